@@ -1,0 +1,81 @@
+/**
+ * One application as everything below the public surface sees it: its tasks, schedules and options, and what it is bound to at present:
+ * a host (time, chance, events) and a backend for each alias. A simulation binds it to others and back: that is the one seam.
+ */
+
+import type { BackendSource } from './backends/dummy.ts';
+import type { Definition } from './core/definition.ts';
+import { ConfigError, DuplicateTaskError, UnknownTaskError } from './core/errors.ts';
+import type { Emitter } from './core/events.ts';
+import type { ScheduleDefinition } from './core/schedule.ts';
+import type { Host, Logger, Retention } from './engine/host.ts';
+import type { Worker } from './engine/worker.ts';
+import type { Known } from './options.ts';
+import { nearest } from './options.ts';
+import type { Backend } from './ports/backend.ts';
+import type { StoreSource } from './ports/store.ts';
+
+/** What the application runs on at present. */
+export interface Binding {
+  readonly host: Host;
+  readonly backends: ReadonlyMap<string, Backend>;
+  /** Called before a caller outside any attempt waits for a result; may refuse. */
+  readonly beforeWait?: () => void;
+  /** Called before anything is asked of a backend; may refuse. */
+  readonly beforeUse?: () => void;
+}
+
+export class App {
+  readonly definitions = new Map<string, Definition>();
+  readonly schedules: ScheduleDefinition[] = [];
+  readonly workers = new Set<Worker>();
+  readonly known: Known;
+  readonly sources: ReadonlyMap<string, StoreSource | BackendSource>;
+  readonly defaults: unknown;
+  readonly retention: Retention;
+  readonly logger: Logger;
+  readonly events: Emitter;
+  binding: Binding;
+  closed = false;
+  #names: readonly string[] = [];
+
+  constructor(options: Pick<App, 'known' | 'sources' | 'defaults' | 'retention' | 'logger' | 'events'>, bind: (app: App) => Binding) {
+    this.known = options.known;
+    this.sources = options.sources;
+    this.defaults = options.defaults;
+    this.retention = options.retention;
+    this.logger = options.logger;
+    this.events = options.events;
+    this.binding = bind(this);
+  }
+
+  /** The names of all tasks; the same array until one is added. */
+  readonly names = (): readonly string[] => this.#names;
+
+  add(definition: Definition): void {
+    if (this.definitions.has(definition.name)) {
+      throw new DuplicateTaskError(
+        `a task named ${definition.name} is defined already; names identify tasks in the store, so each can stand once`,
+      );
+    }
+    this.definitions.set(definition.name, definition);
+    this.#names = [...this.#names, definition.name];
+  }
+
+  definition(name: string): Definition {
+    const found = this.definitions.get(name);
+    if (found) return found;
+    const near = nearest(name, this.#names);
+    throw new UnknownTaskError(`no task is defined with the name ${name}${near ? `; did you mean ${near}?` : ''}`);
+  }
+
+  /** The backend that an alias is bound to at present. */
+  backend(alias: string): Backend {
+    this.binding.beforeUse?.();
+    const found = this.binding.backends.get(alias);
+    if (found) return found;
+    throw new ConfigError('Unknown backend', [
+      { path: 'backend', expected: `one of ${[...this.binding.backends.keys()].join(', ')}`, got: alias },
+    ]);
+  }
+}

@@ -1,0 +1,27 @@
+/** The backend that runs nothing: it keeps what is enqueued, for tests that only ask what was (DEP 14's DummyBackend). */
+
+import type { Host } from '../engine/host.ts';
+import type { Backend, BackendSupports } from '../ports/backend.ts';
+import { memory } from '../stores/memory.ts';
+import { EngineBackend } from './engine.ts';
+
+/** A backend that is no store: `immediate()` or `dummy()`. */
+export interface BackendSource {
+  readonly kind: 'backend';
+  readonly name: string;
+  create(host: Host): Backend;
+}
+
+class DummyBackend extends EngineBackend {
+  override get supports(): BackendSupports {
+    return { ...super.supports, transactions: false, workers: false };
+  }
+}
+
+/**
+ * Records what is enqueued and runs nothing.
+ * @example createTasks({ backend: dummy() })
+ */
+export function dummy(): BackendSource {
+  return { kind: 'backend', name: 'dummy', create: (host) => new DummyBackend(host, { ...memory(), name: 'dummy' }) };
+}

@@ -1,0 +1,81 @@
+/** A store made into a backend: jobs are kept in it, and run by the workers that are started on it, here or elsewhere. */
+
+import { StoreError } from '../core/errors.ts';
+import type { Job, JobRecord } from '../core/types.ts';
+import type { Host } from '../engine/host.ts';
+import type { Backend, BackendSupports } from '../ports/backend.ts';
+import type { Awaitable, Store, StoreSource } from '../ports/store.ts';
+
+export class EngineBackend implements Backend {
+  readonly name: string;
+  readonly #host: Host;
+  readonly #source: StoreSource;
+  #store: Awaitable<Store> | undefined;
+  #closed = false;
+
+  constructor(host: Host, source: StoreSource) {
+    this.name = source.name;
+    this.#host = host;
+    this.#source = source;
+  }
+
+  get supports(): BackendSupports {
+    return { defer: true, results: true, priority: true, transactions: true, workers: true };
+  }
+
+  open(): Awaitable<Store> {
+    if (this.#closed)
+      throw new StoreError('the application was closed by tasks.close(); make another with createTasks()', { kind: 'closed' });
+    this.#store ??= this.#open();
+    return this.#store;
+  }
+
+  enqueue(jobs: readonly Job[], options: { now: number; transaction?: unknown }): Awaitable<readonly JobRecord[]> {
+    const store = this.open();
+    return store instanceof Promise ? store.then((opened) => this.#insert(opened, jobs, options)) : this.#insert(store, jobs, options);
+  }
+
+  requeued(): void {}
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const store = await this.#store;
+    await store?.close();
+  }
+
+  #open(): Awaitable<Store> {
+    const opened = this.#source.open();
+    if (opened instanceof Promise) {
+      const ready = opened.then((store) => this.#migrate(store));
+      // A store that could not be opened is tried again at the next use.
+      ready.catch(() => {
+        this.#store = undefined;
+      });
+      return ready;
+    }
+    return this.#migrate(opened);
+  }
+
+  #migrate(store: Store): Awaitable<Store> {
+    const done = store.migrate();
+    if (!(done instanceof Promise)) {
+      this.#store = store;
+      return store;
+    }
+    return done.then(() => {
+      this.#store = store;
+      return store;
+    });
+  }
+
+  #insert(store: Store, jobs: readonly Job[], options: { now: number; transaction?: unknown }): Awaitable<readonly JobRecord[]> {
+    const done = store.insert(jobs, options);
+    return done instanceof Promise ? done.then(() => this.#told(jobs, options.now)) : this.#told(jobs, options.now);
+  }
+
+  #told(jobs: readonly Job[], now: number): readonly JobRecord[] {
+    const { events } = this.#host;
+    if (events.hears('enqueued')) for (const job of jobs) events.emit({ type: 'enqueued', at: now, job });
+    return jobs.map((job) => ({ job, attempts: [] }));
+  }
+}

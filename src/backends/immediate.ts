@@ -1,0 +1,87 @@
+/**
+ * The backend that runs a job where it is enqueued, before `enqueue` resolves: one attempt, no retry, errors recorded on the result
+ * (DEP 14's ImmediateBackend). The attempt is the same as a worker's.
+ */
+import type { Event } from '../core/events.ts';
+import { settled } from '../core/job.ts';
+import type { Job, JobRecord, Settlement } from '../core/types.ts';
+import { RunningAttempt } from '../engine/attempt.ts';
+import type { Host } from '../engine/host.ts';
+import { createJanitor } from '../engine/janitor.ts';
+import type { Backend } from '../ports/backend.ts';
+import { MemoryStore } from '../stores/memory.ts';
+import type { BackendSource } from './dummy.ts';
+
+const worker = 'immediate';
+const pruneEveryJobs = 1_000;
+
+class ImmediateBackend implements Backend {
+  readonly name = 'immediate';
+  readonly supports = { defer: false, results: true, priority: false, transactions: false, workers: false };
+  readonly #host: Host;
+  readonly #store = new MemoryStore();
+  #untilPrune = pruneEveryJobs;
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  open(): MemoryStore {
+    return this.#store;
+  }
+  close(): void {}
+
+  async enqueue(jobs: readonly Job[], options: { now: number; transaction?: unknown }): Promise<readonly JobRecord[]> {
+    const { events } = this.#host;
+    this.#store.insert(
+      jobs.map((job) => ({ ...job, maxAttempts: 1 })),
+      options,
+    );
+    for (const job of jobs) events.emit({ type: 'enqueued', at: options.now, job });
+    await this.requeued();
+    const records = this.#store.get(jobs.map(({ id }) => id)).filter((record) => record !== null);
+    this.#untilPrune -= jobs.length;
+    if (this.#untilPrune <= 0) {
+      this.#untilPrune = pruneEveryJobs;
+      await createJanitor(this.#host, this.#store).step();
+    }
+    return records;
+  }
+
+  /** Runs all that is queued, one by one. */
+  async requeued(): Promise<void> {
+    for (;;) {
+      const now = this.#host.clock.now();
+      const claim = { worker, limit: 1, leaseUntil: Number.POSITIVE_INFINITY, tasks: this.#host.names(), now };
+      const [job] = this.#store.claim(claim);
+      if (!job) return;
+      await this.#run(job, now);
+    }
+  }
+
+  async #run(job: Job, startedAt: number): Promise<void> {
+    const { events } = this.#host;
+    events.emit({ type: 'started', at: startedAt, job, worker, attempt: job.attempt });
+    const settlement = await new Promise<Settlement | null>((resolve) => {
+      new RunningAttempt(this.#host, worker, job, (_, end) => resolve(end)).start();
+    });
+    if (!settlement) return;
+    this.#store.settle([settlement], { now: settlement.settledAt });
+    events.emit(ending(job, settlement));
+  }
+}
+
+function ending(job: Job, settlement: Settlement): Event {
+  const of = { at: settlement.settledAt, job: settled(job, settlement), worker, attempt: job.attempt };
+  if (settlement.outcome === 'successful' || settlement.outcome === 'cancelled') return { ...of, type: settlement.outcome };
+  if (settlement.outcome === 'snoozed') return { ...of, type: 'snoozed', dueAt: settlement.dueAt };
+  return { ...of, type: 'failed', error: settlement.error };
+}
+
+/**
+ * Runs each job where it is enqueued; the default backend.
+ * @example createTasks({ backend: immediate() })
+ */
+export function immediate(): BackendSource {
+  return { kind: 'backend', name: 'immediate', create: (host) => new ImmediateBackend(host) };
+}

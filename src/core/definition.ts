@@ -1,0 +1,58 @@
+/** A task's definition with every option read, and what its function is given. The engine works with these; `options.ts` makes them. */
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import type { Backoff } from './backoff.ts';
+import type { Duration } from './duration.ts';
+
+/** Writes lines to an attempt's log. Fields must be plain data. */
+export interface TaskLog {
+  debug(message: string, fields?: Record<string, unknown>): void;
+  info(message: string, fields?: Record<string, unknown>): void;
+  warn(message: string, fields?: Record<string, unknown>): void;
+  error(message: string, fields?: Record<string, unknown>): void;
+}
+
+/** What a task's function is given beside its input: its own attempt. `Result` is the caller's view of the job. */
+export interface TaskContext<Result = unknown> {
+  /** The job's id. */
+  readonly id: string;
+  readonly task: string;
+  /** 1 for the first. */
+  readonly attempt: number;
+  readonly maxAttempts: number;
+  /** The schedule that enqueued the job, and its occurrence, or null. */
+  readonly schedule: string | null;
+  readonly scheduledAt: Date | null;
+  /** The job as its callers see it: a snapshot from the start of the attempt. */
+  readonly result: Result;
+  /** Aborts with a TimeoutError, CancelledError, LeaseLostError or ShutdownError as its reason. Pass it on to what you wait for. */
+  readonly signal: AbortSignal;
+  readonly log: TaskLog;
+  /** Now, by the engine's clock. */
+  now(): Date;
+  /** Waits; rejects with the signal's reason when it aborts. */
+  sleep(duration: Duration): Promise<void>;
+  /**
+   * Says how far the attempt has come.
+   * @param fraction 0 … 1; values outside are moved to the nearer end
+   */
+  progress(fraction: number, message?: string): void;
+  /** Waits on something outside the process. In a simulation virtual time stands still meanwhile; otherwise this just calls `fn`. */
+  external<T>(label: string, fn: () => Promise<T>): Promise<T>;
+}
+
+/** A task with every option read. */
+export interface Definition {
+  readonly name: string;
+  readonly backend: string;
+  readonly queue: string;
+  readonly priority: number;
+  readonly schema: StandardSchemaV1 | null;
+  readonly maxAttempts: number;
+  readonly backoff: Backoff;
+  /** False: an error after which the job fails at once. May throw. */
+  readonly retryable: ((error: unknown) => boolean) | null;
+  readonly timeoutMs: number | null;
+  readonly expires: Duration | null;
+  readonly tags: readonly string[];
+  readonly run: (input: unknown, context: TaskContext) => unknown;
+}

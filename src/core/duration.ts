@@ -1,0 +1,126 @@
+/** Durations and instants as people write them, turned into milliseconds once, at the border. Pure: no clock is read here. */
+import { ConfigError } from './errors.ts';
+
+const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 } as const;
+type Unit = keyof typeof unitMs;
+
+/** A length of time: a number of milliseconds, or one number with one unit: `'250ms' '30s' '5m' '2h' '1d' '1w'`. */
+export type Duration = number | `${number}${Unit}`;
+
+/** A point in time: a `Date`, an ISO 8601 string with an offset or `Z`, epoch milliseconds, or a Temporal instant. */
+export type Instant = Date | string | number | TemporalInstant;
+
+/** What is used of `Temporal.Instant` and `Temporal.ZonedDateTime`, where the runtime has them. */
+export interface TemporalInstant {
+  readonly epochMilliseconds: number;
+}
+
+/** The largest instant that JavaScript dates can hold, in epoch milliseconds (ECMA-262, time values). */
+export const latestInstant = 8_640_000_000_000_000;
+/** The longest duration accepted: beyond it, instants could no longer be represented. */
+export const longestDurationMs = latestInstant;
+
+const durationPattern = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/;
+
+/** The milliseconds of a duration, or undefined if it is none. Whole milliseconds, rounded; negative and non-finite ones are none. */
+export function parseDuration(value: unknown): number | undefined {
+  let ms: number;
+  if (typeof value === 'number') ms = value;
+  else if (typeof value === 'string') {
+    const match = durationPattern.exec(value);
+    if (!match) return undefined;
+    ms = Number(match[1]) * unitMs[match[2] as Unit];
+  } else return undefined;
+  return Number.isFinite(ms) && ms >= 0 && ms <= longestDurationMs ? Math.round(ms) : undefined;
+}
+
+/** What a duration is, for error messages. */
+export const durationExpected = "a duration such as '250ms', '30s', '5m', '2h', '1d' or a number of milliseconds";
+
+/**
+ * The milliseconds of a duration.
+ * @throws ConfigError naming `path` when it is none
+ */
+export function durationMs(value: Duration, path: string): number {
+  const ms = parseDuration(value);
+  if (ms === undefined) throw new ConfigError('Invalid duration', [{ path, expected: durationExpected, got: show(value) }]);
+  return ms;
+}
+
+// An offset is demanded: a string without one would mean another instant on another machine.
+const instantPattern = /^[+-]?\d{4,6}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})$/i;
+
+/** Epoch milliseconds of an instant, or undefined if it is none. */
+export function parseInstant(value: unknown): number | undefined {
+  let at: number;
+  if (typeof value === 'number') at = value;
+  else if (typeof value === 'string') {
+    if (!instantPattern.test(value)) return undefined;
+    at = Date.parse(value);
+  } else if (value instanceof Date) at = value.getTime();
+  else if (typeof value === 'object' && value !== null && 'epochMilliseconds' in value) at = Number(value.epochMilliseconds);
+  else return undefined;
+  return Number.isFinite(at) && Math.abs(at) <= latestInstant ? Math.floor(at) : undefined;
+}
+
+/** What an instant is, for error messages. */
+export const instantExpected = "an instant: a Date, an ISO string with offset such as '2026-03-28T00:00:00Z', or epoch milliseconds";
+
+/**
+ * Epoch milliseconds of an instant.
+ * @throws ConfigError naming `path` when it is none
+ */
+export function instantMs(value: Instant, path: string): number {
+  const at = parseInstant(value);
+  if (at === undefined) throw new ConfigError('Invalid instant', [{ path, expected: instantExpected, got: show(value) }]);
+  return at;
+}
+
+/**
+ * A point in time given as an instant, or as a duration from `now` where it is a number or a duration string.
+ * A bare number is always a duration here: `runAfter: 5000` is in five seconds.
+ */
+export function parseWhen(value: unknown, now: number): number | undefined {
+  const ms = parseDuration(value);
+  if (ms !== undefined) return Math.min(now + ms, latestInstant);
+  return typeof value === 'number' ? undefined : parseInstant(value);
+}
+
+/** A duration for people: the two largest units that matter, `1d 4h`, `2m 5s`, `350ms`. */
+export function formatDuration(ms: number): string {
+  if (!Number.isFinite(ms)) return ms > 0 ? 'forever' : '?';
+  if (ms < 0) return `-${formatDuration(-ms)}`;
+  if (ms < 1_000) return `${Math.round(ms)}ms`;
+  if (ms < 10_000 && ms % 1_000 !== 0) return `${(Math.floor(ms / 10) / 100).toString()}s`;
+  const parts: string[] = [];
+  let rest = Math.floor(ms / 1_000) * 1_000;
+  for (const unit of ['d', 'h', 'm', 's'] as const) {
+    const count = Math.floor(rest / unitMs[unit]);
+    rest -= count * unitMs[unit];
+    if (count > 0) parts.push(`${count}${unit}`);
+    else if (parts.length === 1) break;
+    if (parts.length === 2) break;
+  }
+  return parts.join(' ');
+}
+
+/** A value for an error message: short, on one line, without control characters. Total: nothing that it is given makes it throw. */
+export function show(value: unknown): string {
+  let text: string;
+  try {
+    if (typeof value === 'string') text = JSON.stringify(value);
+    else if (typeof value === 'function') text = `a function${value.name ? ` (${value.name})` : ''}`;
+    else if (typeof value === 'bigint') text = `${value}n`;
+    else if (value instanceof Date) text = Number.isNaN(value.getTime()) ? 'an invalid Date' : `Date ${value.toISOString()}`;
+    else if (Array.isArray(value)) text = JSON.stringify(value) ?? 'an array';
+    else if (typeof value === 'object' && value !== null) {
+      const name = Object.getPrototypeOf(value)?.constructor?.name;
+      text = name && name !== 'Object' ? `an instance of ${name}` : (JSON.stringify(value) ?? 'an object');
+    } else text = String(value);
+  } catch {
+    text = typeof value;
+  }
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
+  text = text.replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}

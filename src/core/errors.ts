@@ -1,0 +1,144 @@
+/**
+ * Every error that Escapement throws or records. Each has a literal `code` to switch on and a brand that survives two copies of the
+ * package in one process; messages say where, what was expected, what was got, and what to do.
+ */
+
+const brand = Symbol.for('escapement.error');
+
+/** The base of all errors of this package. Use {@link isEscapementError} rather than `instanceof` across package copies. */
+export class EscapementError extends Error {
+  /** A stable identifier, for example `'ESCAPEMENT_CONFIG'`. */
+  readonly code: string = 'ESCAPEMENT';
+  readonly [brand] = true;
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
+/** True for any error of this package, also one that another copy of it made. */
+export function isEscapementError(value: unknown): value is EscapementError {
+  return typeof value === 'object' && value !== null && brand in value;
+}
+
+/** One fault in a configuration: where it is, what belongs there, what was found, and, where a guess is good, what was meant. */
+export interface ConfigFault {
+  /** Where, as one would write it: `queues.mail.concurrency`. */
+  readonly path: string;
+  /** What belongs there, for example `a duration such as '30s'`. */
+  readonly expected: string;
+  /** What was found, printed for a person. */
+  readonly got: string;
+  /** The nearest thing that exists, if one is near. */
+  readonly didYouMean?: string;
+}
+
+/** Options that cannot be used. Carries every fault that was found, not only the first. */
+export class ConfigError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_CONFIG';
+  readonly faults: readonly ConfigFault[];
+  constructor(what: string, faults: readonly ConfigFault[]) {
+    const lines = faults.map(
+      (f) => `${f.path}: expected ${f.expected}, got ${f.got}${f.didYouMean ? ` (did you mean ${f.didYouMean}?)` : ''}`,
+    );
+    super(lines.length === 1 ? `${what}: ${lines[0]}` : `${what}:\n${lines.map((line) => `  - ${line}`).join('\n')}`);
+    this.faults = faults;
+  }
+}
+
+/** An input, a return value or an argument that cannot be accepted as it is. `path` names the offending value. */
+export class InputError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_INPUT';
+  readonly path: string | undefined;
+  constructor(message: string, options?: ErrorOptions & { path?: string }) {
+    super(message, options);
+    this.path = options?.path;
+  }
+}
+
+/** A task name that nobody defined here. */
+export class UnknownTaskError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_UNKNOWN_TASK';
+}
+
+/** A task or schedule name that is taken. */
+export class DuplicateTaskError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_DUPLICATE_TASK';
+}
+
+/** No job has this id, or no longer: finished jobs are pruned after their retention. */
+export class ResultNotFoundError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_RESULT_NOT_FOUND';
+}
+
+/** The job with this id belongs to another task than the one that was asked (DEP 14: a task's `get_result` checks its own). */
+export class ResultMismatchError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_RESULT_MISMATCH';
+}
+
+/** `returnValue` was read before the job was successful, or `wait` ran out of time. */
+export class ResultNotReadyError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_RESULT_NOT_READY';
+}
+
+/** The store could not do what was asked. `transient`: trying again may help; the engine's loops then do so themselves. */
+export class StoreError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_STORE';
+  readonly transient: boolean;
+  /** What went wrong in one word: `busy`, `failing`, `full`, `unsupported`, `closed` … */
+  readonly kind: string;
+  constructor(message: string, options: ErrorOptions & { kind: string; transient?: boolean }) {
+    super(message, options);
+    this.kind = options.kind;
+    this.transient = options.transient ?? false;
+  }
+}
+
+/** What an attempt's signal carries as its reason, or what the engine records when an attempt did not end by itself. */
+export class AttemptError extends EscapementError {
+  override readonly code: string = 'ESCAPEMENT_ATTEMPT';
+}
+
+/** The attempt ran longer than its task's `timeout`. */
+export class TimeoutError extends AttemptError {
+  override readonly code = 'ESCAPEMENT_TIMEOUT';
+}
+
+/** Someone cancelled the job while it ran. */
+export class CancelledError extends AttemptError {
+  override readonly code = 'ESCAPEMENT_CANCELLED';
+}
+
+/** The worker no longer holds the job: its lease passed, so another may run it. Whatever the attempt still does counts for nothing. */
+export class LeaseLostError extends AttemptError {
+  override readonly code = 'ESCAPEMENT_LEASE_LOST';
+}
+
+/** The worker is stopping and its grace time is over. */
+export class ShutdownError extends AttemptError {
+  override readonly code = 'ESCAPEMENT_SHUTDOWN';
+}
+
+/** Throw this from a task to fail the job at once, whatever attempts are left. */
+export class PermanentError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_PERMANENT';
+}
+
+/** In a simulation: an attempt waits on something outside virtual time, and the real-time budget for that is used up. */
+export class SimulationStalledError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_SIMULATION_STALLED';
+}
+
+/** In a simulation: jobs are left, but nothing is in flight and no timer will ever start them. */
+export class SimulationDeadlockError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_SIMULATION_DEADLOCK';
+}
+
+/** In a simulation: virtual time ran past the bound and jobs are still unfinished. */
+export class SimulationRunawayError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_SIMULATION_RUNAWAY';
+}
+
+/** In a simulation: a misuse, or work that was left behind when it ended. */
+export class SimulationError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_SIMULATION';
+}

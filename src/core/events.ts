@@ -1,0 +1,113 @@
+/**
+ * The catalogue of events: everything that happens to a job, a worker or a schedule, as one typed list. Events are public API: `tasks.on`
+ * gives them to applications, and a simulation's record and timeline are made of nothing else.
+ *
+ * | event | when |
+ * |---|---|
+ * | enqueued | the store acknowledged a new job |
+ * | started | a worker begins an attempt |
+ * | progressed | an attempt reported progress |
+ * | logged | an attempt wrote a line of log |
+ * | successful | the job's result is stored |
+ * | retrying | an attempt failed and the job waits for its next one |
+ * | snoozed | a task asked to be run again later |
+ * | failed | the job failed for good |
+ * | cancelled | the job was cancelled: by a caller, by its task, or because it expired |
+ * | orphaned | a lease passed without an outcome; the job is ready again, or failed |
+ * | released | a stopping worker gave the job back |
+ * | discarded | a worker's late outcome was refused, because it no longer held the job |
+ * | requeued | someone asked for a finished job to run again |
+ * | scheduled | a schedule's occurrence was turned into a job |
+ * | workerStarted, workerStopping, workerStopped | a worker's life |
+ * | storeFailing, storeRecovered | an engine loop meets a failing store, and its end |
+ */
+import type { RecordedError } from './failure.ts';
+import type { Job, Progress } from './types.ts';
+
+interface OfJob {
+  /** Epoch milliseconds. */
+  readonly at: number;
+  /** The job's row after the event. */
+  readonly job: Job;
+}
+interface OfAttempt extends OfJob {
+  readonly worker: string;
+  readonly attempt: number;
+}
+interface OfWorker {
+  readonly at: number;
+  readonly worker: string;
+}
+
+/** The severity of a line that a task logs. */
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
+/** The payload of each event, by its name. */
+export interface EventMap {
+  enqueued: OfJob;
+  started: OfAttempt;
+  progressed: OfAttempt & { readonly progress: Progress };
+  logged: OfAttempt & { readonly level: LogLevel; readonly message: string; readonly fields: Readonly<Record<string, unknown>> | null };
+  successful: OfAttempt;
+  retrying: OfAttempt & { readonly error: RecordedError; readonly dueAt: number };
+  snoozed: OfAttempt & { readonly dueAt: number };
+  failed: OfJob & { readonly worker: string | null; readonly attempt: number; readonly error: RecordedError | null };
+  cancelled: OfJob & { readonly worker: string | null; readonly attempt: number };
+  orphaned: OfAttempt & { readonly error: RecordedError };
+  released: OfAttempt;
+  discarded: OfAttempt & { readonly outcome: string };
+  requeued: OfJob;
+  scheduled: OfJob;
+  workerStarted: OfWorker;
+  workerStopping: OfWorker;
+  workerStopped: OfWorker;
+  storeFailing: OfWorker & { readonly error: RecordedError };
+  storeRecovered: OfWorker;
+}
+export type EventName = keyof EventMap;
+/** Any event, with its name in `type`. */
+export type Event = { [Name in EventName]: { readonly type: Name } & EventMap[Name] }[EventName];
+
+/** Delivers events to those who asked for them, at once and in order. A listener that throws disturbs nobody. */
+export class Emitter {
+  readonly #listeners: { [Name in EventName]?: ((event: Event) => void)[] } = {};
+  #all: ((event: Event) => void)[] = [];
+  readonly #failed: (error: unknown) => void;
+
+  /** @param failed told of what a listener threw */
+  constructor(failed: (error: unknown) => void) {
+    this.#failed = failed;
+  }
+
+  /** Calls `listener` at every event of this name (`'*'`: of any). Returns the function that ends this. */
+  on(name: EventName | '*', listener: (event: Event) => void): () => void {
+    if (name === '*') {
+      this.#all = [...this.#all, listener];
+      return () => {
+        this.#all = this.#all.filter((other) => other !== listener);
+      };
+    }
+    this.#listeners[name] = [...(this.#listeners[name] ?? []), listener];
+    return () => {
+      this.#listeners[name] = this.#listeners[name]?.filter((other) => other !== listener) ?? [];
+    };
+  }
+
+  /** True if someone listens: events that nobody hears need not be made. */
+  hears(name: EventName): boolean {
+    return this.#all.length > 0 || (this.#listeners[name]?.length ?? 0) > 0;
+  }
+
+  emit(event: Event): void {
+    for (const listener of this.#all) this.#call(listener, event);
+    for (const listener of this.#listeners[event.type] ?? []) this.#call(listener, event);
+  }
+
+  #call(listener: (event: Event) => void, event: Event): void {
+    try {
+      listener(event);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+}

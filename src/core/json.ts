@@ -1,0 +1,134 @@
+/**
+ * The border between values and stored text: strict JSON. What `JSON.stringify` would change or drop is refused with the path of the
+ * offending value, so that what comes out is what went in. One pass checks and writes, so nothing can change in between. This is the only
+ * place that encodes: another codec (encryption, another format) takes its place here.
+ */
+import { show } from './duration.ts';
+import { InputError } from './errors.ts';
+
+/** The largest encoded input or return value, in bytes of UTF-8. */
+export const maxEncodedBytes = 1_048_576;
+/** The deepest nesting that is accepted; deeper data overflows the stack of other JSON readers. */
+export const maxDepth = 200;
+
+/**
+ * The JSON text of a value.
+ * @param value a plain JSON value; object properties that are `undefined` are left out, as everyone expects
+ * @param what names the value in errors, for example `input of mail.welcome`
+ * @throws InputError with `path` for anything that JSON would change, drop or fail on, and for texts over 1 MiB
+ */
+export function encode(value: unknown, what: string): string {
+  const text = write(value, '', [], what);
+  // A UTF-16 unit takes at most three bytes of UTF-8: most texts need no count.
+  if (text.length * 3 > maxEncodedBytes) {
+    const bytes = utf8Length(text);
+    if (bytes > maxEncodedBytes) {
+      throw new InputError(
+        `${what} is ${bytes} bytes as JSON; at most ${maxEncodedBytes} (1 MiB) are stored. Keep the data elsewhere and pass a reference to it.`,
+        { path: '' },
+      );
+    }
+  }
+  return text;
+}
+
+/** The value of a JSON text made by {@link encode}. */
+export function decode(text: string): unknown {
+  return JSON.parse(text);
+}
+
+function write(value: unknown, path: string, ancestors: object[], what: string): string {
+  switch (typeof value) {
+    case 'string':
+      return JSON.stringify(value);
+    case 'boolean':
+      return value ? 'true' : 'false';
+    case 'number':
+      if (!Number.isFinite(value)) throw refused(what, path, show(value), 'JSON turns it into null; pass null or a string');
+      if (Object.is(value, -0)) throw refused(what, path, '-0', 'JSON turns it into 0; pass 0');
+      return String(value);
+    case 'object':
+      return value === null ? 'null' : writeObject(value, path, ancestors, what);
+    case 'undefined':
+      throw refused(what, path, 'undefined', 'JSON has no undefined here; pass null, or leave the property out');
+    case 'bigint':
+      throw refused(what, path, `the BigInt ${show(value)}`, 'pass a string, or a number if it fits');
+    default:
+      throw refused(what, path, show(value), 'only plain data can be stored');
+  }
+}
+
+function writeObject(value: object, path: string, ancestors: object[], what: string): string {
+  if (ancestors.includes(value)) throw refused(what, path, 'a cycle: the value contains itself', 'pass plain data without references back');
+  if (ancestors.length >= maxDepth) throw refused(what, path, `data nested deeper than ${maxDepth} levels`, 'flatten it');
+  if (typeof (value as { toJSON?: unknown }).toJSON === 'function') {
+    const hint =
+      value instanceof Date
+        ? 'pass toISOString() or getTime()'
+        : 'its toJSON() would store something else than what was passed; pass plain data';
+    throw refused(what, path, show(value), hint);
+  }
+  ancestors.push(value);
+  const text = Array.isArray(value) ? writeArray(value, path, ancestors, what) : writePlain(value, path, ancestors, what);
+  ancestors.pop();
+  return text;
+}
+
+function writeArray(value: readonly unknown[], path: string, ancestors: object[], what: string): string {
+  let text = '[';
+  for (let i = 0; i < value.length; i++) {
+    if (!(i in value)) throw refused(what, `${path}[${i}]`, 'a hole in an array', 'JSON turns it into null; fill it');
+    if (i > 0) text += ',';
+    text += write(value[i], `${path}[${i}]`, ancestors, what);
+  }
+  if (Object.keys(value).length !== value.length)
+    throw refused(what, path, 'an array with named properties', 'JSON drops them; pass an object');
+  return `${text}]`;
+}
+
+function writePlain(value: object, path: string, ancestors: object[], what: string): string {
+  const prototype = Object.getPrototypeOf(value);
+  // Objects of another realm (vm contexts, some test runners) have another Object.prototype, whose own prototype is null.
+  if (prototype !== null && prototype !== Object.prototype && Object.getPrototypeOf(prototype) !== null) {
+    throw refused(what, path, show(value), 'JSON keeps only its own enumerable properties; pass a plain object');
+  }
+  let text = '{';
+  for (const key of Object.keys(value)) {
+    const property = (value as Record<string, unknown>)[key];
+    if (property === undefined) continue;
+    if (text.length > 1) text += ',';
+    text += `${JSON.stringify(key)}:${write(property, join(path, key), ancestors, what)}`;
+  }
+  if (Object.getOwnPropertySymbols(value).length > 0)
+    throw refused(what, path, 'an object with symbol keys', 'JSON drops them; use strings');
+  return `${text}}`;
+}
+
+function join(path: string, key: string): string {
+  if (!/^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(key)) return `${path}[${JSON.stringify(key)}]`;
+  return path === '' ? key : `${path}.${key}`;
+}
+
+function refused(what: string, path: string, got: string, hint: string): InputError {
+  const where = path === '' ? what : `${what}: ${path}`;
+  return new InputError(`${where} is ${got}, which cannot be stored as JSON; ${hint}.`, { path });
+}
+
+/** The length of a text in bytes of UTF-8; lone surrogates count as the replacement character's three. */
+export function utf8Length(text: string): number {
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x80) continue;
+    if (unit < 0x800) bytes += 1;
+    else {
+      bytes += 2;
+      // The pair's two units make four bytes: the first counts three, the second one more.
+      if (unit >= 0xd800 && unit < 0xdc00) {
+        const next = text.charCodeAt(i + 1);
+        if (next >= 0xdc00 && next < 0xe000) i++;
+      }
+    }
+  }
+  return bytes;
+}

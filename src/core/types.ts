@@ -1,0 +1,170 @@
+/**
+ * The rows that stores keep, and the words for their states. A row is immutable: a change is a new row, so what a store hands out can be
+ * kept and compared. All instants are epoch milliseconds (`…At`), all lengths of time milliseconds (`…Ms`).
+ */
+import type { Backoff } from './backoff.ts';
+import type { RecordedError } from './failure.ts';
+
+/** The six states that a store keeps. */
+export type StoredStatus = 'waiting' | 'queued' | 'running' | 'successful' | 'failed' | 'cancelled';
+/** The states that people see: `scheduled`, `ready` and `retrying` are read off `queued` by its due time and attempt. */
+export type Status = 'waiting' | 'scheduled' | 'ready' | 'retrying' | 'running' | 'successful' | 'failed' | 'cancelled';
+/** The four states of DEP 14. */
+export type DepStatus = 'READY' | 'RUNNING' | 'SUCCESSFUL' | 'FAILED';
+
+/** How far an attempt says that it has come. */
+export interface Progress {
+  /** From 0 to 1. */
+  readonly fraction: number;
+  readonly message: string | null;
+  readonly at: number;
+}
+
+/** One job: one enqueued call of a task, one row. */
+export interface Job {
+  /** UUID version 7: in one process, ids are in enqueue order. */
+  readonly id: string;
+  readonly task: string;
+  readonly queue: string;
+  readonly status: StoredStatus;
+  /** −100 … 100, larger first. */
+  readonly priority: number;
+  /** Encoded by `core/json`. */
+  readonly input: string;
+  /** When it may be claimed. */
+  readonly dueAt: number;
+  readonly enqueuedAt: number;
+  /** The due time that was asked for, if one was. */
+  readonly runAfter: number | null;
+  /** Not started by then: cancelled. */
+  readonly expiresAt: number | null;
+  /** Attempts used, the running one included. */
+  readonly attempt: number;
+  readonly maxAttempts: number;
+  /** The fencing number: grows with every claim, never shrinks. 0: never claimed. */
+  readonly claim: number;
+  /** The worker that holds the lease. */
+  readonly worker: string | null;
+  /** The instant from which the job is an orphan; exclusive, so at this instant the lease is over. */
+  readonly leaseUntil: number | null;
+  /** Leases lost in a row, without an outcome in between. */
+  readonly losses: number;
+  readonly startedAt: number | null;
+  readonly lastAttemptedAt: number | null;
+  readonly finishedAt: number | null;
+  /** A running job that someone wants cancelled: its worker is told at the next renewal. */
+  readonly cancelRequested: string | null;
+  readonly returnValue: string | null;
+  /** Why it ended as it did, in a word or a sentence: `expired`, `poisoned`, what cancel was given. */
+  readonly reason: string | null;
+  readonly progress: Progress | null;
+  readonly tags: readonly string[];
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly schedule: string | null;
+  readonly scheduledAt: number | null;
+  /** What this job wants otherwise than its task's definition says. */
+  readonly overrides: Overrides | null;
+}
+
+/** Options of a task that one job was given of its own, by `using`. Plain data: functions could not be stored. */
+export interface Overrides {
+  readonly timeoutMs?: number;
+  readonly backoff?: Backoff;
+}
+
+/** How an attempt ended. `released`: given back by a worker that stopped. */
+export type AttemptOutcome = 'successful' | 'failed' | 'snoozed' | 'cancelled' | 'lost' | 'released';
+
+/** One try at a job, written by claim and settle. Snoozed and released ones have given their number back. */
+export interface Attempt {
+  readonly attempt: number;
+  readonly claim: number;
+  readonly worker: string;
+  readonly startedAt: number;
+  readonly endedAt: number | null;
+  readonly outcome: AttemptOutcome | null;
+  readonly error: RecordedError | null;
+}
+
+/** A job with its attempts, oldest first. */
+export interface JobRecord {
+  readonly job: Job;
+  readonly attempts: readonly Attempt[];
+}
+
+/** What a store does to a row when an attempt ends; made by `decide`, applied by every store's `settle` alone. */
+export interface Settlement {
+  readonly id: string;
+  /** The fence: applied only while the row is running under this claim. */
+  readonly claim: number;
+  readonly outcome: AttemptOutcome;
+  readonly error: RecordedError | null;
+  readonly settledAt: number;
+  readonly status: 'queued' | 'successful' | 'failed' | 'cancelled';
+  readonly attempt: number;
+  readonly losses: number;
+  /** When the row may be claimed again; meaningful for `queued`. */
+  readonly dueAt: number;
+  readonly returnValue: string | null;
+  readonly reason: string | null;
+  /** The progress last reported, if it was. */
+  readonly progress: Progress | null;
+}
+
+/** A change by an operator, or by the engine outside an attempt: applied only while the row has this status and claim number. */
+export interface Amendment {
+  readonly id: string;
+  readonly expect: { readonly status: StoredStatus; readonly claim: number };
+  readonly set: Partial<
+    Pick<
+      Job,
+      'status' | 'dueAt' | 'expiresAt' | 'priority' | 'maxAttempts' | 'losses' | 'finishedAt' | 'reason' | 'cancelRequested' | 'progress'
+    >
+  >;
+}
+
+/** A schedule's row. `revision` is the compare-and-set: whoever advances it from the revision that they read has won the occurrence. */
+export interface ScheduleRow {
+  readonly name: string;
+  readonly task: string;
+  readonly queue: string;
+  readonly priority: number;
+  readonly maxAttempts: number;
+  readonly expiresMs: number | null;
+  readonly tags: readonly string[];
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly overrides: Overrides | null;
+  /** Encoded input of every job. */
+  readonly input: string;
+  readonly trigger: Trigger;
+  /** The coming occurrence; null: none is left. */
+  readonly nextAt: number | null;
+  readonly lastAt: number | null;
+  readonly revision: number;
+  readonly paused: boolean;
+  /** Tells a changed definition from an unchanged one. */
+  readonly hash: string;
+}
+
+/** When a schedule fires. */
+export type Trigger =
+  | {
+      readonly kind: 'cron';
+      readonly expression: string;
+      readonly timezone: string;
+      readonly startAt: number | null;
+      readonly endAt: number | null;
+    }
+  | {
+      readonly kind: 'every';
+      readonly everyMs: number;
+      readonly anchorAt: number;
+      readonly startAt: number | null;
+      readonly endAt: number | null;
+    };
+
+/** A queue's own row: it exists once someone has paused or resumed it. */
+export interface QueueRow {
+  readonly name: string;
+  readonly paused: boolean;
+}

@@ -1,0 +1,275 @@
+/**
+ * One attempt at a job, from claim to settlement. It reads as: read the input, run the task under one signal, classify what came of it,
+ * decide what that means for the job. The first thing that ends an attempt wins: its function, its timeout, a cancel, the loss of its lease
+ * or the worker's stop; what the function does afterwards counts for nothing, so a function that ignores its signal cannot hold the engine.
+ */
+import { defaultBackoff } from '../core/backoff.ts';
+import { decide, type Outcome } from '../core/decide.ts';
+import type { Definition } from '../core/definition.ts';
+import { formatDuration } from '../core/duration.ts';
+import {
+  type AttemptError,
+  CancelledError,
+  LeaseLostError,
+  PermanentError,
+  ShutdownError,
+  TimeoutError,
+  UnknownTaskError,
+} from '../core/errors.ts';
+import type { LogLevel } from '../core/events.ts';
+import { recordError } from '../core/failure.ts';
+import { decode, encode } from '../core/json.ts';
+import { isSnooze, steering } from '../core/outcomes.ts';
+import type { Job, Progress, Settlement } from '../core/types.ts';
+import type { Scope, Timer } from '../ports/clock.ts';
+import { Context } from './context.ts';
+import type { Host } from './host.ts';
+import { parseInput } from './input.ts';
+import { scope } from './scope.ts';
+
+/** What ended the attempt before its function did: the error that its signal carries, and what becomes of the job; null: nothing, the job is not ours any more. */
+interface Interruption {
+  readonly error: AttemptError;
+  readonly outcome: Outcome | null;
+}
+
+/** `settlement`: what to tell the store; null: nothing. */
+export type AttemptEnd = (attempt: RunningAttempt, settlement: Settlement | null) => void;
+
+export class RunningAttempt implements Scope {
+  readonly job: Job;
+  readonly definition: Definition | undefined;
+  readonly host: Host;
+  readonly worker: string;
+  /** When the lease was last known to be ours. */
+  confirmedAt: number;
+  progress: Progress | null = null;
+  readonly #onEnd: AttemptEnd;
+  #controller: AbortController | undefined;
+  #aborted: AttemptError | undefined;
+  #stopping = false;
+  #ended = false;
+  #timeout: Timer | undefined;
+  #waits: Set<(error: AttemptError) => void> | undefined;
+
+  constructor(host: Host, worker: string, job: Job, onEnd: AttemptEnd) {
+    this.host = host;
+    this.worker = worker;
+    this.job = job;
+    this.definition = host.definitions.get(job.task);
+    this.confirmedAt = host.clock.now();
+    this.#onEnd = onEnd;
+  }
+
+  get task(): string {
+    return this.job.task;
+  }
+  get id(): string {
+    return this.job.id;
+  }
+  get attempt(): number {
+    return this.job.attempt;
+  }
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Made when first asked for: most tasks never do. */
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#aborted) this.#controller.abort(this.#aborted);
+    }
+    return this.#controller.signal;
+  }
+
+  /** Begins the attempt. Never throws: whatever happens becomes an outcome. */
+  start(): void {
+    const timeoutMs = this.job.overrides?.timeoutMs ?? this.definition?.timeoutMs ?? null;
+    const { clock } = this.host;
+    clock.enter(this, timeoutMs === null ? Number.POSITIVE_INFINITY : clock.now() + timeoutMs);
+    if (timeoutMs !== null) this.#armTimeout(timeoutMs);
+    try {
+      const returned = scope.run(this, begin, this);
+      // A foreign thenable may throw where it is touched; a promise made of it rejects instead.
+      const promise = returned instanceof Promise ? returned : isThenable(returned) ? Promise.resolve(returned) : undefined;
+      if (promise) promise.then(this.#onReturn, this.#onThrow);
+      else this.#onReturn(returned);
+    } catch (error) {
+      this.#onThrow(error);
+    }
+  }
+
+  /** Someone wants the job to end. */
+  cancel(reason: string): void {
+    this.#interrupt({ error: new CancelledError(`job ${this.job.id} was cancelled: ${reason}`), outcome: { kind: 'cancelled', reason } });
+  }
+
+  /** The job is no longer ours: nothing will be told to the store. */
+  fence(why: string): void {
+    this.#interrupt({
+      error: new LeaseLostError(`attempt ${this.job.attempt} of job ${this.job.id} lost its lease: ${why}`),
+      outcome: null,
+    });
+  }
+
+  /** The worker stops: the function is told, and has a little time to return or throw. */
+  shutdown(): void {
+    this.#stopping = true;
+    this.#abort(
+      new ShutdownError(`worker ${this.worker} is stopping; attempt ${this.job.attempt} of job ${this.job.id} will be given back`),
+    );
+  }
+
+  /** The worker can wait no longer. */
+  release(): void {
+    this.#end({ kind: 'released' });
+  }
+
+  /** Calls `reject` when the signal aborts; returns the function that ends this. For waits of the engine's own, which need no listener. */
+  onAbort(reject: (error: AttemptError) => void): () => void {
+    if (this.#aborted) {
+      reject(this.#aborted);
+      return () => {};
+    }
+    this.#waits ??= new Set();
+    const waits = this.#waits.add(reject);
+    return () => waits.delete(reject);
+  }
+
+  log(level: LogLevel, message: string, fields: Record<string, unknown> | undefined): void {
+    const { host, job } = this;
+    host.logger[level]({ task: job.task, job: job.id, attempt: job.attempt, ...fields }, message);
+    if (!host.events.hears('logged')) return;
+    const at = host.clock.now();
+    host.events.emit({ type: 'logged', at, job, worker: this.worker, attempt: job.attempt, level, message, fields: fields ?? null });
+  }
+
+  report(fraction: number, message: string | undefined): void {
+    const { host, job } = this;
+    const at = host.clock.now();
+    this.progress = {
+      fraction: Math.min(1, Math.max(0, Number(fraction) || 0)),
+      message: message === undefined ? null : String(message),
+      at,
+    };
+    if (host.events.hears('progressed')) {
+      host.events.emit({
+        type: 'progressed',
+        at,
+        job: { ...job, progress: this.progress },
+        worker: this.worker,
+        attempt: job.attempt,
+        progress: this.progress,
+      });
+    }
+  }
+
+  #armTimeout(timeoutMs: number): void {
+    this.#timeout = this.host.clock.at(this.host.clock.now() + timeoutMs, () => {
+      const error = new TimeoutError(
+        `attempt ${this.job.attempt} of ${this.job.task} took longer than its timeout of ${formatDuration(timeoutMs)}`,
+      );
+      this.#interrupt({ error, outcome: this.#failed(error) });
+    });
+  }
+
+  #interrupt(interruption: Interruption): void {
+    if (this.#ended) return;
+    this.#abort(interruption.error);
+    this.#end(interruption.outcome);
+  }
+
+  #abort(error: AttemptError): void {
+    if (this.#aborted) return;
+    this.#aborted = error;
+    this.#controller?.abort(error);
+    if (this.#waits) for (const reject of [...this.#waits]) reject(error);
+  }
+
+  /** The first call wins. */
+  #end(outcome: Outcome | null): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#timeout?.cancel();
+    this.host.clock.leave(this);
+    if (outcome === null) {
+      this.#onEnd(this, null);
+      return;
+    }
+    const { clock, random } = this.host;
+    const fraction = outcome.kind === 'failed' ? random.fraction('backoff.jitter') : 0;
+    const backoff = this.job.overrides?.backoff ?? this.definition?.backoff ?? defaultBackoff;
+    this.#onEnd(this, decide(this.job, backoff, outcome, clock.now(), fraction, this.progress));
+  }
+
+  readonly #onReturn = (value: unknown): void => {
+    if (!this.#ended) this.#end(this.#returned(value));
+  };
+
+  readonly #onThrow = (error: unknown): void => {
+    if (!this.#ended) this.#end(this.#thrown(error));
+  };
+
+  #returned(value: unknown): Outcome {
+    try {
+      return this.#valued(value);
+    } catch (error) {
+      // The task did its work; running it again would do it twice.
+      return { kind: 'failed', error: recordError(error), thrown: error, permanent: true };
+    }
+  }
+
+  #valued(value: unknown): Outcome {
+    const steers = steering(value);
+    if (steers) return isSnooze(steers) ? { kind: 'snoozed', delayMs: steers.delayMs } : { kind: 'cancelled', reason: steers.reason };
+    return { kind: 'done', value: value === undefined ? null : encode(value, `the return value of ${this.job.task}`) };
+  }
+
+  #thrown(error: unknown): Outcome {
+    // Told to stop, the function stopped: that is no failure of the job.
+    return this.#stopping ? { kind: 'released' } : this.#failed(error);
+  }
+
+  #failed(error: unknown): Outcome {
+    return { kind: 'failed', error: recordError(error), thrown: error, permanent: this.#isPermanent(error) };
+  }
+
+  #isPermanent(error: unknown): boolean {
+    // A getter or an own predicate that throws must not keep the failure from being recorded; it counts as an ordinary one.
+    try {
+      if (
+        error instanceof PermanentError ||
+        error instanceof UnknownTaskError ||
+        (error as { code?: unknown } | null)?.code === 'ESCAPEMENT_PERMANENT'
+      )
+        return true;
+      return this.definition?.retryable ? !this.definition.retryable(error) : false;
+    } catch {
+      return false;
+    }
+  }
+}
+
+/** Reads the input and calls the task's function, in one synchronous go where the schema allows it. */
+function begin(attempt: RunningAttempt): unknown {
+  const { definition, job } = attempt;
+  if (!definition) throw new UnknownTaskError(`no task is defined with the name ${job.task}`);
+  const raw = stored(job);
+  const context = new Context(attempt);
+  if (!definition.schema) return definition.run(raw, context);
+  const input = parseInput(definition.schema, raw, `input of ${job.task}`);
+  return input instanceof Promise ? input.then((value) => definition.run(value, context)) : definition.run(input, context);
+}
+
+function stored(job: Job): unknown {
+  try {
+    return decode(job.input);
+  } catch (error) {
+    throw new PermanentError(`the stored input of job ${job.id} is no JSON; it was changed outside Escapement`, { cause: error });
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
+}

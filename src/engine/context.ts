@@ -1,0 +1,77 @@
+/** What a task's function is given beside its input: a narrow view of its attempt. */
+
+import type { TaskContext, TaskLog } from '../core/definition.ts';
+import { type Duration, durationMs } from '../core/duration.ts';
+import type { RunningAttempt } from './attempt.ts';
+
+export class Context implements TaskContext {
+  readonly #attempt: RunningAttempt;
+  #log: TaskLog | undefined;
+
+  constructor(attempt: RunningAttempt) {
+    this.#attempt = attempt;
+  }
+
+  get id(): string {
+    return this.#attempt.job.id;
+  }
+  get task(): string {
+    return this.#attempt.job.task;
+  }
+  get attempt(): number {
+    return this.#attempt.job.attempt;
+  }
+  get maxAttempts(): number {
+    return this.#attempt.job.maxAttempts;
+  }
+  get schedule(): string | null {
+    return this.#attempt.job.schedule;
+  }
+  get scheduledAt(): Date | null {
+    const at = this.#attempt.job.scheduledAt;
+    return at === null ? null : new Date(at);
+  }
+  get result(): unknown {
+    return this.#attempt.host.resultOf(this.#attempt.job);
+  }
+  get signal(): AbortSignal {
+    return this.#attempt.signal;
+  }
+  get log(): TaskLog {
+    const attempt = this.#attempt;
+    this.#log ??= {
+      debug: (message, fields) => attempt.log('debug', message, fields),
+      info: (message, fields) => attempt.log('info', message, fields),
+      warn: (message, fields) => attempt.log('warn', message, fields),
+      error: (message, fields) => attempt.log('error', message, fields),
+    };
+    return this.#log;
+  }
+
+  now(): Date {
+    return new Date(this.#attempt.host.clock.now());
+  }
+
+  sleep(duration: Duration): Promise<void> {
+    const attempt = this.#attempt;
+    const { clock } = attempt.host;
+    return new Promise((resolve, reject) => {
+      const timer = clock.at(clock.now() + durationMs(duration, 'ctx.sleep()'), () => {
+        forget();
+        resolve();
+      });
+      const forget = attempt.onAbort((error) => {
+        timer.cancel();
+        reject(error);
+      });
+    });
+  }
+
+  progress(fraction: number, message?: string): void {
+    this.#attempt.report(fraction, message);
+  }
+
+  external<T>(label: string, fn: () => Promise<T>): Promise<T> {
+    return this.#attempt.host.clock.external(label, fn);
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * A worker's first duty: to renew the leases of what it runs, all in one call, and to learn which jobs it has lost or should cancel. When
+ * it could not for so long that a lease may have passed (a failing store, a blocked process), it fences itself: better to stop working on a
+ * job than to work on it beside someone else.
+ */
+import type { Store } from '../ports/store.ts';
+import type { RunningAttempt } from './attempt.ts';
+import type { Host } from './host.ts';
+import type { Step } from './loop.ts';
+
+/** How long a claim or a renewal holds. */
+export const leaseMs = 30_000;
+/** How often leases are renewed: three chances before one passes. Up to a tenth earlier at random, so that workers spread. */
+export const renewEveryMs = 10_000;
+/** Without a confirmed renewal for so long, a worker gives its attempt up by itself, before another may take the job. */
+export const fenceAfterMs = 25_000;
+
+/** @param running the attempts in flight, by job id */
+export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<string, RunningAttempt>): Step {
+  const { clock, random } = host;
+
+  function fenceLate(now: number): void {
+    for (const attempt of running.values()) {
+      if (!attempt.ended && now - attempt.confirmedAt >= fenceAfterMs)
+        attempt.fence(`no renewal was confirmed for ${fenceAfterMs / 1_000} s`);
+    }
+  }
+
+  /** The earliest instant at which an attempt must be fenced unless it is renewed before. */
+  function nextFenceAt(): number {
+    let earliest = Number.POSITIVE_INFINITY;
+    for (const attempt of running.values()) earliest = Math.min(earliest, attempt.confirmedAt + fenceAfterMs);
+    return earliest;
+  }
+
+  return async () => {
+    const askedAt = clock.now();
+    fenceLate(askedAt);
+    if (running.size === 0) return Number.POSITIVE_INFINITY;
+    const attempts = [...running.values()];
+    const held = attempts.map(({ job }) => ({ id: job.id, claim: job.claim }));
+    // A renewal that is asked for now and answered late counts from when it was asked for: the store counts from then, too. The timer fences
+    // in time even if the answer never comes.
+    const watch = clock.at(nextFenceAt(), () => fenceLate(clock.now()));
+    try {
+      const answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
+      for (let i = 0; i < attempts.length; i++) {
+        const attempt = attempts[i] as RunningAttempt;
+        const answer = answers[i];
+        if (answer?.kind === 'lost') attempt.fence('another worker has the job, or it is over');
+        else attempt.confirmedAt = askedAt;
+        if (answer?.kind === 'cancelled') attempt.cancel(answer.reason);
+      }
+    } finally {
+      watch.cancel();
+    }
+    return running.size === 0 ? Number.POSITIVE_INFINITY : askedAt + renewEveryMs * (1 - 0.1 * random.fraction('renew.jitter'));
+  };
+}

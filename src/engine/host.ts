@@ -1,0 +1,40 @@
+/** What every part of a running engine shares: time, chance, ids, events, the tasks it knows, and where it writes its log. */
+import type { Definition } from '../core/definition.ts';
+import type { Emitter } from '../core/events.ts';
+import type { Job } from '../core/types.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Random } from '../ports/random.ts';
+
+/** Where log lines go. pino's loggers fit. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** How long finished jobs are kept, in milliseconds; Infinity: for ever. */
+export interface Retention {
+  readonly successfulMs: number;
+  readonly failedMs: number;
+  readonly cancelledMs: number;
+}
+
+export interface Host {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: Emitter;
+  readonly logger: Logger;
+  readonly retention: Retention;
+  readonly definitions: ReadonlyMap<string, Definition>;
+  /** The names of the definitions; the same array until a task is added. */
+  names(): readonly string[];
+  newId(now: number): string;
+  /** The caller's view of a job, for `ctx.result`. */
+  resultOf(job: Job): unknown;
+}
+
+/** A host on which this worker's clock stands for the application's: in a simulation every worker has a clock of its own. */
+export function withClock(host: Host, clock: Clock): Host {
+  return { ...host, clock };
+}

@@ -1,0 +1,86 @@
+/** What callers and operators do to jobs from outside an attempt: cancel, run again. Read, decide, change if nothing has changed meanwhile; else once more. */
+import { InputError } from '../core/errors.ts';
+import { isFinished } from '../core/job.ts';
+import type { Amendment, Job } from '../core/types.ts';
+import type { JobFilter, Store } from '../ports/store.ts';
+import type { Host } from './host.ts';
+
+/** The change to make to a job, or null for none. */
+type Change = (job: Job, now: number) => Amendment['set'] | null;
+
+const page = 500;
+
+/** Cancels one job: at once if it is not running, else by its worker, which is told. False: it was over already. */
+export async function cancelJob(host: Host, store: Store, id: string, reason: string): Promise<boolean> {
+  return (await change(host, store, [id], cancelling(reason))) > 0;
+}
+
+/**
+ * Runs one job again, with one attempt more than it has used.
+ * @throws InputError when it is running or was successful
+ */
+export async function retryJob(host: Host, store: Store, id: string): Promise<void> {
+  await change(host, store, [id], (job, now) => {
+    if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait for its end`);
+    if (job.status === 'successful') throw new InputError(`job ${id} was successful; enqueue another to do the work again`);
+    return again(job, now);
+  });
+}
+
+/** Cancels all jobs that match; says how many. */
+export function cancelJobs(host: Host, store: Store, filter: JobFilter, reason: string): Promise<number> {
+  return changeAll(host, store, filter, cancelling(reason));
+}
+
+/** Runs all failed and cancelled jobs that match again; says how many. */
+export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
+  return changeAll(host, store, filter, (job, now) => (job.status === 'failed' || job.status === 'cancelled' ? again(job, now) : null));
+}
+
+function cancelling(reason: string): Change {
+  return (job, now) => {
+    if (isFinished(job)) return null;
+    if (job.status === 'running') return { cancelRequested: job.cancelRequested ?? reason };
+    return { status: 'cancelled', reason, finishedAt: now };
+  };
+}
+
+function again(job: Job, now: number): Amendment['set'] {
+  const set = { status: 'queued', dueAt: now, expiresAt: null, losses: 0, reason: null, finishedAt: null } as const;
+  return { ...set, maxAttempts: Math.max(job.maxAttempts, job.attempt + 1) };
+}
+
+async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Change): Promise<number> {
+  let count = 0;
+  let cursor: string | undefined;
+  do {
+    const found = await store.list(filter, { now: host.clock.now(), limit: page, cursor });
+    const ids = found.items.map(({ job }) => job.id);
+    count += await change(host, store, ids, wanted);
+    cursor = found.cursor ?? undefined;
+  } while (cursor !== undefined);
+  return count;
+}
+
+async function change(host: Host, store: Store, ids: readonly string[], wanted: Change): Promise<number> {
+  let count = 0;
+  let left = ids;
+  while (left.length > 0) {
+    const now = host.clock.now();
+    const amendments: Amendment[] = [];
+    for (const record of await store.get(left)) {
+      const set = record && wanted(record.job, now);
+      if (set) amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
+    }
+    const rows = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
+    for (const job of rows) if (job) tell(host, job, now);
+    count += rows.filter((job) => job !== null).length;
+    left = amendments.filter((_, i) => rows[i] === null).map(({ id }) => id);
+  }
+  return count;
+}
+
+function tell(host: Host, job: Job, now: number): void {
+  if (job.status === 'cancelled') host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
+  else if (job.status === 'queued') host.events.emit({ type: 'requeued', at: now, job });
+}

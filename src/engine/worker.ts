@@ -1,0 +1,257 @@
+/**
+ * A worker: claims jobs, runs them, and reports what came of them. It ticks at its own pace: settle everything that has ended, then claim
+ * for the free slots, both in one call of the store; wake-ups only start a tick sooner. Beside the ticks run its three duties, each a loop
+ * of its own: the heartbeat renews leases, the janitor finds what others left behind, the scheduler turns occurrences into jobs.
+ *
+ * A worker is new, running, stopping (claims nothing, lets attempts end) or stopped. It is not started again: a new process is a new worker.
+ */
+import { ConfigError } from '../core/errors.ts';
+import type { Event } from '../core/events.ts';
+import { recordError } from '../core/failure.ts';
+import { settled } from '../core/job.ts';
+import type { ScheduleDefinition } from '../core/schedule.ts';
+import type { Job, Settlement } from '../core/types.ts';
+import type { Timer } from '../ports/clock.ts';
+import type { ClaimOptions, Hint, SettleAnswer, Store } from '../ports/store.ts';
+import { RunningAttempt } from './attempt.ts';
+import { createHeartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
+import type { Host } from './host.ts';
+import { createJanitor, type Janitor } from './janitor.ts';
+import { Loop, type Step } from './loop.ts';
+import { createScheduler } from './scheduler.ts';
+
+export interface WorkerSettings {
+  readonly id: string;
+  readonly concurrency: number;
+  readonly queues: readonly string[] | undefined;
+  readonly excludeQueues: readonly string[] | undefined;
+  readonly scheduler: boolean;
+}
+
+/** How long attempts have, once their signal has told them that the worker stops, before their jobs are given back. */
+export const releaseAfterMs = 4_000;
+
+export class Worker {
+  readonly #host: Host;
+  readonly #store: Store;
+  readonly #settings: WorkerSettings;
+  readonly #running = new Map<string, RunningAttempt>();
+  /** What has ended and is not settled yet. Their jobs stay held, and renewed, until it is. */
+  #ended: { attempt: RunningAttempt; settlement: Settlement }[] = [];
+  #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
+  readonly #ticks: Loop;
+  readonly #heartbeat: Loop;
+  readonly #janitor: Loop;
+  readonly #duties: Janitor;
+  readonly #scheduler: Loop | undefined;
+  #unlisten: (() => void) | undefined;
+  #alive: Timer | undefined;
+  #drained: (() => void) | undefined;
+  #stopped: Promise<void> | undefined;
+
+  constructor(host: Host, store: Store, schedules: () => readonly ScheduleDefinition[], settings: WorkerSettings) {
+    this.#host = host;
+    this.#store = store;
+    this.#settings = settings;
+    this.#ticks = this.#loop(() => this.#tick());
+    this.#heartbeat = this.#loop(createHeartbeat(host, store, this.#running));
+    this.#duties = createJanitor(host, store);
+    this.#janitor = this.#loop(this.#duties.step);
+    this.#scheduler = settings.scheduler ? this.#loop(createScheduler(host, store, schedules)) : undefined;
+  }
+
+  get id(): string {
+    return this.#settings.id;
+  }
+  get state(): 'new' | 'running' | 'stopping' | 'stopped' {
+    return this.#state;
+  }
+  /** The attempts in flight. */
+  get attempts(): ReadonlyMap<string, RunningAttempt> {
+    return this.#running;
+  }
+
+  /** Starts claiming. The store must be open. */
+  start(): void {
+    if (this.#state !== 'new') {
+      throw new ConfigError('Worker cannot start', [
+        { path: 'worker.start()', expected: 'a new worker', got: `one that is ${this.#state}; make another with tasks.worker()` },
+      ]);
+    }
+    this.#state = 'running';
+    this.#alive = this.#host.clock.at(Number.POSITIVE_INFINITY, () => {});
+    this.#unlisten = this.#store.listen?.((hint) => this.#onHint(hint));
+    this.#emit({ type: 'workerStarted', at: this.#host.clock.now(), worker: this.id });
+    this.#scheduler?.start();
+    this.#ticks.start();
+    this.#heartbeat.start();
+    this.#janitor.start();
+  }
+
+  /**
+   * Stops: claims no more from this call on, lets attempts end, after `graceMs` aborts their signals, `releaseAfterMs` later gives their
+   * jobs back without using up an attempt. Leases are renewed to the last.
+   */
+  stop(graceMs: number): Promise<void> {
+    this.#stopped ??= this.#stop(graceMs);
+    return this.#stopped;
+  }
+
+  async #stop(graceMs: number): Promise<void> {
+    if (this.#state === 'new') {
+      this.#state = 'stopped';
+      return;
+    }
+    const { clock } = this.#host;
+    this.#state = 'stopping';
+    this.#emit({ type: 'workerStopping', at: clock.now(), worker: this.id });
+    await this.#scheduler?.stop();
+    if (this.#running.size > 0) await this.#drain(graceMs);
+    await this.#ticks.stop();
+    await this.#janitor.stop();
+    await this.#heartbeat.stop();
+    this.#unlisten?.();
+    this.#alive?.cancel();
+    this.#state = 'stopped';
+    this.#emit({ type: 'workerStopped', at: clock.now(), worker: this.id });
+  }
+
+  #drain(graceMs: number): Promise<void> {
+    const { clock } = this.#host;
+    return new Promise((resolve) => {
+      let timer = clock.at(clock.now() + graceMs, () => {
+        for (const attempt of this.#running.values()) attempt.shutdown();
+        timer = clock.at(clock.now() + releaseAfterMs, () => {
+          for (const attempt of this.#running.values()) attempt.release();
+        });
+      });
+      this.#drained = () => {
+        timer.cancel();
+        resolve();
+      };
+    });
+  }
+
+  async #tick(): Promise<number> {
+    const { clock } = this.#host;
+    const now = clock.now();
+    const ending = this.#ended;
+    const free = this.#state === 'running' ? this.#settings.concurrency - this.#running.size + ending.length : 0;
+    const claim = free > 0 ? this.#claimOptions(free, now) : undefined;
+    let claimed: readonly Job[];
+    if (ending.length > 0) {
+      // Until the store has answered, they are still to be settled: a failing store gets them again.
+      const settlements = ending.map(({ settlement }) => settlement);
+      const result = await this.#store.settle(settlements, { now, claim });
+      this.#ended = this.#ended.slice(ending.length);
+      for (let i = 0; i < ending.length; i++) this.#settled(ending[i] as (typeof ending)[number], result.answers[i] as SettleAnswer);
+      claimed = result.claimed;
+    } else if (claim) claimed = await this.#store.claim({ ...claim, now });
+    else return Number.POSITIVE_INFINITY;
+
+    for (const job of claimed) this.#begin(job);
+    if (this.#running.size === 0) {
+      this.#heartbeat.rest();
+      this.#drained?.();
+    } else if (claimed.length > 0) this.#heartbeat.wakeAt(now + renewEveryMs);
+    if (this.#ended.length > 0) return now;
+    if (free === 0 || claimed.length === free) return Number.POSITIVE_INFINITY;
+    return this.#idleUntil(now);
+  }
+
+  async #idleUntil(now: number): Promise<number> {
+    const { queues, excludeQueues } = this.#settings;
+    const { jobAt } = await this.#store.nextDueAt({ now, tasks: this.#host.names(), queues, excludeQueues });
+    // A job that is due and yet was not claimed is no reason to spin.
+    const nextAt = jobAt === null ? Number.POSITIVE_INFINITY : Math.max(jobAt, now + 1);
+    return Math.min(nextAt, now + this.#store.pollMs);
+  }
+
+  #claimOptions(limit: number, now: number): ClaimOptions {
+    const { id, queues, excludeQueues } = this.#settings;
+    return { worker: id, limit, leaseUntil: now + leaseMs, tasks: this.#host.names(), queues, excludeQueues };
+  }
+
+  #begin(job: Job): void {
+    const attempt = new RunningAttempt(this.#host, this.id, job, this.#onEnd);
+    this.#running.set(job.id, attempt);
+    if (this.#host.events.hears('started')) {
+      this.#emit({ type: 'started', at: attempt.confirmedAt, job, worker: this.id, attempt: job.attempt });
+    }
+    attempt.start();
+  }
+
+  readonly #onEnd = (attempt: RunningAttempt, settlement: Settlement | null): void => {
+    if (settlement) {
+      this.#ended.push({ attempt, settlement });
+      this.#ticks.wake();
+    } else {
+      this.#discarded(attempt, 'lease lost');
+      this.#forget(attempt);
+      this.#ticks.wake();
+    }
+  };
+
+  #settled({ attempt, settlement }: { attempt: RunningAttempt; settlement: Settlement }, answer: SettleAnswer): void {
+    this.#forget(attempt);
+    if (answer === 'stale') this.#discarded(attempt, settlement.outcome);
+    else if (this.#host.events.hears(eventOf(settlement, answer))) this.#tell(attempt, settlement, answer);
+  }
+
+  /** A job whose lease was lost may have been claimed again by this very worker: only this attempt is forgotten. */
+  #forget(attempt: RunningAttempt): void {
+    if (this.#running.get(attempt.id) === attempt) this.#running.delete(attempt.id);
+  }
+
+  #tell(attempt: RunningAttempt, settlement: Settlement, answer: SettleAnswer): void {
+    const before = answer === 'cancelled' ? { ...attempt.job, cancelRequested: 'cancelled' } : attempt.job;
+    const of = { at: settlement.settledAt, job: settled(before, settlement), worker: this.id, attempt: attempt.attempt };
+    const type = eventOf(settlement, answer);
+    if (type === 'retrying' && settlement.error) this.#emit({ ...of, type, error: settlement.error, dueAt: settlement.dueAt });
+    else if (type === 'snoozed') this.#emit({ ...of, type, dueAt: settlement.dueAt });
+    else if (type === 'failed') this.#emit({ ...of, type, error: settlement.error });
+    else if (type === 'successful' || type === 'cancelled' || type === 'released') this.#emit({ ...of, type });
+  }
+
+  #discarded(attempt: RunningAttempt, outcome: string): void {
+    const { clock } = this.#host;
+    this.#emit({ type: 'discarded', at: clock.now(), job: attempt.job, worker: this.id, attempt: attempt.attempt, outcome });
+  }
+
+  #onHint(hint: Hint): void {
+    const anything = Object.keys(hint).length === 0;
+    if (anything || hint.dueAt !== undefined) this.#ticks.wakeAt(hint.dueAt ?? 0);
+    // A worker renews its own leases; it watches over those of others.
+    if (anything || (hint.overdueAt !== undefined && hint.by !== this.id)) this.#janitor.wakeAt(hint.overdueAt ?? 0);
+    if (anything || hint.cancelled) this.#heartbeat.wake();
+    if (anything || hint.scheduleAt !== undefined) this.#scheduler?.wakeAt(hint.scheduleAt ?? 0);
+    if (hint.finished) this.#duties.finished();
+  }
+
+  #loop(step: Step): Loop {
+    return new Loop(
+      this.#host.clock,
+      step,
+      (error, first) => {
+        if (!first) return;
+        const recorded = recordError(error);
+        this.#host.logger.warn({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }, 'the store is failing; trying again');
+        this.#emit({ type: 'storeFailing', at: this.#host.clock.now(), worker: this.id, error: recorded });
+      },
+      () => this.#emit({ type: 'storeRecovered', at: this.#host.clock.now(), worker: this.id }),
+    );
+  }
+
+  #emit(event: Event): void {
+    this.#host.events.emit(event);
+  }
+}
+
+function eventOf(
+  settlement: Settlement,
+  answer: SettleAnswer,
+): 'successful' | 'failed' | 'cancelled' | 'snoozed' | 'released' | 'retrying' {
+  if (answer === 'cancelled') return 'cancelled';
+  if (settlement.outcome === 'failed') return settlement.status === 'failed' ? 'failed' : 'retrying';
+  return settlement.outcome === 'lost' ? 'failed' : settlement.outcome;
+}

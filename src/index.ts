@@ -1,0 +1,33 @@
+/**
+ * Escapement: background tasks for TypeScript that can be tested in virtual time.
+ *
+ * The words: a **task** is a named definition; a **job** one enqueued call of it, one row in a store; an **attempt** one try at a job; a
+ * **TaskResult** a caller's view of a job; a **queue** a named line of jobs. A **worker** **claims** jobs: it takes a **lease** with a number
+ * (the fencing token), runs the attempt, and **settles** it: records its outcome. A **schedule** makes a job for each of its **occurrences**.
+ * An **orphan** is a job whose lease passed. A **backend** is what a task is enqueued to; a **store** is where one that is driven by the
+ * engine keeps its rows.
+ */
+
+export type { BackendSource } from './backends/dummy.ts';
+export { dummy } from './backends/dummy.ts';
+export { immediate } from './backends/immediate.ts';
+export type { Backoff, BackoffFunction, BackoffInput } from './core/backoff.ts';
+export { exponential, fixed, linear, list } from './core/backoff.ts';
+export type { TaskContext, TaskLog } from './core/definition.ts';
+export type { Duration, Instant } from './core/duration.ts';
+export * from './core/errors.ts';
+export type { Event, EventMap, EventName, LogLevel } from './core/events.ts';
+export type { RecordedError } from './core/failure.ts';
+export { depStatus } from './core/job.ts';
+export type { Cancel, ResultOf, Snooze } from './core/outcomes.ts';
+export { cancel, snooze } from './core/outcomes.ts';
+export type { DepStatus, Job, Status } from './core/types.ts';
+export type { Logger } from './engine/host.ts';
+export type { JobOptions, RetentionOptions, RetryOptions, TriggerOptions, UsingOptions } from './options.ts';
+export type { QueueStats, Store, StoreSource } from './ports/store.ts';
+export type { AttemptFailure, ResultProgress } from './result.ts';
+export { TaskResult } from './result.ts';
+export { memory } from './stores/memory.ts';
+export type { EnqueueOptions, PortableTask, SyncTransaction, Task } from './task.ts';
+export type { CreateTasksOptions, JobSelection, ScheduleInfo, ScheduleOptions, Tasks, TaskWorker, WorkerOptions } from './tasks.ts';
+export { createTasks, task } from './tasks.ts';

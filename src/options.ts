@@ -1,0 +1,372 @@
+/**
+ * Every option of the public API: its type, its default, and the one place that reads it. All faults of a call are collected and thrown as
+ * one ConfigError; an option that nobody knows is a fault too, with the nearest name that exists.
+ */
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { type Backoff, type BackoffInput, defaultBackoff, parseBackoff } from './core/backoff.ts';
+import { checkCron } from './core/cron.ts';
+import type { Definition } from './core/definition.ts';
+import {
+  type Duration,
+  durationExpected,
+  type Instant,
+  instantExpected,
+  parseDuration,
+  parseInstant,
+  parseWhen,
+  show,
+} from './core/duration.ts';
+import { ConfigError, type ConfigFault, InputError } from './core/errors.ts';
+import { decode, encode } from './core/json.ts';
+import type { TriggerDefinition } from './core/schedule.ts';
+import type { Overrides } from './core/types.ts';
+import type { Retention } from './engine/host.ts';
+
+/** When and how often a failed attempt is followed by another. */
+export interface RetryOptions {
+  /** The most attempts, the first one included: 1 … 10,000. @default 20 */
+  maxAttempts?: number;
+  /** The delays. @default exponential(): 1 s × 2, at most 24 h, plus 0 … 20 % */
+  backoff?: BackoffInput;
+  /** Errors for which this is true fail the job at once. */
+  unless?: (error: unknown) => boolean;
+  /** Only errors for which this is true are tried again. */
+  only?: (error: unknown) => boolean;
+}
+
+/** What a task's definition says of its jobs. `using` and schedules change any of it for some of them. */
+export interface JobOptions {
+  /** @default 'default' */
+  queue?: string;
+  /** −100 … 100, larger first (DEP 14). @default 0 */
+  priority?: number;
+  retry?: RetryOptions;
+  /** The longest time for one attempt; then its signal aborts and it fails with a TimeoutError. @default none */
+  timeout?: Duration;
+  /** A job that has not started so long after `runAfter` (or after enqueue) is cancelled, reason `expired`; or an instant. @default never */
+  expires?: Duration | Instant;
+  /** Words to find jobs by. @default [] */
+  tags?: readonly string[];
+  /** The alias of the backend. @default 'default' */
+  backend?: string;
+}
+
+/** What `using` takes: every option of a task but `run` and `input`, and what concerns single jobs. */
+export interface UsingOptions extends JobOptions {
+  /** Not before: a duration from now, or an instant. A number is milliseconds from now. */
+  runAfter?: Duration | Instant;
+  /** Plain data kept on the job, for the application. */
+  metadata?: Readonly<Record<string, unknown>>;
+}
+
+/** One trigger of a schedule: `cron`, or `every`. */
+export interface TriggerOptions {
+  /** Five fields, or six with leading seconds. */
+  cron?: string;
+  /** An interval of at least a second, counted from `startAt`, or else from when the schedule is first saved. */
+  every?: Duration;
+  /** An IANA time zone for `cron`. @default 'UTC' */
+  timezone?: string;
+  /** No occurrence before this. */
+  startAt?: Instant;
+  /** No occurrence after this. */
+  endAt?: Instant;
+}
+
+/** How long finished jobs are kept. */
+export interface RetentionOptions {
+  /** @default '24h' */
+  successful?: Duration | 'forever';
+  /** @default '7d' */
+  failed?: Duration | 'forever';
+  /** @default '7d' */
+  cancelled?: Duration | 'forever';
+}
+
+/** Task, queue and schedule names. */
+export const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$/;
+const nameExpected = 'a name of 1 to 128 letters, digits and _ . : / -, beginning with a letter or digit';
+
+/** Names that cannot be options yet. They are refused, never ignored. */
+const notBuilt = ['unique', 'concurrency', 'rate', 'missed', 'overlap', 'jitter', 'sun', 'at', 'maxRuns', 'enabled'];
+const jobKeys = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'backend'];
+
+/** Reads options: collects faults, and throws them all. */
+export class OptionReader {
+  readonly faults: ConfigFault[] = [];
+  readonly #what: string;
+
+  constructor(what: string) {
+    this.#what = what;
+  }
+
+  fault(path: string, expected: string, got: unknown, didYouMean?: string): undefined {
+    this.faults.push({ path, expected, got: show(got), ...(didYouMean === undefined ? {} : { didYouMean }) });
+    return undefined;
+  }
+
+  done(): void {
+    if (this.faults.length > 0) throw new ConfigError(this.#what, this.faults);
+  }
+
+  /** The value as an object whose keys are all known. */
+  object(value: unknown, path: string, keys: readonly string[]): Record<string, unknown> {
+    if (value === undefined) return {};
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      this.fault(path, 'an object', value);
+      return {};
+    }
+    for (const key of Object.keys(value)) {
+      if (keys.includes(key)) continue;
+      const expected = notBuilt.includes(key) ? 'no such option yet: it is planned, and not built' : `one of ${keys.join(', ')}`;
+      this.fault(path === '' ? key : `${path}.${key}`, expected, key, nearest(key, keys));
+    }
+    return value as Record<string, unknown>;
+  }
+
+  name(value: unknown, path: string): string {
+    if (typeof value === 'string' && namePattern.test(value)) return value;
+    this.fault(path, nameExpected, value);
+    return '';
+  }
+
+  integer(value: unknown, path: string, min: number, max: number): number | undefined {
+    if (value === undefined) return undefined;
+    if (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
+    return this.fault(path, `a whole number from ${min} to ${max}`, value);
+  }
+
+  duration(value: unknown, path: string): number | undefined {
+    if (value === undefined) return undefined;
+    return parseDuration(value) ?? this.fault(path, durationExpected, value);
+  }
+
+  instant(value: unknown, path: string): number | undefined {
+    if (value === undefined) return undefined;
+    return parseInstant(value) ?? this.fault(path, instantExpected, value);
+  }
+
+  when(value: unknown, path: string, now: number): number | undefined {
+    if (value === undefined) return undefined;
+    return parseWhen(value, now) ?? this.fault(path, "a duration from now such as '2h', or an instant with offset", value);
+  }
+
+  tags(value: unknown, path: string): readonly string[] | undefined {
+    if (value === undefined) return undefined;
+    if (Array.isArray(value) && value.every((tag) => typeof tag === 'string' && tag !== '' && tag.length <= 128)) return [...value];
+    return this.fault(path, 'an array of strings of 1 to 128 characters', value);
+  }
+
+  optionalFunction<F>(value: unknown, path: string): F | undefined {
+    if (value === undefined) return undefined;
+    return typeof value === 'function' ? (value as F) : this.fault(path, 'a function', value);
+  }
+
+  queue(value: unknown, path: string, known: readonly string[] | undefined): string | undefined {
+    if (value === undefined) return undefined;
+    const name = this.name(value, path);
+    if (name !== '' && known && !known.includes(name))
+      return this.fault(path, `one of the queues ${known.join(', ')}`, name, nearest(name, known));
+    return name;
+  }
+
+  backend(value: unknown, path: string, known: readonly string[]): string | undefined {
+    if (value === undefined) return undefined;
+    if (typeof value === 'string' && known.includes(value)) return value;
+    return this.fault(
+      path,
+      `one of the backends ${known.join(', ')}`,
+      value,
+      typeof value === 'string' ? nearest(value, known) : undefined,
+    );
+  }
+}
+
+/** What an application allows: its queues, if it names them, and its backends' aliases. */
+export interface Known {
+  readonly queues: readonly string[] | undefined;
+  readonly backends: readonly string[];
+}
+
+/** The options of jobs, read; undefined: not given. */
+export interface ReadJobOptions {
+  readonly queue: string | undefined;
+  readonly priority: number | undefined;
+  readonly maxAttempts: number | undefined;
+  readonly backoff: Backoff | undefined;
+  readonly retryable: ((error: unknown) => boolean) | undefined;
+  readonly timeoutMs: number | undefined;
+  readonly expires: Duration | undefined;
+  readonly tags: readonly string[] | undefined;
+  readonly backend: string | undefined;
+}
+
+function readJobOptions(read: OptionReader, options: Record<string, unknown>, at: string, known: Known): ReadJobOptions {
+  const path = (key: string) => (at === '' ? key : `${at}.${key}`);
+  const retry = read.object(options.retry, path('retry'), ['maxAttempts', 'backoff', 'unless', 'only']);
+  const unless = read.optionalFunction<(error: unknown) => boolean>(retry.unless, path('retry.unless'));
+  const only = read.optionalFunction<(error: unknown) => boolean>(retry.only, path('retry.only'));
+  const { expires } = options;
+  if (expires !== undefined && parseWhen(expires, 0) === undefined)
+    read.fault(path('expires'), "a duration such as '1d', or an instant", expires);
+  const timeoutMs = read.duration(options.timeout, path('timeout'));
+  if (timeoutMs === 0) read.fault(path('timeout'), 'more than 0 ms', options.timeout);
+  return {
+    queue: read.queue(options.queue, path('queue'), known.queues),
+    priority: read.integer(options.priority, path('priority'), -100, 100),
+    maxAttempts: read.integer(retry.maxAttempts, path('retry.maxAttempts'), 1, 10_000),
+    backoff: retry.backoff === undefined ? undefined : parseBackoff(retry.backoff, path('retry.backoff'), read.faults),
+    retryable: unless || only ? (error) => !unless?.(error) && (only?.(error) ?? true) : undefined,
+    timeoutMs,
+    expires: expires as Duration | undefined,
+    tags: read.tags(options.tags, path('tags')),
+    backend: read.backend(options.backend, path('backend'), known.backends),
+  };
+}
+
+/** The options of a task's definition. */
+export function readDefinition(name: unknown, options: unknown, defaults: unknown, known: Known): Definition {
+  const read = new OptionReader(`Task ${show(name)} cannot be defined`);
+  const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, 'input', 'run']);
+  const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
+  const own = readJobOptions(read, given, '', known);
+  if (typeof given.run !== 'function') read.fault('run', 'the function that does the work', given.run);
+  const schema = given.input as StandardSchemaV1 | undefined;
+  if (schema !== undefined && typeof (schema as Partial<StandardSchemaV1> | null)?.['~standard']?.validate !== 'function') {
+    read.fault('input', 'a Standard Schema, such as one of zod, valibot or arktype', schema);
+  }
+  const definition: Definition = {
+    name: read.name(name, 'name'),
+    backend: own.backend ?? fallback.backend ?? 'default',
+    queue: own.queue ?? fallback.queue ?? 'default',
+    priority: own.priority ?? fallback.priority ?? 0,
+    schema: schema ?? null,
+    maxAttempts: own.maxAttempts ?? fallback.maxAttempts ?? 20,
+    backoff: own.backoff ?? fallback.backoff ?? defaultBackoff,
+    retryable: own.retryable ?? fallback.retryable ?? null,
+    timeoutMs: own.timeoutMs ?? fallback.timeoutMs ?? null,
+    expires: own.expires ?? fallback.expires ?? null,
+    tags: own.tags ?? fallback.tags ?? [],
+    run: given.run as Definition['run'],
+  };
+  if (known.queues && !known.queues.includes(definition.queue) && read.faults.length === 0) {
+    read.fault('queue', `one of the queues ${known.queues.join(', ')}`, definition.queue, nearest(definition.queue, known.queues));
+  }
+  read.done();
+  return definition;
+}
+
+/** What `using` changes for the jobs of one call. */
+export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 'timeoutMs'> {
+  readonly runAfter: Duration | Instant | undefined;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly overrides: Overrides | null;
+}
+
+export const usingNothing: Using = {
+  queue: undefined,
+  priority: undefined,
+  maxAttempts: undefined,
+  expires: undefined,
+  tags: undefined,
+  backend: undefined,
+  runAfter: undefined,
+  metadata: {},
+  overrides: null,
+};
+
+/** Reads what `using` was given, on top of what it was given before. */
+export function readUsing(options: unknown, before: Using, known: Known): Using {
+  const read = new OptionReader('using() cannot be done');
+  const given = read.object(options, '', [...jobKeys, 'runAfter', 'metadata']);
+  const own = readJobOptions(read, given, '', known);
+  if (own.retryable)
+    read.fault('retry.unless, retry.only', 'no functions: they cannot be stored with a job; set them in define()', own.retryable);
+  if (own.backoff?.kind === 'own')
+    read.fault('retry.backoff', 'a policy made of data: a function cannot be stored with a job', own.backoff.delay);
+  const { runAfter } = given;
+  if (runAfter !== undefined && parseWhen(runAfter, 0) === undefined) {
+    read.fault('runAfter', "a duration from now such as '2h', or an instant with offset", runAfter);
+  }
+  read.done();
+  const overrides = {
+    ...before.overrides,
+    ...(own.timeoutMs === undefined ? {} : { timeoutMs: own.timeoutMs }),
+    ...(own.backoff === undefined ? {} : { backoff: own.backoff }),
+  };
+  return {
+    queue: own.queue ?? before.queue,
+    priority: own.priority ?? before.priority,
+    maxAttempts: own.maxAttempts ?? before.maxAttempts,
+    expires: own.expires ?? before.expires,
+    tags: own.tags ?? before.tags,
+    backend: own.backend ?? before.backend,
+    runAfter: (runAfter as Using['runAfter']) ?? before.runAfter,
+    metadata: given.metadata === undefined ? before.metadata : plain(given.metadata, 'metadata'),
+    overrides: Object.keys(overrides).length > 0 ? overrides : null,
+  };
+}
+
+function plain(value: unknown, what: string): Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new InputError(`${what} is ${show(value)}; expected an object`, { path: '' });
+  return decode(encode(value, what)) as Record<string, unknown>;
+}
+
+/** Reads a schedule's trigger. */
+export function readTrigger(read: OptionReader, given: Record<string, unknown>, now: number): TriggerDefinition {
+  const startAt = read.instant(given.startAt, 'startAt') ?? null;
+  const endAt = read.instant(given.endAt, 'endAt') ?? null;
+  if ((given.cron === undefined) === (given.every === undefined))
+    read.fault('cron, every', 'exactly one of them', [given.cron, given.every]);
+  if (given.every !== undefined) {
+    const everyMs = read.duration(given.every, 'every') ?? 0;
+    if (everyMs < 1_000) read.fault('every', 'an interval of at least a second', given.every);
+    if (given.timezone !== undefined) read.fault('timezone', 'none with `every`, which counts in absolute time', given.timezone);
+    return { kind: 'every', everyMs, startAt, endAt };
+  }
+  const timezone = given.timezone ?? 'UTC';
+  const before = read.faults.length;
+  if (given.cron !== undefined) checkCron(given.cron, timezone, now, read.faults);
+  const sound = read.faults.length === before;
+  return { kind: 'cron', expression: sound ? String(given.cron) : '', timezone: sound ? String(timezone) : 'UTC', startAt, endAt };
+}
+
+/** Reads how long finished jobs are kept. */
+export function readRetention(read: OptionReader, options: unknown): Retention {
+  const given = read.object(options, 'retention', ['successful', 'failed', 'cancelled']);
+  const keep = (key: string, fallbackMs: number) =>
+    given[key] === 'forever' ? Number.POSITIVE_INFINITY : (read.duration(given[key], `retention.${key}`) ?? fallbackMs);
+  return {
+    successfulMs: keep('successful', 86_400_000),
+    failedMs: keep('failed', 604_800_000),
+    cancelledMs: keep('cancelled', 604_800_000),
+  };
+}
+
+/** The name that was probably meant: the nearest by edits, if it is near. */
+export function nearest(name: string, names: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
+  for (const candidate of names) {
+    const distance = edits(name.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+/** The Levenshtein distance of two short texts. */
+function edits(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

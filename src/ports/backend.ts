@@ -1,0 +1,30 @@
+/**
+ * What a task is enqueued to (DEP 14's word). Three kinds: a store with an engine whose workers run the jobs; `immediate()`, which runs
+ * them where they are enqueued; `dummy()`, which only keeps them. All keep rows in a store, so results, cancelling and listing are the same.
+ */
+import type { Job, JobRecord } from '../core/types.ts';
+import type { Awaitable, Store } from './store.ts';
+
+/** What a backend can do; checked at enqueue and when a worker starts (DEP 14: `supports_defer`, `supports_get_result`, `supports_priority`). */
+export interface BackendSupports {
+  /** `runAfter`. */
+  readonly defer: boolean;
+  readonly results: boolean;
+  readonly priority: boolean;
+  /** Enqueue in the caller's transaction. */
+  readonly transactions: boolean;
+  readonly workers: boolean;
+}
+
+export interface Backend {
+  /** A word for messages. */
+  readonly name: string;
+  readonly supports: BackendSupports;
+  /** Opens and migrates on first use. */
+  open(): Awaitable<Store>;
+  /** Acknowledges new jobs and returns their rows as they are then. */
+  enqueue(jobs: readonly Job[], options: { readonly now: number; readonly transaction?: unknown }): Awaitable<readonly JobRecord[]>;
+  /** Told that jobs were made ready again by hand. */
+  requeued(): Awaitable<void>;
+  close(): Awaitable<void>;
+}

@@ -1,0 +1,62 @@
+/**
+ * Time as the engine sees it: an instant, timers, and "right after this". The system clock stands here; a simulation's stands in
+ * `testing/virtual-clock`. Nothing else in the engine, the core or a store reads time or arms a timer.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+
+/** An attempt, as far as a clock and other code outside the engine may know it. */
+export interface Scope {
+  readonly task: string;
+  readonly id: string;
+  readonly attempt: number;
+  readonly worker: string;
+}
+
+/** A timer that was armed; `cancel` is idempotent. */
+export interface Timer {
+  cancel(): void;
+}
+
+/** Time as an argument. */
+export interface Clock {
+  /** Epoch milliseconds. */
+  now(): number;
+  /** Calls `fn` at an instant, or as soon as it has passed. `Infinity`: never, but the process stays alive. */
+  at(instant: number, fn: () => void | Promise<void>): Timer;
+  /** Calls `fn` at this instant, after what runs now. A promise that it returns belongs to the step: virtual time waits for it. */
+  soon(fn: () => void | Promise<void>): void;
+  /**
+   * An attempt is at work from here until `leave`. Virtual time stands still while one is and does not wait on this clock.
+   * @param endsAt the instant at which it is ended at the latest; Infinity: by nobody but itself
+   */
+  enter(scope: Scope, endsAt: number): void;
+  leave(scope: Scope): void;
+  /** Runs `fn`, which waits on something outside this clock, such as a network; virtual time stands still meanwhile. */
+  external<T>(label: string, fn: () => Promise<T>): Promise<T>;
+}
+
+// Node turns a longer delay into one millisecond.
+const longestDelayMs = 2_147_483_647;
+
+// Wake-ups run outside the context of whoever caused them: a task that enqueues must not lend its own to the worker.
+const outside = AsyncLocalStorage.snapshot();
+
+/** The clock of the machine. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  at(instant, fn) {
+    let handle: NodeJS.Timeout;
+    const arm = () => {
+      const delay = instant - Date.now();
+      handle = delay > longestDelayMs ? setTimeout(arm, longestDelayMs) : setTimeout(fn, Math.max(0, Math.ceil(delay)));
+    };
+    arm();
+    return { cancel: () => clearTimeout(handle) };
+  },
+  soon(fn) {
+    outside(() => setImmediate(fn));
+  },
+  enter() {},
+  leave() {},
+  external: (_label, fn) => fn(),
+};

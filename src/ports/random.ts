@@ -1,0 +1,36 @@
+/** Chance as the engine sees it, and the ids made from it. The system's random source stands here; a simulation's is seeded. */
+import { v7 } from 'uuid';
+
+/** Chance as an argument. */
+export interface Random {
+  /** A number from 0 up to, not including, 1, for a choice at a named point such as `backoff.jitter`. */
+  fraction(point: string): number;
+  /** Fills the array with random bytes. */
+  fill(bytes: Uint8Array<ArrayBuffer>): void;
+}
+
+/** The random source of the machine. */
+export const systemRandom: Random = {
+  fraction: () => Math.random(),
+  fill: (bytes) => {
+    crypto.getRandomValues(bytes);
+  },
+};
+
+/**
+ * Makes job ids: UUID version 7 (RFC 9562), which sort by time, and within a millisecond by a counter. A clock that steps back does not
+ * make ids that sort before earlier ones.
+ */
+export function createIds(random: Random): (now: number) => string {
+  const bytes = new Uint8Array(16);
+  let lastAt = -1;
+  let sequence = 0;
+  return (now) => {
+    if (now > lastAt) {
+      lastAt = now;
+      sequence = 0;
+    } else sequence += 1;
+    random.fill(bytes);
+    return v7({ msecs: lastAt, seq: sequence, random: bytes });
+  };
+}

@@ -1,0 +1,176 @@
+/**
+ * What an engine asks of a store. A store holds rows and moves them atomically; it never decides, and it reads no clock: every call
+ * brings its own `now`. Methods may answer at once or by a promise. Arrays in, arrays out, answers in the order of the questions.
+ *
+ * The laws, each tested by `escapement/testing`'s conformance suite for any store:
+ * 1. A job has at most one live lease.
+ * 2. A stale claim settles nothing.
+ * 3. `claim` never returns jobs that are not due, expired, or in a paused queue.
+ * 4. The order is priority, due time, id.
+ * 5. One live job per unique key. (Comes with uniqueness.)
+ * 6. An occurrence of a schedule makes at most one job.
+ * 7. An orphan is found from the end of its lease on, and not before.
+ * 8. Settling a parent releases its children in the same transaction. (Comes with workflows.)
+ * 9. `stats` equals counting `list`.
+ * 10. A store reads no clock.
+ * 11. What `insert` acknowledged is never lost.
+ */
+import type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status } from '../core/types.ts';
+
+/** An answer that is there, or comes. */
+export type Awaitable<T> = T | Promise<T>;
+
+export interface ClaimOptions {
+  readonly worker: string;
+  /** At most so many. */
+  readonly limit: number;
+  readonly leaseUntil: number;
+  /** The names that the worker knows: jobs of other tasks are left for a worker that does. */
+  readonly tasks: readonly string[];
+  /** Undefined: all queues. */
+  readonly queues?: readonly string[] | undefined;
+  readonly excludeQueues?: readonly string[] | undefined;
+}
+
+/** A lease that a worker holds. */
+export interface Held {
+  readonly id: string;
+  readonly claim: number;
+}
+
+/** `held`: the lease now ends at the new instant. `lost`: someone else has it, or the job is over. `cancelled`: held, and someone wants it to end. */
+export type RenewAnswer = { readonly kind: 'held' } | { readonly kind: 'lost' } | { readonly kind: 'cancelled'; readonly reason: string };
+
+/** `cancelled`: applied, and the job ended as cancelled because someone had asked for it. `stale`: nothing was changed. */
+export type SettleAnswer = 'settled' | 'cancelled' | 'stale';
+
+/** The next instants at which there is something to do; null: none is in sight. */
+export interface NextDue {
+  /** The earliest due time of a queued job that the asker may claim, in queues that are not paused. */
+  readonly jobAt: number | null;
+  /** The earliest end of a lease, or expiry of a job that has not started. */
+  readonly overdueAt: number | null;
+  readonly scheduleAt: number | null;
+}
+
+/** Which jobs. All that is given must hold. */
+export interface JobFilter {
+  readonly ids?: readonly string[] | undefined;
+  readonly status?: readonly Status[] | undefined;
+  readonly task?: string | undefined;
+  readonly queue?: string | undefined;
+  readonly schedule?: string | undefined;
+  readonly tag?: string | undefined;
+}
+
+/** How many jobs of a queue are in each state. */
+export interface QueueStats extends QueueRow {
+  readonly counts: Readonly<Record<Status, number>>;
+  /** The due time of the ready job that has waited longest. */
+  readonly oldestReadyAt: number | null;
+}
+
+/** How a schedule moves on: from the revision that was read, to its next instant, with the jobs of the occurrence. */
+export interface Advance {
+  readonly name: string;
+  readonly revision: number;
+  readonly lastAt: number | null;
+  readonly nextAt: number | null;
+  readonly jobs: readonly Job[];
+}
+
+/**
+ * What changed, as far as the store knows; nothing more than a reason to look. An empty hint: anything may have changed.
+ */
+export interface Hint {
+  /** A job is queued and due at this instant. */
+  readonly dueAt?: number;
+  /** A lease that ends, or a job that expires, at this instant; `by` holds it. */
+  readonly overdueAt?: number;
+  readonly by?: string;
+  /** A running job is wanted cancelled. */
+  readonly cancelled?: true;
+  /** A schedule is due at this instant. */
+  readonly scheduleAt?: number;
+  /** These jobs are over. */
+  readonly finished?: true;
+}
+
+/** The store behind an engine. Errors are `StoreError`; with `transient` set, asking again may help. */
+export interface Store {
+  /** A word for messages: `memory`, `sqlite`. */
+  readonly name: string;
+  readonly supports: {
+    /** `insert` and `settle` can join the caller's own transaction. */
+    readonly transactions: boolean;
+  };
+  /** How long a worker without a hint may sleep before it looks again; Infinity where every change is hinted. */
+  readonly pollMs: number;
+
+  /** Makes the store ready; called before anything else, any number of times. */
+  migrate(): Awaitable<void>;
+  close(): Awaitable<void>;
+
+  /** All or nothing. Acknowledged is kept: law 11. */
+  insert(jobs: readonly Job[], options: { readonly now: number; readonly transaction?: unknown }): Awaitable<void>;
+  /** Leases on due jobs, best first: at most `limit`. The rows come back as `core/job`'s `claimed` makes them; an attempt row is opened for each. */
+  claim(options: ClaimOptions & { readonly now: number }): Awaitable<readonly Job[]>;
+  /** Extends leases that are still held, also ones that have passed but that nobody has taken yet. */
+  renew(held: readonly Held[], options: { readonly now: number; readonly leaseUntil: number }): Awaitable<readonly RenewAnswer[]>;
+  /**
+   * Applies each settlement whose claim still holds the job (law 2) as `core/job`'s `settled` does, closes its attempt row, and then, in the
+   * same transaction, claims. A settlement that was applied before is answered as it was then.
+   */
+  settle(
+    settlements: readonly Settlement[],
+    options: { readonly now: number; readonly claim?: ClaimOptions | undefined; readonly transaction?: unknown },
+  ): Awaitable<{ readonly answers: readonly SettleAnswer[]; readonly claimed: readonly Job[] }>;
+  /** Running jobs whose lease is over at `now`, and queued ones that expired before they started; earliest first. */
+  overdue(options: { readonly now: number; readonly limit: number }): Awaitable<readonly Job[]>;
+  nextDueAt(options: {
+    readonly now: number;
+    readonly tasks: readonly string[];
+    readonly queues?: readonly string[] | undefined;
+    readonly excludeQueues?: readonly string[] | undefined;
+  }): Awaitable<NextDue>;
+
+  /** Applies each amendment whose row is as expected, as `core/job`'s `amended` does. Answers with the new row, or null. */
+  amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<readonly (Job | null)[]>;
+  /** Deletes at most `limit` jobs with this status that finished before an instant, oldest first; says how many. */
+  prune(options: {
+    readonly status: 'successful' | 'failed' | 'cancelled';
+    readonly finishedBefore: number;
+    readonly limit: number;
+  }): Awaitable<number>;
+  saveQueue(queue: QueueRow, options: { readonly now: number }): Awaitable<void>;
+
+  /** Inserts the row, or replaces the one whose revision is `expect` (null: none is there yet). False: someone was faster. */
+  saveSchedule(row: ScheduleRow, options: { readonly expect: number | null }): Awaitable<boolean>;
+  dropSchedule(name: string): Awaitable<boolean>;
+  listSchedules(): Awaitable<readonly ScheduleRow[]>;
+  /** Schedules that are not paused and due at `now`, earliest first. */
+  dueSchedules(options: { readonly now: number; readonly limit: number }): Awaitable<readonly ScheduleRow[]>;
+  /** Compare-and-set together with the insert of the occurrence's jobs: law 6. True for each that won. */
+  advanceSchedules(advances: readonly Advance[], options: { readonly now: number }): Awaitable<readonly boolean[]>;
+
+  get(ids: readonly string[]): Awaitable<readonly (JobRecord | null)[]>;
+  /** In id order, newest first, from the cursor on. */
+  list(
+    filter: JobFilter,
+    options: { readonly now: number; readonly limit: number; readonly cursor?: string | undefined },
+  ): Awaitable<{ readonly items: readonly JobRecord[]; readonly cursor: string | null }>;
+  stats(options: { readonly now: number }): Awaitable<readonly QueueStats[]>;
+
+  /** Calls `notify` after changes, in this process or another's, as far as the store can tell. Returns the function that ends this. */
+  listen?(notify: (hint: Hint) => void): () => void;
+}
+
+/** What `sqlite()`, `memory()` and the like return: where an engine-driven backend keeps its rows. Opens nothing until asked. */
+export interface StoreSource {
+  readonly kind: 'store';
+  readonly name: string;
+  open(): Awaitable<Store>;
+}
+
+/** Re-exported for those who write stores. */
+export type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement };

@@ -1,0 +1,257 @@
+/** A caller's view of a job: a snapshot that `refresh` brings up to date, and the few things a caller may do to it. */
+import type { App, Binding } from './app.ts';
+import type { Duration } from './core/duration.ts';
+import { durationMs, formatDuration } from './core/duration.ts';
+import { ResultNotFoundError, ResultNotReadyError } from './core/errors.ts';
+import { isFinished, visibleStatus } from './core/job.ts';
+import { decode } from './core/json.ts';
+import type { JobRecord, Status } from './core/types.ts';
+import { cancelJob, retryJob } from './engine/operator.ts';
+import { scope } from './engine/scope.ts';
+import type { Backend } from './ports/backend.ts';
+import type { Store } from './ports/store.ts';
+
+/** One failed attempt. */
+export interface AttemptFailure {
+  readonly name: string;
+  readonly message: string;
+  readonly stack: string;
+  /** The attempt's number, 1 for the first. */
+  readonly attempt: number;
+  readonly at: Date;
+}
+
+/** How far the job says that it has come. */
+export interface ResultProgress {
+  /** 0 … 1 */
+  readonly fraction: number;
+  readonly message: string | null;
+  readonly at: Date;
+}
+
+const pollMs = 250;
+
+/**
+ * What `enqueue` returns (DEP 14's TaskResult). `Output` is what the task returns, `Input` what it was given.
+ */
+export class TaskResult<Output = unknown, Input = unknown> {
+  readonly #binding: Binding;
+  readonly #backend: Backend;
+  readonly #alias: string;
+  #record: JobRecord;
+  #readAt: number;
+
+  /** @internal */
+  constructor(binding: Binding, alias: string, backend: Backend, record: JobRecord) {
+    this.#binding = binding;
+    this.#alias = alias;
+    this.#backend = backend;
+    this.#record = record;
+    this.#readAt = binding.host.clock.now();
+  }
+
+  /** UUID version 7. */
+  get id(): string {
+    return this.#record.job.id;
+  }
+  /** The task's name. */
+  get task(): string {
+    return this.#record.job.task;
+  }
+  /** As of the last refresh. */
+  get status(): Status {
+    return visibleStatus(this.#record.job, this.#readAt);
+  }
+  /** As it was enqueued, before its schema. */
+  get input(): Input {
+    return decode(this.#record.job.input) as Input;
+  }
+  get queue(): string {
+    return this.#record.job.queue;
+  }
+  get priority(): number {
+    return this.#record.job.priority;
+  }
+  /** The alias that the job was enqueued to. */
+  get backend(): string {
+    return this.#alias;
+  }
+  get tags(): readonly string[] {
+    return this.#record.job.tags;
+  }
+  get metadata(): Readonly<Record<string, unknown>> {
+    return this.#record.job.metadata;
+  }
+  get enqueuedAt(): Date {
+    return new Date(this.#record.job.enqueuedAt);
+  }
+  /** The due time that was asked for, or null. */
+  get runAfter(): Date | null {
+    return date(this.#record.job.runAfter);
+  }
+  /** When it may start next: the retry's or snooze's instant, or the first one. */
+  get dueAt(): Date {
+    return new Date(this.#record.job.dueAt);
+  }
+  /** When the first attempt started. */
+  get startedAt(): Date | null {
+    return date(this.#record.job.startedAt);
+  }
+  get finishedAt(): Date | null {
+    return date(this.#record.job.finishedAt);
+  }
+  get lastAttemptedAt(): Date | null {
+    return date(this.#record.job.lastAttemptedAt);
+  }
+  /** How many attempts were used. */
+  get attempts(): number {
+    return this.#record.job.attempt;
+  }
+  get maxAttempts(): number {
+    return this.#record.job.maxAttempts;
+  }
+  /** Why it ended as it did: `expired`, `poisoned`, `permanent`, or what cancel was given; null otherwise. */
+  get reason(): string | null {
+    return this.#record.job.reason;
+  }
+  get schedule(): string | null {
+    return this.#record.job.schedule;
+  }
+  get scheduledAt(): Date | null {
+    return date(this.#record.job.scheduledAt);
+  }
+  /** One for each attempt that failed, oldest first. */
+  get errors(): readonly AttemptFailure[] {
+    const failures: AttemptFailure[] = [];
+    for (const { error, attempt, endedAt } of this.#record.attempts) {
+      if (error) failures.push({ ...error, attempt, at: new Date(endedAt ?? 0) });
+    }
+    return failures;
+  }
+  /** The workers that attempted it, in order, each once. */
+  get workerIds(): readonly string[] {
+    return [...new Set(this.#record.attempts.map(({ worker }) => worker))];
+  }
+  get progress(): ResultProgress | null {
+    const { progress } = this.#record.job;
+    return progress && { fraction: progress.fraction, message: progress.message, at: new Date(progress.at) };
+  }
+  /** True once nothing will happen to it by itself any more. */
+  get isFinished(): boolean {
+    return isFinished(this.#record.job);
+  }
+  /**
+   * What the task returned.
+   * @throws ResultNotReadyError unless the job was successful as of the last refresh
+   */
+  get returnValue(): Output {
+    const { job } = this.#record;
+    if (job.status === 'successful') return (job.returnValue === null ? undefined : decode(job.returnValue)) as Output;
+    const last = this.errors.at(-1);
+    const why = last ? `; its last error: ${last.name}: ${last.message}` : '';
+    throw new ResultNotReadyError(
+      `job ${job.id} of ${job.task} is ${this.status}, not successful${why}. refresh() or wait() brings it up to date.`,
+    );
+  }
+
+  /**
+   * Reads the job again; changes this object and resolves to it.
+   * @throws ResultNotFoundError when it has been pruned
+   */
+  async refresh(): Promise<this> {
+    const store = await this.#open();
+    const [record] = await store.get([this.id]);
+    if (!record) throw new ResultNotFoundError(`job ${this.id} is not in the store; finished jobs are pruned after their retention`);
+    this.#record = record;
+    this.#readAt = this.#binding.host.clock.now();
+    return this;
+  }
+
+  /**
+   * Waits until the job is finished, successful or not.
+   * @param options.timeout how long to wait. Default: for ever
+   * @throws ResultNotReadyError when the time is over
+   */
+  async wait(options: { timeout?: Duration } = {}): Promise<this> {
+    if (!scope.getStore()) this.#binding.beforeWait?.();
+    const { clock } = this.#binding.host;
+    const timeoutMs = options.timeout === undefined ? Number.POSITIVE_INFINITY : durationMs(options.timeout, 'wait().timeout');
+    const until = clock.now() + timeoutMs;
+    const store = await this.#open();
+    for (;;) {
+      const changed = changeOf(store);
+      try {
+        await this.refresh();
+        if (this.isFinished) return this;
+        if (clock.now() >= until)
+          throw new ResultNotReadyError(`job ${this.id} of ${this.task} is still ${this.status} after ${formatDuration(timeoutMs)}`);
+        await new Promise<void>((resolve) => {
+          const timer = clock.at(Math.min(until, clock.now() + pollMs), resolve);
+          changed.whenFinished(() => {
+            timer.cancel();
+            resolve();
+          });
+        });
+      } finally {
+        changed.forget();
+      }
+    }
+  }
+
+  /**
+   * Cancels the job: at once if it is not running; a running one is told by its worker, through its signal. A finished one stays as it is.
+   * @param reason kept on the job. Default `'cancelled'`
+   */
+  async cancel(reason = 'cancelled'): Promise<this> {
+    await cancelJob(this.#binding.host, await this.#open(), this.id, reason);
+    return this.refresh();
+  }
+
+  /**
+   * Runs a failed or cancelled job again now, with one attempt more; a waiting retry runs now.
+   * @throws InputError when it is running or was successful
+   */
+  async retry(): Promise<this> {
+    await retryJob(this.#binding.host, await this.#open(), this.id);
+    await this.#backend.requeued();
+    return this.refresh();
+  }
+
+  /** For `console.log` and test output. */
+  toJSON(): Record<string, unknown> {
+    const { id, task, status, queue, priority, attempts, maxAttempts, reason, enqueuedAt, finishedAt } = this;
+    return { id, task, status, input: this.input, queue, priority, attempts, maxAttempts, reason, enqueuedAt, finishedAt };
+  }
+
+  #open(): Store | Promise<Store> {
+    this.#binding.beforeUse?.();
+    return this.#backend.open();
+  }
+}
+
+/** Makes a result from a row. */
+export function resultOf<Output, Input>(app: App, alias: string, record: JobRecord): TaskResult<Output, Input> {
+  return new TaskResult(app.binding, alias, app.backend(alias), record);
+}
+
+/** Listening from before the read, so that no end is missed between the two. */
+function changeOf(store: Store): { whenFinished(fn: () => void): void; forget(): void } {
+  let seen = false;
+  let tell: (() => void) | undefined;
+  const forget = store.listen?.((hint) => {
+    if (!hint.finished && Object.keys(hint).length > 0) return;
+    seen = true;
+    tell?.();
+  });
+  return {
+    whenFinished(fn) {
+      if (seen) fn();
+      else tell = fn;
+    },
+    forget: () => forget?.(),
+  };
+}
+
+function date(at: number | null): Date | null {
+  return at === null ? null : new Date(at);
+}

@@ -1,0 +1,446 @@
+/**
+ * The store without a file: rows in memory, indexed so that claiming costs the same beside any number of finished or future jobs. It keeps
+ * the same laws as the durable stores and is the oracle they are compared with.
+ *
+ * A queued job is in one of two places: in `#future`, ordered by due time, or, once some caller's `now` has passed its due time, among the
+ * ready jobs of its line (one heap for each queue and task, so that a paused queue or an unknown task hides only its own jobs). A caller
+ * whose clock is behind puts undue jobs back. Nobody outside sees this staging.
+ */
+import { StoreError } from '../core/errors.ts';
+import { Heap } from '../core/heap.ts';
+import { alreadySettled, amended, claimed, comesBefore, ended, isExpired, isFinished, settled, visibleStatus } from '../core/job.ts';
+import type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status } from '../core/types.ts';
+import type {
+  Advance,
+  ClaimOptions,
+  Held,
+  Hint,
+  JobFilter,
+  NextDue,
+  QueueStats,
+  RenewAnswer,
+  SettleAnswer,
+  Store,
+  StoreSource,
+} from '../ports/store.ts';
+
+/** A row with its attempts and its places in the indexes. */
+interface Node {
+  job: Job;
+  attempts: Attempt[];
+  readonly line: Line;
+  futureAt: number;
+  readyAt: number;
+  leaseAt: number;
+  expiryAt: number;
+}
+
+/** The ready jobs of one task in one queue. */
+interface Line {
+  readonly queue: string;
+  readonly task: string;
+  readonly ready: Heap<'readyAt', Node>;
+}
+
+const earlier = (a: number, b: number, x: Node, y: Node) => (a === b ? x.job.id < y.job.id : a < b);
+
+export class MemoryStore implements Store {
+  readonly name = 'memory';
+  readonly supports = { transactions: false };
+  readonly pollMs = Number.POSITIVE_INFINITY;
+
+  readonly #nodes = new Map<string, Node>();
+  readonly #lines = new Map<string, Line>();
+  readonly #queues = new Map<string, QueueRow>();
+  readonly #schedules = new Map<string, ScheduleRow>();
+  readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
+  readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
+  readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
+  /** Finished jobs by status, in the order in which they finished: a `Map` keeps it and deletes anywhere. */
+  readonly #finished = { successful: new Map<string, Node>(), failed: new Map<string, Node>(), cancelled: new Map<string, Node>() };
+  #listeners: ((hint: Hint) => void)[] = [];
+
+  migrate(): void {}
+  close(): void {}
+
+  insert(jobs: readonly Job[], options: { now: number; transaction?: unknown }): void {
+    refuseTransaction(options.transaction);
+    const ids = new Set<string>();
+    for (const job of jobs) {
+      if (this.#nodes.has(job.id) || ids.has(job.id))
+        throw new StoreError(`a job with the id ${job.id} is there already`, { kind: 'conflict' });
+      ids.add(job.id);
+    }
+    for (const job of jobs) this.#add(job, options.now);
+    this.#hintQueued(jobs);
+  }
+
+  claim(options: ClaimOptions & { now: number }): readonly Job[] {
+    const { now, limit } = options;
+    if (limit <= 0) return [];
+    this.#stage(now);
+    const lines = this.#linesFor(options);
+    const jobs: Job[] = [];
+    while (jobs.length < limit) {
+      let best: Line | undefined;
+      for (const line of lines) {
+        const node = this.#due(line, now);
+        if (node && (best === undefined || comesBefore(node.job, (best.ready.peek() as Node).job))) best = line;
+      }
+      if (!best) break;
+      jobs.push(this.#lease(best.ready.peek() as Node, options));
+    }
+    if (jobs.length > 0) this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
+    return jobs;
+  }
+
+  renew(held: readonly Held[], options: { now: number; leaseUntil: number }): readonly RenewAnswer[] {
+    return held.map(({ id, claim }) => {
+      const node = this.#nodes.get(id);
+      if (node?.job.status !== 'running' || node.job.claim !== claim) return { kind: 'lost' };
+      node.job = { ...node.job, leaseUntil: options.leaseUntil };
+      this.#leases.moved(node);
+      return node.job.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: node.job.cancelRequested };
+    });
+  }
+
+  settle(
+    settlements: readonly Settlement[],
+    options: { now: number; claim?: ClaimOptions | undefined; transaction?: unknown },
+  ): { answers: readonly SettleAnswer[]; claimed: readonly Job[] } {
+    refuseTransaction(options.transaction);
+    const answers = settlements.map((settlement) => this.#settle(settlement, options.now));
+    return { answers, claimed: options.claim ? this.claim({ ...options.claim, now: options.now }) : [] };
+  }
+
+  overdue(options: { now: number; limit: number }): readonly Job[] {
+    // Taken out and put back: heaps are ordered only at the top, and there are few.
+    const { now, limit } = options;
+    const found: Node[] = [];
+    for (let node = this.#nextOverdue(); node && found.length < limit; node = this.#nextOverdue()) {
+      if (overdueAt(node) > now) break;
+      this.#leases.remove(node);
+      this.#expiries.remove(node);
+      found.push(node);
+    }
+    for (const node of found) (node.job.status === 'running' ? this.#leases : this.#expiries).push(node as never);
+    return found.map((node) => node.job);
+  }
+
+  nextDueAt(options: {
+    now: number;
+    tasks: readonly string[];
+    queues?: readonly string[] | undefined;
+    excludeQueues?: readonly string[] | undefined;
+  }): NextDue {
+    this.#stage(options.now);
+    const lines = this.#linesFor(options);
+    let jobAt: number | null = null;
+    for (const line of lines) if (this.#due(line, options.now)) jobAt = options.now;
+    if (jobAt === null && this.#future.size > 0) jobAt = this.#nextFuture(new Set(lines));
+    const overdue = this.#nextOverdue();
+    let scheduleAt: number | null = null;
+    for (const row of this.#schedules.values()) {
+      if (!row.paused && row.nextAt !== null && (scheduleAt === null || row.nextAt < scheduleAt)) scheduleAt = row.nextAt;
+    }
+    return { jobAt, overdueAt: overdue ? overdueAt(overdue) : null, scheduleAt };
+  }
+
+  amend(amendments: readonly Amendment[], options: { now: number }): readonly (Job | null)[] {
+    const jobs = amendments.map((amendment) => {
+      const node = this.#nodes.get(amendment.id);
+      const job = node && amended(node.job, amendment);
+      if (!node || !job) return null;
+      this.#replace(node, job, options.now);
+      return job;
+    });
+    const changed = jobs.filter((job) => job !== null);
+    this.#hintQueued(changed);
+    if (changed.some((job) => job.status === 'running' && job.cancelRequested !== null)) this.#notify({ cancelled: true });
+    if (changed.some(isFinished)) this.#notify({ finished: true });
+    return jobs;
+  }
+
+  prune(options: { status: 'successful' | 'failed' | 'cancelled'; finishedBefore: number; limit: number }): number {
+    let count = 0;
+    for (const node of this.#finished[options.status].values()) {
+      if (count >= options.limit || (node.job.finishedAt ?? 0) >= options.finishedBefore) break;
+      this.#finished[options.status].delete(node.job.id);
+      this.#nodes.delete(node.job.id);
+      count += 1;
+    }
+    return count;
+  }
+
+  saveQueue(queue: QueueRow): void {
+    this.#queues.set(queue.name, queue);
+    if (!queue.paused) this.#notify({});
+  }
+
+  saveSchedule(row: ScheduleRow, options: { expect: number | null }): boolean {
+    if ((this.#schedules.get(row.name)?.revision ?? null) !== options.expect) return false;
+    this.#schedules.set(row.name, row);
+    if (row.nextAt !== null) this.#notify({ scheduleAt: row.nextAt });
+    return true;
+  }
+
+  dropSchedule(name: string): boolean {
+    return this.#schedules.delete(name);
+  }
+
+  listSchedules(): readonly ScheduleRow[] {
+    return [...this.#schedules.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  dueSchedules(options: { now: number; limit: number }): readonly ScheduleRow[] {
+    const due: ScheduleRow[] = [];
+    for (const row of this.#schedules.values()) if (!row.paused && row.nextAt !== null && row.nextAt <= options.now) due.push(row);
+    if (due.length > 1) due.sort((a, b) => (a.nextAt ?? 0) - (b.nextAt ?? 0) || (a.name < b.name ? -1 : 1));
+    return due.length > options.limit ? due.slice(0, options.limit) : due;
+  }
+
+  advanceSchedules(advances: readonly Advance[], options: { now: number }): readonly boolean[] {
+    return advances.map((advance) => {
+      const row = this.#schedules.get(advance.name);
+      if (!row || row.revision !== advance.revision) return false;
+      for (const job of advance.jobs) this.#add(job, options.now);
+      this.#schedules.set(row.name, { ...row, lastAt: advance.lastAt, nextAt: advance.nextAt, revision: row.revision + 1 });
+      this.#hintQueued(advance.jobs);
+      if (advance.nextAt !== null && this.#listeners.length > 1) this.#notify({ scheduleAt: advance.nextAt });
+      return true;
+    });
+  }
+
+  get(ids: readonly string[]): readonly (JobRecord | null)[] {
+    return ids.map((id) => {
+      const node = this.#nodes.get(id);
+      return node ? record(node) : null;
+    });
+  }
+
+  list(
+    filter: JobFilter,
+    options: { now: number; limit: number; cursor?: string | undefined },
+  ): { items: readonly JobRecord[]; cursor: string | null } {
+    const wanted = filter.status && new Set<Status>(filter.status);
+    const ids = filter.ids && new Set(filter.ids);
+    const matches: Node[] = [];
+    for (const node of this.#nodes.values()) {
+      const { job } = node;
+      if (options.cursor !== undefined && job.id >= options.cursor) continue;
+      if (filter.task !== undefined && job.task !== filter.task) continue;
+      if (filter.queue !== undefined && job.queue !== filter.queue) continue;
+      if (filter.schedule !== undefined && job.schedule !== filter.schedule) continue;
+      if (filter.tag !== undefined && !job.tags.includes(filter.tag)) continue;
+      if (ids && !ids.has(job.id)) continue;
+      if (wanted && !wanted.has(visibleStatus(job, options.now))) continue;
+      matches.push(node);
+    }
+    matches.sort((a, b) => (a.job.id < b.job.id ? 1 : -1));
+    const page = matches.slice(0, options.limit);
+    return { items: page.map(record), cursor: matches.length > page.length ? ((page.at(-1) as Node | undefined)?.job.id ?? null) : null };
+  }
+
+  stats(options: { now: number }): readonly QueueStats[] {
+    const byQueue = new Map<string, { counts: Record<Status, number>; oldestReadyAt: number | null }>();
+    const of = (queue: string) => {
+      let found = byQueue.get(queue);
+      if (!found) {
+        found = {
+          counts: { waiting: 0, scheduled: 0, ready: 0, retrying: 0, running: 0, successful: 0, failed: 0, cancelled: 0 },
+          oldestReadyAt: null,
+        };
+        byQueue.set(queue, found);
+      }
+      return found;
+    };
+    for (const queue of this.#queues.keys()) of(queue);
+    for (const { job } of this.#nodes.values()) {
+      const stats = of(job.queue);
+      const status = visibleStatus(job, options.now);
+      stats.counts[status] += 1;
+      if (status === 'ready' && (stats.oldestReadyAt === null || job.dueAt < stats.oldestReadyAt)) stats.oldestReadyAt = job.dueAt;
+    }
+    return [...byQueue.entries()]
+      .map(([name, stats]) => ({ name, paused: this.#queues.get(name)?.paused ?? false, ...stats }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  listen(notify: (hint: Hint) => void): () => void {
+    this.#listeners = [...this.#listeners, notify];
+    return () => {
+      this.#listeners = this.#listeners.filter((other) => other !== notify);
+    };
+  }
+
+  #add(job: Job, now: number): void {
+    const node: Node = { job, attempts: [], line: this.#line(job.queue, job.task), futureAt: -1, readyAt: -1, leaseAt: -1, expiryAt: -1 };
+    this.#nodes.set(job.id, node);
+    this.#index(node, now);
+  }
+
+  #lease(node: Node, options: ClaimOptions & { now: number }): Job {
+    const job = claimed(node.job, options.worker, options.now, options.leaseUntil);
+    this.#replace(node, job, options.now);
+    node.attempts = [
+      ...node.attempts,
+      { attempt: job.attempt, claim: job.claim, worker: options.worker, startedAt: options.now, endedAt: null, outcome: null, error: null },
+    ];
+    return job;
+  }
+
+  #settle(settlement: Settlement, now: number): SettleAnswer {
+    const node = this.#nodes.get(settlement.id);
+    if (!node) return 'stale';
+    const last = node.attempts.at(-1);
+    if (node.job.status !== 'running' || node.job.claim !== settlement.claim || !last) {
+      if (!alreadySettled(last, settlement)) return 'stale';
+      return settlement.status === 'queued' && node.job.status === 'cancelled' ? 'cancelled' : 'settled';
+    }
+    const job = settled(node.job, settlement);
+    this.#replace(node, job, now);
+    node.attempts = [...node.attempts.slice(0, -1), ended(last, settlement)];
+    if (job.status === 'queued') this.#hintQueued([job]);
+    else this.#notify({ finished: true });
+    return job.status === 'cancelled' && settlement.status === 'queued' ? 'cancelled' : 'settled';
+  }
+
+  /** Gives the node its new row, and its places in the indexes. */
+  #replace(node: Node, job: Job, now: number): void {
+    this.#future.remove(node);
+    node.line.ready.remove(node);
+    this.#leases.remove(node);
+    this.#expiries.remove(node);
+    const before = node.job.status;
+    if (before === 'successful' || before === 'failed' || before === 'cancelled') this.#finished[before].delete(job.id);
+    node.job = job;
+    this.#index(node, now);
+  }
+
+  #index(node: Node, now: number): void {
+    const { job } = node;
+    switch (job.status) {
+      case 'queued':
+        if (job.dueAt <= now) node.line.ready.push(node);
+        else this.#future.push(node);
+        if (job.expiresAt !== null && job.startedAt === null) this.#expiries.push(node);
+        break;
+      case 'running':
+        this.#leases.push(node);
+        break;
+      case 'waiting':
+        break;
+      default:
+        this.#finished[job.status].set(job.id, node);
+    }
+  }
+
+  /** Moves what has become due into the lines of ready jobs. */
+  #stage(now: number): void {
+    for (let node = this.#future.peek(); node && node.job.dueAt <= now; node = this.#future.peek()) {
+      this.#future.remove(node);
+      node.line.ready.push(node);
+    }
+  }
+
+  /** The line's first job that may be claimed at this instant, which is then at the top of its heap. */
+  #due(line: Line, now: number): Node | undefined {
+    for (;;) {
+      const node = line.ready.peek();
+      if (!node) return undefined;
+      if (node.job.dueAt > now) {
+        // Staged by a caller whose clock is ahead of this one's.
+        line.ready.remove(node);
+        this.#future.push(node);
+      } else if (isExpired(node.job, now)) {
+        // Not claimable any more, and found by `overdue`; kept out of the way, but still queued.
+        line.ready.remove(node);
+      } else return node;
+    }
+  }
+
+  #linesFor(options: {
+    tasks: readonly string[];
+    queues?: readonly string[] | undefined;
+    excludeQueues?: readonly string[] | undefined;
+  }): Line[] {
+    const found: Line[] = [];
+    for (const line of this.#lines.values()) {
+      if (this.#queues.get(line.queue)?.paused) continue;
+      if (options.queues && !options.queues.includes(line.queue)) continue;
+      if (options.excludeQueues?.includes(line.queue)) continue;
+      if (!options.tasks.includes(line.task)) continue;
+      found.push(line);
+    }
+    return found;
+  }
+
+  #line(queue: string, task: string): Line {
+    // Names hold no spaces, so the key is unique.
+    const key = `${queue} ${task}`;
+    let line = this.#lines.get(key);
+    if (!line) {
+      line = { queue, task, ready: new Heap<'readyAt', Node>('readyAt', (a, b) => comesBefore(a.job, b.job)) };
+      this.#lines.set(key, line);
+    }
+    return line;
+  }
+
+  #nextFuture(lines: ReadonlySet<Line>): number | null {
+    const first = this.#future.peek();
+    if (!first || lines.has(first.line)) return first?.job.dueAt ?? null;
+    // The first belongs to a line that the asker does not serve: look through the others.
+    let next: number | null = null;
+    for (const node of this.#future.items) {
+      if (lines.has(node.line) && (next === null || node.job.dueAt < next)) next = node.job.dueAt;
+    }
+    return next;
+  }
+
+  #nextOverdue(): Node | undefined {
+    const lease = this.#leases.peek();
+    const expiry = this.#expiries.peek();
+    if (!lease || !expiry) return lease ?? expiry;
+    return earlier(overdueAt(lease), overdueAt(expiry), lease, expiry) ? lease : expiry;
+  }
+
+  #hintQueued(jobs: readonly Job[]): void {
+    if (this.#listeners.length === 0) return;
+    let dueAt = Number.POSITIVE_INFINITY;
+    let expiresAt = Number.POSITIVE_INFINITY;
+    for (const job of jobs) {
+      if (job.status !== 'queued') continue;
+      dueAt = Math.min(dueAt, job.dueAt);
+      if (job.expiresAt !== null && job.startedAt === null) expiresAt = Math.min(expiresAt, job.expiresAt);
+    }
+    if (dueAt < Number.POSITIVE_INFINITY) this.#notify(expiresAt < Number.POSITIVE_INFINITY ? { dueAt, overdueAt: expiresAt } : { dueAt });
+  }
+
+  #notify(hint: Hint): void {
+    for (const listener of this.#listeners) listener(hint);
+  }
+}
+
+function overdueAt(node: Node): number {
+  return (node.job.status === 'running' ? node.job.leaseUntil : node.job.expiresAt) ?? Number.POSITIVE_INFINITY;
+}
+
+function record(node: Node): JobRecord {
+  return { job: node.job, attempts: node.attempts };
+}
+
+function refuseTransaction(transaction: unknown): void {
+  if (transaction === undefined) return;
+  throw new StoreError(
+    'the memory store cannot join a transaction; to test code that enqueues in one, use simulate(tasks, { store: sqlite({ database: db }) })',
+    { kind: 'unsupported' },
+  );
+}
+
+/**
+ * Keeps jobs in memory, run by the same engine as in production. They are gone when the process ends.
+ * @example createTasks({ backend: memory() })
+ */
+export function memory(): StoreSource {
+  return { kind: 'store', name: 'memory', open: () => new MemoryStore() };
+}

@@ -1,0 +1,254 @@
+/** A task as applications hold it: define it once, enqueue it from anywhere. Also portable tasks, which libraries define before any application exists. */
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import type { App } from './app.ts';
+import type { Definition, TaskContext } from './core/definition.ts';
+import { parseWhen } from './core/duration.ts';
+import { EscapementError, InputError, ResultMismatchError, ResultNotFoundError, StoreError } from './core/errors.ts';
+import { newJob } from './core/job.ts';
+import { encode } from './core/json.ts';
+import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
+import type { Job, JobRecord } from './core/types.ts';
+import { RunningAttempt } from './engine/attempt.ts';
+import { parseInput } from './engine/input.ts';
+import { type JobOptions, readUsing, type Using, type UsingOptions, usingNothing } from './options.ts';
+import { resultOf, type TaskResult } from './result.ts';
+
+/** What is used of a better-sqlite3 database to enqueue in its transaction. */
+export interface SyncTransaction {
+  readonly inTransaction: boolean;
+  prepare(sql: string): unknown;
+}
+
+/** The second argument of `enqueue`. */
+export interface EnqueueOptions<T = unknown> {
+  /** The caller's own open transaction: the job is there if it commits, and not if it does not. */
+  transaction?: T;
+}
+
+/** The arguments of `enqueue`: the input may be left out where the task takes none. */
+export type EnqueueArguments<Input, Options> = [Input] extends [void]
+  ? [input?: undefined, options?: Options]
+  : undefined extends Input
+    ? [input?: Input, options?: Options]
+    : [input: Input, options?: Options];
+
+type Required2<Input, Options> = [Input] extends [void] ? [input: undefined, options: Options] : [input: Input, options: Options];
+
+/** A task: its name, and everything that one can do with it. */
+export interface Task<Input = unknown, Output = unknown> {
+  readonly name: string;
+  /**
+   * Enqueues one job. Resolves when the store has it for good.
+   * @throws InputError when the input does not fit the schema, or cannot be stored as JSON
+   * @throws ConfigError when the backend cannot do what the options ask
+   */
+  enqueue(...args: Required2<Input, { transaction: SyncTransaction }>): TaskResult<Output, Input>;
+  enqueue(...args: EnqueueArguments<Input, EnqueueOptions>): Promise<TaskResult<Output, Input>>;
+  /** Enqueues a job for each input: all of them, or none. */
+  enqueueMany(inputs: readonly Input[], options: { transaction: SyncTransaction }): TaskResult<Output, Input>[];
+  enqueueMany(inputs: readonly Input[], options?: EnqueueOptions): Promise<TaskResult<Output, Input>[]>;
+  /** The same task with other options for the jobs enqueued through it. */
+  using(options: UsingOptions): Task<Input, Output>;
+  /**
+   * Runs the task here and now, without a backend, and returns what it returns.
+   * @throws what the task throws; EscapementError when it snoozes or cancels
+   */
+  call(...args: EnqueueArguments<Input, never>): Promise<Output>;
+  /**
+   * The job of this task with this id.
+   * @throws ResultNotFoundError; ResultMismatchError if it is another task's
+   */
+  getResult(id: string): Promise<TaskResult<Output, Input>>;
+}
+
+/** A task's function. */
+export type Run<Input, R> = (input: Input, context: TaskContext<TaskResult>) => R;
+
+/** The options of a task without a schema: the input's type is that of `run`'s first parameter. */
+export interface TaskOptions<Input, R> extends JobOptions {
+  input?: undefined;
+  run: Run<Input, R>;
+}
+
+/** The options of a task with a Standard Schema: `run` gets what the schema makes of the input. */
+export interface SchemaTaskOptions<Schema extends StandardSchemaV1, R> extends JobOptions {
+  input: Schema;
+  run: Run<StandardSchemaV1.InferOutput<Schema>, R>;
+}
+
+/** The signatures of `tasks.define` and `task`. */
+export interface Define<Handle extends 'bound' | 'portable' = 'bound'> {
+  <Schema extends StandardSchemaV1, R>(
+    name: string,
+    options: SchemaTaskOptions<Schema, R>,
+  ): Made<Handle, StandardSchemaV1.InferInput<Schema>, ResultOf<R>>;
+  <Input = void, R = unknown>(name: string, options: TaskOptions<Input, R>): Made<Handle, Input, ResultOf<R>>;
+  <Input = void, R = unknown>(name: string, run: Run<Input, R>): Made<Handle, Input, ResultOf<R>>;
+}
+type Made<Handle, Input, Output> = Handle extends 'portable' ? PortableTask<Input, Output> : Task<Input, Output>;
+
+/** Where a handle finds its application and definition at the moment of use. */
+export type Home = () => { readonly app: App; readonly definition: Definition };
+
+export class TaskHandle<Input, Output> implements Task<Input, Output> {
+  readonly name: string;
+  readonly #home: Home;
+  readonly #using: Using;
+
+  constructor(name: string, home: Home, using: Using = usingNothing) {
+    this.name = name;
+    this.#home = home;
+    this.#using = using;
+  }
+
+  using(options: UsingOptions): Task<Input, Output> {
+    const { app } = this.#home();
+    return new TaskHandle(this.name, this.#home, readUsing(options, this.#using, app.known));
+  }
+
+  // The signatures are the interface's; one body serves both, for what it awaits may be there at once.
+  enqueue(input?: unknown, options?: EnqueueOptions): never {
+    const results = this.#enqueue([input], options?.transaction);
+    return (results instanceof Promise ? results.then(([result]) => result) : results[0]) as never;
+  }
+
+  enqueueMany(inputs: readonly unknown[], options?: EnqueueOptions): never {
+    if (!Array.isArray(inputs)) throw new InputError(`enqueueMany of ${this.name} takes an array of inputs`);
+    return this.#enqueue(inputs, options?.transaction) as never;
+  }
+
+  async call(...args: EnqueueArguments<Input, never>): Promise<Output> {
+    const { app, definition } = this.#home();
+    const host = app.binding.host;
+    const now = host.clock.now();
+    const input = args[0] as unknown;
+    if (definition.schema) await parseInput(definition.schema, input, `input of ${this.name}`);
+    const job = { ...this.#job(app, definition, input, now), status: 'running', attempt: 1, maxAttempts: 1, startedAt: now } as const;
+    let failure: { error: unknown } | undefined;
+    const watched: Definition = {
+      ...definition,
+      run: async (parsed, context) => {
+        try {
+          const value = await definition.run(parsed, context);
+          const steers = steering(value);
+          if (!steers) return value;
+          const what = isSnooze(steers) ? 'snoozed' : `cancelled itself (${steers.reason})`;
+          throw new EscapementError(`${this.name} ${what}; a call has no job that could wait or be cancelled. enqueue() it instead.`);
+        } catch (error) {
+          failure = { error };
+          throw error;
+        }
+      },
+    };
+    const calling = { ...host, definitions: new Map([[this.name, watched]]) };
+    return new Promise<Output>((resolve, reject) => {
+      new RunningAttempt(calling, 'call', job, (_, settlement) => {
+        if (settlement?.status === 'successful') {
+          resolve((settlement.returnValue === null ? undefined : JSON.parse(settlement.returnValue)) as Output);
+          return;
+        }
+        const error = settlement?.error;
+        reject(
+          failure
+            ? failure.error
+            : Object.assign(new EscapementError(error?.message ?? 'the call was ended'), error ? { name: error.name } : {}),
+        );
+      }).start();
+    });
+  }
+
+  async getResult(id: string): Promise<TaskResult<Output, Input>> {
+    const { app, definition } = this.#home();
+    const result = await findResult(app, id, [this.#using.backend ?? definition.backend]);
+    if (result.task !== this.name) throw new ResultMismatchError(`job ${id} is one of ${result.task}, not of ${this.name}`);
+    return result as TaskResult<Output, Input>;
+  }
+
+  #enqueue(inputs: readonly unknown[], transaction: unknown): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
+    // A mistake in the input rejects like any other failure; in a caller's transaction, where nothing can wait, it throws.
+    if (transaction !== undefined) return this.#insert(inputs, transaction) as TaskResult<Output, Input>[];
+    return (async () => this.#insert(inputs, undefined))();
+  }
+
+  #insert(inputs: readonly unknown[], transaction: unknown): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
+    const { app, definition } = this.#home();
+    const alias = this.#using.backend ?? definition.backend;
+    const backend = app.backend(alias);
+    this.#checkSupport(app, alias, transaction);
+    if (transaction !== undefined && backend.open() instanceof Promise) {
+      throw new StoreError('the store is not open yet; call and await tasks.open() before enqueueing in a transaction', { kind: 'closed' });
+    }
+    const { schema } = definition;
+    if (schema) {
+      const parsed = inputs.map((input) => parseInput(schema, input, `input of ${this.name}`));
+      if (parsed.some((value) => value instanceof Promise)) {
+        if (transaction !== undefined)
+          throw new InputError(`the schema of ${this.name} answers by a promise, which a synchronous transaction cannot wait for`);
+        return Promise.all(parsed).then(() => this.#store(app, definition, inputs, undefined, alias));
+      }
+    }
+    return this.#store(app, definition, inputs, transaction, alias);
+  }
+
+  #store(app: App, definition: Definition, inputs: readonly unknown[], transaction: unknown, alias: string) {
+    const now = app.binding.host.clock.now();
+    const jobs = inputs.map((input) => this.#job(app, definition, input, now));
+    const results = (records: readonly JobRecord[]) => records.map((record) => resultOf<Output, Input>(app, alias, record));
+    if (jobs.length === 0) return [];
+    const records = app.backend(alias).enqueue(jobs, { now, transaction });
+    return records instanceof Promise ? records.then(results) : results(records);
+  }
+
+  #job(app: App, definition: Definition, input: unknown, now: number): Job {
+    const using = this.#using;
+    const runAfter = using.runAfter === undefined ? null : (parseWhen(using.runAfter, now) ?? null);
+    const expires = using.expires ?? definition.expires;
+    const request = {
+      task: this.name,
+      queue: using.queue ?? definition.queue,
+      priority: using.priority ?? definition.priority,
+      input: encode(input === undefined ? null : input, `input of ${this.name}`),
+      runAfter,
+      expiresAt: expires === null ? null : (parseWhen(expires, runAfter ?? now) ?? null),
+      maxAttempts: using.maxAttempts ?? definition.maxAttempts,
+      tags: using.tags ?? definition.tags,
+      metadata: using.metadata,
+      schedule: null,
+      scheduledAt: null,
+      overrides: using.overrides,
+    };
+    return newJob(request, app.binding.host.newId(now), now);
+  }
+
+  #checkSupport(app: App, alias: string, transaction: unknown): void {
+    const { name, supports } = app.backend(alias);
+    const lacks = (what: string, instead: string) => new InputError(`backend ${alias} (${name}) cannot ${what}; ${instead}`);
+    if (this.#using.runAfter !== undefined && !supports.defer) throw lacks('defer jobs', 'leave out runAfter, or use memory() or sqlite()');
+    if (transaction !== undefined && !supports.transactions) throw lacks('join a transaction', 'enqueue without one, or use sqlite()');
+  }
+}
+
+/** The result with this id, from the first of these backends that has it. */
+export async function findResult(app: App, id: string, aliases: readonly string[]): Promise<TaskResult> {
+  for (const alias of aliases) {
+    const store = await app.backend(alias).open();
+    const [record] = await store.get([id]);
+    if (record) return resultOf(app, alias, record);
+  }
+  throw new ResultNotFoundError(`no job has the id ${id}; finished jobs are pruned after their retention`);
+}
+
+/** A task that is not bound to an application yet. */
+export interface PortableTask<Input = unknown, Output = unknown> extends Task<Input, Output> {
+  /** @internal */
+  readonly [portable]: Portable;
+}
+
+export const portable: unique symbol = Symbol('escapement.portable');
+
+/** What `register` needs to know of a portable task, and where it keeps the application that registered it. */
+export interface Portable {
+  readonly name: string;
+  readonly options: unknown;
+  app: App | undefined;
+}

@@ -1,0 +1,204 @@
+/**
+ * What the conformance cases are written with: a job builder, the calls of the store with usual arguments, and the settlements that the
+ * engine would send, made by `core/decide`. All instants derive from one constant, so a case gives the same answers on any day.
+ */
+import assert from 'node:assert/strict';
+import { decide } from '../../core/decide.ts';
+import { StoreError } from '../../core/errors.ts';
+import type { RecordedError } from '../../core/failure.ts';
+import type { Amendment, Job, JobRecord, ScheduleRow, Settlement } from '../../core/types.ts';
+import type { Awaitable, ClaimOptions, SettleAnswer, Store } from '../../ports/store.ts';
+
+/** One behaviour that a store must show. */
+export interface ConformanceCase {
+  /** The number of the law on the port, or the method's name where no law has a number. */
+  readonly law: number | string;
+  /** A sentence about the behaviour. */
+  readonly name: string;
+  /** Passes, or rejects with an AssertionError. `open` gives a fresh, empty, migrated store; the case closes it. */
+  run(open: () => Awaitable<Store>): Promise<void>;
+}
+
+/** Makes a job: queued, due at `t0`, with the next id of its case, and with what is given. */
+export type MakeJob = (overrides?: Partial<Job>) => Job;
+type Body = (store: Store, job: MakeJob) => Promise<void>;
+
+/** The instant at which most cases begin: 2026-01-01, midnight UTC. */
+export const t0 = 1_767_225_600_000;
+export const leaseMs = 30_000;
+/** The tasks that the workers of the cases know. */
+export const tasks: readonly string[] = ['mail', 'report'];
+export const broken: RecordedError = {
+  name: 'TypeError',
+  message: 'x is not a function',
+  stack: 'TypeError: x is not a function\n    at mail.ts:3:7',
+};
+
+/** The cases of one law: sentences, and what shows them. */
+export function cases(law: number | string, bodies: Readonly<Record<string, Body>>): readonly ConformanceCase[] {
+  return Object.entries(bodies).map(([name, body]) => ({ law, name, run: (open) => withStore(open, (store) => body(store, jobMaker())) }));
+}
+
+/** Opens a store, and closes it whatever happens. */
+export async function withStore<T>(open: () => Awaitable<Store>, use: (store: Store) => Promise<T>): Promise<T> {
+  const store = await open();
+  try {
+    return await use(store);
+  } finally {
+    await store.close();
+  }
+}
+
+/** The n-th id: they sort as their numbers do, and are UUIDs of version 7. */
+export function idOf(n: number): string {
+  return `019b7600-0000-7000-8000-${n.toString(16).padStart(12, '0')}`;
+}
+
+export function jobMaker(baseAt: number = t0): MakeJob {
+  let count = 0;
+  return (overrides = {}) => {
+    count += 1;
+    return {
+      id: idOf(count),
+      task: 'mail',
+      queue: 'default',
+      status: 'queued',
+      priority: 0,
+      input: '{"to":"ada"}',
+      dueAt: baseAt,
+      enqueuedAt: baseAt,
+      runAfter: null,
+      expiresAt: null,
+      attempt: 0,
+      maxAttempts: 3,
+      claim: 0,
+      worker: null,
+      leaseUntil: null,
+      losses: 0,
+      startedAt: null,
+      lastAttemptedAt: null,
+      finishedAt: null,
+      cancelRequested: null,
+      returnValue: null,
+      reason: null,
+      progress: null,
+      tags: [],
+      metadata: {},
+      schedule: null,
+      scheduledAt: null,
+      overrides: null,
+      ...overrides,
+    };
+  };
+}
+
+/** `count` jobs that differ in their ids only. */
+export function many(count: number, job: MakeJob, overrides: Partial<Job> = {}): readonly Job[] {
+  return Array.from({ length: count }, () => job(overrides));
+}
+
+export async function insert(store: Store, ...jobs: readonly Job[]): Promise<void> {
+  await store.insert(jobs, { now: t0 });
+}
+
+/** What worker `w1` asks for at an instant: everything that it knows, for half a minute. */
+export function wanted(now: number, overrides: Partial<ClaimOptions> = {}): ClaimOptions {
+  return { worker: 'w1', limit: 100, leaseUntil: now + leaseMs, tasks, ...overrides };
+}
+
+export async function claim(store: Store, now: number, overrides: Partial<ClaimOptions> = {}): Promise<readonly Job[]> {
+  return store.claim({ ...wanted(now, overrides), now });
+}
+
+/** Claims the one job that there is to claim. */
+export async function claimOne(store: Store, now: number, overrides: Partial<ClaimOptions> = {}): Promise<Job> {
+  const jobs = await claim(store, now, overrides);
+  const job = jobs[0];
+  assert.ok(job !== undefined && jobs.length === 1, `expected one job to claim, got ${jobs.length}`);
+  return job;
+}
+
+/** Settles at the instant at which the outcome was decided. */
+export async function settle(store: Store, ...settlements: readonly Settlement[]): Promise<readonly SettleAnswer[]> {
+  const { answers } = await store.settle(settlements, { now: settlements.at(-1)?.settledAt ?? t0 });
+  return answers;
+}
+
+export async function amend(store: Store, job: Job, set: Amendment['set'], now: number = t0): Promise<Job | null | undefined> {
+  const [answer] = await store.amend([{ id: job.id, expect: { status: job.status, claim: job.claim }, set }], { now });
+  return answer;
+}
+
+const noDelay = { kind: 'list', delaysMs: [0], jitter: 0 } as const;
+
+export const done = (job: Job, at: number, value: string | null = null): Settlement => decide(job, noDelay, { kind: 'done', value }, at, 0);
+export const snoozed = (job: Job, at: number, delayMs: number): Settlement => decide(job, noDelay, { kind: 'snoozed', delayMs }, at, 0);
+export const released = (job: Job, at: number): Settlement => decide(job, noDelay, { kind: 'released' }, at, 0);
+export const lost = (job: Job, at: number): Settlement => decide(job, noDelay, { kind: 'lost', error: broken }, at, 0);
+export const cancelled = (job: Job, at: number, reason: string): Settlement => decide(job, noDelay, { kind: 'cancelled', reason }, at, 0);
+/** Failed, to be tried again after a delay while attempts are left. */
+export const failed = (job: Job, at: number, delayMs = 0): Settlement =>
+  decide(
+    job,
+    { kind: 'list', delaysMs: [delayMs], jitter: 0 },
+    { kind: 'failed', error: broken, thrown: undefined, permanent: false },
+    at,
+    0,
+  );
+/** Failed for good. */
+export const gaveUp = (job: Job, at: number): Settlement =>
+  decide(job, noDelay, { kind: 'failed', error: broken, thrown: undefined, permanent: true }, at, 0);
+
+export function schedule(overrides: Partial<ScheduleRow> = {}): ScheduleRow {
+  return {
+    name: 'nightly',
+    task: 'report',
+    queue: 'default',
+    priority: 0,
+    maxAttempts: 3,
+    expiresMs: null,
+    tags: [],
+    metadata: {},
+    overrides: null,
+    input: 'null',
+    trigger: { kind: 'every', everyMs: 60_000, anchorAt: t0, startAt: null, endAt: null },
+    nextAt: t0,
+    lastAt: null,
+    revision: 1,
+    paused: false,
+    hash: 'a1',
+    ...overrides,
+  };
+}
+
+export async function recordOf(store: Store, id: string): Promise<JobRecord> {
+  const [record] = await store.get([id]);
+  assert.ok(record, `expected the job ${id} to be there`);
+  return record;
+}
+
+export async function rowOf(store: Store, id: string): Promise<Job> {
+  return (await recordOf(store, id)).job;
+}
+
+export const idsOf = (jobs: readonly { readonly id: string }[]): string[] => jobs.map((job) => job.id);
+
+/** Runs `action`, and checks that no row and no attempt is another than before. */
+export async function leavesAsIs<T>(store: Store, ids: readonly string[], action: () => Promise<T>): Promise<T> {
+  const before = structuredClone(await store.get(ids));
+  const result = await action();
+  assert.deepEqual(await store.get(ids), before);
+  return result;
+}
+
+/** Checks that a call fails with a StoreError of this kind, whether it throws or rejects. */
+export async function refuses(kind: string, call: () => Awaitable<unknown>): Promise<void> {
+  await assert.rejects(
+    async () => call(),
+    (error) => {
+      assert.ok(error instanceof StoreError, `expected a StoreError, got ${String(error)}`);
+      assert.equal(error.kind, kind);
+      return true;
+    },
+  );
+}

@@ -1,0 +1,250 @@
+/** The methods of operators and of the housekeeping: `amend`, `prune`, `saveQueue`. */
+import assert from 'node:assert/strict';
+import type { Job } from '../../core/types.ts';
+import type { Store } from '../../ports/store.ts';
+import {
+  amend,
+  cancelled,
+  cases,
+  claim,
+  claimOne,
+  done,
+  failed,
+  gaveUp,
+  idOf,
+  idsOf,
+  insert,
+  leavesAsIs,
+  type MakeJob,
+  many,
+  recordOf,
+  rowOf,
+  settle,
+  t0,
+} from './kit.ts';
+
+const amends = cases('amend', {
+  'a row that is as expected is changed in what is set, and in nothing else': async (store, job) => {
+    const row = job({ tags: ['x'], expiresAt: t0 + 900 });
+    await insert(store, row);
+    const set = {
+      priority: 9,
+      dueAt: t0 + 100,
+      expiresAt: null,
+      maxAttempts: 7,
+      losses: 2,
+      progress: { fraction: 0.5, message: null, at: t0 },
+    };
+    assert.deepEqual(await amend(store, row, set), { ...row, ...set });
+    assert.deepEqual(await rowOf(store, row.id), { ...row, ...set });
+  },
+  'a row with another status or claim number is not changed, and the answer is null': async (store, job) => {
+    await insert(store, job());
+    const row = await claimOne(store, t0);
+    for (const expected of [
+      { ...row, status: 'queued' as const },
+      { ...row, claim: 0 },
+      { ...row, claim: 2 },
+    ]) {
+      assert.equal(await leavesAsIs(store, [row.id], () => amend(store, expected, { priority: 9 })), null);
+    }
+  },
+  'a job that does not exist is answered with null': async (store, job) => {
+    assert.equal(await amend(store, job(), { priority: 9 }), null);
+    assert.deepEqual(await store.amend([], { now: t0 }), []);
+  },
+  'of a batch those that are as expected are changed, answered in order': async (store, job) => {
+    const [a, b, c] = [job(), job(), job()];
+    await insert(store, a, b, c);
+    const expect = { status: 'queued', claim: 0 } as const;
+    const answers = await store.amend(
+      [
+        { id: c.id, expect, set: { priority: 3 } },
+        { id: idOf(999), expect, set: { priority: 3 } },
+        { id: a.id, expect: { ...expect, claim: 1 }, set: { priority: 3 } },
+        { id: b.id, expect, set: { reason: 'because' } },
+      ],
+      { now: t0 },
+    );
+    assert.deepEqual(answers, [{ ...c, priority: 3 }, null, null, { ...b, reason: 'because' }]);
+    assert.deepEqual(await rowOf(store, a.id), a);
+  },
+  'of two amendments of one row in a batch, the second sees what the first has made': async (store, job) => {
+    const row = job();
+    await insert(store, row);
+    const expect = { status: 'queued', claim: 0 } as const;
+    const stop = { status: 'cancelled', finishedAt: t0, reason: 'first' } as const;
+    const answers = await store.amend(
+      [
+        { id: row.id, expect, set: stop },
+        { id: row.id, expect, set: { ...stop, reason: 'second' } },
+      ],
+      { now: t0 },
+    );
+    assert.deepEqual(answers, [{ ...row, ...stop }, null]);
+    assert.deepEqual(await rowOf(store, row.id), { ...row, ...stop });
+  },
+  'a queued job that is cancelled cannot be claimed, and is not overdue': async (store, job) => {
+    const [now, later] = [job({ expiresAt: t0 + 5 }), job({ dueAt: t0 + 10 })];
+    await insert(store, now, later);
+    for (const row of [now, later]) await amend(store, row, { status: 'cancelled', finishedAt: t0, reason: 'expired' });
+    assert.deepEqual(await claim(store, t0 + 100), []);
+    assert.deepEqual(await store.overdue({ now: t0 + 100, limit: 10 }), []);
+    assert.deepEqual(await store.nextDueAt({ now: t0, tasks: ['mail'] }), { jobAt: null, overdueAt: null, scheduleAt: null });
+  },
+  'of a cancel and a claim at once, one wins': async (store, job) => {
+    const jobs = many(20, job);
+    await insert(store, ...jobs);
+    const stop = jobs.map(async (row) => amend(store, row, { status: 'cancelled', finishedAt: t0, reason: 'stop' }));
+    const [taken, ...stopped] = await Promise.all([claim(store, t0, { limit: 10 }), ...stop]);
+    const stoppedIds = stopped.flatMap((row) => row?.id ?? []);
+    assert.deepEqual([...idsOf(taken), ...stoppedIds].sort(), [...new Set([...idsOf(taken), ...stoppedIds])].sort());
+    for (const row of taken) assert.equal((await rowOf(store, row.id)).status, 'running');
+  },
+  'a failed job that is sent back to its queue runs again, and keeps its history': async (store, job) => {
+    await insert(store, job({ maxAttempts: 1 }));
+    await settle(store, gaveUp(await claimOne(store, t0), t0 + 1));
+    const over = await rowOf(store, idOf(1));
+    const again = { status: 'queued', dueAt: t0 + 50, maxAttempts: 2, losses: 0, finishedAt: null, reason: null } as const;
+    assert.deepEqual(await amend(store, over, again, t0 + 50), { ...over, ...again });
+    const row = await claimOne(store, t0 + 50);
+    assert.deepEqual([row.attempt, row.claim, row.startedAt], [2, 2, t0]);
+    const { attempts } = await recordOf(store, row.id);
+    assert.deepEqual(
+      attempts.map(({ claim, outcome }) => [claim, outcome]),
+      [
+        [1, 'failed'],
+        [2, null],
+      ],
+    );
+    assert.deepEqual(await settle(store, done(row, t0 + 51)), ['settled']);
+  },
+  'a job that was sent back is no longer pruned': async (store, job) => {
+    await insert(store, job());
+    await settle(store, gaveUp(await claimOne(store, t0), t0 + 1));
+    await amend(store, await rowOf(store, idOf(1)), { status: 'queued', dueAt: t0 + 5, finishedAt: null });
+    assert.equal(await store.prune({ status: 'failed', finishedBefore: t0 + 100, limit: 10 }), 0);
+    await claimOne(store, t0 + 5);
+  },
+  'a due time that is moved counts: later, and to now': async (store, job) => {
+    const [later, sooner] = [job(), job({ dueAt: t0 + 1_000_000 })];
+    await insert(store, later, sooner);
+    await store.nextDueAt({ now: t0, tasks: ['mail'] });
+    await amend(store, later, { dueAt: t0 + 100 });
+    await amend(store, sooner, { dueAt: t0 });
+    assert.deepEqual(idsOf(await claim(store, t0)), [sooner.id]);
+    assert.deepEqual(idsOf(await claim(store, t0 + 100)), [later.id]);
+  },
+  'an expiry that is taken away or set counts': async (store, job) => {
+    const [kept, gone] = [job({ expiresAt: t0 + 50 }), job()];
+    await insert(store, kept, gone);
+    await amend(store, kept, { expiresAt: null });
+    await amend(store, gone, { expiresAt: t0 + 60 });
+    assert.deepEqual(idsOf(await store.overdue({ now: t0 + 70, limit: 10 })), [gone.id]);
+    assert.deepEqual(idsOf(await claim(store, t0 + 70)), [kept.id]);
+  },
+  'a waiting job that is set free is claimed': async (store, job) => {
+    const row = job({ status: 'waiting' });
+    await insert(store, row);
+    await amend(store, row, { status: 'queued', dueAt: t0 + 5 }, t0 + 5);
+    assert.deepEqual(idsOf(await claim(store, t0 + 5)), [row.id]);
+  },
+  'progress is kept with the running row, and by its settlement': async (store, job) => {
+    await insert(store, job());
+    const row = await claimOne(store, t0);
+    const progress = { fraction: 0.25, message: 'a quarter', at: t0 + 5 };
+    assert.deepEqual(await amend(store, row, { progress }), { ...row, progress });
+    await settle(store, done(row, t0 + 6));
+    assert.deepEqual((await rowOf(store, row.id)).progress, progress);
+  },
+});
+
+/** Successful jobs that finished at these instants, settled in this order. */
+async function finished(store: Store, job: MakeJob, ...instants: readonly number[]): Promise<readonly Job[]> {
+  await insert(store, ...many(instants.length, job));
+  const rows = await claim(store, t0);
+  for (const [i, at] of instants.entries()) await settle(store, done(rows[i] as Job, at));
+  return rows;
+}
+
+const prunes = cases('prune', {
+  'deletes what finished before the instant, and nothing that finished at it': async (store, job) => {
+    const rows = await finished(store, job, t0 + 1, t0 + 2, t0 + 3);
+    assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 2, limit: 10 }), 1);
+    const records = await store.get(idsOf(rows));
+    assert.deepEqual(
+      records.map((record) => record?.job.finishedAt ?? null),
+      [null, t0 + 2, t0 + 3],
+    );
+  },
+  'deletes jobs of the one status only': async (store, job) => {
+    await insert(store, ...many(5, job));
+    const [a, b, c, d] = await claim(store, t0, { limit: 4 });
+    assert.ok(a && b && c && d);
+    await settle(store, done(a, t0), gaveUp(b, t0), cancelled(c, t0, 'stop'), failed(d, t0, 0));
+    const statuses = async () => (await store.list({}, { now: t0, limit: 10 })).items.map((record) => record.job.status).reverse();
+    assert.equal(await store.prune({ status: 'failed', finishedBefore: t0 + 1, limit: 10 }), 1);
+    assert.deepEqual(await statuses(), ['successful', 'cancelled', 'queued', 'queued']);
+    assert.equal(await store.prune({ status: 'cancelled', finishedBefore: t0 + 1, limit: 10 }), 1);
+    assert.deepEqual(await statuses(), ['successful', 'queued', 'queued']);
+  },
+  'deletes at most the limit, oldest first, and says how many': async (store, job) => {
+    const rows = await finished(store, job, t0 + 1, t0 + 2, t0 + 3, t0 + 4);
+    const prune = (limit: number) => store.prune({ status: 'successful', finishedBefore: t0 + 4, limit });
+    assert.equal(await prune(2), 2);
+    assert.deepEqual(
+      (await store.get(idsOf(rows))).map((record) => record === null),
+      [true, true, false, false],
+    );
+    assert.deepEqual([await prune(2), await prune(2)], [1, 0]);
+  },
+  'oldest is what finished earliest, in whatever order the settlements arrived': async (store, job) => {
+    const rows = await finished(store, job, t0 + 300, t0 + 100, t0 + 200);
+    assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 250, limit: 1 }), 1);
+    assert.deepEqual(
+      (await store.get(idsOf(rows))).map((record) => record === null),
+      [false, true, false],
+    );
+    assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 250, limit: 10 }), 1);
+  },
+  'a pruned job is gone from everywhere, with its attempts': async (store, job) => {
+    const row = job();
+    await insert(store, row);
+    const held = await claimOne(store, t0);
+    await settle(store, done(held, t0 + 1));
+    await store.prune({ status: 'successful', finishedBefore: t0 + 2, limit: 10 });
+    assert.deepEqual(await store.get([row.id]), [null]);
+    assert.deepEqual((await store.list({}, { now: t0, limit: 10 })).items, []);
+    assert.deepEqual(await store.stats({ now: t0 }), []);
+    assert.deepEqual(await settle(store, done(held, t0 + 1)), ['stale']);
+    await insert(store, row);
+    assert.deepEqual(await store.get([row.id]), [{ job: row, attempts: [] }]);
+  },
+  'nothing to prune, nothing pruned; running and queued jobs never': async (store, job) => {
+    await insert(store, ...many(3, job));
+    await claim(store, t0, { limit: 1 });
+    for (const status of ['successful', 'failed', 'cancelled'] as const) {
+      assert.equal(await store.prune({ status, finishedBefore: t0 * 2, limit: 10 }), 0);
+    }
+    assert.equal((await store.list({}, { now: t0, limit: 10 })).items.length, 3);
+  },
+});
+
+const queues = cases('saveQueue', {
+  'a pause leaves running jobs alone: they are renewed and settled': async (store, job) => {
+    await insert(store, job());
+    const row = await claimOne(store, t0);
+    await store.saveQueue({ name: 'default', paused: true }, { now: t0 });
+    assert.deepEqual(await store.renew([row], { now: t0, leaseUntil: t0 + 99 }), [{ kind: 'held' }]);
+    assert.deepEqual(await settle(store, failed(row, t0)), ['settled']);
+    assert.deepEqual(await claim(store, t0), []);
+  },
+  'pausing twice is pausing once': async (store, job) => {
+    await insert(store, job());
+    for (const paused of [true, true, false]) await store.saveQueue({ name: 'default', paused }, { now: t0 });
+    assert.equal((await store.stats({ now: t0 })).length, 1);
+    await claimOne(store, t0);
+  },
+});
+
+export const operating = [...amends, ...prunes, ...queues];

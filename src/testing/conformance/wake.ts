@@ -1,0 +1,256 @@
+/** The methods by which sleepers know when to wake: `nextDueAt` and `listen`. */
+import assert from 'node:assert/strict';
+import type { Hint, NextDue, Store } from '../../ports/store.ts';
+import { amend, cases, claim, claimOne, done, failed, idOf, insert, leaseMs, rowOf, schedule, settle, t0, tasks } from './kit.ts';
+
+const ask = { tasks };
+
+async function next(store: Store, now: number, overrides: Partial<Parameters<Store['nextDueAt']>[0]> = {}): Promise<NextDue> {
+  return store.nextDueAt({ now, ...ask, ...overrides });
+}
+
+const nextDue = cases('nextDueAt', {
+  'nothing is in sight in an empty store': async (store) => {
+    assert.deepEqual(await next(store, t0), { jobAt: null, overdueAt: null, scheduleAt: null });
+  },
+  'the earliest due time of the jobs that are queued': async (store, job) => {
+    await insert(
+      store,
+      job({ dueAt: t0 + 300, priority: 50 }),
+      job({ dueAt: t0 + 100 }),
+      job({ dueAt: t0 + 200, queue: 'x', task: 'report' }),
+    );
+    assert.equal((await next(store, t0)).jobAt, t0 + 100);
+    await claimOne(store, t0 + 100);
+    assert.equal((await next(store, t0 + 100)).jobAt, t0 + 200);
+  },
+  'for a job that is ready: now, or when it became so': async (store, job) => {
+    await insert(store, job({ dueAt: t0 - 100 }), job({ dueAt: t0 + 100 }));
+    const { jobAt } = await next(store, t0);
+    assert.ok(jobAt !== null && jobAt <= t0, `expected an instant that has passed, got ${jobAt}`);
+    await claimOne(store, t0);
+    assert.equal((await next(store, t0)).jobAt, t0 + 100);
+  },
+  'a retry is in sight at the end of its delay': async (store, job) => {
+    await insert(store, job());
+    await settle(store, failed(await claimOne(store, t0), t0 + 1, 1_000));
+    assert.equal((await next(store, t0 + 1)).jobAt, t0 + 1_001);
+  },
+  'paused queues, unknown tasks and other queues are out of sight': async (store, job) => {
+    await insert(
+      store,
+      job({ dueAt: t0 + 1, queue: 'paused' }),
+      job({ dueAt: t0 + 2, task: 'unknown' }),
+      job({ dueAt: t0 + 3, queue: 'a' }),
+      job({ dueAt: t0 + 4, queue: 'b' }),
+      job({ dueAt: t0 + 5, queue: 'c' }),
+    );
+    await store.saveQueue({ name: 'paused', paused: true }, { now: t0 });
+    // Once while all of them are to come, and once while all of them are due.
+    for (const [now, ready] of [
+      [t0, false],
+      [t0 + 10, true],
+    ] as const) {
+      const at = async (overrides: Parameters<typeof next>[2]) => {
+        const { jobAt } = await next(store, now, overrides);
+        return ready ? jobAt !== null && jobAt <= now : jobAt;
+      };
+      const sees = (instant: number) => ready || instant;
+      const nothing = ready ? false : null;
+      assert.equal(await at({}), sees(t0 + 3));
+      assert.equal(await at({ excludeQueues: ['a'] }), sees(t0 + 4));
+      assert.equal(await at({ queues: ['c', 'paused'] }), sees(t0 + 5));
+      assert.equal(await at({ queues: ['b', 'c'], excludeQueues: ['b'] }), sees(t0 + 5));
+      assert.equal(await at({ queues: ['paused'] }), nothing);
+      assert.equal(await at({ queues: [] }), nothing);
+      assert.equal(await at({ tasks: ['report'] }), nothing);
+      assert.equal(await at({ tasks: [] }), nothing);
+      assert.equal(await at({ tasks: ['unknown'], excludeQueues: [] }), sees(t0 + 2));
+    }
+  },
+  'a job that has become undue for the asker is still in sight': async (store, job) => {
+    await insert(store, job({ dueAt: t0 + 100 }));
+    await claim(store, t0 + 200, { limit: 0 });
+    await next(store, t0 + 200);
+    assert.equal((await next(store, t0)).jobAt, t0 + 100);
+  },
+  'running, waiting, finished and expired jobs are no reason to wake for a claim': async (store, job) => {
+    await insert(store, job(), job());
+    const [row] = await claim(store, t0);
+    assert.ok(row);
+    await settle(store, done(row, t0));
+    await insert(store, job({ status: 'waiting' }), job({ expiresAt: t0 + 50 }));
+    assert.equal((await next(store, t0 + 50)).jobAt, null);
+  },
+  'a store that says that a job is there to claim gives one': async (store, job) => {
+    await insert(
+      store,
+      job({ expiresAt: t0 + 5 }),
+      job({ dueAt: t0 + 30 }),
+      job({ queue: 'x', dueAt: t0 + 20 }),
+      job({ task: 'other', dueAt: t0 + 1 }),
+    );
+    await store.saveQueue({ name: 'x', paused: true }, { now: t0 });
+    for (const now of [t0 + 5, t0 + 20, t0 + 30, t0 + 30]) {
+      const { jobAt } = await next(store, now);
+      assert.equal((await claim(store, now)).length > 0, jobAt !== null && jobAt <= now);
+    }
+  },
+  'the earliest end of a lease': async (store, job) => {
+    await insert(store, job(), job());
+    const first = await claimOne(store, t0, { limit: 1, leaseUntil: t0 + 100 });
+    await claimOne(store, t0, { leaseUntil: t0 + 200 });
+    assert.equal((await next(store, t0)).overdueAt, t0 + 100);
+    await store.renew([first], { now: t0, leaseUntil: t0 + 300 });
+    assert.equal((await next(store, t0)).overdueAt, t0 + 200);
+    await settle(store, done(first, t0));
+    assert.equal((await next(store, t0 + 1_000)).overdueAt, t0 + 200);
+  },
+  'the earliest expiry of a job that has not started': async (store, job) => {
+    await insert(store, job({ expiresAt: t0 + 300 }), job({ expiresAt: t0 + 200, dueAt: t0 + 100 }));
+    assert.equal((await next(store, t0)).overdueAt, t0 + 200);
+    const row = await claimOne(store, t0);
+    await settle(store, failed(row, t0 + 1, 1_000));
+    assert.equal((await next(store, t0 + 1)).overdueAt, t0 + 200);
+    await settle(store, failed(await claimOne(store, t0 + 100), t0 + 101, 1_000));
+    assert.equal((await next(store, t0 + 101)).overdueAt, null);
+  },
+  'leases and expiries together, whatever the asker can claim': async (store, job) => {
+    await insert(store, job({ task: 'unknown', queue: 'x', expiresAt: t0 + 40_000 }), job({ queue: 'paused' }));
+    await claimOne(store, t0);
+    await store.saveQueue({ name: 'paused', paused: true }, { now: t0 });
+    assert.equal((await next(store, t0, { tasks: [], queues: ['other'] })).overdueAt, t0 + leaseMs);
+    await settle(store, done(await rowOf(store, idOf(2)), t0));
+    assert.equal((await next(store, t0, { tasks: [], queues: ['other'] })).overdueAt, t0 + 40_000);
+  },
+  'the earliest schedule that is neither paused nor at its end': async (store) => {
+    const at = async () => (await next(store, t0)).scheduleAt;
+    const rows = [
+      schedule({ name: 'paused', nextAt: t0 + 1, paused: true }),
+      schedule({ name: 'ended', nextAt: null }),
+      schedule({ name: 'late', nextAt: t0 + 9 }),
+      schedule({ name: 'soon', nextAt: t0 + 5 }),
+    ];
+    for (const row of rows.slice(0, 2)) await store.saveSchedule(row, { expect: null });
+    assert.equal(await at(), null);
+    for (const row of rows.slice(2)) await store.saveSchedule(row, { expect: null });
+    assert.equal(await at(), t0 + 5);
+    await store.advanceSchedules([{ name: 'soon', revision: 1, lastAt: t0 + 5, nextAt: t0 + 20, jobs: [] }], { now: t0 + 5 });
+    assert.equal(await at(), t0 + 9);
+    await store.dropSchedule('late');
+    assert.equal(await at(), t0 + 20);
+  },
+});
+
+/** Long enough for a hint to come from another process; reached only by a store that fails. */
+const patienceMs = 2_000;
+
+/** Does something, and waits for a hint that gives reason to look: an empty one, or one that `serves`. A store that cannot listen is polled instead. */
+async function hinted(store: Store, action: () => Promise<unknown>, serves: (hint: Hint) => boolean): Promise<void> {
+  if (!store.listen) {
+    assert.ok(Number.isFinite(store.pollMs), 'a store that gives no hints must be polled');
+    return;
+  }
+  const hints: Hint[] = [];
+  const heard = Promise.withResolvers<void>();
+  const stop = store.listen((hint) => {
+    hints.push(hint);
+    if (Object.keys(hint).length === 0 || serves(hint)) heard.resolve();
+  });
+  const timer = setTimeout(
+    () => heard.reject(new assert.AssertionError({ message: `no fitting hint among ${JSON.stringify(hints)}` })),
+    patienceMs,
+  );
+  try {
+    await action();
+    await heard.promise;
+  } finally {
+    clearTimeout(timer);
+    stop();
+  }
+}
+
+/** For what only a store must hint that nobody polls. */
+async function hintedUnlessPolled(...[store, action, serves]: Parameters<typeof hinted>): Promise<void> {
+  if (!Number.isFinite(store.pollMs)) await hinted(store, action, serves);
+}
+
+const dueBy = (instant: number) => (hint: Hint) => hint.dueAt !== undefined && hint.dueAt <= instant;
+
+const hints = cases('listen', {
+  'an insert is hinted': async (store, job) => {
+    await hinted(store, () => insert(store, job({ dueAt: t0 + 100 }), job({ dueAt: t0 + 50 })), dueBy(t0 + 50));
+  },
+  'a job that goes back to its queue is hinted': async (store, job) => {
+    await insert(store, job());
+    const row = await claimOne(store, t0);
+    await hinted(store, () => settle(store, failed(row, t0 + 1, 500)), dueBy(t0 + 501));
+  },
+  'a finished job that is sent back is hinted': async (store, job) => {
+    await insert(store, job());
+    await settle(store, done(await claimOne(store, t0), t0 + 1));
+    const row = await rowOf(store, idOf(1));
+    await hinted(store, () => amend(store, row, { status: 'queued', dueAt: t0 + 5, finishedAt: null }), dueBy(t0 + 5));
+  },
+  'a wish to cancel a running job is hinted': async (store, job) => {
+    await insert(store, job());
+    const row = await claimOne(store, t0);
+    await hinted(
+      store,
+      () => amend(store, row, { cancelRequested: 'stop' }),
+      (hint) => hint.cancelled === true,
+    );
+  },
+  'where nobody polls, a job that is over is hinted': async (store, job) => {
+    await insert(store, job());
+    const row = await claimOne(store, t0);
+    await hintedUnlessPolled(
+      store,
+      () => settle(store, done(row, t0 + 1)),
+      (hint) => hint.finished === true,
+    );
+  },
+  'where nobody polls, a resumed queue is hinted': async (store, job) => {
+    await store.saveQueue({ name: 'default', paused: true }, { now: t0 });
+    await insert(store, job());
+    await hintedUnlessPolled(store, async () => store.saveQueue({ name: 'default', paused: false }, { now: t0 }), dueBy(t0));
+  },
+  'where nobody polls, a saved schedule is hinted': async (store) => {
+    await hintedUnlessPolled(
+      store,
+      async () => store.saveSchedule(schedule({ nextAt: t0 + 7 }), { expect: null }),
+      (hint) => hint.scheduleAt !== undefined && hint.scheduleAt <= t0 + 7,
+    );
+  },
+  'where nobody polls, a lease that begins is hinted to whoever looks for its end': async (store, job) => {
+    await insert(store, job());
+    await hintedUnlessPolled(
+      store,
+      () => claim(store, t0),
+      (hint) => hint.overdueAt !== undefined && hint.overdueAt <= t0 + leaseMs,
+    );
+  },
+  'where nobody polls, the jobs of a schedule are hinted': async (store, job) => {
+    await store.saveSchedule(schedule(), { expect: null });
+    const advance = { name: 'nightly', revision: 1, lastAt: t0, nextAt: t0 + 60_000, jobs: [job({ dueAt: t0 + 3 })] };
+    await hintedUnlessPolled(store, async () => store.advanceSchedules([advance], { now: t0 }), dueBy(t0 + 3));
+  },
+  'who has stopped listening is told nothing, and the others still are': async (store, job) => {
+    if (!store.listen) return;
+    let told = 0;
+    const stop = store.listen(() => {
+      told += 1;
+    });
+    await hinted(store, () => insert(store, job()), dueBy(t0));
+    assert.ok(told > 0);
+    stop();
+    stop();
+    // Something may still be under way from before; what comes after the next hint is not.
+    await hinted(store, () => insert(store, job()), dueBy(t0));
+    const before = told;
+    await hinted(store, () => insert(store, job()), dueBy(t0));
+    assert.equal(told, before);
+  },
+});
+
+export const waking = [...nextDue, ...hints];

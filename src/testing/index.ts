@@ -1,0 +1,7 @@
+/** `escapement/testing`: virtual time, faults and the conformance suite, in any test runner. */
+export type { ConformanceCase } from './conformance.ts';
+export { conformance, conformanceCases } from './conformance.ts';
+export type { FaultOptions, StoreCall, StoreFault } from './faults.ts';
+export type { SimulatedAttempt } from './record.ts';
+export type { SimulatedJobFilter, SimulatedWorker, Simulation, SimulationOptions, Timeline } from './simulation.ts';
+export { simulate } from './simulation.ts';

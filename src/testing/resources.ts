@@ -1,0 +1,80 @@
+/**
+ * Which real things an attempt has started that are not over: files being read, sockets, native work. Node's async hooks tell; without
+ * promises they cost nothing while nothing real is started. Used to tell an attempt that waits on the world from one that waits on another
+ * part of the program.
+ */
+import { type AsyncHook, createHook } from 'node:async_hooks';
+import { scope as currentScope } from '../engine/scope.ts';
+import type { Scope } from '../ports/clock.ts';
+
+/** Not real: these end by themselves within a turn. */
+const ignored = new Set(['PROMISE', 'TickObject', 'Microtask', 'bound-anonymous-fn']);
+
+interface Resource {
+  readonly type: string;
+  readonly site: Error;
+}
+
+export class ResourceWatch {
+  readonly #hook: AsyncHook;
+  readonly #ids = new Map<number, Scope>();
+  readonly #live = new WeakMap<Scope, Map<number, Resource>>();
+
+  constructor() {
+    const options = {
+      init: (id: number, type: string) => this.#begun(id, type),
+      destroy: (id: number) => this.#over(id),
+      // Node 24 and later: promises are not followed, which makes the hook free. Older ones ignore it.
+      trackPromises: false,
+    };
+    this.#hook = createHook(options).enable();
+  }
+
+  /** How many real things the attempt has under way. */
+  live(scope: Scope): number {
+    return this.#live.get(scope)?.size ?? 0;
+  }
+
+  /** What they are, and where they were started, for a person. */
+  describe(scope: Scope): string {
+    const resources = [...(this.#live.get(scope)?.values() ?? [])];
+    if (resources.length === 0) return 'a promise that nothing in the simulation settles';
+    return resources.map(({ type, site }) => `${type} (${where(site)})`).join(', ');
+  }
+
+  close(): void {
+    this.#hook.disable();
+  }
+
+  #begun(id: number, type: string): void {
+    if (ignored.has(type)) return;
+    const scope = currentScope.getStore();
+    if (!scope) return;
+    let resources = this.#live.get(scope);
+    if (!resources) {
+      resources = new Map();
+      this.#live.set(scope, resources);
+    }
+    resources.set(id, { type, site: new Error(type) });
+    this.#ids.set(id, scope);
+  }
+
+  #over(id: number): void {
+    const scope = this.#ids.get(id);
+    if (!scope) return;
+    this.#ids.delete(id);
+    this.#live.get(scope)?.delete(id);
+  }
+}
+
+/** The first frame of a stack that is the user's: not Node's, not ours, not a dependency's. */
+export function where(site: Error | undefined): string {
+  const frames = (site?.stack ?? '')
+    .split('\n')
+    .slice(1)
+    .map((frame) => frame.trim().replace(/^at /, ''));
+  const own = frames.find(
+    (frame) => !/node:|node_modules|\/(src|dist\/src)\/(engine|testing|core|stores|ports)\//.test(frame) && frame.includes(':'),
+  );
+  return own ?? frames[0] ?? 'unknown place';
+}

@@ -1,0 +1,486 @@
+/**
+ * A simulation: an application's own tasks, run by the engine that runs them in production, on a clock that stands still until it is told
+ * to move. The test drives; between its calls nothing happens. It ends by restoring the application to what it was bound to before.
+ */
+import type { App, Binding } from '../app.ts';
+import { EngineBackend } from '../backends/engine.ts';
+import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
+import { SimulationDeadlockError, SimulationError, SimulationRunawayError } from '../core/errors.ts';
+import type { Job, Status } from '../core/types.ts';
+import type { Host, Logger, Retention } from '../engine/host.ts';
+import { scope } from '../engine/scope.ts';
+import { Worker } from '../engine/worker.ts';
+import { OptionReader, type RetentionOptions, readRetention } from '../options.ts';
+import type { Backend } from '../ports/backend.ts';
+import type { Store, StoreSource } from '../ports/store.ts';
+import { TaskResult } from '../result.ts';
+import { memory } from '../stores/memory.ts';
+import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
+import { Choices, prng } from './choices.ts';
+import { type FaultOptions, Faults, type StoreFault, storeFor } from './faults.ts';
+import { installGlobals, refuseOtherFakes } from './globals.ts';
+import { exact, type SimulatedAttempt, SimulationRecord } from './record.ts';
+import { where } from './resources.ts';
+import { Life, VirtualClock } from './virtual-clock.ts';
+
+/** The options of `simulate`. */
+export interface SimulationOptions {
+  /** Where virtual time begins. @default '2026-01-01T00:00:00Z' */
+  now?: Instant;
+  /** Draws every choice: ties at an instant, jitter, faults. @default none: first in, first out, no jitter, no fault */
+  seed?: number;
+  /** How many workers: 0 … 64. @default 1 */
+  workers?: number;
+  /** How many attempts each worker runs at a time. @default 10 */
+  concurrency?: number;
+  /** Where the jobs are kept. @default memory() */
+  store?: StoreSource;
+  /** Stores for single aliases. */
+  stores?: Record<string, StoreSource>;
+  /** Fake Date, timers and Math.random for tasks' code. @default true */
+  globals?: boolean;
+  /** How long finished jobs stay in the store. @default 'forever' */
+  retention?: 'forever' | RetentionOptions;
+  /** How long to wait, in real time, for something real before the simulation counts as stalled. @default '3s' */
+  realBudget?: Duration;
+  /** False: keep no record of what happens, for very long runs. `jobs`, `attempts` and `timeline` are then empty. @default true */
+  record?: boolean;
+}
+
+/** Which jobs `sim.jobs` returns. */
+export interface SimulatedJobFilter {
+  task?: { readonly name: string } | string;
+  status?: Status | readonly Status[];
+}
+
+/** What happened, as text that is the same for the same seed. */
+export interface Timeline {
+  toString(): string;
+  readonly lines: readonly string[];
+}
+
+/** A worker of the simulation. */
+export interface SimulatedWorker {
+  /**
+   * Kills the worker's process: no signal, its timers and calls never settle. Its jobs are found when their leases pass.
+   * @param options.restart start a new worker in its place after 1 s. Default true
+   */
+  crash(options?: { restart?: boolean }): void;
+  /** Stops the worker's process for a while, as a debugger or a laptop's lid does; then it goes on as if nothing had been. */
+  pauseFor(duration: Duration): void;
+  /** Stops the worker gracefully; drive the simulation for it to end. */
+  stop(options?: { timeout?: Duration }): Promise<void>;
+  /** False after a crash, until it is restarted. */
+  readonly alive: boolean;
+}
+
+/** A running simulation. */
+export interface Simulation extends AsyncDisposable {
+  /** Virtual now. */
+  readonly now: Date;
+  /** Where virtual time began. */
+  readonly startedAt: Date;
+  readonly seed: number | undefined;
+  /** Runs all that is due now; attempts that wait on time stay where they are. */
+  drain(): Promise<void>;
+  /** Moves time on, through every event on the way, in order. */
+  advance(duration: Duration): Promise<void>;
+  /** Moves time to an instant. @throws SimulationError when it has passed */
+  advanceTo(instant: Instant): Promise<void>;
+  /** Moves time to the next instant at which something happens, and returns it; undefined when nothing ever will. */
+  next(): Promise<Date | undefined>;
+  /**
+   * Moves time on until no unfinished job is left but those of recurring schedules.
+   * @param options.max how far. Default `'366d'`
+   * @throws SimulationRunawayError past `max`; SimulationDeadlockError when nothing will ever start the jobs that are left
+   */
+  runUntilIdle(options?: { max?: Duration }): Promise<void>;
+  /** The jobs so far, in the order in which they were enqueued. */
+  jobs(filter?: SimulatedJobFilter): TaskResult[];
+  /** The attempts so far, in the order in which they started. */
+  attempts(task?: { readonly name: string } | string): SimulatedAttempt[];
+  /** What happened, line by line. */
+  timeline(): Timeline;
+  worker(index: number): SimulatedWorker;
+  readonly store: {
+    /**
+     * Makes the store's next calls fail.
+     * @example sim.store.fail('busy', { on: 'settle', times: 2 })
+     */
+    fail(fault: StoreFault, options?: FaultOptions): void;
+  };
+  /** Ends the simulation and restores the application. @throws SimulationError when finished attempts left timers behind */
+  end(): Promise<void>;
+}
+
+let running: Simulated | undefined;
+
+/** The simulation that is running in this process, if one is. */
+export function currentSimulation(): Simulated | undefined {
+  return running;
+}
+
+/**
+ * Binds the application to virtual time until the simulation ends.
+ * @throws SimulationError when another simulation, fake timers or a worker is running
+ * @example
+ * await using sim = await simulate(tasks, { now: '2026-03-28T00:00:00Z' });
+ * await sendWelcome.enqueue({ userId: 'u1' });
+ * await sim.runUntilIdle();
+ */
+export async function simulate(tasks: Tasks, options: SimulationOptions = {}): Promise<Simulation> {
+  const app = appOf(tasks);
+  const settings = readOptions(options, app);
+  if (running) {
+    throw new SimulationError(
+      'another simulation is running in this process; end it first (await sim.end()). Tests with simulations cannot be concurrent in one file.',
+    );
+  }
+  if (app.workers.size > 0)
+    throw new SimulationError('a worker of this application is running; stop it before simulating (await worker.stop())');
+  if (app.closed) throw new SimulationError('the application was closed by tasks.close(); make another with createTasks()');
+  if (settings.globals) refuseOtherFakes();
+  const sim = new Simulated(app, settings);
+  running = sim;
+  try {
+    await sim.begin();
+  } catch (error) {
+    await sim.end().catch(() => {});
+    throw error;
+  }
+  return sim;
+}
+
+interface Settings {
+  readonly now: number;
+  readonly seed: number | undefined;
+  readonly workers: number;
+  readonly concurrency: number;
+  readonly stores: ReadonlyMap<string, StoreSource>;
+  readonly globals: boolean;
+  readonly retention: Retention;
+  readonly realBudgetMs: number;
+  readonly record: boolean;
+}
+
+const forever: Retention = {
+  successfulMs: Number.POSITIVE_INFINITY,
+  failedMs: Number.POSITIVE_INFINITY,
+  cancelledMs: Number.POSITIVE_INFINITY,
+};
+const optionNames = ['now', 'seed', 'workers', 'concurrency', 'store', 'stores', 'globals', 'retention', 'realBudget', 'record'];
+
+function readOptions(options: SimulationOptions, app: App): Settings {
+  const read = new OptionReader('simulate() cannot be done');
+  const given = read.object(options, '', optionNames);
+  const source = (value: unknown, path: string): StoreSource | undefined => {
+    if ((value as { kind?: unknown } | null | undefined)?.kind === 'store') return value as StoreSource;
+    return read.fault(path, 'a store such as memory()', value);
+  };
+  const shared = given.store === undefined ? memory() : source(given.store, 'store');
+  const single = read.object(given.stores, 'stores', app.known.backends);
+  const stores = new Map<string, StoreSource>();
+  for (const alias of app.known.backends) {
+    const chosen = single[alias] === undefined ? shared : source(single[alias], `stores.${alias}`);
+    if (chosen) stores.set(alias, chosen);
+  }
+  const now = read.instant(given.now ?? '2026-01-01T00:00:00Z', 'now') ?? 0;
+  const seed = read.integer(given.seed, 'seed', 0, Number.MAX_SAFE_INTEGER);
+  const workers = read.integer(given.workers, 'workers', 0, 64) ?? 1;
+  const concurrency = read.integer(given.concurrency, 'concurrency', 1, 10_000) ?? 10;
+  const retention = given.retention === undefined || given.retention === 'forever' ? forever : readRetention(read, given.retention);
+  const realBudgetMs = read.duration(given.realBudget, 'realBudget') ?? 3_000;
+  read.done();
+  return {
+    now,
+    seed,
+    workers,
+    concurrency,
+    stores,
+    globals: given.globals !== false,
+    retention,
+    realBudgetMs,
+    record: given.record !== false,
+  };
+}
+
+const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+const restartAfterMs = 1_000;
+
+class Place {
+  readonly index: number;
+  life: Life;
+  /** One for each store; all of them one process. */
+  workers: Worker[] = [];
+  starts = 0;
+  constructor(index: number, life: Life) {
+    this.index = index;
+    this.life = life;
+  }
+}
+
+export class Simulated implements Simulation {
+  readonly record = new SimulationRecord();
+  readonly #app: App;
+  readonly #settings: Settings;
+  readonly #choices: Choices;
+  readonly #clock: VirtualClock;
+  readonly #host: Host;
+  readonly #faults = new Faults();
+  readonly #stores = new Map<StoreSource, Store>();
+  readonly #places: Place[] = [];
+  readonly #undo: (() => void)[] = [];
+  #driving: string | undefined;
+  #ended = false;
+  readonly store = { fail: (fault: StoreFault, options?: FaultOptions) => this.#faults.add(fault, options) };
+
+  constructor(app: App, settings: Settings) {
+    this.#app = app;
+    this.#settings = settings;
+    this.#choices = new Choices(settings.seed);
+    this.#clock = new VirtualClock({ now: settings.now, choices: this.#choices, realBudgetMs: settings.realBudgetMs });
+    this.#host = hostOf(app, this.#clock, this.#choices, { logger: silent, retention: settings.retention });
+  }
+
+  get now(): Date {
+    return new Date(this.#clock.now());
+  }
+  get startedAt(): Date {
+    return new Date(this.#settings.now);
+  }
+  get seed(): number | undefined {
+    return this.#settings.seed;
+  }
+  get app(): App {
+    return this.#app;
+  }
+  get workers(): number {
+    return this.#places.length;
+  }
+
+  async begin(): Promise<void> {
+    const { globals, workers, stores, seed, record } = this.#settings;
+    for (const source of new Set(stores.values())) {
+      const store = await source.open();
+      await store.migrate();
+      this.#stores.set(source, store);
+    }
+    if (record) this.#undo.push(this.#app.events.on('*', this.record.add));
+    this.#undo.push(rebind(this.#app, this.#binding()));
+    if (globals) {
+      const draw = prng((seed ?? 0) + 1);
+      this.#undo.push(installGlobals(this.#clock, () => draw() / 4_294_967_296));
+    }
+    this.#clock.onImpure = (attempt, what) => {
+      this.record.add({
+        type: 'note',
+        at: this.#clock.now(),
+        worker: attempt.worker,
+        text: `${attempt.task} attempt ${attempt.attempt} ended while it waited on ${what}`,
+      });
+    };
+    for (let i = 0; i < workers; i++) this.#start(i);
+    await this.#clock.settle();
+  }
+
+  drain(): Promise<void> {
+    return this.#drive('drain', () => this.#clock.settle());
+  }
+
+  advance(duration: Duration): Promise<void> {
+    return this.#drive('advance', () => this.#clock.advanceTo(this.#clock.now() + durationMs(duration, 'sim.advance()')));
+  }
+
+  advanceTo(instant: Instant): Promise<void> {
+    return this.#drive('advanceTo', () => {
+      const target = instantMs(instant, 'sim.advanceTo()');
+      if (target < this.#clock.now()) {
+        throw new SimulationError(
+          `advanceTo(${new Date(target).toISOString()}): virtual time is at ${this.now.toISOString()} already, and does not go back`,
+        );
+      }
+      return this.#clock.advanceTo(target);
+    });
+  }
+
+  next(): Promise<Date | undefined> {
+    return this.#drive('next', async () => {
+      await this.#clock.settle();
+      const before = this.record.length;
+      await this.#clock.advanceTo(Number.POSITIVE_INFINITY, () => this.record.length > before);
+      return this.record.length > before ? this.now : undefined;
+    });
+  }
+
+  runUntilIdle(options: { max?: Duration } = {}): Promise<void> {
+    return this.#drive('runUntilIdle', async () => {
+      const maxMs = durationMs(options.max ?? '366d', 'sim.runUntilIdle().max');
+      const until = this.#clock.now() + maxMs;
+      const idle = () => this.record.unfinishedCount === 0;
+      await this.#clock.settle();
+      while (!idle()) {
+        const { nextAt } = this.#clock;
+        if (nextAt === undefined)
+          throw new SimulationDeadlockError(`nothing will ever start the jobs that are left:\n  ${this.#leftOver()}`);
+        if (nextAt > until)
+          throw new SimulationRunawayError(`after ${exact(maxMs)} of virtual time, jobs are still unfinished:\n  ${this.#leftOver()}`);
+        await this.#clock.advanceTo(Math.min(until, nextAt), idle);
+      }
+    });
+  }
+
+  jobs(filter: SimulatedJobFilter = {}): TaskResult[] {
+    const name = typeof filter.task === 'string' ? filter.task : filter.task?.name;
+    const statuses = filter.status === undefined ? undefined : typeof filter.status === 'string' ? [filter.status] : filter.status;
+    const results: TaskResult[] = [];
+    for (const record of this.record.jobs) {
+      if (name !== undefined && record.job.task !== name) continue;
+      const alias = this.#app.definitions.get(record.job.task)?.backend ?? 'default';
+      const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, record);
+      if (!statuses || statuses.includes(result.status)) results.push(result);
+    }
+    return results;
+  }
+
+  attempts(task?: { readonly name: string } | string): SimulatedAttempt[] {
+    const name = typeof task === 'object' ? task.name : task;
+    return this.record.attempts.filter((attempt) => name === undefined || attempt.task === name);
+  }
+
+  timeline(): Timeline {
+    const lines = this.record.lines(this.#settings.now);
+    return { lines, toString: () => lines.join('\n') };
+  }
+
+  worker(index: number): SimulatedWorker {
+    const place = this.#places[index];
+    if (!place)
+      throw new SimulationError(`there is no worker ${index}; this simulation has ${this.#places.length} (simulate(tasks, { workers }))`);
+    return {
+      crash: (options) => this.#crash(place, options?.restart ?? true),
+      pauseFor: (duration) => this.#pause(place, durationMs(duration, 'pauseFor()')),
+      stop: async (options) => {
+        const graceMs = durationMs(options?.timeout ?? '25s', 'stop().timeout');
+        await Promise.all(place.workers.map((worker) => worker.stop(graceMs)));
+      },
+      get alive() {
+        return !place.life.dead;
+      },
+    };
+  }
+
+  /** The last lines, for a failing test. */
+  tail(count: number): string {
+    return this.record.lines(this.#settings.now, count).join('\n');
+  }
+
+  async end(): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    const leaks = this.#clock.leaks();
+    for (const undo of this.#undo.splice(0).reverse()) undo();
+    for (const place of this.#places) this.#clock.kill(place.life);
+    this.#clock.close();
+    if (running === this) running = undefined;
+    for (const store of this.#stores.values()) await store.close();
+    if (leaks.length === 0) return;
+    const lines = leaks.map(
+      ({ scope: { id, attempt }, site }) => `${this.record.label(id)} attempt ${attempt}: a timer set at ${where(site)}`,
+    );
+    throw new SimulationError(
+      `attempts that have ended left work behind, which would go on in production with nobody waiting for it:\n  ${[...new Set(lines)].join('\n  ')}\n` +
+        'Await it in the task, or clear the timer when the task ends.',
+    );
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.end();
+  }
+
+  /** One driver at a time, and never from inside a task. */
+  async #drive<T>(call: string, fn: () => Promise<T>): Promise<T> {
+    this.#use();
+    if (scope.getStore())
+      throw new SimulationError(`sim.${call}() was called inside a task; only the test moves time. Tasks wait with ctx.sleep().`);
+    if (this.#driving) throw new SimulationError(`sim.${call}() was called while sim.${this.#driving}() has not ended; await it first`);
+    this.#driving = call;
+    try {
+      return await fn();
+    } finally {
+      this.#driving = undefined;
+    }
+  }
+
+  #use(): void {
+    if (this.#ended) throw new SimulationError('this simulation has ended; what belongs to it can be used no more');
+  }
+
+  #start(index: number): void {
+    const place = this.#places[index] ?? new Place(index, new Life(`w${index}`));
+    this.#places[index] = place;
+    const id = place.starts === 0 ? `w${index}` : `w${index}.${place.starts}`;
+    place.starts += 1;
+    place.life = new Life(id);
+    const host = { ...this.#host, clock: this.#clock.forLife(place.life) };
+    const main = this.#settings.stores.get('default');
+    const settings = { id, concurrency: this.#settings.concurrency, queues: undefined, excludeQueues: undefined, scheduler: true };
+    place.workers = [...this.#stores].map(([source, store]) => {
+      const view = storeFor(store, this.#faults, place.life);
+      return new Worker(host, view, () => (source === main ? this.#app.schedules : []), { ...settings, scheduler: source === main });
+    });
+    for (const worker of place.workers) worker.start();
+  }
+
+  #crash(place: Place, restart: boolean): void {
+    this.#use();
+    if (place.life.dead) return;
+    this.#clock.kill(place.life);
+    this.#note(place, 'crashed');
+    if (restart) this.#clock.arm(this.#clock.now() + restartAfterMs, () => this.#start(place.index), undefined);
+  }
+
+  #pause(place: Place, ms: number): void {
+    this.#use();
+    place.life.pausedUntil = Math.max(place.life.pausedUntil, this.#clock.now() + ms);
+    this.#note(place, `paused for ${exact(ms)}`);
+  }
+
+  #note(place: Place, text: string): void {
+    if (this.#settings.record) this.record.add({ type: 'note', at: this.#clock.now(), worker: place.life.name, text });
+  }
+
+  #bound!: Binding;
+
+  #binding(): Binding {
+    const backends = new Map<string, Backend>();
+    for (const [alias, source] of this.#settings.stores) {
+      const store = storeFor(this.#stores.get(source) as Store, this.#faults, undefined);
+      backends.set(alias, new EngineBackend(this.#host, { kind: 'store', name: source.name, open: () => store }));
+    }
+    this.#bound = {
+      host: this.#host,
+      backends,
+      beforeUse: () => this.#use(),
+      beforeWait: () => {
+        throw new SimulationError(
+          'result.wait() in a test would wait for ever: virtual time stands still. Use await sim.runUntilIdle() or sim.advance(), then refresh().',
+        );
+      },
+    };
+    return this.#bound;
+  }
+
+  #leftOver(): string {
+    const jobs = this.record.unfinished;
+    const lines = jobs.slice(0, 10).map((job) => `${this.record.label(job.id)} is ${job.status}${this.#why(job)}`);
+    if (jobs.length > 10) lines.push(`and ${jobs.length - 10} more`);
+    return lines.join('\n  ');
+  }
+
+  #why(job: Job): string {
+    if (job.status === 'running') return `: attempt ${job.attempt} on ${job.worker} has not ended`;
+    if (job.dueAt > this.#clock.now()) return `, due in ${exact(job.dueAt - this.#clock.now())}`;
+    if (this.#places.every(({ life }) => life.dead)) return ': no worker is alive';
+    return `: no worker claims it; queue ${job.queue} may be paused, or its task unknown`;
+  }
+}

@@ -1,0 +1,428 @@
+/**
+ * Time that moves only when it is told to. The engine's timers, its wake-ups and the faked timers of tasks' code stand in one order, by
+ * instant and then by who came first; a driver runs them one by one, and before each waits until all that the one before set going either
+ * has ended or waits on time again. So what fires at an instant sees exactly that instant, and nothing happens outside a driver's call.
+ *
+ * Three things can hold an instant: a step of the engine that has not ended, an attempt at work (one that is in flight and holds no timer),
+ * and a call marked as external. Attempts at work mostly need microtasks alone; one that waits on something real is waited for in real
+ * time, up to a budget. An attempt that started nothing real waits on another part of the program: it may let time pass, if time can help.
+ */
+
+import { SimulationStalledError } from '../core/errors.ts';
+import { Heap } from '../core/heap.ts';
+import { scope as currentScope } from '../engine/scope.ts';
+import type { Clock, Scope, Timer } from '../ports/clock.ts';
+import type { Choices } from './choices.ts';
+import { ResourceWatch } from './resources.ts';
+
+type Callback = () => void | Promise<void>;
+
+/** What a clock serves: one worker's process, which can be paused or killed as a whole. */
+export class Life {
+  readonly name: string;
+  dead = false;
+  pausedUntil = Number.NEGATIVE_INFINITY;
+  /** Steps of the engine that have not ended. */
+  steps = 0;
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+/** An attempt in flight. */
+class Owner {
+  readonly scope: Scope;
+  readonly life: Life | undefined;
+  readonly endsAt: number;
+  readonly since: number;
+  /** Timers that it holds. */
+  waits = 0;
+  externals: string[] = [];
+  left = false;
+  constructor(scope: Scope, life: Life | undefined, endsAt: number, since: number) {
+    this.scope = scope;
+    this.life = life;
+    this.endsAt = endsAt;
+    this.since = since;
+  }
+}
+
+class Entry implements Timer {
+  readonly at: number;
+  readonly order: number;
+  readonly fn: Callback;
+  readonly life: Life | undefined;
+  readonly owner: Owner | undefined;
+  readonly #clock: VirtualClock;
+  place = -1;
+  over = false;
+  /** Where an attempt's timer was set, for reports of what it left behind. */
+  site: Error | undefined;
+
+  constructor(clock: VirtualClock, at: number, order: number, fn: Callback, life: Life | undefined, owner: Owner | undefined) {
+    this.#clock = clock;
+    this.at = at;
+    this.order = order;
+    this.fn = fn;
+    this.life = life;
+    this.owner = owner;
+  }
+
+  cancel(): void {
+    if (!this.over) this.#clock.forget(this);
+  }
+}
+
+const realNow = performance.now.bind(performance);
+const realImmediate = setImmediate;
+const realTimeout = setTimeout;
+const turn = () => new Promise<void>((resolve) => realImmediate(resolve));
+const pause = (ms: number) => new Promise<void>((resolve) => realTimeout(resolve, ms));
+
+/** Microtask hops before a real turn of the event loop is taken: chains of awaits in tasks are mostly shorter. */
+const hops = 64;
+/** Turns of the event loop after which an attempt that started nothing real counts as waiting on another part of the program. */
+const quietTurns = 3;
+
+export interface VirtualClockOptions {
+  readonly now: number;
+  readonly choices: Choices;
+  /** How long to wait, in real milliseconds, for something real. */
+  readonly realBudgetMs: number;
+}
+
+export class VirtualClock implements Clock {
+  readonly #choices: Choices;
+  readonly #budgetMs: number;
+  readonly #heap = new Heap<'place', Entry>('place', (a, b) => (a.at === b.at ? a.order < b.order : a.at < b.at));
+  /** What runs at this instant, in order. */
+  #ready: Entry[] = [];
+  #readyFrom = 0;
+  readonly #owners = new Map<Scope, Owner>();
+  /** Attempts that hold the instant. */
+  readonly #working = new Set<Owner>();
+  /** Attempts that wait on another part of the program: neither on time nor on anything real. */
+  readonly #idle = new Set<Owner>();
+  readonly #resources: ResourceWatch;
+  #now: number;
+  #order = 0;
+  #steps = 0;
+  /** An attempt armed a timer at this instant: another branch of it may still be on its way to arm one. */
+  #branching = false;
+  #errors: unknown[] = [];
+  /** Called for every attempt that was ended by its deadline, or beaten by a timer, while it waited on something real. */
+  onImpure: (scope: Scope, what: string) => void = () => {};
+
+  constructor(options: VirtualClockOptions) {
+    this.#now = options.now;
+    this.#choices = options.choices;
+    this.#budgetMs = options.realBudgetMs;
+    this.#resources = new ResourceWatch();
+  }
+
+  readonly now = (): number => this.#now;
+
+  at(instant: number, fn: Callback): Timer {
+    return this.arm(instant, fn, undefined);
+  }
+
+  soon(fn: Callback): void {
+    this.#ready.push(new Entry(this, this.#now, this.#order++, fn, undefined, undefined));
+  }
+
+  enter(scope: Scope, endsAt: number): void {
+    this.#enter(scope, endsAt, undefined);
+  }
+
+  leave(scope: Scope): void {
+    const owner = this.#owners.get(scope);
+    if (!owner) return;
+    owner.left = true;
+    this.#owners.delete(scope);
+    this.#working.delete(owner);
+    this.#idle.delete(owner);
+    if (this.#resources.live(scope) > 0) this.onImpure(scope, this.#resources.describe(scope));
+  }
+
+  async external<T>(label: string, fn: () => Promise<T>): Promise<T> {
+    const scope = currentScope.getStore();
+    const owner = scope && this.#owners.get(scope);
+    if (!owner) return fn();
+    owner.externals.push(label);
+    this.#idle.delete(owner);
+    this.#working.add(owner);
+    try {
+      return await fn();
+    } finally {
+      owner.externals.splice(owner.externals.indexOf(label), 1);
+      this.#atWork(owner);
+    }
+  }
+
+  /** The clock as one worker's process sees it: all that is armed through it pauses and dies with the process. */
+  forLife(life: Life): Clock {
+    return {
+      now: this.now,
+      at: (instant, fn) => this.arm(instant, fn, life),
+      soon: (fn) => {
+        if (!life.dead) this.#ready.push(new Entry(this, this.#now, this.#order++, fn, life, undefined));
+      },
+      enter: (scope, endsAt) => this.#enter(scope, endsAt, life),
+      leave: (scope) => this.leave(scope),
+      external: (label, fn) => this.external(label, fn),
+    };
+  }
+
+  /** Arms a timer. One that is armed below a task's function belongs to its attempt, which then waits on time. */
+  arm(instant: number, fn: Callback, life: Life | undefined): Entry {
+    const scope = currentScope.getStore();
+    const owner = scope && this.#owners.get(scope);
+    const entry = new Entry(this, Math.max(instant, this.#now), this.#order++, fn, owner?.life ?? life, owner);
+    if (entry.life?.dead || (scope && !owner && this.#isDead(scope))) {
+      entry.over = true;
+      return entry;
+    }
+    if (owner) {
+      entry.site = siteOf();
+      owner.waits += 1;
+      this.#branching = true;
+      this.#idle.delete(owner);
+      if (owner.externals.length === 0) this.#working.delete(owner);
+    }
+    // Nothing ever fires at infinity: it only says that someone waits.
+    if (instant < Number.POSITIVE_INFINITY) {
+      if (entry.at <= this.#now) this.#ready.push(entry);
+      else this.#heap.push(entry);
+    }
+    return entry;
+  }
+
+  /** Takes a timer out. */
+  forget(entry: Entry): void {
+    entry.over = true;
+    this.#heap.remove(entry);
+    this.#waited(entry);
+  }
+
+  /** Everything of a worker's process is gone: its timers, steps and attempts. */
+  kill(life: Life): void {
+    life.dead = true;
+    this.#steps -= life.steps;
+    life.steps = 0;
+    for (const entry of [...this.#heap.items]) if (entry.life === life) this.#heap.remove(entry);
+    for (const [scope, owner] of this.#owners) {
+      if (owner.life !== life) continue;
+      this.#dead.add(scope);
+      this.#owners.delete(scope);
+      this.#working.delete(owner);
+      this.#idle.delete(owner);
+    }
+  }
+
+  /** The next instant for which something is armed, or undefined. */
+  get nextAt(): number | undefined {
+    return this.#heap.peek()?.at;
+  }
+
+  /** Timers of attempts that have ended: work that was left behind. */
+  leaks(): readonly { readonly scope: Scope; readonly site: Error | undefined }[] {
+    return this.#heap.items
+      .filter(({ owner }) => owner?.left && !owner.life?.dead)
+      .map(({ owner, site }) => ({ scope: (owner as Owner).scope, site }));
+  }
+
+  /** Runs all that is due, and waits for all that it sets going; time does not move. */
+  async settle(): Promise<void> {
+    let ran = true;
+    for (;;) {
+      const entry = this.#take();
+      if (entry) {
+        ran = true;
+        this.#run(entry);
+      }
+      if (this.#steps > 0 || this.#working.size > 0 || this.#branching) await this.#rest();
+      else if (!entry) {
+        if (this.#idle.size === 0 || !ran) break;
+        ran = false;
+        await turn();
+        this.#recheckIdle();
+      }
+    }
+    this.#raise();
+  }
+
+  /** Moves time to an instant, which nothing that is armed lies before. */
+  moveTo(instant: number): void {
+    this.#now = Math.max(this.#now, instant);
+    for (let entry = this.#heap.peek(); entry && entry.at <= this.#now; entry = this.#heap.peek()) {
+      this.#heap.remove(entry);
+      this.#ready.push(entry);
+    }
+  }
+
+  /** Moves time forward through every instant on the way, in order. */
+  async advanceTo(target: number, until: () => boolean = () => false): Promise<void> {
+    await this.settle();
+    for (let at = this.nextAt; at !== undefined && at <= target && !until(); at = this.nextAt) {
+      this.moveTo(at);
+      await this.settle();
+    }
+    if (!until() && target < Number.POSITIVE_INFINITY) {
+      this.moveTo(target);
+      await this.settle();
+    }
+  }
+
+  close(): void {
+    this.#resources.close();
+  }
+
+  readonly #dead = new WeakSet<Scope>();
+  #isDead(scope: Scope): boolean {
+    return this.#dead.has(scope);
+  }
+
+  #enter(scope: Scope, endsAt: number, life: Life | undefined): void {
+    const owner = new Owner(scope, life, endsAt, this.#now);
+    this.#owners.set(scope, owner);
+    this.#working.add(owner);
+  }
+
+  #atWork(owner: Owner): void {
+    if (owner.left || owner.life?.dead) return;
+    if (owner.externals.length > 0 || owner.waits === 0) this.#working.add(owner);
+    else this.#working.delete(owner);
+  }
+
+  /** The next thing to run at this instant: the first one, or with a seed any of them. */
+  #take(): Entry | undefined {
+    for (;;) {
+      const waiting = this.#ready.length - this.#readyFrom;
+      if (waiting === 0) {
+        if (this.#readyFrom > 0) {
+          this.#ready = [];
+          this.#readyFrom = 0;
+        }
+        return undefined;
+      }
+      const at = this.#readyFrom + this.#choices.choose('tie', waiting);
+      const entry = this.#ready[at] as Entry;
+      this.#ready[at] = this.#ready[this.#readyFrom] as Entry;
+      this.#readyFrom += 1;
+      if (entry.over || entry.life?.dead) continue;
+      if (entry.life && entry.life.pausedUntil > this.#now) {
+        // The process is stopped: this happens when it goes on, behind what was to happen before.
+        const later = new Entry(this, entry.life.pausedUntil, entry.order, entry.fn, entry.life, entry.owner);
+        later.site = entry.site;
+        this.#heap.push(later);
+        continue;
+      }
+      return entry;
+    }
+  }
+
+  #run(entry: Entry): void {
+    entry.over = true;
+    this.#waited(entry);
+    let done: void | Promise<void>;
+    try {
+      done = entry.fn();
+    } catch (error) {
+      this.#errors.push(error);
+      return;
+    }
+    if (!(done instanceof Promise)) return;
+    const { life } = entry;
+    this.#steps += 1;
+    if (life) life.steps += 1;
+    const ended = () => {
+      if (life?.dead) return;
+      this.#steps -= 1;
+      if (life) life.steps -= 1;
+    };
+    done.then(ended, (error) => {
+      ended();
+      this.#errors.push(error);
+    });
+  }
+
+  #waited({ owner }: Entry): void {
+    if (!owner) return;
+    owner.waits -= 1;
+    this.#atWork(owner);
+  }
+
+  /** Waits until nothing holds the instant any more. */
+  async #rest(): Promise<void> {
+    for (let i = 0; i < hops && (this.#steps > 0 || this.#working.size > 0); i++) await null;
+    if (this.#branching) {
+      this.#branching = false;
+      await turn();
+    }
+    if (this.#steps === 0 && this.#working.size === 0) return;
+    const startedAt = realNow();
+    for (let turns = 0; this.#steps > 0 || this.#working.size > 0; turns++) {
+      const before = this.#order;
+      if (turns < 100) await turn();
+      else await pause(1);
+      if (this.#order !== before) {
+        // Something was armed or woken: the program moves, so the count of quiet turns begins anew.
+        turns = 0;
+        if (this.#ready.length > this.#readyFrom && this.#steps === 0) return;
+      }
+      if (turns >= quietTurns && this.#steps === 0 && this.#mayPass()) return;
+      if (realNow() - startedAt > this.#budgetMs) throw this.#stalled();
+    }
+  }
+
+  /** True if all attempts at work started nothing real, and time can help each of them. They then count as waiting on the program. */
+  #mayPass(): boolean {
+    for (const owner of this.#working) if (!this.#canBeHelped(owner)) return false;
+    for (const owner of this.#working) this.#idle.add(owner);
+    this.#working.clear();
+    return true;
+  }
+
+  /** It has a deadline, or another attempt that waits on time may release it. */
+  #canBeHelped(owner: Owner): boolean {
+    if (owner.externals.length > 0 || this.#resources.live(owner.scope) > 0) return false;
+    if (owner.endsAt < Number.POSITIVE_INFINITY) return true;
+    for (const other of this.#owners.values()) if (other.waits > 0) return true;
+    return false;
+  }
+
+  #recheckIdle(): void {
+    for (const owner of [...this.#idle]) {
+      if (this.#canBeHelped(owner)) continue;
+      this.#idle.delete(owner);
+      this.#working.add(owner);
+    }
+  }
+
+  #stalled(): SimulationStalledError {
+    const owners = [...this.#working];
+    const lines = owners.map((owner) => {
+      const { task, attempt, worker } = owner.scope;
+      const on =
+        owner.externals.length > 0
+          ? `ctx.external(${owner.externals.map((label) => JSON.stringify(label)).join(', ')})`
+          : this.#resources.describe(owner.scope);
+      return `${task} attempt ${attempt} on ${worker} waits on ${on}`;
+    });
+    const who = lines.length > 0 ? lines.join('\n  ') : 'the engine waits for its store';
+    return new SimulationStalledError(
+      `virtual time has stood still for ${this.#budgetMs} ms of real time, because something outside of it has not ended:\n  ${who}\n` +
+        'Replace it by a fake in tests, wrap it in ctx.external(label, fn) and raise realBudget, or wait with ctx.sleep or setTimeout.',
+    );
+  }
+
+  #raise(): void {
+    if (this.#errors.length === 0) return;
+    const [first] = this.#errors.splice(0);
+    throw first;
+  }
+}
+
+function siteOf(): Error {
+  return new Error('armed here');
+}

@@ -1,0 +1,335 @@
+/**
+ * The conformance suite can fail: each of these stores breaks one law in the way in which real queues have broken it, and is caught by a
+ * case of that law that the sound store passes.
+ */
+import { describe, expect, test } from 'vitest';
+import { visibleStatus } from '../../src/core/job.ts';
+import type { Amendment, Job, QueueRow, Settlement } from '../../src/core/types.ts';
+import type { Advance, ClaimOptions, Held, Hint, JobFilter, Store } from '../../src/ports/store.ts';
+import { MemoryStore } from '../../src/stores/memory.ts';
+import { conformanceCases } from '../../src/testing/conformance.ts';
+
+type At = { now: number };
+type ClaimAt = ClaimOptions & At;
+
+/** A mutant is the memory store with one method replaced; the replacement is given the sound one's. */
+function mutant(change: (sound: MemoryStore) => Partial<Store>): () => Store {
+  return () => {
+    const sound = new MemoryStore();
+    const changed = change(sound);
+    return new Proxy<Store>(sound, {
+      get(target, key) {
+        const value: unknown = Reflect.get(key in changed ? changed : target, key);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+  };
+}
+
+const rowOf = (store: MemoryStore, id: string) => store.get([id])[0]?.job;
+
+const mutants: readonly (readonly [name: string, law: number | string, open: () => Store])[] = [
+  [
+    'hands out a job whose lease has passed',
+    1,
+    mutant((store) => ({
+      claim: (options: ClaimAt) => [...store.overdue({ ...options, limit: 1 }), ...store.claim(options)],
+    })),
+  ],
+  [
+    'reads first and claims later',
+    1,
+    mutant((store) => ({
+      claim: async (options: ClaimAt) => {
+        const { items } = store.list({ status: ['ready'] }, { now: options.now, limit: options.limit });
+        await Promise.resolve();
+        const mine = store.claim(options);
+        return items.map(({ job }) => mine.find(({ id }) => id === job.id) ?? rowOf(store, job.id) ?? job);
+      },
+    })),
+  ],
+  [
+    'settles without looking at the claim number',
+    2,
+    mutant((store) => ({
+      settle: (settlements: readonly Settlement[], options: At) =>
+        store.settle(
+          settlements.map((s) => ({ ...s, claim: rowOf(store, s.id)?.claim ?? s.claim })),
+          options,
+        ),
+    })),
+  ],
+  [
+    'drops a whole batch for one stale outcome',
+    2,
+    mutant((store) => ({
+      settle: (settlements: readonly Settlement[], options: At) =>
+        settlements.some((s) => rowOf(store, s.id)?.claim !== s.claim)
+          ? { answers: settlements.map(() => 'stale' as const), claimed: [] }
+          : store.settle(settlements, options),
+    })),
+  ],
+  [
+    'calls a settlement stale that it has applied before',
+    'settle',
+    mutant((store) => ({
+      settle: (settlements: readonly Settlement[], options: At) => {
+        const running = settlements.map((s) => rowOf(store, s.id)?.status === 'running');
+        const { answers, claimed } = store.settle(settlements, options);
+        return { answers: answers.map((answer, i) => (running[i] ? answer : 'stale')), claimed };
+      },
+    })),
+  ],
+  [
+    'claims before it settles',
+    'settle',
+    mutant((store) => ({
+      settle: (settlements: readonly Settlement[], options: At & { claim?: ClaimOptions | undefined }) => {
+        const claimed = options.claim ? store.claim({ ...options.claim, now: options.now }) : [];
+        return { answers: store.settle(settlements, { now: options.now }).answers, claimed };
+      },
+    })),
+  ],
+  [
+    'forgets a wish to cancel',
+    'settle',
+    mutant((store) => ({
+      amend: (amendments: readonly Amendment[], options: At) =>
+        store.amend(
+          amendments.map((a) => (a.set.cancelRequested ? { ...a, set: {} } : a)),
+          options,
+        ),
+    })),
+  ],
+  [
+    'claims from paused queues',
+    3,
+    mutant((store) => {
+      const paused = new Map<string, QueueRow>();
+      return {
+        saveQueue: (queue: QueueRow) => {
+          paused.set(queue.name, queue);
+          store.saveQueue(queue);
+        },
+        claim: (options: ClaimAt) => {
+          for (const name of paused.keys()) store.saveQueue({ name, paused: false });
+          const jobs = store.claim(options);
+          for (const queue of paused.values()) store.saveQueue(queue);
+          return jobs;
+        },
+      };
+    }),
+  ],
+  [
+    'claims a millisecond early',
+    3,
+    mutant((store) => ({ claim: (options: ClaimAt) => store.claim({ ...options, now: options.now + 1 }) })),
+  ],
+  ['ignores the limit', 3, mutant((store) => ({ claim: (options: ClaimAt) => store.claim({ ...options, limit: 1_000 }) }))],
+  [
+    'ignores which queues are excluded',
+    3,
+    mutant((store) => ({ claim: (options: ClaimAt) => store.claim({ ...options, excludeQueues: [] }) })),
+  ],
+  [
+    'takes no queues for all queues',
+    3,
+    mutant((store) => ({ claim: (o: ClaimAt) => store.claim({ ...o, queues: o.queues?.length ? o.queues : undefined }) })),
+  ],
+  [
+    'orders by id only',
+    4,
+    mutant((store) => ({
+      claim: (options: ClaimAt) => [...store.claim(options)].sort((a, b) => (a.id < b.id ? -1 : 1)),
+    })),
+  ],
+  ['answers a claim worst first', 4, mutant((store) => ({ claim: (options: ClaimAt) => [...store.claim(options)].reverse() }))],
+  [
+    'advances a schedule from any revision',
+    6,
+    mutant((store) => ({
+      advanceSchedules: (advances: readonly Advance[], options: At) =>
+        advances.flatMap((a) => {
+          const row = store.listSchedules().find(({ name }) => name === a.name);
+          return store.advanceSchedules([{ ...a, revision: row?.revision ?? a.revision }], options);
+        }),
+    })),
+  ],
+  [
+    'inserts the jobs of an advance that was lost',
+    6,
+    mutant((store) => ({
+      advanceSchedules: (advances: readonly Advance[], options: At) => {
+        const won = store.advanceSchedules(advances, options);
+        for (const [i, { jobs }] of advances.entries()) if (!won[i]) store.insert(jobs, options);
+        return won;
+      },
+    })),
+  ],
+  [
+    'finds orphans a millisecond early',
+    7,
+    mutant((store) => ({ overdue: (o: At & { limit: number }) => store.overdue({ ...o, now: o.now + 1 }) })),
+  ],
+  [
+    'compares the end of a lease with <',
+    7,
+    mutant((store) => ({ overdue: (o: At & { limit: number }) => store.overdue({ ...o, now: o.now - 1 }) })),
+  ],
+  [
+    'tells every worker that it still holds its lease',
+    7,
+    mutant(() => ({ renew: (held: readonly Held[]) => held.map(() => ({ kind: 'held' }) as const) })),
+  ],
+  [
+    'forgets expired jobs',
+    7,
+    mutant((store) => ({
+      overdue: (options: At & { limit: number }) => store.overdue(options).filter(({ status }) => status === 'running'),
+    })),
+  ],
+  [
+    'counts retries as scheduled',
+    9,
+    mutant((store) => ({
+      stats: (options: At) =>
+        store.stats(options).map((queue) => {
+          const { scheduled, retrying } = queue.counts;
+          return { ...queue, counts: { ...queue.counts, scheduled: scheduled + retrying, retrying: 0 } };
+        }),
+    })),
+  ],
+  [
+    'reads the clock of the machine',
+    10,
+    mutant((store) => ({ claim: (o: ClaimAt) => store.claim({ ...o, leaseUntil: Date.now() + 30_000 }) })),
+  ],
+  [
+    'inserts one by one, up to the first conflict',
+    11,
+    mutant((store) => ({
+      insert: (jobs: readonly Job[], options: At) => {
+        for (const job of jobs) store.insert([job], options);
+      },
+    })),
+  ],
+  [
+    'loses the last of many',
+    11,
+    mutant((store) => ({ insert: (jobs: readonly Job[], options: At) => store.insert(jobs.slice(0, 999), options) })),
+  ],
+  [
+    'writes the input as a JSON reader would',
+    11,
+    mutant((store) => ({
+      insert: (jobs: readonly Job[], options: At & { transaction?: unknown }) =>
+        store.insert(
+          jobs.map((job) => ({ ...job, input: JSON.stringify(JSON.parse(job.input)) })),
+          options,
+        ),
+    })),
+  ],
+  [
+    'lists ready jobs as queued ones, due or not',
+    'list',
+    mutant((store) => ({
+      list: (filter: JobFilter, options: At & { limit: number; cursor?: string | undefined }) => {
+        if (!filter.status?.includes('ready')) return store.list(filter, options);
+        return store.list({ ...filter, status: [...filter.status, 'scheduled'] }, options);
+      },
+    })),
+  ],
+  [
+    'turns pages by counting, so that new jobs push old ones along',
+    'list',
+    mutant((store) => ({
+      list: (filter: JobFilter, options: At & { limit: number; cursor?: string | undefined }) => {
+        const skip = Number(options.cursor ?? 0);
+        const { items } = store.list(filter, { now: options.now, limit: 10_000 });
+        const page = items.slice(skip, skip + options.limit);
+        return { items: page, cursor: skip + options.limit < items.length ? String(skip + options.limit) : null };
+      },
+    })),
+  ],
+  [
+    'hands out its own rows and goes on writing in them',
+    'get',
+    mutant((store) => {
+      const live = new Map<string, object>();
+      return {
+        get: (ids: readonly string[]) =>
+          store.get(ids).map((record) => record && { ...record, job: Object.assign(live.get(record.job.id) ?? {}, record.job) as Job }),
+        claim: (options: ClaimAt) => {
+          const jobs = store.claim(options).map((job) => ({ ...job }));
+          for (const job of jobs) live.set(job.id, job);
+          return jobs;
+        },
+        settle: (settlements: readonly Settlement[], options: At) => {
+          const result = store.settle(settlements, options);
+          for (const { id } of settlements) Object.assign(live.get(id) ?? {}, rowOf(store, id));
+          return result;
+        },
+      };
+    }),
+  ],
+  [
+    'amends whatever state the row is in',
+    'amend',
+    mutant((store) => ({
+      amend: (amendments: readonly Amendment[], options: At) =>
+        store.amend(
+          amendments.map((a) => ({ ...a, expect: rowOf(store, a.id) ?? a.expect })),
+          options,
+        ),
+    })),
+  ],
+  [
+    'prunes what finished at the instant too',
+    'prune',
+    mutant((store) => ({
+      prune: (options: Parameters<MemoryStore['prune']>[0]) => store.prune({ ...options, finishedBefore: options.finishedBefore + 1 }),
+    })),
+  ],
+  [
+    'wakes for jobs in paused queues',
+    'nextDueAt',
+    mutant((store) => ({
+      nextDueAt: (options: Parameters<MemoryStore['nextDueAt']>[0]) => {
+        const { items } = store.list({}, { now: options.now, limit: 10_000 });
+        const due = items.filter(({ job }) => ['scheduled', 'ready', 'retrying'].includes(visibleStatus(job, options.now)));
+        const jobAt = due.length === 0 ? null : Math.min(...due.map(({ job }) => job.dueAt));
+        return { ...store.nextDueAt(options), jobAt };
+      },
+    })),
+  ],
+  [
+    'goes on telling those who have stopped listening',
+    'listen',
+    mutant((store) => ({
+      listen: (notify: (hint: Hint) => void) => {
+        store.listen(notify);
+        return () => {};
+      },
+    })),
+  ],
+];
+
+async function failures(law: number | string, open: () => Store): Promise<readonly string[]> {
+  const failed: string[] = [];
+  for (const { name, run } of conformanceCases.filter((one) => one.law === law)) await run(open).catch(() => failed.push(name));
+  return failed;
+}
+
+describe('a store that is broken fails the law that it breaks', () => {
+  test.each(mutants)('one that %s breaks law %s', async (_, law, open) => {
+    const sound = new Set(await failures(law, () => new MemoryStore()));
+    const caught = (await failures(law, open)).filter((name) => !sound.has(name));
+    expect(caught).not.toEqual([]);
+  });
+
+  test('one that gives no hints breaks the law of listen', { timeout: 10_000 }, async () => {
+    const deaf = mutant(() => ({ listen: () => () => {} }));
+    const insertCase = conformanceCases.find(({ law, name }) => law === 'listen' && name === 'an insert is hinted');
+    await expect(insertCase?.run(deaf)).rejects.toThrow('no fitting hint');
+  });
+});

@@ -1,0 +1,18 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^escapement$/, replacement: at('./src/index.ts') },
+      { find: /^escapement\/testing$/, replacement: at('./src/testing/index.ts') },
+      { find: /^escapement\/vitest$/, replacement: at('./src/vitest/index.ts') },
+    ],
+  },
+  test: {
+    include: ['test/**/*.test.ts'],
+    typecheck: { enabled: false },
+  },
+});
