@@ -15,6 +15,7 @@ import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
 
 const batch = 500;
+const noTasks: readonly string[] = [];
 /** How often a janitor looks without a hint, in stores that other processes share. */
 export const overdueEveryMs = 5_000;
 /** Finished jobs are deleted at most so long after their retention. */
@@ -50,7 +51,7 @@ export function createJanitor(host: Host, store: Store): Janitor {
       pruneAt = now + pruneEveryMs;
     }
     const nextPruneAt = finite.length > 0 && now < pruneUntil ? pruneAt : Number.POSITIVE_INFINITY;
-    const { overdueAt } = await store.nextDueAt({ now, tasks: [] });
+    const { overdueAt } = await store.nextDueAt({ now, tasks: noTasks });
     const lookAgainAt = store.pollMs === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : now + overdueEveryMs;
     return Math.min(nextPruneAt, lookAgainAt, overdueAt === null ? Number.POSITIVE_INFINITY : Math.max(overdueAt, now + 1));
   };

@@ -54,7 +54,8 @@ export class Loop {
     if (this.#state === 'stopped' || instant >= this.#timerAt) return;
     if (instant <= this.#clock.now()) this.wake();
     // A task that enqueues calls this from within its attempt; the timer is not its own.
-    else scope.exit(() => this.#arm(instant));
+    else if (scope.getStore()) scope.exit(() => this.#arm(instant));
+    else this.#arm(instant);
   }
 
   /** Forgets the next instant: nothing but a wake-up runs the step. */
@@ -114,7 +115,9 @@ export class Loop {
     this.#timer = this.#clock.at(instant, () => {
       this.#timer = undefined;
       this.#timerAt = Number.POSITIVE_INFINITY;
-      this.wake();
+      if (this.#state !== 'idle') return this.wake();
+      this.#state = 'queued';
+      return this.#run();
     });
   }
 

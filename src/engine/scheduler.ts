@@ -10,6 +10,7 @@ import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
 
 const batch = 100;
+const noTasks: readonly string[] = [];
 
 /** @param definitions the schedules that code defines; asked again at every step, for some may be added while the worker runs */
 export function createScheduler(host: Host, store: Store, definitions: () => readonly ScheduleDefinition[]): Step {
@@ -24,14 +25,17 @@ export function createScheduler(host: Host, store: Store, definitions: () => rea
       synchronised = defined.length;
     }
     for (;;) {
-      const due = await store.dueSchedules({ now, limit: batch });
+      const answer = store.dueSchedules({ now, limit: batch });
+      const due = answer instanceof Promise ? await answer : answer;
       if (due.length === 0) break;
       const advances = due.map((row) => advance(host, row, now));
-      const won = await store.advanceSchedules(advances, { now });
+      const advanced = store.advanceSchedules(advances, { now });
+      const won = advanced instanceof Promise ? await advanced : advanced;
       if (host.events.hears('enqueued') || host.events.hears('scheduled')) tell(host, advances, won, now);
       if (due.length < batch) break;
     }
-    const { scheduleAt } = await store.nextDueAt({ now, tasks: [] });
+    const next = store.nextDueAt({ now, tasks: noTasks });
+    const { scheduleAt } = next instanceof Promise ? await next : next;
     return Math.min(scheduleAt ?? Number.POSITIVE_INFINITY, now + store.pollMs);
   };
 }

@@ -12,7 +12,7 @@ import { settled } from '../core/job.ts';
 import type { ScheduleDefinition } from '../core/schedule.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
-import type { ClaimOptions, Hint, SettleAnswer, Store } from '../ports/store.ts';
+import type { ClaimOptions, Hint, NextDue, SettleAnswer, Store } from '../ports/store.ts';
 import { RunningAttempt } from './attempt.ts';
 import { createHeartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
 import type { Host } from './host.ts';
@@ -142,12 +142,15 @@ export class Worker {
     if (ending.length > 0) {
       // Until the store has answered, they are still to be settled: a failing store gets them again.
       const settlements = ending.map(({ settlement }) => settlement);
-      const result = await this.#store.settle(settlements, { now, claim });
+      const answer = this.#store.settle(settlements, { now, claim });
+      const result = answer instanceof Promise ? await answer : answer;
       this.#ended = this.#ended.slice(ending.length);
       for (let i = 0; i < ending.length; i++) this.#settled(ending[i] as (typeof ending)[number], result.answers[i] as SettleAnswer);
       claimed = result.claimed;
-    } else if (claim) claimed = await this.#store.claim({ ...claim, now });
-    else return Number.POSITIVE_INFINITY;
+    } else if (claim) {
+      const answer = this.#store.claim({ ...claim, now });
+      claimed = answer instanceof Promise ? await answer : answer;
+    } else return Number.POSITIVE_INFINITY;
 
     for (const job of claimed) this.#begin(job);
     if (this.#running.size === 0) {
@@ -159,9 +162,13 @@ export class Worker {
     return this.#idleUntil(now);
   }
 
-  async #idleUntil(now: number): Promise<number> {
+  #idleUntil(now: number): number | Promise<number> {
     const { queues, excludeQueues } = this.#settings;
-    const { jobAt } = await this.#store.nextDueAt({ now, tasks: this.#host.names(), queues, excludeQueues });
+    const next = this.#store.nextDueAt({ now, tasks: this.#host.names(), queues, excludeQueues });
+    return next instanceof Promise ? next.then((answer) => this.#wakeFor(answer, now)) : this.#wakeFor(next, now);
+  }
+
+  #wakeFor({ jobAt }: NextDue, now: number): number {
     // A job that is due and yet was not claimed is no reason to spin.
     const nextAt = jobAt === null ? Number.POSITIVE_INFINITY : Math.max(jobAt, now + 1);
     return Math.min(nextAt, now + this.#store.pollMs);

@@ -23,6 +23,8 @@ export const systemRandom: Random = {
  */
 export function createIds(random: Random): (now: number) => string {
   const bytes = new Uint8Array(16);
+  // What stands before is the instant and the counter.
+  const tail = bytes.subarray(10);
   let lastAt = -1;
   let sequence = 0;
   return (now) => {
@@ -30,7 +32,7 @@ export function createIds(random: Random): (now: number) => string {
       lastAt = now;
       sequence = 0;
     } else sequence += 1;
-    random.fill(bytes);
+    random.fill(tail);
     return v7({ msecs: lastAt, seq: sequence, random: bytes });
   };
 }

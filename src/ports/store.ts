@@ -127,12 +127,7 @@ export interface Store {
   ): Awaitable<{ readonly answers: readonly SettleAnswer[]; readonly claimed: readonly Job[] }>;
   /** Running jobs whose lease is over at `now`, and queued ones that expired before they started; earliest first. */
   overdue(options: { readonly now: number; readonly limit: number }): Awaitable<readonly Job[]>;
-  nextDueAt(options: {
-    readonly now: number;
-    readonly tasks: readonly string[];
-    readonly queues?: readonly string[] | undefined;
-    readonly excludeQueues?: readonly string[] | undefined;
-  }): Awaitable<NextDue>;
+  nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'> & { readonly now: number }): Awaitable<NextDue>;
 
   /** Applies each amendment whose row is as expected, as `core/job`'s `amended` does. Answers with the new row, or null. */
   amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<readonly (Job | null)[]>;

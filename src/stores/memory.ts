@@ -24,25 +24,36 @@ import type {
   StoreSource,
 } from '../ports/store.ts';
 
+import { ReadyRow } from './ready.ts';
+
 /** A row with its attempts and its places in the indexes. */
 interface Node {
   job: Job;
-  attempts: Attempt[];
+  readonly attempts: Attempt[];
   readonly line: Line;
   futureAt: number;
-  readyAt: number;
+  rowAt: number;
+  heapAt: number;
   leaseAt: number;
   expiryAt: number;
+  finishedPlace: number;
 }
 
 /** The ready jobs of one task in one queue. */
 interface Line {
   readonly queue: string;
   readonly task: string;
-  readonly ready: Heap<'readyAt', Node>;
+  readonly ready: ReadyRow<Node>;
 }
 
+/** Which jobs a caller may claim. */
+type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'>;
+
 const earlier = (a: number, b: number, x: Node, y: Node) => (a === b ? x.job.id < y.job.id : a < b);
+
+function finishedHeap(): Heap<'finishedPlace', Node> {
+  return new Heap('finishedPlace', (a, b) => earlier(a.job.finishedAt ?? 0, b.job.finishedAt ?? 0, a, b));
+}
 
 export class MemoryStore implements Store {
   readonly name = 'memory';
@@ -51,13 +62,18 @@ export class MemoryStore implements Store {
 
   readonly #nodes = new Map<string, Node>();
   readonly #lines = new Map<string, Line>();
+  /** For each array of task names, the lines that were found for it; forgotten when a line or a queue changes. */
+  #served = new WeakMap<readonly string[], Pick<Served, 'queues' | 'excludeQueues'> & { readonly lines: readonly Line[] }>();
   readonly #queues = new Map<string, QueueRow>();
   readonly #schedules = new Map<string, ScheduleRow>();
   readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
   readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
   readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
-  /** Finished jobs by status, in the order in which they finished: a `Map` keeps it and deletes anywhere. */
-  readonly #finished = { successful: new Map<string, Node>(), failed: new Map<string, Node>(), cancelled: new Map<string, Node>() };
+  /** Finished jobs by status, the one that finished first at the top. */
+  readonly #finished = { successful: finishedHeap(), failed: finishedHeap(), cancelled: finishedHeap() };
+  /** Queued jobs that had expired for some caller's `now`, until which they are kept out of the ready jobs. */
+  readonly #aside = new Set<Node>();
+  #asideAt = Number.NEGATIVE_INFINITY;
   #listeners: ((hint: Hint) => void)[] = [];
 
   migrate(): void {}
@@ -65,12 +81,7 @@ export class MemoryStore implements Store {
 
   insert(jobs: readonly Job[], options: { now: number; transaction?: unknown }): void {
     refuseTransaction(options.transaction);
-    const ids = new Set<string>();
-    for (const job of jobs) {
-      if (this.#nodes.has(job.id) || ids.has(job.id))
-        throw new StoreError(`a job with the id ${job.id} is there already`, { kind: 'conflict' });
-      ids.add(job.id);
-    }
+    this.#refuseTaken(jobs);
     for (const job of jobs) this.#add(job, options.now);
     this.#hintQueued(jobs);
   }
@@ -127,17 +138,12 @@ export class MemoryStore implements Store {
     return found.map((node) => node.job);
   }
 
-  nextDueAt(options: {
-    now: number;
-    tasks: readonly string[];
-    queues?: readonly string[] | undefined;
-    excludeQueues?: readonly string[] | undefined;
-  }): NextDue {
+  nextDueAt(options: Served & { now: number }): NextDue {
     this.#stage(options.now);
     const lines = this.#linesFor(options);
     let jobAt: number | null = null;
     for (const line of lines) if (this.#due(line, options.now)) jobAt = options.now;
-    if (jobAt === null && this.#future.size > 0) jobAt = this.#nextFuture(new Set(lines));
+    if (jobAt === null && lines.length > 0 && this.#future.size > 0) jobAt = this.#nextFuture(new Set(lines));
     const overdue = this.#nextOverdue();
     let scheduleAt: number | null = null;
     for (const row of this.#schedules.values()) {
@@ -162,10 +168,11 @@ export class MemoryStore implements Store {
   }
 
   prune(options: { status: 'successful' | 'failed' | 'cancelled'; finishedBefore: number; limit: number }): number {
+    const finished = this.#finished[options.status];
     let count = 0;
-    for (const node of this.#finished[options.status].values()) {
-      if (count >= options.limit || (node.job.finishedAt ?? 0) >= options.finishedBefore) break;
-      this.#finished[options.status].delete(node.job.id);
+    for (let node = finished.peek(); node && count < options.limit; node = finished.peek()) {
+      if ((node.job.finishedAt ?? 0) >= options.finishedBefore) break;
+      finished.remove(node);
       this.#nodes.delete(node.job.id);
       count += 1;
     }
@@ -174,6 +181,7 @@ export class MemoryStore implements Store {
 
   saveQueue(queue: QueueRow): void {
     this.#queues.set(queue.name, queue);
+    this.#served = new WeakMap();
     if (!queue.paused) this.#notify({});
   }
 
@@ -200,6 +208,9 @@ export class MemoryStore implements Store {
   }
 
   advanceSchedules(advances: readonly Advance[], options: { now: number }): readonly boolean[] {
+    for (const { name, revision, jobs } of advances) {
+      if (this.#schedules.get(name)?.revision === revision) this.#refuseTaken(jobs);
+    }
     return advances.map((advance) => {
       const row = this.#schedules.get(advance.name);
       if (!row || row.revision !== advance.revision) return false;
@@ -273,8 +284,28 @@ export class MemoryStore implements Store {
     };
   }
 
+  #refuseTaken(jobs: readonly Job[]): void {
+    const [only] = jobs;
+    if (only && jobs.length === 1 && !this.#nodes.has(only.id)) return;
+    const ids = new Set<string>();
+    for (const { id } of jobs) {
+      if (this.#nodes.has(id) || ids.has(id)) throw new StoreError(`a job with the id ${id} is there already`, { kind: 'conflict' });
+      ids.add(id);
+    }
+  }
+
   #add(job: Job, now: number): void {
-    const node: Node = { job, attempts: [], line: this.#line(job.queue, job.task), futureAt: -1, readyAt: -1, leaseAt: -1, expiryAt: -1 };
+    const node: Node = {
+      job,
+      attempts: [],
+      line: this.#line(job.queue, job.task),
+      futureAt: -1,
+      rowAt: -1,
+      heapAt: -1,
+      leaseAt: -1,
+      expiryAt: -1,
+      finishedPlace: -1,
+    };
     this.#nodes.set(job.id, node);
     this.#index(node, now);
   }
@@ -282,10 +313,15 @@ export class MemoryStore implements Store {
   #lease(node: Node, options: ClaimOptions & { now: number }): Job {
     const job = claimed(node.job, options.worker, options.now, options.leaseUntil);
     this.#replace(node, job, options.now);
-    node.attempts = [
-      ...node.attempts,
-      { attempt: job.attempt, claim: job.claim, worker: options.worker, startedAt: options.now, endedAt: null, outcome: null, error: null },
-    ];
+    node.attempts.push({
+      attempt: job.attempt,
+      claim: job.claim,
+      worker: options.worker,
+      startedAt: options.now,
+      endedAt: null,
+      outcome: null,
+      error: null,
+    });
     return job;
   }
 
@@ -294,12 +330,14 @@ export class MemoryStore implements Store {
     if (!node) return 'stale';
     const last = node.attempts.at(-1);
     if (node.job.status !== 'running' || node.job.claim !== settlement.claim || !last) {
-      if (!alreadySettled(last, settlement)) return 'stale';
-      return settlement.status === 'queued' && node.job.status === 'cancelled' ? 'cancelled' : 'settled';
+      const own = node.attempts.findLast((attempt) => attempt.claim === settlement.claim);
+      if (!alreadySettled(own, settlement)) return 'stale';
+      const cancelled = settlement.status === 'queued' && node.job.status === 'cancelled' && node.job.finishedAt === settlement.settledAt;
+      return cancelled && own === last ? 'cancelled' : 'settled';
     }
     const job = settled(node.job, settlement);
     this.#replace(node, job, now);
-    node.attempts = [...node.attempts.slice(0, -1), ended(last, settlement)];
+    node.attempts[node.attempts.length - 1] = ended(last, settlement);
     if (job.status === 'queued') this.#hintQueued([job]);
     else this.#notify({ finished: true });
     return job.status === 'cancelled' && settlement.status === 'queued' ? 'cancelled' : 'settled';
@@ -311,8 +349,9 @@ export class MemoryStore implements Store {
     node.line.ready.remove(node);
     this.#leases.remove(node);
     this.#expiries.remove(node);
+    this.#aside.delete(node);
     const before = node.job.status;
-    if (before === 'successful' || before === 'failed' || before === 'cancelled') this.#finished[before].delete(job.id);
+    if (before === 'successful' || before === 'failed' || before === 'cancelled') this.#finished[before].remove(node);
     node.job = job;
     this.#index(node, now);
   }
@@ -331,12 +370,16 @@ export class MemoryStore implements Store {
       case 'waiting':
         break;
       default:
-        this.#finished[job.status].set(job.id, node);
+        this.#finished[job.status].push(node);
     }
   }
 
   /** Moves what has become due into the lines of ready jobs. */
   #stage(now: number): void {
+    if (now < this.#asideAt && this.#aside.size > 0) {
+      for (const node of this.#aside) node.line.ready.push(node);
+      this.#aside.clear();
+    }
     for (let node = this.#future.peek(); node && node.job.dueAt <= now; node = this.#future.peek()) {
       this.#future.remove(node);
       node.line.ready.push(node);
@@ -355,24 +398,25 @@ export class MemoryStore implements Store {
       } else if (isExpired(node.job, now)) {
         // Not claimable any more, and found by `overdue`; kept out of the way, but still queued.
         line.ready.remove(node);
+        this.#aside.add(node);
+        this.#asideAt = Math.max(this.#asideAt, now);
       } else return node;
     }
   }
 
-  #linesFor(options: {
-    tasks: readonly string[];
-    queues?: readonly string[] | undefined;
-    excludeQueues?: readonly string[] | undefined;
-  }): Line[] {
-    const found: Line[] = [];
-    for (const line of this.#lines.values()) {
-      if (this.#queues.get(line.queue)?.paused) continue;
-      if (options.queues && !options.queues.includes(line.queue)) continue;
-      if (options.excludeQueues?.includes(line.queue)) continue;
-      if (!options.tasks.includes(line.task)) continue;
-      found.push(line);
-    }
-    return found;
+  /** The lines that a caller serves. Callers pass the same array of task names again and again, so the answer is kept for it. */
+  #linesFor(options: Served): readonly Line[] {
+    const kept = this.#served.get(options.tasks);
+    if (kept && kept.queues === options.queues && kept.excludeQueues === options.excludeQueues) return kept.lines;
+    const lines = [...this.#lines.values()].filter(
+      ({ queue, task }) =>
+        !this.#queues.get(queue)?.paused &&
+        (options.queues?.includes(queue) ?? true) &&
+        !options.excludeQueues?.includes(queue) &&
+        options.tasks.includes(task),
+    );
+    this.#served.set(options.tasks, { queues: options.queues, excludeQueues: options.excludeQueues, lines });
+    return lines;
   }
 
   #line(queue: string, task: string): Line {
@@ -380,8 +424,9 @@ export class MemoryStore implements Store {
     const key = `${queue} ${task}`;
     let line = this.#lines.get(key);
     if (!line) {
-      line = { queue, task, ready: new Heap<'readyAt', Node>('readyAt', (a, b) => comesBefore(a.job, b.job)) };
+      line = { queue, task, ready: new ReadyRow<Node>((a, b) => comesBefore(a.job, b.job)) };
       this.#lines.set(key, line);
+      this.#served = new WeakMap();
     }
     return line;
   }
@@ -426,7 +471,7 @@ function overdueAt(node: Node): number {
 }
 
 function record(node: Node): JobRecord {
-  return { job: node.job, attempts: node.attempts };
+  return { job: node.job, attempts: node.attempts.slice() };
 }
 
 function refuseTransaction(transaction: unknown): void {

@@ -39,6 +39,7 @@ export class Faults {
 
   /** Throws if this call is to fail. */
   check(call: StoreCall): void {
+    if (this.#pending.length === 0) return;
     const due = this.#pending.find(({ on }) => on === undefined || on === call);
     if (!due) return;
     due.left -= 1;
@@ -72,12 +73,12 @@ const never = new Promise<never>(() => {});
 export function storeFor(store: Store, faults: Faults, life: Life | undefined): Store {
   const view: Record<string, unknown> = { name: store.name, supports: store.supports, pollMs: store.pollMs };
   for (const call of calls) {
-    const real = (store[call] as (...args: unknown[]) => unknown).bind(store);
-    view[call] = (...args: unknown[]) => {
+    const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
+    view[call] = (a: unknown, b: unknown) => {
       // The process is gone: nobody is there to hear an answer.
       if (life?.dead) return never;
       faults.check(call);
-      const answer = real(...args);
+      const answer = real(a, b);
       return answer instanceof Promise ? answer.then((value) => (life?.dead ? never : value)) : answer;
     };
   }

@@ -29,6 +29,8 @@ export class Life {
   }
 }
 
+const none: readonly string[] = [];
+
 /** An attempt in flight. */
 class Owner {
   readonly scope: Scope;
@@ -37,7 +39,7 @@ class Owner {
   readonly since: number;
   /** Timers that it holds. */
   waits = 0;
-  externals: string[] = [];
+  externals: readonly string[] = none;
   left = false;
   constructor(scope: Scope, life: Life | undefined, endsAt: number, since: number) {
     this.scope = scope;
@@ -148,13 +150,13 @@ export class VirtualClock implements Clock {
     const scope = currentScope.getStore();
     const owner = scope && this.#owners.get(scope);
     if (!owner) return fn();
-    owner.externals.push(label);
+    owner.externals = [...owner.externals, label];
     this.#idle.delete(owner);
     this.#working.add(owner);
     try {
       return await fn();
     } finally {
-      owner.externals.splice(owner.externals.indexOf(label), 1);
+      owner.externals = owner.externals.toSpliced(owner.externals.indexOf(label), 1);
       this.#atWork(owner);
     }
   }
@@ -240,6 +242,8 @@ export class VirtualClock implements Clock {
         ran = true;
         this.#run(entry);
       }
+      // Most of what is set going needs a few microtasks.
+      for (let i = 0; i < hops && (this.#steps > 0 || this.#working.size > 0); i++) await null;
       if (this.#steps > 0 || this.#working.size > 0 || this.#branching) await this.#rest();
       else if (!entry) {
         if (this.#idle.size === 0 || !ran) break;
@@ -352,9 +356,8 @@ export class VirtualClock implements Clock {
     this.#atWork(owner);
   }
 
-  /** Waits until nothing holds the instant any more. */
+  /** Waits, by turns of the event loop, until nothing holds the instant any more. */
   async #rest(): Promise<void> {
-    for (let i = 0; i < hops && (this.#steps > 0 || this.#working.size > 0); i++) await null;
     if (this.#branching) {
       this.#branching = false;
       await turn();

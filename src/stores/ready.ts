@@ -1,0 +1,77 @@
+/**
+ * The ready jobs of one line, best first. Most jobs come in the order in which they will leave: those stand in a plain row that is read from
+ * its front. The others stand in a heap; the next one is the better of the two fronts.
+ */
+import { Heap } from '../core/heap.ts';
+
+/** Where an item stands: in the row at `rowAt`, in the heap at `heapAt`, or (both -1) in neither. */
+export interface Placed {
+  rowAt: number;
+  heapAt: number;
+}
+
+const compactFrom = 1_024;
+
+export class ReadyRow<Item extends Placed> {
+  readonly #before: (a: Item, b: Item) => boolean;
+  readonly #heap: Heap<'heapAt', Item>;
+  #row: (Item | undefined)[] = [];
+  /** The front of the row; what stands before it has left. */
+  #from = 0;
+  /** What `rowAt` counts beyond the row's own indexes, because the row was cut at its front. */
+  #cut = 0;
+  #last: Item | undefined;
+
+  constructor(before: (a: Item, b: Item) => boolean) {
+    this.#before = before;
+    this.#heap = new Heap('heapAt', before);
+  }
+
+  push(item: Item): void {
+    if (this.#last && this.#before(item, this.#last)) {
+      this.#heap.push(item);
+      return;
+    }
+    item.rowAt = this.#row.length + this.#cut;
+    this.#row.push(item);
+    this.#last = item;
+  }
+
+  peek(): Item | undefined {
+    let front = this.#row[this.#from];
+    while (front === undefined && this.#from < this.#row.length) {
+      this.#from += 1;
+      front = this.#row[this.#from];
+    }
+    if (this.#from > 0) this.#compact();
+    if (this.#heap.size === 0) return front;
+    const other = this.#heap.peek() as Item;
+    return front === undefined || this.#before(other, front) ? other : front;
+  }
+
+  remove(item: Item): void {
+    if (item.rowAt >= 0) {
+      this.#row[item.rowAt - this.#cut] = undefined;
+      item.rowAt = -1;
+      if (this.#last === item) this.#trim();
+    } else this.#heap.remove(item);
+  }
+
+  /** The row's end has left: what comes next is compared with whoever is the end now. */
+  #trim(): void {
+    while (this.#row.length > this.#from && this.#row.at(-1) === undefined) this.#row.pop();
+    this.#last = this.#row.length > this.#from ? this.#row.at(-1) : undefined;
+  }
+
+  #compact(): void {
+    if (this.#from === this.#row.length) {
+      this.#cut += this.#from;
+      this.#row = [];
+      this.#from = 0;
+    } else if (this.#from >= compactFrom && this.#from * 2 > this.#row.length) {
+      this.#cut += this.#from;
+      this.#row = this.#row.slice(this.#from);
+      this.#from = 0;
+    }
+  }
+}
