@@ -3,6 +3,7 @@
  * it could not for so long that a lease may have passed (a failing store, a blocked process), it fences itself: better to stop working on a
  * job than to work on it beside someone else.
  */
+import type { Timer } from '../ports/clock.ts';
 import type { Store } from '../ports/store.ts';
 import type { RunningAttempt } from './attempt.ts';
 import type { Host } from './host.ts';
@@ -33,26 +34,26 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
     return earliest;
   }
 
+  /** Armed from when a renewal is asked for until it is confirmed: it fences in time even if the store fails or never answers. */
+  let watch: Timer | undefined;
+
   return async () => {
     const askedAt = clock.now();
+    watch?.cancel();
     fenceLate(askedAt);
     if (running.size === 0) return Number.POSITIVE_INFINITY;
+    watch = clock.at(nextFenceAt(), () => fenceLate(clock.now()));
     const attempts = [...running.values()];
     const held = attempts.map(({ job }) => ({ id: job.id, claim: job.claim }));
-    // A renewal that is asked for now and answered late counts from when it was asked for: the store counts from then, too. The timer fences
-    // in time even if the answer never comes.
-    const watch = clock.at(nextFenceAt(), () => fenceLate(clock.now()));
-    try {
-      const answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
-      for (let i = 0; i < attempts.length; i++) {
-        const attempt = attempts[i] as RunningAttempt;
-        const answer = answers[i];
-        if (answer?.kind === 'lost') attempt.fence('another worker has the job, or it is over');
-        else attempt.confirmedAt = askedAt;
-        if (answer?.kind === 'cancelled') attempt.cancel(answer.reason);
-      }
-    } finally {
-      watch.cancel();
+    const answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
+    watch.cancel();
+    for (let i = 0; i < attempts.length; i++) {
+      const attempt = attempts[i] as RunningAttempt;
+      const answer = answers[i];
+      if (answer?.kind === 'lost') attempt.fence('another worker has the job, or it is over');
+      // The store counts the lease from when it was asked for, however late it answers.
+      else attempt.confirmedAt = askedAt;
+      if (answer?.kind === 'cancelled') attempt.cancel(answer.reason);
     }
     return running.size === 0 ? Number.POSITIVE_INFINITY : askedAt + renewEveryMs * (1 - 0.1 * random.fraction('renew.jitter'));
   };

@@ -196,6 +196,8 @@ export class Worker {
       this.#discarded(attempt, 'lease lost');
       this.#forget(attempt);
       this.#ticks.wake();
+      // Until now this worker renewed the lease; from now on it is one to watch over.
+      this.#janitor.wakeAt(attempt.confirmedAt + leaseMs);
     }
   };
 
