@@ -13,6 +13,8 @@ export default defineConfig({
   },
   test: {
     include: ['test/**/*.test.ts'],
+    // The long ones: `npm run test:soak`.
+    exclude: process.env.ESCAPEMENT_SOAK ? [] : ['test/soak/**'],
     typecheck: { enabled: false },
   },
 });

@@ -5,9 +5,9 @@ import type { Definition, TaskContext } from './core/definition.ts';
 import { parseWhen } from './core/duration.ts';
 import { EscapementError, InputError, ResultMismatchError, ResultNotFoundError, StoreError } from './core/errors.ts';
 import { newJob } from './core/job.ts';
-import { encode } from './core/json.ts';
+import { decode, encode } from './core/json.ts';
 import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
-import type { Job, JobRecord } from './core/types.ts';
+import type { Job, JobRecord, Settlement } from './core/types.ts';
 import { RunningAttempt } from './engine/attempt.ts';
 import { parseInput } from './engine/input.ts';
 import { type JobOptions, readUsing, type Using, type UsingOptions, usingNothing } from './options.ts';
@@ -142,9 +142,9 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
     };
     const calling = { ...host, definitions: new Map([[this.name, watched]]) };
     return new Promise<Output>((resolve, reject) => {
-      new RunningAttempt(calling, 'call', job, (_, settlement) => {
+      const ended = (_: RunningAttempt, settlement: Settlement | null) => {
         if (settlement?.status === 'successful') {
-          resolve((settlement.returnValue === null ? undefined : JSON.parse(settlement.returnValue)) as Output);
+          resolve((settlement.returnValue === null ? undefined : decode(settlement.returnValue)) as Output);
           return;
         }
         const error = settlement?.error;
@@ -153,7 +153,8 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
             ? failure.error
             : Object.assign(new EscapementError(error?.message ?? 'the call was ended'), error ? { name: error.name } : {}),
         );
-      }).start();
+      };
+      new RunningAttempt(calling, 'call', job, { ended }).start();
     });
   }
 

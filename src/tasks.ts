@@ -78,7 +78,7 @@ export interface WorkerOptions {
 export interface JobSelection {
   ids?: readonly string[];
   status?: Status | readonly Status[];
-  task?: Task<never, unknown> | string;
+  task?: { readonly name: string } | string;
   queue?: string;
   schedule?: string;
   tag?: string;

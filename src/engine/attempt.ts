@@ -33,8 +33,13 @@ interface Interruption {
   readonly outcome: Outcome | null;
 }
 
-/** `settlement`: what to tell the store; null: nothing. */
-export type AttemptEnd = (attempt: RunningAttempt, settlement: Settlement | null) => void;
+/** Who runs the attempt, and hears of it. */
+export interface AttemptRunner {
+  /** `settlement`: what to tell the store; null: nothing. */
+  ended(attempt: RunningAttempt, settlement: Settlement | null): void;
+  /** There is progress to save. */
+  progressed?(attempt: RunningAttempt): void;
+}
 
 export class RunningAttempt implements Scope {
   readonly job: Job;
@@ -44,7 +49,9 @@ export class RunningAttempt implements Scope {
   /** When the lease was last known to be ours. */
   confirmedAt: number;
   progress: Progress | null = null;
-  readonly #onEnd: AttemptEnd;
+  /** What of it the store knows. */
+  savedProgress: Progress | null = null;
+  readonly #runner: AttemptRunner;
   #controller: AbortController | undefined;
   #aborted: AttemptError | undefined;
   #stopping = false;
@@ -52,13 +59,13 @@ export class RunningAttempt implements Scope {
   #timeout: Timer | undefined;
   #waits: Set<(error: AttemptError) => void> | undefined;
 
-  constructor(host: Host, worker: string, job: Job, onEnd: AttemptEnd) {
+  constructor(host: Host, worker: string, job: Job, runner: AttemptRunner) {
     this.host = host;
     this.worker = worker;
     this.job = job;
     this.definition = host.definitions.get(job.task);
     this.confirmedAt = host.clock.now();
-    this.#onEnd = onEnd;
+    this.#runner = runner;
   }
 
   get task(): string {
@@ -153,6 +160,7 @@ export class RunningAttempt implements Scope {
       message: message === undefined ? null : String(message),
       at,
     };
+    this.#runner.progressed?.(this);
     if (host.events.hears('progressed')) {
       host.events.emit({
         type: 'progressed',
@@ -188,27 +196,27 @@ export class RunningAttempt implements Scope {
   }
 
   /** The first call wins. */
-  #end(outcome: Outcome | null): void {
+  #end(outcome: Outcome | null, returned = false): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#timeout?.cancel();
-    this.host.clock.leave(this);
+    this.host.clock.leave(this, returned);
     if (outcome === null) {
-      this.#onEnd(this, null);
+      this.#runner.ended(this, null);
       return;
     }
     const { clock, random } = this.host;
     const fraction = outcome.kind === 'failed' ? random.fraction('backoff.jitter') : 0;
     const backoff = this.job.overrides?.backoff ?? this.definition?.backoff ?? defaultBackoff;
-    this.#onEnd(this, decide(this.job, backoff, outcome, clock.now(), fraction, this.progress));
+    this.#runner.ended(this, decide(this.job, backoff, outcome, clock.now(), fraction, this.progress));
   }
 
   readonly #onReturn = (value: unknown): void => {
-    if (!this.#ended) this.#end(this.#returned(value));
+    if (!this.#ended) this.#end(this.#returned(value), true);
   };
 
   readonly #onThrow = (error: unknown): void => {
-    if (!this.#ended) this.#end(this.#thrown(error));
+    if (!this.#ended) this.#end(this.#thrown(error), true);
   };
 
   #returned(value: unknown): Outcome {

@@ -44,7 +44,11 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
     if (running.size === 0) return Number.POSITIVE_INFINITY;
     watch = clock.at(nextFenceAt(), () => fenceLate(clock.now()));
     const attempts = [...running.values()];
-    const held = attempts.map(({ job }) => ({ id: job.id, claim: job.claim }));
+    const held = attempts.map(({ job, progress, savedProgress }) => ({
+      id: job.id,
+      claim: job.claim,
+      progress: progress === savedProgress ? null : progress,
+    }));
     const answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
     watch.cancel();
     for (let i = 0; i < attempts.length; i++) {
@@ -52,7 +56,10 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
       const answer = answers[i];
       if (answer?.kind === 'lost') attempt.fence('another worker has the job, or it is over');
       // The store counts the lease from when it was asked for, however late it answers.
-      else attempt.confirmedAt = askedAt;
+      else {
+        attempt.confirmedAt = askedAt;
+        attempt.savedProgress = held[i]?.progress ?? attempt.savedProgress;
+      }
       if (answer?.kind === 'cancelled') attempt.cancel(answer.reason);
     }
     return running.size === 0 ? Number.POSITIVE_INFINITY : askedAt + renewEveryMs * (1 - 0.1 * random.fraction('renew.jitter'));

@@ -13,7 +13,7 @@ import type { ScheduleDefinition } from '../core/schedule.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, NextDue, SettleAnswer, Store } from '../ports/store.ts';
-import { RunningAttempt } from './attempt.ts';
+import { type AttemptRunner, RunningAttempt } from './attempt.ts';
 import { createHeartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
 import type { Host } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
@@ -30,6 +30,7 @@ export interface WorkerSettings {
 
 /** How long attempts have, once their signal has told them that the worker stops, before their jobs are given back. */
 export const releaseAfterMs = 4_000;
+const saveProgressAfterMs = 1_000;
 
 export class Worker {
   readonly #host: Host;
@@ -180,7 +181,7 @@ export class Worker {
   }
 
   #begin(job: Job): void {
-    const attempt = new RunningAttempt(this.#host, this.id, job, this.#onEnd);
+    const attempt = new RunningAttempt(this.#host, this.id, job, this.#runner);
     this.#running.set(job.id, attempt);
     if (this.#host.events.hears('started')) {
       this.#emit({ type: 'started', at: attempt.confirmedAt, job, worker: this.id, attempt: job.attempt });
@@ -188,17 +189,19 @@ export class Worker {
     attempt.start();
   }
 
-  readonly #onEnd = (attempt: RunningAttempt, settlement: Settlement | null): void => {
-    if (settlement) {
-      this.#ended.push({ attempt, settlement });
+  readonly #runner: AttemptRunner = {
+    ended: (attempt, settlement) => {
+      if (settlement) this.#ended.push({ attempt, settlement });
+      else {
+        this.#discarded(attempt, 'lease lost');
+        this.#forget(attempt);
+        // Until now this worker renewed the lease; from now on it is one to watch over.
+        this.#janitor.wakeAt(attempt.confirmedAt + leaseMs);
+      }
       this.#ticks.wake();
-    } else {
-      this.#discarded(attempt, 'lease lost');
-      this.#forget(attempt);
-      this.#ticks.wake();
-      // Until now this worker renewed the lease; from now on it is one to watch over.
-      this.#janitor.wakeAt(attempt.confirmedAt + leaseMs);
-    }
+    },
+    // Saved with a renewal, and not more often than once a second.
+    progressed: () => this.#heartbeat.wakeAt(this.#host.clock.now() + saveProgressAfterMs),
   };
 
   #settled({ attempt, settlement }: { attempt: RunningAttempt; settlement: Settlement }, answer: SettleAnswer): void {

@@ -30,7 +30,8 @@ export interface Clock {
    * @param endsAt the instant at which it is ended at the latest; Infinity: by nobody but itself
    */
   enter(scope: Scope, endsAt: number): void;
-  leave(scope: Scope): void;
+  /** @param returned its function has ended too; false: it was ended from outside, and may go on */
+  leave(scope: Scope, returned: boolean): void;
   /** Runs `fn`, which waits on something outside this clock, such as a network; virtual time stands still meanwhile. */
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }

@@ -15,7 +15,7 @@
  * 10. A store reads no clock.
  * 11. What `insert` acknowledged is never lost.
  */
-import type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status } from '../core/types.ts';
+import type { Amendment, Attempt, Job, JobRecord, Progress, QueueRow, ScheduleRow, Settlement, Status } from '../core/types.ts';
 
 /** An answer that is there, or comes. */
 export type Awaitable<T> = T | Promise<T>;
@@ -36,6 +36,8 @@ export interface ClaimOptions {
 export interface Held {
   readonly id: string;
   readonly claim: number;
+  /** To be saved with the renewal; null or left out: nothing new. */
+  readonly progress?: Progress | null;
 }
 
 /** `held`: the lease now ends at the new instant. `lost`: someone else has it, or the job is over. `cancelled`: held, and someone wants it to end. */

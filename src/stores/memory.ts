@@ -106,10 +106,10 @@ export class MemoryStore implements Store {
   }
 
   renew(held: readonly Held[], options: { now: number; leaseUntil: number }): readonly RenewAnswer[] {
-    return held.map(({ id, claim }) => {
+    return held.map(({ id, claim, progress }) => {
       const node = this.#nodes.get(id);
       if (node?.job.status !== 'running' || node.job.claim !== claim) return { kind: 'lost' };
-      node.job = { ...node.job, leaseUntil: options.leaseUntil };
+      node.job = { ...node.job, leaseUntil: options.leaseUntil, progress: progress ?? node.job.progress };
       this.#leases.moved(node);
       return node.job.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: node.job.cancelRequested };
     });

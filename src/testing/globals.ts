@@ -107,11 +107,12 @@ let lastId = 0;
 class FakeTimeout {
   readonly #clock: VirtualClock;
   readonly #live: Map<number, FakeTimeout>;
+  readonly #inContext: ReturnType<typeof AsyncLocalStorage.snapshot>;
   readonly #fn: () => void;
   readonly #delay: number;
   readonly #repeat: boolean;
   readonly #id = ++lastId;
-  #timer: { cancel(): void } | undefined;
+  #timer: ReturnType<VirtualClock['arm']> | undefined;
   #ref = true;
 
   constructor(
@@ -127,18 +128,20 @@ class FakeTimeout {
     this.#delay = delay;
     this.#repeat = repeat;
     // Like Node's, the callback runs in the async context in which it was set.
-    const inContext = AsyncLocalStorage.snapshot();
-    this.#fn = () => inContext(fn, ...args);
+    this.#inContext = AsyncLocalStorage.snapshot();
+    this.#fn = () => this.#inContext(fn, ...args);
     live.set(this.#id, this);
-    inContext(() => this.#arm());
+    this.#arm();
   }
 
   ref(): this {
     this.#ref = true;
+    this.#timer?.setBackground(false);
     return this;
   }
   unref(): this {
     this.#ref = false;
+    this.#timer?.setBackground(true);
     return this;
   }
   hasRef(): boolean {
@@ -164,11 +167,13 @@ class FakeTimeout {
   }
 
   #arm(): void {
-    this.#timer = this.#clock.at(this.#clock.now() + this.#delay, () => {
+    const fire = () => {
       if (this.#repeat) this.refresh();
       else this.close();
       this.#fn();
-    });
+    };
+    this.#timer = this.#inContext(() => this.#clock.arm(this.#clock.now() + this.#delay, fire, undefined));
+    if (!this.#ref) this.#timer.setBackground(true);
   }
 }
 

@@ -4,4 +4,4 @@ export { conformance, conformanceCases } from './conformance.ts';
 export type { FaultOptions, StoreCall, StoreFault } from './faults.ts';
 export type { SimulatedAttempt } from './record.ts';
 export type { SimulatedJobFilter, SimulatedWorker, Simulation, SimulationOptions, Timeline } from './simulation.ts';
-export { simulate } from './simulation.ts';
+export { currentSimulation, simulate } from './simulation.ts';

@@ -7,8 +7,8 @@ import { type AsyncHook, createHook } from 'node:async_hooks';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 
-/** Not real: these end by themselves within a turn. */
-const ignored = new Set(['PROMISE', 'TickObject', 'Microtask', 'bound-anonymous-fn']);
+/** Not waited for: what ends by itself within a turn, and standard output, which is opened by the first line that is written. */
+const ignored = new Set(['PROMISE', 'TickObject', 'Microtask', 'bound-anonymous-fn', 'PIPEWRAP', 'TTYWRAP']);
 
 interface Resource {
   readonly type: string;
@@ -55,7 +55,7 @@ export class ResourceWatch {
       resources = new Map();
       this.#live.set(scope, resources);
     }
-    resources.set(id, { type, site: new Error(type) });
+    resources.set(id, { type, site: siteOf(type) });
     this.#ids.set(id, scope);
   }
 
@@ -65,6 +65,15 @@ export class ResourceWatch {
     this.#ids.delete(id);
     this.#live.get(scope)?.delete(id);
   }
+}
+
+/** An error whose stack reaches the user's code: below it stand Node's frames and ours, more than the usual ten. */
+export function siteOf(what: string): Error {
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 30;
+  const site = new Error(what);
+  Error.stackTraceLimit = limit;
+  return site;
 }
 
 /** The first frame of a stack that is the user's: not Node's, not ours, not a dependency's. */

@@ -305,6 +305,7 @@ export class Simulated implements Simulation {
 
   next(): Promise<Date | undefined> {
     return this.#drive('next', async () => {
+      this.#needRecord('next');
       await this.#clock.settle();
       const before = this.record.length;
       await this.#clock.advanceTo(Number.POSITIVE_INFINITY, () => this.record.length > before);
@@ -314,6 +315,7 @@ export class Simulated implements Simulation {
 
   runUntilIdle(options: { max?: Duration } = {}): Promise<void> {
     return this.#drive('runUntilIdle', async () => {
+      this.#needRecord('runUntilIdle');
       const maxMs = durationMs(options.max ?? '366d', 'sim.runUntilIdle().max');
       const until = this.#clock.now() + maxMs;
       const idle = () => this.record.unfinishedCount === 0;
@@ -415,6 +417,11 @@ export class Simulated implements Simulation {
     if (this.#ended) throw new SimulationError('this simulation has ended; what belongs to it can be used no more');
   }
 
+  #needRecord(call: string): void {
+    if (!this.#settings.record)
+      throw new SimulationError(`sim.${call}() reads the record of what happens; simulate() was called with record: false`);
+  }
+
   #start(index: number): void {
     const place = this.#places[index] ?? new Place(index, new Life(`w${index}`));
     this.#places[index] = place;
@@ -446,7 +453,7 @@ export class Simulated implements Simulation {
   }
 
   #note(place: Place, text: string): void {
-    if (this.#settings.record) this.record.add({ type: 'note', at: this.#clock.now(), worker: place.life.name, text });
+    this.record.add({ type: 'note', at: this.#clock.now(), worker: place.life.name, text });
   }
 
   #bound!: Binding;

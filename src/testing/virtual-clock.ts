@@ -13,7 +13,7 @@ import { Heap } from '../core/heap.ts';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Clock, Scope, Timer } from '../ports/clock.ts';
 import type { Choices } from './choices.ts';
-import { ResourceWatch } from './resources.ts';
+import { ResourceWatch, siteOf } from './resources.ts';
 
 type Callback = () => void | Promise<void>;
 
@@ -37,10 +37,13 @@ class Owner {
   readonly life: Life | undefined;
   readonly endsAt: number;
   readonly since: number;
-  /** Timers that it holds. */
+  /** Timers that it waits for. */
   waits = 0;
+  /** Timers that it has armed and disowned (unref): a library's housekeeping, mostly. */
+  background = 0;
   externals: readonly string[] = none;
   left = false;
+  returned = false;
   constructor(scope: Scope, life: Life | undefined, endsAt: number, since: number) {
     this.scope = scope;
     this.life = life;
@@ -58,6 +61,7 @@ class Entry implements Timer {
   readonly #clock: VirtualClock;
   place = -1;
   over = false;
+  background = false;
   /** Where an attempt's timer was set, for reports of what it left behind. */
   site: Error | undefined;
 
@@ -72,6 +76,11 @@ class Entry implements Timer {
 
   cancel(): void {
     if (!this.over) this.#clock.forget(this);
+  }
+
+  /** Like Node's unref: nobody waits for it. */
+  setBackground(background: boolean): void {
+    if (!this.over && this.background !== background) this.#clock.disown(this, background);
   }
 }
 
@@ -136,10 +145,11 @@ export class VirtualClock implements Clock {
     this.#enter(scope, endsAt, undefined);
   }
 
-  leave(scope: Scope): void {
+  leave(scope: Scope, returned: boolean): void {
     const owner = this.#owners.get(scope);
     if (!owner) return;
     owner.left = true;
+    owner.returned = returned;
     this.#owners.delete(scope);
     this.#working.delete(owner);
     this.#idle.delete(owner);
@@ -170,7 +180,7 @@ export class VirtualClock implements Clock {
         if (!life.dead) this.#ready.push(new Entry(this, this.#now, this.#order++, fn, life, undefined));
       },
       enter: (scope, endsAt) => this.#enter(scope, endsAt, life),
-      leave: (scope) => this.leave(scope),
+      leave: (scope, returned) => this.leave(scope, returned),
       external: (label, fn) => this.external(label, fn),
     };
   }
@@ -185,7 +195,7 @@ export class VirtualClock implements Clock {
       return entry;
     }
     if (owner) {
-      entry.site = siteOf();
+      entry.site = siteOf('armed here');
       owner.waits += 1;
       this.#branching = true;
       this.#idle.delete(owner);
@@ -204,6 +214,16 @@ export class VirtualClock implements Clock {
     entry.over = true;
     this.#heap.remove(entry);
     this.#waited(entry);
+  }
+
+  /** Makes a timer one that its attempt does not wait for, or again one that it does. */
+  disown(entry: Entry, background: boolean): void {
+    entry.background = background;
+    const { owner } = entry;
+    if (!owner) return;
+    owner.waits += background ? -1 : 1;
+    owner.background += background ? 1 : -1;
+    this.#atWork(owner);
   }
 
   /** Everything of a worker's process is gone: its timers, steps and attempts. */
@@ -226,10 +246,10 @@ export class VirtualClock implements Clock {
     return this.#heap.peek()?.at;
   }
 
-  /** Timers of attempts that have ended: work that was left behind. */
+  /** Timers of attempts whose function has ended: work that was left behind. */
   leaks(): readonly { readonly scope: Scope; readonly site: Error | undefined }[] {
     return this.#heap.items
-      .filter(({ owner }) => owner?.left && !owner.life?.dead)
+      .filter(({ owner, background }) => owner?.returned && !background && !owner.life?.dead)
       .map(({ owner, site }) => ({ scope: (owner as Owner).scope, site }));
   }
 
@@ -318,6 +338,7 @@ export class VirtualClock implements Clock {
         // The process is stopped: this happens when it goes on, behind what was to happen before.
         const later = new Entry(this, entry.life.pausedUntil, entry.order, entry.fn, entry.life, entry.owner);
         later.site = entry.site;
+        later.background = entry.background;
         this.#heap.push(later);
         continue;
       }
@@ -350,9 +371,10 @@ export class VirtualClock implements Clock {
     });
   }
 
-  #waited({ owner }: Entry): void {
+  #waited({ owner, background }: Entry): void {
     if (!owner) return;
-    owner.waits -= 1;
+    if (background) owner.background -= 1;
+    else owner.waits -= 1;
     this.#atWork(owner);
   }
 
@@ -389,7 +411,7 @@ export class VirtualClock implements Clock {
   /** It has a deadline, or another attempt that waits on time may release it. */
   #canBeHelped(owner: Owner): boolean {
     if (owner.externals.length > 0 || this.#resources.live(owner.scope) > 0) return false;
-    if (owner.endsAt < Number.POSITIVE_INFINITY) return true;
+    if (owner.endsAt < Number.POSITIVE_INFINITY || owner.background > 0) return true;
     for (const other of this.#owners.values()) if (other.waits > 0) return true;
     return false;
   }
@@ -424,8 +446,4 @@ export class VirtualClock implements Clock {
     const [first] = this.#errors.splice(0);
     throw first;
   }
-}
-
-function siteOf(): Error {
-  return new Error('armed here');
 }

@@ -1,0 +1,135 @@
+/** The house's rules (docs: which folder may import which), read off the imports themselves. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+interface Import {
+  readonly from: string;
+  readonly to: string;
+  /** Types are gone at run time: they make no cycle, and load nothing. */
+  readonly typeOnly: boolean;
+}
+
+const sources = ['src', 'cli'].flatMap((folder) =>
+  readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((file) => /\.tsx?$/.test(file))
+    .map((file) => join(folder, file)),
+);
+const texts = new Map(sources.map((file) => [file, readFileSync(join(root, file), 'utf8')]));
+const imports: Import[] = sources.flatMap((from) => {
+  const text = texts.get(from) as string;
+  const found = [...text.matchAll(/^(?:import|export)\s+(type\s)?([^;]*?from\s+)?'([^']+)'/gm)];
+  return found
+    .filter(([, , clause, to]) => clause !== undefined || to !== undefined)
+    .map(([, type, clause, to = '']) => {
+      const allTypes = clause !== undefined && /^\{\s*(type\s[^,}]*,?\s*)+\}/.test(clause);
+      return { from, to: to.startsWith('.') ? relative(root, resolve(root, dirname(from), to)) : to, typeOnly: Boolean(type) || allTypes };
+    });
+});
+
+/** Where a file belongs: the first that fits. */
+const parts: readonly [string, RegExp][] = [
+  ['core', /^src\/core\//],
+  ['ports', /^src\/ports\//],
+  ['engine', /^src\/engine\//],
+  ['backends', /^src\/backends\//],
+  ['stores', /^src\/stores\//],
+  ['testing', /^src\/testing\//],
+  ['vitest', /^src\/vitest\//],
+  ['root', /^src\/[^/]+$/],
+  ['cli', /^cli\//],
+];
+const partOf = (path: string) => parts.find(([, pattern]) => pattern.test(path))?.[0] ?? path;
+
+/** What each part may import: parts, packages, and `node:` where it may. */
+const allowed: Record<string, readonly string[]> = {
+  core: ['core', 'croner', '@standard-schema/spec'],
+  ports: ['ports', 'core', 'uuid', 'node:async_hooks'],
+  engine: ['engine', 'core', 'ports', '@standard-schema/spec', 'node:async_hooks'],
+  // `immediate` and `dummy` keep their rows in the memory store.
+  backends: ['backends', 'engine', 'core', 'ports', 'stores'],
+  stores: ['stores', 'core', 'ports'],
+  root: ['root', 'backends', 'engine', 'core', 'ports', 'stores', '@standard-schema/spec'],
+  testing: ['testing', 'root', 'backends', 'engine', 'core', 'ports', 'stores', '@sinonjs/fake-timers', 'node:'],
+  vitest: ['vitest', 'escapement', 'escapement/testing'],
+  cli: ['cli', 'escapement', 'escapement/testing', 'commander', 'node:'],
+};
+
+describe('who imports whom', () => {
+  test('the imports were found', () => {
+    expect(imports.length).toBeGreaterThan(150);
+    expect(imports).toContainEqual({ from: 'src/engine/worker.ts', to: 'src/engine/loop.ts', typeOnly: false });
+  });
+
+  test.each(Object.keys(allowed))('%s imports only what it may', (part) => {
+    const wrong = imports
+      .filter(({ from }) => partOf(from) === part)
+      .filter(({ to }) => {
+        const target = partOf(to);
+        const packages = allowed[part] as readonly string[];
+        return (
+          !packages.includes(target) &&
+          !packages.some((name) => name.endsWith(':') && to.startsWith(name)) &&
+          !(part === 'vitest' && /^@?vitest/.test(to))
+        );
+      })
+      .map(({ from, to }) => `${from} → ${to}`);
+    expect(wrong).toEqual([]);
+  });
+
+  test('nothing imports in a circle', () => {
+    const graph = new Map<string, string[]>();
+    for (const { from, to, typeOnly } of imports) if (!typeOnly) graph.set(from, [...(graph.get(from) ?? []), to]);
+    const circles: string[] = [];
+    const done = new Set<string>();
+    const visit = (file: string, path: string[]) => {
+      if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' → '));
+      else if (!done.has(file)) {
+        for (const next of graph.get(file) ?? []) visit(next, [...path, file]);
+        done.add(file);
+      }
+    };
+    for (const file of graph.keys()) visit(file, []);
+    expect(circles).toEqual([]);
+  });
+
+  test('`escapement` itself loads no driver, no React and no fake timers', () => {
+    const seen = new Set<string>();
+    const visit = (file: string) => {
+      if (seen.has(file)) return;
+      seen.add(file);
+      for (const { from, to, typeOnly } of imports) if (from === file && !typeOnly) visit(to);
+    };
+    visit('src/index.ts');
+    expect([...seen].filter((file) => !file.startsWith('src/')).sort()).toEqual(['croner', 'node:async_hooks', 'uuid']);
+  });
+});
+
+describe('the house style', () => {
+  const engineFiles = sources.filter((file) => /^src\/(core|engine|stores|backends)\//.test(file));
+
+  test('time and chance are read in ports alone', () => {
+    const found = engineFiles.flatMap((file) =>
+      (texts.get(file) as string)
+        .split('\n')
+        .map((line, i) => `${file}:${i + 1}: ${line.trim()}`)
+        .filter((line) => !/: (\*|\/\/|\/\*\*)/.test(line))
+        .filter((line) =>
+          /Date\.now\(|new Date\(\)|Math\.random\(|[^.\w]setTimeout\(|setInterval\(|setImmediate\(|performance\.now/.test(line),
+        ),
+    );
+    expect(found).toEqual([]);
+  });
+
+  test('every file opens by saying what it is for', () => {
+    const silent = sources.filter((file) => !/^(#!.*\n)?\/\*\*/.test(texts.get(file) as string));
+    expect(silent).toEqual([]);
+  });
+
+  test('there are no default exports', () => {
+    expect(sources.filter((file) => /^export default/m.test(texts.get(file) as string))).toEqual([]);
+  });
+});

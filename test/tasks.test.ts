@@ -1,0 +1,477 @@
+import {
+  type Cancel,
+  ConfigError,
+  cancel,
+  createTasks,
+  DuplicateTaskError,
+  dummy,
+  InputError,
+  immediate,
+  memory,
+  PermanentError,
+  ResultMismatchError,
+  ResultNotFoundError,
+  ResultNotReadyError,
+  type Snooze,
+  StoreError,
+  snooze,
+  type Tasks,
+  task,
+  UnknownTaskError,
+} from 'escapement';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+const faults = (fn: () => unknown): string[] => {
+  try {
+    fn();
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    return (error as ConfigError).faults.map(({ path }) => path);
+  }
+  return [];
+};
+
+describe('immediate(), the default backend', () => {
+  const tasks = createTasks({ logger: quiet });
+  const double = tasks.define('double', async (n: number) => n * 2);
+  const broken = tasks.define('broken', () => {
+    throw new TypeError('no');
+  });
+
+  test('runs a job before enqueue resolves', async () => {
+    const result = await double.enqueue(21);
+    expect(result).toMatchObject({
+      status: 'successful',
+      returnValue: 42,
+      attempts: 1,
+      isFinished: true,
+      input: 21,
+      backend: 'default',
+      errors: [],
+    });
+    expect((await double.getResult(result.id)).returnValue).toBe(42);
+  });
+
+  test('records an error, and does not try again', async () => {
+    const result = await broken.enqueue();
+    expect(result).toMatchObject({ status: 'failed', attempts: 1, maxAttempts: 1 });
+    expect(result.errors).toMatchObject([{ name: 'TypeError', message: 'no', attempt: 1 }]);
+    expect(() => result.returnValue).toThrow(ResultNotReadyError);
+    expect(() => result.returnValue).toThrow(/TypeError: no/);
+  });
+
+  test('a task may enqueue another', async () => {
+    const outer = tasks.define('outer', async () => (await double.enqueue(4)).returnValue);
+    expect((await outer.enqueue()).returnValue).toBe(8);
+  });
+
+  test('many at once each get their own result', async () => {
+    const results = await double.enqueueMany([1, 2, 3]);
+    expect(results.map(({ returnValue }) => returnValue)).toEqual([2, 4, 6]);
+    expect(await double.enqueueMany([])).toEqual([]);
+  });
+
+  test('cannot defer, and says what can', async () => {
+    await expect(double.using({ runAfter: '1h' }).enqueue(1)).rejects.toThrow(/immediate.*cannot defer/);
+  });
+
+  test('a retry by hand runs it again at once', async () => {
+    let fails = true;
+    const moody = tasks.define('moody', () => {
+      if (fails) throw new Error('not now');
+      return 'now';
+    });
+    const result = await moody.enqueue();
+    expect(result.status).toBe('failed');
+    fails = false;
+    await result.retry();
+    expect(result).toMatchObject({ status: 'successful', returnValue: 'now', attempts: 2 });
+    await expect(result.retry()).rejects.toThrow(/was successful/);
+  });
+
+  test('no worker is needed, and none can be started', async () => {
+    await expect(tasks.worker().start()).rejects.toThrow(/immediate\(\) and needs no worker/);
+  });
+});
+
+test('dummy() keeps what is enqueued and runs nothing', async () => {
+  const tasks = createTasks({ backend: dummy() });
+  const mail = tasks.define('mail', () => {
+    throw new Error('was run');
+  });
+  const result = await mail.using({ runAfter: '1h' }).enqueue();
+  expect((await result.refresh()).status).toBe('scheduled');
+  expect((await tasks.jobs.list()).items.map(({ id }) => id)).toEqual([result.id]);
+  await expect(tasks.worker().start()).rejects.toThrow(/dummy\(\)/);
+});
+
+describe('definitions', () => {
+  test('all faults are told at once, each with its place', () => {
+    const tasks = createTasks({ queues: { default: {}, mail: {} } });
+    const bad = {
+      queue: 'mial',
+      priority: 101,
+      retry: { maxAttempts: 0, backoff: 'often', until: 5 },
+      timeout: '5 minutes',
+      expires: 'never',
+      tags: [''],
+      backend: 'bulk',
+      colour: 'red',
+      run: 5,
+    };
+    expect(faults(() => tasks.define('x y', bad as never)).sort()).toEqual(
+      [
+        'backend',
+        'colour',
+        'expires',
+        'name',
+        'priority',
+        'queue',
+        'retry.backoff',
+        'retry.maxAttempts',
+        'retry.until',
+        'run',
+        'tags',
+        'timeout',
+      ].sort(),
+    );
+    expect(() => tasks.define('m', { queue: 'mial', run() {} })).toThrow(
+      /expected one of the queues default, mail, got "mial" \(did you mean mail\?\)/,
+    );
+  });
+
+  test.each(['', ' x', '-x', 'a b', 'ä', 'x'.repeat(129), 'a\u0000'])('%j is no name', (name) => {
+    expect(faults(() => createTasks().define(name, () => {}))).toEqual(['name']);
+  });
+
+  test.each(['a', 'mail.welcome', 'A-1:b/c_d', 'x'.repeat(128), 'constructor', 'toString'])('%s is a name', (name) => {
+    expect(createTasks().define(name, () => {}).name).toBe(name);
+  });
+
+  test('a name stands once', () => {
+    const tasks = createTasks();
+    tasks.define('x', () => {});
+    expect(() => tasks.define('x', () => {})).toThrow(DuplicateTaskError);
+  });
+
+  test.each(['unique', 'concurrency', 'rate'])('%s is refused as long as it is not built', (option) => {
+    expect(() => createTasks().define('x', { [option]: {}, run() {} } as never)).toThrow(/planned, and not built/);
+  });
+
+  test('defaults hold for tasks that do not say otherwise', async () => {
+    const tasks = createTasks({ backend: dummy(), defaults: { queue: 'bulk', priority: 5, retry: { maxAttempts: 3 }, tags: ['a'] } });
+    const plain = await tasks.define('plain', () => {}).enqueue();
+    expect(plain).toMatchObject({ queue: 'bulk', priority: 5, maxAttempts: 3, tags: ['a'] });
+    const own = await tasks.define('own', { priority: 0, tags: [], run() {} }).enqueue();
+    expect(own).toMatchObject({ queue: 'bulk', priority: 0, tags: [] });
+  });
+
+  test.each<[string, object, string]>([
+    ['two ways to name a backend', { backend: memory(), backends: { default: memory() } }, 'backend, backends'],
+    ['backends without a default', { backends: { bulk: memory() } }, 'backends.default'],
+    ['a backend that is none', { backend: 'sqlite' }, 'backend'],
+    ['an unknown option', { backnd: memory() }, 'backnd'],
+    ['a retention that is none', { retention: { failed: 'a week' } }, 'retention.failed'],
+    ['a queue limit, which is not built yet', { queues: { mail: { concurrency: 5 } } }, 'queues.mail.concurrency'],
+    ['a logger that is none', { logger: {} }, 'logger.debug'],
+  ])('createTasks refuses %s', (_, options, path) => {
+    expect(faults(() => createTasks(options as never))).toContain(path);
+  });
+});
+
+describe('enqueue', () => {
+  const tasks = createTasks({ backends: { default: dummy(), bulk: dummy() }, queues: { default: {}, slow: {} } });
+  const mail = tasks.define('mail', {
+    input: z.object({ to: z.email(), copies: z.number().default(1) }),
+    run: async ({ copies }) => copies,
+  });
+
+  test('using changes what it names and leaves the task alone', async () => {
+    const later = mail.using({ runAfter: '2h', priority: 50, queue: 'slow', tags: ['signup'], metadata: { a: 1 }, expires: '1d' });
+    const result = await later.using({ priority: -5 }).enqueue({ to: 'a@b.ch' });
+    expect(result).toMatchObject({ status: 'scheduled', priority: -5, queue: 'slow', tags: ['signup'], metadata: { a: 1 } });
+    expect((result.runAfter?.getTime() ?? 0) - result.enqueuedAt.getTime()).toBe(7_200_000);
+    expect(await mail.enqueue({ to: 'a@b.ch' })).toMatchObject({ status: 'ready', priority: 0, queue: 'default', runAfter: null });
+  });
+
+  test('the raw input is stored, not what the schema makes of it', async () => {
+    expect((await mail.enqueue({ to: 'a@b.ch' })).input).toEqual({ to: 'a@b.ch' });
+  });
+
+  test('input that does not fit the schema is refused, with every issue', async () => {
+    const wrong = mail.enqueue({ to: 'nobody', copies: 'x' } as never);
+    await expect(wrong).rejects.toThrow(InputError);
+    await expect(mail.enqueue({ to: 'nobody', copies: 'x' } as never)).rejects.toThrow(
+      /input of mail does not fit its schema: to: .*; copies: /,
+    );
+    expect(await tasks.jobs.list({ task: mail, limit: 1 })).not.toContain('nobody');
+  });
+
+  test('input that JSON would change is refused', async () => {
+    const any = tasks.define('any', (_: { at: unknown }) => {});
+    await expect(any.enqueue({ at: new Date(0) })).rejects.toThrow(/input of any: at is Date 1970.*toISOString/);
+  });
+
+  test('of many, one bad input refuses all', async () => {
+    const before = (await tasks.jobs.list({ limit: 1_000 })).items.length;
+    await expect(mail.enqueueMany([{ to: 'a@b.ch' }, { to: 'nobody' }])).rejects.toThrow(InputError);
+    expect((await tasks.jobs.list({ limit: 1_000 })).items.length).toBe(before);
+  });
+
+  test('jobs go to the backend of their alias', async () => {
+    const result = await mail.using({ backend: 'bulk' }).enqueue({ to: 'a@b.ch' });
+    expect(result.backend).toBe('bulk');
+    expect((await tasks.getResult(result.id)).backend).toBe('bulk');
+    await expect(mail.getResult(result.id)).rejects.toThrow(ResultNotFoundError);
+    expect((await mail.using({ backend: 'bulk' }).getResult(result.id)).id).toBe(result.id);
+  });
+
+  test('a result of another task is refused', async () => {
+    const other = tasks.define('other', () => {});
+    const result = await other.enqueue();
+    await expect(mail.getResult(result.id)).rejects.toThrow(ResultMismatchError);
+    await expect(mail.getResult('unknown')).rejects.toThrow(ResultNotFoundError);
+  });
+
+  test('in a transaction, dummy and memory refuse at once', () => {
+    const db = { inTransaction: true, prepare: () => null };
+    expect(() => mail.enqueue({ to: 'a@b.ch' }, { transaction: db })).toThrow(/cannot join a transaction/);
+    const kept = createTasks({ backend: memory() }).define('kept', () => {});
+    expect(() => kept.enqueue(undefined, { transaction: db })).toThrow(StoreError);
+    expect(() => kept.enqueue(undefined, { transaction: db })).toThrow(/simulate\(tasks, \{ store: sqlite/);
+  });
+
+  test.each<[string, object]>([
+    ['a queue that is not one', { queue: 'fast' }],
+    ['a priority out of range', { priority: 1_000 }],
+    ['a due time that is none', { runAfter: 'later' }],
+    ['a function that cannot be stored', { retry: { unless: () => true } }],
+    ['a backoff that cannot be stored', { retry: { backoff: () => 5 } }],
+  ])('using refuses %s', (_, options) => {
+    expect(() => mail.using(options as never)).toThrow(ConfigError);
+  });
+});
+
+describe('call', () => {
+  const tasks = createTasks({ backend: dummy(), logger: quiet });
+  test('runs here and now, without a job', async () => {
+    const seen: unknown[] = [];
+    const sum = tasks.define('sum', {
+      input: z.object({ a: z.number(), b: z.number().default(2) }),
+      run: ({ a, b }, context) => {
+        seen.push(context.attempt, context.maxAttempts);
+        return a + b;
+      },
+    });
+    expect(await sum.call({ a: 1 })).toBe(3);
+    expect(seen).toEqual([1, 1]);
+    expect((await tasks.jobs.list()).items).toEqual([]);
+    await expect(sum.call({ a: 'x' } as never)).rejects.toThrow(InputError);
+  });
+
+  test('throws what the task throws, and refuses to snooze or cancel', async () => {
+    const error = new PermanentError('no');
+    await expect(tasks.define('throws', () => Promise.reject(error)).call()).rejects.toBe(error);
+    await expect(tasks.define('snoozes', (): Snooze => snooze('1m')).call()).rejects.toThrow(/snoozed; a call has no job/);
+    await expect(tasks.define('cancels', (): Cancel => cancel('why')).call()).rejects.toThrow(/cancelled itself \(why\)/);
+  });
+});
+
+describe('portable tasks', () => {
+  test('run on immediate() until an application registers them', async () => {
+    const greet = task('greet', (name: string) => `Hello, ${name}`);
+    expect((await greet.enqueue('Ada')).returnValue).toBe('Hello, Ada');
+    const tasks = createTasks({ backend: dummy() });
+    const bound = tasks.register(greet);
+    expect((await greet.enqueue('Bob')).status).toBe('ready');
+    expect((await bound.enqueue('Eve')).status).toBe('ready');
+    expect((await tasks.jobs.list({ task: 'greet' })).items).toHaveLength(2);
+    expect(tasks.register(greet).name).toBe('greet');
+    expect(() => createTasks().register(greet)).toThrow(DuplicateTaskError);
+  });
+
+  test('their faults are told where they are made', () => {
+    expect(() => task('bad name', () => {})).toThrow(ConfigError);
+    expect(() => createTasks().register({} as never)).toThrow(InputError);
+  });
+});
+
+describe('a worker on memory(), in real time', () => {
+  const withWorker = async (fn: (tasks: Tasks) => Promise<void>) => {
+    await using tasks = createTasks({ backend: memory(), logger: quiet });
+    await fn(tasks);
+  };
+
+  test('runs jobs, and wait resolves when they are finished', () =>
+    withWorker(async (tasks) => {
+      const double = tasks.define('double', async (n: number, context) => {
+        await context.sleep(5);
+        return n * 2;
+      });
+      const worker = tasks.worker();
+      await worker.start();
+      const result = await double.enqueue(21);
+      expect((await result.wait({ timeout: '5s' })).returnValue).toBe(42);
+      expect(result.workerIds).toEqual([worker.id]);
+      await worker.stop();
+      await expect(worker.start()).rejects.toThrow(/stopped/);
+    }));
+
+  test('wait gives up when its time is over', () =>
+    withWorker(async (tasks) => {
+      const never = tasks.define('never', () => {});
+      await expect((await never.enqueue()).wait({ timeout: 10 })).rejects.toThrow(/still ready after 10ms/);
+    }));
+
+  test('cancel reaches a running job through its signal', () =>
+    withWorker(async (tasks) => {
+      const started = Promise.withResolvers<void>();
+      const reasons: unknown[] = [];
+      const long = tasks.define('long', async (_: void, context) => {
+        started.resolve();
+        await context.sleep('1h').catch((error) => reasons.push(error.name));
+      });
+      await tasks.worker().start();
+      const result = await long.enqueue();
+      await started.promise;
+      await result.cancel('enough');
+      await result.wait({ timeout: '5s' });
+      expect(result).toMatchObject({ status: 'cancelled', reason: 'enough' });
+      expect(reasons).toEqual(['CancelledError']);
+    }));
+
+  test("a task on another backend is run by that backend's worker", async () => {
+    await using tasks = createTasks({ backends: { default: immediate(), bulk: memory() }, logger: quiet });
+    const job = tasks.define('job', { backend: 'bulk', run: () => 'done' });
+    const result = await job.enqueue();
+    expect(result.status).toBe('ready');
+    await tasks.worker({ backend: 'bulk' }).start();
+    expect((await result.wait({ timeout: '5s' })).returnValue).toBe('done');
+  });
+
+  test('close stops workers, and is final', async () => {
+    const tasks = createTasks({ backend: memory(), logger: quiet });
+    const job = tasks.define('job', () => {});
+    const worker = tasks.worker();
+    await worker.start();
+    await tasks.close();
+    await expect(job.enqueue()).rejects.toThrow(/was closed/);
+    await expect(tasks.worker().start()).rejects.toThrow(/closed/);
+  });
+
+  test.each<[string, object]>([
+    ['a concurrency of none', { concurrency: 0 }],
+    ['an unknown backend', { backend: 'bulk' }],
+    ['queues that are no list', { queues: 'mail' }],
+    ['an unknown option', { threads: 2 }],
+  ])('%s is refused', (_, options) => {
+    expect(() => createTasks().worker(options as never)).toThrow(ConfigError);
+  });
+});
+
+test('events tell every edge, and a listener that throws disturbs nobody', async () => {
+  const errors: string[] = [];
+  const tasks = createTasks({ logger: { ...quiet, error: (_, message) => errors.push(message) } });
+  const job = tasks.define('job', (_: void, context) => {
+    context.progress(0.5, 'half');
+    context.log.info('hello', { a: 1 });
+  });
+  const seen: string[] = [];
+  const off = tasks.on('*', ({ type }) => seen.push(type));
+  tasks.on('started', () => {
+    throw new Error('a listener');
+  });
+  tasks.on('successful', ({ job: { task: name }, worker }) => seen.push(`${name} by ${worker}`));
+  await job.enqueue();
+  expect(seen).toEqual(['enqueued', 'started', 'progressed', 'logged', 'successful', 'job by immediate']);
+  expect(errors).toEqual(['a listener of tasks.on threw']);
+  off();
+  await job.enqueue();
+  expect(seen).toHaveLength(7);
+});
+
+test('names like constructor find no task that was not defined', async () => {
+  const tasks = createTasks();
+  expect(() => tasks.schedule('s', { task: { name: 'constructor' } as never, every: '1m' })).toThrow(/a task of this application/);
+  expect(tasks.names).toEqual([]);
+  expect(UnknownTaskError.name).toBe('UnknownTaskError');
+});
+
+describe('schedules', () => {
+  const tasks = createTasks({ backend: memory() });
+  const job = tasks.define('job', (_: { n: number }) => {});
+  const schedule = (options: object) => () => createTasksSchedule(options);
+  const createTasksSchedule = (options: object) =>
+    tasks.schedule(`s${Math.floor(performance.now() * 1e6)}`, { task: job, input: { n: 1 }, ...options } as never);
+
+  test.each<[string, object, string]>([
+    ['no trigger', {}, 'cron, every'],
+    ['two triggers', { cron: '* * * * *', every: '1m' }, 'cron, every'],
+    ['an interval under a second', { every: '500ms' }, 'every'],
+    ['seven fields', { cron: '0 0 0 1 1 * 2027' }, 'cron'],
+    ['a minute that is none', { cron: '61 * * * *' }, 'cron'],
+    ['a date that never comes', { cron: '0 0 30 2 *' }, 'cron'],
+    ['no expression', { cron: '' }, 'cron'],
+    ['an unknown zone', { cron: '0 9 * * *', timezone: 'Europe/Atlantis' }, 'timezone'],
+    ['an empty zone', { cron: '0 9 * * *', timezone: '' }, 'timezone'],
+    ['an offset for a zone', { cron: '0 9 * * *', timezone: '+02:00' }, 'timezone'],
+    ['a zone for an interval', { every: '1m', timezone: 'UTC' }, 'timezone'],
+    ['what is not built yet', { every: '1m', overlap: 'skip' }, 'overlap'],
+    ['a start that is no instant', { every: '1m', startAt: 'tomorrow' }, 'startAt'],
+  ])('%s is refused', (_, options, path) => {
+    expect(faults(schedule(options))).toContain(path);
+  });
+
+  test('their coming instants can be asked for', async () => {
+    const own = createTasks({ backend: memory() });
+    const tick = own.define('tick', () => {});
+    own.schedule('nine', {
+      task: tick,
+      cron: '0 9 * * *',
+      timezone: 'Europe/Berlin',
+      startAt: '2030-01-01T00:00:00Z',
+      endAt: '2030-01-02T23:00:00Z',
+    });
+    own.schedule('quarter', { task: tick, every: '15m', startAt: '2030-01-01T00:00:00Z' });
+    expect((await own.schedules.next('nine')).map((at) => at.toISOString())).toEqual([
+      '2030-01-01T08:00:00.000Z',
+      '2030-01-02T08:00:00.000Z',
+    ]);
+    expect((await own.schedules.next('quarter', 2)).map((at) => at.toISOString())).toEqual([
+      '2030-01-01T00:00:00.000Z',
+      '2030-01-01T00:15:00.000Z',
+    ]);
+    expect((await own.schedules.list()).map(({ name }) => name)).toEqual(['nine', 'quarter']);
+    await expect(own.schedules.next('ten')).rejects.toThrow(/there are nine, quarter/);
+    expect(() => own.schedule('nine', { task: tick, every: '1m' })).toThrow(DuplicateTaskError);
+  });
+});
+
+describe('jobs and queues', () => {
+  test('are listed, cancelled, retried and pruned by what they are', async () => {
+    const tasks = createTasks({ backend: dummy() });
+    const a = tasks.define('a', () => {});
+    const b = tasks.define('b', () => {});
+    for (let i = 0; i < 5; i++) await a.using({ tags: [i % 2 ? 'odd' : 'even'] }).enqueue();
+    await b.using({ runAfter: '1h' }).enqueue();
+    expect((await tasks.jobs.list({ task: a })).items).toHaveLength(5);
+    expect((await tasks.jobs.list({ tag: 'odd' })).items).toHaveLength(2);
+    expect((await tasks.jobs.list({ status: 'scheduled' })).items.map(({ task: name }) => name)).toEqual(['b']);
+    const first = await tasks.jobs.list({ limit: 4 });
+    const rest = await tasks.jobs.list({ limit: 4, after: first.cursor as string });
+    expect(new Set([...first.items, ...rest.items].map(({ id }) => id)).size).toBe(6);
+    expect(rest.cursor).toBeUndefined();
+    expect(await tasks.jobs.cancel({ task: a }, 'obsolete')).toBe(5);
+    expect(await tasks.jobs.cancel({ task: a })).toBe(0);
+    expect(await tasks.jobs.retry({ tag: 'odd' })).toBe(2);
+    expect(await tasks.jobs.prune({ olderThan: '1d' })).toBe(0);
+    expect((await tasks.queues.list())[0]).toMatchObject({
+      name: 'default',
+      paused: false,
+      counts: { ready: 2, cancelled: 3, scheduled: 1 },
+    });
+    await expect(tasks.jobs.list({ statuses: 'failed' } as never)).rejects.toThrow(/did you mean status/);
+  });
+});

@@ -1,0 +1,488 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import timersPromises, { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import { createTasks, dummy, exponential, immediate, memory, snooze, type TaskResult } from 'escapement';
+import { simulate } from 'escapement/testing';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { currentSimulation } from '../../src/testing/simulation.ts';
+
+const realNow = performance.now.bind(performance);
+
+// A test that fails half-way must not take the next ones with it.
+afterEach(() =>
+  currentSimulation()
+    ?.end()
+    .catch(() => {}),
+);
+
+describe('driving time', () => {
+  test('drain runs what is due and leaves attempts parked on time', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', async (_: void, context) => {
+      await context.sleep('5s');
+      return context.now().toISOString();
+    });
+    await using sim = await simulate(tasks);
+    const result = await job.enqueue();
+    const later = await job.using({ runAfter: '1h' }).enqueue();
+    await sim.drain();
+    expect((await result.refresh()).status).toBe('running');
+    expect(sim.now).toEqual(new Date('2026-01-01T00:00:00Z'));
+    await sim.advance('5s');
+    expect((await result.refresh()).returnValue).toBe('2026-01-01T00:00:05.000Z');
+    expect((await later.refresh()).status).toBe('scheduled');
+    await sim.runUntilIdle();
+    expect((await later.refresh()).returnValue).toBe('2026-01-01T01:00:05.000Z');
+    expect(sim.now).toEqual(new Date('2026-01-01T01:00:05.000Z'));
+  });
+
+  test('every event on the way happens at its own instant, in order', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const seen: number[] = [];
+    const job = tasks.define('job', (_: number, context) => {
+      seen.push(context.now().getTime());
+    });
+    await using sim = await simulate(tasks, { now: 0 });
+    for (const ms of [900, 100, 500]) await job.using({ runAfter: ms }).enqueue(ms);
+    await sim.advance('1s');
+    expect(seen).toEqual([100, 500, 900]);
+  });
+
+  test('next goes to the next instant at which something happens', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', { retry: { maxAttempts: 2, backoff: '10m' }, run: () => Promise.reject(new Error('no')) });
+    await using sim = await simulate(tasks, { now: 0 });
+    await job.using({ runAfter: '1h' }).enqueue();
+    expect(await sim.next()).toEqual(new Date(3_600_000));
+    expect(await sim.next()).toEqual(new Date(4_200_000));
+    expect(await sim.next()).toBeUndefined();
+  });
+
+  test('advanceTo does not go back', async () => {
+    const tasks = createTasks({ backend: memory() });
+    await using sim = await simulate(tasks);
+    await sim.advanceTo('2026-02-01T00:00:00Z');
+    await expect(sim.advanceTo('2026-01-01T00:00:00Z')).rejects.toThrow(/does not go back/);
+  });
+
+  test('a year of a daily schedule is 365 runs, and takes moments', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', () => {});
+    tasks.schedule('daily', { task: job, cron: '0 9 * * *', timezone: 'Europe/Berlin' });
+    await using sim = await simulate(tasks);
+    await sim.advance('365d');
+    expect(sim.attempts(job)).toHaveLength(365);
+  });
+
+  test('one driver at a time, and never from inside a task', async () => {
+    const tasks = createTasks({ backend: memory() });
+    let inside: unknown;
+    const job = tasks.define('job', async () => {
+      inside = await sim.advance('1s').catch((error) => error);
+    });
+    await using sim = await simulate(tasks);
+    await job.enqueue();
+    const first = sim.drain();
+    await expect(sim.advance('1s')).rejects.toThrow(/while sim.drain\(\) has not ended/);
+    await first;
+    expect(String(inside)).toMatch(/called inside a task/);
+  });
+
+  test('result.wait() in a test names what to call instead; inside a task it waits', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const child = tasks.define('child', async (_: void, context) => {
+      await context.sleep('10s');
+      return 5;
+    });
+    const parent = tasks.define('parent', async () => (await (await child.enqueue()).wait()).returnValue);
+    await using sim = await simulate(tasks);
+    const result = await parent.enqueue();
+    await expect(result.wait()).rejects.toThrow(/runUntilIdle/);
+    await sim.runUntilIdle();
+    expect((await result.refresh()).returnValue).toBe(5);
+  });
+});
+
+describe('the globals that tasks see', () => {
+  test('dates, timers and Math.random are virtual, and restored', async () => {
+    const real = { Date, setTimeout, random: Math.random, fetch };
+    const tasks = createTasks({ backend: memory() });
+    const seen: Record<string, unknown> = {};
+    const job = tasks.define('job', async () => {
+      const startedAt = Date.now();
+      const perf = performance.now();
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      seen.setTimeout = Date.now() - startedAt;
+      await timersPromises.setTimeout(1_000);
+      await sleep(1_000);
+      seen.promises = Date.now() - startedAt;
+      await timersPromises.scheduler.wait(1_000);
+      await promisify(setTimeout)(1_000);
+      seen.wait = Date.now() - startedAt;
+      let ticks = 0;
+      for await (const _ of timersPromises.setInterval(500)) if (++ticks === 4) break;
+      seen.interval = new Date().getTime() - startedAt;
+      await new Promise((resolve) => AbortSignal.timeout(3_000).addEventListener('abort', resolve));
+      seen.abort = Date.now() - startedAt;
+      seen.performance = performance.now() - perf;
+      seen.year = new Intl.DateTimeFormat('en', { year: 'numeric', timeZone: 'UTC' }).format();
+      const cleared = setTimeout(() => {
+        seen.cleared = true;
+      }, 5);
+      clearTimeout(cleared);
+      return Math.random();
+    });
+    const sim = await simulate(tasks, { now: '2031-05-05T00:00:00Z' });
+    const result = await job.enqueue();
+    await sim.runUntilIdle();
+    expect(seen).toEqual({
+      setTimeout: 1_000,
+      promises: 3_000,
+      wait: 5_000,
+      interval: 7_000,
+      abort: 10_000,
+      performance: 10_000,
+      year: '2031',
+    });
+    const first = (await result.refresh()).returnValue;
+    await sim.end();
+    expect({ Date, setTimeout, random: Math.random, fetch }).toEqual(real);
+    expect(new Date().getFullYear()).not.toBe(2031);
+
+    const again = await simulate(tasks, { now: '2031-05-05T00:00:00Z' });
+    const second = await job.enqueue();
+    await again.runUntilIdle();
+    expect((await second.refresh()).returnValue).toBe(first);
+    await again.end();
+  });
+
+  test('a timer keeps the async context in which it was set', async () => {
+    const request = new AsyncLocalStorage<string>();
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', (id: string) =>
+      request.run(id, () => new Promise((resolve) => setTimeout(() => resolve(request.getStore()), 100))),
+    );
+    await using sim = await simulate(tasks);
+    const results = await job.enqueueMany(['a', 'b']);
+    await sim.runUntilIdle();
+    expect(await Promise.all(results.map(async (result) => (await result.refresh()).returnValue))).toEqual(['a', 'b']);
+  });
+
+  test('what is on already is refused, unless the globals are left alone', async () => {
+    const tasks = createTasks({ backend: memory() });
+    vi.useFakeTimers();
+    try {
+      await expect(simulate(tasks)).rejects.toThrow(/fake timers are on already.*vi\.useRealTimers/);
+      const sim = await simulate(tasks, { globals: false });
+      await sim.end();
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test('a parallel branch of a task arms its timer at the right instant', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', async () => {
+      const branch = async () => {
+        for (let i = 0; i < 500; i++) await null;
+        await sleep(5);
+        return Date.now();
+      };
+      const [, at] = await Promise.all([sleep(10), branch()]);
+      return at;
+    });
+    await using sim = await simulate(tasks, { now: 0 });
+    const result = await job.enqueue();
+    await sim.runUntilIdle();
+    expect((await result.refresh()).returnValue).toBe(5);
+  });
+});
+
+describe('the real world', () => {
+  test('virtual time stands still while a task waits on something real', async () => {
+    const server = createServer((_, response) => response.end('hello')).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { port } = server.address() as { port: number };
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', {
+      timeout: '30s',
+      run: async (_: void, context) => {
+        const file = await readFile(new URL(import.meta.url), { signal: context.signal });
+        const packed = await promisify(gzip)(file);
+        const answer = await fetch(`http://127.0.0.1:${port}/`, { signal: context.signal });
+        return [packed.length > 100, await answer.text(), context.now().getTime()];
+      },
+    });
+    await using sim = await simulate(tasks, { now: 0 });
+    const result = await job.enqueue();
+    await sim.runUntilIdle();
+    expect((await result.refresh()).returnValue).toEqual([true, 'hello', 0]);
+    server.close();
+    server.closeAllConnections();
+  });
+
+  test('a task that waits on something real for too long is named, with what it waits on and where', async () => {
+    const server = createServer(() => {}).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { port } = server.address() as { port: number };
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('slow.fetch', async () => void (await fetch(`http://127.0.0.1:${port}/never`)));
+    const sim = await simulate(tasks, { realBudget: '200ms' });
+    await job.enqueue();
+    await expect(sim.drain()).rejects.toMatchObject({ name: 'SimulationStalledError' });
+    await expect(sim.drain()).rejects.toThrow(/slow\.fetch attempt 1 on w0 waits on .*fetch http:\/\/127\.0\.0\.1/);
+    await sim.end();
+    server.close();
+    server.closeAllConnections();
+  });
+
+  test('a task that nothing will ever release is named', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('hangs', () => new Promise<void>(() => {}));
+    const sim = await simulate(tasks, { realBudget: '200ms' });
+    await job.enqueue();
+    const startedAt = realNow();
+    await expect(sim.runUntilIdle()).rejects.toThrow(/hangs attempt 1 on w0 waits on a promise that nothing in the simulation settles/);
+    expect(realNow() - startedAt).toBeLessThan(2_000);
+    await sim.end();
+  });
+
+  test('a task that hangs until its timeout does not stall: time can help it', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const hangs = tasks.define('hangs', { timeout: '1h', retry: { maxAttempts: 1 }, run: () => new Promise<void>(() => {}) });
+    const listens = tasks.define('listens', {
+      timeout: '2h',
+      retry: { maxAttempts: 1 },
+      run: (_: void, { signal }) => new Promise<void>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+    });
+    await using sim = await simulate(tasks);
+    const results: TaskResult[] = [await hangs.enqueue(), await listens.enqueue()];
+    const startedAt = realNow();
+    await sim.runUntilIdle();
+    for (const result of results) expect((await result.refresh()).errors[0]?.name).toBe('TimeoutError');
+    expect(realNow() - startedAt).toBeLessThan(1_000);
+  });
+
+  test('a task may wait for another one that waits on time', async () => {
+    const tasks = createTasks({ backend: memory() });
+    let release: (() => void) | undefined;
+    const locked = tasks.define('locked', () => new Promise<number>((resolve) => (release = () => resolve(Date.now()))));
+    const opener = tasks.define('opener', async () => {
+      await sleep(60_000);
+      release?.();
+    });
+    await using sim = await simulate(tasks, { now: 0 });
+    const result = await locked.enqueue();
+    await opener.enqueue();
+    await sim.runUntilIdle();
+    expect((await result.refresh()).returnValue).toBe(60_000);
+  });
+
+  test('ctx.external holds time for what cannot be seen', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', async (_: void, context) => {
+      await context.external('a message to myself', async () => {
+        const { port1, port2 } = new MessageChannel();
+        await new Promise((resolve) => {
+          port2.onmessage = resolve;
+          port1.postMessage('x');
+        });
+        port1.close();
+      });
+      return Date.now();
+    });
+    await using sim = await simulate(tasks, { now: 0 });
+    const result = await job.enqueue();
+    await sim.runUntilIdle();
+    expect((await result.refresh()).returnValue).toBe(0);
+  });
+});
+
+describe('what cannot go on', () => {
+  test('jobs that nothing will ever start are a deadlock, with the reason of each', async () => {
+    const tasks = createTasks({ backend: memory(), queues: { default: {}, mail: {} } });
+    const job = tasks.define('job', { queue: 'mail', run() {} });
+    const sim = await simulate(tasks);
+    await tasks.queues.pause('mail');
+    await job.enqueue();
+    await expect(sim.runUntilIdle()).rejects.toMatchObject({ name: 'SimulationDeadlockError' });
+    await expect(sim.runUntilIdle()).rejects.toThrow(/job#1 is queued: no worker claims it; queue mail may be paused/);
+    await sim.end();
+    const none = await simulate(tasks, { workers: 0 });
+    await job.enqueue();
+    await expect(none.runUntilIdle()).rejects.toThrow(/no worker is alive/);
+    await none.end();
+  });
+
+  test('jobs that never come to an end run away', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('forever', () => snooze('1h'));
+    const sim = await simulate(tasks);
+    await job.enqueue();
+    await expect(sim.runUntilIdle({ max: '7d' })).rejects.toMatchObject({ name: 'SimulationRunawayError' });
+    await expect(sim.runUntilIdle({ max: '7d' })).rejects.toThrow(/after 7d of virtual time.*forever#1 is queued, due in/s);
+    await sim.end();
+  });
+
+  test('work that an ended attempt left behind fails the end', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('leaky', () => {
+      setInterval(() => {}, 1_000);
+    });
+    const sim = await simulate(tasks);
+    await job.enqueue();
+    await sim.drain();
+    await expect(sim.end()).rejects.toThrow(/leaky#1 attempt 1: a timer set at .*simulation\.test\.ts/);
+    expect(new Date().getFullYear()).not.toBe(2020);
+    await sim.end();
+  });
+
+  test('a crash leaves no work behind', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', async () => {
+      await sleep(3_600_000);
+    });
+    await using sim = await simulate(tasks);
+    await job.enqueue();
+    await sim.drain();
+    sim.worker(0).crash({ restart: false });
+    expect(sim.worker(0).alive).toBe(false);
+  });
+
+  test('a callback that throws is told to the test', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', async () => {
+      setTimeout(() => {
+        throw new Error('in a callback');
+      }, 10);
+      await sleep(20);
+    });
+    await using sim = await simulate(tasks);
+    await job.enqueue();
+    await expect(sim.runUntilIdle()).rejects.toThrow('in a callback');
+    await sim.runUntilIdle();
+  });
+});
+
+describe('binding', () => {
+  test('every alias, immediate and dummy too, is the engine until the end', async () => {
+    const tasks = createTasks({ backends: { default: immediate(), kept: dummy() } });
+    const job = tasks.define('job', (_: string) => 'done');
+    const before = await job.using({ backend: 'kept' }).enqueue('before');
+    const sim = await simulate(tasks);
+    const result = await job.using({ backend: 'kept', runAfter: '1h' }).enqueue('during');
+    expect(result.status).toBe('scheduled');
+    await sim.runUntilIdle();
+    expect((await result.refresh()).status).toBe('successful');
+    await sim.end();
+    await expect(result.refresh()).rejects.toThrow(/this simulation has ended/);
+    expect((await before.refresh()).status).toBe('ready');
+    expect((await job.enqueue('after')).status).toBe('successful');
+  });
+
+  test('a store of its own for one alias has workers of its own', async () => {
+    const tasks = createTasks({ backends: { default: memory(), bulk: memory() } });
+    const job = tasks.define('job', (_: string) => 'done');
+    await using sim = await simulate(tasks, { stores: { bulk: memory() } });
+    const results = [await job.enqueue('a'), await job.using({ backend: 'bulk' }).enqueue('b')];
+    await sim.runUntilIdle();
+    for (const result of results) expect((await result.refresh()).status).toBe('successful');
+  });
+
+  test('one simulation at a time, and none beside a running worker', async () => {
+    const tasks = createTasks({ backend: memory(), logger: { debug() {}, info() {}, warn() {}, error() {} } });
+    const sim = await simulate(tasks);
+    await expect(simulate(tasks)).rejects.toThrow(/another simulation is running/);
+    await sim.end();
+    const worker = tasks.worker();
+    await worker.start();
+    await expect(simulate(tasks)).rejects.toThrow(/a worker of this application is running/);
+    await worker.stop();
+    await expect(simulate({} as never)).rejects.toThrow(/what createTasks\(\)/);
+    await expect(simulate(tasks, { sede: 5, workers: -1 } as never)).rejects.toThrow(/sede.*did you mean seed.*workers/s);
+  });
+});
+
+describe('faults', () => {
+  test('a store that fails makes enqueue reject, and nothing is kept', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', () => {});
+    await using sim = await simulate(tasks);
+    sim.store.fail('full', { on: 'insert' });
+    await expect(job.enqueue()).rejects.toMatchObject({ name: 'StoreError', kind: 'full', transient: true });
+    expect(sim.jobs()).toEqual([]);
+    await job.enqueue();
+    expect(sim.jobs()).toHaveLength(1);
+  });
+
+  test('progress of a running job can be read', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', async (_: void, context) => {
+      context.progress(0.25, 'a quarter');
+      await context.sleep('1m');
+      context.progress(7);
+    });
+    await using sim = await simulate(tasks);
+    const result = await job.enqueue();
+    await sim.advance('2s');
+    expect((await result.refresh()).progress).toMatchObject({ fraction: 0.25, message: 'a quarter' });
+    await sim.runUntilIdle();
+    expect((await result.refresh()).progress).toMatchObject({ fraction: 1, message: null });
+  });
+});
+
+describe('seeds', () => {
+  const play = async (seed: number | undefined) => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', {
+      retry: { backoff: exponential({ jitter: 0.5 }), maxAttempts: 4 },
+      run: async (n: number, context) => {
+        await context.sleep(n);
+        if (Math.random() < 0.5) throw new Error('unlucky');
+      },
+    });
+    const sim = await simulate(tasks, { workers: 3, concurrency: 2, ...(seed === undefined ? {} : { seed }) });
+    await job.enqueueMany([5, 5, 5, 10, 10]);
+    await sim.advance('7s');
+    sim.worker(1).crash();
+    await sim.runUntilIdle();
+    const trace = String(sim.timeline());
+    await sim.end();
+    return trace;
+  };
+
+  test('the same seed makes the same trace, another one another', async () => {
+    expect(await play(7)).toBe(await play(7));
+    expect(await play(8)).not.toBe(await play(7));
+    expect(await play(undefined)).toBe(await play(undefined));
+  });
+
+  test('without a seed, it is first in, first out, without jitter', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', { retry: { maxAttempts: 3 }, run: () => Promise.reject(new Error('no')) });
+    await using sim = await simulate(tasks, { workers: 2 });
+    await job.enqueue();
+    await sim.runUntilIdle();
+    expect(
+      sim.attempts(job).map(({ startedAt, worker, outcome }) => [startedAt.getTime() - sim.startedAt.getTime(), worker, outcome]),
+    ).toEqual([
+      [0, 'w0', 'failed'],
+      [1_000, 'w0', 'failed'],
+      [3_000, 'w0', 'failed'],
+    ]);
+    expect(String(sim.timeline())).toMatchInlineSnapshot(`
+      "+0s  w0  started
+      +0s  w1  started
+      +0s      enqueued  job#1
+      +0s  w0  started   job#1 attempt 1
+      +0s  w0  retrying  job#1 attempt 1: Error: no; again in 1s
+      +1s  w0  started   job#1 attempt 2
+      +1s  w0  retrying  job#1 attempt 2: Error: no; again in 2s
+      +3s  w0  started   job#1 attempt 3
+      +3s  w0  failed    job#1 attempt 3: Error: no"
+    `);
+  });
+});
