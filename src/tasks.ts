@@ -3,38 +3,24 @@ import { App, type Binding } from './app.ts';
 import type { BackendSource } from './backends/dummy.ts';
 import { EngineBackend } from './backends/engine.ts';
 import { immediate } from './backends/immediate.ts';
+import { consoleLogger } from './console.ts';
 import type { Definition } from './core/definition.ts';
-import { type Duration, durationMs, parseDuration, show } from './core/duration.ts';
+import { durationMs, show } from './core/duration.ts';
 import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
 import { Emitter, type Event, type EventMap, type EventName } from './core/events.ts';
 import { recordError } from './core/failure.ts';
-import { encode } from './core/json.ts';
-import { nextOccurrence, type ScheduleDefinition, scheduleRow } from './core/schedule.ts';
-import type { Job, ScheduleRow, Status } from './core/types.ts';
+import type { Job } from './core/types.ts';
 import type { Host, Logger } from './engine/host.ts';
-import { parseInput } from './engine/input.ts';
-import { cancelJobs, retryJobs } from './engine/operator.ts';
-import { Worker as EngineWorker, type WorkerSettings } from './engine/worker.ts';
-import {
-  type JobOptions,
-  namePattern,
-  nearest,
-  OptionReader,
-  type RetentionOptions,
-  readDefinition,
-  readRetention,
-  readTrigger,
-  readUsing,
-  type TriggerOptions,
-  type UsingOptions,
-  usingNothing,
-} from './options.ts';
+import { type Jobs, jobsOf, type Queues, queuesOf } from './operations.ts';
+import { type JobOptions, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
 import type { Backend } from './ports/backend.ts';
 import { type Clock, systemClock } from './ports/clock.ts';
 import { createIds, type Random, systemRandom } from './ports/random.ts';
-import type { QueueStats, Store, StoreSource } from './ports/store.ts';
+import type { StoreSource } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
+import { addSchedule, type ScheduleOptions, type Schedules, schedulesOf } from './schedules.ts';
 import { type Define, findResult, type PortableTask, portable, type Task, TaskHandle } from './task.ts';
+import { createWorker, type TaskWorker, type WorkerOptions } from './worker.ts';
 
 /** The options of `createTasks`. */
 export interface CreateTasksOptions {
@@ -50,64 +36,6 @@ export interface CreateTasksOptions {
   retention?: RetentionOptions;
   /** Where log lines go; a pino logger fits. @default warnings and errors, and what tasks log, to the console */
   logger?: Logger;
-}
-
-/** The options of `tasks.schedule`. */
-export interface ScheduleOptions<Input = unknown> extends TriggerOptions, Omit<UsingOptions, 'runAfter' | 'backend' | 'timeout'> {
-  task: Task<Input, unknown>;
-  input?: Input;
-}
-
-/** The options of `tasks.worker`. */
-export interface WorkerOptions {
-  /** The backend's alias. @default 'default' */
-  backend?: string;
-  /** Only these queues. @default all */
-  queues?: readonly string[];
-  /** All queues but these. */
-  exclude?: readonly string[];
-  /** How many attempts at a time: 1 … 10,000. @default 10 */
-  concurrency?: number;
-  /** False: this worker turns no schedules into jobs. @default true */
-  scheduler?: boolean;
-  /** A name for logs; unique for each start of a process. @default a UUID */
-  id?: string;
-}
-
-/** Which jobs: all that is given must hold. */
-export interface JobSelection {
-  ids?: readonly string[];
-  status?: Status | readonly Status[];
-  task?: { readonly name: string } | string;
-  queue?: string;
-  schedule?: string;
-  tag?: string;
-}
-
-/** A schedule as the store has it. */
-export interface ScheduleInfo {
-  readonly name: string;
-  readonly task: string;
-  readonly cron: string | null;
-  /** Milliseconds. */
-  readonly every: number | null;
-  readonly timezone: string | null;
-  readonly nextAt: Date | null;
-  readonly lastAt: Date | null;
-  readonly paused: boolean;
-}
-
-/** A worker in this process. */
-export interface TaskWorker extends AsyncDisposable {
-  readonly id: string;
-  /** Opens the store and starts claiming. */
-  start(): Promise<void>;
-  /**
-   * Claims no more from this call on, and resolves when all attempts have ended: by themselves within `timeout`, else 4 s after their
-   * signal has aborted with a ShutdownError; what has not ended then is given back without using up an attempt.
-   * @param options.timeout Default `'25s'`
-   */
-  stop(options?: { timeout?: Duration }): Promise<void>;
 }
 
 /** What `createTasks` returns. */
@@ -127,27 +55,9 @@ export interface Tasks extends AsyncDisposable {
   /** Calls `listener` at every event of this name; returns the function that ends this. */
   on<Name extends EventName>(name: Name, listener: (event: { readonly type: Name } & EventMap[Name]) => void): () => void;
   on(name: '*', listener: (event: Event) => void): () => void;
-  readonly jobs: {
-    /** Newest first. @param selection.limit 1 … 1,000. Default 50 */
-    list(selection?: JobSelection & { limit?: number; after?: string }): Promise<{ items: TaskResult[]; cursor?: string }>;
-    /** Runs failed and cancelled jobs again; resolves to how many. */
-    retry(selection?: JobSelection): Promise<number>;
-    /** Cancels unfinished jobs; resolves to how many. */
-    cancel(selection?: JobSelection, reason?: string): Promise<number>;
-    /** Deletes jobs that finished so long ago; resolves to how many. */
-    prune(options: { olderThan: Duration; status?: 'successful' | 'failed' | 'cancelled' }): Promise<number>;
-  };
-  readonly queues: {
-    /** Nothing is claimed from the queue until it is resumed; what runs goes on. */
-    pause(name: string): Promise<void>;
-    resume(name: string): Promise<void>;
-    list(): Promise<QueueStats[]>;
-  };
-  readonly schedules: {
-    list(): Promise<ScheduleInfo[]>;
-    /** The coming instants of a schedule. @param count Default 5 */
-    next(name: string, count?: number): Promise<Date[]>;
-  };
+  readonly jobs: Jobs;
+  readonly queues: Queues;
+  readonly schedules: Schedules;
   /** The names of the tasks, in the order of definition. */
   readonly names: readonly string[];
   /** Opens and migrates every backend. Without it, the first use does. */
@@ -266,9 +176,9 @@ function readQueues(read: OptionReader, value: unknown): string[] {
 
 class Application implements Tasks {
   readonly #app: App;
-  readonly jobs: Tasks['jobs'];
-  readonly queues: Tasks['queues'];
-  readonly schedules: Tasks['schedules'];
+  readonly jobs: Jobs;
+  readonly queues: Queues;
+  readonly schedules: Schedules;
   readonly define: Define;
 
   constructor(app: App) {
@@ -354,233 +264,3 @@ export const task = ((name: string, options: unknown): PortableTask => {
   };
   return Object.assign(new TaskHandle(name, home), { [portable]: kept }) as unknown as PortableTask;
 }) as Define<'portable'>;
-
-function addSchedule(app: App, name: unknown, options: unknown): void {
-  const read = new OptionReader(`Schedule ${show(name)} cannot be made`);
-  const using = ['queue', 'priority', 'retry', 'expires', 'tags', 'metadata'];
-  const given = read.object(options, '', ['task', 'input', 'cron', 'every', 'timezone', 'startAt', 'endAt', ...using]);
-  const scheduleName = read.name(name, 'name');
-  if (app.schedules.some((other) => other.name === scheduleName))
-    throw new DuplicateTaskError(`a schedule named ${scheduleName} is defined already`);
-  const taskName = (given.task as Partial<Task> | undefined)?.name;
-  if (typeof taskName !== 'string') read.fault('task', 'a task, as tasks.define returns it', given.task);
-  else if (!app.definitions.has(taskName)) read.fault('task', 'a task of this application', taskName, nearest(taskName, app.names()));
-  const trigger = readTrigger(read, given, app.binding.host.clock.now());
-  read.done();
-
-  const definition = app.definition(taskName as string);
-  const usingGiven = Object.fromEntries(using.filter((key) => given[key] !== undefined).map((key) => [key, given[key]]));
-  const chosen = readUsing(usingGiven, usingNothing, app.known);
-  if (definition.schema) {
-    const parsed = parseInput(definition.schema, given.input, `input of schedule ${scheduleName}`);
-    // An asynchronous schema cannot be waited for here; the run will validate.
-    if (parsed instanceof Promise) parsed.catch(() => {});
-  }
-  const expires = chosen.expires ?? definition.expires;
-  const body = {
-    name: scheduleName,
-    task: definition.name,
-    queue: chosen.queue ?? definition.queue,
-    priority: chosen.priority ?? definition.priority,
-    maxAttempts: chosen.maxAttempts ?? definition.maxAttempts,
-    expiresMs: expires === null ? null : (parseDuration(expires) ?? null),
-    tags: chosen.tags ?? definition.tags,
-    metadata: chosen.metadata,
-    overrides: chosen.overrides,
-    input: encode(given.input === undefined ? null : given.input, `input of schedule ${scheduleName}`),
-    trigger,
-  };
-  app.schedules.push({ ...body, hash: JSON.stringify(body) });
-}
-
-function createWorker(app: App, options: WorkerOptions): TaskWorker {
-  const read = new OptionReader('Worker cannot be made');
-  const given = read.object(options, '', ['backend', 'queues', 'exclude', 'concurrency', 'scheduler', 'id']);
-  const alias = read.backend(given.backend, 'backend', app.known.backends) ?? 'default';
-  const queueNames = (value: unknown, path: string) => {
-    if (value === undefined) return undefined;
-    if (!Array.isArray(value)) return read.fault(path, 'an array of queue names', value);
-    return value.map((name, i) => read.queue(name, `${path}[${i}]`, app.known.queues) ?? '');
-  };
-  const host = app.binding.host;
-  const settings: WorkerSettings = {
-    id: given.id === undefined ? host.newId(host.clock.now()) : read.name(given.id, 'id'),
-    concurrency: read.integer(given.concurrency, 'concurrency', 1, 10_000) ?? 10,
-    queues: queueNames(given.queues, 'queues'),
-    excludeQueues: queueNames(given.exclude, 'exclude'),
-    scheduler: given.scheduler !== false,
-  };
-  read.done();
-  return new BoundWorker(app, alias, settings);
-}
-
-class BoundWorker implements TaskWorker {
-  readonly id: string;
-  readonly #app: App;
-  readonly #alias: string;
-  readonly #settings: WorkerSettings;
-  #worker: EngineWorker | undefined;
-
-  constructor(app: App, alias: string, settings: WorkerSettings) {
-    this.id = settings.id;
-    this.#app = app;
-    this.#alias = alias;
-    this.#settings = settings;
-  }
-
-  async start(): Promise<void> {
-    const app = this.#app;
-    if (app.closed) throw new ConfigError('Worker cannot start', [{ path: 'tasks', expected: 'an open application', got: 'a closed one' }]);
-    const backend = app.backend(this.#alias);
-    if (!backend.supports.workers) {
-      throw new ConfigError('Worker cannot start', [
-        {
-          path: 'backend',
-          expected: 'a backend with a store, such as memory()',
-          got: `${this.#alias}, which is ${backend.name}() and needs no worker`,
-        },
-      ]);
-    }
-    const store = await backend.open();
-    const worker =
-      this.#worker ?? new EngineWorker(app.binding.host, store, () => (this.#alias === 'default' ? app.schedules : []), this.#settings);
-    this.#worker = worker;
-    worker.start();
-    app.workers.add(worker);
-  }
-
-  async stop(options: { timeout?: Duration } = {}): Promise<void> {
-    const graceMs = durationMs(options.timeout ?? '25s', 'stop().timeout');
-    if (!this.#worker) return;
-    await this.#worker.stop(graceMs);
-    this.#app.workers.delete(this.#worker);
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.stop();
-  }
-}
-
-function jobsOf(app: App): Tasks['jobs'] {
-  const store = () => app.backend('default').open();
-  const filterOf = (selection: JobSelection = {}) => ({
-    ids: selection.ids,
-    status: typeof selection.status === 'string' ? [selection.status] : selection.status,
-    task: typeof selection.task === 'string' ? selection.task : selection.task?.name,
-    queue: selection.queue,
-    schedule: selection.schedule,
-    tag: selection.tag,
-  });
-  const readSelection = (selection: object | undefined, more: readonly string[] = []) => {
-    const read = new OptionReader('The selection of jobs cannot be used');
-    read.object(selection, '', ['ids', 'status', 'task', 'queue', 'schedule', 'tag', ...more]);
-    return read;
-  };
-  return {
-    async list(selection = {}) {
-      const read = readSelection(selection, ['limit', 'after']);
-      const limit = read.integer(selection.limit, 'limit', 1, 1_000) ?? 50;
-      read.done();
-      const now = app.binding.host.clock.now();
-      const page = await (await store()).list(filterOf(selection), { now, limit, cursor: selection.after });
-      const items = page.items.map((record) => resultOf(app, 'default', record));
-      return page.cursor === null ? { items } : { items, cursor: page.cursor };
-    },
-    async retry(selection) {
-      readSelection(selection).done();
-      const count = await retryJobs(app.binding.host, await store(), filterOf(selection));
-      await app.backend('default').requeued();
-      return count;
-    },
-    async cancel(selection, reason = 'cancelled') {
-      readSelection(selection).done();
-      return cancelJobs(app.binding.host, await store(), filterOf(selection), reason);
-    },
-    async prune(options) {
-      const olderThanMs = durationMs(options?.olderThan, 'jobs.prune().olderThan');
-      const finishedBefore = app.binding.host.clock.now() - olderThanMs;
-      const opened = await store();
-      let count = 0;
-      for (const status of options.status ? [options.status] : (['successful', 'failed', 'cancelled'] as const)) {
-        let deleted: number;
-        do {
-          deleted = await opened.prune({ status, finishedBefore, limit: pruneBatch });
-          count += deleted;
-        } while (deleted === pruneBatch);
-      }
-      return count;
-    },
-  };
-}
-
-const pruneBatch = 1_000;
-
-function queuesOf(app: App): Tasks['queues'] {
-  const save = async (name: string, paused: boolean) => {
-    const read = new OptionReader('The queue cannot be paused or resumed');
-    read.queue(name, 'name', app.known.queues);
-    read.done();
-    const store: Store = await app.backend('default').open();
-    await store.saveQueue({ name, paused }, { now: app.binding.host.clock.now() });
-  };
-  return {
-    pause: (name) => save(name, true),
-    resume: (name) => save(name, false),
-    list: async () => [...(await (await app.backend('default').open()).stats({ now: app.binding.host.clock.now() }))],
-  };
-}
-
-function schedulesOf(app: App): Tasks['schedules'] {
-  /** Those of the store, and those of code that no worker has brought there yet. */
-  const rows = async (): Promise<ScheduleRow[]> => {
-    const stored = new Map((await (await app.backend('default').open()).listSchedules()).map((row) => [row.name, row]));
-    const now = app.binding.host.clock.now();
-    for (const definition of app.schedules as ScheduleDefinition[]) {
-      const row = scheduleRow(definition, stored.get(definition.name), now);
-      if (row) stored.set(row.name, row);
-    }
-    return [...stored.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-  };
-  return {
-    list: async () => (await rows()).map(scheduleInfo),
-    async next(name, count = 5) {
-      const all = await rows();
-      const row = all.find((other) => other.name === name);
-      if (!row) {
-        const names = all.map((other) => other.name);
-        throw new InputError(`no schedule is named ${show(name)}${names.length ? `; there are ${names.join(', ')}` : ''}`);
-      }
-      const coming: Date[] = [];
-      for (let at = row.nextAt; at !== null && coming.length < count; at = nextOccurrence(row.trigger, at)) coming.push(new Date(at));
-      return coming;
-    },
-  };
-}
-
-function scheduleInfo({ name, task: taskName, trigger, nextAt, lastAt, paused }: ScheduleRow): ScheduleInfo {
-  const cron = trigger.kind === 'cron' ? trigger : null;
-  return {
-    name,
-    task: taskName,
-    cron: cron?.expression ?? null,
-    every: trigger.kind === 'every' ? trigger.everyMs : null,
-    timezone: cron?.timezone ?? null,
-    nextAt: nextAt === null ? null : new Date(nextAt),
-    lastAt: lastAt === null ? null : new Date(lastAt),
-    paused,
-  };
-}
-
-const consoleLogger: Logger = {
-  debug() {},
-  info: (fields, message) => console.info(line(fields, message)),
-  warn: (fields, message) => console.warn(line(fields, message)),
-  error: (fields, message) => console.error(line(fields, message)),
-};
-
-function line(fields: object, message: string): string {
-  const rest = Object.entries(fields).map(
-    ([key, value]) => `${key}=${typeof value === 'string' && namePattern.test(value) ? value : show(value)}`,
-  );
-  return [show(message).replace(/^"|"$/g, ''), ...rest].join(' ');
-}

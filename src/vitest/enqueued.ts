@@ -1,0 +1,170 @@
+/** `toHaveEnqueued`: is there a job that is as expected, and if there is none, which one is nearest and in what does it differ? */
+import type { TaskResult } from 'escapement';
+import type { MatcherState } from 'vitest';
+import { checkOptions, checkTimes, closeness, count, difference, indent, line, matches } from './matching.ts';
+import { simulationOf, taskOf } from './received.ts';
+import type { EnqueuedOptions } from './register.ts';
+import { durationOf, exact } from './time.ts';
+
+const name = 'toHaveEnqueued';
+const keys = ['in', 'queue', 'priority', 'tags', 'status', 'times'];
+
+/** Something that an option asks of a job. */
+interface Condition {
+  readonly option: string;
+  readonly expected: string;
+  holds(job: TaskResult): boolean;
+  actual(job: TaskResult): string;
+}
+
+interface Candidate {
+  readonly job: TaskResult;
+  /** As the timeline calls it. */
+  readonly label: string;
+  readonly inputMatches: boolean;
+  readonly unmet: readonly Condition[];
+  readonly closeness: number;
+}
+
+export function toHaveEnqueued(this: MatcherState, received: unknown, task: unknown, input?: unknown, options?: EnqueuedOptions) {
+  const sim = simulationOf(this, name, received);
+  const { name: taskName } = taskOf(this, name, task, sim);
+  checkOptions(name, options, keys);
+  checkTimes(name, options?.times);
+  const conditions = conditionsOf(options ?? {});
+  const candidates = sim.jobs({ task: taskName }).map((job, i) => candidateOf(this, job, `${taskName}#${i + 1}`, input, conditions));
+  const found = candidates.filter((candidate) => candidate.inputMatches && candidate.unmet.length === 0);
+  const times = options?.times;
+  return {
+    pass: times === undefined ? found.length > 0 : found.length === times,
+    message: () => {
+      const hint = this.utils.matcherHint(name, 'sim', taskName, {
+        isNot: this.isNot,
+        ...(input === undefined ? {} : { secondArgument: 'input' }),
+      });
+      return `${hint}\n\n${explain(this, taskName, input, conditions, candidates, found, times)}`;
+    },
+  };
+}
+
+function conditionsOf(options: EnqueuedOptions): Condition[] {
+  const conditions: Condition[] = [];
+  const add = (option: string, expected: string, holds: Condition['holds'], actual: Condition['actual']) =>
+    conditions.push({ option, expected, holds, actual });
+  if (options.in !== undefined) {
+    const ms = durationOf(options.in, `${name}().in`);
+    add(
+      'in',
+      exact(ms),
+      (job) => delayMs(job) === ms,
+      (job) => exact(delayMs(job)),
+    );
+  }
+  const { queue, priority, tags, status } = options;
+  if (queue !== undefined)
+    add(
+      'queue',
+      queue,
+      (job) => job.queue === queue,
+      (job) => job.queue,
+    );
+  if (priority !== undefined)
+    add(
+      'priority',
+      String(priority),
+      (job) => job.priority === priority,
+      (job) => String(job.priority),
+    );
+  if (tags !== undefined) {
+    add(
+      'tags',
+      words(tags),
+      (job) => tags.every((tag) => job.tags.includes(tag)),
+      (job) => words(job.tags),
+    );
+  }
+  if (status !== undefined) {
+    const statuses: readonly string[] = typeof status === 'string' ? [status] : status;
+    add(
+      'status',
+      statuses.join(' or '),
+      (job) => statuses.includes(job.status),
+      (job) => job.status,
+    );
+  }
+  return conditions;
+}
+
+/** What `in` speaks of. A job that asked for no instant was due at once. */
+function delayMs(job: TaskResult): number {
+  return Math.max(0, (job.runAfter ?? job.enqueuedAt).getTime() - job.enqueuedAt.getTime());
+}
+
+function candidateOf(state: MatcherState, job: TaskResult, label: string, input: unknown, conditions: readonly Condition[]): Candidate {
+  const unmet = conditions.filter((condition) => !condition.holds(job));
+  const near = input === undefined ? 1 : closeness(state, job.input, input);
+  // The input tells jobs apart better than their options do.
+  const met = conditions.length === 0 ? 1 : 1 - unmet.length / conditions.length;
+  const inputMatches = input === undefined || matches(state, job.input, input);
+  return { job, label, inputMatches, unmet, closeness: near * 2 + met };
+}
+
+function explain(
+  state: MatcherState,
+  taskName: string,
+  input: unknown,
+  conditions: readonly Condition[],
+  candidates: readonly Candidate[],
+  found: readonly Candidate[],
+  times: number | undefined,
+): string {
+  const asked = input !== undefined || conditions.length > 0;
+  const such = asked ? `a job of ${taskName} like this` : `a job of ${taskName}`;
+  const wanted = asked ? `\n\n${describe(state, input, conditions)}` : '';
+  if (state.isNot) {
+    const expected = times === undefined ? `not to have enqueued ${such}` : `to have enqueued ${such} any number of times but ${times}`;
+    return `Expected the simulation ${expected}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}`;
+  }
+  if (times !== undefined && found.length > 0) {
+    const rest = candidates.filter((candidate) => !found.includes(candidate));
+    const others = rest.length === 0 ? '' : `\n\nThese are different:\n\n${list(state, rest)}`;
+    return `Expected the simulation to have enqueued ${such} ${count(times, 'time')}; it has ${count(found.length, 'time')}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}${others}`;
+  }
+  const head = `Expected the simulation to have enqueued ${such}${times === undefined ? '' : ` ${count(times, 'time')}`}.${wanted}`;
+  if (candidates.length === 0) return `${head}\n\nIt has enqueued no job of ${taskName}.`;
+  return `${head}\n\n${nearest(state, input, candidates)}`;
+}
+
+function nearest(state: MatcherState, input: unknown, candidates: readonly Candidate[]): string {
+  const best = candidates.reduce((a, b) => (b.closeness > a.closeness ? b : a));
+  const head =
+    candidates.length === 1
+      ? `The only one is ${best.label}, which differs:`
+      : `The nearest of ${candidates.length} is ${best.label}, which differs:`;
+  const differences = best.unmet.map(
+    (condition) =>
+      `  ${condition.option}: expected ${state.utils.EXPECTED_COLOR(condition.expected)}, got ${state.utils.RECEIVED_COLOR(condition.actual(best.job))}`,
+  );
+  if (!best.inputMatches)
+    differences.unshift(`  input:\n${indent(difference(state, best.job.input, input), '    ')}${differences.length > 0 ? '\n' : ''}`);
+  return `${head}\n\n${differences.join('\n')}`;
+}
+
+function describe(state: MatcherState, input: unknown, conditions: readonly Condition[]): string {
+  const lines = conditions.map(({ option, expected }) => `  ${option}: ${state.utils.EXPECTED_COLOR(expected)}`);
+  if (input !== undefined) lines.unshift(`  input: ${state.utils.EXPECTED_COLOR(line(state, input))}`);
+  return lines.join('\n');
+}
+
+const most = 10;
+
+function list(state: MatcherState, candidates: readonly Candidate[]): string {
+  if (candidates.length === 0) return '  none';
+  const lines = candidates.slice(0, most).map(({ job, label }) => `  ${label} ${state.utils.RECEIVED_COLOR(line(state, job.input))}`);
+  if (candidates.length > most) lines.push(`  and ${candidates.length - most} more`);
+  return lines.join('\n');
+}
+
+function words(tags: readonly string[]): string {
+  return tags.length === 0 ? 'none' : tags.join(', ');
+}

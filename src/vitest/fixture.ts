@@ -1,0 +1,81 @@
+/** `testTasks`: Vitest's `test` with a simulation around every test. */
+import type { Tasks } from 'escapement';
+import { type Simulation, type SimulationOptions, simulate } from 'escapement/testing';
+import { type TestAPI, type TestContext, test } from 'vitest';
+import { exact } from './time.ts';
+
+/** The options of `testTasks`: those of `simulate`. A `seed` draws every choice, the same ones in every test. */
+export type TestTasksOptions = SimulationOptions;
+
+/** What `testTasks` returns: Vitest's `test`, with `sim` among its fixtures. */
+export type TaskTest = TestAPI<TestFixtures>;
+
+/** In the form in which Vitest's builder of fixtures describes them: `$__test` keeps `sim` out of the hooks of suites. */
+interface TestFixtures {
+  readonly sim: Simulation;
+  readonly $__worker?: object;
+  readonly $__file?: object;
+  readonly $__test?: { readonly sim: Simulation };
+}
+
+const tailLines = 40;
+
+/**
+ * Vitest's `test`, in which every test runs simulated, also one that never names `sim`: so no test touches what the application is bound
+ * to in production. The simulation ends after the test, which fails if tasks left work behind. A failing test is annotated with the seed
+ * and the last lines of the timeline.
+ * @example
+ * const test = testTasks(tasks, { seed: 7 });
+ * test('a welcome is sent at once', async ({ sim }) => {
+ *   const result = await sendWelcome.enqueue({ userId: 'ada' });
+ *   await sim.drain();
+ *   await expect(result).toHaveSucceeded();
+ * });
+ */
+export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTest {
+  return test.extend('sim', { auto: true }, async ({ task, onTestFailed }, { onCleanup }) => {
+    const sim = await simulate(tasks, options);
+    let left: string | undefined;
+    onCleanup(async () => {
+      try {
+        await sim.end();
+      } catch (error) {
+        // What a test itself says has failed comes first: work is often left behind because of it.
+        if (task.result?.state !== 'fail') throw error;
+        left = error instanceof Error ? error.message : String(error);
+      }
+    });
+    onTestFailed((context) => report(context, sim, left));
+    return sim;
+  });
+}
+
+/** Annotates a failing test: the one thing that every reporter prints below the error and its diff, without changing either. */
+async function report({ annotate, task }: TestContext, sim: Simulation, left: string | undefined): Promise<void> {
+  const { result } = task;
+  if (!result || task.fails) return;
+  const text = summary(sim, left);
+  const { state } = result;
+  // Vitest takes annotations only while a test runs, and that it has failed is known only afterwards. It looks when annotate is called.
+  result.state = 'run';
+  let annotated: Promise<unknown>;
+  try {
+    annotated = annotate(text, 'simulation');
+  } finally {
+    result.state = state;
+  }
+  await annotated;
+}
+
+function summary(sim: Simulation, left: string | undefined): string {
+  const { lines } = sim.timeline();
+  const earlier = lines.length - tailLines;
+  const seed = sim.seed === undefined ? 'without a seed' : `with seed ${sim.seed}`;
+  const lasted = exact(sim.now.getTime() - sim.startedAt.getTime());
+  return [
+    `${seed}, from ${sim.startedAt.toISOString()} for ${lasted}`,
+    ...(earlier > 0 ? [`… ${earlier} earlier lines of the timeline`] : []),
+    ...lines.slice(-tailLines),
+    ...(left === undefined ? [] : left.split('\n')),
+  ].join('\n    ');
+}

@@ -1,0 +1,10 @@
+/**
+ * `escapement/vitest`: the fixture, the matchers and the snapshot serializer. To import it is to register the last two.
+ * Made of the public entry points alone: whatever it does, an adapter for another test runner can do as well.
+ */
+import './register.ts';
+
+export type { TaskTest, TestTasksOptions } from './fixture.ts';
+export { testTasks } from './fixture.ts';
+export type { Expected, Moment } from './matching.ts';
+export type { EnqueuedOptions, FailedOptions, RetriedOptions, SucceededOptions } from './register.ts';

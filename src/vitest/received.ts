@@ -1,0 +1,81 @@
+/** What was given to `expect()`: told apart, and refused with a hint when it is none of what the matcher takes. */
+import type { Task, TaskResult } from 'escapement';
+import { currentSimulation, type Simulation } from 'escapement/testing';
+import type { MatcherState } from 'vitest';
+import { offset } from './time.ts';
+
+type AnyTask = Pick<Task<never, unknown>, 'name'>;
+
+/** @throws TypeError */
+export function simulationOf(state: MatcherState, matcher: string, received: unknown): Simulation {
+  if (isSimulation(received)) return received;
+  throw misuse(state, matcher, 'a simulation, as simulate() or the fixture of testTasks() gives it: expect(sim)', received);
+}
+
+/** @throws TypeError */
+export function resultOf(state: MatcherState, matcher: string, received: unknown): TaskResult {
+  if (isResult(received)) return received;
+  throw misuse(state, matcher, 'a TaskResult, as await task.enqueue() gives it', received);
+}
+
+/** A task of this simulation's application. @throws TypeError */
+export function taskOf(state: MatcherState, matcher: string, received: unknown, sim: Simulation): AnyTask {
+  if (!isTask(received)) throw misuse(state, matcher, 'a task, as tasks.define() returns it', received);
+  const names = namesOf(sim);
+  if (!names || names.includes(received.name)) return received;
+  throw new TypeError(
+    `${matcher}: ${received.name} is not a task of the application that is simulated, whose tasks are ${names.join(', ') || 'none'}. ` +
+      'Simulate the application that defines it, or register a portable task with tasks.register().',
+  );
+}
+
+/** The simulation that an expectation about a task is checked against. @throws TypeError when none is running */
+export function runningSimulation(matcher: string): Simulation {
+  const sim = currentSimulation();
+  if (sim) return sim;
+  throw new TypeError(
+    `${matcher} reads what happened in a simulation, and none is running; use the test of testTasks(tasks), or simulate(tasks).`,
+  );
+}
+
+export function isSimulation(value: unknown): value is Simulation {
+  return has(value, 'timeline', 'attempts', 'runUntilIdle');
+}
+
+export function isTask(value: unknown): value is AnyTask {
+  return has(value, 'enqueue', 'getResult') && typeof (value as { name?: unknown }).name === 'string';
+}
+
+/** `mail.welcome#2`, as the timeline calls it, or the task's name when no simulation knows the job. */
+export function labelOf(result: TaskResult): string {
+  const index = currentSimulation()
+    ?.jobs({ task: result.task })
+    .findIndex(({ id }) => id === result.id);
+  return index === undefined || index < 0 ? `job ${result.id} of ${result.task}` : `${result.task}#${index + 1}`;
+}
+
+/** An instant, as an offset where a simulation says from what. */
+export function when(at: Date): string {
+  const sim = currentSimulation();
+  return sim ? offset(at.getTime(), sim.startedAt.getTime()) : at.toISOString();
+}
+
+function namesOf(sim: Simulation): readonly string[] | undefined {
+  const current = currentSimulation();
+  return current === sim ? current?.app.names() : undefined;
+}
+
+function isResult(value: unknown): value is TaskResult {
+  return has(value, 'refresh', 'wait', 'retry') && typeof (value as { task?: unknown }).task === 'string';
+}
+
+function has(value: unknown, ...methods: string[]): boolean {
+  return (
+    typeof value === 'object' && value !== null && methods.every((name) => typeof (value as Record<string, unknown>)[name] === 'function')
+  );
+}
+
+function misuse(state: MatcherState, matcher: string, expected: string, got: unknown): TypeError {
+  const hint = got instanceof Promise ? 'a promise; await it first' : state.utils.stringify(got, 1);
+  return new TypeError(`${matcher} is about ${expected}; got ${hint}`);
+}

@@ -1,0 +1,107 @@
+/** The matchers' public signatures, and their registration with Vitest, which also learns to print a timeline in snapshots. */
+import type { Duration, Status, Task, TaskResult } from 'escapement';
+import type { Simulation, Timeline } from 'escapement/testing';
+import { expect } from 'vitest';
+import { toHaveEnqueued } from './enqueued.ts';
+import type { Expected, Moment } from './matching.ts';
+import { toBeScheduledAt, toHaveFailed, toHaveRetried, toHaveSucceeded } from './outcome.ts';
+import { toHaveRun, toHaveRunAt } from './runs.ts';
+
+/** What else `toHaveEnqueued` asks of a job. */
+export interface EnqueuedOptions {
+  /** `runAfter` − `enqueuedAt`, to the millisecond. A job that asked for no instant was due in `0`. */
+  in?: Duration;
+  queue?: string;
+  priority?: number;
+  /** It has all of these; it may have more. */
+  tags?: readonly string[];
+  /** As of now: one of these. */
+  status?: Status | readonly Status[];
+  /** Exactly so many such jobs. @default at least one */
+  times?: number;
+}
+
+/** What else `toHaveSucceeded` asks. */
+export interface SucceededOptions<Output> {
+  attempts?: number;
+  /** What the task returned, matched as a subset. */
+  value?: Expected<Output>;
+}
+
+/** What else `toHaveFailed` asks. */
+export interface FailedOptions {
+  /** The last error, read as `name: message`: what it includes, or a pattern. */
+  error?: string | RegExp;
+  attempts?: number;
+  /** For example `'poisoned'` or `'permanent'`. */
+  reason?: string;
+}
+
+/** What else `toHaveRetried` asks. */
+export interface RetriedOptions {
+  /** Exactly so often. @default at least once */
+  times?: number;
+}
+
+type AnyTask = { readonly name: string; readonly enqueue: unknown; readonly getResult: unknown };
+
+declare module 'vitest' {
+  interface Matchers<R extends void | Promise<void> = void | Promise<void>, T = unknown> {
+    /**
+     * The simulation has enqueued a job of this task whose input has everything that `input` has. Finished jobs count.
+     * @example expect(sim).toHaveEnqueued(sendWelcome, { userId: 'ada' }, { in: '1h', queue: 'mail' });
+     */
+    toHaveEnqueued: T extends Simulation
+      ? <Input>(task: Task<Input, unknown>, input?: NoInfer<Expected<Input>>, options?: EnqueuedOptions) => R
+      : never;
+    /**
+     * Attempts of the task have started: so many, or at least one. Each counts, also those that failed or snoozed.
+     * @example
+     * expect(sim).toHaveRun(sendWelcome, 2);
+     * expect(sendWelcome).toHaveRun(2);
+     */
+    toHaveRun: T extends Simulation ? (task: AnyTask, times?: number) => R : T extends AnyTask ? (times?: number) => R : never;
+    /**
+     * Attempts of the task have started at exactly these moments.
+     * @example expect(digest).toHaveRunAt(['+0s', '+10m', '2026-01-01T00:20:00Z']);
+     */
+    toHaveRunAt: T extends AnyTask ? (moments: readonly Moment[]) => R : never;
+    /**
+     * The job was successful. Refreshes the result.
+     * @example await expect(result).toHaveSucceeded({ attempts: 1, value: { sent: true } });
+     */
+    toHaveSucceeded: T extends TaskResult<infer Output, unknown> ? (options?: SucceededOptions<Output>) => Promise<void> : never;
+    /**
+     * The job failed for good. Refreshes the result.
+     * @example await expect(result).toHaveFailed({ error: /ECONNREFUSED/, attempts: 5 });
+     */
+    toHaveFailed: T extends TaskResult ? (options?: FailedOptions) => Promise<void> : never;
+    /**
+     * Attempts of the job failed and were, or will be, followed by others; a lost lease counts, a snooze does not. Refreshes the result.
+     * @example await expect(result).toHaveRetried({ times: 2 });
+     */
+    toHaveRetried: T extends TaskResult ? (options?: RetriedOptions) => Promise<void> : never;
+    /**
+     * The job waits, and this is when it may start next: its first attempt, a retry, or after a snooze. Refreshes the result.
+     * @example await expect(result).toBeScheduledAt('+1h');
+     */
+    toBeScheduledAt: T extends TaskResult ? (moment: Moment) => Promise<void> : never;
+  }
+}
+
+expect.extend({ toHaveEnqueued, toHaveRun, toHaveRunAt, toHaveSucceeded, toHaveFailed, toHaveRetried, toBeScheduledAt });
+
+expect.addSnapshotSerializer({
+  test: (value: unknown) => isTimeline(value),
+  serialize: ({ lines }: Timeline, _, indentation) => {
+    const text = lines.length > 0 ? lines : ['(nothing has happened)'];
+    // Inside of something else, the lines begin on one of their own, so that their columns stay under each other.
+    return indentation === '' ? text.join('\n') : text.map((each) => `\n${indentation}  ${each}`).join('');
+  },
+});
+
+function isTimeline(value: unknown): value is Timeline {
+  return (
+    typeof value === 'object' && value !== null && Object.hasOwn(value, 'toString') && Array.isArray((value as Partial<Timeline>).lines)
+  );
+}

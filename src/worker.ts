@@ -1,0 +1,103 @@
+/** A worker as applications hold it: made from options, started on a backend's store, stopped gracefully. */
+import type { App } from './app.ts';
+import { type Duration, durationMs } from './core/duration.ts';
+import { ConfigError } from './core/errors.ts';
+import { Worker as EngineWorker, type WorkerSettings } from './engine/worker.ts';
+import { OptionReader } from './options.ts';
+
+/** The options of `tasks.worker`. */
+export interface WorkerOptions {
+  /** The backend's alias. @default 'default' */
+  backend?: string;
+  /** Only these queues. @default all */
+  queues?: readonly string[];
+  /** All queues but these. */
+  exclude?: readonly string[];
+  /** How many attempts at a time: 1 … 10,000. @default 10 */
+  concurrency?: number;
+  /** False: this worker turns no schedules into jobs. @default true */
+  scheduler?: boolean;
+  /** A name for logs; unique for each start of a process. @default a UUID */
+  id?: string;
+}
+
+/** A worker in this process. */
+export interface TaskWorker extends AsyncDisposable {
+  readonly id: string;
+  /** Opens the store and starts claiming. */
+  start(): Promise<void>;
+  /**
+   * Claims no more from this call on, and resolves when all attempts have ended: by themselves within `timeout`, else 4 s after their
+   * signal has aborted with a ShutdownError; what has not ended then is given back without using up an attempt.
+   * @param options.timeout Default `'25s'`
+   */
+  stop(options?: { timeout?: Duration }): Promise<void>;
+}
+
+export function createWorker(app: App, options: WorkerOptions): TaskWorker {
+  const read = new OptionReader('Worker cannot be made');
+  const given = read.object(options, '', ['backend', 'queues', 'exclude', 'concurrency', 'scheduler', 'id']);
+  const alias = read.backend(given.backend, 'backend', app.known.backends) ?? 'default';
+  const queueNames = (value: unknown, path: string) => {
+    if (value === undefined) return undefined;
+    if (!Array.isArray(value)) return read.fault(path, 'an array of queue names', value);
+    return value.map((name, i) => read.queue(name, `${path}[${i}]`, app.known.queues) ?? '');
+  };
+  const host = app.binding.host;
+  const settings: WorkerSettings = {
+    id: given.id === undefined ? host.newId(host.clock.now()) : read.name(given.id, 'id'),
+    concurrency: read.integer(given.concurrency, 'concurrency', 1, 10_000) ?? 10,
+    queues: queueNames(given.queues, 'queues'),
+    excludeQueues: queueNames(given.exclude, 'exclude'),
+    scheduler: given.scheduler !== false,
+  };
+  read.done();
+  return new BoundWorker(app, alias, settings);
+}
+
+class BoundWorker implements TaskWorker {
+  readonly id: string;
+  readonly #app: App;
+  readonly #alias: string;
+  readonly #settings: WorkerSettings;
+  #worker: EngineWorker | undefined;
+
+  constructor(app: App, alias: string, settings: WorkerSettings) {
+    this.id = settings.id;
+    this.#app = app;
+    this.#alias = alias;
+    this.#settings = settings;
+  }
+
+  async start(): Promise<void> {
+    const app = this.#app;
+    if (app.closed) throw new ConfigError('Worker cannot start', [{ path: 'tasks', expected: 'an open application', got: 'a closed one' }]);
+    const backend = app.backend(this.#alias);
+    if (!backend.supports.workers) {
+      throw new ConfigError('Worker cannot start', [
+        {
+          path: 'backend',
+          expected: 'a backend with a store, such as memory()',
+          got: `${this.#alias}, which is ${backend.name}() and needs no worker`,
+        },
+      ]);
+    }
+    const store = await backend.open();
+    const worker =
+      this.#worker ?? new EngineWorker(app.binding.host, store, () => (this.#alias === 'default' ? app.schedules : []), this.#settings);
+    this.#worker = worker;
+    worker.start();
+    app.workers.add(worker);
+  }
+
+  async stop(options: { timeout?: Duration } = {}): Promise<void> {
+    const graceMs = durationMs(options.timeout ?? '25s', 'stop().timeout');
+    if (!this.#worker) return;
+    await this.#worker.stop(graceMs);
+    this.#app.workers.delete(this.#worker);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+}
