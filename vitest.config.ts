@@ -12,6 +12,7 @@ export default defineConfig({
     ],
   },
   test: {
+    globalSetup: ['test/setup/build.ts'],
     include: ['test/**/*.test.ts'],
     // The long ones: `npm run test:soak`.
     exclude: process.env.ESCAPEMENT_SOAK ? [] : ['test/soak/**'],

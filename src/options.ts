@@ -59,18 +59,27 @@ export interface UsingOptions extends JobOptions {
   metadata?: Readonly<Record<string, unknown>>;
 }
 
-/** One trigger of a schedule: `cron`, or `every`. */
-export interface TriggerOptions {
-  /** Five fields, or six with leading seconds. */
-  cron?: string;
-  /** An interval of at least a second, counted from `startAt`, or else from when the schedule is first saved. */
-  every?: Duration;
-  /** An IANA time zone for `cron`. @default 'UTC' */
-  timezone?: string;
+/** When a schedule fires: by `cron`, or `every` so often. */
+export type TriggerOptions = (CronOptions | EveryOptions) & {
   /** No occurrence before this. */
   startAt?: Instant;
   /** No occurrence after this. */
   endAt?: Instant;
+};
+
+export interface CronOptions {
+  /** Five fields, or six with leading seconds. */
+  cron: string;
+  /** An IANA time zone. @default 'UTC' */
+  timezone?: string;
+  every?: undefined;
+}
+
+export interface EveryOptions {
+  /** An interval of at least a second, counted from `startAt`, or else from when the schedule is first saved. */
+  every: Duration;
+  cron?: undefined;
+  timezone?: undefined;
 }
 
 /** How long finished jobs are kept. */

@@ -62,9 +62,10 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get status(): Status {
     return visibleStatus(this.#record.job, this.#readAt);
   }
-  /** As it was enqueued, before its schema. */
+  /** As it was enqueued, before its schema; null when none was given. */
   get input(): Input {
-    return decode(this.#record.job.input) as Input;
+    const { input } = this.#record.job;
+    return (input === null ? null : decode(input)) as Input;
   }
   get queue(): string {
     return this.#record.job.queue;

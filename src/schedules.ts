@@ -9,11 +9,15 @@ import { parseInput } from './engine/input.ts';
 import { nearest, OptionReader, readTrigger, readUsing, type TriggerOptions, type UsingOptions, usingNothing } from './options.ts';
 import type { Task } from './task.ts';
 
-/** The options of `tasks.schedule`. */
-export interface ScheduleOptions<Input = unknown> extends TriggerOptions, Omit<UsingOptions, 'runAfter' | 'backend' | 'timeout'> {
-  task: Task<Input, unknown>;
-  input?: Input;
-}
+/** The options of `tasks.schedule`: one trigger, the task, its input where it takes one, and what `using` takes. */
+export type ScheduleOptions<Input = unknown> = TriggerOptions &
+  Omit<UsingOptions, 'runAfter' | 'backend' | 'timeout'> & { task: Task<Input, unknown> } & ScheduledInput<Input>;
+
+type ScheduledInput<Input> = [Input] extends [void]
+  ? { input?: undefined }
+  : undefined extends Input
+    ? { input?: Input }
+    : { input: Input };
 
 /** A schedule as the store has it. */
 export interface ScheduleInfo {
@@ -67,7 +71,7 @@ export function addSchedule(app: App, name: unknown, options: unknown): void {
     tags: chosen.tags ?? definition.tags,
     metadata: chosen.metadata,
     overrides: chosen.overrides,
-    input: encode(given.input === undefined ? null : given.input, `input of schedule ${scheduleName}`),
+    input: given.input === undefined ? null : encode(given.input, `input of schedule ${scheduleName}`),
     trigger,
   };
   app.schedules.push({ ...body, hash: JSON.stringify(body) });

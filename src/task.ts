@@ -26,15 +26,18 @@ export interface EnqueueOptions<T = unknown> {
 }
 
 /** The arguments of `enqueue`: the input may be left out where the task takes none. */
-export type EnqueueArguments<Input, Options> = [Input] extends [void]
-  ? [input?: undefined, options?: Options]
-  : undefined extends Input
-    ? [input?: Input, options?: Options]
-    : [input: Input, options?: Options];
+export type EnqueueArguments<Input, Options> = 0 extends 1 & Input
+  ? [input?: Input, options?: Options]
+  : [Input] extends [void]
+    ? [input?: undefined, options?: Options]
+    : undefined extends Input
+      ? [input?: Input, options?: Options]
+      : [input: Input, options?: Options];
 
-type Required2<Input, Options> = [Input] extends [void] ? [input: undefined, options: Options] : [input: Input, options: Options];
+/** The arguments of `enqueue` in a transaction that is synchronous. */
+type Transacted<Input> = [input: [Input] extends [void] ? undefined : Input, options: { transaction: SyncTransaction }];
 
-/** A task: its name, and everything that one can do with it. */
+/** A task: its name, and everything that one can do with it. `Task` without types is any task. */
 export interface Task<Input = unknown, Output = unknown> {
   readonly name: string;
   /**
@@ -42,7 +45,7 @@ export interface Task<Input = unknown, Output = unknown> {
    * @throws InputError when the input does not fit the schema, or cannot be stored as JSON
    * @throws ConfigError when the backend cannot do what the options ask
    */
-  enqueue(...args: Required2<Input, { transaction: SyncTransaction }>): TaskResult<Output, Input>;
+  enqueue(...args: Transacted<Input>): TaskResult<Output, Input>;
   enqueue(...args: EnqueueArguments<Input, EnqueueOptions>): Promise<TaskResult<Output, Input>>;
   /** Enqueues a job for each input: all of them, or none. */
   enqueueMany(inputs: readonly Input[], options: { transaction: SyncTransaction }): TaskResult<Output, Input>[];
@@ -208,7 +211,7 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
       task: this.name,
       queue: using.queue ?? definition.queue,
       priority: using.priority ?? definition.priority,
-      input: encode(input === undefined ? null : input, `input of ${this.name}`),
+      input: input === undefined ? null : encode(input, `input of ${this.name}`),
       runAfter,
       expiresAt: expires === null ? null : (parseWhen(expires, runAfter ?? now) ?? null),
       maxAttempts: using.maxAttempts ?? definition.maxAttempts,

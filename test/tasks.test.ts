@@ -475,3 +475,13 @@ describe('jobs and queues', () => {
     await expect(tasks.jobs.list({ statuses: 'failed' } as never)).rejects.toThrow(/did you mean status/);
   });
 });
+
+test('input that is left out stays left out: defaults of the schema and of the parameter apply', async () => {
+  const tasks = createTasks();
+  const schema = tasks.define('schema', { input: z.string().default('from the schema'), run: (text) => text });
+  const parameter = tasks.define('parameter', (text: string | null = 'from the parameter') => text);
+  expect((await schema.enqueue()).returnValue).toBe('from the schema');
+  expect((await parameter.enqueue()).returnValue).toBe('from the parameter');
+  expect((await parameter.enqueue(null)).returnValue).toBe(null);
+  expect((await parameter.enqueue()).input).toBe(null);
+});

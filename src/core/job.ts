@@ -6,8 +6,8 @@ export interface JobRequest {
   readonly task: string;
   readonly queue: string;
   readonly priority: number;
-  /** Encoded. */
-  readonly input: string;
+  /** Encoded; null: none was given. */
+  readonly input: string | null;
   readonly runAfter: number | null;
   readonly expiresAt: number | null;
   readonly maxAttempts: number;

@@ -29,8 +29,8 @@ export interface Job {
   readonly status: StoredStatus;
   /** −100 … 100, larger first. */
   readonly priority: number;
-  /** Encoded by `core/json`. */
-  readonly input: string;
+  /** Encoded by `core/json`; null: none was given. */
+  readonly input: string | null;
   /** When it may be claimed. */
   readonly dueAt: number;
   readonly enqueuedAt: number;
@@ -134,8 +134,8 @@ export interface ScheduleRow {
   readonly tags: readonly string[];
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly overrides: Overrides | null;
-  /** Encoded input of every job. */
-  readonly input: string;
+  /** Encoded input of every job; null: none. */
+  readonly input: string | null;
   readonly trigger: Trigger;
   /** The coming occurrence; null: none is left. */
   readonly nextAt: number | null;

@@ -175,9 +175,7 @@ export class RunningAttempt implements Scope {
 
   #armTimeout(timeoutMs: number): void {
     this.#timeout = this.host.clock.at(this.host.clock.now() + timeoutMs, () => {
-      const error = new TimeoutError(
-        `attempt ${this.job.attempt} of ${this.job.task} took longer than its timeout of ${formatDuration(timeoutMs)}`,
-      );
+      const error = new TimeoutError(`${this.job.task} took longer than its timeout of ${formatDuration(timeoutMs)}`);
       this.#interrupt({ error, outcome: this.#failed(error) });
     });
   }
@@ -271,6 +269,8 @@ function begin(attempt: RunningAttempt): unknown {
 }
 
 function stored(job: Job): unknown {
+  // Left out stays left out: defaults of the schema and of the parameter apply.
+  if (job.input === null) return undefined;
   try {
     return decode(job.input);
   } catch (error) {

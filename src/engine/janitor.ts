@@ -66,9 +66,7 @@ export function createJanitor(host: Host, store: Store): Janitor {
 
 async function recover(host: Host, store: Store, orphans: readonly Job[], now: number): Promise<void> {
   const settlements = orphans.map((job) => {
-    const error = recordError(
-      new LeaseLostError(`the lease of worker ${job.worker} passed without an outcome; the worker was killed, paused, or cut off`),
-    );
+    const error = recordError(new LeaseLostError('the lease passed without an outcome: the worker was killed, paused, or cut off'));
     return decide(job, defaultBackoff, { kind: 'lost', error }, now, 0);
   });
   const { answers } = await store.settle(settlements, { now });

@@ -26,10 +26,11 @@ const wanted: readonly FakeMethod[] = [
 
 /** @throws SimulationError when timers or dates are faked already: two clocks would disagree */
 export function refuseOtherFakes(): void {
-  const faked = (globalThis.Date as { isFake?: boolean }).isFake || 'clock' in globalThis.setTimeout;
+  const date = globalThis.Date as { isFake?: boolean; isMock?: boolean };
+  const faked = date.isFake || date.isMock || 'clock' in globalThis.setTimeout;
   if (!faked) return;
   throw new SimulationError(
-    'fake timers are on already (vi.useFakeTimers() or @sinonjs/fake-timers); a simulation has its own virtual clock. ' +
+    'fake timers are on already (vi.useFakeTimers(), mock.timers or @sinonjs/fake-timers); a simulation has its own virtual clock. ' +
       'Turn them off first, with vi.useRealTimers(), or pass globals: false to leave the globals alone.',
   );
 }

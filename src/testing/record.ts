@@ -39,6 +39,10 @@ export interface Note {
 
 export class SimulationRecord {
   readonly #rows = new Map<string, Row>();
+  /** Attempts in the order in which they started. */
+  readonly #starts: { readonly row: Row; readonly at: number }[] = [];
+  /** Aliases of jobs that were enqueued to another backend than their task's. */
+  readonly aliases = new Map<string, string>();
   readonly #counts = new Map<string, number>();
   readonly #lines: (Event | Note)[] = [];
   /** Unfinished jobs that no recurring schedule made. */
@@ -73,23 +77,20 @@ export class SimulationRecord {
   }
 
   get attempts(): readonly SimulatedAttempt[] {
-    const all: SimulatedAttempt[] = [];
-    for (const { job, attempts } of this.#rows.values()) {
-      for (const { attempt, worker, startedAt, endedAt, outcome, error } of attempts) {
-        const ended = endedAt === null ? null : new Date(endedAt);
-        all.push({
-          job: job.id,
-          task: job.task,
-          attempt,
-          worker: workerLabel(worker),
-          startedAt: new Date(startedAt),
-          endedAt: ended,
-          outcome,
-          error,
-        });
-      }
-    }
-    return all.sort((a, b) => a.startedAt.getTime() - b.startedAt.getTime());
+    return this.#starts.map(({ row: { job, attempts }, at }) => {
+      const { attempt, worker, startedAt, endedAt, outcome, error } = attempts[at] as Attempt;
+      const ended = endedAt === null ? null : new Date(endedAt);
+      return {
+        job: job.id,
+        task: job.task,
+        attempt,
+        worker: workerLabel(worker),
+        startedAt: new Date(startedAt),
+        endedAt: ended,
+        outcome,
+        error,
+      };
+    });
   }
 
   get unfinished(): readonly Job[] {
@@ -119,6 +120,7 @@ export class SimulationRecord {
   #attempt(row: Row, event: Event): void {
     switch (event.type) {
       case 'started':
+        this.#starts.push({ row, at: row.attempts.length });
         row.attempts.push({
           attempt: event.attempt,
           claim: event.job.claim,

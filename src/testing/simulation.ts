@@ -76,6 +76,8 @@ export interface SimulatedWorker {
 
 /** A running simulation. */
 export interface Simulation extends AsyncDisposable {
+  /** The application that is simulated. */
+  readonly tasks: Tasks;
   /** Virtual now. */
   readonly now: Date;
   /** Where virtual time began. */
@@ -115,8 +117,8 @@ export interface Simulation extends AsyncDisposable {
 
 let running: Simulated | undefined;
 
-/** The simulation that is running in this process, if one is. */
-export function currentSimulation(): Simulated | undefined {
+/** The simulation that is running in this process, if one is: what matchers on tasks read. */
+export function currentSimulation(): Simulation | undefined {
   return running;
 }
 
@@ -140,7 +142,7 @@ export async function simulate(tasks: Tasks, options: SimulationOptions = {}): P
     throw new SimulationError('a worker of this application is running; stop it before simulating (await worker.stop())');
   if (app.closed) throw new SimulationError('the application was closed by tasks.close(); make another with createTasks()');
   if (settings.globals) refuseOtherFakes();
-  const sim = new Simulated(app, settings);
+  const sim = new Simulated(tasks, settings);
   running = sim;
   try {
     await sim.begin();
@@ -219,7 +221,8 @@ class Place {
   }
 }
 
-export class Simulated implements Simulation {
+class Simulated implements Simulation {
+  readonly tasks: Tasks;
   readonly record = new SimulationRecord();
   readonly #app: App;
   readonly #settings: Settings;
@@ -234,7 +237,9 @@ export class Simulated implements Simulation {
   #ended = false;
   readonly store = { fail: (fault: StoreFault, options?: FaultOptions) => this.#faults.add(fault, options) };
 
-  constructor(app: App, settings: Settings) {
+  constructor(tasks: Tasks, settings: Settings) {
+    const app = appOf(tasks);
+    this.tasks = tasks;
     this.#app = app;
     this.#settings = settings;
     this.#choices = new Choices(settings.seed);
@@ -250,12 +255,6 @@ export class Simulated implements Simulation {
   }
   get seed(): number | undefined {
     return this.#settings.seed;
-  }
-  get app(): App {
-    return this.#app;
-  }
-  get workers(): number {
-    return this.#places.length;
   }
 
   async begin(): Promise<void> {
@@ -337,7 +336,7 @@ export class Simulated implements Simulation {
     const results: TaskResult[] = [];
     for (const record of this.record.jobs) {
       if (name !== undefined && record.job.task !== name) continue;
-      const alias = this.#app.definitions.get(record.job.task)?.backend ?? 'default';
+      const alias = this.record.aliases.get(record.job.id) ?? 'default';
       const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, record);
       if (!statuses || statuses.includes(result.status)) results.push(result);
     }
@@ -369,11 +368,6 @@ export class Simulated implements Simulation {
         return !place.life.dead;
       },
     };
-  }
-
-  /** The last lines, for a failing test. */
-  tail(count: number): string {
-    return this.record.lines(this.#settings.now, count).join('\n');
   }
 
   async end(): Promise<void> {
@@ -462,7 +456,16 @@ export class Simulated implements Simulation {
     const backends = new Map<string, Backend>();
     for (const [alias, source] of this.#settings.stores) {
       const store = storeFor(this.#stores.get(source) as Store, this.#faults, undefined);
-      backends.set(alias, new EngineBackend(this.#host, { kind: 'store', name: source.name, open: () => store }));
+      const backend = new EngineBackend(this.#host, { kind: 'store', name: source.name, open: () => store });
+      const enqueue = backend.enqueue.bind(backend);
+      // Rows do not say by which alias they came.
+      if (alias !== 'default' && this.#settings.record) {
+        backend.enqueue = (jobs, options) => {
+          for (const { id } of jobs) this.record.aliases.set(id, alias);
+          return enqueue(jobs, options);
+        };
+      }
+      backends.set(alias, backend);
     }
     this.#bound = {
       host: this.#host,

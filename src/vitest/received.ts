@@ -62,7 +62,7 @@ export function when(at: Date): string {
 
 function namesOf(sim: Simulation): readonly string[] | undefined {
   const current = currentSimulation();
-  return current === sim ? current?.app.names() : undefined;
+  return current === sim ? current?.tasks.names : undefined;
 }
 
 function isResult(value: unknown): value is TaskResult {

@@ -1,7 +1,18 @@
 /** Plays a scenario with the engine's workers in virtual time. A task's behaviour is a list of words, one for each attempt; the last repeats. */
 import { equal } from 'node:assert/strict';
-import { cancel, createTasks, type Duration, memory, PermanentError, snooze, type StoreSource, type Task, type TaskContext, type TaskResult } from 'escapement';
-import { type Simulation, simulate, type StoreCall, type StoreFault } from 'escapement/testing';
+import {
+  cancel,
+  createTasks,
+  type Duration,
+  memory,
+  PermanentError,
+  type StoreSource,
+  snooze,
+  type Task,
+  type TaskContext,
+  type TaskResult,
+} from 'escapement';
+import { type Simulation, type StoreCall, type StoreFault, simulate } from 'escapement/testing';
 import { type Line, milliseconds, type Scenario } from './read.ts';
 
 /** `ok` `fail` `permanent` `snooze:10m` `cancel` `sleep:40s` (obeys its signal) `ignore:1h` (does not) `hang` `string` `null` `bigint` `getter` `cycle` `huge`. */
@@ -79,8 +90,9 @@ export async function playOnEngine(scenario: Scenario, store: StoreSource): Prom
       defined.set(name, tasks.define(name, { ...options, run }) as Task<void, unknown>);
     } else if (line.verb === 'schedule') {
       const task = defined.get(name) as Task<void, unknown>;
-      const trigger = line.options.every ? { every: line.options.every as Duration } : { cron: line.options.cron ?? '' };
-      tasks.schedule(name, { task, ...trigger, ...(line.options.timezone ? { timezone: line.options.timezone } : {}) });
+      const { every, cron = '', timezone } = line.options;
+      if (every) tasks.schedule(name, { task, every: every as Duration });
+      else tasks.schedule(name, { task, cron, ...(timezone ? { timezone } : {}) });
     } else throw new Error(`${line.file}:${line.number}: ${line.verb} sets no stage; use workers, task or schedule`);
   }
 
@@ -145,7 +157,9 @@ export async function playOnEngine(scenario: Scenario, store: StoreSource): Prom
         if (attempts) equal(job.attempts, Number(attempts));
         if (reason) equal(job.reason, reason);
         if (error && !job.errors.at(-1)?.message.includes(error) && job.errors.at(-1)?.name !== error) {
-          throw new Error(`expected the last error to be or hold ${error}, got ${job.errors.at(-1)?.name}: ${job.errors.at(-1)?.message.slice(0, 200)}`);
+          throw new Error(
+            `expected the last error to be or hold ${error}, got ${job.errors.at(-1)?.name}: ${job.errors.at(-1)?.message.slice(0, 200)}`,
+          );
         }
         if (due) equal(job.dueAt.getTime() - simulation.startedAt.getTime(), milliseconds(due, line.file));
         if (on) equal(job.workerIds.at(-1), on);
@@ -161,7 +175,8 @@ export async function playOnEngine(scenario: Scenario, store: StoreSource): Prom
         equal(simulation.jobs({ task: first }).length, Number(second));
         return;
       case 'says':
-        if (!String(simulation.timeline()).includes(line.words.join(' ').replaceAll('"', ''))) throw new Error(`the timeline does not say ${line.words.join(' ')}`);
+        if (!String(simulation.timeline()).includes(line.words.join(' ').replaceAll('"', '')))
+          throw new Error(`the timeline does not say ${line.words.join(' ')}`);
         return;
       default:
         throw new Error(`no verb ${line.verb}`);

@@ -17,7 +17,8 @@ export async function playOnStore(scenario: Scenario, store: Store): Promise<voi
   const held = new Map<string, Job>();
   let sequence = 0;
 
-  const ms = (line: Line, key: string) => (line.options[key] === undefined ? undefined : milliseconds(line.options[key] ?? '', `${line.file}:${line.number}`));
+  const ms = (line: Line, key: string) =>
+    line.options[key] === undefined ? undefined : milliseconds(line.options[key] ?? '', `${line.file}:${line.number}`);
   const number = (line: Line, key: string) => (line.options[key] === undefined ? undefined : Number(line.options[key]));
   const row = async (name: string) => {
     const [record] = await store.get([ids.get(name) ?? '']);
@@ -70,7 +71,9 @@ export async function playOnStore(scenario: Scenario, store: Store): Promise<voi
     },
     async claim(line, now) {
       const [worker = '', ...names] = line.words;
-      const tasks = line.options.tasks?.split(',') ?? [...new Set((await store.list({}, { now, limit: 100 })).items.map(({ job }) => job.task))];
+      const tasks = line.options.tasks?.split(',') ?? [
+        ...new Set((await store.list({}, { now, limit: 100 })).items.map(({ job }) => job.task)),
+      ];
       const claimed = await store.claim({
         worker,
         limit: number(line, 'limit') ?? 1,
@@ -94,13 +97,18 @@ export async function playOnStore(scenario: Scenario, store: Store): Promise<voi
       equal(answer?.kind, line.words[1]);
     },
     done: (line, now) => settle(line, { kind: 'done', value: '"done"' }, now),
-    fail: (line, now) => settle(line, { kind: 'failed', error: { name: 'Error', message: 'no', stack: '' }, thrown: null, permanent: false }, now),
-    permanent: (line, now) => settle(line, { kind: 'failed', error: { name: 'Error', message: 'no', stack: '' }, thrown: null, permanent: true }, now),
+    fail: (line, now) =>
+      settle(line, { kind: 'failed', error: { name: 'Error', message: 'no', stack: '' }, thrown: null, permanent: false }, now),
+    permanent: (line, now) =>
+      settle(line, { kind: 'failed', error: { name: 'Error', message: 'no', stack: '' }, thrown: null, permanent: true }, now),
     snooze: (line, now) => settle(line, { kind: 'snoozed', delayMs: ms(line, 'for') ?? 0 }, now),
     release: (line, now) => settle(line, { kind: 'released' }, now),
     async cancel(line, now) {
       const { job } = await row(line.words[0] ?? '');
-      const set = job.status === 'running' ? { cancelRequested: 'cancelled' } : ({ status: 'cancelled', reason: 'cancelled', finishedAt: now } as const);
+      const set =
+        job.status === 'running'
+          ? { cancelRequested: 'cancelled' }
+          : ({ status: 'cancelled', reason: 'cancelled', finishedAt: now } as const);
       await store.amend([{ id: job.id, expect: { status: job.status, claim: job.claim }, set }], { now });
     },
     pause: async (line, now) => store.saveQueue({ name: line.words[0] ?? '', paused: true }, { now }),
@@ -110,7 +118,10 @@ export async function playOnStore(scenario: Scenario, store: Store): Promise<voi
       equal(await store.prune({ status, finishedBefore: now - (ms(line, 'olderThan') ?? 0), limit: 100 }), number(line, 'deletes'));
     },
     async next(line, now) {
-      const { jobAt } = await store.nextDueAt({ now, tasks: [...new Set((await store.list({}, { now, limit: 100 })).items.map(({ job }) => job.task))] });
+      const { jobAt } = await store.nextDueAt({
+        now,
+        tasks: [...new Set((await store.list({}, { now, limit: 100 })).items.map(({ job }) => job.task))],
+      });
       equal(jobAt === null ? 'never' : jobAt - begin, line.words[0] === 'never' ? 'never' : milliseconds(line.words[0] ?? '', line.file));
     },
     async expect(line, now) {

@@ -224,7 +224,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({
       insert: (jobs: readonly Job[], options: At & { transaction?: unknown }) =>
         store.insert(
-          jobs.map((job) => ({ ...job, input: JSON.stringify(JSON.parse(job.input)) })),
+          jobs.map((job) => ({ ...job, input: job.input === null ? null : JSON.stringify(JSON.parse(job.input)) })),
           options,
         ),
     })),

@@ -124,7 +124,7 @@ describe('the globals that tasks see', () => {
       seen.wait = Date.now() - startedAt;
       let ticks = 0;
       for await (const _ of timersPromises.setInterval(500)) if (++ticks === 4) break;
-      seen.interval = new Date().getTime() - startedAt;
+      seen.interval = new Date(Date.now()).getTime() - startedAt;
       await new Promise((resolve) => AbortSignal.timeout(3_000).addEventListener('abort', resolve));
       seen.abort = Date.now() - startedAt;
       seen.performance = performance.now() - perf;
@@ -367,6 +367,17 @@ describe('what cannot go on', () => {
   });
 });
 
+test('attempts of one instant stand in the order in which they started', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const low = tasks.define('low', () => {});
+  const high = tasks.define('high', { priority: 10, run() {} });
+  await using sim = await simulate(tasks);
+  await low.enqueue();
+  await high.enqueue();
+  await sim.drain();
+  expect(sim.attempts().map(({ task }) => task)).toEqual(['high', 'low']);
+});
+
 describe('binding', () => {
   test('every alias, immediate and dummy too, is the engine until the end', async () => {
     const tasks = createTasks({ backends: { default: immediate(), kept: dummy() } });
@@ -389,6 +400,8 @@ describe('binding', () => {
     await using sim = await simulate(tasks, { stores: { bulk: memory() } });
     const results = [await job.enqueue('a'), await job.using({ backend: 'bulk' }).enqueue('b')];
     await sim.runUntilIdle();
+    expect(sim.jobs().map(({ backend }) => backend)).toEqual(['default', 'bulk']);
+    for (const result of sim.jobs()) expect((await result.refresh()).returnValue).toBe('done');
     for (const result of results) expect((await result.refresh()).status).toBe('successful');
   });
 

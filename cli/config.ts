@@ -1,0 +1,116 @@
+/**
+ * Loads the user's module and finds in it what a command works with: the application that createTasks returned, under any name, and what
+ * `escapement simulate` is to play. Every way in which this can fail has a sentence that says what to do.
+ */
+import { statSync } from 'node:fs';
+import { basename, isAbsolute, relative, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { type Instant, isEscapementError, type Tasks } from 'escapement';
+import type { Simulation } from 'escapement/testing';
+import { clean, cleanLines } from './format.ts';
+import { CommandError, type Io, orStuck } from './io.ts';
+
+/** What a module may export as `simulation`. */
+export interface SimulationModule {
+  /** Where virtual time begins. @default '2026-01-01T00:00:00Z' */
+  now?: Instant;
+  /** How long to play. @default '7d' */
+  for?: string | number;
+  workers?: number;
+  concurrency?: number;
+  seed?: number;
+  /** What happens to the application from outside: drives `sim`, and is cut off at the end of the period. */
+  play?(sim: Simulation): unknown;
+  /** Throws when something is not as it ought to be. Asked at the end of the period. */
+  expect?(sim: Simulation): unknown;
+}
+
+export interface Application {
+  /** The module as people call it: relative to where they are. */
+  readonly label: string;
+  readonly tasks: Tasks;
+  readonly simulation: SimulationModule;
+}
+
+const simulationKeys = ['now', 'for', 'workers', 'concurrency', 'seed', 'play', 'expect'];
+
+/** @throws CommandError for anything that is wrong with the module */
+export async function loadApplication(path: string, io: Io): Promise<Application> {
+  const file = resolve(io.cwd, path);
+  const label = labelOf(file, io.cwd);
+  const kind = statSync(file, { throwIfNoEntry: false });
+  if (!kind) throw new CommandError(`there is no file ${label}; give the path of the module that calls createTasks()`);
+  if (kind.isDirectory()) throw new CommandError(`${label} is a directory; give the path of the module in it that calls createTasks()`);
+  const stuck = `${label} never finishes loading: it awaits something that will not come`;
+  const exported = await orStuck(io, importModule(file, label), stuck);
+  return { label, tasks: findTasks(exported, label), simulation: readSimulation(exported.simulation, label) };
+}
+
+async function importModule(file: string, label: string): Promise<Record<string, unknown>> {
+  try {
+    return await import(pathToFileURL(file).href);
+  } catch (error) {
+    throw new CommandError(loadingFault(error, label), { cause: error });
+  }
+}
+
+function loadingFault(error: unknown, label: string): string {
+  const { code, name, message, stack } = error as { code?: string; name?: string; message?: string; stack?: string };
+  const text = cleanLines(message ?? String(error)).join('\n');
+  // Node puts the place of a syntax error on the first line of the stack: file:///app/tasks.ts:12
+  const place = /^(?:file:\/\/)?\S*?([^/\s]+:\d+)\r?\n/.exec(stack ?? '')?.[1];
+  const where =
+    place && !label.endsWith(place.replace(/:\d+$/, '')) ? `${label}, at ${place},` : place ? label + place.replace(/^.*:/, ':') : label;
+  if (code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX')
+    return `${where} uses TypeScript that Node cannot strip (enum, namespace, parameter property): ${text}`;
+  if (code === 'ERR_INVALID_TYPESCRIPT_SYNTAX' || name === 'SyntaxError') {
+    return `${where} cannot be read: ${text}${place ? '' : `; node ${label} says where`}`;
+  }
+  if (code === 'ERR_MODULE_NOT_FOUND') return `${label} imports what is not there: ${text}`;
+  if (code === 'ERR_UNKNOWN_FILE_EXTENSION') return `${label} is no module that Node can load; give a .ts, .mts, .js or .mjs file`;
+  if (isEscapementError(error)) return `${label}: ${text}`;
+  return `${label} threw while it was loaded: ${name ? `${name}: ` : ''}${text}`;
+}
+
+/** The one application among the exports. The same one under two names is one. */
+function findTasks(exported: Record<string, unknown>, label: string): Tasks {
+  const found = new Map<unknown, string>();
+  for (const [name, value] of Object.entries(exported)) if (isTasks(value) && !found.has(value)) found.set(value, name);
+  const [first, ...others] = found.keys();
+  if (!first) throw new CommandError(`${label} exports no tasks: export const tasks = createTasks(…)`);
+  if (others.length > 0) {
+    throw new CommandError(
+      `${label} exports several applications (${[...found.values()].map(clean).join(', ')}): export one, or give a module that re-exports the one you mean`,
+    );
+  }
+  return first as Tasks;
+}
+
+/** By its shape: another copy of the package made it if `simulate` then refuses it. */
+function isTasks(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { define, schedule, worker, names } = value as Partial<Tasks>;
+  return typeof define === 'function' && typeof schedule === 'function' && typeof worker === 'function' && Array.isArray(names);
+}
+
+function readSimulation(value: unknown, label: string): SimulationModule {
+  if (value === undefined) return {};
+  if (typeof value !== 'object' || value === null) {
+    throw new CommandError(`${label}: simulation is to be an object such as { now, for, workers, play(sim) {…}, expect(sim) {…} }`);
+  }
+  for (const key of Object.keys(value)) {
+    if (simulationKeys.includes(key)) continue;
+    throw new CommandError(`${label}: simulation.${clean(key)} means nothing; there are ${simulationKeys.join(', ')}`);
+  }
+  const given = value as SimulationModule;
+  for (const key of ['play', 'expect'] as const) {
+    if (given[key] !== undefined && typeof given[key] !== 'function')
+      throw new CommandError(`${label}: simulation.${key} is to be a function of the simulation`);
+  }
+  return given;
+}
+
+function labelOf(file: string, cwd: string): string {
+  const path = relative(cwd, file);
+  return clean(path.startsWith('..') || isAbsolute(path) ? basename(file) : path.replaceAll('\\', '/'));
+}

@@ -1,0 +1,78 @@
+#!/usr/bin/env node
+/** The program's edge: the real streams and signals of the process, and its exit code. */
+import type { Io, Output } from './io.ts';
+import { exitCodes, faultText } from './io.ts';
+import { run } from './program.ts';
+
+const realNow = performance.now.bind(performance);
+const realTimeout = setTimeout;
+const write = {
+  stdout: process.stdout.write.bind(process.stdout) as (text: string, done?: () => void) => boolean,
+  stderr: process.stderr.write.bind(process.stderr) as (text: string, done?: () => void) => boolean,
+};
+
+// Whoever read the output has gone: what is left of it interests nobody.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
+function output(name: 'stdout' | 'stderr'): Output {
+  const stream = process[name];
+  return {
+    write: (text) => {
+      if (!stream.destroyed) write[name](text);
+    },
+    isTTY: stream.isTTY === true,
+    get columns() {
+      // Zero: a terminal that does not know.
+      return stream.columns || 80;
+    },
+  };
+}
+
+const io: Io = {
+  stdout: output('stdout'),
+  stderr: output('stderr'),
+  env: process.env,
+  cwd: process.cwd(),
+  realNow,
+  onInterrupt(fn) {
+    let asked = false;
+    const listener = () => {
+      if (asked) process.exit(exitCodes.interrupted);
+      asked = true;
+      fn();
+      // A task that never yields, or a play that waits on something else, would not notice.
+      realTimeout(() => process.exit(exitCodes.interrupted), 2_000).unref();
+    };
+    process.on('SIGINT', listener);
+    return () => process.off('SIGINT', listener);
+  },
+  onStuck(fn) {
+    process.on('beforeExit', fn);
+    return () => process.off('beforeExit', fn);
+  },
+};
+
+function die(error: unknown): void {
+  io.stderr.write(faultText(error, io.env));
+  process.exit(exitCodes.usage);
+}
+process.on('uncaughtException', die);
+process.on('unhandledRejection', die);
+
+/** The module may hold connections open; nothing waits for them once all is written. */
+async function exit(code: number): Promise<void> {
+  process.exitCode = code;
+  const flushed = (name: 'stdout' | 'stderr') =>
+    new Promise<void>((resolve) => {
+      if (process[name].destroyed || !process[name].writable) resolve();
+      else write[name]('', () => resolve());
+    });
+  await Promise.all([flushed('stdout'), flushed('stderr')]);
+  process.exit(code);
+}
+
+run(process.argv.slice(2), io).then(exit, die);

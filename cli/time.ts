@@ -1,0 +1,130 @@
+/** Durations and instants as arguments, and as people read them. Instants are epoch milliseconds; nothing here asks what time it is. */
+
+const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
+export const hourMs = 3_600_000;
+export const dayMs = 86_400_000;
+
+/** The milliseconds of `'90s'`, `'7d'` or a number of milliseconds; undefined for anything else. */
+export function parseDuration(value: unknown): number | undefined {
+  if (typeof value === 'number') return Number.isFinite(value) && value >= 0 ? Math.round(value) : undefined;
+  const [, count, unit] = (typeof value === 'string' && /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/.exec(value)) || [];
+  const ms = Number(count) * (unitMs[unit ?? ''] ?? Number.NaN);
+  return Number.isFinite(ms) ? Math.round(ms) : undefined;
+}
+
+/** Epoch milliseconds of a Date, an ISO string with an offset, a number or a Temporal instant; undefined for anything else. */
+export function parseInstant(value: unknown): number | undefined {
+  let at: unknown = value;
+  if (value instanceof Date) at = value.getTime();
+  else if (typeof value === 'object' && value !== null && 'epochMilliseconds' in value) at = value.epochMilliseconds;
+  else if (typeof value === 'string') {
+    // A string without an offset would mean another instant on another machine.
+    at = /T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})$/i.test(value) ? Date.parse(value) : Number.NaN;
+  }
+  return typeof at === 'number' && Number.isFinite(at) && Math.abs(at) <= 8.64e15 ? Math.floor(at) : undefined;
+}
+
+/** In at most six columns, exact to what matters: `0`, `350ms`, `1.2s`, `45s`, `14m02s`, `5h47m`, `6d23h`, `400d`. */
+export function shortDuration(ms: number): string {
+  if (ms < 1_000) return ms === 0 ? '0' : `${Math.round(ms)}ms`;
+  if (ms < 9_950) return `${(ms / 1_000).toFixed(1)}s`;
+  const seconds = Math.round(ms / 1_000);
+  if (seconds < 60) return `${seconds}s`;
+  if (seconds < 3_600) return two(seconds, 60, 'm', 1, 's');
+  if (seconds < 86_400) return two(seconds, 3_600, 'h', 60, 'm');
+  return seconds < 100 * 86_400 ? two(seconds, 86_400, 'd', 3_600, 'h') : `${Math.floor(seconds / 86_400)}d`;
+}
+
+function two(value: number, large: number, largeUnit: string, small: number, smallUnit: string): string {
+  const rest = Math.floor((value % large) / small);
+  return `${Math.floor(value / large)}${largeUnit}${String(rest).padStart(2, '0')}${smallUnit}`;
+}
+
+/** Exact, in words of one unit each: `7d`, `1d 12h`, `90m` as `1h 30m`. */
+export function exactDuration(ms: number): string {
+  const parts: string[] = [];
+  let rest = ms;
+  for (const unit of ['d', 'h', 'm', 's', 'ms']) {
+    const size = unitMs[unit] as number;
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count > 0) parts.push(`${count}${unit}`);
+  }
+  return parts.join(' ') || '0s';
+}
+
+/** An instant on the wall of a zone, in parts that can be put together: weekday `Sun`, date `2026-03-29`, time `09:00`, offset `+02:00`. */
+export interface WallTime {
+  readonly weekday: string;
+  readonly date: string;
+  readonly time: string;
+  readonly offset: string;
+}
+
+const formats = new Map<string, Intl.DateTimeFormat>();
+
+/** @param zone an IANA name such as `Europe/Berlin` */
+export function wallTime(at: number, zone = 'UTC'): WallTime {
+  let format = formats.get(zone);
+  if (!format) {
+    format = new Intl.DateTimeFormat('en-US', {
+      timeZone: zone,
+      hourCycle: 'h23',
+      weekday: 'short',
+      year: 'numeric',
+      month: '2-digit',
+      day: '2-digit',
+      hour: '2-digit',
+      minute: '2-digit',
+      second: '2-digit',
+      timeZoneName: 'longOffset',
+    });
+    formats.set(zone, format);
+  }
+  const part: Record<string, string> = {};
+  for (const { type, value } of format.formatToParts(at)) part[type] = value;
+  const seconds = part.second === '00' ? '' : `:${part.second}`;
+  return {
+    weekday: part.weekday ?? '',
+    date: `${part.year}-${part.month}-${part.day}`,
+    time: `${part.hour}:${part.minute}${seconds}`,
+    // `GMT` alone is zero; historical zones have seconds in their offset.
+    offset: part.timeZoneName === 'GMT' ? '+00:00' : (part.timeZoneName ?? '').replace('GMT', ''),
+  };
+}
+
+/** `Sun 2026-03-29 09:00 +02:00`; in UTC `Sun 2026-03-29 07:00 UTC`. */
+export function instantText(at: number, zone = 'UTC'): string {
+  const { weekday, date, time, offset } = wallTime(at, zone);
+  return `${weekday} ${date} ${time} ${zone === 'UTC' ? 'UTC' : offset}`;
+}
+
+const weekdays = ['Sundays', 'Mondays', 'Tuesdays', 'Wednesdays', 'Thursdays', 'Fridays', 'Saturdays', 'Sundays'];
+
+/** A cron expression in words, where it is one that people say in words; undefined otherwise. */
+export function cronInWords(expression: string): string | undefined {
+  const fields = expression.trim().split(/\s+/);
+  if (fields.length === 6 && fields[0] === '0') fields.shift();
+  const [minute, hour, day, month, weekday] = fields;
+  if (fields.length !== 5 || minute === undefined || hour === undefined || month !== '*') return undefined;
+  if (day === '*' && weekday === '*' && hour === '*') return everyHourAt(minute);
+  const step = /^\*\/(\d+)$/.exec(hour);
+  if (step && minute === '0' && day === '*' && weekday === '*') return `every ${step[1]} hours`;
+  if (!/^\d+$/.test(minute) || !/^\d+(,\d+)*$/.test(hour)) return undefined;
+  const times = hour.split(',').map((h) => `${h.padStart(2, '0')}:${minute.padStart(2, '0')}`);
+  const at = `at ${times.length > 1 ? `${times.slice(0, -1).join(', ')} and ${times.at(-1)}` : times[0]}`;
+  if (day === '*') {
+    const which =
+      weekday === '*' ? 'every day' : weekday === '1-5' ? 'weekdays' : weekdays[/^[0-7]$/.test(weekday ?? '') ? Number(weekday) : -1];
+    return which && `${which} ${at}`;
+  }
+  if (weekday !== '*') return undefined;
+  return day === 'L' ? `on the last day of the month ${at}` : /^\d+$/.test(day ?? '') ? `on day ${day} of the month ${at}` : undefined;
+}
+
+function everyHourAt(minute: string): string | undefined {
+  if (minute === '*') return 'every minute';
+  if (/^\d+$/.test(minute)) return minute === '0' ? 'every hour' : `every hour at :${minute.padStart(2, '0')}`;
+  const step = /^\*\/(\d+)$/.exec(minute);
+  return step ? (step[1] === '1' ? 'every minute' : `every ${step[1]} minutes`) : undefined;
+}

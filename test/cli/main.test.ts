@@ -1,0 +1,56 @@
+/** The built program in processes of its own: what cannot be seen from within one. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { spawned } from './cli.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function module(name: string, text: string): string {
+  const file = join(folder, name);
+  writeFileSync(file, text);
+  return file;
+}
+
+test('equal seeds print equal bytes, and another seed others', async () => {
+  const shop = ['simulate', 'fixtures/shop/tasks.ts', '--for', '2d', '--seed'];
+  const [one, two, other] = await Promise.all([spawned([...shop, '7']), spawned([...shop, '7']), spawned([...shop, '8'])]);
+  expect(one.code).toBe(0);
+  expect(one.stdout).toBe(two.stdout);
+  expect(one.stdout).not.toBe(other.stdout);
+  expect(one.stderr).toMatch(/^played 2d in [\d.]+ s: [\d,]+ × real time\n$/);
+});
+
+test('what Node cannot read is named with its line; what waits for ever does not; a closed pipe is no fault', async () => {
+  const syntax = module('syntax.ts', 'const a = 1;\nexport const tasks = createTasks(;\n');
+  const typescript = module('enum.ts', 'export enum A { x }\n');
+  const script = module('script.mjs', '\nexport const = 1;\n');
+  const missing = module('missing.mjs', "import './not-there.mjs';\n");
+  const [one, two, three, four, waiting, closed] = await Promise.all([
+    spawned(['simulate', syntax]),
+    spawned(['simulate', typescript]),
+    spawned(['simulate', script]),
+    spawned(['simulate', missing]),
+    spawned(['simulate', 'test/cli/fixtures/play-waits.ts']),
+    spawned(['simulate', 'fixtures/shop/tasks.ts', '--json'], 'closed'),
+  ]);
+  expect(one).toEqual({ code: 2, stdout: '', stderr: 'escapement: syntax.ts:2 cannot be read: Expression expected\n' });
+  expect(two.stderr).toMatch(/^escapement: enum.ts:1 uses TypeScript that Node cannot strip .*enum.*\n$/);
+  expect(three).toEqual({
+    code: 2,
+    stdout: '',
+    stderr: "escapement: script.mjs cannot be read: Unexpected token '='; node script.mjs says where\n",
+  });
+  expect(four.stderr).toMatch(/^escapement: missing.mjs imports what is not there: .*not-there.mjs.*\n$/);
+  expect([two.code, four.code]).toEqual([2, 2]);
+  expect(waiting).toEqual({
+    code: 2,
+    stdout: '',
+    stderr:
+      'escapement: play(sim) of test/cli/fixtures/play-waits.ts waits for something that will not come; virtual time moves only by sim.advance() and its like\n',
+  });
+  expect(closed.code).toBe(0);
+  expect(closed.stderr).toMatch(/^played 7d in .*\n$/);
+});

@@ -1,0 +1,90 @@
+import { expect, test } from 'vitest';
+import { cronInWords, exactDuration, instantText, parseDuration, parseInstant, shortDuration, wallTime } from '../../cli/time.ts';
+
+test.each([
+  ['7d', 604_800_000],
+  ['1.5h', 5_400_000],
+  ['250ms', 250],
+  [1_000, 1_000],
+  ['7', undefined],
+  ['1d 12h', undefined],
+  ['-1d', undefined],
+  [-1, undefined],
+  [Number.NaN, undefined],
+])('parseDuration(%j) is %j', (value, ms) => {
+  expect(parseDuration(value)).toBe(ms);
+});
+
+test.each([
+  ['2026-03-28T00:00:00Z', Date.UTC(2026, 2, 28)],
+  ['2026-03-28T01:00+01:00', Date.UTC(2026, 2, 28)],
+  [new Date(5), 5],
+  [5, 5],
+  [{ epochMilliseconds: 5 }, 5],
+  ['2026-03-28', undefined],
+  ['2026-03-28T00:00:00', undefined],
+  ['tomorrow', undefined],
+  [new Date(Number.NaN), undefined],
+  [1e20, undefined],
+])('parseInstant(%j) is %j', (value, at) => {
+  expect(parseInstant(value)).toBe(at);
+});
+
+test.each([
+  [0, '0'],
+  [350, '350ms'],
+  [1_234, '1.2s'],
+  [9_949, '9.9s'],
+  [9_950, '10s'],
+  [45_000, '45s'],
+  [59_600, '1m00s'],
+  [842_000, '14m02s'],
+  [20_820_000, '5h47m'],
+  [601_200_000, '6d23h'],
+  [34_560_000_000, '400d'],
+])('shortDuration(%i) is %s, in at most six columns', (ms, text) => {
+  expect(shortDuration(ms)).toBe(text);
+  expect(text.length).toBeLessThanOrEqual(6);
+});
+
+test.each([
+  [0, '0s'],
+  [604_800_000, '7d'],
+  [129_600_000, '1d 12h'],
+  [5_400_000, '1h 30m'],
+  [1_005, '1s 5ms'],
+])('exactDuration(%i) is %s', (ms, text) => {
+  expect(exactDuration(ms)).toBe(text);
+});
+
+test('the wall has the offset of its day', () => {
+  const before = Date.parse('2026-03-28T08:00:00Z');
+  expect(instantText(before, 'Europe/Berlin')).toBe('Sat 2026-03-28 09:00 +01:00');
+  expect(instantText(before + 86_400_000, 'Europe/Berlin')).toBe('Sun 2026-03-29 10:00 +02:00');
+  expect(instantText(before)).toBe('Sat 2026-03-28 08:00 UTC');
+  expect(wallTime(before + 5_000, 'Asia/Kolkata')).toEqual({ weekday: 'Sat', date: '2026-03-28', time: '13:30:05', offset: '+05:30' });
+});
+
+test.each([
+  ['* * * * *', 'every minute'],
+  ['*/15 * * * *', 'every 15 minutes'],
+  ['0 * * * *', 'every hour'],
+  ['5 * * * *', 'every hour at :05'],
+  ['0 */6 * * *', 'every 6 hours'],
+  ['0 9 * * *', 'every day at 09:00'],
+  ['0 0 9 * * *', 'every day at 09:00'],
+  ['30 9,12,17 * * *', 'every day at 09:30, 12:30 and 17:30'],
+  ['30 2 * * 0', 'Sundays at 02:30'],
+  ['0 18 * * 4', 'Thursdays at 18:00'],
+  ['0 9 * * 1-5', 'weekdays at 09:00'],
+  ['0 3 1 * *', 'on day 1 of the month at 03:00'],
+  ['0 3 L * *', 'on the last day of the month at 03:00'],
+  ['15 9 * 6 *', undefined],
+  ['0 9 1 * 1', undefined],
+  ['0-30 9 * * *', undefined],
+  ['0 9 * * 1,3', undefined],
+  ['30 0 9 * * *', undefined],
+  ['@hourly', undefined],
+])('%s is %j', (expression, words) => {
+  expect(cronInWords(expression)).toBe(words);
+});

@@ -1,0 +1,233 @@
+/** `toHaveEnqueued`: what it finds, and what it says when it finds nothing. */
+import { createTasks, memory } from 'escapement';
+import { testTasks } from 'escapement/vitest';
+import { describe, expect } from 'vitest';
+import { messageOf } from './messages.ts';
+
+const tasks = createTasks({ backend: memory() });
+const mail = tasks.define('mail.welcome', async (_: { userId: string; lines?: { sku: string; count: number }[] }) => {});
+const digest = tasks.define('digest', () => {});
+const other = createTasks().define('other', () => {});
+const test = testTasks(tasks);
+
+describe('toHaveEnqueued passes', () => {
+  test('for any job of the task, when no more is asked', async ({ sim }) => {
+    expect(sim).not.toHaveEnqueued(digest);
+    await digest.enqueue();
+    expect(sim).toHaveEnqueued(digest);
+    expect(sim).not.toHaveEnqueued(mail);
+  });
+
+  test('for an input that has everything asked for, and more', async ({ sim }) => {
+    await mail.enqueue({ userId: 'ada', lines: [{ sku: 'tea', count: 2 }] });
+    expect(sim).toHaveEnqueued(mail, { userId: 'ada' });
+    expect(sim).toHaveEnqueued(mail, { lines: [{ sku: 'tea' }] });
+    expect(sim).toHaveEnqueued(mail, {});
+    expect(sim).not.toHaveEnqueued(mail, { userId: 'eva' });
+    expect(sim).not.toHaveEnqueued(mail, { lines: [] });
+    expect(sim).not.toHaveEnqueued(mail, { lines: [{ sku: 'tea' }, { sku: 'tea' }] });
+  });
+
+  test('for asymmetric matchers, at the top and inside', async ({ sim }) => {
+    await mail.enqueue({ userId: 'ada', lines: [{ sku: 'tea', count: 2 }] });
+    expect(sim).toHaveEnqueued(mail, { userId: expect.any(String), lines: [{ count: expect.any(Number) }] });
+    expect(sim).toHaveEnqueued(mail, expect.objectContaining({ userId: expect.stringMatching(/^a/) }));
+    expect(sim).not.toHaveEnqueued(mail, { userId: expect.any(Number) });
+  });
+
+  test('by the delay that was asked for, in any unit', async ({ sim }) => {
+    await mail.using({ runAfter: '90m' }).enqueue({ userId: 'ada' });
+    await mail.using({ runAfter: sim.now }).enqueue({ userId: 'bob' });
+    await mail.enqueue({ userId: 'eva' });
+    expect(sim).toHaveEnqueued(mail, { userId: 'ada' }, { in: '1.5h' });
+    expect(sim).toHaveEnqueued(mail, { userId: 'ada' }, { in: 5_400_000 });
+    expect(sim).toHaveEnqueued(mail, { userId: 'bob' }, { in: 0 });
+    expect(sim).toHaveEnqueued(mail, { userId: 'eva' }, { in: '0s' });
+    expect(sim).not.toHaveEnqueued(mail, undefined, { in: '1h' });
+  });
+
+  test('by queue, priority and tags, all of which must hold', async ({ sim }) => {
+    await mail.using({ queue: 'slow', priority: 5, tags: ['signup', 'eu'] }).enqueue({ userId: 'ada' });
+    expect(sim).toHaveEnqueued(mail, undefined, { queue: 'slow', priority: 5, tags: ['eu'] });
+    expect(sim).not.toHaveEnqueued(mail, undefined, { queue: 'slow', priority: 6 });
+    expect(sim).not.toHaveEnqueued(mail, undefined, { tags: ['eu', 'us'] });
+  });
+
+  test('by status, as it is now: finished jobs count', async ({ sim }) => {
+    await mail.enqueue({ userId: 'ada' });
+    expect(sim).toHaveEnqueued(mail, undefined, { status: 'ready' });
+    await sim.drain();
+    expect(sim).toHaveEnqueued(mail, { userId: 'ada' });
+    expect(sim).toHaveEnqueued(mail, undefined, { status: ['failed', 'successful'] });
+    expect(sim).not.toHaveEnqueued(mail, undefined, { status: 'ready' });
+  });
+
+  test('for an exact number of times, none included', async ({ sim }) => {
+    await mail.enqueueMany([{ userId: 'ada' }, { userId: 'bob' }, { userId: 'ada' }]);
+    expect(sim).toHaveEnqueued(mail, undefined, { times: 3 });
+    expect(sim).toHaveEnqueued(mail, { userId: 'ada' }, { times: 2 });
+    expect(sim).toHaveEnqueued(mail, { userId: 'eva' }, { times: 0 });
+    expect(sim).not.toHaveEnqueued(mail, { userId: 'ada' }, { times: 1 });
+  });
+});
+
+describe('toHaveEnqueued fails', () => {
+  test('with a diff against the nearest job, and the options that differ', async ({ sim }) => {
+    await mail.enqueue({ userId: 'bob' });
+    await mail.using({ runAfter: '2h', tags: ['a'] }).enqueue({ userId: 'ada', lines: [{ sku: 'tea', count: 2 }] });
+    const expected = { userId: expect.any(String), lines: [{ sku: 'tea', count: 3 }] };
+    expect(messageOf(() => expect(sim).toHaveEnqueued(mail, expected, { in: '1h', queue: 'default', tags: ['b'] }))).toMatchInlineSnapshot(`
+      "expect(sim).toHaveEnqueued(mail.welcome, input)
+
+      Expected the simulation to have enqueued a job of mail.welcome like this.
+
+        input: {"lines": [{"count": 3, "sku": "tea"}], "userId": Any<String>}
+        in: 1h
+        queue: default
+        tags: b
+
+      The nearest of 2 is mail.welcome#2, which differs:
+
+        input:
+          - Expected
+          + Received
+
+            {
+              "lines": [
+                {
+          -       "count": 3,
+          +       "count": 2,
+                  "sku": "tea",
+                },
+              ],
+              "userId": "ada",
+            }
+
+        in: expected 1h, got 2h
+        tags: expected b, got a"
+    `);
+  });
+
+  test('naming the only job there is', async ({ sim }) => {
+    await mail.using({ priority: 7 }).enqueue({ userId: 'ada' });
+    expect(
+      messageOf(() => expect(sim).toHaveEnqueued(mail, { userId: 'ada' }, { priority: 1, status: ['failed', 'running'] })),
+    ).toMatchInlineSnapshot(`
+      "expect(sim).toHaveEnqueued(mail.welcome, input)
+
+      Expected the simulation to have enqueued a job of mail.welcome like this.
+
+        input: {"userId": "ada"}
+        priority: 1
+        status: failed or running
+
+      The only one is mail.welcome#1, which differs:
+
+        priority: expected 1, got 7
+        status: expected failed or running, got ready"
+    `);
+  });
+
+  test('when a property that was asked for is missing', async ({ sim }) => {
+    await mail.enqueue({ userId: 'ada' });
+    expect(messageOf(() => expect(sim).toHaveEnqueued(mail, { userId: 'ada', lines: [] }))).toMatchInlineSnapshot(`
+      "expect(sim).toHaveEnqueued(mail.welcome, input)
+
+      Expected the simulation to have enqueued a job of mail.welcome like this.
+
+        input: {"lines": [], "userId": "ada"}
+
+      The only one is mail.welcome#1, which differs:
+
+        input:
+          - Expected
+          + Received
+
+            {
+          -   "lines": [],
+              "userId": "ada",
+            }"
+    `);
+  });
+
+  test('saying that there is no job of the task', ({ sim }) => {
+    expect(messageOf(() => expect(sim).toHaveEnqueued(digest))).toMatchInlineSnapshot(`
+      "expect(sim).toHaveEnqueued(digest)
+
+      Expected the simulation to have enqueued a job of digest.
+
+      It has enqueued no job of digest."
+    `);
+  });
+
+  test('saying how many there are, and which others', async ({ sim }) => {
+    await mail.enqueueMany([{ userId: 'ada' }, { userId: 'bob' }]);
+    expect(messageOf(() => expect(sim).toHaveEnqueued(mail, { userId: 'ada' }, { times: 2 }))).toMatchInlineSnapshot(`
+      "expect(sim).toHaveEnqueued(mail.welcome, input)
+
+      Expected the simulation to have enqueued a job of mail.welcome like this 2 times; it has 1 time.
+
+        input: {"userId": "ada"}
+
+      It has enqueued:
+
+        mail.welcome#1 {"userId": "ada"}
+
+      These are different:
+
+        mail.welcome#2 {"userId": "bob"}"
+    `);
+  });
+
+  test('when negated, listing the jobs that should not be there', async ({ sim }) => {
+    await mail.enqueueMany([{ userId: 'ada' }, { userId: 'bob' }]);
+    expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, { userId: 'ada' }))).toMatchInlineSnapshot(`
+      "expect(sim).not.toHaveEnqueued(mail.welcome, input)
+
+      Expected the simulation not to have enqueued a job of mail.welcome like this.
+
+        input: {"userId": "ada"}
+
+      It has enqueued:
+
+        mail.welcome#1 {"userId": "ada"}"
+    `);
+    expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, undefined, { times: 2 }))).toMatchInlineSnapshot(`
+      "expect(sim).not.toHaveEnqueued(mail.welcome)
+
+      Expected the simulation to have enqueued a job of mail.welcome any number of times but 2.
+
+      It has enqueued:
+
+        mail.welcome#1 {"userId": "ada"}
+        mail.welcome#2 {"userId": "bob"}"
+    `);
+  });
+
+  test('on anything but a simulation and a task of its application', async ({ sim }) => {
+    expect(messageOf(() => expect(sim).toHaveEnqueued(other))).toBe(
+      'toHaveEnqueued: other is not a task of the application that is simulated, whose tasks are mail.welcome, digest. ' +
+        'Simulate the application that defines it, or register a portable task with tasks.register().',
+    );
+    // @ts-expect-error a task is no simulation
+    expect(messageOf(() => expect(mail).toHaveEnqueued(mail))).toMatch(/^toHaveEnqueued is about a simulation, .* got /s);
+    // @ts-expect-error a name is no task
+    expect(messageOf(() => expect(sim).toHaveEnqueued('mail.welcome'))).toBe(
+      'toHaveEnqueued is about a task, as tasks.define() returns it; got "mail.welcome"',
+    );
+  });
+
+  test('on options that assert nothing, negated or not', ({ sim }) => {
+    // @ts-expect-error there is no such option
+    expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, {}, { delay: '1h' }))).toBe(
+      'toHaveEnqueued() cannot be checked: delay: expected one of in, queue, priority, tags, status, times, got an option of no such name',
+    );
+    // @ts-expect-error no such unit
+    expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, {}, { in: '1 hour' }))).toBe(
+      "Invalid duration: toHaveEnqueued().in: expected a duration such as '30s', '5m', '1h' or a number of milliseconds, got 1 hour",
+    );
+    expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, {}, { times: 1.5 }))).toBe(
+      'toHaveEnqueued() cannot be checked: times: expected a whole number, got 1.5',
+    );
+  });
+});

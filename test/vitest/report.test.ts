@@ -1,0 +1,88 @@
+/** What people see of a failing test: a child Vitest runs some, and its report is read. */
+import { execFile } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
+import { beforeAll, describe, expect, test } from 'vitest';
+
+const fixtures = fileURLToPath(new URL('fixtures', import.meta.url));
+const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs');
+let report = '';
+
+/** The part of the report between this test's heading and the next line that divides tests. */
+function sectionOf(name: string): string {
+  const [, section = ''] = report.split(`FAIL  failing.ts > ${name}\n`);
+  return (section.split('⎯⎯⎯⎯', 1)[0] ?? '').trimEnd();
+}
+
+beforeAll(async () => {
+  const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined, VITEST: undefined, VITEST_POOL_ID: undefined };
+  report = await new Promise((resolve) => {
+    execFile(
+      process.execPath,
+      [vitest, 'run', '--config', join(fixtures, 'vitest.config.ts')],
+      { env, cwd: fixtures },
+      (_, stdout, stderr) => resolve(stripVTControlCharacters(`${stdout}\n${stderr}`)),
+    );
+  });
+}, 60_000);
+
+describe('the report of a failing test', () => {
+  test('shows the message and its diff, then the seed and the timeline', () => {
+    const section = sectionOf('fails in the matcher');
+    expect(section).toMatch(/^Error: expect\(result\)\.toHaveSucceeded\({"value": "Hello, eva"}\)/);
+    expect(section).toContain('- Hello, eva\n    + Hello, ada');
+    expect(section).toContain('❯ failing.ts:');
+    expect(section.slice(section.indexOf('❯ simulation'))).toMatchInlineSnapshot(`
+      "❯ simulation
+         ↳ with seed 7, from 2026-01-01T00:00:00.000Z for 0s
+          +0s  w0  started
+          +0s      enqueued    greet#1
+          +0s  w0  started     greet#1 attempt 1
+          +0s  w0  successful  greet#1 attempt 1"
+    `);
+  });
+
+  test('shows the last forty lines of a long timeline', () => {
+    const section = sectionOf('fails by itself, after a long story');
+    expect(section).toMatch(/^Error: something else\n/);
+    const [, timeline = ''] = section.split('↳ with seed 7, from 2026-01-01T00:00:00.000Z for 29m\n');
+    const lines = timeline.split('\n');
+    expect(lines).toHaveLength(41);
+    expect(lines[0]).toBe('    … 22 earlier lines of the timeline');
+    expect(lines.at(-1)).toBe('    +29m  w0  failed    flaky#1 attempt 30: RangeError: no luck');
+  });
+
+  test('shows that there was no seed, and what happened in a test that never names its simulation', () => {
+    const section = sectionOf('never names its simulation');
+    expect(section).toMatch(/^Error: expect\(greet\)\.toHaveRun\(\)\n\nExpected greet to have run\. No attempt has started\.\n/);
+    expect(section).toContain('↳ without a seed, from 2026-01-01T00:00:00.000Z for 0s\n');
+    expect(section).toMatch(/\+0s {6}enqueued {2}greet#1$/);
+  });
+
+  test('names the work that tasks left behind', () => {
+    const section = sectionOf('leaves work behind');
+    expect(section).toMatch(/^SimulationError: attempts that have ended left work behind/);
+    expect(section).toContain('leaky#1 attempt 1: a timer set at ');
+    expect(section).toMatch(/\+0s {2}w0 {2}successful {2}leaky#1 attempt 1$/);
+  });
+
+  test("puts the test's own failure before that", () => {
+    const section = sectionOf('leaves work behind and fails');
+    expect(section).toMatch(/^AssertionError: expected 'its own failure' to be 'first'/);
+    expect(report.split('FAIL  failing.ts > leaves work behind and fails\n')).toHaveLength(2);
+    expect(section).toContain('    attempts that have ended left work behind');
+    expect(section).toContain('      leaky#1 attempt 1: a timer set at ');
+  });
+
+  test('is silent about tests that pass, or fail as they should', () => {
+    expect(report).toContain('6 failed | 2 passed | 1 expected fail');
+    expect(report.split('Failed Tests')[1]).not.toContain('says nothing');
+  });
+
+  test('says why tests at the same time cannot be', () => {
+    const section = [sectionOf('is one of two at a time'), sectionOf('is the other of two at a time')].join('');
+    expect(section).toContain('another simulation is running in this process; end it first');
+  });
+});
