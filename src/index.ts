@@ -23,7 +23,7 @@ export type { Cancel, ResultOf, Snooze } from './core/outcomes.ts';
 export { cancel, snooze } from './core/outcomes.ts';
 export type { DepStatus, Job, Status } from './core/types.ts';
 export type { Logger } from './engine/host.ts';
-export type { JobSelection, Jobs, Queues } from './operations.ts';
+export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operations.ts';
 export type { JobOptions, RetentionOptions, RetryOptions, TriggerOptions, UsingOptions } from './options.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
 export type { AttemptFailure, ResultProgress } from './result.ts';

@@ -29,6 +29,46 @@ export interface Jobs {
   prune(options: { olderThan: Duration; status?: 'successful' | 'failed' | 'cancelled' }): Promise<number>;
 }
 
+/** A worker's entry in the registry. */
+export interface WorkerInfo {
+  readonly id: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly version: string;
+  /** Null: all. */
+  readonly queues: readonly string[] | null;
+  readonly exclude: readonly string[] | null;
+  /** The tasks that it knows. */
+  readonly tasks: readonly string[];
+  readonly concurrency: number;
+  /** Attempts in flight at the last heartbeat. */
+  readonly running: number;
+  readonly state: 'running' | 'stopping' | 'stopped';
+  readonly startedAt: Date;
+  /** A worker that runs is heard of every 10 s, in stores that several processes share. */
+  readonly heartbeatAt: Date;
+}
+
+/** The registry of workers: `tasks.workers`. */
+export interface Workers {
+  /** Ordered by start; those that stopped or vanished are forgotten after a day. */
+  list(): Promise<WorkerInfo[]>;
+}
+
+export function workersOf(app: App): Workers {
+  return {
+    async list() {
+      const rows = await (await app.backend('default').open()).listWorkers();
+      return rows.map(({ excludeQueues, startedAt, heartbeatAt, ...row }) => ({
+        ...row,
+        exclude: excludeQueues,
+        startedAt: new Date(startedAt),
+        heartbeatAt: new Date(heartbeatAt),
+      }));
+    },
+  };
+}
+
 /** Operations on queues: `tasks.queues`. */
 export interface Queues {
   /** Nothing is claimed from the queue until it is resumed; what runs goes on. */

@@ -11,10 +11,11 @@ import { Emitter, type Event, type EventMap, type EventName } from './core/event
 import { recordError } from './core/failure.ts';
 import type { Job } from './core/types.ts';
 import type { Host, Logger } from './engine/host.ts';
-import { type Jobs, jobsOf, type Queues, queuesOf } from './operations.ts';
+import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import { type JobOptions, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
 import type { Backend } from './ports/backend.ts';
 import { type Clock, systemClock } from './ports/clock.ts';
+import { thisMachine } from './ports/machine.ts';
 import { createIds, type Random, systemRandom } from './ports/random.ts';
 import type { StoreSource } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
@@ -57,6 +58,7 @@ export interface Tasks extends AsyncDisposable {
   on(name: '*', listener: (event: Event) => void): () => void;
   readonly jobs: Jobs;
   readonly queues: Queues;
+  readonly workers: Workers;
   readonly schedules: Schedules;
   /** The names of the tasks, in the order of definition. */
   readonly names: readonly string[];
@@ -87,7 +89,12 @@ export function rebind(app: App, binding: Binding): () => void {
 }
 
 /** The host of an application on a given clock and random source. */
-export function hostOf(app: App, clock: Clock, random: Random, options: Partial<Pick<Host, 'logger' | 'retention'>> = {}): Host {
+export function hostOf(
+  app: App,
+  clock: Clock,
+  random: Random,
+  options: Partial<Pick<Host, 'logger' | 'retention' | 'machine'>> = {},
+): Host {
   return {
     clock,
     random,
@@ -95,6 +102,7 @@ export function hostOf(app: App, clock: Clock, random: Random, options: Partial<
     logger: options.logger ?? app.logger,
     retention: options.retention ?? app.retention,
     definitions: app.definitions,
+    machine: options.machine ?? thisMachine,
     names: app.names,
     newId: createIds(random),
     resultOf: (job: Job) => resultOf(app, app.definitions.get(job.task)?.backend ?? 'default', { job, attempts: [] }),
@@ -178,6 +186,7 @@ class Application implements Tasks {
   readonly #app: App;
   readonly jobs: Jobs;
   readonly queues: Queues;
+  readonly workers: Workers;
   readonly schedules: Schedules;
   readonly define: Define;
 
@@ -185,6 +194,7 @@ class Application implements Tasks {
     this.#app = app;
     this.jobs = jobsOf(app);
     this.queues = queuesOf(app);
+    this.workers = workersOf(app);
     this.schedules = schedulesOf(app);
     this.define = ((name: string, options: unknown) => define(app, name, options)) as Define;
   }

@@ -47,7 +47,7 @@ const partOf = (path: string) => parts.find(([, pattern]) => pattern.test(path))
 /** What each part may import: parts, packages, and `node:` where it may. */
 const allowed: Record<string, readonly string[]> = {
   core: ['core', 'croner', '@standard-schema/spec'],
-  ports: ['ports', 'core', 'uuid', 'node:async_hooks'],
+  ports: ['ports', 'core', 'uuid', 'node:async_hooks', 'node:os'],
   engine: ['engine', 'core', 'ports', '@standard-schema/spec', 'node:async_hooks'],
   // `immediate` and `dummy` keep their rows in the memory store.
   backends: ['backends', 'engine', 'core', 'ports', 'stores'],
@@ -104,7 +104,7 @@ describe('who imports whom', () => {
       for (const { from, to, typeOnly } of imports) if (from === file && !typeOnly) visit(to);
     };
     visit('src/index.ts');
-    expect([...seen].filter((file) => !file.startsWith('src/')).sort()).toEqual(['croner', 'node:async_hooks', 'uuid']);
+    expect([...seen].filter((file) => !file.startsWith('src/')).sort()).toEqual(['croner', 'node:async_hooks', 'node:os', 'uuid']);
   });
 });
 

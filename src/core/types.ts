@@ -163,6 +163,26 @@ export type Trigger =
       readonly endAt: number | null;
     };
 
+/** A worker's entry in the registry: who is there, and when it was last heard of. */
+export interface WorkerRow {
+  readonly id: string;
+  readonly host: string;
+  readonly pid: number;
+  /** The version of this package that it runs. */
+  readonly version: string;
+  /** Null: all. */
+  readonly queues: readonly string[] | null;
+  readonly excludeQueues: readonly string[] | null;
+  /** The names of the tasks that it knows. */
+  readonly tasks: readonly string[];
+  readonly concurrency: number;
+  /** Attempts in flight at the last heartbeat. */
+  readonly running: number;
+  readonly state: 'running' | 'stopping' | 'stopped';
+  readonly startedAt: number;
+  readonly heartbeatAt: number;
+}
+
 /** A queue's own row: it exists once someone has paused or resumed it. */
 export interface QueueRow {
   readonly name: string;

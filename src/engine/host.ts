@@ -3,6 +3,7 @@ import type { Definition } from '../core/definition.ts';
 import type { Emitter } from '../core/events.ts';
 import type { Job } from '../core/types.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { Machine } from '../ports/machine.ts';
 import type { Random } from '../ports/random.ts';
 
 /** Where log lines go. pino's loggers fit. */
@@ -27,6 +28,7 @@ export interface Host {
   readonly logger: Logger;
   readonly retention: Retention;
   readonly definitions: ReadonlyMap<string, Definition>;
+  readonly machine: Machine;
   /** The names of the definitions; the same array until a task is added. */
   names(): readonly string[];
   newId(now: number): string;

@@ -72,6 +72,16 @@ export class Loop {
     if (running) await new Promise<void>((resolve) => this.#whenStopped.push(resolve));
   }
 
+  /** Stops, and runs the step once more; what it throws is told, and not tried again. */
+  async last(): Promise<void> {
+    await this.stop();
+    try {
+      await this.#step();
+    } catch (error) {
+      this.#failing(error, true);
+    }
+  }
+
   #queue(): void {
     this.#state = 'queued';
     this.#clock.soon(this.#run);

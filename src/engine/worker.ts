@@ -18,6 +18,7 @@ import { createHeartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
 import type { Host } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
 import { Loop, type Step } from './loop.ts';
+import { createRegistry } from './registry.ts';
 import { createScheduler } from './scheduler.ts';
 
 export interface WorkerSettings {
@@ -45,6 +46,8 @@ export class Worker {
   readonly #janitor: Loop;
   readonly #duties: Janitor;
   readonly #scheduler: Loop | undefined;
+  readonly #registry: Loop;
+  #startedAt = 0;
   #unlisten: (() => void) | undefined;
   #alive: Timer | undefined;
   #drained: (() => void) | undefined;
@@ -58,6 +61,7 @@ export class Worker {
     this.#heartbeat = this.#loop(createHeartbeat(host, store, this.#running));
     this.#duties = createJanitor(host, store);
     this.#janitor = this.#loop(this.#duties.step);
+    this.#registry = this.#loop(createRegistry(host, store, () => this.#describe()));
     this.#scheduler = settings.scheduler ? this.#loop(createScheduler(host, store, schedules)) : undefined;
   }
 
@@ -83,6 +87,8 @@ export class Worker {
     this.#alive = this.#host.clock.at(Number.POSITIVE_INFINITY, () => {});
     this.#unlisten = this.#store.listen?.((hint) => this.#onHint(hint));
     this.#emit({ type: 'workerStarted', at: this.#host.clock.now(), worker: this.id });
+    this.#startedAt = this.#host.clock.now();
+    this.#registry.start();
     this.#scheduler?.start();
     this.#ticks.start();
     this.#heartbeat.start();
@@ -106,6 +112,7 @@ export class Worker {
     const { clock } = this.#host;
     this.#state = 'stopping';
     this.#emit({ type: 'workerStopping', at: clock.now(), worker: this.id });
+    this.#registry.wake();
     await this.#scheduler?.stop();
     if (this.#running.size > 0) await this.#drain(graceMs);
     await this.#ticks.stop();
@@ -114,7 +121,22 @@ export class Worker {
     this.#unlisten?.();
     this.#alive?.cancel();
     this.#state = 'stopped';
+    await this.#registry.last();
     this.#emit({ type: 'workerStopped', at: clock.now(), worker: this.id });
+  }
+
+  #describe() {
+    const { id, queues, excludeQueues, concurrency } = this.#settings;
+    const state = this.#state === 'new' ? 'running' : this.#state;
+    return {
+      id,
+      queues: queues ?? null,
+      excludeQueues: excludeQueues ?? null,
+      concurrency,
+      running: this.#running.size,
+      state,
+      startedAt: this.#startedAt,
+    };
   }
 
   #drain(graceMs: number): Promise<void> {

@@ -15,7 +15,7 @@
  * 10. A store reads no clock.
  * 11. What `insert` acknowledged is never lost.
  */
-import type { Amendment, Attempt, Job, JobRecord, Progress, QueueRow, ScheduleRow, Settlement, Status } from '../core/types.ts';
+import type { Amendment, Attempt, Job, JobRecord, Progress, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
 
 /** An answer that is there, or comes. */
 export type Awaitable<T> = T | Promise<T>;
@@ -139,6 +139,10 @@ export interface Store {
     readonly finishedBefore: number;
     readonly limit: number;
   }): Awaitable<number>;
+  /** Inserts or replaces the worker's entry, and forgets workers that were last heard of before `forgetBefore`. */
+  saveWorker(worker: WorkerRow, options: { readonly forgetBefore: number }): Awaitable<void>;
+  /** Ordered by start. */
+  listWorkers(): Awaitable<readonly WorkerRow[]>;
   saveQueue(queue: QueueRow, options: { readonly now: number }): Awaitable<void>;
 
   /** Inserts the row, or replaces the one whose revision is `expect` (null: none is there yet). False: someone was faster. */

@@ -9,7 +9,7 @@
 import { StoreError } from '../core/errors.ts';
 import { Heap } from '../core/heap.ts';
 import { alreadySettled, amended, claimed, comesBefore, ended, isExpired, isFinished, settled, visibleStatus } from '../core/job.ts';
-import type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status } from '../core/types.ts';
+import type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
 import type {
   Advance,
   ClaimOptions,
@@ -65,6 +65,7 @@ export class MemoryStore implements Store {
   /** For each array of task names, the lines that were found for it; forgotten when a line or a queue changes. */
   #served = new WeakMap<readonly string[], Pick<Served, 'queues' | 'excludeQueues'> & { readonly lines: readonly Line[] }>();
   readonly #queues = new Map<string, QueueRow>();
+  readonly #workers = new Map<string, WorkerRow>();
   readonly #schedules = new Map<string, ScheduleRow>();
   readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
   readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
@@ -177,6 +178,15 @@ export class MemoryStore implements Store {
       count += 1;
     }
     return count;
+  }
+
+  saveWorker(worker: WorkerRow, options: { forgetBefore: number }): void {
+    this.#workers.set(worker.id, worker);
+    for (const { id, heartbeatAt } of this.#workers.values()) if (heartbeatAt < options.forgetBefore) this.#workers.delete(id);
+  }
+
+  listWorkers(): readonly WorkerRow[] {
+    return [...this.#workers.values()].sort((a, b) => a.startedAt - b.startedAt || (a.id < b.id ? -1 : 1));
   }
 
   saveQueue(queue: QueueRow): void {

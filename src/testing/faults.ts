@@ -57,6 +57,8 @@ const calls: readonly StoreCall[] = [
   'nextDueAt',
   'amend',
   'prune',
+  'saveWorker',
+  'listWorkers',
   'saveQueue',
   'saveSchedule',
   'dropSchedule',

@@ -12,6 +12,7 @@ import { scope } from '../engine/scope.ts';
 import { Worker } from '../engine/worker.ts';
 import { OptionReader, type RetentionOptions, readRetention } from '../options.ts';
 import type { Backend } from '../ports/backend.ts';
+import { thisMachine } from '../ports/machine.ts';
 import type { Store, StoreSource } from '../ports/store.ts';
 import { TaskResult } from '../result.ts';
 import { memory } from '../stores/memory.ts';
@@ -244,7 +245,11 @@ class Simulated implements Simulation {
     this.#settings = settings;
     this.#choices = new Choices(settings.seed);
     this.#clock = new VirtualClock({ now: settings.now, choices: this.#choices, realBudgetMs: settings.realBudgetMs });
-    this.#host = hostOf(app, this.#clock, this.#choices, { logger: silent, retention: settings.retention });
+    this.#host = hostOf(app, this.#clock, this.#choices, {
+      logger: silent,
+      retention: settings.retention,
+      machine: { ...thisMachine, host: 'simulation', pid: 0 },
+    });
   }
 
   get now(): Date {
