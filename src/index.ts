@@ -25,6 +25,7 @@ export type { DepStatus, Job, Status } from './core/types.ts';
 export type { Logger } from './engine/host.ts';
 export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operations.ts';
 export type { JobOptions, RetentionOptions, RetryOptions, TriggerOptions, UsingOptions } from './options.ts';
+export type { BackendSupports } from './ports/backend.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
 export type { AttemptFailure, ResultProgress } from './result.ts';
 export { TaskResult } from './result.ts';

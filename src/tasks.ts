@@ -13,7 +13,7 @@ import type { Job } from './core/types.ts';
 import type { Host, Logger } from './engine/host.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import { type JobOptions, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
-import type { Backend } from './ports/backend.ts';
+import type { Backend, BackendSupports } from './ports/backend.ts';
 import { type Clock, systemClock } from './ports/clock.ts';
 import { thisMachine } from './ports/machine.ts';
 import { createIds, type Random, systemRandom } from './ports/random.ts';
@@ -62,6 +62,8 @@ export interface Tasks extends AsyncDisposable {
   readonly schedules: Schedules;
   /** The names of the tasks, in the order of definition. */
   readonly names: readonly string[];
+  /** What each alias is bound to: `name` is `immediate`, `dummy`, `memory`, `sqlite` … */
+  readonly backends: readonly { readonly alias: string; readonly name: string; readonly supports: BackendSupports }[];
   /** Opens and migrates every backend. Without it, the first use does. */
   open(): Promise<void>;
   /** Stops this process's workers and closes the backends, for good. */
@@ -201,6 +203,10 @@ class Application implements Tasks {
 
   get names(): readonly string[] {
     return this.#app.names();
+  }
+
+  get backends(): Tasks['backends'] {
+    return [...this.#app.binding.backends].map(([alias, { name, supports }]) => ({ alias, name, supports }));
   }
 
   register<Input, Output>(task: PortableTask<Input, Output>): Task<Input, Output> {
