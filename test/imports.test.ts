@@ -51,11 +51,11 @@ const allowed: Record<string, readonly string[]> = {
   engine: ['engine', 'core', 'ports', '@standard-schema/spec', 'node:async_hooks'],
   // `immediate` and `dummy` keep their rows in the memory store.
   backends: ['backends', 'engine', 'core', 'ports', 'stores'],
-  stores: ['stores', 'core', 'ports'],
+  stores: ['stores', 'core', 'ports', 'better-sqlite3', 'node:'],
   root: ['root', 'backends', 'engine', 'core', 'ports', 'stores', '@standard-schema/spec'],
   testing: ['testing', 'root', 'backends', 'engine', 'core', 'ports', 'stores', '@sinonjs/fake-timers', 'node:'],
   vitest: ['vitest', 'escapement', 'escapement/testing'],
-  cli: ['cli', 'escapement', 'escapement/testing', 'commander', 'node:'],
+  cli: ['cli', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
 };
 
 describe('who imports whom', () => {

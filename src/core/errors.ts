@@ -93,6 +93,9 @@ export class StoreError extends EscapementError {
   }
 }
 
+/** The schema of a store cannot be brought up to date, or is newer than this version knows. */
+export class MigrationError extends StoreError {}
+
 /** What an attempt's signal carries as its reason, or what the engine records when an attempt did not end by itself. */
 export class AttemptError extends EscapementError {
   override readonly code: string = 'ESCAPEMENT_ATTEMPT';

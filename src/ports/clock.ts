@@ -36,6 +36,10 @@ export interface Clock {
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }
 
+// The real ones, also while a simulation fakes the globals.
+const { setTimeout, clearTimeout, setImmediate } = globalThis;
+const { now: realNow } = Date;
+
 // Node turns a longer delay into one millisecond.
 const longestDelayMs = 2_147_483_647;
 
@@ -44,11 +48,11 @@ const outside = AsyncLocalStorage.snapshot();
 
 /** The clock of the machine. */
 export const systemClock: Clock = {
-  now: () => Date.now(),
+  now: realNow,
   at(instant, fn) {
     let handle: NodeJS.Timeout;
     const arm = () => {
-      const delay = instant - Date.now();
+      const delay = instant - realNow();
       handle = delay > longestDelayMs ? setTimeout(arm, longestDelayMs) : setTimeout(fn, Math.max(0, Math.ceil(delay)));
     };
     arm();

@@ -48,7 +48,7 @@ export type SettleAnswer = 'settled' | 'cancelled' | 'stale';
 
 /** The next instants at which there is something to do; null: none is in sight. */
 export interface NextDue {
-  /** The earliest due time of a queued job that the asker may claim, in queues that are not paused. */
+  /** The earliest due time of a queued job that the asker may claim, in queues that are not paused; `now` if one is ready. */
   readonly jobAt: number | null;
   /** The earliest end of a lease, or expiry of a job that has not started. */
   readonly overdueAt: number | null;

@@ -73,7 +73,12 @@ const never = new Promise<never>(() => {});
 
 /** The store for one process. `life` is undefined for the test's own calls, which no fault but the store's own reaches. */
 export function storeFor(store: Store, faults: Faults, life: Life | undefined): Store {
-  const view: Record<string, unknown> = { name: store.name, supports: store.supports, pollMs: store.pollMs };
+  const view: Record<string, unknown> = {
+    name: store.name,
+    supports: store.supports,
+    // The store is the simulation's own: what others might do to it need not be looked for.
+    pollMs: store.listen ? Number.POSITIVE_INFINITY : store.pollMs,
+  };
   for (const call of calls) {
     const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
     view[call] = (a: unknown, b: unknown) => {

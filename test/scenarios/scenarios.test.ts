@@ -12,7 +12,7 @@ test('there are at least thirty scenarios', () => {
 
 for (const source of stores) {
   for (const scenario of scenarios) {
-    test(`${source.name}: ${scenario.name} (${scenario.file})`, async () => {
+    test(`${source.label}: ${scenario.name} (${scenario.file})`, async () => {
       if (scenario.level === 'engine') await playOnEngine(scenario, source);
       else {
         const store = await source.open();

@@ -1,6 +1,13 @@
 /** Every store of this package keeps the laws of the port. */
 import { describe, test } from 'vitest';
-import { MemoryStore } from '../../src/stores/memory.ts';
 import { conformance } from '../../src/testing/conformance.ts';
+import { stores } from './stores.ts';
 
-conformance('memory', () => new MemoryStore(), { describe, test });
+for (const source of stores) {
+  const open = async () => {
+    const store = await source.open();
+    await store.migrate();
+    return store;
+  };
+  conformance(source.label, open, { describe, test });
+}

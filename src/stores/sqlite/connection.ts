@@ -1,0 +1,221 @@
+/**
+ * The engine's connection: opened once, checked, brought up to date, and given to one write at a time. SQLite is synchronous, and so is
+ * everything here, until another process holds the lock: then the write is tried again a little later, and the event loop stays free.
+ */
+import { accessSync, constants, statfsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import Sqlite, { type Database } from 'better-sqlite3';
+import { StoreError } from '../../core/errors.ts';
+import { systemClock } from '../../ports/clock.ts';
+import type { Awaitable } from '../../ports/store.ts';
+import { migrate } from './schema.ts';
+
+/** How `sqlite()` is told where its rows are. */
+export interface Place {
+  /** A path, or `:memory:`. */
+  readonly file: string;
+  /** A handle of the application's. The engine opens its own connection to the same file; only `:memory:` is shared. */
+  readonly database: Database | undefined;
+  readonly synchronous: 'FULL' | 'NORMAL';
+}
+
+/** The oldest SQLite without the bug that can corrupt a WAL under two writing connections (fixed in 3.51.3). */
+const oldestSqlite = [3, 51, 3] as const;
+/** How long SQLite itself waits for a lock; it blocks the event loop meanwhile. */
+const busyTimeoutMs = 2;
+/** Then a write is tried again after a pause, so many times: about ten seconds. */
+const busyTries = 1_000;
+const busyPauseMs = 10;
+
+const networkFileSystems: Readonly<Record<number, string>> = {
+  26985: 'NFS',
+  20859: 'SMB',
+  4283649346: 'CIFS',
+  4266872130: 'SMB2',
+  1397113167: 'AFS',
+};
+
+export class Connection {
+  readonly db: Database;
+  /** Nobody else can see these rows. */
+  readonly isPrivate: boolean;
+  readonly #shared: boolean;
+  #tail: Promise<unknown> | undefined;
+
+  constructor(place: Place) {
+    this.isPrivate = place.file === ':memory:' || place.file === '';
+    this.#shared = this.isPrivate && place.database !== undefined;
+    this.db = this.#shared ? (place.database as Database) : open(place.file);
+    try {
+      checkVersion(this.db);
+      if (!this.#shared) {
+        this.db.pragma(`busy_timeout = ${busyTimeoutMs}`);
+        this.db.pragma(`synchronous = ${place.synchronous}`);
+        this.db.pragma('journal_size_limit = 67108864');
+      }
+    } catch (error) {
+      if (!this.#shared) this.db.close();
+      throw storeError(error, place.file);
+    }
+  }
+
+  /** Switches to WAL and brings the schema up to date; processes that start together take turns. */
+  prepare(file: string): Awaitable<void> {
+    return this.#whenFree(() => {
+      if (!this.isPrivate) {
+        const mode = this.db.pragma('journal_mode = WAL', { simple: true });
+        if (mode !== 'wal') {
+          throw new StoreError(
+            `${file} cannot be switched to WAL (its journal mode is ${mode}); put it on a local file system that has shared memory`,
+            { kind: 'unsupported' },
+          );
+        }
+      }
+      this.#transact(() => migrate(this.db));
+    });
+  }
+
+  /** Runs `fn` in one write transaction: at once if the lock is free. */
+  write<T>(fn: () => T): Awaitable<T> {
+    return this.#whenFree(() => this.#transact(fn));
+  }
+
+  read<T>(fn: () => T): Awaitable<T> {
+    return this.#whenFree(fn);
+  }
+
+  close(): void {
+    if (!this.#shared && this.db.open) this.db.close();
+  }
+
+  #transact<T>(fn: () => T): T {
+    const { db } = this;
+    db.exec('BEGIN IMMEDIATE');
+    try {
+      const value = fn();
+      db.exec('COMMIT');
+      return value;
+    } catch (error) {
+      // On a full disk or an I/O error SQLite has rolled back by itself.
+      if (db.inTransaction) db.exec('ROLLBACK');
+      throw error;
+    }
+  }
+
+  /** In the order of the calls: one that waits for the lock is not overtaken by the next. */
+  #whenFree<T>(fn: () => T): Awaitable<T> {
+    if (!this.#tail) {
+      try {
+        return this.#attempt(fn);
+      } catch (error) {
+        if (!isBusy(error)) throw storeError(error, this.db.name);
+      }
+    }
+    const before = this.#tail;
+    const mine = (async () => {
+      await before?.catch(() => {});
+      return this.#retry(fn);
+    })();
+    this.#tail = mine;
+    const clear = () => {
+      if (this.#tail === mine) this.#tail = undefined;
+    };
+    mine.then(clear, clear);
+    return mine;
+  }
+
+  async #retry<T>(fn: () => T): Promise<T> {
+    for (let tries = 0; ; tries++) {
+      try {
+        return this.#attempt(fn);
+      } catch (error) {
+        if (!isBusy(error) || tries >= busyTries) throw storeError(error, this.db.name);
+      }
+      // In real time, also in a simulation: the lock is another process's. Unequal pauses, so that two that wait do not wait for each other.
+      const pauseMs = 1 + ((tries * 7) % busyPauseMs);
+      await new Promise<void>((done) => systemClock.at(systemClock.now() + pauseMs, done));
+    }
+  }
+
+  #attempt<T>(fn: () => T): T {
+    if (!this.db.open) throw new StoreError('the store is closed', { kind: 'closed' });
+    // A shared handle may be in a transaction of the application's, which is none of the engine's business.
+    if (this.#shared && this.db.inTransaction) throw busy;
+    return fn();
+  }
+}
+
+const busy = new StoreError('the database is in a transaction of the application', { kind: 'busy', transient: true });
+
+function isBusy(error: unknown): boolean {
+  return error === busy || codeOf(error).startsWith('SQLITE_BUSY') || codeOf(error).startsWith('SQLITE_LOCKED');
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Sqlite.SqliteError ? error.code : '';
+}
+
+/** SQLite's errors as the engine knows them. */
+export function storeError(error: unknown, file: string): unknown {
+  const code = codeOf(error);
+  if (code === '') return error;
+  const { message } = error as Error;
+  const of = (kind: string, what: string, transient = false) =>
+    new StoreError(`${file}: ${what} (${code}: ${message})`, { kind, transient, cause: error });
+  if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED'))
+    return of('busy', 'another process has held the lock for too long', true);
+  if (code.startsWith('SQLITE_FULL')) return of('full', 'no space is left', true);
+  if (code.startsWith('SQLITE_IOERR')) return of('failing', 'the disk failed', true);
+  if (code === 'SQLITE_CONSTRAINT_PRIMARYKEY' || code === 'SQLITE_CONSTRAINT_UNIQUE')
+    return of('conflict', 'a row with this id is there already');
+  if (code.startsWith('SQLITE_NOTADB')) return of('corrupt', 'this file is no SQLite database');
+  if (code.startsWith('SQLITE_CORRUPT')) return of('corrupt', 'the database is damaged; restore it from a backup');
+  if (code.startsWith('SQLITE_READONLY')) return of('readonly', 'the file or its folder cannot be written');
+  if (code === 'SQLITE_ERROR' && /no such table: escapement_/.test(message)) {
+    return of('unmigrated', 'the tables are not there yet; call and await tasks.open() first, or run `escapement migrate`');
+  }
+  return of('failing', 'the statement failed');
+}
+
+function open(file: string): Database {
+  if (file !== ':memory:' && file !== '') checkFolder(file);
+  try {
+    return new Sqlite(file);
+  } catch (error) {
+    throw storeError(error, file);
+  }
+}
+
+function checkFolder(file: string): void {
+  const folder = dirname(resolve(file));
+  try {
+    accessSync(folder, constants.W_OK);
+  } catch (cause) {
+    throw new StoreError(
+      `${file}: the folder ${folder} is not there, or cannot be written; SQLite keeps two more files beside the database`,
+      { kind: 'readonly', cause },
+    );
+  }
+  const network = networkFileSystems[statfsSync(folder).type];
+  if (network) {
+    throw new StoreError(
+      `${file} is on a network file system (${network}), where SQLite's locks do not hold; put it on a local disk, or use Postgres`,
+      { kind: 'unsupported' },
+    );
+  }
+}
+
+function checkVersion(db: Database): void {
+  const { version } = db.prepare<[], { version: string }>('SELECT sqlite_version() AS version').get() as { version: string };
+  const found = version.split('.').map(Number);
+  for (let i = 0; i < oldestSqlite.length; i++) {
+    const difference = (found[i] ?? 0) - (oldestSqlite[i] as number);
+    if (difference > 0) return;
+    if (difference < 0) {
+      throw new StoreError(
+        `SQLite ${version} can corrupt a WAL database under two writers; ${oldestSqlite.join('.')} or later is needed: update better-sqlite3`,
+        { kind: 'unsupported' },
+      );
+    }
+  }
+}

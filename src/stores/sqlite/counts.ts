@@ -1,0 +1,49 @@
+/** How many jobs of each queue are in each state: gathered during a transaction, and written once before it commits. */
+import type { Database, Statement } from 'better-sqlite3';
+import type { Job } from '../../core/types.ts';
+import type { JobRow } from './rows.ts';
+
+/** A state as it is counted: a scheduled job that was attempted before counts as retrying. */
+export type Counted = JobRow['state'] | 'retrying';
+
+export class Counts {
+  readonly #changes = new Map<string, Map<Counted, number>>();
+  readonly #save: Statement<[string, string, number]>;
+
+  constructor(db: Database) {
+    this.#save = db.prepare(
+      'INSERT INTO escapement_counts (queue, state, count) VALUES (?, ?, ?) ON CONFLICT (queue, state) DO UPDATE SET count = count + excluded.count',
+    );
+  }
+
+  add(queue: string, state: Counted, change: number): void {
+    let states = this.#changes.get(queue);
+    if (!states) {
+      states = new Map();
+      this.#changes.set(queue, states);
+    }
+    states.set(state, (states.get(state) ?? 0) + change);
+  }
+
+  /** Writes what was gathered. In the transaction. */
+  save(): void {
+    for (const [queue, states] of this.#changes)
+      for (const [state, change] of states) if (change !== 0) this.#save.run(queue, state, change);
+    this.#changes.clear();
+  }
+
+  /** Forgets what was gathered: the transaction did not commit. */
+  forget(): void {
+    this.#changes.clear();
+  }
+}
+
+/** The state in which a row is stored. */
+export function stateOf(job: Job, now: number): JobRow['state'] {
+  if (job.status !== 'queued') return job.status;
+  return job.dueAt <= now ? 'ready' : 'scheduled';
+}
+
+export function countedAs(state: JobRow['state'], attempt: number): Counted {
+  return state === 'scheduled' && attempt > 0 ? 'retrying' : state;
+}

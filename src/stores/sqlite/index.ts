@@ -1,0 +1,51 @@
+/** `escapement/sqlite`: jobs in a SQLite file, for one machine and any number of processes. */
+import type { Database } from 'better-sqlite3';
+import { show } from '../../core/duration.ts';
+import { ConfigError, type ConfigFault } from '../../core/errors.ts';
+import type { StoreSource } from '../../ports/store.ts';
+import { Connection, type Place } from './connection.ts';
+import { SqliteStore } from './store.ts';
+
+/** The options of `sqlite`: a file, or a better-sqlite3 database whose file it is. */
+export interface SqliteOptions {
+  /** The path of the file; it is made if it is not there. `':memory:'` keeps everything in memory. */
+  file?: string;
+  /** The application's own database. The engine opens a connection of its own to the same file; `:memory:` is shared. */
+  database?: Database;
+  /**
+   * `FULL`: an acknowledged enqueue survives a power cut. `NORMAL`: it survives the end of the process, but the last moments before a power
+   * cut or a crash of the operating system may be lost; the file stays sound. @default 'FULL'
+   */
+  synchronous?: 'FULL' | 'NORMAL';
+}
+
+/**
+ * Keeps jobs in a SQLite file. Nothing is opened before `tasks.open()` or the first use.
+ * @throws ConfigError with all faults of the options
+ * @example createTasks({ backend: sqlite({ file: 'tasks.db' }) })
+ */
+export function sqlite(options: SqliteOptions): StoreSource {
+  const place = read(options);
+  return {
+    kind: 'store',
+    name: 'sqlite',
+    open: () => new SqliteStore(new Connection(place), place.file),
+  };
+}
+
+function read(options: SqliteOptions): Place {
+  const faults: ConfigFault[] = [];
+  const { file, database, synchronous = 'FULL', ...rest } = options ?? {};
+  for (const key of Object.keys(rest)) faults.push({ path: `sqlite().${key}`, expected: 'one of file, database, synchronous', got: key });
+  if ((file === undefined) === (database === undefined))
+    faults.push({ path: 'sqlite()', expected: 'either file or database', got: show(options) });
+  if (file !== undefined && (typeof file !== 'string' || file === ''))
+    faults.push({ path: 'sqlite().file', expected: 'a path', got: show(file) });
+  if (database !== undefined && (typeof database?.prepare !== 'function' || typeof database?.name !== 'string')) {
+    faults.push({ path: 'sqlite().database', expected: 'a better-sqlite3 database', got: show(database) });
+  }
+  if (synchronous !== 'FULL' && synchronous !== 'NORMAL')
+    faults.push({ path: 'sqlite().synchronous', expected: "'FULL' or 'NORMAL'", got: show(synchronous) });
+  if (faults.length > 0) throw new ConfigError('sqlite() cannot be done', faults);
+  return { file: file ?? (database as Database).name, database, synchronous };
+}

@@ -1,0 +1,217 @@
+/** What is read: jobs by id or by what they are, counts, schedules, workers. Every statement is short: none holds a snapshot open. */
+import type { Database, Statement } from 'better-sqlite3';
+import { isExpired } from '../../core/job.ts';
+import type { Attempt, Job, JobRecord, ScheduleRow, Status, WorkerRow } from '../../core/types.ts';
+import type { JobFilter, NextDue, QueueStats } from '../../ports/store.ts';
+import { quote } from './claims.ts';
+import type { Counted } from './counts.ts';
+import { type AttemptRow, attemptOf, type JobRow, jobOf, recordOf, selectJob } from './rows.ts';
+
+interface ScheduleColumns {
+  readonly revision: number;
+  readonly paused: number;
+  readonly nextAt: number | null;
+  readonly lastAt: number | null;
+  readonly row: string;
+}
+
+const scheduleColumns = 'SELECT revision, paused, next_at AS nextAt, last_at AS lastAt, row FROM escapement_schedules';
+const emptyCounts: Record<Status, number> = {
+  waiting: 0,
+  scheduled: 0,
+  ready: 0,
+  retrying: 0,
+  running: 0,
+  successful: 0,
+  failed: 0,
+  cancelled: 0,
+};
+
+export class Reads {
+  readonly #db: Database;
+  readonly #rows: Statement<[string], JobRow>;
+  readonly #row: Statement<[string], JobRow>;
+  readonly #attempts: Statement<[string], AttemptRow>;
+  readonly #orphans: Statement<[number, number], JobRow>;
+  readonly #expired: Statement<[number, number], JobRow>;
+  readonly #nextLease: Statement<[], { at: number }>;
+  readonly #nextExpiry: Statement<[], { at: number }>;
+  readonly #nextSchedule: Statement<[], { at: number }>;
+  readonly #schedules: Statement<[], ScheduleColumns>;
+  readonly #dueSchedules: Statement<[number, number], ScheduleColumns>;
+  readonly #workers: Statement<[], { row: string }>;
+  readonly #counts: Statement<[], { queue: string; state: Counted; count: number }>;
+  readonly #queues: Statement<[], { name: string; paused: number | null }>;
+  readonly #priorities: Statement<[string], { priority: number }>;
+  readonly #oldest: Statement<[string, number], { at: number | null }>;
+  readonly #lists = new Map<string, Statement<unknown[], JobRow>>();
+
+  constructor(db: Database) {
+    this.#db = db;
+    this.#rows = db.prepare(`${selectJob} WHERE id IN (SELECT value FROM json_each(?))`);
+    this.#row = db.prepare(`${selectJob} WHERE id = ?`);
+    this.#attempts = db.prepare(
+      `SELECT job, claim, attempt, worker, started_at AS startedAt, ended_at AS endedAt, outcome, error
+       FROM escapement_attempts WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, claim`,
+    );
+    const expiring = "expires_at IS NOT NULL AND started_at IS NULL AND state IN ('scheduled', 'ready')";
+    this.#orphans = db.prepare(`${selectJob} WHERE state = 'running' AND lease_until <= ? ORDER BY lease_until, id LIMIT ?`);
+    this.#expired = db.prepare(`${selectJob} WHERE ${expiring} AND expires_at <= ? ORDER BY expires_at, id LIMIT ?`);
+    this.#nextLease = db.prepare("SELECT lease_until AS at FROM escapement_jobs WHERE state = 'running' ORDER BY lease_until LIMIT 1");
+    this.#nextExpiry = db.prepare(`SELECT expires_at AS at FROM escapement_jobs WHERE ${expiring} ORDER BY expires_at LIMIT 1`);
+    this.#nextSchedule = db.prepare(
+      'SELECT next_at AS at FROM escapement_schedules WHERE next_at IS NOT NULL AND paused = 0 ORDER BY next_at LIMIT 1',
+    );
+    this.#schedules = db.prepare(`${scheduleColumns} ORDER BY name`);
+    this.#dueSchedules = db.prepare(
+      `${scheduleColumns} WHERE next_at IS NOT NULL AND paused = 0 AND next_at <= ? ORDER BY next_at, name LIMIT ?`,
+    );
+    this.#workers = db.prepare('SELECT row FROM escapement_workers ORDER BY started_at, id');
+    this.#counts = db.prepare('SELECT queue, state, count FROM escapement_counts WHERE count <> 0');
+    this.#queues = db.prepare('SELECT name, paused FROM escapement_queues');
+    // The distinct priorities, one step of the index for each: a queue has few, and may have a million jobs.
+    this.#priorities = db.prepare(
+      `WITH RECURSIVE step (queue, priority) AS (
+         SELECT given.name, (SELECT max(priority) FROM escapement_jobs WHERE state = 'ready' AND queue = given.name) FROM (SELECT ? AS name) given
+         UNION ALL
+         SELECT step.queue, (SELECT max(priority) FROM escapement_jobs j WHERE state = 'ready' AND j.queue = step.queue AND j.priority < step.priority)
+         FROM step WHERE step.priority IS NOT NULL
+       ) SELECT priority FROM step WHERE priority IS NOT NULL`,
+    );
+    this.#oldest = db.prepare("SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND queue = ? AND priority = ?");
+  }
+
+  rows(ids: readonly string[]): JobRow[] {
+    if (ids.length === 1) {
+      const row = this.#row.get(ids[0] as string);
+      return row ? [row] : [];
+    }
+    return this.#rows.all(JSON.stringify(ids));
+  }
+
+  get(ids: readonly string[]): (JobRecord | null)[] {
+    const rows = this.rows(ids);
+    const records = new Map(this.#records(rows).map((record) => [record.job.id, record]));
+    return ids.map((id) => records.get(id) ?? null);
+  }
+
+  overdue(now: number, limit: number): Job[] {
+    const running = this.#orphans.all(now, limit).map((row) => ({ at: row.leaseUntil ?? 0, job: jobOf(row) }));
+    const expired = this.#expired.all(now, limit).map((row) => ({ at: row.expiresAt ?? 0, job: jobOf(row) }));
+    const all = [...running, ...expired.filter(({ job }) => isExpired(job, now))].sort(
+      (a, b) => a.at - b.at || (a.job.id < b.job.id ? -1 : 1),
+    );
+    return all.slice(0, limit).map(({ job }) => job);
+  }
+
+  nextDue(): Pick<NextDue, 'overdueAt' | 'scheduleAt'> {
+    const overdue = Math.min(this.#nextLease.get()?.at ?? Number.POSITIVE_INFINITY, this.#nextExpiry.get()?.at ?? Number.POSITIVE_INFINITY);
+    return { overdueAt: overdue === Number.POSITIVE_INFINITY ? null : overdue, scheduleAt: this.#nextSchedule.get()?.at ?? null };
+  }
+
+  schedules(): ScheduleRow[] {
+    return this.#schedules.all().map(scheduleOf);
+  }
+
+  dueSchedules(now: number, limit: number): ScheduleRow[] {
+    return this.#dueSchedules.all(now, limit).map(scheduleOf);
+  }
+
+  workers(): WorkerRow[] {
+    return this.#workers.all().map(({ row }) => JSON.parse(row) as WorkerRow);
+  }
+
+  list(
+    filter: JobFilter,
+    options: { now: number; limit: number; cursor?: string | undefined },
+  ): { items: JobRecord[]; cursor: string | null } {
+    const conditions: string[] = [];
+    const values: unknown[] = [];
+    const where = (sql: string, ...bound: unknown[]) => {
+      conditions.push(sql);
+      values.push(...bound);
+    };
+    if (options.cursor !== undefined) where('id < ?', options.cursor);
+    if (filter.ids) where('id IN (SELECT value FROM json_each(?))', JSON.stringify(filter.ids));
+    if (filter.task !== undefined) where('task = ?', filter.task);
+    if (filter.queue !== undefined) where('queue = ?', filter.queue);
+    if (filter.schedule !== undefined) where('schedule = ?', filter.schedule);
+    if (filter.tag !== undefined) where('EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)', filter.tag);
+    if (filter.status) {
+      const states = filter.status.map(visible);
+      const instants = states.flatMap((sql) => (sql.includes('?') ? [options.now] : []));
+      where(states.length > 0 ? `(${states.join(' OR ')})` : '0', ...instants);
+    }
+    const sql = `${selectJob}${conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : ''} ORDER BY id DESC LIMIT ?`;
+    const rows = this.#listing(sql).all(...values, options.limit + 1);
+    const page = rows.slice(0, options.limit);
+    return { items: this.#records(page), cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
+  }
+
+  /** The caller has made ready what is due. */
+  stats(): QueueStats[] {
+    const queues = new Map<string, { paused: boolean; row: boolean; counts: Record<Status, number> }>();
+    for (const { name, paused } of this.#queues.all())
+      queues.set(name, { paused: paused === 1, row: paused !== null, counts: { ...emptyCounts } });
+    for (const { queue, state, count } of this.#counts.all()) {
+      const found = queues.get(queue) ?? { paused: false, row: false, counts: { ...emptyCounts } };
+      found.counts[state] = count;
+      queues.set(queue, found);
+    }
+    return [...queues]
+      .filter(([, { row, counts }]) => row || Object.values(counts).some((count) => count > 0))
+      .map(([name, { paused, counts }]) => ({ name, paused, counts, oldestReadyAt: counts.ready > 0 ? this.#oldestReady(name) : null }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  #oldestReady(queue: string): number | null {
+    let oldest: number | null = null;
+    for (const { priority } of this.#priorities.all(queue)) {
+      const at = this.#oldest.get(queue, priority)?.at ?? null;
+      if (at !== null && (oldest === null || at < oldest)) oldest = at;
+    }
+    return oldest;
+  }
+
+  #listing(sql: string): Statement<unknown[], JobRow> {
+    let statement = this.#lists.get(sql);
+    if (!statement) {
+      // As many shapes as anyone asks for at a time.
+      if (this.#lists.size >= 50) this.#lists.clear();
+      statement = this.#db.prepare(sql);
+      this.#lists.set(sql, statement);
+    }
+    return statement;
+  }
+
+  #records(rows: readonly JobRow[]): JobRecord[] {
+    const several = rows.filter(({ claim }) => claim > 1).map(({ id }) => id);
+    const earlier = new Map<string, Attempt[]>();
+    if (several.length > 0) {
+      for (const row of this.#attempts.all(JSON.stringify(several))) {
+        const attempts = earlier.get(row.job);
+        if (attempts) attempts.push(attemptOf(row));
+        else earlier.set(row.job, [attemptOf(row)]);
+      }
+    }
+    return rows.map((row) => recordOf(row, earlier.get(row.id) ?? []));
+  }
+}
+
+function visible(status: Status): string {
+  const queued = "state IN ('scheduled', 'ready')";
+  switch (status) {
+    case 'ready':
+      return `(${queued} AND due_at <= ?)`;
+    case 'scheduled':
+      return `(${queued} AND due_at > ? AND attempt = 0)`;
+    case 'retrying':
+      return `(${queued} AND due_at > ? AND attempt > 0)`;
+    default:
+      return `state = ${quote(status)}`;
+  }
+}
+
+function scheduleOf({ revision, paused, nextAt, lastAt, row }: ScheduleColumns): ScheduleRow {
+  return { ...(JSON.parse(row) as ScheduleRow), revision, paused: paused === 1, nextAt, lastAt };
+}

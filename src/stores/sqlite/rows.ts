@@ -1,0 +1,187 @@
+/** Rows of the tables made into rows of the port, and back. */
+import type { RecordedError } from '../../core/failure.ts';
+import type { Attempt, Job, JobRecord, StoredStatus } from '../../core/types.ts';
+
+/** A row of `escapement_jobs`, its columns named as a job's fields are. */
+export interface JobRow extends Omit<Job, 'status' | 'progress' | 'tags' | 'metadata' | 'overrides'> {
+  readonly state: Exclude<StoredStatus, 'queued'> | 'scheduled' | 'ready';
+  readonly progress: string | null;
+  readonly tags: string | null;
+  readonly metadata: string | null;
+  readonly overrides: string | null;
+  readonly lastAttempt: number | null;
+  readonly lastWorker: string | null;
+  readonly lastEndedAt: number | null;
+  readonly lastOutcome: Attempt['outcome'];
+  readonly lastError: string | null;
+}
+
+/** Field and column of what never changes after insert. */
+const fixed = {
+  id: 'id',
+  task: 'task',
+  queue: 'queue',
+  input: 'input',
+  enqueuedAt: 'enqueued_at',
+  runAfter: 'run_after',
+  tags: 'tags',
+  metadata: 'metadata',
+  schedule: 'schedule',
+  scheduledAt: 'scheduled_at',
+  overrides: 'overrides',
+} as const;
+
+/** Field and column of what changes. */
+const changing = {
+  state: 'state',
+  priority: 'priority',
+  dueAt: 'due_at',
+  expiresAt: 'expires_at',
+  attempt: 'attempt',
+  maxAttempts: 'max_attempts',
+  claim: 'claim',
+  worker: 'worker',
+  leaseUntil: 'lease_until',
+  losses: 'losses',
+  startedAt: 'started_at',
+  lastAttemptedAt: 'last_attempted_at',
+  finishedAt: 'finished_at',
+  cancelRequested: 'cancel_requested',
+  returnValue: 'return_value',
+  reason: 'reason',
+  progress: 'progress',
+} as const;
+
+const last = {
+  lastAttempt: 'last_attempt',
+  lastWorker: 'last_worker',
+  lastEndedAt: 'last_ended_at',
+  lastOutcome: 'last_outcome',
+  lastError: 'last_error',
+} as const;
+
+const pairs = (columns: Record<string, string>) => Object.entries(columns);
+const inserted = pairs({ ...fixed, ...changing });
+
+export const selectJob = `SELECT ${pairs({ ...fixed, ...changing, ...last })
+  .map(([field, column]) => `${column} AS ${field}`)
+  .join(', ')} FROM escapement_jobs`;
+export const insertJob = `INSERT INTO escapement_jobs (${inserted.map(([, column]) => column).join(', ')}) VALUES (${inserted.map(() => '?').join(', ')})`;
+
+/** The values of `insertJob`, in order. */
+export function insertValues(job: Job, state: JobRow['state']): unknown[] {
+  return [
+    job.id,
+    job.task,
+    job.queue,
+    job.input,
+    job.enqueuedAt,
+    job.runAfter,
+    job.tags.length === 0 ? null : JSON.stringify(job.tags),
+    json(job.metadata),
+    job.schedule,
+    job.scheduledAt,
+    job.overrides === null ? null : JSON.stringify(job.overrides),
+    ...changes(job, state),
+  ];
+}
+
+export const updateJob = `UPDATE escapement_jobs SET ${pairs(changing)
+  .map(([, column]) => `${column} = ?`)
+  .join(', ')} WHERE id = ?`;
+
+/** The values of `updateJob` but the id, in order. */
+export function changes(job: Job, state: JobRow['state']): unknown[] {
+  return [
+    state,
+    job.priority,
+    job.dueAt,
+    job.expiresAt,
+    job.attempt,
+    job.maxAttempts,
+    job.claim,
+    job.worker,
+    job.leaseUntil,
+    job.losses,
+    job.startedAt,
+    job.lastAttemptedAt,
+    job.finishedAt,
+    job.cancelRequested,
+    job.returnValue,
+    job.reason,
+    job.progress === null ? null : JSON.stringify(job.progress),
+  ];
+}
+
+const noTags: readonly string[] = [];
+
+export function jobOf(row: JobRow): Job {
+  return {
+    id: row.id,
+    task: row.task,
+    queue: row.queue,
+    status: row.state === 'scheduled' || row.state === 'ready' ? 'queued' : row.state,
+    priority: row.priority,
+    input: row.input,
+    dueAt: row.dueAt,
+    enqueuedAt: row.enqueuedAt,
+    runAfter: row.runAfter,
+    expiresAt: row.expiresAt,
+    attempt: row.attempt,
+    maxAttempts: row.maxAttempts,
+    claim: row.claim,
+    worker: row.worker,
+    leaseUntil: row.leaseUntil,
+    losses: row.losses,
+    startedAt: row.startedAt,
+    lastAttemptedAt: row.lastAttemptedAt,
+    finishedAt: row.finishedAt,
+    cancelRequested: row.cancelRequested,
+    returnValue: row.returnValue,
+    reason: row.reason,
+    progress: row.progress === null ? null : JSON.parse(row.progress),
+    tags: row.tags === null ? noTags : JSON.parse(row.tags),
+    metadata: row.metadata === null ? {} : JSON.parse(row.metadata),
+    schedule: row.schedule,
+    scheduledAt: row.scheduledAt,
+    overrides: row.overrides === null ? null : JSON.parse(row.overrides),
+  };
+}
+
+/** A row of `escapement_attempts`. */
+export interface AttemptRow extends Omit<Attempt, 'error'> {
+  readonly job: string;
+  readonly error: string | null;
+}
+
+export function attemptOf({ attempt, claim, worker, startedAt, endedAt, outcome, error }: AttemptRow): Attempt {
+  return { attempt, claim, worker, startedAt, endedAt, outcome, error: errorOf(error) };
+}
+
+/** The attempt that stands in the job's own row: the latest. */
+export function lastAttemptOf(row: JobRow): Attempt | undefined {
+  if (row.lastAttempt === null || row.lastWorker === null || row.lastAttemptedAt === null) return undefined;
+  return {
+    attempt: row.lastAttempt,
+    claim: row.claim,
+    worker: row.lastWorker,
+    startedAt: row.lastAttemptedAt,
+    endedAt: row.lastEndedAt,
+    outcome: row.lastOutcome,
+    error: errorOf(row.lastError),
+  };
+}
+
+export function recordOf(row: JobRow, earlier: readonly Attempt[]): JobRecord {
+  const latest = lastAttemptOf(row);
+  return { job: jobOf(row), attempts: latest ? [...earlier, latest] : earlier };
+}
+
+function errorOf(text: string | null): RecordedError | null {
+  return text === null ? null : (JSON.parse(text) as RecordedError);
+}
+
+function json(value: Readonly<Record<string, unknown>>): string | null {
+  for (const _ in value) return JSON.stringify(value);
+  return Object.keys(value).length === 0 ? null : JSON.stringify(value);
+}

@@ -1,0 +1,201 @@
+/** The memory store is the oracle: the same random history, step by step, gives the same answers and the same rows in every other store. */
+import { expect, test } from 'vitest';
+import { exponential } from '../../src/core/backoff.ts';
+import { decide, type Outcome } from '../../src/core/decide.ts';
+import { newJob } from '../../src/core/job.ts';
+import type { Job, ScheduleRow } from '../../src/core/types.ts';
+import type { Store } from '../../src/ports/store.ts';
+import { MemoryStore } from '../../src/stores/memory.ts';
+import { prng } from '../../src/testing/choices.ts';
+import { stores } from './stores.ts';
+
+const tasks = ['mail', 'report', 'sync'];
+const queues = ['default', 'bulk', 'slow'];
+const error = { name: 'Error', message: 'no', stack: 'at x' };
+
+/** Plays a history of `steps` operations; every answer is a line. Ends with a dump of everything. */
+async function play(store: Store, seed: number, steps: number): Promise<string[]> {
+  const draw = prng(seed);
+  const below = (n: number) => draw() % n;
+  const pick = <T>(from: readonly T[]): T => from[below(from.length)] as T;
+  const lines: string[] = [];
+  const say = (what: string, answer: unknown) => lines.push(`${what} ${JSON.stringify(answer)}`);
+  const ids: string[] = [];
+  const held: Job[] = [];
+  let now = 1_000_000;
+
+  const make = (): Job => {
+    const id = `00000000-0000-7000-8000-${String(below(10) === 0 ? 999_999 - ids.length : ids.length).padStart(12, '0')}`;
+    ids.push(id);
+    const request = {
+      task: pick(tasks),
+      queue: pick(queues),
+      priority: pick([0, 0, 0, 10, -10]),
+      input: pick([null, '1', '{"a":"é"}']),
+      runAfter: below(3) === 0 ? now + below(60_000) - 5_000 : null,
+      expiresAt: below(5) === 0 ? now + below(60_000) : null,
+      maxAttempts: 1 + below(4),
+      tags: below(3) === 0 ? ['odd'] : [],
+      metadata: below(3) === 0 ? { a: 1 } : {},
+      schedule: null,
+      scheduledAt: null,
+      overrides: below(5) === 0 ? { timeoutMs: 5 } : null,
+    };
+    return newJob(request, id, now);
+  };
+  const outcome = (): Outcome => {
+    const kinds: Outcome[] = [
+      { kind: 'done', value: '"done"' },
+      { kind: 'failed', error, thrown: null, permanent: below(4) === 0 },
+      { kind: 'snoozed', delayMs: below(30_000) },
+      { kind: 'cancelled', reason: 'own' },
+      { kind: 'released' },
+      { kind: 'lost', error },
+    ];
+    return pick(kinds);
+  };
+  const claimOptions = () => ({
+    worker: `w${below(3)}`,
+    limit: below(6),
+    leaseUntil: now + 30_000,
+    tasks: pick([tasks, ['mail'], ['sync', 'report']]),
+    queues: pick([undefined, undefined, ['default'], ['bulk', 'slow']]),
+    excludeQueues: pick([undefined, undefined, ['slow']]),
+  });
+  const settlement = () => {
+    const job = held.length > 0 && below(8) > 0 ? (held.splice(below(held.length), 1)[0] as Job) : undefined;
+    if (!job) return undefined;
+    return decide(job, exponential({ jitter: 0 }), outcome(), now, 0, below(4) === 0 ? { fraction: 0.5, message: 'half', at: now } : null);
+  };
+
+  const operations: (() => Promise<unknown>)[] = [
+    async () => {
+      const jobs = Array.from({ length: 1 + below(4) }, make);
+      await store.insert(jobs, { now });
+    },
+    async () => {
+      const claimed = await store.claim({ ...claimOptions(), now });
+      held.push(...claimed);
+      say('claim', claimed);
+    },
+    async () => {
+      const settlements = [settlement(), settlement()].filter((one) => one !== undefined);
+      const claim = below(2) === 0 ? claimOptions() : undefined;
+      const result = await store.settle(settlements, { now, claim });
+      held.push(...result.claimed);
+      say('settle', result);
+      if (below(4) === 0) say('again', (await store.settle(settlements, { now })).answers);
+    },
+    async () => {
+      const some = held
+        .filter(() => below(2) === 0)
+        .map(({ id, claim }) => ({ id, claim, progress: below(3) === 0 ? { fraction: 0.1, message: null, at: now } : null }));
+      say('renew', await store.renew(some, { now, leaseUntil: now + 30_000 }));
+    },
+    async () => {
+      const found = await store.overdue({ now, limit: 1 + below(5) });
+      say('overdue', found);
+      const lost = found
+        .filter(({ status }) => status === 'running')
+        .map((job) => decide(job, exponential(), { kind: 'lost', error }, now, 0));
+      say('lost', (await store.settle(lost, { now })).answers);
+    },
+    async () => {
+      const [record] = await store.get([pick(ids.length > 0 ? ids : ['none'])]);
+      if (!record) return;
+      const { job } = record;
+      const set = pick([
+        { status: 'cancelled', reason: 'by hand', finishedAt: now } as const,
+        { status: 'queued', dueAt: now, expiresAt: null, finishedAt: null, reason: null, losses: 0 } as const,
+        { priority: pick([-5, 5]) },
+        { cancelRequested: 'please' },
+      ]);
+      if (job.status === 'running' && 'status' in set) return;
+      say(
+        'amend',
+        await store.amend([{ id: job.id, expect: { status: below(6) === 0 ? 'waiting' : job.status, claim: job.claim }, set }], { now }),
+      );
+    },
+    async () => {
+      await store.saveQueue({ name: pick(queues), paused: below(2) === 0 }, { now });
+    },
+    async () =>
+      say(
+        'prune',
+        await store.prune({ status: pick(['successful', 'failed', 'cancelled']), finishedBefore: now - below(60_000), limit: below(10) }),
+      ),
+    async () => say('next', await store.nextDueAt({ now, ...claimOptions() })),
+    async () => say('stats', await store.stats({ now })),
+    async () => {
+      const filter = pick([
+        {},
+        { status: ['ready', 'retrying'] as const },
+        { task: 'mail' },
+        { queue: 'bulk' },
+        { tag: 'odd' },
+        { status: ['failed'] as const, task: 'sync' },
+      ]);
+      say(
+        'list',
+        await store.list(filter, { now, limit: 1 + below(5), cursor: below(3) === 0 ? pick(ids.length > 0 ? ids : ['z']) : undefined }),
+      );
+    },
+    async () => {
+      const name = pick(['hourly', 'daily']);
+      const found = (await store.listSchedules()).find((row) => row.name === name);
+      const trigger = { kind: 'every', everyMs: 60_000, anchorAt: 0, startAt: null, endAt: null } as const;
+      const row: ScheduleRow = {
+        ...{
+          name,
+          task: 'sync',
+          queue: 'default',
+          priority: 0,
+          maxAttempts: 5,
+          expiresMs: null,
+          tags: [],
+          metadata: {},
+          overrides: null,
+          input: null,
+          trigger,
+          hash: 'h',
+        },
+        ...{ nextAt: now + below(5_000), lastAt: null, revision: (found?.revision ?? 0) + 1, paused: below(5) === 0 },
+      };
+      say('save', await store.saveSchedule(row, { expect: below(6) === 0 ? 99 : (found?.revision ?? null) }));
+    },
+    async () => {
+      const due = await store.dueSchedules({ now, limit: 5 });
+      say('due', due);
+      const advances = due.map((row) => ({
+        name: row.name,
+        revision: below(5) === 0 ? row.revision - 1 : row.revision,
+        lastAt: row.nextAt,
+        nextAt: below(8) === 0 ? null : now + 60_000,
+        jobs: [{ ...make(), schedule: row.name, scheduledAt: row.nextAt }],
+      }));
+      say('advance', await store.advanceSchedules(advances, { now }));
+    },
+  ];
+
+  for (let step = 0; step < steps; step++) {
+    // Mostly forward; now and then a caller whose clock is behind.
+    now = Math.max(1_000_000, now + (below(20) === 0 ? -below(20_000) : below(4_000)));
+    await pick(operations)();
+  }
+  say('rows', await store.get([...ids].sort()));
+  say('stats', await store.stats({ now }));
+  say('schedules', await store.listSchedules());
+  return lines;
+}
+
+const seeds = Array.from({ length: process.env.ESCAPEMENT_SOAK ? 500 : 25 }, (_, i) => i + 1);
+
+for (const source of stores.filter(({ label }) => label !== 'memory')) {
+  test.each(seeds)(`${source.label}: history %d is the same as in memory`, async (seed) => {
+    const store = await source.open();
+    await store.migrate();
+    const steps = 300;
+    expect(await play(store, seed, steps)).toEqual(await play(new MemoryStore(), seed, steps));
+    await store.close();
+  });
+}
