@@ -1,0 +1,249 @@
+/** What only a file can do: take part in the application's transactions, be shared, be wrong, be full. */
+import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { drizzle } from 'drizzle-orm/better-sqlite3';
+import { createTasks, StoreError, type Tasks } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
+import { simulate } from 'escapement/testing';
+import { Kysely, SqliteDialect } from 'kysely';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Claims } from '../../src/stores/sqlite/claims.ts';
+
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+let file: string;
+let db: Database.Database;
+let tasks: Tasks;
+
+beforeEach(() => {
+  file = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'app.db');
+  db = new Database(file);
+  db.pragma('journal_mode = WAL');
+  db.exec('CREATE TABLE users (id TEXT PRIMARY KEY)');
+  tasks = createTasks({ backend: sqlite({ database: db }), logger: quiet });
+});
+afterEach(async () => {
+  await tasks.close();
+  if (db.open) db.close();
+});
+
+describe("enqueue in the caller's transaction", () => {
+  const define = () => tasks.define('mail', (input: { user: string }) => `sent to ${input.user}`);
+  const insertUser = (id: string) => db.prepare('INSERT INTO users VALUES (?)').run(id);
+
+  test('committed, one job; rolled back, none', async () => {
+    const mail = define();
+    await tasks.open();
+    const signUp = db.transaction((id: string, fails: boolean) => {
+      insertUser(id);
+      const result = mail.enqueue({ user: id }, { transaction: db });
+      expect(result.status).toBe('ready');
+      if (fails) throw new Error('no');
+      return result.id;
+    });
+    expect(() => signUp.immediate('ada', true)).toThrow('no');
+    expect((await tasks.jobs.list()).items).toEqual([]);
+    expect((await tasks.queues.list()).length).toBe(0);
+    const id = signUp.immediate('ada', false);
+    expect((await tasks.getResult(id)).input).toEqual({ user: 'ada' });
+    expect(db.prepare('SELECT count(*) AS n FROM users').get()).toEqual({ n: 1 });
+    expect((await tasks.queues.list())[0]?.counts.ready).toBe(1);
+  });
+
+  test('a worker on its own connection finds it when it is committed', async () => {
+    const mail = define();
+    const worker = tasks.worker();
+    await worker.start();
+    const result = db.transaction(() => mail.enqueue({ user: 'ada' }, { transaction: db })).immediate();
+    await result.wait({ timeout: '5s' });
+    expect(result.returnValue).toBe('sent to ada');
+  });
+
+  test('many at once, through Drizzle and through Kysely', async () => {
+    const mail = define();
+    await tasks.open();
+    const orm = drizzle({ client: db });
+    const ids = orm.transaction(() => mail.enqueueMany([{ user: 'a' }, { user: 'b' }], { transaction: db }).map(({ id }) => id), {
+      behavior: 'immediate',
+    });
+    expect(ids).toHaveLength(2);
+    const kysely = new Kysely<{ users: { id: string } }>({ dialect: new SqliteDialect({ database: db }) });
+    await kysely.transaction().execute(async (trx) => {
+      await trx.insertInto('users').values({ id: 'c' }).execute();
+      mail.enqueue({ user: 'c' }, { transaction: db });
+    });
+    await expect(
+      kysely.transaction().execute(async () => {
+        mail.enqueue({ user: 'd' }, { transaction: db });
+        throw new Error('no');
+      }),
+    ).rejects.toThrow('no');
+    expect((await tasks.jobs.list()).items.map(({ input }) => (input as { user: string }).user).sort()).toEqual(['a', 'b', 'c']);
+  });
+
+  test('what cannot be is refused at once, and says what to do', async () => {
+    const mail = define();
+    expect(() => db.transaction(() => mail.enqueue({ user: 'a' }, { transaction: db })).immediate()).toThrow(/tasks\.open\(\)/);
+    await tasks.open();
+    expect(() => mail.enqueue({ user: 'a' }, { transaction: db })).toThrow(/in no transaction/);
+    expect(() => mail.enqueue({ user: 1n as never }, { transaction: db })).toThrow(/in no transaction|BigInt/);
+    const other = new Database(':memory:');
+    expect(() => other.transaction(() => mail.enqueue({ user: 'a' }, { transaction: other }))()).toThrow(/the same file/);
+    expect(() => mail.enqueue({ user: 'a' }, { transaction: {} as never })).toThrow(/better-sqlite3 database/);
+  });
+
+  test('the same test in virtual time, on the handle that the application uses', async () => {
+    const memory = new Database(':memory:');
+    const mail = define();
+    await using sim = await simulate(tasks, { store: sqlite({ database: memory }) });
+    const result = memory.transaction(() => mail.enqueue({ user: 'ada' }, { transaction: memory })).immediate();
+    await sim.runUntilIdle();
+    expect((await result.refresh()).returnValue).toBe('sent to ada');
+  });
+});
+
+describe('opening', () => {
+  const openFile = async (path: string) => {
+    const own = createTasks({ backend: sqlite({ file: path }), logger: quiet });
+    try {
+      await own.open();
+    } finally {
+      await own.close();
+    }
+  };
+
+  test('nothing is opened before the first use', () => {
+    createTasks({ backend: sqlite({ file: '/nowhere/at/all.db' }) });
+  });
+
+  test.each<[string, () => string, RegExp]>([
+    ['a folder that is not there', () => '/nowhere/at/all.db', /folder \/nowhere\/at is not there/],
+    [
+      'a file that is no database',
+      () => {
+        const path = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'text.db');
+        writeFileSync(path, 'only text, and rather more of it than a header has '.repeat(100));
+        return path;
+      },
+      /no SQLite database/,
+    ],
+    [
+      'a schema from the future',
+      () => {
+        db.exec(
+          "CREATE TABLE escapement_migrations (version INTEGER PRIMARY KEY NOT NULL, checksum TEXT NOT NULL) STRICT; INSERT INTO escapement_migrations VALUES (1, 'x'), (2, 'y'), (99, 'z')",
+        );
+        return file;
+      },
+      /opened by a newer version/,
+    ],
+    [
+      'a migration that was changed',
+      () => {
+        db.exec(
+          "CREATE TABLE escapement_migrations (version INTEGER PRIMARY KEY NOT NULL, checksum TEXT NOT NULL) STRICT; INSERT INTO escapement_migrations VALUES (1, 'x')",
+        );
+        return file;
+      },
+      /not the one that this version/,
+    ],
+  ])('%s is refused, with the reason', async (_, path, message) => {
+    const refused = await openFile(path()).catch((error) => error);
+    expect(refused).toBeInstanceOf(StoreError);
+    expect(refused.message).toMatch(message);
+  });
+
+  test.runIf(process.getuid?.() !== 0)('a folder that cannot be written is refused', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
+    chmodSync(folder, 0o500);
+    await expect(openFile(join(folder, 'a.db'))).rejects.toThrow(/cannot be written/);
+  });
+
+  test.each<[string, object]>([
+    ['neither file nor database', {}],
+    ['both', { file: 'a.db', database: {} }],
+    ['an unknown option', { file: 'a.db', fiel: 'b' }],
+    ['a mode that is none', { file: 'a.db', synchronous: 'OFF' }],
+  ])('%s is a fault of the options', (_, options) => {
+    expect(() => sqlite(options as never)).toThrow(/sqlite\(\)/);
+  });
+});
+
+test('a full disk fails the enqueue with its code, keeps no half of it, and passes', async () => {
+  // The limit is a connection's: a database in memory shares its one with the engine.
+  const memory = new Database(':memory:');
+  const small = createTasks({ backend: sqlite({ database: memory }), logger: quiet });
+  const job = small.define('job', (_: string) => {});
+  await small.open();
+  memory.pragma(`max_page_count = ${(memory.pragma('page_count', { simple: true }) as number) + 5}`);
+  await expect(job.enqueueMany(Array.from({ length: 100 }, () => 'x'.repeat(10_000)))).rejects.toMatchObject({
+    kind: 'full',
+    transient: true,
+  });
+  expect((await small.jobs.list()).items).toEqual([]);
+  expect((await small.queues.list()).length).toBe(0);
+  memory.pragma('max_page_count = 100000');
+  expect((await job.enqueueMany(['a', 'b'])).length).toBe(2);
+  expect((await small.queues.list())[0]?.counts.ready).toBe(2);
+  await small.close();
+});
+
+test('many enqueues of one moment share a transaction; a fault in one leaves the others', async () => {
+  const job = tasks.define('job', (_: number) => {});
+  await tasks.open();
+  const results = await Promise.all(Array.from({ length: 500 }, (_, i) => job.enqueue(i)));
+  expect(new Set(results.map(({ id }) => id)).size).toBe(500);
+  expect((await tasks.queues.list())[0]?.counts.ready).toBe(500);
+});
+
+test('a job whose stored input is damaged fails with the reason, and the next one runs', async () => {
+  const job = tasks.define('job', (input: string) => input);
+  await tasks.open();
+  const bad = await job.enqueue('bad');
+  const good = await job.enqueue('good');
+  db.prepare("UPDATE escapement_jobs SET input = '{half' WHERE id = ?").run(bad.id);
+  await tasks.worker().start();
+  await good.wait({ timeout: '5s' });
+  await bad.wait({ timeout: '5s' });
+  expect(good.returnValue).toBe('good');
+  expect(db.prepare('SELECT state, last_error FROM escapement_jobs WHERE id = ?').get(bad.id)).toMatchObject({
+    state: 'failed',
+    last_error: expect.stringContaining('no JSON'),
+  });
+});
+
+test('claims read the ready jobs in their order, whatever the planner has learnt of future ones', async () => {
+  await tasks.open();
+  const insert = db.prepare(
+    `INSERT INTO escapement_jobs (id, task, queue, state, priority, due_at, enqueued_at, attempt, max_attempts, claim, losses)
+     VALUES (?, 'job', 'default', ?, 0, ?, 0, 0, 1, 0, 0)`,
+  );
+  db.transaction(() => {
+    for (let i = 0; i < 30_000; i++) insert.run(`future-${i}`, 'scheduled', 1e12 + i);
+    for (let i = 0; i < 100; i++) insert.run(`ready-${i}`, 'ready', i);
+  }).immediate();
+  for (let analysed = 0; analysed < 2; analysed++) {
+    const plan = db
+      .prepare<[number, number, number], { detail: string }>(`EXPLAIN QUERY PLAN ${Claims.sql('default', ['job', 'other'])}`)
+      .all(1e11, 1e11, 100);
+    expect(plan.map(({ detail }) => detail)).toEqual(['SEARCH escapement_jobs USING INDEX escapement_ready (queue=?)']);
+    db.exec('ANALYZE');
+  }
+});
+
+test('several applications on one file claim every job once', async () => {
+  const others = Array.from({ length: 3 }, () => createTasks({ backend: sqlite({ file }), logger: quiet }));
+  const seen: number[] = [];
+  const all = [tasks, ...others];
+  const jobs = all.map((app) => app.define('job', (n: number) => void seen.push(n)));
+  for (const app of all) await app.open();
+  await jobs[0]?.enqueueMany(Array.from({ length: 400 }, (_, i) => i));
+  const workers = all.map((app) => app.worker());
+  for (const worker of workers) await worker.start();
+  const counts = async () => (await tasks.queues.list())[0]?.counts;
+  await expect.poll(async () => (await counts())?.successful, { timeout: 10_000 }).toBe(400);
+  expect(seen.sort((a, b) => a - b)).toEqual(Array.from({ length: 400 }, (_, i) => i));
+  expect((await tasks.workers.list()).length).toBe(4);
+  for (const app of others) await app.close();
+});
