@@ -9,11 +9,19 @@ export interface Random {
   fill(bytes: Uint8Array<ArrayBuffer>): void;
 }
 
-/** The random source of the machine. */
+const pool = new Uint8Array(4_096);
+let poolFrom = pool.length;
+
+/** The random source of the machine. For up to 4,096 bytes at a time. */
 export const systemRandom: Random = {
   fraction: () => Math.random(),
-  fill: (bytes) => {
-    crypto.getRandomValues(bytes);
+  fill(bytes) {
+    // A few bytes at a time would pay for a call of the system each time.
+    if (poolFrom + bytes.length > pool.length) {
+      crypto.getRandomValues(pool);
+      poolFrom = 0;
+    }
+    for (let i = 0; i < bytes.length; i++) bytes[i] = pool[poolFrom++] as number;
   },
 };
 
