@@ -1,0 +1,151 @@
+/** Real processes on one file, killed without a word. The long forms run with `npm run test:soak`. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import Database from 'better-sqlite3';
+import { createTasks, type Tasks } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+
+const app = fileURLToPath(new URL('./fixtures/app.ts', import.meta.url));
+const soak = Boolean(process.env.ESCAPEMENT_SOAK);
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+let file: string;
+let log: string;
+let tasks: Tasks;
+let children: ChildProcess[] = [];
+
+beforeEach(() => {
+  const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
+  file = join(folder, 'jobs.db');
+  log = join(folder, 'log.txt');
+  tasks = createTasks({ backend: sqlite({ file, synchronous: 'NORMAL' }), logger: quiet });
+});
+afterEach(async () => {
+  for (const child of children) child.kill('SIGKILL');
+  children = [];
+  await tasks.close();
+});
+
+function start(...args: string[]): ChildProcess {
+  const child = spawn(process.execPath, [app, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  children.push(child);
+  return child;
+}
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const ended = (child: ChildProcess) =>
+  new Promise((resolve) => (child.exitCode !== null || child.signalCode ? resolve(null) : child.once('exit', resolve)));
+const startedUp = (child: ChildProcess) => new Promise((resolve) => child.stdout?.once('data', resolve));
+const counts = async () => (await tasks.queues.list())[0]?.counts;
+const logged = () =>
+  (existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : []).map(
+    (line) => line.split(' ').map(Number) as [number, number, number],
+  );
+const define = () => tasks.define('append', { retry: { backoff: 10 }, run: (_: number) => {} });
+
+test('workers that are killed all the time lose no job, and run few twice', { timeout: 200_000 }, async () => {
+  const jobs = soak ? 12_000 : 3_000;
+  const job = define();
+  await job.enqueueMany(Array.from({ length: jobs }, (_, n) => n));
+  // Enough work for as long as workers are killed.
+  const takes = soak ? '90' : '35';
+  const workers = Array.from({ length: 4 }, () => start('worker', file, log, takes));
+  await Promise.all(workers.map(startedUp));
+  let kills = 0;
+  const until = performance.now() + (soak ? 60_000 : 5_000);
+  while (performance.now() < until) {
+    await wait(300);
+    const victim = Math.floor(Math.random() * workers.length);
+    workers[victim]?.kill('SIGKILL');
+    kills += 1;
+    workers[victim] = start('worker', file, log, takes);
+  }
+  for (const worker of workers) worker.kill('SIGKILL');
+  kills += workers.length;
+  expect((await counts())?.successful).toBeLessThan(jobs);
+  await Promise.all(workers.map(ended));
+  // Workers whose clock is past every lease: the orphans need not be waited for.
+  const last = [start('worker', file, log, '2', '40000'), start('worker', file, log, '2', '40000')];
+  await expect.poll(async () => (await counts())?.successful, { timeout: 60_000, interval: 100 }).toBe(jobs);
+  for (const worker of last) worker.kill('SIGTERM');
+  await Promise.all(last.map(ended));
+
+  const numbers = logged().map(([n]) => n);
+  expect(new Set(numbers).size).toBe(jobs);
+  expect(numbers.length - jobs).toBeLessThanOrEqual(kills * 5);
+  const db = new Database(file);
+  expect(db.prepare("SELECT count(*) AS n FROM escapement_jobs WHERE state = 'running' OR lease_until IS NOT NULL").get()).toEqual({
+    n: 0,
+  });
+  expect(db.pragma('integrity_check', { simple: true })).toBe('ok');
+  const counted = db.prepare('SELECT state, count(*) AS count FROM escapement_jobs GROUP BY state').all();
+  expect(db.prepare('SELECT state, count FROM escapement_counts WHERE count <> 0 ORDER BY state').all()).toEqual(counted);
+  db.close();
+});
+
+test('what a killed producer was told is there', { timeout: 60_000 }, async () => {
+  define();
+  await tasks.open();
+  const told: string[] = [];
+  for (let i = 0; i < (soak ? 25 : 5); i++) {
+    const producer = start('producer', file);
+    let text = '';
+    producer.stdout?.on('data', (chunk) => (text += chunk));
+    await startedUp(producer);
+    await wait(50 + Math.random() * 100);
+    producer.kill('SIGKILL');
+    await new Promise((resolve) => producer.once('close', resolve));
+    // The last line may have been cut.
+    told.push(...text.split('\n').slice(0, -1));
+  }
+  expect(told.length).toBeGreaterThan(50);
+  const db = new Database(file);
+  const there = new Set(
+    db
+      .prepare<[], { id: string }>('SELECT id FROM escapement_jobs')
+      .all()
+      .map(({ id }) => id),
+  );
+  expect(told.filter((id) => !there.has(id))).toEqual([]);
+  db.close();
+});
+
+test('four processes claim every job once, and none starves', { timeout: 60_000 }, async () => {
+  const job = define();
+  await tasks.open();
+  const workers = Array.from({ length: 4 }, () => start('worker', file, log));
+  await Promise.all(workers.map(startedUp));
+  await job.enqueueMany(Array.from({ length: 4_000 }, (_, n) => n));
+  await expect.poll(async () => (await counts())?.successful, { timeout: 50_000, interval: 100 }).toBe(4_000);
+  const lines = logged();
+  expect(lines.map(([n]) => n).sort((a, b) => a - b)).toEqual(Array.from({ length: 4_000 }, (_, n) => n));
+  for (const { pid } of workers) expect(lines.filter(([, by]) => by === pid).length).toBeGreaterThanOrEqual(200);
+  for (const worker of workers) worker.kill('SIGTERM');
+  await Promise.all(workers.map(ended));
+  expect(workers.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0]);
+});
+
+test.runIf(soak)('a process that was stopped for longer than its lease changes nothing', { timeout: 120_000 }, async () => {
+  const slow = createTasks({ backend: sqlite({ file }), logger: quiet });
+  await slow.open();
+  const job = define();
+  const worker = start('worker', file, log);
+  await startedUp(worker);
+  worker.kill('SIGSTOP');
+  await job.enqueueMany(Array.from({ length: 20 }, (_, n) => n));
+  await wait(100);
+  worker.kill('SIGCONT');
+  await wait(3);
+  worker.kill('SIGSTOP');
+  const second = start('worker', file, log);
+  await startedUp(second);
+  await wait(40_000);
+  worker.kill('SIGCONT');
+  await expect.poll(async () => (await counts())?.successful, { timeout: 30_000, interval: 100 }).toBe(20);
+  await wait(2_000);
+  expect((await counts())?.successful).toBe(20);
+  expect(new Set(logged().map(([n]) => n)).size).toBe(20);
+  await slow.close();
+});
