@@ -30,6 +30,8 @@ export interface Application {
   readonly label: string;
   readonly tasks: Tasks;
   readonly simulation: SimulationModule;
+  /** All that the module exports. */
+  readonly exported: Readonly<Record<string, unknown>>;
 }
 
 const simulationKeys = ['now', 'for', 'workers', 'concurrency', 'seed', 'play', 'expect'];
@@ -43,7 +45,7 @@ export async function loadApplication(path: string, io: Io): Promise<Application
   if (kind.isDirectory()) throw new CommandError(`${label} is a directory; give the path of the module in it that calls createTasks()`);
   const stuck = `${label} never finishes loading: it awaits something that will not come`;
   const exported = await orStuck(io, importModule(file, label), stuck);
-  return { label, tasks: findTasks(exported, label), simulation: readSimulation(exported.simulation, label) };
+  return { label, tasks: findTasks(exported, label), simulation: readSimulation(exported.simulation, label), exported };
 }
 
 async function importModule(file: string, label: string): Promise<Record<string, unknown>> {

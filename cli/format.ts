@@ -28,6 +28,17 @@ export function cleanLines(text: string): string[] {
     .filter((line) => line.trim() !== '');
 }
 
+/** A JSON text in which nothing is left that a terminal would obey: it is escaped, so that the text can also be looked at. */
+export function escapeUnsafe(text: string): string {
+  const unsafe = /[\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]/g;
+  return text.replace(unsafe, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/** One JSON document. */
+export function json(value: unknown): string {
+  return escapeUnsafe(JSON.stringify(value, null, 2));
+}
+
 const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
 
 // Unicode East_Asian_Width W and F, by block; ambiguous ones are narrow, as in most terminals.

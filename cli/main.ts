@@ -2,6 +2,7 @@
 /** The program's edge: the real streams and signals of the process, and its exit code. */
 import type { Io, Output } from './io.ts';
 import { exitCodes, faultText } from './io.ts';
+import { processLife } from './life.ts';
 import { run } from './program.ts';
 
 const realNow = performance.now.bind(performance);
@@ -14,7 +15,8 @@ const write = {
 // Whoever read the output has gone: what is left of it interests nobody.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
+    // EIO: the terminal has been closed.
+    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
   });
 }
 
@@ -35,8 +37,14 @@ function output(name: 'stdout' | 'stderr'): Output {
 const io: Io = {
   stdout: output('stdout'),
   stderr: output('stderr'),
+  async stdin() {
+    let text = '';
+    for await (const chunk of process.stdin.setEncoding('utf8')) text += chunk;
+    return text;
+  },
   env: process.env,
   cwd: process.cwd(),
+  now: Date.now,
   realNow,
   onInterrupt(fn) {
     let asked = false;
@@ -54,14 +62,13 @@ const io: Io = {
     process.on('beforeExit', fn);
     return () => process.off('beforeExit', fn);
   },
+  life: processLife(die),
 };
 
 function die(error: unknown): void {
   io.stderr.write(faultText(error, io.env));
   process.exit(exitCodes.usage);
 }
-process.on('uncaughtException', die);
-process.on('unhandledRejection', die);
 
 /** The module may hold connections open; nothing waits for them once all is written. */
 async function exit(code: number): Promise<void> {

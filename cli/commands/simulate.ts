@@ -1,13 +1,14 @@
 /** `escapement simulate`: plays a module's application over a period of virtual time, and says what happened. */
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import type { Simulation } from 'escapement/testing';
+import { duration, durationExpected, instant, instantExpected, whole } from '../arguments.ts';
 import { type Application, loadApplication, type SimulationModule } from '../config.ts';
 import { captureConsole } from '../console.ts';
-import { painter, wantsColour } from '../format.ts';
+import { json, painter, wantsColour } from '../format.ts';
 import { CommandError, type ExitCode, exitCodes, faultText, type Io, orStuck } from '../io.ts';
-import { type Plan, type Played, play } from '../play.ts';
+import type { Plan, Played } from '../play.ts';
 import { printReport } from '../print.ts';
 import { closingLine, progressOf } from '../progress.ts';
 import { factsOf, type Report } from '../report.ts';
@@ -86,6 +87,8 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
   // What the module prints may come in the middle of the progress line.
   const restoreConsole = captureConsole(io.stderr, progress.clear);
   try {
+    // Here, and not at the top: a worker is to carry no simulator with it.
+    const { play } = await import('../play.ts');
     const application = await loadApplication(module, io);
     const plan = planOf(application, options);
     // What cannot be written is better known before a long play than after it.
@@ -170,35 +173,7 @@ function writeTimeline(file: string, text: string, io: Io): void {
   }
 }
 
-/** One document; what a terminal would obey is escaped, so that it can also be looked at. */
-function json(report: Report): string {
-  const unsafe = /[\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]/g;
-  return JSON.stringify(report, null, 2).replace(unsafe, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}
-
 const latestInstant = 8.64e15;
-const durationExpected = "a duration such as '90m', '12h' or '7d'";
-const instantExpected = "an instant with its offset, such as '2026-03-28T00:00:00Z'";
-
-function duration(text: string): number {
-  const ms = parseDuration(text);
-  if (ms === undefined) throw new InvalidArgumentError(`Give ${durationExpected}.`);
-  return ms;
-}
-
-function instant(text: string): number {
-  const at = parseInstant(text);
-  if (at === undefined) throw new InvalidArgumentError(`Give ${instantExpected}.`);
-  return at;
-}
-
-function whole(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`Give a whole number from ${least}${most === Number.MAX_SAFE_INTEGER ? '' : ` to ${most}`}.`);
-  };
-}
 
 function iso(at: number): string {
   return Number.isFinite(at) && Math.abs(at) <= latestInstant ? new Date(at).toISOString() : String(at);

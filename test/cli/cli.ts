@@ -1,7 +1,7 @@
 /** Runs the command line in this process, with streams that a test can read, or as a program of its own. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { Io } from '../../cli/io.ts';
+import type { Io, Life } from '../../cli/io.ts';
 import { run } from '../../cli/program.ts';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -12,15 +12,33 @@ export interface Ran {
   readonly stderr: string;
 }
 
-interface Surroundings {
+export interface Surroundings {
   readonly tty?: boolean;
   readonly env?: Record<string, string>;
+  readonly stdin?: string;
+  /** What time it is. */
+  readonly now?: () => number;
   /** Ctrl-C when the reading of the real clock has come so often. */
   readonly interruptAfterReadings?: number;
 }
 
+/** Commands that live long are tested in processes of their own. */
+const nobody = () => {
+  throw new Error('only in a process of its own');
+};
+const life: Life = {
+  onSignal: nobody,
+  onFault: nobody,
+  onOutputClosed: nobody,
+  memory: nobody,
+  leave: nobody,
+  fork: nobody,
+  parent: undefined,
+};
+
 /** The real clock of a test goes on by 50 ms with every look at it. */
-export async function cli(argv: readonly string[], { tty = false, env = {}, interruptAfterReadings }: Surroundings = {}): Promise<Ran> {
+export async function cli(argv: readonly string[], surroundings: Surroundings = {}): Promise<Ran> {
+  const { tty = false, env = {}, stdin = '', now = Date.now, interruptAfterReadings } = surroundings;
   const text = { stdout: '', stderr: '' };
   let readings = 0;
   let interrupt = () => {};
@@ -34,8 +52,10 @@ export async function cli(argv: readonly string[], { tty = false, env = {}, inte
   const io: Io = {
     stdout: output('stdout'),
     stderr: output('stderr'),
+    stdin: async () => stdin,
     env,
     cwd: root,
+    now,
     realNow: () => {
       readings += 1;
       if (readings === interruptAfterReadings) interrupt();
@@ -48,6 +68,7 @@ export async function cli(argv: readonly string[], { tty = false, env = {}, inte
       };
     },
     onStuck: () => () => {},
+    life,
   };
   const code = await run(argv, io);
   return { code, ...text };
@@ -60,13 +81,66 @@ export function simulated(fixture: string, ...options: string[]): Promise<Ran> {
 
 /** The built program, in a process of its own. */
 export function spawned(argv: readonly string[], stdoutTo: 'pipe' | 'closed' = 'pipe'): Promise<Ran> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['dist/cli/main.js', ...argv], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
-    const text = { stdout: '', stderr: '' };
-    if (stdoutTo === 'closed') child.stdout.destroy();
-    else child.stdout.setEncoding('utf8').on('data', (more: string) => (text.stdout += more));
-    child.stderr.setEncoding('utf8').on('data', (more: string) => (text.stderr += more));
-    child.on('error', reject);
-    child.on('close', (code) => resolve({ code, ...text }));
+  const program = start(argv);
+  if (stdoutTo === 'closed') program.child.stdout?.destroy();
+  return program.ended;
+}
+
+/** A line of a worker's log. */
+export type Line = Readonly<Record<string, unknown>> & { readonly message: string };
+
+/** The built program while it runs. */
+export interface Program {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ran>;
+  /** All lines of the log so far. */
+  lines(): Line[];
+  /** The first line that matches; waits for it. Rejects when the program ends without it. */
+  line(matches: (line: Line) => boolean): Promise<Line>;
+}
+
+export function start(argv: readonly string[]): Program {
+  const child = spawn(process.execPath, ['dist/cli/main.js', ...argv], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  const text = { stdout: '', stderr: '' };
+  const waiting = new Set<() => void>();
+  let over = false;
+  const tell = () => {
+    for (const look of waiting) look();
+  };
+  child.stdout.setEncoding('utf8').on('data', (more: string) => {
+    text.stdout += more;
+    tell();
   });
+  child.stderr.setEncoding('utf8').on('data', (more: string) => (text.stderr += more));
+  const ended = new Promise<Ran>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => {
+      over = true;
+      tell();
+      resolve({ code, ...text });
+    });
+  });
+  const lines = () =>
+    text.stdout
+      .slice(0, text.stdout.lastIndexOf('\n') + 1)
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Line);
+  return {
+    child,
+    ended,
+    lines,
+    line: (matches) =>
+      new Promise((resolve, reject) => {
+        const look = () => {
+          const found = lines().find(matches);
+          if (!found && !over) return;
+          waiting.delete(look);
+          if (found) resolve(found);
+          else reject(new Error(`the program ended without the line:\n${text.stdout}${text.stderr}`));
+        };
+        waiting.add(look);
+        look();
+      }),
+  };
 }

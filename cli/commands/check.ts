@@ -1,0 +1,140 @@
+/** `escapement check`: is everything there that the jobs of a module need to be run? */
+import type { Command } from 'commander';
+import type { QueueStats, WorkerInfo } from 'escapement';
+import { listed } from '../arguments.ts';
+import { isLive, serves, stateOf, unknownTasks } from '../fleet.ts';
+import { clean, cleanLines, type Mark, padEnd, plural } from '../format.ts';
+import { type ExitCode, exitCodes, type Io } from '../io.ts';
+import { ago } from '../jobs.ts';
+import { addCommand, livesInProcess, type Operation, operate } from '../operate.ts';
+import { queuesOf } from './queues.ts';
+import { unknownLine } from './stats.ts';
+
+/** What one look has found. `wrong` makes the command fail; a `note` is for people. */
+interface Finding {
+  readonly outcome: 'ok' | 'note' | 'wrong';
+  readonly about: string;
+  readonly message: string;
+}
+
+export function addCheck(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  addCommand(program, 'check', {
+    summary: 'say whether all is well, for deployments and monitoring',
+    description:
+      'Opens the stores and looks whether they answer, whether the schedules have a next occurrence and a task, whether somebody works the ' +
+      'queues that have ready jobs, and whether somebody knows their tasks.',
+    examples: ['tasks.ts', 'tasks.ts --json'],
+    more: '\nExit codes:\n  0  all is well\n  1  something is wrong; it is listed\n  2  wrong usage, or the module cannot be loaded',
+  })
+    .option('--json', 'print one JSON document')
+    .action(async (module: string, options: { json?: boolean }) => {
+      done(
+        await operate(module, { ...options, anyBackend: true }, io, async (operation) => {
+          const findings = await look(operation);
+          const ok = findings.every(({ outcome }) => outcome !== 'wrong');
+          operation.print(
+            () => ({ ok, findings }),
+            () => findings.map((finding) => findingLine(finding, operation)),
+          );
+          return ok ? exitCodes.ok : exitCodes.refused;
+        }),
+      );
+    });
+}
+
+async function look(operation: Operation): Promise<Finding[]> {
+  const { tasks } = operation;
+  const stores = await backends(operation);
+  // A store that does not open answers nothing else either.
+  if (stores.some(({ outcome }) => outcome === 'wrong')) return stores;
+  const recurring = await schedules(operation);
+  const shared = tasks.backends.find(({ alias }) => alias === 'default');
+  if (!shared || livesInProcess(shared.name)) return [...stores, ...recurring];
+  const queues = await queuesOf(operation);
+  const workers = await tasks.workers.list();
+  return [...stores, ...recurring, ...staffing(operation, queues, workers), ...(await unknown(operation, queues, workers))];
+}
+
+async function backends({ tasks, label }: Operation): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const add = (outcome: Finding['outcome'], message: string) => findings.push({ outcome, about: 'store', message });
+  try {
+    await tasks.open();
+    await tasks.jobs.list({ limit: 1 });
+    for (const { alias, name } of tasks.backends) {
+      const what = `${clean(alias)} (${clean(name)})`;
+      if (name === 'immediate') add('note', `${what}: jobs run where they are enqueued; no worker is needed, and nothing is retried`);
+      else if (name === 'dummy') add('note', `${what}: jobs are recorded and not run`);
+      else if (name === 'memory') add('note', `${what}: jobs live in one process and end with it; sqlite({ file }) keeps them`);
+      else add('ok', `${what} opens and answers`);
+    }
+  } catch (error) {
+    add('wrong', `the store of ${label} cannot be used: ${text(error)}`);
+  }
+  return findings;
+}
+
+async function schedules({ tasks }: Operation): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const add = (outcome: Finding['outcome'], message: string) => findings.push({ outcome, about: 'schedule', message });
+  const all = await tasks.schedules.list();
+  for (const { name, task, paused } of all) {
+    if (!tasks.names.includes(task)) {
+      add('wrong', `${clean(name)} makes jobs of ${clean(task)}, which the module does not define`);
+      continue;
+    }
+    try {
+      const [next] = await tasks.schedules.next(name, 1);
+      if (paused) add('note', `${clean(name)} is paused`);
+      else if (!next) add('note', `${clean(name)} has no occurrence left`);
+    } catch (error) {
+      add('wrong', `${clean(name)} has no next occurrence: ${text(error)}`);
+    }
+  }
+  if (all.length > 0 && findings.length === 0) add('ok', `${plural(all.length, 'schedule')}, each with a next occurrence`);
+  return findings;
+}
+
+function staffing({ io, module }: Operation, queues: readonly QueueStats[], workers: readonly WorkerInfo[]): Finding[] {
+  const now = io.now();
+  const live = workers.filter((worker) => isLive(worker, now));
+  const findings: Finding[] = [];
+  const add = (outcome: Finding['outcome'], about: string, message: string) => findings.push({ outcome, about, message });
+  for (const { name, paused, counts, oldestReadyAt } of queues) {
+    if (counts.ready === 0) continue;
+    const jobs = `${plural(counts.ready, 'job')} ${counts.ready === 1 ? 'is' : 'are'} ready in ${clean(name)}`;
+    const since = oldestReadyAt === null ? '' : `, the oldest since ${ago(new Date(oldestReadyAt), now)}`;
+    const start = `start one: escapement worker ${module} --queues ${clean(name)}`;
+    if (paused) add('note', 'queue', `${jobs}${since}, and it is paused`);
+    else if (!live.some((worker) => serves(worker, name))) add('wrong', 'queue', `${jobs}${since}, and no worker serves it; ${start}`);
+  }
+  for (const worker of workers) {
+    if (stateOf(worker, now) === 'silent')
+      add('note', 'worker', `${clean(worker.id)} on ${clean(worker.host)} was last heard of ${ago(worker.heartbeatAt, now)}`);
+  }
+  const told =
+    live.length === 0
+      ? 'no worker is there, and no job is ready'
+      : `${listed(
+          live.map(({ id }) => clean(id)),
+          'and',
+        )} at work`;
+  if (findings.every(({ outcome }) => outcome !== 'wrong')) add(live.length === 0 ? 'note' : 'ok', 'worker', told);
+  return findings;
+}
+
+async function unknown({ tasks, io }: Operation, queues: readonly QueueStats[], workers: readonly WorkerInfo[]): Promise<Finding[]> {
+  const now = io.now();
+  const found = await unknownTasks(tasks, queues, workers, now);
+  return found.map((task) => ({ outcome: 'wrong', about: 'task', message: unknownLine(task, now) }));
+}
+
+const marks: Record<Finding['outcome'], Mark> = { ok: 'green', note: 'dim', wrong: 'red' };
+
+function findingLine({ outcome, about, message }: Finding, { paint }: Operation): string {
+  return `${paint(marks[outcome], padEnd(outcome, 5))}  ${padEnd(about, 8)}  ${message}`;
+}
+
+function text(error: unknown): string {
+  return cleanLines(error instanceof Error ? error.message : String(error)).join(' ');
+}

@@ -1,0 +1,105 @@
+/** `escapement enqueue`: one job of a task, from the shell. */
+import type { Command } from 'commander';
+import type { Task, TaskResult } from 'escapement';
+import { given, listed, repeated, when, whole } from '../arguments.ts';
+import type { Application } from '../config.ts';
+import { clean, shorten } from '../format.ts';
+import { CommandError, type ExitCode, exitCodes, type Io } from '../io.ts';
+import { jobRow } from '../jobs.ts';
+import { addCommand, livesInProcess, operate, requireShared } from '../operate.ts';
+
+interface Options {
+  readonly input?: string;
+  readonly runAfter?: string | Date;
+  readonly priority?: number;
+  readonly queue?: string;
+  readonly tag?: readonly string[];
+  readonly backend?: string;
+  readonly json?: boolean;
+}
+
+export function addEnqueue(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  addCommand(program, 'enqueue', {
+    summary: 'enqueue a job',
+    description: 'Enqueues one job of a task that the module exports. On immediate() it runs here and now.',
+    examples: [
+      `tasks.ts mail.welcome --input '{"userId":"u1"}'`,
+      `tasks.ts report.daily --run-after 2h --priority 50 --tag manual`,
+      'tasks.ts import.rows --input - < rows.json',
+    ],
+    more: '\nExit codes:\n  0  enqueued\n  1  it ran at once, on immediate(), and failed\n  2  wrong usage or input, or the module or its store cannot be used',
+  })
+    .argument('<task>', "the task's name")
+    .option('--input <json>', 'what the task is given; - reads it from stdin')
+    .option('--run-after <when>', "not before: a duration from now such as '2h', or an instant", when)
+    .option('--priority <n>', '-100 to 100, larger first', whole(-100, 100))
+    .option('--queue <name>', "another queue than the task's")
+    .option('--tag <tag>', "a word to find the job by; may be given again; replaces the task's own", repeated)
+    .option('--backend <alias>', "another backend than the task's")
+    .option('--json', 'print one JSON document')
+    .action(async (module: string, name: string, options: Options) => {
+      done(
+        await operate(module, { ...options, anyBackend: true }, io, async (operation) => {
+          const task = findTask(operation, name);
+          const input = await readInput(options.input, io);
+          const backend = operation.tasks.backends.find(({ alias }) => alias === (options.backend ?? 'default'));
+          if (backend?.name !== 'immediate') requireShared(operation, options.backend);
+          const { runAfter, priority, queue, tag: tags } = options;
+          const job = await task.using(given({ runAfter, priority, queue, tags, backend: options.backend })).enqueue(input);
+          operation.print(
+            () => ({ ...jobRow(job), returnValue: job.status === 'successful' ? (job.returnValue ?? null) : null }),
+            () => [line(job)],
+          );
+          return lost(job, operation) ?? (job.status === 'failed' ? exitCodes.refused : exitCodes.ok);
+        }),
+      );
+    });
+}
+
+/** The task with this name among what the module exports. */
+function findTask({ tasks, exported, label }: Application, name: string): Task {
+  for (const value of Object.values(exported)) if (isTask(value) && value.name === name) return value;
+  const exportedNames = Object.values(exported)
+    .filter(isTask)
+    .map((task) => clean(task.name));
+  if (tasks.names.includes(name)) {
+    throw new CommandError(`${label} defines ${clean(name)} and does not export it: export const … = tasks.define('${clean(name)}', …)`);
+  }
+  const known = exportedNames.length > 0 ? `; it exports ${listed([...new Set(exportedNames)], 'and')}` : '; it exports no task';
+  throw new CommandError(`${label} has no task ${clean(name)}${known}`);
+}
+
+function isTask(value: unknown): value is Task {
+  if (typeof value !== 'object' || value === null) return false;
+  const { name, enqueue, using } = value as Partial<Task>;
+  return typeof name === 'string' && typeof enqueue === 'function' && typeof using === 'function';
+}
+
+async function readInput(text: string | undefined, io: Io): Promise<unknown> {
+  if (text === undefined) return undefined;
+  const source = text === '-' ? await io.stdin() : text;
+  try {
+    return JSON.parse(source);
+  } catch (error) {
+    const got = shorten(clean(source), 40) || 'nothing';
+    throw new CommandError(`--input is no JSON (${got}); quote it for the shell: --input '{"userId":"u1"}'`, { cause: error });
+  }
+}
+
+function line(job: TaskResult): string {
+  const what = `${job.id}  ${clean(job.task)}`;
+  if (!job.isFinished) {
+    const due = job.runAfter ? `, due ${job.dueAt.toISOString()}` : '';
+    return `enqueued ${what}, ${job.status} in queue ${clean(job.queue)}${due}`;
+  }
+  const error = job.errors.at(-1);
+  const value = job.status === 'successful' ? `: ${clean(JSON.stringify(job.returnValue ?? null))}` : '';
+  return `ran ${what}, ${job.status}${error ? `: ${clean(`${error.name}: ${error.message}`)}` : value}`;
+}
+
+/** A task's own backend is known only from its job. */
+function lost(job: TaskResult, { tasks, label }: Application): ExitCode | undefined {
+  const backend = tasks.backends.find(({ alias }) => alias === job.backend);
+  if (!backend || backend.name === 'immediate' || !livesInProcess(backend.name)) return undefined;
+  throw new CommandError(`the job is lost: ${label} keeps those of ${clean(job.task)} in ${backend.name}(), which ends with this process`);
+}

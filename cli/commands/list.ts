@@ -1,0 +1,160 @@
+/** `escapement list` and `escapement show`: jobs, many in a table or one in all its detail. */
+import type { Command } from 'commander';
+import type { TaskResult } from 'escapement';
+import { given, whole } from '../arguments.ts';
+import { clean, cleanLines, padEnd, plural } from '../format.ts';
+import { type ExitCode, exitCodes, type Io } from '../io.ts';
+import { addFilters, ago, type Filters, filterText, findJob, jobRow, jobTable, selectionOf } from '../jobs.ts';
+import { addCommand, type Operation, operate } from '../operate.ts';
+import { shortDuration } from '../time.ts';
+
+interface ListOptions extends Filters {
+  readonly limit: number;
+  readonly after?: string;
+  readonly json?: boolean;
+}
+
+export function addList(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  const command = addCommand(program, 'list', {
+    summary: 'list jobs, newest first',
+    description: 'Lists jobs, newest first, page by page.',
+    examples: ['tasks.ts', 'tasks.ts --status failed,cancelled --task mail.welcome', "tasks.ts --json | jq -r '.jobs[].id'"],
+    more: '\nWith --json: jobs[] without their inputs, and cursor: what --after takes for the next page, or null.',
+  });
+  addFilters(command)
+    .option('--limit <n>', 'at most so many', whole(1, 1_000), 50)
+    .option('--after <cursor>', 'the page after the one that printed this cursor')
+    .option('--json', 'print one JSON document')
+    .action(async (module: string, options: ListOptions) => {
+      done(await operate(module, options, io, (operation) => list(operation, options)));
+    });
+}
+
+async function list(operation: Operation, options: ListOptions): Promise<ExitCode> {
+  const { tasks, print, paint, module } = operation;
+  const { limit, after } = options;
+  const { items, cursor = null } = await tasks.jobs.list({ ...selectionOf(options), limit, ...given({ after }) });
+  print(
+    () => ({ jobs: items.map(jobRow), cursor }),
+    () => {
+      if (items.length === 0) return [after === undefined ? 'no job matches' : 'no job is left'];
+      const limited = limit === 50 ? '' : ` --limit ${limit}`;
+      const more =
+        cursor === null ? [] : [paint('dim', `more: escapement list ${module}${filterText(options)}${limited} --after ${clean(cursor)}`)];
+      return [...jobTable(items, operation), ...more];
+    },
+  );
+  return exitCodes.ok;
+}
+
+export function addShow(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  addCommand(program, 'show', {
+    summary: 'show everything about one job',
+    description: 'Shows a job: its input, how it stands, what it returned, and the errors of its attempts with their stacks.',
+    examples: ['tasks.ts 0199ab3c-7f00-7000-8000-3d5e8a1c42f7', 'tasks.ts 1c42f7', 'tasks.ts 1c42f7 --json'],
+    more: '\nExit codes:\n  0  shown\n  1  no such job, or several with such an id\n  2  wrong usage, or the module or its store cannot be used',
+  })
+    .argument('<id>', 'its id, or the beginning or end of one of the 5,000 newest')
+    .option('--json', 'print one JSON document')
+    .action(async (module: string, id: string, options: { json?: boolean }) => {
+      done(
+        await operate(module, options, io, async (operation) => {
+          const job = await findJob(operation.tasks, id);
+          operation.print(
+            () => jobDocument(job),
+            () => jobLines(job, operation),
+          );
+          return exitCodes.ok;
+        }),
+      );
+    });
+}
+
+function jobDocument(job: TaskResult) {
+  const { error: _, ...row } = jobRow(job);
+  const input = stored(() => job.input);
+  const returned = stored(() => (job.status === 'successful' ? (job.returnValue ?? null) : null));
+  return {
+    ...row,
+    scheduledAt: job.scheduledAt,
+    lastAttemptedAt: job.lastAttemptedAt,
+    workerIds: job.workerIds,
+    progress: job.progress,
+    metadata: job.metadata,
+    input: input.value,
+    returnValue: returned.value,
+    unreadable: [...(input.fault === null ? [] : ['input']), ...(returned.fault === null ? [] : ['returnValue'])],
+    errors: job.errors,
+  };
+}
+
+/** What a row holds may have been changed outside Escapement: the rest of the job is shown all the same. */
+function stored(read: () => unknown): { readonly value: unknown; readonly fault: string | null } {
+  try {
+    return { value: read(), fault: null };
+  } catch (error) {
+    return { value: null, fault: `cannot be read: ${error instanceof Error ? error.message : String(error)}` };
+  }
+}
+
+function jobLines(job: TaskResult, { io, paint }: Operation): string[] {
+  const now = io.now();
+  const line = (title: string, text: string | null) =>
+    text === null || text === '' ? [] : [`  ${paint('dim', padEnd(title, 10))}  ${text}`];
+  const at = (instant: Date | null) => instant && `${instant.toISOString()}  ${paint('dim', relative(instant.getTime(), now))}`;
+  const took =
+    job.startedAt && job.finishedAt ? `, ${shortDuration(job.finishedAt.getTime() - job.startedAt.getTime())} after its start` : '';
+  const open = !job.isFinished;
+  return [
+    `${paint('bold', clean(job.task))}  ${job.status}, ${job.attempts} of ${plural(job.maxAttempts, 'attempt')} used`,
+    ...line('id', job.id),
+    ...line('queue', `${clean(job.queue)}, priority ${job.priority}`),
+    ...line('tags', job.tags.map(clean).join(', ')),
+    ...line(
+      'schedule',
+      job.schedule && `${clean(job.schedule)}${job.scheduledAt ? `, occurrence of ${job.scheduledAt.toISOString()}` : ''}`,
+    ),
+    ...line('enqueued', at(job.enqueuedAt)),
+    ...line('run after', at(job.runAfter)),
+    ...line('due', open && job.status !== 'running' ? at(job.dueAt) : null),
+    ...line('started', at(job.startedAt)),
+    ...line('last try', job.attempts > 1 ? at(job.lastAttemptedAt) : null),
+    ...line('finished', job.finishedAt && `${at(job.finishedAt)}${took}`),
+    ...line('reason', job.reason && clean(job.reason)),
+    ...line('workers', job.workerIds.map(clean).join(', ')),
+    ...line('progress', job.progress && clean(`${Math.round(job.progress.fraction * 100)} %  ${job.progress.message ?? ''}`)),
+    ...value('metadata', Object.keys(job.metadata).length > 0 ? stored(() => job.metadata) : null, line),
+    ...value(
+      'input',
+      stored(() => job.input),
+      line,
+    ),
+    ...value('returned', job.status === 'successful' ? stored(() => job.returnValue ?? null) : null, line),
+    ...job.errors.flatMap(({ name, message, stack, attempt, at: when }) => [
+      `  ${paint('dim', padEnd(`attempt ${attempt}`, 10))}  ${paint('red', clean(`${name}: ${message}`))}  ${paint('dim', ago(when, now))}`,
+      ...frames(stack).map((text) => paint('dim', `${' '.repeat(14)}${text}`)),
+    ]),
+  ];
+}
+
+function value(
+  title: string,
+  read: { readonly value: unknown; readonly fault: string | null } | null,
+  line: (title: string, text: string) => string[],
+): string[] {
+  if (!read) return [];
+  const [first = '', ...rest] = cleanLines(read.fault ?? JSON.stringify(read.value, null, 2));
+  return [...line(title, first), ...rest.map((text) => `${' '.repeat(14)}${text}`)];
+}
+
+/** The places in a stack; what stands before them is the message again. */
+function frames(stack: string): string[] {
+  return cleanLines(stack)
+    .map((text) => text.trim())
+    .filter((text) => text.startsWith('at '));
+}
+
+function relative(at: number, now: number): string {
+  if (Math.abs(now - at) < 1_000) return '(now)';
+  return at > now ? `(in ${shortDuration(at - now)})` : `(${shortDuration(now - at)} ago)`;
+}

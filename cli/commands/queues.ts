@@ -1,0 +1,103 @@
+/** `escapement queues`, `pause` and `resume`. */
+import type { Command } from 'commander';
+import type { QueueStats } from 'escapement';
+import { type Cell, clean, plural, shorten, table } from '../format.ts';
+import { type ExitCode, exitCodes, type Io } from '../io.ts';
+import { ago } from '../jobs.ts';
+import { addCommand, type Operation, operate } from '../operate.ts';
+
+export function addQueues(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  addCommand(program, 'queues', {
+    summary: 'list the queues and how many jobs are in each',
+    description: 'Lists the queues that have jobs or were paused, and how many jobs there are in each state.',
+    examples: ['tasks.ts', 'tasks.ts --json'],
+  })
+    .option('--json', 'print one JSON document')
+    .action(async (module: string, options: { json?: boolean }) => {
+      done(
+        await operate(module, options, io, async (operation) => {
+          const queues = await queuesOf(operation);
+          operation.print(
+            () => ({ queues: queues.map(queueRow) }),
+            () => queueTable(queues, operation),
+          );
+          return exitCodes.ok;
+        }),
+      );
+    });
+}
+
+/** By name. */
+export async function queuesOf({ tasks }: Pick<Operation, 'tasks'>): Promise<QueueStats[]> {
+  return (await tasks.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+export function queueRow({ name, paused, counts, oldestReadyAt }: QueueStats) {
+  return { name, paused, counts, oldestReadyAt: oldestReadyAt === null ? null : new Date(oldestReadyAt) };
+}
+
+const columns = ['waiting', 'scheduled', 'ready', 'retrying', 'running', 'successful', 'failed', 'cancelled'] as const;
+
+export function queueTable(queues: readonly QueueStats[], { io, paint }: Pick<Operation, 'io' | 'paint'>): string[] {
+  if (queues.length === 0) return ['no queue has a job'];
+  const titles = [
+    { title: 'queue' },
+    { title: '' },
+    ...columns.map((title) => ({ title, align: 'right' as const })),
+    { title: 'oldest ready', align: 'right' as const },
+  ];
+  const rows = queues.map(({ name, paused, counts, oldestReadyAt }): Cell[] => [
+    shorten(clean(name), 24, 'middle'),
+    { text: paused ? 'paused' : '', mark: 'yellow' },
+    ...columns.map((status): Cell => (status === 'failed' ? { text: counts.failed, mark: 'red' } : counts[status])),
+    oldestReadyAt === null ? '' : ago(new Date(oldestReadyAt), io.now()),
+  ]);
+  return table(titles, rows, paint);
+}
+
+export function addPause(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  const command = addCommand(program, 'pause', {
+    summary: 'let nothing be claimed from a queue',
+    description: 'Pauses a queue: no worker claims from it until it is resumed. What runs goes on.',
+    examples: ['tasks.ts mail'],
+  });
+  addSwitch(command, true, io, done);
+}
+
+export function addResume(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  const command = addCommand(program, 'resume', {
+    summary: 'let a paused queue go on',
+    description: 'Resumes a queue that was paused.',
+    examples: ['tasks.ts mail'],
+  });
+  addSwitch(command, false, io, done);
+}
+
+function addSwitch(command: Command, paused: boolean, io: Io, done: (code: ExitCode) => void): void {
+  command
+    .argument('<queue>', "the queue's name")
+    .option('--json', 'print one JSON document')
+    .action(async (module: string, name: string, options: { json?: boolean }) => {
+      done(
+        await operate(module, options, io, async ({ tasks, print }) => {
+          const before = (await tasks.queues.list()).find((queue) => queue.name === name);
+          await (paused ? tasks.queues.pause(name) : tasks.queues.resume(name));
+          const { ready = 0, running = 0 } = before?.counts ?? {};
+          print(
+            () => ({ queue: name, paused }),
+            () => {
+              const already = (before?.paused ?? false) === paused;
+              const ends = running > 0 ? `; ${plural(running, 'job')} in it still ${running === 1 ? 'runs' : 'run'}` : '';
+              if (already) return [`${clean(name)} ${paused ? 'was paused already' : 'was not paused'}`];
+              return [
+                paused
+                  ? `paused ${clean(name)}, with ${plural(ready, 'job')} ready${ends}`
+                  : `resumed ${clean(name)}, with ${plural(ready, 'job')} ready`,
+              ];
+            },
+          );
+          return exitCodes.ok;
+        }),
+      );
+    });
+}

@@ -1,0 +1,89 @@
+/** `escapement stats`: queues, workers, and the jobs that no worker would take. */
+import type { Command } from 'commander';
+import type { WorkerInfo } from 'escapement';
+import { stateOf, type UnknownTask, unknownTasks } from '../fleet.ts';
+import { type Cell, clean, type Mark, plural, shorten, table } from '../format.ts';
+import { type ExitCode, exitCodes, type Io } from '../io.ts';
+import { ago } from '../jobs.ts';
+import { addCommand, type Operation, operate } from '../operate.ts';
+import { queueRow, queuesOf, queueTable } from './queues.ts';
+
+export function addStats(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  addCommand(program, 'stats', {
+    summary: 'how the queues and workers are',
+    description: 'Shows the queues, the workers of the last day, and ready jobs whose task no live worker knows.',
+    examples: ['tasks.ts', "tasks.ts --json | jq '.queues[] | {name, ready: .counts.ready}'"],
+    more: '\nA worker is silent when nothing was heard of it for 30 s: it is gone, stopped in its tracks, or cut off from the store.',
+  })
+    .option('--json', 'print one JSON document')
+    .action(async (module: string, options: { json?: boolean }) => {
+      done(await operate(module, options, io, stats));
+    });
+}
+
+async function stats(operation: Operation): Promise<ExitCode> {
+  const { tasks, io, print } = operation;
+  const now = io.now();
+  const [queues, workers] = await Promise.all([queuesOf(operation), tasks.workers.list()]);
+  const unknown = await unknownTasks(tasks, queues, workers, now);
+  print(
+    () => ({
+      queues: queues.map(queueRow),
+      workers: workers.map((worker) => ({
+        ...worker,
+        state: stateOf(worker, now),
+        heartbeatAgeMs: Math.max(0, now - worker.heartbeatAt.getTime()),
+      })),
+      unknownTasks: unknown,
+    }),
+    () => [
+      ...queueTable(queues, operation),
+      '',
+      ...workerTable(workers, operation),
+      ...(unknown.length > 0 ? ['', ...unknown.map((task) => operation.paint('yellow', unknownLine(task, now)))] : []),
+    ],
+  );
+  return exitCodes.ok;
+}
+
+export function unknownLine({ task, jobs, oldestDueAt }: UnknownTask, now: number): string {
+  return `no live worker knows the task ${clean(task)}: ${plural(jobs, 'job')} ${jobs === 1 ? 'is' : 'are'} ready, the oldest since ${ago(oldestDueAt, now)}`;
+}
+
+const marks: Partial<Record<ReturnType<typeof stateOf>, Mark>> = { running: 'green', stopped: 'dim', silent: 'red', stopping: 'yellow' };
+
+function workerTable(workers: readonly WorkerInfo[], { io, paint }: Operation): string[] {
+  if (workers.length === 0) return ['no worker was there in the last day'];
+  const now = io.now();
+  const columns = [
+    { title: 'worker' },
+    { title: 'state' },
+    { title: 'busy', align: 'right' as const },
+    { title: 'queues' },
+    { title: 'host' },
+    { title: 'pid', align: 'right' as const },
+    { title: 'version' },
+    { title: 'heard of', align: 'right' as const },
+    { title: 'started', align: 'right' as const },
+  ];
+  const rows = workers.map((worker): Cell[] => {
+    const state = stateOf(worker, now);
+    return [
+      shorten(clean(worker.id), 36, 'middle'),
+      { text: state, mark: marks[state] },
+      state === 'running' || state === 'stopping' ? `${worker.running}/${worker.concurrency}` : '',
+      shorten(clean(queuesText(worker)), 24),
+      shorten(clean(worker.host), 20, 'middle'),
+      String(worker.pid),
+      clean(worker.version),
+      ago(worker.heartbeatAt, now),
+      ago(worker.startedAt, now),
+    ];
+  });
+  return table(columns, rows, paint);
+}
+
+function queuesText({ queues, exclude }: WorkerInfo): string {
+  if (queues) return queues.join(', ');
+  return exclude && exclude.length > 0 ? `all but ${exclude.join(', ')}` : 'all';
+}

@@ -1,0 +1,165 @@
+/** Jobs as commands choose them and print them: filters, ids that may be cut short, one document and one table for all commands. */
+import type { Command } from 'commander';
+import { isEscapementError, type JobSelection, type Status, type TaskResult, type Tasks } from 'escapement';
+import { given, someOf } from './arguments.ts';
+import { type Cell, clean, count, type Mark, shorten, table } from './format.ts';
+import { CommandError, exitCodes } from './io.ts';
+import type { Operation } from './operate.ts';
+import { shortDuration } from './time.ts';
+
+export const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running', 'successful', 'failed', 'cancelled'];
+
+export interface Filters {
+  readonly status?: readonly Status[];
+  readonly task?: string;
+  readonly queue?: string;
+  readonly schedule?: string;
+  readonly tag?: string;
+}
+
+/** The options that say which jobs. @param allowed the statuses that the command can do something with */
+export function addFilters(command: Command, allowed: readonly Status[] = statuses): Command {
+  return command
+    .option('--status <status>', `${allowed.join(', ')}; several with commas`, someOf(allowed))
+    .option('--task <name>', 'of this task')
+    .option('--queue <name>', 'in this queue')
+    .option('--schedule <name>', 'made by this schedule')
+    .option('--tag <tag>', 'with this tag');
+}
+
+export function selectionOf({ status, task, queue, schedule, tag }: Filters): JobSelection {
+  return given({ status, task, queue, schedule, tag });
+}
+
+/** The same filters as they are written on the command line. */
+export function filterText({ status, task, queue, schedule, tag }: Filters): string {
+  const options = Object.entries({ status: status?.join(','), task, queue, schedule, tag }).filter(([, value]) => value !== undefined);
+  return options.map(([name, value]) => ` --${name} ${quoted(value as string)}`).join('');
+}
+
+function quoted(value: string): string {
+  const text = clean(value);
+  return /^[\w./:,@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+const pageSize = 1_000;
+/** Among how many of the newest jobs a short id is looked for. */
+const recentJobs = 5_000;
+
+/** How many jobs match, counted up to a bound. */
+export async function countJobs(tasks: Tasks, selection: JobSelection, most: number): Promise<number> {
+  let found = 0;
+  for await (const page of pages(tasks, selection, most)) found += page.length;
+  return found;
+}
+
+/** Pages of matching jobs, newest first, until at least `most` have come. */
+export async function* pages(tasks: Tasks, selection: JobSelection, most: number): AsyncGenerator<TaskResult[]> {
+  let after: string | undefined;
+  let found = 0;
+  do {
+    const page = await tasks.jobs.list({ ...selection, limit: pageSize, ...given({ after }) });
+    yield page.items;
+    found += page.items.length;
+    after = page.cursor;
+  } while (after !== undefined && found < most);
+}
+
+/**
+ * The job with this id, or whose id alone among the recent ones begins or ends so.
+ * @throws CommandError when there is none, or several
+ */
+export async function findJob(tasks: Tasks, id: string): Promise<TaskResult> {
+  try {
+    return await tasks.getResult(id);
+  } catch (error) {
+    if (!isEscapementError(error) || error.code !== 'ESCAPEMENT_RESULT_NOT_FOUND') throw error;
+  }
+  const refused = (message: string) => new CommandError(message, { exitCode: exitCodes.refused });
+  if (id.length < 4 || id.length >= 36) throw refused(`no job has the id ${clean(id)}; finished jobs are pruned after their retention`);
+  const part = id.toLowerCase();
+  const found: TaskResult[] = [];
+  for await (const page of pages(tasks, {}, recentJobs)) {
+    found.push(...page.filter((job) => job.id.startsWith(part) || job.id.endsWith(part)));
+  }
+  const [first, ...others] = found;
+  if (!first) throw refused(`no id of the ${count(recentJobs)} newest jobs begins or ends with ${clean(id)}; give the whole id`);
+  if (others.length > 0) {
+    const some = found.slice(0, 5).map((job) => `\n${job.id}  ${clean(job.task)}`);
+    throw refused(`${found.length} jobs have ids that begin or end with ${clean(id)}; give more of it:${some.join('')}`);
+  }
+  return first;
+}
+
+/** A job in a list's document. */
+export function jobRow(job: TaskResult) {
+  const last = job.errors.at(-1);
+  return {
+    id: job.id,
+    task: job.task,
+    status: job.status,
+    queue: job.queue,
+    priority: job.priority,
+    attempts: job.attempts,
+    maxAttempts: job.maxAttempts,
+    tags: job.tags,
+    schedule: job.schedule,
+    enqueuedAt: job.enqueuedAt,
+    runAfter: job.runAfter,
+    dueAt: job.dueAt,
+    startedAt: job.startedAt,
+    finishedAt: job.finishedAt,
+    reason: job.reason,
+    error: last ? { name: last.name, message: last.message } : null,
+  };
+}
+
+const marks: Partial<Record<Status, Mark>> = {
+  successful: 'green',
+  failed: 'red',
+  retrying: 'yellow',
+  cancelled: 'yellow',
+  running: 'bold',
+};
+
+export function statusCell(status: Status): Cell {
+  return { text: status, mark: marks[status] };
+}
+
+/** One line a job: what it is, how it stands, and what last went wrong. */
+export function jobTable(jobs: readonly TaskResult[], { io, paint }: Pick<Operation, 'io' | 'paint'>): string[] {
+  const columns = [
+    { title: 'id' },
+    { title: 'status' },
+    { title: 'task' },
+    { title: 'queue' },
+    { title: 'tries' },
+    { title: 'enqueued', align: 'right' as const },
+    { title: '' },
+  ];
+  const rows = jobs.map((job) => [
+    job.id,
+    statusCell(job.status),
+    shorten(clean(job.task), 24, 'middle'),
+    shorten(clean(job.queue), 16, 'middle'),
+    `${job.attempts}/${job.maxAttempts}`,
+    ago(job.enqueuedAt, io.now()),
+    shorten(note(job, io.now()), 60),
+  ]);
+  return table(columns, rows, paint);
+}
+
+function note(job: TaskResult, now: number): string {
+  if (job.status === 'scheduled' || job.status === 'retrying') return `due in ${shortDuration(Math.max(0, job.dueAt.getTime() - now))}`;
+  if (job.reason !== null && job.status === 'cancelled') return clean(job.reason);
+  const last = job.errors.at(-1);
+  if (job.status === 'failed' && last) return clean(`${last.name}: ${last.message}`);
+  if (job.status === 'running' && job.progress) return clean(`${Math.round(job.progress.fraction * 100)} % ${job.progress.message ?? ''}`);
+  return clean(job.reason ?? '');
+}
+
+/** `3m02s ago`; instants ahead are `now`: clocks of machines differ. */
+export function ago(at: Date, now: number): string {
+  const ms = now - at.getTime();
+  return ms < 1_000 ? 'now' : `${shortDuration(ms)} ago`;
+}

@@ -1,0 +1,108 @@
+/**
+ * How every operating command works: it loads the module, makes sure that another process can operate on its jobs at all, opens the store,
+ * does its work, and closes. What the module prints goes to stderr, so that stdout is the command's alone.
+ */
+import type { Command } from 'commander';
+import { type Application, loadApplication } from './config.ts';
+import { captureConsole } from './console.ts';
+import { clean, json, type Paint, painter, wantsColour } from './format.ts';
+import { CommandError, type ExitCode, type Io, orStuck } from './io.ts';
+
+/** What a command of this file is given, and how it prints. */
+export interface Operation extends Application {
+  readonly io: Io;
+  readonly paint: Paint;
+  /** The module as the user wrote it, for commands that are suggested. */
+  readonly module: string;
+  /** Prints a document, if the user wants JSON; else lines. */
+  print(document: () => unknown, lines: () => readonly string[]): void;
+}
+
+const inProcess: readonly string[] = ['immediate', 'dummy', 'memory'];
+
+/** True for a backend whose jobs no other process can see. */
+export function livesInProcess(name: string): boolean {
+  return inProcess.includes(name);
+}
+
+/** @throws CommandError when the jobs of the module's backend are in no store that processes share */
+export function requireShared({ label, tasks }: Application, alias = 'default'): void {
+  const backend = tasks.backends.find((other) => other.alias === alias);
+  if (!backend) {
+    const aliases = tasks.backends.map((other) => clean(other.alias)).join(', ');
+    throw new CommandError(`${label} has no backend ${clean(alias)}; there are: ${aliases}`);
+  }
+  if (!livesInProcess(backend.name)) return;
+  throw new CommandError(
+    `${label} runs on ${backend.name}(), whose jobs live in one process and cannot be seen from another; ` +
+      `use createTasks({ backend: sqlite({ file: 'tasks.db' }) }), from 'escapement/sqlite'`,
+  );
+}
+
+interface Options {
+  readonly json?: boolean;
+  /** The backend's alias, where the command takes one. */
+  readonly backend?: string;
+  /** Given, the command looks at the backend itself. */
+  readonly anyBackend?: boolean;
+}
+
+/** Runs `work` on the open application. */
+export async function operate(
+  module: string,
+  options: Options,
+  io: Io,
+  work: (operation: Operation) => Promise<ExitCode>,
+): Promise<ExitCode> {
+  const restoreConsole = captureConsole(io.stderr, () => {});
+  try {
+    const application = await loadApplication(module, io);
+    if (!options.anyBackend) requireShared(application, options.backend);
+    const { label, tasks } = application;
+    const operation: Operation = {
+      ...application,
+      io,
+      module: clean(module),
+      paint: painter(wantsColour(io.stdout, io.env)),
+      print: (document, lines) =>
+        io.stdout.write(
+          options.json
+            ? `${json(document())}\n`
+            : lines()
+                .map((line) => `${line}\n`)
+                .join(''),
+        ),
+    };
+    return await orStuck(
+      io,
+      opened(tasks, () => work(operation), options),
+      `the store of ${label} never answers`,
+    );
+  } finally {
+    restoreConsole();
+  }
+}
+
+async function opened(tasks: Application['tasks'], work: () => Promise<ExitCode>, options: Options): Promise<ExitCode> {
+  if (!options.anyBackend) await tasks.open();
+  try {
+    return await work();
+  } finally {
+    await tasks.close();
+  }
+}
+
+/** A command on a module, with `--json` and its examples. */
+export function addCommand(
+  program: Command,
+  name: string,
+  texts: { summary: string; description: string; examples: readonly string[]; more?: string },
+): Command {
+  const examples = texts.examples.map((example) => `  $ escapement ${name} ${example}`);
+  return program
+    .command(name)
+    .summary(texts.summary)
+    .description(texts.description)
+    .argument('<module>', 'the module that calls createTasks(); .ts runs as it is')
+    .addHelpText('after', `\nExamples:\n${examples.join('\n')}\n${texts.more ?? ''}`);
+}

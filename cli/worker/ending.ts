@@ -1,0 +1,75 @@
+/**
+ * Why a worker process ends, and with which exit code: the first reason that comes counts. Listens to all that may end it from outside:
+ * signals, a supervisor, a reader of stdout who has gone, and faults that nobody caught. Whoever asks a second time is obeyed at once.
+ */
+
+import { type ExitCode, exitCodes, type Life, type Parent, type Signal } from '../io.ts';
+import { recordedText } from './fault.ts';
+import type { Log } from './log.ts';
+
+export interface Ending {
+  readonly why: 'asked' | 'drained' | 'max jobs' | 'max memory' | 'output closed' | 'fault';
+  readonly code: ExitCode;
+}
+
+const codes: Record<Signal, ExitCode> = { SIGHUP: exitCodes.hungUp, SIGINT: exitCodes.interrupted, SIGTERM: exitCodes.terminated };
+
+export class Ends {
+  readonly asked: Promise<Ending>;
+  #resolve!: (ending: Ending) => void;
+  #ending: Ending | undefined;
+  #faulty = false;
+
+  constructor() {
+    this.asked = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+
+  /** Already ending: for what reason. */
+  get ending(): Ending | undefined {
+    return this.#ending;
+  }
+
+  /** A fault makes the process end badly, also one that comes while it ends. */
+  get code(): ExitCode {
+    return this.#faulty ? exitCodes.refused : (this.#ending?.code ?? exitCodes.ok);
+  }
+
+  ask(why: Ending['why'], code: ExitCode = exitCodes.ok): void {
+    if (this.#ending) return;
+    this.#ending = { why, code };
+    this.#resolve(this.#ending);
+  }
+
+  /** @param parent given: this is a supervised child, whose terminal's signals are its supervisor's to pass on */
+  listen(life: Life, log: Log, parent: Parent | undefined): void {
+    let signalled = false;
+    life.onSignal((signal) => {
+      if (parent && signal !== 'SIGTERM') return;
+      if (signalled) return life.leave(codes[signal]);
+      signalled = true;
+      log.write('info', { signal }, `${signal}: stopping; a second one leaves at once`);
+      this.ask('asked');
+    });
+    parent?.onOrder((order) => {
+      if (order === 'leave') life.leave(exitCodes.terminated);
+      else this.ask('asked');
+    });
+    parent?.onGone(() => {
+      log.write('warn', {}, 'the supervisor has gone: stopping');
+      this.ask('asked');
+    });
+    life.onOutputClosed(() => this.ask('output closed'));
+    life.onFault((fault, kind) => {
+      this.#faulty = true;
+      const what = kind === 'rejection' ? 'a promise was rejected and nobody caught it' : 'an error was thrown and nobody caught it';
+      log.write(
+        'error',
+        { error: recordedText(fault) },
+        `${what}: ${recordedText(fault).message}; the worker lets its attempts end and leaves`,
+      );
+      this.ask('fault', exitCodes.refused);
+    });
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * A supervisor: forks workers, keeps as many of them as asked for, passes on what it is told, and ends when they have ended. The first one
+ * goes ahead: a module that cannot be loaded is then said once. One that dies is replaced after a delay that grows while they keep dying;
+ * one that has reached its number of jobs or its memory is replaced at once.
+ */
+import { plural } from '../format.ts';
+import { type Child, type ExitCode, exitCodes, type Io, type Report } from '../io.ts';
+import { Ends } from './ending.ts';
+import type { Log } from './log.ts';
+
+const firstDelayMs = 250;
+const longestDelayMs = 30_000;
+/** A worker that lived so long died of something new. */
+const longLifeMs = 60_000;
+/** What a child is given to leave at once before it is killed. */
+const leaveMs = 1_000;
+
+interface Plan {
+  readonly id: string;
+  readonly processes: number;
+  /** The arguments of a child. */
+  readonly argv: (id: string) => readonly string[];
+  readonly log: Log;
+}
+
+/** One of the places to fill. */
+interface Place {
+  readonly id: string;
+  child: Child | undefined;
+  deaths: number;
+  timer: NodeJS.Timeout | undefined;
+}
+
+export function supervise({ id, processes, argv, log }: Plan, io: Io): Promise<ExitCode> {
+  const { life } = io;
+  const places: Place[] = Array.from({ length: processes }, (_, i) => ({
+    id: `${id}-${i}`,
+    child: undefined,
+    deaths: 0,
+    timer: undefined,
+  }));
+  const ends = new Ends();
+  let worst: ExitCode = exitCodes.ok;
+  let opened = false;
+  let leaving: number | undefined;
+
+  return new Promise((resolve) => {
+    const settle = () => {
+      if (places.some(({ child, timer }) => child || timer)) return;
+      if (leaving !== undefined) life.leave(leaving);
+      else resolve(worst || ends.code);
+    };
+
+    const fill = (place: Place) => {
+      const child = life.fork(argv(place.id));
+      const bornAt = io.realNow();
+      let why: string | undefined;
+      place.child = child;
+      place.timer = undefined;
+      log.write('debug', { child: place.id, pid: child.pid }, `${place.id} is process ${child.pid}`);
+      child.onReport((report: Report) => {
+        if (report.kind === 'ending') why = report.why;
+        else if (!opened) {
+          opened = true;
+          for (const other of places) if (!other.child && !ends.ending) fill(other);
+        }
+      });
+      child.onExit((code, signal) => {
+        place.child = undefined;
+        ended(place, { code, signal, why, livedMs: io.realNow() - bornAt });
+        settle();
+      });
+      // Asked to end between two births.
+      if (ends.ending) child.tell('stop');
+    };
+
+    const ended = (
+      place: Place,
+      { code, signal, why, livedMs }: { code: number | null; signal: string | null; why: string | undefined; livedMs: number },
+    ) => {
+      const how = signal ? `was killed by ${signal}` : `ended with ${code}`;
+      const fields = { child: place.id, code, signal };
+      if (ends.ending) {
+        if (code !== 0) {
+          log.write('warn', fields, `${place.id} ${how}`);
+          worst = exitCodes.refused;
+        }
+      } else if (code === exitCodes.usage && !opened) {
+        worst = exitCodes.usage;
+        ends.ask('fault', exitCodes.usage);
+      } else if (code === 0 && why === 'drained') log.write('debug', fields, `${place.id} has nothing left to do`);
+      else if (code === 0 && why === 'output closed') ends.ask('output closed');
+      else {
+        const recycled = code === 0 && (why === 'max jobs' || why === 'max memory');
+        place.deaths = recycled || livedMs >= longLifeMs ? 0 : place.deaths + 1;
+        const delayMs = recycled ? 0 : Math.min(longestDelayMs, firstDelayMs * 2 ** Math.max(0, place.deaths - 1));
+        log.write(
+          recycled ? 'info' : 'error',
+          { ...fields, delayMs },
+          `${place.id} ${how}; another takes its place ${recycled ? 'at once' : `in ${delayMs} ms`}`,
+        );
+        place.timer = setTimeout(() => fill(place), delayMs);
+      }
+    };
+
+    const leave = (code: number) => {
+      leaving = code;
+      for (const { child } of places) child?.tell('leave');
+      settle();
+      setTimeout(() => {
+        for (const { child } of places) child?.kill();
+        life.leave(code);
+      }, leaveMs);
+    };
+
+    ends.listen({ ...life, leave }, log, undefined);
+    ends.asked.then(
+      () => {
+        for (const place of places) {
+          clearTimeout(place.timer);
+          place.timer = undefined;
+          place.child?.tell('stop');
+        }
+        settle();
+      },
+      () => {},
+    );
+
+    log.write('info', { pid: process.pid, processes }, `keeping ${plural(processes, 'worker process')}`.replace('processs', 'processes'));
+    fill(places[0] as Place);
+  });
+}

@@ -1,0 +1,164 @@
+/** One worker in this process, from its module to its exit code. */
+import type { Tasks, TaskWorker } from 'escapement';
+import { given } from '../arguments.ts';
+import { loadApplication } from '../config.ts';
+import { captureConsole } from '../console.ts';
+import { plural } from '../format.ts';
+import { type ExitCode, type Io, orStuck } from '../io.ts';
+import { pages } from '../jobs.ts';
+import { requireShared } from '../operate.ts';
+import { Ends } from './ending.ts';
+import { createLog, type Log, type LogLevel } from './log.ts';
+
+export interface WorkOptions {
+  readonly id: string;
+  readonly queues?: readonly string[];
+  readonly exclude?: readonly string[];
+  readonly concurrency: number;
+  readonly drain: boolean;
+  readonly maxJobs?: number;
+  readonly maxMemory?: number;
+  readonly scheduler: boolean;
+  readonly backend?: string;
+  readonly timeoutMs: number;
+  readonly logLevel: LogLevel;
+  readonly logInput: boolean;
+  /** This process was forked by a supervisor. */
+  readonly supervised: boolean;
+}
+
+/** Beyond the grace time and the 4 s that attempts have after their signal: a store that does not answer is not waited for longer. */
+const lateMs = 4_000 + 10_000;
+
+export async function work(module: string, options: WorkOptions, io: Io): Promise<ExitCode> {
+  const { life } = io;
+  const log = createLog(io, { worker: options.id, level: options.logLevel, logInput: options.logInput });
+  const parent = options.supervised ? life.parent : undefined;
+  const ends = new Ends();
+  // From the first moment: a process that is asked to end while it starts must not start first.
+  ends.listen(life, log, parent);
+  captureConsole(io.stderr, () => {});
+
+  const application = await loadApplication(module, io);
+  const { tasks, label } = application;
+  requireShared(application, options.backend);
+  await orStuck(io, tasks.open(), `the store of ${label} never answers`);
+  const { id, queues, exclude, scheduler, backend } = options;
+  // With fewer jobs to do than attempts at a time, a full batch would be too many.
+  const concurrency = Math.min(options.concurrency, options.maxJobs ?? options.concurrency);
+  const worker = tasks.worker(given({ id, queues, exclude, scheduler, backend, concurrency }));
+  tasks.on('*', log.event);
+  if (!ends.ending) {
+    if (options.maxJobs !== undefined) stopAfterJobs(tasks, options.maxJobs, ends, log);
+    await worker.start();
+    log.write(
+      'info',
+      { pid: process.pid, tasks: tasks.names.length, concurrency },
+      `working ${servedText(options)} of ${label} on ${plural(tasks.names.length, 'task')}`,
+    );
+    parent?.tell({ kind: 'ready' });
+    const watches = [
+      ...(options.maxMemory === undefined ? [] : [stopAtMemory(options.maxMemory, io, ends, log)]),
+      ...(options.drain ? [stopWhenDrained(tasks, options, ends, log)] : []),
+    ];
+    await ends.asked;
+    for (const end of watches) end();
+  }
+  const { why } = await ends.asked;
+  parent?.tell({ kind: 'ending', why });
+  await stop(worker, tasks, options, log);
+  return ends.code;
+}
+
+async function stop(worker: TaskWorker, tasks: Tasks, { timeoutMs }: WorkOptions, log: Log): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<'late'>((resolve) => {
+    timer = setTimeout(() => resolve('late'), timeoutMs + lateMs);
+  });
+  const stopped = worker.stop({ timeout: timeoutMs }).then(() => tasks.close());
+  if ((await Promise.race([stopped, late])) === 'late')
+    log.write('error', {}, 'the store does not answer: leaving; what runs is found by other workers when its leases end');
+  clearTimeout(timer);
+}
+
+function servedText({ queues, exclude }: WorkOptions): string {
+  if (queues) return `${queues.length === 1 ? 'queue' : 'queues'} ${queues.join(', ')}`;
+  return exclude ? `all queues but ${exclude.join(', ')}` : 'all queues';
+}
+
+function stopAfterJobs(tasks: Tasks, most: number, ends: Ends, log: Log): void {
+  let attempts = 0;
+  tasks.on('started', () => {
+    attempts += 1;
+    if (attempts !== most) return;
+    log.write('info', { attempts }, `${plural(attempts, 'attempt')} begun, as many as asked for: stopping`);
+    ends.ask('max jobs');
+  });
+}
+
+const lookAtMemoryEveryMs = 1_000;
+
+function stopAtMemory(most: number, io: Io, ends: Ends, log: Log): () => void {
+  const timer = setInterval(() => {
+    const memory = io.life.memory();
+    if (memory <= most) return;
+    const mb = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MB`;
+    log.write('warn', { memory }, `${mb(memory)} of memory are held, and ${mb(most)} allowed: stopping`);
+    ends.ask('max memory');
+  }, lookAtMemoryEveryMs);
+  return () => clearInterval(timer);
+}
+
+const lookAtQueuesEveryMs = 250;
+/** Jobs that are left behind are looked through up to so many. */
+const lookedAt = 10_000;
+
+/** Nothing is ready or running in the queues that are served; what nobody here knows, or what is in a paused queue, does not count. */
+function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Log): () => void {
+  let ended = false;
+  let timer: NodeJS.Timeout;
+  const again = () => {
+    timer = setTimeout(() => void look(), lookAtQueuesEveryMs);
+  };
+  const look = async () => {
+    try {
+      const left = await leftBehind(tasks, options);
+      if (ended) return;
+      if (left !== undefined) {
+        if (left > 0)
+          log.write(
+            'warn',
+            { left },
+            `${plural(left, 'ready job')} left behind: ${left === 1 ? 'its task is' : 'their tasks are'} not known here`,
+          );
+        log.write('info', {}, 'drained: nothing is ready or running');
+        ends.ask('drained');
+        return;
+      }
+    } catch {
+      // The worker's own loops say that the store is failing.
+    }
+    if (!ended) again();
+  };
+  again();
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+  };
+}
+
+/** How many ready jobs nobody here knows; undefined while there is something to do. */
+async function leftBehind(tasks: Tasks, { queues, exclude }: WorkOptions): Promise<number | undefined> {
+  const served = (await tasks.queues.list()).filter(({ name, paused }) => !paused && (queues?.includes(name) ?? !exclude?.includes(name)));
+  if (served.some(({ counts }) => counts.running > 0)) return undefined;
+  let left = 0;
+  for (const { name, counts } of served) {
+    if (counts.ready === 0) continue;
+    if (counts.ready > lookedAt) return undefined;
+    for await (const page of pages(tasks, { status: 'ready', queue: name }, lookedAt)) {
+      if (page.some(({ task }) => tasks.names.includes(task))) return undefined;
+      left += page.length;
+    }
+  }
+  return left;
+}

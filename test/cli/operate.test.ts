@@ -1,0 +1,313 @@
+/** What operators do from the shell, in this process, over a SQLite file. */
+import { expect, test } from 'vitest';
+import { cli } from './cli.ts';
+import { sharedStore } from './shared.ts';
+
+const id = /[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/;
+const ids = new RegExp(id, 'g');
+const anonymous = (text: string) => text.replace(ids, 'ID'.padEnd(36)).replace(/due in \S+/g, 'due in …');
+/** Where ages are printed, to the minute. */
+const anHourLater = { now: () => Date.now() + 3_600_000 };
+/** What a terminal would obey, or show in another order than it was written. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+const unsafe = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/;
+
+test('a job is enqueued, listed, shown, cancelled and run again', async () => {
+  const store = sharedStore();
+  const enqueued = await store.run('enqueue', ['mail.greet', '--input', '{"name":"Ada"}', '--tag', 'a', '--tag', 'b', '--priority', '-5']);
+  expect(enqueued).toMatchObject({ code: 0, stderr: '' });
+  expect(anonymous(enqueued.stdout)).toBe(`enqueued ${'ID'.padEnd(36)}  mail.greet, ready in queue default\n`);
+  const job = id.exec(enqueued.stdout)?.[0] as string;
+
+  const listed = await store.run('list', [], anHourLater);
+  expect(anonymous(listed.stdout)).toMatchInlineSnapshot(`
+    "id                                    status  task        queue    tries   enqueued
+    ID                                    ready   mail.greet  default  0/20   1h00m ago
+    "
+  `);
+
+  const cancelled = await store.run('cancel', [job.slice(-6), '--reason', 'wrong name']);
+  expect(cancelled.stdout).toBe(`cancelled ${job}  mail.greet, now cancelled\n`);
+  const twice = await store.run('cancel', [job]);
+  expect(twice).toEqual({ code: 1, stdout: '', stderr: `escapement: job ${job} is cancelled; only unfinished jobs can be cancelled\n` });
+
+  const retried = await store.run('retry', [job.slice(-8), 'no-such-job']);
+  expect(retried).toEqual({
+    code: 1,
+    stdout: `retried ${job}  mail.greet, now ready\n`,
+    stderr: 'escapement: no id of the 5,000 newest jobs begins or ends with no-such-job; give the whole id\n',
+  });
+  await store.work();
+  const shown = await store.document('show', job);
+  expect(shown).toMatchObject({
+    id: job,
+    status: 'successful',
+    input: { name: 'Ada' },
+    returnValue: 'Hello, Ada',
+    tags: ['a', 'b'],
+    priority: -5,
+    unreadable: [],
+  });
+  const again = await store.run('retry', [job]);
+  expect(again).toMatchObject({ code: 1, stdout: '' });
+  expect(again.stderr).toMatch(/was successful; enqueue another/);
+});
+
+test('filters change many jobs only when told so, and then those alone', async () => {
+  const store = sharedStore();
+  await store.use(async ({ greet, wide }) => {
+    await greet.using({ runAfter: '1h' }).enqueueMany([{ name: 'a' }, { name: 'b' }, { name: 'c' }]);
+    await wide.enqueue();
+  });
+  expect(await store.run('cancel', ['--task', 'mail.greet'])).toEqual({
+    code: 2,
+    stdout: '',
+    stderr: 'escapement: 3 jobs would be cancelled; add --yes to do it\n',
+  });
+  expect(await store.run('cancel', ['--queue', 'slow'])).toMatchObject({ code: 0, stdout: 'cancelled 1 job\n' });
+  expect(await store.document('cancel', '--tag', 'mail', '--status', 'scheduled,running', '--yes')).toEqual({ cancelled: 3 });
+  expect((await store.run('retry', ['--task', 'mail.greet', '--yes'])).stdout).toBe('no job matches that one could retry\n');
+  expect(await store.document('retry', '--status', 'cancelled', '--task', 'mail.greet', '--yes')).toEqual({ retried: 3 });
+  expect(await store.run('retry')).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^escapement: which jobs\? give ids, or filters/),
+  });
+  expect(await store.run('cancel', ['abcd', '--queue', 'x'])).toMatchObject({
+    code: 2,
+    stderr: 'escapement: give ids or filters, not both\n',
+  });
+});
+
+test('lists come page by page, and say how to go on', async () => {
+  const store = sharedStore();
+  await store.use(({ greet }) => greet.enqueueMany(Array.from({ length: 5 }, (_, i) => ({ name: String(i) }))));
+  const first = await store.run('list', ['--limit', '2', '--task', 'mail.greet']);
+  const [, args] = /^more: escapement list \S+ (.*)$/m.exec(first.stdout) ?? [];
+  const second = await store.run('list', (args as string).split(' '));
+  const third = await store.document('list', '--limit', '5', '--status', 'ready,failed');
+  const seen = [...first.stdout.matchAll(ids), ...second.stdout.matchAll(ids)].map(([found]) => found);
+  expect(seen.filter((found, i) => seen.indexOf(found) === i).slice(0, 4)).toEqual(third.jobs.slice(0, 4).map((job) => job.id));
+  expect(third.cursor).toBeNull();
+  expect((await store.run('list', ['--status', 'failed'])).stdout).toBe('no job matches\n');
+  const ambiguous = await store.run('show', [seen[0]?.slice(0, 4) as string]);
+  expect(ambiguous).toMatchObject({ code: 1, stderr: expect.stringMatching(/^escapement: 5 jobs have ids that begin or end with/) });
+});
+
+test('errors are shown with their stacks, and nothing in them is obeyed by a terminal', async () => {
+  const store = sharedStore();
+  await store.use(async ({ broken, wide, flaky }) => {
+    await broken.enqueue();
+    await wide.enqueue();
+    await flaky.enqueue();
+  });
+  await store.work();
+  const list = await store.run('list', [], { ...anHourLater, tty: true, env: { NO_COLOR: '1' } });
+  expect(anonymous(list.stdout)).toMatchInlineSnapshot(`
+    "id                                    status     task    queue    tries   enqueued
+    ID                                    retrying   flaky   default  1/3    1h00m ago  due in …
+    ID                                    cancelled  wide    slow     1/20   1h00m ago  no such 山田
+    ID                                    failed     broken  default  1/20   1h00m ago  PermanentError: boom 山田 again
+    "
+  `);
+  const failed = await store.document('list', '--status', 'failed');
+  const [job] = failed.jobs;
+  const shown = await store.run('show', [job?.id as string], anHourLater);
+  expect(shown.stdout).toMatch(/^broken {2}failed, 1 of 20 attempts used\n/);
+  expect(shown.stdout).toMatch(/\n {2}attempt 1 {3}PermanentError: boom 山田 again {2}1h00m ago\n {14}at .*shared\.ts/);
+  for (const text of [list.stdout, shown.stdout, (await store.run('show', [job?.id as string, '--json'])).stdout])
+    expect(text).not.toMatch(unsafe);
+});
+
+test('queues are paused and resumed, and stats and check tell who works them', async () => {
+  const store = sharedStore();
+  await store.use(async ({ greet, wide }) => {
+    await greet.enqueueMany([{ name: 'a' }, { name: 'b' }]);
+    await wide.enqueue();
+  });
+  expect((await store.run('pause', ['slow'])).stdout).toBe('paused slow, with 1 job ready\n');
+  expect((await store.run('pause', ['slow'])).stdout).toBe('slow was paused already\n');
+  expect((await store.run('queues', [], anHourLater)).stdout).toMatchInlineSnapshot(`
+    "queue            waiting  scheduled  ready  retrying  running  successful  failed  cancelled  oldest ready
+    default                ·          ·      2         ·        ·           ·       ·          ·     1h00m ago
+    slow     paused        ·          ·      1         ·        ·           ·       ·          ·     1h00m ago
+    "
+  `);
+  const unstaffed = await store.run('check', [], anHourLater);
+  expect(unstaffed).toMatchObject({ code: 1, stderr: '' });
+  expect(unstaffed.stdout).toMatch(
+    /^ok {5}store {5}default \(sqlite\) opens and answers\nwrong {2}queue {5}2 jobs are ready in default, the oldest since 1h00m ago, and no worker serves it; start one: escapement worker \S+ --queues default\nnote {3}queue {5}1 job is ready in slow.*paused\n$/,
+  );
+  expect((await store.run('resume', ['slow'])).stdout).toBe('resumed slow, with 1 job ready\n');
+  expect(await store.document('pause', 'default')).toEqual({ queue: 'default', paused: true });
+
+  await store.use(async ({ tasks, greet }) => {
+    tasks.define('elsewhere', () => {});
+    await greet.using({ queue: 'other' }).enqueue({ name: 'c' });
+    const worker = tasks.worker({ id: 'w', queues: ['slow'], concurrency: 3 });
+    await worker.start();
+    const stats = await store.run('stats');
+    expect(stats.stdout.replace(/ {2,}/g, '  ')).toMatch(/\nw {2}running {2}\d\/3 {2}slow {2}\S+ {2}\d+ {2}\d+\.\d+\.\d+ {2}now {2}now\n$/);
+    const silent = await store.run('stats', ['--json'], anHourLater);
+    expect(JSON.parse(silent.stdout)).toMatchObject({ workers: [{ id: 'w', state: 'silent' }], unknownTasks: [] });
+    const check = await store.document('check').catch((error: Error) => error);
+    expect(String(check)).toMatch(/exit code 1/);
+    await worker.stop();
+  });
+});
+
+test('a task that no live worker knows is named, and so is a schedule without one', async () => {
+  const store = sharedStore();
+  await store.use(async ({ tasks }) => {
+    const gone = tasks.define('gone', () => {});
+    tasks.schedule('old', { task: gone, every: '1h' });
+    const scheduler = tasks.worker({ queues: ['none'] });
+    await scheduler.start();
+    // Another application knows of it once it is in the store.
+    await store.use(async (other) => {
+      while ((await other.tasks.schedules.list()).length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    });
+    await scheduler.stop();
+    const anHourAgo = new Date(Date.now() - 3_600_000);
+    await gone.using({ runAfter: anHourAgo }).enqueueMany([undefined, undefined]);
+  });
+  await store.use(async ({ tasks }) => {
+    const worker = tasks.worker({ id: 'w', scheduler: false });
+    await worker.start();
+    const checked = await store.run('check');
+    expect(checked.stdout).toMatch(/^wrong {2}schedule {2}old makes jobs of gone, which the module does not define$/m);
+    const unknown = /no live worker knows the task gone: 2 jobs are ready, the oldest since 1h00m ago$/m;
+    expect(checked.stdout).toMatch(unknown);
+    expect(checked.code).toBe(1);
+    expect((await store.run('stats')).stdout).toMatch(unknown);
+    expect(await store.document('stats')).toMatchObject({ unknownTasks: [{ task: 'gone', jobs: 2 }] });
+    await worker.stop();
+  });
+});
+
+test('schedules are listed with their next occurrence', async () => {
+  const store = sharedStore();
+  const module = store.module(
+    "tasks.schedule('digest', { task: later, cron: '0 9 * * *', timezone: 'Europe/Berlin' });\ntasks.schedule('often', { task: later, every: '90m', startAt: '2026-01-01T00:00:00Z' });",
+  );
+  const { stdout, code } = await cli(['schedules', module]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(
+    /^digest {4}later {2}0 9 \* \* \* Europe\/Berlin \(every day at 09:00\) {2}\w{3} \d{4}-\d\d-\d\d 09:00 \+0[12]:00 \(in \S+\)$/m,
+  );
+  expect(stdout).toMatch(/^often {5}later {2}every 1h 30m/m);
+  expect((await store.run('schedules')).stdout).toMatch(/^no schedule is defined/);
+});
+
+test('prune deletes what is old enough, and migrate opens', async () => {
+  const store = sharedStore();
+  expect((await store.run('migrate')).stdout).toBe('default (sqlite) is up to date\n');
+  await store.run('enqueue', ['mail.greet', '--input', '{"name":"x"}', '--run-after', '2h']);
+  const { jobs } = await store.document('list');
+  const due = new Date(jobs[0]?.dueAt ?? '').getTime() - Date.now();
+  expect(due).toBeGreaterThan(7_100_000);
+  await store.run('cancel', ['--task', 'mail.greet']);
+  expect((await store.run('prune', ['--older-than', '1h'])).stdout).toBe('deleted 0 finished jobs older than 1h\n');
+  await new Promise((resolve) => setTimeout(resolve, 3));
+  expect((await store.run('prune', ['--older-than', '0ms', '--status', 'successful'])).stdout).toBe(
+    'deleted 0 successful jobs older than 0s\n',
+  );
+  expect(await store.document('prune', '--older-than', '1ms')).toEqual({ deleted: 1 });
+});
+
+test('what is written wrongly is answered in a line that says what to do', async () => {
+  const store = sharedStore();
+  const faults: [command: string, args: string[], line: RegExp][] = [
+    [
+      'enqueue',
+      ['mail.greet', '--input', '{name:1}'],
+      /^escapement: --input is no JSON \(\{name:1\}\); quote it for the shell: --input '.*'\n$/,
+    ],
+    ['enqueue', ['mail.great'], /^escapement: tasks\.ts has no task mail\.great; it exports mail\.greet, wide, .* and careless\n$/],
+    [
+      'enqueue',
+      ['mail.greet', '--run-after', 'soon'],
+      /^escapement: option '--run-after <when>' argument 'soon' is invalid\. Give a duration/,
+    ],
+    ['enqueue', ['mail.greet', '--backend', 'bulk'], /^escapement: tasks\.ts has no backend bulk; there are: default\n$/],
+    [
+      'list',
+      ['--status', 'done'],
+      /^escapement: option '--status <status>' argument 'done' is invalid\. Give waiting, .* or cancelled\.\n$/,
+    ],
+    ['list', ['--limit', '0'], /invalid\. Give a whole number from 1 to 1000\.\n$/],
+    ['prune', [], /^escapement: required option '--older-than <duration>' not specified\n$/],
+    ['worker', ['--queues', 'a', '--exclude', 'b'], /^escapement: give --queues or --exclude, not both\n$/],
+    ['worker', ['--max-memory', 'much'], /invalid\. Give a size such as '512mb' or '2gb'\.\n$/],
+    ['pause', ['no queue!'], /^escapement: The queue cannot be paused or resumed: name: expected a name/],
+    ['show', ['zz'], /^escapement: no job has the id zz; finished jobs are pruned/],
+  ];
+  for (const [command, args, line] of faults) {
+    const { code, stdout, stderr } = await store.run(command, args);
+    expect(stderr, command).toMatch(line);
+    expect(stderr.split('\n'), command).toHaveLength(2);
+    expect([code, stdout], command).toEqual([command === 'show' ? 1 : 2, '']);
+  }
+  const hidden = store.module("const secret = tasks.define('not.exported', () => {});\nvoid secret;");
+  expect((await cli(['enqueue', hidden, 'not.exported'])).stderr).toMatch(/defines not\.exported and does not export it/);
+  const piped = await store.run('enqueue', ['mail.greet', '--input', '-'], { stdin: '{"name":"Grace"}' });
+  expect(piped.code).toBe(0);
+});
+
+test('a module whose jobs live in its own process is not operated from another', async () => {
+  const { writeFileSync, mkdtempSync, rmSync } = await import('node:fs');
+  const folder = mkdtempSync('/tmp/escapement-cli-');
+  let modules = 0;
+  const on = (backend: string) => {
+    modules += 1;
+    const path = `${folder}/m${modules}.ts`;
+    const source = `import { createTasks, ${backend} } from 'escapement';\nexport const tasks = createTasks({ backend: ${backend}() });\nexport const add = tasks.define('add', (n: number) => { if (n < 0) throw new Error('negative'); return n + 1; });\n`;
+    writeFileSync(path, source.replace("'escapement'", JSON.stringify(new URL('../../src/index.ts', import.meta.url).pathname)));
+    return path;
+  };
+  try {
+    const commands = [['list'], ['show', 'abcd'], ['retry', 'abcd'], ['cancel', 'abcd'], ['queues'], ['pause', 'q'], ['resume', 'q']];
+    for (const [command = '', ...args] of [
+      ...commands,
+      ['stats'],
+      ['schedules'],
+      ['prune', '--older-than', '1d'],
+      ['migrate'],
+      ['enqueue', 'add'],
+    ]) {
+      const { code, stderr } = await cli([command, on('memory'), ...args]);
+      expect(stderr, command).toMatch(
+        /^escapement: m\d+\.ts runs on memory\(\), whose jobs live in one process .* sqlite\(\{ file: 'tasks\.db' \}\) \}\), from 'escapement\/sqlite'\n$/,
+      );
+      expect(code, command).toBe(2);
+    }
+    expect((await cli(['enqueue', on('dummy'), 'add'])).stderr).toMatch(/runs on dummy\(\)/);
+    const ran = await cli(['enqueue', on('immediate'), 'add', '--input', '2']);
+    expect(anonymous(ran.stdout)).toBe(`ran ${'ID'.padEnd(36)}  add, successful: 3\n`);
+    const failed = await cli(['enqueue', on('immediate'), 'add', '--input', '-1']);
+    expect(failed.code).toBe(1);
+    expect(failed.stdout).toMatch(/add, failed: Error: negative\n$/);
+    expect(await cli(['check', on('memory')])).toMatchObject({
+      code: 0,
+      stdout: 'note   store     default (memory): jobs live in one process and end with it; sqlite({ file }) keeps them\n',
+    });
+    expect((await cli(['list', on('immediate')], { env: { ESCAPEMENT_DEBUG: '1' } })).stderr).toMatch(/\n\s+at /);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('every command says what it does, with examples; the program says its version', async () => {
+  const top = await cli(['--help']);
+  const names = [...top.stdout.matchAll(/^ {2}([a-z]+) .*<module>/gm)].map(([, name]) => name as string);
+  expect(names).toEqual(
+    'worker simulate enqueue list show retry cancel queues pause resume stats schedules check prune migrate'.split(' '),
+  );
+  for (const name of names) {
+    const { code, stdout } = await cli([name, '--help']);
+    expect(code, name).toBe(0);
+    if (name !== 'simulate') expect(stdout, name).toMatch(new RegExp(`Examples:\n  \\$ escapement ${name} tasks\\.ts`));
+    if (name !== 'worker') expect(stdout, name).toMatch(/--json/);
+  }
+  const { version } = (await import('../../package.json', { with: { type: 'json' } })).default;
+  expect(await cli(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+});

@@ -1,0 +1,216 @@
+/** The worker as a program: how it begins, and all the ways in which it ends. */
+import { expect, test } from 'vitest';
+import { type Line, type Program, start } from './cli.ts';
+import { type Shared, sharedStore } from './shared.ts';
+
+function worker(store: Shared, ...args: string[]): Program {
+  return start(['worker', store.module(), '--id', 'w', ...args]);
+}
+const event =
+  (name: string, task?: string) =>
+  (line: Line): boolean =>
+    line.event === name && (task === undefined || line.task === task);
+const says =
+  (text: RegExp) =>
+  ({ message }: Line): boolean =>
+    text.test(message);
+const statuses = (store: Shared) =>
+  store.use(async ({ tasks }) =>
+    (await tasks.jobs.list({ limit: 1_000 })).items.map(({ task, status, attempts }) => `${task} ${status} ${attempts}`).sort(),
+  );
+const sinceMs = (at: number) => performance.now() - at;
+
+test.concurrent('SIGTERM: nothing more is claimed, and what runs may end', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  await store.use(async ({ nap }) => {
+    await nap.enqueue(400);
+    await nap.enqueue(1);
+  });
+  const program = worker(store, '--concurrency', '1', '--log-level', 'debug');
+  await program.line(event('started', 'nap'));
+  program.child.kill('SIGTERM');
+  const { code, stderr } = await program.ended;
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(await statuses(store)).toEqual(['nap ready 0', 'nap successful 1']);
+  const lines = program.lines();
+  expect(lines.find(event('successful'))).toMatchObject({
+    level: 'info',
+    worker: 'w',
+    task: 'nap',
+    attempt: 1,
+    duration: expect.any(Number),
+  });
+  const [asked, stopping] = [
+    lines.findIndex(says(/^SIGTERM: stopping; a second one leaves at once$/)),
+    lines.findIndex(event('workerStopping')),
+  ];
+  expect(asked).toBeGreaterThan(0);
+  expect(stopping).toBeGreaterThan(asked);
+  expect(lines.at(-1)).toMatchObject({ event: 'workerStopped' });
+});
+
+test.concurrent('SIGTERM: after the grace time attempts are told by their signal, and given back', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  await store.use(({ nap }) => nap.enqueue(60_000));
+  const program = worker(store, '--timeout', '100ms', '--log-level', 'debug');
+  await program.line(event('started'));
+  const askedAt = performance.now();
+  program.child.kill('SIGTERM');
+  await program.line(event('released'));
+  expect(sinceMs(askedAt)).toBeGreaterThan(90);
+  expect((await program.ended).code).toBe(0);
+  expect(sinceMs(askedAt)).toBeLessThan(2_000);
+  expect(await statuses(store)).toEqual(['nap ready 0']);
+});
+
+test.concurrent('a second signal leaves at once', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  await store.use(({ stubborn }) => stubborn.enqueue(60_000));
+  const [first, second] = [worker(store, '--log-level', 'debug'), worker(store, '--queues', 'none')];
+  await Promise.all([first.line(event('started')), second.line(event('workerStarted'))]);
+  first.child.kill('SIGINT');
+  await first.line(event('workerStopping'));
+  const askedAt = performance.now();
+  first.child.kill('SIGINT');
+  expect((await first.ended).code).toBe(130);
+  expect(sinceMs(askedAt)).toBeLessThan(500);
+  second.child.kill('SIGHUP');
+  expect((await second.ended).code).toBe(0);
+
+  const third = worker(store, '--queues', 'none', '--log-level', 'debug');
+  await third.line(event('workerStarted'));
+  expect(await statuses(store)).toEqual(['stubborn running 1']);
+  third.child.kill('SIGTERM');
+  third.child.kill('SIGTERM');
+  // The two signals may have been one to the process.
+  expect([0, 143]).toContain((await third.ended).code);
+});
+
+test.concurrent('who reads the log has gone: the worker stops in peace', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  await store.use(({ nap }) => nap.enqueue(300));
+  const program = worker(store, '--log-level', 'debug');
+  await program.line(event('started'));
+  program.child.stdout?.destroy();
+  const { code, stderr } = await program.ended;
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(await statuses(store)).toEqual(['nap successful 1']);
+});
+
+test.concurrent('a rejection that nobody caught is logged; the other attempts end, and the exit code is 1', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  await store.use(async ({ nap, careless }) => {
+    await nap.enqueue(400);
+    await careless.using({ runAfter: 150 }).enqueue();
+  });
+  const program = worker(store);
+  const { code, stderr } = await program.ended;
+  expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
+  const line = program.lines().find(says(/nobody caught it/));
+  expect(line).toMatchObject({
+    level: 'error',
+    error: { message: 'Error: nobody waits for this', stack: expect.stringContaining('shared.ts') },
+  });
+  expect(await statuses(store)).toContain('nap successful 1');
+});
+
+test.concurrent('--drain ends when nothing is ready or running, and leaves what nobody here knows', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  await store.use(async ({ tasks, greet, nap, broken, later }) => {
+    await greet.enqueueMany(Array.from({ length: 50 }, (_, i) => ({ name: String(i) })));
+    await nap.enqueue(300);
+    await broken.enqueue();
+    await later.enqueue();
+    await tasks.define('elsewhere', () => {}).enqueue();
+    await greet.using({ queue: 'held' }).enqueue({ name: 'held' });
+    await tasks.queues.pause('held');
+  });
+  const program = worker(store, '--drain', '--log-input');
+  expect((await program.ended).code).toBe(0);
+  const counts: Record<string, number> = {};
+  for (const text of await statuses(store)) counts[text] = (counts[text] ?? 0) + 1;
+  expect(counts).toEqual({
+    'mail.greet successful 1': 50,
+    'mail.greet ready 0': 1,
+    'nap successful 1': 1,
+    'broken failed 1': 1,
+    'later scheduled 0': 1,
+    'elsewhere ready 0': 1,
+  });
+  expect(program.lines().find(event('started', 'mail.greet'))?.input).toEqual({ name: expect.any(String) });
+  expect(
+    program
+      .lines()
+      .filter(says(/drained|left behind/))
+      .map(({ message }) => message),
+  ).toEqual(['1 ready job left behind: its task is not known here', 'drained: nothing is ready or running']);
+});
+
+test.concurrent('--max-jobs and --max-memory end a worker that has had enough', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  await store.use(({ greet }) => greet.enqueueMany(Array.from({ length: 5 }, (_, i) => ({ name: String(i) }))));
+  const few = worker(store, '--max-jobs', '2');
+  expect((await few.ended).code).toBe(0);
+  expect(await statuses(store)).toEqual([
+    'mail.greet ready 0',
+    'mail.greet ready 0',
+    'mail.greet ready 0',
+    'mail.greet successful 1',
+    'mail.greet successful 1',
+  ]);
+  const large = worker(store, '--max-memory', '1mb', '--queues', 'none');
+  expect((await large.ended).code).toBe(0);
+  expect(large.lines().some(says(/^\d+ MB of memory are held, and 1 MB allowed: stopping$/))).toBe(true);
+});
+
+test.concurrent('--processes keeps so many workers: a killed one is replaced, and all stop together', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  const program = worker(store, '--processes', '2', '--log-level', 'debug', '--timeout', '1s');
+  const born = await Promise.all(['w-0', 'w-1'].map((id) => program.line((line) => line.child === id && line.pid !== undefined)));
+  await Promise.all(['w-0', 'w-1'].map((id) => program.line((line) => line.worker === id && line.event === 'workerStarted')));
+  process.kill(born[1]?.pid as number, 'SIGKILL');
+  await program.line(says(/^w-1 was killed by SIGKILL; another takes its place in 250 ms$/));
+  await program.line((line) => line.child === 'w-1' && line.pid !== undefined && line.pid !== born[1]?.pid);
+  await program.line(
+    (line) =>
+      line.worker === 'w-1' &&
+      line.event === 'workerStarted' &&
+      line.time !== program.lines().find((other) => other.worker === 'w-1')?.time,
+  );
+  await store.use(({ nap }) => nap.enqueue(300));
+  await program.line(event('started', 'nap'));
+  program.child.kill('SIGTERM');
+  const { code, stderr } = await program.ended;
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(await statuses(store)).toEqual(['nap successful 1']);
+  const stopped = program.lines().filter(event('workerStopped'));
+  expect(stopped.map((line) => line.worker).sort()).toEqual(['w-0', 'w-1']);
+});
+
+test.concurrent('a supervisor recycles children, ends when all have drained, and leaves at a second signal', async ({ onTestFinished }) => {
+  const [store, other] = [sharedStore(onTestFinished), sharedStore(onTestFinished)];
+  await store.use(({ greet }) => greet.enqueueMany(Array.from({ length: 6 }, (_, i) => ({ name: String(i) }))));
+  await other.use(({ stubborn }) => stubborn.enqueue(60_000));
+  const draining = worker(store, '--processes', '2', '--drain', '--max-jobs', '4');
+  const stuck = worker(other, '--processes', '1', '--log-level', 'debug');
+  await stuck.line(event('started'));
+  stuck.child.kill('SIGTERM');
+  await stuck.line(event('workerStopping'));
+  stuck.child.kill('SIGTERM');
+  expect((await stuck.ended).code).toBe(143);
+  expect((await draining.ended).code).toBe(0);
+  expect(new Set(await statuses(store))).toEqual(new Set(['mail.greet successful 1']));
+});
+
+test.concurrent('what cannot start says why once, and ends with 2', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  const broken = store.module("throw new Error('no database password');");
+  const [alone, many, memory] = await Promise.all([
+    start(['worker', broken]).ended,
+    start(['worker', broken, '--processes', '3']).ended,
+    start(['worker', 'fixtures/shop/tasks.ts']).ended,
+  ]);
+  expect(alone).toMatchObject({ code: 2, stderr: 'escapement: tasks.ts threw while it was loaded: Error: no database password\n' });
+  expect(many).toMatchObject({ code: 2, stderr: alone.stderr });
+  expect(memory).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: fixtures\/shop\/tasks\.ts runs on memory\(\)/) });
+});
