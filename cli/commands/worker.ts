@@ -19,7 +19,8 @@ interface Options {
   readonly scheduler: boolean;
   readonly id?: string;
   readonly backend?: string;
-  readonly timeout: number;
+  /** @default 25 s */
+  readonly timeout?: number;
   readonly logLevel: LogLevel;
   readonly logInput?: boolean;
   readonly supervised?: boolean;
@@ -73,7 +74,7 @@ export function addWorker(program: Command, io: Io, done: (code: ExitCode) => vo
     .option('--no-scheduler', 'turn no schedules into jobs: leave that to other workers')
     .option('--id <id>', 'a name for logs and stats (default: host and process)', workerId)
     .option('--backend <alias>', 'work this backend (default: default)')
-    .option('--timeout <duration>', 'how long attempts may take to end when the worker stops', duration, 25_000)
+    .option('--timeout <duration>', 'how long attempts may take to end when the worker stops (default: 25s)', duration)
     .option('--log-level <level>', `least severe lines to log: ${logLevels.join(', ')}`, oneOf(logLevels), 'info')
     .option('--log-input', 'log what jobs are given, without secrets')
     .addOption(new Option('--supervised').hideHelp())
@@ -83,10 +84,10 @@ export function addWorker(program: Command, io: Io, done: (code: ExitCode) => vo
 async function workerCommand(module: string, options: Options, io: Io): Promise<ExitCode> {
   if (options.queues && options.exclude) throw new CommandError('give --queues or --exclude, not both');
   const id = options.id ?? defaultId();
-  const { processes, timeout, logLevel, logInput = false } = options;
+  const { processes, timeout = 25_000, logLevel, logInput = false } = options;
   if (processes !== undefined) {
     const log = createLog(io, { worker: id, level: logLevel, logInput });
-    return supervise({ id, processes, argv: (childId) => childArgv(module, options, childId), log }, io);
+    return supervise({ id, processes, argv: (childId) => childArgv(module, { ...options, timeout }, childId), log }, io);
   }
   const { drain = false, supervised = false, maxJobs, maxMemory, queues, exclude, backend, concurrency, scheduler } = options;
   const settings = { id, concurrency, drain, scheduler, timeoutMs: timeout, logLevel, logInput, supervised };
@@ -104,7 +105,7 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
   );
 }
 
-function childArgv(module: string, options: Options, id: string): string[] {
+function childArgv(module: string, options: Options & { readonly timeout: number }, id: string): string[] {
   const argv = ['worker', module, '--supervised', '--id', id, '--concurrency', String(options.concurrency)];
   argv.push('--timeout', `${options.timeout}ms`, '--log-level', options.logLevel);
   if (options.queues) argv.push('--queues', options.queues.join(','));

@@ -45,6 +45,8 @@ export function createLog(io: Pick<Io, 'stdout' | 'env' | 'now'>, { worker, leve
   return {
     write,
     event(event) {
+      // The process says so itself, with what it works on.
+      if (event.type === 'workerStarted') return;
       if (event.type === 'storeFailing') {
         if (event.at - failedAt < failingEveryMs) return;
         failedAt = event.at;

@@ -5,7 +5,6 @@ import { loadApplication } from '../config.ts';
 import { captureConsole } from '../console.ts';
 import { plural } from '../format.ts';
 import { type ExitCode, type Io, orStuck } from '../io.ts';
-import { pages } from '../jobs.ts';
 import { requireShared } from '../operate.ts';
 import { Ends } from './ending.ts';
 import { createLog, type Log, type LogLevel } from './log.ts';
@@ -53,7 +52,7 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
     await worker.start();
     log.write(
       'info',
-      { pid: process.pid, tasks: tasks.names.length, concurrency },
+      { event: 'workerStarted', pid: process.pid, concurrency },
       `working ${servedText(options)} of ${label} on ${plural(tasks.names.length, 'task')}`,
     );
     parent?.tell({ kind: 'ready' });
@@ -110,8 +109,6 @@ function stopAtMemory(most: number, io: Io, ends: Ends, log: Log): () => void {
 }
 
 const lookAtQueuesEveryMs = 250;
-/** Jobs that are left behind are looked through up to so many. */
-const lookedAt = 10_000;
 
 /** Nothing is ready or running in the queues that are served; what nobody here knows, or what is in a paused queue, does not count. */
 function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Log): () => void {
@@ -147,18 +144,18 @@ function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Lo
   };
 }
 
-/** How many ready jobs nobody here knows; undefined while there is something to do. */
+/** How many ready jobs are none of this worker's tasks; undefined while there is something to do. */
 async function leftBehind(tasks: Tasks, { queues, exclude }: WorkOptions): Promise<number | undefined> {
   const served = (await tasks.queues.list()).filter(({ name, paused }) => !paused && (queues?.includes(name) ?? !exclude?.includes(name)));
   if (served.some(({ counts }) => counts.running > 0)) return undefined;
   let left = 0;
-  for (const { name, counts } of served) {
+  for (const { name: queue, counts } of served) {
     if (counts.ready === 0) continue;
-    if (counts.ready > lookedAt) return undefined;
-    for await (const page of pages(tasks, { status: 'ready', queue: name }, lookedAt)) {
-      if (page.some(({ task }) => tasks.names.includes(task))) return undefined;
-      left += page.length;
+    for (const task of tasks.names) {
+      const { items } = await tasks.jobs.list({ status: 'ready', queue, task, limit: 1 });
+      if (items.length > 0) return undefined;
     }
+    left += counts.ready;
   }
   return left;
 }

@@ -100,7 +100,7 @@ test('a failing store fills a line in half a minute', () => {
 test('on a terminal lines are aligned, whatever is in them', () => {
   const lines = logged(
     [
-      { type: 'workerStarted', at, worker: 'w' },
+      { type: 'workerStopped', at, worker: 'w' },
       { type: 'successful', ...of },
       { type: 'failed', ...of, job: { ...job, task: '山田.の.とても長い名前のタスクです.welcome' }, error },
     ],
@@ -108,7 +108,7 @@ test('on a terminal lines are aligned, whatever is in them', () => {
   );
   expect(lines.replace(/^\d\d:\d\d:/gm, 'HH:MM:')).toBe(
     [
-      'HH:MM:00.250 info  w                                                   worker started',
+      'HH:MM:00.250 info  w                                                   worker stopped',
       'HH:MM:00.250 info  mail.welcome               3d5e8a1c42f7 #2    45ms  successful',
       'HH:MM:00.250 error 山田.の.とて…です.welcome  3d5e8a1c42f7 #2    45ms  failed for good: Error: line is busy',
       '',
