@@ -29,11 +29,7 @@ async function stats(operation: Operation): Promise<ExitCode> {
   print(
     () => ({
       queues: queues.map(queueRow),
-      workers: workers.map((worker) => ({
-        ...worker,
-        state: stateOf(worker, now),
-        heartbeatAgeMs: Math.max(0, now - worker.heartbeatAt.getTime()),
-      })),
+      workers: workers.map((worker) => workerRow(worker, now)),
       unknownTasks: unknown,
     }),
     () => [
@@ -44,6 +40,14 @@ async function stats(operation: Operation): Promise<ExitCode> {
     ],
   );
   return exitCodes.ok;
+}
+
+/** In one order, whatever the store's is. */
+function workerRow(worker: WorkerInfo, now: number) {
+  const { id, host, pid, version, queues, exclude, tasks, concurrency, running, startedAt, heartbeatAt } = worker;
+  const heartbeatAgeMs = Math.max(0, now - heartbeatAt.getTime());
+  const state = stateOf(worker, now);
+  return { id, state, running, concurrency, queues, exclude, host, pid, version, startedAt, heartbeatAt, heartbeatAgeMs, tasks };
 }
 
 export function unknownLine({ task, jobs, oldestDueAt }: UnknownTask, now: number): string {

@@ -1,7 +1,10 @@
 /** The worker as a program: how it begins, and all the ways in which it ends. */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { type Line, type Program, start } from './cli.ts';
 import { type Shared, sharedStore } from './shared.ts';
+
+// Some two dozen processes start here, beside those of other tests.
+vi.setConfig({ testTimeout: 30_000 });
 
 function worker(store: Shared, ...args: string[]): Program {
   return start(['worker', store.module(), '--id', 'w', ...args]);
@@ -200,6 +203,17 @@ test.concurrent('a supervisor recycles children, ends when all have drained, and
   expect((await stuck.ended).code).toBe(143);
   expect((await draining.ended).code).toBe(0);
   expect(new Set(await statuses(store))).toEqual(new Set(['mail.greet successful 1']));
+});
+
+test.concurrent('children whose supervisor is killed stop by themselves', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  const program = worker(store, '--processes', '2');
+  await Promise.all(['w-0', 'w-1'].map((id) => program.line((line) => line.worker === id && line.event === 'workerStarted')));
+  program.child.kill('SIGKILL');
+  // The end of the log is the end of all who write it.
+  await program.ended;
+  const stopped = program.lines().filter(event('workerStopped'));
+  expect(stopped.map((line) => line.worker).sort()).toEqual(['w-0', 'w-1']);
 });
 
 test.concurrent('what cannot start says why once, and ends with 2', async ({ onTestFinished }) => {
