@@ -21,6 +21,8 @@ export interface Binding {
   readonly backends: ReadonlyMap<string, Backend>;
   /** Called before a caller outside any attempt waits for a result; may refuse. */
   readonly beforeWait?: () => void;
+  /** Called before a worker of the application starts; may refuse. */
+  readonly beforeStart?: () => void;
   /** Called before anything is asked of a backend; may refuse. */
   readonly beforeUse?: () => void;
 }

@@ -187,7 +187,11 @@ export class TaskResult<Output = unknown, Input = unknown> {
         if (clock.now() >= until)
           throw new ResultNotReadyError(`job ${this.id} of ${this.task} is still ${this.status} after ${formatDuration(timeoutMs)}`);
         await new Promise<void>((resolve) => {
-          const timer = clock.at(Math.min(until, clock.now() + pollMs), resolve);
+          // Where every change is hinted, there is nothing to poll for.
+          const timer = clock.at(
+            Math.min(until, clock.now() + (store.pollMs === Number.POSITIVE_INFINITY ? store.pollMs : pollMs)),
+            resolve,
+          );
           changed.whenFinished(() => {
             timer.cancel();
             resolve();

@@ -7,12 +7,12 @@ import { consoleLogger } from './console.ts';
 import type { Definition } from './core/definition.ts';
 import { durationMs, show } from './core/duration.ts';
 import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
-import { Emitter, type Event, type EventMap, type EventName } from './core/events.ts';
+import { Emitter, type Event, type EventMap, type EventName, eventNames } from './core/events.ts';
 import { recordError } from './core/failure.ts';
 import type { Job } from './core/types.ts';
 import type { Host, Logger } from './engine/host.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
-import { type JobOptions, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
+import { type JobOptions, nearest, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
 import type { Backend, BackendSupports } from './ports/backend.ts';
 import { type Clock, systemClock } from './ports/clock.ts';
 import { thisMachine } from './ports/machine.ts';
@@ -131,11 +131,12 @@ function createApp(options: CreateTasksOptions): App {
   const sources = readBackends(read, given);
   const queues = given.queues === undefined ? undefined : readQueues(read, given.queues);
   const retention = readRetention(read, given.retention);
-  const logger = (given.logger as Logger | undefined) ?? consoleLogger;
+  const ownLogger = (given.logger as Logger | undefined) ?? consoleLogger;
   for (const level of ['debug', 'info', 'warn', 'error'] as const) {
-    if (typeof logger[level] !== 'function') read.fault(`logger.${level}`, 'a function (fields, message)', logger[level]);
+    if (typeof ownLogger[level] !== 'function') read.fault(`logger.${level}`, 'a function (fields, message)', ownLogger[level]);
   }
   read.done();
+  const logger = guarded(ownLogger);
   const events = new Emitter((error) => logger.error({ error: recordError(error).message }, 'a listener of tasks.on threw'));
   const known = { queues, backends: [...sources.keys()] };
   if (given.defaults !== undefined) readDefinition('defaults', () => {}, given.defaults, known);
@@ -143,6 +144,18 @@ function createApp(options: CreateTasksOptions): App {
     const host = hostOf(created, systemClock, systemRandom);
     return { host, backends: new Map([...sources].map(([alias, source]) => [alias, makeBackend(host, source)])) };
   });
+}
+
+/** A logger that fails must not fail the job whose line it writes, and not stop a loop of the engine. */
+function guarded(logger: Logger): Logger {
+  const write = (level: keyof Logger) => (fields: object, message: string) => {
+    try {
+      logger[level](fields, message);
+    } catch {
+      // There is nowhere to tell it.
+    }
+  };
+  return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
 }
 
 /** A backend on a host. */
@@ -233,6 +246,11 @@ class Application implements Tasks {
   }
 
   on(name: EventName | '*', listener: (event: never) => void): () => void {
+    if (name !== '*' && !eventNames.includes(name)) {
+      const read = new OptionReader('There is nothing to listen to');
+      read.fault('event', `'*' or one of ${eventNames.join(', ')}`, name, nearest(String(name), eventNames));
+      read.done();
+    }
     return this.#app.events.on(name, listener as (event: Event) => void);
   }
 

@@ -61,6 +61,7 @@ class BoundWorker implements TaskWorker {
   readonly #alias: string;
   readonly #settings: WorkerSettings;
   #worker: EngineWorker | undefined;
+  #stopped = false;
 
   constructor(app: App, alias: string, settings: WorkerSettings) {
     this.id = settings.id;
@@ -71,7 +72,8 @@ class BoundWorker implements TaskWorker {
 
   async start(): Promise<void> {
     const app = this.#app;
-    if (app.closed) throw new ConfigError('Worker cannot start', [{ path: 'tasks', expected: 'an open application', got: 'a closed one' }]);
+    this.#refuseLate();
+    app.binding.beforeStart?.();
     const backend = app.backend(this.#alias);
     if (!backend.supports.workers) {
       throw new ConfigError('Worker cannot start', [
@@ -83,6 +85,8 @@ class BoundWorker implements TaskWorker {
       ]);
     }
     const store = await backend.open();
+    // Opening takes its time.
+    this.#refuseLate();
     const worker =
       this.#worker ?? new EngineWorker(app.binding.host, store, () => (this.#alias === 'default' ? app.schedules : []), this.#settings);
     this.#worker = worker;
@@ -92,9 +96,16 @@ class BoundWorker implements TaskWorker {
 
   async stop(options: { timeout?: Duration } = {}): Promise<void> {
     const graceMs = durationMs(options.timeout ?? '25s', 'stop().timeout');
+    this.#stopped = true;
     if (!this.#worker) return;
     await this.#worker.stop(graceMs);
     this.#app.workers.delete(this.#worker);
+  }
+
+  #refuseLate(): void {
+    const refused = (path: string, expected: string, got: string) => new ConfigError('Worker cannot start', [{ path, expected, got }]);
+    if (this.#app.closed) throw refused('tasks', 'an open application', 'a closed one');
+    if (this.#stopped) throw refused('worker.start()', 'a new worker', 'one that was stopped; make another with tasks.worker()');
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -47,7 +47,7 @@ export class EngineBackend implements Backend {
     const opened = this.#source.open();
     if (opened instanceof Promise) {
       const ready = opened.then((store) => this.#migrate(store));
-      // A store that could not be opened is tried again at the next use.
+      // A store that could not be opened or migrated is tried again at the next use.
       ready.catch(() => {
         this.#store = undefined;
       });
@@ -62,10 +62,14 @@ export class EngineBackend implements Backend {
       this.#store = store;
       return store;
     }
-    return done.then(() => {
+    const ready = done.then(() => {
       this.#store = store;
       return store;
     });
+    ready.catch(() => {
+      this.#store = undefined;
+    });
+    return ready;
   }
 
   #insert(store: Store, jobs: readonly Job[], options: { now: number; transaction?: unknown }): Awaitable<readonly JobRecord[]> {

@@ -20,6 +20,8 @@ class ImmediateBackend implements Backend {
   readonly supports = { defer: false, results: true, priority: false, transactions: false, workers: false };
   readonly #host: Host;
   readonly #store = new MemoryStore();
+  /** A call may run what another one has enqueued beside it; that one then waits for it here. */
+  readonly #running = new Map<string, Promise<void>>();
   #untilPrune = pruneEveryJobs;
 
   constructor(host: Host) {
@@ -39,6 +41,7 @@ class ImmediateBackend implements Backend {
     );
     for (const job of jobs) events.emit({ type: 'enqueued', at: options.now, job });
     await this.requeued();
+    await Promise.all(jobs.map(({ id }) => this.#running.get(id)));
     const records = this.#store.get(jobs.map(({ id }) => id)).filter((record) => record !== null);
     this.#untilPrune -= jobs.length;
     if (this.#untilPrune <= 0) {
@@ -55,7 +58,10 @@ class ImmediateBackend implements Backend {
       const claim = { worker, limit: 1, leaseUntil: Number.POSITIVE_INFINITY, tasks: this.#host.names(), now };
       const [job] = this.#store.claim(claim);
       if (!job) return;
-      await this.#run(job, now);
+      const run = this.#run(job, now);
+      this.#running.set(job.id, run);
+      await run;
+      this.#running.delete(job.id);
     }
   }
 

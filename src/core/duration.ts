@@ -57,6 +57,10 @@ export function parseInstant(value: unknown): number | undefined {
   else if (typeof value === 'string') {
     if (!instantPattern.test(value)) return undefined;
     at = Date.parse(value);
+    // JavaScript takes the 30th of February for the 2nd of March.
+    const day = value.slice(0, value.search(/t/i));
+    const midnight = Date.parse(`${day}T00:00:00Z`);
+    if (Number.isNaN(midnight) || !new Date(midnight).toISOString().startsWith(day)) return undefined;
   } else if (value instanceof Date) at = value.getTime();
   else if (typeof value === 'object' && value !== null && 'epochMilliseconds' in value) at = Number(value.epochMilliseconds);
   else return undefined;

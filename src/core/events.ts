@@ -65,6 +65,30 @@ export interface EventMap {
   storeRecovered: OfWorker;
 }
 export type EventName = keyof EventMap;
+
+const named: Record<EventName, true> = {
+  enqueued: true,
+  started: true,
+  progressed: true,
+  logged: true,
+  successful: true,
+  retrying: true,
+  snoozed: true,
+  failed: true,
+  cancelled: true,
+  orphaned: true,
+  released: true,
+  discarded: true,
+  requeued: true,
+  scheduled: true,
+  workerStarted: true,
+  workerStopping: true,
+  workerStopped: true,
+  storeFailing: true,
+  storeRecovered: true,
+};
+/** Every event's name. */
+export const eventNames = Object.keys(named) as readonly EventName[];
 /** Any event, with its name in `type`. */
 export type Event = { [Name in EventName]: { readonly type: Name } & EventMap[Name] }[EventName];
 
@@ -105,7 +129,9 @@ export class Emitter {
 
   #call(listener: (event: Event) => void, event: Event): void {
     try {
-      listener(event);
+      const returned: unknown = listener(event);
+      // An async listener is one that nobody awaits.
+      if (returned instanceof Promise) returned.catch(this.#failed);
     } catch (error) {
       this.#failed(error);
     }

@@ -14,6 +14,8 @@ export interface RecordedError {
 
 /** The most that an error's name, message and stack take together, in bytes of UTF-8. */
 export const maxErrorBytes = 65_536;
+/** The most that a text for people takes on a row: a reason, a message of progress. */
+export const maxTextBytes = 4_096;
 const maxNameLength = 256;
 const maxMessageBytes = 16_384;
 

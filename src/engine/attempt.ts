@@ -17,7 +17,7 @@ import {
   UnknownTaskError,
 } from '../core/errors.ts';
 import type { LogLevel } from '../core/events.ts';
-import { recordError } from '../core/failure.ts';
+import { cut, maxTextBytes, recordError } from '../core/failure.ts';
 import { decode, encode } from '../core/json.ts';
 import { isSnooze, steering } from '../core/outcomes.ts';
 import type { Job, Progress, Settlement } from '../core/types.ts';
@@ -48,6 +48,7 @@ export class RunningAttempt implements Scope {
   readonly worker: string;
   /** When the lease was last known to be ours. */
   confirmedAt: number;
+  parent: Scope | undefined;
   progress: Progress | null = null;
   /** What of it the store knows. */
   savedProgress: Progress | null = null;
@@ -64,7 +65,8 @@ export class RunningAttempt implements Scope {
     this.worker = worker;
     this.job = job;
     this.definition = host.definitions.get(job.task);
-    this.confirmedAt = host.clock.now();
+    // The lease counts from when it was asked for, however late the store answered.
+    this.confirmedAt = job.lastAttemptedAt ?? host.clock.now();
     this.#runner = runner;
   }
 
@@ -92,6 +94,7 @@ export class RunningAttempt implements Scope {
 
   /** Begins the attempt. Never throws: whatever happens becomes an outcome. */
   start(): void {
+    this.parent = scope.getStore();
     const timeoutMs = this.job.overrides?.timeoutMs ?? this.definition?.timeoutMs ?? null;
     const { clock } = this.host;
     clock.enter(this, timeoutMs === null ? Number.POSITIVE_INFINITY : clock.now() + timeoutMs);
@@ -122,6 +125,7 @@ export class RunningAttempt implements Scope {
 
   /** The worker stops: the function is told, and has a little time to return or throw. */
   shutdown(): void {
+    if (this.#ended) return;
     this.#stopping = true;
     this.#abort(
       new ShutdownError(`worker ${this.worker} is stopping; attempt ${this.job.attempt} of job ${this.job.id} will be given back`),
@@ -153,11 +157,13 @@ export class RunningAttempt implements Scope {
   }
 
   report(fraction: number, message: string | undefined): void {
+    // What a function says that went on after its attempt was ended counts for nothing.
+    if (this.#ended) return;
     const { host, job } = this;
     const at = host.clock.now();
     this.progress = {
       fraction: Math.min(1, Math.max(0, Number(fraction) || 0)),
-      message: message === undefined ? null : String(message),
+      message: message === undefined ? null : cut(String(message), maxTextBytes),
       at,
     };
     this.#runner.progressed?.(this);
@@ -228,7 +234,10 @@ export class RunningAttempt implements Scope {
 
   #valued(value: unknown): Outcome {
     const steers = steering(value);
-    if (steers) return isSnooze(steers) ? { kind: 'snoozed', delayMs: steers.delayMs } : { kind: 'cancelled', reason: steers.reason };
+    if (steers)
+      return isSnooze(steers)
+        ? { kind: 'snoozed', delayMs: steers.delayMs }
+        : { kind: 'cancelled', reason: cut(steers.reason, maxTextBytes) };
     return { kind: 'done', value: value === undefined ? null : encode(value, `the return value of ${this.job.task}`) };
   }
 

@@ -55,7 +55,7 @@ export class Context implements TaskContext {
   sleep(duration: Duration): Promise<void> {
     const attempt = this.#attempt;
     const { clock } = attempt.host;
-    return new Promise((resolve, reject) => {
+    const slept = new Promise<void>((resolve, reject) => {
       const timer = clock.at(clock.now() + durationMs(duration, 'ctx.sleep()'), () => {
         forget();
         resolve();
@@ -65,6 +65,9 @@ export class Context implements TaskContext {
         reject(error);
       });
     });
+    // A sleep that its task has not awaited yet, or never does, must not end the process when the attempt is aborted.
+    slept.catch(() => {});
+    return slept;
   }
 
   progress(fraction: number, message?: string): void {

@@ -24,8 +24,8 @@ const pruneBatch = 1_000;
 
 export interface Janitor {
   readonly step: Step;
-  /** Told when jobs finish: there will be something to prune. */
-  finished(): void;
+  /** Told when jobs finish: there will be something to prune. Answers with when to look for it. */
+  finished(): number;
 }
 
 export function createJanitor(host: Host, store: Store): Janitor {
@@ -60,6 +60,7 @@ export function createJanitor(host: Host, store: Store): Janitor {
     step,
     finished() {
       pruneUntil = clock.now() + longestMs + pruneEveryMs;
+      return finite.length > 0 ? pruneAt : Number.POSITIVE_INFINITY;
     },
   };
 }

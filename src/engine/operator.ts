@@ -1,5 +1,6 @@
 /** What callers and operators do to jobs from outside an attempt: cancel, run again. Read, decide, change if nothing has changed meanwhile; else once more. */
 import { InputError } from '../core/errors.ts';
+import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
 import type { JobFilter, Store } from '../ports/store.ts';
@@ -37,7 +38,8 @@ export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<
   return changeAll(host, store, filter, (job, now) => (job.status === 'failed' || job.status === 'cancelled' ? again(job, now) : null));
 }
 
-function cancelling(reason: string): Change {
+function cancelling(why: string): Change {
+  const reason = cut(String(why), maxTextBytes);
   return (job, now) => {
     if (isFinished(job)) return null;
     if (job.status === 'running') return { cancelRequested: job.cancelRequested ?? reason };

@@ -31,6 +31,8 @@ export interface WorkerSettings {
 
 /** How long attempts have, once their signal has told them that the worker stops, before their jobs are given back. */
 export const releaseAfterMs = 4_000;
+/** How long a stop waits, after that, for a store that fails or does not answer. Then it ends all the same: the leases will pass. */
+export const abandonAfterMs = 1_000;
 const saveProgressAfterMs = 1_000;
 
 export class Worker {
@@ -104,25 +106,55 @@ export class Worker {
     return this.#stopped;
   }
 
-  async #stop(graceMs: number): Promise<void> {
+  #stop(graceMs: number): Promise<void> {
     if (this.#state === 'new') {
       this.#state = 'stopped';
-      return;
+      return Promise.resolve();
     }
     const { clock } = this.#host;
     this.#state = 'stopping';
     this.#emit({ type: 'workerStopping', at: clock.now(), worker: this.id });
     this.#registry.wake();
-    await this.#scheduler?.stop();
-    if (this.#running.size > 0) await this.#drain(graceMs);
-    await this.#ticks.stop();
-    await this.#janitor.stop();
-    await this.#heartbeat.stop();
+    const scheduling = this.#scheduler?.stop();
+    return new Promise((resolve) => {
+      const deadline = clock.at(clock.now() + graceMs + releaseAfterMs + abandonAfterMs, () => {
+        this.#abandon();
+        this.#stoppedNow();
+        resolve();
+      });
+      // A step of its own: it belongs to the instant at which the last attempt was settled.
+      this.#drain(graceMs, () =>
+        clock.soon(async () => {
+          await scheduling;
+          await this.#ticks.stop();
+          await this.#janitor.stop();
+          // To the last: a worker whose leases pass while it stops is taken for a dead one.
+          await this.#heartbeat.stop();
+          if (this.#state === 'stopped') return;
+          deadline.cancel();
+          this.#state = 'stopped';
+          await this.#registry.last();
+          this.#stoppedNow();
+          resolve();
+        }),
+      );
+    });
+  }
+
+  #stoppedNow(): void {
     this.#unlisten?.();
     this.#alive?.cancel();
+    this.#emit({ type: 'workerStopped', at: this.#host.clock.now(), worker: this.id });
+  }
+
+  /** The store did not take what was to be settled: nobody waits for it any longer. */
+  #abandon(): void {
     this.#state = 'stopped';
-    await this.#registry.last();
-    this.#emit({ type: 'workerStopped', at: clock.now(), worker: this.id });
+    for (const loop of [this.#scheduler, this.#ticks, this.#janitor, this.#heartbeat, this.#registry]) void loop?.stop();
+    this.#host.logger.error(
+      { worker: this.id, jobs: this.#running.size },
+      'the store did not answer while the worker stopped; its jobs will run again when their leases have passed',
+    );
   }
 
   #describe() {
@@ -139,20 +171,22 @@ export class Worker {
     };
   }
 
-  #drain(graceMs: number): Promise<void> {
+  /** Calls `drained` once nothing runs any more: at the latest, if the store answers, when what still ran has been given back. */
+  #drain(graceMs: number, drained: () => void): void {
     const { clock } = this.#host;
-    return new Promise((resolve) => {
-      let timer = clock.at(clock.now() + graceMs, () => {
-        for (const attempt of this.#running.values()) attempt.shutdown();
-        timer = clock.at(clock.now() + releaseAfterMs, () => {
-          for (const attempt of this.#running.values()) attempt.release();
-        });
+    let timer = clock.at(clock.now() + graceMs, () => {
+      for (const attempt of this.#running.values()) attempt.shutdown();
+      timer = clock.at(clock.now() + releaseAfterMs, () => {
+        for (const attempt of this.#running.values()) attempt.release();
       });
-      this.#drained = () => {
-        timer.cancel();
-        resolve();
-      };
     });
+    this.#drained = () => {
+      this.#drained = undefined;
+      timer.cancel();
+      drained();
+    };
+    // The next tick tells whether anything runs; one that is claiming at this moment comes to its end before it.
+    this.#ticks.wake();
   }
 
   async #tick(): Promise<number> {
@@ -161,19 +195,23 @@ export class Worker {
     const ending = this.#ended;
     const free = this.#state === 'running' ? this.#settings.concurrency - this.#running.size + ending.length : 0;
     const claim = free > 0 ? this.#claimOptions(free, now) : undefined;
-    let claimed: readonly Job[];
+    let claimed: readonly Job[] = [];
     if (ending.length > 0) {
       // Until the store has answered, they are still to be settled: a failing store gets them again.
       const settlements = ending.map(({ settlement }) => settlement);
       const answer = this.#store.settle(settlements, { now, claim });
       const result = answer instanceof Promise ? await answer : answer;
       this.#ended = this.#ended.slice(ending.length);
-      for (let i = 0; i < ending.length; i++) this.#settled(ending[i] as (typeof ending)[number], result.answers[i] as SettleAnswer);
+      const reasons = result.answers.includes('cancelled') ? await this.#reasons(ending) : undefined;
+      for (let i = 0; i < ending.length; i++) {
+        const end = ending[i] as (typeof ending)[number];
+        this.#settled(end, result.answers[i] as SettleAnswer, reasons?.get(end.attempt.id) ?? 'cancelled');
+      }
       claimed = result.claimed;
     } else if (claim) {
       const answer = this.#store.claim({ ...claim, now });
       claimed = answer instanceof Promise ? await answer : answer;
-    } else return Number.POSITIVE_INFINITY;
+    }
 
     for (const job of claimed) this.#begin(job);
     if (this.#running.size === 0) {
@@ -181,7 +219,7 @@ export class Worker {
       this.#drained?.();
     } else if (claimed.length > 0) this.#heartbeat.wakeAt(now + renewEveryMs);
     if (this.#ended.length > 0) return now;
-    if (free === 0 || claimed.length === free) return Number.POSITIVE_INFINITY;
+    if (free <= 0 || claimed.length === free) return Number.POSITIVE_INFINITY;
     return this.#idleUntil(now);
   }
 
@@ -205,8 +243,13 @@ export class Worker {
   #begin(job: Job): void {
     const attempt = new RunningAttempt(this.#host, this.id, job, this.#runner);
     this.#running.set(job.id, attempt);
+    // Claimed by a call that was under way when the worker was told to stop: given back, not begun.
+    if (this.#state !== 'running') {
+      attempt.release();
+      return;
+    }
     if (this.#host.events.hears('started')) {
-      this.#emit({ type: 'started', at: attempt.confirmedAt, job, worker: this.id, attempt: job.attempt });
+      this.#emit({ type: 'started', at: this.#host.clock.now(), job, worker: this.id, attempt: job.attempt });
     }
     attempt.start();
   }
@@ -226,10 +269,21 @@ export class Worker {
     progressed: () => this.#heartbeat.wakeAt(this.#host.clock.now() + saveProgressAfterMs),
   };
 
-  #settled({ attempt, settlement }: { attempt: RunningAttempt; settlement: Settlement }, answer: SettleAnswer): void {
+  #settled({ attempt, settlement }: { attempt: RunningAttempt; settlement: Settlement }, answer: SettleAnswer, reason: string): void {
     this.#forget(attempt);
     if (answer === 'stale') this.#discarded(attempt, settlement.outcome);
-    else if (this.#host.events.hears(eventOf(settlement, answer))) this.#tell(attempt, settlement, answer);
+    else if (this.#host.events.hears(eventOf(settlement, answer))) this.#tell(attempt, settlement, answer, reason);
+  }
+
+  /** Why jobs were cancelled while their settlements were on their way: rare, and only the store knows. */
+  async #reasons(ending: readonly { attempt: RunningAttempt }[]): Promise<Map<string, string | null>> {
+    try {
+      const records = await this.#store.get(ending.map(({ attempt }) => attempt.id));
+      return new Map(records.filter((record) => record !== null).map(({ job }) => [job.id, job.reason]));
+    } catch {
+      // Only listeners miss it; what was claimed in the same call must begin.
+      return new Map();
+    }
   }
 
   /** A job whose lease was lost may have been claimed again by this very worker: only this attempt is forgotten. */
@@ -237,8 +291,8 @@ export class Worker {
     if (this.#running.get(attempt.id) === attempt) this.#running.delete(attempt.id);
   }
 
-  #tell(attempt: RunningAttempt, settlement: Settlement, answer: SettleAnswer): void {
-    const before = answer === 'cancelled' ? { ...attempt.job, cancelRequested: 'cancelled' } : attempt.job;
+  #tell(attempt: RunningAttempt, settlement: Settlement, answer: SettleAnswer, reason: string): void {
+    const before = answer === 'cancelled' ? { ...attempt.job, cancelRequested: reason } : attempt.job;
     const of = { at: settlement.settledAt, job: settled(before, settlement), worker: this.id, attempt: attempt.attempt };
     const type = eventOf(settlement, answer);
     if (type === 'retrying' && settlement.error) this.#emit({ ...of, type, error: settlement.error, dueAt: settlement.dueAt });
@@ -259,7 +313,7 @@ export class Worker {
     if (anything || (hint.overdueAt !== undefined && hint.by !== this.id)) this.#janitor.wakeAt(hint.overdueAt ?? 0);
     if (anything || hint.cancelled) this.#heartbeat.wake();
     if (anything || hint.scheduleAt !== undefined) this.#scheduler?.wakeAt(hint.scheduleAt ?? 0);
-    if (hint.finished) this.#duties.finished();
+    if (hint.finished) this.#janitor.wakeAt(this.#duties.finished());
   }
 
   #loop(step: Step): Loop {

@@ -10,6 +10,8 @@ export interface Scope {
   readonly id: string;
   readonly attempt: number;
   readonly worker: string;
+  /** The attempt that it was begun in, if it was: `call`, or an application of its own, inside a task. */
+  readonly parent?: Scope | undefined;
 }
 
 /** A timer that was armed; `cancel` is idempotent. */

@@ -4,7 +4,7 @@
  */
 import { StoreError } from '../core/errors.ts';
 import type { Hint, Store } from '../ports/store.ts';
-import type { Life } from './virtual-clock.ts';
+import type { Life } from './owners.ts';
 
 /** `busy`: locked by someone else for the moment. `failing`: the disk or the connection. `full`: no space. All may pass. */
 export type StoreFault = 'busy' | 'failing' | 'full';

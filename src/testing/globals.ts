@@ -50,9 +50,9 @@ export function installGlobals(clock: VirtualClock, random: () => number): () =>
   if (realFetch) globalThis.fetch = (...args) => clock.external(`fetch ${urlOf(args[0])}`, () => realFetch(...args));
   AbortSignal.timeout = (delay) => {
     const controller = new AbortController();
-    clock.at(clock.now() + Math.max(0, delay), () =>
-      controller.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError')),
-    );
+    const abort = () => controller.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
+    // Nobody waits for it: it neither keeps a real process alive nor is it work that a task leaves behind.
+    clock.arm(clock.now() + checkedDelay(delay), abort, undefined).setBackground(true);
     return controller.signal;
   };
   timersPromises.scheduler.wait = (delay, options) => timersPromises.setTimeout(delay, undefined, options);
@@ -182,6 +182,11 @@ class FakeTimeout {
 function delayOf(value: unknown): number {
   const delay = Math.trunc(Number(value));
   return delay >= 1 && delay <= longestDelayMs ? delay : 1;
+}
+
+function checkedDelay(delay: number): number {
+  if (Number.isInteger(delay) && delay >= 0) return delay;
+  throw new RangeError(`The value of "delay" is out of range. It must be an integer of at least 0. Received ${String(delay)}`);
 }
 
 function urlOf(input: unknown): string {

@@ -3,5 +3,6 @@ export type { ConformanceCase } from './conformance.ts';
 export { conformance, conformanceCases } from './conformance.ts';
 export type { FaultOptions, StoreCall, StoreFault } from './faults.ts';
 export type { SimulatedAttempt } from './record.ts';
-export type { SimulatedJobFilter, SimulatedWorker, Simulation, SimulationOptions, Timeline } from './simulation.ts';
+export type { SimulationOptions } from './settings.ts';
+export type { SimulatedJobFilter, SimulatedWorker, Simulation, Timeline } from './simulation.ts';
 export { currentSimulation, simulate } from './simulation.ts';

@@ -62,10 +62,12 @@ export class SimulationRecord {
       row = { label: `${job.task}#${count}`, job, attempts: [] };
       this.#rows.set(job.id, row);
     }
-    // A refused outcome says nothing about the row, which is someone else's by now.
-    if (event.type !== 'discarded' && event.type !== 'logged') row.job = job;
     this.#attempt(row, event);
-    if (job.schedule === null && event.type !== 'discarded') {
+    // What a worker says of its attempt alone, a refused outcome for one, says nothing about the row, which may be someone else's by now.
+    if (event.type === 'discarded' || event.type === 'logged') return;
+    if (event.type === 'progressed' && (row.job.status !== 'running' || row.job.claim !== job.claim)) return;
+    row.job = job;
+    if (job.schedule === null) {
       if (isFinished(job)) this.#open.delete(job.id);
       else this.#open.add(job.id);
     }

@@ -7,12 +7,34 @@ import { type AsyncHook, createHook } from 'node:async_hooks';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 
-/** Not waited for: what ends by itself within a turn, and standard output, which is opened by the first line that is written. */
-const ignored = new Set(['PROMISE', 'TickObject', 'Microtask', 'bound-anonymous-fn', 'PIPEWRAP', 'TTYWRAP']);
+/** Not waited for: what ends by itself within a turn, standard output, which is opened by the first line that is written, and housekeeping. */
+const ignored = new Set([
+  'PROMISE',
+  'TickObject',
+  'Microtask',
+  'bound-anonymous-fn',
+  'PIPEWRAP',
+  'TTYWRAP',
+  'DNSCHANNEL',
+  'STREAM_END_OF_STREAM',
+]);
+/** Sockets are kept open for the next request: that one is there does not say that anyone waits for it. */
+const lasting = new Set(['TCPWRAP', 'TLSWRAP', 'HTTPCLIENTREQUEST', 'HTTPINCOMINGMESSAGE', 'Immediate']);
+
+const cryptoJobs =
+  /^(RANDOMBYTES|RANDOMPRIME|CHECKPRIME|PBKDF2|SCRYPT|HASH|HKDF|ARGON2|SIGN|VERIFY|CIPHER|DERIVEBITS|KEYPAIRGEN|KEYGEN|KEYEXPORT).*REQUEST$/;
+
+/** A native job of crypto or zlib, as far as it tells whether it runs in the background; one that was synchronous is over when it is seen. */
+interface NativeJob {
+  readonly ondone?: unknown;
+  readonly buffer?: unknown;
+}
 
 interface Resource {
   readonly type: string;
   readonly site: Error;
+  /** Weak, or what is over would never be known to be. */
+  readonly native: WeakRef<NativeJob>;
 }
 
 export class ResourceWatch {
@@ -22,7 +44,7 @@ export class ResourceWatch {
 
   constructor() {
     const options = {
-      init: (id: number, type: string) => this.#begun(id, type),
+      init: (id: number, type: string, _cause: number, resource: object) => this.#begun(id, type, resource),
       destroy: (id: number) => this.#over(id),
       // Node 24 and later: promises are not followed, which makes the hook free. Older ones ignore it.
       trackPromises: false,
@@ -32,12 +54,18 @@ export class ResourceWatch {
 
   /** How many real things the attempt has under way. */
   live(scope: Scope): number {
-    return this.#live.get(scope)?.size ?? 0;
+    const all = this.#live.get(scope);
+    return all === undefined || all.size === 0 ? 0 : [...all.values()].filter(isLive).length;
+  }
+
+  /** True if it has something under way that it certainly waits for, or has given up. */
+  busy(scope: Scope): boolean {
+    return [...(this.#live.get(scope)?.values() ?? [])].some((resource) => isLive(resource) && !lasting.has(resource.type));
   }
 
   /** What they are, and where they were started, for a person. */
   describe(scope: Scope): string {
-    const resources = [...(this.#live.get(scope)?.values() ?? [])];
+    const resources = [...(this.#live.get(scope)?.values() ?? [])].filter(isLive);
     if (resources.length === 0) return 'a promise that nothing in the simulation settles';
     return resources.map(({ type, site }) => `${type} (${where(site)})`).join(', ');
   }
@@ -46,7 +74,7 @@ export class ResourceWatch {
     this.#hook.disable();
   }
 
-  #begun(id: number, type: string): void {
+  #begun(id: number, type: string, resource: object): void {
     if (ignored.has(type)) return;
     const scope = currentScope.getStore();
     if (!scope) return;
@@ -55,7 +83,7 @@ export class ResourceWatch {
       resources = new Map();
       this.#live.set(scope, resources);
     }
-    resources.set(id, { type, site: siteOf(type) });
+    resources.set(id, { type, site: siteOf(type), native: new WeakRef<NativeJob>(resource) });
     this.#ids.set(id, scope);
   }
 
@@ -65,6 +93,13 @@ export class ResourceWatch {
     this.#ids.delete(id);
     this.#live.get(scope)?.delete(id);
   }
+}
+
+function isLive({ type, native }: Resource): boolean {
+  const job = native.deref();
+  if (!job) return false;
+  if (type === 'ZLIB') return job.buffer !== undefined && job.buffer !== null;
+  return !cryptoJobs.test(type) || typeof job.ondone === 'function';
 }
 
 /** An error whose stack reaches the user's code: below it stand Node's frames and ours, more than the usual ten. */
@@ -85,5 +120,5 @@ export function where(site: Error | undefined): string {
   const own = frames.find(
     (frame) => !/node:|node_modules|\/(src|dist\/src)\/(engine|testing|core|stores|ports)\//.test(frame) && frame.includes(':'),
   );
-  return own ?? frames[0] ?? 'unknown place';
+  return own ?? frames.find((frame) => !frame.startsWith('siteOf ')) ?? 'unknown place';
 }

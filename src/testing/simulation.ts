@@ -7,46 +7,22 @@ import { EngineBackend } from '../backends/engine.ts';
 import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
 import { SimulationDeadlockError, SimulationError, SimulationRunawayError } from '../core/errors.ts';
 import type { Job, Status } from '../core/types.ts';
-import type { Host, Logger, Retention } from '../engine/host.ts';
+import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
 import { Worker } from '../engine/worker.ts';
-import { OptionReader, type RetentionOptions, readRetention } from '../options.ts';
 import type { Backend } from '../ports/backend.ts';
 import { thisMachine } from '../ports/machine.ts';
 import type { Store, StoreSource } from '../ports/store.ts';
 import { TaskResult } from '../result.ts';
-import { memory } from '../stores/memory.ts';
 import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
 import { Choices, prng } from './choices.ts';
 import { type FaultOptions, Faults, type StoreFault, storeFor } from './faults.ts';
 import { installGlobals, refuseOtherFakes } from './globals.ts';
+import { Life } from './owners.ts';
 import { exact, type SimulatedAttempt, SimulationRecord } from './record.ts';
 import { where } from './resources.ts';
-import { Life, VirtualClock } from './virtual-clock.ts';
-
-/** The options of `simulate`. */
-export interface SimulationOptions {
-  /** Where virtual time begins. @default '2026-01-01T00:00:00Z' */
-  now?: Instant;
-  /** Draws every choice: ties at an instant, jitter, faults. @default none: first in, first out, no jitter, no fault */
-  seed?: number;
-  /** How many workers: 0 … 64. @default 1 */
-  workers?: number;
-  /** How many attempts each worker runs at a time. @default 10 */
-  concurrency?: number;
-  /** Where the jobs are kept. @default memory() */
-  store?: StoreSource;
-  /** Stores for single aliases. */
-  stores?: Record<string, StoreSource>;
-  /** Fake Date, timers and Math.random for tasks' code. @default true */
-  globals?: boolean;
-  /** How long finished jobs stay in the store. @default 'forever' */
-  retention?: 'forever' | RetentionOptions;
-  /** How long to wait, in real time, for something real before the simulation counts as stalled. @default '3s' */
-  realBudget?: Duration;
-  /** False: keep no record of what happens, for very long runs. `jobs`, `attempts` and `timeline` are then empty. @default true */
-  record?: boolean;
-}
+import { readSettings, type Settings, type SimulationOptions } from './settings.ts';
+import { VirtualClock } from './virtual-clock.ts';
 
 /** Which jobs `sim.jobs` returns. */
 export interface SimulatedJobFilter {
@@ -133,7 +109,7 @@ export function currentSimulation(): Simulation | undefined {
  */
 export async function simulate(tasks: Tasks, options: SimulationOptions = {}): Promise<Simulation> {
   const app = appOf(tasks);
-  const settings = readOptions(options, app);
+  const settings = readSettings(options, app);
   if (running) {
     throw new SimulationError(
       'another simulation is running in this process; end it first (await sim.end()). Tests with simulations cannot be concurrent in one file.',
@@ -154,61 +130,10 @@ export async function simulate(tasks: Tasks, options: SimulationOptions = {}): P
   return sim;
 }
 
-interface Settings {
-  readonly now: number;
-  readonly seed: number | undefined;
-  readonly workers: number;
-  readonly concurrency: number;
-  readonly stores: ReadonlyMap<string, StoreSource>;
-  readonly globals: boolean;
-  readonly retention: Retention;
-  readonly realBudgetMs: number;
-  readonly record: boolean;
-}
-
-const forever: Retention = {
-  successfulMs: Number.POSITIVE_INFINITY,
-  failedMs: Number.POSITIVE_INFINITY,
-  cancelledMs: Number.POSITIVE_INFINITY,
-};
-const optionNames = ['now', 'seed', 'workers', 'concurrency', 'store', 'stores', 'globals', 'retention', 'realBudget', 'record'];
-
-function readOptions(options: SimulationOptions, app: App): Settings {
-  const read = new OptionReader('simulate() cannot be done');
-  const given = read.object(options, '', optionNames);
-  const source = (value: unknown, path: string): StoreSource | undefined => {
-    if ((value as { kind?: unknown } | null | undefined)?.kind === 'store') return value as StoreSource;
-    return read.fault(path, 'a store such as memory()', value);
-  };
-  const shared = given.store === undefined ? memory() : source(given.store, 'store');
-  const single = read.object(given.stores, 'stores', app.known.backends);
-  const stores = new Map<string, StoreSource>();
-  for (const alias of app.known.backends) {
-    const chosen = single[alias] === undefined ? shared : source(single[alias], `stores.${alias}`);
-    if (chosen) stores.set(alias, chosen);
-  }
-  const now = read.instant(given.now ?? '2026-01-01T00:00:00Z', 'now') ?? 0;
-  const seed = read.integer(given.seed, 'seed', 0, Number.MAX_SAFE_INTEGER);
-  const workers = read.integer(given.workers, 'workers', 0, 64) ?? 1;
-  const concurrency = read.integer(given.concurrency, 'concurrency', 1, 10_000) ?? 10;
-  const retention = given.retention === undefined || given.retention === 'forever' ? forever : readRetention(read, given.retention);
-  const realBudgetMs = read.duration(given.realBudget, 'realBudget') ?? 3_000;
-  read.done();
-  return {
-    now,
-    seed,
-    workers,
-    concurrency,
-    stores,
-    globals: given.globals !== false,
-    retention,
-    realBudgetMs,
-    record: given.record !== false,
-  };
-}
-
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 const restartAfterMs = 1_000;
+/** So many instants without an event, and it is worth asking whether there will ever be one. */
+const quietSteps = 100;
 
 class Place {
   readonly index: number;
@@ -324,9 +249,11 @@ class Simulated implements Simulation {
       const until = this.#clock.now() + maxMs;
       const idle = () => this.record.unfinishedCount === 0;
       await this.#clock.settle();
-      while (!idle()) {
+      let before = this.record.length;
+      for (let quiet = 0; !idle(); quiet = this.record.length === before ? quiet + 1 : 0) {
+        before = this.record.length;
         const { nextAt } = this.#clock;
-        if (nextAt === undefined)
+        if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock()))
           throw new SimulationDeadlockError(`nothing will ever start the jobs that are left:\n  ${this.#leftOver()}`);
         if (nextAt > until)
           throw new SimulationRunawayError(`after ${exact(maxMs)} of virtual time, jobs are still unfinished:\n  ${this.#leftOver()}`);
@@ -367,7 +294,11 @@ class Simulated implements Simulation {
       pauseFor: (duration) => this.#pause(place, durationMs(duration, 'pauseFor()')),
       stop: async (options) => {
         const graceMs = durationMs(options?.timeout ?? '25s', 'stop().timeout');
-        await Promise.all(place.workers.map((worker) => worker.stop(graceMs)));
+        const { life } = place;
+        // A process that is gone has nothing to stop, and one that is killed while it stops never answers.
+        if (life.dead) return;
+        const killed = new Promise<void>((resolve) => life.whenDead.push(resolve));
+        await Promise.race([Promise.all(place.workers.map((worker) => worker.stop(graceMs))), killed]);
       },
       get alive() {
         return !place.life.dead;
@@ -413,6 +344,10 @@ class Simulated implements Simulation {
   }
 
   #use(): void {
+    const attempt = scope.getStore();
+    // Code of a killed process that something outside of it has woken.
+    if (attempt && this.#clock.isDead(attempt))
+      throw new SimulationError(`worker ${attempt.worker} has crashed; its code does nothing more`);
     if (this.#ended) throw new SimulationError('this simulation has ended; what belongs to it can be used no more');
   }
 
@@ -476,6 +411,9 @@ class Simulated implements Simulation {
       host: this.#host,
       backends,
       beforeUse: () => this.#use(),
+      beforeStart: () => {
+        throw new SimulationError('a simulation has workers of its own: simulate(tasks, { workers: 2 }). Start others when it has ended.');
+      },
       beforeWait: () => {
         throw new SimulationError(
           'result.wait() in a test would wait for ever: virtual time stands still. Use await sim.runUntilIdle() or sim.advance(), then refresh().',
@@ -483,6 +421,13 @@ class Simulated implements Simulation {
       },
     };
     return this.#bound;
+  }
+
+  /** Workers renew the leases of attempts that wait for each other for ever; nothing else will happen. */
+  #isDeadlock(): boolean {
+    return (
+      this.#app.schedules.length === 0 && this.#clock.onlyDuties && this.record.unfinished.every((job) => job.dueAt <= this.#clock.now())
+    );
   }
 
   #leftOver(): string {
@@ -496,6 +441,10 @@ class Simulated implements Simulation {
     if (job.status === 'running') return `: attempt ${job.attempt} on ${job.worker} has not ended`;
     if (job.dueAt > this.#clock.now()) return `, due in ${exact(job.dueAt - this.#clock.now())}`;
     if (this.#places.every(({ life }) => life.dead)) return ': no worker is alive';
+    const { concurrency } = this.#settings;
+    const busy = (worker: Worker) => worker.attempts.size >= concurrency;
+    if (this.#places.every(({ life, workers }) => life.dead || workers.every(busy)))
+      return `: every worker is busy (concurrency ${concurrency}), with attempts that may be waiting for it`;
     return `: no worker claims it; queue ${job.queue} may be paused, or its task unknown`;
   }
 }

@@ -13,76 +13,10 @@ import { Heap } from '../core/heap.ts';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Clock, Scope, Timer } from '../ports/clock.ts';
 import type { Choices } from './choices.ts';
+import { Crowd } from './crowd.ts';
+import { type Callback, Entry } from './entry.ts';
+import { type Life, Owner } from './owners.ts';
 import { ResourceWatch, siteOf } from './resources.ts';
-
-type Callback = () => void | Promise<void>;
-
-/** What a clock serves: one worker's process, which can be paused or killed as a whole. */
-export class Life {
-  readonly name: string;
-  dead = false;
-  pausedUntil = Number.NEGATIVE_INFINITY;
-  /** Steps of the engine that have not ended. */
-  steps = 0;
-  constructor(name: string) {
-    this.name = name;
-  }
-}
-
-const none: readonly string[] = [];
-
-/** An attempt in flight. */
-class Owner {
-  readonly scope: Scope;
-  readonly life: Life | undefined;
-  readonly endsAt: number;
-  readonly since: number;
-  /** Timers that it waits for. */
-  waits = 0;
-  /** Timers that it has armed and disowned (unref): a library's housekeeping, mostly. */
-  background = 0;
-  externals: readonly string[] = none;
-  left = false;
-  returned = false;
-  constructor(scope: Scope, life: Life | undefined, endsAt: number, since: number) {
-    this.scope = scope;
-    this.life = life;
-    this.endsAt = endsAt;
-    this.since = since;
-  }
-}
-
-class Entry implements Timer {
-  readonly at: number;
-  readonly order: number;
-  readonly fn: Callback;
-  readonly life: Life | undefined;
-  readonly owner: Owner | undefined;
-  readonly #clock: VirtualClock;
-  place = -1;
-  over = false;
-  background = false;
-  /** Where an attempt's timer was set, for reports of what it left behind. */
-  site: Error | undefined;
-
-  constructor(clock: VirtualClock, at: number, order: number, fn: Callback, life: Life | undefined, owner: Owner | undefined) {
-    this.#clock = clock;
-    this.at = at;
-    this.order = order;
-    this.fn = fn;
-    this.life = life;
-    this.owner = owner;
-  }
-
-  cancel(): void {
-    if (!this.over) this.#clock.forget(this);
-  }
-
-  /** Like Node's unref: nobody waits for it. */
-  setBackground(background: boolean): void {
-    if (!this.over && this.background !== background) this.#clock.disown(this, background);
-  }
-}
 
 const realNow = performance.now.bind(performance);
 const realImmediate = setImmediate;
@@ -115,6 +49,8 @@ export class VirtualClock implements Clock {
   /** Attempts that wait on another part of the program: neither on time nor on anything real. */
   readonly #idle = new Set<Owner>();
   readonly #resources: ResourceWatch;
+  readonly #dead = new WeakSet<Scope>();
+  readonly #crowd = new Crowd();
   #now: number;
   #order = 0;
   #steps = 0;
@@ -153,12 +89,12 @@ export class VirtualClock implements Clock {
     this.#owners.delete(scope);
     this.#working.delete(owner);
     this.#idle.delete(owner);
-    if (this.#resources.live(scope) > 0) this.onImpure(scope, this.#resources.describe(scope));
+    if (this.#resources.busy(scope)) this.onImpure(scope, this.#resources.describe(scope));
   }
 
   async external<T>(label: string, fn: () => Promise<T>): Promise<T> {
     const scope = currentScope.getStore();
-    const owner = scope && this.#owners.get(scope);
+    const owner = this.#ownerOf(scope);
     if (!owner) return fn();
     owner.externals = [...owner.externals, label];
     this.#idle.delete(owner);
@@ -188,9 +124,9 @@ export class VirtualClock implements Clock {
   /** Arms a timer. One that is armed below a task's function belongs to its attempt, which then waits on time. */
   arm(instant: number, fn: Callback, life: Life | undefined): Entry {
     const scope = currentScope.getStore();
-    const owner = scope && this.#owners.get(scope);
+    const owner = this.#ownerOf(scope);
     const entry = new Entry(this, Math.max(instant, this.#now), this.#order++, fn, owner?.life ?? life, owner);
-    if (entry.life?.dead || (scope && !owner && this.#isDead(scope))) {
+    if (entry.life?.dead || (scope && !owner && this.isDead(scope))) {
       entry.over = true;
       return entry;
     }
@@ -228,6 +164,7 @@ export class VirtualClock implements Clock {
 
   /** Everything of a worker's process is gone: its timers, steps and attempts. */
   kill(life: Life): void {
+    if (life.dead) return;
     life.dead = true;
     this.#steps -= life.steps;
     life.steps = 0;
@@ -239,6 +176,19 @@ export class VirtualClock implements Clock {
       this.#working.delete(owner);
       this.#idle.delete(owner);
     }
+    for (const tell of life.whenDead) tell();
+  }
+
+  /** True for an attempt whose worker was killed: whatever its code still does, nobody is there to do it. */
+  isDead(scope: Scope): boolean {
+    return this.#dead.has(scope);
+  }
+
+  /** True if only workers' duties are left on the clock: every attempt in flight waits for something that no timer brings. */
+  get onlyDuties(): boolean {
+    for (const { owner, life } of this.#heap.items) if (owner || !life || life.pausedUntil > this.#now) return false;
+    for (const { endsAt } of this.#owners.values()) if (endsAt < Number.POSITIVE_INFINITY) return false;
+    return true;
   }
 
   /** The next instant for which something is armed, or undefined. */
@@ -261,6 +211,7 @@ export class VirtualClock implements Clock {
       if (entry) {
         ran = true;
         this.#run(entry);
+        this.#crowd.check();
       }
       // Most of what is set going needs a few microtasks.
       for (let i = 0; i < hops && (this.#steps > 0 || this.#working.size > 0); i++) await null;
@@ -301,12 +252,17 @@ export class VirtualClock implements Clock {
     this.#resources.close();
   }
 
-  readonly #dead = new WeakSet<Scope>();
-  #isDead(scope: Scope): boolean {
-    return this.#dead.has(scope);
+  /** The attempt in flight that code belongs to; one of another application, inside of it, is a part of it. */
+  #ownerOf(scope: Scope | undefined): Owner | undefined {
+    for (let at = scope; at; at = at.parent) {
+      const owner = this.#owners.get(at);
+      if (owner) return owner;
+    }
+    return undefined;
   }
 
   #enter(scope: Scope, endsAt: number, life: Life | undefined): void {
+    this.#crowd.add(scope, this.#now);
     const owner = new Owner(scope, life, endsAt, this.#now);
     this.#owners.set(scope, owner);
     this.#working.add(owner);
@@ -336,10 +292,9 @@ export class VirtualClock implements Clock {
       if (entry.over || entry.life?.dead) continue;
       if (entry.life && entry.life.pausedUntil > this.#now) {
         // The process is stopped: this happens when it goes on, behind what was to happen before.
-        const later = new Entry(this, entry.life.pausedUntil, entry.order, entry.fn, entry.life, entry.owner);
-        later.site = entry.site;
-        later.background = entry.background;
-        this.#heap.push(later);
+        entry.at = entry.life.pausedUntil;
+        entry.order = this.#order++;
+        this.#heap.push(entry);
         continue;
       }
       return entry;

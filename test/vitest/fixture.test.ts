@@ -140,8 +140,8 @@ describe('a simulation in Vitest', () => {
       +0s  w0  started
       +0s  w1  started
       +0s      enqueued    greet#1 due in 1h
-      +1h  w1  started     greet#1 attempt 1
-      +1h  w1  successful  greet#1 attempt 1
+      +1h  w0  started     greet#1 attempt 1
+      +1h  w0  successful  greet#1 attempt 1
     `);
     expect({ timeline: sim.timeline() }).toMatchInlineSnapshot(`
       {
@@ -149,8 +149,8 @@ describe('a simulation in Vitest', () => {
           +0s  w0  started
           +0s  w1  started
           +0s      enqueued    greet#1 due in 1h
-          +1h  w1  started     greet#1 attempt 1
-          +1h  w1  successful  greet#1 attempt 1,
+          +1h  w0  started     greet#1 attempt 1
+          +1h  w0  successful  greet#1 attempt 1,
       }
     `);
   });

@@ -1,0 +1,43 @@
+/** One thing that a virtual clock will do at an instant: a timer of the engine or of a task, or a wake-up. */
+import type { Timer } from '../ports/clock.ts';
+import type { Life, Owner } from './owners.ts';
+
+export type Callback = () => void | Promise<void>;
+
+/** Who keeps the entries, and takes one out again. */
+interface Keeper {
+  forget(entry: Entry): void;
+  disown(entry: Entry, background: boolean): void;
+}
+
+export class Entry implements Timer {
+  at: number;
+  order: number;
+  readonly fn: Callback;
+  readonly life: Life | undefined;
+  readonly owner: Owner | undefined;
+  readonly #keeper: Keeper;
+  place = -1;
+  over = false;
+  background = false;
+  /** Where an attempt's timer was set, for reports of what it left behind. */
+  site: Error | undefined;
+
+  constructor(keeper: Keeper, at: number, order: number, fn: Callback, life: Life | undefined, owner: Owner | undefined) {
+    this.#keeper = keeper;
+    this.at = at;
+    this.order = order;
+    this.fn = fn;
+    this.life = life;
+    this.owner = owner;
+  }
+
+  cancel(): void {
+    if (!this.over) this.#keeper.forget(this);
+  }
+
+  /** Like Node's unref: nobody waits for it. */
+  setBackground(background: boolean): void {
+    if (!this.over && this.background !== background) this.#keeper.disown(this, background);
+  }
+}

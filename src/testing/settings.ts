@@ -1,0 +1,86 @@
+/** The options of `simulate`: their types, their defaults, and where they are read. */
+import type { App } from '../app.ts';
+import type { Duration, Instant } from '../core/duration.ts';
+import type { Retention } from '../engine/host.ts';
+import { OptionReader, type RetentionOptions, readRetention } from '../options.ts';
+import type { StoreSource } from '../ports/store.ts';
+import { memory } from '../stores/memory.ts';
+
+/** The options of `simulate`. */
+export interface SimulationOptions {
+  /** Where virtual time begins. @default '2026-01-01T00:00:00Z' */
+  now?: Instant;
+  /** Draws every choice: ties at an instant, jitter, faults. @default none: first in, first out, no jitter, no fault */
+  seed?: number;
+  /** How many workers: 0 … 64. @default 1 */
+  workers?: number;
+  /** How many attempts each worker runs at a time. @default 10 */
+  concurrency?: number;
+  /** Where the jobs are kept. @default memory() */
+  store?: StoreSource;
+  /** Stores for single aliases. */
+  stores?: Record<string, StoreSource>;
+  /** Fake Date, timers and Math.random for tasks' code. @default true */
+  globals?: boolean;
+  /** How long finished jobs stay in the store. @default 'forever' */
+  retention?: 'forever' | RetentionOptions;
+  /** How long to wait, in real time, for something real before the simulation counts as stalled. @default '3s' */
+  realBudget?: Duration;
+  /** False: keep no record of what happens, for very long runs. `jobs`, `attempts` and `timeline` are then empty. @default true */
+  record?: boolean;
+}
+
+/** Every option, read. */
+export interface Settings {
+  readonly now: number;
+  readonly seed: number | undefined;
+  readonly workers: number;
+  readonly concurrency: number;
+  readonly stores: ReadonlyMap<string, StoreSource>;
+  readonly globals: boolean;
+  readonly retention: Retention;
+  readonly realBudgetMs: number;
+  readonly record: boolean;
+}
+
+const forever: Retention = {
+  successfulMs: Number.POSITIVE_INFINITY,
+  failedMs: Number.POSITIVE_INFINITY,
+  cancelledMs: Number.POSITIVE_INFINITY,
+};
+const optionNames = ['now', 'seed', 'workers', 'concurrency', 'store', 'stores', 'globals', 'retention', 'realBudget', 'record'];
+
+/** Reads the options of `simulate` for an application. @throws ConfigError with all faults */
+export function readSettings(options: SimulationOptions, app: App): Settings {
+  const read = new OptionReader('simulate() cannot be done');
+  const given = read.object(options, '', optionNames);
+  const source = (value: unknown, path: string): StoreSource | undefined => {
+    if ((value as { kind?: unknown } | null | undefined)?.kind === 'store') return value as StoreSource;
+    return read.fault(path, 'a store such as memory()', value);
+  };
+  const shared = given.store === undefined ? memory() : source(given.store, 'store');
+  const single = read.object(given.stores, 'stores', app.known.backends);
+  const stores = new Map<string, StoreSource>();
+  for (const alias of app.known.backends) {
+    const chosen = Object.hasOwn(single, alias) ? source(single[alias], `stores.${alias}`) : shared;
+    if (chosen) stores.set(alias, chosen);
+  }
+  const now = read.instant(given.now ?? '2026-01-01T00:00:00Z', 'now') ?? 0;
+  const seed = read.integer(given.seed, 'seed', 0, Number.MAX_SAFE_INTEGER);
+  const workers = read.integer(given.workers, 'workers', 0, 64) ?? 1;
+  const concurrency = read.integer(given.concurrency, 'concurrency', 1, 10_000) ?? 10;
+  const retention = given.retention === undefined || given.retention === 'forever' ? forever : readRetention(read, given.retention);
+  const realBudgetMs = read.duration(given.realBudget, 'realBudget') ?? 3_000;
+  read.done();
+  return {
+    now,
+    seed,
+    workers,
+    concurrency,
+    stores,
+    globals: given.globals !== false,
+    retention,
+    realBudgetMs,
+    record: given.record !== false,
+  };
+}

@@ -1,0 +1,104 @@
+import { createTasks, memory } from 'escapement';
+import { simulate } from 'escapement/testing';
+import { afterEach, expect, test } from 'vitest';
+import { currentSimulation } from '../../src/testing/simulation.ts';
+
+afterEach(() =>
+  currentSimulation()
+    ?.end()
+    .catch(() => {}),
+);
+
+const start = Date.UTC(2026, 0, 1);
+
+test('heartbeat: a lease is renewed every 10 s for as long as the attempt lasts', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const long = tasks.define('long', async (_: void, ctx) => ctx.sleep('1h'));
+  const sim = await simulate(tasks, { workers: 2 });
+  await long.enqueue();
+  await sim.runUntilIdle();
+  expect(sim.attempts(long)).toMatchObject([{ attempt: 1, outcome: 'successful' }]);
+});
+
+test('heartbeat: progress reaches the store within a second, also when there is much of it', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const busy = tasks.define('busy', async (_: void, ctx) => {
+    for (let i = 1; i <= 100; i++) {
+      ctx.progress(i / 100);
+      await ctx.sleep(100);
+    }
+  });
+  const sim = await simulate(tasks);
+  const result = await busy.enqueue();
+  await sim.advance(5_050);
+  expect((await result.refresh()).progress?.fraction).toBeGreaterThan(0.4);
+});
+
+test('heartbeat: without a confirmed renewal a worker fences itself at 25 s; the job is an orphan at 30 s, and starts again', async () => {
+  const tasks = createTasks({ backend: memory() });
+  let aborted = 0;
+  const long = tasks.define('long', async (_: void, ctx) => {
+    ctx.signal.addEventListener('abort', () => {
+      aborted = Date.now() - start;
+    });
+    await ctx.sleep(ctx.attempt === 1 ? '1h' : '1s');
+  });
+  const events: string[] = [];
+  tasks.on('*', ({ type, at }) => {
+    if (['started', 'discarded', 'orphaned', 'successful'].includes(type)) events.push(`${type} ${at - start}`);
+  });
+  const sim = await simulate(tasks);
+  await long.enqueue();
+  await sim.drain();
+  sim.store.fail('failing', { on: 'renew', times: 20 });
+  await sim.runUntilIdle();
+  expect(aborted).toBe(25_000);
+  expect(events).toEqual(['started 0', 'discarded 25000', 'orphaned 30000', 'started 30000', 'successful 31000']);
+});
+
+test('events tell what becomes of an orphan, of a late outcome, and of what a stopping worker gives back', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const long = tasks.define('long', { retry: { maxAttempts: 2 }, run: async (_: void, ctx) => ctx.sleep('20s') });
+  const events: string[] = [];
+  tasks.on('orphaned', ({ worker, attempt, error }) => events.push(`orphaned ${worker} ${attempt} ${error.name}`));
+  tasks.on('discarded', ({ worker, attempt, outcome }) => events.push(`discarded ${worker} ${attempt} ${outcome}`));
+  tasks.on('released', ({ worker, job }) => events.push(`released ${worker} ${job.attempt}`));
+  const sim = await simulate(tasks, { workers: 2, concurrency: 1 });
+  await long.enqueue();
+  await sim.drain();
+  const [first] = sim.attempts();
+  sim.worker(first?.worker === 'w0' ? 0 : 1).pauseFor('45s');
+  await sim.advance('46s');
+  const other = first?.worker === 'w0' ? 1 : 0;
+  const stopped = sim.worker(other).stop({ timeout: 0 });
+  await sim.advance('10s');
+  await stopped;
+  expect(events).toEqual([`orphaned ${first?.worker} 1 LeaseLostError`, `discarded ${first?.worker} 1 lease lost`, `released w${other} 1`]);
+});
+
+test('janitor: finished jobs are deleted within an hour after their retention, each kind after its own, also after a long rest', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const fine = tasks.define('fine', () => 'ok');
+  const broken = tasks.define('broken', {
+    retry: { maxAttempts: 1 },
+    run: () => {
+      throw new Error('no');
+    },
+  });
+  const sim = await simulate(tasks, { retention: { successful: '2h', failed: '1d', cancelled: 'forever' } });
+  const counts = async () => (await tasks.jobs.list()).items.map(({ status }) => status).sort();
+  for (const round of ['the first', 'after a month without anything']) {
+    await fine.enqueue();
+    await broken.enqueue();
+    await (await fine.using({ runAfter: '1h' }).enqueue()).cancel();
+    await sim.advance('1h');
+    expect(await counts(), round).toEqual(expect.arrayContaining(['failed', 'successful']));
+    await sim.advance('2h');
+    expect(await counts(), round).not.toContain('successful');
+    expect(await counts(), round).toContain('failed');
+    await sim.advance('1d');
+    expect(await counts(), round).not.toContain('failed');
+    await sim.advance('30d');
+  }
+  expect(await counts()).toEqual(['cancelled', 'cancelled']);
+});

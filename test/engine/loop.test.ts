@@ -1,0 +1,75 @@
+import { expect, test } from 'vitest';
+import { Loop } from '../../src/engine/loop.ts';
+import { Choices } from '../../src/testing/choices.ts';
+import { VirtualClock } from '../../src/testing/virtual-clock.ts';
+
+function loopOf(step: (now: number) => Promise<number> | number) {
+  const clock = new VirtualClock({ now: 0, choices: new Choices(undefined), realBudgetMs: 1_000 });
+  const at: number[] = [];
+  const told: string[] = [];
+  const loop = new Loop(
+    clock,
+    async () => {
+      at.push(clock.now());
+      return step(clock.now());
+    },
+    (_, first) => told.push(first ? 'failing' : 'still failing'),
+    () => told.push('recovered'),
+  );
+  return { clock, loop, at, told };
+}
+
+test('a loop runs at the instants that its step asks for, and when it is woken', async () => {
+  const { clock, loop, at } = loopOf((now) => now + 1_000);
+  loop.start();
+  await clock.advanceTo(2_500);
+  loop.wake();
+  loop.wake();
+  await clock.settle();
+  loop.wakeAt(2_600);
+  loop.wakeAt(9_000);
+  await clock.advanceTo(4_000);
+  expect(at).toEqual([0, 1_000, 2_000, 2_500, 2_600, 3_600]);
+  await loop.stop();
+  loop.wake();
+  await clock.advanceTo(60_000);
+  expect(at).toHaveLength(6);
+  clock.close();
+});
+
+test('a step that fails is tried again after 100 ms, then twice as long, at most 5 s; it is told once', async () => {
+  const { clock, loop, at, told } = loopOf((now) => {
+    if (now < 20_000) throw new Error('no');
+    return Number.POSITIVE_INFINITY;
+  });
+  loop.start();
+  await clock.advanceTo(60_000);
+  expect(at).toEqual([0, 100, 300, 700, 1_500, 3_100, 6_300, 11_300, 16_300, 21_300]);
+  expect(told.filter((what) => what !== 'still failing')).toEqual(['failing', 'recovered']);
+  clock.close();
+});
+
+test('steps never overlap, and stop waits for the one that runs', async () => {
+  let running = 0;
+  const release = Promise.withResolvers<void>();
+  const { clock, loop, at } = loopOf(async () => {
+    expect(++running).toBe(1);
+    await release.promise;
+    running -= 1;
+    return 0;
+  });
+  loop.start();
+  const driven = clock.settle();
+  await new Promise((resolve) => setImmediate(resolve));
+  loop.wake();
+  let stopped = false;
+  const stop = loop.stop().then(() => {
+    stopped = true;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(stopped).toBe(false);
+  release.resolve();
+  await Promise.all([driven, stop]);
+  expect(at).toHaveLength(1);
+  clock.close();
+});

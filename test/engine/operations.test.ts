@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest';
+import { play } from './operations.ts';
+
+// ESCAPEMENT_SEEDS=5000 plays more of them.
+const seeds = Number(process.env.ESCAPEMENT_SEEDS ?? 60);
+const from = Number(process.env.ESCAPEMENT_SEED ?? 0);
+
+test(`whatever is done to jobs, workers and the store, the laws hold: ${seeds} seeds, each twice the same`, {
+  timeout: 3_600_000,
+}, async () => {
+  for (let seed = from; seed < from + seeds; seed++) {
+    const first = await play(seed);
+    expect(first.problems, `seed ${seed}\n${first.problems.length ? first.trace : ''}`).toEqual([]);
+    expect((await play(seed)).trace, `seed ${seed}, played again`).toBe(first.trace);
+  }
+});

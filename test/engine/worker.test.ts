@@ -1,0 +1,194 @@
+import { createTasks, type Event, memory, type Store, snooze, type TaskResult } from 'escapement';
+import { simulate } from 'escapement/testing';
+import { afterEach, describe, expect, test } from 'vitest';
+import { MemoryStore } from '../../src/stores/memory.ts';
+import { currentSimulation } from '../../src/testing/simulation.ts';
+
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+const app = () => createTasks({ backend: memory(), logger: quiet });
+const millis = (instant: Date) => instant.getTime() - Date.UTC(2026, 0, 1);
+
+afterEach(() =>
+  currentSimulation()
+    ?.end()
+    .catch(() => {}),
+);
+
+/** When, from the simulation's beginning, events of these names happened. */
+function heard(tasks: ReturnType<typeof app>, ...names: Event['type'][]): string[] {
+  const seen: string[] = [];
+  tasks.on('*', (event) => {
+    if (names.includes(event.type)) seen.push(`${event.type} ${millis(new Date(event.at))}`);
+  });
+  return seen;
+}
+
+describe('stopping', () => {
+  test('takes exactly the grace, 4 s after the signal, and gives back without using an attempt', async () => {
+    const tasks = app();
+    const deaf = tasks.define('deaf', { timeout: '1d', run: () => new Promise<void>(() => {}) });
+    const seen = heard(tasks, 'workerStopping', 'workerStopped', 'released');
+    const sim = await simulate(tasks);
+    const result = await deaf.enqueue();
+    await sim.advance('1s');
+    const stopped = sim.worker(0).stop({ timeout: '10s' });
+    await sim.advance('1m');
+    await stopped;
+    expect(seen).toEqual(['workerStopping 1000', 'released 15000', 'workerStopped 15000']);
+    await result.refresh();
+    expect([result.status, result.attempts]).toEqual(['ready', 0]);
+  });
+
+  test('ends when the last attempt loses its lease', async () => {
+    const tasks = app();
+    const deaf = tasks.define('deaf', { timeout: '1d', run: () => new Promise<void>(() => {}) });
+    const seen = heard(tasks, 'discarded', 'workerStopped');
+    const sim = await simulate(tasks);
+    await deaf.enqueue();
+    await sim.drain();
+    sim.store.fail('failing', { on: 'renew', times: 1_000 });
+    const stopped = sim.worker(0).stop({ timeout: '60s' });
+    await sim.advance('5m');
+    await stopped;
+    expect(seen).toEqual(['discarded 25000', 'workerStopped 25000']);
+  });
+
+  test('ends 5 s after the grace though the store takes nothing; the leases pass', async () => {
+    const tasks = app();
+    const work = tasks.define('work', async (_: void, ctx) => ctx.sleep('5s'));
+    const seen = heard(tasks, 'workerStopped');
+    const sim = await simulate(tasks, { workers: 2 });
+    const result = await work.enqueue();
+    await sim.drain();
+    sim.store.fail('failing', { on: 'settle', times: 15 });
+    const stopped = sim.worker(0).stop({ timeout: '10s' });
+    await sim.advance('1m');
+    await stopped;
+    expect(seen).toEqual(['workerStopped 15000']);
+    await sim.runUntilIdle();
+    expect([(await result.refresh()).status, result.attempts]).toEqual(['successful', 2]);
+  });
+
+  test('gives back what a claim brings that was under way', async () => {
+    const real = new MemoryStore();
+    const claiming = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<void>();
+    const slow = new Proxy(real, {
+      get(target, key) {
+        const value: unknown = Reflect.get(target, key, target);
+        if (typeof value !== 'function') return value;
+        const bound = value.bind(target);
+        if (key !== 'claim') return bound;
+        return async (options: unknown) => {
+          const jobs = bound(options);
+          claiming.resolve();
+          await answer.promise;
+          return jobs;
+        };
+      },
+    }) as Store;
+    await using tasks = createTasks({ backend: { kind: 'store', name: 'slow', open: () => slow }, logger: quiet });
+    let ran = false;
+    const work = tasks.define('work', () => {
+      ran = true;
+    });
+    const result = await work.enqueue();
+    const worker = tasks.worker();
+    await worker.start();
+    await claiming.promise;
+    const stopped = worker.stop();
+    answer.resolve();
+    await stopped;
+    await result.refresh();
+    expect([ran, result.status, result.attempts]).toEqual([false, 'ready', 0]);
+  });
+
+  test('of a worker that has crashed, or crashes meanwhile, resolves', async () => {
+    const tasks = app();
+    const deaf = tasks.define('deaf', { timeout: '1d', run: () => new Promise<void>(() => {}) });
+    const sim = await simulate(tasks);
+    await deaf.enqueue();
+    await sim.drain();
+    const stopping = sim.worker(0).stop();
+    await sim.advance('1s');
+    sim.worker(0).crash({ restart: false });
+    await stopping;
+    await sim.worker(0).stop();
+  });
+
+  test('before the start has ended, it wins', async () => {
+    await using tasks = app();
+    const worker = tasks.worker();
+    await worker.stop();
+    await expect(worker.start()).rejects.toThrow(/stopped/);
+  });
+});
+
+test('a logger that throws fails no job and stops no loop; async listeners that reject end no process', async () => {
+  const boom = () => {
+    throw new Error('no space on the log device');
+  };
+  await using tasks = createTasks({ backend: memory(), logger: { debug: boom, info: boom, warn: boom, error: boom } });
+  const chatty = tasks.define('chatty', (_: void, ctx) => ctx.log.info('hello'));
+  tasks.on('started', boom);
+  // biome-ignore lint/nursery/noMisusedPromises: what must not be done is what is tested
+  tasks.on('started', async () => boom());
+  const worker = tasks.worker();
+  await worker.start();
+  const result = await chatty.enqueue();
+  await result.wait({ timeout: '5s' });
+  expect(result.status).toBe('successful');
+});
+
+test('what a function says after its attempt was ended counts for nothing, and a sleep that nobody awaits ends no process', async () => {
+  const tasks = app();
+  const late = tasks.define('late', {
+    timeout: '1s',
+    retry: { maxAttempts: 1 },
+    async run(_: void, ctx) {
+      void ctx.sleep('1h');
+      await new Promise((resolve) => setTimeout(resolve, 5_000));
+      ctx.progress(0.9, 'still here');
+    },
+  });
+  const seen = heard(tasks, 'progressed');
+  const sim = await simulate(tasks);
+  await late.enqueue();
+  await sim.advance('1m');
+  // A rejection that nobody handled would be told in the next turn, and fail this file.
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(seen).toEqual([]);
+});
+
+test('texts for people are cut and cleaned wherever they come from', async () => {
+  const tasks = app();
+  const wordy = tasks.define('wordy', async (_: void, ctx) => {
+    ctx.progress(0.5, 'a\0b'.repeat(100_000));
+    await ctx.sleep('1m');
+  });
+  const sim = await simulate(tasks);
+  const result = await wordy.enqueue();
+  await sim.advance('10s');
+  await result.cancel('c\0d'.repeat(100_000));
+  await sim.drain();
+  await result.refresh();
+  for (const text of [result.progress?.message, result.reason]) {
+    expect(text?.length).toBeLessThan(4_097);
+    expect(text).not.toContain('\0');
+  }
+});
+
+test('a job that is cancelled while its outcome is on its way is told with the reason that was given', async () => {
+  const tasks = app();
+  const work = tasks.define('work', (_: void) => snooze('1h'));
+  const reasons: (string | null)[] = [];
+  tasks.on('cancelled', ({ job }) => reasons.push(job.reason));
+  const sim = await simulate(tasks);
+  const result: TaskResult = await work.enqueue();
+  sim.store.fail('busy', { on: 'settle' });
+  await sim.drain();
+  await result.cancel('changed my mind');
+  await sim.advance('1s');
+  expect(reasons).toEqual(['changed my mind']);
+  expect((await result.refresh()).reason).toBe('changed my mind');
+});
