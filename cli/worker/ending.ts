@@ -3,6 +3,7 @@
  * signals, a supervisor, a reader of stdout who has gone, and faults that nobody caught. Whoever asks a second time is obeyed at once.
  */
 
+import { failCurrentAttempt } from 'escapement';
 import { type ExitCode, exitCodes, type Life, type Parent, type Signal } from '../io.ts';
 import { recordedText } from './fault.ts';
 import type { Log } from './log.ts';
@@ -63,10 +64,12 @@ export class Ends {
     life.onOutputClosed(() => this.ask('output closed'));
     life.onFault((fault, kind) => {
       this.#faulty = true;
+      // The job whose code this was has failed, also if its function is about to return.
+      const culprit = failCurrentAttempt(fault);
       const what = kind === 'rejection' ? 'a promise was rejected and nobody caught it' : 'an error was thrown and nobody caught it';
       log.write(
         'error',
-        { error: recordedText(fault) },
+        { error: recordedText(fault), ...(culprit ? { task: culprit.task, job: culprit.id, attempt: culprit.attempt } : {}) },
         `${what}: ${recordedText(fault).message}; the worker lets its attempts end and leaves`,
       );
       this.ask('fault', exitCodes.refused);

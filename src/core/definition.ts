@@ -36,6 +36,13 @@ export interface TaskContext<Result = unknown> {
    * @param fraction 0 … 1; values outside are moved to the nearer end
    */
   progress(fraction: number, message?: string): void;
+  /**
+   * Records the job as successful in the application's own transaction: the effect and the outcome commit together, or not at all. What the
+   * function returns afterwards counts for nothing; if the transaction does not commit, the attempt has failed.
+   * @param options.transaction a better-sqlite3 database whose transaction is open, on the store's file
+   * @throws LeaseLostError when another worker has the job: let it fail the transaction
+   */
+  complete(value: unknown, options: { readonly transaction: unknown }): void;
   /** Waits on something outside the process. In a simulation virtual time stands still meanwhile; otherwise this just calls `fn`. */
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }

@@ -109,6 +109,8 @@ export interface Settlement {
   readonly reason: string | null;
   /** The progress last reported, if it was. */
   readonly progress: Progress | null;
+  /** Asks whether this was applied, in a transaction of the application's that may not have committed; applies nothing. */
+  readonly confirm?: true;
 }
 
 /** A change by an operator, or by the engine outside an attempt: applied only while the row has this status and claim number. */

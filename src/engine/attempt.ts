@@ -3,13 +3,14 @@
  * decide what that means for the job. The first thing that ends an attempt wins: its function, its timeout, a cancel, the loss of its lease
  * or the worker's stop; what the function does afterwards counts for nothing, so a function that ignores its signal cannot hold the engine.
  */
-import { defaultBackoff } from '../core/backoff.ts';
+import { type Backoff, defaultBackoff } from '../core/backoff.ts';
 import { decide, type Outcome } from '../core/decide.ts';
 import type { Definition } from '../core/definition.ts';
 import { formatDuration } from '../core/duration.ts';
 import {
   type AttemptError,
   CancelledError,
+  InputError,
   LeaseLostError,
   PermanentError,
   ShutdownError,
@@ -22,6 +23,7 @@ import { decode, encode } from '../core/json.ts';
 import { isSnooze, steering } from '../core/outcomes.ts';
 import type { Job, Progress, Settlement } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
+import type { SettleAnswer } from '../ports/store.ts';
 import { Context } from './context.ts';
 import type { Host } from './host.ts';
 import { parseInput } from './input.ts';
@@ -35,8 +37,15 @@ interface Interruption {
 
 /** Who runs the attempt, and hears of it. */
 export interface AttemptRunner {
-  /** `settlement`: what to tell the store; null: nothing. */
-  ended(attempt: RunningAttempt, settlement: Settlement | null): void;
+  /**
+   * @param settlement what to tell the store; null: nothing
+   * @param otherwise what to tell it when the settlement, which was made in the application's transaction, turns out not to be there
+   */
+  ended(attempt: RunningAttempt, settlement: Settlement | null, otherwise?: Settlement): void;
+  /** Settles in the application's transaction, at once. */
+  complete?(settlement: Settlement, transaction: unknown): SettleAnswer;
+  /** The attempt has ended otherwise than was said, if that was not told to the store yet. */
+  recant?(attempt: RunningAttempt, settlement: Settlement): void;
   /** There is progress to save. */
   progressed?(attempt: RunningAttempt): void;
 }
@@ -57,6 +66,8 @@ export class RunningAttempt implements Scope {
   #aborted: AttemptError | undefined;
   #stopping = false;
   #ended = false;
+  /** What was settled in a transaction of the application's, which may not have committed. */
+  #completed: Settlement | undefined;
   #timeout: Timer | undefined;
   #waits: Set<(error: AttemptError) => void> | undefined;
 
@@ -78,6 +89,9 @@ export class RunningAttempt implements Scope {
   }
   get attempt(): number {
     return this.job.attempt;
+  }
+  get #backoff(): Backoff {
+    return this.job.overrides?.backoff ?? this.definition?.backoff ?? defaultBackoff;
   }
   get ended(): boolean {
     return this.#ended;
@@ -130,6 +144,29 @@ export class RunningAttempt implements Scope {
     this.#abort(
       new ShutdownError(`worker ${this.worker} is stopping; attempt ${this.job.attempt} of job ${this.job.id} will be given back`),
     );
+  }
+
+  /** A promise that its function started, and nobody awaited, was rejected. */
+  stray(error: unknown): void {
+    if (!this.#ended) this.#end(this.#failed(error));
+    // Node tells of a rejection a moment later: its outcome may not have been told to the store yet.
+    else this.#runner.recant?.(this, decide(this.job, this.#backoff, this.#failed(error), this.host.clock.now(), 0, this.progress));
+  }
+
+  /** Settles the job in the application's transaction. The attempt goes on until its function ends. */
+  complete(value: unknown, transaction: unknown): void {
+    const { job, host } = this;
+    const refuse = (why: string) => new InputError(`ctx.complete() of ${job.task}: ${why}`);
+    if (transaction === undefined) throw refuse('pass { transaction }; without one, return the value');
+    if (this.#completed) throw refuse('it was called before');
+    if (this.#ended) throw this.#aborted ?? refuse('the attempt has ended');
+    if (!this.#runner.complete) throw refuse('there is no store here that could join a transaction');
+    const text = value === undefined ? null : encode(value, `the value of ctx.complete() of ${job.task}`);
+    const settlement = decide(job, defaultBackoff, { kind: 'done', value: text }, host.clock.now(), 0, this.progress);
+    if (this.#runner.complete(settlement, transaction) === 'stale') {
+      throw new LeaseLostError(`attempt ${job.attempt} of job ${job.id} no longer holds it: let this fail the transaction`);
+    }
+    this.#completed = settlement;
   }
 
   /** The worker can wait no longer. */
@@ -211,8 +248,14 @@ export class RunningAttempt implements Scope {
     }
     const { clock, random } = this.host;
     const fraction = outcome.kind === 'failed' ? random.fraction('backoff.jitter') : 0;
-    const backoff = this.job.overrides?.backoff ?? this.definition?.backoff ?? defaultBackoff;
-    this.#runner.ended(this, decide(this.job, backoff, outcome, clock.now(), fraction, this.progress));
+    const settle = (end: Outcome) => decide(this.job, this.#backoff, end, clock.now(), fraction, this.progress);
+    if (!this.#completed) this.#runner.ended(this, settle(outcome));
+    else
+      this.#runner.ended(
+        this,
+        { ...this.#completed, confirm: true },
+        settle(outcome.kind === 'done' ? this.#failed(notCommitted()) : outcome),
+      );
   }
 
   readonly #onReturn = (value: unknown): void => {
@@ -264,6 +307,20 @@ export class RunningAttempt implements Scope {
       return false;
     }
   }
+}
+
+/**
+ * Fails the attempt below whose function this is called. For `process.on('unhandledRejection')`: Node calls it in the context of the promise.
+ * @returns the attempt, also if it had ended; undefined outside of any
+ */
+export function failCurrentAttempt(error: unknown): Scope | undefined {
+  const current = scope.getStore();
+  if (current instanceof RunningAttempt) current.stray(error);
+  return current;
+}
+
+function notCommitted(): Error {
+  return new Error('the transaction in which ctx.complete() was called did not commit');
 }
 
 /** Reads the input and calls the task's function, in one synchronous go where the schema allows it. */

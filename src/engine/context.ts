@@ -74,6 +74,10 @@ export class Context implements TaskContext {
     this.#attempt.report(fraction, message);
   }
 
+  complete(value: unknown, options: { readonly transaction: unknown }): void {
+    this.#attempt.complete(value, options?.transaction);
+  }
+
   external<T>(label: string, fn: () => Promise<T>): Promise<T> {
     return this.#attempt.host.clock.external(label, fn);
   }

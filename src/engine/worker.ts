@@ -5,7 +5,7 @@
  *
  * A worker is new, running, stopping (claims nothing, lets attempts end) or stopped. It is not started again: a new process is a new worker.
  */
-import { ConfigError } from '../core/errors.ts';
+import { ConfigError, InputError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { recordError } from '../core/failure.ts';
 import { settled } from '../core/job.ts';
@@ -29,6 +29,13 @@ export interface WorkerSettings {
   readonly scheduler: boolean;
 }
 
+/** An attempt that is over, and what the store is to be told. */
+interface Ended {
+  readonly attempt: RunningAttempt;
+  readonly settlement: Settlement;
+  readonly otherwise: Settlement | undefined;
+}
+
 /** How long attempts have, once their signal has told them that the worker stops, before their jobs are given back. */
 export const releaseAfterMs = 4_000;
 /** How long a stop waits, after that, for a store that fails or does not answer. Then it ends all the same: the leases will pass. */
@@ -41,7 +48,9 @@ export class Worker {
   readonly #settings: WorkerSettings;
   readonly #running = new Map<string, RunningAttempt>();
   /** What has ended and is not settled yet. Their jobs stay held, and renewed, until it is. */
-  #ended: { attempt: RunningAttempt; settlement: Settlement }[] = [];
+  #ended: Ended[] = [];
+  /** How many of them the store is being told of. */
+  #underWay = 0;
   #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
   readonly #ticks: Loop;
   readonly #heartbeat: Loop;
@@ -192,19 +201,26 @@ export class Worker {
   async #tick(): Promise<number> {
     const { clock } = this.#host;
     const now = clock.now();
-    const ending = this.#ended;
+    // A copy: more may end while the store is being told.
+    const ending = [...this.#ended];
     const free = this.#state === 'running' ? this.#settings.concurrency - this.#running.size + ending.length : 0;
     const claim = free > 0 ? this.#claimOptions(free, now) : undefined;
     let claimed: readonly Job[] = [];
     if (ending.length > 0) {
       // Until the store has answered, they are still to be settled: a failing store gets them again.
       const settlements = ending.map(({ settlement }) => settlement);
-      const answer = this.#store.settle(settlements, { now, claim });
-      const result = answer instanceof Promise ? await answer : answer;
+      this.#underWay = ending.length;
+      let result: Awaited<ReturnType<Store['settle']>>;
+      try {
+        const answer = this.#store.settle(settlements, { now, claim });
+        result = answer instanceof Promise ? await answer : answer;
+      } finally {
+        this.#underWay = 0;
+      }
       this.#ended = this.#ended.slice(ending.length);
       const reasons = result.answers.includes('cancelled') ? await this.#reasons(ending) : undefined;
       for (let i = 0; i < ending.length; i++) {
-        const end = ending[i] as (typeof ending)[number];
+        const end = ending[i] as Ended;
         this.#settled(end, result.answers[i] as SettleAnswer, reasons?.get(end.attempt.id) ?? 'cancelled');
       }
       claimed = result.claimed;
@@ -255,8 +271,8 @@ export class Worker {
   }
 
   readonly #runner: AttemptRunner = {
-    ended: (attempt, settlement) => {
-      if (settlement) this.#ended.push({ attempt, settlement });
+    ended: (attempt, settlement, otherwise) => {
+      if (settlement) this.#ended.push({ attempt, settlement, otherwise });
       else {
         this.#discarded(attempt, 'lease lost');
         this.#forget(attempt);
@@ -265,18 +281,33 @@ export class Worker {
       }
       this.#ticks.wake();
     },
+    recant: (attempt, settlement) => {
+      // What is under way to the store cannot be taken back.
+      const at = this.#ended.findIndex((one, i) => one.attempt === attempt && i >= this.#underWay);
+      if (at >= 0) this.#ended[at] = { attempt, settlement, otherwise: undefined };
+    },
+    complete: (settlement, transaction) => {
+      const answer = this.#store.settle([settlement], { now: settlement.settledAt, transaction });
+      if (answer instanceof Promise)
+        throw new InputError('ctx.complete(): this store answers by a promise, which a synchronous transaction cannot wait for');
+      return answer.answers[0] ?? 'stale';
+    },
     // Saved with a renewal, and not more often than once a second.
     progressed: () => this.#heartbeat.wakeAt(this.#host.clock.now() + saveProgressAfterMs),
   };
 
-  #settled({ attempt, settlement }: { attempt: RunningAttempt; settlement: Settlement }, answer: SettleAnswer, reason: string): void {
+  #settled({ attempt, settlement, otherwise }: Ended, answer: SettleAnswer, reason: string): void {
+    if (answer === 'stale' && otherwise) {
+      this.#ended.push({ attempt, settlement: otherwise, otherwise: undefined });
+      return;
+    }
     this.#forget(attempt);
     if (answer === 'stale') this.#discarded(attempt, settlement.outcome);
     else if (this.#host.events.hears(eventOf(settlement, answer))) this.#tell(attempt, settlement, answer, reason);
   }
 
   /** Why jobs were cancelled while their settlements were on their way: rare, and only the store knows. */
-  async #reasons(ending: readonly { attempt: RunningAttempt }[]): Promise<Map<string, string | null>> {
+  async #reasons(ending: readonly Ended[]): Promise<Map<string, string | null>> {
     try {
       const records = await this.#store.get(ending.map(({ attempt }) => attempt.id));
       return new Map(records.filter((record) => record !== null).map(({ job }) => [job.id, job.reason]));

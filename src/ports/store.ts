@@ -121,7 +121,8 @@ export interface Store {
   renew(held: readonly Held[], options: { readonly now: number; readonly leaseUntil: number }): Awaitable<readonly RenewAnswer[]>;
   /**
    * Applies each settlement whose claim still holds the job (law 2) as `core/job`'s `settled` does, closes its attempt row, and then, in the
-   * same transaction, claims. A settlement that was applied before is answered as it was then.
+   * same transaction, claims. A settlement that was applied before is answered as it was then; one that asks to `confirm` and was not is
+   * `stale`.
    */
   settle(
     settlements: readonly Settlement[],

@@ -345,6 +345,7 @@ export class MemoryStore implements Store {
       const cancelled = settlement.status === 'queued' && node.job.status === 'cancelled' && node.job.finishedAt === settlement.settledAt;
       return cancelled && own === last ? 'cancelled' : 'settled';
     }
+    if (settlement.confirm) return 'stale';
     const job = settled(node.job, settlement);
     this.#replace(node, job, now);
     node.attempts[node.attempts.length - 1] = ended(last, settlement);

@@ -114,7 +114,10 @@ test.concurrent('a rejection that nobody caught is logged; the other attempts en
     level: 'error',
     error: { message: 'Error: nobody waits for this', stack: expect.stringContaining('shared.ts') },
   });
-  expect(await statuses(store)).toContain('nap successful 1');
+  const after = await statuses(store);
+  expect(after).toContain('nap successful 1');
+  expect(after).toContain('careless retrying 1');
+  expect(line).toMatchObject({ task: 'careless', attempt: 1 });
 });
 
 test.concurrent('--drain ends when nothing is ready or running, and leaves what nobody here knows', async ({ onTestFinished }) => {

@@ -103,6 +103,74 @@ describe("enqueue in the caller's transaction", () => {
   });
 });
 
+describe("completion in the caller's transaction", () => {
+  const charged = () => (db.prepare('SELECT count(*) AS n FROM users').get() as { n: number }).n;
+
+  test('the effect and the outcome commit together', async () => {
+    const pay = tasks.define('pay', (id: string, context) => {
+      db.transaction(() => {
+        db.prepare('INSERT INTO users VALUES (?)').run(id);
+        context.complete(`paid ${id}`, { transaction: db });
+      }).immediate();
+      throw new Error('what comes after counts for nothing');
+    });
+    const events: string[] = [];
+    tasks.on('successful', ({ job }) => events.push(job.task));
+    await tasks.worker().start();
+    const result = await pay.enqueue('ada');
+    await result.wait({ timeout: '5s' });
+    expect(result).toMatchObject({ status: 'successful', returnValue: 'paid ada', attempts: 1, errors: [] });
+    expect(charged()).toBe(1);
+    await expect.poll(() => events).toEqual(['pay']);
+  });
+
+  test('neither does, when the transaction fails: the attempt has failed', async () => {
+    const pay = tasks.define('pay', {
+      retry: { maxAttempts: 1 },
+      run: (id: string, context) => {
+        try {
+          db.transaction(() => {
+            db.prepare('INSERT INTO users VALUES (?)').run(id);
+            context.complete('paid', { transaction: db });
+            throw new Error('no');
+          }).immediate();
+        } catch {
+          return 'never mind';
+        }
+        return 'paid';
+      },
+    });
+    await tasks.worker().start();
+    const result = await pay.enqueue('ada');
+    await result.wait({ timeout: '5s' });
+    expect(result.status).toBe('failed');
+    expect(result.errors[0]?.message).toMatch(/did not commit/);
+    expect(charged()).toBe(0);
+  });
+
+  test('a worker that was fenced off fails its transaction', async () => {
+    const memory = new Database(':memory:');
+    memory.exec('CREATE TABLE charges (id TEXT)');
+    const pay = tasks.define('pay', async (id: string, context) => {
+      await new Promise((resolve) => setTimeout(resolve, 10_000));
+      memory
+        .transaction(() => {
+          memory.prepare('INSERT INTO charges VALUES (?)').run(id);
+          context.complete('paid', { transaction: memory });
+        })
+        .immediate();
+    });
+    await using sim = await simulate(tasks, { store: sqlite({ database: memory }), workers: 2 });
+    const result = await pay.enqueue('ada');
+    await sim.advance('1s');
+    sim.worker(0).pauseFor('2m');
+    await sim.runUntilIdle();
+    await sim.advance('5m');
+    expect((await result.refresh()).status).toBe('successful');
+    expect(memory.prepare('SELECT count(*) AS n FROM charges').get()).toEqual({ n: 1 });
+  });
+});
+
 describe('opening', () => {
   const openFile = async (path: string) => {
     const own = createTasks({ backend: sqlite({ file: path }), logger: quiet });
@@ -230,6 +298,38 @@ test('claims read the ready jobs in their order, whatever the planner has learnt
     expect(plan.map(({ detail }) => detail)).toEqual(['SEARCH escapement_jobs USING INDEX escapement_ready (queue=?)']);
     db.exec('ANALYZE');
   }
+});
+
+test('a reader that keeps the write-ahead log from being reused is warned of, once', async () => {
+  const job = tasks.define('job', (_: string) => {});
+  await tasks.open();
+  const warnings: string[] = [];
+  const listen = (warning: Error & { code?: string }) => void (warning.code === 'ESCAPEMENT_LONG_READER' && warnings.push(warning.message));
+  process.on('warning', listen);
+  const reader = new Database(file, { readonly: true });
+  reader.exec('BEGIN; SELECT count(*) FROM escapement_jobs');
+  for (let i = 0; i < 1_100; i++) await job.enqueueMany(Array.from({ length: 8 }, () => 'x'.repeat(9_000)));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(warnings).toHaveLength(1);
+  expect(warnings[0]).toMatch(/write-ahead log of .* has grown to \d+ MB/);
+  reader.exec('COMMIT');
+  reader.close();
+  process.off('warning', listen);
+});
+
+test('a backup that is made while workers are busy is whole', async () => {
+  const job = tasks.define('job', (n: number) => n);
+  await job.enqueueMany(Array.from({ length: 2_000 }, (_, n) => n));
+  await tasks.worker({ concurrency: 50 }).start();
+  await expect.poll(async () => (await tasks.queues.list())[0]?.counts.successful).toBeGreaterThan(0);
+  const copy = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'backup.db');
+  db.prepare('VACUUM INTO ?').run(copy);
+  const backup = new Database(copy);
+  expect(backup.pragma('integrity_check', { simple: true })).toBe('ok');
+  expect(backup.prepare('SELECT count(*) AS n FROM escapement_jobs').get()).toEqual({ n: 2_000 });
+  const counted = backup.prepare('SELECT state, count(*) AS count FROM escapement_jobs GROUP BY state').all();
+  expect(backup.prepare('SELECT state, count FROM escapement_counts WHERE count <> 0 ORDER BY state').all()).toEqual(counted);
+  backup.close();
 });
 
 test('several applications on one file claim every job once', async () => {

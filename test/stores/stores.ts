@@ -2,7 +2,7 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { memory, type StoreSource } from 'escapement';
+import { memory, type Store, type StoreSource } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 
 const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
@@ -12,8 +12,26 @@ export interface NamedSource extends StoreSource {
   readonly label: string;
 }
 
+/** The memory store as one across a network is: every answer comes some turns of the event loop later. */
+function later(store: Store): Store {
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  return new Proxy(store, {
+    get(target, key) {
+      const value = Reflect.get(target, key, target) as unknown;
+      if (typeof value !== 'function' || key === 'listen') return typeof value === 'function' ? value.bind(target) : value;
+      return async (...args: unknown[]) => {
+        await turn();
+        const answer = (value as (...all: unknown[]) => unknown).apply(target, args);
+        await turn();
+        return answer;
+      };
+    },
+  });
+}
+
 export const stores: readonly NamedSource[] = [
   { ...memory(), label: 'memory' },
+  { ...memory(), label: 'memory, answering later', open: async () => later(await memory().open()) },
   { ...sqlite({ file: ':memory:' }), label: 'sqlite in memory' },
   {
     ...sqlite({ file: 'placeholder' }),

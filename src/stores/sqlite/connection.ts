@@ -21,11 +21,16 @@ export interface Place {
 
 /** The oldest SQLite without the bug that can corrupt a WAL under two writing connections (fixed in 3.51.3). */
 const oldestSqlite = [3, 51, 3] as const;
-/** How long SQLite itself waits for a lock; it blocks the event loop meanwhile. */
-const busyTimeoutMs = 2;
-/** Then a write is tried again after a pause, so many times: about ten seconds. */
-const busyTries = 1_000;
-const busyPauseMs = 10;
+/** SQLite itself does not wait for a lock: it would block the event loop. A write is tried again at the next turns of the loop … */
+const busyTurns = 40;
+/** … and then after pauses, so many times: about ten seconds. */
+const busyPauses = 2_000;
+const longestPauseMs = 10;
+
+/** Every so many commits the length of the write-ahead log is looked at. */
+const lookEveryCommits = 500;
+/** 64 MB, sixteen times what SQLite keeps by itself. */
+const largeLogPages = 16_384;
 
 const networkFileSystems: Readonly<Record<number, string>> = {
   26985: 'NFS',
@@ -41,6 +46,8 @@ export class Connection {
   readonly isPrivate: boolean;
   readonly #shared: boolean;
   #tail: Promise<unknown> | undefined;
+  #untilLook = lookEveryCommits;
+  #warned = false;
 
   constructor(place: Place) {
     this.isPrivate = place.file === ':memory:' || place.file === '';
@@ -49,7 +56,7 @@ export class Connection {
     try {
       checkVersion(this.db);
       if (!this.#shared) {
-        this.db.pragma(`busy_timeout = ${busyTimeoutMs}`);
+        this.db.pragma('busy_timeout = 0');
         this.db.pragma(`synchronous = ${place.synchronous}`);
         this.db.pragma('journal_size_limit = 67108864');
       }
@@ -91,15 +98,43 @@ export class Connection {
   #transact<T>(fn: () => T): T {
     const { db } = this;
     db.exec('BEGIN IMMEDIATE');
+    let value: T;
     try {
-      const value = fn();
+      value = fn();
       db.exec('COMMIT');
-      return value;
     } catch (error) {
       // On a full disk or an I/O error SQLite has rolled back by itself.
       if (db.inTransaction) db.exec('ROLLBACK');
       throw error;
     }
+    // It is committed: nothing from here on may look like a failure, or it would be done twice.
+    if (--this.#untilLook <= 0) this.#lookAtLog();
+    return value;
+  }
+
+  /**
+   * A reader that keeps its snapshot keeps the write-ahead log from being reused: it grows without bound. Our own reads end at once, so it is
+   * someone else's; nobody can end it from here, but it can be told.
+   */
+  #lookAtLog(): void {
+    this.#untilLook = lookEveryCommits;
+    if (this.isPrivate) return;
+    let state: { log: number; checkpointed: number } | undefined;
+    try {
+      [state] = this.db.pragma('wal_checkpoint(PASSIVE)') as { log: number; checkpointed: number }[];
+    } catch {
+      // Someone else is at it.
+      return;
+    }
+    const large = state !== undefined && state.log > largeLogPages;
+    if (state && large && state.checkpointed < state.log && !this.#warned) {
+      const megabytes = Math.round((state.log * 4_096) / 1e6);
+      process.emitWarning(
+        `the write-ahead log of ${this.db.name} has grown to ${megabytes} MB, because some connection keeps a read transaction open; end it, or the disk fills up`,
+        { type: 'EscapementWarning', code: 'ESCAPEMENT_LONG_READER' },
+      );
+    }
+    this.#warned = large;
   }
 
   /** In the order of the calls: one that waits for the lock is not overtaken by the next. */
@@ -129,11 +164,11 @@ export class Connection {
       try {
         return this.#attempt(fn);
       } catch (error) {
-        if (!isBusy(error) || tries >= busyTries) throw storeError(error, this.db.name);
+        if (!isBusy(error) || tries >= busyTurns + busyPauses) throw storeError(error, this.db.name);
       }
       // In real time, also in a simulation: the lock is another process's. Unequal pauses, so that two that wait do not wait for each other.
-      const pauseMs = 1 + ((tries * 7) % busyPauseMs);
-      await new Promise<void>((done) => systemClock.at(systemClock.now() + pauseMs, done));
+      if (tries < busyTurns) await new Promise<void>((done) => systemClock.soon(done));
+      else await new Promise<void>((done) => systemClock.at(systemClock.now() + 1 + ((tries * 7) % longestPauseMs), done));
     }
   }
 

@@ -6,12 +6,20 @@ import type { StoreSource } from '../../ports/store.ts';
 import { Connection, type Place } from './connection.ts';
 import { SqliteStore } from './store.ts';
 
+/** What is used of a better-sqlite3 database. */
+export interface SqliteHandle {
+  /** The path of its file. */
+  readonly name: string;
+  readonly inTransaction: boolean;
+  prepare(sql: string): unknown;
+}
+
 /** The options of `sqlite`: a file, or a better-sqlite3 database whose file it is. */
 export interface SqliteOptions {
   /** The path of the file; it is made if it is not there. `':memory:'` keeps everything in memory. */
   file?: string;
   /** The application's own database. The engine opens a connection of its own to the same file; `:memory:` is shared. */
-  database?: Database;
+  database?: SqliteHandle;
   /**
    * `FULL`: an acknowledged enqueue survives a power cut. `NORMAL`: it survives the end of the process, but the last moments before a power
    * cut or a crash of the operating system may be lost; the file stays sound. @default 'FULL'
@@ -47,5 +55,5 @@ function read(options: SqliteOptions): Place {
   if (synchronous !== 'FULL' && synchronous !== 'NORMAL')
     faults.push({ path: 'sqlite().synchronous', expected: "'FULL' or 'NORMAL'", got: show(synchronous) });
   if (faults.length > 0) throw new ConfigError('sqlite() cannot be done', faults);
-  return { file: file ?? (database as Database).name, database, synchronous };
+  return { file: file ?? (database as SqliteHandle).name, database: database as Database | undefined, synchronous };
 }

@@ -404,6 +404,7 @@ class Ready {
       const row = rows.get(settlement.id);
       if (!row) return 'stale';
       if (row.state !== 'running' || row.claim !== settlement.claim) return this.#repeated(row, settlement);
+      if (settlement.confirm) return 'stale';
       const job = settled(jobOf(row), settlement);
       const state = stateOf(job, now);
       this.#madeReady(job, now);
