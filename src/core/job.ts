@@ -85,7 +85,7 @@ export function isExpired(job: Job, now: number): boolean {
 }
 
 /** Law 4: the order in which due jobs are claimed: priority, due time, id. */
-export function comesBefore(a: Job, b: Job): boolean {
+export function comesBefore(a: Pick<Job, 'priority' | 'dueAt' | 'id'>, b: Pick<Job, 'priority' | 'dueAt' | 'id'>): boolean {
   if (a.priority !== b.priority) return a.priority > b.priority;
   if (a.dueAt !== b.dueAt) return a.dueAt < b.dueAt;
   return a.id < b.id;

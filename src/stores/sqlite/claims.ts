@@ -1,7 +1,6 @@
 /** Claiming and what it looks for: the statements over ready and scheduled jobs. */
 import type { Database, Statement } from 'better-sqlite3';
 import { comesBefore } from '../../core/job.ts';
-import type { Job } from '../../core/types.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { Counts } from './counts.ts';
 import { type JobRow, selectJob } from './rows.ts';
@@ -76,7 +75,7 @@ export class Claims {
     const queues = this.#servedQueues(served);
     const found: JobRow[] = [];
     for (const queue of queues) found.push(...this.#statement(queue, served.tasks).all(now, now, limit));
-    if (queues.length > 1) found.sort((a, b) => (comesBefore(a as unknown as Job, b as unknown as Job) ? -1 : 1));
+    if (queues.length > 1) found.sort((a, b) => (comesBefore(a, b) ? -1 : 1));
     return found.length > limit ? found.slice(0, limit) : found;
   }
 

@@ -1,0 +1,209 @@
+/**
+ * What the store does on one handle, the engine's own or one that the application lends: claim, settle, amend, insert, prune. All of it runs inside
+ * a transaction that the caller has begun, and says what it counted before that commits.
+ */
+import type { Database, Statement } from 'better-sqlite3';
+import { alreadySettled, amended, claimed, settled } from '../../core/job.ts';
+import type { Amendment, Attempt, Job, ScheduleRow, Settlement } from '../../core/types.ts';
+import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer } from '../../ports/store.ts';
+import { Claims, type Horizon } from './claims.ts';
+import { Counts, countedAs, stateOf } from './counts.ts';
+import { Inserts } from './inserts.ts';
+import { Reads } from './reads.ts';
+import { type AttemptRow, attemptOf, changes, type JobRow, jobOf, lastAttemptOf, updateJob } from './rows.ts';
+
+type Values = unknown[];
+
+/** The statements on one handle, and what they do together. All of it runs inside a transaction that the caller has begun. */
+export class Ready {
+  readonly counts: Counts;
+  readonly claims: Claims;
+  readonly reads: Reads;
+  readonly statements: ReturnType<typeof prepare>;
+  readonly #inserts: Inserts;
+  readonly #horizon: Horizon;
+
+  constructor(db: Database, horizon: Horizon) {
+    this.#horizon = horizon;
+    this.counts = new Counts(db);
+    this.claims = new Claims(db, this.counts, horizon);
+    this.reads = new Reads(db);
+    this.#inserts = new Inserts(db, this.counts);
+    this.statements = prepare(db);
+  }
+
+  /** Runs `fn` and writes what it counted; forgets all of it if it throws. */
+  counted<T>(fn: () => T): T {
+    try {
+      const value = fn();
+      this.counts.save();
+      return value;
+    } catch (error) {
+      this.counts.forget();
+      this.forgetQueues();
+      throw error;
+    }
+  }
+
+  forgetQueues(): void {
+    this.#inserts.forgetQueues();
+  }
+
+  insert(jobs: readonly Job[], now: number): void {
+    this.#inserts.insert(jobs, now);
+    for (const job of jobs) this.#madeReady(job, now);
+  }
+
+  claim(options: ClaimOptions & { now: number }): readonly Job[] {
+    if (options.limit <= 0) return [];
+    this.claims.stage(options.now);
+    const rows = this.claims.candidates(options, options.now, options.limit);
+    if (rows.length === 0) return [];
+    for (const row of rows) if (row.claim > 0) this.#keepAttempt(row);
+    const ids = JSON.stringify(rows.map(({ id }) => id));
+    const { worker, leaseUntil, now } = options;
+    this.statements.claim.run(worker, leaseUntil, now, now, worker, ids);
+    return rows.map((row) => {
+      this.counts.add(row.queue, 'ready', -1);
+      this.counts.add(row.queue, 'running', 1);
+      return claimed(jobOf(row), worker, now, leaseUntil);
+    });
+  }
+
+  renew({ id, claim, progress }: Held, leaseUntil: number): RenewAnswer {
+    const row = this.statements.renew.get(leaseUntil, progress ? JSON.stringify(progress) : null, id, claim);
+    if (!row) return { kind: 'lost' };
+    return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
+  }
+
+  settle(settlements: readonly Settlement[], now: number, changed: Job[]): SettleAnswer[] {
+    const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
+    return settlements.map((settlement) => {
+      const row = rows.get(settlement.id);
+      if (!row) return 'stale';
+      if (row.state !== 'running' || row.claim !== settlement.claim) return this.#repeated(row, settlement);
+      if (settlement.confirm) return 'stale';
+      const job = settled(jobOf(row), settlement);
+      const state = stateOf(job, now);
+      this.#madeReady(job, now);
+      const error = settlement.error && JSON.stringify(settlement.error);
+      const finish = [settlement.settledAt, settlement.outcome, error, job.id] as const;
+      this.statements.settle.run(...changes(job, state), ...finish);
+      this.#count(row, state, job.attempt);
+      const progress = job.progress === null ? null : JSON.stringify(job.progress);
+      rows.set(job.id, {
+        ...row,
+        ...job,
+        state,
+        progress,
+        tags: row.tags,
+        metadata: row.metadata,
+        overrides: row.overrides,
+        lastEndedAt: finish[0],
+        lastOutcome: finish[1],
+        lastError: error,
+      });
+      changed.push(job);
+      return job.status === 'cancelled' && settlement.status === 'queued' ? 'cancelled' : 'settled';
+    });
+  }
+
+  amend(amendment: Amendment, now: number): Job | null {
+    const [row] = this.reads.rows([amendment.id]);
+    const job = row && amended(jobOf(row), amendment);
+    if (!row || !job) return null;
+    const state = stateOf(job, now);
+    this.#madeReady(job, now);
+    this.statements.update.run(...changes(job, state), job.id);
+    this.#count(row, state, job.attempt);
+    return job;
+  }
+
+  prune(options: { status: string; finishedBefore: number; limit: number }): number {
+    const deleted = this.statements.prune.all(options.status, options.finishedBefore, options.limit);
+    for (const { id, queue, claim } of deleted) {
+      this.counts.add(queue, options.status as 'failed', -1);
+      if (claim > 1) this.statements.pruneAttempts.run(id);
+    }
+    return deleted.length;
+  }
+
+  saveSchedule(row: ScheduleRow, expect: number | null): boolean {
+    const found = this.statements.revision.get(row.name)?.revision ?? null;
+    if (found !== expect) return false;
+    this.statements.saveSchedule.run(row.name, row.revision, row.paused ? 1 : 0, row.nextAt, row.lastAt, JSON.stringify(row));
+    return true;
+  }
+
+  advance({ name, revision, lastAt, nextAt, jobs }: Advance, now: number): boolean {
+    if (this.statements.advance.run(lastAt, nextAt, name, revision).changes === 0) return false;
+    this.insert(jobs, now);
+    return true;
+  }
+
+  #madeReady({ status, dueAt }: Job, now: number): void {
+    if (status === 'queued' && dueAt <= now && dueAt > this.#horizon.readyUntil) this.#horizon.readyUntil = dueAt;
+  }
+
+  /** The latest attempt moves out of the job's row, to make room for the next. */
+  #keepAttempt(row: JobRow): void {
+    const attempt = lastAttemptOf(row);
+    if (!attempt) return;
+    const { worker, startedAt, endedAt, outcome } = attempt;
+    this.statements.keepAttempt.run(row.id, attempt.claim, attempt.attempt, worker, startedAt, endedAt, outcome, row.lastError);
+  }
+
+  #repeated(row: JobRow, settlement: Settlement): SettleAnswer {
+    const own: Attempt | undefined = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
+    if (!alreadySettled(own, settlement)) return 'stale';
+    const cancelled = settlement.status === 'queued' && row.state === 'cancelled' && row.finishedAt === settlement.settledAt;
+    return cancelled && row.claim === settlement.claim ? 'cancelled' : 'settled';
+  }
+
+  #earlier(id: string, claim: number): Attempt | undefined {
+    const row = this.statements.attempt.get(id, claim);
+    return row && attemptOf(row);
+  }
+
+  #count(before: JobRow, state: JobRow['state'], attempt: number): void {
+    this.counts.add(before.queue, countedAs(before.state, before.attempt), -1);
+    this.counts.add(before.queue, countedAs(state, attempt), 1);
+  }
+}
+
+function prepare(db: Database) {
+  const statement = <Bound extends Values, Row = unknown>(sql: string) => db.prepare(sql) as unknown as Statement<Bound, Row>;
+  return {
+    claim: statement<Values>(
+      `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, worker = ?, lease_until = ?,
+       started_at = coalesce(started_at, ?), last_attempted_at = ?, cancel_requested = NULL, last_attempt = attempt + 1, last_worker = ?,
+       last_ended_at = NULL, last_outcome = NULL, last_error = NULL WHERE id IN (SELECT value FROM json_each(?))`,
+    ),
+    renew: statement<Values, { cancelRequested: string | null }>(
+      `UPDATE escapement_jobs SET lease_until = ?, progress = coalesce(?, progress) WHERE id = ? AND claim = ? AND state = 'running'
+       RETURNING cancel_requested AS cancelRequested`,
+    ),
+    update: statement<Values>(updateJob),
+    settle: statement<Values>(updateJob.replace(' WHERE id = ?', ', last_ended_at = ?, last_outcome = ?, last_error = ? WHERE id = ?')),
+    keepAttempt: statement<Values>('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
+    attempt: statement<[string, number], AttemptRow>(
+      'SELECT job, claim, attempt, worker, started_at AS startedAt, ended_at AS endedAt, outcome, error FROM escapement_attempts WHERE job = ? AND claim = ?',
+    ),
+    prune: statement<[string, number, number], { id: string; queue: string; claim: number }>(
+      `DELETE FROM escapement_jobs WHERE id IN (SELECT id FROM escapement_jobs WHERE state = ? AND state IN ('successful', 'failed', 'cancelled')
+       AND finished_at < ? ORDER BY finished_at, id LIMIT ?) RETURNING id, queue, claim`,
+    ),
+    pruneAttempts: statement<[string]>('DELETE FROM escapement_attempts WHERE job = ?'),
+    saveQueue: statement<[string, number]>(
+      'INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused',
+    ),
+    saveWorker: statement<Values>('INSERT OR REPLACE INTO escapement_workers VALUES (?, ?, ?, ?)'),
+    forgetWorkers: statement<[number]>('DELETE FROM escapement_workers WHERE heartbeat_at < ?'),
+    revision: statement<[string], { revision: number }>('SELECT revision FROM escapement_schedules WHERE name = ?'),
+    saveSchedule: statement<Values>('INSERT OR REPLACE INTO escapement_schedules VALUES (?, ?, ?, ?, ?, ?)'),
+    dropSchedule: statement<[string]>('DELETE FROM escapement_schedules WHERE name = ?'),
+    advance: statement<Values>(
+      'UPDATE escapement_schedules SET last_at = ?, next_at = ?, revision = revision + 1 WHERE name = ? AND revision = ?',
+    ),
+  };
+}
