@@ -19,7 +19,7 @@ export class Ready {
   readonly counts: Counts;
   readonly claims: Claims;
   readonly reads: Reads;
-  readonly statements: ReturnType<typeof prepare>;
+  readonly statements: Statements;
   readonly #inserts: Inserts;
   readonly #horizon: Horizon;
 
@@ -171,38 +171,53 @@ export class Ready {
   }
 }
 
-function prepare(db: Database) {
-  const statement = <Bound extends Values, Row = unknown>(sql: string) => db.prepare(sql) as unknown as Statement<Bound, Row>;
+interface Statements {
+  readonly claim: Statement<Values>;
+  readonly renew: Statement<Values, { cancelRequested: string | null }>;
+  readonly update: Statement<Values>;
+  readonly settle: Statement<Values>;
+  readonly keepAttempt: Statement<Values>;
+  readonly attempt: Statement<[string, number], AttemptRow>;
+  readonly prune: Statement<[string, number, number], { id: string; queue: string; claim: number }>;
+  readonly pruneAttempts: Statement<[string]>;
+  readonly saveQueue: Statement<[string, number]>;
+  readonly saveWorker: Statement<Values>;
+  readonly forgetWorkers: Statement<[number]>;
+  readonly revision: Statement<[string], { revision: number }>;
+  readonly saveSchedule: Statement<Values>;
+  readonly dropSchedule: Statement<[string]>;
+  readonly advance: Statement<Values>;
+}
+
+function prepare(db: Database): Statements {
   return {
-    claim: statement<Values>(
+    claim: db.prepare(
       `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, worker = ?, lease_until = ?,
        started_at = coalesce(started_at, ?), last_attempted_at = ?, cancel_requested = NULL, last_attempt = attempt + 1, last_worker = ?,
        last_ended_at = NULL, last_outcome = NULL, last_error = NULL WHERE id IN (SELECT value FROM json_each(?))`,
     ),
-    renew: statement<Values, { cancelRequested: string | null }>(
+    renew: db.prepare(
       `UPDATE escapement_jobs SET lease_until = ?, progress = coalesce(?, progress) WHERE id = ? AND claim = ? AND state = 'running'
        RETURNING cancel_requested AS cancelRequested`,
     ),
-    update: statement<Values>(updateJob),
-    settle: statement<Values>(updateJob.replace(' WHERE id = ?', ', last_ended_at = ?, last_outcome = ?, last_error = ? WHERE id = ?')),
-    keepAttempt: statement<Values>('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
-    attempt: statement<[string, number], AttemptRow>(
+    update: db.prepare(updateJob),
+    settle: db.prepare(updateJob.replace(' WHERE id = ?', ', last_ended_at = ?, last_outcome = ?, last_error = ? WHERE id = ?')),
+    keepAttempt: db.prepare('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
+    attempt: db.prepare(
       'SELECT job, claim, attempt, worker, started_at AS startedAt, ended_at AS endedAt, outcome, error FROM escapement_attempts WHERE job = ? AND claim = ?',
     ),
-    prune: statement<[string, number, number], { id: string; queue: string; claim: number }>(
+    prune: db.prepare(
       `DELETE FROM escapement_jobs WHERE id IN (SELECT id FROM escapement_jobs WHERE state = ? AND state IN ('successful', 'failed', 'cancelled')
        AND finished_at < ? ORDER BY finished_at, id LIMIT ?) RETURNING id, queue, claim`,
     ),
-    pruneAttempts: statement<[string]>('DELETE FROM escapement_attempts WHERE job = ?'),
-    saveQueue: statement<[string, number]>(
-      'INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused',
-    ),
-    saveWorker: statement<Values>('INSERT OR REPLACE INTO escapement_workers VALUES (?, ?, ?, ?)'),
-    forgetWorkers: statement<[number]>('DELETE FROM escapement_workers WHERE heartbeat_at < ?'),
-    revision: statement<[string], { revision: number }>('SELECT revision FROM escapement_schedules WHERE name = ?'),
-    saveSchedule: statement<Values>('INSERT OR REPLACE INTO escapement_schedules VALUES (?, ?, ?, ?, ?, ?)'),
-    dropSchedule: statement<[string]>('DELETE FROM escapement_schedules WHERE name = ?'),
-    advance: statement<Values>(
+    pruneAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ?'),
+    saveQueue: db.prepare('INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused'),
+    saveWorker: db.prepare('INSERT OR REPLACE INTO escapement_workers VALUES (?, ?, ?, ?)'),
+    forgetWorkers: db.prepare('DELETE FROM escapement_workers WHERE heartbeat_at < ?'),
+    revision: db.prepare('SELECT revision FROM escapement_schedules WHERE name = ?'),
+    saveSchedule: db.prepare('INSERT OR REPLACE INTO escapement_schedules VALUES (?, ?, ?, ?, ?, ?)'),
+    dropSchedule: db.prepare('DELETE FROM escapement_schedules WHERE name = ?'),
+    advance: db.prepare(
       'UPDATE escapement_schedules SET last_at = ?, next_at = ?, revision = revision + 1 WHERE name = ? AND revision = ?',
     ),
   };
