@@ -63,7 +63,11 @@ async function plainjob(): Promise<number> {
   writeFileSync(join(home, 'package.json'), '{"private":true}');
   execFileSync('npm', ['install', '--silent', '--no-audit', '--no-fund', 'plainjob@0.0.14'], { cwd: home });
   const peer = await import(pathToFileURL(createRequire(join(home, 'x.js')).resolve('plainjob')).href);
-  const connection = peer.better(new Database(newFile()));
+  const db = new Database(newFile());
+  // What it recommends, and far faster than what it does by itself.
+  db.pragma('journal_mode = WAL');
+  db.pragma('synchronous = NORMAL');
+  const connection = peer.better(db);
   const logger = { error() {}, warn() {}, info() {}, debug() {} };
   const queue = peer.defineQueue({ connection, logger });
   queue.addMany(
