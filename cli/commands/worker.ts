@@ -43,8 +43,8 @@ A child that dies is replaced, after a delay that grows while it keeps dying; on
 --max-jobs or --max-memory at once. Without --processes something else must start it again.
 
 --drain waits neither for jobs that are due later, nor for those in paused queues, nor for those of
-tasks that the module does not define. --max-jobs counts attempts as they begin; those that were
-claimed together with the last one still run.
+tasks that the module does not define; it goes with the default backend only. --max-jobs counts
+attempts as they begin; those that were claimed together with the last one still run.
 
 Exit codes:
   0    stopped as asked, drained, or --max-jobs or --max-memory reached
@@ -83,6 +83,10 @@ export function addWorker(program: Command, io: Io, done: (code: ExitCode) => vo
 
 async function workerCommand(module: string, options: Options, io: Io): Promise<ExitCode> {
   if (options.queues && options.exclude) throw new CommandError('give --queues or --exclude, not both');
+  if (options.drain && options.backend !== undefined && options.backend !== 'default') {
+    // What is left is counted in the default backend alone: it would stop at the wrong moment.
+    throw new CommandError('--drain looks at the default backend only; leave it out with --backend, and stop the worker with SIGTERM');
+  }
   const id = options.id ?? defaultId();
   const { processes, timeout = 25_000, logLevel, logInput = false } = options;
   if (processes !== undefined) {

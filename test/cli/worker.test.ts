@@ -222,12 +222,14 @@ test.concurrent('children whose supervisor is killed stop by themselves', async 
 test.concurrent('what cannot start says why once, and ends with 2', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   const broken = store.module("throw new Error('no database password');");
-  const [alone, many, memory] = await Promise.all([
+  const [alone, many, memory, drain] = await Promise.all([
     start(['worker', broken]).ended,
     start(['worker', broken, '--processes', '3']).ended,
     start(['worker', 'fixtures/shop/tasks.ts']).ended,
+    start(['worker', broken, '--drain', '--backend', 'bulk']).ended,
   ]);
   expect(alone).toMatchObject({ code: 2, stderr: 'escapement: tasks.ts threw while it was loaded: Error: no database password\n' });
   expect(many).toMatchObject({ code: 2, stderr: alone.stderr });
+  expect(drain).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: --drain looks at the default backend only/) });
   expect(memory).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: fixtures\/shop\/tasks\.ts runs on memory\(\)/) });
 });
