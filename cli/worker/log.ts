@@ -23,9 +23,6 @@ interface Options {
   readonly logInput: boolean;
 }
 
-/** While a store fails, no more than a line in this time. */
-const failingEveryMs = 30_000;
-
 export function createLog(io: Pick<Io, 'stdout' | 'env' | 'now'>, { worker, level, logInput }: Options): Log {
   const paint = painter(wantsColour(io.stdout, io.env));
   const lines = pino(
@@ -41,16 +38,11 @@ export function createLog(io: Pick<Io, 'stdout' | 'env' | 'now'>, { worker, leve
     },
   );
   const write: Log['write'] = (lineLevel, fields, message) => lines[lineLevel]({ worker, ...fields }, message);
-  let failedAt = Number.NEGATIVE_INFINITY;
   return {
     write,
     event(event) {
       // The process says so itself, with what it works on.
       if (event.type === 'workerStarted') return;
-      if (event.type === 'storeFailing') {
-        if (event.at - failedAt < failingEveryMs) return;
-        failedAt = event.at;
-      }
       const line = lineOf(event, logInput);
       if (!lines.isLevelEnabled(line.level)) return;
       const input = logInput && event.type === 'started' ? { input: inputOf(event.job.input) } : {};

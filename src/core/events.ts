@@ -19,7 +19,7 @@
  * | requeued | someone asked for a finished job to run again |
  * | scheduled | a schedule's occurrence was turned into a job |
  * | workerStarted, workerStopping, workerStopped | a worker's life |
- * | storeFailing, storeRecovered | an engine loop meets a failing store, and its end |
+ * | storeFailing, storeRecovered | a worker meets a failing store, told of at most once in 30 s; and its end |
  */
 import type { RecordedError } from './failure.ts';
 import type { Job, Progress } from './types.ts';

@@ -12,7 +12,8 @@ import { scope } from './scope.ts';
 export type Step = () => Promise<number>;
 
 const firstRetryMs = 100;
-const longestRetryMs = 5_000;
+/** So that work goes on within 5 s of the store's answering again. */
+const longestRetryMs = 3_000;
 
 export class Loop {
   readonly #clock: Clock;

@@ -41,6 +41,7 @@ export const releaseAfterMs = 4_000;
 /** How long a stop waits, after that, for a store that fails or does not answer. Then it ends all the same: the leases will pass. */
 export const abandonAfterMs = 1_000;
 const saveProgressAfterMs = 1_000;
+const tellFailingEveryMs = 30_000;
 
 export class Worker {
   readonly #host: Host;
@@ -58,6 +59,9 @@ export class Worker {
   readonly #duties: Janitor;
   readonly #scheduler: Loop | undefined;
   readonly #registry: Loop;
+  #failingLoops = 0;
+  #toldFailing = false;
+  #toldFailingAt = Number.NEGATIVE_INFINITY;
   #startedAt = 0;
   #unlisten: (() => void) | undefined;
   #alive: Timer | undefined;
@@ -351,14 +355,29 @@ export class Worker {
     return new Loop(
       this.#host.clock,
       step,
-      (error, first) => {
-        if (!first) return;
-        const recorded = recordError(error);
-        this.#host.logger.warn({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }, 'the store is failing; trying again');
-        this.#emit({ type: 'storeFailing', at: this.#host.clock.now(), worker: this.id, error: recorded });
-      },
-      () => this.#emit({ type: 'storeRecovered', at: this.#host.clock.now(), worker: this.id }),
+      (error, first) => this.#storeFailing(error, first),
+      () => this.#storeRecovered(),
     );
+  }
+
+  /** A worker has several loops, and a full disk may last for hours: it is told of once, and again every half minute. */
+  #storeFailing(error: unknown, first: boolean): void {
+    if (first) this.#failingLoops += 1;
+    const at = this.#host.clock.now();
+    if (at - this.#toldFailingAt < tellFailingEveryMs) return;
+    this.#toldFailingAt = at;
+    this.#toldFailing = true;
+    const recorded = recordError(error);
+    this.#host.logger.warn({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }, 'the store is failing; trying again');
+    this.#emit({ type: 'storeFailing', at, worker: this.id, error: recorded });
+  }
+
+  #storeRecovered(): void {
+    this.#failingLoops -= 1;
+    if (this.#failingLoops > 0 || !this.#toldFailing) return;
+    this.#toldFailing = false;
+    this.#host.logger.info({ worker: this.id }, 'the store answers again');
+    this.#emit({ type: 'storeRecovered', at: this.#host.clock.now(), worker: this.id });
   }
 
   #emit(event: Event): void {

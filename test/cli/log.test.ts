@@ -92,11 +92,6 @@ test('secrets go by many names', () => {
   });
 });
 
-test('a failing store fills a line in half a minute', () => {
-  const failing = (offset: number): Event => ({ type: 'storeFailing', at: at + offset, worker: 'w', error });
-  expect(logged([0, 1_000, 29_999, 30_000].map(failing)).trim().split('\n')).toHaveLength(2);
-});
-
 test('on a terminal lines are aligned, whatever is in them', () => {
   const lines = logged(
     [

@@ -102,3 +102,17 @@ test('janitor: finished jobs are deleted within an hour after their retention, e
   }
   expect(await counts()).toEqual(['cancelled', 'cancelled']);
 });
+
+test('a store that fails for long is told of once in half a minute, whatever loops meet it, and its end once', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const events: string[] = [];
+  tasks.on('storeFailing', ({ at }) => events.push(`failing ${at - start}`));
+  tasks.on('storeRecovered', ({ at }) => events.push(`recovered ${at - start}`));
+  const long = tasks.define('long', async (_: void, ctx) => ctx.sleep('1h'));
+  const sim = await simulate(tasks);
+  await long.enqueue();
+  await sim.advance('1m');
+  sim.store.fail('full', { times: 100 });
+  await sim.advance('3m');
+  expect(events).toEqual(['failing 70000', 'failing 100100', 'failing 130100', 'failing 160100', 'failing 190100', 'recovered 213100']);
+});

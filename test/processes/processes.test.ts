@@ -135,6 +135,52 @@ test('many processes that start at once on a new file take turns to make its tab
   expect((await tasks.workers.list()).map(({ pid }) => pid).sort()).toEqual(workers.map(({ pid }) => pid).sort());
 });
 
+test('a full disk costs nothing but time: workers wait for space, say so once, and go on', { timeout: 120_000 }, async () => {
+  const job = tasks.define('bulky', { retry: { backoff: 10 }, run: (_: string) => 'x'.repeat(20_000) });
+  await tasks.open();
+  const workers = [0, 1].map(() => {
+    const child = spawn(process.execPath, [app, 'bulky', file, log, '0'], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+    children.push(child);
+    return { child, stderr: '' };
+  });
+  for (const worker of workers) worker.child.stderr?.on('data', (chunk) => (worker.stderr += chunk));
+  await Promise.all(workers.map(({ child }) => startedUp(child)));
+  const ask = (child: ChildProcess, message: object) =>
+    new Promise<Record<string, unknown>>((resolve) => {
+      child.once('message', (answer) => resolve(answer as Record<string, unknown>));
+      child.send(message);
+    });
+  await job.enqueueMany(Array.from({ length: 200 }, () => 'z'));
+  await expect.poll(async () => (await counts())?.successful, { timeout: 20_000 }).toBe(200);
+  // As many pages as there are now: the disk is full, for both.
+  for (const { child } of workers) await ask(child, { pages: 1 });
+
+  const refused = await ask((workers[0] as (typeof workers)[0]).child, { enqueue: 1_000 });
+  expect(refused).toMatchObject({ name: 'StoreError', code: 'ESCAPEMENT_STORE', kind: 'full' });
+  expect(refused.message).toMatch(/jobs\.db: no space is left \(SQLITE_FULL/);
+  expect(await counts()).toMatchObject({ ready: 0, running: 0, successful: 200 });
+
+  await job.enqueueMany(Array.from({ length: 100 }, () => 'z'));
+  const full = soak ? 62_000 : 4_000;
+  await wait(full);
+  const during = await counts();
+  expect(during).toMatchObject({ failed: 0, cancelled: 0 });
+  expect(during?.successful).toBeLessThan(300);
+  for (const { stderr } of workers) {
+    const lines = stderr.split('\n').filter((line) => line.includes('the store is failing'));
+    expect(lines.length).toBeGreaterThan(0);
+    expect(lines.length).toBeLessThanOrEqual(1 + Math.floor(full / 30_000));
+  }
+  const spaceAt = performance.now();
+  for (const { child } of workers) await ask(child, { pages: 1_000_000 });
+  await expect.poll(async () => (await counts())?.successful, { timeout: 5_000, interval: 50 }).toBeGreaterThan(during?.successful ?? 0);
+  expect(performance.now() - spaceAt).toBeLessThan(5_000);
+  await expect.poll(async () => (await counts())?.successful, { timeout: 60_000, interval: 100 }).toBe(300);
+  const db = new Database(file);
+  expect(db.pragma('integrity_check', { simple: true })).toBe('ok');
+  db.close();
+});
+
 test.runIf(soak)('a process that was stopped for longer than its lease is told so, and changes nothing', { timeout: 120_000 }, async () => {
   const first = start('worker', file, log, '60000');
   await startedUp(first);
