@@ -1,61 +1,372 @@
-/** Cron expressions: croner parses and matches; this file says what is accepted, with errors that name the field, and where time zones come from. */
-import { Cron } from 'croner';
-import { show } from './duration.ts';
+/**
+ * Cron expressions. croner parses; this file turns what it parsed into bit fields and walks them over local days, in a zone's spans.
+ *
+ * **Syntax.** Five fields, or six with leading seconds: lists, ranges, steps (`10-30/5`, and after a star), names (`MON`, `JAN`, any case), 7 for Sunday;
+ * `L` (last day), `15W` (nearest weekday, within the month), `LW`; `MON#2`, `FRIL` or `FRI#L`; `?` is `*`. The nicknames `@yearly @annually
+ * @monthly @weekly @daily @midnight @hourly`. Where day-of-month and day-of-week are both restricted (neither is `*`), a day matches that
+ * fits either (Vixie cron); `+FRI` in day-of-week asks for both (OCPS 1.4). Refused, although croner or others take it: a seventh field
+ * (years), `@reboot`, `SUN-SUN` (croner reads it as the whole week); and by croner itself: ranges that wrap (`22-2`, `FRI-MON`), steps
+ * without a range (`5/15`), `L-3`, `L` alone in day-of-week.
+ *
+ * **Clocks that change.** An expression without `*` in second, minute and hour, lists, ranges and steps of ranges included, is an
+ * *appointment*: a local time that a gap skips runs once, at the first instant after the gap, and all that one gap skips makes one run;
+ * a repeated time runs in its first pass. In short: an appointment runs when the clocks first show its time or a later one. Its day fields
+ * are matched on the local date that was skipped. With `*` in any of the three it is an *interval*: it runs whenever the clocks show a
+ * matching time; skipped times do not exist, and repeated ones run in both passes. (Vixie cron and cronie, extended to lists.)
+ *
+ * **Horizon.** The Gregorian calendar repeats after 400 years, so an expression whose days come at all comes within that time. Whether they
+ * come is decided when it is read. An interval that fits only times which a zone always skips ends after 400 years, with null.
+ */
+import { CronPattern } from 'croner';
+import { latestInstant, show } from './duration.ts';
 import type { ConfigFault } from './errors.ts';
+import { firstShown, isTimezone, spanAt, unseenLocal, type Zone, zoneOf } from './zone.ts';
 
-const parsed = new Map<string, Cron>();
+export { describeCron } from './words.ts';
+export { isTimezone } from './zone.ts';
 
-/** The first instant after `afterAt` at which the expression fires in the zone, or null if there is none. */
+const dayMs = 86_400_000;
+const horizonMs = 146_097 * dayMs;
+const horizonMonths = 4_800;
+const longestExpression = 1_000;
+/** How many read expressions are kept: about a kilobyte each. */
+const mostKept = 1_000;
+
+/** For each value of a field, the nearest matching value from there on and from there back; -1 where there is none. */
+interface Dial {
+  readonly next: Int8Array;
+  readonly previous: Int8Array;
+}
+
+/** An expression as bit fields. */
+interface Pattern {
+  readonly appointment: boolean;
+  readonly second: Dial;
+  readonly minute: Dial;
+  readonly hour: Dial;
+  /** Bit 0 is January. */
+  readonly months: number;
+  /** The days of a month as bits, bit 0 being the 1st, for each {@link monthKind}. */
+  readonly days: Int32Array;
+  /** False if no month has a matching day: the 30th of February. */
+  readonly fires: boolean;
+  /** The first and the last matching second of a day. */
+  readonly firstSecond: number;
+  readonly lastSecond: number;
+}
+
+const patterns = new Map<string, Pattern>();
+
+/**
+ * The first instant after `afterAt` at which the expression fires in the zone, in epoch milliseconds, always a whole second; or null if
+ * there is none within 400 years.
+ * @throws TypeError or RangeError for an expression or a zone that {@link checkCron} refuses
+ */
 export function nextCron(expression: string, timezone: string, afterAt: number): number | null {
-  return cron(expression, timezone).nextRun(new Date(afterAt))?.getTime() ?? null;
+  const pattern = patternOf(expression);
+  const zone = zoneOf(timezone);
+  if (!pattern.fires) return null;
+  const at = pattern.appointment
+    ? firstShown(zone, nextLocal(pattern, unseenLocal(zone, afterAt)))
+    : nextShown(pattern, zone, Math.floor(afterAt / 1_000) * 1_000 + 1_000);
+  return at <= latestInstant ? at : null;
 }
 
-/** Adds what is wrong with an expression and its zone to `faults`. */
+/**
+ * The latest instant after `afterAt`, up to and including `untilAt`, at which the expression fires in the zone, or null if there is none.
+ * Walks back from `untilAt`, so its cost does not grow with the number of occurrences between the two.
+ * @throws TypeError or RangeError for an expression or a zone that {@link checkCron} refuses
+ */
+export function latestCron(expression: string, timezone: string, afterAt: number, untilAt: number): number | null {
+  const pattern = patternOf(expression);
+  const zone = zoneOf(timezone);
+  if (!pattern.fires || untilAt <= afterAt) return null;
+  const at = pattern.appointment
+    ? firstShown(zone, previousLocal(pattern, unseenLocal(zone, untilAt) - 1_000))
+    : previousShown(pattern, zone, afterAt, Math.floor(untilAt / 1_000) * 1_000);
+  return at > afterAt ? at : null;
+}
+
+/** Adds what is wrong with an expression and its zone to `faults`, one fault per field that is wrong. */
 export function checkCron(expression: unknown, timezone: unknown, nowAt: number, faults: ConfigFault[]): void {
-  if (!isTimezone(timezone)) {
-    faults.push({ path: 'timezone', expected: "an IANA time zone such as 'Europe/Berlin' or 'UTC'", got: show(timezone) });
+  const before = faults.length;
+  const zoned = isTimezone(timezone);
+  if (!zoned) faults.push({ path: 'timezone', expected: "an IANA time zone such as 'Europe/Berlin' or 'UTC'", got: show(timezone) });
+  if (typeof expression !== 'string' || expression.trim() === '') faults.push({ path: 'cron', expected: forms, got: show(expression) });
+  else if (expression.length > longestExpression) {
+    faults.push({ path: 'cron', expected: `at most ${longestExpression} characters`, got: `${expression.length}` });
+  } else checkFields(expression, faults);
+  if (faults.length > before || typeof expression !== 'string' || !zoned) return;
+  if (nextCron(expression, timezone, nowAt) === null) {
+    faults.push({ path: 'cron', expected: 'an expression that fires', got: `${show(expression)}, which never does` });
+  }
+}
+
+const forms = "a cron expression of 5 fields, or 6 with leading seconds, such as '0 9 * * MON-FRI'";
+const nicknames = ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly'];
+const fieldRules = [
+  ['second', '0-59'],
+  ['minute', '0-59'],
+  ['hour', '0-23'],
+  ['day-of-month', '1-31, L, LW or 15W'],
+  ['month', '1-12 or JAN-DEC'],
+  ['day-of-week', '0-7 or SUN-SAT, also as MON#2 or FRIL'],
+] as const;
+
+function checkFields(expression: string, faults: ConfigFault[]): void {
+  const fields = expression.trim().split(/\s+/);
+  if (fields[0]?.startsWith('@')) {
+    if (fields.length > 1 || !nicknames.includes(fields[0].toLowerCase()))
+      faults.push({ path: 'cron', expected: `one of ${nicknames.join(', ')}`, got: show(expression) });
     return;
   }
-  const expected = "a cron expression of 5 fields, or 6 with leading seconds, such as '0 9 * * MON-FRI'";
-  if (typeof expression !== 'string' || expression.trim() === '') {
-    faults.push({ path: 'cron', expected, got: show(expression) });
+  if (fields.length !== 5 && fields.length !== 6) {
+    faults.push({ path: 'cron', expected: forms, got: `${show(expression)} with ${fields.length} field${fields.length === 1 ? '' : 's'}` });
     return;
   }
-  const fields = expression.trim().split(/\s+/).length;
-  if (!expression.startsWith('@') && fields !== 5 && fields !== 6) {
-    faults.push({ path: 'cron', expected, got: `${show(expression)} with ${fields} field${fields === 1 ? '' : 's'}` });
-    return;
+  const offset = fieldRules.length - fields.length;
+  for (const [i, field] of fields.entries()) {
+    const [name, range] = fieldRules[i + offset] as (typeof fieldRules)[number];
+    const fault = fieldFault(field, i + offset);
+    if (fault !== undefined) faults.push({ path: 'cron', expected: `${name} to be ${range}`, got: `${show(field).slice(1, -1)}${fault}` });
   }
+}
+
+/**
+ * What is wrong with one field: croner is asked about an expression that restricts nothing else. Its reason is passed on where it says
+ * more than "not in range"; there it counts days and months from 0, which would mislead.
+ */
+function fieldFault(field: string, index: number): string | undefined {
+  const fields = ['*', '*', '*', '*', '*', '*'];
+  fields[index] = field;
   try {
-    if (nextCron(expression, timezone, nowAt) === null) {
-      faults.push({ path: 'cron', expected: 'an expression that fires', got: `${show(expression)}, which never does` });
-    }
+    parse(fields.join(' '));
+    return undefined;
   } catch (error) {
-    faults.push({
-      path: 'cron',
-      expected,
-      got: `${show(expression)} (${error instanceof Error ? error.message.replace(/^CronPattern: /, '') : 'invalid'})`,
-    });
+    const reason = error instanceof Error ? error.message.replace(/^CronPattern: (Syntax error, )?/, '') : '';
+    return reason === '' || /Invalid value|not a number|illegal characters/.test(reason) ? '' : ` (${reason})`;
   }
 }
 
-/** True for names of the time zone database; offsets such as `+02:00` are no zones, because they know no daylight saving time. */
-export function isTimezone(value: unknown): value is string {
-  if (typeof value !== 'string' || !/^[A-Za-z][A-Za-z0-9_+\-/]*$/.test(value)) return false;
-  try {
-    new Intl.DateTimeFormat('en', { timeZone: value });
-    return true;
-  } catch {
-    return false;
-  }
+/** @throws TypeError or RangeError, whatever croner finds */
+function parse(expression: string): CronPattern {
+  if (/(^|[\s,+])SUN-SUN\b/i.test(expression)) throw new TypeError('CronPattern: a range that ends on Sunday begins on another day');
+  return new CronPattern(expression, undefined, { mode: '5-or-6-parts' });
 }
 
-function cron(expression: string, timezone: string): Cron {
-  const key = `${timezone} ${expression}`;
-  let found = parsed.get(key);
-  if (!found) {
-    found = new Cron(expression, { timezone, paused: true });
-    parsed.set(key, found);
+function patternOf(expression: string): Pattern {
+  let pattern = patterns.get(expression);
+  if (!pattern) {
+    pattern = compile(parse(expression));
+    if (patterns.size >= mostKept) patterns.clear();
+    patterns.set(expression, pattern);
   }
-  return found;
+  return pattern;
+}
+
+function compile(parsed: CronPattern): Pattern {
+  const fields = parsed.pattern.trim().split(/\s+/);
+  const second = dial(parsed.second);
+  const minute = dial(parsed.minute);
+  const hour = dial(parsed.hour);
+  const months = parsed.month.reduce((bits, set, i) => (set ? bits | (1 << i) : bits), 0);
+  const days = new Int32Array(28);
+  for (let kind = 0; kind < 28; kind++) days[kind] = daysOf(parsed, 28 + Math.floor(kind / 7), kind % 7);
+  return {
+    appointment: !fields.slice(0, fields.length - 3).some((field) => /[*?]/.test(field)),
+    second,
+    minute,
+    hour,
+    months,
+    days,
+    fires: parsed.month.some((set, i) => set && [...days].some((bits, kind) => bits !== 0 && hasLength(i, 28 + Math.floor(kind / 7)))),
+    firstSecond: ((hour.next[0] as number) * 60 + (minute.next[0] as number)) * 60 + (second.next[0] as number),
+    lastSecond: ((hour.previous[23] as number) * 60 + (minute.previous[59] as number)) * 60 + (second.previous[59] as number),
+  };
+}
+
+/** One more value than the field has, so that asking past its end says that there is none. */
+function dial(set: readonly number[]): Dial {
+  const next = new Int8Array(set.length + 1).fill(-1);
+  const previous = new Int8Array(set.length + 1).fill(-1);
+  for (let i = set.length - 1; i >= 0; i--) next[i] = set[i] ? i : (next[i + 1] as number);
+  for (let i = 0; i < set.length; i++) previous[i] = set[i] ? i : i === 0 ? -1 : (previous[i - 1] as number);
+  return { next, previous };
+}
+
+/** The matching days of a month with this many days that begins on this weekday (0 is Sunday), as bits. */
+function daysOf(parsed: CronPattern, length: number, firstWeekday: number): number {
+  const weekdayOf = (day: number) => (firstWeekday + day - 1) % 7;
+  const lastWeekday = [length, length - 1, length - 2].find((day) => weekdayOf(day) % 6 !== 0);
+  let bits = 0;
+  for (let day = 1; day <= length; day++) {
+    const byDay =
+      Boolean(parsed.day[day - 1]) ||
+      (parsed.lastDayOfMonth && day === length) ||
+      (parsed.lastWeekday && day === lastWeekday) ||
+      parsed.nearestWeekdays.some((set, i) => set && i < length && nearestWeekday(i + 1, length, weekdayOf(i + 1)) === day);
+    // croner's bits: 1 to 16 for the first to the fifth of that weekday, 32 for the last, all of them for any.
+    const nth = parsed.dayOfWeek[weekdayOf(day)] as number;
+    const byWeekday = (nth & (1 << Math.floor((day - 1) / 7))) !== 0 || ((nth & 32) !== 0 && day + 7 > length);
+    const either = !parsed.starDOM && !parsed.starDOW && !parsed.useAndLogic;
+    if (either ? byDay || byWeekday : byDay && (parsed.starDOW || byWeekday)) bits |= 1 << (day - 1);
+  }
+  return bits;
+}
+
+/** The weekday nearest to a day, in the same month (Quartz, OCPS 1.3). */
+function nearestWeekday(day: number, length: number, weekday: number): number {
+  if (weekday === 6) return day === 1 ? 3 : day - 1;
+  if (weekday === 0) return day === length ? day - 2 : day + 1;
+  return day;
+}
+
+function hasLength(month: number, length: number): boolean {
+  return length === monthLength(1, month) || (month === 1 && length === 29);
+}
+
+function monthLength(year: number, month: number): number {
+  if (month === 1) return year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) ? 29 : 28;
+  return month === 3 || month === 5 || month === 8 || month === 10 ? 30 : 31;
+}
+
+/** The first instant from `at` on at which the clocks show a matching time; Infinity if there is none. */
+function nextShown(pattern: Pattern, zone: Zone, at: number): number {
+  const horizonAt = at + horizonMs;
+  let span = spanAt(zone, at);
+  let from = at + span.offset;
+  let local = nextLocal(pattern, from);
+  // `local` is the first match from `from` on. It holds for the next span too, unless its clocks start before `from` or after `local`.
+  while (local >= span.endAt + span.offset) {
+    span = spanAt(zone, span.endAt);
+    if (span.startAt > horizonAt) return Number.POSITIVE_INFINITY;
+    const startLocal = span.startAt + span.offset;
+    if (startLocal < from || startLocal > local) {
+      from = startLocal;
+      local = nextLocal(pattern, from);
+    }
+  }
+  return local - span.offset;
+}
+
+/** The last instant after `afterAt` and up to `at` at which the clocks show a matching time; -Infinity if there is none. */
+function previousShown(pattern: Pattern, zone: Zone, afterAt: number, at: number): number {
+  const horizonAt = Math.max(afterAt, at - horizonMs);
+  let span = spanAt(zone, at);
+  let until = at + span.offset;
+  let local = previousLocal(pattern, until);
+  while (local < span.startAt + span.offset) {
+    if (span.startAt <= horizonAt) return Number.NEGATIVE_INFINITY;
+    span = spanAt(zone, span.startAt - 1);
+    const lastLocal = span.endAt - 1_000 + span.offset;
+    if (lastLocal > until || lastLocal < local) {
+      until = lastLocal;
+      local = previousLocal(pattern, until);
+    }
+  }
+  return local - span.offset;
+}
+
+/** The first matching local time from `from` on, both in milliseconds as if local time were UTC. */
+function nextLocal(pattern: Pattern, from: number): number {
+  const today = Math.floor(from / dayMs);
+  const date = dateOf(today);
+  let year = (date >> 9) | 0;
+  let month = (date >> 5) & 15;
+  const day = date & 31;
+  let monthStart = today - day + 1;
+  let bits = daysIn(pattern, year, month, monthStart) >>> (day - 1);
+  if ((bits & 1) !== 0) {
+    const second = nextSecond(pattern, (from - today * dayMs) / 1_000);
+    if (second >= 0) return today * dayMs + second * 1_000;
+  }
+  bits = (bits & ~1) << (day - 1);
+  for (let i = 0; i <= horizonMonths; i++) {
+    if (bits !== 0) return (monthStart + 31 - Math.clz32(bits & -bits)) * dayMs + pattern.firstSecond * 1_000;
+    monthStart += monthLength(year, month);
+    month = month === 11 ? 0 : month + 1;
+    if (month === 0) year += 1;
+    bits = daysIn(pattern, year, month, monthStart);
+  }
+  return Number.POSITIVE_INFINITY;
+}
+
+/** The last matching local time up to and including `until`. */
+function previousLocal(pattern: Pattern, until: number): number {
+  const today = Math.floor(until / dayMs);
+  const date = dateOf(today);
+  let year = (date >> 9) | 0;
+  let month = (date >> 5) & 15;
+  const day = date & 31;
+  let monthStart = today - day + 1;
+  let bits = daysIn(pattern, year, month, monthStart) & ((1 << (day - 1)) * 2 - 1);
+  if ((bits & (1 << (day - 1))) !== 0) {
+    const second = previousSecond(pattern, (until - today * dayMs) / 1_000);
+    if (second >= 0) return today * dayMs + second * 1_000;
+    bits &= ~(1 << (day - 1));
+  }
+  for (let i = 0; i <= horizonMonths; i++) {
+    if (bits !== 0) return (monthStart + 31 - Math.clz32(bits)) * dayMs + pattern.lastSecond * 1_000;
+    month = month === 0 ? 11 : month - 1;
+    if (month === 11) year -= 1;
+    monthStart -= monthLength(year, month);
+    bits = daysIn(pattern, year, month, monthStart);
+  }
+  return Number.NEGATIVE_INFINITY;
+}
+
+/** The matching days of a month as bits. `monthStart` is its first day, in days since 1970-01-01, a Thursday. */
+function daysIn(pattern: Pattern, year: number, month: number, monthStart: number): number {
+  if ((pattern.months & (1 << month)) === 0) return 0;
+  const weekday = (((monthStart + 4) % 7) + 7) % 7;
+  return pattern.days[(monthLength(year, month) - 28) * 7 + weekday] as number;
+}
+
+/** Year, month from 0 and day of a number of days since 1970-01-01, packed: no allocation. After Howard Hinnant, `civil_from_days`. */
+function dateOf(days: number): number {
+  const shifted = days + 719_468;
+  const era = Math.floor(shifted / 146_097);
+  const dayOfEra = shifted - era * 146_097;
+  const yearOfEra = Math.floor(
+    (dayOfEra - Math.floor(dayOfEra / 1_460) + Math.floor(dayOfEra / 36_524) - Math.floor(dayOfEra / 146_096)) / 365,
+  );
+  const dayOfYear = dayOfEra - (365 * yearOfEra + Math.floor(yearOfEra / 4) - Math.floor(yearOfEra / 100));
+  const monthFromMarch = Math.floor((5 * dayOfYear + 2) / 153);
+  const day = dayOfYear - Math.floor((153 * monthFromMarch + 2) / 5) + 1;
+  const month = monthFromMarch < 10 ? monthFromMarch + 2 : monthFromMarch - 10;
+  return ((era * 400 + yearOfEra + (month < 2 ? 1 : 0)) << 9) | (month << 5) | day;
+}
+
+/** The first matching second of the day from `second` on, or -1. */
+function nextSecond({ hour, minute, second, firstSecond }: Pattern, from: number): number {
+  const h = Math.floor(from / 3_600);
+  const m = Math.floor(from / 60) - h * 60;
+  const firstOfHour = firstSecond % 3_600;
+  if (hour.next[h] === h) {
+    if (minute.next[m] === m) {
+      const s = second.next[from % 60] as number;
+      if (s >= 0) return h * 3_600 + m * 60 + s;
+    }
+    const laterMinute = minute.next[m + 1] as number;
+    if (laterMinute >= 0) return h * 3_600 + laterMinute * 60 + (firstOfHour % 60);
+  }
+  const laterHour = hour.next[h + 1] as number;
+  return laterHour >= 0 ? laterHour * 3_600 + firstOfHour : -1;
+}
+
+/** The last matching second of the day up to and including `second`, or -1. */
+function previousSecond({ hour, minute, second, lastSecond }: Pattern, until: number): number {
+  const h = Math.floor(until / 3_600);
+  const m = Math.floor(until / 60) - h * 60;
+  const lastOfHour = lastSecond % 3_600;
+  if (hour.next[h] === h) {
+    if (minute.next[m] === m) {
+      const s = second.previous[until % 60] as number;
+      if (s >= 0) return h * 3_600 + m * 60 + s;
+    }
+    const earlierMinute = m === 0 ? -1 : (minute.previous[m - 1] as number);
+    if (earlierMinute >= 0) return h * 3_600 + earlierMinute * 60 + (lastOfHour % 60);
+  }
+  const earlierHour = h === 0 ? -1 : (hour.previous[h - 1] as number);
+  return earlierHour >= 0 ? earlierHour * 3_600 + lastOfHour : -1;
 }

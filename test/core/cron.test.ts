@@ -1,0 +1,254 @@
+/** Cron: the cases of fixtures/cron (worked out by hand from each zone's changes), what is refused and in which words, and what it costs. */
+import { readdirSync, readFileSync } from 'node:fs';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { checkCron, describeCron, latestCron, nextCron } from '../../src/core/cron.ts';
+import { ConfigError, type ConfigFault } from '../../src/core/errors.ts';
+
+interface Case {
+  readonly id: string;
+  readonly expr: string;
+  readonly tz: string;
+  /** Inclusive. */
+  readonly from: string;
+  /** Exclusive. */
+  readonly to: string;
+  readonly expected: readonly string[];
+}
+
+const folder = new URL('../../fixtures/cron/', import.meta.url);
+const files = readdirSync(folder).filter((file) => file.endsWith('.json'));
+const at = (iso: string) => Date.parse(iso);
+const iso = (instant: number | null) => (instant === null ? null : new Date(instant).toISOString().replace('.000Z', 'Z'));
+const dayMs = 86_400_000;
+const now = at('2026-01-01T00:00:00Z');
+
+describe.each(files)('%s', (file) => {
+  const { cases } = JSON.parse(readFileSync(new URL(file, folder), 'utf8')) as { cases: Case[] };
+
+  test.each(cases)('$id: $expr in $tz', ({ expr, tz, from, to, expected }) => {
+    const found: (string | null)[] = [];
+    for (let next = nextCron(expr, tz, at(from) - 1_000); next !== null && next < at(to); next = nextCron(expr, tz, next))
+      found.push(iso(next));
+    expect(found).toEqual(expected);
+  });
+
+  test.each(cases)('$id, backwards', ({ expr, tz, from, to, expected }) => {
+    const found: (string | null)[] = [];
+    const after = at(from) - 1_000;
+    for (let latest = latestCron(expr, tz, after, at(to) - 1_000); latest !== null; latest = latestCron(expr, tz, after, latest - 1_000))
+      found.unshift(iso(latest));
+    expect(found).toEqual(expected);
+  });
+});
+
+describe('the next occurrence', () => {
+  test('is after the instant, in whole seconds', () => {
+    const nine = at('2026-01-01T09:00:00Z');
+    expect(nextCron('0 9 * * *', 'UTC', nine - 1)).toBe(nine);
+    expect(nextCron('0 9 * * *', 'UTC', nine)).toBe(nine + dayMs);
+    expect(nextCron('* * * * * *', 'UTC', nine + 1)).toBe(nine + 1_000);
+    expect(nextCron('* * * * * *', 'UTC', -1_500)).toBe(-1_000);
+    expect(nextCron('0 9 * * *', 'Europe/Berlin', nine + 0.5)).toBe(at('2026-01-02T08:00:00Z'));
+  });
+
+  test('takes names of zones in any case', () => {
+    expect(nextCron('0 9 * * *', 'europe/berlin', now)).toBe(at('2026-01-01T08:00:00Z'));
+  });
+
+  test.each([
+    ['@yearly', '2027-01-01T00:00:00Z'],
+    ['@annually', '2027-01-01T00:00:00Z'],
+    ['@monthly', '2026-02-01T00:00:00Z'],
+    ['@weekly', '2026-01-04T00:00:00Z'],
+    ['@daily', '2026-01-02T00:00:00Z'],
+    ['@Midnight', '2026-01-02T00:00:00Z'],
+    [' @hourly ', '2026-01-01T01:00:00Z'],
+  ])('%s', (nickname, expected) => {
+    expect(iso(nextCron(nickname, 'UTC', now))).toBe(expected);
+  });
+
+  test('comes after decades, or after more than a lifetime, or never', () => {
+    expect(iso(nextCron('0 0 29 2 +MON', 'UTC', now))).toBe('2044-02-29T00:00:00Z');
+    // From a leap Monday to the next across 1900, which was no leap year.
+    expect(iso(nextCron('0 0 29 2 +MON', 'UTC', at('1892-03-01T00:00:00Z')))).toBe('1904-02-29T00:00:00Z');
+    expect(nextCron('0 0 30 2 *', 'UTC', now)).toBeNull();
+    expect(nextCron('0 0 31 4,6,9,11 *', 'Europe/Berlin', now)).toBeNull();
+    expect(latestCron('0 0 30 2 *', 'UTC', 0, now)).toBeNull();
+  });
+
+  test('an interval that fits only what a zone always skips never comes, and says so', () => {
+    // The last Sunday of March, from 02:00 to 03:00.
+    expect(nextCron('*/5 2 * 3 +SUNL', 'Europe/Berlin', now)).toBeNull();
+    expect(iso(nextCron('5 2 * 3 +SUNL', 'Europe/Berlin', now))).toBe('2026-03-29T01:00:00Z');
+  });
+
+  test('does not pass the end of time', () => {
+    expect(nextCron('0 0 1 1 *', 'UTC', 8_640_000_000_000_000)).toBeNull();
+    expect(nextCron('* * * * *', 'Europe/Berlin', 8_640_000_000_000_000)).toBeNull();
+  });
+});
+
+describe('the latest occurrence', () => {
+  test('is after the one instant, and not after the other', () => {
+    const nine = at('2026-01-01T09:00:00Z');
+    expect(latestCron('0 9 * * *', 'UTC', nine - 1, nine)).toBe(nine);
+    expect(latestCron('0 9 * * *', 'UTC', nine, nine)).toBeNull();
+    expect(latestCron('0 9 * * *', 'UTC', nine, nine + dayMs - 1)).toBeNull();
+    expect(latestCron('0 9 * * *', 'UTC', nine, nine - 1)).toBeNull();
+    expect(latestCron('0 9 * * *', 'UTC', Number.NEGATIVE_INFINITY, nine)).toBe(nine);
+    expect(latestCron('*/5 2 * 3 +SUNL', 'Europe/Berlin', at('2000-01-01T00:00:00Z'), now)).toBeNull();
+  });
+});
+
+const faultsOf = (expression: unknown, timezone: unknown = 'UTC') => {
+  const faults: ConfigFault[] = [];
+  checkCron(expression, timezone, now, faults);
+  return faults;
+};
+const messageOf = (expression: unknown, timezone?: unknown) => new ConfigError('Invalid schedule', faultsOf(expression, timezone)).message;
+
+describe('what is wrong with an expression', () => {
+  test.each<[string, string]>([
+    ['61 * * * *', 'cron: expected minute to be 0-59, got 61'],
+    ['* 24 * * *', 'cron: expected hour to be 0-23, got 24'],
+    ['* * 0 * *', 'cron: expected day-of-month to be 1-31, L, LW or 15W, got 0'],
+    ['* * 32W * *', 'cron: expected day-of-month to be 1-31, L, LW or 15W, got 32W'],
+    ['* * * 13 *', 'cron: expected month to be 1-12 or JAN-DEC, got 13'],
+    ['* * * * 8', 'cron: expected day-of-week to be 0-7 or SUN-SAT, also as MON#2 or FRIL, got 8'],
+    ['60 * * * * *', 'cron: expected second to be 0-59, got 60'],
+    ['0 60 * * * *', 'cron: expected minute to be 0-59, got 60'],
+    ['* 22-2 * * *', 'cron: expected hour to be 0-23, got 22-2 (From value is larger than to value'],
+    ['5/15 * * * *', 'cron: expected minute to be 0-59, got 5/15 (stepping with numeric prefix'],
+    ['* * * FOO *', 'cron: expected month to be 1-12 or JAN-DEC, got FOO'],
+    ['* * L-3 * *', 'cron: expected day-of-month'],
+    ['* * * * L', 'cron: expected day-of-week'],
+    ['* * * * MON#6', 'cron: expected day-of-week'],
+    ['* * * * FRI-MON', 'cron: expected day-of-week'],
+    ['* * * * SUN-SUN', 'cron: expected day-of-week'],
+    ['* * * * * * 2026', "cron: expected a cron expression of 5 fields, or 6 with leading seconds, such as '0 9 * * MON-FRI'"],
+    ['* * * *', 'with 4 fields'],
+    ['daily', 'with 1 field'],
+    ['', 'cron: expected a cron expression'],
+    ['  ', 'cron: expected a cron expression'],
+    ['@reboot', 'cron: expected one of @yearly, @annually'],
+    ['@fortnightly', 'cron: expected one of @yearly, @annually'],
+    ['@daily 5', 'cron: expected one of @yearly, @annually'],
+    ['0 0 30 2 *', 'cron: expected an expression that fires, got "0 0 30 2 *", which never does'],
+    [`${'0,'.repeat(600)}0 * * * *`, 'cron: expected at most 1000 characters, got 1209'],
+  ])('%s', (expression, message) => {
+    expect(messageOf(expression)).toContain(message);
+  });
+
+  test.each([undefined, null, 5, {}, []])('%j is no expression', (expression) => {
+    expect(messageOf(expression)).toContain('cron: expected a cron expression of 5 fields');
+  });
+
+  test('every field that is wrong is named, and the zone too', () => {
+    expect(faultsOf('61 25 * * 9', '+02:00').map(({ path, expected }) => `${path} ${expected.split(' ')[0]}`)).toEqual([
+      'timezone an',
+      'cron minute',
+      'cron hour',
+      'cron day-of-week',
+    ]);
+  });
+
+  test.each(['0 9 * * MON-FRI', '*/10 * * * * *', '0 0 L,15 jan-mar ?', '0 0 LW * *', '0 12 15W * +1-5', '@Daily', ' 0  9 * * 7 '])(
+    '%s is sound',
+    (expression) => {
+      expect(faultsOf(expression)).toEqual([]);
+    },
+  );
+
+  test('whatever is written: a check does not throw, and what it lets pass comes at a time', () => {
+    const piece = fc.constantFrom(
+      '*',
+      '?',
+      '0',
+      '5',
+      '31',
+      '59',
+      '-',
+      ',',
+      '/',
+      '#',
+      'L',
+      'W',
+      '+',
+      '@',
+      'MON',
+      'SUN',
+      'JAN',
+      '7',
+      ' ',
+      '.',
+      '1-5',
+    );
+    const written = fc.oneof(
+      fc.string(),
+      fc.array(piece, { maxLength: 24 }).map((pieces) => pieces.join('')),
+    );
+    const field = fc.array(piece, { minLength: 1, maxLength: 4 }).map((pieces) => pieces.join('').replaceAll(' ', ''));
+    const fields = fc.array(field, { minLength: 4, maxLength: 7 }).map((all) => all.join(' '));
+    fc.assert(
+      fc.property(fc.oneof(written, fields), (expression) => {
+        if (faultsOf(expression).length === 0) expect(nextCron(expression, 'UTC', now)).toBeGreaterThan(now);
+        expect(typeof describeCron(expression)).toBe('string');
+      }),
+      { numRuns: 2_000, seed: 7 },
+    );
+  });
+});
+
+describe('an expression in words', () => {
+  test.each([
+    ['0 9 * * MON-FRI', 'At 09:00, Monday through Friday'],
+    ['30 22 * * *', 'At 22:30'],
+    ['*/10 * * * * *', 'Every 10 seconds'],
+    ['@hourly', 'Every hour'],
+    ['0 0 L * *', 'At 00:00, on the last day of the month'],
+    ['0 0 * * FRI#L', 'At 00:00, on the last Friday of the month'],
+    ['0 0 13 * FRI', 'At 00:00, on day 13 of the month, and on Friday'],
+    ['0 0 13 * +FRI', 'At 00:00, on day 13 of the month, only on Friday'],
+  ])('%s', (expression, words) => {
+    expect(describeCron(expression)).toBe(words);
+  });
+
+  test('what cannot be put in words is given back', () => {
+    expect(describeCron('nonsense')).toBe('nonsense');
+    expect(describeCron('')).toBe('');
+  });
+});
+
+describe('how much work it is', () => {
+  // Generous bounds: these catch a walk over every occurrence or every day, not a slow machine. `bench/cron.ts` has the figures.
+  const took = (work: () => void) => {
+    work();
+    const startedAt = performance.now();
+    work();
+    return performance.now() - startedAt;
+  };
+
+  test('the latest of 30 days of seconds is found without walking them', () => {
+    const until = at('2026-04-15T12:00:00.500Z');
+    expect(
+      took(() => expect(latestCron('* * * * * *', 'Europe/Berlin', until - 30 * dayMs, until)).toBe(at('2026-04-15T12:00:00Z'))),
+    ).toBeLessThan(20);
+  });
+
+  test('what never comes is refused at once', () => {
+    expect(took(() => expect(faultsOf('0 0 30 2 *', 'Europe/Berlin')).toHaveLength(1))).toBeLessThan(20);
+    expect(took(() => expect(faultsOf('0 0 31 11 *', 'UTC')).toHaveLength(1))).toBeLessThan(20);
+  });
+
+  test('a thousand leap days: ten times the 97 of 400 years, then thirty more, one of them not in 6100', () => {
+    let next: number | null = now;
+    expect(
+      took(() => {
+        next = now;
+        for (let i = 0; i < 1_000; i++) next = nextCron('0 0 29 2 *', 'UTC', next as number);
+      }),
+    ).toBeLessThan(200);
+    expect(iso(next)).toBe('6148-02-29T00:00:00Z');
+  });
+});
