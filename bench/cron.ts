@@ -1,0 +1,93 @@
+/**
+ * What the next occurrence of a cron expression costs, beside croner. Run: `node bench/cron.ts`.
+ * Options: `--sample N` (5,000): how many of croner's calls are timed and compared, each pattern.
+ */
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import { Cron } from 'croner';
+import { latestCron, nextCron } from '../src/core/cron.ts';
+import { nextSun } from '../src/core/sun.ts';
+import { changes } from '../src/core/zone.ts';
+
+const { values: options } = parseArgs({ options: { sample: { type: 'string', default: '5000' } } });
+const sample = Number(options.sample);
+/** The day before Berlin's clocks change: every sample has a gap in it. */
+const fromAt = Date.UTC(2026, 2, 28);
+const yearMs = 365 * 86_400_000;
+
+/** Microseconds a call, the best of three, after a first time for the compiler. */
+function microseconds(calls: number, work: () => void): number {
+  const times = [0, 1, 2, 3].map(() => {
+    const startedAt = performance.now();
+    work();
+    return performance.now() - startedAt;
+  });
+  return (Math.min(...times.slice(1)) * 1_000) / calls;
+}
+
+/** Walks `count` occurrences and returns them; starts again where there are no more. */
+function walk(count: number, next: (afterAt: number) => number | null): number[] {
+  const found: number[] = [];
+  let at = fromAt;
+  for (let i = 0; i < count; i++) {
+    at = next(at) ?? fromAt;
+    found.push(at);
+  }
+  return found;
+}
+
+/** Ours and croner's cost of a call; throws if they disagree on one of the sample's instants. */
+function compare(expression: string, timezone: string, count: number): { ours: number; theirs: number } {
+  const job = new Cron(expression, { timezone, paused: true });
+  const ask = (afterAt: number) => job.nextRun(new Date(afterAt))?.getTime() ?? null;
+  const startedAt = performance.now();
+  const theirInstants = walk(count, ask);
+  const theirs = ((performance.now() - startedAt) * 1_000) / count;
+  const ours = microseconds(count, () => {
+    let at = fromAt;
+    for (let i = 0; i < count; i++) at = nextCron(expression, timezone, at) ?? fromAt;
+  });
+  const ourInstants = walk(count, (afterAt) => nextCron(expression, timezone, afterAt));
+  const wrong = ourInstants.findIndex((at, i) => at !== theirInstants[i]);
+  if (wrong >= 0) throw new Error(`${expression} in ${timezone}: ${ourInstants[wrong]} here, ${theirInstants[wrong]} by croner`);
+  return { ours, theirs };
+}
+
+console.log(`${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, Node ${process.version}`);
+
+let minutes = 0;
+const yearOfMinutes = microseconds(yearMs / 60_000, () => {
+  minutes = 0;
+  for (let at = nextCron('* * * * *', 'Europe/Berlin', fromAt - 1) as number; at < fromAt + yearMs; minutes++)
+    at = nextCron('* * * * *', 'Europe/Berlin', at) as number;
+});
+const { theirs } = compare('* * * * *', 'Europe/Berlin', sample);
+console.log(
+  `a year of minutes in Europe/Berlin, ${minutes.toLocaleString('en')} calls: ${((yearOfMinutes * minutes) / 1_000).toFixed(0)} ms, ${yearOfMinutes.toFixed(3)} µs each; croner ${theirs.toFixed(0)} µs each (${sample} calls): ${(theirs / yearOfMinutes).toFixed(0)} times faster (100 asked for)`,
+);
+for (const [expression, timezone, count] of [
+  ['* * * * *', 'UTC', sample],
+  ['*/15 * * * * *', 'America/New_York', sample],
+  ['30 2 * * *', 'Europe/Berlin', sample / 5],
+  ['0 9 * * MON-FRI', 'Asia/Kolkata', sample / 5],
+  ['0 0 29 2 1', 'UTC', sample / 50],
+  ['0 12 L * 5#2', 'Europe/Berlin', sample / 5],
+] as const) {
+  const cost = compare(expression, timezone, Math.ceil(count));
+  console.log(
+    `${expression.padEnd(16)} ${timezone.padEnd(17)} ${cost.ours.toFixed(3).padStart(8)} µs, croner ${cost.theirs.toFixed(1).padStart(8)} µs, ×${(cost.theirs / cost.ours).toFixed(0)}; ${Math.ceil(count)} instants agree`,
+  );
+}
+
+const untilAt = Date.UTC(2026, 3, 15, 12);
+const latest = microseconds(1_000, () => {
+  for (let i = 0; i < 1_000; i++) latestCron('* * * * * *', 'Europe/Berlin', untilAt - 30 * 86_400_000, untilAt + i);
+});
+console.log(`the latest of 30 days of seconds: ${latest.toFixed(3)} µs`);
+const startedAt = performance.now();
+changes('America/New_York', Date.UTC(2030, 0, 1), Date.UTC(2040, 0, 1));
+console.log(`ten years of a zone's changes, read the first time: ${(performance.now() - startedAt).toFixed(1)} ms`);
+const sunset = microseconds(365, () => {
+  walk(365, (afterAt) => nextSun({ event: 'sunset', latitude: 52.52, longitude: 13.405 }, afterAt));
+});
+console.log(`the next sunset: ${sunset.toFixed(1)} µs`);
