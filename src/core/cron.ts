@@ -1,12 +1,13 @@
 /**
  * Cron expressions. croner parses; this file turns what it parsed into bit fields and walks them over local days, in a zone's spans.
  *
- * **Syntax.** Five fields, or six with leading seconds: lists, ranges, steps (`10-30/5`, and after a star), names (`MON`, `JAN`, any case), 7 for Sunday;
- * `L` (last day), `15W` (nearest weekday, within the month), `LW`; `MON#2`, `FRIL` or `FRI#L`; `?` is `*`. The nicknames `@yearly @annually
- * @monthly @weekly @daily @midnight @hourly`. Where day-of-month and day-of-week are both restricted (neither is `*`), a day matches that
- * fits either (Vixie cron); `+FRI` in day-of-week asks for both (OCPS 1.4). Refused, although croner or others take it: a seventh field
- * (years), `@reboot`, `SUN-SUN` (croner reads it as the whole week); and by croner itself: ranges that wrap (`22-2`, `FRI-MON`), steps
- * without a range (`5/15`), `L-3`, `L` alone in day-of-week.
+ * **Syntax.** Five fields, or six with leading seconds: lists, ranges, steps (`10-30/5`, and after a star), names (`MON`, `JAN`, any case), 7 for
+ * Sunday; `L` (last day), `15W` (nearest weekday, within the month), `LW`; `MON#2`, `FRIL` or `FRI#L`; `?` is `*`. The nicknames `@yearly
+ * @annually @monthly @weekly @daily @midnight @hourly`. Where day-of-month and day-of-week are both restricted, a day matches that fits
+ * either (Vixie cron); only a bare `*` does not restrict, so a stepped star does (croner; Vixie cron sees its star). `+FRI` in day-of-week
+ * asks for both (OCPS 1.4). Refused, although croner or others take it: a seventh field (years), `@reboot`, `SUN-SUN` (croner reads it as
+ * the whole week); and by croner itself: ranges that wrap (`22-2`, `FRI-MON`), steps without a range (`5/15`), `L-3`, `L` alone in
+ * day-of-week.
  *
  * **Clocks that change.** An expression without `*` in second, minute and hour, lists, ranges and steps of ranges included, is an
  * *appointment*: a local time that a gap skips runs once, at the first instant after the gap, and all that one gap skips makes one run;

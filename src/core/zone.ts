@@ -29,6 +29,9 @@ export interface Zone {
   recent: Span;
 }
 
+/** Taken when this is loaded: a simulation fakes `Intl`, and what it made would be kept here after its end. */
+const { DateTimeFormat } = Intl;
+
 const hourMs = 3_600_000;
 /**
  * How far apart the offset is looked at. A change, and the change back within one step, would be missed; the shortest time between two
@@ -192,7 +195,7 @@ function formatOf(timezone: string): Intl.DateTimeFormat {
   let format = formats.get(timezone);
   if (!format) {
     const parts = { day: 'numeric', hour: 'numeric', minute: 'numeric', second: 'numeric' } as const;
-    format = new Intl.DateTimeFormat('en-US', {
+    format = new DateTimeFormat('en-US', {
       timeZone: timezone,
       calendar: 'gregory',
       numberingSystem: 'latn',
