@@ -7,7 +7,7 @@ import type { BackendSource } from './backends/dummy.ts';
 import type { Definition } from './core/definition.ts';
 import { ConfigError, DuplicateTaskError, UnknownTaskError } from './core/errors.ts';
 import type { Emitter } from './core/events.ts';
-import type { ScheduleDefinition } from './core/schedule.ts';
+import type { CodeSchedule } from './core/schedule.ts';
 import type { Host, Logger, Retention } from './engine/host.ts';
 import type { Worker } from './engine/worker.ts';
 import type { Known } from './options.ts';
@@ -25,11 +25,14 @@ export interface Binding {
   readonly beforeStart?: () => void;
   /** Called before anything is asked of a backend; may refuse. */
   readonly beforeUse?: () => void;
+  /** Called when a schedule is defined while workers that the application does not hold may run. */
+  readonly declare?: () => void;
 }
 
 export class App {
   readonly definitions = new Map<string, Definition>();
-  readonly schedules: ScheduleDefinition[] = [];
+  /** Another array once one is added. */
+  schedules: readonly CodeSchedule[] = [];
   readonly workers = new Set<Worker>();
   readonly known: Known;
   readonly sources: ReadonlyMap<string, StoreSource | BackendSource>;
@@ -62,6 +65,12 @@ export class App {
     }
     this.definitions.set(definition.name, definition);
     this.#names = [...this.#names, definition.name];
+  }
+
+  addSchedule(schedule: CodeSchedule): void {
+    this.schedules = [...this.schedules, schedule];
+    for (const worker of this.workers) worker.declare();
+    this.binding.declare?.();
   }
 
   definition(name: string): Definition {

@@ -25,12 +25,23 @@ export type { DepStatus, Job, Status } from './core/types.ts';
 export { failCurrentAttempt } from './engine/attempt.ts';
 export type { Logger } from './engine/host.ts';
 export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operations.ts';
-export type { JobOptions, RetentionOptions, RetryOptions, TriggerOptions, UsingOptions } from './options.ts';
+export type { JobOptions, RetentionOptions, RetryOptions, UsingOptions } from './options.ts';
 export type { BackendSupports } from './ports/backend.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
 export type { AttemptFailure, ResultProgress } from './result.ts';
 export { TaskResult } from './result.ts';
-export type { ScheduleInfo, ScheduleOptions, Schedules } from './schedules.ts';
+export type {
+  AtOptions,
+  CronOptions,
+  EveryOptions,
+  Occurrence,
+  SavedScheduleOptions,
+  ScheduleOptions,
+  SunOptions,
+  TimingOptions,
+  TriggerOptions,
+} from './schedule-options.ts';
+export type { ScheduleInfo, Schedules } from './schedules.ts';
 export { memory } from './stores/memory.ts';
 export type { EnqueueOptions, PortableTask, SyncTransaction, Task } from './task.ts';
 export type { CreateTasksOptions, Tasks } from './tasks.ts';

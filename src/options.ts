@@ -4,7 +4,6 @@
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Backoff, type BackoffInput, defaultBackoff, parseBackoff } from './core/backoff.ts';
-import { checkCron } from './core/cron.ts';
 import type { Definition } from './core/definition.ts';
 import {
   type Duration,
@@ -18,7 +17,6 @@ import {
 } from './core/duration.ts';
 import { ConfigError, type ConfigFault, InputError } from './core/errors.ts';
 import { decode, encode } from './core/json.ts';
-import type { TriggerDefinition } from './core/schedule.ts';
 import type { Overrides } from './core/types.ts';
 import type { Retention } from './engine/host.ts';
 
@@ -59,29 +57,6 @@ export interface UsingOptions extends JobOptions {
   metadata?: Readonly<Record<string, unknown>>;
 }
 
-/** When a schedule fires: by `cron`, or `every` so often. */
-export type TriggerOptions = (CronOptions | EveryOptions) & {
-  /** No occurrence before this. */
-  startAt?: Instant;
-  /** No occurrence after this. */
-  endAt?: Instant;
-};
-
-export interface CronOptions {
-  /** Five fields, or six with leading seconds. */
-  cron: string;
-  /** An IANA time zone. @default 'UTC' */
-  timezone?: string;
-  every?: undefined;
-}
-
-export interface EveryOptions {
-  /** An interval of at least a second, counted from `startAt`, or else from when the schedule is first saved. */
-  every: Duration;
-  cron?: undefined;
-  timezone?: undefined;
-}
-
 /** How long finished jobs are kept. */
 export interface RetentionOptions {
   /** @default '24h' */
@@ -97,7 +72,7 @@ export const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$/;
 const nameExpected = 'a name of 1 to 128 letters, digits and _ . : / -, beginning with a letter or digit';
 
 /** Names that cannot be options yet. They are refused, never ignored. */
-const notBuilt = ['unique', 'concurrency', 'rate', 'missed', 'overlap', 'jitter', 'sun', 'at', 'maxRuns', 'enabled'];
+const notBuilt = ['unique', 'concurrency', 'rate'];
 const jobKeys = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'backend'];
 
 /** Reads options: collects faults, and throws them all. */
@@ -320,25 +295,6 @@ function plain(value: unknown, what: string): Readonly<Record<string, unknown>> 
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new InputError(`${what} is ${show(value)}; expected an object`, { path: '' });
   return decode(encode(value, what)) as Record<string, unknown>;
-}
-
-/** Reads a schedule's trigger. */
-export function readTrigger(read: OptionReader, given: Record<string, unknown>, now: number): TriggerDefinition {
-  const startAt = read.instant(given.startAt, 'startAt') ?? null;
-  const endAt = read.instant(given.endAt, 'endAt') ?? null;
-  if ((given.cron === undefined) === (given.every === undefined))
-    read.fault('cron, every', 'exactly one of them', [given.cron, given.every]);
-  if (given.every !== undefined) {
-    const everyMs = read.duration(given.every, 'every') ?? 0;
-    if (everyMs < 1_000) read.fault('every', 'an interval of at least a second', given.every);
-    if (given.timezone !== undefined) read.fault('timezone', 'none with `every`, which counts in absolute time', given.timezone);
-    return { kind: 'every', everyMs, startAt, endAt };
-  }
-  const timezone = given.timezone ?? 'UTC';
-  const before = read.faults.length;
-  if (given.cron !== undefined) checkCron(given.cron, timezone, now, read.faults);
-  const sound = read.faults.length === before;
-  return { kind: 'cron', expression: sound ? String(given.cron) : '', timezone: sound ? String(timezone) : 'UTC', startAt, endAt };
 }
 
 /** Reads how long finished jobs are kept. */

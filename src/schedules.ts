@@ -1,119 +1,277 @@
-/** Recurring jobs: how code defines them, and what the store knows of them. */
+/** Recurring jobs: how code defines them, and what is done with them at run time. */
 import type { App } from './app.ts';
-import { parseDuration, show } from './core/duration.ts';
-import { DuplicateTaskError, InputError } from './core/errors.ts';
+import { describeCron } from './core/cron.ts';
+import { formatDuration, type Instant, instantMs, show } from './core/duration.ts';
+import { DuplicateTaskError, InputError, StoreError } from './core/errors.ts';
 import { encode } from './core/json.ts';
-import { nextOccurrence, type ScheduleDefinition, scheduleRow } from './core/schedule.ts';
-import type { ScheduleRow } from './core/types.ts';
+import { nextOccurrence, pausedRow, resumedRow, scheduleRow } from './core/schedule.ts';
+import type { Missed, Overlap, ScheduleRow, Trigger } from './core/types.ts';
 import { parseInput } from './engine/input.ts';
-import { nearest, OptionReader, readTrigger, readUsing, type TriggerOptions, type UsingOptions, usingNothing } from './options.ts';
-import type { Task } from './task.ts';
-
-/** The options of `tasks.schedule`: one trigger, the task, its input where it takes one, and what `using` takes. */
-export type ScheduleOptions<Input = unknown> = TriggerOptions &
-  Omit<UsingOptions, 'runAfter' | 'backend' | 'timeout'> & { task: Task<Input, unknown> } & ScheduledInput<Input>;
-
-type ScheduledInput<Input> = [Input] extends [void]
-  ? { input?: undefined }
-  : undefined extends Input
-    ? { input?: Input }
-    : { input: Input };
+import { scheduledJob } from './engine/scheduler.ts';
+import { nearest, OptionReader } from './options.ts';
+import { resultOf, type TaskResult } from './result.ts';
+import { readSchedule, type SavedScheduleOptions } from './schedule-options.ts';
 
 /** A schedule as the store has it. */
 export interface ScheduleInfo {
   readonly name: string;
   readonly task: string;
+  readonly queue: string;
+  /** `code`: defined by `tasks.schedule`. `store`: saved at run time. */
+  readonly source: 'code' | 'store';
+  readonly trigger: Trigger;
+  /** When it fires, in words. */
+  readonly words: string;
+  /** The expression, of a schedule by `cron` alone. */
   readonly cron: string | null;
-  /** Milliseconds. */
+  /** Milliseconds, of a schedule by `every` alone. */
   readonly every: number | null;
+  /** Of the first cron expression. */
   readonly timezone: string | null;
-  readonly nextAt: Date | null;
-  readonly lastAt: Date | null;
+  readonly startAt: Date | null;
+  readonly endAt: Date | null;
+  readonly maxRuns: number | null;
+  /** How many occurrences have made a job. */
+  readonly runs: number;
+  /** Milliseconds. */
+  readonly jitter: number;
+  readonly missed: Missed;
+  readonly overlap: Overlap;
+  readonly enabled: boolean;
   readonly paused: boolean;
+  readonly pausedBecause: string | null;
+  /** When it fires next, jitter included; null: never again, not enabled, or paused. */
+  readonly nextAt: Date | null;
+  /** The occurrence that was last, whether it made a job or not. */
+  readonly lastAt: Date | null;
+  /** An occurrence that waits for the jobs before it to end. */
+  readonly heldAt: Date | null;
 }
 
-/** What the store knows of schedules: `tasks.schedules`. */
+/** Schedules at run time: `tasks.schedules`. They live in the store of the default backend. */
 export interface Schedules {
+  /** By name: those of the store, and those of code that no worker has brought there yet. */
   list(): Promise<ScheduleInfo[]>;
-  /** The coming instants of a schedule. @param count Default 5 */
+  /** @throws InputError when there is none of this name */
+  get(name: string): Promise<ScheduleInfo>;
+  /** The coming occurrences, without jitter. @param count Default 5, at most 10,000 */
   next(name: string, count?: number): Promise<Date[]>;
+  /**
+   * Makes a schedule, or changes the one of this name that was made so; it is kept in the store until it is removed.
+   * @throws ConfigError with all faults; InputError when code defines a schedule of this name
+   */
+  save<Input>(name: string, options: SavedScheduleOptions<Input>): Promise<ScheduleInfo>;
+  /** Nothing fires until it is resumed; what passes meanwhile is left out. A restart does not resume it. */
+  pause(name: string, reason?: string): Promise<void>;
+  resume(name: string): Promise<void>;
+  /**
+   * Enqueues a job of the schedule now, paused or not, whatever still runs; its times stay as they are.
+   * @param options.input in place of the schedule's own
+   */
+  runNow(name: string, options?: { input?: unknown }): Promise<TaskResult>;
+  /**
+   * Enqueues a job for every occurrence from one instant to another, both included, oldest first, as far as there is none yet.
+   * @param options.to Default now, and not after it
+   * @param options.limit refuses to make more: 1 … 100,000. Default 1,000
+   */
+  backfill(name: string, options: { from: Instant; to?: Instant; limit?: number }): Promise<TaskResult[]>;
+  /** Removes a schedule that was saved at run time, or that code defines no longer; its jobs stay. False: there was none. */
+  remove(name: string): Promise<boolean>;
 }
 
 export function addSchedule(app: App, name: unknown, options: unknown): void {
-  const read = new OptionReader(`Schedule ${show(name)} cannot be made`);
-  const using = ['queue', 'priority', 'retry', 'expires', 'tags', 'metadata'];
-  const given = read.object(options, '', ['task', 'input', 'cron', 'every', 'timezone', 'startAt', 'endAt', ...using]);
-  const scheduleName = read.name(name, 'name');
-  if (app.schedules.some((other) => other.name === scheduleName))
-    throw new DuplicateTaskError(`a schedule named ${scheduleName} is defined already`);
-  const taskName = (given.task as Partial<Task> | undefined)?.name;
-  if (typeof taskName !== 'string') read.fault('task', 'a task, as tasks.define returns it', given.task);
-  else if (!app.definitions.has(taskName)) read.fault('task', 'a task of this application', taskName, nearest(taskName, app.names()));
-  const trigger = readTrigger(read, given, app.binding.host.clock.now());
-  read.done();
-
-  const definition = app.definition(taskName as string);
-  const usingGiven = Object.fromEntries(using.filter((key) => given[key] !== undefined).map((key) => [key, given[key]]));
-  const chosen = readUsing(usingGiven, usingNothing, app.known);
-  if (definition.schema) {
-    const parsed = parseInput(definition.schema, given.input, `input of schedule ${scheduleName}`);
-    // An asynchronous schema cannot be waited for here; the run will validate.
-    if (parsed instanceof Promise) parsed.catch(() => {});
-  }
-  const expires = chosen.expires ?? definition.expires;
-  const body = {
-    name: scheduleName,
-    task: definition.name,
-    queue: chosen.queue ?? definition.queue,
-    priority: chosen.priority ?? definition.priority,
-    maxAttempts: chosen.maxAttempts ?? definition.maxAttempts,
-    expiresMs: expires === null ? null : (parseDuration(expires) ?? null),
-    tags: chosen.tags ?? definition.tags,
-    metadata: chosen.metadata,
-    overrides: chosen.overrides,
-    input: given.input === undefined ? null : encode(given.input, `input of schedule ${scheduleName}`),
-    trigger,
-  };
-  app.schedules.push({ ...body, hash: JSON.stringify(body) });
+  const schedule = readSchedule(app, name, options, 'code');
+  if (app.schedules.some(({ definition }) => definition.name === schedule.definition.name))
+    throw new DuplicateTaskError(`a schedule named ${schedule.definition.name} is defined already`);
+  app.addSchedule(schedule);
 }
 
+const backfillBatch = 100;
+const mostTries = 1_000;
+
 export function schedulesOf(app: App): Schedules {
-  /** Those of the store, and those of code that no worker has brought there yet. */
+  const open = () => app.backend('default').open();
+  const now = () => app.binding.host.clock.now();
+  const codeOf = (name: string) => app.schedules.find(({ definition }) => definition.name === name);
+  /** What the store has, or will have once a worker has started. */
+  const rowOf = (name: string, stored: ScheduleRow | undefined): ScheduleRow | undefined => {
+    const code = codeOf(name);
+    return code && stored?.hash !== code.hash ? scheduleRow(code.definition, code.hash, stored, now()) : stored;
+  };
   const rows = async (): Promise<ScheduleRow[]> => {
-    const stored = new Map((await (await app.backend('default').open()).listSchedules()).map((row) => [row.name, row]));
-    const now = app.binding.host.clock.now();
-    for (const definition of app.schedules as ScheduleDefinition[]) {
-      const row = scheduleRow(definition, stored.get(definition.name), now);
-      if (row) stored.set(row.name, row);
+    const stored = new Map((await (await open()).listSchedules()).map((row) => [row.name, row]));
+    const names = new Set([...stored.keys(), ...app.schedules.map(({ definition }) => definition.name)]);
+    return [...names].sort().map((name) => rowOf(name, stored.get(name)) as ScheduleRow);
+  };
+  const find = async (name: string): Promise<{ row: ScheduleRow; stored: ScheduleRow | undefined }> => {
+    const [stored] = await (await open()).listSchedules({ names: [String(name)] });
+    const row = rowOf(name, stored);
+    if (row) return { row, stored };
+    const near = nearest(
+      String(name),
+      (await rows()).map((other) => other.name),
+    );
+    throw new InputError(`no schedule is named ${show(name)}${near ? `; did you mean ${near}?` : ''}`);
+  };
+  /** Reads, decides, and writes if nobody has written meanwhile; else once more. */
+  const change = async (name: string, decide: (row: ScheduleRow) => ScheduleRow): Promise<ScheduleRow> => {
+    for (let tries = 0; tries < mostTries; tries++) {
+      const { row, stored } = await find(name);
+      const changed = decide(row);
+      if (await (await open()).saveSchedule(changed, { expect: stored?.revision ?? null })) return changed;
     }
-    return [...stored.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    throw contended(name);
+  };
+  /** Inserts the jobs of occurrences; those that have one are left out. */
+  const insert = async (name: string, inputOf: (row: ScheduleRow, at: number) => string | null, at: readonly number[]) => {
+    for (let tries = 0; tries < mostTries; tries++) {
+      const { row, stored } = await find(name);
+      const store = await open();
+      if (!stored && !(await store.saveSchedule(row, { expect: null }))) continue;
+      const { host } = app.binding;
+      const jobs = at.map((scheduledAt) => scheduledJob(host, row, inputOf(row, scheduledAt), scheduledAt, now()));
+      const advance = { name, revision: (stored ?? row).revision, times: stored ?? row, jobs };
+      const [made] = await store.advanceSchedules([advance], { now: now() });
+      if (!made) continue;
+      for (const job of made) {
+        host.events.emit({ type: 'scheduled', at: now(), job });
+        host.events.emit({ type: 'enqueued', at: now(), job });
+      }
+      return made.map((job) => resultOf(app, 'default', { job, attempts: [] }));
+    }
+    throw contended(name);
+  };
+  const ownInput = (row: ScheduleRow, at: number): string | null => {
+    if (!row.computed) return row.input;
+    const compute = codeOf(row.name)?.compute;
+    if (compute) return compute(at);
+    throw new InputError(`the input of schedule ${row.name} is computed by code that this application does not have; give { input }`);
   };
   return {
     list: async () => (await rows()).map(scheduleInfo),
+    get: async (name) => scheduleInfo((await find(name)).row),
     async next(name, count = 5) {
-      const all = await rows();
-      const row = all.find((other) => other.name === name);
-      if (!row) {
-        const names = all.map((other) => other.name);
-        throw new InputError(`no schedule is named ${show(name)}${names.length ? `; there are ${names.join(', ')}` : ''}`);
-      }
+      const read = new OptionReader('The coming occurrences cannot be told');
+      const most = read.integer(count, 'count', 1, 10_000) ?? 5;
+      read.done();
+      const { row } = await find(name);
       const coming: Date[] = [];
-      for (let at = row.nextAt; at !== null && coming.length < count; at = nextOccurrence(row.trigger, at)) coming.push(new Date(at));
+      const left = row.maxRuns === null ? most : Math.min(most, row.maxRuns - row.runs);
+      for (let at = row.occurrenceAt; at !== null && coming.length < left; at = nextOccurrence(row, at)) coming.push(new Date(at));
       return coming;
+    },
+    async save(name, options) {
+      const { definition, hash } = readSchedule(app, name, options, 'store');
+      if (codeOf(definition.name))
+        throw new InputError(`schedule ${definition.name} is defined in code: change it there, or give this one another name`);
+      for (let tries = 0; tries < mostTries; tries++) {
+        const store = await open();
+        const [stored] = await store.listSchedules({ names: [definition.name] });
+        if (stored?.source === 'code')
+          throw new InputError(
+            `schedule ${definition.name} was defined in code, by this or another version: remove it first, or give this one another name`,
+          );
+        if (stored?.hash === hash) return scheduleInfo(stored);
+        const row = scheduleRow(definition, hash, stored, now());
+        if (await store.saveSchedule(row, { expect: stored?.revision ?? null })) return scheduleInfo(row);
+      }
+      throw contended(definition.name);
+    },
+    async pause(name, reason = 'paused') {
+      await change(name, (row) => pausedRow(row, String(reason)));
+    },
+    async resume(name) {
+      await change(name, (row) => (row.paused ? resumedRow(row, now()) : row));
+    },
+    async runNow(name, options = {}) {
+      const read = new OptionReader('The schedule cannot be run');
+      const given = read.object(options, '', ['input']);
+      read.done();
+      const { row } = await find(name);
+      const definition = app.definitions.get(row.task);
+      const encoded = given.input === undefined ? undefined : encode(given.input, `input of schedule ${name}`);
+      if (encoded !== undefined && definition?.schema) await parseInput(definition.schema, given.input, `input of schedule ${name}`);
+      // Not an occurrence of the schedule, but told apart from every one.
+      for (let at = now(); ; at++) {
+        const [result] = await insert(name, (found) => (encoded === undefined ? ownInput(found, at) : encoded), [at]);
+        if (result) return result;
+      }
+    },
+    async backfill(name, options) {
+      const read = new OptionReader('The schedule cannot be backfilled');
+      const given = read.object(options, '', ['from', 'to', 'limit']);
+      if (given.from === undefined) read.fault('from', 'an instant', given.from);
+      const limit = read.integer(given.limit, 'limit', 1, 100_000) ?? 1_000;
+      read.done();
+      const from = instantMs(options.from, 'schedules.backfill().from');
+      const to = options.to === undefined ? now() : instantMs(options.to, 'schedules.backfill().to');
+      if (to > now()) throw new InputError('schedules.backfill().to is in the future; occurrences to come make their jobs by themselves');
+      const { row } = await find(name);
+      const occurrences: number[] = [];
+      for (let at = nextOccurrence(row, from - 1); at !== null && at <= to; at = nextOccurrence(row, at)) {
+        occurrences.push(at);
+        if (occurrences.length > limit)
+          throw new InputError(
+            `there are more than ${limit} occurrences of ${name} in this time; give a shorter one, or a higher { limit }`,
+          );
+      }
+      const results: TaskResult[] = [];
+      for (let i = 0; i < occurrences.length; i += backfillBatch)
+        results.push(...(await insert(name, ownInput, occurrences.slice(i, i + backfillBatch))));
+      return results;
+    },
+    async remove(name) {
+      if (codeOf(name)) throw new InputError(`schedule ${name} is defined in code: remove it there, or pause it`);
+      return (await open()).dropSchedule(String(name));
     },
   };
 }
 
-function scheduleInfo({ name, task: taskName, trigger, nextAt, lastAt, paused }: ScheduleRow): ScheduleInfo {
-  const cron = trigger.kind === 'cron' ? trigger : null;
+function contended(name: string): StoreError {
+  return new StoreError(`schedule ${name} is changed by others all the time; try again`, { kind: 'busy', transient: true });
+}
+
+function scheduleInfo(row: ScheduleRow): ScheduleInfo {
+  const date = (at: number | null) => (at === null ? null : new Date(at));
+  const { name, task, queue, source, trigger, maxRuns, runs, missed, overlap, enabled, paused, pausedBecause } = row;
+  const crons = trigger.kind === 'any' ? trigger.of : [trigger];
   return {
     name,
-    task: taskName,
-    cron: cron?.expression ?? null,
+    task,
+    queue,
+    source,
+    trigger,
+    words: wordsOf(trigger),
+    cron: trigger.kind === 'cron' ? trigger.expression : null,
     every: trigger.kind === 'every' ? trigger.everyMs : null,
-    timezone: cron?.timezone ?? null,
-    nextAt: nextAt === null ? null : new Date(nextAt),
-    lastAt: lastAt === null ? null : new Date(lastAt),
+    timezone: crons.find((one) => one.kind === 'cron')?.timezone ?? null,
+    startAt: date(row.startAt),
+    endAt: date(row.endAt),
+    maxRuns,
+    runs,
+    jitter: row.jitterMs,
+    missed,
+    overlap,
+    enabled,
     paused,
+    pausedBecause,
+    nextAt: paused ? null : date(row.nextAt),
+    lastAt: date(row.lastAt),
+    heldAt: date(row.heldAt),
   };
+}
+
+function wordsOf(trigger: Trigger): string {
+  switch (trigger.kind) {
+    case 'cron':
+      return `${describeCron(trigger.expression)} (${trigger.timezone})`;
+    case 'every':
+      return `Every ${formatDuration(trigger.everyMs)}`;
+    case 'at':
+      return `Once, at ${new Date(trigger.at).toISOString()}`;
+    case 'sun':
+      return `At ${trigger.event}, at ${trigger.latitude}, ${trigger.longitude}`;
+    case 'any':
+      return trigger.of.map(wordsOf).join('; ');
+  }
 }

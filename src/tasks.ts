@@ -19,7 +19,8 @@ import { thisMachine } from './ports/machine.ts';
 import { createIds, type Random, systemRandom } from './ports/random.ts';
 import type { StoreSource } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
-import { addSchedule, type ScheduleOptions, type Schedules, schedulesOf } from './schedules.ts';
+import type { ScheduleOptions } from './schedule-options.ts';
+import { addSchedule, type Schedules, schedulesOf } from './schedules.ts';
 import { type Define, findResult, type PortableTask, portable, type Task, TaskHandle } from './task.ts';
 import { createWorker, type TaskWorker, type WorkerOptions } from './worker.ts';
 

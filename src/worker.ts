@@ -34,6 +34,8 @@ export interface TaskWorker extends AsyncDisposable {
   stop(options?: { timeout?: Duration }): Promise<void>;
 }
 
+const none: readonly never[] = [];
+
 export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   const read = new OptionReader('Worker cannot be made');
   const given = read.object(options, '', ['backend', 'queues', 'exclude', 'concurrency', 'scheduler', 'id']);
@@ -88,7 +90,8 @@ class BoundWorker implements TaskWorker {
     // Opening takes its time.
     this.#refuseLate();
     const worker =
-      this.#worker ?? new EngineWorker(app.binding.host, store, () => (this.#alias === 'default' ? app.schedules : []), this.#settings);
+      this.#worker ??
+      new EngineWorker(app.binding.host, store, this.#alias === 'default' ? () => app.schedules : () => none, this.#settings);
     this.#worker = worker;
     worker.start();
     app.workers.add(worker);

@@ -4,7 +4,7 @@
  */
 import type { Event } from 'escapement';
 import { pino } from 'pino';
-import { clean, escapeUnsafe, type Mark, type Paint, padEnd, painter, shorten, wantsColour } from '../format.ts';
+import { clean, escapeUnsafe, type Mark, type Paint, padEnd, painter, plural, shorten, wantsColour } from '../format.ts';
 import type { Io } from '../io.ts';
 import { shortDuration } from '../time.ts';
 import { redact } from './redact.ts';
@@ -52,6 +52,7 @@ export function createLog(io: Pick<Io, 'stdout' | 'env' | 'now'>, { worker, leve
 }
 
 function subject(event: Event): Record<string, unknown> {
+  if (event.type === 'skipped') return { task: event.task };
   if (!('job' in event)) return { worker: event.worker };
   const { id, task } = event.job;
   const of = { ...('worker' in event && event.worker !== null ? { worker: event.worker } : {}), task, job: id };
@@ -119,6 +120,13 @@ function lineOf(event: Event, logInput: boolean): Line {
     case 'requeued':
     case 'scheduled':
       return plain('debug', event.type, { queue: event.job.queue });
+    case 'skipped':
+      return plain(event.reason === 'failed' ? 'error' : event.reason === 'missed' ? 'warn' : 'info', skippedText(event), {
+        schedule: event.schedule,
+        reason: event.reason,
+        count: event.count,
+        ...(event.error ? { error: event.error } : {}),
+      });
     case 'started':
       return plain(logInput ? 'info' : 'debug', 'started');
     case 'workerStarted':
@@ -132,6 +140,12 @@ function lineOf(event: Event, logInput: boolean): Line {
     case 'storeRecovered':
       return plain('info', 'the store answers again');
   }
+}
+
+function skippedText({ schedule, reason, count, error }: Extract<Event, { type: 'skipped' }>): string {
+  if (reason === 'failed') return `schedule ${schedule}: the input of an occurrence cannot be computed${error ? `: ${brief(error)}` : ''}`;
+  const why = reason === 'missed' ? 'passed while no scheduler ran' : 'came before the job before had finished';
+  return `schedule ${schedule}: ${count >= 1_000 ? '1000 or more occurrences' : plural(count, 'occurrence')} ${why}, and ${count === 1 ? 'is' : 'are'} left out`;
 }
 
 /** From the start of the attempt to now, in milliseconds. */

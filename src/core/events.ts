@@ -18,6 +18,7 @@
  * | discarded | a worker's late outcome was refused, because it no longer held the job |
  * | requeued | someone asked for a finished job to run again |
  * | scheduled | a schedule's occurrence was turned into a job |
+ * | skipped | occurrences of a schedule made no job: `missed` (no scheduler ran), `overlap`, or `failed` (their input could not be computed) |
  * | workerStarted, workerStopping, workerStopped | a worker's life |
  * | storeFailing, storeRecovered | a worker meets a failing store, told of at most once in 30 s; and its end |
  */
@@ -58,6 +59,15 @@ export interface EventMap {
   discarded: OfAttempt & { readonly outcome: string };
   requeued: OfJob;
   scheduled: OfJob;
+  skipped: {
+    readonly at: number;
+    readonly schedule: string;
+    readonly task: string;
+    readonly reason: 'missed' | 'overlap' | 'failed';
+    /** Counted up to 1,000. */
+    readonly count: number;
+    readonly error: RecordedError | null;
+  };
   workerStarted: OfWorker;
   workerStopping: OfWorker;
   workerStopped: OfWorker;
@@ -81,6 +91,7 @@ const named: Record<EventName, true> = {
   discarded: true,
   requeued: true,
   scheduled: true,
+  skipped: true,
   workerStarted: true,
   workerStopping: true,
   workerStopped: true,

@@ -1,67 +1,328 @@
-/** When a schedule fires next, and which of its occurrences are due. Pure: computed from scheduled times, never from now, so nothing drifts. */
-import { nextCron } from './cron.ts';
-import type { ScheduleRow, Trigger } from './types.ts';
+/**
+ * When a schedule fires next, which of its occurrences run, and which definition of it holds. Pure: computed from scheduled times, never from
+ * now, so nothing drifts; the row's own next occurrence decides, so machines whose time zone data differ do not fire twice.
+ */
+import { latestCron, nextCron } from './cron.ts';
+import { nextSun } from './sun.ts';
+import type { ScheduleRow, SingleTrigger, Trigger, WorkerRow } from './types.ts';
 
-/** A schedule as code defines it: its row, but for what only the store knows. An `every` without `startAt` counts from when it is first saved. */
-export type ScheduleDefinition = Omit<ScheduleRow, 'trigger' | 'nextAt' | 'lastAt' | 'revision' | 'paused'> & {
-  readonly trigger: TriggerDefinition;
-};
-export type TriggerDefinition = Exclude<Trigger, { kind: 'every' }> | Omit<Extract<Trigger, { kind: 'every' }>, 'anchorAt'>;
+/** A schedule as code or a caller defines it: its row, but for what only the store knows. */
+export type ScheduleDefinition = Omit<
+  ScheduleRow,
+  | 'trigger'
+  | 'nextAt'
+  | 'occurrenceAt'
+  | 'lastAt'
+  | 'heldAt'
+  | 'runs'
+  | 'paused'
+  | 'pausedBecause'
+  | 'revision'
+  | 'hash'
+  | 'seen'
+  | 'undeclaredAt'
+> & { readonly trigger: TriggerDefinition };
+/** An `every` whose anchor is null counts from when it is first saved. */
+export type TriggerDefinition = SingleDefinition | { readonly kind: 'any'; readonly of: readonly SingleDefinition[] };
+export type SingleDefinition =
+  | Exclude<SingleTrigger, { kind: 'every' }>
+  | { readonly kind: 'every'; readonly everyMs: number; readonly anchorAt: number | null };
+
+/** A definition that code holds, with its hash and the function that computes the input of an occurrence, if it has one. */
+export interface CodeSchedule {
+  readonly definition: ScheduleDefinition;
+  readonly hash: string;
+  /** The encoded input of an occurrence. */
+  readonly compute: ((occurrenceAt: number) => string | null) | undefined;
+}
+
+const mostSeen = 8;
 
 /**
- * The row to save for a definition, or null when the stored one says the same already. What is unchanged keeps its next instant, so a
- * monthly schedule fires even if every process restarts daily.
+ * The row to save for a definition that is new or has changed. What stays as it was keeps its next occurrence: a monthly schedule fires even
+ * if every process restarts daily, and a new input changes no instant.
  */
-export function scheduleRow(definition: ScheduleDefinition, stored: ScheduleRow | undefined, now: number): ScheduleRow | null {
-  if (stored?.hash === definition.hash) return null;
-  const { trigger } = definition;
-  const anchored: Trigger = trigger.kind === 'every' ? { ...trigger, anchorAt: trigger.startAt ?? now } : trigger;
-  return {
+export function scheduleRow(definition: ScheduleDefinition, hash: string, stored: ScheduleRow | undefined, now: number): ScheduleRow {
+  const trigger = anchored(definition.trigger, definition.startAt, stored?.trigger, now);
+  const seen = Object.entries({ ...stored?.seen, [hash]: stored?.seen[hash] ?? now }).sort(([, a], [, b]) => b - a);
+  const row: ScheduleRow = {
     ...definition,
-    trigger: anchored,
-    nextAt: nextOccurrence(anchored, now),
+    trigger,
+    nextAt: null,
+    occurrenceAt: null,
     lastAt: stored?.lastAt ?? null,
-    revision: (stored?.revision ?? 0) + 1,
+    heldAt: stored?.heldAt ?? null,
+    runs: stored?.runs ?? 0,
     paused: stored?.paused ?? false,
+    pausedBecause: stored?.pausedBecause ?? null,
+    revision: (stored?.revision ?? 0) + 1,
+    hash,
+    seen: Object.fromEntries(seen.slice(0, mostSeen)),
+    undeclaredAt: null,
   };
+  const sameTimes = stored !== undefined && timing(stored) === timing(row);
+  return sameTimes ? { ...row, ...coming(row, stored.occurrenceAt) } : restarted(row, now);
 }
+
+/** The row with the first occurrence after now: for a schedule that is new, was paused, or fires at other times than before. */
+export function restarted(row: ScheduleRow, now: number): ScheduleRow {
+  // An instant that has just passed when it is saved is late, like one that passed while no scheduler ran.
+  const late = row.trigger.kind === 'at' ? graceOf(row) + 1 : 0;
+  // A clock that was put back repeats nothing.
+  return { ...row, ...coming(row, nextOccurrence(row, Math.max(now - late, row.lastAt ?? Number.NEGATIVE_INFINITY))) };
+}
+
+/** The row with its pause, and why; or without, from the next occurrence on. */
+export function pausedRow(row: ScheduleRow, because: string): ScheduleRow {
+  return { ...row, paused: true, pausedBecause: because, revision: row.revision + 1 };
+}
+export function resumedRow(row: ScheduleRow, now: number): ScheduleRow {
+  return restarted({ ...row, paused: false, pausedBecause: null, undeclaredAt: null, revision: row.revision + 1 }, now);
+}
+
+function timing({ trigger, startAt, endAt, enabled, maxRuns }: ScheduleRow): string {
+  return JSON.stringify([trigger, startAt, endAt, enabled, maxRuns]);
+}
+
+function anchored(trigger: TriggerDefinition, startAt: number | null, stored: Trigger | undefined, now: number): Trigger {
+  const single = (one: SingleDefinition, before: SingleTrigger | undefined): SingleTrigger => {
+    if (one.kind !== 'every' || one.anchorAt !== null) return one as SingleTrigger;
+    const kept = startAt === null && before?.kind === 'every' && before.everyMs === one.everyMs ? before.anchorAt : undefined;
+    return { ...one, anchorAt: startAt ?? kept ?? now };
+  };
+  const singles = (of: Trigger | undefined) => (of?.kind === 'any' ? of.of : of ? [of] : []);
+  const before = singles(stored);
+  if (trigger.kind !== 'any') return single(trigger, before[0]);
+  return { kind: 'any', of: trigger.of.map((one, i) => single(one, before[i])) };
+}
+
+type Times = Pick<ScheduleRow, 'trigger' | 'startAt' | 'endAt'>;
 
 /** The first occurrence after `afterAt` (exclusive), or null if none is left. */
-export function nextOccurrence(trigger: Trigger, afterAt: number): number | null {
-  const from = trigger.startAt === null ? afterAt : Math.max(afterAt, trigger.startAt - 1);
-  const at =
-    trigger.kind === 'cron'
-      ? nextCron(trigger.expression, trigger.timezone, from)
-      : trigger.anchorAt + Math.max(0, Math.floor((from - trigger.anchorAt) / trigger.everyMs) + 1) * trigger.everyMs;
-  return at === null || (trigger.endAt !== null && at > trigger.endAt) ? null : at;
+export function nextOccurrence({ trigger, startAt, endAt }: Times, afterAt: number): number | null {
+  const from = startAt === null ? afterAt : Math.max(afterAt, startAt - 1);
+  const at = nextOf(trigger, from);
+  return at === null || (endAt !== null && at > endAt) ? null : at;
 }
 
-/** An occurrence missed by more than this is not caught up. */
-export const missedGraceMs = 3_600_000;
+/** The last occurrence after `afterAt` and not after `untilAt`, or null: found without walking through those before it. */
+export function latestOccurrence({ trigger, startAt, endAt }: Times, afterAt: number, untilAt: number): number | null {
+  const from = startAt === null ? afterAt : Math.max(afterAt, startAt - 1);
+  const until = endAt === null ? untilAt : Math.min(untilAt, endAt);
+  return until > from ? latestOf(trigger, from, until) : null;
+}
 
-/** What a due schedule does now: the one occurrence to enqueue, if one is recent enough, and the next instant. */
-export interface Firing {
-  readonly occurrenceAt: number | null;
-  readonly nextAt: number | null;
+function nextOf(trigger: Trigger, afterAt: number): number | null {
+  switch (trigger.kind) {
+    case 'cron':
+      return nextCron(trigger.expression, trigger.timezone, afterAt);
+    case 'every':
+      return trigger.anchorAt + Math.max(0, Math.floor((afterAt - trigger.anchorAt) / trigger.everyMs) + 1) * trigger.everyMs;
+    case 'at':
+      return trigger.at > afterAt ? trigger.at : null;
+    case 'sun':
+      return nextSun(trigger, afterAt);
+    case 'any':
+      return trigger.of.reduce<number | null>((first, one) => {
+        const at = nextOf(one, afterAt);
+        return first === null || (at !== null && at < first) ? at : first;
+      }, null);
+  }
+}
+
+function latestOf(trigger: Trigger, afterAt: number, untilAt: number): number | null {
+  switch (trigger.kind) {
+    case 'cron':
+      return latestCron(trigger.expression, trigger.timezone, afterAt, untilAt);
+    case 'any':
+      return trigger.of.reduce<number | null>((last, one) => {
+        const at = latestOf(one, last ?? afterAt, untilAt);
+        return at ?? last;
+      }, null);
+    case 'every': {
+      const at = trigger.anchorAt + Math.floor((untilAt - trigger.anchorAt) / trigger.everyMs) * trigger.everyMs;
+      return at > afterAt && at >= trigger.anchorAt ? at : null;
+    }
+    default: {
+      // At most one a day.
+      let last: number | null = null;
+      for (let at = nextOf(trigger, afterAt); at !== null && at <= untilAt; at = nextOf(trigger, at)) last = at;
+      return last;
+    }
+  }
+}
+
+/** When a row fires whose coming occurrence this is: with its jitter, or never if it is not enabled or has run often enough. */
+function coming(row: ScheduleRow, occurrenceAt: number | null): Pick<ScheduleRow, 'nextAt' | 'occurrenceAt'> {
+  if (occurrenceAt === null || !row.enabled || runsLeft(row) === 0) return { nextAt: null, occurrenceAt: null };
+  return { nextAt: fireAt(row, occurrenceAt), occurrenceAt };
+}
+
+function runsLeft({ maxRuns, runs, heldAt }: ScheduleRow): number {
+  return maxRuns === null ? Number.POSITIVE_INFINITY : Math.max(0, maxRuns - runs - (heldAt === null ? 0 : 1));
 }
 
 /**
- * The firing of a schedule that is due. Of several missed occurrences the latest runs, if it is at most an hour late; the others are skipped.
- * @param now epoch milliseconds, not before `row.nextAt`
+ * The occurrence and its jitter: the same on every machine, drawn from the schedule's name and the occurrence, and never so long that it
+ * reaches the next occurrence, so the order stays.
  */
-export function fire(row: ScheduleRow, now: number): Firing {
-  let latest = row.nextAt;
-  if (latest === null) return { occurrenceAt: null, nextAt: null };
-  let next = nextOccurrence(row.trigger, latest);
-  if (next !== null && next <= now) {
-    // Missed occurrences are not walked through one by one: a scheduler that was down for a month has a month of minutes behind it.
-    const recent = nextOccurrence(row.trigger, Math.max(latest, now - missedGraceMs - 1));
-    if (recent === null || recent > now) next = recent;
-    else {
-      latest = recent;
-      for (next = nextOccurrence(row.trigger, latest); next !== null && next <= now; next = nextOccurrence(row.trigger, latest))
-        latest = next;
-    }
+export function fireAt(row: Times & Pick<ScheduleRow, 'name' | 'jitterMs'>, occurrenceAt: number): number {
+  if (row.jitterMs === 0) return occurrenceAt;
+  const next = nextOccurrence(row, occurrenceAt);
+  const bound = next === null ? row.jitterMs : Math.min(row.jitterMs, next - occurrenceAt - 1);
+  return occurrenceAt + Math.floor((Number.parseInt(textHash(`${row.name} ${occurrenceAt}`), 16) / 2 ** 52) * (bound + 1));
+}
+
+/** Fifty-two bits of a text as thirteen hexadecimal digits; equal on every machine (cyrb53, without its top bit). */
+export function textHash(text: string): string {
+  let a = 0xdeadbeef;
+  let b = 0x41c6ce57;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    a = Math.imul(a ^ unit, 2_654_435_761);
+    b = Math.imul(b ^ unit, 1_597_334_677);
   }
-  return { occurrenceAt: now - latest <= missedGraceMs ? latest : null, nextAt: next };
+  a = Math.imul(a ^ (a >>> 16), 2_246_822_507) ^ Math.imul(b ^ (b >>> 13), 3_266_489_909);
+  b = Math.imul(b ^ (b >>> 16), 2_246_822_507) ^ Math.imul(a ^ (a >>> 13), 3_266_489_909);
+  return ((b & 0xfffff) * 2 ** 32 + (a >>> 0)).toString(16).padStart(13, '0');
+}
+
+/** An occurrence that a scheduler comes to so late was missed, for schedules that catch nothing up. */
+const onTimeMs = 60_000;
+/** Missed occurrences are counted so far, and no further. */
+const mostCounted = 1_000;
+
+/** Why occurrences make no job. */
+export type Skipped = 'missed' | 'overlap';
+
+/** What a due schedule does now. */
+export interface Firing {
+  /** Occurrences that make a job each, oldest first. */
+  readonly occurrences: readonly number[];
+  /** True: the schedule's unfinished jobs are to be cancelled. */
+  readonly cancels: boolean;
+  /** How many occurrences make no job, up to 1,000 of each kind. */
+  readonly skipped: readonly { readonly reason: Skipped; readonly count: number }[];
+  /** The row's new times. */
+  readonly times: Pick<ScheduleRow, 'nextAt' | 'occurrenceAt' | 'lastAt' | 'heldAt' | 'runs'>;
+}
+
+/**
+ * The firing of a schedule that is due, or whose held occurrence has waited for the end of the jobs before it.
+ * @param now epoch milliseconds
+ * @param open how many jobs of the schedule are not finished; asked of schedules that do not allow overlap
+ */
+export function fire(row: ScheduleRow, now: number, open: number): Firing {
+  let { heldAt, runs } = row;
+  const occurrences: number[] = [];
+  if (heldAt !== null && (open === 0 || row.overlap === 'allow')) {
+    occurrences.push(heldAt);
+    heldAt = null;
+    runs += 1;
+  }
+  if (row.nextAt === null || row.occurrenceAt === null || row.nextAt > now) {
+    const { nextAt, occurrenceAt, lastAt } = row;
+    return { occurrences, cancels: false, skipped: [], times: { nextAt, occurrenceAt, lastAt, heldAt, runs } };
+  }
+  const first = row.occurrenceAt;
+  const last = latestDue(row, first, now);
+  const caughtUp = caught(row, first, last, now).slice(0, runsLeft({ ...row, runs, heldAt }));
+  const missed = countOf(row, first, last) - caughtUp.length;
+  const before = { open: open + occurrences.length, heldAt };
+  const after = overlapped(row.overlap, caughtUp, before);
+  occurrences.push(...after.run);
+  runs += after.run.length;
+  const skipped = [
+    { reason: 'missed' as const, count: missed },
+    { reason: 'overlap' as const, count: after.skipped },
+  ].filter(({ count }) => count > 0);
+  const times = coming({ ...row, runs, heldAt: after.heldAt }, nextOccurrence(row, last));
+  return { occurrences, cancels: after.cancels, skipped, times: { ...times, lastAt: last, heldAt: after.heldAt, runs } };
+}
+
+/** The last occurrence whose jitter is over too. */
+function latestDue(row: ScheduleRow, first: number, now: number): number {
+  const latest = latestOccurrence(row, first, now) ?? first;
+  if (latest === first || fireAt(row, latest) <= now) return latest;
+  return latestOccurrence(row, first, latest - 1) ?? first;
+}
+
+function graceOf({ missed: { graceMs, catchUp } }: ScheduleRow): number {
+  const grace = graceMs ?? Number.POSITIVE_INFINITY;
+  return catchUp === 'none' ? Math.min(grace, onTimeMs) : grace;
+}
+
+function caught(row: ScheduleRow, first: number, last: number, now: number): number[] {
+  const { catchUp, limit } = row.missed;
+  const grace = graceOf(row);
+  const found: number[] = [];
+  const most = catchUp === 'all' ? limit : 1;
+  for (let at: number | null = last; at !== null && found.length < most && now - fireAt(row, at) <= grace; ) {
+    found.unshift(at);
+    at = at === first ? null : (latestOccurrence(row, first, at - 1) ?? first);
+  }
+  return found;
+}
+
+function countOf(row: ScheduleRow, first: number, last: number): number {
+  let count = 1;
+  for (let at: number | null = first; at !== last && count <= mostCounted; count++) {
+    at = nextOccurrence(row, at);
+    if (at === null || at > last) break;
+  }
+  return count;
+}
+
+function overlapped(
+  overlap: ScheduleRow['overlap'],
+  due: readonly number[],
+  { open, heldAt }: { readonly open: number; readonly heldAt: number | null },
+): { readonly run: readonly number[]; readonly heldAt: number | null; readonly cancels: boolean; readonly skipped: number } {
+  const idle = open === 0 && heldAt === null;
+  const of = (run: readonly number[], held: number | null, cancels = false) => {
+    const kept = run.length + (held !== null && held !== heldAt ? 1 : 0);
+    // What was held and is held no longer will not run either.
+    const dropped = heldAt !== null && held !== heldAt ? 1 : 0;
+    return { run, heldAt: held, cancels, skipped: due.length - kept + dropped };
+  };
+  if (overlap === 'allow' || due.length === 0) return of(due, heldAt);
+  if (overlap === 'skip') return of(idle ? due.slice(0, 1) : [], heldAt);
+  if (overlap === 'queue-one') return idle ? of(due.slice(0, 1), due[1] ?? null) : of([], heldAt ?? (due[0] as number));
+  const newest = due.at(-1) as number;
+  return idle ? of([newest], null) : of([], newest, open > 0);
+}
+
+/** What a worker does about a schedule that its code defines. Null: the stored row stands. */
+export function synchronised(
+  { definition, hash }: CodeSchedule,
+  stored: ScheduleRow | undefined,
+  live: readonly WorkerRow[],
+  now: number,
+): ScheduleRow | null {
+  if (!stored) return scheduleRow(definition, hash, undefined, now);
+  if (stored.source === 'code' && stored.hash === hash) {
+    if (stored.undeclaredAt === null) return null;
+    const declared = { ...stored, undeclaredAt: null };
+    return stored.pausedBecause === undeclared ? resumedRow(declared, now) : { ...declared, revision: stored.revision + 1 };
+  }
+  const seenAt = stored.seen[hash];
+  const later = (other: string) => {
+    const at = stored.seen[other];
+    // Two versions that were first seen at the same instant must not take turns.
+    return seenAt !== undefined && at !== undefined && (at > seenAt || (at === seenAt && other > hash));
+  };
+  if (stored.source === 'code' && live.some(({ schedules }) => later(schedules[definition.name] ?? hash))) return null;
+  const row = scheduleRow(definition, hash, stored, now);
+  return stored.pausedBecause === undeclared ? restarted({ ...row, paused: false, pausedBecause: null }, now) : row;
+}
+
+/** A schedule of code that no live worker has declared for so long is paused. */
+export const pauseUndeclaredAfterMs = 86_400_000;
+export const undeclared = 'no live worker has declared it for 24 h';
+
+/** What is done about a schedule of code that no live worker declares. Null: nothing. */
+export function undeclaredRow(stored: ScheduleRow, now: number): ScheduleRow | null {
+  if (stored.source !== 'code' || stored.paused) return null;
+  if (stored.undeclaredAt === null) return { ...stored, undeclaredAt: now, revision: stored.revision + 1 };
+  return now - stored.undeclaredAt < pauseUndeclaredAfterMs ? null : pausedRow(stored, undeclared);
 }

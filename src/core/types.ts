@@ -4,6 +4,7 @@
  */
 import type { Backoff } from './backoff.ts';
 import type { RecordedError } from './failure.ts';
+import type { SunTrigger } from './sun.ts';
 
 /** The six states that a store keeps. */
 export type StoredStatus = 'waiting' | 'queued' | 'running' | 'successful' | 'failed' | 'cancelled';
@@ -128,6 +129,8 @@ export interface Amendment {
 /** A schedule's row. `revision` is the compare-and-set: whoever advances it from the revision that they read has won the occurrence. */
 export interface ScheduleRow {
   readonly name: string;
+  /** `code`: brought by workers from what `tasks.schedule` defines. `store`: saved at run time. */
+  readonly source: 'code' | 'store';
   readonly task: string;
   readonly queue: string;
   readonly priority: number;
@@ -138,32 +141,61 @@ export interface ScheduleRow {
   readonly overrides: Overrides | null;
   /** Encoded input of every job; null: none. */
   readonly input: string | null;
+  /** True: code computes the input of each occurrence; only workers with that code fire the schedule. */
+  readonly computed: boolean;
   readonly trigger: Trigger;
-  /** The coming occurrence; null: none is left. */
+  /** No occurrence before this. */
+  readonly startAt: number | null;
+  /** No occurrence after this. */
+  readonly endAt: number | null;
+  /** No more jobs than this. */
+  readonly maxRuns: number | null;
+  readonly jitterMs: number;
+  readonly missed: Missed;
+  readonly overlap: Overlap;
+  /** False: it never fires; it was defined so. */
+  readonly enabled: boolean;
+  /** When it fires next: the coming occurrence and its jitter. Null: none is left. */
   readonly nextAt: number | null;
+  /** The coming occurrence. */
+  readonly occurrenceAt: number | null;
+  /** The occurrence that fired last, or was passed over. */
   readonly lastAt: number | null;
-  readonly revision: number;
+  /** An occurrence that waits for the jobs before it to end. */
+  readonly heldAt: number | null;
+  /** How many occurrences have made a job. */
+  readonly runs: number;
   readonly paused: boolean;
+  /** Why, in a sentence. */
+  readonly pausedBecause: string | null;
+  readonly revision: number;
   /** Tells a changed definition from an unchanged one. */
   readonly hash: string;
+  /** The latest definitions by their hash, and when each was first seen: of those that live workers declare, the one first seen last holds. */
+  readonly seen: Readonly<Record<string, number>>;
+  /** Since when no live worker has declared it. */
+  readonly undeclaredAt: number | null;
 }
 
 /** When a schedule fires. */
-export type Trigger =
-  | {
-      readonly kind: 'cron';
-      readonly expression: string;
-      readonly timezone: string;
-      readonly startAt: number | null;
-      readonly endAt: number | null;
-    }
-  | {
-      readonly kind: 'every';
-      readonly everyMs: number;
-      readonly anchorAt: number;
-      readonly startAt: number | null;
-      readonly endAt: number | null;
-    };
+export type Trigger = SingleTrigger | { readonly kind: 'any'; readonly of: readonly SingleTrigger[] };
+export type SingleTrigger =
+  | { readonly kind: 'cron'; readonly expression: string; readonly timezone: string }
+  | { readonly kind: 'every'; readonly everyMs: number; readonly anchorAt: number }
+  | { readonly kind: 'at'; readonly at: number }
+  | ({ readonly kind: 'sun' } & SunTrigger);
+
+/** What is done about occurrences that passed while no scheduler ran. */
+export interface Missed {
+  /** Later than this, an occurrence is not caught up; null: however late. */
+  readonly graceMs: number | null;
+  readonly catchUp: 'latest' | 'none' | 'all';
+  /** With `all`: at most so many, the latest. */
+  readonly limit: number;
+}
+
+/** What is done about an occurrence whose predecessor has not finished. */
+export type Overlap = 'allow' | 'skip' | 'queue-one' | 'cancel-running';
 
 /** A worker's entry in the registry: who is there, and when it was last heard of. */
 export interface WorkerRow {
@@ -177,6 +209,8 @@ export interface WorkerRow {
   readonly excludeQueues: readonly string[] | null;
   /** The names of the tasks that it knows. */
   readonly tasks: readonly string[];
+  /** The schedules that its code defines: the hash of each by its name. */
+  readonly schedules: Readonly<Record<string, string>>;
   readonly concurrency: number;
   /** Attempts in flight at the last heartbeat. */
   readonly running: number;

@@ -28,6 +28,16 @@ export async function retryJob(host: Host, store: Store, id: string): Promise<vo
   });
 }
 
+/** Cancels these jobs, as far as they are not over. */
+export async function cancelSome(host: Host, store: Store, jobs: readonly Job[], reason: string): Promise<void> {
+  await change(
+    host,
+    store,
+    jobs.map(({ id }) => id),
+    cancelling(reason),
+  );
+}
+
 /** Cancels all jobs that match; says how many. */
 export function cancelJobs(host: Host, store: Store, filter: JobFilter, reason: string): Promise<number> {
   return changeAll(host, store, filter, cancelling(reason));

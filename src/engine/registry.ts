@@ -1,5 +1,9 @@
-/** A worker's fourth duty: to say that it is there, for those who look: what it serves, how busy it is, and when it was last heard of. */
-import type { WorkerRow } from '../core/types.ts';
+/**
+ * A worker's fourth duty: to say that it is there, for those who look: what it serves, how busy it is, when it was last heard of, and which
+ * schedules its code defines. It brings these into the store, and pauses those of code that no worker has defined for a day.
+ */
+import { type CodeSchedule, synchronised, undeclaredRow } from '../core/schedule.ts';
+import type { ScheduleRow, WorkerRow } from '../core/types.ts';
 import type { Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
@@ -8,18 +12,80 @@ import type { Step } from './loop.ts';
 export const registerEveryMs = 10_000;
 /** Workers that were not heard of for so long are forgotten. */
 export const forgetAfterMs = 86_400_000;
+/** How often schedules that nobody declares are looked for; and how often a worker is heard of where nobody else looks. */
+export const lookEveryMs = 900_000;
 
-/** @param describe the worker as it is now */
+/**
+ * @param describe the worker as it is now
+ * @param schedules what its code defines: another array once some are added
+ */
 export function createRegistry(
   host: Host,
   store: Store,
-  describe: () => Omit<WorkerRow, 'tasks' | 'heartbeatAt' | 'host' | 'pid' | 'version'>,
+  describe: () => Omit<WorkerRow, 'tasks' | 'schedules' | 'heartbeatAt' | 'host' | 'pid' | 'version'>,
+  schedules: () => readonly CodeSchedule[],
 ): Step {
+  const isPrivate = store.pollMs === Number.POSITIVE_INFINITY;
+  const everyMs = isPrivate ? lookEveryMs : registerEveryMs;
+  let code: readonly CodeSchedule[] = [];
+  let hashes: WorkerRow['schedules'] = {};
+  let lookAt = Number.NEGATIVE_INFINITY;
+
   return async () => {
     const now = host.clock.now();
-    const row = { ...host.machine, ...describe(), tasks: host.names(), heartbeatAt: now };
+    if (schedules() !== code) {
+      code = schedules();
+      hashes = Object.fromEntries(code.map(({ definition, hash }) => [definition.name, hash]));
+    }
+    const row = { ...host.machine, ...describe(), tasks: host.names(), schedules: hashes, heartbeatAt: now };
     await store.saveWorker(row, { forgetBefore: now - forgetAfterMs });
-    // Where nobody else looks, nothing is said but what changes.
-    return store.pollMs === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : now + registerEveryMs;
+    if (row.state === 'running') {
+      const live = (): Promise<readonly WorkerRow[]> => liveWorkers(store, now - 3 * everyMs);
+      if (code.length > 0) await synchronise(store, code, live, now);
+      if (now >= lookAt) {
+        lookAt = now + lookEveryMs;
+        await findUndeclared(store, hashes, live, now);
+      }
+    }
+    // Where nobody else looks, and nothing is defined, nothing is said but what changes.
+    return isPrivate && code.length === 0 ? Number.POSITIVE_INFINITY : now + everyMs;
   };
+}
+
+async function liveWorkers(store: Store, heardAfter: number): Promise<readonly WorkerRow[]> {
+  return (await store.listWorkers()).filter(({ state, heartbeatAt }) => state !== 'stopped' && heartbeatAt > heardAfter);
+}
+
+async function synchronise(
+  store: Store,
+  code: readonly CodeSchedule[],
+  live: () => Promise<readonly WorkerRow[]>,
+  now: number,
+): Promise<void> {
+  const names = code.map(({ definition }) => definition.name);
+  const stored = new Map((await store.listSchedules({ names })).map((row) => [row.name, row]));
+  // Who else is there matters only where definitions differ.
+  const differ = code.some(({ definition, hash }) => (stored.get(definition.name)?.hash ?? hash) !== hash);
+  const others = differ ? await live() : [];
+  for (const schedule of code) {
+    const before = stored.get(schedule.definition.name);
+    const row = synchronised(schedule, before, others, now);
+    // False: another worker was faster; whether it was right is seen at the next look.
+    if (row) await store.saveSchedule(row, { expect: before?.revision ?? null });
+  }
+}
+
+async function findUndeclared(
+  store: Store,
+  own: WorkerRow['schedules'],
+  live: () => Promise<readonly WorkerRow[]>,
+  now: number,
+): Promise<void> {
+  const foreign = (await store.listSchedules({ source: 'code' })).filter(({ name }) => own[name] === undefined);
+  if (foreign.length === 0) return;
+  const declared = new Set((await live()).flatMap(({ schedules }) => Object.keys(schedules)));
+  for (const row of foreign) {
+    const changed: ScheduleRow | null = declared.has(row.name) ? null : undeclaredRow(row, now);
+    if (changed) await store.saveSchedule(changed, { expect: row.revision });
+  }
 }

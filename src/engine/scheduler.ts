@@ -1,66 +1,122 @@
 /**
- * A worker's third duty: to bring the schedules defined in code into the store, and to turn due occurrences into jobs. Every worker does
- * this; whoever advances a schedule's row first makes its job, in the same step, so an occurrence never makes two.
+ * A worker's third duty: to turn due occurrences of schedules into jobs. Every worker does this; whoever advances a schedule's row first makes
+ * its jobs, in the same step, so an occurrence never makes two. Bringing the schedules of code into the store is the registry's duty.
  */
+import { recordError } from '../core/failure.ts';
 import { newJob } from '../core/job.ts';
-import { fire, type ScheduleDefinition, scheduleRow } from '../core/schedule.ts';
+import { type CodeSchedule, type Firing, fire, pausedRow } from '../core/schedule.ts';
 import type { Job, ScheduleRow } from '../core/types.ts';
-import type { Advance, Store } from '../ports/store.ts';
+import type { Advance, DueSchedule, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
+import { cancelSome } from './operator.ts';
 
 const batch = 100;
-const noTasks: readonly string[] = [];
 
-/** @param definitions the schedules that code defines; asked again at every step, for some may be added while the worker runs */
-export function createScheduler(host: Host, store: Store, definitions: () => readonly ScheduleDefinition[]): Step {
+/** What a due schedule comes to in this step. */
+interface Plan {
+  readonly row: ScheduleRow;
+  readonly firing: Firing;
+  readonly advance: Advance;
+  /** What was thrown while the input of an occurrence was computed. */
+  readonly failures: readonly unknown[];
+}
+
+export interface Scheduler {
+  readonly step: Step;
+  /** When to look again, after some job has finished: now if an occurrence may be waiting for that. */
+  finished(): number;
+}
+
+/** @param schedules what code defines: another array once some are added */
+export function createScheduler(host: Host, store: Store, schedules: () => readonly CodeSchedule[]): Scheduler {
   const { clock } = host;
-  let synchronised = 0;
+  let code: readonly CodeSchedule[] = [];
+  let computing: ReadonlyMap<string, CodeSchedule['compute']> = new Map();
+  let computes: readonly string[] = [];
+  let holding = false;
 
-  return async () => {
+  const step = async (): Promise<number> => {
     const now = clock.now();
-    const defined = definitions();
-    if (defined.length > synchronised) {
-      await synchronise(store, defined.slice(synchronised), now);
-      synchronised = defined.length;
+    if (schedules() !== code) {
+      code = schedules();
+      computing = new Map(code.filter(({ compute }) => compute).map(({ definition: { name }, compute }) => [name, compute]));
+      computes = [...computing.keys()];
     }
     for (;;) {
-      const answer = store.dueSchedules({ now, limit: batch });
-      const due = answer instanceof Promise ? await answer : answer;
-      if (due.length === 0) break;
-      const advances = due.map((row) => advance(host, row, now));
-      const advanced = store.advanceSchedules(advances, { now });
-      const won = advanced instanceof Promise ? await advanced : advanced;
-      if (host.events.hears('enqueued') || host.events.hears('scheduled')) tell(host, advances, won, now);
-      if (due.length < batch) break;
+      const asked = store.dueSchedules({ now, limit: batch, computes });
+      const answer = asked instanceof Promise ? await asked : asked;
+      holding = answer.holding;
+      let nextAt = answer.nextAt ?? Number.POSITIVE_INFINITY;
+      if (answer.due.length > 0) {
+        const plans = await planned(host, store, answer.due, computing, now);
+        const advances = plans.map(({ advance }) => advance);
+        const advanced = store.advanceSchedules(advances, { now });
+        const made = advanced instanceof Promise ? await advanced : advanced;
+        for (const [i, plan] of plans.entries()) tell(host, plan, made[i] ?? null, now);
+        for (const { times } of advances) {
+          nextAt = Math.min(nextAt, times.nextAt ?? nextAt);
+          holding ||= times.heldAt !== null;
+        }
+        if (answer.due.length === batch) continue;
+      }
+      return Math.min(nextAt, now + store.pollMs);
     }
-    const next = store.nextDueAt({ now, tasks: noTasks });
-    const { scheduleAt } = next instanceof Promise ? await next : next;
-    return Math.min(scheduleAt ?? Number.POSITIVE_INFINITY, now + store.pollMs);
   };
+  return { step, finished: () => (holding ? clock.now() : Number.POSITIVE_INFINITY) };
 }
 
-async function synchronise(store: Store, definitions: readonly ScheduleDefinition[], now: number): Promise<void> {
-  const stored = new Map((await store.listSchedules()).map((row) => [row.name, row]));
-  for (const definition of definitions) {
-    const row = scheduleRow(definition, stored.get(definition.name), now);
-    // False: another worker was faster, with the same definitions.
-    if (row) await store.saveSchedule(row, { expect: stored.get(row.name)?.revision ?? null });
+async function planned(
+  host: Host,
+  store: Store,
+  due: readonly DueSchedule[],
+  computing: ReadonlyMap<string, CodeSchedule['compute']>,
+  now: number,
+): Promise<Plan[]> {
+  const plans: Plan[] = [];
+  for (const { row, open } of due) {
+    try {
+      const plan = planOf(host, row, open.length, computing.get(row.name), now);
+      if (plan.firing.cancels) await cancelSome(host, store, open, `schedule ${row.name} fired again`);
+      plans.push(plan);
+    } catch (error) {
+      if ((error as { transient?: boolean }).transient) throw error;
+      // The row itself is at fault, and would be at every step: the others must not wait for it.
+      const { name, message } = recordError(error);
+      const because = `it cannot be fired: ${name}: ${message}`;
+      host.logger.error({ schedule: row.name }, `the schedule is paused: ${because}`);
+      await store.saveSchedule(pausedRow(row, because), { expect: row.revision });
+    }
   }
+  return plans;
 }
 
-function advance(host: Host, row: ScheduleRow, now: number): Advance {
-  const { occurrenceAt, nextAt } = fire(row, now);
-  const jobs = occurrenceAt === null ? [] : [scheduledJob(host, row, occurrenceAt, now)];
-  return { name: row.name, revision: row.revision, lastAt: occurrenceAt ?? row.lastAt, nextAt, jobs };
+function planOf(host: Host, row: ScheduleRow, open: number, compute: CodeSchedule['compute'], now: number): Plan {
+  const firing = fire(row, now, open);
+  const jobs: Job[] = [];
+  const failures: unknown[] = [];
+  for (const scheduledAt of firing.occurrences) {
+    let { input } = row;
+    if (row.computed) {
+      try {
+        input = compute ? compute(scheduledAt) : null;
+      } catch (error) {
+        failures.push(error);
+        continue;
+      }
+    }
+    jobs.push(scheduledJob(host, row, input, scheduledAt, now));
+  }
+  return { row, firing, failures, advance: { name: row.name, revision: row.revision, times: firing.times, jobs } };
 }
 
-function scheduledJob(host: Host, row: ScheduleRow, scheduledAt: number, now: number): Job {
+/** The job of an occurrence. */
+export function scheduledJob(host: Host, row: ScheduleRow, input: string | null, scheduledAt: number, now: number): Job {
   const request = {
     task: row.task,
     queue: row.queue,
     priority: row.priority,
-    input: row.input,
+    input,
     runAfter: null,
     expiresAt: row.expiresMs === null ? null : now + row.expiresMs,
     maxAttempts: row.maxAttempts,
@@ -73,12 +129,30 @@ function scheduledJob(host: Host, row: ScheduleRow, scheduledAt: number, now: nu
   return newJob(request, host.newId(now), now);
 }
 
-function tell(host: Host, advances: readonly Advance[], won: readonly boolean[], now: number): void {
-  advances.forEach(({ jobs }, i) => {
-    if (!won[i]) return;
-    for (const job of jobs) {
-      host.events.emit({ type: 'scheduled', at: now, job });
-      host.events.emit({ type: 'enqueued', at: now, job });
-    }
-  });
+/** @param made null: another scheduler was faster, and tells */
+function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] | null, now: number): void {
+  if (made === null) return;
+  const { events, logger } = host;
+  for (const job of made) {
+    events.emit({ type: 'scheduled', at: now, job });
+    events.emit({ type: 'enqueued', at: now, job });
+  }
+  if (firing.skipped.length === 0 && failures.length === 0) return;
+  const of = { type: 'skipped', at: now, schedule: row.name, task: row.task } as const;
+  for (const { reason, count } of firing.skipped) {
+    events.emit({ ...of, reason, count, error: null });
+    if (reason !== 'missed') continue;
+    const many = count >= mostTold ? `${mostTold} occurrences or more` : count === 1 ? '1 occurrence' : `${count} occurrences`;
+    logger.warn({ schedule: row.name, count }, `${many} passed while no scheduler ran, and ${count === 1 ? 'is' : 'are'} left out`);
+  }
+  for (const thrown of failures) {
+    const error = recordError(thrown);
+    events.emit({ ...of, reason: 'failed', count: 1, error });
+    logger.error(
+      { schedule: row.name, error: `${error.name}: ${error.message}` },
+      'the input of an occurrence cannot be computed: it makes no job',
+    );
+  }
 }
+
+const mostTold = 1_000;

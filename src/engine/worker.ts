@@ -9,7 +9,7 @@ import { ConfigError, InputError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { recordError } from '../core/failure.ts';
 import { settled } from '../core/job.ts';
-import type { ScheduleDefinition } from '../core/schedule.ts';
+import type { CodeSchedule } from '../core/schedule.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, NextDue, SettleAnswer, Store } from '../ports/store.ts';
@@ -19,7 +19,7 @@ import type { Host } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
 import { Loop, type Step } from './loop.ts';
 import { createRegistry } from './registry.ts';
-import { createScheduler } from './scheduler.ts';
+import { createScheduler, type Scheduler } from './scheduler.ts';
 
 export interface WorkerSettings {
   readonly id: string;
@@ -42,6 +42,7 @@ export const releaseAfterMs = 4_000;
 export const abandonAfterMs = 1_000;
 const saveProgressAfterMs = 1_000;
 const tellFailingEveryMs = 30_000;
+const noSchedules: readonly CodeSchedule[] = [];
 
 export class Worker {
   readonly #host: Host;
@@ -58,6 +59,7 @@ export class Worker {
   readonly #janitor: Loop;
   readonly #duties: Janitor;
   readonly #scheduler: Loop | undefined;
+  readonly #scheduling: Scheduler | undefined;
   readonly #registry: Loop;
   #failingLoops = 0;
   #toldFailing = false;
@@ -68,7 +70,7 @@ export class Worker {
   #drained: (() => void) | undefined;
   #stopped: Promise<void> | undefined;
 
-  constructor(host: Host, store: Store, schedules: () => readonly ScheduleDefinition[], settings: WorkerSettings) {
+  constructor(host: Host, store: Store, schedules: () => readonly CodeSchedule[], settings: WorkerSettings) {
     this.#host = host;
     this.#store = store;
     this.#settings = settings;
@@ -76,8 +78,9 @@ export class Worker {
     this.#heartbeat = this.#loop(createHeartbeat(host, store, this.#running));
     this.#duties = createJanitor(host, store);
     this.#janitor = this.#loop(this.#duties.step);
-    this.#registry = this.#loop(createRegistry(host, store, () => this.#describe()));
-    this.#scheduler = settings.scheduler ? this.#loop(createScheduler(host, store, schedules)) : undefined;
+    this.#registry = this.#loop(createRegistry(host, store, () => this.#describe(), settings.scheduler ? schedules : () => noSchedules));
+    this.#scheduling = settings.scheduler ? createScheduler(host, store, schedules) : undefined;
+    this.#scheduler = this.#scheduling && this.#loop(this.#scheduling.step);
   }
 
   get id(): string {
@@ -108,6 +111,11 @@ export class Worker {
     this.#ticks.start();
     this.#heartbeat.start();
     this.#janitor.start();
+  }
+
+  /** Says again what it knows, because code has defined another schedule. */
+  declare(): void {
+    this.#registry.wake();
   }
 
   /**
@@ -348,7 +356,10 @@ export class Worker {
     if (anything || (hint.overdueAt !== undefined && hint.by !== this.id)) this.#janitor.wakeAt(hint.overdueAt ?? 0);
     if (anything || hint.cancelled) this.#heartbeat.wake();
     if (anything || hint.scheduleAt !== undefined) this.#scheduler?.wakeAt(hint.scheduleAt ?? 0);
-    if (hint.finished) this.#janitor.wakeAt(this.#duties.finished());
+    if (hint.finished) {
+      this.#janitor.wakeAt(this.#duties.finished());
+      if (this.#scheduling) this.#scheduler?.wakeAt(this.#scheduling.finished());
+    }
   }
 
   #loop(step: Step): Loop {

@@ -52,7 +52,6 @@ export interface NextDue {
   readonly jobAt: number | null;
   /** The earliest end of a lease, or expiry of a job that has not started. */
   readonly overdueAt: number | null;
-  readonly scheduleAt: number | null;
 }
 
 /** Which jobs. All that is given must hold. */
@@ -72,12 +71,18 @@ export interface QueueStats extends QueueRow {
   readonly oldestReadyAt: number | null;
 }
 
-/** How a schedule moves on: from the revision that was read, to its next instant, with the jobs of the occurrence. */
+/** A schedule that is due, or that holds an occurrence whose predecessors have finished. */
+export interface DueSchedule {
+  readonly row: ScheduleRow;
+  /** Its jobs that are not finished, oldest first, at most 1,000; none where overlap is allowed. */
+  readonly open: readonly Job[];
+}
+
+/** How a schedule moves on: from the revision that was read, to its next instant, with the jobs of the occurrences. */
 export interface Advance {
   readonly name: string;
   readonly revision: number;
-  readonly lastAt: number | null;
-  readonly nextAt: number | null;
+  readonly times: Pick<ScheduleRow, 'nextAt' | 'occurrenceAt' | 'lastAt' | 'heldAt' | 'runs'>;
   readonly jobs: readonly Job[];
 }
 
@@ -149,11 +154,25 @@ export interface Store {
   /** Inserts the row, or replaces the one whose revision is `expect` (null: none is there yet). False: someone was faster. */
   saveSchedule(row: ScheduleRow, options: { readonly expect: number | null }): Awaitable<boolean>;
   dropSchedule(name: string): Awaitable<boolean>;
-  listSchedules(): Awaitable<readonly ScheduleRow[]>;
-  /** Schedules that are not paused and due at `now`, earliest first. */
-  dueSchedules(options: { readonly now: number; readonly limit: number }): Awaitable<readonly ScheduleRow[]>;
-  /** Compare-and-set together with the insert of the occurrence's jobs: law 6. True for each that won. */
-  advanceSchedules(advances: readonly Advance[], options: { readonly now: number }): Awaitable<readonly boolean[]>;
+  /** By name. */
+  listSchedules(options?: {
+    readonly names?: readonly string[] | undefined;
+    readonly source?: ScheduleRow['source'] | undefined;
+  }): Awaitable<readonly ScheduleRow[]>;
+  /**
+   * Schedules that are not paused and due at `now`, earliest first, and those that hold an occurrence and have no unfinished job; when the next
+   * of the others fires; and whether any of them holds an occurrence. Those whose input code computes are left out, but for the names in `computes`.
+   */
+  dueSchedules(options: {
+    readonly now: number;
+    readonly limit: number;
+    readonly computes: readonly string[];
+  }): Awaitable<{ readonly due: readonly DueSchedule[]; readonly nextAt: number | null; readonly holding: boolean }>;
+  /**
+   * Compare-and-set together with the insert of the occurrences' jobs: law 6. An occurrence that has a job already makes none. The jobs that
+   * were inserted, or null where someone was faster.
+   */
+  advanceSchedules(advances: readonly Advance[], options: { readonly now: number }): Awaitable<readonly (readonly Job[] | null)[]>;
 
   get(ids: readonly string[]): Awaitable<readonly (JobRecord | null)[]>;
   /** In id order, newest first, from the cursor on. */

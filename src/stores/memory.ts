@@ -13,6 +13,7 @@ import type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlem
 import type {
   Advance,
   ClaimOptions,
+  DueSchedule,
   Held,
   Hint,
   JobFilter,
@@ -25,6 +26,7 @@ import type {
 } from '../ports/store.ts';
 
 import { ReadyRow } from './ready.ts';
+import { MemorySchedules } from './schedules.ts';
 
 /** A row with its attempts and its places in the indexes. */
 interface Node {
@@ -66,7 +68,7 @@ export class MemoryStore implements Store {
   #served = new WeakMap<readonly string[], Pick<Served, 'queues' | 'excludeQueues'> & { readonly lines: readonly Line[] }>();
   readonly #queues = new Map<string, QueueRow>();
   readonly #workers = new Map<string, WorkerRow>();
-  readonly #schedules = new Map<string, ScheduleRow>();
+  readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
   readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
   readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
   readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
@@ -146,11 +148,7 @@ export class MemoryStore implements Store {
     for (const line of lines) if (this.#due(line, options.now)) jobAt = options.now;
     if (jobAt === null && lines.length > 0 && this.#future.size > 0) jobAt = this.#nextFuture(new Set(lines));
     const overdue = this.#nextOverdue();
-    let scheduleAt: number | null = null;
-    for (const row of this.#schedules.values()) {
-      if (!row.paused && row.nextAt !== null && (scheduleAt === null || row.nextAt < scheduleAt)) scheduleAt = row.nextAt;
-    }
-    return { jobAt, overdueAt: overdue ? overdueAt(overdue) : null, scheduleAt };
+    return { jobAt, overdueAt: overdue ? overdueAt(overdue) : null };
   }
 
   amend(amendments: readonly Amendment[], options: { now: number }): readonly (Job | null)[] {
@@ -175,6 +173,7 @@ export class MemoryStore implements Store {
       if ((node.job.finishedAt ?? 0) >= options.finishedBefore) break;
       finished.remove(node);
       this.#nodes.delete(node.job.id);
+      this.#schedules.free(node.job);
       count += 1;
     }
     return count;
@@ -197,38 +196,38 @@ export class MemoryStore implements Store {
 
   saveSchedule(row: ScheduleRow, options: { expect: number | null }): boolean {
     if ((this.#schedules.get(row.name)?.revision ?? null) !== options.expect) return false;
-    this.#schedules.set(row.name, row);
+    this.#schedules.put(row);
     if (row.nextAt !== null) this.#notify({ scheduleAt: row.nextAt });
     return true;
   }
 
   dropSchedule(name: string): boolean {
-    return this.#schedules.delete(name);
+    return this.#schedules.drop(name);
   }
 
-  listSchedules(): readonly ScheduleRow[] {
-    return [...this.#schedules.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  listSchedules(options?: Parameters<Store['listSchedules']>[0]): readonly ScheduleRow[] {
+    return this.#schedules.list(options);
   }
 
-  dueSchedules(options: { now: number; limit: number }): readonly ScheduleRow[] {
-    const due: ScheduleRow[] = [];
-    for (const row of this.#schedules.values()) if (!row.paused && row.nextAt !== null && row.nextAt <= options.now) due.push(row);
-    if (due.length > 1) due.sort((a, b) => (a.nextAt ?? 0) - (b.nextAt ?? 0) || (a.name < b.name ? -1 : 1));
-    return due.length > options.limit ? due.slice(0, options.limit) : due;
+  dueSchedules(options: Parameters<Store['dueSchedules']>[0]): { due: readonly DueSchedule[]; nextAt: number | null; holding: boolean } {
+    return this.#schedules.due(options);
   }
 
-  advanceSchedules(advances: readonly Advance[], options: { now: number }): readonly boolean[] {
+  advanceSchedules(advances: readonly Advance[], options: { now: number }): readonly (readonly Job[] | null)[] {
+    const untaken = (jobs: readonly Job[]) => jobs.filter((job) => !this.#schedules.isTaken(job));
     for (const { name, revision, jobs } of advances) {
-      if (this.#schedules.get(name)?.revision === revision) this.#refuseTaken(jobs);
+      if (this.#schedules.get(name)?.revision === revision) this.#refuseTaken(untaken(jobs));
     }
-    return advances.map((advance) => {
-      const row = this.#schedules.get(advance.name);
-      if (!row || row.revision !== advance.revision) return false;
-      for (const job of advance.jobs) this.#add(job, options.now);
-      this.#schedules.set(row.name, { ...row, lastAt: advance.lastAt, nextAt: advance.nextAt, revision: row.revision + 1 });
-      this.#hintQueued(advance.jobs);
-      if (advance.nextAt !== null && this.#listeners.length > 1) this.#notify({ scheduleAt: advance.nextAt });
-      return true;
+    return advances.map(({ name, revision, times, jobs: brought }) => {
+      const row = this.#schedules.get(name);
+      if (!row || row.revision !== revision) return null;
+      const jobs = untaken(brought);
+      for (const job of jobs) this.#add(job, options.now);
+      const { nextAt, occurrenceAt, lastAt, heldAt, runs } = times;
+      this.#schedules.put({ ...row, nextAt, occurrenceAt, lastAt, heldAt, runs, revision: revision + 1 });
+      this.#hintQueued(jobs);
+      if (nextAt !== null && this.#listeners.length > 1) this.#notify({ scheduleAt: nextAt });
+      return jobs;
     });
   }
 
@@ -296,9 +295,12 @@ export class MemoryStore implements Store {
 
   #refuseTaken(jobs: readonly Job[]): void {
     const [only] = jobs;
-    if (only && jobs.length === 1 && !this.#nodes.has(only.id)) return;
+    if (only && jobs.length === 1 && !this.#nodes.has(only.id) && !this.#schedules.isTaken(only)) return;
     const ids = new Set<string>();
-    for (const { id } of jobs) {
+    for (const job of jobs) {
+      const { id } = job;
+      if (this.#schedules.isTaken(job))
+        throw new StoreError(`the occurrence of schedule ${job.schedule} at ${job.scheduledAt} has a job already`, { kind: 'conflict' });
       if (this.#nodes.has(id) || ids.has(id)) throw new StoreError(`a job with the id ${id} is there already`, { kind: 'conflict' });
       ids.add(id);
     }
@@ -317,6 +319,7 @@ export class MemoryStore implements Store {
       finishedPlace: -1,
     };
     this.#nodes.set(job.id, node);
+    this.#schedules.take(job);
     this.#index(node, now);
   }
 
@@ -369,6 +372,7 @@ export class MemoryStore implements Store {
 
   #index(node: Node, now: number): void {
     const { job } = node;
+    if (job.schedule !== null) this.#schedules.note(job, isFinished(job));
     switch (job.status) {
       case 'queued':
         if (job.dueAt <= now) node.line.ready.push(node);

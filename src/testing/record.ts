@@ -162,6 +162,11 @@ export class SimulationRecord {
 
   #cells(event: Event | Note): [string, string, string] | undefined {
     if (event.type === 'note') return [workerLabel(event.worker), 'note', clean(event.text)];
+    if (event.type === 'skipped') {
+      const { schedule, reason, count, error } = event;
+      const many = count === 1 ? '1 occurrence' : `${count} occurrences`;
+      return ['', 'skipped', `${many} of schedule ${schedule}: ${reason}${error ? `: ${clean(error.message)}` : ''}`];
+    }
     if (!('job' in event)) {
       const text = {
         workerStarted: 'started',

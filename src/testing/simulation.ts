@@ -130,6 +130,7 @@ export async function simulate(tasks: Tasks, options: SimulationOptions = {}): P
   return sim;
 }
 
+const none: readonly never[] = [];
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 const restartAfterMs = 1_000;
 /** So many instants without an event, and it is worth asking whether there will ever be one. */
@@ -367,7 +368,7 @@ class Simulated implements Simulation {
     const settings = { id, concurrency: this.#settings.concurrency, queues: undefined, excludeQueues: undefined, scheduler: true };
     place.workers = [...this.#stores].map(([source, store]) => {
       const view = storeFor(store, this.#faults, place.life);
-      return new Worker(host, view, () => (source === main ? this.#app.schedules : []), { ...settings, scheduler: source === main });
+      return new Worker(host, view, source === main ? () => this.#app.schedules : () => none, { ...settings, scheduler: source === main });
     });
     for (const worker of place.workers) worker.start();
   }
@@ -411,6 +412,9 @@ class Simulated implements Simulation {
       host: this.#host,
       backends,
       beforeUse: () => this.#use(),
+      declare: () => {
+        for (const { workers } of this.#places) for (const worker of workers) worker.declare();
+      },
       beforeStart: () => {
         throw new SimulationError('a simulation has workers of its own: simulate(tasks, { workers: 2 }). Start others when it has ended.');
       },

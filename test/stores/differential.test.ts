@@ -3,10 +3,11 @@ import { expect, test } from 'vitest';
 import { exponential } from '../../src/core/backoff.ts';
 import { decide, type Outcome } from '../../src/core/decide.ts';
 import { newJob } from '../../src/core/job.ts';
-import type { Job, ScheduleRow } from '../../src/core/types.ts';
+import type { Job } from '../../src/core/types.ts';
 import type { Store } from '../../src/ports/store.ts';
 import { MemoryStore } from '../../src/stores/memory.ts';
 import { prng } from '../../src/testing/choices.ts';
+import { schedule } from '../../src/testing/conformance/kit.ts';
 import { stores } from './stores.ts';
 
 const tasks = ['mail', 'report', 'sync'];
@@ -143,36 +144,30 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
     async () => {
       const name = pick(['hourly', 'daily']);
       const found = (await store.listSchedules()).find((row) => row.name === name);
-      const trigger = { kind: 'every', everyMs: 60_000, anchorAt: 0, startAt: null, endAt: null } as const;
-      const row: ScheduleRow = {
+      const nextAt = below(6) === 0 ? null : now + below(5_000);
+      const row = schedule({
+        ...{ name, task: 'sync', nextAt, occurrenceAt: nextAt, revision: (found?.revision ?? 0) + 1, paused: below(5) === 0 },
         ...{
-          name,
-          task: 'sync',
-          queue: 'default',
-          priority: 0,
-          maxAttempts: 5,
-          expiresMs: null,
-          tags: [],
-          metadata: {},
-          overrides: null,
-          input: null,
-          trigger,
-          hash: 'h',
+          overlap: pick(['allow', 'skip']),
+          heldAt: below(4) === 0 ? now : null,
+          computed: below(4) === 0,
+          source: pick(['code', 'store']),
         },
-        ...{ nextAt: now + below(5_000), lastAt: null, revision: (found?.revision ?? 0) + 1, paused: below(5) === 0 },
-      };
+      });
       say('save', await store.saveSchedule(row, { expect: below(6) === 0 ? 99 : (found?.revision ?? null) }));
     },
     async () => {
-      const due = await store.dueSchedules({ now, limit: 5 });
-      say('due', due);
-      const advances = due.map((row) => ({
-        name: row.name,
-        revision: below(5) === 0 ? row.revision - 1 : row.revision,
-        lastAt: row.nextAt,
-        nextAt: below(8) === 0 ? null : now + 60_000,
-        jobs: [{ ...make(), schedule: row.name, scheduledAt: row.nextAt }],
-      }));
+      const answer = await store.dueSchedules({ now, limit: 1 + below(3), computes: pick([[], ['daily'], ['hourly', 'daily']]) });
+      say('due', answer);
+      const advances = answer.due.map(({ row }) => {
+        const nextAt = below(8) === 0 ? null : now + 60_000;
+        return {
+          name: row.name,
+          revision: below(5) === 0 ? row.revision - 1 : row.revision,
+          times: { nextAt, occurrenceAt: nextAt, lastAt: row.occurrenceAt, heldAt: below(3) === 0 ? now : null, runs: row.runs + 1 },
+          jobs: [{ ...make(), schedule: row.name, scheduledAt: row.heldAt ?? row.occurrenceAt ?? now }],
+        };
+      });
       say('advance', await store.advanceSchedules(advances, { now }));
     },
   ];
@@ -185,6 +180,7 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
   say('rows', await store.get([...ids].sort()));
   say('stats', await store.stats({ now }));
   say('schedules', await store.listSchedules());
+  say('of code', await store.listSchedules({ source: 'code', names: ['daily', 'x'] }));
   return lines;
 }
 

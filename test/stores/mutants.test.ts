@@ -167,6 +167,17 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
+    'makes another job for an occurrence that has one',
+    6,
+    mutant((store) => ({
+      advanceSchedules: (advances: readonly Advance[], options: At) =>
+        store.advanceSchedules(
+          advances.map((a) => ({ ...a, jobs: a.jobs.map((job) => ({ ...job, schedule: `${job.schedule} ${job.id}` })) })),
+          options,
+        ),
+    })),
+  ],
+  [
     'finds orphans a millisecond early',
     7,
     mutant((store) => ({ overdue: (o: At & { limit: number }) => store.overdue({ ...o, now: o.now + 1 }) })),

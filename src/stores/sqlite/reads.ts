@@ -1,21 +1,12 @@
 /** What is read: jobs by id or by what they are, counts, schedules, workers. Every statement is short: none holds a snapshot open. */
 import type { Database, Statement } from 'better-sqlite3';
 import { isExpired } from '../../core/job.ts';
-import type { Attempt, Job, JobRecord, ScheduleRow, Status, WorkerRow } from '../../core/types.ts';
+import type { Attempt, Job, JobRecord, Status, WorkerRow } from '../../core/types.ts';
 import type { JobFilter, NextDue, QueueStats } from '../../ports/store.ts';
 import { quote } from './claims.ts';
 import type { Counted } from './counts.ts';
 import { type AttemptRow, attemptOf, type JobRow, jobOf, recordOf, selectJob } from './rows.ts';
 
-interface ScheduleColumns {
-  readonly revision: number;
-  readonly paused: number;
-  readonly nextAt: number | null;
-  readonly lastAt: number | null;
-  readonly row: string;
-}
-
-const scheduleColumns = 'SELECT revision, paused, next_at AS nextAt, last_at AS lastAt, row FROM escapement_schedules';
 const fewRows = 20_000;
 const emptyCounts: Record<Status, number> = {
   waiting: 0,
@@ -37,9 +28,6 @@ export class Reads {
   readonly #expired: Statement<[number, number], JobRow>;
   readonly #nextLease: Statement<[], { at: number }>;
   readonly #nextExpiry: Statement<[], { at: number }>;
-  readonly #nextSchedule: Statement<[], { at: number }>;
-  readonly #schedules: Statement<[], ScheduleColumns>;
-  readonly #dueSchedules: Statement<[number, number], ScheduleColumns>;
   readonly #workers: Statement<[], { row: string }>;
   readonly #counts: Statement<[], { queue: string; state: Counted; count: number }>;
   readonly #queues: Statement<[], { name: string; paused: number | null }>;
@@ -60,13 +48,6 @@ export class Reads {
     this.#expired = db.prepare(`${selectJob} WHERE ${expiring} AND expires_at <= ? ORDER BY expires_at, id LIMIT ?`);
     this.#nextLease = db.prepare("SELECT lease_until AS at FROM escapement_jobs WHERE state = 'running' ORDER BY lease_until LIMIT 1");
     this.#nextExpiry = db.prepare(`SELECT expires_at AS at FROM escapement_jobs WHERE ${expiring} ORDER BY expires_at LIMIT 1`);
-    this.#nextSchedule = db.prepare(
-      'SELECT next_at AS at FROM escapement_schedules WHERE next_at IS NOT NULL AND paused = 0 ORDER BY next_at LIMIT 1',
-    );
-    this.#schedules = db.prepare(`${scheduleColumns} ORDER BY name`);
-    this.#dueSchedules = db.prepare(
-      `${scheduleColumns} WHERE next_at IS NOT NULL AND paused = 0 AND next_at <= ? ORDER BY next_at, name LIMIT ?`,
-    );
     this.#workers = db.prepare('SELECT row FROM escapement_workers ORDER BY started_at, id');
     this.#counts = db.prepare('SELECT queue, state, count FROM escapement_counts WHERE count <> 0');
     this.#queues = db.prepare('SELECT name, paused FROM escapement_queues');
@@ -105,17 +86,9 @@ export class Reads {
     return all.slice(0, limit).map(({ job }) => job);
   }
 
-  nextDue(): Pick<NextDue, 'overdueAt' | 'scheduleAt'> {
+  nextDue(): Pick<NextDue, 'overdueAt'> {
     const overdue = Math.min(this.#nextLease.get()?.at ?? Number.POSITIVE_INFINITY, this.#nextExpiry.get()?.at ?? Number.POSITIVE_INFINITY);
-    return { overdueAt: overdue === Number.POSITIVE_INFINITY ? null : overdue, scheduleAt: this.#nextSchedule.get()?.at ?? null };
-  }
-
-  schedules(): ScheduleRow[] {
-    return this.#schedules.all().map(scheduleOf);
-  }
-
-  dueSchedules(now: number, limit: number): ScheduleRow[] {
-    return this.#dueSchedules.all(now, limit).map(scheduleOf);
+    return { overdueAt: overdue === Number.POSITIVE_INFINITY ? null : overdue };
   }
 
   workers(): WorkerRow[] {
@@ -225,8 +198,4 @@ function visible(status: Status): string {
     default:
       return `state = ${quote(status)}`;
   }
-}
-
-function scheduleOf({ revision, paused, nextAt, lastAt, row }: ScheduleColumns): ScheduleRow {
-  return { ...(JSON.parse(row) as ScheduleRow), revision, paused: paused === 1, nextAt, lastAt };
 }

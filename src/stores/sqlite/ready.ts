@@ -4,13 +4,14 @@
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { alreadySettled, amended, claimed, settled } from '../../core/job.ts';
-import type { Amendment, Attempt, Job, ScheduleRow, Settlement } from '../../core/types.ts';
+import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
 import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { Inserts } from './inserts.ts';
 import { Reads } from './reads.ts';
 import { type AttemptRow, attemptOf, changes, type JobRow, jobOf, lastAttemptOf, updateJob } from './rows.ts';
+import { Schedules } from './schedules.ts';
 
 type Values = unknown[];
 
@@ -19,6 +20,7 @@ export class Ready {
   readonly counts: Counts;
   readonly claims: Claims;
   readonly reads: Reads;
+  readonly schedules: Schedules;
   readonly statements: Statements;
   readonly #inserts: Inserts;
   readonly #horizon: Horizon;
@@ -28,6 +30,7 @@ export class Ready {
     this.counts = new Counts(db);
     this.claims = new Claims(db, this.counts, horizon);
     this.reads = new Reads(db);
+    this.schedules = new Schedules(db);
     this.#inserts = new Inserts(db, this.counts);
     this.statements = prepare(db);
   }
@@ -128,17 +131,12 @@ export class Ready {
     return deleted.length;
   }
 
-  saveSchedule(row: ScheduleRow, expect: number | null): boolean {
-    const found = this.statements.revision.get(row.name)?.revision ?? null;
-    if (found !== expect) return false;
-    this.statements.saveSchedule.run(row.name, row.revision, row.paused ? 1 : 0, row.nextAt, row.lastAt, JSON.stringify(row));
-    return true;
-  }
-
-  advance({ name, revision, lastAt, nextAt, jobs }: Advance, now: number): boolean {
-    if (this.statements.advance.run(lastAt, nextAt, name, revision).changes === 0) return false;
+  /** The jobs that it inserted; null: someone was faster. */
+  advance(advance: Advance, now: number): readonly Job[] | null {
+    if (!this.schedules.advance(advance)) return null;
+    const jobs = advance.jobs.filter((job) => !this.schedules.isTaken(job));
     this.insert(jobs, now);
-    return true;
+    return jobs;
   }
 
   #madeReady({ status, dueAt }: Job, now: number): void {
@@ -183,10 +181,6 @@ interface Statements {
   readonly saveQueue: Statement<[string, number]>;
   readonly saveWorker: Statement<Values>;
   readonly forgetWorkers: Statement<[number]>;
-  readonly revision: Statement<[string], { revision: number }>;
-  readonly saveSchedule: Statement<Values>;
-  readonly dropSchedule: Statement<[string]>;
-  readonly advance: Statement<Values>;
 }
 
 function prepare(db: Database): Statements {
@@ -214,11 +208,5 @@ function prepare(db: Database): Statements {
     saveQueue: db.prepare('INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused'),
     saveWorker: db.prepare('INSERT OR REPLACE INTO escapement_workers VALUES (?, ?, ?, ?)'),
     forgetWorkers: db.prepare('DELETE FROM escapement_workers WHERE heartbeat_at < ?'),
-    revision: db.prepare('SELECT revision FROM escapement_schedules WHERE name = ?'),
-    saveSchedule: db.prepare('INSERT OR REPLACE INTO escapement_schedules VALUES (?, ?, ?, ?, ?, ?)'),
-    dropSchedule: db.prepare('DELETE FROM escapement_schedules WHERE name = ?'),
-    advance: db.prepare(
-      'UPDATE escapement_schedules SET last_at = ?, next_at = ?, revision = revision + 1 WHERE name = ? AND revision = ?',
-    ),
   };
 }

@@ -82,6 +82,30 @@ export const migrations: readonly string[] = [
 
   CREATE TABLE escapement_workers (id TEXT PRIMARY KEY NOT NULL, started_at INTEGER NOT NULL, heartbeat_at INTEGER NOT NULL, row TEXT NOT NULL) STRICT, WITHOUT ROWID;
   `,
+  // Schedules with options of their own. Those that are there came from code, and come from there again when a worker starts.
+  `
+  DROP TABLE escapement_schedules;
+  CREATE TABLE escapement_schedules (
+    name TEXT PRIMARY KEY NOT NULL,
+    source TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    paused INTEGER NOT NULL,
+    computed INTEGER NOT NULL,
+    next_at INTEGER,
+    occurrence_at INTEGER,
+    last_at INTEGER,
+    held_at INTEGER,
+    runs INTEGER NOT NULL,
+    row TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX escapement_due_schedules ON escapement_schedules (next_at, computed, name) WHERE next_at IS NOT NULL AND paused = 0;
+  CREATE INDEX escapement_held_schedules ON escapement_schedules (name) WHERE held_at IS NOT NULL AND paused = 0;
+  CREATE INDEX escapement_schedules_by_source ON escapement_schedules (source);
+
+  CREATE UNIQUE INDEX escapement_occurrences ON escapement_jobs (schedule, scheduled_at) WHERE schedule IS NOT NULL;
+  CREATE INDEX escapement_open_by_schedule ON escapement_jobs (schedule, id)
+    WHERE schedule IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready', 'running');
+  `,
 ];
 
 const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex');

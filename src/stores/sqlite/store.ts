@@ -22,6 +22,7 @@ import type {
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, storeError } from './connection.ts';
 import { Ready } from './ready.ts';
+import type { Schedules } from './schedules.ts';
 import { isMigrated } from './schema.ts';
 import { watch } from './watch.ts';
 
@@ -137,7 +138,7 @@ export class SqliteStore implements Store {
 
   saveSchedule(row: ScheduleRow, options: { expect: number | null }): Awaitable<boolean> {
     return this.#write(
-      (ready) => ready.saveSchedule(row, options.expect),
+      ({ schedules }) => schedules.save(row, options.expect),
       (saved) => {
         if (saved && row.nextAt !== null) this.#notify({ scheduleAt: row.nextAt });
       },
@@ -145,23 +146,32 @@ export class SqliteStore implements Store {
   }
 
   dropSchedule(name: string): Awaitable<boolean> {
-    return this.#write(({ statements }) => statements.dropSchedule.run(name).changes > 0);
+    return this.#write(({ schedules }) => schedules.drop(name));
   }
 
-  listSchedules(): Awaitable<readonly ScheduleRow[]> {
-    return this.#read((ready) => ready.reads.schedules());
+  listSchedules(options?: Parameters<Store['listSchedules']>[0]): Awaitable<readonly ScheduleRow[]> {
+    return this.#read(({ schedules }) => schedules.list(options));
   }
 
-  dueSchedules(options: { now: number; limit: number }): Awaitable<readonly ScheduleRow[]> {
-    return this.#read((ready) => ready.reads.dueSchedules(options.now, options.limit));
+  dueSchedules(options: Parameters<Store['dueSchedules']>[0]): ReturnType<Store['dueSchedules']> {
+    const found = this.#read(({ schedules }) => schedules.due(options));
+    const aside = ({ unreadable, ...answer }: ReturnType<Schedules['due']>) => {
+      if (unreadable.length === 0) return answer;
+      return this.#write(({ schedules }) => {
+        for (const name of unreadable) schedules.setAside(name);
+        return answer;
+      });
+    };
+    return found instanceof Promise ? found.then(aside) : aside(found);
   }
 
-  advanceSchedules(advances: readonly Advance[], options: { now: number }): Awaitable<readonly boolean[]> {
+  advanceSchedules(advances: readonly Advance[], options: { now: number }): Awaitable<readonly (readonly Job[] | null)[]> {
     return this.#write(
       (ready) => advances.map((advance) => ready.advance(advance, options.now)),
-      (won) => {
-        this.#tell(advances.flatMap(({ jobs }, i) => (won[i] ? jobs : [])));
-        if (this.#listeners.length > 1) for (const { nextAt } of advances) if (nextAt !== null) this.#notify({ scheduleAt: nextAt });
+      (made) => {
+        this.#tell(made.flatMap((jobs) => jobs ?? []));
+        if (this.#listeners.length < 2) return;
+        for (const { times } of advances) if (times.nextAt !== null) this.#notify({ scheduleAt: times.nextAt });
       },
     );
   }

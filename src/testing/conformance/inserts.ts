@@ -4,6 +4,7 @@ import { latestInstant } from '../../core/duration.ts';
 import type { Job } from '../../core/types.ts';
 import type { Store } from '../../ports/store.ts';
 import {
+  advanceOf,
   amend,
   type ConformanceCase,
   cases,
@@ -177,8 +178,8 @@ async function play(store: Store, baseAt: number): Promise<readonly unknown[]> {
     job(),
   ];
   await store.insert(jobs, { now: at(0) });
-  const trigger = { kind: 'every', everyMs: 60, anchorAt: at(0), startAt: null, endAt: null } as const;
-  await store.saveSchedule(schedule({ nextAt: at(60), trigger }), { expect: null });
+  const trigger = { kind: 'every', everyMs: 60, anchorAt: at(0) } as const;
+  await store.saveSchedule(schedule({ nextAt: at(60), occurrenceAt: at(60), seen: {}, trigger }), { expect: null });
   ask(await store.nextDueAt({ now: at(10), tasks: ['mail'] }));
   const [a, b] = ask(await store.claim({ ...wanted(at(10), { limit: 2 }), now: at(10) }));
   assert.ok(a && b);
@@ -187,9 +188,13 @@ async function play(store: Store, baseAt: number): Promise<readonly unknown[]> {
   ask(await store.overdue({ now: at(70), limit: 10 }));
   ask(await store.settle([failed(a, at(30), 100), done(b, at(40))], { now: at(50), claim: wanted(at(50), { limit: 1 }) }));
   ask(await store.nextDueAt({ now: at(55), tasks: ['mail'], queues: ['default'] }));
-  ask(await store.dueSchedules({ now: at(60), limit: 10 }));
+  ask(await store.dueSchedules({ now: at(60), limit: 10, computes: [] }));
   const fired = job({ id: idOf(50), task: 'report', dueAt: at(60), schedule: 'nightly', scheduledAt: at(60) });
-  ask(await store.advanceSchedules([{ name: 'nightly', revision: 1, lastAt: at(60), nextAt: at(120), jobs: [fired] }], { now: at(61) }));
+  ask(
+    await store.advanceSchedules([advanceOf({ jobs: [fired] }, { lastAt: at(60), nextAt: at(120), occurrenceAt: at(120) })], {
+      now: at(61),
+    }),
+  );
   ask(await store.stats({ now: at(80) }));
   ask(await amend(store, jobs[3] as Job, { dueAt: at(85) }, at(80)));
   const rest = ask(await store.claim({ ...wanted(at(140)), now: at(140) }));

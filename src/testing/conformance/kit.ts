@@ -7,7 +7,7 @@ import { decide } from '../../core/decide.ts';
 import { StoreError } from '../../core/errors.ts';
 import type { RecordedError } from '../../core/failure.ts';
 import type { Amendment, Job, JobRecord, ScheduleRow, Settlement } from '../../core/types.ts';
-import type { Awaitable, ClaimOptions, SettleAnswer, Store } from '../../ports/store.ts';
+import type { Advance, Awaitable, ClaimOptions, SettleAnswer, Store } from '../../ports/store.ts';
 
 /** One behaviour that a store must show. */
 export interface ConformanceCase {
@@ -152,6 +152,7 @@ export const gaveUp = (job: Job, at: number): Settlement =>
 export function schedule(overrides: Partial<ScheduleRow> = {}): ScheduleRow {
   return {
     name: 'nightly',
+    source: 'code',
     task: 'report',
     queue: 'default',
     priority: 0,
@@ -161,14 +162,34 @@ export function schedule(overrides: Partial<ScheduleRow> = {}): ScheduleRow {
     metadata: {},
     overrides: null,
     input: 'null',
-    trigger: { kind: 'every', everyMs: 60_000, anchorAt: t0, startAt: null, endAt: null },
+    computed: false,
+    trigger: { kind: 'every', everyMs: 60_000, anchorAt: t0 },
+    startAt: null,
+    endAt: null,
+    maxRuns: null,
+    jitterMs: 0,
+    missed: { graceMs: 3_600_000, catchUp: 'latest', limit: 100 },
+    overlap: 'allow',
+    enabled: true,
     nextAt: t0,
+    occurrenceAt: t0,
     lastAt: null,
-    revision: 1,
+    heldAt: null,
+    runs: 0,
     paused: false,
+    pausedBecause: null,
+    revision: 1,
     hash: 'a1',
+    seen: { a1: t0 },
+    undeclaredAt: null,
     ...overrides,
   };
+}
+
+/** From a revision to the next instant, with the jobs of an occurrence. */
+export function advanceOf(overrides: Partial<Omit<Advance, 'times'>> = {}, times: Partial<Advance['times']> = {}): Advance {
+  const moved = { nextAt: t0 + 60_000, occurrenceAt: t0 + 60_000, lastAt: t0, heldAt: null, runs: 1, ...times };
+  return { name: 'nightly', revision: 1, jobs: [], ...overrides, times: moved };
 }
 
 export async function recordOf(store: Store, id: string): Promise<JobRecord> {

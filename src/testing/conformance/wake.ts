@@ -1,7 +1,23 @@
 /** The methods by which sleepers know when to wake: `nextDueAt` and `listen`. */
 import assert from 'node:assert/strict';
 import type { Hint, NextDue, Store } from '../../ports/store.ts';
-import { amend, cases, claim, claimOne, done, failed, idOf, insert, leaseMs, rowOf, schedule, settle, t0, tasks } from './kit.ts';
+import {
+  advanceOf,
+  amend,
+  cases,
+  claim,
+  claimOne,
+  done,
+  failed,
+  idOf,
+  insert,
+  leaseMs,
+  rowOf,
+  schedule,
+  settle,
+  t0,
+  tasks,
+} from './kit.ts';
 
 const ask = { tasks };
 
@@ -11,7 +27,7 @@ async function next(store: Store, now: number, overrides: Partial<Parameters<Sto
 
 const nextDue = cases('nextDueAt', {
   'nothing is in sight in an empty store': async (store) => {
-    assert.deepEqual(await next(store, t0), { jobAt: null, overdueAt: null, scheduleAt: null });
+    assert.deepEqual(await next(store, t0), { jobAt: null, overdueAt: null });
   },
   'the earliest due time of the jobs that are queued': async (store, job) => {
     await insert(
@@ -124,7 +140,7 @@ const nextDue = cases('nextDueAt', {
     assert.equal((await next(store, t0, { tasks: [], queues: ['other'] })).overdueAt, t0 + 40_000);
   },
   'the earliest schedule that is neither paused nor at its end': async (store) => {
-    const at = async () => (await next(store, t0)).scheduleAt;
+    const at = async () => (await store.dueSchedules({ now: t0, limit: 10, computes: [] })).nextAt;
     const rows = [
       schedule({ name: 'paused', nextAt: t0 + 1, paused: true }),
       schedule({ name: 'ended', nextAt: null }),
@@ -135,7 +151,7 @@ const nextDue = cases('nextDueAt', {
     assert.equal(await at(), null);
     for (const row of rows.slice(2)) await store.saveSchedule(row, { expect: null });
     assert.equal(await at(), t0 + 5);
-    await store.advanceSchedules([{ name: 'soon', revision: 1, lastAt: t0 + 5, nextAt: t0 + 20, jobs: [] }], { now: t0 + 5 });
+    await store.advanceSchedules([advanceOf({ name: 'soon' }, { lastAt: t0 + 5, nextAt: t0 + 20 })], { now: t0 + 5 });
     assert.equal(await at(), t0 + 9);
     await store.dropSchedule('late');
     assert.equal(await at(), t0 + 20);
@@ -232,7 +248,7 @@ const hints = cases('listen', {
   },
   'where nobody polls, the jobs of a schedule are hinted': async (store, job) => {
     await store.saveSchedule(schedule(), { expect: null });
-    const advance = { name: 'nightly', revision: 1, lastAt: t0, nextAt: t0 + 60_000, jobs: [job({ dueAt: t0 + 3 })] };
+    const advance = advanceOf({ jobs: [job({ dueAt: t0 + 3 })] });
     await hintedUnlessPolled(store, async () => store.advanceSchedules([advance], { now: t0 }), dueBy(t0 + 3));
   },
   'who has stopped listening is told nothing, and the others still are': async (store, job) => {

@@ -1,0 +1,225 @@
+/** The options of schedules: their types, their defaults, and the one place that reads them. */
+import type { App } from './app.ts';
+import { checkCron } from './core/cron.ts';
+import { type Duration, type Instant, parseDuration, parseInstant, show } from './core/duration.ts';
+import { encode } from './core/json.ts';
+import { type CodeSchedule, type ScheduleDefinition, type SingleDefinition, type TriggerDefinition, textHash } from './core/schedule.ts';
+import { checkSun, type SunTrigger } from './core/sun.ts';
+import type { Missed, Overlap } from './core/types.ts';
+import { parseInput } from './engine/input.ts';
+import { nearest, OptionReader, readUsing, type UsingOptions, usingNothing } from './options.ts';
+import type { Task } from './task.ts';
+
+/** When a schedule fires: one of `cron`, `every`, `at`, `sun`, or `any` of several. */
+export type TriggerOptions = (SingleTriggerOptions | { any: readonly SingleTriggerOptions[]; timezone?: string }) & {
+  /** No occurrence before this. @default none */
+  startAt?: Instant;
+  /** No occurrence after this. @default none */
+  endAt?: Instant;
+};
+export type SingleTriggerOptions = CronOptions | EveryOptions | AtOptions | SunOptions;
+
+export interface CronOptions {
+  /**
+   * Five fields, or six with leading seconds: lists, ranges, steps, names, `L`, `W`, `#`; or `@daily` and the like. Without `*` in its second,
+   * minute and hour it is an appointment: a local time that the clocks skip runs once, right after the gap, and one that they repeat runs once.
+   * With `*` or `*` steps there it counts real time: what is skipped does not run, what is repeated runs twice.
+   */
+  cron: string;
+  /** An IANA time zone, never an offset. @default 'UTC', whatever the host's zone is */
+  timezone?: string;
+}
+
+export interface EveryOptions {
+  /** An interval of at least a second, counted from `startAt`, or else from when the schedule is first saved; it never drifts. */
+  every: Duration;
+}
+
+export interface AtOptions {
+  /** Once, at this instant. */
+  at: Instant;
+}
+
+export interface SunOptions {
+  /** Daily, as the sun has it at a place; not on days on which it does not. `noon` is when it stands highest. */
+  sun: SunTrigger;
+}
+
+/** What `tasks.schedule` takes beside the task, its input and what `using` takes. */
+export type TimingOptions = TriggerOptions & {
+  /** No more occurrences than this make a job. @default no limit */
+  maxRuns?: number;
+  /** Fires up to so much later: the same for an occurrence wherever it is computed, and never past the next occurrence. @default 0 */
+  jitter?: Duration;
+  /** False: it is kept, and never fires. @default true */
+  enabled?: boolean;
+  /** What is done about occurrences that passed while no scheduler ran. */
+  missed?: {
+    /** Later than this, an occurrence is not caught up. @default '1h'; with `all`, however late */
+    grace?: Duration;
+    /** The latest of them, all of them oldest first, or none that is over a minute late. @default 'latest' */
+    catchUp?: Missed['catchUp'];
+    /** With `all`: at most so many, the latest, 1 … 10,000. @default 100 */
+    limit?: number;
+  };
+  /**
+   * When a job of the schedule has not finished at the next occurrence: start another beside it; leave the occurrence out; keep the first such
+   * occurrence until it has; or cancel what there is, and keep the newest occurrence until it has ended. @default 'allow'
+   */
+  overlap?: Overlap;
+};
+
+/** The instant that an occurrence stands for. */
+export interface Occurrence {
+  readonly scheduledAt: Date;
+}
+
+type Options<Input> = TimingOptions & Omit<UsingOptions, 'runAfter' | 'backend'> & { task: Task<Input, unknown> };
+
+/** The options of `tasks.schedule`: one trigger, the task, its input where it takes one (or a function of the occurrence), and what `using` takes. */
+export type ScheduleOptions<Input = unknown> = Options<Input> & ScheduledInput<Input, Input | ((occurrence: Occurrence) => Input)>;
+
+/** The options of `tasks.schedules.save`: those of `tasks.schedule`, as data alone: a function could not be kept in the store. */
+export type SavedScheduleOptions<Input = unknown> = Options<Input> & ScheduledInput<Input, Input>;
+
+type ScheduledInput<Input, Given> = [Input] extends [void]
+  ? { input?: undefined }
+  : undefined extends Input
+    ? { input?: Given }
+    : { input: Given };
+
+const using = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'metadata'];
+const triggers = ['cron', 'every', 'at', 'sun', 'any'] as const;
+const timing = [...triggers, 'timezone', 'startAt', 'endAt', 'maxRuns', 'jitter', 'enabled', 'missed', 'overlap'];
+const overlaps: readonly Overlap[] = ['allow', 'skip', 'queue-one', 'cancel-running'];
+const catchUps: readonly Missed['catchUp'][] = ['latest', 'none', 'all'];
+const mostTriggers = 20;
+
+/** Reads a schedule's definition. @throws ConfigError with all its faults */
+export function readSchedule(app: App, name: unknown, options: unknown, source: ScheduleDefinition['source']): CodeSchedule {
+  const read = new OptionReader(`Schedule ${show(name)} cannot be made`);
+  const given = read.object(options, '', ['task', 'input', ...timing, ...using]);
+  const scheduleName = read.name(name, 'name');
+  const taskName = (given.task as Partial<Task> | undefined)?.name;
+  if (typeof taskName !== 'string') read.fault('task', 'a task, as tasks.define returns it', given.task);
+  else if (!app.definitions.has(taskName)) read.fault('task', 'a task of this application', taskName, nearest(taskName, app.names()));
+  const times = readTiming(read, given, app.binding.host.clock.now());
+  const compute = typeof given.input === 'function' ? (given.input as (occurrence: Occurrence) => unknown) : undefined;
+  if (compute && source === 'store')
+    read.fault('input', 'plain data: a function cannot be kept in the store; use tasks.schedule() for it', given.input);
+  read.done();
+
+  const task = app.definition(taskName as string);
+  const usingGiven = Object.fromEntries(using.filter((key) => given[key] !== undefined).map((key) => [key, given[key]]));
+  const chosen = readUsing(usingGiven, usingNothing, app.known);
+  if (task.schema && !compute) {
+    const parsed = parseInput(task.schema, given.input, `input of schedule ${scheduleName}`);
+    // An asynchronous schema cannot be waited for here; the run will validate.
+    if (parsed instanceof Promise) parsed.catch(() => {});
+  }
+  const expires = chosen.expires ?? task.expires;
+  const definition: ScheduleDefinition = {
+    name: scheduleName,
+    source,
+    task: task.name,
+    queue: chosen.queue ?? task.queue,
+    priority: chosen.priority ?? task.priority,
+    maxAttempts: chosen.maxAttempts ?? task.maxAttempts,
+    expiresMs: expires === null ? null : (parseDuration(expires) ?? null),
+    tags: chosen.tags ?? task.tags,
+    metadata: chosen.metadata,
+    overrides: chosen.overrides,
+    input: given.input === undefined || compute ? null : encode(given.input, `input of schedule ${scheduleName}`),
+    computed: compute !== undefined,
+    ...times,
+  };
+  return {
+    definition,
+    hash: textHash(JSON.stringify([definition, compute ? String(compute) : ''])),
+    compute: compute && ((at) => encode(compute({ scheduledAt: new Date(at) }), `input of schedule ${scheduleName}`)),
+  };
+}
+
+function readTiming(
+  read: OptionReader,
+  given: Record<string, unknown>,
+  now: number,
+): Pick<ScheduleDefinition, 'trigger' | 'startAt' | 'endAt' | 'maxRuns' | 'jitterMs' | 'missed' | 'overlap' | 'enabled'> {
+  const startAt = read.instant(given.startAt, 'startAt') ?? null;
+  const endAt = read.instant(given.endAt, 'endAt') ?? null;
+  if (startAt !== null && endAt !== null && endAt < startAt) read.fault('endAt', 'an instant not before `startAt`', given.endAt);
+  const missed = read.object(given.missed, 'missed', ['grace', 'catchUp', 'limit']);
+  const catchUp = oneOf(read, missed.catchUp, 'missed.catchUp', catchUps) ?? 'latest';
+  if (missed.limit !== undefined && catchUp !== 'all') read.fault('missed.limit', "none but with catchUp: 'all'", missed.limit);
+  if (given.enabled !== undefined && typeof given.enabled !== 'boolean') read.fault('enabled', 'true or false', given.enabled);
+  return {
+    trigger: readTrigger(read, given, now),
+    startAt,
+    endAt,
+    maxRuns: read.integer(given.maxRuns, 'maxRuns', 1, 1_000_000_000) ?? null,
+    jitterMs: read.duration(given.jitter, 'jitter') ?? 0,
+    enabled: given.enabled !== false,
+    missed: {
+      graceMs: read.duration(missed.grace, 'missed.grace') ?? (catchUp === 'all' ? null : 3_600_000),
+      catchUp,
+      limit: read.integer(missed.limit, 'missed.limit', 1, 10_000) ?? 100,
+    },
+    overlap: oneOf(read, given.overlap, 'overlap', overlaps) ?? 'allow',
+  };
+}
+
+function oneOf<T extends string>(read: OptionReader, value: unknown, path: string, words: readonly T[]): T | undefined {
+  if (value === undefined || words.includes(value as T)) return value as T | undefined;
+  return read.fault(path, `one of ${words.join(', ')}`, value, typeof value === 'string' ? nearest(value, words) : undefined);
+}
+
+const nothing: SingleDefinition = { kind: 'at', at: 0 };
+
+function readTrigger(read: OptionReader, given: Record<string, unknown>, now: number): TriggerDefinition {
+  const kinds = triggers.filter((kind) => given[kind] !== undefined);
+  if (kinds.length !== 1) {
+    read.fault(triggers.join(', '), 'exactly one of them', kinds.length === 0 ? undefined : kinds);
+    return nothing;
+  }
+  if (kinds[0] !== 'any') return readSingle(read, given, '', undefined, now);
+  const { any } = given;
+  if (!Array.isArray(any) || any.length === 0 || any.length > mostTriggers) {
+    read.fault('any', `an array of 1 to ${mostTriggers} triggers, such as [{ cron: '0 9 * * *' }, { at: '2026-12-24T12:00:00Z' }]`, any);
+    return nothing;
+  }
+  const of = any.map((one, i) => {
+    const path = `any[${i}]`;
+    const single = read.object(one, path, ['cron', 'every', 'at', 'sun', 'timezone']);
+    const own = triggers.filter((kind) => single[kind] !== undefined);
+    if (own.length === 1) return readSingle(read, single, `${path}.`, given.timezone, now);
+    read.fault(path, `exactly one of ${triggers.slice(0, -1).join(', ')}`, one);
+    return nothing;
+  });
+  return { kind: 'any', of };
+}
+
+function readSingle(read: OptionReader, given: Record<string, unknown>, path: string, zone: unknown, now: number): SingleDefinition {
+  if (given.cron !== undefined) {
+    const timezone = given.timezone ?? zone ?? 'UTC';
+    const before = read.faults.length;
+    checkCron(given.cron, timezone, now, read.faults);
+    if (read.faults.length === before) return { kind: 'cron', expression: String(given.cron).trim(), timezone: String(timezone) };
+    read.faults.push(...read.faults.splice(before).map((fault) => ({ ...fault, path: `${path}${fault.path}` })));
+    return nothing;
+  }
+  if (given.timezone !== undefined)
+    read.fault(`${path}timezone`, 'none but with `cron`: the others are instants of absolute time', given.timezone);
+  if (given.every !== undefined) {
+    const everyMs = read.duration(given.every, `${path}every`) ?? 0;
+    if (everyMs < 1_000) read.fault(`${path}every`, 'an interval of at least a second', given.every);
+    return { kind: 'every', everyMs, anchorAt: null };
+  }
+  if (given.at !== undefined) {
+    return { kind: 'at', at: parseInstant(given.at) ?? read.instant(given.at, `${path}at`) ?? 0 };
+  }
+  const before = read.faults.length;
+  checkSun(given.sun, `${path}sun`, read.faults);
+  if (read.faults.length > before) return nothing;
+  const { event, latitude, longitude } = given.sun as SunOptions['sun'];
+  return { kind: 'sun', event, latitude, longitude };
+}

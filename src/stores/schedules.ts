@@ -1,0 +1,124 @@
+/** The memory store's schedules: the one that fires first at the top, and of each its jobs that are not finished and the occurrences that have one. */
+import { Heap } from '../core/heap.ts';
+import type { Job, ScheduleRow } from '../core/types.ts';
+import type { DueSchedule, Store } from '../ports/store.ts';
+
+interface Entry {
+  row: ScheduleRow;
+  place: number;
+}
+
+const mostOpen = 1_000;
+
+export class MemorySchedules {
+  readonly #entries = new Map<string, Entry>();
+  /** Those that will fire: not paused, and not at their end. */
+  readonly #coming = new Heap<'place', Entry>('place', (a, b) => {
+    const [at, bt] = [a.row.nextAt as number, b.row.nextAt as number];
+    return at === bt ? a.row.name < b.row.name : at < bt;
+  });
+  readonly #holding = new Set<Entry>();
+  readonly #open = new Map<string, Set<string>>();
+  readonly #taken = new Map<string, Set<number>>();
+  readonly #job: (id: string) => Job;
+
+  /** @param job the row of a job by its id */
+  constructor(job: (id: string) => Job) {
+    this.#job = job;
+  }
+
+  get(name: string): ScheduleRow | undefined {
+    return this.#entries.get(name)?.row;
+  }
+
+  put(row: ScheduleRow): void {
+    let entry = this.#entries.get(row.name);
+    if (entry) this.#coming.remove(entry);
+    else {
+      entry = { row, place: -1 };
+      this.#entries.set(row.name, entry);
+    }
+    entry.row = row;
+    if (!row.paused && row.nextAt !== null) this.#coming.push(entry);
+    if (!row.paused && row.heldAt !== null) this.#holding.add(entry);
+    else this.#holding.delete(entry);
+  }
+
+  drop(name: string): boolean {
+    const entry = this.#entries.get(name);
+    if (!entry) return false;
+    this.#coming.remove(entry);
+    this.#holding.delete(entry);
+    return this.#entries.delete(name);
+  }
+
+  list(options: { names?: readonly string[] | undefined; source?: string | undefined } = {}): ScheduleRow[] {
+    const rows = options.names ? options.names.flatMap((name) => this.get(name) ?? []) : [...this.#entries.values()].map(({ row }) => row);
+    return [...new Set(rows)]
+      .filter(({ source }) => options.source === undefined || source === options.source)
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  due({ now, limit, computes }: Parameters<Store['dueSchedules']>[0]): { due: DueSchedule[]; nextAt: number | null; holding: boolean } {
+    const mine = ({ row }: Entry) => !row.computed || computes.includes(row.name);
+    const due: Entry[] = [];
+    for (const entry of [...this.#holding].sort((a, b) => (a.row.name < b.row.name ? -1 : 1)))
+      if (due.length < limit && mine(entry) && this.#isFree(entry.row.name) && (entry.row.nextAt ?? now + 1) > now) due.push(entry);
+    // Taken out and put back: a heap is ordered only at the top.
+    const out: Entry[] = [];
+    let first = this.#coming.peek();
+    for (; first && ((first.row.nextAt as number) > now ? !mine(first) : due.length < limit); first = this.#coming.peek()) {
+      this.#coming.remove(first);
+      out.push(first);
+      if (mine(first)) due.push(first);
+    }
+    const nextAt = first && (first.row.nextAt as number) > now ? first.row.nextAt : null;
+    for (const entry of out) this.#coming.push(entry);
+    const holding = this.#holding.size > 0;
+    return { due: due.map(({ row }) => ({ row, open: row.overlap === 'allow' ? [] : this.#openOf(row.name) })), nextAt, holding };
+  }
+
+  /** Takes note of a job that a schedule made, as it is now. */
+  note(job: Job, finished: boolean): void {
+    const name = job.schedule as string;
+    let open = this.#open.get(name);
+    if (finished) open?.delete(job.id);
+    else {
+      if (!open) {
+        open = new Set();
+        this.#open.set(name, open);
+      }
+      open.add(job.id);
+    }
+  }
+
+  isTaken({ schedule, scheduledAt }: Job): boolean {
+    return schedule !== null && scheduledAt !== null && (this.#taken.get(schedule)?.has(scheduledAt) ?? false);
+  }
+
+  take({ schedule, scheduledAt }: Job): void {
+    if (schedule === null || scheduledAt === null) return;
+    let taken = this.#taken.get(schedule);
+    if (!taken) {
+      taken = new Set();
+      this.#taken.set(schedule, taken);
+    }
+    taken.add(scheduledAt);
+  }
+
+  free({ schedule, scheduledAt }: Job): void {
+    if (schedule === null || scheduledAt === null) return;
+    const taken = this.#taken.get(schedule);
+    taken?.delete(scheduledAt);
+    if (taken?.size === 0) this.#taken.delete(schedule);
+  }
+
+  #isFree(name: string): boolean {
+    return (this.#open.get(name)?.size ?? 0) === 0;
+  }
+
+  #openOf(name: string): Job[] {
+    const jobs = [...(this.#open.get(name) ?? [])].sort().slice(0, mostOpen);
+    return jobs.map(this.#job);
+  }
+}
