@@ -33,8 +33,22 @@ export class Faults {
     this.#pending.push({ fault, on: options.on, left: options.times ?? 1 });
   }
 
-  clear(): void {
-    this.#pending = [];
+  readonly #wake = new Set<() => void>();
+  schedulingStopped = false;
+
+  stopScheduling(): void {
+    this.schedulingStopped = true;
+  }
+
+  startScheduling(): void {
+    this.schedulingStopped = false;
+    for (const wake of this.#wake) wake();
+  }
+
+  /** @param wake called when schedulers are to look again; returns the function that ends this */
+  onScheduling(wake: () => void): () => void {
+    this.#wake.add(wake);
+    return () => this.#wake.delete(wake);
   }
 
   /** Throws if this call is to fail. */
@@ -70,6 +84,7 @@ const calls: readonly StoreCall[] = [
   'stats',
 ];
 const never = new Promise<never>(() => {});
+const nothingDue = { due: [], nextAt: null, holding: false };
 
 /** The store for one process. `life` is undefined for the test's own calls, which no fault but the store's own reaches. */
 export function storeFor(store: Store, faults: Faults, life: Life | undefined): Store {
@@ -85,6 +100,7 @@ export function storeFor(store: Store, faults: Faults, life: Life | undefined): 
       // The process is gone: nobody is there to hear an answer.
       if (life?.dead) return never;
       faults.check(call);
+      if (call === 'dueSchedules' && faults.schedulingStopped && life) return nothingDue;
       const answer = real(a, b);
       return answer instanceof Promise ? answer.then((value) => (life?.dead ? never : value)) : answer;
     };
@@ -94,10 +110,19 @@ export function storeFor(store: Store, faults: Faults, life: Life | undefined): 
   view.close = () => {};
   if (store.listen) {
     const listen = store.listen.bind(store);
-    view.listen = (notify: (hint: Hint) => void) =>
-      listen((hint) => {
-        if (!life?.dead) notify(hint);
-      });
+    view.listen = (notify: (hint: Hint) => void) => {
+      const ends = [
+        listen((hint) => {
+          if (!life?.dead) notify(hint);
+        }),
+        faults.onScheduling(() => {
+          if (!life?.dead) notify({ scheduleAt: 0 });
+        }),
+      ];
+      return () => {
+        for (const end of ends) end();
+      };
+    };
   }
   return view as unknown as Store;
 }

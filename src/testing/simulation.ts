@@ -88,6 +88,13 @@ export interface Simulation extends AsyncDisposable {
      */
     fail(fault: StoreFault, options?: FaultOptions): void;
   };
+  readonly scheduler: {
+    /** No worker turns occurrences into jobs until `start`: as if no scheduler ran. */
+    stop(): void;
+    start(): void;
+  };
+  /** The occurrences of a schedule that have made a job so far, and the instants at which it was run by hand, in order. */
+  fires(schedule: string): Date[];
   /** Ends the simulation and restores the application. @throws SimulationError when finished attempts left timers behind */
   end(): Promise<void>;
 }
@@ -163,6 +170,8 @@ class Simulated implements Simulation {
   #driving: string | undefined;
   #ended = false;
   readonly store = { fail: (fault: StoreFault, options?: FaultOptions) => this.#faults.add(fault, options) };
+
+  readonly scheduler = { stop: () => this.#faults.stopScheduling(), start: () => this.#faults.startScheduling() };
 
   constructor(tasks: Tasks, settings: Settings) {
     const app = appOf(tasks);
@@ -279,6 +288,12 @@ class Simulated implements Simulation {
   attempts(task?: { readonly name: string } | string): SimulatedAttempt[] {
     const name = typeof task === 'object' ? task.name : task;
     return this.record.attempts.filter((attempt) => name === undefined || attempt.task === name);
+  }
+
+  fires(schedule: string): Date[] {
+    this.#needRecord('fires');
+    const instants = this.record.jobs.flatMap(({ job }) => (job.schedule === schedule ? (job.scheduledAt ?? []) : []));
+    return instants.sort((a, b) => a - b).map((at) => new Date(at));
   }
 
   timeline(): Timeline {

@@ -21,7 +21,10 @@ export type Expected<T> = unknown extends T
               ? { [Key in keyof T]?: Expected<T[Key]> }
               : T);
 
-/** A point in time: an offset from the simulation's beginning such as `'+10m'` or `'+1h 30m'`, a `Date`, an ISO 8601 string with an offset, or a Temporal instant. */
+/**
+ * A point in time: an offset from the simulation's beginning such as `'+10m'` or `'+1h 30m'`, a `Date`, an ISO 8601 string with an offset,
+ * a local time with its zone such as `'2026-03-29T03:00[Europe/Berlin]'`, or a Temporal instant.
+ */
 export type Moment = string | Date | { readonly epochMilliseconds: number };
 
 /** True if the value has everything that is expected of it. */

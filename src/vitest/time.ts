@@ -1,5 +1,6 @@
 /** Instants and durations in matchers: read from what people write, and written as the timeline writes them. */
 import { ConfigError } from 'escapement';
+import { localTime } from 'escapement/testing';
 import type { Moment } from './matching.ts';
 
 const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 } as const;
@@ -23,13 +24,15 @@ export function momentOf(value: Moment, startedAt: () => number, path: string): 
   if (typeof value === 'string') {
     if (offsetPattern.test(value)) at = startedAt() + sum(value);
     else if (instantPattern.test(value)) at = Date.parse(value);
+    else if (value.endsWith(']')) at = localTime(value).getTime();
   } else if (value instanceof Date) at = value.getTime();
   else if (typeof value === 'object' && value !== null) at = Number(value.epochMilliseconds);
   if (Number.isFinite(at)) return at;
   throw new ConfigError('Invalid moment', [
     {
       path,
-      expected: "an offset from the simulation's beginning such as '+10m' or '+1h 30m', a Date, or an ISO string with offset",
+      expected:
+        "an offset from the simulation's beginning such as '+10m' or '+1h 30m', a Date, an ISO string with offset, or a local time with its zone such as '2026-03-29T03:00[Europe/Berlin]'",
       got: String(value),
     },
   ]);

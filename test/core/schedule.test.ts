@@ -1,0 +1,344 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  type CodeSchedule,
+  fire,
+  fireAt,
+  latestOccurrence,
+  nextOccurrence,
+  pausedRow,
+  resumedRow,
+  type ScheduleDefinition,
+  scheduleRow,
+  synchronised,
+  textHash,
+  undeclared,
+  undeclaredRow,
+} from '../../src/core/schedule.ts';
+import type { ScheduleRow, SingleTrigger, Trigger, WorkerRow } from '../../src/core/types.ts';
+
+const t0 = Date.UTC(2026, 0, 1);
+const minute = 60_000;
+const hour = 60 * minute;
+const day = 24 * hour;
+const cron = (expression: string, timezone = 'UTC') => ({ kind: 'cron', expression, timezone }) as const;
+
+function definition(overrides: Partial<ScheduleDefinition> = {}): ScheduleDefinition {
+  return {
+    name: 'nightly',
+    source: 'code',
+    task: 'report',
+    queue: 'default',
+    priority: 0,
+    maxAttempts: 3,
+    expiresMs: null,
+    tags: [],
+    metadata: {},
+    overrides: null,
+    input: null,
+    computed: false,
+    trigger: cron('* * * * *'),
+    startAt: null,
+    endAt: null,
+    maxRuns: null,
+    jitterMs: 0,
+    missed: { graceMs: hour, catchUp: 'latest', limit: 100 },
+    overlap: 'allow',
+    enabled: true,
+    ...overrides,
+  };
+}
+const row = (overrides: Partial<ScheduleDefinition> = {}, now = t0): ScheduleRow =>
+  scheduleRow(definition(overrides), 'h1', undefined, now);
+const instants = (of: readonly number[]) => of.map((at) => new Date(at).toISOString().slice(0, 19));
+
+describe('occurrences', () => {
+  const singles: fc.Arbitrary<SingleTrigger> = fc.oneof(
+    fc
+      .constantFrom('* * * * *', '*/7 * * * *', '30 2 * * *', '0 9 1,15 * *', '0 0 * * 1-5', '15,45 */3 * * *')
+      .chain((expression) => fc.constantFrom('UTC', 'Europe/Berlin', 'Australia/Lord_Howe').map((timezone) => cron(expression, timezone))),
+    fc
+      .record({ everyMs: fc.integer({ min: 1_000, max: 3 * day }), offset: fc.integer({ min: -day, max: day }) })
+      .map(({ everyMs, offset }) => ({
+        kind: 'every' as const,
+        everyMs,
+        anchorAt: t0 + offset,
+      })),
+    fc.integer({ min: -day, max: day }).map((offset) => ({ kind: 'at' as const, at: t0 + offset })),
+    fc.constantFrom('sunrise' as const, 'noon' as const).map((event) => ({ kind: 'sun' as const, event, latitude: 52.5, longitude: 13.4 })),
+  );
+  const triggers: fc.Arbitrary<Trigger> = fc.oneof(
+    singles,
+    fc.array(singles, { minLength: 1, maxLength: 3 }).map((of) => ({ kind: 'any' as const, of })),
+  );
+  const limits = fc
+    .option(fc.integer({ min: -2 * day, max: 2 * day }), { nil: null })
+    .map((offset) => (offset === null ? null : t0 + offset));
+
+  test('the latest in a span is the last that is walked through, whatever the trigger', () => {
+    fc.assert(
+      fc.property(
+        triggers,
+        limits,
+        limits,
+        fc.integer({ min: 0, max: 3 * day }),
+        fc.integer({ min: 0, max: 12 * hour }),
+        (trigger, startAt, endAt, offset, span) => {
+          const times = { trigger, startAt, endAt };
+          const after = t0 - day + offset;
+          let last: number | null = null;
+          for (let at = nextOccurrence(times, after); at !== null && at <= after + span; at = nextOccurrence(times, at)) {
+            expect(at).toBeGreaterThan(last ?? after);
+            last = at;
+          }
+          expect(latestOccurrence(times, after, after + span)).toBe(last);
+        },
+      ),
+      { numRuns: 2_000 },
+    );
+  });
+
+  test('several triggers at one instant are one occurrence', () => {
+    const times = {
+      trigger: { kind: 'any', of: [cron('0 * * * *'), cron('*/30 * * * *'), { kind: 'at', at: t0 + hour }] },
+      startAt: null,
+      endAt: null,
+    } as const;
+    const found: number[] = [];
+    for (let at = nextOccurrence(times, t0); found.length < 4 && at !== null; at = nextOccurrence(times, at)) found.push(at);
+    expect(found.map((at) => (at - t0) / minute)).toEqual([30, 60, 90, 120]);
+  });
+
+  test('an interval never drifts: it is counted from its anchor', () => {
+    const every = row({ trigger: { kind: 'every', everyMs: 7 * minute, anchorAt: null } });
+    const { times } = fire(every, t0 + 7 * minute + 59_000, 0);
+    expect(times.nextAt).toBe(t0 + 14 * minute);
+  });
+});
+
+describe('jitter', () => {
+  test('is the same for an occurrence, within its bound, and keeps the order', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom('* * * * *', '*/5 * * * *', '0 0 * * *'),
+        fc.integer({ min: 0, max: 2 * day }),
+        fc.string(),
+        (expression, jitterMs, name) => {
+          const times = { name, trigger: cron(expression), startAt: null, endAt: null, jitterMs };
+          let before = Number.NEGATIVE_INFINITY;
+          for (let at = nextOccurrence(times, t0), i = 0; at !== null && i < 20; at = nextOccurrence(times, at), i++) {
+            const fires = fireAt(times, at);
+            expect(fires).toBe(fireAt(times, at));
+            expect(fires).toBeGreaterThanOrEqual(at);
+            expect(fires).toBeLessThanOrEqual(at + jitterMs);
+            expect(fires).toBeGreaterThan(before);
+            before = fires;
+          }
+        },
+      ),
+    );
+  });
+
+  test('spreads over the whole bound, differently for each schedule', () => {
+    const draws = Array.from({ length: 1_000 }, (_, i) => fireAt({ ...row({ jitterMs: 30_000 }), name: `s${i}` }, t0) - t0);
+    expect(Math.min(...draws)).toBeLessThan(500);
+    expect(Math.max(...draws)).toBeGreaterThan(29_500);
+    expect(draws.reduce((sum, draw) => sum + draw, 0) / 1_000).toBeGreaterThan(13_500);
+    expect(draws.reduce((sum, draw) => sum + draw, 0) / 1_000).toBeLessThan(16_500);
+    expect(textHash('')).toMatch(/^[0-9a-f]{13}$/);
+    expect(new Set(Array.from({ length: 10_000 }, (_, i) => textHash(`${i}`))).size).toBe(10_000);
+  });
+
+  test('an occurrence whose jitter is not over is not due, though its instant has passed', () => {
+    const jittered = row({ trigger: cron('*/10 * * * *'), jitterMs: 9 * minute });
+    const first = jittered.nextAt as number;
+    expect(jittered.occurrenceAt).toBe(t0 + 10 * minute);
+    const late = fire(jittered, t0 + 20 * minute, 0);
+    expect(late.occurrences).toEqual([t0 + 10 * minute]);
+    expect(late.times.occurrenceAt).toBe(t0 + 20 * minute);
+    expect(fire(jittered, first, 0).times.nextAt).toBe(fireAt(jittered, t0 + 20 * minute));
+  });
+});
+
+describe('missed occurrences', () => {
+  const down = (missed: ScheduleDefinition['missed'], ms: number, more: Partial<ScheduleDefinition> = {}) => {
+    const before = row({ missed, ...more });
+    return fire(before, (before.nextAt as number) + ms, 0);
+  };
+  const latest = { graceMs: hour, catchUp: 'latest', limit: 100 } as const;
+
+  test('the latest runs, if it is within its grace; the times go on', () => {
+    const firing = down(latest, 10 * minute + 1);
+    expect(instants(firing.occurrences)).toEqual(['2026-01-01T00:11:00']);
+    expect(firing.skipped).toEqual([{ reason: 'missed', count: 10 }]);
+    expect(firing.times).toMatchObject({ nextAt: t0 + 12 * minute, lastAt: t0 + 11 * minute, runs: 1 });
+    expect(down({ ...latest, graceMs: 500 }, 10 * minute + 501).occurrences).toEqual([]);
+    expect(down(latest, hour + 1, { trigger: cron('0 0 * * *') }).occurrences).toEqual([]);
+    expect(down(latest, hour, { trigger: cron('0 0 * * *') }).occurrences).toHaveLength(1);
+  });
+
+  test('all run, oldest first, the latest of them up to the limit', () => {
+    const all = { graceMs: null, catchUp: 'all', limit: 4 } as const;
+    expect(instants(down(all, 2 * minute).occurrences)).toEqual(['2026-01-01T00:01:00', '2026-01-01T00:02:00', '2026-01-01T00:03:00']);
+    const many = down(all, 30 * day);
+    expect(many.occurrences).toHaveLength(4);
+    expect(many.occurrences.at(-1)).toBe(many.times.lastAt);
+    expect(many.skipped).toEqual([{ reason: 'missed', count: expect.toSatisfy((count: number) => count >= 997) }]);
+    expect(down({ ...all, graceMs: minute }, 10 * minute).occurrences).toHaveLength(2);
+  });
+
+  test('none runs that is over a minute late', () => {
+    const none = { graceMs: hour, catchUp: 'none', limit: 100 } as const;
+    expect(down(none, 59_000).occurrences).toHaveLength(1);
+    expect(down(none, 61_000, { trigger: cron('0 0 * * *') }).occurrences).toEqual([]);
+    expect(instants(down(none, 5 * minute + 30_000).occurrences)).toEqual(['2026-01-01T00:06:00']);
+  });
+
+  test('a month of minutes, and of seconds, is passed over at once', () => {
+    for (const expression of ['* * * * *', '* * * * * *']) {
+      const firing = down(latest, 30 * day, { trigger: cron(expression, 'Europe/Berlin') });
+      expect(firing.occurrences).toHaveLength(1);
+    }
+  });
+
+  test('an end, and a number of runs, end it', () => {
+    const two = row({ maxRuns: 2 });
+    const first = fire(two, t0 + minute, 0);
+    const second = fire({ ...two, ...first.times }, t0 + 2 * minute, 0);
+    expect([first.times.nextAt, second.times.nextAt, second.times.runs]).toEqual([t0 + 2 * minute, null, 2]);
+    const ending = row({ endAt: t0 + 90_000 });
+    expect(fire(ending, t0 + minute, 0).times).toMatchObject({ nextAt: null, occurrenceAt: null });
+    const all = row({ maxRuns: 2, missed: { graceMs: null, catchUp: 'all', limit: 100 } });
+    expect(fire(all, t0 + hour, 0).occurrences).toHaveLength(2);
+  });
+});
+
+describe('overlap', () => {
+  const due = (overlap: ScheduleDefinition['overlap'], open: number, more: Partial<ScheduleRow> = {}, now = t0 + minute) =>
+    fire({ ...row({ overlap, missed: { graceMs: null, catchUp: 'all', limit: 100 } }), ...more }, now, open);
+
+  test('is allowed, or the occurrence is left out', () => {
+    expect(due('allow', 3).occurrences).toHaveLength(1);
+    expect(due('skip', 0).occurrences).toHaveLength(1);
+    expect(due('skip', 1)).toMatchObject({
+      occurrences: [],
+      skipped: [{ reason: 'overlap', count: 1 }],
+      times: { nextAt: t0 + 2 * minute, runs: 0 },
+    });
+    expect(due('skip', 0, {}, t0 + 3 * minute)).toMatchObject({ occurrences: [t0 + minute], skipped: [{ reason: 'overlap', count: 2 }] });
+  });
+
+  test('the first waits for the end of what runs; later ones are left out', () => {
+    const held = due('queue-one', 1);
+    expect(held).toMatchObject({ occurrences: [], skipped: [], times: { heldAt: t0 + minute, runs: 0 } });
+    const third = due('queue-one', 1, { heldAt: t0 }, t0 + minute);
+    expect(third).toMatchObject({ occurrences: [], times: { heldAt: t0 }, skipped: [{ reason: 'overlap', count: 1 }] });
+    const released = due('queue-one', 0, { ...held.times }, t0 + minute + 1);
+    expect(released).toMatchObject({ occurrences: [t0 + minute], times: { heldAt: null, nextAt: t0 + 2 * minute, runs: 1 } });
+    const both = due('queue-one', 0, { heldAt: t0 }, t0 + minute);
+    expect(both).toMatchObject({ occurrences: [t0], times: { heldAt: t0 + minute, runs: 1 } });
+  });
+
+  test('what runs is cancelled, and the newest waits for its end', () => {
+    const first = due('cancel-running', 2);
+    expect(first).toMatchObject({ occurrences: [], cancels: true, times: { heldAt: t0 + minute } });
+    const second = due('cancel-running', 1, { ...first.times }, t0 + 2 * minute);
+    expect(second).toMatchObject({ cancels: true, times: { heldAt: t0 + 2 * minute }, skipped: [{ reason: 'overlap', count: 1 }] });
+    expect(due('cancel-running', 0)).toMatchObject({ occurrences: [t0 + minute], cancels: false });
+  });
+
+  test('a held occurrence counts as one of the runs that are allowed', () => {
+    const held = due('queue-one', 1, { maxRuns: 1 });
+    expect(held.times).toMatchObject({ heldAt: t0 + minute, nextAt: null, runs: 0 });
+    expect(due('queue-one', 0, { maxRuns: 1, ...held.times }).times).toMatchObject({ heldAt: null, nextAt: null, runs: 1 });
+  });
+});
+
+describe('definitions and rows', () => {
+  test('a change that leaves the times as they are keeps the next occurrence; other times start anew', () => {
+    const monthly = row({ trigger: cron('0 0 1 * *') });
+    const later = t0 + 20 * day;
+    expect(scheduleRow(definition({ trigger: cron('0 0 1 * *'), input: '1' }), 'h2', { ...monthly, revision: 4 }, later)).toMatchObject({
+      nextAt: monthly.nextAt,
+      input: '1',
+      revision: 5,
+      seen: { h1: t0, h2: later },
+    });
+    // Even one that has passed meanwhile: it is caught up, or missed.
+    expect(scheduleRow(definition({ trigger: cron('0 0 1 * *'), input: '1' }), 'h2', monthly, t0 + 40 * day).nextAt).toBe(monthly.nextAt);
+    const hourly = scheduleRow(definition({ trigger: cron('0 * * * *') }), 'h2', monthly, later + 1);
+    expect(hourly.nextAt).toBe(later + hour);
+    const every = row({ trigger: { kind: 'every', everyMs: hour, anchorAt: null } });
+    expect(
+      scheduleRow(definition({ trigger: { kind: 'every', everyMs: hour, anchorAt: null }, input: '1' }), 'h2', every, t0 + 90).nextAt,
+    ).toBe(t0 + hour);
+  });
+
+  test('a clock that was put back repeats nothing, also when the definition changes meanwhile', () => {
+    const fired = { ...row(), ...fire(row(), t0 + minute, 0).times };
+    const changed = scheduleRow(definition({ trigger: cron('*/1 * * * *') }), 'h2', fired, t0 - 10 * minute);
+    expect(changed.nextAt).toBe(t0 + 2 * minute);
+  });
+
+  test('one that is disabled, or has run often enough, never fires; an instant that has just passed does', () => {
+    expect(row({ enabled: false }).nextAt).toBeNull();
+    const ended = { ...row({ maxRuns: 1 }), runs: 1 };
+    expect(scheduleRow(definition({ maxRuns: 1, input: '2' }), 'h2', ended, t0 + day).nextAt).toBeNull();
+    expect(scheduleRow(definition({ maxRuns: 2 }), 'h2', ended, t0 + day).nextAt).toBe(t0 + day + minute);
+    expect(row({ trigger: { kind: 'at', at: t0 - 30 * minute } }).nextAt).toBe(t0 - 30 * minute);
+    expect(row({ trigger: { kind: 'at', at: t0 - 61 * minute } }).nextAt).toBeNull();
+  });
+
+  test('what passes while it is paused is left out', () => {
+    const paused = pausedRow(row(), 'holidays');
+    expect(paused).toMatchObject({ paused: true, pausedBecause: 'holidays', revision: 2 });
+    expect(resumedRow(paused, t0 + day)).toMatchObject({ paused: false, pausedBecause: null, nextAt: t0 + day + minute, revision: 3 });
+  });
+});
+
+describe('several versions', () => {
+  const code = (hash: string, input: string): CodeSchedule => ({ definition: definition({ input }), hash, compute: undefined });
+  const worker = (hash: string) => ({ schedules: { nightly: hash } }) as unknown as WorkerRow;
+  const [v1, v2] = [code('h1', '1'), code('h2', '2')];
+
+  test('the definition first seen last holds while a live worker declares it, and does not flap', () => {
+    const first = synchronised(v1, undefined, [], t0) as ScheduleRow;
+    expect(synchronised(v1, first, [worker('h1')], t0 + 1)).toBeNull();
+    const second = synchronised(v2, first, [worker('h1'), worker('h2')], t0 + hour) as ScheduleRow;
+    expect(second).toMatchObject({ input: '2', hash: 'h2', seen: { h1: t0, h2: t0 + hour } });
+    for (const now of [t0 + 2 * hour, t0 + day]) {
+      expect(synchronised(v1, second, [worker('h1'), worker('h2')], now)).toBeNull();
+      expect(synchronised(v2, second, [worker('h1'), worker('h2')], now)).toBeNull();
+    }
+    const back = synchronised(v1, second, [worker('h1')], t0 + 2 * day) as ScheduleRow;
+    expect(back).toMatchObject({ input: '1', hash: 'h1', seen: { h1: t0, h2: t0 + hour } });
+    // Rolled forward again: it was seen later than the other.
+    expect(synchronised(v2, back, [worker('h1'), worker('h2')], t0 + 3 * day)).toMatchObject({ hash: 'h2' });
+  });
+
+  test('of two that were first seen at one instant, one holds', () => {
+    const first = synchronised(v1, undefined, [], t0) as ScheduleRow;
+    const both = synchronised(v2, first, [worker('h1'), worker('h2')], t0) as ScheduleRow;
+    const live = [worker('h1'), worker('h2')];
+    expect([synchronised(v1, both, live, t0 + 1), synchronised(v2, both, live, t0 + 1)]).toEqual([null, null]);
+    const other = { ...both, hash: 'h1', input: '1' };
+    expect(synchronised(v1, other, live, t0 + 1)).toBeNull();
+    expect(synchronised(v2, other, live, t0 + 1)).toMatchObject({ hash: 'h2' });
+  });
+
+  test('one that nobody declares for a day is paused, and goes on when it is declared again', () => {
+    const first = synchronised(v1, undefined, [], t0) as ScheduleRow;
+    const noticed = undeclaredRow(first, t0 + hour) as ScheduleRow;
+    expect(noticed.undeclaredAt).toBe(t0 + hour);
+    expect(undeclaredRow(noticed, t0 + day)).toBeNull();
+    const paused = undeclaredRow(noticed, t0 + hour + day) as ScheduleRow;
+    expect(paused).toMatchObject({ paused: true, pausedBecause: undeclared });
+    expect(undeclaredRow(paused, t0 + 9 * day)).toBeNull();
+    expect(synchronised(v1, noticed, [], t0 + 2 * hour)).toMatchObject({ undeclaredAt: null, paused: false });
+    expect(synchronised(v1, paused, [], t0 + 9 * day)).toMatchObject({ undeclaredAt: null, paused: false, nextAt: t0 + 9 * day + minute });
+    expect(synchronised(v2, paused, [], t0 + 9 * day)).toMatchObject({ hash: 'h2', paused: false, nextAt: t0 + 9 * day + minute });
+    // What a person paused stays so.
+    expect(synchronised(v1, pausedRow(first, 'holidays'), [], t0 + hour)).toBeNull();
+    expect(undeclaredRow(row({ source: 'store' }), t0 + 9 * day)).toBeNull();
+  });
+});
