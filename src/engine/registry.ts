@@ -30,6 +30,7 @@ export function createRegistry(
   let code: readonly CodeSchedule[] = [];
   let hashes: WorkerRow['schedules'] = {};
   let lookAt = Number.NEGATIVE_INFINITY;
+  let foreign = false;
 
   return async () => {
     const now = host.clock.now();
@@ -44,11 +45,11 @@ export function createRegistry(
       if (code.length > 0) await synchronise(store, code, live, now);
       if (now >= lookAt) {
         lookAt = now + lookEveryMs;
-        await findUndeclared(store, hashes, live, now);
+        foreign = await findUndeclared(store, hashes, live, now);
       }
     }
-    // Where nobody else looks, and nothing is defined, nothing is said but what changes.
-    return isPrivate && code.length === 0 ? Number.POSITIVE_INFINITY : now + everyMs;
+    // Where nobody else looks, and there are no schedules, nothing is said but what changes.
+    return isPrivate && code.length === 0 && !foreign ? Number.POSITIVE_INFINITY : now + everyMs;
   };
 }
 
@@ -75,17 +76,19 @@ async function synchronise(
   }
 }
 
+/** Whether there are schedules of code that this worker's does not define; those that nobody's does are marked, and paused in the end. */
 async function findUndeclared(
   store: Store,
   own: WorkerRow['schedules'],
   live: () => Promise<readonly WorkerRow[]>,
   now: number,
-): Promise<void> {
+): Promise<boolean> {
   const foreign = (await store.listSchedules({ source: 'code' })).filter(({ name }) => own[name] === undefined);
-  if (foreign.length === 0) return;
+  if (foreign.length === 0) return false;
   const declared = new Set((await live()).flatMap(({ schedules }) => Object.keys(schedules)));
   for (const row of foreign) {
     const changed: ScheduleRow | null = declared.has(row.name) ? null : undeclaredRow(row, now);
     if (changed) await store.saveSchedule(changed, { expect: row.revision });
   }
+  return true;
 }

@@ -395,10 +395,10 @@ describe('several versions of an application on one store', () => {
       await sim.end();
       return answer;
     };
-    const advance = (tasks: Tasks, by: Duration) =>
-      currentSimulation()
-        ?.advance(by)
-        .then(() => tasks.schedules.get('report'));
+    const advance = async (tasks: Tasks, by: Duration) => {
+      await currentSimulation()?.advance(by);
+      return tasks.schedules.get('report');
+    };
     expect(await during(1, now, (tasks) => advance(tasks, '2h'))).toMatchObject({ runs: 2, paused: false });
     // Nobody fires what nobody has defined for long, but for a day what is there goes on.
     expect(await during(0, '2026-01-01T02:30:00Z', (tasks) => advance(tasks, '20h'))).toMatchObject({ runs: 23, paused: false });
