@@ -181,6 +181,30 @@ test('a full disk costs nothing but time: workers wait for space, say so once, a
   db.close();
 });
 
+test('eight processes with one schedule make one job for each second, also when they are killed', { timeout: 120_000 }, async () => {
+  const workers = Array.from({ length: 8 }, () => start('ticker', file));
+  await Promise.all(workers.map(startedUp));
+  const until = performance.now() + (soak ? 60_000 : 6_000);
+  for (let kills = 0; performance.now() < until; kills++) {
+    await wait(soak ? 5_000 : 1_500);
+    const victim = kills % workers.length;
+    workers[victim]?.kill('SIGKILL');
+    workers[victim] = start('ticker', file);
+  }
+  for (const worker of workers) worker.kill('SIGTERM');
+  await Promise.all(workers.map(ended));
+  const db = new Database(file);
+  const made = db
+    .prepare<[], { at: number }>("SELECT scheduled_at AS at FROM escapement_jobs WHERE schedule = 'each-second' ORDER BY scheduled_at")
+    .all()
+    .map(({ at }) => at);
+  const first = made[0] as number;
+  expect(made.length).toBeGreaterThan(soak ? 55 : 5);
+  expect(made).toEqual(made.map((_, i) => first + i * 1_000));
+  expect(db.prepare('SELECT runs FROM escapement_schedules').get()).toEqual({ runs: made.length });
+  db.close();
+});
+
 test.runIf(soak)('a process that was stopped for longer than its lease is told so, and changes nothing', { timeout: 120_000 }, async () => {
   const first = start('worker', file, log, '60000');
   await startedUp(first);
