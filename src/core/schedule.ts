@@ -154,11 +154,11 @@ function latestOf(trigger: Trigger, afterAt: number, untilAt: number): number | 
 
 /** When a row fires whose coming occurrence this is: with its jitter, or never if it is not enabled or has run often enough. */
 function coming(row: ScheduleRow, occurrenceAt: number | null): Pick<ScheduleRow, 'nextAt' | 'occurrenceAt'> {
-  if (occurrenceAt === null || !row.enabled || runsLeft(row) === 0) return { nextAt: null, occurrenceAt: null };
-  return { nextAt: fireAt(row, occurrenceAt), occurrenceAt };
+  const ended = occurrenceAt === null || !row.enabled || runsLeft(row, row.runs, row.heldAt) === 0;
+  return ended ? { nextAt: null, occurrenceAt: null } : { nextAt: fireAt(row, occurrenceAt), occurrenceAt };
 }
 
-function runsLeft({ maxRuns, runs, heldAt }: ScheduleRow): number {
+function runsLeft({ maxRuns }: ScheduleRow, runs: number, heldAt: number | null): number {
   return maxRuns === null ? Number.POSITIVE_INFINITY : Math.max(0, maxRuns - runs - (heldAt === null ? 0 : 1));
 }
 
@@ -225,19 +225,24 @@ export function fire(row: ScheduleRow, now: number, open: number): Firing {
     return { occurrences, cancels: false, skipped: [], times: { nextAt, occurrenceAt, lastAt, heldAt, runs } };
   }
   const first = row.occurrenceAt;
-  const last = latestDue(row, first, now);
-  const caughtUp = caught(row, first, last, now).slice(0, runsLeft({ ...row, runs, heldAt }));
-  const missed = countOf(row, first, last) - caughtUp.length;
-  const before = { open: open + occurrences.length, heldAt };
-  const after = overlapped(row.overlap, caughtUp, before);
+  let last = first;
+  let next = nextOccurrence(row, first);
+  if (next !== null && next <= now) {
+    last = latestDue(row, first, now);
+    next = nextOccurrence(row, last);
+  }
+  let due = caught(row, first, last, now);
+  const missed = last === first ? 1 - due.length : countOf(row, first, last) - due.length;
+  if (row.maxRuns !== null) due = due.slice(0, runsLeft(row, runs, heldAt));
+  const after = overlapped(row.overlap, due, open + occurrences.length, heldAt);
   occurrences.push(...after.run);
   runs += after.run.length;
-  const skipped = [
-    { reason: 'missed' as const, count: missed },
-    { reason: 'overlap' as const, count: after.skipped },
-  ].filter(({ count }) => count > 0);
-  const times = coming({ ...row, runs, heldAt: after.heldAt }, nextOccurrence(row, last));
-  return { occurrences, cancels: after.cancels, skipped, times: { ...times, lastAt: last, heldAt: after.heldAt, runs } };
+  if (!row.enabled || runsLeft(row, runs, after.heldAt) === 0) next = null;
+  const nextAt = next === null ? null : fireAt(row, next);
+  const skipped: { reason: Skipped; count: number }[] = [];
+  if (missed > 0) skipped.push({ reason: 'missed', count: missed });
+  if (after.skipped > 0) skipped.push({ reason: 'overlap', count: after.skipped });
+  return { occurrences, cancels: after.cancels, skipped, times: { nextAt, occurrenceAt: next, lastAt: last, heldAt: after.heldAt, runs } };
 }
 
 /** The last occurrence whose jitter is over too. */
@@ -255,6 +260,7 @@ function graceOf({ missed: { graceMs, catchUp } }: ScheduleRow): number {
 function caught(row: ScheduleRow, first: number, last: number, now: number): number[] {
   const { catchUp, limit } = row.missed;
   const grace = graceOf(row);
+  if (first === last) return now - fireAt(row, first) <= grace ? [first] : [];
   const found: number[] = [];
   const most = catchUp === 'all' ? limit : 1;
   for (let at: number | null = last; at !== null && found.length < most && now - fireAt(row, at) <= grace; ) {
@@ -276,8 +282,10 @@ function countOf(row: ScheduleRow, first: number, last: number): number {
 function overlapped(
   overlap: ScheduleRow['overlap'],
   due: readonly number[],
-  { open, heldAt }: { readonly open: number; readonly heldAt: number | null },
+  open: number,
+  heldAt: number | null,
 ): { readonly run: readonly number[]; readonly heldAt: number | null; readonly cancels: boolean; readonly skipped: number } {
+  if (overlap === 'allow' || due.length === 0) return { run: due, heldAt, cancels: false, skipped: 0 };
   const idle = open === 0 && heldAt === null;
   const of = (run: readonly number[], held: number | null, cancels = false) => {
     const kept = run.length + (held !== null && held !== heldAt ? 1 : 0);
@@ -285,7 +293,6 @@ function overlapped(
     const dropped = heldAt !== null && held !== heldAt ? 1 : 0;
     return { run, heldAt: held, cancels, skipped: due.length - kept + dropped };
   };
-  if (overlap === 'allow' || due.length === 0) return of(due, heldAt);
   if (overlap === 'skip') return of(idle ? due.slice(0, 1) : [], heldAt);
   if (overlap === 'queue-one') return idle ? of(due.slice(0, 1), due[1] ?? null) : of([], heldAt ?? (due[0] as number));
   const newest = due.at(-1) as number;

@@ -12,7 +12,7 @@ import type { Step } from './loop.ts';
 export const registerEveryMs = 10_000;
 /** Workers that were not heard of for so long are forgotten. */
 export const forgetAfterMs = 86_400_000;
-/** How often schedules that nobody declares are looked for; and how often a worker is heard of where nobody else looks. */
+/** How often schedules that nobody declares are looked for. */
 export const lookEveryMs = 900_000;
 
 /**
@@ -26,7 +26,7 @@ export function createRegistry(
   schedules: () => readonly CodeSchedule[],
 ): Step {
   const isPrivate = store.pollMs === Number.POSITIVE_INFINITY;
-  const everyMs = isPrivate ? lookEveryMs : registerEveryMs;
+  const everyMs = isPrivate ? 3_600_000 : registerEveryMs;
   let code: readonly CodeSchedule[] = [];
   let hashes: WorkerRow['schedules'] = {};
   let lookAt = Number.NEGATIVE_INFINITY;

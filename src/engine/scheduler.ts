@@ -49,7 +49,15 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
       holding = answer.holding;
       let nextAt = answer.nextAt ?? Number.POSITIVE_INFINITY;
       if (answer.due.length > 0) {
-        const plans = await planned(host, store, answer.due, computing, now);
+        const plans: Plan[] = [];
+        for (const { row, open } of answer.due) {
+          try {
+            plans.push(planOf(host, row, open.length, computing.get(row.name), now));
+          } catch (error) {
+            await setAside(host, store, row, error);
+          }
+        }
+        for (const { row, firing } of plans) if (firing.cancels) await cancelOpen(host, store, row, answer.due);
         const advances = plans.map(({ advance }) => advance);
         const advanced = store.advanceSchedules(advances, { now });
         const made = advanced instanceof Promise ? await advanced : advanced;
@@ -66,29 +74,17 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
   return { step, finished: () => (holding ? clock.now() : Number.POSITIVE_INFINITY) };
 }
 
-async function planned(
-  host: Host,
-  store: Store,
-  due: readonly DueSchedule[],
-  computing: ReadonlyMap<string, CodeSchedule['compute']>,
-  now: number,
-): Promise<Plan[]> {
-  const plans: Plan[] = [];
-  for (const { row, open } of due) {
-    try {
-      const plan = planOf(host, row, open.length, computing.get(row.name), now);
-      if (plan.firing.cancels) await cancelSome(host, store, open, `schedule ${row.name} fired again`);
-      plans.push(plan);
-    } catch (error) {
-      if ((error as { transient?: boolean }).transient) throw error;
-      // The row itself is at fault, and would be at every step: the others must not wait for it.
-      const { name, message } = recordError(error);
-      const because = `it cannot be fired: ${name}: ${message}`;
-      host.logger.error({ schedule: row.name }, `the schedule is paused: ${because}`);
-      await store.saveSchedule(pausedRow(row, because), { expect: row.revision });
-    }
-  }
-  return plans;
+/** The row itself is at fault, and would be at every step: the others must not wait for it. */
+async function setAside(host: Host, store: Store, row: ScheduleRow, error: unknown): Promise<void> {
+  const { name, message } = recordError(error);
+  const because = `it cannot be fired: ${name}: ${message}`;
+  host.logger.error({ schedule: row.name }, `the schedule is paused: ${because}`);
+  await store.saveSchedule(pausedRow(row, because), { expect: row.revision });
+}
+
+async function cancelOpen(host: Host, store: Store, row: ScheduleRow, due: readonly DueSchedule[]): Promise<void> {
+  const open = due.find((one) => one.row === row)?.open ?? [];
+  await cancelSome(host, store, open, `schedule ${row.name} fired again`);
 }
 
 function planOf(host: Host, row: ScheduleRow, open: number, compute: CodeSchedule['compute'], now: number): Plan {
@@ -133,9 +129,11 @@ export function scheduledJob(host: Host, row: ScheduleRow, input: string | null,
 function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] | null, now: number): void {
   if (made === null) return;
   const { events, logger } = host;
-  for (const job of made) {
-    events.emit({ type: 'scheduled', at: now, job });
-    events.emit({ type: 'enqueued', at: now, job });
+  if (events.hears('scheduled') || events.hears('enqueued')) {
+    for (const job of made) {
+      events.emit({ type: 'scheduled', at: now, job });
+      events.emit({ type: 'enqueued', at: now, job });
+    }
   }
   if (firing.skipped.length === 0 && failures.length === 0) return;
   const of = { type: 'skipped', at: now, schedule: row.name, task: row.task } as const;

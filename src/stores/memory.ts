@@ -85,7 +85,15 @@ export class MemoryStore implements Store {
   insert(jobs: readonly Job[], options: { now: number; transaction?: unknown }): void {
     refuseTransaction(options.transaction);
     this.#refuseTaken(jobs);
-    for (const job of jobs) this.#add(job, options.now);
+    const taken = jobs.find((job) => job.schedule !== null && this.#schedules.isTaken(job));
+    if (taken) {
+      const { schedule, scheduledAt } = taken;
+      throw new StoreError(`the occurrence of schedule ${schedule} at ${scheduledAt} has a job already`, { kind: 'conflict' });
+    }
+    for (const job of jobs) {
+      if (job.schedule !== null) this.#schedules.take(job);
+      this.#add(job, options.now);
+    }
     this.#hintQueued(jobs);
   }
 
@@ -214,14 +222,13 @@ export class MemoryStore implements Store {
   }
 
   advanceSchedules(advances: readonly Advance[], options: { now: number }): readonly (readonly Job[] | null)[] {
-    const untaken = (jobs: readonly Job[]) => jobs.filter((job) => !this.#schedules.isTaken(job));
     for (const { name, revision, jobs } of advances) {
-      if (this.#schedules.get(name)?.revision === revision) this.#refuseTaken(untaken(jobs));
+      if (this.#schedules.get(name)?.revision === revision) this.#refuseTaken(jobs);
     }
     return advances.map(({ name, revision, times, jobs: brought }) => {
       const row = this.#schedules.get(name);
       if (!row || row.revision !== revision) return null;
-      const jobs = untaken(brought);
+      const jobs = brought.filter((job) => this.#schedules.take(job));
       for (const job of jobs) this.#add(job, options.now);
       const { nextAt, occurrenceAt, lastAt, heldAt, runs } = times;
       this.#schedules.put({ ...row, nextAt, occurrenceAt, lastAt, heldAt, runs, revision: revision + 1 });
@@ -295,12 +302,9 @@ export class MemoryStore implements Store {
 
   #refuseTaken(jobs: readonly Job[]): void {
     const [only] = jobs;
-    if (only && jobs.length === 1 && !this.#nodes.has(only.id) && !this.#schedules.isTaken(only)) return;
+    if (only && jobs.length === 1 && !this.#nodes.has(only.id)) return;
     const ids = new Set<string>();
-    for (const job of jobs) {
-      const { id } = job;
-      if (this.#schedules.isTaken(job))
-        throw new StoreError(`the occurrence of schedule ${job.schedule} at ${job.scheduledAt} has a job already`, { kind: 'conflict' });
+    for (const { id } of jobs) {
       if (this.#nodes.has(id) || ids.has(id)) throw new StoreError(`a job with the id ${id} is there already`, { kind: 'conflict' });
       ids.add(id);
     }
@@ -319,7 +323,7 @@ export class MemoryStore implements Store {
       finishedPlace: -1,
     };
     this.#nodes.set(job.id, node);
-    this.#schedules.take(job);
+    if (job.schedule !== null && !isFinished(job)) this.#schedules.opened(job);
     this.#index(node, now);
   }
 
@@ -366,13 +370,16 @@ export class MemoryStore implements Store {
     this.#aside.delete(node);
     const before = node.job.status;
     if (before === 'successful' || before === 'failed' || before === 'cancelled') this.#finished[before].remove(node);
+    if (job.schedule !== null && isFinished(node.job) !== isFinished(job)) {
+      if (isFinished(job)) this.#schedules.closed(job);
+      else this.#schedules.opened(job);
+    }
     node.job = job;
     this.#index(node, now);
   }
 
   #index(node: Node, now: number): void {
     const { job } = node;
-    if (job.schedule !== null) this.#schedules.note(job, isFinished(job));
     switch (job.status) {
       case 'queued':
         if (job.dueAt <= now) node.line.ready.push(node);

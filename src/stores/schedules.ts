@@ -61,9 +61,7 @@ export class MemorySchedules {
 
   due({ now, limit, computes }: Parameters<Store['dueSchedules']>[0]): { due: DueSchedule[]; nextAt: number | null; holding: boolean } {
     const mine = ({ row }: Entry) => !row.computed || computes.includes(row.name);
-    const due: Entry[] = [];
-    for (const entry of [...this.#holding].sort((a, b) => (a.row.name < b.row.name ? -1 : 1)))
-      if (due.length < limit && mine(entry) && this.#isFree(entry.row.name) && (entry.row.nextAt ?? now + 1) > now) due.push(entry);
+    const due: Entry[] = this.#holding.size === 0 ? [] : this.#released(now, mine).slice(0, limit);
     // Taken out and put back: a heap is ordered only at the top.
     const out: Entry[] = [];
     let first = this.#coming.peek();
@@ -78,32 +76,31 @@ export class MemorySchedules {
     return { due: due.map(({ row }) => ({ row, open: row.overlap === 'allow' ? [] : this.#openOf(row.name) })), nextAt, holding };
   }
 
-  /** Takes note of a job that a schedule made, as it is now. */
-  note(job: Job, finished: boolean): void {
+  /** A job that a schedule made is not finished, or no longer. */
+  opened(job: Job): void {
     const name = job.schedule as string;
-    let open = this.#open.get(name);
-    if (finished) open?.delete(job.id);
-    else {
-      if (!open) {
-        open = new Set();
-        this.#open.set(name, open);
-      }
-      open.add(job.id);
-    }
+    const open = this.#open.get(name);
+    if (open) open.add(job.id);
+    else this.#open.set(name, new Set([job.id]));
+  }
+  closed(job: Job): void {
+    this.#open.get(job.schedule as string)?.delete(job.id);
   }
 
   isTaken({ schedule, scheduledAt }: Job): boolean {
     return schedule !== null && scheduledAt !== null && (this.#taken.get(schedule)?.has(scheduledAt) ?? false);
   }
 
-  take({ schedule, scheduledAt }: Job): void {
-    if (schedule === null || scheduledAt === null) return;
-    let taken = this.#taken.get(schedule);
+  /** Takes the job's occurrence; false: it has a job already. */
+  take({ schedule, scheduledAt }: Job): boolean {
+    if (schedule === null || scheduledAt === null) return true;
+    const taken = this.#taken.get(schedule);
     if (!taken) {
-      taken = new Set();
-      this.#taken.set(schedule, taken);
+      this.#taken.set(schedule, new Set([scheduledAt]));
+      return true;
     }
-    taken.add(scheduledAt);
+    const before = taken.size;
+    return taken.add(scheduledAt).size > before;
   }
 
   free({ schedule, scheduledAt }: Job): void {
@@ -113,8 +110,10 @@ export class MemorySchedules {
     if (taken?.size === 0) this.#taken.delete(schedule);
   }
 
-  #isFree(name: string): boolean {
-    return (this.#open.get(name)?.size ?? 0) === 0;
+  /** Those that hold an occurrence, have no unfinished job, and are not due anyway. */
+  #released(now: number, mine: (entry: Entry) => boolean): Entry[] {
+    const free = [...this.#holding].filter((entry) => mine(entry) && (this.#open.get(entry.row.name)?.size ?? 0) === 0);
+    return free.filter(({ row }) => (row.nextAt ?? now + 1) > now).sort((a, b) => (a.row.name < b.row.name ? -1 : 1));
   }
 
   #openOf(name: string): Job[] {
