@@ -57,7 +57,7 @@ async function importModule(file: string, label: string): Promise<Record<string,
 }
 
 function loadingFault(error: unknown, label: string): string {
-  const { code, name, message, stack } = error as { code?: string; name?: string; message?: string; stack?: string };
+  const { code, name, message, stack } = (error ?? {}) as { code?: string; name?: string; message?: string; stack?: string };
   const text = cleanLines(message ?? String(error)).join('\n');
   // Node puts the place of a syntax error on the first line of the stack: file:///app/tasks.ts:12
   const place = /^(?:file:\/\/)?\S*?([^/\s]+:\d+)\r?\n/.exec(stack ?? '')?.[1];
@@ -114,5 +114,6 @@ function readSimulation(value: unknown, label: string): SimulationModule {
 
 function labelOf(file: string, cwd: string): string {
   const path = relative(cwd, file);
+  if (path === '') return '.';
   return clean(path.startsWith('..') || isAbsolute(path) ? basename(file) : path.replaceAll('\\', '/'));
 }

@@ -3,8 +3,6 @@ import { Console } from 'node:console';
 import { Writable } from 'node:stream';
 import type { Output } from './io.ts';
 
-const redirected = ['log', 'info', 'debug', 'warn', 'error', 'dir', 'table', 'trace'] as const;
-
 /** @param before called before anything is written @returns the function that restores the console */
 export function captureConsole(stderr: Output, before: () => void): () => void {
   const stream = new Writable({
@@ -15,10 +13,26 @@ export function captureConsole(stderr: Output, before: () => void): () => void {
       done();
     },
   });
-  const own = new Console(stream);
-  const real = Object.fromEntries(redirected.map((method) => [method, console[method]]));
-  for (const method of redirected) console[method] = own[method].bind(own);
+  const own = new Console(stream) as unknown as Record<string, unknown>;
+  const console = globalThis.console as unknown as Record<string, unknown>;
+  const real: Record<string, unknown> = {};
+  for (const method of Object.keys(own)) {
+    const write = own[method];
+    if (typeof write !== 'function' || typeof console[method] !== 'function') continue;
+    real[method] = console[method];
+    console[method] = write.bind(own);
+  }
+  // What writes to the stream itself; the command holds the function that it had.
+  const { write } = process.stdout;
+  process.stdout.write = ((chunk: string | Uint8Array, encoding?: unknown, done?: unknown) => {
+    before();
+    stderr.write(typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString());
+    const called = typeof encoding === 'function' ? encoding : done;
+    if (typeof called === 'function') process.nextTick(called);
+    return true;
+  }) as typeof write;
   return () => {
     Object.assign(console, real);
+    process.stdout.write = write;
   };
 }

@@ -18,13 +18,6 @@ export interface Operation extends Application {
   print(document: () => unknown, lines: () => readonly string[]): void;
 }
 
-const inProcess: readonly string[] = ['immediate', 'dummy', 'memory'];
-
-/** True for a backend whose jobs no other process can see. */
-export function livesInProcess(name: string): boolean {
-  return inProcess.includes(name);
-}
-
 /** @throws CommandError when the jobs of the module's backend are in no store that processes share */
 export function requireShared({ label, tasks }: Application, alias = 'default'): void {
   const backend = tasks.backends.find((other) => other.alias === alias);
@@ -32,9 +25,9 @@ export function requireShared({ label, tasks }: Application, alias = 'default'):
     const aliases = tasks.backends.map((other) => clean(other.alias)).join(', ');
     throw new CommandError(`${label} has no backend ${clean(alias)}; there are: ${aliases}`);
   }
-  if (!livesInProcess(backend.name)) return;
+  if (backend.supports.shared) return;
   throw new CommandError(
-    `${label} runs on ${backend.name}(), whose jobs live in one process and cannot be seen from another; ` +
+    `${label} runs on ${backend.name}${backend.name === 'sqlite' ? "({ file: ':memory:' })" : '()'}, whose jobs live in one process and cannot be seen from another; ` +
       `use createTasks({ backend: sqlite({ file: 'tasks.db' }) }), from 'escapement/sqlite'`,
   );
 }

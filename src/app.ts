@@ -39,17 +39,23 @@ export class App {
   readonly defaults: unknown;
   readonly retention: Retention;
   readonly logger: Logger;
+  /** As the application gave it. */
+  readonly ownLogger: Logger | null;
   readonly events: Emitter;
   binding: Binding;
   closed = false;
   #names: readonly string[] = [];
 
-  constructor(options: Pick<App, 'known' | 'sources' | 'defaults' | 'retention' | 'logger' | 'events'>, bind: (app: App) => Binding) {
+  constructor(
+    options: Pick<App, 'known' | 'sources' | 'defaults' | 'retention' | 'logger' | 'ownLogger' | 'events'>,
+    bind: (app: App) => Binding,
+  ) {
     this.known = options.known;
     this.sources = options.sources;
     this.defaults = options.defaults;
     this.retention = options.retention;
     this.logger = options.logger;
+    this.ownLogger = options.ownLogger;
     this.events = options.events;
     this.binding = bind(this);
   }

@@ -16,3 +16,15 @@ function line(fields: object, message: string): string {
   );
   return [show(message).replace(/^"|"$/g, ''), ...rest].join(' ');
 }
+
+/** A logger that fails must not fail the job whose line it writes, and not stop a loop of the engine. */
+export function guardedLogger(logger: Logger): Logger {
+  const write = (level: keyof Logger) => (fields: object, message: string) => {
+    try {
+      logger[level](fields, message);
+    } catch {
+      // There is nowhere to tell it.
+    }
+  };
+  return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
+}

@@ -3,7 +3,7 @@ import { App, type Binding } from './app.ts';
 import type { BackendSource } from './backends/dummy.ts';
 import { EngineBackend } from './backends/engine.ts';
 import { immediate } from './backends/immediate.ts';
-import { consoleLogger } from './console.ts';
+import { consoleLogger, guardedLogger } from './console.ts';
 import type { Definition } from './core/definition.ts';
 import { durationMs, show } from './core/duration.ts';
 import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
@@ -51,6 +51,8 @@ export interface Tasks extends AsyncDisposable {
   register<Input, Output>(task: PortableTask<Input, Output>): Task<Input, Output>;
   /** Defines a recurring job. It is brought into the store when a worker starts. */
   schedule<Input>(name: string, options: ScheduleOptions<Input>): void;
+  /** The task with this name. @throws UnknownTaskError */
+  get(name: string): Task<unknown, unknown>;
   /** The job with this id, of any task, from any backend. @throws ResultNotFoundError */
   getResult(id: string): Promise<TaskResult>;
   worker(options?: WorkerOptions): TaskWorker;
@@ -63,6 +65,8 @@ export interface Tasks extends AsyncDisposable {
   readonly schedules: Schedules;
   /** The names of the tasks, in the order of definition. */
   readonly names: readonly string[];
+  /** The application's own logger; null: the console. */
+  readonly logger: Logger | null;
   /** What each alias is bound to: `name` is `immediate`, `dummy`, `memory`, `sqlite` … */
   readonly backends: readonly { readonly alias: string; readonly name: string; readonly supports: BackendSupports }[];
   /** Opens and migrates every backend. Without it, the first use does. */
@@ -137,26 +141,17 @@ function createApp(options: CreateTasksOptions): App {
     if (typeof ownLogger[level] !== 'function') read.fault(`logger.${level}`, 'a function (fields, message)', ownLogger[level]);
   }
   read.done();
-  const logger = guarded(ownLogger);
+  const logger = guardedLogger(ownLogger);
   const events = new Emitter((error) => logger.error({ error: recordError(error).message }, 'a listener of tasks.on threw'));
   const known = { queues, backends: [...sources.keys()] };
   if (given.defaults !== undefined) readDefinition('defaults', () => {}, given.defaults, known);
-  return new App({ known, sources, defaults: given.defaults, retention, logger, events }, (created) => {
-    const host = hostOf(created, systemClock, systemRandom);
-    return { host, backends: new Map([...sources].map(([alias, source]) => [alias, makeBackend(host, source)])) };
-  });
-}
-
-/** A logger that fails must not fail the job whose line it writes, and not stop a loop of the engine. */
-function guarded(logger: Logger): Logger {
-  const write = (level: keyof Logger) => (fields: object, message: string) => {
-    try {
-      logger[level](fields, message);
-    } catch {
-      // There is nowhere to tell it.
-    }
-  };
-  return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
+  return new App(
+    { known, sources, defaults: given.defaults, retention, logger, ownLogger: (given.logger as Logger) ?? null, events },
+    (created) => {
+      const host = hostOf(created, systemClock, systemRandom);
+      return { host, backends: new Map([...sources].map(([alias, source]) => [alias, makeBackend(host, source)])) };
+    },
+  );
 }
 
 /** A backend on a host. */
@@ -215,6 +210,10 @@ class Application implements Tasks {
     this.define = ((name: string, options: unknown) => define(app, name, options)) as Define;
   }
 
+  get logger(): Logger | null {
+    return this.#app.ownLogger;
+  }
+
   get names(): readonly string[] {
     return this.#app.names();
   }
@@ -236,6 +235,11 @@ class Application implements Tasks {
 
   schedule<Input>(name: string, options: ScheduleOptions<Input>): void {
     addSchedule(this.#app, name, options);
+  }
+
+  get(name: string): Task<unknown, unknown> {
+    this.#app.definition(String(name));
+    return handle(this.#app, String(name)) as Task<unknown, unknown>;
   }
 
   getResult(id: string): Promise<TaskResult> {

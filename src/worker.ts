@@ -1,7 +1,9 @@
 /** A worker as applications hold it: made from options, started on a backend's store, stopped gracefully. */
 import type { App } from './app.ts';
+import { guardedLogger } from './console.ts';
 import { type Duration, durationMs } from './core/duration.ts';
 import { ConfigError } from './core/errors.ts';
+import type { Logger } from './engine/host.ts';
 import { Worker as EngineWorker, type WorkerSettings } from './engine/worker.ts';
 import { OptionReader } from './options.ts';
 
@@ -17,6 +19,8 @@ export interface WorkerOptions {
   concurrency?: number;
   /** False: this worker turns no schedules into jobs. @default true */
   scheduler?: boolean;
+  /** Where the lines of this worker and of its tasks go. @default the application's logger */
+  logger?: Logger;
   /** A name for logs; unique for each start of a process. @default a UUID */
   id?: string;
 }
@@ -38,7 +42,7 @@ const none: readonly never[] = [];
 
 export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   const read = new OptionReader('Worker cannot be made');
-  const given = read.object(options, '', ['backend', 'queues', 'exclude', 'concurrency', 'scheduler', 'id']);
+  const given = read.object(options, '', ['backend', 'queues', 'exclude', 'concurrency', 'scheduler', 'logger', 'id']);
   const alias = read.backend(given.backend, 'backend', app.known.backends) ?? 'default';
   const queueNames = (value: unknown, path: string) => {
     if (value === undefined) return undefined;
@@ -53,22 +57,28 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
     excludeQueues: queueNames(given.exclude, 'exclude'),
     scheduler: given.scheduler !== false,
   };
+  for (const level of given.logger === undefined ? [] : (['debug', 'info', 'warn', 'error'] as const)) {
+    const write = (given.logger as Partial<Logger> | null)?.[level];
+    if (typeof write !== 'function') read.fault(`logger.${level}`, 'a function (fields, message)', write);
+  }
   read.done();
-  return new BoundWorker(app, alias, settings);
+  return new BoundWorker(app, alias, settings, given.logger === undefined ? undefined : guardedLogger(given.logger as Logger));
 }
 
 class BoundWorker implements TaskWorker {
   readonly id: string;
   readonly #app: App;
   readonly #alias: string;
+  readonly #logger: Logger | undefined;
   readonly #settings: WorkerSettings;
   #worker: EngineWorker | undefined;
   #stopped = false;
 
-  constructor(app: App, alias: string, settings: WorkerSettings) {
+  constructor(app: App, alias: string, settings: WorkerSettings, logger: Logger | undefined) {
     this.id = settings.id;
     this.#app = app;
     this.#alias = alias;
+    this.#logger = logger;
     this.#settings = settings;
   }
 
@@ -89,9 +99,15 @@ class BoundWorker implements TaskWorker {
     const store = await backend.open();
     // Opening takes its time.
     this.#refuseLate();
+    const { host } = app.binding;
     const worker =
       this.#worker ??
-      new EngineWorker(app.binding.host, store, this.#alias === 'default' ? () => app.schedules : () => none, this.#settings);
+      new EngineWorker(
+        this.#logger ? { ...host, logger: this.#logger } : host,
+        store,
+        this.#alias === 'default' ? () => app.schedules : () => none,
+        this.#settings,
+      );
     this.#worker = worker;
     worker.start();
     app.workers.add(worker);

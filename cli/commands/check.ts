@@ -6,7 +6,7 @@ import { isLive, serves, stateOf, unknownTasks } from '../fleet.ts';
 import { clean, cleanLines, type Mark, padEnd, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { ago } from '../jobs.ts';
-import { addCommand, livesInProcess, type Operation, operate } from '../operate.ts';
+import { addCommand, type Operation, operate } from '../operate.ts';
 import { queuesOf } from './queues.ts';
 import { unknownLine } from './stats.ts';
 
@@ -49,7 +49,7 @@ async function look(operation: Operation): Promise<Finding[]> {
   if (stores.some(({ outcome }) => outcome === 'wrong')) return stores;
   const recurring = await schedules(operation);
   const shared = tasks.backends.find(({ alias }) => alias === 'default');
-  if (!shared || livesInProcess(shared.name)) return [...stores, ...recurring];
+  if (!shared?.supports.shared) return [...stores, ...recurring];
   const queues = await queuesOf(operation);
   const workers = await tasks.workers.list();
   return [...stores, ...recurring, ...staffing(operation, queues, workers), ...(await unknown(operation, queues, workers))];

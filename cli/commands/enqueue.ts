@@ -6,7 +6,7 @@ import type { Application } from '../config.ts';
 import { clean, shorten } from '../format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io } from '../io.ts';
 import { jobRow } from '../jobs.ts';
-import { addCommand, livesInProcess, operate, requireShared } from '../operate.ts';
+import { addCommand, operate, requireShared } from '../operate.ts';
 
 interface Options {
   readonly input?: string;
@@ -56,23 +56,12 @@ export function addEnqueue(program: Command, io: Io, done: (code: ExitCode) => v
     });
 }
 
-/** The task with this name among what the module exports. */
-function findTask({ tasks, exported, label }: Application, name: string): Task {
-  for (const value of Object.values(exported)) if (isTask(value) && value.name === name) return value;
-  const exportedNames = Object.values(exported)
-    .filter(isTask)
-    .map((task) => clean(task.name));
-  if (tasks.names.includes(name)) {
-    throw new CommandError(`${label} defines ${clean(name)} and does not export it: export const … = tasks.define('${clean(name)}', …)`);
-  }
-  const known = exportedNames.length > 0 ? `; it exports ${listed([...new Set(exportedNames)], 'and')}` : '; it exports no task';
-  throw new CommandError(`${label} has no task ${clean(name)}${known}`);
-}
-
-function isTask(value: unknown): value is Task {
-  if (typeof value !== 'object' || value === null) return false;
-  const { name, enqueue, using } = value as Partial<Task>;
-  return typeof name === 'string' && typeof enqueue === 'function' && typeof using === 'function';
+function findTask({ tasks, label }: Application, name: string): Task {
+  if (tasks.names.includes(name)) return tasks.get(name);
+  const names = tasks.names.map(clean);
+  throw new CommandError(
+    `${label} has no task ${clean(name)}${names.length > 0 ? `; there are ${listed(names, 'and')}` : '; it defines none'}`,
+  );
 }
 
 async function readInput(text: string | undefined, io: Io): Promise<unknown> {
@@ -100,6 +89,6 @@ function line(job: TaskResult): string {
 /** A task's own backend is known only from its job. */
 function lost(job: TaskResult, { tasks, label }: Application): ExitCode | undefined {
   const backend = tasks.backends.find(({ alias }) => alias === job.backend);
-  if (!backend || backend.name === 'immediate' || !livesInProcess(backend.name)) return undefined;
+  if (!backend || backend.name === 'immediate' || backend.supports.shared) return undefined;
   throw new CommandError(`the job is lost: ${label} keeps those of ${clean(job.task)} in ${backend.name}(), which ends with this process`);
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { duration, oneOf } from '../arguments.ts';
 import { clean, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
-import { addCommand, livesInProcess, operate } from '../operate.ts';
+import { addCommand, operate } from '../operate.ts';
 import { exactDuration } from '../time.ts';
 
 interface PruneOptions {
@@ -52,7 +52,7 @@ export function addMigrate(program: Command, io: Io, done: (code: ExitCode) => v
       done(
         await operate(module, options, io, async ({ tasks, print }) => {
           // `operate` has opened, and so migrated, all of them.
-          const stores = tasks.backends.filter(({ name }) => !livesInProcess(name)).map(({ alias, name }) => ({ alias, name }));
+          const stores = tasks.backends.filter(({ supports }) => supports.shared).map(({ alias, name }) => ({ alias, name }));
           print(
             () => ({ stores }),
             () => stores.map(({ alias, name }) => `${clean(alias)} (${clean(name)}) is up to date`),

@@ -6,7 +6,7 @@ import { CommandError, type ExitCode, type Io } from '../io.ts';
 import { addCommand } from '../operate.ts';
 import { createLog, type LogLevel, logLevels } from '../worker/log.ts';
 import { supervise } from '../worker/supervise.ts';
-import { work } from '../worker/work.ts';
+import { lateMs, work } from '../worker/work.ts';
 
 interface Options {
   readonly queues?: readonly string[];
@@ -91,7 +91,10 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
   const { processes, timeout = 25_000, logLevel, logInput = false } = options;
   if (processes !== undefined) {
     const log = createLog(io, { worker: id, level: logLevel, logInput });
-    return supervise({ id, processes, argv: (childId) => childArgv(module, { ...options, timeout }, childId), log }, io);
+    return supervise(
+      { id, processes, argv: (childId) => childArgv(module, { ...options, timeout }, childId), log, patienceMs: timeout + lateMs + 1_000 },
+      io,
+    );
   }
   const { drain = false, supervised = false, maxJobs, maxMemory, queues, exclude, backend, concurrency, scheduler } = options;
   const settings = { id, concurrency, drain, scheduler, timeoutMs: timeout, logLevel, logInput, supervised };

@@ -1,8 +1,10 @@
 /** Takes secrets out of what is logged, by the names they go by. Values are copied, never changed. */
 
 const secretKey =
-  /pass(?:word|wd|phrase|code)|^pass$|^pwd$|secret|token|api_?key|authori[sz]ation|cookie|credential|private_?key|session_?id|^pin$|cvv|cvc/i;
+  /pass(?:word|wd|phrase|code)|^pass$|^pwd$|secret|token|(?:api|access|private|signing|encryption)_?key|authori[sz]ation|^auth$|^jwt$|^otp$|cookie|credential|session_?id|^pin$|cvv|cvc|card_?number|^iban$|^signature$/i;
 const secretText = /^(?:bearer|basic)\s+\S+/i;
+/** `postgres://user:password@host`. */
+const secretInUrl = /(\b[a-z][a-z0-9+.-]*:\/\/[^\s:/@]*:)[^\s/@]+@/gi;
 const deepest = 8;
 const longestText = 2_000;
 
@@ -11,7 +13,8 @@ export const redacted = '[redacted]';
 export function redact(value: unknown, depth = 0): unknown {
   if (typeof value === 'string') {
     if (secretText.test(value)) return redacted;
-    return value.length > longestText ? `${value.slice(0, longestText)}… (${value.length} characters)` : value;
+    const text = value.replace(secretInUrl, `$1${redacted}@`);
+    return text.length > longestText ? `${text.slice(0, longestText)}… (${text.length} characters)` : text;
   }
   if (typeof value === 'bigint') return String(value);
   if (typeof value !== 'object' || value === null) return value;

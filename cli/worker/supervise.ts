@@ -12,6 +12,8 @@ const firstDelayMs = 250;
 const longestDelayMs = 30_000;
 /** A worker that lived so long died of something new. */
 const longLifeMs = 60_000;
+/** One that has reached its memory within this cannot work at all. */
+const shortLifeMs = 10_000;
 /** What a child is given to leave at once before it is killed. */
 const leaveMs = 1_000;
 
@@ -21,6 +23,8 @@ interface Plan {
   /** The arguments of a child. */
   readonly argv: (id: string) => readonly string[];
   readonly log: Log;
+  /** How long a child may take to end after it was told to; then it is killed. */
+  readonly patienceMs: number;
 }
 
 /** One of the places to fill. */
@@ -31,7 +35,7 @@ interface Place {
   timer: NodeJS.Timeout | undefined;
 }
 
-export function supervise({ id, processes, argv, log }: Plan, io: Io): Promise<ExitCode> {
+export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io): Promise<ExitCode> {
   const { life } = io;
   const places: Place[] = Array.from({ length: processes }, (_, i) => ({
     id: `${id}-${i}`,
@@ -91,7 +95,14 @@ export function supervise({ id, processes, argv, log }: Plan, io: Io): Promise<E
       } else if (code === 0 && why === 'drained') log.write('debug', fields, `${place.id} has nothing left to do`);
       else if (code === 0 && why === 'output closed') ends.ask('output closed');
       else {
-        const recycled = code === 0 && (why === 'max jobs' || why === 'max memory');
+        const tooBig = why === 'max memory' && livedMs < shortLifeMs;
+        if (tooBig)
+          log.write(
+            'warn',
+            fields,
+            `${place.id} had reached --max-memory within ${Math.round(livedMs / 1_000)} s of its start: the limit is too low for it`,
+          );
+        const recycled = code === 0 && (why === 'max jobs' || why === 'max memory') && !tooBig;
         place.deaths = recycled || livedMs >= longLifeMs ? 0 : place.deaths + 1;
         const delayMs = recycled ? 0 : Math.min(longestDelayMs, firstDelayMs * 2 ** Math.max(0, place.deaths - 1));
         log.write(
@@ -122,6 +133,18 @@ export function supervise({ id, processes, argv, log }: Plan, io: Io): Promise<E
           place.child?.tell('stop');
         }
         settle();
+        // One that computes without end hears nothing.
+        setTimeout(() => {
+          for (const { id: name, child } of places) {
+            if (!child) continue;
+            log.write(
+              'error',
+              { child: name, pid: child.pid },
+              `${name} does not end: it is killed; its jobs are found when their leases pass`,
+            );
+            child.kill();
+          }
+        }, patienceMs).unref();
       },
       () => {},
     );

@@ -1,5 +1,5 @@
 /** One worker in this process, from its module to its exit code. */
-import type { Tasks, TaskWorker } from 'escapement';
+import type { Logger, Tasks, TaskWorker } from 'escapement';
 import { given } from '../arguments.ts';
 import { loadApplication } from '../config.ts';
 import { captureConsole } from '../console.ts';
@@ -27,7 +27,7 @@ export interface WorkOptions {
 }
 
 /** Beyond the grace time and the 4 s that attempts have after their signal: a store that does not answer is not waited for longer. */
-const lateMs = 4_000 + 10_000;
+export const lateMs = 4_000 + 10_000;
 
 export async function work(module: string, options: WorkOptions, io: Io): Promise<ExitCode> {
   const { life } = io;
@@ -38,15 +38,20 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
   ends.listen(life, log, parent);
   captureConsole(io.stderr, () => {});
 
-  const application = await loadApplication(module, io);
+  // A module may take its time, or never come to its end: who wants this process to end need not wait for it.
+  const stopped = ends.asked.then(() => undefined);
+  const application = await Promise.race([loadApplication(module, io), stopped]);
+  if (!application) return ends.code;
   const { tasks, label } = application;
   requireShared(application, options.backend);
-  await orStuck(io, tasks.open(), `the store of ${label} never answers`);
+  const opened = orStuck(io, tasks.open(), `the store of ${label} never answers`).then(() => true);
+  if (!(await Promise.race([opened, stopped]))) return ends.code;
   const { id, queues, exclude, scheduler, backend } = options;
   // With fewer jobs to do than attempts at a time, a full batch would be too many.
   const concurrency = Math.min(options.concurrency, options.maxJobs ?? options.concurrency);
-  const worker = tasks.worker(given({ id, queues, exclude, scheduler, backend, concurrency }));
+  const worker = tasks.worker(given({ id, queues, exclude, scheduler, backend, concurrency, logger: tasks.logger ?? silent }));
   tasks.on('*', log.event);
+  if (options.backend === undefined) await warnOfTwin(tasks, id, io, log);
   if (!ends.ending) {
     if (options.maxJobs !== undefined) stopAfterJobs(tasks, options.maxJobs, ends, log);
     await worker.start();
@@ -67,6 +72,21 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
   parent?.tell({ kind: 'ending', why });
   await stop(worker, tasks, options, log);
   return ends.code;
+}
+
+/** This command's own log says all that the application's would, without secrets; so the console is not written to as well. */
+const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+const freshMs = 25_000;
+
+/** Two workers of one name overwrite each other in the registry; one that was killed a moment ago looks the same. */
+async function warnOfTwin(tasks: Tasks, id: string, io: Io, log: Log): Promise<void> {
+  const twin = (await tasks.workers.list()).find((other) => other.id === id);
+  if (!twin || twin.state === 'stopped' || io.now() - twin.heartbeatAt.getTime() > freshMs) return;
+  log.write(
+    'warn',
+    { pid: twin.pid },
+    `another worker with this id was heard of a moment ago (process ${twin.pid} on ${twin.host}); ids are to be unique`,
+  );
 }
 
 async function stop(worker: TaskWorker, tasks: Tasks, { timeoutMs }: WorkOptions, log: Log): Promise<void> {

@@ -14,7 +14,7 @@ export interface BackendSource {
 
 class DummyBackend extends EngineBackend {
   override get supports(): BackendSupports {
-    return { ...super.supports, transactions: false, workers: false };
+    return { ...super.supports, transactions: false, workers: false, shared: false };
   }
 }
 

@@ -20,7 +20,7 @@ export class EngineBackend implements Backend {
   }
 
   get supports(): BackendSupports {
-    return { defer: true, results: true, priority: true, transactions: true, workers: true };
+    return { defer: true, results: true, priority: true, transactions: true, workers: true, shared: this.#source.shared !== false };
   }
 
   open(): Awaitable<Store> {

@@ -17,7 +17,7 @@ const pruneEveryJobs = 1_000;
 
 class ImmediateBackend implements Backend {
   readonly name = 'immediate';
-  readonly supports = { defer: false, results: true, priority: false, transactions: false, workers: false };
+  readonly supports = { defer: false, results: true, priority: false, transactions: false, workers: false, shared: false };
   readonly #host: Host;
   readonly #store = new MemoryStore();
   /** A call may run what another one has enqueued beside it; that one then waits for it here. */

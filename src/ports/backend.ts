@@ -14,6 +14,8 @@ export interface BackendSupports {
   /** Enqueue in the caller's transaction. */
   readonly transactions: boolean;
   readonly workers: boolean;
+  /** Other processes can see its jobs. */
+  readonly shared: boolean;
 }
 
 export interface Backend {

@@ -190,6 +190,8 @@ export interface Store {
 export interface StoreSource {
   readonly kind: 'store';
   readonly name: string;
+  /** Other processes can see its rows. @default true */
+  readonly shared?: boolean;
   open(): Awaitable<Store>;
 }
 

@@ -509,5 +509,5 @@ function refuseTransaction(transaction: unknown): void {
  * @example createTasks({ backend: memory() })
  */
 export function memory(): StoreSource {
-  return { kind: 'store', name: 'memory', open: () => new MemoryStore() };
+  return { kind: 'store', name: 'memory', shared: false, open: () => new MemoryStore() };
 }

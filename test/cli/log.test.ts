@@ -82,10 +82,24 @@ test('secrets go by many names', () => {
     'X-API-KEY',
     'authorization',
   ];
-  for (const key of [...secrets, 'Authorisation', 'set-cookie', 'credentials', 'privateKey', 'sessionId', 'pin'])
+  for (const key of [
+    ...secrets,
+    'Authorisation',
+    'set-cookie',
+    'credentials',
+    'privateKey',
+    'sessionId',
+    'pin',
+    'accessKey',
+    'auth',
+    'jwt',
+    'otp',
+    'cardNumber',
+  ])
     expect(redact({ [key]: { value: 1 } }), key).toEqual({ [key]: '[redacted]' });
   const plain = { compass: 1, author: 'a', key: 'k', pinned: true, note: 'the token', list: [{ n: 1 }], none: null };
   expect(redact(plain)).toEqual(plain);
+  expect(redact(['postgres://u:p7@h/d', 'at https://h/a:b@c'])).toEqual(['postgres://u:[redacted]@h/d', 'at https://h/a:b@c']);
   expect(redact({ header: 'Bearer abc.def', long: 'x'.repeat(3_000) })).toEqual({
     header: '[redacted]',
     long: `${'x'.repeat(2_000)}… (3000 characters)`,

@@ -222,7 +222,7 @@ test('what is written wrongly is answered in a line that says what to do', async
       ['mail.greet', '--input', '{name:1}'],
       /^escapement: --input is no JSON \(\{name:1\}\); quote it for the shell: --input '.*'\n$/,
     ],
-    ['enqueue', ['mail.great'], /^escapement: tasks\.ts has no task mail\.great; it exports mail\.greet, wide, .* and careless\n$/],
+    ['enqueue', ['mail.great'], /^escapement: tasks\.ts has no task mail\.great; there are mail\.greet, wide, .* and careless\n$/],
     [
       'enqueue',
       ['mail.greet', '--run-after', 'soon'],

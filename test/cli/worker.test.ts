@@ -219,6 +219,43 @@ test.concurrent('children whose supervisor is killed stop by themselves', async 
   expect(stopped.map((line) => line.worker).sort()).toEqual(['w-0', 'w-1']);
 });
 
+test.concurrent('what a task logs is written once, without its secrets', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  const own = 'tasks.define("tells", (_: void, ctx) => ctx.log.info("signing in", { user: "u1", password: "hunter2" }));\n';
+  const module = store.module(own);
+  await start(['enqueue', module, 'tells']).ended;
+  const { code, stderr, stdout } = await start(['worker', module, '--drain']).ended;
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(stdout.match(/signing in/g)).toHaveLength(1);
+  expect(stdout).toContain('"password":"[redacted]"');
+  expect(stdout).not.toContain('hunter2');
+});
+
+test.concurrent('a child that does not end is killed, and one that is asked to end while it loads does', async ({ onTestFinished }) => {
+  const [store, other] = [sharedStore(onTestFinished), sharedStore(onTestFinished)];
+  const spinning = store.module('tasks.define("spin", () => { for (;;); });\n');
+  await start(['enqueue', spinning, 'spin']).ended;
+  const program = start(['worker', spinning, '--id', 'w', '--processes', '1', '--timeout', '0ms', '--log-level', 'debug']);
+  await program.line(event('started', 'spin'));
+  const askedAt = performance.now();
+  program.child.kill('SIGTERM');
+  const loading = start(['worker', other.module('await new Promise((resolve) => setTimeout(resolve, 60_000));\n')]);
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  loading.child.kill('SIGTERM');
+  expect((await loading.ended).code).toBe(0);
+  expect((await program.ended).code).toBe(1);
+  expect(sinceMs(askedAt)).toBeLessThan(20_000);
+  expect(program.lines().some(says(/^w-0 does not end: it is killed/))).toBe(true);
+});
+
+test.concurrent('a limit of memory that no worker can keep is told of, and slows the supervisor down', async ({ onTestFinished }) => {
+  const program = worker(sharedStore(onTestFinished), '--processes', '1', '--max-memory', '10mb');
+  await program.line(says(/^w-0 had reached --max-memory within \d+ s of its start: the limit is too low for it$/));
+  await program.line(says(/another takes its place in 500 ms/));
+  program.child.kill('SIGTERM');
+  expect((await program.ended).code).toBe(0);
+});
+
 test.concurrent('what cannot start says why once, and ends with 2', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   const broken = store.module("throw new Error('no database password');");

@@ -37,6 +37,7 @@ export function sqlite(options: SqliteOptions): StoreSource {
   return {
     kind: 'store',
     name: 'sqlite',
+    shared: place.file !== ':memory:',
     open: () => new SqliteStore(new Connection(place), place.file),
   };
 }
