@@ -15,7 +15,7 @@ import {
   table,
 } from './format.ts';
 import type { Counts, Group, Report } from './report.ts';
-import { cronInWords, dayMs, exactDuration, hourMs, instantText, shortDuration, wallTime } from './time.ts';
+import { dayMs, exactDuration, hourMs, instantText, shortDuration, wallTime } from './time.ts';
 
 /** Lines of at most 100 columns, without the last newline. */
 export function printReport(report: Report, paint: Paint): string {
@@ -200,9 +200,8 @@ function schedules(report: Report, paint: Paint): string[] {
     }),
     paint,
   );
-  const plans = report.schedules.map(({ schedule, task, cron, everyMs, timezone }) => {
-    const words = cron === null ? `every ${exactDuration(everyMs ?? 0)}` : cronInWords(cron);
-    const plan = [words, cron && clean(cron), timezone].filter(Boolean).join(' · ');
+  const plans = report.schedules.map(({ schedule, task, words, cron }) => {
+    const plan = [words, cron].flatMap((text) => (text === null ? [] : clean(text))).join(' · ');
     return paint('dim', shorten(`  ${plan}${schedule === task ? '' : ` → ${task}`}`, lineWidth));
   });
   return [lines[0] ?? '', ...lines.slice(1).flatMap((line, i) => [line, plans[i] ?? ''])];

@@ -65,6 +65,8 @@ export interface Counts {
 export interface ScheduleFacts {
   readonly schedule: string;
   readonly task: string;
+  /** When it fires, as a sentence. */
+  readonly words: string;
   readonly cron: string | null;
   readonly everyMs: number | null;
   /** Null for an interval. */
@@ -194,11 +196,12 @@ function percentile(sorted: readonly number[], share: number): number | null {
 async function schedulesOf(tasks: Tasks, jobs: readonly Job[]): Promise<ScheduleFacts[]> {
   const fired = Map.groupBy(jobs, (job) => job.schedule);
   const schedules: ScheduleFacts[] = [];
-  for (const { name, task, cron, every, timezone, nextAt } of await tasks.schedules.list()) {
+  for (const { name, task, words, cron, every, timezone, nextAt } of await tasks.schedules.list()) {
     const instants = (fired.get(name) ?? []).flatMap(({ scheduledAt }) => scheduledAt?.getTime() ?? []).sort((a, b) => a - b);
     schedules.push({
       schedule: name,
       task,
+      words,
       cron,
       everyMs: every,
       timezone,
