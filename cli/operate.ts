@@ -85,15 +85,17 @@ async function opened(tasks: Application['tasks'], work: () => Promise<ExitCode>
   }
 }
 
-/** A command on a module, with `--json` and its examples. */
+/** A command on a module, with its examples. @param parent the program, or the command that this one belongs to, and may be the default of */
 export function addCommand(
-  program: Command,
+  parent: Command,
   name: string,
   texts: { summary: string; description: string; examples: readonly string[]; more?: string },
+  options: { isDefault?: boolean } = {},
 ): Command {
-  const examples = texts.examples.map((example) => `  $ escapement ${name} ${example}`);
-  return program
-    .command(name)
+  const path = parent.parent ? `${parent.parent.name()} ${parent.name()} ${name}` : `${parent.name()} ${name}`;
+  const examples = texts.examples.map((example) => `  $ ${path} ${example}`);
+  return parent
+    .command(name, options)
     .summary(texts.summary)
     .description(texts.description)
     .argument('<module>', 'the module that calls createTasks(); .ts runs as it is')

@@ -7,7 +7,7 @@ import { addCheck } from './commands/check.ts';
 import { addEnqueue } from './commands/enqueue.ts';
 import { addList, addShow } from './commands/list.ts';
 import { addPause, addQueues, addResume } from './commands/queues.ts';
-import { addSchedules } from './commands/schedules.ts';
+import { addSchedules } from './commands/schedules/index.ts';
 import { addSimulate } from './commands/simulate.ts';
 import { addStats } from './commands/stats.ts';
 import { addMigrate, addPrune } from './commands/upkeep.ts';

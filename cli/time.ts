@@ -99,32 +99,13 @@ export function instantText(at: number, zone = 'UTC'): string {
   return `${weekday} ${date} ${time} ${zone === 'UTC' ? 'UTC' : offset}`;
 }
 
-const weekdays = ['Sundays', 'Mondays', 'Tuesdays', 'Wednesdays', 'Thursdays', 'Fridays', 'Saturdays', 'Sundays'];
-
-/** A cron expression in words, where it is one that people say in words; undefined otherwise. */
-export function cronInWords(expression: string): string | undefined {
-  const fields = expression.trim().split(/\s+/);
-  if (fields.length === 6 && fields[0] === '0') fields.shift();
-  const [minute, hour, day, month, weekday] = fields;
-  if (fields.length !== 5 || minute === undefined || hour === undefined || month !== '*') return undefined;
-  if (day === '*' && weekday === '*' && hour === '*') return everyHourAt(minute);
-  const step = /^\*\/(\d+)$/.exec(hour);
-  if (step && minute === '0' && day === '*' && weekday === '*') return `every ${step[1]} hours`;
-  if (!/^\d+$/.test(minute) || !/^\d+(,\d+)*$/.test(hour)) return undefined;
-  const times = hour.split(',').map((h) => `${h.padStart(2, '0')}:${minute.padStart(2, '0')}`);
-  const at = `at ${times.length > 1 ? `${times.slice(0, -1).join(', ')} and ${times.at(-1)}` : times[0]}`;
-  if (day === '*') {
-    const which =
-      weekday === '*' ? 'every day' : weekday === '1-5' ? 'weekdays' : weekdays[/^[0-7]$/.test(weekday ?? '') ? Number(weekday) : -1];
-    return which && `${which} ${at}`;
-  }
-  if (weekday !== '*') return undefined;
-  return day === 'L' ? `on the last day of the month ${at}` : /^\d+$/.test(day ?? '') ? `on day ${day} of the month ${at}` : undefined;
+/** `2026-03-29T09:00:00+02:00`; in UTC `2026-03-29T07:00:00Z`. */
+export function localIso(at: number, zone = 'UTC'): string {
+  const { date, time, offset } = wallTime(at, zone);
+  return `${date}T${time.length > 5 ? time : `${time}:00`}${zone === 'UTC' ? 'Z' : offset}`;
 }
 
-function everyHourAt(minute: string): string | undefined {
-  if (minute === '*') return 'every minute';
-  if (/^\d+$/.test(minute)) return minute === '0' ? 'every hour' : `every hour at :${minute.padStart(2, '0')}`;
-  const step = /^\*\/(\d+)$/.exec(minute);
-  return step ? (step[1] === '1' ? 'every minute' : `every ${step[1]} minutes`) : undefined;
+/** `in 3h00m`; `due` from its instant on. */
+export function untilText(at: number, now: number): string {
+  return at <= now ? 'due' : `in ${shortDuration(at - now)}`;
 }

@@ -64,7 +64,8 @@ function findTask({ tasks, label }: Application, name: string): Task {
   );
 }
 
-async function readInput(text: string | undefined, io: Io): Promise<unknown> {
+/** What `--input` says; `-` is what comes on stdin. @throws CommandError when it is no JSON */
+export async function readInput(text: string | undefined, io: Io): Promise<unknown> {
   if (text === undefined) return undefined;
   const source = text === '-' ? await io.stdin() : text;
   try {

@@ -184,20 +184,6 @@ test('a task that no live worker knows is named, and so is a schedule without on
   });
 });
 
-test('schedules are listed with their next occurrence', async () => {
-  const store = sharedStore();
-  const module = store.module(
-    "tasks.schedule('digest', { task: later, cron: '0 9 * * *', timezone: 'Europe/Berlin' });\ntasks.schedule('often', { task: later, every: '90m', startAt: '2026-01-01T00:00:00Z' });",
-  );
-  const { stdout, code } = await cli(['schedules', module]);
-  expect(code).toBe(0);
-  expect(stdout).toMatch(
-    /^digest {4}later {2}0 9 \* \* \* Europe\/Berlin \(every day at 09:00\) {2}\w{3} \d{4}-\d\d-\d\d 09:00 \+0[12]:00 \(in \S+\)$/m,
-  );
-  expect(stdout).toMatch(/^often {5}later {2}every 1h 30m/m);
-  expect((await store.run('schedules')).stdout).toMatch(/^no schedule is defined/);
-});
-
 test('prune deletes what is old enough, and migrate opens', async () => {
   const store = sharedStore();
   expect((await store.run('migrate')).stdout).toBe('default (sqlite) is up to date\n');

@@ -13,6 +13,8 @@ interface Document extends Record<string, unknown> {
 type App = ReturnType<typeof appOn>;
 
 export interface Shared {
+  /** The path of the store. */
+  readonly file: string;
   /** The path of a module that nobody has loaded yet. @param more lines at its end */
   module(more?: string): string;
   /** Runs a command on such a module. */
@@ -52,6 +54,7 @@ export function sharedStore(finished: (clean: () => void) => void = onTestFinish
     }
   };
   return {
+    file,
     module,
     run,
     use,

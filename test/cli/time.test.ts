@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { cronInWords, exactDuration, instantText, parseDuration, parseInstant, shortDuration, wallTime } from '../../cli/time.ts';
+import { exactDuration, instantText, localIso, parseDuration, parseInstant, shortDuration, untilText, wallTime } from '../../cli/time.ts';
 
 test.each([
   ['7d', 604_800_000],
@@ -65,26 +65,13 @@ test('the wall has the offset of its day', () => {
   expect(wallTime(before + 5_000, 'Asia/Kolkata')).toEqual({ weekday: 'Sat', date: '2026-03-28', time: '13:30:05', offset: '+05:30' });
 });
 
-test.each([
-  ['* * * * *', 'every minute'],
-  ['*/15 * * * *', 'every 15 minutes'],
-  ['0 * * * *', 'every hour'],
-  ['5 * * * *', 'every hour at :05'],
-  ['0 */6 * * *', 'every 6 hours'],
-  ['0 9 * * *', 'every day at 09:00'],
-  ['0 0 9 * * *', 'every day at 09:00'],
-  ['30 9,12,17 * * *', 'every day at 09:30, 12:30 and 17:30'],
-  ['30 2 * * 0', 'Sundays at 02:30'],
-  ['0 18 * * 4', 'Thursdays at 18:00'],
-  ['0 9 * * 1-5', 'weekdays at 09:00'],
-  ['0 3 1 * *', 'on day 1 of the month at 03:00'],
-  ['0 3 L * *', 'on the last day of the month at 03:00'],
-  ['15 9 * 6 *', undefined],
-  ['0 9 1 * 1', undefined],
-  ['0-30 9 * * *', undefined],
-  ['0 9 * * 1,3', undefined],
-  ['30 0 9 * * *', undefined],
-  ['@hourly', undefined],
-])('%s is %j', (expression, words) => {
-  expect(cronInWords(expression)).toBe(words);
+test('an instant on a wall can be read back', () => {
+  const at = Date.parse('2026-03-29T01:00:00Z');
+  expect(localIso(at, 'Europe/Berlin')).toBe('2026-03-29T03:00:00+02:00');
+  expect(localIso(at + 5_000)).toBe('2026-03-29T01:00:05Z');
+  expect(Date.parse(localIso(at, 'Australia/Lord_Howe'))).toBe(at);
+});
+
+test('what has come is due', () => {
+  expect([untilText(5, 5), untilText(4, 5), untilText(10_800_005, 5)]).toEqual(['due', 'due', 'in 3h00m']);
 });

@@ -1,0 +1,155 @@
+/** Schedules as commands find them and print them: by name, with a state in one word, and with the occurrences that are to come. */
+import { isEscapementError, type ScheduleInfo, type Tasks } from 'escapement';
+import { changeText, clockChange, type SkippedTime, skippedTime } from './clocks.ts';
+import { type Cell, clean, type Mark, padEnd, table } from './format.ts';
+import { CommandError, exitCodes } from './io.ts';
+import type { Operation } from './operate.ts';
+import { instantText, localIso, untilText, wallTime } from './time.ts';
+
+/** `held`: an occurrence waits for the jobs before it to end. `ended`: no occurrence is left. */
+export type ScheduleState = 'active' | 'paused' | 'disabled' | 'held' | 'ended';
+
+export function scheduleState({ paused, enabled, heldAt, nextAt }: ScheduleInfo): ScheduleState {
+  if (paused) return 'paused';
+  if (!enabled) return 'disabled';
+  if (heldAt) return 'held';
+  return nextAt ? 'active' : 'ended';
+}
+
+export const stateMarks: Partial<Record<ScheduleState, Mark>> = { active: 'green', paused: 'yellow', disabled: 'dim', held: 'yellow' };
+
+/** Why it is paused, if it is and somebody said why: `paused` alone says nothing. */
+export function whyPaused({ paused, pausedBecause }: ScheduleInfo): [] | [string] {
+  return paused && pausedBecause !== null && pausedBecause !== 'paused' ? [clean(pausedBecause)] : [];
+}
+
+/** The zone whose time is told: UTC for a schedule that knows none, and for one whose zone this machine does not know. */
+export function zoneOf({ timezone }: Pick<ScheduleInfo, 'timezone'>): string {
+  try {
+    wallTime(0, timezone ?? 'UTC');
+    return timezone ?? 'UTC';
+  } catch {
+    return 'UTC';
+  }
+}
+
+/** A schedule in a document. */
+export function scheduleRow(schedule: ScheduleInfo): ScheduleInfo & { readonly state: ScheduleState } {
+  return { ...schedule, state: scheduleState(schedule) };
+}
+
+/** @throws CommandError when there is none of this name */
+export async function findSchedule(tasks: Tasks, name: string): Promise<ScheduleInfo> {
+  try {
+    return await tasks.schedules.get(name);
+  } catch (error) {
+    if (!isEscapementError(error) || error.code !== 'ESCAPEMENT_INPUT') throw error;
+    throw new CommandError(error.message, { exitCode: exitCodes.refused, cause: error });
+  }
+}
+
+/** One occurrence that is to come, as a document has it. */
+export interface Coming {
+  readonly schedule: string;
+  readonly task: string;
+  readonly at: Date;
+  /** Where its local time is told; null for schedules that know no zone. */
+  readonly timezone: string | null;
+  /** ISO 8601, with the offset. */
+  readonly local: string;
+  /** Milliseconds; below zero for one that is due and not fired. */
+  readonly inMs: number;
+  /** What the zone's clocks do on its day. */
+  readonly clocks: { readonly at: Date; readonly shiftMs: number } | null;
+  /** The local time that does not exist, in whose place it runs. */
+  readonly skipped: SkippedTime | null;
+}
+
+const mostAsked = 10_000;
+
+/** The coming occurrences of a schedule. What passes while it is paused will not fire, and is not among them. */
+export async function comingOf({ tasks, io }: Pick<Operation, 'tasks' | 'io'>, schedule: ScheduleInfo, count: number): Promise<Coming[]> {
+  const { name, task, paused, timezone, trigger } = schedule;
+  const now = io.now();
+  let instants = await tasks.schedules.next(name, count);
+  if (paused && instants[0] && instants[0].getTime() <= now) {
+    const asked = await tasks.schedules.next(name, mostAsked);
+    instants = asked.filter((at) => at.getTime() > now).slice(0, count);
+  }
+  return instants.map((instant) => {
+    const at = instant.getTime();
+    const change = timezone === null ? undefined : clockChange(at, timezone);
+    return {
+      schedule: name,
+      task,
+      at: instant,
+      timezone,
+      local: localIso(at, zoneOf(schedule)),
+      inMs: at - now,
+      clocks: change ? { at: new Date(change.at), shiftMs: change.offsetAfter - change.offsetBefore } : null,
+      skipped: skippedTime(trigger, at) ?? null,
+    };
+  });
+}
+
+/**
+ * A line for each occurrence: its zone's time, UTC unless that is the same, and how long until then. Below the first one of a day on which
+ * the clocks change there is another, and below one that runs in place of a time that does not exist.
+ * @param titles false: no line above them
+ */
+export function comingLines(coming: readonly Coming[], { io, paint }: Pick<Operation, 'io' | 'paint'>, titles: boolean): string[] {
+  const now = io.now();
+  const zones = new Set(coming.map(zoneOf));
+  const several = new Set(coming.map(({ schedule }) => schedule)).size > 1;
+  const utcAlone = zones.size === 1 && zones.has('UTC');
+  const [onlyZone = ''] = zones.size === 1 ? zones : [];
+  const columns = [
+    { title: titles ? localTitle(utcAlone, onlyZone) : '' },
+    ...(utcAlone ? [] : [{ title: titles ? 'UTC' : '' }]),
+    { title: '', align: 'right' as const },
+    ...(several ? [{ title: titles ? 'schedule' : '' }] : []),
+  ];
+  const rows = coming.map((one): Cell[] => [
+    instantText(one.at.getTime(), zoneOf(one)),
+    ...(utcAlone ? [] : [utcText(one.at)]),
+    untilText(one.at.getTime(), now),
+    ...(several ? [clean(one.schedule)] : []),
+  ]);
+  const lines = table(columns, rows, paint);
+  const titled = lines.length - rows.length;
+  const told = new Set<string>();
+  return lines.flatMap((line, i) => {
+    const one = coming[i - titled];
+    const marks = one ? marksOf(one, several, told) : [];
+    return marks.length === 0 ? [line] : [line, paint('yellow', `  ${marks.join('; ')}`)];
+  });
+}
+
+function localTitle(utcAlone: boolean, zone: string): string {
+  if (utcAlone) return 'UTC';
+  return zone === '' ? 'local' : `in ${clean(zone)}`;
+}
+
+/** @param told the days of which it is said already that the clocks change, which grows */
+function marksOf({ at, timezone, skipped, local }: Coming, several: boolean, told: Set<string>): string[] {
+  const marks: string[] = [];
+  const change = timezone === null ? undefined : clockChange(at.getTime(), timezone);
+  const day = `${timezone} ${local.slice(0, 10)}`;
+  if (change && !told.has(day)) {
+    told.add(day);
+    marks.push(several ? `${clean(change.zone)}: ${changeText(change)}` : changeText(change));
+  }
+  if (skipped) marks.push(`${skipped.time} does not exist on ${skipped.date === local.slice(0, 10) ? 'this day' : skipped.date}`);
+  return marks;
+}
+
+/** `2026-03-29 07:00Z` */
+export function utcText(at: Date): string {
+  const { date, time } = wallTime(at.getTime());
+  return `${date} ${time}Z`;
+}
+
+/** A title and what is under it, in the blocks of `show`. */
+export function titledLines(title: string, lines: readonly string[], { paint }: Pick<Operation, 'paint'>): string[] {
+  return lines.map((line, i) => `  ${paint('dim', padEnd(i === 0 ? title : '', 9))}  ${line}`);
+}
