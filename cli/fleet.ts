@@ -22,6 +22,12 @@ export function serves({ queues, exclude }: WorkerInfo, queue: string): boolean 
   return (queues === null || queues.includes(queue)) && !exclude?.includes(queue);
 }
 
+/** The schedules that code of a worker defines; undefined where it does not say, which old ones do not. */
+export function declaredBy(worker: WorkerInfo): ReadonlySet<string> | undefined {
+  const { schedules } = worker as { readonly schedules?: Readonly<Record<string, unknown>> };
+  return schedules && new Set(Object.keys(schedules));
+}
+
 /** A task whose ready jobs no live worker knows. */
 export interface UnknownTask {
   readonly task: string;

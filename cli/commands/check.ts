@@ -1,12 +1,13 @@
 /** `escapement check`: is everything there that the jobs of a module need to be run? */
 import type { Command } from 'commander';
-import type { QueueStats, WorkerInfo } from 'escapement';
+import type { QueueStats, ScheduleInfo, WorkerInfo } from 'escapement';
 import { listed } from '../arguments.ts';
-import { isLive, serves, stateOf, unknownTasks } from '../fleet.ts';
+import { declaredBy, isLive, serves, stateOf, unknownTasks } from '../fleet.ts';
 import { clean, cleanLines, type Mark, padEnd, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { ago } from '../jobs.ts';
 import { addCommand, type Operation, operate } from '../operate.ts';
+import { whyPaused } from '../schedules.ts';
 import { queuesOf } from './queues.ts';
 import { unknownLine } from './stats.ts';
 
@@ -21,8 +22,8 @@ export function addCheck(program: Command, io: Io, done: (code: ExitCode) => voi
   addCommand(program, 'check', {
     summary: 'say whether all is well, for deployments and monitoring',
     description:
-      'Opens the stores and looks whether they answer, whether the schedules have a next occurrence and a task, whether somebody works the ' +
-      'queues that have ready jobs, and whether somebody knows their tasks.',
+      'Opens the stores and looks whether they answer, whether the schedules have a next occurrence, a task and code that declares ' +
+      'them, whether somebody works the queues that have ready jobs, and whether somebody knows their tasks.',
     examples: ['tasks.ts', 'tasks.ts --json'],
     more: '\nExit codes:\n  0  all is well\n  1  something is wrong; it is listed\n  2  wrong usage, or the module cannot be loaded',
   })
@@ -47,12 +48,16 @@ async function look(operation: Operation): Promise<Finding[]> {
   const stores = await backends(operation);
   // A store that does not open answers nothing else either.
   if (stores.some(({ outcome }) => outcome === 'wrong')) return stores;
-  const recurring = await schedules(operation);
   const shared = tasks.backends.find(({ alias }) => alias === 'default');
-  if (!shared?.supports.shared) return [...stores, ...recurring];
+  if (!shared?.supports.shared) return [...stores, ...(await schedules(operation, []))];
   const queues = await queuesOf(operation);
   const workers = await tasks.workers.list();
-  return [...stores, ...recurring, ...staffing(operation, queues, workers), ...(await unknown(operation, queues, workers))];
+  return [
+    ...stores,
+    ...(await schedules(operation, workers)),
+    ...staffing(operation, queues, workers),
+    ...(await unknown(operation, queues, workers)),
+  ];
 }
 
 async function backends({ tasks, label }: Operation): Promise<Finding[]> {
@@ -74,25 +79,47 @@ async function backends({ tasks, label }: Operation): Promise<Finding[]> {
   return findings;
 }
 
-async function schedules({ tasks }: Operation): Promise<Finding[]> {
+async function schedules({ tasks, io, module }: Operation, workers: readonly WorkerInfo[]): Promise<Finding[]> {
   const findings: Finding[] = [];
   const add = (outcome: Finding['outcome'], message: string) => findings.push({ outcome, about: 'schedule', message });
   const all = await tasks.schedules.list();
-  for (const { name, task, paused } of all) {
-    if (!tasks.names.includes(task)) {
-      add('wrong', `${clean(name)} makes jobs of ${clean(task)}, which the module does not define`);
-      continue;
-    }
-    try {
-      const [next] = await tasks.schedules.next(name, 1);
-      if (paused) add('note', `${clean(name)} is paused`);
-      else if (!next) add('note', `${clean(name)} has no occurrence left`);
-    } catch (error) {
-      add('wrong', `${clean(name)} has no next occurrence: ${text(error)}`);
+  const live = workers.filter((worker) => isLive(worker, io.now())).map(declaredBy);
+  const ended: string[] = [];
+  for (const schedule of all) {
+    const name = clean(schedule.name);
+    const unknown = tasks.names.includes(schedule.task) ? '' : `makes jobs of ${clean(schedule.task)}, which the module does not define`;
+    const removal = `remove it: escapement schedules remove ${module} ${name} --yes`;
+    if (schedule.paused) {
+      const why = whyPaused(schedule).map((text) => `: ${text}`);
+      add('note', `${name} is paused${why.join('')}${unknown && `; it ${unknown}: ${removal}`}`);
+    } else if (unknown) add('wrong', `${name} ${unknown}; define it, or ${removal}`);
+    else if (!schedule.enabled) add('note', `${name} is disabled: it is defined with enabled: false`);
+    else {
+      if (isUndeclared(schedule, live))
+        add('note', `no live worker declares ${name}; where code defines it no longer, it is paused after 24 h, or ${removal}`);
+      try {
+        const [next] = await tasks.schedules.next(schedule.name, 1);
+        if (!next && !schedule.heldAt) ended.push(name);
+      } catch (error) {
+        add('wrong', `${name} has no next occurrence: ${text(error)}`);
+      }
     }
   }
+  // Those that fire once stay when they have: there may be many.
+  if (ended.length > 0)
+    add(
+      'note',
+      `${ended.length > mostNamed ? plural(ended.length, 'schedule') : listed(ended, 'and')} ${ended.length === 1 ? 'has' : 'have'} no occurrence left`,
+    );
   if (all.length > 0 && findings.length === 0) add('ok', `${plural(all.length, 'schedule')}, each with a next occurrence`);
   return findings;
+}
+
+const mostNamed = 5;
+
+/** A schedule of code that no code at work defines. Where nobody works, or somebody does not say, that is not known. */
+function isUndeclared({ name, source }: ScheduleInfo, live: readonly (ReadonlySet<string> | undefined)[]): boolean {
+  return source === 'code' && live.length > 0 && live.every((declared) => declared !== undefined && !declared.has(name));
 }
 
 function staffing({ io, module }: Operation, queues: readonly QueueStats[], workers: readonly WorkerInfo[]): Finding[] {

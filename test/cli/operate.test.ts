@@ -173,8 +173,11 @@ test('a task that no live worker knows is named, and so is a schedule without on
   await store.use(async ({ tasks }) => {
     const worker = tasks.worker({ id: 'w', scheduler: false });
     await worker.start();
+    while ((await tasks.workers.list()).every(({ id }) => id !== 'w')) await new Promise((resolve) => setTimeout(resolve, 5));
     const checked = await store.run('check');
-    expect(checked.stdout).toMatch(/^wrong {2}schedule {2}old makes jobs of gone, which the module does not define$/m);
+    expect(checked.stdout).toMatch(
+      /^wrong {2}schedule {2}old makes jobs of gone, which the module does not define; define it, or remove it: escapement schedules remove \S+ old --yes$/m,
+    );
     const unknown = /no live worker knows the task gone: 2 jobs are ready, the oldest since 1h00m ago$/m;
     expect(checked.stdout).toMatch(unknown);
     expect(checked.code).toBe(1);

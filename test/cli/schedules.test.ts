@@ -272,6 +272,8 @@ test('a schedule that this machine cannot compute does not hide the others, and 
   expect(await printed('show', 'abroad')).toMatch(/\n {2}next {7}cannot be computed: .*Atlantis\n {2}jobs {7}none\n$/);
   expect(await document('show', 'abroad')).toMatchObject({ occurrences: [], fault: expect.stringMatching(/Atlantis/) });
   expect(await run('next', 'abroad')).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: .*Atlantis\n$/) });
+  const checked = await cli(['check', store.module()]);
+  expect(checked.stdout).toMatch(/^wrong {2}schedule {2}abroad has no next occurrence: .*Atlantis$/m);
 });
 
 test('a schedule is paused with a reason, and goes on', async () => {
@@ -447,6 +449,56 @@ test('nothing that a name, a reason or a trigger says is obeyed by a terminal', 
     }
   }
   expect((await cli(['check', store.module()])).stdout).not.toMatch(unsafe);
+});
+
+describe('check', () => {
+  const lines = async (store: ReturnType<typeof sharedStore>, code = '') =>
+    (await cli(['check', store.module(code)])).stdout.split('\n').filter((line) => line.includes('  schedule  '));
+
+  test('tells schedules that are paused, disabled or at their end', async () => {
+    const { store, save } = schedulesOn();
+    await save('van', { every: '1m' });
+    await save('off', { every: '1m', enabled: false });
+    await save('last', { every: '1h', startAt: '2026-03-28T05:00:00Z', endAt: '2026-03-28T05:00:00Z' });
+    await store.use(({ tasks }) => tasks.schedules.pause('van', 'in the garage'));
+    expect(await lines(store)).toEqual([
+      'note   schedule  off is disabled: it is defined with enabled: false',
+      'note   schedule  van is paused: in the garage',
+      'note   schedule  last has no occurrence left',
+    ]);
+    for (let i = 0; i < 5; i++) await save(`last:${i}`, { every: '1h', startAt: '2026-03-28T05:00:00Z', endAt: '2026-03-28T05:00:00Z' });
+    expect((await lines(store)).at(-1)).toBe('note   schedule  6 schedules have no occurrence left');
+  });
+
+  test('tells schedules of code that no live worker declares, and those of tasks that the module does not know', async () => {
+    const { store } = schedulesOn();
+    clock.at = undefined;
+    await store.use(async ({ tasks, later }) => {
+      tasks.schedule('old', { task: later, every: '1h' });
+      tasks.schedule('older', { task: tasks.define('gone', () => {}), every: '1h' });
+      const worker = tasks.worker({ queues: ['none'] });
+      await worker.start();
+      await vi.waitUntil(async () => (await store.use(async (other) => other.tasks.schedules.list())).length === 2);
+      expect(await lines(store)).toEqual([
+        expect.stringMatching(
+          /^wrong {2}schedule {2}older makes jobs of gone, which the module does not define; define it, or remove it: /,
+        ),
+      ]);
+      await worker.stop();
+    });
+    await store.use(async ({ tasks }) => {
+      const worker = tasks.worker({ queues: ['none'] });
+      await worker.start();
+      await vi.waitUntil(async () => (await tasks.workers.list()).some(({ state }) => state === 'running'));
+      const undeclared = /^note {3}schedule {2}no live worker declares old; .* escapement schedules remove \S+ old --yes$/;
+      expect(await lines(store)).toEqual([expect.stringMatching(undeclared), expect.stringMatching(/^wrong {2}schedule {2}older /)]);
+      await tasks.schedules.pause('older');
+      expect((await lines(store))[1]).toMatch(
+        /^note {3}schedule {2}older is paused; it makes jobs of gone, which the module does not define: remove it/,
+      );
+      await worker.stop();
+    });
+  });
 });
 
 test('every command of schedules says what it does, with examples', async () => {
