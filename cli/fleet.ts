@@ -23,9 +23,8 @@ export function serves({ queues, exclude }: WorkerInfo, queue: string): boolean 
 }
 
 /** The schedules that code of a worker defines; undefined where it does not say, which old ones do not. */
-export function declaredBy(worker: WorkerInfo): ReadonlySet<string> | undefined {
-  const { schedules } = worker as { readonly schedules?: Readonly<Record<string, unknown>> };
-  return schedules && new Set(Object.keys(schedules));
+export function declaredBy(worker: WorkerInfo): ReadonlySet<string> {
+  return new Set(Object.keys(worker.schedules));
 }
 
 /** A task whose ready jobs no live worker knows. */

@@ -40,6 +40,8 @@ export interface WorkerInfo {
   readonly exclude: readonly string[] | null;
   /** The tasks that it knows. */
   readonly tasks: readonly string[];
+  /** The schedules that its code defines: the hash of each by its name. */
+  readonly schedules: Readonly<Record<string, string>>;
   readonly concurrency: number;
   /** Attempts in flight at the last heartbeat. */
   readonly running: number;

@@ -19,6 +19,8 @@ export interface ScheduleInfo {
   readonly queue: string;
   /** `code`: defined by `tasks.schedule`. `store`: saved at run time. */
   readonly source: 'code' | 'store';
+  /** This application's code defines it. */
+  readonly declared: boolean;
   readonly trigger: Trigger;
   /** When it fires, in words. */
   readonly words: string;
@@ -54,8 +56,12 @@ export interface Schedules {
   list(): Promise<ScheduleInfo[]>;
   /** @throws InputError when there is none of this name */
   get(name: string): Promise<ScheduleInfo>;
-  /** The coming occurrences, without jitter. @param count Default 5, at most 10,000 */
-  next(name: string, count?: number): Promise<Date[]>;
+  /**
+   * The coming occurrences, without jitter; of a paused schedule, those that would come if it were resumed.
+   * @param count Default 5, at most 10,000
+   * @param options.from the first instant that is looked at; then neither a pause nor the number of runs counts. Default: the schedule's next
+   */
+  next(name: string, count?: number, options?: { from?: Instant }): Promise<Date[]>;
   /**
    * Makes a schedule, or changes the one of this name that was made so; it is kept in the store until it is removed.
    * @throws ConfigError with all faults; InputError when code defines a schedule of this name
@@ -141,6 +147,7 @@ export function schedulesOf(app: App): Schedules {
     }
     throw contended(name);
   };
+  const infoOf = (row: ScheduleRow) => scheduleInfo(row, codeOf(row.name) !== undefined);
   const ownInput = (row: ScheduleRow, at: number): string | null => {
     if (!row.computed) return row.input;
     const compute = codeOf(row.name)?.compute;
@@ -148,16 +155,18 @@ export function schedulesOf(app: App): Schedules {
     throw new InputError(`the input of schedule ${row.name} is computed by code that this application does not have; give { input }`);
   };
   return {
-    list: async () => (await rows()).map(scheduleInfo),
-    get: async (name) => scheduleInfo((await find(name)).row),
-    async next(name, count = 5) {
+    list: async () => (await rows()).map(infoOf),
+    get: async (name) => infoOf((await find(name)).row),
+    async next(name, count = 5, options = {}) {
       const read = new OptionReader('The coming occurrences cannot be told');
       const most = read.integer(count, 'count', 1, 10_000) ?? 5;
+      const from = read.instant(read.object(options, '', ['from']).from, 'from');
       read.done();
       const { row } = await find(name);
       const coming: Date[] = [];
-      const left = row.maxRuns === null ? most : Math.min(most, row.maxRuns - row.runs);
-      for (let at = row.occurrenceAt; at !== null && coming.length < left; at = nextOccurrence(row, at)) coming.push(new Date(at));
+      const first = from === undefined ? (row.paused ? resumedRow(row, now()) : row).occurrenceAt : nextOccurrence(row, from - 1);
+      const left = row.maxRuns === null || from !== undefined ? most : Math.min(most, row.maxRuns - row.runs);
+      for (let at = first; at !== null && coming.length < left; at = nextOccurrence(row, at)) coming.push(new Date(at));
       return coming;
     },
     async save(name, options) {
@@ -171,9 +180,9 @@ export function schedulesOf(app: App): Schedules {
           throw new InputError(
             `schedule ${definition.name} was defined in code, by this or another version: remove it first, or give this one another name`,
           );
-        if (stored?.hash === hash) return scheduleInfo(stored);
+        if (stored?.hash === hash) return infoOf(stored);
         const row = scheduleRow(definition, hash, stored, now());
-        if (await store.saveSchedule(row, { expect: stored?.revision ?? null })) return scheduleInfo(row);
+        if (await store.saveSchedule(row, { expect: stored?.revision ?? null })) return infoOf(row);
       }
       throw contended(definition.name);
     },
@@ -231,7 +240,7 @@ function contended(name: string): StoreError {
   return new StoreError(`schedule ${name} is changed by others all the time; try again`, { kind: 'busy', transient: true });
 }
 
-function scheduleInfo(row: ScheduleRow): ScheduleInfo {
+function scheduleInfo(row: ScheduleRow, declared: boolean): ScheduleInfo {
   const date = (at: number | null) => (at === null ? null : new Date(at));
   const { name, task, queue, source, trigger, maxRuns, runs, missed, overlap, enabled, paused, pausedBecause } = row;
   const crons = trigger.kind === 'any' ? trigger.of : [trigger];
@@ -240,6 +249,7 @@ function scheduleInfo(row: ScheduleRow): ScheduleInfo {
     task,
     queue,
     source,
+    declared,
     trigger,
     words: wordsOf(trigger),
     cron: trigger.kind === 'cron' ? trigger.expression : null,

@@ -199,6 +199,9 @@ describe.each(stores)('on $label', ({ open }) => {
     await schedules.pause('trial:u1', 'on holiday');
     expect(await schedules.get('trial:u1')).toMatchObject({ paused: true, pausedBecause: 'on holiday', nextAt: null });
     await sim.advance('1h');
+    // What would come, were it resumed; and what comes from an instant on.
+    expect(minutes(await schedules.next('trial:u1', 2))).toEqual([105, 120]);
+    expect(minutes(await schedules.next('trial:u1', 2, { from: start + 3_600_000 }))).toEqual([60, 75]);
     await schedules.resume('trial:u1');
     await sim.advance('15m');
     expect(minutes(sim.fires('trial:u1'))).toEqual([10, 20, 30, 105]);

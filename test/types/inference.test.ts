@@ -221,6 +221,22 @@ describe('schedules', () => {
     unrun(() => tasks.schedule('a', { task: annotated, input: { userId: 'ada' }, cron: '0 9 * * *' }));
     unrun(() => tasks.schedule('b', { task: withSchema, input: { id: 'a', at: '2026-01-01' }, every: '15m' }));
     unrun(() => tasks.schedule('c', { task: noInput, every: '15m' }));
+    unrun(() =>
+      tasks.schedule('f', { task: annotated, input: ({ scheduledAt }) => ({ userId: scheduledAt.toISOString() }), at: new Date() }),
+    );
+    unrun(() =>
+      tasks.schedule('g', { task: noInput, any: [{ cron: '0 9 * * *', timezone: 'Europe/Berlin' }, { every: '1d' }], overlap: 'skip' }),
+    );
+    unrun(() =>
+      tasks.schedule('h', { task: noInput, sun: { event: 'dusk', latitude: 1, longitude: 2 }, missed: { catchUp: 'all', limit: 3 } }),
+    );
+    unrun(() => tasks.schedules.save('i', { task: annotated, input: { userId: 'ada' }, every: '1h' }));
+    // @ts-expect-error what is kept in the store has no functions
+    unrun(() => tasks.schedules.save('j', { task: annotated, input: () => ({ userId: 'ada' }), every: '1h' }));
+    // @ts-expect-error the function gives another input
+    unrun(() => tasks.schedule('k', { task: annotated, input: () => ({ userId: 1 }), every: '1h' }));
+    // @ts-expect-error no such overlap
+    unrun(() => tasks.schedule('l', { task: noInput, every: '1h', overlap: 'never' }));
     // @ts-expect-error not a string
     unrun(() => tasks.schedule('d', { task: annotated, input: { userId: 1 }, cron: '0 9 * * *' }));
     // @ts-expect-error no such property
