@@ -141,6 +141,19 @@ export class SimulationRunawayError extends EscapementError {
   override readonly code = 'ESCAPEMENT_SIMULATION_RUNAWAY';
 }
 
+/** An exploration has found a course of things under which the application breaks. */
+export class ExplorationError extends EscapementError {
+  override readonly code = 'ESCAPEMENT_EXPLORATION';
+  /** The value of ESCAPEMENT_REPLAY that plays it again. */
+  readonly replay: string;
+  readonly seed: number;
+  constructor(message: string, replay: string, seed: number, options?: ErrorOptions) {
+    super(message, options);
+    this.replay = replay;
+    this.seed = seed;
+  }
+}
+
 /** In a simulation: a misuse, or work that was left behind when it ended. */
 export class SimulationError extends EscapementError {
   override readonly code = 'ESCAPEMENT_SIMULATION';

@@ -1,6 +1,6 @@
 /**
  * Every choice that a simulation makes: one whole number drawn at a named point, 0 meaning first in, first out, no jitter, no fault.
- * Without a seed every choice is 0.
+ * Without a seed every choice is 0. A run is told whole by its choices that are not 0: whoever gives them again, gets the run again.
  */
 import type { Random } from '../ports/random.ts';
 
@@ -25,25 +25,60 @@ export function prng(seed: number): () => number {
 
 const resolution = 4_294_967_296;
 
+/** A choice that is not 0: the `n`-th at its point, counted from 0. */
+export interface Decision {
+  readonly point: string;
+  readonly n: number;
+  readonly pick: number;
+}
+
+/** How the choices of a run are made, beyond its seed. */
+export interface ChoiceOptions {
+  /** Only these; all others are 0. The seed then draws no choice, but still ids and `Math.random`. */
+  readonly plan?: readonly Decision[] | undefined;
+  /** Keep what was chosen. */
+  readonly log?: boolean;
+}
+
 export class Choices implements Random {
   readonly seed: number | undefined;
   readonly #draw: (() => number) | undefined;
   readonly #bytes: () => number;
+  readonly #plan: ReadonlyMap<string, ReadonlyMap<number, number>> | undefined;
+  readonly #counts: Map<string, number> | undefined;
+  readonly decisions: Decision[] = [];
 
-  constructor(seed: number | undefined) {
+  constructor(seed: number | undefined, { plan, log = false }: ChoiceOptions = {}) {
     this.seed = seed;
-    this.#draw = seed === undefined ? undefined : prng(seed);
+    this.#draw = seed === undefined || plan ? undefined : prng(seed);
     // Ids need bits even where no choice is drawn; a stream of their own keeps the choices independent of how many ids were made.
     this.#bytes = prng((seed ?? 0) + 0.5 * resolution);
+    if (plan) {
+      const points = Map.groupBy(plan, ({ point }) => point);
+      this.#plan = new Map([...points].map(([point, picks]) => [point, new Map(picks.map(({ n, pick }) => [n, pick]))]));
+    }
+    this.#counts = plan || log ? new Map() : undefined;
   }
 
   /** One of `count` possibilities. */
-  choose(_point: string, count: number): number {
-    return this.#draw && count > 1 ? Math.floor((this.#draw() / resolution) * count) : 0;
+  choose(point: string, count: number): number {
+    return count > 1 ? this.#decide(point, count, (draw) => Math.floor((draw() / resolution) * count)) : 0;
   }
 
-  fraction(_point: string): number {
-    return this.#draw ? this.#draw() / resolution : 0;
+  fraction(point: string): number {
+    return this.#decide(point, resolution, (draw) => draw()) / resolution;
+  }
+
+  /** One of several things that mostly do not happen: 0, or the place of one whose weight was drawn, counted from 1. Weights are probabilities. */
+  rare(point: string, weights: readonly number[]): number {
+    return this.#decide(point, weights.length + 1, (draw) => {
+      let left = draw() / resolution;
+      for (let i = 0; i < weights.length; i++) {
+        left -= weights[i] as number;
+        if (left < 0) return i + 1;
+      }
+      return 0;
+    });
   }
 
   fill(bytes: Uint8Array<ArrayBuffer>): void {
@@ -53,4 +88,32 @@ export class Choices implements Random {
       bytes[i] = word >>> ((i % 4) * 8);
     }
   }
+
+  #decide(point: string, count: number, from: (draw: () => number) => number): number {
+    if (!this.#counts) return this.#draw ? from(this.#draw) : 0;
+    const n = this.#counts.get(point) ?? 0;
+    this.#counts.set(point, n + 1);
+    // A plan that was made for another course of things may ask for what there is no longer.
+    const pick = this.#plan ? Math.min(this.#plan.get(point)?.get(n) ?? 0, count - 1) : this.#draw ? from(this.#draw) : 0;
+    if (pick !== 0) this.decisions.push({ point, n, pick });
+    return pick;
+  }
+}
+
+/** A seed and decisions as one word, for an environment variable: `7/w0.settle:3=1,tie:12=2`. */
+export function encodeRun(seed: number, decisions: readonly Decision[]): string {
+  return `${seed}/${decisions.map(({ point, n, pick }) => `${point}:${n}=${pick}`).join(',')}`;
+}
+
+/** What `encodeRun` wrote, or undefined if it is something else. */
+export function decodeRun(text: string): { readonly seed: number; readonly plan: readonly Decision[] } | undefined {
+  const match = /^(\d+)\/(.*)$/.exec(text.trim());
+  if (!match) return undefined;
+  const plan: Decision[] = [];
+  for (const part of (match[2] as string).split(',').filter((one) => one !== '')) {
+    const decision = /^([\w.-]+):(\d+)=(\d+)$/.exec(part);
+    if (!decision) return undefined;
+    plan.push({ point: decision[1] as string, n: Number(decision[2]), pick: Number(decision[3]) });
+  }
+  return { seed: Number(match[1]), plan };
 }

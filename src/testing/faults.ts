@@ -1,12 +1,15 @@
 /**
- * A store as one process of the simulation sees it: it fails when told to, and it is cut off when the process dies. What it stands before
- * is the real store; nothing in the engine knows of it.
+ * What goes wrong in a simulation. Some faults are asked for by the test; others are drawn, where an exploration allows it: at every call that a
+ * worker makes to its store, and at every start of a task. Each is one decision of the run; each has the code that `docs/simulator.md` lists.
  */
+
+import type { Definition } from '../core/definition.ts';
 import { StoreError } from '../core/errors.ts';
 import type { Hint, Store } from '../ports/store.ts';
+import type { Choices, Decision } from './choices.ts';
 import type { Life } from './owners.ts';
 
-/** `busy`: locked by someone else for the moment. `failing`: the disk or the connection. `full`: no space. All may pass. */
+/** How a store can fail. All pass: asking again may help. */
 export type StoreFault = 'busy' | 'failing' | 'full';
 
 /** The calls of the store port that can be made to fail. */
@@ -25,16 +28,240 @@ const messages: Record<StoreFault, string> = {
   full: 'the store is full: no space is left',
 };
 
-/** The faults that are still to happen. */
+/** The kinds of faults that an exploration draws, of which each seed has some. */
+export const faultFamilies = ['crash', 'store', 'slow', 'pause', 'stale', 'clock', 'handler', 'scheduler'] as const;
+export type FaultFamily = (typeof faultFamilies)[number];
+
+/** What can go wrong with a call, in the order of the picks. */
+const callFaults = [
+  ['crash', 'crash before'],
+  ['crash', 'crash after'],
+  ['store', 'busy'],
+  ['store', 'failing'],
+  ['store', 'full'],
+  ['store', 'answer lost'],
+  ['slow', 'late by 3 s'],
+  ['slow', 'answered 3 s later'],
+  ['slow', 'answered 20 s later'],
+  ['pause', 'paused for 12 s'],
+  ['pause', 'paused for 40 s'],
+  ['pause', 'paused for 90 s'],
+  ['stale', 'stale'],
+  ['clock', 'clock steps 2 s forward'],
+  ['clock', 'clock steps 2 s back'],
+  ['scheduler', 'scheduler down for 10 m'],
+] as const satisfies readonly (readonly [FaultFamily, string])[];
+type CallFault = (typeof callFaults)[number][1];
+
+/** What can go wrong with an attempt, in the order of the picks. */
+const handlerFaults = [
+  ['handler', 'throws at once'],
+  ['handler', 'throws at its end'],
+  ['handler', 'blocks the process for 12 s'],
+  ['crash', 'crash at its first wait'],
+  ['crash', 'crash after 1 s'],
+  ['crash', 'crash after 10 s'],
+] as const satisfies readonly (readonly [FaultFamily, string])[];
+
+/** Where a worker's clock may stand when its process starts. */
+const skewsMs = [-3_000, -1_000, -100, 100, 1_000, 3_000] as const;
+
+/** Which reads may be answered from a moment ago. */
+const staleCalls: readonly StoreCall[] = ['overdue', 'dueSchedules', 'listSchedules', 'get'];
+const pausesMs: Partial<Record<CallFault, number>> = { 'paused for 12 s': 12_000, 'paused for 40 s': 40_000, 'paused for 90 s': 90_000 };
+const schedulerDownMs = 600_000;
+
+/** Calls whose crash, failure and delay matter most: what a worker does to jobs. */
+const keyCalls: readonly StoreCall[] = ['claim', 'settle', 'renew', 'advanceSchedules'];
+
+/** How likely each family is at a call that matters; 0: off. */
+export type FaultRates = Readonly<Record<FaultFamily, number>>;
+
+/** What draws faults needs of the simulation. */
+export interface World {
+  readonly choices: Choices;
+  now(): number;
+  crash(life: Life): void;
+  pause(life: Life, ms: number): void;
+  /** Resolves so much later; false when the process has died. */
+  lag(life: Life, ms: number): Promise<void>;
+  later(life: Life, ms: number, fn: () => void): void;
+  note(life: Life, text: string): void;
+  /** Something has gone wrong with this process. */
+  trouble(life: Life): void;
+}
+
+/** The drawn faults of one run. */
+export class DrawnFaults {
+  readonly #world: World;
+  readonly #rates: FaultRates;
+  readonly #before = new Map<string, unknown>();
+  readonly #down = new Map<Life, number>();
+  healed = false;
+  /** The decisions by which each fault happened, by its code. */
+  readonly fired = new Map<string, Decision[]>();
+
+  constructor(world: World, rates: FaultRates) {
+    this.#world = world;
+    this.#rates = rates;
+  }
+
+  /** The clock of a process that starts. */
+  skewOf(life: Life): number {
+    if (this.healed) return 0;
+    const rate = this.#rates.clock * 20;
+    const pick = this.#world.choices.rare(
+      `${life.place}.skew`,
+      skewsMs.map(() => rate / skewsMs.length),
+    );
+    const skew = pick === 0 ? 0 : (skewsMs[pick - 1] as number);
+    if (skew !== 0) this.#happened('F21', life, `its clock is ${skew} ms off`);
+    return skew;
+  }
+
+  call(name: StoreCall, life: Life, perform: () => unknown): unknown {
+    if (this.healed) return perform();
+    const scale = keyCalls.includes(name) ? 1 : 0.2;
+    const weights = callFaults.map(([family, kind]) => (applies(name, kind) ? (this.#rates[family] / countIn(family)) * scale : 0));
+    const pick = this.#world.choices.rare(`${life.place}.${name}`, weights);
+    const until = this.#down.get(life);
+    if (name === 'dueSchedules' && until !== undefined && until > this.#world.now()) return nothingDue;
+    if (pick === 0) return this.#kept(name, perform());
+    const kind = callFaults[pick - 1]?.[1] as CallFault;
+    if (!applies(name, kind)) return this.#kept(name, perform());
+    const { code, text } = named(name, kind);
+    this.#happened(code, life, text);
+    return this.#befall(kind, name, life, perform);
+  }
+
+  #befall(kind: CallFault, name: StoreCall, life: Life, perform: () => unknown): unknown {
+    const world = this.#world;
+    switch (kind) {
+      case 'crash before':
+        world.crash(life);
+        return never;
+      case 'crash after':
+        return after(perform(), () => {
+          world.crash(life);
+          return never;
+        });
+      case 'busy':
+      case 'failing':
+      case 'full':
+        throw new StoreError(`${messages[kind]} (a fault of the simulation, on ${name})`, { kind, transient: true });
+      case 'answer lost':
+        return after(perform(), () => {
+          throw new StoreError(`the answer was lost (a fault of the simulation, on ${name})`, { kind: 'failing', transient: true });
+        });
+      case 'late by 3 s':
+        return world.lag(life, 3_000).then(perform);
+      case 'answered 3 s later':
+      case 'answered 20 s later':
+        return after(perform(), (answer) => world.lag(life, kind === 'answered 3 s later' ? 3_000 : 20_000).then(() => answer));
+      case 'stale':
+        return this.#before.has(name) ? this.#before.get(name) : this.#kept(name, perform());
+      case 'clock steps 2 s forward':
+        life.skewMs += 2_000;
+        return perform();
+      case 'clock steps 2 s back':
+        life.skewMs -= 2_000;
+        return perform();
+      case 'scheduler down for 10 m':
+        this.#down.set(life, world.now() + schedulerDownMs);
+        return nothingDue;
+      default:
+        return after(perform(), (answer) => {
+          world.pause(life, pausesMs[kind] ?? 0);
+          return answer;
+        });
+    }
+  }
+
+  /** The answer is remembered, for those who read it late. */
+  #kept(name: StoreCall, answer: unknown): unknown {
+    if (this.#rates.stale === 0 || !staleCalls.includes(name)) return answer;
+    return after(answer, (value) => {
+      this.#before.set(name, value);
+      return value;
+    });
+  }
+
+  /** A task's function with what may befall it. */
+  handler(run: Definition['run'], lifeOf: (ctx: unknown) => Life | undefined): Definition['run'] {
+    return (input, ctx) => {
+      const life = lifeOf(ctx);
+      if (!life || this.healed) return run(input, ctx);
+      const weights = handlerFaults.map(([family]) => (this.#rates[family] / (family === 'handler' ? 3 : 6)) * 2);
+      const pick = this.#world.choices.rare(`${life.place}.run`, weights);
+      if (pick === 0) return run(input, ctx);
+      const [family, kind] = handlerFaults[pick - 1] as (typeof handlerFaults)[number];
+      this.#happened(family === 'crash' ? 'F3' : 'F18', life, `an attempt ${kind}`);
+      switch (kind) {
+        case 'throws at once':
+          throw new Error('a fault of the simulation: the task throws at once');
+        case 'throws at its end':
+          return Promise.resolve(run(input, ctx)).then(() => {
+            throw new Error('a fault of the simulation: the task throws at its end');
+          });
+        case 'blocks the process for 12 s':
+          this.#world.pause(life, 12_000);
+          break;
+        default:
+          this.#world.later(life, kind === 'crash at its first wait' ? 0 : kind === 'crash after 1 s' ? 1_000 : 10_000, () => {
+            if (!this.healed) this.#world.crash(life);
+          });
+      }
+      return run(input, ctx);
+    };
+  }
+
+  #happened(code: string, life: Life, text: string): void {
+    const decision = this.#world.choices.decisions.at(-1);
+    if (decision) this.fired.set(code, [...(this.fired.get(code) ?? []), decision]);
+    this.#world.trouble(life);
+    this.#world.note(life, `${code} ${text}`);
+  }
+}
+
+function countIn(family: FaultFamily): number {
+  return callFaults.filter(([of]) => of === family).length;
+}
+
+function applies(name: StoreCall, kind: CallFault): boolean {
+  if (kind === 'stale') return staleCalls.includes(name);
+  if (kind === 'scheduler down for 10 m') return name === 'dueSchedules';
+  if (kind.startsWith('clock') || kind.startsWith('paused')) return keyCalls.includes(name);
+  return true;
+}
+
+/** The code of a fault, and what it is called in the timeline. */
+function named(name: StoreCall, kind: CallFault): { code: string; text: string } {
+  const text = `${kind} ${name}`;
+  if (kind === 'crash before') return { code: name === 'settle' ? 'F4' : 'F1', text };
+  if (kind === 'crash after') return { code: name === 'claim' ? 'F2' : 'F5', text };
+  if (kind === 'answer lost') return { code: 'F5', text };
+  if (kind === 'stale') return { code: 'F16', text };
+  if (kind.startsWith('clock')) return { code: 'F22', text: kind };
+  if (kind.startsWith('paused')) return { code: 'F8', text: `${kind} after ${name}` };
+  if (kind.startsWith('scheduler')) return { code: 'F25', text: kind };
+  if (kind.startsWith('late') || kind.startsWith('answered')) return { code: name === 'renew' ? 'F9' : 'F14', text: `${name} ${kind}` };
+  return { code: 'F13', text: `${name} is ${kind}` };
+}
+
+function after(answer: unknown, then: (value: unknown) => unknown): unknown {
+  return answer instanceof Promise ? answer.then(then) : then(answer);
+}
+
+/** The faults that the test has asked for, and that are still to happen. */
 export class Faults {
   #pending: { fault: StoreFault; on: StoreCall | undefined; left: number }[] = [];
+  readonly #wake = new Set<() => void>();
+  schedulingStopped = false;
+  drawn: DrawnFaults | undefined;
 
   add(fault: StoreFault, options: FaultOptions = {}): void {
     this.#pending.push({ fault, on: options.on, left: options.times ?? 1 });
   }
-
-  readonly #wake = new Set<() => void>();
-  schedulingStopped = false;
 
   stopScheduling(): void {
     this.schedulingStopped = true;
@@ -43,6 +270,13 @@ export class Faults {
   startScheduling(): void {
     this.schedulingStopped = false;
     for (const wake of this.#wake) wake();
+  }
+
+  /** From here on nothing goes wrong. */
+  heal(): void {
+    this.#pending = [];
+    if (this.drawn) this.drawn.healed = true;
+    this.startScheduling();
   }
 
   /** @param wake called when schedulers are to look again; returns the function that ends this */
@@ -92,7 +326,7 @@ export function storeFor(store: Store, faults: Faults, life: Life | undefined): 
     name: store.name,
     supports: store.supports,
     // The store is the simulation's own: what others might do to it need not be looked for.
-    pollMs: store.listen ? Number.POSITIVE_INFINITY : store.pollMs,
+    pollMs: store.listen && !faults.drawn ? Number.POSITIVE_INFINITY : Math.min(store.pollMs, drawnPollMs),
   };
   for (const call of calls) {
     const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
@@ -101,8 +335,8 @@ export function storeFor(store: Store, faults: Faults, life: Life | undefined): 
       if (life?.dead) return never;
       faults.check(call);
       if (call === 'dueSchedules' && faults.schedulingStopped && life) return nothingDue;
-      const answer = real(a, b);
-      return answer instanceof Promise ? answer.then((value) => (life?.dead ? never : value)) : answer;
+      const answer = life && faults.drawn ? faults.drawn.call(call, life, () => real(a, b)) : real(a, b);
+      return answer instanceof Promise && life ? answer.then((value) => (life.dead ? never : value)) : answer;
     };
   }
   view.migrate = () => store.migrate();
@@ -126,3 +360,6 @@ export function storeFor(store: Store, faults: Faults, life: Life | undefined): 
   }
   return view as unknown as Store;
 }
+
+/** A scheduler that was told that nothing is due looks again, as it does where others write. */
+const drawnPollMs = 60_000;

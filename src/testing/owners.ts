@@ -4,6 +4,10 @@ import type { Scope } from '../ports/clock.ts';
 /** What a clock serves: one worker's process, which can be paused or killed as a whole. */
 export class Life {
   readonly name: string;
+  /** Its worker's name, the same for every process that takes its place. */
+  readonly place: string;
+  /** How far its clock is ahead of the simulation's. */
+  skewMs = 0;
   dead = false;
   pausedUntil = Number.NEGATIVE_INFINITY;
   /** Steps of the engine that have not ended. */
@@ -12,6 +16,7 @@ export class Life {
   readonly whenDead: (() => void)[] = [];
   constructor(name: string) {
     this.name = name;
+    this.place = name.replace(/\..*$/, '');
   }
 }
 

@@ -73,6 +73,17 @@ export class SimulationRecord {
     }
   };
 
+  /** A job ended, and who ended it died before they could tell. */
+  correct({ job, attempts }: JobRecord): void {
+    const row = this.#rows.get(job.id);
+    if (!row) return;
+    row.job = job;
+    const last = attempts.at(-1);
+    if (last && row.attempts.length > 0) row.attempts[row.attempts.length - 1] = last;
+    this.#open.delete(job.id);
+    this.length += 1;
+  }
+
   /** Jobs in the order in which they were enqueued. */
   get jobs(): readonly JobRecord[] {
     return [...this.#rows.values()];

@@ -6,6 +6,7 @@ import type { App, Binding } from '../app.ts';
 import { EngineBackend } from '../backends/engine.ts';
 import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
 import { SimulationDeadlockError, SimulationError, SimulationRunawayError } from '../core/errors.ts';
+import { isFinished } from '../core/job.ts';
 import type { Job, Status } from '../core/types.ts';
 import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
@@ -15,9 +16,10 @@ import { thisMachine } from '../ports/machine.ts';
 import type { Store, StoreSource } from '../ports/store.ts';
 import { TaskResult } from '../result.ts';
 import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
-import { Choices, prng } from './choices.ts';
-import { type FaultOptions, Faults, type StoreFault, storeFor } from './faults.ts';
+import { Choices, type Decision, prng } from './choices.ts';
+import { DrawnFaults, type FaultOptions, type FaultRates, Faults, type StoreFault, storeFor, type World } from './faults.ts';
 import { installGlobals, refuseOtherFakes } from './globals.ts';
+import { Watchman } from './invariants.ts';
 import { Life } from './owners.ts';
 import { exact, type SimulatedAttempt, SimulationRecord } from './record.ts';
 import { where } from './resources.ts';
@@ -81,6 +83,11 @@ export interface Simulation extends AsyncDisposable {
   /** What happened, line by line. */
   timeline(): Timeline;
   worker(index: number): SimulatedWorker;
+  /**
+   * One of `count` possibilities, drawn as every other choice of the simulation is: by its seed, or 0 without one. `point` names the choice.
+   * @example if (sim.choose('customer cancels', 2) === 1) await result.cancel();
+   */
+  choose(point: string, count: number): number;
   readonly store: {
     /**
      * Makes the store's next calls fail.
@@ -114,7 +121,22 @@ export function currentSimulation(): Simulation | undefined {
  * await sendWelcome.enqueue({ userId: 'u1' });
  * await sim.runUntilIdle();
  */
-export async function simulate(tasks: Tasks, options: SimulationOptions = {}): Promise<Simulation> {
+export function simulate(tasks: Tasks, options: SimulationOptions = {}): Promise<Simulation> {
+  return begin(tasks, options, {});
+}
+
+/** What an exploration sets beyond the options of `simulate`. */
+export interface Course {
+  /** The choices of the run; else its seed draws them. */
+  readonly choices?: Choices;
+  /** Faults are drawn at these rates. */
+  readonly rates?: FaultRates;
+  /** A watchman looks on. */
+  readonly watched?: boolean;
+}
+
+/** A simulation on a given course. */
+export async function begin(tasks: Tasks, options: SimulationOptions, course: Course): Promise<Simulated> {
   const app = appOf(tasks);
   const settings = readSettings(options, app);
   if (running) {
@@ -126,7 +148,7 @@ export async function simulate(tasks: Tasks, options: SimulationOptions = {}): P
     throw new SimulationError('a worker of this application is running; stop it before simulating (await worker.stop())');
   if (app.closed) throw new SimulationError('the application was closed by tasks.close(); make another with createTasks()');
   if (settings.globals) refuseOtherFakes();
-  const sim = new Simulated(tasks, settings);
+  const sim = new Simulated(tasks, settings, course);
   running = sim;
   try {
     await sim.begin();
@@ -139,9 +161,15 @@ export async function simulate(tasks: Tasks, options: SimulationOptions = {}): P
 
 const none: readonly never[] = [];
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+function bound(target: object, key: string | symbol): unknown {
+  const value: unknown = Reflect.get(target, key, target);
+  return typeof value === 'function' ? value.bind(target) : value;
+}
 const restartAfterMs = 1_000;
 /** So many instants without an event, and it is worth asking whether there will ever be one. */
 const quietSteps = 100;
+/** So many instants without an event, and the store is asked whether what is unfinished has ended untold. */
+const quietLooks = 10;
 
 class Place {
   readonly index: number;
@@ -155,7 +183,7 @@ class Place {
   }
 }
 
-class Simulated implements Simulation {
+export class Simulated implements Simulation {
   readonly tasks: Tasks;
   readonly record = new SimulationRecord();
   readonly #app: App;
@@ -169,22 +197,98 @@ class Simulated implements Simulation {
   readonly #undo: (() => void)[] = [];
   #driving: string | undefined;
   #ended = false;
-  readonly store = { fail: (fault: StoreFault, options?: FaultOptions) => this.#faults.add(fault, options) };
+  readonly store = {
+    fail: (fault: StoreFault, options?: FaultOptions) => {
+      for (const { life } of this.#places) this.#trouble(life, 0);
+      this.#faults.add(fault, options);
+    },
+  };
 
   readonly scheduler = { stop: () => this.#faults.stopScheduling(), start: () => this.#faults.startScheduling() };
 
-  constructor(tasks: Tasks, settings: Settings) {
+  constructor(tasks: Tasks, settings: Settings, { choices, rates, watched }: Course) {
     const app = appOf(tasks);
     this.tasks = tasks;
     this.#app = app;
     this.#settings = settings;
-    this.#choices = new Choices(settings.seed);
+    this.#choices = choices ?? new Choices(settings.seed);
     this.#clock = new VirtualClock({ now: settings.now, choices: this.#choices, realBudgetMs: settings.realBudgetMs });
     this.#host = hostOf(app, this.#clock, this.#choices, {
       logger: silent,
       retention: settings.retention,
       machine: { ...thisMachine, host: 'simulation', pid: 0 },
     });
+    if (watched) {
+      this.#watchman = new Watchman({
+        definitions: app.definitions,
+        troubledAt: (worker) => this.#troubles.get(worker) ?? Number.POSITIVE_INFINITY,
+        label: (id) => this.record.label(id),
+      });
+    }
+    if (rates) this.#faults.drawn = new DrawnFaults({ ...this.#world, choices: this.#choices }, rates);
+  }
+
+  #watchman: Watchman | undefined;
+  /** When something last went wrong with each worker's process. */
+  readonly #troubles = new Map<string, number>();
+
+  readonly #world: Omit<World, 'choices'> = {
+    now: () => this.#clock.now(),
+    crash: (life) => this.#crash(this.#placeOf(life), true),
+    trouble: (life) => this.#trouble(life, 0),
+    pause: (life, ms) => {
+      this.#trouble(life, ms);
+      life.pausedUntil = Math.max(life.pausedUntil, this.#clock.now() + ms);
+    },
+    lag: (life, ms) => this.#clock.lag(life, ms),
+    later: (life, ms, fn) => void this.#clock.arm(this.#clock.now() + ms, fn, life),
+    note: (life, text) => this.record.add({ type: 'note', at: this.#clock.now(), worker: life.name, text }),
+  };
+
+  /** The decisions by which each drawn fault has happened, by its code. */
+  get fired(): ReadonlyMap<string, readonly Decision[]> {
+    return this.#faults.drawn?.fired ?? new Map();
+  }
+
+  choose(point: string, count: number): number {
+    return this.#choices.choose(`op.${point.replace(/[^\w.-]+/g, '-')}`, count);
+  }
+
+  /** Nothing goes wrong from here on; every worker is there, and its clock is right. */
+  async heal(): Promise<void> {
+    this.#use();
+    this.#faults.heal();
+    for (const place of this.#places) {
+      place.life.pausedUntil = Number.NEGATIVE_INFINITY;
+      place.life.skewMs = 0;
+      if (place.life.dead) this.#start(place.index);
+    }
+    await this.drain();
+  }
+
+  /** What the watchman has found, now that all is over. */
+  async verify(): Promise<readonly string[]> {
+    if (!this.#watchman) return [];
+    const main = this.#stores.get(this.#settings.stores.get('default') as StoreSource) as Store;
+    await this.#watchman.final(main, this.#clock.now());
+    return this.#watchman.problems;
+  }
+
+  #trouble(life: Life, ms: number): void {
+    this.#troubles.set(life.name, Math.max(this.#troubles.get(life.name) ?? 0, this.#clock.now() + ms));
+  }
+
+  /** What a process did to the store just before it died was told to nobody. True if there was such a thing. */
+  async #catchUp(): Promise<boolean> {
+    const store = this.#stores.get(this.#settings.stores.get('default') as StoreSource) as Store;
+    const records = await store.get(this.record.unfinished.map(({ id }) => id));
+    const over = records.filter((found) => found !== null && isFinished(found.job));
+    for (const found of over) if (found) this.record.correct(found);
+    return over.length > 0;
+  }
+
+  #placeOf(life: Life): Place {
+    return this.#places.find((place) => place.life === life) as Place;
   }
 
   get now(): Date {
@@ -202,7 +306,7 @@ class Simulated implements Simulation {
     for (const source of new Set(stores.values())) {
       const store = await source.open();
       await store.migrate();
-      this.#stores.set(source, store);
+      this.#stores.set(source, this.#watchman && source === stores.get('default') ? this.#watchman.watch(store) : store);
     }
     if (record) this.#undo.push(this.#app.events.on('*', this.record.add));
     this.#undo.push(rebind(this.#app, this.#binding()));
@@ -262,6 +366,7 @@ class Simulated implements Simulation {
       let before = this.record.length;
       for (let quiet = 0; !idle(); quiet = this.record.length === before ? quiet + 1 : 0) {
         before = this.record.length;
+        if (quiet % quietLooks === quietLooks - 1 && (await this.#catchUp())) continue;
         const { nextAt } = this.#clock;
         if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock()))
           throw new SimulationDeadlockError(`nothing will ever start the jobs that are left:\n  ${this.#leftOver()}`);
@@ -378,7 +483,14 @@ class Simulated implements Simulation {
     const id = place.starts === 0 ? `w${index}` : `w${index}.${place.starts}`;
     place.starts += 1;
     place.life = new Life(id);
-    const host = { ...this.#host, clock: this.#clock.forLife(place.life) };
+    const { drawn } = this.#faults;
+    this.#trouble(place.life, 0);
+    if (drawn) place.life.skewMs = drawn.skewOf(place.life);
+    const host = {
+      ...this.#host,
+      clock: this.#clock.forLife(place.life),
+      ...(drawn ? { definitions: this.#befallen(drawn, place.life) } : {}),
+    };
     const main = this.#settings.stores.get('default');
     const settings = { id, concurrency: this.#settings.concurrency, queues: undefined, excludeQueues: undefined, scheduler: true };
     place.workers = [...this.#stores].map(([source, store]) => {
@@ -386,6 +498,16 @@ class Simulated implements Simulation {
       return new Worker(host, view, source === main ? () => this.#app.schedules : () => none, { ...settings, scheduler: source === main });
     });
     for (const worker of place.workers) worker.start();
+  }
+
+  /** The application's tasks as they run on one process, where something may befall them. */
+  #befallen(drawn: DrawnFaults, life: Life): Host['definitions'] {
+    const { definitions } = this.#app;
+    const get = (name: string) => {
+      const definition = definitions.get(name);
+      return definition && { ...definition, run: drawn.handler(definition.run, () => life) };
+    };
+    return new Proxy(definitions, { get: (target, key) => (key === 'get' ? get : bound(target, key)) });
   }
 
   #crash(place: Place, restart: boolean): void {
@@ -398,6 +520,7 @@ class Simulated implements Simulation {
 
   #pause(place: Place, ms: number): void {
     this.#use();
+    this.#trouble(place.life, ms);
     place.life.pausedUntil = Math.max(place.life.pausedUntil, this.#clock.now() + ms);
     this.#note(place, `paused for ${exact(ms)}`);
   }

@@ -110,15 +110,33 @@ export class VirtualClock implements Clock {
   /** The clock as one worker's process sees it: all that is armed through it pauses and dies with the process. */
   forLife(life: Life): Clock {
     return {
-      now: this.now,
-      at: (instant, fn) => this.arm(instant, fn, life),
+      now: () => this.#now + life.skewMs,
+      at: (instant, fn) => this.arm(instant - life.skewMs, fn, life),
       soon: (fn) => {
         if (!life.dead) this.#ready.push(new Entry(this, this.#now, this.#order++, fn, life, undefined));
       },
-      enter: (scope, endsAt) => this.#enter(scope, endsAt, life),
+      enter: (scope, endsAt) => this.#enter(scope, endsAt - life.skewMs, life),
       leave: (scope, returned) => this.leave(scope, returned),
       external: (label, fn) => this.external(label, fn),
     };
+  }
+
+  /** Something that a step waits for takes its time; meanwhile other things happen, attempts of the same process among them. */
+  lag(life: Life, ms: number): Promise<void> {
+    const holds = life.steps > 0 ? 1 : 0;
+    this.#steps -= holds;
+    life.steps -= holds;
+    return new Promise((resolve) => {
+      this.arm(
+        this.#now + ms,
+        () => {
+          this.#steps += holds;
+          life.steps += holds;
+          resolve();
+        },
+        life,
+      );
+    });
   }
 
   /** Arms a timer. One that is armed below a task's function belongs to its attempt, which then waits on time. */
@@ -304,22 +322,24 @@ export class VirtualClock implements Clock {
   #run(entry: Entry): void {
     entry.over = true;
     this.#waited(entry);
-    let done: void | Promise<void>;
-    try {
-      done = entry.fn();
-    } catch (error) {
-      this.#errors.push(error);
-      return;
-    }
-    if (!(done instanceof Promise)) return;
     const { life } = entry;
-    this.#steps += 1;
-    if (life) life.steps += 1;
     const ended = () => {
       if (life?.dead) return;
       this.#steps -= 1;
       if (life) life.steps -= 1;
     };
+    // Counted from before it begins: what it asks of its store may take time, or kill it, at once.
+    this.#steps += 1;
+    if (life) life.steps += 1;
+    let done: void | Promise<void>;
+    try {
+      done = entry.fn();
+    } catch (error) {
+      ended();
+      this.#errors.push(error);
+      return;
+    }
+    if (!(done instanceof Promise)) return ended();
     done.then(ended, (error) => {
       ended();
       this.#errors.push(error);

@@ -1,0 +1,299 @@
+/**
+ * Searches for the course of things under which an application breaks: seeds draw interleavings and faults, a watchman looks on, and after each
+ * scenario the world heals and everything must come to its end. A failure is shrunk to the few decisions that it takes, and can be replayed.
+ */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { type Duration, durationMs, type Instant } from '../core/duration.ts';
+import { ExplorationError } from '../core/errors.ts';
+import { textHash } from '../core/schedule.ts';
+import { OptionReader } from '../options.ts';
+import type { StoreSource } from '../ports/store.ts';
+import { appOf, type Tasks } from '../tasks.ts';
+import { Choices, type Decision, decodeRun, encodeRun, prng } from './choices.ts';
+import { type FaultFamily, type FaultRates, faultFamilies } from './faults.ts';
+import { shrink } from './shrink.ts';
+import { begin, type Simulation } from './simulation.ts';
+
+/** The options of `explore`. */
+export interface ExploreOptions {
+  /** How many seeds to play. @default 100 */
+  seeds?: number;
+  /** The first of them. @default 1 */
+  first?: number;
+  /** Which kinds of faults are drawn. @default 'all' */
+  faults?: 'all' | 'none' | readonly FaultFamily[];
+  /** How many workers: 1 … 64. @default 3 */
+  workers?: number;
+  /** How many attempts each worker runs at a time. @default 4 */
+  concurrency?: number;
+  /** Where virtual time begins. @default '2026-01-01T00:00:00Z' */
+  now?: Instant;
+  /** Opened anew for every run. @default memory() */
+  store?: StoreSource;
+  /** After the world has healed, all work must have ended within this. @default '30d' */
+  within?: Duration;
+  /** Stop after so much real time. @default none */
+  for?: Duration;
+  /** Where failing runs are kept, to be played first the next time; a JSON file. @default none */
+  file?: string;
+  /** Told after every seed. */
+  onProgress?(progress: { readonly played: number; readonly seeds: number }): void;
+}
+
+/** What happens to the application from outside. The function that it resolves to, if any, is asked when everything has come to its end. */
+export type Scenario = (sim: Simulation) => Promise<void | ((sim: Simulation) => unknown)>;
+
+/** What an exploration has seen. */
+export interface Exploration {
+  /** Seeds played. */
+  readonly seeds: number;
+  /** Runs, those to check that faults mattered among them. */
+  readonly runs: number;
+  /** Real milliseconds. */
+  readonly ms: number;
+  /** How often each fault happened, by its code. */
+  readonly fired: Readonly<Record<string, number>>;
+  /** The codes of those without which some run would have gone otherwise. */
+  readonly mattered: readonly string[];
+}
+
+interface Settings {
+  readonly seeds: number;
+  readonly first: number;
+  readonly families: ReadonlySet<FaultFamily>;
+  readonly workers: number;
+  readonly concurrency: number;
+  readonly withinMs: number;
+  readonly forMs: number;
+  readonly now: Instant;
+  readonly store: StoreSource | undefined;
+}
+
+/** One course of things, to its end. */
+export interface Run {
+  readonly seed: number;
+  readonly decisions: readonly Decision[];
+  /** Empty: all is well. */
+  readonly problems: readonly string[];
+  readonly error: unknown;
+  readonly lines: readonly string[];
+  readonly fired: ReadonlyMap<string, readonly Decision[]>;
+}
+
+/**
+ * Plays a scenario under many seeds. `ESCAPEMENT_SEED=7` plays that seed alone, `ESCAPEMENT_REPLAY=…` what a failure has printed.
+ * @throws ExplorationError at the first failure, shrunk: with its seed, its decisions, its last lines, and what replays it
+ * @example
+ * await explore(tasks, { seeds: 500 }, async (sim) => {
+ *   charges.length = 0;
+ *   await checkout.enqueue({ order: 'o1' });
+ *   return () => expect(charges).toEqual(['o1']);
+ * });
+ */
+export async function explore(tasks: Tasks, options: ExploreOptions, scenario: Scenario): Promise<Exploration> {
+  const settings = read(options, tasks);
+  const play = (seed: number, plan?: readonly Decision[]) => playRun(tasks, settings, scenario, seed, plan);
+  const startedAt = realNow();
+  const kept = keptRuns(options.file);
+  const fired = new Map<string, number>();
+  const mattered = new Set<string>();
+  const tried = new Map<string, number>();
+  let runs = 0;
+  let played = 0;
+
+  const once = async (seed: number, plan?: readonly Decision[]): Promise<Run> => {
+    runs += 1;
+    const run = await play(seed, plan);
+    if (run.problems.length > 0) {
+      const report = await failure(run, play, settings);
+      keep(options.file, kept, report.replay);
+      throw report;
+    }
+    for (const [code, decisions] of run.fired) fired.set(code, (fired.get(code) ?? 0) + decisions.length);
+    return run;
+  };
+
+  const replay = process.env.ESCAPEMENT_REPLAY;
+  const onlySeed = process.env.ESCAPEMENT_SEED;
+  if (replay !== undefined) {
+    const decoded = decodeRun(replay);
+    if (!decoded) throw new ExplorationError('ESCAPEMENT_REPLAY is not what a failure has printed', '', 0);
+    await once(decoded.seed, decoded.plan);
+    played = 1;
+  } else {
+    for (const text of kept) {
+      const decoded = decodeRun(text);
+      if (decoded) await once(decoded.seed, decoded.plan);
+    }
+    const seeds = onlySeed === undefined ? settings.seeds : 1;
+    const first = onlySeed === undefined ? settings.first : Number(onlySeed);
+    for (; played < seeds && realNow() - startedAt < settings.forMs; played++) {
+      const run = await once(first + played);
+      // The first is played twice: what is not determined by its seed could not be replayed.
+      if (played === 0) await same(run, await play(first));
+      for (const [code, [decision]] of run.fired) {
+        if (mattered.has(code) || (tried.get(code) ?? 0) >= mostTries || !decision) continue;
+        tried.set(code, (tried.get(code) ?? 0) + 1);
+        runs += 1;
+        const without = await play(
+          run.seed,
+          run.decisions.filter((other) => other !== decision),
+        );
+        if (hashOf(without) !== hashOf(run)) mattered.add(code);
+      }
+      options.onProgress?.({ played: played + 1, seeds });
+    }
+  }
+  return {
+    seeds: played,
+    runs,
+    ms: Math.round(realNow() - startedAt),
+    fired: Object.fromEntries([...fired].sort()),
+    mattered: [...mattered].sort(),
+  };
+}
+
+const realNow = performance.now.bind(performance);
+/** So often a fault may have changed nothing before it is no longer asked whether it does. */
+const mostTries = 3;
+const lastLines = 25;
+
+function read(options: ExploreOptions, tasks: Tasks): Settings {
+  appOf(tasks);
+  const reader = new OptionReader('explore() cannot be done');
+  const names = ['seeds', 'first', 'faults', 'workers', 'concurrency', 'now', 'store', 'within', 'for', 'file', 'onProgress'];
+  const given = reader.object(options, '', names);
+  const { faults = 'all' } = given;
+  const families = faults === 'all' ? faultFamilies : faults === 'none' ? [] : faults;
+  if (!Array.isArray(families) || families.some((family) => !faultFamilies.includes(family)))
+    reader.fault('faults', `'all', 'none' or some of ${faultFamilies.join(', ')}`, faults);
+  const settings: Settings = {
+    seeds: reader.integer(given.seeds, 'seeds', 0, Number.MAX_SAFE_INTEGER) ?? 100,
+    first: reader.integer(given.first, 'first', 0, Number.MAX_SAFE_INTEGER) ?? 1,
+    families: new Set(Array.isArray(families) ? families : []),
+    workers: reader.integer(given.workers, 'workers', 1, 64) ?? 3,
+    concurrency: reader.integer(given.concurrency, 'concurrency', 1, 10_000) ?? 4,
+    withinMs: reader.duration(given.within, 'within') ?? durationMs('30d', 'within'),
+    forMs: reader.duration(given.for, 'for') ?? Number.POSITIVE_INFINITY,
+    now: (given.now as Instant | undefined) ?? '2026-01-01T00:00:00Z',
+    store: given.store as StoreSource | undefined,
+  };
+  if (given.file !== undefined && typeof given.file !== 'string') reader.fault('file', 'a path', given.file);
+  reader.done();
+  return settings;
+}
+
+/** Every seed has some kinds of faults, some often and some seldom, and some not at all: what is rare together is met alone. */
+function ratesOf(seed: number, families: ReadonlySet<FaultFamily>): FaultRates {
+  const draw = prng(seed + 0x5eed);
+  const levels = [0, 0, 0.004, 0.01, 0.02, 0.05];
+  return Object.fromEntries(
+    faultFamilies.map((family) => {
+      const rate = levels[draw() % levels.length] as number;
+      return [family, families.has(family) ? rate : 0];
+    }),
+  ) as Record<FaultFamily, number>;
+}
+
+const workersPoint = 'workers';
+
+async function playRun(
+  tasks: Tasks,
+  settings: Settings,
+  scenario: Scenario,
+  seed: number,
+  plan: readonly Decision[] | undefined,
+): Promise<Run> {
+  const choices = new Choices(seed, { plan, log: true });
+  const fewer = plan?.find(({ point }) => point === workersPoint)?.pick ?? 0;
+  const { concurrency, now, store } = settings;
+  const options = { seed, concurrency, now, workers: Math.max(1, settings.workers - fewer), ...(store ? { store } : {}) };
+  const rates = settings.families.size > 0 ? ratesOf(seed, settings.families) : undefined;
+  const problems: string[] = [];
+  let thrown: unknown;
+  const fail = (error: unknown) => {
+    thrown ??= error;
+    problems.push(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+  };
+  const sim = await begin(tasks, options, { choices, watched: true, ...(rates ? { rates } : {}) });
+  try {
+    const check = await scenario(sim);
+    await sim.heal();
+    await sim.runUntilIdle({ max: settings.withinMs });
+    if (typeof check === 'function') await check(sim);
+  } catch (error) {
+    fail(error);
+  }
+  try {
+    problems.unshift(...(await sim.verify()));
+  } catch (error) {
+    fail(error);
+  }
+  const { lines } = sim.timeline();
+  const { fired } = sim;
+  await sim.end().catch(fail);
+  const decisions = fewer > 0 ? [{ point: workersPoint, n: 0, pick: fewer }, ...choices.decisions] : choices.decisions;
+  return { seed, decisions, problems, error: thrown, lines, fired };
+}
+
+/** What happened, but for the faults themselves: two runs are the same if this is. */
+function hashOf({ lines, problems }: Run): string {
+  return textHash([...lines.filter((line) => !/ {2}note {2}/.test(line)), ...problems].join('\n'));
+}
+
+async function same(run: Run, again: Run): Promise<void> {
+  if (hashOf(run) === hashOf(again)) return;
+  const at = run.lines.findIndex((line, i) => line !== again.lines[i]);
+  throw new ExplorationError(
+    `seed ${run.seed} was played twice, and did not go the same way: something in the tasks or the scenario is not determined by the seed.\n` +
+      `  the first time:  ${run.lines[at] ?? '(ended)'}\n  the second time: ${again.lines[at] ?? '(ended)'}`,
+    encodeRun(run.seed, []),
+    run.seed,
+  );
+}
+
+async function failure(
+  run: Run,
+  play: (seed: number, plan: readonly Decision[]) => Promise<Run>,
+  { workers }: Settings,
+): Promise<ExplorationError> {
+  const again = await play(run.seed, run.decisions);
+  if (hashOf(again) !== hashOf(run)) await same(run, again);
+  const few = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
+  const smallest = await shrink(again, few, (plan) => play(run.seed, plan));
+  const { decisions, problems, lines } = smallest;
+  const replay = encodeRun(run.seed, decisions);
+  const list = decisions.map(({ point, n, pick }) => `  ${point} #${n}: ${pick}`);
+  const events = lines.filter((line) => / {2}note {2}/.test(line)).slice(-10);
+  const text = [
+    problems[0],
+    ...problems.slice(1, 5).map((problem) => `also: ${problem}`),
+    '',
+    `seed ${run.seed}, shrunk from ${run.decisions.length} to ${decisions.length} decisions${decisions.length > 0 ? ':' : ': it fails without any'}`,
+    ...list.slice(0, 20),
+    ...(events.length > 0 ? ['', 'what went wrong on purpose:', ...events.map((line) => `  ${line}`)] : []),
+    '',
+    `the last ${Math.min(lastLines, lines.length)} lines of its timeline:`,
+    ...lines.slice(-lastLines).map((line) => `  ${line}`),
+    '',
+    `to replay it: ESCAPEMENT_REPLAY='${replay}'   (the whole seed: ESCAPEMENT_SEED=${run.seed})`,
+  ].join('\n');
+  return new ExplorationError(text, replay, run.seed, { cause: smallest.error });
+}
+
+function keptRuns(file: string | undefined): readonly string[] {
+  if (file === undefined || !existsSync(file)) return [];
+  try {
+    const kept: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    return Array.isArray(kept) ? kept.filter((text): text is string => typeof text === 'string') : [];
+  } catch {
+    return [];
+  }
+}
+
+function keep(file: string | undefined, kept: readonly string[], replay: string): void {
+  if (file === undefined || replay === '' || kept.includes(replay)) return;
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, `${JSON.stringify([replay, ...kept], null, 1)}\n`);
+}

@@ -1,0 +1,49 @@
+/** Makes a failing run smaller: fewer decisions, then lesser ones, as long as it fails. */
+import type { Decision } from './choices.ts';
+import type { Run } from './explore.ts';
+
+const realNow = performance.now.bind(performance);
+const longestMs = 20_000;
+
+/**
+ * @param run a run that fails
+ * @param alternatives decisions that make a run simpler, each to be tried by itself in this order
+ * @param play plays a plan
+ */
+export async function shrink(run: Run, alternatives: readonly Decision[], play: (plan: readonly Decision[]) => Promise<Run>): Promise<Run> {
+  const until = realNow() + longestMs;
+  let best = run;
+  /** What a run decided beyond its plan counts as little as what it was given and did not ask for. */
+  const attempt = async (plan: readonly Decision[]): Promise<boolean> => {
+    if (realNow() > until) return false;
+    const next = await play(plan);
+    if (next.problems.length === 0 || next.decisions.length > plan.length) return false;
+    best = next;
+    return true;
+  };
+
+  await attempt([]);
+  for (const alternative of alternatives) if (await attempt([alternative, ...best.decisions])) break;
+  // Order and jitter seldom matter; faults and operations do.
+  const matters = ({ point }: Decision) => point.startsWith('op.') || /^w\d+\./.test(point) || point === 'workers';
+  await attempt(best.decisions.filter(matters));
+  // Whole points at a time, then halves, quarters … of what is left, from the end.
+  for (const point of new Set(best.decisions.map((decision) => decision.point)))
+    await attempt(best.decisions.filter((decision) => decision.point !== point));
+  for (let size = Math.ceil(best.decisions.length / 2); size >= 1 && realNow() < until; size = size > 1 ? Math.ceil(size / 2) : 0) {
+    for (let end = best.decisions.length; end > 0; end -= size) {
+      const from = Math.max(0, end - size);
+      if (from >= best.decisions.length) continue;
+      await attempt([...best.decisions.slice(0, from), ...best.decisions.slice(end)]);
+    }
+  }
+  // Lesser picks: an earlier one of a list, a smaller number.
+  for (let i = 0; i < best.decisions.length; i++) {
+    const { point, n, pick } = best.decisions[i] as Decision;
+    for (const lesser of [1, Math.floor(pick / 2)]) {
+      if (lesser < 1 || lesser >= pick || point === 'workers') continue;
+      if (await attempt(best.decisions.map((decision, at) => (at === i ? { point, n, pick: lesser } : decision)))) break;
+    }
+  }
+  return best;
+}
