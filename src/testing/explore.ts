@@ -13,7 +13,7 @@ import { appOf, type Tasks } from '../tasks.ts';
 import { Choices, type Decision, decodeRun, encodeRun, prng } from './choices.ts';
 import { type FaultFamily, type FaultRates, faultFamilies } from './faults.ts';
 import { shrink } from './shrink.ts';
-import { begin, type Simulation } from './simulation.ts';
+import { begin, type Course, type Simulation } from './simulation.ts';
 
 /** The options of `explore`. */
 export interface ExploreOptions {
@@ -91,9 +91,14 @@ export interface Run {
  *   return () => expect(charges).toEqual(['o1']);
  * });
  */
-export async function explore(tasks: Tasks, options: ExploreOptions, scenario: Scenario): Promise<Exploration> {
+export function explore(tasks: Tasks, options: ExploreOptions, scenario: Scenario): Promise<Exploration> {
+  return search(tasks, options, scenario);
+}
+
+/** `explore`, with something between the workers and their store. */
+export async function search(tasks: Tasks, options: ExploreOptions, scenario: Scenario, between?: Course['between']): Promise<Exploration> {
   const settings = read(options, tasks);
-  const play = (seed: number, plan?: readonly Decision[]) => playRun(tasks, settings, scenario, seed, plan);
+  const play = (seed: number, plan?: readonly Decision[]) => playRun(tasks, settings, scenario, seed, plan, between);
   const startedAt = realNow();
   const kept = keptRuns(options.file);
   const fired = new Map<string, number>();
@@ -204,6 +209,7 @@ async function playRun(
   scenario: Scenario,
   seed: number,
   plan: readonly Decision[] | undefined,
+  between: Course['between'],
 ): Promise<Run> {
   const choices = new Choices(seed, { plan, log: true });
   const fewer = plan?.find(({ point }) => point === workersPoint)?.pick ?? 0;
@@ -216,7 +222,7 @@ async function playRun(
     thrown ??= error;
     problems.push(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
   };
-  const sim = await begin(tasks, options, { choices, watched: true, ...(rates ? { rates } : {}) });
+  const sim = await begin(tasks, options, { choices, watched: true, between, ...(rates ? { rates } : {}) });
   try {
     const check = await scenario(sim);
     await sim.heal();
@@ -225,11 +231,9 @@ async function playRun(
   } catch (error) {
     fail(error);
   }
-  try {
-    problems.unshift(...(await sim.verify()));
-  } catch (error) {
-    fail(error);
-  }
+  // What the watchman has found is what ended the scenario. What a scenario that ended otherwise has left behind, says nothing.
+  const found = await sim.verify({ whole: problems.length === 0 }).catch(fail);
+  if (found && found.length > 0) problems.splice(0, problems.length, ...found);
   const { lines } = sim.timeline();
   const { fired } = sim;
   await sim.end().catch(fail);

@@ -18,6 +18,8 @@ export interface Surroundings {
   /** When something last went wrong with this worker's process, its start included. */
   troubledAt(worker: string): number;
   label(id: string): string;
+  /** Told of the first thing that must not be. */
+  found(problem: string): void;
 }
 
 /** A worker without trouble for so long has renewed its leases. */
@@ -32,6 +34,8 @@ export class Watchman {
   readonly #schedules = new Map<string, ScheduleRow>();
   readonly #occurrences = new Set<string>();
   readonly #paused = new Set<string>();
+  /** Claims whose worker has been told that their job is to be cancelled. */
+  readonly #told = new Set<string>();
 
   constructor(around: Surroundings) {
     this.#around = around;
@@ -82,6 +86,8 @@ export class Watchman {
 
   /** When all is over: what the store has must be what it was told, and nothing may be left. */
   async final(store: Store, now: number): Promise<void> {
+    // Something is wrong already; what follows from it says nothing.
+    if (this.problems.length > 0) return;
     const rows = new Map<string, Job>();
     const counts = new Map<string, number>();
     let cursor: string | undefined;
@@ -148,6 +154,7 @@ export class Watchman {
       }
       const wanted = job.cancelRequested === null ? 'held' : 'cancelled';
       if (answer.kind !== wanted) this.#say(job, `I14: a renewal was answered with ${answer.kind}, not ${wanted}`);
+      if (answer.kind === 'cancelled') this.#told.add(`${lease.id} ${lease.claim}`);
       if (answer.kind !== 'lost') this.#jobs.set(job.id, { ...job, leaseUntil, progress: lease.progress ?? job.progress });
     });
   }
@@ -258,6 +265,7 @@ export class Watchman {
 
   #problem(text: string): void {
     if (this.problems.length < 20) this.problems.push(text);
+    if (this.problems.length === 1) this.#around.found(text);
   }
 }
 

@@ -12,6 +12,8 @@ export class Life {
   pausedUntil = Number.NEGATIVE_INFINITY;
   /** Steps of the engine that have not ended. */
   steps = 0;
+  /** Steps that wait for a store that takes its time: they hold nothing. */
+  lags = 0;
   /** Told when it is killed. */
   readonly whenDead: (() => void)[] = [];
   constructor(name: string) {

@@ -54,6 +54,10 @@ export class VirtualClock implements Clock {
   #now: number;
   #order = 0;
   #steps = 0;
+  /** Processes some step of which has waited for its store. */
+  readonly #lives = new Set<Life>();
+  /** The steps that have not ended wait for steps that wait for their store: only time can help. */
+  #excused = false;
   /** An attempt armed a timer at this instant: another branch of it may still be on its way to arm one. */
   #branching = false;
   #errors: unknown[] = [];
@@ -126,10 +130,13 @@ export class VirtualClock implements Clock {
     const holds = life.steps > 0 ? 1 : 0;
     this.#steps -= holds;
     life.steps -= holds;
+    life.lags += 1;
+    this.#lives.add(life);
     return new Promise((resolve) => {
       this.arm(
         this.#now + ms,
         () => {
+          life.lags -= 1;
           this.#steps += holds;
           life.steps += holds;
           resolve();
@@ -232,8 +239,8 @@ export class VirtualClock implements Clock {
         this.#crowd.check();
       }
       // Most of what is set going needs a few microtasks.
-      for (let i = 0; i < hops && (this.#steps > 0 || this.#working.size > 0); i++) await null;
-      if (this.#steps > 0 || this.#working.size > 0 || this.#branching) await this.#rest();
+      for (let i = 0; i < hops && this.#held; i++) await null;
+      if (this.#held || this.#branching) await this.#rest();
       else if (!entry) {
         if (this.#idle.size === 0 || !ran) break;
         ran = false;
@@ -264,6 +271,11 @@ export class VirtualClock implements Clock {
       this.moveTo(target);
       await this.settle();
     }
+  }
+
+  /** Whoever drives is told, as soon as nothing is at work at this instant. */
+  fail(error: unknown): void {
+    this.#errors.push(error);
   }
 
   close(): void {
@@ -329,6 +341,7 @@ export class VirtualClock implements Clock {
       if (life) life.steps -= 1;
     };
     // Counted from before it begins: what it asks of its store may take time, or kill it, at once.
+    this.#excused = false;
     this.#steps += 1;
     if (life) life.steps += 1;
     let done: void | Promise<void>;
@@ -359,9 +372,9 @@ export class VirtualClock implements Clock {
       this.#branching = false;
       await turn();
     }
-    if (this.#steps === 0 && this.#working.size === 0) return;
+    if (!this.#held) return;
     const startedAt = realNow();
-    for (let turns = 0; this.#steps > 0 || this.#working.size > 0; turns++) {
+    for (let turns = 0; this.#held; turns++) {
       const before = this.#order;
       if (turns < 100) await turn();
       else await pause(1);
@@ -370,9 +383,22 @@ export class VirtualClock implements Clock {
         turns = 0;
         if (this.#ready.length > this.#readyFrom && this.#steps === 0) return;
       }
-      if (turns >= quietTurns && this.#steps === 0 && this.#mayPass()) return;
+      if (turns >= quietTurns && this.#steps > 0 && this.#lagging()) this.#excused = true;
+      if (turns >= quietTurns && (this.#steps === 0 || this.#excused) && this.#mayPass()) return;
       if (realNow() - startedAt > this.#budgetMs) throw this.#stalled();
     }
+  }
+
+  /** Something is at work that this instant must not end without. */
+  get #held(): boolean {
+    return (this.#steps > 0 && !this.#excused) || this.#working.size > 0;
+  }
+
+  /** True if whatever step has not ended belongs to a process that waits for its store. */
+  #lagging(): boolean {
+    let steps = 0;
+    for (const life of this.#lives) if (!life.dead && life.lags > 0) steps += life.steps;
+    return steps >= this.#steps;
   }
 
   /** True if all attempts at work started nothing real, and time can help each of them. They then count as waiting on the program. */

@@ -1,0 +1,26 @@
+/** An exploration with default settings finds every planted fault, and shrinks it to a few decisions. */
+import { describe, expect, test } from 'vitest';
+import { search } from '../../src/testing/explore.ts';
+import { currentSimulation } from '../../src/testing/simulation.ts';
+import { application, memoryStore, planted } from './planted.ts';
+
+describe('planted', () => {
+  test.each(planted)('$bug', { timeout: 120_000 }, async ({ bug, store, engine }) => {
+    const { tasks, scenario } = application();
+    let seeds = 1;
+    const source = store ? { store: { kind: 'store' as const, name: 'planted', open: () => store(memoryStore()) } } : {};
+    const options = { seeds: 500, ...source, onProgress: ({ played }: { played: number }) => void (seeds = played + 1) };
+    const begun = performance.now();
+    const found = await search(tasks, options, scenario, engine && ((under, worker) => engine(under, worker, currentSimulation))).then(
+      () => 'not found',
+      (error: Error) => error.message,
+    );
+    const [, before, after] = /shrunk from (\d+) to (\d+) decision/.exec(found) ?? [];
+    if (process.env.ESCAPEMENT_TABLE)
+      console.log(
+        `| ${bug} | ${seeds} | ${before} | ${after} | ${Math.round(performance.now() - begun)} ms | ${found.split('\n', 1)[0]?.replace(/^\S+: /, '')} |`,
+      );
+    expect(found).not.toBe('not found');
+    expect(Number(after)).toBeLessThanOrEqual(8);
+  });
+});

@@ -1,0 +1,225 @@
+/**
+ * Faults that were planted on purpose, to see that an exploration finds them. Those of the store lie beneath the watchman; those of the engine
+ * change what workers ask of the store, or what they are told.
+ */
+import { cancel, createTasks, memory, PermanentError, type Store, snooze } from 'escapement';
+import type { Scenario, Simulation } from 'escapement/testing';
+import type { Settlement } from '../../src/core/types.ts';
+import type { Advance, ClaimOptions } from '../../src/ports/store.ts';
+import { MemoryStore } from '../../src/stores/memory.ts';
+
+type At = { readonly now: number };
+type Settle = { answers: readonly string[]; claimed: readonly unknown[] };
+
+/** The store with some of its calls replaced. */
+function mutant<S extends Store>(store: S, changes: Record<string, unknown>): Store {
+  return new Proxy(store as Store, {
+    get(target, key) {
+      if (Object.hasOwn(changes, key)) return changes[key as string];
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+export interface Planted {
+  readonly bug: string;
+  /** What is wrong with the store. */
+  readonly store?: (store: MemoryStore) => Store;
+  /** What is wrong with the engine, seen from its store. */
+  readonly engine?: (store: Store, worker: string, sim: () => Simulation | undefined) => Store;
+}
+
+const rewritten = (rewrite: (settlement: Settlement, now: number) => Settlement) => (store: Store) =>
+  mutant(store, {
+    settle: (settlements: readonly Settlement[], options: At) =>
+      store.settle(
+        settlements.map((one) => rewrite(one, options.now)),
+        options,
+      ),
+  });
+
+export const planted: readonly Planted[] = [
+  {
+    bug: 'an outcome is taken whoever brings it (settle is not fenced)',
+    store: (store) =>
+      mutant(store, {
+        settle: (settlements: readonly Settlement[], options: At) =>
+          store.settle(
+            settlements.map((one) => ({ ...one, claim: store.get([one.id])[0]?.job.claim ?? one.claim })),
+            options,
+          ),
+      }),
+  },
+  {
+    bug: 'a lease is renewed whoever holds it (renew is not fenced)',
+    store: (store) =>
+      mutant(store, {
+        renew: (held: readonly { id: string; claim: number }[], options: { now: number; leaseUntil: number }) =>
+          store.renew(
+            held.map((one) => ({ ...one, claim: store.get([one.id])[0]?.job.claim ?? one.claim })),
+            options,
+          ),
+      }),
+  },
+  {
+    bug: 'a lease is over before its end: it is compared with what will be',
+    store: (store) =>
+      mutant(store, {
+        overdue: (options: At & { limit: number }) => store.overdue({ ...options, now: options.now + 8_000 }),
+        nextDueAt: (options: At & { tasks: readonly string[] }) => {
+          const { jobAt, overdueAt } = store.nextDueAt(options);
+          return { jobAt, overdueAt: overdueAt === null ? null : overdueAt - 8_000 };
+        },
+      }),
+  },
+  {
+    bug: 'an occurrence makes two jobs when two schedulers meet',
+    store: (store) =>
+      mutant(store, {
+        advanceSchedules: (advances: readonly Advance[], options: At) =>
+          advances.map((advance) => {
+            const [made] = store.advanceSchedules([advance], options);
+            if (made) return made;
+            const jobs = advance.jobs.map((job) => ({ ...job, schedule: null }));
+            store.insert(jobs, options);
+            return advance.jobs;
+          }),
+      }),
+  },
+  {
+    bug: 'a batch claim forgets the rest',
+    store: (store) =>
+      mutant(store, {
+        claim: (options: ClaimOptions & At) => store.claim(options).slice(0, 1),
+        settle: (settlements: readonly Settlement[], options: At) => {
+          const answer = store.settle(settlements, options);
+          return { ...answer, claimed: answer.claimed.slice(0, 1) };
+        },
+      }),
+  },
+  {
+    bug: 'the cancel of a running job is dropped at its renewal',
+    store: (store) =>
+      mutant(store, {
+        renew: (held: never, options: never) =>
+          store.renew(held, options).map((answer) => (answer.kind === 'cancelled' ? { kind: 'held' } : answer)),
+      }),
+  },
+  {
+    bug: 'a cancel is lost when it races a failure',
+    store: (store) =>
+      mutant(store, {
+        settle: (settlements: readonly Settlement[], options: At) => {
+          const answer = store.settle(settlements, options) as Settle;
+          settlements.forEach((settlement, i) => {
+            if (answer.answers[i] !== 'cancelled') return;
+            const job = store.get([settlement.id])[0]?.job;
+            if (job)
+              store.amend(
+                [
+                  {
+                    id: job.id,
+                    expect: { status: job.status, claim: job.claim },
+                    set: { status: 'queued', finishedAt: null, reason: null },
+                  },
+                ],
+                options,
+              );
+          });
+          return { ...answer, answers: answer.answers.map((one) => (one === 'cancelled' ? 'settled' : one)) };
+        },
+      }),
+  },
+  {
+    bug: 'jobs are claimed two seconds early',
+    store: (store) => mutant(store, { claim: (options: ClaimOptions & At) => store.claim({ ...options, now: options.now + 2_000 }) }),
+  },
+  {
+    bug: 'a batch of enqueues is not all or nothing: its last is lost',
+    store: (store) =>
+      mutant(store, { insert: (jobs: readonly never[], options: At) => store.insert(jobs.length > 2 ? jobs.slice(0, -1) : jobs, options) }),
+  },
+  {
+    bug: 'an attempt is given back on failure',
+    engine: rewritten((one) => (one.outcome === 'failed' && one.status === 'queued' ? { ...one, attempt: one.attempt - 1 } : one)),
+  },
+  {
+    bug: 'a retry forgets its due time',
+    engine: rewritten((one) => (one.outcome === 'failed' && one.status === 'queued' ? { ...one, dueAt: one.settledAt } : one)),
+  },
+  {
+    bug: 'a snooze gives back more than its attempt',
+    engine: rewritten((one) => (one.outcome === 'snoozed' ? { ...one, attempt: one.attempt - 1 } : one)),
+  },
+  {
+    bug: 'lost leases are not counted: a job that kills its workers is never stopped',
+    engine: rewritten((one) => (one.outcome === 'lost' ? { ...one, losses: 0, status: 'queued', reason: null } : one)),
+  },
+  {
+    bug: 'a schedule goes on from now, not from its occurrence',
+    engine: (store) =>
+      mutant(store, {
+        advanceSchedules: (advances: readonly Advance[], options: At) =>
+          store.advanceSchedules(
+            advances.map((advance) => ({
+              ...advance,
+              times: { ...advance.times, nextAt: advance.times.nextAt === null ? null : options.now + 60_000 },
+            })),
+            options,
+          ),
+      }),
+  },
+  {
+    bug: 'the heartbeat stops before the worker has let its attempts end',
+    engine: (store, worker, sim) =>
+      mutant(store, {
+        renew: (held: readonly unknown[], options: { leaseUntil: number }) => {
+          const stopping = sim()
+            ?.timeline()
+            .lines.some((line) => line.includes(`${worker.replace(/\..*$/, '')}  stopping`));
+          return stopping ? held.map(() => ({ kind: 'held' })) : store.renew(held as never, options as never);
+        },
+      }),
+  },
+  {
+    bug: 'of several outcomes one is told, the others are forgotten',
+    engine: (store) =>
+      mutant(store, {
+        settle: async (settlements: readonly Settlement[], options: At) => {
+          const answer = await store.settle(settlements.slice(0, 1), options);
+          return { ...answer, answers: settlements.map((_, i) => answer.answers[i] ?? 'settled') };
+        },
+      }),
+  },
+];
+
+/** Twenty jobs of every temper, a schedule, cancels, and workers that are stopped. */
+export function application() {
+  const tasks = createTasks({ backend: memory() });
+  const work = tasks.define('work', {
+    retry: { maxAttempts: 6, backoff: ['1s', '5s', '20s'] },
+    timeout: '2m',
+    run: async ({ kind, ms }: { kind: number; ms: number }, ctx) => {
+      if (kind === 0) return ms;
+      await ctx.sleep(ms);
+      if (kind === 1 && ctx.attempt < 3) throw new Error(`attempt ${ctx.attempt}`);
+      if (kind === 2) throw new PermanentError('never');
+      if (kind === 3 && Date.now() < Date.parse('2026-01-01T00:05:00Z')) return snooze('90s');
+      if (kind === 4) return cancel('by itself');
+      return 'done';
+    },
+  });
+  tasks.schedule('tick', { task: work, input: { kind: 0, ms: 0 }, every: '1m', maxRuns: 10 });
+  const scenario: Scenario = async (sim) => {
+    for (let i = 0; i < 5; i++) {
+      await work.enqueueMany(Array.from({ length: 4 }, (_, n) => ({ kind: (i + n) % 7, ms: sim.choose('takes', 4) * 15_000 })));
+      if (sim.choose('cancel', 4) === 3) await sim.jobs()[sim.choose('which', sim.jobs().length)]?.cancel('by hand');
+      if (sim.choose('stop', 12) === 11) void sim.worker(2).stop({ timeout: '60s' });
+      await sim.advance(sim.choose('wait', 4) * 15_000);
+    }
+  };
+  return { tasks, scenario };
+}
+
+export const memoryStore = (): MemoryStore => new MemoryStore();
