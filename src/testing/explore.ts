@@ -5,14 +5,14 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Duration, durationMs, type Instant } from '../core/duration.ts';
-import { ExplorationError } from '../core/errors.ts';
+import { ExplorationError, SimulationDeadlockError, SimulationRunawayError } from '../core/errors.ts';
 import { textHash } from '../core/schedule.ts';
 import { OptionReader } from '../options.ts';
 import type { StoreSource } from '../ports/store.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { Choices, type Decision, decodeRun, encodeRun, prng } from './choices.ts';
 import { type FaultFamily, type FaultRates, faultFamilies } from './faults.ts';
-import { shrink } from './shrink.ts';
+import { kindOf, shrink } from './shrink.ts';
 import { begin, type Course, type Simulation } from './simulation.ts';
 
 /** The options of `explore`. */
@@ -163,6 +163,13 @@ const realNow = performance.now.bind(performance);
 /** So often a fault may have changed nothing before it is no longer asked whether it does. */
 const mostTries = 3;
 const lastLines = 25;
+/** So long after the end of its scenario the world heals. */
+const untroubledAfterMs = 900_000;
+const afterMs = 90_000;
+/** A failure that takes more decisions than this is looked for among other seeds: so many, for so long. */
+const simpleEnough = 5;
+const mostOthers = 100;
+const othersMs = 8_000;
 
 function read(options: ExploreOptions, tasks: Tasks): Settings {
   appOf(tasks);
@@ -225,8 +232,14 @@ async function playRun(
   const sim = await begin(tasks, options, { choices, watched: true, between, ...(rates ? { rates } : {}) });
   try {
     const check = await scenario(sim);
+    // What the scenario has left runs for a while under the faults of the seed.
+    await sim.runUntilIdle({ max: untroubledAfterMs }).catch((error) => {
+      if (!(error instanceof SimulationRunawayError || error instanceof SimulationDeadlockError)) throw error;
+    });
     await sim.heal();
     await sim.runUntilIdle({ max: settings.withinMs });
+    // The last leases pass: those of jobs that a schedule has made are not waited for.
+    await sim.advance(afterMs);
     if (typeof check === 'function') await check(sim);
   } catch (error) {
     fail(error);
@@ -259,22 +272,30 @@ async function same(run: Run, again: Run): Promise<void> {
 
 async function failure(
   run: Run,
-  play: (seed: number, plan: readonly Decision[]) => Promise<Run>,
+  play: (seed: number, plan?: readonly Decision[]) => Promise<Run>,
   { workers }: Settings,
 ): Promise<ExplorationError> {
   const again = await play(run.seed, run.decisions);
   if (hashOf(again) !== hashOf(run)) await same(run, again);
   const few = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
-  const smallest = await shrink(again, few, (plan) => play(run.seed, plan));
+  let smallest = await shrink(again, few, (plan) => play(run.seed, plan));
+  // Another seed may fail in the same way, and take less to do so.
+  const until = realNow() + othersMs;
+  for (let i = 1; i <= mostOthers && smallest.decisions.length > simpleEnough && realNow() < until; i++) {
+    const other = await play(run.seed + i);
+    if (other.problems.length === 0 || kindOf(other) !== kindOf(run)) continue;
+    const shrunk = await shrink(other, few, (plan) => play(other.seed, plan));
+    if (shrunk.decisions.length < smallest.decisions.length) smallest = shrunk;
+  }
   const { decisions, problems, lines } = smallest;
-  const replay = encodeRun(run.seed, decisions);
+  const replay = encodeRun(smallest.seed, decisions);
   const list = decisions.map(({ point, n, pick }) => `  ${point} #${n}: ${pick}`);
   const events = lines.filter((line) => / {2}note {2}/.test(line)).slice(-10);
   const text = [
     problems[0],
     ...problems.slice(1, 5).map((problem) => `also: ${problem}`),
     '',
-    `seed ${run.seed}, shrunk from ${run.decisions.length} to ${decisions.length} decisions${decisions.length > 0 ? ':' : ': it fails without any'}`,
+    `seed ${run.seed}${smallest.seed === run.seed ? '' : ` and, simpler, seed ${smallest.seed}`}, shrunk from ${run.decisions.length} to ${decisions.length} decisions${decisions.length > 0 ? ':' : ': it fails without any'}`,
     ...list.slice(0, 20),
     ...(events.length > 0 ? ['', 'what went wrong on purpose:', ...events.map((line) => `  ${line}`)] : []),
     '',
@@ -283,7 +304,7 @@ async function failure(
     '',
     `to replay it: ESCAPEMENT_REPLAY='${replay}'   (the whole seed: ESCAPEMENT_SEED=${run.seed})`,
   ].join('\n');
-  return new ExplorationError(text, replay, run.seed, { cause: smallest.error });
+  return new ExplorationError(text, replay, smallest.seed, { cause: smallest.error });
 }
 
 function keptRuns(file: string | undefined): readonly string[] {

@@ -24,6 +24,7 @@ export interface Surroundings {
 
 /** A worker without trouble for so long has renewed its leases. */
 const troubleLastsMs = 75_000;
+const onItsWayMs = 60_000;
 
 export class Watchman {
   /** What must not be, each once. */
@@ -34,6 +35,7 @@ export class Watchman {
   readonly #schedules = new Map<string, ScheduleRow>();
   readonly #occurrences = new Set<string>();
   readonly #paused = new Set<string>();
+  readonly #lost = new Set<string>();
   /** Claims whose worker has been told that their job is to be cancelled. */
   readonly #told = new Set<string>();
 
@@ -101,7 +103,9 @@ export class Watchman {
       if (!row) this.#say(job, 'I1: it was acknowledged, and is not there');
       else if (summary(row) !== summary(job))
         this.#say(job, `E1: the store has it as ${summary(row)}, by its own answers it is ${summary(job)}`);
-      if (!isFinished(job) && !this.#paused.has(job.queue) && this.#around.definitions.has(job.task) && job.dueAt <= now)
+      // What a schedule makes anew all the time may be on its way.
+      const onItsWay = job.schedule !== null && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
+      if (!isFinished(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definitions.has(job.task) && job.dueAt <= now)
         this.#say(job, `L1: it never came to its end, and is ${visibleStatus(job, now)}`);
     }
     for (const [id, job] of rows) {
@@ -114,6 +118,12 @@ export class Watchman {
         if (count !== (counts.get(`${queue.name} ${status}`) ?? 0))
           this.#problem(`law 9: stats of ${queue.name} count ${count} ${status}, the list ${counts.get(`${queue.name} ${status}`) ?? 0}`);
     }
+  }
+
+  /** A job that was told of as enqueued, and that the store does not have. */
+  lost(id: string): void {
+    if (!this.#lost.has(id)) this.#problem(`${this.#around.label(id)}: I1: it was acknowledged, and is not there`);
+    this.#lost.add(id);
   }
 
   #insert(jobs: readonly Job[]): void {

@@ -244,7 +244,7 @@ export function workerLabel(worker: string): string {
 
 /** An offset from the beginning: `+0s`, `+1h 5m`, exact to the millisecond. */
 export function offset(ms: number): string {
-  return `+${exact(ms)}`;
+  return ms < 0 ? exact(ms) : `+${exact(ms)}`;
 }
 
 const units = [

@@ -289,6 +289,7 @@ export class Simulated implements Simulation {
   async #catchUp(): Promise<boolean> {
     const store = this.#stores.get(this.#settings.stores.get('default') as StoreSource) as Store;
     const records = await store.get(this.record.unfinished.map(({ id }) => id));
+    if (this.#watchman) for (const [i, { id }] of this.record.unfinished.entries()) if (records[i] === null) this.#watchman.lost(id);
     const over = records.filter((found) => found !== null && isFinished(found.job));
     for (const found of over) if (found) this.record.correct(found);
     return over.length > 0;

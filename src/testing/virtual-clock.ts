@@ -150,7 +150,8 @@ export class VirtualClock implements Clock {
   arm(instant: number, fn: Callback, life: Life | undefined): Entry {
     const scope = currentScope.getStore();
     const owner = this.#ownerOf(scope);
-    const entry = new Entry(this, Math.max(instant, this.#now), this.#order++, fn, owner?.life ?? life, owner);
+    // Clocks tell whole milliseconds.
+    const entry = new Entry(this, Math.max(Math.ceil(instant), this.#now), this.#order++, fn, owner?.life ?? life, owner);
     if (entry.life?.dead || (scope && !owner && this.isDead(scope))) {
       entry.over = true;
       return entry;
@@ -352,7 +353,10 @@ export class VirtualClock implements Clock {
       this.#errors.push(error);
       return;
     }
-    if (!(done instanceof Promise)) return ended();
+    if (!(done instanceof Promise)) {
+      ended();
+      return;
+    }
     done.then(ended, (error) => {
       ended();
       this.#errors.push(error);

@@ -9,7 +9,10 @@ describe('planted', () => {
     const { tasks, scenario } = application();
     let seeds = 1;
     const source = store ? { store: { kind: 'store' as const, name: 'planted', open: () => store(memoryStore()) } } : {};
-    const options = { seeds: 500, ...source, onProgress: ({ played }: { played: number }) => void (seeds = played + 1) };
+    const onProgress = ({ played }: { played: number }) => {
+      seeds = played + 1;
+    };
+    const options = { seeds: 500, ...source, onProgress };
     const begun = performance.now();
     const found = await search(tasks, options, scenario, engine && ((under, worker) => engine(under, worker, currentSimulation))).then(
       () => 'not found',

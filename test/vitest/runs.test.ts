@@ -129,7 +129,8 @@ describe('toHaveRunAt', () => {
   });
 
   test('refuses what is no moment', () => {
-    const expected = "expected an offset from the simulation's beginning such as '+10m' or '+1h 30m', a Date, an ISO string with offset, or a local time with its zone such as '2026-03-29T03:00[Europe/Berlin]'";
+    const expected =
+      "expected an offset from the simulation's beginning such as '+10m' or '+1h 30m', a Date, an ISO string with offset, or a local time with its zone such as '2026-03-29T03:00[Europe/Berlin]'";
     for (const wrong of ['10m', '+10', '+10 minutes', '+', '2026-03-28', '2026-03-28T00:00:00']) {
       expect(messageOf(() => expect(idle).not.toHaveRunAt(['+0s', wrong]))).toBe(
         `Invalid moment: toHaveRunAt()[1]: ${expected}, got ${wrong}`,

@@ -1,0 +1,136 @@
+import { mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createTasks, memory, type StoreSource } from 'escapement';
+import { explore } from 'escapement/testing';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { currentSimulation } from '../../src/testing/simulation.ts';
+import { stores } from '../stores/stores.ts';
+import { application } from './planted.ts';
+
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await currentSimulation()
+    ?.end()
+    .catch(() => {});
+});
+
+const soak = Boolean(process.env.ESCAPEMENT_SOAK);
+const messageOf = (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    () => 'nothing was found',
+    (error: Error) => error.message,
+  );
+
+test.each(stores)('the engine holds under every fault, on $label', { timeout: 600_000 }, async ({ label, open }) => {
+  const { tasks, scenario } = application();
+  const store: StoreSource = { kind: 'store', name: 'explored', open };
+  const seeds = (label === 'memory' ? 200 : 60) * (soak ? 20 : 1);
+  const report = await explore(tasks, { seeds, store }, scenario);
+  expect(report.seeds).toBe(seeds);
+  // Every fault has happened, and some run would have gone otherwise without it.
+  const codes = ['F1', 'F13', 'F14', 'F18', 'F2', 'F21', 'F22', 'F3', 'F5', 'F8', 'F9'];
+  expect(Object.keys(report.fired)).toEqual(expect.arrayContaining(codes));
+  if (label === 'memory') expect(report.mattered).toEqual(expect.arrayContaining(codes));
+});
+
+/** An application with a mistake of its own: it charges, and the charge has no key that would make it happen once. */
+function shop() {
+  const charges: string[] = [];
+  const tasks = createTasks({ backend: memory() });
+  const charge = tasks.define('charge', {
+    retry: { backoff: '1s' },
+    run: async ({ order }: { order: string }, ctx) => {
+      await ctx.sleep('1s');
+      charges.push(order);
+      await ctx.sleep('1s');
+    },
+  });
+  const scenario = async () => {
+    charges.length = 0;
+    await charge.enqueue({ order: 'o1' });
+    return () => expect(charges).toEqual(['o1']);
+  };
+  return { tasks, charge, charges, scenario };
+}
+
+describe('a failure', () => {
+  test('is shrunk, told, and replayed', async () => {
+    const { tasks, scenario } = shop();
+    const found = await messageOf(explore(tasks, { seeds: 500 }, scenario));
+    expect(found).toMatch(/^AssertionError: expected \[ 'o1', 'o1' \] to deeply equal \[ 'o1' \]/);
+    expect(found).toMatch(/shrunk from \d+ to [1-3] decisions:/);
+    expect(found).toMatch(/what went wrong on purpose:\n {2}\+/);
+    expect(found).toMatch(/the last \d+ lines of its timeline:\n {2}\+0s/);
+    const [, replay = '', seed = ''] = /ESCAPEMENT_REPLAY='([^']+)' {3}\(the whole seed: ESCAPEMENT_SEED=(\d+)\)/.exec(found) ?? [];
+    vi.stubEnv('ESCAPEMENT_REPLAY', replay);
+    expect(await messageOf(explore(tasks, {}, scenario))).toContain(`ESCAPEMENT_REPLAY='${replay}'`);
+    vi.stubEnv('ESCAPEMENT_REPLAY', undefined);
+    vi.stubEnv('ESCAPEMENT_SEED', seed);
+    expect(await messageOf(explore(tasks, {}, scenario))).toMatch(/^AssertionError/);
+    vi.stubEnv('ESCAPEMENT_SEED', undefined);
+    vi.stubEnv('ESCAPEMENT_REPLAY', 'nonsense');
+    expect(await messageOf(explore(tasks, {}, scenario))).toMatch(/not what a failure has printed/);
+  });
+
+  test('is kept in a file, and played first the next time', async () => {
+    const { tasks, charges, charge, scenario } = shop();
+    const file = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'deep', 'failures.json');
+    await messageOf(explore(tasks, { seeds: 500, file }, scenario));
+    const kept = JSON.parse(readFileSync(file, 'utf8'));
+    expect(kept).toEqual([expect.stringMatching(/^\d+\/w\d/)]);
+    expect(await messageOf(explore(tasks, { seeds: 0, file }, scenario))).toMatch(/^AssertionError/);
+    // Mended: nothing is found any more.
+    const mended = async () => {
+      charges.length = 0;
+      await charge.enqueue({ order: 'o1' });
+      return () => expect(new Set(charges)).toEqual(new Set(['o1']));
+    };
+    expect(await explore(tasks, { seeds: 20, file }, mended)).toMatchObject({ seeds: 20 });
+  });
+
+  test('that comes without any fault takes no decision', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', () => {});
+    const found = await messageOf(
+      explore(tasks, { seeds: 5 }, async (sim) => {
+        await job.enqueue();
+        await sim.advance(sim.choose('wait', 3) * 1_000);
+        throw new Error('always');
+      }),
+    );
+    expect(found).toMatch(/^Error: always\n\nseed 1, shrunk from \d+ to 0 decisions: it fails without any/);
+  });
+
+  test('of the scenario to be the same twice is told with the first line that differs', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', (_: number) => {});
+    let calls = 0;
+    const found = await messageOf(
+      explore(tasks, { seeds: 5, faults: 'none' }, async () => void (await job.using({ runAfter: ++calls * 1_000 }).enqueue(1))),
+    );
+    expect(found).toMatch(
+      /seed 1 was played twice, and did not go the same way[\s\S]*the first time: .*due in 1s[\s\S]*the second time: .*due in 2s/,
+    );
+  });
+});
+
+test('without faults there is only the order of things', async () => {
+  const { tasks, scenario } = application();
+  const report = await explore(tasks, { seeds: 20, faults: 'none' }, scenario);
+  expect(report).toMatchObject({ seeds: 20, fired: {}, mattered: [] });
+  await expect(explore(tasks, { faults: ['crahs'] as never }, scenario)).rejects.toThrow(/faults/);
+  await expect(explore(tasks, { sedes: 1 } as never, scenario)).rejects.toThrow(/seeds/);
+});
+
+test('some kinds of faults, and progress', async () => {
+  const { tasks, scenario } = application();
+  const played: number[] = [];
+  const report = await explore(
+    tasks,
+    { seeds: 10, faults: ['pause'], onProgress: (progress) => void played.push(progress.played) },
+    scenario,
+  );
+  expect(played).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  expect(Object.keys(report.fired).filter((code) => code !== 'F8')).toEqual([]);
+});
