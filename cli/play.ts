@@ -111,7 +111,7 @@ interface Outside {
 }
 
 /** A simulation with an end. */
-class Stage {
+export class Stage {
   readonly #sim: Simulation;
   readonly #to: number;
   readonly #outside: Outside;
@@ -230,7 +230,7 @@ function raise(error: Error): never {
 }
 
 /** One turn of the real event loop, as it is before a simulation replaces anything. */
-function realTurn(): () => Promise<void> {
+export function realTurn(): () => Promise<void> {
   const immediate = setImmediate;
   return () => new Promise((resolve) => immediate(resolve));
 }

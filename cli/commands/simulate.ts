@@ -2,11 +2,11 @@
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { Simulation } from 'escapement/testing';
+import type { FaultFamily, Simulation } from 'escapement/testing';
 import { duration, durationExpected, instant, instantExpected, whole } from '../arguments.ts';
 import { type Application, loadApplication, type SimulationModule } from '../config.ts';
 import { captureConsole } from '../console.ts';
-import { json, painter, wantsColour } from '../format.ts';
+import { clean, json, painter, wantsColour } from '../format.ts';
 import { CommandError, type ExitCode, exitCodes, faultText, type Io, orStuck } from '../io.ts';
 import type { Plan, Played } from '../play.ts';
 import { printReport } from '../print.ts';
@@ -24,7 +24,13 @@ interface Options {
   readonly crash?: boolean;
   readonly json?: boolean;
   readonly timeline?: string;
+  readonly explore?: number;
+  readonly untilFailure?: boolean;
+  readonly faults?: string;
+  readonly failures?: string;
 }
+
+const faultKinds = ['crash', 'store', 'slow', 'pause', 'stale', 'clock', 'handler', 'scheduler'];
 
 const help = `
 The module exports what createTasks() returned, under any name. It may also export what is to be
@@ -38,6 +44,11 @@ played, and what the options above are when they are not given:
 
 Without play, the module's schedules are played. play is cut off at the end of the period.
 What the module prints goes to stderr. The same seed prints the same bytes to stdout.
+
+With --explore, the module's play runs under many seeds, with crashes, pauses, slow and failing
+stores and skewed clocks; then the world heals, all work must end, and expect is asked. play must
+set up what it needs each time. What breaks is shrunk to the few decisions that it takes, and
+printed with a line that replays it (ESCAPEMENT_REPLAY).
 
 In the report:
   jobs           that were enqueued; success, failed, cancelled: how they ended; open: not finished
@@ -78,6 +89,10 @@ export function addSimulate(program: Command, io: Io, done: (code: ExitCode) => 
     .option('--crash', 'kill a worker in the middle of about one attempt in fifty; it is back after 1 s')
     .option('--json', 'print one JSON document')
     .option('--timeline <file>', 'write every event of the simulation to a file, line by line')
+    .option('--explore <seeds>', 'search: play so many seeds, each with faults of its own', whole(1, Number.MAX_SAFE_INTEGER))
+    .option('--until-failure', 'search until something breaks, or Ctrl-C')
+    .option('--faults <kinds>', `with --explore: all, none, or some of ${faultKinds.join(',')}`, 'all')
+    .option('--failures <folder>', 'with --explore: write what is found there, and play it first the next time')
     .addHelpText('after', help)
     .action(async (module: string, options: Options) => done(await simulateCommand(module, options, io)));
 }
@@ -91,6 +106,7 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
     const { play } = await import('../play.ts');
     const application = await loadApplication(module, io);
     const plan = planOf(application, options);
+    if (options.explore !== undefined || options.untilFailure) return await exploration(application, plan, options, io);
     // What cannot be written is better known before a long play than after it.
     if (options.timeline !== undefined) writeTimeline(options.timeline, '', io);
     const { result, leftBehind } = await play(application, plan, { io, progress }, (sim, played) =>
@@ -106,6 +122,22 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
     progress.clear();
     restoreConsole();
   }
+}
+
+async function exploration(application: Application, plan: Plan, options: Options, io: Io): Promise<ExitCode> {
+  if (options.json || options.timeline !== undefined || options.crash)
+    throw new CommandError(
+      '--json, --timeline and --crash are for a single play; a search prints what it has found, and draws its own crashes',
+    );
+  const { faults = 'all' } = options;
+  const kinds = faults.split(',').map((kind) => kind.trim());
+  const unknown = kinds.find((kind) => !['all', 'none', ...faultKinds].includes(kind));
+  if (unknown !== undefined)
+    throw new CommandError(`--faults: there is no kind ${clean(unknown)}; give all, none, or some of ${faultKinds.join(',')}`);
+  const chosen = kinds.includes('all') ? 'all' : kinds.includes('none') ? 'none' : (kinds as FaultFamily[]);
+  const seeds = options.untilFailure ? Number.POSITIVE_INFINITY : (options.explore ?? 1);
+  const { exploreModule } = await import('../explore.ts');
+  return exploreModule(application, plan, { seeds, faults: chosen, failures: options.failures }, io);
 }
 
 function planOf({ simulation, label }: Application, options: Options): Plan {

@@ -1,6 +1,6 @@
 /** `testTasks`: Vitest's `test` with a simulation around every test. */
 import type { Tasks } from 'escapement';
-import { type Simulation, type SimulationOptions, simulate } from 'escapement/testing';
+import { type ExploreOptions, explore, type Scenario, type Simulation, type SimulationOptions, simulate } from 'escapement/testing';
 import { type TestAPI, type TestContext, test } from 'vitest';
 import { exact } from './time.ts';
 
@@ -8,7 +8,17 @@ import { exact } from './time.ts';
 export type TestTasksOptions = SimulationOptions;
 
 /** What `testTasks` returns: Vitest's `test`, with `sim` among its fixtures. */
-export type TaskTest = TestAPI<TestFixtures>;
+export type TaskTest = TestAPI<TestFixtures> & {
+  /**
+   * A test that explores: seeds × interleavings × faults over a scenario. It has a simulation of its own for every run, and 2 minutes.
+   * @example
+   * test.explore('an order is charged once', { seeds: 200 }, async () => {
+   *   await checkout.enqueue({ order: 'o1' });
+   *   return () => expect(charges.of('o1')).toHaveLength(1);
+   * });
+   */
+  explore(name: string, options: ExploreOptions, scenario: Scenario): void;
+};
 
 /** In the form in which Vitest's builder of fixtures describes them: `$__test` keeps `sim` out of the hooks of suites. */
 interface TestFixtures {
@@ -33,7 +43,7 @@ const tailLines = 40;
  * });
  */
 export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTest {
-  return test.extend('sim', { auto: true }, async ({ task, onTestFailed }, { onCleanup }) => {
+  const simulated = test.extend('sim', { auto: true }, async ({ task, onTestFailed }, { onCleanup }) => {
     const sim = await simulate(tasks, options);
     let left: string | undefined;
     onCleanup(async () => {
@@ -48,7 +58,16 @@ export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTes
     onTestFailed((context) => report(context, sim, left));
     return sim;
   });
+  return Object.assign(simulated, {
+    explore: (name: string, explored: ExploreOptions, scenario: Scenario) => {
+      test(name, { timeout: exploringMs }, async () => {
+        await explore(tasks, explored, scenario);
+      });
+    },
+  });
 }
+
+const exploringMs = 120_000;
 
 /** Annotates a failing test: the one thing that every reporter prints below the error and its diff, without changing either. */
 async function report({ annotate, task }: TestContext, sim: Simulation, left: string | undefined): Promise<void> {
