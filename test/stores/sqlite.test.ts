@@ -281,6 +281,82 @@ test('a job whose stored input is damaged fails with the reason, and the next on
   });
 });
 
+describe('damaged rows', () => {
+  const damage = (column: string, id: string, text = '{half') =>
+    db.prepare(`UPDATE escapement_jobs SET ${column} = ? WHERE id = ?`).run(text, id);
+
+  test.each([
+    ['tags', '{half'],
+    ['tags', '"mail"'],
+    ['metadata', '{half'],
+    ['metadata', '7'],
+    ['overrides', '{half'],
+    ['overrides', '{"backoff":{"kind":"list"}}'],
+    ['progress', '{half'],
+    ['progress', '[]'],
+  ])('a job whose %s are %s fails with the reason, is listed, and the next one runs', async (column, text) => {
+    const job = tasks.define('job', { tags: ['t'], run: (input: string) => input });
+    await tasks.open();
+    const bad = await job.using({ tags: ['t'], metadata: { a: 1 } }).enqueue('bad');
+    const good = await job.enqueue('good');
+    damage(column, bad.id, text);
+    expect((await tasks.jobs.list()).items).toHaveLength(2);
+    expect((await tasks.jobs.list({ tag: 't' })).items.length).toBeGreaterThanOrEqual(1);
+    const warned = new Promise<Error & { code?: string }>((resolve) => process.once('warning', resolve));
+    await tasks.worker({ concurrency: 1 }).start();
+    await good.wait({ timeout: '5s' });
+    await bad.wait({ timeout: '5s' });
+    expect(good.returnValue).toBe('good');
+    expect(bad).toMatchObject({ status: 'failed', attempts: 1 });
+    expect(bad.errors.map(({ message }) => message)).toEqual([expect.stringMatching(new RegExp(`job ${bad.id} .* in ${column};`))]);
+    expect(await warned).toMatchObject({ code: 'ESCAPEMENT_UNREADABLE_JOB' });
+    expect((await tasks.queues.list())[0]?.counts).toMatchObject({ successful: 1, failed: 1, running: 0, ready: 0 });
+  });
+
+  test('a job that is damaged while it runs, is overdue, or is to be cancelled keeps nothing from going on', async () => {
+    const job = tasks.define('job', (input: string) => {
+      damage('tags', result.id);
+      return input;
+    });
+    await tasks.open();
+    const result = await job.enqueue('a');
+    const [expired, unwanted] = [await job.using({ expires: 1 }).enqueue('b'), await job.using({ runAfter: '1h' }).enqueue('c')];
+    for (const { id } of [expired, unwanted]) damage('metadata', id);
+    await tasks.worker().start();
+    await result.wait({ timeout: '5s' });
+    await expired.wait({ timeout: '5s' });
+    expect([result.status, expired.status]).toEqual(['successful', expect.stringMatching(/cancelled|failed/)]);
+    expect(await tasks.jobs.cancel({ status: 'scheduled' })).toBe(1);
+  });
+
+  test('the record of an error that cannot be read says so, the others stay', async () => {
+    const job = tasks.define('job', {
+      retry: { maxAttempts: 3, backoff: 1 },
+      run: () => {
+        throw new Error('no');
+      },
+    });
+    await tasks.open();
+    await tasks.worker().start();
+    const result = await job.enqueue();
+    await result.wait({ timeout: '5s' });
+    damage('last_error', result.id);
+    db.prepare("UPDATE escapement_attempts SET error = '5' WHERE claim = 1").run();
+    await result.refresh();
+    const unreadable = expect.stringMatching(/cannot be read/);
+    expect(result.errors.map(({ message }) => message)).toEqual([unreadable, 'no', unreadable]);
+    expect(await tasks.jobs.retry()).toBe(1);
+    await expect.poll(async () => (await result.refresh()).status).toBe('failed');
+  });
+
+  test('the entry of a worker that cannot be read is left out', async () => {
+    await tasks.worker().start();
+    await expect.poll(async () => (await tasks.workers.list()).length).toBe(1);
+    db.exec("INSERT INTO escapement_workers VALUES ('a', 1, 99999999999999, '{half'), ('b', 1, 99999999999999, '{}')");
+    expect(await tasks.workers.list()).toHaveLength(1);
+  });
+});
+
 test('claims read the ready jobs in their order, whatever the planner has learnt of future ones', async () => {
   await tasks.open();
   const insert = db.prepare(

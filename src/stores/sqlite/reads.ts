@@ -5,7 +5,7 @@ import type { Attempt, Job, JobRecord, Status, WorkerRow } from '../../core/type
 import type { JobFilter, NextDue, QueueStats } from '../../ports/store.ts';
 import { quote } from './claims.ts';
 import type { Counted } from './counts.ts';
-import { type AttemptRow, attemptOf, type JobRow, jobOf, recordOf, selectJob } from './rows.ts';
+import { type AttemptRow, attemptOf, type JobRow, jobOf, recordOf, selectJob, workerOf } from './rows.ts';
 
 const fewRows = 20_000;
 const emptyCounts: Record<Status, number> = {
@@ -92,7 +92,7 @@ export class Reads {
   }
 
   workers(): WorkerRow[] {
-    return this.#workers.all().map(({ row }) => JSON.parse(row) as WorkerRow);
+    return this.#workers.all().flatMap(({ row }) => workerOf(row) ?? []);
   }
 
   list(
@@ -110,7 +110,8 @@ export class Reads {
     if (filter.task !== undefined) where('task = ?', filter.task);
     if (filter.queue !== undefined) where('queue = ?', filter.queue);
     if (filter.schedule !== undefined) where('schedule = ?', filter.schedule);
-    if (filter.tag !== undefined) where('EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)', filter.tag);
+    if (filter.tag !== undefined)
+      where('EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags END) WHERE value = ?)', filter.tag);
     if (filter.status) {
       const states = filter.status.map(visible);
       const instants = states.flatMap((sql) => (sql.includes('?') ? [options.now] : []));

@@ -3,6 +3,8 @@
  * a transaction that the caller has begun, and says what it counted before that commits.
  */
 import type { Database, Statement } from 'better-sqlite3';
+import { defaultBackoff } from '../../core/backoff.ts';
+import { decide, type Outcome } from '../../core/decide.ts';
 import { alreadySettled, amended, claimed, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
 import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer } from '../../ports/store.ts';
@@ -57,7 +59,8 @@ export class Ready {
     for (const job of jobs) this.#madeReady(job, now);
   }
 
-  claim(options: ClaimOptions & { now: number }): readonly Job[] {
+  /** @param aside takes the jobs that cannot be read: they fail here, with the reason, so that the next ones run */
+  claim(options: ClaimOptions & { now: number }, aside: Job[]): readonly Job[] {
     if (options.limit <= 0) return [];
     this.claims.stage(options.now);
     const rows = this.claims.candidates(options, options.now, options.limit);
@@ -66,11 +69,18 @@ export class Ready {
     const ids = JSON.stringify(rows.map(({ id }) => id));
     const { worker, leaseUntil, now } = options;
     this.statements.claim.run(worker, leaseUntil, now, now, worker, ids);
-    return rows.map((row) => {
+    const jobs: Job[] = [];
+    const failures: Settlement[] = [];
+    for (const row of rows) {
       this.counts.add(row.queue, 'ready', -1);
       this.counts.add(row.queue, 'running', 1);
-      return claimed(jobOf(row), worker, now, leaseUntil);
-    });
+      const faults: string[] = [];
+      const job = claimed(jobOf(row, faults), worker, now, leaseUntil);
+      if (faults.length === 0) jobs.push(job);
+      else failures.push(decide(job, defaultBackoff, unreadable(job, faults), now, 0));
+    }
+    if (failures.length > 0) this.settle(failures, now, aside);
+    return jobs;
   }
 
   renew({ id, claim, progress }: Held, leaseUntil: number): RenewAnswer {
@@ -167,6 +177,11 @@ export class Ready {
     this.counts.add(before.queue, countedAs(before.state, before.attempt), -1);
     this.counts.add(before.queue, countedAs(state, attempt), 1);
   }
+}
+
+function unreadable(job: Job, columns: readonly string[]): Outcome {
+  const message = `job ${job.id} cannot be read from the store: no valid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
+  return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
 }
 
 interface Statements {

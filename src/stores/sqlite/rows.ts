@@ -1,6 +1,9 @@
-/** Rows of the tables made into rows of the port, and back. */
+/**
+ * Rows of the tables made into rows of the port, and back. A column that was damaged must not stop the others: it is read as if it were empty, and
+ * whoever has to know asks for its name.
+ */
 import type { RecordedError } from '../../core/failure.ts';
-import type { Attempt, Job, JobRecord, StoredStatus } from '../../core/types.ts';
+import type { Attempt, Job, JobRecord, Overrides, StoredStatus, WorkerRow } from '../../core/types.ts';
 
 /** A row of `escapement_jobs`, its columns named as a job's fields are. */
 export interface JobRow extends Omit<Job, 'status' | 'progress' | 'tags' | 'metadata' | 'overrides'> {
@@ -115,7 +118,8 @@ export function changes(job: Job, state: JobRow['state']): unknown[] {
 
 const noTags: readonly string[] = [];
 
-export function jobOf(row: JobRow): Job {
+/** @param faults takes the names of the columns that cannot be read */
+export function jobOf(row: JobRow, faults?: string[]): Job {
   return {
     id: row.id,
     task: row.task,
@@ -139,12 +143,12 @@ export function jobOf(row: JobRow): Job {
     cancelRequested: row.cancelRequested,
     returnValue: row.returnValue,
     reason: row.reason,
-    progress: row.progress === null ? null : JSON.parse(row.progress),
-    tags: row.tags === null ? noTags : JSON.parse(row.tags),
-    metadata: row.metadata === null ? {} : JSON.parse(row.metadata),
+    progress: read(row.progress, 'progress', isProgress, null, faults),
+    tags: read(row.tags, 'tags', isTags, noTags, faults),
+    metadata: row.metadata === null ? {} : read(row.metadata, 'metadata', isObject, {}, faults),
     schedule: row.schedule,
     scheduledAt: row.scheduledAt,
-    overrides: row.overrides === null ? null : JSON.parse(row.overrides),
+    overrides: read(row.overrides, 'overrides', isOverrides, null, faults),
   };
 }
 
@@ -177,8 +181,64 @@ export function recordOf(row: JobRow, earlier: readonly Attempt[]): JobRecord {
   return { job: jobOf(row), attempts: latest ? [...earlier, latest] : earlier };
 }
 
+/** The worker of a row, or undefined when it cannot be read: it writes another with its next heartbeat. */
+export function workerOf(text: string): WorkerRow | undefined {
+  return read<WorkerRow | undefined>(text, 'row', isWorker, undefined);
+}
+
+const unreadableError: RecordedError = { name: 'StoreError', message: 'the record of this error in the store cannot be read', stack: '' };
+
 function errorOf(text: string | null): RecordedError | null {
-  return text === null ? null : (JSON.parse(text) as RecordedError);
+  return text === null ? null : read<RecordedError>(text, 'error', isError, unreadableError);
+}
+
+function read<T>(text: string | null, column: string, fits: (value: unknown) => boolean, otherwise: T, faults?: string[]): T {
+  if (text === null) return otherwise;
+  try {
+    const value: unknown = JSON.parse(text);
+    if (fits(value)) return value as T;
+  } catch {
+    // No JSON.
+  }
+  faults?.push(column);
+  return otherwise;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isTags(value: unknown): boolean {
+  return Array.isArray(value) && value.every((tag) => typeof tag === 'string');
+}
+
+function isProgress(value: unknown): boolean {
+  return isObject(value) && typeof value.fraction === 'number' && typeof value.at === 'number';
+}
+
+function isError(value: unknown): boolean {
+  return isObject(value) && [value.name, value.message, value.stack].every((text) => typeof text === 'string');
+}
+
+function isWorker(value: unknown): boolean {
+  return isObject(value) && typeof value.id === 'string' && Array.isArray(value.tasks) && isObject(value.schedules);
+}
+
+/** The numbers that each stored backoff is made of: without one of them the next due time would be none. */
+const backoffNumbers: Readonly<Record<string, readonly string[]>> = {
+  exponential: ['initialMs', 'factor', 'maxMs', 'jitter'],
+  linear: ['initialMs', 'stepMs', 'maxMs', 'jitter'],
+  list: ['jitter'],
+};
+
+function isOverrides(value: unknown): value is Overrides {
+  if (!isObject(value)) return false;
+  const { timeoutMs = 1, backoff = { kind: 'list', delaysMs: [0], jitter: 0 } } = value;
+  if (typeof timeoutMs !== 'number' || !isObject(backoff)) return false;
+  const { kind, delaysMs } = backoff;
+  const numbers = typeof kind === 'string' ? backoffNumbers[kind] : undefined;
+  if (!numbers?.every((name) => typeof backoff[name] === 'number')) return false;
+  return kind !== 'list' || (Array.isArray(delaysMs) && delaysMs.every((ms) => typeof ms === 'number'));
 }
 
 function json(value: Readonly<Record<string, unknown>>): string | null {

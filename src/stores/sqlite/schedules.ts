@@ -103,7 +103,7 @@ export class Schedules {
     const unreadable: string[] = [];
     for (const columnsOf of found) {
       const row = scheduleOf(columnsOf);
-      if (row) due.push({ row, open: row.overlap === 'allow' ? [] : this.#open.all(row.name, mostOpen).map(jobOf) });
+      if (row) due.push({ row, open: row.overlap === 'allow' ? [] : this.#open.all(row.name, mostOpen).map((job) => jobOf(job)) });
       else unreadable.push(columnsOf.name);
     }
     return { due, nextAt: this.#nextAt.get(now, known)?.at ?? null, holding, unreadable };

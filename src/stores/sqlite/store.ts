@@ -64,10 +64,15 @@ export class SqliteStore implements Store {
   }
 
   claim(options: ClaimOptions & { now: number }): Awaitable<readonly Job[]> {
+    const aside: Job[] = [];
     return this.#write(
-      (ready) => ready.claim(options),
+      (ready) => {
+        aside.length = 0;
+        return ready.claim(options, aside);
+      },
       (jobs) => {
         if (jobs.length > 0) this.#tellLeased(options);
+        if (aside.length > 0) this.#tellAside(aside);
       },
     );
   }
@@ -83,14 +88,17 @@ export class SqliteStore implements Store {
     if (options.transaction !== undefined) return this.#settleInto(options.transaction, settlements, options.now);
     const { claim, now } = options;
     const changed: Job[] = [];
+    const aside: Job[] = [];
     return this.#write(
       (ready) => {
         changed.length = 0;
+        aside.length = 0;
         const answers = ready.settle(settlements, now, changed);
-        return { answers, claimed: claim ? ready.claim({ ...claim, now }) : [] };
+        return { answers, claimed: claim ? ready.claim({ ...claim, now }, aside) : [] };
       },
       ({ claimed: taken }) => {
         this.#tell(changed);
+        if (aside.length > 0) this.#tellAside(aside);
         if (claim && taken.length > 0) this.#tellLeased(claim);
       },
     );
@@ -330,6 +338,16 @@ export class SqliteStore implements Store {
     }
     if (dueAt < Number.POSITIVE_INFINITY) this.#notify(overdueAt < Number.POSITIVE_INFINITY ? { dueAt, overdueAt } : { dueAt });
     if (jobs.some(isFinished)) this.#notify({ finished: true });
+  }
+
+  #tellAside(jobs: readonly Job[]): void {
+    this.#tell(jobs);
+    const [first] = jobs;
+    const others = jobs.length > 1 ? ` and ${jobs.length - 1} more` : '';
+    process.emitWarning(`job ${first?.id}${others} cannot be read from the store, and failed; its record says why`, {
+      type: 'EscapementWarning',
+      code: 'ESCAPEMENT_UNREADABLE_JOB',
+    });
   }
 
   #tellLeased({ leaseUntil, worker }: ClaimOptions): void {
