@@ -257,12 +257,77 @@ test('a full disk fails the enqueue with its code, keeps no half of it, and pass
   await small.close();
 });
 
-test('many enqueues of one moment share a transaction; a fault in one leaves the others', async () => {
-  const job = tasks.define('job', (_: number) => {});
-  await tasks.open();
-  const results = await Promise.all(Array.from({ length: 500 }, (_, i) => job.enqueue(i)));
-  expect(new Set(results.map(({ id }) => id)).size).toBe(500);
-  expect((await tasks.queues.list())[0]?.counts.ready).toBe(500);
+describe('enqueues of one moment', () => {
+  /** How often `fn` makes the store commit. */
+  const commitsOf = async (fn: () => Promise<unknown>) => {
+    const { exec } = Database.prototype;
+    let commits = 0;
+    Database.prototype.exec = function (this: Database.Database, sql: string) {
+      if (sql === 'COMMIT') commits += 1;
+      return exec.call(this, sql);
+    };
+    try {
+      await fn();
+    } finally {
+      Database.prototype.exec = exec;
+    }
+    return commits;
+  };
+
+  test('share a transaction', async () => {
+    const job = tasks.define('job', (_: number) => {});
+    await tasks.open();
+    expect(await commitsOf(() => Promise.all(Array.from({ length: 500 }, (_, i) => job.enqueue(i))))).toBe(1);
+    expect((await tasks.queues.list())[0]?.counts.ready).toBe(500);
+  });
+
+  test('a fault in one leaves the others', async () => {
+    const job = tasks.define('job', (n: number) => n);
+    await tasks.open();
+    db.exec(
+      "CREATE TRIGGER refuse BEFORE INSERT ON escapement_jobs WHEN NEW.input IN ('3', '7') BEGIN SELECT raise(ABORT, 'not this one'); END",
+    );
+    const enqueue = (i: number) => (i === 7 ? job.enqueueMany([70, 7]) : job.enqueue(i));
+    let outcomes: PromiseSettledResult<unknown>[] = [];
+    const commits = await commitsOf(async () => {
+      outcomes = await Promise.allSettled(Array.from({ length: 10 }, (_, i) => enqueue(i)));
+    });
+    expect(commits).toBe(1);
+    expect(outcomes.flatMap(({ status }, i) => (status === 'rejected' ? [i] : []))).toEqual([3, 7]);
+    expect(outcomes[3]).toMatchObject({ reason: { code: 'ESCAPEMENT_STORE', kind: 'invalid', message: expect.stringMatching(/not this one/) } });
+    expect((await tasks.jobs.list()).items.map(({ input }) => input).sort()).toEqual([0, 1, 2, 4, 5, 6, 8, 9]);
+    expect((await tasks.queues.list())[0]?.counts.ready).toBe(8);
+  });
+
+  test('fail together when the lock is held for too long, each ten seconds after its call; reads do not wait', {
+    timeout: 30_000,
+  }, async () => {
+    const job = tasks.define('job', (_: number) => {});
+    await tasks.open();
+    db.exec('BEGIN IMMEDIATE');
+    const startedAt = performance.now();
+    const failedAfter = (enqueue: Promise<unknown>) =>
+      enqueue.then(
+        () => expect.unreachable(),
+        (error) => {
+          expect(error).toMatchObject({ kind: 'busy', transient: true });
+          return performance.now() - startedAt;
+        },
+      );
+    const first = Array.from({ length: 4 }, (_, i) => failedAfter(job.enqueue(i)));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const second = failedAfter(job.enqueue(5));
+    const readAt = performance.now();
+    await tasks.queues.list();
+    await tasks.jobs.list();
+    expect(performance.now() - readAt).toBeLessThan(200);
+    const times = await Promise.all([...first, second]);
+    for (const ms of times) expect(ms).toBeLessThan(20_000);
+    expect(Math.max(...times) - Math.min(...times)).toBeLessThan(2_000);
+    db.exec('ROLLBACK');
+    expect((await tasks.jobs.list()).items).toEqual([]);
+    await job.enqueue(6);
+  });
 });
 
 test('a job whose stored input is damaged fails with the reason, and the next one runs', async () => {

@@ -23,9 +23,17 @@ export interface Place {
 const oldestSqlite = [3, 51, 3] as const;
 /** SQLite itself does not wait for a lock: it would block the event loop. A write is tried again at the next turns of the loop … */
 const busyTurns = 40;
-/** … and then after pauses, so many times: about ten seconds. */
-const busyPauses = 2_000;
+/** … and then after pauses, until it was refused so often since its call: about ten seconds. */
+const busyTries = 2_000;
 const longestPauseMs = 10;
+
+/** A write that waits for the lock. */
+interface Waiting {
+  run(): void;
+  reject(error: unknown): void;
+  /** How many refusals there had been when it was called. */
+  readonly since: number;
+}
 
 /** Every so many commits the length of the write-ahead log is looked at. */
 const lookEveryCommits = 500;
@@ -45,7 +53,9 @@ export class Connection {
   /** Nobody else can see these rows. */
   readonly isPrivate: boolean;
   readonly #shared: boolean;
-  #tail: Promise<unknown> | undefined;
+  /** In the order of their calls: none overtakes another. */
+  #waiting: Waiting[] = [];
+  #refusals = 0;
   #untilLook = lookEveryCommits;
   #warned = false;
 
@@ -68,7 +78,7 @@ export class Connection {
 
   /** Switches to WAL and brings the schema up to date; processes that start together take turns. */
   prepare(file: string): Awaitable<void> {
-    return this.#whenFree(() => {
+    return this.#orWait(() => {
       if (!this.isPrivate) {
         const mode = this.db.pragma('journal_mode = WAL', { simple: true });
         if (mode !== 'wal') {
@@ -84,11 +94,13 @@ export class Connection {
 
   /** Runs `fn` in one write transaction: at once if the lock is free. */
   write<T>(fn: () => T): Awaitable<T> {
-    return this.#whenFree(() => this.#transact(fn));
+    const transaction = () => this.#transact(fn);
+    return this.#waiting.length > 0 ? this.#wait(transaction) : this.#orWait(transaction);
   }
 
+  /** In WAL a read needs no lock: it waits for nobody who does. */
   read<T>(fn: () => T): Awaitable<T> {
-    return this.#whenFree(fn);
+    return this.#orWait(fn);
   }
 
   close(): void {
@@ -137,39 +149,48 @@ export class Connection {
     this.#warned = large;
   }
 
-  /** In the order of the calls: one that waits for the lock is not overtaken by the next. */
-  #whenFree<T>(fn: () => T): Awaitable<T> {
-    if (!this.#tail) {
-      try {
-        return this.#attempt(fn);
-      } catch (error) {
-        if (!isBusy(error)) throw storeError(error, this.db.name);
-      }
+  #orWait<T>(fn: () => T): Awaitable<T> {
+    try {
+      return this.#attempt(fn);
+    } catch (error) {
+      if (!isBusy(error)) throw storeError(error, this.db.name);
+      return this.#wait(fn);
     }
-    const before = this.#tail;
-    const mine = (async () => {
-      await before?.catch(() => {});
-      return this.#retry(fn);
-    })();
-    this.#tail = mine;
-    const clear = () => {
-      if (this.#tail === mine) this.#tail = undefined;
-    };
-    mine.then(clear, clear);
-    return mine;
   }
 
-  async #retry<T>(fn: () => T): Promise<T> {
-    for (let tries = 0; ; tries++) {
+  #wait<T>(fn: () => T): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.push({ run: () => resolve(this.#attempt(fn)), reject, since: this.#refusals });
+      if (this.#waiting.length === 1) void this.#serve();
+    });
+  }
+
+  /** Tries the first of those that wait until the lock is free, then the next. Who has waited for long enough fails, wherever it stands. */
+  async #serve(): Promise<void> {
+    for (let tries = 0; this.#waiting.length > 0; ) {
+      await pause(tries);
+      const next = this.#waiting[0] as Waiting;
       try {
-        return this.#attempt(fn);
+        next.run();
+        this.#waiting.shift();
+        tries = 0;
       } catch (error) {
-        if (!isBusy(error) || tries >= busyTurns + busyPauses) throw storeError(error, this.db.name);
+        if (isBusy(error)) {
+          tries += 1;
+          this.#refusals += 1;
+          this.#giveUp(storeError(error, this.db.name, true));
+        } else {
+          this.#waiting.shift();
+          next.reject(storeError(error, this.db.name));
+        }
       }
-      // In real time, also in a simulation: the lock is another process's. Unequal pauses, so that two that wait do not wait for each other.
-      if (tries < busyTurns) await new Promise<void>((done) => systemClock.soon(done));
-      else await new Promise<void>((done) => systemClock.at(systemClock.now() + 1 + ((tries * 7) % longestPauseMs), done));
     }
+  }
+
+  #giveUp(error: unknown): void {
+    const isLate = ({ since }: Waiting) => this.#refusals - since >= busyTries;
+    for (const { reject } of this.#waiting.filter(isLate)) reject(error);
+    this.#waiting = this.#waiting.filter((one) => !isLate(one));
   }
 
   #attempt<T>(fn: () => T): T {
@@ -182,6 +203,12 @@ export class Connection {
 
 const busy = new StoreError('the database is in a transaction of the application', { kind: 'busy', transient: true });
 
+/** In real time, also in a simulation: the lock is another process's. Unequal pauses, so that two that wait do not wait for each other. */
+function pause(tries: number): Promise<void> {
+  if (tries < busyTurns) return new Promise<void>((done) => systemClock.soon(done));
+  return new Promise<void>((done) => void systemClock.at(systemClock.now() + 1 + ((tries * 7) % longestPauseMs), done));
+}
+
 function isBusy(error: unknown): boolean {
   return error === busy || codeOf(error).startsWith('SQLITE_BUSY') || codeOf(error).startsWith('SQLITE_LOCKED');
 }
@@ -191,18 +218,25 @@ function codeOf(error: unknown): string {
 }
 
 /** SQLite's errors as the engine knows them. */
-export function storeError(error: unknown, file: string): unknown {
+export function storeError(error: unknown, file: string, waited = false): unknown {
   const code = codeOf(error);
   if (code === '') return error;
   const { message } = error as Error;
   const of = (kind: string, what: string, transient = false) =>
     new StoreError(`${file}: ${what} (${code}: ${message})`, { kind, transient, cause: error });
-  if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED'))
-    return of('busy', 'another process has held the lock for too long', true);
+  if (code === 'SQLITE_BUSY_SNAPSHOT') {
+    return of('busy', 'the transaction read first, and others have written since; begin it with .immediate(), and do it again', true);
+  }
+  if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED')) {
+    return of('busy', waited ? 'another process has held the lock for too long' : 'another connection is writing', true);
+  }
   if (code.startsWith('SQLITE_FULL')) return of('full', 'no space is left', true);
   if (code.startsWith('SQLITE_IOERR')) return of('failing', 'the disk failed', true);
   if (code === 'SQLITE_CONSTRAINT_PRIMARYKEY' || code === 'SQLITE_CONSTRAINT_UNIQUE')
     return of('conflict', 'a row with this id is there already');
+  if (code.startsWith('SQLITE_CONSTRAINT') || code === 'SQLITE_MISMATCH' || code === 'SQLITE_TOOBIG') {
+    return of('invalid', 'a row cannot be stored');
+  }
   if (code.startsWith('SQLITE_NOTADB')) return of('corrupt', 'this file is no SQLite database');
   if (code.startsWith('SQLITE_CORRUPT')) return of('corrupt', 'the database is damaged; restore it from a backup');
   if (code.startsWith('SQLITE_READONLY')) return of('readonly', 'the file or its folder cannot be written');

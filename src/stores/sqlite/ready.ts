@@ -24,10 +24,12 @@ export class Ready {
   readonly reads: Reads;
   readonly schedules: Schedules;
   readonly statements: Statements;
+  readonly #db: Database;
   readonly #inserts: Inserts;
   readonly #horizon: Horizon;
 
   constructor(db: Database, horizon: Horizon) {
+    this.#db = db;
     this.#horizon = horizon;
     this.counts = new Counts(db);
     this.claims = new Claims(db, this.counts, horizon);
@@ -47,6 +49,21 @@ export class Ready {
       this.counts.forget();
       this.forgetQueues();
       throw error;
+    }
+  }
+
+  /** Runs `fn` as a part of the transaction that can fail by itself; answers with what it threw. */
+  apart(fn: () => void): { readonly error: unknown } | undefined {
+    this.#db.exec('SAVEPOINT escapement_part');
+    try {
+      this.counted(fn);
+      this.#db.exec('RELEASE escapement_part');
+      return undefined;
+    } catch (error) {
+      // On a full disk or an I/O error SQLite has rolled back all of it.
+      if (!this.#db.inTransaction) throw error;
+      this.#db.exec('ROLLBACK TO escapement_part; RELEASE escapement_part');
+      return { error };
     }
   }
 

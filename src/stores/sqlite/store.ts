@@ -26,6 +26,14 @@ import type { Schedules } from './schedules.ts';
 import { isMigrated } from './schema.ts';
 import { watch } from './watch.ts';
 
+/** An enqueue that waits for its group. */
+interface Pending {
+  readonly jobs: readonly Job[];
+  readonly now: number;
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
 export class SqliteStore implements Store {
   readonly name = 'sqlite';
   readonly supports = { transactions: true };
@@ -211,7 +219,7 @@ export class SqliteStore implements Store {
   }
 
   // Enqueues that wait for the end of the present moment, to be committed together.
-  #pending: { jobs: readonly Job[]; now: number; resolve: () => void; reject: (error: unknown) => void }[] = [];
+  #pending: Pending[] = [];
 
   #grouped(jobs: readonly Job[], now: number): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -227,19 +235,27 @@ export class SqliteStore implements Store {
       await this.#write((ready) => {
         for (const { jobs, now } of group) ready.insert(jobs, now);
       });
-      this.#tell(group.flatMap(({ jobs }) => jobs));
-      for (const { resolve } of group) resolve();
+      this.#acknowledge(group);
     } catch (error) {
-      const [first] = group;
-      if (group.length === 1) first?.reject(error);
-      // One of them is at fault: each for itself, so that the others are kept.
-      else for (const { jobs, now, resolve, reject } of group) await this.#alone(jobs, now).then(resolve, reject);
+      if (group.length === 1 || !isOfOne(error)) for (const { reject } of group) reject(error);
+      else await this.#flushApart(group);
     }
   }
 
-  async #alone(jobs: readonly Job[], now: number): Promise<void> {
-    await this.#write((ready) => ready.insert(jobs, now));
-    this.#tell(jobs);
+  /** One of them is at fault, and only that one fails. */
+  async #flushApart(group: readonly Pending[]): Promise<void> {
+    try {
+      const faults = await this.#write((ready) => group.map(({ jobs, now }) => ready.apart(() => ready.insert(jobs, now))));
+      for (const [i, { reject }] of group.entries()) if (faults[i]) reject(storeError(faults[i].error, this.#file));
+      this.#acknowledge(group.filter((_, i) => !faults[i]));
+    } catch (error) {
+      for (const { reject } of group) reject(error);
+    }
+  }
+
+  #acknowledge(group: readonly Pending[]): void {
+    this.#tell(group.flatMap(({ jobs }) => jobs));
+    for (const { resolve } of group) resolve();
   }
 
   readonly #guests = new WeakMap<object, Ready>();
@@ -357,4 +373,9 @@ export class SqliteStore implements Store {
   #notify(hint: Hint): void {
     for (const listener of this.#listeners) listener(hint);
   }
+}
+
+/** True for what one enqueue of a group can be at fault for; the others are what happens to all: no lock, no space, no disk. */
+function isOfOne(error: unknown): boolean {
+  return !(error instanceof StoreError) || error.kind === 'conflict' || error.kind === 'invalid';
 }
