@@ -1,4 +1,10 @@
-/** Claiming and what it looks for: the statements over ready and scheduled jobs. */
+/**
+ * Claiming and what it looks for: the statements over ready and scheduled jobs.
+ *
+ * A claim first makes ready what is due, best first (law 4), and at most so many at a time, or a hundred thousand jobs of one instant would hold the
+ * lock for a second. Where some are left over, only jobs that come before all of those may be claimed: the next claim, which `nextDueAt` asks for at
+ * once, makes the next ones ready. A clock that is behind leaves what others made ready alone, and passes over it.
+ */
 import type { Database, Statement } from 'better-sqlite3';
 import { comesBefore } from '../../core/job.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
@@ -8,115 +14,154 @@ import { type JobRow, selectJob } from './rows.ts';
 /** Which jobs a caller may claim. */
 export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'>;
 
-// `+due_at` keeps the planner from choosing the due time over the order; names stand in the text, because a bound queue makes it plan anew
-// at every call.
-const candidate = (queue: string, tasks: readonly string[]) =>
-  `WHERE state = 'ready' AND queue = ${quote(queue)} AND +due_at <= ? AND task IN (${tasks.map(quote).join(', ')})
-   AND (expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?) ORDER BY priority DESC, due_at, id LIMIT ?`;
-
 /** The latest due time of a job that was made ready, by any handle of this process: for a clock that is behind, some may not be due. */
 export interface Horizon {
   readyUntil: number;
 }
 
+type Place = Pick<JobRow, 'priority' | 'dueAt' | 'id'>;
+interface Due extends Place {
+  readonly queue: string;
+  readonly retried: number;
+}
+
+/** How many a claim makes ready: a few milliseconds. */
+const stageAtOnce = 1_000;
+/** As many sets of tasks and queues as are asked for at a time. */
+const mostStatements = 100;
+
+/** The distinct priorities of scheduled jobs, the highest first: one step of the index for each. */
+export const scheduledPriorities = `WITH RECURSIVE step (priority) AS (
+    SELECT max(priority) FROM escapement_jobs INDEXED BY escapement_scheduled WHERE state = 'scheduled'
+    UNION ALL
+    SELECT (SELECT max(j.priority) FROM escapement_jobs j INDEXED BY escapement_scheduled WHERE j.state = 'scheduled' AND j.priority < step.priority)
+    FROM step WHERE step.priority IS NOT NULL
+  )`;
+const isDue = "j.state = 'scheduled' AND j.priority = step.priority AND j.due_at <= ?";
+
+// `+due_at` keeps the planner from choosing the due time over the order. The task names stand in the text, and the queue in a query of its own:
+// because of values that are bound to an index, SQLite plans anew at every call.
+const candidate = (tasks: readonly string[]) =>
+  `WHERE state = 'ready' AND queue = (SELECT ?) AND +due_at <= ? AND task IN (${tasks.map(quote).join(', ')})
+   AND (expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?) ORDER BY priority DESC, due_at, id LIMIT ?`;
+
 export class Claims {
   readonly #db: Database;
   readonly #counts: Counts;
-  readonly #perQueue = new WeakMap<readonly string[], Map<string, Statement<[number, number, number], JobRow>>>();
-  readonly #queues: Statement<[], { name: string }>;
-  readonly #someScheduled: Statement<[number], unknown>;
-  readonly #scheduledDue: Statement<[number], { queue: string; retried: number; count: number }>;
-  readonly #stage: Statement<[number]>;
-  readonly #readyUndue: Statement<[number], { queue: string; retried: number; count: number }>;
-  readonly #unstage: Statement<[number]>;
-  readonly #nextScheduled = new Map<string, Statement<[], { dueAt: number }>>();
   readonly #horizon: Horizon;
+  readonly #perTasks = new WeakMap<readonly string[], Statement<[string, number, number, number], JobRow>>();
+  readonly #readyQueues: Statement<[], { queue: string }>;
+  readonly #duePriorities: Statement<[number], { priority: number }>;
+  readonly #due: Statement<[number, number, number], Due>;
+  readonly #stage: Statement<[string]>;
+  readonly #nextDue = new Map<string, Statement<[number, number], { at: number | null }>>();
 
   constructor(db: Database, counts: Counts, horizon: Horizon) {
     this.#horizon = horizon;
     this.#db = db;
     this.#counts = counts;
-    this.#queues = db.prepare('SELECT name FROM escapement_queues WHERE paused IS NOT 1');
-    this.#someScheduled = db.prepare("SELECT 1 FROM escapement_jobs WHERE state = 'scheduled' AND due_at <= ? LIMIT 1");
-    const grouped = 'SELECT queue, attempt > 0 AS retried, count(*) AS count FROM escapement_jobs';
-    this.#scheduledDue = db.prepare(`${grouped} WHERE state = 'scheduled' AND due_at <= ? GROUP BY queue, retried`);
-    this.#stage = db.prepare("UPDATE escapement_jobs SET state = 'ready' WHERE state = 'scheduled' AND due_at <= ?");
-    this.#readyUndue = db.prepare(`${grouped} WHERE state = 'ready' AND due_at > ? GROUP BY queue, retried`);
-    this.#unstage = db.prepare("UPDATE escapement_jobs SET state = 'scheduled' WHERE state = 'ready' AND due_at > ?");
+    // One step of the index for each queue that has a ready job.
+    this.#readyQueues = db.prepare(
+      `WITH RECURSIVE step (queue) AS (
+         SELECT min(queue) FROM escapement_jobs INDEXED BY escapement_ready WHERE state = 'ready'
+         UNION ALL
+         SELECT (SELECT min(j.queue) FROM escapement_jobs j INDEXED BY escapement_ready WHERE j.state = 'ready' AND j.queue > step.queue)
+         FROM step WHERE step.queue IS NOT NULL
+       ) SELECT queue FROM step WHERE queue IS NOT NULL AND NOT EXISTS (SELECT 1 FROM escapement_queues WHERE name = step.queue AND paused = 1)`,
+    );
+    this.#duePriorities = db.prepare(
+      `${scheduledPriorities} SELECT priority FROM step
+       WHERE priority IS NOT NULL AND EXISTS (SELECT 1 FROM escapement_jobs j INDEXED BY escapement_scheduled WHERE ${isDue})`,
+    );
+    this.#due = db.prepare(
+      `SELECT id, priority, due_at AS dueAt, queue, attempt > 0 AS retried FROM escapement_jobs INDEXED BY escapement_scheduled
+       WHERE state = 'scheduled' AND priority = (SELECT ?) AND due_at <= (SELECT ?) ORDER BY due_at, id LIMIT ?`,
+    );
+    this.#stage = db.prepare("UPDATE escapement_jobs SET state = 'ready' WHERE id IN (SELECT value FROM json_each(?))");
   }
 
-  /** True if some job is still to be made ready, or back, at this instant. */
-  isBehind(now: number): boolean {
-    return now < this.#horizon.readyUntil || this.#someScheduled.get(now) !== undefined;
+  /** The best ready jobs, at most `limit`, as rows; before, makes ready what is due. In a write transaction. */
+  take(served: Served, now: number, limit: number): JobRow[] {
+    const last = this.#stageDue(now, Math.max(limit, stageAtOnce));
+    const rows = this.#candidates(served, now, limit);
+    return last ? rows.filter((row) => !comesBefore(last, row)) : rows;
   }
 
-  /** Makes ready what is due, and takes back what is not due for a clock that is behind. In a write transaction. */
-  stage(now: number): void {
-    if (now < this.#horizon.readyUntil) {
-      for (const { queue, retried, count } of this.#readyUndue.all(now)) {
-        this.#counts.add(queue, 'ready', -count);
-        this.#counts.add(queue, retried ? 'retrying' : 'scheduled', count);
-      }
-      this.#unstage.run(now);
+  /** The earliest due time of a job that the caller may claim; `now` if one is ready. */
+  nextDueAt(served: Served, now: number): number | null {
+    if (served.tasks.length === 0 || served.queues?.length === 0) return null;
+    if (this.#candidates(served, now, 1).length > 0) return now;
+    const at = this.#nextDueOf('scheduled', served).get(now, now)?.at ?? null;
+    // Others may have made it ready: their clocks are ahead.
+    const ready = now < this.#horizon.readyUntil ? (this.#nextDueOf('ready', served).get(now, now)?.at ?? null) : null;
+    const next = at === null || ready === null ? (at ?? ready) : Math.min(at, ready);
+    return next === null ? null : Math.max(next, now);
+  }
+
+  /** For tests of the query plan. */
+  static sql(tasks: readonly string[]): string {
+    return `${selectJob} ${candidate(tasks)}`;
+  }
+
+  /** Answers with the last that was made ready, if there is more to be made. */
+  #stageDue(now: number, limit: number): Place | undefined {
+    const priorities = this.#duePriorities.all(now);
+    if (priorities.length === 0) return undefined;
+    const due: Due[] = [];
+    for (const { priority } of priorities) if (due.length <= limit) due.push(...this.#due.all(priority, now, limit + 1 - due.length));
+    const staged = due.slice(0, limit);
+    for (const { queue, retried, dueAt } of staged) {
+      this.#counts.add(queue, retried ? 'retrying' : 'scheduled', -1);
+      this.#counts.add(queue, 'ready', 1);
+      this.#horizon.readyUntil = Math.max(this.#horizon.readyUntil, dueAt);
     }
-    if (this.#someScheduled.get(now) !== undefined) {
-      for (const { queue, retried, count } of this.#scheduledDue.all(now)) {
-        this.#counts.add(queue, retried ? 'retrying' : 'scheduled', -count);
-        this.#counts.add(queue, 'ready', count);
-      }
-      this.#stage.run(now);
-    }
-    this.#horizon.readyUntil = now;
+    this.#stage.run(JSON.stringify(staged.map(({ id }) => id)));
+    return due.length > limit ? staged.at(-1) : undefined;
   }
 
-  /** The best ready jobs, at most `limit`, as rows. */
-  candidates(served: Served, now: number, limit: number): JobRow[] {
+  #candidates(served: Served, now: number, limit: number): JobRow[] {
     if (limit <= 0 || served.tasks.length === 0) return [];
     const queues = this.#servedQueues(served);
+    const statement = this.#statement(served.tasks);
     const found: JobRow[] = [];
-    for (const queue of queues) found.push(...this.#statement(queue, served.tasks).all(now, now, limit));
+    for (const queue of queues) found.push(...statement.all(queue, now, now, limit));
     if (queues.length > 1) found.sort((a, b) => (comesBefore(a, b) ? -1 : 1));
     return found.length > limit ? found.slice(0, limit) : found;
   }
 
-  /** The earliest due time of a job that the caller may claim; `now` if one is ready. The caller has made ready what is due. */
-  nextDueAt(served: Served, now: number): number | null {
-    if (this.candidates(served, now, 1).length > 0) return now;
-    const queues = this.#servedQueues(served);
-    if (queues.length === 0 || served.tasks.length === 0) return null;
-    const sql = `SELECT due_at AS dueAt FROM escapement_jobs WHERE state = 'scheduled' AND queue IN (${queues.map(quote).join(', ')})
-      AND task IN (${served.tasks.map(quote).join(', ')}) ORDER BY due_at LIMIT 1`;
-    let statement = this.#nextScheduled.get(sql);
-    if (!statement) {
-      if (this.#nextScheduled.size > 100) this.#nextScheduled.clear();
-      statement = this.#db.prepare(sql);
-      this.#nextScheduled.set(sql, statement);
-    }
-    return statement.get()?.dueAt ?? null;
-  }
-
-  /** For tests of the query plan. */
-  static sql(queue: string, tasks: readonly string[]): string {
-    return `${selectJob} ${candidate(queue, tasks)}`;
-  }
-
   #servedQueues({ queues, excludeQueues }: Served): string[] {
-    return this.#queues
+    return this.#readyQueues
       .all()
-      .map(({ name }) => name)
+      .map(({ queue }) => queue)
       .filter((name) => (queues?.includes(name) ?? true) && !excludeQueues?.includes(name));
   }
 
-  #statement(queue: string, tasks: readonly string[]): Statement<[number, number, number], JobRow> {
-    let statements = this.#perQueue.get(tasks);
-    if (!statements) {
-      statements = new Map();
-      this.#perQueue.set(tasks, statements);
-    }
-    let statement = statements.get(queue);
+  #statement(tasks: readonly string[]): Statement<[string, number, number, number], JobRow> {
+    let statement = this.#perTasks.get(tasks);
     if (!statement) {
-      statement = this.#db.prepare(Claims.sql(queue, tasks));
-      statements.set(queue, statement);
+      statement = this.#db.prepare(Claims.sql(tasks));
+      this.#perTasks.set(tasks, statement);
+    }
+    return statement;
+  }
+
+  #nextDueOf(state: 'scheduled' | 'ready', { tasks, queues, excludeQueues }: Served): Statement<[number, number], { at: number | null }> {
+    const names = (list: readonly string[]) => list.map(quote).join(', ');
+    const served = `task IN (${names(tasks)}) ${queues ? `AND queue IN (${names(queues)})` : ''}
+      ${excludeQueues?.length ? `AND queue NOT IN (${names(excludeQueues)})` : ''}
+      AND queue NOT IN (SELECT name FROM escapement_queues WHERE paused = 1)
+      AND (due_at > ? OR expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?)`;
+    const sql =
+      state === 'ready'
+        ? `SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND ${served}`
+        : `${scheduledPriorities} SELECT min((SELECT due_at FROM escapement_jobs j INDEXED BY escapement_scheduled
+             WHERE state = 'scheduled' AND j.priority = step.priority AND ${served} ORDER BY due_at LIMIT 1)) AS at
+           FROM step WHERE priority IS NOT NULL`;
+    let statement = this.#nextDue.get(sql);
+    if (!statement) {
+      if (this.#nextDue.size >= mostStatements) this.#nextDue.clear();
+      statement = this.#db.prepare(sql);
+      this.#nextDue.set(sql, statement);
     }
     return statement;
   }

@@ -10,7 +10,10 @@ export class Counts {
   readonly #changes = new Map<string, Map<Counted, number>>();
   readonly #save: Statement<[string, string, number]>;
 
+  readonly #forgetEmpty: Statement<[]>;
+
   constructor(db: Database) {
+    this.#forgetEmpty = db.prepare('DELETE FROM escapement_counts WHERE count = 0');
     this.#save = db.prepare(
       'INSERT INTO escapement_counts (queue, state, count) VALUES (?, ?, ?) ON CONFLICT (queue, state) DO UPDATE SET count = count + excluded.count',
     );
@@ -30,6 +33,12 @@ export class Counts {
     for (const [queue, states] of this.#changes)
       for (const [state, change] of states) if (change !== 0) this.#save.run(queue, state, change);
     this.#changes.clear();
+  }
+
+  /** Deletes what has come to nothing, in the transaction: an application may make queues of any number of names. */
+  forgetEmpty(): void {
+    this.save();
+    this.#forgetEmpty.run();
   }
 
   /** Forgets what was gathered: the transaction did not commit. */

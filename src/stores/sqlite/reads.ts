@@ -3,8 +3,8 @@ import type { Database, Statement } from 'better-sqlite3';
 import { isExpired } from '../../core/job.ts';
 import type { Attempt, Job, JobRecord, Status, WorkerRow } from '../../core/types.ts';
 import type { JobFilter, NextDue, QueueStats } from '../../ports/store.ts';
-import { quote } from './claims.ts';
-import type { Counted } from './counts.ts';
+import { type Horizon, quote, scheduledPriorities } from './claims.ts';
+import { type Counted, countedAs } from './counts.ts';
 import { type AttemptRow, attemptOf, type JobRow, jobOf, recordOf, selectJob, workerOf } from './rows.ts';
 
 const fewRows = 20_000;
@@ -19,8 +19,17 @@ const emptyCounts: Record<Status, number> = {
   cancelled: 0,
 };
 
+/** Jobs of a queue that stand as scheduled and are due, or as ready and are not. */
+interface Misplaced {
+  readonly queue: string;
+  readonly retried: number;
+  readonly count: number;
+  readonly at: number;
+}
+
 export class Reads {
   readonly #db: Database;
+  readonly #horizon: Horizon;
   readonly #rows: Statement<[string], JobRow>;
   readonly #row: Statement<[string], JobRow>;
   readonly #attempts: Statement<[string], AttemptRow>;
@@ -30,13 +39,16 @@ export class Reads {
   readonly #nextExpiry: Statement<[], { at: number }>;
   readonly #workers: Statement<[], { row: string }>;
   readonly #counts: Statement<[], { queue: string; state: Counted; count: number }>;
-  readonly #queues: Statement<[], { name: string; paused: number | null }>;
+  readonly #due: Statement<[number], Misplaced>;
+  readonly #undue: Statement<[number], Misplaced>;
+  readonly #queues: Statement<[], { name: string; paused: number }>;
   readonly #priorities: Statement<[string], { priority: number }>;
   readonly #oldest: Statement<[string, number], { at: number | null }>;
   readonly #lists = new Map<string, Statement<unknown[], JobRow>>();
 
-  constructor(db: Database) {
+  constructor(db: Database, horizon: Horizon) {
     this.#db = db;
+    this.#horizon = horizon;
     this.#rows = db.prepare(`${selectJob} WHERE id IN (SELECT value FROM json_each(?))`);
     this.#row = db.prepare(`${selectJob} WHERE id = ?`);
     this.#attempts = db.prepare(
@@ -50,6 +62,12 @@ export class Reads {
     this.#nextExpiry = db.prepare(`SELECT expires_at AS at FROM escapement_jobs WHERE ${expiring} ORDER BY expires_at LIMIT 1`);
     this.#workers = db.prepare('SELECT row FROM escapement_workers ORDER BY started_at, id');
     this.#counts = db.prepare('SELECT queue, state, count FROM escapement_counts WHERE count <> 0');
+    const grouped = 'j.queue, j.attempt > 0 AS retried, count(*) AS count, min(j.due_at) AS at FROM';
+    this.#due = db.prepare(
+      `${scheduledPriorities} SELECT ${grouped} step CROSS JOIN escapement_jobs j INDEXED BY escapement_scheduled
+       WHERE j.state = 'scheduled' AND j.priority = step.priority AND j.due_at <= ? GROUP BY 1, 2`,
+    );
+    this.#undue = db.prepare(`SELECT ${grouped} escapement_jobs j WHERE j.state = 'ready' AND j.due_at > ? GROUP BY 1, 2`);
     this.#queues = db.prepare('SELECT name, paused FROM escapement_queues');
     // The distinct priorities, one step of the index for each: a queue has few, and may have a million jobs.
     this.#priorities = db.prepare(
@@ -126,19 +144,35 @@ export class Reads {
     return { items: this.#records(page), cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
   }
 
-  /** The caller has made ready what is due. */
-  stats(): QueueStats[] {
-    const queues = new Map<string, { paused: boolean; row: boolean; counts: Record<Status, number> }>();
-    for (const { name, paused } of this.#queues.all())
-      queues.set(name, { paused: paused === 1, row: paused !== null, counts: { ...emptyCounts } });
-    for (const { queue, state, count } of this.#counts.all()) {
-      const found = queues.get(queue) ?? { paused: false, row: false, counts: { ...emptyCounts } };
-      found.counts[state] = count;
-      queues.set(queue, found);
+  stats(now: number): QueueStats[] {
+    const queues = new Map<string, { paused: boolean; row: boolean; counts: Record<Status, number>; dueAt: number }>();
+    const of = (name: string) => {
+      const found = queues.get(name) ?? { paused: false, row: false, counts: { ...emptyCounts }, dueAt: Number.POSITIVE_INFINITY };
+      queues.set(name, found);
+      return found;
+    };
+    for (const { name, paused } of this.#queues.all()) Object.assign(of(name), { paused: paused === 1, row: true });
+    for (const { queue, state, count } of this.#counts.all()) of(queue).counts[state] = count;
+    // What no claim has made ready yet, or one whose clock is ahead has: counted as it is at this instant.
+    for (const { queue, retried, count, at } of this.#due.all(now)) {
+      const found = of(queue);
+      found.counts[countedAs('scheduled', retried)] -= count;
+      found.counts.ready += count;
+      found.dueAt = Math.min(found.dueAt, at);
+    }
+    if (now < this.#horizon.readyUntil) {
+      for (const { queue, retried, count } of this.#undue.all(now)) {
+        const { counts } = of(queue);
+        counts.ready -= count;
+        counts[countedAs('scheduled', retried)] += count;
+      }
     }
     return [...queues]
       .filter(([, { row, counts }]) => row || Object.values(counts).some((count) => count > 0))
-      .map(([name, { paused, counts }]) => ({ name, paused, counts, oldestReadyAt: counts.ready > 0 ? this.#oldestReady(name) : null }))
+      .map(([name, { paused, counts, dueAt }]) => {
+        const oldest = counts.ready > 0 ? Math.min(dueAt, this.#oldestReady(name)) : Number.POSITIVE_INFINITY;
+        return { name, paused, counts, oldestReadyAt: oldest <= now ? oldest : null };
+      })
       .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
@@ -152,13 +186,10 @@ export class Reads {
     return sum;
   }
 
-  #oldestReady(queue: string): number | null {
-    let oldest: number | null = null;
-    for (const { priority } of this.#priorities.all(queue)) {
-      const at = this.#oldest.get(queue, priority)?.at ?? null;
-      if (at !== null && (oldest === null || at < oldest)) oldest = at;
-    }
-    return oldest;
+  #oldestReady(queue: string): number {
+    return Math.min(
+      ...this.#priorities.all(queue).map(({ priority }) => this.#oldest.get(queue, priority)?.at ?? Number.POSITIVE_INFINITY),
+    );
   }
 
   #listing(sql: string): Statement<unknown[], JobRow> {

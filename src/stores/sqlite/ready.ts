@@ -10,9 +10,8 @@ import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
 import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
-import { Inserts } from './inserts.ts';
 import { Reads } from './reads.ts';
-import { type AttemptRow, attemptOf, changes, type JobRow, jobOf, lastAttemptOf, updateJob } from './rows.ts';
+import { type AttemptRow, attemptOf, changes, insertJob, insertValues, type JobRow, jobOf, lastAttemptOf, updateJob } from './rows.ts';
 import { Schedules } from './schedules.ts';
 
 type Values = unknown[];
@@ -25,7 +24,6 @@ export class Ready {
   readonly schedules: Schedules;
   readonly statements: Statements;
   readonly #db: Database;
-  readonly #inserts: Inserts;
   readonly #horizon: Horizon;
 
   constructor(db: Database, horizon: Horizon) {
@@ -33,9 +31,8 @@ export class Ready {
     this.#horizon = horizon;
     this.counts = new Counts(db);
     this.claims = new Claims(db, this.counts, horizon);
-    this.reads = new Reads(db);
+    this.reads = new Reads(db, horizon);
     this.schedules = new Schedules(db);
-    this.#inserts = new Inserts(db, this.counts);
     this.statements = prepare(db);
   }
 
@@ -47,7 +44,6 @@ export class Ready {
       return value;
     } catch (error) {
       this.counts.forget();
-      this.forgetQueues();
       throw error;
     }
   }
@@ -67,20 +63,19 @@ export class Ready {
     }
   }
 
-  forgetQueues(): void {
-    this.#inserts.forgetQueues();
-  }
-
   insert(jobs: readonly Job[], now: number): void {
-    this.#inserts.insert(jobs, now);
-    for (const job of jobs) this.#madeReady(job, now);
+    for (const job of jobs) {
+      const state = stateOf(job, now);
+      this.statements.insert.run(...insertValues(job, state));
+      this.counts.add(job.queue, state, 1);
+      this.#madeReady(job, now);
+    }
   }
 
   /** @param aside takes the jobs that cannot be read: they fail here, with the reason, so that the next ones run */
   claim(options: ClaimOptions & { now: number }, aside: Job[]): readonly Job[] {
     if (options.limit <= 0) return [];
-    this.claims.stage(options.now);
-    const rows = this.claims.candidates(options, options.now, options.limit);
+    const rows = this.claims.take(options, options.now, options.limit);
     if (rows.length === 0) return [];
     for (const row of rows) if (row.claim > 0) this.#keepAttempt(row);
     const ids = JSON.stringify(rows.map(({ id }) => id));
@@ -155,6 +150,8 @@ export class Ready {
       this.counts.add(queue, options.status as 'failed', -1);
       if (claim > 1) this.statements.pruneAttempts.run(id);
     }
+    // The end of it: queues that have no jobs any more are forgotten.
+    if (deleted.length < options.limit) this.counts.forgetEmpty();
     return deleted.length;
   }
 
@@ -202,6 +199,7 @@ function unreadable(job: Job, columns: readonly string[]): Outcome {
 }
 
 interface Statements {
+  readonly insert: Statement<Values>;
   readonly claim: Statement<Values>;
   readonly renew: Statement<Values, { cancelRequested: string | null }>;
   readonly update: Statement<Values>;
@@ -217,6 +215,7 @@ interface Statements {
 
 function prepare(db: Database): Statements {
   return {
+    insert: db.prepare(insertJob),
     claim: db.prepare(
       `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, worker = ?, lease_until = ?,
        started_at = coalesce(started_at, ?), last_attempted_at = ?, cancel_requested = NULL, last_attempt = attempt + 1, last_worker = ?,

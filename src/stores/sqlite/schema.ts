@@ -106,6 +106,12 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_open_by_schedule ON escapement_jobs (schedule, id)
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready', 'running');
   `,
+  // Best first, so that a part of what is due can be made ready in the order of claims. Queues are known by their jobs.
+  `
+  DROP INDEX escapement_scheduled;
+  CREATE INDEX escapement_scheduled ON escapement_jobs (priority DESC, due_at, id, queue, task) WHERE state = 'scheduled';
+  DELETE FROM escapement_queues WHERE paused IS NULL;
+  `,
 ];
 
 const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex');

@@ -117,8 +117,7 @@ export class SqliteStore implements Store {
   }
 
   nextDueAt(options: Served & { now: number }): Awaitable<NextDue> {
-    const { now } = options;
-    return this.#staged(now, (ready) => ({ jobAt: ready.claims.nextDueAt(options, now), ...ready.reads.nextDue() }));
+    return this.#read((ready) => ({ jobAt: ready.claims.nextDueAt(options, options.now), ...ready.reads.nextDue() }));
   }
 
   amend(amendments: readonly Amendment[], options: { now: number }): Awaitable<readonly (Job | null)[]> {
@@ -204,7 +203,7 @@ export class SqliteStore implements Store {
   }
 
   stats(options: { now: number }): Awaitable<readonly QueueStats[]> {
-    return this.#staged(options.now, (ready) => ready.reads.stats());
+    return this.#read((ready) => ready.reads.stats(options.now));
   }
 
   listen(notify: (hint: Hint) => void): () => void {
@@ -303,7 +302,6 @@ export class SqliteStore implements Store {
     try {
       const value = fn();
       guest.counts.save();
-      guest.forgetQueues();
       this.#notify({});
       return value;
     } catch (error) {
@@ -320,14 +318,6 @@ export class SqliteStore implements Store {
   #read<T>(fn: (ready: Ready) => T): Awaitable<T> {
     const ready = this.#prepared();
     return this.#connection.read(() => fn(ready));
-  }
-
-  /** Reads after what has become due since the last claim was made ready. */
-  #staged<T>(now: number, fn: (ready: Ready) => T): Awaitable<T> {
-    const brought = (behind: boolean) => (behind ? this.#write((ready) => ready.claims.stage(now)) : undefined);
-    const behind = this.#read((ready) => ready.claims.isBehind(now));
-    const done = behind instanceof Promise ? behind.then(brought) : brought(behind);
-    return done instanceof Promise ? done.then(() => this.#read(fn)) : this.#read(fn);
   }
 
   #write<T>(fn: (ready: Ready) => T, after?: (value: T) => void): Awaitable<T> {

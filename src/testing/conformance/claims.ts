@@ -21,6 +21,7 @@ import {
   settle,
   snoozed,
   t0,
+  tasks,
 } from './kit.ts';
 
 const oneLease = cases(1, {
@@ -296,6 +297,31 @@ const order = cases(4, {
     await amend(store, b, { priority: 5 });
     await amend(store, c, { priority: 9 });
     assert.deepEqual(idsOf(await claim(store, t0 + 10)), idsOf([c, b, a]));
+  },
+  'thousands of jobs that come due at once are claimed in their order': async (store, job) => {
+    const queues = ['a', 'b', 'shut'];
+    const jobs = Array.from({ length: 3_000 }, (_, i) =>
+      job({ queue: queues[i % 3] as string, priority: ((i * 7) % 5) - 2, dueAt: t0 + 1 + ((i * 11) % 4) }),
+    );
+    await insert(store, ...jobs);
+    await store.saveQueue({ name: 'shut', paused: true }, { now: t0 });
+    const now = t0 + 10;
+    const took: string[] = [];
+    // A store may make them ready a part at a time; while some are due, it says so.
+    while ((await store.nextDueAt({ now, tasks })).jobAt === now) took.push(...idsOf(await claim(store, now, { limit: 70 })));
+    assert.deepEqual(took, idsOf(sorted(jobs.filter(({ queue }) => queue !== 'shut'))));
+  },
+  'jobs that nobody may claim do not hide the others, however many come due before them': async (store, job) => {
+    const others = [
+      ...many(1_500, job, { queue: 'shut', priority: 9, dueAt: t0 + 1 }),
+      ...many(1_500, job, { task: 'strange', dueAt: t0 + 1 }),
+    ];
+    const jobs = [job({ dueAt: t0 + 1 }), job({ dueAt: t0 + 2 }), job({ queue: 'b', dueAt: t0 + 2 })];
+    await insert(store, ...others, ...jobs);
+    await store.saveQueue({ name: 'shut', paused: true }, { now: t0 });
+    const took: string[] = [];
+    while ((await store.nextDueAt({ now: t0 + 2, tasks })).jobAt === t0 + 2) took.push(...idsOf(await claim(store, t0 + 2, { limit: 1 })));
+    assert.deepEqual(took, idsOf(jobs));
   },
 });
 
