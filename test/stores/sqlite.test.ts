@@ -1,7 +1,7 @@
 /** What only a file can do: take part in the application's transactions, be shared, be wrong, be full. */
-import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
 import { createTasks, type Store, StoreError, type Tasks } from 'escapement';
@@ -91,6 +91,115 @@ describe("enqueue in the caller's transaction", () => {
     const other = new Database(':memory:');
     expect(() => other.transaction(() => mail.enqueue({ user: 'a' }, { transaction: other }))()).toThrow(/the same file/);
     expect(() => mail.enqueue({ user: 'a' }, { transaction: {} as never })).toThrow(/better-sqlite3 database/);
+  });
+
+  test('a deferred transaction whose first statement is the enqueue is not refused, although others write meanwhile', async () => {
+    const mail = define();
+    await tasks.open();
+    const other = new Database(file);
+    const late = new Database(file, { timeout: 0 });
+    // Whatever the store prepares on the handle, someone commits before it.
+    const { prepare } = late;
+    let writes = 0;
+    late.prepare = ((sql: string) => {
+      other.prepare('INSERT INTO users VALUES (?)').run(`other-${writes++}`);
+      return prepare.call(late, sql);
+    }) as typeof prepare;
+    const result = late.transaction(() => mail.enqueue({ user: 'ada' }, { transaction: late })).deferred();
+    expect(writes).toBeGreaterThan(10);
+    expect((await tasks.getResult(result.id)).input).toEqual({ user: 'ada' });
+    late.prepare = prepare;
+    const refused = (fn: () => unknown) => {
+      try {
+        return fn();
+      } catch (error) {
+        return error;
+      }
+    };
+    const readFirst = late.transaction(() => {
+      late.prepare('SELECT count(*) FROM users').get();
+      insertUser('eve');
+      mail.enqueue({ user: 'eve' }, { transaction: late });
+    });
+    expect(refused(() => readFirst.deferred())).toMatchObject({ kind: 'busy', message: expect.stringMatching(/\.immediate\(\)/) });
+    other.exec('BEGIN IMMEDIATE');
+    expect(refused(() => late.transaction(() => mail.enqueue({ user: 'x' }, { transaction: late })).deferred())).toMatchObject({
+      kind: 'busy',
+      message: expect.not.stringMatching(/too long/),
+    });
+    for (const one of [other, late]) one.close();
+  });
+
+  test('the same file by another name is the same file', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
+    symlinkSync(file, join(folder, 'link.db'));
+    const before = process.cwd();
+    try {
+      process.chdir(dirname(file));
+      const relative = new Database('./app.db');
+      const own = createTasks({ backend: sqlite({ file: 'app.db' }), logger: quiet });
+      const linked = createTasks({ backend: sqlite({ file: join(folder, 'link.db') }), logger: quiet });
+      process.chdir(folder);
+      for (const app of [own, linked]) {
+        const mail = app.define('mail', (_: { user: string }) => {});
+        await app.open();
+        for (const handle of [relative, db]) {
+          const result = handle.transaction(() => mail.enqueue({ user: 'ada' }, { transaction: handle })).immediate();
+          expect((await tasks.getResult(result.id).catch(() => undefined)) ?? (await app.getResult(result.id))).toBeDefined();
+        }
+        await app.close();
+      }
+      relative.close();
+      expect(readdirSync(folder)).toEqual(['link.db']);
+    } finally {
+      process.chdir(before);
+    }
+    define();
+    expect((await tasks.jobs.list()).items).toHaveLength(4);
+  });
+
+  test('a worker on a link to the file is woken by what others commit', async () => {
+    const link = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'link.db');
+    symlinkSync(file, link);
+    await tasks.open();
+    const store = sqlite({ file: link }).open() as Store;
+    await store.migrate();
+    const hinted = new Promise<unknown>((resolve) => store.listen?.(resolve));
+    await define().enqueue({ user: 'ada' });
+    expect(await hinted).toEqual({});
+    await store.close();
+  });
+
+  test('a handle that gives BigInts is as good as another', async () => {
+    const mail = define();
+    await tasks.open();
+    db.defaultSafeIntegers(true);
+    const result = db.transaction(() => mail.enqueue({ user: 'ada' }, { transaction: db })).immediate();
+    expect((await tasks.getResult(result.id)).status).toBe('ready');
+    const memory = new Database(':memory:');
+    memory.defaultSafeIntegers(true);
+    const own = createTasks({ backend: sqlite({ database: memory }), logger: quiet });
+    const job = own.define('job', (n: number) => n + 1);
+    await own.worker().start();
+    const other = await job.enqueue(1);
+    await other.wait({ timeout: '5s' });
+    expect(other.returnValue).toBe(2);
+    await own.close();
+  });
+
+  test('a handle that is less durable than the store is warned of, once', async () => {
+    const mail = define();
+    await tasks.open();
+    const codes: unknown[] = [];
+    const listen = (warning: Error & { code?: string }) => void codes.push(warning.code);
+    process.on('warning', listen);
+    const durable = new Database(file);
+    durable.pragma('synchronous = FULL');
+    for (const handle of [durable, db, db]) handle.transaction(() => mail.enqueue({ user: 'ada' }, { transaction: handle })).immediate();
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('warning', listen);
+    durable.close();
+    expect(codes).toEqual(['ESCAPEMENT_SYNCHRONOUS']);
   });
 
   test('the same test in virtual time, on the handle that the application uses', async () => {
@@ -216,6 +325,17 @@ describe('opening', () => {
       },
       /not the one that this version/,
     ],
+    [
+      'a schema with a gap',
+      () => {
+        db.exec(
+          "CREATE TABLE escapement_migrations (version INTEGER PRIMARY KEY NOT NULL, checksum TEXT NOT NULL) STRICT; INSERT INTO escapement_migrations VALUES (2, 'x')",
+        );
+        return file;
+      },
+      /migration 1 of the database is not the one/,
+    ],
+    ['a folder', () => dirname(file), /is a folder; name a file in it/],
   ])('%s is refused, with the reason', async (_, path, message) => {
     const refused = await openFile(path()).catch((error) => error);
     expect(refused).toBeInstanceOf(StoreError);
@@ -226,6 +346,37 @@ describe('opening', () => {
     const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
     chmodSync(folder, 0o500);
     await expect(openFile(join(folder, 'a.db'))).rejects.toThrow(/cannot be written/);
+  });
+
+  test.runIf(process.getuid?.() !== 0)('a file that cannot be written is refused', async () => {
+    chmodSync(file, 0o400);
+    const error = await openFile(file).catch((reason) => reason);
+    expect(error).toMatchObject({ kind: 'readonly', message: expect.stringMatching(/cannot be written/) });
+  });
+
+  test('needs no lock when the tables are there', async () => {
+    await openFile(file);
+    db.exec('BEGIN IMMEDIATE');
+    await openFile(file);
+    const reader = createTasks({ backend: sqlite({ file }), logger: quiet });
+    expect((await reader.jobs.list()).items).toEqual([]);
+    expect(await reader.queues.list()).toEqual([]);
+    db.exec('ROLLBACK');
+    await reader.close();
+  });
+
+  test('a newer schema that is met while running is called by its name', async () => {
+    await tasks.open();
+    db.exec("ALTER TABLE escapement_jobs RENAME TO escapement_work; INSERT INTO escapement_migrations VALUES (99, 'x')");
+    const job = tasks.define('job', (_: number) => {});
+    for (const refused of [job.enqueue(1), tasks.jobs.list()]) {
+      await expect(refused).rejects.toMatchObject({ kind: 'newer', message: expect.stringMatching(/a newer version/) });
+    }
+  });
+
+  test('a database that is closed is a fault of the options', () => {
+    db.close();
+    expect(() => sqlite({ database: db })).toThrow(/an open better-sqlite3 database/);
   });
 
   test.each<[string, object]>([

@@ -2,17 +2,17 @@
  * The engine's connection: opened once, checked, brought up to date, and given to one write at a time. SQLite is synchronous, and so is
  * everything here, until another process holds the lock: then the write is tried again a little later, and the event loop stays free.
  */
-import { accessSync, constants, statfsSync } from 'node:fs';
+import { accessSync, constants, realpathSync, statfsSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import Sqlite, { type Database } from 'better-sqlite3';
 import { StoreError } from '../../core/errors.ts';
 import { systemClock } from '../../ports/clock.ts';
 import type { Awaitable } from '../../ports/store.ts';
-import { migrate } from './schema.ts';
+import { isMigrated, migrate } from './schema.ts';
 
 /** How `sqlite()` is told where its rows are. */
 export interface Place {
-  /** A path, or `:memory:`. */
+  /** An absolute path, or `:memory:`. */
   readonly file: string;
   /** A handle of the application's. The engine opens its own connection to the same file; only `:memory:` is shared. */
   readonly database: Database | undefined;
@@ -37,8 +37,8 @@ interface Waiting {
 
 /** Every so many commits the length of the write-ahead log is looked at. */
 const lookEveryCommits = 500;
-/** 64 MB, sixteen times what SQLite keeps by itself. */
-const largeLogPages = 16_384;
+/** Sixteen times what SQLite keeps by itself. */
+const largeLogBytes = 67_108_864;
 
 const networkFileSystems: Readonly<Record<number, string>> = {
   26985: 'NFS',
@@ -50,8 +50,12 @@ const networkFileSystems: Readonly<Record<number, string>> = {
 
 export class Connection {
   readonly db: Database;
+  /** The path of the file, without links; empty in memory. */
+  readonly path: string;
   /** Nobody else can see these rows. */
   readonly isPrivate: boolean;
+  /** The application's handle. */
+  readonly lent: Database | undefined;
   readonly #shared: boolean;
   /** In the order of their calls: none overtakes another. */
   #waiting: Waiting[] = [];
@@ -61,14 +65,16 @@ export class Connection {
 
   constructor(place: Place) {
     this.isPrivate = place.file === ':memory:' || place.file === '';
+    this.lent = place.database;
     this.#shared = this.isPrivate && place.database !== undefined;
-    this.db = this.#shared ? (place.database as Database) : open(place.file);
+    this.db = this.#shared ? withNumbers(place.database as Database) : open(place.file);
     try {
+      this.path = pathOf(this.db);
       checkVersion(this.db);
       if (!this.#shared) {
         this.db.pragma('busy_timeout = 0');
         this.db.pragma(`synchronous = ${place.synchronous}`);
-        this.db.pragma('journal_size_limit = 67108864');
+        this.db.pragma(`journal_size_limit = ${largeLogBytes}`);
       }
     } catch (error) {
       if (!this.#shared) this.db.close();
@@ -76,10 +82,10 @@ export class Connection {
     }
   }
 
-  /** Switches to WAL and brings the schema up to date; processes that start together take turns. */
+  /** Switches to WAL and brings the schema up to date, if that is still to be done; processes that start together take turns. */
   prepare(file: string): Awaitable<void> {
     return this.#orWait(() => {
-      if (!this.isPrivate) {
+      if (!this.isPrivate && this.db.pragma('journal_mode', { simple: true }) !== 'wal') {
         const mode = this.db.pragma('journal_mode = WAL', { simple: true });
         if (mode !== 'wal') {
           throw new StoreError(
@@ -88,7 +94,8 @@ export class Connection {
           );
         }
       }
-      this.#transact(() => migrate(this.db));
+      // Who only reads needs no lock.
+      if (!isMigrated(this.db)) this.#transact(() => migrate(this.db));
     });
   }
 
@@ -105,6 +112,18 @@ export class Connection {
 
   close(): void {
     if (!this.#shared && this.db.open) this.db.close();
+  }
+
+  /** An error of this connection, or of another to the same file, as the engine knows it. */
+  error(error: unknown, waited = false): unknown {
+    if (codeOf(error) === 'SQLITE_ERROR' && /no such (table|column)|no column named/.test((error as Error).message)) {
+      try {
+        isMigrated(this.db);
+      } catch (newer) {
+        if (newer instanceof StoreError) return newer;
+      }
+    }
+    return storeError(error, this.path || this.db.name, waited);
   }
 
   #transact<T>(fn: () => T): T {
@@ -138,9 +157,11 @@ export class Connection {
       // Someone else is at it.
       return;
     }
-    const large = state !== undefined && state.log > largeLogPages;
-    if (state && large && state.checkpointed < state.log && !this.#warned) {
-      const megabytes = Math.round((state.log * 4_096) / 1e6);
+    if (!state) return;
+    const bytes = state.log * (this.db.pragma('page_size', { simple: true }) as number);
+    const large = bytes > largeLogBytes;
+    if (large && state.checkpointed < state.log && !this.#warned) {
+      const megabytes = Math.round(bytes / 1e6);
       process.emitWarning(
         `the write-ahead log of ${this.db.name} has grown to ${megabytes} MB, because some connection keeps a read transaction open; end it, or the disk fills up`,
         { type: 'EscapementWarning', code: 'ESCAPEMENT_LONG_READER' },
@@ -153,7 +174,7 @@ export class Connection {
     try {
       return this.#attempt(fn);
     } catch (error) {
-      if (!isBusy(error)) throw storeError(error, this.db.name);
+      if (!isBusy(error)) throw this.error(error);
       return this.#wait(fn);
     }
   }
@@ -178,10 +199,10 @@ export class Connection {
         if (isBusy(error)) {
           tries += 1;
           this.#refusals += 1;
-          this.#giveUp(storeError(error, this.db.name, true));
+          this.#giveUp(this.error(error, true));
         } else {
           this.#waiting.shift();
-          next.reject(storeError(error, this.db.name));
+          next.reject(this.error(error));
         }
       }
     }
@@ -247,7 +268,7 @@ export function storeError(error: unknown, file: string, waited = false): unknow
 }
 
 function open(file: string): Database {
-  if (file !== ':memory:' && file !== '') checkFolder(file);
+  if (file !== ':memory:' && file !== '') checkFile(file);
   try {
     return new Sqlite(file);
   } catch (error) {
@@ -255,15 +276,31 @@ function open(file: string): Database {
   }
 }
 
-function checkFolder(file: string): void {
-  const folder = dirname(resolve(file));
-  try {
-    accessSync(folder, constants.W_OK);
-  } catch (cause) {
+/** The path of a handle's file as SQLite found it when it was opened: absolute, and without links. */
+export function pathOf(db: Pick<Database, 'prepare'>): string {
+  const rows = db.prepare('PRAGMA database_list').all() as { name: string; file: string }[];
+  return rows.find(({ name }) => name === 'main')?.file ?? '';
+}
+
+/** The application's handle, with statements that give numbers whatever it has set for its own (`defaultSafeIntegers`). */
+export function withNumbers(db: Database): Database {
+  return Object.create(db, { prepare: { value: (sql: string) => db.prepare(sql).safeIntegers(false) } }) as Database;
+}
+
+function checkFile(file: string): void {
+  const path = existing(file);
+  if (path !== undefined && statSync(path).isDirectory()) {
+    throw new StoreError(`${file} is a folder; name a file in it, such as ${resolve(file, 'tasks.db')}`, { kind: 'unsupported' });
+  }
+  const folder = dirname(path ?? resolve(file));
+  if (!isWritable(folder)) {
     throw new StoreError(
       `${file}: the folder ${folder} is not there, or cannot be written; SQLite keeps two more files beside the database`,
-      { kind: 'readonly', cause },
+      { kind: 'readonly' },
     );
+  }
+  if (path !== undefined && !isWritable(path)) {
+    throw new StoreError(`${file} cannot be written by this user; a worker, and who enqueues, writes to it`, { kind: 'readonly' });
   }
   const network = networkFileSystems[statfsSync(folder).type];
   if (network) {
@@ -271,6 +308,24 @@ function checkFolder(file: string): void {
       `${file} is on a network file system (${network}), where SQLite's locks do not hold; put it on a local disk, or use Postgres`,
       { kind: 'unsupported' },
     );
+  }
+}
+
+/** Where the file really is, if it is there. */
+function existing(file: string): string | undefined {
+  try {
+    return realpathSync(file);
+  } catch {
+    return undefined;
+  }
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

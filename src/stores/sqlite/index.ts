@@ -1,9 +1,10 @@
 /** `escapement/sqlite`: jobs in a SQLite file, for one machine and any number of processes. */
+import { resolve } from 'node:path';
 import type { Database } from 'better-sqlite3';
 import { show } from '../../core/duration.ts';
 import { ConfigError, type ConfigFault } from '../../core/errors.ts';
 import type { StoreSource } from '../../ports/store.ts';
-import { Connection, type Place } from './connection.ts';
+import { Connection, type Place, pathOf } from './connection.ts';
 import { SqliteStore } from './store.ts';
 
 /** What is used of a better-sqlite3 database. */
@@ -18,7 +19,10 @@ export interface SqliteHandle {
 export interface SqliteOptions {
   /** The path of the file; it is made if it is not there. `':memory:'` keeps everything in memory. */
   file?: string;
-  /** The application's own database. The engine opens a connection of its own to the same file; `:memory:` is shared. */
+  /**
+   * The application's own database. The engine opens a connection of its own to the same file; `:memory:` is shared. What is enqueued in a
+   * transaction of yours is as durable as your handle makes it, and better-sqlite3 makes it `NORMAL`: `db.pragma('synchronous = FULL')`.
+   */
   database?: SqliteHandle;
   /**
    * `FULL`: an acknowledged enqueue survives a power cut. `NORMAL`: it survives the end of the process, but the last moments before a power
@@ -55,6 +59,14 @@ function read(options: SqliteOptions): Place {
   }
   if (synchronous !== 'FULL' && synchronous !== 'NORMAL')
     faults.push({ path: 'sqlite().synchronous', expected: "'FULL' or 'NORMAL'", got: show(synchronous) });
+  // Now, for the working directory may be another when it is opened.
+  let path = file ?? '';
+  try {
+    if (faults.length === 0 && database) path = pathOf(database as Database) || ':memory:';
+  } catch (error) {
+    faults.push({ path: 'sqlite().database', expected: 'an open better-sqlite3 database', got: String(error) });
+  }
   if (faults.length > 0) throw new ConfigError('sqlite() cannot be done', faults);
-  return { file: file ?? (database as SqliteHandle).name, database: database as Database | undefined, synchronous };
+  const isPath = path !== ':memory:';
+  return { file: isPath ? resolve(path) : path, database: database as Database | undefined, synchronous };
 }

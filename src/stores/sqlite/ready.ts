@@ -48,6 +48,11 @@ export class Ready {
     }
   }
 
+  /** Takes the write lock, if the transaction has not: one that read first might be refused it when others have written meanwhile. */
+  lock(): void {
+    this.statements.lock.run();
+  }
+
   /** Runs `fn` as a part of the transaction that can fail by itself; answers with what it threw. */
   apart(fn: () => void): { readonly error: unknown } | undefined {
     this.#db.exec('SAVEPOINT escapement_part');
@@ -199,6 +204,7 @@ function unreadable(job: Job, columns: readonly string[]): Outcome {
 }
 
 interface Statements {
+  readonly lock: Statement<[]>;
   readonly insert: Statement<Values>;
   readonly claim: Statement<Values>;
   readonly renew: Statement<Values, { cancelRequested: string | null }>;
@@ -215,6 +221,7 @@ interface Statements {
 
 function prepare(db: Database): Statements {
   return {
+    lock: db.prepare('DELETE FROM escapement_migrations WHERE version IS NULL'),
     insert: db.prepare(insertJob),
     claim: db.prepare(
       `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, worker = ?, lease_until = ?,

@@ -116,40 +116,48 @@ export const migrations: readonly string[] = [
 
 const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex');
 
+/** What a newer version is met with: before anything is opened, or while this process runs. */
+const newer = (version: number) =>
+  new MigrationError(
+    `the database has schema version ${version}, this version of escapement knows ${migrations.length}: it was opened by a newer version. Update escapement in this process.`,
+    { kind: 'newer' },
+  );
+
 /**
  * Brings the schema up to date. The caller holds the write lock, so processes that start together do this one after another.
  * @throws MigrationError when the file was written by a newer version, or its migrations are not the ones that this version knows
  */
 export function migrate(db: Database): void {
   db.exec('CREATE TABLE IF NOT EXISTS escapement_migrations (version INTEGER PRIMARY KEY NOT NULL, checksum TEXT NOT NULL) STRICT');
-  const applied = db
-    .prepare<[], { version: number; checksum: string }>('SELECT version, checksum FROM escapement_migrations ORDER BY version')
-    .all();
-  if (applied.length > migrations.length) {
-    throw new MigrationError(
-      `the database has schema version ${applied.length}, this version of escapement knows ${migrations.length}: it was opened by a newer version. Update escapement in this process.`,
-      { kind: 'newer' },
-    );
-  }
-  for (const { version, checksum: found } of applied) {
-    if (found === checksum(migrations[version - 1] as string)) continue;
-    throw new MigrationError(
-      `migration ${version} of the database is not the one that this version of escapement knows; the schema was changed by hand, or by a build of its own`,
-      {
-        kind: 'changed',
-      },
-    );
-  }
-  for (let version = applied.length + 1; version <= migrations.length; version++) {
+  for (let version = applied(db) + 1; version <= migrations.length; version++) {
     const sql = migrations[version - 1] as string;
     db.exec(sql);
     db.prepare('INSERT INTO escapement_migrations VALUES (?, ?)').run(version, checksum(sql));
   }
 }
 
-/** True if the schema is there, and up to date. */
+/**
+ * True if the schema is there, and up to date. Reads only.
+ * @throws MigrationError as `migrate` does
+ */
 export function isMigrated(db: Database): boolean {
   const table = db.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'escapement_migrations'").get();
-  if (!table) return false;
-  return db.prepare<[], { count: number }>('SELECT count(*) AS count FROM escapement_migrations').get()?.count === migrations.length;
+  return table !== undefined && applied(db) === migrations.length;
+}
+
+/** How many migrations have been applied. */
+function applied(db: Database): number {
+  const rows = db
+    .prepare<[], { version: number; checksum: string }>('SELECT version, checksum FROM escapement_migrations ORDER BY version')
+    .all();
+  const latest = rows.at(-1)?.version ?? 0;
+  if (latest > migrations.length) throw newer(latest);
+  for (const [i, { version, checksum: found }] of rows.entries()) {
+    if (version === i + 1 && found === checksum(migrations[i] as string)) continue;
+    throw new MigrationError(
+      `migration ${i + 1} of the database is not the one that this version of escapement knows; the schema was changed by hand, or by a build of its own`,
+      { kind: 'changed' },
+    );
+  }
+  return rows.length;
 }

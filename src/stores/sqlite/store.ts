@@ -20,10 +20,9 @@ import type {
   Store,
 } from '../../ports/store.ts';
 import type { Horizon, Served } from './claims.ts';
-import { type Connection, storeError } from './connection.ts';
+import { type Connection, pathOf, withNumbers } from './connection.ts';
 import { Ready } from './ready.ts';
 import type { Schedules } from './schedules.ts';
-import { isMigrated } from './schema.ts';
 import { watch } from './watch.ts';
 
 /** An enqueue that waits for its group. */
@@ -208,7 +207,7 @@ export class SqliteStore implements Store {
 
   listen(notify: (hint: Hint) => void): () => void {
     this.#listeners = [...this.#listeners, notify];
-    if (!this.#connection.isPrivate) this.#unwatch ??= watch(this.#file, this.#connection.db, () => this.#notify({}));
+    if (!this.#connection.isPrivate) this.#unwatch ??= watch(this.#connection.path, this.#connection.db, () => this.#notify({}));
     return () => {
       this.#listeners = this.#listeners.filter((other) => other !== notify);
       if (this.#listeners.length > 0) return;
@@ -245,7 +244,7 @@ export class SqliteStore implements Store {
   async #flushApart(group: readonly Pending[]): Promise<void> {
     try {
       const faults = await this.#write((ready) => group.map(({ jobs, now }) => ready.apart(() => ready.insert(jobs, now))));
-      for (const [i, { reject }] of group.entries()) if (faults[i]) reject(storeError(faults[i].error, this.#file));
+      for (const [i, { reject }] of group.entries()) if (faults[i]) reject(this.#connection.error(faults[i].error));
       this.#acknowledge(group.filter((_, i) => !faults[i]));
     } catch (error) {
       for (const { reject } of group) reject(error);
@@ -268,23 +267,31 @@ export class SqliteStore implements Store {
       );
     }
     if (!db.inTransaction) throw new InputError('transaction: the database is in no transaction; enqueue inside db.transaction(() => …)');
-    if (db !== this.#connection.db && db.name !== this.#connection.db.name) {
+    // Asked through the store's own connection: a first statement that reads would fix what the caller's transaction sees.
+    const own = this.#prepared();
+    const known = this.#guests.get(db);
+    if (known) return known;
+    const { path } = this.#connection;
+    const theirs = pathOf(db);
+    if (path !== theirs || (path === '' && this.#connection.lent !== db)) {
+      const named = (name: string) => name || ':memory:';
       throw new InputError(
-        `transaction: the database is ${db.name}, the store is ${this.#connection.db.name}; both are to be the same file`,
+        `transaction: the database is ${named(theirs)}, the store is ${named(path)}; both are to be the same ${path === '' ? 'database' : 'file'}`,
       );
     }
-    if (db === this.#connection.db) return this.#prepared();
-    let guest = this.#guests.get(db);
-    if (!guest) {
-      if (!isMigrated(db)) {
-        throw new StoreError('the tables are not there yet; call and await tasks.open() first, or run `escapement migrate`', {
-          kind: 'unmigrated',
-        });
-      }
-      guest = new Ready(db, this.#horizon);
-      this.#guests.set(db, guest);
-    }
+    const guest = this.#connection.lent === db && path === '' ? own : new Ready(withNumbers(db), this.#horizon);
+    if (path !== '') this.#checkDurable(db);
+    this.#guests.set(db, guest);
     return guest;
+  }
+
+  #checkDurable(db: Database): void {
+    const [theirs, wanted] = [db, this.#connection.db].map((one) => Number(one.pragma('synchronous', { simple: true })));
+    if ((theirs ?? 0) >= (wanted ?? 0)) return;
+    process.emitWarning(
+      `enqueued in a transaction of the application's, whose database handle is not at synchronous = FULL: a power cut may lose it. Run db.pragma('synchronous = FULL'), or say sqlite({ synchronous: 'NORMAL' })`,
+      { type: 'EscapementWarning', code: 'ESCAPEMENT_SYNCHRONOUS' },
+    );
   }
 
   #insertInto(transaction: unknown, jobs: readonly Job[], now: number): void {
@@ -300,13 +307,14 @@ export class SqliteStore implements Store {
   /** In the caller's transaction: it decides whether this stays. If it does, the watcher sees the commit; a hint too many is harmless. */
   #joined<T>(guest: Ready, fn: () => T): T {
     try {
+      guest.lock();
       const value = fn();
       guest.counts.save();
       this.#notify({});
       return value;
     } catch (error) {
       guest.counts.forget();
-      throw storeError(error, this.#file);
+      throw this.#connection.error(error);
     }
   }
 
