@@ -1,10 +1,10 @@
 /** Operations on what is there: jobs and queues, one by one or by what they have in common. */
 import type { App } from './app.ts';
-import { type Duration, durationMs } from './core/duration.ts';
+import { type Duration, durationExpected } from './core/duration.ts';
 import type { Status } from './core/types.ts';
-import { cancelJobs, retryJobs } from './engine/operator.ts';
-import { OptionReader } from './options.ts';
-import type { QueueStats, Store } from './ports/store.ts';
+import { breath, cancelJobs, retryJobs } from './engine/operator.ts';
+import { nearest, OptionReader } from './options.ts';
+import type { JobFilter, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
 /** Which jobs: all that is given must hold. */
@@ -81,49 +81,48 @@ export interface Queues {
 
 export function jobsOf(app: App): Jobs {
   const store = () => app.backend('default').open();
-  const filterOf = (selection: JobSelection = {}) => ({
-    ids: selection.ids,
-    status: typeof selection.status === 'string' ? [selection.status] : selection.status,
-    task: typeof selection.task === 'string' ? selection.task : selection.task?.name,
-    queue: selection.queue,
-    schedule: selection.schedule,
-    tag: selection.tag,
-  });
-  const readSelection = (selection: object | undefined, more: readonly string[] = []) => {
-    const read = new OptionReader('The selection of jobs cannot be used');
-    read.object(selection, '', ['ids', 'status', 'task', 'queue', 'schedule', 'tag', ...more]);
-    return read;
-  };
   return {
-    async list(selection = {}) {
-      const read = readSelection(selection, ['limit', 'after']);
-      const limit = read.integer(selection.limit, 'limit', 1, 1_000) ?? 50;
+    async list(selection) {
+      const { read, filter, given } = readSelection(selection, ['limit', 'after']);
+      const limit = read.integer(given.limit, 'limit', 1, 1_000) ?? 50;
+      const { after } = given;
+      if (after !== undefined && !(typeof after === 'string' && idPattern.test(after)))
+        read.fault('after', 'the cursor of an earlier page', after);
       read.done();
       const now = app.binding.host.clock.now();
-      const page = await (await store()).list(filterOf(selection), { now, limit, cursor: selection.after });
+      const page = await (await store()).list(filter, { now, limit, cursor: after as string | undefined });
       const items = page.items.map((record) => resultOf(app, 'default', record));
       return page.cursor === null ? { items } : { items, cursor: page.cursor };
     },
     async retry(selection) {
-      readSelection(selection).done();
-      const count = await retryJobs(app.binding.host, await store(), filterOf(selection));
+      const { read, filter } = readSelection(selection);
+      read.done();
+      const count = await retryJobs(app.binding.host, await store(), filter);
       await app.backend('default').requeued();
       return count;
     },
     async cancel(selection, reason = 'cancelled') {
-      readSelection(selection).done();
-      return cancelJobs(app.binding.host, await store(), filterOf(selection), reason);
+      const { read, filter } = readSelection(selection);
+      read.done();
+      return cancelJobs(app.binding.host, await store(), filter, reason);
     },
     async prune(options) {
-      const olderThanMs = durationMs(options?.olderThan, 'jobs.prune().olderThan');
+      const read = new OptionReader('Jobs cannot be pruned');
+      const given = read.object(options, '', ['olderThan', 'status']);
+      const olderThanMs = read.duration(given.olderThan, 'olderThan') ?? 0;
+      if (given.olderThan === undefined) read.fault('olderThan', durationExpected, undefined);
+      const statuses = given.status === undefined ? finished : finished.filter((status) => status === given.status);
+      if (statuses.length === 0) read.fault('status', `one of ${finished.join(', ')}`, given.status, near(given.status, finished));
+      read.done();
       const finishedBefore = app.binding.host.clock.now() - olderThanMs;
       const opened = await store();
       let count = 0;
-      for (const status of options.status ? [options.status] : (['successful', 'failed', 'cancelled'] as const)) {
+      for (const status of statuses) {
         let deleted: number;
         do {
           deleted = await opened.prune({ status, finishedBefore, limit: pruneBatch });
           count += deleted;
+          if (deleted === pruneBatch) await breath();
         } while (deleted === pruneBatch);
       }
       return count;
@@ -131,7 +130,44 @@ export function jobsOf(app: App): Jobs {
   };
 }
 
+const finished = ['successful', 'failed', 'cancelled'] as const;
+const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running', ...finished];
+/** A job's id, which is what a cursor is. */
+const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const pruneBatch = 1_000;
+
+/** What is asked for by mistake must not be taken for all there is. */
+function readSelection(
+  selection: object | undefined,
+  more: readonly string[] = [],
+): { read: OptionReader; filter: JobFilter; given: Record<string, unknown> } {
+  const read = new OptionReader('The selection of jobs cannot be used');
+  const given = read.object(selection, '', ['ids', 'status', 'task', 'queue', 'schedule', 'tag', ...more]);
+  const text = (path: string, value: unknown, expected: string) => {
+    if (value === undefined || typeof value === 'string') return value;
+    return read.fault(path, expected, value);
+  };
+  const { ids, status, task } = given;
+  if (ids !== undefined && !(Array.isArray(ids) && ids.every((id) => typeof id === 'string'))) read.fault('ids', 'an array of ids', ids);
+  const wanted: unknown[] | undefined = status === undefined ? undefined : Array.isArray(status) ? status : [status];
+  for (const one of wanted ?? []) {
+    if (!statuses.includes(one as Status)) read.fault('status', `one of ${statuses.join(', ')}`, one, near(one, statuses));
+  }
+  const named = typeof task === 'string' || task === undefined ? task : ((task as { name?: unknown } | null)?.name ?? null);
+  const filter: JobFilter = {
+    ids: ids as readonly string[] | undefined,
+    status: wanted as readonly Status[] | undefined,
+    task: text('task', named, 'a task, or its name'),
+    queue: text('queue', given.queue, 'the name of a queue'),
+    schedule: text('schedule', given.schedule, 'the name of a schedule'),
+    tag: text('tag', given.tag, 'a tag'),
+  };
+  return { read, filter, given };
+}
+
+function near(value: unknown, known: readonly string[]): string | undefined {
+  return typeof value === 'string' ? nearest(value, known) : undefined;
+}
 
 export function queuesOf(app: App): Queues {
   const save = async (name: string, paused: boolean) => {

@@ -3,6 +3,7 @@ import { InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
+import { systemClock } from '../ports/clock.ts';
 import type { JobFilter, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 
@@ -48,6 +49,14 @@ export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<
   return changeAll(host, store, filter, (job, now) => (job.status === 'failed' || job.status === 'cancelled' ? again(job, now) : null));
 }
 
+/**
+ * Between the batches of a long operation, so that timers fire and requests are answered. In real time, also in a simulation, whose clock stands still
+ * until the step is over, and may be driven by nobody: it is a turn of the event loop, not an instant.
+ */
+export function breath(): Promise<void> {
+  return new Promise((done) => systemClock.soon(done));
+}
+
 function cancelling(why: string): Change {
   const reason = cut(String(why), maxTextBytes);
   return (job, now) => {
@@ -70,6 +79,7 @@ async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Ch
     const ids = found.items.map(({ job }) => job.id);
     count += await change(host, store, ids, wanted);
     cursor = found.cursor ?? undefined;
+    if (cursor !== undefined) await breath();
   } while (cursor !== undefined);
   return count;
 }
