@@ -13,6 +13,7 @@ import type { Amendment, Job } from '../core/types.ts';
 import type { Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
+import { breath } from './operator.ts';
 
 const batch = 500;
 const noTasks: readonly string[] = [];
@@ -45,6 +46,7 @@ export function createJanitor(host: Host, store: Store): Janitor {
       if (running.length > 0) await recover(host, store, running, now);
       if (expired.length > 0) await expire(host, store, expired, now);
       if (jobs.length < batch) break;
+      await breath();
     }
     if (now >= pruneAt && finite.length > 0) {
       await prune(host, store, now);
@@ -107,6 +109,6 @@ async function prune({ retention }: Host, store: Store, now: number): Promise<vo
   ] as const;
   for (const [status, keepMs] of kinds) {
     if (keepMs === Number.POSITIVE_INFINITY) continue;
-    while ((await store.prune({ status, finishedBefore: now - keepMs, limit: pruneBatch })) === pruneBatch);
+    while ((await store.prune({ status, finishedBefore: now - keepMs, limit: pruneBatch })) === pruneBatch) await breath();
   }
 }

@@ -103,6 +103,18 @@ test('janitor: finished jobs are deleted within an hour after their retention, e
   expect(await counts()).toEqual(['cancelled', 'cancelled']);
 });
 
+test('janitor: thousands of finished jobs are deleted in batches, within the instant', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const fine = tasks.define('fine', (_: number) => 'ok');
+  const sim = await simulate(tasks, { concurrency: 100, retention: { successful: '2h' } });
+  await fine.enqueueMany(Array.from({ length: 3_500 }, (_, n) => n));
+  const successful = async () => (await tasks.queues.list())[0]?.counts.successful ?? 0;
+  await sim.advance('2h');
+  expect(await successful()).toBe(3_500);
+  await sim.advance('1h');
+  expect(await successful()).toBe(0);
+});
+
 test('a store that fails for long is told of once in half a minute, whatever loops meet it, and its end once', async () => {
   const tasks = createTasks({ backend: memory() });
   const events: string[] = [];

@@ -408,23 +408,23 @@ test('a full disk fails the enqueue with its code, keeps no half of it, and pass
   await small.close();
 });
 
-describe('enqueues of one moment', () => {
-  /** How often `fn` makes the store commit. */
-  const commitsOf = async (fn: () => Promise<unknown>) => {
-    const { exec } = Database.prototype;
-    let commits = 0;
-    Database.prototype.exec = function (this: Database.Database, sql: string) {
-      if (sql === 'COMMIT') commits += 1;
-      return exec.call(this, sql);
-    };
-    try {
-      await fn();
-    } finally {
-      Database.prototype.exec = exec;
-    }
-    return commits;
+/** How often `fn` makes the store commit. */
+const commitsOf = async (fn: () => Promise<unknown>) => {
+  const { exec } = Database.prototype;
+  let commits = 0;
+  Database.prototype.exec = function (this: Database.Database, sql: string) {
+    if (sql === 'COMMIT') commits += 1;
+    return exec.call(this, sql);
   };
+  try {
+    await fn();
+  } finally {
+    Database.prototype.exec = exec;
+  }
+  return commits;
+};
 
+describe('enqueues of one moment', () => {
   test('share a transaction', async () => {
     const job = tasks.define('job', (_: number) => {});
     await tasks.open();
@@ -644,6 +644,43 @@ test('jobs that came due together are made ready a part at a time', async () => 
   ]);
   expect((await tasks.queues.list())[0]?.counts).toMatchObject({ scheduled: 0, ready: 4_990, running: 10 });
   await own.close();
+});
+
+test('the event loop turns while someone awaits one enqueue after the other, cancels and prunes by the thousand', async () => {
+  const job = tasks.define('job', (_: number) => {});
+  await tasks.open();
+  let turns = 0;
+  let counting = true;
+  const count = () => {
+    turns += 1;
+    if (counting) setImmediate(count);
+  };
+  setImmediate(count);
+  const turnsOf = async (fn: () => Promise<unknown>) => {
+    const before = turns;
+    await fn();
+    return turns - before;
+  };
+  const sequential = async () => {
+    for (let i = 0; i < 1_000; i++) await job.enqueue(i);
+  };
+  expect(await turnsOf(sequential)).toBeGreaterThanOrEqual(30);
+  for (let i = 0; i < 4; i++) await job.enqueueMany(Array.from({ length: 1_000 }, (_, n) => n));
+  expect(await turnsOf(() => tasks.jobs.cancel())).toBeGreaterThanOrEqual(9);
+  expect(await turnsOf(() => tasks.jobs.prune({ olderThan: 0 }))).toBeGreaterThanOrEqual(4);
+  counting = false;
+});
+
+test('what is pruned in one transaction shrinks with the size of the rows', async () => {
+  const job = tasks.define('job', (input: string) => input);
+  const prunes = async (rows: number, size: number) => {
+    await job.enqueueMany(Array.from({ length: rows }, () => 'x'.repeat(size)));
+    await tasks.jobs.cancel();
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    return commitsOf(async () => expect(await tasks.jobs.prune({ olderThan: 0, status: 'cancelled' })).toBe(rows));
+  };
+  expect(await prunes(900, 100)).toBe(1);
+  expect(await prunes(450, 100_000)).toBeGreaterThanOrEqual(11);
 });
 
 test('a reader that keeps the write-ahead log from being reused is warned of, once', async () => {

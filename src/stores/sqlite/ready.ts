@@ -16,6 +16,23 @@ import { Schedules } from './schedules.ts';
 
 type Values = unknown[];
 
+/** A finished job, and how much it takes. */
+interface Prunable {
+  readonly id: string;
+  readonly queue: string;
+  readonly claim: number;
+  readonly bytes: number;
+}
+
+/** How many were deleted, and whether there are more that were left for their size. */
+export interface Pruned {
+  readonly count: number;
+  readonly more: boolean;
+}
+
+/** What a transaction of `prune` deletes at most, and one row more. */
+const mostPrunedBytes = 4_000_000;
+
 /** The statements on one handle, and what they do together. All of it runs inside a transaction that the caller has begun. */
 export class Ready {
   readonly counts: Counts;
@@ -149,15 +166,21 @@ export class Ready {
     return job;
   }
 
-  prune(options: { status: string; finishedBefore: number; limit: number }): number {
-    const deleted = this.statements.prune.all(options.status, options.finishedBefore, options.limit);
-    for (const { id, queue, claim } of deleted) {
+  /** Deletes no more at a time than a few milliseconds take: many rows, or few large ones. */
+  prune(options: { status: string; finishedBefore: number; limit: number }): Pruned {
+    const finished = this.statements.finished.all(options.status, options.finishedBefore, options.limit);
+    let bytes = 0;
+    let count = 0;
+    while (count < finished.length && bytes < mostPrunedBytes) bytes += (finished[count++] as Prunable).bytes;
+    const pruned = finished.slice(0, count);
+    for (const { id, queue, claim } of pruned) {
       this.counts.add(queue, options.status as 'failed', -1);
       if (claim > 1) this.statements.pruneAttempts.run(id);
     }
+    this.statements.prune.run(JSON.stringify(pruned.map(({ id }) => id)));
     // The end of it: queues that have no jobs any more are forgotten.
-    if (deleted.length < options.limit) this.counts.forgetEmpty();
-    return deleted.length;
+    if (count < options.limit && count === finished.length) this.counts.forgetEmpty();
+    return { count, more: count < finished.length };
   }
 
   /** The jobs that it inserted; null: someone was faster. */
@@ -212,7 +235,8 @@ interface Statements {
   readonly settle: Statement<Values>;
   readonly keepAttempt: Statement<Values>;
   readonly attempt: Statement<[string, number], AttemptRow>;
-  readonly prune: Statement<[string, number, number], { id: string; queue: string; claim: number }>;
+  readonly finished: Statement<[string, number, number], Prunable>;
+  readonly prune: Statement<[string]>;
   readonly pruneAttempts: Statement<[string]>;
   readonly saveQueue: Statement<[string, number]>;
   readonly saveWorker: Statement<Values>;
@@ -238,10 +262,12 @@ function prepare(db: Database): Statements {
     attempt: db.prepare(
       'SELECT job, claim, attempt, worker, started_at AS startedAt, ended_at AS endedAt, outcome, error FROM escapement_attempts WHERE job = ? AND claim = ?',
     ),
-    prune: db.prepare(
-      `DELETE FROM escapement_jobs WHERE id IN (SELECT id FROM escapement_jobs WHERE state = ? AND state IN ('successful', 'failed', 'cancelled')
-       AND finished_at < ? ORDER BY finished_at, id LIMIT ?) RETURNING id, queue, claim`,
+    finished: db.prepare(
+      `SELECT id, queue, claim, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
+         + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END AS bytes
+       FROM escapement_jobs j WHERE state = ? AND state IN ('successful', 'failed', 'cancelled') AND finished_at < ? ORDER BY finished_at, id LIMIT ?`,
     ),
+    prune: db.prepare('DELETE FROM escapement_jobs WHERE id IN (SELECT value FROM json_each(?))'),
     pruneAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ?'),
     saveQueue: db.prepare('INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused'),
     saveWorker: db.prepare('INSERT OR REPLACE INTO escapement_workers VALUES (?, ?, ?, ?)'),

@@ -6,6 +6,7 @@ import type { Database } from 'better-sqlite3';
 import { InputError, StoreError } from '../../core/errors.ts';
 import { isFinished } from '../../core/job.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, WorkerRow } from '../../core/types.ts';
+import { systemClock } from '../../ports/clock.ts';
 import type {
   Advance,
   Awaitable,
@@ -21,9 +22,16 @@ import type {
 } from '../../ports/store.ts';
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
-import { Ready } from './ready.ts';
+import { type Pruned, Ready } from './ready.ts';
 import type { Schedules } from './schedules.ts';
 import { watch } from './watch.ts';
+
+type PruneOptions = Parameters<Store['prune']>[0];
+
+/** After so many jobs the event loop turns: a few milliseconds … */
+const jobsPerTurn = 512;
+/** … where a commit counts as so many. */
+const jobsPerCommit = 16;
 
 /** An enqueue that waits for its group. */
 interface Pending {
@@ -126,8 +134,20 @@ export class SqliteStore implements Store {
     );
   }
 
-  prune(options: { status: 'successful' | 'failed' | 'cancelled'; finishedBefore: number; limit: number }): Awaitable<number> {
-    return this.#write((ready) => ready.prune(options));
+  /** In as many transactions as the sizes of the rows ask for. */
+  prune(options: PruneOptions): Awaitable<number> {
+    const part = this.#write((ready) => ready.prune(options));
+    const rest = ({ count, more }: Pruned) => (more && count < options.limit ? this.#pruneRest(options, count) : count);
+    return part instanceof Promise ? part.then(rest) : rest(part);
+  }
+
+  async #pruneRest(options: PruneOptions, first: number): Promise<number> {
+    for (let count = first; ; ) {
+      await turn();
+      const part = await this.#write((ready) => ready.prune({ ...options, limit: options.limit - count }));
+      count += part.count;
+      if (!part.more || count === options.limit) return count;
+    }
   }
 
   saveWorker(worker: WorkerRow, options: { forgetBefore: number }): Awaitable<void> {
@@ -218,25 +238,36 @@ export class SqliteStore implements Store {
 
   // Enqueues that wait for the end of the present moment, to be committed together.
   #pending: Pending[] = [];
+  #sinceTurn = 0;
 
   #grouped(jobs: readonly Job[], now: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#pending.push({ jobs, now, resolve, reject });
-      if (this.#pending.length === 1) queueMicrotask(() => void this.#flush());
+      this.#sinceTurn += jobsPerCommit + jobs.length;
+      if (this.#pending.length > 1) return;
+      // Who awaits one enqueue after the other would keep the event loop from turning.
+      if (this.#sinceTurn >= jobsPerTurn && !this.#connection.isPrivate) {
+        this.#sinceTurn = 0;
+        systemClock.soon(() => this.#flush());
+      } else queueMicrotask(() => this.#flush());
     });
   }
 
-  async #flush(): Promise<void> {
+  #flush(): void {
     const group = this.#pending;
     this.#pending = [];
-    try {
-      await this.#write((ready) => {
-        for (const { jobs, now } of group) ready.insert(jobs, now);
-      });
-      this.#acknowledge(group);
-    } catch (error) {
+    const failed = (error: unknown) => {
       if (group.length === 1 || !isOfOne(error)) for (const { reject } of group) reject(error);
-      else await this.#flushApart(group);
+      else void this.#flushApart(group);
+    };
+    const insert = (ready: Ready) => {
+      for (const { jobs, now } of group) ready.insert(jobs, now);
+    };
+    try {
+      const done = this.#write(insert, () => this.#acknowledge(group));
+      if (done instanceof Promise) done.catch(failed);
+    } catch (error) {
+      failed(error);
     }
   }
 
@@ -252,7 +283,7 @@ export class SqliteStore implements Store {
   }
 
   #acknowledge(group: readonly Pending[]): void {
-    this.#tell(group.flatMap(({ jobs }) => jobs));
+    if (this.#listeners.length > 0) this.#tell(group.flatMap(({ jobs }) => jobs));
     for (const { resolve } of group) resolve();
   }
 
@@ -371,6 +402,11 @@ export class SqliteStore implements Store {
   #notify(hint: Hint): void {
     for (const listener of this.#listeners) listener(hint);
   }
+}
+
+/** One of the event loop. In real time, as all that SQLite does. */
+function turn(): Promise<void> {
+  return new Promise((done) => systemClock.soon(done));
 }
 
 /** True for what one enqueue of a group can be at fault for; the others are what happens to all: no lock, no space, no disk. */
