@@ -1,5 +1,6 @@
 /** Real processes on one file, killed without a word. The long forms run with `npm run test:soak`. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import Database from 'better-sqlite3';
 import { createTasks, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { migrations } from '../../src/stores/sqlite/schema.ts';
 
 const app = fileURLToPath(new URL('./fixtures/app.ts', import.meta.url));
 const soak = Boolean(process.env.ESCAPEMENT_SOAK);
@@ -29,9 +31,13 @@ afterEach(async () => {
   await tasks.close();
 });
 
+/** What each process has written to its standard error. */
+const complaints = new WeakMap<ChildProcess, string>();
+
 function start(...args: string[]): ChildProcess {
-  const child = spawn(process.execPath, [app, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [app, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   children.push(child);
+  child.stderr?.on('data', (chunk) => complaints.set(child, `${complaints.get(child) ?? ''}${chunk}`));
   return child;
 }
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -125,6 +131,8 @@ test('four processes claim every job once, and none starves', { timeout: 60_000 
   for (const worker of workers) worker.kill('SIGTERM');
   await Promise.all(workers.map(ended));
   expect(workers.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0]);
+  // That others hold the lock is no failure: nobody hears of it.
+  expect(workers.map((worker) => complaints.get(worker) ?? '')).toEqual(['', '', '', '']);
 });
 
 test('many processes that start at once on a new file take turns to make its tables', { timeout: 60_000 }, async () => {
@@ -134,6 +142,43 @@ test('many processes that start at once on a new file take turns to make its tab
   await expect.poll(async () => (await counts())?.successful, { timeout: 20_000 }).toBe(60);
   expect((await tasks.workers.list()).map(({ pid }) => pid).sort()).toEqual(workers.map(({ pid }) => pid).sort());
 });
+
+/** A file as an older version left it: the first migrations, and a job. */
+function oldFile(version: number): void {
+  const db = new Database(file);
+  db.exec('CREATE TABLE escapement_migrations (version INTEGER PRIMARY KEY NOT NULL, checksum TEXT NOT NULL) STRICT');
+  for (const [i, sql] of migrations.slice(0, version).entries()) {
+    db.exec(sql);
+    db.prepare('INSERT INTO escapement_migrations VALUES (?, ?)').run(i + 1, createHash('sha256').update(sql).digest('hex'));
+  }
+  db.exec(
+    `INSERT INTO escapement_jobs (id, task, queue, state, priority, input, due_at, enqueued_at, attempt, max_attempts, claim, losses)
+     VALUES ('019b7600-0000-7000-8000-000000000001', 'append', 'default', 'scheduled', 0, '7', 1, 1, 0, 3, 0, 0);
+     INSERT INTO escapement_queues VALUES ('default', NULL);
+     INSERT INTO escapement_counts VALUES ('default', 'scheduled', 1)`,
+  );
+  db.close();
+}
+
+test.each(migrations.map((_, i) => [i + 1]))(
+  'a process killed inside of migration %i leaves a file that the next one migrates',
+  async (version) => {
+    if (version > 1) oldFile(version - 1);
+    const before = existsSync(file) ? version - 1 : 0;
+    const killed = start('migrator', file, String(version));
+    await ended(killed);
+    expect(killed.signalCode).toBe('SIGKILL');
+    const db = new Database(file, { readonly: true });
+    const tables = db.prepare("SELECT name FROM sqlite_schema WHERE name LIKE 'escapement_%'").all().length;
+    if (before === 0) expect(tables).toBe(0);
+    else expect(db.prepare('SELECT count(*) AS n FROM escapement_migrations').get()).toEqual({ n: before });
+    db.close();
+    const worker = start('worker', file, log);
+    await startedUp(worker);
+    if (before === 0) await define().enqueue(7);
+    await expect.poll(logged, { timeout: 10_000 }).toEqual([[7, worker.pid, 1]]);
+  },
+);
 
 test('a full disk costs nothing but time: workers wait for space, say so once, and go on', { timeout: 120_000 }, async () => {
   const job = tasks.define('bulky', { retry: { backoff: 10 }, run: (_: string) => 'x'.repeat(20_000) });
@@ -203,6 +248,28 @@ test('eight processes with one schedule make one job for each second, also when 
   expect(made).toEqual(made.map((_, i) => first + i * 1_000));
   expect(db.prepare('SELECT runs FROM escapement_schedules').get()).toEqual({ runs: made.length });
   db.close();
+});
+
+test('a process that was stopped, and whose job another has taken meanwhile, is told so, and changes nothing', {
+  timeout: 30_000,
+}, async () => {
+  const first = start('worker', file, log, '60000');
+  await startedUp(first);
+  const result = await define().enqueue(1);
+  await expect.poll(async () => (await result.refresh()).status, { timeout: 5_000 }).toBe('running');
+  first.kill('SIGSTOP');
+  // Its clock is past the lease: the orphan need not be waited for.
+  const second = start('worker', file, log, '10', '40000');
+  await expect.poll(async () => (await result.refresh()).status, { timeout: 10_000 }).toBe('successful');
+  const settled = { at: result.finishedAt, workers: result.workerIds };
+  first.kill('SIGCONT');
+  // The first worker's task is aborted before it can append; the second one's did.
+  const lines = () => readFileSync(log, 'utf8').trim().split('\n');
+  await expect.poll(lines, { timeout: 15_000 }).toEqual([`1 ${second.pid} 2`, `1 ${first.pid} aborted by LeaseLostError`]);
+  await result.refresh();
+  expect({ at: result.finishedAt, workers: result.workerIds }).toEqual(settled);
+  expect(result).toMatchObject({ status: 'successful', attempts: 2 });
+  expect(result.errors.map(({ name }) => name)).toEqual(['LeaseLostError']);
 });
 
 test.runIf(soak)('a process that was stopped for longer than its lease is told so, and changes nothing', { timeout: 120_000 }, async () => {
