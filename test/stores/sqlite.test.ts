@@ -432,6 +432,20 @@ describe('enqueues of one moment', () => {
     expect((await tasks.queues.list())[0]?.counts.ready).toBe(500);
   });
 
+  test('are committed when the application closes without waiting for them', async () => {
+    const job = tasks.define('job', (_: number) => {});
+    await tasks.open();
+    const all: Promise<unknown>[] = [];
+    // Among them one for which the event loop is to turn first.
+    for (let i = 0; i < 40; i++) {
+      all.push(job.enqueue(i));
+      await null;
+    }
+    const closed = tasks.close();
+    await Promise.all([...all, closed]);
+    expect(db.prepare('SELECT count(*) AS n FROM escapement_jobs').get()).toEqual({ n: 40 });
+  });
+
   test('a fault in one leaves the others', async () => {
     const job = tasks.define('job', (n: number) => n);
     await tasks.open();

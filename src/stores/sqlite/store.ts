@@ -22,24 +22,12 @@ import type {
 } from '../../ports/store.ts';
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
+import { Enqueues } from './enqueues.ts';
 import { type Pruned, Ready } from './ready.ts';
 import type { Schedules } from './schedules.ts';
 import { watch } from './watch.ts';
 
 type PruneOptions = Parameters<Store['prune']>[0];
-
-/** After so many jobs the event loop turns: a few milliseconds … */
-const jobsPerTurn = 512;
-/** … where a commit counts as so many. */
-const jobsPerCommit = 16;
-
-/** An enqueue that waits for its group. */
-interface Pending {
-  readonly jobs: readonly Job[];
-  readonly now: number;
-  resolve(): void;
-  reject(error: unknown): void;
-}
 
 export class SqliteStore implements Store {
   readonly name = 'sqlite';
@@ -51,10 +39,18 @@ export class SqliteStore implements Store {
   readonly #horizon: Horizon = { readyUntil: Number.NEGATIVE_INFINITY };
   #listeners: ((hint: Hint) => void)[] = [];
   #unwatch: (() => void) | undefined;
+  readonly #enqueues: Enqueues;
 
   constructor(connection: Connection, file: string) {
     this.#connection = connection;
     this.#file = file;
+    this.#enqueues = new Enqueues({
+      write: (fn, after) => this.#write(fn, after),
+      inserted: (jobs) => this.#tell(jobs),
+      error: (error) => connection.error(error),
+      // What is in memory is there for tests, whose time stands still while something real goes on.
+      turns: !connection.isPrivate,
+    });
     this.pollMs = connection.isPrivate ? Number.POSITIVE_INFINITY : 1_000;
   }
 
@@ -70,12 +66,13 @@ export class SqliteStore implements Store {
   close(): void {
     this.#unwatch?.();
     this.#unwatch = undefined;
+    this.#enqueues.flush();
     this.#connection.close();
   }
 
   insert(jobs: readonly Job[], options: { now: number; transaction?: unknown }): Awaitable<void> {
     if (options.transaction !== undefined) return this.#insertInto(options.transaction, jobs, options.now);
-    return this.#grouped(jobs, options.now);
+    return this.#enqueues.add(jobs, options.now);
   }
 
   claim(options: ClaimOptions & { now: number }): Awaitable<readonly Job[]> {
@@ -236,57 +233,6 @@ export class SqliteStore implements Store {
     };
   }
 
-  // Enqueues that wait for the end of the present moment, to be committed together.
-  #pending: Pending[] = [];
-  #sinceTurn = 0;
-
-  #grouped(jobs: readonly Job[], now: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#pending.push({ jobs, now, resolve, reject });
-      this.#sinceTurn += jobsPerCommit + jobs.length;
-      if (this.#pending.length > 1) return;
-      // Who awaits one enqueue after the other would keep the event loop from turning.
-      if (this.#sinceTurn >= jobsPerTurn && !this.#connection.isPrivate) {
-        this.#sinceTurn = 0;
-        systemClock.soon(() => this.#flush());
-      } else queueMicrotask(() => this.#flush());
-    });
-  }
-
-  #flush(): void {
-    const group = this.#pending;
-    this.#pending = [];
-    const failed = (error: unknown) => {
-      if (group.length === 1 || !isOfOne(error)) for (const { reject } of group) reject(error);
-      else void this.#flushApart(group);
-    };
-    const insert = (ready: Ready) => {
-      for (const { jobs, now } of group) ready.insert(jobs, now);
-    };
-    try {
-      const done = this.#write(insert, () => this.#acknowledge(group));
-      if (done instanceof Promise) done.catch(failed);
-    } catch (error) {
-      failed(error);
-    }
-  }
-
-  /** One of them is at fault, and only that one fails. */
-  async #flushApart(group: readonly Pending[]): Promise<void> {
-    try {
-      const faults = await this.#write((ready) => group.map(({ jobs, now }) => ready.apart(() => ready.insert(jobs, now))));
-      for (const [i, { reject }] of group.entries()) if (faults[i]) reject(this.#connection.error(faults[i].error));
-      this.#acknowledge(group.filter((_, i) => !faults[i]));
-    } catch (error) {
-      for (const { reject } of group) reject(error);
-    }
-  }
-
-  #acknowledge(group: readonly Pending[]): void {
-    if (this.#listeners.length > 0) this.#tell(group.flatMap(({ jobs }) => jobs));
-    for (const { resolve } of group) resolve();
-  }
-
   readonly #guests = new WeakMap<object, Ready>();
 
   /** The statements on the application's own handle: they take part in its transaction. */
@@ -407,9 +353,4 @@ export class SqliteStore implements Store {
 /** One of the event loop. In real time, as all that SQLite does. */
 function turn(): Promise<void> {
   return new Promise((done) => systemClock.soon(done));
-}
-
-/** True for what one enqueue of a group can be at fault for; the others are what happens to all: no lock, no space, no disk. */
-function isOfOne(error: unknown): boolean {
-  return !(error instanceof StoreError) || error.kind === 'conflict' || error.kind === 'invalid';
 }

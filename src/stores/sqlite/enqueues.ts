@@ -1,0 +1,97 @@
+/**
+ * Enqueues of one moment, committed together, so that waiting for the disk is paid once. If one of them is at fault, only that one fails; where the
+ * lock, the disk or its space is, all of them do.
+ */
+import { StoreError } from '../../core/errors.ts';
+import type { Job } from '../../core/types.ts';
+import { systemClock } from '../../ports/clock.ts';
+import type { Awaitable } from '../../ports/store.ts';
+import type { Ready } from './ready.ts';
+
+/** An enqueue that waits for its group. */
+interface Pending {
+  readonly jobs: readonly Job[];
+  readonly now: number;
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+interface Options {
+  /** Runs `fn` in a write transaction, and `after` once it is committed. */
+  write<T>(fn: (ready: Ready) => T, after?: (value: T) => void): Awaitable<T>;
+  inserted(jobs: readonly Job[]): void;
+  /** An error as the engine knows it. */
+  error(error: unknown): unknown;
+  /** Whether the event loop is let turn. */
+  readonly turns: boolean;
+}
+
+/** After so many jobs the event loop turns: a few milliseconds … */
+const jobsPerTurn = 512;
+/** … where a commit counts as so many. */
+const jobsPerCommit = 16;
+
+export class Enqueues {
+  readonly #options: Options;
+  #pending: Pending[] = [];
+  #sinceTurn = 0;
+
+  constructor(options: Options) {
+    this.#options = options;
+  }
+
+  add(jobs: readonly Job[], now: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#pending.push({ jobs, now, resolve, reject });
+      this.#sinceTurn += jobsPerCommit + jobs.length;
+      if (this.#pending.length > 1) return;
+      // Who awaits one enqueue after the other would keep the event loop from turning.
+      if (this.#options.turns && this.#sinceTurn >= jobsPerTurn) {
+        this.#sinceTurn = 0;
+        systemClock.soon(() => this.flush());
+      } else queueMicrotask(() => this.flush());
+    });
+  }
+
+  /** Commits what waits, now. */
+  flush(): void {
+    const group = this.#pending;
+    if (group.length === 0) return;
+    this.#pending = [];
+    const insert = (ready: Ready) => {
+      for (const { jobs, now } of group) ready.insert(jobs, now);
+    };
+    try {
+      const done = this.#options.write(insert, () => this.#acknowledge(group));
+      if (done instanceof Promise) done.catch((error) => this.#failed(group, error));
+    } catch (error) {
+      this.#failed(group, error);
+    }
+  }
+
+  #failed(group: readonly Pending[], error: unknown): void {
+    if (group.length === 1 || !isOfOne(error)) for (const { reject } of group) reject(error);
+    else void this.#apart(group);
+  }
+
+  async #apart(group: readonly Pending[]): Promise<void> {
+    try {
+      const faults = await this.#options.write((ready) => group.map(({ jobs, now }) => ready.apart(() => ready.insert(jobs, now))));
+      for (const [i, { reject }] of group.entries()) if (faults[i]) reject(this.#options.error(faults[i].error));
+      this.#acknowledge(group.filter((_, i) => !faults[i]));
+    } catch (error) {
+      for (const { reject } of group) reject(error);
+    }
+  }
+
+  #acknowledge(group: readonly Pending[]): void {
+    const [only] = group;
+    if (only) this.#options.inserted(group.length === 1 ? only.jobs : group.flatMap(({ jobs }) => jobs));
+    for (const { resolve } of group) resolve();
+  }
+}
+
+/** True for what one enqueue of a group can be at fault for; the others are what happens to all. */
+function isOfOne(error: unknown): boolean {
+  return !(error instanceof StoreError) || error.kind === 'conflict' || error.kind === 'invalid';
+}
