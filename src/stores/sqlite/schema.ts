@@ -109,7 +109,7 @@ export const migrations: readonly string[] = [
   // Best first, so that a part of what is due can be made ready in the order of claims. Queues are known by their jobs.
   `
   DROP INDEX escapement_scheduled;
-  CREATE INDEX escapement_scheduled ON escapement_jobs (priority DESC, due_at, id, queue, task) WHERE state = 'scheduled';
+  CREATE INDEX escapement_scheduled ON escapement_jobs (priority DESC, due_at, id, queue, task, attempt) WHERE state = 'scheduled';
   DELETE FROM escapement_queues WHERE paused IS NULL;
   `,
 ];

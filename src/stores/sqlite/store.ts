@@ -234,6 +234,7 @@ export class SqliteStore implements Store {
   }
 
   readonly #guests = new WeakMap<object, Ready>();
+  #warned = false;
 
   /** The statements on the application's own handle: they take part in its transaction. */
   #guest(transaction: unknown): Ready {
@@ -263,10 +264,13 @@ export class SqliteStore implements Store {
   }
 
   #checkDurable(db: Database): void {
-    const [theirs, wanted] = [db, this.#connection.db].map((one) => Number(one.pragma('synchronous', { simple: true })));
-    if ((theirs ?? 0) >= (wanted ?? 0)) return;
+    const levelOf = (one: Database) => Number(one.pragma('synchronous', { simple: true }));
+    const wanted = levelOf(this.#connection.db);
+    if (this.#warned || levelOf(db) >= wanted) return;
+    this.#warned = true;
+    const mode = wanted > 1 ? 'FULL' : 'NORMAL';
     process.emitWarning(
-      `enqueued in a transaction of the application's, whose database handle is not at synchronous = FULL: a power cut may lose it. Run db.pragma('synchronous = FULL'), or say sqlite({ synchronous: 'NORMAL' })`,
+      `a transaction of the application's is less durable than the store, which is at synchronous = ${mode}: a power cut may lose what is enqueued in it. Run db.pragma('synchronous = ${mode}') on its handle`,
       { type: 'EscapementWarning', code: 'ESCAPEMENT_SYNCHRONOUS' },
     );
   }
