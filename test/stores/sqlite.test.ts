@@ -697,21 +697,40 @@ test('what is pruned in one transaction shrinks with the size of the rows', asyn
   expect(await prunes(450, 100_000)).toBeGreaterThanOrEqual(11);
 });
 
-test('a reader that keeps the write-ahead log from being reused is warned of, once', async () => {
-  const job = tasks.define('job', (_: string) => {});
-  await tasks.open();
-  const warnings: string[] = [];
-  const listen = (warning: Error & { code?: string }) => void (warning.code === 'ESCAPEMENT_LONG_READER' && warnings.push(warning.message));
-  process.on('warning', listen);
-  const reader = new Database(file, { readonly: true });
-  reader.exec('BEGIN; SELECT count(*) FROM escapement_jobs');
-  for (let i = 0; i < 1_100; i++) await job.enqueueMany(Array.from({ length: 8 }, () => 'x'.repeat(9_000)));
-  await new Promise((resolve) => setImmediate(resolve));
-  expect(warnings).toHaveLength(1);
-  expect(warnings[0]).toMatch(/write-ahead log of .* has grown to \d+ MB/);
-  reader.exec('COMMIT');
-  reader.close();
-  process.off('warning', listen);
+describe('a reader that keeps the write-ahead log from being reused', () => {
+  /** The warnings that come while so many megabytes are written beside such a reader. */
+  const warningsOf = async (path: string, megabytes: number) => {
+    const own = createTasks({ backend: sqlite({ file: path, synchronous: 'NORMAL' }), logger: quiet });
+    const job = own.define('job', (_: string) => {});
+    await own.open();
+    const warnings: string[] = [];
+    const listen = (warning: Error & { code?: string }) =>
+      void (warning.code === 'ESCAPEMENT_LONG_READER' && warnings.push(warning.message));
+    process.on('warning', listen);
+    const reader = new Database(path, { readonly: true });
+    reader.exec('BEGIN; SELECT count(*) FROM escapement_jobs');
+    for (let i = 0; i < 1_100; i++) await job.enqueueMany(Array.from({ length: 8 }, () => 'x'.repeat((megabytes * 1e6) / 8_800)));
+    await new Promise((resolve) => setImmediate(resolve));
+    reader.exec('COMMIT');
+    reader.close();
+    process.off('warning', listen);
+    await own.close();
+    return warnings;
+  };
+
+  test('is warned of, once', async () => {
+    const warnings = await warningsOf(file, 80);
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toMatch(/write-ahead log of .* has grown to \d+ MB/);
+  });
+
+  test('is measured in bytes, not in pages', async () => {
+    const path = join(dirname(file), 'small-pages.db');
+    const small = new Database(path);
+    small.exec('PRAGMA page_size = 512; CREATE TABLE t (id)');
+    small.close();
+    expect(await warningsOf(path, 10)).toEqual([]);
+  });
 });
 
 test('a backup that is made while workers are busy is whole', async () => {
