@@ -640,6 +640,23 @@ test('queues that were used once cost later claims nothing, and are forgotten wi
   expect(db.prepare('SELECT count(*) AS n FROM escapement_queues').get()).toEqual({ n: 0 });
 });
 
+test('a claim beside thousands of queues with jobs looks at the first job of each', async () => {
+  const job = tasks.define('job', (_: number) => {});
+  await tasks.open();
+  await Promise.all(Array.from({ length: 3_000 }, (_, i) => job.using({ queue: `tenant-${i}` }).enqueue(i)));
+  const own = sqlite({ file }).open() as Store;
+  await own.migrate();
+  const names = ['job'];
+  const take = () => own.claim({ worker: 'w', limit: 5, leaseUntil: Date.now() + 30_000, tasks: names, now: Date.now() });
+  await take();
+  const startedAt = performance.now();
+  const inputs: (string | null)[] = [];
+  for (let i = 0; i < 10; i++) inputs.push(...(await take()).map(({ input }) => input));
+  expect((performance.now() - startedAt) / 10).toBeLessThan(50);
+  expect(inputs).toEqual(Array.from({ length: 50 }, (_, i) => String(i + 5)));
+  await own.close();
+});
+
 test('jobs that came due together are made ready a part at a time', async () => {
   const job = tasks.define('job', (_: number) => {});
   const soon = Date.now() + 200;

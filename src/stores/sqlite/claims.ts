@@ -41,15 +41,22 @@ const isDue = "j.state = 'scheduled' AND j.priority = step.priority AND j.due_at
 
 // `+due_at` keeps the planner from choosing the due time over the order. The task names stand in the text, and the queue in a query of its own:
 // because of values that are bound to an index, SQLite plans anew at every call.
-const candidate = (tasks: readonly string[]) =>
-  `WHERE state = 'ready' AND queue = (SELECT ?) AND +due_at <= ? AND task IN (${tasks.map(quote).join(', ')})
+const candidate = (queue: string, tasks: readonly string[]) =>
+  `WHERE state = 'ready' AND queue = ${queue} AND +due_at <= ? AND task IN (${tasks.map(quote).join(', ')})
    AND (expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?) ORDER BY priority DESC, due_at, id LIMIT ?`;
+
+/** The best ready jobs of one queue; those of several, of each as many as are wanted of all; the queues whose first jobs are the best. */
+interface Candidates {
+  readonly ofOne: Statement<[string, number, number, number], JobRow>;
+  readonly ofSeveral: Statement<[string, number, number, number, number], JobRow>;
+  readonly queues: Statement<[string, number, number, number, number], { queue: string }>;
+}
 
 export class Claims {
   readonly #db: Database;
   readonly #counts: Counts;
   readonly #horizon: Horizon;
-  readonly #perTasks = new WeakMap<readonly string[], Statement<[string, number, number, number], JobRow>>();
+  readonly #perTasks = new WeakMap<readonly string[], Candidates>();
   readonly #readyQueues: Statement<[], { queue: string }>;
   readonly #duePriorities: Statement<[number], { priority: number }>;
   readonly #due: Statement<[number, number, number], Due>;
@@ -100,7 +107,7 @@ export class Claims {
 
   /** For tests of the query plan. */
   static sql(tasks: readonly string[]): string {
-    return `${selectJob} ${candidate(tasks)}`;
+    return `${selectJob} ${candidate('(SELECT ?)', tasks)}`;
   }
 
   /** Answers with the last that was made ready, if there is more to be made. */
@@ -121,12 +128,14 @@ export class Claims {
 
   #candidates(served: Served, now: number, limit: number): JobRow[] {
     if (limit <= 0 || served.tasks.length === 0) return [];
-    const queues = this.#servedQueues(served);
-    const statement = this.#statement(served.tasks);
-    const found: JobRow[] = [];
-    for (const queue of queues) found.push(...statement.all(queue, now, now, limit));
-    if (queues.length > 1) found.sort((a, b) => (comesBefore(a, b) ? -1 : 1));
-    return found.length > limit ? found.slice(0, limit) : found;
+    const statements = this.#statements(served.tasks);
+    let queues = this.#servedQueues(served);
+    // The best jobs are in the queues of the best first jobs.
+    if (queues.length > limit) queues = statements.queues.all(JSON.stringify(queues), now, now, 1, limit).map(({ queue }) => queue);
+    const [only] = queues;
+    if (only === undefined) return [];
+    if (queues.length === 1) return statements.ofOne.all(only, now, now, limit);
+    return statements.ofSeveral.all(JSON.stringify(queues), now, now, limit, limit);
   }
 
   #servedQueues({ queues, excludeQueues }: Served): string[] {
@@ -136,13 +145,20 @@ export class Claims {
       .filter((name) => (queues?.includes(name) ?? true) && !excludeQueues?.includes(name));
   }
 
-  #statement(tasks: readonly string[]): Statement<[string, number, number, number], JobRow> {
-    let statement = this.#perTasks.get(tasks);
-    if (!statement) {
-      statement = this.#db.prepare(Claims.sql(tasks));
-      this.#perTasks.set(tasks, statement);
+  #statements(tasks: readonly string[]): Candidates {
+    let statements = this.#perTasks.get(tasks);
+    if (!statements) {
+      const best = `(SELECT id FROM escapement_jobs ${candidate('q.value', tasks)})`;
+      const bestOf = (what: string, which: string) =>
+        `SELECT ${what} FROM json_each(?) q CROSS JOIN escapement_jobs j WHERE j.id ${which} ${best} ORDER BY j.priority DESC, j.due_at, j.id LIMIT ?`;
+      statements = {
+        ofOne: this.#db.prepare(Claims.sql(tasks)),
+        ofSeveral: this.#db.prepare(`${selectJob} WHERE id IN (${bestOf('j.id', 'IN')}) ORDER BY priority DESC, due_at, id`),
+        queues: this.#db.prepare(bestOf('j.queue', '=')),
+      };
+      this.#perTasks.set(tasks, statements);
     }
-    return statement;
+    return statements;
   }
 
   #nextDueOf(state: 'scheduled' | 'ready', { tasks, queues, excludeQueues }: Served): Statement<[number, number], { at: number | null }> {

@@ -298,6 +298,15 @@ const order = cases(4, {
     await amend(store, c, { priority: 9 });
     assert.deepEqual(idsOf(await claim(store, t0 + 10)), idsOf([c, b, a]));
   },
+  'the order holds over more queues than are claimed from at a time': async (store, job) => {
+    const jobs = Array.from({ length: 120 }, (_, i) =>
+      job({ queue: `q${(i * 7) % 40}`, priority: (i * 3) % 4, dueAt: t0 - ((i * 13) % 9) }),
+    );
+    await insert(store, ...jobs);
+    const took: string[] = [];
+    for (const limit of [1, 5, 30, 84]) took.push(...idsOf(await claim(store, t0, { limit })));
+    assert.deepEqual(took, idsOf(sorted(jobs)));
+  },
   'thousands of jobs that come due at once are claimed in their order': async (store, job) => {
     const queues = ['a', 'b', 'shut'];
     const jobs = Array.from({ length: 3_000 }, (_, i) =>
