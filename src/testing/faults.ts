@@ -128,9 +128,9 @@ export class DrawnFaults {
     const pick = this.#world.choices.rare(`${life.place}.${name}`, weights);
     const until = this.#down.get(life);
     if (name === 'dueSchedules' && until !== undefined && until > this.#world.now()) return nothingDue;
-    if (pick === 0) return this.#kept(name, perform());
+    if (pick === 0) return this.#kept(name, life, perform());
     const kind = callFaults[pick - 1]?.[1] as CallFault;
-    if (!applies(name, kind)) return this.#kept(name, perform());
+    if (!applies(name, kind)) return this.#kept(name, life, perform());
     const { code, text } = named(name, kind);
     this.#happened(code, life, text);
     return this.#befall(kind, name, life, perform);
@@ -161,7 +161,7 @@ export class DrawnFaults {
       case 'answered 20 s later':
         return after(perform(), (answer) => world.lag(life, kind === 'answered 3 s later' ? 3_000 : 20_000).then(() => answer));
       case 'stale':
-        return this.#before.has(name) ? this.#before.get(name) : this.#kept(name, perform());
+        return this.#before.has(`${life.name} ${name}`) ? this.#before.get(`${life.name} ${name}`) : this.#kept(name, life, perform());
       case 'clock steps 2 s forward':
         life.skewMs = Math.min(mostSkewMs, life.skewMs + 2_000);
         return perform();
@@ -179,11 +179,11 @@ export class DrawnFaults {
     }
   }
 
-  /** The answer is remembered, for those who read it late. */
-  #kept(name: StoreCall, answer: unknown): unknown {
+  /** The answer is remembered, for when its process reads it late. */
+  #kept(name: StoreCall, life: Life, answer: unknown): unknown {
     if (this.#rates.stale === 0 || !staleCalls.includes(name)) return answer;
     return after(answer, (value) => {
-      this.#before.set(name, value);
+      this.#before.set(`${life.name} ${name}`, value);
       return value;
     });
   }
