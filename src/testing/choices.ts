@@ -60,6 +60,11 @@ export class Choices implements Random {
     this.#counts = plan || log ? new Map() : undefined;
   }
 
+  /** How often each point was drawn, where that is kept. */
+  get drawn(): ReadonlyMap<string, number> {
+    return this.#counts ?? new Map();
+  }
+
   /** One of `count` possibilities. */
   choose(point: string, count: number): number {
     return count > 1 ? this.#decide(point, count, (draw) => Math.floor((draw() / resolution) * count)) : 0;

@@ -58,7 +58,8 @@ export interface Exploration {
   readonly mattered: readonly string[];
 }
 
-interface Settings {
+/** Every option, read. */
+export interface Settings {
   readonly seeds: number;
   readonly first: number;
   readonly families: ReadonlySet<FaultFamily>;
@@ -79,6 +80,8 @@ export interface Run {
   readonly error: unknown;
   readonly lines: readonly string[];
   readonly fired: ReadonlyMap<string, readonly Decision[]>;
+  /** How often each point was drawn. */
+  readonly drawn: ReadonlyMap<string, number>;
 }
 
 /**
@@ -97,7 +100,7 @@ export function explore(tasks: Tasks, options: ExploreOptions, scenario: Scenari
 
 /** `explore`, with something between the workers and their store. */
 export async function search(tasks: Tasks, options: ExploreOptions, scenario: Scenario, between?: Course['between']): Promise<Exploration> {
-  const settings = read(options, tasks);
+  const settings = readExploration(options, tasks);
   const play = (seed: number, plan?: readonly Decision[]) => playRun(tasks, settings, scenario, seed, plan, between);
   const startedAt = realNow();
   const kept = keptRuns(options.file);
@@ -171,7 +174,8 @@ const simpleEnough = 5;
 const mostOthers = 100;
 const othersMs = 8_000;
 
-function read(options: ExploreOptions, tasks: Tasks): Settings {
+/** Reads the options of an exploration. @throws ConfigError with all faults */
+export function readExploration(options: ExploreOptions, tasks: Tasks): Settings {
   appOf(tasks);
   const reader = new OptionReader('explore() cannot be done');
   const names = ['seeds', 'first', 'faults', 'workers', 'concurrency', 'now', 'store', 'within', 'for', 'file', 'onProgress'];
@@ -210,19 +214,21 @@ function ratesOf(seed: number, families: ReadonlySet<FaultFamily>): FaultRates {
 
 const workersPoint = 'workers';
 
-async function playRun(
+/** Plays one course. @param crashable faults can be planned, though none is drawn */
+export async function playRun(
   tasks: Tasks,
   settings: Settings,
   scenario: Scenario,
   seed: number,
   plan: readonly Decision[] | undefined,
   between: Course['between'],
+  crashable = false,
 ): Promise<Run> {
   const choices = new Choices(seed, { plan, log: true });
   const fewer = plan?.find(({ point }) => point === workersPoint)?.pick ?? 0;
   const { concurrency, now, store } = settings;
   const options = { seed, concurrency, now, workers: Math.max(1, settings.workers - fewer), ...(store ? { store } : {}) };
-  const rates = settings.families.size > 0 ? ratesOf(seed, settings.families) : undefined;
+  const rates = settings.families.size > 0 || crashable ? ratesOf(seed, settings.families) : undefined;
   const problems: string[] = [];
   let thrown: unknown;
   const fail = (error: unknown) => {
@@ -251,7 +257,7 @@ async function playRun(
   const { fired } = sim;
   await sim.end().catch(fail);
   const decisions = fewer > 0 ? [{ point: workersPoint, n: 0, pick: fewer }, ...choices.decisions] : choices.decisions;
-  return { seed, decisions, problems, error: thrown, lines, fired };
+  return { seed, decisions, problems, error: thrown, lines, fired, drawn: choices.drawn };
 }
 
 /** What happened, but for the faults themselves: two runs are the same if this is. */

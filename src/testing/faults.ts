@@ -5,6 +5,7 @@
 
 import type { Definition } from '../core/definition.ts';
 import { StoreError } from '../core/errors.ts';
+import type { Job } from '../core/types.ts';
 import type { Hint, Store } from '../ports/store.ts';
 import type { Choices, Decision } from './choices.ts';
 import type { Life } from './owners.ts';
@@ -52,6 +53,9 @@ const callFaults = [
   ['scheduler', 'scheduler down for 10 m'],
 ] as const satisfies readonly (readonly [FaultFamily, string])[];
 type CallFault = (typeof callFaults)[number][1];
+/** The picks of a crash around a call. */
+export const crashBefore = 1;
+export const crashAfter = 2;
 
 /** What can go wrong with an attempt, in the order of the picks. */
 const handlerFaults = [
@@ -254,6 +258,9 @@ function after(answer: unknown, then: (value: unknown) => unknown): unknown {
   return answer instanceof Promise ? answer.then(then) : then(answer);
 }
 
+/** Where a test can have a worker crash. */
+export type CrashPoint = 'before claim' | 'after claim' | 'in run' | 'before settle' | 'after settle';
+
 /** The faults that the test has asked for, and that are still to happen. */
 export class Faults {
   #pending: { fault: StoreFault; on: StoreCall | undefined; left: number }[] = [];
@@ -272,6 +279,24 @@ export class Faults {
   startScheduling(): void {
     this.schedulingStopped = false;
     for (const wake of this.#wake) wake();
+  }
+
+  #crashes: { readonly at: CrashPoint; readonly task: string | undefined; left: number }[] = [];
+
+  /** @param point where; `nth` counts only those that concern the task, if one is given */
+  crashAt(at: CrashPoint, task: string | undefined, nth: number): void {
+    this.#crashes.push({ at, task, left: nth });
+  }
+
+  /** True if the process is to crash here. @param concerns whether what happens here concerns a task */
+  crashes(at: CrashPoint, concerns: (task: string) => boolean): boolean {
+    const due = this.#crashes.find((crash) => crash.at === at && (crash.task === undefined || concerns(crash.task)) && --crash.left === 0);
+    if (due) this.#crashes = this.#crashes.filter((other) => other !== due);
+    return due !== undefined;
+  }
+
+  get awaitsCrash(): boolean {
+    return this.#crashes.length > 0;
   }
 
   /** From here on nothing goes wrong. */
@@ -323,7 +348,12 @@ const never = new Promise<never>(() => {});
 const nothingDue = { due: [], nextAt: null, holding: false };
 
 /** The store for one process. `life` is undefined for the test's own calls, which no fault but the store's own reaches. */
-export function storeFor(store: Store, faults: Faults, life: Life | undefined): Store {
+export function storeFor(
+  store: Store,
+  faults: Faults,
+  life: Life | undefined,
+  crash?: { now(): void; taskOf(id: string): string | undefined },
+): Store {
   const view: Record<string, unknown> = {
     name: store.name,
     supports: store.supports,
@@ -337,7 +367,9 @@ export function storeFor(store: Store, faults: Faults, life: Life | undefined): 
       if (life?.dead) return never;
       faults.check(call);
       if (call === 'dueSchedules' && faults.schedulingStopped && life) return nothingDue;
-      const answer = life && faults.drawn ? faults.drawn.call(call, life, () => real(a, b)) : real(a, b);
+      const perform = () => real(a, b);
+      if (life && crash && faults.awaitsCrash && (call === 'claim' || call === 'settle')) return around(call, a, perform, faults, crash);
+      const answer = life && faults.drawn ? faults.drawn.call(call, life, perform) : perform();
       return answer instanceof Promise && life ? answer.then((value) => (life.dead ? never : value)) : answer;
     };
   }
@@ -361,6 +393,29 @@ export function storeFor(store: Store, faults: Faults, life: Life | undefined): 
     };
   }
   return view as unknown as Store;
+}
+
+/** A claim or a settle, where the test waits for a crash. A settle that claims too is both. */
+function around(
+  call: 'claim' | 'settle',
+  given: unknown,
+  perform: () => unknown,
+  faults: Faults,
+  crash: { now(): void; taskOf(id: string): string | undefined },
+): unknown {
+  const asked = call === 'settle' ? (given as readonly { id: string }[]).map(({ id }) => crash.taskOf(id)) : [];
+  const die = () => {
+    crash.now();
+    return never;
+  };
+  if (call === 'claim' && faults.crashes('before claim', () => true)) return die();
+  if (call === 'settle' && faults.crashes('before settle', (task) => asked.includes(task))) return die();
+  return after(perform(), (answer) => {
+    const claimed = call === 'claim' ? (answer as readonly Job[]) : (answer as { claimed: readonly Job[] }).claimed;
+    if (call === 'settle' && faults.crashes('after settle', (task) => asked.includes(task))) return die();
+    if (claimed.length > 0 && faults.crashes('after claim', (name) => claimed.some(({ task }) => task === name))) return die();
+    return answer;
+  });
 }
 
 /** A scheduler that was told that nothing is due looks again, as it does where others write. */

@@ -84,6 +84,13 @@ export class SimulationRecord {
     this.length += 1;
   }
 
+  /** What had happened up to an instant. */
+  upTo(at: number): SimulationRecord {
+    const past = new SimulationRecord();
+    for (const event of this.#lines) if (event.at <= at) past.add(event);
+    return past;
+  }
+
   /** Jobs in the order in which they were enqueued. */
   get jobs(): readonly JobRecord[] {
     return [...this.#rows.values()];
@@ -111,6 +118,10 @@ export class SimulationRecord {
   }
   get unfinishedCount(): number {
     return this.#open.size;
+  }
+
+  job(id: string): Job | undefined {
+    return this.#rows.get(id)?.job;
   }
 
   label(id: string): string {

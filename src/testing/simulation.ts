@@ -17,7 +17,16 @@ import type { Store, StoreSource } from '../ports/store.ts';
 import { TaskResult } from '../result.ts';
 import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
 import { Choices, type Decision, prng } from './choices.ts';
-import { DrawnFaults, type FaultOptions, type FaultRates, Faults, type StoreFault, storeFor, type World } from './faults.ts';
+import {
+  type CrashPoint,
+  DrawnFaults,
+  type FaultOptions,
+  type FaultRates,
+  Faults,
+  type StoreFault,
+  storeFor,
+  type World,
+} from './faults.ts';
 import { installGlobals, refuseOtherFakes } from './globals.ts';
 import { Watchman } from './invariants.ts';
 import { Life } from './owners.ts';
@@ -47,6 +56,8 @@ export interface SimulatedWorker {
   crash(options?: { restart?: boolean }): void;
   /** Stops the worker's process for a while, as a debugger or a laptop's lid does; then it goes on as if nothing had been. */
   pauseFor(duration: Duration): void;
+  /** Sets how far the worker's clock is ahead of the simulation's: milliseconds, negative for behind; it stays so when the worker is restarted. */
+  skew(ms: number): void;
   /** Stops the worker gracefully; drive the simulation for it to end. */
   stop(options?: { timeout?: Duration }): Promise<void>;
   /** False after a crash, until it is restarted. */
@@ -95,6 +106,15 @@ export interface Simulation extends AsyncDisposable {
      */
     fail(fault: StoreFault, options?: FaultOptions): void;
   };
+  /**
+   * Crashes a worker at a point of its work; it is back after 1 s.
+   * @param options.at `in run`: when the task's function has begun, and waits
+   * @param options.task only where this task is concerned
+   * @param options.nth the first, the second … time that a worker comes there. Default 1
+   */
+  crash(options: { at: CrashPoint; task?: { readonly name: string } | string; nth?: number }): void;
+  /** What was, at an instant that has passed: the jobs as they were then, and what had happened. */
+  at(instant: Instant): { jobs(filter?: SimulatedJobFilter): TaskResult[]; timeline(): Timeline };
   readonly scheduler: {
     /** No worker turns occurrences into jobs until `start`: as if no scheduler ran. */
     stop(): void;
@@ -179,6 +199,7 @@ class Place {
   /** One for each store; all of them one process. */
   workers: Worker[] = [];
   starts = 0;
+  skewMs = 0;
   constructor(index: number, life: Life) {
     this.index = index;
     this.life = life;
@@ -376,8 +397,10 @@ export class Simulated implements Simulation {
         before = this.record.length;
         if (quiet % quietLooks === quietLooks - 1 && (await this.#catchUp())) continue;
         const { nextAt } = this.#clock;
-        if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock()))
+        if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock())) {
+          if (await this.#catchUp()) continue;
           throw new SimulationDeadlockError(`nothing will ever start the jobs that are left:\n  ${this.#leftOver()}`);
+        }
         if (nextAt > until)
           throw new SimulationRunawayError(`after ${exact(maxMs)} of virtual time, jobs are still unfinished:\n  ${this.#leftOver()}`);
         await this.#clock.advanceTo(Math.min(until, nextAt), idle);
@@ -386,10 +409,42 @@ export class Simulated implements Simulation {
   }
 
   jobs(filter: SimulatedJobFilter = {}): TaskResult[] {
+    return this.#jobsOf(this.record, filter);
+  }
+
+  crash({ at, task, nth = 1 }: Parameters<Simulation['crash']>[0]): void {
+    this.#use();
+    const points: readonly CrashPoint[] = ['before claim', 'after claim', 'in run', 'before settle', 'after settle'];
+    if (!points.includes(at)) throw new SimulationError(`crash() takes { at }, one of ${points.join(', ')}; got ${String(at)}`);
+    if (!Number.isSafeInteger(nth) || nth < 1) throw new SimulationError(`crash() takes { nth }, a whole number from 1 on; got ${nth}`);
+    this.#faults.crashAt(at, typeof task === 'object' ? task.name : task, nth);
+    if (at !== 'in run' || this.#crashing) return;
+    this.#crashing = true;
+    this.#undo.push(
+      this.#app.events.on('started', (event) => {
+        if (event.type !== 'started' || !this.#faults.crashes('in run', (name) => name === event.job.task)) return;
+        const place = this.#places.find(({ life }) => life.name === event.worker);
+        if (place) this.#clock.arm(this.#clock.now(), () => this.#crash(place, true), undefined);
+      }),
+    );
+  }
+  #crashing = false;
+
+  at(instant: Instant): { jobs(filter?: SimulatedJobFilter): TaskResult[]; timeline(): Timeline } {
+    this.#needRecord('at');
+    const at = instantMs(instant, 'sim.at()');
+    if (at > this.#clock.now())
+      throw new SimulationError(`at(${new Date(at).toISOString()}) has not come yet: virtual time is at ${this.now.toISOString()}`);
+    const past = this.record.upTo(at);
+    const lines = past.lines(this.#settings.now);
+    return { jobs: (filter = {}) => this.#jobsOf(past, filter), timeline: () => ({ lines, toString: () => lines.join('\n') }) };
+  }
+
+  #jobsOf(past: SimulationRecord, filter: SimulatedJobFilter): TaskResult[] {
     const name = typeof filter.task === 'string' ? filter.task : filter.task?.name;
     const statuses = filter.status === undefined ? undefined : typeof filter.status === 'string' ? [filter.status] : filter.status;
     const results: TaskResult[] = [];
-    for (const record of this.record.jobs) {
+    for (const record of past.jobs) {
       if (name !== undefined && record.job.task !== name) continue;
       const alias = this.record.aliases.get(record.job.id) ?? 'default';
       const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, record);
@@ -420,6 +475,13 @@ export class Simulated implements Simulation {
       throw new SimulationError(`there is no worker ${index}; this simulation has ${this.#places.length} (simulate(tasks, { workers }))`);
     return {
       crash: (options) => this.#crash(place, options?.restart ?? true),
+      skew: (ms) => {
+        if (!Number.isSafeInteger(ms)) throw new SimulationError(`skew() takes whole milliseconds, negative ones too; got ${ms}`);
+        place.skewMs = ms;
+        place.life.skewMs = ms;
+        this.#trouble(place.life, 0);
+        this.#note(place, `its clock is ${ms} ms off`);
+      },
       pauseFor: (duration) => this.#pause(place, durationMs(duration, 'pauseFor()')),
       stop: async (options) => {
         const graceMs = durationMs(options?.timeout ?? '25s', 'stop().timeout');
@@ -493,7 +555,7 @@ export class Simulated implements Simulation {
     place.life = new Life(id);
     const { drawn } = this.#faults;
     this.#trouble(place.life, 0);
-    if (drawn) place.life.skewMs = drawn.skewOf(place.life);
+    place.life.skewMs = drawn ? drawn.skewOf(place.life) : place.skewMs;
     const host = {
       ...this.#host,
       clock: this.#clock.forLife(place.life),
@@ -502,7 +564,9 @@ export class Simulated implements Simulation {
     const main = this.#settings.stores.get('default');
     const settings = { id, concurrency: this.#settings.concurrency, queues: undefined, excludeQueues: undefined, scheduler: true };
     place.workers = [...this.#stores].map(([source, store]) => {
-      const view = storeFor(this.#between?.(store, id) ?? store, this.#faults, place.life);
+      const { life } = place;
+      const crash = { now: () => this.#crash(place, true), taskOf: (job: string) => this.record.job(job)?.task };
+      const view = storeFor(this.#between?.(store, id) ?? store, this.#faults, life, crash);
       return new Worker(host, view, source === main ? () => this.#app.schedules : () => none, { ...settings, scheduler: source === main });
     });
     for (const worker of place.workers) worker.start();

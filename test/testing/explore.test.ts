@@ -1,8 +1,8 @@
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createTasks, memory, type StoreSource } from 'escapement';
-import { explore } from 'escapement/testing';
+import { createTasks, type ExplorationError, memory, type StoreSource } from 'escapement';
+import { everyCrash, explore } from 'escapement/testing';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { currentSimulation } from '../../src/testing/simulation.ts';
 import { stores } from '../stores/stores.ts';
@@ -113,6 +113,49 @@ describe('a failure', () => {
     expect(found).toMatch(
       /seed 1 was played twice, and did not go the same way[\s\S]*the first time: .*due in 1s[\s\S]*the second time: .*due in 2s/,
     );
+  });
+});
+
+describe('every crash', () => {
+  test('of a scenario that survives them all is in the table', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const done = new Set<string>();
+    const job = tasks.define('job', {
+      retry: { backoff: '1s' },
+      run: async ({ key }: { key: string }, ctx) => {
+        await ctx.sleep('12s');
+        done.add(key);
+      },
+    });
+    const table = await everyCrash(tasks, {}, async () => {
+      done.clear();
+      await job.enqueue({ key: 'a' });
+      return () => expect(done).toEqual(new Set(['a']));
+    });
+    const points = new Set(table.outcomes.map(({ at }) => at));
+    expect(points).toEqual(
+      new Set([
+        'before claim',
+        'after claim',
+        'before settle',
+        'after settle',
+        'before renew',
+        'after renew',
+        'in run, at its first wait',
+        'in run, after 1 s',
+      ]),
+    );
+    expect(table.outcomes.every(({ problem }) => problem === null)).toBe(true);
+    expect(String(table)).toMatch(/^ {2}w0 {2}before claim +#1 +held$/m);
+  });
+
+  test('that is not survived is told, with what replays it', async () => {
+    const { tasks, scenario } = shop();
+    const error = (await everyCrash(tasks, {}, scenario).catch((reason) => reason)) as ExplorationError;
+    expect(error.message).toMatch(/^\d of \d+ crashes are not survived:/);
+    expect(error.message).toMatch(/^ {2}w0 {2}before settle +#1 +AssertionError: expected \[ 'o1', 'o1' \] to deeply equal/m);
+    vi.stubEnv('ESCAPEMENT_REPLAY', error.replay);
+    expect(await messageOf(explore(tasks, { workers: 2 }, scenario))).toMatch(/^AssertionError/);
   });
 });
 

@@ -5,7 +5,7 @@ import timersPromises, { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { createTasks, dummy, exponential, immediate, memory, snooze, type TaskResult } from 'escapement';
-import { simulate } from 'escapement/testing';
+import { type CrashPoint, simulate } from 'escapement/testing';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { currentSimulation } from '../../src/testing/simulation.ts';
 
@@ -497,5 +497,91 @@ describe('seeds', () => {
       +3s  w0  started   job#1 attempt 3
       +3s  w0  failed    job#1 attempt 3: Error: no"
     `);
+  });
+});
+
+describe('faults that a test asks for', () => {
+  const crashing = async (at: CrashPoint, nth = 1) => {
+    const tasks = createTasks({ backend: memory() });
+    const effects: string[] = [];
+    const other = tasks.define('other', () => {});
+    const charge = tasks.define('charge', {
+      retry: { backoff: '1s' },
+      run: async (order: string, ctx) => {
+        effects.push(order);
+        await ctx.sleep('1s');
+      },
+    });
+    const sim = await simulate(tasks, { workers: 1 });
+    sim.crash({ at, task: charge, nth });
+    await other.enqueue();
+    await sim.drain();
+    for (const order of ['a', 'b']) {
+      await charge.enqueue(order);
+      await sim.advance('3s');
+    }
+    await sim.runUntilIdle();
+    const crashes = sim.timeline().lines.filter((line) => line.includes('crashed')).length;
+    const statuses = sim.jobs({ task: charge }).map(({ status }) => status);
+    await sim.end();
+    return { effects, crashes, statuses };
+  };
+
+  test.each<[CrashPoint, string[]]>([
+    ['before claim', ['a', 'b']],
+    ['after claim', ['b', 'a']],
+    ['in run', ['a', 'b', 'a']],
+    ['before settle', ['a', 'b', 'a']],
+    ['after settle', ['a', 'b']],
+  ])('a crash %s', async (at, effects) => {
+    expect(await crashing(at)).toEqual({ effects, crashes: 1, statuses: ['successful', 'successful'] });
+  });
+
+  test('the second time that a worker comes there', async () => {
+    expect(await crashing('before settle', 2)).toEqual({ effects: ['a', 'b', 'b'], crashes: 1, statuses: ['successful', 'successful'] });
+  });
+
+  test('a clock that is behind starts what is due late, and one that is ahead early', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', () => {});
+    const sim = await simulate(tasks);
+    sim.worker(0).skew(-5_000);
+    await job.using({ runAfter: '10s' }).enqueue();
+    await sim.advance('14s');
+    expect(sim.attempts(job)).toEqual([]);
+    await sim.advance('1s');
+    expect(sim.attempts(job)).toHaveLength(1);
+    sim.worker(0).crash();
+    await sim.advance('1s');
+    sim.worker(0).skew(3_000);
+    await job.using({ runAfter: '10s' }).enqueue();
+    await sim.advance('7s');
+    expect(sim.attempts(job)).toHaveLength(2);
+    expect(() => sim.worker(0).skew(0.5)).toThrow(/whole milliseconds/);
+    await sim.end();
+  });
+
+  test('what was, at an instant that has passed', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', async (_: void, ctx) => ctx.sleep('10s'));
+    const sim = await simulate(tasks);
+    await job.enqueue();
+    await sim.advance('5s');
+    await job.enqueue();
+    await sim.runUntilIdle();
+    const at = (seconds: number) => sim.at(sim.startedAt.getTime() + seconds * 1_000);
+    expect(
+      at(4)
+        .jobs()
+        .map(({ status }) => status),
+    ).toEqual(['running']);
+    expect(
+      at(12)
+        .jobs()
+        .map(({ status }) => status),
+    ).toEqual(['successful', 'running']);
+    expect(at(4).timeline().lines).toHaveLength(3);
+    expect(() => at(3_600)).toThrow(/has not come yet/);
+    await sim.end();
   });
 });
