@@ -8,6 +8,8 @@ import { Cron } from 'croner';
 import { latestCron, nextCron } from '../src/core/cron.ts';
 import { nextSun } from '../src/core/sun.ts';
 import { changes } from '../src/core/zone.ts';
+import { sqlite } from '../src/stores/sqlite/index.ts';
+import { schedule } from '../src/testing/conformance/kit.ts';
 
 const { values: options } = parseArgs({ options: { sample: { type: 'string', default: '5000' } } });
 const sample = Number(options.sample);
@@ -91,3 +93,32 @@ const sunset = microseconds(365, () => {
   walk(365, (afterAt) => nextSun({ event: 'sunset', latitude: 52.52, longitude: 13.405 }, afterAt));
 });
 console.log(`the next sunset: ${sunset.toFixed(1)} µs`);
+
+/** Microseconds that a scheduler's wake-up costs, of which one schedule is due, in a store that has so many. */
+async function wakeUp(schedules: number): Promise<number> {
+  const store = await sqlite({ file: ':memory:' }).open();
+  await store.migrate();
+  const at = Date.UTC(2026, 0, 1);
+  const row = schedule({ trigger: { kind: 'cron', expression: '0 9 * * *', timezone: 'Europe/Berlin' } });
+  for (let i = 0; i < schedules; i++) {
+    const nextAt = at + 86_400_000 + i * 1_000;
+    await store.saveSchedule({ ...row, name: `s${i}`, nextAt, occurrenceAt: nextAt }, { expect: null });
+  }
+  await store.saveSchedule({ ...row, name: 'due', nextAt: at, occurrenceAt: at }, { expect: null });
+  const times: number[] = [];
+  for (let revision = 1; revision <= 2_000; revision++) {
+    const now = at + revision;
+    const startedAt = performance.now();
+    const { due } = await store.dueSchedules({ now, limit: 100, computes: [] });
+    const moved = { nextAt: now, occurrenceAt: now, lastAt: now, heldAt: null, runs: revision };
+    await store.advanceSchedules([{ name: 'due', revision, times: moved, jobs: [] }], { now });
+    times.push((performance.now() - startedAt) * 1_000);
+    if (due.length !== 1) throw new Error(`${due.length} schedules are due, not one`);
+  }
+  await store.close();
+  return times.sort((a, b) => a - b)[1_000] as number;
+}
+const [few, many] = [await wakeUp(10), await wakeUp(100_000)];
+console.log(
+  `a scheduler's wake-up in SQLite, one schedule due: of 10 ${few.toFixed(0)} µs, of 100,000 ${many.toFixed(0)} µs (${(many / few).toFixed(2)} ×)`,
+);

@@ -63,6 +63,8 @@ function loadingFault(error: unknown, label: string): string {
   const place = /^(?:file:\/\/)?\S*?([^/\s]+:\d+)\r?\n/.exec(stack ?? '')?.[1];
   const where =
     place && !label.endsWith(place.replace(/:\d+$/, '')) ? `${label}, at ${place},` : place ? label + place.replace(/^.*:/, ':') : label;
+  if (name === 'SyntaxError' && /outside a module/.test(text))
+    return `${label} is an ES module, and its package.json says otherwise: set "type": "module" there (npm pkg set type=module), or name it .mts`;
   if (code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX')
     return `${where} uses TypeScript that Node cannot strip (enum, namespace, parameter property): ${text}`;
   if (code === 'ERR_INVALID_TYPESCRIPT_SYNTAX' || name === 'SyntaxError') {

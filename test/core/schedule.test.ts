@@ -342,3 +342,29 @@ describe('several versions', () => {
     expect(undeclaredRow(row({ source: 'store' }), t0 + 9 * day)).toBeNull();
   });
 });
+
+test('the row decides: what another machine has computed with other time zone data fires, and the times go on from there', () => {
+  const nightly = row({ trigger: cron('0 3 * * *', 'Europe/Berlin') });
+  // A machine that knows of another rule has put the occurrence an hour earlier.
+  const other = { ...nightly, nextAt: (nightly.nextAt as number) - hour, occurrenceAt: (nightly.occurrenceAt as number) - hour };
+  const firing = fire(other, other.nextAt, 0);
+  expect(firing.occurrences).toEqual([other.occurrenceAt]);
+  expect(firing.times.nextAt).toBe(nightly.nextAt);
+  expect(fire({ ...other, ...firing.times }, nightly.nextAt as number, 0).occurrences).toEqual([nightly.nextAt]);
+});
+
+test('what fires monthly fires though every process restarts daily, on another version each day', () => {
+  let stored = row({ trigger: cron('0 0 1 * *') });
+  const first = stored.nextAt;
+  for (let at = t0 + day; at < (first as number); at += day) {
+    const changed = synchronised(
+      { definition: definition({ trigger: cron('0 0 1 * *'), input: String(at) }), hash: `h${at}`, compute: undefined },
+      stored,
+      [],
+      at,
+    );
+    stored = changed as ScheduleRow;
+    expect(stored.nextAt).toBe(first);
+  }
+  expect(fire(stored, first as number, 0).occurrences).toEqual([Date.UTC(2026, 1, 1)]);
+});
