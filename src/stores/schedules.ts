@@ -19,7 +19,7 @@ export class MemorySchedules {
   });
   readonly #holding = new Set<Entry>();
   readonly #open = new Map<string, Set<string>>();
-  readonly #taken = new Map<string, Set<number>>();
+  readonly #taken = new Map<string, Instants>();
   readonly #job: (id: string) => Job;
 
   /** @param job the row of a job by its id */
@@ -94,13 +94,12 @@ export class MemorySchedules {
   /** Takes the job's occurrence; false: it has a job already. */
   take({ schedule, scheduledAt }: Job): boolean {
     if (schedule === null || scheduledAt === null) return true;
-    const taken = this.#taken.get(schedule);
+    let taken = this.#taken.get(schedule);
     if (!taken) {
-      this.#taken.set(schedule, new Set([scheduledAt]));
-      return true;
+      taken = new Instants();
+      this.#taken.set(schedule, taken);
     }
-    const before = taken.size;
-    return taken.add(scheduledAt).size > before;
+    return taken.add(scheduledAt);
   }
 
   free({ schedule, scheduledAt }: Job): void {
@@ -119,5 +118,53 @@ export class MemorySchedules {
   #openOf(name: string): Job[] {
     const jobs = [...(this.#open.get(name) ?? [])].sort().slice(0, mostOpen);
     return jobs.map(this.#job);
+  }
+}
+
+/** A set of instants that mostly come in order, and go in order: an array, and where it begins. */
+class Instants {
+  #times: number[] = [];
+  #from = 0;
+
+  get size(): number {
+    return this.#times.length - this.#from;
+  }
+
+  has(at: number): boolean {
+    return this.#times[this.#place(at)] === at;
+  }
+
+  /** False: it is there already. */
+  add(at: number): boolean {
+    const times = this.#times;
+    const place = this.#place(at);
+    if (times[place] === at) return false;
+    if (place === times.length) times.push(at);
+    else times.splice(place, 0, at);
+    return true;
+  }
+
+  delete(at: number): void {
+    const place = this.#place(at);
+    if (this.#times[place] !== at) return;
+    if (place > this.#from) this.#times.splice(place, 1);
+    else if (++this.#from > 1_000 && this.#from > this.#times.length / 2) {
+      this.#times = this.#times.slice(this.#from);
+      this.#from = 0;
+    }
+  }
+
+  /** Where it is, or would stand. */
+  #place(at: number): number {
+    const times = this.#times;
+    let high = times.length;
+    if (high === this.#from || (times[high - 1] as number) < at) return high;
+    let low = this.#from;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((times[middle] as number) < at) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 }

@@ -367,9 +367,11 @@ export function storeFor(
       if (life?.dead) return never;
       faults.check(call);
       if (call === 'dueSchedules' && faults.schedulingStopped && life) return nothingDue;
-      const perform = () => real(a, b);
-      if (life && crash && faults.awaitsCrash && (call === 'claim' || call === 'settle')) return around(call, a, perform, faults, crash);
-      const answer = life && faults.drawn ? faults.drawn.call(call, life, perform) : perform();
+      let answer: unknown;
+      if (life && crash && faults.awaitsCrash && (call === 'claim' || call === 'settle'))
+        return around(call, a, () => real(a, b), faults, crash);
+      if (life && faults.drawn) answer = faults.drawn.call(call, life, () => real(a, b));
+      else answer = real(a, b);
       return answer instanceof Promise && life ? answer.then((value) => (life.dead ? never : value)) : answer;
     };
   }

@@ -336,31 +336,35 @@ export class VirtualClock implements Clock {
     entry.over = true;
     this.#waited(entry);
     const { life } = entry;
-    const ended = () => {
-      if (life?.dead) return;
-      this.#steps -= 1;
-      if (life) life.steps -= 1;
-    };
-    // Counted from before it begins: what it asks of its store may take time, or kill it, at once.
     this.#excused = false;
+    // Counted from before it begins: what it asks of its store may take time, or kill it, at once.
     this.#steps += 1;
     if (life) life.steps += 1;
     let done: void | Promise<void>;
     try {
       done = entry.fn();
     } catch (error) {
-      ended();
+      this.#stepEnded(life);
       this.#errors.push(error);
       return;
     }
     if (!(done instanceof Promise)) {
-      ended();
+      this.#stepEnded(life);
       return;
     }
-    done.then(ended, (error) => {
-      ended();
-      this.#errors.push(error);
-    });
+    done.then(
+      () => this.#stepEnded(life),
+      (error) => {
+        this.#stepEnded(life);
+        this.#errors.push(error);
+      },
+    );
+  }
+
+  #stepEnded(life: Life | undefined): void {
+    if (life?.dead) return;
+    this.#steps -= 1;
+    if (life) life.steps -= 1;
   }
 
   #waited({ owner, background }: Entry): void {
