@@ -46,6 +46,8 @@ const networkFileSystems: Readonly<Record<number, string>> = {
   4283649346: 'CIFS',
   4266872130: 'SMB2',
   1397113167: 'AFS',
+  12805120: 'Ceph',
+  16914839: '9P',
 };
 
 export class Connection {
