@@ -14,7 +14,8 @@ type At = { readonly now: number };
 
 /** What the watchman asks of the simulation. */
 export interface Surroundings {
-  readonly definitions: ReadonlyMap<string, Definition>;
+  /** The definition of a task, in the version of the application that was deployed last. */
+  definition(name: string): Definition | undefined;
   /** When something last went wrong with this worker's process, its start included. */
   troubledAt(worker: string): number;
   label(id: string): string;
@@ -105,7 +106,7 @@ export class Watchman {
         this.#say(job, `E1: the store has it as ${summary(row)}, by its own answers it is ${summary(job)}`);
       // What a schedule makes anew all the time may be on its way.
       const onItsWay = job.schedule !== null && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
-      if (!isFinished(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definitions.has(job.task) && job.dueAt <= now)
+      if (!isFinished(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && job.dueAt <= now)
         this.#say(job, `L1: it never came to its end, and is ${visibleStatus(job, now)}`);
     }
     for (const [id, job] of rows) {
@@ -210,7 +211,7 @@ export class Watchman {
     if (outcome === 'failed' && status === 'failed' && reason !== 'permanent' && attempt < job.maxAttempts)
       this.#say(job, `I5: failed for good at attempt ${attempt} of ${job.maxAttempts}`);
     if (outcome !== 'failed' || status !== 'queued') return;
-    const backoff = job.overrides?.backoff ?? this.#around.definitions.get(job.task)?.backoff;
+    const backoff = job.overrides?.backoff ?? this.#around.definition(job.task)?.backoff;
     if (!backoff || backoff.kind === 'own') return;
     const [least, most] = [backoffMs(backoff, job.attempt, 0, undefined), backoffMs(backoff, job.attempt, 1, undefined)];
     const delay = dueAt - settledAt;

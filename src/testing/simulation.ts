@@ -113,6 +113,13 @@ export interface Simulation extends AsyncDisposable {
    * @param options.nth the first, the second … time that a worker comes there. Default 1
    */
   crash(options: { at: CrashPoint; task?: { readonly name: string } | string; nth?: number }): void;
+  /**
+   * Deploys another application on the same stores: starts workers of it, and stops those that run gracefully, as a deploy does. Schedules and
+   * jobs stay; what the new one does not know waits for one that does.
+   * @param options.workers how many. Default: as many as the simulation began with
+   * @param options.beside true: the workers that run go on, beside the new ones
+   */
+  deploy(tasks: Tasks, options?: { workers?: number; beside?: boolean }): void;
   /** What was, at an instant that has passed: the jobs as they were then, and what had happened. */
   at(instant: Instant): { jobs(filter?: SimulatedJobFilter): TaskResult[]; timeline(): Timeline };
   readonly scheduler: {
@@ -188,21 +195,33 @@ function bound(target: object, key: string | symbol): unknown {
   return typeof value === 'function' ? value.bind(target) : value;
 }
 const restartAfterMs = 1_000;
+/** What workers are given to end when another version takes their place. */
+const graceMs = 25_000;
 /** So many instants without an event, and it is worth asking whether there will ever be one. */
 const quietSteps = 100;
 /** So many instants without an event, and the store is asked whether what is unfinished has ended untold. */
 const quietLooks = 10;
 
+/** An application that is deployed, and its part in the simulation. */
+interface Version {
+  readonly app: App;
+  readonly host: Host;
+}
+
 class Place {
   readonly index: number;
+  readonly version: Version;
   life: Life;
+  /** Another version has taken its place: it is not started again. */
+  retired = false;
   /** One for each store; all of them one process. */
   workers: Worker[] = [];
   starts = 0;
   skewMs = 0;
-  constructor(index: number, life: Life) {
+  constructor(index: number, life: Life, version: Version) {
     this.index = index;
     this.life = life;
+    this.version = version;
   }
 }
 
@@ -214,6 +233,7 @@ export class Simulated implements Simulation {
   readonly #choices: Choices;
   readonly #clock: VirtualClock;
   readonly #host: Host;
+  readonly #versions: Version[] = [];
   readonly #faults = new Faults();
   readonly #stores = new Map<StoreSource, Store>();
   readonly #places: Place[] = [];
@@ -237,14 +257,11 @@ export class Simulated implements Simulation {
     this.#settings = settings;
     this.#choices = choices ?? new Choices(settings.seed);
     this.#clock = new VirtualClock({ now: settings.now, choices: this.#choices, realBudgetMs: settings.realBudgetMs });
-    this.#host = hostOf(app, this.#clock, this.#choices, {
-      logger: silent,
-      retention: settings.retention,
-      machine: { ...thisMachine, host: 'simulation', pid: 0 },
-    });
+    this.#host = this.#hostFor(app);
+    this.#versions.push({ app, host: this.#host });
     if (watched) {
       this.#watchman = new Watchman({
-        definitions: app.definitions,
+        definition: (name) => this.#versions.findLast((version) => version.app.definitions.has(name))?.app.definitions.get(name),
         troubledAt: (worker) => this.#troubles.get(worker) ?? Number.POSITIVE_INFINITY,
         label: (id) => this.record.label(id),
         // What is wrong may go on for ever: it is not waited for.
@@ -252,6 +269,11 @@ export class Simulated implements Simulation {
       });
     }
     if (rates) this.#faults.drawn = new DrawnFaults({ ...this.#world, choices: this.#choices }, rates);
+  }
+
+  #hostFor(app: App): Host {
+    const { retention } = this.#settings;
+    return hostOf(app, this.#clock, this.#choices, { logger: silent, retention, machine: { ...thisMachine, host: 'simulation', pid: 0 } });
   }
 
   #watchman: Watchman | undefined;
@@ -288,7 +310,7 @@ export class Simulated implements Simulation {
     for (const place of this.#places) {
       place.life.pausedUntil = Number.NEGATIVE_INFINITY;
       place.life.skewMs = 0;
-      if (place.life.dead) this.#start(place.index);
+      if (place.life.dead && !place.retired) this.#start(place.index, place.version);
     }
     await this.drain();
   }
@@ -338,7 +360,7 @@ export class Simulated implements Simulation {
       this.#stores.set(source, this.#watchman && source === stores.get('default') ? this.#watchman.watch(store) : store);
     }
     if (record) this.#undo.push(this.#app.events.on('*', this.record.add));
-    this.#undo.push(rebind(this.#app, this.#binding()));
+    this.#undo.push(rebind(this.#app, this.#binding(this.#host)));
     if (globals) {
       const draw = prng((seed ?? 0) + 1);
       this.#undo.push(installGlobals(this.#clock, () => draw() / 4_294_967_296));
@@ -351,7 +373,7 @@ export class Simulated implements Simulation {
         text: `${attempt.task} attempt ${attempt.attempt} ended while it waited on ${what}`,
       });
     };
-    for (let i = 0; i < workers; i++) this.#start(i);
+    for (let i = 0; i < workers; i++) this.#start(i, this.#versions[0] as Version);
     await this.#clock.settle();
   }
 
@@ -410,6 +432,31 @@ export class Simulated implements Simulation {
 
   jobs(filter: SimulatedJobFilter = {}): TaskResult[] {
     return this.#jobsOf(this.record, filter);
+  }
+
+  deploy(tasks: Tasks, options: { workers?: number; beside?: boolean } = {}): void {
+    this.#use();
+    const app = appOf(tasks);
+    const unknown = app.known.backends.find((alias) => !this.#settings.stores.has(alias));
+    if (unknown !== undefined)
+      throw new SimulationError(`the application that is deployed has a backend ${unknown}, which the first one has not`);
+    const { workers = this.#settings.workers, beside = false } = options;
+    if (!Number.isSafeInteger(workers) || workers < 1 || workers > 64)
+      throw new SimulationError(`deploy() takes { workers }, 1 to 64; got ${workers}`);
+    let version = this.#versions.find((other) => other.app === app);
+    if (!version) {
+      version = { app, host: { ...this.#hostFor(app), newId: this.#host.newId } };
+      this.#versions.push(version);
+      if (this.#settings.record) this.#undo.push(app.events.on('*', this.record.add));
+      this.#undo.push(rebind(app, this.#binding(version.host)));
+    }
+    const old = beside ? [] : this.#places.filter(({ retired }) => !retired);
+    const first = this.#places.length;
+    for (let i = 0; i < workers; i++) this.#start(first + i, version);
+    for (const place of old) {
+      place.retired = true;
+      if (!place.life.dead) for (const worker of place.workers) void worker.stop(graceMs);
+    }
   }
 
   crash({ at, task, nth = 1 }: Parameters<Simulation['crash']>[0]): void {
@@ -547,8 +594,8 @@ export class Simulated implements Simulation {
       throw new SimulationError(`sim.${call}() reads the record of what happens; simulate() was called with record: false`);
   }
 
-  #start(index: number): void {
-    const place = this.#places[index] ?? new Place(index, new Life(`w${index}`));
+  #start(index: number, version: Version): void {
+    const place = this.#places[index] ?? new Place(index, new Life(`w${index}`), version);
     this.#places[index] = place;
     const id = place.starts === 0 ? `w${index}` : `w${index}.${place.starts}`;
     place.starts += 1;
@@ -556,10 +603,11 @@ export class Simulated implements Simulation {
     const { drawn } = this.#faults;
     this.#trouble(place.life, 0);
     place.life.skewMs = drawn ? drawn.skewOf(place.life) : place.skewMs;
+    const { app } = version;
     const host = {
-      ...this.#host,
+      ...version.host,
       clock: this.#clock.forLife(place.life),
-      ...(drawn ? { definitions: this.#befallen(drawn, place.life) } : {}),
+      ...(drawn ? { definitions: this.#befallen(app, drawn, place.life) } : {}),
     };
     const main = this.#settings.stores.get('default');
     const settings = { id, concurrency: this.#settings.concurrency, queues: undefined, excludeQueues: undefined, scheduler: true };
@@ -567,14 +615,13 @@ export class Simulated implements Simulation {
       const { life } = place;
       const crash = { now: () => this.#crash(place, true), taskOf: (job: string) => this.record.job(job)?.task };
       const view = storeFor(this.#between?.(store, id) ?? store, this.#faults, life, crash);
-      return new Worker(host, view, source === main ? () => this.#app.schedules : () => none, { ...settings, scheduler: source === main });
+      return new Worker(host, view, source === main ? () => app.schedules : () => none, { ...settings, scheduler: source === main });
     });
     for (const worker of place.workers) worker.start();
   }
 
   /** The application's tasks as they run on one process, where something may befall them. */
-  #befallen(drawn: DrawnFaults, life: Life): Host['definitions'] {
-    const { definitions } = this.#app;
+  #befallen({ definitions }: App, drawn: DrawnFaults, life: Life): Host['definitions'] {
     const get = (name: string) => {
       const definition = definitions.get(name);
       return definition && { ...definition, run: drawn.handler(definition.run, () => life) };
@@ -587,7 +634,8 @@ export class Simulated implements Simulation {
     if (place.life.dead) return;
     this.#clock.kill(place.life);
     this.#note(place, 'crashed');
-    if (restart) this.#clock.arm(this.#clock.now() + restartAfterMs, () => this.#start(place.index), undefined);
+    if (restart && !place.retired)
+      this.#clock.arm(this.#clock.now() + restartAfterMs, () => this.#start(place.index, place.version), undefined);
   }
 
   #pause(place: Place, ms: number): void {
@@ -603,11 +651,11 @@ export class Simulated implements Simulation {
 
   #bound!: Binding;
 
-  #binding(): Binding {
+  #binding(host: Host): Binding {
     const backends = new Map<string, Backend>();
     for (const [alias, source] of this.#settings.stores) {
       const store = storeFor(this.#stores.get(source) as Store, this.#faults, undefined);
-      const backend = new EngineBackend(this.#host, { kind: 'store', name: source.name, open: () => store });
+      const backend = new EngineBackend(host, { kind: 'store', name: source.name, open: () => store });
       const enqueue = backend.enqueue.bind(backend);
       // Rows do not say by which alias they came.
       if (alias !== 'default' && this.#settings.record) {
@@ -618,8 +666,8 @@ export class Simulated implements Simulation {
       }
       backends.set(alias, backend);
     }
-    this.#bound = {
-      host: this.#host,
+    const binding: Binding = {
+      host,
       backends,
       beforeUse: () => this.#use(),
       declare: () => {
@@ -634,13 +682,16 @@ export class Simulated implements Simulation {
         );
       },
     };
-    return this.#bound;
+    this.#bound ??= binding;
+    return binding;
   }
 
   /** Workers renew the leases of attempts that wait for each other for ever; nothing else will happen. */
   #isDeadlock(): boolean {
     return (
-      this.#app.schedules.length === 0 && this.#clock.onlyDuties && this.record.unfinished.every((job) => job.dueAt <= this.#clock.now())
+      this.#versions.every(({ app }) => app.schedules.length === 0) &&
+      this.#clock.onlyDuties &&
+      this.record.unfinished.every((job) => job.dueAt <= this.#clock.now())
     );
   }
 

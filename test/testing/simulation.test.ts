@@ -585,3 +585,51 @@ describe('faults that a test asks for', () => {
     await sim.end();
   });
 });
+
+describe('a deploy', () => {
+  const version = (name: string, names: readonly string[], every: '1m' | '2m' = '1m') => {
+    const tasks = createTasks({ backend: memory() });
+    const ran: string[] = [];
+    const all = names.map((task) =>
+      tasks.define(task, async (_: void, ctx) => {
+        await ctx.sleep('10s');
+        ran.push(`${name} ${task}`);
+      }),
+    );
+    tasks.schedule('tick', { task: all[0] as (typeof all)[0], every });
+    return { tasks, all, ran };
+  };
+
+  test('lets what runs end on the old workers, and the rest run on the new ones', async () => {
+    const [v1, v2] = [version('v1', ['a', 'b']), version('v2', ['a', 'c'])];
+    const sim = await simulate(v1.tasks, { workers: 2 });
+    await v1.all[0]?.enqueue();
+    await sim.advance('5s');
+    sim.deploy(v2.tasks);
+    await v1.all[0]?.enqueue();
+    await v2.all[1]?.enqueue();
+    await v1.all[1]?.enqueue();
+    await sim.advance('30s');
+    expect([v1.ran, v2.ran]).toEqual([['v1 a'], ['v2 a', 'v2 c']]);
+    // Nobody knows b any more: it waits for one that does.
+    expect(sim.jobs({ task: 'b' }).map(({ status }) => status)).toEqual(['ready']);
+    sim.deploy(v1.tasks, { workers: 1, beside: true });
+    await sim.advance('15s');
+    expect(v1.ran).toEqual(['v1 a', 'v1 b']);
+    await sim.end();
+  });
+
+  test('brings its schedules: those of the new version hold, beside the old one too, and those of the old one after a rollback', async () => {
+    const [v1, v2] = [version('v1', ['a']), version('v2', ['a'], '2m')];
+    const sim = await simulate(v1.tasks);
+    const minutes = () => sim.fires('tick').map((at) => (at.getTime() - sim.startedAt.getTime()) / 60_000);
+    await sim.advance('2m');
+    sim.deploy(v2.tasks, { beside: true });
+    await sim.advance('5m');
+    expect(minutes()).toEqual([1, 2, 4, 6]);
+    sim.deploy(v1.tasks);
+    await sim.advance('2h');
+    expect(minutes().slice(-3)).toEqual([125, 126, 127]);
+    await sim.end();
+  });
+});
