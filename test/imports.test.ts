@@ -40,6 +40,7 @@ const parts: readonly [string, RegExp][] = [
   ['testing', /^src\/testing\//],
   ['vitest', /^src\/vitest\//],
   ['root', /^src\/[^/]+$/],
+  ['dash', /^cli\/dash\//],
   ['cli', /^cli\//],
 ];
 const partOf = (path: string) => parts.find(([, pattern]) => pattern.test(path))?.[0] ?? path;
@@ -55,6 +56,8 @@ const allowed: Record<string, readonly string[]> = {
   root: ['root', 'backends', 'engine', 'core', 'ports', 'stores', '@standard-schema/spec'],
   testing: ['testing', 'root', 'backends', 'engine', 'core', 'ports', 'stores', '@sinonjs/fake-timers', 'node:'],
   vitest: ['vitest', 'escapement', 'escapement/testing'],
+  // React is the dashboard's alone, and there of one file; commands load it when they need it.
+  dash: ['dash', 'cli', 'escapement', 'escapement/testing', 'ink', 'react', 'node:'],
   cli: ['cli', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
 };
 
@@ -78,6 +81,12 @@ describe('who imports whom', () => {
       })
       .map(({ from, to }) => `${from} → ${to}`);
     expect(wrong).toEqual([]);
+  });
+
+  test('only the one file of the dashboard that draws knows React', () => {
+    const drawn = imports.filter(({ to, typeOnly }) => /^(ink|react)(\/|$)/.test(to) && !typeOnly);
+    expect([...new Set(drawn.map(({ from }) => from))]).toEqual(['cli/dash/app.tsx']);
+    expect(imports.filter(({ from, to }) => partOf(from) === 'cli' && partOf(to) === 'dash')).toEqual([]);
   });
 
   test('nothing imports in a circle', () => {

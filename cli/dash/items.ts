@@ -1,0 +1,122 @@
+/** What the package hands out, as the plain data that views read. Here every foreign text is cleaned, once. */
+import type { Status, TaskResult } from 'escapement';
+import { clean, cleanLines } from '../format.ts';
+import type { History } from './feed.ts';
+import type { JobDetail, JobItem, Try } from './state.ts';
+import { type Waits, waitsAfter } from './waits.ts';
+
+export function jobItem(job: TaskResult, waitsOf: (task: string) => Waits | undefined): JobItem {
+  const last = job.errors.at(-1);
+  const waits = waitsOf(job.task);
+  return {
+    id: job.id,
+    task: clean(job.task),
+    status: job.status,
+    queue: clean(job.queue),
+    priority: job.priority,
+    attempts: job.attempts,
+    maxAttempts: job.maxAttempts,
+    tags: job.tags.map(clean),
+    schedule: job.schedule === null ? null : clean(job.schedule),
+    enqueuedAt: job.enqueuedAt.getTime(),
+    dueAt: job.dueAt.getTime(),
+    startedAt: job.startedAt?.getTime() ?? null,
+    lastAttemptedAt: job.lastAttemptedAt?.getTime() ?? null,
+    finishedAt: job.finishedAt?.getTime() ?? null,
+    reason: job.reason === null ? null : clean(job.reason),
+    error: last ? clean(`${last.name}: ${last.message}`) : null,
+    progress: job.progress && clean(`${Math.round(job.progress.fraction * 100)} % ${job.progress.message ?? ''}`),
+    worker: job.workerIds.length === 0 ? null : clean(job.workerIds.at(-1) ?? ''),
+    waits: waits && !job.isFinished ? waitsAfter(waits, job.attempts + 1, job.maxAttempts) : null,
+  };
+}
+
+export function jobDetail(
+  job: TaskResult,
+  history: History | undefined,
+  waitsOf: (task: string) => Waits | undefined,
+  cwd: string,
+): JobDetail {
+  return {
+    ...jobItem(job, waitsOf),
+    input: jsonLines(() => job.input),
+    returned: job.status === 'successful' ? jsonLines(() => job.returnValue ?? null) : null,
+    tries: triesOf(job, history, cwd),
+    log: history?.log ?? [],
+  };
+}
+
+const shortLine = 60;
+
+/** Indented JSON; on one line, where it fits there. What a row holds may have been changed outside Escapement. */
+export function jsonLines(read: () => unknown): string[] {
+  try {
+    const value = read();
+    const text = JSON.stringify(value);
+    if (text === undefined) return ['undefined'];
+    return text.length <= shortLine
+      ? [clean(text.replace(/,(?=")/g, ', ').replace(/":/g, '": '))]
+      : cleanLines(JSON.stringify(value, null, 2));
+  } catch (error) {
+    return [clean(`cannot be read: ${error instanceof Error ? error.message : String(error)}`)];
+  }
+}
+
+/** What events told, with the stacks that the store kept; where no events were heard, what the store knows. */
+function triesOf(job: TaskResult, history: History | undefined, cwd: string): Try[] {
+  const failures = new Map(job.errors.map((failure) => [failure.attempt, failure]));
+  const heard = history?.tries ?? [];
+  const known = new Set(heard.map(({ attempt }) => attempt));
+  const unheard = [...failures.values()].filter(({ attempt }) => !known.has(attempt));
+  const tries: Try[] = [
+    ...unheard.map(
+      (failure): Try => ({
+        attempt: failure.attempt,
+        worker: null,
+        startedAt: null,
+        endedAt: failure.at.getTime(),
+        outcome: 'failed',
+        error: clean(`${failure.name}: ${failure.message}`),
+        frames: [],
+      }),
+    ),
+    ...heard,
+  ];
+  if (!known.has(job.attempts) && job.lastAttemptedAt && (job.status === 'running' || job.status === 'successful')) {
+    const endedAt = job.finishedAt?.getTime() ?? null;
+    tries.push({
+      attempt: job.attempts,
+      worker: job.workerIds.at(-1) ?? null,
+      startedAt: job.lastAttemptedAt.getTime(),
+      endedAt,
+      outcome: job.status,
+      error: null,
+      frames: [],
+    });
+  }
+  // The stack of the last failure is the one that is looked for.
+  const lastFailed = tries.findLastIndex(({ outcome }) => outcome === 'failed' || outcome === 'lost');
+  return tries.map((one, i) => (i === lastFailed ? { ...one, frames: framesOf(failures.get(one.attempt)?.stack ?? '', cwd) } : one));
+}
+
+const mostFrames = 8;
+
+/** The places of a stack: the user's own files first, then how many more there are. */
+export function framesOf(stack: string, cwd: string): string[] {
+  const places = cleanLines(stack)
+    .map((text) => text.trim())
+    .filter((text) => text.startsWith('at '))
+    .map((text) =>
+      text
+        .replace('file://', '')
+        .replace(`${cwd}/`, '')
+        .replace(/\?escapement=\d+/, ''),
+    );
+  const foreign = (text: string) => /node_modules|node:|\/dist\/src\/|\/escapement\/src\//.test(text);
+  const own = places.filter((text) => !foreign(text));
+  const shown = (own.length > 0 ? own : places).slice(0, mostFrames);
+  const more = places.length - shown.length;
+  return more > 0 ? [...shown, `▸ ${more} more ${more === 1 ? 'frame' : 'frames'}`] : shown;
+}
+
+export const finishedStatuses: ReadonlySet<Status> = new Set(['successful', 'failed', 'cancelled']);

@@ -1,0 +1,151 @@
+/**
+ * Loads the user's module again and again: each time under a new version, and with it everything outside node_modules that it imports, so
+ * that what changed is read anew. It also stands between the module and `createTasks`: the backend may be another one, one that outlives a
+ * reload, and what is defined is noted.
+ */
+import { watch } from 'node:fs';
+import { registerHooks } from 'node:module';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { CreateTasksOptions, Store, StoreSource, Tasks } from 'escapement';
+import { noteDefinitions } from './definitions.ts';
+
+export interface ModulesOptions {
+  /** What every backend of the module is replaced by. Undefined: only what lives in memory, or runs at once, is kept over reloads. */
+  readonly backend?: StoreSource | undefined;
+  readonly memory: () => StoreSource;
+  /** False: the module's own backends as they are; definitions are noted all the same. */
+  readonly keep: boolean;
+}
+
+const scheme = 'escapement-dev:';
+const seam = Symbol.for('escapement.dev');
+type OwnCreate = (options?: CreateTasksOptions) => Tasks;
+
+/** Files of this package are one copy, whoever imports them and however often. */
+const ownFolder = new URL('../../', import.meta.url).href;
+
+export class Modules {
+  readonly #options: ModulesOptions;
+  readonly #files = new Set<string>();
+  readonly #kept = new Map<string, StoreSource>();
+  readonly #hooks: ReturnType<typeof registerHooks>;
+  #version = 0;
+  #unwatch: (() => void)[] = [];
+
+  constructor(options: ModulesOptions) {
+    this.#options = options;
+    Object.defineProperty(globalThis, seam, {
+      configurable: true,
+      value: (own: OwnCreate, given?: CreateTasksOptions) => this.#create(own, given),
+    });
+    this.#hooks = registerHooks({
+      resolve: (specifier, context, next) => {
+        const found = next(specifier, context);
+        if (context.parentURL?.startsWith(scheme)) return found;
+        if (specifier === 'escapement' && isUsers(context.parentURL))
+          return { url: `${scheme}${found.url}`, format: 'module', shortCircuit: true };
+        if (!isUsers(found.url) || context.conditions.includes('require')) return found;
+        const url = new URL(found.url);
+        this.#files.add(fileURLToPath(url));
+        url.searchParams.set('escapement', String(this.#version));
+        return { ...found, url: url.href };
+      },
+      load: (url, context, next) => {
+        if (!url.startsWith(scheme)) return next(url, context);
+        const real = JSON.stringify(url.slice(scheme.length));
+        const source = `export * from ${real}; import { createTasks as own } from ${real}; export const createTasks = (options) => globalThis[Symbol.for('escapement.dev')](own, options);`;
+        return { format: 'module', source, shortCircuit: true };
+      },
+    });
+  }
+
+  /** What is imported from here on is read anew. */
+  renew(): void {
+    this.#version += 1;
+  }
+
+  /** Calls `changed` soon after one of the files that were imported has changed. Directories are watched: editors replace files. */
+  watch(module: string, changed: () => void, soon: (fn: () => void) => void): void {
+    for (const end of this.#unwatch) end();
+    this.#files.add(resolve(module));
+    const folders = new Set([...this.#files].map((file) => dirname(file)));
+    this.#unwatch = [...folders].map((folder) => {
+      try {
+        const watcher = watch(folder, (_event, name) => {
+          if (name === null || this.#files.has(resolve(folder, name))) soon(changed);
+        });
+        watcher.on('error', () => {});
+        return () => watcher.close();
+      } catch {
+        // A folder that has gone is seen when the module is loaded.
+        return () => {};
+      }
+    });
+  }
+
+  close(): void {
+    for (const end of this.#unwatch) end();
+    this.#hooks.deregister();
+    Reflect.deleteProperty(globalThis, seam);
+  }
+
+  #create(own: OwnCreate, given: CreateTasksOptions = {}): Tasks {
+    const tasks = own(this.#options.keep ? this.#replaced(given) : given);
+    noteDefinitions(tasks, given.defaults);
+    return tasks;
+  }
+
+  #replaced(given: CreateTasksOptions): CreateTasksOptions {
+    const { backend, backends, ...rest } = given;
+    // What is wrong with the two is for createTasks to say.
+    if (backend !== undefined && backends !== undefined) return given;
+    const sources = backends ?? { default: backend };
+    const replaced = Object.entries(sources).map(([alias, source]) => [alias, this.#sourceFor(alias, source)] as const);
+    return { ...rest, backends: Object.fromEntries(replaced) as NonNullable<CreateTasksOptions['backends']> };
+  }
+
+  #sourceFor(alias: string, source: unknown): unknown {
+    if (this.#options.backend) return this.#keep(alias, () => this.#options.backend as StoreSource);
+    const { kind, name } = (source ?? {}) as { kind?: unknown; name?: unknown };
+    const lives = kind === 'store' && name === 'memory';
+    const runsAtOnce = source === undefined || kind === 'backend';
+    return lives || runsAtOnce ? this.#keep(alias, this.#options.memory) : source;
+  }
+
+  /** One store for all versions of the module, which none of them closes. */
+  #keep(alias: string, make: () => StoreSource): StoreSource {
+    const before = this.#kept.get(alias);
+    if (before) return before;
+    const source = make();
+    let opened: Promise<Store> | undefined;
+    const kept: StoreSource = {
+      ...source,
+      open: () => {
+        opened ??= Promise.resolve(source.open()).then(unclosable);
+        return opened;
+      },
+    };
+    this.#kept.set(alias, kept);
+    return kept;
+  }
+}
+
+function isUsers(url: string | undefined): boolean {
+  return url?.startsWith('file:') === true && !url.includes('/node_modules/') && !isOwn(url);
+}
+
+/** Of the package itself: its `dist`, or its sources in tests. */
+function isOwn(url: string): boolean {
+  return url.startsWith(`${ownFolder}src/`) || url.startsWith(`${ownFolder}cli/`) || url.startsWith(`${ownFolder}dist/`);
+}
+
+function unclosable(store: Store): Store {
+  return new Proxy(store, {
+    get(target, key) {
+      if (key === 'close') return () => {};
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}

@@ -1,0 +1,325 @@
+/**
+ * How the dashboard's state changes: one pure function. What is to be done outside (a job to cancel, a clock to move) is left in `effects`
+ * for whoever runs the dashboard, who takes it from there.
+ */
+
+import { parseDuration, parseInstant } from '../time.ts';
+import { describe, emptyEffects } from './effects.ts';
+import { filterText, parseFilter } from './filter.ts';
+import { edited, editKey, newPrompt } from './prompt.ts';
+import { moved, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
+import {
+  type ClockOrder,
+  type Data,
+  type Effect,
+  type Filter,
+  type PromptKind,
+  pageSize,
+  type State,
+  sorts,
+  speeds,
+  type TabName,
+  type VirtualClock,
+  viewNames,
+  type Write,
+} from './state.ts';
+
+export type Action =
+  | { readonly type: 'read'; readonly now: number; readonly data: Partial<Data>; readonly clock?: VirtualClock }
+  | { readonly type: 'ticked'; readonly now: number; readonly clock?: VirtualClock }
+  | { readonly type: 'resized'; readonly columns: number; readonly rows: number }
+  | { readonly type: 'told'; readonly kind: 'done' | 'error'; readonly text: string }
+  | { readonly type: 'loaded' }
+  | { readonly type: 'broken'; readonly lines: readonly string[] }
+  | { readonly type: 'checked'; readonly input: string; readonly ok: boolean; readonly text: string }
+  | { readonly type: 'taken' }
+  | { readonly type: 'view'; readonly view: TabName }
+  | { readonly type: 'tab' | 'page'; readonly by: 1 | -1 }
+  | { readonly type: 'move'; readonly by: number }
+  | { readonly type: 'open' | 'back' | 'help' | 'sort' | 'select' | 'selectAll' | 'yes' | 'no' }
+  | { readonly type: 'status'; readonly by: 1 | -1 }
+  | { readonly type: 'prompt'; readonly kind: PromptKind }
+  | { readonly type: 'edit'; readonly key: string }
+  | { readonly type: 'clock'; readonly order: ClockOrder }
+  | { readonly type: 'playPause' }
+  | { readonly type: 'speed'; readonly by: 1 | -1 }
+  | { readonly type: 'retry' | 'cancel' | 'pause' | 'run' }
+  | { readonly type: 'quit' | 'suspend' | 'redraw' };
+
+export function reduce(state: State, action: Action): State {
+  switch (action.type) {
+    case 'read':
+      return settled({ ...state, now: action.now, clock: action.clock ?? state.clock, data: { ...state.data, ...action.data } });
+    case 'ticked':
+      return { ...state, now: action.now, clock: action.clock ?? state.clock };
+    case 'resized':
+      // Pages are as long as the screen is high: the ones before this one begin elsewhere now.
+      return { ...state, columns: action.columns, rows: action.rows, pages: state.rows === action.rows ? state.pages : [null] };
+    case 'told':
+      return { ...state, notice: { kind: action.kind, text: action.text, keys: 3 } };
+    case 'loaded':
+      return { ...state, fault: null, version: state.version + 1, notice: { kind: 'done', text: 'reloaded', keys: 3 } };
+    case 'broken':
+      return { ...state, fault: action.lines };
+    case 'checked':
+      return checked(state, action.input, { ok: action.ok, text: action.text });
+    case 'taken':
+      return state.effects.length === 0 ? state : { ...state, effects: emptyEffects };
+    case 'view':
+      return turn(state, action.view);
+    case 'tab': {
+      const here = viewNames.indexOf(tabOf(state));
+      return turn(state, viewNames[(here + action.by + viewNames.length) % viewNames.length] as TabName);
+    }
+    case 'page':
+      return page(state, action.by);
+    case 'move':
+      return move(state, action.by);
+    case 'status':
+      return filtered(state, { ...state.filter, status: nextStatus(state.filter.status, action.by) });
+    case 'sort':
+      return {
+        ...state,
+        sort: sorts[(sorts.indexOf(state.sort) + 1) % sorts.length] ?? 'newest',
+        pages: [null],
+        rowsDown: top(state, 'jobs'),
+      };
+    case 'open':
+      return open(state);
+    case 'back':
+      return back(state);
+    case 'help':
+      return { ...state, help: !state.help, helpDown: 0 };
+    case 'select':
+      return select(state);
+    case 'selectAll':
+      return { ...state, all: !state.all, selected: new Set() };
+    case 'prompt':
+      return { ...state, prompt: newPrompt(action.kind, promptText(state, action.kind)), notice: null };
+    case 'edit':
+      return edit(state, action.key);
+    case 'clock':
+      return ask(state, { kind: 'clock', order: action.order });
+    case 'playPause':
+      return ask(state, { kind: 'clock', order: { kind: state.clock?.playing ? 'pause' : 'play' } });
+    case 'speed': {
+      const here = Math.max(0, speeds.indexOf(state.clock?.speed ?? 1));
+      const speed = speeds[Math.min(speeds.length - 1, Math.max(0, here + action.by))] ?? 1;
+      return ask(state, { kind: 'clock', order: { kind: 'speed', speed } });
+    }
+    case 'retry':
+    case 'cancel':
+    case 'pause':
+    case 'run':
+      return wanted(state, action.type);
+    case 'yes':
+      return state.confirm ? ask({ ...state, confirm: null }, { kind: 'write', write: state.confirm.write }) : state;
+    case 'no':
+      return { ...state, confirm: null };
+    default:
+      return ask(state, { kind: action.type });
+  }
+}
+
+/** The tab that is lit: of a job, the one that led to it. */
+export function tabOf({ view, back: from }: Pick<State, 'view' | 'back'>): TabName {
+  return view === 'job' ? (from.at(-1) ?? 'jobs') : view;
+}
+
+function ask(state: State, effect: Effect): State {
+  return { ...state, effects: [...state.effects, effect] };
+}
+
+function turn(state: State, view: TabName): State {
+  return { ...state, view, back: [], help: false, notice: null };
+}
+
+/** The cursor stays on a row that is there. */
+function settled(state: State): State {
+  const most = Math.max(0, visibleCount(state) - 1);
+  const here = state.rowsDown[state.view];
+  return here <= most ? state : { ...state, rowsDown: { ...state.rowsDown, [state.view]: most } };
+}
+
+function top(state: State, view: State['view']): State['rowsDown'] {
+  return { ...state.rowsDown, [view]: 0 };
+}
+
+function move(state: State, by: number): State {
+  if (state.help) return { ...state, helpDown: Math.max(0, Math.min(60, state.helpDown + by)) };
+  const next = moved(state, by);
+  if (state.view !== 'jobs' || Math.abs(by) !== 1) return next;
+  // Beyond the edge of a page is the next one.
+  if (next === state) return page(state, by > 0 ? 1 : -1);
+  return next;
+}
+
+function page(state: State, by: 1 | -1): State {
+  if (state.help) return move(state, by * Math.max(1, state.rows - 8));
+  if (state.view !== 'jobs') return moved(state, by * Math.max(1, state.rows - 8));
+  const { cursor } = state.data.jobs;
+  if (by === 1)
+    return cursor === null ? moved(state, pageSize(state)) : { ...state, pages: [...state.pages, cursor], rowsDown: top(state, 'jobs') };
+  if (state.pages.length === 1) return moved(state, -pageSize(state));
+  return { ...state, pages: state.pages.slice(0, -1), rowsDown: { ...state.rowsDown, jobs: pageSize(state) - 1 } };
+}
+
+const statusOrder = [null, 'ready', 'running', 'scheduled', 'retrying', 'waiting', 'successful', 'failed', 'cancelled'] as const;
+
+function nextStatus(status: Filter['status'], by: 1 | -1): Filter['status'] {
+  return statusOrder[(statusOrder.indexOf(status) + by + statusOrder.length) % statusOrder.length] ?? null;
+}
+
+function filtered(state: State, filter: Filter): State {
+  return { ...state, filter, pages: [null], rowsDown: top(state, 'jobs'), selected: new Set(), all: false };
+}
+
+function open(state: State): State {
+  const from = tabOf(state);
+  const job = selectedJob(state);
+  if (state.view === 'job') return state;
+  if (job)
+    return {
+      ...state,
+      view: 'job',
+      back: [...state.back, from],
+      jobId: job,
+      rowsDown: top(state, 'job'),
+      data: { ...state.data, job: null },
+    };
+  const queue = state.view === 'overview' ? selectedQueue(state) : undefined;
+  if (queue) return filtered({ ...state, view: 'jobs', back: [from] }, { ...filterless, queue: queue.name });
+  const schedule = state.view === 'schedules' ? selectedSchedule(state) : undefined;
+  if (schedule) return filtered({ ...state, view: 'jobs', back: [from] }, { ...filterless, schedule: schedule.name });
+  return state;
+}
+
+const filterless: Filter = { status: null, queue: null, task: null, tag: null, schedule: null, text: '' };
+
+function back(state: State): State {
+  if (state.help) return { ...state, help: false };
+  if (state.notice) return { ...state, notice: null };
+  if (state.selected.size > 0 || state.all) return { ...state, selected: new Set(), all: false };
+  const before = state.back.at(-1);
+  if (before) return { ...state, view: before, back: state.back.slice(0, -1) };
+  if (state.view === 'job') return { ...state, view: 'jobs' };
+  if (state.view === 'jobs' && filterText(state.filter) !== '') return filtered(state, filterless);
+  if (state.view === 'events' && state.eventText !== '') return { ...state, eventText: '' };
+  return state;
+}
+
+function select(state: State): State {
+  const id = selectedJob(state);
+  if (id === undefined || state.view === 'job') return state;
+  const selected = new Set(state.selected);
+  if (!selected.delete(id)) selected.add(id);
+  return moved({ ...state, selected, all: false }, 1);
+}
+
+function promptText(state: State, kind: PromptKind): string {
+  if (kind === 'filter') return state.view === 'events' ? state.eventText : filterText(state.filter);
+  return '';
+}
+
+function edit(state: State, key: string): State {
+  const { prompt } = state;
+  if (!prompt) return state;
+  if (key === 'escape' || key === 'ctrl-c') return { ...state, prompt: null };
+  if (key === 'return') return entered(state);
+  if (key === 'tab' && prompt.kind === 'task') {
+    const match = state.data.tasks.find((name) => name.includes(prompt.text));
+    return match ? { ...state, prompt: edited(prompt, match, match.length) } : state;
+  }
+  const next = editKey(prompt, key);
+  if (next === prompt) return state;
+  const asked: State = { ...state, prompt: next };
+  if (next.kind === 'input' && next.task !== null && next.text !== prompt.text)
+    return ask(asked, { kind: 'check', task: next.task, input: next.text });
+  // What is filtered for is seen as one types.
+  if (next.kind === 'filter') return state.view === 'events' ? { ...asked, eventText: next.text } : asked;
+  return asked;
+}
+
+function entered(state: State): State {
+  const prompt = state.prompt as NonNullable<State['prompt']>;
+  const done: State = { ...state, prompt: null };
+  const wrong = (text: string): State => ({ ...state, prompt: { ...prompt, verdict: { ok: false, text } } });
+  switch (prompt.kind) {
+    case 'filter':
+      if (state.view === 'events') return { ...done, eventText: prompt.text };
+      return filtered(state.view === 'jobs' ? done : { ...done, view: 'jobs', back: [tabOf(state)] }, parseFilter(prompt.text));
+    case 'task': {
+      const exact =
+        state.data.tasks.find((name) => name === prompt.text) ?? onlyOne(state.data.tasks.filter((name) => name.includes(prompt.text)));
+      if (!exact) return wrong(state.data.tasks.length === 0 ? 'no task is known here' : 'no task of this name, or several: go on typing');
+      const asked: State = { ...state, prompt: { ...newPrompt('input', ''), task: exact } };
+      return ask(asked, { kind: 'check', task: exact, input: '' });
+    }
+    case 'input':
+      if (prompt.verdict && !prompt.verdict.ok) return state;
+      return ask(done, { kind: 'write', write: { kind: 'enqueue', task: prompt.task ?? '', input: prompt.text } });
+    case 'goto': {
+      const text = prompt.text.trim();
+      const ms = parseDuration(text.replace(/^\+/, ''));
+      if (ms !== undefined) return ask(done, { kind: 'clock', order: { kind: 'skip', ms } });
+      const at = instantNear(text, state);
+      if (at === undefined) return wrong('an instant such as 2026-03-29T04:00:00Z, a time of day such as 09:00, or +90m');
+      return at < state.now
+        ? wrong('that has passed, and time does not go back')
+        : ask(done, { kind: 'clock', order: { kind: 'until', at } });
+    }
+  }
+}
+
+function onlyOne<T>(items: readonly T[]): T | undefined {
+  return items.length === 1 ? items[0] : undefined;
+}
+
+const dayMs = 86_400_000;
+
+/** An instant, a date, or the next time that it is such a time of day in UTC. */
+function instantNear(text: string, { now }: State): number | undefined {
+  const given = parseInstant(text) ?? parseInstant(`${text.replace(' ', 'T')}Z`) ?? parseInstant(`${text}T00:00:00Z`);
+  if (given !== undefined) return given;
+  const [, hours, minutes] = /^(\d{1,2}):(\d{2})$/.exec(text) ?? [];
+  if (hours === undefined || Number(hours) > 23 || Number(minutes) > 59) return undefined;
+  const at = Math.floor(now / dayMs) * dayMs + (Number(hours) * 60 + Number(minutes)) * 60_000;
+  return at > now ? at : at + dayMs;
+}
+
+function checked(state: State, input: string, verdict: { readonly ok: boolean; readonly text: string }): State {
+  const { prompt } = state;
+  // An answer about what was typed before.
+  if (prompt?.kind !== 'input' || prompt.text !== input) return state;
+  return { ...state, prompt: { ...prompt, verdict } };
+}
+
+function wanted(state: State, verb: 'retry' | 'cancel' | 'pause' | 'run'): State {
+  const write = writeOf(state, verb);
+  if (write === undefined) return { ...state, notice: { kind: 'error', text: nothingFor[verb], keys: 2 } };
+  if (!state.write)
+    return { ...state, notice: { kind: 'error', text: 'this only looks; start it with --write to change anything', keys: 3 } };
+  const question = describe(write);
+  const done: State = { ...state, selected: new Set(), all: false };
+  return question === null ? ask(done, { kind: 'write', write }) : { ...done, confirm: { question, write } };
+}
+
+const nothingFor = {
+  retry: 'no job is chosen here',
+  cancel: 'no job is chosen here',
+  pause: 'nothing that can be paused is chosen here',
+  run: 'no schedule is chosen here',
+};
+
+function writeOf(state: State, verb: 'retry' | 'cancel' | 'pause' | 'run'): Write | undefined {
+  const schedule = state.view === 'schedules' ? selectedSchedule(state) : undefined;
+  if (verb === 'run' || (verb === 'retry' && schedule)) return schedule && { kind: 'runSchedule', name: schedule.name };
+  if (verb === 'pause') {
+    if (schedule) return { kind: schedule.state === 'paused' ? 'resumeSchedule' : 'pauseSchedule', name: schedule.name };
+    const queue = state.view === 'overview' ? selectedQueue(state) : undefined;
+    return queue && { kind: queue.paused ? 'resumeQueue' : 'pauseQueue', name: queue.name };
+  }
+  if (state.all && state.view === 'jobs') return { kind: verb === 'retry' ? 'retryAll' : 'cancelAll', filter: state.filter };
+  const ids = targets(state);
+  return ids.length === 0 ? undefined : { kind: verb, ids };
+}

@@ -1,0 +1,83 @@
+/** What the cursor is on: which rows the present view has, and what an action would concern. */
+import type { EventItem, QueueItem, ScheduleItem, State } from './state.ts';
+
+/** How many rows the cursor can be on. */
+export function visibleCount(state: State): number {
+  const { data } = state;
+  switch (state.view) {
+    case 'overview':
+      return data.queues.length;
+    case 'jobs':
+      return data.jobs.items.length;
+    case 'job':
+      return jobLinesCount(state);
+    case 'retries':
+      return data.retries.length;
+    case 'schedules':
+      return data.schedules.length;
+    case 'workers':
+      return data.workers.length;
+    case 'events':
+      return shownEvents(state).length;
+  }
+}
+
+/** A job is read by scrolling. */
+function jobLinesCount({ data: { job } }: State): number {
+  if (!job) return 1;
+  const tries = job.tries.reduce((sum, one) => sum + 1 + one.frames.length, 0);
+  return job.input.length + (job.returned?.length ?? 0) + tries + job.log.length;
+}
+
+/** The same object where the cursor stays. */
+export function moved(state: State, by: number): State {
+  const most = Math.max(0, visibleCount(state) - 1);
+  const here = state.rowsDown[state.view];
+  const next = Math.min(most, Math.max(0, here + by));
+  return next === here ? state : { ...state, rowsDown: { ...state.rowsDown, [state.view]: next } };
+}
+
+/** Newest first, as far as they hold the text that is looked for. */
+export function shownEvents({ data, eventText }: Pick<State, 'data' | 'eventText'>): readonly EventItem[] {
+  const text = eventText.trim().toLowerCase();
+  if (text === '') return data.events;
+  const words = text.split(/\s+/);
+  return data.events.filter((event) => {
+    const line = `${event.type} ${event.task} ${event.job} ${event.worker} ${event.text}`.toLowerCase();
+    return words.every((word) => line.includes(word));
+  });
+}
+
+export function selectedQueue(state: State): QueueItem | undefined {
+  return state.data.queues[state.rowsDown.overview];
+}
+
+export function selectedSchedule(state: State): ScheduleItem | undefined {
+  return state.data.schedules[state.rowsDown.schedules];
+}
+
+/** The id of the job that the cursor is on. */
+export function selectedJob(state: State): string | undefined {
+  const { data, rowsDown, view } = state;
+  switch (view) {
+    case 'jobs':
+      return data.jobs.items[rowsDown.jobs]?.id;
+    case 'retries':
+      return data.retries[rowsDown.retries]?.id;
+    case 'events':
+      return shownEvents(state)[rowsDown.events]?.job || undefined;
+    case 'workers':
+      return data.workers[rowsDown.workers]?.jobs[0]?.id;
+    case 'job':
+      return state.jobId ?? undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** The jobs that an action concerns: those that were selected, else the one under the cursor. */
+export function targets(state: State): readonly string[] {
+  if (state.selected.size > 0 && (state.view === 'jobs' || state.view === 'retries')) return [...state.selected];
+  const id = selectedJob(state);
+  return id === undefined ? [] : [id];
+}

@@ -1,0 +1,305 @@
+/**
+ * Reads the system for the dashboard: only what the present view shows, only through what the package offers to everyone. One look at a
+ * time; what a look costs does not grow with the number of jobs, but for text that is searched for, which is bounded.
+ */
+import type { JobSelection, ScheduleInfo, TaskResult, Tasks, WorkerInfo } from 'escapement';
+import { given } from '../arguments.ts';
+import { changeText, clockChange } from '../clocks.ts';
+import { isLive, serves, stateOf } from '../fleet.ts';
+import { clean, plural } from '../format.ts';
+import { scheduleState, whyPaused, zoneOf } from '../schedules.ts';
+import { wallTime } from '../time.ts';
+import { type Feed, minutesKept } from './feed.ts';
+import { eventsOfJobs } from './heard.ts';
+import { finishedStatuses, jobDetail, jobItem } from './items.ts';
+import {
+  type Coming,
+  type Data,
+  type Filter,
+  type JobItem,
+  pageSize,
+  type QueueItem,
+  type ScheduleItem,
+  type Sort,
+  type State,
+  type WorkerItem,
+} from './state.ts';
+import type { Waits } from './waits.ts';
+
+/** What is to be read; made of the state alone, so that the same state asks for the same. */
+export interface Request {
+  readonly view: State['view'];
+  readonly jobId: string | null;
+  readonly filter: Filter;
+  readonly sort: Sort;
+  readonly after: string | null;
+  readonly limit: number;
+}
+
+export function requestOf(state: State): Request {
+  const { view, jobId, filter, sort, pages } = state;
+  return { view, jobId, filter, sort, after: pages.at(-1) ?? null, limit: pageSize(state) };
+}
+
+export interface Knowledge {
+  readonly now: () => number;
+  readonly feed: Feed;
+  readonly waitsOf: (task: string) => Waits | undefined;
+  /** Events are heard in this process; else the Events view is made of what jobs tell. */
+  readonly hears: boolean;
+  /** Other processes work on the same jobs; else workers are those of this process, and need not be heard of. */
+  readonly shared: boolean;
+  /** Places in stacks are told from here. */
+  readonly cwd: string;
+}
+
+const ofView: Readonly<Record<Request['view'], (source: Source, request: Request) => Promise<Partial<Data>>>> = {
+  overview: (source) => source.overview(),
+  jobs: (source, request) => source.jobs(request),
+  job: (source, request) => source.job(request),
+  retries: (source) => source.retries(),
+  schedules: (source) => source.schedules(),
+  workers: (source) => source.workers(),
+  events: (source) => source.events(),
+};
+
+const mostSearched = 5_000;
+const mostSorted = 1_000;
+const mostRetries = 1_000;
+
+export class Source {
+  readonly #tasks: Tasks;
+  readonly #known: Knowledge;
+  /** The jobs of each queue that had ended at the last look. */
+  readonly #ended = new Map<string, number>();
+
+  constructor(tasks: Tasks, known: Knowledge) {
+    this.#tasks = tasks;
+    this.#known = known;
+  }
+
+  async read(request: Request): Promise<Partial<Data>> {
+    // Everywhere: the counts, and who works, stand in the head of the screen.
+    const infos = await this.#tasks.workers.list();
+    const queues = await this.#queues(infos);
+    const tasks = this.#tasks.names.map(clean);
+    return { queues, workers: this.#workerItems(infos, []), tasks, ...(await ofView[request.view](this, request)) };
+  }
+
+  async overview(): Promise<Partial<Data>> {
+    const [failed, retrying, scheduled] = await Promise.all([
+      this.#list({ status: 'failed', limit: 20 }),
+      this.#list({ status: 'retrying', limit: 50 }),
+      this.#list({ status: 'scheduled', limit: 50 }),
+    ]);
+    const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
+    const failures = [...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a)).slice(0, 30);
+    return { failures, coming: await this.#coming([...retrying, ...scheduled]) };
+  }
+
+  async #coming(jobs: readonly JobItem[]): Promise<Coming[]> {
+    const ofJobs = jobs.map((job): Coming => {
+      const status = job.status === 'retrying' ? 'retrying' : 'scheduled';
+      return { at: job.dueAt, status, name: job.task, note: status === 'retrying' ? `attempt ${job.attempts + 1}` : '', job: job.id };
+    });
+    const ofSchedules = (await this.#tasks.schedules.list())
+      .filter(({ nextAt }) => nextAt !== null)
+      .map(
+        ({ name, nextAt }): Coming => ({ at: nextAt?.getTime() ?? 0, status: 'scheduled', name: clean(name), note: 'schedule', job: null }),
+      );
+    return [...ofJobs, ...ofSchedules].sort((a, b) => a.at - b.at).slice(0, 30);
+  }
+
+  async jobs({ filter, sort, after, limit }: Request): Promise<Partial<Data>> {
+    const { text, ...rest } = filter;
+    const selection = given(Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, value ?? undefined]))) as JobSelection;
+    if (text === '' && sort === 'newest') {
+      const page = await this.#tasks.jobs.list({ ...selection, limit, ...(after === null ? {} : { after }) });
+      return { jobs: { items: page.items.map(this.#item), cursor: page.cursor ?? null, note: null } };
+    }
+    const most = text === '' ? mostSorted : mostSearched;
+    const { found, looked, more } = await this.#search(selection, text, sort === 'newest' ? limit : mostSorted, after, most);
+    const items = found.map(this.#item).sort(orders[sort]);
+    const note = more && looked >= most ? `of the ${plural(looked, 'newest job')}` : null;
+    return { jobs: { items: items.slice(0, sort === 'newest' ? limit : mostSorted), cursor: null, note } };
+  }
+
+  async #search(selection: JobSelection, text: string, wanted: number, after: string | null, most: number) {
+    const words = text.toLowerCase().split(/\s+/);
+    const found: TaskResult[] = [];
+    let looked = 0;
+    let cursor = after ?? undefined;
+    do {
+      const page = await this.#tasks.jobs.list({ ...selection, limit: 1_000, ...given({ after: cursor }) });
+      looked += page.items.length;
+      for (const job of page.items) if (text === '' || holds(job, words)) found.push(job);
+      cursor = page.cursor;
+    } while (cursor !== undefined && found.length < wanted && looked < most);
+    return { found, looked, more: cursor !== undefined };
+  }
+
+  async job({ jobId }: Request): Promise<Partial<Data>> {
+    if (jobId === null) return { job: null };
+    try {
+      const job = await this.#tasks.getResult(jobId);
+      return { job: jobDetail(job, this.#known.feed.history(jobId), this.#known.waitsOf, this.#known.cwd) };
+    } catch (error) {
+      if ((error as { code?: unknown }).code === 'ESCAPEMENT_RESULT_NOT_FOUND') return { job: null };
+      throw error;
+    }
+  }
+
+  async retries(): Promise<Partial<Data>> {
+    const items = await this.#list({ status: 'retrying', limit: mostRetries });
+    return { retries: items.sort((a, b) => a.dueAt - b.dueAt) };
+  }
+
+  async workers(): Promise<Partial<Data>> {
+    const running = await this.#list({ status: 'running', limit: 500 });
+    return { workers: this.#workerItems(await this.#tasks.workers.list(), running) };
+  }
+
+  async events(): Promise<Partial<Data>> {
+    const { feed, hears } = this.#known;
+    if (hears) return { events: feed.events };
+    const { items } = await this.#tasks.jobs.list({ limit: 200 });
+    return { events: eventsOfJobs(items) };
+  }
+
+  async schedules(): Promise<Partial<Data>> {
+    const infos = await this.#tasks.schedules.list();
+    return { schedules: await Promise.all(infos.map((info) => this.#schedule(info))) };
+  }
+
+  async #schedule(info: ScheduleInfo): Promise<ScheduleItem> {
+    const now = this.#known.now();
+    const { name, task, queue, words, runs, paused } = info;
+    const zone = zoneOf(info);
+    const instants = (await this.#tasks.schedules.next(name, 100)).map((at) => at.getTime());
+    const next = instants.filter((at) => !paused || at > now);
+    const { items } = await this.#tasks.jobs.list({ schedule: name, limit: 50 });
+    const last = items.find((job) => finishedStatuses.has(job.status)) ?? items[0];
+    const change = info.timezone === null || next[0] === undefined ? undefined : clockChange(next[0], info.timezone);
+    return {
+      name: clean(name),
+      task: clean(task),
+      queue: clean(queue),
+      words: clean(words),
+      zone: clean(info.timezone ?? 'UTC'),
+      state: scheduleState(info),
+      why: whyPaused(info)[0] ?? null,
+      runs,
+      nextAt: info.nextAt?.getTime() ?? null,
+      next: next.slice(0, 5),
+      last: last ? lastOf(last) : null,
+      hours: hoursOf(items, paused || !info.enabled ? [] : instants, zone, now),
+      hour: hourOf(now, zone),
+      clocks: change ? changeText(change) : null,
+    };
+  }
+
+  readonly #item = (job: TaskResult): JobItem => jobItem(job, this.#known.waitsOf);
+
+  async #list(selection: JobSelection & { readonly limit: number }): Promise<JobItem[]> {
+    return (await this.#tasks.jobs.list(selection)).items.map(this.#item);
+  }
+
+  async #queues(infos: readonly WorkerInfo[]): Promise<QueueItem[]> {
+    const { now, feed, hears, shared } = this.#known;
+    const live = infos.filter((worker) => (shared ? isLive(worker, now()) : worker.state !== 'stopped'));
+    const stats = (await this.#tasks.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
+    return stats.map(({ name, paused, counts, oldestReadyAt }): QueueItem => {
+      if (!hears) this.#count(name, counts.successful + counts.failed + counts.cancelled);
+      const its = live.filter((worker) => serves(worker, name));
+      const slots = its.length === 0 ? null : its.reduce((sum, { concurrency }) => sum + concurrency, 0);
+      return { name: clean(name), paused, counts, slots, oldestReadyAt, minutes: feed.minutes(name, now()).slice(-minutesKept) };
+    });
+  }
+
+  /** What ended since the last look. What was pruned meanwhile is missing from it. */
+  #count(queue: string, ended: number): void {
+    const before = this.#ended.get(queue);
+    this.#ended.set(queue, ended);
+    if (before !== undefined) this.#known.feed.ended(queue, this.#known.now(), ended - before);
+  }
+
+  #workerItems(infos: readonly WorkerInfo[], running: readonly JobItem[]): WorkerItem[] {
+    const { now, shared } = this.#known;
+    const items = infos.map(
+      (info): WorkerItem => ({
+        id: clean(info.id),
+        host: clean(info.host),
+        pid: info.pid,
+        version: clean(info.version),
+        state: shared ? stateOf(info, now()) : info.state,
+        queues: queuesText(info),
+        concurrency: info.concurrency,
+        running: info.running,
+        startedAt: info.startedAt.getTime(),
+        heartbeatAt: shared ? info.heartbeatAt.getTime() : null,
+        jobs: running
+          .filter(({ worker }) => worker === clean(info.id))
+          .map(({ id, task, lastAttemptedAt }) => ({ id, task, since: lastAttemptedAt })),
+      }),
+    );
+    // What this process knows of itself is newer than a heartbeat.
+    const known = shared || running.length === 0 ? items : items.map((item) => ({ ...item, running: item.jobs.length }));
+    // Those that are gone are of less interest.
+    return known.sort((a, b) => Number(a.state === 'stopped') - Number(b.state === 'stopped'));
+  }
+}
+
+const orders: Readonly<Record<Sort, (a: JobItem, b: JobItem) => number>> = {
+  newest: () => 0,
+  due: (a, b) => a.dueAt - b.dueAt,
+  priority: (a, b) => b.priority - a.priority,
+  attempts: (a, b) => b.attempts - a.attempts,
+  task: (a, b) => (a.task < b.task ? -1 : a.task > b.task ? 1 : 0),
+};
+
+function holds(job: TaskResult, words: readonly string[]): boolean {
+  const last = job.errors.at(-1);
+  const texts = [job.id, job.task, job.queue, job.tags.join(' '), job.reason ?? '', last ? `${last.name}: ${last.message}` : ''];
+  try {
+    texts.push(JSON.stringify(job.input) ?? '');
+  } catch {
+    // What cannot be read holds nothing.
+  }
+  const all = texts.join('\n').toLowerCase();
+  return words.every((word) => all.includes(word));
+}
+
+function queuesText({ queues, exclude }: WorkerInfo): string {
+  if (queues) return clean(queues.join(', '));
+  return exclude && exclude.length > 0 ? clean(`all but ${exclude.join(', ')}`) : 'all queues';
+}
+
+function lastOf(job: TaskResult): ScheduleItem['last'] {
+  const at = job.finishedAt ?? job.lastAttemptedAt ?? job.enqueuedAt;
+  const took = job.finishedAt && job.lastAttemptedAt ? job.finishedAt.getTime() - job.lastAttemptedAt.getTime() : null;
+  return { status: job.status, at: at.getTime(), tookMs: took };
+}
+
+function hourOf(at: number, zone: string): number {
+  return Number(wallTime(at, zone).time.slice(0, 2));
+}
+
+/** The hours of the local day: how the job of each ended, or that one is to come. */
+function hoursOf(jobs: readonly TaskResult[], coming: readonly number[], zone: string, now: number): ScheduleItem['hours'] {
+  const hours: ScheduleItem['hours'][number][] = Array.from({ length: 24 }, () => null);
+  const { date } = wallTime(now, zone);
+  for (const at of coming) {
+    if (wallTime(at, zone).date === date) hours[hourOf(at, zone)] = 'coming';
+    else if (at > now) break;
+  }
+  // Of those that are more than can be asked for, the rest of the day follows.
+  const last = coming.at(-1);
+  if (coming.length === 100 && last !== undefined && wallTime(last, zone).date === date) hours.fill('coming', hourOf(last, zone));
+  for (const job of jobs.toReversed()) {
+    const at = (job.scheduledAt ?? job.enqueuedAt).getTime();
+    const hour = hourOf(at, zone);
+    // A failure is not hidden by a later success of the same hour.
+    if (wallTime(at, zone).date === date && hours[hour] !== 'failed') hours[hour] = job.status;
+  }
+  return hours;
+}

@@ -1,0 +1,173 @@
+/**
+ * Lines as the views make them: pieces of text with a role, cut and filled to columns. Widths are those of `format`, so that wide
+ * characters, emoji and combining marks align. Nothing leaves here that a terminal would obey.
+ */
+import type { Status } from 'escapement';
+import { count, padEnd, padStart, shorten, width } from '../format.ts';
+import { shortDuration, wallTime } from '../time.ts';
+import { marks, type Role } from './theme.ts';
+
+export interface Span {
+  readonly text: string;
+  readonly role: Role;
+}
+
+/** One line of the screen. */
+export interface Line {
+  readonly spans: readonly Span[];
+  /** The cursor is on it. */
+  readonly inverse?: boolean;
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
+const unsafe = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]/g;
+
+/** A piece of text. Foreign text is cleaned where it is read; what slips through stops here. */
+export function span(text: string, role: Role = 'text'): Span {
+  return { text: text.replace(unsafe, ' '), role };
+}
+
+export function line(...spans: readonly (Span | string)[]): Line {
+  return { spans: spans.map((one) => (typeof one === 'string' ? span(one) : one)) };
+}
+
+export const blank: Line = { spans: [] };
+
+export function widthOf(spans: readonly Span[]): number {
+  return spans.reduce((sum, { text }) => sum + width(text), 0);
+}
+
+/** Exactly so many columns: what is too long ends with `…`, what is too short with spaces. */
+export function filled({ spans, ...rest }: Line, columns: number): Line {
+  const kept: Span[] = [];
+  let left = columns;
+  for (const one of spans) {
+    if (left <= 0) break;
+    const wide = width(one.text);
+    const text = wide <= left ? one.text : shorten(one.text, left);
+    kept.push(text === one.text ? one : { ...one, text });
+    left -= width(text);
+    if (wide > left + width(text)) break;
+  }
+  if (left > 0) kept.push(span(' '.repeat(left)));
+  return { ...rest, spans: kept };
+}
+
+/** Two ends of a line; the right one gives way first if both do not fit. */
+export function ends(left: readonly Span[], right: readonly Span[], columns: number): Line {
+  const gap = columns - widthOf(left) - widthOf(right);
+  return gap < 1 ? filled({ spans: left }, columns) : { spans: [...left, span(' '.repeat(gap)), ...right] };
+}
+
+export function rule(columns: number): Line {
+  return line(span('─'.repeat(Math.max(0, columns)), 'rule'));
+}
+
+/** One column of a table. */
+export interface Column<Row> {
+  readonly title: string;
+  readonly align?: 'right';
+  /** As wide as its cells, between these bounds. */
+  readonly least?: number;
+  readonly most?: number;
+  /** Takes what is left over; several share it. */
+  readonly grows?: boolean;
+  /** Narrow screens drop the columns with the highest number first; without one, it stays. */
+  readonly drop?: number;
+  /** Where too long text is cut. */
+  readonly cut?: 'middle';
+  readonly cell: (row: Row) => Span | string;
+}
+
+/** A table: its titles, and a line for each row, two spaces apart. */
+export interface Table {
+  readonly head: Line;
+  readonly rows: readonly Line[];
+}
+
+/** @param margin what stands before each row, two columns wide, and says where the cursor is */
+export function table<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  wide: number,
+  margin: (row: Row, i: number) => Line,
+): Table {
+  const cells = rows.map((row) => columns.map(({ cell }) => toSpan(cell(row))));
+  const own = columns.map(({ title, least = 0, most = 60 }, c) =>
+    Math.min(most, Math.max(least, width(title), ...cells.map((row) => width(row[c]?.text ?? '')))),
+  );
+  const shown = columns.map((_, c) => c).filter((c) => own[c] !== 0);
+  const needed = () => 1 + shown.reduce((sum, c) => sum + (columns[c]?.grows ? Math.min(own[c] ?? 0, 12) : (own[c] ?? 0)) + 2, 0);
+  while (needed() > wide) {
+    const worst = shown.reduce((found, c) => ((columns[c]?.drop ?? 0) > (columns[found]?.drop ?? 0) ? c : found), shown[0] ?? 0);
+    if (!columns[worst]?.drop) break;
+    shown.splice(shown.indexOf(worst), 1);
+  }
+  const growing = shown.filter((c) => columns[c]?.grows);
+  const fixed = shown.reduce((sum, c) => sum + (columns[c]?.grows ? 0 : (own[c] ?? 0)) + 2, 1);
+  const each = Math.max(1, Math.floor((wide - fixed - 1) / Math.max(1, growing.length)));
+  const size = (c: number) => (columns[c]?.grows ? each : (own[c] ?? 0));
+  const set = (row: readonly Span[]) =>
+    shown.flatMap((c, i) => {
+      const { align, cut } = columns[c] as Column<Row>;
+      const { text, role } = row[c] ?? span('');
+      const short = shorten(text, size(c), cut ?? 'end');
+      return [span(`${i === 0 ? '' : '  '}${align === 'right' ? padStart(short, size(c)) : padEnd(short, size(c))}`, role)];
+    });
+  return {
+    head: line('   ', ...set(columns.map(({ title }) => span(title, 'title')))),
+    rows: cells.map((row, i) => {
+      const { spans, ...rest } = margin(rows[i] as Row, i);
+      return filled({ ...rest, spans: [...spans, ...set(row)] }, wide);
+    }),
+  };
+}
+
+function toSpan(cell: Span | string): Span {
+  return typeof cell === 'string' ? span(cell) : cell;
+}
+
+/** The three columns before a row: the cursor, and a mark of its own. */
+export function margin(here: boolean, mark: Span = span(' ')): Line {
+  return here ? { spans: [span('▸', 'accent'), mark, span(' ')], inverse: true } : { spans: [span(' '), mark, span(' ')] };
+}
+
+/** A count; zero is a dot that does not draw the eye. */
+export function number(value: number, role: Role = 'text'): Span {
+  return value === 0 ? span('·', 'dim') : span(count(value), role);
+}
+
+export function statusSpan(status: Status, text: string = status): Span {
+  const { glyph, role } = marks[status];
+  return span(text === '' ? glyph : `${glyph} ${text}`, role);
+}
+
+/** How long until an instant: `7s`, or `due`. */
+export function until(at: number, now: number): string {
+  return at <= now ? 'due' : shortDuration(at - now < 1_000 ? 1_000 : Math.floor((at - now) / 1_000) * 1_000);
+}
+
+export function since(at: number | null, now: number): string {
+  if (at === null) return '';
+  const ms = now - at;
+  return ms < 1_000 ? 'now' : shortDuration(Math.floor(ms / 1_000) * 1_000);
+}
+
+/** `03:12:40` in a zone. */
+export function clockTime(at: number, zone: string): string {
+  const { time } = wallTime(at, zone);
+  return time.length === 5 ? `${time}:00` : time;
+}
+
+/** `03:12:40`, with the day before it where that is another than today. */
+export function dayTime(at: number, now: number, zone: string): string {
+  const [then, today] = [wallTime(at, zone), wallTime(now, zone)];
+  return then.date === today.date ? clockTime(at, zone) : `${then.weekday} ${then.date.slice(8)} ${clockTime(at, zone)}`;
+}
+
+/** The rows of a list that are on the screen, so that the cursor's is among them; it moves as little as it can. */
+export function windowOf(total: number, at: number, height: number): { readonly from: number; readonly to: number } {
+  if (total <= height) return { from: 0, to: total };
+  const from = Math.min(Math.max(0, at - Math.floor(height / 2)), total - height);
+  return { from, to: from + height };
+}

@@ -1,0 +1,148 @@
+/** What stands round every view: where and when this is, the tabs, and at the foot what the user is asked, told, or may press. */
+
+import { clean, count, width } from '../../format.ts';
+import { wallTime } from '../../time.ts';
+import { bindingsOf, keyText } from '../keys.ts';
+import { parts } from '../prompt.ts';
+import { tabOf } from '../reduce.ts';
+import { type State, type TabName, viewNames } from '../state.ts';
+import { ends, filled, type Line, line, type Span, span, widthOf } from '../text.ts';
+
+const titles: Readonly<Record<TabName, string>> = {
+  overview: 'Overview',
+  jobs: 'Jobs',
+  retries: 'Retries',
+  schedules: 'Schedules',
+  workers: 'Workers',
+  events: 'Events',
+};
+
+export function header(state: State, wide: number): Line {
+  const { label, clock, now, zone, data, write } = state;
+  const { weekday, date, time, offset } = wallTime(now, zone);
+  const clockText = `${date} ${time.length === 5 ? `${time}:00` : time} ${zone === 'UTC' ? 'UTC' : offset}`;
+  const virtual: Span[] = clock
+    ? [span(`${clock.playing ? '▶' : '‖'} ${speedText(clock.speed)}`, clock.playing ? 'good' : 'warn'), span('  ')]
+    : [];
+  const when: Span[] = [
+    ...virtual,
+    span(wide >= 70 ? `${weekday} ` : '', 'dim'),
+    span(wide < 34 ? clockText.slice(11, 19) : clockText, 'strong'),
+  ];
+  if (clock) {
+    const day = Math.floor((now - clock.startedAt) / 86_400_000) + 1;
+    when.push(
+      span(wide >= 90 ? `  day ${count(day)}` : '', 'dim'),
+      span(wide >= 100 && clock.seed !== null ? `  seed ${clock.seed}` : '', 'dim'),
+    );
+    when.push(span(clock.until === null ? '' : `  ${clock.until}`, 'warn'));
+  }
+  const live = data.workers.filter(({ state: standing }) => standing === 'running' || standing === 'stopping');
+  const running = data.queues.reduce((sum, { counts }) => sum + counts.running, 0);
+  const slots = live.reduce((sum, one) => sum + one.concurrency, 0);
+  const right =
+    live.length === 0
+      ? [span('no worker ', 'bad')]
+      : [span('● ', 'good'), span(`${live.length === 1 ? 'worker' : `${live.length} workers`} ${running}/${slots} `)];
+  const name = clean(label.split('/').slice(-2).join('/'));
+  const left =
+    wide < 60
+      ? [span(' '), ...when]
+      : [
+          span(wide >= 90 ? ' escapement ' : ' ', 'accent'),
+          span(` ${name}`, 'strong'),
+          span(write ? '   ' : '  read-only   ', 'dim'),
+          ...when,
+        ];
+  return ends(left, right, wide);
+}
+
+export function speedText(speed: number): string {
+  return Number.isFinite(speed) ? `×${speed}` : 'max';
+}
+
+export function tabs(state: State, wide: number): Line {
+  const here = tabOf(state);
+  const short = wide < 76;
+  const spans = viewNames.flatMap((name, i): Span[] => {
+    const text = `${i + 1} ${short && name !== here ? titles[name].slice(0, 3) : titles[name]}`;
+    return [span(name === here ? `[${text}]` : ` ${text} `, name === here ? 'accent' : 'dim'), span(short ? '' : ' ')];
+  });
+  return ends(spans, [span('? keys ', 'dim')], wide);
+}
+
+/** The line above the foot: a fault of the module, a question, an answer; nothing most of the time. */
+export function banner(state: State, wide: number): Line | null {
+  const { confirm, notice, fault } = state;
+  if (confirm)
+    return filled(line(span(` ${confirm.question} `, 'warn'), span(' y', 'key'), span(' yes   '), span('n', 'key'), span(' no')), wide);
+  if (notice)
+    return filled(
+      line(
+        span(notice.kind === 'error' ? ' ✗ ' : ' ✓ ', notice.kind === 'error' ? 'bad' : 'good'),
+        span(clean(notice.text), notice.kind === 'error' ? 'bad' : 'text'),
+      ),
+      wide,
+    );
+  if (fault)
+    return filled(
+      line(span(' ✗ the module cannot be loaded; the version before it goes on: ', 'bad'), span(clean(fault.join(' ')), 'bad')),
+      wide,
+    );
+  return null;
+}
+
+const questions = { filter: 'filter /', task: 'enqueue a job of ', input: 'input (JSON) ', goto: 'go to ' } as const;
+
+/** The line that is typed into, its cursor always in sight, and what is said of it. */
+export function promptLines(state: State, wide: number): readonly Line[] {
+  const { prompt } = state;
+  if (!prompt) return [];
+  const question = span(` ${prompt.kind === 'input' ? `${clean(prompt.task ?? '')} ` : ''}${questions[prompt.kind]}`, 'key');
+  const chars = parts(prompt.text);
+  const room = Math.max(4, wide - width(question.text) - 2);
+  let from = 0;
+  while (width(chars.slice(from, prompt.at + 1).join('')) > room) from += 1;
+  const under = chars[prompt.at];
+  const typed = [
+    span(chars.slice(from, prompt.at).join('')),
+    span('▏', 'accent'),
+    span(under === undefined ? '' : chars.slice(prompt.at).join('')),
+  ];
+  const { verdict } = prompt;
+  const told = verdict
+    ? span(` ${verdict.ok ? '✓' : '✗'} ${clean(verdict.text)}`, verdict.ok ? 'good' : 'bad')
+    : span(` ${hintOf(state)}`, 'dim');
+  return [filled(line(told), wide), filled(line(question, ...typed), wide)];
+}
+
+function hintOf({ prompt, data }: State): string {
+  if (prompt?.kind === 'task') {
+    const matching = data.tasks.filter((name) => name.includes(prompt.text));
+    return matching.length === 0 ? 'no task of this name' : `${matching.map(clean).join('  ')}   Tab completes`;
+  }
+  if (prompt?.kind === 'goto') return '09:00 · 2026-03-29 · 2026-03-29T04:00:00Z · +90m';
+  if (prompt?.kind === 'filter') return 'words, status:failed queue:mail task:… tag:… schedule:…   ⏎ looks, esc leaves';
+  return 'JSON; nothing is null   ⏎ enqueues, esc leaves';
+}
+
+/** As many keys as filled, the most important ones, in the order of the table. */
+export function foot(state: State, wide: number): Line {
+  const hints = bindingsOf(state).flatMap((binding) =>
+    binding.hint === undefined ? [] : [{ binding, spans: hintSpans(keyText(binding), binding.hint) }],
+  );
+  let room = wide - 8;
+  const kept = new Set<unknown>();
+  for (const { binding, spans } of [...hints].sort((a, b) => (a.binding.rank ?? 9) - (b.binding.rank ?? 9))) {
+    const needed = widthOf(spans);
+    if (needed > room) continue;
+    room -= needed;
+    kept.add(binding);
+  }
+  const spans = hints.flatMap(({ binding, spans: own }) => (kept.has(binding) ? own : []));
+  return filled(line(' ', ...spans, span('?', 'key'), span(' keys', 'dim')), wide);
+}
+
+function hintSpans(key: string, hint: string): Span[] {
+  return [span(key, 'key'), span(` ${hint}   `, 'dim')];
+}

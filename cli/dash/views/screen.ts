@@ -1,0 +1,29 @@
+/** The whole screen as lines: what stands round the view, and the view in what is left. At 20×5 there is still a clock, a list and a key. */
+import type { State, ViewName } from '../state.ts';
+import { blank, filled, type Line, rule } from '../text.ts';
+import { banner, foot, header, promptLines, tabs } from './chrome.ts';
+import { events } from './events.ts';
+import { help } from './help.ts';
+import { job } from './job.ts';
+import { jobs } from './jobs.ts';
+import { overview } from './overview.ts';
+import { retries } from './retries.ts';
+import { schedules } from './schedules.ts';
+import { workers } from './workers.ts';
+
+type View = (state: State, wide: number, high: number) => readonly Line[];
+
+const views: Readonly<Record<ViewName, View>> = { overview, jobs, job, retries, schedules, workers, events };
+
+/** Exactly as many lines as the screen has rows, each exactly as wide. */
+export function screen(state: State): readonly Line[] {
+  const { columns: wide, rows: high } = state;
+  const roomy = high >= 12;
+  const above = [header(state, wide), ...(high >= 8 ? [tabs(state, wide)] : []), ...(roomy ? [rule(wide)] : [])];
+  const told = banner(state, wide);
+  const below = state.prompt ? promptLines(state, wide) : [...(told ? [told] : roomy ? [rule(wide)] : []), foot(state, wide)];
+  const room = Math.max(1, high - above.length - below.length);
+  const body = (state.help ? help : views[state.view])(state, wide, room).slice(0, room);
+  const padding = Array.from({ length: room - body.length }, () => blank);
+  return [...above, ...body, ...padding, ...below].slice(0, Math.max(1, high)).map((one) => filled(one, wide));
+}

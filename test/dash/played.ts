@@ -1,0 +1,85 @@
+/** The shop in virtual time, driven as `escapement dev --virtual` drives it, and the dashboard's state at an instant of it. */
+import { memory, type Tasks } from 'escapement';
+import type { SimulationModule } from '../../cli/config.ts';
+import { Feed } from '../../cli/dash/feed.ts';
+import { press } from '../../cli/dash/keys.ts';
+import { reduce } from '../../cli/dash/reduce.ts';
+import { requestOf, Source } from '../../cli/dash/source.ts';
+import { initialState, type State } from '../../cli/dash/state.ts';
+import { VirtualRun } from '../../cli/dash/virtual.ts';
+import { readWaits } from '../../cli/dash/waits.ts';
+
+const realImmediate = setImmediate;
+const breathe = () => new Promise<void>((resolve) => realImmediate(resolve));
+
+export interface Played {
+  readonly run: VirtualRun;
+  readonly feed: Feed;
+  /** Presses keys, then reads what the view shows. */
+  look(size: { columns: number; rows: number }, ...keys: string[]): Promise<State>;
+  to(at: string): Promise<void>;
+  end(): Promise<void>;
+}
+
+/** Real time stands still meanwhile, so that a slice ends by its goal alone. */
+export async function played(tasks: Tasks, module: SimulationModule, from: string, seed = 7): Promise<Played> {
+  const feed = new Feed();
+  const off = tasks.on('*', feed.add);
+  const faults: unknown[] = [];
+  const run = await VirtualRun.begin(
+    tasks,
+    module,
+    { from: Date.parse(from), speed: 60, seed, workers: 2, concurrency: 10, store: memory(), playing: false },
+    { realNow: () => 0, breathe, feed, failed: (error) => faults.push(error) },
+  );
+  const source = new Source(tasks, {
+    now: () => run.now,
+    feed,
+    hears: true,
+    shared: false,
+    cwd: process.cwd(),
+    waitsOf: (task) => policies[task],
+  });
+  const drive = async () => {
+    do await run.slice();
+    while (run.clock.until !== null);
+    if (faults.length > 0) throw faults[0];
+  };
+  return {
+    run,
+    feed,
+    async to(at) {
+      run.order({ kind: 'until', at: Date.parse(at) });
+      await drive();
+    },
+    async look({ columns, rows }, ...keys) {
+      let state = initialState({
+        columns,
+        rows,
+        label: 'fixtures/shop/tasks.ts',
+        write: true,
+        clock: run.clock,
+        zone: 'UTC',
+        now: run.now,
+      });
+      const read = async () => {
+        state = reduce(state, { type: 'read', now: run.now, clock: run.clock, data: await source.read(requestOf(state)) });
+      };
+      await read();
+      for (const key of keys) {
+        state = press(state, key);
+        await read();
+      }
+      return state;
+    },
+    async end() {
+      off();
+      await run.end();
+    },
+  };
+}
+
+const policies: Readonly<Record<string, ReturnType<typeof readWaits>>> = {
+  'payment.capture': readWaits({ backoff: { kind: 'exponential', initialMs: 10_000, factor: 5, maxMs: 1_200_000, jitter: 0.1 } }),
+  'webhook.deliver': readWaits({ backoff: ['10s', '1m', '10m', '1h', '6h', '1d'] }),
+};
