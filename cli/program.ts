@@ -4,12 +4,14 @@ import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { addCancel, addRetry } from './commands/change.ts';
 import { addCheck } from './commands/check.ts';
+import { addDev } from './commands/dev.ts';
 import { addEnqueue } from './commands/enqueue.ts';
 import { addList, addShow } from './commands/list.ts';
 import { addPause, addQueues, addResume } from './commands/queues.ts';
 import { addSchedules } from './commands/schedules/index.ts';
 import { addSimulate } from './commands/simulate.ts';
 import { addStats } from './commands/stats.ts';
+import { addTop } from './commands/top.ts';
 import { addMigrate, addPrune } from './commands/upkeep.ts';
 import { addWorker } from './commands/worker.ts';
 import { cleanLines } from './format.ts';
@@ -61,7 +63,7 @@ function program(io: Io, done: (code: ExitCode) => void): Command {
 }
 
 const commands = {
-  'Run:': [addWorker, addSimulate],
+  'Run:': [addWorker, addDev, addTop, addSimulate],
   'Jobs:': [addEnqueue, addList, addShow, addRetry, addCancel],
   'Queues, workers and schedules:': [addQueues, addPause, addResume, addStats, addSchedules],
   'Upkeep:': [addCheck, addPrune, addMigrate],

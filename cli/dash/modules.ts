@@ -117,18 +117,22 @@ export class Modules {
   #keep(alias: string, make: () => StoreSource): StoreSource {
     const before = this.#kept.get(alias);
     if (before) return before;
-    const source = make();
-    let opened: Promise<Store> | undefined;
-    const kept: StoreSource = {
-      ...source,
-      open: () => {
-        opened ??= Promise.resolve(source.open()).then(unclosable);
-        return opened;
-      },
-    };
+    const kept = keptSource(make());
     this.#kept.set(alias, kept);
     return kept;
   }
+}
+
+/** A source whose one store nobody closes. */
+export function keptSource(source: StoreSource): StoreSource {
+  let opened: Promise<Store> | undefined;
+  return {
+    ...source,
+    open: () => {
+      opened ??= Promise.resolve(source.open()).then(unclosable);
+      return opened;
+    },
+  };
 }
 
 function isUsers(url: string | undefined): boolean {

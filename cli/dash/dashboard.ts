@@ -1,0 +1,292 @@
+/**
+ * The dashboard while it runs: keys and looks become actions, actions a state, the state a frame. One loop moves virtual time if there is
+ * any, reads what the view shows when it is due, and draws at most fifteen frames a second.
+ */
+import type { Tasks } from 'escapement';
+import { isEscapementError } from 'escapement';
+import { clean, cleanLines } from '../format.ts';
+import { checkInput } from './definitions.ts';
+import type { Feed } from './feed.ts';
+import { press } from './keys.ts';
+import { type Action, reduce } from './reduce.ts';
+import { requestOf, Source } from './source.ts';
+import { type Effect, initialState, type State, type VirtualClock, type Write } from './state.ts';
+import { Terminal } from './terminal.ts';
+import type { Theme } from './theme.ts';
+import type { VirtualRun } from './virtual.ts';
+import type { Waits } from './waits.ts';
+import { carryOut } from './writes.ts';
+
+// The real ones, also while a simulation fakes the globals.
+const { setTimeout, clearTimeout, setImmediate } = globalThis;
+
+/** What the dashboard looks at: an application, in real or in virtual time. A reload puts another in its place. */
+export interface Session {
+  readonly tasks: Tasks;
+  readonly run: VirtualRun | undefined;
+  readonly waitsOf: (task: string) => Waits | undefined;
+  readonly hears: boolean;
+  readonly shared: boolean;
+}
+
+export interface DashboardOptions {
+  readonly label: string;
+  readonly write: boolean;
+  readonly zone: string;
+  readonly cwd: string;
+  readonly theme: Theme;
+  readonly feed: Feed;
+  /** Real epoch milliseconds. */
+  readonly now: () => number;
+  readonly realNow: () => number;
+  readonly draw: (state: State, theme: Theme) => readonly string[];
+}
+
+/** In any second at most so many frames; what moves by itself takes some of them, so that a key is answered at once. */
+const framesASecond = 15;
+const ownPaceMs = 100;
+/** How often is looked: at a system that is quiet, and at one in which something happens. */
+const quietMs = 1_000;
+const busyMs = 250;
+
+export class Dashboard {
+  readonly #options: DashboardOptions;
+  readonly #terminal: Terminal;
+  #session: Session | undefined;
+  #source: Source | undefined;
+  #state: State;
+  /** When the last frames were drawn, the oldest first. */
+  readonly #drawnAt: number[] = [];
+  #drawing: NodeJS.Timeout | undefined;
+  #lookedAt = Number.NEGATIVE_INFINITY;
+  #lookedFor = '';
+  #seqSeen = -1;
+  #ended = false;
+  #wake = () => {};
+  /** Another application is put in place; nothing is read or moved meanwhile. */
+  #held: Promise<void> | undefined;
+  #storeFault = '';
+
+  constructor(options: DashboardOptions) {
+    this.#options = options;
+    this.#terminal = new Terminal({
+      key: (key) => this.#apply((state) => press(state, key), true),
+      resized: (columns, rows) => this.dispatch({ type: 'resized', columns, rows }),
+      resumed: () => this.#draw(),
+      gone: () => this.quit(),
+      printed: (text) => {
+        for (const line of cleanLines(text)) options.feed.print(this.#now(), line);
+      },
+    });
+    const { label, write, zone } = options;
+    const { columns, rows } = this.#terminal;
+    this.#state = initialState({ columns, rows, label, write, zone, clock: null, now: options.now() });
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+  get terminal(): Terminal {
+    return this.#terminal;
+  }
+
+  /** Runs until the user leaves. */
+  async start(): Promise<void> {
+    this.#terminal.start();
+    try {
+      this.#draw();
+      while (!this.#ended) await this.#turn();
+    } finally {
+      clearTimeout(this.#drawing);
+      this.#terminal.stop();
+    }
+  }
+
+  quit(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  dispatch(action: Action): void {
+    this.#apply((state) => reduce(state, action));
+  }
+
+  tell(kind: 'done' | 'error', text: string): void {
+    this.dispatch({ type: 'told', kind, text: clean(text) });
+  }
+
+  /** Holds still while `swap` puts another application in the place of this one. */
+  async exchange(swap: () => Promise<Session | undefined>): Promise<void> {
+    const before = this.#held;
+    const swapped = (async () => {
+      await before;
+      const session = await swap();
+      if (session) this.#use(session);
+    })();
+    this.#held = swapped.catch(() => {});
+    await swapped;
+  }
+
+  #use(session: Session): void {
+    const { feed, cwd } = this.#options;
+    const { tasks, hears, shared, waitsOf } = session;
+    this.#session = session;
+    this.#source = new Source(tasks, { now: () => this.#now(), feed, hears, shared, cwd, waitsOf });
+    this.#lookedAt = Number.NEGATIVE_INFINITY;
+    this.#wake();
+  }
+
+  #now(): number {
+    return this.#session?.run?.now ?? this.#options.now();
+  }
+
+  /** For a frame: virtual time does not move while a frame is made. */
+  #clock(): { readonly clock: VirtualClock } | Record<never, never> {
+    const clock = this.#session?.run?.clock;
+    return clock ? { clock } : {};
+  }
+
+  async #turn(): Promise<void> {
+    await this.#held;
+    const run = this.#session?.run;
+    try {
+      if (run && !run.still) await run.slice();
+    } catch (error) {
+      run?.order({ kind: 'pause' });
+      this.tell('error', `virtual time stands still: ${messageOf(error)}`);
+    }
+    if (this.#isLookDue()) await this.#look();
+    else if (Math.floor(this.#now() / 1_000) !== Math.floor(this.#state.now / 1_000) || run) this.#tick();
+    await this.#rest(run !== undefined && !run.still ? 12 : this.#state.view === 'events' ? busyMs : ownPaceMs);
+  }
+
+  #tick(): void {
+    const before = this.#state;
+    this.#state = reduce(before, { type: 'ticked', now: this.#now(), ...this.#clock() });
+    if (
+      JSON.stringify(before.clock) !== JSON.stringify(this.#state.clock) ||
+      Math.floor(before.now / 1_000) !== Math.floor(this.#state.now / 1_000)
+    )
+      this.#draw();
+  }
+
+  #isLookDue(): boolean {
+    if (!this.#source) return false;
+    const past = this.#options.realNow() - this.#lookedAt;
+    if (JSON.stringify(requestOf(this.#state)) !== this.#lookedFor) return true;
+    return past >= (this.#options.feed.seq === this.#seqSeen ? quietMs : busyMs);
+  }
+
+  async #look(): Promise<void> {
+    const source = this.#source as Source;
+    const request = requestOf(this.#state);
+    this.#lookedFor = JSON.stringify(request);
+    this.#lookedAt = this.#options.realNow();
+    this.#seqSeen = this.#options.feed.seq;
+    try {
+      const data = await source.read(request);
+      // What was asked for is not what is shown any more.
+      if (JSON.stringify(requestOf(this.#state)) === this.#lookedFor)
+        this.dispatch({ type: 'read', now: this.#now(), data, ...this.#clock() });
+      this.#storeFault = '';
+    } catch (error) {
+      const text = `cannot be read: ${messageOf(error)}`;
+      if (text !== this.#storeFault) this.tell('error', text);
+      this.#storeFault = text;
+    }
+    // A slow store is not asked all the time.
+    const took = this.#options.realNow() - this.#lookedAt;
+    if (took > 50) this.#lookedAt += took * 10;
+  }
+
+  #apply(change: (state: State) => State, asked = false): void {
+    const changed = change(this.#state);
+    if (changed === this.#state) return;
+    const { effects } = changed;
+    this.#state = reduce(changed, { type: 'taken' });
+    for (const effect of effects) this.#perform(effect);
+    this.#draw(asked);
+    this.#wake();
+  }
+
+  #perform(effect: Effect): void {
+    switch (effect.kind) {
+      case 'quit':
+        this.quit();
+        break;
+      case 'suspend':
+        this.#terminal.suspend();
+        break;
+      case 'redraw':
+        this.#terminal.forget();
+        break;
+      case 'clock':
+        this.#session?.run?.order(effect.order);
+        this.#tick();
+        break;
+      case 'write':
+        void this.#carryOut(effect.write);
+        break;
+      case 'check':
+        void this.#check(effect.task, effect.input);
+    }
+  }
+
+  async #check(task: string, input: string): Promise<void> {
+    if (!this.#session) return;
+    const { ok, text } = await checkInput(this.#session.tasks, task, input);
+    this.dispatch({ type: 'checked', input, ok, text });
+  }
+
+  async #carryOut(write: Write): Promise<void> {
+    await this.#held;
+    const session = this.#session;
+    if (!session) return;
+    try {
+      session.run?.recorded.push({ at: session.run.now, write });
+      this.tell('done', await carryOut(session.tasks, write));
+    } catch (error) {
+      this.tell('error', messageOf(error));
+    }
+    this.#lookedAt = Number.NEGATIVE_INFINITY;
+    this.#wake();
+  }
+
+  /** Soon, and not more often than the eye can follow. @param asked a key was pressed: at once, if any frame of this second is left */
+  #draw(asked = false): void {
+    if (this.#ended) return;
+    if (this.#drawing) {
+      if (!asked) return;
+      clearTimeout(this.#drawing);
+    }
+    const now = this.#options.realNow();
+    const eldest = this.#drawnAt.length < framesASecond ? Number.NEGATIVE_INFINITY : (this.#drawnAt[0] ?? 0) + 1_000;
+    const paced = asked ? Number.NEGATIVE_INFINITY : (this.#drawnAt.at(-1) ?? Number.NEGATIVE_INFINITY) + ownPaceMs;
+    this.#drawing = setTimeout(() => this.#drawNow(), Math.max(0, eldest - now, paced - now));
+  }
+
+  #drawNow(): void {
+    this.#drawing = undefined;
+    this.#drawnAt.push(this.#options.realNow());
+    if (this.#drawnAt.length > framesASecond) this.#drawnAt.shift();
+    if (!this.#terminal.draw(this.#options.draw(this.#state, this.#options.theme))) this.#draw();
+  }
+
+  #rest(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.#wake = () => {};
+        // Keys that have come meanwhile are heard first.
+        setImmediate(resolve);
+      };
+      const timer = setTimeout(done, ms);
+      this.#wake = done;
+    });
+  }
+}
+
+function messageOf(error: unknown): string {
+  if (isEscapementError(error)) return clean(error.message);
+  return error instanceof Error ? clean(error.message) : clean(String(error));
+}

@@ -1,0 +1,26 @@
+/**
+ * Loads what draws, and only for those who draw: React and Ink are fifty megabytes that a worker does not carry. React is told that this is
+ * production, for its development build keeps a measure of every frame; the module's own code is told nothing of it.
+ */
+import type { State } from './state.ts';
+import { colourLevel, type Environment, type Theme } from './theme.ts';
+
+export type Draw = (state: State, theme: Theme) => readonly string[];
+
+export async function loadDrawing(env: Environment): Promise<Draw> {
+  const { NODE_ENV, FORCE_COLOR } = process.env;
+  process.env.NODE_ENV = 'production';
+  // Also without colour: bold and inverse are written all the same, and the theme has no colours then.
+  process.env.FORCE_COLOR = String(colourLevel(env));
+  try {
+    return (await import('./app.tsx')).renderFrame;
+  } finally {
+    restore('NODE_ENV', NODE_ENV);
+    restore('FORCE_COLOR', FORCE_COLOR);
+  }
+}
+
+function restore(name: string, value: string | undefined): void {
+  if (value === undefined) delete process.env[name];
+  else process.env[name] = value;
+}

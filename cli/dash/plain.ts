@@ -1,0 +1,70 @@
+/** The dashboard where nobody sits before a terminal: in a pipe, or on a build server. Lines of plain text, without any escape code. */
+import { clean, width } from '../format.ts';
+import type { Io, Output } from '../io.ts';
+import type { Session } from './dashboard.ts';
+import type { Feed } from './feed.ts';
+import { requestOf, Source } from './source.ts';
+import { type EventItem, initialState } from './state.ts';
+import { clockTime, type Line } from './text.ts';
+import { header } from './views/chrome.ts';
+import { overview } from './views/overview.ts';
+
+export function isInteractive({ stdout, env }: Pick<Io, 'stdout' | 'env'>): boolean {
+  return stdout.isTTY && process.stdin.isTTY === true && !env.CI && env.TERM !== 'dumb';
+}
+
+export function localZone(): string {
+  return new Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
+}
+
+/** What the module prints becomes events: the screen is the dashboard's. */
+export function printer(feed: Feed, now: () => number): Output {
+  return {
+    isTTY: false,
+    columns: 80,
+    write: (text) => {
+      for (const line of text.split('\n')) if (clean(line) !== '') feed.print(now(), line);
+    },
+  };
+}
+
+interface Place {
+  readonly label: string;
+  readonly zone: string;
+  readonly cwd: string;
+  readonly now: () => number;
+}
+
+const plainWide = 100;
+
+/** One look at the whole. */
+export async function overviewLines(
+  { tasks, hears, shared, waitsOf }: Session,
+  feed: Feed,
+  { label, zone, cwd, now }: Place,
+): Promise<string[]> {
+  const state = initialState({ columns: plainWide, rows: 60, label, write: false, clock: null, zone, now: now() });
+  const data = await new Source(tasks, { now, feed, hears, shared, cwd, waitsOf }).read(requestOf(state));
+  const read = { ...state, data: { ...state.data, ...data }, rowsDown: { ...state.rowsDown, overview: -1 } };
+  return [header(read, plainWide), ...overview(read, plainWide, data.queues ? data.queues.length + 24 : 24)].map(textOf);
+}
+
+export function textOf({ spans }: Line): string {
+  return spans
+    .map(({ text }) => text)
+    .join('')
+    .trimEnd();
+}
+
+/** One line an event. */
+export function eventLine({ at, type, task, job, worker, text }: EventItem, zone: string): string {
+  const cells = [
+    clockTime(at, zone),
+    type.padEnd(12),
+    task + ' '.repeat(Math.max(0, 20 - width(task))),
+    job === '' ? '' : `…${job.slice(-6)}`,
+    worker,
+    text,
+  ];
+  return cells.join('  ').trimEnd();
+}

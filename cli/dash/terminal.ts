@@ -1,0 +1,186 @@
+/**
+ * The terminal while the dashboard has it: the alternate screen, raw keys, its size, and only those lines written that changed. It is given
+ * back on every way out: an exit, a crash, a signal, Ctrl-Z. Ink draws the frames but does not write them: its timers would stand still
+ * with the virtual clock, which fakes the globals.
+ */
+import { writeSync } from 'node:fs';
+import { stripVTControlCharacters } from 'node:util';
+import { width } from '../format.ts';
+import { decodeKeys } from './decode.ts';
+
+// The real ones, also while a simulation fakes the globals.
+const { setTimeout, clearTimeout } = globalThis;
+
+const enter = '\u001b[?1049h\u001b[?25l\u001b[?2004h\u001b[?7l\u001b[2J';
+const leave = '\u001b[0m\u001b[?7h\u001b[?2004l\u001b[?25h\u001b[?1049l';
+// A terminal that knows it shows a frame as a whole.
+const beginFrame = '\u001b[?2026h';
+const endFrame = '\u001b[?2026l';
+/** An escape may be the beginning of a key whose rest is under way. */
+const escapeMs = 25;
+
+export interface Listener {
+  key(key: string): void;
+  resized(columns: number, rows: number): void;
+  /** Back from the shell: everything is to be drawn anew. */
+  resumed(): void;
+  /** The terminal has gone. */
+  gone(): void;
+  /** Something was written past the dashboard, by the module or a library. */
+  printed(text: string): void;
+}
+
+export class Terminal {
+  readonly #out = process.stdout;
+  readonly #write = process.stdout.write.bind(process.stdout) as (text: string) => boolean;
+  readonly #listener: Listener;
+  #undo: (() => void)[] = [];
+  #shown: string[] = [];
+  #held = '';
+  #escape: NodeJS.Timeout | undefined;
+  #inside = false;
+  /** Frames and bytes that were written, for those who measure. */
+  frames = 0;
+  bytes = 0;
+
+  constructor(listener: Listener) {
+    this.#listener = listener;
+  }
+
+  get columns(): number {
+    return Math.max(1, this.#out.columns || 80);
+  }
+  get rows(): number {
+    return Math.max(1, this.#out.rows || 24);
+  }
+
+  start(): void {
+    const { stdin } = process;
+    const onData = (chunk: string) => this.#input(chunk);
+    const onResize = () => {
+      this.#shown = [];
+      this.#listener.resized(this.columns, this.rows);
+    };
+    const onExit = () => this.#giveBackNow();
+    const onStop = () => {
+      this.#giveBack();
+      process.kill(process.pid, 'SIGSTOP');
+    };
+    const onContinue = () => {
+      this.#take();
+      this.#listener.resized(this.columns, this.rows);
+      this.#listener.resumed();
+    };
+    const onEnd = () => this.#listener.gone();
+    stdin.setEncoding('utf8').on('data', onData).on('end', onEnd);
+    this.#out.on('resize', onResize);
+    process.on('exit', onExit).on('SIGTSTP', onStop).on('SIGCONT', onContinue);
+    this.#undo.push(this.#captureOutput(), () => {
+      stdin.off('data', onData).off('end', onEnd).pause();
+      this.#out.off('resize', onResize);
+      process.off('exit', onExit).off('SIGTSTP', onStop).off('SIGCONT', onContinue);
+    });
+    this.#take();
+  }
+
+  stop(): void {
+    this.#giveBack();
+    for (const undo of this.#undo.splice(0).reverse()) undo();
+  }
+
+  /** To the shell, as Ctrl-Z does it: the whole job, so that npm or npx before it stop too. */
+  suspend(): void {
+    process.kill(0, 'SIGTSTP');
+  }
+
+  /** False: the terminal has not taken the last frame yet, and this one is left out. */
+  draw(lines: readonly string[]): boolean {
+    if (!this.#inside || this.#out.writableNeedDrain) return false;
+    let text = '';
+    lines.forEach((line, i) => {
+      if (line !== this.#shown[i]) text += `\u001b[${i + 1};1H${line}\u001b[0m${this.#rest(line)}`;
+    });
+    this.#shown = [...lines];
+    if (text === '') return true;
+    this.frames += 1;
+    this.bytes += text.length;
+    this.#write(`${beginFrame}${text}${endFrame}`);
+    return true;
+  }
+
+  /** Clears what is left of a line; at the last column that would take the last character with it. */
+  #rest(line: string): string {
+    return width(stripVTControlCharacters(line)) < this.columns ? '\u001b[K' : '';
+  }
+
+  forget(): void {
+    this.#shown = [];
+    if (this.#inside) this.#write('\u001b[2J');
+  }
+
+  #take(): void {
+    if (process.stdin.isTTY) process.stdin.setRawMode(true);
+    process.stdin.resume();
+    this.#inside = true;
+    this.#shown = [];
+    this.#write(enter);
+  }
+
+  #giveBack(): void {
+    if (!this.#inside) return;
+    this.#inside = false;
+    this.#write(leave);
+    if (process.stdin.isTTY && !process.stdin.destroyed) process.stdin.setRawMode(false);
+  }
+
+  /** While the process exits nothing else is written any more. */
+  #giveBackNow(): void {
+    if (!this.#inside) return;
+    this.#inside = false;
+    try {
+      writeSync(1, leave);
+      if (process.stdin.isTTY) process.stdin.setRawMode(false);
+    } catch {
+      // The terminal has gone.
+    }
+  }
+
+  #input(chunk: string): void {
+    clearTimeout(this.#escape);
+    const text = this.#held + chunk;
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what keys send
+    if (/\u001b(?:\[[0-9;?<]*|O)?$/.test(text) && text.length < 32) {
+      this.#held = text;
+      this.#escape = setTimeout(() => this.#flush(), escapeMs);
+      return;
+    }
+    this.#held = text;
+    this.#flush();
+  }
+
+  #flush(): void {
+    const text = this.#held;
+    this.#held = '';
+    for (const key of decodeKeys(text)) this.#listener.key(key);
+  }
+
+  /** What others write would stand in the middle of a frame. */
+  #captureOutput(): () => void {
+    const undo = (['stdout', 'stderr'] as const).map((name) => {
+      const stream = process[name];
+      const { write } = stream;
+      stream.write = ((chunk: string | Uint8Array, encoding?: unknown, done?: unknown) => {
+        this.#listener.printed(typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString());
+        const called = typeof encoding === 'function' ? encoding : done;
+        if (typeof called === 'function') process.nextTick(called);
+        return true;
+      }) as typeof write;
+      return () => {
+        stream.write = write;
+      };
+    });
+    return () => {
+      for (const end of undo) end();
+    };
+  }
+}
