@@ -15,11 +15,23 @@ function Piece({ piece, theme, inverse }: { readonly piece: Span; readonly theme
   );
 }
 
+/** Neighbours that look the same are one piece. */
+function merged(spans: readonly Span[]): readonly Span[] {
+  const pieces: Span[] = [];
+  for (const one of spans) {
+    const before = pieces.at(-1);
+    if (before && (before.role === one.role || one.text.trim() === ''))
+      pieces[pieces.length - 1] = { ...before, text: before.text + one.text };
+    else if (one.text !== '') pieces.push(one);
+  }
+  return pieces;
+}
+
 function Row({ row, theme }: { readonly row: Line; readonly theme: Theme }): ReactNode {
   return (
     <Box height={1}>
       <Text wrap="truncate">
-        {row.spans.map((piece, i) => (
+        {merged(row.spans).map((piece, i) => (
           // biome-ignore lint/suspicious/noArrayIndexKey: the pieces of a line have no other identity
           <Piece key={i} piece={piece} theme={theme} inverse={row.inverse === true} />
         ))}
@@ -28,11 +40,11 @@ function Row({ row, theme }: { readonly row: Line; readonly theme: Theme }): Rea
   );
 }
 
-/** The dashboard as it stands. */
-export function App({ state, theme }: { readonly state: State; readonly theme: Theme }): ReactNode {
+/** Lines of the screen, one below the other. */
+function Rows({ rows, theme, wide }: { readonly rows: readonly Line[]; readonly theme: Theme; readonly wide: number }): ReactNode {
   return (
-    <Box flexDirection="column" width={state.columns}>
-      {screen(state).map((row, i) => (
+    <Box flexDirection="column" width={wide}>
+      {rows.map((row, i) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: a line is where it is
         <Row key={i} row={row} theme={theme} />
       ))}
@@ -40,7 +52,19 @@ export function App({ state, theme }: { readonly state: State; readonly theme: T
   );
 }
 
-/** One frame, as the lines that a terminal is given. */
+let drawn: ReadonlyMap<string, string> = new Map();
+
+/** One frame, as the lines that a terminal is given. Only those that were not in the frame before are laid out anew. */
 export function renderFrame(state: State, theme: Theme): readonly string[] {
-  return renderToString(<App state={state} theme={theme} />, { columns: state.columns }).split('\n');
+  const lines = screen(state);
+  const keys = lines.map((row) => JSON.stringify([theme.name, row]));
+  const fresh = lines.filter((_, i) => !drawn.has(keys[i] ?? ''));
+  const texts =
+    fresh.length === 0
+      ? []
+      : renderToString(<Rows rows={fresh} theme={theme} wide={state.columns} />, { columns: state.columns }).split('\n');
+  let next = 0;
+  const frame = keys.map((key) => drawn.get(key) ?? texts[next++] ?? '');
+  drawn = new Map(keys.map((key, i) => [key, frame[i] ?? '']));
+  return frame;
 }

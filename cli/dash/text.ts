@@ -159,10 +159,12 @@ export function clockTime(at: number, zone: string): string {
   return time.length === 5 ? `${time}:00` : time;
 }
 
-/** `03:12:40`, with the day before it where that is another than today. */
+/** `03:12:40`; on another day of this week `Wed 08:00`, else `04-29 08:00`. */
 export function dayTime(at: number, now: number, zone: string): string {
   const [then, today] = [wallTime(at, zone), wallTime(now, zone)];
-  return then.date === today.date ? clockTime(at, zone) : `${then.weekday} ${then.date.slice(8)} ${clockTime(at, zone)}`;
+  if (then.date === today.date) return clockTime(at, zone);
+  const near = Math.abs(at - now) < 6 * 86_400_000;
+  return `${near ? then.weekday : then.date.slice(5)} ${then.time.slice(0, 5)}`;
 }
 
 /** The rows of a list that are on the screen, so that the cursor's is among them; it moves as little as it can. */
