@@ -85,7 +85,9 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       try {
         application = await loadApplication(options.module, io);
       } catch (error) {
-        dashboard.dispatch({ type: 'broken', lines: cleanLines(messageOf(error)) });
+        const lines = cleanLines(error instanceof Error ? error.message : String(error));
+        for (const line of lines) feed.print(io.now(), line);
+        dashboard.dispatch({ type: 'broken', lines });
         return;
       } finally {
         watchAgain();

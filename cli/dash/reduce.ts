@@ -60,7 +60,7 @@ export function reduce(state: State, action: Action): State {
     case 'loaded':
       return { ...state, fault: null, version: state.version + 1, notice: { kind: 'done', text: 'reloaded', keys: 3 } };
     case 'broken':
-      return { ...state, fault: action.lines };
+      return { ...state, fault: action.lines, notice: null };
     case 'checked':
       return checked(state, action.input, { ok: action.ok, text: action.text });
     case 'taken':

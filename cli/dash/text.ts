@@ -144,13 +144,19 @@ export function statusSpan(status: Status, text: string = status): Span {
 
 /** How long until an instant: `7s`, or `due`. */
 export function until(at: number, now: number): string {
-  return at <= now ? 'due' : shortDuration(at - now < 1_000 ? 1_000 : Math.floor((at - now) / 1_000) * 1_000);
+  return at <= now ? 'due' : wholeSeconds(Math.max(1_000, at - now));
 }
 
 export function since(at: number | null, now: number): string {
   if (at === null) return '';
   const ms = now - at;
-  return ms < 1_000 ? 'now' : shortDuration(Math.floor(ms / 1_000) * 1_000);
+  return ms < 1_000 ? 'now' : wholeSeconds(ms);
+}
+
+/** What counts up or down has no tenths, which nobody could read. */
+function wholeSeconds(ms: number): string {
+  const seconds = Math.floor(ms / 1_000);
+  return seconds < 10 ? `${seconds}s` : shortDuration(seconds * 1_000);
 }
 
 /** `03:12:40` in a zone. */

@@ -116,6 +116,8 @@ export class VirtualRun {
   }
 
   order(order: ClockOrder): void {
+    // Keys may come faster than time: an hour and another hour are two.
+    const ahead = this.#goal?.kind === 'at' ? this.#goal.at : this.now;
     this.#goal = undefined;
     switch (order.kind) {
       case 'play':
@@ -128,7 +130,7 @@ export class VirtualRun {
         this.#speed = order.speed;
         break;
       case 'skip':
-        this.#goal = { kind: 'at', at: this.now + order.ms };
+        this.#goal = { kind: 'at', at: ahead + order.ms };
         break;
       case 'until':
         this.#goal = { kind: 'at', at: Math.max(this.now, order.at) };

@@ -1,5 +1,5 @@
 /** When does it run, in whose time, and did it? */
-import { instantText, shortDuration } from '../../time.ts';
+import { instantText, shortDuration, wallTime } from '../../time.ts';
 import type { ScheduleItem, State } from '../state.ts';
 import { blank, type Column, filled, type Line, line, margin, rule, type Span, since, span, table, until, windowOf } from '../text.ts';
 import { marks } from '../theme.ts';
@@ -61,10 +61,10 @@ function chosenLines(one: ScheduleItem, { now }: State, wide: number): readonly 
   const { words, task, queue, runs, next, zone, clocks, why } = one;
   const facts = `runs ${task} in queue ${queue}, so far ${runs} times`;
   const fives = next.slice(0, 5).map((at, i) => {
-    const text = instantText(at, zone);
+    const before = next[i - 1];
+    const { date, time } = wallTime(at, zone);
     // The day is said once.
-    const before = i === 0 ? '' : instantText(next[i - 1] ?? 0, zone).slice(0, 15);
-    return text.slice(0, 15) === before ? text.slice(15, 21) : text;
+    return before !== undefined && wallTime(before, zone).date === date ? time : instantText(at, zone);
   });
   return [
     filled(line('   ', span(words, 'strong'), span(`   ${facts}`, 'dim')), wide),

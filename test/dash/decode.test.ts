@@ -1,0 +1,28 @@
+/** The bytes of keys. */
+import { expect, test } from 'vitest';
+import { decodeKeys } from '../../cli/dash/decode.ts';
+
+test.each([
+  ['a', ['a']],
+  ['aB', ['a', 'B']],
+  [' ', ['space']],
+  ['\r', ['return']],
+  ['\t', ['tab']],
+  ['\u001b', ['escape']],
+  ['\u001b[A\u001b[B', ['up', 'down']],
+  ['\u001bOA', ['up']],
+  ['\u001b[Z', ['shift-tab']],
+  ['\u001b[5~\u001b[6~', ['pageup', 'pagedown']],
+  ['\u001b[1~\u001b[F', ['home', 'end']],
+  ['\u001b[3~', ['delete']],
+  ['\u007f', ['backspace']],
+  ['\u0003', ['ctrl-c']],
+  ['\u001a', ['ctrl-z']],
+  ['é👍', ['é', '👍']],
+  // Of what is unknown, no half is taken for keys.
+  ['\u001b[1;5C', []],
+  ['\u001b[<0;10;10M', []],
+  ['\u001b[200~cd\n{"a":1}\u001b[201~x', ['cd\n{"a":1}', 'x']],
+] as const)('%j is %j', (bytes, keys) => {
+  expect(decodeKeys(bytes)).toEqual(keys);
+});

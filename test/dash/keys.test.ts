@@ -1,0 +1,155 @@
+/** What each key does, as a table: state and keys in, what became of the state out. */
+import { describe, expect, test } from 'vitest';
+import { bindings, bindingsOf, press } from '../../cli/dash/keys.ts';
+import type { Effect, State } from '../../cli/dash/state.ts';
+import { viewNames } from '../../cli/dash/state.ts';
+import { meanings } from '../../cli/dash/views/help.ts';
+import { jobNamed, sample } from './sample.ts';
+
+function pressed(keys: readonly string[], change: Partial<State> = {}): State {
+  return keys.reduce(press, { ...sample(), ...change });
+}
+
+describe('where keys lead', () => {
+  const table: [keys: string[], expected: Partial<State>][] = [
+    [['2'], { view: 'jobs' }],
+    [['tab', 'tab'], { view: 'retries' }],
+    [['shift-tab'], { view: 'events' }],
+    [['4', 'escape'], { view: 'schedules' }],
+    [['2', 'return'], { view: 'job', jobId: 'job-0', back: ['jobs'] }],
+    [['2', 'down', 'return', 'escape'], { view: 'jobs' }],
+    [['return'], { view: 'jobs', back: ['overview'] }],
+    [['?'], { help: true }],
+    [['?', '?'], { help: false }],
+    [['?', '2'], { help: false, view: 'jobs' }],
+    [['2', 's'], { sort: 'due' }],
+    [['2', 'a'], { all: true }],
+    [['2', 'a', 'escape'], { all: false }],
+  ];
+  test.each(table)('%j', (keys, expected) => {
+    expect(pressed(keys)).toMatchObject(expected);
+  });
+
+  test('a queue that is opened shows its jobs, and esc leads back', () => {
+    expect(pressed(['down', 'return']).filter.queue).toBe('mail');
+    expect(pressed(['down', 'return', 'escape']).view).toBe('overview');
+  });
+
+  test('the cursor stays among the rows', () => {
+    expect(pressed(['2', 'up', 'up']).rowsDown.jobs).toBe(0);
+    expect(pressed(['2', 'end']).rowsDown.jobs).toBe(4);
+    expect(pressed(['2', ...Array<string>(9).fill('down')]).rowsDown.jobs).toBe(4);
+    expect(pressed(['2', 'end', 'home']).rowsDown.jobs).toBe(0);
+  });
+
+  test('beyond the last row is the next page, and before the first the one before', () => {
+    const state = sample();
+    const more = { ...state, data: { ...state.data, jobs: { ...state.data.jobs, cursor: 'c1' } } };
+    const next = ['2', 'end', 'down'].reduce(press, more);
+    expect(next).toMatchObject({ pages: [null, 'c1'], rowsDown: { jobs: 0 } });
+    expect(press(next, 'up').pages).toEqual([null]);
+  });
+});
+
+describe('what keys ask for', () => {
+  const table: [keys: string[], effects: Effect[]][] = [
+    [['space'], [{ kind: 'clock', order: { kind: 'play' } }]],
+    [['+'], [{ kind: 'clock', order: { kind: 'speed', speed: 600 } }]],
+    [['-'], [{ kind: 'clock', order: { kind: 'speed', speed: 10 } }]],
+    [['n'], [{ kind: 'clock', order: { kind: 'event' } }]],
+    [['f'], [{ kind: 'clock', order: { kind: 'failure' } }]],
+    [['.'], [{ kind: 'clock', order: { kind: 'skip', ms: 60_000 } }]],
+    [[']'], [{ kind: 'clock', order: { kind: 'skip', ms: 3_600_000 } }]],
+    [['}'], [{ kind: 'clock', order: { kind: 'skip', ms: 86_400_000 } }]],
+    [['g', '+', '9', '0', 'm', 'return'], [{ kind: 'clock', order: { kind: 'skip', ms: 5_400_000 } }]],
+    [['g', '0', '9', ':', '0', '0', 'return'], [{ kind: 'clock', order: { kind: 'until', at: Date.parse('2026-03-29T09:00:00Z') } }]],
+    [['g', '2026-03-30', 'return'], [{ kind: 'clock', order: { kind: 'until', at: Date.parse('2026-03-30T00:00:00Z') } }]],
+    [['P'], [{ kind: 'write', write: { kind: 'pauseQueue', name: 'default' } }]],
+    [['4', 'P'], [{ kind: 'write', write: { kind: 'pauseSchedule', name: 'digest' } }]],
+    [['4', 'T'], [{ kind: 'write', write: { kind: 'runSchedule', name: 'digest' } }]],
+    [['2', 'T'], [{ kind: 'write', write: { kind: 'retry', ids: ['job-0'] } }]],
+    [['2', 'C'], [{ kind: 'write', write: { kind: 'cancel', ids: ['job-0'] } }]],
+    [['2', 'x', 'x', 'C'], []],
+    [['2', 'x', 'x', 'C', 'n'], []],
+    [['2', 'x', 'x', 'C', 'y'], [{ kind: 'write', write: { kind: 'cancel', ids: ['job-0', 'job-1'] } }]],
+    [['q'], [{ kind: 'quit' }]],
+    [['ctrl-c'], [{ kind: 'quit' }]],
+    [['ctrl-z'], [{ kind: 'suspend' }]],
+  ];
+  test.each(table)('%j', (keys, effects) => {
+    expect(pressed(keys).effects).toEqual(effects);
+  });
+
+  test('many jobs are asked for before, by their number or their filter', () => {
+    expect(pressed(['2', 'x', 'x', 'T']).confirm?.question).toBe('Retry 2 jobs?');
+    expect(pressed(['2', '/', 'queue:mail', 'return', 'a', 'C']).confirm?.question).toBe(
+      'Cancel every unfinished job that matches queue:mail?',
+    );
+    expect(pressed(['2', 'a', 'T']).confirm?.question).toBe('Retry every failed or cancelled job there is?');
+  });
+
+  test('an input is checked as it is typed, and enqueued only if it is accepted', () => {
+    const typed = pressed(['E', 'm', 'a', 'i', 'return', '{', '}']);
+    expect(typed.effects.at(-1)).toEqual({ kind: 'check', task: 'mail.welcome', input: '{}' });
+    const refused: State = {
+      ...typed,
+      effects: [],
+      prompt: { ...(typed.prompt as NonNullable<State['prompt']>), verdict: { ok: false, text: 'no' } },
+    };
+    expect(press(refused, 'return')).toMatchObject({ prompt: { text: '{}' }, effects: [] });
+    const accepted = { ...refused, prompt: { ...(refused.prompt as NonNullable<State['prompt']>), verdict: null } };
+    expect(press(accepted, 'return').effects).toEqual([{ kind: 'write', write: { kind: 'enqueue', task: 'mail.welcome', input: '{}' } }]);
+  });
+
+  test('who may only look is told so', () => {
+    const state = pressed(['2', 'C'], { write: false });
+    expect(state.effects).toEqual([]);
+    expect(state.notice).toMatchObject({ kind: 'error', text: 'this only looks; start it with --write to change anything' });
+  });
+
+  test('keys of the clock mean nothing where time is real', () => {
+    for (const key of ['space', 'n', 'f', '+', ']', 'g']) expect(pressed([key], { clock: null }).effects, key).toEqual([]);
+  });
+
+  test('what is typed is text, whatever it means elsewhere', () => {
+    expect(pressed(['2', '/', 'q', 'C', 'space', '1', 'return']).filter.text).toBe('qC 1');
+    expect(pressed(['2', '/', 'a', 'b', 'left', 'backspace', 'X', 'return']).filter.text).toBe('Xb');
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    expect(pressed(['2', '/', '\u001b]0;title\u0007evil\u202e', 'return']).filter.text).not.toMatch(/[\u0007\u001b\u202e]/);
+  });
+
+  test('a filter is read word by word', () => {
+    expect(pressed(['/', 'status:failed queue:mail task:x time out', 'return']).filter).toEqual({
+      status: 'failed',
+      queue: 'mail',
+      task: 'x',
+      tag: null,
+      schedule: null,
+      text: 'time out',
+    });
+  });
+});
+
+describe('the table', () => {
+  test('no key has two meanings in a view', () => {
+    for (const view of [...viewNames, 'job'] as const) {
+      const keys = bindingsOf({ ...sample(), view }).flatMap((binding) => binding.keys);
+      expect(keys, view).toEqual([...new Set(keys)]);
+    }
+  });
+
+  test('what writes is upper-case, and nothing else is', () => {
+    for (const { keys, only } of bindings) {
+      for (const key of keys) expect(/^[A-Z]$/.test(key) && key !== 'G', key).toBe(only === 'write');
+    }
+  });
+
+  test('every view says what its words mean', () => {
+    for (const view of [...viewNames, 'job'] as const) expect(meanings[view].length, view).toBeGreaterThan(1);
+  });
+
+  test('a job that nobody chose is not changed', () => {
+    expect(pressed(['5', 'C']).notice?.kind).toBe('error');
+    expect(jobNamed(3).id).toBe('job-3');
+  });
+});

@@ -1,0 +1,118 @@
+/** Any state on any screen: lines that are exactly as wide as they ought to be, and nothing that a terminal would obey. */
+import { describe, expect, test } from 'vitest';
+import { renderFrame } from '../../cli/dash/app.tsx';
+import { emptyData, type State, viewNames } from '../../cli/dash/state.ts';
+import { colourLevel, type Environment, marks, themeFor, themes } from '../../cli/dash/theme.ts';
+import { screen } from '../../cli/dash/views/screen.ts';
+import { width } from '../../cli/format.ts';
+import { jobNamed, now, queueNamed, sample, scheduleNamed } from './sample.ts';
+
+const views = [...viewNames, 'job'] as const;
+const sizes = [
+  [20, 5],
+  [1, 1],
+  [9, 3],
+  [40, 10],
+  [80, 24],
+  [140, 40],
+  [200, 60],
+] as const;
+const evil = '\u001b]0;pwned\u0007\u001b[2J\u009b31m\u202egnp.exe\u2066\u200f x\r\ny';
+const odd = '日本語タスク👩‍👩‍👧 e\u0301te\u0301 ﷽ 한국어';
+
+function full(columns: number, rows: number, text: string): State {
+  const state = sample(columns, rows);
+  const job = jobNamed(0, { task: text, error: text, reason: text, queue: text, tags: [text], worker: text, progress: text });
+  const tries = [{ attempt: 1, worker: text, startedAt: now - 9_000, endedAt: now, outcome: 'failed', error: text, frames: [text] }];
+  return {
+    ...state,
+    label: text,
+    jobId: 'job-0',
+    fault: [text],
+    data: {
+      ...state.data,
+      queues: [queueNamed(text, { paused: true }), queueNamed('mail')],
+      coming: [{ at: now + 5_000, status: 'retrying', name: text, note: text, job: null }],
+      failures: [job],
+      jobs: { items: [job, ...state.data.jobs.items], cursor: 'c', note: text },
+      job: { ...job, input: [text], returned: [text], tries, log: [{ at: now, level: text, text }] },
+      retries: [job],
+      schedules: [scheduleNamed(text, { words: text, task: text, why: text, clocks: text, state: 'paused' })],
+      workers: [
+        {
+          id: text,
+          host: text,
+          pid: 7,
+          version: text,
+          state: text,
+          queues: text,
+          concurrency: 10,
+          running: 3,
+          startedAt: now,
+          heartbeatAt: now,
+          jobs: [{ id: 'job-0', task: text, since: now }],
+        },
+      ],
+      events: [{ seq: 1, at: now, type: 'failed', task: text, job: 'job-0', worker: text, text }],
+      tasks: [text],
+    },
+  };
+}
+
+describe.each(sizes)('at %i×%i', (columns, rows) => {
+  test.each(views)('%s fits, whatever stands in it', (view) => {
+    for (const text of ['plain', odd, evil, '']) {
+      for (const help of [false, true]) {
+        const lines = screen({ ...full(columns, rows, text), view, help });
+        expect(lines).toHaveLength(rows);
+        for (const { spans } of lines) expect(width(spans.map((one) => one.text).join(''))).toBe(columns);
+      }
+    }
+    expect(screen({ ...sample(columns, rows), data: emptyData, view })).toHaveLength(rows);
+  });
+
+  test('questions, answers and prompts fit too', () => {
+    const state = full(columns, rows, odd);
+    const prompt = { kind: 'input', text: odd.repeat(9), at: 40, task: odd, verdict: { ok: false, text: evil } } as const;
+    for (const change of [
+      { prompt },
+      { confirm: { question: evil, write: { kind: 'retry', ids: [] } } },
+      { notice: { kind: 'error', text: evil, keys: 3 } },
+    ] satisfies Partial<State>[]) {
+      for (const { spans } of screen({ ...state, ...change })) expect(width(spans.map((one) => one.text).join(''))).toBe(columns);
+    }
+  });
+});
+
+test.each(views)('%s lets nothing through that a terminal would obey', (view) => {
+  const frame = renderFrame({ ...full(140, 40, evil), view }, themes.sixteen).join('\n');
+  // What is left of escape codes are the theme's own colours.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  const own = frame.replace(/\u001b\[[0-9;]*m/g, '');
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  const obeyed = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]/;
+  expect(own.replaceAll('\n', '')).not.toMatch(obeyed);
+});
+
+test('a status is told by its glyph as well as by its colour', () => {
+  const glyphs = Object.values(marks).map(({ glyph }) => glyph);
+  expect(new Set(glyphs).size).toBe(glyphs.length);
+});
+
+test.each([
+  [{ NO_COLOR: '1', TERM: 'xterm-256color' }, 'plain'],
+  [{ TERM: 'dumb' }, 'plain'],
+  [{ TERM: 'xterm' }, 'sixteen'],
+  [{ TERM: 'xterm-256color' }, 'dark'],
+  [{ TERM: 'xterm', COLORTERM: 'truecolor' }, 'dark'],
+  [{ TERM: 'xterm-256color', COLORFGBG: '0;15' }, 'light'],
+] satisfies [Environment, string][])('%j asks for the %s theme', (env, name) => {
+  expect(themeFor(env).name).toBe(name);
+});
+
+test('the plain theme has no colour', () => {
+  expect(Object.values(themes.plain.roles).filter(({ color }) => color !== undefined)).toEqual([]);
+  expect([colourLevel({ TERM: 'xterm' }), colourLevel({ TERM: 'xterm-256color' }), colourLevel({ COLORTERM: 'truecolor' })]).toEqual([
+    1, 2, 3,
+  ]);
+});

@@ -1,0 +1,187 @@
+/** The built program in a real terminal: what someone who develops an application does, key by key. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { root, spawned } from '../cli/cli.ts';
+import { hasTmux, openScreen, program, type Screen } from './tmux.ts';
+
+const shop = 'dev fixtures/shop/tasks.ts --virtual --paused --from 2026-03-24T17:00:00Z --seed 7';
+let screen: Screen | undefined;
+const folders: string[] = [];
+
+afterEach(() => {
+  screen?.end();
+  screen = undefined;
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
+
+function open(command: string, columns?: number, rows?: number, env?: Record<string, string>): Screen {
+  screen = openScreen(`${program} ${command}`, columns, rows, env);
+  return screen;
+}
+
+/** A module of its own, which a test may change. */
+function moduleOf(source: string): { readonly path: string; write(text: string): void } {
+  const folder = mkdtempSync(join(root, 'test/dash/.tmp-'));
+  folders.push(folder);
+  const path = join(folder, 'tasks.ts');
+  const write = (text: string) => writeFileSync(path, text);
+  write(source);
+  return { path, write };
+}
+
+if (!hasTmux) console.warn('tmux is not here: the tests of the dashboard in a real terminal are skipped');
+
+describe.skipIf(!hasTmux)('in a terminal', { timeout: 60_000 }, () => {
+  test('a payment fails, is looked at, and its retry is gone to', async () => {
+    const terminal = open(shop);
+    await terminal.until(/‖ ×60 .*17:00:00 UTC/);
+    terminal.keys('f');
+    await terminal.until(/↻ payment\.capture +503 Service/);
+    terminal.keys('3');
+    await terminal.until(/▸ +payment\.capture .* 1\/10 +10s /);
+    terminal.keys('Enter');
+    const job = await terminal.until(/at .*fixtures\/shop\/gateway\.ts:\d+/);
+    expect(job).toMatch(/✗ GatewayError: 503 Service Unavailable/);
+    expect(job).toMatch(/backoff, if it fails again: 50s ▸ 4m 10s ▸ 20m/);
+    terminal.keys('.');
+    await terminal.until(/attempt 3 of 10|3 +↻|3 {2}w\d/);
+    terminal.keys(']', ']', ']');
+    await terminal.until(/successful/);
+    await terminal.until(/returned +\{/);
+  });
+
+  test('time plays, stands still, goes faster, and to an instant', async () => {
+    const terminal = open(shop);
+    await terminal.until(/‖ ×60/);
+    terminal.keys('+', 'Space');
+    await terminal.until(/▶ ×600 .*17:(0[5-9]|[1-5]\d):/);
+    terminal.keys('Space');
+    await terminal.until(/‖ ×600/);
+    terminal.keys('g');
+    terminal.type('2026-03-24T21:00:00Z');
+    terminal.keys('Enter');
+    await terminal.until(/‖ ×600 .*21:00:00 UTC/);
+  });
+
+  test('a job is enqueued, its input checked as it is typed, and cancelled', async () => {
+    const terminal = open(shop);
+    await terminal.until(/‖ ×60/);
+    terminal.keys('E');
+    terminal.type('payment');
+    terminal.keys('Enter');
+    terminal.type('{"order": 7}');
+    await terminal.until(/✗ order: /);
+    terminal.keys('C-u');
+    terminal.type('{"order": "nobody"}');
+    await terminal.until(/✓ the schema accepts it/);
+    terminal.keys('Enter');
+    await terminal.until(/✓ enqueued payment\.capture/);
+    terminal.keys('2');
+    await terminal.until(/● ready +payment\.capture/);
+    terminal.keys('C');
+    await terminal.until(/⊘ cancelled +payment\.capture/);
+  });
+
+  test('the screen is given back: at the end, at SIGTERM, and while the shell has it', async () => {
+    const terminal = open(shop);
+    await terminal.until(/1 Overview/);
+    terminal.keys('C-z');
+    await terminal.until(/Stopped|suspended/i);
+    expect(terminal.read()).not.toMatch(/1 Overview/);
+    terminal.type('fg');
+    terminal.keys('Enter');
+    await terminal.until(/1 Overview/);
+    terminal.keys('q');
+    await terminal.until(/^\$ *$/m);
+    expect(terminal.read()).not.toMatch(/1 Overview/);
+    terminal.type(`clear; ${program} ${shop}; echo "code $?"`);
+    terminal.keys('Enter');
+    await terminal.until(/1 Overview/);
+    const [child] = readFileSync(`/proc/${terminal.pid}/task/${terminal.pid}/children`, 'utf8').split(' ');
+    process.kill(Number(child), 'SIGTERM');
+    await terminal.until(/^code 0$/m);
+    expect(terminal.read()).not.toMatch(/1 Overview/);
+  });
+
+  test('any size will do, also one that changes', async () => {
+    const terminal = open(shop, 20, 5);
+    await terminal.until(/‖ ×60/);
+    for (const key of ['1', '2', '3', '4', '5', '6', '?', 'Escape']) terminal.keys(key);
+    terminal.resize(200, 60);
+    await terminal.until(/escapement +shop\/tasks\.ts/);
+    terminal.resize(80, 24);
+    const text = await terminal.until(/\[6 Events\]/);
+    for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
+  });
+
+  test('what changes is loaded; what cannot be loaded is told of, and the old goes on', async () => {
+    const source = (word: string) => `import { createTasks, memory } from 'escapement';
+export const tasks = createTasks({ backend: memory() });
+tasks.define('greet', () => { console.log('hello ${word}'); return '${word}'; });`;
+    const module = moduleOf(source('one'));
+    const terminal = open(`dev ${module.path}`, 110, 24);
+    const greet = async (word: string) => {
+      terminal.keys('E');
+      terminal.type('greet');
+      terminal.keys('Enter');
+      await terminal.until(/input \(JSON\)/);
+      terminal.keys('Enter');
+      await terminal.until(new RegExp(`printed +hello ${word}`));
+    };
+    await terminal.until(/● worker/);
+    terminal.keys('6');
+    await greet('one');
+    module.write(`${source('two')} const = ;`);
+    await terminal.until(/the module cannot be loaded; the version before it goes on/);
+    await greet('one');
+    module.write(source('three'));
+    await terminal.until(/✓ reloaded/);
+    await greet('three');
+  });
+
+  test('100,000 jobs are no reason to wait', async () => {
+    const module = moduleOf(`import { createTasks, memory } from 'escapement';
+export const tasks = createTasks({ backend: memory() });
+const job = tasks.define('job', (n: number) => n);
+export const simulation = { async play() { for (let i = 0; i < 100; i++) await job.using({ runAfter: '1d' }).enqueueMany(Array.from({ length: 1000 }, (_, n) => i * 1000 + n)); } };`);
+    const terminal = open(`dev ${module.path} --virtual --paused`);
+    await terminal.until(/100,000/, 30_000);
+    terminal.keys('2');
+    await terminal.until(/\[2 Jobs\][\s\S]*○ scheduled/, 3_000);
+    for (let i = 0; i < 5; i++) terminal.keys('PageDown');
+    await terminal.until(/page 6/, 3_000);
+  });
+});
+
+describe('where there is no terminal', () => {
+  test('top prints one look, without escape codes', async () => {
+    const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'jobs.db');
+    folders.push(join(file, '..'));
+    writeFileSync(file, '');
+    const { code, stdout, stderr } = await spawned(['top', '--sqlite', file]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toMatch(/no queue has a job yet/);
+    expect(stdout).not.toContain('\u001b');
+  });
+
+  test('dev prints events, without escape codes, to the end of the period', async () => {
+    const { code, stdout } = await spawned(['dev', 'test/cli/fixtures/schedules-only.ts', '--virtual']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^\d\d:\d\d:\d\d {2}\w+ +/m);
+    expect(stdout).not.toContain('\u001b');
+  });
+
+  test.each([
+    [['top'], /give a module, or a file by --sqlite/],
+    [['top', '--sqlite', 'nowhere.db'], /there is no file nowhere\.db/],
+    [['top', 'fixtures/shop/tasks.ts'], /runs on memory\(\)/],
+    [['dev', 'fixtures/shop/tasks.ts', '--speed', '10'], /--speed is for virtual time: add --virtual/],
+    [['dev', 'nowhere.ts'], /there is no file nowhere\.ts/],
+  ] as const)('%j is refused in one line', async (argv, sentence) => {
+    const { code, stderr } = await spawned(argv);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(sentence);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+});
