@@ -196,7 +196,7 @@ export class Dashboard {
     }
     // A slow store is not asked all the time.
     const took = this.#options.realNow() - this.#lookedAt;
-    if (took > 50) this.#lookedAt += took * 10;
+    if (took > 20) this.#lookedAt += took * 50;
   }
 
   #apply(change: (state: State) => State, asked = false): void {
@@ -262,14 +262,18 @@ export class Dashboard {
     const now = this.#options.realNow();
     const eldest = this.#drawnAt.length < framesASecond ? Number.NEGATIVE_INFINITY : (this.#drawnAt[0] ?? 0) + 1_000;
     const paced = asked ? Number.NEGATIVE_INFINITY : (this.#drawnAt.at(-1) ?? Number.NEGATIVE_INFINITY) + ownPaceMs;
-    this.#drawing = setTimeout(() => this.#drawNow(), Math.max(0, eldest - now, paced - now));
+    const wait = Math.max(eldest - now, paced - now);
+    // Before a look, which may take its time.
+    if (wait <= 0) this.#drawNow();
+    else this.#drawing = setTimeout(() => this.#drawNow(), wait);
   }
 
   #drawNow(): void {
     this.#drawing = undefined;
     this.#drawnAt.push(this.#options.realNow());
     if (this.#drawnAt.length > framesASecond) this.#drawnAt.shift();
-    if (!this.#terminal.draw(this.#options.draw(this.#state, this.#options.theme))) this.#draw();
+    if (this.#terminal.draw(this.#options.draw(this.#state, this.#options.theme)) || this.#ended) return;
+    this.#drawing = setTimeout(() => this.#drawNow(), ownPaceMs);
   }
 
   #rest(ms: number): Promise<void> {

@@ -2,7 +2,7 @@
  * Reads the system for the dashboard: only what the present view shows, only through what the package offers to everyone. One look at a
  * time; what a look costs does not grow with the number of jobs, but for text that is searched for, which is bounded.
  */
-import type { JobSelection, ScheduleInfo, TaskResult, Tasks, WorkerInfo } from 'escapement';
+import type { JobSelection, ScheduleInfo, Status, TaskResult, Tasks, WorkerInfo } from 'escapement';
 import { given } from '../arguments.ts';
 import { changeText, clockChange } from '../clocks.ts';
 import { isLive, serves, stateOf } from '../fleet.ts';
@@ -53,13 +53,20 @@ export interface Knowledge {
   readonly cwd: string;
 }
 
-const ofView: Readonly<Record<Request['view'], (source: Source, request: Request) => Promise<Partial<Data>>>> = {
-  overview: (source) => source.overview(),
+/** Is there a job of this status? A store may have to look at many to find none. */
+type Has = (status: Status) => boolean;
+
+function totals(queues: readonly QueueItem[]): Has {
+  return (status) => queues.some(({ counts }) => counts[status] > 0);
+}
+
+const ofView: Readonly<Record<Request['view'], (source: Source, request: Request, has: Has) => Promise<Partial<Data>>>> = {
+  overview: (source, _request, has) => source.overview(has),
   jobs: (source, request) => source.jobs(request),
   job: (source, request) => source.job(request),
-  retries: (source) => source.retries(),
+  retries: (source, _request, has) => source.retries(has),
   schedules: (source) => source.schedules(),
-  workers: (source) => source.workers(),
+  workers: (source, _request, has) => source.workers(has),
   events: (source) => source.events(),
 };
 
@@ -83,14 +90,14 @@ export class Source {
     const infos = await this.#tasks.workers.list();
     const queues = await this.#queues(infos);
     const tasks = this.#tasks.names.map(clean);
-    return { queues, workers: this.#workerItems(infos, []), tasks, ...(await ofView[request.view](this, request)) };
+    return { queues, workers: this.#workerItems(infos, []), tasks, ...(await ofView[request.view](this, request, totals(queues))) };
   }
 
-  async overview(): Promise<Partial<Data>> {
+  async overview(has: Has): Promise<Partial<Data>> {
     const [failed, retrying, scheduled] = await Promise.all([
-      this.#list({ status: 'failed', limit: 20 }),
-      this.#list({ status: 'retrying', limit: 50 }),
-      this.#list({ status: 'scheduled', limit: 50 }),
+      this.#list(has, { status: 'failed', limit: 20 }),
+      this.#list(has, { status: 'retrying', limit: 50 }),
+      this.#list(has, { status: 'scheduled', limit: 50 }),
     ]);
     const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
     const failures = [...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a)).slice(0, 30);
@@ -149,13 +156,13 @@ export class Source {
     }
   }
 
-  async retries(): Promise<Partial<Data>> {
-    const items = await this.#list({ status: 'retrying', limit: mostRetries });
+  async retries(has: Has): Promise<Partial<Data>> {
+    const items = await this.#list(has, { status: 'retrying', limit: mostRetries });
     return { retries: items.sort((a, b) => a.dueAt - b.dueAt) };
   }
 
-  async workers(): Promise<Partial<Data>> {
-    const running = await this.#list({ status: 'running', limit: 500 });
+  async workers(has: Has): Promise<Partial<Data>> {
+    const running = await this.#list(has, { status: 'running', limit: 500 });
     return { workers: this.#workerItems(await this.#tasks.workers.list(), running) };
   }
 
@@ -200,8 +207,8 @@ export class Source {
 
   readonly #item = (job: TaskResult): JobItem => jobItem(job, this.#known.waitsOf);
 
-  async #list(selection: JobSelection & { readonly limit: number }): Promise<JobItem[]> {
-    return (await this.#tasks.jobs.list(selection)).items.map(this.#item);
+  async #list(has: Has, selection: { readonly status: Status; readonly limit: number }): Promise<JobItem[]> {
+    return !has(selection.status) ? [] : (await this.#tasks.jobs.list(selection)).items.map(this.#item);
   }
 
   async #queues(infos: readonly WorkerInfo[]): Promise<QueueItem[]> {
