@@ -7,8 +7,9 @@ import type { EventItem } from './state.ts';
 export function eventsOfJobs(jobs: readonly TaskResult[]): EventItem[] {
   const events: Omit<EventItem, 'seq'>[] = [];
   for (const job of jobs) {
+    const own: Omit<EventItem, 'seq'>[] = [];
     const add = (at: Date | null, type: string, text = '') => {
-      if (at) events.push({ at: at.getTime(), type, task: clean(job.task), job: job.id, worker: '', text: clean(text) });
+      if (at) own.push({ at: at.getTime(), type, task: clean(job.task), job: job.id, worker: '', text: clean(text) });
     };
     add(job.enqueuedAt, 'enqueued', job.schedule ?? '');
     if (job.status === 'running') add(job.lastAttemptedAt, 'started', job.attempts > 1 ? `attempt ${job.attempts}` : '');
@@ -18,6 +19,8 @@ export function eventsOfJobs(jobs: readonly TaskResult[]): EventItem[] {
     });
     if (job.status === 'successful' || job.status === 'cancelled') add(job.finishedAt, job.status, job.reason ?? '');
     if (failedForGood && job.errors.length === 0) add(job.finishedAt, 'failed', job.reason ?? '');
+    // Of one instant, what came last is first.
+    events.push(...own.reverse());
   }
   events.sort((a, b) => b.at - a.at);
   return events.map((event, i) => ({ ...event, seq: events.length - i }));

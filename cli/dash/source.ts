@@ -5,7 +5,7 @@
 import type { JobSelection, ScheduleInfo, Status, TaskResult, Tasks, WorkerInfo } from 'escapement';
 import { given } from '../arguments.ts';
 import { changeText, clockChange } from '../clocks.ts';
-import { isLive, serves, stateOf } from '../fleet.ts';
+import { isLive, serves, stateOf, unknownTasks } from '../fleet.ts';
 import { clean, plural } from '../format.ts';
 import { scheduleState, whyPaused, zoneOf } from '../schedules.ts';
 import { wallTime } from '../time.ts';
@@ -70,6 +70,7 @@ const ofView: Readonly<Record<Request['view'], (source: Source, request: Request
   events: (source) => source.events(),
 };
 
+const unknownEveryMs = 15_000;
 const mostSearched = 5_000;
 const mostSorted = 1_000;
 const mostRetries = 1_000;
@@ -79,6 +80,8 @@ export class Source {
   readonly #known: Knowledge;
   /** The jobs of each queue that had ended at the last look. */
   readonly #ended = new Map<string, number>();
+  #unknown: Data['unknown'] = [];
+  #askedUnknownAt = Number.NEGATIVE_INFINITY;
 
   constructor(tasks: Tasks, known: Knowledge) {
     this.#tasks = tasks;
@@ -101,7 +104,17 @@ export class Source {
     ]);
     const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
     const failures = [...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a)).slice(0, 30);
-    return { failures, coming: await this.#coming([...retrying, ...scheduled]) };
+    return { failures, coming: await this.#coming([...retrying, ...scheduled]), unknown: await this.#unknownNow() };
+  }
+
+  /** Asked rarely: it looks at thousands of jobs. */
+  async #unknownNow(): Promise<Data['unknown']> {
+    const now = this.#known.now();
+    if (!this.#known.shared || Math.abs(now - this.#askedUnknownAt) < unknownEveryMs) return this.#unknown;
+    this.#askedUnknownAt = now;
+    const found = await unknownTasks(this.#tasks, await this.#tasks.queues.list(), await this.#tasks.workers.list(), now);
+    this.#unknown = found.map(({ task, jobs }) => ({ task: clean(task), jobs }));
+    return this.#unknown;
   }
 
   async #coming(jobs: readonly JobItem[]): Promise<Coming[]> {

@@ -124,6 +124,8 @@ export interface Coming {
 /** What was read of the system. What the present view does not show is not read, and stays as it was. */
 export interface Data {
   readonly queues: readonly QueueItem[];
+  /** Tasks of ready jobs that no live worker knows. */
+  readonly unknown: readonly { readonly task: string; readonly jobs: number }[];
   readonly coming: readonly Coming[];
   readonly failures: readonly JobItem[];
   readonly jobs: { readonly items: readonly JobItem[]; readonly cursor: string | null; readonly note: string | null };
@@ -243,6 +245,7 @@ export const emptyFilter: Filter = { status: null, queue: null, task: null, tag:
 
 export const emptyData: Data = {
   queues: [],
+  unknown: [],
   coming: [],
   failures: [],
   jobs: { items: [], cursor: null, note: null },

@@ -290,13 +290,13 @@ test('every command says what it does, with examples; the program says its versi
   const top = await cli(['--help']);
   const names = [...top.stdout.matchAll(/^ {2}([a-z]+) .*<module>/gm)].map(([, name]) => name as string);
   expect(names).toEqual(
-    'worker simulate enqueue list show retry cancel queues pause resume stats schedules check prune migrate'.split(' '),
+    'worker dev simulate enqueue list show retry cancel queues pause resume stats schedules check prune migrate'.split(' '),
   );
   for (const name of names) {
     const { code, stdout } = await cli([name, '--help']);
     expect(code, name).toBe(0);
     if (name !== 'simulate') expect(stdout, name).toMatch(new RegExp(`Examples:\n  \\$ escapement ${name} tasks\\.ts`));
-    if (name !== 'worker') expect(stdout, name).toMatch(/--json/);
+    if (name !== 'worker' && name !== 'dev') expect(stdout, name).toMatch(/--json/);
   }
   const { version } = (await import('../../package.json', { with: { type: 'json' } })).default;
   expect(await cli(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });

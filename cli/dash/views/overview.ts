@@ -1,5 +1,5 @@
 /** Is anything wrong, where is work piling up, and what happens next? */
-import { bars, padEnd, shorten, width } from '../../format.ts';
+import { bars, padEnd, plural, shorten, width } from '../../format.ts';
 import type { Coming, JobItem, QueueItem, State } from '../state.ts';
 import {
   blank,
@@ -24,8 +24,20 @@ import { marks } from '../theme.ts';
 export function overview(state: State, wide: number, high: number): readonly Line[] {
   const { queues } = state.data;
   if (queues.length === 0) return [blank, line(span('   no queue has a job yet', 'dim'))];
-  const below = high >= 12 ? Math.max(6, Math.min(high - queues.length - 4, Math.floor(high / 2))) : 0;
-  return [...queueLines(state, wide, high - below), ...(below > 0 ? [blank, ...belowLines(state, wide, below - 1)] : [])];
+  const warnings = unknownLines(state, wide).slice(0, high >= 12 ? 3 : 0);
+  const below = high >= 12 ? Math.max(6, Math.min(high - queues.length - warnings.length - 4, Math.floor(high / 2))) : 0;
+  return [
+    ...queueLines(state, wide, high - below - warnings.length),
+    ...warnings,
+    ...(below > 0 ? [blank, ...belowLines(state, wide, below - 1)] : []),
+  ];
+}
+
+/** Jobs that would wait for ever: a deployment may be missing. */
+function unknownLines({ data }: State, wide: number): readonly Line[] {
+  return data.unknown.map(({ task, jobs }) =>
+    filled(line(span(` ⚠ no live worker knows ${task}: ${plural(jobs, 'ready job')}`, 'warn')), wide),
+  );
 }
 
 function queueLines(state: State, wide: number, high: number): readonly Line[] {

@@ -1,4 +1,5 @@
 /** When does it run, in whose time, and did it? */
+import { plural } from '../../format.ts';
 import { instantText, shortDuration, wallTime } from '../../time.ts';
 import type { ScheduleItem, State } from '../state.ts';
 import { blank, type Column, filled, type Line, line, margin, rule, type Span, since, span, table, until, windowOf } from '../text.ts';
@@ -59,7 +60,7 @@ function withStrip(row: Line, { hours, hour }: ScheduleItem): Line {
 
 function chosenLines(one: ScheduleItem, { now }: State, wide: number): readonly Line[] {
   const { words, task, queue, runs, next, zone, clocks, why } = one;
-  const facts = `runs ${task} in queue ${queue}, so far ${runs} times`;
+  const facts = `runs ${task} in queue ${queue}, so far ${plural(runs, 'time')}`;
   const fives = next.slice(0, 5).map((at, i) => {
     const before = next[i - 1];
     const { date, time } = wallTime(at, zone);

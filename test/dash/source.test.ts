@@ -1,0 +1,211 @@
+/** What is read for each view, what is said of it, and what writing does. */
+import { createTasks, memory, PermanentError } from 'escapement';
+import { type Simulation, simulate } from 'escapement/testing';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { checkInput, noteDefinitions, waitsOf } from '../../cli/dash/definitions.ts';
+import { Feed } from '../../cli/dash/feed.ts';
+import { eventsOfJobs } from '../../cli/dash/heard.ts';
+import { framesOf, jsonLines } from '../../cli/dash/items.ts';
+import { requestOf, Source } from '../../cli/dash/source.ts';
+import { emptyFilter, type State } from '../../cli/dash/state.ts';
+import { readWaits, waitsAfter } from '../../cli/dash/waits.ts';
+import { carryOut } from '../../cli/dash/writes.ts';
+import { sample } from './sample.ts';
+
+const evil = '\u001b]0;pwned\u0007\u202eevil\u009b31m';
+
+function application() {
+  const tasks = createTasks({ backend: memory() });
+  noteDefinitions(tasks, { retry: { backoff: '30s' } });
+  tasks.define('mail.send', {
+    queue: 'mail',
+    input: z.object({ to: z.string() }),
+    retry: { maxAttempts: 4, backoff: ['10s', '1m'] },
+    run: ({ to }) => {
+      if (to === 'x') throw new Error(evil);
+      return { to };
+    },
+  });
+  tasks.define('fails', {
+    run: () => {
+      throw new PermanentError('gone');
+    },
+  });
+  tasks.define('logs', async (_: null, ctx) => {
+    ctx.log.info(evil, { text: evil });
+    ctx.progress(0.5, evil);
+    await ctx.sleep('1h');
+  });
+  tasks.schedule('hourly', { task: tasks.get('fails'), input: null, cron: '0 * * * *' });
+  return tasks;
+}
+
+let tasks: ReturnType<typeof application>;
+let sim: Simulation;
+let feed: Feed;
+let source: Source;
+
+beforeEach(async () => {
+  tasks = application();
+  feed = new Feed();
+  tasks.on('*', feed.add);
+  sim = await simulate(tasks, { now: '2026-03-28T00:30:00Z', seed: 1 });
+  source = new Source(tasks, {
+    now: () => sim.now.getTime(),
+    feed,
+    hears: true,
+    shared: false,
+    cwd: process.cwd(),
+    waitsOf: (task) => waitsOf(tasks, task),
+  });
+});
+afterEach(() => sim.end());
+
+const asked = (change: Partial<State>) => requestOf({ ...sample(), ...change });
+
+describe('what is read', () => {
+  test('the overview: counts, what is to come, what failed, and how many ended in which minute', async () => {
+    await tasks.get('mail.send').enqueue({ to: 'x' });
+    await tasks.get('fails').enqueue(null);
+    await sim.drain();
+    const { queues, coming, failures } = await source.read(asked({ view: 'overview' }));
+    expect(queues?.map(({ name, slots, minutes }) => [name, slots, minutes.at(-1)])).toEqual([
+      ['default', 10, 1],
+      ['mail', 10, 0],
+    ]);
+    expect(coming?.map(({ name, note }) => [name, note])).toEqual([
+      ['mail.send', 'attempt 2'],
+      ['hourly', 'schedule'],
+    ]);
+    expect(failures?.map(({ task, status }) => [task, status]).sort()).toEqual([
+      ['fails', 'failed'],
+      ['mail.send', 'retrying'],
+    ]);
+  });
+
+  test('jobs: by filter, by text, sorted, and page by page', async () => {
+    for (let i = 0; i < 5; i++)
+      await tasks
+        .get('mail.send')
+        .using({ priority: i, runAfter: `${5 - i}h`, tags: [`t${i}`] })
+        .enqueue({ to: `user-${i}` });
+    const read = async (change: Partial<State>) => (await source.read(asked({ view: 'jobs', ...change }))).jobs;
+    expect((await read({ filter: { ...emptyFilter, text: 'user-3' } }))?.items.map(({ priority }) => priority)).toEqual([3]);
+    expect((await read({ filter: { ...emptyFilter, tag: 't2' } }))?.items.map(({ priority }) => priority)).toEqual([2]);
+    expect((await read({ sort: 'priority' }))?.items.map(({ priority }) => priority)).toEqual([4, 3, 2, 1, 0]);
+    expect((await read({ sort: 'due' }))?.items.map(({ priority }) => priority)).toEqual([4, 3, 2, 1, 0]);
+    const first = await read({ rows: 10 });
+    expect(first?.items.map(({ priority }) => priority)).toEqual([4, 3]);
+    expect((await read({ rows: 10, pages: [null, first?.cursor ?? null] }))?.items.map(({ priority }) => priority)).toEqual([2, 1]);
+  });
+
+  test('a job: every attempt, its log, the waits to come; all of it clean', async () => {
+    const { id } = await tasks.get('mail.send').enqueue({ to: 'x' });
+    await sim.advance('15s');
+    const { job } = await source.read(asked({ view: 'job', jobId: id }));
+    expect(job?.tries.map(({ attempt, outcome }) => [attempt, outcome])).toEqual([
+      [1, 'failed'],
+      [2, 'failed'],
+    ]);
+    expect(job?.waits).toEqual([60_000]);
+    expect(job?.tries.at(-1)?.frames[0]).toMatch(/^at .*test\/dash\/source\.test\.ts/);
+    const other = await tasks.get('logs').enqueue(null);
+    await sim.drain();
+    const { job: running } = await source.read(asked({ view: 'job', jobId: other.id }));
+    expect(running?.log).toHaveLength(1);
+    // JSON writes control characters so; a backslash before it is one of the text's own.
+    expect(JSON.stringify([job, running])).not.toMatch(/(?<!\\)\\u00|[\u0080-\u009f\u202e]/);
+    expect((await source.read(asked({ view: 'job', jobId: '0198c3f0-0000-7000-8000-000000000000' }))).job).toBe(null);
+  });
+
+  test('schedules: the day, hour by hour', async () => {
+    await sim.advance('2h');
+    const { schedules } = await source.read(asked({ view: 'schedules' }));
+    expect(schedules?.[0]?.hours.slice(0, 5)).toEqual([null, 'failed', 'failed', 'coming', 'coming']);
+    expect(schedules?.[0]).toMatchObject({ name: 'hourly', state: 'active', last: { status: 'failed' } });
+  });
+
+  test('workers and what they run, of this process without a heartbeat', async () => {
+    await tasks.get('logs').enqueue(null);
+    await sim.advance('10m');
+    const { workers } = await source.read(asked({ view: 'workers' }));
+    expect(workers).toMatchObject([{ id: 'w0', state: 'running', heartbeatAt: null, running: 1, jobs: [{ task: 'logs' }] }]);
+  });
+
+  test('events, or what jobs tell of them to those who hear none', async () => {
+    await tasks.get('fails').enqueue(null);
+    await sim.drain();
+    const { events } = await source.read(asked({ view: 'events' }));
+    expect(events?.slice(0, 3).map(({ type }) => type)).toEqual(['failed', 'started', 'enqueued']);
+    expect(eventsOfJobs((await tasks.jobs.list()).items).map(({ type }) => type)).toEqual(['failed', 'enqueued']);
+  });
+});
+
+describe('what is written', () => {
+  test('each says what it did', async () => {
+    expect(await carryOut(tasks, { kind: 'enqueue', task: 'mail.send', input: '{"to":"x"}' })).toMatch(/^enqueued mail\.send as …\w{6}$/);
+    await sim.drain();
+    const [job] = (await tasks.jobs.list()).items;
+    const id = job?.id ?? '';
+    expect(await carryOut(tasks, { kind: 'retry', ids: [id] })).toMatch(
+      /^mail\.send …\w{6} is ready, and runs as soon as a worker is free$/,
+    );
+    expect(await carryOut(tasks, { kind: 'cancel', ids: [id] })).toMatch(/^cancelled mail\.send …\w{6}$/);
+    await expect(carryOut(tasks, { kind: 'cancel', ids: [id] })).rejects.toThrow(/is cancelled already/);
+    expect(await carryOut(tasks, { kind: 'pauseQueue', name: 'mail' })).toBe('paused queue mail; what runs in it goes on');
+    expect(await carryOut(tasks, { kind: 'resumeQueue', name: 'mail' })).toBe('resumed queue mail');
+    expect(await carryOut(tasks, { kind: 'runSchedule', name: 'hourly' })).toMatch(/^enqueued a job of hourly as …/);
+    expect(await carryOut(tasks, { kind: 'pauseSchedule', name: 'hourly' })).toMatch(/^paused hourly/);
+    expect(await carryOut(tasks, { kind: 'resumeSchedule', name: 'hourly' })).toBe('resumed hourly');
+  });
+
+  test('a filter with text changes what it finds, and nothing else', async () => {
+    for (const to of ['a', 'b', 'b']) await tasks.get('mail.send').using({ runAfter: '1h' }).enqueue({ to });
+    expect(await carryOut(tasks, { kind: 'cancelAll', filter: { ...emptyFilter, text: '"to":"b"' } })).toBe('cancelled 2 jobs');
+    expect(sim.jobs({ status: 'scheduled' })).toHaveLength(1);
+    expect(await carryOut(tasks, { kind: 'retryAll', filter: { ...emptyFilter, queue: 'mail' } })).toBe('will try 2 jobs');
+  });
+});
+
+test('an input is checked by its schema', async () => {
+  expect(await checkInput(tasks, 'mail.send', '{"to":')).toMatchObject({ ok: false });
+  expect(await checkInput(tasks, 'mail.send', '{"to":1}')).toEqual({
+    ok: false,
+    text: 'to: Invalid input: expected string, received number',
+  });
+  expect(await checkInput(tasks, 'mail.send', '{"to":"x"}')).toEqual({ ok: true, text: 'the schema accepts it' });
+  expect(await checkInput(tasks, 'fails', '')).toEqual({ ok: true, text: 'no input' });
+});
+
+test.each([
+  [undefined, [1_000, 2_000, 4_000]],
+  [{ backoff: '5s' }, [5_000, 5_000, 5_000]],
+  [{ backoff: 250 }, [250, 250, 250]],
+  [{ backoff: ['1s', '1m'] }, [1_000, 60_000, 60_000]],
+  [{ backoff: { kind: 'exponential', initialMs: 10, factor: 5, maxMs: 100, jitter: 1 } }, [10, 50, 100]],
+  [{ backoff: { kind: 'linear', initialMs: 10, stepMs: 5, maxMs: 18, jitter: 0 } }, [10, 15, 18]],
+  [{ backoff: { kind: 'list', delaysMs: [1, 2], jitter: 0 } }, [1, 2, 2]],
+])('the waits of %j', (retry, waits) => {
+  const read = readWaits(retry);
+  expect(read && waitsAfter(read, 1, 4)).toEqual(waits);
+});
+
+test('an own policy is not called to look at it', () => {
+  expect(readWaits({ backoff: () => '1s' })).toBe(undefined);
+});
+
+test("the frames of a stack: the user's own first, from where the user is", () => {
+  const stack =
+    'Error: x\n    at run (file:///app/tasks.ts?escapement=3:4:5)\n    at go (/app/node_modules/a/b.js:1:1)\n    at node:internal/x:1:1';
+  expect(framesOf(stack, '/app')).toEqual(['at run (tasks.ts:4:5)', '▸ 2 more frames']);
+});
+
+test('what cannot be read is said so', () => {
+  expect(
+    jsonLines(() => {
+      throw new Error('damaged');
+    }),
+  ).toEqual(['cannot be read: damaged']);
+  expect(jsonLines(() => ({ a: 1, b: 'x' }))).toEqual(['{"a": 1, "b": "x"}']);
+});
