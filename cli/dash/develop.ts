@@ -104,6 +104,8 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     watchAgain();
     await dashboard.exchange(async () => running);
     await dashboard.start();
+    // Whoever asks a second time is obeyed at once.
+    io.life.onSignal(() => io.life.leave(exitCodes.interrupted));
     if (!options.virtual) io.stderr.write('escapement: stopping; attempts have 5 s to end\n');
     await running.stop();
     return exitCodes.ok;

@@ -7,7 +7,7 @@ import { parseDuration, parseInstant } from '../time.ts';
 import { describe, emptyEffects } from './effects.ts';
 import { filterText, parseFilter } from './filter.ts';
 import { edited, editKey, newPrompt } from './prompt.ts';
-import { moved, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
+import { moved, rowKeys, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
 import {
   type ClockOrder,
   type Data,
@@ -49,7 +49,7 @@ export type Action =
 export function reduce(state: State, action: Action): State {
   switch (action.type) {
     case 'read':
-      return settled({ ...state, now: action.now, clock: action.clock ?? state.clock, data: { ...state.data, ...action.data } });
+      return followed(state, { ...state, now: action.now, clock: action.clock ?? state.clock, data: { ...state.data, ...action.data } });
     case 'ticked':
       return { ...state, now: action.now, clock: action.clock ?? state.clock };
     case 'resized':
@@ -134,11 +134,15 @@ function turn(state: State, view: TabName): State {
   return { ...state, view, back: [], help: false, notice: null };
 }
 
-/** The cursor stays on a row that is there. */
-function settled(state: State): State {
+/** The cursor stays on what it was on, wherever that is now: an action must not concern what has slipped under it. */
+function followed(before: State, state: State): State {
+  const here = before.rowsDown[state.view];
+  const was = before.pages === state.pages ? rowKeys(before)[here] : undefined;
+  // The latest event is followed as long as nobody has moved away from it.
+  const at = was === undefined || (state.view === 'events' && here === 0) ? -1 : rowKeys(state).indexOf(was);
   const most = Math.max(0, visibleCount(state) - 1);
-  const here = state.rowsDown[state.view];
-  return here <= most ? state : { ...state, rowsDown: { ...state.rowsDown, [state.view]: most } };
+  const next = at === -1 ? Math.min(here, most) : at;
+  return next === here ? state : { ...state, rowsDown: { ...state.rowsDown, [state.view]: next } };
 }
 
 function top(state: State, view: State['view']): State['rowsDown'] {

@@ -81,3 +81,24 @@ export function targets(state: State): readonly string[] {
   const id = selectedJob(state);
   return id === undefined ? [] : [id];
 }
+
+/** What each row of the view is about. */
+export function rowKeys(state: State): readonly (string | number)[] {
+  const { data } = state;
+  switch (state.view) {
+    case 'overview':
+      return data.queues.map(({ name }) => name);
+    case 'jobs':
+      return data.jobs.items.map(({ id }) => id);
+    case 'retries':
+      return data.retries.map(({ id }) => id);
+    case 'schedules':
+      return data.schedules.map(({ name }) => name);
+    case 'workers':
+      return data.workers.map(({ id }) => id);
+    case 'events':
+      return shownEvents(state).map(({ seq }) => seq);
+    case 'job':
+      return [];
+  }
+}

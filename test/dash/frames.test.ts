@@ -10,6 +10,7 @@ import { renderFrame } from '../../cli/dash/app.tsx';
 import { themes } from '../../cli/dash/theme.ts';
 import { simulation, tasks } from '../../fixtures/shop/tasks.ts';
 import { type Played, played } from './played.ts';
+import { svgOf } from './svg.ts';
 
 const folder = new URL('../../fixtures/frames/', import.meta.url);
 const sizes = [
@@ -51,4 +52,12 @@ describe.each(sizes)('at $columns×$rows', ({ columns, rows }) => {
     }
     expect(text).toBe(readFileSync(file, 'utf8'));
   });
+});
+
+test.each(['overview', 'job', 'retries', 'schedules'])('the picture of %s is that of the frame', async (name) => {
+  const state = await shop.look({ columns: 110, rows: 26 }, ...(views[name] as readonly string[]));
+  const file = new URL(`${name}.svg`, folder);
+  const text = svgOf(state);
+  if (process.env.ESCAPEMENT_FRAMES === 'write') writeFileSync(file, text);
+  expect(text).toBe(readFileSync(file, 'utf8'));
 });

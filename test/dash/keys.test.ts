@@ -1,6 +1,7 @@
 /** What each key does, as a table: state and keys in, what became of the state out. */
 import { describe, expect, test } from 'vitest';
 import { bindings, bindingsOf, press } from '../../cli/dash/keys.ts';
+import { reduce } from '../../cli/dash/reduce.ts';
 import type { Effect, State } from '../../cli/dash/state.ts';
 import { viewNames } from '../../cli/dash/state.ts';
 import { meanings } from '../../cli/dash/views/help.ts';
@@ -49,6 +50,16 @@ describe('where keys lead', () => {
     expect(next).toMatchObject({ pages: [null, 'c1'], rowsDown: { jobs: 0 } });
     expect(press(next, 'up').pages).toEqual([null]);
   });
+});
+
+test('the cursor stays on its job when others come before it', () => {
+  const state = pressed(['2', 'down']);
+  const items = [jobNamed(9), jobNamed(8), ...state.data.jobs.items];
+  const read = (more: typeof items) => reduce(state, { type: 'read', now: state.now, data: { jobs: { ...state.data.jobs, items: more } } });
+  expect(read(items).rowsDown.jobs).toBe(3);
+  // What has gone leaves its place to what follows.
+  expect(read([jobNamed(0), jobNamed(2)]).rowsDown.jobs).toBe(1);
+  expect(read([]).rowsDown.jobs).toBe(0);
 });
 
 describe('what keys ask for', () => {
