@@ -2,15 +2,14 @@
  * What happens in this process, kept as far as the views show it: the latest events, the attempts and log lines of jobs, and how many jobs
  * of each queue ended in which minute. Bounded, whatever happens.
  */
-import type { Event, Job } from 'escapement';
+import type { Event } from 'escapement';
 import { clean } from '../format.ts';
 import { shortDuration } from '../time.ts';
 import type { EventItem, Try } from './state.ts';
 
 const mostEvents = 1_000;
 const mostJobs = 2_000;
-const mostTries = 200;
-const mostLogLines = 500;
+const mostOfJob = 1_000;
 const minuteMs = 60_000;
 export const minutesKept = 30;
 
@@ -22,8 +21,8 @@ export interface LogLine {
 
 /** What events told of one job. */
 export interface History {
-  readonly tries: Try[];
-  readonly log: LogLine[];
+  readonly tries: readonly Try[];
+  readonly log: readonly LogLine[];
 }
 
 const ends: Readonly<Record<string, string>> = {
@@ -36,46 +35,71 @@ const ends: Readonly<Record<string, string>> = {
   released: 'released',
 };
 
+/** What the module printed is kept among the events. */
+interface Printed {
+  readonly type: 'printed';
+  readonly at: number;
+  readonly text: string;
+}
+
+/** Hears every event of workers that may do tens of thousands of jobs a second: what is heard is only kept, and read when someone looks. */
 export class Feed {
-  readonly #events: EventItem[] = [];
-  readonly #histories = new Map<string, History>();
+  /** A ring: the event with the number n is at n modulo its length. */
+  readonly #events: (Event | Printed)[] = [];
+  readonly #ofJobs = new Map<string, Event[]>();
+  readonly #ids: string[] = [];
+  #jobs = 0;
   readonly #minutes = new Map<string, Map<number, number>>();
-  #seq = 0;
+  /** How many events there were. */
+  seq = 0;
   /** How many attempts have failed so far; whoever waits for the next one compares. */
   failures = 0;
-  /** How many events there were. */
-  get seq(): number {
-    return this.#seq;
-  }
-
-  /** Newest first. */
-  get events(): readonly EventItem[] {
-    return this.#events.toReversed();
-  }
 
   readonly add = (event: Event): void => {
-    const job = 'job' in event ? event.job : undefined;
-    if (event.type === 'retrying' || event.type === 'failed' || event.type === 'orphaned') this.failures += 1;
-    if (job) this.#remember(event, job);
-    if (event.type === 'progressed') return;
-    const worker = 'worker' in event ? (event.worker ?? '') : '';
-    const task = job?.task ?? ('task' in event ? event.task : '');
-    this.#push({ at: event.at, type: event.type, task: clean(task), job: job?.id ?? '', worker: clean(worker), text: textOf(event) });
+    const { type } = event;
+    if (type === 'retrying' || type === 'failed' || type === 'orphaned') this.failures += 1;
+    if (type === 'progressed') return;
+    this.#push(event);
+    if (!('job' in event) || type === 'enqueued' || type === 'scheduled') return;
+    const { job } = event;
+    if (type === 'successful' || type === 'failed' || type === 'cancelled') this.ended(job.queue, event.at, 1);
+    const known = this.#ofJobs.get(job.id);
+    if (known) {
+      if (known.length < mostOfJob) known.push(event);
+      return;
+    }
+    this.#ofJobs.set(job.id, [event]);
+    // A ring again: to ask a Map for its oldest key is slow where keys before it were deleted.
+    const at = this.#jobs % mostJobs;
+    const oldest = this.#ids[at];
+    if (oldest !== undefined) this.#ofJobs.delete(oldest);
+    this.#ids[at] = job.id;
+    this.#jobs += 1;
   };
 
   /** A line that the module wrote to the console. */
   print(at: number, text: string): void {
-    this.#push({ at, type: 'printed', task: '', job: '', worker: '', text: clean(text) });
+    this.#push({ type: 'printed', at, text });
   }
 
-  #push(event: Omit<EventItem, 'seq'>): void {
-    this.#seq += 1;
-    this.#events.push({ seq: this.#seq, ...event });
-    if (this.#events.length > mostEvents + 200) this.#events.splice(0, this.#events.length - mostEvents);
+  #push(event: Event | Printed): void {
+    this.#events[this.seq % mostEvents] = event;
+    this.seq += 1;
   }
 
+  /** The latest, newest first. */
+  get events(): readonly EventItem[] {
+    const items: EventItem[] = [];
+    for (let seq = this.seq; seq > Math.max(0, this.seq - mostEvents); seq--) {
+      items.push(itemOf(seq, this.#events[(seq - 1) % mostEvents] as Event | Printed));
+    }
+    return items;
+  }
+
+  /** The attempts and the log of a job, as far as they were heard of. */
   history(id: string): History | undefined {
-    return this.#histories.get(id);
+    const events = this.#ofJobs.get(id);
+    return events && historyOf(events);
   }
 
   /** How many jobs of a queue ended in each of the last minutes, the present one last. */
@@ -85,7 +109,7 @@ export class Feed {
     return Array.from({ length: minutesKept }, (_, i) => counts?.get(last - minutesKept + 1 + i) ?? 0);
   }
 
-  /** Jobs ended that no event told of: another process ran them. */
+  /** Also for jobs that no event told of, because another process ran them. */
   ended(queue: string, at: number, count: number): void {
     if (count <= 0) return;
     let counts = this.#minutes.get(queue);
@@ -94,39 +118,38 @@ export class Feed {
       this.#minutes.set(queue, counts);
     }
     const minute = Math.floor(at / minuteMs);
-    counts.set(minute, (counts.get(minute) ?? 0) + count);
-    for (const old of counts.keys()) if (old < minute - minutesKept) counts.delete(old);
+    const before = counts.get(minute);
+    counts.set(minute, (before ?? 0) + count);
+    if (before === undefined) for (const old of counts.keys()) if (old < minute - minutesKept) counts.delete(old);
   }
+}
 
-  #remember(event: Event, job: Job): void {
-    if (event.type === 'enqueued' || event.type === 'scheduled') return;
-    if (event.type === 'successful' || event.type === 'failed' || event.type === 'cancelled') this.ended(job.queue, event.at, 1);
-    const history = this.#histories.get(job.id) ?? { tries: [], log: [] };
-    // The job that was heard of last is last.
-    this.#histories.delete(job.id);
-    this.#histories.set(job.id, history);
-    if (this.#histories.size > mostJobs) this.#histories.delete(this.#histories.keys().next().value as string);
-    if (event.type === 'logged') {
-      if (history.log.length < mostLogLines) history.log.push({ at: event.at, level: event.level, text: loggedText(event) });
-    } else if (event.type === 'started') {
-      const begun = {
-        attempt: event.attempt,
-        worker: clean(event.worker),
-        startedAt: event.at,
-        endedAt: null,
-        outcome: 'running',
-        error: null,
-        frames: [],
-      };
-      if (history.tries.length < mostTries) history.tries.push(begun);
+function itemOf(seq: number, event: Event | Printed): EventItem {
+  const { at, type } = event;
+  if (type === 'printed') return { seq, at, type, task: '', job: '', worker: '', text: clean(event.text) };
+  const job = 'job' in event ? event.job : undefined;
+  const worker = 'worker' in event ? (event.worker ?? '') : '';
+  const task = job?.task ?? ('task' in event ? event.task : '');
+  return { seq, at, type, task: clean(task), job: job?.id ?? '', worker: clean(worker), text: textOf(event) };
+}
+
+function historyOf(events: readonly Event[]): History {
+  const tries: Try[] = [];
+  const log: LogLine[] = [];
+  for (const event of events) {
+    if (event.type === 'logged') log.push({ at: event.at, level: event.level, text: loggedText(event) });
+    else if (event.type === 'started') {
+      const worker = clean(event.worker);
+      tries.push({ attempt: event.attempt, worker, startedAt: event.at, endedAt: null, outcome: 'running', error: null, frames: [] });
     } else if (ends[event.type] !== undefined && 'attempt' in event) {
-      const open = history.tries.findLastIndex(({ attempt, endedAt }) => endedAt === null && attempt === event.attempt);
-      const before = history.tries[open];
-      if (!before) return;
+      const open = tries.findLastIndex(({ attempt, endedAt }) => endedAt === null && attempt === event.attempt);
+      const begun = tries[open];
+      if (!begun) continue;
       const error = 'error' in event && event.error ? clean(`${event.error.name}: ${event.error.message}`) : null;
-      history.tries[open] = { ...before, endedAt: event.at, outcome: ends[event.type] ?? event.type, error };
+      tries[open] = { ...begun, endedAt: event.at, outcome: ends[event.type] ?? event.type, error };
     }
   }
+  return { tries, log };
 }
 
 function loggedText({ message, fields }: { readonly message: string; readonly fields: Readonly<Record<string, unknown>> | null }): string {

@@ -50,6 +50,9 @@ const stepMs = 60_000;
 /** A timer's longest delay: beyond it, timers fire at once. */
 const farMs = 2_000_000_000;
 const turnsForPlay = 200;
+/** Beyond the grace time and the 4 s that attempts have after their signal. */
+const lateMs = 5_000;
+const stopStepMs = 100;
 
 /** Thrown out of `sim.next()` where it is to go no further; its identity is what counts. */
 class Enough extends Error {}
@@ -286,9 +289,18 @@ export class VirtualRun {
     this.#ended = true;
     try {
       if (graceMs > 0) {
+        let stopped = false;
         const stops = Array.from({ length: this.#options.workers }, (_, i) => this.sim.worker(i).stop({ timeout: graceMs }));
-        await this.sim.advance(graceMs + 5_000);
-        await Promise.all(stops);
+        void Promise.all(stops).then(() => {
+          stopped = true;
+        });
+        // No more time passes than the attempts need to end; what has not ended then is given back.
+        for (const until = this.now + graceMs + lateMs; this.now < until; ) {
+          await this.sim.drain();
+          await this.#outside.breathe();
+          if (stopped) break;
+          await this.sim.advance(stopStepMs);
+        }
       }
     } finally {
       // That attempts left work behind is nothing to stop a dashboard for.
