@@ -103,8 +103,8 @@ export function reduce(state: State, action: Action): State {
     case 'playPause':
       return ask(state, { kind: 'clock', order: { kind: state.clock?.playing ? 'pause' : 'play' } });
     case 'speed': {
-      const here = Math.max(0, speeds.indexOf(state.clock?.speed ?? 1));
-      const speed = speeds[Math.min(speeds.length - 1, Math.max(0, here + action.by))] ?? 1;
+      const here = state.clock?.speed ?? 1;
+      const speed = (action.by === 1 ? speeds.find((one) => one > here) : speeds.findLast((one) => one < here)) ?? here;
       return ask(state, { kind: 'clock', order: { kind: 'speed', speed } });
     }
     case 'retry':

@@ -11,7 +11,7 @@ const cellHigh = 18;
 const margin = 14;
 const colours = { dark: { ground: '#1b1e24', text: '#d8dee9' }, light: { ground: '#fbfbfa', text: '#24292f' } };
 
-export function svgOf(state: State, name: 'dark' | 'light' = 'dark'): string {
+export function svgOf(state: State, title: string, name: 'dark' | 'light' = 'dark'): string {
   const theme: Theme = themes[name];
   const { ground, text } = colours[name];
   const wide = state.columns * cellWide + 2 * margin;
@@ -35,6 +35,7 @@ export function svgOf(state: State, name: 'dark' | 'light' = 'dark'): string {
     }
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${wide.toFixed(0)}" height="${high}" viewBox="0 0 ${wide.toFixed(0)} ${high}" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="14">
+<title>${escaped(title)}</title>
 <rect width="100%" height="100%" rx="8" fill="${ground}"/>
 ${pieces.join('\n')}
 </svg>

@@ -20,14 +20,13 @@ function open(command: string, columns?: number, rows?: number, env?: Record<str
   return screen;
 }
 
-/** A module of its own, which a test may change. */
-function moduleOf(source: string): { readonly path: string; write(text: string): void } {
+/** A module of a folder of its own. */
+function moduleOf(source: string): { readonly path: string } {
   const folder = mkdtempSync(join(root, 'test/dash/.tmp-'));
   folders.push(folder);
   const path = join(folder, 'tasks.ts');
-  const write = (text: string) => writeFileSync(path, text);
-  write(source);
-  return { path, write };
+  writeFileSync(path, source);
+  return { path };
 }
 
 if (!hasTmux) console.warn('tmux is not here: the tests of the dashboard in a real terminal are skipped');
@@ -116,10 +115,12 @@ describe.skipIf(!hasTmux)('in a terminal', { timeout: 60_000 }, () => {
   });
 
   test('what changes is loaded; what cannot be loaded is told of, and the old goes on', async () => {
-    const source = (word: string) => `import { createTasks, memory } from 'escapement';
+    const module = moduleOf(`import { createTasks, memory } from 'escapement';
+import { word } from './word.ts';
 export const tasks = createTasks({ backend: memory() });
-tasks.define('greet', () => { console.log('hello ${word}'); return '${word}'; });`;
-    const module = moduleOf(source('one'));
+tasks.define('greet', () => { console.log('hello ' + word); return word; });`);
+    const write = (source: string) => writeFileSync(join(module.path, '../word.ts'), source);
+    write("export const word = 'one';");
     const terminal = open(`dev ${module.path}`, 110, 24);
     const greet = async (word: string) => {
       terminal.keys('E');
@@ -132,12 +133,19 @@ tasks.define('greet', () => { console.log('hello ${word}'); return '${word}'; })
     await terminal.until(/● worker/);
     terminal.keys('6');
     await greet('one');
-    module.write(`${source('two')} const = ;`);
+    write("export const word = 'two';; const = ;");
     await terminal.until(/the module cannot be loaded; the version before it goes on/);
     await greet('one');
-    module.write(source('three'));
+    write("export const word = 'three';");
     await terminal.until(/✓ reloaded/);
     await greet('three');
+  });
+
+  test('a build server gets plain lines, also where it has a terminal', async () => {
+    const terminal = open('dev test/cli/fixtures/schedules-only.ts --virtual', 80, 24, { CI: 'true' });
+    const text = await terminal.until(/code 0/);
+    expect(text).toMatch(/\d\d:\d\d:\d\d {2}successful/);
+    expect(text).not.toMatch(/1 Overview/);
   });
 
   test('100,000 jobs are no reason to wait', async () => {

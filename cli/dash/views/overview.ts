@@ -23,7 +23,8 @@ import { marks } from '../theme.ts';
 
 export function overview(state: State, wide: number, high: number): readonly Line[] {
   const { queues } = state.data;
-  if (queues.length === 0) return [blank, line(span('   no queue has a job yet', 'dim'))];
+  if (queues.length === 0)
+    return [blank, line(span('   no queue has a job yet', 'dim')), blank, ...belowLines(state, wide, Math.max(1, high - 3))];
   const warnings = unknownLines(state, wide).slice(0, high >= 12 ? 3 : 0);
   const below = high >= 12 ? Math.max(6, Math.min(high - queues.length - warnings.length - 4, Math.floor(high / 2))) : 0;
   return [
