@@ -272,8 +272,20 @@ export class Dashboard {
     this.#drawing = undefined;
     this.#drawnAt.push(this.#options.realNow());
     if (this.#drawnAt.length > framesASecond) this.#drawnAt.shift();
-    if (this.#terminal.draw(this.#options.draw(this.#state, this.#options.theme)) || this.#ended) return;
+    if (this.#terminal.draw(this.#frame()) || this.#ended) return;
     this.#drawing = setTimeout(() => this.#drawNow(), ownPaceMs);
+  }
+
+  /** A view that cannot be drawn says so, and the others are still there. */
+  #frame(): readonly string[] {
+    try {
+      return this.#options.draw(this.#state, this.#options.theme);
+    } catch (error) {
+      const rows = Array.from({ length: this.#state.rows }, () => '');
+      rows[0] = ` ✗ ${this.#state.view} cannot be drawn: ${messageOf(error)}`.slice(0, this.#state.columns);
+      rows[1] = ' 1 … 6 other views   q quit'.slice(0, this.#state.columns);
+      return rows;
+    }
   }
 
   #rest(ms: number): Promise<void> {
