@@ -90,7 +90,7 @@ export function perMinute({ minutes }: QueueItem): number {
 }
 
 function belowLines(state: State, wide: number, high: number): readonly Line[] {
-  const half = Math.floor((wide - 2) * (wide >= 100 ? 0.5 : 0.46));
+  const half = Math.floor((wide - 2) * (wide >= 100 ? 0.5 : 0.4));
   const next = comingLines(state, half, high);
   const failures = failureLines(state, wide - half - 2, high);
   return Array.from({ length: Math.max(next.length, failures.length) }, (_, i) => {
@@ -104,7 +104,8 @@ function comingLines(state: State, wide: number, high: number): readonly Line[] 
   const title = line(span(' Next', 'strong'));
   if (coming.length === 0) return [title, line(span('   nothing is to come', 'dim'))];
   const shown = coming.slice(0, high - 1);
-  const texts = shown.map((one) => dayTime(one.at, state.now, state.zone));
+  // On a narrow screen how long until then is enough.
+  const texts = shown.map((one) => (state.columns >= 100 ? `${dayTime(one.at, state.now, state.zone)} ` : ''));
   const longest = Math.max(...texts.map((text) => text.length));
   return [title, ...shown.map((one, i) => comingLine(one, (texts[i] ?? '').padEnd(longest), state.now, wide))];
 }
@@ -112,7 +113,7 @@ function comingLines(state: State, wide: number, high: number): readonly Line[] 
 /** How long until then stays in sight; the note gives way first, then the name is cut. */
 function comingLine({ at, status, name, note }: Coming, when: string, now: number, wide: number): Line {
   const { glyph, role } = marks[status];
-  const left = [span(`   ${when}`, 'dim'), span(` ${glyph} `, role)];
+  const left = [span(`   ${when}`, 'dim'), span(`${glyph} `, role)];
   const right = span(`${until(at, now)} `.padStart(8), 'calm');
   const room = Math.max(1, wide - widthOf([...left, right]) - 1);
   const text =
