@@ -161,7 +161,7 @@ export interface Store {
   }): Awaitable<readonly ScheduleRow[]>;
   /**
    * Schedules that are not paused and due at `now`, earliest first, and those that hold an occurrence and have no unfinished job; when the next
-   * of the others fires; and whether any of them holds an occurrence. Those whose input code computes are left out, but for the names in `computes`.
+   * of the others fires, unless there are as many as `limit`; and whether any of them holds an occurrence. Those whose input code computes are left out, but for the names in `computes`.
    */
   dueSchedules(options: {
     readonly now: number;

@@ -70,7 +70,7 @@ export class MemorySchedules {
       out.push(first);
       if (mine(first)) due.push(first);
     }
-    const nextAt = first && (first.row.nextAt as number) > now ? first.row.nextAt : null;
+    const nextAt = first && due.length < limit && (first.row.nextAt as number) > now ? first.row.nextAt : null;
     for (const entry of out) this.#coming.push(entry);
     const holding = this.#holding.size > 0;
     return { due: due.map(({ row }) => ({ row, open: row.overlap === 'allow' ? [] : this.#openOf(row.name) })), nextAt, holding };

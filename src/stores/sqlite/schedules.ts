@@ -106,7 +106,7 @@ export class Schedules {
       if (row) due.push({ row, open: row.overlap === 'allow' ? [] : this.#open.all(row.name, mostOpen).map((job) => jobOf(job)) });
       else unreadable.push(columnsOf.name);
     }
-    return { due, nextAt: this.#nextAt.get(now, known)?.at ?? null, holding, unreadable };
+    return { due, nextAt: found.length < limit ? (this.#nextAt.get(now, known)?.at ?? null) : null, holding, unreadable };
   }
 
   /** So that a row that cannot be read does not keep the others from firing. */
