@@ -47,6 +47,8 @@ export class Choices implements Random {
   readonly #plan: ReadonlyMap<string, ReadonlyMap<number, number>> | undefined;
   readonly #counts: Map<string, number> | undefined;
   readonly decisions: Decision[] = [];
+  /** Neither drawn nor kept: every choice is 0. */
+  readonly #isPlain: boolean;
 
   constructor(seed: number | undefined, { plan, log = false }: ChoiceOptions = {}) {
     this.seed = seed;
@@ -58,6 +60,7 @@ export class Choices implements Random {
       this.#plan = new Map([...points].map(([point, picks]) => [point, new Map(picks.map(({ n, pick }) => [n, pick]))]));
     }
     this.#counts = plan || log ? new Map() : undefined;
+    this.#isPlain = !this.#counts && !this.#draw;
   }
 
   /** How often each point was drawn, where that is kept. */
@@ -67,11 +70,12 @@ export class Choices implements Random {
 
   /** One of `count` possibilities. */
   choose(point: string, count: number): number {
-    return count > 1 ? this.#decide(point, count, (draw) => Math.floor((draw() / resolution) * count)) : 0;
+    if (count <= 1 || this.#isPlain) return 0;
+    return this.#decide(point, count, (draw) => Math.floor((draw() / resolution) * count));
   }
 
   fraction(point: string): number {
-    return this.#decide(point, resolution, (draw) => draw()) / resolution;
+    return this.#isPlain ? 0 : this.#decide(point, resolution, (draw) => draw()) / resolution;
   }
 
   /** One of several things that mostly do not happen: 0, or the place of one whose weight was drawn, counted from 1. Weights are probabilities. */

@@ -240,7 +240,7 @@ export class VirtualClock implements Clock {
         this.#crowd.check();
       }
       // Most of what is set going needs a few microtasks.
-      for (let i = 0; i < hops && this.#held; i++) await null;
+      for (let i = 0; i < hops && ((this.#steps > 0 && !this.#excused) || this.#working.size > 0); i++) await null;
       if (this.#held || this.#branching) await this.#rest();
       else if (!entry) {
         if (this.#idle.size === 0 || !ran) break;
