@@ -38,6 +38,8 @@ export interface ChoiceOptions {
   readonly plan?: readonly Decision[] | undefined;
   /** Keep what was chosen. */
   readonly log?: boolean;
+  /** Told of every choice, and of how many there were. */
+  readonly drew?: ((point: string, count: number, pick: number) => void) | undefined;
 }
 
 export class Choices implements Random {
@@ -47,10 +49,12 @@ export class Choices implements Random {
   readonly #plan: ReadonlyMap<string, ReadonlyMap<number, number>> | undefined;
   readonly #counts: Map<string, number> | undefined;
   readonly decisions: Decision[] = [];
+  readonly #drew: ChoiceOptions['drew'];
   /** Neither drawn nor kept: every choice is 0. */
   readonly #isPlain: boolean;
 
-  constructor(seed: number | undefined, { plan, log = false }: ChoiceOptions = {}) {
+  constructor(seed: number | undefined, { plan, log = false, drew }: ChoiceOptions = {}) {
+    this.#drew = drew;
     this.seed = seed;
     this.#draw = seed === undefined || plan ? undefined : prng(seed);
     // Ids need bits even where no choice is drawn; a stream of their own keeps the choices independent of how many ids were made.
@@ -104,6 +108,7 @@ export class Choices implements Random {
     this.#counts.set(point, n + 1);
     // A plan that was made for another course of things may ask for what there is no longer.
     const pick = this.#plan ? Math.min(this.#plan.get(point)?.get(n) ?? 0, count - 1) : this.#draw ? from(this.#draw) : 0;
+    this.#drew?.(point, count, pick);
     if (pick !== 0) this.decisions.push({ point, n, pick });
     return pick;
   }

@@ -54,7 +54,7 @@ const inAttempt = [4, 5] as const;
 export async function everyCrash(tasks: Tasks, options: ExploreOptions, scenario: Scenario): Promise<CrashTable> {
   appOf(tasks);
   const settings = readExploration({ workers: 2, ...options, faults: 'none' }, tasks);
-  const play = (plan: readonly Decision[]) => playRun(tasks, settings, scenario, 0, plan, undefined, true);
+  const play = (plan: readonly Decision[]) => playRun(tasks, settings, scenario, 0, plan, { crashable: true });
   const plain = await play([]);
   if (plain.problems.length > 0) {
     const text = `it does not hold without any crash: ${plain.problems[0]}`;

@@ -10,7 +10,7 @@ import { textHash } from '../core/schedule.ts';
 import { OptionReader } from '../options.ts';
 import type { StoreSource } from '../ports/store.ts';
 import { appOf, type Tasks } from '../tasks.ts';
-import { Choices, type Decision, decodeRun, encodeRun, prng } from './choices.ts';
+import { type ChoiceOptions, Choices, type Decision, decodeRun, encodeRun, prng } from './choices.ts';
 import { type FaultFamily, type FaultRates, faultFamilies } from './faults.ts';
 import { kindOf, shrink } from './shrink.ts';
 import { begin, type Course, type Simulation } from './simulation.ts';
@@ -101,7 +101,7 @@ export function explore(tasks: Tasks, options: ExploreOptions, scenario: Scenari
 /** `explore`, with something between the workers and their store. */
 export async function search(tasks: Tasks, options: ExploreOptions, scenario: Scenario, between?: Course['between']): Promise<Exploration> {
   const settings = readExploration(options, tasks);
-  const play = (seed: number, plan?: readonly Decision[]) => playRun(tasks, settings, scenario, seed, plan, between);
+  const play = (seed: number, plan?: readonly Decision[]) => playRun(tasks, settings, scenario, seed, plan, { between });
   const startedAt = realNow();
   const kept = keptRuns(options.file);
   const fired = new Map<string, number>();
@@ -214,17 +214,24 @@ function ratesOf(seed: number, families: ReadonlySet<FaultFamily>): FaultRates {
 
 const workersPoint = 'workers';
 
-/** Plays one course. @param crashable faults can be planned, though none is drawn */
+/** What a course is played with, beyond its plan. */
+interface Extras {
+  readonly between?: Course['between'];
+  /** Faults can be planned, though none is drawn. */
+  readonly crashable?: boolean;
+  readonly drew?: ChoiceOptions['drew'];
+}
+
+/** Plays one course. */
 export async function playRun(
   tasks: Tasks,
   settings: Settings,
   scenario: Scenario,
   seed: number,
   plan: readonly Decision[] | undefined,
-  between: Course['between'],
-  crashable = false,
+  { between, crashable = false, drew }: Extras = {},
 ): Promise<Run> {
-  const choices = new Choices(seed, { plan, log: true });
+  const choices = new Choices(seed, { plan, log: true, drew });
   const fewer = plan?.find(({ point }) => point === workersPoint)?.pick ?? 0;
   const { concurrency, now, store } = settings;
   const options = { seed, concurrency, now, workers: Math.max(1, settings.workers - fewer), ...(store ? { store } : {}) };

@@ -65,6 +65,7 @@ const handlerFaults = [
   ['crash', 'crash at its first wait'],
   ['crash', 'crash after 1 s'],
   ['crash', 'crash after 10 s'],
+  ['handler', 'never ends, and hears no signal'],
 ] as const satisfies readonly (readonly [FaultFamily, string])[];
 
 /** A worker fences itself 5 s before its lease is over: two clocks may differ by less than that. */
@@ -193,14 +194,16 @@ export class DrawnFaults {
   }
 
   /** A task's function with what may befall it. */
-  handler(run: Definition['run'], lifeOf: (ctx: unknown) => Life | undefined): Definition['run'] {
+  handler({ run, timeoutMs }: Definition, lifeOf: (ctx: unknown) => Life | undefined): Definition['run'] {
     return (input, ctx) => {
       const life = lifeOf(ctx);
       if (!life || this.healed) return run(input, ctx);
-      const weights = handlerFaults.map(([family]) => (this.#rates[family] / (family === 'handler' ? 3 : 6)) * 2);
+      const weights = handlerFaults.map(([family]) => (this.#rates[family] / (family === 'handler' ? 4 : 6)) * 2);
       const pick = this.#world.choices.rare(`${life.place}.run`, weights);
       if (pick === 0) return run(input, ctx);
       const [family, kind] = handlerFaults[pick - 1] as (typeof handlerFaults)[number];
+      // Without a timeout nothing would ever end it.
+      if (kind === 'never ends, and hears no signal' && timeoutMs === null) return run(input, ctx);
       this.#happened(family === 'crash' ? 'F3' : 'F18', life, `an attempt ${kind}`);
       switch (kind) {
         case 'throws at once':
@@ -209,6 +212,8 @@ export class DrawnFaults {
           return Promise.resolve(run(input, ctx)).then(() => {
             throw new Error('a fault of the simulation: the task throws at its end');
           });
+        case 'never ends, and hears no signal':
+          return new Promise(() => {});
         case 'blocks the process for 12 s':
           this.#world.pause(life, 12_000);
           break;

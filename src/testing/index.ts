@@ -8,6 +8,8 @@ export { everyCrash } from './crashes.ts';
 export type { Exploration, ExploreOptions, Scenario } from './explore.ts';
 export { explore } from './explore.ts';
 export type { CrashPoint, FaultFamily, FaultOptions, StoreCall, StoreFault } from './faults.ts';
+export type { Orders } from './orders.ts';
+export { everyOrder } from './orders.ts';
 export type { SimulatedAttempt } from './record.ts';
 export type { SimulationOptions } from './settings.ts';
 export type { SimulatedJobFilter, SimulatedWorker, Simulation, Timeline } from './simulation.ts';

@@ -624,7 +624,7 @@ export class Simulated implements Simulation {
   #befallen({ definitions }: App, drawn: DrawnFaults, life: Life): Host['definitions'] {
     const get = (name: string) => {
       const definition = definitions.get(name);
-      return definition && { ...definition, run: drawn.handler(definition.run, () => life) };
+      return definition && { ...definition, run: drawn.handler(definition, () => life) };
     };
     return new Proxy(definitions, { get: (target, key) => (key === 'get' ? get : bound(target, key)) });
   }

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createTasks, type ExplorationError, memory, type StoreSource } from 'escapement';
-import { everyCrash, explore } from 'escapement/testing';
+import { everyCrash, everyOrder, explore } from 'escapement/testing';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { currentSimulation } from '../../src/testing/simulation.ts';
 import { stores } from '../stores/stores.ts';
@@ -156,6 +156,42 @@ describe('every crash', () => {
     expect(error.message).toMatch(/^ {2}w0 {2}before settle +#1 +AssertionError: expected \[ 'o1', 'o1' \] to deeply equal/m);
     vi.stubEnv('ESCAPEMENT_REPLAY', error.replay);
     expect(await messageOf(explore(tasks, { workers: 2 }, scenario))).toMatch(/^AssertionError/);
+  });
+});
+
+describe('every order', () => {
+  /** A task that ends at the very instant of its timeout, while someone cancels it. */
+  const race = () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', { timeout: '10s', retry: { maxAttempts: 1 }, run: (_: void, ctx) => ctx.sleep('10s') });
+    return { tasks, job };
+  };
+
+  test('of a timeout and an end at one instant is played', async () => {
+    const { tasks, job } = race();
+    const ends = new Set<string>();
+    const orders = await everyOrder(tasks, { most: 400 }, async (sim) => {
+      const result = await job.enqueue();
+      return async () => {
+        await result.refresh();
+        ends.add(`${result.status} ${result.errors.at(-1)?.name ?? ''}`);
+        expect(sim.attempts(job)).toHaveLength(1);
+      };
+    });
+    expect(orders.runs).toBeGreaterThan(10);
+    expect(ends).toEqual(new Set(['successful ', 'failed TimeoutError']));
+  });
+
+  test('under which something does not hold is told, and replayed', async () => {
+    const { tasks, job } = race();
+    const scenario = async () => {
+      const result = await job.enqueue();
+      return async () => expect((await result.refresh()).status).toBe('successful');
+    };
+    const error = (await everyOrder(tasks, { most: 400 }, scenario).catch((reason) => reason)) as ExplorationError;
+    expect(error.message).toMatch(/^AssertionError: expected 'failed' to be 'successful'[\s\S]*in order \d+ of those at one instant/);
+    vi.stubEnv('ESCAPEMENT_REPLAY', error.replay);
+    expect(await messageOf(explore(tasks, { workers: 1 }, scenario))).toMatch(/^AssertionError/);
   });
 });
 

@@ -1,0 +1,55 @@
+/** Every order in which things that are due at one instant can happen, one run each. */
+import { ExplorationError } from '../core/errors.ts';
+import { appOf, type Tasks } from '../tasks.ts';
+import { type Decision, encodeRun } from './choices.ts';
+import { type ExploreOptions, playRun, readExploration, type Scenario } from './explore.ts';
+
+/** How far a search through all orders has come. */
+export interface Orders {
+  readonly runs: number;
+  /** False: there are more orders than were played; the latest ties have been tried first. */
+  readonly complete: boolean;
+}
+
+const tie = 'tie';
+
+/**
+ * Plays a scenario in every order of what is due at the same instant: a timeout and an end, a cancel and a start. Meant for small scenarios:
+ * each tie of n multiplies the runs by n. Without faults, and on one worker by default.
+ * @param options.most so many runs at most. Default 1,000
+ * @throws ExplorationError at the first order under which it does not hold, with what replays it
+ */
+export async function everyOrder(tasks: Tasks, options: ExploreOptions & { most?: number }, scenario: Scenario): Promise<Orders> {
+  appOf(tasks);
+  const { most = 1_000, ...rest } = options;
+  const settings = readExploration({ workers: 1, ...rest, faults: 'none' }, tasks);
+  const watched: { count: number; pick: number }[] = [];
+  let picks: readonly number[] = [];
+  for (let runs = 1; ; runs++) {
+    watched.length = 0;
+    const plan: Decision[] = picks.flatMap((pick, n) => (pick > 0 ? [{ point: tie, n, pick }] : []));
+    const run = await playRun(tasks, settings, scenario, 0, plan, {
+      drew: (point, count, pick) => {
+        if (point === tie) watched.push({ count, pick });
+      },
+    });
+    if (run.problems.length > 0) {
+      const replay = encodeRun(0, run.decisions);
+      const lines = run.lines.slice(-20).map((line) => `  ${line}`);
+      const text = [
+        run.problems[0],
+        '',
+        `in order ${runs} of those at one instant; the last lines of its timeline:`,
+        ...lines,
+        '',
+        `to replay it: ESCAPEMENT_REPLAY='${replay}'`,
+      ];
+      throw new ExplorationError(text.join('\n'), replay, 0, { cause: run.error });
+    }
+    // The last tie that has another order left is the next to be changed; those before it stay, those after it begin anew.
+    const last = watched.findLastIndex(({ count, pick }) => pick + 1 < count);
+    if (last < 0) return { runs, complete: true };
+    if (runs >= most) return { runs, complete: false };
+    picks = watched.slice(0, last + 1).map(({ pick }, i) => (i === last ? pick + 1 : pick));
+  }
+}
