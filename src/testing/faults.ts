@@ -146,11 +146,11 @@ export class DrawnFaults {
     switch (kind) {
       case 'crash before':
         world.crash(life);
-        return never;
+        return never();
       case 'crash after':
         return after(perform(), () => {
           world.crash(life);
-          return never;
+          return never();
         });
       case 'busy':
       case 'failing':
@@ -349,7 +349,8 @@ const calls: readonly StoreCall[] = [
   'list',
   'stats',
 ];
-const never = new Promise<never>(() => {});
+/** Each its own: what waits for one that all share would be kept for ever. */
+const never = (): Promise<never> => new Promise<never>(() => {});
 const nothingDue = { due: [], nextAt: null, holding: false };
 
 /** The store for one process. `life` is undefined for the test's own calls, which no fault but the store's own reaches. */
@@ -369,7 +370,7 @@ export function storeFor(
     const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
     view[call] = (a: unknown, b: unknown) => {
       // The process is gone: nobody is there to hear an answer.
-      if (life?.dead) return never;
+      if (life?.dead) return never();
       faults.check(call);
       if (call === 'dueSchedules' && faults.schedulingStopped && life) return nothingDue;
       let answer: unknown;
@@ -377,7 +378,7 @@ export function storeFor(
         return around(call, a, () => real(a, b), faults, crash);
       if (life && faults.drawn) answer = faults.drawn.call(call, life, () => real(a, b));
       else answer = real(a, b);
-      return answer instanceof Promise && life ? answer.then((value) => (life.dead ? never : value)) : answer;
+      return answer instanceof Promise && life ? answer.then((value) => (life.dead ? never() : value)) : answer;
     };
   }
   view.migrate = () => store.migrate();
@@ -413,7 +414,7 @@ function around(
   const asked = call === 'settle' ? (given as readonly { id: string }[]).map(({ id }) => crash.taskOf(id)) : [];
   const die = () => {
     crash.now();
-    return never;
+    return never();
   };
   if (call === 'claim' && faults.crashes('before claim', () => true)) return die();
   if (call === 'settle' && faults.crashes('before settle', (task) => asked.includes(task))) return die();
