@@ -1,7 +1,8 @@
 /** The options of schedules: their types, their defaults, and the one place that reads them. */
 import type { App } from './app.ts';
-import { checkCron } from './core/cron.ts';
+import { checkCron, isTimezone } from './core/cron.ts';
 import { type Duration, type Instant, parseDuration, parseInstant, show } from './core/duration.ts';
+import { InputError } from './core/errors.ts';
 import { encode } from './core/json.ts';
 import { type CodeSchedule, type ScheduleDefinition, type SingleDefinition, type TriggerDefinition, textHash } from './core/schedule.ts';
 import { checkSun, type SunTrigger } from './core/sun.ts';
@@ -117,6 +118,10 @@ export function readSchedule(app: App, name: unknown, options: unknown, source: 
     // An asynchronous schema cannot be waited for here; the run will validate.
     if (parsed instanceof Promise) parsed.catch(() => {});
   }
+  if (task.backend !== 'default') {
+    read.fault('task', 'a task of the default backend, where schedules are kept', `${task.name}, which goes to ${task.backend}`);
+    read.done();
+  }
   const expires = chosen.expires ?? task.expires;
   const definition: ScheduleDefinition = {
     name: scheduleName,
@@ -136,7 +141,16 @@ export function readSchedule(app: App, name: unknown, options: unknown, source: 
   return {
     definition,
     hash: textHash(JSON.stringify([definition, compute ? String(compute) : ''])),
-    compute: compute && ((at) => encode(compute({ scheduledAt: new Date(at) }), `input of schedule ${scheduleName}`)),
+    compute:
+      compute &&
+      ((at) => {
+        const value = compute({ scheduledAt: new Date(at) });
+        if (value instanceof Promise) {
+          value.catch(() => {});
+          throw new InputError(`the input function of schedule ${scheduleName} is asynchronous; it must return the input itself`);
+        }
+        return encode(value, `input of schedule ${scheduleName}`);
+      }),
   };
 }
 
@@ -148,6 +162,11 @@ function readTiming(
   const startAt = read.instant(given.startAt, 'startAt') ?? null;
   const endAt = read.instant(given.endAt, 'endAt') ?? null;
   if (startAt !== null && endAt !== null && endAt < startAt) read.fault('endAt', 'an instant not before `startAt`', given.endAt);
+  if (given.any !== undefined && given.timezone !== undefined && !isTimezone(given.timezone))
+    read.fault('timezone', "an IANA time zone such as 'Europe/Berlin' or 'UTC'", given.timezone);
+  const at = given.at === undefined ? undefined : parseInstant(given.at);
+  if (at !== undefined && ((startAt !== null && at < startAt) || (endAt !== null && at > endAt)))
+    read.fault('at', 'an instant from `startAt` to `endAt`: this never fires', given.at);
   const missed = read.object(given.missed, 'missed', ['grace', 'catchUp', 'limit']);
   const catchUp = oneOf(read, missed.catchUp, 'missed.catchUp', catchUps) ?? 'latest';
   if (missed.limit !== undefined && catchUp !== 'all') read.fault('missed.limit', "none but with catchUp: 'all'", missed.limit);

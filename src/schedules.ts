@@ -4,7 +4,7 @@ import { describeCron } from './core/cron.ts';
 import { formatDuration, type Instant, instantMs, show } from './core/duration.ts';
 import { DuplicateTaskError, InputError, StoreError } from './core/errors.ts';
 import { encode } from './core/json.ts';
-import { nextOccurrence, pausedRow, resumedRow, scheduleRow } from './core/schedule.ts';
+import { isOccurrence, nextOccurrence, pausedRow, resumedRow, runsLeft, scheduleRow } from './core/schedule.ts';
 import type { Missed, Overlap, ScheduleRow, Trigger } from './core/types.ts';
 import { parseInput } from './engine/input.ts';
 import { scheduledJob } from './engine/scheduler.ts';
@@ -98,6 +98,14 @@ const mostTries = 1_000;
 export function schedulesOf(app: App): Schedules {
   const open = () => app.backend('default').open();
   const now = () => app.binding.host.clock.now();
+  /** @throws InputError where no worker would ever fire a schedule */
+  const openForJobs = () => {
+    const backend = app.backend('default');
+    if (backend.supports.workers) return open();
+    throw new InputError(
+      `schedules need a default backend with a store and workers, such as sqlite({ file }); this application runs on ${backend.name}()`,
+    );
+  };
   const codeOf = (name: string) => app.schedules.find(({ definition }) => definition.name === name);
   /** What the store has, or will have once a worker has started. */
   const rowOf = (name: string, stored: ScheduleRow | undefined): ScheduleRow | undefined => {
@@ -123,7 +131,8 @@ export function schedulesOf(app: App): Schedules {
   const change = async (name: string, decide: (row: ScheduleRow) => ScheduleRow): Promise<ScheduleRow> => {
     for (let tries = 0; tries < mostTries; tries++) {
       const { row, stored } = await find(name);
-      const changed = decide(row);
+      // What is stored stays as it is, whichever version of the code asks.
+      const changed = decide(stored ?? row);
       if (await (await open()).saveSchedule(changed, { expect: stored?.revision ?? null })) return changed;
     }
     throw contended(name);
@@ -131,12 +140,13 @@ export function schedulesOf(app: App): Schedules {
   /** Inserts the jobs of occurrences; those that have one are left out. */
   const insert = async (name: string, inputOf: (row: ScheduleRow, at: number) => string | null, at: readonly number[]) => {
     for (let tries = 0; tries < mostTries; tries++) {
-      const { row, stored } = await find(name);
-      const store = await open();
+      const { row: found, stored } = await find(name);
+      const row = stored ?? found;
+      const store = await openForJobs();
       if (!stored && !(await store.saveSchedule(row, { expect: null }))) continue;
       const { host } = app.binding;
       const jobs = at.map((scheduledAt) => scheduledJob(host, row, inputOf(row, scheduledAt), scheduledAt, now()));
-      const advance = { name, revision: (stored ?? row).revision, times: stored ?? row, jobs };
+      const advance = { name, revision: row.revision, times: row, jobs };
       const [made] = await store.advanceSchedules([advance], { now: now() });
       if (!made) continue;
       for (const job of made) {
@@ -150,9 +160,11 @@ export function schedulesOf(app: App): Schedules {
   const infoOf = (row: ScheduleRow) => scheduleInfo(row, codeOf(row.name) !== undefined);
   const ownInput = (row: ScheduleRow, at: number): string | null => {
     if (!row.computed) return row.input;
-    const compute = codeOf(row.name)?.compute;
-    if (compute) return compute(at);
-    throw new InputError(`the input of schedule ${row.name} is computed by code that this application does not have; give { input }`);
+    const code = codeOf(row.name);
+    if (code?.compute && code.hash === row.hash) return code.compute(at);
+    throw new InputError(
+      `the input of schedule ${row.name} is computed by another version of the code than this application's; give { input }`,
+    );
   };
   return {
     list: async () => (await rows()).map(infoOf),
@@ -165,7 +177,7 @@ export function schedulesOf(app: App): Schedules {
       const { row } = await find(name);
       const coming: Date[] = [];
       const first = from === undefined ? (row.paused ? resumedRow(row, now()) : row).occurrenceAt : nextOccurrence(row, from - 1);
-      const left = row.maxRuns === null || from !== undefined ? most : Math.min(most, row.maxRuns - row.runs);
+      const left = from !== undefined ? most : Math.min(most, runsLeft(row, row.runs, row.heldAt));
       for (let at = first; at !== null && coming.length < left; at = nextOccurrence(row, at)) coming.push(new Date(at));
       return coming;
     },
@@ -174,7 +186,7 @@ export function schedulesOf(app: App): Schedules {
       if (codeOf(definition.name))
         throw new InputError(`schedule ${definition.name} is defined in code: change it there, or give this one another name`);
       for (let tries = 0; tries < mostTries; tries++) {
-        const store = await open();
+        const store = await openForJobs();
         const [stored] = await store.listSchedules({ names: [definition.name] });
         if (stored?.source === 'code')
           throw new InputError(
@@ -202,6 +214,7 @@ export function schedulesOf(app: App): Schedules {
       if (encoded !== undefined && definition?.schema) await parseInput(definition.schema, given.input, `input of schedule ${name}`);
       // Not an occurrence of the schedule, but told apart from every one.
       for (let at = now(); ; at++) {
+        if (isOccurrence(row, at)) continue;
         const [result] = await insert(name, (found) => (encoded === undefined ? ownInput(found, at) : encoded), [at]);
         if (result) return result;
       }

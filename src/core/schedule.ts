@@ -51,7 +51,7 @@ export function scheduleRow(definition: ScheduleDefinition, hash: string, stored
     nextAt: null,
     occurrenceAt: null,
     lastAt: stored?.lastAt ?? null,
-    heldAt: stored?.heldAt ?? null,
+    heldAt: null,
     runs: stored?.runs ?? 0,
     paused: stored?.paused ?? false,
     pausedBecause: stored?.pausedBecause ?? null,
@@ -60,14 +60,16 @@ export function scheduleRow(definition: ScheduleDefinition, hash: string, stored
     seen: Object.fromEntries(seen.slice(0, mostSeen)),
     undeclaredAt: null,
   };
-  const sameTimes = stored !== undefined && timing(stored) === timing(row);
-  return sameTimes ? { ...row, ...coming(row, stored.occurrenceAt) } : restarted(row, now);
+  if (stored === undefined || timing(stored) !== timing(row)) return restarted(row, now, true);
+  const kept = { ...row, heldAt: row.enabled ? stored.heldAt : null };
+  // It had come to its end, or was not to fire: what has passed since then was not missed.
+  return stored.occurrenceAt === null ? restarted(kept, now) : { ...kept, ...coming(kept, stored.occurrenceAt) };
 }
 
 /** The row with the first occurrence after now: for a schedule that is new, was paused, or fires at other times than before. */
-export function restarted(row: ScheduleRow, now: number): ScheduleRow {
+export function restarted(row: ScheduleRow, now: number, isNew = false): ScheduleRow {
   // An instant that has just passed when it is saved is late, like one that passed while no scheduler ran.
-  const late = row.trigger.kind === 'at' ? graceOf(row) + 1 : 0;
+  const late = isNew && row.trigger.kind === 'at' ? graceOf(row) + 1 : 0;
   // A clock that was put back repeats nothing.
   return { ...row, ...coming(row, nextOccurrence(row, Math.max(now - late, row.lastAt ?? Number.NEGATIVE_INFINITY))) };
 }
@@ -80,20 +82,20 @@ export function resumedRow(row: ScheduleRow, now: number): ScheduleRow {
   return restarted({ ...row, paused: false, pausedBecause: null, undeclaredAt: null, revision: row.revision + 1 }, now);
 }
 
-function timing({ trigger, startAt, endAt, enabled, maxRuns }: ScheduleRow): string {
-  return JSON.stringify([trigger, startAt, endAt, enabled, maxRuns]);
+function timing({ trigger, startAt }: ScheduleRow): string {
+  return JSON.stringify([trigger, startAt]);
 }
 
 function anchored(trigger: TriggerDefinition, startAt: number | null, stored: Trigger | undefined, now: number): Trigger {
-  const single = (one: SingleDefinition, before: SingleTrigger | undefined): SingleTrigger => {
-    if (one.kind !== 'every' || one.anchorAt !== null) return one as SingleTrigger;
-    const kept = startAt === null && before?.kind === 'every' && before.everyMs === one.everyMs ? before.anchorAt : undefined;
-    return { ...one, anchorAt: startAt ?? kept ?? now };
-  };
   const singles = (of: Trigger | undefined) => (of?.kind === 'any' ? of.of : of ? [of] : []);
   const before = singles(stored);
-  if (trigger.kind !== 'any') return single(trigger, before[0]);
-  return { kind: 'any', of: trigger.of.map((one, i) => single(one, before[i])) };
+  const single = (one: SingleDefinition): SingleTrigger => {
+    if (one.kind !== 'every' || one.anchorAt !== null) return one as SingleTrigger;
+    const same = before.find((other) => other.kind === 'every' && other.everyMs === one.everyMs);
+    const kept = startAt === null && same?.kind === 'every' ? same.anchorAt : undefined;
+    return { ...one, anchorAt: startAt ?? kept ?? now };
+  };
+  return trigger.kind === 'any' ? { kind: 'any', of: trigger.of.map(single) } : single(trigger);
 }
 
 type Times = Pick<ScheduleRow, 'trigger' | 'startAt' | 'endAt'>;
@@ -154,11 +156,12 @@ function latestOf(trigger: Trigger, afterAt: number, untilAt: number): number | 
 
 /** When a row fires whose coming occurrence this is: with its jitter, or never if it is not enabled or has run often enough. */
 function coming(row: ScheduleRow, occurrenceAt: number | null): Pick<ScheduleRow, 'nextAt' | 'occurrenceAt'> {
-  const ended = occurrenceAt === null || !row.enabled || runsLeft(row, row.runs, row.heldAt) === 0;
+  const ended =
+    occurrenceAt === null || !row.enabled || (row.endAt !== null && occurrenceAt > row.endAt) || runsLeft(row, row.runs, row.heldAt) === 0;
   return ended ? { nextAt: null, occurrenceAt: null } : { nextAt: fireAt(row, occurrenceAt), occurrenceAt };
 }
 
-function runsLeft({ maxRuns }: ScheduleRow, runs: number, heldAt: number | null): number {
+export function runsLeft({ maxRuns }: ScheduleRow, runs: number, heldAt: number | null): number {
   return maxRuns === null ? Number.POSITIVE_INFINITY : Math.max(0, maxRuns - runs - (heldAt === null ? 0 : 1));
 }
 
@@ -215,7 +218,9 @@ export interface Firing {
 export function fire(row: ScheduleRow, now: number, open: number): Firing {
   let { heldAt, runs } = row;
   const occurrences: number[] = [];
-  if (heldAt !== null && (open === 0 || row.overlap === 'allow')) {
+  const isDue = row.nextAt !== null && row.occurrenceAt !== null && row.nextAt <= now;
+  // Where the newest counts, one that is due takes the place of what is held.
+  if (heldAt !== null && (open === 0 || row.overlap === 'allow') && !(isDue && row.overlap === 'cancel-running')) {
     occurrences.push(heldAt);
     heldAt = null;
     runs += 1;
@@ -232,7 +237,8 @@ export function fire(row: ScheduleRow, now: number, open: number): Firing {
     next = nextOccurrence(row, last);
   }
   let due = caught(row, first, last, now);
-  const missed = last === first ? 1 - due.length : countOf(row, first, last) - due.length;
+  const passed = last === first ? 1 : countOf(row, first, last);
+  const missed = passed > mostCounted ? mostCounted : passed - due.length;
   if (row.maxRuns !== null) due = due.slice(0, runsLeft(row, runs, heldAt));
   const after = overlapped(row.overlap, due, open + occurrences.length, heldAt);
   occurrences.push(...after.run);
@@ -243,6 +249,19 @@ export function fire(row: ScheduleRow, now: number, open: number): Firing {
   if (missed > 0) skipped.push({ reason: 'missed', count: missed });
   if (after.skipped > 0) skipped.push({ reason: 'overlap', count: after.skipped });
   return { occurrences, cancels: after.cancels, skipped, times: { nextAt, occurrenceAt: next, lastAt: last, heldAt: after.heldAt, runs } };
+}
+
+/** The times of a firing some of whose occurrences made no job after all: they count as no run. */
+export function recounted(row: ScheduleRow, times: Firing['times'], failures: number): Firing['times'] {
+  if (failures === 0) return times;
+  const after = { ...row, ...times, runs: times.runs - failures };
+  const next = times.occurrenceAt ?? (times.lastAt === null ? null : nextOccurrence(row, times.lastAt));
+  return { ...times, ...coming(after, next), runs: after.runs };
+}
+
+/** True for an instant that the schedule has an occurrence at. */
+export function isOccurrence(row: ScheduleRow, at: number): boolean {
+  return row.occurrenceAt === at || row.heldAt === at || nextOccurrence(row, at - 1) === at;
 }
 
 /** The last occurrence whose jitter is over too. */
@@ -293,10 +312,11 @@ function overlapped(
     const dropped = heldAt !== null && held !== heldAt ? 1 : 0;
     return { run, heldAt: held, cancels, skipped: due.length - kept + dropped };
   };
+  if (overlap === 'cancel-running' && open === 0) return of([due.at(-1) as number], null);
   if (overlap === 'skip') return of(idle ? due.slice(0, 1) : [], heldAt);
   if (overlap === 'queue-one') return idle ? of(due.slice(0, 1), due[1] ?? null) : of([], heldAt ?? (due[0] as number));
   const newest = due.at(-1) as number;
-  return idle ? of([newest], null) : of([], newest, open > 0);
+  return of([], newest, true);
 }
 
 /** What a worker does about a schedule that its code defines. Null: the stored row stands. */

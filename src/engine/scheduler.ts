@@ -4,7 +4,7 @@
  */
 import { recordError } from '../core/failure.ts';
 import { newJob } from '../core/job.ts';
-import { type CodeSchedule, type Firing, fire, pausedRow } from '../core/schedule.ts';
+import { type CodeSchedule, type Firing, fire, pausedRow, recounted } from '../core/schedule.ts';
 import type { Job, ScheduleRow } from '../core/types.ts';
 import type { Advance, DueSchedule, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
@@ -32,7 +32,7 @@ export interface Scheduler {
 export function createScheduler(host: Host, store: Store, schedules: () => readonly CodeSchedule[]): Scheduler {
   const { clock } = host;
   let code: readonly CodeSchedule[] = [];
-  let computing: ReadonlyMap<string, CodeSchedule['compute']> = new Map();
+  let computing: ReadonlyMap<string, CodeSchedule> = new Map();
   let computes: readonly string[] = [];
   let holding = false;
 
@@ -40,7 +40,7 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
     const now = clock.now();
     if (schedules() !== code) {
       code = schedules();
-      computing = new Map(code.filter(({ compute }) => compute).map(({ definition: { name }, compute }) => [name, compute]));
+      computing = new Map(code.filter(({ compute }) => compute).map((one) => [one.definition.name, one]));
       computes = [...computing.keys()];
     }
     for (;;) {
@@ -51,8 +51,11 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
       if (answer.due.length > 0) {
         const plans: Plan[] = [];
         for (const { row, open } of answer.due) {
+          const own = computing.get(row.name);
+          // Another version's input is that version's to compute.
+          if (row.computed && own?.hash !== row.hash) continue;
           try {
-            plans.push(planOf(host, row, open.length, computing.get(row.name), now));
+            plans.push(planOf(host, row, open.length, own?.compute, now));
           } catch (error) {
             await setAside(host, store, row, error);
           }
@@ -66,7 +69,7 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
           nextAt = Math.min(nextAt, times.nextAt ?? nextAt);
           holding ||= times.heldAt !== null;
         }
-        if (answer.due.length === batch) continue;
+        if (answer.due.length === batch && plans.length > 0) continue;
       }
       return Math.min(nextAt, now + store.pollMs);
     }
@@ -103,7 +106,8 @@ function planOf(host: Host, row: ScheduleRow, open: number, compute: CodeSchedul
     }
     jobs.push(scheduledJob(host, row, input, scheduledAt, now));
   }
-  return { row, firing, failures, advance: { name: row.name, revision: row.revision, times: firing.times, jobs } };
+  const times = recounted(row, firing.times, failures.length);
+  return { row, firing, failures, advance: { name: row.name, revision: row.revision, times, jobs } };
 }
 
 /** The job of an occurrence. */

@@ -172,6 +172,26 @@ describe.each(stores)('on $label', ({ open }) => {
     ]);
   });
 
+  test('a run by hand takes no occurrence away, and inputs that fail use up no run', async () => {
+    const { tasks, simulate } = begin();
+    const job = tasks.define('job', (_: number) => {});
+    let calls = 0;
+    const input = () => {
+      if (++calls <= 2) throw new Error('not yet');
+      return 1;
+    };
+    tasks.schedule('hourly', { task: job, cron: '0 * * * *', input: 0 });
+    tasks.schedule('thrice', { task: job, every: '10m', maxRuns: 3, input });
+    const sim = await simulate();
+    await sim.advanceTo(start + 3_599_999);
+    for (let i = 0; i < 3; i++) await tasks.schedules.runNow('hourly');
+    await sim.advance('1h');
+    expect(minutes(sim.fires('hourly')).filter((at) => at % 60 === 0)).toEqual([60]);
+    expect(sim.fires('hourly')).toHaveLength(4);
+    expect(minutes(sim.fires('thrice'))).toEqual([30, 40, 50]);
+    expect(await tasks.schedules.get('thrice')).toMatchObject({ runs: 3, nextAt: null });
+  });
+
   test('one that is defined while workers run fires too', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', () => {});
@@ -412,6 +432,28 @@ describe('several versions of an application on one store', () => {
     expect(await during(1, '2026-01-05T00:00:00Z', (tasks) => advance(tasks, '2m'))).toMatchObject({ paused: false, pausedBecause: null });
   });
 
+  test('what one version computes is not computed by another, nor is its definition written over by a pause', async () => {
+    const source = kept();
+    const computing = (name: string) => {
+      const tasks = createTasks({ backend: source });
+      const ran: string[] = [];
+      const job = tasks.define(name, (input: string) => void ran.push(`${name} ${input}`));
+      tasks.schedule('report', { task: job, every: name === 'a' ? '1m' : '2m', input: () => `by ${name}` });
+      return { tasks, ran };
+    };
+    const [a, b] = [computing('a'), computing('b')];
+    const sim = await simulate(a.tasks, { now, store: source });
+    await sim.advance('1m');
+    sim.deploy(b.tasks, { beside: true });
+    await sim.advance('10m');
+    expect(a.ran).toEqual(['a by a']);
+    expect(new Set(b.ran)).toEqual(new Set(['b by b']));
+    await a.tasks.schedules.pause('report');
+    await a.tasks.schedules.resume('report');
+    expect(await b.tasks.schedules.get('report')).toMatchObject({ task: 'b', every: 120_000 });
+    await expect(a.tasks.schedules.runNow('report')).rejects.toThrow(/another version/);
+  });
+
   test('those made at run time are left alone', async () => {
     const source = kept();
     const tasks = version(source, 0);
@@ -421,4 +463,15 @@ describe('several versions of an application on one store', () => {
     await sim.advance('5d');
     expect(await tasks.schedules.get('kept')).toMatchObject({ paused: false, runs: 10 });
   });
+});
+
+test('schedules are refused where no worker would ever fire them', async () => {
+  const tasks = createTasks();
+  const job = tasks.define('job', () => {});
+  await expect(tasks.schedules.save('x', { task: job, every: '1m' })).rejects.toThrow(/need a default backend with a store and workers/);
+  const several = createTasks({ backends: { default: memory(), other: memory() } });
+  const elsewhere = several.define('elsewhere', { backend: 'other', run: () => {} });
+  const late = several.define('late', () => {});
+  expect(() => several.schedule('x', { task: elsewhere, every: '1m' })).toThrow(/a task of the default backend/);
+  expect(() => several.schedule('y', { task: late, at: '2026-01-01T00:00:00Z', endAt: '2025-01-01T00:00:00Z' })).toThrow(/never fires/);
 });

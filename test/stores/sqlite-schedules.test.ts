@@ -62,5 +62,8 @@ test('a row that cannot be read fires no more, is told of, and stops no other', 
   expect(await store.advanceSchedules([advanceOf({ name: 'sound' })], { now: t0 })).toEqual([[]]);
   expect((await store.listSchedules()).map(({ name }) => name)).toEqual(['sound']);
   expect(warned).toHaveBeenCalledTimes(1);
+  // Saved again, it is there again.
+  expect(await store.saveSchedule(schedule({ name: 'damaged' }), { expect: null })).toBe(true);
+  expect(await due()).toEqual(['damaged']);
   warned.mockRestore();
 });

@@ -23,7 +23,7 @@ const mine = '(computed = 0 OR name IN (SELECT value FROM json_each(?)))';
 const free = `NOT EXISTS (SELECT 1 FROM escapement_jobs WHERE schedule = s.name AND ${unfinished})`;
 
 export class Schedules {
-  readonly #revision: Statement<[string], { revision: number }>;
+  readonly #revision: Statement<[string], { revision: number; isReadable: number }>;
   readonly #save: Statement<unknown[]>;
   readonly #drop: Statement<[string]>;
   readonly #advance: Statement<unknown[]>;
@@ -39,7 +39,7 @@ export class Schedules {
   readonly #taken: Statement<[string, number], { found: 1 }>;
 
   constructor(db: Database) {
-    this.#revision = db.prepare('SELECT revision FROM escapement_schedules WHERE name = ?');
+    this.#revision = db.prepare('SELECT revision, json_valid(row) AS isReadable FROM escapement_schedules WHERE name = ?');
     this.#save = db.prepare('INSERT OR REPLACE INTO escapement_schedules VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
     this.#drop = db.prepare('DELETE FROM escapement_schedules WHERE name = ?');
     this.#advance = db.prepare(
@@ -65,7 +65,9 @@ export class Schedules {
   }
 
   save(row: ScheduleRow, expect: number | null): boolean {
-    if ((this.#revision.get(row.name)?.revision ?? null) !== expect) return false;
+    const found = this.#revision.get(row.name);
+    // A row that cannot be read is as good as none: it is made anew.
+    if ((found?.isReadable ? found.revision : null) !== expect) return false;
     const { name, source, revision, paused, computed, nextAt, occurrenceAt, lastAt, heldAt, runs } = row;
     const json = JSON.stringify(row);
     this.#save.run(name, source, revision, Number(paused), Number(computed), nextAt, occurrenceAt, lastAt, heldAt, runs, json);
