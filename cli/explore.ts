@@ -69,7 +69,7 @@ export async function exploreModule(
         ),
       );
       played += batch;
-      if (process.env.ESCAPEMENT_REPLAY !== undefined || process.env.ESCAPEMENT_SEED !== undefined) break;
+      if (io.env.ESCAPEMENT_REPLAY !== undefined || io.env.ESCAPEMENT_SEED !== undefined) break;
       const now = io.realNow();
       if (io.stderr.isTTY && now - shownAt >= showEveryMs) {
         shownAt = now;

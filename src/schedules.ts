@@ -19,7 +19,7 @@ export interface ScheduleInfo {
   readonly queue: string;
   /** `code`: defined by `tasks.schedule`. `store`: saved at run time. */
   readonly source: 'code' | 'store';
-  /** This application's code defines it. */
+  /** This application's code defines it; the store may have it from another version. */
   readonly declared: boolean;
   readonly trigger: Trigger;
   /** When it fires, in words. */
@@ -107,10 +107,10 @@ export function schedulesOf(app: App): Schedules {
     );
   };
   const codeOf = (name: string) => app.schedules.find(({ definition }) => definition.name === name);
-  /** What the store has, or will have once a worker has started. */
+  /** What the store has, whichever version of the code asks; else what it will have once a worker with this code has started. */
   const rowOf = (name: string, stored: ScheduleRow | undefined): ScheduleRow | undefined => {
     const code = codeOf(name);
-    return code && stored?.hash !== code.hash ? scheduleRow(code.definition, code.hash, stored, now()) : stored;
+    return stored ?? (code && scheduleRow(code.definition, code.hash, undefined, now()));
   };
   const rows = async (): Promise<ScheduleRow[]> => {
     const stored = new Map((await (await open()).listSchedules()).map((row) => [row.name, row]));
@@ -131,8 +131,7 @@ export function schedulesOf(app: App): Schedules {
   const change = async (name: string, decide: (row: ScheduleRow) => ScheduleRow): Promise<ScheduleRow> => {
     for (let tries = 0; tries < mostTries; tries++) {
       const { row, stored } = await find(name);
-      // What is stored stays as it is, whichever version of the code asks.
-      const changed = decide(stored ?? row);
+      const changed = decide(row);
       if (await (await open()).saveSchedule(changed, { expect: stored?.revision ?? null })) return changed;
     }
     throw contended(name);
@@ -140,8 +139,7 @@ export function schedulesOf(app: App): Schedules {
   /** Inserts the jobs of occurrences; those that have one are left out. */
   const insert = async (name: string, inputOf: (row: ScheduleRow, at: number) => string | null, at: readonly number[]) => {
     for (let tries = 0; tries < mostTries; tries++) {
-      const { row: found, stored } = await find(name);
-      const row = stored ?? found;
+      const { row, stored } = await find(name);
       const store = await openForJobs();
       if (!stored && !(await store.saveSchedule(row, { expect: null }))) continue;
       const { host } = app.binding;

@@ -1,4 +1,5 @@
 /** One worker in this process, from its module to its exit code. */
+import { hostname } from 'node:os';
 import type { Logger, Tasks, TaskWorker } from 'escapement';
 import { given } from '../arguments.ts';
 import { loadApplication } from '../config.ts';
@@ -78,15 +79,26 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 const freshMs = 25_000;
 
-/** Two workers of one name overwrite each other in the registry; one that was killed a moment ago looks the same. */
+/** Two workers of one name overwrite each other in the registry. */
 async function warnOfTwin(tasks: Tasks, id: string, io: Io, log: Log): Promise<void> {
   const twin = (await tasks.workers.list()).find((other) => other.id === id);
   if (!twin || twin.state === 'stopped' || io.now() - twin.heartbeatAt.getTime() > freshMs) return;
+  // One that was killed a moment ago, and whose place this one takes.
+  if (twin.host === hostname() && !isThere(twin.pid)) return;
   log.write(
     'warn',
     { pid: twin.pid },
     `another worker with this id was heard of a moment ago (process ${twin.pid} on ${twin.host}); ids are to be unique`,
   );
+}
+
+function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 async function stop(worker: TaskWorker, tasks: Tasks, { timeoutMs }: WorkOptions, log: Log): Promise<void> {

@@ -343,6 +343,11 @@ export function synchronised(
   return stored.pausedBecause === undeclared ? restarted({ ...row, paused: false, pausedBecause: null }, now) : row;
 }
 
+/** True if a worker has come or gone, or declares other schedules: which version holds may be another one. */
+export function changesVersions(before: WorkerRow | undefined, after: WorkerRow): boolean {
+  return before?.state !== after.state || JSON.stringify(before.schedules) !== JSON.stringify(after.schedules);
+}
+
 /** A schedule of code that no live worker has declared for so long is paused. */
 export const pauseUndeclaredAfterMs = 86_400_000;
 export const undeclared = 'no live worker has declared it for 24 h';

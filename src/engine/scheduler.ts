@@ -48,18 +48,18 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
       const answer = asked instanceof Promise ? await asked : asked;
       holding = answer.holding;
       let nextAt = answer.nextAt ?? Number.POSITIVE_INFINITY;
-      if (answer.due.length > 0) {
-        const plans: Plan[] = [];
-        for (const { row, open } of answer.due) {
-          const own = computing.get(row.name);
-          // Another version's input is that version's to compute.
-          if (row.computed && own?.hash !== row.hash) continue;
-          try {
-            plans.push(planOf(host, row, open.length, own?.compute, now));
-          } catch (error) {
-            await setAside(host, store, row, error);
-          }
+      const plans: Plan[] = [];
+      for (const { row, open } of answer.due) {
+        const own = computing.get(row.name);
+        // Another version's input is that version's to compute.
+        if (row.computed && own?.hash !== row.hash) continue;
+        try {
+          plans.push(planOf(host, row, open.length, own?.compute, now));
+        } catch (error) {
+          await setAside(host, store, row, error);
         }
+      }
+      if (plans.length > 0) {
         for (const { row, firing } of plans) if (firing.cancels) await cancelOpen(host, store, row, answer.due);
         const advances = plans.map(({ advance }) => advance);
         const advanced = store.advanceSchedules(advances, { now });
@@ -69,7 +69,7 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
           nextAt = Math.min(nextAt, times.nextAt ?? nextAt);
           holding ||= times.heldAt !== null;
         }
-        if (answer.due.length === batch && plans.length > 0) continue;
+        if (answer.due.length === batch) continue;
       }
       return Math.min(nextAt, now + store.pollMs);
     }

@@ -356,6 +356,7 @@ export class Worker {
     if (anything || (hint.overdueAt !== undefined && hint.by !== this.id)) this.#janitor.wakeAt(hint.overdueAt ?? 0);
     if (anything || hint.cancelled) this.#heartbeat.wake();
     if (anything || hint.scheduleAt !== undefined) this.#scheduler?.wakeAt(hint.scheduleAt ?? 0);
+    if (hint.workers) this.#registry.wake();
     if (hint.finished) {
       this.#janitor.wakeAt(this.#duties.finished());
       if (this.#scheduling) this.#scheduler?.wakeAt(this.#scheduling.finished());

@@ -101,6 +101,8 @@ export interface Hint {
   readonly scheduleAt?: number;
   /** These jobs are over. */
   readonly finished?: true;
+  /** A worker has come or gone, or declares other schedules. */
+  readonly workers?: true;
 }
 
 /** The store behind an engine. Errors are `StoreError`; with `transient` set, asking again may help. */

@@ -9,6 +9,7 @@
 import { StoreError } from '../core/errors.ts';
 import { Heap } from '../core/heap.ts';
 import { alreadySettled, amended, claimed, comesBefore, ended, isExpired, isFinished, settled, visibleStatus } from '../core/job.ts';
+import { changesVersions } from '../core/schedule.ts';
 import type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
 import type {
   Advance,
@@ -188,8 +189,10 @@ export class MemoryStore implements Store {
   }
 
   saveWorker(worker: WorkerRow, options: { forgetBefore: number }): void {
+    const before = this.#workers.get(worker.id);
     this.#workers.set(worker.id, worker);
     for (const { id, heartbeatAt } of this.#workers.values()) if (heartbeatAt < options.forgetBefore) this.#workers.delete(id);
+    if (changesVersions(before, worker)) this.#notify({ workers: true });
   }
 
   listWorkers(): readonly WorkerRow[] {

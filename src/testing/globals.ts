@@ -40,7 +40,7 @@ export function installGlobals(clock: VirtualClock, random: () => number): () =>
   const fake = install({ now: clock.now(), toFake: wanted.filter((name) => name in timers) });
   const theirs = replaceTimers(fake, clock);
   // One now for all: fake-timers reads this property wherever it tells the time.
-  Object.defineProperty(fake, 'now', { configurable: true, get: clock.now, set() {} });
+  Object.defineProperty(fake, 'now', { configurable: true, get: clock.nowHere, set() {} });
 
   const { random: realRandom } = Math;
   const { fetch: realFetch } = globalThis;

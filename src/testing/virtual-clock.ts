@@ -73,6 +73,12 @@ export class VirtualClock implements Clock {
 
   readonly now = (): number => this.#now;
 
+  /** What the clock of the process shows whose code asks: a worker's may be off. */
+  readonly nowHere = (): number => {
+    const scope = currentScope.getStore();
+    return this.#now + ((scope && this.#ownerOf(scope)?.life?.skewMs) ?? 0);
+  };
+
   at(instant: number, fn: Callback): Timer {
     return this.arm(instant, fn, undefined);
   }

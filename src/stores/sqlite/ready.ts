@@ -239,6 +239,7 @@ interface Statements {
   readonly prune: Statement<[string]>;
   readonly pruneAttempts: Statement<[string]>;
   readonly saveQueue: Statement<[string, number]>;
+  readonly worker: Statement<[string], { row: string }>;
   readonly saveWorker: Statement<Values>;
   readonly forgetWorkers: Statement<[number]>;
 }
@@ -270,6 +271,7 @@ function prepare(db: Database): Statements {
     prune: db.prepare('DELETE FROM escapement_jobs WHERE id IN (SELECT value FROM json_each(?))'),
     pruneAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ?'),
     saveQueue: db.prepare('INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused'),
+    worker: db.prepare('SELECT row FROM escapement_workers WHERE id = ?'),
     saveWorker: db.prepare('INSERT OR REPLACE INTO escapement_workers VALUES (?, ?, ?, ?)'),
     forgetWorkers: db.prepare('DELETE FROM escapement_workers WHERE heartbeat_at < ?'),
   };

@@ -5,6 +5,7 @@
 import type { Database } from 'better-sqlite3';
 import { InputError, StoreError } from '../../core/errors.ts';
 import { isFinished } from '../../core/job.ts';
+import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, WorkerRow } from '../../core/types.ts';
 import { systemClock } from '../../ports/clock.ts';
 import type {
@@ -24,6 +25,7 @@ import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
 import { Enqueues } from './enqueues.ts';
 import { type Pruned, Ready } from './ready.ts';
+import { workerOf } from './rows.ts';
 import type { Schedules } from './schedules.ts';
 import { watch } from './watch.ts';
 
@@ -148,10 +150,18 @@ export class SqliteStore implements Store {
   }
 
   saveWorker(worker: WorkerRow, options: { forgetBefore: number }): Awaitable<void> {
-    return this.#write(({ statements }) => {
-      statements.saveWorker.run(worker.id, worker.startedAt, worker.heartbeatAt, JSON.stringify(worker));
-      statements.forgetWorkers.run(options.forgetBefore);
-    });
+    let changed = false;
+    return this.#write(
+      ({ statements }) => {
+        const before = statements.worker.get(worker.id);
+        changed = changesVersions(before && workerOf(before.row), worker);
+        statements.saveWorker.run(worker.id, worker.startedAt, worker.heartbeatAt, JSON.stringify(worker));
+        statements.forgetWorkers.run(options.forgetBefore);
+      },
+      () => {
+        if (changed) this.#notify({ workers: true });
+      },
+    );
   }
 
   listWorkers(): Awaitable<readonly WorkerRow[]> {

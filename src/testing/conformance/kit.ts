@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { decide } from '../../core/decide.ts';
 import { StoreError } from '../../core/errors.ts';
 import type { RecordedError } from '../../core/failure.ts';
-import type { Amendment, Job, JobRecord, ScheduleRow, Settlement } from '../../core/types.ts';
+import type { Amendment, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../../core/types.ts';
 import type { Advance, Awaitable, ClaimOptions, SettleAnswer, Store } from '../../ports/store.ts';
 
 /** One behaviour that a store must show. */
@@ -182,6 +182,26 @@ export function schedule(overrides: Partial<ScheduleRow> = {}): ScheduleRow {
     hash: 'a1',
     seen: { a1: t0 },
     undeclaredAt: null,
+    ...overrides,
+  };
+}
+
+/** A worker's entry in the registry. */
+export function worker(overrides: Partial<WorkerRow> = {}): WorkerRow {
+  return {
+    id: 'w1',
+    host: 'h',
+    pid: 1,
+    version: '1.0.0',
+    queues: null,
+    excludeQueues: null,
+    tasks: ['mail'],
+    schedules: {},
+    concurrency: 10,
+    running: 0,
+    state: 'running',
+    startedAt: t0,
+    heartbeatAt: t0,
     ...overrides,
   };
 }

@@ -1,4 +1,4 @@
-/** The methods of operators and of the housekeeping: `amend`, `prune`, `saveQueue`. */
+/** The methods of operators and of the housekeeping: `amend`, `prune`, `saveQueue`, `saveWorker`. */
 import assert from 'node:assert/strict';
 import type { Job } from '../../core/types.ts';
 import type { Store } from '../../ports/store.ts';
@@ -21,6 +21,7 @@ import {
   rowOf,
   settle,
   t0,
+  worker,
 } from './kit.ts';
 
 const amends = cases('amend', {
@@ -247,4 +248,30 @@ const queues = cases('saveQueue', {
   },
 });
 
-export const operating = [...amends, ...prunes, ...queues];
+const workers = cases('saveWorker', {
+  'a worker is kept as it was saved last; workers are listed by their start, then by id': async (store) => {
+    const full = worker({
+      id: 'a',
+      startedAt: t0 + 5,
+      queues: ['ä'],
+      excludeQueues: ['b'],
+      schedules: { nightly: 'h' },
+      state: 'stopping',
+      running: 3,
+    });
+    for (const row of [full, worker({ id: 'c' }), worker({ id: 'b' }), { ...full, running: 2, heartbeatAt: t0 + 9 }])
+      await store.saveWorker(row, { forgetBefore: 0 });
+    assert.deepEqual(await store.listWorkers(), [worker({ id: 'b' }), worker({ id: 'c' }), { ...full, running: 2, heartbeatAt: t0 + 9 }]);
+  },
+  'those that were last heard of before an instant are forgotten': async (store) => {
+    await store.saveWorker(worker({ id: 'old', heartbeatAt: t0 - 1 }), { forgetBefore: 0 });
+    await store.saveWorker(worker({ id: 'kept' }), { forgetBefore: 0 });
+    await store.saveWorker(worker({ id: 'new', heartbeatAt: t0 + 1 }), { forgetBefore: t0 });
+    assert.deepEqual(
+      (await store.listWorkers()).map(({ id }) => id),
+      ['kept', 'new'],
+    );
+  },
+});
+
+export const operating = [...amends, ...prunes, ...queues, ...workers];

@@ -17,6 +17,7 @@ import {
   settle,
   t0,
   tasks,
+  worker,
 } from './kit.ts';
 
 const ask = { tasks };
@@ -245,6 +246,14 @@ const hints = cases('listen', {
       () => claim(store, t0),
       (hint) => hint.overdueAt !== undefined && hint.overdueAt <= t0 + leaseMs,
     );
+  },
+  'where nobody polls, a worker that comes, declares others, or goes is hinted': async (store) => {
+    const changed = (hint: Hint) => hint.workers === true;
+    const save = (overrides: Partial<Parameters<typeof worker>[0]>) => async () =>
+      store.saveWorker(worker({ id: 'w1', heartbeatAt: t0, ...overrides }), { forgetBefore: 0 });
+    await hintedUnlessPolled(store, save({}), changed);
+    await hintedUnlessPolled(store, save({ schedules: { nightly: 'a1' } }), changed);
+    await hintedUnlessPolled(store, save({ schedules: { nightly: 'a1' }, state: 'stopped' }), changed);
   },
   'where nobody polls, the jobs of a schedule are hinted': async (store, job) => {
     await store.saveSchedule(schedule(), { expect: null });
