@@ -68,14 +68,15 @@ export async function shrink(run: Run, alternatives: readonly Decision[], play: 
   return best;
 }
 
-/** What fails, whichever job it is and whatever the numbers: a smaller run that fails otherwise is another failure. */
+/**
+ * What fails, whichever job it is and whatever the numbers: a smaller run that fails otherwise is another failure. What the watchman finds is of two
+ * kinds, for one fault shows in many ways: something happened that must not, or something did not happen that must.
+ */
 export function kindOf({ problems }: Run): string {
-  return (
-    (problems[0] ?? '')
-      .split('\n', 1)[0]
-      ?.replace(/[\w.-]+#\d+/g, '')
-      .replace(/\d+/g, '0') ?? ''
-  );
+  const [first = ''] = (problems[0] ?? '').split('\n', 1);
+  const law = /(?:^|: )(?:(L)\d+|I\d+|E\d+|law \d+): /.exec(first);
+  if (law) return law[1] ? 'liveness' : 'safety';
+  return first.replace(/[\w.-]+#\d+/g, '').replace(/\d+/g, '0');
 }
 
 /** Smaller is simpler. */

@@ -250,6 +250,15 @@ test('eight processes with one schedule make one job for each second, also when 
   db.close();
 });
 
+/** A process that is stopped in the middle of a write keeps everyone from writing, as SQLite's lock is its own until it ends or goes on. */
+function stopOutsideOfWrites(process: ChildProcess, file: string): void {
+  const db = new Database(file, { timeout: 5_000 });
+  db.exec('BEGIN IMMEDIATE');
+  process.kill('SIGSTOP');
+  db.exec('ROLLBACK');
+  db.close();
+}
+
 test('a process that was stopped, and whose job another has taken meanwhile, is told so, and changes nothing', {
   timeout: 30_000,
 }, async () => {
@@ -257,7 +266,7 @@ test('a process that was stopped, and whose job another has taken meanwhile, is 
   await startedUp(first);
   const result = await define().enqueue(1);
   await expect.poll(async () => (await result.refresh()).status, { timeout: 5_000 }).toBe('running');
-  first.kill('SIGSTOP');
+  stopOutsideOfWrites(first, file);
   // Its clock is past the lease: the orphan need not be waited for.
   const second = start('worker', file, log, '10', '40000');
   await expect.poll(async () => (await result.refresh()).status, { timeout: 10_000 }).toBe('successful');
@@ -277,7 +286,7 @@ test.runIf(soak)('a process that was stopped for longer than its lease is told s
   await startedUp(first);
   const result = await define().enqueue(1);
   await expect.poll(async () => (await result.refresh()).status, { timeout: 5_000 }).toBe('running');
-  first.kill('SIGSTOP');
+  stopOutsideOfWrites(first, file);
   const second = start('worker', file, log, '10');
   await startedUp(second);
   await wait(40_000);
