@@ -2,8 +2,8 @@
 import { ExplorationError } from '../core/errors.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { type Decision, encodeRun } from './choices.ts';
+import { crashAfter, crashBefore } from './drawn-faults.ts';
 import { type ExploreOptions, playRun, readExploration, type Scenario } from './explore.ts';
-import { crashAfter, crashBefore } from './faults.ts';
 
 /** One crash, and what came of it. */
 export interface CrashOutcome {
@@ -30,6 +30,8 @@ export interface CrashTable {
 const crashes: readonly (readonly [call: string, side: 'before' | 'after', pick: number])[] = [
   ['claim', 'before', crashBefore],
   ['claim', 'after', crashAfter],
+  ['insert', 'before', crashBefore],
+  ['insert', 'after', crashAfter],
   ['settle', 'before', crashBefore],
   ['settle', 'after', crashAfter],
   ['renew', 'before', crashBefore],

@@ -11,7 +11,7 @@ import { OptionReader } from '../options.ts';
 import type { StoreSource } from '../ports/store.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { type ChoiceOptions, Choices, type Decision, decodeRun, encodeRun, prng } from './choices.ts';
-import { type FaultFamily, type FaultRates, faultFamilies } from './faults.ts';
+import { type FaultFamily, type FaultRates, faultFamilies } from './drawn-faults.ts';
 import { kindOf, shrink } from './shrink.ts';
 import { begin, type Course, type Simulation } from './simulation.ts';
 

@@ -133,7 +133,7 @@ export class VirtualClock implements Clock {
 
   /** Something that a step waits for takes its time; meanwhile other things happen, attempts of the same process among them. */
   lag(life: Life, ms: number): Promise<void> {
-    const holds = life.steps > 0 ? 1 : 0;
+    const holds = life.steps > 0 && !this.#ownerOf(currentScope.getStore()) ? 1 : 0;
     this.#steps -= holds;
     life.steps -= holds;
     life.lags += 1;

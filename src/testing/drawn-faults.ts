@@ -1,0 +1,241 @@
+/**
+ * Faults that are drawn, where an exploration allows it: at every call that a worker or one of its attempts makes to the store, and at every start
+ * of a task. Each is one decision of the run; each has the code that `docs/simulator.md` lists.
+ */
+
+import type { Definition } from '../core/definition.ts';
+import { StoreError } from '../core/errors.ts';
+import type { Choices, Decision } from './choices.ts';
+import { after, messages, never, nothingDue, type StoreCall } from './faults.ts';
+import type { Life } from './owners.ts';
+
+/** The kinds of faults that an exploration draws, of which each seed has some. */
+export const faultFamilies = ['crash', 'store', 'slow', 'pause', 'stale', 'clock', 'handler', 'scheduler'] as const;
+export type FaultFamily = (typeof faultFamilies)[number];
+
+/** What can go wrong with a call, in the order of the picks. */
+const callFaults = [
+  ['crash', 'crash before'],
+  ['crash', 'crash after'],
+  ['store', 'busy'],
+  ['store', 'failing'],
+  ['store', 'full'],
+  ['store', 'answer lost'],
+  ['slow', 'late by 3 s'],
+  ['slow', 'answered 3 s later'],
+  ['slow', 'answered 20 s later'],
+  ['pause', 'paused for 12 s'],
+  ['pause', 'paused for 40 s'],
+  ['pause', 'paused for 90 s'],
+  ['stale', 'stale'],
+  ['clock', 'clock steps 2 s forward'],
+  ['clock', 'clock steps 2 s back'],
+  ['scheduler', 'scheduler down for 10 m'],
+] as const satisfies readonly (readonly [FaultFamily, string])[];
+type CallFault = (typeof callFaults)[number][1];
+/** The picks of a crash around a call. */
+export const crashBefore = 1;
+export const crashAfter = 2;
+
+/** What can go wrong with an attempt, in the order of the picks. */
+const handlerFaults = [
+  ['handler', 'throws at once'],
+  ['handler', 'throws at its end'],
+  ['handler', 'blocks the process for 12 s'],
+  ['crash', 'crash at its first wait'],
+  ['crash', 'crash after 1 s'],
+  ['crash', 'crash after 10 s'],
+  ['handler', 'never ends, and hears no signal'],
+] as const satisfies readonly (readonly [FaultFamily, string])[];
+
+/** A worker fences itself 5 s before its lease is over: two clocks may differ by less than that. */
+const mostSkewMs = 2_000;
+/** Where a worker's clock may stand when its process starts. */
+const skewsMs = [-mostSkewMs, -1_000, -100, 100, 1_000, mostSkewMs] as const;
+
+/** Which reads may be answered from a moment ago. */
+const staleCalls: readonly StoreCall[] = ['overdue', 'dueSchedules', 'listSchedules', 'get'];
+const pausesMs: Partial<Record<CallFault, number>> = { 'paused for 12 s': 12_000, 'paused for 40 s': 40_000, 'paused for 90 s': 90_000 };
+const schedulerDownMs = 600_000;
+
+/** Calls whose crash, failure and delay matter most: what a worker does to jobs, and what its attempts enqueue. */
+const keyCalls: readonly StoreCall[] = ['claim', 'settle', 'renew', 'advanceSchedules', 'insert'];
+
+/** How likely each family is at a call that matters; 0: off. */
+export type FaultRates = Readonly<Record<FaultFamily, number>>;
+
+/** What draws faults needs of the simulation. */
+export interface World {
+  readonly choices: Choices;
+  now(): number;
+  crash(life: Life): void;
+  pause(life: Life, ms: number): void;
+  /** Resolves so much later; false when the process has died. */
+  lag(life: Life, ms: number): Promise<void>;
+  later(life: Life, ms: number, fn: () => void): void;
+  note(life: Life, text: string): void;
+  /** Something has gone wrong with this process. */
+  trouble(life: Life): void;
+}
+
+/** The drawn faults of one run. */
+export class DrawnFaults {
+  readonly #world: World;
+  readonly #rates: FaultRates;
+  readonly #before = new Map<string, unknown>();
+  readonly #down = new Map<Life, number>();
+  healed = false;
+  /** The decisions by which each fault happened, by its code. */
+  readonly fired = new Map<string, Decision[]>();
+
+  constructor(world: World, rates: FaultRates) {
+    this.#world = world;
+    this.#rates = rates;
+  }
+
+  /** The clock of a process that starts. */
+  skewOf(life: Life): number {
+    if (this.healed) return 0;
+    const rate = this.#rates.clock * 20;
+    const pick = this.#world.choices.rare(
+      `${life.place}.skew`,
+      skewsMs.map(() => rate / skewsMs.length),
+    );
+    const skew = pick === 0 ? 0 : (skewsMs[pick - 1] as number);
+    if (skew !== 0) this.#happened('F21', life, `its clock is ${skew} ms off`);
+    return skew;
+  }
+
+  call(name: StoreCall, life: Life, perform: () => unknown): unknown {
+    if (this.healed) return perform();
+    const scale = keyCalls.includes(name) ? 1 : 0.2;
+    const weights = callFaults.map(([family, kind]) => (applies(name, kind) ? (this.#rates[family] / countIn(family)) * scale : 0));
+    const pick = this.#world.choices.rare(`${life.place}.${name}`, weights);
+    const until = this.#down.get(life);
+    if (name === 'dueSchedules' && until !== undefined && until > this.#world.now()) return nothingDue;
+    if (pick === 0) return this.#kept(name, life, perform());
+    const kind = callFaults[pick - 1]?.[1] as CallFault;
+    if (!applies(name, kind)) return this.#kept(name, life, perform());
+    const { code, text } = named(name, kind);
+    this.#happened(code, life, text);
+    return this.#befall(kind, name, life, perform);
+  }
+
+  #befall(kind: CallFault, name: StoreCall, life: Life, perform: () => unknown): unknown {
+    const world = this.#world;
+    switch (kind) {
+      case 'crash before':
+        world.crash(life);
+        return never();
+      case 'crash after':
+        return after(perform(), () => {
+          world.crash(life);
+          return never();
+        });
+      case 'busy':
+      case 'failing':
+      case 'full':
+        throw new StoreError(`${messages[kind]} (a fault of the simulation, on ${name})`, { kind, transient: true });
+      case 'answer lost':
+        return after(perform(), () => {
+          throw new StoreError(`the answer was lost (a fault of the simulation, on ${name})`, { kind: 'failing', transient: true });
+        });
+      case 'late by 3 s':
+        return world.lag(life, 3_000).then(perform);
+      case 'answered 3 s later':
+      case 'answered 20 s later':
+        return after(perform(), (answer) => world.lag(life, kind === 'answered 3 s later' ? 3_000 : 20_000).then(() => answer));
+      case 'stale':
+        return this.#before.has(`${life.name} ${name}`) ? this.#before.get(`${life.name} ${name}`) : this.#kept(name, life, perform());
+      case 'clock steps 2 s forward':
+        life.skewMs = Math.min(mostSkewMs, life.skewMs + 2_000);
+        return perform();
+      case 'clock steps 2 s back':
+        life.skewMs = Math.max(-mostSkewMs, life.skewMs - 2_000);
+        return perform();
+      case 'scheduler down for 10 m':
+        this.#down.set(life, world.now() + schedulerDownMs);
+        return nothingDue;
+      default:
+        return after(perform(), (answer) => {
+          world.pause(life, pausesMs[kind] ?? 0);
+          return answer;
+        });
+    }
+  }
+
+  /** The answer is remembered, for when its process reads it late. */
+  #kept(name: StoreCall, life: Life, answer: unknown): unknown {
+    if (this.#rates.stale === 0 || !staleCalls.includes(name)) return answer;
+    return after(answer, (value) => {
+      this.#before.set(`${life.name} ${name}`, value);
+      return value;
+    });
+  }
+
+  /** A task's function with what may befall it. */
+  handler({ run, timeoutMs }: Definition, lifeOf: (ctx: unknown) => Life | undefined): Definition['run'] {
+    return (input, ctx) => {
+      const life = lifeOf(ctx);
+      if (!life || this.healed) return run(input, ctx);
+      const weights = handlerFaults.map(([family]) => (this.#rates[family] / (family === 'handler' ? 4 : 6)) * 2);
+      const pick = this.#world.choices.rare(`${life.place}.run`, weights);
+      if (pick === 0) return run(input, ctx);
+      const [family, kind] = handlerFaults[pick - 1] as (typeof handlerFaults)[number];
+      // Without a timeout nothing would ever end it.
+      if (kind === 'never ends, and hears no signal' && timeoutMs === null) return run(input, ctx);
+      this.#happened(family === 'crash' ? 'F3' : 'F18', life, `an attempt ${kind}`);
+      switch (kind) {
+        case 'throws at once':
+          throw new Error('a fault of the simulation: the task throws at once');
+        case 'throws at its end':
+          return Promise.resolve(run(input, ctx)).then(() => {
+            throw new Error('a fault of the simulation: the task throws at its end');
+          });
+        case 'never ends, and hears no signal':
+          return new Promise(() => {});
+        case 'blocks the process for 12 s':
+          this.#world.pause(life, 12_000);
+          break;
+        default:
+          this.#world.later(life, kind === 'crash at its first wait' ? 0 : kind === 'crash after 1 s' ? 1_000 : 10_000, () => {
+            if (!this.healed) this.#world.crash(life);
+          });
+      }
+      return run(input, ctx);
+    };
+  }
+
+  #happened(code: string, life: Life, text: string): void {
+    const decision = this.#world.choices.decisions.at(-1);
+    if (decision) this.fired.set(code, [...(this.fired.get(code) ?? []), decision]);
+    this.#world.trouble(life);
+    this.#world.note(life, `${code} ${text}`);
+  }
+}
+
+function countIn(family: FaultFamily): number {
+  return callFaults.filter(([of]) => of === family).length;
+}
+
+function applies(name: StoreCall, kind: CallFault): boolean {
+  if (kind === 'stale') return staleCalls.includes(name);
+  if (kind === 'scheduler down for 10 m') return name === 'dueSchedules';
+  if (kind.startsWith('clock') || kind.startsWith('paused')) return keyCalls.includes(name);
+  return true;
+}
+
+/** The code of a fault, and what it is called in the timeline. */
+function named(name: StoreCall, kind: CallFault): { code: string; text: string } {
+  const text = `${kind} ${name}`;
+  if (name === 'insert') return { code: 'F7', text: `${kind} ${name} (an attempt enqueues)` };
+  if (kind === 'crash before') return { code: name === 'settle' ? 'F4' : 'F1', text };
+  if (kind === 'crash after') return { code: name === 'claim' ? 'F2' : 'F5', text };
+  if (kind === 'answer lost') return { code: 'F5', text };
+  if (kind === 'stale') return { code: 'F16', text };
+  if (kind.startsWith('clock')) return { code: 'F22', text: kind };
+  if (kind.startsWith('paused')) return { code: 'F8', text: `${kind} after ${name}` };
+  if (kind.startsWith('scheduler')) return { code: 'F25', text: kind };
+  if (kind.startsWith('late') || kind.startsWith('answered')) return { code: name === 'renew' ? 'F9' : 'F14', text: `${name} ${kind}` };
+  return { code: 'F13', text: `${name} is ${kind}` };
+}

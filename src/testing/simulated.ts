@@ -1,0 +1,405 @@
+/** The simulation itself: the clock, the stores, the processes and the record, and what a test can ask of them. */
+import type { App, Binding } from '../app.ts';
+import { EngineBackend } from '../backends/engine.ts';
+import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
+import { SimulationDeadlockError, SimulationError, SimulationRunawayError } from '../core/errors.ts';
+import { isFinished } from '../core/job.ts';
+import type { Job } from '../core/types.ts';
+import type { Host, Logger } from '../engine/host.ts';
+import { scope } from '../engine/scope.ts';
+import type { Backend } from '../ports/backend.ts';
+import { thisMachine } from '../ports/machine.ts';
+import type { Store, StoreSource } from '../ports/store.ts';
+import { TaskResult } from '../result.ts';
+import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
+import { Choices, type Decision, prng } from './choices.ts';
+import { crashPoints, type FaultOptions, Faults, type StoreFault } from './faults.ts';
+import { installGlobals } from './globals.ts';
+import { Watchman } from './invariants.ts';
+import { Processes, type Version } from './processes.ts';
+import { exact, type SimulatedAttempt, SimulationRecord } from './record.ts';
+import { where } from './resources.ts';
+import type { Settings } from './settings.ts';
+import type { Course, SimulatedJobFilter, SimulatedWorker, Simulation, Timeline } from './simulation.ts';
+import { VirtualClock } from './virtual-clock.ts';
+
+const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+/** So many instants without an event, and it is worth asking whether there will ever be one. */
+const quietSteps = 100;
+/** So many instants without an event, and the store is asked whether what is unfinished has ended untold. */
+const quietLooks = 10;
+
+export class Simulated implements Simulation {
+  readonly tasks: Tasks;
+  readonly record = new SimulationRecord();
+  readonly #app: App;
+  readonly #settings: Settings;
+  readonly #choices: Choices;
+  readonly #clock: VirtualClock;
+  readonly #host: Host;
+  readonly #versions: Version[] = [];
+  readonly #faults = new Faults();
+  readonly #stores = new Map<StoreSource, Store>();
+  readonly #processes: Processes;
+  readonly #whenEnded: () => void;
+  readonly #undo: (() => void)[] = [];
+  #driving: string | undefined;
+  #ended = false;
+  readonly store = {
+    fail: (fault: StoreFault, options?: FaultOptions) => {
+      this.#processes.troubled();
+      this.#faults.add(fault, options);
+    },
+  };
+
+  readonly scheduler = { stop: () => this.#faults.stopScheduling(), start: () => this.#faults.startScheduling() };
+
+  constructor(tasks: Tasks, settings: Settings, { choices, rates, watched, between }: Course, whenEnded: () => void) {
+    const app = appOf(tasks);
+    this.tasks = tasks;
+    this.#app = app;
+    this.#settings = settings;
+    this.#whenEnded = whenEnded;
+    this.#choices = choices ?? new Choices(settings.seed);
+    const clock = new VirtualClock({ now: settings.now, choices: this.#choices, realBudgetMs: settings.realBudgetMs });
+    this.#clock = clock;
+    this.#host = this.#hostFor(app);
+    this.#versions.push({ app, host: this.#host });
+    const { record } = this;
+    const faults = this.#faults;
+    this.#processes = new Processes({ clock, record, settings, faults, stores: this.#stores, between, use: () => this.#use() });
+    if (watched) {
+      this.#watchman = new Watchman({
+        definition: (name) => this.#versions.findLast((version) => version.app.definitions.has(name))?.app.definitions.get(name),
+        troubledAt: (worker) => this.#processes.troubledAt(worker),
+        label: (id) => record.label(id),
+        // What is wrong may go on for ever: it is not waited for.
+        found: (problem) => clock.fail(new SimulationError(problem)),
+      });
+    }
+    if (rates) faults.drawn = this.#processes.draw(this.#choices, rates);
+  }
+
+  #hostFor(app: App): Host {
+    const { retention } = this.#settings;
+    return hostOf(app, this.#clock, this.#choices, { logger: silent, retention, machine: { ...thisMachine, host: 'simulation', pid: 0 } });
+  }
+
+  #watchman: Watchman | undefined;
+
+  /** The decisions by which each drawn fault has happened, by its code. */
+  get fired(): ReadonlyMap<string, readonly Decision[]> {
+    return this.#faults.drawn?.fired ?? new Map();
+  }
+
+  choose(point: string, count: number): number {
+    return this.#choices.choose(`op.${point.replace(/[^\w.-]+/g, '-')}`, count);
+  }
+
+  /** Nothing goes wrong from here on; every worker is there, and its clock is right. */
+  async heal(): Promise<void> {
+    this.#use();
+    this.#faults.heal();
+    this.#processes.heal();
+    await this.drain();
+  }
+
+  /** What the watchman has found. @param options.whole all is over: nothing may be left */
+  async verify({ whole }: { whole: boolean }): Promise<readonly string[]> {
+    if (!this.#watchman) return [];
+    if (!whole) return this.#watchman.problems;
+    const main = this.#stores.get(this.#settings.stores.get('default') as StoreSource) as Store;
+    await this.#watchman.final(main, this.#clock.now());
+    return this.#watchman.problems;
+  }
+
+  /** What a process did to the store just before it died was told to nobody. True if there was such a thing. */
+  async #catchUp(): Promise<boolean> {
+    const store = this.#stores.get(this.#settings.stores.get('default') as StoreSource) as Store;
+    const records = await store.get(this.record.unfinished.map(({ id }) => id));
+    if (this.#watchman) for (const [i, { id }] of this.record.unfinished.entries()) if (records[i] === null) this.#watchman.lost(id);
+    const over = records.filter((found) => found !== null && isFinished(found.job));
+    for (const found of over) if (found) this.record.correct(found);
+    return over.length > 0;
+  }
+
+  get now(): Date {
+    return new Date(this.#clock.now());
+  }
+  get startedAt(): Date {
+    return new Date(this.#settings.now);
+  }
+  get seed(): number | undefined {
+    return this.#settings.seed;
+  }
+
+  async begin(): Promise<void> {
+    const { globals, workers, stores, seed, record } = this.#settings;
+    for (const source of new Set(stores.values())) {
+      const store = await source.open();
+      await store.migrate();
+      this.#stores.set(source, this.#watchman && source === stores.get('default') ? this.#watchman.watch(store) : store);
+    }
+    if (record) this.#undo.push(this.#app.events.on('*', this.record.add));
+    this.#undo.push(rebind(this.#app, this.#binding(this.#host)));
+    if (globals) {
+      const draw = prng((seed ?? 0) + 1);
+      this.#undo.push(installGlobals(this.#clock, () => draw() / 4_294_967_296));
+    }
+    this.#clock.onImpure = (attempt, what) => {
+      this.record.add({
+        type: 'note',
+        at: this.#clock.now(),
+        worker: attempt.worker,
+        text: `${attempt.task} attempt ${attempt.attempt} ended while it waited on ${what}`,
+      });
+    };
+    this.#processes.start(this.#versions[0] as Version, workers);
+    await this.#clock.settle();
+  }
+
+  drain(): Promise<void> {
+    return this.#drive('drain', () => this.#clock.settle());
+  }
+
+  advance(duration: Duration): Promise<void> {
+    return this.#drive('advance', () => this.#clock.advanceTo(this.#clock.now() + durationMs(duration, 'sim.advance()')));
+  }
+
+  advanceTo(instant: Instant): Promise<void> {
+    return this.#drive('advanceTo', () => {
+      const target = instantMs(instant, 'sim.advanceTo()');
+      if (target < this.#clock.now()) {
+        throw new SimulationError(
+          `advanceTo(${new Date(target).toISOString()}): virtual time is at ${this.now.toISOString()} already, and does not go back`,
+        );
+      }
+      return this.#clock.advanceTo(target);
+    });
+  }
+
+  next(): Promise<Date | undefined> {
+    return this.#drive('next', async () => {
+      this.#needRecord('next');
+      await this.#clock.settle();
+      const before = this.record.length;
+      await this.#clock.advanceTo(Number.POSITIVE_INFINITY, () => this.record.length > before);
+      return this.record.length > before ? this.now : undefined;
+    });
+  }
+
+  runUntilIdle(options: { max?: Duration } = {}): Promise<void> {
+    return this.#drive('runUntilIdle', async () => {
+      this.#needRecord('runUntilIdle');
+      const maxMs = durationMs(options.max ?? '366d', 'sim.runUntilIdle().max');
+      const until = this.#clock.now() + maxMs;
+      const idle = () => this.record.unfinishedCount === 0;
+      await this.#clock.settle();
+      let before = this.record.length;
+      for (let quiet = 0; !idle(); quiet = this.record.length === before ? quiet + 1 : 0) {
+        before = this.record.length;
+        if (quiet % quietLooks === quietLooks - 1 && (await this.#catchUp())) continue;
+        const { nextAt } = this.#clock;
+        if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock())) {
+          if (await this.#catchUp()) continue;
+          throw new SimulationDeadlockError(`nothing will ever start the jobs that are left:\n  ${this.#leftOver()}`);
+        }
+        if (nextAt > until)
+          throw new SimulationRunawayError(`after ${exact(maxMs)} of virtual time, jobs are still unfinished:\n  ${this.#leftOver()}`);
+        await this.#clock.advanceTo(Math.min(until, nextAt), idle);
+      }
+    });
+  }
+
+  jobs(filter: SimulatedJobFilter = {}): TaskResult[] {
+    return this.#jobsOf(this.record, filter);
+  }
+
+  deploy(tasks: Tasks, options: { workers?: number; beside?: boolean } = {}): void {
+    this.#use();
+    const app = appOf(tasks);
+    const unknown = app.known.backends.find((alias) => !this.#settings.stores.has(alias));
+    if (unknown !== undefined)
+      throw new SimulationError(`the application that is deployed has a backend ${unknown}, which the first one has not`);
+    const { workers = this.#settings.workers, beside = false } = options;
+    if (!Number.isSafeInteger(workers) || workers < 1 || workers > 64)
+      throw new SimulationError(`deploy() takes { workers }, 1 to 64; got ${workers}`);
+    let version = this.#versions.find((other) => other.app === app);
+    if (!version) {
+      version = { app, host: { ...this.#hostFor(app), newId: this.#host.newId } };
+      this.#versions.push(version);
+      if (this.#settings.record) this.#undo.push(app.events.on('*', this.record.add));
+      this.#undo.push(rebind(app, this.#binding(version.host)));
+    }
+    this.#processes.replace(version, workers, beside);
+  }
+
+  crash({ at, task, nth = 1 }: Parameters<Simulation['crash']>[0]): void {
+    this.#use();
+    if (!crashPoints.includes(at)) throw new SimulationError(`crash() takes { at }, one of ${crashPoints.join(', ')}; got ${String(at)}`);
+    if (!Number.isSafeInteger(nth) || nth < 1) throw new SimulationError(`crash() takes { nth }, a whole number from 1 on; got ${nth}`);
+    this.#faults.crashAt(at, typeof task === 'object' ? task.name : task, nth);
+    if (at !== 'in run' || this.#crashing) return;
+    this.#crashing = true;
+    this.#undo.push(
+      this.#app.events.on('started', (event) => {
+        if (event.type !== 'started' || !this.#faults.crashes('in run', (name) => name === event.job.task)) return;
+        const { worker } = event;
+        this.#clock.arm(this.#clock.now(), () => this.#processes.crash(worker), undefined);
+      }),
+    );
+  }
+  #crashing = false;
+
+  at(instant: Instant): { jobs(filter?: SimulatedJobFilter): TaskResult[]; timeline(): Timeline } {
+    this.#needRecord('at');
+    const at = instantMs(instant, 'sim.at()');
+    if (at > this.#clock.now())
+      throw new SimulationError(`at(${new Date(at).toISOString()}) has not come yet: virtual time is at ${this.now.toISOString()}`);
+    const past = this.record.upTo(at);
+    const lines = past.lines(this.#settings.now);
+    return { jobs: (filter = {}) => this.#jobsOf(past, filter), timeline: () => ({ lines, toString: () => lines.join('\n') }) };
+  }
+
+  #jobsOf(past: SimulationRecord, filter: SimulatedJobFilter): TaskResult[] {
+    const name = typeof filter.task === 'string' ? filter.task : filter.task?.name;
+    const statuses = filter.status === undefined ? undefined : typeof filter.status === 'string' ? [filter.status] : filter.status;
+    const results: TaskResult[] = [];
+    for (const record of past.jobs) {
+      if (name !== undefined && record.job.task !== name) continue;
+      const alias = this.record.aliases.get(record.job.id) ?? 'default';
+      const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, record);
+      if (!statuses || statuses.includes(result.status)) results.push(result);
+    }
+    return results;
+  }
+
+  attempts(task?: { readonly name: string } | string): SimulatedAttempt[] {
+    const name = typeof task === 'object' ? task.name : task;
+    return this.record.attempts.filter((attempt) => name === undefined || attempt.task === name);
+  }
+
+  fires(schedule: string): Date[] {
+    this.#needRecord('fires');
+    const instants = this.record.jobs.flatMap(({ job }) => (job.schedule === schedule ? (job.scheduledAt ?? []) : []));
+    return instants.sort((a, b) => a - b).map((at) => new Date(at));
+  }
+
+  timeline(): Timeline {
+    const lines = this.record.lines(this.#settings.now);
+    return { lines, toString: () => lines.join('\n') };
+  }
+
+  worker(index: number): SimulatedWorker {
+    return this.#processes.worker(index);
+  }
+
+  async end(): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    const leaks = this.#clock.leaks();
+    for (const undo of this.#undo.splice(0).reverse()) undo();
+    this.#processes.kill();
+    this.#clock.close();
+    this.#whenEnded();
+    for (const store of this.#stores.values()) await store.close();
+    if (leaks.length === 0) return;
+    const lines = leaks.map(
+      ({ scope: { id, attempt }, site }) => `${this.record.label(id)} attempt ${attempt}: a timer set at ${where(site)}`,
+    );
+    throw new SimulationError(
+      `attempts that have ended left work behind, which would go on in production with nobody waiting for it:\n  ${[...new Set(lines)].join('\n  ')}\n` +
+        'Await it in the task, or clear the timer when the task ends.',
+    );
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.end();
+  }
+
+  /** One driver at a time, and never from inside a task. */
+  async #drive<T>(call: string, fn: () => Promise<T>): Promise<T> {
+    this.#use();
+    if (scope.getStore())
+      throw new SimulationError(`sim.${call}() was called inside a task; only the test moves time. Tasks wait with ctx.sleep().`);
+    if (this.#driving) throw new SimulationError(`sim.${call}() was called while sim.${this.#driving}() has not ended; await it first`);
+    this.#driving = call;
+    try {
+      return await fn();
+    } finally {
+      this.#driving = undefined;
+    }
+  }
+
+  #use(): void {
+    const attempt = scope.getStore();
+    // Code of a killed process that something outside of it has woken.
+    if (attempt && this.#clock.isDead(attempt))
+      throw new SimulationError(`worker ${attempt.worker} has crashed; its code does nothing more`);
+    if (this.#ended) throw new SimulationError('this simulation has ended; what belongs to it can be used no more');
+  }
+
+  #needRecord(call: string): void {
+    if (!this.#settings.record)
+      throw new SimulationError(`sim.${call}() reads the record of what happens; simulate() was called with record: false`);
+  }
+
+  #bound!: Binding;
+
+  #binding(host: Host): Binding {
+    const backends = new Map<string, Backend>();
+    for (const [alias, source] of this.#settings.stores) {
+      const store = this.#processes.clientOf(this.#stores.get(source) as Store);
+      const backend = new EngineBackend(host, { kind: 'store', name: source.name, open: () => store });
+      const enqueue = backend.enqueue.bind(backend);
+      // Rows do not say by which alias they came.
+      if (alias !== 'default' && this.#settings.record) {
+        backend.enqueue = (jobs, options) => {
+          for (const { id } of jobs) this.record.aliases.set(id, alias);
+          return enqueue(jobs, options);
+        };
+      }
+      backends.set(alias, backend);
+    }
+    const binding: Binding = {
+      host,
+      backends,
+      beforeUse: () => this.#use(),
+      declare: () => this.#processes.declare(),
+      beforeStart: () => {
+        throw new SimulationError('a simulation has workers of its own: simulate(tasks, { workers: 2 }). Start others when it has ended.');
+      },
+      beforeWait: () => {
+        throw new SimulationError(
+          'result.wait() in a test would wait for ever: virtual time stands still. Use await sim.runUntilIdle() or sim.advance(), then refresh().',
+        );
+      },
+    };
+    this.#bound ??= binding;
+    return binding;
+  }
+
+  /** Workers renew the leases of attempts that wait for each other for ever; nothing else will happen. */
+  #isDeadlock(): boolean {
+    return (
+      this.#versions.every(({ app }) => app.schedules.length === 0) &&
+      this.#clock.onlyDuties &&
+      this.record.unfinished.every((job) => job.dueAt <= this.#clock.now())
+    );
+  }
+
+  #leftOver(): string {
+    const jobs = this.record.unfinished;
+    const lines = jobs.slice(0, 10).map((job) => `${this.record.label(job.id)} is ${job.status}${this.#why(job)}`);
+    if (jobs.length > 10) lines.push(`and ${jobs.length - 10} more`);
+    return lines.join('\n  ');
+  }
+
+  #why(job: Job): string {
+    if (job.status === 'running') return `: attempt ${job.attempt} on ${job.worker} has not ended`;
+    if (job.dueAt > this.#clock.now()) return `, due in ${exact(job.dueAt - this.#clock.now())}`;
+    const because = this.#processes.idleBecause;
+    if (because !== undefined) return `: ${because}`;
+    return `: no worker claims it; queue ${job.queue} may be paused, or its task unknown`;
+  }
+}
