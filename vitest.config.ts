@@ -15,6 +15,7 @@ export default defineConfig({
   test: {
     // Much of what is tested waits for other processes.
     maxWorkers: 2,
+    testTimeout: 20_000,
     globalSetup: ['test/setup/build.ts'],
     include: ['test/**/*.test.ts'],
     // The long ones: `npm run test:soak`.

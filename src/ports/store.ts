@@ -4,7 +4,7 @@
  *
  * The laws, each tested by `escapement/testing`'s conformance suite for any store:
  * 1. A job has at most one live lease.
- * 2. A stale claim settles nothing.
+ * 2. A stale claim settles nothing, and a lease that was renewed meanwhile is not settled as lost.
  * 3. `claim` never returns jobs that are not due, expired, or in a paused queue.
  * 4. The order is priority, due time, id.
  * 5. One live job per unique key. (Comes with uniqueness.)

@@ -8,7 +8,18 @@
  */
 import { StoreError } from '../core/errors.ts';
 import { Heap } from '../core/heap.ts';
-import { alreadySettled, amended, claimed, comesBefore, ended, isExpired, isFinished, settled, visibleStatus } from '../core/job.ts';
+import {
+  alreadySettled,
+  amended,
+  claimed,
+  comesBefore,
+  ended,
+  isExpired,
+  isFenced,
+  isFinished,
+  settled,
+  visibleStatus,
+} from '../core/job.ts';
 import { changesVersions } from '../core/schedule.ts';
 import type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
 import type {
@@ -349,7 +360,7 @@ export class MemoryStore implements Store {
     const node = this.#nodes.get(settlement.id);
     if (!node) return 'stale';
     const last = node.attempts.at(-1);
-    if (node.job.status !== 'running' || node.job.claim !== settlement.claim || !last) {
+    if (node.job.status !== 'running' || isFenced(node.job, settlement) || !last) {
       const own = node.attempts.findLast((attempt) => attempt.claim === settlement.claim);
       if (!alreadySettled(own, settlement)) return 'stale';
       const cancelled = settlement.status === 'queued' && node.job.status === 'cancelled' && node.job.finishedAt === settlement.settledAt;

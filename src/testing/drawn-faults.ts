@@ -46,6 +46,7 @@ const handlerFaults = [
   ['crash', 'crash after 1 s'],
   ['crash', 'crash after 10 s'],
   ['handler', 'never ends, and hears no signal'],
+  ['handler', 'throws what is no error'],
 ] as const satisfies readonly (readonly [FaultFamily, string])[];
 
 /** A worker fences itself 5 s before its lease is over: two clocks may differ by less than that. */
@@ -61,8 +62,8 @@ const schedulerDownMs = 600_000;
 /** Calls whose crash, failure and delay matter most: what a worker does to jobs, and what its attempts enqueue. */
 const keyCalls: readonly StoreCall[] = ['claim', 'settle', 'renew', 'advanceSchedules', 'insert'];
 
-/** How likely each family is at a call that matters; 0: off. */
-export type FaultRates = Readonly<Record<FaultFamily, number>>;
+/** How likely each family is at a call that matters; 0: not in this run, unless it is planned; without any: not at all. */
+export type FaultRates = Readonly<Partial<Record<FaultFamily, number>>>;
 
 /** What draws faults needs of the simulation. */
 export interface World {
@@ -96,12 +97,12 @@ export class DrawnFaults {
   /** The clock of a process that starts. */
   skewOf(life: Life): number {
     if (this.healed) return 0;
-    const rate = this.#rates.clock * 20;
+    const rate = (this.#rates.clock ?? 0) * 20;
     const pick = this.#world.choices.rare(
       `${life.place}.skew`,
       skewsMs.map(() => rate / skewsMs.length),
     );
-    const skew = pick === 0 ? 0 : (skewsMs[pick - 1] as number);
+    const skew = pick === 0 || this.#rates.clock === undefined ? 0 : (skewsMs[pick - 1] as number);
     if (skew !== 0) this.#happened('F21', life, `its clock is ${skew} ms off`);
     return skew;
   }
@@ -109,13 +110,13 @@ export class DrawnFaults {
   call(name: StoreCall, life: Life, perform: () => unknown): unknown {
     if (this.healed) return perform();
     const scale = keyCalls.includes(name) ? 1 : 0.2;
-    const weights = callFaults.map(([family, kind]) => (applies(name, kind) ? (this.#rates[family] / countIn(family)) * scale : 0));
+    const weights = callFaults.map(([family, kind]) => (applies(name, kind) ? ((this.#rates[family] ?? 0) / countIn(family)) * scale : 0));
     const pick = this.#world.choices.rare(`${life.place}.${name}`, weights);
     const until = this.#down.get(life);
     if (name === 'dueSchedules' && until !== undefined && until > this.#world.now()) return nothingDue;
     if (pick === 0) return this.#kept(name, life, perform());
-    const kind = callFaults[pick - 1]?.[1] as CallFault;
-    if (!applies(name, kind)) return this.#kept(name, life, perform());
+    const [family, kind] = callFaults[pick - 1] as (typeof callFaults)[number];
+    if (this.#rates[family] === undefined || !applies(name, kind)) return this.#kept(name, life, perform());
     const { code, text } = named(name, kind);
     this.#happened(code, life, text);
     return this.#befall(kind, name, life, perform);
@@ -166,7 +167,7 @@ export class DrawnFaults {
 
   /** The answer is remembered, for when its process reads it late. */
   #kept(name: StoreCall, life: Life, answer: unknown): unknown {
-    if (this.#rates.stale === 0 || !staleCalls.includes(name)) return answer;
+    if (!this.#rates.stale || !staleCalls.includes(name)) return answer;
     return after(answer, (value) => {
       this.#before.set(`${life.name} ${name}`, value);
       return value;
@@ -178,16 +179,19 @@ export class DrawnFaults {
     return (input, ctx) => {
       const life = lifeOf(ctx);
       if (!life || this.healed) return run(input, ctx);
-      const weights = handlerFaults.map(([family]) => (this.#rates[family] / (family === 'handler' ? 4 : 6)) * 2);
+      const weights = handlerFaults.map(([family]) => ((this.#rates[family] ?? 0) / (family === 'handler' ? 5 : 6)) * 2);
       const pick = this.#world.choices.rare(`${life.place}.run`, weights);
       if (pick === 0) return run(input, ctx);
       const [family, kind] = handlerFaults[pick - 1] as (typeof handlerFaults)[number];
+      if (this.#rates[family] === undefined) return run(input, ctx);
       // Without a timeout nothing would ever end it.
       if (kind === 'never ends, and hears no signal' && timeoutMs === null) return run(input, ctx);
       this.#happened(family === 'crash' ? 'F3' : 'F18', life, `an attempt ${kind}`);
       switch (kind) {
         case 'throws at once':
           throw new Error('a fault of the simulation: the task throws at once');
+        case 'throws what is no error':
+          throw undefined;
         case 'throws at its end':
           return Promise.resolve(run(input, ctx)).then(() => {
             throw new Error('a fault of the simulation: the task throws at its end');
@@ -212,6 +216,17 @@ export class DrawnFaults {
     this.#world.trouble(life);
     this.#world.note(life, `${code} ${text}`);
   }
+}
+
+/** What can be picked at a point, if it is one at which these families of faults happen. */
+export function picksAt(point: string, families: ReadonlySet<FaultFamily>): readonly number[] {
+  const [, call] = /^w\d+\.(\w+)$/.exec(point) ?? [];
+  if (call === undefined) return [];
+  if (call === 'skew') return families.has('clock') ? skewsMs.map((_, i) => i + 1) : [];
+  const faults: readonly (readonly [FaultFamily, string])[] =
+    call === 'run' ? handlerFaults : callFaults.filter(([, kind]) => applies(call as StoreCall, kind));
+  const all: readonly (readonly [FaultFamily, string])[] = call === 'run' ? handlerFaults : callFaults;
+  return faults.filter(([family]) => families.has(family)).map((fault) => all.indexOf(fault) + 1);
 }
 
 function countIn(family: FaultFamily): number {

@@ -164,15 +164,15 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
 
 const realNow = performance.now.bind(performance);
 /** So often a fault may have changed nothing before it is no longer asked whether it does. */
-const mostTries = 3;
+const mostTries = 25;
 const lastLines = 25;
 /** So long after the end of its scenario the world heals. */
 const untroubledAfterMs = 900_000;
 const afterMs = 90_000;
 /** A failure that takes more decisions than this is looked for among other seeds: so many, for so long. */
 const simpleEnough = 5;
-const mostOthers = 100;
-const othersMs = 8_000;
+const mostOthers = 150;
+const longestMs = 25_000;
 
 /** Reads the options of an exploration. @throws ConfigError with all faults */
 export function readExploration(options: ExploreOptions, tasks: Tasks): Settings {
@@ -205,11 +205,11 @@ function ratesOf(seed: number, families: ReadonlySet<FaultFamily>): FaultRates {
   const draw = prng(seed + 0x5eed);
   const levels = [0, 0, 0.004, 0.01, 0.02, 0.05];
   return Object.fromEntries(
-    faultFamilies.map((family) => {
+    faultFamilies.flatMap((family) => {
       const rate = levels[draw() % levels.length] as number;
-      return [family, families.has(family) ? rate : 0];
+      return families.has(family) ? [[family, rate]] : [];
     }),
-  ) as Record<FaultFamily, number>;
+  );
 }
 
 const workersPoint = 'workers';
@@ -235,7 +235,7 @@ export async function playRun(
   const fewer = plan?.find(({ point }) => point === workersPoint)?.pick ?? 0;
   const { concurrency, now, store } = settings;
   const options = { seed, concurrency, now, workers: Math.max(1, settings.workers - fewer), ...(store ? { store } : {}) };
-  const rates = settings.families.size > 0 || crashable ? ratesOf(seed, settings.families) : undefined;
+  const rates = crashable ? { crash: 0 } : settings.families.size > 0 ? ratesOf(seed, settings.families) : undefined;
   const problems: string[] = [];
   let thrown: unknown;
   const fail = (error: unknown) => {
@@ -252,7 +252,7 @@ export async function playRun(
     await sim.heal();
     await sim.runUntilIdle({ max: settings.withinMs });
     // The last leases pass: those of jobs that a schedule has made are not waited for.
-    await sim.advance(afterMs);
+    await sim.calm(afterMs);
     if (typeof check === 'function') await check(sim);
   } catch (error) {
     fail(error);
@@ -286,18 +286,19 @@ async function same(run: Run, again: Run): Promise<void> {
 async function failure(
   run: Run,
   play: (seed: number, plan?: readonly Decision[]) => Promise<Run>,
-  { workers }: Settings,
+  { workers, families }: Settings,
 ): Promise<ExplorationError> {
   const again = await play(run.seed, run.decisions);
   if (hashOf(again) !== hashOf(run)) await same(run, again);
   const few = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
-  let smallest = await shrink(again, few, (plan) => play(run.seed, plan));
+  const until = realNow() + longestMs;
+  const isLate = () => realNow() > until;
+  let smallest = await shrink(again, few, families, (plan) => play(run.seed, plan), isLate);
   // Another seed may fail in the same way, and take less to do so.
-  const until = realNow() + othersMs;
-  for (let i = 1; i <= mostOthers && smallest.decisions.length > simpleEnough && realNow() < until; i++) {
+  for (let i = 1; i <= mostOthers && smallest.decisions.length > simpleEnough && !isLate(); i++) {
     const other = await play(run.seed + i);
     if (other.problems.length === 0 || kindOf(other) !== kindOf(run)) continue;
-    const shrunk = await shrink(other, few, (plan) => play(other.seed, plan));
+    const shrunk = await shrink(other, few, families, (plan) => play(other.seed, plan), isLate);
     if (shrunk.decisions.length < smallest.decisions.length) smallest = shrunk;
   }
   const { decisions, problems, lines } = smallest;
@@ -308,7 +309,7 @@ async function failure(
     problems[0],
     ...problems.slice(1, 5).map((problem) => `also: ${problem}`),
     '',
-    `seed ${run.seed}${smallest.seed === run.seed ? '' : ` and, simpler, seed ${smallest.seed}`}, shrunk from ${run.decisions.length} to ${decisions.length} decisions${decisions.length > 0 ? ':' : ': it fails without any'}`,
+    `seed ${run.seed}${smallest.seed === run.seed ? '' : ` and, simpler, seed ${smallest.seed}`}, shrunk from ${run.decisions.length} to ${decisions.length} decision${decisions.length === 1 ? '' : 's'}: ${decisions.length > 0 ? '' : 'it fails without any'}`.trimEnd(),
     ...list.slice(0, 20),
     ...(events.length > 0 ? ['', 'what went wrong on purpose:', ...events.map((line) => `  ${line}`)] : []),
     '',

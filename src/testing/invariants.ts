@@ -5,7 +5,7 @@
  */
 import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
-import { amended, claimed, isExpired, isFinished, settled, visibleStatus } from '../core/job.ts';
+import { amended, claimed, isExpired, isFenced, isFinished, settled, visibleStatus } from '../core/job.ts';
 import { fire } from '../core/schedule.ts';
 import type { Amendment, Job, ScheduleRow, Settlement } from '../core/types.ts';
 import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, SettleAnswer, Store } from '../ports/store.ts';
@@ -26,10 +26,14 @@ export interface Surroundings {
 /** A worker without trouble for so long has renewed its leases. */
 const troubleLastsMs = 75_000;
 const onItsWayMs = 60_000;
+/** What a worker asks that has nothing to do: far less than this. */
+const mostCallsASecond = 5;
 
 export class Watchman {
   /** What must not be, each once. */
   readonly problems: string[] = [];
+  /** How often a store was called. */
+  calls = 0;
   readonly #around: Surroundings;
   readonly #jobs = new Map<string, Job>();
   readonly #settled = new Map<string, Settlement>();
@@ -37,6 +41,9 @@ export class Watchman {
   readonly #occurrences = new Set<string>();
   readonly #paused = new Set<string>();
   readonly #lost = new Set<string>();
+  /** Jobs that were given to a store which has not answered: they may be seen before it does. */
+  readonly #coming = new Map<string, Job>();
+  readonly #seenEarly = new Set<string>();
   /** Claims whose worker has been told that their job is to be cancelled. */
   readonly #told = new Set<string>();
 
@@ -56,7 +63,7 @@ export class Watchman {
         settlements: readonly Settlement[],
         options: At & { claim?: ClaimOptions },
       ) => {
-        settlements.forEach((settlement, i) => void this.#settle(settlement, answer.answers[i], options.now));
+        settlements.forEach((settlement, i) => void this.#settle(settlement, answer.answers[i]));
         if (options.claim) this.#claim(answer.claimed, { ...options.claim, now: options.now });
       },
       overdue: (jobs: readonly Job[], options: At) => this.#overdue(jobs, options.now),
@@ -76,6 +83,8 @@ export class Watchman {
         const see = calls[key as keyof Store] as ((answer: unknown, ...given: unknown[]) => void) | undefined;
         if (!see) return value.bind(target);
         return (...given: unknown[]) => {
+          this.calls += 1;
+          if (key === 'insert') for (const job of given[0] as readonly Job[]) this.#coming.set(job.id, job);
           const answer = value.apply(target, given) as unknown;
           const seen = (settledAnswer: unknown) => {
             see(settledAnswer, ...given);
@@ -87,19 +96,19 @@ export class Watchman {
     });
   }
 
-  /** When all is over: what the store has must be what it was told, and nothing may be left. */
-  async final(store: Store, now: number): Promise<void> {
+  /**
+   * When all is over: what the stores have must be what they were told, and nothing may be left.
+   * @param startsOf how many attempts of a job have begun
+   */
+  async final(stores: Iterable<Store>, now: number, startsOf: (id: string) => number): Promise<void> {
     // Something is wrong already; what follows from it says nothing.
     if (this.problems.length > 0) return;
     const rows = new Map<string, Job>();
-    const counts = new Map<string, number>();
-    let cursor: string | undefined;
-    do {
-      const page = await store.list({}, { now, limit: 500, cursor });
-      for (const { job } of page.items) rows.set(job.id, job);
-      cursor = page.cursor ?? undefined;
-    } while (cursor !== undefined);
+    for (const store of stores) for (const job of await this.#rows(store, now)) rows.set(job.id, job);
     for (const [id, job] of this.#jobs) {
+      const starts = startsOf(id);
+      if (starts > job.claim) this.#say(job, `I6: it was started ${starts} times, and claimed ${job.claim} times`);
+      if (job.status === 'successful' && starts === 0) this.#say(job, 'I6: it was successful, and never started');
       const row = rows.get(id);
       if (!row) this.#say(job, 'I1: it was acknowledged, and is not there');
       else if (summary(row) !== summary(job))
@@ -109,8 +118,20 @@ export class Watchman {
       if (!isFinished(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && job.dueAt <= now)
         this.#say(job, `L1: it never came to its end, and is ${visibleStatus(job, now)}`);
     }
-    for (const [id, job] of rows) {
-      if (!this.#jobs.has(id)) this.#problem(`I1: job ${id} is in the store, and nobody has enqueued it`);
+    for (const id of rows.keys()) if (!this.#jobs.has(id)) this.#problem(`I1: job ${id} is in the store, and nobody has enqueued it`);
+  }
+
+  /** What a store has; its counts must be those. */
+  async #rows(store: Store, now: number): Promise<readonly Job[]> {
+    const rows: Job[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await store.list({}, { now, limit: 500, cursor });
+      rows.push(...page.items.map(({ job }) => job));
+      cursor = page.cursor ?? undefined;
+    } while (cursor !== undefined);
+    const counts = new Map<string, number>();
+    for (const job of rows) {
       const key = `${job.queue} ${visibleStatus(job, now)}`;
       counts.set(key, (counts.get(key) ?? 0) + 1);
     }
@@ -119,6 +140,13 @@ export class Watchman {
         if (count !== (counts.get(`${queue.name} ${status}`) ?? 0))
           this.#problem(`law 9: stats of ${queue.name} count ${count} ${status}, the list ${counts.get(`${queue.name} ${status}`) ?? 0}`);
     }
+    return rows;
+  }
+
+  /** Nothing was due for a while: whoever asks all the time waits for nothing. */
+  calm(calls: number, workers: number, ms: number): void {
+    const most = Math.ceil((ms / 1_000) * workers * mostCallsASecond);
+    if (calls > most) this.#problem(`L4: nothing was due for ${ms / 1_000} s, and the store was asked ${calls} times, more than ${most}`);
   }
 
   /** A job that was told of as enqueued, and that the store does not have. */
@@ -129,6 +157,8 @@ export class Watchman {
 
   #insert(jobs: readonly Job[]): void {
     for (const job of jobs) {
+      if (this.#seenEarly.delete(job.id)) continue;
+      this.#coming.delete(job.id);
       if (this.#jobs.has(job.id)) this.#say(job, 'I1: it was inserted twice');
       this.#jobs.set(job.id, job);
       this.#occurrence(job);
@@ -137,6 +167,11 @@ export class Watchman {
 
   #claim(jobs: readonly Job[], { now, worker, leaseUntil }: ClaimOptions & At): void {
     for (const job of jobs) {
+      const coming = this.#coming.get(job.id);
+      if (coming) {
+        this.#insert([coming]);
+        this.#seenEarly.add(job.id);
+      }
       const before = this.#jobs.get(job.id);
       if (!before) {
         this.#say(job, 'I1: it was claimed, and nobody has enqueued it');
@@ -170,15 +205,18 @@ export class Watchman {
     });
   }
 
-  #settle(settlement: Settlement, answer: SettleAnswer | undefined, now: number): void {
+  #settle(settlement: Settlement, answer: SettleAnswer | undefined): void {
     const job = this.#jobs.get(settlement.id);
     if (!job) return;
     const key = `${settlement.id} ${settlement.claim}`;
-    const holds = job.status === 'running' && job.claim === settlement.claim;
+    const holds = job.status === 'running' && !isFenced(job, settlement);
     const before = this.#settled.get(key);
     const again = before?.settledAt === settlement.settledAt && before.outcome === settlement.outcome;
     if (!holds) {
-      if (answer !== 'stale' && !again) this.#say(job, `I4: an outcome of claim ${settlement.claim} was taken, which holds it no longer`);
+      if (answer === 'stale' || again) return;
+      if (job.status === 'running' && job.claim === settlement.claim)
+        this.#say(job, `I3: taken for an orphan ${(job.leaseUntil ?? 0) - settlement.settledAt} ms before its lease has passed`);
+      else this.#say(job, `I4: an outcome of claim ${settlement.claim} was taken, which holds it no longer`);
       return;
     }
     if (settlement.confirm) return;
@@ -186,7 +224,7 @@ export class Watchman {
       this.#say(job, `I4: the outcome of claim ${settlement.claim} was refused, which holds it`);
       return;
     }
-    this.#decided(job, settlement, now);
+    this.#decided(job, settlement);
     const after = settled(job, settlement);
     if ((answer === 'cancelled') !== (after.status === 'cancelled' && settlement.status === 'queued'))
       this.#say(job, `I14: its end was answered with ${answer}`);
@@ -195,13 +233,11 @@ export class Watchman {
   }
 
   /** What a settlement may do to a job, by what the task's definition says. */
-  #decided(job: Job, { outcome, status, attempt, dueAt, settledAt, losses, reason }: Settlement, now: number): void {
+  #decided(job: Job, { outcome, status, attempt, dueAt, settledAt, losses, reason }: Settlement): void {
     const given = outcome === 'snoozed' || outcome === 'released' ? 1 : 0;
     if (attempt !== job.attempt - given) this.#say(job, `I5: ${outcome}, its attempt went from ${job.attempt} to ${attempt}`);
     if (outcome === 'lost') {
       if (losses !== job.losses + 1) this.#say(job, `I5: a lease was lost, and its losses went from ${job.losses} to ${losses}`);
-      if ((job.leaseUntil ?? 0) > now)
-        this.#say(job, `I3: taken for an orphan ${(job.leaseUntil ?? 0) - now} ms before its lease has passed`);
       const worker = job.worker ?? '';
       // It may be found late, by others who had trouble of their own.
       const since = (job.leaseUntil ?? 0) - this.#around.troubledAt(worker);

@@ -126,6 +126,10 @@ export class Processes {
     return storeFor(store, this.#ground.faults, this.#caller(this.here));
   }
 
+  get count(): number {
+    return this.#places.length;
+  }
+
   declare(): void {
     for (const { workers } of this.#places) for (const worker of workers) worker.declare();
   }
@@ -249,7 +253,9 @@ export class Processes {
     const { clock } = this.#ground;
     clock.kill(life);
     this.#note(life, 'crashed');
-    if (restart && !place.retired) clock.arm(clock.now() + restartAfterMs, () => this.#start(place.index, place.version), undefined);
+    if (!restart || place.retired) return;
+    // Whoever dies may be the one that asks: what comes after belongs to nobody that is gone.
+    scope.exit(() => clock.arm(clock.now() + restartAfterMs, () => this.#start(place.index, place.version), undefined));
   }
 
   #stop(life: Life, ms: number): void {

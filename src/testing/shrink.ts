@@ -1,22 +1,34 @@
 /** Makes a failing run smaller: fewer decisions, then lesser ones, as long as it fails. */
 import type { Decision } from './choices.ts';
+import { type FaultFamily, picksAt } from './drawn-faults.ts';
 import type { Run } from './explore.ts';
 
-const realNow = performance.now.bind(performance);
-const longestMs = 10_000;
+/** Runs, so that what is found does not depend on the machine; a time beyond which nobody would wait. */
+const mostRuns = 1_500;
+const mostRunsAlone = 300;
 
 /**
  * @param run a run that fails
  * @param alternatives decisions that make a run simpler, each to be tried by itself in this order
+ * @param families the faults that there are
  * @param play plays a plan
+ * @param isLate true when it is to come to its end
  */
-export async function shrink(run: Run, alternatives: readonly Decision[], play: (plan: readonly Decision[]) => Promise<Run>): Promise<Run> {
-  const until = realNow() + longestMs;
+export async function shrink(
+  run: Run,
+  alternatives: readonly Decision[],
+  families: ReadonlySet<FaultFamily>,
+  play: (plan: readonly Decision[]) => Promise<Run>,
+  isLate: () => boolean,
+): Promise<Run> {
+  let left = mostRuns;
+  const isOver = () => left <= 0 || isLate();
   let best = run;
   const kind = kindOf(run);
   /** What a run decided beyond its plan counts as little as what it was given and did not ask for. */
   const attempt = async (plan: readonly Decision[]): Promise<boolean> => {
-    if (realNow() > until) return false;
+    if (isOver()) return false;
+    left -= 1;
     const next = await play(plan);
     if (next.problems.length === 0 || kindOf(next) !== kind) return false;
     best = next;
@@ -28,12 +40,12 @@ export async function shrink(run: Run, alternatives: readonly Decision[], play: 
   // Order and jitter seldom matter; faults and operations do.
   const matters = ({ point }: Decision) => point.startsWith('op.') || /^w\d+\./.test(point) || point === 'workers';
   await attempt(best.decisions.filter(matters));
-  for (let before = -1; before !== measure(best.decisions) && realNow() < until; ) {
+  for (let before = -1; before !== measure(best.decisions) && !isOver(); ) {
     before = measure(best.decisions);
     // Whole points at a time, then halves, quarters … of what is left, from the end.
     for (const point of new Set(best.decisions.map((decision) => decision.point)))
       await attempt(best.decisions.filter((decision) => decision.point !== point));
-    for (let size = Math.ceil(best.decisions.length / 2); size >= 1 && realNow() < until; size = size > 1 ? Math.ceil(size / 2) : 0) {
+    for (let size = Math.ceil(best.decisions.length / 2); size >= 1 && !isOver(); size = size > 1 ? Math.ceil(size / 2) : 0) {
       for (let end = best.decisions.length; end > 0; end -= size) {
         const from = Math.max(0, end - size);
         if (from >= best.decisions.length) continue;
@@ -65,6 +77,14 @@ export async function shrink(run: Run, alternatives: readonly Decision[], play: 
       }
     }
   }
+  // It may take but one fault, in the right place: of those places there are few.
+  if (best.decisions.some(({ point }) => point.startsWith('op.'))) return best;
+  left = Math.min(left, mostRunsAlone);
+  const points = [...run.drawn.keys()].sort();
+  for (let n = 0; n < 3 && best.decisions.length > 1; n++)
+    for (const point of points)
+      for (const pick of n < (run.drawn.get(point) ?? 0) ? picksAt(point, families) : [])
+        if (best.decisions.length > 1) await attempt([{ point, n, pick }]);
   return best;
 }
 

@@ -3,8 +3,8 @@ import type { App, Binding } from '../app.ts';
 import { EngineBackend } from '../backends/engine.ts';
 import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
 import { SimulationDeadlockError, SimulationError, SimulationRunawayError } from '../core/errors.ts';
-import { isFinished } from '../core/job.ts';
-import type { Job } from '../core/types.ts';
+import { isFinished, newJob } from '../core/job.ts';
+import type { Job, JobRecord } from '../core/types.ts';
 import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
 import type { Backend } from '../ports/backend.ts';
@@ -50,6 +50,8 @@ export class Simulated implements Simulation {
       this.#processes.troubled();
       this.#faults.add(fault, options);
     },
+    poison: (task: { readonly name: string } | string, input = '{"cut": "of') =>
+      this.#poison(typeof task === 'string' ? task : task.name, input),
   };
 
   readonly scheduler = { stop: () => this.#faults.stopScheduling(), start: () => this.#faults.startScheduling() };
@@ -108,19 +110,34 @@ export class Simulated implements Simulation {
   async verify({ whole }: { whole: boolean }): Promise<readonly string[]> {
     if (!this.#watchman) return [];
     if (!whole) return this.#watchman.problems;
-    const main = this.#stores.get(this.#settings.stores.get('default') as StoreSource) as Store;
-    await this.#watchman.final(main, this.#clock.now());
+    const starts = Map.groupBy(this.record.attempts, ({ job }) => job);
+    await this.#watchman.final(this.#stores.values(), this.#clock.now(), (id) => starts.get(id)?.length ?? 0);
     return this.#watchman.problems;
+  }
+
+  /** All has come to its end: nobody has much to ask. */
+  async calm(ms: number): Promise<void> {
+    const before = { calls: this.#watchman?.calls ?? 0, events: this.record.length };
+    await this.advance(ms);
+    // What schedules make goes on.
+    if (this.record.length === before.events) this.#watchman?.calm(this.#watchman.calls - before.calls, this.#processes.count, ms);
   }
 
   /** What a process did to the store just before it died was told to nobody. True if there was such a thing. */
   async #catchUp(): Promise<boolean> {
-    const store = this.#stores.get(this.#settings.stores.get('default') as StoreSource) as Store;
-    const records = await store.get(this.record.unfinished.map(({ id }) => id));
-    if (this.#watchman) for (const [i, { id }] of this.record.unfinished.entries()) if (records[i] === null) this.#watchman.lost(id);
-    const over = records.filter((found) => found !== null && isFinished(found.job));
-    for (const found of over) if (found) this.record.correct(found);
-    return over.length > 0;
+    const { stores } = this.#settings;
+    const storeOf = ({ id }: Job) => this.#stores.get(stores.get(this.record.aliases.get(id) ?? 'default') as StoreSource) as Store;
+    let corrected = false;
+    for (const [store, jobs] of Map.groupBy(this.record.unfinished, storeOf)) {
+      const records = await store.get(jobs.map(({ id }) => id));
+      for (const [i, record] of records.entries()) {
+        if (!record) this.#watchman?.lost((jobs[i] as Job).id);
+        if (!record || !isFinished(record.job)) continue;
+        this.record.correct(record);
+        corrected = true;
+      }
+    }
+    return corrected;
   }
 
   get now(): Date {
@@ -138,7 +155,7 @@ export class Simulated implements Simulation {
     for (const source of new Set(stores.values())) {
       const store = await source.open();
       await store.migrate();
-      this.#stores.set(source, this.#watchman && source === stores.get('default') ? this.#watchman.watch(store) : store);
+      this.#stores.set(source, this.#watchman?.watch(store) ?? store);
     }
     if (record) this.#undo.push(this.#app.events.on('*', this.record.add));
     this.#undo.push(rebind(this.#app, this.#binding(this.#host)));
@@ -230,8 +247,22 @@ export class Simulated implements Simulation {
       this.#versions.push(version);
       if (this.#settings.record) this.#undo.push(app.events.on('*', this.record.add));
       this.#undo.push(rebind(app, this.#binding(version.host)));
+      if (this.#crashing) this.#crashIn(app);
     }
     this.#processes.replace(version, workers, beside);
+  }
+
+  async #poison(task: string, input: string): Promise<TaskResult> {
+    this.#use();
+    const definition = this.#app.definitions.get(task);
+    if (!definition) throw new SimulationError(`poison() takes a task of this application; there is none named ${task}`);
+    const { queue, priority, maxAttempts, tags, backend } = definition;
+    const none = { runAfter: null, expiresAt: null, metadata: {}, schedule: null, scheduledAt: null, overrides: null };
+    const now = this.#clock.now();
+    const job = newJob({ task, queue, priority, input, maxAttempts, tags, ...none }, this.#host.newId(now), now);
+    const target = this.#bound.backends.get(backend) as Backend;
+    const [record] = await target.enqueue([job], { now });
+    return new TaskResult(this.#bound, backend, target, record as JobRecord);
   }
 
   crash({ at, task, nth = 1 }: Parameters<Simulation['crash']>[0]): void {
@@ -241,8 +272,12 @@ export class Simulated implements Simulation {
     this.#faults.crashAt(at, typeof task === 'object' ? task.name : task, nth);
     if (at !== 'in run' || this.#crashing) return;
     this.#crashing = true;
+    for (const { app } of this.#versions) this.#crashIn(app);
+  }
+
+  #crashIn(app: App): void {
     this.#undo.push(
-      this.#app.events.on('started', (event) => {
+      app.events.on('started', (event) => {
         if (event.type !== 'started' || !this.#faults.crashes('in run', (name) => name === event.job.task)) return;
         const { worker } = event;
         this.#clock.arm(this.#clock.now(), () => this.#processes.crash(worker), undefined);

@@ -86,6 +86,11 @@ export interface Simulation extends AsyncDisposable {
      * @example sim.store.fail('busy', { on: 'settle', times: 2 })
      */
     fail(fault: StoreFault, options?: FaultOptions): void;
+    /**
+     * Puts a job into the store whose input cannot be read, as a damaged file leaves it, or a version that wrote inputs otherwise.
+     * @param input the stored text. Default: JSON that is cut off
+     */
+    poison(task: { readonly name: string } | string, input?: string): Promise<TaskResult>;
   };
   /**
    * Crashes a worker at a point of its work; it is back after 1 s.

@@ -1,12 +1,12 @@
 /** An exploration with default settings finds every planted fault, and shrinks it to a few decisions. */
 import { describe, expect, test } from 'vitest';
+import { explored } from '../../fixtures/explored.ts';
 import { search } from '../../src/testing/explore.ts';
-import { currentSimulation } from '../../src/testing/simulation.ts';
-import { application, memoryStore, planted } from './planted.ts';
+import { memoryStore, planted } from './planted.ts';
 
 describe('planted', () => {
   test.each(planted)('$bug', { timeout: 120_000 }, async ({ bug, store, engine }) => {
-    const { tasks, scenario } = application();
+    const { tasks, scenario } = explored(20, 5);
     let seeds = 1;
     const source = store ? { store: { kind: 'store' as const, name: 'planted', open: () => store(memoryStore()) } } : {};
     const onProgress = ({ played }: { played: number }) => {
@@ -14,7 +14,7 @@ describe('planted', () => {
     };
     const options = { seeds: 500, ...source, onProgress };
     const begun = performance.now();
-    const found = await search(tasks, options, scenario, engine && ((under, worker) => engine(under, worker, currentSimulation))).then(
+    const found = await search(tasks, options, scenario, engine).then(
       () => 'not found',
       (error: Error) => error.message,
     );

@@ -2,8 +2,7 @@
  * Faults that were planted on purpose, to see that an exploration finds them. Those of the store lie beneath the watchman; those of the engine
  * change what workers ask of the store, or what they are told.
  */
-import { cancel, createTasks, memory, PermanentError, type Store, snooze } from 'escapement';
-import type { Scenario, Simulation } from 'escapement/testing';
+import type { Store } from 'escapement';
 import type { Settlement } from '../../src/core/types.ts';
 import type { Advance, ClaimOptions } from '../../src/ports/store.ts';
 import { MemoryStore } from '../../src/stores/memory.ts';
@@ -27,7 +26,7 @@ export interface Planted {
   /** What is wrong with the store. */
   readonly store?: (store: MemoryStore) => Store;
   /** What is wrong with the engine, seen from its store. */
-  readonly engine?: (store: Store, worker: string, sim: () => Simulation | undefined) => Store;
+  readonly engine?: (store: Store) => Store;
 }
 
 const rewritten = (rewrite: (settlement: Settlement, now: number) => Settlement) => (store: Store) =>
@@ -172,15 +171,17 @@ export const planted: readonly Planted[] = [
   },
   {
     bug: 'the heartbeat stops before the worker has let its attempts end',
-    engine: (store, worker, sim) =>
-      mutant(store, {
-        renew: (held: readonly unknown[], options: { leaseUntil: number }) => {
-          const stopping = sim()
-            ?.timeline()
-            .lines.some((line) => line.includes(`${worker.replace(/\..*$/, '')}  stopping`));
-          return stopping ? held.map(() => ({ kind: 'held' })) : store.renew(held as never, options as never);
+    engine: (store) => {
+      let stopping = false;
+      return mutant(store, {
+        saveWorker: (row: { state: string }, options: never) => {
+          stopping ||= row.state === 'stopping';
+          return store.saveWorker(row as never, options);
         },
-      }),
+        renew: (held: readonly unknown[], options: never) =>
+          stopping ? held.map(() => ({ kind: 'held' })) : store.renew(held as never, options),
+      });
+    },
   },
   {
     bug: 'of several outcomes one is told, the others are forgotten',
@@ -193,33 +194,5 @@ export const planted: readonly Planted[] = [
       }),
   },
 ];
-
-/** Twenty jobs of every temper, a schedule, cancels, and workers that are stopped. */
-export function application() {
-  const tasks = createTasks({ backend: memory() });
-  const work = tasks.define('work', {
-    retry: { maxAttempts: 6, backoff: ['1s', '5s', '20s'] },
-    timeout: '2m',
-    run: async ({ kind, ms }: { kind: number; ms: number }, ctx) => {
-      if (kind === 0) return ms;
-      await ctx.sleep(ms);
-      if (kind === 1 && ctx.attempt < 3) throw new Error(`attempt ${ctx.attempt}`);
-      if (kind === 2) throw new PermanentError('never');
-      if (kind === 3 && Date.now() < Date.parse('2026-01-01T00:05:00Z')) return snooze('90s');
-      if (kind === 4) return cancel('by itself');
-      return 'done';
-    },
-  });
-  tasks.schedule('tick', { task: work, input: { kind: 0, ms: 0 }, every: '1m', maxRuns: 10 });
-  const scenario: Scenario = async (sim) => {
-    for (let i = 0; i < 5; i++) {
-      await work.enqueueMany(Array.from({ length: 4 }, (_, n) => ({ kind: (i + n) % 7, ms: sim.choose('takes', 4) * 15_000 })));
-      if (sim.choose('cancel', 4) === 3) await sim.jobs()[sim.choose('which', sim.jobs().length)]?.cancel('by hand');
-      if (sim.choose('stop', 12) === 11) void sim.worker(2).stop({ timeout: '60s' });
-      await sim.advance(sim.choose('wait', 4) * 15_000);
-    }
-  };
-  return { tasks, scenario };
-}
 
 export const memoryStore = (): MemoryStore => new MemoryStore();

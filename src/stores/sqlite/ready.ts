@@ -5,7 +5,7 @@
 import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
-import { alreadySettled, amended, claimed, settled } from '../../core/job.ts';
+import { alreadySettled, amended, claimed, isFenced, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
 import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
@@ -128,7 +128,7 @@ export class Ready {
     return settlements.map((settlement) => {
       const row = rows.get(settlement.id);
       if (!row) return 'stale';
-      if (row.state !== 'running' || row.claim !== settlement.claim) return this.#repeated(row, settlement);
+      if (row.state !== 'running' || isFenced(row, settlement)) return this.#repeated(row, settlement);
       if (settlement.confirm) return 'stale';
       const job = settled(jobOf(row), settlement);
       const state = stateOf(job, now);

@@ -85,9 +85,11 @@ const oneLease = cases(1, {
   'the claim number grows with every claim, also when the attempt was given back': async (store, job) => {
     await insert(store, job());
     let row = await claimOne(store, t0);
-    for (const [i, end] of [released(row, t0 + 1), snoozed(row, t0 + 1, 0), lost(row, t0 + 1), failed(row, t0 + 1)].entries()) {
-      await settle(store, { ...end, claim: row.claim });
-      row = await claimOne(store, t0 + 1);
+    let now = t0;
+    for (const [i, end] of [released, snoozed, lost, failed].entries()) {
+      now += leaseMs;
+      await settle(store, end(row, now, 0));
+      row = await claimOne(store, now);
       assert.equal(row.claim, i + 2);
     }
   },
@@ -105,8 +107,8 @@ const oneLease = cases(1, {
     const { id } = job();
     await insert(store, job({ id }));
     await settle(store, released(await claimOne(store, t0, { worker: 'w1' }), t0 + 1));
-    await settle(store, lost(await claimOne(store, t0 + 2, { worker: 'w2' }), t0 + 3));
-    await claimOne(store, t0 + 4, { worker: 'w3' });
+    await settle(store, lost(await claimOne(store, t0 + 2, { worker: 'w2' }), t0 + 2 + leaseMs));
+    await claimOne(store, t0 + 4 + leaseMs, { worker: 'w3' });
     assert.deepEqual(
       (await recordOf(store, id)).attempts.map((a) => [a.attempt, a.claim, a.worker, a.outcome]),
       [

@@ -81,6 +81,14 @@ const fence = cases(2, {
     assert.deepEqual(await leavesAsIs(store, [orphan.id], () => settle(store, lost(orphan, t0 + leaseMs + 1))), ['stale']);
     assert.equal((await rowOf(store, orphan.id)).losses, 1);
   },
+  'a lease that was renewed after it had been found overdue is not lost': async (store, job) => {
+    await insert(store, job());
+    const late = await claimOne(store, t0);
+    assert.equal((await store.overdue({ now: t0 + leaseMs, limit: 10 })).length, 1);
+    await store.renew([late], { now: t0 + leaseMs + 1, leaseUntil: t0 + 2 * leaseMs });
+    assert.deepEqual(await leavesAsIs(store, [late.id], () => settle(store, lost(late, t0 + leaseMs))), ['stale']);
+    assert.deepEqual(await settle(store, lost(late, t0 + 2 * leaseMs)), ['settled']);
+  },
   'a worker settles its own job only': async (store, job) => {
     await insert(store, job(), job());
     const [mine, theirs] = [await claimOne(store, t0, { worker: 'w1', limit: 1 }), await claimOne(store, t0, { worker: 'w2' })];
@@ -142,7 +150,7 @@ const outcomes: Readonly<Record<string, (row: Parameters<typeof done>[0]) => Set
   'failed for good': (row) => gaveUp(row, t0 + 5),
   snoozed: (row) => snoozed(row, t0 + 5, 60_000),
   cancelled: (row) => cancelled(row, t0 + 5, 'no longer wanted'),
-  lost: (row) => lost(row, t0 + 5),
+  lost: (row) => lost(row, t0 + leaseMs),
   released: (row) => released(row, t0 + 5),
 };
 
@@ -159,7 +167,9 @@ const applies = cases(
         const record = await recordOf(store, row.id);
         assert.deepEqual(record.job, settled(row, settlement));
         const attempt = { attempt: 1, claim: 1, worker: 'w1', startedAt: t0 };
-        assert.deepEqual(record.attempts, [{ ...attempt, endedAt: t0 + 5, outcome: settlement.outcome, error: settlement.error }]);
+        assert.deepEqual(record.attempts, [
+          { ...attempt, endedAt: settlement.settledAt, outcome: settlement.outcome, error: settlement.error },
+        ]);
         assert.deepEqual(await leavesAsIs(store, [row.id], () => settle(store, settlement)), ['settled']);
       },
     ]),
@@ -237,8 +247,8 @@ const repeats = cases('settle', {
     await insert(store, ...many(3, job));
     const [a, b, c] = await claim(store, t0);
     assert.ok(a && b && c);
-    const settlements = [released(a, t0 + 1), failed(b, t0 + 1, 1), lost(c, t0 + 1)];
-    const { claimed } = await store.settle(settlements, { now: t0 + 1, claim: wanted(t0 + 1) });
+    const now = t0 + leaseMs;
+    const { claimed } = await store.settle([released(a, now), failed(b, now, 1), lost(c, now)], { now, claim: wanted(now) });
     assert.deepEqual(
       claimed.map(({ id, claim }) => [id, claim]),
       [
