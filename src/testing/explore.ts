@@ -165,7 +165,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
 const realNow = performance.now.bind(performance);
 /** So often a fault may have changed nothing before it is no longer asked whether it does. */
 const mostTries = 25;
-const lastLines = 25;
+const lastLines = 20;
 /** So long after the end of its scenario the world heals. */
 const untroubledAfterMs = 900_000;
 const afterMs = 90_000;
@@ -304,7 +304,12 @@ async function failure(
   const { decisions, problems, lines } = smallest;
   const replay = encodeRun(smallest.seed, decisions);
   const list = decisions.map(({ point, n, pick }) => `  ${point} #${n}: ${pick}`);
-  const events = lines.filter((line) => / {2}note {2}/.test(line)).slice(-10);
+  const isNote = (line: string) => / {2}note {2}/.test(line);
+  const events = lines.filter(isNote).slice(-10);
+  const first = lines.findIndex(isNote);
+  const last = Math.max(0, lines.length - lastLines);
+  // What went wrong first may lie long before the end.
+  const around = first >= 0 && first < last ? lines.slice(Math.max(0, first - 8), Math.min(first + 9, last)) : [];
   const text = [
     problems[0],
     ...problems.slice(1, 5).map((problem) => `also: ${problem}`),
@@ -312,9 +317,10 @@ async function failure(
     `seed ${run.seed}${smallest.seed === run.seed ? '' : ` and, simpler, seed ${smallest.seed}`}, shrunk from ${run.decisions.length} to ${decisions.length} decision${decisions.length === 1 ? '' : 's'}: ${decisions.length > 0 ? '' : 'it fails without any'}`.trimEnd(),
     ...list.slice(0, 20),
     ...(events.length > 0 ? ['', 'what went wrong on purpose:', ...events.map((line) => `  ${line}`)] : []),
+    ...(around.length > 0 ? ['', 'its timeline, around the first of it:', ...around.map((line) => `  ${line}`)] : []),
     '',
-    `the last ${Math.min(lastLines, lines.length)} lines of its timeline:`,
-    ...lines.slice(-lastLines).map((line) => `  ${line}`),
+    `the last ${lines.length - last} lines of its timeline:`,
+    ...lines.slice(last).map((line) => `  ${line}`),
     '',
     `to replay it: ESCAPEMENT_REPLAY='${replay}'   (the whole seed: ESCAPEMENT_SEED=${run.seed})`,
   ].join('\n');

@@ -1,0 +1,52 @@
+/**
+ * The shop under exploration. Its gateway charges a key once; a mistake is planted by a key that is another for each attempt, as one forgets it
+ * easily: then a crash between the charge and its record charges the customer twice.
+ */
+import { explore, type Scenario } from 'escapement/testing';
+import { afterEach, expect, test, vi } from 'vitest';
+import type { Capture } from '../../fixtures/shop/gateway.ts';
+import { orders } from '../../fixtures/shop/orders.ts';
+import { reserveStock, tasks } from '../../fixtures/shop/tasks.ts';
+import { world } from '../../fixtures/shop/world.ts';
+
+let keyOf = ({ key }: Capture): string => key;
+vi.mock('../../fixtures/shop/gateway.ts', async (load) => {
+  const real = await load<typeof import('../../fixtures/shop/gateway.ts')>();
+  const capture: typeof real.capture = (request, options) => real.capture({ ...request, key: keyOf(request) }, options);
+  return { ...real, capture };
+});
+afterEach(() => {
+  keyOf = ({ key }) => key;
+});
+
+const customers = orders.filter(({ card, abandoned }) => card === 'tok_visa' && !abandoned).slice(0, 3);
+const scenario: Scenario = async (sim) => {
+  world.reset(sim.now);
+  for (const { id } of customers) {
+    world.statuses.set(id, 'placed');
+    await reserveStock.enqueue({ order: id });
+  }
+  return () => {
+    for (const { id } of customers)
+      expect(
+        world.charges.filter(({ order }) => order === id),
+        `charges of order ${id}`,
+      ).toHaveLength(1);
+  };
+};
+
+test('whatever happens, a customer is charged once', async () => {
+  await explore(tasks, { seeds: 100 }, scenario);
+});
+
+test('a key that is another for each attempt charges twice, and it takes one crash to see it', async () => {
+  let attempts = 0;
+  keyOf = ({ key }) => `${key}/${++attempts}`;
+  const found = await explore(tasks, { seeds: 500 }, scenario).then(
+    () => 'nothing was found',
+    (error: Error) => error.message,
+  );
+  if (process.env.ESCAPEMENT_TABLE) console.log(found);
+  expect(found).toMatch(/^AssertionError: charges of order \d+: expected \[ .* \] to have a length of 1 but got 2/);
+  expect(found).toMatch(/shrunk from \d+ to 1 decision:\n {2}w0\.(insert|settle|run) #\d+: \d+\n/);
+});
