@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { ExplorationError } from 'escapement';
-import { type Exploration, explore, type FaultFamily } from 'escapement/testing';
+import { type Exploration, type ExploreOptions, explore, type FaultFamily } from 'escapement/testing';
 import type { Application } from './config.ts';
 import { cleanLines, count, painter, plural, wantsColour } from './format.ts';
 import { type ExitCode, exitCodes, type Io } from './io.ts';
@@ -30,54 +30,44 @@ export async function exploreModule(
   const breathe = realTurn();
   const paint = painter(wantsColour(io.stdout, io.env));
   const startedAt = io.realNow();
-  let interrupted = false;
+  const stop = new AbortController();
   let shownAt = startedAt;
-  const off = io.onInterrupt(() => {
-    interrupted = true;
-  });
+  const off = io.onInterrupt(() => stop.abort());
   const folder = failures === undefined ? undefined : resolve(io.cwd, failures);
+  const onProgress = async ({ played }: { played: number }) => {
+    const now = io.realNow();
+    if (io.stderr.isTTY && now - shownAt >= showEveryMs) {
+      shownAt = now;
+      const of = Number.isFinite(seeds) ? ` of ${count(seeds)}` : '';
+      io.stderr.write(`\r\u001b[2K${count(played)}${of} seeds, ${count(Math.round((played / (now - startedAt)) * 60_000))} a minute`);
+    }
+    // A real turn of the event loop, in which Ctrl-C is heard.
+    await breathe();
+  };
   let found: Exploration | undefined;
   let fault: ExplorationError | undefined;
-  let played = 0;
   try {
-    // A batch at a time, so that Ctrl-C is heard between two of them.
-    while (!interrupted && !fault && played < seeds) {
-      const batch = Math.min(seeds - played, 50);
-      found = merged(
-        found,
-        await explore(
-          tasks,
-          {
-            seeds: batch,
-            first: (plan.seed ?? 1) + played,
-            faults,
-            now: plan.from,
-            workers: Math.max(1, plan.workers),
-            concurrency: plan.concurrency,
-            ...(folder === undefined ? {} : { file: join(folder, 'failures.json') }),
-          },
-          async (sim) => {
-            const stage = new Stage(sim, plan.to, { realNow: io.realNow, breathe, at: () => {} });
-            try {
-              if (simulation.play) await simulation.play(stage.view());
-            } catch (error) {
-              if (!stage.cut(error)) throw error;
-            }
-            await stage.finish();
-            return (healed) => simulation.expect?.(healed);
-          },
-        ),
-      );
-      played += batch;
-      if (io.env.ESCAPEMENT_REPLAY !== undefined || io.env.ESCAPEMENT_SEED !== undefined) break;
-      const now = io.realNow();
-      if (io.stderr.isTTY && now - shownAt >= showEveryMs) {
-        shownAt = now;
-        const of = Number.isFinite(seeds) ? ` of ${count(seeds)}` : '';
-        io.stderr.write(`\r\u001b[2K${count(played)}${of} seeds, ${count(Math.round((played / (now - startedAt)) * 60_000))} a minute`);
+    const options: ExploreOptions = {
+      seeds: Math.min(seeds, Number.MAX_SAFE_INTEGER),
+      first: plan.seed ?? 1,
+      faults,
+      now: plan.from,
+      workers: Math.max(1, plan.workers),
+      concurrency: plan.concurrency,
+      signal: stop.signal,
+      onProgress,
+      ...(folder === undefined ? {} : { file: join(folder, 'failures.json') }),
+    };
+    found = await explore(tasks, options, async (sim) => {
+      const stage = new Stage(sim, plan.to, { realNow: io.realNow, breathe, at: () => {} });
+      try {
+        if (simulation.play) await simulation.play(stage.view());
+      } catch (error) {
+        if (!stage.cut(error)) throw error;
       }
-      await breathe();
-    }
+      await stage.finish();
+      return (healed) => simulation.expect?.(healed);
+    });
   } catch (error) {
     if (!(error instanceof ExplorationError)) throw error;
     fault = error;
@@ -101,13 +91,5 @@ export async function exploreModule(
     ...(idle.length > 0 ? [`of these, nothing shows that ${idle.join(', ')} made a difference`] : []),
   ];
   io.stdout.write(`${lines.join('\n')}\n`);
-  return interrupted ? exitCodes.interrupted : exitCodes.ok;
-}
-
-function merged(before: Exploration | undefined, next: Exploration): Exploration {
-  if (!before) return next;
-  const fired: Record<string, number> = { ...before.fired };
-  for (const [code, times] of Object.entries(next.fired)) fired[code] = (fired[code] ?? 0) + times;
-  const mattered = [...new Set([...before.mattered, ...next.mattered])].sort();
-  return { seeds: before.seeds + next.seeds, runs: before.runs + next.runs, ms: before.ms + next.ms, fired, mattered };
+  return stop.signal.aborted ? exitCodes.interrupted : exitCodes.ok;
 }

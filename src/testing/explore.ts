@@ -37,8 +37,10 @@ export interface ExploreOptions {
   for?: Duration;
   /** Where failing runs are kept, to be played first the next time; a JSON file. @default none */
   file?: string;
-  /** Told after every seed. */
-  onProgress?(progress: { readonly played: number; readonly seeds: number }): void;
+  /** Told after every seed; a promise is waited for. */
+  onProgress?(progress: { readonly played: number; readonly seeds: number }): void | Promise<void>;
+  /** Ends the exploration after the seed that is being played; what was seen until then is told. */
+  signal?: AbortSignal;
 }
 
 /** What happens to the application from outside. The function that it resolves to, if any, is asked when everything has come to its end. */
@@ -69,6 +71,7 @@ export interface Settings {
   readonly forMs: number;
   readonly now: Instant;
   readonly store: StoreSource | undefined;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** One course of things, to its end. */
@@ -136,7 +139,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
     }
     const seeds = onlySeed === undefined ? settings.seeds : 1;
     const first = onlySeed === undefined ? settings.first : Number(onlySeed);
-    for (; played < seeds && realNow() - startedAt < settings.forMs; played++) {
+    for (; played < seeds && realNow() - startedAt < settings.forMs && !settings.signal?.aborted; played++) {
       const run = await once(first + played);
       // The first is played twice: what is not determined by its seed could not be replayed.
       if (played === 0) await same(run, await play(first));
@@ -150,7 +153,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
         );
         if (hashOf(without) !== hashOf(run)) mattered.add(code);
       }
-      options.onProgress?.({ played: played + 1, seeds });
+      await options.onProgress?.({ played: played + 1, seeds });
     }
   }
   return {
@@ -178,7 +181,7 @@ const longestMs = 25_000;
 export function readExploration(options: ExploreOptions, tasks: Tasks): Settings {
   appOf(tasks);
   const reader = new OptionReader('explore() cannot be done');
-  const names = ['seeds', 'first', 'faults', 'workers', 'concurrency', 'now', 'store', 'within', 'for', 'file', 'onProgress'];
+  const names = ['seeds', 'first', 'faults', 'workers', 'concurrency', 'now', 'store', 'within', 'for', 'file', 'onProgress', 'signal'];
   const given = reader.object(options, '', names);
   const { faults = 'all' } = given;
   const families = faults === 'all' ? faultFamilies : faults === 'none' ? [] : faults;
@@ -194,6 +197,7 @@ export function readExploration(options: ExploreOptions, tasks: Tasks): Settings
     forMs: reader.duration(given.for, 'for') ?? Number.POSITIVE_INFINITY,
     now: (given.now as Instant | undefined) ?? '2026-01-01T00:00:00Z',
     store: given.store as StoreSource | undefined,
+    signal: given.signal as AbortSignal | undefined,
   };
   if (given.file !== undefined && typeof given.file !== 'string') reader.fault('file', 'a path', given.file);
   reader.done();
@@ -286,13 +290,14 @@ async function same(run: Run, again: Run): Promise<void> {
 async function failure(
   run: Run,
   play: (seed: number, plan?: readonly Decision[]) => Promise<Run>,
-  { workers, families }: Settings,
+  { workers, families, signal }: Settings,
 ): Promise<ExplorationError> {
   const again = await play(run.seed, run.decisions);
   if (hashOf(again) !== hashOf(run)) await same(run, again);
   const few = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
   const until = realNow() + longestMs;
-  const isLate = () => realNow() > until;
+  // Whoever has asked for the end wants to see what there is.
+  const isLate = () => realNow() > until || signal?.aborted === true;
   let smallest = await shrink(again, few, families, (plan) => play(run.seed, plan), isLate);
   // Another seed may fail in the same way, and take less to do so.
   for (let i = 1; i <= mostOthers && smallest.decisions.length > simpleEnough && !isLate(); i++) {
