@@ -1,4 +1,5 @@
 /** `testTasks`: Vitest's `test` with a simulation around every test. */
+import { basename, dirname, join } from 'node:path';
 import type { Tasks } from 'escapement';
 import { type ExploreOptions, explore, type Scenario, type Simulation, type SimulationOptions, simulate } from 'escapement/testing';
 import { type TestAPI, type TestContext, test } from 'vitest';
@@ -10,15 +11,18 @@ export type TestTasksOptions = SimulationOptions;
 /** What `testTasks` returns: Vitest's `test`, with `sim` among its fixtures. */
 export type TaskTest = TestAPI<TestFixtures> & {
   /**
-   * A test that explores: seeds × interleavings × faults over a scenario. It has a simulation of its own for every run, and 2 minutes.
+   * A test that explores: seeds × interleavings × faults over a scenario. It has a simulation of its own for every run, and 2 minutes. What fails is
+   * kept in `__seeds__` beside the test's file, unless `file` names another place, and is played first the next time: commit it.
    * @example
    * test.explore('an order is charged once', { seeds: 200 }, async () => {
    *   await checkout.enqueue({ order: 'o1' });
    *   return () => expect(charges.of('o1')).toHaveLength(1);
    * });
    */
-  explore(name: string, options: ExploreOptions, scenario: Scenario): void;
+  explore: ExploringTest & { readonly only: ExploringTest; readonly skip: ExploringTest };
 };
+
+type ExploringTest = (name: string, options: ExploreOptions, scenario: Scenario) => void;
 
 /** In the form in which Vitest's builder of fixtures describes them: `$__test` keeps `sim` out of the hooks of suites. */
 interface TestFixtures {
@@ -58,13 +62,21 @@ export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTes
     onTestFailed((context) => report(context, sim, left));
     return sim;
   });
-  return Object.assign(simulated, {
-    explore: (name: string, explored: ExploreOptions, scenario: Scenario) => {
-      test(name, { timeout: exploringMs }, async () => {
-        await explore(tasks, explored, scenario);
+  const exploring =
+    (add: typeof test | typeof test.only): ExploringTest =>
+    (name, explored, scenario) => {
+      add(name, { timeout: exploringMs }, async ({ task }) => {
+        await explore(tasks, { file: keptBeside(task.file.filepath, task.fullTestName ?? name), ...explored }, scenario);
       });
-    },
-  });
+    };
+  const all = Object.assign(exploring(test), { only: exploring(test.only), skip: exploring(test.skip) });
+  return Object.assign(simulated, { explore: all });
+}
+
+/** Where the failing runs of a test are kept. */
+function keptBeside(path: string, name: string): string {
+  const slug = name.replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '');
+  return join(dirname(path), '__seeds__', `${basename(path)}.${slug.slice(0, 100)}.json`);
 }
 
 const exploringMs = 120_000;

@@ -1,10 +1,11 @@
 /** What people see of a failing test: a child Vitest runs some, and its report is read. */
 import { execFile } from 'node:child_process';
+import { readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const fixtures = fileURLToPath(new URL('fixtures', import.meta.url));
 const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs');
@@ -27,6 +28,8 @@ beforeAll(async () => {
     );
   });
 }, 60_000);
+
+afterAll(() => rmSync(join(fixtures, '__seeds__'), { recursive: true, force: true }));
 
 describe('the report of a failing test', () => {
   test('shows the message and its diff, then the seed and the timeline', () => {
@@ -77,8 +80,16 @@ describe('the report of a failing test', () => {
   });
 
   test('is silent about tests that pass, or fail as they should', () => {
-    expect(report).toContain('6 failed | 2 passed | 1 expected fail');
+    expect(report).toContain('7 failed | 3 passed | 1 expected fail');
     expect(report.split('Failed Tests')[1]).not.toContain('says nothing');
+  });
+
+  test('shows what an exploration found, and keeps it beside the file of the test', () => {
+    const section = sectionOf('is charged once');
+    expect(section).toMatch(/^ExplorationError: AssertionError: expected 2 to be 1/);
+    const [, replay] = /to replay it: ESCAPEMENT_REPLAY='(.+?)'/.exec(section) ?? [];
+    const kept = join(fixtures, '__seeds__', 'failing.ts.is-charged-once.json');
+    expect(JSON.parse(readFileSync(kept, 'utf8'))).toEqual([replay]);
   });
 
   test('says why tests at the same time cannot be', () => {
