@@ -55,7 +55,7 @@ const allowed: Record<string, readonly string[]> = {
   stores: ['stores', 'core', 'ports', 'better-sqlite3', 'node:'],
   root: ['root', 'backends', 'engine', 'core', 'ports', 'stores', '@standard-schema/spec'],
   testing: ['testing', 'root', 'backends', 'engine', 'core', 'ports', 'stores', '@sinonjs/fake-timers', 'node:'],
-  vitest: ['vitest', 'escapement', 'escapement/testing'],
+  vitest: ['vitest', 'escapement', 'escapement/testing', 'node:'],
   // React is the dashboard's alone, and there of one file; commands load it when they need it.
   dash: ['dash', 'cli', 'escapement', 'escapement/testing', 'ink', 'react', 'node:'],
   cli: ['cli', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],

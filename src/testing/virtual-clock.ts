@@ -13,10 +13,9 @@ import { Heap } from '../core/heap.ts';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Clock, Scope, Timer } from '../ports/clock.ts';
 import type { Choices } from './choices.ts';
-import { Crowd } from './crowd.ts';
 import { type Callback, Entry } from './entry.ts';
-import { type Life, Owner } from './owners.ts';
-import { ResourceWatch, siteOf } from './resources.ts';
+import { type Life, Owner, Owners } from './owners.ts';
+import { siteOf } from './resources.ts';
 
 const realNow = performance.now.bind(performance);
 const realImmediate = setImmediate;
@@ -43,14 +42,7 @@ export class VirtualClock implements Clock {
   /** What runs at this instant, in order. */
   #ready: Entry[] = [];
   #readyFrom = 0;
-  readonly #owners = new Map<Scope, Owner>();
-  /** Attempts that hold the instant. */
-  readonly #working = new Set<Owner>();
-  /** Attempts that wait on another part of the program: neither on time nor on anything real. */
-  readonly #idle = new Set<Owner>();
-  readonly #resources: ResourceWatch;
-  readonly #dead = new WeakSet<Scope>();
-  readonly #crowd = new Crowd();
+  readonly #owners = new Owners();
   #now: number;
   #order = 0;
   #steps = 0;
@@ -68,15 +60,13 @@ export class VirtualClock implements Clock {
     this.#now = options.now;
     this.#choices = options.choices;
     this.#budgetMs = options.realBudgetMs;
-    this.#resources = new ResourceWatch();
   }
 
   readonly now = (): number => this.#now;
 
   /** What the clock of the process shows whose code asks: a worker's may be off. */
   readonly nowHere = (): number => {
-    const scope = currentScope.getStore();
-    return this.#now + ((scope && this.#ownerOf(scope)?.life?.skewMs) ?? 0);
+    return this.#now + (this.#owners.here?.life?.skewMs ?? 0);
   };
 
   at(instant: number, fn: Callback): Timer {
@@ -88,32 +78,22 @@ export class VirtualClock implements Clock {
   }
 
   enter(scope: Scope, endsAt: number): void {
-    this.#enter(scope, endsAt, undefined);
+    this.#owners.enter(scope, new Owner(scope, undefined, endsAt, this.#now));
   }
 
   leave(scope: Scope, returned: boolean): void {
-    const owner = this.#owners.get(scope);
-    if (!owner) return;
-    owner.left = true;
-    owner.returned = returned;
-    this.#owners.delete(scope);
-    this.#working.delete(owner);
-    this.#idle.delete(owner);
-    if (this.#resources.busy(scope)) this.onImpure(scope, this.#resources.describe(scope));
+    const what = this.#owners.leave(scope, returned);
+    if (what !== undefined) this.onImpure(scope, what);
   }
 
   async external<T>(label: string, fn: () => Promise<T>): Promise<T> {
-    const scope = currentScope.getStore();
-    const owner = this.#ownerOf(scope);
+    const owner = this.#owners.here;
     if (!owner) return fn();
-    owner.externals = [...owner.externals, label];
-    this.#idle.delete(owner);
-    this.#working.add(owner);
+    const ended = this.#owners.external(owner, label);
     try {
       return await fn();
     } finally {
-      owner.externals = owner.externals.toSpliced(owner.externals.indexOf(label), 1);
-      this.#atWork(owner);
+      ended();
     }
   }
 
@@ -125,7 +105,7 @@ export class VirtualClock implements Clock {
       soon: (fn) => {
         if (!life.dead) this.#ready.push(new Entry(this, this.#now, this.#order++, fn, life, undefined));
       },
-      enter: (scope, endsAt) => this.#enter(scope, endsAt - life.skewMs, life),
+      enter: (scope, endsAt) => this.#owners.enter(scope, new Owner(scope, life, endsAt - life.skewMs, this.#now)),
       leave: (scope, returned) => this.leave(scope, returned),
       external: (label, fn) => this.external(label, fn),
     };
@@ -133,7 +113,7 @@ export class VirtualClock implements Clock {
 
   /** Something that a step waits for takes its time; meanwhile other things happen, attempts of the same process among them. */
   lag(life: Life, ms: number): Promise<void> {
-    const holds = life.steps > 0 && !this.#ownerOf(currentScope.getStore()) ? 1 : 0;
+    const holds = life.steps > 0 && !this.#owners.here ? 1 : 0;
     this.#steps -= holds;
     life.steps -= holds;
     life.lags += 1;
@@ -155,7 +135,7 @@ export class VirtualClock implements Clock {
   /** Arms a timer. One that is armed below a task's function belongs to its attempt, which then waits on time. */
   arm(instant: number, fn: Callback, life: Life | undefined): Entry {
     const scope = currentScope.getStore();
-    const owner = this.#ownerOf(scope);
+    const owner = this.#owners.here;
     // Clocks tell whole milliseconds.
     const entry = new Entry(this, Math.max(Math.ceil(instant), this.#now), this.#order++, fn, owner?.life ?? life, owner);
     if (entry.life?.dead || (scope && !owner && this.isDead(scope))) {
@@ -164,10 +144,8 @@ export class VirtualClock implements Clock {
     }
     if (owner) {
       entry.site = siteOf('armed here');
-      owner.waits += 1;
+      this.#owners.waits(owner);
       this.#branching = true;
-      this.#idle.delete(owner);
-      if (owner.externals.length === 0) this.#working.delete(owner);
     }
     // Nothing ever fires at infinity: it only says that someone waits.
     if (instant < Number.POSITIVE_INFINITY) {
@@ -187,11 +165,7 @@ export class VirtualClock implements Clock {
   /** Makes a timer one that its attempt does not wait for, or again one that it does. */
   disown(entry: Entry, background: boolean): void {
     entry.background = background;
-    const { owner } = entry;
-    if (!owner) return;
-    owner.waits += background ? -1 : 1;
-    owner.background += background ? 1 : -1;
-    this.#atWork(owner);
+    if (entry.owner) this.#owners.disown(entry.owner, background);
   }
 
   /** Everything of a worker's process is gone: its timers, steps and attempts. */
@@ -201,26 +175,19 @@ export class VirtualClock implements Clock {
     this.#steps -= life.steps;
     life.steps = 0;
     for (const entry of [...this.#heap.items]) if (entry.life === life) this.#heap.remove(entry);
-    for (const [scope, owner] of this.#owners) {
-      if (owner.life !== life) continue;
-      this.#dead.add(scope);
-      this.#owners.delete(scope);
-      this.#working.delete(owner);
-      this.#idle.delete(owner);
-    }
+    this.#owners.kill(life);
     for (const tell of life.whenDead) tell();
   }
 
   /** True for an attempt whose worker was killed: whatever its code still does, nobody is there to do it. */
   isDead(scope: Scope): boolean {
-    return this.#dead.has(scope);
+    return this.#owners.isDead(scope);
   }
 
   /** True if only workers' duties are left on the clock: every attempt in flight waits for something that no timer brings. */
   get onlyDuties(): boolean {
     for (const { owner, life } of this.#heap.items) if (owner || !life || life.pausedUntil > this.#now) return false;
-    for (const { endsAt } of this.#owners.values()) if (endsAt < Number.POSITIVE_INFINITY) return false;
-    return true;
+    return !this.#owners.anyEnds;
   }
 
   /** The next instant for which something is armed, or undefined. */
@@ -243,16 +210,16 @@ export class VirtualClock implements Clock {
       if (entry) {
         ran = true;
         this.#run(entry);
-        this.#crowd.check();
+        this.#owners.crowd.check();
       }
       // Most of what is set going needs a few microtasks.
-      for (let i = 0; i < hops && ((this.#steps > 0 && !this.#excused) || this.#working.size > 0); i++) await null;
+      for (let i = 0; i < hops && ((this.#steps > 0 && !this.#excused) || this.#owners.working > 0); i++) await null;
       if (this.#held || this.#branching) await this.#rest();
       else if (!entry) {
-        if (this.#idle.size === 0 || !ran) break;
+        if (this.#owners.idle === 0 || !ran) break;
         ran = false;
         await turn();
-        this.#recheckIdle();
+        this.#owners.recheckIdle();
       }
     }
     this.#raise();
@@ -286,29 +253,7 @@ export class VirtualClock implements Clock {
   }
 
   close(): void {
-    this.#resources.close();
-  }
-
-  /** The attempt in flight that code belongs to; one of another application, inside of it, is a part of it. */
-  #ownerOf(scope: Scope | undefined): Owner | undefined {
-    for (let at = scope; at; at = at.parent) {
-      const owner = this.#owners.get(at);
-      if (owner) return owner;
-    }
-    return undefined;
-  }
-
-  #enter(scope: Scope, endsAt: number, life: Life | undefined): void {
-    this.#crowd.add(scope, this.#now);
-    const owner = new Owner(scope, life, endsAt, this.#now);
-    this.#owners.set(scope, owner);
-    this.#working.add(owner);
-  }
-
-  #atWork(owner: Owner): void {
-    if (owner.left || owner.life?.dead) return;
-    if (owner.externals.length > 0 || owner.waits === 0) this.#working.add(owner);
-    else this.#working.delete(owner);
+    this.#owners.close();
   }
 
   /** The next thing to run at this instant: the first one, or with a seed any of them. */
@@ -374,10 +319,7 @@ export class VirtualClock implements Clock {
   }
 
   #waited({ owner, background }: Entry): void {
-    if (!owner) return;
-    if (background) owner.background -= 1;
-    else owner.waits -= 1;
-    this.#atWork(owner);
+    if (owner) this.#owners.waited(owner, background);
   }
 
   /** Waits, by turns of the event loop, until nothing holds the instant any more. */
@@ -398,14 +340,14 @@ export class VirtualClock implements Clock {
         if (this.#ready.length > this.#readyFrom && this.#steps === 0) return;
       }
       if (turns >= quietTurns && this.#steps > 0 && this.#lagging()) this.#excused = true;
-      if (turns >= quietTurns && (this.#steps === 0 || this.#excused) && this.#mayPass()) return;
+      if (turns >= quietTurns && (this.#steps === 0 || this.#excused) && this.#owners.mayPass()) return;
       if (realNow() - startedAt > this.#budgetMs) throw this.#stalled();
     }
   }
 
   /** Something is at work that this instant must not end without. */
   get #held(): boolean {
-    return (this.#steps > 0 && !this.#excused) || this.#working.size > 0;
+    return (this.#steps > 0 && !this.#excused) || this.#owners.working > 0;
   }
 
   /** True if whatever step has not ended belongs to a process that waits for its store. */
@@ -415,40 +357,8 @@ export class VirtualClock implements Clock {
     return steps >= this.#steps;
   }
 
-  /** True if all attempts at work started nothing real, and time can help each of them. They then count as waiting on the program. */
-  #mayPass(): boolean {
-    for (const owner of this.#working) if (!this.#canBeHelped(owner)) return false;
-    for (const owner of this.#working) this.#idle.add(owner);
-    this.#working.clear();
-    return true;
-  }
-
-  /** It has a deadline, or another attempt that waits on time may release it. */
-  #canBeHelped(owner: Owner): boolean {
-    if (owner.externals.length > 0 || this.#resources.live(owner.scope) > 0) return false;
-    if (owner.endsAt < Number.POSITIVE_INFINITY || owner.background > 0) return true;
-    for (const other of this.#owners.values()) if (other.waits > 0) return true;
-    return false;
-  }
-
-  #recheckIdle(): void {
-    for (const owner of [...this.#idle]) {
-      if (this.#canBeHelped(owner)) continue;
-      this.#idle.delete(owner);
-      this.#working.add(owner);
-    }
-  }
-
   #stalled(): SimulationStalledError {
-    const owners = [...this.#working];
-    const lines = owners.map((owner) => {
-      const { task, attempt, worker } = owner.scope;
-      const on =
-        owner.externals.length > 0
-          ? `ctx.external(${owner.externals.map((label) => JSON.stringify(label)).join(', ')})`
-          : this.#resources.describe(owner.scope);
-      return `${task} attempt ${attempt} on ${worker} waits on ${on}`;
-    });
+    const lines = this.#owners.describe();
     const who = lines.length > 0 ? lines.join('\n  ') : 'the engine waits for its store';
     return new SimulationStalledError(
       `virtual time has stood still for ${this.#budgetMs} ms of real time, because something outside of it has not ended:\n  ${who}\n` +
