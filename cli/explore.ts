@@ -5,7 +5,7 @@ import { ExplorationError } from 'escapement';
 import { type Exploration, type ExploreOptions, explore, type FaultFamily } from 'escapement/testing';
 import type { Application } from './config.ts';
 import { cleanLines, count, painter, plural, wantsColour } from './format.ts';
-import { type ExitCode, exitCodes, type Io } from './io.ts';
+import { type ExitCode, exitCodes, type Io, orStuck } from './io.ts';
 import { type Plan, realTurn, Stage } from './play.ts';
 import { exactDuration } from './time.ts';
 
@@ -26,7 +26,7 @@ export async function exploreModule(
   { seeds, faults, failures }: ExploreCommand,
   io: Io,
 ): Promise<ExitCode> {
-  const { tasks, simulation } = application;
+  const { tasks, simulation, label } = application;
   const breathe = realTurn();
   const paint = painter(wantsColour(io.stdout, io.env));
   const startedAt = io.realNow();
@@ -61,7 +61,8 @@ export async function exploreModule(
     found = await explore(tasks, options, async (sim) => {
       const stage = new Stage(sim, plan.to, { realNow: io.realNow, breathe, at: () => {} });
       try {
-        if (simulation.play) await simulation.play(stage.view());
+        const stuck = `play(sim) of ${label} waits for something that will not come; virtual time moves only by sim.advance() and its like`;
+        if (simulation.play) await orStuck(io, Promise.resolve(simulation.play(stage.view())), stuck);
       } catch (error) {
         if (!stage.cut(error)) throw error;
       }

@@ -91,7 +91,7 @@ export function addSimulate(program: Command, io: Io, done: (code: ExitCode) => 
     .option('--timeline <file>', 'write every event of the simulation to a file, line by line')
     .option('--explore <seeds>', 'search: play so many seeds, each with faults of its own', whole(1, Number.MAX_SAFE_INTEGER))
     .option('--until-failure', 'search until something breaks, or Ctrl-C')
-    .option('--faults <kinds>', `with --explore: all, none, or some of ${faultKinds.join(',')}`, 'all')
+    .option('--faults <kinds>', `with --explore: all, none, or some of ${faultKinds.join(',')} (default: all)`)
     .option('--failures <folder>', 'with --explore: write what is found there, and play it first the next time')
     .addHelpText('after', help)
     .action(async (module: string, options: Options) => done(await simulateCommand(module, options, io)));
@@ -107,6 +107,8 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
     const application = await loadApplication(module, io);
     const plan = planOf(application, options);
     if (options.explore !== undefined || options.untilFailure) return await exploration(application, plan, options, io);
+    if (options.faults !== undefined || options.failures !== undefined)
+      throw new CommandError('--faults and --failures are for a search; give --explore SEEDS or --until-failure too');
     // What cannot be written is better known before a long play than after it.
     if (options.timeline !== undefined) writeTimeline(options.timeline, '', io);
     const { result, leftBehind } = await play(application, plan, { io, progress }, (sim, played) =>
@@ -134,10 +136,13 @@ async function exploration(application: Application, plan: Plan, options: Option
   const unknown = kinds.find((kind) => !['all', 'none', ...faultKinds].includes(kind));
   if (unknown !== undefined)
     throw new CommandError(`--faults: there is no kind ${clean(unknown)}; give all, none, or some of ${faultKinds.join(',')}`);
+  if (kinds.length > 1 && (kinds.includes('all') || kinds.includes('none'))) throw new CommandError('--faults: all and none stand alone');
   const chosen = kinds.includes('all') ? 'all' : kinds.includes('none') ? 'none' : (kinds as FaultFamily[]);
   const seeds = options.untilFailure ? Number.POSITIVE_INFINITY : (options.explore ?? 1);
   const { exploreModule } = await import('../explore.ts');
-  return exploreModule(application, plan, { seeds, faults: chosen, failures: options.failures }, io);
+  // Two rivals, as explore() has them, unless someone says otherwise.
+  const workers = options.workers ?? application.simulation.workers ?? 3;
+  return exploreModule(application, { ...plan, workers }, { seeds, faults: chosen, failures: options.failures }, io);
 }
 
 function planOf({ simulation, label }: Application, options: Options): Plan {

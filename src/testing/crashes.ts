@@ -3,7 +3,7 @@ import { ExplorationError } from '../core/errors.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { type Decision, encodeRun } from './choices.ts';
 import { crashAfter, crashBefore } from './drawn-faults.ts';
-import { type ExploreOptions, playRun, readExploration, type Scenario } from './explore.ts';
+import { askedReplay, type ExploreOptions, playRun, readExploration, replayLine, type Scenario } from './explore.ts';
 
 /** One crash, and what came of it. */
 export interface CrashOutcome {
@@ -15,7 +15,7 @@ export interface CrashOutcome {
   readonly nth: number;
   /** Null: all held. */
   readonly problem: string | null;
-  /** The value of ESCAPEMENT_REPLAY that plays it again with `explore`. */
+  /** The value of ESCAPEMENT_REPLAY that plays it again, alone. */
   readonly replay: string;
 }
 
@@ -39,8 +39,9 @@ const crashes: readonly (readonly [call: string, side: 'before' | 'after', pick:
   ['advanceSchedules', 'before', crashBefore],
   ['advanceSchedules', 'after', crashAfter],
 ];
-/** In the middle of an attempt: at its first wait, and after a second. */
-const inAttempt = [4, 5] as const;
+/** The pick of a crash as soon as the attempt has begun, and that of one when it waits. */
+const atStart = 4;
+const atWait = 1;
 
 /**
  * Plays a scenario once without a fault, and then once for every crash of a worker around its calls to the store and within its attempts.
@@ -55,8 +56,14 @@ const inAttempt = [4, 5] as const;
  */
 export async function everyCrash(tasks: Tasks, options: ExploreOptions, scenario: Scenario): Promise<CrashTable> {
   appOf(tasks);
-  const settings = readExploration({ workers: 2, ...options, faults: 'none' }, tasks);
+  const settings = readExploration({ workers: 2, ...options, faults: 'none' }, tasks, scenario);
   const play = (plan: readonly Decision[]) => playRun(tasks, settings, scenario, 0, plan, { crashable: true });
+  const replay = askedReplay();
+  if (replay) {
+    const { problems, error } = await play(replay.plan);
+    if (problems.length > 0) throw new ExplorationError(String(problems[0]), encodeRun(0, replay.plan), 0, { cause: error });
+    return { outcomes: [], toString: () => '' };
+  }
   const plain = await play([]);
   if (plain.problems.length > 0) {
     const text = `it does not hold without any crash: ${plain.problems[0]}`;
@@ -68,8 +75,10 @@ export async function everyCrash(tasks: Tasks, options: ExploreOptions, scenario
     if (!worker || !call) continue;
     const sides =
       call === 'run'
-        ? inAttempt.map((pick, i) => [i === 0 ? 'in run, at its first wait' : 'in run, after 1 s', pick] as const)
-        : crashes.filter(([name]) => name === call).map(([name, side, pick]) => [`${side} ${name}`, pick] as const);
+        ? [['in run, when it has begun', atStart] as const]
+        : call === 'wait'
+          ? [['in run, at a wait', atWait] as const]
+          : crashes.filter(([name]) => name === call).map(([name, side, pick]) => [`${side} ${name}`, pick] as const);
     for (const [at, pick] of sides) {
       for (let n = 0; n < count; n++) {
         const plan = [{ point, n, pick }];
@@ -81,8 +90,9 @@ export async function everyCrash(tasks: Tasks, options: ExploreOptions, scenario
   const table = { outcomes, toString: () => written(outcomes) };
   const broken = outcomes.filter(({ problem }) => problem !== null);
   if (broken.length === 0) return table;
-  const text = `${broken.length} of ${outcomes.length} crashes are not survived:\n${written(broken)}`;
-  throw new ExplorationError(text, broken[0]?.replay ?? '', 0);
+  const { replay: first = '' } = broken[0] as CrashOutcome;
+  const text = `${broken.length} of ${outcomes.length} crashes are not survived:\n${written(broken)}\n\n${replayLine(first, 'the first of them')}`;
+  throw new ExplorationError(text, first, 0);
 }
 
 function written(outcomes: readonly CrashOutcome[]): string {

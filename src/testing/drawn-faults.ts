@@ -210,6 +210,16 @@ export class DrawnFaults {
     };
   }
 
+  /** An attempt begins to wait. */
+  wait(life: Life): void {
+    if (this.healed || this.#rates.crash === undefined) return;
+    if (this.#world.choices.rare(`${life.place}.wait`, [this.#rates.crash / 4]) === 0) return;
+    this.#happened('F3', life, 'an attempt crash at a wait');
+    this.#world.later(life, 0, () => {
+      if (!this.healed) this.#world.crash(life);
+    });
+  }
+
   #happened(code: string, life: Life, text: string): void {
     const decision = this.#world.choices.decisions.at(-1);
     if (decision) this.fired.set(code, [...(this.fired.get(code) ?? []), decision]);
@@ -222,6 +232,7 @@ export class DrawnFaults {
 export function picksAt(point: string, families: ReadonlySet<FaultFamily>): readonly number[] {
   const [, call] = /^w\d+\.(\w+)$/.exec(point) ?? [];
   if (call === undefined) return [];
+  if (call === 'wait') return families.has('crash') ? [1] : [];
   if (call === 'skew') return families.has('clock') ? skewsMs.map((_, i) => i + 1) : [];
   const faults: readonly (readonly [FaultFamily, string])[] =
     call === 'run' ? handlerFaults : callFaults.filter(([, kind]) => applies(call as StoreCall, kind));

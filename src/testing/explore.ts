@@ -4,14 +4,16 @@
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { type Duration, durationMs, type Instant } from '../core/duration.ts';
-import { ExplorationError, SimulationDeadlockError, SimulationRunawayError } from '../core/errors.ts';
+import { type Duration, durationMs, type Instant, show } from '../core/duration.ts';
+import { ConfigError, ExplorationError, SimulationDeadlockError, SimulationRunawayError } from '../core/errors.ts';
+import { recordError } from '../core/failure.ts';
 import { textHash } from '../core/schedule.ts';
 import { OptionReader } from '../options.ts';
 import type { StoreSource } from '../ports/store.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { type ChoiceOptions, Choices, type Decision, decodeRun, encodeRun, prng } from './choices.ts';
 import { type FaultFamily, type FaultRates, faultFamilies } from './drawn-faults.ts';
+import type { SimulationOptions } from './settings.ts';
 import { kindOf, shrink } from './shrink.ts';
 import { begin, type Course, type Simulation } from './simulation.ts';
 
@@ -29,8 +31,12 @@ export interface ExploreOptions {
   concurrency?: number;
   /** Where virtual time begins. @default '2026-01-01T00:00:00Z' */
   now?: Instant;
-  /** Opened anew for every run. @default memory() */
-  store?: StoreSource;
+  /** Every run begins with an empty store: a source that opens one, or a function that makes one for each run. @default memory() */
+  store?: StoreSource | (() => StoreSource);
+  /** Stores for single aliases, the same way. @default the one of `store` */
+  stores?: Record<string, StoreSource | (() => StoreSource)>;
+  /** How long finished jobs stay in the store. @default 'forever' */
+  retention?: SimulationOptions['retention'];
   /** After the world has healed, all work must have ended within this. @default '30d' */
   within?: Duration;
   /** Stop after so much real time. @default none */
@@ -70,7 +76,9 @@ export interface Settings {
   readonly withinMs: number;
   readonly forMs: number;
   readonly now: Instant;
-  readonly store: StoreSource | undefined;
+  readonly store: ExploreOptions['store'];
+  readonly stores: ExploreOptions['stores'];
+  readonly retention: ExploreOptions['retention'];
   readonly signal: AbortSignal | undefined;
 }
 
@@ -103,7 +111,7 @@ export function explore(tasks: Tasks, options: ExploreOptions, scenario: Scenari
 
 /** `explore`, with something between the workers and their store. */
 export async function search(tasks: Tasks, options: ExploreOptions, scenario: Scenario, between?: Course['between']): Promise<Exploration> {
-  const settings = readExploration(options, tasks);
+  const settings = readExploration(options, tasks, scenario);
   const play = (seed: number, plan?: readonly Decision[]) => playRun(tasks, settings, scenario, seed, plan, { between });
   const startedAt = realNow();
   const kept = keptRuns(options.file);
@@ -118,19 +126,19 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
     const run = await play(seed, plan);
     if (run.problems.length > 0) {
       const report = await failure(run, play, settings);
-      keep(options.file, kept, report.replay);
-      throw report;
+      const fault = keep(options.file, kept, report.replay);
+      if (fault === undefined) throw report;
+      const text = `${report.message}\n(it could not be kept in ${options.file}: ${fault})`;
+      throw new ExplorationError(text, report.replay, report.seed, { cause: report.cause });
     }
     for (const [code, decisions] of run.fired) fired.set(code, (fired.get(code) ?? 0) + decisions.length);
     return run;
   };
 
-  const replay = process.env.ESCAPEMENT_REPLAY;
-  const onlySeed = process.env.ESCAPEMENT_SEED;
-  if (replay !== undefined) {
-    const decoded = decodeRun(replay);
-    if (!decoded) throw new ExplorationError('ESCAPEMENT_REPLAY is not what a failure has printed', '', 0);
-    await once(decoded.seed, decoded.plan);
+  const replay = askedReplay();
+  const onlySeed = askedSeed();
+  if (replay) {
+    await once(replay.seed, replay.plan);
     played = 1;
   } else {
     for (const text of kept) {
@@ -138,7 +146,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
       if (decoded) await once(decoded.seed, decoded.plan);
     }
     const seeds = onlySeed === undefined ? settings.seeds : 1;
-    const first = onlySeed === undefined ? settings.first : Number(onlySeed);
+    const first = onlySeed ?? settings.first;
     for (; played < seeds && realNow() - startedAt < settings.forMs && !settings.signal?.aborted; played++) {
       const run = await once(first + played);
       // The first is played twice: what is not determined by its seed could not be replayed.
@@ -151,7 +159,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
           run.seed,
           run.decisions.filter((other) => other !== decision),
         );
-        if (hashOf(without) !== hashOf(run)) mattered.add(code);
+        if (fateOf(without) !== fateOf(run)) mattered.add(code);
       }
       await options.onProgress?.({ played: played + 1, seeds });
     }
@@ -172,16 +180,37 @@ const lastLines = 20;
 /** So long after the end of its scenario the world heals. */
 const untroubledAfterMs = 900_000;
 const afterMs = 90_000;
+/** At so many instants something may happen in one run: whatever takes more will never end. */
+const mostInstants = 50_000;
 /** A failure that takes more decisions than this is looked for among other seeds: so many, for so long. */
 const simpleEnough = 5;
 const mostOthers = 150;
 const longestMs = 25_000;
 
 /** Reads the options of an exploration. @throws ConfigError with all faults */
-export function readExploration(options: ExploreOptions, tasks: Tasks): Settings {
+export function readExploration(options: ExploreOptions, tasks: Tasks, scenario: Scenario): Settings {
   appOf(tasks);
+  if (typeof scenario !== 'function')
+    throw new ConfigError('explore() cannot be done', [
+      { path: 'scenario', expected: 'a function, the third argument', got: show(scenario) },
+    ]);
   const reader = new OptionReader('explore() cannot be done');
-  const names = ['seeds', 'first', 'faults', 'workers', 'concurrency', 'now', 'store', 'within', 'for', 'file', 'onProgress', 'signal'];
+  const names = [
+    'seeds',
+    'first',
+    'faults',
+    'workers',
+    'concurrency',
+    'now',
+    'store',
+    'stores',
+    'retention',
+    'within',
+    'for',
+    'file',
+    'onProgress',
+    'signal',
+  ];
   const given = reader.object(options, '', names);
   const { faults = 'all' } = given;
   const families = faults === 'all' ? faultFamilies : faults === 'none' ? [] : faults;
@@ -196,7 +225,9 @@ export function readExploration(options: ExploreOptions, tasks: Tasks): Settings
     withinMs: reader.duration(given.within, 'within') ?? durationMs('30d', 'within'),
     forMs: reader.duration(given.for, 'for') ?? Number.POSITIVE_INFINITY,
     now: (given.now as Instant | undefined) ?? '2026-01-01T00:00:00Z',
-    store: given.store as StoreSource | undefined,
+    store: given.store as ExploreOptions['store'],
+    stores: given.stores as ExploreOptions['stores'],
+    retention: given.retention as ExploreOptions['retention'],
     signal: given.signal as AbortSignal | undefined,
   };
   if (given.file !== undefined && typeof given.file !== 'string') reader.fault('file', 'a path', given.file);
@@ -237,33 +268,43 @@ export async function playRun(
 ): Promise<Run> {
   const choices = new Choices(seed, { plan, log: true, drew });
   const fewer = plan?.find(({ point }) => point === workersPoint)?.pick ?? 0;
-  const { concurrency, now, store } = settings;
-  const options = { seed, concurrency, now, workers: Math.max(1, settings.workers - fewer), ...(store ? { store } : {}) };
+  const { concurrency, now, store, stores, retention } = settings;
+  const made = (source: StoreSource | (() => StoreSource)) => (typeof source === 'function' ? source() : source);
+  const options: SimulationOptions = { seed, concurrency, now, workers: Math.max(1, settings.workers - fewer) };
+  if (store) options.store = made(store);
+  if (stores) options.stores = Object.fromEntries(Object.entries(stores).map(([alias, source]) => [alias, made(source)]));
+  if (retention !== undefined) options.retention = retention;
   const rates = crashable ? { crash: 0 } : settings.families.size > 0 ? ratesOf(seed, settings.families) : undefined;
   const problems: string[] = [];
   let thrown: unknown;
   const fail = (error: unknown) => {
     thrown ??= error;
-    problems.push(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+    const { name, message } = recordError(error);
+    problems.push(`${name}: ${message}`);
   };
   const sim = await begin(tasks, options, { choices, watched: true, between, ...(rates ? { rates } : {}) });
   try {
     const check = await scenario(sim);
     // What the scenario has left runs for a while under the faults of the seed.
-    await sim.runUntilIdle({ max: untroubledAfterMs }).catch((error) => {
+    await sim.runUntilIdle({ max: untroubledAfterMs, instants: mostInstants }).catch((error) => {
       if (!(error instanceof SimulationRunawayError || error instanceof SimulationDeadlockError)) throw error;
     });
     await sim.heal();
-    await sim.runUntilIdle({ max: settings.withinMs });
+    // What is not due for longer than that, or stays in a paused queue, is left; the watchman knows.
+    const left = await sim.runUntilIdle({ max: settings.withinMs, instants: mostInstants }).catch((error) => {
+      if (!(error instanceof SimulationRunawayError || error instanceof SimulationDeadlockError)) throw error;
+      return error;
+    });
     // The last leases pass: those of jobs that a schedule has made are not waited for.
     await sim.calm(afterMs);
+    if (left && (await sim.verify({ whole: true })).length > 0) throw left;
     if (typeof check === 'function') await check(sim);
   } catch (error) {
     fail(error);
   }
   // What the watchman has found is what ended the scenario. What a scenario that ended otherwise has left behind, says nothing.
   const found = await sim.verify({ whole: problems.length === 0 }).catch(fail);
-  if (found && found.length > 0) problems.splice(0, problems.length, ...found);
+  if (found && found.length > 0) problems.unshift(...found);
   const { lines } = sim.timeline();
   const { fired } = sim;
   await sim.end().catch(fail);
@@ -276,12 +317,23 @@ function hashOf({ lines, problems }: Run): string {
   return textHash([...lines.filter((line) => !/ {2}note {2}/.test(line)), ...problems].join('\n'));
 }
 
+/** What became of the jobs, whenever and wherever: a fault that changes nothing of it did not matter. */
+function fateOf({ lines, problems }: Run): string {
+  const fates = lines
+    .filter((line) => /#\d/.test(line) && !/ {2}note {2}/.test(line))
+    .map((line) => line.replace(/^\S+(?: [\d.]+\w+)* {2,}(?:w[\d.]+)? +/, ''));
+  return textHash([...fates.sort(), ...problems].join('\n'));
+}
+
 async function same(run: Run, again: Run): Promise<void> {
   if (hashOf(run) === hashOf(again)) return;
-  const at = run.lines.findIndex((line, i) => line !== again.lines[i]);
+  const longer = run.lines.length >= again.lines.length ? run : again;
+  const at = longer.lines.findIndex((_, i) => run.lines[i] !== again.lines[i]);
+  const shown = (one: Run) => (at >= 0 ? (one.lines[at] ?? '(ended)') : (one.problems[0] ?? '(all was well)'));
   throw new ExplorationError(
     `seed ${run.seed} was played twice, and did not go the same way: something in the tasks or the scenario is not determined by the seed.\n` +
-      `  the first time:  ${run.lines[at] ?? '(ended)'}\n  the second time: ${again.lines[at] ?? '(ended)'}`,
+      `  the first time:  ${shown(run)}\n  the second time: ${shown(again)}\n` +
+      'Whatever a run leaves behind, such as a list that tasks push to, is to be reset where the scenario begins; other randomness and real time are to come from Math.random and Date.',
     encodeRun(run.seed, []),
     run.seed,
   );
@@ -327,23 +379,58 @@ async function failure(
     `the last ${lines.length - last} lines of its timeline:`,
     ...lines.slice(last).map((line) => `  ${line}`),
     '',
-    `to replay it: ESCAPEMENT_REPLAY='${replay}'   (the whole seed: ESCAPEMENT_SEED=${run.seed})`,
+    `${replayLine(replay, 'it')}   (the whole seed: ESCAPEMENT_SEED=${run.seed})`,
   ].join('\n');
   return new ExplorationError(text, replay, smallest.seed, { cause: smallest.error });
 }
 
-function keptRuns(file: string | undefined): readonly string[] {
-  if (file === undefined || !existsSync(file)) return [];
-  try {
-    const kept: unknown = JSON.parse(readFileSync(file, 'utf8'));
-    return Array.isArray(kept) ? kept.filter((text): text is string => typeof text === 'string') : [];
-  } catch {
-    return [];
-  }
+/** What ESCAPEMENT_REPLAY asks for, if it is set. */
+export function askedReplay(): ReturnType<typeof decodeRun> {
+  const text = process.env.ESCAPEMENT_REPLAY;
+  if (text === undefined || text === '') return undefined;
+  const decoded = decodeRun(text);
+  if (!decoded) throw asks('ESCAPEMENT_REPLAY', 'what a failure has printed', text);
+  return decoded;
 }
 
-function keep(file: string | undefined, kept: readonly string[], replay: string): void {
-  if (file === undefined || replay === '' || kept.includes(replay)) return;
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify([replay, ...kept], null, 1)}\n`);
+function askedSeed(): number | undefined {
+  const text = process.env.ESCAPEMENT_SEED;
+  if (text === undefined || text === '') return undefined;
+  const seed = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(seed)) throw asks('ESCAPEMENT_SEED', 'a whole number', text);
+  return seed;
+}
+
+function asks(path: string, expected: string, got: string): ConfigError {
+  return new ConfigError('explore() cannot be done', [{ path, expected, got: show(got) }]);
+}
+
+/** What plays a run again. */
+export function replayLine(replay: string, what: string): string {
+  return `to replay ${what}: ESCAPEMENT_REPLAY='${replay}'`;
+}
+
+function keptRuns(file: string | undefined): readonly string[] {
+  if (file === undefined || !existsSync(file)) return [];
+  let kept: unknown;
+  try {
+    kept = JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    kept = undefined;
+  }
+  if (!Array.isArray(kept))
+    throw new ConfigError('explore() cannot be done', [{ path: 'file', expected: 'a list of runs that failed, as JSON', got: file }]);
+  return kept.filter((text): text is string => typeof text === 'string');
+}
+
+/** Says why, if it could not. */
+function keep(file: string | undefined, kept: readonly string[], replay: string): string | undefined {
+  if (file === undefined || replay === '' || kept.includes(replay)) return undefined;
+  try {
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, `${JSON.stringify([replay, ...kept], null, 1)}\n`);
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
 }

@@ -78,6 +78,7 @@ export class Faults {
   /** From here on nothing goes wrong. */
   heal(): void {
     this.#pending = [];
+    this.#crashes = [];
     if (this.drawn) this.drawn.healed = true;
     this.startScheduling();
   }
@@ -137,8 +138,10 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
   const view: Record<string, unknown> = {
     name: store.name,
     supports: store.supports,
-    // The store is the simulation's own: what others might do to it need not be looked for.
-    pollMs: store.listen && !faults.drawn ? Number.POSITIVE_INFINITY : Math.min(store.pollMs, drawnPollMs),
+    // The store is the simulation's own: what others might do to it need not be looked for, unless a scheduler may be told that nothing is due.
+    get pollMs() {
+      return store.listen && (!faults.drawn || faults.drawn.healed) ? Number.POSITIVE_INFINITY : Math.min(store.pollMs, drawnPollMs);
+    },
   };
   for (const call of calls) {
     const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);

@@ -113,9 +113,16 @@ export class Watchman {
       if (!row) this.#say(job, 'I1: it was acknowledged, and is not there');
       else if (summary(row) !== summary(job))
         this.#say(job, `E1: the store has it as ${summary(row)}, by its own answers it is ${summary(job)}`);
-      // What a schedule makes anew all the time may be on its way.
-      const onItsWay = job.schedule !== null && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
-      if (!isFinished(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && job.dueAt <= now)
+      // What a schedule makes anew all the time, and what that enqueues, may be on its way.
+      const onItsWay =
+        this.#occurrences.size > 0 && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
+      if (
+        !isFinished(job) &&
+        !onItsWay &&
+        !this.#paused.has(job.queue) &&
+        this.#around.definition(job.task) &&
+        (job.dueAt <= now || job.startedAt !== null)
+      )
         this.#say(job, `L1: it never came to its end, and is ${visibleStatus(job, now)}`);
     }
     for (const id of rows.keys()) if (!this.#jobs.has(id)) this.#problem(`I1: job ${id} is in the store, and nobody has enqueued it`);

@@ -1,8 +1,9 @@
 /** Every order in which things that are due at one instant can happen, one run each. */
-import { ExplorationError } from '../core/errors.ts';
+import { show } from '../core/duration.ts';
+import { ConfigError, ExplorationError } from '../core/errors.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { type Decision, encodeRun } from './choices.ts';
-import { type ExploreOptions, playRun, readExploration, type Scenario } from './explore.ts';
+import { askedReplay, type ExploreOptions, playRun, readExploration, replayLine, type Scenario } from './explore.ts';
 
 /** How far a search through all orders has come. */
 export interface Orders {
@@ -22,19 +23,22 @@ const tie = 'tie';
 export async function everyOrder(tasks: Tasks, options: ExploreOptions & { most?: number }, scenario: Scenario): Promise<Orders> {
   appOf(tasks);
   const { most = 1_000, ...rest } = options;
-  const settings = readExploration({ workers: 1, ...rest, faults: 'none' }, tasks);
+  const settings = readExploration({ workers: 1, ...rest, faults: 'none' }, tasks, scenario);
+  if (!Number.isSafeInteger(most) || most < 1)
+    throw new ConfigError('everyOrder() cannot be done', [{ path: 'most', expected: 'a whole number from 1 on', got: show(most) }]);
+  const replay = askedReplay();
   const watched: { count: number; pick: number }[] = [];
   let picks: readonly number[] = [];
   for (let runs = 1; ; runs++) {
     watched.length = 0;
-    const plan: Decision[] = picks.flatMap((pick, n) => (pick > 0 ? [{ point: tie, n, pick }] : []));
+    const plan: readonly Decision[] = replay?.plan ?? picks.flatMap((pick, n) => (pick > 0 ? [{ point: tie, n, pick }] : []));
     const run = await playRun(tasks, settings, scenario, 0, plan, {
       drew: (point, count, pick) => {
         if (point === tie) watched.push({ count, pick });
       },
     });
     if (run.problems.length > 0) {
-      const replay = encodeRun(0, run.decisions);
+      const again = encodeRun(0, run.decisions);
       const lines = run.lines.slice(-20).map((line) => `  ${line}`);
       const text = [
         run.problems[0],
@@ -42,10 +46,11 @@ export async function everyOrder(tasks: Tasks, options: ExploreOptions & { most?
         `in order ${runs} of those at one instant; the last lines of its timeline:`,
         ...lines,
         '',
-        `to replay it: ESCAPEMENT_REPLAY='${replay}'`,
+        replayLine(again, 'it'),
       ];
-      throw new ExplorationError(text.join('\n'), replay, 0, { cause: run.error });
+      throw new ExplorationError(text.join('\n'), again, 0, { cause: run.error });
     }
+    if (replay) return { runs, complete: false };
     // The last tie that has another order left is the next to be changed; those before it stay, those after it begin anew.
     const last = watched.findLastIndex(({ count, pick }) => pick + 1 < count);
     if (last < 0) return { runs, complete: true };

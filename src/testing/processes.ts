@@ -35,6 +35,8 @@ export interface Ground {
   readonly between: ((store: Store, worker: string) => Store) | undefined;
   /** Throws when the simulation can be used no more. */
   use(): void;
+  /** A process died: what it did to a store just before may have been told to nobody. */
+  untold(): void;
 }
 
 const none: readonly never[] = [];
@@ -48,6 +50,8 @@ class Place {
   life: Life;
   /** Another version has taken its place: it is not started again. */
   retired = false;
+  /** The test has stopped it. */
+  stopped = false;
   /** One for each store; all of them one process. */
   workers: Worker[] = [];
   starts = 0;
@@ -72,7 +76,7 @@ export class Processes {
   /** Draws faults from here on. */
   draw(choices: Choices, rates: FaultRates): DrawnFaults {
     const { clock } = this.#ground;
-    return new DrawnFaults(
+    const drawn = new DrawnFaults(
       {
         choices,
         now: clock.now,
@@ -80,11 +84,14 @@ export class Processes {
         trouble: (life) => this.#trouble(life, 0),
         pause: (life, ms) => this.#stop(life, ms),
         lag: (life, ms) => clock.lag(life, ms),
-        later: (life, ms, fn) => void clock.arm(clock.now() + ms, fn, life),
+        // Not a wait of the attempt that asks.
+        later: (life, ms, fn) => void scope.exit(() => clock.arm(clock.now() + ms, fn, life)),
         note: (life, text) => this.#note(life, text),
       },
       rates,
     );
+    clock.onWait = (life) => drawn.wait(life);
+    return drawn;
   }
 
   /** Starts so many processes of a version. */
@@ -107,7 +114,7 @@ export class Processes {
     for (const place of this.#places) {
       place.life.pausedUntil = Number.NEGATIVE_INFINITY;
       place.life.skewMs = 0;
-      if (place.life.dead && !place.retired) this.#start(place.index, place.version);
+      if ((place.life.dead || place.stopped) && !place.retired) this.#start(place.index, place.version);
     }
   }
 
@@ -200,6 +207,7 @@ export class Processes {
     const { life } = place;
     // A process that is gone has nothing to stop, and one that is killed while it stops never answers.
     if (life.dead) return;
+    place.stopped = true;
     const killed = new Promise<void>((resolve) => life.whenDead.push(resolve));
     await Promise.race([Promise.all(place.workers.map((worker) => worker.stop(timeoutMs))), killed]);
   }
@@ -209,6 +217,7 @@ export class Processes {
     this.#places[index] = place;
     const id = place.starts === 0 ? `w${index}` : `w${index}.${place.starts}`;
     place.starts += 1;
+    place.stopped = false;
     const life = new Life(id);
     place.life = life;
     this.#trouble(life, 0);
@@ -252,7 +261,9 @@ export class Processes {
     if (life.dead) return;
     const { clock } = this.#ground;
     clock.kill(life);
+    this.#trouble(life, 0);
     this.#note(life, 'crashed');
+    this.#ground.untold();
     if (!restart || place.retired) return;
     // Whoever dies may be the one that asks: what comes after belongs to nobody that is gone.
     scope.exit(() => clock.arm(clock.now() + restartAfterMs, () => this.#start(place.index, place.version), undefined));

@@ -80,11 +80,12 @@ export async function shrink(
   // It may take but one fault, in the right place: of those places there are few.
   if (best.decisions.some(({ point }) => point.startsWith('op.'))) return best;
   left = Math.min(left, mostRunsAlone);
-  const points = [...run.drawn.keys()].sort();
+  const points = new Map<string, number>();
+  for (const [point, count] of [...run.drawn].sort())
+    for (const name of [point.replace(/^w\d+\./, 'w0.'), point]) points.set(name, Math.max(points.get(name) ?? 0, count));
   for (let n = 0; n < 3 && best.decisions.length > 1; n++)
-    for (const point of points)
-      for (const pick of n < (run.drawn.get(point) ?? 0) ? picksAt(point, families) : [])
-        if (best.decisions.length > 1) await attempt([{ point, n, pick }]);
+    for (const [point, count] of points)
+      for (const pick of n < count ? picksAt(point, families) : []) if (best.decisions.length > 1) await attempt([{ point, n, pick }]);
   return best;
 }
 
@@ -92,11 +93,14 @@ export async function shrink(
  * What fails, whichever job it is and whatever the numbers: a smaller run that fails otherwise is another failure. What the watchman finds is of two
  * kinds, for one fault shows in many ways: something happened that must not, or something did not happen that must.
  */
-export function kindOf({ problems }: Run): string {
+export function kindOf({ problems, error }: Run): string {
   const [first = ''] = (problems[0] ?? '').split('\n', 1);
   const law = /(?:^|: )(?:(L)\d+|I\d+|E\d+|law \d+): /.exec(first);
   if (law) return law[1] ? 'liveness' : 'safety';
-  return first.replace(/[\w.-]+#\d+/g, '').replace(/\d+/g, '0');
+  // Where it was thrown tells more than what it says, which has values in it.
+  const site = error instanceof Error ? /^ +at .*$/m.exec(error.stack ?? '')?.[0] : undefined;
+  const [name = ''] = first.split(':', 1);
+  return site === undefined ? first.replace(/[\w.-]+#\d+/g, '').replace(/\d+/g, '0') : `${name}${site}`;
 }
 
 /** Smaller is simpler. */

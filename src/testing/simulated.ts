@@ -28,6 +28,8 @@ const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 const quietSteps = 100;
 /** So many instants without an event, and the store is asked whether what is unfinished has ended untold. */
 const quietLooks = 10;
+/** So many instants after a crash, and again after as many, the same. */
+const untoldLooks = 50;
 
 export class Simulated implements Simulation {
   readonly tasks: Tasks;
@@ -45,6 +47,8 @@ export class Simulated implements Simulation {
   readonly #undo: (() => void)[] = [];
   #driving: string | undefined;
   #ended = false;
+  /** So often the stores are still to be asked what nobody has told. */
+  #untold = 0;
   readonly store = {
     fail: (fault: StoreFault, options?: FaultOptions) => {
       this.#processes.troubled();
@@ -69,7 +73,18 @@ export class Simulated implements Simulation {
     this.#versions.push({ app, host: this.#host });
     const { record } = this;
     const faults = this.#faults;
-    this.#processes = new Processes({ clock, record, settings, faults, stores: this.#stores, between, use: () => this.#use() });
+    this.#processes = new Processes({
+      clock,
+      record,
+      settings,
+      faults,
+      stores: this.#stores,
+      between,
+      use: () => this.#use(),
+      untold: () => {
+        this.#untold = 2;
+      },
+    });
     if (watched) {
       this.#watchman = new Watchman({
         definition: (name) => this.#versions.findLast((version) => version.app.definitions.has(name))?.app.definitions.get(name),
@@ -125,6 +140,7 @@ export class Simulated implements Simulation {
 
   /** What a process did to the store just before it died was told to nobody. True if there was such a thing. */
   async #catchUp(): Promise<boolean> {
+    this.#untold = Math.max(0, this.#untold - 1);
     const { stores } = this.#settings;
     const storeOf = ({ id }: Job) => this.#stores.get(stores.get(this.record.aliases.get(id) ?? 'default') as StoreSource) as Store;
     let corrected = false;
@@ -155,6 +171,11 @@ export class Simulated implements Simulation {
     for (const source of new Set(stores.values())) {
       const store = await source.open();
       await store.migrate();
+      if (this.#watchman && (await store.list({}, { now: this.#clock.now(), limit: 1 })).items.length > 0) {
+        throw new SimulationError(
+          `the store ${source.name} has jobs already, and every run of an exploration begins with an empty one; give memory(), sqlite({ file: ':memory:' }), or a function that makes a new store`,
+        );
+      }
       this.#stores.set(source, this.#watchman?.watch(store) ?? store);
     }
     if (record) this.#undo.push(this.#app.events.on('*', this.record.add));
@@ -205,7 +226,8 @@ export class Simulated implements Simulation {
     });
   }
 
-  runUntilIdle(options: { max?: Duration } = {}): Promise<void> {
+  /** @param options.instants so many instants at which something happens, at most */
+  runUntilIdle(options: { max?: Duration; instants?: number } = {}): Promise<void> {
     return this.#drive('runUntilIdle', async () => {
       this.#needRecord('runUntilIdle');
       const maxMs = durationMs(options.max ?? '366d', 'sim.runUntilIdle().max');
@@ -213,9 +235,17 @@ export class Simulated implements Simulation {
       const idle = () => this.record.unfinishedCount === 0;
       await this.#clock.settle();
       let before = this.record.length;
+      let instants = 0;
       for (let quiet = 0; !idle(); quiet = this.record.length === before ? quiet + 1 : 0) {
         before = this.record.length;
-        if (quiet % quietLooks === quietLooks - 1 && (await this.#catchUp())) continue;
+        instants += 1;
+        if (instants > (options.instants ?? Number.POSITIVE_INFINITY)) {
+          throw new SimulationRunawayError(
+            `after ${exact(this.#clock.now() - until + maxMs)} of virtual time, in which something happened ${instants - 1} times, jobs are still unfinished:\n  ${this.#leftOver()}`,
+          );
+        }
+        const asks = quiet % quietLooks === quietLooks - 1 || (this.#untold > 0 && instants % untoldLooks === 0);
+        if (asks && (await this.#catchUp())) continue;
         const { nextAt } = this.#clock;
         if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock())) {
           if (await this.#catchUp()) continue;

@@ -56,6 +56,9 @@ export class VirtualClock implements Clock {
   /** Called for every attempt that was ended by its deadline, or beaten by a timer, while it waited on something real. */
   onImpure: (scope: Scope, what: string) => void = () => {};
 
+  /** Called when an attempt begins to wait on time. */
+  onWait: (life: Life) => void = () => {};
+
   constructor(options: VirtualClockOptions) {
     this.#now = options.now;
     this.#choices = options.choices;
@@ -146,6 +149,7 @@ export class VirtualClock implements Clock {
       entry.site = siteOf('armed here');
       this.#owners.waits(owner);
       this.#branching = true;
+      if (owner.life) this.onWait(owner.life);
     }
     // Nothing ever fires at infinity: it only says that someone waits.
     if (instant < Number.POSITIVE_INFINITY) {

@@ -11,7 +11,7 @@ export type TestTasksOptions = SimulationOptions;
 /** What `testTasks` returns: Vitest's `test`, with `sim` among its fixtures. */
 export type TaskTest = TestAPI<TestFixtures> & {
   /**
-   * A test that explores: seeds × interleavings × faults over a scenario. It has a simulation of its own for every run, and 2 minutes. What fails is
+   * A test that explores: seeds × interleavings × faults over a scenario. It has a simulation of its own for every run; seeds that are left after 100 s are left out. What fails is
    * kept in `__seeds__` beside the test's file, unless `file` names another place, and is played first the next time: commit it.
    * @example
    * test.explore('an order is charged once', { seeds: 200 }, async () => {
@@ -65,8 +65,12 @@ export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTes
   const exploring =
     (add: typeof test | typeof test.only): ExploringTest =>
     (name, explored, scenario) => {
-      add(name, { timeout: exploringMs }, async ({ task }) => {
-        await explore(tasks, { file: keptBeside(task.file.filepath, task.fullTestName ?? name), ...explored }, scenario);
+      add(name, { timeout: exploringMs + shrinkingMs }, async ({ task, signal, annotate }) => {
+        const file = keptBeside(task.file.filepath, task.fullTestName ?? name);
+        const report = await explore(tasks, { ...like(options), file, for: exploringMs, signal, ...explored }, scenario);
+        const { seeds = 100 } = explored;
+        if (report.seeds > 0 && report.seeds < seeds && !process.env.ESCAPEMENT_SEED && !process.env.ESCAPEMENT_REPLAY)
+          await annotate(`${report.seeds} of ${seeds} seeds were played in ${exact(report.ms)}`);
       });
     };
   const all = Object.assign(exploring(test), { only: exploring(test.only), skip: exploring(test.skip) });
@@ -79,7 +83,14 @@ function keptBeside(path: string, name: string): string {
   return join(dirname(path), '__seeds__', `${basename(path)}.${slug.slice(0, 100)}.json`);
 }
 
-const exploringMs = 120_000;
+const exploringMs = 100_000;
+const shrinkingMs = 50_000;
+
+/** What an exploration takes over from the options of its `test`. */
+function like({ now, seed, workers, concurrency, store, stores, retention }: TestTasksOptions): ExploreOptions {
+  const given = { now, first: seed, workers: workers || undefined, concurrency, store, stores, retention };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
 
 /** Annotates a failing test: the one thing that every reporter prints below the error and its diff, without changing either. */
 async function report({ annotate, task }: TestContext, sim: Simulation, left: string | undefined): Promise<void> {

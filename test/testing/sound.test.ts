@@ -1,0 +1,224 @@
+/** What an exploration finds where nothing is wrong, and what it must find: each of these was a mistake of its own once. */
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createTasks, memory, snooze } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
+import { everyCrash, everyOrder, explore } from 'escapement/testing';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { explored } from '../../fixtures/explored.ts';
+
+afterEach(() => vi.unstubAllEnvs());
+
+const nothing = 'nothing was found';
+const found = (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    () => nothing,
+    (error: Error) => error.message,
+  );
+const application = () => createTasks({ backend: memory() });
+
+describe('is no failure:', () => {
+  test('a worker that the scenario crashes, at once or where it is told to', async () => {
+    const tasks = application();
+    const job = tasks.define('job', { retry: { backoff: '1s' }, run: (_: void, ctx) => ctx.sleep('60s') });
+    const byHand = explore(tasks, { seeds: 5, faults: 'none', workers: 1 }, async (sim) => {
+      await sim.advance('3m');
+      await job.enqueue();
+      await sim.advance('10s');
+      sim.worker(0).crash();
+    });
+    expect(await found(byHand)).toBe(nothing);
+    const atPoint = explore(tasks, { seeds: 5, faults: 'none' }, async (sim) => {
+      await sim.advance('3m');
+      await job.enqueue();
+      sim.crash({ at: 'before settle' });
+    });
+    expect(await found(atPoint)).toBe(nothing);
+  });
+
+  test('a worker that the scenario stops: it is there again when the world heals', async () => {
+    const tasks = application();
+    const job = tasks.define('job', () => {});
+    const stopped = explore(tasks, { seeds: 3, workers: 1, faults: 'none' }, async (sim) => {
+      void sim.worker(0).stop();
+      await sim.advance('1m');
+      await job.enqueue();
+    });
+    expect(await found(stopped)).toBe(nothing);
+  });
+
+  test('a job that is due long after, or stays in a paused queue', async () => {
+    const tasks = application();
+    const job = tasks.define('job', () => {});
+    expect(await found(explore(tasks, { seeds: 3 }, async () => void (await job.using({ runAfter: '60d' }).enqueue())))).toBe(nothing);
+    const paused = explore(tasks, { seeds: 3 }, async () => {
+      await tasks.queues.pause('default');
+      await job.enqueue();
+    });
+    expect(await found(paused)).toBe(nothing);
+  });
+
+  test('a crash after an end was told, beside a schedule that is always busy', async () => {
+    const tasks = application();
+    const job = tasks.define('job', () => {});
+    tasks.schedule('busy', { task: job, every: '10s' });
+    expect(await found(everyCrash(tasks, { within: '6h' }, async () => void (await job.enqueue())))).toBe(nothing);
+  });
+
+  test('what a job of a schedule has enqueued and is on its way', async () => {
+    const tasks = application();
+    const child = tasks.define('child', (_: void, ctx) => ctx.sleep('20s'));
+    const parent = tasks.define('parent', async () => void (await child.enqueue()));
+    tasks.schedule('often', { task: parent, every: '30s' });
+    expect(await found(explore(tasks, { seeds: 3, faults: 'none' }, (sim) => sim.advance('5m')))).toBe(nothing);
+  });
+
+  test('a payment that happens once whatever comes', async () => {
+    const tasks = application();
+    const charges = new Map<string, number>();
+    const charge = tasks.define('charge', {
+      retry: { backoff: '1s' },
+      run: async ({ order }: { order: string }, ctx) => {
+        await ctx.sleep('1s');
+        charges.set(order, 100);
+        await ctx.sleep('1s');
+      },
+    });
+    const once = explore(tasks, { seeds: 500 }, async () => {
+      charges.clear();
+      await charge.enqueue({ order: 'o1' });
+      return () => expect([...charges.keys()]).toEqual(['o1']);
+    });
+    expect(await found(once)).toBe(nothing);
+  });
+});
+
+describe('is found:', () => {
+  /** It pays once, and ships after that; whoever dies between the two has paid for nothing. */
+  const paying = (waits: boolean) => {
+    const tasks = application();
+    const paid = new Set<string>();
+    const shipped = new Set<string>();
+    const ship = tasks.define('ship', ({ order }: { order: string }) => void shipped.add(order));
+    const pay = tasks.define('pay', {
+      retry: { backoff: '1s' },
+      run: async ({ order }: { order: string }, ctx) => {
+        if (waits) await ctx.sleep('2s');
+        if (paid.has(order)) return;
+        paid.add(order);
+        if (waits) await ctx.sleep('2s');
+        await ship.enqueue({ order });
+      },
+    });
+    const scenario = async () => {
+      paid.clear();
+      shipped.clear();
+      await pay.enqueue({ order: 'o' });
+      return () => expect(shipped).toEqual(paid);
+    };
+    return { tasks, scenario };
+  };
+
+  test.each([true, false])('a crash between two effects of one attempt; it waits between them: %s', async (waits) => {
+    const { tasks, scenario } = paying(waits);
+    expect(await found(explore(tasks, { seeds: 500 }, scenario))).toMatch(/^AssertionError[\s\S]*shrunk from \d+ to 1 decision:/);
+    expect(await found(everyCrash(tasks, {}, scenario))).toMatch(
+      /^\d+ of \d+ crashes are not survived:[\s\S]*to replay the first of them: ESC/,
+    );
+  });
+
+  test('a job that never comes to its end, soon', async () => {
+    const tasks = application();
+    const job = tasks.define('job', () => snooze('1s'));
+    const begun = performance.now();
+    expect(await found(explore(tasks, { seeds: 3 }, async () => void (await job.enqueue())))).toMatch(/L1: it never came to its end/);
+    expect(performance.now() - begun).toBeLessThan(60_000);
+  });
+
+  test('what one run leaves behind for the next, and what to do about it', async () => {
+    const tasks = application();
+    const charges: string[] = [];
+    const charge = tasks.define('charge', () => void charges.push('x'));
+    const forgetful = explore(tasks, { seeds: 3, faults: 'none' }, async () => {
+      await charge.enqueue();
+      return () => expect(charges).toHaveLength(1);
+    });
+    expect(await found(forgetful)).toMatch(
+      /the first time: {2}\(all was well\)\n {2}the second time: AssertionError[\s\S]*reset where the scenario begins/,
+    );
+  });
+});
+
+describe('is refused:', () => {
+  test('a store that keeps the jobs of the last run; a new file for each run is explored', async () => {
+    const tasks = application();
+    const job = tasks.define('job', (_: void, ctx) => ctx.sleep('1s'));
+    const scenario = async () => void (await job.enqueue());
+    const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
+    let files = 0;
+    const one = sqlite({ file: join(folder, 'one.db') });
+    expect(await found(explore(tasks, { seeds: 2, store: one }, scenario))).toMatch(
+      /has jobs already[\s\S]*a function that makes a new store/,
+    );
+    const many = () => sqlite({ file: join(folder, `${++files}.db`) });
+    expect(await found(explore(tasks, { seeds: 5, store: many }, scenario))).toBe(nothing);
+    expect(files).toBeGreaterThanOrEqual(6);
+  });
+
+  test('variables, files and arguments that are not what they ought to be', async () => {
+    const tasks = application();
+    const scenario = async () => {};
+    const play = () => found(explore(tasks, { seeds: 1 }, scenario));
+    vi.stubEnv('ESCAPEMENT_SEED', 'abc');
+    expect(await play()).toMatch(/ESCAPEMENT_SEED[\s\S]*a whole number/);
+    vi.stubEnv('ESCAPEMENT_SEED', '1e3');
+    expect(await play()).toMatch(/ESCAPEMENT_SEED/);
+    vi.stubEnv('ESCAPEMENT_SEED', '');
+    vi.stubEnv('ESCAPEMENT_REPLAY', 'nonsense');
+    expect(await play()).toMatch(/ESCAPEMENT_REPLAY[\s\S]*what a failure has printed/);
+    vi.stubEnv('ESCAPEMENT_REPLAY', '');
+    expect(await play()).toBe(nothing);
+    const file = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'notes.txt');
+    writeFileSync(file, 'something dear');
+    expect(await found(explore(tasks, { file }, scenario))).toMatch(/file[\s\S]*a list of runs/);
+    expect(await found(explore(tasks, {}, undefined as never))).toMatch(/scenario[\s\S]*a function/);
+    expect(await found(everyOrder(tasks, { most: 'x' as never }, scenario))).toMatch(/most[\s\S]*a whole number/);
+  });
+
+  test('nothing of what was found, when it cannot be kept', async () => {
+    const tasks = application();
+    const file = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'no-folder');
+    writeFileSync(file, '[]');
+    const fails = explore(tasks, { file: join(file, 'kept.json') }, async () => {
+      throw new RangeError('here');
+    });
+    expect(await found(fails)).toMatch(/^RangeError: here[\s\S]*could not be kept in .*kept\.json: E/);
+  });
+});
+
+test('what one of them prints is replayed by the one that printed it', async () => {
+  const tasks = application();
+  const job = tasks.define('job', { timeout: '10s', retry: { maxAttempts: 1 }, run: (_: void, ctx) => ctx.sleep('10s') });
+  const scenario = async (sim: { advance(duration: '10m'): Promise<void> }) => {
+    await sim.advance('10m');
+    const result = await job.enqueue();
+    return async () => expect((await result.refresh()).status).toBe('successful');
+  };
+  const error = await everyOrder(tasks, { most: 400 }, scenario).catch((reason) => reason);
+  vi.stubEnv('ESCAPEMENT_REPLAY', error.replay);
+  expect(await found(everyOrder(tasks, { most: 400 }, scenario))).toMatch(/^AssertionError/);
+});
+
+test('without faults a run goes the same way on the memory store and on SQLite', async () => {
+  const timelines = async (store: ReturnType<typeof memory>) => {
+    const { tasks, scenario } = explored(20, 5);
+    const all: string[] = [];
+    await explore(tasks, { seeds: 10, faults: 'none', store }, async (sim) => {
+      await scenario(sim);
+      return () => void all.push(String(sim.timeline()));
+    });
+    return all;
+  };
+  expect(await timelines(sqlite({ file: ':memory:' }))).toEqual(await timelines(memory()));
+});
