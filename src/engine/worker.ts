@@ -215,7 +215,7 @@ export class Worker {
     const now = clock.now();
     // A copy: more may end while the store is being told.
     const ending = [...this.#ended];
-    const free = this.#state === 'running' ? this.#settings.concurrency - this.#running.size + ending.length : 0;
+    const free = this.#state === 'running' ? this.#settings.concurrency - this.#running.size + this.#leaving(ending) : 0;
     const claim = free > 0 ? this.#claimOptions(free, now) : undefined;
     let claimed: readonly Job[] = [];
     if (ending.length > 0) {
@@ -251,6 +251,13 @@ export class Worker {
     return this.#idleUntil(now);
   }
 
+  /** How many of these free a slot: not those whose job this worker has claimed again meanwhile, after it had stood still. */
+  #leaving(ending: readonly Ended[]): number {
+    let count = 0;
+    for (const { attempt } of ending) if (this.#running.get(attempt.id) === attempt) count += 1;
+    return count;
+  }
+
   #idleUntil(now: number): number | Promise<number> {
     const { queues, excludeQueues } = this.#settings;
     const next = this.#store.nextDueAt({ now, tasks: this.#host.names(), queues, excludeQueues });
@@ -270,6 +277,8 @@ export class Worker {
 
   #begin(job: Job): void {
     const attempt = new RunningAttempt(this.#host, this.id, job, this.#runner);
+    // This process stood still beyond its lease, and gets the job back before it has noticed.
+    this.#running.get(job.id)?.fence('its lease had passed, and the job was claimed again');
     this.#running.set(job.id, attempt);
     // Claimed by a call that was under way when the worker was told to stop: given back, not begun.
     if (this.#state !== 'running') {

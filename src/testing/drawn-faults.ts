@@ -31,6 +31,7 @@ const callFaults = [
   ['clock', 'clock steps 2 s forward'],
   ['clock', 'clock steps 2 s back'],
   ['scheduler', 'scheduler down for 10 m'],
+  ['store', 'unreachable for 40 s'],
 ] as const satisfies readonly (readonly [FaultFamily, string])[];
 type CallFault = (typeof callFaults)[number][1];
 /** The picks of a crash around a call. */
@@ -58,6 +59,8 @@ const skewsMs = [-mostSkewMs, -1_000, -100, 100, 1_000, mostSkewMs] as const;
 const staleCalls: readonly StoreCall[] = ['overdue', 'dueSchedules', 'listSchedules', 'get'];
 const pausesMs: Partial<Record<CallFault, number>> = { 'paused for 12 s': 12_000, 'paused for 40 s': 40_000, 'paused for 90 s': 90_000 };
 const schedulerDownMs = 600_000;
+/** Longer than a lease. */
+const cutMs = 40_000;
 
 /** Calls whose crash, failure and delay matter most: what a worker does to jobs, and what its attempts enqueue. */
 const keyCalls: readonly StoreCall[] = ['claim', 'settle', 'renew', 'advanceSchedules', 'insert'];
@@ -85,6 +88,8 @@ export class DrawnFaults {
   readonly #rates: FaultRates;
   readonly #before = new Map<string, unknown>();
   readonly #down = new Map<Life, number>();
+  /** Until when the store is out of a process's reach. */
+  readonly #cut = new Map<Life, number>();
   healed = false;
   /** The decisions by which each fault happened, by its code. */
   readonly fired = new Map<string, Decision[]>();
@@ -109,6 +114,10 @@ export class DrawnFaults {
 
   call(name: StoreCall, life: Life, perform: () => unknown): unknown {
     if (this.healed) return perform();
+    if ((this.#cut.get(life) ?? 0) > this.#world.now()) {
+      this.#world.trouble(life);
+      throw unreachable(name);
+    }
     const scale = keyCalls.includes(name) ? 1 : 0.2;
     const weights = callFaults.map(([family, kind]) => (applies(name, kind) ? ((this.#rates[family] ?? 0) / countIn(family)) * scale : 0));
     const pick = this.#world.choices.rare(`${life.place}.${name}`, weights);
@@ -141,6 +150,9 @@ export class DrawnFaults {
         return after(perform(), () => {
           throw new StoreError(`the answer was lost (a fault of the simulation, on ${name})`, { kind: 'failing', transient: true });
         });
+      case 'unreachable for 40 s':
+        this.#cut.set(life, world.now() + cutMs);
+        throw unreachable(name);
       case 'late by 3 s':
         return world.lag(life, 3_000).then(perform);
       case 'answered 3 s later':
@@ -240,6 +252,10 @@ export function picksAt(point: string, families: ReadonlySet<FaultFamily>): read
   return faults.filter(([family]) => families.has(family)).map((fault) => all.indexOf(fault) + 1);
 }
 
+function unreachable(name: StoreCall): StoreError {
+  return new StoreError(`the store cannot be reached (a fault of the simulation, on ${name})`, { kind: 'failing', transient: true });
+}
+
 function countIn(family: FaultFamily): number {
   return callFaults.filter(([of]) => of === family).length;
 }
@@ -247,7 +263,7 @@ function countIn(family: FaultFamily): number {
 function applies(name: StoreCall, kind: CallFault): boolean {
   if (kind === 'stale') return staleCalls.includes(name);
   if (kind === 'scheduler down for 10 m') return name === 'dueSchedules';
-  if (kind.startsWith('clock') || kind.startsWith('paused')) return keyCalls.includes(name);
+  if (kind.startsWith('clock') || kind.startsWith('paused') || kind.startsWith('unreachable')) return keyCalls.includes(name);
   return true;
 }
 
@@ -261,6 +277,7 @@ function named(name: StoreCall, kind: CallFault): { code: string; text: string }
   if (kind === 'stale') return { code: 'F16', text };
   if (kind.startsWith('clock')) return { code: 'F22', text: kind };
   if (kind.startsWith('paused')) return { code: 'F8', text: `${kind} after ${name}` };
+  if (kind.startsWith('unreachable')) return { code: 'F13', text: `the store is ${kind}` };
   if (kind.startsWith('scheduler')) return { code: 'F25', text: kind };
   if (kind.startsWith('late') || kind.startsWith('answered')) return { code: name === 'renew' ? 'F9' : 'F14', text: `${name} ${kind}` };
   return { code: 'F13', text: `${name} is ${kind}` };

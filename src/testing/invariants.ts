@@ -1,14 +1,17 @@
 /**
  * A watchman beneath every worker of an exploration: he sees each call that reaches the store, in the order in which it takes effect, keeps
- * his own account of every job by the pure functions of the core, and says what must not be. What he finds is a fault of the engine, of the
- * store, or of whoever decides; never of a fault that was drawn, for those happen above him.
+ * his own account of every job, looks at who runs what, and says what must not be. What he finds is a fault of the engine, of the store, or of
+ * whoever decides; never of a fault that was drawn, for those happen above him.
  */
 import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
-import { amended, claimed, isExpired, isFenced, isFinished, settled, visibleStatus } from '../core/job.ts';
+import { isFenced, visibleStatus } from '../core/job.ts';
 import { fire } from '../core/schedule.ts';
-import type { Amendment, Job, ScheduleRow, Settlement } from '../core/types.ts';
+import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../core/types.ts';
 import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, SettleAnswer, Store } from '../ports/store.ts';
+import { Account, inOrder, isOver, isTooLate } from './account.ts';
+import { Handlers } from './handlers.ts';
+import type { Life } from './owners.ts';
 
 type At = { readonly now: number };
 
@@ -19,6 +22,10 @@ export interface Surroundings {
   /** When something last went wrong with this worker's process, its start included. */
   troubledAt(worker: string): number;
   label(id: string): string;
+  now(): number;
+  /** The processes that are there. */
+  alive(): readonly Life[];
+  readonly concurrency: number;
   /** Told of the first thing that must not be. */
   found(problem: string): void;
 }
@@ -27,7 +34,12 @@ export interface Surroundings {
 const troubleLastsMs = 75_000;
 const onItsWayMs = 60_000;
 /** What a worker asks that has nothing to do: far less than this. */
-const mostCallsASecond = 5;
+const mostCallsASecond = 1;
+/** When nothing goes wrong any more, what is due is done within this. */
+const promptMs = 60_000;
+const lookEveryMs = 10_000;
+/** An answer may be lost on its way, some of them in a row. */
+const mostTellings = 6;
 
 export class Watchman {
   /** What must not be, each once. */
@@ -35,7 +47,8 @@ export class Watchman {
   /** How often a store was called. */
   calls = 0;
   readonly #around: Surroundings;
-  readonly #jobs = new Map<string, Job>();
+  readonly #account = new Account();
+  readonly handlers: Handlers;
   readonly #settled = new Map<string, Settlement>();
   readonly #schedules = new Map<string, ScheduleRow>();
   readonly #occurrences = new Set<string>();
@@ -44,11 +57,29 @@ export class Watchman {
   /** Jobs that were given to a store which has not answered: they may be seen before it does. */
   readonly #coming = new Map<string, Job>();
   readonly #seenEarly = new Set<string>();
-  /** Claims whose worker has been told that their job is to be cancelled. */
-  readonly #told = new Set<string>();
+  /** How often a claim's worker has been told that its job is to be cancelled, or is lost. */
+  readonly #told = new Map<string, number>();
+  /** Workers that have said that they stop. */
+  readonly #stopping = new Set<string>();
+  /** How many jobs each schedule has made. */
+  readonly #made = new Map<string, number>();
+  /** Claims that nobody runs, and since when. */
+  readonly #unattended = new Map<string, number>();
+  #pruned = 0;
+  /** The store has answered at once: nothing else can have happened meanwhile. */
+  #isAtOnce = false;
+  #healedAt = Number.POSITIVE_INFINITY;
+  #lookedAt = 0;
 
   constructor(around: Surroundings) {
     this.#around = around;
+    this.handlers = new Handlers({
+      now: around.now,
+      job: (id) => this.#account.get(id),
+      troubledAt: around.troubledAt,
+      concurrency: around.concurrency,
+      problem: (id, what) => this.#problem(`${around.label(id)}: ${what}`),
+    });
   }
 
   /** The store with the watchman beside it. */
@@ -56,6 +87,10 @@ export class Watchman {
     const calls: Partial<Record<keyof Store, (answer: never, ...given: never[]) => void>> = {
       insert: (_: unknown, jobs: readonly Job[]) => this.#insert(jobs),
       claim: (jobs: readonly Job[], options: ClaimOptions & At) => this.#claim(jobs, options),
+      saveWorker: (_: unknown, row: WorkerRow) => void (row.state === 'running' || this.#stopping.add(row.id)),
+      prune: (count: number) => {
+        this.#pruned += count;
+      },
       renew: (answers: readonly RenewAnswer[], held: readonly Held[], options: { leaseUntil: number }) =>
         this.#renew(answers, held, options.leaseUntil),
       settle: (
@@ -88,8 +123,10 @@ export class Watchman {
           const answer = value.apply(target, given) as unknown;
           const seen = (settledAnswer: unknown) => {
             see(settledAnswer, ...given);
+            this.#look();
             return settledAnswer;
           };
+          this.#isAtOnce = !(answer instanceof Promise);
           return answer instanceof Promise ? answer.then(seen) : seen(answer);
         };
       },
@@ -103,42 +140,45 @@ export class Watchman {
   async final(stores: Iterable<Store>, now: number, startsOf: (id: string) => number): Promise<void> {
     // Something is wrong already; what follows from it says nothing.
     if (this.problems.length > 0) return;
-    const rows = new Map<string, Job>();
-    for (const store of stores) for (const job of await this.#rows(store, now)) rows.set(job.id, job);
-    for (const [id, job] of this.#jobs) {
-      const starts = startsOf(id);
+    this.#lookedAt = 0;
+    this.#look();
+    const rows = new Map<string, JobRecord>();
+    for (const store of stores) for (const record of await this.#rows(store, now)) rows.set(record.job.id, record);
+    let gone = 0;
+    for (const job of this.#account.jobs) {
+      const starts = startsOf(job.id);
       if (starts > job.claim) this.#say(job, `I6: it was started ${starts} times, and claimed ${job.claim} times`);
       if (job.status === 'successful' && starts === 0) this.#say(job, 'I6: it was successful, and never started');
-      const row = rows.get(id);
-      if (!row) this.#say(job, 'I1: it was acknowledged, and is not there');
-      else if (summary(row) !== summary(job))
-        this.#say(job, `E1: the store has it as ${summary(row)}, by its own answers it is ${summary(job)}`);
+      const row = rows.get(job.id);
+      if (!row && isOver(job) && gone < this.#pruned) gone += 1;
+      else if (!row) this.#say(job, 'I1: it was acknowledged, and is not there');
+      else {
+        const [key] = differing(row.job, job);
+        if (key) this.#say(job, `E1: the store has its ${key} as ${show(row.job[key])}, by its own answers it is ${show(job[key])}`);
+        const [has, told] = [history(row.attempts), history(this.#account.attemptsOf(job.id))];
+        if (has !== told) this.#say(job, `I16: the store has its attempts as ${has}, by its own answers they are ${told}`);
+      }
       // What a schedule makes anew all the time, and what that enqueues, may be on its way.
       const onItsWay =
         this.#occurrences.size > 0 && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
-      if (
-        !isFinished(job) &&
-        !onItsWay &&
-        !this.#paused.has(job.queue) &&
-        this.#around.definition(job.task) &&
-        (job.dueAt <= now || job.startedAt !== null)
-      )
+      const due = job.dueAt <= now || job.startedAt !== null;
+      if (!isOver(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && due)
         this.#say(job, `L1: it never came to its end, and is ${visibleStatus(job, now)}`);
     }
-    for (const id of rows.keys()) if (!this.#jobs.has(id)) this.#problem(`I1: job ${id} is in the store, and nobody has enqueued it`);
+    for (const id of rows.keys()) if (!this.#account.get(id)) this.#problem(`I1: job ${id} is in the store, and nobody has enqueued it`);
   }
 
   /** What a store has; its counts must be those. */
-  async #rows(store: Store, now: number): Promise<readonly Job[]> {
-    const rows: Job[] = [];
+  async #rows(store: Store, now: number): Promise<readonly JobRecord[]> {
+    const rows: JobRecord[] = [];
     let cursor: string | undefined;
     do {
       const page = await store.list({}, { now, limit: 500, cursor });
-      rows.push(...page.items.map(({ job }) => job));
+      rows.push(...page.items);
       cursor = page.cursor ?? undefined;
     } while (cursor !== undefined);
     const counts = new Map<string, number>();
-    for (const job of rows) {
+    for (const { job } of rows) {
       const key = `${job.queue} ${visibleStatus(job, now)}`;
       counts.set(key, (counts.get(key) ?? 0) + 1);
     }
@@ -148,6 +188,40 @@ export class Watchman {
           this.#problem(`law 9: stats of ${queue.name} count ${count} ${status}, the list ${counts.get(`${queue.name} ${status}`) ?? 0}`);
     }
     return rows;
+  }
+
+  /** From here on nothing goes wrong. */
+  healed(): void {
+    this.#healedAt = this.#around.now();
+  }
+
+  /** Now and then, what should have happened by now: L1 and L2, as soon as it can be said. */
+  #look(): void {
+    const now = this.#around.now();
+    if (now < this.#lookedAt + lookEveryMs) return;
+    this.#lookedAt = now;
+    this.handlers.check();
+    if (now < this.#healedAt + promptMs) return;
+    const late = now - promptMs;
+    const free = this.#around
+      .alive()
+      .filter((life) => !this.#stopping.has(life.name) && this.handlers.countOn(life) < this.#around.concurrency);
+    for (const job of this.#account.open) {
+      const { id, claim, dueAt, leaseUntil, expiresAt } = job;
+      if (job.status === 'running') {
+        if ((leaseUntil ?? 0) < late) this.#say(job, `L2: its lease has passed ${now - (leaseUntil ?? 0)} ms ago, and nobody has found it`);
+        const key = `${id} ${claim}`;
+        const since = this.handlers.runs(id, claim) ? undefined : (this.#unattended.get(key) ?? now);
+        if (since === undefined) this.#unattended.delete(key);
+        else this.#unattended.set(key, since);
+        if (since !== undefined && since < late) this.#say(job, `L2: ${job.worker} holds it, and does not run it`);
+      } else if (isTooLate(job, late)) this.#say(job, `L1: it has expired ${now - (expiresAt ?? 0)} ms ago, and nobody has found it`);
+      else if (dueAt < late && free.length > 0 && !this.#paused.has(job.queue) && this.#around.definition(job.task) && !isTooLate(job, now))
+        this.#say(job, `L1: it is due for ${now - dueAt} ms, and ${free[0]?.name} has nothing to do`);
+    }
+    for (const { name, nextAt, paused, enabled, heldAt, undeclaredAt } of this.#schedules.values())
+      if (nextAt !== null && nextAt < late && !paused && enabled && heldAt === null && undeclaredAt === null)
+        this.#problem(`L1: schedule ${name} is due for ${now - nextAt} ms, and nobody fires it`);
   }
 
   /** Nothing was due for a while: whoever asks all the time waits for nothing. */
@@ -166,60 +240,87 @@ export class Watchman {
     for (const job of jobs) {
       if (this.#seenEarly.delete(job.id)) continue;
       this.#coming.delete(job.id);
-      if (this.#jobs.has(job.id)) this.#say(job, 'I1: it was inserted twice');
-      this.#jobs.set(job.id, job);
+      if (this.#account.get(job.id)) this.#say(job, 'I1: it was inserted twice');
+      this.#account.inserted(job);
       this.#occurrence(job);
     }
   }
 
-  #claim(jobs: readonly Job[], { now, worker, leaseUntil }: ClaimOptions & At): void {
+  #claim(jobs: readonly Job[], options: ClaimOptions & At): void {
+    const { now, worker, leaseUntil } = options;
+    if (this.#isAtOnce) this.#inTurn(jobs, options);
     for (const job of jobs) {
       const coming = this.#coming.get(job.id);
       if (coming) {
         this.#insert([coming]);
         this.#seenEarly.add(job.id);
       }
-      const before = this.#jobs.get(job.id);
+      const before = this.#account.get(job.id);
       if (!before) {
         this.#say(job, 'I1: it was claimed, and nobody has enqueued it');
         continue;
       }
       if (before.status !== 'queued') this.#say(job, `I3: claimed by ${worker} while it was ${before.status}`);
       if (before.dueAt > now) this.#say(job, 'I7: claimed before it was due');
-      if (isExpired(before, now)) this.#say(job, 'I7: claimed though it had expired');
+      if (isTooLate(before, now)) this.#say(job, 'I7: claimed though it had expired');
       if (this.#paused.has(job.queue)) this.#say(job, 'I7: claimed in a paused queue');
+      if (this.#stopping.has(worker)) this.#say(job, `I7: claimed by ${worker}, which stops`);
       if (job.claim !== before.claim + 1) this.#say(job, `I3: its claim went from ${before.claim} to ${job.claim}`);
       if (job.attempt !== before.attempt + 1) this.#say(job, `I5: its attempt went from ${before.attempt} to ${job.attempt}`);
       if (job.attempt > job.maxAttempts) this.#say(job, `I5: attempt ${job.attempt} of at most ${job.maxAttempts}`);
-      this.#jobs.set(job.id, claimed(before, worker, now, leaseUntil));
+      const [key] = differing(job, this.#account.claimed(before, worker, now, leaseUntil));
+      if (key) this.#say(job, `E1: it was claimed with another ${key}, ${show(job[key])}`);
     }
+  }
+
+  /** Law 4: what is claimed are the first of those that could be. */
+  #inTurn(jobs: readonly Job[], { now, tasks, queues, excludeQueues, limit }: ClaimOptions & At): void {
+    const could = this.#account.open
+      .filter(({ status, dueAt, task }) => status === 'queued' && dueAt <= now && tasks.includes(task))
+      .filter(({ queue }) => !this.#paused.has(queue) && (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue))
+      .filter((job) => !isTooLate(job, now))
+      .sort(inOrder)
+      .slice(0, limit);
+    const at = could.findIndex(({ id }, i) => id !== jobs[i]?.id);
+    const passed = could[at];
+    if (passed) this.#say(passed, `law 4: it was passed over${jobs[at] ? ` for ${this.#around.label((jobs[at] as Job).id)}` : ''}`);
   }
 
   #renew(answers: readonly RenewAnswer[], held: readonly Held[], leaseUntil: number): void {
     held.forEach((lease, i) => {
-      const job = this.#jobs.get(lease.id);
+      const job = this.#account.get(lease.id);
       const answer = answers[i];
       const holds = job?.status === 'running' && job.claim === lease.claim;
       if (!job || !answer) return;
       if (!holds) {
         if (answer.kind !== 'lost') this.#say(job, `I4: claim ${lease.claim} was renewed, and holds it no longer`);
+        this.#tell(job, lease.claim, 'I4: it was told that the lease is lost, and goes on');
         return;
       }
       const wanted = job.cancelRequested === null ? 'held' : 'cancelled';
       if (answer.kind !== wanted) this.#say(job, `I14: a renewal was answered with ${answer.kind}, not ${wanted}`);
-      if (answer.kind === 'cancelled') this.#told.add(`${lease.id} ${lease.claim}`);
-      if (answer.kind !== 'lost') this.#jobs.set(job.id, { ...job, leaseUntil, progress: lease.progress ?? job.progress });
+      if (answer.kind === 'cancelled') this.#tell(job, lease.claim, 'I14: it was told to be cancelled, and goes on');
+      if (answer.kind !== 'lost') this.#account.renewed(job, leaseUntil, lease.progress);
     });
   }
 
+  /** Whoever is told again and again, and does not tell the attempt, does not listen. */
+  #tell(job: Job, claim: number, what: string): void {
+    const key = `${job.id} ${claim}`;
+    const times = (this.#told.get(key) ?? 0) + 1;
+    this.#told.set(key, times);
+    if (times > mostTellings && this.handlers.atWork(job.id, claim)) this.#say(job, what);
+  }
+
   #settle(settlement: Settlement, answer: SettleAnswer | undefined): void {
-    const job = this.#jobs.get(settlement.id);
+    const job = this.#account.get(settlement.id);
     if (!job) return;
     const key = `${settlement.id} ${settlement.claim}`;
     const holds = job.status === 'running' && !isFenced(job, settlement);
     const before = this.#settled.get(key);
     const again = before?.settledAt === settlement.settledAt && before.outcome === settlement.outcome;
     if (!holds) {
+      if (again && answer === 'stale') this.#say(job, `I4: the outcome of claim ${settlement.claim} was taken, and told again it is stale`);
       if (answer === 'stale' || again) return;
       if (job.status === 'running' && job.claim === settlement.claim)
         this.#say(job, `I3: taken for an orphan ${(job.leaseUntil ?? 0) - settlement.settledAt} ms before its lease has passed`);
@@ -232,19 +333,25 @@ export class Watchman {
       return;
     }
     this.#decided(job, settlement);
-    const after = settled(job, settlement);
+    const after = this.#account.settled(job, settlement);
     if ((answer === 'cancelled') !== (after.status === 'cancelled' && settlement.status === 'queued'))
       this.#say(job, `I14: its end was answered with ${answer}`);
     this.#settled.set(key, settlement);
-    this.#jobs.set(job.id, after);
   }
 
   /** What a settlement may do to a job, by what the task's definition says. */
-  #decided(job: Job, { outcome, status, attempt, dueAt, settledAt, losses, reason }: Settlement): void {
+  #decided(job: Job, settlement: Settlement): void {
+    const { outcome, status, attempt, dueAt, settledAt, losses, reason, error } = settlement;
+    this.#returned(job, settlement);
     const given = outcome === 'snoozed' || outcome === 'released' ? 1 : 0;
     if (attempt !== job.attempt - given) this.#say(job, `I5: ${outcome}, its attempt went from ${job.attempt} to ${attempt}`);
+    const kept = outcome === 'lost' ? job.losses + 1 : outcome === 'released' ? job.losses : 0;
+    if (losses !== kept) this.#say(job, `I5: ${outcome}, its losses went from ${job.losses} to ${losses}`);
     if (outcome === 'lost') {
-      if (losses !== job.losses + 1) this.#say(job, `I5: a lease was lost, and its losses went from ${job.losses} to ${losses}`);
+      if (status === 'queued' && dueAt !== settledAt)
+        this.#say(job, `I11: its lease was lost, and it is due ${dueAt - settledAt} ms later`);
+      if (status === 'queued' && (losses >= mostLosses || attempt >= job.maxAttempts))
+        this.#say(job, `I5: lost ${losses} times, at attempt ${attempt} of ${job.maxAttempts}, and goes on`);
       const worker = job.worker ?? '';
       // It may be found late, by others who had trouble of their own.
       const since = (job.leaseUntil ?? 0) - this.#around.troubledAt(worker);
@@ -254,6 +361,8 @@ export class Watchman {
     if (outcome === 'failed' && status === 'failed' && reason !== 'permanent' && attempt < job.maxAttempts)
       this.#say(job, `I5: failed for good at attempt ${attempt} of ${job.maxAttempts}`);
     if (outcome !== 'failed' || status !== 'queued') return;
+    if (error?.name === 'PermanentError') this.#say(job, 'I5: its error is permanent, and it is tried again');
+    if (attempt >= job.maxAttempts) this.#say(job, `I5: it is tried again after attempt ${attempt} of ${job.maxAttempts}`);
     const backoff = job.overrides?.backoff ?? this.#around.definition(job.task)?.backoff;
     if (!backoff || backoff.kind === 'own') return;
     const [least, most] = [backoffMs(backoff, job.attempt, 0, undefined), backoffMs(backoff, job.attempt, 1, undefined)];
@@ -261,22 +370,38 @@ export class Watchman {
     if (delay < least || delay > most) this.#say(job, `I11: attempt ${job.attempt} is retried after ${delay} ms, not ${least} to ${most}`);
   }
 
+  /** What a task has returned is what becomes of its job. */
+  #returned(job: Job, { outcome, returnValue, dueAt, settledAt, reason }: Settlement): void {
+    const result = this.handlers.returnedBy(job.id, job.claim);
+    if (!result) return;
+    if (outcome === 'successful' && 'value' in result) {
+      const text = result.value === undefined ? null : JSON.stringify(result.value);
+      if (text !== returnValue) this.#say(job, `I15: its task has returned ${text}, and ${returnValue} is kept`);
+    }
+    if (outcome === 'snoozed' && 'snoozedMs' in result && dueAt - settledAt !== result.snoozedMs)
+      this.#say(job, `I11: snoozed for ${result.snoozedMs} ms, it is due ${dueAt - settledAt} ms later`);
+    if (outcome === 'cancelled' && 'cancelled' in result && reason !== result.cancelled)
+      this.#say(job, `I15: its task has cancelled it because of ${result.cancelled}, and ${reason} is kept`);
+  }
+
   #overdue(jobs: readonly Job[], now: number): void {
     for (const { id } of jobs) {
-      const job = this.#jobs.get(id);
+      const job = this.#account.get(id);
       if (!job) continue;
       const orphan = job.status === 'running' && (job.leaseUntil ?? 0) <= now;
-      if (!orphan && !(job.status === 'queued' && isExpired(job, now))) this.#say(job, `law 7: found overdue, and is ${job.status}`);
+      if (!orphan && !(job.status === 'queued' && isTooLate(job, now))) this.#say(job, `law 7: found overdue, and is ${job.status}`);
     }
   }
 
   #amend(rows: readonly (Job | null)[], amendments: readonly Amendment[]): void {
     amendments.forEach((amendment, i) => {
-      const job = this.#jobs.get(amendment.id);
-      const after = job && amended(job, amendment);
+      const job = this.#account.get(amendment.id);
       if (!job) return;
-      if ((after === undefined) !== (rows[i] === null)) this.#say(job, `I2: an amendment was ${rows[i] === null ? 'refused' : 'taken'}`);
-      if (after && rows[i]) this.#jobs.set(job.id, after);
+      const isAsExpected = job.status === amendment.expect.status && job.claim === amendment.expect.claim;
+      if (isAsExpected !== (rows[i] !== null)) this.#say(job, `I2: an amendment was ${rows[i] === null ? 'refused' : 'taken'}`);
+      if (isOver(job) && amendment.set.status !== undefined && amendment.set.status !== 'queued')
+        this.#say(job, `I12: it was ${job.status}, and is made ${amendment.set.status}`);
+      if (isAsExpected && rows[i]) this.#account.amended(job, amendment);
     });
   }
 
@@ -300,9 +425,30 @@ export class Watchman {
         if (expected.nextAt !== times.nextAt || expected.lastAt !== times.lastAt)
           this.#problem(`I10: schedule ${name} goes on to ${times.nextAt}, not to ${expected.nextAt}`);
       }
+      this.#fired(row, jobs, now);
       this.#schedules.set(name, { ...row, ...times, revision: row.revision + 1 });
       this.#insert(jobs);
     });
+  }
+
+  /** What a schedule has made: no more than it may, for instants at which it fires. */
+  #fired({ name, maxRuns, overlap, trigger }: ScheduleRow, jobs: readonly Job[], now: number): void {
+    const made = (this.#made.get(name) ?? 0) + jobs.length;
+    this.#made.set(name, made);
+    if (maxRuns !== null && made > maxRuns) this.#problem(`I10: schedule ${name} has made ${made} jobs, and may make ${maxRuns}`);
+    const open = this.#account.open.filter(({ schedule }) => schedule === name).length;
+    if ((overlap === 'skip' || overlap === 'queue-one') && jobs.length > 0 && open + jobs.length > 1)
+      this.#problem(`I10: schedule ${name} has ${open + jobs.length} jobs at once, with overlap ${overlap}`);
+    for (const { scheduledAt } of jobs) {
+      const at = scheduledAt ?? Number.NaN;
+      const fits =
+        trigger.kind === 'every'
+          ? (at - trigger.anchorAt) % trigger.everyMs === 0
+          : trigger.kind === 'at'
+            ? at === trigger.at
+            : at % 1_000 === 0;
+      if (!fits || at > now) this.#problem(`I10: schedule ${name} does not fire at ${new Date(at).toISOString()}`);
+    }
   }
 
   #occurrence({ schedule, scheduledAt, id }: Job): void {
@@ -323,6 +469,20 @@ export class Watchman {
   }
 }
 
-function summary({ status, attempt, claim, dueAt, reason, returnValue, finishedAt, losses }: Job): string {
-  return `${status}, attempt ${attempt}, claim ${claim}, due ${dueAt}, losses ${losses}, ${finishedAt}, ${reason}, ${returnValue}`;
+/** Three leases lost in a row: it kills its workers. */
+const mostLosses = 3;
+
+/** The keys in which two rows differ. */
+function differing(a: Job, b: Job): readonly (keyof Job)[] {
+  return (Object.keys(b) as (keyof Job)[]).filter((key) => a[key] !== b[key] && JSON.stringify(a[key]) !== JSON.stringify(b[key]));
+}
+
+function show(value: unknown): string {
+  return JSON.stringify(value) ?? 'undefined';
+}
+
+function history(attempts: readonly Attempt[]): string {
+  return attempts
+    .map(({ attempt, claim, worker, outcome, error }) => `${attempt}/${claim} ${worker} ${outcome} ${error?.name ?? ''}`)
+    .join(', ');
 }

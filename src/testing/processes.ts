@@ -12,6 +12,7 @@ import type { Store, StoreSource } from '../ports/store.ts';
 import type { Choices } from './choices.ts';
 import { DrawnFaults, type FaultRates } from './drawn-faults.ts';
 import { type Caller, type Faults, storeFor } from './faults.ts';
+import type { Handlers } from './handlers.ts';
 import { Life } from './owners.ts';
 import { exact, type SimulationRecord } from './record.ts';
 import type { Settings } from './settings.ts';
@@ -68,6 +69,8 @@ export class Processes {
   readonly #places: Place[] = [];
   /** When something last went wrong with each worker's process. */
   readonly #troubles = new Map<string, number>();
+  /** Who looks at the functions of tasks, if someone does. */
+  handlers: Handlers | undefined;
 
   constructor(ground: Ground) {
     this.#ground = ground;
@@ -109,10 +112,9 @@ export class Processes {
     }
   }
 
-  /** Every worker is there, and its clock is right. */
+  /** Every worker is there, and its clock is right; one that stands still goes on in its time. */
   heal(): void {
     for (const place of this.#places) {
-      place.life.pausedUntil = Number.NEGATIVE_INFINITY;
       place.life.skewMs = 0;
       if ((place.life.dead || place.stopped) && !place.retired) this.#start(place.index, place.version);
     }
@@ -131,6 +133,12 @@ export class Processes {
   /** The store as code of tasks, and the test, have it. */
   clientOf(store: Store): Store {
     return storeFor(store, this.#ground.faults, this.#caller(this.here));
+  }
+
+  get alive(): readonly Life[] {
+    const now = this.#ground.clock.now();
+    const isAwake = ({ life, stopped, retired }: Place) => !life.dead && !stopped && !retired && life.pausedUntil < now;
+    return this.#places.filter(isAwake).map(({ life }) => life);
   }
 
   get count(): number {
@@ -228,7 +236,7 @@ export class Processes {
     const host = {
       ...version.host,
       clock: clock.forLife(life),
-      ...(drawn ? { definitions: befallen(app, drawn, life) } : {}),
+      ...(drawn || this.handlers ? { definitions: seenBy(app, life, drawn, this.handlers) } : {}),
     };
     const main = settings.stores.get('default');
     const { concurrency } = settings;
@@ -283,11 +291,13 @@ export class Processes {
   }
 }
 
-/** The application's tasks as they run on one process, where something may befall them. */
-function befallen({ definitions }: App, drawn: DrawnFaults, life: Life): Host['definitions'] {
+/** The application's tasks as they run on one process, where something may befall them, and someone may look. */
+function seenBy({ definitions }: App, life: Life, drawn: DrawnFaults | undefined, handlers: Handlers | undefined): Host['definitions'] {
   const get = (name: string) => {
     const definition = definitions.get(name);
-    return definition && { ...definition, run: drawn.handler(definition, () => life) };
+    if (!definition) return undefined;
+    const befallen = drawn ? { ...definition, run: drawn.handler(definition, () => life) } : definition;
+    return handlers ? { ...befallen, run: handlers.watched(befallen, life) } : befallen;
   };
   return new Proxy(definitions, { get: (target, key) => (key === 'get' ? get : bound(target, key)) });
 }

@@ -90,10 +90,14 @@ export class Simulated implements Simulation {
         definition: (name) => this.#versions.findLast((version) => version.app.definitions.has(name))?.app.definitions.get(name),
         troubledAt: (worker) => this.#processes.troubledAt(worker),
         label: (id) => record.label(id),
+        now: clock.now,
+        alive: () => this.#processes.alive,
+        concurrency: settings.concurrency,
         // What is wrong may go on for ever: it is not waited for.
         found: (problem) => clock.fail(new SimulationError(problem)),
       });
     }
+    this.#processes.handlers = this.#watchman?.handlers;
     if (rates) faults.drawn = this.#processes.draw(this.#choices, rates);
   }
 
@@ -117,6 +121,7 @@ export class Simulated implements Simulation {
   async heal(): Promise<void> {
     this.#use();
     this.#faults.heal();
+    this.#watchman?.healed();
     this.#processes.heal();
     await this.drain();
   }

@@ -192,3 +192,23 @@ test('a job that is cancelled while its outcome is on its way is told with the r
   expect(reasons).toEqual(['changed my mind']);
   expect((await result.refresh()).reason).toBe('changed my mind');
 });
+
+test('a process that stood still, and gets its own job back, tells the old attempt to end before the new one begins', async () => {
+  const tasks = app();
+  const sim = await simulate(tasks, { workers: 2, concurrency: 2 });
+  const signals: AbortSignal[] = [];
+  const abortedAtBegin: boolean[][] = [];
+  const long = tasks.define('long', async (key: string, ctx) => {
+    if (key !== 'first') return ctx.sleep('60s');
+    abortedAtBegin.push(signals.map(({ aborted }) => aborted));
+    signals.push(ctx.signal);
+    await ctx.sleep('60s');
+  });
+  // Its end is told when the process goes on, and with that call the process claims again.
+  const stopping = tasks.define('stopping', (_: void) => void (sim.attempts('stopping').length === 1 && sim.worker(0).pauseFor('45s')));
+  await long.enqueue('first');
+  await stopping.enqueue();
+  await long.enqueueMany(['busy', 'busy']);
+  await sim.runUntilIdle();
+  expect(abortedAtBegin).toEqual([[], [true]]);
+});

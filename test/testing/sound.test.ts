@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createTasks, memory, snooze } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
-import { everyCrash, everyOrder, explore } from 'escapement/testing';
+import { everyCrash, everyOrder, explore, type Simulation } from 'escapement/testing';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { explored } from '../../fixtures/explored.ts';
 
@@ -221,4 +221,18 @@ test('without faults a run goes the same way on the memory store and on SQLite',
     return all;
   };
   expect(await timelines(sqlite({ file: ':memory:' }))).toEqual(await timelines(memory()));
+});
+
+test('a worker that has stood still, and gets its own jobs back, runs no more than it may', async () => {
+  const tasks = application();
+  const job = tasks.define('job', { retry: { backoff: '1s' }, run: (ms: number, ctx) => ctx.sleep(ms) });
+  const scenario = async (sim: Simulation) => {
+    for (let i = 0; i < 60; i++) {
+      if (i % 5 === 0) await job.enqueueMany([30_000, 12_000, 48_000]);
+      await job.enqueue(sim.choose('takes', 5) * 12_000);
+      await sim.advance('1s');
+    }
+  };
+  const options = { seeds: 300, workers: 2, concurrency: 4, faults: ['pause', 'slow', 'store'] } as const;
+  expect(await found(explore(tasks, options, scenario))).toBe(nothing);
 });

@@ -1,0 +1,102 @@
+/**
+ * The watchman's own account of the jobs in a store: what each row must be after what the store has said that it did. In words of its own, and on
+ * purpose not those of `core/job`, which every store shares: what is wrong there is to be seen here.
+ */
+import type { Amendment, Attempt, Job, Progress, Settlement } from '../core/types.ts';
+
+export class Account {
+  readonly #jobs = new Map<string, Job>();
+  readonly #attempts = new Map<string, Attempt[]>();
+  /** Jobs that are not over. */
+  readonly #open = new Set<string>();
+
+  get(id: string): Job | undefined {
+    return this.#jobs.get(id);
+  }
+
+  get jobs(): Iterable<Job> {
+    return this.#jobs.values();
+  }
+
+  get open(): readonly Job[] {
+    return [...this.#open].map((id) => this.#jobs.get(id) as Job);
+  }
+
+  attemptsOf(id: string): readonly Attempt[] {
+    return this.#attempts.get(id) ?? [];
+  }
+
+  inserted(job: Job): void {
+    this.#attempts.set(job.id, []);
+    this.#set(job);
+  }
+
+  claimed(job: Job, worker: string, now: number, leaseUntil: number): Job {
+    const after: Job = {
+      ...job,
+      status: 'running',
+      worker,
+      leaseUntil,
+      claim: job.claim + 1,
+      attempt: job.attempt + 1,
+      lastAttemptedAt: now,
+      startedAt: job.startedAt === null ? now : job.startedAt,
+      cancelRequested: null,
+    };
+    const { attempt, claim } = after;
+    this.#attempts.get(job.id)?.push({ attempt, claim, worker, startedAt: now, endedAt: null, outcome: null, error: null });
+    this.#set(after);
+    return after;
+  }
+
+  renewed(job: Job, leaseUntil: number, progress: Progress | null | undefined): void {
+    this.#set(progress ? { ...job, leaseUntil, progress } : { ...job, leaseUntil });
+  }
+
+  /** Whoever wanted it to be cancelled while it ran, gets that instead of another attempt. */
+  settled(job: Job, { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress }: Settlement): Job {
+    const free: Job = { ...job, worker: null, leaseUntil: null, cancelRequested: null, attempt, losses, dueAt, returnValue, reason };
+    const wanted = status === 'queued' ? job.cancelRequested : null;
+    const over = status !== 'queued' || wanted !== null;
+    const after: Job = {
+      ...free,
+      status: wanted === null ? status : 'cancelled',
+      reason: wanted === null ? reason : wanted,
+      finishedAt: over ? settledAt : null,
+      progress: progress === null ? job.progress : progress,
+    };
+    const attempts = this.#attempts.get(job.id) ?? [];
+    const last = attempts.pop();
+    if (last) attempts.push({ ...last, endedAt: settledAt, outcome, error });
+    this.#set(after);
+    return after;
+  }
+
+  /** Undefined: it is not as it was expected to be. */
+  amended(job: Job, { expect, set }: Amendment): Job | undefined {
+    if (job.claim !== expect.claim || job.status !== expect.status) return undefined;
+    const after = { ...job, ...set };
+    this.#set(after);
+    return after;
+  }
+
+  #set(job: Job): void {
+    this.#jobs.set(job.id, job);
+    if (isOver(job)) this.#open.delete(job.id);
+    else this.#open.add(job.id);
+  }
+}
+
+export function isOver({ status }: Job): boolean {
+  return status !== 'queued' && status !== 'running';
+}
+
+/** Nobody has begun it by the time at which it was to have begun. */
+export function isTooLate({ expiresAt, startedAt }: Job, now: number): boolean {
+  return startedAt === null && expiresAt !== null && now >= expiresAt;
+}
+
+/** Law 4: the more important, then the one that has waited longer, then the older. */
+export function inOrder(a: Job, b: Job): number {
+  return b.priority - a.priority || a.dueAt - b.dueAt || (a.id < b.id ? -1 : 1);
+}

@@ -1,0 +1,133 @@
+/**
+ * Who runs which attempt: the watchman at the tasks' functions. He sees them begin and end on each process, and that those which the engine has
+ * ended have been told so.
+ */
+import type { Definition, TaskContext } from '../core/definition.ts';
+import { isSnooze, steering } from '../core/outcomes.ts';
+import type { Job } from '../core/types.ts';
+import type { Life } from './owners.ts';
+
+/** What he asks of the simulation. */
+export interface Sight {
+  now(): number;
+  /** The row as the store has it. */
+  job(id: string): Job | undefined;
+  /** When something last went wrong with this worker's process. */
+  troubledAt(worker: string): number;
+  readonly concurrency: number;
+  problem(id: string, what: string): void;
+}
+
+/** A function that has begun. */
+export interface Handler {
+  readonly life: Life;
+  readonly id: string;
+  readonly claim: number;
+  readonly startedAt: number;
+  readonly timeoutMs: number | null;
+  readonly context: TaskContext;
+}
+
+/** What a function has returned. */
+export type Returned = { readonly snoozedMs: number } | { readonly value: unknown } | { readonly cancelled: string };
+
+const slackMs = 1_000;
+/** So long after trouble, what happens may come of it. */
+const troubleLastsMs = 75_000;
+
+export class Handlers {
+  readonly #sight: Sight;
+  readonly #running = new Set<Handler>();
+  readonly #returned = new Map<string, Returned>();
+
+  constructor(sight: Sight) {
+    this.#sight = sight;
+  }
+
+  /** A task's function that is seen when it begins and ends. */
+  watched(definition: Definition, life: Life): Definition['run'] {
+    return (input, context) => {
+      const handler = this.#begin(definition, life, context);
+      let result: unknown;
+      try {
+        result = definition.run(input, context);
+      } catch (error) {
+        this.#running.delete(handler);
+        throw error;
+      }
+      const ended = (value: unknown) => {
+        this.#running.delete(handler);
+        this.#returned.set(`${handler.id} ${handler.claim}`, returned(value));
+      };
+      if (result instanceof Promise) result.then(ended, () => this.#running.delete(handler));
+      else ended(result);
+      return result;
+    };
+  }
+
+  /** What the attempt of a claim has returned, if it has. */
+  returnedBy(id: string, claim: number): Returned | undefined {
+    return this.#returned.get(`${id} ${claim}`);
+  }
+
+  /** The function of a claim, while it runs and nobody has told it to end. */
+  atWork(id: string, claim: number): Handler | undefined {
+    for (const handler of this.#running) if (handler.id === id && handler.claim === claim && isAtWork(handler)) return handler;
+    return undefined;
+  }
+
+  /** True while it runs, told to end or not. */
+  runs(id: string, claim: number): boolean {
+    for (const handler of this.#running) if (handler.id === id && handler.claim === claim && !handler.life.dead) return true;
+    return false;
+  }
+
+  countOn(life: Life): number {
+    let count = 0;
+    for (const handler of this.#running) if (handler.life === life && isAtWork(handler)) count += 1;
+    return count;
+  }
+
+  /** Attempts that should have ended by now. */
+  check(): void {
+    const now = this.#sight.now();
+    for (const handler of this.#running) {
+      const { timeoutMs, startedAt, life, id } = handler;
+      if (timeoutMs === null || !isAtWork(handler) || life.pausedUntil > startedAt) continue;
+      if (now > startedAt + timeoutMs + slackMs)
+        this.#sight.problem(id, `L1: its attempt runs for ${now - startedAt} ms, and its timeout is ${timeoutMs} ms`);
+    }
+  }
+
+  #begin(definition: Definition, life: Life, context: TaskContext): Handler {
+    const { now, job: rowOf, troubledAt, concurrency, problem } = this.#sight;
+    const { id, attempt } = context;
+    const row = rowOf(id);
+    const holds = row?.status === 'running' && row.worker === life.name && row.attempt === attempt;
+    const recently = (worker: string) => now() - troubledAt(worker) < troubleLastsMs;
+    if (!holds && !recently(life.name)) problem(id, `I3: attempt ${attempt} begins on ${life.name}, which does not hold it`);
+    for (const other of this.#running) {
+      if (other.id !== id || !isAtWork(other)) continue;
+      if (other.life === life) problem(id, `I6: it begins on ${life.name}, where it runs already`);
+      // A process that is stopped hears nothing, and one that was needs a moment.
+      else if (holds && other.life.pausedUntil < now() - slackMs)
+        problem(id, `I3: it begins on ${life.name}, and runs on ${other.life.name}, which has not been told to end it`);
+    }
+    const timeoutMs = row?.overrides?.timeoutMs ?? definition.timeoutMs;
+    const handler: Handler = { life, id, claim: holds ? row.claim : -1, startedAt: now(), timeoutMs, context };
+    this.#running.add(handler);
+    if (this.countOn(life) > concurrency)
+      problem(id, `I8: it begins on ${life.name}, which runs ${this.countOn(life)} at once, more than ${concurrency}`);
+    return handler;
+  }
+}
+
+function isAtWork({ life, context }: Handler): boolean {
+  return !life.dead && !context.signal.aborted;
+}
+
+function returned(value: unknown): Returned {
+  const steered = steering(value);
+  if (!steered) return { value };
+  return isSnooze(steered) ? { snoozedMs: steered.delayMs } : { cancelled: steered.reason };
+}
