@@ -6,10 +6,10 @@
 import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
 import { isFenced, visibleStatus } from '../core/job.ts';
-import { fire } from '../core/schedule.ts';
 import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../core/types.ts';
 import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, SettleAnswer, Store } from '../ports/store.ts';
 import { Account, inOrder, isOver, isTooLate } from './account.ts';
+import { Firings } from './firings.ts';
 import { Handlers } from './handlers.ts';
 import type { Life } from './owners.ts';
 
@@ -50,8 +50,7 @@ export class Watchman {
   readonly #account = new Account();
   readonly handlers: Handlers;
   readonly #settled = new Map<string, Settlement>();
-  readonly #schedules = new Map<string, ScheduleRow>();
-  readonly #occurrences = new Set<string>();
+  readonly #firings: Firings;
   readonly #paused = new Set<string>();
   readonly #lost = new Set<string>();
   /** Jobs that were given to a store which has not answered: they may be seen before it does. */
@@ -61,8 +60,6 @@ export class Watchman {
   readonly #told = new Map<string, number>();
   /** Workers that have said that they stop. */
   readonly #stopping = new Set<string>();
-  /** How many jobs each schedule has made. */
-  readonly #made = new Map<string, number>();
   /** Claims that nobody runs, and since when. */
   readonly #unattended = new Map<string, number>();
   #pruned = 0;
@@ -73,6 +70,11 @@ export class Watchman {
 
   constructor(around: Surroundings) {
     this.#around = around;
+    this.#firings = new Firings({
+      label: around.label,
+      openOf: (name) => this.#account.open.filter(({ schedule }) => schedule === name).length,
+      problem: (text) => this.#problem(text),
+    });
     this.handlers = new Handlers({
       now: around.now,
       job: (id) => this.#account.get(id),
@@ -105,11 +107,16 @@ export class Watchman {
       amend: (rows: readonly (Job | null)[], amendments: readonly Amendment[]) => this.#amend(rows, amendments),
       saveQueue: (_: unknown, queue: { name: string; paused: boolean }) =>
         void (queue.paused ? this.#paused.add(queue.name) : this.#paused.delete(queue.name)),
-      saveSchedule: (saved: boolean, row: ScheduleRow) => void (saved && this.#schedules.set(row.name, row)),
-      dropSchedule: (_: unknown, name: string) => void this.#schedules.delete(name),
-      dueSchedules: (answer: { due: readonly DueSchedule[] }, options: At) => this.#due(answer.due, options.now),
+      saveSchedule: (saved: boolean, row: ScheduleRow) => void (saved && this.#firings.saved(row)),
+      dropSchedule: (_: unknown, name: string) => this.#firings.dropped(name),
+      dueSchedules: (answer: { due: readonly DueSchedule[] }, options: At) => this.#firings.due(answer.due, options.now),
       advanceSchedules: (made: readonly (readonly Job[] | null)[], advances: readonly Advance[], options: At) =>
-        this.#advance(made, advances, options.now),
+        advances.forEach((advance, i) => {
+          const jobs = made[i];
+          if (!jobs) return;
+          this.#firings.advanced(advance, jobs, options.now);
+          this.#insert(jobs);
+        }),
     };
     return new Proxy(store, {
       get: (target, key) => {
@@ -159,8 +166,7 @@ export class Watchman {
         if (has !== told) this.#say(job, `I16: the store has its attempts as ${has}, by its own answers they are ${told}`);
       }
       // What a schedule makes anew all the time, and what that enqueues, may be on its way.
-      const onItsWay =
-        this.#occurrences.size > 0 && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
+      const onItsWay = this.#firings.any && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
       const due = job.dueAt <= now || job.startedAt !== null;
       if (!isOver(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && due)
         this.#say(job, `L1: it never came to its end, and is ${visibleStatus(job, now)}`);
@@ -219,9 +225,8 @@ export class Watchman {
       else if (dueAt < late && free.length > 0 && !this.#paused.has(job.queue) && this.#around.definition(job.task) && !isTooLate(job, now))
         this.#say(job, `L1: it is due for ${now - dueAt} ms, and ${free[0]?.name} has nothing to do`);
     }
-    for (const { name, nextAt, paused, enabled, heldAt, undeclaredAt } of this.#schedules.values())
-      if (nextAt !== null && nextAt < late && !paused && enabled && heldAt === null && undeclaredAt === null)
-        this.#problem(`L1: schedule ${name} is due for ${now - nextAt} ms, and nobody fires it`);
+    for (const { name, nextAt } of this.#firings.lateFor(late))
+      this.#problem(`L1: schedule ${name} is due for ${now - (nextAt ?? now)} ms, and nobody fires it`);
   }
 
   /** Nothing was due for a while: whoever asks all the time waits for nothing. */
@@ -242,7 +247,7 @@ export class Watchman {
       this.#coming.delete(job.id);
       if (this.#account.get(job.id)) this.#say(job, 'I1: it was inserted twice');
       this.#account.inserted(job);
-      this.#occurrence(job);
+      this.#firings.occurrence(job);
     }
   }
 
@@ -403,60 +408,6 @@ export class Watchman {
         this.#say(job, `I12: it was ${job.status}, and is made ${amendment.set.status}`);
       if (isAsExpected && rows[i]) this.#account.amended(job, amendment);
     });
-  }
-
-  #due(due: readonly DueSchedule[], now: number): void {
-    for (const { row } of due) {
-      if (row.paused) this.#problem(`I10: schedule ${row.name} is due though it is paused`);
-      if ((row.nextAt ?? Number.POSITIVE_INFINITY) > now && row.heldAt === null)
-        this.#problem(`I10: schedule ${row.name} is due before its time`);
-    }
-  }
-
-  #advance(made: readonly (readonly Job[] | null)[], advances: readonly Advance[], now: number): void {
-    advances.forEach(({ name, revision, times }, i) => {
-      const row = this.#schedules.get(name);
-      const jobs = made[i];
-      if (!row || !jobs) return;
-      if (row.revision !== revision)
-        this.#problem(`I10: schedule ${name} was advanced from revision ${revision}, and is at ${row.revision}`);
-      else if (row.nextAt !== times.nextAt && row.heldAt === null && row.overlap === 'allow') {
-        const expected = fire(row, now, 0).times;
-        if (expected.nextAt !== times.nextAt || expected.lastAt !== times.lastAt)
-          this.#problem(`I10: schedule ${name} goes on to ${times.nextAt}, not to ${expected.nextAt}`);
-      }
-      this.#fired(row, jobs, now);
-      this.#schedules.set(name, { ...row, ...times, revision: row.revision + 1 });
-      this.#insert(jobs);
-    });
-  }
-
-  /** What a schedule has made: no more than it may, for instants at which it fires. */
-  #fired({ name, maxRuns, overlap, trigger }: ScheduleRow, jobs: readonly Job[], now: number): void {
-    const made = (this.#made.get(name) ?? 0) + jobs.length;
-    this.#made.set(name, made);
-    if (maxRuns !== null && made > maxRuns) this.#problem(`I10: schedule ${name} has made ${made} jobs, and may make ${maxRuns}`);
-    const open = this.#account.open.filter(({ schedule }) => schedule === name).length;
-    if ((overlap === 'skip' || overlap === 'queue-one') && jobs.length > 0 && open + jobs.length > 1)
-      this.#problem(`I10: schedule ${name} has ${open + jobs.length} jobs at once, with overlap ${overlap}`);
-    for (const { scheduledAt } of jobs) {
-      const at = scheduledAt ?? Number.NaN;
-      const fits =
-        trigger.kind === 'every'
-          ? (at - trigger.anchorAt) % trigger.everyMs === 0
-          : trigger.kind === 'at'
-            ? at === trigger.at
-            : at % 1_000 === 0;
-      if (!fits || at > now) this.#problem(`I10: schedule ${name} does not fire at ${new Date(at).toISOString()}`);
-    }
-  }
-
-  #occurrence({ schedule, scheduledAt, id }: Job): void {
-    if (schedule === null || scheduledAt === null) return;
-    const key = `${schedule} ${scheduledAt}`;
-    if (this.#occurrences.has(key))
-      this.#problem(`I10: schedule ${schedule} has made two jobs for ${new Date(scheduledAt).toISOString()}: ${this.#around.label(id)}`);
-    this.#occurrences.add(key);
   }
 
   #say(job: Job, what: string): void {
