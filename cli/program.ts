@@ -2,7 +2,7 @@
 
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
-import { addCancel, addRetry } from './commands/change.ts';
+import { addCancel, addDelete, addPrioritize, addRetry } from './commands/change.ts';
 import { addCheck } from './commands/check.ts';
 import { addDev } from './commands/dev.ts';
 import { addEnqueue } from './commands/enqueue.ts';
@@ -64,7 +64,7 @@ function program(io: Io, done: (code: ExitCode) => void): Command {
 
 const commands = {
   'Run:': [addWorker, addDev, addTop, addSimulate],
-  'Jobs:': [addEnqueue, addList, addShow, addRetry, addCancel],
+  'Jobs:': [addEnqueue, addList, addShow, addRetry, addCancel, addPrioritize, addDelete],
   'Queues, workers and schedules:': [addQueues, addPause, addResume, addStats, addSchedules],
   'Upkeep:': [addCheck, addPrune, addMigrate],
 };

@@ -2,7 +2,7 @@
 import type { App } from './app.ts';
 import { type Duration, durationExpected } from './core/duration.ts';
 import type { Status } from './core/types.ts';
-import { breath, cancelJobs, retryJobs } from './engine/operator.ts';
+import { breath, cancelJobs, deleteJobs, prioritizeJobs, retryJobs } from './engine/operator.ts';
 import { nearest, OptionReader } from './options.ts';
 import type { JobFilter, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
@@ -25,6 +25,13 @@ export interface Jobs {
   retry(selection?: JobSelection): Promise<number>;
   /** Cancels unfinished jobs; resolves to how many. */
   cancel(selection?: JobSelection, reason?: string): Promise<number>;
+  /** Deletes jobs, finished or not; those that run are left alone. Resolves to how many. @param selection `{}`: every job */
+  delete(selection: JobSelection): Promise<number>;
+  /**
+   * Gives jobs that wait for their turn another priority; resolves to how many. Those that run or are over are left alone.
+   * @param priority −100 … 100, larger first
+   */
+  prioritize(selection: JobSelection, priority: number): Promise<number>;
   /** Deletes jobs that finished so long ago; resolves to how many. */
   prune(options: { olderThan: Duration; status?: 'successful' | 'failed' | 'cancelled' }): Promise<number>;
 }
@@ -106,6 +113,19 @@ export function jobsOf(app: App): Jobs {
       read.done();
       return cancelJobs(app.binding.host, await store(), filter, reason);
     },
+    async delete(selection) {
+      const { read, filter } = readSelection(selection);
+      if (selection === undefined) read.fault('selection', whichJobs, selection);
+      read.done();
+      return deleteJobs(app.binding.host, await store(), filter);
+    },
+    async prioritize(selection, priority) {
+      const { read, filter } = readSelection(selection);
+      if (selection === undefined) read.fault('selection', whichJobs, selection);
+      const wanted = read.priority(priority, 'priority');
+      read.done();
+      return prioritizeJobs(app.binding.host, await store(), filter, wanted);
+    },
     async prune(options) {
       const read = new OptionReader('Jobs cannot be pruned');
       const given = read.object(options, '', ['olderThan', 'status']);
@@ -135,6 +155,7 @@ const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying'
 /** A job's id, which is what a cursor is. */
 const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const pruneBatch = 1_000;
+const whichJobs = "which jobs, such as { status: 'failed' }; {} for all there are";
 
 /** What is asked for by mistake must not be taken for all there is. */
 function readSelection(

@@ -120,6 +120,11 @@ export class OptionReader {
     return this.fault(path, `a whole number from ${min} to ${max}`, value);
   }
 
+  /** One that has to be given. */
+  priority(value: unknown, path: string): number {
+    return this.integer(value ?? null, path, -100, 100) ?? 0;
+  }
+
   duration(value: unknown, path: string): number | undefined {
     if (value === undefined) return undefined;
     return parseDuration(value) ?? this.fault(path, durationExpected, value);

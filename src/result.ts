@@ -6,8 +6,9 @@ import { ResultNotFoundError, ResultNotReadyError } from './core/errors.ts';
 import { isFinished, visibleStatus } from './core/job.ts';
 import { decode } from './core/json.ts';
 import type { JobRecord, Status } from './core/types.ts';
-import { cancelJob, retryJob } from './engine/operator.ts';
+import { cancelJob, deleteJob, prioritizeJob, retryJob } from './engine/operator.ts';
 import { scope } from './engine/scope.ts';
+import { OptionReader } from './options.ts';
 import type { Backend } from './ports/backend.ts';
 import type { Store } from './ports/store.ts';
 
@@ -220,6 +221,28 @@ export class TaskResult<Output = unknown, Input = unknown> {
     await retryJob(this.#binding.host, await this.#open(), this.id);
     await this.#backend.requeued();
     return this.refresh();
+  }
+
+  /**
+   * Gives a job that waits for its turn another priority.
+   * @param priority −100 … 100, larger first
+   * @throws ConfigError for another number; InputError when it is running or over
+   */
+  async prioritize(priority: number): Promise<this> {
+    const read = new OptionReader('The job cannot be given this priority');
+    const wanted = read.priority(priority, 'priority');
+    read.done();
+    await prioritizeJob(this.#binding.host, await this.#open(), this.id, wanted);
+    return this.refresh();
+  }
+
+  /**
+   * Deletes the job, with its attempts; this object keeps what it read last.
+   * @throws InputError when it is running; ResultNotFoundError when it was not there any more
+   */
+  async delete(): Promise<void> {
+    if (await deleteJob(this.#binding.host, await this.#open(), this.id)) return;
+    throw new ResultNotFoundError(`job ${this.id} is not in the store; it was deleted or pruned before`);
   }
 
   /** For `console.log` and test output. */

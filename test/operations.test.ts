@@ -67,3 +67,69 @@ test('thousands are cancelled and pruned in a simulation, by a test and by a tas
   await sim.advance('1m');
   expect(cleaned).toEqual([2_500, 2_500]);
 });
+
+test('jobs that do not run are deleted, and their results say so; those that run are left alone, or refused by name', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const slow = tasks.define('slow', async (_: void, ctx) => ctx.sleep('1h'));
+  const told: string[] = [];
+  tasks.on('deleted', ({ job }) => told.push(`${job.status} ${job.reason}`));
+  await using sim = await simulate(tasks);
+  const running = await slow.enqueue();
+  await sim.drain();
+  const over = await slow.enqueue();
+  await over.cancel('no');
+  const later = await slow.using({ runAfter: '1h' }).enqueue();
+  await expect(running.delete()).rejects.toThrow(/is running; cancel it first/);
+  expect(await tasks.jobs.delete({ task: slow })).toBe(2);
+  expect(told.sort()).toEqual(['cancelled deleted', 'cancelled no']);
+  await expect(over.refresh()).rejects.toThrow(/is not in the store/);
+  await expect(later.delete()).rejects.toThrow(/is not in the store/);
+  expect((await tasks.jobs.list()).items.map(({ id }) => id)).toEqual([running.id]);
+  // Nothing waits for what was deleted.
+  await sim.runUntilIdle();
+  expect(sim.now.toISOString()).toBe('2026-01-01T01:00:00.000Z');
+  await running.delete();
+  expect(await tasks.jobs.delete({})).toBe(0);
+});
+
+test('who waits for a job that is deleted is told', async () => {
+  await using tasks = createTasks({ backend: memory() });
+  const result = await tasks.define('job', () => {}).enqueue();
+  const waited = result.wait();
+  await result.delete();
+  await expect(waited).rejects.toThrow(/is not in the store/);
+});
+
+test('a priority is changed while a job waits for its turn', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const started: number[] = [];
+  const job = tasks.define('job', (n: number) => void started.push(n));
+  const told: number[] = [];
+  tasks.on('prioritized', ({ job: row }) => told.push(row.priority));
+  await using sim = await simulate(tasks, { concurrency: 1 });
+  const [first] = await job.enqueueMany([1, 2, 3, 4]);
+  const [last] = (await tasks.jobs.list({ limit: 1 })).items;
+  expect((await last?.prioritize(9))?.priority).toBe(9);
+  expect(await tasks.jobs.prioritize({ ids: [first?.id ?? ''] }, -1)).toBe(1);
+  await sim.drain();
+  expect(started).toEqual([4, 2, 3, 1]);
+  expect(told).toEqual([9, -1]);
+  expect(await tasks.jobs.prioritize({}, 5)).toBe(0);
+  await expect(first?.prioritize(5)).rejects.toThrow(/is ready; only|is successful; only/);
+});
+
+test('what is missing or out of range changes nothing', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const result = await tasks.define('job', () => {}).enqueue();
+  const { jobs } = tasks;
+  await expect(jobs.delete(anything(undefined))).rejects.toThrow(/selection: expected which jobs/);
+  await expect(jobs.delete(anything({ satus: 'failed' }))).rejects.toThrow(/did you mean status/);
+  await expect(jobs.prioritize(anything(undefined), 5)).rejects.toThrow(/selection: expected which jobs/);
+  for (const priority of [undefined, 101, 0.5, '5']) {
+    await expect(jobs.prioritize({}, anything(priority)), String(priority)).rejects.toThrow(
+      /priority: expected a whole number from -100 to 100/,
+    );
+    await expect(result.prioritize(anything(priority)), String(priority)).rejects.toThrow(ConfigError);
+  }
+  expect((await result.refresh()).priority).toBe(0);
+});

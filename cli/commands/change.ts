@@ -1,7 +1,8 @@
-/** `escapement retry` and `escapement cancel`: the same command with another verb. Jobs are named one by one, or by what they have in common. */
+/** `escapement retry`, `cancel`, `prioritize` and `delete`: the same command with another verb. Jobs are named one by one, or by what they have in common. */
 import type { Command } from 'commander';
 import type { JobSelection, Status, TaskResult, Tasks } from 'escapement';
 import { isEscapementError } from 'escapement';
+import { whole } from '../arguments.ts';
 import { clean, count, plural } from '../format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io } from '../io.ts';
 import { addFilters, countJobs, type Filters, findJob, selectionOf } from '../jobs.ts';
@@ -9,17 +10,20 @@ import { addCommand, type Operation, operate } from '../operate.ts';
 
 interface Options extends Filters {
   readonly reason?: string;
+  readonly priority?: number;
   readonly yes?: boolean;
   readonly json?: boolean;
 }
 
 interface Verb {
-  readonly infinitive: 'retry' | 'cancel';
-  readonly past: 'retried' | 'cancelled';
+  readonly infinitive: 'retry' | 'cancel' | 'prioritize' | 'delete';
+  readonly past: 'retried' | 'cancelled' | 'prioritized' | 'deleted';
   /** What jobs the verb is for, and those that it means when no status is given. */
   readonly allowed: readonly Status[];
   readonly meant: readonly Status[];
   one(job: TaskResult, options: Options): Promise<unknown>;
+  /** What it is said to be afterwards. */
+  told(job: TaskResult): string;
   all(tasks: Tasks, selection: JobSelection, options: Options): Promise<number>;
 }
 
@@ -32,6 +36,7 @@ const retry: Verb = {
   // Someone wanted the cancelled ones cancelled.
   meant: ['failed'],
   one: (job) => job.retry(),
+  told: ({ status }) => `now ${status}`,
   all: (tasks, selection) => tasks.jobs.retry(selection),
 };
 
@@ -44,7 +49,33 @@ const cancel: Verb = {
     if (job.isFinished) throw new CommandError(`job ${job.id} is ${job.status}; only unfinished jobs can be cancelled`);
     await job.cancel(reason);
   },
+  told: ({ status }) => `now ${status}`,
   all: (tasks, selection, { reason }) => tasks.jobs.cancel(selection, reason),
+};
+
+const waiting: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying'];
+
+const prioritize: Verb = {
+  infinitive: 'prioritize',
+  past: 'prioritized',
+  allowed: waiting,
+  meant: waiting,
+  one: (job, { priority }) => job.prioritize(priority ?? 0),
+  told: ({ priority }) => `now ${priority}`,
+  all: (tasks, selection, { priority }) => tasks.jobs.prioritize(selection, priority ?? 0),
+};
+
+const finished: readonly Status[] = ['successful', 'failed', 'cancelled'];
+
+const remove: Verb = {
+  infinitive: 'delete',
+  past: 'deleted',
+  allowed: [...waiting, ...finished],
+  // What is still to be done is deleted only by those who say so.
+  meant: finished,
+  one: (job) => job.delete(),
+  told: ({ status }) => `was ${status}`,
+  all: (tasks, selection) => tasks.jobs.delete(selection),
 };
 
 /** More than so many are not counted before the question. */
@@ -80,6 +111,30 @@ export function addCancel(program: Command, io: Io, done: (code: ExitCode) => vo
   addOptions(command.option('--reason <text>', 'kept on the jobs (default: cancelled)'), cancel, io, done);
 }
 
+export function addPrioritize(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  const command = addCommand(program, 'prioritize', {
+    summary: 'change the priority of jobs that wait for their turn',
+    description:
+      'Gives jobs another priority: those with the given ids, or all that match the filters. Of the jobs that are due, those with ' +
+      'the larger priority start first. Jobs that run or are over are left alone.',
+    examples: ['tasks.ts 1c42f7 --priority 50', 'tasks.ts --task mail.welcome --tag signup --priority -10 --yes'],
+    more: exits,
+  });
+  addOptions(command.requiredOption('--priority <n>', '-100 to 100, larger first', whole(-100, 100)), prioritize, io, done);
+}
+
+export function addDelete(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  const command = addCommand(program, 'delete', {
+    summary: 'delete jobs that do not run',
+    description:
+      'Deletes jobs and all that is known of them: those with the given ids, or all that match the filters. A job that runs is ' +
+      'refused: cancel it first. Without --status, filters mean finished jobs. escapement prune deletes by age.',
+    examples: ['tasks.ts 1c42f7', 'tasks.ts --status failed --task mail.welcome --yes', 'tasks.ts --status scheduled --tag trial --yes'],
+    more: exits,
+  });
+  addOptions(command, remove, io, done);
+}
+
 function addOptions(command: Command, verb: Verb, io: Io, done: (code: ExitCode) => void): void {
   addFilters(command.argument('[id...]', 'ids, or beginnings or ends of those of the 5,000 newest jobs'), verb.allowed)
     .option('--yes', 'needed when filters match more than one job')
@@ -111,7 +166,7 @@ async function changeNamed({ tasks, io, print }: Operation, verb: Verb, ids: rea
   }
   print(
     () => ({ [verb.past]: changed.length, jobs: changed.map(({ id, task, status }) => ({ id, task, status })), refused }),
-    () => changed.map((job) => `${verb.past} ${job.id}  ${clean(job.task)}, now ${job.status}`),
+    () => changed.map((job) => `${verb.past} ${job.id}  ${clean(job.task)}, ${verb.told(job)}`),
   );
   for (const { why } of refused) io.stderr.write(`escapement: ${clean(why)}\n`);
   return refused.length > 0 ? exitCodes.refused : exitCodes.ok;

@@ -31,7 +31,7 @@ export function addTop(program: Command, io: Io, done: (code: ExitCode) => void)
     .description('Shows what a running system is doing: its queues, jobs, retries, schedules, workers and events.')
     .argument('[module]', 'the module that calls createTasks(); .ts runs as it is')
     .option('--sqlite <file>', 'in place of a module: the file that sqlite({ file }) names')
-    .option('--write', 'allow changes: retry, cancel, enqueue, pause, run')
+    .option('--write', 'allow changes: retry, cancel, delete, priority, enqueue, pause, run')
     .option('--zone <name>', "tell time in this zone: 'Europe/Berlin' (default: this machine's)", zoneName)
     .option(
       '--theme <name>',

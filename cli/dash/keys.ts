@@ -24,6 +24,8 @@ export interface Binding {
 
 const lists: readonly ViewName[] = ['jobs', 'retries'];
 const ofJobs: readonly ViewName[] = ['jobs', 'job', 'retries', 'events', 'workers'];
+/** Where jobs that do not run can be chosen. */
+const ofResting: readonly ViewName[] = ['jobs', 'job', 'retries', 'events'];
 const hourMs = 3_600_000;
 const skip = (ms: number): Action => ({ type: 'clock', order: { kind: 'skip', ms } });
 
@@ -111,6 +113,24 @@ export const bindings: readonly Binding[] = [
     rank: 2,
     help: 'cancel what is not finished',
     action: { type: 'cancel' },
+  },
+  {
+    keys: ['P'],
+    views: ofResting,
+    only: 'write',
+    hint: 'priority',
+    rank: 8,
+    help: 'another priority for what waits',
+    action: { type: 'prioritize' },
+  },
+  {
+    keys: ['D'],
+    views: ofResting,
+    only: 'write',
+    hint: 'delete',
+    rank: 7,
+    help: 'delete what does not run',
+    action: { type: 'delete' },
   },
   {
     keys: ['T'],

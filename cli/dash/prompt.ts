@@ -1,9 +1,9 @@
 /** The line that the user types into. Positions count characters as people see them. */
 import { clean } from '../format.ts';
-import type { Prompt, PromptKind } from './state.ts';
+import type { Prompt, PromptKind, Write } from './state.ts';
 
-export function newPrompt(kind: PromptKind, text: string): Prompt {
-  return { kind, text, at: parts(text).length, task: null, verdict: null };
+export function newPrompt(kind: PromptKind, text: string, write: Write | null = null): Prompt {
+  return { kind, text, at: parts(text).length, task: null, verdict: null, write };
 }
 
 export function edited(prompt: Prompt, text: string, at: number): Prompt {

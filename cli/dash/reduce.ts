@@ -13,6 +13,7 @@ import {
   type Data,
   type Effect,
   type Filter,
+  type JobVerb,
   type PromptKind,
   pageSize,
   type State,
@@ -43,7 +44,7 @@ export type Action =
   | { readonly type: 'clock'; readonly order: ClockOrder }
   | { readonly type: 'playPause' }
   | { readonly type: 'speed'; readonly by: 1 | -1 }
-  | { readonly type: 'retry' | 'cancel' | 'pause' | 'run' }
+  | { readonly type: 'retry' | 'cancel' | 'delete' | 'prioritize' | 'pause' | 'run' }
   | { readonly type: 'quit' | 'suspend' | 'redraw' };
 
 export function reduce(state: State, action: Action): State {
@@ -109,6 +110,8 @@ export function reduce(state: State, action: Action): State {
     }
     case 'retry':
     case 'cancel':
+    case 'delete':
+    case 'prioritize':
     case 'pause':
     case 'run':
       return wanted(state, action.type);
@@ -262,6 +265,12 @@ function entered(state: State): State {
     case 'input':
       if (prompt.verdict && !prompt.verdict.ok) return state;
       return ask(done, { kind: 'write', write: { kind: 'enqueue', task: prompt.task ?? '', input: prompt.text } });
+    case 'priority': {
+      const priority = Number(prompt.text.trim());
+      const fits = /^[+-]?\d+$/.test(prompt.text.trim()) && Math.abs(priority) <= 100;
+      if (!fits || prompt.write?.kind !== 'jobs') return wrong('a whole number from -100 to 100; larger is first');
+      return confirmed(done, { ...prompt.write, priority });
+    }
     case 'goto': {
       const text = prompt.text.trim();
       const ms = parseDuration(text.replace(/^\+/, ''));
@@ -298,32 +307,39 @@ function checked(state: State, input: string, verdict: { readonly ok: boolean; r
   return { ...state, prompt: { ...prompt, verdict } };
 }
 
-function wanted(state: State, verb: 'retry' | 'cancel' | 'pause' | 'run'): State {
+type Verb = JobVerb | 'pause' | 'run';
+
+function wanted(state: State, verb: Verb): State {
   const write = writeOf(state, verb);
-  if (write === undefined) return { ...state, notice: { kind: 'error', text: nothingFor[verb], keys: 2 } };
+  if (write === undefined) return { ...state, notice: { kind: 'error', text: nothingFor[verb] ?? noJob, keys: 2 } };
   if (!state.write)
     return { ...state, notice: { kind: 'error', text: 'this only looks; start it with --write to change anything', keys: 3 } };
+  if (verb === 'prioritize') return { ...state, prompt: newPrompt('priority', '', write), notice: null };
+  return confirmed(state, write);
+}
+
+/** Asked for at once, or once the user has said yes. */
+function confirmed(state: State, write: Write): State {
   const question = describe(write);
   const done: State = { ...state, selected: new Set(), all: false };
   return question === null ? ask(done, { kind: 'write', write }) : { ...done, confirm: { question, write } };
 }
 
-const nothingFor = {
-  retry: 'no job is chosen here',
-  cancel: 'no job is chosen here',
+const noJob = 'no job is chosen here';
+const nothingFor: Partial<Record<Verb, string>> = {
   pause: 'nothing that can be paused is chosen here',
   run: 'no schedule is chosen here',
 };
 
-function writeOf(state: State, verb: 'retry' | 'cancel' | 'pause' | 'run'): Write | undefined {
+function writeOf(state: State, verb: Verb): Write | undefined {
   const schedule = state.view === 'schedules' ? selectedSchedule(state) : undefined;
-  if (verb === 'run' || (verb === 'retry' && schedule)) return schedule && { kind: 'runSchedule', name: schedule.name };
+  if (verb === 'run') return schedule && { kind: 'runSchedule', name: schedule.name };
   if (verb === 'pause') {
     if (schedule) return { kind: schedule.state === 'paused' ? 'resumeSchedule' : 'pauseSchedule', name: schedule.name };
     const queue = state.view === 'overview' ? selectedQueue(state) : undefined;
     return queue && { kind: queue.paused ? 'resumeQueue' : 'pauseQueue', name: queue.name };
   }
-  if (state.all && state.view === 'jobs') return { kind: verb === 'retry' ? 'retryAll' : 'cancelAll', filter: state.filter };
+  if (state.all && state.view === 'jobs') return { kind: 'jobs', verb, which: state.filter };
   const ids = targets(state);
-  return ids.length === 0 ? undefined : { kind: verb, ids };
+  return ids.length === 0 ? undefined : { kind: 'jobs', verb, which: ids };
 }

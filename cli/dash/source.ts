@@ -10,6 +10,7 @@ import { clean, plural } from '../format.ts';
 import { scheduleState, whyPaused, zoneOf } from '../schedules.ts';
 import { wallTime } from '../time.ts';
 import { type Feed, minutesKept } from './feed.ts';
+import { holdsText, selectionOf } from './filter.ts';
 import { eventsOfJobs } from './heard.ts';
 import { finishedStatuses, jobDetail, jobItem } from './items.ts';
 import {
@@ -131,8 +132,8 @@ export class Source {
   }
 
   async jobs({ filter, sort, after, limit }: Request): Promise<Partial<Data>> {
-    const { text, ...rest } = filter;
-    const selection = given(Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, value ?? undefined]))) as JobSelection;
+    const { text } = filter;
+    const selection = selectionOf(filter);
     if (text === '' && sort === 'newest') {
       const page = await this.#tasks.jobs.list({ ...selection, limit, ...(after === null ? {} : { after }) });
       return { jobs: { items: page.items.map(this.#item), cursor: page.cursor ?? null, note: null } };
@@ -145,14 +146,13 @@ export class Source {
   }
 
   async #search(selection: JobSelection, text: string, wanted: number, after: string | null, most: number) {
-    const words = text.toLowerCase().split(/\s+/);
     const found: TaskResult[] = [];
     let looked = 0;
     let cursor = after ?? undefined;
     do {
       const page = await this.#tasks.jobs.list({ ...selection, limit: 1_000, ...given({ after: cursor }) });
       looked += page.items.length;
-      for (const job of page.items) if (text === '' || holds(job, words)) found.push(job);
+      for (const job of page.items) if (holdsText(job, text)) found.push(job);
       cursor = page.cursor;
     } while (cursor !== undefined && found.length < wanted && looked < most);
     return { found, looked, more: cursor !== undefined };
@@ -276,18 +276,6 @@ const orders: Readonly<Record<Sort, (a: JobItem, b: JobItem) => number>> = {
   attempts: (a, b) => b.attempts - a.attempts,
   task: (a, b) => (a.task < b.task ? -1 : a.task > b.task ? 1 : 0),
 };
-
-function holds(job: TaskResult, words: readonly string[]): boolean {
-  const last = job.errors.at(-1);
-  const texts = [job.id, job.task, job.queue, job.tags.join(' '), job.reason ?? '', last ? `${last.name}: ${last.message}` : ''];
-  try {
-    texts.push(JSON.stringify(job.input) ?? '');
-  } catch {
-    // What cannot be read holds nothing.
-  }
-  const all = texts.join('\n').toLowerCase();
-  return words.every((word) => all.includes(word));
-}
 
 function queuesText({ queues, exclude }: WorkerInfo): string {
   if (queues) return clean(queues.join(', '));

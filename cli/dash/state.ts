@@ -150,7 +150,7 @@ export interface Filter {
 export const sorts = ['newest', 'due', 'priority', 'attempts', 'task'] as const;
 export type Sort = (typeof sorts)[number];
 
-export type PromptKind = 'filter' | 'task' | 'input' | 'goto';
+export type PromptKind = 'filter' | 'task' | 'input' | 'goto' | 'priority';
 
 export interface Prompt {
   readonly kind: PromptKind;
@@ -161,12 +161,22 @@ export interface Prompt {
   readonly task: string | null;
   /** What is wrong with the text, or what it means; told by whoever knows the schema. */
   readonly verdict: { readonly ok: boolean; readonly text: string } | null;
+  /** What is done with what is typed, chosen when the question was asked: rows may move meanwhile. */
+  readonly write: Write | null;
 }
+
+/** What can be done to jobs. */
+export type JobVerb = 'retry' | 'cancel' | 'delete' | 'prioritize';
 
 /** What writes; carried out outside the reducer, which only asks for it. */
 export type Write =
-  | { readonly kind: 'retry' | 'cancel'; readonly ids: readonly string[] }
-  | { readonly kind: 'retryAll' | 'cancelAll'; readonly filter: Filter }
+  | {
+      readonly kind: 'jobs';
+      readonly verb: JobVerb;
+      /** The jobs with these ids, or all that match. */
+      readonly which: readonly string[] | Filter;
+      readonly priority?: number;
+    }
   | { readonly kind: 'enqueue'; readonly task: string; readonly input: string }
   | { readonly kind: 'pauseQueue' | 'resumeQueue'; readonly name: string }
   | { readonly kind: 'runSchedule' | 'pauseSchedule' | 'resumeSchedule'; readonly name: string };

@@ -1,20 +1,18 @@
 /** What writes, done: through what the package offers to everyone. Each says what it did, in a sentence. */
-import type { JobSelection, Tasks } from 'escapement';
-import { given } from '../arguments.ts';
+import type { JobSelection, TaskResult, Tasks } from 'escapement';
 import { clean, plural } from '../format.ts';
 import { pages } from '../jobs.ts';
 import { typedInput } from './definitions.ts';
+import { holdsText, selectionOf } from './filter.ts';
 import type { Filter, Write } from './state.ts';
+
+type JobsWrite = Extract<Write, { kind: 'jobs' }>;
 
 /** @throws what the package throws; a sentence for people */
 export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
   switch (write.kind) {
-    case 'retry':
-    case 'cancel':
-      return changeJobs(tasks, write.kind, write.ids);
-    case 'retryAll':
-    case 'cancelAll':
-      return changeMatching(tasks, write.kind === 'retryAll' ? 'retry' : 'cancel', write.filter);
+    case 'jobs':
+      return Array.isArray(write.which) ? changeJobs(tasks, write, write.which) : changeMatching(tasks, write, write.which as Filter);
     case 'enqueue': {
       const job = await tasks.get(write.task).enqueue(typedInput(write.input));
       return `enqueued ${clean(write.task)} as …${job.id.slice(-6)}`;
@@ -38,55 +36,82 @@ export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
   }
 }
 
-const past = { retry: 'will try', cancel: 'cancelled' } as const;
+/** A verb on jobs: on one, on all that a selection holds, and how it is told. */
+interface Change {
+  one(job: TaskResult): Promise<unknown>;
+  all(tasks: Tasks, selection: JobSelection): Promise<number>;
+  /** Of one job, as it is afterwards. */
+  told(job: TaskResult, name: string): string;
+  /** Of several. */
+  past(jobs: string): string;
+}
 
-async function changeJobs(tasks: Tasks, verb: 'retry' | 'cancel', ids: readonly string[]): Promise<string> {
+const byHand = 'cancelled in the dashboard';
+
+function changeOf({ verb, priority = 0 }: JobsWrite): Change {
+  switch (verb) {
+    case 'retry':
+      return {
+        one: (job) => job.retry(),
+        all: (tasks, selection) => tasks.jobs.retry(selection),
+        told: (job, name) => `${name} is ${job.status}, and runs as soon as a worker is free`,
+        past: (jobs) => `will try ${jobs}`,
+      };
+    case 'cancel':
+      return {
+        one: (job) => {
+          if (job.isFinished) throw new Error(`job …${job.id.slice(-6)} is ${job.status} already`);
+          return job.cancel(byHand);
+        },
+        all: (tasks, selection) => tasks.jobs.cancel(selection, byHand),
+        told: (job, name) => (job.status === 'cancelled' ? `cancelled ${name}` : `${name} runs; its worker is told to end it`),
+        past: (jobs) => `cancelled ${jobs}`,
+      };
+    case 'delete':
+      return {
+        one: (job) => job.delete(),
+        all: (tasks, selection) => tasks.jobs.delete(selection),
+        told: (job, name) => `deleted ${name}, which was ${job.status}`,
+        past: (jobs) => `deleted ${jobs}`,
+      };
+    case 'prioritize':
+      return {
+        one: (job) => job.prioritize(priority),
+        all: (tasks, selection) => tasks.jobs.prioritize(selection, priority),
+        told: (job, name) => `${name} has priority ${job.priority}`,
+        past: (jobs) => `priority ${priority} for ${jobs}`,
+      };
+  }
+}
+
+async function changeJobs(tasks: Tasks, write: JobsWrite, ids: readonly string[]): Promise<string> {
+  const change = changeOf(write);
   const refused: string[] = [];
   let done = 0;
   for (const id of ids) {
     try {
       const job = await tasks.getResult(id);
-      if (verb === 'cancel' && job.isFinished) throw new Error(`job …${id.slice(-6)} is ${job.status} already`);
-      await (verb === 'retry' ? job.retry() : job.cancel('cancelled in the dashboard'));
+      await change.one(job);
       done += 1;
-      if (ids.length > 1) continue;
-      if (verb === 'retry') return `${clean(job.task)} …${id.slice(-6)} is ${job.status}, and runs as soon as a worker is free`;
-      return job.status === 'cancelled'
-        ? `cancelled ${clean(job.task)} …${id.slice(-6)}`
-        : `${clean(job.task)} …${id.slice(-6)} runs; its worker is told to end it`;
+      if (ids.length === 1) return change.told(job, `${clean(job.task)} …${id.slice(-6)}`);
     } catch (error) {
       refused.push(clean((error as Error).message));
     }
   }
   if (done === 0) throw new Error(refused[0] ?? 'nothing was done');
-  return `${past[verb]} ${plural(done, 'job')}${refused.length > 0 ? `; ${plural(refused.length, 'job')} could not be: ${refused[0]}` : ''}`;
+  return `${change.past(plural(done, 'job'))}${refused.length > 0 ? `; ${plural(refused.length, 'job')} could not be: ${refused[0]}` : ''}`;
 }
 
 /** Text is looked for here, one page after another; the rest of a filter is the package's. */
-async function changeMatching(tasks: Tasks, verb: 'retry' | 'cancel', { text, ...rest }: Filter): Promise<string> {
-  const selection = given(Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, value ?? undefined]))) as JobSelection;
-  const change = (chosen: JobSelection) =>
-    verb === 'retry' ? tasks.jobs.retry(chosen) : tasks.jobs.cancel(chosen, 'cancelled in the dashboard');
-  if (text === '') return `${past[verb]} ${plural(await change(selection), 'job')}`;
-  const words = text.toLowerCase().split(/\s+/);
+async function changeMatching(tasks: Tasks, write: JobsWrite, filter: Filter): Promise<string> {
+  const change = changeOf(write);
+  const selection = selectionOf(filter);
+  if (filter.text === '') return change.past(plural(await change.all(tasks, selection), 'job'));
   const ids: string[] = [];
   for await (const page of pages(tasks, selection, Number.POSITIVE_INFINITY)) {
-    for (const job of page) {
-      const last = job.errors.at(-1);
-      const all =
-        `${job.id} ${job.task} ${job.queue} ${job.tags.join(' ')} ${job.reason ?? ''} ${last ? `${last.name}: ${last.message}` : ''} ${inputText(job)}`.toLowerCase();
-      if (words.every((word) => all.includes(word))) ids.push(job.id);
-    }
+    for (const job of page) if (holdsText(job, filter.text)) ids.push(job.id);
   }
   let done = 0;
-  for (let i = 0; i < ids.length; i += 500) done += await change({ ids: ids.slice(i, i + 500) });
-  return `${past[verb]} ${plural(done, 'job')}`;
-}
-
-function inputText(job: { readonly input: unknown }): string {
-  try {
-    return JSON.stringify(job.input) ?? '';
-  } catch {
-    return '';
-  }
+  for (let i = 0; i < ids.length; i += 500) done += await change.all(tasks, { ids: ids.slice(i, i + 500) });
+  return change.past(plural(done, 'job'));
 }

@@ -116,6 +116,9 @@ function lineOf(event: Event, logInput: boolean): Line {
         'debug',
         `${Math.round(event.progress.fraction * 100)} %${event.progress.message === null ? '' : ` ${event.progress.message}`}`,
       );
+    case 'prioritized':
+      return plain('debug', event.type, { priority: event.job.priority });
+    case 'deleted':
     case 'enqueued':
     case 'requeued':
     case 'scheduled':

@@ -17,6 +17,8 @@
  * | released | a stopping worker gave the job back |
  * | discarded | a worker's late outcome was refused, because it no longer held the job |
  * | requeued | someone asked for a finished job to run again |
+ * | prioritized | someone changed the priority of a job that waits for its turn |
+ * | deleted | someone deleted the job; one that had not finished is told as cancelled |
  * | scheduled | a schedule's occurrence was turned into a job |
  * | skipped | occurrences of a schedule made no job: `missed` (no scheduler ran), `overlap`, or `failed` (their input could not be computed) |
  * | workerStarted, workerStopping, workerStopped | a worker's life |
@@ -58,6 +60,8 @@ export interface EventMap {
   released: OfAttempt;
   discarded: OfAttempt & { readonly outcome: string };
   requeued: OfJob;
+  prioritized: OfJob;
+  deleted: OfJob;
   scheduled: OfJob;
   skipped: {
     readonly at: number;
@@ -90,6 +94,8 @@ const named: Record<EventName, true> = {
   released: true,
   discarded: true,
   requeued: true,
+  prioritized: true,
+  deleted: true,
   scheduled: true,
   skipped: true,
   workerStarted: true,

@@ -147,7 +147,7 @@ export function alreadySettled(attempt: Attempt | undefined, s: Settlement): boo
   return attempt?.claim === s.claim && attempt.outcome === s.outcome && attempt.endedAt === s.settledAt;
 }
 
-/** The row after an amendment, or undefined when it no longer is as expected. */
+/** The row after an amendment, or undefined when it no longer is as expected. One that is deleted is told as it was. */
 export function amended(job: Job, a: Amendment): Job | undefined {
   return job.status === a.expect.status && job.claim === a.expect.claim ? { ...job, ...a.set } : undefined;
 }

@@ -118,12 +118,13 @@ export interface Settlement {
 export interface Amendment {
   readonly id: string;
   readonly expect: { readonly status: StoredStatus; readonly claim: number };
+  /** Null: the row is deleted, with its attempts. */
   readonly set: Partial<
     Pick<
       Job,
       'status' | 'dueAt' | 'expiresAt' | 'priority' | 'maxAttempts' | 'losses' | 'finishedAt' | 'reason' | 'cancelRequested' | 'progress'
     >
-  >;
+  > | null;
 }
 
 /** A schedule's row. `revision` is the compare-and-set: whoever advances it from the revision that they read has won the occurrence. */

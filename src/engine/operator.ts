@@ -1,4 +1,4 @@
-/** What callers and operators do to jobs from outside an attempt: cancel, run again. Read, decide, change if nothing has changed meanwhile; else once more. */
+/** What callers and operators do to jobs from outside an attempt: cancel, run again, prioritize, delete. Read, decide, change if nothing has changed meanwhile; else once more. */
 import { InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
@@ -7,8 +7,8 @@ import { systemClock } from '../ports/clock.ts';
 import type { JobFilter, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 
-/** The change to make to a job, or null for none. */
-type Change = (job: Job, now: number) => Amendment['set'] | null;
+/** The change to make to a job (null: it is deleted), or undefined for none. */
+type Change = (job: Job, now: number) => Amendment['set'] | undefined;
 
 const page = 500;
 
@@ -29,6 +29,43 @@ export async function retryJob(host: Host, store: Store, id: string): Promise<vo
   });
 }
 
+/**
+ * Deletes one job, with its attempts. False: it was not there any more.
+ * @throws InputError when it is running
+ */
+export async function deleteJob(host: Host, store: Store, id: string): Promise<boolean> {
+  const deleted = await change(host, store, [id], (job) => {
+    if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait for its end`);
+    return null;
+  });
+  return deleted > 0;
+}
+
+/**
+ * Gives one job another priority.
+ * @throws InputError when it is running or over
+ */
+export async function prioritizeJob(host: Host, store: Store, id: string, priority: number): Promise<void> {
+  await change(host, store, [id], (job) => {
+    if (hasTurnAhead(job)) return { priority };
+    throw new InputError(`job ${id} is ${job.status}; only a job that waits for its turn has a use for a priority`);
+  });
+}
+
+/** Deletes all jobs that match and do not run; says how many. */
+export function deleteJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
+  return changeAll(host, store, filter, (job) => (job.status === 'running' ? undefined : null));
+}
+
+/** Gives all jobs that match and wait for their turn another priority; says how many. */
+export function prioritizeJobs(host: Host, store: Store, filter: JobFilter, priority: number): Promise<number> {
+  return changeAll(host, store, filter, (job) => (hasTurnAhead(job) ? { priority } : undefined));
+}
+
+function hasTurnAhead({ status }: Job): boolean {
+  return status === 'queued' || status === 'waiting';
+}
+
 /** Cancels these jobs, as far as they are not over. */
 export async function cancelSome(host: Host, store: Store, jobs: readonly Job[], reason: string): Promise<void> {
   await change(
@@ -46,7 +83,9 @@ export function cancelJobs(host: Host, store: Store, filter: JobFilter, reason: 
 
 /** Runs all failed and cancelled jobs that match again; says how many. */
 export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
-  return changeAll(host, store, filter, (job, now) => (job.status === 'failed' || job.status === 'cancelled' ? again(job, now) : null));
+  return changeAll(host, store, filter, (job, now) =>
+    job.status === 'failed' || job.status === 'cancelled' ? again(job, now) : undefined,
+  );
 }
 
 /**
@@ -60,13 +99,13 @@ export function breath(): Promise<void> {
 function cancelling(why: string): Change {
   const reason = cut(String(why), maxTextBytes);
   return (job, now) => {
-    if (isFinished(job)) return null;
+    if (isFinished(job)) return undefined;
     if (job.status === 'running') return { cancelRequested: job.cancelRequested ?? reason };
     return { status: 'cancelled', reason, finishedAt: now };
   };
 }
 
-function again(job: Job, now: number): Amendment['set'] {
+function again(job: Job, now: number): NonNullable<Amendment['set']> {
   const set = { status: 'queued', dueAt: now, expiresAt: null, losses: 0, reason: null, finishedAt: null } as const;
   return { ...set, maxAttempts: Math.max(job.maxAttempts, job.attempt + 1) };
 }
@@ -91,18 +130,24 @@ async function change(host: Host, store: Store, ids: readonly string[], wanted: 
     const now = host.clock.now();
     const amendments: Amendment[] = [];
     for (const record of await store.get(left)) {
-      const set = record && wanted(record.job, now);
-      if (set) amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
+      const set = record ? wanted(record.job, now) : undefined;
+      if (record && set !== undefined)
+        amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
     }
     const rows = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
-    for (const job of rows) if (job) tell(host, job, now);
+    for (const [i, job] of rows.entries()) if (job) tell(host, job, amendments[i]?.set ?? null, now);
     count += rows.filter((job) => job !== null).length;
     left = amendments.filter((_, i) => rows[i] === null).map(({ id }) => id);
   }
   return count;
 }
 
-function tell(host: Host, job: Job, now: number): void {
-  if (job.status === 'cancelled') host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
+function tell(host: Host, job: Job, set: Amendment['set'], now: number): void {
+  if (set === null) {
+    // For those who keep account of what is to come, an end is an end.
+    const over = isFinished(job) ? job : { ...job, status: 'cancelled' as const, reason: 'deleted', finishedAt: now };
+    host.events.emit({ type: 'deleted', at: now, job: over });
+  } else if (set.priority !== undefined) host.events.emit({ type: 'prioritized', at: now, job });
+  else if (job.status === 'cancelled') host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
   else if (job.status === 'queued') host.events.emit({ type: 'requeued', at: now, job });
 }

@@ -139,7 +139,10 @@ export interface Store {
   overdue(options: { readonly now: number; readonly limit: number }): Awaitable<readonly Job[]>;
   nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'> & { readonly now: number }): Awaitable<NextDue>;
 
-  /** Applies each amendment whose row is as expected, as `core/job`'s `amended` does. Answers with the new row, or null. */
+  /**
+   * Applies each amendment whose row is as expected, as `core/job`'s `amended` does. Answers with the new row, or with the one that was deleted,
+   * whose occurrence is free again; null: it was not as expected.
+   */
   amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<readonly (Job | null)[]>;
   /** Deletes at most `limit` jobs with this status that finished before an instant, oldest first; says how many. */
   prune(options: {

@@ -176,13 +176,14 @@ export class MemoryStore implements Store {
       const node = this.#nodes.get(amendment.id);
       const job = node && amended(node.job, amendment);
       if (!node || !job) return null;
-      this.#replace(node, job, options.now);
+      if (amendment.set) this.#replace(node, job, options.now);
+      else this.#delete(node);
       return job;
     });
-    const changed = jobs.filter((job) => job !== null);
+    const changed = jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null);
     this.#hintQueued(changed);
     if (changed.some((job) => job.status === 'running' && job.cancelRequested !== null)) this.#notify({ cancelled: true });
-    if (changed.some(isFinished)) this.#notify({ finished: true });
+    if (jobs.some((job) => job && (isFinished(job) || !this.#nodes.has(job.id)))) this.#notify({ finished: true });
     return jobs;
   }
 
@@ -375,8 +376,8 @@ export class MemoryStore implements Store {
     return job.status === 'cancelled' && settlement.status === 'queued' ? 'cancelled' : 'settled';
   }
 
-  /** Gives the node its new row, and its places in the indexes. */
-  #replace(node: Node, job: Job, now: number): void {
+  /** Takes the node out of the indexes. */
+  #unindex(node: Node): void {
     this.#future.remove(node);
     node.line.ready.remove(node);
     this.#leases.remove(node);
@@ -384,6 +385,18 @@ export class MemoryStore implements Store {
     this.#aside.delete(node);
     const before = node.job.status;
     if (before === 'successful' || before === 'failed' || before === 'cancelled') this.#finished[before].remove(node);
+  }
+
+  #delete(node: Node): void {
+    this.#unindex(node);
+    this.#nodes.delete(node.job.id);
+    if (node.job.schedule !== null) this.#schedules.closed(node.job);
+    this.#schedules.free(node.job);
+  }
+
+  /** Gives the node its new row, and its places in the indexes. */
+  #replace(node: Node, job: Job, now: number): void {
+    this.#unindex(node);
     if (job.schedule !== null && isFinished(node.job) !== isFinished(job)) {
       if (isFinished(job)) this.#schedules.closed(job);
       else this.#schedules.opened(job);

@@ -75,6 +75,11 @@ export class Account {
   /** Undefined: it is not as it was expected to be. */
   amended(job: Job, { expect, set }: Amendment): Job | undefined {
     if (job.claim !== expect.claim || job.status !== expect.status) return undefined;
+    if (set === null) {
+      this.#jobs.delete(job.id);
+      this.#open.delete(job.id);
+      return job;
+    }
     const after = { ...job, ...set };
     this.#set(after);
     return after;

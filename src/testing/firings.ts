@@ -66,6 +66,11 @@ export class Firings {
     this.#rows.set(name, { ...row, ...times, revision: row.revision + 1 });
   }
 
+  /** Its job was deleted: another one may be made. */
+  freed({ schedule, scheduledAt }: Job): void {
+    this.#occurrences.delete(`${schedule} ${scheduledAt}`);
+  }
+
   /** One job for an occurrence. */
   occurrence({ schedule, scheduledAt, id }: Job): void {
     if (schedule === null || scheduledAt === null) return;

@@ -404,9 +404,11 @@ export class Watchman {
       if (!job) return;
       const isAsExpected = job.status === amendment.expect.status && job.claim === amendment.expect.claim;
       if (isAsExpected !== (rows[i] !== null)) this.#say(job, `I2: an amendment was ${rows[i] === null ? 'refused' : 'taken'}`);
-      if (rows[i] && isOver(job) && amendment.set.status !== undefined && amendment.set.status !== 'queued')
+      if (rows[i] && isOver(job) && amendment.set?.status !== undefined && amendment.set.status !== 'queued')
         this.#say(job, `I12: it was ${job.status}, and is made ${amendment.set.status}`);
-      if (isAsExpected && rows[i]) this.#account.amended(job, amendment);
+      if (!isAsExpected || !rows[i]) return;
+      this.#account.amended(job, amendment);
+      if (amendment.set === null) this.#firings.freed(job);
     });
   }
 

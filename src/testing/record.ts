@@ -211,7 +211,10 @@ export class SimulationRecord {
         return ['', 'enqueued', `${name}${job.schedule === null ? '' : ` by schedule ${job.schedule}`}${due}`];
       }
       case 'requeued':
-        return ['', 'requeued', name];
+      case 'deleted':
+        return ['', event.type, name];
+      case 'prioritized':
+        return ['', 'prioritized', `${name} to ${job.priority}`];
       case 'started':
       case 'successful':
       case 'released':

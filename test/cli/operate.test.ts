@@ -53,6 +53,39 @@ test('a job is enqueued, listed, shown, cancelled and run again', async () => {
   expect(again.stderr).toMatch(/was successful; enqueue another/);
 });
 
+test('jobs are given another priority, and deleted', async () => {
+  const store = sharedStore();
+  await store.use(async ({ greet, wide }) => {
+    await greet.using({ runAfter: '1h' }).enqueueMany([{ name: 'a' }, { name: 'b' }]);
+    await (await wide.enqueue()).cancel();
+  });
+  const [over, b, a] = (await store.document('list')).jobs;
+  expect(await store.run('prioritize', [a?.id ?? '', '--priority', '-7'])).toMatchObject({
+    code: 0,
+    stdout: `prioritized ${a?.id}  mail.greet, now -7\n`,
+  });
+  expect(await store.run('prioritize', [over?.id ?? '', '--priority', '1'])).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/is cancelled; only a job that waits for its turn/),
+  });
+  expect((await store.run('prioritize', [a?.id ?? ''])).stderr).toMatch(/required option '--priority <n>'/);
+  expect((await store.run('prioritize', [a?.id ?? '', '--priority', '101'])).stderr).toMatch(/-100 to 100/);
+  expect(await store.document('prioritize', '--task', 'mail.greet', '--priority', '50', '--yes')).toEqual({ prioritized: 2 });
+  expect(await store.document('show', a?.id ?? '')).toMatchObject({ priority: 50 });
+
+  // Without a status, what is still to be done is left alone.
+  expect((await store.run('delete', ['--task', 'mail.greet', '--yes'])).stdout).toBe('no job matches that one could delete\n');
+  expect((await store.run('delete', [over?.id ?? ''])).stdout).toMatch(/^deleted .* was cancelled\n$/);
+  expect((await store.run('delete', [over?.id ?? ''])).code).toBe(1);
+  expect(await store.run('delete', ['--status', 'scheduled'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/2 jobs would be deleted/),
+  });
+  expect(await store.document('delete', '--status', 'scheduled', '--yes')).toEqual({ deleted: 2 });
+  expect(await store.document('list')).toEqual({ jobs: [], cursor: null });
+  expect((await store.run('delete', [b?.id ?? ''])).code).toBe(1);
+});
+
 test('filters change many jobs only when told so, and then those alone', async () => {
   const store = sharedStore();
   await store.use(async ({ greet, wide }) => {
@@ -255,7 +288,16 @@ test('a module whose jobs live in its own process is not operated from another',
     return path;
   };
   try {
-    const commands = [['list'], ['show', 'abcd'], ['retry', 'abcd'], ['cancel', 'abcd'], ['queues'], ['pause', 'q'], ['resume', 'q']];
+    const commands = [
+      ['list'],
+      ['show', 'abcd'],
+      ['retry', 'abcd'],
+      ['cancel', 'abcd'],
+      ['delete', 'abcd'],
+      ['queues'],
+      ['pause', 'q'],
+      ['resume', 'q'],
+    ];
     for (const [command = '', ...args] of [
       ...commands,
       ['stats'],
@@ -290,7 +332,9 @@ test('every command says what it does, with examples; the program says its versi
   const top = await cli(['--help']);
   const names = [...top.stdout.matchAll(/^ {2}([a-z]+) .*<module>/gm)].map(([, name]) => name as string);
   expect(names).toEqual(
-    'worker dev simulate enqueue list show retry cancel queues pause resume stats schedules check prune migrate'.split(' '),
+    'worker dev simulate enqueue list show retry cancel prioritize delete queues pause resume stats schedules check prune migrate'.split(
+      ' ',
+    ),
   );
   for (const name of names) {
     const { code, stdout } = await cli([name, '--help']);

@@ -78,11 +78,20 @@ describe('what keys ask for', () => {
     [['P'], [{ kind: 'write', write: { kind: 'pauseQueue', name: 'default' } }]],
     [['4', 'P'], [{ kind: 'write', write: { kind: 'pauseSchedule', name: 'digest' } }]],
     [['4', 'T'], [{ kind: 'write', write: { kind: 'runSchedule', name: 'digest' } }]],
-    [['2', 'T'], [{ kind: 'write', write: { kind: 'retry', ids: ['job-0'] } }]],
-    [['2', 'C'], [{ kind: 'write', write: { kind: 'cancel', ids: ['job-0'] } }]],
+    [['2', 'T'], [{ kind: 'write', write: { kind: 'jobs', verb: 'retry', which: ['job-0'] } }]],
+    [['2', 'C'], [{ kind: 'write', write: { kind: 'jobs', verb: 'cancel', which: ['job-0'] } }]],
     [['2', 'x', 'x', 'C'], []],
     [['2', 'x', 'x', 'C', 'n'], []],
-    [['2', 'x', 'x', 'C', 'y'], [{ kind: 'write', write: { kind: 'cancel', ids: ['job-0', 'job-1'] } }]],
+    [['2', 'x', 'x', 'C', 'y'], [{ kind: 'write', write: { kind: 'jobs', verb: 'cancel', which: ['job-0', 'job-1'] } }]],
+    [['2', 'D'], [{ kind: 'write', write: { kind: 'jobs', verb: 'delete', which: ['job-0'] } }]],
+    [['2', 'x', 'x', 'D'], []],
+    [['2', 'P', '-', '5', 'return'], [{ kind: 'write', write: { kind: 'jobs', verb: 'prioritize', which: ['job-0'], priority: -5 } }]],
+    [['2', 'P', '1', '0', '1', 'return'], []],
+    [['2', 'x', 'x', 'P', '7', 'return'], []],
+    [
+      ['2', 'x', 'x', 'P', '7', 'return', 'y'],
+      [{ kind: 'write', write: { kind: 'jobs', verb: 'prioritize', which: ['job-0', 'job-1'], priority: 7 } }],
+    ],
     [['q'], [{ kind: 'quit' }]],
     [['ctrl-c'], [{ kind: 'quit' }]],
     [['ctrl-z'], [{ kind: 'suspend' }]],
@@ -97,6 +106,18 @@ describe('what keys ask for', () => {
       'Cancel every unfinished job that matches queue:mail?',
     );
     expect(pressed(['2', 'a', 'T']).confirm?.question).toBe('Retry every failed or cancelled job there is?');
+    expect(pressed(['2', 'x', 'x', 'P', '7', 'return']).confirm?.question).toBe('Set the priority of 2 jobs to 7?');
+    expect(pressed(['2', 'a', 'P', '7', 'return']).confirm?.question).toBe('Set the priority of every waiting job there is to 7?');
+    expect(pressed(['2', '/', 'tag:x', 'return', 'a', 'D']).confirm?.question).toBe(
+      'Delete every finished or waiting job that matches tag:x?',
+    );
+  });
+
+  test('a priority is for the jobs that were chosen when it was asked for, wherever they are now', () => {
+    const asked = pressed(['2', 'P', '9']);
+    const items = [jobNamed(9), ...asked.data.jobs.items.slice(1)];
+    const moved = reduce(asked, { type: 'read', now: asked.now, data: { jobs: { ...asked.data.jobs, items } } });
+    expect(press(moved, 'return').effects).toMatchObject([{ write: { which: ['job-0'], priority: 9 } }]);
   });
 
   test('an input is checked as it is typed, and enqueued only if it is accepted', () => {

@@ -73,10 +73,10 @@ describe.each(sizes)('at %i×%i', (columns, rows) => {
 
   test('questions, answers and prompts fit too', () => {
     const state = full(columns, rows, odd);
-    const prompt = { kind: 'input', text: odd.repeat(9), at: 40, task: odd, verdict: { ok: false, text: evil } } as const;
+    const prompt = { kind: 'input', text: odd.repeat(9), at: 40, task: odd, verdict: { ok: false, text: evil }, write: null } as const;
     for (const change of [
       { prompt },
-      { confirm: { question: evil, write: { kind: 'retry', ids: [] } } },
+      { confirm: { question: evil, write: { kind: 'jobs', verb: 'retry', which: [] } } },
       { notice: { kind: 'error', text: evil, keys: 3 } },
     ] satisfies Partial<State>[]) {
       for (const { spans } of screen({ ...state, ...change })) expect(width(spans.map((one) => one.text).join(''))).toBe(columns);

@@ -148,11 +148,23 @@ describe('what is written', () => {
     await sim.drain();
     const [job] = (await tasks.jobs.list()).items;
     const id = job?.id ?? '';
-    expect(await carryOut(tasks, { kind: 'retry', ids: [id] })).toMatch(
+    expect(await carryOut(tasks, { kind: 'jobs', verb: 'retry', which: [id] })).toMatch(
       /^mail\.send …\w{6} is ready, and runs as soon as a worker is free$/,
     );
-    expect(await carryOut(tasks, { kind: 'cancel', ids: [id] })).toMatch(/^cancelled mail\.send …\w{6}$/);
-    await expect(carryOut(tasks, { kind: 'cancel', ids: [id] })).rejects.toThrow(/is cancelled already/);
+    expect(await carryOut(tasks, { kind: 'jobs', verb: 'cancel', which: [id] })).toMatch(/^cancelled mail\.send …\w{6}$/);
+    await expect(carryOut(tasks, { kind: 'jobs', verb: 'cancel', which: [id] })).rejects.toThrow(/is cancelled already/);
+    const later = await tasks.get('mail.send').using({ runAfter: '1h' }).enqueue({ to: 'y' });
+    expect(await carryOut(tasks, { kind: 'jobs', verb: 'prioritize', which: [later.id], priority: 7 })).toMatch(
+      /^mail\.send …\w{6} has priority 7$/,
+    );
+    expect(await carryOut(tasks, { kind: 'jobs', verb: 'delete', which: [id, later.id] })).toBe('deleted 2 jobs');
+    await expect(carryOut(tasks, { kind: 'jobs', verb: 'delete', which: [id] })).rejects.toThrow(/no job has the id/);
+    const running = await tasks.get('logs').enqueue(null);
+    await sim.drain();
+    await expect(carryOut(tasks, { kind: 'jobs', verb: 'delete', which: [running.id] })).rejects.toThrow(/is running; cancel it first/);
+    await expect(carryOut(tasks, { kind: 'jobs', verb: 'prioritize', which: [running.id], priority: 1 })).rejects.toThrow(
+      /is running; only/,
+    );
     expect(await carryOut(tasks, { kind: 'pauseQueue', name: 'mail' })).toBe('paused queue mail; what runs in it goes on');
     expect(await carryOut(tasks, { kind: 'resumeQueue', name: 'mail' })).toBe('resumed queue mail');
     expect(await carryOut(tasks, { kind: 'runSchedule', name: 'hourly' })).toMatch(/^enqueued a job of hourly as …/);
@@ -162,9 +174,13 @@ describe('what is written', () => {
 
   test('a filter with text changes what it finds, and nothing else', async () => {
     for (const to of ['a', 'b', 'b']) await tasks.get('mail.send').using({ runAfter: '1h' }).enqueue({ to });
-    expect(await carryOut(tasks, { kind: 'cancelAll', filter: { ...emptyFilter, text: '"to":"b"' } })).toBe('cancelled 2 jobs');
+    expect(await carryOut(tasks, { kind: 'jobs', verb: 'cancel', which: { ...emptyFilter, text: '"to":"b"' } })).toBe('cancelled 2 jobs');
     expect(sim.jobs({ status: 'scheduled' })).toHaveLength(1);
-    expect(await carryOut(tasks, { kind: 'retryAll', filter: { ...emptyFilter, queue: 'mail' } })).toBe('will try 2 jobs');
+    expect(await carryOut(tasks, { kind: 'jobs', verb: 'retry', which: { ...emptyFilter, queue: 'mail' } })).toBe('will try 2 jobs');
+    const which = { ...emptyFilter, text: '"to":"b"' };
+    expect(await carryOut(tasks, { kind: 'jobs', verb: 'prioritize', which, priority: 3 })).toBe('priority 3 for 2 jobs');
+    expect(await carryOut(tasks, { kind: 'jobs', verb: 'delete', which })).toBe('deleted 2 jobs');
+    expect((await tasks.jobs.list()).items).toHaveLength(1);
   });
 });
 

@@ -96,7 +96,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({
       amend: (amendments: readonly Amendment[], options: At) =>
         store.amend(
-          amendments.map((a) => (a.set.cancelRequested ? { ...a, set: {} } : a)),
+          amendments.map((a) => (a.set?.cancelRequested ? { ...a, set: {} } : a)),
           options,
         ),
     })),
@@ -290,6 +290,17 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
       amend: (amendments: readonly Amendment[], options: At) =>
         store.amend(
           amendments.map((a) => ({ ...a, expect: rowOf(store, a.id) ?? a.expect })),
+          options,
+        ),
+    })),
+  ],
+  [
+    'says of what it deletes that it has changed it',
+    'amend',
+    mutant((store) => ({
+      amend: (amendments: readonly Amendment[], options: At) =>
+        store.amend(
+          amendments.map((a) => ({ ...a, set: a.set ?? {} })),
           options,
         ),
     })),

@@ -92,7 +92,7 @@ export function banner(state: State, wide: number): Line | null {
   return null;
 }
 
-const questions = { filter: 'filter /', task: 'enqueue a job of ', input: 'input (JSON) ', goto: 'go to ' } as const;
+const questions = { filter: 'filter /', task: 'enqueue a job of ', input: 'input (JSON) ', goto: 'go to ', priority: 'priority ' } as const;
 
 /** The line that is typed into, its cursor always in sight, and what is said of it. */
 export function promptLines(state: State, wide: number): readonly Line[] {
@@ -122,6 +122,7 @@ function hintOf({ prompt, data }: State): string {
     return matching.length === 0 ? 'no task of this name' : `${matching.map(clean).join('  ')}   Tab completes`;
   }
   if (prompt?.kind === 'goto') return '09:00 · 2026-03-29 · 2026-03-29T04:00:00Z · +90m';
+  if (prompt?.kind === 'priority') return '-100 to 100, larger is first   ⏎ changes it, esc leaves';
   if (prompt?.kind === 'filter') return 'words, status:failed queue:mail task:… tag:… schedule:…   ⏎ looks, esc leaves';
   return 'JSON; nothing is null   ⏎ enqueues, esc leaves';
 }

@@ -159,6 +159,12 @@ export class Ready {
     const [row] = this.reads.rows([amendment.id]);
     const job = row && amended(jobOf(row), amendment);
     if (!row || !job) return null;
+    if (amendment.set === null) {
+      this.counts.add(row.queue, countedAs(row.state, row.attempt), -1);
+      if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
+      this.statements.prune.run(JSON.stringify([row.id]));
+      return job;
+    }
     const state = stateOf(job, now);
     this.#madeReady(job, now);
     this.statements.update.run(...changes(job, state), job.id);

@@ -129,7 +129,10 @@ export class SqliteStore implements Store {
   amend(amendments: readonly Amendment[], options: { now: number }): Awaitable<readonly (Job | null)[]> {
     return this.#write(
       (ready) => amendments.map((amendment) => ready.amend(amendment, options.now)),
-      (jobs) => this.#tell(jobs.filter((job) => job !== null)),
+      (jobs) => {
+        this.#tell(jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null));
+        if (amendments.some(({ set }, i) => set === null && jobs[i])) this.#notify({ finished: true });
+      },
     );
   }
 

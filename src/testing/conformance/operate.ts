@@ -19,6 +19,7 @@ import {
   many,
   recordOf,
   rowOf,
+  schedule,
   settle,
   t0,
   worker,
@@ -160,6 +161,62 @@ const amends = cases('amend', {
   },
 });
 
+const deletes = cases('amend', {
+  'a row that is deleted is gone from everywhere, with its attempts, and is answered as it was': async (store, job) => {
+    const row = job();
+    await insert(store, row);
+    const held = await claimOne(store, t0);
+    await settle(store, failed(held, t0 + 1, 50));
+    const retrying = await rowOf(store, row.id);
+    assert.deepEqual(await amend(store, retrying, null), retrying);
+    assert.deepEqual(await store.get([row.id]), [null]);
+    assert.deepEqual((await store.list({}, { now: t0, limit: 10 })).items, []);
+    assert.deepEqual(await store.stats({ now: t0 }), []);
+    assert.deepEqual(await claim(store, t0 + 100), []);
+    assert.deepEqual(await store.nextDueAt({ now: t0, tasks: ['mail'] }), { jobAt: null, overdueAt: null });
+    assert.deepEqual(await settle(store, failed(held, t0 + 1, 50)), ['stale']);
+    assert.equal(await amend(store, retrying, null), null);
+    await insert(store, row);
+    assert.deepEqual(await store.get([row.id]), [{ job: row, attempts: [] }]);
+  },
+  'rows of every state are deleted as they are expected to be, and no others': async (store, job) => {
+    const [ready, later, expiring, waiting] = [
+      job(),
+      job({ dueAt: t0 + 50 }),
+      job({ expiresAt: t0 + 50, dueAt: t0 + 60 }),
+      job({ status: 'waiting' }),
+    ];
+    const [over, running] = [job({ priority: 2 }), job({ priority: 1 })];
+    await insert(store, ready, later, expiring, waiting, over, running);
+    await settle(store, gaveUp(await claimOne(store, t0, { limit: 1 }), t0 + 1));
+    const held = await claimOne(store, t0, { limit: 1 });
+    assert.equal(await amend(store, running, null), null);
+    for (const row of [ready, later, expiring, waiting, await rowOf(store, over.id)]) assert.deepEqual(await amend(store, row, null), row);
+    assert.deepEqual(idsOf((await store.list({}, { now: t0, limit: 10 })).items.map((record) => record.job)), [running.id]);
+    assert.deepEqual(await store.overdue({ now: t0 + 100, limit: 10 }), []);
+    assert.equal(await store.prune({ status: 'failed', finishedBefore: t0 + 100, limit: 10 }), 0);
+    assert.deepEqual(await settle(store, done(held, t0 + 2)), ['settled']);
+  },
+  'the occurrence of a job that is deleted is free, and its schedule waits for it no longer': async (store, job) => {
+    const row = job({ schedule: 'nightly', scheduledAt: t0 });
+    await insert(store, row);
+    await store.saveSchedule(schedule({ overlap: 'queue-one', heldAt: t0 + 1, nextAt: t0 + 100 }), { expect: null });
+    const due = async () => (await store.dueSchedules({ now: t0 + 2, limit: 10, computes: [] })).due.length;
+    assert.equal(await due(), 0);
+    await amend(store, row, null);
+    assert.equal(await due(), 1);
+    await insert(store, job({ schedule: 'nightly', scheduledAt: t0 }));
+  },
+  'a priority that is changed counts: among ready jobs, and among those that are due later': async (store, job) => {
+    const [first, second] = [job(), job()];
+    const [third, fourth] = [job({ dueAt: t0 + 10 }), job({ dueAt: t0 + 10 })];
+    await insert(store, first, second, third, fourth);
+    for (const row of [second, fourth]) await amend(store, row, { priority: 5 });
+    assert.deepEqual(idsOf(await claim(store, t0)), [second.id, first.id]);
+    assert.deepEqual(idsOf(await claim(store, t0 + 10)), [fourth.id, third.id]);
+  },
+});
+
 /** Successful jobs that finished at these instants, settled in this order. */
 async function finished(store: Store, job: MakeJob, ...instants: readonly number[]): Promise<readonly Job[]> {
   await insert(store, ...many(instants.length, job));
@@ -274,4 +331,4 @@ const workers = cases('saveWorker', {
   },
 });
 
-export const operating = [...amends, ...prunes, ...queues, ...workers];
+export const operating = [...amends, ...deletes, ...prunes, ...queues, ...workers];

@@ -227,6 +227,15 @@ const hints = cases('listen', {
       (hint) => hint.finished === true,
     );
   },
+  'where nobody polls, a job that is deleted is hinted as over': async (store, job) => {
+    const row = job();
+    await insert(store, row);
+    await hintedUnlessPolled(
+      store,
+      () => amend(store, row, null),
+      (hint) => hint.finished === true,
+    );
+  },
   'where nobody polls, a resumed queue is hinted': async (store, job) => {
     await store.saveQueue({ name: 'default', paused: true }, { now: t0 });
     await insert(store, job());
