@@ -31,6 +31,8 @@ before it goes on.
 With --virtual the whole application runs on a virtual clock. What the module exports as simulation
 is played (see escapement simulate --help). space plays and pauses, + and - change the speed, n goes
 to the next event, f to the next failure, . ] } on by a minute, an hour, a day, g to an instant.
+R turns time back, to an instant, a time of day or by a duration: the module is loaded afresh and the
+seed played again, with what you did until then; what you did later is forgotten.
 
 Press ? for the keys and for what every number means. Where stdout is no terminal, or CI is set,
 events are printed as plain lines; in virtual time without --speed, those of simulation.for, else a day.

@@ -66,6 +66,11 @@ export class Dashboard {
   /** Another application is put in place; nothing is read or moved meanwhile. */
   #held: Promise<void> | undefined;
   #storeFault = '';
+  /** What the user wants done to an application in virtual time: between two slices of it. */
+  #wanted: Write[] = [];
+  #interrupted = false;
+  /** Goes back to an instant; set by whoever can. */
+  onRewind: (at: number) => Promise<void> = async () => {};
 
   constructor(options: DashboardOptions) {
     this.#options = options;
@@ -115,13 +120,24 @@ export class Dashboard {
     this.dispatch({ type: 'told', kind, text: clean(text) });
   }
 
+  /** Says how far something is that takes a while; false: the user wants it to stop. */
+  goesOn(text: string): boolean {
+    if (!this.#state.busy) this.#interrupted = false;
+    this.dispatch({ type: 'busy', text });
+    return !this.#interrupted && !this.#ended;
+  }
+
   /** Holds still while `swap` puts another application in the place of this one. */
   async exchange(swap: () => Promise<Session | undefined>): Promise<void> {
     const before = this.#held;
     const swapped = (async () => {
       await before;
-      const session = await swap();
-      if (session) this.#use(session);
+      try {
+        const session = await swap();
+        if (session) this.#use(session);
+      } finally {
+        this.dispatch({ type: 'busy', text: null });
+      }
     })();
     this.#held = swapped.catch(() => {});
     await swapped;
@@ -149,6 +165,7 @@ export class Dashboard {
   async #turn(): Promise<void> {
     await this.#held;
     const run = this.#session?.run;
+    for (const write of this.#wanted.splice(0)) await this.#carryOut(write);
     try {
       if (run && !run.still) await run.slice();
     } catch (error) {
@@ -225,7 +242,14 @@ export class Dashboard {
         this.#tick();
         break;
       case 'write':
-        void this.#carryOut(effect.write);
+        if (this.#session?.run) this.#wanted.push(effect.write);
+        else void this.#carryOut(effect.write);
+        break;
+      case 'rewind':
+        this.onRewind(effect.at).catch((error: unknown) => this.tell('error', `time cannot be turned back: ${messageOf(error)}`));
+        break;
+      case 'interrupt':
+        this.#interrupted = true;
         break;
       case 'check':
         void this.#check(effect.task, effect.input);
@@ -242,9 +266,9 @@ export class Dashboard {
     await this.#held;
     const session = this.#session;
     if (!session) return;
+    const perform = (one: Write) => carryOut(session.tasks, one);
     try {
-      session.run?.recorded.push({ at: session.run.now, write });
-      this.tell('done', await carryOut(session.tasks, write));
+      this.tell('done', await (session.run ? session.run.act(write, perform) : perform(write)));
     } catch (error) {
       this.tell('error', messageOf(error));
     }

@@ -3,49 +3,24 @@
  * changed, a new version takes the place of the old one; if it cannot be loaded, the old one goes on.
  */
 import { resolve } from 'node:path';
-import { failCurrentAttempt, type Logger, memory, type StoreSource, type TaskWorker } from 'escapement';
+import { failCurrentAttempt, memory } from 'escapement';
 import { type Application, loadApplication } from '../config.ts';
 import { captureConsole } from '../console.ts';
-import { clean, cleanLines } from '../format.ts';
-import { CommandError, type ExitCode, exitCodes, type Io } from '../io.ts';
-import { parseDuration, parseInstant } from '../time.ts';
-import { Dashboard, type Session } from './dashboard.ts';
-import { waitsOf } from './definitions.ts';
+import { clean, cleanLines, plural } from '../format.ts';
+import { type ExitCode, exitCodes, type Io } from '../io.ts';
+import { parseDuration, wallTime } from '../time.ts';
+import { Dashboard } from './dashboard.ts';
 import { loadDrawing } from './drawing.ts';
 import { Feed } from './feed.ts';
-import { keptSource, Modules } from './modules.ts';
+import { Modules } from './modules.ts';
 import { eventLine, isInteractive, localZone, printer } from './plain.ts';
-import { type Theme, themeFor } from './theme.ts';
-import { VirtualRun } from './virtual.ts';
-
-export interface DevelopOptions {
-  readonly module: string;
-  readonly backend: 'memory' | 'sqlite' | undefined;
-  readonly file: string;
-  readonly virtual: boolean;
-  readonly from: number | undefined;
-  readonly speed: number | undefined;
-  readonly seed: number | undefined;
-  readonly workers: number | undefined;
-  readonly concurrency: number | undefined;
-  readonly zone: string | undefined;
-  readonly theme: Theme['name'] | undefined;
-  readonly paused: boolean;
-}
+import { themeFor } from './theme.ts';
+import { backendFor, type DevelopOptions, type Rewound, type Running, Works } from './works.ts';
 
 // The real ones, also while a simulation fakes the globals.
 const { setTimeout, clearTimeout, setImmediate } = globalThis;
 
 const settleMs = 120;
-const graceMs = 5_000;
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
-
-/** A version of the application, at work. */
-interface Running extends Session {
-  /** How long the module wants to be played, if it says so. */
-  readonly period: string | number | undefined;
-  stop(): Promise<void>;
-}
 
 export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode> {
   const interactive = isInteractive(io);
@@ -65,13 +40,15 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
         draw,
       })
     : undefined;
-  const restoreConsole = captureConsole(interactive ? printer(feed, io.now) : io.stderr, () => {});
+  const restoreConsole = captureConsole(interactive ? printer(feed, () => now()) : io.stderr, () => {});
   const backend = await backendFor(options, io);
   const modules = new Modules({ keep: true, backend: options.virtual ? undefined : backend, memory });
-  const works = new Works(options, io, feed, keptSource(backend ?? memory()), (error) => tell(`play(sim): ${messageOf(error)}`));
+  const works = new Works(options, io, feed, backend ?? memory(), (error) => tell(`play(sim): ${messageOf(error)}`));
   const tell = (text: string) => (dashboard ? dashboard.tell('error', text) : io.stderr.write(`escapement: ${clean(text)}\n`));
+  let now = io.now;
   try {
     let running = await works.begin(await loadApplication(options.module, io), undefined);
+    now = () => running.run?.now ?? io.now();
     io.life.onFault((fault) => {
       failCurrentAttempt(fault);
       tell(`nobody caught: ${messageOf(fault)}`);
@@ -79,19 +56,23 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     if (!dashboard) return await runPlain(running, options, io, feed, zone);
     io.life.onSignal(() => dashboard.quit());
     io.life.onOutputClosed(() => dashboard.quit());
-    const reloads = new Reloads(async () => {
+    /** The module as it is now; undefined: it cannot be loaded, which is told, and nothing else changes. */
+    const loadAnew = async (): Promise<Application | undefined> => {
       modules.renew();
-      let application: Application;
       try {
-        application = await loadApplication(options.module, io);
+        return await loadApplication(options.module, io);
       } catch (error) {
         const lines = cleanLines(error instanceof Error ? error.message : String(error));
-        for (const line of lines) feed.print(io.now(), line);
+        for (const line of lines) feed.print(now(), line);
         dashboard.dispatch({ type: 'broken', lines });
-        return;
+        return undefined;
       } finally {
         watchAgain();
       }
+    };
+    const reloads = new Reloads(async () => {
+      const application = await loadAnew();
+      if (!application) return;
       await dashboard.exchange(async () => {
         const resumed = running.run && { now: running.run.now, playing: !running.run.still, speed: running.run.clock.speed };
         await running.stop();
@@ -100,6 +81,24 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       });
       dashboard.dispatch({ type: 'loaded' });
     }, tell);
+    dashboard.onRewind = async (at) => {
+      const application = await loadAnew();
+      if (!application) return;
+      const { run } = running;
+      const from = run?.clock.startedAt ?? at;
+      const there = instantText(at, zone);
+      let rewound: Rewound | undefined;
+      await dashboard.exchange(async () => {
+        await running.stop(0);
+        rewound = await works.rewind(application, at, run?.clock.speed ?? 60, (here) => {
+          const part = Math.floor((100 * (here - from)) / Math.max(1, at - from));
+          return dashboard.goesOn(`${part} %  ${instantText(here, zone)} of ${there}`);
+        });
+        running = rewound.running;
+        return running;
+      });
+      if (rewound) dashboard.tell('done', rewoundText(rewound, at, zone));
+    };
     const watchAgain = () => modules.watch(resolve(io.cwd, options.module), () => reloads.ask(), soonAfter());
     watchAgain();
     await dashboard.exchange(async () => running);
@@ -113,6 +112,21 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     modules.close();
     restoreConsole();
   }
+}
+
+function instantText(at: number, zone: string): string {
+  const { date, time } = wallTime(at, zone);
+  return `${date} ${time}`;
+}
+
+function rewoundText({ running: { run }, again, dropped, reloaded }: Rewound, at: number, zone: string): string {
+  const now = run?.now ?? at;
+  return [
+    now < at ? `stopped at ${instantText(now, zone)}, and goes on from here` : `back at ${instantText(at, zone)}`,
+    ...(again > 0 ? [`${plural(again, 'action')} done again`] : []),
+    ...(dropped > 0 ? [`${plural(dropped, 'later action')} forgotten`] : []),
+    ...(reloaded ? ['reloaded since then: this is what the present code does'] : []),
+  ].join('; ');
 }
 
 /** One reload at a time; one that is asked for meanwhile comes after it. */
@@ -150,102 +164,6 @@ function soonAfter(): (fn: () => void) => void {
     clearTimeout(timer);
     timer = setTimeout(fn, settleMs);
   };
-}
-
-async function backendFor({ backend, virtual, file }: DevelopOptions, io: Io): Promise<StoreSource | undefined> {
-  if (backend === undefined) return undefined;
-  if (backend === 'memory') return memory();
-  const { sqlite } = await import('escapement/sqlite');
-  // Instants of a virtual clock have no place in a file that outlives it.
-  return sqlite({ file: virtual ? ':memory:' : resolve(io.cwd, file) });
-}
-
-/** Where a reload goes on. */
-interface Resumed {
-  readonly now: number;
-  readonly playing: boolean;
-  readonly speed: number;
-}
-
-class Works {
-  readonly #options: DevelopOptions;
-  readonly #io: Io;
-  readonly #feed: Feed;
-  readonly #store: StoreSource;
-  readonly #playFailed: (error: unknown) => void;
-  #starts = 0;
-
-  constructor(options: DevelopOptions, io: Io, feed: Feed, store: StoreSource, playFailed: (error: unknown) => void) {
-    this.#options = options;
-    this.#io = io;
-    this.#feed = feed;
-    this.#store = store;
-    this.#playFailed = playFailed;
-  }
-
-  begin(application: Application, resumed: Resumed | undefined): Promise<Running> {
-    return this.#options.virtual ? this.#virtual(application, resumed) : this.#real(application);
-  }
-
-  async #real({ tasks }: Application): Promise<Running> {
-    await tasks.open();
-    const off = tasks.on('*', this.#feed.add);
-    this.#starts += 1;
-    const { workers = 1, concurrency = 10 } = this.#options;
-    const names = Array.from({ length: workers }, (_, i) => `dev-${process.pid}-${this.#starts}${workers > 1 ? `.${i}` : ''}`);
-    const crew: TaskWorker[] = names.map((id) => tasks.worker({ id, concurrency, logger: tasks.logger ?? silent }));
-    for (const worker of crew) await worker.start();
-    const shared = tasks.backends.find(({ alias }) => alias === 'default')?.supports.shared ?? false;
-    return {
-      tasks,
-      run: undefined,
-      waitsOf: (task) => waitsOf(tasks, task),
-      hears: true,
-      shared,
-      period: undefined,
-      async stop() {
-        await Promise.all(crew.map((worker) => worker.stop({ timeout: graceMs })));
-        off();
-        await tasks.close();
-      },
-    };
-  }
-
-  async #virtual({ tasks, simulation, label }: Application, resumed: Resumed | undefined): Promise<Running> {
-    const { from, speed, seed, workers, concurrency, paused } = this.#options;
-    const start = resumed?.now ?? from ?? parseInstant(simulation.now ?? '2026-01-01T00:00:00Z');
-    if (start === undefined) throw new CommandError(`${label}: simulation.now is to be an instant with its offset`);
-    const off = tasks.on('*', this.#feed.add);
-    const plan = {
-      from: start,
-      speed: resumed?.speed ?? speed ?? 60,
-      seed: seed ?? simulation.seed,
-      workers: workers ?? simulation.workers ?? 1,
-      concurrency: concurrency ?? simulation.concurrency ?? 10,
-      store: this.#store,
-      playing: resumed?.playing ?? !paused,
-    };
-    const breathe = () => new Promise<void>((done) => setImmediate(done));
-    const run = await VirtualRun.begin(tasks, simulation, plan, {
-      realNow: this.#io.realNow,
-      breathe,
-      feed: this.#feed,
-      failed: this.#playFailed,
-    });
-    return {
-      tasks,
-      run,
-      waitsOf: (task) => waitsOf(tasks, task),
-      hears: true,
-      shared: false,
-      period: simulation.for,
-      async stop() {
-        await run.end(graceMs);
-        off();
-        await tasks.close();
-      },
-    };
-  }
 }
 
 const dayMs = 86_400_000;

@@ -77,6 +77,17 @@ export class Feed {
     this.#jobs += 1;
   };
 
+  /** Forgets everything: time begins anew. */
+  clear(): void {
+    this.#events.length = 0;
+    this.#ofJobs.clear();
+    this.#ids.length = 0;
+    this.#jobs = 0;
+    this.#minutes.clear();
+    this.seq = 0;
+    this.failures = 0;
+  }
+
   /** A line that the module wrote to the console. */
   print(at: number, text: string): void {
     this.#push({ type: 'printed', at, text });

@@ -75,6 +75,14 @@ export const bindings: readonly Binding[] = [
     action: { type: 'prompt', kind: 'goto' },
   },
   {
+    keys: ['R'],
+    only: 'virtual',
+    hint: 'rewind',
+    rank: 5,
+    help: 'rewind to an instant, a time, or 1h back',
+    action: { type: 'prompt', kind: 'rewind' },
+  },
+  {
     keys: ['return', 'l'],
     shown: '⏎',
     views: ['overview', 'jobs', 'retries', 'schedules', 'workers', 'events'],
@@ -198,8 +206,10 @@ export function keyText({ keys, shown }: Pick<Binding, 'keys' | 'shown'>): strin
 export function press(state: State, key: string): State {
   if (state.prompt) return reduce(state, { type: 'edit', key });
   if (state.confirm) return reduce(quieter(state), { type: answers[key] ?? (key === 'ctrl-c' ? 'quit' : 'no') });
+  if (state.busy !== null && key === 'escape') return reduce(state, { type: 'interrupt' });
   const binding = bindingsOf({ ...state, write: true }).find(({ keys }) => keys.includes(key));
   if (!binding) return state;
+  if (state.busy !== null && binding.only) return state;
   const { action } = binding;
   if (binding.only === 'write' && !state.write)
     return reduce(state, { type: 'told', kind: 'error', text: 'this only looks; start it with --write to change anything' });

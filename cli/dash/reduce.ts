@@ -3,9 +3,10 @@
  * for whoever runs the dashboard, who takes it from there.
  */
 
-import { parseDuration, parseInstant } from '../time.ts';
+import { parseDuration } from '../time.ts';
 import { describe, emptyEffects } from './effects.ts';
 import { filterText, parseFilter } from './filter.ts';
+import { instantNear } from './instants.ts';
 import { edited, editKey, newPrompt } from './prompt.ts';
 import { moved, rowKeys, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
 import {
@@ -31,6 +32,7 @@ export type Action =
   | { readonly type: 'resized'; readonly columns: number; readonly rows: number }
   | { readonly type: 'told'; readonly kind: 'done' | 'error'; readonly text: string }
   | { readonly type: 'loaded' }
+  | { readonly type: 'busy'; readonly text: string | null }
   | { readonly type: 'broken'; readonly lines: readonly string[] }
   | { readonly type: 'checked'; readonly input: string; readonly ok: boolean; readonly text: string }
   | { readonly type: 'taken' }
@@ -45,7 +47,7 @@ export type Action =
   | { readonly type: 'playPause' }
   | { readonly type: 'speed'; readonly by: 1 | -1 }
   | { readonly type: 'retry' | 'cancel' | 'delete' | 'prioritize' | 'pause' | 'run' }
-  | { readonly type: 'quit' | 'suspend' | 'redraw' };
+  | { readonly type: 'quit' | 'suspend' | 'redraw' | 'interrupt' };
 
 export function reduce(state: State, action: Action): State {
   switch (action.type) {
@@ -62,6 +64,8 @@ export function reduce(state: State, action: Action): State {
       return { ...state, fault: null, version: state.version + 1, notice: { kind: 'done', text: 'reloaded', keys: 3 } };
     case 'broken':
       return { ...state, fault: action.lines, notice: null };
+    case 'busy':
+      return { ...state, busy: action.text };
     case 'checked':
       return checked(state, action.input, { ok: action.ok, text: action.text });
     case 'taken':
@@ -275,29 +279,27 @@ function entered(state: State): State {
       const text = prompt.text.trim();
       const ms = parseDuration(text.replace(/^\+/, ''));
       if (ms !== undefined) return ask(done, { kind: 'clock', order: { kind: 'skip', ms } });
-      const at = instantNear(text, state);
-      if (at === undefined) return wrong('an instant such as 2026-03-29T04:00:00Z, a time of day such as 09:00, or +90m');
-      return at < state.now
-        ? wrong('that has passed, and time does not go back')
-        : ask(done, { kind: 'clock', order: { kind: 'until', at } });
+      const at = instantNear(text, state, 'after');
+      if (at === undefined) return wrong(`${instants}, or +90m`);
+      return at < state.now ? wrong('that has passed; R goes back') : ask(done, { kind: 'clock', order: { kind: 'until', at } });
+    }
+    case 'rewind': {
+      const text = prompt.text.trim();
+      const ms = parseDuration(text.replace(/^-/, ''));
+      const at = ms === undefined ? instantNear(text, state, 'before') : state.now - ms;
+      const startedAt = state.clock?.startedAt ?? state.now;
+      if (at === undefined) return wrong(`${instants}, or 1h for an hour ago`);
+      if (at > state.now) return wrong('that is yet to come; g goes there');
+      if (at < startedAt) return wrong(`time began at ${new Date(startedAt).toISOString()}`);
+      return ask({ ...done, selected: new Set(), all: false, pages: [null] }, { kind: 'rewind', at });
     }
   }
 }
 
+const instants = 'an instant such as 2026-03-29T04:00:00Z, a time of day such as 09:00';
+
 function onlyOne<T>(items: readonly T[]): T | undefined {
   return items.length === 1 ? items[0] : undefined;
-}
-
-const dayMs = 86_400_000;
-
-/** An instant, a date, or the next time that it is such a time of day in UTC. */
-function instantNear(text: string, { now }: State): number | undefined {
-  const given = parseInstant(text) ?? parseInstant(`${text.replace(' ', 'T')}Z`) ?? parseInstant(`${text}T00:00:00Z`);
-  if (given !== undefined) return given;
-  const [, hours, minutes] = /^(\d{1,2}):(\d{2})$/.exec(text) ?? [];
-  if (hours === undefined || Number(hours) > 23 || Number(minutes) > 59) return undefined;
-  const at = Math.floor(now / dayMs) * dayMs + (Number(hours) * 60 + Number(minutes)) * 60_000;
-  return at > now ? at : at + dayMs;
 }
 
 function checked(state: State, input: string, verdict: { readonly ok: boolean; readonly text: string }): State {

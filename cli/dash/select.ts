@@ -24,7 +24,7 @@ export function visibleCount(state: State): number {
 
 /** A job is read by scrolling. */
 function jobLinesCount({ data: { job } }: State): number {
-  if (!job) return 1;
+  if (!job || job === 'gone') return 1;
   const tries = job.tries.reduce((sum, one) => sum + 1 + one.frames.length, 0);
   return job.input.length + (job.returned?.length ?? 0) + tries + job.log.length;
 }

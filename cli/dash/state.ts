@@ -129,7 +129,8 @@ export interface Data {
   readonly coming: readonly Coming[];
   readonly failures: readonly JobItem[];
   readonly jobs: { readonly items: readonly JobItem[]; readonly cursor: string | null; readonly note: string | null };
-  readonly job: JobDetail | null;
+  /** Null: not read yet. */
+  readonly job: JobDetail | 'gone' | null;
   readonly retries: readonly JobItem[];
   readonly schedules: readonly ScheduleItem[];
   readonly workers: readonly WorkerItem[];
@@ -150,7 +151,7 @@ export interface Filter {
 export const sorts = ['newest', 'due', 'priority', 'attempts', 'task'] as const;
 export type Sort = (typeof sorts)[number];
 
-export type PromptKind = 'filter' | 'task' | 'input' | 'goto' | 'priority';
+export type PromptKind = 'filter' | 'task' | 'input' | 'goto' | 'rewind' | 'priority';
 
 export interface Prompt {
   readonly kind: PromptKind;
@@ -192,7 +193,8 @@ export type Effect =
   | { readonly kind: 'write'; readonly write: Write }
   | { readonly kind: 'clock'; readonly order: ClockOrder }
   | { readonly kind: 'check'; readonly task: string; readonly input: string }
-  | { readonly kind: 'quit' | 'suspend' | 'redraw' };
+  | { readonly kind: 'rewind'; readonly at: number }
+  | { readonly kind: 'quit' | 'suspend' | 'redraw' | 'interrupt' };
 
 /** Infinity is as fast as it goes. */
 export const speeds: readonly number[] = [1, 10, 60, 600, 3_600, Number.POSITIVE_INFINITY];
@@ -243,6 +245,8 @@ export interface State {
   readonly prompt: Prompt | null;
   readonly confirm: { readonly question: string; readonly write: Write } | null;
   readonly notice: Notice | null;
+  /** What is under way, and how far it is; until it ends there is nothing to move or to change. */
+  readonly busy: string | null;
   /** The module's newest version cannot be used: why, line by line. */
   readonly fault: readonly string[] | null;
   /** How often the module was loaded. */
@@ -286,6 +290,7 @@ export function initialState(given: Pick<State, 'columns' | 'rows' | 'label' | '
     prompt: null,
     confirm: null,
     notice: null,
+    busy: null,
     fault: null,
     version: 1,
     data: emptyData,

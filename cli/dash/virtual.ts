@@ -3,7 +3,9 @@
  * It moves in slices of real time, so that the dashboard goes on beside it. What the module's own `play` asks of the simulation waits here
  * until time has come that far.
  *
- * Everything that came from outside is kept in `recorded`, with its instant: the seed and that list are what a rewind will replay.
+ * Everything that came from outside is kept in `recorded`, with its instant: the seed and that list are what a rewind replays. So that the
+ * same comes of it, nothing depends on the pace. What happens at an instant is done when time stands at it, also what `play` does then;
+ * only then does anything come from outside.
  */
 import type { StoreSource, Tasks } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
@@ -14,6 +16,8 @@ import type { ClockOrder, VirtualClock, Write } from './state.ts';
 
 export interface VirtualOptions {
   readonly from: number;
+  /** Where time began, if versions of the module were at work before this one. */
+  readonly startedAt: number;
   readonly speed: number;
   readonly seed: number | undefined;
   readonly workers: number;
@@ -21,6 +25,8 @@ export interface VirtualOptions {
   /** Where jobs live; a store that outlives the simulation keeps them over a reload. */
   readonly store: StoreSource;
   readonly playing: boolean;
+  /** What has come from outside so far; what comes is added. */
+  readonly recorded: Recorded[];
 }
 
 export interface Outside {
@@ -34,32 +40,44 @@ export interface Outside {
 
 type Goal =
   | { readonly kind: 'at'; readonly at: number }
-  | { readonly kind: 'event' }
-  | { readonly kind: 'failure'; readonly after: number };
+  /** `since`: the latest event. */
+  | { readonly kind: 'event'; since: number }
+  | { readonly kind: 'failure'; readonly after: number; since: number };
+
+/** Something that came from outside. */
+export interface Recorded {
+  readonly at: number;
+  /** Time, or what was to be done at its instant, went on after what came before it. */
+  readonly moved: boolean;
+  readonly write: Write;
+}
 
 /** What the module's `play` waits for. */
 interface Waiting {
   readonly at: number;
   readonly until: 'time' | 'event' | 'idle';
-  readonly seq: number;
+  /** How many events there were when all of the present instant was done; null: it is not yet. */
+  events: number | null;
   resolve(): void;
 }
 
 const sliceMs = 25;
 const stepMs = 60_000;
-/** A timer's longest delay: beyond it, timers fire at once. */
-const farMs = 2_000_000_000;
+const dayMs = 86_400_000;
+/** Where nothing happens for so long, nothing is waited for. */
+const quietMs = 366 * dayMs;
 const turnsForPlay = 200;
+/** What comes from outside and does not end, because it waits for time to pass, is not waited for: real milliseconds. */
+const mostForWriteMs = 2_000;
 /** Beyond the grace time and the 4 s that attempts have after their signal. */
 const lateMs = 5_000;
 const stopStepMs = 100;
 
-/** Thrown out of `sim.next()` where it is to go no further; its identity is what counts. */
-class Enough extends Error {}
+// The real ones, also while a simulation fakes the globals.
+const { setTimeout, clearTimeout } = globalThis;
 
 export class VirtualRun {
   readonly sim: Simulation;
-  readonly recorded: { readonly at: number; readonly write: Write }[] = [];
   readonly #options: VirtualOptions;
   readonly #outside: Outside;
   #playing: boolean;
@@ -70,6 +88,11 @@ export class VirtualRun {
   #waiting: Waiting | undefined;
   #playOver = true;
   #ended = false;
+  #moved = false;
+  #events = 0;
+  /** Unfinished jobs that no schedule made. */
+  readonly #open = new Set<string>();
+  readonly #off: () => void;
 
   private constructor(sim: Simulation, options: VirtualOptions, outside: Outside) {
     this.sim = sim;
@@ -78,6 +101,14 @@ export class VirtualRun {
     this.#playing = options.playing;
     this.#speed = options.speed;
     this.#anchor = { real: outside.realNow(), virtual: options.from };
+    this.#off = sim.tasks.on('*', (event) => {
+      this.#events += 1;
+      if (!('job' in event) || event.job.schedule !== null) return;
+      // What a worker says of its attempt may come when the job is someone else's, or over.
+      if (event.type === 'discarded' || event.type === 'logged' || event.type === 'progressed') return;
+      if (event.job.finishedAt === null) this.#open.add(event.job.id);
+      else this.#open.delete(event.job.id);
+    });
   }
 
   static async begin(tasks: Tasks, module: SimulationModule, options: VirtualOptions, outside: Outside): Promise<VirtualRun> {
@@ -107,10 +138,49 @@ export class VirtualRun {
     return {
       playing: this.#playing || this.#goal !== undefined,
       speed: this.#speed,
-      startedAt: this.#options.from,
+      startedAt: this.#options.startedAt,
       seed: this.#options.seed ?? null,
       until: this.#goal ? goals[this.#goal.kind] : null,
     };
+  }
+
+  /** Does what comes from outside, and keeps it for a replay. Never while a slice is under way. */
+  async act<T>(write: Write, perform: (write: Write) => Promise<T>): Promise<T> {
+    this.#options.recorded.push({ at: this.now, moved: this.#moved, write });
+    this.#moved = false;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error('it waits for time to pass, and goes on when it does')), mostForWriteMs);
+    });
+    return Promise.race([perform(write), late]).finally(() => clearTimeout(timer));
+  }
+
+  /**
+   * Does again what was recorded, each at its instant, and goes on to the last one: as fast as it goes, in slices.
+   * @param goesOn asked between the slices; false: it stays where it is
+   */
+  async replay(
+    actions: readonly Recorded[],
+    to: number,
+    perform: (write: Write) => Promise<unknown>,
+    goesOn: () => boolean,
+  ): Promise<void> {
+    const drive = async (at: number) => {
+      while (this.now < at && goesOn()) {
+        await this.#driveTo(at, this.#outside.realNow() + sliceMs);
+        await this.#outside.breathe();
+      }
+      return this.now >= at;
+    };
+    for (const { at, moved, write } of actions) {
+      if (!(await drive(at))) return;
+      if (moved) await this.#onTo(at);
+      // What was refused then is refused again.
+      await this.act(write, perform).catch(() => {});
+    }
+    // Also what the last of them led to at this very instant.
+    if (await drive(to)) await this.#onTo(to);
+    this.#reanchor();
   }
 
   /** Nothing moves until someone asks. */
@@ -139,10 +209,10 @@ export class VirtualRun {
         this.#goal = { kind: 'at', at: Math.max(this.now, order.at) };
         break;
       case 'event':
-        this.#goal = { kind: 'event' };
+        this.#goal = { kind: 'event', since: this.now };
         break;
       case 'failure':
-        this.#goal = { kind: 'failure', after: this.#outside.feed.failures };
+        this.#goal = { kind: 'failure', after: this.#outside.feed.failures, since: this.now };
     }
     this.#reanchor();
   }
@@ -160,14 +230,19 @@ export class VirtualRun {
       if (this.now >= goal.at) this.#reached(goal);
       return;
     }
+    const { feed } = this.#outside;
     do {
-      const moved = await this.#step();
-      if (goal.kind === 'event' || !moved) return this.#reached(goal);
-      if (this.#outside.feed.failures > goal.after) {
+      const before = feed.seq;
+      const moved = await this.#onTo(this.now + dayMs, true);
+      if (!moved || this.now - goal.since > quietMs) return this.#reached(goal);
+      if (feed.seq === before) continue;
+      if (goal.kind === 'event') return this.#reached(goal);
+      if (feed.failures > goal.after) {
         // It is there to be looked at.
         this.#playing = false;
         return this.#reached(goal);
       }
+      goal.since = this.now;
     } while (this.#goal === goal && this.#outside.realNow() < until);
   }
 
@@ -194,52 +269,51 @@ export class VirtualRun {
   }
 
   async #driveTo(target: number, until: number): Promise<void> {
+    do await this.#onTo(Math.max(this.now, Math.min(target, this.now + stepMs)));
+    while (this.now < target && this.#outside.realNow() < until && !this.#ended);
+  }
+
+  /**
+   * On to an instant, not past one that `play` waits for, and all that is to be done there. False: nothing will ever happen.
+   * @param byEvent not past the next event either
+   */
+  async #onTo(target: number, byEvent = false): Promise<boolean> {
+    this.#moved = true;
+    const { now } = this;
+    const events = this.#events;
+    await this.#settle();
+    if (byEvent && this.#events > events) return true;
+    const waiting = this.#waiting;
+    const awaited = waiting?.until === 'time' && waiting.at <= target;
+    const next = awaited ? Math.max(now, waiting.at) : target;
+    const looks = byEvent || (waiting !== undefined && waiting.until !== 'time');
+    const found = looks && (await this.sim.next({ max: next - now })) !== undefined;
+    if (!found && (!byEvent || awaited)) await this.sim.advanceTo(next);
+    await this.#settle();
+    return this.now > now || this.#events > events;
+  }
+
+  /** All of this instant: of the engine, and of `play`, which goes on until it waits for a later one. */
+  async #settle(): Promise<void> {
     do {
-      const waitsFor = this.#waiting?.until === 'time' ? this.#waiting.at : Number.POSITIVE_INFINITY;
-      await this.sim.advanceTo(Math.max(this.now, Math.min(target, waitsFor, this.now + stepMs)));
-      await this.#wakePlay();
-    } while (this.now < target && this.#outside.realNow() < until && !this.#ended);
-  }
-
-  /** On to the next event; false when there will be none. */
-  async #step(): Promise<boolean> {
-    const before = this.#outside.feed.seq;
-    for (let tries = 0; tries < 20 && this.#outside.feed.seq === before; tries++) {
-      const waitsFor = this.#waiting?.until === 'time' ? this.#waiting.at : Number.POSITIVE_INFINITY;
-      if (waitsFor > this.now) await this.#nextWithin(Math.min(waitsFor - this.now, farMs));
-      await this.#wakePlay();
-    }
-    return this.#outside.feed.seq > before;
-  }
-
-  /** Only the simulation knows what comes next, so a timer in virtual time breaks it off. */
-  async #nextWithin(ms: number): Promise<void> {
-    const enough = new Enough();
-    const timer = setTimeout(() => {
-      throw enough;
-    }, ms);
-    try {
-      await this.sim.next();
-    } catch (error) {
-      if (error !== enough) throw error;
-    } finally {
-      clearTimeout(timer);
-    }
+      await this.sim.drain();
+      if (this.#waiting) this.#waiting.events ??= this.#events;
+    } while (await this.#wakePlay());
   }
 
   /** What `play` waits for has come: it goes on until it waits again. */
-  async #wakePlay(): Promise<void> {
-    for (let waiting = this.#waiting; waiting && this.#isDue(waiting); waiting = this.#waiting) {
-      this.#waiting = undefined;
-      waiting.resolve();
-      await this.#letPlayGoOn();
-    }
+  async #wakePlay(): Promise<boolean> {
+    const waiting = this.#waiting;
+    if (!waiting || !this.#isDue(waiting)) return false;
+    this.#waiting = undefined;
+    waiting.resolve();
+    await this.#letPlayGoOn();
+    return true;
   }
 
-  #isDue({ until, at, seq }: Waiting): boolean {
+  #isDue({ until, at, events }: Waiting): boolean {
     if (until === 'time') return this.now >= at;
-    if (until === 'event') return this.#outside.feed.seq > seq;
-    return this.sim.jobs({ status: ['waiting', 'scheduled', 'ready', 'retrying', 'running'] }).every(({ schedule }) => schedule !== null);
+    return until === 'event' ? events !== null && this.#events > events : this.#open.size === 0;
   }
 
   /** A play that waits for something else than the simulation is not waited for. */
@@ -255,7 +329,7 @@ export class VirtualRun {
   #view(): Simulation {
     const wait = (until: Waiting['until'], at: number): Promise<void> =>
       new Promise((resolve) => {
-        this.#waiting = { until, at, seq: this.#outside.feed.seq, resolve };
+        this.#waiting = { until, at, events: null, resolve };
       });
     const own: Partial<Simulation> = {
       advance: (duration) => {
@@ -287,6 +361,7 @@ export class VirtualRun {
   async end(graceMs = 0): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
+    this.#off();
     try {
       if (graceMs > 0) {
         let stopped = false;

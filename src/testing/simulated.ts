@@ -221,12 +221,14 @@ export class Simulated implements Simulation {
     });
   }
 
-  next(): Promise<Date | undefined> {
+  next(options: { max?: Duration } = {}): Promise<Date | undefined> {
     return this.#drive('next', async () => {
       this.#needRecord('next');
+      const until = options.max === undefined ? Number.POSITIVE_INFINITY : this.#clock.now() + durationMs(options.max, 'sim.next().max');
       await this.#clock.settle();
       const before = this.record.length;
-      await this.#clock.advanceTo(Number.POSITIVE_INFINITY, () => this.record.length > before);
+      const target = this.#clock.nextAt === undefined ? Number.POSITIVE_INFINITY : until;
+      await this.#clock.advanceTo(target, () => this.record.length > before);
       return this.record.length > before ? this.now : undefined;
     });
   }

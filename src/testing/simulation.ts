@@ -60,8 +60,11 @@ export interface Simulation extends AsyncDisposable {
   advance(duration: Duration): Promise<void>;
   /** Moves time to an instant. @throws SimulationError when it has passed */
   advanceTo(instant: Instant): Promise<void>;
-  /** Moves time to the next instant at which something happens, and returns it; undefined when nothing ever will. */
-  next(): Promise<Date | undefined>;
+  /**
+   * Moves time to the next instant at which something happens, and returns it; undefined, and time stays, when nothing ever will.
+   * @param options.max how far at most; undefined, and time is there, when nothing happens before. Default: as far as it takes
+   */
+  next(options?: { max?: Duration }): Promise<Date | undefined>;
   /**
    * Moves time on until no unfinished job is left but those of recurring schedules.
    * @param options.max how far. Default `'366d'`

@@ -5,7 +5,7 @@ import { reduce } from '../../cli/dash/reduce.ts';
 import type { Effect, State } from '../../cli/dash/state.ts';
 import { viewNames } from '../../cli/dash/state.ts';
 import { meanings } from '../../cli/dash/views/help.ts';
-import { jobNamed, sample } from './sample.ts';
+import { jobNamed, now, sample } from './sample.ts';
 
 function pressed(keys: readonly string[], change: Partial<State> = {}): State {
   return keys.reduce(press, { ...sample(), ...change });
@@ -75,6 +75,13 @@ describe('what keys ask for', () => {
     [['g', '+', '9', '0', 'm', 'return'], [{ kind: 'clock', order: { kind: 'skip', ms: 5_400_000 } }]],
     [['g', '0', '9', ':', '0', '0', 'return'], [{ kind: 'clock', order: { kind: 'until', at: Date.parse('2026-03-29T09:00:00Z') } }]],
     [['g', '2026-03-30', 'return'], [{ kind: 'clock', order: { kind: 'until', at: Date.parse('2026-03-30T00:00:00Z') } }]],
+    [['R', '3', '0', 'm', 'return'], [{ kind: 'rewind', at: now - 1_800_000 }]],
+    [['R', '-30m', 'return'], [{ kind: 'rewind', at: now - 1_800_000 }]],
+    [['R', '01:00', 'return'], [{ kind: 'rewind', at: Date.parse('2026-03-29T01:00:00Z') }]],
+    [['R', '2026-03-29T00:30:00Z', 'return'], [{ kind: 'rewind', at: Date.parse('2026-03-29T00:30:00Z') }]],
+    // Before time began, and yet to come.
+    [['R', '2h', 'return'], []],
+    [['R', '2026-03-29T02:00:00Z', 'return'], []],
     [['P'], [{ kind: 'write', write: { kind: 'pauseQueue', name: 'default' } }]],
     [['4', 'P'], [{ kind: 'write', write: { kind: 'pauseSchedule', name: 'digest' } }]],
     [['4', 'T'], [{ kind: 'write', write: { kind: 'runSchedule', name: 'digest' } }]],
@@ -139,6 +146,14 @@ describe('what keys ask for', () => {
     expect(state.notice).toMatchObject({ kind: 'error', text: 'this only looks; start it with --write to change anything' });
   });
 
+  test('while time is turned back, esc stops it, and nothing else is moved or changed', () => {
+    const busy = { busy: 'rewinding' };
+    expect(pressed(['escape'], busy).effects).toEqual([{ kind: 'interrupt' }]);
+    for (const key of ['space', ']', 'n', 'R', 'E', 'P']) expect(pressed([key], busy), key).toMatchObject({ effects: [], prompt: null });
+    expect(pressed(['2'], busy).view).toBe('jobs');
+    expect(pressed(['q'], busy).effects).toEqual([{ kind: 'quit' }]);
+  });
+
   test('keys of the clock mean nothing where time is real', () => {
     for (const key of ['space', 'n', 'f', '+', ']', 'g']) expect(pressed([key], { clock: null }).effects, key).toEqual([]);
   });
@@ -172,7 +187,7 @@ describe('the table', () => {
 
   test('what writes is upper-case, and nothing else is', () => {
     for (const { keys, only } of bindings) {
-      for (const key of keys) expect(/^[A-Z]$/.test(key) && key !== 'G', key).toBe(only === 'write');
+      for (const key of keys) expect(/^[A-Z]$/.test(key) && key !== 'G', key).toBe(only === 'write' || key === 'R');
     }
   });
 

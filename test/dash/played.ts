@@ -29,7 +29,17 @@ export async function played(tasks: Tasks, module: SimulationModule, from: strin
   const run = await VirtualRun.begin(
     tasks,
     module,
-    { from: Date.parse(from), speed: 60, seed, workers: 2, concurrency: 10, store: memory(), playing: false },
+    {
+      from: Date.parse(from),
+      speed: 60,
+      seed,
+      workers: 2,
+      concurrency: 10,
+      store: memory(),
+      playing: false,
+      recorded: [],
+      startedAt: Date.parse(from),
+    },
     { realNow: () => 0, breathe, feed, failed: (error) => faults.push(error) },
   );
   const source = new Source(tasks, {

@@ -8,7 +8,7 @@ import { Feed } from '../../cli/dash/feed.ts';
 import { eventsOfJobs } from '../../cli/dash/heard.ts';
 import { framesOf, jsonLines } from '../../cli/dash/items.ts';
 import { requestOf, Source } from '../../cli/dash/source.ts';
-import { emptyFilter, type State } from '../../cli/dash/state.ts';
+import { emptyFilter, type JobDetail, type State } from '../../cli/dash/state.ts';
 import { readWaits, waitsAfter } from '../../cli/dash/waits.ts';
 import { carryOut } from '../../cli/dash/writes.ts';
 import { sample } from './sample.ts';
@@ -62,6 +62,12 @@ beforeEach(async () => {
 });
 afterEach(() => sim.end());
 
+async function readJob(jobId: string): Promise<JobDetail> {
+  const { job } = await source.read(asked({ view: 'job', jobId }));
+  if (!job || job === 'gone') throw new Error('it is not there');
+  return job;
+}
+
 const asked = (change: Partial<State>) => requestOf({ ...sample(), ...change });
 
 describe('what is read', () => {
@@ -103,7 +109,7 @@ describe('what is read', () => {
   test('a job: every attempt, its log, the waits to come; all of it clean', async () => {
     const { id } = await tasks.get('mail.send').enqueue({ to: 'x' });
     await sim.advance('15s');
-    const { job } = await source.read(asked({ view: 'job', jobId: id }));
+    const job = await readJob(id);
     expect(job?.tries.map(({ attempt, outcome }) => [attempt, outcome])).toEqual([
       [1, 'failed'],
       [2, 'failed'],
@@ -112,11 +118,11 @@ describe('what is read', () => {
     expect(job?.tries.at(-1)?.frames[0]).toMatch(/^at .*test\/dash\/source\.test\.ts/);
     const other = await tasks.get('logs').enqueue(null);
     await sim.drain();
-    const { job: running } = await source.read(asked({ view: 'job', jobId: other.id }));
+    const running = await readJob(other.id);
     expect(running?.log).toHaveLength(1);
     // JSON writes control characters so; a backslash before it is one of the text's own.
     expect(JSON.stringify([job, running])).not.toMatch(/(?<!\\)\\u00|[\u0080-\u009f\u202e]/);
-    expect((await source.read(asked({ view: 'job', jobId: '0198c3f0-0000-7000-8000-000000000000' }))).job).toBe(null);
+    expect((await source.read(asked({ view: 'job', jobId: '0198c3f0-0000-7000-8000-000000000000' }))).job).toBe('gone');
   });
 
   test('schedules: the day, hour by hour', async () => {

@@ -82,6 +82,51 @@ describe.skipIf(!hasTmux)('in a terminal', { timeout: 60_000 }, () => {
     await terminal.until(/⊘ cancelled +payment\.capture/);
   });
 
+  test('time is turned back: what was done is undone, and the same comes again', async () => {
+    const terminal = open(shop);
+    await terminal.until(/‖ ×60/);
+    terminal.keys('f');
+    await terminal.until(/↻ payment\.capture +503 Service/);
+    terminal.keys('3');
+    await terminal.until(/▸ +payment\.capture/);
+    terminal.keys('Enter');
+    const [, id] = /#(…\w{6})/.exec(await terminal.until(/#…\w{6} +retrying/)) ?? [];
+    terminal.keys('C');
+    await terminal.until(/#…\w{6} +cancelled/);
+    terminal.keys('R');
+    await terminal.until(/what you did until then is done again/);
+    terminal.type('2d');
+    terminal.keys('Enter');
+    await terminal.until(/time began at 2026-03-24T17:00:00\.000Z/);
+    terminal.keys('C-u');
+    terminal.type('10m');
+    terminal.keys('Enter');
+    const back = await terminal.until(/✓ back at 2026-03-24 17:10:44; 1 later action forgotten/);
+    expect(back).toMatch(/‖ ×60 .*17:10:44 UTC/);
+    expect(back).toMatch(new RegExp(`job ${id} is not there`));
+    terminal.keys('f');
+    await terminal.until(new RegExp(`#${id} +retrying`));
+    terminal.keys('D');
+    await terminal.until(new RegExp(`✓ deleted payment\\.capture ${id}, which was retrying`));
+  });
+
+  test('a long way back can be broken off, and time goes on from there', async () => {
+    const terminal = open(shop);
+    await terminal.until(/‖ ×60/);
+    for (let day = 0; day < 4; day++) terminal.keys('}');
+    await terminal.until(/‖ ×60 +Sat 2026-03-28 17:00:00/, 20_000);
+    terminal.keys('R');
+    terminal.type('1m');
+    terminal.keys('Enter');
+    await terminal.until(/◂◂ \d+ % .* esc stops there/);
+    terminal.keys('Escape');
+    await terminal.until(/✓ stopped at 2026-03-2\d \S+, and goes on from here/);
+    terminal.keys(']');
+    await terminal.until(/‖ ×60/);
+    terminal.keys('q');
+    await terminal.until(/^code 0$/m);
+  });
+
   test('the screen is given back: at the end, at SIGTERM, and while the shell has it', async () => {
     const terminal = open(shop);
     await terminal.until(/1 Overview/);

@@ -56,9 +56,14 @@ describe('driving time', () => {
     const job = tasks.define('job', { retry: { maxAttempts: 2, backoff: '10m' }, run: () => Promise.reject(new Error('no')) });
     await using sim = await simulate(tasks, { now: 0 });
     await job.using({ runAfter: '1h' }).enqueue();
-    expect(await sim.next()).toEqual(new Date(3_600_000));
+    expect(await sim.next({ max: '59m' })).toBeUndefined();
+    expect(sim.now).toEqual(new Date(3_540_000));
+    expect(await sim.next({ max: '1m' })).toEqual(new Date(3_600_000));
     expect(await sim.next()).toEqual(new Date(4_200_000));
+    // Nothing ever will: time stays.
     expect(await sim.next()).toBeUndefined();
+    expect(await sim.next({ max: '1d' })).toBeUndefined();
+    expect(sim.now).toEqual(new Date(4_200_000));
   });
 
   test('advanceTo does not go back', async () => {

@@ -73,7 +73,8 @@ export function tabs(state: State, wide: number): Line {
 
 /** The line above the foot: a fault of the module, a question, an answer; nothing most of the time. */
 export function banner(state: State, wide: number): Line | null {
-  const { confirm, notice, fault } = state;
+  const { confirm, notice, fault, busy } = state;
+  if (busy !== null) return filled(line(span(` ◂◂ ${busy}   `, 'warn'), span('esc', 'key'), span(' stops there', 'dim')), wide);
   if (confirm)
     return filled(line(span(` ${confirm.question} `, 'warn'), span(' y', 'key'), span(' yes   '), span('n', 'key'), span(' no')), wide);
   if (notice)
@@ -92,7 +93,14 @@ export function banner(state: State, wide: number): Line | null {
   return null;
 }
 
-const questions = { filter: 'filter /', task: 'enqueue a job of ', input: 'input (JSON) ', goto: 'go to ', priority: 'priority ' } as const;
+const questions = {
+  filter: 'filter /',
+  task: 'enqueue a job of ',
+  input: 'input (JSON) ',
+  goto: 'go to ',
+  rewind: 'back to ',
+  priority: 'priority ',
+} as const;
 
 /** The line that is typed into, its cursor always in sight, and what is said of it. */
 export function promptLines(state: State, wide: number): readonly Line[] {
@@ -122,6 +130,7 @@ function hintOf({ prompt, data }: State): string {
     return matching.length === 0 ? 'no task of this name' : `${matching.map(clean).join('  ')}   Tab completes`;
   }
   if (prompt?.kind === 'goto') return '09:00 · 2026-03-29 · 2026-03-29T04:00:00Z · +90m';
+  if (prompt?.kind === 'rewind') return '1h · 09:00 · 2026-03-29T04:00:00Z   what you did until then is done again';
   if (prompt?.kind === 'priority') return '-100 to 100, larger is first   ⏎ changes it, esc leaves';
   if (prompt?.kind === 'filter') return 'words, status:failed queue:mail task:… tag:… schedule:…   ⏎ looks, esc leaves';
   return 'JSON; nothing is null   ⏎ enqueues, esc leaves';

@@ -9,8 +9,9 @@ import { shortId } from './jobs.ts';
 
 export function job(state: State, wide: number, high: number): readonly Line[] {
   const { job: detail } = state.data;
-  if (!detail)
-    return [blank, line(span(`   job ${state.jobId === null ? '' : shortId(state.jobId)} is being read, or is there no longer`, 'dim'))];
+  const id = state.jobId === null ? '' : shortId(state.jobId);
+  if (!detail) return [blank, line(span(`   job ${id} is being read`, 'dim'))];
+  if (detail === 'gone') return [blank, line(span(`   job ${id} is not there: deleted, pruned, or not enqueued yet`, 'dim'))];
   const head = headLines(detail, state, wide);
   const body = bodyLines(detail, state, wide);
   const room = Math.max(1, high - head.length);
