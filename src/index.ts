@@ -28,7 +28,7 @@ export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operatio
 export type { JobOptions, RetentionOptions, RetryOptions, UsingOptions } from './options.ts';
 export type { BackendSupports } from './ports/backend.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
-export type { AttemptFailure, ResultProgress } from './result.ts';
+export type { AttemptFailure, AttemptInfo, ResultProgress } from './result.ts';
 export { TaskResult } from './result.ts';
 export type {
   AtOptions,

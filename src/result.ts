@@ -5,7 +5,7 @@ import { durationMs, formatDuration } from './core/duration.ts';
 import { ResultNotFoundError, ResultNotReadyError } from './core/errors.ts';
 import { isFinished, visibleStatus } from './core/job.ts';
 import { decode } from './core/json.ts';
-import type { JobRecord, Status } from './core/types.ts';
+import type { AttemptOutcome, JobRecord, Status } from './core/types.ts';
 import { cancelJob, deleteJob, prioritizeJob, retryJob } from './engine/operator.ts';
 import { scope } from './engine/scope.ts';
 import { OptionReader } from './options.ts';
@@ -20,6 +20,18 @@ export interface AttemptFailure {
   /** The attempt's number, 1 for the first. */
   readonly attempt: number;
   readonly at: Date;
+}
+
+/** One attempt, however it ended. */
+export interface AttemptInfo {
+  /** Its number, 1 for the first. An attempt that was snoozed or given back has given its number to the next. */
+  readonly attempt: number;
+  readonly worker: string;
+  readonly startedAt: Date;
+  readonly endedAt: Date | null;
+  /** Null while it is under way. `lost`: its worker's lease passed; `released`: its worker stopped and gave it back. */
+  readonly outcome: AttemptOutcome | null;
+  readonly error: { readonly name: string; readonly message: string; readonly stack: string } | null;
 }
 
 /** How far the job says that it has come. */
@@ -121,6 +133,17 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
   get scheduledAt(): Date | null {
     return date(this.#record.job.scheduledAt);
+  }
+  /** Every attempt, oldest first. */
+  get history(): readonly AttemptInfo[] {
+    return this.#record.attempts.map(({ attempt, worker, startedAt, endedAt, outcome, error }) => ({
+      attempt,
+      worker,
+      startedAt: new Date(startedAt),
+      endedAt: date(endedAt),
+      outcome,
+      error,
+    }));
   }
   /** One for each attempt that failed, oldest first. */
   get errors(): readonly AttemptFailure[] {

@@ -1,5 +1,5 @@
 /** Operations on many jobs: what they refuse, and that they end in virtual time too. */
-import { ConfigError, createTasks, memory } from 'escapement';
+import { ConfigError, createTasks, memory, snooze } from 'escapement';
 import { simulate } from 'escapement/testing';
 import { expect, test } from 'vitest';
 
@@ -132,4 +132,35 @@ test('what is missing or out of range changes nothing', async () => {
     await expect(result.prioritize(anything(priority)), String(priority)).rejects.toThrow(ConfigError);
   }
   expect((await result.refresh()).priority).toBe(0);
+});
+
+test('a result tells every attempt, however it ended', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const job = tasks.define('job', {
+    retry: { maxAttempts: 3, backoff: '10s' },
+    run: async (_: void, ctx) => {
+      await ctx.sleep('2s');
+      if (ctx.now().getTime() === 2_000) return snooze('5s');
+      if (ctx.attempt < 2) throw new TypeError('no');
+      return ctx.sleep('1h');
+    },
+  });
+  await using sim = await simulate(tasks, { now: 0 });
+  const result = await job.enqueue();
+  expect(result.history).toEqual([]);
+  await sim.advance('1m');
+  await result.refresh();
+  expect(
+    result.history.map(({ attempt, worker, startedAt, endedAt, outcome }) => [attempt, worker, +startedAt, endedAt && +endedAt, outcome]),
+  ).toEqual([
+    [1, 'w0', 0, 2_000, 'snoozed'],
+    [1, 'w0', 7_000, 9_000, 'failed'],
+    [2, 'w0', 19_000, null, null],
+  ]);
+  expect(result.history[1]?.error).toMatchObject({
+    name: 'TypeError',
+    message: 'no',
+    stack: expect.stringContaining('operations.test.ts'),
+  });
+  expect(result.errors).toHaveLength(1);
 });

@@ -1,10 +1,10 @@
 /** `escapement list` and `escapement show`: jobs, many in a table or one in all its detail. */
 import type { Command } from 'commander';
-import type { TaskResult } from 'escapement';
+import type { AttemptInfo, TaskResult } from 'escapement';
 import { given, whole } from '../arguments.ts';
 import { clean, cleanLines, padEnd, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
-import { addFilters, ago, type Filters, filterText, findJob, jobRow, jobTable, selectionOf } from '../jobs.ts';
+import { addFilters, type Filters, filterText, findJob, jobRow, jobTable, selectionOf } from '../jobs.ts';
 import { addCommand, type Operation, operate } from '../operate.ts';
 import { shortDuration } from '../time.ts';
 
@@ -50,7 +50,8 @@ async function list(operation: Operation, options: ListOptions): Promise<ExitCod
 export function addShow(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'show', {
     summary: 'show everything about one job',
-    description: 'Shows a job: its input, how it stands, what it returned, and the errors of its attempts with their stacks.',
+    description:
+      'Shows a job: its input, how it stands, what it returned, and every attempt with its worker, how long it took, its error and its stack.',
     examples: ['tasks.ts 0199ab3c-7f00-7000-8000-3d5e8a1c42f7', 'tasks.ts 1c42f7', 'tasks.ts 1c42f7 --json'],
     more: '\nExit codes:\n  0  shown\n  1  no such job, or several with such an id\n  2  wrong usage, or the module or its store cannot be used',
   })
@@ -85,6 +86,7 @@ function jobDocument(job: TaskResult) {
     returnValue: returned.value,
     unreadable: [...(input.fault === null ? [] : ['input']), ...(returned.fault === null ? [] : ['returnValue'])],
     errors: job.errors,
+    history: job.history,
   };
 }
 
@@ -130,10 +132,17 @@ function jobLines(job: TaskResult, { io, paint }: Operation): string[] {
       line,
     ),
     ...value('returned', job.status === 'successful' ? stored(() => job.returnValue ?? null) : null, line),
-    ...job.errors.flatMap(({ name, message, stack, attempt, at: when }) => [
-      `  ${paint('dim', padEnd(`attempt ${attempt}`, 10))}  ${paint('red', clean(`${name}: ${message}`))}  ${paint('dim', ago(when, now))}`,
-      ...frames(stack).map((text) => paint('dim', `${' '.repeat(14)}${text}`)),
-    ]),
+    ...job.history.flatMap((one) => attemptLines(one, paint)),
+  ];
+}
+
+function attemptLines({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptInfo, paint: Operation['paint']): string[] {
+  const took = endedAt ? `, took ${shortDuration(endedAt.getTime() - startedAt.getTime())}` : '';
+  const text = error ? clean(`${error.name}: ${error.message}`) : (outcome ?? 'running');
+  return [
+    `  ${paint('dim', padEnd(`attempt ${attempt}`, 10))}  ${error ? paint('red', text) : text}`,
+    `${' '.repeat(14)}${paint('dim', `${startedAt.toISOString()}  on ${clean(worker)}${took}`)}`,
+    ...frames(error?.stack ?? '').map((frame) => paint('dim', `${' '.repeat(14)}${frame}`)),
   ];
 }
 

@@ -1,11 +1,11 @@
 /**
- * What happens in this process, kept as far as the views show it: the latest events, the attempts and log lines of jobs, and how many jobs
+ * What happens in this process, kept as far as the views show it: the latest events, the log lines of jobs, and how many jobs
  * of each queue ended in which minute. Bounded, whatever happens.
  */
 import type { Event } from 'escapement';
 import { clean } from '../format.ts';
 import { shortDuration } from '../time.ts';
-import type { EventItem, Try } from './state.ts';
+import type { EventItem } from './state.ts';
 
 const mostEvents = 1_000;
 const mostJobs = 2_000;
@@ -19,21 +19,7 @@ export interface LogLine {
   readonly text: string;
 }
 
-/** What events told of one job. */
-export interface History {
-  readonly tries: readonly Try[];
-  readonly log: readonly LogLine[];
-}
-
-const ends: Readonly<Record<string, string>> = {
-  successful: 'successful',
-  retrying: 'failed',
-  failed: 'failed',
-  snoozed: 'snoozed',
-  cancelled: 'cancelled',
-  orphaned: 'lost',
-  released: 'released',
-};
+type Logged = Extract<Event, { type: 'logged' }>;
 
 /** What the module printed is kept among the events. */
 interface Printed {
@@ -46,7 +32,7 @@ interface Printed {
 export class Feed {
   /** A ring: the event with the number n is at n modulo its length. */
   readonly #events: (Event | Printed)[] = [];
-  readonly #ofJobs = new Map<string, Event[]>();
+  readonly #logs = new Map<string, Logged[]>();
   readonly #ids: string[] = [];
   #jobs = 0;
   readonly #minutes = new Map<string, Map<number, number>>();
@@ -60,19 +46,19 @@ export class Feed {
     if (type === 'retrying' || type === 'failed' || type === 'orphaned') this.failures += 1;
     if (type === 'progressed') return;
     this.#push(event);
-    if (!('job' in event) || type === 'enqueued' || type === 'scheduled') return;
+    if (type === 'successful' || type === 'failed' || type === 'cancelled') this.ended(event.job.queue, event.at, 1);
+    if (type !== 'logged') return;
     const { job } = event;
-    if (type === 'successful' || type === 'failed' || type === 'cancelled') this.ended(job.queue, event.at, 1);
-    const known = this.#ofJobs.get(job.id);
+    const known = this.#logs.get(job.id);
     if (known) {
       if (known.length < mostOfJob) known.push(event);
       return;
     }
-    this.#ofJobs.set(job.id, [event]);
+    this.#logs.set(job.id, [event]);
     // A ring again: to ask a Map for its oldest key is slow where keys before it were deleted.
     const at = this.#jobs % mostJobs;
     const oldest = this.#ids[at];
-    if (oldest !== undefined) this.#ofJobs.delete(oldest);
+    if (oldest !== undefined) this.#logs.delete(oldest);
     this.#ids[at] = job.id;
     this.#jobs += 1;
   };
@@ -80,7 +66,7 @@ export class Feed {
   /** Forgets everything: time begins anew. */
   clear(): void {
     this.#events.length = 0;
-    this.#ofJobs.clear();
+    this.#logs.clear();
     this.#ids.length = 0;
     this.#jobs = 0;
     this.#minutes.clear();
@@ -107,10 +93,9 @@ export class Feed {
     return items;
   }
 
-  /** The attempts and the log of a job, as far as they were heard of. */
-  history(id: string): History | undefined {
-    const events = this.#ofJobs.get(id);
-    return events && historyOf(events);
+  /** The log of a job, as far as it was heard of. */
+  log(id: string): LogLine[] {
+    return (this.#logs.get(id) ?? []).map((event) => ({ at: event.at, level: event.level, text: loggedText(event) }));
   }
 
   /** How many jobs of a queue ended in each of the last minutes, the present one last. */
@@ -142,25 +127,6 @@ function itemOf(seq: number, event: Event | Printed): EventItem {
   const worker = 'worker' in event ? (event.worker ?? '') : '';
   const task = job?.task ?? ('task' in event ? event.task : '');
   return { seq, at, type, task: clean(task), job: job?.id ?? '', worker: clean(worker), text: textOf(event) };
-}
-
-function historyOf(events: readonly Event[]): History {
-  const tries: Try[] = [];
-  const log: LogLine[] = [];
-  for (const event of events) {
-    if (event.type === 'logged') log.push({ at: event.at, level: event.level, text: loggedText(event) });
-    else if (event.type === 'started') {
-      const worker = clean(event.worker);
-      tries.push({ attempt: event.attempt, worker, startedAt: event.at, endedAt: null, outcome: 'running', error: null, frames: [] });
-    } else if (ends[event.type] !== undefined && 'attempt' in event) {
-      const open = tries.findLastIndex(({ attempt, endedAt }) => endedAt === null && attempt === event.attempt);
-      const begun = tries[open];
-      if (!begun) continue;
-      const error = 'error' in event && event.error ? clean(`${event.error.name}: ${event.error.message}`) : null;
-      tries[open] = { ...begun, endedAt: event.at, outcome: ends[event.type] ?? event.type, error };
-    }
-  }
-  return { tries, log };
 }
 
 function loggedText({ message, fields }: { readonly message: string; readonly fields: Readonly<Record<string, unknown>> | null }): string {

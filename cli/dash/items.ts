@@ -1,7 +1,7 @@
 /** What the package hands out, as the plain data that views read. Here every foreign text is cleaned, once. */
-import type { Status, TaskResult } from 'escapement';
+import type { AttemptInfo, Status, TaskResult } from 'escapement';
 import { clean, cleanLines } from '../format.ts';
-import type { History } from './feed.ts';
+import type { LogLine } from './feed.ts';
 import type { JobDetail, JobItem, Try } from './state.ts';
 import { type Waits, waitsAfter } from './waits.ts';
 
@@ -31,18 +31,13 @@ export function jobItem(job: TaskResult, waitsOf: (task: string) => Waits | unde
   };
 }
 
-export function jobDetail(
-  job: TaskResult,
-  history: History | undefined,
-  waitsOf: (task: string) => Waits | undefined,
-  cwd: string,
-): JobDetail {
+export function jobDetail(job: TaskResult, log: readonly LogLine[], waitsOf: (task: string) => Waits | undefined, cwd: string): JobDetail {
   return {
     ...jobItem(job, waitsOf),
     input: jsonLines(() => job.input),
     returned: job.status === 'successful' ? jsonLines(() => job.returnValue ?? null) : null,
-    tries: triesOf(job, history, cwd),
-    log: history?.log ?? [],
+    tries: job.history.map((one) => tryOf(one, cwd)),
+    log,
   };
 }
 
@@ -62,41 +57,16 @@ export function jsonLines(read: () => unknown): string[] {
   }
 }
 
-/** What events told, with the stacks that the store kept; where no events were heard, what the store knows. */
-function triesOf(job: TaskResult, history: History | undefined, cwd: string): Try[] {
-  const failures = new Map(job.errors.map((failure) => [failure.attempt, failure]));
-  const heard = history?.tries ?? [];
-  const known = new Set(heard.map(({ attempt }) => attempt));
-  const unheard = [...failures.values()].filter(({ attempt }) => !known.has(attempt));
-  const tries: Try[] = [
-    ...unheard.map(
-      (failure): Try => ({
-        attempt: failure.attempt,
-        worker: null,
-        startedAt: null,
-        endedAt: failure.at.getTime(),
-        outcome: 'failed',
-        error: clean(`${failure.name}: ${failure.message}`),
-        frames: [],
-      }),
-    ),
-    ...heard,
-  ];
-  if (!known.has(job.attempts) && job.lastAttemptedAt && (job.status === 'running' || job.status === 'successful')) {
-    const endedAt = job.finishedAt?.getTime() ?? null;
-    tries.push({
-      attempt: job.attempts,
-      worker: job.workerIds.at(-1) ?? null,
-      startedAt: job.lastAttemptedAt.getTime(),
-      endedAt,
-      outcome: job.status,
-      error: null,
-      frames: [],
-    });
-  }
-  // The stack of the last failure is the one that is looked for.
-  const lastFailed = tries.findLastIndex(({ outcome }) => outcome === 'failed' || outcome === 'lost');
-  return tries.map((one, i) => (i === lastFailed ? { ...one, frames: framesOf(failures.get(one.attempt)?.stack ?? '', cwd) } : one));
+function tryOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptInfo, cwd: string): Try {
+  return {
+    attempt,
+    worker: clean(worker),
+    startedAt: startedAt.getTime(),
+    endedAt: endedAt?.getTime() ?? null,
+    outcome: outcome ?? 'running',
+    error: error && clean(`${error.name}: ${error.message}`),
+    frames: error ? framesOf(error.stack, cwd) : [],
+  };
 }
 
 const mostFrames = 8;

@@ -91,6 +91,15 @@ export const bindings: readonly Binding[] = [
     help: 'open what is under the cursor',
     action: { type: 'open' },
   },
+  {
+    keys: ['return', 'l'],
+    shown: '⏎',
+    views: ['job'],
+    hint: 'stacks',
+    rank: 4,
+    help: 'the stack of every attempt, or of the last',
+    action: { type: 'open' },
+  },
   { keys: ['escape', 'h'], shown: 'esc', help: 'back; no selection; no filter', action: { type: 'back' } },
   {
     keys: ['/'],

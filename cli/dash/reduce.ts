@@ -188,7 +188,7 @@ function filtered(state: State, filter: Filter): State {
 function open(state: State): State {
   const from = tabOf(state);
   const job = selectedJob(state);
-  if (state.view === 'job') return state;
+  if (state.view === 'job') return { ...state, stacks: !state.stacks };
   if (job)
     return {
       ...state,

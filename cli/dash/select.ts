@@ -1,5 +1,5 @@
 /** What the cursor is on: which rows the present view has, and what an action would concern. */
-import type { EventItem, QueueItem, ScheduleItem, State } from './state.ts';
+import type { EventItem, JobDetail, QueueItem, ScheduleItem, State, Try } from './state.ts';
 
 /** How many rows the cursor can be on. */
 export function visibleCount(state: State): number {
@@ -23,10 +23,16 @@ export function visibleCount(state: State): number {
 }
 
 /** A job is read by scrolling. */
-function jobLinesCount({ data: { job } }: State): number {
+function jobLinesCount({ data: { job }, stacks }: State): number {
   if (!job || job === 'gone') return 1;
-  const tries = job.tries.reduce((sum, one) => sum + 1 + one.frames.length, 0);
+  const tries = shownTries(job, stacks).reduce((sum, one) => sum + 1 + one.frames.length, 0);
   return job.input.length + (job.returned?.length ?? 0) + tries + job.log.length;
+}
+
+/** The attempts with the stacks that are open. */
+export function shownTries({ tries }: JobDetail, stacks: boolean): readonly Try[] {
+  const last = tries.findLastIndex(({ error }) => error !== null);
+  return stacks ? tries : tries.map((one, i) => (i === last || one.frames.length === 0 ? one : { ...one, frames: [] }));
 }
 
 /** The same object where the cursor stays. */

@@ -162,7 +162,7 @@ export class Source {
     if (jobId === null) return { job: null };
     try {
       const job = await this.#tasks.getResult(jobId);
-      return { job: jobDetail(job, this.#known.feed.history(jobId), this.#known.waitsOf, this.#known.cwd) };
+      return { job: jobDetail(job, this.#known.feed.log(jobId), this.#known.waitsOf, this.#known.cwd) };
     } catch (error) {
       if ((error as { code?: unknown }).code === 'ESCAPEMENT_RESULT_NOT_FOUND') return { job: 'gone' };
       throw error;

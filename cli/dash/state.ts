@@ -45,11 +45,11 @@ export interface JobItem {
   readonly waits: readonly number[] | null;
 }
 
-/** One attempt, as far as it is known. */
+/** One attempt. */
 export interface Try {
   readonly attempt: number;
-  readonly worker: string | null;
-  readonly startedAt: number | null;
+  readonly worker: string;
+  readonly startedAt: number;
   readonly endedAt: number | null;
   readonly outcome: string;
   readonly error: string | null;
@@ -238,7 +238,8 @@ export interface State {
   readonly pages: readonly (string | null)[];
   readonly rowsDown: Readonly<Record<ViewName, number>>;
   readonly jobId: string | null;
-  /** Of the view `job`: which attempt's stack is open. */
+  /** Every attempt's stack is shown; else that of the last one that failed. */
+  readonly stacks: boolean;
   readonly selected: ReadonlySet<string>;
   /** All that matches the filter is selected, on this page or not. */
   readonly all: boolean;
@@ -285,6 +286,7 @@ export function initialState(given: Pick<State, 'columns' | 'rows' | 'label' | '
     pages: [null],
     rowsDown: { overview: 0, jobs: 0, job: 0, retries: 0, schedules: 0, workers: 0, events: 0 },
     jobId: null,
+    stacks: false,
     selected: new Set(),
     all: false,
     prompt: null,

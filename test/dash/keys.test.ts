@@ -17,6 +17,8 @@ describe('where keys lead', () => {
     [['tab', 'tab'], { view: 'retries' }],
     [['shift-tab'], { view: 'events' }],
     [['4', 'escape'], { view: 'schedules' }],
+    [['2', 'return', 'return'], { view: 'job', stacks: true }],
+    [['2', 'return', 'return', 'return'], { view: 'job', stacks: false }],
     [['2', 'return'], { view: 'job', jobId: 'job-0', back: ['jobs'] }],
     [['2', 'down', 'return', 'escape'], { view: 'jobs' }],
     [['return'], { view: 'jobs', back: ['overview'] }],

@@ -125,6 +125,38 @@ describe('what is read', () => {
     expect((await source.read(asked({ view: 'job', jobId: '0198c3f0-0000-7000-8000-000000000000' }))).job).toBe('gone');
   });
 
+  test('a job from outside: every attempt with its worker, its time, its error and its stack; and what jobs tell of events', async () => {
+    const { id } = await tasks.get('mail.send').enqueue({ to: 'x' });
+    await sim.advance('15s');
+    const outside = new Source(tasks, {
+      now: () => sim.now.getTime(),
+      feed: new Feed(),
+      hears: false,
+      shared: true,
+      cwd: process.cwd(),
+      waitsOf: () => undefined,
+    });
+    const { job } = await outside.read(asked({ view: 'job', jobId: id }));
+    if (!job || job === 'gone') return expect.unreachable();
+    expect(job.tries.map(({ attempt, worker, outcome }) => [attempt, worker, outcome])).toEqual([
+      [1, 'w0', 'failed'],
+      [2, 'w0', 'failed'],
+    ]);
+    expect((job.tries[1]?.startedAt ?? 0) - (job.tries[0]?.endedAt ?? 0)).toBe(10_000);
+    for (const { error, frames } of job.tries) {
+      expect(error).toMatch(/^Error: .*evil/);
+      expect(frames[0]).toMatch(/^at .*test\/dash\/source\.test\.ts/);
+    }
+    const { events } = await outside.read(asked({ view: 'events' }));
+    expect(events?.map(({ type, worker, text }) => [type, worker, text.replace(/Error.*/, 'Error')])).toEqual([
+      ['retrying', 'w0', 'Error'],
+      ['started', 'w0', 'attempt 2'],
+      ['retrying', 'w0', 'Error'],
+      ['started', 'w0', ''],
+      ['enqueued', '', ''],
+    ]);
+  });
+
   test('schedules: the day, hour by hour', async () => {
     await sim.advance('2h');
     const { schedules } = await source.read(asked({ view: 'schedules' }));
@@ -144,7 +176,7 @@ describe('what is read', () => {
     await sim.drain();
     const { events } = await source.read(asked({ view: 'events' }));
     expect(events?.slice(0, 3).map(({ type }) => type)).toEqual(['failed', 'started', 'enqueued']);
-    expect(eventsOfJobs((await tasks.jobs.list()).items).map(({ type }) => type)).toEqual(['failed', 'enqueued']);
+    expect(eventsOfJobs((await tasks.jobs.list()).items).map(({ type }) => type)).toEqual(['failed', 'started', 'enqueued']);
   });
 });
 

@@ -2,6 +2,7 @@
 
 import { plural } from '../../format.ts';
 import { exactDuration, shortDuration } from '../../time.ts';
+import { shownTries } from '../select.ts';
 import type { JobDetail, State, Try } from '../state.ts';
 import { blank, clockTime, dayTime, ends, filled, type Line, line, rule, type Span, since, span, statusSpan, until } from '../text.ts';
 import { marks, type Role } from '../theme.ts';
@@ -55,7 +56,7 @@ function bodyLines(detail: JobDetail, state: State, wide: number): Line[] {
   if (detail.reason !== null) lines.push(titled('reason', [span(detail.reason, 'warn')], wide));
   lines.push(rule(wide));
   if (detail.tries.length === 0) lines.push(line(span('   no attempt yet', 'dim')));
-  for (const one of detail.tries) lines.push(...tryLines(one, state, wide));
+  for (const one of shownTries(detail, state.stacks)) lines.push(...tryLines(one, state, wide));
   lines.push(...nextLines(detail, state, wide));
   if (detail.log.length > 0) {
     lines.push(rule(wide));
@@ -100,12 +101,11 @@ const outcomeMarks: Readonly<Record<string, { readonly glyph: string; readonly r
 
 function tryLines({ attempt, worker, startedAt, endedAt, outcome, error, frames }: Try, { now, zone }: State, wide: number): Line[] {
   const { glyph, role } = outcomeMarks[outcome] ?? { glyph: '·', role: 'dim' };
-  const at = startedAt ?? endedAt;
-  const took = startedAt === null ? '' : shortDuration((endedAt ?? now) - startedAt);
+  const took = shortDuration((endedAt ?? now) - startedAt);
   const left = [
     span(`   ${String(attempt).padStart(3)}  `),
-    span((worker === null ? '' : worker.slice(-12)).padEnd(worker !== null && worker.length > 4 ? 13 : 5), 'dim'),
-    span((at === null ? '' : dayTime(at, now, zone)).padEnd(10), 'dim'),
+    span(worker.slice(-12).padEnd(worker.length > 4 ? 13 : 5), 'dim'),
+    span(dayTime(startedAt, now, zone).padEnd(10), 'dim'),
     span(took.padStart(6)),
     span(`  ${glyph} `, role),
     span(outcome === 'failed' ? '' : `${outcome}  `, role),
