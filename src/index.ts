@@ -22,6 +22,7 @@ export { depStatus } from './core/job.ts';
 export type { Cancel, ResultOf, Snooze } from './core/outcomes.ts';
 export { cancel, snooze } from './core/outcomes.ts';
 export type { DepStatus, Job, Status } from './core/types.ts';
+export type { TaskDescription } from './describe.ts';
 export { failCurrentAttempt } from './engine/attempt.ts';
 export type { Logger } from './engine/host.ts';
 export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operations.ts';

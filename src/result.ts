@@ -3,6 +3,7 @@ import type { App, Binding } from './app.ts';
 import type { Duration } from './core/duration.ts';
 import { durationMs, formatDuration } from './core/duration.ts';
 import { ResultNotFoundError, ResultNotReadyError } from './core/errors.ts';
+import type { RecordedError } from './core/failure.ts';
 import { isFinished, visibleStatus } from './core/job.ts';
 import { decode } from './core/json.ts';
 import type { AttemptOutcome, JobRecord, Status } from './core/types.ts';
@@ -31,7 +32,7 @@ export interface AttemptInfo {
   readonly endedAt: Date | null;
   /** Null while it is under way. `lost`: its worker's lease passed; `released`: its worker stopped and gave it back. */
   readonly outcome: AttemptOutcome | null;
-  readonly error: { readonly name: string; readonly message: string; readonly stack: string } | null;
+  readonly error: RecordedError | null;
 }
 
 /** How far the job says that it has come. */

@@ -10,6 +10,7 @@ import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
 import { Emitter, type Event, type EventMap, type EventName, eventNames } from './core/events.ts';
 import { recordError } from './core/failure.ts';
 import type { Job } from './core/types.ts';
+import { describe, type TaskDescription } from './describe.ts';
 import type { Host, Logger } from './engine/host.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import { type JobOptions, nearest, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
@@ -53,6 +54,8 @@ export interface Tasks extends AsyncDisposable {
   schedule<Input>(name: string, options: ScheduleOptions<Input>): void;
   /** The task with this name. @throws UnknownTaskError */
   get(name: string): Task<unknown, unknown>;
+  /** What the definition of the task with this name says. @throws UnknownTaskError */
+  describe(name: string): TaskDescription;
   /** The job with this id, of any task, from any backend. @throws ResultNotFoundError */
   getResult(id: string): Promise<TaskResult>;
   worker(options?: WorkerOptions): TaskWorker;
@@ -240,6 +243,10 @@ class Application implements Tasks {
   get(name: string): Task<unknown, unknown> {
     this.#app.definition(String(name));
     return handle(this.#app, String(name)) as Task<unknown, unknown>;
+  }
+
+  describe(name: string): TaskDescription {
+    return describe(this.#app.definition(String(name)));
   }
 
   getResult(id: string): Promise<TaskResult> {

@@ -5,8 +5,10 @@ import {
   createTasks,
   DuplicateTaskError,
   dummy,
+  exponential,
   InputError,
   immediate,
+  linear,
   memory,
   PermanentError,
   ResultMismatchError,
@@ -498,4 +500,44 @@ test('input that is left out stays left out: defaults of the schema and of the p
   expect((await parameter.enqueue()).returnValue).toBe('from the parameter');
   expect((await parameter.enqueue(null)).returnValue).toBe(null);
   expect((await parameter.enqueue()).input).toBe(null);
+});
+
+describe('describe', () => {
+  const waits = (backoff: unknown) => {
+    const tasks = createTasks({ backend: memory(), defaults: { queue: 'slow', retry: { maxAttempts: 4 } } });
+    tasks.define('job', { retry: { backoff: backoff as never }, run: () => {} });
+    return tasks.describe('job').waitsMs;
+  };
+
+  test.each([
+    [undefined, [1_000, 2_000, 4_000]],
+    ['5s', [5_000, 5_000, 5_000]],
+    [250, [250, 250, 250]],
+    [
+      ['1s', '1m'],
+      [1_000, 60_000, 60_000],
+    ],
+    [exponential({ initial: 10, factor: 5, max: 100 }), [10, 50, 100]],
+    [linear({ initial: 10, step: 5, max: 18 }), [10, 15, 18]],
+    [() => expect.unreachable(), null],
+  ])('the waits of %j', (backoff, expected) => {
+    expect(waits(backoff)).toEqual(expected);
+  });
+
+  test('tells what a definition says, with all defaults; of a task that there is none of, nothing', () => {
+    const tasks = createTasks({ backend: memory(), defaults: { queue: 'slow' } });
+    tasks.define('job', { priority: 5, timeout: '30s', retry: { maxAttempts: 2 }, tags: ['a'], run: () => {} });
+    expect(tasks.describe('job')).toEqual({
+      name: 'job',
+      backend: 'default',
+      queue: 'slow',
+      priority: 5,
+      tags: ['a'],
+      schema: null,
+      maxAttempts: 2,
+      timeoutMs: 30_000,
+      waitsMs: [1_000],
+    });
+    expect(() => tasks.describe('jop')).toThrow(/did you mean job/);
+  });
 });

@@ -2,9 +2,9 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { instant, oneOf, whole } from '../arguments.ts';
 import { CommandError, type ExitCode, type Io } from '../io.ts';
-import { wallTime } from '../time.ts';
+import { addLooks, type Looks } from './looks.ts';
 
-interface Options {
+interface Options extends Looks {
   readonly backend?: 'memory' | 'sqlite';
   readonly file: string;
   readonly virtual?: boolean;
@@ -14,8 +14,6 @@ interface Options {
   readonly workers?: number;
   readonly concurrency?: number;
   readonly paused?: boolean;
-  readonly zone?: string;
-  readonly theme?: 'dark' | 'light' | 'sixteen' | 'plain';
 }
 
 const more = `
@@ -42,7 +40,7 @@ Exit codes:
   2  wrong usage, or the module cannot be loaded or started`;
 
 export function addDev(program: Command, io: Io, done: (code: ExitCode) => void): void {
-  program
+  const command = program
     .command('dev')
     .summary('run and watch an application, in real or virtual time')
     .description('Runs workers, scheduler and a dashboard in one process, and reloads the module when it changes.')
@@ -55,13 +53,8 @@ export function addDev(program: Command, io: Io, done: (code: ExitCode) => void)
     .option('--seed <n>', 'draw ties, jitter and faults from this seed', whole(0, Number.MAX_SAFE_INTEGER))
     .option('--paused', 'let virtual time stand still at first')
     .option('--workers <n>', 'how many workers (default: simulation.workers, else 1)', whole(1, 64))
-    .option('--concurrency <n>', 'attempts at a time on each worker (default: 10)', whole(1, 10_000))
-    .option('--zone <name>', "tell time in this zone (default: this machine's; UTC in virtual time)", zoneName)
-    .option(
-      '--theme <name>',
-      'dark, light, sixteen or plain (default: what the terminal shows)',
-      oneOf(['dark', 'light', 'sixteen', 'plain']),
-    )
+    .option('--concurrency <n>', 'attempts at a time on each worker (default: 10)', whole(1, 10_000));
+  addLooks(command, "this machine's; UTC in virtual time")
     .addHelpText('after', more)
     .action(async (module: string, options: Options) => {
       const { backend, file, virtual = false, from, speed: pace, seed, workers, concurrency, zone, theme, paused = false } = options;
@@ -79,13 +72,4 @@ function speed(text: string): number {
   const value = text === 'max' ? Number.POSITIVE_INFINITY : Number(text.replace(/^[x×]/, ''));
   if (value > 0 && (value === Number.POSITIVE_INFINITY || value <= 1_000_000)) return value;
   throw new InvalidArgumentError("Give a number such as 60, or 'max'.");
-}
-
-export function zoneName(text: string): string {
-  try {
-    wallTime(0, text);
-    return text;
-  } catch {
-    throw new InvalidArgumentError("Give the name of a zone, such as 'Europe/Berlin' or 'UTC'.");
-  }
 }

@@ -1,14 +1,11 @@
 /** `escapement top`: what a running system is doing, from outside. */
 import type { Command } from 'commander';
-import { oneOf } from '../arguments.ts';
 import type { ExitCode, Io } from '../io.ts';
-import { zoneName } from './dev.ts';
+import { addLooks, type Looks } from './looks.ts';
 
-interface Options {
+interface Options extends Looks {
   readonly sqlite?: string;
   readonly write?: boolean;
-  readonly zone?: string;
-  readonly theme?: 'dark' | 'light' | 'sixteen' | 'plain';
 }
 
 const more = `
@@ -25,19 +22,14 @@ Exit codes:
   2  wrong usage, or the module or its store cannot be used`;
 
 export function addTop(program: Command, io: Io, done: (code: ExitCode) => void): void {
-  program
+  const command = program
     .command('top')
     .summary('watch queues, jobs, retries and schedules, live')
     .description('Shows what a running system is doing: its queues, jobs, retries, schedules, workers and events.')
     .argument('[module]', 'the module that calls createTasks(); .ts runs as it is')
     .option('--sqlite <file>', 'in place of a module: the file that sqlite({ file }) names')
-    .option('--write', 'allow changes: retry, cancel, delete, priority, enqueue, pause, run')
-    .option('--zone <name>', "tell time in this zone: 'Europe/Berlin' (default: this machine's)", zoneName)
-    .option(
-      '--theme <name>',
-      'dark, light, sixteen or plain (default: what the terminal shows)',
-      oneOf(['dark', 'light', 'sixteen', 'plain']),
-    )
+    .option('--write', 'allow changes: retry, cancel, delete, priority, enqueue, pause, run');
+  addLooks(command, "this machine's")
     .addHelpText('after', more)
     .action(async (module: string | undefined, { sqlite, write = false, zone, theme }: Options) => {
       // Here, and not at the top: nobody else is to carry a dashboard with them.

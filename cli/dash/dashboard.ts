@@ -5,8 +5,8 @@
 import type { Tasks } from 'escapement';
 import { isEscapementError } from 'escapement';
 import { clean, cleanLines } from '../format.ts';
-import { checkInput } from './definitions.ts';
 import type { Feed } from './feed.ts';
+import { checkInput } from './inputs.ts';
 import { press } from './keys.ts';
 import { type Action, reduce } from './reduce.ts';
 import { requestOf, Source } from './source.ts';
@@ -14,7 +14,6 @@ import { type Effect, initialState, type State, type VirtualClock, type Write } 
 import { Terminal } from './terminal.ts';
 import type { Theme } from './theme.ts';
 import type { VirtualRun } from './virtual.ts';
-import type { Waits } from './waits.ts';
 import { carryOut } from './writes.ts';
 
 // The real ones, also while a simulation fakes the globals.
@@ -24,7 +23,6 @@ const { setTimeout, clearTimeout, setImmediate } = globalThis;
 export interface Session {
   readonly tasks: Tasks;
   readonly run: VirtualRun | undefined;
-  readonly waitsOf: (task: string) => Waits | undefined;
   readonly hears: boolean;
   readonly shared: boolean;
 }
@@ -145,9 +143,9 @@ export class Dashboard {
 
   #use(session: Session): void {
     const { feed, cwd } = this.#options;
-    const { tasks, hears, shared, waitsOf } = session;
+    const { tasks, hears, shared } = session;
     this.#session = session;
-    this.#source = new Source(tasks, { now: () => this.#now(), feed, hears, shared, cwd, waitsOf });
+    this.#source = new Source(tasks, { now: () => this.#now(), feed, hears, shared, cwd });
     this.#lookedAt = Number.NEGATIVE_INFINITY;
     this.#wake();
   }

@@ -5,16 +5,13 @@
 import { resolve } from 'node:path';
 import { failCurrentAttempt, memory } from 'escapement';
 import { type Application, loadApplication } from '../config.ts';
-import { captureConsole } from '../console.ts';
 import { clean, cleanLines, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { parseDuration, wallTime } from '../time.ts';
-import { Dashboard } from './dashboard.ts';
-import { loadDrawing } from './drawing.ts';
 import { Feed } from './feed.ts';
 import { Modules } from './modules.ts';
-import { eventLine, isInteractive, localZone, printer } from './plain.ts';
-import { themeFor } from './theme.ts';
+import { endBySignal, openDashboard } from './open.ts';
+import { eventLine, localZone } from './plain.ts';
 import { backendFor, type DevelopOptions, type Rewound, type Running, Works } from './works.ts';
 
 // The real ones, also while a simulation fakes the globals.
@@ -23,29 +20,14 @@ const { setTimeout, clearTimeout, setImmediate } = globalThis;
 const settleMs = 120;
 
 export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode> {
-  const interactive = isInteractive(io);
-  const draw = interactive ? await loadDrawing(io.env) : undefined;
   const feed = new Feed();
-  const zone = options.zone ?? (options.virtual ? 'UTC' : localZone());
-  const dashboard = draw
-    ? new Dashboard({
-        label: options.module,
-        write: true,
-        zone,
-        cwd: io.cwd,
-        theme: themeFor(io.env, options.theme),
-        feed,
-        now: io.now,
-        realNow: io.realNow,
-        draw,
-      })
-    : undefined;
-  const restoreConsole = captureConsole(interactive ? printer(feed, () => now()) : io.stderr, () => {});
+  const { module: label, theme, zone = options.virtual ? 'UTC' : localZone() } = options;
+  let now = io.now;
+  const { dashboard, restoreConsole } = await openDashboard({ label, write: true, zone, theme, feed }, () => now(), io);
   const backend = await backendFor(options, io);
-  const modules = new Modules({ keep: true, backend: options.virtual ? undefined : backend, memory });
+  const modules = new Modules({ backend: options.virtual ? undefined : backend, memory });
   const works = new Works(options, io, feed, backend ?? memory(), (error) => tell(`play(sim): ${messageOf(error)}`));
   const tell = (text: string) => (dashboard ? dashboard.tell('error', text) : io.stderr.write(`escapement: ${clean(text)}\n`));
-  let now = io.now;
   try {
     let running = await works.begin(await loadApplication(options.module, io), undefined);
     now = () => running.run?.now ?? io.now();
@@ -54,8 +36,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       tell(`nobody caught: ${messageOf(fault)}`);
     });
     if (!dashboard) return await runPlain(running, options, io, feed, zone);
-    io.life.onSignal(() => dashboard.quit());
-    io.life.onOutputClosed(() => dashboard.quit());
+    endBySignal(dashboard, io);
     /** The module as it is now; undefined: it cannot be loaded, which is told, and nothing else changes. */
     const loadAnew = async (): Promise<Application | undefined> => {
       modules.renew();

@@ -1,13 +1,14 @@
 /** What the package hands out, as the plain data that views read. Here every foreign text is cleaned, once. */
-import type { AttemptInfo, Status, TaskResult } from 'escapement';
+import type { AttemptInfo, Status, TaskDescription, TaskResult } from 'escapement';
 import { clean, cleanLines } from '../format.ts';
 import type { LogLine } from './feed.ts';
 import type { JobDetail, JobItem, Try } from './state.ts';
-import { type Waits, waitsAfter } from './waits.ts';
 
-export function jobItem(job: TaskResult, waitsOf: (task: string) => Waits | undefined): JobItem {
+type Waits = TaskDescription['waitsMs'];
+
+/** @param waitsMs those of its task's definition; null: not known here */
+export function jobItem(job: TaskResult, waitsMs: Waits): JobItem {
   const last = job.errors.at(-1);
-  const waits = waitsOf(job.task);
   return {
     id: job.id,
     task: clean(job.task),
@@ -27,13 +28,13 @@ export function jobItem(job: TaskResult, waitsOf: (task: string) => Waits | unde
     error: last ? clean(`${last.name}: ${last.message}`) : null,
     progress: job.progress && clean(`${Math.round(job.progress.fraction * 100)} % ${job.progress.message ?? ''}`),
     worker: job.workerIds.length === 0 ? null : clean(job.workerIds.at(-1) ?? ''),
-    waits: waits && !job.isFinished ? waitsAfter(waits, job.attempts + 1, job.maxAttempts) : null,
+    waits: waitsMs && !job.isFinished ? waitsAfter(waitsMs, job.attempts + 1, job.maxAttempts) : null,
   };
 }
 
-export function jobDetail(job: TaskResult, log: readonly LogLine[], waitsOf: (task: string) => Waits | undefined, cwd: string): JobDetail {
+export function jobDetail(job: TaskResult, log: readonly LogLine[], waitsMs: Waits, cwd: string): JobDetail {
   return {
-    ...jobItem(job, waitsOf),
+    ...jobItem(job, waitsMs),
     input: jsonLines(() => job.input),
     returned: job.status === 'successful' ? jsonLines(() => job.returnValue ?? null) : null,
     tries: job.history.map((one) => tryOf(one, cwd)),
@@ -55,6 +56,14 @@ export function jsonLines(read: () => unknown): string[] {
   } catch (error) {
     return [clean(`cannot be read: ${error instanceof Error ? error.message : String(error)}`)];
   }
+}
+
+const mostWaits = 100;
+
+/** The waits after each attempt from one on, up to the one before the last. */
+export function waitsAfter(waitsMs: readonly number[], attempt: number, maxAttempts: number): number[] {
+  const length = Math.min(mostWaits, Math.max(0, maxAttempts - attempt));
+  return Array.from({ length }, (_, i) => waitsMs[attempt - 1 + i] ?? waitsMs.at(-1) ?? 0);
 }
 
 function tryOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptInfo, cwd: string): Try {

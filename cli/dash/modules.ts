@@ -1,21 +1,18 @@
 /**
  * Loads the user's module again and again: each time under a new version, and with it everything outside node_modules that it imports, so
  * that what changed is read anew. It also stands between the module and `createTasks`: the backend may be another one, one that outlives a
- * reload, and what is defined is noted.
+ * reload.
  */
 import { watch } from 'node:fs';
 import { registerHooks } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { CreateTasksOptions, Store, StoreSource, Tasks } from 'escapement';
-import { noteDefinitions } from './definitions.ts';
 
 export interface ModulesOptions {
   /** What every backend of the module is replaced by. Undefined: only what lives in memory, or runs at once, is kept over reloads. */
   readonly backend?: StoreSource | undefined;
   readonly memory: () => StoreSource;
-  /** False: the module's own backends as they are; definitions are noted all the same. */
-  readonly keep: boolean;
 }
 
 const scheme = 'escapement-dev:';
@@ -91,9 +88,7 @@ export class Modules {
   }
 
   #create(own: OwnCreate, given: CreateTasksOptions = {}): Tasks {
-    const tasks = own(this.#options.keep ? this.#replaced(given) : given);
-    noteDefinitions(tasks, given.defaults);
-    return tasks;
+    return own(this.#replaced(given));
   }
 
   #replaced(given: CreateTasksOptions): CreateTasksOptions {

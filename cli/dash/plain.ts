@@ -1,6 +1,6 @@
 /** The dashboard where nobody sits before a terminal: in a pipe, or on a build server. Lines of plain text, without any escape code. */
-import { clean, width } from '../format.ts';
-import type { Io, Output } from '../io.ts';
+import { width } from '../format.ts';
+import type { Io } from '../io.ts';
 import type { Session } from './dashboard.ts';
 import type { Feed } from './feed.ts';
 import { requestOf, Source } from './source.ts';
@@ -17,17 +17,6 @@ export function localZone(): string {
   return new Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
 }
 
-/** What the module prints becomes events: the screen is the dashboard's. */
-export function printer(feed: Feed, now: () => number): Output {
-  return {
-    isTTY: false,
-    columns: 80,
-    write: (text) => {
-      for (const line of text.split('\n')) if (clean(line) !== '') feed.print(now(), line);
-    },
-  };
-}
-
 interface Place {
   readonly label: string;
   readonly zone: string;
@@ -38,13 +27,9 @@ interface Place {
 const plainWide = 100;
 
 /** One look at the whole. */
-export async function overviewLines(
-  { tasks, hears, shared, waitsOf }: Session,
-  feed: Feed,
-  { label, zone, cwd, now }: Place,
-): Promise<string[]> {
+export async function overviewLines({ tasks, hears, shared }: Session, feed: Feed, { label, zone, cwd, now }: Place): Promise<string[]> {
   const state = initialState({ columns: plainWide, rows: 60, label, write: false, clock: null, zone, now: now() });
-  const data = await new Source(tasks, { now, feed, hears, shared, cwd, waitsOf }).read(requestOf(state));
+  const data = await new Source(tasks, { now, feed, hears, shared, cwd }).read(requestOf(state));
   const read = { ...state, data: { ...state.data, ...data }, rowsDown: { ...state.rowsDown, overview: -1 } };
   return [header(read, plainWide), ...overview(read, plainWide, data.queues ? data.queues.length + 24 : 24)].map(textOf);
 }

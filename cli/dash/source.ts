@@ -25,7 +25,6 @@ import {
   type State,
   type WorkerItem,
 } from './state.ts';
-import type { Waits } from './waits.ts';
 
 /** What is to be read; made of the state alone, so that the same state asks for the same. */
 export interface Request {
@@ -45,7 +44,6 @@ export function requestOf(state: State): Request {
 export interface Knowledge {
   readonly now: () => number;
   readonly feed: Feed;
-  readonly waitsOf: (task: string) => Waits | undefined;
   /** Events are heard in this process; else the Events view is made of what jobs tell. */
   readonly hears: boolean;
   /** Other processes work on the same jobs; else workers are those of this process, and need not be heard of. */
@@ -81,6 +79,7 @@ export class Source {
   readonly #known: Knowledge;
   /** The jobs of each queue that had ended at the last look. */
   readonly #ended = new Map<string, number>();
+  readonly #waits = new Map<string, readonly number[] | null>();
   #unknown: Data['unknown'] = [];
   #askedUnknownAt = Number.NEGATIVE_INFINITY;
 
@@ -162,7 +161,7 @@ export class Source {
     if (jobId === null) return { job: null };
     try {
       const job = await this.#tasks.getResult(jobId);
-      return { job: jobDetail(job, this.#known.feed.log(jobId), this.#known.waitsOf, this.#known.cwd) };
+      return { job: jobDetail(job, this.#known.feed.log(jobId), this.#waitsOf(job), this.#known.cwd) };
     } catch (error) {
       if ((error as { code?: unknown }).code === 'ESCAPEMENT_RESULT_NOT_FOUND') return { job: 'gone' };
       throw error;
@@ -218,7 +217,17 @@ export class Source {
     };
   }
 
-  readonly #item = (job: TaskResult): JobItem => jobItem(job, this.#known.waitsOf);
+  readonly #item = (job: TaskResult): JobItem => jobItem(job, this.#waitsOf(job));
+
+  /** Null: its task is defined elsewhere, or a function of the application's decides. */
+  #waitsOf({ task }: TaskResult): readonly number[] | null {
+    let waitsMs = this.#waits.get(task);
+    if (waitsMs === undefined) {
+      waitsMs = this.#tasks.names.includes(task) ? this.#tasks.describe(task).waitsMs : null;
+      this.#waits.set(task, waitsMs);
+    }
+    return waitsMs;
+  }
 
   async #list(has: Has, selection: { readonly status: Status; readonly limit: number }): Promise<JobItem[]> {
     return !has(selection.status) ? [] : (await this.#tasks.jobs.list(selection)).items.map(this.#item);

@@ -3,16 +3,13 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { createTasks } from 'escapement';
 import { type Application, loadApplication } from '../config.ts';
-import { captureConsole } from '../console.ts';
 import { CommandError, type ExitCode, exitCodes, type Io, orStuck } from '../io.ts';
 import { requireShared } from '../operate.ts';
-import { Dashboard, type Session } from './dashboard.ts';
-import { waitsOf } from './definitions.ts';
-import { loadDrawing } from './drawing.ts';
+import type { Session } from './dashboard.ts';
 import { Feed } from './feed.ts';
-import { Modules } from './modules.ts';
-import { isInteractive, localZone, overviewLines, printer } from './plain.ts';
-import { type Theme, themeFor } from './theme.ts';
+import { endBySignal, openDashboard } from './open.ts';
+import { localZone, overviewLines } from './plain.ts';
+import type { Theme } from './theme.ts';
 
 export interface WatchOptions {
   readonly module: string | undefined;
@@ -23,41 +20,23 @@ export interface WatchOptions {
 }
 
 export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCode> {
-  const { module, sqlite, write, zone = localZone() } = options;
+  const { module, sqlite, write, theme, zone = localZone() } = options;
   if ((module === undefined) === (sqlite === undefined)) throw new CommandError('give a module, or a file by --sqlite, and not both');
   const feed = new Feed();
-  const interactive = isInteractive(io);
-  const draw = interactive ? await loadDrawing(io.env) : undefined;
-  const dashboard = draw
-    ? new Dashboard({
-        label: module ?? sqlite ?? '',
-        write,
-        zone,
-        cwd: io.cwd,
-        theme: themeFor(io.env, options.theme),
-        feed,
-        now: io.now,
-        realNow: io.realNow,
-        draw,
-      })
-    : undefined;
-  const restoreConsole = captureConsole(interactive ? printer(feed, io.now) : io.stderr, () => {});
-  // Definitions are noted: the schema of inputs, and the waits between attempts.
-  const modules = module === undefined ? undefined : new Modules({ keep: false, memory: () => refuse() });
+  const { dashboard, restoreConsole } = await openDashboard({ label: module ?? sqlite ?? '', write, zone, theme, feed }, io.now, io);
   try {
     const { tasks, label } = module === undefined ? await ofFile(sqlite as string, io) : await loadApplication(module, io);
     try {
       if (module !== undefined) requireShared({ tasks, label, simulation: {}, exported: {} });
       await orStuck(io, tasks.open(), `the store of ${label} never answers`);
-      const session: Session = { tasks, run: undefined, waitsOf: (task) => waitsOf(tasks, task), hears: false, shared: true };
+      const session: Session = { tasks, run: undefined, hears: false, shared: true };
       if (!dashboard) {
         const lines = await overviewLines(session, feed, { label, zone, now: io.now, cwd: io.cwd });
         io.stdout.write(lines.map((line) => `${line}\n`).join(''));
         return exitCodes.ok;
       }
-      io.life.onSignal(() => dashboard.quit());
+      endBySignal(dashboard, io);
       io.life.onFault((fault) => dashboard.tell('error', fault instanceof Error ? fault.message : String(fault)));
-      io.life.onOutputClosed(() => dashboard.quit());
       await dashboard.exchange(async () => session);
       await dashboard.start();
       return exitCodes.ok;
@@ -65,13 +44,8 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
       await tasks.close();
     }
   } finally {
-    modules?.close();
     restoreConsole();
   }
-}
-
-function refuse(): never {
-  throw new Error('nothing is kept here');
 }
 
 /** The jobs of a file, whoever defines their tasks. */

@@ -8,7 +8,6 @@ import type { Application } from '../config.ts';
 import { CommandError, type Io } from '../io.ts';
 import { parseInstant } from '../time.ts';
 import type { Session } from './dashboard.ts';
-import { waitsOf } from './definitions.ts';
 import type { Feed } from './feed.ts';
 import { keptSource } from './modules.ts';
 import type { Write } from './state.ts';
@@ -130,7 +129,6 @@ export class Works {
     return {
       tasks,
       run: undefined,
-      waitsOf: (task) => waitsOf(tasks, task),
       hears: true,
       shared,
       period: undefined,
@@ -169,7 +167,6 @@ export class Works {
     return {
       tasks,
       run,
-      waitsOf: (task) => waitsOf(tasks, task),
       hears: true,
       shared: false,
       period: simulation.for,

@@ -2,8 +2,8 @@
 import type { JobSelection, TaskResult, Tasks } from 'escapement';
 import { clean, plural } from '../format.ts';
 import { pages } from '../jobs.ts';
-import { typedInput } from './definitions.ts';
 import { holdsText, selectionOf } from './filter.ts';
+import { typedInput } from './inputs.ts';
 import type { Filter, Write } from './state.ts';
 
 type JobsWrite = Extract<Write, { kind: 'jobs' }>;

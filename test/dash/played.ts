@@ -7,7 +7,6 @@ import { reduce } from '../../cli/dash/reduce.ts';
 import { requestOf, Source } from '../../cli/dash/source.ts';
 import { initialState, type State } from '../../cli/dash/state.ts';
 import { VirtualRun } from '../../cli/dash/virtual.ts';
-import { readWaits } from '../../cli/dash/waits.ts';
 
 const realImmediate = setImmediate;
 const breathe = () => new Promise<void>((resolve) => realImmediate(resolve));
@@ -48,7 +47,6 @@ export async function played(tasks: Tasks, module: SimulationModule, from: strin
     hears: true,
     shared: false,
     cwd: process.cwd(),
-    waitsOf: (task) => policies[task],
   });
   const drive = async () => {
     do await run.slice();
@@ -88,8 +86,3 @@ export async function played(tasks: Tasks, module: SimulationModule, from: strin
     },
   };
 }
-
-const policies: Readonly<Record<string, ReturnType<typeof readWaits>>> = {
-  'payment.capture': readWaits({ backoff: { kind: 'exponential', initialMs: 10_000, factor: 5, maxMs: 1_200_000, jitter: 0.1 } }),
-  'webhook.deliver': readWaits({ backoff: ['10s', '1m', '10m', '1h', '6h', '1d'] }),
-};

@@ -3,13 +3,12 @@ import { createTasks, memory, PermanentError } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { checkInput, noteDefinitions, waitsOf } from '../../cli/dash/definitions.ts';
 import { Feed } from '../../cli/dash/feed.ts';
 import { eventsOfJobs } from '../../cli/dash/heard.ts';
-import { framesOf, jsonLines } from '../../cli/dash/items.ts';
+import { checkInput } from '../../cli/dash/inputs.ts';
+import { framesOf, jsonLines, waitsAfter } from '../../cli/dash/items.ts';
 import { requestOf, Source } from '../../cli/dash/source.ts';
 import { emptyFilter, type JobDetail, type State } from '../../cli/dash/state.ts';
-import { readWaits, waitsAfter } from '../../cli/dash/waits.ts';
 import { carryOut } from '../../cli/dash/writes.ts';
 import { sample } from './sample.ts';
 
@@ -17,7 +16,6 @@ const evil = '\u001b]0;pwned\u0007\u202eevil\u009b31m';
 
 function application() {
   const tasks = createTasks({ backend: memory() });
-  noteDefinitions(tasks, { retry: { backoff: '30s' } });
   tasks.define('mail.send', {
     queue: 'mail',
     input: z.object({ to: z.string() }),
@@ -57,7 +55,6 @@ beforeEach(async () => {
     hears: true,
     shared: false,
     cwd: process.cwd(),
-    waitsOf: (task) => waitsOf(tasks, task),
   });
 });
 afterEach(() => sim.end());
@@ -134,7 +131,6 @@ describe('what is read', () => {
       hears: false,
       shared: true,
       cwd: process.cwd(),
-      waitsOf: () => undefined,
     });
     const { job } = await outside.read(asked({ view: 'job', jobId: id }));
     if (!job || job === 'gone') return expect.unreachable();
@@ -233,20 +229,14 @@ test('an input is checked by its schema', async () => {
 });
 
 test.each([
-  [undefined, [1_000, 2_000, 4_000]],
-  [{ backoff: '5s' }, [5_000, 5_000, 5_000]],
-  [{ backoff: 250 }, [250, 250, 250]],
-  [{ backoff: ['1s', '1m'] }, [1_000, 60_000, 60_000]],
-  [{ backoff: { kind: 'exponential', initialMs: 10, factor: 5, maxMs: 100, jitter: 1 } }, [10, 50, 100]],
-  [{ backoff: { kind: 'linear', initialMs: 10, stepMs: 5, maxMs: 18, jitter: 0 } }, [10, 15, 18]],
-  [{ backoff: { kind: 'list', delaysMs: [1, 2], jitter: 0 } }, [1, 2, 2]],
-])('the waits of %j', (retry, waits) => {
-  const read = readWaits(retry);
-  expect(read && waitsAfter(read, 1, 4)).toEqual(waits);
-});
-
-test('an own policy is not called to look at it', () => {
-  expect(readWaits({ backoff: () => '1s' })).toBe(undefined);
+  [[5_000], 1, 4, [5_000, 5_000, 5_000]],
+  [[1_000, 60_000], 1, 4, [1_000, 60_000, 60_000]],
+  [[1_000, 2_000, 4_000], 2, 4, [2_000, 4_000]],
+  [[1_000], 5, 5, []],
+  [[1_000], 6, 5, []],
+  [[1_000], 1, 10_000, Array.from({ length: 100 }, () => 1_000)],
+])('of %j the waits after attempt %i of %i', (waitsMs, attempt, maxAttempts, waits) => {
+  expect(waitsAfter(waitsMs, attempt, maxAttempts)).toEqual(waits);
 });
 
 test("the frames of a stack: the user's own first, from where the user is", () => {

@@ -1,0 +1,26 @@
+/** What `dev` and `top` have in common on the command line: how the dashboard looks, and whose time it tells. */
+import { type Command, InvalidArgumentError } from 'commander';
+import { oneOf } from '../arguments.ts';
+import { wallTime } from '../time.ts';
+
+const themes = ['dark', 'light', 'sixteen', 'plain'] as const;
+
+export interface Looks {
+  readonly zone?: string;
+  readonly theme?: (typeof themes)[number];
+}
+
+export function addLooks(command: Command, ofZone: string): Command {
+  return command
+    .option('--zone <name>', `tell time in this zone: 'Europe/Berlin' (default: ${ofZone})`, zoneName)
+    .option('--theme <name>', 'dark, light, sixteen or plain (default: what the terminal shows)', oneOf(themes));
+}
+
+function zoneName(text: string): string {
+  try {
+    wallTime(0, text);
+    return text;
+  } catch {
+    throw new InvalidArgumentError("Give the name of a zone, such as 'Europe/Berlin' or 'UTC'.");
+  }
+}
