@@ -137,13 +137,14 @@ export class Source {
       const page = await this.#tasks.jobs.list({ ...selection, limit, ...(after === null ? {} : { after }) });
       return { jobs: { items: page.items.map(this.#item), cursor: page.cursor ?? null, note: null } };
     }
-    const most = text === '' ? mostSorted : mostSearched;
-    const { found, looked, more } = await this.#search(selection, text, sort === 'newest' ? limit : mostSorted, after, most);
-    const items = found.map(this.#item).sort(orders[sort]);
-    const note = more && looked >= most ? `of the ${plural(looked, 'newest job')}` : null;
-    return { jobs: { items: items.slice(0, sort === 'newest' ? limit : mostSorted), cursor: null, note } };
+    if (sort === 'newest') return { jobs: await this.#search(selection, text, limit, after, mostSearched) };
+    // Other orders are of the newest that match: the store has them by their ids.
+    const { items, cursor } = await this.#search(selection, text, mostSorted, null, mostSearched);
+    const note = cursor === null ? null : `of the ${plural(items.length, 'newest job')} that match`;
+    return { jobs: { items: items.sort(orders[sort]), cursor: null, note } };
   }
 
+  /** The first that match; from the cursor on are the next ones, or jobs that were not looked at. */
   async #search(selection: JobSelection, text: string, wanted: number, after: string | null, most: number) {
     const found: TaskResult[] = [];
     let looked = 0;
@@ -153,8 +154,10 @@ export class Source {
       looked += page.items.length;
       for (const job of page.items) if (holdsText(job, text)) found.push(job);
       cursor = page.cursor;
-    } while (cursor !== undefined && found.length < wanted && looked < most);
-    return { found, looked, more: cursor !== undefined };
+    } while (cursor !== undefined && found.length <= wanted && looked < most);
+    const items = found.slice(0, wanted).map(this.#item);
+    if (found.length > wanted) return { items, cursor: items.at(-1)?.id ?? null, note: null };
+    return { items, cursor: cursor ?? null, note: cursor === undefined ? null : `${plural(looked, 'job')} looked at` };
   }
 
   async job({ jobId }: Request): Promise<Partial<Data>> {

@@ -103,6 +103,33 @@ describe('what is read', () => {
     expect((await read({ rows: 10, pages: [null, first?.cursor ?? null] }))?.items.map(({ priority }) => priority)).toEqual([2, 1]);
   });
 
+  test('what is searched for comes page by page too, and the search goes on where it has not looked', async () => {
+    const enqueue = (to: string, count: number) =>
+      tasks
+        .get('mail.send')
+        .using({ runAfter: '1d' })
+        .enqueueMany(Array.from({ length: count }, (_, i) => ({ to: `${to}-${i}` })));
+    await enqueue('old', 5);
+    for (let i = 0; i < 6; i++) await enqueue('other', 1_000);
+    await enqueue('new', 5);
+    const read = async (change: Partial<State>) => (await source.read(asked({ view: 'jobs', rows: 12, ...change }))).jobs;
+    const filter = { ...emptyFilter, text: 'new-' };
+    const first = await read({ filter });
+    expect(first).toMatchObject({ items: { length: 4 }, note: null });
+    const second = await read({ filter, pages: [null, first?.cursor ?? null] });
+    expect(second).toMatchObject({ items: { length: 1 }, note: '5,000 jobs looked at' });
+    expect(await read({ filter, pages: [null, second?.cursor ?? null] })).toEqual({ items: [], cursor: null, note: null });
+    const far = await read({ filter: { ...emptyFilter, text: 'old-' } });
+    expect(far).toMatchObject({ items: [], note: '5,000 jobs looked at' });
+    const farther = await read({ filter: { ...emptyFilter, text: 'old-' }, pages: [null, far?.cursor ?? null] });
+    expect(farther).toMatchObject({ items: { length: 4 }, note: null });
+    expect(await read({ sort: 'due' })).toMatchObject({
+      items: { length: 1_000 },
+      cursor: null,
+      note: 'of the 1,000 newest jobs that match',
+    });
+  });
+
   test('a job: every attempt, its log, the waits to come; all of it clean', async () => {
     const { id } = await tasks.get('mail.send').enqueue({ to: 'x' });
     await sim.advance('15s');

@@ -37,7 +37,10 @@ const shownStatuses: readonly (Status | null)[] = [
 export function jobs(state: State, wide: number, high: number): readonly Line[] {
   const { items, cursor, note } = state.data.jobs;
   const head = high >= 6 ? [statusLine(state, wide), filterLine(state, wide)] : [];
-  if (items.length === 0) return [...head, blank, line(span(note ?? '   no job matches', 'dim'))];
+  if (items.length === 0) {
+    const on = cursor === null ? '' : '  PgDn looks on';
+    return [...head, blank, filled(line('   ', span(`no job matches${note === null ? '' : `  ${note}`}${on}`, 'dim')), wide)];
+  }
   const columns: Column<JobItem>[] = [
     ...(wide >= 100 ? [{ title: 'job', cell: ({ id }: JobItem) => span(shortId(id), 'dim') }] : []),
     { title: 'status', least: 12, cell: ({ status }) => statusSpan(status, status) },
