@@ -211,7 +211,7 @@ export class Dashboard {
     }
     // A slow store is not asked all the time.
     const took = this.#options.realNow() - this.#lookedAt;
-    if (took > 20) this.#lookedAt += took * 50;
+    if (took > 10) this.#lookedAt += took * 60;
   }
 
   #apply(change: (state: State) => State, asked = false): void {

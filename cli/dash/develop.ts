@@ -23,7 +23,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
   const feed = new Feed();
   const { module: label, theme, zone = options.virtual ? 'UTC' : localZone() } = options;
   let now = io.now;
-  const { dashboard, restoreConsole } = await openDashboard({ label, write: true, zone, theme, feed }, () => now(), io);
+  const { dashboard, restoreConsole } = await openDashboard({ label, write: true, zone, theme, feed, alone: false }, () => now(), io);
   const backend = await backendFor(options, io);
   const modules = new Modules({ backend: options.virtual ? undefined : backend, memory });
   const works = new Works(options, io, feed, backend ?? memory(), (error) => tell(`play(sim): ${messageOf(error)}`));

@@ -16,12 +16,15 @@ export interface Opened {
 
 /** @param now of the application, whose time may be virtual: when a line was printed */
 export async function openDashboard(
-  options: Pick<DashboardOptions, 'label' | 'write' | 'zone' | 'feed'> & { readonly theme: Theme['name'] | undefined },
+  options: Pick<DashboardOptions, 'label' | 'write' | 'zone' | 'feed'> & {
+    readonly theme: Theme['name'] | undefined;
+    readonly alone: boolean;
+  },
   now: () => number,
   io: Io,
 ): Promise<Opened> {
   if (!isInteractive(io)) return { dashboard: undefined, restoreConsole: captureConsole(io.stderr, () => {}) };
-  const draw = await loadDrawing(io.env);
+  const draw = await loadDrawing(io.env, options.alone);
   const theme = themeFor(io.env, options.theme);
   const dashboard = new Dashboard({ ...options, theme, cwd: io.cwd, now: io.now, realNow: io.realNow, draw });
   return { dashboard, restoreConsole: captureConsole(printer(options.feed, now), () => {}) };

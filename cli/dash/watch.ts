@@ -23,7 +23,11 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
   const { module, sqlite, write, theme, zone = localZone() } = options;
   if ((module === undefined) === (sqlite === undefined)) throw new CommandError('give a module, or a file by --sqlite, and not both');
   const feed = new Feed();
-  const { dashboard, restoreConsole } = await openDashboard({ label: module ?? sqlite ?? '', write, zone, theme, feed }, io.now, io);
+  const { dashboard, restoreConsole } = await openDashboard(
+    { label: module ?? sqlite ?? '', write, zone, theme, feed, alone: true },
+    io.now,
+    io,
+  );
   try {
     const { tasks, label } = module === undefined ? await ofFile(sqlite as string, io) : await loadApplication(module, io);
     try {

@@ -1,0 +1,155 @@
+/**
+ * The dashboard on a SQLite file with a million jobs, in a terminal of its own: from a key to its frame, what it takes while nothing happens, and
+ * the memory that it holds. Run: `npm run bench:dash`. Option: `--rows N` (1000000). Needs `script` of util-linux.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import Database from 'better-sqlite3';
+import { createTasks } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
+
+const { values: options } = parseArgs({ options: { rows: { type: 'string', default: '1000000' } } });
+const rows = Number(options.rows);
+const folder = mkdtempSync(join(tmpdir(), 'escapement-bench-'));
+const file = join(folder, 'jobs.db');
+const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+
+/** Jobs of every kind: most have ended, some are due, some will be, some failed. */
+async function fill(): Promise<void> {
+  await using tasks = createTasks({ backend: sqlite({ file, synchronous: 'NORMAL' }) });
+  const job = tasks.define('mail.welcome', (_: { user: number }) => {});
+  const queues = ['default', 'mail', 'images', 'webhooks'];
+  for (let i = 0; i < rows; i += 1_000) {
+    const queue = queues[(i / 1_000) % queues.length] as string;
+    const using = job.using({ queue, priority: (i / 1_000) % 7, tags: ['signup'], runAfter: i < rows * 0.1 ? '1d' : '0s' });
+    await using.enqueueMany(Array.from({ length: 1_000 }, (_, n) => ({ user: i + n })));
+  }
+  await tasks.close();
+  // As if they had been worked on: the states and the counts as the store keeps them.
+  const db = new Database(file);
+  db.exec(`UPDATE escapement_jobs SET state = CASE WHEN substr(id, -1) IN ('0', '1') THEN 'failed' ELSE 'successful' END, attempt = 1, claim = 1,
+      finished_at = enqueued_at + 50, started_at = enqueued_at, last_attempted_at = enqueued_at, last_attempt = 1, last_worker = 'w1',
+      last_ended_at = enqueued_at + 50, last_outcome = 'successful'
+    WHERE state = 'ready' AND substr(id, -2) <> '7f';
+    DELETE FROM escapement_counts;
+    INSERT INTO escapement_counts SELECT queue, state, count(*) FROM escapement_jobs GROUP BY 1, 2;
+    ANALYZE;`);
+  db.close();
+}
+
+class Screen {
+  readonly #process: ChildProcess;
+  #text = '';
+  #changed = () => {};
+
+  constructor() {
+    const command = `stty cols 140 rows 40; exec ${process.execPath} ${main} top --sqlite ${file} --write`;
+    this.#process = spawn('script', ['-qfec', command, '/dev/null'], { env: { ...process.env, CI: '', TERM: 'xterm-256color' } });
+    this.#process.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.#text += text;
+      this.#changed();
+    });
+  }
+
+  /** Milliseconds from the key to the frame in which something stands. */
+  async press(key: string, expected: RegExp): Promise<number> {
+    this.#text = '';
+    const startedAt = performance.now();
+    this.#process.stdin?.write(key);
+    await this.until(expected);
+    return performance.now() - startedAt;
+  }
+
+  async until(expected: RegExp): Promise<void> {
+    const giveUp = performance.now() + 20_000;
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what colours and moves
+    while (!expected.test(this.#text.replace(/\u001b\[[0-9;?]*[A-Za-z]/g, ' '))) {
+      if (performance.now() > giveUp) throw new Error(`the screen never showed ${expected}`);
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, 1_000);
+        this.#changed = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+  }
+
+  /** Of the dashboard itself, beneath `script` and the shell. */
+  get pid(): number {
+    return Number(
+      execFileSync('pgrep', ['-f', `${main} top --sqlite ${file}`], { encoding: 'utf8' })
+        .trim()
+        .split('\n')
+        .at(-1),
+    );
+  }
+
+  async leave(): Promise<void> {
+    const closed = new Promise((resolve) => this.#process.once('close', resolve));
+    this.#process.stdin?.write('q');
+    await closed;
+  }
+}
+
+const cpuMs = (pid: number) => {
+  const [user, system] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ')
+    .slice(11, 13)
+    .map(Number);
+  return ((user ?? 0) + (system ?? 0)) * 10;
+};
+const megabytes = (pid: number) => Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1_024);
+
+try {
+  console.log(`${rows} jobs in SQLite`);
+  await fill();
+  const screen = new Screen();
+  await screen.until(/1 Overview/);
+  await sleep(2_000);
+  const { pid } = screen;
+  console.log(`at first: ${megabytes(pid)} MB`);
+  const steps: [what: string, key: string, expected: RegExp][] = [
+    ['jobs', '2', /\[2 Jobs\]/],
+    ['down', 'j', /▸/],
+    ['next page', '\u001b[6~', /page +\d/],
+    ['failed', '\u001b[D\u001b[D', /\[✗/],
+    ['retries', '3', /\[3 Retries\]/],
+    ['workers', '5', /\[5 Workers\]/],
+    ['events', '6', /\[6 Events\]/],
+    ['overview', '1', /\[1 Overview\]/],
+  ];
+  const times = new Map<string, number[]>();
+  for (let round = 0; round < 8; round++) {
+    for (const [what, key, expected] of steps) {
+      times.set(what, [...(times.get(what) ?? []), await screen.press(key, expected)]);
+      await sleep(300);
+    }
+    // No filter any more.
+    for (const key of ['2', '\u001b', '1']) {
+      await screen.press(key, /./);
+      await sleep(200);
+    }
+  }
+  for (const [what, found] of times) {
+    const sorted = found.toSorted((a, b) => a - b);
+    console.log(
+      `${what.padEnd(10)} ${sorted
+        .at(sorted.length >> 1)
+        ?.toFixed(0)
+        .padStart(4)} ms (median) ${sorted.at(-1)?.toFixed(0).padStart(4)} ms (most)`,
+    );
+  }
+  const before = cpuMs(pid);
+  await sleep(10_000);
+  console.log(`idle: ${((cpuMs(pid) - before) / 100).toFixed(1)} % of a core, ${megabytes(pid)} MB`);
+  await screen.leave();
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
