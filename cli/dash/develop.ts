@@ -64,7 +64,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     }, tell);
     dashboard.onRewind = async (at) => {
       const application = await loadAnew();
-      if (!application) return;
+      if (!application) return dashboard.tell('error', 'time cannot be turned back: the module cannot be loaded as it is now');
       const { run } = running;
       const from = run?.clock.startedAt ?? at;
       const there = instantText(at, zone);

@@ -154,6 +154,8 @@ function textOf(event: Event): string {
       return `in ${shortDuration(Math.max(0, event.dueAt - event.at))}`;
     case 'cancelled':
       return clean(event.job.reason ?? '');
+    case 'prioritized':
+      return `to ${event.job.priority}`;
     case 'started':
       return event.attempt > 1 ? `attempt ${event.attempt}` : '';
     case 'logged':

@@ -79,7 +79,7 @@ export const bindings: readonly Binding[] = [
     only: 'virtual',
     hint: 'rewind',
     rank: 5,
-    help: 'rewind to an instant, a time, or 1h back',
+    help: 'back to an instant, a time, 1h',
     action: { type: 'prompt', kind: 'rewind' },
   },
   {

@@ -62,6 +62,7 @@ interface Waiting {
 }
 
 const sliceMs = 25;
+const longMs = 1_000;
 const stepMs = 60_000;
 const dayMs = 86_400_000;
 /** Where nothing happens for so long, nothing is waited for. */
@@ -85,6 +86,7 @@ export class VirtualRun {
   #goal: Goal | undefined;
   /** Real and virtual time from which the present pace is counted. */
   #anchor: { readonly real: number; readonly virtual: number };
+  #slicedAt: number;
   #waiting: Waiting | undefined;
   #playOver = true;
   #ended = false;
@@ -101,6 +103,7 @@ export class VirtualRun {
     this.#playing = options.playing;
     this.#speed = options.speed;
     this.#anchor = { real: outside.realNow(), virtual: options.from };
+    this.#slicedAt = this.#anchor.real;
     this.#off = sim.tasks.on('*', (event) => {
       this.#events += 1;
       if (!('job' in event) || event.job.schedule !== null) return;
@@ -219,7 +222,11 @@ export class VirtualRun {
 
   /** Moves time on for a moment of real time, if it is to move. */
   async slice(): Promise<void> {
-    const until = this.#outside.realNow() + sliceMs;
+    const real = this.#outside.realNow();
+    // The process was stopped, or something took long: nobody has seen time pass.
+    if (real - this.#slicedAt > longMs) this.#reanchor();
+    this.#slicedAt = real;
+    const until = real + sliceMs;
     if (this.#goal) await this.#towards(this.#goal, until);
     else if (this.#playing) await this.#pace(until);
   }
@@ -266,6 +273,7 @@ export class VirtualRun {
 
   #reanchor(): void {
     this.#anchor = { real: this.#outside.realNow(), virtual: this.now };
+    this.#slicedAt = this.#anchor.real;
   }
 
   async #driveTo(target: number, until: number): Promise<void> {

@@ -22,12 +22,22 @@ const odd = '日本語タスク👩‍👩‍👧 e\u0301te\u0301 ﷽ 한국어'
 
 function full(columns: number, rows: number, text: string): State {
   const state = sample(columns, rows);
-  const job = jobNamed(0, { task: text, error: text, reason: text, queue: text, tags: [text], worker: text, progress: text });
+  const job = jobNamed(0, {
+    id: `job-0${text}`,
+    task: text,
+    error: text,
+    reason: text,
+    queue: text,
+    tags: [text],
+    worker: text,
+    progress: text,
+  });
   const tries = [{ attempt: 1, worker: text, startedAt: now - 9_000, endedAt: now, outcome: 'failed', error: text, frames: [text] }];
   return {
     ...state,
     label: text,
-    jobId: 'job-0',
+    jobId: `job-0${text}`,
+    busy: text === evil ? text : null,
     fault: [text],
     data: {
       ...state.data,
@@ -53,7 +63,7 @@ function full(columns: number, rows: number, text: string): State {
           jobs: [{ id: 'job-0', task: text, since: now }],
         },
       ],
-      events: [{ seq: 1, at: now, type: 'failed', task: text, job: 'job-0', worker: text, text }],
+      events: [{ seq: 1, at: now, type: 'failed', task: text, job: `job-0${text}`, worker: text, text }],
       tasks: [text],
     },
   };
@@ -73,6 +83,7 @@ describe.each(sizes)('at %i×%i', (columns, rows) => {
 
   test('questions, answers and prompts fit too', () => {
     const state = full(columns, rows, odd);
+    expect(screen({ ...state, view: 'job', data: { ...state.data, job: 'gone' } })).toHaveLength(rows);
     const prompt = { kind: 'input', text: odd.repeat(9), at: 40, task: odd, verdict: { ok: false, text: evil }, write: null } as const;
     for (const change of [
       { prompt },

@@ -72,6 +72,16 @@ test('it plays at its pace, and stands still when told', async () => {
   expect(virtual.still).toBe(true);
 });
 
+test('what passes while the process is stopped is not made up for', async () => {
+  const { run: virtual, real } = await begin(application(), {}, true);
+  real.now = 3_600_000;
+  await virtual.slice();
+  expect(virtual.now - from).toBe(0);
+  real.now += 1_000;
+  await virtual.slice();
+  expect(virtual.now - from).toBe(minute);
+});
+
 test('skips add up while they are on their way', async () => {
   const { run: virtual, order } = await begin(application());
   virtual.order({ kind: 'skip', ms: 60 * minute });

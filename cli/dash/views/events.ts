@@ -14,6 +14,8 @@ const eventMarks: Readonly<Record<string, Mark>> = {
   retrying: marks.retrying,
   failed: marks.failed,
   cancelled: marks.cancelled,
+  deleted: marks.cancelled,
+  requeued: marks.ready,
   snoozed: marks.snoozed,
   orphaned: { glyph: '✗', role: 'bad' },
   discarded: { glyph: '✗', role: 'warn' },
