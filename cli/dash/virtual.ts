@@ -1,7 +1,6 @@
 /**
  * An application on the virtual clock, driven by hand: it plays at a speed, stands still, or goes on to an instant, an event or a failure.
- * It moves in slices of real time, so that the dashboard goes on beside it. What the module's own `play` asks of the simulation waits here
- * until time has come that far.
+ * It moves in slices of real time, so that the dashboard goes on beside it.
  *
  * Everything that came from outside is kept in `recorded`, with its instant: the seed and that list are what a rewind replays. So that the
  * same comes of it, nothing depends on the pace. What happens at an instant is done when time stands at it, also what `play` does then;
@@ -10,8 +9,8 @@
 import type { StoreSource, Tasks } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
 import type { SimulationModule } from '../config.ts';
-import { parseDuration, parseInstant } from '../time.ts';
 import type { Feed } from './feed.ts';
+import { Play } from './play.ts';
 import type { ClockOrder, VirtualClock, Write } from './state.ts';
 
 export interface VirtualOptions {
@@ -52,22 +51,12 @@ export interface Recorded {
   readonly write: Write;
 }
 
-/** What the module's `play` waits for. */
-interface Waiting {
-  readonly at: number;
-  readonly until: 'time' | 'event' | 'idle';
-  /** How many events there were when all of the present instant was done; null: it is not yet. */
-  events: number | null;
-  resolve(): void;
-}
-
 const sliceMs = 25;
 const longMs = 1_000;
 const stepMs = 60_000;
 const dayMs = 86_400_000;
 /** Where nothing happens for so long, nothing is waited for. */
 const quietMs = 366 * dayMs;
-const turnsForPlay = 200;
 /** What comes from outside and does not end, because it waits for time to pass, is not waited for: real milliseconds. */
 const mostForWriteMs = 2_000;
 /** Beyond the grace time and the 4 s that attempts have after their signal. */
@@ -87,8 +76,7 @@ export class VirtualRun {
   /** Real and virtual time from which the present pace is counted. */
   #anchor: { readonly real: number; readonly virtual: number };
   #slicedAt: number;
-  #waiting: Waiting | undefined;
-  #playOver = true;
+  readonly #play: Play;
   #ended = false;
   #moved = false;
   #events = 0;
@@ -104,6 +92,14 @@ export class VirtualRun {
     this.#speed = options.speed;
     this.#anchor = { real: outside.realNow(), virtual: options.from };
     this.#slicedAt = this.#anchor.real;
+    this.#play = new Play(sim, {
+      breathe: outside.breathe,
+      events: () => this.#events,
+      isIdle: () => this.#open.size === 0,
+      failed: (error) => {
+        if (!this.#ended) outside.failed(error);
+      },
+    });
     this.#off = sim.tasks.on('*', (event) => {
       this.#events += 1;
       if (!('job' in event) || event.job.schedule !== null) return;
@@ -118,17 +114,7 @@ export class VirtualRun {
     const { from, seed, workers, concurrency, store } = options;
     const sim = await simulate(tasks, { now: from, workers, concurrency, store, ...(seed === undefined ? {} : { seed }) });
     const run = new VirtualRun(sim, options, outside);
-    if (module.play) {
-      run.#playOver = false;
-      void Promise.resolve(module.play(run.#view())).then(
-        () => run.#over(),
-        (error: unknown) => {
-          run.#over();
-          if (!run.#ended) outside.failed(error);
-        },
-      );
-      await run.#letPlayGoOn();
-    }
+    if (module.play) await run.#play.begin((view) => module.play?.(view));
     return run;
   }
 
@@ -291,10 +277,10 @@ export class VirtualRun {
     const events = this.#events;
     await this.#settle();
     if (byEvent && this.#events > events) return true;
-    const waiting = this.#waiting;
-    const awaited = waiting?.until === 'time' && waiting.at <= target;
-    const next = awaited ? Math.max(now, waiting.at) : target;
-    const looks = byEvent || (waiting !== undefined && waiting.until !== 'time');
+    const { waitsUntil = Number.POSITIVE_INFINITY } = this.#play;
+    const awaited = waitsUntil <= target;
+    const next = awaited ? Math.max(now, waitsUntil) : target;
+    const looks = byEvent || this.#play.waitsForEvents;
     const found = looks && (await this.sim.next({ max: next - now })) !== undefined;
     if (!found && (!byEvent || awaited)) await this.sim.advanceTo(next);
     await this.#settle();
@@ -303,66 +289,8 @@ export class VirtualRun {
 
   /** All of this instant: of the engine, and of `play`, which goes on until it waits for a later one. */
   async #settle(): Promise<void> {
-    do {
-      await this.sim.drain();
-      if (this.#waiting) this.#waiting.events ??= this.#events;
-    } while (await this.#wakePlay());
-  }
-
-  /** What `play` waits for has come: it goes on until it waits again. */
-  async #wakePlay(): Promise<boolean> {
-    const waiting = this.#waiting;
-    if (!waiting || !this.#isDue(waiting)) return false;
-    this.#waiting = undefined;
-    waiting.resolve();
-    await this.#letPlayGoOn();
-    return true;
-  }
-
-  #isDue({ until, at, events }: Waiting): boolean {
-    if (until === 'time') return this.now >= at;
-    return until === 'event' ? events !== null && this.#events > events : this.#open.size === 0;
-  }
-
-  /** A play that waits for something else than the simulation is not waited for. */
-  async #letPlayGoOn(): Promise<void> {
-    for (let turn = 0; turn < turnsForPlay && !this.#waiting && !this.#playOver; turn++) await this.#outside.breathe();
-  }
-
-  #over(): void {
-    this.#playOver = true;
-    this.#waiting = undefined;
-  }
-
-  #view(): Simulation {
-    const wait = (until: Waiting['until'], at: number): Promise<void> =>
-      new Promise((resolve) => {
-        this.#waiting = { until, at, events: null, resolve };
-      });
-    const own: Partial<Simulation> = {
-      advance: (duration) => {
-        const ms = parseDuration(duration);
-        // What is no duration is told so by the simulation.
-        return ms === undefined ? this.sim.advance(duration) : wait('time', this.now + ms);
-      },
-      advanceTo: (instant) => {
-        const at = parseInstant(instant);
-        return at === undefined || at < this.now ? this.sim.advanceTo(instant) : wait('time', at);
-      },
-      next: async () => {
-        await wait('event', 0);
-        return this.sim.now;
-      },
-      runUntilIdle: () => wait('idle', 0),
-    };
-    return new Proxy(this.sim, {
-      get: (sim, key) => {
-        const mine: unknown = Reflect.get(own, key);
-        if (mine !== undefined) return mine;
-        const value: unknown = Reflect.get(sim, key, sim);
-        return typeof value === 'function' ? value.bind(sim) : value;
-      },
-    });
+    do await this.sim.drain();
+    while (await this.#play.settled());
   }
 
   /** @param graceMs virtual time that attempts have to end, before they are given back */

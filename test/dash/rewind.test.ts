@@ -43,7 +43,8 @@ function load(): { tasks: Tasks; simulation: SimulationModule } {
     async play(sim: Simulation) {
       for (let i = 1; i < 100; i++) {
         await flaky.enqueue({ n: i });
-        if (i % 3 === 0) await sim.next();
+        if (i % 6 === 0) await sim.next({ max: '90s' });
+        else if (i % 3 === 0) await sim.next();
         else if (i % 3 === 1) await sim.advance(Math.floor(Math.random() * 10 * minute));
         else await sim.runUntilIdle();
       }
