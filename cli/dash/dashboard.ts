@@ -120,7 +120,6 @@ export class Dashboard {
 
   /** Says how far something is that takes a while; false: the user wants it to stop. */
   goesOn(text: string): boolean {
-    if (!this.#state.busy) this.#interrupted = false;
     this.dispatch({ type: 'busy', text });
     return !this.#interrupted && !this.#ended;
   }
@@ -130,12 +129,8 @@ export class Dashboard {
     const before = this.#held;
     const swapped = (async () => {
       await before;
-      try {
-        const session = await swap();
-        if (session) this.#use(session);
-      } finally {
-        this.dispatch({ type: 'busy', text: null });
-      }
+      const session = await swap();
+      if (session) this.#use(session);
     })();
     this.#held = swapped.catch(() => {});
     await swapped;
@@ -244,7 +239,11 @@ export class Dashboard {
         else void this.#carryOut(effect.write);
         break;
       case 'rewind':
-        this.onRewind(effect.at).catch((error: unknown) => this.tell('error', `time cannot be turned back: ${messageOf(error)}`));
+        this.#interrupted = false;
+        this.dispatch({ type: 'busy', text: 'the module is loaded afresh' });
+        void this.onRewind(effect.at)
+          .catch((error: unknown) => this.tell('error', `time cannot be turned back: ${messageOf(error)}`))
+          .then(() => this.dispatch({ type: 'busy', text: null }));
         break;
       case 'interrupt':
         this.#interrupted = true;

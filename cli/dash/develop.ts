@@ -65,6 +65,8 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     dashboard.onRewind = async (at) => {
       const application = await loadAnew();
       if (!application) return dashboard.tell('error', 'time cannot be turned back: the module cannot be loaded as it is now');
+      // Until here nothing is lost.
+      if (!dashboard.goesOn('time begins anew')) return dashboard.tell('done', 'time stays where it is');
       const { run } = running;
       const from = run?.clock.startedAt ?? at;
       const there = instantText(at, zone);
