@@ -4,8 +4,8 @@ import { join, resolve } from 'node:path';
 import { ExplorationError } from 'escapement';
 import { type Exploration, type ExploreOptions, explore, type FaultFamily } from 'escapement/testing';
 import type { Application } from './config.ts';
-import { cleanLines, count, painter, plural, wantsColour } from './format.ts';
-import { type ExitCode, exitCodes, type Io, orStuck } from './io.ts';
+import { clean, count, painter, plural, wantsColour } from './format.ts';
+import { CommandError, type ExitCode, exitCodes, type Io, orStuck } from './io.ts';
 import { type Plan, realTurn, Stage } from './play.ts';
 import { exactDuration } from './time.ts';
 
@@ -44,6 +44,16 @@ export async function exploreModule(
     // A real turn of the event loop, in which Ctrl-C is heard.
     await breathe();
   };
+  if (folder !== undefined) {
+    // What cannot be written is better known before a long search than after it.
+    try {
+      mkdirSync(folder, { recursive: false });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST')
+        throw new CommandError(`--failures: ${folder} cannot be made: ${(error as Error).message}`, { cause: error });
+    }
+  }
+  let stuck: CommandError | undefined;
   let found: Exploration | undefined;
   let fault: ExplorationError | undefined;
   try {
@@ -59,29 +69,29 @@ export async function exploreModule(
       ...(folder === undefined ? {} : { file: join(folder, 'failures.json') }),
     };
     found = await explore(tasks, options, async (sim) => {
+      // It would wait for ever again.
+      if (stuck) throw stuck;
       const stage = new Stage(sim, plan.to, { realNow: io.realNow, breathe, at: () => {} });
       try {
-        const stuck = `play(sim) of ${label} waits for something that will not come; virtual time moves only by sim.advance() and its like`;
-        if (simulation.play) await orStuck(io, Promise.resolve(simulation.play(stage.view())), stuck);
+        const what = `play(sim) of ${label} waits for something that will not come; virtual time moves only by sim.advance() and its like`;
+        if (simulation.play) await orStuck(io, Promise.resolve(simulation.play(stage.view())), what);
       } catch (error) {
+        if (error instanceof CommandError) stuck = error;
         if (!stage.cut(error)) throw error;
       }
       await stage.finish();
       return (healed) => simulation.expect?.(healed);
     });
   } catch (error) {
-    if (!(error instanceof ExplorationError)) throw error;
+    if (stuck || !(error instanceof ExplorationError)) throw stuck ?? error;
     fault = error;
   } finally {
     off();
     if (io.stderr.isTTY) io.stderr.write('\r\u001b[2K');
   }
   if (fault) {
-    if (folder !== undefined) {
-      mkdirSync(folder, { recursive: true });
-      writeFileSync(join(folder, `${fault.seed}.txt`), `${fault.message}\n`);
-    }
-    io.stdout.write(`${paint('red', 'found')}: ${cleanLines(fault.message).join('\n')}\n`);
+    if (folder !== undefined) writeFileSync(join(folder, `${fault.seed}.txt`), `${fault.message}\n`);
+    io.stdout.write(`${paint('red', 'found')}: ${fault.message.split('\n').map(clean).join('\n')}\n`);
     return exitCodes.expectation;
   }
   const fired = Object.entries(found?.fired ?? {});

@@ -30,19 +30,24 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
   /** The earliest instant at which an attempt must be fenced unless it is renewed before. */
   function nextFenceAt(): number {
     let earliest = Number.POSITIVE_INFINITY;
-    for (const attempt of running.values()) earliest = Math.min(earliest, attempt.confirmedAt + fenceAfterMs);
+    for (const attempt of running.values()) if (!attempt.ended) earliest = Math.min(earliest, attempt.confirmedAt + fenceAfterMs);
     return earliest;
   }
 
   /** Armed from when a renewal is asked for until it is confirmed: it fences in time even if the store fails or never answers. */
   let watch: Timer | undefined;
+  /** One after the other: each attempt has been confirmed at its own time. */
+  function fenceInTime(): void {
+    watch?.cancel();
+    fenceLate(clock.now());
+    const next = nextFenceAt();
+    watch = next === Number.POSITIVE_INFINITY ? undefined : clock.at(next, fenceInTime);
+  }
 
   return async () => {
     const askedAt = clock.now();
-    watch?.cancel();
-    fenceLate(askedAt);
+    fenceInTime();
     if (running.size === 0) return Number.POSITIVE_INFINITY;
-    watch = clock.at(nextFenceAt(), () => fenceLate(clock.now()));
     const attempts = [...running.values()];
     const held = attempts.map(({ job, progress, savedProgress }) => ({
       id: job.id,
@@ -50,7 +55,7 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
       progress: progress === savedProgress ? null : progress,
     }));
     const answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
-    watch.cancel();
+    watch?.cancel();
     for (let i = 0; i < attempts.length; i++) {
       const attempt = attempts[i] as RunningAttempt;
       const answer = answers[i];

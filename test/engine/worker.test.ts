@@ -212,3 +212,20 @@ test('a process that stood still, and gets its own job back, tells the old attem
   await sim.runUntilIdle();
   expect(abortedAtBegin).toEqual([[], [true]]);
 });
+
+test('a worker that cannot reach its store ends an attempt 25 s after its last renewal, though an earlier one has ended and is still to be told', async () => {
+  const tasks = app();
+  const sim = await simulate(tasks, { workers: 1 });
+  const aborted: number[] = [];
+  const job = tasks.define('job', async (ms: number, ctx) => {
+    ctx.signal.addEventListener('abort', () => aborted.push(millis(ctx.now())));
+    await ctx.sleep(ms);
+  });
+  await job.enqueue(2_000);
+  await sim.advance('1.3s');
+  await job.enqueue(60_000);
+  await sim.drain();
+  sim.store.fail('failing', { times: 1_000_000 });
+  await sim.advance('29s');
+  expect(aborted).toEqual([26_300]);
+});

@@ -1,0 +1,93 @@
+/** `escapement simulate --explore`. */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { cli, spawned } from './cli.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+afterEach(() => vi.unstubAllEnvs());
+
+const explored = (...options: string[]) => cli(['simulate', 'test/cli/fixtures/charges.ts', ...options]);
+
+describe('a search', () => {
+  test('says what it found, and replays it by the line that it printed', async () => {
+    const { code, stdout } = await explored('--explore', '500');
+    expect(stdout).toMatch(/^found: Error: hour \d was charged twice\n[\s\S]*shrunk from \d+ to 1 decision:/);
+    expect(code).toBe(1);
+    vi.stubEnv('ESCAPEMENT_REPLAY', /ESCAPEMENT_REPLAY='(.+?)'/.exec(stdout)?.[1]);
+    const again = await explored('--explore', '500');
+    expect(again).toMatchObject({ code: 1, stdout: expect.stringMatching(/^found: Error: hour \d was charged twice\n/) });
+    vi.stubEnv('CHARGES_KEY', '1');
+    expect(await explored('--explore', '500')).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^nothing was found: 1 seed of 3h in /),
+    });
+  });
+
+  test('writes what it found to a folder, and plays it first the next time', async () => {
+    const folder = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'failures');
+    const { stdout } = await explored('--until-failure', '--failures', folder);
+    const [text = ''] = readdirSync(folder).filter((name) => name.endsWith('.txt'));
+    expect(`found: ${readFileSync(join(folder, text), 'utf8')}`).toBe(stdout);
+    expect(JSON.parse(readFileSync(join(folder, 'failures.json'), 'utf8'))).toHaveLength(1);
+    expect((await explored('--explore', '1', '--faults', 'none', '--failures', folder)).code).toBe(0);
+    expect((await explored('--explore', '1', '--faults', 'crash', '--failures', folder)).code).toBe(1);
+  });
+
+  test('that finds nothing says how far it went, and which faults there were', async () => {
+    vi.stubEnv('CHARGES_KEY', '1');
+    const { code, stdout } = await explored('--explore', '60');
+    expect(stdout).toMatch(/^nothing was found: 60 seeds of 3h in .*\nfaults: F1 [\d,]+, /);
+    expect(code).toBe(0);
+    expect((await explored('--explore', '5', '--faults', 'none')).stdout).toMatch(/\nno fault was drawn\n$/);
+  });
+
+  test('ends at Ctrl-C, and says what it has seen', async () => {
+    vi.stubEnv('CHARGES_KEY', '1');
+    const argv = ['simulate', 'test/cli/fixtures/charges.ts', '--until-failure'];
+    const { code, stdout } = await cli(argv, { interruptAfterReadings: 40 });
+    expect(stdout).toMatch(/^nothing was found: \d+ seeds? of 3h in /);
+    expect(code).toBe(130);
+  });
+
+  test('counts on a terminal, on one line that is taken away', async () => {
+    vi.stubEnv('CHARGES_KEY', '1');
+    const { stderr } = await cli(['simulate', 'test/cli/fixtures/charges.ts', '--explore', '400'], { tty: true, env: { NO_COLOR: '1' } });
+    expect(stderr).toMatch(/\d+ of 400 seeds, [\d,]+ a minute/);
+    expect(stderr.endsWith('\r\u001b[2K')).toBe(true);
+  });
+});
+
+describe('a search is refused', () => {
+  test.each([
+    [['--explore', '5', '--json'], /for a single play/],
+    [['--explore', '5', '--faults', 'crahs'], /no kind crahs; give all, none, or some of crash,/],
+    [['--explore', '5', '--faults', 'none,crash'], /all and none stand alone/],
+    [['--faults', 'crash'], /give --explore SEEDS or --until-failure too/],
+    [['--explore', '5', '--failures', '/proc/failures'], /--failures: \/proc\/failures cannot be made/],
+  ])('with %j', async (options, text) => {
+    const { code, stdout, stderr } = await explored(...options);
+    expect(stderr).toMatch(text);
+    expect(stdout).toBe('');
+    expect(code).toBe(2);
+  });
+
+  test('when what is to be replayed, or the file of failures, is something else', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
+    writeFileSync(join(folder, 'failures.json'), 'something dear');
+    expect(await explored('--explore', '1', '--failures', folder)).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/a list of runs/),
+    });
+    expect(existsSync(join(folder, 'failures.json'))).toBe(true);
+    vi.stubEnv('ESCAPEMENT_REPLAY', 'foo');
+    expect(await explored('--explore', '1')).toMatchObject({ code: 2, stderr: expect.stringMatching(/ESCAPEMENT_REPLAY/) });
+  });
+
+  test('when play waits for what will not come', async () => {
+    const { code, stderr } = await spawned(['simulate', 'test/cli/fixtures/play-waits.ts', '--explore', '5']);
+    expect(stderr).toMatch(/play\(sim\) of .*play-waits\.ts waits for something that will not come/);
+    expect(code).toBe(2);
+  });
+});
