@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { ExplorationError } from 'escapement';
 import { type Exploration, type ExploreOptions, explore, type FaultFamily } from 'escapement/testing';
 import type { Application } from './config.ts';
-import { clean, count, painter, plural, wantsColour } from './format.ts';
+import { cleanLines, count, painter, plural, wantsColour } from './format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io, orStuck } from './io.ts';
 import { type Plan, realTurn, Stage } from './play.ts';
 import { exactDuration } from './time.ts';
@@ -18,6 +18,14 @@ export interface ExploreCommand {
 }
 
 const showEveryMs = 200;
+
+/** Its paragraphs, line by line. */
+function paragraphs(text: string): string {
+  return text
+    .split('\n\n')
+    .map((paragraph) => cleanLines(paragraph).join('\n'))
+    .join('\n\n');
+}
 
 /** Plays seeds from the plan's on, and prints what was found. */
 export async function exploreModule(
@@ -91,7 +99,7 @@ export async function exploreModule(
   }
   if (fault) {
     if (folder !== undefined) writeFileSync(join(folder, `${fault.seed}.txt`), `${fault.message}\n`);
-    io.stdout.write(`${paint('red', 'found')}: ${fault.message.split('\n').map(clean).join('\n')}\n`);
+    io.stdout.write(`${paint('red', 'found')}: ${paragraphs(fault.message)}\n`);
     return exitCodes.expectation;
   }
   const fired = Object.entries(found?.fired ?? {});
