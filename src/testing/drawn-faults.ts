@@ -270,7 +270,8 @@ function applies(name: StoreCall, kind: CallFault): boolean {
 /** The code of a fault, and what it is called in the timeline. */
 function named(name: StoreCall, kind: CallFault): { code: string; text: string } {
   const text = `${kind} ${name}`;
-  if (name === 'insert') return { code: 'F7', text: `${kind} ${name} (an attempt enqueues)` };
+  const enqueues = name === 'insert' && !/^(paused|clock|unreachable)/.test(kind);
+  if (enqueues) return { code: 'F7', text: `${text} (an attempt enqueues)` };
   if (kind === 'crash before') return { code: name === 'settle' ? 'F4' : 'F1', text };
   if (kind === 'crash after') return { code: name === 'claim' ? 'F2' : 'F5', text };
   if (kind === 'answer lost') return { code: 'F5', text };
