@@ -1,27 +1,11 @@
 /**
  * The store without a file: rows in memory, indexed so that claiming costs the same beside any number of finished or future jobs. It keeps
  * the same laws as the durable stores and is the oracle they are compared with.
- *
- * A queued job is in one of two places: in `#future`, ordered by due time, or, once some caller's `now` has passed its due time, among the
- * ready jobs of its line (one heap for each queue and task, so that a paused queue or an unknown task hides only its own jobs). A caller
- * whose clock is behind puts undue jobs back. Nobody outside sees this staging.
  */
 import { StoreError } from '../core/errors.ts';
-import { Heap } from '../core/heap.ts';
-import {
-  alreadySettled,
-  amended,
-  claimed,
-  comesBefore,
-  ended,
-  isExpired,
-  isFenced,
-  isFinished,
-  settled,
-  visibleStatus,
-} from '../core/job.ts';
+import { alreadySettled, amended, claimed, comesBefore, ended, isFenced, isFinished, settled, visibleStatus } from '../core/job.ts';
 import { changesVersions } from '../core/schedule.ts';
-import type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
+import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
 import type {
   Advance,
   ClaimOptions,
@@ -37,37 +21,8 @@ import type {
   StoreSource,
 } from '../ports/store.ts';
 
-import { ReadyRow } from './ready.ts';
+import { Indexes, type Line, type Node, overdueAt, type Served } from './indexes.ts';
 import { MemorySchedules } from './schedules.ts';
-
-/** A row with its attempts and its places in the indexes. */
-interface Node {
-  job: Job;
-  readonly attempts: Attempt[];
-  readonly line: Line;
-  futureAt: number;
-  rowAt: number;
-  heapAt: number;
-  leaseAt: number;
-  expiryAt: number;
-  finishedPlace: number;
-}
-
-/** The ready jobs of one task in one queue. */
-interface Line {
-  readonly queue: string;
-  readonly task: string;
-  readonly ready: ReadyRow<Node>;
-}
-
-/** Which jobs a caller may claim. */
-type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'>;
-
-const earlier = (a: number, b: number, x: Node, y: Node) => (a === b ? x.job.id < y.job.id : a < b);
-
-function finishedHeap(): Heap<'finishedPlace', Node> {
-  return new Heap('finishedPlace', (a, b) => earlier(a.job.finishedAt ?? 0, b.job.finishedAt ?? 0, a, b));
-}
 
 export class MemoryStore implements Store {
   readonly name = 'memory';
@@ -75,20 +30,10 @@ export class MemoryStore implements Store {
   readonly pollMs = Number.POSITIVE_INFINITY;
 
   readonly #nodes = new Map<string, Node>();
-  readonly #lines = new Map<string, Line>();
-  /** For each array of task names, the lines that were found for it; forgotten when a line or a queue changes. */
-  #served = new WeakMap<readonly string[], Pick<Served, 'queues' | 'excludeQueues'> & { readonly lines: readonly Line[] }>();
   readonly #queues = new Map<string, QueueRow>();
+  readonly #indexes = new Indexes((queue) => this.#queues.get(queue)?.paused ?? false);
   readonly #workers = new Map<string, WorkerRow>();
   readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
-  readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
-  readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
-  readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
-  /** Finished jobs by status, the one that finished first at the top. */
-  readonly #finished = { successful: finishedHeap(), failed: finishedHeap(), cancelled: finishedHeap() };
-  /** Queued jobs that had expired for some caller's `now`, until which they are kept out of the ready jobs. */
-  readonly #aside = new Set<Node>();
-  #asideAt = Number.NEGATIVE_INFINITY;
   #listeners: ((hint: Hint) => void)[] = [];
 
   migrate(): void {}
@@ -112,13 +57,13 @@ export class MemoryStore implements Store {
   claim(options: ClaimOptions & { now: number }): readonly Job[] {
     const { now, limit } = options;
     if (limit <= 0) return [];
-    this.#stage(now);
-    const lines = this.#linesFor(options);
+    this.#indexes.stage(now);
+    const lines = this.#indexes.linesFor(options);
     const jobs: Job[] = [];
     while (jobs.length < limit) {
       let best: Line | undefined;
       for (const line of lines) {
-        const node = this.#due(line, now);
+        const node = this.#indexes.due(line, now);
         if (node && (best === undefined || comesBefore(node.job, (best.ready.peek() as Node).job))) best = line;
       }
       if (!best) break;
@@ -133,7 +78,7 @@ export class MemoryStore implements Store {
       const node = this.#nodes.get(id);
       if (node?.job.status !== 'running' || node.job.claim !== claim) return { kind: 'lost' };
       node.job = { ...node.job, leaseUntil: options.leaseUntil, progress: progress ?? node.job.progress };
-      this.#leases.moved(node);
+      this.#indexes.renewed(node);
       return node.job.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: node.job.cancelRequested };
     });
   }
@@ -148,26 +93,17 @@ export class MemoryStore implements Store {
   }
 
   overdue(options: { now: number; limit: number }): readonly Job[] {
-    // Taken out and put back: heaps are ordered only at the top, and there are few.
-    const { now, limit } = options;
-    const found: Node[] = [];
-    for (let node = this.#nextOverdue(); node && found.length < limit; node = this.#nextOverdue()) {
-      if (overdueAt(node) > now) break;
-      this.#leases.remove(node);
-      this.#expiries.remove(node);
-      found.push(node);
-    }
-    for (const node of found) (node.job.status === 'running' ? this.#leases : this.#expiries).push(node as never);
+    const found = this.#indexes.overdue(options.now, options.limit);
     return found.map((node) => node.job);
   }
 
   nextDueAt(options: Served & { now: number }): NextDue {
-    this.#stage(options.now);
-    const lines = this.#linesFor(options);
+    this.#indexes.stage(options.now);
+    const lines = this.#indexes.linesFor(options);
     let jobAt: number | null = null;
-    for (const line of lines) if (this.#due(line, options.now)) jobAt = options.now;
-    if (jobAt === null && lines.length > 0 && this.#future.size > 0) jobAt = this.#nextFuture(new Set(lines));
-    const overdue = this.#nextOverdue();
+    for (const line of lines) if (this.#indexes.due(line, options.now)) jobAt = options.now;
+    if (jobAt === null && lines.length > 0) jobAt = this.#indexes.nextFuture(lines);
+    const overdue = this.#indexes.nextOverdue();
     return { jobAt, overdueAt: overdue ? overdueAt(overdue) : null };
   }
 
@@ -188,7 +124,7 @@ export class MemoryStore implements Store {
   }
 
   prune(options: { status: 'successful' | 'failed' | 'cancelled'; finishedBefore: number; limit: number }): number {
-    const finished = this.#finished[options.status];
+    const finished = this.#indexes.finished[options.status];
     let count = 0;
     for (let node = finished.peek(); node && count < options.limit; node = finished.peek()) {
       if ((node.job.finishedAt ?? 0) >= options.finishedBefore) break;
@@ -213,7 +149,7 @@ export class MemoryStore implements Store {
 
   saveQueue(queue: QueueRow): void {
     this.#queues.set(queue.name, queue);
-    this.#served = new WeakMap();
+    this.#indexes.changed();
     if (!queue.paused) this.#notify({});
   }
 
@@ -326,20 +262,10 @@ export class MemoryStore implements Store {
   }
 
   #add(job: Job, now: number): void {
-    const node: Node = {
-      job,
-      attempts: [],
-      line: this.#line(job.queue, job.task),
-      futureAt: -1,
-      rowAt: -1,
-      heapAt: -1,
-      leaseAt: -1,
-      expiryAt: -1,
-      finishedPlace: -1,
-    };
+    const node = this.#indexes.nodeOf(job);
     this.#nodes.set(job.id, node);
     if (job.schedule !== null && !isFinished(job)) this.#schedules.opened(job);
-    this.#index(node, now);
+    this.#indexes.add(node, now);
   }
 
   #lease(node: Node, options: ClaimOptions & { now: number }): Job {
@@ -376,19 +302,8 @@ export class MemoryStore implements Store {
     return job.status === 'cancelled' && settlement.status === 'queued' ? 'cancelled' : 'settled';
   }
 
-  /** Takes the node out of the indexes. */
-  #unindex(node: Node): void {
-    this.#future.remove(node);
-    node.line.ready.remove(node);
-    this.#leases.remove(node);
-    this.#expiries.remove(node);
-    this.#aside.delete(node);
-    const before = node.job.status;
-    if (before === 'successful' || before === 'failed' || before === 'cancelled') this.#finished[before].remove(node);
-  }
-
   #delete(node: Node): void {
-    this.#unindex(node);
+    this.#indexes.remove(node);
     this.#nodes.delete(node.job.id);
     if (node.job.schedule !== null) this.#schedules.closed(node.job);
     this.#schedules.free(node.job);
@@ -396,106 +311,13 @@ export class MemoryStore implements Store {
 
   /** Gives the node its new row, and its places in the indexes. */
   #replace(node: Node, job: Job, now: number): void {
-    this.#unindex(node);
+    this.#indexes.remove(node);
     if (job.schedule !== null && isFinished(node.job) !== isFinished(job)) {
       if (isFinished(job)) this.#schedules.closed(job);
       else this.#schedules.opened(job);
     }
     node.job = job;
-    this.#index(node, now);
-  }
-
-  #index(node: Node, now: number): void {
-    const { job } = node;
-    switch (job.status) {
-      case 'queued':
-        if (job.dueAt <= now) node.line.ready.push(node);
-        else this.#future.push(node);
-        if (job.expiresAt !== null && job.startedAt === null) this.#expiries.push(node);
-        break;
-      case 'running':
-        this.#leases.push(node);
-        break;
-      case 'waiting':
-        break;
-      default:
-        this.#finished[job.status].push(node);
-    }
-  }
-
-  /** Moves what has become due into the lines of ready jobs. */
-  #stage(now: number): void {
-    if (now < this.#asideAt && this.#aside.size > 0) {
-      for (const node of this.#aside) node.line.ready.push(node);
-      this.#aside.clear();
-    }
-    for (let node = this.#future.peek(); node && node.job.dueAt <= now; node = this.#future.peek()) {
-      this.#future.remove(node);
-      node.line.ready.push(node);
-    }
-  }
-
-  /** The line's first job that may be claimed at this instant, which is then at the top of its heap. */
-  #due(line: Line, now: number): Node | undefined {
-    for (;;) {
-      const node = line.ready.peek();
-      if (!node) return undefined;
-      if (node.job.dueAt > now) {
-        // Staged by a caller whose clock is ahead of this one's.
-        line.ready.remove(node);
-        this.#future.push(node);
-      } else if (isExpired(node.job, now)) {
-        // Not claimable any more, and found by `overdue`; kept out of the way, but still queued.
-        line.ready.remove(node);
-        this.#aside.add(node);
-        this.#asideAt = Math.max(this.#asideAt, now);
-      } else return node;
-    }
-  }
-
-  /** The lines that a caller serves. Callers pass the same array of task names again and again, so the answer is kept for it. */
-  #linesFor(options: Served): readonly Line[] {
-    const kept = this.#served.get(options.tasks);
-    if (kept && kept.queues === options.queues && kept.excludeQueues === options.excludeQueues) return kept.lines;
-    const lines = [...this.#lines.values()].filter(
-      ({ queue, task }) =>
-        !this.#queues.get(queue)?.paused &&
-        (options.queues?.includes(queue) ?? true) &&
-        !options.excludeQueues?.includes(queue) &&
-        options.tasks.includes(task),
-    );
-    this.#served.set(options.tasks, { queues: options.queues, excludeQueues: options.excludeQueues, lines });
-    return lines;
-  }
-
-  #line(queue: string, task: string): Line {
-    // Names hold no spaces, so the key is unique.
-    const key = `${queue} ${task}`;
-    let line = this.#lines.get(key);
-    if (!line) {
-      line = { queue, task, ready: new ReadyRow<Node>((a, b) => comesBefore(a.job, b.job)) };
-      this.#lines.set(key, line);
-      this.#served = new WeakMap();
-    }
-    return line;
-  }
-
-  #nextFuture(lines: ReadonlySet<Line>): number | null {
-    const first = this.#future.peek();
-    if (!first || lines.has(first.line)) return first?.job.dueAt ?? null;
-    // The first belongs to a line that the asker does not serve: look through the others.
-    let next: number | null = null;
-    for (const node of this.#future.items) {
-      if (lines.has(node.line) && (next === null || node.job.dueAt < next)) next = node.job.dueAt;
-    }
-    return next;
-  }
-
-  #nextOverdue(): Node | undefined {
-    const lease = this.#leases.peek();
-    const expiry = this.#expiries.peek();
-    if (!lease || !expiry) return lease ?? expiry;
-    return earlier(overdueAt(lease), overdueAt(expiry), lease, expiry) ? lease : expiry;
+    this.#indexes.add(node, now);
   }
 
   #hintQueued(jobs: readonly Job[]): void {
@@ -513,10 +335,6 @@ export class MemoryStore implements Store {
   #notify(hint: Hint): void {
     for (const listener of this.#listeners) listener(hint);
   }
-}
-
-function overdueAt(node: Node): number {
-  return (node.job.status === 'running' ? node.job.leaseUntil : node.job.expiresAt) ?? Number.POSITIVE_INFINITY;
 }
 
 function record(node: Node): JobRecord {

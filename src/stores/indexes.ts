@@ -1,0 +1,203 @@
+/**
+ * The places of the memory store's jobs: by what they wait for, so that what is next is found at once.
+ *
+ * A queued job is in one of two places: in `#future`, ordered by due time, or, once some caller's `now` has passed its due time, among the
+ * ready jobs of its line (one heap for each queue and task, so that a paused queue or an unknown task hides only its own jobs). A caller
+ * whose clock is behind puts undue jobs back. Nobody outside sees this staging.
+ */
+import { Heap } from '../core/heap.ts';
+import { comesBefore, isExpired } from '../core/job.ts';
+import type { Attempt, Job } from '../core/types.ts';
+import type { ClaimOptions } from '../ports/store.ts';
+import { ReadyRow } from './ready.ts';
+
+/** A row with its attempts and its places in the indexes. */
+export interface Node {
+  job: Job;
+  readonly attempts: Attempt[];
+  readonly line: Line;
+  futureAt: number;
+  rowAt: number;
+  heapAt: number;
+  leaseAt: number;
+  expiryAt: number;
+  finishedPlace: number;
+}
+
+/** The ready jobs of one task in one queue. */
+export interface Line {
+  readonly queue: string;
+  readonly task: string;
+  readonly ready: ReadyRow<Node>;
+}
+
+/** Which jobs a caller may claim. */
+export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'>;
+
+const earlier = (a: number, b: number, x: Node, y: Node) => (a === b ? x.job.id < y.job.id : a < b);
+
+function finishedHeap(): Heap<'finishedPlace', Node> {
+  return new Heap('finishedPlace', (a, b) => earlier(a.job.finishedAt ?? 0, b.job.finishedAt ?? 0, a, b));
+}
+
+export class Indexes {
+  readonly #isPaused: (queue: string) => boolean;
+  readonly #lines = new Map<string, Line>();
+  /** For each array of task names, the lines that were found for it; forgotten when a line or a queue changes. */
+  #served = new WeakMap<readonly string[], Pick<Served, 'queues' | 'excludeQueues'> & { readonly lines: readonly Line[] }>();
+  readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
+  readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
+  readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
+  /** Finished jobs by status, the one that finished first at the top. */
+  readonly finished = { successful: finishedHeap(), failed: finishedHeap(), cancelled: finishedHeap() };
+  /** Queued jobs that had expired for some caller's `now`, until which they are kept out of the ready jobs. */
+  readonly #aside = new Set<Node>();
+  #asideAt = Number.NEGATIVE_INFINITY;
+
+  constructor(isPaused: (queue: string) => boolean) {
+    this.#isPaused = isPaused;
+  }
+
+  /** A node that is in no index yet. */
+  nodeOf(job: Job): Node {
+    const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1 };
+    return { job, attempts: [], line: this.#line(job.queue, job.task), ...places };
+  }
+
+  /** A queue was paused or resumed. */
+  changed(): void {
+    this.#served = new WeakMap();
+  }
+
+  /** Puts the node where its row belongs. */
+  add(node: Node, now: number): void {
+    const { job } = node;
+    switch (job.status) {
+      case 'queued':
+        if (job.dueAt <= now) node.line.ready.push(node);
+        else this.#future.push(node);
+        if (job.expiresAt !== null && job.startedAt === null) this.#expiries.push(node);
+        break;
+      case 'running':
+        this.#leases.push(node);
+        break;
+      case 'waiting':
+        break;
+      default:
+        this.finished[job.status].push(node);
+    }
+  }
+
+  /** Takes the node out of the indexes. */
+  remove(node: Node): void {
+    this.#future.remove(node);
+    node.line.ready.remove(node);
+    this.#leases.remove(node);
+    this.#expiries.remove(node);
+    this.#aside.delete(node);
+    const before = node.job.status;
+    if (before === 'successful' || before === 'failed' || before === 'cancelled') this.finished[before].remove(node);
+  }
+
+  /** Moves what has become due into the lines of ready jobs. */
+  stage(now: number): void {
+    if (now < this.#asideAt && this.#aside.size > 0) {
+      for (const node of this.#aside) node.line.ready.push(node);
+      this.#aside.clear();
+    }
+    for (let node = this.#future.peek(); node && node.job.dueAt <= now; node = this.#future.peek()) {
+      this.#future.remove(node);
+      node.line.ready.push(node);
+    }
+  }
+
+  /** The line's first job that may be claimed at this instant, which is then at the top of its heap. */
+  due(line: Line, now: number): Node | undefined {
+    for (;;) {
+      const node = line.ready.peek();
+      if (!node) return undefined;
+      if (node.job.dueAt > now) {
+        // Staged by a caller whose clock is ahead of this one's.
+        line.ready.remove(node);
+        this.#future.push(node);
+      } else if (isExpired(node.job, now)) {
+        // Not claimable any more, and found by `overdue`; kept out of the way, but still queued.
+        line.ready.remove(node);
+        this.#aside.add(node);
+        this.#asideAt = Math.max(this.#asideAt, now);
+      } else return node;
+    }
+  }
+
+  /** The lines that a caller serves. Callers pass the same array of task names again and again, so the answer is kept for it. */
+  linesFor(options: Served): readonly Line[] {
+    const kept = this.#served.get(options.tasks);
+    if (kept && kept.queues === options.queues && kept.excludeQueues === options.excludeQueues) return kept.lines;
+    const lines = [...this.#lines.values()].filter(
+      ({ queue, task }) =>
+        !this.#isPaused(queue) &&
+        (options.queues?.includes(queue) ?? true) &&
+        !options.excludeQueues?.includes(queue) &&
+        options.tasks.includes(task),
+    );
+    this.#served.set(options.tasks, { queues: options.queues, excludeQueues: options.excludeQueues, lines });
+    return lines;
+  }
+
+  #line(queue: string, task: string): Line {
+    // Names hold no spaces, so the key is unique.
+    const key = `${queue} ${task}`;
+    let line = this.#lines.get(key);
+    if (!line) {
+      line = { queue, task, ready: new ReadyRow<Node>((a, b) => comesBefore(a.job, b.job)) };
+      this.#lines.set(key, line);
+      this.#served = new WeakMap();
+    }
+    return line;
+  }
+
+  /** When the next of these lines' jobs that are not due will be; null: none is in sight. */
+  nextFuture(lines: readonly Line[]): number | null {
+    const first = this.#future.peek();
+    if (!first || lines.includes(first.line)) return first?.job.dueAt ?? null;
+    // The first belongs to a line that the asker does not serve: look through the others.
+    const served = new Set(lines);
+    let next: number | null = null;
+    for (const node of this.#future.items) {
+      if (served.has(node.line) && (next === null || node.job.dueAt < next)) next = node.job.dueAt;
+    }
+    return next;
+  }
+
+  /** The lease of a running job ends at another time. */
+  renewed(node: Node): void {
+    this.#leases.moved(node);
+  }
+
+  /** At most so many whose lease or time to start is over, earliest first. */
+  overdue(now: number, limit: number): readonly Node[] {
+    // Taken out and put back: heaps are ordered only at the top, and there are few.
+    const found: Node[] = [];
+    for (let node = this.nextOverdue(); node && found.length < limit; node = this.nextOverdue()) {
+      if (overdueAt(node) > now) break;
+      this.#leases.remove(node);
+      this.#expiries.remove(node);
+      found.push(node);
+    }
+    for (const node of found) (node.job.status === 'running' ? this.#leases : this.#expiries).push(node as never);
+    return found;
+  }
+
+  /** The next whose lease or time to start is over. */
+  nextOverdue(): Node | undefined {
+    const lease = this.#leases.peek();
+    const expiry = this.#expiries.peek();
+    if (!lease || !expiry) return lease ?? expiry;
+    return earlier(overdueAt(lease), overdueAt(expiry), lease, expiry) ? lease : expiry;
+  }
+}
+
+/** When it is to be looked after. */
+export function overdueAt(node: Node): number {
+  return (node.job.status === 'running' ? node.job.leaseUntil : node.job.expiresAt) ?? Number.POSITIVE_INFINITY;
+}
