@@ -238,7 +238,7 @@ export class Watchman {
 
   /** A job that was told of as enqueued, and that the store does not have. */
   lost(id: string): void {
-    if (!this.#lost.has(id)) this.#problem(`${this.#around.label(id)}: I1: it was acknowledged, and is not there`);
+    if (!this.#lost.has(id) && this.#account.get(id)) this.#problem(`${this.#around.label(id)}: I1: it was acknowledged, and is not there`);
     this.#lost.add(id);
   }
 

@@ -84,6 +84,12 @@ export class SimulationRecord {
     this.length += 1;
   }
 
+  /** A job was deleted, and a worker that had stood still began it after that. */
+  gone(id: string): void {
+    this.#open.delete(id);
+    this.length += 1;
+  }
+
   /** What had happened up to an instant. */
   upTo(at: number): SimulationRecord {
     const past = new SimulationRecord();

@@ -152,9 +152,11 @@ export class Simulated implements Simulation {
     for (const [store, jobs] of Map.groupBy(this.record.unfinished, storeOf)) {
       const records = await store.get(jobs.map(({ id }) => id));
       for (const [i, record] of records.entries()) {
-        if (!record) this.#watchman?.lost((jobs[i] as Job).id);
-        if (!record || !isFinished(record.job)) continue;
-        this.record.correct(record);
+        const { id } = jobs[i] as Job;
+        if (!record) this.#watchman?.lost(id);
+        if (record && !isFinished(record.job)) continue;
+        if (record) this.record.correct(record);
+        else this.record.gone(id);
         corrected = true;
       }
     }
