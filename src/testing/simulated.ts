@@ -2,9 +2,9 @@
 import type { App, Binding } from '../app.ts';
 import { EngineBackend } from '../backends/engine.ts';
 import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
-import { SimulationDeadlockError, SimulationError, SimulationRunawayError } from '../core/errors.ts';
-import { isFinished, newJob } from '../core/job.ts';
-import type { Job, JobRecord } from '../core/types.ts';
+import { SimulationError } from '../core/errors.ts';
+import { newJob } from '../core/job.ts';
+import type { JobRecord } from '../core/types.ts';
 import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
 import type { Backend } from '../ports/backend.ts';
@@ -17,20 +17,14 @@ import { crashPoints, type FaultOptions, Faults, type StoreFault } from './fault
 import { installGlobals } from './globals.ts';
 import { Watchman } from './invariants.ts';
 import { Processes, type Version } from './processes.ts';
-import { exact, type SimulatedAttempt, SimulationRecord } from './record.ts';
+import { type SimulatedAttempt, SimulationRecord } from './record.ts';
 import { where } from './resources.ts';
 import type { Settings } from './settings.ts';
 import type { Course, SimulatedJobFilter, SimulatedWorker, Simulation, Timeline } from './simulation.ts';
+import { Idler } from './until-idle.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
-/** So many instants without an event, and it is worth asking whether there will ever be one. */
-const quietSteps = 100;
-/** So many instants without an event, and the store is asked whether what is unfinished has ended untold. */
-const quietLooks = 10;
-/** So many instants after a crash, and again after as many, the same. */
-const untoldLooks = 50;
-
 export class Simulated implements Simulation {
   readonly tasks: Tasks;
   readonly record = new SimulationRecord();
@@ -43,12 +37,11 @@ export class Simulated implements Simulation {
   readonly #faults = new Faults();
   readonly #stores = new Map<StoreSource, Store>();
   readonly #processes: Processes;
+  readonly #idler: Idler;
   readonly #whenEnded: () => void;
   readonly #undo: (() => void)[] = [];
   #driving: string | undefined;
   #ended = false;
-  /** So often the stores are still to be asked what nobody has told. */
-  #untold = 0;
   readonly store = {
     fail: (fault: StoreFault, options?: FaultOptions) => {
       this.#processes.troubled();
@@ -81,9 +74,7 @@ export class Simulated implements Simulation {
       stores: this.#stores,
       between,
       use: () => this.#use(),
-      untold: () => {
-        this.#untold = 2;
-      },
+      untold: () => this.#idler.untold(),
     });
     if (watched) {
       this.#watchman = new Watchman({
@@ -98,6 +89,9 @@ export class Simulated implements Simulation {
       });
     }
     this.#processes.handlers = this.#watchman?.handlers;
+    const watchman = this.#watchman;
+    const [stores, versions, processes] = [this.#stores, this.#versions, this.#processes];
+    this.#idler = new Idler({ clock, record, settings, stores, versions, processes, watchman });
     if (rates) faults.drawn = this.#processes.draw(this.#choices, rates);
   }
 
@@ -141,26 +135,6 @@ export class Simulated implements Simulation {
     await this.advance(ms);
     // What schedules make goes on.
     if (this.record.length === before.events) this.#watchman?.calm(this.#watchman.calls - before.calls, this.#processes.count, ms);
-  }
-
-  /** What a process did to the store just before it died was told to nobody. True if there was such a thing. */
-  async #catchUp(): Promise<boolean> {
-    this.#untold = Math.max(0, this.#untold - 1);
-    const { stores } = this.#settings;
-    const storeOf = ({ id }: Job) => this.#stores.get(stores.get(this.record.aliases.get(id) ?? 'default') as StoreSource) as Store;
-    let corrected = false;
-    for (const [store, jobs] of Map.groupBy(this.record.unfinished, storeOf)) {
-      const records = await store.get(jobs.map(({ id }) => id));
-      for (const [i, record] of records.entries()) {
-        const { id } = jobs[i] as Job;
-        if (!record) this.#watchman?.lost(id);
-        if (record && !isFinished(record.job)) continue;
-        if (record) this.record.correct(record);
-        else this.record.gone(id);
-        corrected = true;
-      }
-    }
-    return corrected;
   }
 
   get now(): Date {
@@ -237,33 +211,10 @@ export class Simulated implements Simulation {
 
   /** @param options.instants so many instants at which something happens, at most */
   runUntilIdle(options: { max?: Duration; instants?: number } = {}): Promise<void> {
-    return this.#drive('runUntilIdle', async () => {
+    return this.#drive('runUntilIdle', () => {
       this.#needRecord('runUntilIdle');
       const maxMs = durationMs(options.max ?? '366d', 'sim.runUntilIdle().max');
-      const until = this.#clock.now() + maxMs;
-      const idle = () => this.record.unfinishedCount === 0;
-      await this.#clock.settle();
-      let before = this.record.length;
-      let instants = 0;
-      for (let quiet = 0; !idle(); quiet = this.record.length === before ? quiet + 1 : 0) {
-        before = this.record.length;
-        instants += 1;
-        if (instants > (options.instants ?? Number.POSITIVE_INFINITY)) {
-          throw new SimulationRunawayError(
-            `after ${exact(this.#clock.now() - until + maxMs)} of virtual time, in which something happened ${instants - 1} times, jobs are still unfinished:\n  ${this.#leftOver()}`,
-          );
-        }
-        const asks = quiet % quietLooks === quietLooks - 1 || (this.#untold > 0 && instants % untoldLooks === 0);
-        if (asks && (await this.#catchUp())) continue;
-        const { nextAt } = this.#clock;
-        if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock())) {
-          if (await this.#catchUp()) continue;
-          throw new SimulationDeadlockError(`nothing will ever start the jobs that are left:\n  ${this.#leftOver()}`);
-        }
-        if (nextAt > until)
-          throw new SimulationRunawayError(`after ${exact(maxMs)} of virtual time, jobs are still unfinished:\n  ${this.#leftOver()}`);
-        await this.#clock.advanceTo(Math.min(until, nextAt), idle);
-      }
+      return this.#idler.run(maxMs, options.instants ?? Number.POSITIVE_INFINITY);
     });
   }
 
@@ -451,29 +402,5 @@ export class Simulated implements Simulation {
     };
     this.#bound ??= binding;
     return binding;
-  }
-
-  /** Workers renew the leases of attempts that wait for each other for ever; nothing else will happen. */
-  #isDeadlock(): boolean {
-    return (
-      this.#versions.every(({ app }) => app.schedules.length === 0) &&
-      this.#clock.onlyDuties &&
-      this.record.unfinished.every((job) => job.dueAt <= this.#clock.now())
-    );
-  }
-
-  #leftOver(): string {
-    const jobs = this.record.unfinished;
-    const lines = jobs.slice(0, 10).map((job) => `${this.record.label(job.id)} is ${job.status}${this.#why(job)}`);
-    if (jobs.length > 10) lines.push(`and ${jobs.length - 10} more`);
-    return lines.join('\n  ');
-  }
-
-  #why(job: Job): string {
-    if (job.status === 'running') return `: attempt ${job.attempt} on ${job.worker} has not ended`;
-    if (job.dueAt > this.#clock.now()) return `, due in ${exact(job.dueAt - this.#clock.now())}`;
-    const because = this.#processes.idleBecause;
-    if (because !== undefined) return `: ${because}`;
-    return `: no worker claims it; queue ${job.queue} may be paused, or its task unknown`;
   }
 }

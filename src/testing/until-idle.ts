@@ -1,0 +1,127 @@
+/** On through time until nothing is left to do, or until it is plain that this will never be. */
+import { SimulationDeadlockError, SimulationRunawayError } from '../core/errors.ts';
+import { isFinished } from '../core/job.ts';
+import type { Job } from '../core/types.ts';
+import type { Store, StoreSource } from '../ports/store.ts';
+import type { Watchman } from './invariants.ts';
+import type { Processes, Version } from './processes.ts';
+import { exact, type SimulationRecord } from './record.ts';
+import type { Settings } from './settings.ts';
+import type { VirtualClock } from './virtual-clock.ts';
+
+/** So many instants without an event, and it is worth asking whether there will ever be one. */
+const quietSteps = 100;
+/** So many instants without an event, and the store is asked whether what is unfinished has ended untold. */
+const quietLooks = 10;
+/** So many instants after a crash, and again after as many, the same. */
+const untoldLooks = 50;
+
+export class Idler {
+  readonly #clock: VirtualClock;
+  readonly #record: SimulationRecord;
+  readonly #settings: Settings;
+  readonly #stores: ReadonlyMap<StoreSource, Store>;
+  readonly #versions: readonly Version[];
+  readonly #processes: Processes;
+  readonly #watchman: Watchman | undefined;
+  /** So often the stores are still to be asked what nobody has told. */
+  #untold = 0;
+
+  constructor(of: {
+    clock: VirtualClock;
+    record: SimulationRecord;
+    settings: Settings;
+    stores: ReadonlyMap<StoreSource, Store>;
+    versions: readonly Version[];
+    processes: Processes;
+    watchman: Watchman | undefined;
+  }) {
+    this.#clock = of.clock;
+    this.#record = of.record;
+    this.#settings = of.settings;
+    this.#stores = of.stores;
+    this.#versions = of.versions;
+    this.#processes = of.processes;
+    this.#watchman = of.watchman;
+  }
+
+  /** A process died: what it did to a store just before may have been told to nobody. */
+  untold(): void {
+    this.#untold = 2;
+  }
+
+  /**
+   * @param maxMs so far at most
+   * @param mostInstants so many instants at which something happens, at most
+   */
+  async run(maxMs: number, mostInstants: number): Promise<void> {
+    const until = this.#clock.now() + maxMs;
+    const idle = () => this.#record.unfinishedCount === 0;
+    await this.#clock.settle();
+    let before = this.#record.length;
+    let instants = 0;
+    for (let quiet = 0; !idle(); quiet = this.#record.length === before ? quiet + 1 : 0) {
+      before = this.#record.length;
+      instants += 1;
+      if (instants > mostInstants) {
+        throw new SimulationRunawayError(
+          `after ${exact(this.#clock.now() - until + maxMs)} of virtual time, in which something happened ${instants - 1} times, jobs are still unfinished:\n  ${this.#leftOver()}`,
+        );
+      }
+      const asks = quiet % quietLooks === quietLooks - 1 || (this.#untold > 0 && instants % untoldLooks === 0);
+      if (asks && (await this.#catchUp())) continue;
+      const { nextAt } = this.#clock;
+      if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock())) {
+        if (await this.#catchUp()) continue;
+        throw new SimulationDeadlockError(`nothing will ever start the jobs that are left:\n  ${this.#leftOver()}`);
+      }
+      if (nextAt > until)
+        throw new SimulationRunawayError(`after ${exact(maxMs)} of virtual time, jobs are still unfinished:\n  ${this.#leftOver()}`);
+      await this.#clock.advanceTo(Math.min(until, nextAt), idle);
+    }
+  }
+
+  /** What a process did to the store just before it died was told to nobody. True if there was such a thing. */
+  async #catchUp(): Promise<boolean> {
+    this.#untold = Math.max(0, this.#untold - 1);
+    const { stores } = this.#settings;
+    const storeOf = ({ id }: Job) => this.#stores.get(stores.get(this.#record.aliases.get(id) ?? 'default') as StoreSource) as Store;
+    let corrected = false;
+    for (const [store, jobs] of Map.groupBy(this.#record.unfinished, storeOf)) {
+      const records = await store.get(jobs.map(({ id }) => id));
+      for (const [i, record] of records.entries()) {
+        const { id } = jobs[i] as Job;
+        if (!record) this.#watchman?.lost(id);
+        if (record && !isFinished(record.job)) continue;
+        if (record) this.#record.correct(record);
+        else this.#record.gone(id);
+        corrected = true;
+      }
+    }
+    return corrected;
+  }
+
+  /** Workers renew the leases of attempts that wait for each other for ever; nothing else will happen. */
+  #isDeadlock(): boolean {
+    return (
+      this.#versions.every(({ app }) => app.schedules.length === 0) &&
+      this.#clock.onlyDuties &&
+      this.#record.unfinished.every((job) => job.dueAt <= this.#clock.now())
+    );
+  }
+
+  #leftOver(): string {
+    const jobs = this.#record.unfinished;
+    const lines = jobs.slice(0, 10).map((job) => `${this.#record.label(job.id)} is ${job.status}${this.#why(job)}`);
+    if (jobs.length > 10) lines.push(`and ${jobs.length - 10} more`);
+    return lines.join('\n  ');
+  }
+
+  #why(job: Job): string {
+    if (job.status === 'running') return `: attempt ${job.attempt} on ${job.worker} has not ended`;
+    if (job.dueAt > this.#clock.now()) return `, due in ${exact(job.dueAt - this.#clock.now())}`;
+    const because = this.#processes.idleBecause;
+    if (because !== undefined) return `: ${because}`;
+    return `: no worker claims it; queue ${job.queue} may be paused, or its task unknown`;
+  }
+}
