@@ -4,7 +4,7 @@
  * job than to work on it beside someone else.
  */
 import type { Timer } from '../ports/clock.ts';
-import type { Store } from '../ports/store.ts';
+import type { RenewAnswer, Store } from '../ports/store.ts';
 import type { RunningAttempt } from './attempt.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
@@ -16,8 +16,14 @@ export const renewEveryMs = 10_000;
 /** Without a confirmed renewal for so long, a worker gives its attempt up by itself, before another may take the job. */
 export const fenceAfterMs = 25_000;
 
+export interface Heartbeat {
+  readonly step: Step;
+  /** Told when attempts have begun: a renewal that is under way does not know them. */
+  begun(): void;
+}
+
 /** @param running the attempts in flight, by job id */
-export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<string, RunningAttempt>): Step {
+export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<string, RunningAttempt>): Heartbeat {
   const { clock, random } = host;
 
   function fenceLate(now: number): void {
@@ -36,6 +42,8 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
 
   /** Armed from when a renewal is asked for until it is confirmed: it fences in time even if the store fails or never answers. */
   let watch: Timer | undefined;
+  /** A renewal is under way. */
+  let asking = false;
   /** One after the other: each attempt has been confirmed at its own time. */
   function fenceInTime(): void {
     watch?.cancel();
@@ -44,7 +52,7 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
     watch = next === Number.POSITIVE_INFINITY ? undefined : clock.at(next, fenceInTime);
   }
 
-  return async () => {
+  const step = async () => {
     const askedAt = clock.now();
     fenceInTime();
     if (running.size === 0) return Number.POSITIVE_INFINITY;
@@ -54,7 +62,13 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
       claim: job.claim,
       progress: progress === savedProgress ? null : progress,
     }));
-    const answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
+    asking = true;
+    let answers: readonly RenewAnswer[];
+    try {
+      answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
+    } finally {
+      asking = false;
+    }
     watch?.cancel();
     for (let i = 0; i < attempts.length; i++) {
       const attempt = attempts[i] as RunningAttempt;
@@ -68,5 +82,12 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
       if (answer?.kind === 'cancelled') attempt.cancel(answer.reason);
     }
     return running.size === 0 ? Number.POSITIVE_INFINITY : askedAt + renewEveryMs * (1 - 0.1 * random.fraction('renew.jitter'));
+  };
+
+  return {
+    step,
+    begun() {
+      if (asking) fenceInTime();
+    },
   };
 }

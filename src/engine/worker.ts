@@ -14,7 +14,7 @@ import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, NextDue, SettleAnswer, Store } from '../ports/store.ts';
 import { type AttemptRunner, RunningAttempt } from './attempt.ts';
-import { createHeartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
+import { createHeartbeat, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
 import type { Host } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
 import { Loop, type Step } from './loop.ts';
@@ -56,6 +56,7 @@ export class Worker {
   #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
   readonly #ticks: Loop;
   readonly #heartbeat: Loop;
+  readonly #leases: Heartbeat;
   readonly #janitor: Loop;
   readonly #duties: Janitor;
   readonly #scheduler: Loop | undefined;
@@ -75,7 +76,8 @@ export class Worker {
     this.#store = store;
     this.#settings = settings;
     this.#ticks = this.#loop(() => this.#tick());
-    this.#heartbeat = this.#loop(createHeartbeat(host, store, this.#running));
+    this.#leases = createHeartbeat(host, store, this.#running);
+    this.#heartbeat = this.#loop(this.#leases.step);
     this.#duties = createJanitor(host, store);
     this.#janitor = this.#loop(this.#duties.step);
     this.#registry = this.#loop(createRegistry(host, store, () => this.#describe(), settings.scheduler ? schedules : () => noSchedules));
@@ -245,7 +247,10 @@ export class Worker {
     if (this.#running.size === 0) {
       this.#heartbeat.rest();
       this.#drained?.();
-    } else if (claimed.length > 0) this.#heartbeat.wakeAt(now + renewEveryMs);
+    } else if (claimed.length > 0) {
+      this.#leases.begun();
+      this.#heartbeat.wakeAt(now + renewEveryMs);
+    }
     if (this.#ended.length > 0) return now;
     if (free <= 0 || claimed.length === free) return Number.POSITIVE_INFINITY;
     return this.#idleUntil(now);

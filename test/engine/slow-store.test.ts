@@ -1,6 +1,8 @@
-/** Attempts that end while the store is being told of others: none of their outcomes may be forgotten. In real time, where the two overlap. */
-import { createTasks } from 'escapement';
+/** What overlaps when a store is slow: attempts that end while it is being told of others, and renewals that do not know what was claimed meanwhile. */
+import { createTasks, memory } from 'escapement';
+import type { Simulation } from 'escapement/testing';
 import { expect, test } from 'vitest';
+import { playRun, readExploration } from '../../src/testing/explore.ts';
 import { stores } from '../stores/stores.ts';
 
 test('with a store that answers later, every job runs once and ends at once', async () => {
@@ -16,4 +18,28 @@ test('with a store that answers later, every job runs once and ends at once', as
   const results = await job.enqueueMany(Array.from({ length: 200 }, (_, i) => i % 7));
   for (const result of results) expect((await result.wait({ timeout: '4s' })).status).toBe('successful');
   expect(runs).toBe(200);
+});
+
+test('an attempt whose claim was answered late is ended in time, also while a renewal is under way that does not know it', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const job = tasks.define('job', { retry: { backoff: '1s' }, run: (_: void, ctx) => ctx.sleep('50s') });
+  const scenario = async (sim: Simulation) => {
+    for (let i = 0; i < 12; i++) {
+      await job.enqueue();
+      await sim.advance('7s');
+    }
+  };
+  const settings = readExploration({ workers: 2, faults: ['slow'] }, tasks, scenario);
+  const lateBy20 = 9;
+  const found = new Set<string>();
+  for (let claim = 0; claim < 6; claim++) {
+    for (let renew = 0; renew < 6; renew++) {
+      const plan = [
+        { point: 'w0.claim', n: claim, pick: lateBy20 },
+        { point: 'w0.renew', n: renew, pick: lateBy20 },
+      ];
+      for (const problem of (await playRun(tasks, settings, scenario, 0, plan)).problems) found.add(problem);
+    }
+  }
+  expect([...found]).toEqual([]);
 });
