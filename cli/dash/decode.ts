@@ -1,6 +1,7 @@
 /**
- * The bytes of a terminal as names of keys: `a`, `A`, `up`, `ctrl-c`, `pagedown`. What is pasted is one key: its own text. An escape that
- * begins nothing is the key itself; one that begins something unknown is dropped, so that no half of it is taken for keys.
+ * The bytes of a terminal as names of keys: `a`, `A`, `up`, `ctrl-c`, `pagedown`. What is pasted is one key, marked as such: it is text, and never
+ * a command. An escape that begins nothing is the key itself; one that begins something unknown is dropped, so that no half of it is taken
+ * for keys.
  */
 
 const sequences: Readonly<Record<string, string>> = {
@@ -33,13 +34,26 @@ const known = /^\u001b(\[[0-9;?<]*[ -/]*[@-~]|O[A-Za-z])/;
 const pasteBegins = '\u001b[200~';
 const pasteEnds = '\u001b[201~';
 
+/** The text of a key that was pasted; undefined for one that was pressed. */
+export function pastedText(key: string): string | undefined {
+  return key.startsWith(pasteBegins) ? key.slice(pasteBegins.length) : undefined;
+}
+
+/** What of a key is still to come: the rest of a sequence, which is there within milliseconds, or of what is pasted. */
+export function unfinished(text: string): 'key' | 'paste' | null {
+  const begins = text.lastIndexOf(pasteBegins);
+  if (begins !== -1 && !text.includes(pasteEnds, begins)) return 'paste';
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what keys send
+  return /\u001b(?:\[[0-9;?<]{0,30}|O)?$/.test(text) ? 'key' : null;
+}
+
 /** The keys in a chunk of input. */
 export function decodeKeys(chunk: string): string[] {
   const keys: string[] = [];
   for (let rest = chunk; rest !== ''; ) {
     if (rest.startsWith(pasteBegins)) {
       const end = rest.indexOf(pasteEnds);
-      keys.push(rest.slice(pasteBegins.length, end === -1 ? undefined : end));
+      keys.push(rest.slice(0, end === -1 ? undefined : end));
       rest = end === -1 ? '' : rest.slice(end + pasteEnds.length);
       continue;
     }
@@ -55,7 +69,9 @@ function next(rest: string): readonly [string | null, number] {
   if (code === 27) {
     const [whole, sequence] = known.exec(rest) ?? [];
     if (whole !== undefined && sequence !== undefined) return [sequences[sequence] ?? null, whole.length];
-    return ['escape', 1];
+    const held = String.fromCodePoint(rest.codePointAt(1) ?? 27);
+    // Alt and a key: not the two of them.
+    return held === '\u001b' ? ['escape', 1] : [`alt-${held}`, 1 + held.length];
   }
   const char = String.fromCodePoint(code);
   if (controls[code] !== undefined) return [controls[code], 1];

@@ -2,6 +2,7 @@
  * Every key and what it does, in one table: it decides what a key means, it prints the line at the foot of the screen, and it is the help.
  * Lower-case keys look, upper-case keys write.
  */
+import { pastedText } from './decode.ts';
 import { type Action, reduce } from './reduce.ts';
 import { type State, type ViewName, viewNames } from './state.ts';
 
@@ -214,6 +215,7 @@ export function keyText({ keys, shown }: Pick<Binding, 'keys' | 'shown'>): strin
 /** What a key does. A key that means nothing changes nothing. */
 export function press(state: State, key: string): State {
   if (state.prompt) return reduce(state, { type: 'edit', key });
+  if (pastedText(key) !== undefined) return state;
   if (state.confirm) return reduce(quieter(state), { type: answers[key] ?? (key === 'ctrl-c' ? 'quit' : 'no') });
   if (state.busy !== null && key === 'escape') return reduce(state, { type: 'interrupt' });
   const binding = bindingsOf({ ...state, write: true }).find(({ keys }) => keys.includes(key));

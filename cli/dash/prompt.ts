@@ -1,5 +1,6 @@
 /** The line that the user types into. Positions count characters as people see them. */
 import { clean } from '../format.ts';
+import { pastedText } from './decode.ts';
 import type { Prompt, PromptKind, Write } from './state.ts';
 
 export function newPrompt(kind: PromptKind, text: string, write: Write | null = null): Prompt {
@@ -19,10 +20,12 @@ export function parts(text: string): string[] {
 
 const longest = 4_000;
 
-/** What a key does to the line; the same object if nothing. A key that is no name of one is text, pasted or typed. */
+/** What a key does to the line; the same object if nothing. A key that is no name of one is text. */
 export function editKey(prompt: Prompt, key: string): Prompt {
   const chars = parts(prompt.text);
   const { at } = prompt;
+  const pasted = pastedText(key);
+  if (pasted !== undefined) return insert(prompt, chars, pasted);
   const put = (next: readonly string[], position: number) => edited(prompt, next.join(''), position);
   switch (key) {
     case 'left':
@@ -59,7 +62,7 @@ export function editKey(prompt: Prompt, key: string): Prompt {
   }
 }
 
-const named = /^(?:up|down|tab|shift-tab|return|escape|pageup|pagedown|insert|f\d+|(?:ctrl|alt|shift)-.+)$/;
+const named = /^(?:up|down|tab|shift-tab|return|escape|pageup|pagedown|insert|f\d+|(?:ctrl|alt|shift)-.+)$/s;
 
 function insert(prompt: Prompt, chars: readonly string[], key: string): Prompt {
   // What is pasted may hold anything; a space at its end is as good as any other.

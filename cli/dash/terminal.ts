@@ -6,7 +6,7 @@
 import { writeSync } from 'node:fs';
 import { stripVTControlCharacters } from 'node:util';
 import { width } from '../format.ts';
-import { decodeKeys } from './decode.ts';
+import { decodeKeys, unfinished } from './decode.ts';
 
 // The real ones, also while a simulation fakes the globals.
 const { setTimeout, clearTimeout } = globalThis;
@@ -18,6 +18,8 @@ const beginFrame = '\u001b[?2026h';
 const endFrame = '\u001b[?2026l';
 /** An escape may be the beginning of a key whose rest is under way. */
 const escapeMs = 25;
+/** What is pasted comes in pieces; none of them is to be taken for keys. */
+const pasteMs = 1_000;
 
 export interface Listener {
   key(key: string): void;
@@ -147,15 +149,10 @@ export class Terminal {
 
   #input(chunk: string): void {
     clearTimeout(this.#escape);
-    const text = this.#held + chunk;
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what keys send
-    if (/\u001b(?:\[[0-9;?<]*|O)?$/.test(text) && text.length < 32) {
-      this.#held = text;
-      this.#escape = setTimeout(() => this.#flush(), escapeMs);
-      return;
-    }
-    this.#held = text;
-    this.#flush();
+    this.#held += chunk;
+    const awaited = unfinished(this.#held);
+    if (awaited === null) this.#flush();
+    else this.#escape = setTimeout(() => this.#flush(), awaited === 'key' ? escapeMs : pasteMs);
   }
 
   #flush(): void {

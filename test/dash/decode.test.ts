@@ -1,6 +1,6 @@
 /** The bytes of keys. */
 import { expect, test } from 'vitest';
-import { decodeKeys } from '../../cli/dash/decode.ts';
+import { decodeKeys, unfinished } from '../../cli/dash/decode.ts';
 
 test.each([
   ['a', ['a']],
@@ -22,7 +22,24 @@ test.each([
   // Of what is unknown, no half is taken for keys.
   ['\u001b[1;5C', []],
   ['\u001b[<0;10;10M', []],
-  ['\u001b[200~cd\n{"a":1}\u001b[201~x', ['cd\n{"a":1}', 'x']],
+  // Nor is a key that is held with Alt taken for an escape and the key.
+  ['\u001bD', ['alt-D']],
+  ['\u001b\u007f', ['alt-\u007f']],
+  ['\u001b\u001b[A', ['escape', 'up']],
+  ['\u001b[200~cd\n{"a":1}\u001b[201~x', ['\u001b[200~cd\n{"a":1}', 'x']],
 ] as const)('%j is %j', (bytes, keys) => {
   expect(decodeKeys(bytes)).toEqual(keys);
+});
+
+test.each([
+  ['a', null],
+  ['\u001b', 'key'],
+  ['\u001b[', 'key'],
+  ['\u001b[1;', 'key'],
+  ['\u001b[A', null],
+  ['\u001b[200~the first piece, with a D and a ', 'paste'],
+  ['\u001b[200~all of it\u001b[20', 'paste'],
+  ['\u001b[200~all of it\u001b[201~', null],
+] as const)('%j is awaited: %j', (bytes, awaited) => {
+  expect(unfinished(bytes)).toBe(awaited);
 });

@@ -167,6 +167,16 @@ describe('what keys ask for', () => {
     expect(pressed(['2', '/', '\u001b]0;title\u0007evil\u202e', 'return']).filter.text).not.toMatch(/[\u0007\u001b\u202e]/);
   });
 
+  test('what is pasted is text where one types, and nothing anywhere else', () => {
+    const paste = (text: string) => `\u001b[200~${text}`;
+    for (const key of ['q', 'C', 'D', 'return', 'escape', '2']) {
+      expect(pressed(['2', paste(key)]), key).toEqual(pressed(['2']));
+      expect(pressed(['2', 'x', 'x', 'C', paste(key)]).confirm, key).not.toBeNull();
+      expect(pressed(['2', '/', paste(key)]).prompt?.text, key).toBe(key);
+    }
+    expect(pressed(['2', '/', 'a', 'alt-D', 'alt-\r', 'return']).filter.text).toBe('a');
+  });
+
   test('a filter is read word by word', () => {
     expect(pressed(['/', 'status:failed queue:mail task:x time out', 'return']).filter).toEqual({
       status: 'failed',
