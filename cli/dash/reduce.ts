@@ -138,7 +138,9 @@ function ask(state: State, effect: Effect): State {
 }
 
 function turn(state: State, view: TabName): State {
-  return { ...state, view, back: [], help: false, notice: null };
+  // What was selected elsewhere is out of sight, and must not be what an action here concerns.
+  const selection = tabOf(state) === view ? {} : { selected: new Set<string>(), all: false };
+  return { ...state, ...selection, view, back: [], help: false, notice: null };
 }
 
 /** The cursor stays on what it was on, wherever that is now: an action must not concern what has slipped under it. */

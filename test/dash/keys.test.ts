@@ -122,6 +122,15 @@ describe('what keys ask for', () => {
     );
   });
 
+  test('what was selected in one view is not changed from another', () => {
+    expect(pressed(['2', 'x', '3', 'C']).effects).toMatchObject([{ write: { which: ['job-0'] } }]);
+    expect(pressed(['2', 'end', 'x', '3', 'C']).effects).toMatchObject([{ write: { which: ['job-0'] } }]);
+    expect(pressed(['2', 'end', 'x', 'tab', 'C']).effects).toMatchObject([{ write: { which: ['job-0'] } }]);
+    // On the way to one of them and back they stay.
+    expect(pressed(['2', 'end', 'x', 'return', 'escape', 'C']).effects).toMatchObject([{ write: { which: ['job-4'] } }]);
+    expect(pressed(['2', 'end', 'x', '2', 'C']).effects).toMatchObject([{ write: { which: ['job-4'] } }]);
+  });
+
   test('a priority is for the jobs that were chosen when it was asked for, wherever they are now', () => {
     const asked = pressed(['2', 'P', '9']);
     const items = [jobNamed(9), ...asked.data.jobs.items.slice(1)];
