@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { createTasks } from 'escapement';
 import { type Application, loadApplication } from '../config.ts';
+import { clean } from '../format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io, orStuck } from '../io.ts';
 import { requireShared } from '../operate.ts';
 import type { Session } from './dashboard.ts';
@@ -57,6 +58,24 @@ async function ofFile(file: string, io: Io): Promise<Pick<Application, 'tasks' |
   const path = resolve(io.cwd, file);
   if (!statSync(path, { throwIfNoEntry: false })?.isFile())
     throw new CommandError(`there is no file ${file}; give the one that sqlite({ file }) names`);
+  if (await isForeign(path))
+    throw new CommandError(`${clean(file)} holds no jobs of Escapement; a worker makes their tables when it starts, or escapement migrate`);
   const { sqlite } = await import('escapement/sqlite');
   return { tasks: createTasks({ backend: sqlite({ file: path }) }), label: file };
+}
+
+/** A database without the store's tables. The store would make them, in a file that may be another application's. */
+async function isForeign(path: string): Promise<boolean> {
+  const { default: Database } = await import('better-sqlite3');
+  try {
+    const db = new Database(path, { readonly: true });
+    try {
+      return db.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'escapement_jobs'").get() === undefined;
+    } finally {
+      db.close();
+    }
+  } catch {
+    // What is wrong with it is for the store to say.
+    return false;
+  }
 }

@@ -1,6 +1,9 @@
 /** The built program in a real terminal: what someone who develops an application does, key by key. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { createTasks } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
 import { afterEach, describe, expect, test } from 'vitest';
 import { root, spawned } from '../cli/cli.ts';
 import { hasTmux, openScreen, program, type Screen } from './tmux.ts';
@@ -218,11 +221,29 @@ describe('where there is no terminal', () => {
   test('top prints one look, without escape codes', async () => {
     const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'jobs.db');
     folders.push(join(file, '..'));
-    writeFileSync(file, '');
+    await using tasks = createTasks({ backend: sqlite({ file }) });
+    await tasks.open();
     const { code, stdout, stderr } = await spawned(['top', '--sqlite', file]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/no queue has a job yet/);
     expect(stdout).not.toContain('\u001b');
+  });
+
+  test.each([
+    ['of another application', (file: string) => new Database(file).exec('CREATE TABLE users (id)').close(), /holds no jobs of Escapement/],
+    ['that is empty', (file: string) => writeFileSync(file, ''), /holds no jobs of Escapement/],
+    ['that is no database', (file: string) => writeFileSync(file, 'a diary'.repeat(1_000)), /no SQLite database/],
+  ] as const)('a file %s is left as it is', async (_, make, sentence) => {
+    const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'other.db');
+    folders.push(join(file, '..'));
+    make(file);
+    const before = readFileSync(file);
+    for (const write of [[], ['--write']]) {
+      const { code, stderr } = await spawned(['top', '--sqlite', file, ...write]);
+      expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(sentence) });
+    }
+    expect(readFileSync(file).equals(before)).toBe(true);
+    expect(readdirSync(join(file, '..'))).toEqual(['other.db']);
   });
 
   test('dev prints events, without escape codes, to the end of the period', async () => {
