@@ -58,9 +58,9 @@ async function importModule(file: string, label: string): Promise<Record<string,
 
 function loadingFault(error: unknown, label: string): string {
   const { code, name, message, stack } = (error ?? {}) as { code?: string; name?: string; message?: string; stack?: string };
-  const text = cleanLines(message ?? String(error)).join('\n');
+  const text = unversioned(cleanLines(message ?? String(error)).join('\n'));
   // Node puts the place of a syntax error on the first line of the stack: file:///app/tasks.ts:12
-  const place = /^(?:file:\/\/)?\S*?([^/\s]+:\d+)\r?\n/.exec(stack ?? '')?.[1];
+  const place = /^(?:file:\/\/)?\S*?([^/\s]+:\d+)\r?\n/.exec(unversioned(stack ?? ''))?.[1];
   const where =
     place && !label.endsWith(place.replace(/:\d+$/, '')) ? `${label}, at ${place},` : place ? label + place.replace(/^.*:/, ':') : label;
   if (name === 'SyntaxError' && /outside a module/.test(text))
@@ -74,6 +74,11 @@ function loadingFault(error: unknown, label: string): string {
   if (code === 'ERR_UNKNOWN_FILE_EXTENSION') return `${label} is no module that Node can load; give a .ts, .mts, .js or .mjs file`;
   if (isEscapementError(error)) return `${label}: ${text}`;
   return `${label} threw while it was loaded: ${name ? `${name}: ` : ''}${text}`;
+}
+
+/** Without what `escapement dev` tells the versions of a file apart by. */
+export function unversioned(text: string): string {
+  return text.replace(/\?escapement=\d+/g, '');
 }
 
 /** The one application among the exports. The same one under two names is one. */

@@ -1,5 +1,6 @@
 /** What the package hands out, as the plain data that views read. Here every foreign text is cleaned, once. */
 import type { AttemptInfo, Status, TaskDescription, TaskResult } from 'escapement';
+import { unversioned } from '../config.ts';
 import { clean, cleanLines } from '../format.ts';
 import type { LogLine } from './feed.ts';
 import type { JobDetail, JobItem, Try } from './state.ts';
@@ -85,12 +86,7 @@ export function framesOf(stack: string, cwd: string): string[] {
   const places = cleanLines(stack)
     .map((text) => text.trim())
     .filter((text) => text.startsWith('at '))
-    .map((text) =>
-      text
-        .replace('file://', '')
-        .replace(`${cwd}/`, '')
-        .replace(/\?escapement=\d+/, ''),
-    );
+    .map((text) => unversioned(text).replace('file://', '').replace(`${cwd}/`, ''));
   const foreign = (text: string) => /node_modules|node:|\/dist\/src\/|\/escapement\/src\//.test(text);
   const own = places.filter((text) => !foreign(text));
   const shown = (own.length > 0 ? own : places).slice(0, mostFrames);

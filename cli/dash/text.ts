@@ -59,6 +59,19 @@ export function ends(left: readonly Span[], right: readonly Span[], columns: num
   return gap < 1 ? filled({ spans: left }, columns) : { spans: [...left, span(' '.repeat(gap)), ...right] };
 }
 
+/** A text on as few lines as it needs, broken between words; what `most` lines have no room for is left out. */
+export function wrapped(text: string, columns: number, most: number): string[] {
+  const lines = [''];
+  for (const word of text.split(/ +/)) {
+    const before = lines.at(-1) ?? '';
+    const longer = before === '' ? word : `${before} ${word}`;
+    // On the last line is also what is cut off.
+    if (before === '' || lines.length === most || width(longer) <= columns) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines.map((one) => shorten(one, columns));
+}
+
 export function rule(columns: number): Line {
   return line(span('─'.repeat(Math.max(0, columns)), 'rule'));
 }

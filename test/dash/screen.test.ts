@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { renderFrame } from '../../cli/dash/app.tsx';
 import { emptyData, type State, viewNames } from '../../cli/dash/state.ts';
+import { wrapped } from '../../cli/dash/text.ts';
 import { colourLevel, type Environment, marks, themeFor, themes } from '../../cli/dash/theme.ts';
 import { screen } from '../../cli/dash/views/screen.ts';
 import { width } from '../../cli/format.ts';
@@ -126,4 +127,34 @@ test('the plain theme has no colour', () => {
   expect([colourLevel({ TERM: 'xterm' }), colourLevel({ TERM: 'xterm-256color' }), colourLevel({ COLORTERM: 'truecolor' })]).toEqual([
     1, 2, 3,
   ]);
+});
+
+test('what is wrong with the module can be read on a narrow screen', () => {
+  const fault = [
+    'tasks.ts:12 cannot be read: Unexpected token `=`. Expected an identifier, void, yield, null, await, break, a string literal, or a numeric literal',
+  ];
+  const lines = screen({ ...sample(80, 24), fault }).map(({ spans }) =>
+    spans
+      .map(({ text }) => text)
+      .join('')
+      .trim(),
+  );
+  expect(lines.join(' ')).toContain(fault[0]?.slice(0, 60));
+  expect(lines.join(' ').replace(/\s+/g, ' ')).toContain('a string literal, or a numeric literal');
+  expect(lines.at(-1)).toMatch(/keys$/);
+  const small = screen({ ...sample(40, 8), fault }).map(({ spans }) =>
+    spans
+      .map(({ text }) => text)
+      .join('')
+      .trim(),
+  );
+  expect(small.at(-2)).toMatch(/^✗ tasks\.ts:12 cannot be read: Un.*…$/);
+});
+
+test('text is broken between words, and cut only on its last line', () => {
+  expect(wrapped('one two three', 7, 4)).toEqual(['one two', 'three']);
+  expect(wrapped('one two three four', 7, 2)).toEqual(['one two', 'three …']);
+  expect(wrapped('incomprehensible', 7, 4)).toEqual(['incomp…']);
+  expect(wrapped('日本 語タ', 5, 4)).toEqual(['日本', '語タ']);
+  expect(wrapped('', 5, 4)).toEqual(['']);
 });

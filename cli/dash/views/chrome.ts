@@ -6,7 +6,7 @@ import { bindingsOf, keyText } from '../keys.ts';
 import { parts } from '../prompt.ts';
 import { tabOf } from '../reduce.ts';
 import { type State, type TabName, viewNames } from '../state.ts';
-import { ends, filled, type Line, line, type Span, span, widthOf } from '../text.ts';
+import { ends, filled, type Line, line, type Span, span, widthOf, wrapped } from '../text.ts';
 
 const titles: Readonly<Record<TabName, string>> = {
   overview: 'Overview',
@@ -71,26 +71,24 @@ export function tabs(state: State, wide: number): Line {
   return ends(spans, [span('? keys ', 'dim')], wide);
 }
 
-/** The line above the foot: a fault of the module, a question, an answer; nothing most of the time. */
-export function banner(state: State, wide: number): Line | null {
+/** What stands above the foot: a fault of the module, a question, an answer; nothing most of the time. What went wrong is told in full, where there is room. */
+export function banner(state: State, wide: number, high: number): readonly Line[] {
   const { confirm, notice, fault, busy } = state;
-  if (busy !== null) return filled(line(span(` ◂◂ ${busy}   `, 'warn'), span('esc', 'key'), span(' stops there', 'dim')), wide);
+  const most = high >= 12 ? 4 : 1;
+  if (busy !== null) return [filled(line(span(` ◂◂ ${busy}   `, 'warn'), span('esc', 'key'), span(' stops there', 'dim')), wide)];
   if (confirm)
-    return filled(line(span(` ${confirm.question} `, 'warn'), span(' y', 'key'), span(' yes   '), span('n', 'key'), span(' no')), wide);
-  if (notice)
-    return filled(
-      line(
-        span(notice.kind === 'error' ? ' ✗ ' : ' ✓ ', notice.kind === 'error' ? 'bad' : 'good'),
-        span(clean(notice.text), notice.kind === 'error' ? 'bad' : 'text'),
-      ),
-      wide,
-    );
-  if (fault)
-    return filled(
-      line(span(' ✗ the module cannot be loaded; the version before it goes on: ', 'bad'), span(clean(fault.join(' ')), 'bad')),
-      wide,
-    );
-  return null;
+    return [filled(line(span(` ${confirm.question} `, 'warn'), span(' y', 'key'), span(' yes   '), span('n', 'key'), span(' no')), wide)];
+  if (notice?.kind === 'done') return [filled(line(span(' ✓ ', 'good'), span(clean(notice.text))), wide)];
+  if (notice) return badLines(clean(notice.text), wide, most);
+  if (!fault) return [];
+  const lines = badLines(clean(fault.join(' ')), wide, most);
+  return most === 1 ? lines : [filled(line(span('   the module cannot be loaded; the version before it goes on', 'dim')), wide), ...lines];
+}
+
+function badLines(text: string, wide: number, most: number): readonly Line[] {
+  return wrapped(text, Math.max(1, wide - 4), most).map((one, i) =>
+    filled(line(span(i === 0 ? ' ✗ ' : '   ', 'bad'), span(one, 'bad')), wide),
+  );
 }
 
 const questions = {

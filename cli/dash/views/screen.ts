@@ -20,8 +20,8 @@ export function screen(state: State): readonly Line[] {
   const { columns: wide, rows: high } = state;
   const roomy = high >= 12;
   const above = [header(state, wide), ...(high >= 8 ? [tabs(state, wide)] : []), ...(roomy ? [rule(wide)] : [])];
-  const told = banner(state, wide);
-  const below = state.prompt ? promptLines(state, wide) : [...(told ? [told] : roomy ? [rule(wide)] : []), foot(state, wide)];
+  const told = banner(state, wide, high);
+  const below = state.prompt ? promptLines(state, wide) : [...(told.length > 0 ? told : roomy ? [rule(wide)] : []), foot(state, wide)];
   const room = Math.max(1, high - above.length - below.length);
   const body = (state.help ? help : views[state.view])(state, wide, room).slice(0, room);
   const padding = Array.from({ length: room - body.length }, () => blank);
