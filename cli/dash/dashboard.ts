@@ -8,6 +8,7 @@ import { clean, cleanLines } from '../format.ts';
 import type { Feed } from './feed.ts';
 import { checkInput } from './inputs.ts';
 import { press } from './keys.ts';
+import { Pace } from './pace.ts';
 import { type Action, reduce } from './reduce.ts';
 import { requestOf, Source } from './source.ts';
 import { type Effect, initialState, type State, type VirtualClock, type Write } from './state.ts';
@@ -40,8 +41,7 @@ export interface DashboardOptions {
   readonly draw: (state: State, theme: Theme) => readonly string[];
 }
 
-/** In any second at most so many frames; what moves by itself takes some of them, so that a key is answered at once. */
-const framesASecond = 15;
+/** How often something that moves is looked at. */
 const ownPaceMs = 100;
 /** How often is looked: at a system that is quiet, and at one in which something happens. */
 const quietMs = 1_000;
@@ -53,9 +53,10 @@ export class Dashboard {
   #session: Session | undefined;
   #source: Source | undefined;
   #state: State;
-  /** When the last frames were drawn, the oldest first. */
-  readonly #drawnAt: number[] = [];
+  readonly #pace = new Pace();
   #drawing: NodeJS.Timeout | undefined;
+  /** The frame that is due is for a key. */
+  #asked = false;
   #lookedAt = Number.NEGATIVE_INFINITY;
   #lookedFor = '';
   #seqSeen = -1;
@@ -277,13 +278,11 @@ export class Dashboard {
   #draw(asked = false): void {
     if (this.#ended) return;
     if (this.#drawing) {
-      if (!asked) return;
+      if (!asked || this.#asked) return;
       clearTimeout(this.#drawing);
     }
-    const now = this.#options.realNow();
-    const eldest = this.#drawnAt.length < framesASecond ? Number.NEGATIVE_INFINITY : (this.#drawnAt[0] ?? 0) + 1_000;
-    const paced = asked ? Number.NEGATIVE_INFINITY : (this.#drawnAt.at(-1) ?? Number.NEGATIVE_INFINITY) + ownPaceMs;
-    const wait = Math.max(eldest - now, paced - now);
+    this.#asked = asked;
+    const wait = this.#pace.waitMs(this.#options.realNow(), asked);
     // Before a look, which may take its time.
     if (wait <= 0) this.#drawNow();
     else this.#drawing = setTimeout(() => this.#drawNow(), wait);
@@ -291,8 +290,8 @@ export class Dashboard {
 
   #drawNow(): void {
     this.#drawing = undefined;
-    this.#drawnAt.push(this.#options.realNow());
-    if (this.#drawnAt.length > framesASecond) this.#drawnAt.shift();
+    this.#pace.drawn(this.#options.realNow(), this.#asked);
+    this.#asked = false;
     if (this.#terminal.draw(this.#frame()) || this.#ended) return;
     this.#drawing = setTimeout(() => this.#drawNow(), ownPaceMs);
   }
