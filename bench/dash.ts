@@ -1,9 +1,10 @@
 /**
  * The dashboard on a SQLite file with a million jobs, in a terminal of its own: from a key to its frame, what it takes while nothing happens, and
- * the memory that it holds. Run: `npm run bench:dash`. Option: `--rows N` (1000000). Needs `script` of util-linux.
+ * the memory that it holds; and what it costs workers that drain jobs: `dev` in their own process, `top` beside it. Run: `npm run bench:dash`.
+ * Options: `--rows N` (1000000), `--jobs N` (100000), `--only keys|costs`. Needs `script` of util-linux.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +14,9 @@ import Database from 'better-sqlite3';
 import { createTasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 
-const { values: options } = parseArgs({ options: { rows: { type: 'string', default: '1000000' } } });
+const { values: options } = parseArgs({
+  options: { rows: { type: 'string', default: '1000000' }, jobs: { type: 'string', default: '100000' }, only: { type: 'string' } },
+});
 const rows = Number(options.rows);
 const folder = mkdtempSync(join(tmpdir(), 'escapement-bench-'));
 const file = join(folder, 'jobs.db');
@@ -47,8 +50,11 @@ class Screen {
   #text = '';
   #changed = () => {};
 
-  constructor() {
-    const command = `stty cols 140 rows 40; exec ${process.execPath} ${main} top --sqlite ${file} --write`;
+  readonly #command: string;
+
+  constructor(argv: string) {
+    this.#command = `${main} ${argv}`;
+    const command = `stty cols 140 rows 40; exec ${process.execPath} ${this.#command}`;
     this.#process = spawn('script', ['-qfec', command, '/dev/null'], { env: { ...process.env, CI: '', TERM: 'xterm-256color' } });
     this.#process.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.#text += text;
@@ -82,12 +88,7 @@ class Screen {
 
   /** Of the dashboard itself, beneath `script` and the shell. */
   get pid(): number {
-    return Number(
-      execFileSync('pgrep', ['-f', `${main} top --sqlite ${file}`], { encoding: 'utf8' })
-        .trim()
-        .split('\n')
-        .at(-1),
-    );
+    return Number(execFileSync('pgrep', ['-f', this.#command], { encoding: 'utf8' }).trim().split('\n').at(-1));
   }
 
   async leave(): Promise<void> {
@@ -107,10 +108,93 @@ const cpuMs = (pid: number) => {
 };
 const megabytes = (pid: number) => Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1_024);
 
-try {
+/** Drains so many jobs, beside whatever else is to be there, and tells how many a second the worker did: from its first attempt to its last. */
+async function drain(
+  jobs: number,
+  run: (module: string, file: string, drained: () => Promise<number>) => Promise<number>,
+): Promise<number> {
+  const own = mkdtempSync(join(folder, 'drain-'));
+  const store = join(own, 'jobs.db');
+  const told = join(own, 'told');
+  const module = join(own, 'tasks.ts');
+  const source = (specifier: string) => JSON.stringify(import.meta.resolve(specifier));
+  writeFileSync(
+    module,
+    `import { writeFileSync } from 'node:fs';
+import { createTasks } from ${source('escapement')};
+import { sqlite } from ${source('escapement/sqlite')};
+export const tasks = createTasks({ backend: sqlite({ file: ${JSON.stringify(store)}, synchronous: 'NORMAL' }) });
+let done = 0;
+let since = 0;
+tasks.define('nothing', (_: number) => {
+  if (done === 0) since = performance.now();
+  done += 1;
+  if (done === ${jobs}) writeFileSync(${JSON.stringify(told)}, String(performance.now() - since));
+});
+`,
+  );
+  {
+    await using tasks = createTasks({ backend: sqlite({ file: store, synchronous: 'NORMAL' }) });
+    const nothing = tasks.define('nothing', (_: number) => {});
+    for (let i = 0; i < jobs; i += 1_000) await nothing.enqueueMany(Array.from({ length: 1_000 }, (_, n) => i + n));
+  }
+  return run(module, store, async () => {
+    const giveUp = performance.now() + 120_000;
+    while (!existsSync(told) || readFileSync(told, 'utf8') === '') {
+      if (performance.now() > giveUp) throw new Error('the jobs were never drained');
+      await sleep(20);
+    }
+    return (jobs * 1_000) / Number(readFileSync(told, 'utf8'));
+  });
+}
+
+/** A worker without any dashboard, one with `top` beside it, and `dev`: in turns, for the machine is not always as fast. */
+async function costs(jobs: number): Promise<void> {
+  const held = new Map<string, number[]>();
+  const hold = (name: string, pid: number) => held.set(name, [...(held.get(name) ?? []), megabytes(pid)]);
+  const worker = async (module: string, drained: () => Promise<number>) => {
+    const process_ = spawn(process.execPath, [main, 'worker', module, '--concurrency', '10'], { stdio: 'ignore' });
+    const rate = await drained();
+    hold('a worker alone', process_.pid ?? 0);
+    const closed = new Promise((resolve) => process_.once('close', resolve));
+    process_.kill('SIGTERM');
+    await closed;
+    return rate;
+  };
+  const ways: Record<string, Parameters<typeof drain>[1]> = {
+    'no dashboard': (module, _, drained) => worker(module, drained),
+    top: async (module, store, drained) => {
+      const screen = new Screen(`top --sqlite ${store}`);
+      await screen.until(/1 Overview/);
+      const rate = await worker(module, drained);
+      await screen.leave();
+      return rate;
+    },
+    dev: async (module, _, drained) => {
+      const screen = new Screen(`dev ${module}`);
+      const rate = await drained();
+      hold('dev', screen.pid);
+      await screen.leave();
+      return rate;
+    },
+  };
+  const rates = new Map<string, number[]>();
+  for (let round = 0; round < 5; round++)
+    for (const [name, way] of Object.entries(ways)) rates.set(name, [...(rates.get(name) ?? []), await drain(jobs, way)]);
+  const median = (name: string) => rates.get(name)?.toSorted((a, b) => a - b)[2] ?? Number.NaN;
+  for (const name of rates.keys()) {
+    const loss = 100 * (1 - median(name) / median('no dashboard'));
+    console.log(
+      `${name.padEnd(14)} ${Math.round(median(name))} jobs a second (median of 5)${name === 'no dashboard' ? '' : `, ${loss.toFixed(1)} % less`}`,
+    );
+  }
+  for (const [name, found] of held) console.log(`${name}, ${jobs} jobs done: ${found.toSorted((a, b) => a - b)[found.length >> 1]} MB`);
+}
+
+async function keys(): Promise<void> {
   console.log(`${rows} jobs in SQLite`);
   await fill();
-  const screen = new Screen();
+  const screen = new Screen(`top --sqlite ${file} --write`);
   await screen.until(/1 Overview/);
   await sleep(2_000);
   const { pid } = screen;
@@ -150,6 +234,11 @@ try {
   await sleep(10_000);
   console.log(`idle: ${((cpuMs(pid) - before) / 100).toFixed(1)} % of a core, ${megabytes(pid)} MB`);
   await screen.leave();
+}
+
+try {
+  if (options.only !== 'costs') await keys();
+  if (options.only !== 'keys') await costs(Number(options.jobs));
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
