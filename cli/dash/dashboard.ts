@@ -26,6 +26,8 @@ export interface Session {
   readonly run: VirtualRun | undefined;
   readonly hears: boolean;
   readonly shared: boolean;
+  /** Throws if what is looked at is not there any more, where reading it would not tell. */
+  readonly requirePresent?: () => void;
 }
 
 export interface DashboardOptions {
@@ -64,7 +66,6 @@ export class Dashboard {
   #wake = () => {};
   /** Another application is put in place; nothing is read or moved meanwhile. */
   #held: Promise<void> | undefined;
-  #storeFault = '';
   /** What the user wants done to an application in virtual time: between two slices of it. */
   #wanted: Write[] = [];
   #interrupted = false;
@@ -195,15 +196,13 @@ export class Dashboard {
     this.#lookedAt = this.#options.realNow();
     this.#seqSeen = this.#options.feed.seq;
     try {
+      this.#session?.requirePresent?.();
       const data = await source.read(request);
       // What was asked for is not what is shown any more.
       if (JSON.stringify(requestOf(this.#state)) === this.#lookedFor)
         this.dispatch({ type: 'read', now: this.#now(), data, ...this.#clock() });
-      this.#storeFault = '';
     } catch (error) {
-      const text = `cannot be read: ${messageOf(error)}`;
-      if (text !== this.#storeFault) this.tell('error', text);
-      this.#storeFault = text;
+      this.dispatch({ type: 'unread', text: messageOf(error) });
     }
     // A slow store is not asked all the time.
     const took = this.#options.realNow() - this.#lookedAt;
@@ -266,6 +265,7 @@ export class Dashboard {
     if (!session) return;
     const perform = (one: Write) => carryOut(session.tasks, one);
     try {
+      session.requirePresent?.();
       this.tell('done', await (session.run ? session.run.act(write, perform) : perform(write)));
     } catch (error) {
       this.tell('error', messageOf(error));

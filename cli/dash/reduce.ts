@@ -31,6 +31,7 @@ export type Action =
   | { readonly type: 'ticked'; readonly now: number; readonly clock?: VirtualClock }
   | { readonly type: 'resized'; readonly columns: number; readonly rows: number }
   | { readonly type: 'told'; readonly kind: 'done' | 'error'; readonly text: string }
+  | { readonly type: 'unread'; readonly text: string }
   | { readonly type: 'loaded' }
   | { readonly type: 'busy'; readonly text: string | null }
   | { readonly type: 'broken'; readonly lines: readonly string[] }
@@ -52,7 +53,13 @@ export type Action =
 export function reduce(state: State, action: Action): State {
   switch (action.type) {
     case 'read':
-      return followed(state, { ...state, now: action.now, clock: action.clock ?? state.clock, data: { ...state.data, ...action.data } });
+      return followed(state, {
+        ...state,
+        now: action.now,
+        clock: action.clock ?? state.clock,
+        data: { ...state.data, ...action.data },
+        unread: null,
+      });
     case 'ticked':
       return { ...state, now: action.now, clock: action.clock ?? state.clock };
     case 'resized':
@@ -60,6 +67,9 @@ export function reduce(state: State, action: Action): State {
       return { ...state, columns: action.columns, rows: action.rows, pages: state.rows === action.rows ? state.pages : [null] };
     case 'told':
       return { ...state, notice: { kind: action.kind, text: action.text, keys: 3 } };
+    case 'unread':
+      if (state.unread?.text === action.text) return state;
+      return { ...state, unread: { since: state.unread?.since ?? state.now, text: action.text } };
     case 'loaded':
       return { ...state, fault: null, version: state.version + 1, notice: { kind: 'done', text: 'reloaded', keys: 3 } };
     case 'broken':

@@ -248,6 +248,8 @@ export interface State {
   readonly notice: Notice | null;
   /** What is under way, and how far it is; until it ends there is nothing to move or to change. */
   readonly busy: string | null;
+  /** The system cannot be read, and what is shown is as old as that. */
+  readonly unread: { readonly since: number; readonly text: string } | null;
   /** The module's newest version cannot be used: why, line by line. */
   readonly fault: readonly string[] | null;
   /** How often the module was loaded. */
@@ -293,6 +295,7 @@ export function initialState(given: Pick<State, 'columns' | 'rows' | 'label' | '
     confirm: null,
     notice: null,
     busy: null,
+    unread: null,
     fault: null,
     version: 1,
     data: emptyData,

@@ -1,6 +1,6 @@
 /** `escapement top`: the dashboard on a system that other processes run; it changes nothing unless it may. */
 import { statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { createTasks } from 'escapement';
 import { type Application, loadApplication } from '../config.ts';
 import { clean } from '../format.ts';
@@ -34,7 +34,13 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
     try {
       if (module !== undefined) requireShared({ tasks, label, simulation: {}, exported: {} });
       await orStuck(io, tasks.open(), `the store of ${label} never answers`);
-      const session: Session = { tasks, run: undefined, hears: false, shared: true };
+      const session: Session = {
+        tasks,
+        run: undefined,
+        hears: false,
+        shared: true,
+        ...(sqlite === undefined ? {} : { requirePresent: presence(resolve(io.cwd, sqlite)) }),
+      };
       if (!dashboard) {
         const lines = await overviewLines(session, feed, { label, zone, now: io.now, cwd: io.cwd });
         io.stdout.write(lines.map((line) => `${line}\n`).join(''));
@@ -62,6 +68,16 @@ async function ofFile(file: string, io: Io): Promise<Pick<Application, 'tasks' |
     throw new CommandError(`${clean(file)} holds no jobs of Escapement; a worker makes their tables when it starts, or escapement migrate`);
   const { sqlite } = await import('escapement/sqlite');
   return { tasks: createTasks({ backend: sqlite({ file: path }) }), label: file };
+}
+
+/** A file that was deleted can still be read and written by those who have it open, and nobody else would ever see it. */
+function presence(path: string): () => void {
+  const { ino } = statSync(path);
+  return () => {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (!found) throw new Error(`the file ${basename(path)} has gone`);
+    if (found.ino !== ino) throw new Error(`the file ${basename(path)} is another one now; start this anew`);
+  };
 }
 
 /** A database without the store's tables. The store would make them, in a file that may be another application's. */

@@ -5,6 +5,7 @@ import { reduce } from '../../cli/dash/reduce.ts';
 import type { Effect, State } from '../../cli/dash/state.ts';
 import { viewNames } from '../../cli/dash/state.ts';
 import { meanings } from '../../cli/dash/views/help.ts';
+import { screen } from '../../cli/dash/views/screen.ts';
 import { jobNamed, now, sample } from './sample.ts';
 
 function pressed(keys: readonly string[], change: Partial<State> = {}): State {
@@ -62,6 +63,16 @@ test('the cursor stays on its job when others come before it', () => {
   // What has gone leaves its place to what follows.
   expect(read([jobNamed(0), jobNamed(2)]).rowsDown.jobs).toBe(1);
   expect(read([]).rowsDown.jobs).toBe(0);
+});
+
+test('that the system cannot be read is told until it can, whatever is told or pressed meanwhile', () => {
+  const unread = reduce(sample(), { type: 'unread', text: 'the file jobs.db has gone' });
+  const later = ['2', 'j', 'j', 'j', 'j', '1'].reduce(press, reduce(unread, { type: 'told', kind: 'done', text: 'paused queue mail' }));
+  const lines = (state: State) => screen(state).map(({ spans }) => spans.map(({ text }) => text).join(''));
+  expect(lines(later).join('\n')).toMatch(/✗ cannot be read since 01:12:40: the file jobs\.db has gone/);
+  expect(reduce(later, { type: 'unread', text: 'the file jobs.db has gone' })).toBe(later);
+  const read = reduce(later, { type: 'read', now: now + 60_000, data: {} });
+  expect(lines(read).join('\n')).not.toMatch(/cannot be read/);
 });
 
 describe('what keys ask for', () => {

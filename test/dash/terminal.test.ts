@@ -203,6 +203,19 @@ tasks.define('greet', () => { console.log('hello ' + word); return word; });`);
     expect(text).not.toMatch(/1 Overview/);
   });
 
+  test('a store whose file has gone is not shown as if it were there, nor written to', async () => {
+    const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'jobs.db');
+    folders.push(join(file, '..'));
+    await using tasks = createTasks({ backend: sqlite({ file }) });
+    await tasks.define('job', (_: number) => {}).enqueue(1);
+    const terminal = open(`top --sqlite ${file} --write`);
+    await terminal.until(/default +1/);
+    rmSync(file);
+    await terminal.until(/✗ cannot be read since \d\d:\d\d:\d\d: the file .*jobs\.db has gone/);
+    terminal.keys('P');
+    await terminal.until(/✗ the file .*jobs\.db has gone/);
+  });
+
   test('100,000 jobs are no reason to wait', async () => {
     const module = moduleOf(`import { createTasks, memory } from 'escapement';
 export const tasks = createTasks({ backend: memory() });
