@@ -18,6 +18,21 @@ import { backendFor, type DevelopOptions, type Rewound, type Running, Works } fr
 const { setTimeout, clearTimeout, setImmediate } = globalThis;
 
 const settleMs = 120;
+/** So long a module may take to be loaded before it is told of. */
+const slowMs = 5_000;
+
+/** The module as it is now, its store open: whatever can be wrong with it is found before it takes another's place. */
+async function loadReady({ module, virtual }: DevelopOptions, io: Io): Promise<Application> {
+  const application = await loadApplication(module, io);
+  if (virtual) return application;
+  try {
+    await application.tasks.open();
+    return application;
+  } catch (error) {
+    await application.tasks.close().catch(() => {});
+    throw error;
+  }
+}
 
 export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode> {
   const feed = new Feed();
@@ -37,17 +52,26 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     });
     if (!dashboard) return await runPlain(running, options, io, feed, zone);
     endBySignal(dashboard, io);
-    /** The module as it is now; undefined: it cannot be loaded, which is told, and nothing else changes. */
+    let superseded = () => {};
+    /** The module as it is now, ready to begin; undefined: it cannot be used, which is told, and nothing else changes. */
     const loadAnew = async (): Promise<Application | undefined> => {
       modules.renew();
-      try {
-        return await loadApplication(options.module, io);
-      } catch (error) {
-        const lines = cleanLines(error instanceof Error ? error.message : String(error));
+      const newer = new Promise<undefined>((done) => {
+        superseded = () => done(undefined);
+      });
+      const broken = (text: string) => {
+        const lines = cleanLines(text);
         for (const line of lines) feed.print(now(), line);
         dashboard.dispatch({ type: 'broken', lines });
+      };
+      const slow = setTimeout(() => broken(`${label} is not loaded after ${slowMs / 1_000} s: it awaits something`), slowMs);
+      try {
+        return await Promise.race([loadReady(options, io), newer]);
+      } catch (error) {
+        broken(error instanceof Error ? error.message : String(error));
         return undefined;
       } finally {
+        clearTimeout(slow);
         watchAgain();
       }
     };
@@ -82,7 +106,12 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       });
       if (rewound) dashboard.tell('done', rewoundText(rewound, at, zone));
     };
-    const watchAgain = () => modules.watch(resolve(io.cwd, options.module), () => reloads.ask(), soonAfter());
+    const changed = () => {
+      // What is being loaded is out of date, and may never end.
+      superseded();
+      reloads.ask();
+    };
+    const watchAgain = () => modules.watch(resolve(io.cwd, options.module), changed, soonAfter());
     watchAgain();
     await dashboard.exchange(async () => running);
     await dashboard.start();

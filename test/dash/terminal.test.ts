@@ -196,6 +196,32 @@ tasks.define('greet', () => { console.log('hello ' + word); return word; });`);
     await greet('three');
   });
 
+  test('a version that cannot begin, or is never loaded, leaves the one before it at work, and can be mended', async () => {
+    const source = (backend: string, word: string) => `import { createTasks, memory } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
+export const tasks = createTasks({ backend: ${backend} });
+tasks.define('greet', () => console.log('said ${word}'));`;
+    const { path } = moduleOf(source('memory()', 'one'));
+    const terminal = open(`dev ${path}`, 120, 30);
+    await terminal.until(/● worker 0\/10/);
+    const greet = async (word: string) => {
+      terminal.keys('6', 'E');
+      terminal.type('greet');
+      terminal.keys('Enter');
+      await terminal.until(/input \(JSON\)/);
+      terminal.keys('Enter');
+      await terminal.until(new RegExp(`printed +said ${word}`));
+    };
+    writeFileSync(path, source("sqlite({ file: '/nowhere/jobs.db' })", 'two'));
+    await terminal.until(/✗ \/nowhere\/jobs\.db: the folder \/nowhere is not there/);
+    await greet('one');
+    writeFileSync(path, `await new Promise(() => {});${source('memory()', 'three')}`);
+    await terminal.until(/is not loaded after 5 s: it awaits something/);
+    writeFileSync(path, source('memory()', 'four'));
+    await terminal.until(/✓ reloaded/);
+    await greet('four');
+  });
+
   test('a build server gets plain lines, also where it has a terminal', async () => {
     const terminal = open('dev test/cli/fixtures/schedules-only.ts --virtual', 80, 24, { CI: 'true' });
     const text = await terminal.until(/code 0/);
