@@ -5,6 +5,7 @@
 import type { Tasks } from 'escapement';
 import { isEscapementError } from 'escapement';
 import { clean, cleanLines } from '../format.ts';
+import { startsWork } from './effects.ts';
 import type { Feed } from './feed.ts';
 import { checkInput } from './inputs.ts';
 import { press } from './keys.ts';
@@ -266,7 +267,9 @@ export class Dashboard {
     const perform = (one: Write) => carryOut(session.tasks, one);
     try {
       session.requirePresent?.();
-      this.tell('done', await (session.run ? session.run.act(write, perform) : perform(write)));
+      const done = await (session.run ? session.run.act(write, perform) : perform(write));
+      const waits = session.run?.still === true && startsWork(write);
+      this.tell('done', waits ? `${done}; time stands still, space lets it go on` : done);
     } catch (error) {
       this.tell('error', messageOf(error));
     }

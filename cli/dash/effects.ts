@@ -30,3 +30,13 @@ const eligible: Readonly<Record<JobVerb, string>> = {
 function matching(filter: string): string {
   return filter === '' ? ' there is' : ` that matches ${clean(filter)}`;
 }
+
+/** Does it lead to work that begins as soon as time moves? */
+export function startsWork(write: Write): boolean {
+  return (
+    write.kind === 'enqueue' ||
+    write.kind === 'runSchedule' ||
+    write.kind === 'resumeQueue' ||
+    (write.kind === 'jobs' && write.verb === 'retry')
+  );
+}

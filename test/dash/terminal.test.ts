@@ -78,7 +78,7 @@ describe.skipIf(!hasTmux)('in a terminal', { timeout: 60_000 }, () => {
     terminal.type('{"order": "nobody"}');
     await terminal.until(/✓ the schema accepts it/);
     terminal.keys('Enter');
-    await terminal.until(/✓ enqueued payment\.capture/);
+    await terminal.until(/✓ enqueued payment\.capture as …\w{6}; time stands still,/);
     terminal.keys('2');
     await terminal.until(/● ready +payment\.capture/);
     terminal.keys('C');

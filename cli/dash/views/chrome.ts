@@ -7,6 +7,7 @@ import { parts } from '../prompt.ts';
 import { tabOf } from '../reduce.ts';
 import { type State, type TabName, viewNames } from '../state.ts';
 import { clockTime, ends, filled, type Line, line, type Span, span, widthOf, wrapped } from '../text.ts';
+import { type Mark, marks, type Role } from '../theme.ts';
 
 const titles: Readonly<Record<TabName, string>> = {
   overview: 'Overview',
@@ -71,24 +72,27 @@ export function tabs(state: State, wide: number): Line {
   return ends(spans, [span('? keys ', 'dim')], wide);
 }
 
-/** What stands above the foot: a fault of the module, a question, an answer; nothing most of the time. What went wrong is told in full, where there is room. */
+/** What stands above the foot: a fault of the module, a question, an answer; nothing most of the time. All of it, where there is room. */
 export function banner(state: State, wide: number, high: number): readonly Line[] {
   const { confirm, notice, fault, busy, unread, zone } = state;
   const most = high >= 12 ? 4 : 1;
   if (busy !== null) return [filled(line(span(` ◂◂ ${busy}   `, 'warn'), span('esc', 'key'), span(' stops there', 'dim')), wide)];
   if (confirm)
     return [filled(line(span(` ${confirm.question} `, 'warn'), span(' y', 'key'), span(' yes   '), span('n', 'key'), span(' no')), wide)];
-  if (notice?.kind === 'done') return [filled(line(span(' ✓ ', 'good'), span(clean(notice.text))), wide)];
-  if (notice) return badLines(clean(notice.text), wide, most);
-  if (unread) return badLines(`cannot be read since ${clockTime(unread.since, zone)}: ${clean(unread.text)}`, wide, most);
+  if (notice?.kind === 'done') return toldLines(marks.successful, 'text', clean(notice.text), wide, most);
+  if (notice) return toldLines(marks.failed, 'bad', clean(notice.text), wide, most);
+  if (unread) {
+    const text = `cannot be read since ${clockTime(unread.since, zone)}: ${clean(unread.text)}`;
+    return toldLines(marks.failed, 'bad', text, wide, most);
+  }
   if (!fault) return [];
-  const lines = badLines(clean(fault.join(' ')), wide, most);
+  const lines = toldLines(marks.failed, 'bad', clean(fault.join(' ')), wide, most);
   return most === 1 ? lines : [filled(line(span('   the module cannot be loaded; the version before it goes on', 'dim')), wide), ...lines];
 }
 
-function badLines(text: string, wide: number, most: number): readonly Line[] {
+function toldLines({ glyph, role: glyphRole }: Mark, role: Role, text: string, wide: number, most: number): readonly Line[] {
   return wrapped(text, Math.max(1, wide - 4), most).map((one, i) =>
-    filled(line(span(i === 0 ? ' ✗ ' : '   ', 'bad'), span(one, 'bad')), wide),
+    filled(line(span(i === 0 ? ` ${glyph} ` : '   ', glyphRole), span(one, role)), wide),
   );
 }
 
