@@ -48,6 +48,8 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     now = () => running.run?.now ?? io.now();
     io.life.onFault((fault) => {
       failCurrentAttempt(fault);
+      // Also where it can still be read when other things were told.
+      feed.print(now(), `nobody caught: ${messageOf(fault)}`);
       tell(`nobody caught: ${messageOf(fault)}`);
     });
     if (!dashboard) return await runPlain(running, options, io, feed, zone);

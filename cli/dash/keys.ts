@@ -98,7 +98,7 @@ export const bindings: readonly Binding[] = [
     views: ['job'],
     hint: 'stacks',
     rank: 4,
-    help: 'the stack of every attempt, or of the last',
+    help: 'every stack, or the last one',
     action: { type: 'open' },
   },
   { keys: ['escape', 'h'], shown: 'esc', help: 'back; no selection; no filter', action: { type: 'back' } },
@@ -156,7 +156,7 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'run now',
     rank: 2,
-    help: 'enqueue a job of the schedule now',
+    help: 'a job of the schedule, now',
     action: { type: 'run' },
   },
   {

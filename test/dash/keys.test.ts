@@ -197,6 +197,15 @@ describe('what keys ask for', () => {
     expect(pressed(['2', '/', 'a', 'alt-D', 'alt-\r', 'return']).filter.text).toBe('a');
   });
 
+  test('whatever is filtered by is told beside the list', () => {
+    const text = (state: State) =>
+      screen(state)
+        .map(({ spans }) => spans.map((one) => one.text).join(''))
+        .join('\n');
+    expect(text(pressed(['2']))).toMatch(/no filter/);
+    expect(text(pressed(['2', 'right']))).toMatch(/\/ status:ready/);
+  });
+
   test('a filter is read word by word', () => {
     expect(pressed(['/', 'status:failed queue:mail task:x time out', 'return']).filter).toEqual({
       status: 'failed',
@@ -220,6 +229,12 @@ describe('the table', () => {
   test('what writes is upper-case, and nothing else is', () => {
     for (const { keys, only } of bindings) {
       for (const key of keys) expect(/^[A-Z]$/.test(key) && key !== 'G', key).toBe(only === 'write' || key === 'R');
+    }
+  });
+
+  test('on 80 columns no key is explained by half a sentence', () => {
+    for (const view of [...viewNames, 'job'] as const) {
+      for (const { help } of bindingsOf({ ...sample(), view })) expect(help.length, help).toBeLessThanOrEqual(32);
     }
   });
 

@@ -88,7 +88,7 @@ function statusLine({ data, filter }: State, wide: number): Line {
 }
 
 function filterLine({ filter, sort, selected, all }: State, wide: number): Line {
-  const text = filterText({ ...filter, status: null });
+  const text = filterText(filter);
   const chosen = all ? 'all that match are selected' : selected.size > 0 ? `${count(selected.size)} selected` : '';
   return ends(
     [span('   '), span(text === '' ? 'no filter' : `/ ${text}`, text === '' ? 'dim' : 'strong')],
