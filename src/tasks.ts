@@ -70,8 +70,13 @@ export interface Tasks extends AsyncDisposable {
   readonly names: readonly string[];
   /** The application's own logger; null: the console. */
   readonly logger: Logger | null;
-  /** What each alias is bound to: `name` is `immediate`, `dummy`, `memory`, `sqlite` … */
-  readonly backends: readonly { readonly alias: string; readonly name: string; readonly supports: BackendSupports }[];
+  /** What each alias is bound to: `name` is `immediate`, `dummy`, `memory`, `sqlite` …; `file` is where its jobs are kept, if that is a file. */
+  readonly backends: readonly {
+    readonly alias: string;
+    readonly name: string;
+    readonly supports: BackendSupports;
+    readonly file?: string;
+  }[];
   /** Opens and migrates every backend. Without it, the first use does. */
   open(): Promise<void>;
   /** Stops this process's workers and closes the backends, for good. */
@@ -222,7 +227,12 @@ class Application implements Tasks {
   }
 
   get backends(): Tasks['backends'] {
-    return [...this.#app.binding.backends].map(([alias, { name, supports }]) => ({ alias, name, supports }));
+    return [...this.#app.binding.backends].map(([alias, { name, supports, file }]) => ({
+      alias,
+      name,
+      supports,
+      ...(file === undefined ? {} : { file }),
+    }));
   }
 
   register<Input, Output>(task: PortableTask<Input, Output>): Task<Input, Output> {

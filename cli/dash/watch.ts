@@ -33,13 +33,16 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
     const { tasks, label } = module === undefined ? await ofFile(sqlite as string, io) : await loadApplication(module, io);
     try {
       if (module !== undefined) requireShared({ tasks, label, simulation: {}, exported: {} });
+      const kept = sqlite === undefined ? tasks.backends.find(({ alias }) => alias === 'default')?.file : resolve(io.cwd, sqlite);
+      // To open it would make the file, and its tables.
+      if (module !== undefined && kept !== undefined && !write) await requireJobs(kept);
       await orStuck(io, tasks.open(), `the store of ${label} never answers`);
       const session: Session = {
         tasks,
         run: undefined,
         hears: false,
         shared: true,
-        ...(sqlite === undefined ? {} : { requirePresent: presence(resolve(io.cwd, sqlite)) }),
+        ...(kept === undefined ? {} : { requirePresent: presence(kept) }),
       };
       if (!dashboard) {
         const lines = await overviewLines(session, feed, { label, zone, now: io.now, cwd: io.cwd });
@@ -64,8 +67,7 @@ async function ofFile(file: string, io: Io): Promise<Pick<Application, 'tasks' |
   const path = resolve(io.cwd, file);
   if (!statSync(path, { throwIfNoEntry: false })?.isFile())
     throw new CommandError(`there is no file ${file}; give the one that sqlite({ file }) names`);
-  if (await isForeign(path))
-    throw new CommandError(`${clean(file)} holds no jobs of Escapement; a worker makes their tables when it starts, or escapement migrate`);
+  await requireJobs(path);
   const { sqlite } = await import('escapement/sqlite');
   return { tasks: createTasks({ backend: sqlite({ file: path }) }), label: file };
 }
@@ -78,6 +80,15 @@ function presence(path: string): () => void {
     if (!found) throw new Error(`the file ${basename(path)} has gone`);
     if (found.ino !== ino) throw new Error(`the file ${basename(path)} is another one now; start this anew`);
   };
+}
+
+/** @throws CommandError when the file is not there, or holds something else */
+async function requireJobs(path: string): Promise<void> {
+  const name = clean(basename(path));
+  if (!statSync(path, { throwIfNoEntry: false })?.isFile())
+    throw new CommandError(`there is no file ${name} yet; a worker makes it when it starts, or escapement migrate`);
+  if (await isForeign(path))
+    throw new CommandError(`${name} holds no jobs of Escapement; a worker makes their tables when it starts, or escapement migrate`);
 }
 
 /** A database without the store's tables. The store would make them, in a file that may be another application's. */

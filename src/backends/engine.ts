@@ -8,6 +8,7 @@ import type { Awaitable, Store, StoreSource } from '../ports/store.ts';
 
 export class EngineBackend implements Backend {
   readonly name: string;
+  readonly file: string | undefined;
   readonly #host: Host;
   readonly #source: StoreSource;
   #store: Awaitable<Store> | undefined;
@@ -15,6 +16,7 @@ export class EngineBackend implements Backend {
 
   constructor(host: Host, source: StoreSource) {
     this.name = source.name;
+    this.file = source.file;
     this.#host = host;
     this.#source = source;
   }

@@ -21,6 +21,8 @@ export interface BackendSupports {
 export interface Backend {
   /** A word for messages. */
   readonly name: string;
+  /** Where its jobs are kept, if that is a file. */
+  readonly file?: string | undefined;
   readonly supports: BackendSupports;
   /** Opens and migrates on first use. */
   open(): Awaitable<Store>;

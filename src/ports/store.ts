@@ -197,6 +197,8 @@ export interface StoreSource {
   readonly name: string;
   /** Other processes can see its rows. @default true */
   readonly shared?: boolean;
+  /** Where it keeps its rows, if that is a file of this machine. */
+  readonly file?: string;
   open(): Awaitable<Store>;
 }
 

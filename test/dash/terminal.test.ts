@@ -285,6 +285,19 @@ describe('where there is no terminal', () => {
     expect(readdirSync(join(file, '..'))).toEqual(['other.db']);
   });
 
+  test('a module whose file is not there yet is told so, and the file is not made', async () => {
+    const folder = mkdtempSync(join(root, 'test/dash/.tmp-'));
+    folders.push(folder);
+    const fixture = JSON.stringify(join(root, 'test/cli/fixtures/shared.ts'));
+    const file = join(folder, 'jobs.db');
+    writeFileSync(join(folder, 'app.ts'), `import { appOn } from ${fixture};\nexport const { tasks } = appOn(${JSON.stringify(file)});\n`);
+    const { code, stderr } = await spawned(['top', join(folder, 'app.ts')]);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/there is no file jobs\.db yet; a worker makes it/) });
+    expect(readdirSync(folder)).toEqual(['app.ts']);
+    expect((await spawned(['top', join(folder, 'app.ts'), '--write'])).code).toBe(0);
+    expect(readdirSync(folder)).toContain('jobs.db');
+  });
+
   test('dev prints events, without escape codes, to the end of the period', async () => {
     const { code, stdout } = await spawned(['dev', 'test/cli/fixtures/schedules-only.ts', '--virtual']);
     expect(code).toBe(0);

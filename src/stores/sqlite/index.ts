@@ -42,6 +42,7 @@ export function sqlite(options: SqliteOptions): StoreSource {
     kind: 'store',
     name: 'sqlite',
     shared: place.file !== ':memory:',
+    ...(place.file === ':memory:' ? {} : { file: place.file }),
     open: () => new SqliteStore(new Connection(place), place.file),
   };
 }
