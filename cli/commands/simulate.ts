@@ -84,7 +84,7 @@ export function addSimulate(program: Command, io: Io, done: (code: ExitCode) => 
       'draw ties, jitter and faults from this seed (default: simulation.seed, else none)',
       whole(0, Number.MAX_SAFE_INTEGER),
     )
-    .option('--workers <n>', 'how many workers (default: simulation.workers, else 1)', whole(0, 64))
+    .option('--workers <n>', 'how many workers (default: simulation.workers, else 1, or 3 to explore)', whole(0, 64))
     .option('--concurrency <n>', 'attempts at a time on each worker (default: 10)', whole(1, 10_000))
     .option('--crash', 'kill a worker in the middle of about one attempt in fifty; it is back after 1 s')
     .option('--json', 'print one JSON document')

@@ -9,7 +9,7 @@ import { askedReplay, type ExploreOptions, playRun, readExploration, replayLine,
 export interface CrashOutcome {
   /** The worker that crashed. */
   readonly worker: string;
-  /** `before` or `after`, and the call to the store or `run`, the start of an attempt. */
+  /** `before` or `after` and the call to the store, or where in the attempt: `in run, at a wait`. */
   readonly at: string;
   /** Which of such calls by this worker, counted from 1. */
   readonly nth: number;

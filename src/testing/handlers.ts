@@ -14,7 +14,10 @@ export interface Sight {
   job(id: string): Job | undefined;
   /** When something last went wrong with this worker's process. */
   troubledAt(worker: string): number;
+  /** How many it may run at once in each store. */
   readonly concurrency: number;
+  /** The store that has a job. */
+  home(id: string): unknown;
   /** True once the worker has said that it stops. */
   stops(worker: string): boolean;
   problem(id: string, what: string): void;
@@ -34,8 +37,8 @@ export interface Handler {
 export type Returned = { readonly snoozedMs: number } | { readonly value: unknown } | { readonly cancelled: string };
 
 const slackMs = 1_000;
-/** So long after trouble, what happens may come of it. */
-const troubleLastsMs = 75_000;
+/** So long after trouble, what happens may come of it; a worker without it has renewed its leases by then. */
+export const troubleLastsMs = 75_000;
 
 export class Handlers {
   readonly #sight: Sight;
@@ -84,9 +87,11 @@ export class Handlers {
     return false;
   }
 
-  countOn(life: Life): number {
+  /** How many jobs of one store a process runs. */
+  countOn(life: Life, home: unknown): number {
     let count = 0;
-    for (const handler of this.#running) if (handler.life === life && isAtWork(handler)) count += 1;
+    for (const handler of this.#running)
+      if (handler.life === life && isAtWork(handler) && this.#sight.home(handler.id) === home) count += 1;
     return count;
   }
 
@@ -123,8 +128,8 @@ export class Handlers {
     const timeoutMs = row?.overrides?.timeoutMs ?? definition.timeoutMs;
     const handler: Handler = { life, id, claim: holds ? row.claim : -1, startedAt: now(), timeoutMs, context };
     this.#running.add(handler);
-    if (this.countOn(life) > concurrency)
-      problem(id, `I8: it begins on ${life.name}, which runs ${this.countOn(life)} at once, more than ${concurrency}`);
+    const count = this.countOn(life, this.#sight.home(id));
+    if (count > concurrency) problem(id, `I8: it begins on ${life.name}, which runs ${count} at once, more than ${concurrency}`);
     return handler;
   }
 }

@@ -5,12 +5,12 @@
  */
 import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
-import { isFenced, visibleStatus } from '../core/job.ts';
+import { visibleStatus } from '../core/job.ts';
 import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../core/types.ts';
 import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, SettleAnswer, Store } from '../ports/store.ts';
 import { Account, inOrder, isOver, isTooLate } from './account.ts';
 import { Firings } from './firings.ts';
-import { Handlers } from './handlers.ts';
+import { Handlers, troubleLastsMs } from './handlers.ts';
 import type { Life } from './owners.ts';
 
 type At = { readonly now: number };
@@ -30,8 +30,6 @@ export interface Surroundings {
   found(problem: string): void;
 }
 
-/** A worker without trouble for so long has renewed its leases. */
-const troubleLastsMs = 75_000;
 const onItsWayMs = 60_000;
 /** What a worker asks that has nothing to do: far less than this. */
 const mostCallsASecond = 1;
@@ -49,6 +47,8 @@ export class Watchman {
   readonly #around: Surroundings;
   readonly #account = new Account();
   readonly handlers: Handlers;
+  /** The store that has each job. */
+  readonly #homes = new Map<string, Store>();
   readonly #settled = new Map<string, Settlement>();
   readonly #firings: Firings;
   readonly #paused = new Set<string>();
@@ -63,7 +63,6 @@ export class Watchman {
   /** Claims that nobody runs, and since when. */
   readonly #unattended = new Map<string, number>();
   #pruned = 0;
-  /** The store has answered at once: nothing else can have happened meanwhile. */
   #isAtOnce = false;
   #healedAt = Number.POSITIVE_INFINITY;
   #lookedAt = 0;
@@ -80,6 +79,7 @@ export class Watchman {
       job: (id) => this.#account.get(id),
       troubledAt: around.troubledAt,
       concurrency: around.concurrency,
+      home: (id) => this.#homes.get(id),
       stops: (worker) => this.#stopping.has(worker),
       problem: (id, what) => this.#problem(`${around.label(id)}: ${what}`),
     });
@@ -88,8 +88,8 @@ export class Watchman {
   /** The store with the watchman beside it. */
   watch(store: Store): Store {
     const calls: Partial<Record<keyof Store, (answer: never, ...given: never[]) => void>> = {
-      insert: (_: unknown, jobs: readonly Job[]) => this.#insert(jobs),
-      claim: (jobs: readonly Job[], options: ClaimOptions & At) => this.#claim(jobs, options),
+      insert: (_: unknown, jobs: readonly Job[]) => this.#insert(jobs, store),
+      claim: (jobs: readonly Job[], options: ClaimOptions & At) => this.#claim(jobs, options, store),
       saveWorker: (_: unknown, row: WorkerRow) => void (row.state === 'running' || this.#stopping.add(row.id)),
       prune: (count: number) => {
         this.#pruned += count;
@@ -102,7 +102,7 @@ export class Watchman {
         options: At & { claim?: ClaimOptions },
       ) => {
         settlements.forEach((settlement, i) => void this.#settle(settlement, answer.answers[i]));
-        if (options.claim) this.#claim(answer.claimed, { ...options.claim, now: options.now });
+        if (options.claim) this.#claim(answer.claimed, { ...options.claim, now: options.now }, store);
       },
       overdue: (jobs: readonly Job[], options: At) => this.#overdue(jobs, options.now),
       amend: (rows: readonly (Job | null)[], amendments: readonly Amendment[]) => this.#amend(rows, amendments),
@@ -116,7 +116,7 @@ export class Watchman {
           const jobs = made[i];
           if (!jobs) return;
           this.#firings.advanced(advance, jobs, options.now);
-          this.#insert(jobs);
+          this.#insert(jobs, store);
         }),
     };
     return new Proxy(store, {
@@ -129,12 +129,14 @@ export class Watchman {
           this.calls += 1;
           if (key === 'insert') for (const job of given[0] as readonly Job[]) this.#coming.set(job.id, job);
           const answer = value.apply(target, given) as unknown;
+          const isAtOnce = !(answer instanceof Promise);
           const seen = (settledAnswer: unknown) => {
+            // Where a store takes its time, others may have come between what it did and what it says.
+            this.#isAtOnce = isAtOnce;
             see(settledAnswer, ...given);
             this.#look();
             return settledAnswer;
           };
-          this.#isAtOnce = !(answer instanceof Promise);
           return answer instanceof Promise ? answer.then(seen) : seen(answer);
         };
       },
@@ -210,9 +212,8 @@ export class Watchman {
     this.handlers.check();
     if (now < this.#healedAt + promptMs) return;
     const late = now - promptMs;
-    const free = this.#around
-      .alive()
-      .filter((life) => !this.#stopping.has(life.name) && this.handlers.countOn(life) < this.#around.concurrency);
+    const awake = this.#around.alive().filter(({ name }) => !this.#stopping.has(name));
+    const freeFor = (id: string) => awake.find((life) => this.handlers.countOn(life, this.#homes.get(id)) < this.#around.concurrency);
     for (const job of this.#account.open) {
       const { id, claim, dueAt, leaseUntil, expiresAt } = job;
       if (job.status === 'running') {
@@ -223,8 +224,8 @@ export class Watchman {
         else this.#unattended.set(key, since);
         if (since !== undefined && since < late) this.#say(job, `L2: ${job.worker} holds it, and does not run it`);
       } else if (isTooLate(job, late)) this.#say(job, `L1: it has expired ${now - (expiresAt ?? 0)} ms ago, and nobody has found it`);
-      else if (dueAt < late && free.length > 0 && !this.#paused.has(job.queue) && this.#around.definition(job.task) && !isTooLate(job, now))
-        this.#say(job, `L1: it is due for ${now - dueAt} ms, and ${free[0]?.name} has nothing to do`);
+      else if (dueAt < late && freeFor(id) && !this.#paused.has(job.queue) && this.#around.definition(job.task) && !isTooLate(job, now))
+        this.#say(job, `L1: it is due for ${now - dueAt} ms, and ${freeFor(id)?.name} has nothing to do`);
     }
     for (const { name, nextAt } of this.#firings.lateFor(late))
       this.#problem(`L1: schedule ${name} is due for ${now - (nextAt ?? now)} ms, and nobody fires it`);
@@ -242,23 +243,24 @@ export class Watchman {
     this.#lost.add(id);
   }
 
-  #insert(jobs: readonly Job[]): void {
+  #insert(jobs: readonly Job[], home: Store): void {
     for (const job of jobs) {
       if (this.#seenEarly.delete(job.id)) continue;
       this.#coming.delete(job.id);
       if (this.#account.get(job.id)) this.#say(job, 'I1: it was inserted twice');
       this.#account.inserted(job);
+      this.#homes.set(job.id, home);
       this.#firings.occurrence(job);
     }
   }
 
-  #claim(jobs: readonly Job[], options: ClaimOptions & At): void {
+  #claim(jobs: readonly Job[], options: ClaimOptions & At, home: Store): void {
     const { now, worker, leaseUntil } = options;
-    if (this.#isAtOnce) this.#inTurn(jobs, options);
+    if (this.#isAtOnce) this.#inTurn(jobs, options, home);
     for (const job of jobs) {
       const coming = this.#coming.get(job.id);
       if (coming) {
-        this.#insert([coming]);
+        this.#insert([coming], home);
         this.#seenEarly.add(job.id);
       }
       const before = this.#account.get(job.id);
@@ -279,9 +281,9 @@ export class Watchman {
   }
 
   /** Law 4: what is claimed are the first of those that could be. */
-  #inTurn(jobs: readonly Job[], { now, tasks, queues, excludeQueues, limit }: ClaimOptions & At): void {
+  #inTurn(jobs: readonly Job[], { now, tasks, queues, excludeQueues, limit }: ClaimOptions & At, home: Store): void {
     const could = this.#account.open
-      .filter(({ status, dueAt, task }) => status === 'queued' && dueAt <= now && tasks.includes(task))
+      .filter(({ id, status, dueAt, task }) => this.#homes.get(id) === home && status === 'queued' && dueAt <= now && tasks.includes(task))
       .filter(({ queue }) => !this.#paused.has(queue) && (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue))
       .filter((job) => !isTooLate(job, now))
       .sort(inOrder)
@@ -321,7 +323,9 @@ export class Watchman {
     const job = this.#account.get(settlement.id);
     if (!job) return;
     const key = `${settlement.id} ${settlement.claim}`;
-    const holds = job.status === 'running' && !isFenced(job, settlement);
+    // In words of his own: a claim that another has followed, and a loss of a lease that holds, change nothing.
+    const isEarly = settlement.outcome === 'lost' && (job.leaseUntil ?? 0) > settlement.settledAt;
+    const holds = job.status === 'running' && job.claim === settlement.claim && !isEarly;
     const before = this.#settled.get(key);
     const again = before?.settledAt === settlement.settledAt && before.outcome === settlement.outcome;
     if (!holds) {

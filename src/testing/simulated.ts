@@ -25,6 +25,7 @@ import { Idler } from './until-idle.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
 export class Simulated implements Simulation {
   readonly tasks: Tasks;
   readonly record = new SimulationRecord();
@@ -134,7 +135,8 @@ export class Simulated implements Simulation {
     const before = { calls: this.#watchman?.calls ?? 0, events: this.record.length };
     await this.advance(ms);
     // What schedules make goes on.
-    if (this.record.length === before.events) this.#watchman?.calm(this.#watchman.calls - before.calls, this.#processes.count, ms);
+    if (this.record.length === before.events)
+      this.#watchman?.calm(this.#watchman.calls - before.calls, this.#processes.count * this.#stores.size, ms);
   }
 
   get now(): Date {

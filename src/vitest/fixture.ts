@@ -11,8 +11,8 @@ export type TestTasksOptions = SimulationOptions;
 /** What `testTasks` returns: Vitest's `test`, with `sim` among its fixtures. */
 export type TaskTest = TestAPI<TestFixtures> & {
   /**
-   * A test that explores: seeds × interleavings × faults over a scenario. It has a simulation of its own for every run; seeds that are left after 100 s are left out. What fails is
-   * kept in `__seeds__` beside the test's file, unless `file` names another place, and is played first the next time: commit it.
+   * A test that explores: seeds × interleavings × faults over a scenario. It has a simulation of its own for every run; seeds that are left
+   * after 100 s are left out, and the test says so. What fails is kept in `__seeds__` beside the test's file, unless `file` names another place, and is played first the next time: commit it.
    * @example
    * test.explore('an order is charged once', { seeds: 200 }, async () => {
    *   await checkout.enqueue({ order: 'o1' });

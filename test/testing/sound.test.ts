@@ -74,6 +74,20 @@ describe('is no failure:', () => {
     expect(await found(explore(tasks, { seeds: 3, faults: 'none' }, (sim) => sim.advance('5m')))).toBe(nothing);
   });
 
+  test('an application with two stores, each with its own jobs and slots', async () => {
+    const tasks = createTasks({ backends: { default: memory(), other: memory() } });
+    const here = tasks.define('here', { priority: 1, run: (_: void, ctx) => ctx.sleep('5s') });
+    const there = tasks.define('there', { backend: 'other', priority: 2, run: (_: void, ctx) => ctx.sleep('5s') });
+    const both = explore(tasks, { seeds: 20, concurrency: 2, workers: 2, stores: { other: () => memory() } }, async (sim) => {
+      for (let i = 0; i < 4; i++) {
+        await there.enqueueMany([undefined, undefined, undefined]);
+        await here.enqueueMany([undefined, undefined, undefined]);
+        await sim.advance('3s');
+      }
+    });
+    expect(await found(both)).toBe(nothing);
+  });
+
   test('a payment that happens once whatever comes', async () => {
     const tasks = application();
     const charges = new Map<string, number>();
