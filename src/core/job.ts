@@ -130,8 +130,8 @@ export function settled(job: Job, s: Settlement): Job {
 }
 
 /**
- * True if a settlement may not change a job: another claim holds it, or it says that a lease was lost which is not over. Whoever found it overdue may have been told
- * of it late, and its worker may have renewed it meanwhile.
+ * True if a settlement may not change a job: another claim holds it, or it says that a lease was lost which is not over. Whoever found it
+ * overdue may have been told of it late, and its worker may have renewed it meanwhile.
  */
 export function isFenced(job: Pick<Job, 'claim' | 'leaseUntil'>, s: Settlement): boolean {
   return job.claim !== s.claim || (s.outcome === 'lost' && (job.leaseUntil ?? 0) > s.settledAt);

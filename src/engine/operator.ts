@@ -1,4 +1,7 @@
-/** What callers and operators do to jobs from outside an attempt: cancel, run again, prioritize, delete. Read, decide, change if nothing has changed meanwhile; else once more. */
+/**
+ * What callers and operators do to jobs from outside an attempt: cancel, run again, prioritize, delete. Read, decide, change if nothing has
+ * changed meanwhile; else once more.
+ */
 import { InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';

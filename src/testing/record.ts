@@ -6,20 +6,13 @@ import type { Event } from '../core/events.ts';
 import type { RecordedError } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
 import type { Attempt, AttemptOutcome, Job, JobRecord } from '../core/types.ts';
+import type { AttemptInfo } from '../result.ts';
 
-/** One attempt, as `sim.attempts()` shows it. */
-export interface SimulatedAttempt {
+/** One attempt, as `sim.attempts()` shows it; its workers are `w0`, `w1` … */
+export interface SimulatedAttempt extends AttemptInfo {
   /** The job's id. */
   readonly job: string;
   readonly task: string;
-  readonly attempt: number;
-  /** `w0`, `w1` … */
-  readonly worker: string;
-  readonly startedAt: Date;
-  readonly endedAt: Date | null;
-  /** Null while it is in flight. */
-  readonly outcome: AttemptOutcome | null;
-  readonly error: RecordedError | null;
 }
 
 interface Row {
