@@ -25,6 +25,8 @@ export interface Binding {
   readonly beforeStart?: () => void;
   /** Called before anything is asked of a backend; may refuse. */
   readonly beforeUse?: () => void;
+  /** When the caller may enqueue or call, if that is not at once: attempts that work beside each other have an order in virtual time. */
+  readonly turn?: () => Promise<void> | undefined;
   /** Called when a schedule is defined while workers that the application does not hold may run. */
   readonly declare?: () => void;
 }

@@ -122,7 +122,9 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
 
   async call(...args: EnqueueArguments<Input, never>): Promise<Output> {
     const { app, definition } = this.#home();
-    const host = app.binding.host;
+    const turn = app.binding.turn?.();
+    if (turn !== undefined) await turn;
+    const { host } = app.binding;
     const now = host.clock.now();
     const input = args[0] as unknown;
     if (definition.schema) await parseInput(definition.schema, input, `input of ${this.name}`);
@@ -171,6 +173,8 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
   #enqueue(inputs: readonly unknown[], transaction: unknown): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
     // A mistake in the input rejects like any other failure; in a caller's transaction, where nothing can wait, it throws.
     if (transaction !== undefined) return this.#insert(inputs, transaction) as TaskResult<Output, Input>[];
+    const turn = this.#home().app.binding.turn?.();
+    if (turn !== undefined) return turn.then(() => this.#insert(inputs, undefined));
     return (async () => this.#insert(inputs, undefined))();
   }
 

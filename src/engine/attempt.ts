@@ -90,6 +90,9 @@ export class RunningAttempt implements Scope {
   get attempt(): number {
     return this.job.attempt;
   }
+  get claim(): number {
+    return this.job.claim;
+  }
   get #backoff(): Backoff {
     return this.job.overrides?.backoff ?? this.definition?.backoff ?? defaultBackoff;
   }
@@ -203,7 +206,7 @@ export class RunningAttempt implements Scope {
       message: message === undefined ? null : cut(String(message), maxTextBytes),
       at,
     };
-    this.#runner.progressed?.(this);
+    this.host.clock.inTurn(this, () => this.#runner.progressed?.(this));
     if (host.events.hears('progressed')) {
       host.events.emit({
         type: 'progressed',
@@ -259,11 +262,17 @@ export class RunningAttempt implements Scope {
   }
 
   readonly #onReturn = (value: unknown): void => {
-    if (!this.#ended) this.#end(this.#returned(value), true);
+    if (this.#ended) return;
+    this.host.clock.inTurn(this, () => {
+      if (!this.#ended) this.#end(this.#returned(value), true);
+    });
   };
 
   readonly #onThrow = (error: unknown): void => {
-    if (!this.#ended) this.#end(this.#thrown(error), true);
+    if (this.#ended) return;
+    this.host.clock.inTurn(this, () => {
+      if (!this.#ended) this.#end(this.#thrown(error), true);
+    });
   };
 
   #returned(value: unknown): Outcome {

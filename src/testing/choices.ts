@@ -2,6 +2,9 @@
  * Every choice that a simulation makes: one whole number drawn at a named point, 0 meaning first in, first out, no jitter, no fault.
  * Without a seed every choice is 0. A run is told whole by its choices that are not 0: whoever gives them again, gets the run again.
  */
+import { textHash } from '../core/schedule.ts';
+import { scope as currentScope } from '../engine/scope.ts';
+import type { Scope } from '../ports/clock.ts';
 import type { Random } from '../ports/random.ts';
 
 /** A generator of 32-bit numbers (sfc32 by Chris Doty-Humphrey, PractRand), seeded by SplitMix-like mixing. Small, fast, and good enough for choices. */
@@ -24,6 +27,26 @@ export function prng(seed: number): () => number {
 }
 
 const resolution = 4_294_967_296;
+
+/**
+ * Math.random for tasks' code. Once real time has passed, every attempt has numbers of its own, so that it does not matter who asks first.
+ * @param isOrdered true while no real time has passed
+ */
+export function randomOf(seed: number, isOrdered: () => boolean): () => number {
+  const shared = prng(seed + 1);
+  const streams = new WeakMap<Scope, () => number>();
+  return () => {
+    let scope = isOrdered() ? undefined : currentScope.getStore();
+    while (scope?.parent) scope = scope.parent;
+    if (!scope) return shared() / resolution;
+    let draw = streams.get(scope);
+    if (!draw) {
+      draw = prng(seed + 1 + Number.parseInt(textHash(`${scope.id} ${scope.claim}`).slice(0, 8), 16));
+      streams.set(scope, draw);
+    }
+    return draw() / resolution;
+  };
+}
 
 /** A choice that is not 0: the `n`-th at its point, counted from 0. */
 export interface Decision {

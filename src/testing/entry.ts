@@ -20,8 +20,12 @@ export class Entry implements Timer {
   place = -1;
   over = false;
   background = false;
-  /** Where an attempt's timer was set, for reports of what it left behind. */
+  /** It is armed again whenever it fires: a heartbeat, which ends nothing. */
+  repeats = false;
+  /** Where it was set, for reports. */
   site: Error | undefined;
+  /** What the code that set it was given to clear it by. */
+  handle: object | undefined;
 
   constructor(keeper: Keeper, at: number, order: number, fn: Callback, life: Life | undefined, owner: Owner | undefined) {
     this.#keeper = keeper;

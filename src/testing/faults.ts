@@ -131,6 +131,8 @@ export interface Caller {
   life(): Life | undefined;
   crash(life: Life): void;
   taskOf(id: string): string | undefined;
+  /** When an attempt may call, if that is not at once: those that work beside each other have an order. */
+  turn?(): Promise<void> | undefined;
 }
 
 /** The store as a process has it. */
@@ -145,7 +147,7 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
   };
   for (const call of calls) {
     const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
-    view[call] = (a: unknown, b: unknown) => {
+    const ask = (a: unknown, b: unknown) => {
       const life = caller.life();
       // The process is gone: nobody is there to hear an answer.
       if (life?.dead) return never();
@@ -155,6 +157,11 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
       const asked = () => (faults.awaitsCrash ? around(call, a, () => real(a, b), faults, caller, life) : real(a, b));
       const answer = faults.drawn ? faults.drawn.call(call, life, asked) : asked();
       return answer instanceof Promise ? answer.then((value) => (life.dead ? never() : value)) : answer;
+    };
+    view[call] = (a: unknown, b: { readonly transaction?: unknown } | undefined) => {
+      // The caller's own transaction waits for nobody.
+      const turn = b?.transaction === undefined ? caller.turn?.() : undefined;
+      return turn === undefined ? ask(a, b) : turn.then(() => ask(a, b));
     };
   }
   view.migrate = () => store.migrate();

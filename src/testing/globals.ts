@@ -1,192 +1,278 @@
 /**
- * The globals that tasks' code sees while a simulation lasts: dates, timers, performance and Math.random, all on virtual time. fake-timers
- * puts them in place and takes them out again; its timers are ours, so that they stand in one order with the engine's. Streams and fetch
- * need the real nextTick, queueMicrotask and setImmediate, which are never faked.
+ * The globals that tasks' code sees. When this module is loaded, stable stand-ins take the place of timers, dates, `Math.random` and what else
+ * tells the time. Each asks at every call whether a simulation rules: then it obeys its virtual clock, otherwise it is the real thing. So what a
+ * module has captured (`const { setTimeout } = globalThis`) follows too, and the end of a simulation leaves nothing behind.
+ *
+ * One exception: a `setTimeout` that was captured from `globalThis` before the simulation is real where no attempt and no test calls it, such as
+ * a server of the test that has to have real latency. Virtual time stands still meanwhile.
+ *
+ * Streams and HTTP clients need the real `nextTick`, `queueMicrotask` and `setImmediate`, which are never touched.
  */
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { syncBuiltinESMExports } from 'node:module';
+import timers from 'node:timers';
 import timersPromises from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { type Clock as FakeClock, type FakeMethod, install, timers } from '@sinonjs/fake-timers';
 import { SimulationError } from '../core/errors.ts';
-import type { VirtualClock } from './virtual-clock.ts';
+import { RealDate, realClearInterval, realClearTimeout, realKey, realSetInterval, realSetTimeout } from '../ports/real.ts';
+import { virtualTimersPromises } from './timers-promises.ts';
 
-const longestDelayMs = 2_147_483_647;
-const wanted: readonly FakeMethod[] = [
-  'setTimeout',
-  'clearTimeout',
-  'setInterval',
-  'clearInterval',
-  'Date',
-  'hrtime',
-  'performance',
-  'Intl',
-  'Temporal',
-];
+export type AnyFunction = (...args: never[]) => unknown;
 
-/** @throws SimulationError when timers or dates are faked already: two clocks would disagree */
-export function refuseOtherFakes(): void {
-  const date = globalThis.Date as { isFake?: boolean; isMock?: boolean };
-  const faked = date.isFake || date.isMock || 'clock' in globalThis.setTimeout;
-  if (!faked) return;
-  throw new SimulationError(
-    'fake timers are on already (vi.useFakeTimers(), mock.timers or @sinonjs/fake-timers); a simulation has its own virtual clock. ' +
-      'Turn them off first, with vi.useRealTimers(), or pass globals: false to leave the globals alone.',
+/** What a running simulation puts behind the globals. */
+export interface VirtualGlobals {
+  /** Epoch milliseconds. */
+  now(): number;
+  random(): number;
+  /** False: a captured timer that is asked for here is real. */
+  readonly rulesHere: boolean;
+  /** A real timer that virtual time has to wait for. */
+  real<T>(arm: () => T): T;
+  /** Like setTimeout, or setInterval. */
+  arm(fn: AnyFunction, delay: unknown, args: unknown[], repeat: boolean): NodeJS.Timeout;
+  /** False: no timer of this simulation. */
+  clear(handle: unknown): boolean;
+  abortAfter(delay: number): AbortSignal;
+  hrtime(previous?: [number, number]): [number, number];
+  hrtimeBigint(): bigint;
+  /** Milliseconds since the simulation began. */
+  elapsed(): number;
+  readonly temporal: Record<string, AnyFunction> | undefined;
+  /** Runs `fetch`, and knows about it while it lasts. */
+  fetching<T>(url: string, fn: () => Promise<T>): Promise<T>;
+}
+
+/** One for a process, also where this module is loaded twice. */
+interface Registry {
+  current: VirtualGlobals | undefined;
+  readonly Date: DateConstructor;
+  /** What stands for the timers outside of simulations, and what does during one. */
+  readonly timers: { readonly captured: Timers; readonly virtual: Timers };
+}
+
+type Timers = Pick<typeof globalThis, 'setTimeout' | 'setInterval'>;
+const timerNames = ['setTimeout', 'setInterval'] as const;
+
+const registryKey = Symbol.for('escapement.globals');
+const home = globalThis as { [registryKey]?: Registry };
+const registry: Registry = home[registryKey] ?? install();
+home[registryKey] = registry;
+
+/** Puts the globals on virtual time; returns the function that puts them back on real time. */
+export function rule(virtual: VirtualGlobals): () => void {
+  registry.current = virtual;
+  swap(registry.timers.captured, registry.timers.virtual);
+  return () => {
+    if (registry.current === virtual) registry.current = undefined;
+    swap(registry.timers.virtual, registry.timers.captured);
+  };
+}
+
+/** What somebody else has put in place stays there. */
+function swap(from: Timers, to: Timers): void {
+  for (const name of timerNames) if (globalThis[name] === from[name]) globalThis[name] = to[name] as never;
+}
+
+/** @throws SimulationError when timers or dates are faked already, or have been since: two clocks would disagree */
+export function refuseOtherFakes(when: 'already' | 'since'): void {
+  const { Date: date, setTimeout: timeout } = globalThis;
+  if (date === registry.Date && (timeout === registry.timers.virtual.setTimeout || timeout === registry.timers.captured.setTimeout)) return;
+  if (!isFakeDate(date) && !isFakeTimer(timeout)) return;
+  const turned = when === 'already' ? 'fake timers are on already' : 'fake timers were turned on during a simulation';
+  throw new SimulationError(`${turned} ${whose}; a simulation has its own virtual clock. ${instead}`);
+}
+
+const whose = '(vi.useFakeTimers(), vi.setSystemTime(), mock.timers or @sinonjs/fake-timers)';
+const instead =
+  'Turn them off first, for example with vi.useRealTimers() or mock.timers.reset(), or pass globals: false to leave the globals alone.';
+
+function isFakeDate(date: unknown): boolean {
+  if (date === registry.Date) return false;
+  const { isFake, isMock } = date as { isFake?: boolean; isMock?: boolean };
+  return Boolean(isFake || isMock);
+}
+
+/** Those of fake-timers have a clock; those of node:test are bound methods. A spy is neither. */
+function isFakeTimer(timer: typeof setTimeout): boolean {
+  return 'clock' in timer || /^bound /.test(timer.name);
+}
+
+/** Gives a stand-in the looks of what it stands for. */
+function standIn<T extends object>(original: T, replacement: object): T {
+  for (const key of Reflect.ownKeys(original)) {
+    const descriptor = Object.getOwnPropertyDescriptor(original, key) as PropertyDescriptor;
+    if (key === 'prototype' || key === promisify.custom) continue;
+    const own = Object.getOwnPropertyDescriptor(replacement, key);
+    if (!own || own.configurable) Object.defineProperty(replacement, key, descriptor);
+  }
+  Object.defineProperty(replacement, realKey, { value: original });
+  return replacement as T;
+}
+
+function install(): Registry {
+  const timersOf = (isCaptured: boolean): Timers => {
+    const make = <T extends AnyFunction>(original: T, repeat: boolean): T =>
+      standIn(original, (fn: AnyFunction, delay?: number, ...args: unknown[]) => {
+        const virtual = current();
+        const real = () => (original as unknown as (...all: unknown[]) => unknown)(fn, delay, ...args);
+        if (!virtual) return real();
+        return isCaptured && !virtual.rulesHere ? virtual.real(real) : virtual.arm(fn, delay, args, repeat);
+      });
+    return { setTimeout: make(realSetTimeout, false), setInterval: make(realSetInterval, true) } as Timers;
+  };
+  const clearing = (original: (handle: NodeJS.Timeout | undefined) => void) =>
+    standIn(original, (handle?: unknown) => {
+      if (!current()?.clear(handle) && !clearOne(handle)) original(handle as NodeJS.Timeout);
+    });
+  const [captured, virtual] = [timersOf(true), timersOf(false)];
+  const installed: Registry = { current: undefined, Date: installDate(current), timers: { captured, virtual } };
+  function current(): VirtualGlobals | undefined {
+    return installed.current;
+  }
+
+  const promises = installPromises(current);
+  for (const { setTimeout } of [captured, virtual])
+    Object.defineProperty(setTimeout, promisify.custom, { configurable: true, value: promises.setTimeout });
+  const clears = { clearTimeout: clearing(realClearTimeout), clearInterval: clearing(realClearInterval) };
+  Object.assign(globalThis, captured, clears);
+  Object.assign(timers, virtual, clears);
+
+  const { random } = Math;
+  Math.random = standIn(random, () => current()?.random() ?? random());
+  const { timeout } = AbortSignal;
+  replace(AbortSignal, 'timeout', () => (delay: number) => current()?.abortAfter(delay) ?? timeout.call(AbortSignal, delay));
+  replace(
+    Object.getPrototypeOf(performance),
+    'now',
+    (original) =>
+      function (this: unknown) {
+        return current()?.elapsed() ?? original.call(this as never);
+      },
+  );
+  const { hrtime } = process;
+  const ourHrtime = standIn(hrtime, (previous?: [number, number]) => current()?.hrtime(previous) ?? hrtime(previous));
+  ourHrtime.bigint = standIn(hrtime.bigint, () => current()?.hrtimeBigint() ?? hrtime.bigint());
+  process.hrtime = ourHrtime;
+  installIntl(current);
+  installTemporal(current);
+  if (typeof fetch === 'function') {
+    const realFetch = fetch;
+    globalThis.fetch = standIn(realFetch, (...args: Parameters<typeof fetch>) => {
+      const virtual = current();
+      return virtual ? virtual.fetching(urlOf(args[0]), () => realFetch(...args)) : realFetch(...args);
+    });
+  }
+  // Named imports of node:timers, node:timers/promises and node:process follow only when told to.
+  syncBuiltinESMExports();
+  return installed;
+}
+
+/** A timer of a simulation that has ended is cleared like any other. */
+function clearOne(handle: unknown): boolean {
+  const close = (handle as { readonly [virtualTimer]?: () => void } | null | undefined)?.[virtualTimer];
+  close?.call(handle);
+  return close !== undefined;
+}
+
+/** Where a virtual timer has its own way to be cleared. */
+export const virtualTimer: unique symbol = Symbol.for('escapement.timer') as never;
+
+function installDate(current: () => VirtualGlobals | undefined): DateConstructor {
+  const now = standIn(RealDate.now, () => current()?.now() ?? RealDate.now());
+  function OurDate(...args: unknown[]): unknown {
+    const virtual = args.length === 0 || !new.target ? current() : undefined;
+    const given = virtual ? [virtual.now()] : args;
+    return new.target ? Reflect.construct(RealDate, given, new.target) : Reflect.construct(RealDate, virtual ? given : []).toString();
+  }
+  OurDate.prototype = RealDate.prototype;
+  const date = standIn(RealDate, OurDate);
+  Object.defineProperty(date, 'now', { configurable: true, writable: true, value: now });
+  // Only those who are about to put another clock in place ask for this.
+  Object.defineProperty(date, 'isFake', {
+    configurable: true,
+    get() {
+      if (current())
+        throw new SimulationError(`fake timers ${whose} cannot be turned on during a simulation, which has its own virtual clock.`);
+      return undefined;
+    },
+    // Their own dates are classes that extend this one.
+    set(value) {
+      Object.defineProperty(this, 'isFake', { configurable: true, writable: true, value });
+    },
+  });
+  Object.defineProperty(RealDate.prototype, 'constructor', { configurable: true, writable: true, value: date });
+  globalThis.Date = date;
+  return date;
+}
+
+function installPromises(current: () => VirtualGlobals | undefined): typeof timersPromises {
+  const { setTimeout: promised, setInterval: iterated, scheduler } = timersPromises;
+  const virtual = virtualTimersPromises((fn, delay, repeat) => (current() as VirtualGlobals).arm(fn, delay, [], repeat));
+  timersPromises.setTimeout = standIn(promised, (...args: Parameters<typeof promised>) =>
+    current() ? virtual.setTimeout(...args) : promised(...args),
+  ) as typeof promised;
+  timersPromises.setInterval = standIn(iterated, (...args: Parameters<typeof iterated>) =>
+    current() ? virtual.setInterval(...args) : iterated(...args),
+  ) as typeof iterated;
+  const { wait } = scheduler;
+  replace(
+    scheduler,
+    'wait',
+    () => (delay: number, options?: object) =>
+      current() ? virtual.setTimeout(delay, undefined, options) : wait.call(scheduler, delay, options),
+  );
+  return timersPromises;
+}
+
+/** What formats "now" unless it is given a date. Patched where all formatters have it, also those that were made before. */
+function installIntl(current: () => VirtualGlobals | undefined): void {
+  const proto = Intl.DateTimeFormat.prototype;
+  const format = Object.getOwnPropertyDescriptor(proto, 'format') as { get(): (date?: unknown) => string } & PropertyDescriptor;
+  const bound = new WeakMap<object, (date?: unknown) => string>();
+  Object.defineProperty(proto, 'format', {
+    ...format,
+    get(this: object) {
+      const real = format.get.call(this);
+      const known = bound.get(this);
+      if (known) return known;
+      const ours = standIn(real, (date?: unknown) => real(date === undefined ? current()?.now() : date));
+      bound.set(this, ours);
+      return ours;
+    },
+  });
+  replace(
+    proto,
+    'formatToParts',
+    (original) =>
+      function (this: unknown, date?: unknown) {
+        return original.call(this as never, (date === undefined ? current()?.now() : date) as never);
+      },
   );
 }
 
-/** Puts the globals in place; returns the function that restores them. */
-export function installGlobals(clock: VirtualClock, random: () => number): () => void {
-  const fake = install({ now: clock.now(), toFake: wanted.filter((name) => name in timers) });
-  const theirs = replaceTimers(fake, clock);
-  // One now for all: fake-timers reads this property wherever it tells the time.
-  Object.defineProperty(fake, 'now', { configurable: true, get: clock.nowHere, set() {} });
-
-  const { random: realRandom } = Math;
-  const { fetch: realFetch } = globalThis;
-  const { timeout: realAbortTimeout } = AbortSignal;
-  const { wait: realWait } = timersPromises.scheduler;
-  Math.random = random;
-  if (realFetch) globalThis.fetch = (...args) => clock.external(`fetch ${urlOf(args[0])}`, () => realFetch(...args));
-  AbortSignal.timeout = (delay) => {
-    const controller = new AbortController();
-    const abort = () => controller.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
-    // Nobody waits for it: it neither keeps a real process alive nor is it work that a task leaves behind.
-    clock.arm(clock.now() + checkedDelay(delay), abort, undefined).setBackground(true);
-    return controller.signal;
-  };
-  timersPromises.scheduler.wait = (delay, options) => timersPromises.setTimeout(delay, undefined, options);
-  // Named imports of node:timers and node:timers/promises follow only when told to.
-  syncBuiltinESMExports();
-
-  return () => {
-    Math.random = realRandom;
-    if (realFetch) globalThis.fetch = realFetch;
-    AbortSignal.timeout = realAbortTimeout;
-    timersPromises.scheduler.wait = realWait;
-    Object.assign(fake, theirs);
-    fake.uninstall();
-    syncBuiltinESMExports();
-  };
+function installTemporal(current: () => VirtualGlobals | undefined): void {
+  const now = (globalThis as { Temporal?: { Now?: Record<string, AnyFunction> } }).Temporal?.Now;
+  if (!now) return;
+  for (const name of Object.getOwnPropertyNames(now)) {
+    if (typeof now[name] !== 'function' || name === 'timeZoneId') continue;
+    replace(now, name, (original) => (...args: never[]) => {
+      const virtual = current()?.temporal?.[name];
+      return virtual ? virtual(...args) : original.apply(now, args);
+    });
+  }
 }
 
-type TimerFunctions = Pick<FakeClock, 'setTimeout' | 'setInterval' | 'clearTimeout' | 'clearInterval'>;
-
-/** Gives the installed fakes our timers; returns theirs. */
-function replaceTimers(fake: FakeClock, clock: VirtualClock): TimerFunctions {
-  const { setTimeout, setInterval, clearTimeout, clearInterval } = fake;
-  const live = new Map<number, FakeTimeout>();
-  const make = (fn: (...args: unknown[]) => void, delay: unknown, args: unknown[], repeat: boolean) => {
-    if (typeof fn !== 'function') throw new TypeError(`The "callback" argument must be of type function. Received ${typeof fn}`);
-    return new FakeTimeout(clock, live, fn, delayOf(delay), args, repeat);
-  };
-  const clear = (handle: unknown) => {
-    if (handle instanceof FakeTimeout) handle.close();
-    else if (typeof handle === 'number' || typeof handle === 'string') live.get(Number(handle))?.close();
-    // A real timer, armed before the simulation began.
-    else if (typeof handle === 'object' && handle !== null) realClear(handle as NodeJS.Timeout);
-  };
-  const ours = {
-    setTimeout: (fn: () => void, delay?: unknown, ...args: unknown[]) => make(fn, delay, args, false),
-    setInterval: (fn: () => void, delay?: unknown, ...args: unknown[]) => make(fn, delay, args, true),
-    clearTimeout: clear,
-    clearInterval: clear,
-  };
-  Object.assign(fake, ours);
-  // util.promisify(setTimeout) looks for this on the function itself.
-  Object.defineProperty(globalThis.setTimeout, promisify.custom, {
+/** Replaces a method by a stand-in, in the way in which it was defined. */
+function replace<T extends object, K extends keyof T>(target: T, key: K, make: (original: T[K] & AnyFunction) => AnyFunction): void {
+  const descriptor = Object.getOwnPropertyDescriptor(target, key);
+  const original = target[key] as T[K] & AnyFunction;
+  if (typeof original !== 'function') return;
+  Object.defineProperty(target, key, {
     configurable: true,
-    value: (delay: number, value: unknown) => timersPromises.setTimeout(delay, value),
+    writable: true,
+    enumerable: false,
+    ...descriptor,
+    value: standIn(original, make(original)),
   });
-  return { setTimeout, setInterval, clearTimeout, clearInterval } as TimerFunctions;
-}
-
-const realClear = clearTimeout;
-let lastId = 0;
-
-/** What setTimeout and setInterval return under simulation; has what Node's Timeout has. */
-class FakeTimeout {
-  readonly #clock: VirtualClock;
-  readonly #live: Map<number, FakeTimeout>;
-  readonly #inContext: ReturnType<typeof AsyncLocalStorage.snapshot>;
-  readonly #fn: () => void;
-  readonly #delay: number;
-  readonly #repeat: boolean;
-  readonly #id = ++lastId;
-  #timer: ReturnType<VirtualClock['arm']> | undefined;
-  #ref = true;
-
-  constructor(
-    clock: VirtualClock,
-    live: Map<number, FakeTimeout>,
-    fn: (...args: unknown[]) => void,
-    delay: number,
-    args: unknown[],
-    repeat: boolean,
-  ) {
-    this.#clock = clock;
-    this.#live = live;
-    this.#delay = delay;
-    this.#repeat = repeat;
-    // Like Node's, the callback runs in the async context in which it was set.
-    this.#inContext = AsyncLocalStorage.snapshot();
-    this.#fn = () => this.#inContext(fn, ...args);
-    live.set(this.#id, this);
-    this.#arm();
-  }
-
-  ref(): this {
-    this.#ref = true;
-    this.#timer?.setBackground(false);
-    return this;
-  }
-  unref(): this {
-    this.#ref = false;
-    this.#timer?.setBackground(true);
-    return this;
-  }
-  hasRef(): boolean {
-    return this.#ref;
-  }
-  refresh(): this {
-    this.#timer?.cancel();
-    this.#live.set(this.#id, this);
-    this.#arm();
-    return this;
-  }
-  close(): this {
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    this.#live.delete(this.#id);
-    return this;
-  }
-  [Symbol.toPrimitive](): number {
-    return this.#id;
-  }
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #arm(): void {
-    const fire = () => {
-      if (this.#repeat) this.refresh();
-      else this.close();
-      this.#fn();
-    };
-    this.#timer = this.#inContext(() => this.#clock.arm(this.#clock.now() + this.#delay, fire, undefined));
-    if (!this.#ref) this.#timer.setBackground(true);
-  }
-}
-
-/** As Node reads a delay: whole milliseconds, at least one; what is too long fires at once. */
-function delayOf(value: unknown): number {
-  const delay = Math.trunc(Number(value));
-  return delay >= 1 && delay <= longestDelayMs ? delay : 1;
-}
-
-function checkedDelay(delay: number): number {
-  if (Number.isInteger(delay) && delay >= 0) return delay;
-  throw new RangeError(`The value of "delay" is out of range. It must be an integer of at least 0. Received ${String(delay)}`);
 }
 
 function urlOf(input: unknown): string {

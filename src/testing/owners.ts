@@ -1,8 +1,8 @@
-/** Whose time it is: the processes of workers, which pause and die as a whole, and the attempts in flight, which hold the instant while they work. */
+/** Whose time it is: the processes of workers, which pause and die as a whole, and the attempts in flight. */
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 import { Crowd } from './crowd.ts';
-import { ResourceWatch } from './resources.ts';
+import { realWork } from './real-work.ts';
 
 /** What a clock serves: one worker's process, which can be paused or killed as a whole. */
 export class Life {
@@ -33,11 +33,17 @@ export class Owner {
   readonly life: Life | undefined;
   readonly endsAt: number;
   readonly since: number;
+  /** Its place among the attempts, in the order in which they started; one inside another has the place of that one. */
+  rank = 0;
   /** Timers that it waits for. */
   waits = 0;
   /** Timers that it has armed and disowned (unref): a library's housekeeping, mostly. */
   background = 0;
+  /** How often it waits for its turn. */
+  turns = 0;
   externals: readonly string[] = none;
+  /** What it says is outside of this clock has taken longer than the budget: time passes all the same. */
+  excused = false;
   left = false;
   returned = false;
   constructor(scope: Scope, life: Life | undefined, endsAt: number, since: number) {
@@ -48,31 +54,33 @@ export class Owner {
   }
 }
 
-/** The attempts in flight: which of them hold the instant, and which wait on another part of the program, so that time may help. */
+/** The attempts in flight: which of them are at work, and which wait on another part of the program, so that time may help. */
 export class Owners {
   readonly #owners = new Map<Scope, Owner>();
-  /** Those that hold the instant. */
+  /** Those that hold the instant: they wait neither on time nor for their turn. */
   readonly #working = new Set<Owner>();
   /** Those that wait on another part of the program: neither on time nor on anything real. */
   readonly #idle = new Set<Owner>();
   readonly #dead = new WeakSet<Scope>();
-  readonly #resources = new ResourceWatch();
   readonly crowd = new Crowd();
+  #entered = 0;
 
   enter(scope: Scope, owner: Owner): void {
     this.crowd.add(scope, owner.since);
+    owner.rank = this.ownerOf(scope.parent)?.rank ?? this.#entered++;
     this.#owners.set(scope, owner);
     this.#working.add(owner);
   }
 
-  /** Says what it waits on, if that is something real. */
+  /** @returns what of its own is under way and counts as real work, if anything is */
   leave(scope: Scope, returned: boolean): string | undefined {
     const owner = this.#owners.get(scope);
     if (!owner) return undefined;
     owner.left = true;
     owner.returned = returned;
     this.#forget(scope, owner);
-    return this.#resources.busy(scope) ? this.#resources.describe(scope) : undefined;
+    const own = realWork.of(scope);
+    return own.length > 0 ? realWork.kinds(own) : undefined;
   }
 
   kill(life: Life): void {
@@ -84,13 +92,15 @@ export class Owners {
   }
 
   /** True for an attempt whose worker was killed: whatever its code still does, nobody is there to do it. */
-  isDead(scope: Scope): boolean {
-    return this.#dead.has(scope);
-  }
+  readonly isDead = (scope: Scope): boolean => this.#dead.has(scope);
 
   /** The attempt in flight that the code which asks belongs to; one of another application, inside of it, is a part of it. */
   get here(): Owner | undefined {
-    for (let at = currentScope.getStore(); at; at = at.parent) {
+    return this.ownerOf(currentScope.getStore());
+  }
+
+  ownerOf(scope: Scope | undefined): Owner | undefined {
+    for (let at = scope; at; at = at.parent) {
       const owner = this.#owners.get(at);
       if (owner) return owner;
     }
@@ -100,6 +110,7 @@ export class Owners {
   /** It waits on something that it says is outside of this clock, until the function that this returns is called. */
   external(owner: Owner, label: string): () => void {
     owner.externals = [...owner.externals, label];
+    owner.excused = false;
     this.#idle.delete(owner);
     this.#working.add(owner);
     return () => {
@@ -111,8 +122,7 @@ export class Owners {
   /** It has armed a timer. */
   waits(owner: Owner): void {
     owner.waits += 1;
-    this.#idle.delete(owner);
-    if (owner.externals.length === 0) this.#working.delete(owner);
+    this.#atWork(owner);
   }
 
   /** A timer of its is over. */
@@ -129,11 +139,32 @@ export class Owners {
     this.#atWork(owner);
   }
 
+  /** It waits for its turn, or has had it. */
+  turn(owner: Owner, waits: boolean): void {
+    owner.turns += waits ? 1 : -1;
+    this.#atWork(owner);
+  }
+
   get working(): number {
     return this.#working.size;
   }
   get idle(): number {
     return this.#idle.size;
+  }
+  get size(): number {
+    return this.#owners.size;
+  }
+
+  /** True if a call that is marked as external has taken longer than the budget. */
+  get anyExcused(): boolean {
+    for (const { excused, externals } of this.#owners.values()) if (excused && externals.length > 0) return true;
+    return false;
+  }
+
+  /** True if some attempt in flight has not come to its turn. */
+  get anyElsewhere(): boolean {
+    for (const { turns } of this.#owners.values()) if (turns === 0) return true;
+    return false;
   }
 
   /** True if some attempt has a deadline. */
@@ -142,37 +173,50 @@ export class Owners {
     return false;
   }
 
-  /** True if all attempts at work started nothing real, and time can help each of them. They then count as waiting on the program. */
-  mayPass(): boolean {
-    for (const owner of this.#working) if (!this.#canBeHelped(owner)) return false;
+  /** True if time can help all attempts at work. They then count as waiting on another part of the program. */
+  mayPass(othersMayHelp: boolean): boolean {
+    for (const owner of this.#working) if (!this.#canBeHelped(owner, othersMayHelp)) return false;
     for (const owner of this.#working) this.#idle.add(owner);
     this.#working.clear();
     return true;
   }
 
   /** Those that time can help no longer hold the instant again. */
-  recheckIdle(): void {
+  recheckIdle(othersMayHelp: boolean): void {
     for (const owner of [...this.#idle]) {
-      if (this.#canBeHelped(owner)) continue;
+      if (this.#canBeHelped(owner, othersMayHelp)) continue;
       this.#idle.delete(owner);
       this.#working.add(owner);
     }
   }
 
-  /** What each of those at work waits on. */
+  /** Calls that are marked as external have taken longer than the budget. @returns the attempts that make them */
+  excuse(): Owner[] {
+    const waiting = [...this.#working].filter(({ externals, excused }) => externals.length > 0 && !excused);
+    for (const owner of waiting) {
+      owner.excused = true;
+      this.#atWork(owner);
+    }
+    return waiting;
+  }
+
+  /** What each of those in flight waits on, if that is not time. */
   describe(): readonly string[] {
-    return [...this.#working].map((owner) => {
+    const all = realWork.all(this.isDead);
+    const lines: string[] = [];
+    for (const owner of this.#owners.values()) {
+      const own = all.filter(({ scope }) => scope === owner.scope);
+      if (own.length === 0 && owner.externals.length === 0 && owner.waits > 0) continue;
       const { task, attempt, worker } = owner.scope;
       const on =
         owner.externals.length > 0
           ? `ctx.external(${owner.externals.map((label) => JSON.stringify(label)).join(', ')})`
-          : this.#resources.describe(owner.scope);
-      return `${task} attempt ${attempt} on ${worker} waits on ${on}`;
-    });
-  }
-
-  close(): void {
-    this.#resources.close();
+          : realWork.describe(own, owner.scope).join('; ') || 'a promise that nothing in the simulation settles';
+      lines.push(`${task} attempt ${attempt} on ${worker} waits on ${on}`);
+    }
+    const outside = all.filter(({ scope }) => !scope || !this.#owners.has(scope));
+    if (outside.length > 0) lines.push(`outside of the attempts in flight: ${realWork.describe(outside).join('; ')}`);
+    return lines;
   }
 
   #forget(scope: Scope, owner: Owner): void {
@@ -183,14 +227,16 @@ export class Owners {
 
   #atWork(owner: Owner): void {
     if (owner.left || owner.life?.dead) return;
-    if (owner.externals.length > 0 || owner.waits === 0) this.#working.add(owner);
+    const holds = (owner.externals.length > 0 && !owner.excused) || (owner.waits === 0 && owner.turns === 0);
+    this.#idle.delete(owner);
+    if (holds) this.#working.add(owner);
     else this.#working.delete(owner);
   }
 
-  /** It has a deadline, or another attempt that waits on time may release it. */
-  #canBeHelped(owner: Owner): boolean {
-    if (owner.externals.length > 0 || this.#resources.live(owner.scope) > 0) return false;
-    if (owner.endsAt < Number.POSITIVE_INFINITY || owner.background > 0) return true;
+  /** It has a deadline, or what waits on time may release it. */
+  #canBeHelped(owner: Owner, othersMayHelp: boolean): boolean {
+    if (owner.externals.length > 0 && !owner.excused) return false;
+    if (owner.endsAt < Number.POSITIVE_INFINITY || owner.background > 0 || othersMayHelp) return true;
     for (const other of this.#owners.values()) if (other.waits > 0) return true;
     return false;
   }

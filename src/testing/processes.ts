@@ -132,7 +132,7 @@ export class Processes {
 
   /** The store as code of tasks, and the test, have it. */
   clientOf(store: Store): Store {
-    return storeFor(store, this.#ground.faults, this.#caller(this.here));
+    return storeFor(store, this.#ground.faults, { ...this.#caller(this.here), turn: () => this.#ground.clock.turn() });
   }
 
   get alive(): readonly Life[] {

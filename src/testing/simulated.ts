@@ -3,26 +3,31 @@ import type { App, Binding } from '../app.ts';
 import { EngineBackend } from '../backends/engine.ts';
 import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
+import type { Event } from '../core/events.ts';
 import { newJob } from '../core/job.ts';
 import type { JobRecord } from '../core/types.ts';
 import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
 import type { Backend } from '../ports/backend.ts';
+import { outside } from '../ports/clock.ts';
 import { thisMachine } from '../ports/machine.ts';
 import type { Store, StoreSource } from '../ports/store.ts';
 import { TaskResult } from '../result.ts';
 import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
-import { Choices, type Decision, prng } from './choices.ts';
+import { Choices, type Decision, randomOf } from './choices.ts';
 import { crashPoints, type FaultOptions, Faults, type StoreFault } from './faults.ts';
-import { installGlobals } from './globals.ts';
+import { refuseOtherFakes, rule } from './globals.ts';
 import { Watchman } from './invariants.ts';
+import { leaksAmong, type Suspect, suspectsAmong } from './leaks.ts';
 import { Processes, type Version } from './processes.ts';
+import { realWork } from './real-work.ts';
 import { type SimulatedAttempt, SimulationRecord } from './record.ts';
-import { where } from './resources.ts';
 import type { Settings } from './settings.ts';
 import type { Course, SimulatedJobFilter, SimulatedWorker, Simulation, Timeline } from './simulation.ts';
+import { where } from './sites.ts';
 import { Idler } from './until-idle.ts';
 import { VirtualClock } from './virtual-clock.ts';
+import { virtualGlobals } from './virtual-globals.ts';
 
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -161,22 +166,22 @@ export class Simulated implements Simulation {
       }
       this.#stores.set(source, this.#watchman?.watch(store) ?? store);
     }
-    if (record) this.#undo.push(this.#app.events.on('*', this.record.add));
+    if (record) this.#undo.push(this.#app.events.on('*', this.#recorded));
     this.#undo.push(rebind(this.#app, this.#binding(this.#host)));
+    this.#undo.push(realWork.attend({ longestMs: this.#settings.realBudgetMs, captured: (site) => this.#captured(site) }));
     if (globals) {
-      const draw = prng((seed ?? 0) + 1);
-      this.#undo.push(installGlobals(this.#clock, () => draw() / 4_294_967_296));
+      const random = randomOf(seed ?? 0, () => this.#clock.isOrdered);
+      this.#undo.push(rule(virtualGlobals(this.#clock, random, () => this.#driving !== undefined)));
+      this.#clock.check = () => refuseOtherFakes('since');
     }
-    this.#clock.onImpure = (attempt, what) => {
-      this.record.add({
-        type: 'note',
-        at: this.#clock.now(),
-        worker: attempt.worker,
-        text: `${attempt.task} attempt ${attempt.attempt} ended while it waited on ${what}`,
-      });
+    this.#clock.onNote = (attempt, text) => {
+      const of = attempt ? `${attempt.task} attempt ${attempt.attempt} ` : '';
+      this.record.add({ type: 'note', at: this.#clock.now(), worker: attempt?.worker ?? '', text: of + text });
     };
-    this.#processes.start(this.#versions[0] as Version, workers);
-    await this.#clock.settle();
+    await outside(async () => {
+      this.#processes.start(this.#versions[0] as Version, workers);
+      await this.#clock.settle();
+    });
   }
 
   drain(): Promise<void> {
@@ -237,7 +242,7 @@ export class Simulated implements Simulation {
     if (!version) {
       version = { app, host: { ...this.#hostFor(app), newId: this.#host.newId } };
       this.#versions.push(version);
-      if (this.#settings.record) this.#undo.push(app.events.on('*', this.record.add));
+      if (this.#settings.record) this.#undo.push(app.events.on('*', this.#recorded));
       this.#undo.push(rebind(app, this.#binding(version.host)));
       if (this.#crashing) this.#crashIn(app);
     }
@@ -324,20 +329,36 @@ export class Simulated implements Simulation {
   async end(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
-    const leaks = this.#clock.leaks();
+    const suspects = this.#suspects();
     for (const undo of this.#undo.splice(0).reverse()) undo();
     this.#processes.kill();
-    this.#clock.close();
     this.#whenEnded();
     for (const store of this.#stores.values()) await store.close();
+    const leaks = await leaksAmong(suspects);
     if (leaks.length === 0) return;
-    const lines = leaks.map(
-      ({ scope: { id, attempt }, site }) => `${this.record.label(id)} attempt ${attempt}: a timer set at ${where(site)}`,
-    );
+    const lines = leaks.map(({ scope: { id, attempt }, at }) => `${this.record.label(id)} attempt ${attempt}: a timer set at ${at}`);
     throw new SimulationError(
       `attempts that have ended left work behind, which would go on in production with nobody waiting for it:\n  ${[...new Set(lines)].join('\n  ')}\n` +
         'Await it in the task, or clear the timer when the task ends.',
     );
+  }
+
+  /** A real timer is used by an attempt. @param site who set it */
+  #captured(site: Error): void {
+    if (this.#toldCaptured || !this.#settings.globals) return;
+    this.#toldCaptured = true;
+    const text =
+      `a real timer was set at ${where(site)}: setTimeout was captured before escapement/testing was loaded, so it does not follow virtual time. ` +
+      "Import escapement/testing first, or add 'escapement/vitest/setup' to setupFiles in vitest.config.ts";
+    const attempt = scope.getStore();
+    this.#clock.onNote(attempt, `uses a real timer: ${text}`);
+    process.emitWarning(text, { code: 'ESCAPEMENT_CAPTURED' });
+  }
+  #toldCaptured = false;
+
+  /** A function of its own, so that nothing holds the timers once it has returned. */
+  #suspects(): readonly Suspect[] {
+    return suspectsAmong(this.#clock.leftovers());
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -352,11 +373,19 @@ export class Simulated implements Simulation {
     if (this.#driving) throw new SimulationError(`sim.${call}() was called while sim.${this.#driving}() has not ended; await it first`);
     this.#driving = call;
     try {
-      return await fn();
+      // Tasks are not to see the asynchronous context of the test that drives them: in production there is none.
+      return await outside(fn);
     } finally {
       this.#driving = undefined;
     }
   }
+
+  /** What attempts report after real work is recorded in their order. */
+  readonly #recorded = (event: Event): void => {
+    const of = scope.getStore();
+    if (of) this.#clock.inTurn(of, () => this.record.add(event));
+    else this.record.add(event);
+  };
 
   #use(): void {
     const attempt = scope.getStore();
@@ -392,6 +421,7 @@ export class Simulated implements Simulation {
       host,
       backends,
       beforeUse: () => this.#use(),
+      turn: () => this.#clock.turn(),
       declare: () => this.#processes.declare(),
       beforeStart: () => {
         throw new SimulationError('a simulation has workers of its own: simulate(tasks, { workers: 2 }). Start others when it has ended.');

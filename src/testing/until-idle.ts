@@ -71,6 +71,7 @@ export class Idler {
       const asks = quiet % quietLooks === quietLooks - 1 || (this.#untold > 0 && instants % untoldLooks === 0);
       if (asks && (await this.#catchUp())) continue;
       const { nextAt } = this.#clock;
+      if (quiet > 0 && quiet % quietSteps === 0 && this.#clock.isStalled) throw this.#clock.stalled();
       if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock())) {
         if (await this.#catchUp()) continue;
         throw new SimulationDeadlockError(`nothing will ever start the jobs that are left:\n  ${this.#leftOver()}`);

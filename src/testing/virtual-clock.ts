@@ -1,32 +1,49 @@
 /**
- * Time that moves only when it is told to. The engine's timers, its wake-ups and the faked timers of tasks' code stand in one order, by
+ * Time that moves only when it is told to. The engine's timers, its wake-ups and the virtual timers of tasks' code stand in one order, by
  * instant and then by who came first; a driver runs them one by one, and before each waits until all that the one before set going either
- * has ended or waits on time again. So what fires at an instant sees exactly that instant, and nothing happens outside a driver's call.
+ * has ended or waits again. So what fires at an instant sees exactly that instant, and nothing happens outside a driver's call.
  *
- * Three things can hold an instant: a step of the engine that has not ended, an attempt at work (one that is in flight and holds no timer),
- * and a call marked as external. Attempts at work mostly need microtasks alone; one that waits on something real is waited for in real
- * time, up to a budget. An attempt that started nothing real waits on another part of the program: it may let time pass, if time can help.
+ * One rule: while anything real is under way in the process, virtual time stands still, whatever timers are held; when nothing real is, it
+ * moves. `real-work` knows what is under way. Three more things hold an instant: a step of the engine that has not ended, an attempt that waits
+ * neither on time nor on anything real (it may wait on another part of the program: it lets time pass if time can help), and a call that is
+ * marked as external. What takes longer than the budget is passed over, with a note, if a timer or a deadline can end it.
+ *
+ * What attempts do once real time has passed waits at a gate until the instant is quiet, and then happens in the order in which the attempts
+ * started: so that the course of things does not depend on how long real work takes.
  */
 
 import { SimulationStalledError } from '../core/errors.ts';
 import { Heap } from '../core/heap.ts';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Clock, Scope, Timer } from '../ports/clock.ts';
+import { realClearTimeout, realNow, realSetImmediate, realSetTimeout } from '../ports/real.ts';
 import type { Choices } from './choices.ts';
 import { type Callback, Entry } from './entry.ts';
+import { Gate } from './gate.ts';
 import { type Life, Owner, Owners } from './owners.ts';
-import { siteOf } from './resources.ts';
+import { realWork } from './real-work.ts';
+import { siteOf, where } from './sites.ts';
 
-const realNow = performance.now.bind(performance);
-const realImmediate = setImmediate;
-const realTimeout = setTimeout;
-const turn = () => new Promise<void>((resolve) => realImmediate(resolve));
-const pause = (ms: number) => new Promise<void>((resolve) => realTimeout(resolve, ms));
+const turn = () => new Promise<void>((resolve) => realSetImmediate(resolve));
+/** Until something real happens, or a moment has passed. */
+const pause = () =>
+  new Promise<void>((resolve) => {
+    const timer = realSetTimeout(resolve, longestPauseMs);
+    void realWork.next().then(() => {
+      realClearTimeout(timer);
+      realSetImmediate(resolve);
+    });
+  });
 
 /** Microtask hops before a real turn of the event loop is taken: chains of awaits in tasks are mostly shorter. */
 const hops = 64;
 /** Turns of the event loop after which an attempt that started nothing real counts as waiting on another part of the program. */
 const quietTurns = 3;
+/** Turns without anything real after which what was under way is over: the first may have begun in the middle. */
+const wholeTurns = 2;
+/** Turns that are taken one after the other; then the processor is left to others meanwhile. */
+const busyTurns = 50;
+const longestPauseMs = 5;
 
 export interface VirtualClockOptions {
   readonly now: number;
@@ -53,8 +70,13 @@ export class VirtualClock implements Clock {
   /** An attempt armed a timer at this instant: another branch of it may still be on its way to arm one. */
   #branching = false;
   #errors: unknown[] = [];
-  /** Called for every attempt that was ended by its deadline, or beaten by a timer, while it waited on something real. */
-  onImpure: (scope: Scope, what: string) => void = () => {};
+  readonly #gate = new Gate();
+  /** Real work has been under way since the gate was last opened. */
+  #tainted = false;
+  /** Called for what a reader of the timeline is to know of an attempt and real work; without a scope it is of none. */
+  onNote: (scope: Scope | undefined, text: string) => void = () => {};
+  /** Throws when somebody else has put other clocks in place. */
+  check: () => void = () => {};
 
   /** Called when an attempt begins to wait on time. */
   onWait: (life: Life) => void = () => {};
@@ -86,7 +108,36 @@ export class VirtualClock implements Clock {
 
   leave(scope: Scope, returned: boolean): void {
     const what = this.#owners.leave(scope, returned);
-    if (what !== undefined) this.onImpure(scope, what);
+    if (what !== undefined) this.onNote(scope, `ended while ${what} of its own was under way`);
+  }
+
+  inTurn(scope: Scope | undefined, fn: () => void): void {
+    const owner = this.#gate.isOpen ? undefined : this.#owners.ownerOf(scope);
+    if (!owner) {
+      fn();
+      return;
+    }
+    this.#owners.turn(owner, true);
+    this.#gate.hold(owner.rank, () => {
+      this.#owners.turn(owner, false);
+      if (!owner.life?.dead) fn();
+    });
+  }
+
+  /** True while no real time has passed that attempts could have made use of. */
+  get isOrdered(): boolean {
+    return this.#gate.isOpen;
+  }
+
+  /** When the code that asks may go on, if it is an attempt's and is to wait until others have come as far. */
+  turn(): Promise<void> | undefined {
+    const scope = this.#gate.isOpen ? undefined : currentScope.getStore();
+    return scope && this.#owners.ownerOf(scope) ? new Promise((resolve) => this.inTurn(scope, resolve)) : undefined;
+  }
+
+  /** Runs a call that reports are to name. */
+  calling<T>(name: string, fn: () => Promise<T>): Promise<T> {
+    return this.#owners.here ? realWork.calling(name, fn) : fn();
   }
 
   async external<T>(label: string, fn: () => Promise<T>): Promise<T> {
@@ -110,6 +161,7 @@ export class VirtualClock implements Clock {
       },
       enter: (scope, endsAt) => this.#owners.enter(scope, new Owner(scope, life, endsAt - life.skewMs, this.#now)),
       leave: (scope, returned) => this.leave(scope, returned),
+      inTurn: (scope, fn) => this.inTurn(scope, fn),
       external: (label, fn) => this.external(label, fn),
     };
   }
@@ -145,18 +197,34 @@ export class VirtualClock implements Clock {
       entry.over = true;
       return entry;
     }
-    if (owner) {
-      entry.site = siteOf('armed here');
-      this.#owners.waits(owner);
-      this.#branching = true;
-      if (owner.life) this.onWait(owner.life);
+    if (!owner) {
+      this.#place(entry, instant);
+      return entry;
     }
-    // Nothing ever fires at infinity: it only says that someone waits.
-    if (instant < Number.POSITIVE_INFINITY) {
-      if (entry.at <= this.#now) this.#ready.push(entry);
-      else this.#heap.push(entry);
+    entry.site = siteOf('armed here');
+    this.#owners.waits(owner);
+    this.#branching = true;
+    if (this.#gate.isOpen) this.#placed(entry, instant, owner);
+    else {
+      this.#gate.hold(owner.rank, () => {
+        if (entry.over || entry.life?.dead) return;
+        entry.order = this.#order++;
+        this.#placed(entry, instant, owner);
+      });
     }
     return entry;
+  }
+
+  #placed(entry: Entry, instant: number, owner: Owner): void {
+    if (owner.life) this.onWait(owner.life);
+    this.#place(entry, instant);
+  }
+
+  #place(entry: Entry, instant: number): void {
+    // Nothing ever fires at infinity: it only says that someone waits.
+    if (instant === Number.POSITIVE_INFINITY) return;
+    if (entry.at <= this.#now) this.#ready.push(entry);
+    else this.#heap.push(entry);
   }
 
   /** Takes a timer out. */
@@ -188,6 +256,11 @@ export class VirtualClock implements Clock {
     return this.#owners.isDead(scope);
   }
 
+  /** True if attempts in flight wait on something real that has taken longer than the budget, and time cannot help them. */
+  get isStalled(): boolean {
+    return this.#owners.size > 0 && !this.#canTimeHelp && (this.#owners.anyExcused || realWork.all(this.#owners.isDead).length > 0);
+  }
+
   /** True if only workers' duties are left on the clock: every attempt in flight waits for something that no timer brings. */
   get onlyDuties(): boolean {
     for (const { owner, life } of this.#heap.items) if (owner || !life || life.pausedUntil > this.#now) return false;
@@ -199,15 +272,18 @@ export class VirtualClock implements Clock {
     return this.#heap.peek()?.at;
   }
 
-  /** Timers of attempts whose function has ended: work that was left behind. */
-  leaks(): readonly { readonly scope: Scope; readonly site: Error | undefined }[] {
-    return this.#heap.items
-      .filter(({ owner, background }) => owner?.returned && !background && !owner.life?.dead)
-      .map(({ owner, site }) => ({ scope: (owner as Owner).scope, site }));
+  /** Timers of attempts whose function has ended: work that may have been left behind. Takes them out. */
+  leftovers(): readonly Entry[] {
+    const left = this.#heap.items.filter(({ owner, background }) => owner?.returned && !background && !owner.life?.dead);
+    for (const entry of [...this.#heap.items]) this.#heap.remove(entry);
+    return left;
   }
 
   /** Runs all that is due, and waits for all that it sets going; time does not move. */
   async settle(): Promise<void> {
+    this.check();
+    this.#tainted = this.#gate.holds || this.#isBusy;
+    this.#gate.isOpen = !this.#tainted;
     let ran = true;
     for (;;) {
       const entry = this.#take();
@@ -218,20 +294,28 @@ export class VirtualClock implements Clock {
       }
       // Most of what is set going needs a few microtasks.
       for (let i = 0; i < hops && ((this.#steps > 0 && !this.#excused) || this.#owners.working > 0); i++) await null;
-      if (this.#held || this.#branching) await this.#rest();
-      else if (!entry) {
-        if (this.#owners.idle === 0 || !ran) break;
-        ran = false;
-        await turn();
-        this.#owners.recheckIdle();
+      if (this.#held || this.#branching || this.#tainted || this.#isBusy) await this.#rest();
+      if (this.#readyFrom < this.#ready.length) continue;
+      this.#tainted = false;
+      if (this.#gate.release()) {
+        ran = true;
+        continue;
       }
+      if (entry) continue;
+      if (this.#owners.idle === 0 || !ran) break;
+      ran = false;
+      await this.#turn();
+      this.#owners.recheckIdle(this.#outsideTimer);
     }
+    // What attempts do that go on until the driver is called again waits for its turn.
+    this.#gate.isOpen = this.#owners.size === 0 || realWork.all(this.#owners.isDead).length === 0;
     this.#raise();
   }
 
   /** Moves time to an instant, which nothing that is armed lies before. */
   moveTo(instant: number): void {
     this.#now = Math.max(this.#now, instant);
+    realWork.moved();
     for (let entry = this.#heap.peek(); entry && entry.at <= this.#now; entry = this.#heap.peek()) {
       this.#heap.remove(entry);
       this.#ready.push(entry);
@@ -254,10 +338,6 @@ export class VirtualClock implements Clock {
   /** Whoever drives is told, as soon as nothing is at work at this instant. */
   fail(error: unknown): void {
     this.#errors.push(error);
-  }
-
-  close(): void {
-    this.#owners.close();
   }
 
   /** The next thing to run at this instant: the first one, or with a seed any of them. */
@@ -326,27 +406,82 @@ export class VirtualClock implements Clock {
     if (owner) this.#owners.waited(owner, background);
   }
 
-  /** Waits, by turns of the event loop, until nothing holds the instant any more. */
+  /** Something real is under way that virtual time waits for. */
+  get #isBusy(): boolean {
+    return realWork.busy(this.#owners.isDead);
+  }
+
+  /** A turn of the event loop. If real work can end in it, what attempts do from here on waits for its turn. */
+  #turn(waits = turn): Promise<void> {
+    if (!this.#tainted && this.#isBusy) {
+      this.#tainted = true;
+      this.#gate.isOpen = false;
+    }
+    return waits();
+  }
+
+  /**
+   * Waits, by turns of the event loop, until nothing holds the instant any more: no step, no attempt at work, nothing real. What is ready to run
+   * meanwhile need not wait for what is real.
+   */
   async #rest(): Promise<void> {
     if (this.#branching) {
       this.#branching = false;
-      await turn();
+      await this.#turn();
     }
-    if (!this.#held) return;
-    const startedAt = realNow();
-    for (let turns = 0; this.#held; turns++) {
-      const before = this.#order;
-      if (turns < 100) await turn();
-      else await pause(1);
-      if (this.#order !== before) {
-        // Something was armed or woken: the program moves, so the count of quiet turns begins anew.
-        turns = 0;
-        if (this.#ready.length > this.#readyFrom && this.#steps === 0) return;
+    let since = realNow();
+    let { events, steps } = realWork;
+    let quiet = 0;
+    let entries = this.#order + this.#gate.count;
+    for (let turns = 0; ; turns++) {
+      const isReady = this.#readyFrom < this.#ready.length;
+      const stepping = this.#steps > 0 && !this.#excused;
+      const busy = this.#isBusy;
+      if (!stepping && !busy && !this.#tainted && this.#owners.working === 0) return;
+      if (!stepping && isReady && (busy || this.#owners.working === 0)) return;
+      if (!stepping && !busy && (!this.#tainted || (quiet >= wholeTurns && !(realWork.unsettled && this.#owners.anyElsewhere)))) {
+        if (this.#owners.working === 0 || (quiet >= quietTurns && this.#owners.mayPass(this.#outsideTimer))) return;
       }
-      if (turns >= quietTurns && this.#steps > 0 && this.#lagging()) this.#excused = true;
-      if (turns >= quietTurns && (this.#steps === 0 || this.#excused) && this.#owners.mayPass()) return;
-      if (realNow() - startedAt > this.#budgetMs) throw this.#stalled();
+      if (quiet >= quietTurns && this.#steps > 0 && this.#lagging()) this.#excused = true;
+      await this.#turn(turns < busyTurns ? turn : pause);
+      quiet = events === realWork.events ? quiet + 1 : 0;
+      events = realWork.events;
+      if (this.#order + this.#gate.count !== entries || steps !== realWork.steps) {
+        // Something was armed, woken, begun or ended: the program goes on.
+        entries = this.#order + this.#gate.count;
+        steps = realWork.steps;
+        since = realNow();
+        quiet = 0;
+        turns = Math.min(turns, busyTurns);
+      } else if (realNow() - since > this.#budgetMs) {
+        this.#overBudget();
+        since = realNow();
+      }
     }
+  }
+
+  /** What is under way has taken too long: time passes all the same if it can help. */
+  #overBudget(): void {
+    if ((this.#steps > 0 && !this.#excused) || !this.#canTimeHelp) throw this.stalled();
+    const attempts = this.#owners
+      .excuse()
+      .map(({ scope, externals }) => ({ scope, what: `ctx.external(${JSON.stringify(externals[0])})` }));
+    const works = realWork.excuse(this.#owners.isDead);
+    if (attempts.length + works.length === 0) throw this.stalled();
+    for (const [scope, own] of Map.groupBy(works, (work) => work.scope))
+      attempts.push({ scope: scope as Scope, what: realWork.kinds(own) });
+    for (const { scope, what } of attempts) this.onNote(scope, `time passes while ${what} is under way for longer than realBudget`);
+  }
+
+  /** A deadline, or a timer that is neither one of the workers' duties nor a heartbeat. */
+  get #canTimeHelp(): boolean {
+    const helps = ({ owner, life, repeats }: Entry) => !repeats && (owner !== undefined || !life);
+    return this.#gate.holds || this.#owners.anyEnds || this.#heap.items.some(helps);
+  }
+
+  /** True if a timer is armed that belongs to no attempt and no worker: a mock, or a server of the test. */
+  get #outsideTimer(): boolean {
+    return this.#heap.items.some(({ owner, life }) => !owner && !life);
   }
 
   /** Something is at work that this instant must not end without. */
@@ -361,12 +496,16 @@ export class VirtualClock implements Clock {
     return steps >= this.#steps;
   }
 
-  #stalled(): SimulationStalledError {
-    const lines = this.#owners.describe();
-    const who = lines.length > 0 ? lines.join('\n  ') : 'the engine waits for its store';
+  stalled(): SimulationStalledError {
+    const lines = [...this.#owners.describe()];
+    if (lines.length === 0) lines.push('the engine waits for its store');
+    for (const { owner, life, site, at } of this.#heap.items) {
+      if (!owner && !life && site)
+        lines.push(`a virtual timer outside of the tasks is pending: set at ${where(site)}, due in ${at - this.#now} ms`);
+    }
     return new SimulationStalledError(
-      `virtual time has stood still for ${this.#budgetMs} ms of real time, because something outside of it has not ended:\n  ${who}\n` +
-        'Replace it by a fake in tests, wrap it in ctx.external(label, fn) and raise realBudget, or wait with ctx.sleep or setTimeout.',
+      `virtual time has stood still for ${this.#budgetMs} ms of real time, and neither a timer nor a deadline can end what it waits for:\n  ${lines.join('\n  ')}\n` +
+        'Give the task a timeout, replace the call by a fake, raise realBudget if it needs longer, or wait with ctx.sleep or setTimeout.',
     );
   }
 

@@ -9,8 +9,6 @@ import { type CrashPoint, simulate } from 'escapement/testing';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { currentSimulation } from '../../src/testing/simulation.ts';
 
-const realNow = performance.now.bind(performance);
-
 // A test that fails half-way must not take the next ones with it.
 afterEach(() =>
   currentSimulation()
@@ -249,9 +247,7 @@ describe('the real world', () => {
     const job = tasks.define('hangs', () => new Promise<void>(() => {}));
     const sim = await simulate(tasks, { realBudget: '200ms' });
     await job.enqueue();
-    const startedAt = realNow();
     await expect(sim.runUntilIdle()).rejects.toThrow(/hangs attempt 1 on w0 waits on a promise that nothing in the simulation settles/);
-    expect(realNow() - startedAt).toBeLessThan(2_000);
     await sim.end();
   });
 
@@ -265,10 +261,8 @@ describe('the real world', () => {
     });
     await using sim = await simulate(tasks);
     const results: TaskResult[] = [await hangs.enqueue(), await listens.enqueue()];
-    const startedAt = realNow();
     await sim.runUntilIdle();
     for (const result of results) expect((await result.refresh()).errors[0]?.name).toBe('TimeoutError');
-    expect(realNow() - startedAt).toBeLessThan(1_000);
   });
 
   test('a task may wait for another one that waits on time', async () => {

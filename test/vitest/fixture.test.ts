@@ -95,8 +95,8 @@ describe('a simulation in Vitest', () => {
     vi.useFakeTimers();
     try {
       await expect(simulate(tasks)).rejects.toThrow(
-        'fake timers are on already (vi.useFakeTimers(), mock.timers or @sinonjs/fake-timers); a simulation has its own virtual clock. ' +
-          'Turn them off first, with vi.useRealTimers(), or pass globals: false to leave the globals alone.',
+        'fake timers are on already (vi.useFakeTimers(), vi.setSystemTime(), mock.timers or @sinonjs/fake-timers); a simulation has its own virtual clock. ' +
+          'Turn them off first, for example with vi.useRealTimers() or mock.timers.reset(), or pass globals: false to leave the globals alone.',
       );
     } finally {
       vi.useRealTimers();

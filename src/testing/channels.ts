@@ -1,0 +1,505 @@
+/**
+ * What lasts: connections, HTTP requests, child processes, threads and the ports to them. Each is asked whether somebody waits for it.
+ *
+ * - A client's connection is busy while more has been written to it than when data last arrived, or nothing has arrived yet; every protocol of
+ *   requests and answers is like that. Those of undici (`fetch`) say it themselves: they are referenced while a request is under way.
+ * - A connection to a server of this very process is busy only while bytes are on their way: what the server does with them is seen anyway, and
+ *   a mock that answers after `setTimeout` answers in virtual time.
+ * - A port to a thread is busy while it has been sent more messages than it has brought back.
+ * - A child process that an attempt has started is busy until it ends; another one while it has been written to and has not answered.
+ *
+ * What is not referenced (`unref`) nobody waits for.
+ */
+import { scope as currentScope } from '../engine/scope.ts';
+import type { Scope } from '../ports/clock.ts';
+import { realNow } from '../ports/real.ts';
+import type { Work } from './real-work.ts';
+
+/** How long a connection that has answered is given to say more, before virtual time moves: an answer may come in pieces. */
+const settleMs = 25;
+/** How long an answer from the test runner is waited for: it does not answer everything. */
+const runnerMs = 250;
+
+/** A native handle, as far as it is looked at. */
+interface Handle {
+  readonly bytesRead?: number;
+  readonly bytesWritten?: number;
+  readonly reading?: boolean;
+  readonly fd?: number;
+  readonly _parent?: Handle;
+  readonly req?: ClientRequest;
+  readonly address?: unknown;
+  hasRef?(): boolean;
+  getAsyncId?(): number;
+  getsockname?(out: Address): number;
+  getpeername?(out: Address): number;
+}
+
+interface Address {
+  address?: string;
+  port?: number;
+}
+
+/** What a handle belongs to: a socket, a server, a child process. */
+interface HandleOwner {
+  readonly _handle?: unknown;
+  readonly destroyed?: boolean;
+  readonly connecting?: boolean;
+  readonly server?: unknown;
+  readonly remoteAddress?: string;
+  readonly exitCode?: number | null;
+  readonly signalCode?: string | null;
+  readonly session?: { readonly type?: number; readonly socket?: object; readonly destroyed?: boolean };
+  readonly closed?: boolean;
+  address?(): unknown;
+}
+
+interface ClientRequest {
+  readonly destroyed?: boolean;
+  readonly writableEnded?: boolean;
+  readonly res?: { readonly complete?: boolean } | null;
+  readonly socket?: { readonly _handle?: Handle | null } | null;
+}
+
+type Kind = 'socket' | 'tls' | 'pipe' | 'request' | 'stream' | 'process' | 'thread' | 'port' | 'runner';
+
+const kinds: Readonly<Record<string, Kind>> = {
+  TCPWRAP: 'socket',
+  TLSWRAP: 'tls',
+  PIPEWRAP: 'pipe',
+  HTTPCLIENTREQUEST: 'request',
+  HTTP2STREAM: 'stream',
+  PROCESSWRAP: 'process',
+  WORKER: 'thread',
+  MESSAGEPORT: 'port',
+};
+
+const titles: Readonly<Record<Kind, string>> = {
+  socket: 'a TCP connection',
+  tls: 'a TLS connection',
+  pipe: 'a connection through a pipe or Unix socket',
+  request: 'an HTTP request',
+  stream: 'an HTTP/2 request',
+  process: 'a child process',
+  thread: 'a worker thread',
+  port: 'a message to a thread',
+  runner: 'the test runner',
+};
+
+class Channel implements Work {
+  readonly id: number;
+  readonly kind: Kind;
+  readonly scope: Scope | undefined;
+  readonly site: Error | undefined;
+  readonly handle: Handle;
+  excused = false;
+  /** The server's end of a connection. */
+  accepted = false;
+  /** It is the client's end of a connection that was opened. */
+  connected = false;
+  /** Where a Unix socket leads. */
+  path: unknown;
+  /** What had been written when data last arrived. */
+  writtenAtArrival = 0;
+  lastArrivalAt = Number.NEGATIVE_INFINITY;
+  /** Messages through a port. */
+  sent = 0;
+  received = 0;
+  sentAt = 0;
+  /** The other end of a port, while both are in this thread. */
+  sibling: Channel | undefined;
+  /** Its other end is in another thread. */
+  remote = false;
+  /** It never answers: nobody need wait for it. */
+  oneWay = false;
+  /** A child process and the pipes to it, that for messages among them. */
+  child: Channel | undefined;
+  readonly pipes: Channel[] = [];
+  /** The ports of a thread: the first of its own, then the one that the program uses. */
+  inner: Channel | undefined;
+  outer: Channel | undefined;
+
+  constructor(id: number, kind: Kind, handle: Handle, scope: Scope | undefined, site: Error | undefined) {
+    this.id = id;
+    this.kind = kind;
+    this.handle = handle;
+    this.scope = scope;
+    this.site = site;
+  }
+
+  get type(): string {
+    return titles[this.kind];
+  }
+
+  arrived(): void {
+    this.received += 1;
+    this.writtenAtArrival = this.handle.bytesWritten ?? 0;
+    this.lastArrivalAt = realNow();
+    this.excused = false;
+    this.oneWay = false;
+  }
+}
+
+export class Channels {
+  readonly #channels = new Map<number, Channel>();
+  readonly #byHandle = new WeakMap<object, Channel>();
+  /** The listening sockets of this process. */
+  readonly #servers = new Map<number, Handle>();
+  readonly #told: () => void;
+  #lastPort: Channel | undefined;
+  #lastThread: Channel | undefined;
+  #lastChild: Channel | undefined;
+  /** A connection of the kind whose answers cannot be known to be whole has spoken since time last moved. */
+  #spokeAt = Number.NEGATIVE_INFINITY;
+
+  /** @param told called when a message is sent to a thread */
+  constructor(told: () => void) {
+    this.#told = told;
+  }
+
+  /** Takes in what there is already. */
+  adopt(): void {
+    const handles = (process as unknown as { _getActiveHandles?(): object[] })._getActiveHandles?.() ?? [];
+    for (const one of handles) {
+      const handle = ((one as HandleOwner)._handle ?? one) as Handle;
+      const id = handle.getAsyncId?.();
+      if (id === undefined || this.#channels.has(id) || this.#servers.has(id)) continue;
+      const kind = kindOf(handle);
+      if (kind === 'server') this.#servers.set(id, handle);
+      else if (kind) {
+        // The port to the parent thread, and the pipe to the parent process.
+        const runner = kind === 'port' || (kind === 'pipe' && one === handle);
+        const channel = new Channel(id, runner ? 'runner' : kind, handle, undefined, undefined);
+        if (runner && kind === 'pipe') this.#watchPipe(channel);
+        channel.writtenAtArrival = handle.bytesWritten ?? 0;
+        channel.accepted = Boolean((one as HandleOwner).server);
+        channel.connected = !channel.accepted && kind !== 'pipe';
+        this.#add(channel);
+      }
+    }
+  }
+
+  /** What an attempt sends to the test runner, to have it load a module for one, goes through this pipe. */
+  #watchPipe(channel: Channel): void {
+    const handle = channel.handle as Handle & Record<string, (...args: unknown[]) => unknown>;
+    for (const name of ['writeUtf8String', 'writeBuffer', 'writev', 'writeLatin1String']) {
+      const write = handle[name];
+      if (typeof write !== 'function') continue;
+      handle[name] = (...args: unknown[]) => {
+        this.#asks(channel);
+        return write.apply(handle, args);
+      };
+    }
+  }
+
+  #asks(runner: Channel): void {
+    if (currentScope.getStore() === undefined) return;
+    runner.sent = runner.received + 1;
+    runner.sentAt = realNow();
+    this.#told();
+  }
+
+  /** True if what begins is a channel, or a part of one. */
+  begun(id: number, type: string, trigger: number, resource: Handle, scope: Scope | undefined, site: Error | undefined): boolean {
+    if (type === 'TCPSERVERWRAP' || type === 'PIPESERVERWRAP') {
+      this.#servers.set(id, resource);
+      return true;
+    }
+    if (type === 'TCPCONNECTWRAP' || type === 'PIPECONNECTWRAP') {
+      const channel = this.#channels.get(trigger);
+      if (channel) {
+        channel.connected = true;
+        channel.path = resource.address;
+      }
+      // The request to connect is work of its own.
+      return false;
+    }
+    const kind = kinds[type];
+    if (!kind) return false;
+    const channel = new Channel(id, kind, resource, scope, site);
+    channel.accepted = this.#servers.has(trigger);
+    // A TLS socket is there once it is connected; the server's stands on an accepted one.
+    if (kind === 'tls') channel.connected = true;
+    if (kind === 'thread') this.#lastThread = channel;
+    if (kind === 'process') this.#lastChild = channel;
+    if (kind === 'pipe' && this.#lastChild && id === this.#lastChild.id + this.#lastChild.pipes.length + 1) {
+      // The pipes of a child are made right after it.
+      channel.child = this.#lastChild;
+      channel.child.pipes.push(channel);
+    }
+    if (kind === 'port') this.#pair(channel);
+    this.#add(channel);
+    return true;
+  }
+
+  /** Both ends of a MessageChannel are made one after the other; the first port that a thread makes is for its own messages. */
+  #pair(port: Channel): void {
+    if (this.#lastThread && port.id === this.#lastThread.id + 1) {
+      port.remote = true;
+      this.#lastThread.inner = port;
+      this.#lastThread = undefined;
+      return;
+    }
+    const other = this.#lastPort;
+    this.#lastPort = undefined;
+    if (other && other.id === port.id - 1) {
+      port.sibling = other;
+      other.sibling = port;
+    } else this.#lastPort = port;
+  }
+
+  /** A callback of a channel is about to run: something has arrived. */
+  called(id: number): boolean {
+    const channel = this.#channels.get(id);
+    if (!channel) return false;
+    channel.arrived();
+    // What a child process writes is an answer to all that it has been sent.
+    if (channel.child) channel.child.writtenAtArrival = writtenTo(channel.child.pipes);
+    if (channel.kind === 'socket' || channel.kind === 'tls' || channel.kind === 'pipe' || channel.kind === 'port')
+      if (!channel.accepted && (channel.connected || channel.remote)) this.#spokeAt = channel.lastArrivalAt;
+    return true;
+  }
+
+  destroyed(id: number): boolean {
+    const channel = this.#channels.get(id);
+    this.#servers.delete(id);
+    if (!channel) return false;
+    if (channel.sibling) channel.sibling.sibling = undefined;
+    return this.#channels.delete(id);
+  }
+
+  /** A message is sent through a port, and ports with it perhaps. */
+  sends(port: object, transferred: unknown): void {
+    const channel = this.#byHandle.get(port);
+    const list = Array.isArray(transferred) ? transferred : (transferred as { transfer?: unknown[] } | null | undefined)?.transfer;
+    for (const one of Array.isArray(list) ? list : []) {
+      const moved = this.#byHandle.get(one as object);
+      const left = moved?.sibling;
+      if (!moved || !left) continue;
+      // From here on it leads out of this thread, if the message itself does.
+      if (channel?.remote || channel?.sibling === undefined) left.remote = true;
+      const thread = channel && [...this.#channels.values()].find(({ inner }) => inner === channel);
+      if (thread && !thread.outer) thread.outer = left;
+    }
+    if (!channel) return;
+    if (channel.kind === 'runner') {
+      this.#asks(channel);
+      return;
+    }
+    channel.sent += 1;
+    channel.sentAt = realNow();
+    channel.excused = false;
+    this.#told();
+  }
+
+  /** A message was taken from a port by `receiveMessageOnPort`. */
+  takes(port: object): void {
+    this.#byHandle.get(port)?.arrived();
+  }
+
+  #add(channel: Channel): void {
+    this.#channels.set(channel.id, channel);
+    this.#byHandle.set(channel.handle, channel);
+  }
+
+  get size(): number {
+    return this.#channels.size;
+  }
+
+  /** Channels that somebody waits for, of those that are wanted. */
+  *busy(wanted: (channel: Work) => boolean): Generator<Work> {
+    let made: Local | undefined;
+    const local = () => {
+      made ??= new Local(this.#servers, this.#channels);
+      return made;
+    };
+    for (const channel of this.#channels.values()) {
+      if (!channel.accepted && wanted(channel) && this.#isBusy(channel, local)) yield channel;
+    }
+  }
+
+  unsettled(now: number): boolean {
+    return now - this.#spokeAt < settleMs;
+  }
+
+  moved(): void {
+    this.#spokeAt = Number.NEGATIVE_INFINITY;
+  }
+
+  #isBusy(channel: Channel, local: () => Local): boolean {
+    const { handle } = channel;
+    switch (channel.kind) {
+      case 'socket':
+      case 'tls':
+      case 'pipe':
+        return this.#isConnectionBusy(channel, local);
+      case 'request': {
+        const { req } = handle;
+        if (!req || req.destroyed || !req.writableEnded || req.res?.complete) return false;
+        const socket = req.socket?._handle;
+        // Nobody reads: it waits for the program, not for the network.
+        if (socket && socket.reading === false && req.res) return false;
+        return !socket || !local().leadsHere(rawOf(socket));
+      }
+      case 'stream': {
+        const stream = ownerOf(handle);
+        const session = stream?.session;
+        // 1: a client's session. Those of servers answer requests, of others or of this process.
+        if (!stream || stream.destroyed || stream.closed || !session || session.type !== 1 || session.destroyed) return false;
+        const socket = (session.socket as { readonly localPort?: number; readonly remotePort?: number } | undefined) ?? {};
+        return !local().hasConnection(socket.localPort, socket.remotePort);
+      }
+      case 'process':
+        return isChildBusy(channel);
+      case 'thread':
+        if (!isReferenced(handle)) return false;
+        // Until it is up, and one that an attempt has started until it has said something.
+        return channel.inner?.received === 0 || (channel.scope !== undefined && channel.outer?.received === 0);
+      case 'port':
+        return channel.remote && !channel.oneWay && channel.sent > channel.received && isReferenced(handle);
+      case 'runner':
+        return runnerOwes(channel);
+    }
+  }
+
+  #isConnectionBusy(channel: Channel, local: () => Local): boolean {
+    const { handle } = channel;
+    if (!channel.connected || channel.oneWay || !isReferenced(handle)) return false;
+    const owner = ownerOf(handle);
+    // A TLS connection is asked itself, not what carries it.
+    if (!owner || owner.destroyed || owner._handle !== handle) return false;
+    if (channel.kind === 'tls' && owner.server) return false;
+    if (channel.kind === 'pipe') {
+      if (channel.path === undefined || local().listensOn(channel.path)) return false;
+    } else {
+      const way = local().wayOf(rawOf(handle));
+      if (way !== undefined) return way === 'busy';
+    }
+    if (hasSymbol(owner, 'session')) return false;
+    if (hasSymbol(owner, 'no ref')) return true;
+    const { bytesRead = 0, bytesWritten = 0 } = handle;
+    return bytesRead === 0 || bytesWritten > channel.writtenAtArrival;
+  }
+}
+
+/** What of the connections leads to servers of this process. */
+class Local {
+  readonly #ports = new Set<number>();
+  readonly #paths = new Set<unknown>();
+  /** The servers' ends, by `local:remote` port. */
+  readonly #ends = new Map<string, Handle>();
+
+  constructor(servers: ReadonlyMap<number, Handle>, channels: ReadonlyMap<number, Channel>) {
+    for (const server of servers.values()) {
+      const { port } = addressOf(server, 'getsockname');
+      if (port !== undefined) this.#ports.add(port);
+      else this.#paths.add(ownerOf(server)?.address?.());
+    }
+    if (this.#ports.size === 0) return;
+    for (const { accepted, kind, handle } of channels.values()) {
+      if (!accepted || kind !== 'socket') continue;
+      const [here, there] = [addressOf(handle, 'getsockname'), addressOf(handle, 'getpeername')];
+      if (here.port !== undefined) this.#ends.set(`${here.port}:${there.port}`, handle);
+    }
+  }
+
+  listensOn(path: unknown): boolean {
+    return this.#paths.has(path);
+  }
+
+  hasConnection(localPort: number | undefined, remotePort: number | undefined): boolean {
+    return this.#ends.has(`${remotePort}:${localPort}`);
+  }
+
+  leadsHere(handle: Handle): boolean {
+    return this.wayOf(handle) !== undefined;
+  }
+
+  /** Whether bytes are on their way between both ends of a connection within this process; undefined: it leads elsewhere. */
+  wayOf(handle: Handle): 'busy' | 'quiet' | undefined {
+    if (this.#ports.size === 0) return undefined;
+    const [here, there] = [addressOf(handle, 'getsockname'), addressOf(handle, 'getpeername')];
+    if (there.port === undefined || !this.#ports.has(there.port)) return undefined;
+    if (!/^(127\.|::1$|::ffff:127\.)/.test(there.address ?? '') && there.address !== here.address) return undefined;
+    const end = this.#ends.get(`${there.port}:${here.port}`);
+    // Not accepted yet, or closed already.
+    if (!end) return handle.bytesRead === 0 && (handle.bytesWritten ?? 0) === 0 ? 'busy' : 'quiet';
+    return isOnItsWay(handle, end) || isOnItsWay(end, handle) ? 'busy' : 'quiet';
+  }
+}
+
+function isOnItsWay(from: Handle, to: Handle): boolean {
+  return to.reading !== false && (from.bytesWritten ?? 0) > (to.bytesRead ?? 0);
+}
+
+/** The TCP handle below a TLS one. */
+function rawOf(handle: Handle): Handle {
+  return handle._parent ?? handle;
+}
+
+function addressOf(handle: Handle, of: 'getsockname' | 'getpeername'): Address {
+  const out: Address = {};
+  try {
+    handle[of]?.(out);
+  } catch {
+    // What is closed has no address.
+  }
+  return out;
+}
+
+function isReferenced(handle: Handle): boolean {
+  try {
+    return handle.hasRef?.() ?? true;
+  } catch {
+    return false;
+  }
+}
+
+/** A child that an attempt has started is waited for; another one only if it was written to and has not answered. */
+function isChildBusy(channel: Channel): boolean {
+  const child = ownerOf(channel.handle);
+  if (!child || !isReferenced(channel.handle)) return false;
+  if ((child.exitCode ?? null) !== null || (child.signalCode ?? null) !== null) return false;
+  return channel.scope !== undefined || writtenTo(channel.pipes) > channel.writtenAtArrival;
+}
+
+function writtenTo(pipes: readonly Channel[]): number {
+  return pipes.reduce((sum, { handle: { bytesWritten = 0 } }) => sum + bytesWritten, 0);
+}
+
+/** What attempts ask of the test runner, such as for a module, is mostly answered at once; some of it never is. */
+function runnerOwes(channel: Channel): boolean {
+  return channel.sent > channel.received && realNow() - channel.sentAt < runnerMs;
+}
+
+let ownerSymbol: symbol | undefined;
+
+function ownerOf(handle: Handle): HandleOwner | undefined {
+  ownerSymbol ??= Object.getOwnPropertySymbols(handle).find(({ description }) => description === 'owner_symbol');
+  return ownerSymbol ? (handle as Record<symbol, HandleOwner | undefined>)[ownerSymbol] : undefined;
+}
+
+function hasSymbol(owner: object, name: string): boolean {
+  return Object.getOwnPropertySymbols(owner).some(({ description }) => description === name);
+}
+
+function kindOf(handle: Handle): Kind | 'server' | undefined {
+  switch (handle.constructor.name) {
+    case 'TCP': {
+      const owner = ownerOf(handle);
+      return owner && 'listen' in owner ? 'server' : 'socket';
+    }
+    case 'TLSWrap':
+      return 'tls';
+    case 'Pipe': {
+      const owner = ownerOf(handle);
+      return owner && 'listen' in owner ? 'server' : 'pipe';
+    }
+    case 'Process':
+      return 'process';
+    case 'MessagePort':
+      return 'port';
+    default:
+      return undefined;
+  }
+}

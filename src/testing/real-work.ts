@@ -1,0 +1,317 @@
+/**
+ * What is under way outside of virtual time, in the whole process: requests to the system (files, names, native jobs), connections that wait for
+ * an answer, child processes, threads. Node's async hooks tell what begins and ends; they are on from the moment this module is loaded, so what a
+ * module-level client opened long before a simulation is known too. Without promises they cost next to nothing while nothing real is started.
+ *
+ * - A request is over when its callback is about to run.
+ * - A connection, a port to a thread or a child process lasts; whether somebody waits for it is asked of itself (`channels`).
+ * - What no hook tells is counted by wrapping it: webcrypto, WebAssembly, `Atomics.waitAsync`, messages to threads.
+ */
+import { AsyncResource, createHook } from 'node:async_hooks';
+import { scope as currentScope } from '../engine/scope.ts';
+import type { Scope } from '../ports/clock.ts';
+import { realNow } from '../ports/real.ts';
+import { Channels } from './channels.ts';
+import { isUsersTimer, siteOf, where } from './sites.ts';
+import { wrapUnseen } from './unseen.ts';
+
+/** Something real that was begun. */
+export interface Work {
+  readonly type: string;
+  /** The attempt that began it, if one did. */
+  readonly scope: Scope | undefined;
+  readonly site: Error | undefined;
+  /** It took longer than the budget: virtual time passes all the same. */
+  excused: boolean;
+}
+
+/** What a simulation wants to know. */
+interface Attendant {
+  /** How long a real timer may be that is waited for, in milliseconds. */
+  readonly longestMs: number;
+  /** An attempt has set a real timer, by a function that was captured too early. */
+  captured(site: Error): void;
+}
+
+interface Request extends Work {
+  /** Weak: a job of crypto that was synchronous is never told to be over. */
+  readonly native: WeakRef<object> | undefined;
+}
+
+/** Neither work nor a channel: promises and callbacks, what listens or watches, what belongs to a channel. */
+const ignored = new Set([
+  'PROMISE',
+  'TickObject',
+  'Microtask',
+  'Timeout',
+  'TTYWRAP',
+  'SIGNALWRAP',
+  'FSEVENTWRAP',
+  'STATWATCHER',
+  'DNSCHANNEL',
+  'HTTPINCOMINGMESSAGE',
+  'HTTP2SESSION',
+  'HTTP2SETTINGS',
+  'HTTP2PING',
+  'FILEHANDLE',
+  'DIRHANDLE',
+  'UDPWRAP',
+  'JSSTREAM',
+  'STREAMPIPE',
+  'BLOBREADER',
+  'INSPECTORJSBINDING',
+  'ELDHISTOGRAM',
+  'HEAPSNAPSHOT',
+]);
+
+const cryptoJobs =
+  /^(RANDOMBYTES|RANDOMPRIME|CHECKPRIME|PBKDF2|SCRYPT|HASH|HKDF|ARGON2|KEM|SIGN|VERIFY|CIPHER|DERIVEBITS|KEYPAIRGEN|KEYGEN|KEYEXPORT).*REQUEST$/;
+
+const names: Readonly<Record<string, string>> = {
+  FSREQCALLBACK: 'a file system call',
+  FSREQPROMISE: 'a file system call',
+  FILEHANDLECLOSEREQ: 'a file system call',
+  GETADDRINFOREQWRAP: 'a DNS lookup',
+  GETNAMEINFOREQWRAP: 'a DNS lookup',
+  QUERYWRAP: 'a DNS query',
+  TCPCONNECTWRAP: 'a TCP connection being opened',
+  PIPECONNECTWRAP: 'a connection being opened',
+  WRITEWRAP: 'data being written',
+  SHUTDOWNWRAP: 'a connection being closed',
+  UDPSENDWRAP: 'a datagram being sent',
+  ZLIB: 'compression',
+  Immediate: 'setImmediate',
+};
+
+/** What a kind of work is called in reports. */
+function nameOf(type: string): string {
+  return names[type] ?? (cryptoJobs.test(type) ? 'a crypto job' : type);
+}
+
+export class RealWork {
+  readonly #requests = new Map<number, Request>();
+  /** Callbacks of setImmediate that attempts are waiting for. */
+  readonly #immediates = new Map<number, Work>();
+  readonly #channels = new Channels(() => this.#event());
+  /** Compressors: each may be at work again. */
+  readonly #compressors = new Map<number, Request>();
+  /** Calls that the attempts have under way, named by what they are: `fetch https://…`. */
+  readonly #calls = new Set<Work>();
+  #wake: (() => void) | undefined;
+  /** How many real things have begun, ended or arrived. */
+  events = 0;
+  /** How many of them were requests that began or ended: signs that the program goes on. */
+  steps = 0;
+  /** While a simulation runs: only then is it worth knowing who began what. */
+  #attendant: Attendant | undefined;
+  /** A real timer is being set that is to be waited for. */
+  #arming = false;
+
+  constructor() {
+    createHook({
+      init: (id, type, trigger, resource) => this.#begun(id, type, trigger, resource),
+      before: (id) => this.#called(id),
+      destroy: (id) => this.#destroyed(id),
+      // Node 24 and later: promises are not followed, which makes the hook free. Older ones ignore it.
+      trackPromises: false,
+    } as Parameters<typeof createHook>[0]).enable();
+    wrapUnseen((type, ended) => this.#unseen(type, ended), this.#channels);
+  }
+
+  /** A simulation begins. @returns the function that ends it */
+  attend(attendant: Attendant): () => void {
+    this.#channels.adopt();
+    this.#attendant = attendant;
+    return () => {
+      if (this.#attendant === attendant) this.#attendant = undefined;
+    };
+  }
+
+  /** True if something real is under way, other than what attempts of dead processes began. */
+  busy(isDead: (scope: Scope) => boolean): boolean {
+    for (const _ of this.#underWay((work) => !work.excused && !isDeadIn(work, isDead))) return true;
+    return false;
+  }
+
+  /** True if a connection or a thread has answered within the last moments, and might have more to say. */
+  get unsettled(): boolean {
+    return this.#channels.unsettled(realNow());
+  }
+
+  /** Virtual time is about to move: what has been said so far is complete. */
+  moved(): void {
+    this.#channels.moved();
+  }
+
+  /** Virtual time no longer waits for what is under way now. */
+  excuse(isDead: (scope: Scope) => boolean): Work[] {
+    const all = [...this.#underWay((work) => !work.excused && !isDeadIn(work, isDead))];
+    for (const work of all) work.excused = true;
+    return all;
+  }
+
+  /** What an attempt has begun that is still under way, excused or not. */
+  of(scope: Scope): Work[] {
+    return [...this.#underWay((work) => work.scope === scope)];
+  }
+
+  /** All that is under way, excused or not. */
+  all(isDead: (scope: Scope) => boolean): Work[] {
+    return [...this.#underWay((work) => !isDeadIn(work, isDead))];
+  }
+
+  /** What a person is told that an attempt waits on. A call that has a name of its own stands for what it is made of. */
+  describe(work: readonly Work[], scope?: Scope): string[] {
+    const calls = scope ? [...this.#calls].filter((call) => call.scope === scope) : [];
+    const shown = calls.length > 0 ? calls : work;
+    return [...new Set(shown.map((one) => `${nameOf(one.type)}${one.site ? `, begun at ${where(one.site)}` : ''}`))];
+  }
+
+  /** What a kind of work is called where places would differ from machine to machine. */
+  kinds(work: readonly Work[]): string {
+    return [...new Set(work.map(({ type }) => nameOf(type)))].join(', ');
+  }
+
+  /** Runs a call that is to be known by its name. */
+  async calling<T>(name: string, fn: () => Promise<T>): Promise<T> {
+    const call: Work = { type: name, scope: currentScope.getStore(), site: siteOf(name), excused: false };
+    this.#calls.add(call);
+    try {
+      return await fn();
+    } finally {
+      this.#calls.delete(call);
+    }
+  }
+
+  /** Resolves when something real happens. */
+  next(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  *#underWay(wanted: (work: Work) => boolean): Generator<Work> {
+    for (const some of [this.#requests, this.#compressors]) {
+      for (const [id, request] of some) {
+        const state = stateOf(request);
+        if (state === 'over') some.delete(id);
+        else if (state === 'busy' && wanted(request)) yield request;
+      }
+    }
+    for (const immediate of this.#immediates.values()) if (wanted(immediate)) yield immediate;
+    if (this.#channels.size > 0) yield* this.#channels.busy(wanted);
+  }
+
+  #begun(id: number, type: string, trigger: number, resource: object): void {
+    if (ignored.has(type)) {
+      if (type === 'Timeout' && this.#attendant) this.#timerSet(id, resource, this.#attendant);
+      return;
+    }
+    if (type === 'Immediate') {
+      const scope = this.#attendant ? currentScope.getStore() : undefined;
+      if (scope) this.#immediates.set(id, { type, scope, site: undefined, excused: false });
+      return;
+    }
+    if (resource instanceof AsyncResource) return;
+    const scope = currentScope.getStore();
+    const site = scope && this.#attendant ? siteOf(type) : undefined;
+    if (this.#channels.begun(id, type, trigger, resource, scope, site)) {
+      this.#event();
+      return;
+    }
+    const work: Request = { type, scope, site, native: isWeak(type) ? new WeakRef(resource) : undefined, excused: false };
+    if (type === 'ZLIB') this.#compressors.set(id, work);
+    else {
+      this.#requests.set(id, work);
+      if (this.#requests.size % 4_096 === 0) for (const _ of this.#underWay(() => false));
+    }
+    this.steps += 1;
+    this.#event();
+  }
+
+  /** A timer that is not virtual: one that was asked for, or one of a function that was captured too early. Node's own are none of both. */
+  #timerSet(id: number, resource: { readonly _idleTimeout?: number }, { longestMs, captured }: Attendant): void {
+    const scope = currentScope.getStore();
+    if (!this.#arming) {
+      if (!scope) return;
+      const site = siteOf('set here');
+      if (!isUsersTimer(site)) return;
+      captured(site);
+    }
+    // What takes longer than is ever waited need not be waited for at all.
+    if ((resource._idleTimeout ?? 0) > longestMs) return;
+    this.#requests.set(id, { type: 'a real timer', scope, site: undefined, native: undefined, excused: false });
+    this.#event();
+  }
+
+  /** Sets a real timer that virtual time waits for. */
+  timer<T>(arm: () => T): T {
+    this.#arming = true;
+    try {
+      return arm();
+    } finally {
+      this.#arming = false;
+    }
+  }
+
+  #called(id: number): void {
+    if (this.#requests.delete(id)) {
+      this.steps += 1;
+      this.#event();
+    } else if (this.#immediates.delete(id) || this.#compressors.has(id) || this.#channels.called(id)) this.#event();
+  }
+
+  #destroyed(id: number): void {
+    if (this.#requests.delete(id)) this.#event();
+    this.#immediates.delete(id);
+    this.#compressors.delete(id);
+    if (this.#channels.destroyed(id)) this.#event();
+  }
+
+  #unseen(type: string, ended: Promise<unknown>): void {
+    const scope = currentScope.getStore();
+    const id = --this.#unseenId;
+    this.#requests.set(id, { type, scope, site: scope && this.#attendant ? siteOf(type) : undefined, native: undefined, excused: false });
+    this.steps += 1;
+    const over = () => {
+      this.#requests.delete(id);
+      this.steps += 1;
+      this.#event();
+    };
+    ended.then(over, over);
+  }
+  /** Below those of Node. */
+  #unseenId = 0;
+
+  #event(): void {
+    this.events += 1;
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+}
+
+function isDeadIn({ scope }: Work, isDead: (scope: Scope) => boolean): boolean {
+  return scope !== undefined && isDead(scope);
+}
+
+function isWeak(type: string): boolean {
+  return type === 'ZLIB' || cryptoJobs.test(type);
+}
+
+/** A native job of crypto or zlib, as far as it tells whether it is at work. */
+interface NativeJob {
+  readonly ondone?: unknown;
+  readonly buffer?: unknown;
+}
+
+function stateOf({ type, native }: Request): 'busy' | 'idle' | 'over' {
+  if (!native) return 'busy';
+  const job = native.deref() as NativeJob | undefined;
+  if (!job) return 'over';
+  if (type === 'ZLIB') return job.buffer === undefined || job.buffer === null ? 'idle' : 'busy';
+  return typeof job.ondone === 'function' ? 'busy' : 'over';
+}
+
+/** What is real in this process. */
+export const realWork = new RealWork();

@@ -1,0 +1,68 @@
+/**
+ * Real work that no async hook tells of: webcrypto, WebAssembly and `Atomics.waitAsync` settle promises from within the engine, and a message to a
+ * thread is not a request. Their functions are wrapped once, when this module is loaded, and stay what they are but for being counted.
+ */
+import { syncBuiltinESMExports } from 'node:module';
+import threads from 'node:worker_threads';
+import type { Channels } from './channels.ts';
+
+type Method = (this: unknown, ...args: unknown[]) => unknown;
+
+/** @param begun told of work that was begun, and of the promise that ends it */
+export function wrapUnseen(begun: (type: string, ended: Promise<unknown>) => void, channels: Channels): void {
+  const promised = (type: string, original: Method): Method =>
+    function (...args) {
+      const answer = Reflect.apply(original, this, args);
+      if (answer instanceof Promise) begun(type, answer);
+      return answer;
+    };
+  const subtle = Object.getPrototypeOf(crypto.subtle) as object;
+  for (const name of Object.getOwnPropertyNames(subtle)) {
+    if (name !== 'constructor') wrap(subtle, name, (original) => promised('webcrypto', original));
+  }
+  const wasm = (globalThis as { WebAssembly?: object }).WebAssembly;
+  if (wasm) {
+    for (const name of ['compile', 'instantiate', 'compileStreaming', 'instantiateStreaming'])
+      wrap(wasm, name, (original) => promised('WebAssembly', original));
+  }
+  wrap(
+    Atomics,
+    'waitAsync',
+    (original) =>
+      function (...args) {
+        const answer = Reflect.apply(original, this, args) as { readonly async: boolean; readonly value: unknown };
+        if (answer.async) begun('Atomics.waitAsync', answer.value as Promise<unknown>);
+        return answer;
+      },
+  );
+  wrap(
+    MessagePort.prototype,
+    'postMessage',
+    (original) =>
+      function (...args) {
+        channels.sends(this as object, args[1]);
+        return Reflect.apply(original, this, args);
+      },
+  );
+  wrap(
+    threads,
+    'receiveMessageOnPort',
+    (original) =>
+      function (...args) {
+        const message = Reflect.apply(original, this, args);
+        if (message !== undefined) channels.takes(args[0] as object);
+        return message;
+      },
+  );
+  syncBuiltinESMExports();
+}
+
+function wrap(target: object, name: string, make: (original: Method) => Method): void {
+  const descriptor = Object.getOwnPropertyDescriptor(target, name);
+  const original = descriptor?.value as Method | undefined;
+  if (typeof original !== 'function' || !descriptor?.configurable) return;
+  const replacement = make(original);
+  Object.defineProperty(replacement, 'name', { value: original.name });
+  Object.defineProperty(replacement, 'length', { value: original.length });
+  Object.defineProperty(target, name, { ...descriptor, value: replacement });
+}

@@ -1,0 +1,167 @@
+/**
+ * What stands behind the globals while a simulation runs: timers on the virtual clock, in one order with the engine's, and dates,
+ * `performance.now`, `process.hrtime` and `Temporal.Now` by fake-timers, whose clock is made to show ours.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { type Clock as FakeClock, withGlobal } from '@sinonjs/fake-timers';
+import { scope } from '../engine/scope.ts';
+import { RealDate } from '../ports/real.ts';
+import { type AnyFunction, type VirtualGlobals, virtualTimer } from './globals.ts';
+import { realWork } from './real-work.ts';
+import { siteOf } from './sites.ts';
+import type { VirtualClock } from './virtual-clock.ts';
+
+const longestDelayMs = 2_147_483_647;
+// Dates of its own are not used: it is to make no more of them than it needs.
+const fakes = withGlobal({ ...globals(), Date: RealDate } as never);
+
+function globals(): object {
+  const { setTimeout, clearTimeout, setInterval, clearInterval, performance, process, Temporal } = globalThis as Record<string, unknown>;
+  return { setTimeout, clearTimeout, setInterval, clearInterval, performance, process, ...(Temporal ? { Temporal } : {}) };
+}
+
+/**
+ * @param draw Math.random for whoever asks
+ * @param isDriven true while the test has called the simulation, and not got its answer
+ */
+export function virtualGlobals(clock: VirtualClock, draw: () => number, isDriven: () => boolean): VirtualGlobals {
+  const startedAt = clock.now();
+  const live = new Map<number, VirtualTimeout>();
+  let made: FakeClock | undefined;
+  const fake = (): FakeClock => {
+    if (!made) {
+      made = fakes.createClock(startedAt);
+      // It reads this property wherever it tells the time.
+      Object.defineProperty(made, 'now', { configurable: true, get: clock.nowHere, set() {} });
+    }
+    return made;
+  };
+  return {
+    now: clock.nowHere,
+    random: draw,
+    get rulesHere() {
+      return scope.getStore() !== undefined || !isDriven();
+    },
+    real: (arm) => realWork.timer(arm),
+    arm(fn, delay, args, repeat) {
+      if (typeof fn !== 'function') {
+        const error = new TypeError(`The "callback" argument must be of type function. Received ${typeof fn}`);
+        throw Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
+      }
+      return new VirtualTimeout(clock, live, fn, delayOf(delay), args, repeat) as unknown as NodeJS.Timeout;
+    },
+    clear(handle) {
+      if (typeof handle !== 'number' && typeof handle !== 'string') return false;
+      const timer = live.get(Number(handle));
+      timer?.close();
+      return timer !== undefined;
+    },
+    abortAfter(delay) {
+      const controller = new AbortController();
+      const abort = () => controller.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
+      // Nobody waits for it: it neither keeps a real process alive nor is it work that a task leaves behind.
+      clock.arm(clock.now() + checkedDelay(delay), abort, undefined).setBackground(true);
+      return controller.signal;
+    },
+    hrtime: (previous) => fake().hrtime(previous) as [number, number],
+    hrtimeBigint: () => (fake().hrtime as unknown as NodeJS.HRTime).bigint(),
+    elapsed: () => clock.nowHere() - startedAt,
+    get temporal() {
+      return (fake() as { Temporal?: { Now: Record<string, AnyFunction> } }).Temporal?.Now;
+    },
+    fetching: (url, fn) => clock.calling(`fetch ${url}`, fn),
+  };
+}
+
+let lastId = 0;
+
+/** What setTimeout and setInterval return under simulation; has what Node's Timeout has. */
+class VirtualTimeout {
+  readonly #clock: VirtualClock;
+  readonly #live: Map<number, VirtualTimeout>;
+  readonly #inContext: ReturnType<typeof AsyncLocalStorage.snapshot>;
+  readonly #fn: () => void;
+  readonly #delay: number;
+  readonly #repeat: boolean;
+  readonly #id = ++lastId;
+  #timer: ReturnType<VirtualClock['arm']> | undefined;
+  #ref = true;
+
+  constructor(
+    clock: VirtualClock,
+    live: Map<number, VirtualTimeout>,
+    fn: AnyFunction,
+    delay: number,
+    args: readonly unknown[],
+    repeat: boolean,
+  ) {
+    this.#clock = clock;
+    this.#live = live;
+    this.#delay = delay;
+    this.#repeat = repeat;
+    // Like Node's, the callback runs in the async context in which it was set.
+    this.#inContext = AsyncLocalStorage.snapshot();
+    this.#fn = () => this.#inContext(fn as () => void, ...(args as []));
+    live.set(this.#id, this);
+    this.#arm();
+  }
+
+  ref(): this {
+    this.#ref = true;
+    this.#timer?.setBackground(false);
+    return this;
+  }
+  unref(): this {
+    this.#ref = false;
+    this.#timer?.setBackground(true);
+    return this;
+  }
+  hasRef(): boolean {
+    return this.#ref;
+  }
+  refresh(): this {
+    this.#timer?.cancel();
+    this.#live.set(this.#id, this);
+    this.#arm();
+    return this;
+  }
+  close(): this {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#live.delete(this.#id);
+    return this;
+  }
+  [virtualTimer](): void {
+    this.close();
+  }
+  [Symbol.toPrimitive](): number {
+    return this.#id;
+  }
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #arm(): void {
+    const fire = () => {
+      if (this.#repeat) this.refresh();
+      else this.close();
+      this.#fn();
+    };
+    this.#timer = this.#inContext(() => this.#clock.arm(this.#clock.now() + this.#delay, fire, undefined));
+    this.#timer.handle = this;
+    this.#timer.repeats = this.#repeat;
+    this.#timer.site ??= siteOf('set here');
+    if (!this.#ref) this.#timer.setBackground(true);
+  }
+}
+
+/** As Node reads a delay: whole milliseconds, at least one; what is too long fires at once. */
+function delayOf(value: unknown): number {
+  const delay = Math.trunc(Number(value));
+  return delay >= 1 && delay <= longestDelayMs ? delay : 1;
+}
+
+function checkedDelay(delay: number): number {
+  if (Number.isInteger(delay) && delay >= 0) return delay;
+  throw new RangeError(`The value of "delay" is out of range. It must be an integer of at least 0. Received ${String(delay)}`);
+}
