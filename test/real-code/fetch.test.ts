@@ -1,0 +1,5 @@
+/** `fetch` in tasks. */
+import { fetchCases } from './cases/http.ts';
+import { matrix } from './matrix.ts';
+
+matrix(fetchCases);
