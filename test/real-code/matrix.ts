@@ -32,7 +32,7 @@ function register(one: Case): void {
     return;
   }
   for (const variant of variants) {
-    if (one.without?.includes(variant)) continue;
+    if (one.without?.includes(variant) || (variant === 'timeout' && one.timeout !== undefined)) continue;
     test.skipIf(missing(one))(variant, () =>
       prepared(one, async (run) => {
         const first = await play(one, run, variant);

@@ -1,0 +1,5 @@
+/** Node's own HTTP modules, WebSockets and sockets in tasks. */
+import { protocolCases } from './cases/http.ts';
+import { matrix } from './matrix.ts';
+
+matrix(protocolCases);
