@@ -33,6 +33,8 @@ export interface Case {
   readonly at?: number;
   /** Instead of `at`, when the library does not promise an exact time: from … to. */
   readonly between?: readonly [number, number];
+  /** Wraps the call that drives the simulation. */
+  readonly driver?: (drive: () => Promise<void>) => Promise<void>;
   /** The task's timeout. @default none; '30s' in the variant with a timeout */
   readonly timeout?: Duration;
   /** Waits for something that does not happen, so the simulation may wait for its whole real budget, and note that it did. */

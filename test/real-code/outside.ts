@@ -42,3 +42,6 @@ export const outside = {
   smtp: () => ({ host, port: ports().smtp }),
   socket: () => ports().socket,
 };
+
+/** What a GET of a page of the HTTP server answers. */
+export const fetchText = async (path: string, init?: RequestInit): Promise<string> => (await fetch(outside.http(path), init)).text();

@@ -12,9 +12,8 @@ import ky from 'ky';
 import { Agent, MockAgent, Pool, request, fetch as undiciFetch } from 'undici';
 import WebSocket, { WebSocketServer } from 'ws';
 import type { Case, Prepared, Run } from '../case.ts';
-import { outside } from '../outside.ts';
+import { outside, fetchText as text } from '../outside.ts';
 
-const text = async (path: string, init?: RequestInit) => (await fetch(outside.http(path), init)).text();
 const ca = readFileSync(new URL('../servers/self-signed.pem', import.meta.url));
 
 /** Opens a connection that the task finds idle, as in any process that has run for a while. */

@@ -1,0 +1,5 @@
+/** Child processes and worker threads in tasks. */
+import { processAndThreadCases } from './cases/processes-and-threads.ts';
+import { matrix } from './matrix.ts';
+
+matrix(processAndThreadCases);

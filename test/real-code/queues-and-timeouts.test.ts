@@ -1,0 +1,5 @@
+/** Queues, limits, retries and timeouts of libraries in tasks. */
+import { queueAndTimeoutCases } from './cases/queues-and-timeouts.ts';
+import { matrix } from './matrix.ts';
+
+matrix(queueAndTimeoutCases);
