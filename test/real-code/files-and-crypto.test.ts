@@ -1,0 +1,5 @@
+/** Files, compression, cryptography and embedded databases in tasks. */
+import { fileAndCryptoCases } from './cases/files-and-crypto.ts';
+import { matrix } from './matrix.ts';
+
+matrix(fileAndCryptoCases);

@@ -1,0 +1,5 @@
+/** nock in tasks; in a file of its own, because it and msw cannot be active in one process. */
+import { nockCases } from './cases/nock.ts';
+import { matrix } from './matrix.ts';
+
+matrix(nockCases);

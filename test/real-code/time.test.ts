@@ -1,0 +1,5 @@
+/** Clocks, timers and async contexts in tasks. */
+import { timeCases } from './cases/time.ts';
+import { matrix } from './matrix.ts';
+
+matrix(timeCases);
