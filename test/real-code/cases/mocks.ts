@@ -54,8 +54,8 @@ export const mockCases: Case[] = [
     at: 2_000,
   },
   {
-    library: 'vitest',
-    name: 'vi.useFakeTimers during a simulation is refused',
+    library: 'fake timers',
+    name: 'vi.useFakeTimers during a simulation',
     setup: () => ({
       run: async (_, ctx) => {
         vi.useFakeTimers();
@@ -67,8 +67,8 @@ export const mockCases: Case[] = [
     advice: 'Leave other fake timers off: a simulation has its own clock',
   },
   {
-    library: 'vitest',
-    name: 'vi.useFakeTimers between two calls of the simulation is refused',
+    library: 'fake timers',
+    name: 'vi.useFakeTimers between two calls of the simulation',
     setup: () => ({ run: (_, ctx) => ctx.sleep('1m'), close: () => vi.useRealTimers() }),
     driver: async (drive) => {
       vi.useFakeTimers();
@@ -77,8 +77,8 @@ export const mockCases: Case[] = [
     refused: fakeTimers,
   },
   {
-    library: 'node:test',
-    name: 'mock.timers during a simulation is refused',
+    library: 'fake timers',
+    name: 'mock.timers during a simulation',
     setup: () => ({
       run: async (_, ctx) => {
         mock.timers.enable({ apis: ['Date'] });
@@ -87,11 +87,10 @@ export const mockCases: Case[] = [
       close: () => mock.timers.reset(),
     }),
     refused: fakeTimers,
-    advice: 'Leave other fake timers off: a simulation has its own clock',
   },
   {
-    library: 'node:test',
-    name: 'mock.timers between two calls of the simulation is refused',
+    library: 'fake timers',
+    name: 'mock.timers between two calls of the simulation',
     setup: () => ({ run: (_, ctx) => ctx.sleep('1m'), close: () => mock.timers.reset() }),
     driver: async (drive) => {
       mock.timers.enable({ apis: ['setTimeout', 'Date'] });

@@ -38,7 +38,15 @@ const timers: Record<string, () => Promise<unknown>> = {
 
 /** Modules are loaded after 'escapement/testing', as an application's are when its tests import that first. */
 const captured = () => import('../fixtures/captured.ts');
-const capturedTimers = ['setTimeout', 'setInterval', 'promisified', 'imported', 'importedPromise', 'wait', 'abortAfter'] as const;
+const capturedTimers = {
+  setTimeout: 'setTimeout',
+  setInterval: 'setInterval',
+  'promisify(setTimeout)': 'promisified',
+  'setTimeout of node:timers': 'imported',
+  'setTimeout of node:timers/promises': 'importedPromise',
+  'scheduler.wait': 'wait',
+  'AbortSignal.timeout': 'abortAfter',
+} as const;
 const capturedClocks = ['Date.now', 'new Date', 'a class that extends Date', 'performance.now', 'process.hrtime', 'Temporal.Now'] as const;
 
 const driver = new AsyncLocalStorage<string>();
@@ -60,14 +68,14 @@ export const timeCases: Case[] = [
     setup: async () => ({ run: during((await captured()).clocks[name]) }),
     expect: 2_000,
     at: 2_000,
-    advice: 'Import `escapement/testing` before your own modules, or add `escapement/vitest/setup` to `setupFiles`',
+    advice: 'Import `escapement/testing` before your own modules',
   })),
-  ...capturedTimers.map((name) => ({
+  ...Object.entries(capturedTimers).map(([name, key]) => ({
     library: 'captured at module load',
     name,
     setup: async () => {
-      const { [name]: timer } = (await captured()).captured;
-      return { run: () => timer(name === 'setInterval' ? 500 : 2_000, 4).then(() => 'fired') };
+      const { [key]: timer } = (await captured()).captured;
+      return { run: () => timer(key === 'setInterval' ? 500 : 2_000, 4).then(() => 'fired') };
     },
     expect: 'fired',
     at: 2_000,
