@@ -1,4 +1,5 @@
 /** HTTP clients in tasks. */
+import 'escapement/testing';
 import { httpCases } from './cases/http.ts';
 import { matrix } from './matrix.ts';
 

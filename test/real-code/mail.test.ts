@@ -1,4 +1,5 @@
 /** Mail sent by tasks. */
+import 'escapement/testing';
 import { mailCases } from './cases/mail.ts';
 import { matrix } from './matrix.ts';
 

@@ -1,4 +1,5 @@
 /** PostgreSQL and Redis in tasks. Needs both servers: `npm run test:real-code` starts them, and these tests are skipped without them. */
+import 'escapement/testing';
 import { test } from 'vitest';
 import { databaseCases } from './cases/databases.ts';
 import { matrix } from './matrix.ts';

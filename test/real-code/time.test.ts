@@ -1,4 +1,5 @@
 /** Clocks, timers and async contexts in tasks. */
+import 'escapement/testing';
 import { timeCases } from './cases/time.ts';
 import { matrix } from './matrix.ts';
 

@@ -432,11 +432,11 @@ const socketCases: Case[] = [
       const socket = new WebSocket(outside.ws());
       await once(socket, 'open');
       await ask(socket, 'warm up');
-      return { run: () => ask(socket, 'in 100'), close: () => socket.terminate() };
+      return { run: () => ask(socket, 'in 60'), close: () => socket.terminate() };
     },
     // The first reply answers several jobs.
     without: ['seeded'],
-    expect: 'in 100',
+    expect: 'in 60',
   },
   {
     library: 'ws',
@@ -482,11 +482,11 @@ const socketCases: Case[] = [
         return String((await once(socket, 'data'))[0]);
       };
       await query('warm up');
-      return { run: () => query('in 100'), close: () => socket.destroy() };
+      return { run: () => query('in 60'), close: () => socket.destroy() };
     },
     // The first reply answers several jobs.
     without: ['seeded'],
-    expect: 'in 100',
+    expect: 'in 60',
   },
   {
     library: 'node:net',
