@@ -149,6 +149,8 @@ const otherPostgresCases: Case[] = [
       return { run, close: () => sql.end() };
     },
     expect: [42, 43],
+    // It connects after a timer of 0 ms, which fires after 1 ms.
+    between: [0, 1],
   },
   {
     library: 'postgres',
@@ -160,6 +162,7 @@ const otherPostgresCases: Case[] = [
       return row?.answer;
     },
     expect: 42,
+    at: 1,
   },
   {
     library: 'postgres',
@@ -175,6 +178,7 @@ const otherPostgresCases: Case[] = [
       return { run, close: () => sql.end() };
     },
     expect: 25,
+    between: [0, 1],
   },
   {
     library: 'drizzle-orm',

@@ -1,4 +1,5 @@
 /** Libraries that limit, queue, retry or time out work: their timers are virtual, the work is real. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Effect, Schedule } from 'effect';
 import pLimit from 'p-limit';
 import PQueue from 'p-queue';
@@ -25,7 +26,13 @@ export const queueAndTimeoutCases: Case[] = [
   {
     library: 'p-timeout',
     name: 'around a sleep that is longer',
-    run: (_, ctx) => pTimeout(ctx.sleep('3s'), { milliseconds: 2_000 }).catch(({ name }: Error) => name),
+    run: () => {
+      const controller = new AbortController();
+      const work = sleep(3_000, undefined, { signal: controller.signal });
+      return pTimeout(work, { milliseconds: 2_000 })
+        .catch(({ name }: Error) => name)
+        .finally(() => controller.abort());
+    },
     expect: 'TimeoutError',
     at: 2_000,
   },

@@ -62,6 +62,19 @@ export const timeCases: Case[] = [
     expect: 'fired',
     at: 2_000,
   })),
+  {
+    library: 'timers',
+    name: 'a long chain of promises, while another timer is set',
+    run: async () => {
+      const late = setTimeout(() => {}, 3_000);
+      await sleep(2_000);
+      for (let i = 0; i < 200; i++) await null;
+      clearTimeout(late);
+      return 'done';
+    },
+    expect: 'done',
+    at: 2_000,
+  },
   ...capturedClocks.map((name) => ({
     library: 'captured at module load',
     name,
