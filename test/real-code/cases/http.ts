@@ -432,11 +432,11 @@ const socketCases: Case[] = [
       const socket = new WebSocket(outside.ws());
       await once(socket, 'open');
       await ask(socket, 'warm up');
-      return { run: () => ask(socket, 'in 60'), close: () => socket.terminate() };
+      return { run: () => ask(socket, 'in 40'), close: () => socket.terminate() };
     },
     // The first reply answers several jobs.
     without: ['seeded'],
-    expect: 'in 60',
+    expect: 'in 40',
   },
   {
     library: 'ws',
@@ -464,13 +464,13 @@ const socketCases: Case[] = [
       const socket = new globalThis.WebSocket(outside.ws());
       await new Promise((resolve) => socket.addEventListener('open', resolve));
       const reply = new Promise((resolve) => socket.addEventListener('message', ({ data }) => resolve(data)));
-      socket.send('in 60');
+      socket.send('in 40');
       const data = await reply;
       socket.close();
       await new Promise((resolve) => socket.addEventListener('close', resolve));
       return data;
     },
-    expect: 'in 60',
+    expect: 'in 40',
   },
   {
     library: 'node:net',
@@ -482,24 +482,24 @@ const socketCases: Case[] = [
         return String((await once(socket, 'data'))[0]);
       };
       await query('warm up');
-      return { run: () => query('in 60'), close: () => socket.destroy() };
+      return { run: () => query('in 40'), close: () => socket.destroy() };
     },
     // The first reply answers several jobs.
     without: ['seeded'],
-    expect: 'in 60',
+    expect: 'in 40',
   },
   {
     library: 'node:net',
     name: 'a Unix domain socket',
     run: async () => {
       const socket = connectTcp(outside.socket());
-      socket.write('in 60');
+      socket.write('in 40');
       const reply = String((await once(socket, 'data'))[0]);
       socket.end();
       await once(socket, 'close');
       return reply;
     },
-    expect: 'in 60',
+    expect: 'in 40',
   },
 ];
 

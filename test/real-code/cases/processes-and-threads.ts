@@ -35,20 +35,20 @@ export const processAndThreadCases: Case[] = [
   {
     library: 'node:child_process',
     name: 'execFile',
-    run: async () => (await run('sh', ['-c', 'sleep 0.05; echo done'])).stdout,
+    run: async () => (await run('sh', ['-c', 'sleep 0.03; echo done'])).stdout,
     expect: 'done\n',
   },
   {
     library: 'node:child_process',
     name: 'exec',
-    run: async () => (await promisify(exec)('sleep 0.05; echo done')).stdout,
+    run: async () => (await promisify(exec)('sleep 0.03; echo done')).stdout,
     expect: 'done\n',
   },
   {
     library: 'node:child_process',
     name: 'spawn, and its output as a stream',
     run: async () => {
-      const child = spawn('sh', ['-c', 'echo one; sleep 0.05; echo two']);
+      const child = spawn('sh', ['-c', 'echo one; sleep 0.03; echo two']);
       const [output] = await Promise.all([text(child.stdout), once(child, 'close')]);
       return output;
     },
@@ -73,7 +73,7 @@ export const processAndThreadCases: Case[] = [
         timer = setTimeout(() => reject(new Error('late')), 5_000);
       });
       try {
-        return await Promise.race([run('sleep', ['0.05']).then(() => 'done'), late]);
+        return await Promise.race([run('sleep', ['0.03']).then(() => 'done'), late]);
       } finally {
         clearTimeout(timer);
       }
@@ -86,7 +86,7 @@ export const processAndThreadCases: Case[] = [
     run: async () => {
       let beats = 0;
       const timer = setInterval(() => beats++, 1_000);
-      await run('sleep', ['0.05']);
+      await run('sleep', ['0.03']);
       clearInterval(timer);
       return beats;
     },
@@ -105,7 +105,7 @@ export const processAndThreadCases: Case[] = [
   {
     library: 'node:child_process',
     name: 'the timeout option of execFile, when the child ends in time',
-    run: async () => (await run('sh', ['-c', 'sleep 0.05; echo done'], { timeout: 5_000 })).stdout,
+    run: async () => (await run('sh', ['-c', 'sleep 0.03; echo done'], { timeout: 5_000 })).stdout,
     expect: 'done\n',
     advice: 'The `timeout` option is in real time: pass `ctx.signal` to end a child',
   },

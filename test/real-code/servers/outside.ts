@@ -27,10 +27,10 @@ const failures = new Map<string, number>();
 
 const pages: Record<string, (request: IncomingMessage, response: ServerResponse, query: URLSearchParams) => void> = {
   '/quick': (_, response) => response.end('quick'),
-  '/slow-head': (_, response) => setTimeout(() => response.end('slow head'), 40),
+  '/slow-head': (_, response) => setTimeout(() => response.end('slow head'), 30),
   '/slow-body': (_, response) => {
     response.write('slow ');
-    setTimeout(() => response.end('body'), 40);
+    setTimeout(() => response.end('body'), 30);
   },
   '/chunks': (_, response) => {
     let left = 4;
@@ -40,7 +40,7 @@ const pages: Record<string, (request: IncomingMessage, response: ServerResponse,
       if (left > 0) return;
       clearInterval(timer);
       response.end();
-    }, 15);
+    }, 10);
   },
   '/random': (_, response) => setTimeout(() => response.end('random'), Math.random() * 20),
   '/json': (_, response) => setTimeout(() => response.writeHead(200, { 'content-type': 'application/json' }).end('{"stock":3}'), 20),
