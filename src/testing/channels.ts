@@ -61,13 +61,14 @@ interface ClientRequest {
   readonly socket?: { readonly _handle?: Handle | null } | null;
 }
 
-type Kind = 'socket' | 'tls' | 'pipe' | 'request' | 'stream' | 'process' | 'thread' | 'port' | 'runner';
+type Kind = 'socket' | 'tls' | 'pipe' | 'request' | 'session' | 'stream' | 'process' | 'thread' | 'port' | 'runner';
 
 const kinds: Readonly<Record<string, Kind>> = {
   TCPWRAP: 'socket',
   TLSWRAP: 'tls',
   PIPEWRAP: 'pipe',
   HTTPCLIENTREQUEST: 'request',
+  HTTP2SESSION: 'session',
   HTTP2STREAM: 'stream',
   PROCESSWRAP: 'process',
   WORKER: 'thread',
@@ -79,6 +80,7 @@ const titles: Readonly<Record<Kind, string>> = {
   tls: 'a TLS connection',
   pipe: 'a connection through a pipe or Unix socket',
   request: 'an HTTP request',
+  session: 'an HTTP/2 session',
   stream: 'an HTTP/2 request',
   process: 'a child process',
   thread: 'a worker thread',
@@ -336,11 +338,16 @@ export class Channels {
       case 'request': {
         const { req } = handle;
         if (!req || req.destroyed || !req.writableEnded || req.res?.complete) return false;
+        // Without one it waits for a connection, which is work of its own, or it has been intercepted by a mock.
         const socket = req.socket?._handle;
+        if (!socket || !this.#byHandle.get(socket)?.connected) return false;
         // Nobody reads: it waits for the program, not for the network.
-        if (socket && socket.reading === false && req.res) return false;
-        return !socket || !local().leadsHere(rawOf(socket));
+        if (socket.reading === false && req.res) return false;
+        return !local().leadsHere(rawOf(socket));
       }
+      case 'session':
+        // Its requests are asked.
+        return false;
       case 'stream': {
         const stream = ownerOf(handle);
         const session = stream?.session;
@@ -375,8 +382,8 @@ export class Channels {
       const way = local().wayOf(rawOf(handle));
       if (way !== undefined) return way === 'busy';
     }
-    if (hasSymbol(owner, 'session')) return false;
-    if (hasSymbol(owner, 'no ref')) return true;
+    if (local().isSessions(owner)) return false;
+    if (symbolOf(owner, 'no ref')) return true;
     const { bytesRead = 0, bytesWritten = 0 } = handle;
     return bytesRead === 0 || bytesWritten > channel.writtenAtArrival;
   }
@@ -386,6 +393,8 @@ export class Channels {
 class Local {
   readonly #ports = new Set<number>();
   readonly #paths = new Set<unknown>();
+  /** The sockets of HTTP/2 sessions. */
+  readonly #sessions = new Set<unknown>();
   /** The servers' ends, by `local:remote` port. */
   readonly #ends = new Map<string, Handle>();
 
@@ -395,12 +404,21 @@ class Local {
       if (port !== undefined) this.#ports.add(port);
       else this.#paths.add(ownerOf(server)?.address?.());
     }
+    for (const { kind, handle } of channels.values()) {
+      const session = kind === 'session' ? ownerOf(handle) : undefined;
+      const key = session && symbolOf(session, 'socket');
+      if (session && key) this.#sessions.add((session as Record<symbol, unknown>)[key]);
+    }
     if (this.#ports.size === 0) return;
     for (const { accepted, kind, handle } of channels.values()) {
       if (!accepted || kind !== 'socket') continue;
       const [here, there] = [addressOf(handle, 'getsockname'), addressOf(handle, 'getpeername')];
       if (here.port !== undefined) this.#ends.set(`${here.port}:${there.port}`, handle);
     }
+  }
+
+  isSessions(socket: object): boolean {
+    return this.#sessions.has(socket);
   }
 
   listensOn(path: unknown): boolean {
@@ -475,12 +493,12 @@ function runnerOwes(channel: Channel): boolean {
 let ownerSymbol: symbol | undefined;
 
 function ownerOf(handle: Handle): HandleOwner | undefined {
-  ownerSymbol ??= Object.getOwnPropertySymbols(handle).find(({ description }) => description === 'owner_symbol');
+  ownerSymbol ??= symbolOf(handle, 'owner_symbol');
   return ownerSymbol ? (handle as Record<symbol, HandleOwner | undefined>)[ownerSymbol] : undefined;
 }
 
-function hasSymbol(owner: object, name: string): boolean {
-  return Object.getOwnPropertySymbols(owner).some(({ description }) => description === name);
+function symbolOf(owner: object, name: string): symbol | undefined {
+  return Object.getOwnPropertySymbols(owner).find(({ description }) => description === name);
 }
 
 function kindOf(handle: Handle): Kind | 'server' | undefined {

@@ -14,6 +14,7 @@ import timersPromises from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { SimulationError } from '../core/errors.ts';
 import { RealDate, realClearInterval, realClearTimeout, realKey, realSetInterval, realSetTimeout } from '../ports/real.ts';
+import { adoptTimers, clearShadow, installRefresh, installSocketTimeout, knows } from './node-timers.ts';
 import { virtualTimersPromises } from './timers-promises.ts';
 
 export type AnyFunction = (...args: never[]) => unknown;
@@ -29,6 +30,8 @@ export interface VirtualGlobals {
   real<T>(arm: () => T): T;
   /** Like setTimeout, or setInterval. */
   arm(fn: AnyFunction, delay: unknown, args: unknown[], repeat: boolean): NodeJS.Timeout;
+  /** Like setTimeout, for what is a library's housekeeping. */
+  keep(fn: AnyFunction, delay: number, args: unknown[]): NodeJS.Timeout;
   /** False: no timer of this simulation. */
   clear(handle: unknown): boolean;
   abortAfter(delay: number): AbortSignal;
@@ -37,6 +40,8 @@ export interface VirtualGlobals {
   /** Milliseconds since the simulation began. */
   elapsed(): number;
   readonly temporal: Record<string, AnyFunction> | undefined;
+  /** No time of this simulation passes any more. */
+  end(): void;
   /** Runs `fetch`, and knows about it while it lasts. */
   fetching<T>(url: string, fn: () => Promise<T>): Promise<T>;
 }
@@ -61,7 +66,9 @@ home[registryKey] = registry;
 export function rule(virtual: VirtualGlobals): () => void {
   registry.current = virtual;
   swap(registry.timers.captured, registry.timers.virtual);
+  adoptTimers(virtual.keep);
   return () => {
+    virtual.end();
     if (registry.current === virtual) registry.current = undefined;
     swap(registry.timers.virtual, registry.timers.captured);
   };
@@ -114,14 +121,16 @@ function install(): Registry {
       standIn(original, (fn: AnyFunction, delay?: number, ...args: unknown[]) => {
         const virtual = current();
         const real = () => (original as unknown as (...all: unknown[]) => unknown)(fn, delay, ...args);
-        if (!virtual) return real();
+        if (!virtual) return knows(real());
         return isCaptured && !virtual.rulesHere ? virtual.real(real) : virtual.arm(fn, delay, args, repeat);
       });
     return { setTimeout: make(realSetTimeout, false), setInterval: make(realSetInterval, true) } as Timers;
   };
   const clearing = (original: (handle: NodeJS.Timeout | undefined) => void) =>
     standIn(original, (handle?: unknown) => {
-      if (!current()?.clear(handle) && !clearOne(handle)) original(handle as NodeJS.Timeout);
+      if (current()?.clear(handle) || clearOne(handle)) return;
+      clearShadow(handle);
+      original(handle as NodeJS.Timeout);
     });
   const [captured, virtual] = [timersOf(true), timersOf(false)];
   const installed: Registry = { current: undefined, Date: installDate(current), timers: { captured, virtual } };
@@ -152,6 +161,11 @@ function install(): Registry {
   const ourHrtime = standIn(hrtime, (previous?: [number, number]) => current()?.hrtime(previous) ?? hrtime(previous));
   ourHrtime.bigint = standIn(hrtime.bigint, () => current()?.hrtimeBigint() ?? hrtime.bigint());
   process.hrtime = ourHrtime;
+  const arm = (fn: AnyFunction, delay: number, args: unknown[]) => current()?.keep(fn, delay, args);
+  const probe = realSetTimeout(() => {}, 0);
+  realClearTimeout(probe);
+  installRefresh(probe, arm);
+  installSocketTimeout(arm);
   installIntl(current);
   installTemporal(current);
   if (typeof fetch === 'function') {

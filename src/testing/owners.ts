@@ -3,6 +3,7 @@ import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 import { Crowd } from './crowd.ts';
 import { realWork } from './real-work.ts';
+import { isUsers } from './sites.ts';
 
 /** What a clock serves: one worker's process, which can be paused or killed as a whole. */
 export class Life {
@@ -79,7 +80,7 @@ export class Owners {
     owner.left = true;
     owner.returned = returned;
     this.#forget(scope, owner);
-    const own = realWork.of(scope);
+    const own = realWork.of(scope).filter(({ type, site }) => type !== 'Immediate' && isUsers(site));
     return own.length > 0 ? realWork.kinds(own) : undefined;
   }
 

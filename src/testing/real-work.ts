@@ -50,7 +50,6 @@ const ignored = new Set([
   'STATWATCHER',
   'DNSCHANNEL',
   'HTTPINCOMINGMESSAGE',
-  'HTTP2SESSION',
   'HTTP2SETTINGS',
   'HTTP2PING',
   'FILEHANDLE',
@@ -169,7 +168,7 @@ export class RealWork {
 
   /** What a kind of work is called where places would differ from machine to machine. */
   kinds(work: readonly Work[]): string {
-    return [...new Set(work.map(({ type }) => nameOf(type)))].join(', ');
+    return [...new Set(work.map(({ type }) => nameOf(type)))].sort().join(', ');
   }
 
   /** Runs a call that is to be known by its name. */

@@ -17,22 +17,20 @@ export function siteOf(what: string): Error {
 }
 
 interface Frame {
-  /** `name (path:line:column)`, the path relative to the working directory. */
-  readonly text: string;
+  /** The function, if it has a name. */
+  readonly name: string | undefined;
   readonly path: string;
+  /** `line:column` */
+  readonly place: string;
 }
 
-/** The frames of a stack that are neither Node's nor ours. */
 function framesOf(site: Error | undefined): Frame[] {
   const frames: Frame[] = [];
   for (const line of (site?.stack ?? '').split('\n')) {
-    const match = /^\s*at (?:(.*) \()?(.+?):(\d+):(\d+)\)?$/.exec(line);
+    const match = /^\s*at (?:(.*) \()?(.+?):(\d+:\d+)\)?$/.exec(line);
     if (!match) continue;
-    const [, name, place = '', row, column] = match;
-    const path = pathOf(place.replace(/^async /, ''));
-    if (path.startsWith('node:') || path.startsWith(own)) continue;
-    const at = `${shown(path)}:${row}:${column}`;
-    frames.push({ text: name === undefined ? at : `${name.replace(/^async /, '')} (${at})`, path });
+    const [, name, path = '', place = ''] = match;
+    frames.push({ name: name?.replace(/^async /, ''), path: pathOf(path.replace(/^async /, '')), place });
   }
   return frames;
 }
@@ -45,29 +43,34 @@ function pathOf(place: string): string {
   }
 }
 
-function shown(path: string): string {
-  const short = relative(process.cwd(), path);
-  return short === '' || short.startsWith('..') ? path : short;
-}
+const isNodes = ({ path }: Frame) => path.startsWith('node:');
+const isOurs = ({ path }: Frame) => path.startsWith(own);
+const isLibrarys = ({ path }: Frame) => /[\\/]node_modules[\\/]/.test(path);
+/** Where a timer function stands that others call. */
+const isStandIn = ({ path }: Frame) => /[\\/]testing[\\/](virtual-)?(globals|timers-promises)\.[jt]s$/.test(path) && path.startsWith(own);
 
-const isLibrary = ({ path }: Frame) => /[\\/]node_modules[\\/]/.test(path);
-
-/** The first frame of a stack that is the user's: not Node's, not ours, not a dependency's. */
+/** The first frame of a stack that is the user's: not Node's, not ours, not a dependency's. The path is relative to the working directory. */
 export function where(site: Error | undefined): string {
-  const frames = framesOf(site);
-  return (frames.find((frame) => !isLibrary(frame)) ?? frames[0])?.text ?? 'an unknown place';
+  const frames = framesOf(site).filter((frame) => !isNodes(frame) && !isOurs(frame));
+  const frame = frames.find((one) => !isLibrarys(one)) ?? frames[0];
+  if (!frame) return 'an unknown place';
+  const short = relative(process.cwd(), frame.path);
+  const at = `${short === '' || short.startsWith('..') ? frame.path : short}:${frame.place}`;
+  return frame.name === undefined ? at : `${frame.name} (${at})`;
 }
 
-/** True if it was not Node itself that set a timer, a socket's for one. */
-export function isUsersTimer(site: Error): boolean {
-  const places = (site.stack ?? '').split('\n').map((line) => /^\s*at (?:.* \()?(.+?):\d+:\d+\)?$/.exec(line)?.[1]);
-  const from = places.findLastIndex((place) => place !== undefined && /^node:(internal\/)?timers/.test(place));
-  const caller = places.slice(from + 1).find((place) => place !== undefined);
-  return from >= 0 && caller !== undefined && !caller.startsWith('node:');
-}
-
-/** True if the innermost frame is the user's: what called is not a dependency. */
+/** True if it was the user's own code that set a timer: neither a dependency nor Node. */
 export function isUsers(site: Error | undefined): boolean {
-  const [innermost] = framesOf(site);
-  return innermost !== undefined && !isLibrary(innermost);
+  const frames = framesOf(site);
+  const last = frames.findLastIndex((frame, i) => isStandIn(frame) && frames.slice(0, i).every((one) => isOurs(one) || isNodes(one)));
+  const caller = last >= 0 ? frames[last + 1] : frames.find((frame) => !isOurs(frame) && !isNodes(frame));
+  return caller !== undefined && !isNodes(caller) && !isLibrarys(caller);
+}
+
+/** True if it was not Node itself that set a real timer, a socket's for one. */
+export function isUsersTimer(site: Error): boolean {
+  const frames = framesOf(site);
+  const last = frames.findLastIndex(({ path }) => /^node:(internal\/)?timers/.test(path));
+  const caller = last >= 0 ? frames[last + 1] : undefined;
+  return caller !== undefined && !isNodes(caller);
 }

@@ -5,10 +5,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { type Clock as FakeClock, withGlobal } from '@sinonjs/fake-timers';
 import { scope } from '../engine/scope.ts';
-import { RealDate } from '../ports/real.ts';
+import { RealDate, realClearTimeout, realSetTimeout } from '../ports/real.ts';
 import { type AnyFunction, type VirtualGlobals, virtualTimer } from './globals.ts';
 import { realWork } from './real-work.ts';
-import { siteOf } from './sites.ts';
+import { isUsers, siteOf } from './sites.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 const longestDelayMs = 2_147_483_647;
@@ -26,7 +26,9 @@ function globals(): object {
  */
 export function virtualGlobals(clock: VirtualClock, draw: () => number, isDriven: () => boolean): VirtualGlobals {
   const startedAt = clock.now();
-  const live = new Map<number, VirtualTimeout>();
+  const own: Ruled = { clock, live: new Map() };
+  ruled = own;
+  for (const timer of [...carried]) timer.join();
   let made: FakeClock | undefined;
   const fake = (): FakeClock => {
     if (!made) {
@@ -48,11 +50,12 @@ export function virtualGlobals(clock: VirtualClock, draw: () => number, isDriven
         const error = new TypeError(`The "callback" argument must be of type function. Received ${typeof fn}`);
         throw Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
       }
-      return new VirtualTimeout(clock, live, fn, delayOf(delay), args, repeat) as unknown as NodeJS.Timeout;
+      return new VirtualTimeout(own, fn, delayOf(delay), args, repeat) as unknown as NodeJS.Timeout;
     },
+    keep: (fn, delay, args) => new VirtualTimeout(own, fn, delayOf(delay), args, false, true) as unknown as NodeJS.Timeout,
     clear(handle) {
       if (typeof handle !== 'number' && typeof handle !== 'string') return false;
-      const timer = live.get(Number(handle));
+      const timer = own.live.get(Number(handle));
       timer?.close();
       return timer !== undefined;
     },
@@ -69,40 +72,55 @@ export function virtualGlobals(clock: VirtualClock, draw: () => number, isDriven
     get temporal() {
       return (fake() as { Temporal?: { Now: Record<string, AnyFunction> } }).Temporal?.Now;
     },
+    end() {
+      if (ruled === own) ruled = undefined;
+      for (const timer of own.live.values()) timer.outlive();
+      own.live.clear();
+    },
     fetching: (url, fn) => clock.calling(`fetch ${url}`, fn),
   };
 }
 
+/** The simulation that rules, as its timers see it. */
+interface Ruled {
+  readonly clock: VirtualClock;
+  /** Its timers by their numbers. */
+  readonly live: Map<number, VirtualTimeout>;
+}
+
+let ruled: Ruled | undefined;
+/** Timers of libraries that have outlived the simulation in which they were set. */
+const carried = new Set<VirtualTimeout>();
 let lastId = 0;
 
-/** What setTimeout and setInterval return under simulation; has what Node's Timeout has. */
+/**
+ * What setTimeout and setInterval return under simulation; has what Node's Timeout has. Those of libraries outlive the simulation: a client that
+ * counts on its timer would otherwise wait for it for ever. They are real until the next simulation begins, and then on its time.
+ */
 class VirtualTimeout {
-  readonly #clock: VirtualClock;
-  readonly #live: Map<number, VirtualTimeout>;
+  #home: Ruled | undefined;
   readonly #inContext: ReturnType<typeof AsyncLocalStorage.snapshot>;
   readonly #fn: () => void;
   readonly #delay: number;
   readonly #repeat: boolean;
+  /** It is a library's, whoever's frames stand below. */
+  readonly #isKept: boolean;
   readonly #id = ++lastId;
   #timer: ReturnType<VirtualClock['arm']> | undefined;
+  #real: NodeJS.Timeout | undefined;
   #ref = true;
+  #site: Error | undefined;
+  /** How much of its delay is left, while it is real. */
+  #leftMs = 0;
 
-  constructor(
-    clock: VirtualClock,
-    live: Map<number, VirtualTimeout>,
-    fn: AnyFunction,
-    delay: number,
-    args: readonly unknown[],
-    repeat: boolean,
-  ) {
-    this.#clock = clock;
-    this.#live = live;
+  constructor(home: Ruled, fn: AnyFunction, delay: number, args: readonly unknown[], repeat: boolean, isKept = false) {
+    this.#home = home;
+    this.#isKept = isKept;
     this.#delay = delay;
     this.#repeat = repeat;
     // Like Node's, the callback runs in the async context in which it was set.
     this.#inContext = AsyncLocalStorage.snapshot();
     this.#fn = () => this.#inContext(fn as () => void, ...(args as []));
-    live.set(this.#id, this);
     this.#arm();
   }
 
@@ -120,15 +138,13 @@ class VirtualTimeout {
     return this.#ref;
   }
   refresh(): this {
-    this.#timer?.cancel();
-    this.#live.set(this.#id, this);
+    this.#cancel();
     this.#arm();
     return this;
   }
   close(): this {
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    this.#live.delete(this.#id);
+    this.#cancel();
+    this.#home?.live.delete(this.#id);
     return this;
   }
   [virtualTimer](): void {
@@ -141,17 +157,57 @@ class VirtualTimeout {
     this.close();
   }
 
-  #arm(): void {
-    const fire = () => {
-      if (this.#repeat) this.refresh();
-      else this.close();
-      this.#fn();
-    };
-    this.#timer = this.#inContext(() => this.#clock.arm(this.#clock.now() + this.#delay, fire, undefined));
-    this.#timer.handle = this;
-    this.#timer.repeats = this.#repeat;
-    this.#timer.site ??= siteOf('set here');
-    if (!this.#ref) this.#timer.setBackground(true);
+  /** Its simulation ends. */
+  outlive(): void {
+    const [home, timer] = [this.#home, this.#timer];
+    this.#cancel();
+    if (!home || !timer || (!this.#isKept && isUsers(this.#site))) return;
+    this.#home = undefined;
+    this.#armReal(Math.max(1, timer.at - home.clock.now()));
+  }
+
+  /** A simulation begins. */
+  join(): void {
+    this.#cancel();
+    this.#arm(this.#leftMs);
+  }
+
+  #cancel(): void {
+    carried.delete(this);
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    realClearTimeout(this.#real);
+    this.#real = undefined;
+  }
+
+  readonly #fire = (): void => {
+    if (this.#repeat) this.refresh();
+    else this.close();
+    this.#fn();
+  };
+
+  #arm(delay = this.#delay): void {
+    this.#home = ruled;
+    if (!ruled) {
+      this.#armReal(delay);
+      return;
+    }
+    const { clock, live } = ruled;
+    live.set(this.#id, this);
+    const timer = this.#inContext(() => clock.arm(clock.now() + delay, this.#fire, undefined));
+    this.#site ??= timer.site ?? siteOf('set here');
+    timer.site = this.#site;
+    timer.handle = this;
+    timer.repeats = this.#repeat;
+    this.#timer = timer;
+    if (!this.#ref) timer.setBackground(true);
+  }
+
+  /** It alone does not keep the process alive. */
+  #armReal(delay: number): void {
+    this.#leftMs = delay;
+    this.#real = realSetTimeout(this.#fire, delay).unref();
+    carried.add(this);
   }
 }
 
