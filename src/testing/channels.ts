@@ -95,6 +95,7 @@ class Channel implements Work {
   readonly site: Error | undefined;
   readonly handle: Handle;
   excused = false;
+  forgotten = false;
   /** The server's end of a connection. */
   accepted = false;
   /** It is the client's end of a connection that was opened. */
@@ -138,8 +139,14 @@ class Channel implements Work {
     this.writtenAtArrival = this.handle.bytesWritten ?? 0;
     this.lastArrivalAt = realNow();
     this.excused = false;
+    this.forgotten = false;
     this.oneWay = false;
   }
+}
+
+/** True for what a client has timeouts for. */
+export function isConnection(work: Work): boolean {
+  return work instanceof Channel && work.kind !== 'process' && work.kind !== 'thread' && work.kind !== 'port';
 }
 
 export class Channels {
@@ -254,6 +261,8 @@ export class Channels {
   called(id: number): boolean {
     const channel = this.#channels.get(id);
     if (!channel) return false;
+    // What the test runner says of itself is none of the program's.
+    if (channel.kind === 'runner' && channel.sent <= channel.received) return false;
     channel.arrived();
     // What a child process writes is an answer to all that it has been sent.
     if (channel.child) channel.child.writtenAtArrival = writtenTo(channel.child.pipes);

@@ -90,6 +90,11 @@ export class Choices implements Random {
     this.#isPlain = !this.#counts && !this.#draw;
   }
 
+  /** True if some choice may not be 0. */
+  get draws(): boolean {
+    return !this.#isPlain;
+  }
+
   /** How often each point was drawn, where that is kept. */
   get drawn(): ReadonlyMap<string, number> {
     return this.#counts ?? new Map();

@@ -11,7 +11,7 @@ import { AsyncResource, createHook } from 'node:async_hooks';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 import { realNow } from '../ports/real.ts';
-import { Channels } from './channels.ts';
+import { Channels, isConnection } from './channels.ts';
 import { isUsersTimer, siteOf, where } from './sites.ts';
 import { wrapUnseen } from './unseen.ts';
 
@@ -23,6 +23,8 @@ export interface Work {
   readonly site: Error | undefined;
   /** It took longer than the budget: virtual time passes all the same. */
   excused: boolean;
+  /** An attempt of a simulation that has ended has left it under way. */
+  forgotten: boolean;
 }
 
 /** What a simulation wants to know. */
@@ -123,6 +125,8 @@ export class RealWork {
     this.#attendant = attendant;
     return () => {
       if (this.#attendant === attendant) this.#attendant = undefined;
+      // What attempts have left under way is nothing to the next simulation.
+      for (const work of this.#underWay(({ scope }) => scope !== undefined)) work.forgotten = true;
     };
   }
 
@@ -140,6 +144,12 @@ export class RealWork {
   /** Virtual time is about to move: what has been said so far is complete. */
   moved(): void {
     this.#channels.moved();
+  }
+
+  /** True if connections are among what is under way. */
+  hasConnections(isDead: (scope: Scope) => boolean): boolean {
+    for (const work of this.#underWay((one) => !isDeadIn(one, isDead))) if (isConnection(work)) return true;
+    return false;
   }
 
   /** Virtual time no longer waits for what is under way now. */
@@ -171,9 +181,15 @@ export class RealWork {
     return [...new Set(work.map(({ type }) => nameOf(type)))].sort().join(', ');
   }
 
+  /** The calls that are under way, by their names, or else what they are made of. What differs from run to run, such as a port, is left out. */
+  names(work: readonly Work[]): string {
+    const calls = [...this.#calls].map(({ type }) => type.replace(/(127\.0\.0\.1|localhost|\[::1\]):\d+/, '$1'));
+    return calls.length > 0 ? [...new Set(calls)].sort().join(', ') : this.kinds(work);
+  }
+
   /** Runs a call that is to be known by its name. */
   async calling<T>(name: string, fn: () => Promise<T>): Promise<T> {
-    const call: Work = { type: name, scope: currentScope.getStore(), site: siteOf(name), excused: false };
+    const call: Work = { type: name, scope: currentScope.getStore(), site: siteOf(name), excused: false, forgotten: false };
     this.#calls.add(call);
     try {
       return await fn();
@@ -189,7 +205,8 @@ export class RealWork {
     });
   }
 
-  *#underWay(wanted: (work: Work) => boolean): Generator<Work> {
+  *#underWay(matches: (work: Work) => boolean): Generator<Work> {
+    const wanted = (work: Work) => !work.forgotten && matches(work);
     for (const some of [this.#requests, this.#compressors]) {
       for (const [id, request] of some) {
         const state = stateOf(request);
@@ -208,7 +225,7 @@ export class RealWork {
     }
     if (type === 'Immediate') {
       const scope = this.#attendant ? currentScope.getStore() : undefined;
-      if (scope) this.#immediates.set(id, { type, scope, site: undefined, excused: false });
+      if (scope) this.#immediates.set(id, { type, scope, site: undefined, excused: false, forgotten: false });
       return;
     }
     if (resource instanceof AsyncResource) return;
@@ -218,7 +235,7 @@ export class RealWork {
       this.#event();
       return;
     }
-    const work: Request = { type, scope, site, native: isWeak(type) ? new WeakRef(resource) : undefined, excused: false };
+    const work: Request = { type, scope, site, native: isWeak(type) ? new WeakRef(resource) : undefined, excused: false, forgotten: false };
     if (type === 'ZLIB') this.#compressors.set(id, work);
     else {
       this.#requests.set(id, work);
@@ -239,7 +256,7 @@ export class RealWork {
     }
     // What takes longer than is ever waited need not be waited for at all.
     if ((resource._idleTimeout ?? 0) > longestMs) return;
-    this.#requests.set(id, { type: 'a real timer', scope, site: undefined, native: undefined, excused: false });
+    this.#requests.set(id, { type: 'a real timer', scope, site: undefined, native: undefined, excused: false, forgotten: false });
     this.#event();
   }
 
@@ -270,7 +287,14 @@ export class RealWork {
   #unseen(type: string, ended: Promise<unknown>): void {
     const scope = currentScope.getStore();
     const id = --this.#unseenId;
-    this.#requests.set(id, { type, scope, site: scope && this.#attendant ? siteOf(type) : undefined, native: undefined, excused: false });
+    this.#requests.set(id, {
+      type,
+      scope,
+      site: scope && this.#attendant ? siteOf(type) : undefined,
+      native: undefined,
+      excused: false,
+      forgotten: false,
+    });
     this.steps += 1;
     const over = () => {
       this.#requests.delete(id);

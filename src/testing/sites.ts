@@ -61,6 +61,17 @@ export function where(site: Error | undefined): string {
 
 /** True if it was the user's own code that set a timer: neither a dependency nor Node. */
 export function isUsers(site: Error | undefined): boolean {
+  if (!site) return false;
+  const known = users.get(site);
+  if (known !== undefined) return known;
+  const answer = isUsersStack(site);
+  users.set(site, answer);
+  return answer;
+}
+
+const users = new WeakMap<Error, boolean>();
+
+function isUsersStack(site: Error): boolean {
   const frames = framesOf(site);
   const last = frames.findLastIndex((frame, i) => isStandIn(frame) && frames.slice(0, i).every((one) => isOurs(one) || isNodes(one)));
   const caller = last >= 0 ? frames[last + 1] : frames.find((frame) => !isOurs(frame) && !isNodes(frame));

@@ -22,9 +22,10 @@ import { type Callback, Entry } from './entry.ts';
 import { Gate } from './gate.ts';
 import { type Life, Owner, Owners } from './owners.ts';
 import { realWork } from './real-work.ts';
-import { siteOf, where } from './sites.ts';
+import { isUsers, siteOf, where } from './sites.ts';
 
 const turn = () => new Promise<void>((resolve) => realSetImmediate(resolve));
+const tick = () => new Promise<void>((resolve) => process.nextTick(resolve));
 /** Until something real happens, or a moment has passed. */
 const pause = () =>
   new Promise<void>((resolve) => {
@@ -37,6 +38,8 @@ const pause = () =>
 
 /** Microtask hops before a real turn of the event loop is taken: chains of awaits in tasks are mostly shorter. */
 const hops = 64;
+/** Rounds of process.nextTick, by which clients begin their requests, before one is taken. */
+const ticks = 8;
 /** Turns of the event loop after which an attempt that started nothing real counts as waiting on another part of the program. */
 const quietTurns = 3;
 /** Turns without anything real after which what was under way is over: the first may have begun in the middle. */
@@ -56,8 +59,22 @@ export interface VirtualClockOptions {
  * A timer that is nobody's at work: a library's, or a server's of the test. It takes no part in the order that is drawn among what is due at one
  * instant, for which of them are there may depend on what was done before the simulation.
  */
-function isHousekeeping({ handle, owner, background }: Entry): boolean {
-  return handle !== undefined && (background || !owner || owner.left);
+function isHousekeeping({ handle, owner, background, site }: Entry): boolean {
+  return handle !== undefined && (background || !owner || owner.left || !isUsers(site));
+}
+
+function isInFlightAndEnds(entry: Entry): boolean {
+  return isInFlight(entry) && !entry.repeats;
+}
+
+function isInFlight({ owner }: Entry): boolean {
+  return owner !== undefined && !owner.left;
+}
+
+/** True for what may set going what waits on it: neither a worker's duty, nor a heartbeat, nor housekeeping. */
+function mayRelease(entry: Entry): boolean {
+  if (entry.repeats || (!entry.owner && entry.life)) return false;
+  return isInFlight(entry) || !entry.background;
 }
 
 export class VirtualClock implements Clock {
@@ -271,8 +288,10 @@ export class VirtualClock implements Clock {
 
   /** True if only workers' duties are left on the clock: every attempt in flight waits for something that no timer brings. */
   get onlyDuties(): boolean {
-    for (const { owner, life } of this.#heap.items) if (owner || !life || life.pausedUntil > this.#now) return false;
-    return !this.#owners.anyEnds;
+    for (const entry of this.#heap.items) {
+      if (isInFlight(entry) || mayRelease(entry) || (entry.life?.pausedUntil ?? 0) > this.#now) return false;
+    }
+    return !this.#owners.anyEnds && !this.#othersMayHelp;
   }
 
   /** The next instant for which something is armed, or undefined. */
@@ -303,7 +322,8 @@ export class VirtualClock implements Clock {
         this.#owners.crowd.check();
       }
       // Most of what is set going needs a few microtasks.
-      for (let i = 0; i < hops && ((this.#steps > 0 && !this.#excused) || this.#owners.working > 0); i++) await null;
+      for (let i = 0; i < hops && this.#held; i++) await null;
+      for (let i = 0; i < ticks && this.#held; i++) await tick();
       if (this.#held || this.#branching || this.#tainted || this.#isBusy) await this.#rest();
       if (this.#readyFrom < this.#ready.length) continue;
       this.#tainted = false;
@@ -315,7 +335,7 @@ export class VirtualClock implements Clock {
       if (this.#owners.idle === 0 || !ran) break;
       ran = false;
       await this.#turn();
-      this.#owners.recheckIdle(this.#outsideTimer);
+      this.#owners.recheckIdle(this.#othersMayHelp);
     }
     // What attempts do that go on until the driver is called again waits for its turn.
     this.#gate.isOpen = this.#owners.size === 0 || realWork.all(this.#owners.isDead).length === 0;
@@ -326,13 +346,14 @@ export class VirtualClock implements Clock {
   moveTo(instant: number): void {
     this.#now = Math.max(this.#now, instant);
     realWork.moved();
-    const due: Entry[] = [];
+    const from = this.#ready.length;
     for (let entry = this.#heap.peek(); entry && entry.at <= this.#now; entry = this.#heap.peek()) {
       this.#heap.remove(entry);
-      if (isHousekeeping(entry)) this.#ready.push(entry);
-      else due.push(entry);
+      this.#ready.push(entry);
     }
-    this.#ready.push(...due);
+    if (this.#ready.length - from < 2 || !this.#choices.draws) return;
+    const due = this.#ready.splice(from);
+    this.#ready.push(...due.filter(isHousekeeping), ...due.filter((entry) => !isHousekeeping(entry)));
   }
 
   /** Moves time forward through every instant on the way, in order. */
@@ -364,8 +385,8 @@ export class VirtualClock implements Clock {
         }
         return undefined;
       }
-      const first = this.#ready[this.#readyFrom] as Entry;
-      const at = this.#readyFrom + (isHousekeeping(first) ? 0 : this.#choices.choose('tie', waiting));
+      const isFirst = waiting > 1 && this.#choices.draws && isHousekeeping(this.#ready[this.#readyFrom] as Entry);
+      const at = this.#readyFrom + (isFirst ? 0 : this.#choices.choose('tie', waiting));
       const entry = this.#ready[at] as Entry;
       this.#ready[at] = this.#ready[this.#readyFrom] as Entry;
       this.#readyFrom += 1;
@@ -425,13 +446,19 @@ export class VirtualClock implements Clock {
     return realWork.busy(this.#owners.isDead);
   }
 
-  /** A turn of the event loop. If real work can end in it, what attempts do from here on waits for its turn. */
-  #turn(waits = turn): Promise<void> {
-    if (!this.#tainted && this.#isBusy) {
-      this.#tainted = true;
-      this.#gate.isOpen = false;
-    }
-    return waits();
+  #taint(): void {
+    this.#tainted = true;
+    this.#gate.isOpen = false;
+  }
+
+  /** A turn of the event loop. If anything real is under way in it, what attempts do from its beginning on waits for its turn. */
+  async #turn(waits = turn): Promise<void> {
+    this.#gate.isOpen = false;
+    const { events } = realWork;
+    this.#tainted ||= this.#isBusy;
+    await waits();
+    this.#tainted ||= events !== realWork.events || this.#isBusy;
+    if (!this.#tainted) this.#gate.release();
   }
 
   /**
@@ -452,9 +479,13 @@ export class VirtualClock implements Clock {
       const stepping = this.#steps > 0 && !this.#excused;
       const busy = this.#isBusy;
       if (!stepping && !busy && !this.#tainted && this.#owners.working === 0) return;
-      if (!stepping && isReady && (busy || this.#owners.working === 0)) return;
+      if (!stepping && isReady) {
+        // Whether an attempt still needs a while of its own or waits on something real, the order is the same.
+        if (busy || this.#owners.working > 0) this.#taint();
+        return;
+      }
       if (!stepping && !busy && (!this.#tainted || (quiet >= wholeTurns && !(realWork.unsettled && this.#owners.anyElsewhere)))) {
-        if (this.#owners.working === 0 || (quiet >= quietTurns && this.#owners.mayPass(this.#outsideTimer))) return;
+        if (this.#owners.working === 0 || (quiet >= quietTurns && this.#owners.mayPass(this.#othersMayHelp))) return;
       }
       if (quiet >= quietTurns && this.#steps > 0 && this.#lagging()) this.#excused = true;
       await this.#turn(turns < busyTurns ? turn : pause);
@@ -476,24 +507,25 @@ export class VirtualClock implements Clock {
 
   /** What is under way has taken too long: time passes all the same if it can help. */
   #overBudget(): void {
-    if ((this.#steps > 0 && !this.#excused) || !this.#canTimeHelp) throw this.stalled();
+    const isStepping = this.#steps > 0 && !this.#excused;
+    if (isStepping || (this.#owners.size > 0 && !this.#canTimeHelp)) throw this.stalled();
     const labels = this.#owners.excuse().flatMap(({ externals }) => externals.map((label) => `ctx.external(${JSON.stringify(label)})`));
     const works = realWork.excuse(this.#owners.isDead);
     if (labels.length + works.length === 0) throw this.stalled();
     // Whose they are depends on which of several attempts opened a connection first.
-    const what = [...labels, ...(works.length > 0 ? [realWork.kinds(works)] : [])].join(', ');
+    const what = [...labels, ...(works.length > 0 ? [realWork.names(works)] : [])].join(', ');
     this.onNote(undefined, `time passes, though this has not ended within realBudget: ${what}`);
   }
 
-  /** A deadline, or a timer that is neither one of the workers' duties nor a heartbeat. */
+  /** A deadline, or a timer that may end what is waited for. A client measures its timeouts by its housekeeping. */
   get #canTimeHelp(): boolean {
-    const helps = ({ owner, life, repeats }: Entry) => !repeats && (owner !== undefined || !life);
-    return this.#gate.holds || this.#owners.anyEnds || this.#heap.items.some(helps);
+    return this.#gate.holds || this.#owners.anyEnds || this.#heap.items.some(isInFlightAndEnds) || this.#othersMayHelp;
   }
 
-  /** True if a timer is armed that belongs to no attempt and no worker: a mock, or a server of the test. */
-  get #outsideTimer(): boolean {
-    return this.#heap.items.some(({ owner, life }) => !owner && !life);
+  /** True if a timer is armed that belongs to no attempt in flight and no worker: a mock's, a server's of the test, a client's. */
+  get #othersMayHelp(): boolean {
+    const isConnection = realWork.hasConnections(this.#owners.isDead);
+    return this.#heap.items.some((entry) => !isInFlight(entry) && (mayRelease(entry) || (isConnection && entry.background && !entry.life)));
   }
 
   /** Something is at work that this instant must not end without. */

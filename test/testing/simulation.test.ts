@@ -1,4 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { execFile, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import timersPromises, { setTimeout as sleep } from 'node:timers/promises';
@@ -227,19 +229,43 @@ describe('the real world', () => {
     server.closeAllConnections();
   });
 
-  test('a task that waits on something real for too long is named, with what it waits on and where', async () => {
-    const server = createServer(() => {}).listen(0, '127.0.0.1');
-    await new Promise((resolve) => server.once('listening', resolve));
-    const { port } = server.address() as { port: number };
+  test('a call that never ends, and that nothing can end, is named with its place', async () => {
     const tasks = createTasks({ backend: memory() });
-    const job = tasks.define('slow.fetch', async () => void (await fetch(`http://127.0.0.1:${port}/never`)));
+    const ended = new AbortController();
+    const job = tasks.define(
+      'never',
+      async () => void (await promisify(execFile)('sleep', ['60'], { signal: ended.signal }).catch(() => {})),
+    );
     const sim = await simulate(tasks, { realBudget: '200ms' });
     await job.enqueue();
-    await expect(sim.drain()).rejects.toMatchObject({ name: 'SimulationStalledError' });
-    await expect(sim.drain()).rejects.toThrow(/slow\.fetch attempt 1 on w0 waits on .*fetch http:\/\/127\.0\.0\.1/);
+    const heartbeat = setInterval(() => {}, 3_600_000);
+    const stalled = await sim.drain().catch((error) => error);
+    expect(stalled).toMatchObject({ name: 'SimulationStalledError' });
+    expect(stalled.message).toMatch(
+      /never attempt 1 on w0 waits on a child process, begun at .*test\/testing\/simulation\.test\.ts:\d+:\d+/,
+    );
+    expect(stalled.message).toMatch(/a virtual timer outside of the tasks is pending: set at .*test\/testing\/simulation\.test\.ts/);
+    await expect(sim.drain()).rejects.toThrow(/never attempt 1 on w0 waits on a child process/);
+    clearInterval(heartbeat);
     await sim.end();
-    server.close();
-    server.closeAllConnections();
+    ended.abort();
+  });
+
+  test('a request that is never answered meets the timeout of its client, and the timeline says what was waited on', async () => {
+    const server = fork(new URL('./fixtures/never-answers.ts', import.meta.url));
+    const [port] = await once(server, 'message');
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', { retry: { maxAttempts: 1 }, run: async () => void (await fetch(`http://127.0.0.1:${port}/never`)) });
+    await using sim = await simulate(tasks, { realBudget: '200ms' });
+    const result = await job.enqueue();
+    await sim.runUntilIdle();
+    // undici waits five minutes for the head of an answer.
+    expect((await result.refresh()).errors[0]?.message).toBe('fetch failed');
+    expect(sim.now.getTime() - sim.startedAt.getTime()).toBeGreaterThanOrEqual(300_000);
+    expect(String(sim.timeline())).toMatch(
+      /note +time passes, though this has not ended within realBudget: fetch http:\/\/127\.0\.0\.1\/never/,
+    );
+    server.kill();
   });
 
   test('a task that nothing will ever release is named', async () => {
