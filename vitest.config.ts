@@ -9,6 +9,7 @@ export default defineConfig({
       { find: /^escapement$/, replacement: at('./src/index.ts') },
       { find: /^escapement\/sqlite$/, replacement: at('./src/stores/sqlite/index.ts') },
       { find: /^escapement\/testing$/, replacement: at('./src/testing/index.ts') },
+      { find: /^escapement\/vitest\/setup$/, replacement: at('./src/vitest/setup.ts') },
       { find: /^escapement\/vitest$/, replacement: at('./src/vitest/index.ts') },
     ],
   },

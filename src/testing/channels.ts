@@ -18,7 +18,7 @@ import type { Work } from './real-work.ts';
 /** How long a connection that has answered is given to say more, before virtual time moves: an answer may come in pieces. */
 const settleMs = 25;
 /** How long an answer from the test runner is waited for: it does not answer everything. */
-const runnerMs = 250;
+const runnerMs = 1_000;
 
 /** A native handle, as far as it is looked at. */
 interface Handle {
@@ -203,7 +203,8 @@ export class Channels {
 
   #asks(runner: Channel): void {
     if (currentScope.getStore() === undefined) return;
-    runner.sent = runner.received + 1;
+    // Its answers to others are none to this.
+    runner.sent = Math.max(runner.sent, runner.received) + 1;
     runner.sentAt = realNow();
     this.#told();
   }

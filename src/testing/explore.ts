@@ -13,6 +13,7 @@ import type { StoreSource } from '../ports/store.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { type ChoiceOptions, Choices, type Decision, decodeRun, encodeRun, prng } from './choices.ts';
 import { type FaultFamily, type FaultRates, faultFamilies } from './drawn-faults.ts';
+import { Draws, firstDifference } from './draws.ts';
 import type { SimulationOptions } from './settings.ts';
 import { kindOf, shrink } from './shrink.ts';
 import { begin, type Course, type Simulation } from './simulation.ts';
@@ -112,7 +113,8 @@ export function explore(tasks: Tasks, options: ExploreOptions, scenario: Scenari
 /** `explore`, with something between the workers and their store. */
 export async function search(tasks: Tasks, options: ExploreOptions, scenario: Scenario, between?: Course['between']): Promise<Exploration> {
   const settings = readExploration(options, tasks, scenario);
-  const play = (seed: number, plan?: readonly Decision[]) => playRun(tasks, settings, scenario, seed, plan, { between });
+  const play = (seed: number, plan?: readonly Decision[], draws?: Draws) =>
+    playRun(tasks, settings, scenario, seed, plan, { between, ...(draws ? { drew: draws.add, begun: draws.begin } : {}) });
   const startedAt = realNow();
   const kept = keptRuns(options.file);
   const fired = new Map<string, number>();
@@ -121,9 +123,9 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
   let runs = 0;
   let played = 0;
 
-  const once = async (seed: number, plan?: readonly Decision[]): Promise<Run> => {
+  const once = async (seed: number, plan?: readonly Decision[], draws?: Draws): Promise<Run> => {
     runs += 1;
-    const run = await play(seed, plan);
+    const run = await play(seed, plan, draws);
     if (run.problems.length > 0) {
       const report = await failure(run, play, settings);
       const fault = keep(options.file, kept, report.replay);
@@ -148,9 +150,13 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
     const seeds = onlySeed === undefined ? settings.seeds : 1;
     const first = onlySeed ?? settings.first;
     for (; played < seeds && realNow() - startedAt < settings.forMs && !settings.signal?.aborted; played++) {
-      const run = await once(first + played);
-      // The first is played twice: what is not determined by its seed could not be replayed.
-      if (played === 0) await same(run, await play(first));
+      // One in so many is played twice: what is not determined by its seed could not be replayed.
+      const twice = played % checkedEvery === 0 ? ([new Draws(), new Draws()] as const) : undefined;
+      const run = await once(first + played, undefined, twice?.[0]);
+      if (twice) {
+        runs += 1;
+        same(run, await play(first + played, undefined, twice[1]), twice);
+      }
       for (const [code, [decision]] of run.fired) {
         if (mattered.has(code) || (tried.get(code) ?? 0) >= mostTries || !decision) continue;
         tried.set(code, (tried.get(code) ?? 0) + 1);
@@ -177,6 +183,8 @@ const realNow = performance.now.bind(performance);
 /** So often a fault may have changed nothing before it is no longer asked whether it does. */
 const mostTries = 25;
 const lastLines = 20;
+/** One run in this many is played twice. */
+const checkedEvery = 25;
 /** So long after the end of its scenario the world heals. */
 const untroubledAfterMs = 900_000;
 const afterMs = 90_000;
@@ -255,6 +263,8 @@ interface Extras {
   /** Faults can be planned, though none is drawn. */
   readonly crashable?: boolean;
   readonly drew?: ChoiceOptions['drew'];
+  /** Told of the simulation when it has begun. */
+  readonly begun?: (sim: Simulation) => void;
 }
 
 /** Plays one course. */
@@ -264,7 +274,7 @@ export async function playRun(
   scenario: Scenario,
   seed: number,
   plan: readonly Decision[] | undefined,
-  { between, crashable = false, drew }: Extras = {},
+  { between, crashable = false, drew, begun }: Extras = {},
 ): Promise<Run> {
   const choices = new Choices(seed, { plan, log: true, drew });
   const fewer = plan?.find(({ point }) => point === workersPoint)?.pick ?? 0;
@@ -283,6 +293,7 @@ export async function playRun(
     problems.push(`${name}: ${message}`);
   };
   const sim = await begin(tasks, options, { choices, watched: true, between, ...(rates ? { rates } : {}) });
+  begun?.(sim);
   try {
     const check = await scenario(sim);
     // What the scenario has left runs for a while under the faults of the seed.
@@ -325,15 +336,19 @@ function fateOf({ lines, problems }: Run): string {
   return textHash([...fates.sort(), ...problems].join('\n'));
 }
 
-async function same(run: Run, again: Run): Promise<void> {
+/** @throws ExplorationError when a seed did not go the same way twice, with the first decision that differs and where it was made */
+function same(run: Run, again: Run, draws?: readonly [Draws, Draws]): void {
   if (hashOf(run) === hashOf(again)) return;
   const longer = run.lines.length >= again.lines.length ? run : again;
   const at = longer.lines.findIndex((_, i) => run.lines[i] !== again.lines[i]);
   const shown = (one: Run) => (at >= 0 ? (one.lines[at] ?? '(ended)') : (one.problems[0] ?? '(all was well)'));
+  const [first, second] = draws ? firstDifference(...draws) : [];
   throw new ExplorationError(
     `seed ${run.seed} was played twice, and did not go the same way: something in the tasks or the scenario is not determined by the seed.\n` +
       `  the first time:  ${shown(run)}\n  the second time: ${shown(again)}\n` +
-      'Whatever a run leaves behind, such as a list that tasks push to, is to be reset where the scenario begins; other randomness and real time are to come from Math.random and Date.',
+      (first ? `The first decision that differs:\n  the first time:  ${first}\n  the second time: ${second}\n` : '') +
+      'Reset what a run leaves behind, such as a list that tasks push to, where the scenario begins. Take randomness and time from Math.random and Date, and do not ' +
+      'let the outcome depend on which of two real calls ends first.',
     encodeRun(run.seed, []),
     run.seed,
   );
@@ -345,7 +360,7 @@ async function failure(
   { workers, families, signal }: Settings,
 ): Promise<ExplorationError> {
   const again = await play(run.seed, run.decisions);
-  if (hashOf(again) !== hashOf(run)) await same(run, again);
+  if (hashOf(again) !== hashOf(run)) same(run, again);
   const few = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
   const until = realNow() + longestMs;
   // Whoever has asked for the end wants to see what there is.

@@ -31,6 +31,7 @@ export interface Work {
 interface Attendant {
   /** How long a real timer may be that is waited for, in milliseconds. */
   readonly longestMs: number;
+  isInFlight(scope: Scope): boolean;
   /** An attempt has set a real timer, by a function that was captured too early. */
   captured(site: Error): void;
 }
@@ -214,7 +215,10 @@ export class RealWork {
         else if (state === 'busy' && wanted(request)) yield request;
       }
     }
-    for (const immediate of this.#immediates.values()) if (wanted(immediate)) yield immediate;
+    for (const immediate of this.#immediates.values()) {
+      // What a client does in its next turn, for an attempt that has ended, is nothing that anybody waits for.
+      if (wanted(immediate) && this.#attendant?.isInFlight(immediate.scope as Scope)) yield immediate;
+    }
     if (this.#channels.size > 0) yield* this.#channels.busy(wanted);
   }
 

@@ -168,7 +168,13 @@ export class Simulated implements Simulation {
     }
     if (record) this.#undo.push(this.#app.events.on('*', this.#recorded));
     this.#undo.push(rebind(this.#app, this.#binding(this.#host)));
-    this.#undo.push(realWork.attend({ longestMs: this.#settings.realBudgetMs, captured: (site) => this.#captured(site) }));
+    this.#undo.push(
+      realWork.attend({
+        longestMs: this.#settings.realBudgetMs,
+        isInFlight: (attempt) => this.#clock.isInFlight(attempt),
+        captured: (site) => this.#captured(site),
+      }),
+    );
     if (globals) {
       const random = randomOf(seed ?? 0, () => this.#clock.isOrdered);
       this.#undo.push(rule(virtualGlobals(this.#clock, random, () => this.#driving !== undefined)));

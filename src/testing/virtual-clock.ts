@@ -281,6 +281,10 @@ export class VirtualClock implements Clock {
     return this.#owners.isDead(scope);
   }
 
+  isInFlight(scope: Scope): boolean {
+    return this.#owners.ownerOf(scope) !== undefined;
+  }
+
   /** True if attempts in flight wait on something real that has taken longer than the budget, and time cannot help them. */
   get isStalled(): boolean {
     return this.#owners.size > 0 && !this.#canTimeHelp && (this.#owners.anyExcused || realWork.all(this.#owners.isDead).length > 0);

@@ -115,6 +115,24 @@ describe('a failure', () => {
       /seed 1 was played twice, and did not go the same way[\s\S]*the first time: .*due in 1s[\s\S]*the second time: .*due in 2s/,
     );
   });
+
+  test('of the scenario to be the same twice is looked for in one seed of 25, and told with the first decision that differs', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const job = tasks.define('job', (_: number) => {});
+    let runs = 0;
+    const found = await messageOf(
+      explore(tasks, { seeds: 30, faults: 'none' }, async () => {
+        runs += 1;
+        // Seeds 1 and 26 are played twice: this is the second time of the latter.
+        const late = job.using({ runAfter: runs === 28 ? 2_000 : 1_000 });
+        await late.enqueueMany([1, 2, 3]);
+      }),
+    );
+    expect(found).toMatch(/^seed 26 was played twice/m);
+    expect(found).toMatch(
+      /The first decision that differs:\n {2}the first time: {2}tie, \d of \d, at \+1s\n {2}the second time: tie, \d of \d, at \+2s/,
+    );
+  });
 });
 
 describe('every crash', () => {

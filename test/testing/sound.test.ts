@@ -159,7 +159,7 @@ describe('is found:', () => {
       return () => expect(charges).toHaveLength(1);
     });
     expect(await found(forgetful)).toMatch(
-      /the first time: {2}\(all was well\)\n {2}the second time: AssertionError[\s\S]*reset where the scenario begins/,
+      /the first time: {2}\(all was well\)\n {2}the second time: AssertionError[\s\S]*Reset what a run leaves behind/,
     );
   });
 });
