@@ -87,6 +87,8 @@ const names: Readonly<Record<string, string>> = {
 
 /** What a kind of work is called in reports. */
 function nameOf(type: string): string {
+  // A port of this machine may be another one in every run.
+  if (type.startsWith('fetch ')) return type.replace(/(127\.0\.0\.1|localhost|\[::1\]):\d+/, '$1');
   return names[type] ?? (cryptoJobs.test(type) ? 'a crypto job' : type);
 }
 
@@ -162,7 +164,8 @@ export class RealWork {
 
   /** What an attempt has begun that is still under way, excused or not. */
   of(scope: Scope): Work[] {
-    return [...this.#underWay((work) => work.scope === scope)];
+    const calls = [...this.#calls].filter((call) => call.scope === scope);
+    return [...calls, ...this.#underWay((work) => work.scope === scope)];
   }
 
   /** All that is under way, excused or not. */
@@ -174,7 +177,9 @@ export class RealWork {
   describe(work: readonly Work[], scope?: Scope): string[] {
     const calls = scope ? [...this.#calls].filter((call) => call.scope === scope) : [];
     const shown = calls.length > 0 ? calls : work;
-    return [...new Set(shown.map((one) => `${nameOf(one.type)}${one.site ? `, begun at ${where(one.site)}` : ''}`))];
+    return [
+      ...new Set(shown.map((one) => `${calls.length > 0 ? one.type : nameOf(one.type)}${one.site ? `, begun at ${where(one.site)}` : ''}`)),
+    ];
   }
 
   /** What a kind of work is called where places would differ from machine to machine. */
@@ -182,10 +187,9 @@ export class RealWork {
     return [...new Set(work.map(({ type }) => nameOf(type)))].sort().join(', ');
   }
 
-  /** The calls that are under way, by their names, or else what they are made of. What differs from run to run, such as a port, is left out. */
+  /** The calls that are under way, by their names, or else what they are made of. */
   names(work: readonly Work[]): string {
-    const calls = [...this.#calls].map(({ type }) => type.replace(/(127\.0\.0\.1|localhost|\[::1\]):\d+/, '$1'));
-    return calls.length > 0 ? [...new Set(calls)].sort().join(', ') : this.kinds(work);
+    return this.kinds(this.#calls.size > 0 ? [...this.#calls] : work);
   }
 
   /** Runs a call that is to be known by its name. */

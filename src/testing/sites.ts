@@ -45,7 +45,8 @@ function pathOf(place: string): string {
 
 const isNodes = ({ path }: Frame) => path.startsWith('node:');
 const isOurs = ({ path }: Frame) => path.startsWith(own);
-const isLibrarys = ({ path }: Frame) => /[\\/]node_modules[\\/]/.test(path);
+/** Node has dependencies too: undici, which is fetch. */
+const isLibrarys = ({ path }: Frame) => /[\\/]node_modules[\\/]/.test(path) || path.startsWith('node:internal/deps/');
 /** Where a timer function stands that others call. */
 const isStandIn = ({ path }: Frame) => /[\\/]testing[\\/](virtual-)?(globals|timers-promises)\.[jt]s$/.test(path) && path.startsWith(own);
 
@@ -74,7 +75,7 @@ const users = new WeakMap<Error, boolean>();
 function isUsersStack(site: Error): boolean {
   const frames = framesOf(site);
   const last = frames.findLastIndex((frame, i) => isStandIn(frame) && frames.slice(0, i).every((one) => isOurs(one) || isNodes(one)));
-  const caller = last >= 0 ? frames[last + 1] : frames.find((frame) => !isOurs(frame) && !isNodes(frame));
+  const caller = last >= 0 ? frames[last + 1] : frames.find((frame) => !isOurs(frame) && (!isNodes(frame) || isLibrarys(frame)));
   return caller !== undefined && !isNodes(caller) && !isLibrarys(caller);
 }
 
