@@ -92,10 +92,9 @@ const whose = '(vi.useFakeTimers(), vi.setSystemTime(), mock.timers or @sinonjs/
 const instead =
   'Turn them off first, for example with vi.useRealTimers() or mock.timers.reset(), or pass globals: false to leave the globals alone.';
 
-function isFakeDate(date: unknown): boolean {
-  if (date === registry.Date) return false;
-  const { isFake, isMock } = date as { isFake?: boolean; isMock?: boolean };
-  return Boolean(isFake || isMock);
+function isFakeDate(date: object): boolean {
+  // Those of others may extend ours.
+  return date !== registry.Date && (Object.hasOwn(date, 'isFake') || Object.hasOwn(date, 'isMock'));
 }
 
 /** Those of fake-timers have a clock; those of node:test are bound methods. A spy is neither. */
