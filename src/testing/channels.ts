@@ -10,15 +10,12 @@
  *
  * What is not referenced (`unref`) nobody waits for.
  */
-import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 import { realNow } from '../ports/real.ts';
 import type { Work } from './real-work.ts';
 
 /** How long a connection that has answered is given to say more, before virtual time moves: an answer may come in pieces. */
 const settleMs = 25;
-/** How long an answer from the test runner is waited for: it does not answer everything. */
-const runnerMs = 1_000;
 
 /** A native handle, as far as it is looked at. */
 interface Handle {
@@ -61,7 +58,7 @@ interface ClientRequest {
   readonly socket?: { readonly _handle?: Handle | null } | null;
 }
 
-type Kind = 'socket' | 'tls' | 'pipe' | 'request' | 'session' | 'stream' | 'process' | 'thread' | 'port' | 'runner';
+type Kind = 'socket' | 'tls' | 'pipe' | 'request' | 'session' | 'stream' | 'process' | 'thread' | 'port';
 
 const kinds: Readonly<Record<string, Kind>> = {
   TCPWRAP: 'socket',
@@ -85,7 +82,6 @@ const titles: Readonly<Record<Kind, string>> = {
   process: 'a child process',
   thread: 'a worker thread',
   port: 'a message to a thread',
-  runner: 'the test runner',
 };
 
 class Channel implements Work {
@@ -176,37 +172,15 @@ export class Channels {
       const kind = kindOf(handle);
       if (kind === 'server') this.#servers.set(id, handle);
       else if (kind) {
-        // The port to the parent thread, and the pipe to the parent process.
-        const runner = kind === 'port' || (kind === 'pipe' && one === handle);
-        const channel = new Channel(id, runner ? 'runner' : kind, handle, undefined, undefined);
-        if (runner && kind === 'pipe') this.#watchPipe(channel);
+        // The pipe to the parent process, whose messages are its own.
+        if (kind === 'pipe' && one === handle) continue;
+        const channel = new Channel(id, kind, handle, undefined, undefined);
         channel.writtenAtArrival = handle.bytesWritten ?? 0;
         channel.accepted = Boolean((one as HandleOwner).server);
         channel.connected = !channel.accepted && kind !== 'pipe';
         this.#add(channel);
       }
     }
-  }
-
-  /** What an attempt sends to the test runner, to have it load a module for one, goes through this pipe. */
-  #watchPipe(channel: Channel): void {
-    const handle = channel.handle as Handle & Record<string, (...args: unknown[]) => unknown>;
-    for (const name of ['writeUtf8String', 'writeBuffer', 'writev', 'writeLatin1String']) {
-      const write = handle[name];
-      if (typeof write !== 'function') continue;
-      handle[name] = (...args: unknown[]) => {
-        this.#asks(channel);
-        return write.apply(handle, args);
-      };
-    }
-  }
-
-  #asks(runner: Channel): void {
-    if (currentScope.getStore() === undefined) return;
-    // Its answers to others are none to this.
-    runner.sent = Math.max(runner.sent, runner.received) + 1;
-    runner.sentAt = realNow();
-    this.#told();
   }
 
   /** True if what begins is a channel, or a part of one. */
@@ -262,8 +236,6 @@ export class Channels {
   called(id: number): boolean {
     const channel = this.#channels.get(id);
     if (!channel) return false;
-    // What the test runner says of itself is none of the program's.
-    if (channel.kind === 'runner' && channel.sent <= channel.received) return false;
     channel.arrived();
     // What a child process writes is an answer to all that it has been sent.
     if (channel.child) channel.child.writtenAtArrival = writtenTo(channel.child.pipes);
@@ -294,10 +266,6 @@ export class Channels {
       if (thread && !thread.outer) thread.outer = left;
     }
     if (!channel) return;
-    if (channel.kind === 'runner') {
-      this.#asks(channel);
-      return;
-    }
     channel.sent += 1;
     channel.sentAt = realNow();
     channel.excused = false;
@@ -374,8 +342,6 @@ export class Channels {
         return channel.inner?.received === 0 || (channel.scope !== undefined && channel.outer?.received === 0);
       case 'port':
         return channel.remote && !channel.oneWay && channel.sent > channel.received && isReferenced(handle);
-      case 'runner':
-        return runnerOwes(channel);
     }
   }
 
@@ -493,11 +459,6 @@ function isChildBusy(channel: Channel): boolean {
 
 function writtenTo(pipes: readonly Channel[]): number {
   return pipes.reduce((sum, { handle: { bytesWritten = 0 } }) => sum + bytesWritten, 0);
-}
-
-/** What attempts ask of the test runner, such as for a module, is mostly answered at once; some of it never is. */
-function runnerOwes(channel: Channel): boolean {
-  return channel.sent > channel.received && realNow() - channel.sentAt < runnerMs;
 }
 
 let ownerSymbol: symbol | undefined;

@@ -13,7 +13,7 @@ import type { Scope } from '../ports/clock.ts';
 import { realNow } from '../ports/real.ts';
 import { Channels, isConnection } from './channels.ts';
 import { isUsersTimer, siteOf, where } from './sites.ts';
-import { wrapUnseen } from './unseen.ts';
+import { watchVitest, wrapUnseen } from './unseen.ts';
 
 /** Something real that was begun. */
 export interface Work {
@@ -125,6 +125,9 @@ export class RealWork {
   /** A simulation begins. @returns the function that ends it */
   attend(attendant: Attendant): () => void {
     this.#channels.adopt();
+    watchVitest((type, ended) => {
+      if (currentScope.getStore()) this.#unseen(type, ended);
+    });
     this.#attendant = attendant;
     return () => {
       if (this.#attendant === attendant) this.#attendant = undefined;

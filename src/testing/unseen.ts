@@ -57,6 +57,31 @@ export function wrapUnseen(begun: (type: string, ended: Promise<unknown>) => voi
   syncBuiltinESMExports();
 }
 
+/**
+ * Vitest loads modules in another process: an `import()` in a task waits for its answer. No hook tells, but the calls go through one object.
+ * @param asks told of a call, and of the promise of its answer
+ */
+export function watchVitest(asks: (type: string, ended: Promise<unknown>) => void): void {
+  const worker = (globalThis as { __vitest_worker__?: { rpc?: object } }).__vitest_worker__;
+  const rpc = worker?.rpc;
+  if (!rpc || watched.has(rpc)) return;
+  const get = (target: object, method: string | symbol): unknown => {
+    const call: unknown = Reflect.get(target, method);
+    if (typeof call !== 'function') return call;
+    const counted = (...args: unknown[]): unknown => {
+      const answer: unknown = call(...args);
+      if (answer instanceof Promise) asks('the test runner', answer);
+      return answer;
+    };
+    return Object.assign(counted, call);
+  };
+  const wrapper = new Proxy(rpc, { get });
+  watched.add(wrapper);
+  worker.rpc = wrapper;
+}
+
+const watched = new WeakSet<object>();
+
 function wrap(target: object, name: string, make: (original: Method) => Method): void {
   const descriptor = Object.getOwnPropertyDescriptor(target, name);
   const original = descriptor?.value as Method | undefined;
