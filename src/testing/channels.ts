@@ -94,6 +94,8 @@ class Channel implements Work {
   forgotten = false;
   /** The server's end of a connection. */
   accepted = false;
+  /** The server that accepted it. */
+  server: number | undefined;
   /** It is the client's end of a connection that was opened. */
   connected = false;
   /** Where a Unix socket leads. */
@@ -202,6 +204,7 @@ export class Channels {
     if (!kind) return false;
     const channel = new Channel(id, kind, resource, scope, site);
     channel.accepted = this.#servers.has(trigger);
+    if (channel.accepted) channel.server = trigger;
     // A TLS socket is there once it is connected; the server's stands on an accepted one.
     if (kind === 'tls') channel.connected = true;
     if (kind === 'thread') this.#lastThread = channel;
@@ -321,7 +324,7 @@ export class Channels {
         if (!socket || !this.#byHandle.get(socket)?.connected) return false;
         // Nobody reads: it waits for the program, not for the network.
         if (socket.reading === false && req.res) return false;
-        return !local().leadsHere(rawOf(socket));
+        return local().wayOf(this.#byHandle.get(rawOf(socket)) as Channel) === undefined;
       }
       case 'session':
         // Its requests are asked.
@@ -352,12 +355,9 @@ export class Channels {
     // A TLS connection is asked itself, not what carries it.
     if (!owner || owner.destroyed || owner._handle !== handle) return false;
     if (channel.kind === 'tls' && owner.server) return false;
-    if (channel.kind === 'pipe') {
-      if (channel.path === undefined || local().listensOn(channel.path)) return false;
-    } else {
-      const way = local().wayOf(rawOf(handle));
-      if (way !== undefined) return way === 'busy';
-    }
+    if (channel.kind === 'pipe' && channel.path === undefined) return false;
+    const way = local().wayOf(this.#byHandle.get(rawOf(handle)) ?? channel);
+    if (way !== undefined) return way === 'busy';
     if (local().isSessions(owner)) return false;
     if (symbolOf(owner, 'no ref')) return true;
     const { bytesRead = 0, bytesWritten = 0 } = handle;
@@ -368,22 +368,32 @@ export class Channels {
 /** What of the connections leads to servers of this process. */
 class Local {
   readonly #ports = new Set<number>();
-  readonly #paths = new Set<unknown>();
+  /** Where Unix sockets listen, and both sides' ends of what is connected there. */
+  readonly #paths = new Map<unknown, { readonly clients: Handle[]; readonly ends: Handle[] }>();
   /** The sockets of HTTP/2 sessions. */
   readonly #sessions = new Set<unknown>();
   /** The servers' ends, by `local:remote` port. */
   readonly #ends = new Map<string, Handle>();
 
   constructor(servers: ReadonlyMap<number, Handle>, channels: ReadonlyMap<number, Channel>) {
-    for (const server of servers.values()) {
+    const paths = new Map<number, unknown>();
+    for (const [id, server] of servers) {
       const { port } = addressOf(server, 'getsockname');
       if (port !== undefined) this.#ports.add(port);
-      else this.#paths.add(ownerOf(server)?.address?.());
+      else {
+        paths.set(id, ownerOf(server)?.address?.());
+        this.#paths.set(paths.get(id), { clients: [], ends: [] });
+      }
     }
     for (const { kind, handle } of channels.values()) {
       const session = kind === 'session' ? ownerOf(handle) : undefined;
       const key = session && symbolOf(session, 'socket');
       if (session && key) this.#sessions.add((session as Record<symbol, unknown>)[key]);
+    }
+    for (const { kind, accepted, server, connected, path, handle } of paths.size > 0 ? channels.values() : []) {
+      if (kind !== 'pipe') continue;
+      if (accepted) this.#paths.get(paths.get(server ?? 0))?.ends.push(handle);
+      else if (connected) this.#paths.get(path)?.clients.push(handle);
     }
     if (this.#ports.size === 0) return;
     for (const { accepted, kind, handle } of channels.values()) {
@@ -397,20 +407,20 @@ class Local {
     return this.#sessions.has(socket);
   }
 
-  listensOn(path: unknown): boolean {
-    return this.#paths.has(path);
-  }
-
   hasConnection(localPort: number | undefined, remotePort: number | undefined): boolean {
     return this.#ends.has(`${remotePort}:${localPort}`);
   }
 
-  leadsHere(handle: Handle): boolean {
-    return this.wayOf(handle) !== undefined;
-  }
-
   /** Whether bytes are on their way between both ends of a connection within this process; undefined: it leads elsewhere. */
-  wayOf(handle: Handle): 'busy' | 'quiet' | undefined {
+  wayOf({ kind, path, handle }: Channel): 'busy' | 'quiet' | undefined {
+    if (kind === 'pipe') {
+      const both = this.#paths.get(path);
+      if (!both || path === undefined) return undefined;
+      const { clients, ends } = both;
+      // Nothing tells which belong together: what one side has written in all, the other has read.
+      const isWhole = clients.length !== ends.length || (hasAllArrived(clients, ends) && hasAllArrived(ends, clients));
+      return isWhole ? 'quiet' : 'busy';
+    }
     if (this.#ports.size === 0) return undefined;
     const [here, there] = [addressOf(handle, 'getsockname'), addressOf(handle, 'getpeername')];
     if (there.port === undefined || !this.#ports.has(there.port)) return undefined;
@@ -422,9 +432,18 @@ class Local {
   }
 }
 
+/** True if all that these have written has been read by those, as far as they read. */
+function hasAllArrived(from: readonly Handle[], to: readonly Handle[]): boolean {
+  const written = from.reduce((sum, { bytesWritten = 0 }) => sum + bytesWritten, 0);
+  const read = to.reduce((sum, { bytesRead = 0 }) => sum + bytesRead, 0);
+  return written <= read || to.some(({ reading }) => reading === false);
+}
+
 function isOnItsWay(from: Handle, to: Handle): boolean {
   return to.reading !== false && (from.bytesWritten ?? 0) > (to.bytesRead ?? 0);
 }
+
+const addresses = { getsockname: new WeakMap<Handle, Address>(), getpeername: new WeakMap<Handle, Address>() };
 
 /** The TCP handle below a TLS one. */
 function rawOf(handle: Handle): Handle {
@@ -432,12 +451,15 @@ function rawOf(handle: Handle): Handle {
 }
 
 function addressOf(handle: Handle, of: 'getsockname' | 'getpeername'): Address {
+  const known = addresses[of].get(handle);
+  if (known) return known;
   const out: Address = {};
   try {
     handle[of]?.(out);
   } catch {
     // What is closed has no address.
   }
+  if (out.port !== undefined) addresses[of].set(handle, out);
   return out;
 }
 
