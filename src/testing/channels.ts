@@ -174,12 +174,12 @@ export class Channels {
       const kind = kindOf(handle);
       if (kind === 'server') this.#servers.set(id, handle);
       else if (kind) {
-        // The pipe to the parent process, whose messages are its own.
-        if (kind === 'pipe' && one === handle) continue;
+        // Standard input and output, and the pipe to the parent process.
+        if (kind === 'pipe') continue;
         const channel = new Channel(id, kind, handle, undefined, undefined);
         channel.writtenAtArrival = handle.bytesWritten ?? 0;
         channel.accepted = Boolean((one as HandleOwner).server);
-        channel.connected = !channel.accepted && kind !== 'pipe';
+        channel.connected = !channel.accepted;
         this.#add(channel);
       }
     }

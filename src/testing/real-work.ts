@@ -138,6 +138,7 @@ export class RealWork {
 
   /** True if something real is under way, other than what attempts of dead processes began. */
   busy(isDead: (scope: Scope) => boolean): boolean {
+    if (this.#requests.size + this.#immediates.size + this.#compressors.size + this.#channels.size === 0) return false;
     for (const _ of this.#underWay((work) => !work.excused && !isDeadIn(work, isDead))) return true;
     return false;
   }
@@ -167,6 +168,7 @@ export class RealWork {
 
   /** What an attempt has begun that is still under way, excused or not. */
   of(scope: Scope): Work[] {
+    if (this.#requests.size + this.#compressors.size + this.#channels.size + this.#calls.size === 0) return [];
     const calls = [...this.#calls].filter((call) => call.scope === scope);
     return [...calls, ...this.#underWay((work) => work.scope === scope)];
   }

@@ -4,13 +4,15 @@ import { fileURLToPath } from 'node:url';
 
 /** Below the user's code stand Node's frames and ours, more than the usual ten. */
 const mostFrames = 30;
+/** Timers are set in great number, and not far from the code that asks. */
+export const framesOfTimers = 14;
 /** This package's own files. */
 const own = fileURLToPath(new URL('..', import.meta.url));
 
 /** The stack here. It is read only when a report needs it. */
-export function siteOf(what: string): Error {
+export function siteOf(what: string, frames = mostFrames): Error {
   const limit = Error.stackTraceLimit;
-  Error.stackTraceLimit = mostFrames;
+  Error.stackTraceLimit = frames;
   const site = new Error(what);
   Error.stackTraceLimit = limit;
   return site;

@@ -22,7 +22,7 @@ import { type Callback, Entry } from './entry.ts';
 import { Gate } from './gate.ts';
 import { type Life, Owner, Owners } from './owners.ts';
 import { realWork } from './real-work.ts';
-import { isUsers, siteOf, where } from './sites.ts';
+import { framesOfTimers, isUsers, siteOf, where } from './sites.ts';
 
 const turn = () => new Promise<void>((resolve) => realSetImmediate(resolve));
 const tick = () => new Promise<void>((resolve) => process.nextTick(resolve));
@@ -226,7 +226,7 @@ export class VirtualClock implements Clock {
       this.#place(entry, instant);
       return entry;
     }
-    entry.site = siteOf('armed here');
+    entry.site = siteOf('armed here', framesOfTimers);
     this.#owners.waits(owner);
     this.#branching = true;
     if (this.#gate.isOpen) this.#placed(entry, instant, owner);

@@ -8,7 +8,7 @@ import { scope } from '../engine/scope.ts';
 import { RealDate, realClearTimeout, realSetTimeout } from '../ports/real.ts';
 import { type AnyFunction, type VirtualGlobals, virtualTimer } from './globals.ts';
 import { realWork } from './real-work.ts';
-import { isUsers, siteOf } from './sites.ts';
+import { framesOfTimers, isUsers, siteOf } from './sites.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 const longestDelayMs = 2_147_483_647;
@@ -195,7 +195,7 @@ class VirtualTimeout {
     const { clock, live } = ruled;
     live.set(this.#id, this);
     const timer = this.#inContext(() => clock.arm(clock.now() + delay, this.#fire, undefined));
-    this.#site ??= timer.site ?? siteOf('set here');
+    this.#site ??= timer.site ?? siteOf('set here', framesOfTimers);
     timer.site = this.#site;
     timer.handle = this;
     timer.repeats = this.#repeat;
