@@ -142,6 +142,11 @@ class Channel implements Work {
   }
 }
 
+/** True for the type of a resource that lasts. */
+export function isChannel(type: string): boolean {
+  return Object.hasOwn(kinds, type);
+}
+
 /** True for what a client has timeouts for. */
 export function isConnection(work: Work): boolean {
   return work instanceof Channel && work.kind !== 'process' && work.kind !== 'thread' && work.kind !== 'port';

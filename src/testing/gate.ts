@@ -24,6 +24,13 @@ export class Gate {
     return this.#held.length > 0;
   }
 
+  /** The next thing that was held of one attempt happens; the gate stays as it is. */
+  releaseOne(rank: number): void {
+    const at = this.#held.findIndex((held) => held.rank === rank);
+    const [first] = at < 0 ? [] : this.#held.splice(at, 1);
+    first?.fn();
+  }
+
   /** Opens; what was held happens. @returns whether anything was */
   release(): boolean {
     this.isOpen = true;

@@ -146,6 +146,12 @@ export class Owners {
     this.#atWork(owner);
   }
 
+  /** The one that started first of those in flight, if it waits for its turn, and for nothing else: nothing can come before what it does. */
+  get firstAtGate(): Owner | undefined {
+    const [first] = this.#owners.values();
+    return first && first.turns > 0 && realWork.of(first.scope).length === 0 ? first : undefined;
+  }
+
   get working(): number {
     return this.#working.size;
   }

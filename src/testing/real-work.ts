@@ -11,8 +11,8 @@ import { AsyncResource, createHook } from 'node:async_hooks';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 import { realNow } from '../ports/real.ts';
-import { Channels, isConnection } from './channels.ts';
-import { isUsersTimer, siteOf, where } from './sites.ts';
+import { Channels, isChannel, isConnection } from './channels.ts';
+import { framesOfRequests, isUsersTimer, siteOf, where } from './sites.ts';
 import { watchVitest, wrapUnseen } from './unseen.ts';
 
 /** Something real that was begun. */
@@ -26,6 +26,9 @@ export interface Work {
   /** An attempt of a simulation that has ended has left it under way. */
   forgotten: boolean;
 }
+
+/** So many requests of a simulation can be told with their place in the code; a look at the stack is not free. */
+const mostLocated = 1_000;
 
 /** What a simulation wants to know. */
 interface Attendant {
@@ -108,6 +111,8 @@ export class RealWork {
   steps = 0;
   /** While a simulation runs: only then is it worth knowing who began what. */
   #attendant: Attendant | undefined;
+  /** How many requests of this simulation have been looked up in the stack. */
+  #located = 0;
   /** A real timer is being set that is to be waited for. */
   #arming = false;
 
@@ -129,6 +134,7 @@ export class RealWork {
       if (currentScope.getStore()) this.#unseen(type, ended);
     });
     this.#attendant = attendant;
+    this.#located = 0;
     return () => {
       if (this.#attendant === attendant) this.#attendant = undefined;
       // What attempts have left under way is nothing to the next simulation.
@@ -243,7 +249,8 @@ export class RealWork {
     }
     if (resource instanceof AsyncResource) return;
     const scope = currentScope.getStore();
-    const site = scope && this.#attendant ? siteOf(type) : undefined;
+    const isLocated = scope !== undefined && this.#attendant !== undefined && (isChannel(type) || ++this.#located <= mostLocated);
+    const site = isLocated ? siteOf(type, framesOfRequests) : undefined;
     if (this.#channels.begun(id, type, trigger, resource, scope, site)) {
       this.#event();
       return;

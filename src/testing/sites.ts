@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 const mostFrames = 30;
 /** Timers are set in great number, and not far from the code that asks. */
 export const framesOfTimers = 14;
+/** Real work is begun deeper within libraries. */
+export const framesOfRequests = 20;
 /** This package's own files. */
 const own = fileURLToPath(new URL('..', import.meta.url));
 

@@ -26,6 +26,8 @@ export class Idler {
   readonly #watchman: Watchman | undefined;
   /** So often the stores are still to be asked what nobody has told. */
   #untold = 0;
+  /** Some process has died: only then can a job have ended without anybody being told. */
+  #mayBeUntold = false;
 
   constructor(of: {
     clock: VirtualClock;
@@ -48,6 +50,7 @@ export class Idler {
   /** A process died: what it did to a store just before may have been told to nobody. */
   untold(): void {
     this.#untold = 2;
+    this.#mayBeUntold = true;
   }
 
   /**
@@ -68,7 +71,7 @@ export class Idler {
           `after ${exact(this.#clock.now() - until + maxMs)} of virtual time, in which something happened ${instants - 1} times, jobs are still unfinished:\n  ${this.#leftOver()}`,
         );
       }
-      const asks = quiet % quietLooks === quietLooks - 1 || (this.#untold > 0 && instants % untoldLooks === 0);
+      const asks = (this.#mayBeUntold && quiet % quietLooks === quietLooks - 1) || (this.#untold > 0 && instants % untoldLooks === 0);
       if (asks && (await this.#catchUp())) continue;
       const { nextAt } = this.#clock;
       if (quiet > 0 && quiet % quietSteps === 0 && this.#clock.isStalled) throw this.#clock.stalled();

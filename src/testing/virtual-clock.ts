@@ -326,10 +326,17 @@ export class VirtualClock implements Clock {
         this.#owners.crowd.check();
       }
       // Most of what is set going needs a few microtasks.
-      for (let i = 0; i < hops && this.#held; i++) await null;
-      for (let i = 0; i < ticks && this.#held; i++) await tick();
+      for (let i = 0; i < hops && this.#isAtWork; i++) await null;
+      for (let i = 0; i < ticks && this.#isAtWork; i++) await tick();
       if (this.#held || this.#branching || this.#tainted || this.#isBusy) await this.#rest();
       if (this.#readyFrom < this.#ready.length) continue;
+      // One by one, so that it makes no difference how many have come to their turn meanwhile.
+      const first = this.#tainted ? this.#owners.firstAtGate : undefined;
+      if (first) {
+        this.#gate.releaseOne(first.rank);
+        ran = true;
+        continue;
+      }
       this.#tainted = false;
       if (this.#gate.release()) {
         ran = true;
@@ -481,6 +488,7 @@ export class VirtualClock implements Clock {
     for (let turns = 0; ; turns++) {
       const isReady = this.#readyFrom < this.#ready.length;
       const stepping = this.#steps > 0 && !this.#excused;
+      if (!stepping && !isReady && this.#tainted && this.#owners.firstAtGate) return;
       const busy = this.#isBusy;
       if (!stepping && !busy && !this.#tainted && this.#owners.working === 0) return;
       if (!stepping && isReady) {
@@ -530,6 +538,11 @@ export class VirtualClock implements Clock {
   get #othersMayHelp(): boolean {
     const isConnection = realWork.hasConnections(this.#owners.isDead);
     return this.#heap.items.some((entry) => !isInFlight(entry) && (mayRelease(entry) || (isConnection && entry.background && !entry.life)));
+  }
+
+  /** Something that a few microtasks may end. Where real work is under way, what attempts do waits for its turn anyway. */
+  get #isAtWork(): boolean {
+    return (this.#steps > 0 && !this.#excused) || (!this.#tainted && this.#owners.working > 0);
   }
 
   /** Something is at work that this instant must not end without. */
