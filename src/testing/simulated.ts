@@ -357,7 +357,7 @@ export class Simulated implements Simulation {
       `a real timer was set at ${where(site)}: setTimeout was captured before escapement/testing was loaded, so it does not follow virtual time. ` +
       "Import escapement/testing first, or add 'escapement/vitest/setup' to setupFiles in vitest.config.ts";
     const attempt = scope.getStore();
-    this.#clock.onNote(attempt, `uses a real timer: ${text}`);
+    this.#clock.onNote(attempt, 'sets a real timer, by a function that was captured before escapement/testing was loaded');
     process.emitWarning(text, { code: 'ESCAPEMENT_CAPTURED' });
   }
   #toldCaptured = false;

@@ -127,6 +127,21 @@ test('what is captured from globalThis is real for code outside of tasks, and vi
   opens();
 });
 
+test('a timer that was captured too early is real, waited for, and told once', async () => {
+  const early = Reflect.get(globalThis.setTimeout, Symbol.for('escapement.real')) as typeof setTimeout;
+  const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+  const tasks = createTasks();
+  const job = tasks.define('early', { timeout: '30s', run: () => new Promise<void>((resolve) => early(() => resolve(), 20)) });
+  await using sim = await simulate(tasks, { now: 0 });
+  const results = await job.enqueueMany([undefined, undefined]);
+  await sim.runUntilIdle();
+  for (const result of results) expect((await result.refresh()).finishedAt).toEqual(new Date(0));
+  expect(warned).toHaveBeenCalledOnce();
+  expect(warned.mock.calls[0]?.[0]).toMatch(/real-work\.test\.ts:.*setTimeout was captured before[\s\S]*escapement\/vitest\/setup/);
+  expect(notesOf(sim)).toEqual([expect.stringMatching(/early attempt 1 sets a real timer, by a function that was captured before/)]);
+  warned.mockRestore();
+});
+
 test('tasks see no asynchronous context of the test, and keep their own through real work', async () => {
   const request = new AsyncLocalStorage<string>();
   const tasks = createTasks();
