@@ -102,17 +102,13 @@ class Channel implements Work {
   path: unknown;
   /** What had been written when data last arrived. */
   writtenAtArrival = 0;
-  lastArrivalAt = Number.NEGATIVE_INFINITY;
   /** Messages through a port. */
   sent = 0;
   received = 0;
-  sentAt = 0;
   /** The other end of a port, while both are in this thread. */
   sibling: Channel | undefined;
   /** Its other end is in another thread. */
   remote = false;
-  /** It never answers: nobody need wait for it. */
-  oneWay = false;
   /** A child process and the pipes to it, that for messages among them. */
   child: Channel | undefined;
   readonly pipes: Channel[] = [];
@@ -135,10 +131,8 @@ class Channel implements Work {
   arrived(): void {
     this.received += 1;
     this.writtenAtArrival = this.handle.bytesWritten ?? 0;
-    this.lastArrivalAt = realNow();
     this.excused = false;
     this.forgotten = false;
-    this.oneWay = false;
   }
 }
 
@@ -248,7 +242,7 @@ export class Channels {
     // What a child process writes is an answer to all that it has been sent.
     if (channel.child) channel.child.writtenAtArrival = writtenTo(channel.child.pipes);
     if (channel.kind === 'socket' || channel.kind === 'tls' || channel.kind === 'pipe' || channel.kind === 'port')
-      if (!channel.accepted && (channel.connected || channel.remote)) this.#spokeAt = channel.lastArrivalAt;
+      if (!channel.accepted && (channel.connected || channel.remote)) this.#spokeAt = realNow();
     return true;
   }
 
@@ -275,7 +269,6 @@ export class Channels {
     }
     if (!channel) return;
     channel.sent += 1;
-    channel.sentAt = realNow();
     channel.excused = false;
     this.#told();
   }
@@ -349,13 +342,13 @@ export class Channels {
         // Until it is up, and one that an attempt has started until it has said something.
         return channel.inner?.received === 0 || (channel.scope !== undefined && channel.outer?.received === 0);
       case 'port':
-        return channel.remote && !channel.oneWay && channel.sent > channel.received && isReferenced(handle);
+        return channel.remote && channel.sent > channel.received && isReferenced(handle);
     }
   }
 
   #isConnectionBusy(channel: Channel, local: () => Local): boolean {
     const { handle } = channel;
-    if (!channel.connected || channel.oneWay || !isReferenced(handle)) return false;
+    if (!channel.connected || !isReferenced(handle)) return false;
     const owner = ownerOf(handle);
     // A TLS connection is asked itself, not what carries it.
     if (!owner || owner.destroyed || owner._handle !== handle) return false;
