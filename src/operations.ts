@@ -2,7 +2,7 @@
 import type { App } from './app.ts';
 import { type Duration, durationExpected } from './core/duration.ts';
 import type { Status } from './core/types.ts';
-import { breath, cancelJobs, deleteJobs, prioritizeJobs, retryJobs } from './engine/operator.ts';
+import { cancelJobs, deleteJobs, prioritizeJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
 import { nearest, OptionReader } from './options.ts';
 import type { JobFilter, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
@@ -142,7 +142,7 @@ export function jobsOf(app: App): Jobs {
         do {
           deleted = await opened.prune({ status, finishedBefore, limit: pruneBatch });
           count += deleted;
-          if (deleted === pruneBatch) await breath();
+          if (deleted === pruneBatch) await yieldToEventLoop();
         } while (deleted === pruneBatch);
       }
       return count;

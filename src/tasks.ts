@@ -11,7 +11,7 @@ import { Emitter, type Event, type EventMap, type EventName, eventNames } from '
 import { recordError } from './core/failure.ts';
 import type { Job } from './core/types.ts';
 import { describe, type TaskDescription } from './describe.ts';
-import type { Host, Logger } from './engine/host.ts';
+import { type Host, type Logger, runningHere } from './engine/host.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import { type JobOptions, nearest, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
 import type { Backend, BackendSupports } from './ports/backend.ts';
@@ -108,7 +108,7 @@ export function hostOf(
   app: App,
   clock: Clock,
   random: Random,
-  options: Partial<Pick<Host, 'logger' | 'retention' | 'machine'>> = {},
+  options: Partial<Pick<Host, 'logger' | 'retention' | 'machine' | 'running'>> = {},
 ): Host {
   return {
     clock,
@@ -118,6 +118,7 @@ export function hostOf(
     retention: options.retention ?? app.retention,
     definitions: app.definitions,
     machine: options.machine ?? thisMachine,
+    running: options.running ?? runningHere,
     names: app.names,
     newId: createIds(random),
     resultOf: (job: Job) => resultOf(app, app.definitions.get(job.task)?.backend ?? 'default', { job, attempts: [] }),

@@ -55,8 +55,10 @@ export class RunningAttempt implements Scope {
   readonly definition: Definition | undefined;
   readonly host: Host;
   readonly worker: string;
-  /** When the lease was last known to be ours. */
+  /** When the lease was last known to be ours, on the monotonic clock. */
   confirmedAt: number;
+  /** When the store was first asked to renew it since, on the monotonic clock; null: not yet. */
+  askedAt: number | null = null;
   parent: Scope | undefined;
   progress: Progress | null = null;
   /** What of it the store knows. */
@@ -77,7 +79,9 @@ export class RunningAttempt implements Scope {
     this.job = job;
     this.definition = host.definitions.get(job.task);
     // The lease counts from when it was asked for, however late the store answered.
-    this.confirmedAt = job.lastAttemptedAt ?? host.clock.now();
+    const { clock } = host;
+    const sinceMs = job.lastAttemptedAt === null ? 0 : clock.now() - job.lastAttemptedAt;
+    this.confirmedAt = clock.monotonic() - Math.max(0, sinceMs);
     this.#runner = runner;
   }
 
@@ -220,7 +224,7 @@ export class RunningAttempt implements Scope {
   }
 
   #armTimeout(timeoutMs: number): void {
-    this.#timeout = this.host.clock.at(this.host.clock.now() + timeoutMs, () => {
+    this.#timeout = this.host.clock.after(timeoutMs, () => {
       const error = new TimeoutError(`${this.job.task} took longer than its timeout of ${formatDuration(timeoutMs)}`);
       this.#interrupt({ error, outcome: this.#failed(error) });
     });

@@ -56,7 +56,7 @@ export class Context implements TaskContext {
     const attempt = this.#attempt;
     const { clock } = attempt.host;
     const slept = new Promise<void>((resolve, reject) => {
-      const timer = clock.at(clock.now() + durationMs(duration, 'ctx.sleep()'), () => {
+      const timer = clock.after(durationMs(duration, 'ctx.sleep()'), () => {
         forget();
         resolve();
       });

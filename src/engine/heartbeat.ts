@@ -1,7 +1,7 @@
 /**
  * A worker's first duty: to renew the leases of what it runs, all in one call, and to learn which jobs it has lost or should cancel. When
- * it could not for so long that a lease may have passed (a failing store, a blocked process), it fences itself: better to stop working on a
- * job than to work on it beside someone else.
+ * renewals fail or are not answered for so long that a lease may pass, it fences itself: better to stop working on a job than to work on it
+ * beside someone else. A worker that could not ask, because its process was stopped or its thread blocked, asks before it gives anything up.
  */
 import type { Timer } from '../ports/clock.ts';
 import type { RenewAnswer, Store } from '../ports/store.ts';
@@ -13,12 +13,14 @@ import type { Step } from './loop.ts';
 export const leaseMs = 30_000;
 /** How often leases are renewed: three chances before one passes. Up to a tenth earlier at random, so that workers spread. */
 export const renewEveryMs = 10_000;
-/** Without a confirmed renewal for so long, a worker gives its attempt up by itself, before another may take the job. */
+/** A worker that has asked for a renewal, and had none confirmed for this long, gives its attempt up before another may take the job. */
 export const fenceAfterMs = 25_000;
+/** How long a worker that asks late waits for the answer. */
+const answerWithinMs = leaseMs - fenceAfterMs;
 
 export interface Heartbeat {
   readonly step: Step;
-  /** Told when attempts have begun: a renewal that is under way does not know them. */
+  /** Attempts have begun: a renewal that is under way does not cover them. */
   begun(): void;
 }
 
@@ -26,18 +28,13 @@ export interface Heartbeat {
 export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<string, RunningAttempt>): Heartbeat {
   const { clock, random } = host;
 
-  function fenceLate(now: number): void {
-    for (const attempt of running.values()) {
-      if (!attempt.ended && now - attempt.confirmedAt >= fenceAfterMs)
-        attempt.fence(`no renewal was confirmed for ${fenceAfterMs / 1_000} s`);
-    }
+  /** The instant of the monotonic clock at which an attempt is fenced unless it is renewed before; Infinity: the store has not been asked. */
+  function fenceAt({ ended, confirmedAt, askedAt }: RunningAttempt): number {
+    return ended || askedAt === null ? Number.POSITIVE_INFINITY : Math.max(confirmedAt + fenceAfterMs, askedAt + answerWithinMs);
   }
 
-  /** The earliest instant at which an attempt must be fenced unless it is renewed before. */
-  function nextFenceAt(): number {
-    let earliest = Number.POSITIVE_INFINITY;
-    for (const attempt of running.values()) if (!attempt.ended) earliest = Math.min(earliest, attempt.confirmedAt + fenceAfterMs);
-    return earliest;
+  function fence(attempt: RunningAttempt): void {
+    attempt.fence(`no renewal was confirmed for ${fenceAfterMs / 1_000} s`);
   }
 
   /** Armed from when a renewal is asked for until it is confirmed: it fences in time even if the store fails or never answers. */
@@ -47,14 +44,22 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
   /** One after the other: each attempt has been confirmed at its own time. */
   function fenceInTime(): void {
     watch?.cancel();
-    fenceLate(clock.now());
-    const next = nextFenceAt();
-    watch = next === Number.POSITIVE_INFINITY ? undefined : clock.at(next, fenceInTime);
+    const now = clock.monotonic();
+    for (const attempt of running.values()) if (fenceAt(attempt) <= now) fence(attempt);
+    let next = Number.POSITIVE_INFINITY;
+    for (const attempt of running.values()) next = Math.min(next, fenceAt(attempt));
+    watch = next === Number.POSITIVE_INFINITY ? undefined : clock.after(next - now, fenceInTime);
+  }
+
+  function asked(): void {
+    for (const attempt of running.values()) attempt.askedAt ??= clock.monotonic();
+    fenceInTime();
   }
 
   const step = async () => {
     const askedAt = clock.now();
-    fenceInTime();
+    const askedAfter = clock.monotonic();
+    asked();
     if (running.size === 0) return Number.POSITIVE_INFINITY;
     const attempts = [...running.values()];
     const held = attempts.map(({ job, progress, savedProgress }) => ({
@@ -66,6 +71,10 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
     let answers: readonly RenewAnswer[];
     try {
       answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
+    } catch (error) {
+      // Asked late, and not even answered: the leases may have passed long ago.
+      for (const attempt of attempts) if (clock.monotonic() - attempt.confirmedAt >= fenceAfterMs) fence(attempt);
+      throw error;
     } finally {
       asking = false;
     }
@@ -76,7 +85,8 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
       if (answer?.kind === 'lost') attempt.fence('another worker has the job, or it is over');
       // The store counts the lease from when it was asked for, however late it answers.
       else {
-        attempt.confirmedAt = askedAt;
+        attempt.confirmedAt = askedAfter;
+        attempt.askedAt = null;
         attempt.savedProgress = held[i]?.progress ?? attempt.savedProgress;
       }
       if (answer?.kind === 'cancelled') attempt.cancel(answer.reason);
@@ -87,7 +97,7 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
   return {
     step,
     begun() {
-      if (asking) fenceInTime();
+      if (asking) asked();
     },
   };
 }

@@ -21,6 +21,14 @@ export interface Retention {
   readonly cancelledMs: number;
 }
 
+/** An attempt in flight, as other workers of its process know it. */
+export interface InFlight {
+  readonly claim: number;
+}
+
+/** What runs in this process, of whatever application. */
+export const runningHere: Host['running'] = new Set();
+
 export interface Host {
   readonly clock: Clock;
   readonly random: Random;
@@ -29,14 +37,11 @@ export interface Host {
   readonly retention: Retention;
   readonly definitions: ReadonlyMap<string, Definition>;
   readonly machine: Machine;
+  /** What runs in this process: for each of its workers, the attempts in flight by job id. */
+  readonly running: Set<ReadonlyMap<string, InFlight>>;
   /** The names of the definitions; the same array until a task is added. */
   names(): readonly string[];
   newId(now: number): string;
   /** The caller's view of a job, for `ctx.result`. */
   resultOf(job: Job): unknown;
-}
-
-/** A host on which this worker's clock stands for the application's: in a simulation every worker has a clock of its own. */
-export function withClock(host: Host, clock: Clock): Host {
-  return { ...host, clock };
 }

@@ -11,9 +11,10 @@ import { recordError } from '../core/failure.ts';
 import { settled } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
 import type { Store } from '../ports/store.ts';
+import { leaseMs, renewEveryMs } from './heartbeat.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
-import { breath } from './operator.ts';
+import { yieldToEventLoop } from './operator.ts';
 
 const batch = 500;
 const noTasks: readonly string[] = [];
@@ -22,6 +23,12 @@ export const overdueEveryMs = 5_000;
 /** Finished jobs are deleted at most so long after their retention. */
 export const pruneEveryMs = 3_600_000;
 const pruneBatch = 1_000;
+/** The clock was set if it has gone this much more or less than the monotonic clock since the last look. */
+const clockStepMs = 10_000;
+/** After such a step workers have this long, beyond their usual pace, to renew their leases. */
+const answerMs = 5_000;
+/** A lease of this process has passed: when to see whether its heartbeat has renewed it. */
+const askAgainMs = 1_000;
 
 export interface Janitor {
   readonly step: Step;
@@ -37,16 +44,35 @@ export function createJanitor(host: Host, store: Store): Janitor {
   // Where every change is hinted, nobody looks for what to prune once all that finished is pruned.
   let pruneUntil = clock.now() + longestMs + pruneEveryMs;
 
+  let aheadMs = clock.now() - clock.monotonic();
+  /** Until this instant of the monotonic clock nothing is taken for an orphan. */
+  let patientUntil = Number.NEGATIVE_INFINITY;
+
+  /** Notices that the clock was set, or the machine suspended, since the last look. Then leases say nothing until their holders have renewed them. */
+  async function noticeStep(now: number): Promise<void> {
+    const found = now - clock.monotonic();
+    const byMs = found - aheadMs;
+    aheadMs = found;
+    if (byMs >= clockStepMs) patientUntil = clock.monotonic() + renewEveryMs + answerMs;
+    else if (byMs <= -clockStepMs) await shortenLeases(store, now);
+  }
+
   const step = async () => {
     const now = clock.now();
+    await noticeStep(now);
+    const patientMs = patientUntil - clock.monotonic();
+    let isHereOverdue = false;
     for (;;) {
       const jobs = await store.overdue({ now, limit: batch });
-      const running = jobs.filter((job) => job.status === 'running');
+      // What this process runs is its heartbeat's: if that is late, because the thread was blocked, it asks the store next.
+      const running = jobs.filter((job) => job.status === 'running' && !isHere(host, job));
+      isHereOverdue = jobs.some((job) => isHere(host, job));
       const expired = jobs.filter((job) => job.status === 'queued');
-      if (running.length > 0) await recover(host, store, running, now);
+      const orphans = patientMs > 0 ? [] : running;
+      if (orphans.length > 0) await recover(host, store, orphans, now);
       if (expired.length > 0) await expire(host, store, expired, now);
-      if (jobs.length < batch) break;
-      await breath();
+      if (jobs.length < batch || orphans.length + expired.length === 0) break;
+      await yieldToEventLoop();
     }
     if (now >= pruneAt && finite.length > 0) {
       await prune(host, store, now);
@@ -55,7 +81,8 @@ export function createJanitor(host: Host, store: Store): Janitor {
     const nextPruneAt = finite.length > 0 && now < pruneUntil ? pruneAt : Number.POSITIVE_INFINITY;
     const { overdueAt } = await store.nextDueAt({ now, tasks: noTasks });
     const lookAgainAt = store.pollMs === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : now + overdueEveryMs;
-    return Math.min(nextPruneAt, lookAgainAt, overdueAt === null ? Number.POSITIVE_INFINITY : Math.max(overdueAt, now + 1));
+    const overdueInMs = Math.max(1, patientMs, isHereOverdue ? askAgainMs : 0);
+    return Math.min(nextPruneAt, lookAgainAt, overdueAt === null ? Number.POSITIVE_INFINITY : Math.max(overdueAt, now + overdueInMs));
   };
 
   return {
@@ -65,6 +92,25 @@ export function createJanitor(host: Host, store: Store): Janitor {
       return finite.length > 0 ? pruneAt : Number.POSITIVE_INFINITY;
     },
   };
+}
+
+/** True for a job that an attempt in this process works on. */
+function isHere({ running }: Host, { status, id, claim }: Job): boolean {
+  if (status !== 'running') return false;
+  for (const attempts of running) if (attempts.get(id)?.claim === claim) return true;
+  return false;
+}
+
+/** The clock was set back: leases that were given before hold for too long. Who holds one renews it; the others pass after the usual time. */
+async function shortenLeases(store: Store, now: number): Promise<void> {
+  let cursor: string | undefined;
+  do {
+    const found = await store.list({ status: ['running'] }, { now, limit: batch, cursor });
+    const long = found.items.filter(({ job }) => (job.leaseUntil ?? 0) > now + leaseMs);
+    const held = long.map(({ job: { id, claim } }) => ({ id, claim, progress: null }));
+    if (held.length > 0) await store.renew(held, { now, leaseUntil: now + leaseMs });
+    cursor = found.cursor ?? undefined;
+  } while (cursor !== undefined);
 }
 
 async function recover(host: Host, store: Store, orphans: readonly Job[], now: number): Promise<void> {
@@ -109,6 +155,6 @@ async function prune({ retention }: Host, store: Store, now: number): Promise<vo
   ] as const;
   for (const [status, keepMs] of kinds) {
     if (keepMs === Number.POSITIVE_INFINITY) continue;
-    while ((await store.prune({ status, finishedBefore: now - keepMs, limit: pruneBatch })) === pruneBatch) await breath();
+    while ((await store.prune({ status, finishedBefore: now - keepMs, limit: pruneBatch })) === pruneBatch) await yieldToEventLoop();
   }
 }

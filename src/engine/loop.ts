@@ -52,8 +52,11 @@ export class Loop {
 
   /** Runs the step at this instant at the latest. */
   wakeAt(instant: number): void {
-    if (this.#state === 'stopped' || instant >= this.#timerAt) return;
-    if (instant <= this.#clock.now()) this.wake();
+    if (this.#state === 'stopped') return;
+    const now = this.#clock.now();
+    // A timer that the clock was set past is due, though it has not fired.
+    if (instant >= this.#timerAt && this.#timerAt >= now) return;
+    if (instant <= now || this.#timerAt < now) this.wake();
     // A task that enqueues calls this from within its attempt; the timer is not its own.
     else if (scope.getStore()) scope.exit(() => this.#arm(instant));
     else this.#arm(instant);

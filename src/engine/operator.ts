@@ -95,7 +95,7 @@ export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<
  * Between the batches of a long operation, so that timers fire and requests are answered. In real time, also in a simulation, whose clock stands still
  * until the step is over, and may be driven by nobody: it is a turn of the event loop, not an instant.
  */
-export function breath(): Promise<void> {
+export function yieldToEventLoop(): Promise<void> {
   return new Promise((done) => systemClock.soon(done));
 }
 
@@ -121,7 +121,7 @@ async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Ch
     const ids = found.items.map(({ job }) => job.id);
     count += await change(host, store, ids, wanted);
     cursor = found.cursor ?? undefined;
-    if (cursor !== undefined) await breath();
+    if (cursor !== undefined) await yieldToEventLoop();
   } while (cursor !== undefined);
   return count;
 }

@@ -104,6 +104,7 @@ export class Worker {
       ]);
     }
     this.#state = 'running';
+    this.#host.running.add(this.#running);
     this.#alive = this.#host.clock.at(Number.POSITIVE_INFINITY, () => {});
     this.#unlisten = this.#store.listen?.((hint) => this.#onHint(hint));
     this.#emit({ type: 'workerStarted', at: this.#host.clock.now(), worker: this.id });
@@ -140,7 +141,7 @@ export class Worker {
     this.#registry.wake();
     const scheduling = this.#scheduler?.stop();
     return new Promise((resolve) => {
-      const deadline = clock.at(clock.now() + graceMs + releaseAfterMs + abandonAfterMs, () => {
+      const deadline = clock.after(graceMs + releaseAfterMs + abandonAfterMs, () => {
         this.#abandon();
         this.#stoppedNow();
         resolve();
@@ -165,6 +166,7 @@ export class Worker {
   }
 
   #stoppedNow(): void {
+    this.#host.running.delete(this.#running);
     this.#unlisten?.();
     this.#alive?.cancel();
     this.#emit({ type: 'workerStopped', at: this.#host.clock.now(), worker: this.id });
@@ -197,9 +199,9 @@ export class Worker {
   /** Calls `drained` once nothing runs any more: at the latest, if the store answers, when what still ran has been given back. */
   #drain(graceMs: number, drained: () => void): void {
     const { clock } = this.#host;
-    let timer = clock.at(clock.now() + graceMs, () => {
+    let timer = clock.after(graceMs, () => {
       for (const attempt of this.#running.values()) attempt.shutdown();
-      timer = clock.at(clock.now() + releaseAfterMs, () => {
+      timer = clock.after(releaseAfterMs, () => {
         for (const attempt of this.#running.values()) attempt.release();
       });
     });
@@ -303,7 +305,7 @@ export class Worker {
         this.#discarded(attempt, 'lease lost');
         this.#forget(attempt);
         // Until now this worker renewed the lease; from now on it is one to watch over.
-        this.#janitor.wakeAt(attempt.confirmedAt + leaseMs);
+        this.#janitor.wakeAt(this.#host.clock.now() + leaseMs - (this.#host.clock.monotonic() - attempt.confirmedAt));
       }
       this.#ticks.wake();
     },

@@ -3,7 +3,7 @@
  * `testing/virtual-clock`. Nothing else in the engine, the core or a store reads time or arms a timer.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { RealDate, realClearTimeout, realSetImmediate, realSetTimeout } from './real.ts';
+import { RealDate, realClearTimeout, realNow, realSetImmediate, realSetTimeout } from './real.ts';
 
 /** An attempt, as far as a clock and other code outside the engine may know it. */
 export interface Scope {
@@ -26,8 +26,15 @@ export interface Timer {
 export interface Clock {
   /** Epoch milliseconds. */
   now(): number;
-  /** Calls `fn` at an instant, or as soon as it has passed. `Infinity`: never, but the process stays alive. */
+  /** Milliseconds since some instant. Unlike `now`, it never jumps: somebody may set the machine's clock. */
+  monotonic(): number;
+  /**
+   * Calls `fn` at an instant, or as soon as it has passed: at once when the clock is set beyond it. When the clock is set back, it is called no
+   * later than it would have been, and so before its instant. `Infinity`: never, but the process stays alive.
+   */
   at(instant: number, fn: () => void | Promise<void>): Timer;
+  /** Calls `fn` once this many milliseconds have passed, whatever the clock is set to meanwhile. */
+  after(ms: number, fn: () => void | Promise<void>): Timer;
   /** Calls `fn` at this instant, after what runs now. A promise that it returns belongs to the step: virtual time waits for it. */
   soon(fn: () => void | Promise<void>): void;
   /**
@@ -48,18 +55,82 @@ export interface Clock {
 
 // Node turns a longer delay into one millisecond.
 const longestDelayMs = 2_147_483_647;
+/** No timer that waits for an instant sleeps longer, so that an idle process notices within a minute that the clock was set or the machine was suspended. */
+const longestSleepMs = 60_000;
+/** The clock of the machine was set if it and the monotonic clock differ by this much more than before. */
+const stepMs = 1_000;
+/** Node may fire a timer up to a millisecond early. */
+const earlyMs = 1;
 
 /** Runs a function in an empty asynchronous context: the engine, and what it starts, has none of whoever caused it. */
 export const outside: <T>(fn: () => T) => T = AsyncLocalStorage.snapshot();
 
+/** A timer of the system clock that waits for an instant. */
+class SystemTimer implements Timer {
+  readonly #instant: number;
+  /** On the monotonic clock: if the clock is set back, nobody waits longer than it seemed at first. */
+  readonly #latest: number;
+  readonly #fn: () => void | Promise<void>;
+  #handle: NodeJS.Timeout | undefined;
+
+  constructor(instant: number, fn: () => void | Promise<void>) {
+    this.#instant = instant;
+    this.#latest = realNow() + instant - RealDate.now();
+    this.#fn = fn;
+    armed.add(this);
+    this.arm();
+  }
+
+  arm(): void {
+    realClearTimeout(this.#handle);
+    const sleepMs = this.#instant === Number.POSITIVE_INFINITY ? longestDelayMs : Math.min(longestSleepMs, Math.max(0, this.#leftMs));
+    this.#handle = realSetTimeout(this.#fire, Math.ceil(sleepMs));
+  }
+
+  cancel(): void {
+    armed.delete(this);
+    realClearTimeout(this.#handle);
+  }
+
+  get #leftMs(): number {
+    return Math.min(this.#instant - RealDate.now(), this.#latest - realNow());
+  }
+
+  readonly #fire = (): void | Promise<void> => {
+    noticeStep();
+    if (!armed.has(this)) return;
+    if (this.#leftMs > earlyMs) return this.arm();
+    armed.delete(this);
+    return this.#fn();
+  };
+}
+
+const armed = new Set<SystemTimer>();
+/** By how much the clock of the machine is ahead of the monotonic one. */
+let aheadMs = RealDate.now() - realNow();
+
+/** Arms all timers again if the clock was set since the last look. */
+function noticeStep(): void {
+  const found = RealDate.now() - realNow();
+  if (Math.abs(found - aheadMs) < stepMs) return;
+  aheadMs = found;
+  for (const timer of armed) timer.arm();
+}
+
 /** The clock of the machine. */
 export const systemClock: Clock = {
   now: RealDate.now,
+  monotonic: realNow,
   at(instant, fn) {
+    noticeStep();
+    return outside(() => new SystemTimer(instant, fn));
+  },
+  after(ms, fn) {
+    const endsAt = realNow() + ms;
     let handle: NodeJS.Timeout;
     const arm = () => {
-      const delay = instant - RealDate.now();
-      handle = delay > longestDelayMs ? realSetTimeout(arm, longestDelayMs) : realSetTimeout(fn, Math.max(0, Math.ceil(delay)));
+      const left = Math.max(0, endsAt - realNow());
+      handle = left > longestDelayMs ? realSetTimeout(arm, longestDelayMs) : realSetTimeout(fn, Math.ceil(left));
     };
     outside(arm);
     return { cancel: () => realClearTimeout(handle) };

@@ -236,6 +236,7 @@ export class Processes {
     const host = {
       ...version.host,
       clock: clock.forLife(life),
+      running: new Set<never>(),
       ...(drawn || this.handlers ? { definitions: seenBy(app, life, drawn, this.handlers) } : {}),
     };
     const main = settings.stores.get('default');

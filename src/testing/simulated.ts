@@ -103,7 +103,12 @@ export class Simulated implements Simulation {
 
   #hostFor(app: App): Host {
     const { retention } = this.#settings;
-    return hostOf(app, this.#clock, this.#choices, { logger: silent, retention, machine: { ...thisMachine, host: 'simulation', pid: 0 } });
+    return hostOf(app, this.#clock, this.#choices, {
+      logger: silent,
+      retention,
+      machine: { ...thisMachine, host: 'simulation', pid: 0 },
+      running: new Set(),
+    });
   }
 
   #watchman: Watchman | undefined;

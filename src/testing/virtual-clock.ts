@@ -119,8 +119,14 @@ export class VirtualClock implements Clock {
     return this.#now + (this.#owners.here?.life?.skewMs ?? 0);
   };
 
+  readonly monotonic = (): number => this.#now;
+
   at(instant: number, fn: Callback): Timer {
     return this.arm(instant, fn, undefined);
+  }
+
+  after(ms: number, fn: Callback): Timer {
+    return this.arm(this.#now + ms, fn, undefined);
   }
 
   soon(fn: Callback): void {
@@ -180,7 +186,9 @@ export class VirtualClock implements Clock {
   forLife(life: Life): Clock {
     return {
       now: () => this.#now + life.skewMs,
+      monotonic: this.monotonic,
       at: (instant, fn) => this.arm(instant - life.skewMs, fn, life),
+      after: (ms, fn) => this.arm(this.#now + ms, fn, life),
       soon: (fn) => {
         if (!life.dead) this.#ready.push(new Entry(this, this.#now, this.#order++, fn, life, undefined));
       },

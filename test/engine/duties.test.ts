@@ -56,6 +56,55 @@ test('heartbeat: without a confirmed renewal a worker fences itself at 25 s; the
   expect(events).toEqual(['started 0', 'discarded 25000', 'orphaned 30000', 'started 30000', 'successful 31000']);
 });
 
+test('heartbeat: a worker that stood still asks the store before it gives a job up, and its janitor leaves its own alone', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const long = tasks.define('long', (_: void, ctx) => ctx.sleep('2m'));
+  const sim = await simulate(tasks, { concurrency: 2 });
+  const results = await long.enqueueMany([undefined, undefined]);
+  await sim.advance('5s');
+  sim.worker(0).pauseFor('1m');
+  await sim.runUntilIdle();
+  for (const result of results) expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 1 });
+});
+
+test('heartbeat: a worker that stood still, and whose store then fails, gives its jobs up', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const long = tasks.define('long', (_: void, ctx) => ctx.sleep('2m'));
+  const sim = await simulate(tasks);
+  await long.enqueue();
+  await sim.advance('5s');
+  sim.worker(0).pauseFor('1m');
+  sim.store.fail('failing', { on: 'renew', times: 1 });
+  await sim.runUntilIdle();
+  expect(sim.attempts(long).map(({ outcome }) => outcome)).toEqual(['lost', 'successful']);
+});
+
+test.each([3_600_000, -3_600_000])('heartbeat: the clock is set by %d ms: what runs goes on, and is run by nobody else', async (byMs) => {
+  const tasks = createTasks({ backend: memory() });
+  const long = tasks.define('long', { timeout: '10m', run: (_: void, ctx) => ctx.sleep('5m') });
+  const sim = await simulate(tasks, { workers: 2, concurrency: 1 });
+  const results = await long.enqueueMany([undefined, undefined]);
+  await sim.advance('12s');
+  for (const index of [0, 1]) sim.worker(index).skew(byMs);
+  await sim.advance('6m');
+  for (const result of results) expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 1 });
+});
+
+test('janitor: after the clock was set back, the jobs of a killed worker start again in the usual time', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const long = tasks.define('long', (_: void, ctx) => ctx.sleep(ctx.attempt === 1 ? '5m' : '1s'));
+  const sim = await simulate(tasks, { workers: 2, concurrency: 1 });
+  const result = await long.enqueue();
+  await sim.advance('12s');
+  const [first] = sim.attempts(long);
+  const holder = Number(first?.worker.slice(1));
+  const other = 1 - holder;
+  sim.worker(holder).crash({ restart: false });
+  sim.worker(other).skew(-3_600_000);
+  await sim.advance('1m');
+  expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 2 });
+});
+
 test('events tell what becomes of an orphan, of a late outcome, and of what a stopping worker gives back', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', { retry: { maxAttempts: 2 }, run: async (_: void, ctx) => ctx.sleep('20s') });

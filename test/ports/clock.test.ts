@@ -1,0 +1,39 @@
+import { afterEach, expect, test, vi } from 'vitest';
+import { systemClock } from '../../src/ports/clock.ts';
+import { RealDate } from '../../src/ports/real.ts';
+
+afterEach(() => void vi.restoreAllMocks());
+
+const hourMs = 3_600_000;
+
+/** Sets the clock of the machine; the monotonic clock goes on as it was. */
+function setClock(byMs: number): void {
+  const { now } = RealDate;
+  vi.spyOn(RealDate, 'now').mockImplementation(() => now() + byMs);
+}
+
+test('a timer that the clock is set past fires at the next use of the clock', async () => {
+  const fired = new Promise<void>((resolve) => void systemClock.at(RealDate.now() + hourMs, resolve));
+  setClock(2 * hourMs);
+  const other = systemClock.at(RealDate.now() + hourMs, () => {});
+  await fired;
+  other.cancel();
+});
+
+test('a timer fires no later because the clock is set back', async () => {
+  const fired = new Promise<void>((resolve) => void systemClock.at(RealDate.now() + 20, resolve));
+  setClock(-hourMs);
+  const other = systemClock.at(RealDate.now() + hourMs, () => {});
+  await fired;
+  other.cancel();
+});
+
+test('an amount of time passes at its own pace, whatever the clock is set to', async () => {
+  const fired: string[] = [];
+  const long = systemClock.after(hourMs, () => void fired.push('long'));
+  setClock(2 * hourMs);
+  systemClock.at(RealDate.now(), () => void fired.push('at')).cancel();
+  await new Promise<void>((resolve) => void systemClock.after(5, resolve));
+  expect(fired).toEqual([]);
+  long.cancel();
+});
