@@ -2,12 +2,14 @@
  * The engine's connection: opened once, checked, brought up to date, and given to one write at a time. SQLite is synchronous, and so is
  * everything here, until another process holds the lock: then the write is tried again a little later, and the event loop stays free.
  */
-import { accessSync, constants, realpathSync, statfsSync, statSync } from 'node:fs';
+import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import Sqlite, { type Database } from 'better-sqlite3';
 import { StoreError } from '../../core/errors.ts';
 import { systemClock } from '../../ports/clock.ts';
 import type { Awaitable } from '../../ports/store.ts';
+import { checkFileSystem } from './file-systems.ts';
+import { Files } from './files.ts';
 import { isMigrated, migrate } from './schema.ts';
 
 /** How `sqlite()` is told where its rows are. */
@@ -17,6 +19,7 @@ export interface Place {
   /** A handle of the application's. The engine opens its own connection to the same file; only `:memory:` is shared. */
   readonly database: Database | undefined;
   readonly synchronous: 'FULL' | 'NORMAL';
+  readonly allowFuse: boolean;
 }
 
 /** The oldest SQLite without the bug that can corrupt a WAL under two writing connections (fixed in 3.51.3). */
@@ -40,18 +43,9 @@ const lookEveryCommits = 500;
 /** Sixteen times what SQLite keeps by itself. */
 const largeLogBytes = 67_108_864;
 
-const networkFileSystems: Readonly<Record<number, string>> = {
-  26985: 'NFS',
-  20859: 'SMB',
-  4283649346: 'CIFS',
-  4266872130: 'SMB2',
-  1397113167: 'AFS',
-  12805120: 'Ceph',
-  16914839: '9P',
-};
-
 export class Connection {
-  readonly db: Database;
+  readonly #place: Place;
+  #db: Database;
   /** The path of the file, without links; empty in memory. */
   readonly path: string;
   /** Nobody else can see these rows. */
@@ -59,29 +53,36 @@ export class Connection {
   /** The application's handle. */
   readonly lent: Database | undefined;
   readonly #shared: boolean;
+  #closed = false;
   /** In the order of their calls: none overtakes another. */
   #waiting: Waiting[] = [];
   #refusals = 0;
   #untilLook = lookEveryCommits;
   #warned = false;
+  /** Known once the database is in WAL mode and up to date; undefined in memory. */
+  #files: Files | undefined;
+  /** Called when there is another handle: what was prepared on the old one is of no use any more. */
+  onReopen: () => void = () => {};
 
   constructor(place: Place) {
+    this.#place = place;
     this.isPrivate = place.file === ':memory:' || place.file === '';
     this.lent = place.database;
     this.#shared = this.isPrivate && place.database !== undefined;
-    this.db = this.#shared ? withNumbers(place.database as Database) : open(place.file);
+    this.#db = this.#shared ? withNumbers(place.database as Database) : open(place);
     try {
-      this.path = pathOf(this.db);
-      checkVersion(this.db);
-      if (!this.#shared) {
-        this.db.pragma('busy_timeout = 0');
-        this.db.pragma(`synchronous = ${place.synchronous}`);
-        this.db.pragma(`journal_size_limit = ${largeLogBytes}`);
-      }
+      this.path = pathOf(this.#db);
+      checkVersion(this.#db, 'better-sqlite3');
+      if (place.database && !this.isPrivate) checkHandle(place.database);
+      if (!this.#shared) configure(this.#db, place);
     } catch (error) {
-      if (!this.#shared) this.db.close();
+      if (!this.#shared) this.#db.close();
       throw storeError(error, place.file);
     }
+  }
+
+  get db(): Database {
+    return this.#db;
   }
 
   /** Switches to WAL and brings the schema up to date, if that is still to be done; processes that start together take turns. */
@@ -98,6 +99,7 @@ export class Connection {
       }
       // Who only reads needs no lock.
       if (!isMigrated(this.db)) this.#transact(() => migrate(this.db));
+      if (!this.isPrivate) this.#files ??= new Files(this.path);
     });
   }
 
@@ -114,6 +116,41 @@ export class Connection {
 
   close(): void {
     if (!this.#shared && this.db.open) this.db.close();
+    this.#closed = true;
+  }
+
+  /**
+   * Opens the database again if its files are no longer those of the connection.
+   * @throws StoreError of kind `replaced` when that is not possible now
+   */
+  checkFiles(): void {
+    const files = this.#files;
+    const change = files && (this.db.open ? files.change() : 'log replaced');
+    if (!change) return;
+    if (change === 'file deleted') throw this.#replaced('the database file was deleted; restart the process');
+    if (this.db.open) {
+      process.emitWarning(`${this.path}: ${warningOf[change]}`, { type: 'EscapementWarning', code: 'ESCAPEMENT_FILE_REPLACED' });
+      // Everything that it has committed was in the file before the log was deleted: closing writes nothing.
+      if (change === 'log replaced') this.db.close();
+      else files.keepingNew(() => this.db.close());
+    }
+    if (change === 'log replaced' && files.isOldLogInUse) {
+      throw this.#replaced('another connection of this process still uses the deleted log; close it, or restart the process');
+    }
+    try {
+      this.#db = open(this.#place, true);
+      configure(this.#db, this.#place);
+      // Opens the log.
+      this.#db.prepare('SELECT count(*) FROM sqlite_master').get();
+    } catch (error) {
+      throw this.error(error);
+    }
+    this.#files = new Files(this.path);
+    this.onReopen();
+  }
+
+  #replaced(why: string): StoreError {
+    return new StoreError(`${this.path}: ${why}. Nothing was written.`, { kind: 'replaced', transient: true });
   }
 
   /** An error of this connection, or of another to the same file, as the engine knows it. */
@@ -140,6 +177,8 @@ export class Connection {
       if (db.inTransaction) db.exec('ROLLBACK');
       throw error;
     }
+    // Deleted since the look before: others will never see what was committed.
+    if (this.#files?.logChange()) throw this.#replaced('the write-ahead log was deleted during a commit');
     // It is committed: nothing from here on may look like a failure, or it would be done twice.
     if (--this.#untilLook <= 0) this.#lookAtLog();
     return value;
@@ -217,7 +256,8 @@ export class Connection {
   }
 
   #attempt<T>(fn: () => T): T {
-    if (!this.db.open) throw new StoreError('the store is closed', { kind: 'closed' });
+    if (this.#closed || (!this.db.open && !this.#files)) throw new StoreError('the store is closed', { kind: 'closed' });
+    this.checkFiles();
     // A shared handle may be in a transaction of the application's, which is none of the engine's business.
     if (this.#shared && this.db.inTransaction) throw busy;
     return fn();
@@ -236,8 +276,10 @@ function isBusy(error: unknown): boolean {
   return error === busy || codeOf(error).startsWith('SQLITE_BUSY') || codeOf(error).startsWith('SQLITE_LOCKED');
 }
 
+/** By its code: the application's copy of better-sqlite3 has an error class of its own. */
 function codeOf(error: unknown): string {
-  return error instanceof Sqlite.SqliteError ? error.code : '';
+  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
+  return typeof code === 'string' && code.startsWith('SQLITE_') ? code : '';
 }
 
 /** SQLite's errors as the engine knows them. */
@@ -269,14 +311,28 @@ export function storeError(error: unknown, file: string, waited = false): unknow
   return of('failing', 'the statement failed');
 }
 
-function open(file: string): Database {
-  if (file !== ':memory:' && file !== '') checkFile(file);
+/** @param fileMustExist false: it is made if it is not there */
+function open({ file, allowFuse }: Place, fileMustExist = false): Database {
+  if (file !== ':memory:' && file !== '') checkFile(file, allowFuse);
   try {
-    return new Sqlite(file);
+    return new Sqlite(file, { fileMustExist });
   } catch (error) {
     throw storeError(error, file);
   }
 }
+
+function configure(db: Database, { synchronous }: Place): void {
+  db.pragma('busy_timeout = 0');
+  db.pragma(`synchronous = ${synchronous}`);
+  db.pragma(`journal_size_limit = ${largeLogBytes}`);
+}
+
+const warningOf = {
+  'log replaced':
+    'its write-ahead log was deleted by another process, because a second copy of SQLite in this process (node:sqlite, or another version of better-sqlite3) opened and closed the file, and so released the locks of this one. The file is opened again. Open it by one copy of SQLite only in each process',
+  'file replaced':
+    'the file was replaced by another one while it was open. The new one is opened. Stop all processes before you replace a database',
+} as const;
 
 /** The path of a handle's file as SQLite found it when it was opened: absolute, and without links. */
 export function pathOf(db: Pick<Database, 'prepare'>): string {
@@ -289,7 +345,7 @@ export function withNumbers(db: Database): Database {
   return Object.create(db, { prepare: { value: (sql: string) => db.prepare(sql).safeIntegers(false) } }) as Database;
 }
 
-function checkFile(file: string): void {
+function checkFile(file: string, allowFuse: boolean): void {
   const path = existing(file);
   if (path !== undefined && statSync(path).isDirectory()) {
     throw new StoreError(`${file} is a folder; name a file in it, such as ${resolve(file, 'tasks.db')}`, { kind: 'unsupported' });
@@ -304,13 +360,7 @@ function checkFile(file: string): void {
   if (path !== undefined && !isWritable(path)) {
     throw new StoreError(`${file} cannot be written by this user; a worker, and who enqueues, writes to it`, { kind: 'readonly' });
   }
-  const network = networkFileSystems[statfsSync(folder).type];
-  if (network) {
-    throw new StoreError(
-      `${file} is on a network file system (${network}), where SQLite's locks do not hold; put it on a local disk, or use Postgres`,
-      { kind: 'unsupported' },
-    );
-  }
+  checkFileSystem(file, folder, allowFuse);
 }
 
 /** Where the file really is, if it is there. */
@@ -331,7 +381,17 @@ function isWritable(path: string): boolean {
   }
 }
 
-function checkVersion(db: Database): void {
+/** The application's own handle writes the same log: it must be no older, and had better be of the same copy of SQLite. */
+function checkHandle(database: Database): void {
+  checkVersion(database, "the application's better-sqlite3");
+  if ((database as object) instanceof Sqlite) return;
+  process.emitWarning(
+    `the database given to sqlite() was opened by another copy of better-sqlite3. When it is closed, this process loses its locks on ${database.name}. Install one version of better-sqlite3 for the application and Escapement, or keep the handle open until the process ends`,
+    { type: 'EscapementWarning', code: 'ESCAPEMENT_OTHER_SQLITE' },
+  );
+}
+
+function checkVersion(db: Database, name: string): void {
   const { version } = db.prepare<[], { version: string }>('SELECT sqlite_version() AS version').get() as { version: string };
   const found = version.split('.').map(Number);
   for (let i = 0; i < oldestSqlite.length; i++) {
@@ -339,7 +399,7 @@ function checkVersion(db: Database): void {
     if (difference > 0) return;
     if (difference < 0) {
       throw new StoreError(
-        `SQLite ${version} can corrupt a WAL database under two writers; ${oldestSqlite.join('.')} or later is needed: update better-sqlite3`,
+        `${name} has SQLite ${version}, which can corrupt a WAL database under two writers; update it to one with SQLite ${oldestSqlite.join('.')} or later`,
         { kind: 'unsupported' },
       );
     }

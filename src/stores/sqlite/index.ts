@@ -29,6 +29,11 @@ export interface SqliteOptions {
    * cut or a crash of the operating system may be lost; the file stays sound. @default 'FULL'
    */
   synchronous?: 'FULL' | 'NORMAL';
+  /**
+   * True: the file may be on a FUSE file system of a local disk, such as ntfs-3g, if the kernel names it as one. Those of a network or of a
+   * virtual machine's host (sshfs, s3fs, virtiofs …) are refused all the same: SQLite corrupts files there. @default false
+   */
+  allowFuse?: boolean;
 }
 
 /**
@@ -49,8 +54,10 @@ export function sqlite(options: SqliteOptions): StoreSource {
 
 function read(options: SqliteOptions): Place {
   const faults: ConfigFault[] = [];
-  const { file, database, synchronous = 'FULL', ...rest } = options ?? {};
-  for (const key of Object.keys(rest)) faults.push({ path: `sqlite().${key}`, expected: 'one of file, database, synchronous', got: key });
+  const { file, database, synchronous = 'FULL', allowFuse = false, ...rest } = options ?? {};
+  for (const key of Object.keys(rest)) {
+    faults.push({ path: `sqlite().${key}`, expected: 'one of file, database, synchronous, allowFuse', got: key });
+  }
   if ((file === undefined) === (database === undefined))
     faults.push({ path: 'sqlite()', expected: 'either file or database', got: show(options) });
   if (file !== undefined && (typeof file !== 'string' || file === ''))
@@ -60,6 +67,7 @@ function read(options: SqliteOptions): Place {
   }
   if (synchronous !== 'FULL' && synchronous !== 'NORMAL')
     faults.push({ path: 'sqlite().synchronous', expected: "'FULL' or 'NORMAL'", got: show(synchronous) });
+  if (typeof allowFuse !== 'boolean') faults.push({ path: 'sqlite().allowFuse', expected: 'true or false', got: show(allowFuse) });
   // Now, for the working directory may be another when it is opened.
   let path = file ?? '';
   try {
@@ -69,5 +77,5 @@ function read(options: SqliteOptions): Place {
   }
   if (faults.length > 0) throw new ConfigError('sqlite() cannot be done', faults);
   const isPath = path !== ':memory:';
-  return { file: isPath ? resolve(path) : path, database: database as Database | undefined, synchronous };
+  return { file: isPath ? resolve(path) : path, database: database as Database | undefined, synchronous, allowFuse };
 }

@@ -54,6 +54,19 @@ export class SqliteStore implements Store {
       turns: !connection.isPrivate,
     });
     this.pollMs = connection.isPrivate ? Number.POSITIVE_INFINITY : 1_000;
+    connection.onReopen = () => this.#reopened();
+  }
+
+  #reopened(): void {
+    this.#horizon.readyUntil = Number.NEGATIVE_INFINITY;
+    this.#ready = new Ready(this.#connection.db, this.#horizon);
+    if (!this.#unwatch) return;
+    this.#unwatch();
+    this.#unwatch = this.#watch();
+  }
+
+  #watch(): () => void {
+    return watch(this.#connection.path, this.#connection.db, () => this.#notify({}));
   }
 
   migrate(): Awaitable<void> {
@@ -237,7 +250,7 @@ export class SqliteStore implements Store {
 
   listen(notify: (hint: Hint) => void): () => void {
     this.#listeners = [...this.#listeners, notify];
-    if (!this.#connection.isPrivate) this.#unwatch ??= watch(this.#connection.path, this.#connection.db, () => this.#notify({}));
+    if (!this.#connection.isPrivate) this.#unwatch ??= this.#watch();
     return () => {
       this.#listeners = this.#listeners.filter((other) => other !== notify);
       if (this.#listeners.length > 0) return;
@@ -260,6 +273,7 @@ export class SqliteStore implements Store {
     if (!db.inTransaction) throw new InputError('transaction: the database is in no transaction; enqueue inside db.transaction(() => …)');
     // Asked through the store's own connection: a first statement that reads would fix what the caller's transaction sees.
     const own = this.#prepared();
+    this.#connection.checkFiles();
     const known = this.#guests.get(db);
     if (known) return known;
     const { path } = this.#connection;
@@ -318,13 +332,14 @@ export class SqliteStore implements Store {
   }
 
   #read<T>(fn: (ready: Ready) => T): Awaitable<T> {
-    const ready = this.#prepared();
-    return this.#connection.read(() => fn(ready));
+    this.#prepared();
+    return this.#connection.read(() => fn(this.#prepared()));
   }
 
   #write<T>(fn: (ready: Ready) => T, after?: (value: T) => void): Awaitable<T> {
-    const ready = this.#prepared();
-    const written = this.#connection.write(() => ready.counted(() => fn(ready)));
+    this.#prepared();
+    // The connection may have opened the file again.
+    const written = this.#connection.write(() => this.#prepared().counted(() => fn(this.#prepared())));
     if (written instanceof Promise) {
       return written.then((value) => {
         after?.(value);

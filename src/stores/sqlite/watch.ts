@@ -31,7 +31,9 @@ export function watch(file: string, db: Database, changed: () => void): () => vo
     if (later !== undefined) timer = systemClock.at(systemClock.now() + later, () => look(step + 1));
   };
   try {
-    const watcher = watchFolder(dirname(path), { persistent: false }, (_, name) => {
+    const watcher = watchFolder(dirname(path), { persistent: false }, (event, name) => {
+      // The database or its log was deleted or replaced: whoever looks next opens them again.
+      if (event === 'rename' && (name === wal || name === basename(path))) changed();
       if (name !== null && name !== wal) return;
       timer?.cancel();
       look(0);
