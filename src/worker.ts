@@ -19,6 +19,12 @@ export interface WorkerOptions {
   concurrency?: number;
   /** False: this worker turns no schedules into jobs. @default true */
   scheduler?: boolean;
+  /**
+   * For how long a task may block the event loop before other workers may take this worker's jobs. A helper thread renews their leases until
+   * then. `0`: no helper thread; a task that blocks the loop for more than 30 s may run twice. Only for stores that several processes share.
+   * @default '5m'
+   */
+  blockLimit?: Duration;
   /** Where the lines of this worker and of its tasks go. @default the application's logger */
   logger?: Logger;
   /** A name for logs; unique for each start of a process. @default a UUID */
@@ -42,7 +48,7 @@ const none: readonly never[] = [];
 
 export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   const read = new OptionReader('Worker cannot be made');
-  const given = read.object(options, '', ['backend', 'queues', 'exclude', 'concurrency', 'scheduler', 'logger', 'id']);
+  const given = read.object(options, '', ['backend', 'queues', 'exclude', 'concurrency', 'scheduler', 'blockLimit', 'logger', 'id']);
   const alias = read.backend(given.backend, 'backend', app.known.backends) ?? 'default';
   const queueNames = (value: unknown, path: string) => {
     if (value === undefined) return undefined;
@@ -56,6 +62,7 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
     queues: queueNames(given.queues, 'queues'),
     excludeQueues: queueNames(given.exclude, 'exclude'),
     scheduler: given.scheduler !== false,
+    blockLimitMs: read.duration(given.blockLimit, 'blockLimit') ?? 300_000,
   };
   for (const level of given.logger === undefined ? [] : (['debug', 'info', 'warn', 'error'] as const)) {
     const write = (given.logger as Partial<Logger> | null)?.[level];

@@ -12,7 +12,7 @@ import { settled } from '../core/job.ts';
 import type { CodeSchedule } from '../core/schedule.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
-import type { ClaimOptions, Hint, NextDue, SettleAnswer, Store } from '../ports/store.ts';
+import type { ClaimOptions, Hint, Keeper, NextDue, SettleAnswer, Store } from '../ports/store.ts';
 import { type AttemptRunner, RunningAttempt } from './attempt.ts';
 import { createHeartbeat, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
 import type { Host } from './host.ts';
@@ -27,6 +27,8 @@ export interface WorkerSettings {
   readonly queues: readonly string[] | undefined;
   readonly excludeQueues: readonly string[] | undefined;
   readonly scheduler: boolean;
+  /** For how long a task may block the thread before others may take this worker's jobs; 0: no longer than a lease holds. */
+  readonly blockLimitMs: number;
 }
 
 /** An attempt that is over, and what the store is to be told. */
@@ -62,6 +64,7 @@ export class Worker {
   readonly #scheduler: Loop | undefined;
   readonly #scheduling: Scheduler | undefined;
   readonly #registry: Loop;
+  #keeper: Keeper | undefined;
   #failingLoops = 0;
   #toldFailing = false;
   #toldFailingAt = Number.NEGATIVE_INFINITY;
@@ -105,6 +108,7 @@ export class Worker {
     }
     this.#state = 'running';
     this.#host.running.add(this.#running);
+    this.#keeper = this.#keep();
     this.#alive = this.#host.clock.at(Number.POSITIVE_INFINITY, () => {});
     this.#unlisten = this.#store.listen?.((hint) => this.#onHint(hint));
     this.#emit({ type: 'workerStarted', at: this.#host.clock.now(), worker: this.id });
@@ -165,8 +169,22 @@ export class Worker {
     });
   }
 
+  #keep(): Keeper | undefined {
+    const { id, blockLimitMs } = this.#settings;
+    if (blockLimitMs <= 0) return undefined;
+    const blocked = (ms: number) => {
+      const tasks = [...new Set([...this.#running.values()].map(({ task }) => task))];
+      this.#host.logger.warn(
+        { worker: id, tasks, seconds: Math.round(ms / 1_000) },
+        `the event loop was blocked for ${Math.round(ms / 1_000)} s while ${tasks.join(', ')} ran; move long computations to a worker thread, or await between their parts`,
+      );
+    };
+    return this.#store.keeper?.({ worker: id, leaseMs, limitMs: blockLimitMs, blocked });
+  }
+
   #stoppedNow(): void {
     this.#host.running.delete(this.#running);
+    this.#keeper?.close();
     this.#unlisten?.();
     this.#alive?.cancel();
     this.#emit({ type: 'workerStopped', at: this.#host.clock.now(), worker: this.id });
@@ -245,8 +263,10 @@ export class Worker {
       claimed = answer instanceof Promise ? await answer : answer;
     }
 
+    if (claimed.length > 0) this.#keeper?.begun();
     for (const job of claimed) this.#begin(job);
     if (this.#running.size === 0) {
+      this.#keeper?.rest();
       this.#heartbeat.rest();
       this.#drained?.();
     } else if (claimed.length > 0) {

@@ -105,6 +105,25 @@ export interface Hint {
   readonly workers?: true;
 }
 
+/** What `Store.keeper` is asked for. */
+export interface KeeperOptions {
+  readonly worker: string;
+  readonly leaseMs: number;
+  /** For how long, at most, the worker's thread may be blocked; then its leases pass. */
+  readonly limitMs: number;
+  /** Called when the thread goes on after it was blocked for this many milliseconds. */
+  blocked(ms: number): void;
+}
+
+/** Renews the leases of a worker from another thread while the worker's own is blocked. */
+export interface Keeper {
+  /** Attempts are about to start. Any number of times. */
+  begun(): void;
+  /** None is in flight any more. */
+  rest(): void;
+  close(): void;
+}
+
 /** The store behind an engine. Errors are `StoreError`; with `transient` set, asking again may help. */
 export interface Store {
   /** A word for messages: `memory`, `sqlite`. */
@@ -189,6 +208,8 @@ export interface Store {
 
   /** Calls `notify` after changes, in this process or another's, as far as the store can tell. Returns the function that ends this. */
   listen?(notify: (hint: Hint) => void): () => void;
+  /** For stores that other processes share. In real time: a simulation's stores have none. */
+  keeper?(options: KeeperOptions): Keeper;
 }
 
 /** What `sqlite()`, `memory()` and the like return: where an engine-driven backend keeps its rows. Opens nothing until asked. */

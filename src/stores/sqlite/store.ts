@@ -15,6 +15,8 @@ import type {
   Held,
   Hint,
   JobFilter,
+  Keeper,
+  KeeperOptions,
   NextDue,
   QueueStats,
   RenewAnswer,
@@ -24,6 +26,7 @@ import type {
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
 import { Enqueues } from './enqueues.ts';
+import { ThreadKeeper } from './keeper.ts';
 import { type Pruned, Ready } from './ready.ts';
 import { workerOf } from './rows.ts';
 import type { Schedules } from './schedules.ts';
@@ -259,6 +262,10 @@ export class SqliteStore implements Store {
     };
   }
 
+  keeper(options: KeeperOptions): Keeper {
+    return this.#connection.isPrivate ? noKeeper : new ThreadKeeper(this.#connection.path, options);
+  }
+
   readonly #guests = new WeakMap<object, Ready>();
   #warned = false;
 
@@ -381,6 +388,9 @@ export class SqliteStore implements Store {
     for (const listener of this.#listeners) listener(hint);
   }
 }
+
+/** In memory no other process can take a job. */
+const noKeeper: Keeper = { begun() {}, rest() {}, close() {} };
 
 /** One of the event loop. In real time, as all that SQLite does. */
 function turn(): Promise<void> {

@@ -1,0 +1,73 @@
+/**
+ * Keeps the leases of a worker while its thread is blocked: a task that computes for a minute without a turn of the event loop must not run twice.
+ * This side beats once a second while attempts are in flight; a helper thread (`keeper-thread.ts`) renews when the beats stay away.
+ */
+import { Worker } from 'node:worker_threads';
+import { systemClock, type Timer } from '../../ports/clock.ts';
+import type { Keeper, KeeperOptions } from '../../ports/store.ts';
+import { active, beats, type KeeperData } from './keeper-thread.ts';
+
+const beatMs = 1_000;
+/** How long beats may stay away before the helper thread renews, and before that is reported. The thread looks this often. */
+const patienceMs = 5_000;
+
+export class ThreadKeeper implements Keeper {
+  readonly #file: string;
+  readonly #options: KeeperOptions;
+  readonly #patienceMs: number;
+  readonly #state = new Int32Array(new SharedArrayBuffer(8));
+  #thread: Worker | undefined;
+  #timer: Timer | undefined;
+  #beatAt = 0;
+
+  constructor(file: string, options: KeeperOptions, patience = patienceMs) {
+    this.#file = file;
+    this.#options = options;
+    this.#patienceMs = patience;
+  }
+
+  begun(): void {
+    if (this.#timer) return;
+    this.#thread ??= this.#start();
+    this.#arm();
+    Atomics.store(this.#state, active, 1);
+    Atomics.notify(this.#state, active);
+  }
+
+  rest(): void {
+    if (!this.#timer) return;
+    this.#timer.cancel();
+    this.#timer = undefined;
+    Atomics.store(this.#state, active, 0);
+  }
+
+  close(): void {
+    this.rest();
+    void this.#thread?.terminate();
+  }
+
+  #arm(): void {
+    this.#beatAt = systemClock.monotonic() + beatMs;
+    Atomics.add(this.#state, beats, 1);
+    this.#timer = systemClock.after(beatMs, () => {
+      const lateMs = systemClock.monotonic() - this.#beatAt;
+      if (lateMs >= this.#patienceMs) this.#options.blocked(lateMs);
+      this.#arm();
+    });
+  }
+
+  #start(): Worker {
+    const { worker, leaseMs, limitMs } = this.#options;
+    const data: KeeperData = { file: this.#file, worker, leaseMs, limitMs, patienceMs: this.#patienceMs, state: this.#state };
+    const name = import.meta.url.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js';
+    const thread = new Worker(new URL(name, import.meta.url), { workerData: data, execArgv: [] });
+    thread.unref();
+    thread.on('error', (error) => {
+      process.emitWarning(
+        `the helper thread that renews leases while the event loop is blocked cannot run: ${error}. A task that blocks it for more than ${leaseMs / 1_000} s may run twice`,
+        { type: 'EscapementWarning', code: 'ESCAPEMENT_NO_HELPER_THREAD' },
+      );
+    });
+    return thread;
+  }
+}

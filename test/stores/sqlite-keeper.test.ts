@@ -1,0 +1,105 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { createTasks } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ThreadKeeper } from '../../src/stores/sqlite/keeper.ts';
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'escapement-keeper-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** A file with one job that `w1` runs, and how to read and set the end of its lease. */
+async function running(name: string) {
+  const file = join(folder, `${name}.db`);
+  const tasks = createTasks({ backend: sqlite({ file }) });
+  const result = await tasks.define('task', () => {}).enqueue();
+  await tasks.close();
+  const db = new Database(file);
+  const leaseUntil = () => db.prepare('SELECT lease_until FROM escapement_jobs WHERE id = ?').pluck().get(result.id) as number;
+  const lease = (ms: number) =>
+    db.prepare("UPDATE escapement_jobs SET state = 'running', worker = 'w1', claim = 1, lease_until = ?").run(Date.now() + ms);
+  return { file, db, leaseUntil, lease };
+}
+
+/** Blocks this thread until the condition holds; false after half a minute. */
+function blockUntil(condition: () => boolean): boolean {
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  for (let i = 0; i < 3_000; i++) {
+    if (condition()) return true;
+    Atomics.wait(sleeper, 0, 0, 10);
+  }
+  return false;
+}
+
+test('while the thread is blocked, another one renews the leases of its worker', async () => {
+  const { file, db, leaseUntil, lease } = await running('blocked');
+  lease(60_000);
+  const before = leaseUntil();
+  const keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  keeper.begun();
+  expect(blockUntil(() => leaseUntil() > before)).toBe(true);
+  keeper.close();
+  db.close();
+});
+
+test('it renews no lease of another worker, and none that has passed', async () => {
+  const { file, db, leaseUntil, lease } = await running('others');
+  const own = await running('own');
+  lease(-1_000);
+  own.lease(60_000);
+  const before = [leaseUntil(), own.leaseUntil()] as const;
+  const passed = new ThreadKeeper(file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  const other = new ThreadKeeper(own.file, { worker: 'w2', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  const third = await running('third');
+  third.lease(60_000);
+  const begun = third.leaseUntil();
+  const last = new ThreadKeeper(third.file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  for (const keeper of [passed, other, last]) keeper.begun();
+  // Three renewals of the last one: the others have had their turns.
+  for (let seen = begun, i = 0; i < 3; i++, seen = third.leaseUntil()) expect(blockUntil(() => third.leaseUntil() > seen)).toBe(true);
+  expect([leaseUntil(), own.leaseUntil()]).toEqual(before);
+  for (const keeper of [passed, other, last]) keeper.close();
+  for (const one of [db, own.db, third.db]) one.close();
+});
+
+test('beyond its limit it renews no more', async () => {
+  const { file, db, leaseUntil, lease } = await running('limit');
+  const second = await running('unlimited');
+  lease(60_000);
+  second.lease(60_000);
+  const keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 120_000, limitMs: 150, blocked() {} }, 50);
+  const beside = new ThreadKeeper(second.file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  keeper.begun();
+  beside.begun();
+  let renewals = 0;
+  const ends = new Set<number>();
+  const isOver = () => {
+    ends.add(leaseUntil());
+    const seen = second.leaseUntil();
+    if (!ends.has(-seen)) renewals += 1;
+    ends.add(-seen);
+    return renewals > 12;
+  };
+  expect(blockUntil(isOver)).toBe(true);
+  expect([...ends].filter((end) => end > 0).length).toBeLessThanOrEqual(3);
+  for (const one of [keeper, beside]) one.close();
+  for (const one of [db, second.db]) one.close();
+});
+
+test('a late beat is reported, with how long the thread was blocked', async () => {
+  const { file, db, lease } = await running('told');
+  lease(60_000);
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  const told = new Promise<number>((blocked) => {
+    const keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 30_000, limitMs: 60_000, blocked }, 50);
+    keeper.begun();
+    Atomics.wait(sleeper, 0, 0, 1_200);
+  });
+  expect(await told).toBeGreaterThanOrEqual(50);
+  db.close();
+});
