@@ -64,8 +64,9 @@ export type TimingOptions = TriggerOptions & {
     limit?: number;
   };
   /**
-   * When a job of the schedule has not finished at the next occurrence: start another beside it; leave the occurrence out; keep the first such
-   * occurrence until it has; or cancel what there is, and keep the newest occurrence until it has ended. @default 'allow'
+   * When a job of the schedule runs, snoozes, or is ready to run at the next occurrence: start another beside it; leave the occurrence out; keep
+   * the first such occurrence until it has finished; or cancel what there is, and keep the newest occurrence until it has ended. A job that waits
+   * for a retry is no overlap: but for `allow`, the occurrence takes its place, and the job is cancelled as `superseded`. @default 'allow'
    */
   overlap?: Overlap;
 };

@@ -4,7 +4,7 @@
  */
 import { latestCron, nextCron } from './cron.ts';
 import { nextSun } from './sun.ts';
-import type { ScheduleRow, SingleTrigger, Trigger, WorkerRow } from './types.ts';
+import type { Job, ScheduleRow, SingleTrigger, Trigger, WorkerRow } from './types.ts';
 
 /** A schedule as code or a caller defines it: its row, but for what only the store knows. */
 export type ScheduleDefinition = Omit<
@@ -213,7 +213,7 @@ export interface Firing {
 /**
  * The firing of a schedule that is due, or whose held occurrence has waited for the end of the jobs before it.
  * @param now epoch milliseconds
- * @param open how many jobs of the schedule are not finished; asked of schedules that do not allow overlap
+ * @param open how many jobs of the schedule run or are about to; asked of schedules that do not allow overlap
  */
 export function fire(row: ScheduleRow, now: number, open: number): Firing {
   let { heldAt, runs } = row;
@@ -329,8 +329,8 @@ export function synchronised(
   if (!stored) return scheduleRow(definition, hash, undefined, now);
   if (stored.source === 'code' && stored.hash === hash) {
     if (stored.undeclaredAt === null) return null;
-    const declared = { ...stored, undeclaredAt: null };
-    return stored.pausedBecause === undeclared ? resumedRow(declared, now) : { ...declared, revision: stored.revision + 1 };
+    const declared = { ...stored, undeclaredAt: null, revision: stored.revision + 1 };
+    return isUndeclared(stored) ? redeclared(declared, stored, now) : declared;
   }
   const seenAt = stored.seen[hash];
   const later = (other: string) => {
@@ -340,7 +340,17 @@ export function synchronised(
   };
   if (stored.source === 'code' && live.some(({ schedules }) => later(schedules[definition.name] ?? hash))) return null;
   const row = scheduleRow(definition, hash, stored, now);
-  return stored.pausedBecause === undeclared ? restarted({ ...row, paused: false, pausedBecause: null }, now) : row;
+  return isUndeclared(stored) ? redeclared(row, stored, now) : row;
+}
+
+function isUndeclared({ paused, pausedBecause }: ScheduleRow): boolean {
+  return paused && pausedBecause === undeclared;
+}
+
+/** After a short gap, such as a deploy, what passed was missed, and the rule for missed occurrences says what becomes of it. After a long one it starts afresh. */
+function redeclared(row: ScheduleRow, { undeclaredAt }: ScheduleRow, now: number): ScheduleRow {
+  const resumed = { ...row, paused: false, pausedBecause: null };
+  return now - (undeclaredAt ?? 0) < longGapMs && resumed.occurrenceAt !== null ? resumed : restarted(resumed, now);
 }
 
 /** True if a worker has come or gone, or declares other schedules: which version holds may be another one. */
@@ -348,13 +358,20 @@ export function changesVersions(before: WorkerRow | undefined, after: WorkerRow)
   return before?.state !== after.state || JSON.stringify(before.schedules) !== JSON.stringify(after.schedules);
 }
 
-/** A schedule of code that no live worker has declared for so long is paused. */
-export const pauseUndeclaredAfterMs = 86_400_000;
-export const undeclared = 'no live worker has declared it for 24 h';
+/** A schedule of code that no live worker has declared for this long is paused. */
+export const pauseUndeclaredAfterMs = 60_000;
+/** A schedule that is declared again after a longer gap was taken out of the code, and put back. */
+const longGapMs = 86_400_000;
+export const undeclared = 'no live worker declares it';
 
 /** What is done about a schedule of code that no live worker declares. Null: nothing. */
 export function undeclaredRow(stored: ScheduleRow, now: number): ScheduleRow | null {
   if (stored.source !== 'code' || stored.paused) return null;
   if (stored.undeclaredAt === null) return { ...stored, undeclaredAt: now, revision: stored.revision + 1 };
   return now - stored.undeclaredAt < pauseUndeclaredAfterMs ? null : pausedRow(stored, undeclared);
+}
+
+/** True for a job that waits for the instant of a retry: nothing of it runs, and it may wait for hours. */
+export function waitsForRetry({ status, attempt, dueAt }: Job, now: number): boolean {
+  return status === 'queued' && attempt > 0 && dueAt > now;
 }

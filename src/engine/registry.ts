@@ -1,9 +1,9 @@
 /**
  * A worker's fourth duty: to say that it is there, for those who look: what it serves, how busy it is, when it was last heard of, and which
- * schedules its code defines. It brings these into the store, and pauses those of code that no worker has defined for a day.
+ * schedules its code defines. It brings these into the store, and pauses those of code that no live worker defines any more.
  */
-import { type CodeSchedule, synchronised, undeclaredRow } from '../core/schedule.ts';
-import type { ScheduleRow, WorkerRow } from '../core/types.ts';
+import { type CodeSchedule, pauseUndeclaredAfterMs, synchronised, undeclared, undeclaredRow } from '../core/schedule.ts';
+import type { WorkerRow } from '../core/types.ts';
 import type { Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
@@ -12,8 +12,8 @@ import type { Step } from './loop.ts';
 export const registerEveryMs = 10_000;
 /** Workers that were not heard of for so long are forgotten. */
 export const forgetAfterMs = 86_400_000;
-/** How often schedules that nobody declares are looked for. */
-export const lookEveryMs = 900_000;
+/** How often schedules that nobody declares are looked for, in stores that other processes share. */
+export const lookEveryMs = 30_000;
 
 /**
  * @param describe the worker as it is now
@@ -30,6 +30,7 @@ export function createRegistry(
   let code: readonly CodeSchedule[] = [];
   let hashes: WorkerRow['schedules'] = {};
   let lookAt = Number.NEGATIVE_INFINITY;
+  let again = Number.POSITIVE_INFINITY;
   let foreign = false;
 
   return async () => {
@@ -43,13 +44,15 @@ export function createRegistry(
     if (row.state === 'running') {
       const live = (): Promise<readonly WorkerRow[]> => liveWorkers(store, now - 3 * everyMs);
       if (code.length > 0) await synchronise(store, code, live, now);
-      if (now >= lookAt) {
+      if (isPrivate || now >= Math.min(lookAt, again)) {
         lookAt = now + lookEveryMs;
-        foreign = await findUndeclared(store, hashes, live, now);
+        const found = await findUndeclared(host, store, hashes, live, now);
+        foreign = found.foreign;
+        again = found.pauseAt;
       }
     }
     // Where nobody else looks, and there are no schedules, nothing is said but what changes.
-    return isPrivate && code.length === 0 && !foreign ? Number.POSITIVE_INFINITY : now + everyMs;
+    return Math.min(again, isPrivate && code.length === 0 && !foreign ? Number.POSITIVE_INFINITY : now + everyMs);
   };
 }
 
@@ -76,19 +79,30 @@ async function synchronise(
   }
 }
 
-/** Whether there are schedules of code that this worker's does not define; those that nobody's does are marked, and paused in the end. */
+/**
+ * Whether there are schedules of code that this worker's does not define, and when one of them is to be paused. Those that no live worker defines
+ * are marked first, and paused a minute later.
+ */
 async function findUndeclared(
+  host: Host,
   store: Store,
   own: WorkerRow['schedules'],
   live: () => Promise<readonly WorkerRow[]>,
   now: number,
-): Promise<boolean> {
+): Promise<{ readonly foreign: boolean; readonly pauseAt: number }> {
   const foreign = (await store.listSchedules({ source: 'code' })).filter(({ name }) => own[name] === undefined);
-  if (foreign.length === 0) return false;
+  let pauseAt = Number.POSITIVE_INFINITY;
+  if (foreign.length === 0) return { foreign: false, pauseAt };
   const declared = new Set((await live()).flatMap(({ schedules }) => Object.keys(schedules)));
   for (const row of foreign) {
-    const changed: ScheduleRow | null = declared.has(row.name) ? null : undeclaredRow(row, now);
-    if (changed) await store.saveSchedule(changed, { expect: row.revision });
+    if (declared.has(row.name)) continue;
+    const changed = undeclaredRow(row, now);
+    const saved = changed && (await store.saveSchedule(changed, { expect: row.revision }));
+    if (saved && changed.paused) {
+      host.logger.warn({ schedule: row.name }, `schedule ${row.name} is paused: ${undeclared}; remove it, or declare it again`);
+    }
+    const undeclaredAt = changed?.undeclaredAt ?? row.undeclaredAt;
+    if (undeclaredAt !== null && !(changed ?? row).paused) pauseAt = Math.min(pauseAt, undeclaredAt + pauseUndeclaredAfterMs);
   }
-  return true;
+  return { foreign: true, pauseAt };
 }

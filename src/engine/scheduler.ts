@@ -4,14 +4,17 @@
  */
 import { recordError } from '../core/failure.ts';
 import { newJob } from '../core/job.ts';
-import { type CodeSchedule, type Firing, fire, pausedRow, recounted } from '../core/schedule.ts';
-import type { Job, ScheduleRow } from '../core/types.ts';
+import { type CodeSchedule, type Firing, fire, pausedRow, recounted, waitsForRetry } from '../core/schedule.ts';
+import type { Amendment, Job, ScheduleRow } from '../core/types.ts';
 import type { Advance, DueSchedule, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
-import { cancelSome } from './operator.ts';
+import { cancelSome, yieldToEventLoop } from './operator.ts';
 
 const batch = 100;
+/** After this many schedules or jobs the event loop turns: what is due at one instant must not hold it. */
+const schedulesAtOnce = 25;
+const jobsAtOnce = 100;
 
 /** What a due schedule comes to in this step. */
 interface Plan {
@@ -48,31 +51,52 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
       const answer = asked instanceof Promise ? await asked : asked;
       holding = answer.holding;
       let nextAt = answer.nextAt ?? Number.POSITIVE_INFINITY;
-      const plans: Plan[] = [];
-      for (const { row, open } of answer.due) {
-        const own = computing.get(row.name);
-        // Another version's input is that version's to compute.
-        if (row.computed && own?.hash !== row.hash) continue;
-        try {
-          plans.push(planOf(host, row, open.length, own?.compute, now));
-        } catch (error) {
-          await setAside(host, store, row, error);
+      let again = false;
+      let advanced = 0;
+      for (let from = 0; from < answer.due.length; ) {
+        if (from > 0) await yieldToEventLoop();
+        const plans: Plan[] = [];
+        let jobs = 0;
+        for (; from < answer.due.length && jobs < jobsAtOnce && plans.length < schedulesAtOnce; from++) {
+          const plan = await planned(answer.due[from] as DueSchedule, now);
+          if (plan === 'again') again = true;
+          else if (plan) plans.push(plan);
+          if (plan && plan !== 'again') jobs += plan.advance.jobs.length;
         }
-      }
-      if (plans.length > 0) {
-        for (const { row, firing } of plans) if (firing.cancels) await cancelOpen(host, store, row, answer.due);
+        if (plans.length === 0) continue;
+        advanced += plans.length;
         const advances = plans.map(({ advance }) => advance);
-        const advanced = store.advanceSchedules(advances, { now });
-        const made = advanced instanceof Promise ? await advanced : advanced;
+        const asked = store.advanceSchedules(advances, { now });
+        const made = asked instanceof Promise ? await asked : asked;
         for (const [i, plan] of plans.entries()) tell(host, plan, made[i] ?? null, now);
         for (const { times } of advances) {
           nextAt = Math.min(nextAt, times.nextAt ?? nextAt);
           holding ||= times.heldAt !== null;
         }
-        if (answer.due.length === batch) continue;
       }
-      return Math.min(nextAt, now + store.pollMs);
+      const isMoreDue = answer.due.length === batch && advanced > 0;
+      if (!again && !isMoreDue) return Math.min(nextAt, now + store.pollMs);
+      await yieldToEventLoop();
     }
+  };
+
+  /** What one schedule does now; `again`: look at it again; undefined: nothing. */
+  const planned = async ({ row, open }: DueSchedule, now: number): Promise<Plan | 'again' | undefined> => {
+    const own = computing.get(row.name);
+    // Another version's input is that version's to compute.
+    if (row.computed && own?.hash !== row.hash) return undefined;
+    const waiting = open.filter((job) => waitsForRetry(job, now));
+    let plan: Plan;
+    try {
+      plan = planOf(host, row, open.length - waiting.length, own?.compute, now);
+    } catch (error) {
+      await setAside(host, store, row, error);
+      return undefined;
+    }
+    // One of them may have begun meanwhile: then it does run.
+    if (plan.firing.occurrences.length > 0 && !(await supersede(host, store, waiting, now))) return 'again';
+    if (plan.firing.cancels) await cancelSome(host, store, open, `schedule ${row.name} fired again`);
+    return plan;
   };
   return { step, finished: () => (holding ? clock.now() : Number.POSITIVE_INFINITY) };
 }
@@ -85,9 +109,19 @@ async function setAside(host: Host, store: Store, row: ScheduleRow, error: unkno
   await store.saveSchedule(pausedRow(row, because), { expect: row.revision });
 }
 
-async function cancelOpen(host: Host, store: Store, row: ScheduleRow, due: readonly DueSchedule[]): Promise<void> {
-  const open = due.find((one) => one.row === row)?.open ?? [];
-  await cancelSome(host, store, open, `schedule ${row.name} fired again`);
+/**
+ * An occurrence takes the place of jobs that wait for a retry: these would start beside it. False: some wait no longer.
+ */
+async function supersede(host: Host, store: Store, waiting: readonly Job[], now: number): Promise<boolean> {
+  if (waiting.length === 0) return true;
+  const amendments: Amendment[] = waiting.map(({ id, claim }) => ({
+    id,
+    expect: { status: 'queued', claim },
+    set: { status: 'cancelled', reason: 'superseded', finishedAt: now },
+  }));
+  const rows = await store.amend(amendments, { now });
+  for (const job of rows) if (job) host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
+  return rows.every((job) => job !== null);
 }
 
 function planOf(host: Host, row: ScheduleRow, open: number, compute: CodeSchedule['compute'], now: number): Plan {

@@ -362,17 +362,19 @@ describe('several versions', () => {
     expect(synchronised(v2, other, live, t0 + 1)).toMatchObject({ hash: 'h2' });
   });
 
-  test('one that nobody declares for a day is paused, and goes on when it is declared again', () => {
+  test('one that nobody declares is paused after a minute, and goes on when it is declared again', () => {
     const first = synchronised(v1, undefined, [], t0) as ScheduleRow;
     const noticed = undeclaredRow(first, t0 + hour) as ScheduleRow;
     expect(noticed.undeclaredAt).toBe(t0 + hour);
-    expect(undeclaredRow(noticed, t0 + day)).toBeNull();
-    const paused = undeclaredRow(noticed, t0 + hour + day) as ScheduleRow;
+    expect(undeclaredRow(noticed, t0 + hour + minute - 1)).toBeNull();
+    const paused = undeclaredRow(noticed, t0 + hour + minute) as ScheduleRow;
     expect(paused).toMatchObject({ paused: true, pausedBecause: undeclared });
     expect(undeclaredRow(paused, t0 + 9 * day)).toBeNull();
     expect(synchronised(v1, noticed, [], t0 + 2 * hour)).toMatchObject({ undeclaredAt: null, paused: false });
     expect(synchronised(v1, paused, [], t0 + 9 * day)).toMatchObject({ undeclaredAt: null, paused: false, nextAt: t0 + 9 * day + minute });
     expect(synchronised(v2, paused, [], t0 + 9 * day)).toMatchObject({ hash: 'h2', paused: false, nextAt: t0 + 9 * day + minute });
+    // After a short gap its next occurrence stands, though it has passed: the rule for missed ones holds.
+    expect(synchronised(v1, paused, [], t0 + 5 * hour)).toMatchObject({ paused: false, nextAt: first.nextAt });
     // What a person paused stays so.
     expect(synchronised(v1, pausedRow(first, 'holidays'), [], t0 + hour)).toBeNull();
     expect(undeclaredRow(row({ source: 'store' }), t0 + 9 * day)).toBeNull();
