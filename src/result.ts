@@ -9,6 +9,7 @@ import { decode } from './core/json.ts';
 import type { AttemptOutcome, JobRecord, Status } from './core/types.ts';
 import { cancelJob, deleteJob, prioritizeJob, retryJob } from './engine/operator.ts';
 import { scope } from './engine/scope.ts';
+import { waitersOf } from './engine/waiters.ts';
 import { OptionReader } from './options.ts';
 import type { Backend } from './ports/backend.ts';
 import type { Store } from './ports/store.ts';
@@ -42,8 +43,6 @@ export interface ResultProgress {
   readonly message: string | null;
   readonly at: Date;
 }
-
-const pollMs = 250;
 
 /**
  * What `enqueue` returns (DEP 14's TaskResult). `Output` is what the task returns, `Input` what it was given.
@@ -187,45 +186,48 @@ export class TaskResult<Output = unknown, Input = unknown> {
   async refresh(): Promise<this> {
     const store = await this.#open();
     const [record] = await store.get([this.id]);
+    this.#read(record ?? null);
+    return this;
+  }
+
+  #read(record: JobRecord | null): void {
     if (!record) throw new ResultNotFoundError(`job ${this.id} is not in the store; finished jobs are pruned after their retention`);
     this.#record = record;
     this.#readAt = this.#binding.host.clock.now();
-    return this;
   }
 
   /**
    * Waits until the job is finished, successful or not.
    * @param options.timeout how long to wait. Default: for ever
-   * @throws ResultNotReadyError when the time is over
+   * @throws ResultNotReadyError when the time is over; ResultNotFoundError when it was deleted; StoreError of kind `closed` when `tasks.close()` is called
    */
   async wait(options: { timeout?: Duration } = {}): Promise<this> {
     if (!scope.getStore()) this.#binding.beforeWait?.();
-    const { clock } = this.#binding.host;
+    const { host } = this.#binding;
     const timeoutMs = options.timeout === undefined ? Number.POSITIVE_INFINITY : durationMs(options.timeout, 'wait().timeout');
-    const until = clock.now() + timeoutMs;
-    const store = await this.#open();
-    for (;;) {
-      const changed = changeOf(store);
-      try {
-        await this.refresh();
-        if (this.isFinished) return this;
-        if (clock.now() >= until)
-          throw new ResultNotReadyError(`job ${this.id} of ${this.task} is still ${this.status} after ${formatDuration(timeoutMs)}`);
-        await new Promise<void>((resolve) => {
-          // Where every change is hinted, there is nothing to poll for.
-          const timer = clock.at(
-            Math.min(until, clock.now() + (store.pollMs === Number.POSITIVE_INFINITY ? store.pollMs : pollMs)),
-            resolve,
-          );
-          changed.whenFinished(() => {
-            timer.cancel();
-            resolve();
-          });
+    const waiters = waitersOf(host, await this.#open());
+    const { hints } = waiters;
+    let record = await waiters.read(this.id);
+    if (record && !isFinished(record.job)) {
+      record = await new Promise<JobRecord | null>((resolve, reject) => {
+        const timer =
+          timeoutMs === Number.POSITIVE_INFINITY
+            ? host.clock.at(Number.POSITIVE_INFINITY, () => {})
+            : host.clock.after(timeoutMs, () => {
+                forget();
+                // As it is now, not as it was when it was read first.
+                this.refresh().then(() => resolve(this.#record), reject);
+              });
+        const forget = waiters.add(this.id, hints, (found, error) => {
+          timer.cancel();
+          if (error === undefined) resolve(found);
+          else reject(error);
         });
-      } finally {
-        changed.forget();
-      }
+      });
     }
+    this.#read(record);
+    if (this.isFinished) return this;
+    throw new ResultNotReadyError(`job ${this.id} of ${this.task} is still ${this.status} after ${formatDuration(timeoutMs)}`);
   }
 
   /**
@@ -284,24 +286,6 @@ export class TaskResult<Output = unknown, Input = unknown> {
 /** Makes a result from a row. */
 export function resultOf<Output, Input>(app: App, alias: string, record: JobRecord): TaskResult<Output, Input> {
   return new TaskResult(app.binding, alias, app.backend(alias), record);
-}
-
-/** Listening from before the read, so that no end is missed between the two. */
-function changeOf(store: Store): { whenFinished(fn: () => void): void; forget(): void } {
-  let seen = false;
-  let tell: (() => void) | undefined;
-  const forget = store.listen?.((hint) => {
-    if (!hint.finished && Object.keys(hint).length > 0) return;
-    seen = true;
-    tell?.();
-  });
-  return {
-    whenFinished(fn) {
-      if (seen) fn();
-      else tell = fn;
-    },
-    forget: () => forget?.(),
-  };
 }
 
 function date(at: number | null): Date | null {

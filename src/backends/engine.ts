@@ -3,6 +3,7 @@
 import { StoreError } from '../core/errors.ts';
 import type { Job, JobRecord } from '../core/types.ts';
 import type { Host } from '../engine/host.ts';
+import { closeWaiters } from '../engine/waiters.ts';
 import type { Backend, BackendSupports } from '../ports/backend.ts';
 import type { Awaitable, Store, StoreSource } from '../ports/store.ts';
 
@@ -42,7 +43,9 @@ export class EngineBackend implements Backend {
   async close(): Promise<void> {
     this.#closed = true;
     const store = await this.#store;
-    await store?.close();
+    if (!store) return;
+    closeWaiters(store);
+    await store.close();
   }
 
   #open(): Awaitable<Store> {

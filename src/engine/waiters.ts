@@ -1,0 +1,228 @@
+/**
+ * Callers in this process that wait for jobs to finish. They share one listener, one poll and one read of the store: a thousand of them cost as
+ * much as one.
+ */
+import { StoreError } from '../core/errors.ts';
+import { isFinished } from '../core/job.ts';
+import type { Job, JobRecord } from '../core/types.ts';
+import { outside, type Timer } from '../ports/clock.ts';
+import type { Store } from '../ports/store.ts';
+import type { Host } from './host.ts';
+import { yieldToEventLoop } from './operator.ts';
+import { registerEveryMs } from './registry.ts';
+import { scope } from './scope.ts';
+
+/** Called once: with the finished job, with null when it is no longer in the store, or with why it cannot be waited for any more. */
+type Done = (record: JobRecord | null, error?: unknown) => void;
+
+interface Reading {
+  readonly ids: Set<string>;
+  readonly records: Promise<ReadonlyMap<string, JobRecord>>;
+}
+
+const pollMs = 250;
+const batch = 500;
+/** A caller that has waited this long is told if no worker could run the job. */
+const noticeAfterMs = 5_000;
+
+export class Waiters {
+  readonly #host: Host;
+  readonly #store: Store;
+  readonly #waiting = new Map<string, Set<Done>>();
+  /** Reads that are asked for at this moment, and are done together. */
+  #reading: Reading | undefined;
+  /** How often something was said to have finished. */
+  #hints = 0;
+  #looking = false;
+  #again = false;
+  #poll: Timer | undefined;
+  #notice: Timer | undefined;
+  readonly #noticed = new Set<string>();
+  #unlisten: (() => void) | undefined;
+  #closed = false;
+
+  constructor(host: Host, store: Store) {
+    this.#host = host;
+    this.#store = store;
+  }
+
+  /** Something that changes whenever jobs may have finished. Asked before a read, it tells `add` whether the read is still good. */
+  get hints(): number {
+    this.#listen();
+    return this.#hints;
+  }
+
+  /** Reads a job, together with all others that are asked for at this moment. */
+  async read(id: string): Promise<JobRecord | null> {
+    this.#reading ??= this.#readSoon();
+    this.#reading.ids.add(id);
+    return (await this.#reading.records).get(id) ?? null;
+  }
+
+  /**
+   * Waits for a job that was not finished when it was read.
+   * @param hints what `hints` was before the read
+   * @returns the function that ends this
+   */
+  add(id: string, hints: number, done: Done): () => void {
+    if (this.#closed) {
+      done(null, closed());
+      return () => {};
+    }
+    const those = this.#waiting.get(id) ?? new Set<Done>();
+    this.#waiting.set(id, those.add(done));
+    if (hints !== this.#hints) this.#lookSoon();
+    outside(() => this.#armPoll());
+    if (!scope.getStore()) outside(() => this.#armNotice());
+    return () => {
+      those.delete(done);
+      if (those.size === 0 && this.#waiting.get(id) === those) this.#waiting.delete(id);
+      this.#restIfIdle();
+    };
+  }
+
+  /** Ends every wait: the store is closed. */
+  close(): void {
+    this.#closed = true;
+    for (const id of [...this.#waiting.keys()]) this.#tell(id, null, closed());
+    this.#restIfIdle();
+  }
+
+  #listen(): void {
+    this.#unlisten ??= this.#store.listen?.((hint) => {
+      if (!hint.finished && Object.keys(hint).length > 0) return;
+      this.#hints += 1;
+      this.#lookSoon();
+    });
+  }
+
+  #readSoon(): Reading {
+    const ids = new Set<string>();
+    const records = outside(() =>
+      Promise.resolve().then(() => {
+        this.#reading = undefined;
+        return this.#records([...ids]);
+      }),
+    );
+    return { ids, records };
+  }
+
+  async #records(ids: readonly string[]): Promise<ReadonlyMap<string, JobRecord>> {
+    const found = new Map<string, JobRecord>();
+    for (let from = 0; from < ids.length; from += batch) {
+      if (from > 0) await yieldToEventLoop();
+      for (const record of await this.#store.get(ids.slice(from, from + batch))) if (record) found.set(record.job.id, record);
+    }
+    return found;
+  }
+
+  #lookSoon(): void {
+    if (this.#waiting.size === 0) return;
+    if (this.#looking) {
+      this.#again = true;
+      return;
+    }
+    this.#looking = true;
+    this.#host.clock.soon(() => this.#look());
+  }
+
+  async #look(): Promise<void> {
+    this.#again = false;
+    try {
+      const ids = [...this.#waiting.keys()];
+      const records = await this.#records(ids);
+      for (const id of ids) {
+        const record = records.get(id) ?? null;
+        if (!record || isFinished(record.job)) this.#tell(id, record);
+      }
+    } catch (error) {
+      // A store that fails for a while is asked again; who cannot wait has a timeout.
+      if (!(error instanceof StoreError && error.transient)) for (const id of [...this.#waiting.keys()]) this.#tell(id, null, error);
+    }
+    this.#looking = false;
+    if (this.#again) this.#lookSoon();
+    this.#restIfIdle();
+  }
+
+  #tell(id: string, record: JobRecord | null, error?: unknown): void {
+    const those = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    for (const done of those ?? []) done(record, error);
+  }
+
+  /** Where every change is hinted, there is nothing to poll for. */
+  #armPoll(): void {
+    if (this.#poll || this.#store.pollMs === Number.POSITIVE_INFINITY) return;
+    this.#poll = this.#host.clock.after(pollMs, () => {
+      this.#poll = undefined;
+      if (this.#waiting.size === 0) return;
+      this.#lookSoon();
+      this.#armPoll();
+    });
+  }
+
+  #armNotice(): void {
+    this.#notice ??= this.#host.clock.after(noticeAfterMs, async () => {
+      this.#notice = undefined;
+      try {
+        await this.#tellOfNoWorker();
+      } catch {
+        // The wait itself tells what is wrong with the store.
+      }
+    });
+  }
+
+  async #tellOfNoWorker(): Promise<void> {
+    const ready = [...(await this.#records([...this.#waiting.keys()].slice(0, batch))).values()].filter(
+      ({ job }) => job.status === 'queued',
+    );
+    if (ready.length === 0) return;
+    const now = this.#host.clock.now();
+    const aliveAfter = this.#store.pollMs === Number.POSITIVE_INFINITY ? Number.NEGATIVE_INFINITY : now - 3 * registerEveryMs;
+    const workers = (await this.#store.listWorkers()).filter(({ state, heartbeatAt }) => state === 'running' && heartbeatAt > aliveAfter);
+    const serves = ({ queue, task }: Job) =>
+      workers.some((one) => (one.queues?.includes(queue) ?? true) && !one.excludeQueues?.includes(queue) && one.tasks.includes(task));
+    for (const { job } of ready) {
+      if (job.dueAt > now || serves(job)) continue;
+      const inQueue = workers.some((one) => (one.queues?.includes(job.queue) ?? true) && !one.excludeQueues?.includes(job.queue));
+      const nobody = inQueue ? `no live worker knows task ${job.task}` : `no live worker serves queue ${job.queue}`;
+      if (this.#noticed.has(nobody)) continue;
+      this.#noticed.add(nobody);
+      this.#host.logger.warn(
+        { job: job.id, task: job.task, queue: job.queue },
+        `${nobody}: result.wait() waits for a worker. Start one with tasks.worker().start() or escapement worker`,
+      );
+    }
+  }
+
+  #restIfIdle(): void {
+    if (this.#waiting.size > 0) return;
+    this.#poll?.cancel();
+    this.#poll = undefined;
+    this.#notice?.cancel();
+    this.#notice = undefined;
+    this.#unlisten?.();
+    this.#unlisten = undefined;
+  }
+}
+
+function closed(): StoreError {
+  return new StoreError('the application was closed by tasks.close() while result.wait() waited', { kind: 'closed' });
+}
+
+const known = new WeakMap<Store, Waiters>();
+
+/** Those who wait for jobs of a store. */
+export function waitersOf(host: Host, store: Store): Waiters {
+  let waiters = known.get(store);
+  if (!waiters) {
+    waiters = new Waiters(host, store);
+    known.set(store, waiters);
+  }
+  return waiters;
+}
+
+/** Ends all waits for jobs of a store that is about to be closed. */
+export function closeWaiters(store: Store): void {
+  known.get(store)?.close();
+}
