@@ -3,6 +3,7 @@
  * a host (time, chance, events) and a backend for each alias. A simulation binds it to others and back: that is the one seam.
  */
 
+import type { Application, Identity } from './applications.ts';
 import type { BackendSource } from './backends/dummy.ts';
 import type { Definition } from './core/definition.ts';
 import { ConfigError, DuplicateTaskError, UnknownTaskError } from './core/errors.ts';
@@ -31,7 +32,10 @@ export interface Binding {
   readonly declare?: () => void;
 }
 
-export class App {
+/** What workers of a replaced application have to end. */
+const replacedGraceMs = 25_000;
+
+export class App implements Application {
   readonly definitions = new Map<string, Definition>();
   /** Another array once one is added. */
   schedules: readonly CodeSchedule[] = [];
@@ -46,6 +50,8 @@ export class App {
   readonly events: Emitter;
   binding: Binding;
   closed = false;
+  identity: Identity | undefined;
+  replaced = false;
   #names: readonly string[] = [];
 
   constructor(
@@ -60,6 +66,15 @@ export class App {
     this.ownLogger = options.ownLogger;
     this.events = options.events;
     this.binding = bind(this);
+  }
+
+  stopWorkers(): void {
+    if (this.workers.size === 0) return;
+    this.logger.info(
+      { workers: [...this.workers].map(({ id }) => id) },
+      'the application was made again, by a reload of its module; the workers of the former one stop',
+    );
+    for (const worker of this.workers) void worker.stop(replacedGraceMs).then(() => this.workers.delete(worker));
   }
 
   /** The names of all tasks; the same array until one is added. */

@@ -1,5 +1,6 @@
 /** `createTasks`: an application's tasks, schedules and workers on its backends. Also `task`, for libraries, and the seam for simulation. */
 import { App, type Binding } from './app.ts';
+import { identityOf, leavePlace, takePlace } from './applications.ts';
 import type { BackendSource } from './backends/dummy.ts';
 import { EngineBackend } from './backends/engine.ts';
 import { immediate } from './backends/immediate.ts';
@@ -27,6 +28,11 @@ import { createWorker, type TaskWorker, type WorkerOptions } from './worker.ts';
 
 /** The options of `createTasks`. */
 export interface CreateTasksOptions {
+  /**
+   * One live application has this name in a process: when another is made with it, the workers of the former one stop. For modules that a dev
+   * server evaluates again. @default the module that calls `createTasks`, if its own code does and not a function's
+   */
+  name?: string;
   /** What tasks are enqueued to. @default immediate() */
   backend?: StoreSource | BackendSource;
   /** Several, by alias (Django's TASKS setting); one of them is named `default`. */
@@ -134,6 +140,11 @@ export function hostOf(
  */
 export function createTasks(options: CreateTasksOptions = {}): Tasks {
   const app = createApp(options);
+  const sources = [...app.sources].map(([alias, { name, ...source }]) => `${alias}:${name}:${'file' in source ? source.file : ''}`);
+  // From the caller on.
+  const stack = new Error().stack?.split('\n').slice(2).join('\n') ?? '';
+  app.identity = identityOf(options.name, sources.join(' '), stack);
+  if (app.identity?.given) takePlace(app.identity, app);
   const tasks = new Application(app);
   apps.set(tasks, app);
   return tasks;
@@ -141,7 +152,8 @@ export function createTasks(options: CreateTasksOptions = {}): Tasks {
 
 function createApp(options: CreateTasksOptions): App {
   const read = new OptionReader('createTasks() cannot be done');
-  const given = read.object(options, '', ['backend', 'backends', 'queues', 'defaults', 'retention', 'logger']);
+  const given = read.object(options, '', ['name', 'backend', 'backends', 'queues', 'defaults', 'retention', 'logger']);
+  if (given.name !== undefined) read.name(given.name, 'name');
   const sources = readBackends(read, given);
   const queues = given.queues === undefined ? undefined : readQueues(read, given.queues);
   const retention = readRetention(read, given.retention);
@@ -284,6 +296,7 @@ class Application implements Tasks {
   async close(): Promise<void> {
     if (this.#app.closed) return;
     this.#app.closed = true;
+    if (this.#app.identity) leavePlace(this.#app.identity, this.#app);
     await Promise.all([...this.#app.workers].map((worker) => worker.stop(durationMs('25s', 'timeout'))));
     for (const backend of this.#app.binding.backends.values()) await backend.close();
   }

@@ -1,5 +1,6 @@
 /** A worker as applications hold it: made from options, started on a backend's store, stopped gracefully. */
 import type { App } from './app.ts';
+import { takePlace } from './applications.ts';
 import { guardedLogger } from './console.ts';
 import { type Duration, durationMs } from './core/duration.ts';
 import { ConfigError } from './core/errors.ts';
@@ -118,6 +119,7 @@ class BoundWorker implements TaskWorker {
     this.#worker = worker;
     worker.start();
     app.workers.add(worker);
+    if (app.identity) takePlace(app.identity, app);
   }
 
   async stop(options: { timeout?: Duration } = {}): Promise<void> {
@@ -130,6 +132,13 @@ class BoundWorker implements TaskWorker {
 
   #refuseLate(): void {
     const refused = (path: string, expected: string, got: string) => new ConfigError('Worker cannot start', [{ path, expected, got }]);
+    if (this.#app.replaced) {
+      throw refused(
+        'tasks',
+        'the live application of this name',
+        `one that was replaced by another createTasks({ name: '${this.#app.identity?.name}' })`,
+      );
+    }
     if (this.#app.closed) throw refused('tasks', 'an open application', 'a closed one');
     if (this.#stopped) throw refused('worker.start()', 'a new worker', 'one that was stopped; make another with tasks.worker()');
   }
