@@ -15,7 +15,7 @@ import { type ChoiceOptions, Choices, type Decision, decodeRun, encodeRun, prng 
 import { type FaultFamily, type FaultRates, faultFamilies } from './drawn-faults.ts';
 import { Draws, firstDifference } from './draws.ts';
 import type { SimulationOptions } from './settings.ts';
-import { kindOf, shrink } from './shrink.ts';
+import { costOf, kindOf, shrink } from './shrink.ts';
 import { begin, type Course, type Simulation } from './simulation.ts';
 
 /** The options of `explore`. */
@@ -193,7 +193,8 @@ const mostInstants = 50_000;
 /** A failure that takes more decisions than this is looked for among other seeds: so many, for so long. */
 const simpleEnough = 5;
 const mostOthers = 150;
-const longestMs = 25_000;
+/** Runs to be spent on making a failure small, in all. */
+const mostRunsSpent = 3_000;
 
 /** Reads the options of an exploration. @throws ConfigError with all faults */
 export function readExploration(options: ExploreOptions, tasks: Tasks, scenario: Scenario): Settings {
@@ -362,15 +363,16 @@ async function failure(
   const again = await play(run.seed, run.decisions);
   if (hashOf(again) !== hashOf(run)) same(run, again);
   const few = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
-  const until = realNow() + longestMs;
+  const budget = { runs: mostRunsSpent };
   // Whoever has asked for the end wants to see what there is.
-  const isLate = () => realNow() > until || signal?.aborted === true;
-  let smallest = await shrink(again, few, families, (plan) => play(run.seed, plan), isLate);
+  const isAborted = () => signal?.aborted === true;
+  let smallest = await shrink(again, few, families, (plan) => play(run.seed, plan), budget, isAborted);
   // Another seed may fail in the same way, and take less to do so.
-  for (let i = 1; i <= mostOthers && smallest.decisions.length > simpleEnough && !isLate(); i++) {
+  for (let i = 1; i <= mostOthers && smallest.decisions.length > simpleEnough && budget.runs > 0 && !isAborted(); i++) {
     const other = await play(run.seed + i);
+    budget.runs -= costOf(other);
     if (other.problems.length === 0 || kindOf(other) !== kindOf(run)) continue;
-    const shrunk = await shrink(other, few, families, (plan) => play(other.seed, plan), isLate);
+    const shrunk = await shrink(other, few, families, (plan) => play(other.seed, plan), budget, isAborted);
     if (shrunk.decisions.length < smallest.decisions.length) smallest = shrunk;
   }
   const { decisions, problems, lines } = smallest;

@@ -3,33 +3,47 @@ import type { Decision } from './choices.ts';
 import { type FaultFamily, picksAt } from './drawn-faults.ts';
 import type { Run } from './explore.ts';
 
-/** Runs, so that what is found does not depend on the machine; a time beyond which nobody would wait. */
+/** In runs of ordinary length, so that what is found does not depend on the machine. */
 const mostRuns = 1_500;
 const mostRunsAlone = 300;
+const ordinaryLines = 2_000;
+
+/** What is left of the work that may be spent on a failure. */
+export interface Budget {
+  runs: number;
+}
+
+/** The part of a budget that a run uses up: a long one more. */
+export function costOf({ lines }: Run): number {
+  return Math.max(1, lines.length / ordinaryLines);
+}
 
 /**
  * @param run a run that fails
  * @param alternatives decisions that make a run simpler, each to be tried by itself in this order
  * @param families the faults that there are
  * @param play plays a plan
- * @param isLate true when it is to come to its end
+ * @param budget what may be spent at most
+ * @param isAborted true when it is to come to its end
  */
 export async function shrink(
   run: Run,
   alternatives: readonly Decision[],
   families: ReadonlySet<FaultFamily>,
   play: (plan: readonly Decision[]) => Promise<Run>,
-  isLate: () => boolean,
+  budget: Budget,
+  isAborted: () => boolean,
 ): Promise<Run> {
   let left = mostRuns;
-  const isOver = () => left <= 0 || isLate();
+  const isOver = () => left <= 0 || budget.runs <= 0 || isAborted();
   let best = run;
   const kind = kindOf(run);
   /** What a run decided beyond its plan counts as little as what it was given and did not ask for. */
   const attempt = async (plan: readonly Decision[]): Promise<boolean> => {
     if (isOver()) return false;
-    left -= 1;
     const next = await play(plan);
+    left -= costOf(next);
+    budget.runs -= costOf(next);
     if (next.problems.length === 0 || kindOf(next) !== kind) return false;
     best = next;
     return true;
