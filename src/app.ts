@@ -46,7 +46,7 @@ export class App {
   readonly events: Emitter;
   binding: Binding;
   closed = false;
-  #names: readonly string[] = [];
+  #names: readonly string[] = Object.freeze([]);
 
   constructor(
     options: Pick<App, 'known' | 'sources' | 'defaults' | 'retention' | 'logger' | 'ownLogger' | 'events'>,
@@ -72,7 +72,7 @@ export class App {
       );
     }
     this.definitions.set(definition.name, definition);
-    this.#names = [...this.#names, definition.name];
+    this.#names = Object.freeze([...this.#names, definition.name]);
   }
 
   addSchedule(schedule: CodeSchedule): void {

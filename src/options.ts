@@ -16,7 +16,7 @@ import {
   show,
 } from './core/duration.ts';
 import { ConfigError, type ConfigFault, InputError } from './core/errors.ts';
-import { decode, encode } from './core/json.ts';
+import { decode, encode, frozen } from './core/json.ts';
 import type { Overrides } from './core/types.ts';
 import type { Retention } from './engine/host.ts';
 
@@ -142,7 +142,8 @@ export class OptionReader {
 
   tags(value: unknown, path: string): readonly string[] | undefined {
     if (value === undefined) return undefined;
-    if (Array.isArray(value) && value.every((tag) => typeof tag === 'string' && tag !== '' && tag.length <= 128)) return [...value];
+    if (Array.isArray(value) && value.every((tag) => typeof tag === 'string' && tag !== '' && tag.length <= 128))
+      return Object.freeze([...value]);
     return this.fault(path, 'an array of strings of 1 to 128 characters', value);
   }
 
@@ -235,7 +236,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
     retryable: own.retryable ?? fallback.retryable ?? null,
     timeoutMs: own.timeoutMs ?? fallback.timeoutMs ?? null,
     expires: own.expires ?? fallback.expires ?? null,
-    tags: own.tags ?? fallback.tags ?? [],
+    tags: own.tags ?? fallback.tags ?? noTags,
     run: given.run as Definition['run'],
   };
   if (known.queues && !known.queues.includes(definition.queue) && read.faults.length === 0) {
@@ -252,6 +253,8 @@ export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 't
   readonly overrides: Overrides | null;
 }
 
+const noTags: readonly string[] = Object.freeze([]);
+
 export const usingNothing: Using = {
   queue: undefined,
   priority: undefined,
@@ -260,7 +263,7 @@ export const usingNothing: Using = {
   tags: undefined,
   backend: undefined,
   runAfter: undefined,
-  metadata: {},
+  metadata: Object.freeze({}),
   overrides: null,
 };
 
@@ -292,14 +295,14 @@ export function readUsing(options: unknown, before: Using, known: Known): Using 
     backend: own.backend ?? before.backend,
     runAfter: (runAfter as Using['runAfter']) ?? before.runAfter,
     metadata: given.metadata === undefined ? before.metadata : plain(given.metadata, 'metadata'),
-    overrides: Object.keys(overrides).length > 0 ? overrides : null,
+    overrides: Object.keys(overrides).length > 0 ? frozen(overrides) : null,
   };
 }
 
 function plain(value: unknown, what: string): Readonly<Record<string, unknown>> {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new InputError(`${what} is ${show(value)}; expected an object`, { path: '' });
-  return decode(encode(value, what)) as Record<string, unknown>;
+  return frozen(decode(encode(value, what)) as Record<string, unknown>);
 }
 
 /** Reads how long finished jobs are kept. */

@@ -230,7 +230,7 @@ class Application implements Tasks {
     return [...this.#app.binding.backends].map(([alias, { name, supports, file }]) => ({
       alias,
       name,
-      supports,
+      supports: { ...supports },
       ...(file === undefined ? {} : { file }),
     }));
   }

@@ -96,7 +96,7 @@ export function parseBackoff(input: unknown, path: string, faults: ConfigFault[]
     if (delaysMs.length === 0) faults.push({ path, expected: 'at least one duration', got: '[]' });
     return { kind: 'list', delaysMs, jitter: 0 };
   }
-  if (typeof input === 'object' && input !== null && 'kind' in input) return input as Backoff;
+  if (typeof input === 'object' && input !== null && 'kind' in input) return { ...(input as Backoff) };
   const ms = parseDuration(input);
   if (ms !== undefined) return { kind: 'list', delaysMs: [ms], jitter: 0 };
   faults.push({ path, expected: 'exponential(), linear(), fixed(), list(), a duration, a list of them, or a function', got: show(input) });

@@ -25,6 +25,7 @@
  * | storeFailing, storeRecovered | a worker meets a failing store, told of at most once in 30 s; and its end |
  */
 import type { RecordedError } from './failure.ts';
+import { frozen } from './json.ts';
 import type { Job, Progress } from './types.ts';
 
 interface OfJob {
@@ -140,6 +141,11 @@ export class Emitter {
   }
 
   emit(event: Event): void {
+    if (!this.hears(event.type)) return;
+    // The row is the store's, and the fields of a log line are the application's: only what is ours is frozen.
+    if ('job' in event) frozen(event.job);
+    if ('progress' in event) frozen(event.progress);
+    Object.freeze(event);
     for (const listener of this.#all) this.#call(listener, event);
     for (const listener of this.#listeners[event.type] ?? []) this.#call(listener, event);
   }

@@ -24,7 +24,7 @@ export function recordError(thrown: unknown): RecordedError {
   const name = cut(read(thrown, 'name') ?? nameOf(thrown), maxNameLength);
   const message = cut(read(thrown, 'message') ?? printed(thrown), maxMessageBytes);
   const stack = cut(stackOf(thrown), maxErrorBytes - utf8Length(name) - utf8Length(message));
-  return { name, message, stack };
+  return Object.freeze({ name, message, stack });
 }
 
 function stackOf(thrown: unknown): string {

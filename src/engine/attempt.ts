@@ -193,7 +193,16 @@ export class RunningAttempt implements Scope {
     host.logger[level]({ task: job.task, job: job.id, attempt: job.attempt, ...fields }, message);
     if (!host.events.hears('logged')) return;
     const at = host.clock.now();
-    host.events.emit({ type: 'logged', at, job, worker: this.worker, attempt: job.attempt, level, message, fields: fields ?? null });
+    host.events.emit({
+      type: 'logged',
+      at,
+      job,
+      worker: this.worker,
+      attempt: job.attempt,
+      level,
+      message,
+      fields: fields === undefined ? null : { ...fields },
+    });
   }
 
   report(fraction: number, message: string | undefined): void {

@@ -300,13 +300,17 @@ export class Simulated implements Simulation {
   }
 
   #jobsOf(past: SimulationRecord, filter: SimulatedJobFilter): TaskResult[] {
+    for (const key of ['task', 'status'] as const) {
+      if (Object.hasOwn(filter, key) && filter[key] === undefined)
+        throw new SimulationError(`jobs().${key} is undefined; leave it out to see jobs whatever theirs is`);
+    }
     const name = typeof filter.task === 'string' ? filter.task : filter.task?.name;
     const statuses = filter.status === undefined ? undefined : typeof filter.status === 'string' ? [filter.status] : filter.status;
     const results: TaskResult[] = [];
-    for (const record of past.jobs) {
-      if (name !== undefined && record.job.task !== name) continue;
-      const alias = this.record.aliases.get(record.job.id) ?? 'default';
-      const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, record);
+    for (const { job, attempts } of past.jobs) {
+      if (name !== undefined && job.task !== name) continue;
+      const alias = this.record.aliases.get(job.id) ?? 'default';
+      const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, { job, attempts: attempts.slice() });
       if (!statuses || statuses.includes(result.status)) results.push(result);
     }
     return results;
