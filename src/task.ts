@@ -252,7 +252,7 @@ export interface PortableTask<Input = unknown, Output = unknown> extends Task<In
   readonly [portable]: Portable;
 }
 
-export const portable: unique symbol = Symbol('escapement.portable');
+export const portable: unique symbol = Symbol.for('escapement.portable') as never;
 
 /** What `register` needs to know of a portable task, and where it keeps the application that registered it. */
 export interface Portable {

@@ -16,7 +16,7 @@ import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } fro
 import { type JobOptions, nearest, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
 import type { Backend, BackendSupports } from './ports/backend.ts';
 import { type Clock, systemClock } from './ports/clock.ts';
-import { thisMachine } from './ports/machine.ts';
+import { thisMachine, version } from './ports/machine.ts';
 import { createIds, type Random, systemRandom } from './ports/random.ts';
 import type { StoreSource } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
@@ -83,14 +83,20 @@ export interface Tasks extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-const apps = new WeakMap<object, App>();
+/** Where the application stands on what `createTasks` returned: the same for every copy of this package in the process. */
+const brand: unique symbol = Symbol.for('escapement.application') as never;
 
-/** The application behind what `createTasks` returned. @throws ConfigError when it is something else */
+/**
+ * The application behind what `createTasks` returned, also that of another copy of this package.
+ * @throws ConfigError when it is something else, or of another version
+ */
 export function appOf(tasks: unknown): App {
-  const app = typeof tasks === 'object' && tasks !== null ? apps.get(tasks) : undefined;
-  if (app) return app;
+  const found = (tasks as Partial<Application> | null | undefined)?.[brand];
+  if (found?.version === version) return found.app;
   throw new ConfigError('No tasks', [
-    { path: 'tasks', expected: 'what createTasks() of this copy of escapement returned', got: show(tasks) },
+    found
+      ? { path: 'tasks', expected: `an application of escapement ${version}`, got: `one of ${found.version}; install one version for both` }
+      : { path: 'tasks', expected: 'what createTasks() returned', got: show(tasks) },
   ]);
 }
 
@@ -132,10 +138,7 @@ export function hostOf(
  * const greet = tasks.define('greet', (name: string) => `Hello, ${name}`);
  */
 export function createTasks(options: CreateTasksOptions = {}): Tasks {
-  const app = createApp(options);
-  const tasks = new Application(app);
-  apps.set(tasks, app);
-  return tasks;
+  return new Application(createApp(options));
 }
 
 function createApp(options: CreateTasksOptions): App {
@@ -203,6 +206,7 @@ function readQueues(read: OptionReader, value: unknown): string[] {
 
 class Application implements Tasks {
   readonly #app: App;
+  declare readonly [brand]: { readonly app: App; readonly version: string };
   readonly jobs: Jobs;
   readonly queues: Queues;
   readonly workers: Workers;
@@ -211,6 +215,7 @@ class Application implements Tasks {
 
   constructor(app: App) {
     this.#app = app;
+    Object.defineProperty(this, brand, { value: { app, version } });
     this.jobs = jobsOf(app);
     this.queues = queuesOf(app);
     this.workers = workersOf(app);

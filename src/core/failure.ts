@@ -4,6 +4,8 @@
  */
 import { utf8Length } from './json.ts';
 
+const brand: unique symbol = Symbol.for('escapement.error') as never;
+
 /** An error as it is kept on a job. */
 export interface RecordedError {
   readonly name: string;
@@ -25,6 +27,12 @@ export function recordError(thrown: unknown): RecordedError {
   const message = cut(read(thrown, 'message') ?? printed(thrown), maxMessageBytes);
   const stack = cut(stackOf(thrown), maxErrorBytes - utf8Length(name) - utf8Length(message));
   return Object.freeze({ name, message, stack });
+}
+
+/** True for a PermanentError and what derives from it, also of another copy of this package, and for what has its code. */
+export function isPermanentError(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return (value as { [brand]?: unknown })[brand] === 'permanent' || (value as { code?: unknown }).code === 'ESCAPEMENT_PERMANENT';
 }
 
 function stackOf(thrown: unknown): string {

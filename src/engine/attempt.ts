@@ -11,6 +11,7 @@ import {
   type AttemptError,
   CancelledError,
   InputError,
+  isEscapementError,
   LeaseLostError,
   PermanentError,
   ShutdownError,
@@ -18,7 +19,7 @@ import {
   UnknownTaskError,
 } from '../core/errors.ts';
 import type { LogLevel } from '../core/events.ts';
-import { cut, maxTextBytes, recordError } from '../core/failure.ts';
+import { cut, isPermanentError, maxTextBytes, recordError } from '../core/failure.ts';
 import { decode, encode } from '../core/json.ts';
 import { isSnooze, steering } from '../core/outcomes.ts';
 import type { Job, Progress, Settlement } from '../core/types.ts';
@@ -314,12 +315,7 @@ export class RunningAttempt implements Scope {
   #isPermanent(error: unknown): boolean {
     // A getter or an own predicate that throws must not keep the failure from being recorded; it counts as an ordinary one.
     try {
-      if (
-        error instanceof PermanentError ||
-        error instanceof UnknownTaskError ||
-        (error as { code?: unknown } | null)?.code === 'ESCAPEMENT_PERMANENT'
-      )
-        return true;
+      if (isPermanentError(error) || (isEscapementError(error) && error.code === 'ESCAPEMENT_UNKNOWN_TASK')) return true;
       return this.definition?.retryable ? !this.definition.retryable(error) : false;
     } catch {
       return false;
@@ -333,7 +329,8 @@ export class RunningAttempt implements Scope {
  */
 export function failCurrentAttempt(error: unknown): Scope | undefined {
   const current = scope.getStore();
-  if (current instanceof RunningAttempt) current.stray(error);
+  // The attempt may be one of another copy of this package, whose worker it is.
+  (current as Partial<RunningAttempt> | undefined)?.stray?.(error);
   return current;
 }
 

@@ -5,4 +5,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Scope } from '../ports/clock.ts';
 
-export const scope = new AsyncLocalStorage<Scope>();
+// One for all copies of this package in the process: the worker of one may ask about an attempt of another.
+const key = Symbol.for('escapement.scope');
+const home = globalThis as { [key]?: AsyncLocalStorage<Scope> };
+home[key] ??= new AsyncLocalStorage<Scope>();
+export const scope: AsyncLocalStorage<Scope> = home[key];
