@@ -13,11 +13,8 @@ import { OptionReader } from './options.ts';
 import type { Backend } from './ports/backend.ts';
 import type { Store } from './ports/store.ts';
 
-/** One failed attempt. */
-export interface AttemptFailure {
-  readonly name: string;
-  readonly message: string;
-  readonly stack: string;
+/** One failed attempt: what was thrown, with its code, own properties, causes and members. */
+export interface AttemptFailure extends RecordedError {
   /** The attempt's number, 1 for the first. */
   readonly attempt: number;
   readonly at: Date;
@@ -92,10 +89,10 @@ export class TaskResult<Output = unknown, Input = unknown> {
     return this.#alias;
   }
   get tags(): readonly string[] {
-    return this.#record.job.tags;
+    return [...this.#record.job.tags];
   }
   get metadata(): Readonly<Record<string, unknown>> {
-    return this.#record.job.metadata;
+    return structuredClone(this.#record.job.metadata);
   }
   get enqueuedAt(): Date {
     return new Date(this.#record.job.enqueuedAt);

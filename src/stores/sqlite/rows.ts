@@ -223,7 +223,8 @@ function isProgress(value: unknown): boolean {
 }
 
 function isError(value: unknown): boolean {
-  return isObject(value) && [value.name, value.message, value.stack].every((text) => typeof text === 'string');
+  if (!isObject(value) || (value.errors !== undefined && !Array.isArray(value.errors))) return false;
+  return [value.name, value.message, value.stack].every((text) => typeof text === 'string');
 }
 
 function isWorker(value: unknown): boolean {
