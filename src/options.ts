@@ -6,10 +6,14 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Backoff, type BackoffInput, defaultBackoff, parseBackoff } from './core/backoff.ts';
 import type { Definition } from './core/definition.ts';
 import {
+  answersAtOnce,
   type Duration,
   durationExpected,
   type Instant,
+  ignoreRejection,
   instantExpected,
+  isGenerator,
+  isThenable,
   parseDuration,
   parseInstant,
   parseWhen,
@@ -147,9 +151,10 @@ export class OptionReader {
     return this.fault(path, 'an array of strings of 1 to 128 characters', value);
   }
 
-  optionalFunction<F>(value: unknown, path: string): F | undefined {
-    if (value === undefined) return undefined;
-    return typeof value === 'function' ? (value as F) : this.fault(path, 'a function', value);
+  /** A function whose answer is used at once. */
+  predicate(value: unknown, path: string): ((error: unknown) => unknown) | undefined {
+    if (value === undefined || answersAtOnce(value)) return value as ((error: unknown) => unknown) | undefined;
+    return this.fault(path, 'a function that returns true or false at once', value);
   }
 
   queue(value: unknown, path: string, known: readonly string[] | undefined): string | undefined {
@@ -194,8 +199,8 @@ export interface ReadJobOptions {
 function readJobOptions(read: OptionReader, options: Record<string, unknown>, at: string, known: Known): ReadJobOptions {
   const path = (key: string) => (at === '' ? key : `${at}.${key}`);
   const retry = read.object(options.retry, path('retry'), ['maxAttempts', 'backoff', 'unless', 'only']);
-  const unless = read.optionalFunction<(error: unknown) => boolean>(retry.unless, path('retry.unless'));
-  const only = read.optionalFunction<(error: unknown) => boolean>(retry.only, path('retry.only'));
+  const unless = read.predicate(retry.unless, path('retry.unless'));
+  const only = read.predicate(retry.only, path('retry.only'));
   const { expires } = options;
   if (expires !== undefined && parseWhen(expires, 0) === undefined)
     read.fault(path('expires'), "a duration such as '1d', or an instant", expires);
@@ -206,12 +211,20 @@ function readJobOptions(read: OptionReader, options: Record<string, unknown>, at
     priority: read.integer(options.priority, path('priority'), -100, 100),
     maxAttempts: read.integer(retry.maxAttempts, path('retry.maxAttempts'), 1, 10_000),
     backoff: retry.backoff === undefined ? undefined : parseBackoff(retry.backoff, path('retry.backoff'), read.faults),
-    retryable: unless || only ? (error) => !unless?.(error) && (only?.(error) ?? true) : undefined,
+    retryable: unless || only ? (error) => !answer(unless, error) && Boolean(answer(only, error) ?? true) : undefined,
     timeoutMs,
     expires: expires as Duration | undefined,
     tags: read.tags(options.tags, path('tags')),
     backend: read.backend(options.backend, path('backend'), known.backends),
   };
+}
+
+/** @throws TypeError for a promise: it would always count as true */
+function answer(predicate: ((error: unknown) => unknown) | undefined, error: unknown): unknown {
+  const found = predicate?.(error);
+  if (!isThenable(found)) return found;
+  ignoreRejection(found);
+  throw new TypeError('retry.unless and retry.only must return true or false, and not a promise');
 }
 
 /** The options of a task's definition. */
@@ -220,7 +233,8 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
   const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, 'input', 'run']);
   const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
   const own = readJobOptions(read, given, '', known);
-  if (typeof given.run !== 'function') read.fault('run', 'the function that does the work', given.run);
+  if (typeof given.run !== 'function' || isGenerator(given.run))
+    read.fault('run', 'the function that does the work, async or not', given.run);
   const schema = given.input as StandardSchemaV1 | undefined;
   if (schema !== undefined && typeof (schema as Partial<StandardSchemaV1> | null)?.['~standard']?.validate !== 'function') {
     read.fault('input', 'a Standard Schema, such as one of zod, valibot or arktype', schema);

@@ -5,13 +5,14 @@ import { EngineBackend } from './backends/engine.ts';
 import { immediate } from './backends/immediate.ts';
 import { consoleLogger, guardedLogger } from './console.ts';
 import type { Definition } from './core/definition.ts';
-import { durationMs, show } from './core/duration.ts';
+import { durationMs, isGenerator, show } from './core/duration.ts';
 import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
 import { Emitter, type Event, type EventMap, type EventName, eventNames } from './core/events.ts';
 import { recordError } from './core/failure.ts';
 import type { Job } from './core/types.ts';
 import { describe, type TaskDescription } from './describe.ts';
 import type { Host, Logger } from './engine/host.ts';
+import { outside } from './engine/scope.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import { type JobOptions, nearest, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
 import type { Backend, BackendSupports } from './ports/backend.ts';
@@ -153,7 +154,7 @@ function createApp(options: CreateTasksOptions): App {
   }
   read.done();
   const logger = guardedLogger(ownLogger);
-  const events = new Emitter((error) => logger.error({ error: recordError(error).message }, 'a listener of tasks.on threw'));
+  const events = new Emitter((error) => logger.error({ error: recordError(error).message }, 'a listener of tasks.on threw'), outside);
   const known = { queues, backends: [...sources.keys()] };
   if (given.defaults !== undefined) readDefinition('defaults', () => {}, given.defaults, known);
   return new App(
@@ -276,6 +277,11 @@ class Application implements Tasks {
     if (name !== '*' && !eventNames.includes(name)) {
       const read = new OptionReader('There is nothing to listen to');
       read.fault('event', `'*' or one of ${eventNames.join(', ')}`, name, nearest(String(name), eventNames));
+      read.done();
+    }
+    if (typeof listener !== 'function' || isGenerator(listener)) {
+      const read = new OptionReader('Nothing can listen');
+      read.fault('listener', 'a function of the event', listener);
       read.done();
     }
     return this.#app.events.on(name, listener as (event: Event) => void);

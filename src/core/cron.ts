@@ -21,10 +21,10 @@
 import { CronPattern } from 'croner';
 import { latestInstant, show } from './duration.ts';
 import type { ConfigFault } from './errors.ts';
-import { firstShown, isTimezone, spanAt, unseenLocal, type Zone, zoneOf } from './zone.ts';
+import { firstShown, isTimezone, spanAt, timezoneExpected, unseenLocal, type Zone, zoneOf } from './zone.ts';
 
 export { describeCron } from './words.ts';
-export { isTimezone } from './zone.ts';
+export { isTimezone, timezoneExpected } from './zone.ts';
 
 const dayMs = 86_400_000;
 const horizonMs = 146_097 * dayMs;
@@ -92,7 +92,7 @@ export function latestCron(expression: string, timezone: string, afterAt: number
 export function checkCron(expression: unknown, timezone: unknown, nowAt: number, faults: ConfigFault[]): void {
   const before = faults.length;
   const zoned = isTimezone(timezone);
-  if (!zoned) faults.push({ path: 'timezone', expected: "an IANA time zone such as 'Europe/Berlin' or 'UTC'", got: show(timezone) });
+  if (!zoned) faults.push({ path: 'timezone', expected: timezoneExpected, got: show(timezone) });
   if (typeof expression !== 'string' || expression.trim() === '') faults.push({ path: 'cron', expected: forms, got: show(expression) });
   else if (expression.length > longestExpression) {
     faults.push({ path: 'cron', expected: `at most ${longestExpression} characters`, got: `${expression.length}` });

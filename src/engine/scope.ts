@@ -10,3 +10,9 @@ const key = Symbol.for('escapement.scope');
 const home = globalThis as { [key]?: AsyncLocalStorage<Scope> };
 home[key] ??= new AsyncLocalStorage<Scope>();
 export const scope: AsyncLocalStorage<Scope> = home[key];
+
+/** Calls a function outside of any attempt. */
+export function outside(call: () => void): void {
+  if (scope.getStore() === undefined) call();
+  else scope.exit(call);
+}
