@@ -31,9 +31,10 @@ export type SingleTriggerOptions = CronOptions | EveryOptions | AtOptions | SunO
 
 export interface CronOptions {
   /**
-   * Five fields, or six with leading seconds: lists, ranges, steps, names, `L`, `W`, `#`; or `@daily` and the like. Without `*` in its second,
-   * minute and hour it is an appointment: a local time that the clocks skip runs once, right after the gap, and one that they repeat runs once.
-   * With `*` or `*` steps there it counts real time: what is skipped does not run, what is repeated runs twice.
+   * Five fields, or six with leading seconds, or seven whose last is `*`: lists, ranges that may wrap (`22-2`, `FRI-MON`), steps (`5/15` is
+   * `5-59/15`), names in full or in three letters, `L`, `L-3`, `W`, `#`; or `@daily` and the like. Without `*` in its second, minute and hour it is
+   * an appointment: a local time that the clocks skip runs once, right after the gap, and one that they repeat runs once. With `*` or `*` steps
+   * there it counts real time: what is skipped does not run, what is repeated runs twice. `0 0/2 * * *` and `0 22-2 * * *` are appointments.
    */
   cron: string;
   /** An IANA time zone, never an offset. @default 'UTC', whatever the host's zone is */
