@@ -112,6 +112,15 @@ export class OptionReader {
     return value as Record<string, unknown>;
   }
 
+  /** The options that a call takes beside what it is about; undefined: none. */
+  static given(value: unknown, call: string, keys: readonly string[]): Record<string, unknown> {
+    if (value === undefined) return {};
+    const read = new OptionReader(`Invalid options for ${call}`);
+    const given = read.object(value, typeof value === 'object' ? '' : 'options', keys);
+    read.done();
+    return given;
+  }
+
   name(value: unknown, path: string): string {
     if (typeof value === 'string' && namePattern.test(value)) return value;
     this.fault(path, nameExpected, value);
@@ -281,10 +290,13 @@ export const usingNothing: Using = {
   overrides: null,
 };
 
+/** The options of `using`. */
+export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'metadata'];
+
 /** Reads what `using` was given, on top of what it was given before. */
 export function readUsing(options: unknown, before: Using, known: Known): Using {
   const read = new OptionReader('using() cannot be done');
-  const given = read.object(options, '', [...jobKeys, 'runAfter', 'metadata']);
+  const given = read.object(options, '', usingKeys);
   const own = readJobOptions(read, given, '', known);
   if (own.retryable)
     read.fault('retry.unless, retry.only', 'no functions: they cannot be stored with a job; set them in define()', own.retryable);

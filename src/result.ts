@@ -41,6 +41,7 @@ export interface ResultProgress {
 }
 
 const pollMs = 250;
+const inspectCustom: unique symbol = Symbol.for('nodejs.util.inspect.custom') as never;
 
 /**
  * What `enqueue` returns (DEP 14's TaskResult). `Output` is what the task returns, `Input` what it was given.
@@ -196,6 +197,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
    * @throws ResultNotReadyError when the time is over
    */
   async wait(options: { timeout?: Duration } = {}): Promise<this> {
+    OptionReader.given(options, 'wait()', ['timeout']);
     if (!scope.getStore()) this.#binding.beforeWait?.();
     const { clock } = this.#binding.host;
     const timeoutMs = options.timeout === undefined ? Number.POSITIVE_INFINITY : durationMs(options.timeout, 'wait().timeout');
@@ -266,7 +268,16 @@ export class TaskResult<Output = unknown, Input = unknown> {
     throw new ResultNotFoundError(`job ${this.id} is not in the store; it was deleted or pruned before`);
   }
 
-  /** For `console.log` and test output. */
+  /** For `console.log`: what a person looks for first, as of the last refresh. */
+  [inspectCustom](depth: number, options: object, inspect: (value: unknown, options: object) => string): string {
+    if (depth < 0) return `[TaskResult ${this.id}]`;
+    const { id, task, status, attempts } = this;
+    const last = status === 'successful' ? undefined : this.errors.at(-1);
+    const error = last ? { error: `${last.name}: ${last.message}` } : {};
+    return `TaskResult ${inspect({ id, task, status, attempts, ...error, asOf: new Date(this.#readAt) }, options)}`;
+  }
+
+  /** For `JSON.stringify`, logs and test output. */
   toJSON(): Record<string, unknown> {
     const { id, task, status, queue, priority, attempts, maxAttempts, reason, enqueuedAt, finishedAt } = this;
     return { id, task, status, input: this.input, queue, priority, attempts, maxAttempts, reason, enqueuedAt, finishedAt };

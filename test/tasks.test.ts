@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import {
   type Cancel,
   ConfigError,
@@ -674,4 +675,57 @@ describe('what a task reports cannot fail it', () => {
     expect((await job.enqueue()).status).toBe('successful');
     expect(seen).toEqual([undefined, undefined, undefined]);
   });
+});
+
+describe('options that no call knows are refused', () => {
+  const tasks = createTasks({ backend: memory(), logger: quiet });
+  const job = tasks.define('job', (_: number) => {});
+  const unknown = (options: unknown) => options as never;
+
+  test('by enqueue and enqueueMany, which point to using()', async () => {
+    await expect(job.enqueue(1, unknown({ runAfter: '1h' }))).rejects.toThrow(
+      /enqueue\(\): runAfter: expected transaction alone; options of the job go to using\(\{ runAfter \}\)/,
+    );
+    await expect(job.enqueueMany([1], unknown({ transacton: {} }))).rejects.toThrow(/did you mean transaction/);
+    for (const options of [null, 5, 'x', []]) await expect(job.enqueue(1, unknown(options))).rejects.toBeInstanceOf(ConfigError);
+    expect(() => job.enqueue(1, unknown({ transaction: {}, delay: 5 }))).toThrow(/delay: expected transaction alone/);
+    expect((await tasks.jobs.list()).items).toEqual([]);
+    expect((await job.enqueue(1, {})).status).toBe('ready');
+  });
+
+  test('by what else takes some', async () => {
+    const result = await job.enqueue(1);
+    await expect(result.wait(unknown({ timout: '1s' }))).rejects.toThrow(/wait\(\): timout: .*did you mean timeout/);
+    await expect(tasks.worker().stop(unknown({ grace: '1s' }))).rejects.toThrow(/stop\(\): grace/);
+    await expect((job as { call(...args: unknown[]): Promise<unknown> }).call(1, { priority: 5 })).rejects.toThrow(/takes the input alone/);
+  });
+});
+
+test('of an object, properties that are undefined are left out; all else that JSON would change is refused', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const job = tasks.define('job', (_: unknown) => {});
+  const result = await job.using({ metadata: { a: undefined, b: 1 } }).enqueue({ a: undefined, b: { c: undefined } });
+  expect([result.input, result.metadata]).toEqual([{ b: {} }, { b: 1 }]);
+  expect(Object.keys(result.input as object)).toEqual(['b']);
+  for (const refused of [[undefined], Number.NaN, new Date(0), { a: () => {} }, { a: Symbol('x') }, new Map()])
+    await expect(job.enqueue(refused)).rejects.toBeInstanceOf(InputError);
+});
+
+test('a result is printed as a person wants it', async () => {
+  const tasks = createTasks({ logger: quiet });
+  const printed = async (run: () => unknown) => {
+    const result = await tasks.define(`job${tasks.names.length}`, run).enqueue();
+    return inspect(result, { breakLength: Number.POSITIVE_INFINITY })
+      .replace(result.id, 'ID')
+      .replace(/asOf: \S+/, 'asOf: NOW');
+  };
+  expect(await printed(() => 1)).toBe("TaskResult { id: 'ID', task: 'job0', status: 'successful', attempts: 1, asOf: NOW }");
+  const failed = () => {
+    throw new TypeError('no\u001b[1m');
+  };
+  expect(await printed(failed)).toBe(
+    "TaskResult { id: 'ID', task: 'job1', status: 'failed', attempts: 1, error: 'TypeError: no\\x1B[1m', asOf: NOW }",
+  );
+  const deep = { a: { b: { c: await tasks.define('deep', () => 1).enqueue() } } };
+  expect(inspect(deep)).toMatch(/\[TaskResult [0-9a-f-]{36}\]/);
 });
