@@ -20,7 +20,7 @@ export interface JobSelection {
 
 /** Operations on jobs: `tasks.jobs`. */
 export interface Jobs {
-  /** Newest first. @param selection.limit 1 … 1,000. Default 50 */
+  /** Newest first. Errors of earlier attempts come without their stacks; `refresh()` reads them. @param selection.limit 1 … 1,000. Default 50 */
   list(selection?: JobSelection & { limit?: number; after?: string }): Promise<{ items: TaskResult[]; cursor?: string }>;
   /** Runs failed and cancelled jobs again; resolves to how many. */
   retry(selection?: JobSelection): Promise<number>;

@@ -133,7 +133,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get scheduledAt(): Date | null {
     return date(this.#record.job.scheduledAt);
   }
-  /** Every attempt, oldest first. */
+  /** The latest 200 attempts, oldest first. Of a job from a list, only the latest has its error's stack; `refresh()` reads them all. */
   get history(): readonly AttemptInfo[] {
     return this.#record.attempts.map(({ attempt, worker, startedAt, endedAt, outcome, error }) => ({
       attempt,
@@ -144,7 +144,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
       error,
     }));
   }
-  /** One for each attempt that failed, oldest first. */
+  /** One for each attempt of the `history` that failed, oldest first. */
   get errors(): readonly AttemptFailure[] {
     const failures: AttemptFailure[] = [];
     for (const { error, attempt, endedAt } of this.#record.attempts) {

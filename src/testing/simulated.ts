@@ -4,7 +4,7 @@ import { EngineBackend } from '../backends/engine.ts';
 import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
-import { newJob } from '../core/job.ts';
+import { mostAttempts, newJob } from '../core/job.ts';
 import type { JobRecord } from '../core/types.ts';
 import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
@@ -310,7 +310,10 @@ export class Simulated implements Simulation {
     for (const { job, attempts } of past.jobs) {
       if (name !== undefined && job.task !== name) continue;
       const alias = this.record.aliases.get(job.id) ?? 'default';
-      const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, { job, attempts: attempts.slice() });
+      const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, {
+        job,
+        attempts: attempts.slice(-mostAttempts),
+      });
       if (!statuses || statuses.includes(result.status)) results.push(result);
     }
     return results;
