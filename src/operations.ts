@@ -216,7 +216,7 @@ function near(value: unknown, known: readonly string[]): string | undefined {
 export function queuesOf(app: App): Queues {
   const save = async (name: string, paused: boolean) => {
     const read = new OptionReader('The queue cannot be paused or resumed');
-    read.queue(name, 'name', app.known.queues);
+    read.queue(name ?? null, 'name', app.known.queues);
     read.done();
     const store: Store = await app.backend('default').open();
     await store.saveQueue({ name, paused }, { now: app.binding.host.clock.now() });

@@ -191,6 +191,13 @@ test('a selection that was lost on the way is not the lack of one', async () => 
   expect(await tasks.jobs.cancel()).toBe(1);
 });
 
+test('a queue that is undefined is neither paused nor resumed', async () => {
+  const tasks = createTasks({ backend: memory() });
+  for (const operation of [tasks.queues.pause, tasks.queues.resume])
+    await expect(operation(anything(undefined))).rejects.toThrow(/name: expected a name/);
+  expect(await tasks.queues.list()).toEqual([]);
+});
+
 test('a filter of a simulation that is undefined is refused', async () => {
   const tasks = createTasks({ backend: memory() });
   await using sim = await simulate(tasks);
