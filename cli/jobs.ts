@@ -1,8 +1,8 @@
 /** Jobs as commands choose them and print them: filters, ids that may be cut short, one document and one table for all commands. */
 import type { Command } from 'commander';
-import { isEscapementError, type JobSelection, type Status, type TaskResult, type Tasks } from 'escapement';
+import { type ErrorDetails, isEscapementError, type JobSelection, type Status, type TaskResult, type Tasks } from 'escapement';
 import { given, someOf } from './arguments.ts';
-import { type Cell, clean, count, type Mark, shorten, table } from './format.ts';
+import { type Cell, clean, cleanLines, count, type Mark, shorten, table } from './format.ts';
 import { CommandError, exitCodes } from './io.ts';
 import type { Operation } from './operate.ts';
 import { shortDuration } from './time.ts';
@@ -162,4 +162,19 @@ function note(job: TaskResult, now: number): string {
 export function ago(at: Date, now: number): string {
   const ms = now - at.getTime();
   return ms < 1_000 ? 'now' : `${shortDuration(ms)} ago`;
+}
+
+/** The code, the status and the other properties of an error, in a line, as far as its name and its message do not say them already; none: no line. */
+export function propertyLines({ message, code, status, properties }: ErrorDetails): string[] {
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  const all = Object.entries({ code, status, ...properties }).filter(([, value]) => value !== undefined && !message.includes(text(value)));
+  const texts = all.filter(([, value]) => !text(value).startsWith('ESCAPEMENT_')).map(([key, value]) => `${key}=${text(value)}`);
+  return texts.length > 0 ? [clean(texts.join('  '))] : [];
+}
+
+/** The places in a stack, and the messages of causes and members; what stands before them is the error's own message again. */
+export function placesOf(stack: string): string[] {
+  return cleanLines(stack)
+    .map((text) => text.trim())
+    .filter((text) => /^(?:at |caused by: |error(?: \d+ of \d+)?: |suppressed: )/.test(text));
 }

@@ -52,7 +52,7 @@ export class App implements Application {
   closed = false;
   identity: Identity | undefined;
   replaced = false;
-  #names: readonly string[] = [];
+  #names: readonly string[] = Object.freeze([]);
 
   constructor(
     options: Pick<App, 'known' | 'sources' | 'defaults' | 'retention' | 'logger' | 'ownLogger' | 'events'>,
@@ -87,7 +87,7 @@ export class App implements Application {
       );
     }
     this.definitions.set(definition.name, definition);
-    this.#names = [...this.#names, definition.name];
+    this.#names = Object.freeze([...this.#names, definition.name]);
   }
 
   addSchedule(schedule: CodeSchedule): void {

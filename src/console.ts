@@ -1,6 +1,7 @@
 /** The logger of applications that name none: one line of text an entry, to the console, stripped of control characters. */
-import { show } from './core/duration.ts';
+import { ignoreRejection, isThenable, show } from './core/duration.ts';
 import type { Logger } from './engine/host.ts';
+import { outside } from './engine/scope.ts';
 import { namePattern } from './options.ts';
 
 export const consoleLogger: Logger = {
@@ -21,7 +22,10 @@ function line(fields: object, message: string): string {
 export function guardedLogger(logger: Logger): Logger {
   const write = (level: keyof Logger) => (fields: object, message: string) => {
     try {
-      logger[level](fields, message);
+      outside(() => {
+        const written: unknown = logger[level](fields, message);
+        if (isThenable(written)) ignoreRejection(written);
+      });
     } catch {
       // There is nowhere to tell it.
     }

@@ -17,7 +17,7 @@ export type { TaskContext, TaskLog } from './core/definition.ts';
 export type { Duration, Instant } from './core/duration.ts';
 export * from './core/errors.ts';
 export type { Event, EventMap, EventName, LogLevel } from './core/events.ts';
-export type { RecordedError } from './core/failure.ts';
+export type { ErrorDetails, RecordedError } from './core/failure.ts';
 export { depStatus } from './core/job.ts';
 export type { Cancel, ResultOf, Snooze } from './core/outcomes.ts';
 export { cancel, snooze } from './core/outcomes.ts';

@@ -1,13 +1,14 @@
 /** Operations on what is there: jobs and queues, one by one or by what they have in common. */
 import type { App } from './app.ts';
 import { type Duration, durationExpected } from './core/duration.ts';
+import { frozen } from './core/json.ts';
 import type { Status } from './core/types.ts';
 import { cancelJobs, deleteJobs, prioritizeJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
 import { nearest, OptionReader } from './options.ts';
 import type { JobFilter, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
-/** Which jobs: all that is given must hold. */
+/** Which jobs: all that is given must hold. A property that is `undefined` is refused: leave it out. */
 export interface JobSelection {
   ids?: readonly string[];
   status?: Status | readonly Status[];
@@ -19,7 +20,7 @@ export interface JobSelection {
 
 /** Operations on jobs: `tasks.jobs`. */
 export interface Jobs {
-  /** Newest first. @param selection.limit 1 … 1,000. Default 50 */
+  /** Newest first. Errors of earlier attempts come without their stacks; `refresh()` reads them. @param selection.limit 1 … 1,000. Default 50 */
   list(selection?: JobSelection & { limit?: number; after?: string }): Promise<{ items: TaskResult[]; cursor?: string }>;
   /** Runs failed and cancelled jobs again; resolves to how many. */
   retry(selection?: JobSelection): Promise<number>;
@@ -68,9 +69,12 @@ export function workersOf(app: App): Workers {
   return {
     async list() {
       const rows = await (await app.backend('default').open()).listWorkers();
-      return rows.map(({ excludeQueues, startedAt, heartbeatAt, ...row }) => ({
+      return rows.map(({ excludeQueues, startedAt, heartbeatAt, queues, tasks, schedules, ...row }) => ({
         ...row,
-        exclude: excludeQueues,
+        queues: frozen(queues),
+        exclude: frozen(excludeQueues),
+        tasks: frozen(tasks),
+        schedules: frozen(schedules),
         startedAt: new Date(startedAt),
         heartbeatAt: new Date(heartbeatAt),
       }));
@@ -101,27 +105,31 @@ export function jobsOf(app: App): Jobs {
       const items = page.items.map((record) => resultOf(app, 'default', record));
       return page.cursor === null ? { items } : { items, cursor: page.cursor };
     },
-    async retry(selection) {
-      const { read, filter } = readSelection(selection);
+    // `retry()` means all of them; `retry(undefined)` is a selection that was lost.
+    async retry(...args) {
+      const { read, filter } = readSelection(args[0]);
+      refuseLost(read, args);
       read.done();
       const count = await retryJobs(app.binding.host, await store(), filter);
       await app.backend('default').requeued();
       return count;
     },
-    async cancel(selection, reason = 'cancelled') {
+    async cancel(...args) {
+      const [selection, reason = 'cancelled'] = args;
       const { read, filter } = readSelection(selection);
+      refuseLost(read, args);
       read.done();
       return cancelJobs(app.binding.host, await store(), filter, reason);
     },
     async delete(selection) {
       const { read, filter } = readSelection(selection);
-      if (selection === undefined) read.fault('selection', whichJobs, selection);
+      refuseLost(read, [selection]);
       read.done();
       return deleteJobs(app.binding.host, await store(), filter);
     },
     async prioritize(selection, priority) {
       const { read, filter } = readSelection(selection);
-      if (selection === undefined) read.fault('selection', whichJobs, selection);
+      refuseLost(read, [selection]);
       const wanted = read.priority(priority, 'priority');
       read.done();
       return prioritizeJobs(app.binding.host, await store(), filter, wanted);
@@ -131,6 +139,7 @@ export function jobsOf(app: App): Jobs {
       const given = read.object(options, '', ['olderThan', 'status']);
       const olderThanMs = read.duration(given.olderThan, 'olderThan') ?? 0;
       if (given.olderThan === undefined) read.fault('olderThan', durationExpected, undefined);
+      refuseUndefined(read, given, ['status']);
       const statuses = given.status === undefined ? finished : finished.filter((status) => status === given.status);
       if (statuses.length === 0) read.fault('status', `one of ${finished.join(', ')}`, given.status, near(given.status, finished));
       read.done();
@@ -155,6 +164,7 @@ const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying'
 /** A job's id, which is what a cursor is. */
 const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const pruneBatch = 1_000;
+const filters = ['ids', 'status', 'task', 'queue', 'schedule', 'tag'] as const;
 const whichJobs = "which jobs, such as { status: 'failed' }; {} for all there are";
 
 /** What is asked for by mistake must not be taken for all there is. */
@@ -163,7 +173,8 @@ function readSelection(
   more: readonly string[] = [],
 ): { read: OptionReader; filter: JobFilter; given: Record<string, unknown> } {
   const read = new OptionReader('The selection of jobs cannot be used');
-  const given = read.object(selection, '', ['ids', 'status', 'task', 'queue', 'schedule', 'tag', ...more]);
+  const given = read.object(selection, '', [...filters, ...more]);
+  refuseUndefined(read, given, filters);
   const text = (path: string, value: unknown, expected: string) => {
     if (value === undefined || typeof value === 'string') return value;
     return read.fault(path, expected, value);
@@ -186,6 +197,18 @@ function readSelection(
   return { read, filter, given };
 }
 
+function refuseLost(read: OptionReader, args: readonly unknown[]): void {
+  if (args.length > 0 && args[0] === undefined) read.fault('selection', whichJobs, undefined);
+}
+
+/** A filter whose value was lost on the way must not select everything. */
+function refuseUndefined(read: OptionReader, given: Record<string, unknown>, keys: readonly string[]): void {
+  for (const key of keys) {
+    if (Object.hasOwn(given, key) && given[key] === undefined)
+      read.fault(key, 'a value; leave the property out to select jobs whatever theirs is', undefined);
+  }
+}
+
 function near(value: unknown, known: readonly string[]): string | undefined {
   return typeof value === 'string' ? nearest(value, known) : undefined;
 }
@@ -193,7 +216,7 @@ function near(value: unknown, known: readonly string[]): string | undefined {
 export function queuesOf(app: App): Queues {
   const save = async (name: string, paused: boolean) => {
     const read = new OptionReader('The queue cannot be paused or resumed');
-    read.queue(name, 'name', app.known.queues);
+    read.queue(name ?? null, 'name', app.known.queues);
     read.done();
     const store: Store = await app.backend('default').open();
     await store.saveQueue({ name, paused }, { now: app.binding.host.clock.now() });

@@ -6,17 +6,21 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Backoff, type BackoffInput, defaultBackoff, parseBackoff } from './core/backoff.ts';
 import type { Definition } from './core/definition.ts';
 import {
+  answersAtOnce,
   type Duration,
   durationExpected,
   type Instant,
+  ignoreRejection,
   instantExpected,
+  isGenerator,
+  isThenable,
   parseDuration,
   parseInstant,
   parseWhen,
   show,
 } from './core/duration.ts';
 import { ConfigError, type ConfigFault, InputError } from './core/errors.ts';
-import { decode, encode } from './core/json.ts';
+import { decode, encode, frozen } from './core/json.ts';
 import type { Overrides } from './core/types.ts';
 import type { Retention } from './engine/host.ts';
 
@@ -108,6 +112,15 @@ export class OptionReader {
     return value as Record<string, unknown>;
   }
 
+  /** The options that a call takes beside what it is about; undefined: none. */
+  static given(value: unknown, call: string, keys: readonly string[]): Record<string, unknown> {
+    if (value === undefined) return {};
+    const read = new OptionReader(`Invalid options for ${call}`);
+    const given = read.object(value, typeof value === 'object' ? '' : 'options', keys);
+    read.done();
+    return given;
+  }
+
   name(value: unknown, path: string): string {
     if (typeof value === 'string' && namePattern.test(value)) return value;
     this.fault(path, nameExpected, value);
@@ -142,13 +155,15 @@ export class OptionReader {
 
   tags(value: unknown, path: string): readonly string[] | undefined {
     if (value === undefined) return undefined;
-    if (Array.isArray(value) && value.every((tag) => typeof tag === 'string' && tag !== '' && tag.length <= 128)) return [...value];
+    if (Array.isArray(value) && value.every((tag) => typeof tag === 'string' && tag !== '' && tag.length <= 128))
+      return Object.freeze([...value]);
     return this.fault(path, 'an array of strings of 1 to 128 characters', value);
   }
 
-  optionalFunction<F>(value: unknown, path: string): F | undefined {
-    if (value === undefined) return undefined;
-    return typeof value === 'function' ? (value as F) : this.fault(path, 'a function', value);
+  /** A function whose answer is used at once. */
+  predicate(value: unknown, path: string): ((error: unknown) => unknown) | undefined {
+    if (value === undefined || answersAtOnce(value)) return value as ((error: unknown) => unknown) | undefined;
+    return this.fault(path, 'a function that returns true or false at once', value);
   }
 
   queue(value: unknown, path: string, known: readonly string[] | undefined): string | undefined {
@@ -193,8 +208,8 @@ export interface ReadJobOptions {
 function readJobOptions(read: OptionReader, options: Record<string, unknown>, at: string, known: Known): ReadJobOptions {
   const path = (key: string) => (at === '' ? key : `${at}.${key}`);
   const retry = read.object(options.retry, path('retry'), ['maxAttempts', 'backoff', 'unless', 'only']);
-  const unless = read.optionalFunction<(error: unknown) => boolean>(retry.unless, path('retry.unless'));
-  const only = read.optionalFunction<(error: unknown) => boolean>(retry.only, path('retry.only'));
+  const unless = read.predicate(retry.unless, path('retry.unless'));
+  const only = read.predicate(retry.only, path('retry.only'));
   const { expires } = options;
   if (expires !== undefined && parseWhen(expires, 0) === undefined)
     read.fault(path('expires'), "a duration such as '1d', or an instant", expires);
@@ -205,12 +220,20 @@ function readJobOptions(read: OptionReader, options: Record<string, unknown>, at
     priority: read.integer(options.priority, path('priority'), -100, 100),
     maxAttempts: read.integer(retry.maxAttempts, path('retry.maxAttempts'), 1, 10_000),
     backoff: retry.backoff === undefined ? undefined : parseBackoff(retry.backoff, path('retry.backoff'), read.faults),
-    retryable: unless || only ? (error) => !unless?.(error) && (only?.(error) ?? true) : undefined,
+    retryable: unless || only ? (error) => !answer(unless, error) && Boolean(answer(only, error) ?? true) : undefined,
     timeoutMs,
     expires: expires as Duration | undefined,
     tags: read.tags(options.tags, path('tags')),
     backend: read.backend(options.backend, path('backend'), known.backends),
   };
+}
+
+/** @throws TypeError for a promise: it would always count as true */
+function answer(predicate: ((error: unknown) => unknown) | undefined, error: unknown): unknown {
+  const found = predicate?.(error);
+  if (!isThenable(found)) return found;
+  ignoreRejection(found);
+  throw new TypeError('retry.unless and retry.only must return true or false, and not a promise');
 }
 
 /** The options of a task's definition. */
@@ -219,7 +242,8 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
   const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, 'input', 'run']);
   const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
   const own = readJobOptions(read, given, '', known);
-  if (typeof given.run !== 'function') read.fault('run', 'the function that does the work', given.run);
+  if (typeof given.run !== 'function' || isGenerator(given.run))
+    read.fault('run', 'the function that does the work, async or not', given.run);
   const schema = given.input as StandardSchemaV1 | undefined;
   if (schema !== undefined && typeof (schema as Partial<StandardSchemaV1> | null)?.['~standard']?.validate !== 'function') {
     read.fault('input', 'a Standard Schema, such as one of zod, valibot or arktype', schema);
@@ -235,7 +259,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
     retryable: own.retryable ?? fallback.retryable ?? null,
     timeoutMs: own.timeoutMs ?? fallback.timeoutMs ?? null,
     expires: own.expires ?? fallback.expires ?? null,
-    tags: own.tags ?? fallback.tags ?? [],
+    tags: own.tags ?? fallback.tags ?? noTags,
     run: given.run as Definition['run'],
   };
   if (known.queues && !known.queues.includes(definition.queue) && read.faults.length === 0) {
@@ -252,6 +276,8 @@ export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 't
   readonly overrides: Overrides | null;
 }
 
+const noTags: readonly string[] = Object.freeze([]);
+
 export const usingNothing: Using = {
   queue: undefined,
   priority: undefined,
@@ -260,14 +286,17 @@ export const usingNothing: Using = {
   tags: undefined,
   backend: undefined,
   runAfter: undefined,
-  metadata: {},
+  metadata: Object.freeze({}),
   overrides: null,
 };
+
+/** The options of `using`. */
+export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'metadata'];
 
 /** Reads what `using` was given, on top of what it was given before. */
 export function readUsing(options: unknown, before: Using, known: Known): Using {
   const read = new OptionReader('using() cannot be done');
-  const given = read.object(options, '', [...jobKeys, 'runAfter', 'metadata']);
+  const given = read.object(options, '', usingKeys);
   const own = readJobOptions(read, given, '', known);
   if (own.retryable)
     read.fault('retry.unless, retry.only', 'no functions: they cannot be stored with a job; set them in define()', own.retryable);
@@ -292,14 +321,14 @@ export function readUsing(options: unknown, before: Using, known: Known): Using 
     backend: own.backend ?? before.backend,
     runAfter: (runAfter as Using['runAfter']) ?? before.runAfter,
     metadata: given.metadata === undefined ? before.metadata : plain(given.metadata, 'metadata'),
-    overrides: Object.keys(overrides).length > 0 ? overrides : null,
+    overrides: Object.keys(overrides).length > 0 ? frozen(overrides) : null,
   };
 }
 
 function plain(value: unknown, what: string): Readonly<Record<string, unknown>> {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new InputError(`${what} is ${show(value)}; expected an object`, { path: '' });
-  return decode(encode(value, what)) as Record<string, unknown>;
+  return frozen(decode(encode(value, what)) as Record<string, unknown>);
 }
 
 /** Reads how long finished jobs are kept. */

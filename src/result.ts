@@ -14,11 +14,8 @@ import { OptionReader } from './options.ts';
 import type { Backend } from './ports/backend.ts';
 import type { Store } from './ports/store.ts';
 
-/** One failed attempt. */
-export interface AttemptFailure {
-  readonly name: string;
-  readonly message: string;
-  readonly stack: string;
+/** One failed attempt: what was thrown, with its code, own properties, causes and members. */
+export interface AttemptFailure extends RecordedError {
   /** The attempt's number, 1 for the first. */
   readonly attempt: number;
   readonly at: Date;
@@ -43,6 +40,8 @@ export interface ResultProgress {
   readonly message: string | null;
   readonly at: Date;
 }
+
+const inspectCustom: unique symbol = Symbol.for('nodejs.util.inspect.custom') as never;
 
 /**
  * What `enqueue` returns (DEP 14's TaskResult). `Output` is what the task returns, `Input` what it was given.
@@ -91,10 +90,10 @@ export class TaskResult<Output = unknown, Input = unknown> {
     return this.#alias;
   }
   get tags(): readonly string[] {
-    return this.#record.job.tags;
+    return [...this.#record.job.tags];
   }
   get metadata(): Readonly<Record<string, unknown>> {
-    return this.#record.job.metadata;
+    return structuredClone(this.#record.job.metadata);
   }
   get enqueuedAt(): Date {
     return new Date(this.#record.job.enqueuedAt);
@@ -134,7 +133,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get scheduledAt(): Date | null {
     return date(this.#record.job.scheduledAt);
   }
-  /** Every attempt, oldest first. */
+  /** The latest 200 attempts, oldest first. Of a job from a list, only the latest has its error's stack; `refresh()` reads them all. */
   get history(): readonly AttemptInfo[] {
     return this.#record.attempts.map(({ attempt, worker, startedAt, endedAt, outcome, error }) => ({
       attempt,
@@ -145,7 +144,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
       error,
     }));
   }
-  /** One for each attempt that failed, oldest first. */
+  /** One for each attempt of the `history` that failed, oldest first. */
   get errors(): readonly AttemptFailure[] {
     const failures: AttemptFailure[] = [];
     for (const { error, attempt, endedAt } of this.#record.attempts) {
@@ -202,6 +201,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
    * @throws ResultNotReadyError when the time is over; ResultNotFoundError when it was deleted; StoreError of kind `closed` when `tasks.close()` is called
    */
   async wait(options: { timeout?: Duration } = {}): Promise<this> {
+    OptionReader.given(options, 'wait()', ['timeout']);
     if (!scope.getStore()) this.#binding.beforeWait?.();
     const { host } = this.#binding;
     const timeoutMs = options.timeout === undefined ? Number.POSITIVE_INFINITY : durationMs(options.timeout, 'wait().timeout');
@@ -271,7 +271,16 @@ export class TaskResult<Output = unknown, Input = unknown> {
     throw new ResultNotFoundError(`job ${this.id} is not in the store; it was deleted or pruned before`);
   }
 
-  /** For `console.log` and test output. */
+  /** For `console.log`: what a person looks for first, as of the last refresh. */
+  [inspectCustom](depth: number, options: object, inspect: (value: unknown, options: object) => string): string {
+    if (depth < 0) return `[TaskResult ${this.id}]`;
+    const { id, task, status, attempts } = this;
+    const last = status === 'successful' ? undefined : this.errors.at(-1);
+    const error = last ? { error: `${last.name}: ${last.message}` } : {};
+    return `TaskResult ${inspect({ id, task, status, attempts, ...error, asOf: new Date(this.#readAt) }, options)}`;
+  }
+
+  /** For `JSON.stringify`, logs and test output. */
   toJSON(): Record<string, unknown> {
     const { id, task, status, queue, priority, attempts, maxAttempts, reason, enqueuedAt, finishedAt } = this;
     return { id, task, status, input: this.input, queue, priority, attempts, maxAttempts, reason, enqueuedAt, finishedAt };

@@ -1,7 +1,16 @@
 /** The options of schedules: their types, their defaults, and the one place that reads them. */
 import type { App } from './app.ts';
-import { checkCron, isTimezone } from './core/cron.ts';
-import { type Duration, type Instant, parseDuration, parseInstant, show } from './core/duration.ts';
+import { checkCron, isTimezone, timezoneExpected } from './core/cron.ts';
+import {
+  answersAtOnce,
+  type Duration,
+  type Instant,
+  ignoreRejection,
+  isThenable,
+  parseDuration,
+  parseInstant,
+  show,
+} from './core/duration.ts';
 import { InputError } from './core/errors.ts';
 import { encode } from './core/json.ts';
 import { type CodeSchedule, type ScheduleDefinition, type SingleDefinition, type TriggerDefinition, textHash } from './core/schedule.ts';
@@ -22,9 +31,10 @@ export type SingleTriggerOptions = CronOptions | EveryOptions | AtOptions | SunO
 
 export interface CronOptions {
   /**
-   * Five fields, or six with leading seconds: lists, ranges, steps, names, `L`, `W`, `#`; or `@daily` and the like. Without `*` in its second,
-   * minute and hour it is an appointment: a local time that the clocks skip runs once, right after the gap, and one that they repeat runs once.
-   * With `*` or `*` steps there it counts real time: what is skipped does not run, what is repeated runs twice.
+   * Five fields, or six with leading seconds, or seven whose last is `*`: lists, ranges that may wrap (`22-2`, `FRI-MON`), steps (`5/15` is
+   * `5-59/15`), names in full or in three letters, `L`, `L-3`, `W`, `#`; or `@daily` and the like. Without `*` in its second, minute and hour it is
+   * an appointment: a local time that the clocks skip runs once, right after the gap, and one that they repeat runs once. With `*` or `*` steps
+   * there it counts real time: what is skipped does not run, what is repeated runs twice. `0 0/2 * * *` and `0 22-2 * * *` are appointments.
    */
   cron: string;
   /** An IANA time zone, never an offset. @default 'UTC', whatever the host's zone is */
@@ -109,6 +119,7 @@ export function readSchedule(app: App, name: unknown, options: unknown, source: 
   const compute = typeof given.input === 'function' ? (given.input as (occurrence: Occurrence) => unknown) : undefined;
   if (compute && source === 'store')
     read.fault('input', 'plain data: a function cannot be kept in the store; use tasks.schedule() for it', given.input);
+  else if (compute && !answersAtOnce(compute)) read.fault('input', 'plain data, or a function that returns it at once', compute);
   read.done();
 
   const task = app.definition(taskName as string);
@@ -146,8 +157,8 @@ export function readSchedule(app: App, name: unknown, options: unknown, source: 
       compute &&
       ((at) => {
         const value = compute({ scheduledAt: new Date(at) });
-        if (value instanceof Promise) {
-          value.catch(() => {});
+        if (isThenable(value)) {
+          ignoreRejection(value);
           throw new InputError(`the input function of schedule ${scheduleName} is asynchronous; it must return the input itself`);
         }
         return encode(value, `input of schedule ${scheduleName}`);
@@ -164,7 +175,7 @@ function readTiming(
   const endAt = read.instant(given.endAt, 'endAt') ?? null;
   if (startAt !== null && endAt !== null && endAt < startAt) read.fault('endAt', 'an instant not before `startAt`', given.endAt);
   if (given.any !== undefined && given.timezone !== undefined && !isTimezone(given.timezone))
-    read.fault('timezone', "an IANA time zone such as 'Europe/Berlin' or 'UTC'", given.timezone);
+    read.fault('timezone', timezoneExpected, given.timezone);
   const at = given.at === undefined ? undefined : parseInstant(given.at);
   if (at !== undefined && ((startAt !== null && at < startAt) || (endAt !== null && at > endAt)))
     read.fault('at', 'an instant from `startAt` to `endAt`: this never fires', given.at);

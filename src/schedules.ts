@@ -3,7 +3,7 @@ import type { App } from './app.ts';
 import { describeCron } from './core/cron.ts';
 import { formatDuration, type Instant, instantMs, show } from './core/duration.ts';
 import { DuplicateTaskError, InputError, StoreError } from './core/errors.ts';
-import { encode } from './core/json.ts';
+import { encode, frozen } from './core/json.ts';
 import { isOccurrence, nextOccurrence, pausedRow, resumedRow, runsLeft, scheduleRow } from './core/schedule.ts';
 import type { Missed, Overlap, ScheduleRow, Trigger } from './core/types.ts';
 import { parseInput } from './engine/input.ts';
@@ -261,7 +261,7 @@ function scheduleInfo(row: ScheduleRow, declared: boolean): ScheduleInfo {
     queue,
     source,
     declared,
-    trigger,
+    trigger: frozen(trigger),
     words: wordsOf(trigger),
     cron: trigger.kind === 'cron' ? trigger.expression : null,
     every: trigger.kind === 'every' ? trigger.everyMs : null,
@@ -271,7 +271,7 @@ function scheduleInfo(row: ScheduleRow, declared: boolean): ScheduleInfo {
     maxRuns,
     runs,
     jitter: row.jitterMs,
-    missed,
+    missed: frozen(missed),
     overlap,
     enabled,
     paused,

@@ -10,7 +10,7 @@ import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
 import type { Job, JobRecord, Settlement } from './core/types.ts';
 import { RunningAttempt } from './engine/attempt.ts';
 import { parseInput } from './engine/input.ts';
-import { type JobOptions, readUsing, type Using, type UsingOptions, usingNothing } from './options.ts';
+import { type JobOptions, nearest, OptionReader, readUsing, type Using, type UsingOptions, usingKeys, usingNothing } from './options.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
 /** What is used of a better-sqlite3 database to enqueue in its transaction. */
@@ -111,16 +111,18 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
 
   // The signatures are the interface's; one body serves both, for what it awaits may be there at once.
   enqueue(input?: unknown, options?: EnqueueOptions): never {
-    const results = this.#enqueue([input], options?.transaction);
+    const results = this.#enqueue([input], options);
     return (results instanceof Promise ? results.then(([result]) => result) : results[0]) as never;
   }
 
   enqueueMany(inputs: readonly unknown[], options?: EnqueueOptions): never {
     if (!Array.isArray(inputs)) throw new InputError(`enqueueMany of ${this.name} takes an array of inputs`);
-    return this.#enqueue(inputs, options?.transaction) as never;
+    return this.#enqueue(inputs, options) as never;
   }
 
   async call(...args: EnqueueArguments<Input, never>): Promise<Output> {
+    if (args[1] !== undefined)
+      throw new InputError(`call() of ${this.name} takes the input alone; it has no job that options could concern`);
     const { app, definition } = this.#home();
     const turn = app.binding.turn?.();
     if (turn !== undefined) await turn;
@@ -170,9 +172,21 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
     return result as TaskResult<Output, Input>;
   }
 
-  #enqueue(inputs: readonly unknown[], transaction: unknown): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
+  #enqueue(
+    inputs: readonly unknown[],
+    options: EnqueueOptions | undefined,
+  ): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
     // A mistake in the input rejects like any other failure; in a caller's transaction, where nothing can wait, it throws.
-    if (transaction !== undefined) return this.#insert(inputs, transaction) as TaskResult<Output, Input>[];
+    if (options?.transaction !== undefined) {
+      checkEnqueueOptions(options);
+      return this.#insert(inputs, options.transaction) as TaskResult<Output, Input>[];
+    }
+    if (options !== undefined) {
+      return (async () => {
+        checkEnqueueOptions(options);
+        return this.#enqueue(inputs, undefined);
+      })();
+    }
     const turn = this.#home().app.binding.turn?.();
     if (turn !== undefined) return turn.then(() => this.#insert(inputs, undefined));
     return (async () => this.#insert(inputs, undefined))();
@@ -236,6 +250,21 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
   }
 }
 
+/** @throws ConfigError for what is no option of `enqueue`; options of the job are pointed to `using` */
+function checkEnqueueOptions(options: unknown): void {
+  const read = new OptionReader('Invalid options for enqueue()');
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    read.fault('options', 'an object such as { transaction }', options);
+  } else {
+    for (const key of Object.keys(options)) {
+      if (key === 'transaction') continue;
+      const instead = usingKeys.includes(key) ? `; options of the job go to using({ ${key} })` : '';
+      read.fault(key, `transaction alone${instead}`, key, nearest(key, ['transaction']));
+    }
+  }
+  read.done();
+}
+
 /** The result with this id, from the first of these backends that has it. */
 export async function findResult(app: App, id: string, aliases: readonly string[]): Promise<TaskResult> {
   for (const alias of aliases) {
@@ -252,7 +281,7 @@ export interface PortableTask<Input = unknown, Output = unknown> extends Task<In
   readonly [portable]: Portable;
 }
 
-export const portable: unique symbol = Symbol('escapement.portable');
+export const portable: unique symbol = Symbol.for('escapement.portable') as never;
 
 /** What `register` needs to know of a portable task, and where it keeps the application that registered it. */
 export interface Portable {

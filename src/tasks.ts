@@ -6,18 +6,19 @@ import { EngineBackend } from './backends/engine.ts';
 import { immediate } from './backends/immediate.ts';
 import { consoleLogger, guardedLogger } from './console.ts';
 import type { Definition } from './core/definition.ts';
-import { durationMs, show } from './core/duration.ts';
+import { durationMs, isGenerator, show } from './core/duration.ts';
 import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
 import { Emitter, type Event, type EventMap, type EventName, eventNames } from './core/events.ts';
 import { recordError } from './core/failure.ts';
 import type { Job } from './core/types.ts';
 import { describe, type TaskDescription } from './describe.ts';
 import { type Host, type Logger, runningHere } from './engine/host.ts';
+import { outside } from './engine/scope.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import { type JobOptions, nearest, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
 import type { Backend, BackendSupports } from './ports/backend.ts';
 import { type Clock, systemClock } from './ports/clock.ts';
-import { thisMachine } from './ports/machine.ts';
+import { thisMachine, version } from './ports/machine.ts';
 import { createIds, type Random, systemRandom } from './ports/random.ts';
 import type { StoreSource } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
@@ -89,14 +90,20 @@ export interface Tasks extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-const apps = new WeakMap<object, App>();
+/** Where the application stands on what `createTasks` returned: the same for every copy of this package in the process. */
+const brand: unique symbol = Symbol.for('escapement.application') as never;
 
-/** The application behind what `createTasks` returned. @throws ConfigError when it is something else */
+/**
+ * The application behind what `createTasks` returned, also that of another copy of this package.
+ * @throws ConfigError when it is something else, or of another version
+ */
 export function appOf(tasks: unknown): App {
-  const app = typeof tasks === 'object' && tasks !== null ? apps.get(tasks) : undefined;
-  if (app) return app;
+  const found = (tasks as Partial<Application> | null | undefined)?.[brand];
+  if (found?.version === version) return found.app;
   throw new ConfigError('No tasks', [
-    { path: 'tasks', expected: 'what createTasks() of this copy of escapement returned', got: show(tasks) },
+    found
+      ? { path: 'tasks', expected: `an application of escapement ${version}`, got: `one of ${found.version}; install one version for both` }
+      : { path: 'tasks', expected: 'what createTasks() returned', got: show(tasks) },
   ]);
 }
 
@@ -145,9 +152,7 @@ export function createTasks(options: CreateTasksOptions = {}): Tasks {
   const stack = new Error().stack?.split('\n').slice(2).join('\n') ?? '';
   app.identity = identityOf(options.name, sources.join(' '), stack);
   if (app.identity?.given) takePlace(app.identity, app);
-  const tasks = new Application(app);
-  apps.set(tasks, app);
-  return tasks;
+  return new Application(app);
 }
 
 function createApp(options: CreateTasksOptions): App {
@@ -163,7 +168,7 @@ function createApp(options: CreateTasksOptions): App {
   }
   read.done();
   const logger = guardedLogger(ownLogger);
-  const events = new Emitter((error) => logger.error({ error: recordError(error).message }, 'a listener of tasks.on threw'));
+  const events = new Emitter((error) => logger.error({ error: recordError(error).message }, 'a listener of tasks.on threw'), outside);
   const known = { queues, backends: [...sources.keys()] };
   if (given.defaults !== undefined) readDefinition('defaults', () => {}, given.defaults, known);
   return new App(
@@ -216,6 +221,7 @@ function readQueues(read: OptionReader, value: unknown): string[] {
 
 class Application implements Tasks {
   readonly #app: App;
+  declare readonly [brand]: { readonly app: App; readonly version: string };
   readonly jobs: Jobs;
   readonly queues: Queues;
   readonly workers: Workers;
@@ -224,6 +230,7 @@ class Application implements Tasks {
 
   constructor(app: App) {
     this.#app = app;
+    Object.defineProperty(this, brand, { value: { app, version } });
     this.jobs = jobsOf(app);
     this.queues = queuesOf(app);
     this.workers = workersOf(app);
@@ -243,7 +250,7 @@ class Application implements Tasks {
     return [...this.#app.binding.backends].map(([alias, { name, supports, file }]) => ({
       alias,
       name,
-      supports,
+      supports: { ...supports },
       ...(file === undefined ? {} : { file }),
     }));
   }
@@ -284,6 +291,11 @@ class Application implements Tasks {
     if (name !== '*' && !eventNames.includes(name)) {
       const read = new OptionReader('There is nothing to listen to');
       read.fault('event', `'*' or one of ${eventNames.join(', ')}`, name, nearest(String(name), eventNames));
+      read.done();
+    }
+    if (typeof listener !== 'function' || isGenerator(listener)) {
+      const read = new OptionReader('Nothing can listen');
+      read.fault('listener', 'a function of the event', listener);
       read.done();
     }
     return this.#app.events.on(name, listener as (event: Event) => void);

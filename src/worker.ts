@@ -123,6 +123,7 @@ class BoundWorker implements TaskWorker {
   }
 
   async stop(options: { timeout?: Duration } = {}): Promise<void> {
+    OptionReader.given(options, 'stop()', ['timeout']);
     const graceMs = durationMs(options.timeout ?? '25s', 'stop().timeout');
     this.#stopped = true;
     if (!this.#worker) return;

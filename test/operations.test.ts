@@ -1,5 +1,6 @@
 /** Operations on many jobs: what they refuse, and that they end in virtual time too. */
-import { ConfigError, createTasks, memory, snooze } from 'escapement';
+import { ConfigError, createTasks, dummy, type Event, immediate, memory, snooze } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
 import { simulate } from 'escapement/testing';
 import { expect, test } from 'vitest';
 
@@ -163,4 +164,110 @@ test('a result tells every attempt, however it ended', async () => {
     stack: expect.stringContaining('operations.test.ts'),
   });
   expect(result.errors).toHaveLength(1);
+});
+
+test.each(['ids', 'status', 'task', 'queue', 'schedule', 'tag'])(
+  'a filter whose %s is undefined is refused by every operation',
+  async (key) => {
+    const tasks = createTasks({ backend: memory() });
+    const result = await tasks.define('job', () => {}).enqueue();
+    const { jobs } = tasks;
+    const selection = anything({ [key]: undefined });
+    const all = [jobs.list, jobs.retry, jobs.cancel, jobs.delete, (lost: never) => jobs.prioritize(lost, 1)];
+    for (const operation of all)
+      await expect(operation(selection)).rejects.toThrow(new RegExp(`${key}: expected a value; leave the property out`));
+    expect((await result.refresh()).priority).toBe(0);
+  },
+);
+
+test('a selection that was lost on the way is not the lack of one', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const result = await tasks.define('job', () => {}).enqueue();
+  const lost = anything(undefined);
+  await expect(tasks.jobs.cancel(lost)).rejects.toThrow(/selection: expected which jobs/);
+  await expect(tasks.jobs.retry(lost)).rejects.toThrow(/selection: expected which jobs/);
+  await expect(tasks.jobs.prune(anything({ olderThan: 0, status: undefined }))).rejects.toThrow(/status: expected a value/);
+  expect((await result.refresh()).status).toBe('ready');
+  expect(await tasks.jobs.cancel()).toBe(1);
+});
+
+test('a queue that is undefined is neither paused nor resumed', async () => {
+  const tasks = createTasks({ backend: memory() });
+  for (const operation of [tasks.queues.pause, tasks.queues.resume])
+    await expect(operation(anything(undefined))).rejects.toThrow(/name: expected a name/);
+  expect(await tasks.queues.list()).toEqual([]);
+});
+
+test('a filter of a simulation that is undefined is refused', async () => {
+  const tasks = createTasks({ backend: memory() });
+  await using sim = await simulate(tasks);
+  expect(() => sim.jobs(anything({ task: undefined }))).toThrow(/jobs\(\).task is undefined/);
+});
+
+/** Everything that can be written to in what it is given, but for functions and class instances' private parts. */
+function tamper(value: unknown): void {
+  if (typeof value !== 'object' || value === null) return;
+  for (const key of Object.keys(value)) {
+    tamper((value as Record<string, unknown>)[key]);
+    try {
+      (value as Record<string, unknown>)[key] = 'tampered';
+    } catch {
+      // Frozen is as good as copied.
+    }
+  }
+  try {
+    if (Array.isArray(value)) value.push('tampered');
+    else Object.assign(value, { tampered: true });
+  } catch {
+    // As above.
+  }
+}
+
+test.each([
+  ['immediate', () => immediate()],
+  ['dummy', () => dummy()],
+  ['memory', () => memory()],
+  ['sqlite', () => sqlite({ file: ':memory:' })],
+])('what %s() hands out can be written to without effect on the engine', async (_, backend) => {
+  await using tasks = createTasks({ backend: backend(), logger: { debug() {}, info() {}, warn() {}, error() {} } });
+  tasks.on('*', (event: Event) => tamper(event));
+  const fields = { a: 1 };
+  const job = tasks.define('job', (_: void, ctx) => {
+    ctx.log.info('line', fields);
+    ctx.progress(0.5);
+    throw new AggregateError([Object.assign(new Error('a'), { code: 'A' })]);
+  });
+  const tagged = job.using({ tags: ['t'], metadata: { nested: { list: [1] } }, retry: { maxAttempts: 1, backoff: 5 } });
+  const run = async () => {
+    const results = [await job.enqueue(), await tagged.enqueue()] as const;
+    if (tasks.backends[0]?.supports.workers) {
+      await using worker = tasks.worker();
+      await worker.start();
+      await results[1].wait();
+      tamper(await tasks.workers.list());
+    }
+    return results;
+  };
+  for (const result of await run()) {
+    for (const key of ['tags', 'metadata', 'history', 'errors', 'workerIds', 'progress', 'input'] as const) tamper(result[key]);
+  }
+  for (const handed of [tasks.names, tasks.backends, tasks.describe('job').tags, await tasks.queues.list()]) tamper(handed);
+  if (tasks.backends[0]?.supports.workers) {
+    tasks.schedule('code', { task: job, any: [{ cron: '0 9 * * *' }], tags: ['s'] });
+    await tasks.schedules.save('saved', { task: job, every: '1h', metadata: { a: [1] } });
+    tamper(await tasks.schedules.list());
+    expect((await tasks.schedules.list()).map(({ trigger, missed }) => [trigger.kind, missed.catchUp])).toEqual([
+      ['any', 'latest'],
+      ['every', 'latest'],
+    ]);
+  }
+  // Only the list of a job's own row, and no other row's, shows what was read from it.
+  const [plain, full] = await run();
+  expect([plain.tags, plain.metadata]).toEqual([[], {}]);
+  expect([full.tags, full.metadata]).toEqual([['t'], { nested: { list: [1] } }]);
+  const again = (await tasks.jobs.list({ ids: [full.id] })).items[0];
+  expect([again?.tags, again?.metadata, again?.task]).toEqual([['t'], { nested: { list: [1] } }, 'job']);
+  expect(again?.errors.map(({ name }) => name)).toEqual(again?.isFinished ? ['AggregateError'] : []);
+  expect(tasks.names).toEqual(['job']);
+  expect(fields).toEqual({ a: 1 });
 });

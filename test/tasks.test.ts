@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import {
   type Cancel,
   ConfigError,
@@ -6,6 +7,7 @@ import {
   DuplicateTaskError,
   dummy,
   exponential,
+  failCurrentAttempt,
   InputError,
   immediate,
   linear,
@@ -540,4 +542,190 @@ describe('describe', () => {
     });
     expect(() => tasks.describe('jop')).toThrow(/did you mean job/);
   });
+});
+
+describe('functions that could never answer are refused where they are defined', () => {
+  const tasks = createTasks({ backend: memory(), logger: quiet });
+  const job = tasks.define('job', () => {});
+  const run = () => {};
+  const anything = (value: unknown) => value as never;
+
+  test.each<[string, string, () => unknown]>([
+    [
+      'a generator as run',
+      'run',
+      () =>
+        tasks.define(
+          'a',
+          anything(function* () {}),
+        ),
+    ],
+    ['an async generator as run', 'run', () => tasks.define('a', { run: anything(async function* () {}) })],
+    ['an async unless', 'retry.unless', () => tasks.define('a', { retry: { unless: anything(async () => false) }, run })],
+    ['a generator as only', 'retry.only', () => tasks.define('a', { retry: { only: anything(function* () {}) }, run })],
+    ['an async backoff', 'retry.backoff', () => tasks.define('a', { retry: { backoff: anything(async () => 1) }, run })],
+    ['an async default', 'defaults.retry.unless', () => createTasks({ defaults: { retry: { unless: anything(async () => true) } } })],
+    ['an async input', 'input', () => tasks.schedule('s', anything({ task: job, cron: '0 9 * * *', input: async () => ({}) }))],
+    ['a generator as input', 'input', () => tasks.schedule('s', anything({ task: job, every: '1h', input: function* () {} }))],
+    [
+      'a generator as listener',
+      'listener',
+      () =>
+        tasks.on(
+          'failed',
+          anything(function* () {}),
+        ),
+    ],
+    ['no listener', 'listener', () => tasks.on('failed', anything(undefined))],
+  ])('%s', (_, path, define) => {
+    expect(faults(define)).toEqual([path]);
+    expect(define).toThrow(/got (an async|a generator|an async generator) function|got undefined/);
+  });
+
+  test('what only turns out when it is called, a promise from unless, counts as no answer, and is warned of', async () => {
+    const lines: string[] = [];
+    const logger = {
+      ...quiet,
+      warn: (fields: object, message: string) => lines.push(`${message}: ${(fields as { error?: string }).error}`),
+    };
+    const own = createTasks({ logger });
+    const unless = anything(() => Promise.resolve(false));
+    const failing = own.define('failing', { retry: { unless }, run: () => Promise.reject(new Error('503')) });
+    expect((await failing.enqueue()).reason).toBeNull();
+    expect(lines).toEqual([expect.stringContaining('must return true or false, and not a promise')]);
+  });
+});
+
+describe('what a task reports cannot fail it', () => {
+  const unreadable = Object.defineProperty({}, 'field', {
+    enumerable: true,
+    get() {
+      throw new Error('no');
+    },
+  });
+  const hostile = {
+    toString() {
+      throw new Error('no');
+    },
+  };
+
+  test('progress outside 0 … 1 is warned of, once for each task', async () => {
+    const lines: string[] = [];
+    const tasks = createTasks({ logger: { ...quiet, warn: (_: object, message: string) => lines.push(message) } });
+    const job = tasks.define('job', (fractions: unknown[], ctx) => {
+      for (const fraction of fractions) ctx.progress(fraction as number, hostile as never);
+    });
+    const other = tasks.define('other', (_: void, ctx) => ctx.progress('half' as never));
+    const reported = async (...fractions: unknown[]) => {
+      const result = await job.enqueue(fractions as never);
+      return [result.status, result.progress?.fraction];
+    };
+    expect(await reported(0.25, 1)).toEqual(['successful', 1]);
+    expect(lines).toEqual([]);
+    expect(await reported(50)).toEqual(['successful', 1]);
+    expect(await reported(0.5, 'half')).toEqual(['successful', 0.5]);
+    expect(await reported(-1)).toEqual(['successful', 0]);
+    expect((await other.enqueue()).progress?.fraction).toBe(0);
+    expect(lines).toEqual([
+      'ctx.progress(50): the fraction is a number from 0 to 1; for 50 %, pass 0.5',
+      'ctx.progress("half"): the fraction is a number from 0 to 1',
+    ]);
+  });
+
+  test('a log line of anything, a logger and listeners that throw or reject', async () => {
+    const thrown = () => {
+      throw new Error('no');
+    };
+    // biome-ignore lint/suspicious/noThenProperty: a foreign promise is what is meant
+    const rejects = () => ({ then: (_: unknown, reject: (error: Error) => void) => reject(new Error('no')) });
+    const stray: unknown[] = [];
+    const caught = (error: unknown) => stray.push(error);
+    process.on('unhandledRejection', caught);
+    try {
+      for (const failing of [thrown, rejects, async () => thrown()]) {
+        const logger = { debug: failing, info: failing, warn: failing, error: failing };
+        const tasks = createTasks({ logger: logger as never });
+        for (const name of ['logged', 'progressed', 'successful'] as const) tasks.on(name, failing as never);
+        tasks.on('*', failing as never);
+        const job = tasks.define('job', (_: void, ctx) => {
+          for (const level of ['debug', 'info', 'warn', 'error'] as const) {
+            ctx.log[level](hostile as never, unreadable);
+            ctx.log[level](undefined as never, 5 as never);
+          }
+          ctx.progress(Number.NaN);
+        });
+        expect((await job.enqueue()).status).toBe('successful');
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    } finally {
+      process.off('unhandledRejection', caught);
+    }
+    expect(stray).toEqual([]);
+  });
+
+  test('listeners and loggers run outside of the attempt: what they leave behind is not its own', async () => {
+    const seen: unknown[] = [];
+    const look = () => seen.push(failCurrentAttempt(new Error('stray')));
+    const tasks = createTasks({ logger: { ...quiet, info: look } });
+    for (const name of ['logged', 'progressed'] as const) tasks.on(name, look);
+    const job = tasks.define('job', (_: void, ctx) => {
+      ctx.log.info('line');
+      ctx.progress(0.5);
+    });
+    expect((await job.enqueue()).status).toBe('successful');
+    expect(seen).toEqual([undefined, undefined, undefined]);
+  });
+});
+
+describe('options that no call knows are refused', () => {
+  const tasks = createTasks({ backend: memory(), logger: quiet });
+  const job = tasks.define('job', (_: number) => {});
+  const unknown = (options: unknown) => options as never;
+
+  test('by enqueue and enqueueMany, which point to using()', async () => {
+    await expect(job.enqueue(1, unknown({ runAfter: '1h' }))).rejects.toThrow(
+      /enqueue\(\): runAfter: expected transaction alone; options of the job go to using\(\{ runAfter \}\)/,
+    );
+    await expect(job.enqueueMany([1], unknown({ transacton: {} }))).rejects.toThrow(/did you mean transaction/);
+    for (const options of [null, 5, 'x', []]) await expect(job.enqueue(1, unknown(options))).rejects.toBeInstanceOf(ConfigError);
+    expect(() => job.enqueue(1, unknown({ transaction: {}, delay: 5 }))).toThrow(/delay: expected transaction alone/);
+    expect((await tasks.jobs.list()).items).toEqual([]);
+    expect((await job.enqueue(1, {})).status).toBe('ready');
+  });
+
+  test('by what else takes some', async () => {
+    const result = await job.enqueue(1);
+    await expect(result.wait(unknown({ timout: '1s' }))).rejects.toThrow(/wait\(\): timout: .*did you mean timeout/);
+    await expect(tasks.worker().stop(unknown({ grace: '1s' }))).rejects.toThrow(/stop\(\): grace/);
+    await expect((job as { call(...args: unknown[]): Promise<unknown> }).call(1, { priority: 5 })).rejects.toThrow(/takes the input alone/);
+  });
+});
+
+test('of an object, properties that are undefined are left out; all else that JSON would change is refused', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const job = tasks.define('job', (_: unknown) => {});
+  const result = await job.using({ metadata: { a: undefined, b: 1 } }).enqueue({ a: undefined, b: { c: undefined } });
+  expect([result.input, result.metadata]).toEqual([{ b: {} }, { b: 1 }]);
+  expect(Object.keys(result.input as object)).toEqual(['b']);
+  for (const refused of [[undefined], Number.NaN, new Date(0), { a: () => {} }, { a: Symbol('x') }, new Map()])
+    await expect(job.enqueue(refused)).rejects.toBeInstanceOf(InputError);
+});
+
+test('a result is printed as a person wants it', async () => {
+  const tasks = createTasks({ logger: quiet });
+  const printed = async (run: () => unknown) => {
+    const result = await tasks.define(`job${tasks.names.length}`, run).enqueue();
+    return inspect(result, { breakLength: Number.POSITIVE_INFINITY })
+      .replace(result.id, 'ID')
+      .replace(/asOf: \S+/, 'asOf: NOW');
+  };
+  expect(await printed(() => 1)).toBe("TaskResult { id: 'ID', task: 'job0', status: 'successful', attempts: 1, asOf: NOW }");
+  const failed = () => {
+    throw new TypeError('no\u001b[1m');
+  };
+  expect(await printed(failed)).toBe(
+    "TaskResult { id: 'ID', task: 'job1', status: 'failed', attempts: 1, error: 'TypeError: no\\x1B[1m', asOf: NOW }",
+  );
+  const deep = { a: { b: { c: await tasks.define('deep', () => 1).enqueue() } } };
+  expect(inspect(deep)).toMatch(/\[TaskResult [0-9a-f-]{36}\]/);
 });

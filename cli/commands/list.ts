@@ -4,7 +4,7 @@ import type { AttemptInfo, TaskResult } from 'escapement';
 import { given, whole } from '../arguments.ts';
 import { clean, cleanLines, padEnd, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
-import { addFilters, type Filters, filterText, findJob, jobRow, jobTable, selectionOf } from '../jobs.ts';
+import { addFilters, type Filters, filterText, findJob, jobRow, jobTable, placesOf, propertyLines, selectionOf } from '../jobs.ts';
 import { addCommand, type Operation, operate } from '../operate.ts';
 import { shortDuration } from '../time.ts';
 
@@ -142,7 +142,7 @@ function attemptLines({ attempt, worker, startedAt, endedAt, outcome, error }: A
   return [
     `  ${paint('dim', padEnd(`attempt ${attempt}`, 10))}  ${error ? paint('red', text) : text}`,
     `${' '.repeat(14)}${paint('dim', `${startedAt.toISOString()}  on ${clean(worker)}${took}`)}`,
-    ...frames(error?.stack ?? '').map((frame) => paint('dim', `${' '.repeat(14)}${frame}`)),
+    ...(error ? [...propertyLines(error), ...placesOf(error.stack)] : []).map((frame) => paint('dim', `${' '.repeat(14)}${frame}`)),
   ];
 }
 
@@ -154,13 +154,6 @@ function value(
   if (!read) return [];
   const [first = '', ...rest] = cleanLines(read.fault ?? JSON.stringify(read.value, null, 2));
   return [...line(title, first), ...rest.map((text) => `${' '.repeat(14)}${text}`)];
-}
-
-/** The places in a stack; what stands before them is the message again. */
-function frames(stack: string): string[] {
-  return cleanLines(stack)
-    .map((text) => text.trim())
-    .filter((text) => text.startsWith('at '));
 }
 
 function relative(at: number, now: number): string {

@@ -2,6 +2,7 @@
 import type { AttemptInfo, Status, TaskDescription, TaskResult } from 'escapement';
 import { unversioned } from '../config.ts';
 import { clean, cleanLines } from '../format.ts';
+import { placesOf, propertyLines } from '../jobs.ts';
 import type { LogLine } from './feed.ts';
 import type { JobDetail, JobItem, Try } from './state.ts';
 
@@ -75,7 +76,7 @@ function tryOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptI
     endedAt: endedAt?.getTime() ?? null,
     outcome: outcome ?? 'running',
     error: error && clean(`${error.name}: ${error.message}`),
-    frames: error ? framesOf(error.stack, cwd) : [],
+    frames: error ? [...propertyLines(error), ...framesOf(error.stack, cwd)] : [],
   };
 }
 
@@ -83,13 +84,11 @@ const mostFrames = 8;
 
 /** The places of a stack: the user's own files first, then how many more there are. */
 export function framesOf(stack: string, cwd: string): string[] {
-  const places = cleanLines(stack)
-    .map((text) => text.trim())
-    .filter((text) => text.startsWith('at '))
-    .map((text) => unversioned(text).replace('file://', '').replace(`${cwd}/`, ''));
-  const foreign = (text: string) => /node_modules|node:|\/dist\/src\/|\/escapement\/src\//.test(text);
+  const places = placesOf(stack).map((text) => unversioned(text).replace('file://', '').replace(`${cwd}/`, ''));
+  const isFrame = (text: string) => text.startsWith('at ');
+  const foreign = (text: string) => isFrame(text) && /node_modules|node:|\/dist\/src\/|\/escapement\/src\//.test(text);
   const own = places.filter((text) => !foreign(text));
-  const shown = (own.length > 0 ? own : places).slice(0, mostFrames);
+  const shown = (own.some(isFrame) ? own : places).slice(0, mostFrames);
   const more = places.length - shown.length;
   return more > 0 ? [...shown, `▸ ${more} more ${more === 1 ? 'frame' : 'frames'}`] : shown;
 }

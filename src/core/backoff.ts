@@ -3,7 +3,7 @@
  * attempt and one random fraction. Delays are whole milliseconds, never negative, never over the longest duration: 2^n is not computed
  * before it is known to be under the cap, because an overflowing delay is a hot loop.
  */
-import { type Duration, durationExpected, durationMs, longestDurationMs, parseDuration, show } from './duration.ts';
+import { answersAtOnce, type Duration, durationExpected, durationMs, longestDurationMs, parseDuration, show } from './duration.ts';
 import { ConfigError, type ConfigFault } from './errors.ts';
 
 /** A retry policy's delays, as data. Make one with {@link exponential}, {@link linear}, {@link fixed} or {@link list}. */
@@ -86,7 +86,10 @@ export const defaultBackoff: Backoff = exponential();
 
 /** Reads `retry.backoff`; faults are added to `faults`. */
 export function parseBackoff(input: unknown, path: string, faults: ConfigFault[]): Backoff {
-  if (typeof input === 'function') return { kind: 'own', delay: input as BackoffFunction };
+  if (typeof input === 'function') {
+    if (!answersAtOnce(input)) faults.push({ path, expected: 'a function that returns a duration at once', got: show(input) });
+    return { kind: 'own', delay: input as BackoffFunction };
+  }
   if (Array.isArray(input)) {
     const delaysMs = input.map((delay, i) => {
       const ms = parseDuration(delay);
@@ -96,7 +99,7 @@ export function parseBackoff(input: unknown, path: string, faults: ConfigFault[]
     if (delaysMs.length === 0) faults.push({ path, expected: 'at least one duration', got: '[]' });
     return { kind: 'list', delaysMs, jitter: 0 };
   }
-  if (typeof input === 'object' && input !== null && 'kind' in input) return input as Backoff;
+  if (typeof input === 'object' && input !== null && 'kind' in input) return { ...(input as Backoff) };
   const ms = parseDuration(input);
   if (ms !== undefined) return { kind: 'list', delaysMs: [ms], jitter: 0 };
   faults.push({ path, expected: 'exponential(), linear(), fixed(), list(), a duration, a list of them, or a function', got: show(input) });

@@ -1,19 +1,22 @@
 /**
  * Cron expressions. croner parses; this file turns what it parsed into bit fields and walks them over local days, in a zone's spans.
  *
- * **Syntax.** Five fields, or six with leading seconds: lists, ranges, steps (`10-30/5`, and after a star), names (`MON`, `JAN`, any case), 7 for
- * Sunday; `L` (last day), `15W` (nearest weekday, within the month), `LW`; `MON#2`, `FRIL` or `FRI#L`; `?` is `*`. The nicknames `@yearly
- * @annually @monthly @weekly @daily @midnight @hourly`. Where day-of-month and day-of-week are both restricted, a day matches that fits
+ * **Syntax.** Five fields, or six with leading seconds, or seven with a `*` for the year (Quartz): lists, ranges, steps (`10-30/5`, and after a star),
+ * names (`MON` or `Monday`, `JAN` or `January`, any case), 7 for Sunday; `L` (last day), `L-3` (three days before it), `15W` (nearest weekday, within
+ * the month), `LW`; `MON#2`, `FRIL` or `FRI#L`; `?` in a day field is `*`. `5/15` is `5-59/15`, from 5 to the field's end. A range whose end is
+ * below its start wraps, and its steps go on across: `22-2/2` is 22, 0, 2; `FRI-MON` Friday to Monday. The nicknames `@yearly @annually
+ * @monthly @weekly @daily @midnight @hourly`. Where day-of-month and day-of-week are both restricted, a day matches that fits
  * either (Vixie cron); only a bare `*` does not restrict, so a stepped star does (croner; Vixie cron sees its star). `+FRI` in day-of-week
- * asks for both (OCPS 1.4). Refused, although croner or others take it: a seventh field (years), `@reboot`, `SUN-SUN` (croner reads it as
- * the whole week); and by croner itself: ranges that wrap (`22-2`, `FRI-MON`), steps without a range (`5/15`), `L-3`, `L` alone in
- * day-of-week.
+ * asks for both (OCPS 1.4). Refused, although croner or others take it: years, `?` in another field (AWS writes the fields in another order),
+ * `@reboot`, `@every`, `H`, `R`, `TZ=`, `SUN-SUN` and other ranges that wrap to the whole of a field, `L` alone in day-of-week.
  *
  * **Clocks that change.** An expression without `*` in second, minute and hour, lists, ranges and steps of ranges included, is an
  * *appointment*: a local time that a gap skips runs once, at the first instant after the gap, and all that one gap skips makes one run;
  * a repeated time runs in its first pass. In short: an appointment runs when the clocks first show its time or a later one. Its day fields
  * are matched on the local date that was skipped. With `*` in any of the three it is an *interval*: it runs whenever the clocks show a
- * matching time; skipped times do not exist, and repeated ones run in both passes. (Vixie cron and cronie, extended to lists.)
+ * matching time; skipped times do not exist, and repeated ones run in both passes. (Vixie cron and cronie, extended to lists.) Ranges that wrap and
+ * `5/15` have no star: `0 0/2 * * *` is an appointment, as `0 0-23/2 * * *` is; with a stepped star for the hours it is an interval. Only the three
+ * fields of the time of day count: a star for day, month, weekday or year makes no interval.
  *
  * **Horizon.** The Gregorian calendar repeats after 400 years, so an expression whose days come at all comes within that time. Whether they
  * come is decided when it is read. An interval that fits only times which a zone always skips ends after 400 years, with null.
@@ -21,10 +24,11 @@
 import { CronPattern } from 'croner';
 import { latestInstant, show } from './duration.ts';
 import type { ConfigFault } from './errors.ts';
-import { firstShown, isTimezone, spanAt, unseenLocal, type Zone, zoneOf } from './zone.ts';
+import { fieldsOf } from './words.ts';
+import { firstShown, isTimezone, spanAt, timezoneExpected, unseenLocal, type Zone, zoneOf } from './zone.ts';
 
 export { describeCron } from './words.ts';
-export { isTimezone } from './zone.ts';
+export { isTimezone, timezoneExpected } from './zone.ts';
 
 const dayMs = 86_400_000;
 const horizonMs = 146_097 * dayMs;
@@ -92,7 +96,7 @@ export function latestCron(expression: string, timezone: string, afterAt: number
 export function checkCron(expression: unknown, timezone: unknown, nowAt: number, faults: ConfigFault[]): void {
   const before = faults.length;
   const zoned = isTimezone(timezone);
-  if (!zoned) faults.push({ path: 'timezone', expected: "an IANA time zone such as 'Europe/Berlin' or 'UTC'", got: show(timezone) });
+  if (!zoned) faults.push({ path: 'timezone', expected: timezoneExpected, got: show(timezone) });
   if (typeof expression !== 'string' || expression.trim() === '') faults.push({ path: 'cron', expected: forms, got: show(expression) });
   else if (expression.length > longestExpression) {
     faults.push({ path: 'cron', expected: `at most ${longestExpression} characters`, got: `${expression.length}` });
@@ -109,28 +113,52 @@ const fieldRules = [
   ['second', '0-59'],
   ['minute', '0-59'],
   ['hour', '0-23'],
-  ['day-of-month', '1-31, L, LW or 15W'],
+  ['day-of-month', '1-31, L, L-3, LW or 15W'],
   ['month', '1-12 or JAN-DEC'],
   ['day-of-week', '0-7 or SUN-SAT, also as MON#2 or FRIL'],
 ] as const;
 
+/** What others write, and what says the same here. */
+const elsewhere: readonly (readonly [pattern: RegExp, instead: string])[] = [
+  [/^@reboot\b/i, 'for @reboot, enqueue the task where your program starts'],
+  [/^@every\b/i, "for @every, give the schedule `every: '5m'` and no cron"],
+  [/^(?:CRON_)?TZ=/i, "for TZ=, give the zone as the schedule's `timezone`"],
+  [/^cron\(/i, 'for cron(…), give the fields alone'],
+  [/^rate\(/i, "for rate(…), give the schedule `every: '5m'` and no cron"],
+];
+
 function checkFields(expression: string, faults: ConfigFault[]): void {
-  const fields = expression.trim().split(/\s+/);
-  if (fields[0]?.startsWith('@')) {
-    if (fields.length > 1 || !nicknames.includes(fields[0].toLowerCase()))
-      faults.push({ path: 'cron', expected: `one of ${nicknames.join(', ')}`, got: show(expression) });
+  const fields = fieldsOf(expression);
+  const instead = elsewhere.find(([pattern]) => pattern.test(expression.trim()))?.[1];
+  const isNickname = fields[0]?.startsWith('@') === true;
+  let got = show(expression);
+  if (isNickname ? fields.length > 1 || !nicknames.includes((fields[0] as string).toLowerCase()) : instead !== undefined) {
+    const expected = isNickname ? `one of ${nicknames.join(', ')}` : forms;
+    faults.push({ path: 'cron', expected: instead === undefined ? expected : `${expected}; ${instead}`, got });
     return;
   }
+  if (isNickname) return;
   if (fields.length !== 5 && fields.length !== 6) {
-    faults.push({ path: 'cron', expected: forms, got: `${show(expression)} with ${fields.length} field${fields.length === 1 ? '' : 's'}` });
+    got += ` with ${fields.length} field${fields.length === 1 ? '' : 's'}`;
+    const years = fields.length === 7 ? '; a seventh field, for years, can only be *: use `startAt` and `endAt`' : '';
+    faults.push({ path: 'cron', expected: `${forms}${years}`, got });
     return;
   }
   const offset = fieldRules.length - fields.length;
   for (const [i, field] of fields.entries()) {
     const [name, range] = fieldRules[i + offset] as (typeof fieldRules)[number];
-    const fault = fieldFault(field, i + offset);
+    const fault = misplaced(field, i + offset, offset === 0) ?? fieldFault(field, i + offset);
     if (fault !== undefined) faults.push({ path: 'cron', expected: `${name} to be ${range}`, got: `${show(field).slice(1, -1)}${fault}` });
   }
+}
+
+/** What means something elsewhere, and what to write here. */
+function misplaced(field: string, index: number, seconds: boolean): string | undefined {
+  if (/^[hr](?:\(.*\))?(?:\/\d+)?$/i.test(field))
+    return ` (write a value instead of ${field[0]}, and spread the load by the schedule's \`jitter\`)`;
+  if (!field.includes('?') || index === 3 || index === 5) return undefined;
+  const order = seconds ? "; six fields begin with the second and have no year: for AWS's `0 12 * * ? *` write `0 12 * * *`" : '';
+  return ` (? stands for day-of-month or day-of-week${order})`;
 }
 
 /**
@@ -149,10 +177,81 @@ function fieldFault(field: string, index: number): string | undefined {
   }
 }
 
+/** What croner has read, and the days before the last that it does not know. */
+interface Parsed extends CronPattern {
+  readonly beforeLast: readonly number[];
+}
+
 /** @throws TypeError or RangeError, whatever croner finds */
-function parse(expression: string): CronPattern {
-  if (/(^|[\s,+])SUN-SUN\b/i.test(expression)) throw new TypeError('CronPattern: a range that ends on Sunday begins on another day');
-  return new CronPattern(expression, undefined, { mode: '5-or-6-parts' });
+function parse(expression: string): Parsed {
+  const fields = fieldsOf(expression);
+  if (fields[0]?.startsWith('@'))
+    return Object.assign(new CronPattern(expression.trim(), undefined, { mode: '5-or-6-parts' }), { beforeLast: [] });
+  const offset = fieldRules.length - fields.length;
+  const beforeLast: number[] = [];
+  const plain = fields.map((field, i) => plainField(field, i + offset, beforeLast));
+  const isEmpty = plain[3 - offset] === '';
+  // croner wants a day.
+  if (isEmpty) plain[3 - offset] = '1';
+  const parsed = new CronPattern(plain.join(' '), undefined, { mode: '5-or-6-parts' });
+  if (isEmpty) parsed.day.fill(0);
+  return Object.assign(parsed, { beforeLast });
+}
+
+const weekdayNames = ['SUN', 'MON', 'TUE', 'WED', 'THU', 'FRI', 'SAT'];
+const monthNames = ['', 'JAN', 'FEB', 'MAR', 'APR', 'MAY', 'JUN', 'JUL', 'AUG', 'SEP', 'OCT', 'NOV', 'DEC'];
+/** The first and the last value of each field. */
+const bounds = [
+  [0, 59],
+  [0, 59],
+  [0, 23],
+  [1, 31],
+  [1, 12],
+  [0, 6],
+] as const;
+
+/** One field in the forms that croner takes. What is none of the forms that are only ours is left to it, to accept or to refuse. */
+function plainField(field: string, index: number, beforeLast: number[]): string {
+  const [, sign = '', list = ''] = /^(\+?)(.*)$/.exec(field) ?? [];
+  const parts = list.split(',').flatMap((part) => {
+    const before = index === 3 ? /^L-(\d{1,2})$/i.exec(part) : null;
+    if (!before) return [plainPart(part, index)];
+    const days = Number(before[1]);
+    if (days < 1 || days > 30) throw new TypeError('CronPattern: L-1 to L-30 are days before the last');
+    beforeLast.push(days);
+    return [];
+  });
+  return sign + parts.join(',');
+}
+
+function plainPart(part: string, index: number): string {
+  const [, fromText, toText, stepText] = /^([a-z]{3}|\d{1,2})(?:-([a-z]{3}|\d{1,2}))?(?:\/(\d{1,2}))?$/i.exec(part) ?? [];
+  const [first, last] = bounds[index] as (typeof bounds)[number];
+  const given = numberOf(fromText, index);
+  if (given === undefined || (toText === undefined && stepText === undefined)) return part;
+  const isSeventh = index === 5 && given === 7;
+  if (toText === undefined) return isSeventh ? '7' : `${given}-${last}/${stepText}`;
+  const to = numberOf(toText, index);
+  const from = isSeventh && to !== 7 ? 0 : given;
+  if (to === undefined || to < first || from < first || to > last || from > last || to > from)
+    return isSeventh ? part.replace('7', String(from)) : part;
+  // Monday to Sunday is a week as people write it; any other whole is more likely a slip.
+  if (to === from ? index === 5 && from === 0 : to === from - 1 && !(index === 5 && to === 0))
+    throw new TypeError('CronPattern: the range wraps to the whole, write *');
+  if (to === from) return part;
+  const [size, step] = [last - first + 1, Number(stepText ?? 1)];
+  if (step < 1 || step > size) throw new TypeError(`CronPattern: a step is from 1 to ${size}`);
+  const values: number[] = [];
+  for (let value = from; value <= to + size; value += step) values.push(first + ((value - first) % size));
+  return values.join(',');
+}
+
+function numberOf(text: string | undefined, index: number): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d/.test(text)) return Number(text);
+  const names = index === 4 ? monthNames : index === 5 ? weekdayNames : [];
+  const value = names.indexOf(text.toUpperCase());
+  return value < 0 ? undefined : value;
 }
 
 function patternOf(expression: string): Pattern {
@@ -165,7 +264,7 @@ function patternOf(expression: string): Pattern {
   return pattern;
 }
 
-function compile(parsed: CronPattern): Pattern {
+function compile(parsed: Parsed): Pattern {
   const fields = parsed.pattern.trim().split(/\s+/);
   const second = dial(parsed.second);
   const minute = dial(parsed.minute);
@@ -196,7 +295,7 @@ function dial(set: readonly number[]): Dial {
 }
 
 /** The matching days of a month with this many days that begins on this weekday (0 is Sunday), as bits. */
-function daysOf(parsed: CronPattern, length: number, firstWeekday: number): number {
+function daysOf(parsed: Parsed, length: number, firstWeekday: number): number {
   const weekdayOf = (day: number) => (firstWeekday + day - 1) % 7;
   const lastWeekday = [length, length - 1, length - 2].find((day) => weekdayOf(day) % 6 !== 0);
   let bits = 0;
@@ -205,6 +304,7 @@ function daysOf(parsed: CronPattern, length: number, firstWeekday: number): numb
       Boolean(parsed.day[day - 1]) ||
       (parsed.lastDayOfMonth && day === length) ||
       (parsed.lastWeekday && day === lastWeekday) ||
+      parsed.beforeLast.includes(length - day) ||
       parsed.nearestWeekdays.some((set, i) => set && i < length && nearestWeekday(i + 1, length, weekdayOf(i + 1)) === day);
     // croner's bits: 1 to 16 for the first to the fifth of that weekday, 32 for the last, all of them for any.
     const nth = parsed.dayOfWeek[weekdayOf(day)] as number;

@@ -33,7 +33,7 @@ export interface TaskContext<Result = unknown> {
   sleep(duration: Duration): Promise<void>;
   /**
    * Says how far the attempt has come.
-   * @param fraction 0 … 1; values outside are moved to the nearer end
+   * @param fraction 0 … 1; values outside are moved to the nearer end, what is no number changes nothing, and both are warned of once for each task
    */
   progress(fraction: number, message?: string): void;
   /**

@@ -108,12 +108,39 @@ export function formatDuration(ms: number): string {
   return parts.join(' ');
 }
 
+/** False for async functions and generators: what they return is a promise or an iterator, and never the answer itself. */
+export function answersAtOnce(fn: unknown): boolean {
+  return Object.prototype.toString.call(fn) === '[object Function]';
+}
+
+/** True for generator functions, async ones included: calling one runs nothing of it. */
+export function isGenerator(fn: unknown): boolean {
+  return /Generator/.test(Object.prototype.toString.call(fn));
+}
+
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
+}
+
+/** Keeps a promise that is not used from ending the process. @param rejected is given what it is rejected with */
+export function ignoreRejection(promise: PromiseLike<unknown>, rejected: (error: unknown) => void = () => {}): void {
+  // A foreign thenable may throw where it is touched; a promise made of it rejects instead.
+  Promise.resolve(promise).catch(rejected);
+}
+
+const functionKinds: Readonly<Record<string, string>> = {
+  '[object AsyncFunction]': 'an async function',
+  '[object GeneratorFunction]': 'a generator function',
+  '[object AsyncGeneratorFunction]': 'an async generator function',
+};
+
 /** A value for an error message: short, on one line, without control characters. Total: nothing that it is given makes it throw. */
 export function show(value: unknown): string {
   let text: string;
   try {
     if (typeof value === 'string') text = JSON.stringify(value);
-    else if (typeof value === 'function') text = `a function${value.name ? ` (${value.name})` : ''}`;
+    else if (typeof value === 'function')
+      text = `${functionKinds[Object.prototype.toString.call(value)] ?? 'a function'}${value.name ? ` (${value.name})` : ''}`;
     else if (typeof value === 'bigint') text = `${value}n`;
     else if (value instanceof Date) text = Number.isNaN(value.getTime()) ? 'an invalid Date' : `Date ${value.toISOString()}`;
     else if (Array.isArray(value)) text = JSON.stringify(value) ?? 'an array';

@@ -9,7 +9,9 @@ const brand = Symbol.for('escapement.error');
 export class EscapementError extends Error {
   /** A stable identifier, for example `'ESCAPEMENT_CONFIG'`. */
   readonly code: string = 'ESCAPEMENT';
-  readonly [brand] = true;
+  readonly [brand]: string = 'error';
+  // Each class has a literal name, which a bundler that shortens names leaves alone; classes that applications derive go by their own.
+  static override readonly name: string = 'EscapementError';
   override get name(): string {
     return this.constructor.name;
   }
@@ -34,6 +36,7 @@ export interface ConfigFault {
 
 /** Options that cannot be used. Carries every fault that was found, not only the first. */
 export class ConfigError extends EscapementError {
+  static override readonly name: string = 'ConfigError';
   override readonly code = 'ESCAPEMENT_CONFIG';
   readonly faults: readonly ConfigFault[];
   constructor(what: string, faults: readonly ConfigFault[]) {
@@ -47,6 +50,7 @@ export class ConfigError extends EscapementError {
 
 /** An input, a return value or an argument that cannot be accepted as it is. `path` names the offending value. */
 export class InputError extends EscapementError {
+  static override readonly name: string = 'InputError';
   override readonly code = 'ESCAPEMENT_INPUT';
   readonly path: string | undefined;
   constructor(message: string, options?: ErrorOptions & { path?: string }) {
@@ -57,31 +61,37 @@ export class InputError extends EscapementError {
 
 /** A task name that nobody defined here. */
 export class UnknownTaskError extends EscapementError {
+  static override readonly name: string = 'UnknownTaskError';
   override readonly code = 'ESCAPEMENT_UNKNOWN_TASK';
 }
 
 /** A task or schedule name that is taken. */
 export class DuplicateTaskError extends EscapementError {
+  static override readonly name: string = 'DuplicateTaskError';
   override readonly code = 'ESCAPEMENT_DUPLICATE_TASK';
 }
 
 /** No job has this id, or no longer: finished jobs are pruned after their retention. */
 export class ResultNotFoundError extends EscapementError {
+  static override readonly name: string = 'ResultNotFoundError';
   override readonly code = 'ESCAPEMENT_RESULT_NOT_FOUND';
 }
 
 /** The job with this id belongs to another task than the one that was asked (DEP 14: a task's `get_result` checks its own). */
 export class ResultMismatchError extends EscapementError {
+  static override readonly name: string = 'ResultMismatchError';
   override readonly code = 'ESCAPEMENT_RESULT_MISMATCH';
 }
 
 /** `returnValue` was read before the job was successful, or `wait` ran out of time. */
 export class ResultNotReadyError extends EscapementError {
+  static override readonly name: string = 'ResultNotReadyError';
   override readonly code = 'ESCAPEMENT_RESULT_NOT_READY';
 }
 
 /** The store could not do what was asked. `transient`: trying again may help; the engine's loops then do so themselves. */
 export class StoreError extends EscapementError {
+  static override readonly name: string = 'StoreError';
   override readonly code = 'ESCAPEMENT_STORE';
   readonly transient: boolean;
   /** What went wrong in one word: `busy`, `failing`, `full`, `unsupported`, `closed` … */
@@ -94,55 +104,68 @@ export class StoreError extends EscapementError {
 }
 
 /** The schema of a store cannot be brought up to date, or is newer than this version knows. */
-export class MigrationError extends StoreError {}
+export class MigrationError extends StoreError {
+  static override readonly name: string = 'MigrationError';
+}
 
 /** What an attempt's signal carries as its reason, or what the engine records when an attempt did not end by itself. */
 export class AttemptError extends EscapementError {
+  static override readonly name: string = 'AttemptError';
   override readonly code: string = 'ESCAPEMENT_ATTEMPT';
 }
 
 /** The attempt ran longer than its task's `timeout`. */
 export class TimeoutError extends AttemptError {
+  static override readonly name: string = 'TimeoutError';
   override readonly code = 'ESCAPEMENT_TIMEOUT';
 }
 
 /** Someone cancelled the job while it ran. */
 export class CancelledError extends AttemptError {
+  static override readonly name: string = 'CancelledError';
   override readonly code = 'ESCAPEMENT_CANCELLED';
 }
 
 /** The worker no longer holds the job: its lease passed, so another may run it. Whatever the attempt still does counts for nothing. */
 export class LeaseLostError extends AttemptError {
+  static override readonly name: string = 'LeaseLostError';
   override readonly code = 'ESCAPEMENT_LEASE_LOST';
 }
 
 /** The worker is stopping and its grace time is over. */
 export class ShutdownError extends AttemptError {
+  static override readonly name: string = 'ShutdownError';
   override readonly code = 'ESCAPEMENT_SHUTDOWN';
 }
 
 /** Throw this from a task to fail the job at once, whatever attempts are left. */
 export class PermanentError extends EscapementError {
-  override readonly code = 'ESCAPEMENT_PERMANENT';
+  static override readonly name: string = 'PermanentError';
+  override readonly code: string = 'ESCAPEMENT_PERMANENT';
+  override readonly [brand] = 'permanent';
 }
 
 /** In a simulation: an attempt waits on something outside virtual time, and the real-time budget for that is used up. */
 export class SimulationStalledError extends EscapementError {
+  static override readonly name: string = 'SimulationStalledError';
   override readonly code = 'ESCAPEMENT_SIMULATION_STALLED';
 }
 
 /** In a simulation: jobs are left, but nothing is in flight and no timer will ever start them. */
 export class SimulationDeadlockError extends EscapementError {
+  static override readonly name: string = 'SimulationDeadlockError';
   override readonly code = 'ESCAPEMENT_SIMULATION_DEADLOCK';
 }
 
 /** In a simulation: virtual time ran past the bound and jobs are still unfinished. */
 export class SimulationRunawayError extends EscapementError {
+  static override readonly name: string = 'SimulationRunawayError';
   override readonly code = 'ESCAPEMENT_SIMULATION_RUNAWAY';
 }
 
 /** An exploration has found a course of things under which the application breaks. */
 export class ExplorationError extends EscapementError {
+  static override readonly name: string = 'ExplorationError';
   override readonly code = 'ESCAPEMENT_EXPLORATION';
   /** The value of ESCAPEMENT_REPLAY that plays it again. */
   readonly replay: string;
@@ -156,5 +179,6 @@ export class ExplorationError extends EscapementError {
 
 /** In a simulation: a misuse, or work that was left behind when it ended. */
 export class SimulationError extends EscapementError {
+  static override readonly name: string = 'SimulationError';
   override readonly code = 'ESCAPEMENT_SIMULATION';
 }

@@ -24,7 +24,9 @@
  * | workerStarted, workerStopping, workerStopped | a worker's life |
  * | storeFailing, storeRecovered | a worker meets a failing store, told of at most once in 30 s; and its end |
  */
+import { ignoreRejection, isThenable } from './duration.ts';
 import type { RecordedError } from './failure.ts';
+import { frozen } from './json.ts';
 import type { Job, Progress } from './types.ts';
 
 interface OfJob {
@@ -114,10 +116,15 @@ export class Emitter {
   readonly #listeners: { [Name in EventName]?: ((event: Event) => void)[] } = {};
   #all: ((event: Event) => void)[] = [];
   readonly #failed: (error: unknown) => void;
+  readonly #outside: (call: () => void) => void;
 
-  /** @param failed told of what a listener threw */
-  constructor(failed: (error: unknown) => void) {
+  /**
+   * @param failed told of what a listener threw
+   * @param outside calls its argument outside of the attempt that may be running: what a listener leaves behind is not the attempt's
+   */
+  constructor(failed: (error: unknown) => void, outside: (call: () => void) => void) {
     this.#failed = failed;
+    this.#outside = outside;
   }
 
   /** Calls `listener` at every event of this name (`'*'`: of any). Returns the function that ends this. */
@@ -140,15 +147,22 @@ export class Emitter {
   }
 
   emit(event: Event): void {
-    for (const listener of this.#all) this.#call(listener, event);
-    for (const listener of this.#listeners[event.type] ?? []) this.#call(listener, event);
+    if (!this.hears(event.type)) return;
+    // The row is the store's, and the fields of a log line are the application's: only what is ours is frozen.
+    if ('job' in event) frozen(event.job);
+    if ('progress' in event) frozen(event.progress);
+    Object.freeze(event);
+    this.#outside(() => {
+      for (const listener of this.#all) this.#call(listener, event);
+      for (const listener of this.#listeners[event.type] ?? []) this.#call(listener, event);
+    });
   }
 
   #call(listener: (event: Event) => void, event: Event): void {
     try {
       const returned: unknown = listener(event);
       // An async listener is one that nobody awaits.
-      if (returned instanceof Promise) returned.catch(this.#failed);
+      if (isThenable(returned)) ignoreRejection(returned, this.#failed);
     } catch (error) {
       this.#failed(error);
     }

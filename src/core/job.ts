@@ -137,6 +137,18 @@ export function isFenced(job: Pick<Job, 'claim' | 'leaseUntil'>, s: Settlement):
   return job.claim !== s.claim || (s.outcome === 'lost' && (job.leaseUntil ?? 0) > s.settledAt);
 }
 
+/**
+ * How many attempts of a job a store keeps: the latest. A job that polls something by `snooze` has one more every few seconds, for days.
+ */
+export const mostAttempts = 200;
+
+/** Attempts as a list shows them: only the latest with its stack, for a stack may be of 64 KiB, and a page has a thousand jobs. */
+export function withoutOldStacks(attempts: readonly Attempt[]): readonly Attempt[] {
+  return attempts.map((attempt, i) =>
+    attempt.error === null || i === attempts.length - 1 ? attempt : { ...attempt, error: { ...attempt.error, stack: '' } },
+  );
+}
+
 /** The attempt's row after a settlement. */
 export function ended(attempt: Attempt, s: Settlement): Attempt {
   return { ...attempt, endedAt: s.settledAt, outcome: s.outcome, error: s.error };

@@ -37,6 +37,16 @@ export function decode(text: string): unknown {
   return JSON.parse(text);
 }
 
+/**
+ * The same plain data, frozen with all that it holds. What applications are given to read is the engine's own row, shared with those who read it
+ * next: a change to it must throw, not spread. Data that is frozen already is taken to be so throughout.
+ */
+export function frozen<T>(data: T): T {
+  if (typeof data !== 'object' || data === null || Object.isFrozen(data)) return data;
+  for (const key in data) frozen(data[key]);
+  return Object.freeze(data);
+}
+
 function write(value: unknown, path: string, ancestors: object[], what: string): string {
   switch (typeof value) {
     case 'string':

@@ -51,9 +51,29 @@ const zones = new Map<string, Zone>();
 const formats = new Map<string, Intl.DateTimeFormat>();
 let blocksKept = 0;
 
-/** True for names of the time zone database, in any case; offsets such as `+02:00` are no zones: they know no daylight saving time. */
+/** What a time zone is, for error messages. */
+export const timezoneExpected = "an IANA time zone such as 'Europe/London' or 'UTC'; abbreviations such as BST mean several";
+
+/**
+ * The names of the time zone database without a slash (tz 2026c, `backward` included). `Intl` takes more: BST, IST, CST and their like, each of which
+ * means several zones, and as an old alias of ICU often another one than the reader's.
+ */
+const shortNames = new Set(
+  (
+    'CET CST6CDT Cuba EET EST EST5EDT Egypt Eire Factory GB GB-Eire GMT GMT+0 GMT-0 GMT0 Greenwich HST Hongkong Iceland Iran Israel Jamaica Japan ' +
+    'Kwajalein Libya MET MST MST7MDT NZ NZ-CHAT Navajo PRC PST8PDT Poland Portugal ROC ROK Singapore Turkey UCT UTC Universal W-SU WET Zulu'
+  )
+    .toLowerCase()
+    .split(' '),
+);
+
+/**
+ * True for names of the time zone database, in any case. Offsets such as `+02:00` are no zones: they know no daylight saving time. Abbreviations
+ * are none either.
+ */
 export function isTimezone(value: unknown): value is string {
   if (typeof value !== 'string' || !/^[A-Za-z][A-Za-z0-9_+\-/]*$/.test(value)) return false;
+  if (value.includes('/') ? /^systemv\//i.test(value) : !shortNames.has(value.toLowerCase())) return false;
   if (zones.has(value)) return true;
   try {
     formatOf(value);

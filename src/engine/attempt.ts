@@ -6,11 +6,12 @@
 import { type Backoff, defaultBackoff } from '../core/backoff.ts';
 import { decide, type Outcome } from '../core/decide.ts';
 import type { Definition } from '../core/definition.ts';
-import { formatDuration } from '../core/duration.ts';
+import { formatDuration, isThenable, show } from '../core/duration.ts';
 import {
   type AttemptError,
   CancelledError,
   InputError,
+  isEscapementError,
   LeaseLostError,
   PermanentError,
   ShutdownError,
@@ -18,7 +19,7 @@ import {
   UnknownTaskError,
 } from '../core/errors.ts';
 import type { LogLevel } from '../core/events.ts';
-import { cut, maxTextBytes, recordError } from '../core/failure.ts';
+import { cut, isPermanentError, maxTextBytes, recordError } from '../core/failure.ts';
 import { decode, encode } from '../core/json.ts';
 import { isSnooze, steering } from '../core/outcomes.ts';
 import type { Job, Progress, Settlement } from '../core/types.ts';
@@ -34,6 +35,9 @@ interface Interruption {
   readonly error: AttemptError;
   readonly outcome: Outcome | null;
 }
+
+/** The tasks that were warned of. */
+const warned = new WeakSet<Definition>();
 
 /** Who runs the attempt, and hears of it. */
 export interface AttemptRunner {
@@ -194,10 +198,21 @@ export class RunningAttempt implements Scope {
 
   log(level: LogLevel, message: string, fields: Record<string, unknown> | undefined): void {
     const { host, job } = this;
-    host.logger[level]({ task: job.task, job: job.id, attempt: job.attempt, ...fields }, message);
+    const text = typeof message === 'string' ? message : show(message);
+    const kept = fields === undefined ? null : copied(fields);
+    host.logger[level]({ task: job.task, job: job.id, attempt: job.attempt, ...kept }, text);
     if (!host.events.hears('logged')) return;
     const at = host.clock.now();
-    host.events.emit({ type: 'logged', at, job, worker: this.worker, attempt: job.attempt, level, message, fields: fields ?? null });
+    host.events.emit({
+      type: 'logged',
+      at,
+      job,
+      worker: this.worker,
+      attempt: job.attempt,
+      level,
+      message: text,
+      fields: kept,
+    });
   }
 
   report(fraction: number, message: string | undefined): void {
@@ -205,9 +220,11 @@ export class RunningAttempt implements Scope {
     if (this.#ended) return;
     const { host, job } = this;
     const at = host.clock.now();
+    if (!(fraction >= 0 && fraction <= 1) || typeof fraction !== 'number') this.#warnOfProgress(fraction);
+    const known = typeof fraction === 'number' && !Number.isNaN(fraction);
     this.progress = {
-      fraction: Math.min(1, Math.max(0, Number(fraction) || 0)),
-      message: message === undefined ? null : cut(String(message), maxTextBytes),
+      fraction: known ? Math.min(1, Math.max(0, fraction)) : (this.progress?.fraction ?? 0),
+      message: message === undefined ? null : cut(typeof message === 'string' ? message : show(message), maxTextBytes),
       at,
     };
     this.host.clock.inTurn(this, () => this.#runner.progressed?.(this));
@@ -221,6 +238,16 @@ export class RunningAttempt implements Scope {
         progress: this.progress,
       });
     }
+  }
+
+  /** Once for each task: a loop reports a thousand times. */
+  #warnOfProgress(fraction: unknown): void {
+    const { host, job, definition } = this;
+    if (definition === undefined || warned.has(definition)) return;
+    warned.add(definition);
+    const meant = typeof fraction === 'number' && fraction > 1 && fraction <= 100 ? `; for ${fraction} %, pass ${fraction / 100}` : '';
+    const text = `ctx.progress(${show(fraction)}): the fraction is a number from 0 to 1${meant}`;
+    host.logger.warn({ task: job.task, job: job.id, attempt: job.attempt }, text);
   }
 
   #armTimeout(timeoutMs: number): void {
@@ -309,14 +336,12 @@ export class RunningAttempt implements Scope {
   #isPermanent(error: unknown): boolean {
     // A getter or an own predicate that throws must not keep the failure from being recorded; it counts as an ordinary one.
     try {
-      if (
-        error instanceof PermanentError ||
-        error instanceof UnknownTaskError ||
-        (error as { code?: unknown } | null)?.code === 'ESCAPEMENT_PERMANENT'
-      )
-        return true;
+      if (isPermanentError(error) || (isEscapementError(error) && error.code === 'ESCAPEMENT_UNKNOWN_TASK')) return true;
       return this.definition?.retryable ? !this.definition.retryable(error) : false;
-    } catch {
+    } catch (thrown) {
+      const { job, host } = this;
+      const fields = { task: job.task, job: job.id, attempt: job.attempt, error: recordError(thrown).message };
+      host.logger.warn(fields, 'retry.unless or retry.only failed; the attempt counts as one to retry');
       return false;
     }
   }
@@ -328,7 +353,8 @@ export class RunningAttempt implements Scope {
  */
 export function failCurrentAttempt(error: unknown): Scope | undefined {
   const current = scope.getStore();
-  if (current instanceof RunningAttempt) current.stray(error);
+  // The attempt may be one of another copy of this package, whose worker it is.
+  (current as Partial<RunningAttempt> | undefined)?.stray?.(error);
   return current;
 }
 
@@ -357,6 +383,11 @@ function stored(job: Job): unknown {
   }
 }
 
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
+/** The fields of a log line; those that cannot be read are left out. */
+function copied(fields: Record<string, unknown>): Record<string, unknown> {
+  try {
+    return { ...fields };
+  } catch (error) {
+    return { unreadable: recordError(error).message };
+  }
 }

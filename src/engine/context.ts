@@ -1,7 +1,8 @@
 /** What a task's function is given beside its input: a narrow view of its attempt. */
 
 import type { TaskContext, TaskLog } from '../core/definition.ts';
-import { type Duration, durationMs } from '../core/duration.ts';
+import { type Duration, durationMs, show } from '../core/duration.ts';
+import { InputError } from '../core/errors.ts';
 import type { RunningAttempt } from './attempt.ts';
 
 export class Context implements TaskContext {
@@ -75,6 +76,8 @@ export class Context implements TaskContext {
   }
 
   complete(value: unknown, options: { readonly transaction: unknown }): void {
+    const unknown = Object.keys(options ?? {}).find((key) => key !== 'transaction');
+    if (unknown !== undefined) throw new InputError(`ctx.complete() takes { transaction } alone; got ${show(unknown)}`);
     this.#attempt.complete(value, options?.transaction);
   }
 

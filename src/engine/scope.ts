@@ -5,4 +5,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Scope } from '../ports/clock.ts';
 
-export const scope = new AsyncLocalStorage<Scope>();
+// One for all copies of this package in the process: the worker of one may ask about an attempt of another.
+const key = Symbol.for('escapement.scope');
+const home = globalThis as { [key]?: AsyncLocalStorage<Scope> };
+home[key] ??= new AsyncLocalStorage<Scope>();
+export const scope: AsyncLocalStorage<Scope> = home[key];
+
+/** Calls a function outside of any attempt. */
+export function outside(call: () => void): void {
+  if (scope.getStore() === undefined) call();
+  else scope.exit(call);
+}

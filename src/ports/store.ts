@@ -141,7 +141,7 @@ export interface Store {
 
   /** All or nothing. Acknowledged is kept: law 11. */
   insert(jobs: readonly Job[], options: { readonly now: number; readonly transaction?: unknown }): Awaitable<void>;
-  /** Leases on due jobs, best first: at most `limit`. The rows come back as `core/job`'s `claimed` makes them; an attempt row is opened for each. */
+  /** Leases on due jobs, best first: at most `limit`. The rows come back as `core/job`'s `claimed` makes them; an attempt row is opened for each, and of a job's attempts the latest `mostAttempts` are kept. */
   claim(options: ClaimOptions & { readonly now: number }): Awaitable<readonly Job[]>;
   /** Extends leases that are still held, also ones that have passed but that nobody has taken yet. */
   renew(held: readonly Held[], options: { readonly now: number; readonly leaseUntil: number }): Awaitable<readonly RenewAnswer[]>;
@@ -199,7 +199,7 @@ export interface Store {
   advanceSchedules(advances: readonly Advance[], options: { readonly now: number }): Awaitable<readonly (readonly Job[] | null)[]>;
 
   get(ids: readonly string[]): Awaitable<readonly (JobRecord | null)[]>;
-  /** In id order, newest first, from the cursor on. */
+  /** In id order, newest first, from the cursor on. Of the attempts, only the latest has its error's stack: `core/job`'s `withoutOldStacks`. */
   list(
     filter: JobFilter,
     options: { readonly now: number; readonly limit: number; readonly cursor?: string | undefined },

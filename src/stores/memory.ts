@@ -3,7 +3,19 @@
  * the same laws as the durable stores and is the oracle they are compared with.
  */
 import { StoreError } from '../core/errors.ts';
-import { alreadySettled, amended, claimed, comesBefore, ended, isFenced, isFinished, settled, visibleStatus } from '../core/job.ts';
+import {
+  alreadySettled,
+  amended,
+  claimed,
+  comesBefore,
+  ended,
+  isFenced,
+  isFinished,
+  mostAttempts,
+  settled,
+  visibleStatus,
+  withoutOldStacks,
+} from '../core/job.ts';
 import { changesVersions } from '../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
 import type {
@@ -216,7 +228,8 @@ export class MemoryStore implements Store {
     }
     matches.sort((a, b) => (a.job.id < b.job.id ? 1 : -1));
     const page = matches.slice(0, options.limit);
-    return { items: page.map(record), cursor: matches.length > page.length ? ((page.at(-1) as Node | undefined)?.job.id ?? null) : null };
+    const items = page.map((node) => ({ job: node.job, attempts: withoutOldStacks(node.attempts) }));
+    return { items, cursor: matches.length > page.length ? ((page.at(-1) as Node | undefined)?.job.id ?? null) : null };
   }
 
   stats(options: { now: number }): readonly QueueStats[] {
@@ -280,6 +293,7 @@ export class MemoryStore implements Store {
       outcome: null,
       error: null,
     });
+    if (node.attempts.length > mostAttempts) node.attempts.shift();
     return job;
   }
 

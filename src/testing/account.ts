@@ -4,6 +4,8 @@
  */
 import type { Amendment, Attempt, Job, Progress, Settlement } from '../core/types.ts';
 
+const keptAttempts = 200;
+
 export class Account {
   readonly #jobs = new Map<string, Job>();
   readonly #attempts = new Map<string, Attempt[]>();
@@ -44,7 +46,9 @@ export class Account {
       cancelRequested: null,
     };
     const { attempt, claim } = after;
-    this.#attempts.get(job.id)?.push({ attempt, claim, worker, startedAt: now, endedAt: null, outcome: null, error: null });
+    const attempts = this.#attempts.get(job.id);
+    attempts?.push({ attempt, claim, worker, startedAt: now, endedAt: null, outcome: null, error: null });
+    if (attempts && attempts.length > keptAttempts) attempts.shift();
     this.#set(after);
     return after;
   }

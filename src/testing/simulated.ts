@@ -4,7 +4,7 @@ import { EngineBackend } from '../backends/engine.ts';
 import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
-import { newJob } from '../core/job.ts';
+import { mostAttempts, newJob } from '../core/job.ts';
 import type { JobRecord } from '../core/types.ts';
 import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
@@ -305,13 +305,20 @@ export class Simulated implements Simulation {
   }
 
   #jobsOf(past: SimulationRecord, filter: SimulatedJobFilter): TaskResult[] {
+    for (const key of ['task', 'status'] as const) {
+      if (Object.hasOwn(filter, key) && filter[key] === undefined)
+        throw new SimulationError(`jobs().${key} is undefined; leave it out to see jobs whatever theirs is`);
+    }
     const name = typeof filter.task === 'string' ? filter.task : filter.task?.name;
     const statuses = filter.status === undefined ? undefined : typeof filter.status === 'string' ? [filter.status] : filter.status;
     const results: TaskResult[] = [];
-    for (const record of past.jobs) {
-      if (name !== undefined && record.job.task !== name) continue;
-      const alias = this.record.aliases.get(record.job.id) ?? 'default';
-      const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, record);
+    for (const { job, attempts } of past.jobs) {
+      if (name !== undefined && job.task !== name) continue;
+      const alias = this.record.aliases.get(job.id) ?? 'default';
+      const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, {
+        job,
+        attempts: attempts.slice(-mostAttempts),
+      });
       if (!statuses || statuses.includes(result.status)) results.push(result);
     }
     return results;

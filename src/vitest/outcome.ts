@@ -11,10 +11,12 @@ type Fault = string | undefined;
 
 export async function toHaveSucceeded(this: MatcherState, received: unknown, options: SucceededOptions<unknown> = {}) {
   const matcher = 'toHaveSucceeded';
-  checkOptions(matcher, options, ['attempts', 'value']);
+  checkOptions(matcher, options, ['attempts', 'returnValue', 'value']);
   const result = await resultOf(this, matcher, received).refresh();
   const succeeded = result.status === 'successful';
-  const faults = succeeded ? [attemptsFault(this, result, options.attempts), valueFault(this, result, options.value)] : [];
+  const faults = succeeded
+    ? [attemptsFault(this, result, options.attempts), valueFault(this, result, options.returnValue ?? options.value)]
+    : [];
   return verdict(this, matcher, options, result, 'to have succeeded', succeeded, faults);
 }
 
@@ -114,7 +116,7 @@ function attemptsFault(state: MatcherState, result: TaskResult, attempts: number
 
 function valueFault(state: MatcherState, result: TaskResult, value: unknown): Fault {
   if (value === undefined || matches(state, result.returnValue, value)) return undefined;
-  return `value:\n${indent(difference(state, result.returnValue, value))}`;
+  return `returnValue:\n${indent(difference(state, result.returnValue, value))}`;
 }
 
 function reasonFault(state: MatcherState, result: TaskResult, reason: string | undefined): Fault {

@@ -25,6 +25,8 @@ export interface EnqueuedOptions {
 export interface SucceededOptions<Output> {
   attempts?: number;
   /** What the task returned, matched as a subset. */
+  returnValue?: Expected<Output>;
+  /** @deprecated the former name of `returnValue` */
   value?: Expected<Output>;
 }
 
@@ -68,7 +70,7 @@ declare module 'vitest' {
     toHaveRunAt: T extends AnyTask ? (moments: readonly Moment[]) => R : never;
     /**
      * The job was successful. Refreshes the result.
-     * @example await expect(result).toHaveSucceeded({ attempts: 1, value: { sent: true } });
+     * @example await expect(result).toHaveSucceeded({ attempts: 1, returnValue: { sent: true } });
      */
     toHaveSucceeded: T extends TaskResult<infer Output, unknown> ? (options?: SucceededOptions<Output>) => Promise<void> : never;
     /**

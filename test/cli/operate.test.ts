@@ -1,5 +1,6 @@
 /** What operators do from the shell, in this process, over a SQLite file. */
 import { expect, test } from 'vitest';
+import { placesOf, propertyLines } from '../../cli/jobs.ts';
 import { cli } from './cli.ts';
 import { sharedStore } from './shared.ts';
 
@@ -124,6 +125,18 @@ test('lists come page by page, and say how to go on', async () => {
   expect((await store.run('list', ['--status', 'failed'])).stdout).toBe('no job matches\n');
   const ambiguous = await store.run('show', [seen[0]?.slice(0, 4) as string]);
   expect(ambiguous).toMatchObject({ code: 1, stderr: expect.stringMatching(/^escapement: 5 jobs have ids that begin or end with/) });
+});
+
+test('of an error are shown its properties that its message does not tell, and the messages of its causes and members', () => {
+  expect(
+    propertyLines({ name: 'A', message: '402 declined', code: 'E_CARD', status: 402, properties: { detail: { pan: '\u001b[1m' } } }),
+  ).toEqual(['code=E_CARD  detail={"pan":"\\u001b[1m"}']);
+  expect(propertyLines({ name: 'TimeoutError', message: 'late', code: 'ESCAPEMENT_TIMEOUT' })).toEqual([]);
+  expect(placesOf('Error: a\n    at x (y.ts:1:1)\ncaused by: Error: b\n  lines of b\nerror 1 of 2: c')).toEqual([
+    'at x (y.ts:1:1)',
+    'caused by: Error: b',
+    'error 1 of 2: c',
+  ]);
 });
 
 test('errors are shown with their stacks, and nothing in them is obeyed by a terminal', async () => {

@@ -112,21 +112,37 @@ describe('what is wrong with an expression', () => {
   test.each<[string, string]>([
     ['61 * * * *', 'cron: expected minute to be 0-59, got 61'],
     ['* 24 * * *', 'cron: expected hour to be 0-23, got 24'],
-    ['* * 0 * *', 'cron: expected day-of-month to be 1-31, L, LW or 15W, got 0'],
-    ['* * 32W * *', 'cron: expected day-of-month to be 1-31, L, LW or 15W, got 32W'],
+    ['* * 0 * *', 'cron: expected day-of-month to be 1-31, L, L-3, LW or 15W, got 0'],
+    ['* * 32W * *', 'cron: expected day-of-month to be 1-31, L, L-3, LW or 15W, got 32W'],
     ['* * * 13 *', 'cron: expected month to be 1-12 or JAN-DEC, got 13'],
     ['* * * * 8', 'cron: expected day-of-week to be 0-7 or SUN-SAT, also as MON#2 or FRIL, got 8'],
     ['60 * * * * *', 'cron: expected second to be 0-59, got 60'],
     ['0 60 * * * *', 'cron: expected minute to be 0-59, got 60'],
-    ['* 22-2 * * *', 'cron: expected hour to be 0-23, got 22-2 (From value is larger than to value'],
-    ['5/15 * * * *', 'cron: expected minute to be 0-59, got 5/15 (stepping with numeric prefix'],
+    ['1-0 * * * *', 'cron: expected minute to be 0-59, got 1-0 (the range wraps to the whole, write *)'],
+    ['60/5 * * * *', 'cron: expected minute to be 0-59, got 60/5'],
+    ['0/0 * * * *', 'cron: expected minute to be 0-59, got 0/0'],
+    ['* 22-2/25 * * *', 'cron: expected hour to be 0-23, got 22-2/25 (a step is from 1 to 24)'],
+    ['* 22-24 * * *', 'cron: expected hour to be 0-23, got 22-24'],
+    ['? * * * *', 'cron: expected minute to be 0-59, got ? (? stands for day-of-month or day-of-week)'],
+    ['0 12 * * ? *', 'six fields begin with the second and have no year: for AWS'],
+    ['H * * * *', "cron: expected minute to be 0-59, got H (write a value instead of H, and spread the load by the schedule's `jitter`)"],
+    ['H(0-29)/10 R * * *', 'got R (write a value instead of R'],
     ['* * * FOO *', 'cron: expected month to be 1-12 or JAN-DEC, got FOO'],
-    ['* * L-3 * *', 'cron: expected day-of-month'],
+    ['* * L-0 * *', 'cron: expected day-of-month'],
+    ['* * L-31 * *', 'cron: expected day-of-month'],
+    ['0 0 L-30 2 *', 'an expression that fires'],
     ['* * * * L', 'cron: expected day-of-week'],
     ['* * * * MON#6', 'cron: expected day-of-week'],
-    ['* * * * FRI-MON', 'cron: expected day-of-week'],
     ['* * * * SUN-SUN', 'cron: expected day-of-week'],
+    ['* * * * TUE-MON', 'cron: expected day-of-week'],
     ['* * * * * * 2026', "cron: expected a cron expression of 5 fields, or 6 with leading seconds, such as '0 9 * * MON-FRI'"],
+    ['* * * * * * 2026', 'a seventh field, for years, can only be *: use `startAt` and `endAt`'],
+    ['TZ=Europe/Berlin 0 9 * * *', "for TZ=, give the zone as the schedule's `timezone`"],
+    ['CRON_TZ=UTC 0 9 * * *', "for TZ=, give the zone as the schedule's `timezone`"],
+    ['cron(0 12 * * ? *)', 'for cron(…), give the fields alone'],
+    ['rate(5 minutes)', "for rate(…), give the schedule `every: '5m'`"],
+    ['@every 5m', "for @every, give the schedule `every: '5m'`"],
+    ['@reboot', 'for @reboot, enqueue the task where your program starts'],
     ['* * * *', 'with 4 fields'],
     ['daily', 'with 1 field'],
     ['', 'cron: expected a cron expression'],
@@ -153,12 +169,18 @@ describe('what is wrong with an expression', () => {
     ]);
   });
 
-  test.each(['0 9 * * MON-FRI', '*/10 * * * * *', '0 0 L,15 jan-mar ?', '0 0 LW * *', '0 12 15W * +1-5', '@Daily', ' 0  9 * * 7 '])(
-    '%s is sound',
-    (expression) => {
-      expect(faultsOf(expression)).toEqual([]);
-    },
-  );
+  test.each([
+    '0 9 * * MON-FRI',
+    '*/10 * * * * *',
+    '0 0 L,15 jan-mar ?',
+    '0 0 LW * *',
+    '0 12 15W * +1-5',
+    '@Daily',
+    ' 0  9 * * 7 ',
+    '0 0 12 ? * * *',
+  ])('%s is sound', (expression) => {
+    expect(faultsOf(expression)).toEqual([]);
+  });
 
   test('whatever is written: a check does not throw, and what it lets pass comes at a time', () => {
     const piece = fc.constantFrom(
@@ -250,5 +272,82 @@ describe('how much work it is', () => {
       }),
     ).toBeLessThan(200);
     expect(iso(next)).toBe('6148-02-29T00:00:00Z');
+  });
+});
+
+describe('what is written otherwise elsewhere means the same as', () => {
+  test.each<[string, string]>([
+    ['5/15 * * * *', '5-59/15 * * * *'],
+    ['0/15 0 * * * *', '0-59/15 0 * * * *'],
+    ['0 0/2 * * *', '0 0-23/2 * * *'],
+    ['0 0 1/10 * *', '0 0 1-31/10 * *'],
+    ['0 0 1 2/5 *', '0 0 1 2-12/5 *'],
+    ['0 0 1 FEB/5 *', '0 0 1 2-12/5 *'],
+    ['0 0 * * 1/2', '0 0 * * 1-6/2'],
+    ['0 0 * * SUN/3', '0 0 * * 0,3,6'],
+    ['0 0 * * 7/2', '0 0 * * 7'],
+    ['50-10/5 * * * *', '50,55,0,5,10 * * * *'],
+    ['0 22-2 * * *', '0 22,23,0,1,2 * * *'],
+    ['0 22-2/2 * * *', '0 22,0,2 * * *'],
+    ['0 12,22-1 * * *', '0 12,22,23,0,1 * * *'],
+    ['0 0 28-3 * *', '0 0 28,29,30,31,1,2,3 * *'],
+    ['0 0 1 NOV-FEB *', '0 0 1 11,12,1,2 *'],
+    ['0 0 * * FRI-MON', '0 0 * * 5,6,0,1'],
+    ['0 0 * * 6-1', '0 0 * * 6,0,1'],
+    ['0 0 * * 7-2', '0 0 * * 0,1,2'],
+    ['0 0 * * 7-3/2', '0 0 * * 0,2'],
+    ['0 0 * * 7-7', '0 0 * * 0'],
+    ['0 0 * * FRI-SUN', '0 0 * * 5,6,0'],
+    ['0 0 * * MON-SUN', '0 0 * * *'],
+    ['0 0 13 * +FRI-SUN', '0 0 13 * +5,6,0'],
+    ['0 9 * * monday-Friday', '0 9 * * MON-FRI'],
+    ['0 9 * * mondayL', '0 9 * * MONL'],
+    ['0 9 * * wednesday#2,SUNDAY', '0 9 * * WED#2,SUN'],
+    ['0 9 1 january,September *', '0 9 1 1,9 *'],
+    ['0 9 1 may *', '0 9 1 5 *'],
+    ['0 0 9 * * 1-5 *', '0 0 9 * * 1-5'],
+    ['0 0 9 L * ? ?', '0 0 9 L * *'],
+  ])('%s as %s', (other, plain) => {
+    expect(faultsOf(other)).toEqual([]);
+    for (const timezone of ['UTC', 'America/Los_Angeles', 'Australia/Lord_Howe']) {
+      let [a, b] = [now, now];
+      for (let i = 0; i < 300; i++) {
+        [a, b] = [nextCron(other, timezone, a) ?? 0, nextCron(plain, timezone, b) ?? 0];
+        if (a !== b) expect([timezone, iso(a)]).toEqual([timezone, iso(b)]);
+      }
+      expect(latestCron(other, timezone, now, b - 1)).toBe(latestCron(plain, timezone, now, b - 1));
+    }
+    expect(describeCron(other)).not.toBe(other);
+  });
+
+  test('days before the last are counted in each month', () => {
+    const days = (expression: string) => {
+      const found: string[] = [];
+      for (let next = nextCron(expression, 'UTC', now); found.length < 4; next = nextCron(expression, 'UTC', next as number))
+        found.push((iso(next) as string).slice(5, 10));
+      return found;
+    };
+    expect(days('0 0 L-3 * *')).toEqual(['01-28', '02-25', '03-28', '04-27']);
+    expect(days('0 0 l-29 * *')).toEqual(['01-02', '03-02', '04-01', '05-02']);
+    expect(days('0 0 L-1,L,15 * *')).toEqual(['01-15', '01-30', '01-31', '02-15']);
+    expect(days('0 0 L-3 2 +WED')).toEqual(['02-25', '02-25', '02-25', '02-26']);
+  });
+
+  test('a stepped start and a range that wraps are appointments: what the clocks skip runs once, what they repeat runs once', () => {
+    const day = (expression: string, from: string, count: number) => {
+      const found: string[] = [];
+      let next = at(from);
+      while (found.length < count) {
+        next = nextCron(expression, 'America/Los_Angeles', next) as number;
+        found.push((iso(next) as string).slice(11, 16));
+      }
+      return found.join(' ');
+    };
+    // 02:00 is skipped: it runs at 03:00, which is 10:00 UTC.
+    expect(day('0 0/2 * * *', '2017-03-12T07:30:00Z', 3)).toBe('08:00 10:00 11:00');
+    expect(day('0 */2 * * *', '2017-03-12T07:30:00Z', 3)).toBe('08:00 11:00 13:00');
+    // 01:00 is repeated.
+    expect(day('0 22-2 * * *', '2017-11-05T06:30:00Z', 4)).toBe('07:00 08:00 10:00 06:00');
+    expect(day('0 22-2 * * * *', '2017-11-05T06:59:30Z', 2)).toBe(day('0 22,23,0,1,2 * * * *', '2017-11-05T06:59:30Z', 2));
   });
 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { cut, maxErrorBytes, recordError } from '../../src/core/failure.ts';
+import { cut, maxDetailBytes, maxErrorBytes, recordError } from '../../src/core/failure.ts';
 import { utf8Length } from '../../src/core/json.ts';
 
 const trap = new Proxy(
@@ -56,6 +56,75 @@ test('causes are told, five deep', () => {
   expect(recordError(new Error('outer', { cause: root })).stack).toContain('caused by: Error: root');
 });
 
+test('causes are kept with what they say, and end where they close a circle', () => {
+  const root = Object.assign(new Error('connect ECONNREFUSED ::1:5432'), { code: 'ECONNREFUSED', errno: -111 });
+  const { cause, stack } = recordError(new TypeError('fetch failed', { cause: root }));
+  expect(cause).toEqual({ name: 'Error', message: root.message, code: 'ECONNREFUSED', properties: { errno: -111 } });
+  expect(stack).toContain(`caused by: Error: ${root.message}`);
+  expect(recordError(circular).cause).toBeUndefined();
+});
+
+test('the members of an AggregateError are kept, ten of them', () => {
+  const members = Array.from({ length: 12 }, (_, i) => new Error(`${i} down`));
+  const { errors, stack, message } = recordError(new AggregateError(members, 'all down'));
+  expect(message).toBe('all down');
+  expect(errors?.map((one) => one.message)).toEqual(members.slice(0, 10).map((one) => one.message));
+  expect(stack).toContain('error 2 of 12: Error: 1 down');
+});
+
+test('both errors of a SuppressedError are kept', () => {
+  const suppressed = Object.assign(new Error('outer'), {
+    name: 'SuppressedError',
+    error: new Error('closing'),
+    suppressed: new Error('work'),
+  });
+  const { errors, stack, properties } = recordError(suppressed);
+  expect(errors?.map(({ message }) => message)).toEqual(['closing', 'work']);
+  expect(stack).toMatch(/error: Error: closing(?:.|\n)*suppressed: Error: work/);
+  expect(properties).toBeUndefined();
+});
+
+test.each<[string, unknown, string]>([
+  ['an AggregateError is told by its members', new AggregateError([new Error('a'), new Error(''), new Error('a')]), 'a; (no message)'],
+  ['an error is told by its cause', new Error('', { cause: new Error('why') }), 'why'],
+  ['an error is told by its code', Object.assign(new Error(''), { code: 'E_CARD' }), 'E_CARD'],
+  ['an error that says nothing says so', new Error('  '), '(no message)'],
+  ['an empty text', '', '(no message)'],
+  ['an empty AggregateError', new AggregateError([]), '(no message)'],
+])('no message is empty: %s', (_, thrown, message) => {
+  expect(recordError(thrown).message).toBe(message);
+});
+
+test('code, status and other plain properties are kept; what is large, live or secret is not', () => {
+  const error = Object.assign(new Error('declined'), {
+    code: 'E_CARD',
+    status: 402,
+    detail: { field: 'pan', codes: [1, 2] },
+    text: 'é'.repeat(5_000),
+    large: 'x '.repeat(1_000).split(' '),
+    password: 'p',
+    config: { headers: { Authorization: 'Bearer x' } },
+    socket: new Map(),
+    call() {},
+    missing: undefined,
+  });
+  const { code, status, properties } = recordError(error);
+  expect([code, status]).toEqual(['E_CARD', 402]);
+  expect(Object.keys(properties ?? {})).toEqual(['detail', 'text']);
+  expect(properties?.detail).toEqual({ field: 'pan', codes: [1, 2] });
+  expect(Object.isFrozen(properties?.detail)).toBe(true);
+});
+
+test('what is kept beside the stack is bounded', () => {
+  const wide = (depth: number): Error => {
+    const members = depth === 0 ? [] : Array.from({ length: 20 }, () => wide(depth - 1));
+    return Object.assign(new AggregateError(members, 'm'.repeat(2_000)), { note: 'n'.repeat(900), cause: new Error('c'.repeat(2_000)) });
+  };
+  const { name, message, stack, ...details } = recordError(wide(3));
+  expect(utf8Length(name + message + stack)).toBeLessThanOrEqual(maxErrorBytes);
+  expect(utf8Length(JSON.stringify(details))).toBeLessThan(2 * maxDetailBytes);
+});
+
 test('ten megabytes of stack are cut to the bound', () => {
   const error = Object.assign(new Error('m'.repeat(1_000_000)), { stack: 'é'.repeat(10_000_000) });
   const { name, message, stack } = recordError(error);
@@ -74,6 +143,7 @@ test('recording never fails, and never exceeds its bound', () => {
       fc.anything({ withBigInt: true, withDate: true, withMap: true, withNullPrototype: true, withObjectString: true }),
       (thrown) => {
         const { name, message, stack } = recordError(thrown);
+        expect(message).not.toBe('');
         for (const text of [name, message, stack]) {
           expect(typeof text).toBe('string');
           expect(text).not.toContain('\0');

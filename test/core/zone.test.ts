@@ -130,13 +130,21 @@ describe('when the clocks first show a time', () => {
 });
 
 describe('names of zones', () => {
-  test.each(['UTC', 'utc', 'Europe/Berlin', 'europe/BERLIN', 'Etc/GMT+2', 'America/Argentina/Buenos_Aires', 'EST5EDT'])(
-    '%s is one',
-    (name) => {
-      expect(isTimezone(name)).toBe(true);
-      expect(() => offsetAt(name, 0)).not.toThrow();
-    },
-  );
+  test.each([
+    'UTC',
+    'utc',
+    'Europe/Berlin',
+    'europe/BERLIN',
+    'Etc/GMT+2',
+    'America/Argentina/Buenos_Aires',
+    'EST5EDT',
+    'CET',
+    'Zulu',
+    'nz-chat',
+  ])('%s is one', (name) => {
+    expect(isTimezone(name)).toBe(true);
+    expect(() => offsetAt(name, 0)).not.toThrow();
+  });
 
   test('in any case they are the same zone', () => {
     expect(inYear('europe/berlin', 2026)).toEqual(inYear('Europe/Berlin', 2026));
@@ -148,6 +156,17 @@ describe('names of zones', () => {
       expect(isTimezone(name)).toBe(false);
     },
   );
+
+  test.each('BST IST CST ECT AST MIT PST JST ACT AEDT SST VST bst SystemV/AST4ADT'.split(' '))(
+    'the abbreviation %s is none, whatever Intl takes it for',
+    (name) => {
+      expect(isTimezone(name)).toBe(false);
+    },
+  );
+
+  test('every zone that Intl names is one', () => {
+    expect(Intl.supportedValuesOf('timeZone').filter((name) => !isTimezone(name))).toEqual([]);
+  });
 
   test('a name that is none is refused', () => {
     expect(() => offsetAt('Europe/Berlino', 0)).toThrow(RangeError);

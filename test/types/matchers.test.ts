@@ -95,16 +95,16 @@ test('the matchers on a result are asynchronous, and know the output', () => {
     const result = await mail.enqueue({ to: { name: 'Ada', address: 'a@b.c' }, copies: [] });
     expectTypeOf(expect(result).toHaveSucceeded()).toEqualTypeOf<Promise<void>>();
     expectTypeOf(expect(result).not.toHaveFailed()).toEqualTypeOf<Promise<void>>();
-    await expect(result).toHaveSucceeded({ attempts: 1, value: { id: 'm1' } });
-    await expect(result).toHaveSucceeded({ value: { id: expect.any(String), accepted: ['ada'] } });
+    await expect(result).toHaveSucceeded({ attempts: 1, returnValue: { id: 'm1' } });
+    await expect(result).toHaveSucceeded({ returnValue: { id: expect.any(String), accepted: ['ada'] } });
     await expect(result).toHaveFailed({ error: /x/, attempts: 1, reason: 'poisoned' });
     await expect(result).toHaveRetried({ times: 1 });
     await expect(result).toBeScheduledAt('+1h');
     await expect(mail.enqueue({ to: { name: 'Ada', address: 'a@b.c' }, copies: [] })).resolves.toHaveSucceeded();
-    await expect(await withSchema.enqueue({ at: 'now' })).toHaveSucceeded({ value: 5 });
-    await expect(await tasks.getResult('id')).toHaveSucceeded({ value: { anything: 'at all' } });
+    await expect(await withSchema.enqueue({ at: 'now' })).toHaveSucceeded({ returnValue: 5 });
+    await expect(await tasks.getResult('id')).toHaveSucceeded({ returnValue: { anything: 'at all' } });
     // @ts-expect-error not a string
-    await expect(result).toHaveSucceeded({ value: { id: 1 } });
+    await expect(result).toHaveSucceeded({ returnValue: { id: 1 } });
     // @ts-expect-error no such option
     await expect(result).toHaveSucceeded({ attempt: 1 });
     // @ts-expect-error a string or a pattern

@@ -24,7 +24,7 @@ describe('the fixture sim', () => {
     expect(Date.now()).toBe(Date.parse('2026-01-01T00:00:00Z'));
     const result = await greet.enqueue('ada');
     await currentSimulation()?.drain();
-    await expect(result).toHaveSucceeded({ value: 'Hello, ada' });
+    await expect(result).toHaveSucceeded({ returnValue: 'Hello, ada' });
   });
 
   test('is new for each test', ({ sim }) => {

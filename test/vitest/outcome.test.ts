@@ -28,9 +28,12 @@ describe('toHaveSucceeded', () => {
     await sim.runUntilIdle();
     await expect(result).toHaveSucceeded();
     expect(result.status).toBe('successful');
-    await expect(result).toHaveSucceeded({ attempts: 2, value: { sent: true } });
-    await expect(result).toHaveSucceeded({ value: { to: ['ada', expect.any(String)] } });
+    await expect(result).toHaveSucceeded({ attempts: 2, returnValue: { sent: true } });
+    await expect(result).toHaveSucceeded({ returnValue: { to: ['ada', expect.any(String)] } });
     await expect(result).not.toHaveSucceeded({ attempts: 1 });
+    await expect(result).not.toHaveSucceeded({ returnValue: { sent: false } });
+    // Its former name.
+    await expect(result).toHaveSucceeded({ value: { sent: true } });
     await expect(result).not.toHaveSucceeded({ value: { sent: false } });
     await expect(result).not.toHaveFailed();
   });
@@ -38,14 +41,14 @@ describe('toHaveSucceeded', () => {
   test('says what differs', async ({ sim }) => {
     const result = await flaky.enqueue({ until: 2 });
     await sim.runUntilIdle();
-    expect(await messageFrom(expect(result).toHaveSucceeded({ attempts: 1, value: { to: ['ada', 'bob'] } }))).toMatchInlineSnapshot(`
-      "expect(result).toHaveSucceeded({"attempts": 1, "value": {"to": ["ada", "bob"]}})
+    expect(await messageFrom(expect(result).toHaveSucceeded({ attempts: 1, returnValue: { to: ['ada', 'bob'] } }))).toMatchInlineSnapshot(`
+      "expect(result).toHaveSucceeded({"attempts": 1, "returnValue": {"to": ["ada", "bob"]}})
 
       Expected flaky#1 to have succeeded; it succeeded at +10s after 2 attempts.
 
         attempts: expected 1, got 2
 
-        value:
+        returnValue:
           - Expected
           + Received
 
@@ -267,7 +270,7 @@ describe('matchers on a result', () => {
     const result = await flaky.enqueue({ until: 1 });
     // @ts-expect-error there is no such option
     expect(await messageFrom(expect(result).not.toHaveSucceeded({ attempt: 1 }))).toBe(
-      'toHaveSucceeded() cannot be checked: attempt: expected one of attempts, value, got an option of no such name',
+      'toHaveSucceeded() cannot be checked: attempt: expected one of attempts, returnValue, value, got an option of no such name',
     );
     // @ts-expect-error there is no such option
     expect(await messageFrom(expect(result).not.toHaveRetried({ attempts: 1 }))).toBe(
@@ -278,7 +281,7 @@ describe('matchers on a result', () => {
   plain('work without a simulation too, on whatever the job was enqueued to', async () => {
     const app = createTasks();
     const now = app.define('now', () => 'done');
-    await expect(await now.enqueue()).toHaveSucceeded({ value: 'done' });
+    await expect(await now.enqueue()).toHaveSucceeded({ returnValue: 'done' });
     const result = await now.enqueue();
     expect(await messageFrom(expect(result).toHaveFailed())).toContain(
       `Expected job ${result.id} of now to have failed; it succeeded at 20`,

@@ -34,7 +34,7 @@ afterAll(() => rmSync(join(fixtures, '__seeds__'), { recursive: true, force: tru
 describe('the report of a failing test', () => {
   test('shows the message and its diff, then the seed and the timeline', () => {
     const section = sectionOf('fails in the matcher');
-    expect(section).toMatch(/^Error: expect\(result\)\.toHaveSucceeded\({"value": "Hello, eva"}\)/);
+    expect(section).toMatch(/^Error: expect\(result\)\.toHaveSucceeded\({"returnValue": "Hello, eva"}\)/);
     expect(section).toContain('- Hello, eva\n    + Hello, ada');
     expect(section).toContain('❯ failing.ts:');
     expect(section.slice(section.indexOf('❯ simulation'))).toMatchInlineSnapshot(`

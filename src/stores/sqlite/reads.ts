@@ -33,6 +33,8 @@ export class Reads {
   readonly #rows: Statement<[string], JobRow>;
   readonly #row: Statement<[string], JobRow>;
   readonly #attempts: Statement<[string], AttemptRow>;
+  /** Without stacks. */
+  readonly #listedAttempts: Statement<[string], AttemptRow>;
   readonly #orphans: Statement<[number, number], JobRow>;
   readonly #expired: Statement<[number, number], JobRow>;
   readonly #nextLease: Statement<[], { at: number }>;
@@ -51,10 +53,13 @@ export class Reads {
     this.#horizon = horizon;
     this.#rows = db.prepare(`${selectJob} WHERE id IN (SELECT value FROM json_each(?))`);
     this.#row = db.prepare(`${selectJob} WHERE id = ?`);
-    this.#attempts = db.prepare(
-      `SELECT job, claim, attempt, worker, started_at AS startedAt, ended_at AS endedAt, outcome, error
-       FROM escapement_attempts WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, claim`,
-    );
+    const earlier = (error: string) =>
+      db.prepare<[string], AttemptRow>(
+        `SELECT job, claim, attempt, worker, started_at AS startedAt, ended_at AS endedAt, outcome, ${error}
+         FROM escapement_attempts WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, claim`,
+      );
+    this.#attempts = earlier('error');
+    this.#listedAttempts = earlier("CASE WHEN json_valid(error) THEN json_set(error, '$.stack', '') ELSE error END AS error");
     const expiring = "expires_at IS NOT NULL AND started_at IS NULL AND state IN ('scheduled', 'ready')";
     this.#orphans = db.prepare(`${selectJob} WHERE state = 'running' AND lease_until <= ? ORDER BY lease_until, id LIMIT ?`);
     this.#expired = db.prepare(`${selectJob} WHERE ${expiring} AND expires_at <= ? ORDER BY expires_at, id LIMIT ?`);
@@ -91,7 +96,7 @@ export class Reads {
 
   get(ids: readonly string[]): (JobRecord | null)[] {
     const rows = this.rows(ids);
-    const records = new Map(this.#records(rows).map((record) => [record.job.id, record]));
+    const records = new Map(this.#records(rows, this.#attempts).map((record) => [record.job.id, record]));
     return ids.map((id) => records.get(id) ?? null);
   }
 
@@ -141,7 +146,7 @@ export class Reads {
     const sql = `${selectJob}${conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : ''} ${order} LIMIT ?`;
     const rows = this.#listing(sql).all(...values, options.limit + 1);
     const page = rows.slice(0, options.limit);
-    return { items: this.#records(page), cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
+    return { items: this.#records(page, this.#listedAttempts), cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
   }
 
   stats(now: number): QueueStats[] {
@@ -203,13 +208,13 @@ export class Reads {
     return statement;
   }
 
-  #records(rows: readonly JobRow[]): JobRecord[] {
+  #records(rows: readonly JobRow[], attempts: Statement<[string], AttemptRow>): JobRecord[] {
     const several = rows.filter(({ claim }) => claim > 1).map(({ id }) => id);
     const earlier = new Map<string, Attempt[]>();
     if (several.length > 0) {
-      for (const row of this.#attempts.all(JSON.stringify(several))) {
-        const attempts = earlier.get(row.job);
-        if (attempts) attempts.push(attemptOf(row));
+      for (const row of attempts.all(JSON.stringify(several))) {
+        const known = earlier.get(row.job);
+        if (known) known.push(attemptOf(row));
         else earlier.set(row.job, [attemptOf(row)]);
       }
     }

@@ -5,7 +5,7 @@
 import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
-import { alreadySettled, amended, claimed, isFenced, settled } from '../../core/job.ts';
+import { alreadySettled, amended, claimed, isFenced, mostAttempts, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
 import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
@@ -207,6 +207,8 @@ export class Ready {
     if (!attempt) return;
     const { worker, startedAt, endedAt, outcome } = attempt;
     this.statements.keepAttempt.run(row.id, attempt.claim, attempt.attempt, worker, startedAt, endedAt, outcome, row.lastError);
+    // With the one that begins now, there are that many.
+    if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
   }
 
   #repeated(row: JobRow, settlement: Settlement): SettleAnswer {
@@ -240,6 +242,7 @@ interface Statements {
   readonly update: Statement<Values>;
   readonly settle: Statement<Values>;
   readonly keepAttempt: Statement<Values>;
+  readonly dropAttempts: Statement<[string, number]>;
   readonly attempt: Statement<[string, number], AttemptRow>;
   readonly finished: Statement<[string, number, number], Prunable>;
   readonly prune: Statement<[string]>;
@@ -266,6 +269,7 @@ function prepare(db: Database): Statements {
     update: db.prepare(updateJob),
     settle: db.prepare(updateJob.replace(' WHERE id = ?', ', last_ended_at = ?, last_outcome = ?, last_error = ? WHERE id = ?')),
     keepAttempt: db.prepare('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
+    dropAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ? AND claim <= ?'),
     attempt: db.prepare(
       'SELECT job, claim, attempt, worker, started_at AS startedAt, ended_at AS endedAt, outcome, error FROM escapement_attempts WHERE job = ? AND claim = ?',
     ),

@@ -3,6 +3,7 @@
  * whoever has to know asks for its name.
  */
 import type { RecordedError } from '../../core/failure.ts';
+import { frozen } from '../../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, StoredStatus, WorkerRow } from '../../core/types.ts';
 
 /** A row of `escapement_jobs`, its columns named as a job's fields are. */
@@ -116,7 +117,8 @@ export function changes(job: Job, state: JobRow['state']): unknown[] {
   ];
 }
 
-const noTags: readonly string[] = [];
+const noTags: readonly string[] = Object.freeze([]);
+const noMetadata: Readonly<Record<string, unknown>> = Object.freeze({});
 
 /** @param faults takes the names of the columns that cannot be read */
 export function jobOf(row: JobRow, faults?: string[]): Job {
@@ -145,7 +147,7 @@ export function jobOf(row: JobRow, faults?: string[]): Job {
     reason: row.reason,
     progress: read(row.progress, 'progress', isProgress, null, faults),
     tags: read(row.tags, 'tags', isTags, noTags, faults),
-    metadata: row.metadata === null ? {} : read(row.metadata, 'metadata', isObject, {}, faults),
+    metadata: read(row.metadata, 'metadata', isObject, noMetadata, faults),
     schedule: row.schedule,
     scheduledAt: row.scheduledAt,
     overrides: read(row.overrides, 'overrides', isOverrides, null, faults),
@@ -186,7 +188,11 @@ export function workerOf(text: string): WorkerRow | undefined {
   return read<WorkerRow | undefined>(text, 'row', isWorker, undefined);
 }
 
-const unreadableError: RecordedError = { name: 'StoreError', message: 'the record of this error in the store cannot be read', stack: '' };
+const unreadableError: RecordedError = frozen({
+  name: 'StoreError',
+  message: 'the record of this error in the store cannot be read',
+  stack: '',
+});
 
 function errorOf(text: string | null): RecordedError | null {
   return text === null ? null : read<RecordedError>(text, 'error', isError, unreadableError);
@@ -196,7 +202,7 @@ function read<T>(text: string | null, column: string, fits: (value: unknown) => 
   if (text === null) return otherwise;
   try {
     const value: unknown = JSON.parse(text);
-    if (fits(value)) return value as T;
+    if (fits(value)) return frozen(value as T);
   } catch {
     // No JSON.
   }
@@ -217,7 +223,8 @@ function isProgress(value: unknown): boolean {
 }
 
 function isError(value: unknown): boolean {
-  return isObject(value) && [value.name, value.message, value.stack].every((text) => typeof text === 'string');
+  if (!isObject(value) || (value.errors !== undefined && !Array.isArray(value.errors))) return false;
+  return [value.name, value.message, value.stack].every((text) => typeof text === 'string');
 }
 
 function isWorker(value: unknown): boolean {

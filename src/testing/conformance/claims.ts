@@ -103,6 +103,13 @@ const oneLease = cases(1, {
     await settle(store, end);
     assert.deepEqual((await recordOf(store, id)).attempts, [{ ...open, endedAt: t0 + 9, outcome: 'failed', error: end.error }]);
   },
+  'of a job that is claimed again and again, the latest 200 attempts are kept': async (store, job) => {
+    const { id } = job();
+    await insert(store, job({ id }));
+    for (let n = 1; n <= 205; n++) await settle(store, snoozed(await claimOne(store, t0 + n), t0 + n, 0));
+    const { attempts } = await recordOf(store, id);
+    assert.deepEqual([attempts.length, attempts[0]?.claim, attempts.at(-1)?.claim], [200, 6, 205]);
+  },
   'attempts are kept oldest first, those that were given back among them': async (store, job) => {
     const { id } = job();
     await insert(store, job({ id }));

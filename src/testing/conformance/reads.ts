@@ -1,5 +1,6 @@
 /** Law 9 and the methods that only look: `stats`, `list`, `get`. */
 import assert from 'node:assert/strict';
+import { withoutOldStacks } from '../../core/job.ts';
 import type { Job, JobRecord, Status } from '../../core/types.ts';
 import type { JobFilter, QueueStats, Store } from '../../ports/store.ts';
 import {
@@ -18,6 +19,7 @@ import {
   lost,
   type MakeJob,
   many,
+  recordOf,
   settle,
   snoozed,
   t0,
@@ -238,6 +240,18 @@ const lists = cases('list', {
     assert.deepEqual(idsIn(items), idsOf(jobs).reverse());
     assert.deepEqual(items, await store.get(idsIn(items)));
     assert.equal(items[4]?.attempts.length, 1);
+  },
+  'lists of the errors of earlier attempts have no stacks, and all else of them': async (store, job) => {
+    const row = job();
+    await insert(store, row);
+    for (const at of [1, 2, 3]) await settle(store, failed(await claimOne(store, t0 + at), t0 + at));
+    const [listed] = (await store.list({}, { now: t0 + 3, limit: 1 })).items;
+    const { attempts } = await recordOf(store, row.id);
+    assert.deepEqual(
+      attempts.map(({ error }) => error?.stack === ''),
+      [false, false, false],
+    );
+    assert.deepEqual(listed?.attempts, withoutOldStacks(attempts));
   },
   'pages cover everything exactly once, in order': async (store, job) => {
     const jobs = many(23, job);
