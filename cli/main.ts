@@ -3,8 +3,9 @@
 import { enableCompileCache } from 'node:module';
 import type { Io, Output } from './io.ts';
 import { exitCodes, faultText } from './io.ts';
-import { processLife } from './life.ts';
+import { Ending, processLife } from './life.ts';
 import { run } from './program.ts';
+import { foreignExit } from './worker/ending.ts';
 
 // TypeScript that was stripped once is not stripped again: the stripper alone takes 15 MB of a worker's memory.
 enableCompileCache();
@@ -38,6 +39,11 @@ function output(name: 'stdout' | 'stderr'): Output {
   };
 }
 
+const ending = new Ending(realNow, (code) => {
+  io.stderr.write(`escapement: ${foreignExit(code)}\n`);
+  return code || exitCodes.refused;
+});
+
 const io: Io = {
   stdout: output('stdout'),
   stderr: output('stderr'),
@@ -53,25 +59,24 @@ const io: Io = {
   onInterrupt(fn) {
     let asked = false;
     const listener = () => {
-      if (asked) process.exit(exitCodes.interrupted);
+      if (asked) ending.leave(exitCodes.interrupted);
       asked = true;
       fn();
       // A task that never yields, or a play that waits on something else, would not notice.
-      realTimeout(() => process.exit(exitCodes.interrupted), 2_000).unref();
+      realTimeout(() => ending.leave(exitCodes.interrupted), 2_000).unref();
     };
-    process.on('SIGINT', listener);
-    return () => process.off('SIGINT', listener);
+    return ending.on('SIGINT', listener);
   },
   onStuck(fn) {
     process.on('beforeExit', fn);
     return () => process.off('beforeExit', fn);
   },
-  life: processLife(die),
+  life: processLife(ending, die),
 };
 
 function die(error: unknown): void {
   io.stderr.write(faultText(error, io.env));
-  process.exit(exitCodes.usage);
+  ending.leave(exitCodes.usage);
 }
 
 /** The module may hold connections open; nothing waits for them once all is written. */
@@ -83,7 +88,7 @@ async function exit(code: number): Promise<void> {
       else write[name]('', () => resolve());
     });
   await Promise.all([flushed('stdout'), flushed('stderr')]);
-  process.exit(code);
+  ending.leave(code);
 }
 
 run(process.argv.slice(2), io).then(exit, die);

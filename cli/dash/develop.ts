@@ -8,6 +8,7 @@ import { type Application, loadApplication } from '../config.ts';
 import { clean, cleanLines, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { parseDuration, wallTime } from '../time.ts';
+import { foreignExit } from '../worker/ending.ts';
 import { Feed } from './feed.ts';
 import { Modules } from './modules.ts';
 import { endBySignal, openDashboard } from './open.ts';
@@ -51,6 +52,12 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       // Also where it can still be read when other things were told.
       feed.print(now(), `nobody caught: ${messageOf(fault)}`);
       tell(`nobody caught: ${messageOf(fault)}`);
+    });
+    io.life.onForeignExit((code) => {
+      // The terminal is given back first, or nobody could read this.
+      dashboard?.terminal.stop();
+      io.stderr.write(`escapement: ${foreignExit(code)}\n`);
+      return code || exitCodes.refused;
     });
     if (!dashboard) return await runPlain(running, options, io, feed, zone);
     endBySignal(dashboard, io);

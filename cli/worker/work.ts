@@ -83,12 +83,12 @@ const freshMs = 25_000;
 async function warnOfTwin(tasks: Tasks, id: string, io: Io, log: Log): Promise<void> {
   const twin = (await tasks.workers.list()).find((other) => other.id === id);
   if (!twin || twin.state === 'stopped' || io.now() - twin.heartbeatAt.getTime() > freshMs) return;
-  // One that was killed a moment ago, and whose place this one takes.
-  if (twin.host === hostname() && !isThere(twin.pid)) return;
+  // One that was killed a moment ago, and whose place this one takes; in a container, with the same process id.
+  if (twin.host === hostname() && (twin.pid === process.pid || !isThere(twin.pid))) return;
   log.write(
     'warn',
     { pid: twin.pid },
-    `another worker with this id was heard of a moment ago (process ${twin.pid} on ${twin.host}); ids are to be unique`,
+    `another worker with this id was heard of a moment ago (process ${twin.pid} on ${twin.host}); give each worker an --id of its own, or none`,
   );
 }
 

@@ -29,6 +29,7 @@ const nobody = () => {
 const life: Life = {
   onSignal: nobody,
   onFault: nobody,
+  onForeignExit: nobody,
   onOutputClosed: nobody,
   memory: nobody,
   leave: nobody,
