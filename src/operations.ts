@@ -4,7 +4,7 @@ import { type Duration, durationExpected } from './core/duration.ts';
 import type { Status } from './core/types.ts';
 import { breath, cancelJobs, deleteJobs, prioritizeJobs, retryJobs } from './engine/operator.ts';
 import { nearest, OptionReader } from './options.ts';
-import type { JobFilter, QueueStats, Store } from './ports/store.ts';
+import type { JobFilter, JobOrder, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
 /** Which jobs: all that is given must hold. */
@@ -19,8 +19,12 @@ export interface JobSelection {
 
 /** Operations on jobs: `tasks.jobs`. */
 export interface Jobs {
-  /** Newest first. @param selection.limit 1 … 1,000. Default 50 */
-  list(selection?: JobSelection & { limit?: number; after?: string }): Promise<{ items: TaskResult[]; cursor?: string }>;
+  /**
+   * Newest first, page by page. With `order: 'changed'`, the jobs to which something happened last come first (enqueued, started, an attempt ended,
+   * finished), on one page.
+   * @param selection.limit 1 … 1,000. Default 50
+   */
+  list(selection?: JobSelection & { limit?: number; after?: string; order?: JobOrder }): Promise<{ items: TaskResult[]; cursor?: string }>;
   /** Runs failed and cancelled jobs again; resolves to how many. */
   retry(selection?: JobSelection): Promise<number>;
   /** Cancels unfinished jobs; resolves to how many. */
@@ -90,14 +94,17 @@ export function jobsOf(app: App): Jobs {
   const store = () => app.backend('default').open();
   return {
     async list(selection) {
-      const { read, filter, given } = readSelection(selection, ['limit', 'after']);
+      const { read, filter, given } = readSelection(selection, ['limit', 'after', 'order']);
       const limit = read.integer(given.limit, 'limit', 1, 1_000) ?? 50;
       const { after } = given;
       if (after !== undefined && !(typeof after === 'string' && idPattern.test(after)))
         read.fault('after', 'the cursor of an earlier page', after);
+      const order = given.order as JobOrder | undefined;
+      if (order !== undefined && !orders.includes(order)) read.fault('order', `one of ${orders.join(', ')}`, order, near(order, orders));
+      if (order === 'changed' && after !== undefined) read.fault('after', "nothing beside order: 'changed', which has one page", after);
       read.done();
       const now = app.binding.host.clock.now();
-      const page = await (await store()).list(filter, { now, limit, cursor: after as string | undefined });
+      const page = await (await store()).list(filter, { now, limit, cursor: after as string | undefined, order });
       const items = page.items.map((record) => resultOf(app, 'default', record));
       return page.cursor === null ? { items } : { items, cursor: page.cursor };
     },
@@ -154,6 +161,7 @@ const finished = ['successful', 'failed', 'cancelled'] as const;
 const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running', ...finished];
 /** A job's id, which is what a cursor is. */
 const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const orders: readonly JobOrder[] = ['enqueued', 'changed'];
 const pruneBatch = 1_000;
 const whichJobs = "which jobs, such as { status: 'failed' }; {} for all there are";
 

@@ -144,6 +144,12 @@ export class Dashboard {
     const { tasks, hears, shared } = session;
     this.#session = session;
     this.#source = new Source(tasks, { now: () => this.#now(), feed, hears, shared, cwd });
+    this.dispatch({ type: 'began' });
+    this.#lookSoon();
+  }
+
+  /** What is shown may be out of date. */
+  #lookSoon(): void {
     this.#lookedAt = Number.NEGATIVE_INFINITY;
     this.#wake();
   }
@@ -163,9 +169,13 @@ export class Dashboard {
     const run = this.#session?.run;
     for (const write of this.#wanted.splice(0)) await this.#carryOut(write);
     try {
-      if (run && !run.still) await run.slice();
+      if (run && !run.still) {
+        await run.slice();
+        if (run.still) this.#lookSoon();
+      }
     } catch (error) {
       run?.order({ kind: 'pause' });
+      this.#lookSoon();
       this.tell('error', `virtual time stands still: ${messageOf(error)}`);
     }
     if (this.#isLookDue()) await this.#look();
@@ -233,6 +243,7 @@ export class Dashboard {
         break;
       case 'clock':
         this.#session?.run?.order(effect.order);
+        if (this.#session?.run?.still) this.#lookSoon();
         this.#tick();
         break;
       case 'write':
@@ -273,8 +284,7 @@ export class Dashboard {
     } catch (error) {
       this.tell('error', messageOf(error));
     }
-    this.#lookedAt = Number.NEGATIVE_INFINITY;
-    this.#wake();
+    this.#lookSoon();
   }
 
   /** Soon, and not more often than the eye can follow. @param asked a key was pressed: at once, if any frame of this second is left */

@@ -13,6 +13,7 @@ import {
   type ClockOrder,
   type Data,
   type Effect,
+  emptyData,
   type Filter,
   type JobVerb,
   type PromptKind,
@@ -20,6 +21,7 @@ import {
   type State,
   sorts,
   speeds,
+  subjectOf,
   type TabName,
   type VirtualClock,
   viewNames,
@@ -32,6 +34,8 @@ export type Action =
   | { readonly type: 'resized'; readonly columns: number; readonly rows: number }
   | { readonly type: 'told'; readonly kind: 'done' | 'error'; readonly text: string }
   | { readonly type: 'unread'; readonly text: string }
+  /** Another application, or another time of it, is looked at: nothing of it was read yet. */
+  | { readonly type: 'began' }
   | { readonly type: 'loaded' }
   | { readonly type: 'busy'; readonly text: string | null }
   | { readonly type: 'broken'; readonly lines: readonly string[] }
@@ -58,8 +62,11 @@ export function reduce(state: State, action: Action): State {
         now: action.now,
         clock: action.clock ?? state.clock,
         data: { ...state.data, ...action.data },
+        read: { ...state.read, [state.view]: subjectOf(state) },
         unread: null,
       });
+    case 'began':
+      return { ...state, read: {} };
     case 'ticked':
       return { ...state, now: action.now, clock: action.clock ?? state.clock };
     case 'resized':
@@ -194,7 +201,9 @@ function nextStatus(status: Filter['status'], by: 1 | -1): Filter['status'] {
 }
 
 function filtered(state: State, filter: Filter): State {
-  return { ...state, filter, pages: [null], rowsDown: top(state, 'jobs'), selected: new Set(), all: false };
+  // Jobs that the filter before it found are no answer to this one.
+  const data = { ...state.data, jobs: emptyData.jobs };
+  return { ...state, filter, data, pages: [null], rowsDown: top(state, 'jobs'), selected: new Set(), all: false };
 }
 
 function open(state: State): State {

@@ -103,7 +103,7 @@ export function rowKeys(state: State): readonly (string | number)[] {
     case 'workers':
       return data.workers.map(({ id }) => id);
     case 'events':
-      return shownEvents(state).map(({ seq }) => seq);
+      return shownEvents(state).map(({ seq, key }) => key ?? seq);
     case 'job':
       return [];
   }

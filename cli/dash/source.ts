@@ -34,11 +34,13 @@ export interface Request {
   readonly sort: Sort;
   readonly after: string | null;
   readonly limit: number;
+  /** What is looked for among the events. */
+  readonly eventText: string;
 }
 
 export function requestOf(state: State): Request {
-  const { view, jobId, filter, sort, pages } = state;
-  return { view, jobId, filter, sort, after: pages.at(-1) ?? null, limit: pageSize(state) };
+  const { view, jobId, filter, sort, pages, eventText } = state;
+  return { view, jobId, filter, sort, after: pages.at(-1) ?? null, limit: pageSize(state), eventText: view === 'events' ? eventText : '' };
 }
 
 export interface Knowledge {
@@ -66,13 +68,18 @@ const ofView: Readonly<Record<Request['view'], (source: Source, request: Request
   retries: (source, _request, has) => source.retries(has),
   schedules: (source) => source.schedules(),
   workers: (source, _request, has) => source.workers(has),
-  events: (source) => source.events(),
+  events: (source, request, has) => source.events(request, has),
 };
 
 const unknownEveryMs = 15_000;
 const mostSearched = 5_000;
 const mostSorted = 1_000;
 const mostRetries = 1_000;
+/** The events of so many jobs are shown, and of so many are searched. */
+const jobsForEvents = 200;
+const mostForEvents = 1_000;
+/** The names of events by which a job has the status of the same name. */
+const endings = ['successful', 'retrying', 'failed', 'cancelled'] as const satisfies readonly Status[];
 
 export class Source {
   readonly #tasks: Tasks;
@@ -98,8 +105,8 @@ export class Source {
 
   async overview(has: Has): Promise<Partial<Data>> {
     const [failed, retrying, scheduled] = await Promise.all([
-      this.#list(has, { status: 'failed', limit: 20 }),
-      this.#list(has, { status: 'retrying', limit: 50 }),
+      this.#list(has, { status: 'failed', limit: 20, order: 'changed' }),
+      this.#list(has, { status: 'retrying', limit: 50, order: 'changed' }),
       this.#list(has, { status: 'scheduled', limit: 50 }),
     ]);
     const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
@@ -181,11 +188,18 @@ export class Source {
     return { workers: this.#workerItems(await this.#tasks.workers.list(), running) };
   }
 
-  async events(): Promise<Partial<Data>> {
+  async events({ eventText }: Request, has: Has): Promise<Partial<Data>> {
     const { feed, hears } = this.#known;
     if (hears) return { events: feed.events };
-    const { items } = await this.#tasks.jobs.list({ limit: 200 });
-    return { events: eventsOfJobs(items) };
+    const limit = eventText.trim() === '' ? jobsForEvents : mostForEvents;
+    const { items } = await this.#tasks.jobs.list({ order: 'changed', limit });
+    const latest = eventsOfJobs(items, items.length < limit);
+    // What is looked for by its kind may have happened long before them.
+    const kinds = endings.filter((status) => eventText.toLowerCase().split(/\s+/).includes(status) && has(status));
+    const earlier = await Promise.all(kinds.map((status) => this.#tasks.jobs.list({ status, order: 'changed', limit: jobsForEvents })));
+    const known = new Set(latest.map(({ key }) => key));
+    const more = eventsOfJobs([...new Map(earlier.flatMap((page) => page.items).map((job) => [job.id, job])).values()], true);
+    return { events: [...latest, ...more.filter(({ key, type }) => !known.has(key) && kinds.some((kind) => kind === type))] };
   }
 
   async schedules(): Promise<Partial<Data>> {
@@ -232,7 +246,7 @@ export class Source {
     return waitsMs;
   }
 
-  async #list(has: Has, selection: { readonly status: Status; readonly limit: number }): Promise<JobItem[]> {
+  async #list(has: Has, selection: { readonly status: Status; readonly limit: number; readonly order?: 'changed' }): Promise<JobItem[]> {
     return !has(selection.status) ? [] : (await this.#tasks.jobs.list(selection)).items.map(this.#item);
   }
 

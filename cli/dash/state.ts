@@ -102,6 +102,8 @@ export interface WorkerItem {
 
 export interface EventItem {
   readonly seq: number;
+  /** What tells it from others, if not its number: where events are read again at every look, numbers change. */
+  readonly key?: string;
   readonly at: number;
   readonly type: string;
   readonly task: string;
@@ -255,6 +257,8 @@ export interface State {
   /** How often the module was loaded. */
   readonly version: number;
   readonly data: Data;
+  /** What the data of each view was read for; left out: it was not read yet, and says nothing about the system. */
+  readonly read: Readonly<Partial<Record<ViewName, string>>>;
   readonly effects: readonly Effect[];
 }
 
@@ -299,8 +303,21 @@ export function initialState(given: Pick<State, 'columns' | 'rows' | 'label' | '
     fault: null,
     version: 1,
     data: emptyData,
+    read: {},
     effects: [],
   };
+}
+
+/** What the present view shows, of all that it could. */
+export function subjectOf({ view, jobId, filter, sort, pages, eventText }: State): string {
+  if (view === 'job') return jobId ?? '';
+  if (view === 'jobs') return JSON.stringify([filter, sort, pages.at(-1)]);
+  return view === 'events' ? eventText : '';
+}
+
+/** False: what the present view shows was not read yet, so that nothing in it does not mean that there is nothing. */
+export function isRead(state: State): boolean {
+  return state.read[state.view] === subjectOf(state);
 }
 
 /** How many jobs a page of the Jobs view holds: what fits below its head and above its foot. */

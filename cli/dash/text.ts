@@ -5,6 +5,7 @@
 import type { Status } from 'escapement';
 import { count, padEnd, padStart, shorten, width } from '../format.ts';
 import { shortDuration, wallTime } from '../time.ts';
+import { isRead, type State } from './state.ts';
 import { marks, type Role } from './theme.ts';
 
 export interface Span {
@@ -70,6 +71,11 @@ export function wrapped(text: string, columns: number, most: number): string[] {
     else lines.push(word);
   }
   return lines.map((one) => shorten(one, columns));
+}
+
+/** What stands where nothing is to be shown: that there is nothing, once that is known. */
+export function emptyLine(state: State, text: string, role: Role = 'dim'): Line {
+  return isRead(state) ? line(span(`   ${text}`, role)) : line(span('   loading …', 'dim'));
 }
 
 export function rule(columns: number): Line {

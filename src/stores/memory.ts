@@ -3,7 +3,18 @@
  * the same laws as the durable stores and is the oracle they are compared with.
  */
 import { StoreError } from '../core/errors.ts';
-import { alreadySettled, amended, claimed, comesBefore, ended, isFenced, isFinished, settled, visibleStatus } from '../core/job.ts';
+import {
+  alreadySettled,
+  amended,
+  changedAt,
+  claimed,
+  comesBefore,
+  ended,
+  isFenced,
+  isFinished,
+  settled,
+  visibleStatus,
+} from '../core/job.ts';
 import { changesVersions } from '../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
 import type {
@@ -13,6 +24,7 @@ import type {
   Held,
   Hint,
   JobFilter,
+  JobOrder,
   NextDue,
   QueueStats,
   RenewAnswer,
@@ -198,7 +210,7 @@ export class MemoryStore implements Store {
 
   list(
     filter: JobFilter,
-    options: { now: number; limit: number; cursor?: string | undefined },
+    options: { now: number; limit: number; cursor?: string | undefined; order?: JobOrder | undefined },
   ): { items: readonly JobRecord[]; cursor: string | null } {
     const wanted = filter.status && new Set<Status>(filter.status);
     const ids = filter.ids && new Set(filter.ids);
@@ -215,6 +227,10 @@ export class MemoryStore implements Store {
       matches.push(node);
     }
     matches.sort((a, b) => (a.job.id < b.job.id ? 1 : -1));
+    if (options.order === 'changed') {
+      const latest = matches.map((node) => ({ node, at: changedAt(node) })).sort((a, b) => b.at - a.at);
+      return { items: latest.slice(0, options.limit).map(({ node }) => record(node)), cursor: null };
+    }
     const page = matches.slice(0, options.limit);
     return { items: page.map(record), cursor: matches.length > page.length ? ((page.at(-1) as Node | undefined)?.job.id ?? null) : null };
   }

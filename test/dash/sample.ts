@@ -75,6 +75,7 @@ export function sample(columns = 80, rows = 24): State {
   const jobs = [0, 1, 2, 3, 4].map((i) => jobNamed(i));
   return {
     ...state,
+    read: { overview: '' },
     data: {
       ...emptyData,
       queues: [queueNamed('default'), queueNamed('mail')],

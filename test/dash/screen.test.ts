@@ -1,6 +1,7 @@
 /** Any state on any screen: lines that are exactly as wide as they ought to be, and nothing that a terminal would obey. */
 import { describe, expect, test } from 'vitest';
 import { renderFrame } from '../../cli/dash/app.tsx';
+import { reduce } from '../../cli/dash/reduce.ts';
 import { emptyData, type State, viewNames } from '../../cli/dash/state.ts';
 import { wrapped } from '../../cli/dash/text.ts';
 import { colourLevel, type Environment, marks, themeFor, themes } from '../../cli/dash/theme.ts';
@@ -127,6 +128,31 @@ test('the plain theme has no colour', () => {
   expect([colourLevel({ TERM: 'xterm' }), colourLevel({ TERM: 'xterm-256color' }), colourLevel({ COLORTERM: 'truecolor' })]).toEqual([
     1, 2, 3,
   ]);
+});
+
+const textOf = (state: State) =>
+  screen(state)
+    .map(({ spans }) => spans.map(({ text }) => text).join(''))
+    .join('\n');
+const facts = /no worker|no queue|nothing|none\b|no job|no schedule|no event/;
+
+test.each(viewNames)('before %s was read, nothing is said of what is not there', (view) => {
+  const empty = { ...sample(80, 24), view, data: emptyData };
+  expect(textOf({ ...empty, read: {} })).not.toMatch(facts);
+  expect(textOf({ ...empty, read: {} })).toMatch(/loading …\s*$/m);
+  const read = reduce({ ...empty, read: {} }, { type: 'read', now, data: {} });
+  expect(textOf(read)).toMatch(facts);
+  expect(textOf(read)).not.toContain('loading');
+  expect(textOf(reduce(read, { type: 'began' }))).not.toMatch(facts);
+});
+
+test('what was read for another filter is no answer to this one', () => {
+  const jobs = reduce({ ...sample(80, 24), view: 'jobs' }, { type: 'read', now, data: {} });
+  const other = reduce(jobs, { type: 'status', by: 1 });
+  expect(textOf(other)).toMatch(/loading …/);
+  expect(textOf(reduce(other, { type: 'read', now, data: {} }))).toMatch(/no job matches/);
+  const events = reduce({ ...sample(80, 24), view: 'events', eventText: 'failed' }, { type: 'read', now, data: {} });
+  expect(textOf(events)).toMatch(/no event matches/);
 });
 
 test('what is wrong with the module can be read on a narrow screen', () => {

@@ -7,8 +7,9 @@ import { Feed } from '../../cli/dash/feed.ts';
 import { eventsOfJobs } from '../../cli/dash/heard.ts';
 import { checkInput } from '../../cli/dash/inputs.ts';
 import { framesOf, jsonLines, waitsAfter } from '../../cli/dash/items.ts';
+import { shownEvents } from '../../cli/dash/select.ts';
 import { requestOf, Source } from '../../cli/dash/source.ts';
-import { emptyFilter, type JobDetail, type State } from '../../cli/dash/state.ts';
+import { emptyData, emptyFilter, type JobDetail, type State } from '../../cli/dash/state.ts';
 import { carryOut } from '../../cli/dash/writes.ts';
 import { sample } from './sample.ts';
 
@@ -178,6 +179,35 @@ describe('what is read', () => {
       ['started', 'w0', ''],
       ['enqueued', '', ''],
     ]);
+  });
+
+  test('events from outside come by the time they happened, under a backlog too', async () => {
+    const failing = await tasks.get('fails').enqueue(null);
+    await sim.advance('1m');
+    await tasks.get('mail.send').enqueueMany(Array.from({ length: 2_000 }, (_, i) => ({ to: `user-${i}` })));
+    await sim.drain();
+    await sim.advance('1m');
+    await tasks.get('mail.send').enqueueMany(Array.from({ length: 300 }, () => ({ to: 'x' })));
+    await sim.advance('1s');
+    const now = sim.now.getTime();
+    await tasks
+      .get('mail.send')
+      .using({ runAfter: '1d' })
+      .enqueueMany(Array.from({ length: 2_000 }, () => ({ to: 'later' })));
+    const outside = new Source(tasks, { now: () => now, feed: new Feed(), hears: false, shared: true, cwd: process.cwd() });
+    const read = async (eventText: string) => {
+      const { events = [] } = await outside.read(asked({ view: 'events', eventText }));
+      expect(events.map(({ at }) => at)).toEqual(events.map(({ at }) => at).toSorted((a, b) => b - a));
+      expect(new Set(events.map(({ key }) => key)).size).toBe(events.length);
+      return shownEvents({ data: { ...emptyData, events }, eventText });
+    };
+    expect(new Set((await read('')).map(({ type }) => type))).toEqual(new Set(['enqueued']));
+    expect((await read('failed')).map(({ job }) => job)).toEqual([failing.id]);
+    expect((await read('successful')).length).toBeGreaterThan(199);
+    await sim.advance('10s');
+    const types = (await read('')).slice(0, 400).map(({ type }) => type);
+    expect(new Set(types)).toEqual(new Set(['retrying', 'started']));
+    expect(await read('no such word')).toEqual([]);
   });
 
   test('schedules: the day, hour by hour', async () => {

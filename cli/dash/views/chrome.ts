@@ -42,9 +42,11 @@ export function header(state: State, wide: number): Line {
   const running = data.queues.reduce((sum, { counts }) => sum + counts.running, 0);
   const slots = live.reduce((sum, one) => sum + one.concurrency, 0);
   const right =
-    live.length === 0
-      ? [span('no worker ', 'bad')]
-      : [span('● ', 'good'), span(`${live.length === 1 ? 'worker' : `${live.length} workers`} ${running}/${slots} `)];
+    Object.keys(state.read).length === 0
+      ? [span('loading … ', 'dim')]
+      : live.length === 0
+        ? [span('no worker ', 'bad')]
+        : [span('● ', 'good'), span(`${live.length === 1 ? 'worker' : `${live.length} workers`} ${running}/${slots} `)];
   const name = clean(label.split('/').slice(-2).join('/'));
   const left =
     wide < 60

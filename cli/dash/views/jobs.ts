@@ -7,6 +7,7 @@ import type { JobItem, State } from '../state.ts';
 import {
   blank,
   type Column,
+  emptyLine,
   ends,
   filled,
   type Line,
@@ -39,7 +40,7 @@ export function jobs(state: State, wide: number, high: number): readonly Line[] 
   const head = high >= 6 ? [statusLine(state, wide), filterLine(state, wide)] : [];
   if (items.length === 0) {
     const on = cursor === null ? '' : '  PgDn looks on';
-    return [...head, blank, filled(line('   ', span(`no job matches${note === null ? '' : `  ${note}`}${on}`, 'dim')), wide)];
+    return [...head, blank, filled(emptyLine(state, `no job matches${note === null ? '' : `  ${note}`}${on}`), wide)];
   }
   const columns: Column<JobItem>[] = [
     ...(wide >= 100 ? [{ title: 'job', cell: ({ id }: JobItem) => span(shortId(id), 'dim') }] : []),

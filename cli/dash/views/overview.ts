@@ -5,6 +5,7 @@ import {
   blank,
   type Column,
   dayTime,
+  emptyLine,
   ends,
   filled,
   type Line,
@@ -24,7 +25,7 @@ import { marks } from '../theme.ts';
 export function overview(state: State, wide: number, high: number): readonly Line[] {
   const { queues } = state.data;
   if (queues.length === 0)
-    return [blank, line(span('   no queue has a job yet', 'dim')), blank, ...belowLines(state, wide, Math.max(1, high - 3))];
+    return [blank, emptyLine(state, 'no queue has a job yet'), blank, ...belowLines(state, wide, Math.max(1, high - 3))];
   const warnings = unknownLines(state, wide).slice(0, high >= 12 ? 3 : 0);
   const below = high >= 12 ? Math.max(6, Math.min(high - queues.length - warnings.length - 4, Math.floor(high / 2))) : 0;
   return [
@@ -102,7 +103,7 @@ function belowLines(state: State, wide: number, high: number): readonly Line[] {
 function comingLines(state: State, wide: number, high: number): readonly Line[] {
   const { coming } = state.data;
   const title = line(span(' Next', 'strong'));
-  if (coming.length === 0) return [title, line(span('   nothing is to come', 'dim'))];
+  if (coming.length === 0) return [title, emptyLine(state, 'nothing is to come')];
   const shown = coming.slice(0, high - 1);
   // On a narrow screen how long until then is enough.
   const texts = shown.map((one) => (state.columns >= 100 ? `${dayTime(one.at, state.now, state.zone)} ` : ''));
@@ -126,7 +127,7 @@ function comingLine({ at, status, name, note }: Coming, when: string, now: numbe
 function failureLines(state: State, wide: number, high: number): readonly Line[] {
   const { failures } = state.data;
   const title = line(span(' Latest failures', 'strong'));
-  if (failures.length === 0) return [title, line(span('   none', 'dim'))];
+  if (failures.length === 0) return [title, emptyLine(state, 'none')];
   const shown = failures.slice(0, high - 1);
   const longest = Math.min(wide >= 60 ? 24 : 15, Math.max(...shown.map(({ task }) => width(task))));
   const texts = shown.map((job) => dayTime(job.finishedAt ?? job.lastAttemptedAt ?? job.enqueuedAt, state.now, state.zone));

@@ -15,6 +15,7 @@ import type {
   Held,
   Hint,
   JobFilter,
+  JobOrder,
   NextDue,
   QueueStats,
   RenewAnswer,
@@ -226,7 +227,7 @@ export class SqliteStore implements Store {
 
   list(
     filter: JobFilter,
-    options: { now: number; limit: number; cursor?: string | undefined },
+    options: { now: number; limit: number; cursor?: string | undefined; order?: JobOrder | undefined },
   ): Awaitable<{ items: readonly JobRecord[]; cursor: string | null }> {
     return this.#read((ready) => ready.reads.list(filter, options));
   }
