@@ -34,8 +34,10 @@ export function jobItem(job: TaskResult, waitsMs: Waits): JobItem {
 }
 
 export function jobDetail(job: TaskResult, log: readonly LogLine[], waitsMs: Waits, cwd: string): JobDetail {
+  const last = job.errors.at(-1);
   return {
     ...jobItem(job, waitsMs),
+    fault: last ? cleanLines(`${last.name}: ${last.message}`) : [],
     input: jsonLines(() => job.input),
     returned: job.status === 'successful' ? jsonLines(() => job.returnValue ?? null) : null,
     tries: job.history.map((one) => tryOf(one, cwd)),
@@ -80,13 +82,22 @@ function tryOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptI
 }
 
 const mostFrames = 8;
+const mostSections = 8;
 
-/** The places of a stack: the user's own files first, then how many more there are. */
+/** The places of a stack: the user's own files first, then how many more there are. What caused it follows, each with its message. */
 export function framesOf(stack: string, cwd: string): string[] {
-  const places = cleanLines(stack)
-    .map((text) => text.trim())
-    .filter((text) => text.startsWith('at '))
-    .map((text) => unversioned(text).replace('file://', '').replace(`${cwd}/`, ''));
+  const sections: { readonly messages: string[]; readonly places: string[] }[] = [{ messages: [], places: [] }];
+  for (const text of cleanLines(stack).map((line) => line.trim())) {
+    const here = sections.at(-1) as (typeof sections)[number];
+    if (text.startsWith('at ')) here.places.push(unversioned(text).replace('file://', '').replace(`${cwd}/`, ''));
+    else if (text !== '' && (here.places.length > 0 || text.startsWith('caused by: '))) sections.push({ messages: [text], places: [] });
+    else if (text !== '') here.messages.push(text);
+  }
+  // The message of the error itself stands above its stack.
+  return sections.slice(0, mostSections).flatMap(({ messages, places }, i) => [...(i === 0 ? [] : messages), ...placesOf(places)]);
+}
+
+function placesOf(places: readonly string[]): string[] {
   const foreign = (text: string) => /node_modules|node:|\/dist\/src\/|\/escapement\/src\//.test(text);
   const own = places.filter((text) => !foreign(text));
   const shown = (own.length > 0 ? own : places).slice(0, mostFrames);

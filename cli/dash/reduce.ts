@@ -4,11 +4,11 @@
  */
 
 import { parseDuration } from '../time.ts';
-import { describe, emptyEffects } from './effects.ts';
+import { type Count, describe, emptyEffects, isIds } from './effects.ts';
 import { filterText, parseFilter } from './filter.ts';
 import { instantNear } from './instants.ts';
 import { edited, editKey, newPrompt } from './prompt.ts';
-import { moved, rowKeys, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
+import { knownJob, moved, rowKeys, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
 import {
   type ClockOrder,
   type Data,
@@ -40,6 +40,7 @@ export type Action =
   | { readonly type: 'busy'; readonly text: string | null }
   | { readonly type: 'broken'; readonly lines: readonly string[] }
   | { readonly type: 'checked'; readonly input: string; readonly ok: boolean; readonly text: string }
+  | { readonly type: 'counted'; readonly write: Write; readonly count: Count }
   | { readonly type: 'taken' }
   | { readonly type: 'view'; readonly view: TabName }
   | { readonly type: 'tab' | 'page'; readonly by: 1 | -1 }
@@ -137,7 +138,11 @@ export function reduce(state: State, action: Action): State {
     case 'run':
       return wanted(state, action.type);
     case 'yes':
-      return state.confirm ? ask({ ...state, confirm: null }, { kind: 'write', write: state.confirm.write }) : state;
+      return state.confirm && !state.confirm.counting
+        ? ask({ ...state, confirm: null }, { kind: 'write', write: state.confirm.write })
+        : state;
+    case 'counted':
+      return counted(state, action.write, action.count);
     case 'no':
       return { ...state, confirm: null };
     default:
@@ -341,11 +346,23 @@ function wanted(state: State, verb: Verb): State {
   return confirmed(state, write);
 }
 
-/** Asked for at once, or once the user has said yes. */
+/** Asked for at once, or once the user has said yes: to what is known by then. */
 function confirmed(state: State, write: Write): State {
-  const question = describe(write);
+  const question = describe(write, (id) => knownJob(state, id));
   const done: State = { ...state, selected: new Set(), all: false };
-  return question === null ? ask(done, { kind: 'write', write }) : { ...done, confirm: { question, write } };
+  if (question === null) return ask(done, { kind: 'write', write });
+  const counting = write.kind === 'jobs' && !isIds(write.which);
+  const asked: State = { ...done, confirm: { question, write, counting } };
+  return counting ? ask(asked, { kind: 'count', write }) : asked;
+}
+
+function counted(state: State, write: Write, count: Count): State {
+  // The question may have been answered, or another one asked.
+  if (state.confirm?.write !== write) return state;
+  if (count.jobs === 0)
+    return { ...state, confirm: null, notice: { kind: 'error', text: 'no job matches that this could be done to', keys: 3 } };
+  const question = describe(write, (id) => knownJob(state, id), count) ?? '';
+  return { ...state, confirm: { question, write, counting: false } };
 }
 
 const noJob = 'no job is chosen here';

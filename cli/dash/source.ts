@@ -16,6 +16,7 @@ import { finishedStatuses, jobDetail, jobItem } from './items.ts';
 import {
   type Coming,
   type Data,
+  type Failure,
   type Filter,
   type JobItem,
   pageSize,
@@ -75,6 +76,8 @@ const unknownEveryMs = 15_000;
 const mostSearched = 5_000;
 const mostSorted = 1_000;
 const mostRetries = 1_000;
+/** The failures that are looked at for those that are alike, of those that failed for good and of those that are tried again. */
+const mostFailures = 200;
 /** The events of so many jobs are shown, and of so many are searched. */
 const jobsForEvents = 200;
 const mostForEvents = 1_000;
@@ -105,12 +108,12 @@ export class Source {
 
   async overview(has: Has): Promise<Partial<Data>> {
     const [failed, retrying, scheduled] = await Promise.all([
-      this.#list(has, { status: 'failed', limit: 20, order: 'changed' }),
-      this.#list(has, { status: 'retrying', limit: 50, order: 'changed' }),
+      this.#list(has, { status: 'failed', limit: mostFailures, order: 'changed' }),
+      this.#list(has, { status: 'retrying', limit: mostFailures, order: 'changed' }),
       this.#list(has, { status: 'scheduled', limit: 50 }),
     ]);
     const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
-    const failures = [...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a)).slice(0, 30);
+    const failures = alike([...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a))).slice(0, 30);
     return { failures, coming: await this.#coming([...retrying, ...scheduled]), unknown: await this.#unknownNow() };
   }
 
@@ -258,7 +261,8 @@ export class Source {
       if (!hears) this.#count(name, counts.successful + counts.failed + counts.cancelled);
       const its = live.filter((worker) => serves(worker, name));
       const slots = its.length === 0 ? null : its.reduce((sum, { concurrency }) => sum + concurrency, 0);
-      return { name: clean(name), paused, counts, slots, oldestReadyAt, minutes: feed.minutes(name, now()).slice(-minutesKept) };
+      const [minutes, perMinute] = [feed.minutes(name, now()).slice(-minutesKept), feed.perMinute(name, now())];
+      return { name: clean(name), paused, counts, slots, oldestReadyAt, minutes, perMinute };
     });
   }
 
@@ -302,6 +306,17 @@ const orders: Readonly<Record<Sort, (a: JobItem, b: JobItem) => number>> = {
   attempts: (a, b) => b.attempts - a.attempts,
   task: (a, b) => (a.task < b.task ? -1 : a.task > b.task ? 1 : 0),
 };
+
+/** Each failure of a task once, with its latest job. */
+function alike(jobs: readonly JobItem[]): Failure[] {
+  const found = new Map<string, Failure>();
+  for (const job of jobs) {
+    const key = JSON.stringify([job.task, job.error ?? job.reason]);
+    const before = found.get(key);
+    found.set(key, { ...(before ?? job), times: (before?.times ?? 0) + 1 });
+  }
+  return [...found.values()];
+}
 
 function queuesText({ queues, exclude }: WorkerInfo): string {
   if (queues) return clean(queues.join(', '));

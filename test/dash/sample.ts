@@ -37,6 +37,7 @@ export function queueNamed(name: string, change: Partial<QueueItem> = {}): Queue
     counts,
     slots: 10,
     oldestReadyAt: now - 800,
+    perMinute: 6,
     minutes: Array.from({ length: 30 }, (_, i) => i % 7),
     ...change,
   };

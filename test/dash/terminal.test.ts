@@ -110,6 +110,8 @@ describe.skipIf(!hasTmux)('in a terminal', { timeout: 60_000 }, () => {
     terminal.keys('f');
     await terminal.until(new RegExp(`#${id} +retrying`));
     terminal.keys('D');
+    await terminal.until(new RegExp(`Delete payment\\.capture ${id}\\? +y yes`));
+    terminal.keys('y');
     await terminal.until(new RegExp(`✓ deleted payment\\.capture ${id}, which was retrying`));
   });
 
@@ -239,6 +241,8 @@ tasks.define('greet', () => console.log('said ${word}'));`;
     rmSync(file);
     await terminal.until(/✗ cannot be read since \d\d:\d\d:\d\d: the file .*jobs\.db has gone/);
     terminal.keys('P');
+    await terminal.until(/Pause queue default\?/);
+    terminal.keys('y');
     await terminal.until(/✗ the file .*jobs\.db has gone/);
   });
 

@@ -82,7 +82,7 @@ function statusLine({ data, filter }: State, wide: number): Line {
     const total = counts(status);
     if (total === 0 && !chosen) return [];
     const short = wide < 110 ? marks[status].glyph : `${marks[status].glyph} ${status}`;
-    const text = `${short} ${total >= 10_000 ? `${Math.floor(total / 1_000)}k` : count(total)}`;
+    const text = `${short} ${total >= (wide < 110 ? 1_000 : 10_000) ? `${Math.floor(total / 1_000)}k` : count(total)}`;
     return [span(chosen ? `[${text}]` : ` ${text} `, chosen ? 'accent' : marks[status].role)];
   });
   return filled(line('  ', ...spans), wide);

@@ -1,6 +1,6 @@
 /** Is anything wrong, where is work piling up, and what happens next? */
-import { bars, padEnd, plural, shorten, width } from '../../format.ts';
-import type { Coming, JobItem, QueueItem, State } from '../state.ts';
+import { bars, count, padEnd, plural, shorten, width } from '../../format.ts';
+import type { Coming, Failure, QueueItem, State } from '../state.ts';
 import {
   blank,
   type Column,
@@ -61,7 +61,7 @@ function queueLines(state: State, wide: number, high: number): readonly Line[] {
       drop: 2,
       cell: ({ oldestReadyAt }) => (oldestReadyAt === null ? span('·', 'dim') : span(since(oldestReadyAt, now))),
     },
-    { title: 'per min', align: 'right', least: 7, drop: 5, cell: (queue) => number(perMinute(queue)) },
+    { title: 'per min', align: 'right', least: 7, drop: 5, cell: ({ perMinute }) => number(perMinute) },
     ...(minutes === 0
       ? []
       : [
@@ -83,11 +83,6 @@ function queueLines(state: State, wide: number, high: number): readonly Line[] {
 function running({ counts, slots }: QueueItem): Span {
   if (slots === null) return counts.running === 0 ? span('·', 'dim') : span(String(counts.running), 'busy');
   return span(`${counts.running}/${slots}`, counts.running > 0 ? 'busy' : 'dim');
-}
-
-/** Jobs that ended in the last full minute. */
-export function perMinute({ minutes }: QueueItem): number {
-  return minutes.at(-2) ?? 0;
 }
 
 function belowLines(state: State, wide: number, high: number): readonly Line[] {
@@ -135,7 +130,7 @@ function failureLines(state: State, wide: number, high: number): readonly Line[]
   return [title, ...shown.map((job, i) => failureLine(job, (texts[i] ?? '').padEnd(day), longest, state, wide))];
 }
 
-function failureLine(job: JobItem, when: string, taskWide: number, { now, zone }: State, wide: number): Line {
+function failureLine(job: Failure, when: string, taskWide: number, { now, zone }: State, wide: number): Line {
   const { glyph, role } = marks[job.status];
   const left = [
     span(`   ${when}`, 'dim'),
@@ -144,9 +139,10 @@ function failureLine(job: JobItem, when: string, taskWide: number, { now, zone }
     span('  '),
   ];
   const goesOn = job.status === 'retrying' && wide >= 60 ? ` → ${dayTime(job.dueAt, now, zone)} ` : '';
-  const room = Math.max(1, wide - widthOf(left) - goesOn.length);
+  const times = job.times === 1 ? '' : ` ×${count(job.times)}`;
+  const room = Math.max(1, wide - widthOf(left) - times.length - goesOn.length);
   const error = job.error ?? job.reason ?? '';
   // The class of the error is the first to give way.
   const text = wide >= 60 ? error : error.replace(/^\w*Error: /, '');
-  return filled({ spans: [...left, span(shorten(text, room), 'calm'), span(goesOn, 'warn')] }, wide);
+  return filled({ spans: [...left, span(shorten(text, room), 'calm'), span(times, 'strong'), span(goesOn, 'warn')] }, wide);
 }
