@@ -64,12 +64,17 @@ export interface WorkerInfo {
 
 /** The registry of workers: `tasks.workers`. */
 export interface Workers {
+  /** How many workers of this application run in this process. */
+  readonly here: number;
   /** Ordered by start; those that stopped or vanished are forgotten after a day. */
   list(): Promise<WorkerInfo[]>;
 }
 
 export function workersOf(app: App): Workers {
   return {
+    get here() {
+      return app.workers.size;
+    },
     async list() {
       const rows = await (await app.backend('default').open()).listWorkers();
       return rows.map(({ excludeQueues, startedAt, heartbeatAt, ...row }) => ({

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { FaultFamily, Simulation } from 'escapement/testing';
 import { duration, durationExpected, instant, instantExpected, whole } from '../arguments.ts';
-import { type Application, loadApplication, type SimulationModule } from '../config.ts';
+import { type Application, loadApplication, type SimulationModule, withoutTasks } from '../config.ts';
 import { captureConsole } from '../console.ts';
 import { clean, json, painter, wantsColour } from '../format.ts';
 import { CommandError, type ExitCode, exitCodes, faultText, type Io, orStuck } from '../io.ts';
@@ -45,10 +45,10 @@ played, and what the options above are when they are not given:
 Without play, the module's schedules are played. play is cut off at the end of the period.
 What the module prints goes to stderr. The same seed prints the same bytes to stdout.
 
-With --explore, the module's play runs under many seeds, each of 1h at most without --for, with crashes, pauses, slow and failing
-stores and skewed clocks; then the world heals, all work must end, and expect is asked. play must
-set up what it needs each time. What breaks is shrunk to the few decisions that it takes, and
-printed with a line that replays it (ESCAPEMENT_REPLAY).
+With --explore, the module's play runs under many seeds, each of 1h at most without --for, with
+crashes, pauses, slow and failing stores and skewed clocks; then the world heals, all work must end,
+and expect is asked. play must set up what it needs each time. What breaks is shrunk to the few
+decisions that it takes, and printed with a line that replays it (ESCAPEMENT_REPLAY).
 
 In the report:
   jobs           that were enqueued; success, failed, cancelled: how they ended; open: not finished
@@ -105,6 +105,9 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
     // Here, and not at the top: a worker is to carry no simulator with it.
     const { play } = await import('../play.ts');
     const application = await loadApplication(module, io);
+    const nothing = withoutTasks(application);
+    // What is played may define some.
+    if (nothing !== undefined && !application.simulation.play) io.stderr.write(`escapement: ${nothing}\n`);
     const plan = planOf(application, options);
     if (isSearch(options)) return await exploration(application, plan, options, io);
     if (options.faults !== undefined || options.failures !== undefined)

@@ -29,8 +29,8 @@ interface Options {
 
 const more = `
 SIGTERM, SIGINT (Ctrl-C) or SIGHUP: nothing more is claimed; attempts have --timeout to end, then
-their signal aborts, and what has not ended 4 s later is given back without using up an attempt. What
-a task returns after its signal counts; what it throws then gives the job back.
+their signal aborts, and what has not ended 4 s later is given back without using up an attempt.
+What a task returns after its signal counts; what it throws then gives the job back.
 Signals within one second are one. A later one leaves at once: other workers find what ran when its
 leases end, after 30 s.
 The same gentle stop follows when whoever reads stdout has gone, and when a rejection or an error
@@ -52,7 +52,8 @@ attempts as they begin; those that were claimed together with the last one still
 
 Exit codes:
   0    stopped as asked, drained, or --max-jobs or --max-memory reached
-  1    something was not caught, or called process.exit(): it is in the log; or a child of a supervisor ended badly
+  1    something was not caught, or called process.exit(): it is in the log; or a child of a
+       supervisor ended badly
   2    wrong usage, or the module or its store cannot be used
   129, 130, 143  left at once, at a second SIGHUP, SIGINT or SIGTERM`;
 

@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import type { Logger, Tasks, TaskWorker } from 'escapement';
 import { given } from '../arguments.ts';
-import { loadApplication } from '../config.ts';
+import { loadApplication, withoutTasks } from '../config.ts';
 import { captureConsole } from '../console.ts';
 import { plural } from '../format.ts';
 import { type ExitCode, type Io, orStuck } from '../io.ts';
@@ -61,6 +61,8 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
       { event: 'workerStarted', pid: process.pid, concurrency },
       `working ${servedText(options)} of ${label} on ${plural(tasks.names.length, 'task')}`,
     );
+    const nothing = withoutTasks(application);
+    if (nothing !== undefined) log.write('warn', {}, nothing);
     parent?.tell({ kind: 'ready' });
     const watches = [
       ...(options.maxMemory === undefined ? [] : [stopAtMemory(options.maxMemory, io, ends, log)]),

@@ -8,7 +8,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { root, spawned } from '../cli/cli.ts';
 import { hasTmux, openScreen, program, type Screen } from './tmux.ts';
 
-const shop = 'dev fixtures/shop/tasks.ts --virtual --paused --from 2026-03-24T17:00:00Z --seed 7';
+const shop = 'dev fixtures/shop/tasks.ts --virtual --from 2026-03-24T17:00:00Z --seed 7';
 let screen: Screen | undefined;
 const folders: string[] = [];
 
@@ -310,7 +310,7 @@ describe('where there is no terminal', () => {
   });
 
   test.each([
-    [['top'], /give a module, or a file by --sqlite/],
+    [['top', 'tasks.ts', '--sqlite', 'jobs.db'], /give a module, or a file by --sqlite/],
     [['top', '--sqlite', 'nowhere.db'], /there is no file nowhere\.db/],
     [['top', 'fixtures/shop/tasks.ts'], /runs on memory\(\)/],
     [['dev', 'fixtures/shop/tasks.ts', '--speed', '10'], /--speed is for virtual time: add --virtual/],
