@@ -2,7 +2,7 @@
  * Loads the user's module and finds in it what a command works with: the application that createTasks returned, under any name, and what
  * `escapement simulate` is to play. Every way in which this can fail has a sentence that says what to do.
  */
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { basename, isAbsolute, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type Instant, isEscapementError, type Tasks } from 'escapement';
@@ -35,6 +35,29 @@ export interface Application {
 }
 
 const simulationKeys = ['now', 'for', 'workers', 'concurrency', 'seed', 'play', 'expect'];
+
+const moduleNames = ['', 'src/'].flatMap((folder) => ['ts', 'mts', 'js', 'mjs'].map((end) => `${folder}tasks.${end}`));
+
+/**
+ * The module that a command works with where none is named: what the `escapement` key of package.json names, else `tasks.ts` or `src/tasks.ts`.
+ * Undefined: there is none.
+ * @throws CommandError when the key is not a path
+ */
+export function defaultModule(cwd: string): string | undefined {
+  const named = packageKey(cwd);
+  if (named === undefined) return moduleNames.find((name) => statSync(resolve(cwd, name), { throwIfNoEntry: false })?.isFile());
+  if (typeof named === 'string' && named !== '') return named;
+  throw new CommandError(`package.json: escapement is to be the path of a module, such as "src/tasks.ts"`);
+}
+
+function packageKey(cwd: string): unknown {
+  try {
+    return (JSON.parse(readFileSync(resolve(cwd, 'package.json'), 'utf8')) as { escapement?: unknown } | null)?.escapement;
+  } catch {
+    // Without a package.json, or with one that Node itself complains about.
+    return undefined;
+  }
+}
 
 /** @throws CommandError for anything that is wrong with the module */
 export async function loadApplication(path: string, io: Io): Promise<Application> {
@@ -100,6 +123,13 @@ function isTasks(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const { define, schedule, worker, names } = value as Partial<Tasks>;
   return typeof define === 'function' && typeof schedule === 'function' && typeof worker === 'function' && Array.isArray(names);
+}
+
+/** What is to be said of an application without tasks; undefined: it has some. */
+export function withoutTasks({ tasks, label }: Pick<Application, 'tasks' | 'label'>): string | undefined {
+  return tasks.names.length > 0
+    ? undefined
+    : `${label} defines no tasks: call tasks.define('name', …) in it, or import the modules that do`;
 }
 
 function readSimulation(value: unknown, label: string): SimulationModule {

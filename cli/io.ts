@@ -36,10 +36,12 @@ export type Signal = 'SIGTERM' | 'SIGINT' | 'SIGHUP';
 
 /** What only a command that lives as long as its process asks of it. */
 export interface Life {
-  /** Calls `fn` at every signal that asks the process to end, which then does not end by itself. */
+  /** Calls `fn` at every signal that asks the process to end, which then does not end by itself. Signals within a second are one. */
   onSignal(fn: (signal: Signal) => void): void;
   /** Calls `fn` with what nobody caught, a rejection or an error, instead of ending the process. */
   onFault(fn: (fault: unknown, kind: 'rejection' | 'exception') => void): void;
+  /** Calls `fn` when the process ends although no command ended it, as by `process.exit()` in a task, in that task's context; `fn` returns the exit code. */
+  onForeignExit(fn: (code: number) => number): void;
   /** Calls `fn` when whoever read stdout has gone. */
   onOutputClosed(fn: () => void): void;
   /** Bytes of memory that the process holds. */

@@ -4,23 +4,79 @@ import type { Child, Life, Order, Parent, Report, Signal } from './io.ts';
 
 const signals: readonly Signal[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 
+/** Within this time of a signal, another one is the same request that arrived by a second way: from the terminal and from a wrapper that forwards it, or as TERM and HUP. */
+const echoMs = 1_000;
+
+/** Tells the signals that ask a process to end from their echoes. @param now milliseconds of a clock that is never set back */
+export function requests(now: () => number): () => boolean {
+  let askedAt = Number.NEGATIVE_INFINITY;
+  return () => {
+    const at = now();
+    if (at - askedAt < echoMs) return false;
+    askedAt = at;
+    return true;
+  };
+}
+
+/** The real process, as its commands end it and hear that it is to end. */
+export class Ending {
+  readonly #isRequest: () => boolean;
+  readonly #listeners = new Map<Signal, Set<(signal: Signal) => void>>();
+  #leaving = false;
+  #onForeignExit: (code: number) => number;
+
+  /** @param onForeignExit what becomes of an exit that no command has asked for */
+  constructor(now: () => number, onForeignExit: (code: number) => number) {
+    this.#isRequest = requests(now);
+    this.#onForeignExit = onForeignExit;
+    process.on('exit', (code) => {
+      if (!this.#leaving) process.exitCode = this.#onForeignExit(code);
+    });
+  }
+
+  /** Returns the function that ends this. */
+  on(signal: Signal, fn: (signal: Signal) => void): () => void {
+    const listeners = this.#listeners.get(signal) ?? new Set();
+    this.#listeners.set(signal, listeners.add(fn));
+    if (listeners.size === 1) process.on(signal, this.#heard);
+    return () => {
+      if (listeners.delete(fn) && listeners.size === 0) process.off(signal, this.#heard);
+    };
+  }
+
+  readonly #heard = (signal: NodeJS.Signals): void => {
+    if (!this.#isRequest()) return;
+    for (const listener of [...(this.#listeners.get(signal as Signal) ?? [])]) listener(signal as Signal);
+  };
+
+  onForeignExit(fn: (code: number) => number): void {
+    this.#onForeignExit = fn;
+  }
+
+  leave(code: number): never {
+    this.#leaving = true;
+    process.exit(code);
+  }
+}
+
 /** @param die what becomes of a fault that no command has asked for */
-export function processLife(die: (fault: unknown) => void): Life {
+export function processLife(ending: Ending, die: (fault: unknown) => void): Life {
   let onFault: (fault: unknown, kind: 'rejection' | 'exception') => void = die;
   process.on('uncaughtException', (fault) => onFault(fault, 'exception'));
   process.on('unhandledRejection', (fault) => onFault(fault, 'rejection'));
   return {
     onSignal(fn) {
-      for (const signal of signals) process.on(signal, () => fn(signal));
+      for (const signal of signals) ending.on(signal, fn);
     },
     onFault(fn) {
       onFault = fn;
     },
+    onForeignExit: (fn) => ending.onForeignExit(fn),
     onOutputClosed(fn) {
       process.stdout.once('error', fn);
     },
     memory: () => process.memoryUsage.rss(),
-    leave: (code) => process.exit(code),
+    leave: (code) => ending.leave(code),
     fork: (argv) =>
       childOf(fork(process.argv[1] as string, argv, { execArgv: process.execArgv, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })),
     parent: process.send ? parentOf() : undefined,

@@ -1,89 +1,10 @@
 #!/usr/bin/env node
-/** The program's edge: the real streams and signals of the process, and its exit code. */
-import { enableCompileCache } from 'node:module';
-import type { Io, Output } from './io.ts';
-import { exitCodes, faultText } from './io.ts';
-import { processLife } from './life.ts';
-import { run } from './program.ts';
-
-// TypeScript that was stripped once is not stripped again: the stripper alone takes 15 MB of a worker's memory.
-enableCompileCache();
-
-const realNow = performance.now.bind(performance);
-const realTimeout = setTimeout;
-const write = {
-  stdout: process.stdout.write.bind(process.stdout) as (text: string, done?: () => void) => boolean,
-  stderr: process.stderr.write.bind(process.stderr) as (text: string, done?: () => void) => boolean,
-};
-
-// Whoever read the output has gone: what is left of it interests nobody.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    // EIO: the terminal has been closed.
-    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
-  });
+/** The program. A Node that is too old cannot even read the rest of it: the package says so when it is imported. */
+try {
+  await import('escapement');
+} catch (error) {
+  if (!/^escapement needs Node/.test((error as Error).message)) throw error;
+  process.stderr.write(`${(error as Error).message}\n`);
+  process.exit(2);
 }
-
-function output(name: 'stdout' | 'stderr'): Output {
-  const stream = process[name];
-  return {
-    write: (text) => {
-      if (!stream.destroyed) write[name](text);
-    },
-    isTTY: stream.isTTY === true,
-    get columns() {
-      // Zero: a terminal that does not know.
-      return stream.columns || 80;
-    },
-  };
-}
-
-const io: Io = {
-  stdout: output('stdout'),
-  stderr: output('stderr'),
-  async stdin() {
-    let text = '';
-    for await (const chunk of process.stdin.setEncoding('utf8')) text += chunk;
-    return text;
-  },
-  env: process.env,
-  cwd: process.cwd(),
-  now: Date.now,
-  realNow,
-  onInterrupt(fn) {
-    let asked = false;
-    const listener = () => {
-      if (asked) process.exit(exitCodes.interrupted);
-      asked = true;
-      fn();
-      // A task that never yields, or a play that waits on something else, would not notice.
-      realTimeout(() => process.exit(exitCodes.interrupted), 2_000).unref();
-    };
-    process.on('SIGINT', listener);
-    return () => process.off('SIGINT', listener);
-  },
-  onStuck(fn) {
-    process.on('beforeExit', fn);
-    return () => process.off('beforeExit', fn);
-  },
-  life: processLife(die),
-};
-
-function die(error: unknown): void {
-  io.stderr.write(faultText(error, io.env));
-  process.exit(exitCodes.usage);
-}
-
-/** The module may hold connections open; nothing waits for them once all is written. */
-async function exit(code: number): Promise<void> {
-  process.exitCode = code;
-  const flushed = (name: 'stdout' | 'stderr') =>
-    new Promise<void>((resolve) => {
-      if (process[name].destroyed || !process[name].writable) resolve();
-      else write[name]('', () => resolve());
-    });
-  await Promise.all([flushed('stdout'), flushed('stderr')]);
-  process.exit(code);
-}
-
-run(process.argv.slice(2), io).then(exit, die);
+await import('./start.ts');

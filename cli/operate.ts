@@ -51,7 +51,7 @@ export async function operate(
   try {
     const application = await loadApplication(module, io);
     if (!options.anyBackend) requireShared(application, options.backend);
-    const { label, tasks } = application;
+    const { label } = application;
     const operation: Operation = {
       ...application,
       io,
@@ -68,7 +68,7 @@ export async function operate(
     };
     return await orStuck(
       io,
-      opened(tasks, () => work(operation), options),
+      opened(application, io, () => work(operation), options),
       `the store of ${label} never answers`,
     );
   } finally {
@@ -76,10 +76,16 @@ export async function operate(
   }
 }
 
-async function opened(tasks: Application['tasks'], work: () => Promise<ExitCode>, options: Options): Promise<ExitCode> {
+async function opened({ tasks, label }: Application, io: Io, work: () => Promise<ExitCode>, options: Options): Promise<ExitCode> {
   if (!options.anyBackend) await tasks.open();
   try {
-    return await work();
+    const code = await work();
+    if (tasks.workers.here > 0) {
+      io.stderr.write(
+        `escapement: ${label} starts a worker when it is loaded, which claims jobs under this command too; start it in a module that this one does not import\n`,
+      );
+    }
+    return code;
   } finally {
     await tasks.close();
   }

@@ -1,6 +1,8 @@
 /** The command line: which commands there are, and how an error ends the program. `run` is all of it but the process. */
 
+import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { addCancel, addDelete, addPrioritize, addRetry } from './commands/change.ts';
 import { addCheck } from './commands/check.ts';
@@ -14,6 +16,7 @@ import { addStats } from './commands/stats.ts';
 import { addTop } from './commands/top.ts';
 import { addMigrate, addPrune } from './commands/upkeep.ts';
 import { addWorker } from './commands/worker.ts';
+import { defaultModule } from './config.ts';
 import { cleanLines } from './format.ts';
 import { CommandError, type ExitCode, exitCodes, faultText, type Io } from './io.ts';
 
@@ -27,7 +30,7 @@ export async function run(argv: readonly string[], io: Io): Promise<ExitCode> {
   try {
     await program(io, (result) => {
       code = result;
-    }).parseAsync([...argv], { from: 'user' });
+    }).parseAsync(withModule(argv, io), { from: 'user' });
     return code;
   } catch (error) {
     // Commander has printed its own: help and version, which are no faults, or what is wrong with the arguments.
@@ -37,13 +40,62 @@ export async function run(argv: readonly string[], io: Io): Promise<ExitCode> {
   }
 }
 
+/** The arguments with the module that is meant, where none is named. */
+function withModule(argv: readonly string[], io: Io): string[] {
+  if (argv.some((word) => word === '-h' || word === '--help')) return [...argv];
+  // To tell arguments from the values of options is to parse them. What is wrong with them is told when it is done for good.
+  const silent = { write: () => {}, isTTY: false, columns: 80 };
+  let command = program({ ...io, stdout: silent, stderr: silent }, () => {});
+  let from = 0;
+  for (let sub = subcommand(command, argv[0]); sub; sub = subcommand(sub, argv[from])) {
+    command = sub;
+    from += 1;
+  }
+  // `escapement schedules` is `escapement schedules list`; a word behind it may be a command that there is none of.
+  const isGroup = from > 0 && command.commands.length > 0;
+  if (isGroup && argv.slice(from).some((word) => !word.startsWith('-'))) return [...argv];
+  const takes = command.registeredArguments;
+  if (from === 0 || takes[0]?.name() !== 'module' || (!takes[0].required && defaultModule(io.cwd) === undefined)) return [...argv];
+  const given = argumentsOf(command, argv.slice(from));
+  // top may look at a file in place of a module.
+  if (!given || command.opts<{ sqlite?: string }>().sqlite !== undefined) return [...argv];
+  const [first] = given;
+  const few = given.length < Math.max(1, takes.filter(({ required }) => required).length);
+  const named = first !== undefined && (isPath.test(first) || statSync(resolve(io.cwd, first), { throwIfNoEntry: false }) !== undefined);
+  if (named || !(few || first !== undefined)) return [...argv];
+  const module = defaultModule(io.cwd);
+  if (module !== undefined) return [...argv.slice(0, from), module, ...argv.slice(from)];
+  if (first !== undefined) return [...argv];
+  throw new CommandError(
+    'no module is named, and there is no tasks.ts or src/tasks.ts here: name the module that calls createTasks(), or set "escapement" in package.json to its path',
+  );
+}
+
+const isPath = /\.[cm]?[jt]sx?$/;
+
+function subcommand(command: Command, name: string | undefined): Command | undefined {
+  return command.commands.find((sub) => sub.name() === name || (name !== undefined && sub.aliases().includes(name)));
+}
+
+/** Undefined: they cannot be parsed. */
+function argumentsOf(command: Command, argv: readonly string[]): readonly string[] | undefined {
+  try {
+    return command.parseOptions([...argv]).operands;
+  } catch {
+    return undefined;
+  }
+}
+
 function program(io: Io, done: (code: ExitCode) => void): Command {
   const command = new Command('escapement')
     .description('Background tasks that can be tested in virtual time.')
     .version(version(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print help; behind a command, its own')
     .helpCommand(false)
-    .addHelpText('after', '\nEach command takes a module: the file that calls createTasks(). escapement <command> --help has examples.')
+    .addHelpText(
+      'after',
+      '\nEach command takes a module: the file that calls createTasks(); without one, what "escapement" in\npackage.json names, else tasks.ts or src/tasks.ts. escapement <command> --help has examples.',
+    )
     .exitOverride()
     .showSuggestionAfterError()
     .configureOutput({

@@ -7,6 +7,7 @@
  * An **orphan** is a job whose lease passed. A **backend** is what a task is enqueued to; a **store** is where one that is driven by the
  * engine keeps its rows.
  */
+import './ports/node-version.ts';
 
 export type { BackendSource } from './backends/dummy.ts';
 export { dummy } from './backends/dummy.ts';

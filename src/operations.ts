@@ -5,7 +5,7 @@ import { frozen } from './core/json.ts';
 import type { Status } from './core/types.ts';
 import { cancelJobs, deleteJobs, prioritizeJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
 import { nearest, OptionReader } from './options.ts';
-import type { JobFilter, QueueStats, Store } from './ports/store.ts';
+import type { JobFilter, JobOrder, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
 /** Which jobs: all that is given must hold. A property that is `undefined` is refused: leave it out. */
@@ -20,8 +20,12 @@ export interface JobSelection {
 
 /** Operations on jobs: `tasks.jobs`. */
 export interface Jobs {
-  /** Newest first. Errors of earlier attempts come without their stacks; `refresh()` reads them. @param selection.limit 1 … 1,000. Default 50 */
-  list(selection?: JobSelection & { limit?: number; after?: string }): Promise<{ items: TaskResult[]; cursor?: string }>;
+  /**
+   * Newest first, page by page. With `order: 'changed'`, the jobs to which something happened last come first (enqueued, started, an attempt ended,
+   * finished), on one page. Errors of earlier attempts come without their stacks; `refresh()` reads them.
+   * @param selection.limit 1 … 1,000. Default 50
+   */
+  list(selection?: JobSelection & { limit?: number; after?: string; order?: JobOrder }): Promise<{ items: TaskResult[]; cursor?: string }>;
   /** Runs failed and cancelled jobs again; resolves to how many. */
   retry(selection?: JobSelection): Promise<number>;
   /** Cancels unfinished jobs; resolves to how many. */
@@ -61,12 +65,17 @@ export interface WorkerInfo {
 
 /** The registry of workers: `tasks.workers`. */
 export interface Workers {
+  /** How many workers of this application run in this process. */
+  readonly here: number;
   /** Ordered by start; those that stopped or vanished are forgotten after a day. */
   list(): Promise<WorkerInfo[]>;
 }
 
 export function workersOf(app: App): Workers {
   return {
+    get here() {
+      return app.workers.size;
+    },
     async list() {
       const rows = await (await app.backend('default').open()).listWorkers();
       return rows.map(({ excludeQueues, startedAt, heartbeatAt, queues, tasks, schedules, ...row }) => ({
@@ -94,14 +103,17 @@ export function jobsOf(app: App): Jobs {
   const store = () => app.backend('default').open();
   return {
     async list(selection) {
-      const { read, filter, given } = readSelection(selection, ['limit', 'after']);
+      const { read, filter, given } = readSelection(selection, ['limit', 'after', 'order']);
       const limit = read.integer(given.limit, 'limit', 1, 1_000) ?? 50;
       const { after } = given;
       if (after !== undefined && !(typeof after === 'string' && idPattern.test(after)))
         read.fault('after', 'the cursor of an earlier page', after);
+      const order = given.order as JobOrder | undefined;
+      if (order !== undefined && !orders.includes(order)) read.fault('order', `one of ${orders.join(', ')}`, order, near(order, orders));
+      if (order === 'changed' && after !== undefined) read.fault('after', "nothing beside order: 'changed', which has one page", after);
       read.done();
       const now = app.binding.host.clock.now();
-      const page = await (await store()).list(filter, { now, limit, cursor: after as string | undefined });
+      const page = await (await store()).list(filter, { now, limit, cursor: after as string | undefined, order });
       const items = page.items.map((record) => resultOf(app, 'default', record));
       return page.cursor === null ? { items } : { items, cursor: page.cursor };
     },
@@ -163,6 +175,7 @@ const finished = ['successful', 'failed', 'cancelled'] as const;
 const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running', ...finished];
 /** A job's id, which is what a cursor is. */
 const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const orders: readonly JobOrder[] = ['enqueued', 'changed'];
 const pruneBatch = 1_000;
 const filters = ['ids', 'status', 'task', 'queue', 'schedule', 'tag'] as const;
 const whichJobs = "which jobs, such as { status: 'failed' }; {} for all there are";

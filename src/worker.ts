@@ -40,6 +40,10 @@ export interface TaskWorker extends AsyncDisposable {
   /**
    * Claims no more from this call on, and resolves when all attempts have ended: by themselves within `timeout`, else 4 s after their
    * signal has aborted with a ShutdownError; what has not ended then is given back without using up an attempt.
+   *
+   * After the signal, what a function returns still counts: the job is successful with that value, or snoozed or cancelled if it returns
+   * `snooze()` or `cancel()`. What it throws gives the job back. A function that stops halfway must throw, as `ctx.signal.throwIfAborted()`
+   * does, and not return.
    * @param options.timeout Default `'25s'`
    */
   stop(options?: { timeout?: Duration }): Promise<void>;

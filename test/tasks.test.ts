@@ -538,8 +538,27 @@ describe('describe', () => {
       schema: null,
       maxAttempts: 2,
       timeoutMs: 30_000,
+      takesInput: false,
       waitsMs: [1_000],
     });
+    const takes: [(...args: never[]) => unknown, boolean][] = [
+      [(id: string) => id, true],
+      [({ id }: { id: string }) => id, true],
+      [async (id: string, _ctx: unknown) => id, true],
+      [
+        async function named(id: string) {
+          return id;
+        },
+        true,
+      ],
+      [(_: void, ctx: unknown) => ctx, false],
+      [async (_input: void) => {}, false],
+      [(id = 'none') => id, false],
+    ];
+    for (const [i, [run, expected]] of takes.entries()) {
+      tasks.define(`takes-${i}`, run as () => unknown);
+      expect(tasks.describe(`takes-${i}`).takesInput, String(run)).toBe(expected);
+    }
     expect(() => tasks.describe('jop')).toThrow(/did you mean job/);
   });
 });

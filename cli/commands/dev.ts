@@ -1,5 +1,5 @@
 /** `escapement dev`: an application at work under one's eyes, in real or in virtual time. */
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { instant, oneOf, whole } from '../arguments.ts';
 import { CommandError, type ExitCode, type Io } from '../io.ts';
 import { addLooks, type Looks } from './looks.ts';
@@ -13,6 +13,8 @@ interface Options extends Looks {
   readonly seed?: number;
   readonly workers?: number;
   readonly concurrency?: number;
+  readonly play?: boolean;
+  /** What is so by default; scripts may still say it. */
   readonly paused?: boolean;
 }
 
@@ -27,8 +29,9 @@ they are given back; jobs in memory stay. A version that cannot be loaded is tol
 before it goes on.
 
 With --virtual the whole application runs on a virtual clock. What the module exports as simulation
-is played (see escapement simulate --help). space plays and pauses, + and - change the speed, n goes
-to the next event, f to the next failure, . ] } on by a minute, an hour, a day, g to an instant.
+is played (see escapement simulate --help). Time stands still until you press space, which plays and
+pauses; + and - change the speed, n goes to the next event, f to the next failure, . ] } on by a
+minute, an hour, a day, g to an instant.
 R turns time back, to an instant, a time of day or by a duration: the module is loaded afresh and the
 seed played again, with what you did until then; what you did later is forgotten.
 
@@ -51,20 +54,25 @@ export function addDev(program: Command, io: Io, done: (code: ExitCode) => void)
     .option('--from <instant>', 'where virtual time begins (default: simulation.now, else 2026-01-01T00:00:00Z)', instant)
     .option('--speed <n>', '1, 10, 60, 600, 3600 or max (default: 60)', speed)
     .option('--seed <n>', 'draw ties, jitter and faults from this seed', whole(0, Number.MAX_SAFE_INTEGER))
-    .option('--paused', 'let virtual time stand still at first')
+    .option('--play', 'let virtual time run from the beginning (default: it stands still until you press space)')
+    .addOption(new Option('--paused').hideHelp())
     .option('--workers <n>', 'how many workers (default: simulation.workers, else 1)', whole(1, 64))
     .option('--concurrency <n>', 'attempts at a time on each worker (default: 10)', whole(1, 10_000));
   addLooks(command, "this machine's; UTC in virtual time")
     .addHelpText('after', more)
     .action(async (module: string, options: Options) => {
-      const { backend, file, virtual = false, from, speed: pace, seed, workers, concurrency, zone, theme, paused = false } = options;
-      const only = Object.entries({ '--from': from, '--speed': pace, '--seed': seed, '--paused': paused || undefined }).find(
-        ([, value]) => value !== undefined,
-      );
+      const { backend, file, virtual = false, from, speed: pace, seed, workers, concurrency, zone, theme, play = false, paused } = options;
+      const only = Object.entries({
+        '--from': from,
+        '--speed': pace,
+        '--seed': seed,
+        '--play': play || undefined,
+        '--paused': paused,
+      }).find(([, value]) => value !== undefined);
       if (!virtual && only) throw new CommandError(`${only[0]} is for virtual time: add --virtual`);
       // Here, and not at the top: nobody else is to carry a dashboard, or a simulator, with them.
       const { develop } = await import('../dash/develop.ts');
-      done(await develop({ module, backend, file, virtual, from, speed: pace, seed, workers, concurrency, zone, theme, paused }, io));
+      done(await develop({ module, backend, file, virtual, from, speed: pace, seed, workers, concurrency, zone, theme, play }, io));
     });
 }
 

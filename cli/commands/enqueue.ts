@@ -4,6 +4,7 @@ import type { Task, TaskResult } from 'escapement';
 import { given, listed, repeated, when, whole } from '../arguments.ts';
 import type { Application } from '../config.ts';
 import { clean, shorten } from '../format.ts';
+import { missingInput } from '../inputs.ts';
 import { CommandError, type ExitCode, exitCodes, type Io } from '../io.ts';
 import { jobRow } from '../jobs.ts';
 import { addCommand, operate, requireShared } from '../operate.ts';
@@ -30,6 +31,7 @@ export function addEnqueue(program: Command, io: Io, done: (code: ExitCode) => v
     more: '\nExit codes:\n  0  enqueued\n  1  it ran at once, on immediate(), and failed\n  2  wrong usage or input, or the module or its store cannot be used',
   })
     .argument('<task>', "the task's name")
+    .allowExcessArguments()
     .option('--input <json>', 'what the task is given; - reads it from stdin')
     .option('--run-after <when>', "not before: a duration from now such as '2h', or an instant", when)
     .option('--priority <n>', '-100 to 100, larger first', whole(-100, 100))
@@ -37,13 +39,16 @@ export function addEnqueue(program: Command, io: Io, done: (code: ExitCode) => v
     .option('--tag <tag>', "a word to find the job by; may be given again; replaces the task's own", repeated)
     .option('--backend <alias>', "another backend than the task's")
     .option('--json', 'print one JSON document')
-    .action(async (module: string, name: string, options: Options) => {
+    .action(async (module: string, name: string, options: Options, { args }: Command) => {
+      if (args.length > 2) throw new CommandError(surplus(args.slice(2)));
       done(
         await operate(module, { ...options, anyBackend: true }, io, async (operation) => {
           const task = findTask(operation, name);
           const input = await readInput(options.input, io);
           const backend = operation.tasks.backends.find(({ alias }) => alias === (options.backend ?? 'default'));
           if (backend?.name !== 'immediate') requireShared(operation, options.backend);
+          const fault = options.input === undefined ? missingInput(operation.tasks, name) : undefined;
+          if (fault !== undefined) io.stderr.write(`escapement: ${fault}; give one by --input '{…}'\n`);
           const { runAfter, priority, queue, tag: tags } = options;
           const job = await task.using(given({ runAfter, priority, queue, tags, backend: options.backend })).enqueue(input);
           operation.print(
@@ -74,6 +79,14 @@ export async function readInput(text: string | undefined, io: Io): Promise<unkno
     const got = shorten(clean(source), 40) || 'nothing';
     throw new CommandError(`--input is no JSON (${got}); quote it for the shell: --input '{"userId":"u1"}'`, { cause: error });
   }
+}
+
+function surplus(args: readonly string[]): string {
+  const [first = ''] = args;
+  const text = shorten(clean(first), 40);
+  return /^\s*[[{"\d]/.test(first)
+    ? `the input is an option: --input '${text}'`
+    : `enqueue takes a module and a task, and there is ${text} too; the input is an option: --input '{"userId":"u1"}'`;
 }
 
 function line(job: TaskResult): string {

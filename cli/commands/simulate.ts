@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { FaultFamily, Simulation } from 'escapement/testing';
 import { duration, durationExpected, instant, instantExpected, whole } from '../arguments.ts';
-import { type Application, loadApplication, type SimulationModule } from '../config.ts';
+import { type Application, loadApplication, type SimulationModule, withoutTasks } from '../config.ts';
 import { captureConsole } from '../console.ts';
 import { clean, json, painter, wantsColour } from '../format.ts';
 import { CommandError, type ExitCode, exitCodes, faultText, type Io, orStuck } from '../io.ts';
@@ -45,10 +45,10 @@ played, and what the options above are when they are not given:
 Without play, the module's schedules are played. play is cut off at the end of the period.
 What the module prints goes to stderr. The same seed prints the same bytes to stdout.
 
-With --explore, the module's play runs under many seeds, with crashes, pauses, slow and failing
-stores and skewed clocks; then the world heals, all work must end, and expect is asked. play must
-set up what it needs each time. What breaks is shrunk to the few decisions that it takes, and
-printed with a line that replays it (ESCAPEMENT_REPLAY).
+With --explore, the module's play runs under many seeds, each of 1h at most without --for, with
+crashes, pauses, slow and failing stores and skewed clocks; then the world heals, all work must end,
+and expect is asked. play must set up what it needs each time. What breaks is shrunk to the few
+decisions that it takes, and printed with a line that replays it (ESCAPEMENT_REPLAY).
 
 In the report:
   jobs           that were enqueued; success, failed, cancelled: how they ended; open: not finished
@@ -76,7 +76,7 @@ export function addSimulate(program: Command, io: Io, done: (code: ExitCode) => 
     .summary('play an application over days of virtual time, in a moment')
     .description('Plays the tasks and schedules of a module over a period of virtual time, and says what happened.')
     .argument('<module>', 'the module that calls createTasks(); .ts runs as it is')
-    .option('--for <duration>', "how long to play: '90m', '7d' (default: simulation.for, else 7d)", duration)
+    .option('--for <duration>', "how long to play: '90m', '7d' (default: simulation.for, else 7d; at most 1h to explore)", duration)
     .option('--until <instant>', "play up to this instant: '2026-03-30T00:00:00Z'", instant)
     .option('--from <instant>', 'where virtual time begins (default: simulation.now, else 2026-01-01T00:00:00Z)', instant)
     .option(
@@ -105,8 +105,11 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
     // Here, and not at the top: a worker is to carry no simulator with it.
     const { play } = await import('../play.ts');
     const application = await loadApplication(module, io);
+    const nothing = withoutTasks(application);
+    // What is played may define some.
+    if (nothing !== undefined && !application.simulation.play) io.stderr.write(`escapement: ${nothing}\n`);
     const plan = planOf(application, options);
-    if (options.explore !== undefined || options.untilFailure) return await exploration(application, plan, options, io);
+    if (isSearch(options)) return await exploration(application, plan, options, io);
     if (options.faults !== undefined || options.failures !== undefined)
       throw new CommandError('--faults and --failures are for a search; give --explore SEEDS or --until-failure too');
     // What cannot be written is better known before a long play than after it.
@@ -142,7 +145,9 @@ async function exploration(application: Application, plan: Plan, options: Option
   const { exploreModule } = await import('../explore.ts');
   // Two rivals, as explore() has them, unless someone says otherwise.
   const workers = options.workers ?? application.simulation.workers ?? 3;
-  return exploreModule(application, { ...plan, workers }, { seeds, faults: chosen, failures: options.failures }, io);
+  const ownMs = parseDuration(application.simulation.for ?? '7d') ?? 0;
+  const shortened = options.for === undefined && options.until === undefined && plan.to - plan.from < ownMs;
+  return exploreModule(application, { ...plan, workers }, { seeds, faults: chosen, failures: options.failures, shortened }, io);
 }
 
 function planOf({ simulation, label }: Application, options: Options): Plan {
@@ -150,8 +155,9 @@ function planOf({ simulation, label }: Application, options: Options): Plan {
   const fault = (key: keyof SimulationModule, expected: string) => new CommandError(`${label}: simulation.${key} is to be ${expected}`);
   const from = options.from ?? parseInstant(simulation.now ?? '2026-01-01T00:00:00Z');
   if (from === undefined) throw fault('now', instantExpected);
-  const forMs = options.for ?? parseDuration(simulation.for ?? '7d');
-  if (forMs === undefined) throw fault('for', durationExpected);
+  const ownMs = parseDuration(simulation.for ?? '7d');
+  if (ownMs === undefined) throw fault('for', durationExpected);
+  const forMs = options.for ?? (isSearch(options) ? Math.min(ownMs, searchedMs) : ownMs);
   const to = options.until ?? from + forMs;
   if (to <= from) throw new CommandError(`the period ends (${iso(to)}) before it has begun (${iso(from)}); mend --until, --from or --for`);
   if (to > latestInstant) throw new CommandError('the period ends beyond the year 275760, where dates end; give a shorter --for');
@@ -208,6 +214,13 @@ function writeTimeline(file: string, text: string, io: Io): void {
     const why = code === 'ENOENT' ? 'its directory is not there' : (code ?? String(error));
     throw new CommandError(`the timeline cannot be written to ${file}: ${why}`, { cause: error });
   }
+}
+
+/** A search plays many seeds: each is short, unless a longer period was asked for. */
+const searchedMs = 3_600_000;
+
+function isSearch({ explore, untilFailure }: Options): boolean {
+  return explore !== undefined || untilFailure === true;
 }
 
 const latestInstant = 8.64e15;

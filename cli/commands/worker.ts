@@ -1,4 +1,5 @@
 /** `escapement worker`: runs jobs until it is told to stop. */
+import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { bytes, duration, oneOf, whole, words } from '../arguments.ts';
@@ -29,9 +30,12 @@ interface Options {
 const more = `
 SIGTERM, SIGINT (Ctrl-C) or SIGHUP: nothing more is claimed; attempts have --timeout to end, then
 their signal aborts, and what has not ended 4 s later is given back without using up an attempt.
-A second signal leaves at once: other workers find what ran when its leases end, after 30 s.
+What a task returns after its signal counts; what it throws then gives the job back.
+Signals within one second are one. A later one leaves at once: other workers find what ran when its
+leases end, after 30 s.
 The same gentle stop follows when whoever reads stdout has gone, and when a rejection or an error
-is not caught by anybody: other jobs of the process end in peace.
+is not caught by anybody: other jobs of the process end in peace. A task that calls process.exit()
+ends the whole process; the log names it, and the exit code is not 0.
 
 The log goes to stdout: one JSON object a line { level, time, worker, event, task, job, attempt,
 duration (ms), error, message }; on a terminal, aligned lines. What the module prints goes to stderr.
@@ -48,7 +52,8 @@ attempts as they begin; those that were claimed together with the last one still
 
 Exit codes:
   0    stopped as asked, drained, or --max-jobs or --max-memory reached
-  1    something was not caught: it is in the log; or a child of a supervisor ended badly
+  1    something was not caught, or called process.exit(): it is in the log; or a child of a
+       supervisor ended badly
   2    wrong usage, or the module or its store cannot be used
   129, 130, 143  left at once, at a second SIGHUP, SIGINT or SIGTERM`;
 
@@ -72,7 +77,7 @@ export function addWorker(program: Command, io: Io, done: (code: ExitCode) => vo
     .option('--max-jobs <n>', 'stop after so many attempts', whole(1, Number.MAX_SAFE_INTEGER))
     .option('--max-memory <size>', "stop when the process holds more: '512mb'", bytes)
     .option('--no-scheduler', 'turn no schedules into jobs: leave that to other workers')
-    .option('--id <id>', 'a name for logs and stats (default: host and process)', workerId)
+    .option('--id <id>', 'a name for logs and stats (default: host, process and four random digits)', workerId)
     .option('--backend <alias>', 'work this backend (default: default)')
     .option('--timeout <duration>', 'how long attempts may take to end when the worker stops (default: 25s)', duration)
     .option('--log-level <level>', `least severe lines to log: ${logLevels.join(', ')}`, oneOf(logLevels), 'info')
@@ -131,7 +136,8 @@ function defaultId(): string {
     .replace(/[^A-Za-z0-9_.-]/g, '-')
     .replace(/^[^A-Za-z0-9]+/, '')
     .slice(0, 64);
-  return `${host || 'host'}-${process.pid}`;
+  // Process ids repeat: in a container it is always the same, and a host's name may be that of another container too.
+  return `${host || 'host'}-${process.pid}-${randomBytes(2).toString('hex')}`;
 }
 
 function workerId(text: string): string {

@@ -16,7 +16,7 @@ import { type Effect, initialState, type State, type VirtualClock, type Write } 
 import { Terminal } from './terminal.ts';
 import type { Theme } from './theme.ts';
 import type { VirtualRun } from './virtual.ts';
-import { carryOut } from './writes.ts';
+import { carryOut, countMatching } from './writes.ts';
 
 // The real ones, also while a simulation fakes the globals.
 const { setTimeout, clearTimeout, setImmediate } = globalThis;
@@ -68,7 +68,7 @@ export class Dashboard {
   /** Another application is put in place; nothing is read or moved meanwhile. */
   #held: Promise<void> | undefined;
   /** What the user wants done to an application in virtual time: between two slices of it. */
-  #wanted: Write[] = [];
+  #wanted: (() => Promise<void>)[] = [];
   #interrupted = false;
   /** Goes back to an instant; set by whoever can. */
   onRewind: (at: number) => Promise<void> = async () => {};
@@ -144,6 +144,12 @@ export class Dashboard {
     const { tasks, hears, shared } = session;
     this.#session = session;
     this.#source = new Source(tasks, { now: () => this.#now(), feed, hears, shared, cwd });
+    this.dispatch({ type: 'began' });
+    this.#lookSoon();
+  }
+
+  /** What is shown may be out of date. */
+  #lookSoon(): void {
     this.#lookedAt = Number.NEGATIVE_INFINITY;
     this.#wake();
   }
@@ -161,11 +167,15 @@ export class Dashboard {
   async #turn(): Promise<void> {
     await this.#held;
     const run = this.#session?.run;
-    for (const write of this.#wanted.splice(0)) await this.#carryOut(write);
+    for (const work of this.#wanted.splice(0)) await work();
     try {
-      if (run && !run.still) await run.slice();
+      if (run && !run.still) {
+        await run.slice();
+        if (run.still) this.#lookSoon();
+      }
     } catch (error) {
       run?.order({ kind: 'pause' });
+      this.#lookSoon();
       this.tell('error', `virtual time stands still: ${messageOf(error)}`);
     }
     if (this.#isLookDue()) await this.#look();
@@ -233,11 +243,14 @@ export class Dashboard {
         break;
       case 'clock':
         this.#session?.run?.order(effect.order);
+        if (this.#session?.run?.still) this.#lookSoon();
         this.#tick();
         break;
       case 'write':
-        if (this.#session?.run) this.#wanted.push(effect.write);
-        else void this.#carryOut(effect.write);
+        this.#between(() => this.#carryOut(effect.write));
+        break;
+      case 'count':
+        this.#between(() => this.#count(effect.write));
         break;
       case 'rewind':
         this.#interrupted = false;
@@ -251,6 +264,22 @@ export class Dashboard {
         break;
       case 'check':
         void this.#check(effect.task, effect.input);
+    }
+  }
+
+  /** Now; in virtual time, when it stands between two slices. */
+  #between(work: () => Promise<void>): void {
+    if (this.#session?.run) this.#wanted.push(work);
+    else void work();
+  }
+
+  async #count(write: Write): Promise<void> {
+    if (!this.#session) return;
+    try {
+      this.dispatch({ type: 'counted', write, count: await countMatching(this.#session.tasks, write) });
+    } catch (error) {
+      this.dispatch({ type: 'no' });
+      this.tell('error', messageOf(error));
     }
   }
 
@@ -273,8 +302,7 @@ export class Dashboard {
     } catch (error) {
       this.tell('error', messageOf(error));
     }
-    this.#lookedAt = Number.NEGATIVE_INFINITY;
-    this.#wake();
+    this.#lookSoon();
   }
 
   /** Soon, and not more often than the eye can follow. @param asked a key was pressed: at once, if any frame of this second is left */

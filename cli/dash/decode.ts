@@ -70,8 +70,8 @@ function next(rest: string): readonly [string | null, number] {
     const [whole, sequence] = known.exec(rest) ?? [];
     if (whole !== undefined && sequence !== undefined) return [sequences[sequence] ?? null, whole.length];
     const held = String.fromCodePoint(rest.codePointAt(1) ?? 27);
-    // Alt and a key: not the two of them.
-    return held === '\u001b' ? ['escape', 1] : [`alt-${held}`, 1 + held.length];
+    // Alt and a key: not the two of them. But nobody holds Alt for a view: Escape and a digit came in one piece.
+    return held === '\u001b' || /^\d$/.test(held) ? ['escape', 1] : [`alt-${held}`, 1 + held.length];
   }
   const char = String.fromCodePoint(code);
   if (controls[code] !== undefined) return [controls[code], 1];

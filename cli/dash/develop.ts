@@ -4,10 +4,11 @@
  */
 import { resolve } from 'node:path';
 import { failCurrentAttempt, memory } from 'escapement';
-import { type Application, loadApplication } from '../config.ts';
+import { type Application, loadApplication, withoutTasks } from '../config.ts';
 import { clean, cleanLines, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { parseDuration, wallTime } from '../time.ts';
+import { foreignExit } from '../worker/ending.ts';
 import { Feed } from './feed.ts';
 import { Modules } from './modules.ts';
 import { endBySignal, openDashboard } from './open.ts';
@@ -41,16 +42,31 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
   const { dashboard, restoreConsole } = await openDashboard({ label, write: true, zone, theme, feed, alone: false }, () => now(), io);
   const backend = await backendFor(options, io);
   const modules = new Modules({ backend: options.virtual ? undefined : backend, memory });
-  const works = new Works(options, io, feed, backend ?? memory(), (error) => tell(`play(sim): ${messageOf(error)}`));
   const tell = (text: string) => (dashboard ? dashboard.tell('error', text) : io.stderr.write(`escapement: ${clean(text)}\n`));
   try {
-    let running = await works.begin(await loadApplication(options.module, io), undefined);
+    const first = await loadApplication(options.module, io);
+    const tellIfEmpty = (application: Application) => {
+      const nothing = withoutTasks(application);
+      if (nothing !== undefined) tell(nothing);
+    };
+    tellIfEmpty(first);
+    // Where nobody could press a key, time runs.
+    const works = new Works({ ...options, paused: dashboard !== undefined && !options.play }, io, feed, backend ?? memory(), (error) =>
+      tell(`play(sim): ${messageOf(error)}`),
+    );
+    let running = await works.begin(first, undefined);
     now = () => running.run?.now ?? io.now();
     io.life.onFault((fault) => {
       failCurrentAttempt(fault);
       // Also where it can still be read when other things were told.
       feed.print(now(), `nobody caught: ${messageOf(fault)}`);
       tell(`nobody caught: ${messageOf(fault)}`);
+    });
+    io.life.onForeignExit((code) => {
+      // The terminal is given back first, or nobody could read this.
+      dashboard?.terminal.stop();
+      io.stderr.write(`escapement: ${foreignExit(code)}\n`);
+      return code || exitCodes.refused;
     });
     if (!dashboard) return await runPlain(running, options, io, feed, zone);
     endBySignal(dashboard, io);
@@ -87,6 +103,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
         return running;
       });
       dashboard.dispatch({ type: 'loaded' });
+      tellIfEmpty(application);
     }, tell);
     dashboard.onRewind = async (at) => {
       const application = await loadAnew();

@@ -36,6 +36,7 @@ export class Feed {
   readonly #ids: string[] = [];
   #jobs = 0;
   readonly #minutes = new Map<string, Map<number, number>>();
+  readonly #seconds = new Map<string, Map<number, number>>();
   /** How many events there were. */
   seq = 0;
   /** How many attempts have failed so far; whoever waits for the next one compares. */
@@ -70,6 +71,7 @@ export class Feed {
     this.#ids.length = 0;
     this.#jobs = 0;
     this.#minutes.clear();
+    this.#seconds.clear();
     this.seq = 0;
     this.failures = 0;
   }
@@ -105,19 +107,32 @@ export class Feed {
     return Array.from({ length: minutesKept }, (_, i) => counts?.get(last - minutesKept + 1 + i) ?? 0);
   }
 
+  /** How many jobs of a queue ended in the last 60 s. */
+  perMinute(queue: string, now: number): number {
+    const last = Math.floor(now / 1_000);
+    let sum = 0;
+    for (const [second, count] of this.#seconds.get(queue) ?? []) if (second > last - 60 && second <= last) sum += count;
+    return sum;
+  }
+
   /** Also for jobs that no event told of, because another process ran them. */
   ended(queue: string, at: number, count: number): void {
     if (count <= 0) return;
-    let counts = this.#minutes.get(queue);
-    if (!counts) {
-      counts = new Map();
-      this.#minutes.set(queue, counts);
-    }
-    const minute = Math.floor(at / minuteMs);
-    const before = counts.get(minute);
-    counts.set(minute, (before ?? 0) + count);
-    if (before === undefined) for (const old of counts.keys()) if (old < minute - minutesKept) counts.delete(old);
+    add(this.#minutes, queue, Math.floor(at / minuteMs), count, minutesKept);
+    add(this.#seconds, queue, Math.floor(at / 1_000), count, 60);
   }
+}
+
+/** Adds to what is counted for a queue and a span of time, and forgets what is older than is kept. */
+function add(counts: Map<string, Map<number, number>>, queue: string, span: number, count: number, kept: number): void {
+  let own = counts.get(queue);
+  if (!own) {
+    own = new Map();
+    counts.set(queue, own);
+  }
+  const before = own.get(span);
+  own.set(span, (before ?? 0) + count);
+  if (before === undefined) for (const old of own.keys()) if (old < span - kept) own.delete(old);
 }
 
 function itemOf(seq: number, event: Event | Printed): EventItem {

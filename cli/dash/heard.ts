@@ -1,4 +1,4 @@
-/** For those who watch from outside and hear no events: what the newest jobs tell of what has happened to them. */
+/** For those who watch from outside and hear no events: what jobs tell of what has happened to them. */
 import type { AttemptInfo, TaskResult } from 'escapement';
 import { clean } from '../format.ts';
 import type { EventItem } from './state.ts';
@@ -14,13 +14,19 @@ const names: Readonly<Record<AttemptOutcome, string>> = {
   released: 'released',
 };
 
-/** Newest first. */
-export function eventsOfJobs(jobs: readonly TaskResult[]): EventItem[] {
+/**
+ * Newest first.
+ * @param jobs those to which something happened last
+ * @param whole they are all there are; else only what happened since the last change of the oldest of them is known of every job
+ */
+export function eventsOfJobs(jobs: readonly TaskResult[], whole = true): EventItem[] {
   const events: Omit<EventItem, 'seq'>[] = [];
+  let knownSince = Number.NEGATIVE_INFINITY;
   for (const job of jobs) {
     const own: Omit<EventItem, 'seq'>[] = [];
     const add = (at: Date, type: string, text: string, worker = '') => {
-      own.push({ at: at.getTime(), type, task: clean(job.task), job: job.id, worker: clean(worker), text: clean(text) });
+      const key = `${job.id} ${own.length}`;
+      own.push({ key, at: at.getTime(), type, task: clean(job.task), job: job.id, worker: clean(worker), text: clean(text) });
     };
     add(job.enqueuedAt, 'enqueued', job.schedule ?? '');
     const { history, status } = job;
@@ -36,7 +42,8 @@ export function eventsOfJobs(jobs: readonly TaskResult[]): EventItem[] {
       add(job.finishedAt, status, job.reason ?? '');
     // Of one instant, what came last is first.
     events.push(...own.reverse());
+    if (!whole) knownSince = Math.max(...own.map(({ at }) => at));
   }
-  events.sort((a, b) => b.at - a.at);
-  return events.map((event, i) => ({ ...event, seq: events.length - i }));
+  const known = events.filter(({ at }) => at >= knownSince).sort((a, b) => b.at - a.at);
+  return known.map((event, i) => ({ ...event, seq: known.length - i }));
 }

@@ -1,6 +1,7 @@
 /** An input as it is typed: is it JSON, and does the task's schema accept it? */
 import type { Tasks } from 'escapement';
 import { clean, shorten } from '../format.ts';
+import { missingInput } from '../inputs.ts';
 
 /** What is to be said of an input as it is typed. */
 export interface Verdict {
@@ -21,7 +22,7 @@ export async function checkInput(tasks: Tasks, task: string, text: string): Prom
     return { ok: false, text: `no JSON yet: ${clean((error as Error).message)}` };
   }
   const { schema } = tasks.describe(task);
-  if (!schema) return { ok: true, text: value === undefined ? 'no input' : 'JSON; the task has no schema' };
+  if (!schema) return { ok: true, text: value === undefined ? (missingInput(tasks, task) ?? 'no input') : 'JSON; the task has no schema' };
   try {
     const { issues } = await schema['~standard'].validate(value ?? null);
     if (!issues || issues.length === 0) return { ok: true, text: 'the schema accepts it' };

@@ -2,7 +2,7 @@
 import type { AttemptInfo, Status, TaskDescription, TaskResult } from 'escapement';
 import { unversioned } from '../config.ts';
 import { clean, cleanLines } from '../format.ts';
-import { placesOf, propertyLines } from '../jobs.ts';
+import { propertyLines } from '../jobs.ts';
 import type { LogLine } from './feed.ts';
 import type { JobDetail, JobItem, Try } from './state.ts';
 
@@ -35,8 +35,10 @@ export function jobItem(job: TaskResult, waitsMs: Waits): JobItem {
 }
 
 export function jobDetail(job: TaskResult, log: readonly LogLine[], waitsMs: Waits, cwd: string): JobDetail {
+  const last = job.errors.at(-1);
   return {
     ...jobItem(job, waitsMs),
+    fault: last ? cleanLines(`${last.name}: ${last.message}`) : [],
     input: jsonLines(() => job.input),
     returned: job.status === 'successful' ? jsonLines(() => job.returnValue ?? null) : null,
     tries: job.history.map((one) => tryOf(one, cwd)),
@@ -81,14 +83,26 @@ function tryOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptI
 }
 
 const mostFrames = 8;
+const mostSections = 8;
 
-/** The places of a stack: the user's own files first, then how many more there are. */
+/** The places of a stack: the user's own files first, then how many more there are. What caused it follows, each with its message. */
 export function framesOf(stack: string, cwd: string): string[] {
-  const places = placesOf(stack).map((text) => unversioned(text).replace('file://', '').replace(`${cwd}/`, ''));
-  const isFrame = (text: string) => text.startsWith('at ');
-  const foreign = (text: string) => isFrame(text) && /node_modules|node:|\/dist\/src\/|\/escapement\/src\//.test(text);
+  const sections: { readonly messages: string[]; readonly places: string[] }[] = [{ messages: [], places: [] }];
+  for (const text of cleanLines(stack).map((line) => line.trim())) {
+    const here = sections.at(-1) as (typeof sections)[number];
+    const begins = here.places.length > 0 || /^(?:caused by|error(?: \d+ of \d+)?|suppressed): /.test(text);
+    if (text.startsWith('at ')) here.places.push(unversioned(text).replace('file://', '').replace(`${cwd}/`, ''));
+    else if (text !== '' && begins) sections.push({ messages: [text], places: [] });
+    else if (text !== '') here.messages.push(text);
+  }
+  // The message of the error itself stands above its stack.
+  return sections.slice(0, mostSections).flatMap(({ messages, places }, i) => [...(i === 0 ? [] : messages), ...ownFirst(places)]);
+}
+
+function ownFirst(places: readonly string[]): string[] {
+  const foreign = (text: string) => /node_modules|node:|\/dist\/src\/|\/escapement\/src\//.test(text);
   const own = places.filter((text) => !foreign(text));
-  const shown = (own.some(isFrame) ? own : places).slice(0, mostFrames);
+  const shown = (own.length > 0 ? own : places).slice(0, mostFrames);
   const more = places.length - shown.length;
   return more > 0 ? [...shown, `▸ ${more} more ${more === 1 ? 'frame' : 'frames'}`] : shown;
 }

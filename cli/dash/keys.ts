@@ -3,8 +3,10 @@
  * Lower-case keys look, upper-case keys write.
  */
 import { pastedText } from './decode.ts';
+import { changeable } from './effects.ts';
 import { type Action, reduce } from './reduce.ts';
-import { type State, type ViewName, viewNames } from './state.ts';
+import { knownJob, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
+import { type JobVerb, type State, type ViewName, viewNames } from './state.ts';
 
 export interface Binding {
   /** The first is the one that is shown. */
@@ -15,8 +17,10 @@ export interface Binding {
   readonly views?: readonly ViewName[];
   /** `virtual`: only where time is. `write`: it changes something. */
   readonly only?: 'virtual' | 'write';
-  /** For the foot of the screen; left out: it is in the help alone. */
+  /** For the foot of the screen; left out: it is in the help alone. A key has one hint wherever it works: it means one thing. */
   readonly hint?: string;
+  /** Is there anything here and now that it could be done to? The foot of the screen offers nothing else. @default yes */
+  readonly applies?: (state: State) => boolean;
   readonly help: string;
   /** The more important, the longer it stays at the foot of a narrow screen; 1 is most important. */
   readonly rank?: number;
@@ -28,6 +32,22 @@ const ofJobs: readonly ViewName[] = ['jobs', 'job', 'retries', 'events', 'worker
 /** Where jobs that do not run can be chosen. */
 const ofResting: readonly ViewName[] = ['jobs', 'job', 'retries', 'events'];
 const hourMs = 3_600_000;
+/** Is the job under the cursor, or one of those that were selected, one that can be changed so? What is not on the screen may be. */
+const some =
+  (verb: JobVerb) =>
+  (state: State): boolean =>
+    state.data.job !== 'gone' || state.view !== 'job'
+      ? (state.all && state.view === 'jobs' && state.data.jobs.items.length > 0) ||
+        targets(state).some((id) => changeable[verb].includes(knownJob(state, id)?.status ?? 'scheduled'))
+      : false;
+const hasSchedule = (state: State) => selectedSchedule(state) !== undefined;
+const hasRows = (state: State) => visibleCount(state) > 0;
+const canOpen = (state: State) =>
+  state.view === 'overview'
+    ? selectedQueue(state) !== undefined
+    : state.view === 'schedules'
+      ? hasSchedule(state)
+      : selectedJob(state) !== undefined;
 const skip = (ms: number): Action => ({ type: 'clock', order: { kind: 'skip', ms } });
 
 export const bindings: readonly Binding[] = [
@@ -61,6 +81,7 @@ export const bindings: readonly Binding[] = [
     hint: 'faster',
     rank: 4,
     help: 'faster, up to ×3600 and max',
+    applies: ({ clock }) => Number.isFinite(clock?.speed),
     action: { type: 'speed', by: 1 },
   },
   { keys: ['-'], only: 'virtual', help: 'slower', action: { type: 'speed', by: -1 } },
@@ -81,6 +102,7 @@ export const bindings: readonly Binding[] = [
     hint: 'rewind',
     rank: 5,
     help: 'back to an instant, a time, 1h',
+    applies: ({ clock, now }) => clock !== null && now > clock.startedAt,
     action: { type: 'prompt', kind: 'rewind' },
   },
   {
@@ -90,15 +112,17 @@ export const bindings: readonly Binding[] = [
     hint: 'open',
     rank: 2,
     help: 'open what is under the cursor',
+    applies: canOpen,
     action: { type: 'open' },
   },
   {
     keys: ['return', 'l'],
     shown: '⏎',
     views: ['job'],
-    hint: 'stacks',
+    hint: 'open',
     rank: 4,
-    help: 'every stack, or the last one',
+    help: 'open: all of it, every stack',
+    applies: ({ data }) => data.job !== null && data.job !== 'gone',
     action: { type: 'open' },
   },
   { keys: ['escape', 'h'], shown: 'esc', help: 'back; no selection; no filter', action: { type: 'back' } },
@@ -111,16 +135,25 @@ export const bindings: readonly Binding[] = [
   },
   { keys: ['right'], shown: '→', views: ['jobs'], hint: 'status', rank: 4, help: 'the next status', action: { type: 'status', by: 1 } },
   { keys: ['left'], shown: '←', views: ['jobs'], help: 'the status before', action: { type: 'status', by: -1 } },
-  { keys: ['s'], views: ['jobs'], hint: 'sort', rank: 6, help: 'sort by due, priority, tries …', action: { type: 'sort' } },
-  { keys: ['x'], views: lists, hint: 'select', rank: 5, help: 'select the job, or not', action: { type: 'select' } },
+  {
+    keys: ['s'],
+    views: ['jobs'],
+    hint: 'sort',
+    rank: 6,
+    help: 'sort by due, priority, tries …',
+    applies: hasRows,
+    action: { type: 'sort' },
+  },
+  { keys: ['x'], views: lists, hint: 'select', rank: 5, help: 'select the job, or not', applies: hasRows, action: { type: 'select' } },
   { keys: ['a'], views: ['jobs'], help: 'select all that the filter finds', action: { type: 'selectAll' } },
   {
     keys: ['T'],
     views: ofJobs,
     only: 'write',
-    hint: 'try now',
+    hint: 'run now',
     rank: 2,
-    help: 'try now: failed, waiting, ended',
+    help: 'run now: failed, waiting, ended',
+    applies: some('retry'),
     action: { type: 'retry' },
   },
   {
@@ -130,15 +163,17 @@ export const bindings: readonly Binding[] = [
     hint: 'cancel',
     rank: 2,
     help: 'cancel what is not finished',
+    applies: some('cancel'),
     action: { type: 'cancel' },
   },
   {
-    keys: ['P'],
+    keys: ['U'],
     views: ofResting,
     only: 'write',
     hint: 'priority',
     rank: 8,
-    help: 'another priority for what waits',
+    help: 'urgency: another priority',
+    applies: some('prioritize'),
     action: { type: 'prioritize' },
   },
   {
@@ -148,6 +183,7 @@ export const bindings: readonly Binding[] = [
     hint: 'delete',
     rank: 7,
     help: 'delete what does not run',
+    applies: some('delete'),
     action: { type: 'delete' },
   },
   {
@@ -156,7 +192,8 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'run now',
     rank: 2,
-    help: 'a job of the schedule, now',
+    help: 'run now: a job of the schedule',
+    applies: hasSchedule,
     action: { type: 'run' },
   },
   {
@@ -166,6 +203,7 @@ export const bindings: readonly Binding[] = [
     hint: 'pause',
     rank: 2,
     help: 'pause the schedule, or resume it',
+    applies: hasSchedule,
     action: { type: 'pause' },
   },
   {
@@ -175,6 +213,7 @@ export const bindings: readonly Binding[] = [
     hint: 'pause',
     rank: 4,
     help: 'pause the queue, or resume it',
+    applies: (state) => selectedQueue(state) !== undefined,
     action: { type: 'pause' },
   },
   {
@@ -183,6 +222,7 @@ export const bindings: readonly Binding[] = [
     hint: 'enqueue',
     rank: 5,
     help: 'enqueue a job, its input as JSON',
+    applies: ({ data }) => data.tasks.length > 0,
     action: { type: 'prompt', kind: 'task' },
   },
   { keys: ['down', 'j'], shown: '↓', help: 'down', action: { type: 'move', by: 1 } },
@@ -190,7 +230,7 @@ export const bindings: readonly Binding[] = [
   { keys: ['pagedown', 'ctrl-d'], shown: 'PgDn', help: 'a page down', action: { type: 'page', by: 1 } },
   { keys: ['pageup', 'ctrl-u'], shown: 'PgUp', help: 'a page up', action: { type: 'page', by: -1 } },
   { keys: ['home'], shown: 'Home', help: 'to the first row', action: { type: 'move', by: Number.NEGATIVE_INFINITY } },
-  { keys: ['end', 'G'], shown: 'End', help: 'to the last row', action: { type: 'move', by: Number.POSITIVE_INFINITY } },
+  { keys: ['end'], shown: 'End', help: 'to the last row', action: { type: 'move', by: Number.POSITIVE_INFINITY } },
   ...viewNames.map((view, i): Binding => ({ keys: [String(i + 1)], help: `the ${view} view`, action: { type: 'view', view } })),
   { keys: ['tab'], shown: 'Tab', help: 'next view; Shift-Tab: before', action: { type: 'tab', by: 1 } },
   { keys: ['shift-tab'], help: 'the view before', action: { type: 'tab', by: -1 } },
@@ -207,6 +247,11 @@ export function bindingsOf({ view, clock, write }: Pick<State, 'view' | 'clock' 
   );
 }
 
+/** Of these, those that there is anything for to do. */
+export function offered(state: State): Binding[] {
+  return bindingsOf(state).filter(({ applies, only }) => (state.busy === null || !only) && (applies?.(state) ?? true));
+}
+
 /** How a key is written for people. */
 export function keyText({ keys, shown }: Pick<Binding, 'keys' | 'shown'>): string {
   return shown ?? keys[0] ?? '';
@@ -216,6 +261,8 @@ export function keyText({ keys, shown }: Pick<Binding, 'keys' | 'shown'>): strin
 export function press(state: State, key: string): State {
   if (state.prompt) return reduce(state, { type: 'edit', key });
   if (pastedText(key) !== undefined) return state;
+  // Before all is counted there is nothing to say yes to.
+  if (state.confirm?.counting && answers[key]) return state;
   if (state.confirm) return reduce(quieter(state), { type: answers[key] ?? (key === 'ctrl-c' ? 'quit' : 'no') });
   if (state.busy !== null && key === 'escape') return reduce(state, { type: 'interrupt' });
   const binding = bindingsOf({ ...state, write: true }).find(({ keys }) => keys.includes(key));

@@ -3,6 +3,7 @@ import { width } from '../format.ts';
 import type { Io } from '../io.ts';
 import type { Session } from './dashboard.ts';
 import type { Feed } from './feed.ts';
+import { reduce } from './reduce.ts';
 import { requestOf, Source } from './source.ts';
 import { type EventItem, initialState } from './state.ts';
 import { clockTime, type Line } from './text.ts';
@@ -30,7 +31,7 @@ const plainWide = 100;
 export async function overviewLines({ tasks, hears, shared }: Session, feed: Feed, { label, zone, cwd, now }: Place): Promise<string[]> {
   const state = initialState({ columns: plainWide, rows: 60, label, write: false, clock: null, zone, now: now() });
   const data = await new Source(tasks, { now, feed, hears, shared, cwd }).read(requestOf(state));
-  const read = { ...state, data: { ...state.data, ...data }, rowsDown: { ...state.rowsDown, overview: -1 } };
+  const read = { ...reduce(state, { type: 'read', now: state.now, data }), rowsDown: { ...state.rowsDown, overview: -1 } };
   return [header(read, plainWide), ...overview(read, plainWide, data.queues ? data.queues.length + 24 : 24)].map(textOf);
 }
 

@@ -4,15 +4,16 @@
  */
 
 import { parseDuration } from '../time.ts';
-import { describe, emptyEffects } from './effects.ts';
+import { type Count, describe, emptyEffects, isIds } from './effects.ts';
 import { filterText, parseFilter } from './filter.ts';
 import { instantNear } from './instants.ts';
 import { edited, editKey, newPrompt } from './prompt.ts';
-import { moved, rowKeys, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
+import { knownJob, moved, rowKeys, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
 import {
   type ClockOrder,
   type Data,
   type Effect,
+  emptyData,
   type Filter,
   type JobVerb,
   type PromptKind,
@@ -20,6 +21,7 @@ import {
   type State,
   sorts,
   speeds,
+  subjectOf,
   type TabName,
   type VirtualClock,
   viewNames,
@@ -32,10 +34,13 @@ export type Action =
   | { readonly type: 'resized'; readonly columns: number; readonly rows: number }
   | { readonly type: 'told'; readonly kind: 'done' | 'error'; readonly text: string }
   | { readonly type: 'unread'; readonly text: string }
+  /** Another application, or another time of it, is looked at: nothing of it was read yet. */
+  | { readonly type: 'began' }
   | { readonly type: 'loaded' }
   | { readonly type: 'busy'; readonly text: string | null }
   | { readonly type: 'broken'; readonly lines: readonly string[] }
   | { readonly type: 'checked'; readonly input: string; readonly ok: boolean; readonly text: string }
+  | { readonly type: 'counted'; readonly write: Write; readonly count: Count }
   | { readonly type: 'taken' }
   | { readonly type: 'view'; readonly view: TabName }
   | { readonly type: 'tab' | 'page'; readonly by: 1 | -1 }
@@ -58,8 +63,11 @@ export function reduce(state: State, action: Action): State {
         now: action.now,
         clock: action.clock ?? state.clock,
         data: { ...state.data, ...action.data },
+        read: { ...state.read, [state.view]: subjectOf(state) },
         unread: null,
       });
+    case 'began':
+      return { ...state, read: {} };
     case 'ticked':
       return { ...state, now: action.now, clock: action.clock ?? state.clock };
     case 'resized':
@@ -130,7 +138,11 @@ export function reduce(state: State, action: Action): State {
     case 'run':
       return wanted(state, action.type);
     case 'yes':
-      return state.confirm ? ask({ ...state, confirm: null }, { kind: 'write', write: state.confirm.write }) : state;
+      return state.confirm && !state.confirm.counting
+        ? ask({ ...state, confirm: null }, { kind: 'write', write: state.confirm.write })
+        : state;
+    case 'counted':
+      return counted(state, action.write, action.count);
     case 'no':
       return { ...state, confirm: null };
     default:
@@ -194,7 +206,9 @@ function nextStatus(status: Filter['status'], by: 1 | -1): Filter['status'] {
 }
 
 function filtered(state: State, filter: Filter): State {
-  return { ...state, filter, pages: [null], rowsDown: top(state, 'jobs'), selected: new Set(), all: false };
+  // Jobs that the filter before it found are no answer to this one.
+  const data = { ...state.data, jobs: emptyData.jobs };
+  return { ...state, filter, data, pages: [null], rowsDown: top(state, 'jobs'), selected: new Set(), all: false };
 }
 
 function open(state: State): State {
@@ -332,11 +346,23 @@ function wanted(state: State, verb: Verb): State {
   return confirmed(state, write);
 }
 
-/** Asked for at once, or once the user has said yes. */
+/** Asked for at once, or once the user has said yes: to what is known by then. */
 function confirmed(state: State, write: Write): State {
-  const question = describe(write);
+  const question = describe(write, (id) => knownJob(state, id));
   const done: State = { ...state, selected: new Set(), all: false };
-  return question === null ? ask(done, { kind: 'write', write }) : { ...done, confirm: { question, write } };
+  if (question === null) return ask(done, { kind: 'write', write });
+  const counting = write.kind === 'jobs' && !isIds(write.which);
+  const asked: State = { ...done, confirm: { question, write, counting } };
+  return counting ? ask(asked, { kind: 'count', write }) : asked;
+}
+
+function counted(state: State, write: Write, count: Count): State {
+  // The question may have been answered, or another one asked.
+  if (state.confirm?.write !== write) return state;
+  if (count.jobs === 0)
+    return { ...state, confirm: null, notice: { kind: 'error', text: 'no job matches that this could be done to', keys: 3 } };
+  const question = describe(write, (id) => knownJob(state, id), count) ?? '';
+  return { ...state, confirm: { question, write, counting: false } };
 }
 
 const noJob = 'no job is chosen here';

@@ -1,5 +1,7 @@
 /** What the cursor is on: which rows the present view has, and what an action would concern. */
-import type { EventItem, JobDetail, QueueItem, ScheduleItem, State, Try } from './state.ts';
+import type { Known } from './effects.ts';
+import type { EventItem, QueueItem, ScheduleItem, State } from './state.ts';
+import { bodyLines } from './views/job.ts';
 
 /** How many rows the cursor can be on. */
 export function visibleCount(state: State): number {
@@ -22,18 +24,15 @@ export function visibleCount(state: State): number {
   }
 }
 
-/** A job is read by scrolling. */
-function jobLinesCount({ data: { job }, stacks }: State): number {
+/** A job is read by scrolling, up to its last lines. */
+function jobLinesCount(state: State): number {
+  const { job } = state.data;
   if (!job || job === 'gone') return 1;
-  const tries = shownTries(job, stacks).reduce((sum, one) => sum + 1 + one.frames.length, 0);
-  return job.input.length + (job.returned?.length ?? 0) + tries + job.log.length;
+  return Math.max(1, bodyLines(job, state, state.columns).length - Math.max(1, state.rows - aroundJob) + 1);
 }
 
-/** The attempts with the stacks that are open. */
-export function shownTries({ tries }: JobDetail, stacks: boolean): readonly Try[] {
-  const last = tries.findLastIndex(({ error }) => error !== null);
-  return stacks ? tries : tries.map((one, i) => (i === last || one.frames.length === 0 ? one : { ...one, frames: [] }));
-}
+/** The lines above and below a job's own, with all that may be told at the foot. */
+const aroundJob = 12;
 
 /** The same object where the cursor stays. */
 export function moved(state: State, by: number): State {
@@ -88,6 +87,16 @@ export function targets(state: State): readonly string[] {
   return id === undefined ? [] : [id];
 }
 
+/** A job, if it is anywhere in what was read. */
+export function knownJob({ data }: Pick<State, 'data'>, id: string): Known | undefined {
+  const { job } = data;
+  if (job && job !== 'gone' && job.id === id) return job;
+  const found = [data.jobs.items, data.retries, data.failures].flat().find((one) => one.id === id);
+  if (found) return found;
+  const running = data.workers.flatMap(({ jobs }) => jobs).find((one) => one.id === id);
+  return running && { task: running.task, status: 'running' };
+}
+
 /** What each row of the view is about. */
 export function rowKeys(state: State): readonly (string | number)[] {
   const { data } = state;
@@ -103,7 +112,7 @@ export function rowKeys(state: State): readonly (string | number)[] {
     case 'workers':
       return data.workers.map(({ id }) => id);
     case 'events':
-      return shownEvents(state).map(({ seq }) => seq);
+      return shownEvents(state).map(({ seq, key }) => key ?? seq);
     case 'job':
       return [];
   }

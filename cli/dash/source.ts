@@ -16,6 +16,7 @@ import { finishedStatuses, jobDetail, jobItem } from './items.ts';
 import {
   type Coming,
   type Data,
+  type Failure,
   type Filter,
   type JobItem,
   pageSize,
@@ -34,11 +35,13 @@ export interface Request {
   readonly sort: Sort;
   readonly after: string | null;
   readonly limit: number;
+  /** What is looked for among the events. */
+  readonly eventText: string;
 }
 
 export function requestOf(state: State): Request {
-  const { view, jobId, filter, sort, pages } = state;
-  return { view, jobId, filter, sort, after: pages.at(-1) ?? null, limit: pageSize(state) };
+  const { view, jobId, filter, sort, pages, eventText } = state;
+  return { view, jobId, filter, sort, after: pages.at(-1) ?? null, limit: pageSize(state), eventText: view === 'events' ? eventText : '' };
 }
 
 export interface Knowledge {
@@ -66,13 +69,20 @@ const ofView: Readonly<Record<Request['view'], (source: Source, request: Request
   retries: (source, _request, has) => source.retries(has),
   schedules: (source) => source.schedules(),
   workers: (source, _request, has) => source.workers(has),
-  events: (source) => source.events(),
+  events: (source, request, has) => source.events(request, has),
 };
 
 const unknownEveryMs = 15_000;
 const mostSearched = 5_000;
 const mostSorted = 1_000;
 const mostRetries = 1_000;
+/** The failures that are looked at for those that are alike, of those that failed for good and of those that are tried again. */
+const mostFailures = 200;
+/** The events of so many jobs are shown, and of so many are searched. */
+const jobsForEvents = 200;
+const mostForEvents = 1_000;
+/** The names of events by which a job has the status of the same name. */
+const endings = ['successful', 'retrying', 'failed', 'cancelled'] as const satisfies readonly Status[];
 
 export class Source {
   readonly #tasks: Tasks;
@@ -98,12 +108,12 @@ export class Source {
 
   async overview(has: Has): Promise<Partial<Data>> {
     const [failed, retrying, scheduled] = await Promise.all([
-      this.#list(has, { status: 'failed', limit: 20 }),
-      this.#list(has, { status: 'retrying', limit: 50 }),
+      this.#list(has, { status: 'failed', limit: mostFailures, order: 'changed' }),
+      this.#list(has, { status: 'retrying', limit: mostFailures, order: 'changed' }),
       this.#list(has, { status: 'scheduled', limit: 50 }),
     ]);
     const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
-    const failures = [...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a)).slice(0, 30);
+    const failures = alike([...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a))).slice(0, 30);
     return { failures, coming: await this.#coming([...retrying, ...scheduled]), unknown: await this.#unknownNow() };
   }
 
@@ -181,11 +191,18 @@ export class Source {
     return { workers: this.#workerItems(await this.#tasks.workers.list(), running) };
   }
 
-  async events(): Promise<Partial<Data>> {
+  async events({ eventText }: Request, has: Has): Promise<Partial<Data>> {
     const { feed, hears } = this.#known;
     if (hears) return { events: feed.events };
-    const { items } = await this.#tasks.jobs.list({ limit: 200 });
-    return { events: eventsOfJobs(items) };
+    const limit = eventText.trim() === '' ? jobsForEvents : mostForEvents;
+    const { items } = await this.#tasks.jobs.list({ order: 'changed', limit });
+    const latest = eventsOfJobs(items, items.length < limit);
+    // What is looked for by its kind may have happened long before them.
+    const kinds = endings.filter((status) => eventText.toLowerCase().split(/\s+/).includes(status) && has(status));
+    const earlier = await Promise.all(kinds.map((status) => this.#tasks.jobs.list({ status, order: 'changed', limit: jobsForEvents })));
+    const known = new Set(latest.map(({ key }) => key));
+    const more = eventsOfJobs([...new Map(earlier.flatMap((page) => page.items).map((job) => [job.id, job])).values()], true);
+    return { events: [...latest, ...more.filter(({ key, type }) => !known.has(key) && kinds.some((kind) => kind === type))] };
   }
 
   async schedules(): Promise<Partial<Data>> {
@@ -232,7 +249,7 @@ export class Source {
     return waitsMs;
   }
 
-  async #list(has: Has, selection: { readonly status: Status; readonly limit: number }): Promise<JobItem[]> {
+  async #list(has: Has, selection: { readonly status: Status; readonly limit: number; readonly order?: 'changed' }): Promise<JobItem[]> {
     return !has(selection.status) ? [] : (await this.#tasks.jobs.list(selection)).items.map(this.#item);
   }
 
@@ -244,7 +261,8 @@ export class Source {
       if (!hears) this.#count(name, counts.successful + counts.failed + counts.cancelled);
       const its = live.filter((worker) => serves(worker, name));
       const slots = its.length === 0 ? null : its.reduce((sum, { concurrency }) => sum + concurrency, 0);
-      return { name: clean(name), paused, counts, slots, oldestReadyAt, minutes: feed.minutes(name, now()).slice(-minutesKept) };
+      const [minutes, perMinute] = [feed.minutes(name, now()).slice(-minutesKept), feed.perMinute(name, now())];
+      return { name: clean(name), paused, counts, slots, oldestReadyAt, minutes, perMinute };
     });
   }
 
@@ -288,6 +306,17 @@ const orders: Readonly<Record<Sort, (a: JobItem, b: JobItem) => number>> = {
   attempts: (a, b) => b.attempts - a.attempts,
   task: (a, b) => (a.task < b.task ? -1 : a.task > b.task ? 1 : 0),
 };
+
+/** Each failure of a task once, with its latest job. */
+function alike(jobs: readonly JobItem[]): Failure[] {
+  const found = new Map<string, Failure>();
+  for (const job of jobs) {
+    const key = JSON.stringify([job.task, job.error ?? job.reason]);
+    const before = found.get(key);
+    found.set(key, { ...(before ?? job), times: (before?.times ?? 0) + 1 });
+  }
+  return [...found.values()];
+}
 
 function queuesText({ queues, exclude }: WorkerInfo): string {
   if (queues) return clean(queues.join(', '));

@@ -18,6 +18,8 @@ export interface QueueItem {
   readonly oldestReadyAt: number | null;
   /** Jobs that ended in each of the last thirty minutes, the present one last. */
   readonly minutes: readonly number[];
+  /** Jobs that ended in the last 60 s. */
+  readonly perMinute: number;
 }
 
 export interface JobItem {
@@ -45,6 +47,11 @@ export interface JobItem {
   readonly waits: readonly number[] | null;
 }
 
+/** The latest of the jobs that failed alike, and how many did. */
+export interface Failure extends JobItem {
+  readonly times: number;
+}
+
 /** One attempt. */
 export interface Try {
   readonly attempt: number;
@@ -58,6 +65,8 @@ export interface Try {
 }
 
 export interface JobDetail extends JobItem {
+  /** The last failure, line by line; empty: it has not failed. */
+  readonly fault: readonly string[];
   /** As indented JSON. */
   readonly input: readonly string[];
   readonly returned: readonly string[] | null;
@@ -102,6 +111,8 @@ export interface WorkerItem {
 
 export interface EventItem {
   readonly seq: number;
+  /** What tells it from others, if not its number: where events are read again at every look, numbers change. */
+  readonly key?: string;
   readonly at: number;
   readonly type: string;
   readonly task: string;
@@ -127,7 +138,7 @@ export interface Data {
   /** Tasks of ready jobs that no live worker knows. */
   readonly unknown: readonly { readonly task: string; readonly jobs: number }[];
   readonly coming: readonly Coming[];
-  readonly failures: readonly JobItem[];
+  readonly failures: readonly Failure[];
   readonly jobs: { readonly items: readonly JobItem[]; readonly cursor: string | null; readonly note: string | null };
   /** Null: not read yet. */
   readonly job: JobDetail | 'gone' | null;
@@ -192,6 +203,8 @@ export type ClockOrder =
 export type Effect =
   | { readonly kind: 'write'; readonly write: Write }
   | { readonly kind: 'clock'; readonly order: ClockOrder }
+  /** How many jobs it would concern is to be told. */
+  | { readonly kind: 'count'; readonly write: Write }
   | { readonly kind: 'check'; readonly task: string; readonly input: string }
   | { readonly kind: 'rewind'; readonly at: number }
   | { readonly kind: 'quit' | 'suspend' | 'redraw' | 'interrupt' };
@@ -244,7 +257,8 @@ export interface State {
   /** All that matches the filter is selected, on this page or not. */
   readonly all: boolean;
   readonly prompt: Prompt | null;
-  readonly confirm: { readonly question: string; readonly write: Write } | null;
+  /** `counting`: how many jobs it concerns is not known yet, and it cannot be answered. */
+  readonly confirm: { readonly question: string; readonly write: Write; readonly counting: boolean } | null;
   readonly notice: Notice | null;
   /** What is under way, and how far it is; until it ends there is nothing to move or to change. */
   readonly busy: string | null;
@@ -255,6 +269,8 @@ export interface State {
   /** How often the module was loaded. */
   readonly version: number;
   readonly data: Data;
+  /** What the data of each view was read for; left out: it was not read yet, and says nothing about the system. */
+  readonly read: Readonly<Partial<Record<ViewName, string>>>;
   readonly effects: readonly Effect[];
 }
 
@@ -299,8 +315,21 @@ export function initialState(given: Pick<State, 'columns' | 'rows' | 'label' | '
     fault: null,
     version: 1,
     data: emptyData,
+    read: {},
     effects: [],
   };
+}
+
+/** What the present view shows, of all that it could. */
+export function subjectOf({ view, jobId, filter, sort, pages, eventText }: State): string {
+  if (view === 'job') return jobId ?? '';
+  if (view === 'jobs') return JSON.stringify([filter, sort, pages.at(-1)]);
+  return view === 'events' ? eventText : '';
+}
+
+/** False: what the present view shows was not read yet, so that nothing in it does not mean that there is nothing. */
+export function isRead(state: State): boolean {
+  return state.read[state.view] === subjectOf(state);
 }
 
 /** How many jobs a page of the Jobs view holds: what fits below its head and above its foot. */

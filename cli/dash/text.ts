@@ -5,6 +5,8 @@
 import type { Status } from 'escapement';
 import { count, padEnd, padStart, shorten, width } from '../format.ts';
 import { shortDuration, wallTime } from '../time.ts';
+import { parts } from './prompt.ts';
+import { isRead, type State } from './state.ts';
 import { marks, type Role } from './theme.ts';
 
 export interface Span {
@@ -53,11 +55,15 @@ export function filled({ spans, ...rest }: Line, columns: number): Line {
   return { ...rest, spans: kept };
 }
 
-/** Two ends of a line; the right one gives way first if both do not fit. */
+/** Two ends of a line. If both do not fit, the left one is cut, as far as it still says something; else the right one is left out. */
 export function ends(left: readonly Span[], right: readonly Span[], columns: number): Line {
   const gap = columns - widthOf(left) - widthOf(right);
-  return gap < 1 ? filled({ spans: left }, columns) : { spans: [...left, span(' '.repeat(gap)), ...right] };
+  if (gap >= 1) return { spans: [...left, span(' '.repeat(gap)), ...right] };
+  const room = columns - widthOf(right) - 1;
+  return room < leastLeft ? filled({ spans: left }, columns) : { spans: [...filled({ spans: left }, room).spans, span(' '), ...right] };
 }
+
+const leastLeft = 20;
 
 /** A text on as few lines as it needs, broken between words; what `most` lines have no room for is left out. */
 export function wrapped(text: string, columns: number, most: number): string[] {
@@ -70,6 +76,34 @@ export function wrapped(text: string, columns: number, most: number): string[] {
     else lines.push(word);
   }
   return lines.map((one) => shorten(one, columns));
+}
+
+/** What stands where nothing is to be shown: that there is nothing, once that is known. */
+export function emptyLine(state: State, text: string, role: Role = 'dim'): Line {
+  return isRead(state) ? line(span(`   ${text}`, role)) : line(span('   loading …', 'dim'));
+}
+
+/** All of a text, on as many lines as it needs: broken between words, and within those that are longer than a line. */
+export function folded(text: string, columns: number): string[] {
+  const most = Math.max(1, columns);
+  const lines: string[] = [];
+  let line = '';
+  let wide = 0;
+  for (const part of parts(text)) {
+    const more = width(part);
+    if (wide + more > most && line !== '') {
+      const space = line.lastIndexOf(' ');
+      // An indent is no place to break at.
+      const broken = part !== ' ' && space > 0 && line.slice(0, space).trim() !== '';
+      lines.push(broken ? line.slice(0, space) : line);
+      line = broken ? line.slice(space + 1) : '';
+      wide = width(line);
+      if (part === ' ') continue;
+    }
+    line += part;
+    wide += more;
+  }
+  return [...lines, line];
 }
 
 export function rule(columns: number): Line {
@@ -184,6 +218,12 @@ export function dayTime(at: number, now: number, zone: string): string {
   if (then.date === today.date) return clockTime(at, zone);
   const near = Math.abs(at - now) < 6 * 86_400_000;
   return `${near ? then.weekday : then.date.slice(5)} ${then.time.slice(0, 5)}`;
+}
+
+/** `03:12:40`; on another day `Wed 08:00:12` or `04-29 08:00:12`: to the second, where one instant is compared with another. */
+export function dayClockTime(at: number, now: number, zone: string): string {
+  const [day, minute] = dayTime(at, now, zone).split(' ');
+  return minute === undefined ? clockTime(at, zone) : `${day} ${clockTime(at, zone)}`;
 }
 
 /** The rows of a list that are on the screen, so that the cursor's is among them; it moves as little as it can. */

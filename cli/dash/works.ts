@@ -27,7 +27,8 @@ export interface DevelopOptions {
   readonly concurrency: number | undefined;
   readonly zone: string | undefined;
   readonly theme: Theme['name'] | undefined;
-  readonly paused: boolean;
+  /** Virtual time runs from the beginning. */
+  readonly play: boolean;
 }
 
 // The real one, also while a simulation fakes the globals.
@@ -70,7 +71,7 @@ interface Resumed {
 }
 
 export class Works {
-  readonly #options: DevelopOptions;
+  readonly #options: DevelopOptions & { readonly paused: boolean };
   readonly #io: Io;
   readonly #feed: Feed;
   readonly #source: StoreSource;
@@ -83,7 +84,14 @@ export class Works {
   #recorded: Recorded[] = [];
   #reloaded = false;
 
-  constructor(options: DevelopOptions, io: Io, feed: Feed, source: StoreSource, playFailed: (error: unknown) => void) {
+  /** @param options.paused virtual time stands still at first */
+  constructor(
+    options: DevelopOptions & { readonly paused: boolean },
+    io: Io,
+    feed: Feed,
+    source: StoreSource,
+    playFailed: (error: unknown) => void,
+  ) {
     this.#options = options;
     this.#io = io;
     this.#feed = feed;

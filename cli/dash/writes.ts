@@ -2,6 +2,7 @@
 import type { JobSelection, TaskResult, Tasks } from 'escapement';
 import { clean, plural } from '../format.ts';
 import { pages } from '../jobs.ts';
+import { type Count, concerned, isIds } from './effects.ts';
 import { holdsText, selectionOf } from './filter.ts';
 import { typedInput } from './inputs.ts';
 import type { Filter, Write } from './state.ts';
@@ -12,7 +13,7 @@ type JobsWrite = Extract<Write, { kind: 'jobs' }>;
 export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
   switch (write.kind) {
     case 'jobs':
-      return Array.isArray(write.which) ? changeJobs(tasks, write, write.which) : changeMatching(tasks, write, write.which as Filter);
+      return isIds(write.which) ? changeJobs(tasks, write, write.which) : changeMatching(tasks, write, write.which);
     case 'enqueue': {
       const job = await tasks.get(write.task).enqueue(typedInput(write.input));
       return `enqueued ${clean(write.task)} as …${job.id.slice(-6)}`;
@@ -100,6 +101,27 @@ async function changeJobs(tasks: Tasks, write: JobsWrite, ids: readonly string[]
   }
   if (done === 0) throw new Error(refused[0] ?? 'nothing was done');
   return `${change.past(plural(done, 'job'))}${refused.length > 0 ? `; ${plural(refused.length, 'job')} could not be: ${refused[0]}` : ''}`;
+}
+
+const mostCounted = 100_000;
+
+/** How many jobs a change of all that match would concern; at most 100,000 are looked at. */
+export async function countMatching(tasks: Tasks, write: Write): Promise<Count> {
+  if (write.kind !== 'jobs' || isIds(write.which)) return { jobs: 1, more: false };
+  const { which: filter, verb } = write;
+  const statuses = concerned[verb].filter((status) => filter.status === null || filter.status === status);
+  const { queue, task, tag, schedule, text } = filter;
+  if (task === null && tag === null && schedule === null && text === '') {
+    const queues = (await tasks.queues.list()).filter(({ name }) => queue === null || name === queue);
+    return { jobs: queues.reduce((sum, { counts }) => sum + statuses.reduce((own, status) => own + counts[status], 0), 0), more: false };
+  }
+  if (statuses.length === 0) return { jobs: 0, more: false };
+  const found = { jobs: 0, looked: 0 };
+  for await (const page of pages(tasks, { ...selectionOf(filter), status: statuses }, mostCounted)) {
+    found.looked += page.length;
+    found.jobs += page.filter((job) => holdsText(job, text)).length;
+  }
+  return { jobs: found.jobs, more: found.looked >= mostCounted };
 }
 
 /** Text is looked for here, one page after another; the rest of a filter is the package's. */

@@ -1,9 +1,11 @@
 /**
  * Why a worker process ends, and with which exit code: the first reason that comes counts. Listens to all that may end it from outside:
- * signals, a supervisor, a reader of stdout who has gone, and faults that nobody caught. Whoever asks a second time is obeyed at once.
+ * signals, a supervisor, a reader of stdout who has gone, faults that nobody caught, and a task that ends the process. Whoever asks a second
+ * time is obeyed at once.
  */
 
 import { failCurrentAttempt } from 'escapement';
+import { clean } from '../format.ts';
 import { type ExitCode, exitCodes, type Life, type Parent, type Signal } from '../io.ts';
 import { recordedText } from './fault.ts';
 import type { Log } from './log.ts';
@@ -50,7 +52,7 @@ export class Ends {
       if (parent && signal !== 'SIGTERM') return;
       if (signalled) return life.leave(codes[signal]);
       signalled = true;
-      log.write('info', { signal }, `${signal}: stopping; a second one leaves at once`);
+      log.write('info', { signal }, `${signal}: stopping; another one, a second or more later, leaves at once`);
       this.ask('asked');
     });
     parent?.onOrder((order) => {
@@ -62,6 +64,13 @@ export class Ends {
       this.ask('asked');
     });
     life.onOutputClosed(() => this.ask('output closed'));
+    life.onForeignExit((code) => {
+      const culprit = currentAttempt(code);
+      // Who was asked to end, and is ended by the module's own handler of the signal, has ended as asked.
+      const asked = this.#ending !== undefined && !culprit;
+      log.write(asked ? 'warn' : 'error', { code, ...culprit }, `${foreignExit(code, culprit)}; its jobs are found when their leases pass`);
+      return asked ? code : code || exitCodes.refused;
+    });
     life.onFault((fault, kind) => {
       this.#faulty = true;
       // The job whose code this was has failed, also if its function is about to return.
@@ -75,4 +84,18 @@ export class Ends {
       this.ask('fault', exitCodes.refused);
     });
   }
+}
+
+type Culprit = Readonly<Record<'task' | 'job', string> & { readonly attempt: number }>;
+
+/** The attempt whose function ends the process. */
+function currentAttempt(code: number): Culprit | undefined {
+  const attempt = failCurrentAttempt(new Error(`process.exit(${code}) was called`));
+  return attempt && { task: attempt.task, job: attempt.id, attempt: attempt.attempt };
+}
+
+/** What is said of a process that ends although no command ended it. Asked for in the context of whoever ends it. */
+export function foreignExit(code: number, culprit = currentAttempt(code)): string {
+  if (!culprit) return `the process ends with code ${code} before its work is done: the module or a library called process.exit()`;
+  return `task ${clean(culprit.task)} called process.exit(${code}), which ends the whole process; throw an error instead`;
 }

@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import type { Logger, Tasks, TaskWorker } from 'escapement';
 import { given } from '../arguments.ts';
-import { loadApplication } from '../config.ts';
+import { loadApplication, withoutTasks } from '../config.ts';
 import { captureConsole } from '../console.ts';
 import { plural } from '../format.ts';
 import { type ExitCode, type Io, orStuck } from '../io.ts';
@@ -61,6 +61,8 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
       { event: 'workerStarted', pid: process.pid, concurrency },
       `working ${servedText(options)} of ${label} on ${plural(tasks.names.length, 'task')}`,
     );
+    const nothing = withoutTasks(application);
+    if (nothing !== undefined) log.write('warn', {}, nothing);
     parent?.tell({ kind: 'ready' });
     const watches = [
       ...(options.maxMemory === undefined ? [] : [stopAtMemory(options.maxMemory, io, ends, log)]),
@@ -83,12 +85,12 @@ const freshMs = 25_000;
 async function warnOfTwin(tasks: Tasks, id: string, io: Io, log: Log): Promise<void> {
   const twin = (await tasks.workers.list()).find((other) => other.id === id);
   if (!twin || twin.state === 'stopped' || io.now() - twin.heartbeatAt.getTime() > freshMs) return;
-  // One that was killed a moment ago, and whose place this one takes.
-  if (twin.host === hostname() && !isThere(twin.pid)) return;
+  // One that was killed a moment ago, and whose place this one takes; in a container, with the same process id.
+  if (twin.host === hostname() && (twin.pid === process.pid || !isThere(twin.pid))) return;
   log.write(
     'warn',
     { pid: twin.pid },
-    `another worker with this id was heard of a moment ago (process ${twin.pid} on ${twin.host}); ids are to be unique`,
+    `another worker with this id was heard of a moment ago (process ${twin.pid} on ${twin.host}); give each worker an --id of its own, or none`,
   );
 }
 

@@ -24,7 +24,11 @@ export interface TaskContext<Result = unknown> {
   readonly scheduledAt: Date | null;
   /** The job as its callers see it: a snapshot from the start of the attempt. */
   readonly result: Result;
-  /** Aborts with a TimeoutError, CancelledError, LeaseLostError or ShutdownError as its reason. Pass it on to what you wait for. */
+  /**
+   * Aborts with a TimeoutError, CancelledError, LeaseLostError or ShutdownError as its reason. Pass it on to what you wait for. The first three
+   * have ended the attempt when they abort: what the function returns or throws then counts for nothing. At a ShutdownError it has 4 s more:
+   * what it returns counts as ever, and whatever it throws gives the job back without using up an attempt.
+   */
   readonly signal: AbortSignal;
   readonly log: TaskLog;
   /** Now, by the engine's clock. */

@@ -1,5 +1,5 @@
 /** What can be read off a job's row, and the one function that applies a settlement to it. Pure. */
-import type { Amendment, Attempt, DepStatus, Job, Overrides, Settlement, Status } from './types.ts';
+import type { Amendment, Attempt, DepStatus, Job, JobRecord, Overrides, Settlement, Status } from './types.ts';
 
 /** What makes a new job, beside its id and the instant. */
 export interface JobRequest {
@@ -77,6 +77,11 @@ export function depStatus(status: Status): DepStatus {
 /** True once nothing will happen to the job by itself any more. */
 export function isFinished(job: Pick<Job, 'status'>): boolean {
   return job.status === 'successful' || job.status === 'failed' || job.status === 'cancelled';
+}
+
+/** When something last happened to a job: it was enqueued, an attempt began or ended, or it was finished. */
+export function changedAt({ job, attempts }: JobRecord): number {
+  return Math.max(job.enqueuedAt, job.lastAttemptedAt ?? 0, attempts.at(-1)?.endedAt ?? 0, job.finishedAt ?? 0);
 }
 
 /** True when the time to start is over for a job that never started: it is not claimed any more, and the janitor cancels it. */

@@ -64,6 +64,9 @@ export interface JobFilter {
   readonly tag?: string | undefined;
 }
 
+/** The order of a list of jobs, newest or latest first: by when they were enqueued, or by when something last happened to them. */
+export type JobOrder = 'enqueued' | 'changed';
+
 /** How many jobs of a queue are in each state. */
 export interface QueueStats extends QueueRow {
   readonly counts: Readonly<Record<Status, number>>;
@@ -199,10 +202,14 @@ export interface Store {
   advanceSchedules(advances: readonly Advance[], options: { readonly now: number }): Awaitable<readonly (readonly Job[] | null)[]>;
 
   get(ids: readonly string[]): Awaitable<readonly (JobRecord | null)[]>;
-  /** In id order, newest first, from the cursor on. Of the attempts, only the latest has its error's stack: `core/job`'s `withoutOldStacks`. */
+  /**
+   * In id order, newest first, from the cursor on. With the order `changed`, those to which something happened last come first, as `core/job`'s
+   * `changedAt` says; there is no cursor then. Of jobs to which nothing happened but their enqueue, a store may take those with the largest ids.
+   * Of the attempts, only the latest has its error's stack: `core/job`'s `withoutOldStacks`.
+   */
   list(
     filter: JobFilter,
-    options: { readonly now: number; readonly limit: number; readonly cursor?: string | undefined },
+    options: { readonly now: number; readonly limit: number; readonly cursor?: string | undefined; readonly order?: JobOrder | undefined },
   ): Awaitable<{ readonly items: readonly JobRecord[]; readonly cursor: string | null }>;
   stats(options: { readonly now: number }): Awaitable<readonly QueueStats[]>;
 

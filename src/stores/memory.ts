@@ -6,6 +6,7 @@ import { StoreError } from '../core/errors.ts';
 import {
   alreadySettled,
   amended,
+  changedAt,
   claimed,
   comesBefore,
   ended,
@@ -25,6 +26,7 @@ import type {
   Held,
   Hint,
   JobFilter,
+  JobOrder,
   NextDue,
   QueueStats,
   RenewAnswer,
@@ -210,7 +212,7 @@ export class MemoryStore implements Store {
 
   list(
     filter: JobFilter,
-    options: { now: number; limit: number; cursor?: string | undefined },
+    options: { now: number; limit: number; cursor?: string | undefined; order?: JobOrder | undefined },
   ): { items: readonly JobRecord[]; cursor: string | null } {
     const wanted = filter.status && new Set<Status>(filter.status);
     const ids = filter.ids && new Set(filter.ids);
@@ -227,9 +229,12 @@ export class MemoryStore implements Store {
       matches.push(node);
     }
     matches.sort((a, b) => (a.job.id < b.job.id ? 1 : -1));
+    if (options.order === 'changed') {
+      const latest = matches.map((node) => ({ node, at: changedAt(node) })).sort((a, b) => b.at - a.at);
+      return { items: latest.slice(0, options.limit).map(({ node }) => listed(node)), cursor: null };
+    }
     const page = matches.slice(0, options.limit);
-    const items = page.map((node) => ({ job: node.job, attempts: withoutOldStacks(node.attempts) }));
-    return { items, cursor: matches.length > page.length ? ((page.at(-1) as Node | undefined)?.job.id ?? null) : null };
+    return { items: page.map(listed), cursor: matches.length > page.length ? ((page.at(-1) as Node | undefined)?.job.id ?? null) : null };
   }
 
   stats(options: { now: number }): readonly QueueStats[] {
@@ -353,6 +358,11 @@ export class MemoryStore implements Store {
 
 function record(node: Node): JobRecord {
   return { job: node.job, attempts: node.attempts.slice() };
+}
+
+/** As lists bring it. */
+function listed({ job, attempts }: Node): JobRecord {
+  return { job, attempts: withoutOldStacks(attempts) };
 }
 
 function refuseTransaction(transaction: unknown): void {

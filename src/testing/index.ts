@@ -1,4 +1,6 @@
 /** `escapement/testing`: virtual time, faults and the conformance suite, in any test runner. */
+import '../ports/node-version.ts';
+
 export type { ClockChange } from './clock-changes.ts';
 export { clockChanges, dailyRuns, localTime, minutelyRuns, runsOverClockChanges } from './clock-changes.ts';
 export type { ConformanceCase } from './conformance.ts';

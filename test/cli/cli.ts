@@ -16,6 +16,8 @@ export interface Surroundings {
   readonly tty?: boolean;
   readonly env?: Record<string, string>;
   readonly stdin?: string;
+  /** @default the repository's root */
+  readonly cwd?: string;
   /** What time it is. */
   readonly now?: () => number;
   /** Ctrl-C when the reading of the real clock has come so often. */
@@ -29,6 +31,7 @@ const nobody = () => {
 const life: Life = {
   onSignal: nobody,
   onFault: nobody,
+  onForeignExit: nobody,
   onOutputClosed: nobody,
   memory: nobody,
   leave: nobody,
@@ -38,7 +41,7 @@ const life: Life = {
 
 /** The real clock of a test goes on by 50 ms with every look at it. */
 export async function cli(argv: readonly string[], surroundings: Surroundings = {}): Promise<Ran> {
-  const { tty = false, env = {}, stdin = '', now = Date.now, interruptAfterReadings } = surroundings;
+  const { tty = false, env = {}, stdin = '', cwd = root, now = Date.now, interruptAfterReadings } = surroundings;
   const text = { stdout: '', stderr: '' };
   let readings = 0;
   let interrupt = () => {};
@@ -54,7 +57,7 @@ export async function cli(argv: readonly string[], surroundings: Surroundings = 
     stderr: output('stderr'),
     stdin: async () => stdin,
     env,
-    cwd: root,
+    cwd,
     now,
     realNow: () => {
       readings += 1;

@@ -51,10 +51,25 @@ describe('a search', () => {
     expect(code).toBe(130);
   });
 
+  test('plays an hour of a longer simulation, unless a period is given, and expects nothing of a play that it cut off', async () => {
+    const shop = ['simulate', 'fixtures/shop/tasks.ts', '--explore', '1', '--faults', 'none'];
+    const { code, stdout } = await cli(shop);
+    expect(stdout).toMatch(/^nothing was found: 1 seed of 1h in /);
+    expect(stdout).toMatch(/\nexpect was not asked: play was cut off after 1h; give --for, as in simulation\.for\n$/);
+    expect(code).toBe(0);
+    expect((await cli([...shop, '--for', '2h'])).stdout).toMatch(/^nothing was found: 1 seed of 2h in [^\n]*\nno fault was drawn\n$/);
+  });
+
+  test('tells how far it is and how long it takes, also where there is no terminal', async () => {
+    vi.stubEnv('CHARGES_KEY', '1');
+    const { stderr } = await explored('--explore', '300');
+    expect(stderr).toMatch(/^\d+ of 300 seeds of 30m, [\d,]+ a minute, about [\dhms ]+ left$/m);
+  });
+
   test('counts on a terminal, on one line that is taken away', async () => {
     vi.stubEnv('CHARGES_KEY', '1');
     const { stderr } = await cli(['simulate', 'test/cli/fixtures/charges.ts', '--explore', '100'], { tty: true, env: { NO_COLOR: '1' } });
-    expect(stderr).toMatch(/\d+ of 100 seeds, [\d,]+ a minute/);
+    expect(stderr).toMatch(/\d+ of 100 seeds of 30m, [\d,]+ a minute, about [\dhms ]+ left/);
     expect(stderr.endsWith('\r\u001b[2K')).toBe(true);
   });
 });

@@ -3,7 +3,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import packageJson from '../../package.json' with { type: 'json' };
+import { nodeFault } from '../../src/ports/node-version.ts';
 import { spawned } from './cli.ts';
+
+const { engines } = packageJson;
 
 const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -53,4 +57,12 @@ test('what Node cannot read is named with its line; what waits for ever does not
   });
   expect(closed.code).toBe(0);
   expect(closed.stderr).toMatch(/^played 7d in .*\n$/);
+});
+
+test('the oldest Node that is not refused is that of package.json', () => {
+  const [, major = '', minor = ''] = /^>=(\d+)\.(\d+)$/.exec(engines.node) ?? [];
+  expect(nodeFault('20.20.2')).toBe(`escapement needs Node ${major}.${minor} or later; this is Node 20.20.2`);
+  expect(nodeFault(`${major}.${Number(minor) - 1}.9`)).toBeDefined();
+  for (const version of [`${major}.${minor}.0`, `${Number(major) + 1}.0.0`, process.versions.node])
+    expect(nodeFault(version)).toBeUndefined();
 });

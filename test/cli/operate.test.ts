@@ -1,7 +1,9 @@
 /** What operators do from the shell, in this process, over a SQLite file. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { placesOf, propertyLines } from '../../cli/jobs.ts';
-import { cli } from './cli.ts';
+import { cli, root } from './cli.ts';
 import { sharedStore } from './shared.ts';
 
 const id = /[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/;
@@ -359,4 +361,78 @@ test('every command says what it does, with examples; the program says its versi
   }
   const { version } = (await import('../../package.json', { with: { type: 'json' } })).default;
   expect(await cli(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+});
+
+test('commands find the module where none is named: by the key of package.json, tasks.ts or src/tasks.ts', async () => {
+  const store = sharedStore();
+  const cwd = dirname(store.file);
+  const put = (name: string, text: string) => {
+    mkdirSync(dirname(join(cwd, name)), { recursive: true });
+    writeFileSync(join(cwd, name), text);
+  };
+  const source = readFileSync(store.module(), 'utf8');
+  const run = (...argv: string[]) => cli(argv, { cwd });
+  const none = await run('list');
+  expect(none).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: no module is named, and there is no tasks\.ts/) });
+  expect((await run('enqueue', 'mail.greet')).code).toBe(2);
+  put('src/tasks.ts', source);
+  expect(await run('enqueue', 'mail.greet', '--input', '{"name":"Ada"}', '--tag', 'a')).toMatchObject({ code: 0, stderr: '' });
+  put('tasks.ts', source);
+  const { stdout } = await run('list', '--json');
+  const { jobs } = JSON.parse(stdout);
+  expect(jobs).toHaveLength(1);
+  expect(jobs[0]).toMatchObject({ task: 'mail.greet', tags: ['a'] });
+  put('package.json', '{ "escapement": "app/jobs.ts" }');
+  expect((await run('queues')).stderr).toMatch(/there is no file app\/jobs\.ts/);
+  let modules = 0;
+  // A command closes what it has loaded.
+  const again = (...argv: string[]) => {
+    modules += 1;
+    put(`app/jobs-${modules}.ts`, source);
+    put('package.json', JSON.stringify({ escapement: `app/jobs-${modules}.ts` }));
+    return run(...argv);
+  };
+  expect((await again('cancel', jobs[0].id.slice(-8))).stdout).toMatch(/^cancelled /);
+  expect((await again('schedules')).code).toBe(0);
+  expect((await again('schedules', 'next', '--json')).code).toBe(0);
+  expect((await again('schedules', 'lsit')).stderr).toMatch(/lsit/);
+  expect((await run('list', 'other.ts')).stderr).toMatch(/there is no file other\.ts/);
+  put('package.json', '{ "escapement": 7 }');
+  expect((await run('list')).stderr).toMatch(/package\.json: escapement is to be the path of a module/);
+});
+
+test('an input that stands where no input belongs, or that is missing, is told of', async () => {
+  const store = sharedStore();
+  expect((await store.run('enqueue', ['mail.greet', '{"name":"Ada"}'])).stderr).toBe(
+    `escapement: the input is an option: --input '{"name":"Ada"}'\n`,
+  );
+  expect((await store.run('enqueue', ['mail.greet', 'Ada'])).stderr).toMatch(/there is Ada too; the input is an option: --input/);
+  const missing = await store.run('enqueue', ['mail.greet']);
+  expect(missing).toMatchObject({
+    code: 0,
+    stderr: "escapement: the function of mail.greet takes an input, and this job has none; give one by --input '{…}'\n",
+  });
+  expect((await store.run('enqueue', ['mail.greet', '--input', 'null'])).stderr).toBe('');
+  expect((await store.run('enqueue', ['broken'])).stderr).toBe('');
+});
+
+test('a module that starts its own worker is told of, under whatever command', async () => {
+  const store = sharedStore();
+  const own = 'await tasks.worker({ logger: { debug() {}, info() {}, warn() {}, error() {} } }).start();';
+  expect((await cli(['list', store.module(own)])).stderr).toMatch(/^escapement: tasks\.ts starts a worker when it is loaded/);
+  expect((await store.run('list')).stderr).toBe('');
+});
+
+test('an application without tasks is told of where it is to be run', async () => {
+  const store = sharedStore();
+  const folder = join(dirname(store.file), 'empty');
+  mkdirSync(folder);
+  const module = join(folder, 'app.ts');
+  writeFileSync(
+    module,
+    `import { createTasks, memory } from ${JSON.stringify(join(root, 'src/index.ts'))};\nexport const tasks = createTasks({ backend: memory() });\n`,
+  );
+  expect((await cli(['simulate', module])).stderr).toMatch(
+    /^escapement: app\.ts defines no tasks: call tasks\.define\('name', …\) in it, or import/,
+  );
 });

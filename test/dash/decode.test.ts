@@ -26,6 +26,9 @@ test.each([
   ['\u001bD', ['alt-D']],
   ['\u001b\u007f', ['alt-\u007f']],
   ['\u001b\u001b[A', ['escape', 'up']],
+  // A view that is asked for right after Escape is both.
+  ['\u001b2', ['escape', '2']],
+  ['\u001b\u001b6', ['escape', 'escape', '6']],
   ['\u001b[200~cd\n{"a":1}\u001b[201~x', ['\u001b[200~cd\n{"a":1}', 'x']],
 ] as const)('%j is %j', (bytes, keys) => {
   expect(decodeKeys(bytes)).toEqual(keys);

@@ -1,12 +1,12 @@
 /** What each key does, as a table: state and keys in, what became of the state out. */
 import { describe, expect, test } from 'vitest';
-import { bindings, bindingsOf, press } from '../../cli/dash/keys.ts';
+import { bindings, bindingsOf, offered, press } from '../../cli/dash/keys.ts';
 import { reduce } from '../../cli/dash/reduce.ts';
-import type { Effect, State } from '../../cli/dash/state.ts';
-import { viewNames } from '../../cli/dash/state.ts';
+import type { Effect, State, Write } from '../../cli/dash/state.ts';
+import { emptyData, type JobItem, viewNames } from '../../cli/dash/state.ts';
 import { meanings } from '../../cli/dash/views/help.ts';
 import { screen } from '../../cli/dash/views/screen.ts';
-import { jobNamed, now, sample } from './sample.ts';
+import { jobNamed, now, queueNamed, sample } from './sample.ts';
 
 function pressed(keys: readonly string[], change: Partial<State> = {}): State {
   return keys.reduce(press, { ...sample(), ...change });
@@ -95,7 +95,8 @@ describe('what keys ask for', () => {
     // Before time began, and yet to come.
     [['R', '2h', 'return'], []],
     [['R', '2026-03-29T02:00:00Z', 'return'], []],
-    [['P'], [{ kind: 'write', write: { kind: 'pauseQueue', name: 'default' } }]],
+    [['P'], []],
+    [['P', 'y'], [{ kind: 'write', write: { kind: 'pauseQueue', name: 'default' } }]],
     [['4', 'P'], [{ kind: 'write', write: { kind: 'pauseSchedule', name: 'digest' } }]],
     [['4', 'T'], [{ kind: 'write', write: { kind: 'runSchedule', name: 'digest' } }]],
     [['2', 'T'], [{ kind: 'write', write: { kind: 'jobs', verb: 'retry', which: ['job-0'] } }]],
@@ -103,13 +104,14 @@ describe('what keys ask for', () => {
     [['2', 'x', 'x', 'C'], []],
     [['2', 'x', 'x', 'C', 'n'], []],
     [['2', 'x', 'x', 'C', 'y'], [{ kind: 'write', write: { kind: 'jobs', verb: 'cancel', which: ['job-0', 'job-1'] } }]],
-    [['2', 'D'], [{ kind: 'write', write: { kind: 'jobs', verb: 'delete', which: ['job-0'] } }]],
+    [['2', 'D'], []],
+    [['2', 'D', 'y'], [{ kind: 'write', write: { kind: 'jobs', verb: 'delete', which: ['job-0'] } }]],
     [['2', 'x', 'x', 'D'], []],
-    [['2', 'P', '-', '5', 'return'], [{ kind: 'write', write: { kind: 'jobs', verb: 'prioritize', which: ['job-0'], priority: -5 } }]],
-    [['2', 'P', '1', '0', '1', 'return'], []],
-    [['2', 'x', 'x', 'P', '7', 'return'], []],
+    [['2', 'U', '-', '5', 'return'], [{ kind: 'write', write: { kind: 'jobs', verb: 'prioritize', which: ['job-0'], priority: -5 } }]],
+    [['2', 'U', '1', '0', '1', 'return'], []],
+    [['2', 'x', 'x', 'U', '7', 'return'], []],
     [
-      ['2', 'x', 'x', 'P', '7', 'return', 'y'],
+      ['2', 'x', 'x', 'U', '7', 'return', 'y'],
       [{ kind: 'write', write: { kind: 'jobs', verb: 'prioritize', which: ['job-0', 'job-1'], priority: 7 } }],
     ],
     [['q'], [{ kind: 'quit' }]],
@@ -122,15 +124,41 @@ describe('what keys ask for', () => {
 
   test('many jobs are asked for before, by their number or their filter', () => {
     expect(pressed(['2', 'x', 'x', 'T']).confirm?.question).toBe('Retry 2 jobs?');
-    expect(pressed(['2', '/', 'queue:mail', 'return', 'a', 'C']).confirm?.question).toBe(
-      'Cancel every unfinished job that matches queue:mail?',
-    );
-    expect(pressed(['2', 'a', 'T']).confirm?.question).toBe('Retry every failed or cancelled job there is?');
-    expect(pressed(['2', 'x', 'x', 'P', '7', 'return']).confirm?.question).toBe('Set the priority of 2 jobs to 7?');
-    expect(pressed(['2', 'a', 'P', '7', 'return']).confirm?.question).toBe('Set the priority of every waiting job there is to 7?');
-    expect(pressed(['2', '/', 'tag:x', 'return', 'a', 'D']).confirm?.question).toBe(
-      'Delete every finished or waiting job that matches tag:x?',
-    );
+    expect(pressed(['2', 'x', 'x', 'U', '7', 'return']).confirm?.question).toBe('Set the priority of 2 jobs to 7?');
+    const counted = (keys: string[], jobs: number, more = false) => {
+      const asked = pressed(keys);
+      const write = asked.confirm?.write as Write;
+      expect(asked.effects).toEqual([{ kind: 'count', write }]);
+      expect(asked.confirm?.question).toMatch(/\? Counting …$/);
+      // Nobody says yes to what is not known yet.
+      expect(press(asked, 'y')).toBe(asked);
+      expect(press(asked, 'n').confirm).toBeNull();
+      expect(reduce(press(asked, 'n'), { type: 'counted', write, count: { jobs, more } }).confirm).toBeNull();
+      const known = reduce({ ...asked, effects: [] }, { type: 'counted', write, count: { jobs, more } });
+      expect(press(known, 'y').effects).toEqual(jobs === 0 ? [] : [{ kind: 'write', write }]);
+      return known.confirm?.question ?? known.notice?.text;
+    };
+    expect(counted(['2', '/', 'queue:mail', 'return', 'a', 'C'], 172)).toBe('Cancel 172 unfinished jobs that match queue:mail?');
+    expect(counted(['2', '/', 'tag:x', 'return', 'a', 'D'], 1)).toBe('Delete 1 finished or waiting job that matches tag:x?');
+    expect(counted(['2', 'a', 'T'], 3)).toBe('Retry 3 failed or cancelled jobs?');
+    expect(counted(['2', 'a', 'U', '7', 'return'], 100_000, true)).toBe('Set the priority of more than 100,000 waiting jobs to 7?');
+    expect(counted(['2', 'a', 'T'], 0)).toBe('no job matches that this could be done to');
+  });
+
+  test('what cannot be undone is asked for, also for one job', () => {
+    const running = {
+      ...sample(),
+      data: { ...sample().data, jobs: { items: [jobNamed(0, { status: 'running' })], cursor: null, note: null } },
+    };
+    expect(['2', 'C'].reduce(press, running).confirm?.question).toBe('Cancel mail.welcome …job-0, which is running?');
+    expect(pressed(['2', 'C']).confirm).toBeNull();
+    expect(pressed(['2', 'D']).confirm?.question).toBe('Delete mail.welcome …job-0?');
+    expect(pressed(['P']).confirm?.question).toBe('Pause queue default?');
+    const paused = { data: { ...sample().data, queues: [queueNamed('default', { paused: true })] } };
+    expect(pressed(['P'], paused).effects).toEqual([{ kind: 'write', write: { kind: 'resumeQueue', name: 'default' } }]);
+    // An event tells the job, and not how it stands.
+    const events = [{ seq: 1, at: now, type: 'started', task: 'a', job: 'job-77', worker: '', text: '' }];
+    expect(pressed(['6', 'C'], { data: { ...sample().data, events } }).confirm?.question).toBe('Cancel job …job-77?');
   });
 
   test('what was selected in one view is not changed from another', () => {
@@ -143,7 +171,7 @@ describe('what keys ask for', () => {
   });
 
   test('a priority is for the jobs that were chosen when it was asked for, wherever they are now', () => {
-    const asked = pressed(['2', 'P', '9']);
+    const asked = pressed(['2', 'U', '9']);
     const items = [jobNamed(9), ...asked.data.jobs.items.slice(1)];
     const moved = reduce(asked, { type: 'read', now: asked.now, data: { jobs: { ...asked.data.jobs, items } } });
     expect(press(moved, 'return').effects).toMatchObject([{ write: { which: ['job-0'], priority: 9 } }]);
@@ -226,9 +254,39 @@ describe('the table', () => {
     }
   });
 
+  test('a key means one thing, wherever it works', () => {
+    for (const { keys, hint } of bindings) {
+      for (const key of keys) {
+        const hints = bindings.filter((other) => other.keys.includes(key)).map((other) => other.hint);
+        expect(new Set(hints), key).toEqual(new Set([hint]));
+      }
+    }
+  });
+
+  test('the foot offers only what there is something for', () => {
+    const hints = (state: State) => offered(state).flatMap(({ hint }) => hint ?? []);
+    const empty = { ...sample(), data: { ...emptyData, tasks: [] } };
+    for (const view of viewNames)
+      for (const hint of ['open', 'select', 'run now', 'cancel', 'priority', 'delete', 'pause', 'enqueue'])
+        expect(hints({ ...empty, view }), `${view} ${hint}`).not.toContain(hint);
+    const job = (status: JobItem['status']) => {
+      const jobs = { items: [jobNamed(0, { status })], cursor: null, note: null };
+      return hints({ ...sample(), view: 'jobs', data: { ...sample().data, jobs } }).filter((hint) =>
+        ['run now', 'cancel', 'priority', 'delete'].includes(hint),
+      );
+    };
+    expect(job('successful')).toEqual(['delete']);
+    expect(job('running')).toEqual(['cancel']);
+    expect(job('failed')).toEqual(['run now', 'delete']);
+    expect(job('retrying')).toEqual(['run now', 'cancel', 'priority', 'delete']);
+    expect(hints({ ...sample(), view: 'job', data: { ...emptyData, job: 'gone' } })).not.toContain('delete');
+    expect(hints({ ...sample(), busy: 'going back' })).not.toContain('play');
+    expect(hints({ ...sample(), now: sample().clock?.startedAt ?? 0 })).not.toContain('rewind');
+  });
+
   test('what writes is upper-case, and nothing else is', () => {
     for (const { keys, only } of bindings) {
-      for (const key of keys) expect(/^[A-Z]$/.test(key) && key !== 'G', key).toBe(only === 'write' || key === 'R');
+      for (const key of keys) expect(/^[A-Z]$/.test(key), key).toBe(only === 'write' || key === 'R');
     }
   });
 

@@ -37,6 +37,7 @@ export function queueNamed(name: string, change: Partial<QueueItem> = {}): Queue
     counts,
     slots: 10,
     oldestReadyAt: now - 800,
+    perMinute: 6,
     minutes: Array.from({ length: 30 }, (_, i) => i % 7),
     ...change,
   };
@@ -75,6 +76,7 @@ export function sample(columns = 80, rows = 24): State {
   const jobs = [0, 1, 2, 3, 4].map((i) => jobNamed(i));
   return {
     ...state,
+    read: { overview: '' },
     data: {
       ...emptyData,
       queues: [queueNamed('default'), queueNamed('mail')],

@@ -1,6 +1,8 @@
 /** Any state on any screen: lines that are exactly as wide as they ought to be, and nothing that a terminal would obey. */
 import { describe, expect, test } from 'vitest';
 import { renderFrame } from '../../cli/dash/app.tsx';
+import { press } from '../../cli/dash/keys.ts';
+import { reduce } from '../../cli/dash/reduce.ts';
 import { emptyData, type State, viewNames } from '../../cli/dash/state.ts';
 import { wrapped } from '../../cli/dash/text.ts';
 import { colourLevel, type Environment, marks, themeFor, themes } from '../../cli/dash/theme.ts';
@@ -44,9 +46,9 @@ function full(columns: number, rows: number, text: string): State {
       ...state.data,
       queues: [queueNamed(text, { paused: true }), queueNamed('mail')],
       coming: [{ at: now + 5_000, status: 'retrying', name: text, note: text, job: null }],
-      failures: [job],
+      failures: [{ ...job, times: 12 }],
       jobs: { items: [job, ...state.data.jobs.items], cursor: 'c', note: text },
-      job: { ...job, input: [text], returned: [text], tries, log: [{ at: now, level: text, text }] },
+      job: { ...job, fault: [text], input: [text], returned: [text], tries, log: [{ at: now, level: text, text }] },
       retries: [job],
       schedules: [scheduleNamed(text, { words: text, task: text, why: text, clocks: text, state: 'paused' })],
       workers: [
@@ -88,7 +90,7 @@ describe.each(sizes)('at %i×%i', (columns, rows) => {
     const prompt = { kind: 'input', text: odd.repeat(9), at: 40, task: odd, verdict: { ok: false, text: evil }, write: null } as const;
     for (const change of [
       { prompt },
-      { confirm: { question: evil, write: { kind: 'jobs', verb: 'retry', which: [] } } },
+      { confirm: { question: evil, write: { kind: 'jobs', verb: 'retry', which: [] }, counting: false } },
       { notice: { kind: 'error', text: evil, keys: 3 } },
     ] satisfies Partial<State>[]) {
       for (const { spans } of screen({ ...state, ...change })) expect(width(spans.map((one) => one.text).join(''))).toBe(columns);
@@ -127,6 +129,85 @@ test('the plain theme has no colour', () => {
   expect([colourLevel({ TERM: 'xterm' }), colourLevel({ TERM: 'xterm-256color' }), colourLevel({ COLORTERM: 'truecolor' })]).toEqual([
     1, 2, 3,
   ]);
+});
+
+const textOf = (state: State) =>
+  screen(state)
+    .map(({ spans }) => spans.map(({ text }) => text).join(''))
+    .join('\n');
+const facts = /no worker|no queue|nothing|none\b|no job|no schedule|no event/;
+
+test.each(viewNames)('before %s was read, nothing is said of what is not there', (view) => {
+  const empty = { ...sample(80, 24), view, data: emptyData };
+  expect(textOf({ ...empty, read: {} })).not.toMatch(facts);
+  expect(textOf({ ...empty, read: {} })).toMatch(/loading …\s*$/m);
+  const read = reduce({ ...empty, read: {} }, { type: 'read', now, data: {} });
+  expect(textOf(read)).toMatch(facts);
+  expect(textOf(read)).not.toContain('loading');
+  expect(textOf(reduce(read, { type: 'began' }))).not.toMatch(facts);
+});
+
+test('what was read for another filter is no answer to this one', () => {
+  const jobs = reduce({ ...sample(80, 24), view: 'jobs' }, { type: 'read', now, data: {} });
+  const other = reduce(jobs, { type: 'status', by: 1 });
+  expect(textOf(other)).toMatch(/loading …/);
+  expect(textOf(reduce(other, { type: 'read', now, data: {} }))).toMatch(/no job matches/);
+  const events = reduce({ ...sample(80, 24), view: 'events', eventText: 'failed' }, { type: 'read', now, data: {} });
+  expect(textOf(events)).toMatch(/no event matches/);
+});
+
+describe('a job', () => {
+  const words = Array.from({ length: 120 }, (_, i) => `word${i}`);
+  const long = [`Error: ${words.join(' ')}`, 'x'.repeat(200)];
+  const input = JSON.stringify(Object.fromEntries(words.map((word) => [word, word])), null, 2).split('\n');
+  const yesterday = now - 86_400_000;
+  const detail = {
+    ...jobNamed(0, { status: 'failed', task: 'a.task.whose.name.is.longer.than.a.screen.of.eighty.columns.can.ever.be.wide' }),
+    fault: long,
+    input,
+    returned: null,
+    tries: [
+      { attempt: 1, worker: 'w0', startedAt: yesterday, endedAt: yesterday + 5, outcome: 'failed', error: long.join(' '), frames: [] },
+    ],
+    log: [{ at: yesterday, level: 'info', text: 'hello' }],
+  };
+  const state: State = { ...sample(80, 24), view: 'job', jobId: 'job-0', data: { ...emptyData, job: detail } };
+  const scrolled = (from: State) => {
+    const seen: string[] = [];
+    for (let at = from; ; ) {
+      seen.push(...textOf(at).split('\n'));
+      const next = press(at, 'down');
+      if (next === at) return seen.map((line) => line.trim()).join('\n');
+      at = next;
+    }
+  };
+
+  test('tells its error before its input; both are folded until they are opened, and can then be read in full', () => {
+    const text = textOf(state);
+    expect(text.indexOf('error ')).toBeLessThan(text.indexOf('input '));
+    expect(text.match(/▸ \d+ more lines, ⏎ opens/g)).toHaveLength(2);
+    const all = scrolled(press(state, 'return'));
+    for (const word of words) expect(all, word).toMatch(new RegExp(`\\b${word}\\b`));
+    expect(all.replace(/\s/g, '')).toContain('x'.repeat(200));
+    expect(
+      all
+        .trimEnd()
+        .split('\n')
+        .some((line) => line.endsWith('hello')),
+    ).toBe(true);
+  });
+
+  test('keeps its status in sight, and the day and the second of what happened on another', () => {
+    expect(textOf(state)).toMatch(/failed {2}attempt 1 of 5 *$/m);
+    const all = scrolled(state);
+    expect(all).toMatch(/1 +w0 +Sat 01:12:40/);
+    expect(all).toMatch(/log +Sat 01:12:40 {2}hello/);
+  });
+});
+
+test('at 80 columns a long name of a module takes nothing from who works', () => {
+  const state = { ...sample(80, 24), label: 'a/folder/with-a-name-that-is-longer-than-there-is-room-for-at-eighty-columns.ts' };
+  expect(textOf(state).split('\n')[0]).toMatch(/01:12:40 UTC .*no worker *$/);
 });
 
 test('what is wrong with the module can be read on a narrow screen', () => {

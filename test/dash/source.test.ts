@@ -7,9 +7,10 @@ import { Feed } from '../../cli/dash/feed.ts';
 import { eventsOfJobs } from '../../cli/dash/heard.ts';
 import { checkInput } from '../../cli/dash/inputs.ts';
 import { framesOf, jsonLines, waitsAfter } from '../../cli/dash/items.ts';
+import { shownEvents } from '../../cli/dash/select.ts';
 import { requestOf, Source } from '../../cli/dash/source.ts';
-import { emptyFilter, type JobDetail, type State } from '../../cli/dash/state.ts';
-import { carryOut } from '../../cli/dash/writes.ts';
+import { emptyData, emptyFilter, type Filter, type JobDetail, type JobVerb, type State } from '../../cli/dash/state.ts';
+import { carryOut, countMatching } from '../../cli/dash/writes.ts';
 import { sample } from './sample.ts';
 
 const evil = '\u001b]0;pwned\u0007\u202eevil\u009b31m';
@@ -85,6 +86,37 @@ describe('what is read', () => {
       ['fails', 'failed'],
       ['mail.send', 'retrying'],
     ]);
+  });
+
+  test('the same failure is told once, with its latest job and its count', async () => {
+    for (let i = 0; i < 3; i++) await tasks.get('fails').enqueue(null);
+    await tasks.get('mail.send').enqueueMany([{ to: 'x' }, { to: 'x' }]);
+    await sim.drain();
+    await sim.advance('1s');
+    const { id } = await tasks.get('fails').enqueue(null);
+    await sim.drain();
+    const { failures } = await source.read(asked({ view: 'overview' }));
+    expect(failures?.map(({ task, times }) => [task, times])).toEqual([
+      ['fails', 4],
+      ['mail.send', 2],
+    ]);
+    expect(failures?.[0]?.id).toBe(id);
+  });
+
+  test('what matches is counted for a question', async () => {
+    await tasks
+      .get('mail.send')
+      .using({ runAfter: '1h' })
+      .enqueueMany([{ to: 'a' }, { to: 'b' }, { to: 'b' }]);
+    await tasks.get('fails').enqueue(null);
+    await sim.drain();
+    const count = (verb: JobVerb, filter: Partial<Filter>) =>
+      countMatching(tasks, { kind: 'jobs', verb, which: { ...emptyFilter, ...filter } });
+    expect(await count('cancel', {})).toEqual({ jobs: 3, more: false });
+    expect(await count('delete', {})).toEqual({ jobs: 4, more: false });
+    expect(await count('retry', { queue: 'mail' })).toEqual({ jobs: 0, more: false });
+    expect(await count('cancel', { text: '"to":"b"' })).toEqual({ jobs: 2, more: false });
+    expect(await count('cancel', { task: 'mail.send', status: 'failed' })).toEqual({ jobs: 0, more: false });
   });
 
   test('jobs: by filter, by text, sorted, and page by page', async () => {
@@ -180,6 +212,35 @@ describe('what is read', () => {
     ]);
   });
 
+  test('events from outside come by the time they happened, under a backlog too', async () => {
+    const failing = await tasks.get('fails').enqueue(null);
+    await sim.advance('1m');
+    await tasks.get('mail.send').enqueueMany(Array.from({ length: 2_000 }, (_, i) => ({ to: `user-${i}` })));
+    await sim.drain();
+    await sim.advance('1m');
+    await tasks.get('mail.send').enqueueMany(Array.from({ length: 300 }, () => ({ to: 'x' })));
+    await sim.advance('1s');
+    const now = sim.now.getTime();
+    await tasks
+      .get('mail.send')
+      .using({ runAfter: '1d' })
+      .enqueueMany(Array.from({ length: 2_000 }, () => ({ to: 'later' })));
+    const outside = new Source(tasks, { now: () => now, feed: new Feed(), hears: false, shared: true, cwd: process.cwd() });
+    const read = async (eventText: string) => {
+      const { events = [] } = await outside.read(asked({ view: 'events', eventText }));
+      expect(events.map(({ at }) => at)).toEqual(events.map(({ at }) => at).toSorted((a, b) => b - a));
+      expect(new Set(events.map(({ key }) => key)).size).toBe(events.length);
+      return shownEvents({ data: { ...emptyData, events }, eventText });
+    };
+    expect(new Set((await read('')).map(({ type }) => type))).toEqual(new Set(['enqueued']));
+    expect((await read('failed')).map(({ job }) => job)).toEqual([failing.id]);
+    expect((await read('successful')).length).toBeGreaterThan(199);
+    await sim.advance('10s');
+    const types = (await read('')).slice(0, 400).map(({ type }) => type);
+    expect(new Set(types)).toEqual(new Set(['retrying', 'started']));
+    expect(await read('no such word')).toEqual([]);
+  });
+
   test('schedules: the day, hour by hour', async () => {
     await sim.advance('2h');
     const { schedules } = await source.read(asked({ view: 'schedules' }));
@@ -270,6 +331,31 @@ test("the frames of a stack: the user's own first, from where the user is", () =
   const stack =
     'Error: x\n    at run (file:///app/tasks.ts?escapement=3:4:5)\n    at go (/app/node_modules/a/b.js:1:1)\n    at node:internal/x:1:1';
   expect(framesOf(stack, '/app')).toEqual(['at run (tasks.ts:4:5)', '▸ 2 more frames']);
+});
+
+test('what caused an error is told with its message', () => {
+  const stack =
+    'Error: x\n  of two lines\n    at run (/app/a.ts:1:1)\n    at node:internal/x:1:1\ncaused by: TypeError: y\n    at load (/app/b.ts:2:2)\ncaused by: just text';
+  expect(framesOf(stack, '/app')).toEqual([
+    'at run (a.ts:1:1)',
+    '▸ 1 more frame',
+    'caused by: TypeError: y',
+    'at load (b.ts:2:2)',
+    'caused by: just text',
+  ]);
+  expect(framesOf('\ncaused by: no stack at all', '/app')).toEqual(['caused by: no stack at all']);
+});
+
+test('the jobs that ended in the last 60 s are counted up to now', () => {
+  const counts = new Feed();
+  const minute = Date.parse('2026-03-28T00:01:00Z');
+  counts.ended('mail', minute - 70_000, 5);
+  counts.ended('mail', minute - 30_000, 7);
+  counts.ended('mail', minute + 2_000, 11);
+  expect(counts.perMinute('mail', minute + 2_500)).toBe(18);
+  expect(counts.perMinute('mail', minute + 40_000)).toBe(11);
+  expect(counts.perMinute('mail', minute + 90_000)).toBe(0);
+  expect(counts.minutes('mail', minute + 2_500).slice(-3)).toEqual([5, 7, 11]);
 });
 
 test('what cannot be read is said so', () => {

@@ -8,7 +8,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { root, spawned } from '../cli/cli.ts';
 import { hasTmux, openScreen, program, type Screen } from './tmux.ts';
 
-const shop = 'dev fixtures/shop/tasks.ts --virtual --paused --from 2026-03-24T17:00:00Z --seed 7';
+const shop = 'dev fixtures/shop/tasks.ts --virtual --from 2026-03-24T17:00:00Z --seed 7';
 let screen: Screen | undefined;
 const folders: string[] = [];
 
@@ -110,6 +110,8 @@ describe.skipIf(!hasTmux)('in a terminal', { timeout: 60_000 }, () => {
     terminal.keys('f');
     await terminal.until(new RegExp(`#${id} +retrying`));
     terminal.keys('D');
+    await terminal.until(new RegExp(`Delete payment\\.capture ${id}\\? +y yes`));
+    terminal.keys('y');
     await terminal.until(new RegExp(`✓ deleted payment\\.capture ${id}, which was retrying`));
   });
 
@@ -239,6 +241,8 @@ tasks.define('greet', () => console.log('said ${word}'));`;
     rmSync(file);
     await terminal.until(/✗ cannot be read since \d\d:\d\d:\d\d: the file .*jobs\.db has gone/);
     terminal.keys('P');
+    await terminal.until(/Pause queue default\?/);
+    terminal.keys('y');
     await terminal.until(/✗ the file .*jobs\.db has gone/);
   });
 
@@ -306,7 +310,7 @@ describe('where there is no terminal', () => {
   });
 
   test.each([
-    [['top'], /give a module, or a file by --sqlite/],
+    [['top', 'tasks.ts', '--sqlite', 'jobs.db'], /give a module, or a file by --sqlite/],
     [['top', '--sqlite', 'nowhere.db'], /there is no file nowhere\.db/],
     [['top', 'fixtures/shop/tasks.ts'], /runs on memory\(\)/],
     [['dev', 'fixtures/shop/tasks.ts', '--speed', '10'], /--speed is for virtual time: add --virtual/],

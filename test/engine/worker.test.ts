@@ -1,4 +1,4 @@
-import { createTasks, type Event, memory, type Store, snooze, type TaskResult } from 'escapement';
+import { cancel, createTasks, type Event, memory, PermanentError, type Store, snooze, type TaskResult } from 'escapement';
 import { simulate } from 'escapement/testing';
 import { afterEach, describe, expect, test } from 'vitest';
 import { MemoryStore } from '../../src/stores/memory.ts';
@@ -37,6 +37,30 @@ describe('stopping', () => {
     expect(seen).toEqual(['workerStopping 1000', 'released 15000', 'workerStopped 15000']);
     await result.refresh();
     expect([result.status, result.attempts]).toEqual(['ready', 0]);
+  });
+
+  test.each<[string, () => unknown, [string, number, unknown]]>([
+    ['returns a value', () => 'half', ['successful', 1, 'half']],
+    ['returns nothing', () => undefined, ['successful', 1, undefined]],
+    ['returns snooze()', () => snooze('1h'), ['scheduled', 0, null]],
+    ['returns cancel()', () => cancel('no use'), ['cancelled', 1, null]],
+    ['throws', () => Promise.reject(new Error('stopped halfway')), ['ready', 0, null]],
+    ['throws what forbids a retry', () => Promise.reject(new PermanentError('stopped')), ['ready', 0, null]],
+  ])('a function that %s after its signal aborted', async (_name, then, expected) => {
+    const tasks = app();
+    const told = tasks.define('told', async (_: void, ctx) => {
+      await ctx.sleep('1d').catch(() => {});
+      return then() as string;
+    });
+    const sim = await simulate(tasks);
+    const result = await told.enqueue();
+    await sim.drain();
+    const stopped = sim.worker(0).stop({ timeout: '10s' });
+    await sim.advance('1m');
+    await stopped;
+    await result.refresh();
+    const value = result.status === 'successful' ? result.returnValue : null;
+    expect([result.status, result.attempts, value]).toEqual(expected);
   });
 
   test('ends when the last attempt loses its lease', async () => {

@@ -1,8 +1,8 @@
 /** What stands round every view: where and when this is, the tabs, and at the foot what the user is asked, told, or may press. */
 
-import { clean, count, width } from '../../format.ts';
+import { clean, count, shorten, width } from '../../format.ts';
 import { wallTime } from '../../time.ts';
-import { bindingsOf, keyText } from '../keys.ts';
+import { keyText, offered } from '../keys.ts';
 import { parts } from '../prompt.ts';
 import { tabOf } from '../reduce.ts';
 import { type State, type TabName, viewNames } from '../state.ts';
@@ -42,19 +42,17 @@ export function header(state: State, wide: number): Line {
   const running = data.queues.reduce((sum, { counts }) => sum + counts.running, 0);
   const slots = live.reduce((sum, one) => sum + one.concurrency, 0);
   const right =
-    live.length === 0
-      ? [span('no worker ', 'bad')]
-      : [span('● ', 'good'), span(`${live.length === 1 ? 'worker' : `${live.length} workers`} ${running}/${slots} `)];
+    Object.keys(state.read).length === 0
+      ? [span('loading … ', 'dim')]
+      : live.length === 0
+        ? [span('no worker ', 'bad')]
+        : [span('● ', 'good'), span(`${live.length === 1 ? 'worker' : `${live.length} workers`} ${running}/${slots} `)];
   const name = clean(label.split('/').slice(-2).join('/'));
-  const left =
-    wide < 60
-      ? [span(' '), ...when]
-      : [
-          span(wide >= 90 ? ' escapement ' : ' ', 'accent'),
-          span(` ${name}`, 'strong'),
-          span(write ? '   ' : '  read-only   ', 'dim'),
-          ...when,
-        ];
+  const before = span(wide >= 90 ? ' escapement ' : ' ', 'accent');
+  const after = [span(write ? '   ' : '  read-only   ', 'dim'), ...when];
+  // The name gives way: what time it is, and who works, do not.
+  const room = Math.max(6, wide - widthOf([before, ...after, ...right]) - 2);
+  const left = wide < 60 ? [span(' '), ...when] : [before, span(` ${shorten(name, room, 'middle')}`, 'strong'), ...after];
   return ends(left, right, wide);
 }
 
@@ -77,6 +75,7 @@ export function banner(state: State, wide: number, high: number): readonly Line[
   const { confirm, notice, fault, busy, unread, zone } = state;
   const most = high >= 12 ? 4 : 1;
   if (busy !== null) return [filled(line(span(` ◂◂ ${busy}   `, 'warn'), span('esc', 'key'), span(' stops there', 'dim')), wide)];
+  if (confirm?.counting) return [filled(line(span(` ${confirm.question}`, 'warn'), span('   n', 'key'), span(' no')), wide)];
   if (confirm)
     return [filled(line(span(` ${confirm.question} `, 'warn'), span(' y', 'key'), span(' yes   '), span('n', 'key'), span(' no')), wide)];
   if (notice?.kind === 'done') return toldLines(marks.successful, 'text', clean(notice.text), wide, most);
@@ -141,7 +140,7 @@ function hintOf({ prompt, data }: State): string {
 
 /** As many keys as filled, the most important ones, in the order of the table. */
 export function foot(state: State, wide: number): Line {
-  const hints = bindingsOf(state).flatMap((binding) =>
+  const hints = offered(state).flatMap((binding) =>
     binding.hint === undefined ? [] : [{ binding, spans: hintSpans(keyText(binding), binding.hint) }],
   );
   let room = wide - 8;

@@ -2,7 +2,7 @@
 import { plural } from '../../format.ts';
 import { shownEvents } from '../select.ts';
 import type { EventItem, State } from '../state.ts';
-import { blank, type Column, dayTime, filled, type Line, line, margin, type Span, span, table, windowOf } from '../text.ts';
+import { blank, type Column, dayTime, emptyLine, filled, type Line, line, margin, type Span, span, table, windowOf } from '../text.ts';
 import { type Mark, marks } from '../theme.ts';
 import { shortId } from './jobs.ts';
 
@@ -40,7 +40,10 @@ export function events(state: State, wide: number, high: number): readonly Line[
           ),
         ]
       : [];
-  if (items.length === 0) return [...head, blank, line(span('   nothing has happened yet', 'dim'))];
+  if (items.length === 0) {
+    const none = state.eventText.trim() === '' ? 'nothing has happened yet' : 'no event matches';
+    return [...head, blank, emptyLine(state, none)];
+  }
   const { from, to } = windowOf(items.length, state.rowsDown.events, Math.max(1, high - 1 - head.length));
   const shown = items.slice(from, to);
   const columns: Column<EventItem>[] = [

@@ -14,7 +14,8 @@ export const meanings: Readonly<Record<ViewName, readonly (readonly [string, str
     ['failed', 'jobs that failed for good, until they are pruned'],
     ['done', 'jobs that were successful, until they are pruned'],
     ['oldest', 'how long the oldest ready job has waited'],
-    ['per min', 'jobs that ended in the last full minute'],
+    ['per min', 'jobs that ended in the last 60 s'],
+    ['×', 'jobs that failed alike, of the 200 latest failures'],
     ['last … min', 'jobs that ended, minute by minute; the highest bar is the busiest'],
   ],
   jobs: [

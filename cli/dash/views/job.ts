@@ -1,10 +1,25 @@
 /** One job: what was asked, what happened on every attempt, what comes next? */
 
-import { plural } from '../../format.ts';
+import { plural, shorten, width } from '../../format.ts';
 import { exactDuration, shortDuration } from '../../time.ts';
-import { shownTries } from '../select.ts';
 import type { JobDetail, State, Try } from '../state.ts';
-import { blank, clockTime, dayTime, ends, filled, type Line, line, rule, type Span, since, span, statusSpan, until } from '../text.ts';
+import {
+  blank,
+  dayClockTime,
+  dayTime,
+  ends,
+  filled,
+  folded,
+  type Line,
+  line,
+  rule,
+  type Span,
+  since,
+  span,
+  statusSpan,
+  until,
+  widthOf,
+} from '../text.ts';
 import { marks, type Role } from '../theme.ts';
 import { shortId } from './jobs.ts';
 
@@ -31,12 +46,13 @@ function headLines(detail: JobDetail, { now }: State, wide: number): readonly Li
     ...(tags.length > 0 ? [`tags ${tags.join(', ')}`] : []),
     ...(schedule === null ? [] : [`schedule ${schedule}`]),
   ];
+  const left = [span(' '), statusSpan(status, ''), span(' ')];
+  const number = span(`  #${wide >= 100 ? id : shortId(id)}`, 'dim');
+  const right = [span(`${status}  `, marks[status].role), span(`attempt ${attempts} of ${maxAttempts} `)];
+  // The name gives way first.
+  const room = wide - widthOf([...left, number, ...right]) - 1;
   return [
-    ends(
-      [span(' '), statusSpan(status, ''), span(' '), span(task, 'strong'), span(`  #${wide >= 100 ? id : shortId(id)}`, 'dim')],
-      [span(`${status}  `, marks[status].role), span(`attempt ${attempts} of ${maxAttempts} `)],
-      wide,
-    ),
+    ends([...left, span(shorten(task, Math.max(8, room), 'middle'), 'strong'), number], right, wide),
     filled(
       line(
         '   ',
@@ -49,28 +65,41 @@ function headLines(detail: JobDetail, { now }: State, wide: number): readonly Li
   ];
 }
 
-function bodyLines(detail: JobDetail, state: State, wide: number): Line[] {
-  const lines: Line[] = [...block('input', detail.input, wide)];
-  if (detail.returned) lines.push(...block('returned', detail.returned, wide));
+/** Everything below the head: how it stands, then what it was given, then every attempt. */
+export function bodyLines(detail: JobDetail, state: State, wide: number): Line[] {
+  const { now, zone, stacks } = state;
+  const lines: Line[] = [];
+  if (detail.status !== 'successful' && detail.fault.length > 0) lines.push(...block('error', detail.fault, stacks, wide, faultSpans));
+  if (detail.reason !== null) lines.push(...block('reason', [detail.reason], stacks, wide, (text) => [span(text, 'warn')]));
   if (detail.progress !== null) lines.push(titled('progress', [span(detail.progress, 'busy')], wide));
-  if (detail.reason !== null) lines.push(titled('reason', [span(detail.reason, 'warn')], wide));
+  if (lines.length > 0) lines.push(rule(wide));
+  lines.push(...block('input', detail.input, stacks, wide, jsonSpans));
+  if (detail.returned) lines.push(...block('returned', detail.returned, stacks, wide, jsonSpans));
   lines.push(rule(wide));
   if (detail.tries.length === 0) lines.push(line(span('   no attempt yet', 'dim')));
-  for (const one of shownTries(detail, state.stacks)) lines.push(...tryLines(one, state, wide));
+  for (const one of shownTries(detail, stacks)) lines.push(...tryLines(one, state, wide));
   lines.push(...nextLines(detail, state, wide));
   if (detail.log.length > 0) {
     lines.push(rule(wide));
-    detail.log.forEach(({ at, level, text }, i) => {
-      lines.push(
-        titled(
-          i === 0 ? 'log' : '',
-          [span(`${clockTime(at, state.zone)}  `, 'dim'), span(text, level === 'error' ? 'bad' : level === 'warn' ? 'warn' : 'text')],
-          wide,
-        ),
-      );
+    const times = detail.log.map(({ at }) => dayClockTime(at, now, zone));
+    const longest = Math.max(...times.map((text) => text.length));
+    detail.log.forEach(({ level, text }, i) => {
+      const role = level === 'error' ? 'bad' : level === 'warn' ? 'warn' : 'text';
+      const when = (times[i] ?? '').padEnd(longest);
+      const pieces = stacks ? folded(text, wide - titleWide - longest - 4) : [text];
+      pieces.forEach((piece, p) => {
+        const before = p === 0 ? when : ' '.repeat(longest);
+        lines.push(titled(i === 0 && p === 0 ? 'log' : '', [span(`${before}  `, 'dim'), span(piece, role)], wide));
+      });
     });
   }
   return lines;
+}
+
+/** The attempts with the stacks that are open. */
+function shownTries({ tries }: JobDetail, stacks: boolean): readonly Try[] {
+  const last = tries.findLastIndex(({ error }) => error !== null);
+  return stacks ? tries : tries.map((one, i) => (i === last || one.frames.length === 0 ? one : { ...one, frames: [] }));
 }
 
 const titleWide = 10;
@@ -79,8 +108,20 @@ function titled(title: string, spans: readonly Span[], wide: number): Line {
   return filled(line(span(` ${title.padEnd(titleWide)}`, 'dim'), ...spans), wide);
 }
 
-function block(title: string, texts: readonly string[], wide: number): Line[] {
-  return texts.map((text, i) => titled(i === 0 ? title : '', jsonSpans(text), wide));
+/** So many lines of an error or of JSON are shown until they are unfolded. */
+const foldedLines = 6;
+
+/** All of it where it is open or short; else its beginning, and how much more there is. */
+function block(title: string, texts: readonly string[], open: boolean, wide: number, spansOf: (text: string) => Span[]): Line[] {
+  const pieces = texts.flatMap((text) => folded(text, wide - titleWide - 2));
+  const shown = open || pieces.length <= foldedLines ? pieces : pieces.slice(0, foldedLines - 1);
+  const lines = shown.map((text, i) => titled(i === 0 ? title : '', spansOf(text), wide));
+  const more = pieces.length - shown.length;
+  return more === 0 ? lines : [...lines, titled('', [span(`▸ ${plural(more, 'more line')}, ⏎ opens`, 'dim')], wide)];
+}
+
+function faultSpans(text: string): Span[] {
+  return [span(text, 'bad')];
 }
 
 /** A line of JSON: its key apart from its value. */
@@ -99,20 +140,28 @@ const outcomeMarks: Readonly<Record<string, { readonly glyph: string; readonly r
   released: { glyph: '↩', role: 'calm' },
 };
 
-function tryLines({ attempt, worker, startedAt, endedAt, outcome, error, frames }: Try, { now, zone }: State, wide: number): Line[] {
+function tryLines(one: Try, { now, zone, stacks }: State, wide: number): Line[] {
+  const { attempt, worker, startedAt, endedAt, outcome, error, frames } = one;
   const { glyph, role } = outcomeMarks[outcome] ?? { glyph: '·', role: 'dim' };
   const took = shortDuration((endedAt ?? now) - startedAt);
   const left = [
     span(`   ${String(attempt).padStart(3)}  `),
     span(worker.slice(-12).padEnd(worker.length > 4 ? 13 : 5), 'dim'),
-    span(dayTime(startedAt, now, zone).padEnd(10), 'dim'),
+    span(dayClockTime(startedAt, now, zone).padEnd(10), 'dim'),
     span(took.padStart(6)),
     span(`  ${glyph} `, role),
     span(outcome === 'failed' ? '' : `${outcome}  `, role),
   ];
+  const under = ' '.repeat(9);
+  const whole = stacks && error !== null && width(error) > wide - widthOf(left);
   return [
     filled(line(...left, span(error ?? '', role)), wide),
-    ...frames.map((text) => filled(line(span(`${' '.repeat(9)}${text}`, 'dim')), wide)),
+    ...(whole ? folded(error, wide - under.length).map((text) => filled(line(span(under), span(text, role)), wide)) : []),
+    ...frames.flatMap((text) => {
+      const place = text.startsWith('at ') || text.startsWith('▸');
+      const pieces = stacks ? folded(text, wide - under.length) : [text];
+      return pieces.map((piece) => filled(line(span(under), span(piece, place ? 'dim' : 'bad')), wide));
+    }),
   ];
 }
 

@@ -7,6 +7,7 @@ import type { JobItem, State } from '../state.ts';
 import {
   blank,
   type Column,
+  emptyLine,
   ends,
   filled,
   type Line,
@@ -39,7 +40,7 @@ export function jobs(state: State, wide: number, high: number): readonly Line[] 
   const head = high >= 6 ? [statusLine(state, wide), filterLine(state, wide)] : [];
   if (items.length === 0) {
     const on = cursor === null ? '' : '  PgDn looks on';
-    return [...head, blank, filled(line('   ', span(`no job matches${note === null ? '' : `  ${note}`}${on}`, 'dim')), wide)];
+    return [...head, blank, filled(emptyLine(state, `no job matches${note === null ? '' : `  ${note}`}${on}`), wide)];
   }
   const columns: Column<JobItem>[] = [
     ...(wide >= 100 ? [{ title: 'job', cell: ({ id }: JobItem) => span(shortId(id), 'dim') }] : []),
@@ -81,7 +82,7 @@ function statusLine({ data, filter }: State, wide: number): Line {
     const total = counts(status);
     if (total === 0 && !chosen) return [];
     const short = wide < 110 ? marks[status].glyph : `${marks[status].glyph} ${status}`;
-    const text = `${short} ${total >= 10_000 ? `${Math.floor(total / 1_000)}k` : count(total)}`;
+    const text = `${short} ${total >= (wide < 110 ? 1_000 : 10_000) ? `${Math.floor(total / 1_000)}k` : count(total)}`;
     return [span(chosen ? `[${text}]` : ` ${text} `, chosen ? 'accent' : marks[status].role)];
   });
   return filled(line('  ', ...spans), wide);

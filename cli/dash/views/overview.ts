@@ -1,10 +1,11 @@
 /** Is anything wrong, where is work piling up, and what happens next? */
-import { bars, padEnd, plural, shorten, width } from '../../format.ts';
-import type { Coming, JobItem, QueueItem, State } from '../state.ts';
+import { bars, count, padEnd, plural, shorten, width } from '../../format.ts';
+import type { Coming, Failure, QueueItem, State } from '../state.ts';
 import {
   blank,
   type Column,
   dayTime,
+  emptyLine,
   ends,
   filled,
   type Line,
@@ -24,7 +25,7 @@ import { marks } from '../theme.ts';
 export function overview(state: State, wide: number, high: number): readonly Line[] {
   const { queues } = state.data;
   if (queues.length === 0)
-    return [blank, line(span('   no queue has a job yet', 'dim')), blank, ...belowLines(state, wide, Math.max(1, high - 3))];
+    return [blank, emptyLine(state, 'no queue has a job yet'), blank, ...belowLines(state, wide, Math.max(1, high - 3))];
   const warnings = unknownLines(state, wide).slice(0, high >= 12 ? 3 : 0);
   const below = high >= 12 ? Math.max(6, Math.min(high - queues.length - warnings.length - 4, Math.floor(high / 2))) : 0;
   return [
@@ -60,7 +61,7 @@ function queueLines(state: State, wide: number, high: number): readonly Line[] {
       drop: 2,
       cell: ({ oldestReadyAt }) => (oldestReadyAt === null ? span('·', 'dim') : span(since(oldestReadyAt, now))),
     },
-    { title: 'per min', align: 'right', least: 7, drop: 5, cell: (queue) => number(perMinute(queue)) },
+    { title: 'per min', align: 'right', least: 7, drop: 5, cell: ({ perMinute }) => number(perMinute) },
     ...(minutes === 0
       ? []
       : [
@@ -84,11 +85,6 @@ function running({ counts, slots }: QueueItem): Span {
   return span(`${counts.running}/${slots}`, counts.running > 0 ? 'busy' : 'dim');
 }
 
-/** Jobs that ended in the last full minute. */
-export function perMinute({ minutes }: QueueItem): number {
-  return minutes.at(-2) ?? 0;
-}
-
 function belowLines(state: State, wide: number, high: number): readonly Line[] {
   const half = Math.floor((wide - 2) * (wide >= 100 ? 0.5 : 0.4));
   const next = comingLines(state, half, high);
@@ -102,7 +98,7 @@ function belowLines(state: State, wide: number, high: number): readonly Line[] {
 function comingLines(state: State, wide: number, high: number): readonly Line[] {
   const { coming } = state.data;
   const title = line(span(' Next', 'strong'));
-  if (coming.length === 0) return [title, line(span('   nothing is to come', 'dim'))];
+  if (coming.length === 0) return [title, emptyLine(state, 'nothing is to come')];
   const shown = coming.slice(0, high - 1);
   // On a narrow screen how long until then is enough.
   const texts = shown.map((one) => (state.columns >= 100 ? `${dayTime(one.at, state.now, state.zone)} ` : ''));
@@ -126,7 +122,7 @@ function comingLine({ at, status, name, note }: Coming, when: string, now: numbe
 function failureLines(state: State, wide: number, high: number): readonly Line[] {
   const { failures } = state.data;
   const title = line(span(' Latest failures', 'strong'));
-  if (failures.length === 0) return [title, line(span('   none', 'dim'))];
+  if (failures.length === 0) return [title, emptyLine(state, 'none')];
   const shown = failures.slice(0, high - 1);
   const longest = Math.min(wide >= 60 ? 24 : 15, Math.max(...shown.map(({ task }) => width(task))));
   const texts = shown.map((job) => dayTime(job.finishedAt ?? job.lastAttemptedAt ?? job.enqueuedAt, state.now, state.zone));
@@ -134,7 +130,7 @@ function failureLines(state: State, wide: number, high: number): readonly Line[]
   return [title, ...shown.map((job, i) => failureLine(job, (texts[i] ?? '').padEnd(day), longest, state, wide))];
 }
 
-function failureLine(job: JobItem, when: string, taskWide: number, { now, zone }: State, wide: number): Line {
+function failureLine(job: Failure, when: string, taskWide: number, { now, zone }: State, wide: number): Line {
   const { glyph, role } = marks[job.status];
   const left = [
     span(`   ${when}`, 'dim'),
@@ -143,9 +139,10 @@ function failureLine(job: JobItem, when: string, taskWide: number, { now, zone }
     span('  '),
   ];
   const goesOn = job.status === 'retrying' && wide >= 60 ? ` → ${dayTime(job.dueAt, now, zone)} ` : '';
-  const room = Math.max(1, wide - widthOf(left) - goesOn.length);
+  const times = job.times === 1 ? '' : ` ×${count(job.times)}`;
+  const room = Math.max(1, wide - widthOf(left) - times.length - goesOn.length);
   const error = job.error ?? job.reason ?? '';
   // The class of the error is the first to give way.
   const text = wide >= 60 ? error : error.replace(/^\w*Error: /, '');
-  return filled({ spans: [...left, span(shorten(text, room), 'calm'), span(goesOn, 'warn')] }, wide);
+  return filled({ spans: [...left, span(shorten(text, room), 'calm'), span(times, 'strong'), span(goesOn, 'warn')] }, wide);
 }

@@ -1,7 +1,22 @@
 /** Which jobs will be tried again, and when: a row for each, on one axis of time that begins now. */
 import { shortDuration } from '../../time.ts';
 import type { JobItem, State } from '../state.ts';
-import { blank, type Column, dayTime, filled, type Line, line, margin, rule, type Span, span, table, until, windowOf } from '../text.ts';
+import {
+  blank,
+  type Column,
+  dayTime,
+  emptyLine,
+  filled,
+  type Line,
+  line,
+  margin,
+  rule,
+  type Span,
+  span,
+  table,
+  until,
+  windowOf,
+} from '../text.ts';
 import { shortId } from './jobs.ts';
 
 const minuteMs = 60_000;
@@ -10,7 +25,7 @@ const spans: readonly number[] = [1, 2, 5, 10, 30, 60, 120, 360, 720, 1_440, 2_8
 export function retries(state: State, wide: number, high: number): readonly Line[] {
   const { retries: items } = state.data;
   const { now, rowsDown } = state;
-  if (items.length === 0) return [blank, line(span('   nothing waits for another attempt', 'dim'))];
+  if (items.length === 0) return [blank, emptyLine(state, 'nothing waits for another attempt')];
   const foot = high >= 10 ? 4 : 0;
   const { from, to } = windowOf(items.length, rowsDown.retries, Math.max(1, high - 1 - foot));
   const shown = items.slice(from, to);

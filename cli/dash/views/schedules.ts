@@ -2,13 +2,28 @@
 import { plural } from '../../format.ts';
 import { instantText, shortDuration, wallTime } from '../../time.ts';
 import type { ScheduleItem, State } from '../state.ts';
-import { blank, type Column, filled, type Line, line, margin, rule, type Span, since, span, table, until, windowOf } from '../text.ts';
+import {
+  blank,
+  type Column,
+  emptyLine,
+  filled,
+  type Line,
+  line,
+  margin,
+  rule,
+  type Span,
+  since,
+  span,
+  table,
+  until,
+  windowOf,
+} from '../text.ts';
 import { marks } from '../theme.ts';
 
 export function schedules(state: State, wide: number, high: number): readonly Line[] {
   const { schedules: items } = state.data;
   const { now, rowsDown } = state;
-  if (items.length === 0) return [blank, line(span('   no schedule is defined', 'dim'))];
+  if (items.length === 0) return [blank, emptyLine(state, 'no schedule is defined')];
   const foot = high >= 10 ? 4 : 0;
   const columns: Column<ScheduleItem>[] = [
     { title: 'schedule', most: wide >= 110 ? 32 : 16, cut: 'middle', cell: ({ name }) => span(name) },

@@ -1,7 +1,22 @@
 /** Who works, on what, and when each was last heard of. */
 import { plural } from '../../format.ts';
 import type { State, WorkerItem } from '../state.ts';
-import { blank, type Column, ends, filled, type Line, line, margin, rule, type Span, since, span, table, windowOf } from '../text.ts';
+import {
+  blank,
+  type Column,
+  emptyLine,
+  ends,
+  filled,
+  type Line,
+  line,
+  margin,
+  rule,
+  type Span,
+  since,
+  span,
+  table,
+  windowOf,
+} from '../text.ts';
 import { marks, type Role } from '../theme.ts';
 import { shortId } from './jobs.ts';
 
@@ -10,7 +25,7 @@ const stateRoles: Readonly<Record<string, Role>> = { running: 'good', stopping: 
 export function workers(state: State, wide: number, high: number): readonly Line[] {
   const { workers: items } = state.data;
   const { now, rowsDown } = state;
-  if (items.length === 0) return [blank, line(span('   no worker is known; jobs wait until one starts', 'warn'))];
+  if (items.length === 0) return [blank, emptyLine(state, 'no worker is known; jobs wait until one starts', 'warn')];
   const chosen = items[rowsDown.workers];
   const foot = high >= 8 && chosen ? Math.min(Math.max(3, chosen.jobs.length + 2), Math.floor(high / 2)) : 0;
   const columns: Column<WorkerItem>[] = [

@@ -1,4 +1,5 @@
 /** `escapement/sqlite`: jobs in a SQLite file, for one machine and any number of processes. */
+import '../../ports/node-version.ts';
 import { resolve } from 'node:path';
 import type { Database } from 'better-sqlite3';
 import { show } from '../../core/duration.ts';

@@ -2,7 +2,7 @@
 import type { Database, Statement } from 'better-sqlite3';
 import { isExpired } from '../../core/job.ts';
 import type { Attempt, Job, JobRecord, Status, WorkerRow } from '../../core/types.ts';
-import type { JobFilter, NextDue, QueueStats } from '../../ports/store.ts';
+import type { JobFilter, JobOrder, NextDue, QueueStats } from '../../ports/store.ts';
 import { type Horizon, quote, scheduledPriorities } from './claims.ts';
 import { type Counted, countedAs } from './counts.ts';
 import { type AttemptRow, attemptOf, type JobRow, jobOf, recordOf, selectJob, workerOf } from './rows.ts';
@@ -18,6 +18,25 @@ const emptyCounts: Record<Status, number> = {
   failed: 0,
   cancelled: 0,
 };
+
+/** `core/job`'s `changedAt`. */
+const changedAt = 'max(enqueued_at, coalesce(last_attempted_at, 0), coalesce(last_ended_at, 0), coalesce(finished_at, 0))';
+
+/** What jobs can have gone through last, and when that was. */
+const latestChanges: readonly { readonly where: string; readonly at: string; readonly of: readonly Status[] }[] = [
+  { where: '', at: 'id', of: ['waiting', 'scheduled', 'ready'] },
+  { where: "state = 'running'", at: 'last_attempted_at', of: ['running'] },
+  {
+    where: "last_ended_at IS NOT NULL AND state IN ('scheduled', 'ready')",
+    at: 'last_ended_at',
+    of: ['scheduled', 'ready', 'retrying'],
+  },
+  ...(['successful', 'failed', 'cancelled'] as const).map((state) => ({
+    where: `state = ${quote(state)}`,
+    at: 'finished_at',
+    of: [state],
+  })),
+];
 
 /** Jobs of a queue that stand as scheduled and are due, or as ready and are not. */
 interface Misplaced {
@@ -120,7 +139,7 @@ export class Reads {
 
   list(
     filter: JobFilter,
-    options: { now: number; limit: number; cursor?: string | undefined },
+    options: { now: number; limit: number; cursor?: string | undefined; order?: JobOrder | undefined },
   ): { items: JobRecord[]; cursor: string | null } {
     const conditions: string[] = [];
     const values: unknown[] = [];
@@ -140,6 +159,7 @@ export class Reads {
       const instants = states.flatMap((sql) => (sql.includes('?') ? [options.now] : []));
       where(states.length > 0 ? `(${states.join(' OR ')})` : '0', ...instants);
     }
+    if (options.order === 'changed') return { items: this.#changed(filter.status, conditions, values, options.limit), cursor: null };
     // Few jobs in these states: read them all by their index and sort, rather than look for them among all jobs, newest first.
     const few = filter.status !== undefined && this.#countOf(filter.status) <= fewRows;
     const order = few ? 'ORDER BY +id DESC' : 'ORDER BY id DESC';
@@ -147,6 +167,19 @@ export class Reads {
     const rows = this.#listing(sql).all(...values, options.limit + 1);
     const page = rows.slice(0, options.limit);
     return { items: this.#records(page, this.#listedAttempts), cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
+  }
+
+  /** The latest of each kind of change that jobs of these statuses can have gone through, each by an index of its own, and of these the latest. */
+  #changed(statuses: readonly Status[] | undefined, conditions: readonly string[], values: readonly unknown[], limit: number): JobRecord[] {
+    const changes = latestChanges.filter(({ of }) => statuses === undefined || of.some((status) => statuses.includes(status)));
+    if (changes.length === 0) return [];
+    const latest = changes.map(({ where, at }) => {
+      const all = [...conditions, ...(where === '' ? [] : [where])];
+      const which = all.length > 0 ? ` WHERE ${all.join(' AND ')}` : '';
+      return `SELECT id FROM (SELECT id FROM escapement_jobs${which} ORDER BY ${at} DESC, id DESC LIMIT ?)`;
+    });
+    const rows = this.#listing(`${selectJob} WHERE id IN (${latest.join(' UNION ')}) ORDER BY ${changedAt} DESC, id DESC LIMIT ?`);
+    return this.#records(rows.all(...changes.flatMap(() => [...values, limit]), limit), this.#listedAttempts);
   }
 
   stats(now: number): QueueStats[] {

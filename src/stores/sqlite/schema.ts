@@ -112,6 +112,10 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_scheduled ON escapement_jobs (priority DESC, due_at, id, queue, task, attempt) WHERE state = 'scheduled';
   DELETE FROM escapement_queues WHERE paused IS NULL;
   `,
+  // Those that have been attempted and wait for another attempt, by when the last one ended: what happened lately is found without them all.
+  `
+  CREATE INDEX escapement_ended ON escapement_jobs (last_ended_at) WHERE last_ended_at IS NOT NULL AND state IN ('scheduled', 'ready');
+  `,
 ];
 
 const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex');

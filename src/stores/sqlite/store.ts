@@ -15,6 +15,7 @@ import type {
   Held,
   Hint,
   JobFilter,
+  JobOrder,
   Keeper,
   KeeperOptions,
   NextDue,
@@ -242,7 +243,7 @@ export class SqliteStore implements Store {
 
   list(
     filter: JobFilter,
-    options: { now: number; limit: number; cursor?: string | undefined },
+    options: { now: number; limit: number; cursor?: string | undefined; order?: JobOrder | undefined },
   ): Awaitable<{ items: readonly JobRecord[]; cursor: string | null }> {
     return this.#read((ready) => ready.reads.list(filter, options));
   }

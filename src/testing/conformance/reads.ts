@@ -266,6 +266,28 @@ const lists = cases('list', {
     );
     assert.equal((await store.list({}, { now: t0, limit: 8 })).cursor, null);
   },
+  'by change: those to which something happened last come first, whatever their number and priority': async (store, job) => {
+    const [urgent, calm] = [many(30, job, { priority: 9 }), many(30, job)];
+    await insert(store, ...urgent, ...calm);
+    const held = await claim(store, t0 + 10, { limit: 5 });
+    const [first, second, third, fourth, fifth] = held as [Job, Job, Job, Job, Job];
+    await settle(store, done(first, t0 + 20));
+    await settle(store, failed(second, t0 + 40, 10_000), snoozed(third, t0 + 50, 10_000), gaveUp(fourth, t0 + 30));
+    await amend(store, calm[3] as Job, { status: 'cancelled', finishedAt: t0 + 25, reason: 'stop' }, t0 + 25);
+    const changed = async (filter: JobFilter, limit: number) => {
+      const { items, cursor } = await store.list(filter, { now: t0 + 60, limit, order: 'changed' });
+      assert.equal(cursor, null);
+      return idsIn(items);
+    };
+    const latest = [third, second, fourth, calm[3] as Job, first, fifth];
+    assert.deepEqual(await changed({}, 6), idsOf(latest));
+    assert.deepEqual((await changed({}, 100)).slice(6), idsOf([...urgent.slice(5), ...calm.toSpliced(3, 1)]).reverse());
+    assert.deepEqual(await changed({ status: ['failed', 'successful'] }, 6), idsOf([fourth, first]));
+    assert.deepEqual(await changed({ status: ['retrying'] }, 6), idsOf([second]));
+    await claim(store, t0 + 20_000, { limit: 1 });
+    assert.deepEqual(await changed({}, 1), idsOf([urgent[5] as Job]));
+    assert.deepEqual(idsIn((await store.list({}, { now: t0, limit: 1, order: 'enqueued' })).items), [(calm.at(-1) as Job).id]);
+  },
   'pages of a filtered list skip nothing': async (store, job) => {
     const jobs = Array.from({ length: 30 }, (_, i) => job({ tags: i % 3 ? [] : ['third'] }));
     await insert(store, ...jobs);
