@@ -111,24 +111,27 @@ export const eventNames = Object.keys(named) as readonly EventName[];
 /** Any event, with its name in `type`. */
 export type Event = { [Name in EventName]: { readonly type: Name } & EventMap[Name] }[EventName];
 
+/** Called with an event, and with the attempt whose code caused it, if that is so. */
+type Listener = (event: Event, attempt: unknown) => void;
+
 /** Delivers events to those who asked for them, at once and in order. A listener that throws disturbs nobody. */
 export class Emitter {
-  readonly #listeners: { [Name in EventName]?: ((event: Event) => void)[] } = {};
-  #all: ((event: Event) => void)[] = [];
+  readonly #listeners: { [Name in EventName]?: Listener[] } = {};
+  #all: Listener[] = [];
   readonly #failed: (error: unknown) => void;
-  readonly #outside: (call: () => void) => void;
+  readonly #outside: (call: (attempt: unknown) => void) => void;
 
   /**
    * @param failed told of what a listener threw
-   * @param outside calls its argument outside of the attempt that may be running: what a listener leaves behind is not the attempt's
+   * @param outside calls its argument outside of the attempt that may be running, and with it: what a listener leaves behind is not the attempt's
    */
-  constructor(failed: (error: unknown) => void, outside: (call: () => void) => void) {
+  constructor(failed: (error: unknown) => void, outside: (call: (attempt: unknown) => void) => void) {
     this.#failed = failed;
     this.#outside = outside;
   }
 
   /** Calls `listener` at every event of this name (`'*'`: of any). Returns the function that ends this. */
-  on(name: EventName | '*', listener: (event: Event) => void): () => void {
+  on(name: EventName | '*', listener: Listener): () => void {
     if (name === '*') {
       this.#all = [...this.#all, listener];
       return () => {
@@ -152,15 +155,15 @@ export class Emitter {
     if ('job' in event) frozen(event.job);
     if ('progress' in event) frozen(event.progress);
     Object.freeze(event);
-    this.#outside(() => {
-      for (const listener of this.#all) this.#call(listener, event);
-      for (const listener of this.#listeners[event.type] ?? []) this.#call(listener, event);
+    this.#outside((attempt) => {
+      for (const listener of this.#all) this.#call(listener, event, attempt);
+      for (const listener of this.#listeners[event.type] ?? []) this.#call(listener, event, attempt);
     });
   }
 
-  #call(listener: (event: Event) => void, event: Event): void {
+  #call(listener: Listener, event: Event, attempt: unknown): void {
     try {
-      const returned: unknown = listener(event);
+      const returned: unknown = listener(event, attempt);
       // An async listener is one that nobody awaits.
       if (isThenable(returned)) ignoreRejection(returned, this.#failed);
     } catch (error) {

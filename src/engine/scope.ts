@@ -11,8 +11,9 @@ const home = globalThis as { [key]?: AsyncLocalStorage<Scope> };
 home[key] ??= new AsyncLocalStorage<Scope>();
 export const scope: AsyncLocalStorage<Scope> = home[key];
 
-/** Calls a function outside of any attempt. */
-export function outside(call: () => void): void {
-  if (scope.getStore() === undefined) call();
-  else scope.exit(call);
+/** Calls a function outside of any attempt, with the one that it was called in. */
+export function outside(call: (attempt: Scope | undefined) => void): void {
+  const attempt = scope.getStore();
+  if (attempt === undefined) call(undefined);
+  else scope.exit(call, attempt);
 }

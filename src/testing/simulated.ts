@@ -9,6 +9,7 @@ import type { JobRecord } from '../core/types.ts';
 import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
 import type { Backend } from '../ports/backend.ts';
+import type { Scope } from '../ports/clock.ts';
 import { outside } from '../ports/clock.ts';
 import { thisMachine } from '../ports/machine.ts';
 import type { Store, StoreSource } from '../ports/store.ts';
@@ -399,8 +400,8 @@ export class Simulated implements Simulation {
   }
 
   /** What attempts report after real work is recorded in their order. */
-  readonly #recorded = (event: Event): void => {
-    const of = scope.getStore();
+  readonly #recorded = (event: Event, by: unknown): void => {
+    const of = by as Scope | undefined;
     if (of) this.#clock.inTurn(of, () => this.record.add(event));
     else this.record.add(event);
   };
