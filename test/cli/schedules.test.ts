@@ -482,7 +482,7 @@ describe('check', () => {
       tasks.schedule('older', { task: tasks.define('gone', () => {}), every: '1h' });
       const worker = tasks.worker({ queues: ['none'] });
       await worker.start();
-      await vi.waitUntil(async () => (await store.use(async (other) => other.tasks.schedules.list())).length === 2);
+      await expect.poll(() => store.use(async (other) => other.tasks.schedules.list())).toHaveLength(2);
       expect(await lines(store)).toEqual([
         expect.stringMatching(
           /^wrong {2}schedule {2}older makes jobs of gone, which the module does not define; define it, or remove it: /,
@@ -493,7 +493,7 @@ describe('check', () => {
     await store.use(async ({ tasks }) => {
       const worker = tasks.worker({ queues: ['none'] });
       await worker.start();
-      await vi.waitUntil(async () => (await tasks.workers.list()).some(({ state }) => state === 'running'));
+      await expect.poll(async () => (await tasks.workers.list()).map(({ state }) => state)).toContain('running');
       const undeclared = /^note {3}schedule {2}no live worker declares old; .* escapement schedules remove \S+ old --yes$/;
       expect(await lines(store)).toEqual([expect.stringMatching(undeclared), expect.stringMatching(/^wrong {2}schedule {2}older /)]);
       await tasks.schedules.pause('older');

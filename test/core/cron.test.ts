@@ -242,35 +242,21 @@ describe('an expression in words', () => {
   });
 });
 
-describe('how much work it is', () => {
-  // Generous bounds: these catch a walk over every occurrence or every day, not a slow machine. `bench/cron.ts` has the figures.
-  const took = (work: () => void) => {
-    work();
-    const startedAt = performance.now();
-    work();
-    return performance.now() - startedAt;
-  };
-
-  test('the latest of 30 days of seconds is found without walking them', () => {
+// A walk over every occurrence or every day would not come to its end; `bench/cron.ts` has the figures.
+describe('nothing is walked through', () => {
+  test('the latest of a thousand years of seconds', () => {
     const until = at('2026-04-15T12:00:00.500Z');
-    expect(
-      took(() => expect(latestCron('* * * * * *', 'Europe/Berlin', until - 30 * dayMs, until)).toBe(at('2026-04-15T12:00:00Z'))),
-    ).toBeLessThan(20);
+    expect(latestCron('* * * * * *', 'Europe/Berlin', until - 365_000 * dayMs, until)).toBe(at('2026-04-15T12:00:00Z'));
   });
 
-  test('what never comes is refused at once', () => {
-    expect(took(() => expect(faultsOf('0 0 30 2 *', 'Europe/Berlin')).toHaveLength(1))).toBeLessThan(20);
-    expect(took(() => expect(faultsOf('0 0 31 11 *', 'UTC')).toHaveLength(1))).toBeLessThan(20);
+  test('what never comes is refused', () => {
+    for (let i = 0; i < 1_000; i++) expect(faultsOf('0 0 30 2 *', 'Europe/Berlin')).toHaveLength(1);
+    expect(faultsOf('0 0 31 11 *', 'UTC')).toHaveLength(1);
   });
 
   test('a thousand leap days: ten times the 97 of 400 years, then thirty more, one of them not in 6100', () => {
     let next: number | null = now;
-    expect(
-      took(() => {
-        next = now;
-        for (let i = 0; i < 1_000; i++) next = nextCron('0 0 29 2 *', 'UTC', next as number);
-      }),
-    ).toBeLessThan(200);
+    for (let i = 0; i < 1_000; i++) next = nextCron('0 0 29 2 *', 'UTC', next as number);
     expect(iso(next)).toBe('6148-02-29T00:00:00Z');
   });
 });

@@ -34,7 +34,7 @@ function moduleOf(source: string): { readonly path: string } {
 
 if (!hasTmux) console.warn('tmux is not here: the tests of the dashboard in a real terminal are skipped');
 
-describe.skipIf(!hasTmux)('in a terminal', { timeout: 60_000 }, () => {
+describe.skipIf(!hasTmux)('in a terminal', () => {
   test('a payment fails, is looked at, and its retry is gone to', async () => {
     const terminal = open(shop);
     await terminal.until(/‖ ×60 .*17:00:00 UTC/);
@@ -126,7 +126,7 @@ tasks.schedule('often', { task: work, every: '1m' });`);
     const terminal = open(`dev ${module.path} --virtual --paused`);
     await terminal.until(/‖ ×60/);
     terminal.keys(']');
-    await terminal.until(/‖ ×60 .*01:00:00 UTC/, 30_000);
+    await terminal.until(/‖ ×60 .*01:00:00 UTC/);
     terminal.keys('R');
     terminal.type('1m');
     terminal.keys('Enter');
@@ -252,11 +252,11 @@ export const tasks = createTasks({ backend: memory() });
 const job = tasks.define('job', (n: number) => n);
 export const simulation = { async play() { for (let i = 0; i < 100; i++) await job.using({ runAfter: '1d' }).enqueueMany(Array.from({ length: 1000 }, (_, n) => i * 1000 + n)); } };`);
     const terminal = open(`dev ${module.path} --virtual --paused`);
-    await terminal.until(/100,000/, 30_000);
+    await terminal.until(/100,000/);
     terminal.keys('2');
-    await terminal.until(/\[2 Jobs\][\s\S]*○ scheduled/, 3_000);
+    await terminal.until(/\[2 Jobs\][\s\S]*○ scheduled/);
     for (let i = 0; i < 5; i++) terminal.keys('PageDown');
-    await terminal.until(/page 6/, 3_000);
+    await terminal.until(/page 6/);
   });
 });
 

@@ -35,7 +35,7 @@ export function openScreen(command: string, columns = 80, rows = 24, env: Record
     type: (text) => tmux('send-keys', '-t', 'main', '-l', text),
     resize: (wide, high) => tmux('resize-window', '-t', 'main', '-x', String(wide), '-y', String(high)),
     read,
-    async until(expected, forMs = 15_000) {
+    async until(expected, forMs = 60_000) {
       const until = Date.now() + forMs;
       for (;;) {
         const text = read();

@@ -56,7 +56,7 @@ describe("enqueue in the caller's transaction", () => {
     const worker = tasks.worker();
     await worker.start();
     const result = db.transaction(() => mail.enqueue({ user: 'ada' }, { transaction: db })).immediate();
-    await result.wait({ timeout: '5s' });
+    await result.wait({ timeout: '60s' });
     expect(result.returnValue).toBe('sent to ada');
   });
 
@@ -182,7 +182,7 @@ describe("enqueue in the caller's transaction", () => {
     const job = own.define('job', (n: number) => n + 1);
     await own.worker().start();
     const other = await job.enqueue(1);
-    await other.wait({ timeout: '5s' });
+    await other.wait({ timeout: '60s' });
     expect(other.returnValue).toBe(2);
     await own.close();
   });
@@ -227,7 +227,7 @@ describe("completion in the caller's transaction", () => {
     tasks.on('successful', ({ job }) => events.push(job.task));
     await tasks.worker().start();
     const result = await pay.enqueue('ada');
-    await result.wait({ timeout: '5s' });
+    await result.wait({ timeout: '60s' });
     expect(result).toMatchObject({ status: 'successful', returnValue: 'paid ada', attempts: 1, errors: [] });
     expect(charged()).toBe(1);
     await expect.poll(() => events).toEqual(['pay']);
@@ -251,7 +251,7 @@ describe("completion in the caller's transaction", () => {
     });
     await tasks.worker().start();
     const result = await pay.enqueue('ada');
-    await result.wait({ timeout: '5s' });
+    await result.wait({ timeout: '60s' });
     expect(result.status).toBe('failed');
     expect(result.errors[0]?.message).toMatch(/did not commit/);
     expect(charged()).toBe(0);
@@ -466,31 +466,28 @@ describe('enqueues of one moment', () => {
     expect((await tasks.queues.list())[0]?.counts.ready).toBe(8);
   });
 
-  test('fail together when the lock is held for too long, each ten seconds after its call; reads do not wait', {
-    timeout: 30_000,
-  }, async () => {
+  test('fail together when the lock is held for too long, in the order of their calls; reads do not wait', async () => {
     const job = tasks.define('job', (_: number) => {});
     await tasks.open();
     db.exec('BEGIN IMMEDIATE');
-    const startedAt = performance.now();
-    const failedAfter = (enqueue: Promise<unknown>) =>
+    const order: string[] = [];
+    const failed = (name: string, enqueue: Promise<unknown>) =>
       enqueue.then(
         () => expect.unreachable(),
         (error) => {
           expect(error).toMatchObject({ kind: 'busy', transient: true });
-          return performance.now() - startedAt;
+          order.push(name);
         },
       );
-    const first = Array.from({ length: 4 }, (_, i) => failedAfter(job.enqueue(i)));
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    const second = failedAfter(job.enqueue(5));
-    const readAt = performance.now();
+    const first = Array.from({ length: 4 }, (_, i) => failed('first', job.enqueue(i)));
+    // Of another moment.
+    for (let turns = 0; turns < 100; turns++) await new Promise(setImmediate);
+    const second = failed('second', job.enqueue(5));
     await tasks.queues.list();
     await tasks.jobs.list();
-    expect(performance.now() - readAt).toBeLessThan(200);
-    const times = await Promise.all([...first, second]);
-    for (const ms of times) expect(ms).toBeLessThan(20_000);
-    expect(Math.max(...times) - Math.min(...times)).toBeLessThan(2_000);
+    order.push('read');
+    await Promise.all([...first, second]);
+    expect(order).toEqual(['read', 'first', 'first', 'first', 'first', 'second']);
     db.exec('ROLLBACK');
     expect((await tasks.jobs.list()).items).toEqual([]);
     await job.enqueue(6);
@@ -504,8 +501,8 @@ test('a job whose stored input is damaged fails with the reason, and the next on
   const good = await job.enqueue('good');
   db.prepare("UPDATE escapement_jobs SET input = '{half' WHERE id = ?").run(bad.id);
   await tasks.worker().start();
-  await good.wait({ timeout: '5s' });
-  await bad.wait({ timeout: '5s' });
+  await good.wait({ timeout: '60s' });
+  await bad.wait({ timeout: '60s' });
   expect(good.returnValue).toBe('good');
   expect(db.prepare('SELECT state, last_error FROM escapement_jobs WHERE id = ?').get(bad.id)).toMatchObject({
     state: 'failed',
@@ -536,8 +533,8 @@ describe('damaged rows', () => {
     expect((await tasks.jobs.list({ tag: 't' })).items.length).toBeGreaterThanOrEqual(1);
     const warned = new Promise<Error & { code?: string }>((resolve) => process.once('warning', resolve));
     await tasks.worker({ concurrency: 1 }).start();
-    await good.wait({ timeout: '5s' });
-    await bad.wait({ timeout: '5s' });
+    await good.wait({ timeout: '60s' });
+    await bad.wait({ timeout: '60s' });
     expect(good.returnValue).toBe('good');
     expect(bad).toMatchObject({ status: 'failed', attempts: 1 });
     expect(bad.errors.map(({ message }) => message)).toEqual([expect.stringMatching(new RegExp(`job ${bad.id} .* in ${column};`))]);
@@ -555,8 +552,8 @@ describe('damaged rows', () => {
     const [expired, unwanted] = [await job.using({ expires: 1 }).enqueue('b'), await job.using({ runAfter: '1h' }).enqueue('c')];
     for (const { id } of [expired, unwanted]) damage('metadata', id);
     await tasks.worker().start();
-    await result.wait({ timeout: '5s' });
-    await expired.wait({ timeout: '5s' });
+    await result.wait({ timeout: '60s' });
+    await expired.wait({ timeout: '60s' });
     expect([result.status, expired.status]).toEqual(['successful', expect.stringMatching(/cancelled|failed/)]);
     expect(await tasks.jobs.cancel({ status: 'scheduled' })).toBe(1);
   });
@@ -571,7 +568,7 @@ describe('damaged rows', () => {
     await tasks.open();
     await tasks.worker().start();
     const result = await job.enqueue();
-    await result.wait({ timeout: '5s' });
+    await result.wait({ timeout: '60s' });
     damage('last_error', result.id);
     db.prepare("UPDATE escapement_attempts SET error = '5' WHERE claim = 1").run();
     await result.refresh();
@@ -630,10 +627,19 @@ test('queues that were used once cost later claims nothing, and are forgotten wi
   expect(prepared).toBeLessThan(100);
   const own = sqlite({ file }).open() as Store;
   await own.migrate();
-  const startedAt = performance.now();
-  for (let i = 0; i < 1_000; i++)
-    await own.claim({ worker: 'w', limit: 10, leaseUntil: Date.now() + 1_000, tasks: ['job'], now: Date.now() });
-  expect(performance.now() - startedAt).toBeLessThan(1_000);
+  let run = 0;
+  const { get, all } = Object.getPrototypeOf(db.prepare('SELECT 1')) as Record<'get' | 'all', (...values: unknown[]) => unknown>;
+  const statements = Object.getPrototypeOf(db.prepare('SELECT 1'));
+  const counted = (call: (...values: unknown[]) => unknown) =>
+    function (this: unknown, ...values: unknown[]) {
+      run += 1;
+      return call.apply(this, values);
+    };
+  Object.assign(statements, { get: counted(get), all: counted(all) });
+  await own.claim({ worker: 'w', limit: 10, leaseUntil: Date.now() + 1_000, tasks: ['job'], now: Date.now() });
+  Object.assign(statements, { get, all });
+  // Not one for each of the 2,000 queues; `bench/scale.ts` has the times.
+  expect(run).toBeLessThan(20);
   await own.close();
   expect(await tasks.jobs.prune({ olderThan: 0 })).toBe(2_000);
   expect(db.prepare('SELECT count(*) AS n FROM escapement_counts').get()).toEqual({ n: 0 });
@@ -649,20 +655,19 @@ test('a claim beside thousands of queues with jobs looks at the first job of eac
   const names = ['job'];
   const take = () => own.claim({ worker: 'w', limit: 5, leaseUntil: Date.now() + 30_000, tasks: names, now: Date.now() });
   await take();
-  const startedAt = performance.now();
   const inputs: (string | null)[] = [];
   for (let i = 0; i < 10; i++) inputs.push(...(await take()).map(({ input }) => input));
-  expect((performance.now() - startedAt) / 10).toBeLessThan(50);
   expect(inputs).toEqual(Array.from({ length: 50 }, (_, i) => String(i + 5)));
   await own.close();
 });
 
 test('jobs that came due together are made ready a part at a time', async () => {
   const job = tasks.define('job', (_: number) => {});
-  const soon = Date.now() + 200;
+  // Far enough ahead for all of them to be there before.
+  const soon = Date.now() + 3_000;
   const later = job.using({ runAfter: new Date(soon) });
   for (let i = 0; i < 5; i++) await later.enqueueMany(Array.from({ length: 1_000 }, (_, n) => n));
-  await new Promise((resolve) => setTimeout(resolve, Math.max(0, soon - Date.now()) + 1));
+  await expect.poll(() => Date.now(), { interval: 10 }).toBeGreaterThan(soon);
   expect((await tasks.queues.list())[0]).toMatchObject({ counts: { scheduled: 0, ready: 5_000 }, oldestReadyAt: soon });
   const own = sqlite({ file }).open() as Store;
   await own.migrate();
@@ -707,7 +712,8 @@ test('what is pruned in one transaction shrinks with the size of the rows', asyn
   const prunes = async (rows: number, size: number) => {
     await job.enqueueMany(Array.from({ length: rows }, () => 'x'.repeat(size)));
     await tasks.jobs.cancel();
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    const cancelledAt = Date.now();
+    await expect.poll(() => Date.now(), { interval: 1 }).toBeGreaterThan(cancelledAt);
     return commitsOf(async () => expect(await tasks.jobs.prune({ olderThan: 0, status: 'cancelled' })).toBe(rows));
   };
   expect(await prunes(900, 100)).toBe(1);
@@ -775,7 +781,7 @@ test('several applications on one file claim every job once', async () => {
   const workers = all.map((app) => app.worker());
   for (const worker of workers) await worker.start();
   const counts = async () => (await tasks.queues.list())[0]?.counts;
-  await expect.poll(async () => (await counts())?.successful, { timeout: 10_000 }).toBe(400);
+  await expect.poll(async () => (await counts())?.successful, { timeout: 120_000 }).toBe(400);
   expect(seen.sort((a, b) => a - b)).toEqual(Array.from({ length: 400 }, (_, i) => i));
   expect((await tasks.workers.list()).length).toBe(4);
   for (const app of others) await app.close();

@@ -11,7 +11,7 @@ const run = promisify(execFile);
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const file = fileURLToPath(new URL('fixtures/node-test.ts', import.meta.url));
 
-test('a simulation runs in node:test', { timeout: 120_000 }, async () => {
+test('a simulation runs in node:test', async () => {
   if (!existsSync(join(root, 'dist/src/testing/index.js'))) {
     const typescript = dirname(createRequire(import.meta.url).resolve('typescript/package.json'));
     await run(process.execPath, [join(typescript, 'bin/tsc'), '-p', join(root, 'tsconfig.build.json')]);

@@ -5,7 +5,7 @@ import { search } from '../../src/testing/explore.ts';
 import { memoryStore, planted } from './planted.ts';
 
 describe('planted', () => {
-  test.each(planted)('$bug', { timeout: 120_000 }, async ({ bug, store, engine }) => {
+  test.each(planted)('$bug', async ({ bug, store, engine }) => {
     const { tasks, scenario } = explored(20, 5);
     let seeds = 1;
     const source = store ? { store: { kind: 'store' as const, name: 'planted', open: () => store(memoryStore()) } } : {};

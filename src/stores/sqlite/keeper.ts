@@ -19,6 +19,7 @@ export class ThreadKeeper implements Keeper {
   #thread: Worker | undefined;
   #timer: Timer | undefined;
   #beatAt = 0;
+  #closed = false;
 
   constructor(file: string, options: KeeperOptions, patience = patienceMs) {
     this.#file = file;
@@ -27,7 +28,7 @@ export class ThreadKeeper implements Keeper {
   }
 
   begun(): void {
-    if (this.#timer) return;
+    if (this.#timer || this.#closed) return;
     this.#thread ??= this.#start();
     this.#arm();
     Atomics.store(this.#state, active, 1);
@@ -43,6 +44,7 @@ export class ThreadKeeper implements Keeper {
 
   close(): void {
     this.rest();
+    this.#closed = true;
     void this.#thread?.terminate();
   }
 
