@@ -12,8 +12,11 @@ import { OptionReader } from './options.ts';
 export interface WorkerOptions {
   /** The backend's alias. @default 'default' */
   backend?: string;
-  /** Only these queues. @default all */
-  queues?: readonly string[];
+  /**
+   * Only these queues. With weights, such as `{ mail: 3, bulk: 1 }`, each has its share of the worker's slots while it has jobs, at least one; what
+   * one leaves free the others fill. Without, jobs start in their order, whatever their queue. @default all
+   */
+  queues?: readonly string[] | Readonly<Record<string, number>>;
   /** All queues but these. */
   exclude?: readonly string[];
   /** How many attempts at a time: 1 … 10,000. @default 10 */
@@ -55,6 +58,7 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   const read = new OptionReader('Worker cannot be made');
   const given = read.object(options, '', ['backend', 'queues', 'exclude', 'concurrency', 'scheduler', 'blockLimit', 'logger', 'id']);
   const alias = read.backend(given.backend, 'backend', app.known.backends) ?? 'default';
+  const weights = readWeights(read, given.queues);
   const queueNames = (value: unknown, path: string) => {
     if (value === undefined) return undefined;
     if (!Array.isArray(value)) return read.fault(path, 'an array of queue names', value);
@@ -64,7 +68,8 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   const settings: WorkerSettings = {
     id: given.id === undefined ? host.newId(host.clock.now()) : read.name(given.id, 'id'),
     concurrency: read.integer(given.concurrency, 'concurrency', 1, 10_000) ?? 10,
-    queues: queueNames(given.queues, 'queues'),
+    queues: queueNames(weights ? [...weights.keys()] : given.queues, 'queues'),
+    weights,
     excludeQueues: queueNames(given.exclude, 'exclude'),
     scheduler: given.scheduler !== false,
     blockLimitMs: read.duration(given.blockLimit, 'blockLimit') ?? 300_000,
@@ -75,6 +80,17 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   }
   read.done();
   return new BoundWorker(app, alias, settings, given.logger === undefined ? undefined : guardedLogger(given.logger as Logger));
+}
+
+/** The weights of queues, if they are given by an object; undefined for an array. */
+function readWeights(read: OptionReader, value: unknown): ReadonlyMap<string, number> | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const weights = new Map<string, number>();
+  for (const [queue, weight] of Object.entries(value)) {
+    const known = typeof weight === 'number' && weight > 0 && weight < Number.POSITIVE_INFINITY;
+    weights.set(queue, known ? weight : (read.fault(`queues.${queue}`, 'a weight greater than 0', weight) ?? 1));
+  }
+  return weights;
 }
 
 class BoundWorker implements TaskWorker {

@@ -20,12 +20,15 @@ import { createJanitor, type Janitor } from './janitor.ts';
 import { Loop, type Step } from './loop.ts';
 import { createRegistry } from './registry.ts';
 import { createScheduler, type Scheduler } from './scheduler.ts';
+import { owed } from './shares.ts';
 
 export interface WorkerSettings {
   readonly id: string;
   readonly concurrency: number;
   readonly queues: readonly string[] | undefined;
   readonly excludeQueues: readonly string[] | undefined;
+  /** The shares of its queues in its slots; undefined: jobs come in their order, whatever their queue. */
+  readonly weights: ReadonlyMap<string, number> | undefined;
   readonly scheduler: boolean;
   /** For how long a task may block the thread before others may take this worker's jobs; 0: no longer than a lease holds. */
   readonly blockLimitMs: number;
@@ -239,6 +242,7 @@ export class Worker {
     const ending = [...this.#ended];
     const free = this.#state === 'running' ? this.#settings.concurrency - this.#running.size + this.#leaving(ending) : 0;
     const claim = free > 0 ? this.#claimOptions(free, now) : undefined;
+    const { weights } = this.#settings;
     let claimed: readonly Job[] = [];
     if (ending.length > 0) {
       // Until the store has answered, they are still to be settled: a failing store gets them again.
@@ -246,7 +250,7 @@ export class Worker {
       this.#underWay = ending.length;
       let result: Awaited<ReturnType<Store['settle']>>;
       try {
-        const answer = this.#store.settle(settlements, { now, claim });
+        const answer = this.#store.settle(settlements, { now, claim: weights ? undefined : claim });
         result = answer instanceof Promise ? await answer : answer;
       } finally {
         this.#underWay = 0;
@@ -258,11 +262,12 @@ export class Worker {
         this.#settled(end, result.answers[i] as SettleAnswer, reasons?.get(end.attempt.id) ?? 'cancelled');
       }
       claimed = result.claimed;
-    } else if (claim) {
+    } else if (claim && !weights) {
       const answer = this.#store.claim({ ...claim, now });
       claimed = answer instanceof Promise ? await answer : answer;
     }
 
+    if (weights && free > 0) claimed = await this.#claimShares(weights, free, now);
     if (claimed.length > 0) this.#keeper?.begun();
     for (const job of claimed) this.#begin(job);
     if (this.#running.size === 0) {
@@ -276,6 +281,31 @@ export class Worker {
     if (this.#ended.length > 0) return now;
     if (free <= 0 || claimed.length === free) return Number.POSITIVE_INFINITY;
     return this.#idleUntil(now);
+  }
+
+  /** Claims for each queue what it is owed, then fills the slots that are left from those that have more. */
+  async #claimShares(weights: ReadonlyMap<string, number>, free: number, now: number): Promise<Job[]> {
+    const running = new Map<string, number>();
+    for (const { job } of this.#running.values()) running.set(job.queue, (running.get(job.queue) ?? 0) + 1);
+    const claimed: Job[] = [];
+    const full = new Set(weights.keys());
+    const claim = async (limit: number, queues: readonly string[]) => {
+      const jobs = await this.#store.claim({ ...this.#claimOptions(limit, now), queues, now });
+      claimed.push(...jobs);
+      return jobs.length;
+    };
+    try {
+      for (const { queue, slots } of owed(weights, this.#settings.concurrency, running)) {
+        const limit = Math.min(slots, free - claimed.length);
+        if (limit > 0 && (await claim(limit, [queue])) < limit) full.delete(queue);
+      }
+      const left = free - claimed.length;
+      if (left > 0 && full.size > 0) await claim(left, [...full]);
+    } catch (error) {
+      // What was claimed before is ours, and must begin.
+      if (claimed.length === 0) throw error;
+    }
+    return claimed;
   }
 
   /** How many of these free a slot: not those whose job this worker has claimed again meanwhile, after it had stood still. */

@@ -247,7 +247,15 @@ export class Processes {
         faults,
         this.#caller(() => life),
       );
-      const options = { id, concurrency, queues: undefined, excludeQueues: undefined, scheduler: source === main, blockLimitMs: 0 };
+      const options = {
+        id,
+        concurrency,
+        queues: undefined,
+        excludeQueues: undefined,
+        weights: undefined,
+        scheduler: source === main,
+        blockLimitMs: 0,
+      };
       return new Worker(host, view, source === main ? () => app.schedules : () => none, options);
     });
     for (const worker of place.workers) worker.start();
