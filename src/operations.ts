@@ -8,7 +8,7 @@ import { nearest, OptionReader } from './options.ts';
 import type { JobFilter, JobOrder, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
-/** Which jobs: all that is given must hold. A property that is `undefined` is refused: leave it out. */
+/** Which jobs: all that is given must hold. A property that is `undefined` selects no job, and the log says so: leave it out. */
 export interface JobSelection {
   ids?: readonly string[];
   status?: Status | readonly Status[];
@@ -101,9 +101,20 @@ export interface Queues {
 
 export function jobsOf(app: App): Jobs {
   const store = () => app.backend('default').open();
+  /** True for a selection by a value that was lost on the way: it selects nothing, and the log says so. */
+  const isLost = (call: string, { lost }: Selection): boolean => {
+    if (lost.length === 0) return false;
+    const which = lost.join(', ');
+    app.logger.warn(
+      { selection: which },
+      `jobs.${call}(): ${which} is undefined, which selects no job; leave it out to select jobs whatever theirs is`,
+    );
+    return true;
+  };
   return {
     async list(selection) {
-      const { read, filter, given } = readSelection(selection, ['limit', 'after', 'order']);
+      const selected = readSelection(selection, ['limit', 'after', 'order']);
+      const { read, filter, given } = selected;
       const limit = read.integer(given.limit, 'limit', 1, 1_000) ?? 50;
       const { after } = given;
       if (after !== undefined && !(typeof after === 'string' && idPattern.test(after)))
@@ -112,6 +123,7 @@ export function jobsOf(app: App): Jobs {
       if (order !== undefined && !orders.includes(order)) read.fault('order', `one of ${orders.join(', ')}`, order, near(order, orders));
       if (order === 'changed' && after !== undefined) read.fault('after', "nothing beside order: 'changed', which has one page", after);
       read.done();
+      if (isLost('list', selected)) return { items: [] };
       const now = app.binding.host.clock.now();
       const page = await (await store()).list(filter, { now, limit, cursor: after as string | undefined, order });
       const items = page.items.map((record) => resultOf(app, 'default', record));
@@ -119,31 +131,39 @@ export function jobsOf(app: App): Jobs {
     },
     // `retry()` means all of them; `retry(undefined)` is a selection that was lost.
     async retry(...args) {
-      const { read, filter } = readSelection(args[0]);
+      const selected = readSelection(args[0]);
+      const { read, filter } = selected;
       refuseLost(read, args);
       read.done();
+      if (isLost('retry', selected)) return 0;
       const count = await retryJobs(app.binding.host, await store(), filter);
       await app.backend('default').requeued();
       return count;
     },
     async cancel(...args) {
       const [selection, reason = 'cancelled'] = args;
-      const { read, filter } = readSelection(selection);
+      const selected = readSelection(selection);
+      const { read, filter } = selected;
       refuseLost(read, args);
       read.done();
+      if (isLost('cancel', selected)) return 0;
       return cancelJobs(app.binding.host, await store(), filter, reason);
     },
     async delete(selection) {
-      const { read, filter } = readSelection(selection);
+      const selected = readSelection(selection);
+      const { read, filter } = selected;
       refuseLost(read, [selection]);
       read.done();
+      if (isLost('delete', selected)) return 0;
       return deleteJobs(app.binding.host, await store(), filter);
     },
     async prioritize(selection, priority) {
-      const { read, filter } = readSelection(selection);
+      const selected = readSelection(selection);
+      const { read, filter } = selected;
       refuseLost(read, [selection]);
       const wanted = read.priority(priority, 'priority');
       read.done();
+      if (isLost('prioritize', selected)) return 0;
       return prioritizeJobs(app.binding.host, await store(), filter, wanted);
     },
     async prune(options) {
@@ -151,10 +171,11 @@ export function jobsOf(app: App): Jobs {
       const given = read.object(options, '', ['olderThan', 'status']);
       const olderThanMs = read.duration(given.olderThan, 'olderThan') ?? 0;
       if (given.olderThan === undefined) read.fault('olderThan', durationExpected, undefined);
-      refuseUndefined(read, given, ['status']);
+      const lost = lostOf(given, ['status']);
       const statuses = given.status === undefined ? finished : finished.filter((status) => status === given.status);
       if (statuses.length === 0) read.fault('status', `one of ${finished.join(', ')}`, given.status, near(given.status, finished));
       read.done();
+      if (isLost('prune', { lost })) return 0;
       const finishedBefore = app.binding.host.clock.now() - olderThanMs;
       const opened = await store();
       let count = 0;
@@ -180,14 +201,18 @@ const pruneBatch = 1_000;
 const filters = ['ids', 'status', 'task', 'queue', 'schedule', 'tag'] as const;
 const whichJobs = "which jobs, such as { status: 'failed' }; {} for all there are";
 
+/** What was asked for, and which of it has no value. */
+interface Selection {
+  readonly lost: readonly string[];
+}
+
 /** What is asked for by mistake must not be taken for all there is. */
 function readSelection(
   selection: object | undefined,
   more: readonly string[] = [],
-): { read: OptionReader; filter: JobFilter; given: Record<string, unknown> } {
+): Selection & { read: OptionReader; filter: JobFilter; given: Record<string, unknown> } {
   const read = new OptionReader('The selection of jobs cannot be used');
   const given = read.object(selection, '', [...filters, ...more]);
-  refuseUndefined(read, given, filters);
   const text = (path: string, value: unknown, expected: string) => {
     if (value === undefined || typeof value === 'string') return value;
     return read.fault(path, expected, value);
@@ -207,19 +232,16 @@ function readSelection(
     schedule: text('schedule', given.schedule, 'the name of a schedule'),
     tag: text('tag', given.tag, 'a tag'),
   };
-  return { read, filter, given };
+  return { read, filter, given, lost: lostOf(given, filters) };
 }
 
 function refuseLost(read: OptionReader, args: readonly unknown[]): void {
   if (args.length > 0 && args[0] === undefined) read.fault('selection', whichJobs, undefined);
 }
 
-/** A filter whose value was lost on the way must not select everything. */
-function refuseUndefined(read: OptionReader, given: Record<string, unknown>, keys: readonly string[]): void {
-  for (const key of keys) {
-    if (Object.hasOwn(given, key) && given[key] === undefined)
-      read.fault(key, 'a value; leave the property out to select jobs whatever theirs is', undefined);
-  }
+/** The filters that are there and have no value. */
+function lostOf(given: Record<string, unknown>, keys: readonly string[]): string[] {
+  return keys.filter((key) => Object.hasOwn(given, key) && given[key] === undefined);
 }
 
 function near(value: unknown, known: readonly string[]): string | undefined {
