@@ -17,7 +17,7 @@ export default defineConfig({
     // Much of what is tested waits for other processes. No test judges by time, so it does no harm if they get in each other's way.
     maxWorkers: 4,
     // Beyond these something hangs; a slow machine takes its time.
-    testTimeout: 180_000,
+    testTimeout: 300_000,
     hookTimeout: 60_000,
     expect: { poll: { timeout: 30_000 } },
     globalSetup: ['test/setup/build.ts'],

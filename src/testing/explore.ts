@@ -194,7 +194,7 @@ const mostInstants = 50_000;
 const simpleEnough = 5;
 const mostOthers = 150;
 /** Runs to be spent on making a failure small, in all. */
-const mostRunsSpent = 3_000;
+const mostRunsSpent = 800;
 
 /** Reads the options of an exploration. @throws ConfigError with all faults */
 export function readExploration(options: ExploreOptions, tasks: Tasks, scenario: Scenario): Settings {

@@ -1,0 +1,43 @@
+/**
+ * An application whose clock is set from outside: `app.ts FILE LOG AHEAD` works on jobs with a clock that is AHEAD milliseconds ahead, until a message
+ * `{ ahead }` sets it anew. Each run of a job is a line of LOG.
+ */
+import { appendFileSync } from 'node:fs';
+
+const [file = '', log = '', given = '0'] = process.argv.slice(2);
+let ahead = Number(given);
+// Before the package is loaded: it keeps the clock that it finds.
+const { now } = Date;
+Date.now = () => now() + ahead;
+process.on('message', (message: { ahead: number }) => {
+  ahead = message.ahead;
+});
+process.on('disconnect', () => process.exit());
+
+const { createTasks } = await import('escapement');
+const { sqlite } = await import('escapement/sqlite');
+const tasks = createTasks({ backend: sqlite({ file, synchronous: 'NORMAL' }), retention: { successful: 'forever' }, logger: console });
+const note = (name: string, n: number) => appendFileSync(log, `${name} ${n}\n`);
+
+tasks.define('quick', (n: number) => note('quick', n));
+tasks.define('slow', async (n: number, ctx) => {
+  note('slow', n);
+  await ctx.sleep(20 + (n % 7) * 300);
+});
+tasks.define('fails', {
+  retry: { maxAttempts: 20, backoff: '100ms' },
+  run: (n: number, ctx) => {
+    note('fails', n);
+    if (ctx.attempt <= n % 4) throw new Error('not yet');
+  },
+});
+// Holds the thread for longer than it is patient with: its worker is not dead.
+tasks.define('blocks', (n: number) => {
+  note('blocks', n);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 7_000);
+});
+const tick = tasks.define('tick', () => {});
+tasks.schedule('every-5s', { task: tick, every: '5s' });
+
+await tasks.worker({ concurrency: 10 }).start();
+process.send?.('started');
