@@ -10,7 +10,7 @@ import { supervise } from '../worker/supervise.ts';
 import { lateMs, work } from '../worker/work.ts';
 
 interface Options {
-  readonly queues?: readonly string[];
+  readonly queues?: ReadonlyMap<string, number | undefined>;
   readonly exclude?: readonly string[];
   readonly concurrency: number;
   readonly processes?: number;
@@ -22,6 +22,8 @@ interface Options {
   readonly backend?: string;
   /** @default 25 s */
   readonly timeout?: number;
+  /** @default 5 min */
+  readonly blockLimit?: number;
   readonly logLevel: LogLevel;
   readonly logInput?: boolean;
   readonly supervised?: boolean;
@@ -69,7 +71,7 @@ export function addWorker(program: Command, io: Io, done: (code: ExitCode) => vo
     ],
     more,
   })
-    .option('--queues <names>', 'only these queues: mail,default', words)
+    .option('--queues <names>', 'only these queues: mail,default; with weights: mail=3,bulk=1', weighted)
     .option('--exclude <names>', 'all queues but these', words)
     .option('--concurrency <n>', 'attempts at a time', whole(1, 10_000), 10)
     .option('--processes <n>', 'fork so many workers, and keep them alive', whole(1, 256))
@@ -80,6 +82,11 @@ export function addWorker(program: Command, io: Io, done: (code: ExitCode) => vo
     .option('--id <id>', 'a name for logs and stats (default: host, process and four random digits)', workerId)
     .option('--backend <alias>', 'work this backend (default: default)')
     .option('--timeout <duration>', 'how long attempts may take to end when the worker stops (default: 25s)', duration)
+    .option(
+      '--block-limit <duration>',
+      'how long a task may block the event loop before other workers take its jobs (default: 5m)',
+      duration,
+    )
     .option('--log-level <level>', `least severe lines to log: ${logLevels.join(', ')}`, oneOf(logLevels), 'info')
     .option('--log-input', 'log what jobs are given, without secrets')
     .addOption(new Option('--supervised').hideHelp())
@@ -101,7 +108,7 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
       io,
     );
   }
-  const { drain = false, supervised = false, maxJobs, maxMemory, queues, exclude, backend, concurrency, scheduler } = options;
+  const { drain = false, supervised = false, maxJobs, maxMemory, queues, exclude, backend, concurrency, scheduler, blockLimit } = options;
   const settings = { id, concurrency, drain, scheduler, timeoutMs: timeout, logLevel, logInput, supervised };
   return work(
     module,
@@ -109,7 +116,8 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
       ...settings,
       ...(maxJobs && { maxJobs }),
       ...(maxMemory && { maxMemory }),
-      ...(queues && { queues }),
+      ...(queues && { queues: [...queues.keys()], weights: weightsOf(queues) }),
+      ...(blockLimit !== undefined && { blockLimit }),
       ...(exclude && { exclude }),
       ...(backend && { backend }),
     },
@@ -120,7 +128,8 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
 function childArgv(module: string, options: Options & { readonly timeout: number }, id: string): string[] {
   const argv = ['worker', module, '--supervised', '--id', id, '--concurrency', String(options.concurrency)];
   argv.push('--timeout', `${options.timeout}ms`, '--log-level', options.logLevel);
-  if (options.queues) argv.push('--queues', options.queues.join(','));
+  if (options.queues) argv.push('--queues', writtenWeights(options.queues));
+  if (options.blockLimit !== undefined) argv.push('--block-limit', `${options.blockLimit}ms`);
   if (options.exclude) argv.push('--exclude', options.exclude.join(','));
   if (options.drain) argv.push('--drain');
   if (options.maxJobs !== undefined) argv.push('--max-jobs', String(options.maxJobs));
@@ -129,6 +138,29 @@ function childArgv(module: string, options: Options & { readonly timeout: number
   if (options.backend !== undefined) argv.push('--backend', options.backend);
   if (options.logInput) argv.push('--log-input');
   return argv;
+}
+
+/** `mail=3,bulk=1`, or names alone. */
+function weighted(text: string, before?: ReadonlyMap<string, number | undefined>): ReadonlyMap<string, number | undefined> {
+  const queues = new Map(before);
+  for (const word of words(text)) {
+    const [name = '', weight, ...more] = word.split('=');
+    if (more.length > 0 || (weight !== undefined && !(Number(weight) > 0))) {
+      throw new InvalidArgumentError(`Give names, or names with weights greater than 0: mail=3,bulk=1. Got ${word}.`);
+    }
+    queues.set(name, weight === undefined ? undefined : Number(weight));
+  }
+  return queues;
+}
+
+/** A queue without a weight weighs 1 beside those that have one; undefined where none has. */
+function weightsOf(queues: ReadonlyMap<string, number | undefined>): Record<string, number> | undefined {
+  if ([...queues.values()].every((weight) => weight === undefined)) return undefined;
+  return Object.fromEntries([...queues].map(([name, weight]) => [name, weight ?? 1]));
+}
+
+function writtenWeights(queues: ReadonlyMap<string, number | undefined>): string {
+  return [...queues].map(([name, weight]) => (weight === undefined ? name : `${name}=${weight}`)).join(',');
 }
 
 function defaultId(): string {

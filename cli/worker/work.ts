@@ -13,7 +13,9 @@ import { createLog, type Log, type LogLevel } from './log.ts';
 export interface WorkOptions {
   readonly id: string;
   readonly queues?: readonly string[];
+  readonly weights?: Readonly<Record<string, number>> | undefined;
   readonly exclude?: readonly string[];
+  readonly blockLimit?: number;
   readonly concurrency: number;
   readonly drain: boolean;
   readonly maxJobs?: number;
@@ -47,10 +49,12 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
   requireShared(application, options.backend);
   const opened = orStuck(io, tasks.open(), `the store of ${label} never answers`).then(() => true);
   if (!(await Promise.race([opened, stopped]))) return ends.code;
-  const { id, queues, exclude, scheduler, backend } = options;
+  const { id, queues, weights, exclude, scheduler, backend, blockLimit } = options;
   // With fewer jobs to do than attempts at a time, a full batch would be too many.
   const concurrency = Math.min(options.concurrency, options.maxJobs ?? options.concurrency);
-  const worker = tasks.worker(given({ id, queues, exclude, scheduler, backend, concurrency, logger: tasks.logger ?? silent }));
+  const worker = tasks.worker(
+    given({ id, queues: weights ?? queues, exclude, scheduler, backend, concurrency, blockLimit, logger: tasks.logger ?? silent }),
+  );
   tasks.on('*', log.event);
   if (options.backend === undefined) await warnOfTwin(tasks, id, io, log);
   if (!ends.ending) {

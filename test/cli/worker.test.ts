@@ -309,6 +309,22 @@ test.concurrent('a limit of memory that no worker can keep is told of, and slows
   expect((await program.ended).code).toBe(0);
 });
 
+test.concurrent('queues with weights are worked, alone and by children; other words behind their names are refused', async ({
+  onTestFinished,
+}) => {
+  const store = sharedStore(onTestFinished);
+  await store.use(({ greet }) => greet.using({ queue: 'mail' }).enqueue({ name: 'ada' }));
+  const [alone, children, refused] = await Promise.all([
+    worker(store, '--queues', 'mail=3,bulk', '--queues', 'other=0.5', '--block-limit', '1m', '--drain').ended,
+    worker(store, '--queues', 'mail=3,bulk', '--processes', '2', '--drain').ended,
+    worker(store, '--queues', 'mail=much').ended,
+  ]);
+  expect(alone).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('working queues mail, bulk, other') });
+  expect(children).toMatchObject({ code: 0, stderr: '' });
+  expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('names with weights greater than 0: mail=3,bulk=1') });
+  expect(await statuses(store)).toEqual(['mail.greet successful 1']);
+});
+
 test.concurrent('what cannot start says why once, and ends with 2', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   const broken = store.module("throw new Error('no database password');");
