@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { cli, spawned } from './cli.ts';
 
-vi.setConfig({ testTimeout: 60_000 });
 afterEach(() => vi.unstubAllEnvs());
 
 const explored = (...options: string[]) => cli(['simulate', 'test/cli/fixtures/charges.ts', ...options]);

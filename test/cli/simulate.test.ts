@@ -1,14 +1,13 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { width } from '../../cli/format.ts';
 import type { Report } from '../../cli/report.ts';
 import { cli, simulated } from './cli.ts';
 import { seen } from './fixtures/catches.ts';
 
 // A loaded machine is slow, and not wrong.
-vi.setConfig({ testTimeout: 30_000 });
 
 const shop = (...options: string[]) => cli(['simulate', 'fixtures/shop/tasks.ts', ...options]);
 

@@ -1,11 +1,10 @@
 /** The worker as a program: how it begins, and all the ways in which it ends. */
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { requests } from '../../cli/life.ts';
 import { type Line, type Program, type Ran, start } from './cli.ts';
 import { type Shared, sharedStore } from './shared.ts';
 
 // Some two dozen processes start here, beside those of other tests.
-vi.setConfig({ testTimeout: 30_000 });
 
 function worker(store: Shared, ...args: string[]): Program {
   return start(['worker', store.module(), '--id', 'w', ...args]);
