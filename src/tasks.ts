@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** `createTasks`: an application's tasks, schedules and workers on its backends. Also `task`, for libraries, and the seam for simulation. */
 import { App, type Binding } from './app.ts';
 import { identityOf, leavePlace, takePlace } from './applications.ts';
