@@ -107,6 +107,30 @@ const cases: Record<string, () => void> = {
   'vitest 5': () => vitest('5', '7', { skipLibCheck: true }),
   'types, TypeScript 5': () => types('5'),
   'types, TypeScript 7': () => types('7'),
+  init() {
+    // From an empty folder to a green test: three commands, within a minute.
+    const folder = join(base, 'empty');
+    mkdirSync(folder);
+    const startedAt = performance.now();
+    run(folder, 'npm', ['install', '--no-audit', '--no-fund', '--loglevel=error', tarball]);
+    run(folder, 'npx', ['escapement', 'init']);
+    const { text } = run(folder, 'npm', ['test']);
+    const seconds = (performance.now() - startedAt) / 1_000;
+    console.log(`        from an empty folder to a green test in ${seconds.toFixed(1)} s`);
+    check(/pass 2/.test(text), 'not two tests have passed', text);
+    check(seconds < 60, 'it takes longer than 60 s', '');
+    // What else it writes: for Vitest, in JavaScript, into a CommonJS project.
+    const js = project('init-js', ['vitest@5'], { type: 'commonjs', scripts: { test: 'exit 3' } });
+    write(js, 'index.js', 'module.exports = 1;\n');
+    const printed = run(js, 'npx', ['escapement', 'init', '--systemd', '--docker']).text;
+    check(JSON.parse(readFileSync(join(js, 'package.json'), 'utf8')).scripts.test === 'exit 3', 'a script was replaced', printed);
+    check(/npx vitest run tasks.test.mjs/.test(printed), 'the command is not shown', printed);
+    check(/2 passed/.test(run(js, 'npx', ['vitest', 'run', 'tasks.test.mjs']).text), 'not two tests have passed', '');
+    // The command that the unit and the Dockerfile run.
+    const unit = readFileSync(join(js, 'escapement-worker.service'), 'utf8');
+    const [program = '', ...args] = /^ExecStart="[^"]+" (.*)$/m.exec(unit)?.[1]?.split(' ') ?? [];
+    run(js, process.execPath, [program, ...args, '--drain']);
+  },
   require() {
     const folder = project('require', ['node@22.18.0'], {});
     for (const node of [process.execPath, bin(folder, 'node/bin/node')])
@@ -120,7 +144,7 @@ const cases: Record<string, () => void> = {
   },
   bundles() {
     const folder = project('bundles', ['esbuild', 'vite@8'], { type: 'module' });
-    cpSync(join(here, 'bundle/app.ts'), join(folder, 'app.ts'));
+    for (const file of ['app.ts', 'simulation.ts']) cpSync(join(here, 'bundle', file), join(folder, file));
     const external = '--external:better-sqlite3';
     const esbuild = bin(folder, 'esbuild/bin/esbuild');
     for (const format of ['esm', 'cjs']) {
@@ -128,6 +152,8 @@ const cases: Record<string, () => void> = {
       run(folder, esbuild, ['app.ts', '--bundle', '--minify', '--platform=node', `--format=${format}`, external, `--outfile=${out}`]);
       run(folder, process.execPath, [out, `${format}.db`]);
     }
+    run(folder, esbuild, ['simulation.ts', '--bundle', '--platform=node', '--format=cjs', external, '--outfile=simulation.cjs']);
+    run(folder, process.execPath, ['simulation.cjs']);
     run(folder, process.execPath, [bin(folder, 'vite/bin/vite.js'), 'build', '--ssr', 'app.ts', '--outDir', 'vite', '--logLevel', 'error']);
     run(folder, process.execPath, [
       join('vite', readdirSync(join(folder, 'vite')).find((file) => file.startsWith('app')) ?? ''),
