@@ -80,6 +80,7 @@ async function ask(question: string): Promise<string> {
   try {
     return await new Promise<string>((resolve) => {
       lines.once('close', () => resolve(''));
+      lines.once('SIGINT', () => ending.leave(exitCodes.interrupted));
       lines.question(question, resolve);
     });
   } finally {

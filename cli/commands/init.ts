@@ -72,8 +72,10 @@ class Init {
     const withVitest = uses('vitest');
     const { systemd, docker } = await this.#worker();
 
-    await this.#write(module, tasksModule(module.endsWith('ts')));
-    await this.#write(test, testModule(basename(module), withVitest));
+    const isOurs = await this.#write(module, tasksModule(module.endsWith('ts')));
+    // It tests what we write, not what is there.
+    if (isOurs) await this.#write(test, testModule(basename(module), withVitest));
+    else this.#done.push(['left out', `${test}, a test of the tasks that would be in ${module}`]);
     // The folder of the database, which is not to be committed.
     await this.#write('data/.gitignore', '*\n!.gitignore\n');
     if (systemd) await this.#write('escapement-worker.service', systemdUnit({ cwd: this.#cwd, node: process.execPath, module }));
@@ -82,12 +84,8 @@ class Init {
 
     const testCommand = withVitest ? 'vitest run' : 'node --test';
     const runsTest = this.#extend(manifest, before !== undefined, { isNew, testCommand, module });
-    this.#report({
-      module,
-      systemd,
-      docker,
-      testCommand: runsTest ? 'npm test' : withVitest ? `npx vitest run ${test}` : `node --test ${test}`,
-    });
+    const single = withVitest ? `npx vitest run ${test}` : `node --test ${test}`;
+    this.#report({ module, systemd, docker, testCommand: isOurs ? (runsTest ? 'npm test' : single) : undefined });
   }
 
   #path(file: string): string {
@@ -122,20 +120,22 @@ class Init {
     return { systemd: answer.startsWith('s'), docker: answer.startsWith('d') };
   }
 
-  async #write(file: string, text: string): Promise<void> {
+  /** @returns whether the file has this text now */
+  async #write(file: string, text: string): Promise<boolean> {
     const path = this.#path(file);
     const former = existsSync(path) ? readFileSync(path, 'utf8') : undefined;
     if (former === text) {
       this.#done.push(['kept', `${file}, which is the same`]);
-      return;
+      return true;
     }
     if (former !== undefined && !/^y/i.test((await this.#io.ask?.(`${file} is there already. Replace it? [y/N] `))?.trim() ?? '')) {
       this.#done.push(['kept', `${file}, which was there already`]);
-      return;
+      return false;
     }
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, text);
     this.#done.push([former === undefined ? 'wrote' : 'replaced', file]);
+    return true;
   }
 
   /** Adds to package.json what it does not have. @returns whether `npm test` runs the test */
@@ -173,12 +173,12 @@ class Init {
     return scripts.test === testCommand;
   }
 
-  #report(made: { module: string; systemd: boolean; docker: boolean; testCommand: string }): void {
+  #report(made: { module: string; systemd: boolean; docker: boolean; testCommand: string | undefined }): void {
     const { module, systemd, docker, testCommand } = made;
     const isInstalled = existsSync(join(this.#cwd, 'node_modules/escapement'));
     const next: [string, string][] = [
       ...(isInstalled ? [] : [['npm install', 'installs escapement'] as [string, string]]),
-      [testCommand, 'runs the test, in virtual time'],
+      ...(testCommand === undefined ? [] : [[testCommand, 'runs the test, in virtual time'] as [string, string]]),
       ['npm run tasks:dev', 'shows a dashboard, with workers in the same process'],
       [
         `node node_modules/escapement/dist/cli/main.js worker ${module}`,
@@ -192,7 +192,7 @@ class Init {
       ]);
     if (docker) next.push(['docker build -t worker . && docker run -v tasks:/app/data worker', 'runs a worker in a container']);
     const lines = [
-      ...this.#done.map(([word, what]) => `${word.padEnd(9)}${what}`),
+      ...this.#done.map(([word, what]) => `${word.padEnd(10)}${what}`),
       '',
       'Next:',
       ...next.flatMap(([command, what]) => [`  ${command}`, `      ${what}`]),

@@ -30,7 +30,7 @@ describe('escapement init', () => {
       scripts: { test: 'node --test' },
       dependencies: { escapement: expect.any(String) },
     });
-    expect(stdout).toMatch(/^wrote {4}tasks\.ts\n/);
+    expect(stdout).toMatch(/^wrote {5}tasks\.ts\n/);
     expect(stdout).toMatch(/Next:\n {2}npm install\n.*\n {2}npm test\n/);
     expect(stdout).toContain('node node_modules/escapement/dist/cli/main.js worker tasks.ts');
   });
@@ -61,7 +61,8 @@ describe('escapement init', () => {
     const { code, stdout } = await init('--docker');
     expect(code).toBe(0);
     expect([read('tasks.ts'), read('Dockerfile')]).toEqual(['mine\n', 'mine\n']);
-    expect(stdout).toMatch(/kept {5}tasks.ts, which was there already/);
+    expect(stdout).toMatch(/^kept {6}tasks.ts, which was there already\nleft out {2}tasks.test.ts/);
+    expect(stdout).not.toContain('npm test');
     const again = await init('--docker');
     expect(again.stdout).not.toMatch(/wrote|changed|replaced/);
   });

@@ -77,13 +77,15 @@ function vitest(version: string, typescript: string, compiler: object): void {
 
 function types(version: string): void {
   const folder = project(`types-${version}`, [`typescript@${version}`], { type: 'module' });
-  cpSync(join(here, 'types/consumer.ts'), join(folder, 'consumer.ts'));
+  // In CommonJS too, where Node requires ES modules.
+  for (const file of ['consumer.ts', 'consumer.cts']) cpSync(join(here, 'types/consumer.ts'), join(folder, file));
   cpSync(join(here, 'types/wrong.txt'), join(folder, 'wrong.ts'));
   const tsc = (file: string, expected: number | 'failure') => {
     write(folder, 'tsconfig.json', { compilerOptions: { ...strict, skipLibCheck: false }, include: [file] });
     return run(folder, process.execPath, [bin(folder, 'typescript/bin/tsc'), '-p', '.'], expected).text;
   };
   tsc('consumer.ts', 0);
+  tsc('consumer.cts', 0);
   const text = tsc('wrong.ts', 'failure');
   for (const line of readFileSync(join(folder, 'wrong.ts'), 'utf8').split('\n')) {
     const [, expected] = /\/\/ (.*)/.exec(line) ?? [];
