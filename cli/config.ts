@@ -36,7 +36,8 @@ export interface Application {
 
 const simulationKeys = ['now', 'for', 'workers', 'concurrency', 'seed', 'play', 'expect'];
 
-const moduleNames = ['', 'src/'].flatMap((folder) => ['ts', 'mts', 'js', 'mjs'].map((end) => `${folder}tasks.${end}`));
+/** Where a module of tasks is looked for, in this order. */
+export const moduleNames = ['', 'src/'].flatMap((folder) => ['ts', 'mts', 'js', 'mjs'].map((end) => `${folder}tasks.${end}`));
 
 /**
  * The module that a command works with where none is named: what the `escapement` key of package.json names, else `tasks.ts` or `src/tasks.ts`.

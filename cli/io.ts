@@ -19,6 +19,8 @@ export interface Io {
   readonly stderr: Output;
   /** All that is written to the process, to its end. */
   readonly stdin: () => Promise<string>;
+  /** Asks the person at the terminal; undefined: there is none. An empty answer: the input has ended. */
+  readonly ask?: ((question: string) => Promise<string>) | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
   /** Epoch milliseconds: what ages are counted from. */

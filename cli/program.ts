@@ -8,6 +8,7 @@ import { addCancel, addDelete, addPrioritize, addRetry } from './commands/change
 import { addCheck } from './commands/check.ts';
 import { addDev } from './commands/dev.ts';
 import { addEnqueue } from './commands/enqueue.ts';
+import { addInit } from './commands/init.ts';
 import { addList, addShow } from './commands/list.ts';
 import { addPause, addQueues, addResume } from './commands/queues.ts';
 import { addSchedules } from './commands/schedules/index.ts';
@@ -115,6 +116,7 @@ function program(io: Io, done: (code: ExitCode) => void): Command {
 }
 
 const commands = {
+  'Get started:': [addInit],
   'Run:': [addWorker, addDev, addTop, addSimulate],
   'Jobs:': [addEnqueue, addList, addShow, addRetry, addCancel, addPrioritize, addDelete],
   'Queues, workers and schedules:': [addQueues, addPause, addResume, addStats, addSchedules],

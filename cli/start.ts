@@ -1,5 +1,6 @@
 /** The program's edge: the real streams and signals of the process, and its exit code. */
 import { enableCompileCache } from 'node:module';
+import { createInterface } from 'node:readline';
 import type { Io, Output } from './io.ts';
 import { exitCodes, faultText } from './io.ts';
 import { Ending, processLife } from './life.ts';
@@ -51,6 +52,7 @@ const io: Io = {
     for await (const chunk of process.stdin.setEncoding('utf8')) text += chunk;
     return text;
   },
+  ask: process.stdin.isTTY && process.stdout.isTTY ? ask : undefined,
   env: process.env,
   cwd: process.cwd(),
   now: Date.now,
@@ -72,6 +74,19 @@ const io: Io = {
   },
   life: processLife(ending, die),
 };
+
+async function ask(question: string): Promise<string> {
+  const lines = createInterface({ input: process.stdin, output: process.stdout });
+  try {
+    return await new Promise<string>((resolve) => {
+      lines.once('close', () => resolve(''));
+      lines.once('SIGINT', () => ending.leave(exitCodes.interrupted));
+      lines.question(question, resolve);
+    });
+  } finally {
+    lines.close();
+  }
+}
 
 function die(error: unknown): void {
   io.stderr.write(faultText(error, io.env));

@@ -5,7 +5,7 @@ import type { Definition, TaskContext } from './core/definition.ts';
 import { parseWhen } from './core/duration.ts';
 import { EscapementError, InputError, ResultMismatchError, ResultNotFoundError, StoreError } from './core/errors.ts';
 import { newJob } from './core/job.ts';
-import { decode, encode } from './core/json.ts';
+import { decode, encode, type IfStorable, type Settled, type Stored } from './core/json.ts';
 import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
 import type { Job, JobRecord, Settlement } from './core/types.ts';
 import { RunningAttempt } from './engine/attempt.ts';
@@ -67,26 +67,34 @@ export interface Task<Input = unknown, Output = unknown> {
 /** A task's function. */
 export type Run<Input, R> = (input: Input, context: TaskContext<TaskResult>) => R;
 
-/** The options of a task without a schema: the input's type is that of `run`'s first parameter. */
-export interface TaskOptions<Input, R> extends JobOptions {
-  input?: undefined;
-  run: Run<Input, R>;
+/**
+ * The options of a task. With a Standard Schema in `input`, `run` gets what the schema makes of the input; without one, the input's type is that of
+ * `run`'s first parameter.
+ */
+export interface TaskOptions<Input, R, Schema extends StandardSchemaV1 | undefined = undefined> extends JobOptions {
+  input?: Schema & IfStorable<SchemaInput<Schema>, StandardSchemaV1<Stored<SchemaInput<Schema>>>>;
+  run: Run<RunInput<Schema, Input>, R> & StorableRun<Settled<Input>, Settled<R>>;
 }
+type SchemaInput<Schema, Otherwise = void> = Schema extends StandardSchemaV1 ? StandardSchemaV1.InferInput<Schema> : Otherwise;
+type RunInput<Schema, Input> = Schema extends StandardSchemaV1 ? StandardSchemaV1.InferOutput<Schema> : Input;
 
-/** The options of a task with a Standard Schema: `run` gets what the schema makes of the input. */
-export interface SchemaTaskOptions<Schema extends StandardSchemaV1, R> extends JobOptions {
-  input: Schema;
-  run: Run<StandardSchemaV1.InferOutput<Schema>, R>;
-}
+/** What a function is whose input and return value can be stored. */
+type StorableRun<Input, R> = IfStorable<Input, (input: Stored<Input>, context: never) => unknown> &
+  IfStorable<ResultOf<R>, (...args: never) => Stored<ResultOf<R>> | Promise<Stored<ResultOf<R>>>>;
 
-/** The signatures of `tasks.define` and `task`. */
+/**
+ * The signatures of `tasks.define` and `task`. The compiler's errors are those of the last, whichever was meant, so it takes all. The first is there
+ * for functions too: having failed there, `(name = 'x') => …` is read as a function of `string | undefined`, and not of its annotation.
+ */
 export interface Define<Handle extends 'bound' | 'portable' = 'bound'> {
-  <Schema extends StandardSchemaV1, R>(
+  <Input = void, R = unknown, Schema extends StandardSchemaV1 | undefined = undefined>(
     name: string,
-    options: SchemaTaskOptions<Schema, R>,
-  ): Made<Handle, StandardSchemaV1.InferInput<Schema>, ResultOf<R>>;
-  <Input = void, R = unknown>(name: string, options: TaskOptions<Input, R>): Made<Handle, Input, ResultOf<R>>;
-  <Input = void, R = unknown>(name: string, run: Run<Input, R>): Made<Handle, Input, ResultOf<R>>;
+    options: TaskOptions<Input, R, Schema>,
+  ): Made<Handle, SchemaInput<Schema, Input>, ResultOf<R>>;
+  <Input = void, R = unknown, Schema extends StandardSchemaV1 | undefined = undefined>(
+    name: string,
+    task: (Run<Input, R> & StorableRun<Settled<Input>, Settled<R>>) | TaskOptions<Input, R, Schema>,
+  ): Made<Handle, SchemaInput<Schema, Input>, ResultOf<R>>;
 }
 type Made<Handle, Input, Output> = Handle extends 'portable' ? PortableTask<Input, Output> : Task<Input, Output>;
 

@@ -1,4 +1,5 @@
 /** `createTasks`: an application's tasks, schedules and workers on its backends. Also `task`, for libraries, and the seam for simulation. */
+/// <reference lib="esnext.disposable" preserve="true" />
 import { App, type Binding } from './app.ts';
 import { identityOf, leavePlace, takePlace } from './applications.ts';
 import type { BackendSource } from './backends/dummy.ts';

@@ -19,7 +19,10 @@ const sources = ['src', 'cli'].flatMap((folder) =>
     .map((file) => join(folder, file)),
 );
 const texts = new Map(sources.map((file) => [file, readFileSync(join(root, file), 'utf8')]));
+/** The imports in it are those of the files that `escapement init` writes. */
+const templates = 'cli/commands/templates.ts';
 const imports: Import[] = sources.flatMap((from) => {
+  if (from === templates) return [];
   const text = texts.get(from) as string;
   const found = [...text.matchAll(/^(?:import|export)\s+(type\s)?([^;]*?from\s+)?'([^']+)'/gm)];
   return found

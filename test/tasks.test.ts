@@ -730,6 +730,31 @@ test('of an object, properties that are undefined are left out; all else that JS
     await expect(job.enqueue(refused)).rejects.toBeInstanceOf(InputError);
 });
 
+test('a return value that cannot be stored fails the job for good, and the error says that its effects have happened and what to return', async () => {
+  const values: [unknown, RegExp][] = [
+    [{ at: new Date(0) }, /^the return value of job: at is Date 1970.*use toISOString\(\) or getTime\(\)/],
+    [{ n: 1n }, /n is the BigInt 1n.*use a string/],
+    [() => 1, /only plain data can be stored/],
+    ['x'.repeat(1_048_600), /at most 1048576/],
+  ];
+  let ran = 0;
+  for (const [value, message] of values) {
+    const tasks = createTasks({ logger: quiet });
+    const result = await tasks
+      .define('job', (): unknown => {
+        ran += 1;
+        return value;
+      })
+      .enqueue();
+    expect(result.status).toBe('failed');
+    expect(result.errors[0]?.message).toMatch(message);
+    expect(result.errors[0]?.message).toMatch(
+      /job has run to its end and its effects have happened, so it does not run again\. Return plain data/,
+    );
+  }
+  expect(ran).toBe(values.length);
+});
+
 test('a result is printed as a person wants it', async () => {
   const tasks = createTasks({ logger: quiet });
   const printed = async (run: () => unknown) => {

@@ -2,6 +2,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Backoff } from './backoff.ts';
 import type { Duration } from './duration.ts';
+import type { IfStorable, Settled, Stored } from './json.ts';
 
 /** Writes lines to an attempt's log. Fields must be plain data. */
 export interface TaskLog {
@@ -46,7 +47,7 @@ export interface TaskContext<Result = unknown> {
    * @param options.transaction a better-sqlite3 database whose transaction is open, on the store's file
    * @throws LeaseLostError when another worker has the job: let it fail the transaction
    */
-  complete(value: unknown, options: { readonly transaction: unknown }): void;
+  complete<Value>(value: Value & IfStorable<Settled<Value>, Stored<Settled<Value>>>, options: { readonly transaction: unknown }): void;
   /** Waits on something outside the process. In a simulation virtual time stands still meanwhile; otherwise this just calls `fn`. */
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }

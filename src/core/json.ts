@@ -11,6 +11,56 @@ export const maxEncodedBytes = 1_048_576;
 /** The deepest nesting that is accepted; deeper data overflows the stack of other JSON readers. */
 export const maxDepth = 200;
 
+/** Stands, in an error of the compiler, where a value would be that cannot be stored as JSON. `Why` says what it is and what to pass instead. */
+export interface CannotBeStored<Why extends string> {
+  readonly [unstorable]: Why;
+}
+declare const unstorable: unique symbol;
+
+/**
+ * `T` with each part that JSON would change or drop replaced by `CannotBeStored`. The types of plain data stay what they are. A value whose type
+ * does not tell (`unknown`, an instance of a class without methods) is left to {@link encode}. Symbols as keys mark types that are branded.
+ */
+export type Stored<T> = unknown extends T
+  ? T
+  : T extends string | number | boolean | null | undefined | void
+    ? T
+    : T extends bigint
+      ? CannotBeStored<'a BigInt; use a string, or a number if it fits'>
+      : T extends symbol
+        ? CannotBeStored<'a symbol; use a string'>
+        : T extends ((...args: never) => unknown) | (abstract new (...args: never) => unknown)
+          ? CannotBeStored<'a function or method; use plain data without it'>
+          : T extends Date
+            ? CannotBeStored<'a Date; use date.toISOString() or date.getTime()'>
+            : T extends ReadonlyMap<unknown, unknown>
+              ? CannotBeStored<'a Map; use Object.fromEntries(map) or [...map]'>
+              : T extends ReadonlySet<unknown>
+                ? CannotBeStored<'a Set; use [...set]'>
+                : T extends ArrayBufferLike | ArrayBufferView
+                  ? CannotBeStored<'bytes; use a string, such as base64, or keep them elsewhere and pass a reference'>
+                  : T extends { toJSON: (...args: never) => unknown }
+                    ? CannotBeStored<'an object with toJSON(); use plain data'>
+                    : T extends readonly unknown[]
+                      ? StoredArray<T>
+                      : { [Key in keyof T]: Key extends symbol ? T[Key] : Stored<T[Key]> };
+
+/** An index signature, not a mapped array, is looked into only when it is compared: types that contain themselves end. */
+type StoredArray<T extends readonly unknown[]> = number extends T['length']
+  ? { readonly [index: number]: Stored<T[number]> }
+  : { [Key in keyof T]: Stored<T[Key]> };
+
+/**
+ * `unknown`, which every type is, if `Data` can be stored; else `Otherwise`, which says in an error of the compiler what cannot be. Of a type that
+ * is not known yet (`T` in a generic function) nothing is asked: the constraint of the index is `'storable'` then, for `any` adds nothing to it.
+ */
+export type IfStorable<Data, Otherwise> = ({ storable: unknown } & { [other: string]: Otherwise })[Verdict<Data>];
+// biome-ignore lint/suspicious/noExplicitAny: of two branches, a type that is not known yet is held to the one that is not any
+type Verdict<Data> = [Data] extends [Stored<Data>] ? 'storable' : any;
+
+/** `T`, and no place to infer it from. `NoInfer` would keep conditional types from distributing over a union. */
+export type Settled<T> = [T][T extends unknown ? 0 : never];
+
 /**
  * The JSON text of a value.
  * @param value a plain JSON value; object properties that are `undefined` are left out, as everyone expects
@@ -54,28 +104,26 @@ function write(value: unknown, path: string, ancestors: object[], what: string):
     case 'boolean':
       return value ? 'true' : 'false';
     case 'number':
-      if (!Number.isFinite(value)) throw refused(what, path, show(value), 'JSON turns it into null; pass null or a string');
-      if (Object.is(value, -0)) throw refused(what, path, '-0', 'JSON turns it into 0; pass 0');
+      if (!Number.isFinite(value)) throw refused(what, path, show(value), 'JSON turns it into null; use null or a string');
+      if (Object.is(value, -0)) throw refused(what, path, '-0', 'JSON turns it into 0; use 0');
       return String(value);
     case 'object':
       return value === null ? 'null' : writeObject(value, path, ancestors, what);
     case 'undefined':
-      throw refused(what, path, 'undefined', 'JSON has no undefined here; pass null, or leave the property out');
+      throw refused(what, path, 'undefined', 'JSON has no undefined here; use null, or leave the property out');
     case 'bigint':
-      throw refused(what, path, `the BigInt ${show(value)}`, 'pass a string, or a number if it fits');
+      throw refused(what, path, `the BigInt ${show(value)}`, 'use a string, or a number if it fits');
     default:
       throw refused(what, path, show(value), 'only plain data can be stored');
   }
 }
 
 function writeObject(value: object, path: string, ancestors: object[], what: string): string {
-  if (ancestors.includes(value)) throw refused(what, path, 'a cycle: the value contains itself', 'pass plain data without references back');
+  if (ancestors.includes(value)) throw refused(what, path, 'a cycle: the value contains itself', 'use plain data without references back');
   if (ancestors.length >= maxDepth) throw refused(what, path, `data nested deeper than ${maxDepth} levels`, 'flatten it');
   if (typeof (value as { toJSON?: unknown }).toJSON === 'function') {
     const hint =
-      value instanceof Date
-        ? 'pass toISOString() or getTime()'
-        : 'its toJSON() would store something else than what was passed; pass plain data';
+      value instanceof Date ? 'use toISOString() or getTime()' : 'its toJSON() would store something else than the value; use plain data';
     throw refused(what, path, show(value), hint);
   }
   ancestors.push(value);
@@ -92,7 +140,7 @@ function writeArray(value: readonly unknown[], path: string, ancestors: object[]
     text += write(value[i], `${path}[${i}]`, ancestors, what);
   }
   if (Object.keys(value).length !== value.length)
-    throw refused(what, path, 'an array with named properties', 'JSON drops them; pass an object');
+    throw refused(what, path, 'an array with named properties', 'JSON drops them; use an object');
   return `${text}]`;
 }
 
@@ -100,7 +148,7 @@ function writePlain(value: object, path: string, ancestors: object[], what: stri
   const prototype = Object.getPrototypeOf(value);
   // Objects of another realm (vm contexts, some test runners) have another Object.prototype, whose own prototype is null.
   if (prototype !== null && prototype !== Object.prototype && Object.getPrototypeOf(prototype) !== null) {
-    throw refused(what, path, show(value), 'JSON keeps only its own enumerable properties; pass a plain object');
+    throw refused(what, path, show(value), 'JSON keeps only its own enumerable properties; use a plain object');
   }
   let text = '{';
   for (const key of Object.keys(value)) {

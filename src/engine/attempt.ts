@@ -311,7 +311,9 @@ export class RunningAttempt implements Scope {
       return this.#valued(value);
     } catch (error) {
       // The task did its work; running it again would do it twice.
-      return { kind: 'failed', error: recordError(error), thrown: error, permanent: true };
+      const fault =
+        error instanceof InputError ? new InputError(unstored(this.job.task, error.message), { path: error.path ?? '' }) : error;
+      return { kind: 'failed', error: recordError(fault), thrown: fault, permanent: true };
     }
   }
 
@@ -390,4 +392,9 @@ function copied(fields: Record<string, unknown>): Record<string, unknown> {
   } catch (error) {
     return { unreadable: recordError(error).message };
   }
+}
+
+/** Why a return value could not be stored, told to whoever wonders why the job failed, and is not tried again. */
+function unstored(task: string, why: string): string {
+  return `${why} ${task} has run to its end and its effects have happened, so it does not run again. Return plain data, such as an id, or nothing.`;
 }

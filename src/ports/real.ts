@@ -6,8 +6,9 @@
 /** Where a stand-in keeps the function that it stands for. */
 export const realKey: unique symbol = Symbol.for('escapement.real') as never;
 
-function real<T>(value: T): T {
-  return ((value as { readonly [realKey]?: T })[realKey] as T | undefined) ?? value;
+/** What a stand-in stands for; anything else is what it is. A stand-in may be another's: of a copy of this package, or of a test file that Jest ran before. */
+export function real<T>(value: T): T {
+  return (value as { readonly [realKey]?: T } | undefined)?.[realKey] ?? value;
 }
 
 export const realSetTimeout = real(globalThis.setTimeout);

@@ -13,7 +13,7 @@ import timers from 'node:timers';
 import timersPromises from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { SimulationError } from '../core/errors.ts';
-import { RealDate, realClearInterval, realClearTimeout, realKey, realSetInterval, realSetTimeout } from '../ports/real.ts';
+import { RealDate, real, realClearInterval, realClearTimeout, realKey, realSetInterval, realSetTimeout } from '../ports/real.ts';
 import { adoptTimers, clearShadow, installRefresh, installSocketTimeout, knows } from './node-timers.ts';
 import { virtualTimersPromises } from './timers-promises.ts';
 
@@ -106,7 +106,7 @@ function isFakeTimer(timer: typeof setTimeout): boolean {
 function standIn<T extends object>(original: T, replacement: object): T {
   for (const key of Reflect.ownKeys(original)) {
     const descriptor = Object.getOwnPropertyDescriptor(original, key) as PropertyDescriptor;
-    if (key === 'prototype' || key === promisify.custom) continue;
+    if (key === 'prototype' || key === promisify.custom || key === realKey) continue;
     const own = Object.getOwnPropertyDescriptor(replacement, key);
     if (!own || own.configurable) Object.defineProperty(replacement, key, descriptor);
   }
@@ -119,9 +119,9 @@ function install(): Registry {
     const make = <T extends AnyFunction>(original: T, repeat: boolean): T =>
       standIn(original, (fn: AnyFunction, delay?: number, ...args: unknown[]) => {
         const virtual = current();
-        const real = () => (original as unknown as (...all: unknown[]) => unknown)(fn, delay, ...args);
-        if (!virtual) return knows(real());
-        return isCaptured && !virtual.rulesHere ? virtual.real(real) : virtual.arm(fn, delay, args, repeat);
+        const really = () => (original as unknown as (...all: unknown[]) => unknown)(fn, delay, ...args);
+        if (!virtual) return knows(really());
+        return isCaptured && !virtual.rulesHere ? virtual.real(really) : virtual.arm(fn, delay, args, repeat);
       });
     return { setTimeout: make(realSetTimeout, false), setInterval: make(realSetInterval, true) } as Timers;
   };
@@ -156,7 +156,7 @@ function install(): Registry {
         return current()?.elapsed() ?? original.call(this as never);
       },
   );
-  const { hrtime } = process;
+  const hrtime = real(process.hrtime);
   const ourHrtime = standIn(hrtime, (previous?: [number, number]) => current()?.hrtime(previous) ?? hrtime(previous));
   ourHrtime.bigint = standIn(hrtime.bigint, () => current()?.hrtimeBigint() ?? hrtime.bigint());
   process.hrtime = ourHrtime;
@@ -218,7 +218,8 @@ function installDate(current: () => VirtualGlobals | undefined): DateConstructor
 }
 
 function installPromises(current: () => VirtualGlobals | undefined): typeof timersPromises {
-  const { setTimeout: promised, setInterval: iterated, scheduler } = timersPromises;
+  const { scheduler } = timersPromises;
+  const [promised, iterated, wait] = [real(timersPromises.setTimeout), real(timersPromises.setInterval), real(scheduler.wait)];
   const virtual = virtualTimersPromises((fn, delay, repeat) => (current() as VirtualGlobals).arm(fn, delay, [], repeat));
   timersPromises.setTimeout = standIn(promised, (...args: Parameters<typeof promised>) =>
     current() ? virtual.setTimeout(...args) : promised(...args),
@@ -226,7 +227,6 @@ function installPromises(current: () => VirtualGlobals | undefined): typeof time
   timersPromises.setInterval = standIn(iterated, (...args: Parameters<typeof iterated>) =>
     current() ? virtual.setInterval(...args) : iterated(...args),
   ) as typeof iterated;
-  const { wait } = scheduler;
   replace(
     scheduler,
     'wait',
@@ -244,10 +244,10 @@ function installIntl(current: () => VirtualGlobals | undefined): void {
   Object.defineProperty(proto, 'format', {
     ...format,
     get(this: object) {
-      const real = format.get.call(this);
+      const plain = format.get.call(this);
       const known = bound.get(this);
       if (known) return known;
-      const ours = standIn(real, (date?: unknown) => real(date === undefined ? current()?.now() : date));
+      const ours = standIn(plain, (date?: unknown) => plain(date === undefined ? current()?.now() : date));
       bound.set(this, ours);
       return ours;
     },
@@ -277,7 +277,7 @@ function installTemporal(current: () => VirtualGlobals | undefined): void {
 /** Replaces a method by a stand-in, in the way in which it was defined. */
 function replace<T extends object, K extends keyof T>(target: T, key: K, make: (original: T[K] & AnyFunction) => AnyFunction): void {
   const descriptor = Object.getOwnPropertyDescriptor(target, key);
-  const original = target[key] as T[K] & AnyFunction;
+  const original = real(target[key]) as T[K] & AnyFunction;
   if (typeof original !== 'function') return;
   Object.defineProperty(target, key, {
     configurable: true,

@@ -4,7 +4,7 @@
  * before it and measures its timeouts by, as undici does, becomes virtual when the simulation begins, or when it is refreshed.
  */
 import { Socket } from 'node:net';
-import { realClearTimeout } from '../ports/real.ts';
+import { real, realClearTimeout, realKey } from '../ports/real.ts';
 import type { AnyFunction } from './globals.ts';
 
 /** Sets a virtual timer; undefined: none rules here. */
@@ -60,7 +60,7 @@ function shadow(timer: InnerTimeout, arm: Arm): boolean {
 /** @param timeout any of Node's timers */
 export function installRefresh(timeout: object, arm: Arm): void {
   const proto = Object.getPrototypeOf(timeout) as { refresh(): unknown; unref(): unknown };
-  const { refresh, unref } = proto;
+  const [refresh, unref] = [real(proto.refresh), real(proto.unref)];
   proto.refresh = function (this: InnerTimeout) {
     const made = shadows.get(this);
     if (made) made.refresh();
@@ -77,12 +77,14 @@ export function installRefresh(timeout: object, arm: Arm): void {
     }
     return unref.call(this);
   };
+  Object.defineProperty(proto.refresh, realKey, { value: refresh });
+  Object.defineProperty(proto.unref, realKey, { value: unref });
 }
 
 let timeoutSymbol: symbol | undefined;
 
 export function installSocketTimeout(arm: Arm): void {
-  const { setTimeout } = Socket.prototype;
+  const setTimeout = real(Socket.prototype.setTimeout);
   Socket.prototype.setTimeout = function (this: Socket & { readonly server?: unknown; _onTimeout?(): void }, ms, callback) {
     setTimeout.call(this, ms, callback);
     // The server's end keeps real time: it waits for a client that is real.
@@ -91,12 +93,13 @@ export function installSocketTimeout(arm: Arm): void {
     if (!timeoutSymbol) return this;
     const inner = this as unknown as Record<symbol, NodeJS.Timeout | null>;
     const key = timeoutSymbol;
-    const real = inner[key];
+    const former = inner[key];
     // Cleared by Node, it is no longer the socket's.
     const timer = arm(() => inner[key] === timer && this._onTimeout?.(), ms, []);
-    if (!timer || !real) return this;
-    realClearTimeout(real);
+    if (!timer || !former) return this;
+    realClearTimeout(former);
     inner[key] = timer.unref();
     return this;
   };
+  Object.defineProperty(Socket.prototype.setTimeout, realKey, { value: setTimeout });
 }

@@ -8,8 +8,8 @@ const mostFrames = 30;
 export const framesOfTimers = 14;
 /** Real work is begun deeper within libraries. */
 export const framesOfRequests = 20;
-/** This package's own files. */
-const own = fileURLToPath(new URL('..', import.meta.url));
+/** This package's own files. In a CommonJS bundle, which has no import.meta.url, they cannot be told from the user's. */
+const own = (import.meta.url as string | undefined) === undefined ? '\0' : fileURLToPath(new URL('..', import.meta.url));
 
 /** The stack here. It is read only when a report needs it. */
 export function siteOf(what: string, frames = mostFrames): Error {

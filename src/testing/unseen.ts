@@ -4,6 +4,7 @@
  */
 import { syncBuiltinESMExports } from 'node:module';
 import threads from 'node:worker_threads';
+import { real, realKey } from '../ports/real.ts';
 import type { Channels } from './channels.ts';
 
 type Method = (this: unknown, ...args: unknown[]) => unknown;
@@ -84,10 +85,11 @@ const watched = new WeakSet<object>();
 
 function wrap(target: object, name: string, make: (original: Method) => Method): void {
   const descriptor = Object.getOwnPropertyDescriptor(target, name);
-  const original = descriptor?.value as Method | undefined;
+  const original = real(descriptor?.value as Method | undefined);
   if (typeof original !== 'function' || !descriptor?.configurable) return;
   const replacement = make(original);
   Object.defineProperty(replacement, 'name', { value: original.name });
   Object.defineProperty(replacement, 'length', { value: original.length });
+  Object.defineProperty(replacement, realKey, { value: original });
   Object.defineProperty(target, name, { ...descriptor, value: replacement });
 }

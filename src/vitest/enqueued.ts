@@ -1,6 +1,6 @@
 /** `toHaveEnqueued`: is there a job that is as expected, and if there is none, which one is nearest and in what does it differ? */
 import type { TaskResult } from 'escapement';
-import type { MatcherState } from 'vitest';
+import type { MatcherState } from './matching.ts';
 import { checkOptions, checkTimes, closeness, count, difference, indent, line, matches } from './matching.ts';
 import { simulationOf, taskOf } from './received.ts';
 import type { EnqueuedOptions } from './register.ts';

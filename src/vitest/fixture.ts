@@ -32,6 +32,8 @@ interface TestFixtures {
   readonly $__test?: { readonly sim: Simulation };
 }
 
+type Fixture = (context: TestContext, use: (sim: Simulation) => Promise<void>) => Promise<void>;
+
 const tailLines = 40;
 
 /**
@@ -47,21 +49,21 @@ const tailLines = 40;
  * });
  */
 export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTest {
-  const simulated = test.extend('sim', { auto: true }, async ({ task, onTestFailed }, { onCleanup }) => {
+  // The form of fixtures that Vitest 3, 4 and 5 have in common.
+  const sim: Fixture = async ({ task, onTestFailed }, use) => {
     const sim = await simulate(tasks, options);
     let left: string | undefined;
-    onCleanup(async () => {
-      try {
-        await sim.end();
-      } catch (error) {
-        // What a test itself says has failed comes first: work is often left behind because of it.
-        if (task.result?.state !== 'fail') throw error;
-        left = error instanceof Error ? error.message : String(error);
-      }
-    });
     onTestFailed((context) => report(context, sim, left));
-    return sim;
-  });
+    await use(sim);
+    try {
+      await sim.end();
+    } catch (error) {
+      // What a test itself says has failed comes first: work is often left behind because of it.
+      if (task.result?.state !== 'fail') throw error;
+      left = error instanceof Error ? error.message : String(error);
+    }
+  };
+  const simulated = test.extend<{ sim: Simulation }>({ sim: [sim, { auto: true }] }) as unknown as TestAPI<TestFixtures>;
   const exploring =
     (add: typeof test | typeof test.only): ExploringTest =>
     (name, explored, scenario) => {
@@ -95,7 +97,8 @@ function like({ now, seed, workers, concurrency, store, stores, retention }: Tes
 /** Annotates a failing test: the one thing that every reporter prints below the error and its diff, without changing either. */
 async function report({ annotate, task }: TestContext, sim: Simulation, left: string | undefined): Promise<void> {
   const { result } = task;
-  if (!result || task.fails) return;
+  // Vitest before 3.2 has no annotations.
+  if (!result || task.fails || !annotate) return;
   const text = summary(sim, left);
   const { state } = result;
   // Vitest takes annotations only while a test runs, and that it has failed is known only afterwards. It looks when annotate is called.

@@ -3,7 +3,10 @@
  * included), and how a difference is shown without all that was never asked for.
  */
 import { ConfigError } from 'escapement';
-import type { MatcherState } from 'vitest';
+import type { ExpectStatic } from 'vitest';
+
+/** Vitest 3 does not export it by its name. */
+export type MatcherState = ReturnType<ExpectStatic['getState']>;
 
 type Leaf = string | number | boolean | bigint | symbol | null | undefined | void | Date | RegExp | ((...args: never) => unknown);
 type Asymmetric = { asymmetricMatch(other: unknown): boolean };

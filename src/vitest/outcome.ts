@@ -1,6 +1,6 @@
 /** The matchers on a TaskResult. Each refreshes it first, so they are asynchronous, and none needs the caller to. */
 import type { TaskResult } from 'escapement';
-import type { MatcherState } from 'vitest';
+import type { MatcherState } from './matching.ts';
 import { checkOptions, checkTimes, count, difference, indent, line, type Moment, matches } from './matching.ts';
 import { labelOf, resultOf, runningSimulation, when } from './received.ts';
 import type { FailedOptions, RetriedOptions, SucceededOptions } from './register.ts';

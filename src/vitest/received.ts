@@ -1,7 +1,7 @@
 /** What was given to `expect()`: told apart, and refused with a hint when it is none of what the matcher takes. */
 import type { Task, TaskResult } from 'escapement';
 import { currentSimulation, type Simulation } from 'escapement/testing';
-import type { MatcherState } from 'vitest';
+import type { MatcherState } from './matching.ts';
 import { offset } from './time.ts';
 
 type AnyTask = Pick<Task<never, unknown>, 'name'>;

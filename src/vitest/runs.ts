@@ -1,6 +1,6 @@
 /** `toHaveRun` and `toHaveRunAt`: how often, and when, attempts of a task started. */
 import type { SimulatedAttempt, Simulation } from 'escapement/testing';
-import type { MatcherState } from 'vitest';
+import type { MatcherState } from './matching.ts';
 import { checkTimes, count, type Moment } from './matching.ts';
 import { isSimulation, runningSimulation, simulationOf, taskOf } from './received.ts';
 import { momentOf, offset } from './time.ts';

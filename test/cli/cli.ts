@@ -18,6 +18,8 @@ export interface Surroundings {
   readonly stdin?: string;
   /** @default the repository's root */
   readonly cwd?: string;
+  /** The person at the terminal. */
+  readonly ask?: (question: string) => Promise<string>;
   /** What time it is. */
   readonly now?: () => number;
   /** Ctrl-C when the reading of the real clock has come so often. */
@@ -41,7 +43,7 @@ const life: Life = {
 
 /** The real clock of a test goes on by 50 ms with every look at it. */
 export async function cli(argv: readonly string[], surroundings: Surroundings = {}): Promise<Ran> {
-  const { tty = false, env = {}, stdin = '', cwd = root, now = Date.now, interruptAfterReadings } = surroundings;
+  const { tty = false, env = {}, stdin = '', cwd = root, now = Date.now, ask, interruptAfterReadings } = surroundings;
   const text = { stdout: '', stderr: '' };
   let readings = 0;
   let interrupt = () => {};
@@ -56,6 +58,7 @@ export async function cli(argv: readonly string[], surroundings: Surroundings = 
     stdout: output('stdout'),
     stderr: output('stderr'),
     stdin: async () => stdin,
+    ask,
     env,
     cwd,
     now,

@@ -17,6 +17,7 @@ export class ThreadKeeper implements Keeper {
   readonly #patienceMs: number;
   readonly #state = new Int32Array(new SharedArrayBuffer(8));
   #thread: Worker | undefined;
+  #isStarted = false;
   #timer: Timer | undefined;
   #beatAt = 0;
   #closed = false;
@@ -29,7 +30,8 @@ export class ThreadKeeper implements Keeper {
 
   begun(): void {
     if (this.#timer || this.#closed) return;
-    this.#thread ??= this.#start();
+    if (!this.#isStarted) this.#thread = this.#start();
+    this.#isStarted = true;
     this.#arm();
     Atomics.store(this.#state, active, 1);
     Atomics.notify(this.#state, active);
@@ -58,18 +60,26 @@ export class ThreadKeeper implements Keeper {
     });
   }
 
-  #start(): Worker {
+  /** Undefined: there is no such file, as in a bundle. Work goes on without the helper. */
+  #start(): Worker | undefined {
     const { worker, leaseMs, limitMs } = this.#options;
     const data: KeeperData = { file: this.#file, worker, leaseMs, limitMs, patienceMs: this.#patienceMs, state: this.#state };
-    const name = import.meta.url.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js';
-    const thread = new Worker(new URL(name, import.meta.url), { workerData: data, execArgv: [] });
-    thread.unref();
-    thread.on('error', (error) => {
+    const failed = (error: unknown) => {
       process.emitWarning(
-        `the helper thread that renews leases while the event loop is blocked cannot run: ${error}. A task that blocks it for more than ${leaseMs / 1_000} s may run twice`,
+        `the helper thread that renews leases while the event loop is blocked cannot run: ${error}. A task that blocks it for more than ${leaseMs / 1_000} s may run twice. If escapement is bundled, mark it as external`,
         { type: 'EscapementWarning', code: 'ESCAPEMENT_NO_HELPER_THREAD' },
       );
-    });
-    return thread;
+    };
+    try {
+      // In a CommonJS bundle there is no import.meta.url.
+      const name = import.meta.url.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js';
+      const thread = new Worker(new URL(name, import.meta.url), { workerData: data, execArgv: [] });
+      thread.unref();
+      thread.on('error', failed);
+      return thread;
+    } catch (error) {
+      failed(error);
+      return undefined;
+    }
   }
 }
