@@ -1,11 +1,15 @@
 /** The helper thread of `keeper.ts`. It sleeps while the worker's thread beats, and renews the worker's leases while it does not. */
 import { isMainThread, workerData } from 'node:worker_threads';
-import Sqlite from 'better-sqlite3';
+import Sqlite, { type Database } from 'better-sqlite3';
 import { systemClock } from '../../ports/clock.ts';
 
-/** Where the shared state counts the beats, and says whether attempts are in flight. */
+/** Where the shared state counts the beats, and says what the worker does. */
 export const beats = 0;
+export const activity = 1;
+/** No attempt is in flight; some are; the worker has stopped. */
+export const idle = 0;
 export const active = 1;
+export const closed = 2;
 
 export interface KeeperData {
   readonly file: string;
@@ -19,34 +23,47 @@ export interface KeeperData {
 
 const busyMs = 5_000;
 
+/**
+ * Waits have an end, also where nothing would have to be looked at: a thread that is told to terminate just before it waits is not woken, and the
+ * process would not end.
+ */
+const longestWaitMs = 1_000;
+
 function keep({ file, worker, leaseMs, limitMs, patienceMs, state }: KeeperData): void {
-  let renew: ((until: number) => void) | undefined;
-  for (;;) {
-    Atomics.wait(state, active, 0);
+  let db: Database | undefined;
+  const read = () => Atomics.load(state, activity);
+  /** Sleeps until the time is over, or until a condition does not hold any more. */
+  const sleep = (ms: number, holds: () => boolean, index: number, value: number) => {
+    for (let left = ms; left > 0 && holds(); left -= longestWaitMs) Atomics.wait(state, index, value, Math.min(left, longestWaitMs));
+  };
+  while (read() !== closed) {
+    sleep(Number.POSITIVE_INFINITY, () => read() === idle, activity, idle);
     const seen = Atomics.load(state, beats);
-    Atomics.wait(state, beats, seen, patienceMs);
-    const isBlocked = () => Atomics.load(state, beats) === seen && Atomics.load(state, active) === 1;
+    const isBlocked = () => Atomics.load(state, beats) === seen && read() === active;
+    sleep(patienceMs, isBlocked, beats, seen);
     for (let blockedMs = patienceMs; isBlocked() && blockedMs < limitMs; blockedMs += patienceMs) {
       try {
-        renew ??= renewal(file, worker);
-        renew(systemClock.now() + leaseMs);
+        db ??= new Sqlite(file, { fileMustExist: true, timeout: busyMs });
+        renew(db, worker, systemClock.now() + leaseMs);
       } catch {
         // Locked, or full: tried again until the leases pass.
       }
-      Atomics.wait(state, beats, seen, patienceMs);
+      sleep(patienceMs, isBlocked, beats, seen);
     }
     // It stays blocked beyond the limit: its jobs are for others.
-    while (isBlocked()) Atomics.wait(state, beats, seen, patienceMs);
+    sleep(Number.POSITIVE_INFINITY, isBlocked, beats, seen);
   }
+  db?.close();
 }
 
-function renewal(file: string, worker: string): (until: number) => void {
-  const db = new Sqlite(file, { fileMustExist: true, timeout: busyMs });
-  const statement = db.prepare(
-    "UPDATE escapement_jobs SET lease_until = ? WHERE worker = ? AND state = 'running' AND lease_until BETWEEN ? AND ?",
+/** A lease that has passed is not touched: it may be another's to judge. */
+function renew(db: Database, worker: string, until: number): void {
+  db.prepare("UPDATE escapement_jobs SET lease_until = ? WHERE worker = ? AND state = 'running' AND lease_until BETWEEN ? AND ?").run(
+    until,
+    worker,
+    systemClock.now(),
+    until,
   );
-  // A lease that has passed may be another's to judge.
-  return (until) => void statement.run(until, worker, systemClock.now(), until);
 }
 
 if (!isMainThread && (workerData as KeeperData | null)?.state) keep(workerData as KeeperData);

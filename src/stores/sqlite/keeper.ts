@@ -5,7 +5,7 @@
 import { Worker } from 'node:worker_threads';
 import { systemClock, type Timer } from '../../ports/clock.ts';
 import type { Keeper, KeeperOptions } from '../../ports/store.ts';
-import { active, beats, type KeeperData } from './keeper-thread.ts';
+import { active, activity, beats, closed, idle, type KeeperData } from './keeper-thread.ts';
 
 const beatMs = 1_000;
 /** How long beats may stay away before the helper thread renews, and before that is reported. The thread looks this often. */
@@ -16,7 +16,6 @@ export class ThreadKeeper implements Keeper {
   readonly #options: KeeperOptions;
   readonly #patienceMs: number;
   readonly #state = new Int32Array(new SharedArrayBuffer(8));
-  #thread: Worker | undefined;
   #isStarted = false;
   #timer: Timer | undefined;
   #beatAt = 0;
@@ -30,24 +29,30 @@ export class ThreadKeeper implements Keeper {
 
   begun(): void {
     if (this.#timer || this.#closed) return;
-    if (!this.#isStarted) this.#thread = this.#start();
+    if (!this.#isStarted) this.#start();
     this.#isStarted = true;
     this.#arm();
-    Atomics.store(this.#state, active, 1);
-    Atomics.notify(this.#state, active);
+    this.#tell(active);
   }
 
   rest(): void {
     if (!this.#timer) return;
     this.#timer.cancel();
     this.#timer = undefined;
-    Atomics.store(this.#state, active, 0);
+    this.#tell(idle);
   }
 
+  /** The thread ends by itself. */
   close(): void {
     this.rest();
     this.#closed = true;
-    void this.#thread?.terminate();
+    this.#tell(closed);
+  }
+
+  #tell(what: number): void {
+    Atomics.store(this.#state, activity, what);
+    Atomics.notify(this.#state, activity);
+    if (what === closed) Atomics.notify(this.#state, beats);
   }
 
   #arm(): void {
@@ -60,8 +65,8 @@ export class ThreadKeeper implements Keeper {
     });
   }
 
-  /** Undefined: there is no such file, as in a bundle. Work goes on without the helper. */
-  #start(): Worker | undefined {
+  /** Where there is no such file, as in a bundle, work goes on without the helper. */
+  #start(): void {
     const { worker, leaseMs, limitMs } = this.#options;
     const data: KeeperData = { file: this.#file, worker, leaseMs, limitMs, patienceMs: this.#patienceMs, state: this.#state };
     const failed = (error: unknown) => {
@@ -76,10 +81,8 @@ export class ThreadKeeper implements Keeper {
       const thread = new Worker(new URL(name, import.meta.url), { workerData: data, execArgv: [] });
       thread.unref();
       thread.on('error', failed);
-      return thread;
     } catch (error) {
       failed(error);
-      return undefined;
     }
   }
 }
