@@ -3,7 +3,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { App } from './app.ts';
 import type { Definition, TaskContext } from './core/definition.ts';
 import { parseWhen } from './core/duration.ts';
-import { EscapementError, InputError, ResultMismatchError, ResultNotFoundError, StoreError } from './core/errors.ts';
+import { ConfigError, EscapementError, InputError, ResultMismatchError, ResultNotFoundError, StoreError } from './core/errors.ts';
 import { newJob } from './core/job.ts';
 import { decode, encode } from './core/json.ts';
 import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
@@ -40,10 +40,15 @@ type Transacted<Input> = [input: [Input] extends [void] ? undefined : Input, opt
 /** A task: its name, and everything that one can do with it. `Task` without types is any task. */
 export interface Task<Input = unknown, Output = unknown> {
   readonly name: string;
+  /** The queue, the priority and the alias of the backend that its jobs get: those of `using`, else those of its definition. */
+  readonly queue: string;
+  readonly priority: number;
+  readonly backend: string;
   /**
    * Enqueues one job. Resolves when the store has it for good.
    * @throws InputError when the input does not fit the schema, or cannot be stored as JSON
-   * @throws ConfigError when the backend cannot do what the options ask
+   * @throws ConfigError when the backend cannot do what the options ask, such as `immediate()` with `runAfter`, `priority` or a transaction
+   * @throws StoreError when the store cannot take it
    */
   enqueue(...args: Transacted<Input>): TaskResult<Output, Input>;
   enqueue(...args: EnqueueArguments<Input, EnqueueOptions>): Promise<TaskResult<Output, Input>>;
@@ -102,6 +107,16 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
     this.name = name;
     this.#home = home;
     this.#using = using;
+  }
+
+  get queue(): string {
+    return this.#using.queue ?? this.#home().definition.queue;
+  }
+  get priority(): number {
+    return this.#using.priority ?? this.#home().definition.priority;
+  }
+  get backend(): string {
+    return this.#using.backend ?? this.#home().definition.backend;
   }
 
   using(options: UsingOptions): Task<Input, Output> {
@@ -166,8 +181,8 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
   }
 
   async getResult(id: string): Promise<TaskResult<Output, Input>> {
-    const { app, definition } = this.#home();
-    const result = await findResult(app, id, [this.#using.backend ?? definition.backend]);
+    const { app } = this.#home();
+    const result = await findResult(app, id, [this.backend]);
     if (result.task !== this.name) throw new ResultMismatchError(`job ${id} is one of ${result.task}, not of ${this.name}`);
     return result as TaskResult<Output, Input>;
   }
@@ -194,7 +209,7 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
 
   #insert(inputs: readonly unknown[], transaction: unknown): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
     const { app, definition } = this.#home();
-    const alias = this.#using.backend ?? definition.backend;
+    const alias = this.backend;
     const backend = app.backend(alias);
     this.#checkSupport(app, alias, transaction);
     if (transaction !== undefined && backend.open() instanceof Promise) {
@@ -244,9 +259,16 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
 
   #checkSupport(app: App, alias: string, transaction: unknown): void {
     const { name, supports } = app.backend(alias);
-    const lacks = (what: string, instead: string) => new InputError(`backend ${alias} (${name}) cannot ${what}; ${instead}`);
-    if (this.#using.runAfter !== undefined && !supports.defer) throw lacks('defer jobs', 'leave out runAfter, or use memory() or sqlite()');
-    if (transaction !== undefined && !supports.transactions) throw lacks('join a transaction', 'enqueue without one, or use sqlite()');
+    const read = new OptionReader(`${this.name} cannot be enqueued`);
+    const lacks = (path: string, what: string, instead: string) =>
+      read.faults.push({ path, expected: instead, got: `backend ${alias}, which is ${name}() and cannot ${what}` });
+    const { runAfter, priority } = this.#using;
+    if (runAfter !== undefined && !supports.defer)
+      lacks('runAfter', 'defer jobs', 'no such option, or a backend such as memory() or sqlite()');
+    if (priority !== undefined && !supports.priority)
+      lacks('priority', 'order jobs by priority', 'no such option, or a backend such as memory() or sqlite()');
+    if (transaction !== undefined && !supports.transactions) lacks('transaction', 'join a transaction', 'no such option, or sqlite()');
+    read.done();
   }
 }
 
@@ -268,7 +290,13 @@ function checkEnqueueOptions(options: unknown): void {
 /** The result with this id, from the first of these backends that has it. */
 export async function findResult(app: App, id: string, aliases: readonly string[]): Promise<TaskResult> {
   for (const alias of aliases) {
-    const store = await app.backend(alias).open();
+    const backend = app.backend(alias);
+    if (!backend.supports.results) {
+      if (aliases.length > 1) continue;
+      const got = `${alias}, which is ${backend.name}() and keeps no results`;
+      throw new ConfigError('There are no results', [{ path: 'backend', expected: 'a backend such as memory() or sqlite()', got }]);
+    }
+    const store = await backend.open();
     const [record] = await store.get([id]);
     if (record) return resultOf(app, alias, record);
   }

@@ -5,7 +5,7 @@
 import type { Event } from '../core/events.ts';
 import { settled } from '../core/job.ts';
 import type { Job, JobRecord, Settlement } from '../core/types.ts';
-import { RunningAttempt } from '../engine/attempt.ts';
+import { logFailure, RunningAttempt } from '../engine/attempt.ts';
 import type { Host } from '../engine/host.ts';
 import { createJanitor } from '../engine/janitor.ts';
 import type { Backend } from '../ports/backend.ts';
@@ -73,6 +73,7 @@ class ImmediateBackend implements Backend {
     });
     if (!settlement) return;
     this.#store.settle([settlement], { now: settlement.settledAt });
+    logFailure(this.#host, { ...job, worker }, settlement);
     events.emit(ending(job, settlement));
   }
 }

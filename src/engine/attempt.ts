@@ -358,6 +358,16 @@ export function failCurrentAttempt(error: unknown): Scope | undefined {
   return current;
 }
 
+/** A line in the application's log for an attempt that failed: an error when its job did so for good, a warning when it is tried again. */
+export function logFailure(host: Host, of: Pick<Job, 'task' | 'id'> & { attempt: number; worker: string }, end: Settlement): void {
+  const { error, reason } = end;
+  if (end.status !== 'failed' && (end.status !== 'queued' || end.outcome !== 'failed')) return;
+  const fields = { task: of.task, job: of.id, attempt: of.attempt, worker: of.worker, ...(error ? { error } : {}) };
+  const why = error ? `: ${error.name}: ${error.message}` : '';
+  if (end.status === 'failed') host.logger.error(fields, `job failed for good${reason === null ? '' : ` (${reason})`}${why}`);
+  else host.logger.warn(fields, `attempt failed, retrying in ${formatDuration(Math.max(0, end.dueAt - end.settledAt))}${why}`);
+}
+
 function notCommitted(): Error {
   return new Error('the transaction in which ctx.complete() was called did not commit');
 }

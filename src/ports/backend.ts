@@ -5,11 +5,16 @@
 import type { Job, JobRecord } from '../core/types.ts';
 import type { Awaitable, Store } from './store.ts';
 
-/** What a backend can do; checked at enqueue and when a worker starts (DEP 14: `supports_defer`, `supports_get_result`, `supports_priority`). */
+/**
+ * What a backend can do (DEP 14: `supports_defer`, `supports_get_result`, `supports_priority`). What `using` and `enqueue` ask is checked at
+ * enqueue, `results` by `getResult`, `workers` when a worker starts.
+ */
 export interface BackendSupports {
   /** `runAfter`. */
   readonly defer: boolean;
+  /** `getResult`. */
   readonly results: boolean;
+  /** `using({ priority })`; the priority of a definition has no effect where this is false. */
   readonly priority: boolean;
   /** Enqueue in the caller's transaction. */
   readonly transactions: boolean;
