@@ -27,7 +27,7 @@ export type { TaskDescription } from './describe.ts';
 export { failCurrentAttempt } from './engine/attempt.ts';
 export type { Logger } from './engine/host.ts';
 export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operations.ts';
-export type { JobOptions, RetentionOptions, RetryOptions, UsingOptions } from './options.ts';
+export type { EditOptions, JobOptions, RetentionOptions, RetryOptions, UsingOptions } from './options.ts';
 export type { BackendSupports } from './ports/backend.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
 export type { AttemptFailure, AttemptInfo, ResultProgress } from './result.ts';

@@ -4,9 +4,10 @@ import { type Duration, durationExpected } from './core/duration.ts';
 import { frozen } from './core/json.ts';
 import type { Status } from './core/types.ts';
 import { cancelJobs, deleteJobs, prioritizeJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
-import { nearest, OptionReader } from './options.ts';
+import { type EditOptions, nearest, OptionReader } from './options.ts';
 import type { JobFilter, JobOrder, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
+import { findResult } from './task.ts';
 
 /** Which jobs: all that is given must hold. A property that is `undefined` is refused: leave it out. */
 export interface JobSelection {
@@ -37,6 +38,12 @@ export interface Jobs {
    * @param priority −100 … 100, larger first
    */
   prioritize(selection: JobSelection, priority: number): Promise<number>;
+  /**
+   * Changes the job with this id, which waits for its turn: its input, when it is due or expires, its queue, its priority.
+   * @throws ResultNotFoundError; and what `result.edit` throws
+   * @example await tasks.jobs.edit(id, { input: { to: 'ada@example.com' } });
+   */
+  edit(id: string, changes: EditOptions): Promise<TaskResult>;
   /** Deletes jobs that finished so long ago; resolves to how many. */
   prune(options: { olderThan: Duration; status?: 'successful' | 'failed' | 'cancelled' }): Promise<number>;
 }
@@ -145,6 +152,9 @@ export function jobsOf(app: App): Jobs {
       const wanted = read.priority(priority, 'priority');
       read.done();
       return prioritizeJobs(app.binding.host, await store(), filter, wanted);
+    },
+    async edit(id, changes) {
+      return (await findResult(app, id, app.known.backends)).edit(changes);
     },
     async prune(options) {
       const read = new OptionReader('Jobs cannot be pruned');

@@ -325,6 +325,37 @@ export function readUsing(options: unknown, before: Using, known: Known): Using 
   };
 }
 
+/** What `edit` changes of a job that waits for its turn; what is left out stays. */
+export interface EditOptions<Input = unknown> {
+  /** It has to fit the task's schema. */
+  input?: Input;
+  /** Not before: a duration from now, or an instant. A job that waits for a retry is retried then. */
+  runAfter?: Duration | Instant;
+  /** When it is cancelled if it has not started: a duration from `runAfter`, or from now; or an instant. */
+  expires?: Duration | Instant;
+  queue?: string;
+  /** −100 … 100, larger first. */
+  priority?: number;
+}
+
+const editKeys = ['input', 'runAfter', 'expires', 'queue', 'priority'];
+
+/** Reads what `edit` was given. */
+export function readEdit(options: unknown, queues: readonly string[] | undefined): EditOptions {
+  const read = new OptionReader('The job cannot be edited');
+  const given = read.object(options ?? {}, typeof (options ?? {}) === 'object' ? '' : 'changes', editKeys);
+  const keys = editKeys.filter((key) => Object.hasOwn(given, key));
+  if (keys.length === 0 && read.faults.length === 0) read.fault('changes', `one or more of ${editKeys.join(', ')}`, options);
+  for (const key of keys)
+    if (given[key] === undefined) read.fault(key, 'a value; leave the property out to keep what the job has', undefined);
+  read.queue(given.queue, 'queue', queues);
+  read.integer(given.priority, 'priority', -100, 100);
+  read.when(given.runAfter, 'runAfter', 0);
+  read.when(given.expires, 'expires', 0);
+  read.done();
+  return given;
+}
+
 function plain(value: unknown, what: string): Readonly<Record<string, unknown>> {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new InputError(`${what} is ${show(value)}; expected an object`, { path: '' });

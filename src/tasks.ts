@@ -130,6 +130,7 @@ export function hostOf(
     logger: options.logger ?? app.logger,
     retention: options.retention ?? app.retention,
     definitions: app.definitions,
+    queues: app.known.queues,
     machine: options.machine ?? thisMachine,
     running: options.running ?? runningHere,
     names: app.names,

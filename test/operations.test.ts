@@ -2,8 +2,10 @@
 import { ConfigError, createTasks, dummy, type Event, immediate, memory, snooze } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { simulate } from 'escapement/testing';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
 
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const anything = (value: unknown) => value as never;
 
 test.each<[string, object, RegExp]>([
@@ -270,4 +272,57 @@ test.each([
   expect(again?.errors.map(({ name }) => name)).toEqual(again?.isFinished ? ['AggregateError'] : []);
   expect(tasks.names).toEqual(['job']);
   expect(fields).toEqual({ a: 1 });
+});
+
+describe('editing a job that waits for its turn', () => {
+  const app = () => createTasks({ backend: memory(), queues: { default: {}, bulk: {} }, logger: quiet });
+
+  test('changes input, due time, queue and priority, by id or on the result', async () => {
+    const tasks = app();
+    const seen: unknown[] = [];
+    const mail = tasks.define('mail', { input: z.object({ to: z.string() }), run: ({ to }) => void seen.push(to) });
+    await using sim = await simulate(tasks, { now: 0 });
+    const result = await mail.using({ runAfter: '1h' }).enqueue({ to: 'ada' });
+    const edited = await tasks.jobs.edit(result.id, { input: { to: 'bob' }, runAfter: '2h', queue: 'bulk', priority: 5 });
+    expect([edited.input, edited.dueAt.getTime(), edited.queue, edited.priority]).toEqual([{ to: 'bob' }, 7_200_000, 'bulk', 5]);
+    await edited.edit({ expires: '1h' });
+    await sim.advance('1h');
+    expect(seen).toEqual([]);
+    await result.refresh();
+    expect(result.status).toBe('cancelled');
+    const other = await mail.enqueue({ to: 'eve' });
+    await other.edit({ input: { to: 'eva' } });
+    await sim.drain();
+    expect(seen).toEqual(['eva']);
+    expect(String(sim.timeline())).toMatch(/edited +mail#1/);
+  });
+
+  test.each<[string, object | undefined, RegExp]>([
+    ['nothing', {}, /changes: expected one or more of input, runAfter, expires, queue, priority/],
+    ['a lost value', { queue: undefined }, /queue: expected a value; leave the property out/],
+    ['an unknown queue', { queue: 'bulg' }, /did you mean bulk/],
+    ['an unknown option', { delay: 5 }, /delay: /],
+    ['an input that does not fit', { input: { to: 5 } }, /does not fit its schema: to/],
+    ['a due time after its end', { runAfter: '2d' }, /would expire at .*change expires as well/],
+  ])('refuses %s', async (_name, changes, message) => {
+    const tasks = app();
+    const mail = tasks.define('mail', { expires: '1d', input: z.object({ to: z.string() }), run: () => {} });
+    await using _ = await simulate(tasks);
+    const result = await mail.using({ runAfter: '1h' }).enqueue({ to: 'ada' });
+    await expect(result.edit(changes as never)).rejects.toThrow(message);
+    await result.refresh();
+    expect([result.input, result.queue]).toEqual([{ to: 'ada' }, 'default']);
+  });
+
+  test('refuses one that runs or is over', async () => {
+    const tasks = app();
+    const slow = tasks.define('slow', (_: void, ctx) => ctx.sleep('1h'));
+    await using sim = await simulate(tasks);
+    const result = await slow.enqueue();
+    await sim.drain();
+    await expect(result.edit({ queue: 'bulk' })).rejects.toThrow(/is running; only a job that waits for its turn can be edited/);
+    await sim.runUntilIdle();
+    await expect(tasks.jobs.edit(result.id, { queue: 'bulk' })).rejects.toThrow(/is successful; only/);
+    await expect(tasks.jobs.edit('none', { queue: 'bulk' })).rejects.toThrow(/no job has the id none/);
+  });
 });

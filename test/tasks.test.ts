@@ -101,7 +101,7 @@ describe('immediate(), the default backend', () => {
   test('cannot defer or order, and says what can', async () => {
     const deferred = double.using({ runAfter: '1h', priority: 5 }).enqueue(1);
     await expect(deferred).rejects.toBeInstanceOf(ConfigError);
-    await expect(deferred).rejects.toThrow(/runAfter: .*memory\(\).*immediate\(\) and cannot defer jobs[^]*priority: /);
+    await expect(deferred).rejects.toThrow(/runAfter: .*memory\(\).*immediate\(\) and cannot defer jobs[\s\S]*priority: /);
     // The priority of a definition is for the backends that have one.
     expect(
       (

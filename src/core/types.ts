@@ -122,7 +122,19 @@ export interface Amendment {
   readonly set: Partial<
     Pick<
       Job,
-      'status' | 'dueAt' | 'expiresAt' | 'priority' | 'maxAttempts' | 'losses' | 'finishedAt' | 'reason' | 'cancelRequested' | 'progress'
+      | 'status'
+      | 'dueAt'
+      | 'expiresAt'
+      | 'priority'
+      | 'maxAttempts'
+      | 'losses'
+      | 'finishedAt'
+      | 'reason'
+      | 'cancelRequested'
+      | 'progress'
+      | 'input'
+      | 'queue'
+      | 'runAfter'
     >
   > | null;
 }

@@ -1,5 +1,5 @@
 /**
- * What callers and operators do to jobs from outside an attempt: cancel, run again, prioritize, delete. Read, decide, change if nothing has
+ * What callers and operators do to jobs from outside an attempt: cancel, run again, prioritize, edit, delete. Read, decide, change if nothing has
  * changed meanwhile; else once more.
  */
 import { InputError } from '../core/errors.ts';
@@ -52,6 +52,28 @@ export async function prioritizeJob(host: Host, store: Store, id: string, priori
   await change(host, store, [id], (job) => {
     if (hasTurnAhead(job)) return { priority };
     throw new InputError(`job ${id} is ${job.status}; only a job that waits for its turn has a use for a priority`);
+  });
+}
+
+/** What `edit` changes of a job; what is left out stays. */
+export type Edit = Partial<Pick<Job, 'input' | 'runAfter' | 'expiresAt' | 'queue' | 'priority'>>;
+
+/**
+ * Changes a job that waits for its turn.
+ * @param read makes the changes for the job, at an instant
+ * @throws InputError when it is running or over, or would expire before it is due
+ */
+export async function editJob(host: Host, store: Store, id: string, read: (job: Job, now: number) => Edit): Promise<void> {
+  await change(host, store, [id], (job, now) => {
+    if (!hasTurnAhead(job)) throw new InputError(`job ${id} is ${job.status}; only a job that waits for its turn can be edited`);
+    const edit = read(job, now);
+    const set = edit.runAfter == null ? edit : { ...edit, dueAt: edit.runAfter };
+    const { dueAt, expiresAt, startedAt } = { ...job, ...set };
+    if (startedAt === null && expiresAt !== null && expiresAt <= dueAt) {
+      const at = (instant: number) => new Date(instant).toISOString();
+      throw new InputError(`job ${id} would expire at ${at(expiresAt)}, and is due at ${at(dueAt)}; change expires as well`);
+    }
+    return set;
   });
 }
 
@@ -150,7 +172,9 @@ function tell(host: Host, job: Job, set: Amendment['set'], now: number): void {
     // For those who keep account of what is to come, an end is an end.
     const over = isFinished(job) ? job : { ...job, status: 'cancelled' as const, reason: 'deleted', finishedAt: now };
     host.events.emit({ type: 'deleted', at: now, job: over });
-  } else if (set.priority !== undefined) host.events.emit({ type: 'prioritized', at: now, job });
+  } else if (set.input !== undefined || set.queue !== undefined || (set.dueAt !== undefined && set.status === undefined))
+    host.events.emit({ type: 'edited', at: now, job });
+  else if (set.priority !== undefined) host.events.emit({ type: 'prioritized', at: now, job });
   else if (job.status === 'cancelled') host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
   else if (job.status === 'queued') host.events.emit({ type: 'requeued', at: now, job });
 }

@@ -335,6 +335,7 @@ export class MemoryStore implements Store {
       if (isFinished(job)) this.#schedules.closed(job);
       else this.#schedules.opened(job);
     }
+    if (job.queue !== node.job.queue) node.line = this.#indexes.line(job.queue, job.task);
     node.job = job;
     this.#indexes.add(node, now);
   }
