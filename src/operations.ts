@@ -4,7 +4,7 @@ import { type Duration, durationExpected } from './core/duration.ts';
 import { frozen } from './core/json.ts';
 import type { Status } from './core/types.ts';
 import { cancelJobs, deleteJobs, prioritizeJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
-import { type EditOptions, nearest, OptionReader } from './options.ts';
+import { type EditOptions, namePattern, nearest, OptionReader } from './options.ts';
 import type { JobFilter, JobOrder, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 import { findResult } from './task.ts';
@@ -22,7 +22,7 @@ export interface JobSelection {
 /** Operations on jobs: `tasks.jobs`. */
 export interface Jobs {
   /**
-   * Newest first, page by page. With `order: 'changed'`, the jobs to which something happened last come first (enqueued, started, an attempt ended,
+   * Newest first, page by page; jobs with ids of their own come by these, the largest first. With `order: 'changed'`, the jobs to which something happened last come first (enqueued, started, an attempt ended,
    * finished), on one page. Errors of earlier attempts come without their stacks; `refresh()` reads them.
    * @param selection.limit 1 … 1,000. Default 50
    */
@@ -113,7 +113,7 @@ export function jobsOf(app: App): Jobs {
       const { read, filter, given } = readSelection(selection, ['limit', 'after', 'order']);
       const limit = read.integer(given.limit, 'limit', 1, 1_000) ?? 50;
       const { after } = given;
-      if (after !== undefined && !(typeof after === 'string' && idPattern.test(after)))
+      if (after !== undefined && !(typeof after === 'string' && namePattern.test(after)))
         read.fault('after', 'the cursor of an earlier page', after);
       const order = given.order as JobOrder | undefined;
       if (order !== undefined && !orders.includes(order)) read.fault('order', `one of ${orders.join(', ')}`, order, near(order, orders));
@@ -183,8 +183,6 @@ export function jobsOf(app: App): Jobs {
 
 const finished = ['successful', 'failed', 'cancelled'] as const;
 const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running', ...finished];
-/** A job's id, which is what a cursor is. */
-const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const orders: readonly JobOrder[] = ['enqueued', 'changed'];
 const pruneBatch = 1_000;
 const filters = ['ids', 'status', 'task', 'queue', 'schedule', 'tag'] as const;

@@ -57,6 +57,11 @@ export interface JobOptions {
 export interface UsingOptions extends JobOptions {
   /** Not before: a duration from now, or an instant. A number is milliseconds from now. */
   runAfter?: Duration | Instant;
+  /**
+   * The job's own id: 1 to 128 letters, digits and _ . : / -, beginning with a letter or digit. A second enqueue with the same id makes no job,
+   * and answers with the first one, as long as that is kept. @default a UUID of version 7
+   */
+  id?: string;
   /** Plain data kept on the job, for the application. */
   metadata?: Readonly<Record<string, unknown>>;
 }
@@ -272,6 +277,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
 /** What `using` changes for the jobs of one call. */
 export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 'timeoutMs'> {
   readonly runAfter: Duration | Instant | undefined;
+  readonly id: string | undefined;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly overrides: Overrides | null;
 }
@@ -286,12 +292,13 @@ export const usingNothing: Using = {
   tags: undefined,
   backend: undefined,
   runAfter: undefined,
+  id: undefined,
   metadata: Object.freeze({}),
   overrides: null,
 };
 
 /** The options of `using`. */
-export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'metadata'];
+export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'id', 'metadata'];
 
 /** Reads what `using` was given, on top of what it was given before. */
 export function readUsing(options: unknown, before: Using, known: Known): Using {
@@ -306,6 +313,7 @@ export function readUsing(options: unknown, before: Using, known: Known): Using 
   if (runAfter !== undefined && parseWhen(runAfter, 0) === undefined) {
     read.fault('runAfter', "a duration from now such as '2h', or an instant with offset", runAfter);
   }
+  const id = given.id === undefined ? undefined : read.name(given.id, 'id');
   read.done();
   const overrides = {
     ...before.overrides,
@@ -320,6 +328,7 @@ export function readUsing(options: unknown, before: Using, known: Known): Using 
     tags: own.tags ?? before.tags,
     backend: own.backend ?? before.backend,
     runAfter: (runAfter as Using['runAfter']) ?? before.runAfter,
+    id: id ?? before.id,
     metadata: given.metadata === undefined ? before.metadata : plain(given.metadata, 'metadata'),
     overrides: Object.keys(overrides).length > 0 ? frozen(overrides) : null,
   };
@@ -331,7 +340,7 @@ export interface EditOptions<Input = unknown> {
   input?: Input;
   /** Not before: a duration from now, or an instant. A job that waits for a retry is retried then. */
   runAfter?: Duration | Instant;
-  /** When it is cancelled if it has not started: a duration from `runAfter`, or from now; or an instant. */
+  /** When it is cancelled if it has not started: a duration from when it is due, or an instant. */
   expires?: Duration | Instant;
   queue?: string;
   /** −100 … 100, larger first. */

@@ -63,7 +63,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
     this.#readAt = binding.host.clock.now();
   }
 
-  /** UUID version 7. */
+  /** A UUID of version 7, or what `using({ id })` was given. */
   get id(): string {
     return this.#record.job.id;
   }
@@ -275,12 +275,12 @@ export class TaskResult<Output = unknown, Input = unknown> {
     const schema = host.definitions.get(this.task)?.schema;
     if (input !== undefined && schema) await parseInput(schema, input, what);
     const text = input === undefined ? undefined : encode(input, what);
-    await editJob(host, await this.#open(), this.id, (_, now) => {
+    await editJob(host, await this.#open(), this.id, (job, now) => {
       const dueAt = runAfter === undefined ? undefined : parseWhen(runAfter, now);
       return {
         ...(text === undefined ? {} : { input: text }),
         ...(dueAt === undefined ? {} : { runAfter: dueAt }),
-        ...(expires === undefined ? {} : { expiresAt: parseWhen(expires, dueAt ?? now) ?? null }),
+        ...(expires === undefined ? {} : { expiresAt: parseWhen(expires, dueAt ?? Math.max(now, job.dueAt)) ?? null }),
         ...(queue === undefined ? {} : { queue }),
         ...(priority === undefined ? {} : { priority }),
       };

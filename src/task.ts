@@ -47,6 +47,8 @@ export interface Task<Input = unknown, Output = unknown> {
   /**
    * Enqueues one job. Resolves when the store has it for good.
    * @throws InputError when the input does not fit the schema, or cannot be stored as JSON
+   * With `using({ id })`, resolves to the job that has this id already, if one has.
+   * @throws ResultMismatchError when a job of another task has the id
    * @throws ConfigError when the backend cannot do what the options ask, such as `immediate()` with `runAfter`, `priority` or a transaction
    * @throws StoreError when the store cannot take it
    */
@@ -132,6 +134,12 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
 
   enqueueMany(inputs: readonly unknown[], options?: EnqueueOptions): never {
     if (!Array.isArray(inputs)) throw new InputError(`enqueueMany of ${this.name} takes an array of inputs`);
+    if (this.#using.id !== undefined && inputs.length > 1) {
+      const got = `${inputs.length} inputs for the one id ${this.#using.id}`;
+      throw new ConfigError(`${this.name} cannot be enqueued`, [
+        { path: 'id', expected: 'enqueue() for each job with an id of its own', got },
+      ]);
+    }
     return this.#enqueue(inputs, options) as never;
   }
 
@@ -230,9 +238,14 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
   #store(app: App, definition: Definition, inputs: readonly unknown[], transaction: unknown, alias: string) {
     const now = app.binding.host.clock.now();
     const jobs = inputs.map((input) => this.#job(app, definition, input, now));
-    const results = (records: readonly JobRecord[]) => records.map((record) => resultOf<Output, Input>(app, alias, record));
+    const results = (records: readonly JobRecord[]) =>
+      records.map((record) => {
+        if (record.job.task !== this.name) throw new ResultMismatchError(`the id ${record.job.id} is that of a job of ${record.job.task}`);
+        return resultOf<Output, Input>(app, alias, record);
+      });
     if (jobs.length === 0) return [];
-    const records = app.backend(alias).enqueue(jobs, { now, transaction });
+    const once = this.#using.id !== undefined;
+    const records = app.backend(alias).enqueue(jobs, once ? { now, transaction, once } : { now, transaction });
     return records instanceof Promise ? records.then(results) : results(records);
   }
 
@@ -254,7 +267,7 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
       scheduledAt: null,
       overrides: using.overrides,
     };
-    return newJob(request, app.binding.host.newId(now), now);
+    return newJob(request, using.id ?? app.binding.host.newId(now), now);
   }
 
   #checkSupport(app: App, alias: string, transaction: unknown): void {

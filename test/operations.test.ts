@@ -1,7 +1,8 @@
 /** Operations on many jobs: what they refuse, and that they end in virtual time too. */
+import Database from 'better-sqlite3';
 import { ConfigError, createTasks, dummy, type Event, immediate, memory, snooze } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
-import { simulate } from 'escapement/testing';
+import { explore, simulate } from 'escapement/testing';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 
@@ -288,8 +289,9 @@ describe('editing a job that waits for its turn', () => {
     await edited.edit({ expires: '1h' });
     await sim.advance('1h');
     expect(seen).toEqual([]);
-    await result.refresh();
-    expect(result.status).toBe('cancelled');
+    await result.edit({ priority: 6 });
+    await sim.advance('1h');
+    expect(seen.splice(0)).toEqual(['bob']);
     const other = await mail.enqueue({ to: 'eve' });
     await other.edit({ input: { to: 'eva' } });
     await sim.drain();
@@ -324,5 +326,66 @@ describe('editing a job that waits for its turn', () => {
     await sim.runUntilIdle();
     await expect(tasks.jobs.edit(result.id, { queue: 'bulk' })).rejects.toThrow(/is successful; only/);
     await expect(tasks.jobs.edit('none', { queue: 'bulk' })).rejects.toThrow(/no job has the id none/);
+  });
+});
+
+describe('ids of their own', () => {
+  test.each([
+    ['memory()', () => memory()],
+    ['sqlite()', () => sqlite({ file: ':memory:' })],
+    ['immediate()', () => immediate()],
+    ['dummy()', () => dummy()],
+  ])('on %s a second enqueue, and fifty at once, answer with the first', async (_name, backend) => {
+    await using tasks = createTasks({ backend: backend(), logger: quiet });
+    const seen: number[] = [];
+    const pay = tasks.define('pay', async (order: number) => void seen.push(order));
+    const enqueued: string[] = [];
+    tasks.on('enqueued', ({ job }) => enqueued.push(job.id));
+    const first = await pay.using({ id: 'order:1' }).enqueue(1);
+    const again = await pay
+      .using({ id: 'order:1' })
+      .using({ tags: ['x'] })
+      .enqueue(2);
+    expect([first.id, again.id, again.input, again.status]).toEqual(['order:1', 'order:1', 1, first.status]);
+    const many = await Promise.all(Array.from({ length: 50 }, (_, i) => pay.using({ id: 'order:2' }).enqueue(i + 10)));
+    expect(new Set(many.map(({ input }) => input))).toEqual(new Set([10]));
+    expect(enqueued).toEqual(['order:1', 'order:2']);
+    expect((await tasks.jobs.list()).items.length).toBe(2);
+    if (tasks.backends[0]?.name === 'immediate') expect(seen).toEqual([1, 10]);
+    expect((await tasks.jobs.list({ limit: 1, after: 'order:2' })).items.map(({ id }) => id)).toEqual(['order:1']);
+    expect((await tasks.getResult('order:1')).input).toBe(1);
+  });
+
+  test("in the caller's transaction too: of two in one, and where the first has committed", async () => {
+    const db = new Database(':memory:');
+    await using tasks = createTasks({ backend: sqlite({ database: db }), logger: quiet });
+    const pay = tasks.define('pay', (_: number) => {});
+    await tasks.open();
+    const both = db.transaction(() => [1, 2].map((n) => pay.using({ id: 'order:1' }).enqueue(n, { transaction: db })));
+    expect(both.immediate().map(({ input }) => input)).toEqual([1, 1]);
+    expect((await pay.using({ id: 'order:1' }).enqueue(3)).input).toBe(1);
+    expect(db.transaction(() => pay.using({ id: 'order:1' }).enqueue(4, { transaction: db })).immediate().input).toBe(1);
+    expect((await tasks.queues.list()).map(({ counts }) => counts.ready)).toEqual([1]);
+  });
+
+  test('hold under search: whatever crashes, one job comes of it', async () => {
+    const tasks = createTasks({ backend: memory(), logger: quiet });
+    const pay = tasks.define('pay', (_: number) => {});
+    const order = tasks.define('order', async (n: number) => void (await pay.using({ id: `order:${n}` }).enqueue(n)));
+    await explore(tasks, { seeds: 30 }, async () => {
+      await Promise.all([order.enqueue(1), order.enqueue(1), order.enqueue(2)]);
+      return async () => expect((await tasks.jobs.list({ task: 'pay' })).items.map(({ id }) => id)).toEqual(['order:2', 'order:1']);
+    });
+  });
+
+  test('that cannot be are refused', async () => {
+    const tasks = createTasks({ backend: memory(), logger: quiet });
+    const pay = tasks.define('pay', (_: number) => {});
+    const mail = tasks.define('mail', (_: number) => {});
+    for (const id of ['', ' a', 'a b', '-a', 'a\u0000', 'x'.repeat(129), 5, null])
+      expect(() => pay.using(anything({ id }))).toThrow(/id: expected a name of 1 to 128 letters/);
+    expect(() => pay.using({ id: 'a' }).enqueueMany([1, 2])).toThrow(/id: expected enqueue\(\) for each job/);
+    await pay.using({ id: 'a' }).enqueueMany([1]);
+    await expect(mail.using({ id: 'a' }).enqueue(1)).rejects.toThrow(/the id a is that of a job of pay/);
   });
 });

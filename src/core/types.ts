@@ -23,7 +23,7 @@ export interface Progress {
 
 /** One job: one enqueued call of a task, one row. */
 export interface Job {
-  /** UUID version 7: in one process, ids are in enqueue order. */
+  /** UUID version 7: in one process, ids are in enqueue order. Or what the application gave, of letters, digits and _ . : / -. */
   readonly id: string;
   readonly task: string;
   readonly queue: string;

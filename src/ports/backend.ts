@@ -23,6 +23,14 @@ export interface BackendSupports {
   readonly shared: boolean;
 }
 
+/** How jobs are enqueued. */
+export interface EnqueueTo {
+  readonly now: number;
+  readonly transaction?: unknown;
+  /** A job whose id is taken is not enqueued. */
+  readonly once?: boolean | undefined;
+}
+
 export interface Backend {
   /** A word for messages. */
   readonly name: string;
@@ -31,8 +39,8 @@ export interface Backend {
   readonly supports: BackendSupports;
   /** Opens and migrates on first use. */
   open(): Awaitable<Store>;
-  /** Acknowledges new jobs and returns their rows as they are then. */
-  enqueue(jobs: readonly Job[], options: { readonly now: number; readonly transaction?: unknown }): Awaitable<readonly JobRecord[]>;
+  /** Acknowledges new jobs and returns their rows as they are then; with `once`, those that have the ids already. */
+  enqueue(jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly JobRecord[]>;
   /** Told that jobs were made ready again by hand. */
   requeued(): Awaitable<void>;
   close(): Awaitable<void>;

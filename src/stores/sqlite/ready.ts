@@ -7,7 +7,7 @@ import { defaultBackoff } from '../../core/backoff.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { alreadySettled, amended, claimed, isFenced, mostAttempts, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
-import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer } from '../../ports/store.ts';
+import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer, Taken } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { Reads } from './reads.ts';
@@ -96,7 +96,20 @@ export class Ready {
     }
   }
 
-  insert(jobs: readonly Job[], now: number): void {
+  /** @param once leaves out jobs whose ids are taken, and answers with those that have them */
+  insert(jobs: readonly Job[], now: number, once = false): Taken | undefined {
+    if (!once) {
+      this.#insert(jobs, now);
+      return undefined;
+    }
+    return jobs.map((job) => {
+      const [there = null] = this.reads.get([job.id]);
+      if (!there) this.#insert([job], now);
+      return there;
+    });
+  }
+
+  #insert(jobs: readonly Job[], now: number): void {
     for (const job of jobs) {
       const state = stateOf(job, now);
       this.statements.insert.run(...insertValues(job, state));
