@@ -3,7 +3,7 @@ import type { App } from './app.ts';
 import { type Duration, durationExpected } from './core/duration.ts';
 import { frozen } from './core/json.ts';
 import type { Status } from './core/types.ts';
-import { cancelJobs, deleteJobs, prioritizeJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
+import { cancelJobs, deleteJobs, prioritizeJobs, pruneJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
 import { type EditOptions, namePattern, nearest, OptionReader } from './options.ts';
 import type { JobFilter, JobOrder, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
@@ -44,8 +44,16 @@ export interface Jobs {
    * @example await tasks.jobs.edit(id, { input: { to: 'ada@example.com' } });
    */
   edit(id: string, changes: EditOptions): Promise<TaskResult>;
-  /** Deletes jobs that finished so long ago; resolves to how many. */
-  prune(options: { olderThan: Duration; status?: 'successful' | 'failed' | 'cancelled' }): Promise<number>;
+  /**
+   * Deletes jobs that finished longer ago than `olderThan`; resolves to how many.
+   * @param options.dryRun true: deletes nothing, and resolves to how many it would
+   */
+  prune(options: {
+    olderThan: Duration;
+    status?: 'successful' | 'failed' | 'cancelled';
+    queue?: string;
+    dryRun?: boolean;
+  }): Promise<number>;
 }
 
 /** A worker's entry in the registry. */
@@ -158,15 +166,20 @@ export function jobsOf(app: App): Jobs {
     },
     async prune(options) {
       const read = new OptionReader('Jobs cannot be pruned');
-      const given = read.object(options, '', ['olderThan', 'status']);
+      const given = read.object(options, '', ['olderThan', 'status', 'queue', 'dryRun']);
       const olderThanMs = read.duration(given.olderThan, 'olderThan') ?? 0;
       if (given.olderThan === undefined) read.fault('olderThan', durationExpected, undefined);
-      refuseUndefined(read, given, ['status']);
+      refuseUndefined(read, given, ['status', 'queue', 'dryRun']);
+      const queue = read.queue(given.queue, 'queue', app.known.queues);
+      const { dryRun = false } = given;
+      if (typeof dryRun !== 'boolean') read.fault('dryRun', 'true or false', dryRun);
       const statuses = given.status === undefined ? finished : finished.filter((status) => status === given.status);
       if (statuses.length === 0) read.fault('status', `one of ${finished.join(', ')}`, given.status, near(given.status, finished));
       read.done();
       const finishedBefore = app.binding.host.clock.now() - olderThanMs;
       const opened = await store();
+      if (queue !== undefined || dryRun)
+        return pruneJobs(app.binding.host, opened, { status: statuses, queue }, finishedBefore, Boolean(dryRun));
       let count = 0;
       for (const status of statuses) {
         let deleted: number;

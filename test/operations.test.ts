@@ -34,7 +34,9 @@ test.each<[string, object, RegExp]>([
 });
 
 test.each<[unknown, RegExp]>([
-  [{ olderThan: 0, queue: 'a' }, /queue: expected one of olderThan, status/],
+  [{ olderThan: 0, task: 'a' }, /task: expected one of olderThan, status, queue, dryRun/],
+  [{ olderThan: 0, queue: undefined }, /queue: expected a value/],
+  [{ olderThan: 0, dryRun: 'yes' }, /dryRun: expected true or false/],
   [{ olderThan: 0, status: 'ready' }, /status: expected one of successful, failed, cancelled/],
   [{ olderThan: 0, status: ['failed'] }, /status: expected one of/],
   [{ olderThan: 'never' }, /olderThan: expected/],
@@ -388,4 +390,30 @@ describe('ids of their own', () => {
     await pay.using({ id: 'a' }).enqueueMany([1]);
     await expect(mail.using({ id: 'a' }).enqueue(1)).rejects.toThrow(/the id a is that of a job of pay/);
   });
+});
+
+test.each([
+  ['memory()', () => memory()],
+  ['sqlite()', () => sqlite({ file: ':memory:' })],
+])('prune of a queue leaves the others, and a dry run leaves all, on %s', async (_name, store) => {
+  const tasks = createTasks({ backend: memory(), logger: quiet });
+  const mail = tasks.define('mail', () => {});
+  const events: string[] = [];
+  tasks.on('deleted', ({ job }) => events.push(job.id));
+  await using sim = await simulate(tasks, { store: store() });
+  for (const queue of ['a', 'b', 'b']) await mail.using({ queue }).enqueue();
+  await sim.drain();
+  await mail.using({ queue: 'b', runAfter: '1h' }).enqueue();
+  await sim.advance('1m');
+  expect(await tasks.jobs.prune({ olderThan: '1h', queue: 'b' })).toBe(0);
+  expect(await tasks.jobs.prune({ olderThan: '1s', queue: 'b', status: 'failed' })).toBe(0);
+  expect(await tasks.jobs.prune({ olderThan: '1s', dryRun: true })).toBe(3);
+  expect(await tasks.jobs.prune({ olderThan: '1s', queue: 'b', dryRun: true })).toBe(2);
+  expect((await tasks.jobs.list()).items.length).toBe(4);
+  expect(await tasks.jobs.prune({ olderThan: '1s', queue: 'b' })).toBe(2);
+  expect((await tasks.jobs.list()).items.map(({ queue, status }) => [queue, status])).toEqual([
+    ['b', 'scheduled'],
+    ['a', 'successful'],
+  ]);
+  expect(events).toEqual([]);
 });

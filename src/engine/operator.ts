@@ -82,6 +82,15 @@ export function deleteJobs(host: Host, store: Store, filter: JobFilter): Promise
   return changeAll(host, store, filter, (job) => (job.status === 'running' ? undefined : null));
 }
 
+/**
+ * Deletes jobs that match and finished before an instant, as a retention does: nobody is told. Says how many.
+ * @param dryRun only counts them
+ */
+export function pruneJobs(host: Host, store: Store, filter: JobFilter, finishedBefore: number, dryRun: boolean): Promise<number> {
+  const isOld: Change = ({ finishedAt }) => (finishedAt !== null && finishedAt < finishedBefore ? null : undefined);
+  return changeAll(host, store, filter, isOld, dryRun ? 'count' : 'untold');
+}
+
 /** Gives all jobs that match and wait for their turn another priority; says how many. */
 export function prioritizeJobs(host: Host, store: Store, filter: JobFilter, priority: number): Promise<number> {
   return changeAll(host, store, filter, (job) => (hasTurnAhead(job) ? { priority } : undefined));
@@ -135,20 +144,24 @@ function again(job: Job, now: number): NonNullable<Amendment['set']> {
   return { ...set, maxAttempts: Math.max(job.maxAttempts, job.attempt + 1) };
 }
 
-async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Change): Promise<number> {
+/** `told`: listeners hear of it. `count`: nothing is changed. */
+type Manner = 'told' | 'untold' | 'count';
+
+async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Change, manner: Manner = 'told'): Promise<number> {
   let count = 0;
   let cursor: string | undefined;
   do {
     const found = await store.list(filter, { now: host.clock.now(), limit: page, cursor });
-    const ids = found.items.map(({ job }) => job.id);
-    count += await change(host, store, ids, wanted);
+    const jobs = found.items.map(({ job }) => job).filter((job) => manner === 'told' || wanted(job, host.clock.now()) !== undefined);
+    const ids = jobs.map(({ id }) => id);
+    count += manner === 'count' ? jobs.length : await change(host, store, ids, wanted, manner);
     cursor = found.cursor ?? undefined;
     if (cursor !== undefined) await yieldToEventLoop();
   } while (cursor !== undefined);
   return count;
 }
 
-async function change(host: Host, store: Store, ids: readonly string[], wanted: Change): Promise<number> {
+async function change(host: Host, store: Store, ids: readonly string[], wanted: Change, manner: Manner = 'told'): Promise<number> {
   let count = 0;
   let left = ids;
   while (left.length > 0) {
@@ -160,7 +173,7 @@ async function change(host: Host, store: Store, ids: readonly string[], wanted: 
         amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
     }
     const rows = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
-    for (const [i, job] of rows.entries()) if (job) tell(host, job, amendments[i]?.set ?? null, now);
+    for (const [i, job] of rows.entries()) if (job && manner === 'told') tell(host, job, amendments[i]?.set ?? null, now);
     count += rows.filter((job) => job !== null).length;
     left = amendments.filter((_, i) => rows[i] === null).map(({ id }) => id);
   }
