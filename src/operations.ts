@@ -168,7 +168,7 @@ export function jobsOf(app: App): Jobs {
       const read = new OptionReader('Jobs cannot be pruned');
       const given = read.object(options, '', ['olderThan', 'status', 'queue', 'dryRun']);
       const olderThanMs = read.duration(given.olderThan, 'olderThan') ?? 0;
-      if (given.olderThan === undefined) read.fault('olderThan', durationExpected, undefined);
+      if (given.olderThan === undefined) read.fault('olderThan', durationExpected(), undefined);
       refuseUndefined(read, given, ['status', 'queue', 'dryRun']);
       const queue = read.queue(given.queue, 'queue', app.known.queues);
       const { dryRun = false } = given;

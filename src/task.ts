@@ -10,7 +10,7 @@ import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
 import type { Job, JobRecord, Settlement } from './core/types.ts';
 import { RunningAttempt } from './engine/attempt.ts';
 import { parseInput } from './engine/input.ts';
-import { type JobOptions, nearest, OptionReader, readUsing, type Using, type UsingOptions, usingKeys, usingNothing } from './options.ts';
+import { type JobOptions, meant, OptionReader, readUsing, type Using, type UsingOptions, usingKeys, usingNothing } from './options.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
 /** What is used of a better-sqlite3 database to enqueue in its transaction. */
@@ -100,13 +100,25 @@ type Made<Handle, Input, Output> = Handle extends 'portable' ? PortableTask<Inpu
 /** Where a handle finds its application and definition at the moment of use. */
 export type Home = () => { readonly app: App; readonly definition: Definition };
 
-export class TaskHandle<Input, Output> implements Task<Input, Output> {
-  readonly name: string;
+/** A function with the methods of its class, so that calling a task as if it were its function says what to do. Types do not allow it. */
+class Callable {
+  constructor(name: string) {
+    const refuse = (): never => {
+      throw new InputError(`${name} is a task, not a function: ${name}.enqueue(input) makes a job of it, call(input) runs it here and now`);
+    };
+    Object.defineProperty(refuse, 'name', { value: name, enumerable: true });
+    // biome-ignore lint/correctness/noConstructorReturn: what is made is a function
+    return Object.setPrototypeOf(refuse, new.target.prototype);
+  }
+}
+
+export class TaskHandle<Input, Output> extends Callable implements Task<Input, Output> {
+  declare readonly name: string;
   readonly #home: Home;
   readonly #using: Using;
 
   constructor(name: string, home: Home, using: Using = usingNothing) {
-    this.name = name;
+    super(name);
     this.#home = home;
     this.#using = using;
   }
@@ -294,7 +306,7 @@ function checkEnqueueOptions(options: unknown): void {
     for (const key of Object.keys(options)) {
       if (key === 'transaction') continue;
       const instead = usingKeys.includes(key) ? `; options of the job go to using({ ${key} })` : '';
-      read.fault(key, `transaction alone${instead}`, key, nearest(key, ['transaction']));
+      read.fault(key, `transaction alone${instead}`, key, instead === '' ? meant(key, ['transaction']) : undefined);
     }
   }
   read.done();

@@ -1,13 +1,14 @@
 /** The simulation itself: the clock, the stores, the processes and the record, and what a test can ask of them. */
 import type { App, Binding } from '../app.ts';
 import { EngineBackend } from '../backends/engine.ts';
-import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
+import { type Duration, durationMs, type Instant, instantMs, show } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { mostAttempts, newJob } from '../core/job.ts';
 import type { JobRecord } from '../core/types.ts';
 import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
+import { nearest } from '../options.ts';
 import type { Backend } from '../ports/backend.ts';
 import { outside } from '../ports/clock.ts';
 import { thisMachine } from '../ports/machine.ts';
@@ -164,6 +165,7 @@ export class Simulated implements Simulation {
     for (const source of new Set(stores.values())) {
       const store = await source.open();
       await store.migrate();
+      for (const { name } of await store.listSchedules()) this.#faults.schedules.add(name);
       if (this.#watchman && (await store.list({}, { now: this.#clock.now(), limit: 1 })).items.length > 0) {
         throw new SimulationError(
           `the store ${source.name} has jobs already, and every run of an exploration begins with an empty one; give memory(), sqlite({ file: ':memory:' }), or a function that makes a new store`,
@@ -277,7 +279,7 @@ export class Simulated implements Simulation {
     this.#use();
     if (!crashPoints.includes(at)) throw new SimulationError(`crash() takes { at }, one of ${crashPoints.join(', ')}; got ${String(at)}`);
     if (!Number.isSafeInteger(nth) || nth < 1) throw new SimulationError(`crash() takes { nth }, a whole number from 1 on; got ${nth}`);
-    this.#faults.crashAt(at, typeof task === 'object' ? task.name : task, nth);
+    this.#faults.crashAt(at, this.#checkTask('crash()', task), nth);
     if (at !== 'in run' || this.#crashing) return;
     this.#crashing = true;
     for (const { app } of this.#versions) this.#crashIn(app);
@@ -304,12 +306,33 @@ export class Simulated implements Simulation {
     return { jobs: (filter = {}) => this.#jobsOf(past, filter), timeline: () => ({ lines, toString: () => lines.join('\n') }) };
   }
 
+  /** A name that nobody knows is a mistake, and not one of which nothing has come. @returns the task's name */
+  #checkTask(call: string, task: { readonly name: string } | string | undefined): string | undefined {
+    if (task === undefined) return undefined;
+    const name = typeof task === 'string' ? task : task?.name;
+    const names = this.#versions.flatMap(({ app }) => app.names());
+    if (typeof name !== 'string') throw new SimulationError(`${call} takes a task or its name; got ${show(task)}`);
+    if (names.includes(name) || this.record.jobs.some(({ job }) => job.task === name)) return name;
+    const near = nearest(name, names);
+    throw new SimulationError(`${call}: no task is defined with the name ${show(name)}${near ? `; did you mean ${near}?` : ''}`);
+  }
+
+  #checkSchedule(name: string): void {
+    const names = [
+      ...this.#versions.flatMap(({ app }) => app.schedules.map(({ definition }) => definition.name)),
+      ...this.#faults.schedules,
+    ];
+    if (names.includes(name) || this.record.jobs.some(({ job }) => job.schedule === name)) return;
+    const near = typeof name === 'string' ? nearest(name, names) : undefined;
+    throw new SimulationError(`sim.fires(): no schedule is named ${show(name)}${near ? `; did you mean ${near}?` : ''}`);
+  }
+
   #jobsOf(past: SimulationRecord, filter: SimulatedJobFilter): TaskResult[] {
     for (const key of ['task', 'status'] as const) {
       if (Object.hasOwn(filter, key) && filter[key] === undefined)
         throw new SimulationError(`jobs().${key} is undefined; leave it out to see jobs whatever theirs is`);
     }
-    const name = typeof filter.task === 'string' ? filter.task : filter.task?.name;
+    const name = this.#checkTask('jobs()', filter.task);
     const statuses = filter.status === undefined ? undefined : typeof filter.status === 'string' ? [filter.status] : filter.status;
     const results: TaskResult[] = [];
     for (const { job, attempts } of past.jobs) {
@@ -325,12 +348,13 @@ export class Simulated implements Simulation {
   }
 
   attempts(task?: { readonly name: string } | string): SimulatedAttempt[] {
-    const name = typeof task === 'object' ? task.name : task;
+    const name = this.#checkTask('attempts()', task);
     return this.record.attempts.filter((attempt) => name === undefined || attempt.task === name);
   }
 
   fires(schedule: string): Date[] {
     this.#needRecord('fires');
+    this.#checkSchedule(schedule);
     const instants = this.record.jobs.flatMap(({ job }) => (job.schedule === schedule ? (job.scheduledAt ?? []) : []));
     return instants.sort((a, b) => a - b).map((at) => new Date(at));
   }
