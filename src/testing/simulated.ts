@@ -1,7 +1,7 @@
 /** The simulation itself: the clock, the stores, the processes and the record, and what a test can ask of them. */
 import type { App, Binding } from '../app.ts';
 import { EngineBackend } from '../backends/engine.ts';
-import { type Duration, durationMs, type Instant, instantMs, show } from '../core/duration.ts';
+import { type Duration, durationMs, formatDuration, type Instant, instantMs, show } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { mostAttempts, newJob } from '../core/job.ts';
@@ -12,6 +12,7 @@ import { nearest } from '../options.ts';
 import type { Backend } from '../ports/backend.ts';
 import { outside } from '../ports/clock.ts';
 import { thisMachine } from '../ports/machine.ts';
+import { realSetTimeout } from '../ports/real.ts';
 import type { Store, StoreSource } from '../ports/store.ts';
 import { TaskResult } from '../result.ts';
 import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
@@ -23,12 +24,17 @@ import { leaksAmong, type Suspect, suspectsAmong } from './leaks.ts';
 import { Processes, type Version } from './processes.ts';
 import { realWork } from './real-work.ts';
 import { type SimulatedAttempt, SimulationRecord } from './record.ts';
+import { watchTimers } from './refuse.ts';
 import type { Settings } from './settings.ts';
 import type { Course, SimulatedJobFilter, SimulatedWorker, Simulation, Timeline } from './simulation.ts';
 import { where } from './sites.ts';
 import { Idler } from './until-idle.ts';
 import { VirtualClock } from './virtual-clock.ts';
-import { virtualGlobals } from './virtual-globals.ts';
+import { type TestTimer, virtualGlobals } from './virtual-globals.ts';
+
+/** How often a test that drives nothing is looked at, and after how many looks what it waits for is refused: before Vitest's 5 s. */
+const lookAtTimersMs = 250;
+const looksAtTimers = 8;
 
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -184,7 +190,7 @@ export class Simulated implements Simulation {
     );
     if (globals) {
       const random = randomOf(seed ?? 0, () => this.#clock.isOrdered);
-      this.#undo.push(rule(virtualGlobals(this.#clock, random, () => this.#driving !== undefined)));
+      this.#undo.push(rule(virtualGlobals(this.#clock, random, () => this.#driving !== undefined, this.#armedByTest)));
       this.#clock.check = () => refuseOtherFakes('since');
     }
     this.#clock.onNote = (attempt, text) => {
@@ -371,11 +377,15 @@ export class Simulated implements Simulation {
   async end(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
+    const driving = this.#watchman ? undefined : this.#driving;
+    // Nobody awaits it, and what it says is said here.
+    this.#underWay?.catch(() => {});
     const suspects = this.#suspects();
     for (const undo of this.#undo.splice(0).reverse()) undo();
     this.#processes.kill();
     this.#whenEnded();
     for (const store of this.#stores.values()) await store.close();
+    if (driving !== undefined) throw this.#notAwaited(driving);
     const leaks = await leaksAmong(suspects);
     if (leaks.length === 0) return;
     const lines = leaks.map(({ scope: { id, attempt }, at }) => `${this.record.label(id)} attempt ${attempt}: a timer set at ${at}`);
@@ -408,18 +418,78 @@ export class Simulated implements Simulation {
   }
 
   /** One driver at a time, and never from inside a task. */
-  async #drive<T>(call: string, fn: () => Promise<T>): Promise<T> {
+  #drive<T>(call: string, fn: () => Promise<T>): Promise<T> {
+    const driven = this.#driven(call, fn);
+    // One that is refused leaves the one that is under way.
+    if (this.#driving === call) this.#underWay = driven;
+    return driven;
+  }
+  #underWay: Promise<unknown> | undefined;
+
+  async #driven<T>(call: string, fn: () => Promise<T>): Promise<T> {
     this.#use();
     if (scope.getStore())
       throw new SimulationError(`sim.${call}() was called inside a task; only the test moves time. Tasks wait with ctx.sleep().`);
     if (this.#driving) throw new SimulationError(`sim.${call}() was called while sim.${this.#driving}() has not ended; await it first`);
     this.#driving = call;
+    this.#drives += 1;
     try {
       // Tasks are not to see the asynchronous context of the test that drives them: in production there is none.
       return await outside(fn);
+    } catch (error) {
+      // What is found when all is gone says nothing.
+      throw this.#ended ? this.#notAwaited(call) : error;
     } finally {
       this.#driving = undefined;
     }
+  }
+  #drives = 0;
+
+  #notAwaited(call: string): SimulationError {
+    return new SimulationError(`sim.${call}() was not awaited: the simulation ended before it had. Write: await sim.${call}(…)`);
+  }
+
+  /** From now on a test that waits for a timer which it has set itself, and drives nothing, fails at once and not by its runner's timeout. */
+  [watchTimers](): void {
+    this.#watchesTimers = true;
+  }
+  #watchesTimers = false;
+
+  readonly #armedByTest = (timer: TestTimer): void => {
+    if (!this.#watchesTimers) return;
+    this.#testTimers.add(timer);
+    if (this.#testTimers.size > 1) return;
+    let quiet = 0;
+    let drives = this.#drives;
+    const look = () => {
+      for (const one of this.#testTimers) if (!one.timer.isPending) this.#testTimers.delete(one);
+      if (this.#ended || this.#testTimers.size === 0) {
+        this.#testTimers.clear();
+        return;
+      }
+      // Looks are counted, and not time: on a slow machine they come later.
+      quiet = this.#driving !== undefined || drives !== this.#drives || this.#clock.isBusy ? 0 : quiet + 1;
+      drives = this.#drives;
+      if (quiet < looksAtTimers) realSetTimeout(look, lookAtTimersMs).unref();
+      else this.#refuseTestTimers();
+    };
+    realSetTimeout(look, lookAtTimersMs).unref();
+  };
+  readonly #testTimers = new Set<TestTimer>();
+
+  #refuseTestTimers(): void {
+    for (const { timer, reject } of this.#testTimers) {
+      const text =
+        `the test waits for a timer of ${formatDuration(timer.delay)}${timer.site ? `, set at ${where(timer.site)}` : ''}, and virtual time stands still; ` +
+        `drive it with await sim.advance(${timer.delay}) while the timer is pending`;
+      if (!reject) {
+        process.emitWarning(text, { code: 'ESCAPEMENT_UNDRIVEN' });
+        continue;
+      }
+      timer.close();
+      reject(new SimulationError(text));
+    }
+    this.#testTimers.clear();
   }
 
   /** What attempts report after real work is recorded in their order. */

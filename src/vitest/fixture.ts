@@ -32,6 +32,9 @@ interface TestFixtures {
   readonly $__test?: { readonly sim: Simulation };
 }
 
+/** As `testing/refuse.ts` has it: tests fail where they wait for a timer that they do not drive. */
+const watchTimers: unique symbol = Symbol.for('escapement.watchTimers') as never;
+
 const tailLines = 40;
 
 /**
@@ -49,6 +52,7 @@ const tailLines = 40;
 export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTest {
   const simulated = test.extend('sim', { auto: true }, async ({ task, onTestFailed }, { onCleanup }) => {
     const sim = await simulate(tasks, options);
+    (sim as { [watchTimers]?(): void })[watchTimers]?.();
     let left: string | undefined;
     onCleanup(async () => {
       try {
