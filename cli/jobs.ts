@@ -80,7 +80,7 @@ export async function findJob(tasks: Tasks, id: string): Promise<TaskResult> {
   const part = id.toLowerCase();
   const found: TaskResult[] = [];
   for await (const page of pages(tasks, {}, recentJobs)) {
-    found.push(...page.filter((job) => job.id.startsWith(part) || job.id.endsWith(part)));
+    found.push(...page.filter(({ id: whole }) => whole.toLowerCase().startsWith(part) || whole.toLowerCase().endsWith(part)));
   }
   const [first, ...others] = found;
   if (!first) throw refused(`no id of the ${count(recentJobs)} newest jobs begins or ends with ${clean(id)}; give the whole id`);

@@ -12,11 +12,18 @@ export const consoleLogger: Logger = {
 };
 
 function line(fields: object, message: string): string {
-  const rest = Object.entries(fields).map(
-    ([key, value]) => `${key}=${typeof value === 'string' && namePattern.test(value) ? value : show(value)}`,
-  );
-  return [show(message).replace(/^"|"$/g, ''), ...rest].join(' ');
+  const rest = Object.entries(fields)
+    // A recorded error: the message says it.
+    .filter(([, value]) => typeof value?.stack !== 'string')
+    .map(([key, value]) => `${key}=${typeof value === 'string' && namePattern.test(value) ? value : show(value)}`);
+  return [clean(String(message)), ...rest].join(' ');
 }
+
+function clean(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
+  return text.slice(0, maxLength).replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ');
+}
+const maxLength = 2_000;
 
 /** A logger that fails must not fail the job whose line it writes, and not stop a loop of the engine. */
 export function guardedLogger(logger: Logger): Logger {

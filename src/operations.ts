@@ -3,10 +3,11 @@ import type { App } from './app.ts';
 import { type Duration, durationExpected } from './core/duration.ts';
 import { frozen } from './core/json.ts';
 import type { Status } from './core/types.ts';
-import { cancelJobs, deleteJobs, prioritizeJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
-import { nearest, OptionReader } from './options.ts';
+import { cancelJobs, deleteJobs, prioritizeJobs, pruneJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
+import { type EditOptions, namePattern, nearest, OptionReader } from './options.ts';
 import type { JobFilter, JobOrder, QueueStats, Store } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
+import { findResult } from './task.ts';
 
 /** Which jobs: all that is given must hold. A property that is `undefined` selects no job, and the log says so: leave it out. */
 export interface JobSelection {
@@ -21,7 +22,7 @@ export interface JobSelection {
 /** Operations on jobs: `tasks.jobs`. */
 export interface Jobs {
   /**
-   * Newest first, page by page. With `order: 'changed'`, the jobs to which something happened last come first (enqueued, started, an attempt ended,
+   * Newest first, page by page; jobs with ids of their own come by these, the largest first. With `order: 'changed'`, the jobs to which something happened last come first (enqueued, started, an attempt ended,
    * finished), on one page. Errors of earlier attempts come without their stacks; `refresh()` reads them.
    * @param selection.limit 1 … 1,000. Default 50
    */
@@ -37,8 +38,22 @@ export interface Jobs {
    * @param priority −100 … 100, larger first
    */
   prioritize(selection: JobSelection, priority: number): Promise<number>;
-  /** Deletes jobs that finished so long ago; resolves to how many. */
-  prune(options: { olderThan: Duration; status?: 'successful' | 'failed' | 'cancelled' }): Promise<number>;
+  /**
+   * Changes the job with this id, which waits for its turn: its input, when it is due or expires, its queue, its priority.
+   * @throws ResultNotFoundError; and what `result.edit` throws
+   * @example await tasks.jobs.edit(id, { input: { to: 'ada@example.com' } });
+   */
+  edit(id: string, changes: EditOptions): Promise<TaskResult>;
+  /**
+   * Deletes jobs that finished longer ago than `olderThan`; resolves to how many.
+   * @param options.dryRun true: deletes nothing, and resolves to how many it would
+   */
+  prune(options: {
+    olderThan: Duration;
+    status?: 'successful' | 'failed' | 'cancelled';
+    queue?: string;
+    dryRun?: boolean;
+  }): Promise<number>;
 }
 
 /** A worker's entry in the registry. */
@@ -117,7 +132,7 @@ export function jobsOf(app: App): Jobs {
       const { read, filter, given } = selected;
       const limit = read.integer(given.limit, 'limit', 1, 1_000) ?? 50;
       const { after } = given;
-      if (after !== undefined && !(typeof after === 'string' && idPattern.test(after)))
+      if (after !== undefined && !(typeof after === 'string' && namePattern.test(after)))
         read.fault('after', 'the cursor of an earlier page', after);
       const order = given.order as JobOrder | undefined;
       if (order !== undefined && !orders.includes(order)) read.fault('order', `one of ${orders.join(', ')}`, order, near(order, orders));
@@ -166,18 +181,26 @@ export function jobsOf(app: App): Jobs {
       if (isLost('prioritize', selected)) return 0;
       return prioritizeJobs(app.binding.host, await store(), filter, wanted);
     },
+    async edit(id, changes) {
+      return (await findResult(app, id, app.known.backends)).edit(changes);
+    },
     async prune(options) {
       const read = new OptionReader('Jobs cannot be pruned');
-      const given = read.object(options, '', ['olderThan', 'status']);
+      const given = read.object(options, '', ['olderThan', 'status', 'queue', 'dryRun']);
       const olderThanMs = read.duration(given.olderThan, 'olderThan') ?? 0;
-      if (given.olderThan === undefined) read.fault('olderThan', durationExpected, undefined);
-      const lost = lostOf(given, ['status']);
+      if (given.olderThan === undefined) read.fault('olderThan', durationExpected(), undefined);
+      const lost = lostOf(given, ['status', 'queue', 'dryRun']);
+      const queue = read.queue(given.queue, 'queue', app.known.queues);
+      const { dryRun = false } = given;
+      if (typeof dryRun !== 'boolean') read.fault('dryRun', 'true or false', dryRun);
       const statuses = given.status === undefined ? finished : finished.filter((status) => status === given.status);
       if (statuses.length === 0) read.fault('status', `one of ${finished.join(', ')}`, given.status, near(given.status, finished));
       read.done();
       if (isLost('prune', { lost })) return 0;
       const finishedBefore = app.binding.host.clock.now() - olderThanMs;
       const opened = await store();
+      if (queue !== undefined || dryRun)
+        return pruneJobs(app.binding.host, opened, { status: statuses, queue }, finishedBefore, Boolean(dryRun));
       let count = 0;
       for (const status of statuses) {
         let deleted: number;
@@ -194,8 +217,6 @@ export function jobsOf(app: App): Jobs {
 
 const finished = ['successful', 'failed', 'cancelled'] as const;
 const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running', ...finished];
-/** A job's id, which is what a cursor is. */
-const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const orders: readonly JobOrder[] = ['enqueued', 'changed'];
 const pruneBatch = 1_000;
 const filters = ['ids', 'status', 'task', 'queue', 'schedule', 'tag'] as const;

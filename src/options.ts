@@ -57,6 +57,11 @@ export interface JobOptions {
 export interface UsingOptions extends JobOptions {
   /** Not before: a duration from now, or an instant. A number is milliseconds from now. */
   runAfter?: Duration | Instant;
+  /**
+   * The job's own id: 1 to 128 letters, digits and _ . : / -, beginning with a letter or digit. A second enqueue with the same id makes no job,
+   * and answers with the first one, as long as that is kept. @default a UUID of version 7
+   */
+  id?: string;
   /** Plain data kept on the job, for the application. */
   metadata?: Readonly<Record<string, unknown>>;
 }
@@ -70,6 +75,8 @@ export interface RetentionOptions {
   /** @default '7d' */
   cancelled?: Duration | 'forever';
 }
+
+const whenExpected = "a duration from now such as '2h', or an instant with offset";
 
 /** Task, queue and schedule names. */
 export const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$/;
@@ -107,7 +114,7 @@ export class OptionReader {
     for (const key of Object.keys(value)) {
       if (keys.includes(key)) continue;
       const expected = notBuilt.includes(key) ? 'no such option yet: it is planned, and not built' : `one of ${keys.join(', ')}`;
-      this.fault(path === '' ? key : `${path}.${key}`, expected, key, nearest(key, keys));
+      this.fault(path === '' ? key : `${path}.${key}`, expected, key, meant(key, keys));
     }
     return value as Record<string, unknown>;
   }
@@ -140,7 +147,7 @@ export class OptionReader {
 
   duration(value: unknown, path: string): number | undefined {
     if (value === undefined) return undefined;
-    return parseDuration(value) ?? this.fault(path, durationExpected, value);
+    return parseDuration(value) ?? this.fault(path, durationExpected(value), value);
   }
 
   instant(value: unknown, path: string): number | undefined {
@@ -150,7 +157,7 @@ export class OptionReader {
 
   when(value: unknown, path: string, now: number): number | undefined {
     if (value === undefined) return undefined;
-    return parseWhen(value, now) ?? this.fault(path, "a duration from now such as '2h', or an instant with offset", value);
+    return parseWhen(value, now) ?? this.fault(path, durationExpected(value, whenExpected), value);
   }
 
   tags(value: unknown, path: string): readonly string[] | undefined {
@@ -190,6 +197,8 @@ export class OptionReader {
 export interface Known {
   readonly queues: readonly string[] | undefined;
   readonly backends: readonly string[];
+  /** Told of what is allowed, and is probably a mistake. */
+  readonly warn?: (text: string) => void;
 }
 
 /** The options of jobs, read; undefined: not given. */
@@ -205,6 +214,9 @@ export interface ReadJobOptions {
   readonly backend: string | undefined;
 }
 
+/** A number below it was probably meant as seconds. */
+const shortTimeoutMs = 100;
+
 function readJobOptions(read: OptionReader, options: Record<string, unknown>, at: string, known: Known): ReadJobOptions {
   const path = (key: string) => (at === '' ? key : `${at}.${key}`);
   const retry = read.object(options.retry, path('retry'), ['maxAttempts', 'backoff', 'unless', 'only']);
@@ -212,9 +224,11 @@ function readJobOptions(read: OptionReader, options: Record<string, unknown>, at
   const only = read.predicate(retry.only, path('retry.only'));
   const { expires } = options;
   if (expires !== undefined && parseWhen(expires, 0) === undefined)
-    read.fault(path('expires'), "a duration such as '1d', or an instant", expires);
+    read.fault(path('expires'), durationExpected(expires, "a duration such as '1d', or an instant"), expires);
   const timeoutMs = read.duration(options.timeout, path('timeout'));
   if (timeoutMs === 0) read.fault(path('timeout'), 'more than 0 ms', options.timeout);
+  else if (typeof options.timeout === 'number' && options.timeout < shortTimeoutMs)
+    known.warn?.(`${path('timeout')}: ${options.timeout} is ${options.timeout} ms; for seconds, write '${options.timeout}s'`);
   return {
     queue: read.queue(options.queue, path('queue'), known.queues),
     priority: read.integer(options.priority, path('priority'), -100, 100),
@@ -236,13 +250,19 @@ function answer(predicate: ((error: unknown) => unknown) | undefined, error: unk
   throw new TypeError('retry.unless and retry.only must return true or false, and not a promise');
 }
 
+/** A task's handle is a function too, which only says that it is none. */
+function isTask(value: unknown): value is { readonly name: string } {
+  return typeof value === 'function' && typeof (value as { enqueueMany?: unknown }).enqueueMany === 'function';
+}
+
 /** The options of a task's definition. */
 export function readDefinition(name: unknown, options: unknown, defaults: unknown, known: Known): Definition {
   const read = new OptionReader(`Task ${show(name)} cannot be defined`);
   const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, 'input', 'run']);
   const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
   const own = readJobOptions(read, given, '', known);
-  if (typeof given.run !== 'function' || isGenerator(given.run))
+  if (isTask(given.run)) read.fault('run', `the function that does the work`, `the task ${given.run.name}; enqueue it from that function`);
+  else if (typeof given.run !== 'function' || isGenerator(given.run))
     read.fault('run', 'the function that does the work, async or not', given.run);
   const schema = given.input as StandardSchemaV1 | undefined;
   if (schema !== undefined && typeof (schema as Partial<StandardSchemaV1> | null)?.['~standard']?.validate !== 'function') {
@@ -272,6 +292,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
 /** What `using` changes for the jobs of one call. */
 export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 'timeoutMs'> {
   readonly runAfter: Duration | Instant | undefined;
+  readonly id: string | undefined;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly overrides: Overrides | null;
 }
@@ -286,12 +307,13 @@ export const usingNothing: Using = {
   tags: undefined,
   backend: undefined,
   runAfter: undefined,
+  id: undefined,
   metadata: Object.freeze({}),
   overrides: null,
 };
 
 /** The options of `using`. */
-export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'metadata'];
+export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'id', 'metadata'];
 
 /** Reads what `using` was given, on top of what it was given before. */
 export function readUsing(options: unknown, before: Using, known: Known): Using {
@@ -304,8 +326,9 @@ export function readUsing(options: unknown, before: Using, known: Known): Using 
     read.fault('retry.backoff', 'a policy made of data: a function cannot be stored with a job', own.backoff.delay);
   const { runAfter } = given;
   if (runAfter !== undefined && parseWhen(runAfter, 0) === undefined) {
-    read.fault('runAfter', "a duration from now such as '2h', or an instant with offset", runAfter);
+    read.fault('runAfter', durationExpected(runAfter, whenExpected), runAfter);
   }
+  const id = given.id === undefined ? undefined : read.name(given.id, 'id');
   read.done();
   const overrides = {
     ...before.overrides,
@@ -320,9 +343,41 @@ export function readUsing(options: unknown, before: Using, known: Known): Using 
     tags: own.tags ?? before.tags,
     backend: own.backend ?? before.backend,
     runAfter: (runAfter as Using['runAfter']) ?? before.runAfter,
+    id: id ?? before.id,
     metadata: given.metadata === undefined ? before.metadata : plain(given.metadata, 'metadata'),
     overrides: Object.keys(overrides).length > 0 ? frozen(overrides) : null,
   };
+}
+
+/** What `edit` changes of a job that waits for its turn; what is left out stays. */
+export interface EditOptions<Input = unknown> {
+  /** It has to fit the task's schema. */
+  input?: Input;
+  /** Not before: a duration from now, or an instant. A job that waits for a retry is retried then. */
+  runAfter?: Duration | Instant;
+  /** When it is cancelled if it has not started: a duration from when it is due, or an instant. */
+  expires?: Duration | Instant;
+  queue?: string;
+  /** −100 … 100, larger first. */
+  priority?: number;
+}
+
+const editKeys = ['input', 'runAfter', 'expires', 'queue', 'priority'];
+
+/** Reads what `edit` was given. */
+export function readEdit(options: unknown, queues: readonly string[] | undefined): EditOptions {
+  const read = new OptionReader('The job cannot be edited');
+  const given = read.object(options ?? {}, typeof (options ?? {}) === 'object' ? '' : 'changes', editKeys);
+  const keys = editKeys.filter((key) => Object.hasOwn(given, key));
+  if (keys.length === 0 && read.faults.length === 0) read.fault('changes', `one or more of ${editKeys.join(', ')}`, options);
+  for (const key of keys)
+    if (given[key] === undefined) read.fault(key, 'a value; leave the property out to keep what the job has', undefined);
+  read.queue(given.queue, 'queue', queues);
+  read.integer(given.priority, 'priority', -100, 100);
+  read.when(given.runAfter, 'runAfter', 0);
+  read.when(given.expires, 'expires', 0);
+  read.done();
+  return given;
 }
 
 function plain(value: unknown, what: string): Readonly<Record<string, unknown>> {
@@ -343,10 +398,61 @@ export function readRetention(read: OptionReader, options: unknown): Retention {
   };
 }
 
+/**
+ * What other queues and schedulers call our options, in lower case without `_` and `-`, and what they are here: the first that the place takes. What ends in
+ * `)` is another call.
+ */
+const foreignWords: Readonly<Record<string, readonly string[]>> = Object.fromEntries(
+  (
+    [
+      ['attempts retries maxretries maxattempts retrylimit retrycount retry maxretry tries', 'maxAttempts', 'retry.maxAttempts'],
+      ['backoff retrydelay retrybackoff backofftype retryin', 'backoff', 'retry.backoff'],
+      [
+        'delay runat runin eta countdown startafter scheduledat scheduledfor scheduleat scheduledin availableat wait waituntil',
+        'runAfter',
+        'at',
+      ],
+      ['repeat cron every interval recurring schedule', 'every', 'tasks.schedule()'],
+      ['pattern crontime cronexpression cronpattern expression', 'cron', 'tasks.schedule()'],
+      ['tz timezone zone', 'timezone', 'tasks.schedule()'],
+      ['handler handle process processor perform fn func function callback execute work job task worker', 'run', 'task'],
+      ['jobid uuid key idempotencykey deduplicationid singletonkey uniquekey taskid', 'id'],
+      ['id', 'id'],
+      ['ttl expirein expiresin expireat expiresat expiry', 'expires'],
+      ['start startdate starts from begin', 'startAt'],
+      ['end enddate ends until stop', 'endAt'],
+      ['limit times count', 'maxRuns', 'limit'],
+      ['data payload args params body', 'input', 'enqueue(input)'],
+      ['schema validate validator parse', 'input'],
+      ['queuename', 'queue'],
+      ['jobtimeout timeoutms maxruntime executiontimeout visibilitytimeout', 'timeout'],
+      ['removeoncomplete removeonfail keepjobs keepfor retentiondays resultttl', 'retention', 'createTasks({ retention })'],
+      ['store storage driver connection database db adapter backend', 'backend', 'store'],
+      ['parallelism maxconcurrency threads prefetch poolsize', 'concurrency'],
+      ['meta context extra', 'metadata'],
+      ['labels label', 'tags'],
+    ] as const
+  ).flatMap(([words, ...ours]) => words.split(' ').map((word) => [word, ours])),
+);
+
+/** What was probably meant by an option that a place does not know: another queue's word for one of ours, or the nearest name. */
+export function meant(key: string, keys: readonly string[]): string | undefined {
+  const ours = foreignWords[key.toLowerCase().replace(/[_-]/g, '')] ?? [];
+  for (const own of ours) if (keys.includes(own.split('.')[0] as string) && own !== key) return own;
+  const near = nearest(key, keys);
+  if (near !== undefined) return near;
+  const elsewhere = ours.find((own) => own.endsWith(')'));
+  const isOf = (options: readonly string[]) => (own: string) => options.includes(own.split('.')[0] as string);
+  const byDefault = keys.includes('defaults') ? ours.find(isOf(jobKeys)) : undefined;
+  if (byDefault !== undefined) return `defaults.${byDefault}`;
+  const using = ours.find(isOf(usingKeys));
+  return elsewhere ?? (using === undefined ? undefined : `using({ ${using.replace(/\.(.*)/, ': { $1 }')} })`);
+}
+
 /** The name that was probably meant: the nearest by edits, if it is near. */
 export function nearest(name: string, names: readonly string[]): string | undefined {
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
+  let bestDistance = Math.max(1, Math.min(3, Math.floor(name.length / 3))) + 1;
   for (const candidate of names) {
     const distance = edits(name.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) {
@@ -357,14 +463,17 @@ export function nearest(name: string, names: readonly string[]): string | undefi
   return best;
 }
 
-/** The Levenshtein distance of two short texts. */
+/** The distance of two short texts by insertions, deletions, substitutions and swaps of neighbours (Damerau, restricted). */
 function edits(a: string, b: string): number {
+  let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
       next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1));
+      if (a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) next[j] = Math.min(next[j] as number, (before[j - 2] ?? 0) + 1);
     }
+    before = row;
     row = next;
   }
   return row[b.length] ?? 0;

@@ -1,16 +1,17 @@
 /** A caller's view of a job: a snapshot that `refresh` brings up to date, and the few things a caller may do to it. */
 import type { App, Binding } from './app.ts';
 import type { Duration } from './core/duration.ts';
-import { durationMs, formatDuration } from './core/duration.ts';
+import { durationMs, formatDuration, parseWhen } from './core/duration.ts';
 import { ResultNotFoundError, ResultNotReadyError } from './core/errors.ts';
 import type { RecordedError } from './core/failure.ts';
 import { isFinished, visibleStatus } from './core/job.ts';
-import { decode } from './core/json.ts';
+import { decode, encode } from './core/json.ts';
 import type { AttemptOutcome, JobRecord, Status } from './core/types.ts';
-import { cancelJob, deleteJob, prioritizeJob, retryJob } from './engine/operator.ts';
+import { parseInput } from './engine/input.ts';
+import { cancelJob, deleteJob, editJob, prioritizeJob, retryJob } from './engine/operator.ts';
 import { scope } from './engine/scope.ts';
 import { waitersOf } from './engine/waiters.ts';
-import { OptionReader } from './options.ts';
+import { type EditOptions, OptionReader, readEdit } from './options.ts';
 import type { Backend } from './ports/backend.ts';
 import type { Store } from './ports/store.ts';
 
@@ -62,7 +63,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
     this.#readAt = binding.host.clock.now();
   }
 
-  /** UUID version 7. */
+  /** A UUID of version 7, or what `using({ id })` was given. */
   get id(): string {
     return this.#record.job.id;
   }
@@ -259,6 +260,31 @@ export class TaskResult<Output = unknown, Input = unknown> {
     const wanted = read.priority(priority, 'priority');
     read.done();
     await prioritizeJob(this.#binding.host, await this.#open(), this.id, wanted);
+    return this.refresh();
+  }
+
+  /**
+   * Changes a job that waits for its turn: its input, when it is due or expires, its queue, its priority.
+   * @throws ConfigError for options that cannot be used; InputError when the job is running or over, or the input does not fit the task's schema
+   * @example await result.edit({ runAfter: '2h', queue: 'bulk' });
+   */
+  async edit(changes: EditOptions<Input>): Promise<this> {
+    const { host } = this.#binding;
+    const { input, runAfter, expires, queue, priority } = readEdit(changes, host.queues);
+    const what = `input of ${this.task}`;
+    const schema = host.definitions.get(this.task)?.schema;
+    if (input !== undefined && schema) await parseInput(schema, input, what);
+    const text = input === undefined ? undefined : encode(input, what);
+    await editJob(host, await this.#open(), this.id, (job, now) => {
+      const dueAt = runAfter === undefined ? undefined : parseWhen(runAfter, now);
+      return {
+        ...(text === undefined ? {} : { input: text }),
+        ...(dueAt === undefined ? {} : { runAfter: dueAt }),
+        ...(expires === undefined ? {} : { expiresAt: parseWhen(expires, dueAt ?? Math.max(now, job.dueAt)) ?? null }),
+        ...(queue === undefined ? {} : { queue }),
+        ...(priority === undefined ? {} : { priority }),
+      };
+    });
     return this.refresh();
   }
 

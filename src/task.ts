@@ -3,14 +3,14 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { App } from './app.ts';
 import type { Definition, TaskContext } from './core/definition.ts';
 import { parseWhen } from './core/duration.ts';
-import { EscapementError, InputError, ResultMismatchError, ResultNotFoundError, StoreError } from './core/errors.ts';
+import { ConfigError, EscapementError, InputError, ResultMismatchError, ResultNotFoundError, StoreError } from './core/errors.ts';
 import { newJob } from './core/job.ts';
 import { decode, encode, type IfStorable, type Settled, type Stored } from './core/json.ts';
 import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
 import type { Job, JobRecord, Settlement } from './core/types.ts';
 import { RunningAttempt } from './engine/attempt.ts';
 import { parseInput } from './engine/input.ts';
-import { type JobOptions, nearest, OptionReader, readUsing, type Using, type UsingOptions, usingKeys, usingNothing } from './options.ts';
+import { type JobOptions, meant, OptionReader, readUsing, type Using, type UsingOptions, usingKeys, usingNothing } from './options.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
 /** What is used of a better-sqlite3 database to enqueue in its transaction. */
@@ -40,10 +40,17 @@ type Transacted<Input> = [input: [Input] extends [void] ? undefined : Input, opt
 /** A task: its name, and everything that one can do with it. `Task` without types is any task. */
 export interface Task<Input = unknown, Output = unknown> {
   readonly name: string;
+  /** The queue, the priority and the alias of the backend that its jobs get: those of `using`, else those of its definition. */
+  readonly queue: string;
+  readonly priority: number;
+  readonly backend: string;
   /**
    * Enqueues one job. Resolves when the store has it for good.
    * @throws InputError when the input does not fit the schema, or cannot be stored as JSON
-   * @throws ConfigError when the backend cannot do what the options ask
+   * With `using({ id })`, resolves to the job that has this id already, if one has.
+   * @throws ResultMismatchError when a job of another task has the id
+   * @throws ConfigError when the backend cannot do what the options ask, such as `immediate()` with `runAfter`, `priority` or a transaction
+   * @throws StoreError when the store cannot take it
    */
   enqueue(...args: Transacted<Input>): TaskResult<Output, Input>;
   enqueue(...args: EnqueueArguments<Input, EnqueueOptions>): Promise<TaskResult<Output, Input>>;
@@ -101,15 +108,37 @@ type Made<Handle, Input, Output> = Handle extends 'portable' ? PortableTask<Inpu
 /** Where a handle finds its application and definition at the moment of use. */
 export type Home = () => { readonly app: App; readonly definition: Definition };
 
-export class TaskHandle<Input, Output> implements Task<Input, Output> {
-  readonly name: string;
+/** A function with the methods of its class, so that calling a task as if it were its function says what to do. Types do not allow it. */
+class Callable {
+  constructor(name: string) {
+    const refuse = (): never => {
+      throw new InputError(`${name} is a task, not a function: ${name}.enqueue(input) makes a job of it, call(input) runs it here and now`);
+    };
+    Object.defineProperty(refuse, 'name', { value: name, enumerable: true });
+    // biome-ignore lint/correctness/noConstructorReturn: what is made is a function
+    return Object.setPrototypeOf(refuse, new.target.prototype);
+  }
+}
+
+export class TaskHandle<Input, Output> extends Callable implements Task<Input, Output> {
+  declare readonly name: string;
   readonly #home: Home;
   readonly #using: Using;
 
   constructor(name: string, home: Home, using: Using = usingNothing) {
-    this.name = name;
+    super(name);
     this.#home = home;
     this.#using = using;
+  }
+
+  get queue(): string {
+    return this.#using.queue ?? this.#home().definition.queue;
+  }
+  get priority(): number {
+    return this.#using.priority ?? this.#home().definition.priority;
+  }
+  get backend(): string {
+    return this.#using.backend ?? this.#home().definition.backend;
   }
 
   using(options: UsingOptions): Task<Input, Output> {
@@ -125,6 +154,12 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
 
   enqueueMany(inputs: readonly unknown[], options?: EnqueueOptions): never {
     if (!Array.isArray(inputs)) throw new InputError(`enqueueMany of ${this.name} takes an array of inputs`);
+    if (this.#using.id !== undefined && inputs.length > 1) {
+      const got = `${inputs.length} inputs for the one id ${this.#using.id}`;
+      throw new ConfigError(`${this.name} cannot be enqueued`, [
+        { path: 'id', expected: 'enqueue() for each job with an id of its own', got },
+      ]);
+    }
     return this.#enqueue(inputs, options) as never;
   }
 
@@ -174,8 +209,8 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
   }
 
   async getResult(id: string): Promise<TaskResult<Output, Input>> {
-    const { app, definition } = this.#home();
-    const result = await findResult(app, id, [this.#using.backend ?? definition.backend]);
+    const { app } = this.#home();
+    const result = await findResult(app, id, [this.backend]);
     if (result.task !== this.name) throw new ResultMismatchError(`job ${id} is one of ${result.task}, not of ${this.name}`);
     return result as TaskResult<Output, Input>;
   }
@@ -202,7 +237,7 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
 
   #insert(inputs: readonly unknown[], transaction: unknown): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
     const { app, definition } = this.#home();
-    const alias = this.#using.backend ?? definition.backend;
+    const alias = this.backend;
     const backend = app.backend(alias);
     this.#checkSupport(app, alias, transaction);
     if (transaction !== undefined && backend.open() instanceof Promise) {
@@ -223,9 +258,14 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
   #store(app: App, definition: Definition, inputs: readonly unknown[], transaction: unknown, alias: string) {
     const now = app.binding.host.clock.now();
     const jobs = inputs.map((input) => this.#job(app, definition, input, now));
-    const results = (records: readonly JobRecord[]) => records.map((record) => resultOf<Output, Input>(app, alias, record));
+    const results = (records: readonly JobRecord[]) =>
+      records.map((record) => {
+        if (record.job.task !== this.name) throw new ResultMismatchError(`the id ${record.job.id} is that of a job of ${record.job.task}`);
+        return resultOf<Output, Input>(app, alias, record);
+      });
     if (jobs.length === 0) return [];
-    const records = app.backend(alias).enqueue(jobs, { now, transaction });
+    const once = this.#using.id !== undefined;
+    const records = app.backend(alias).enqueue(jobs, once ? { now, transaction, once } : { now, transaction });
     return records instanceof Promise ? records.then(results) : results(records);
   }
 
@@ -247,14 +287,21 @@ export class TaskHandle<Input, Output> implements Task<Input, Output> {
       scheduledAt: null,
       overrides: using.overrides,
     };
-    return newJob(request, app.binding.host.newId(now), now);
+    return newJob(request, using.id ?? app.binding.host.newId(now), now);
   }
 
   #checkSupport(app: App, alias: string, transaction: unknown): void {
     const { name, supports } = app.backend(alias);
-    const lacks = (what: string, instead: string) => new InputError(`backend ${alias} (${name}) cannot ${what}; ${instead}`);
-    if (this.#using.runAfter !== undefined && !supports.defer) throw lacks('defer jobs', 'leave out runAfter, or use memory() or sqlite()');
-    if (transaction !== undefined && !supports.transactions) throw lacks('join a transaction', 'enqueue without one, or use sqlite()');
+    const read = new OptionReader(`${this.name} cannot be enqueued`);
+    const lacks = (path: string, what: string, instead: string) =>
+      read.faults.push({ path, expected: instead, got: `backend ${alias}, which is ${name}() and cannot ${what}` });
+    const { runAfter, priority } = this.#using;
+    if (runAfter !== undefined && !supports.defer)
+      lacks('runAfter', 'defer jobs', 'no such option, or a backend such as memory() or sqlite()');
+    if (priority !== undefined && !supports.priority)
+      lacks('priority', 'order jobs by priority', 'no such option, or a backend such as memory() or sqlite()');
+    if (transaction !== undefined && !supports.transactions) lacks('transaction', 'join a transaction', 'no such option, or sqlite()');
+    read.done();
   }
 }
 
@@ -267,7 +314,7 @@ function checkEnqueueOptions(options: unknown): void {
     for (const key of Object.keys(options)) {
       if (key === 'transaction') continue;
       const instead = usingKeys.includes(key) ? `; options of the job go to using({ ${key} })` : '';
-      read.fault(key, `transaction alone${instead}`, key, nearest(key, ['transaction']));
+      read.fault(key, `transaction alone${instead}`, key, instead === '' ? meant(key, ['transaction']) : undefined);
     }
   }
   read.done();
@@ -276,7 +323,13 @@ function checkEnqueueOptions(options: unknown): void {
 /** The result with this id, from the first of these backends that has it. */
 export async function findResult(app: App, id: string, aliases: readonly string[]): Promise<TaskResult> {
   for (const alias of aliases) {
-    const store = await app.backend(alias).open();
+    const backend = app.backend(alias);
+    if (!backend.supports.results) {
+      if (aliases.length > 1) continue;
+      const got = `${alias}, which is ${backend.name}() and keeps no results`;
+      throw new ConfigError('There are no results', [{ path: 'backend', expected: 'a backend such as memory() or sqlite()', got }]);
+    }
+    const store = await backend.open();
     const [record] = await store.get([id]);
     if (record) return resultOf(app, alias, record);
   }

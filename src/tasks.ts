@@ -131,6 +131,7 @@ export function hostOf(
     logger: options.logger ?? app.logger,
     retention: options.retention ?? app.retention,
     definitions: app.definitions,
+    queues: app.known.queues,
     machine: options.machine ?? thisMachine,
     running: options.running ?? runningHere,
     names: app.names,
@@ -158,6 +159,11 @@ export function createTasks(options: CreateTasksOptions = {}): Tasks {
 
 function createApp(options: CreateTasksOptions): App {
   const read = new OptionReader('createTasks() cannot be done');
+  const source = options as { readonly kind?: unknown; readonly name?: unknown } | null;
+  if (source?.kind === 'store' || source?.kind === 'backend') {
+    read.faults.push({ path: 'options', expected: `createTasks({ backend: ${source.name}(…) })`, got: `${source.name}(…)` });
+    read.done();
+  }
   const given = read.object(options, '', ['name', 'backend', 'backends', 'queues', 'defaults', 'retention', 'logger']);
   if (given.name !== undefined) read.name(given.name, 'name');
   const sources = readBackends(read, given);
@@ -170,7 +176,14 @@ function createApp(options: CreateTasksOptions): App {
   read.done();
   const logger = guardedLogger(ownLogger);
   const events = new Emitter((error) => logger.error({ error: recordError(error).message }, 'a listener of tasks.on threw'), outside);
-  const known = { queues, backends: [...sources.keys()] };
+  const warned = new Set<string>();
+  const warn = (text: string) => {
+    // using() may be called a thousand times.
+    if (warned.has(text) || warned.size > mostWarnings) return;
+    warned.add(text);
+    logger.warn({}, text);
+  };
+  const known = { queues, backends: [...sources.keys()], warn };
   if (given.defaults !== undefined) readDefinition('defaults', () => {}, given.defaults, known);
   return new App(
     { known, sources, defaults: given.defaults, retention, logger, ownLogger: (given.logger as Logger) ?? null, events },
@@ -180,6 +193,8 @@ function createApp(options: CreateTasksOptions): App {
     },
   );
 }
+
+const mostWarnings = 100;
 
 /** A backend on a host. */
 export function makeBackend(host: Host, source: StoreSource | BackendSource): Backend {

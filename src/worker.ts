@@ -6,7 +6,7 @@ import { type Duration, durationMs } from './core/duration.ts';
 import { ConfigError } from './core/errors.ts';
 import type { Logger } from './engine/host.ts';
 import { Worker as EngineWorker, type WorkerSettings } from './engine/worker.ts';
-import { OptionReader } from './options.ts';
+import { nearest, OptionReader } from './options.ts';
 
 /** The options of `tasks.worker`. */
 export interface WorkerOptions {
@@ -62,6 +62,7 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   const queueNames = (value: unknown, path: string) => {
     if (value === undefined) return undefined;
     if (!Array.isArray(value)) return read.fault(path, 'an array of queue names', value);
+    if (value.length === 0 && path === 'queues') read.fault(path, 'at least one name; leave the option out to serve all queues', value);
     return value.map((name, i) => read.queue(name, `${path}[${i}]`, app.known.queues) ?? '');
   };
   const host = app.binding.host;
@@ -137,6 +138,7 @@ class BoundWorker implements TaskWorker {
         this.#settings,
       );
     this.#worker = worker;
+    this.#warnOfUnused();
     worker.start();
     app.workers.add(worker);
     if (app.identity) takePlace(app.identity, app);
@@ -149,6 +151,19 @@ class BoundWorker implements TaskWorker {
     if (!this.#worker) return;
     await this.#worker.stop(graceMs);
     this.#app.workers.delete(this.#worker);
+  }
+
+  /** Of queues that nothing here is enqueued to, unless the application names its queues: then a wrong name is refused. */
+  #warnOfUnused(): void {
+    const { definitions, schedules, known, binding } = this.#app;
+    if (known.queues) return;
+    const used = [...[...definitions.values()].map(({ queue }) => queue), ...schedules.map(({ definition }) => definition.queue)];
+    for (const queue of this.#settings.queues ?? []) {
+      if (used.includes(queue)) continue;
+      const near = nearest(queue, used);
+      const text = `worker ${this.id} serves queue ${queue}, which no task of this application uses${near ? `; did you mean ${near}?` : ''}`;
+      (this.#logger ?? binding.host.logger).warn({ worker: this.id, queue }, text);
+    }
   }
 
   #refuseLate(): void {

@@ -1,9 +1,12 @@
 /** Operations on many jobs: what they refuse, and that they end in virtual time too. */
+import Database from 'better-sqlite3';
 import { ConfigError, createTasks, dummy, type Event, immediate, memory, snooze } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
-import { simulate } from 'escapement/testing';
-import { expect, test, vi } from 'vitest';
+import { explore, simulate } from 'escapement/testing';
+import { describe, expect, test, vi } from 'vitest';
+import { z } from 'zod';
 
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const anything = (value: unknown) => value as never;
 
 test.each<[string, object, RegExp]>([
@@ -31,7 +34,9 @@ test.each<[string, object, RegExp]>([
 });
 
 test.each<[unknown, RegExp]>([
-  [{ olderThan: 0, queue: 'a' }, /queue: expected one of olderThan, status/],
+  [{ olderThan: 0, task: 'a' }, /task: expected one of olderThan, status, queue, dryRun/],
+  [{ olderThan: 0, queue: undefined }, /queue: expected a value/],
+  [{ olderThan: 0, dryRun: 'yes' }, /dryRun: expected true or false/],
   [{ olderThan: 0, status: 'ready' }, /status: expected one of successful, failed, cancelled/],
   [{ olderThan: 0, status: ['failed'] }, /status: expected one of/],
   [{ olderThan: 'never' }, /olderThan: expected/],
@@ -274,4 +279,145 @@ test.each([
   expect(again?.errors.map(({ name }) => name)).toEqual(again?.isFinished ? ['AggregateError'] : []);
   expect(tasks.names).toEqual(['job']);
   expect(fields).toEqual({ a: 1 });
+});
+
+describe('editing a job that waits for its turn', () => {
+  const app = () => createTasks({ backend: memory(), queues: { default: {}, bulk: {} }, logger: quiet });
+
+  test('changes input, due time, queue and priority, by id or on the result', async () => {
+    const tasks = app();
+    const seen: unknown[] = [];
+    const mail = tasks.define('mail', { input: z.object({ to: z.string() }), run: ({ to }) => void seen.push(to) });
+    await using sim = await simulate(tasks, { now: 0 });
+    const result = await mail.using({ runAfter: '1h' }).enqueue({ to: 'ada' });
+    const edited = await tasks.jobs.edit(result.id, { input: { to: 'bob' }, runAfter: '2h', queue: 'bulk', priority: 5 });
+    expect([edited.input, edited.dueAt.getTime(), edited.queue, edited.priority]).toEqual([{ to: 'bob' }, 7_200_000, 'bulk', 5]);
+    await edited.edit({ expires: '1h' });
+    await sim.advance('1h');
+    expect(seen).toEqual([]);
+    await result.edit({ priority: 6 });
+    await sim.advance('1h');
+    expect(seen.splice(0)).toEqual(['bob']);
+    const other = await mail.enqueue({ to: 'eve' });
+    await other.edit({ input: { to: 'eva' } });
+    await sim.drain();
+    expect(seen).toEqual(['eva']);
+    expect(String(sim.timeline())).toMatch(/edited +mail#1/);
+  });
+
+  test.each<[string, object | undefined, RegExp]>([
+    ['nothing', {}, /changes: expected one or more of input, runAfter, expires, queue, priority/],
+    ['a lost value', { queue: undefined }, /queue: expected a value; leave the property out/],
+    ['an unknown queue', { queue: 'bulg' }, /did you mean bulk/],
+    ['an unknown option', { delay: 5 }, /delay: /],
+    ['an input that does not fit', { input: { to: 5 } }, /does not fit its schema: to/],
+    ['a due time after its end', { runAfter: '2d' }, /would expire at .*change expires as well/],
+  ])('refuses %s', async (_name, changes, message) => {
+    const tasks = app();
+    const mail = tasks.define('mail', { expires: '1d', input: z.object({ to: z.string() }), run: () => {} });
+    await using _ = await simulate(tasks);
+    const result = await mail.using({ runAfter: '1h' }).enqueue({ to: 'ada' });
+    await expect(result.edit(changes as never)).rejects.toThrow(message);
+    await result.refresh();
+    expect([result.input, result.queue]).toEqual([{ to: 'ada' }, 'default']);
+  });
+
+  test('refuses one that runs or is over', async () => {
+    const tasks = app();
+    const slow = tasks.define('slow', (_: void, ctx) => ctx.sleep('1h'));
+    await using sim = await simulate(tasks);
+    const result = await slow.enqueue();
+    await sim.drain();
+    await expect(result.edit({ queue: 'bulk' })).rejects.toThrow(/is running; only a job that waits for its turn can be edited/);
+    await sim.runUntilIdle();
+    await expect(tasks.jobs.edit(result.id, { queue: 'bulk' })).rejects.toThrow(/is successful; only/);
+    await expect(tasks.jobs.edit('none', { queue: 'bulk' })).rejects.toThrow(/no job has the id none/);
+  });
+});
+
+describe('ids of their own', () => {
+  test.each([
+    ['memory()', () => memory()],
+    ['sqlite()', () => sqlite({ file: ':memory:' })],
+    ['immediate()', () => immediate()],
+    ['dummy()', () => dummy()],
+  ])('on %s a second enqueue, and fifty at once, answer with the first', async (_name, backend) => {
+    await using tasks = createTasks({ backend: backend(), logger: quiet });
+    const seen: number[] = [];
+    const pay = tasks.define('pay', async (order: number) => void seen.push(order));
+    const enqueued: string[] = [];
+    tasks.on('enqueued', ({ job }) => enqueued.push(job.id));
+    const first = await pay.using({ id: 'order:1' }).enqueue(1);
+    const again = await pay
+      .using({ id: 'order:1' })
+      .using({ tags: ['x'] })
+      .enqueue(2);
+    expect([first.id, again.id, again.input, again.status]).toEqual(['order:1', 'order:1', 1, first.status]);
+    const many = await Promise.all(Array.from({ length: 50 }, (_, i) => pay.using({ id: 'order:2' }).enqueue(i + 10)));
+    expect(new Set(many.map(({ input }) => input))).toEqual(new Set([10]));
+    expect(enqueued).toEqual(['order:1', 'order:2']);
+    expect((await tasks.jobs.list()).items.length).toBe(2);
+    if (tasks.backends[0]?.name === 'immediate') expect(seen).toEqual([1, 10]);
+    expect((await tasks.jobs.list({ limit: 1, after: 'order:2' })).items.map(({ id }) => id)).toEqual(['order:1']);
+    expect((await tasks.getResult('order:1')).input).toBe(1);
+  });
+
+  test("in the caller's transaction too: of two in one, and where the first has committed", async () => {
+    const db = new Database(':memory:');
+    await using tasks = createTasks({ backend: sqlite({ database: db }), logger: quiet });
+    const pay = tasks.define('pay', (_: number) => {});
+    await tasks.open();
+    const both = db.transaction(() => [1, 2].map((n) => pay.using({ id: 'order:1' }).enqueue(n, { transaction: db })));
+    expect(both.immediate().map(({ input }) => input)).toEqual([1, 1]);
+    expect((await pay.using({ id: 'order:1' }).enqueue(3)).input).toBe(1);
+    expect(db.transaction(() => pay.using({ id: 'order:1' }).enqueue(4, { transaction: db })).immediate().input).toBe(1);
+    expect((await tasks.queues.list()).map(({ counts }) => counts.ready)).toEqual([1]);
+  });
+
+  test('hold under search: whatever crashes, one job comes of it', async () => {
+    const tasks = createTasks({ backend: memory(), logger: quiet });
+    const pay = tasks.define('pay', (_: number) => {});
+    const order = tasks.define('order', async (n: number) => void (await pay.using({ id: `order:${n}` }).enqueue(n)));
+    await explore(tasks, { seeds: 30 }, async () => {
+      await Promise.all([order.enqueue(1), order.enqueue(1), order.enqueue(2)]);
+      return async () => expect((await tasks.jobs.list({ task: 'pay' })).items.map(({ id }) => id)).toEqual(['order:2', 'order:1']);
+    });
+  });
+
+  test('that cannot be are refused', async () => {
+    const tasks = createTasks({ backend: memory(), logger: quiet });
+    const pay = tasks.define('pay', (_: number) => {});
+    const mail = tasks.define('mail', (_: number) => {});
+    for (const id of ['', ' a', 'a b', '-a', 'a\u0000', 'x'.repeat(129), 5, null])
+      expect(() => pay.using(anything({ id }))).toThrow(/id: expected a name of 1 to 128 letters/);
+    expect(() => pay.using({ id: 'a' }).enqueueMany([1, 2])).toThrow(/id: expected enqueue\(\) for each job/);
+    await pay.using({ id: 'a' }).enqueueMany([1]);
+    await expect(mail.using({ id: 'a' }).enqueue(1)).rejects.toThrow(/the id a is that of a job of pay/);
+  });
+});
+
+test.each([
+  ['memory()', () => memory()],
+  ['sqlite()', () => sqlite({ file: ':memory:' })],
+])('prune of a queue leaves the others, and a dry run leaves all, on %s', async (_name, store) => {
+  const tasks = createTasks({ backend: memory(), logger: quiet });
+  const mail = tasks.define('mail', () => {});
+  const events: string[] = [];
+  tasks.on('deleted', ({ job }) => events.push(job.id));
+  await using sim = await simulate(tasks, { store: store() });
+  for (const queue of ['a', 'b', 'b']) await mail.using({ queue }).enqueue();
+  await sim.drain();
+  await mail.using({ queue: 'b', runAfter: '1h' }).enqueue();
+  await sim.advance('1m');
+  expect(await tasks.jobs.prune({ olderThan: '1h', queue: 'b' })).toBe(0);
+  expect(await tasks.jobs.prune({ olderThan: '1s', queue: 'b', status: 'failed' })).toBe(0);
+  expect(await tasks.jobs.prune({ olderThan: '1s', dryRun: true })).toBe(3);
+  expect(await tasks.jobs.prune({ olderThan: '1s', queue: 'b', dryRun: true })).toBe(2);
+  expect((await tasks.jobs.list()).items.length).toBe(4);
+  expect(await tasks.jobs.prune({ olderThan: '1s', queue: 'b' })).toBe(2);
+  expect((await tasks.jobs.list()).items.map(({ queue, status }) => [queue, status])).toEqual([
+    ['b', 'scheduled'],
+    ['a', 'successful'],
+  ]);
+  expect(events).toEqual([]);
 });

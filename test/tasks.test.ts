@@ -37,6 +37,15 @@ const faults = (fn: () => unknown): string[] => {
   return [];
 };
 
+test('a task tells its queue, priority and backend, with what using() changes', () => {
+  const tasks = createTasks({ backends: { default: memory(), bulk: memory() } });
+  const mail = tasks.define('mail', { queue: 'mail', priority: 7, run: () => {} });
+  const told = ({ queue, priority, backend }: typeof mail) => [queue, priority, backend];
+  expect(told(mail)).toEqual(['mail', 7, 'default']);
+  expect(told(mail.using({ priority: 0, backend: 'bulk' }).using({ queue: 'slow' }))).toEqual(['slow', 0, 'bulk']);
+  expect(told(task('portable', () => {}))).toEqual(['default', 0, 'default']);
+});
+
 describe('immediate(), the default backend', () => {
   const tasks = createTasks({ logger: quiet });
   const double = tasks.define('double', async (n: number) => n * 2);
@@ -77,8 +86,30 @@ describe('immediate(), the default backend', () => {
     expect(await double.enqueueMany([])).toEqual([]);
   });
 
-  test('cannot defer, and says what can', async () => {
-    await expect(double.using({ runAfter: '1h' }).enqueue(1)).rejects.toThrow(/immediate.*cannot defer/);
+  test('a failure is a line in the log', async () => {
+    const lines: unknown[] = [];
+    const logger = { ...quiet, error: (fields: object, message: string) => lines.push([fields, message]) };
+    const result = await createTasks({ logger })
+      .define('broken', () => {
+        throw new TypeError('no');
+      })
+      .enqueue();
+    const fields = { task: 'broken', job: result.id, attempt: 1, worker: 'immediate', error: expect.objectContaining({ message: 'no' }) };
+    expect(lines).toEqual([[fields, 'job failed for good: TypeError: no']]);
+  });
+
+  test('cannot defer or order, and says what can', async () => {
+    const deferred = double.using({ runAfter: '1h', priority: 5 }).enqueue(1);
+    await expect(deferred).rejects.toBeInstanceOf(ConfigError);
+    await expect(deferred).rejects.toThrow(/runAfter: .*memory\(\).*immediate\(\) and cannot defer jobs[\s\S]*priority: /);
+    // The priority of a definition is for the backends that have one.
+    expect(
+      (
+        await createTasks({ logger: quiet })
+          .define('urgent', { priority: 50, run: () => 1 })
+          .enqueue()
+      ).status,
+    ).toBe('successful');
   });
 
   test('a retry by hand runs it again at once', async () => {

@@ -1,6 +1,6 @@
 /** `escapement prune` and `escapement migrate`: what a store needs now and then. */
 import type { Command } from 'commander';
-import { duration, oneOf } from '../arguments.ts';
+import { duration, given, oneOf } from '../arguments.ts';
 import { clean, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { addCommand, operate } from '../operate.ts';
@@ -9,6 +9,8 @@ import { exactDuration } from '../time.ts';
 interface PruneOptions {
   readonly olderThan: number;
   readonly status?: 'successful' | 'failed' | 'cancelled';
+  readonly queue?: string;
+  readonly dryRun?: boolean;
   readonly json?: boolean;
 }
 
@@ -17,7 +19,11 @@ export function addPrune(program: Command, io: Io, done: (code: ExitCode) => voi
     summary: 'delete jobs that finished long ago',
     description:
       'Deletes finished jobs, in small batches beside running workers. Workers do so by themselves after the retention of the application.',
-    examples: ['tasks.ts --older-than 7d', 'tasks.ts --older-than 1h --status successful'],
+    examples: [
+      'tasks.ts --older-than 7d',
+      'tasks.ts --older-than 1h --status successful',
+      'tasks.ts --older-than 1d --queue mail --dry-run',
+    ],
   })
     .requiredOption('--older-than <duration>', 'that finished so long ago', duration)
     .option(
@@ -25,14 +31,17 @@ export function addPrune(program: Command, io: Io, done: (code: ExitCode) => voi
       'only those that ended so: successful, failed or cancelled',
       oneOf(['successful', 'failed', 'cancelled'] as const),
     )
+    .option('--queue <name>', 'only those of this queue')
+    .option('--dry-run', 'delete nothing; print how many would be')
     .option('--json', 'print one JSON document')
-    .action(async (module: string, { olderThan, status, json }: PruneOptions) => {
+    .action(async (module: string, { olderThan, status, queue, dryRun = false, json }: PruneOptions) => {
       done(
         await operate(module, json === undefined ? {} : { json }, io, async ({ tasks, print }) => {
-          const deleted = await tasks.jobs.prune({ olderThan, ...(status && { status }) });
+          const found = await tasks.jobs.prune({ olderThan, ...given({ status, queue }), dryRun });
+          const what = `${plural(found, `${status ?? 'finished'} job`)}${queue === undefined ? '' : ` of queue ${clean(queue)}`}`;
           print(
-            () => ({ deleted }),
-            () => [`deleted ${plural(deleted, `${status ?? 'finished'} job`)} older than ${exactDuration(olderThan)}`],
+            () => (dryRun ? { deleted: 0, wouldDelete: found } : { deleted: found }),
+            () => [`${dryRun ? 'would delete' : 'deleted'} ${what} older than ${exactDuration(olderThan)}`],
           );
           return exitCodes.ok;
         }),

@@ -121,6 +121,7 @@ function lineOf(event: Event, logInput: boolean): Line {
     case 'deleted':
     case 'enqueued':
     case 'requeued':
+    case 'edited':
     case 'scheduled':
       return plain('debug', event.type, { queue: event.job.queue });
     case 'skipped':

@@ -65,6 +65,10 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
       { event: 'workerStarted', pid: process.pid, concurrency },
       `working ${servedText(options)} of ${label} on ${plural(tasks.names.length, 'task')}`,
     );
+    for (const queue of queues ?? []) {
+      if (!tasks.names.some((name) => tasks.describe(name).queue === queue))
+        log.write('warn', { queue }, `no task of ${label} uses queue ${queue}, which this worker serves`);
+    }
     const nothing = withoutTasks(application);
     if (nothing !== undefined) log.write('warn', {}, nothing);
     parent?.tell({ kind: 'ready' });

@@ -4,8 +4,8 @@ import { StoreError } from '../core/errors.ts';
 import type { Job, JobRecord } from '../core/types.ts';
 import type { Host } from '../engine/host.ts';
 import { closeWaiters } from '../engine/waiters.ts';
-import type { Backend, BackendSupports } from '../ports/backend.ts';
-import type { Awaitable, Store, StoreSource } from '../ports/store.ts';
+import type { Backend, BackendSupports, EnqueueTo } from '../ports/backend.ts';
+import type { Awaitable, Store, StoreSource, Taken } from '../ports/store.ts';
 
 export class EngineBackend implements Backend {
   readonly name: string;
@@ -33,7 +33,7 @@ export class EngineBackend implements Backend {
     return this.#store;
   }
 
-  enqueue(jobs: readonly Job[], options: { now: number; transaction?: unknown }): Awaitable<readonly JobRecord[]> {
+  enqueue(jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly JobRecord[]> {
     const store = this.open();
     return store instanceof Promise ? store.then((opened) => this.#insert(opened, jobs, options)) : this.#insert(store, jobs, options);
   }
@@ -77,14 +77,14 @@ export class EngineBackend implements Backend {
     return ready;
   }
 
-  #insert(store: Store, jobs: readonly Job[], options: { now: number; transaction?: unknown }): Awaitable<readonly JobRecord[]> {
+  #insert(store: Store, jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly JobRecord[]> {
     const done = store.insert(jobs, options);
-    return done instanceof Promise ? done.then(() => this.#told(jobs, options.now)) : this.#told(jobs, options.now);
+    return done instanceof Promise ? done.then((taken) => this.#told(jobs, options.now, taken)) : this.#told(jobs, options.now, done);
   }
 
-  #told(jobs: readonly Job[], now: number): readonly JobRecord[] {
+  #told(jobs: readonly Job[], now: number, taken: Taken | undefined): readonly JobRecord[] {
     const { events } = this.#host;
-    if (events.hears('enqueued')) for (const job of jobs) events.emit({ type: 'enqueued', at: now, job });
-    return jobs.map((job) => ({ job, attempts: [] }));
+    if (events.hears('enqueued')) for (const [i, job] of jobs.entries()) if (!taken?.[i]) events.emit({ type: 'enqueued', at: now, job });
+    return jobs.map((job, i) => taken?.[i] ?? { job, attempts: [] });
   }
 }

@@ -5,10 +5,10 @@
 import type { Event } from '../core/events.ts';
 import { settled } from '../core/job.ts';
 import type { Job, JobRecord, Settlement } from '../core/types.ts';
-import { RunningAttempt } from '../engine/attempt.ts';
+import { logFailure, RunningAttempt } from '../engine/attempt.ts';
 import type { Host } from '../engine/host.ts';
 import { createJanitor } from '../engine/janitor.ts';
-import type { Backend } from '../ports/backend.ts';
+import type { Backend, EnqueueTo } from '../ports/backend.ts';
 import { MemoryStore } from '../stores/memory.ts';
 import type { BackendSource } from './dummy.ts';
 
@@ -33,13 +33,13 @@ class ImmediateBackend implements Backend {
   }
   close(): void {}
 
-  async enqueue(jobs: readonly Job[], options: { now: number; transaction?: unknown }): Promise<readonly JobRecord[]> {
+  async enqueue(jobs: readonly Job[], options: EnqueueTo): Promise<readonly JobRecord[]> {
     const { events } = this.#host;
-    this.#store.insert(
+    const taken = this.#store.insert(
       jobs.map((job) => ({ ...job, maxAttempts: 1 })),
       options,
     );
-    for (const job of jobs) events.emit({ type: 'enqueued', at: options.now, job });
+    for (const [i, job] of jobs.entries()) if (!taken?.[i]) events.emit({ type: 'enqueued', at: options.now, job });
     await this.requeued();
     await Promise.all(jobs.map(({ id }) => this.#running.get(id)));
     const records = this.#store.get(jobs.map(({ id }) => id)).filter((record) => record !== null);
@@ -73,6 +73,7 @@ class ImmediateBackend implements Backend {
     });
     if (!settlement) return;
     this.#store.settle([settlement], { now: settlement.settledAt });
+    logFailure(this.#host, { ...job, worker }, settlement);
     events.emit(ending(job, settlement));
   }
 }

@@ -93,7 +93,7 @@ export function parseBackoff(input: unknown, path: string, faults: ConfigFault[]
   if (Array.isArray(input)) {
     const delaysMs = input.map((delay, i) => {
       const ms = parseDuration(delay);
-      if (ms === undefined) faults.push({ path: `${path}[${i}]`, expected: durationExpected, got: show(delay) });
+      if (ms === undefined) faults.push({ path: `${path}[${i}]`, expected: durationExpected(delay), got: show(delay) });
       return ms ?? 0;
     });
     if (delaysMs.length === 0) faults.push({ path, expected: 'at least one duration', got: '[]' });
@@ -102,7 +102,8 @@ export function parseBackoff(input: unknown, path: string, faults: ConfigFault[]
   if (typeof input === 'object' && input !== null && 'kind' in input) return { ...(input as Backoff) };
   const ms = parseDuration(input);
   if (ms !== undefined) return { kind: 'list', delaysMs: [ms], jitter: 0 };
-  faults.push({ path, expected: 'exponential(), linear(), fixed(), list(), a duration, a list of them, or a function', got: show(input) });
+  const expected = durationExpected(input, 'exponential(), linear(), fixed(), list(), a duration, a list of them, or a function');
+  faults.push({ path, expected, got: show(input) });
   return defaultBackoff;
 }
 

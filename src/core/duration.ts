@@ -17,25 +17,38 @@ export interface TemporalInstant {
 
 /** The largest instant that JavaScript dates can hold, in epoch milliseconds (ECMA-262, time values). */
 export const latestInstant = 8_640_000_000_000_000;
-/** The longest duration accepted: beyond it, instants could no longer be represented. */
-export const longestDurationMs = latestInstant;
+/** The longest duration accepted, ten years: a larger number is an instant that was taken for one. */
+export const longestDurationMs = 315_576_000_000;
 
 const durationPattern = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/;
 
-/** The milliseconds of a duration, or undefined if it is none. Whole milliseconds, rounded; negative and non-finite ones are none. */
+/**
+ * The milliseconds of a duration, or undefined if it is none. Whole milliseconds, rounded; negative and non-finite ones, and those of more than ten
+ * years, are none.
+ */
 export function parseDuration(value: unknown): number | undefined {
-  let ms: number;
-  if (typeof value === 'number') ms = value;
-  else if (typeof value === 'string') {
-    const match = durationPattern.exec(value);
-    if (!match) return undefined;
-    ms = Number(match[1]) * unitMs[match[2] as Unit];
-  } else return undefined;
-  return Number.isFinite(ms) && ms >= 0 && ms <= longestDurationMs ? Math.round(ms) : undefined;
+  const ms = lengthOf(value);
+  return ms !== undefined && ms >= 0 && ms <= longestDurationMs ? Math.round(ms) : undefined;
 }
 
-/** What a duration is, for error messages. */
-export const durationExpected = "a duration such as '250ms', '30s', '5m', '2h', '1d' or a number of milliseconds";
+function lengthOf(value: unknown): number | undefined {
+  if (typeof value === 'number') return Number.isFinite(value) ? value : undefined;
+  const match = typeof value === 'string' ? durationPattern.exec(value) : null;
+  return match ? Number(match[1]) * unitMs[match[2] as Unit] : undefined;
+}
+
+/** What a duration is, for error messages. @param otherwise what else is accepted in this place */
+export function durationExpected(
+  value?: unknown,
+  otherwise = "a duration such as '250ms', '30s', '5m', '2h', '1d' or a number of milliseconds",
+): string {
+  if ((lengthOf(value) ?? 0) <= longestDurationMs) return otherwise;
+  const meant =
+    typeof value === 'number' && value <= latestInstant
+      ? `; numbers are milliseconds from now: for an instant, pass a Date: new Date(${value})`
+      : '';
+  return `a duration of at most ten years${meant}`;
+}
 
 /**
  * The milliseconds of a duration.
@@ -43,7 +56,7 @@ export const durationExpected = "a duration such as '250ms', '30s', '5m', '2h', 
  */
 export function durationMs(value: Duration, path: string): number {
   const ms = parseDuration(value);
-  if (ms === undefined) throw new ConfigError('Invalid duration', [{ path, expected: durationExpected, got: show(value) }]);
+  if (ms === undefined) throw new ConfigError('Invalid duration', [{ path, expected: durationExpected(value), got: show(value) }]);
   return ms;
 }
 

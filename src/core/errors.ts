@@ -38,14 +38,33 @@ export interface ConfigFault {
 export class ConfigError extends EscapementError {
   static override readonly name: string = 'ConfigError';
   override readonly code = 'ESCAPEMENT_CONFIG';
-  readonly faults: readonly ConfigFault[];
+  /** Each of them; the message has them all. */
+  declare readonly faults: readonly ConfigFault[];
   constructor(what: string, faults: readonly ConfigFault[]) {
     const lines = faults.map(
       (f) => `${f.path}: expected ${f.expected}, got ${f.got}${f.didYouMean ? ` (did you mean ${f.didYouMean}?)` : ''}`,
     );
     super(lines.length === 1 ? `${what}: ${lines[0]}` : `${what}:\n${lines.map((line) => `  - ${line}`).join('\n')}`);
-    this.faults = faults;
+    // Where it was made is of no use to whoever has to change the options: the stack begins where this package was called.
+    const { stack } = this;
+    if (stack !== undefined) Object.defineProperty(this, 'stack', { value: withoutOwnFrames(stack), writable: true, configurable: true });
+    // The message says it all: nothing more is printed where Node prints an error with its properties.
+    Object.defineProperty(this, 'faults', { value: faults });
+    for (const key of ['code', brand]) Object.defineProperty(this, key, { enumerable: false });
   }
+}
+
+/** Where this package stands; undefined in a bundle, where its files are no longer told apart. */
+const ownFolder = /^(file:.*\/)core\/errors\.[jt]s$/.exec(import.meta.url ?? '')?.[1];
+
+/** A stack without the frames of this package above the first one of somebody else; whole where there is none. */
+function withoutOwnFrames(stack: string): string {
+  if (ownFolder === undefined) return stack;
+  const lines = stack.split('\n');
+  const isOwn = (line: string) => line.includes(ownFolder) || line.includes(decodeURI(ownFolder.replace('file://', '')));
+  const first = lines.findIndex((line) => /^ {4}at /.test(line));
+  const foreign = lines.findIndex((line, i) => i >= first && /^ {4}at /.test(line) && !isOwn(line));
+  return first < 0 || foreign < 0 ? stack : [...lines.slice(0, first), ...lines.slice(foreign)].join('\n');
 }
 
 /** An input, a return value or an argument that cannot be accepted as it is. `path` names the offending value. */

@@ -18,6 +18,7 @@
  * | discarded | a worker's late outcome was refused, because it no longer held the job |
  * | requeued | someone asked for a finished job to run again |
  * | prioritized | someone changed the priority of a job that waits for its turn |
+ * | edited | someone changed the input, due time or queue of a job that waits for its turn |
  * | deleted | someone deleted the job; one that had not finished is told as cancelled |
  * | scheduled | a schedule's occurrence was turned into a job |
  * | skipped | occurrences of a schedule made no job: `missed` (no scheduler ran), `overlap`, or `failed` (their input could not be computed) |
@@ -63,6 +64,7 @@ export interface EventMap {
   discarded: OfAttempt & { readonly outcome: string };
   requeued: OfJob;
   prioritized: OfJob;
+  edited: OfJob;
   deleted: OfJob;
   scheduled: OfJob;
   skipped: {
@@ -97,6 +99,7 @@ const named: Record<EventName, true> = {
   discarded: true,
   requeued: true,
   prioritized: true,
+  edited: true,
   deleted: true,
   scheduled: true,
   skipped: true,

@@ -18,22 +18,12 @@ export interface Cancel {
   readonly reason: string;
 }
 
-/**
- * Return this from a task to run the job again after `delay`; the attempt is given back.
- * @param delay how long, for example `'10m'` or milliseconds
- * @throws ConfigError when `delay` is no duration
- * @example return snooze('10m');
- */
+/** @throws ConfigError when `delay` is no duration */
 export function snooze(delay: Duration): Snooze {
   return { [brand]: 'snooze', delayMs: durationMs(delay, 'snooze()') };
 }
 
-/**
- * Return this from a task to end the job as cancelled.
- * @param reason kept on the job, for people to read
- * @default reason 'cancelled'
- */
-export function cancel(reason = 'cancelled'): Cancel {
+export function cancel(reason: string): Cancel {
   return { [brand]: 'cancel', reason: String(reason) };
 }
 

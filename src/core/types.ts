@@ -23,7 +23,7 @@ export interface Progress {
 
 /** One job: one enqueued call of a task, one row. */
 export interface Job {
-  /** UUID version 7: in one process, ids are in enqueue order. */
+  /** UUID version 7: in one process, ids are in enqueue order. Or what the application gave, of letters, digits and _ . : / -. */
   readonly id: string;
   readonly task: string;
   readonly queue: string;
@@ -122,7 +122,19 @@ export interface Amendment {
   readonly set: Partial<
     Pick<
       Job,
-      'status' | 'dueAt' | 'expiresAt' | 'priority' | 'maxAttempts' | 'losses' | 'finishedAt' | 'reason' | 'cancelRequested' | 'progress'
+      | 'status'
+      | 'dueAt'
+      | 'expiresAt'
+      | 'priority'
+      | 'maxAttempts'
+      | 'losses'
+      | 'finishedAt'
+      | 'reason'
+      | 'cancelRequested'
+      | 'progress'
+      | 'input'
+      | 'queue'
+      | 'runAfter'
     >
   > | null;
 }

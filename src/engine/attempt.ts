@@ -6,7 +6,7 @@
 import { type Backoff, defaultBackoff } from '../core/backoff.ts';
 import { decide, type Outcome } from '../core/decide.ts';
 import type { Definition } from '../core/definition.ts';
-import { formatDuration, isThenable, show } from '../core/duration.ts';
+import { type Duration, formatDuration, isThenable, show } from '../core/duration.ts';
 import {
   type AttemptError,
   CancelledError,
@@ -21,7 +21,7 @@ import {
 import type { LogLevel } from '../core/events.ts';
 import { cut, isPermanentError, maxTextBytes, recordError } from '../core/failure.ts';
 import { decode, encode } from '../core/json.ts';
-import { isSnooze, steering } from '../core/outcomes.ts';
+import { type Cancel, isSnooze, cancel as makeCancel, snooze as makeSnooze, type Snooze, steering } from '../core/outcomes.ts';
 import type { Job, Progress, Settlement } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
 import type { SettleAnswer } from '../ports/store.ts';
@@ -74,6 +74,8 @@ export class RunningAttempt implements Scope {
   #ended = false;
   /** What was settled in a transaction of the application's, which may not have committed. */
   #completed: Settlement | undefined;
+  /** The outcome that its function made last: it is to be returned. */
+  #made: Snooze | Cancel | undefined;
   #timeout: Timer | undefined;
   #waits: Set<(error: AttemptError) => void> | undefined;
 
@@ -194,6 +196,11 @@ export class RunningAttempt implements Scope {
     this.#waits ??= new Set();
     const waits = this.#waits.add(reject);
     return () => waits.delete(reject);
+  }
+
+  /** Its function has made an outcome. */
+  made(outcome: Snooze | Cancel): void {
+    this.#made = outcome;
   }
 
   log(level: LogLevel, message: string, fields: Record<string, unknown> | undefined): void {
@@ -323,12 +330,21 @@ export class RunningAttempt implements Scope {
       return isSnooze(steers)
         ? { kind: 'snoozed', delayMs: steers.delayMs }
         : { kind: 'cancelled', reason: cut(steers.reason, maxTextBytes) };
+    if (this.#made) {
+      const call = isSnooze(this.#made) ? 'snooze()' : 'cancel()';
+      const text = `${this.job.task} called ${call} and did not return what it made, so its job is successful; write: return ${call.replace(')', '…)')}`;
+      this.log('warn', text, undefined);
+    }
     return { kind: 'done', value: value === undefined ? null : encode(value, `the return value of ${this.job.task}`) };
   }
 
   #thrown(error: unknown): Outcome {
     // Told to stop, the function stopped: that is no failure of the job.
-    return this.#stopping ? { kind: 'released' } : this.#failed(error);
+    if (this.#stopping) return { kind: 'released' };
+    const thrown = steering(error);
+    if (!thrown) return this.#failed(error);
+    const call = isSnooze(thrown) ? 'snooze(…)' : 'cancel(…)';
+    return this.#failed(new InputError(`${this.job.task} threw ${call}, which is to be returned; write: return ${call}`));
   }
 
   #failed(error: unknown): Outcome {
@@ -358,6 +374,41 @@ export function failCurrentAttempt(error: unknown): Scope | undefined {
   // The attempt may be one of another copy of this package, whose worker it is.
   (current as Partial<RunningAttempt> | undefined)?.stray?.(error);
   return current;
+}
+
+/**
+ * Return this from a task to run the job again after `delay`; the attempt is given back.
+ * @param delay how long, for example `'10m'` or milliseconds
+ * @throws ConfigError when `delay` is no duration
+ * @example return snooze('10m');
+ */
+export function snooze(delay: Duration): Snooze {
+  return noted(makeSnooze(delay));
+}
+
+/**
+ * Return this from a task to end the job as cancelled.
+ * @param reason kept on the job, for people to read
+ * @default reason 'cancelled'
+ */
+export function cancel(reason = 'cancelled'): Cancel {
+  return noted(makeCancel(reason));
+}
+
+/** The attempt that makes an outcome remembers it. It may be one of another copy of this package. */
+function noted<T extends Snooze | Cancel>(outcome: T): T {
+  (scope.getStore() as Partial<RunningAttempt> | undefined)?.made?.(outcome);
+  return outcome;
+}
+
+/** A line in the application's log for an attempt that failed: an error when its job did so for good, a warning when it is tried again. */
+export function logFailure(host: Host, of: Pick<Job, 'task' | 'id'> & { attempt: number; worker: string }, end: Settlement): void {
+  const { error, reason } = end;
+  if (end.status !== 'failed' && (end.status !== 'queued' || end.outcome !== 'failed')) return;
+  const fields = { task: of.task, job: of.id, attempt: of.attempt, worker: of.worker, ...(error ? { error } : {}) };
+  const why = error ? `: ${error.name}: ${error.message}` : '';
+  if (end.status === 'failed') host.logger.error(fields, `job failed for good${reason === null ? '' : ` (${reason})`}${why}`);
+  else host.logger.warn(fields, `attempt failed, retrying in ${formatDuration(Math.max(0, end.dueAt - end.settledAt))}${why}`);
 }
 
 function notCommitted(): Error {

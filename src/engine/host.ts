@@ -36,6 +36,8 @@ export interface Host {
   readonly logger: Logger;
   readonly retention: Retention;
   readonly definitions: ReadonlyMap<string, Definition>;
+  /** The queues there are; undefined: every name is one. */
+  readonly queues: readonly string[] | undefined;
   readonly machine: Machine;
   /** What runs in this process: for each of its workers, the attempts in flight by job id. */
   readonly running: Set<ReadonlyMap<string, InFlight>>;

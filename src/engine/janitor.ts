@@ -129,9 +129,10 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
     host.events.emit({ ...of, type: 'orphaned', error: settlement.error });
     if (after.status === 'failed') host.events.emit({ ...of, type: 'failed', error: settlement.error });
     if (after.status === 'cancelled') host.events.emit({ ...of, type: 'cancelled' });
-    host.logger.warn(
-      { task: job.task, job: job.id, worker: job.worker, attempt: job.attempt },
-      `a lease was lost; the job is ${after.status}`,
+    const fields = { task: job.task, job: job.id, worker: job.worker, attempt: job.attempt };
+    host.logger[after.status === 'failed' ? 'error' : 'warn'](
+      fields,
+      `a lease was lost; the job is ${after.status}${after.reason === null ? '' : ` (${after.reason})`}`,
     );
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What callers and operators do to jobs from outside an attempt: cancel, run again, prioritize, delete. Read, decide, change if nothing has
+ * What callers and operators do to jobs from outside an attempt: cancel, run again, prioritize, edit, delete. Read, decide, change if nothing has
  * changed meanwhile; else once more.
  */
 import { InputError } from '../core/errors.ts';
@@ -55,9 +55,40 @@ export async function prioritizeJob(host: Host, store: Store, id: string, priori
   });
 }
 
+/** What `edit` changes of a job; what is left out stays. */
+export type Edit = Partial<Pick<Job, 'input' | 'runAfter' | 'expiresAt' | 'queue' | 'priority'>>;
+
+/**
+ * Changes a job that waits for its turn.
+ * @param read makes the changes for the job, at an instant
+ * @throws InputError when it is running or over, or would expire before it is due
+ */
+export async function editJob(host: Host, store: Store, id: string, read: (job: Job, now: number) => Edit): Promise<void> {
+  await change(host, store, [id], (job, now) => {
+    if (!hasTurnAhead(job)) throw new InputError(`job ${id} is ${job.status}; only a job that waits for its turn can be edited`);
+    const edit = read(job, now);
+    const set = edit.runAfter == null ? edit : { ...edit, dueAt: edit.runAfter };
+    const { dueAt, expiresAt, startedAt } = { ...job, ...set };
+    if (startedAt === null && expiresAt !== null && expiresAt <= dueAt) {
+      const at = (instant: number) => new Date(instant).toISOString();
+      throw new InputError(`job ${id} would expire at ${at(expiresAt)}, and is due at ${at(dueAt)}; change expires as well`);
+    }
+    return set;
+  });
+}
+
 /** Deletes all jobs that match and do not run; says how many. */
 export function deleteJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
   return changeAll(host, store, filter, (job) => (job.status === 'running' ? undefined : null));
+}
+
+/**
+ * Deletes jobs that match and finished before an instant, as a retention does: nobody is told. Says how many.
+ * @param dryRun only counts them
+ */
+export function pruneJobs(host: Host, store: Store, filter: JobFilter, finishedBefore: number, dryRun: boolean): Promise<number> {
+  const isOld: Change = ({ finishedAt }) => (finishedAt !== null && finishedAt < finishedBefore ? null : undefined);
+  return changeAll(host, store, filter, isOld, dryRun ? 'count' : 'untold');
 }
 
 /** Gives all jobs that match and wait for their turn another priority; says how many. */
@@ -113,20 +144,24 @@ function again(job: Job, now: number): NonNullable<Amendment['set']> {
   return { ...set, maxAttempts: Math.max(job.maxAttempts, job.attempt + 1) };
 }
 
-async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Change): Promise<number> {
+/** `told`: listeners hear of it. `count`: nothing is changed. */
+type Manner = 'told' | 'untold' | 'count';
+
+async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Change, manner: Manner = 'told'): Promise<number> {
   let count = 0;
   let cursor: string | undefined;
   do {
     const found = await store.list(filter, { now: host.clock.now(), limit: page, cursor });
-    const ids = found.items.map(({ job }) => job.id);
-    count += await change(host, store, ids, wanted);
+    const jobs = found.items.map(({ job }) => job).filter((job) => manner === 'told' || wanted(job, host.clock.now()) !== undefined);
+    const ids = jobs.map(({ id }) => id);
+    count += manner === 'count' ? jobs.length : await change(host, store, ids, wanted, manner);
     cursor = found.cursor ?? undefined;
     if (cursor !== undefined) await yieldToEventLoop();
   } while (cursor !== undefined);
   return count;
 }
 
-async function change(host: Host, store: Store, ids: readonly string[], wanted: Change): Promise<number> {
+async function change(host: Host, store: Store, ids: readonly string[], wanted: Change, manner: Manner = 'told'): Promise<number> {
   let count = 0;
   let left = ids;
   while (left.length > 0) {
@@ -138,7 +173,7 @@ async function change(host: Host, store: Store, ids: readonly string[], wanted: 
         amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
     }
     const rows = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
-    for (const [i, job] of rows.entries()) if (job) tell(host, job, amendments[i]?.set ?? null, now);
+    for (const [i, job] of rows.entries()) if (job && manner === 'told') tell(host, job, amendments[i]?.set ?? null, now);
     count += rows.filter((job) => job !== null).length;
     left = amendments.filter((_, i) => rows[i] === null).map(({ id }) => id);
   }
@@ -150,7 +185,9 @@ function tell(host: Host, job: Job, set: Amendment['set'], now: number): void {
     // For those who keep account of what is to come, an end is an end.
     const over = isFinished(job) ? job : { ...job, status: 'cancelled' as const, reason: 'deleted', finishedAt: now };
     host.events.emit({ type: 'deleted', at: now, job: over });
-  } else if (set.priority !== undefined) host.events.emit({ type: 'prioritized', at: now, job });
+  } else if (set.input !== undefined || set.queue !== undefined || (set.dueAt !== undefined && set.status === undefined))
+    host.events.emit({ type: 'edited', at: now, job });
+  else if (set.priority !== undefined) host.events.emit({ type: 'prioritized', at: now, job });
   else if (job.status === 'cancelled') host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
   else if (job.status === 'queued') host.events.emit({ type: 'requeued', at: now, job });
 }

@@ -13,7 +13,7 @@ import type { CodeSchedule } from '../core/schedule.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, Keeper, NextDue, SettleAnswer, Store } from '../ports/store.ts';
-import { type AttemptRunner, RunningAttempt } from './attempt.ts';
+import { type AttemptRunner, logFailure, RunningAttempt } from './attempt.ts';
 import { createHeartbeat, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
 import type { Host } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
@@ -380,8 +380,12 @@ export class Worker {
       return;
     }
     this.#forget(attempt);
-    if (answer === 'stale') this.#discarded(attempt, settlement.outcome);
-    else if (this.#host.events.hears(eventOf(settlement, answer))) this.#tell(attempt, settlement, answer, reason);
+    if (answer === 'stale') {
+      this.#discarded(attempt, settlement.outcome);
+      return;
+    }
+    if (answer === 'settled') logFailure(this.#host, attempt, settlement);
+    if (this.#host.events.hears(eventOf(settlement, answer))) this.#tell(attempt, settlement, answer, reason);
   }
 
   /** Why jobs were cancelled while their settlements were on their way: rare, and only the store knows. */

@@ -5,17 +5,30 @@
 import type { Job, JobRecord } from '../core/types.ts';
 import type { Awaitable, Store } from './store.ts';
 
-/** What a backend can do; checked at enqueue and when a worker starts (DEP 14: `supports_defer`, `supports_get_result`, `supports_priority`). */
+/**
+ * What a backend can do (DEP 14: `supports_defer`, `supports_get_result`, `supports_priority`). What `using` and `enqueue` ask is checked at
+ * enqueue, `results` by `getResult`, `workers` when a worker starts.
+ */
 export interface BackendSupports {
   /** `runAfter`. */
   readonly defer: boolean;
+  /** `getResult`. */
   readonly results: boolean;
+  /** `using({ priority })`; the priority of a definition has no effect where this is false. */
   readonly priority: boolean;
   /** Enqueue in the caller's transaction. */
   readonly transactions: boolean;
   readonly workers: boolean;
   /** Other processes can see its jobs. */
   readonly shared: boolean;
+}
+
+/** How jobs are enqueued. */
+export interface EnqueueTo {
+  readonly now: number;
+  readonly transaction?: unknown;
+  /** A job whose id is taken is not enqueued. */
+  readonly once?: boolean | undefined;
 }
 
 export interface Backend {
@@ -26,8 +39,8 @@ export interface Backend {
   readonly supports: BackendSupports;
   /** Opens and migrates on first use. */
   open(): Awaitable<Store>;
-  /** Acknowledges new jobs and returns their rows as they are then. */
-  enqueue(jobs: readonly Job[], options: { readonly now: number; readonly transaction?: unknown }): Awaitable<readonly JobRecord[]>;
+  /** Acknowledges new jobs and returns their rows as they are then; with `once`, those that have the ids already. */
+  enqueue(jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly JobRecord[]>;
   /** Told that jobs were made ready again by hand. */
   requeued(): Awaitable<void>;
   close(): Awaitable<void>;

@@ -127,6 +127,9 @@ export interface Keeper {
   close(): void;
 }
 
+/** What `insert` with `once` answers. */
+export type Taken = readonly (JobRecord | null)[];
+
 /** The store behind an engine. Errors are `StoreError`; with `transient` set, asking again may help. */
 export interface Store {
   /** A word for messages: `memory`, `sqlite`. */
@@ -142,8 +145,14 @@ export interface Store {
   migrate(): Awaitable<void>;
   close(): Awaitable<void>;
 
-  /** All or nothing. Acknowledged is kept: law 11. */
-  insert(jobs: readonly Job[], options: { readonly now: number; readonly transaction?: unknown }): Awaitable<void>;
+  /**
+   * All or nothing. Acknowledged is kept: law 11. An id that is taken is a StoreError of kind `conflict`; with `once`, its job is left out, and the answer
+   * holds for each job the record that has its id already, or null where it was inserted.
+   */
+  insert(
+    jobs: readonly Job[],
+    options: { readonly now: number; readonly transaction?: unknown; readonly once?: boolean | undefined },
+  ): Awaitable<Taken | undefined>;
   /** Leases on due jobs, best first: at most `limit`. The rows come back as `core/job`'s `claimed` makes them; an attempt row is opened for each, and of a job's attempts the latest `mostAttempts` are kept. */
   claim(options: ClaimOptions & { readonly now: number }): Awaitable<readonly Job[]>;
   /** Extends leases that are still held, also ones that have passed but that nobody has taken yet. */
@@ -203,8 +212,8 @@ export interface Store {
 
   get(ids: readonly string[]): Awaitable<readonly (JobRecord | null)[]>;
   /**
-   * In id order, newest first, from the cursor on. With the order `changed`, those to which something happened last come first, as `core/job`'s
-   * `changedAt` says; there is no cursor then. Of jobs to which nothing happened but their enqueue, a store may take those with the largest ids.
+   * By id, the largest first, from the cursor on: newest first where ids are not given by hand. With the order `changed`, those to which something happened last come first, as `core/job`'s
+   * `changedAt` says; there is no cursor then. Of jobs to which nothing happened but their enqueue, a store may take those with the largest ids, as far as these are UUIDs of version 7.
    * Of the attempts, only the latest has its error's stack: `core/job`'s `withoutOldStacks`.
    */
   list(

@@ -15,7 +15,8 @@ import { ReadyRow } from './ready.ts';
 export interface Node {
   job: Job;
   readonly attempts: Attempt[];
-  readonly line: Line;
+  /** Another one when its job's queue is changed. */
+  line: Line;
   futureAt: number;
   rowAt: number;
   heapAt: number;
@@ -61,7 +62,7 @@ export class Indexes {
   /** A node that is in no index yet. */
   nodeOf(job: Job): Node {
     const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1 };
-    return { job, attempts: [], line: this.#line(job.queue, job.task), ...places };
+    return { job, attempts: [], line: this.line(job.queue, job.task), ...places };
   }
 
   /** A queue was paused or resumed. */
@@ -144,7 +145,8 @@ export class Indexes {
     return lines;
   }
 
-  #line(queue: string, task: string): Line {
+  /** The line of a queue and a task. */
+  line(queue: string, task: string): Line {
     // Names hold no spaces, so the key is unique.
     const key = `${queue} ${task}`;
     let line = this.#lines.get(key);

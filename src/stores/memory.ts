@@ -53,8 +53,13 @@ export class MemoryStore implements Store {
   migrate(): void {}
   close(): void {}
 
-  insert(jobs: readonly Job[], options: { now: number; transaction?: unknown }): void {
+  insert(
+    given: readonly Job[],
+    options: { now: number; transaction?: unknown; once?: boolean | undefined },
+  ): readonly (JobRecord | null)[] | undefined {
     refuseTransaction(options.transaction);
+    const there = options.once ? this.get(given.map(({ id }) => id)) : undefined;
+    const jobs = there ? given.filter((_, i) => there[i] === null) : given;
     this.#refuseTaken(jobs);
     const taken = jobs.find((job) => job.schedule !== null && this.#schedules.isTaken(job));
     if (taken) {
@@ -66,6 +71,7 @@ export class MemoryStore implements Store {
       this.#add(job, options.now);
     }
     this.#hintQueued(jobs);
+    return there;
   }
 
   claim(options: ClaimOptions & { now: number }): readonly Job[] {
@@ -335,6 +341,7 @@ export class MemoryStore implements Store {
       if (isFinished(job)) this.#schedules.closed(job);
       else this.#schedules.opened(job);
     }
+    if (job.queue !== node.job.queue) node.line = this.#indexes.line(job.queue, job.task);
     node.job = job;
     this.#indexes.add(node, now);
   }

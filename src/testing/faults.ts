@@ -42,6 +42,8 @@ export class Faults {
   #pending: { fault: StoreFault; on: StoreCall | undefined; left: number }[] = [];
   readonly #wake = new Set<() => void>();
   schedulingStopped = false;
+  /** The names of all schedules that were ever in a store. */
+  readonly schedules = new Set<string>();
   drawn: DrawnFaults | undefined;
 
   add(fault: StoreFault, options: FaultOptions = {}): void {
@@ -151,6 +153,7 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
       const life = caller.life();
       // The process is gone: nobody is there to hear an answer.
       if (life?.dead) return never();
+      if (call === 'saveSchedule') faults.schedules.add((a as { readonly name: string }).name);
       faults.check(call);
       if (!life) return real(a, b);
       if (call === 'dueSchedules' && faults.schedulingStopped) return nothingDue;

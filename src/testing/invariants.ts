@@ -7,7 +7,7 @@ import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
 import { visibleStatus } from '../core/job.ts';
 import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../core/types.ts';
-import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, SettleAnswer, Store } from '../ports/store.ts';
+import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, SettleAnswer, Store, Taken } from '../ports/store.ts';
 import { Account, inOrder, isOver, isTooLate } from './account.ts';
 import { Firings } from './firings.ts';
 import { Handlers, troubleLastsMs } from './handlers.ts';
@@ -88,7 +88,10 @@ export class Watchman {
   /** The store with the watchman beside it. */
   watch(store: Store): Store {
     const calls: Partial<Record<keyof Store, (answer: never, ...given: never[]) => void>> = {
-      insert: (_: unknown, jobs: readonly Job[]) => this.#insert(jobs, store),
+      insert: (taken: Taken | undefined, jobs: readonly Job[]) => {
+        for (const [i, { id }] of jobs.entries()) if (taken?.[i]) this.#coming.delete(id);
+        this.#insert(taken ? jobs.filter((_, i) => !taken[i]) : jobs, store);
+      },
       claim: (jobs: readonly Job[], options: ClaimOptions & At) => this.#claim(jobs, options, store),
       saveWorker: (_: unknown, row: WorkerRow) => void (row.state === 'running' || this.#stopping.add(row.id)),
       prune: (count: number) => {
@@ -127,7 +130,12 @@ export class Watchman {
         if (!see) return value.bind(target);
         return (...given: unknown[]) => {
           this.calls += 1;
-          if (key === 'insert') for (const job of given[0] as readonly Job[]) this.#coming.set(job.id, job);
+          if (key === 'insert') {
+            for (const job of given[0] as readonly Job[]) {
+              // One that has an id of its own may be there already, or be on its way.
+              if (!this.#account.get(job.id) && !this.#coming.has(job.id)) this.#coming.set(job.id, job);
+            }
+          }
           const answer = value.apply(target, given) as unknown;
           const isAtOnce = !(answer instanceof Promise);
           const seen = (settledAnswer: unknown) => {

@@ -211,6 +211,7 @@ export class SimulationRecord {
       }
       case 'requeued':
       case 'deleted':
+      case 'edited':
         return ['', event.type, name];
       case 'prioritized':
         return ['', 'prioritized', `${name} to ${job.priority}`];

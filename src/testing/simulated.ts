@@ -1,17 +1,19 @@
 /** The simulation itself: the clock, the stores, the processes and the record, and what a test can ask of them. */
 import type { App, Binding } from '../app.ts';
 import { EngineBackend } from '../backends/engine.ts';
-import { type Duration, durationMs, type Instant, instantMs } from '../core/duration.ts';
+import { type Duration, durationMs, formatDuration, type Instant, instantMs, show } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { mostAttempts, newJob } from '../core/job.ts';
 import type { JobRecord } from '../core/types.ts';
 import type { Host, Logger } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
+import { nearest } from '../options.ts';
 import type { Backend } from '../ports/backend.ts';
 import type { Scope } from '../ports/clock.ts';
 import { outside } from '../ports/clock.ts';
 import { thisMachine } from '../ports/machine.ts';
+import { realSetTimeout } from '../ports/real.ts';
 import type { Store, StoreSource } from '../ports/store.ts';
 import { TaskResult } from '../result.ts';
 import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
@@ -23,12 +25,17 @@ import { leaksAmong, type Suspect, suspectsAmong } from './leaks.ts';
 import { Processes, type Version } from './processes.ts';
 import { realWork } from './real-work.ts';
 import { type SimulatedAttempt, SimulationRecord } from './record.ts';
+import { watchTimers } from './refuse.ts';
 import type { Settings } from './settings.ts';
 import type { Course, SimulatedJobFilter, SimulatedWorker, Simulation, Timeline } from './simulation.ts';
 import { where } from './sites.ts';
 import { Idler } from './until-idle.ts';
 import { VirtualClock } from './virtual-clock.ts';
-import { virtualGlobals } from './virtual-globals.ts';
+import { type TestTimer, virtualGlobals } from './virtual-globals.ts';
+
+/** How often a test that drives nothing is looked at, and after how many looks what it waits for is refused: before Vitest's 5 s. */
+const lookAtTimersMs = 250;
+const looksAtTimers = 8;
 
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -165,6 +172,7 @@ export class Simulated implements Simulation {
     for (const source of new Set(stores.values())) {
       const store = await source.open();
       await store.migrate();
+      for (const { name } of await store.listSchedules()) this.#faults.schedules.add(name);
       if (this.#watchman && (await store.list({}, { now: this.#clock.now(), limit: 1 })).items.length > 0) {
         throw new SimulationError(
           `the store ${source.name} has jobs already, and every run of an exploration begins with an empty one; give memory(), sqlite({ file: ':memory:' }), or a function that makes a new store`,
@@ -183,7 +191,7 @@ export class Simulated implements Simulation {
     );
     if (globals) {
       const random = randomOf(seed ?? 0, () => this.#clock.isOrdered);
-      this.#undo.push(rule(virtualGlobals(this.#clock, random, () => this.#driving !== undefined)));
+      this.#undo.push(rule(virtualGlobals(this.#clock, random, () => this.#driving !== undefined, this.#armedByTest)));
       this.#clock.check = () => refuseOtherFakes('since');
     }
     this.#clock.onNote = (attempt, text) => {
@@ -278,7 +286,7 @@ export class Simulated implements Simulation {
     this.#use();
     if (!crashPoints.includes(at)) throw new SimulationError(`crash() takes { at }, one of ${crashPoints.join(', ')}; got ${String(at)}`);
     if (!Number.isSafeInteger(nth) || nth < 1) throw new SimulationError(`crash() takes { nth }, a whole number from 1 on; got ${nth}`);
-    this.#faults.crashAt(at, typeof task === 'object' ? task.name : task, nth);
+    this.#faults.crashAt(at, this.#checkTask('crash()', task), nth);
     if (at !== 'in run' || this.#crashing) return;
     this.#crashing = true;
     for (const { app } of this.#versions) this.#crashIn(app);
@@ -305,12 +313,33 @@ export class Simulated implements Simulation {
     return { jobs: (filter = {}) => this.#jobsOf(past, filter), timeline: () => ({ lines, toString: () => lines.join('\n') }) };
   }
 
+  /** A name that nobody knows is a mistake, and not one of which nothing has come. @returns the task's name */
+  #checkTask(call: string, task: { readonly name: string } | string | undefined): string | undefined {
+    if (task === undefined) return undefined;
+    const name = typeof task === 'string' ? task : task?.name;
+    const names = this.#versions.flatMap(({ app }) => app.names());
+    if (typeof name !== 'string') throw new SimulationError(`${call} takes a task or its name; got ${show(task)}`);
+    if (names.includes(name) || this.record.jobs.some(({ job }) => job.task === name)) return name;
+    const near = nearest(name, names);
+    throw new SimulationError(`${call}: no task is defined with the name ${show(name)}${near ? `; did you mean ${near}?` : ''}`);
+  }
+
+  #checkSchedule(name: string): void {
+    const names = [
+      ...this.#versions.flatMap(({ app }) => app.schedules.map(({ definition }) => definition.name)),
+      ...this.#faults.schedules,
+    ];
+    if (names.includes(name) || this.record.jobs.some(({ job }) => job.schedule === name)) return;
+    const near = typeof name === 'string' ? nearest(name, names) : undefined;
+    throw new SimulationError(`sim.fires(): no schedule is named ${show(name)}${near ? `; did you mean ${near}?` : ''}`);
+  }
+
   #jobsOf(past: SimulationRecord, filter: SimulatedJobFilter): TaskResult[] {
     for (const key of ['task', 'status'] as const) {
       if (Object.hasOwn(filter, key) && filter[key] === undefined)
         throw new SimulationError(`jobs().${key} is undefined; leave it out to see jobs whatever theirs is`);
     }
-    const name = typeof filter.task === 'string' ? filter.task : filter.task?.name;
+    const name = this.#checkTask('jobs()', filter.task);
     const statuses = filter.status === undefined ? undefined : typeof filter.status === 'string' ? [filter.status] : filter.status;
     const results: TaskResult[] = [];
     for (const { job, attempts } of past.jobs) {
@@ -326,12 +355,13 @@ export class Simulated implements Simulation {
   }
 
   attempts(task?: { readonly name: string } | string): SimulatedAttempt[] {
-    const name = typeof task === 'object' ? task.name : task;
+    const name = this.#checkTask('attempts()', task);
     return this.record.attempts.filter((attempt) => name === undefined || attempt.task === name);
   }
 
   fires(schedule: string): Date[] {
     this.#needRecord('fires');
+    this.#checkSchedule(schedule);
     const instants = this.record.jobs.flatMap(({ job }) => (job.schedule === schedule ? (job.scheduledAt ?? []) : []));
     return instants.sort((a, b) => a - b).map((at) => new Date(at));
   }
@@ -348,11 +378,15 @@ export class Simulated implements Simulation {
   async end(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
+    const driving = this.#watchman ? undefined : this.#driving;
+    // Nobody awaits it, and what it says is said here.
+    this.#underWay?.catch(() => {});
     const suspects = this.#suspects();
     for (const undo of this.#undo.splice(0).reverse()) undo();
     this.#processes.kill();
     this.#whenEnded();
     for (const store of this.#stores.values()) await store.close();
+    if (driving !== undefined) throw this.#notAwaited(driving);
     const leaks = await leaksAmong(suspects);
     if (leaks.length === 0) return;
     const lines = leaks.map(({ scope: { id, attempt }, at }) => `${this.record.label(id)} attempt ${attempt}: a timer set at ${at}`);
@@ -385,18 +419,78 @@ export class Simulated implements Simulation {
   }
 
   /** One driver at a time, and never from inside a task. */
-  async #drive<T>(call: string, fn: () => Promise<T>): Promise<T> {
+  #drive<T>(call: string, fn: () => Promise<T>): Promise<T> {
+    const driven = this.#driven(call, fn);
+    // One that is refused leaves the one that is under way.
+    if (this.#driving === call) this.#underWay = driven;
+    return driven;
+  }
+  #underWay: Promise<unknown> | undefined;
+
+  async #driven<T>(call: string, fn: () => Promise<T>): Promise<T> {
     this.#use();
     if (scope.getStore())
       throw new SimulationError(`sim.${call}() was called inside a task; only the test moves time. Tasks wait with ctx.sleep().`);
     if (this.#driving) throw new SimulationError(`sim.${call}() was called while sim.${this.#driving}() has not ended; await it first`);
     this.#driving = call;
+    this.#drives += 1;
     try {
       // Tasks are not to see the asynchronous context of the test that drives them: in production there is none.
       return await outside(fn);
+    } catch (error) {
+      // What is found when all is gone says nothing.
+      throw this.#ended ? this.#notAwaited(call) : error;
     } finally {
       this.#driving = undefined;
     }
+  }
+  #drives = 0;
+
+  #notAwaited(call: string): SimulationError {
+    return new SimulationError(`sim.${call}() was not awaited: the simulation ended before it had. Write: await sim.${call}(…)`);
+  }
+
+  /** From now on a test that waits for a timer which it has set itself, and drives nothing, fails at once and not by its runner's timeout. */
+  [watchTimers](): void {
+    this.#watchesTimers = true;
+  }
+  #watchesTimers = false;
+
+  readonly #armedByTest = (timer: TestTimer): void => {
+    if (!this.#watchesTimers) return;
+    this.#testTimers.add(timer);
+    if (this.#testTimers.size > 1) return;
+    let quiet = 0;
+    let drives = this.#drives;
+    const look = () => {
+      for (const one of this.#testTimers) if (!one.timer.isPending) this.#testTimers.delete(one);
+      if (this.#ended || this.#testTimers.size === 0) {
+        this.#testTimers.clear();
+        return;
+      }
+      // Looks are counted, and not time: on a slow machine they come later.
+      quiet = this.#driving !== undefined || drives !== this.#drives || this.#clock.isBusy ? 0 : quiet + 1;
+      drives = this.#drives;
+      if (quiet < looksAtTimers) realSetTimeout(look, lookAtTimersMs).unref();
+      else this.#refuseTestTimers();
+    };
+    realSetTimeout(look, lookAtTimersMs).unref();
+  };
+  readonly #testTimers = new Set<TestTimer>();
+
+  #refuseTestTimers(): void {
+    for (const { timer, reject } of this.#testTimers) {
+      const text =
+        `the test waits for a timer of ${formatDuration(timer.delay)}${timer.site ? `, set at ${where(timer.site)}` : ''}, and virtual time stands still; ` +
+        `drive it with await sim.advance(${timer.delay}) while the timer is pending`;
+      if (!reject) {
+        process.emitWarning(text, { code: 'ESCAPEMENT_UNDRIVEN' });
+        continue;
+      }
+      timer.close();
+      reject(new SimulationError(text));
+    }
+    this.#testTimers.clear();
   }
 
   /** What attempts report after real work is recorded in their order. */

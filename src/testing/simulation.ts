@@ -71,7 +71,7 @@ export interface Simulation extends AsyncDisposable {
    * @throws SimulationRunawayError past `max`; SimulationDeadlockError when nothing will ever start the jobs that are left
    */
   runUntilIdle(options?: { max?: Duration }): Promise<void>;
-  /** The jobs so far, in the order in which they were enqueued. */
+  /** The jobs so far, in the order in which they were enqueued, as they are now: snapshots, as in production. @throws SimulationError for an unknown task */
   jobs(filter?: SimulatedJobFilter): TaskResult[];
   /** The attempts so far, in the order in which they started. */
   attempts(task?: { readonly name: string } | string): SimulatedAttempt[];
@@ -116,7 +116,10 @@ export interface Simulation extends AsyncDisposable {
     stop(): void;
     start(): void;
   };
-  /** The occurrences of a schedule that have made a job so far, and the instants at which it was run by hand, in order. */
+  /**
+   * The occurrences of a schedule that have made a job so far, and the instants at which it was run by hand, in order.
+   * @throws SimulationError when there never was a schedule of this name
+   */
   fires(schedule: string): Date[];
   /** Ends the simulation and restores the application. @throws SimulationError when finished attempts left timers behind */
   end(): Promise<void>;

@@ -1,5 +1,6 @@
 /** `node:timers/promises` on virtual timers, as Node documents it: a promise, an asynchronous iterator, and signals that end both. */
 import type { AnyFunction } from './globals.ts';
+import { refuse } from './refuse.ts';
 
 interface Options {
   readonly signal?: AbortSignal | undefined;
@@ -19,14 +20,11 @@ export function virtualTimersPromises(arm: Arm): VirtualTimersPromises {
       const { signal, ref = true } = checked(delay, options);
       if (signal?.aborted) throw abortError(signal);
       return new Promise((resolve, reject) => {
-        const timer = arm(
-          () => {
-            signal?.removeEventListener('abort', onAbort);
-            resolve(value as never);
-          },
-          delay,
-          false,
-        );
+        const fire = () => {
+          signal?.removeEventListener('abort', onAbort);
+          resolve(value as never);
+        };
+        const timer = arm(Object.assign(fire, { [refuse]: reject }), delay, false);
         if (!ref) timer.unref();
         const onAbort = () => {
           timer.close();

@@ -321,7 +321,7 @@ export class VirtualClock implements Clock {
   /** Runs all that is due, and waits for all that it sets going; time does not move. */
   async settle(): Promise<void> {
     this.check();
-    this.#tainted = this.#gate.holds || this.#isBusy;
+    this.#tainted = this.#gate.holds || this.isBusy;
     this.#gate.isOpen = !this.#tainted;
     let ran = true;
     for (;;) {
@@ -336,7 +336,7 @@ export class VirtualClock implements Clock {
       // Most of what is set going needs a few microtasks.
       for (let i = 0; i < hops && this.#isAtWork; i++) await null;
       for (let i = 0; i < ticks && this.#isAtWork; i++) await tick();
-      if (this.#held || this.#branching || this.#tainted || this.#isBusy) await this.#rest();
+      if (this.#held || this.#branching || this.#tainted || this.isBusy) await this.#rest();
       if (this.#readyFrom < this.#ready.length) continue;
       // One by one, so that it makes no difference how many have come to their turn meanwhile.
       const first = this.#tainted ? this.#owners.firstAtGate : undefined;
@@ -461,7 +461,7 @@ export class VirtualClock implements Clock {
   }
 
   /** Something real is under way that virtual time waits for. */
-  get #isBusy(): boolean {
+  get isBusy(): boolean {
     return realWork.busy(this.#owners.isDead);
   }
 
@@ -474,9 +474,9 @@ export class VirtualClock implements Clock {
   async #turn(waits = turn): Promise<void> {
     this.#gate.isOpen = false;
     const { events } = realWork;
-    this.#tainted ||= this.#isBusy;
+    this.#tainted ||= this.isBusy;
     await waits();
-    this.#tainted ||= events !== realWork.events || this.#isBusy;
+    this.#tainted ||= events !== realWork.events || this.isBusy;
     if (!this.#tainted) this.#gate.release();
   }
 
@@ -497,7 +497,7 @@ export class VirtualClock implements Clock {
       const isReady = this.#readyFrom < this.#ready.length;
       const stepping = this.#steps > 0 && !this.#excused;
       if (!stepping && !isReady && this.#tainted && this.#owners.firstAtGate) return;
-      const busy = this.#isBusy;
+      const busy = this.isBusy;
       if (!stepping && !busy && !this.#tainted && this.#owners.working === 0) return;
       if (!stepping && isReady) {
         // Whether an attempt still needs a while of its own or waits on something real, the order is the same.

@@ -8,6 +8,7 @@ import { scope } from '../engine/scope.ts';
 import { RealDate, realClearTimeout, realSetTimeout } from '../ports/real.ts';
 import { type AnyFunction, type VirtualGlobals, virtualTimer } from './globals.ts';
 import { realWork } from './real-work.ts';
+import { refuse } from './refuse.ts';
 import { framesOfTimers, isUsers, siteOf } from './sites.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
@@ -23,8 +24,14 @@ function globals(): object {
 /**
  * @param draw Math.random for whoever asks
  * @param isDriven true while the test has called the simulation, and not got its answer
+ * @param armedByTest told of timers that were set outside of any attempt while nobody drove
  */
-export function virtualGlobals(clock: VirtualClock, draw: () => number, isDriven: () => boolean): VirtualGlobals {
+export function virtualGlobals(
+  clock: VirtualClock,
+  draw: () => number,
+  isDriven: () => boolean,
+  armedByTest: (timer: TestTimer) => void,
+): VirtualGlobals {
   const startedAt = clock.now();
   const own: Ruled = { clock, live: new Map() };
   ruled = own;
@@ -50,7 +57,9 @@ export function virtualGlobals(clock: VirtualClock, draw: () => number, isDriven
         const error = new TypeError(`The "callback" argument must be of type function. Received ${typeof fn}`);
         throw Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
       }
-      return new VirtualTimeout(own, fn, delayOf(delay), args, repeat) as unknown as NodeJS.Timeout;
+      const timer = new VirtualTimeout(own, fn, delayOf(delay), args, repeat);
+      if (!repeat && !isDriven() && scope.getStore() === undefined) armedByTest({ timer, reject: rejecting(fn) });
+      return timer as unknown as NodeJS.Timeout;
     },
     keep: (fn, delay, args) => new VirtualTimeout(own, fn, delayOf(delay), args, false, true) as unknown as NodeJS.Timeout,
     clear(handle) {
@@ -79,6 +88,20 @@ export function virtualGlobals(clock: VirtualClock, draw: () => number, isDriven
     },
     fetching: (url, fn) => clock.calling(`fetch ${url}`, fn),
   };
+}
+
+/** A timer that the body of a test has set. */
+export interface TestTimer {
+  readonly timer: Pick<VirtualTimeout, 'isPending' | 'site' | 'delay' | 'close'>;
+  /** Rejects the promise that the timer was to resolve; undefined where it calls something else. */
+  readonly reject: ((error: unknown) => void) | undefined;
+}
+
+/** `new Promise((resolve) => setTimeout(resolve, 1_000))`: what resolves a promise, given one that is rejected, rejects it. */
+function rejecting(fn: AnyFunction & { [refuse]?: (error: unknown) => void }): TestTimer['reject'] {
+  if (fn[refuse]) return fn[refuse];
+  const resolves = fn.name === '' && fn.length === 1 && Function.prototype.toString.call(fn) === 'function () { [native code] }';
+  return resolves ? (error) => void (fn as (value: unknown) => unknown)(Promise.reject(error)) : undefined;
 }
 
 /** The simulation that rules, as its timers see it. */
@@ -155,6 +178,16 @@ class VirtualTimeout {
   }
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  get isPending(): boolean {
+    return this.#timer !== undefined;
+  }
+  get site(): Error | undefined {
+    return this.#site;
+  }
+  get delay(): number {
+    return this.#delay;
   }
 
   /** Its simulation ends. */

@@ -33,6 +33,8 @@ interface TestFixtures {
 }
 
 type Fixture = (context: TestContext, use: (sim: Simulation) => Promise<void>) => Promise<void>;
+/** As `testing/refuse.ts` has it: tests fail where they wait for a timer that they do not drive. */
+const watchTimers: unique symbol = Symbol.for('escapement.watchTimers') as never;
 
 const tailLines = 40;
 
@@ -52,6 +54,7 @@ export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTes
   // The form of fixtures that Vitest 3, 4 and 5 have in common.
   const sim: Fixture = async ({ task, onTestFailed }, use) => {
     const sim = await simulate(tasks, options);
+    (sim as { [watchTimers]?(): void })[watchTimers]?.();
     let left: string | undefined;
     onTestFailed((context) => report(context, sim, left));
     await use(sim);

@@ -250,6 +250,11 @@ test('prune deletes what is old enough, and migrate opens', async () => {
   expect((await store.run('prune', ['--older-than', '0ms', '--status', 'successful'])).stdout).toBe(
     'deleted 0 successful jobs older than 0s\n',
   );
+  const dry = ['--older-than', '1ms', '--dry-run'];
+  expect(await store.document('prune', ...dry)).toEqual({ deleted: 0, wouldDelete: 1 });
+  expect((await store.run('prune', [...dry, '--queue', 'none'])).stdout).toBe(
+    'would delete 0 finished jobs of queue none older than 1ms\n',
+  );
   expect(await store.document('prune', '--older-than', '1ms')).toEqual({ deleted: 1 });
 });
 

@@ -253,3 +253,44 @@ test('a worker that cannot reach its store ends an attempt 25 s after its last r
   await sim.advance('29s');
   expect(aborted).toEqual([26_300]);
 });
+
+test('a failed attempt is a line in the log: a warning while it is retried, an error when it failed for good', async () => {
+  const lines: unknown[] = [];
+  const log = (level: string) => (fields: { error?: { message: string } }, message: string) =>
+    void lines.push([level, { ...fields, error: fields.error?.message }, message]);
+  const logger = { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') } as never;
+  await using tasks = createTasks({ backend: memory(), logger });
+  const broken = tasks.define('broken', {
+    retry: { maxAttempts: 2, backoff: 1 },
+    run(message: string) {
+      throw new Error(message);
+    },
+  });
+  const worker = tasks.worker({ id: 'w' });
+  await worker.start();
+  const result = await broken.enqueue('boom');
+  await result.wait();
+  const of = { task: 'broken', job: result.id, worker: 'w', error: 'boom' };
+  expect(lines).toEqual([
+    ['warn', { ...of, attempt: 1 }, 'attempt failed, retrying in 1ms: Error: boom'],
+    ['error', { ...of, attempt: 2 }, 'job failed for good: Error: boom'],
+  ]);
+});
+
+test('the console gets a line in full, without control characters and stacks', async () => {
+  const written: string[] = [];
+  const error = console.error;
+  console.error = (line: string) => void written.push(line);
+  try {
+    await createTasks()
+      .define('broken', () => {
+        throw new Error(`\u001b[31m${'no '.repeat(50)}`);
+      })
+      .enqueue();
+  } finally {
+    console.error = error;
+  }
+  expect(written).toEqual([
+    expect.stringMatching(/^job failed for good: Error: {2}\[31m(no ){50} ?task=broken job=[\w-]+ attempt=1 worker=immediate$/),
+  ]);
+});

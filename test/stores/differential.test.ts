@@ -110,9 +110,10 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
         { status: 'queued', dueAt: now, expiresAt: null, finishedAt: null, reason: null, losses: 0 } as const,
         { priority: pick([-5, 5]) },
         { cancelRequested: 'please' },
+        { queue: pick(queues), input: '2', runAfter: now + 5, dueAt: now + 5 },
         null,
       ]);
-      if (job.status === 'running' && (set === null || 'status' in set)) return;
+      if (job.status === 'running' && (set === null || 'status' in set || 'queue' in set)) return;
       say(
         'amend',
         await store.amend([{ id: job.id, expect: { status: below(6) === 0 ? 'waiting' : job.status, claim: job.claim }, set }], { now }),

@@ -1,5 +1,6 @@
 /** `testTasks`: every test runs simulated, whether it says so or not, and nothing of one reaches the next. */
-import { setTimeout as realSleep } from 'node:timers/promises';
+import timers, { setTimeout as realSleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { createTasks, memory, snooze } from 'escapement';
 import { currentSimulation, simulate } from 'escapement/testing';
 import { testTasks } from 'escapement/vitest';
@@ -203,4 +204,34 @@ plain('real time goes on after all of them', async () => {
   const before = performance.now();
   await sleep(2);
   expect(performance.now()).toBeGreaterThan(before);
+});
+
+describe('a test that waits for a timer which it does not drive', () => {
+  const test = testTasks(createTasks({ backend: memory() }));
+  const told =
+    /^the test waits for a timer of 1m, set at .*fixture\.test\.ts.*, and virtual time stands still; drive it with await sim\.advance\(60000\)/;
+
+  test('fails with what to do, however it waits', async ({ sim }) => {
+    const waits = [new Promise((resolve) => setTimeout(resolve, 60_000)), timers.setTimeout(60_000), promisify(setTimeout)(60_000)];
+    const ends = await Promise.allSettled(waits);
+    for (const end of ends) expect((end as PromiseRejectedResult).reason.message).toMatch(told);
+    expect(sim.now).toEqual(sim.startedAt);
+  });
+
+  test('is no test that drives it', async ({ sim }) => {
+    const waited = new Promise((resolve) => setTimeout(() => resolve('late'), 60_000));
+    await sim.advance('1m');
+    expect(await waited).toBe('late');
+  });
+});
+
+plain('a drive that was not awaited is named where the simulation ends', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const slow = tasks.define('slow', (_: void, ctx) => ctx.sleep('1h'));
+  const sim = await simulate(tasks);
+  await slow.enqueue();
+  void sim.runUntilIdle();
+  await expect(sim.end()).rejects.toThrow(
+    'sim.runUntilIdle() was not awaited: the simulation ended before it had. Write: await sim.runUntilIdle(…)',
+  );
 });

@@ -5,14 +5,15 @@
 import { StoreError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
 import { systemClock } from '../../ports/clock.ts';
-import type { Awaitable } from '../../ports/store.ts';
+import type { Awaitable, Taken } from '../../ports/store.ts';
 import type { Ready } from './ready.ts';
 
 /** An enqueue that waits for its group. */
 interface Pending {
   readonly jobs: readonly Job[];
   readonly now: number;
-  resolve(): void;
+  readonly once: boolean;
+  resolve(taken: Taken | undefined): void;
   reject(error: unknown): void;
 }
 
@@ -40,9 +41,9 @@ export class Enqueues {
     this.#options = options;
   }
 
-  add(jobs: readonly Job[], now: number): Promise<void> {
+  add(jobs: readonly Job[], now: number, once: boolean): Promise<Taken | undefined> {
     return new Promise((resolve, reject) => {
-      this.#pending.push({ jobs, now, resolve, reject });
+      this.#pending.push({ jobs, now, once, resolve, reject });
       this.#sinceTurn += jobsPerCommit + jobs.length;
       if (this.#pending.length > 1) return;
       // Who awaits one enqueue after the other would keep the event loop from turning.
@@ -58,11 +59,9 @@ export class Enqueues {
     const group = this.#pending;
     if (group.length === 0) return;
     this.#pending = [];
-    const insert = (ready: Ready) => {
-      for (const { jobs, now } of group) ready.insert(jobs, now);
-    };
+    const insert = (ready: Ready) => group.map(({ jobs, now, once }) => ready.insert(jobs, now, once));
     try {
-      const done = this.#options.write(insert, () => this.#acknowledge(group));
+      const done = this.#options.write(insert, (taken) => this.#acknowledge(group, taken));
       if (done instanceof Promise) done.catch((error) => this.#failed(group, error));
     } catch (error) {
       this.#failed(group, error);
@@ -76,18 +75,30 @@ export class Enqueues {
 
   async #apart(group: readonly Pending[]): Promise<void> {
     try {
-      const faults = await this.#options.write((ready) => group.map(({ jobs, now }) => ready.apart(() => ready.insert(jobs, now))));
-      for (const [i, { reject }] of group.entries()) if (faults[i]) reject(this.#options.error(faults[i].error));
-      this.#acknowledge(group.filter((_, i) => !faults[i]));
+      const ends = await this.#options.write((ready) =>
+        group.map((pending) => {
+          let taken: Taken | undefined;
+          const fault = ready.apart(() => {
+            taken = ready.insert(pending.jobs, pending.now, pending.once);
+          });
+          return { pending, fault, taken };
+        }),
+      );
+      for (const { pending, fault } of ends) if (fault) pending.reject(this.#options.error(fault.error));
+      const kept = ends.filter(({ fault }) => !fault);
+      this.#acknowledge(
+        kept.map(({ pending }) => pending),
+        kept.map(({ taken }) => taken),
+      );
     } catch (error) {
       for (const { reject } of group) reject(error);
     }
   }
 
-  #acknowledge(group: readonly Pending[]): void {
+  #acknowledge(group: readonly Pending[], taken: readonly (Taken | undefined)[]): void {
     const [only] = group;
     if (only) this.#options.inserted(group.length === 1 ? only.jobs : group.flatMap(({ jobs }) => jobs));
-    for (const { resolve } of group) resolve();
+    for (const [i, { resolve }] of group.entries()) resolve(taken[i]);
   }
 }
 

@@ -55,9 +55,22 @@ export function sqlite(options: SqliteOptions): StoreSource {
 
 function read(options: SqliteOptions): Place {
   const faults: ConfigFault[] = [];
+  if (typeof options === 'string') {
+    const expected = `an object: sqlite({ file: ${show(options)} })`;
+    throw new ConfigError('sqlite() cannot be done', [{ path: 'options', expected, got: show(options) }]);
+  }
+  if (typeof (options as { prepare?: unknown } | undefined)?.prepare === 'function') {
+    const expected = 'an object: sqlite({ database: db })';
+    throw new ConfigError('sqlite() cannot be done', [{ path: 'options', expected, got: show(options) }]);
+  }
   const { file, database, synchronous = 'FULL', allowFuse = false, ...rest } = options ?? {};
   for (const key of Object.keys(rest)) {
-    faults.push({ path: `sqlite().${key}`, expected: 'one of file, database, synchronous, allowFuse', got: key });
+    faults.push({
+      path: `sqlite().${key}`,
+      expected: 'one of file, database, synchronous, allowFuse',
+      got: key,
+      ...(/^(path|filename|name|url|db)$/i.test(key) ? { didYouMean: 'file' } : {}),
+    });
   }
   if ((file === undefined) === (database === undefined))
     faults.push({ path: 'sqlite()', expected: 'either file or database', got: show(options) });

@@ -6,6 +6,7 @@ import type { JobFilter, JobOrder, NextDue, QueueStats } from '../../ports/store
 import { type Horizon, quote, scheduledPriorities } from './claims.ts';
 import { type Counted, countedAs } from './counts.ts';
 import { type AttemptRow, attemptOf, type JobRow, jobOf, recordOf, selectJob, workerOf } from './rows.ts';
+import { ownId, timedId } from './schema.ts';
 
 const fewRows = 20_000;
 const emptyCounts: Record<Status, number> = {
@@ -24,7 +25,8 @@ const changedAt = 'max(enqueued_at, coalesce(last_attempted_at, 0), coalesce(las
 
 /** What jobs can have gone through last, and when that was. */
 const latestChanges: readonly { readonly where: string; readonly at: string; readonly of: readonly Status[] }[] = [
-  { where: '', at: 'id', of: ['waiting', 'scheduled', 'ready'] },
+  { where: timedId, at: 'id', of: ['waiting', 'scheduled', 'ready'] },
+  { where: ownId, at: 'enqueued_at', of: ['waiting', 'scheduled', 'ready'] },
   { where: "state = 'running'", at: 'last_attempted_at', of: ['running'] },
   {
     where: "last_ended_at IS NOT NULL AND state IN ('scheduled', 'ready')",

@@ -7,11 +7,22 @@ import { defaultBackoff } from '../../core/backoff.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { alreadySettled, amended, claimed, isFenced, mostAttempts, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
-import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer } from '../../ports/store.ts';
+import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer, Taken } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { Reads } from './reads.ts';
-import { type AttemptRow, attemptOf, changes, insertJob, insertValues, type JobRow, jobOf, lastAttemptOf, updateJob } from './rows.ts';
+import {
+  type AttemptRow,
+  attemptOf,
+  changes,
+  editJob,
+  insertJob,
+  insertValues,
+  type JobRow,
+  jobOf,
+  lastAttemptOf,
+  updateJob,
+} from './rows.ts';
 import { Schedules } from './schedules.ts';
 
 type Values = unknown[];
@@ -85,7 +96,20 @@ export class Ready {
     }
   }
 
-  insert(jobs: readonly Job[], now: number): void {
+  /** @param once leaves out jobs whose ids are taken, and answers with those that have them */
+  insert(jobs: readonly Job[], now: number, once = false): Taken | undefined {
+    if (!once) {
+      this.#insert(jobs, now);
+      return undefined;
+    }
+    return jobs.map((job) => {
+      const [there = null] = this.reads.get([job.id]);
+      if (!there) this.#insert([job], now);
+      return there;
+    });
+  }
+
+  #insert(jobs: readonly Job[], now: number): void {
     for (const job of jobs) {
       const state = stateOf(job, now);
       this.statements.insert.run(...insertValues(job, state));
@@ -168,7 +192,11 @@ export class Ready {
     const state = stateOf(job, now);
     this.#madeReady(job, now);
     this.statements.update.run(...changes(job, state), job.id);
-    this.#count(row, state, job.attempt);
+    const { input, queue, runAfter } = amendment.set;
+    // Large inputs are not written with every change.
+    if (input !== undefined || queue !== undefined || runAfter !== undefined)
+      this.statements.edit.run(job.queue, job.input, job.runAfter, job.id);
+    this.#count(row, state, job.attempt, job.queue);
     return job;
   }
 
@@ -223,9 +251,9 @@ export class Ready {
     return row && attemptOf(row);
   }
 
-  #count(before: JobRow, state: JobRow['state'], attempt: number): void {
+  #count(before: JobRow, state: JobRow['state'], attempt: number, queue = before.queue): void {
     this.counts.add(before.queue, countedAs(before.state, before.attempt), -1);
-    this.counts.add(before.queue, countedAs(state, attempt), 1);
+    this.counts.add(queue, countedAs(state, attempt), 1);
   }
 }
 
@@ -240,6 +268,7 @@ interface Statements {
   readonly claim: Statement<Values>;
   readonly renew: Statement<Values, { cancelRequested: string | null }>;
   readonly update: Statement<Values>;
+  readonly edit: Statement<[string, string | null, number | null, string]>;
   readonly settle: Statement<Values>;
   readonly keepAttempt: Statement<Values>;
   readonly dropAttempts: Statement<[string, number]>;
@@ -267,6 +296,7 @@ function prepare(db: Database): Statements {
        RETURNING cancel_requested AS cancelRequested`,
     ),
     update: db.prepare(updateJob),
+    edit: db.prepare(editJob),
     settle: db.prepare(updateJob.replace(' WHERE id = ?', ', last_ended_at = ?, last_outcome = ?, last_error = ? WHERE id = ?')),
     keepAttempt: db.prepare('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
     dropAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ? AND claim <= ?'),

@@ -20,7 +20,7 @@ export interface JobRow extends Omit<Job, 'status' | 'progress' | 'tags' | 'meta
   readonly lastError: string | null;
 }
 
-/** Field and column of what never changes after insert. */
+/** Field and column of what is written at insert; `editJob` alone changes some of it. */
 const fixed = {
   id: 'id',
   task: 'task',
@@ -116,6 +116,8 @@ export function changes(job: Job, state: JobRow['state']): unknown[] {
     job.progress === null ? null : JSON.stringify(job.progress),
   ];
 }
+
+export const editJob = 'UPDATE escapement_jobs SET queue = ?, input = ?, run_after = ? WHERE id = ?';
 
 const noTags: readonly string[] = Object.freeze([]);
 const noMetadata: Readonly<Record<string, unknown>> = Object.freeze({});

@@ -10,6 +10,10 @@ import { createHash } from 'node:crypto';
 import type { Database } from 'better-sqlite3';
 import { MigrationError } from '../../core/errors.ts';
 
+/** Ids that are not UUIDs of version 7, and those of instants after the year 2526: for the ones before, the order of ids is that of enqueues. */
+export const ownId = "(id >= '1' OR id NOT GLOB '????????-????-7???-????-????????????')";
+export const timedId = "id < '1' AND id GLOB '????????-????-7???-????-????????????'";
+
 export const migrations: readonly string[] = [
   `
   CREATE TABLE escapement_jobs (
@@ -115,6 +119,10 @@ export const migrations: readonly string[] = [
   // Those that have been attempted and wait for another attempt, by when the last one ended: what happened lately is found without them all.
   `
   CREATE INDEX escapement_ended ON escapement_jobs (last_ended_at) WHERE last_ended_at IS NOT NULL AND state IN ('scheduled', 'ready');
+  `,
+  // Jobs whose ids the application gave, by when they were enqueued: the ids do not tell.
+  `
+  CREATE INDEX escapement_own_ids ON escapement_jobs (enqueued_at) WHERE ${ownId};
   `,
 ];
 

@@ -23,6 +23,7 @@ import type {
   RenewAnswer,
   SettleAnswer,
   Store,
+  Taken,
 } from '../../ports/store.ts';
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
@@ -89,9 +90,12 @@ export class SqliteStore implements Store {
     this.#connection.close();
   }
 
-  insert(jobs: readonly Job[], options: { now: number; transaction?: unknown }): Awaitable<void> {
-    if (options.transaction !== undefined) return this.#insertInto(options.transaction, jobs, options.now);
-    return this.#enqueues.add(jobs, options.now);
+  insert(
+    jobs: readonly Job[],
+    { now, transaction, once = false }: { now: number; transaction?: unknown; once?: boolean | undefined },
+  ): Awaitable<Taken | undefined> {
+    if (transaction !== undefined) return this.#insertInto(transaction, jobs, now, once);
+    return this.#enqueues.add(jobs, now, once);
   }
 
   claim(options: ClaimOptions & { now: number }): Awaitable<readonly Job[]> {
@@ -310,9 +314,9 @@ export class SqliteStore implements Store {
     );
   }
 
-  #insertInto(transaction: unknown, jobs: readonly Job[], now: number): void {
+  #insertInto(transaction: unknown, jobs: readonly Job[], now: number, once: boolean): Taken | undefined {
     const guest = this.#guest(transaction);
-    this.#joined(guest, () => guest.insert(jobs, now));
+    return this.#joined(guest, () => guest.insert(jobs, now, once));
   }
 
   #settleInto(transaction: unknown, settlements: readonly Settlement[], now: number): { answers: SettleAnswer[]; claimed: [] } {

@@ -33,6 +33,51 @@ const inserts = cases(11, {
     await insert(store, row);
     assert.deepEqual(await store.get([row.id]), [{ job: row, attempts: [] }]);
   },
+  'once: a job whose id is taken is left out, and answered with the one that has it': async (store, job) => {
+    const first = job({ id: 'order:1/a' });
+    await insert(store, first, job({ id: 'order:2', dueAt: t0 + 5 }));
+    await claim(store, t0);
+    const there = await store.get([first.id]);
+    const other = job({ id: 'order:3' });
+    const answer = await store.insert([{ ...first, input: '"other"', queue: 'slow' }, other], { now: t0, once: true });
+    assert.deepEqual(answer, [there[0], null]);
+    assert.deepEqual(await store.get([first.id, other.id]), [there[0], { job: other, attempts: [] }]);
+    assert.deepEqual(await store.insert([job()], { now: t0, once: true }), [null]);
+  },
+  'once: of fifty at the same time, one is inserted': async (store, job) => {
+    const jobs = many(50, job, { id: 'order:1' }).map((row, i) => ({ ...row, input: String(i) }));
+    const answers = await Promise.all(jobs.map(async (row) => store.insert([row], { now: t0, once: true })));
+    const inserted = jobs.filter((_, i) => answers[i]?.[0] === null);
+    assert.equal(inserted.length, 1);
+    assert.deepEqual(await rowOf(store, 'order:1'), inserted[0]);
+    for (const answer of answers) assert.deepEqual(answer?.[0]?.job ?? inserted[0], inserted[0]);
+    const counted = (await store.stats({ now: t0 })).map(({ counts }) => counts.ready);
+    assert.deepEqual(counted, [1]);
+  },
+  'ids that are no UUIDs: pages have each job once, and what changed last comes first': async (store, job) => {
+    const ids = ['Zoo', 'a.b:c/d-e_f', '0', '019b', 'order-10', 'order-9'];
+    const own = ids.map((id, i) => job({ id, enqueuedAt: t0 + 2 * i, dueAt: t0 + 100 }));
+    const usual = many(3, job, { enqueuedAt: t0 + 3, dueAt: t0 + 100 });
+    for (const row of [...own, ...usual]) await store.insert([row], { now: row.enqueuedAt });
+    const found: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await store.list({}, { now: t0, limit: 2, cursor });
+      found.push(...page.items.map((item) => item.job.id));
+      cursor = page.cursor ?? undefined;
+    } while (cursor !== undefined);
+    assert.deepEqual(found, [...ids, ...idsOf(usual)].sort().reverse());
+    const latest = await store.list({}, { now: t0, limit: 4, order: 'changed' });
+    assert.deepEqual(
+      latest.items.map((item) => item.job.id),
+      ['order-9', 'order-10', '019b', '0'],
+    );
+    const all = await store.list({}, { now: t0, limit: 9, order: 'changed' });
+    assert.deepEqual(
+      all.items.map((item) => item.job.enqueuedAt - t0),
+      [10, 8, 6, 4, 3, 3, 3, 2, 0],
+    );
+  },
   'inserting nothing is fine': async (store) => {
     await store.insert([], { now: t0 });
     assert.deepEqual((await store.list({}, { now: t0, limit: 10 })).items, []);

@@ -40,6 +40,27 @@ const amends = cases('amend', {
     assert.deepEqual(await amend(store, row, set), { ...row, ...set });
     assert.deepEqual(await rowOf(store, row.id), { ...row, ...set });
   },
+  'a job that is given another input, queue and due time is claimed and counted there, and then': async (store, job) => {
+    const [row, other] = [job({ dueAt: t0 + 900, runAfter: t0 + 900 }), job({ queue: 'slow' })];
+    await insert(store, row, other);
+    const set = { input: '{"to":"bob"}', queue: 'slow', runAfter: t0 + 5, dueAt: t0 + 5 };
+    assert.deepEqual(await amend(store, row, set), { ...row, ...set });
+    assert.deepEqual(await rowOf(store, row.id), { ...row, ...set });
+    assert.deepEqual(idsOf((await store.list({ queue: 'slow' }, { now: t0, limit: 10 })).items.map((item) => item.job)), [
+      other.id,
+      row.id,
+    ]);
+    assert.deepEqual(await claim(store, t0 + 5, { queues: ['default'] }), []);
+    assert.deepEqual(await store.nextDueAt({ now: t0, tasks: ['mail'], queues: ['default'] }), { jobAt: null, overdueAt: null });
+    assert.deepEqual(idsOf(await claim(store, t0 + 5, { queues: ['slow'] })), [other.id, row.id]);
+    const counted = (await store.stats({ now: t0 + 5 })).filter(({ counts }) => Object.values(counts).some((count) => count > 0));
+    assert.deepEqual(
+      counted.map(({ name, counts }) => [name, counts.running]),
+      [['slow', 2]],
+    );
+    const edited = await rowOf(store, row.id);
+    assert.deepEqual([edited.input, edited.queue], ['{"to":"bob"}', 'slow']);
+  },
   'a row with another status or claim number is not changed, and the answer is null': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);

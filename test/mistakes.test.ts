@@ -1,0 +1,219 @@
+/** What a newcomer does wrong: each mistake is met by a message that says what to do. */
+import { inspect } from 'node:util';
+import { type ConfigError, cancel, createTasks, dummy, exponential, immediate, memory, snooze, type Tasks } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
+import { simulate } from 'escapement/testing';
+import { expect, test } from 'vitest';
+
+/** Without types, as in JavaScript. */
+// biome-ignore lint/suspicious/noExplicitAny: the mistakes are those that types would find
+type Any = any;
+
+interface Bench {
+  readonly tasks: Tasks;
+  readonly define: Any;
+  /** The lines that were logged at `warn` or `error`. */
+  readonly lines: string[];
+  /** Runs the task once with the engine, and resolves to its result. */
+  run(task: Any): Promise<Any>;
+}
+
+function bench(options: object = {}): Bench {
+  const lines: string[] = [];
+  const log = (_: object, message: string) => void lines.push(message);
+  const tasks = createTasks({ backend: memory(), logger: { debug() {}, info() {}, warn: log, error: log }, ...options });
+  const run = async (task: Any) => {
+    const worker = tasks.worker();
+    await worker.start();
+    const result = await task.enqueue();
+    await result.wait();
+    await tasks.close();
+    return result;
+  };
+  return { tasks, define: tasks.define, lines, run };
+}
+
+const soon = Date.UTC(2026, 5, 1);
+const noop = () => {};
+
+/** The mistake, and what is said. What the mistake returns is said too: lines of a log, or an error on a result. */
+const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
+  ['the backend in the place of the options', () => createTasks(memory() as Any), /expected createTasks\(\{ backend: memory\(…\) \}\)/],
+  ['a path in the place of the options', () => sqlite('tasks.db' as Any), /expected an object: sqlite\(\{ file: "tasks\.db" \}\)/],
+  ['a path by another name', () => sqlite({ path: 'tasks.db' } as Any), /path: .*did you mean file\?/],
+  ['store for backend', () => createTasks({ store: memory() } as Any), /store: .*did you mean backend\?/],
+  [
+    'calling a task like a function',
+    ({ define }) => define('mail', noop)({ to: 'ada' }),
+    /mail is a task.*mail\.enqueue\(input\) makes a job of it/,
+  ],
+  ['a task for a function', ({ define }) => define('again', define('mail', noop)), /run: expected the function.*got "the task mail/],
+  ['handler for run', ({ define }) => define('mail', { handler: noop }), /handler: .*did you mean run\?/],
+  ['attempts in define', ({ define }) => define('mail', { attempts: 3, run: noop }), /attempts: .*did you mean retry\.maxAttempts\?/],
+  ['retries in defaults', () => createTasks({ defaults: { retries: 3 } } as Any), /retries: .*did you mean retry\.maxAttempts\?/],
+  ['delay in using', ({ define }) => define('mail', noop).using({ delay: 5_000 }), /delay: .*did you mean runAfter\?/],
+  ['delay in enqueue', ({ define }) => define('mail', noop).enqueue({}, { delay: 5 }), /delay: .*did you mean using\(\{ runAfter \}\)\?/],
+  [
+    'priority in enqueue',
+    ({ define }) => define('mail', noop).enqueue({}, { priority: 5 }),
+    /options of the job go to using\(\{ priority \}\)/,
+  ],
+  ['jobId in using', ({ define }) => define('mail', noop).using({ jobId: 'a' }), /jobId: .*did you mean id\?/],
+  ['repeat in using', ({ define }) => define('mail', noop).using({ repeat: { every: 5 } }), /repeat: .*did you mean tasks\.schedule\(\)\?/],
+  [
+    'tz in a schedule',
+    ({ tasks, define }) => tasks.schedule('daily', { task: define('mail', noop), cron: '0 9 * * *', tz: 'Europe/Berlin' } as Any),
+    /tz: .*did you mean timezone\?/,
+  ],
+  [
+    'start in a schedule',
+    ({ tasks, define }) => tasks.schedule('daily', { task: define('mail', noop), cron: '0 9 * * *', start: soon } as Any),
+    /start: .*did you mean startAt\?/,
+  ],
+  [
+    'an instant as a number',
+    ({ define }) => define('mail', noop).using({ runAfter: soon }),
+    /at most ten years.*pass a Date: new Date\(1780272000000\)/,
+  ],
+  ['an instant as an expiry', ({ define }) => define('mail', { expires: soon, run: noop }), /expires: .*pass a Date/],
+  ['an instant to sleep until', () => snooze(soon), /at most ten years.*pass a Date/],
+  ['an instant as a wait', () => exponential({ max: soon }), /at most ten years.*pass a Date/],
+  ['a century', ({ define }) => define('mail', noop).using({ runAfter: '5200w' }), /a duration of at most ten years, got "5200w"/],
+  [
+    'a unit in full',
+    ({ define }) => define('mail', { timeout: '30 seconds', run: noop }),
+    /timeout: expected a duration such as '250ms', '30s'/,
+  ],
+  [
+    'seconds as a number',
+    ({ define, lines }) => {
+      define('mail', { timeout: 30, run: noop }).using({ timeout: 5 });
+      return lines;
+    },
+    /timeout: 30 is 30 ms; for seconds, write '30s'\ntimeout: 5 is 5 ms; for seconds, write '5s'/,
+  ],
+  [
+    'throw snooze()',
+    async ({ define, run }) => {
+      const result = await run(
+        define('poll', {
+          retry: { maxAttempts: 1 },
+          run: () => {
+            throw snooze('10m');
+          },
+        }),
+      );
+      return result.errors[0].message;
+    },
+    /poll threw snooze\(…\), which is to be returned; write: return snooze\(…\)/,
+  ],
+  [
+    'snooze() without return',
+    async ({ define, run, lines }) => {
+      await run(define('poll', async () => void snooze('10m')));
+      return lines;
+    },
+    /poll called snooze\(\) and did not return what it made, so its job is successful; write: return snooze\(…\)/,
+  ],
+  [
+    'cancel() without return',
+    async ({ define, run, lines }) => {
+      await run(define('poll', async () => void cancel('no use')));
+      return lines;
+    },
+    /poll called cancel\(\) and did not return/,
+  ],
+  [
+    'no queues',
+    ({ tasks }) => tasks.worker({ queues: [] }),
+    /queues: expected at least one name; leave the option out to serve all queues/,
+  ],
+  ['one queue', ({ tasks }) => tasks.worker({ queues: 'mail' as Any }), /queues: expected an array of queue names, got "mail"/],
+  [
+    'a queue of no task',
+    async ({ tasks, define, lines }) => {
+      define('welcome', { queue: 'mail', run: noop });
+      const worker = tasks.worker({ queues: ['mial'] });
+      await worker.start();
+      await tasks.close();
+      return lines;
+    },
+    /serves queue mial, which no task of this application uses; did you mean mail\?/,
+  ],
+  ['a worker on immediate()', () => bench({ backend: immediate() }).tasks.worker().start(), /a backend with a store, such as memory\(\)/],
+  ['a worker on dummy()', () => bench({ backend: dummy() }).tasks.worker().start(), /a backend with a store, such as memory\(\)/],
+  [
+    'later, on immediate()',
+    () => bench({ backend: immediate() }).define('mail', noop).using({ runAfter: '1h' }).enqueue(),
+    /runAfter: .*memory\(\) or sqlite\(\).*immediate\(\) and cannot defer jobs/,
+  ],
+  [
+    'a task that is not there',
+    ({ tasks, define }) => [define('mail', noop), tasks.get('mial')],
+    /no task is defined with the name mial; did you mean mail\?/,
+  ],
+  ['an event that is not there', ({ tasks }) => tasks.on('completed' as Any, noop), /event: expected '\*' or one of .*successful/],
+  ['what JSON cannot hold', ({ define }) => define('mail', noop).enqueue({ at: new Date(0) }), /input of mail.*at/],
+  [
+    'a schedule by the wrong name',
+    async ({ tasks, define }) => {
+      tasks.schedule('daily', { task: define('mail', noop), cron: '0 9 * * *' });
+      await using sim = await simulate(tasks);
+      return sim.fires('dayly');
+    },
+    /no schedule is named "dayly"; did you mean daily\?/,
+  ],
+  [
+    'a task by the wrong name',
+    async ({ tasks, define }) => {
+      define('mail', noop);
+      await using sim = await simulate(tasks);
+      return sim.attempts('mial');
+    },
+    /attempts\(\): no task is defined with the name "mial"; did you mean mail\?/,
+  ],
+  [
+    'jobs of a task by the wrong name',
+    async ({ tasks, define }) => {
+      define('mail', noop);
+      await using sim = await simulate(tasks);
+      return sim.jobs({ task: 'mails' });
+    },
+    /jobs\(\): no task is defined with the name "mails"; did you mean mail\?/,
+  ],
+];
+
+async function said(mistake: () => unknown): Promise<string> {
+  try {
+    const told = await mistake();
+    return Array.isArray(told) ? told.join('\n') : String(told);
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+test.each(mistakes)('%s', async (_name, mistake, message) => {
+  expect(await said(() => mistake(bench()))).toMatch(message);
+});
+
+test('a word is suggested only where it is near', () => {
+  const { define } = bench();
+  expect(() => define('mail', { xy: 1, run: noop })).toThrow(/^(?!.*did you mean)/s);
+  expect(() => createTasks({ start: true } as Any)).toThrow(/^(?!.*did you mean)/s);
+});
+
+test('an error that nobody catches prints its message and the line that was wrong, and nothing of this package', () => {
+  let error: unknown;
+  try {
+    createTasks({ attempts: 3 } as Any);
+  } catch (thrown) {
+    error = thrown;
+  }
+  const printed = inspect(error, { colors: false });
+  expect(printed).toMatch(
+    /^ConfigError: createTasks\(\) cannot be done: attempts: .*did you mean defaults\.retry\.maxAttempts\?\)\n {4}at .*mistakes\.test\.ts/,
+  );
+  expect(printed).not.toMatch(/\bfaults|ESCAPEMENT|src\/(tasks|options)\.ts/);
+  expect((error as ConfigError).faults).toHaveLength(1);
+  expect((error as ConfigError).code).toBe('ESCAPEMENT_CONFIG');
+});
