@@ -25,8 +25,6 @@ export function createRegistry(
   describe: () => Omit<WorkerRow, 'tasks' | 'schedules' | 'heartbeatAt' | 'host' | 'pid' | 'version'>,
   schedules: () => readonly CodeSchedule[],
 ): Step {
-  const isPrivate = store.pollMs === Number.POSITIVE_INFINITY;
-  const everyMs = isPrivate ? 3_600_000 : registerEveryMs;
   let code: readonly CodeSchedule[] = [];
   let hashes: WorkerRow['schedules'] = {};
   let lookAt = Number.NEGATIVE_INFINITY;
@@ -35,6 +33,8 @@ export function createRegistry(
 
   return async () => {
     const now = host.clock.now();
+    const isPrivate = store.pollMs === Number.POSITIVE_INFINITY;
+    const everyMs = isPrivate ? 3_600_000 : registerEveryMs;
     if (schedules() !== code) {
       code = schedules();
       hashes = Object.fromEntries(code.map(({ definition, hash }) => [definition.name, hash]));

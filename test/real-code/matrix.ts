@@ -63,7 +63,7 @@ async function play(one: Case, run: Prepared['run'], variant: Variant): Promise<
     for (let minute = 0; minute < 60; minute++) await ctx.sleep('1m');
   });
   const sim = await simulate(tasks, {
-    realBudget: one.never ? '100ms' : '5s',
+    realBudget: one.never ? '250ms' : '20s',
     ...(variant === 'seeded' ? { seed: 7, workers: 3, concurrency: 1 } : {}),
   });
   let results: TaskResult[] = [];

@@ -19,7 +19,7 @@ afterEach(() => {
   keyOf = ({ key }) => key;
 });
 
-const customers = orders.filter(({ card, abandoned }) => card === 'tok_visa' && !abandoned).slice(0, 3);
+const customers = orders.filter(({ card, abandoned }) => card === 'tok_visa' && !abandoned).slice(0, 2);
 const scenario: Scenario = async (sim) => {
   world.reset(sim.now);
   for (const { id } of customers) {
@@ -36,7 +36,7 @@ const scenario: Scenario = async (sim) => {
 };
 
 test('whatever happens, nobody is charged twice', async () => {
-  await explore(tasks, { seeds: 100 }, scenario);
+  await explore(tasks, { seeds: 30 }, scenario);
 });
 
 test('a key that is another for each attempt charges twice, and it takes one fault to see it', async () => {
