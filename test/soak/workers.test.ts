@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
-import { createTasks } from 'escapement';
+import { createTasks, StoreError } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { expect, test } from 'vitest';
 
@@ -27,7 +27,7 @@ test('four workers that are killed lose nothing, whatever the clock is set to', 
   await tasks.open();
 
   let ahead = 0;
-  let [kills, steps, stops] = [0, 0, 0];
+  let [kills, steps, stops, refused] = [0, 0, 0, 0];
   const start = () => fork(app, [file, log, String(ahead)], { stdio: 'ignore' });
   const workers: ChildProcess[] = Array.from({ length: 4 }, start);
   const setClock = (to: number) => {
@@ -49,8 +49,14 @@ test('four workers that are killed lose nothing, whatever the clock is set to', 
         ['blocks', between(0, 40) === 0 ? 1 : 0],
       ] as const) {
         const inputs = Array.from({ length: count }, () => ++n);
-        const results = await kinds[name].enqueueMany(inputs);
-        for (const [i, { id }] of results.entries()) acknowledged.push({ name, n: inputs[i] as number, id });
+        try {
+          const results = await kinds[name].enqueueMany(inputs);
+          for (const [i, { id }] of results.entries()) acknowledged.push({ name, n: inputs[i] as number, id });
+        } catch (error) {
+          // A process that was stopped in the middle of a write holds the lock until it goes on: nothing was acknowledged.
+          if (!(error instanceof StoreError && error.transient)) throw error;
+          refused += 1;
+        }
       }
       await wait(between(50, 400));
     }
@@ -104,6 +110,6 @@ test('four workers that are killed lose nothing, whatever the clock is set to', 
   await tasks.close();
   rmSync(folder, { recursive: true });
   console.log(
-    `${acknowledged.length} jobs, ${kills} kills, ${stops} stops, ${steps} steps of the clock in ${minutes} min: none lost, ${twice} run twice`,
+    `${acknowledged.length} jobs, ${kills} kills, ${stops} stops, ${steps} steps of the clock, ${refused} refused enqueues in ${minutes} min: none lost, ${twice} run twice`,
   );
 });
