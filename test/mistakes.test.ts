@@ -124,6 +124,28 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
     /poll called cancel\(\) and did not return/,
   ],
   [
+    'snooze() in an array',
+    async ({ define, run, lines }) => {
+      const result = await run(define('poll', async () => [snooze('10m')]));
+      return [...lines, result.errors[0].message].join(' ');
+    },
+    /^(?!.*its job is successful).*\[0\] is what snooze\(\) makes.*a task returns it by itself: return snooze\(…\)/,
+  ],
+  ['a class for a function', ({ define }) => define('mail', class Mail {}), /run: expected the function.*got a class \(Mail\)/],
+  ['no options in define', ({ define }) => define('mail', 5), /options: expected an object, got 5/],
+  ['a unit in words', ({ define }) => define('mail', { timeout: '1 hour', run: noop }), /timeout: .*; write '1h', got "1 hour"/],
+  ['another unit in words', () => snooze('10min' as Any), /write '10m'/],
+  [
+    'an interval in words',
+    ({ tasks, define }) => tasks.schedule('mail', { task: define('mail', noop), every: '10 minutes' as Any }),
+    /^Schedule "mail" cannot be made: every: .*write '10m', got "10 minutes"$/,
+  ],
+  [
+    'a function where a schedule has to be stored',
+    ({ tasks, define }) => tasks.schedule('mail', { task: define('mail', noop), every: '1h', retry: { unless: noop } } as Any),
+    /^Schedule "mail" cannot be made: retry\.unless/,
+  ],
+  [
     'no queues',
     ({ tasks }) => tasks.worker({ queues: [] }),
     /queues: expected at least one name; leave the option out to serve all queues/,
