@@ -413,6 +413,16 @@ describe('a job of a schedule that waits for a retry', () => {
   });
 });
 
+test('with cancel-running, an occurrence starts at once where the job before it only waited', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const poll = tasks.define('poll', () => snooze('1h'));
+  tasks.schedule('poll', { task: poll, every: '10m', overlap: 'cancel-running' });
+  const sim = await simulate(tasks, { now });
+  await sim.advance('61m');
+  const { items } = await tasks.jobs.list();
+  expect(items.map(({ startedAt }) => startedAt && minutes([startedAt])[0]).reverse()).toEqual([10, 20, 30, 40, 50, 60]);
+});
+
 describe('several versions of an application on one store', () => {
   const version = (source: StoreSource, minute: number) => {
     const tasks = createTasks({ backend: source });
