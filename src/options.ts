@@ -170,6 +170,7 @@ export class OptionReader {
 
   /** A function whose answer is used at once. */
   predicate(value: unknown, path: string): ((error: unknown) => unknown) | undefined {
+    if (isError(value)) return this.fault(path, `a function: (error) => error instanceof ${value.name || 'it'}`, value);
     if (value === undefined || answersAtOnce(value)) return value as ((error: unknown) => unknown) | undefined;
     return this.fault(path, 'a function that returns true or false at once', value);
   }
@@ -249,6 +250,11 @@ function answer(predicate: ((error: unknown) => unknown) | undefined, error: unk
   if (!isThenable(found)) return found;
   ignoreRejection(found);
   throw new TypeError('retry.unless and retry.only must return true or false, and not a promise');
+}
+
+/** True for Error and what derives from it: called as a predicate, it would answer with an error, which counts as true. */
+function isError(value: unknown): value is ErrorConstructor {
+  return typeof value === 'function' && (value === Error || value.prototype instanceof Error);
 }
 
 /** A task's handle is a function too, which only says that it is none. */
@@ -432,6 +438,8 @@ const foreignWords: Readonly<Record<string, readonly string[]>> = Object.fromEnt
       ['parallelism maxconcurrency threads prefetch poolsize', 'concurrency'],
       ['meta context extra', 'metadata'],
       ['labels label', 'tags'],
+      ['excludequeues except ignore', 'exclude'],
+      ['success complete completed succeeded', 'successful'],
     ] as const
   ).flatMap(([words, ...ours]) => words.split(' ').map((word) => [word, ours])),
 );

@@ -132,6 +132,17 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
     /^(?!.*its job is successful).*\[0\] is what snooze\(\) makes.*a task returns it by itself: return snooze\(…\)/,
   ],
   ['a class for a function', ({ define }) => define('mail', class Mail {}), /run: expected the function.*got a class \(Mail\)/],
+  [
+    'an error class for a predicate',
+    ({ define }) => define('mail', { retry: { unless: TypeError }, run: noop }),
+    /retry\.unless: expected a function: \(error\) => error instanceof TypeError/,
+  ],
+  [
+    'a queue that is undefined',
+    ({ tasks }) => tasks.worker({ queues: [undefined] } as Any),
+    /queues\[0\]: expected a name .*got undefined/,
+  ],
+  ['excludeQueues', ({ tasks }) => tasks.worker({ excludeQueues: ['mail'] } as Any), /did you mean exclude\?/],
   ['no options in define', ({ define }) => define('mail', 5), /options: expected an object, got 5/],
   ['a unit in words', ({ define }) => define('mail', { timeout: '1 hour', run: noop }), /timeout: .*; write '1h', got "1 hour"/],
   ['another unit in words', () => snooze('10min' as Any), /write '10m'/],
