@@ -86,6 +86,8 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
   /** What one schedule does now; `again`: look at it again; undefined: nothing. */
   const planned = async ({ row, open }: DueSchedule, now: number): Promise<Plan | 'again' | undefined> => {
     const own = computing.get(row.name);
+    // It may be gone from the code, or renamed. Declared again, it fires then as its rule for missed occurrences says.
+    if (row.undeclaredAt !== null) return undefined;
     // Another version's input is that version's to compute.
     if (row.computed && own?.hash !== row.hash) return undefined;
     const waiting = open.filter((job) => waitsForRetry(job, now));
