@@ -235,6 +235,20 @@ test('a word is suggested only where it is near', () => {
   expect(() => createTasks({ start: true } as Any)).toThrow(/^(?!.*did you mean)/s);
 });
 
+test.each<[string, (bench: Bench) => unknown, RegExp]>([
+  ['an input that cannot be stored', ({ define }) => define('mail', noop).enqueue(noop), /^InputError: input of mail is a function/],
+  ['a task that nobody defined', ({ tasks }) => tasks.get('mail'), /^UnknownTaskError: no task is defined with the name mail\n/],
+  ['a name that is taken', ({ define }) => [define('mail', noop), define('mail', noop)], /^DuplicateTaskError: /],
+])('%s is printed without what is of this package', async (_, mistake, message) => {
+  const error = await Promise.resolve(bench())
+    .then(mistake)
+    .catch((thrown: unknown) => thrown);
+  const printed = inspect(error, { colors: false });
+  expect(printed).toMatch(message);
+  expect(printed).toMatch(/\n {4}at .*mistakes\.test\.ts/);
+  expect(printed).not.toMatch(/ESCAPEMENT|src\/(task|tasks|app|core\/json)\.ts/);
+});
+
 test('an error that nobody catches prints its message and the line that was wrong, and nothing of this package', () => {
   let error: unknown;
   try {
