@@ -6,7 +6,7 @@ import type { Status } from './core/types.ts';
 import { cancelJobs, deleteJobs, prioritizeJobs, pruneJobs, retryJobs, yieldToEventLoop } from './engine/operator.ts';
 import { type EditOptions, namePattern, nearest, OptionReader } from './options.ts';
 import type { JobFilter, JobOrder, QueueStats, Store } from './ports/store.ts';
-import { resultOf, type TaskResult } from './result.ts';
+import { resultOf, TaskResult } from './result.ts';
 import { findResult } from './task.ts';
 
 /** Which jobs: all that is given must hold. A property that is `undefined` selects no job, and the log says so: leave it out. */
@@ -234,6 +234,11 @@ function readSelection(
 ): Selection & { read: OptionReader; filter: JobFilter; given: Record<string, unknown> } {
   const read = new OptionReader('The selection of jobs cannot be used');
   const given = read.object(selection, '', [...filters, ...more]);
+  // A promise, a Map or a TaskResult has no property of its own either, and does not mean all jobs.
+  if (given !== null && Object.keys(given).length === 0 && isInstance(given)) {
+    const instead = given instanceof TaskResult ? '{ ids: [result.id] }' : "{ status: 'failed' }";
+    read.fault('selection', `a plain object such as ${instead}`, given);
+  }
   const text = (path: string, value: unknown, expected: string) => {
     if (value === undefined || typeof value === 'string') return value;
     return read.fault(path, expected, value);
@@ -263,6 +268,12 @@ function refuseLost(read: OptionReader, args: readonly unknown[]): void {
 /** The filters that are there and have no value. */
 function lostOf(given: Record<string, unknown>, keys: readonly string[]): string[] {
   return keys.filter((key) => Object.hasOwn(given, key) && given[key] === undefined);
+}
+
+function isInstance(value: object): boolean {
+  const prototype: object | null = Object.getPrototypeOf(value);
+  // Objects of another realm have another Object.prototype.
+  return prototype !== null && Object.getPrototypeOf(prototype) !== null;
 }
 
 function near(value: unknown, known: readonly string[]): string | undefined {

@@ -12,6 +12,7 @@ import {
   type Instant,
   ignoreRejection,
   instantExpected,
+  isClass,
   isGenerator,
   isThenable,
   parseDuration,
@@ -108,7 +109,7 @@ export class OptionReader {
   object(value: unknown, path: string, keys: readonly string[]): Record<string, unknown> {
     if (value === undefined) return {};
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      this.fault(path, 'an object', value);
+      this.fault(path === '' ? 'options' : path, 'an object', value);
       return {};
     }
     for (const key of Object.keys(value)) {
@@ -123,7 +124,7 @@ export class OptionReader {
   static given(value: unknown, call: string, keys: readonly string[]): Record<string, unknown> {
     if (value === undefined) return {};
     const read = new OptionReader(`Invalid options for ${call}`);
-    const given = read.object(value, typeof value === 'object' ? '' : 'options', keys);
+    const given = read.object(value, '', keys);
     read.done();
     return given;
   }
@@ -169,6 +170,7 @@ export class OptionReader {
 
   /** A function whose answer is used at once. */
   predicate(value: unknown, path: string): ((error: unknown) => unknown) | undefined {
+    if (isError(value)) return this.fault(path, `a function: (error) => error instanceof ${value.name || 'it'}`, value);
     if (value === undefined || answersAtOnce(value)) return value as ((error: unknown) => unknown) | undefined;
     return this.fault(path, 'a function that returns true or false at once', value);
   }
@@ -227,7 +229,7 @@ function readJobOptions(read: OptionReader, options: Record<string, unknown>, at
     read.fault(path('expires'), durationExpected(expires, "a duration such as '1d', or an instant"), expires);
   const timeoutMs = read.duration(options.timeout, path('timeout'));
   if (timeoutMs === 0) read.fault(path('timeout'), 'more than 0 ms', options.timeout);
-  else if (typeof options.timeout === 'number' && options.timeout < shortTimeoutMs)
+  else if (timeoutMs !== undefined && typeof options.timeout === 'number' && timeoutMs < shortTimeoutMs)
     known.warn?.(`${path('timeout')}: ${options.timeout} is ${options.timeout} ms; for seconds, write '${options.timeout}s'`);
   return {
     queue: read.queue(options.queue, path('queue'), known.queues),
@@ -250,6 +252,11 @@ function answer(predicate: ((error: unknown) => unknown) | undefined, error: unk
   throw new TypeError('retry.unless and retry.only must return true or false, and not a promise');
 }
 
+/** True for Error and what derives from it: called as a predicate, it would answer with an error, which counts as true. */
+function isError(value: unknown): value is ErrorConstructor {
+  return typeof value === 'function' && (value === Error || value.prototype instanceof Error);
+}
+
 /** A task's handle is a function too, which only says that it is none. */
 function isTask(value: unknown): value is { readonly name: string } {
   return typeof value === 'function' && typeof (value as { enqueueMany?: unknown }).enqueueMany === 'function';
@@ -262,7 +269,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
   const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
   const own = readJobOptions(read, given, '', known);
   if (isTask(given.run)) read.fault('run', `the function that does the work`, `the task ${given.run.name}; enqueue it from that function`);
-  else if (typeof given.run !== 'function' || isGenerator(given.run))
+  else if (typeof given.run !== 'function' || isGenerator(given.run) || isClass(given.run))
     read.fault('run', 'the function that does the work, async or not', given.run);
   const schema = given.input as StandardSchemaV1 | undefined;
   if (schema !== undefined && typeof (schema as Partial<StandardSchemaV1> | null)?.['~standard']?.validate !== 'function') {
@@ -315,9 +322,9 @@ export const usingNothing: Using = {
 /** The options of `using`. */
 export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'id', 'metadata'];
 
-/** Reads what `using` was given, on top of what it was given before. */
-export function readUsing(options: unknown, before: Using, known: Known): Using {
-  const read = new OptionReader('using() cannot be done');
+/** Reads what `using` was given, on top of what it was given before. @param what cannot be done where it is wrong */
+export function readUsing(options: unknown, before: Using, known: Known, what = 'using() cannot be done'): Using {
+  const read = new OptionReader(what);
   const given = read.object(options, '', usingKeys);
   const own = readJobOptions(read, given, '', known);
   if (own.retryable)
@@ -431,6 +438,8 @@ const foreignWords: Readonly<Record<string, readonly string[]>> = Object.fromEnt
       ['parallelism maxconcurrency threads prefetch poolsize', 'concurrency'],
       ['meta context extra', 'metadata'],
       ['labels label', 'tags'],
+      ['excludequeues except ignore', 'exclude'],
+      ['success complete completed succeeded', 'successful'],
     ] as const
   ).flatMap(([words, ...ours]) => words.split(' ').map((word) => [word, ours])),
 );

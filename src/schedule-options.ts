@@ -124,7 +124,7 @@ export function readSchedule(app: App, name: unknown, options: unknown, source: 
 
   const task = app.definition(taskName as string);
   const usingGiven = Object.fromEntries(using.filter((key) => given[key] !== undefined).map((key) => [key, given[key]]));
-  const chosen = readUsing(usingGiven, usingNothing, app.known);
+  const chosen = readUsing(usingGiven, usingNothing, app.known, `Schedule ${show(name)} cannot be made`);
   if (task.schema && !compute) {
     const parsed = parseInput(task.schema, given.input, `input of schedule ${scheduleName}`);
     // An asynchronous schema cannot be waited for here; the run will validate.
@@ -241,7 +241,8 @@ function readSingle(read: OptionReader, given: Record<string, unknown>, path: st
   if (given.timezone !== undefined)
     read.fault(`${path}timezone`, 'none but with `cron`: the others are instants of absolute time', given.timezone);
   if (given.every !== undefined) {
-    const everyMs = read.duration(given.every, `${path}every`) ?? 0;
+    const everyMs = read.duration(given.every, `${path}every`);
+    if (everyMs === undefined) return nothing;
     if (everyMs < 1_000) read.fault(`${path}every`, 'an interval of at least a second', given.every);
     return { kind: 'every', everyMs, anchorAt: null };
   }

@@ -7,7 +7,7 @@ import { EngineBackend } from './backends/engine.ts';
 import { immediate } from './backends/immediate.ts';
 import { consoleLogger, guardedLogger } from './console.ts';
 import type { Definition } from './core/definition.ts';
-import { durationMs, isGenerator, show } from './core/duration.ts';
+import { durationMs, isClass, isGenerator, show } from './core/duration.ts';
 import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
 import { Emitter, type Event, type EventMap, type EventName, eventNames } from './core/events.ts';
 import { recordError } from './core/failure.ts';
@@ -309,7 +309,7 @@ class Application implements Tasks {
       read.fault('event', `'*' or one of ${eventNames.join(', ')}`, name, nearest(String(name), eventNames));
       read.done();
     }
-    if (typeof listener !== 'function' || isGenerator(listener)) {
+    if (typeof listener !== 'function' || isGenerator(listener) || isClass(listener)) {
       const read = new OptionReader('Nothing can listen');
       read.fault('listener', 'a function of the event', listener);
       read.done();

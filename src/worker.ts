@@ -63,7 +63,9 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
     if (value === undefined) return undefined;
     if (!Array.isArray(value)) return read.fault(path, 'an array of queue names', value);
     if (value.length === 0 && path === 'queues') read.fault(path, 'at least one name; leave the option out to serve all queues', value);
-    return value.map((name, i) => read.queue(name, `${path}[${i}]`, app.known.queues) ?? '');
+    return Array.from(value, (name, i) =>
+      name === undefined ? read.name(name, `${path}[${i}]`) : (read.queue(name, `${path}[${i}]`, app.known.queues) ?? ''),
+    );
   };
   const host = app.binding.host;
   const settings: WorkerSettings = {

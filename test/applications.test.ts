@@ -69,6 +69,29 @@ describe('a module that is evaluated again', () => {
     expect(at(frames)?.trim()).toBe(path);
   });
 
+  const native = 'ModuleJob.run (node:internal/modules/esm/module_job:569:25)';
+  const vite = 'ESModulesEvaluator.runInlinedModule (file:///node_modules/vite/dist/node/module-runner.js:807:163)';
+  const nextTurn = () => new Promise(setImmediate);
+
+  test('is told from applications that one evaluation makes beside each other', async () => {
+    expect(at(['file:///app/two.js:1:1', native])).not.toBe(at(['file:///app/two.js:2:1', native]));
+    await nextTurn();
+    const [first, second, third] = [1, 2, 3].map((line) => at([`file:///app/two.js?v=2:${line}:1`, native]));
+    expect(new Set([first, second, third]).size).toBe(3);
+    await nextTurn();
+    // Moved by an edit.
+    expect([5, 6].map((line) => at([`file:///app/two.js?v=3:${line}:1`, native]))).toEqual([first, second]);
+  });
+
+  test('of a dev server is one that comes later, or to the same place', async () => {
+    const load = (...lines: number[]) => lines.map((line) => at([`eval (/app/two.js:${line}:1)`, vite]));
+    const [first, second] = load(1, 2);
+    expect(first).not.toBe(second);
+    expect(load(1, 2)).toEqual([first, second]);
+    await nextTurn();
+    expect(load(3, 4)).toEqual([first, second]);
+  });
+
   test('runs alone: the workers that its former evaluation started stop', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'escapement-reload-'));
     const module = join(folder, 'tasks.mjs');

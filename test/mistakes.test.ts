@@ -124,6 +124,39 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
     /poll called cancel\(\) and did not return/,
   ],
   [
+    'snooze() in an array',
+    async ({ define, run, lines }) => {
+      const result = await run(define('poll', async () => [snooze('10m')]));
+      return [...lines, result.errors[0].message].join(' ');
+    },
+    /^(?!.*its job is successful).*\[0\] is what snooze\(\) makes.*a task returns it by itself: return snooze\(…\)/,
+  ],
+  ['a class for a function', ({ define }) => define('mail', class Mail {}), /run: expected the function.*got a class \(Mail\)/],
+  [
+    'an error class for a predicate',
+    ({ define }) => define('mail', { retry: { unless: TypeError }, run: noop }),
+    /retry\.unless: expected a function: \(error\) => error instanceof TypeError/,
+  ],
+  [
+    'a queue that is undefined',
+    ({ tasks }) => tasks.worker({ queues: [undefined] } as Any),
+    /queues\[0\]: expected a name .*got undefined/,
+  ],
+  ['excludeQueues', ({ tasks }) => tasks.worker({ excludeQueues: ['mail'] } as Any), /did you mean exclude\?/],
+  ['no options in define', ({ define }) => define('mail', 5), /options: expected an object, got 5/],
+  ['a unit in words', ({ define }) => define('mail', { timeout: '1 hour', run: noop }), /timeout: .*; write '1h', got "1 hour"/],
+  ['another unit in words', () => snooze('10min' as Any), /write '10m'/],
+  [
+    'an interval in words',
+    ({ tasks, define }) => tasks.schedule('mail', { task: define('mail', noop), every: '10 minutes' as Any }),
+    /^Schedule "mail" cannot be made: every: .*write '10m', got "10 minutes"$/,
+  ],
+  [
+    'a function where a schedule has to be stored',
+    ({ tasks, define }) => tasks.schedule('mail', { task: define('mail', noop), every: '1h', retry: { unless: noop } } as Any),
+    /^Schedule "mail" cannot be made: retry\.unless/,
+  ],
+  [
     'no queues',
     ({ tasks }) => tasks.worker({ queues: [] }),
     /queues: expected at least one name; leave the option out to serve all queues/,
@@ -200,6 +233,20 @@ test('a word is suggested only where it is near', () => {
   const { define } = bench();
   expect(() => define('mail', { xy: 1, run: noop })).toThrow(/^(?!.*did you mean)/s);
   expect(() => createTasks({ start: true } as Any)).toThrow(/^(?!.*did you mean)/s);
+});
+
+test.each<[string, (bench: Bench) => unknown, RegExp]>([
+  ['an input that cannot be stored', ({ define }) => define('mail', noop).enqueue(noop), /^InputError: input of mail is a function/],
+  ['a task that nobody defined', ({ tasks }) => tasks.get('mail'), /^UnknownTaskError: no task is defined with the name mail\n/],
+  ['a name that is taken', ({ define }) => [define('mail', noop), define('mail', noop)], /^DuplicateTaskError: /],
+])('%s is printed without what is of this package', async (_, mistake, message) => {
+  const error = await Promise.resolve(bench())
+    .then(mistake)
+    .catch((thrown: unknown) => thrown);
+  const printed = inspect(error, { colors: false });
+  expect(printed).toMatch(message);
+  expect(printed).toMatch(/\n {4}at .*mistakes\.test\.ts/);
+  expect(printed).not.toMatch(/ESCAPEMENT|src\/(task|tasks|app|core\/json)\.ts/);
 });
 
 test('an error that nobody catches prints its message and the line that was wrong, and nothing of this package', () => {

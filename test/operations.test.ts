@@ -18,6 +18,8 @@ test.each<[string, object, RegExp]>([
   ['a schedule that is none', { schedule: {} }, /schedule: expected the name of a schedule/],
   ['a tag that is an array', { tag: ['a'] }, /tag: expected a tag/],
   ['ids that are one id', { ids: 'a' }, /ids: expected an array of ids/],
+  ['a promise of a selection', Promise.resolve({}), /selection: expected a plain object such as .*, got an instance of Promise/],
+  ['a Map', new Map([['tag', 'a']]), /selection: expected a plain object such as .*, got an instance of Map/],
 ])('%s selects nothing: it is refused', async (_, selection, message) => {
   const tasks = createTasks({ backend: memory() });
   const job = tasks.define('job', () => {});
@@ -31,6 +33,15 @@ test.each<[string, object, RegExp]>([
     expect((refused as Error).message).toMatch(message);
   }
   expect((await result.refresh()).status).toBe('ready');
+});
+
+test('a result in the place of a selection is not taken for all jobs', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const job = tasks.define('job', () => {});
+  const [one] = await job.enqueueMany([undefined, undefined]);
+  for (const operation of [tasks.jobs.delete, tasks.jobs.cancel])
+    await expect(operation(anything(one))).rejects.toThrow(/selection: expected a plain object such as \{ ids: \[result\.id\] \}/);
+  expect((await tasks.jobs.list({})).items).toHaveLength(2);
 });
 
 test.each<[unknown, RegExp]>([

@@ -42,12 +42,34 @@ export function durationExpected(
   value?: unknown,
   otherwise = "a duration such as '250ms', '30s', '5m', '2h', '1d' or a number of milliseconds",
 ): string {
-  if ((lengthOf(value) ?? 0) <= longestDurationMs) return otherwise;
+  const length = lengthOf(value);
+  if (length === undefined) {
+    const instead = inOurUnits(value);
+    return instead === undefined ? otherwise : `${otherwise}; write '${instead}'`;
+  }
+  if (length <= longestDurationMs) return otherwise;
   const meant =
     typeof value === 'number' && value <= latestInstant
       ? `; numbers are milliseconds from now: for an instant, pass a Date: new Date(${value})`
       : '';
   return `a duration of at most ten years${meant}`;
+}
+
+/** Others' words for the units. */
+const unitWords: readonly (readonly [words: RegExp, unit: Unit])[] = [
+  [/^(?:ms|msecs?|millis|milliseconds?)$/, 'ms'],
+  [/^(?:s|secs?|seconds?)$/, 's'],
+  [/^(?:m|mins?|minutes?)$/, 'm'],
+  [/^(?:h|hrs?|hours?)$/, 'h'],
+  [/^(?:d|days?)$/, 'd'],
+  [/^(?:w|wks?|weeks?)$/, 'w'],
+];
+
+/** What was meant by `'1 hour'` or `'10min'`, if it is clear. */
+function inOurUnits(value: unknown): string | undefined {
+  const [, count, word = ''] = (typeof value === 'string' && /^(\d+(?:\.\d+)?)\s*([a-z]+)$/i.exec(value.trim())) || [];
+  const unit = unitWords.find(([words]) => words.test(word.toLowerCase()))?.[1];
+  return count === undefined || unit === undefined ? undefined : `${count}${unit}`;
 }
 
 /**
@@ -121,9 +143,14 @@ export function formatDuration(ms: number): string {
   return parts.join(' ');
 }
 
-/** False for async functions and generators: what they return is a promise or an iterator, and never the answer itself. */
+/** False for async functions and generators, which return a promise or an iterator and never the answer itself, and for classes. */
 export function answersAtOnce(fn: unknown): boolean {
-  return Object.prototype.toString.call(fn) === '[object Function]';
+  return Object.prototype.toString.call(fn) === '[object Function]' && !isClass(fn);
+}
+
+/** True for what can only be called with `new`. */
+export function isClass(fn: unknown): boolean {
+  return typeof fn === 'function' && /^class\b/.test(Function.prototype.toString.call(fn));
 }
 
 /** True for generator functions, async ones included: calling one runs nothing of it. */
@@ -153,7 +180,7 @@ export function show(value: unknown): string {
   try {
     if (typeof value === 'string') text = JSON.stringify(value);
     else if (typeof value === 'function')
-      text = `${functionKinds[Object.prototype.toString.call(value)] ?? 'a function'}${value.name ? ` (${value.name})` : ''}`;
+      text = `${isClass(value) ? 'a class' : (functionKinds[Object.prototype.toString.call(value)] ?? 'a function')}${value.name ? ` (${value.name})` : ''}`;
     else if (typeof value === 'bigint') text = `${value}n`;
     else if (value instanceof Date) text = Number.isNaN(value.getTime()) ? 'an invalid Date' : `Date ${value.toISOString()}`;
     else if (Array.isArray(value)) text = JSON.stringify(value) ?? 'an array';

@@ -45,26 +45,50 @@ export class ConfigError extends EscapementError {
       (f) => `${f.path}: expected ${f.expected}, got ${f.got}${f.didYouMean ? ` (did you mean ${f.didYouMean}?)` : ''}`,
     );
     super(lines.length === 1 ? `${what}: ${lines[0]}` : `${what}:\n${lines.map((line) => `  - ${line}`).join('\n')}`);
-    // Where it was made is of no use to whoever has to change the options: the stack begins where this package was called.
-    const { stack } = this;
-    if (stack !== undefined) Object.defineProperty(this, 'stack', { value: withoutOwnFrames(stack), writable: true, configurable: true });
-    // The message says it all: nothing more is printed where Node prints an error with its properties.
     Object.defineProperty(this, 'faults', { value: faults });
-    for (const key of ['code', brand]) Object.defineProperty(this, key, { enumerable: false });
+    tellCaller(this, 'code');
   }
+}
+
+/** So many frames of this package are looked through for its caller. */
+const deepestCall = 20;
+
+/**
+ * Makes an error one about what the caller did. Where it was made is of no use then: the stack begins where this package was called. Its message says it all:
+ * nothing more is printed where Node prints an error with its properties.
+ */
+function tellCaller(error: EscapementError, ...properties: string[]): void {
+  const limit = Error.stackTraceLimit;
+  // The caller may stand below more frames of this package than are kept.
+  if (limit >= 1) {
+    Error.stackTraceLimit = limit + deepestCall;
+    Error.captureStackTrace(error);
+    Error.stackTraceLimit = limit;
+  }
+  const { stack } = error;
+  if (stack !== undefined)
+    Object.defineProperty(error, 'stack', { value: withoutOwnFrames(stack, limit), writable: true, configurable: true });
+  for (const key of [...properties, brand]) Object.defineProperty(error, key, { enumerable: false });
 }
 
 /** Where this package stands; undefined in a bundle, where its files are no longer told apart. */
 const ownFolder = /^(file:.*\/)core\/errors\.[jt]s$/.exec(import.meta.url ?? '')?.[1];
 
-/** A stack without the frames of this package above the first one of somebody else; whole where there is none. */
-function withoutOwnFrames(stack: string): string {
-  if (ownFolder === undefined) return stack;
+/** A stack without the frames of this package above the first one of somebody else, and at most so many frames; whole where there is none. */
+function withoutOwnFrames(stack: string, most: number): string {
   const lines = stack.split('\n');
-  const isOwn = (line: string) => line.includes(ownFolder) || line.includes(decodeURI(ownFolder.replace('file://', '')));
   const first = lines.findIndex((line) => /^ {4}at /.test(line));
+  if (first < 0) return stack;
+  const folder = ownFolder;
+  // Frames without a file, as of Array.map, belong to those that call.
+  const isOwn = (line: string) =>
+    folder === undefined ||
+    line.includes(folder) ||
+    line.includes(decodeURI(folder.replace('file://', ''))) ||
+    line.endsWith('(<anonymous>)');
   const foreign = lines.findIndex((line, i) => i >= first && /^ {4}at /.test(line) && !isOwn(line));
-  return first < 0 || foreign < 0 ? stack : [...lines.slice(0, first), ...lines.slice(foreign)].join('\n');
+  const from = foreign < 0 ? first : foreign;
+  return [...lines.slice(0, first), ...lines.slice(from, from + most)].join('\n');
 }
 
 /** An input, a return value or an argument that cannot be accepted as it is. `path` names the offending value. */
@@ -75,6 +99,7 @@ export class InputError extends EscapementError {
   constructor(message: string, options?: ErrorOptions & { path?: string }) {
     super(message, options);
     this.path = options?.path;
+    tellCaller(this, 'code', 'path');
   }
 }
 
@@ -82,12 +107,20 @@ export class InputError extends EscapementError {
 export class UnknownTaskError extends EscapementError {
   static override readonly name: string = 'UnknownTaskError';
   override readonly code = 'ESCAPEMENT_UNKNOWN_TASK';
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    tellCaller(this, 'code');
+  }
 }
 
 /** A task or schedule name that is taken. */
 export class DuplicateTaskError extends EscapementError {
   static override readonly name: string = 'DuplicateTaskError';
   override readonly code = 'ESCAPEMENT_DUPLICATE_TASK';
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    tellCaller(this, 'code');
+  }
 }
 
 /** No job has this id, or no longer: finished jobs are pruned after their retention. */

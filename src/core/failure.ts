@@ -41,12 +41,14 @@ const maxMessageBytes = 16_384;
 /** Of a member or a cause; of a property. */
 const maxPartBytes = 1_024;
 const mostMembers = 10;
+/** So many errors are told of in one text, with their causes and members. */
+const mostTold = 3 * mostMembers;
 const mostProperties = 30;
 /** As many causes as anyone reads. */
 const deepest = 5;
 const noMessage = '(no message)';
 /** Names of what must not be copied into a store. */
-const secret = /pass(?:word|wd|phrase)|secret|token|(?:api|access|private)[-_]?key|authori[sz]ation|cookie|credential/i;
+const secret = /pass(?:word|wd|phrase)|^pwd$|^auth$|bearer|secret|token|(?:api|access|private)[-_]?key|authori[sz]ation|cookie|credential/i;
 
 /** The record of a thrown value. Total: strings, null, cycles, throwing getters, proxies and huge stacks are all recorded. */
 export function recordError(thrown: unknown): RecordedError {
@@ -58,20 +60,22 @@ export function recordError(thrown: unknown): RecordedError {
 /** @param within the errors that led to this one: a cycle ends where it closes */
 function detailsOf(thrown: unknown, messageBytes: number, within: readonly unknown[], left: { bytes: number }): ErrorDetails {
   const name = cut(read(thrown, 'name') ?? nameOf(thrown), maxNameLength);
-  const message = cut(messageOf(thrown, within), messageBytes);
+  const message = cut(messageOf(thrown, within, { errors: 0 }), messageBytes);
   const own: { -readonly [Key in keyof ErrorDetails]: ErrorDetails[Key] } = { name, message };
   if (within.length > 0) left.bytes -= utf8Length(name) + utf8Length(message);
   const code = word(thrown, 'code', left);
   const status = word(thrown, 'status', left);
-  const properties = propertiesOf(thrown, left);
   if (code !== undefined) own.code = code;
   if (status !== undefined) own.status = status;
+  const members = membersOf(thrown);
+  const told = new Set(['name', 'message', 'stack', 'cause', ...Object.keys(own), ...(members.length > 0 ? ['errors'] : [])]);
+  const properties = propertiesOf(thrown, told, left);
   if (properties) own.properties = properties;
   const path = [...within, thrown];
   const cause = get(thrown, 'cause');
   if (follows(cause, path, left)) own.cause = detailsOf(cause, maxPartBytes, path, left);
   const errors: ErrorDetails[] = [];
-  for (const { error } of membersOf(thrown)) if (follows(error, path, left)) errors.push(detailsOf(error, maxPartBytes, path, left));
+  for (const { error } of members) if (follows(error, path, left)) errors.push(detailsOf(error, maxPartBytes, path, left));
   if (errors.length > 0) own.errors = errors;
   return own;
 }
@@ -80,16 +84,20 @@ function follows(error: unknown, path: readonly unknown[], left: { readonly byte
   return error !== undefined && error !== null && left.bytes > 0 && path.length <= deepest && !path.includes(error);
 }
 
-function messageOf(thrown: unknown, within: readonly unknown[]): string {
+/** @param told counts the errors that had to be told by others; empty where they are too many */
+function messageOf(thrown: unknown, within: readonly unknown[], told: { errors: number }): string {
   const text = read(thrown, 'message') ?? printed(thrown);
   if (text.trim() !== '') return text;
+  told.errors += 1;
+  if (told.errors > mostTold) return '';
   if (within.length >= deepest || within.includes(thrown)) return noMessage;
   const path = [...within, thrown];
-  const members = membersOf(thrown).map(({ error }) => messageOf(error, path));
-  if (members.length > 0) return [...new Set(members)].join('; ');
+  const members = membersOf(thrown).map(({ error }) => cut(messageOf(error, path, told), maxPartBytes));
+  const texts = new Set(members.filter((text) => text !== ''));
+  if (members.length > 0) return [...texts].join('; ') || noMessage;
   const cause = get(thrown, 'cause');
   const code = get(thrown, 'code');
-  if (cause !== undefined && cause !== null) return messageOf(cause, path);
+  if (cause !== undefined && cause !== null) return messageOf(cause, path, told) || noMessage;
   return typeof code === 'string' && code !== '' ? code : noMessage;
 }
 
@@ -116,9 +124,8 @@ function word(thrown: unknown, key: string, left: { bytes: number }): string | n
   return text;
 }
 
-const told = new Set(['name', 'message', 'stack', 'code', 'status', 'cause', 'errors']);
-
-function propertiesOf(thrown: unknown, left: { bytes: number }): Record<string, unknown> | undefined {
+/** @param told the properties that have been told of */
+function propertiesOf(thrown: unknown, told: ReadonlySet<string>, left: { bytes: number }): Record<string, unknown> | undefined {
   if (typeof thrown !== 'object' || thrown === null) return undefined;
   const found: [string, unknown][] = [];
   for (const key of guarded(() => Object.keys(thrown)) ?? []) {
@@ -127,7 +134,7 @@ function propertiesOf(thrown: unknown, left: { bytes: number }): Record<string, 
     if (isSuppressed(thrown) && (key === 'error' || key === 'suppressed')) continue;
     const value = get(thrown, key);
     // What cannot be stored as it is, connections and responses for one, is nothing that an error says.
-    const text = guarded(() => encode(typeof value === 'string' ? cut(value, maxPartBytes) : value, key));
+    const text = isSmall(value) ? guarded(() => encode(typeof value === 'string' ? cut(value, maxPartBytes) : value, key)) : undefined;
     if (text === undefined || namesSecret(text)) continue;
     const bytes = utf8Length(key) + utf8Length(text);
     if (bytes > 2 * maxPartBytes || bytes > left.bytes) continue;
@@ -135,6 +142,25 @@ function propertiesOf(thrown: unknown, left: { bytes: number }): Record<string, 
     found.push([cut(key, maxNameLength), JSON.parse(text)]);
   }
   return found.length > 0 ? Object.fromEntries(found) : undefined;
+}
+
+/** False for what is so large that it need not be written to know that it takes more than a property may. A text is cut. */
+function isSmall(value: unknown): boolean {
+  let left = 8 * maxPartBytes;
+  const count = (part: unknown): boolean => {
+    left -= 1;
+    if (typeof part === 'string') left -= part.length;
+    else if (typeof part === 'object' && part !== null) {
+      if (Array.isArray(part)) left -= part.length;
+      if (left < 0) return false;
+      for (const key in part) {
+        left -= key.length;
+        if (left < 0 || !count((part as Record<string, unknown>)[key])) return false;
+      }
+    }
+    return left >= 0;
+  };
+  return typeof value === 'string' || (guarded(() => count(value)) ?? false);
 }
 
 function namesSecret(json: string): boolean {
@@ -148,7 +174,7 @@ function stackOf(thrown: unknown, within: readonly unknown[], told: { errors: nu
   const path = [...within, thrown];
   const parts = [{ label: 'caused by', error: get(thrown, 'cause') }, ...membersOf(thrown)];
   for (const { label, error } of parts) {
-    if (!follows(error, path, { bytes: maxErrorBytes - text.length }) || told.errors > 3 * mostMembers) continue;
+    if (!follows(error, path, { bytes: maxErrorBytes - text.length }) || told.errors > mostTold) continue;
     text += `\n${label}: ${stackOf(error, path, told)}`;
   }
   return text;

@@ -5,6 +5,7 @@
  */
 import { show } from './duration.ts';
 import { InputError } from './errors.ts';
+import { isSnooze, steering } from './outcomes.ts';
 
 /** The largest encoded input or return value, in bytes of UTF-8. */
 export const maxEncodedBytes = 1_048_576;
@@ -156,6 +157,11 @@ function writePlain(value: object, path: string, ancestors: object[], what: stri
     if (property === undefined) continue;
     if (text.length > 1) text += ',';
     text += `${JSON.stringify(key)}:${write(property, join(path, key), ancestors, what)}`;
+  }
+  const steers = steering(value);
+  if (steers) {
+    const call = isSnooze(steers) ? 'snooze()' : 'cancel()';
+    throw refused(what, path, `what ${call} makes`, `a task returns it by itself: return ${call.replace(')', '…)')}`);
   }
   if (Object.getOwnPropertySymbols(value).length > 0)
     throw refused(what, path, 'an object with symbol keys', 'JSON drops them; use strings');

@@ -330,12 +330,13 @@ export class RunningAttempt implements Scope {
       return isSnooze(steers)
         ? { kind: 'snoozed', delayMs: steers.delayMs }
         : { kind: 'cancelled', reason: cut(steers.reason, maxTextBytes) };
+    const text = value === undefined ? null : encode(value, `the return value of ${this.job.task}`);
     if (this.#made) {
       const call = isSnooze(this.#made) ? 'snooze()' : 'cancel()';
-      const text = `${this.job.task} called ${call} and did not return what it made, so its job is successful; write: return ${call.replace(')', '…)')}`;
-      this.log('warn', text, undefined);
+      const lost = `${this.job.task} called ${call} and did not return what it made, so its job is successful; write: return ${call.replace(')', '…)')}`;
+      this.log('warn', lost, undefined);
     }
-    return { kind: 'done', value: value === undefined ? null : encode(value, `the return value of ${this.job.task}`) };
+    return { kind: 'done', value: text };
   }
 
   #thrown(error: unknown): Outcome {

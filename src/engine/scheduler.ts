@@ -23,6 +23,8 @@ interface Plan {
   readonly advance: Advance;
   /** What was thrown while the input of an occurrence was computed. */
   readonly failures: readonly unknown[];
+  /** True: a job of the schedule that did not run was cancelled for this one, so nobody will tell of its end. */
+  readonly isFree: boolean;
 }
 
 export interface Scheduler {
@@ -73,6 +75,7 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
           nextAt = Math.min(nextAt, times.nextAt ?? nextAt);
           holding ||= times.heldAt !== null;
         }
+        again ||= plans.some(({ isFree }) => isFree);
       }
       const isMoreDue = answer.due.length === batch && advanced > 0;
       if (!again && !isMoreDue) return Math.min(nextAt, now + store.pollMs);
@@ -83,6 +86,8 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
   /** What one schedule does now; `again`: look at it again; undefined: nothing. */
   const planned = async ({ row, open }: DueSchedule, now: number): Promise<Plan | 'again' | undefined> => {
     const own = computing.get(row.name);
+    // It may be gone from the code, or renamed. Declared again, it fires then as its rule for missed occurrences says.
+    if (row.undeclaredAt !== null) return undefined;
     // Another version's input is that version's to compute.
     if (row.computed && own?.hash !== row.hash) return undefined;
     const waiting = open.filter((job) => waitsForRetry(job, now));
@@ -95,8 +100,9 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
     }
     // One of them may have begun meanwhile: then it does run.
     if (plan.firing.occurrences.length > 0 && !(await supersede(host, store, waiting, now))) return 'again';
-    if (plan.firing.cancels) await cancelSome(host, store, open, `schedule ${row.name} fired again`);
-    return plan;
+    if (!plan.firing.cancels) return plan;
+    await cancelSome(host, store, open, `schedule ${row.name} fired again`);
+    return { ...plan, isFree: open.some(({ status }) => status !== 'running') };
   };
   return { step, finished: () => (holding ? clock.now() : Number.POSITIVE_INFINITY) };
 }
@@ -141,7 +147,7 @@ function planOf(host: Host, row: ScheduleRow, open: number, compute: CodeSchedul
     jobs.push(scheduledJob(host, row, input, scheduledAt, now));
   }
   const times = recounted(row, firing.times, failures.length);
-  return { row, firing, failures, advance: { name: row.name, revision: row.revision, times, jobs } };
+  return { row, firing, failures, advance: { name: row.name, revision: row.revision, times, jobs }, isFree: false };
 }
 
 /** The job of an occurrence. */

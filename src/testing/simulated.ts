@@ -386,7 +386,7 @@ export class Simulated implements Simulation {
     this.#processes.kill();
     this.#whenEnded();
     for (const store of this.#stores.values()) await store.close();
-    if (driving !== undefined) throw this.#notAwaited(driving);
+    if (driving !== undefined && !this.#isMisuseTold) throw this.#notAwaited(driving);
     const leaks = await leaksAmong(suspects);
     if (leaks.length === 0) return;
     const lines = leaks.map(({ scope: { id, attempt }, at }) => `${this.record.label(id)} attempt ${attempt}: a timer set at ${at}`);
@@ -431,7 +431,12 @@ export class Simulated implements Simulation {
     this.#use();
     if (scope.getStore())
       throw new SimulationError(`sim.${call}() was called inside a task; only the test moves time. Tasks wait with ctx.sleep().`);
-    if (this.#driving) throw new SimulationError(`sim.${call}() was called while sim.${this.#driving}() has not ended; await it first`);
+    if (this.#driving) {
+      this.#isMisuseTold = true;
+      throw new SimulationError(
+        `sim.${call}() was called while sim.${this.#driving}() has not ended; write: await sim.${this.#driving}(…)`,
+      );
+    }
     this.#driving = call;
     this.#drives += 1;
     try {
@@ -445,6 +450,8 @@ export class Simulated implements Simulation {
     }
   }
   #drives = 0;
+  /** The test was told that it does not await a drive: the end need not say so once more, and hide what was said. */
+  #isMisuseTold = false;
 
   #notAwaited(call: string): SimulationError {
     return new SimulationError(`sim.${call}() was not awaited: the simulation ended before it had. Write: await sim.${call}(…)`);
@@ -540,6 +547,12 @@ export class Simulated implements Simulation {
         throw new SimulationError('a simulation has workers of its own: simulate(tasks, { workers: 2 }). Start others when it has ended.');
       },
       beforeWait: () => {
+        if (this.#driving) {
+          this.#isMisuseTold = true;
+          throw new SimulationError(
+            `result.wait() was called while sim.${this.#driving}() has not ended; write: await sim.${this.#driving}(…)`,
+          );
+        }
         throw new SimulationError(
           'result.wait() in a test would wait for ever: virtual time stands still. Use await sim.runUntilIdle() or sim.advance(), then refresh().',
         );

@@ -13,6 +13,7 @@ import type { FaultRates } from './drawn-faults.ts';
 import type { CrashPoint, FaultOptions, StoreFault } from './faults.ts';
 import { refuseOtherFakes } from './globals.ts';
 import type { SimulatedAttempt } from './record.ts';
+import { watchTimers } from './refuse.ts';
 import { readSettings, type SimulationOptions } from './settings.ts';
 import { Simulated } from './simulated.ts';
 
@@ -140,8 +141,11 @@ export function currentSimulation(): Simulation | undefined {
  * await sendWelcome.enqueue({ userId: 'u1' });
  * await sim.runUntilIdle();
  */
-export function simulate(tasks: Tasks, options: SimulationOptions = {}): Promise<Simulation> {
-  return begin(tasks, options, {});
+export async function simulate(tasks: Tasks, options: SimulationOptions = {}): Promise<Simulation> {
+  const sim = await begin(tasks, options, {});
+  // Elsewhere, as in a dashboard, time may stand still for as long as a person thinks.
+  if ('__vitest_worker__' in globalThis) sim[watchTimers]();
+  return sim;
 }
 
 /** What an exploration sets beyond the options of `simulate`. */

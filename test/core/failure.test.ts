@@ -115,6 +115,35 @@ test('code, status and other plain properties are kept; what is large, live or s
   expect(Object.isFrozen(properties?.detail)).toBe(true);
 });
 
+test('code, status and errors that are data of another shape are properties', () => {
+  const error = Object.assign(new Error('invalid'), { code: { pg: 1 }, status: false, errors: { email: ['taken'] } });
+  const { code, status, errors, properties } = recordError(error);
+  expect([code, status, errors]).toEqual([undefined, undefined, undefined]);
+  expect(properties).toEqual({ code: { pg: 1 }, status: false, errors: { email: ['taken'] } });
+});
+
+test('what is too large is not read to its end', () => {
+  let reads = 0;
+  const counted = (target: object) =>
+    new Proxy(target, {
+      get(of, key) {
+        reads += 1;
+        return Reflect.get(of, key);
+      },
+    });
+  const large = counted(Array.from({ length: 1_000_000 }, (_, i) => i));
+  const rows = counted(
+    Array.from({ length: 1_000 }, () => counted(Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`k${i}`, i])))),
+  );
+  expect(recordError(Object.assign(new Error('x'), { large, rows, kept: 1 })).properties).toEqual({ kept: 1 });
+  const nested = (depth: number): Error => {
+    const members = depth === 0 ? [] : Array.from({ length: 10 }, () => nested(depth - 1));
+    return counted(new AggregateError(members, '')) as Error;
+  };
+  expect(recordError(nested(4)).message).toBe('(no message)');
+  expect(reads).toBeLessThan(100_000);
+});
+
 test('what is kept beside the stack is bounded', () => {
   const wide = (depth: number): Error => {
     const members = depth === 0 ? [] : Array.from({ length: 20 }, () => wide(depth - 1));

@@ -413,6 +413,16 @@ describe('a job of a schedule that waits for a retry', () => {
   });
 });
 
+test('with cancel-running, an occurrence starts at once where the job before it only waited', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const poll = tasks.define('poll', () => snooze('1h'));
+  tasks.schedule('poll', { task: poll, every: '10m', overlap: 'cancel-running' });
+  const sim = await simulate(tasks, { now });
+  await sim.advance('61m');
+  const { items } = await tasks.jobs.list();
+  expect(items.map(({ startedAt }) => startedAt && minutes([startedAt])[0]).reverse()).toEqual([10, 20, 30, 40, 50, 60]);
+});
+
 describe('several versions of an application on one store', () => {
   const version = (source: StoreSource, minute: number) => {
     const tasks = createTasks({ backend: source });
@@ -480,6 +490,27 @@ describe('several versions of an application on one store', () => {
     sim.deploy(named('daily-report'));
     await sim.advance('3d');
     expect(ran.map((at) => at.getUTCDate())).toEqual([1, 2, 3, 4]);
+  });
+
+  test('one that was renamed right before it fires does not run twice, and one that is declared again runs', async () => {
+    const source = kept();
+    const ran: string[] = [];
+    const named = (name: string) => {
+      const tasks = createTasks({ backend: source });
+      const job = tasks.define('job', (_: void, ctx) => void ran.push(`${ctx.schedule} ${ctx.now().toISOString()}`));
+      if (name !== '') tasks.schedule(name, { task: job, cron: '0 9 * * *', missed: { catchUp: 'none' } });
+      return tasks;
+    };
+    const sim = await simulate(named('report'), { now: '2026-01-01T08:59:00Z', store: source });
+    await sim.advance('50s');
+    sim.deploy(named('daily-report'));
+    await sim.advance('1d');
+    expect(ran).toEqual(['daily-report 2026-01-01T09:00:00.000Z']);
+    sim.deploy(named(''));
+    await sim.advance('30s');
+    sim.deploy(named('daily-report'));
+    await sim.advance('1m');
+    expect(ran.slice(1)).toEqual(['daily-report 2026-01-02T09:00:20.000Z']);
   });
 
   test('what one version computes is not computed by another, nor is its definition written over by a pause', async () => {

@@ -2,7 +2,7 @@
 import timers, { setTimeout as realSleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { createTasks, memory, snooze } from 'escapement';
-import { currentSimulation, simulate } from 'escapement/testing';
+import { currentSimulation, type Simulation, simulate } from 'escapement/testing';
 import { testTasks } from 'escapement/vitest';
 import { afterEach, beforeEach, describe, expect, test as plain, vi } from 'vitest';
 
@@ -223,6 +223,25 @@ describe('a test that waits for a timer which it does not drive', () => {
     await sim.advance('1m');
     expect(await waited).toBe('late');
   });
+});
+
+plain('a test that calls simulate() is told of a timer which it does not drive, too', async () => {
+  await using _sim = await simulate(createTasks({ backend: memory() }));
+  await expect(timers.setTimeout(60_000)).rejects.toThrow(/the test waits for a timer of 1m, set at .*, and virtual time stands still/);
+});
+
+plain('a drive that was not awaited is named by what it keeps from being done, once', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const slow = tasks.define('slow', (_: void, ctx) => ctx.sleep('1h'));
+  for (const misuse of [(sim: Simulation) => sim.drain(), async () => (await slow.enqueue()).wait()]) {
+    const run = async () => {
+      await using sim = await simulate(tasks);
+      await slow.enqueue();
+      void sim.runUntilIdle();
+      await misuse(sim);
+    };
+    await expect(run()).rejects.toThrow(/was called while sim\.runUntilIdle\(\) has not ended; write: await sim\.runUntilIdle\(…\)$/);
+  }
 });
 
 plain('a drive that was not awaited is named where the simulation ends', async () => {
