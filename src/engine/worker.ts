@@ -428,7 +428,7 @@ export class Worker {
     if (anything || hint.scheduleAt !== undefined) this.#scheduler?.wakeAt(hint.scheduleAt ?? 0);
     if (hint.workers) this.#registry.wake();
     if (hint.finished) {
-      this.#janitor.wakeAt(this.#duties.finished());
+      this.#janitor.wakeAt(this.#duties.finished(hint.pruneAt));
       if (this.#scheduling) this.#scheduler?.wakeAt(this.#scheduling.finished());
     }
   }
