@@ -13,7 +13,7 @@ import { settled } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
 import type { PruneOptions, Store } from '../ports/store.ts';
 import { leaseMs, renewEveryMs } from './heartbeat.ts';
-import type { Host } from './host.ts';
+import { type Host, told } from './host.ts';
 import type { Step } from './loop.ts';
 import { yieldToEventLoop } from './operator.ts';
 
@@ -144,7 +144,7 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
     host.events.emit({ ...of, type: 'orphaned', error: settlement.error });
     if (after.status === 'failed') host.events.emit({ ...of, type: 'failed', error: settlement.error });
     if (after.status === 'cancelled') host.events.emit({ ...of, type: 'cancelled' });
-    const fields = { task: job.task, job: job.id, worker: job.worker, attempt: job.attempt };
+    const fields = told({ task: job.task, job: job.id, worker: job.worker, attempt: job.attempt });
     host.logger[after.status === 'failed' ? 'error' : 'warn'](
       fields,
       `a lease was lost; the job is ${after.status}${after.reason === null ? '' : ` (${after.reason})`}`,
