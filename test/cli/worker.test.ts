@@ -322,7 +322,10 @@ test.concurrent('what a task logs is written once, without its secrets', async (
   expect(stdout).not.toContain('hunter2');
 });
 
-test.concurrent('a child that does not end is killed, and one that is asked to end while it loads does', async ({ onTestFinished }) => {
+test.concurrent('a child that does not end is killed, and one that is asked to end while it loads does', async ({
+  expect,
+  onTestFinished,
+}) => {
   const [store, other] = [sharedStore(onTestFinished), sharedStore(onTestFinished)];
   const spinning = store.module('tasks.define("spin", () => { for (;;); });\n');
   await start(['enqueue', spinning, 'spin']).ended;
