@@ -1,7 +1,29 @@
 /** What the module prints while it is loaded and played goes to stderr: stdout is the report's, and the same for the same seed. */
 import { Console } from 'node:console';
 import { Writable } from 'node:stream';
+import type { Logger } from 'escapement';
 import type { Output } from './io.ts';
+
+const loggerKey = Symbol.for('escapement.logger');
+const toldKey = Symbol.for('escapement.told');
+
+/**
+ * Takes the lines of applications that name no logger, which are the engine's warnings and what it says about the application. What events say too
+ * is left out. Called before the module is loaded, whose definitions may be warned of.
+ * @returns the function that gives them back to the console
+ */
+export function captureLogger(
+  write: (level: 'info' | 'warn' | 'error', fields: Readonly<Record<string, unknown>>, message: string) => void,
+): () => void {
+  const home = globalThis as { [loggerKey]?: Logger | undefined };
+  const line = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => {
+    if (!(toldKey in fields)) write(level, { ...fields }, message);
+  };
+  home[loggerKey] = { debug() {}, info: line('info'), warn: line('warn'), error: line('error') };
+  return () => {
+    home[loggerKey] = undefined;
+  };
+}
 
 /** @param before called before anything is written @returns the function that restores the console */
 export function captureConsole(stderr: Output, before: () => void): () => void {

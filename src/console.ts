@@ -4,11 +4,23 @@ import type { Logger } from './engine/host.ts';
 import { outside } from './engine/scope.ts';
 import { namePattern } from './options.ts';
 
+const key = Symbol.for('escapement.logger');
+/** What a process that has a log of its own, such as `escapement worker`, has put in the place of the console. One for all copies of this package. */
+const home = globalThis as { readonly [key]?: Logger };
+
 export const consoleLogger: Logger = {
   debug() {},
-  info: (fields, message) => console.info(line(fields, message)),
-  warn: (fields, message) => console.warn(line(fields, message)),
-  error: (fields, message) => console.error(line(fields, message)),
+  info: (fields, message) => (home[key] ? home[key].info(fields, message) : console.info(line(fields, message))),
+  warn: (fields, message) => (home[key] ? home[key].warn(fields, message) : console.warn(line(fields, message))),
+  error: (fields, message) => (home[key] ? home[key].error(fields, message) : console.error(line(fields, message))),
+};
+
+/** The logger of simulations, which print nothing by themselves. */
+export const silentLogger: Logger = {
+  debug() {},
+  info: (fields, message) => home[key]?.info(fields, message),
+  warn: (fields, message) => home[key]?.warn(fields, message),
+  error: (fields, message) => home[key]?.error(fields, message),
 };
 
 function line(fields: object, message: string): string {

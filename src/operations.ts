@@ -45,7 +45,7 @@ export interface Jobs {
    */
   edit(id: string, changes: EditOptions): Promise<TaskResult>;
   /**
-   * Deletes jobs that finished longer ago than `olderThan`; resolves to how many.
+   * Deletes jobs that finished longer ago than `olderThan`, whatever their retention; resolves to how many.
    * @param options.dryRun true: deletes nothing, and resolves to how many it would
    */
   prune(options: {

@@ -22,7 +22,7 @@ import {
 } from './core/duration.ts';
 import { ConfigError, type ConfigFault, InputError } from './core/errors.ts';
 import { decode, encode, frozen } from './core/json.ts';
-import type { Overrides } from './core/types.ts';
+import type { Overrides, OwnRetention } from './core/types.ts';
 import type { Retention } from './engine/host.ts';
 
 /** When and how often a failed attempt is followed by another. */
@@ -50,6 +50,11 @@ export interface JobOptions {
   expires?: Duration | Instant;
   /** Words to find jobs by. @default [] */
   tags?: readonly string[];
+  /**
+   * How long a job is kept once it has finished. The application's retention holds for statuses that are left out; a job keeps what it was enqueued
+   * with. @default the application's retention
+   */
+  retention?: RetentionOptions;
   /** The alias of the backend. @default 'default' */
   backend?: string;
 }
@@ -85,7 +90,7 @@ const nameExpected = 'a name of 1 to 128 letters, digits and _ . : / -, beginnin
 
 /** Names that cannot be options yet. They are refused, never ignored. */
 const notBuilt = ['unique', 'concurrency', 'rate'];
-const jobKeys = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'backend'];
+const jobKeys = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'retention', 'backend'];
 
 /** Reads options: collects faults, and throws them all. */
 export class OptionReader {
@@ -213,6 +218,7 @@ export interface ReadJobOptions {
   readonly timeoutMs: number | undefined;
   readonly expires: Duration | undefined;
   readonly tags: readonly string[] | undefined;
+  readonly retention: OwnRetention | undefined;
   readonly backend: string | undefined;
 }
 
@@ -240,6 +246,7 @@ function readJobOptions(read: OptionReader, options: Record<string, unknown>, at
     timeoutMs,
     expires: expires as Duration | undefined,
     tags: read.tags(options.tags, path('tags')),
+    retention: options.retention === undefined ? undefined : ownRetention(read, options.retention, path('retention')),
     backend: read.backend(options.backend, path('backend'), known.backends),
   };
 }
@@ -287,6 +294,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
     timeoutMs: own.timeoutMs ?? fallback.timeoutMs ?? null,
     expires: own.expires ?? fallback.expires ?? null,
     tags: own.tags ?? fallback.tags ?? noTags,
+    retention: kept(fallback.retention, own.retention),
     run: given.run as Definition['run'],
   };
   if (known.queues && !known.queues.includes(definition.queue) && read.faults.length === 0) {
@@ -297,7 +305,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
 }
 
 /** What `using` changes for the jobs of one call. */
-export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 'timeoutMs'> {
+export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 'timeoutMs' | 'retention'> {
   readonly runAfter: Duration | Instant | undefined;
   readonly id: string | undefined;
   readonly metadata: Readonly<Record<string, unknown>>;
@@ -337,10 +345,12 @@ export function readUsing(options: unknown, before: Using, known: Known, what = 
   }
   const id = given.id === undefined ? undefined : read.name(given.id, 'id');
   read.done();
+  const retention = kept(before.overrides?.retention, own.retention);
   const overrides = {
     ...before.overrides,
     ...(own.timeoutMs === undefined ? {} : { timeoutMs: own.timeoutMs }),
     ...(own.backoff === undefined ? {} : { backoff: own.backoff }),
+    ...(retention === null ? {} : { retention }),
   };
   return {
     queue: own.queue ?? before.queue,
@@ -393,16 +403,37 @@ function plain(value: unknown, what: string): Readonly<Record<string, unknown>> 
   return frozen(decode(encode(value, what)) as Record<string, unknown>);
 }
 
-/** Reads how long finished jobs are kept. */
+/** Reads how long finished jobs of the application are kept. */
 export function readRetention(read: OptionReader, options: unknown): Retention {
-  const given = read.object(options, 'retention', ['successful', 'failed', 'cancelled']);
-  const keep = (key: string, fallbackMs: number) =>
-    given[key] === 'forever' ? Number.POSITIVE_INFINITY : (read.duration(given[key], `retention.${key}`) ?? fallbackMs);
+  const given = ownRetention(read, options, 'retention');
+  const keep = (ms: number | null | undefined, fallbackMs: number) => (ms === null ? Number.POSITIVE_INFINITY : (ms ?? fallbackMs));
   return {
-    successfulMs: keep('successful', 86_400_000),
-    failedMs: keep('failed', 604_800_000),
-    cancelledMs: keep('cancelled', 604_800_000),
+    successfulMs: keep(given.successfulMs, 86_400_000),
+    failedMs: keep(given.failedMs, 604_800_000),
+    cancelledMs: keep(given.cancelledMs, 604_800_000),
   };
+}
+
+function ownRetention(read: OptionReader, options: unknown, path: string): OwnRetention {
+  const given = read.object(options, path, ['successful', 'failed', 'cancelled']);
+  const keep = (key: 'successful' | 'failed' | 'cancelled') => {
+    const value = given[key];
+    const ms = value === 'forever' ? null : read.duration(value, `${path}.${key}`);
+    return ms === undefined ? {} : { [`${key}Ms`]: ms };
+  };
+  return { ...keep('successful'), ...keep('failed'), ...keep('cancelled') };
+}
+
+/** One retention on top of another; null: neither says anything. */
+function kept(below: OwnRetention | null | undefined, above: OwnRetention | undefined): OwnRetention | null {
+  const both = { ...below, ...above };
+  return Object.keys(both).length > 0 ? frozen(both) : null;
+}
+
+/** What jobs of a task carry: what `using` gave them, and the task's retention. */
+export function overridesOf({ retention }: Definition, { overrides }: Using): Overrides | null {
+  const both = kept(retention, overrides?.retention);
+  return both === null ? overrides : frozen({ ...overrides, retention: both });
 }
 
 /**

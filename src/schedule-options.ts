@@ -17,7 +17,7 @@ import { type CodeSchedule, type ScheduleDefinition, type SingleDefinition, type
 import { checkSun, type SunTrigger } from './core/sun.ts';
 import type { Missed, Overlap } from './core/types.ts';
 import { parseInput } from './engine/input.ts';
-import { nearest, OptionReader, readUsing, type UsingOptions, usingNothing } from './options.ts';
+import { nearest, OptionReader, overridesOf, readUsing, type UsingOptions, usingNothing } from './options.ts';
 import type { Task } from './task.ts';
 
 /** When a schedule fires: one of `cron`, `every`, `at`, `sun`, or `any` of several. */
@@ -100,7 +100,7 @@ type ScheduledInput<Input, Given> = [Input] extends [void]
     ? { input?: Given }
     : { input: Given };
 
-const using = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'metadata'];
+const using = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'retention', 'metadata'];
 const triggers = ['cron', 'every', 'at', 'sun', 'any'] as const;
 const timing = [...triggers, 'timezone', 'startAt', 'endAt', 'maxRuns', 'jitter', 'enabled', 'missed', 'overlap'];
 const overlaps: readonly Overlap[] = ['allow', 'skip', 'queue-one', 'cancel-running'];
@@ -145,7 +145,7 @@ export function readSchedule(app: App, name: unknown, options: unknown, source: 
     expiresMs: expires === null ? null : (parseDuration(expires) ?? null),
     tags: chosen.tags ?? task.tags,
     metadata: chosen.metadata,
-    overrides: chosen.overrides,
+    overrides: overridesOf(task, chosen),
     input: given.input === undefined || compute ? null : encode(given.input, `input of schedule ${scheduleName}`),
     computed: compute !== undefined,
     ...times,

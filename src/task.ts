@@ -10,7 +10,17 @@ import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
 import type { Job, JobRecord, Settlement } from './core/types.ts';
 import { RunningAttempt } from './engine/attempt.ts';
 import { parseInput } from './engine/input.ts';
-import { type JobOptions, meant, OptionReader, readUsing, type Using, type UsingOptions, usingKeys, usingNothing } from './options.ts';
+import {
+  type JobOptions,
+  meant,
+  OptionReader,
+  overridesOf,
+  readUsing,
+  type Using,
+  type UsingOptions,
+  usingKeys,
+  usingNothing,
+} from './options.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
 /** What is used of a better-sqlite3 database to enqueue in its transaction. */
@@ -285,7 +295,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       metadata: using.metadata,
       schedule: null,
       scheduledAt: null,
-      overrides: using.overrides,
+      overrides: overridesOf(definition, using),
     };
     return newJob(request, using.id ?? app.binding.host.newId(now), now);
   }

@@ -43,7 +43,7 @@ export interface CreateTasksOptions {
   queues?: Record<string, Record<never, never>>;
   /** Options for every task that does not say otherwise. */
   defaults?: JobOptions;
-  /** How long finished jobs are kept. */
+  /** How long finished jobs are kept, unless they or their task have a `retention` of their own. */
   retention?: RetentionOptions;
   /** Where log lines go; a pino logger fits. @default warnings and errors, and what tasks log, to the console */
   logger?: Logger;

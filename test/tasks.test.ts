@@ -284,6 +284,8 @@ describe('enqueue', () => {
     ['a due time that is none', { runAfter: 'later' }],
     ['a function that cannot be stored', { retry: { unless: () => true } }],
     ['a backoff that cannot be stored', { retry: { backoff: () => 5 } }],
+    ['a retention of no status', { retention: { done: '1h' } }],
+    ['a retention that is no duration', { retention: { failed: 'never' } }],
   ])('using refuses %s', (_, options) => {
     expect(() => mail.using(options as never)).toThrow(ConfigError);
   });

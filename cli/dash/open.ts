@@ -1,5 +1,5 @@
-/** The dashboard, where there is a terminal for it; and what the module prints, which must not reach the screen. */
-import { captureConsole } from '../console.ts';
+/** The dashboard, where there is a terminal for it; and what the module prints and the engine warns of, which must not reach the screen. */
+import { captureConsole, captureLogger } from '../console.ts';
 import { clean } from '../format.ts';
 import type { Io, Output } from '../io.ts';
 import { Dashboard, type DashboardOptions } from './dashboard.ts';
@@ -23,17 +23,30 @@ export async function openDashboard(
   now: () => number,
   io: Io,
 ): Promise<Opened> {
-  if (!isInteractive(io)) return { dashboard: undefined, restoreConsole: captureConsole(io.stderr, () => {}) };
+  const captured = (output: Output) => {
+    const restoreConsole = captureConsole(output, () => {});
+    const restoreLogger = captureLogger((_level, fields, message) => output.write(`${noticeText(fields, message)}\n`));
+    return () => {
+      restoreLogger();
+      restoreConsole();
+    };
+  };
+  if (!isInteractive(io)) return { dashboard: undefined, restoreConsole: captured(io.stderr) };
   const draw = await loadDrawing(io.env, options.alone);
   const theme = themeFor(io.env, options.theme);
   const dashboard = new Dashboard({ ...options, theme, cwd: io.cwd, now: io.now, realNow: io.realNow, draw });
-  return { dashboard, restoreConsole: captureConsole(printer(options.feed, now), () => {}) };
+  return { dashboard, restoreConsole: captured(printer(options.feed, now)) };
 }
 
 /** Once there is something to be left: until then, a signal ends the process. */
 export function endBySignal(dashboard: Dashboard, io: Io): void {
   io.life.onSignal(() => dashboard.quit());
   io.life.onOutputClosed(() => dashboard.quit());
+}
+
+/** A line of the engine, which events do not tell. */
+function noticeText({ task, error }: Readonly<Record<string, unknown>>, message: string): string {
+  return clean([...(typeof task === 'string' ? [task] : []), message, ...(typeof error === 'string' ? [error] : [])].join(': '));
 }
 
 /** What the module prints becomes events: the screen is the dashboard's. */

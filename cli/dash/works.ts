@@ -3,7 +3,7 @@
  * virtual clock. A reload goes on where the version before it stood; a rewind begins anew, and does again what was recorded.
  */
 import { resolve } from 'node:path';
-import { type Logger, memory, type StoreSource, type TaskWorker } from 'escapement';
+import { memory, type StoreSource, type TaskWorker } from 'escapement';
 import type { Application } from '../config.ts';
 import { CommandError, type Io } from '../io.ts';
 import { parseInstant } from '../time.ts';
@@ -35,7 +35,6 @@ export interface DevelopOptions {
 const { setImmediate } = globalThis;
 
 const graceMs = 5_000;
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** A version of the application, at work. */
 export interface Running extends Session {
@@ -131,7 +130,7 @@ export class Works {
     this.#starts += 1;
     const { workers = 1, concurrency = 10 } = this.#options;
     const names = Array.from({ length: workers }, (_, i) => `dev-${process.pid}-${this.#starts}${workers > 1 ? `.${i}` : ''}`);
-    const crew: TaskWorker[] = names.map((id) => tasks.worker({ id, concurrency, logger: tasks.logger ?? silent }));
+    const crew: TaskWorker[] = names.map((id) => tasks.worker({ id, concurrency }));
     for (const worker of crew) await worker.start();
     const shared = tasks.backends.find(({ alias }) => alias === 'default')?.supports.shared ?? false;
     return {

@@ -1,9 +1,9 @@
 /** One worker in this process, from its module to its exit code. */
 import { hostname } from 'node:os';
-import type { Logger, Tasks, TaskWorker } from 'escapement';
+import type { Tasks, TaskWorker } from 'escapement';
 import { given } from '../arguments.ts';
 import { loadApplication, withoutTasks } from '../config.ts';
-import { captureConsole } from '../console.ts';
+import { captureConsole, captureLogger } from '../console.ts';
 import { plural } from '../format.ts';
 import { type ExitCode, type Io, orStuck } from '../io.ts';
 import { requireShared } from '../operate.ts';
@@ -40,6 +40,7 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
   // From the first moment: a process that is asked to end while it starts must not start first.
   ends.listen(life, log, parent);
   captureConsole(io.stderr, () => {});
+  captureLogger(log.write);
 
   // A module may take its time, or never come to its end: who wants this process to end need not wait for it.
   const stopped = ends.asked.then(() => undefined);
@@ -52,9 +53,7 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
   const { id, queues, weights, exclude, scheduler, backend, blockLimit } = options;
   // With fewer jobs to do than attempts at a time, a full batch would be too many.
   const concurrency = Math.min(options.concurrency, options.maxJobs ?? options.concurrency);
-  const worker = tasks.worker(
-    given({ id, queues: weights ?? queues, exclude, scheduler, backend, concurrency, blockLimit, logger: tasks.logger ?? silent }),
-  );
+  const worker = tasks.worker(given({ id, queues: weights ?? queues, exclude, scheduler, backend, concurrency, blockLimit }));
   tasks.on('*', log.event);
   if (options.backend === undefined) await warnOfTwin(tasks, id, io, log);
   if (!ends.ending) {
@@ -65,10 +64,6 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
       { event: 'workerStarted', pid: process.pid, concurrency },
       `working ${servedText(options)} of ${label} on ${plural(tasks.names.length, 'task')}`,
     );
-    for (const queue of queues ?? []) {
-      if (!tasks.names.some((name) => tasks.describe(name).queue === queue))
-        log.write('warn', { queue }, `no task of ${label} uses queue ${queue}, which this worker serves`);
-    }
     const nothing = withoutTasks(application);
     if (nothing !== undefined) log.write('warn', {}, nothing);
     parent?.tell({ kind: 'ready' });
@@ -85,8 +80,6 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
   return ends.code;
 }
 
-/** This command's own log says all that the application's would, without secrets; so the console is not written to as well. */
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 const freshMs = 25_000;
 
 /** Two workers of one name overwrite each other in the registry. */

@@ -3,6 +3,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Backoff } from './backoff.ts';
 import type { Duration } from './duration.ts';
 import type { IfStorable, Settled, Stored } from './json.ts';
+import type { OwnRetention } from './types.ts';
 
 /** Writes lines to an attempt's log. Fields must be plain data. */
 export interface TaskLog {
@@ -66,5 +67,7 @@ export interface Definition {
   readonly timeoutMs: number | null;
   readonly expires: Duration | null;
   readonly tags: readonly string[];
+  /** Null: the application's alone. */
+  readonly retention: OwnRetention | null;
   readonly run: (input: unknown, context: TaskContext) => unknown;
 }

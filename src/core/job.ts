@@ -1,4 +1,5 @@
 /** What can be read off a job's row, and the one function that applies a settlement to it. Pure. */
+import { latestInstant } from './duration.ts';
 import type { Amendment, Attempt, DepStatus, Job, JobRecord, Overrides, Settlement, Status } from './types.ts';
 
 /** What makes a new job, beside its id and the instant. */
@@ -77,6 +78,23 @@ export function depStatus(status: Status): DepStatus {
 /** True once nothing will happen to the job by itself any more. */
 export function isFinished(job: Pick<Job, 'status'>): boolean {
   return job.status === 'successful' || job.status === 'failed' || job.status === 'cancelled';
+}
+
+/**
+ * When the retention that a finished job carries ends; the latest instant there is if it is kept forever. Null: the job carries none for how it
+ * ended, so the application's retention holds; or it has not finished.
+ */
+export function pruneAt({ status, finishedAt, overrides }: Pick<Job, 'status' | 'finishedAt' | 'overrides'>): number | null {
+  if (finishedAt === null || (status !== 'successful' && status !== 'failed' && status !== 'cancelled')) return null;
+  const keepMs = overrides?.retention?.[`${status}Ms`];
+  if (keepMs === undefined) return null;
+  return keepMs === null ? latestInstant : Math.min(finishedAt + keepMs, latestInstant);
+}
+
+/** What a store hints when jobs are over. */
+export function finishedHint(jobs: readonly Job[]): { readonly finished: true; readonly pruneAt?: number } {
+  const ends = jobs.flatMap((job) => pruneAt(job) ?? []);
+  return ends.length > 0 ? { finished: true, pruneAt: Math.min(...ends) } : { finished: true };
 }
 
 /** When something last happened to a job: it was enqueued, an attempt began or ended, or it was finished. */

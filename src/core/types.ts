@@ -67,10 +67,18 @@ export interface Job {
   readonly overrides: Overrides | null;
 }
 
-/** Options of a task that one job was given of its own, by `using`. Plain data: functions could not be stored. */
+/** Options that a job carries itself: those that `using` gave it, and its task's retention. Plain data: functions could not be stored. */
 export interface Overrides {
   readonly timeoutMs?: number;
   readonly backoff?: Backoff;
+  readonly retention?: OwnRetention;
+}
+
+/** How long a job is kept once it has finished, by how it ended; null: forever. What is left out is the application's to say. */
+export interface OwnRetention {
+  readonly successfulMs?: number | null;
+  readonly failedMs?: number | null;
+  readonly cancelledMs?: number | null;
 }
 
 /** How an attempt ended. `released`: given back by a worker that stopped. */

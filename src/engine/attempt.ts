@@ -26,7 +26,7 @@ import type { Job, Progress, Settlement } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
 import type { SettleAnswer } from '../ports/store.ts';
 import { Context } from './context.ts';
-import type { Host } from './host.ts';
+import { type Host, told } from './host.ts';
 import { parseInput } from './input.ts';
 import { scope } from './scope.ts';
 
@@ -207,7 +207,7 @@ export class RunningAttempt implements Scope {
     const { host, job } = this;
     const text = typeof message === 'string' ? message : show(message);
     const kept = fields === undefined ? null : copied(fields);
-    host.logger[level]({ task: job.task, job: job.id, attempt: job.attempt, ...kept }, text);
+    host.logger[level](told({ task: job.task, job: job.id, attempt: job.attempt, ...kept }), text);
     if (!host.events.hears('logged')) return;
     const at = host.clock.now();
     host.events.emit({
@@ -406,7 +406,7 @@ function noted<T extends Snooze | Cancel>(outcome: T): T {
 export function logFailure(host: Host, of: Pick<Job, 'task' | 'id'> & { attempt: number; worker: string }, end: Settlement): void {
   const { error, reason } = end;
   if (end.status !== 'failed' && (end.status !== 'queued' || end.outcome !== 'failed')) return;
-  const fields = { task: of.task, job: of.id, attempt: of.attempt, worker: of.worker, ...(error ? { error } : {}) };
+  const fields = told({ task: of.task, job: of.id, attempt: of.attempt, worker: of.worker, ...(error ? { error } : {}) });
   const why = error ? `: ${error.name}: ${error.message}` : '';
   if (end.status === 'failed') host.logger.error(fields, `job failed for good${reason === null ? '' : ` (${reason})`}${why}`);
   else host.logger.warn(fields, `attempt failed, retrying in ${formatDuration(Math.max(0, end.dueAt - end.settledAt))}${why}`);

@@ -14,6 +14,15 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
+const toldKey = Symbol.for('escapement.told');
+
+/**
+ * Marks the fields of a line that says what an event says too. A log that is written from events leaves out these lines; others do not see the mark.
+ */
+export function told<Fields extends object>(fields: Fields): Fields {
+  return Object.defineProperty(fields, toldKey, { value: true });
+}
+
 /** How long finished jobs are kept, in milliseconds; Infinity: for ever. */
 export interface Retention {
   readonly successfulMs: number;

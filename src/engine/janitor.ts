@@ -6,13 +6,14 @@
 
 import { defaultBackoff } from '../core/backoff.ts';
 import { decide } from '../core/decide.ts';
+import { latestInstant } from '../core/duration.ts';
 import { LeaseLostError } from '../core/errors.ts';
 import { recordError } from '../core/failure.ts';
 import { settled } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
-import type { Store } from '../ports/store.ts';
+import type { PruneOptions, Store } from '../ports/store.ts';
 import { leaseMs, renewEveryMs } from './heartbeat.ts';
-import type { Host } from './host.ts';
+import { type Host, told } from './host.ts';
 import type { Step } from './loop.ts';
 import { yieldToEventLoop } from './operator.ts';
 
@@ -23,6 +24,7 @@ export const overdueEveryMs = 5_000;
 /** Finished jobs are deleted at most so long after their retention. */
 export const pruneEveryMs = 3_600_000;
 const pruneBatch = 1_000;
+const finishedStatuses = ['successful', 'failed', 'cancelled'] as const;
 /** The clock was set if it has gone this much more or less than the monotonic clock since the last look. */
 const clockStepMs = 10_000;
 /** After such a step workers have this long, beyond their usual pace, to renew their leases. */
@@ -32,8 +34,11 @@ const askAgainMs = 1_000;
 
 export interface Janitor {
   readonly step: Step;
-  /** Told when jobs finish: there will be something to prune. Answers with when to look for it. */
-  finished(): number;
+  /**
+   * Told when jobs finish: there will be something to prune. Answers with when to look for it.
+   * @param ownAt the earliest end of a retention that one of them has of its own
+   */
+  finished(ownAt?: number): number;
 }
 
 export function createJanitor(host: Host, store: Store): Janitor {
@@ -57,6 +62,9 @@ export function createJanitor(host: Host, store: Store): Janitor {
     else if (byMs <= -clockStepMs) await shortenLeases(store, now);
   }
 
+  /** When to prune a job whose own retention ends at an instant: right after it, but no sooner than an hour after the last time. */
+  const pruneOwnAt = (endsAt = latestInstant) => (endsAt < latestInstant ? Math.max(endsAt + 1, pruneAt) : Number.POSITIVE_INFINITY);
+
   const step = async () => {
     const now = clock.now();
     await noticeStep(now);
@@ -74,12 +82,19 @@ export function createJanitor(host: Host, store: Store): Janitor {
       if (jobs.length < batch || orphans.length + expired.length === 0) break;
       await yieldToEventLoop();
     }
-    if (now >= pruneAt && finite.length > 0) {
+    const isTimeToPrune = now >= pruneAt;
+    if (isTimeToPrune && finite.length > 0) {
       await prune(host, store, now);
       pruneAt = now + pruneEveryMs;
     }
-    const nextPruneAt = finite.length > 0 && now < pruneUntil ? pruneAt : Number.POSITIVE_INFINITY;
-    const { overdueAt } = await store.nextDueAt({ now, tasks: noTasks });
+    let next = await store.nextDueAt({ now, tasks: noTasks });
+    if (isTimeToPrune && next.pruneAt !== undefined && next.pruneAt < now) {
+      for (const status of finishedStatuses) await pruneAll(store, { status, finishedBefore: now, own: 'only' });
+      pruneAt = now + pruneEveryMs;
+      next = await store.nextDueAt({ now, tasks: noTasks });
+    }
+    const { overdueAt, pruneAt: ownAt } = next;
+    const nextPruneAt = Math.min(finite.length > 0 && now < pruneUntil ? pruneAt : Number.POSITIVE_INFINITY, pruneOwnAt(ownAt));
     const lookAgainAt = store.pollMs === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : now + overdueEveryMs;
     const overdueInMs = Math.max(1, patientMs, isHereOverdue ? askAgainMs : 0);
     return Math.min(nextPruneAt, lookAgainAt, overdueAt === null ? Number.POSITIVE_INFINITY : Math.max(overdueAt, now + overdueInMs));
@@ -87,9 +102,9 @@ export function createJanitor(host: Host, store: Store): Janitor {
 
   return {
     step,
-    finished() {
+    finished(ownAt) {
       pruneUntil = clock.now() + longestMs + pruneEveryMs;
-      return finite.length > 0 ? pruneAt : Number.POSITIVE_INFINITY;
+      return Math.min(finite.length > 0 ? pruneAt : Number.POSITIVE_INFINITY, pruneOwnAt(ownAt));
     },
   };
 }
@@ -129,7 +144,7 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
     host.events.emit({ ...of, type: 'orphaned', error: settlement.error });
     if (after.status === 'failed') host.events.emit({ ...of, type: 'failed', error: settlement.error });
     if (after.status === 'cancelled') host.events.emit({ ...of, type: 'cancelled' });
-    const fields = { task: job.task, job: job.id, worker: job.worker, attempt: job.attempt };
+    const fields = told({ task: job.task, job: job.id, worker: job.worker, attempt: job.attempt });
     host.logger[after.status === 'failed' ? 'error' : 'warn'](
       fields,
       `a lease was lost; the job is ${after.status}${after.reason === null ? '' : ` (${after.reason})`}`,
@@ -147,7 +162,7 @@ async function expire(host: Host, store: Store, jobs: readonly Job[], now: numbe
   for (const job of rows) if (job) host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
 }
 
-/** Deletes what has been finished for longer than its retention, in batches. */
+/** Deletes what has been finished for longer than the application's retention, unless it has one of its own. */
 async function prune({ retention }: Host, store: Store, now: number): Promise<void> {
   const kinds = [
     ['successful', retention.successfulMs],
@@ -155,7 +170,10 @@ async function prune({ retention }: Host, store: Store, now: number): Promise<vo
     ['cancelled', retention.cancelledMs],
   ] as const;
   for (const [status, keepMs] of kinds) {
-    if (keepMs === Number.POSITIVE_INFINITY) continue;
-    while ((await store.prune({ status, finishedBefore: now - keepMs, limit: pruneBatch })) === pruneBatch) await yieldToEventLoop();
+    if (keepMs < Number.POSITIVE_INFINITY) await pruneAll(store, { status, finishedBefore: now - keepMs, own: 'left' });
   }
+}
+
+async function pruneAll(store: Store, which: Omit<PruneOptions, 'limit'>): Promise<void> {
+  while ((await store.prune({ ...which, limit: pruneBatch })) === pruneBatch) await yieldToEventLoop();
 }

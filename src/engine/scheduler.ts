@@ -7,7 +7,7 @@ import { newJob } from '../core/job.ts';
 import { type CodeSchedule, type Firing, fire, pausedRow, recounted, waitsForRetry } from '../core/schedule.ts';
 import type { Amendment, Job, ScheduleRow } from '../core/types.ts';
 import type { Advance, DueSchedule, Store } from '../ports/store.ts';
-import type { Host } from './host.ts';
+import { type Host, told } from './host.ts';
 import type { Step } from './loop.ts';
 import { cancelSome, yieldToEventLoop } from './operator.ts';
 
@@ -185,13 +185,13 @@ function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] 
     events.emit({ ...of, reason, count, error: null });
     if (reason !== 'missed') continue;
     const many = count >= mostTold ? `${mostTold} occurrences or more` : count === 1 ? '1 occurrence' : `${count} occurrences`;
-    logger.warn({ schedule: row.name, count }, `${many} passed while no scheduler ran, and ${count === 1 ? 'is' : 'are'} left out`);
+    logger.warn(told({ schedule: row.name, count }), `${many} passed while no scheduler ran, and ${count === 1 ? 'is' : 'are'} left out`);
   }
   for (const thrown of failures) {
     const error = recordError(thrown);
     events.emit({ ...of, reason: 'failed', count: 1, error });
     logger.error(
-      { schedule: row.name, error: `${error.name}: ${error.message}` },
+      told({ schedule: row.name, error: `${error.name}: ${error.message}` }),
       'the input of an occurrence cannot be computed: it makes no job',
     );
   }

@@ -15,7 +15,7 @@ import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, Keeper, NextDue, SettleAnswer, Store } from '../ports/store.ts';
 import { type AttemptRunner, logFailure, RunningAttempt } from './attempt.ts';
 import { createHeartbeat, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
-import type { Host } from './host.ts';
+import { type Host, told } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
 import { Loop, type Step } from './loop.ts';
 import { createRegistry } from './registry.ts';
@@ -428,7 +428,7 @@ export class Worker {
     if (anything || hint.scheduleAt !== undefined) this.#scheduler?.wakeAt(hint.scheduleAt ?? 0);
     if (hint.workers) this.#registry.wake();
     if (hint.finished) {
-      this.#janitor.wakeAt(this.#duties.finished());
+      this.#janitor.wakeAt(this.#duties.finished(hint.pruneAt));
       if (this.#scheduling) this.#scheduler?.wakeAt(this.#scheduling.finished());
     }
   }
@@ -450,7 +450,7 @@ export class Worker {
     this.#toldFailingAt = at;
     this.#toldFailing = true;
     const recorded = recordError(error);
-    this.#host.logger.warn({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }, 'the store is failing; trying again');
+    this.#host.logger.warn(told({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }), 'the store is failing; trying again');
     this.#emit({ type: 'storeFailing', at, worker: this.id, error: recorded });
   }
 
@@ -458,7 +458,7 @@ export class Worker {
     this.#failingLoops -= 1;
     if (this.#failingLoops > 0 || !this.#toldFailing) return;
     this.#toldFailing = false;
-    this.#host.logger.info({ worker: this.id }, 'the store answers again');
+    this.#host.logger.info(told({ worker: this.id }), 'the store answers again');
     this.#emit({ type: 'storeRecovered', at: this.#host.clock.now(), worker: this.id });
   }
 

@@ -52,6 +52,21 @@ export interface NextDue {
   readonly jobAt: number | null;
   /** The earliest end of a lease, or expiry of a job that has not started. */
   readonly overdueAt: number | null;
+  /** The earliest `pruneAt` of a finished job; left out if no job has one. */
+  readonly pruneAt?: number;
+}
+
+/** Which finished jobs `Store.prune` deletes: those that finished before an instant, or those whose own retention has ended. */
+export interface PruneOptions {
+  readonly status: 'successful' | 'failed' | 'cancelled';
+  /** At most this many, the oldest. */
+  readonly limit: number;
+  readonly finishedBefore: number;
+  /**
+   * `left`: jobs that have a `pruneAt`, as `core/job` says, are left out. `only`: jobs whose `pruneAt` is before `finishedBefore`, whenever they
+   * finished, and no others. @default both kinds, by when they finished
+   */
+  readonly own?: 'left' | 'only' | undefined;
 }
 
 /** Which jobs. All that is given must hold. */
@@ -104,6 +119,8 @@ export interface Hint {
   readonly scheduleAt?: number;
   /** These jobs are over. */
   readonly finished?: true;
+  /** With `finished`: the earliest `pruneAt` of these jobs, if one has any. */
+  readonly pruneAt?: number;
   /** A worker has come or gone, or declares other schedules. */
   readonly workers?: true;
 }
@@ -175,12 +192,8 @@ export interface Store {
    * whose occurrence is free again; null: it was not as expected.
    */
   amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<readonly (Job | null)[]>;
-  /** Deletes at most `limit` jobs with this status that finished before an instant, oldest first; says how many. */
-  prune(options: {
-    readonly status: 'successful' | 'failed' | 'cancelled';
-    readonly finishedBefore: number;
-    readonly limit: number;
-  }): Awaitable<number>;
+  /** Deletes finished jobs; says how many. It reads no job that it does not delete. */
+  prune(options: PruneOptions): Awaitable<number>;
   /** Inserts or replaces the worker's entry, and forgets workers that were last heard of before `forgetBefore`. */
   saveWorker(worker: WorkerRow, options: { readonly forgetBefore: number }): Awaitable<void>;
   /** Ordered by start. */

@@ -6,9 +6,9 @@
  * whose clock is behind puts undue jobs back. Nobody outside sees this staging.
  */
 import { Heap } from '../core/heap.ts';
-import { comesBefore, isExpired } from '../core/job.ts';
+import { comesBefore, isExpired, pruneAt } from '../core/job.ts';
 import type { Attempt, Job } from '../core/types.ts';
-import type { ClaimOptions } from '../ports/store.ts';
+import type { ClaimOptions, PruneOptions } from '../ports/store.ts';
 import { ReadyRow } from './ready.ts';
 
 /** A row with its attempts and its places in the indexes. */
@@ -23,6 +23,7 @@ export interface Node {
   leaseAt: number;
   expiryAt: number;
   finishedPlace: number;
+  prunePlace: number;
 }
 
 /** The ready jobs of one task in one queue. */
@@ -37,8 +38,43 @@ export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'>;
 
 const earlier = (a: number, b: number, x: Node, y: Node) => (a === b ? x.job.id < y.job.id : a < b);
 
-function finishedHeap(): Heap<'finishedPlace', Node> {
-  return new Heap('finishedPlace', (a, b) => earlier(a.job.finishedAt ?? 0, b.job.finishedAt ?? 0, a, b));
+/** Finished jobs of one status, the one that finished first at the top: those without a retention of their own, and those with one, which are also by its end. */
+class Finished {
+  readonly plain = new Heap<'finishedPlace', Node>('finishedPlace', byFinish);
+  readonly own = new Heap<'finishedPlace', Node>('finishedPlace', byFinish);
+  readonly ownByEnd = new Heap<'prunePlace', Node>('prunePlace', (a, b) => {
+    const [endA, endB] = [pruneAt(a.job) ?? 0, pruneAt(b.job) ?? 0];
+    return endA === endB ? byFinish(a, b) : endA < endB;
+  });
+
+  add(node: Node): void {
+    if (pruneAt(node.job) === null) this.plain.push(node);
+    else {
+      this.own.push(node);
+      this.ownByEnd.push(node);
+    }
+  }
+
+  remove(node: Node): void {
+    (pruneAt(node.job) === null ? this.plain : this.own).remove(node);
+    this.ownByEnd.remove(node);
+  }
+
+  /** The next job to prune. */
+  next({ finishedBefore, own }: Pick<PruneOptions, 'finishedBefore' | 'own'>): Node | undefined {
+    if (own === 'only') {
+      const node = this.ownByEnd.peek();
+      return node && (pruneAt(node.job) ?? 0) < finishedBefore ? node : undefined;
+    }
+    const plain = this.plain.peek();
+    const kept = own === 'left' ? undefined : this.own.peek();
+    const node = plain && kept ? (byFinish(plain, kept) ? plain : kept) : (plain ?? kept);
+    return node && (node.job.finishedAt ?? 0) < finishedBefore ? node : undefined;
+  }
+}
+
+function byFinish(a: Node, b: Node): boolean {
+  return earlier(a.job.finishedAt ?? 0, b.job.finishedAt ?? 0, a, b);
 }
 
 export class Indexes {
@@ -49,8 +85,7 @@ export class Indexes {
   readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
   readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
   readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
-  /** Finished jobs by status, the one that finished first at the top. */
-  readonly finished = { successful: finishedHeap(), failed: finishedHeap(), cancelled: finishedHeap() };
+  readonly finished = { successful: new Finished(), failed: new Finished(), cancelled: new Finished() };
   /** Queued jobs that had expired for some caller's `now`, until which they are kept out of the ready jobs. */
   readonly #aside = new Set<Node>();
   #asideAt = Number.NEGATIVE_INFINITY;
@@ -61,7 +96,7 @@ export class Indexes {
 
   /** A node that is in no index yet. */
   nodeOf(job: Job): Node {
-    const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1 };
+    const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1, prunePlace: -1 };
     return { job, attempts: [], line: this.line(job.queue, job.task), ...places };
   }
 
@@ -85,7 +120,7 @@ export class Indexes {
       case 'waiting':
         break;
       default:
-        this.finished[job.status].push(node);
+        this.finished[job.status].add(node);
     }
   }
 
@@ -174,6 +209,12 @@ export class Indexes {
   /** The lease of a running job ends at another time. */
   renewed(node: Node): void {
     this.#leases.moved(node);
+  }
+
+  /** The earliest end of a retention that a job has of its own. */
+  nextPruneAt(): number | undefined {
+    const ends = Object.values(this.finished).flatMap(({ ownByEnd }) => ownByEnd.peek() ?? []);
+    return ends.length > 0 ? Math.min(...ends.map(({ job }) => pruneAt(job) ?? 0)) : undefined;
   }
 
   /** At most so many whose lease or time to start is over, earliest first. */

@@ -10,6 +10,7 @@ import {
   claimed,
   comesBefore,
   ended,
+  finishedHint,
   isFenced,
   isFinished,
   mostAttempts,
@@ -28,6 +29,7 @@ import type {
   JobFilter,
   JobOrder,
   NextDue,
+  PruneOptions,
   QueueStats,
   RenewAnswer,
   SettleAnswer,
@@ -124,7 +126,8 @@ export class MemoryStore implements Store {
     for (const line of lines) if (this.#indexes.due(line, options.now)) jobAt = options.now;
     if (jobAt === null && lines.length > 0) jobAt = this.#indexes.nextFuture(lines);
     const overdue = this.#indexes.nextOverdue();
-    return { jobAt, overdueAt: overdue ? overdueAt(overdue) : null };
+    const pruneAt = this.#indexes.nextPruneAt();
+    return { jobAt, overdueAt: overdue ? overdueAt(overdue) : null, ...(pruneAt === undefined ? {} : { pruneAt }) };
   }
 
   amend(amendments: readonly Amendment[], options: { now: number }): readonly (Job | null)[] {
@@ -139,15 +142,15 @@ export class MemoryStore implements Store {
     const changed = jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null);
     this.#hintQueued(changed);
     if (changed.some((job) => job.status === 'running' && job.cancelRequested !== null)) this.#notify({ cancelled: true });
-    if (jobs.some((job) => job && (isFinished(job) || !this.#nodes.has(job.id)))) this.#notify({ finished: true });
+    const over = jobs.filter((job): job is Job => job !== null && (isFinished(job) || !this.#nodes.has(job.id)));
+    if (over.length > 0) this.#notify(finishedHint(over));
     return jobs;
   }
 
-  prune(options: { status: 'successful' | 'failed' | 'cancelled'; finishedBefore: number; limit: number }): number {
+  prune(options: PruneOptions): number {
     const finished = this.#indexes.finished[options.status];
     let count = 0;
-    for (let node = finished.peek(); node && count < options.limit; node = finished.peek()) {
-      if ((node.job.finishedAt ?? 0) >= options.finishedBefore) break;
+    for (let node = finished.next(options); node && count < options.limit; node = finished.next(options)) {
       finished.remove(node);
       this.#nodes.delete(node.job.id);
       this.#schedules.free(node.job);
@@ -323,7 +326,7 @@ export class MemoryStore implements Store {
     this.#replace(node, job, now);
     node.attempts[node.attempts.length - 1] = ended(last, settlement);
     if (job.status === 'queued') this.#hintQueued([job]);
-    else this.#notify({ finished: true });
+    else this.#notify(finishedHint([job]));
     return job.status === 'cancelled' && settlement.status === 'queued' ? 'cancelled' : 'settled';
   }
 

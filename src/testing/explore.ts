@@ -36,7 +36,7 @@ export interface ExploreOptions {
   store?: StoreSource | (() => StoreSource);
   /** Stores for single aliases, the same way. @default the one of `store` */
   stores?: Record<string, StoreSource | (() => StoreSource)>;
-  /** How long finished jobs stay in the store. @default 'forever' */
+  /** How long finished jobs stay in the store, unless they or their task have a `retention` of their own. @default 'forever' */
   retention?: SimulationOptions['retention'];
   /** After the world has healed, all work must have ended within this. @default '30d' */
   within?: Duration;

@@ -22,7 +22,7 @@ export interface SimulationOptions {
   stores?: Record<string, StoreSource>;
   /** Fake Date, timers and Math.random for tasks' code. @default true */
   globals?: boolean;
-  /** How long finished jobs stay in the store. @default 'forever' */
+  /** How long finished jobs stay in the store, unless they or their task have a `retention` of their own. @default 'forever' */
   retention?: 'forever' | RetentionOptions;
   /** How long to wait, in real time, for something real before the simulation counts as stalled. @default '3s' */
   realBudget?: Duration;

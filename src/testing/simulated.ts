@@ -1,12 +1,13 @@
 /** The simulation itself: the clock, the stores, the processes and the record, and what a test can ask of them. */
 import type { App, Binding } from '../app.ts';
 import { EngineBackend } from '../backends/engine.ts';
+import { silentLogger } from '../console.ts';
 import { type Duration, durationMs, formatDuration, type Instant, instantMs, show } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { mostAttempts, newJob } from '../core/job.ts';
 import type { JobRecord } from '../core/types.ts';
-import type { Host, Logger } from '../engine/host.ts';
+import type { Host } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
 import { nearest } from '../options.ts';
 import type { Backend } from '../ports/backend.ts';
@@ -36,8 +37,6 @@ import { type TestTimer, virtualGlobals } from './virtual-globals.ts';
 /** How often a test that drives nothing is looked at, and after how many looks what it waits for is refused: before Vitest's 5 s. */
 const lookAtTimersMs = 250;
 const looksAtTimers = 8;
-
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 export class Simulated implements Simulation {
   readonly tasks: Tasks;
@@ -112,7 +111,7 @@ export class Simulated implements Simulation {
   #hostFor(app: App): Host {
     const { retention } = this.#settings;
     return hostOf(app, this.#clock, this.#choices, {
-      logger: silent,
+      logger: silentLogger,
       retention,
       machine: { ...thisMachine, host: 'simulation', pid: 0 },
       running: new Set(),

@@ -100,6 +100,44 @@ test.concurrent('a signal that arrives twice within a second, or as TERM and HUP
   expect(await Promise.all(stores.map(statuses))).toEqual([['nap successful 1'], ['nap successful 1']]);
 });
 
+test.concurrent('what the engine warns of is a line of the log, and what an event tells is one line', async ({ onTestFinished }) => {
+  const store = sharedStore(onTestFinished);
+  const module = store.module(`
+    tasks.define('brief', { timeout: 30, run() {} });
+    const odd = tasks.define('odd', (_, ctx) => {
+      ctx.progress(50);
+      ctx.log.warn('its own line');
+    });
+    const other = await nap.using({ queue: 'nowhere' }).enqueue(1);
+    other.wait().catch(() => {});
+    await odd.enqueue();
+    await broken.enqueue();
+    await flaky.enqueue();`);
+  const program = start(['worker', module, '--id', 'w', '--queues', 'default,unused', '--log-level', 'debug']);
+  await program.line(says(/^no live worker serves queue nowhere: /));
+  await program.line(event('failed'));
+  await program.line(event('retrying'));
+  program.child.kill('SIGTERM');
+  const { code, stderr } = await program.ended;
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  const lines = program.lines().filter(({ level }) => level === 'warn' || level === 'error');
+  const count = (text: RegExp) => lines.filter(says(text)).length;
+  expect(lines.find(says(/^ctx\.progress\(50\): the fraction is a number from 0 to 1/))).toMatchObject({
+    ...{ level: 'warn', worker: 'w', task: 'odd', attempt: 1 },
+  });
+  const once = [
+    /timeout: 30 is 30 ms/,
+    /ctx\.progress/,
+    /its own line/,
+    /no live worker/,
+    /serves queue unused/,
+    /failed for good/,
+    /retrying/,
+  ];
+  expect(once.map(count)).toEqual(once.map(() => 1));
+  expect(lines).toHaveLength(once.length);
+});
+
 test('requests to end are told from their echoes', () => {
   let now = 5_000;
   const isRequest = requests(() => now);
@@ -284,7 +322,10 @@ test.concurrent('what a task logs is written once, without its secrets', async (
   expect(stdout).not.toContain('hunter2');
 });
 
-test.concurrent('a child that does not end is killed, and one that is asked to end while it loads does', async ({ onTestFinished }) => {
+test.concurrent('a child that does not end is killed, and one that is asked to end while it loads does', async ({
+  expect,
+  onTestFinished,
+}) => {
   const [store, other] = [sharedStore(onTestFinished), sharedStore(onTestFinished)];
   const spinning = store.module('tasks.define("spin", () => { for (;;); });\n');
   await start(['enqueue', spinning, 'spin']).ended;

@@ -309,6 +309,34 @@ describe('where there is no terminal', () => {
     expect(stdout).not.toContain('\u001b');
   });
 
+  test.each([['in real time', []] as const, ['in virtual time', ['--virtual']] as const])(
+    'dev tells what the engine warns of, %s',
+    async (_, flags) => {
+      const { path } = moduleOf(`
+      import { createTasks, fixed, memory } from 'escapement';
+      export const tasks = createTasks({ backend: memory(), defaults: { retry: { backoff: fixed('1h') } } });
+      tasks.define('brief', { timeout: 30, run() {} });
+      const odd = tasks.define('odd', (_, ctx) => {
+        ctx.progress(50);
+        ctx.log.warn('its own line');
+        throw new Error('no such thing');
+      });
+      tasks.on('retrying', () => {
+        if (${flags.length === 0}) setImmediate(() => process.kill(process.pid, 'SIGTERM'));
+      });
+      ${flags.length === 0 ? 'await odd.enqueue();' : 'export const simulation = { for: "1s", play: () => odd.enqueue() };'}
+    `);
+      const { code, stdout, stderr } = await spawned(['dev', path, ...flags]);
+      expect(code).toBe(0);
+      expect(stderr.trim().split('\n')).toEqual([
+        expect.stringMatching(/^timeout: 30 is 30 ms/),
+        expect.stringMatching(/^odd: ctx\.progress\(50\): the fraction is a number from 0 to 1/),
+      ]);
+      expect(stdout.match(/its own line/g)).toHaveLength(1);
+      expect(stdout.match(/no such thing/g)).toHaveLength(1);
+    },
+  );
+
   test.each([
     [['top', 'tasks.ts', '--sqlite', 'jobs.db'], /give a module, or a file by --sqlite/],
     [['top', '--sqlite', 'nowhere.db'], /there is no file nowhere\.db/],

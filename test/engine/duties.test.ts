@@ -1,4 +1,5 @@
 import { createTasks, memory } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
 import { simulate } from 'escapement/testing';
 import { afterEach, expect, test } from 'vitest';
 import { currentSimulation } from '../../src/testing/simulation.ts';
@@ -150,6 +151,50 @@ test('janitor: finished jobs are deleted within an hour after their retention, e
     await sim.advance('30d');
   }
   expect(await counts()).toEqual(['cancelled', 'cancelled']);
+});
+
+test.each([
+  ['memory', memory],
+  ['sqlite', () => sqlite({ file: ':memory:' })],
+])('janitor: a job is kept as using(), its task, defaults and the application say, in this order, on %s', async (_name, store) => {
+  const tasks = createTasks({ backend: memory(), defaults: { retention: { cancelled: '3h', failed: 'forever' } } });
+  const run = () => {
+    throw new Error('no');
+  };
+  const fine = tasks.define('fine', () => 'ok');
+  const brief = tasks.define('brief', { retention: { successful: '2h' }, run: () => 'ok' });
+  const broken = tasks.define('broken', { retry: { maxAttempts: 1 }, run });
+  tasks.schedule('once', { task: brief, every: '1000d', retention: { successful: '4h' } });
+  const sim = await simulate(tasks, { store: store(), retention: { successful: '1d', failed: '1d', cancelled: '1d' } });
+  const jobs = {
+    application: await fine.enqueue(),
+    task: await brief.enqueue(),
+    using: await brief
+      .using({ retention: { successful: '6h' } })
+      .using({ priority: 1 })
+      .enqueue(),
+    defaults: await fine.using({ runAfter: '1d' }).enqueue(),
+    forever: await broken.enqueue(),
+    given: await broken.using({ retention: { failed: '5h' } }).enqueue(),
+    schedule: await tasks.schedules.runNow('once'),
+  };
+  await jobs.defaults.cancel();
+  const there = async () => {
+    const { items } = await tasks.jobs.list();
+    return Object.entries(jobs).flatMap(([name, { id }]) => (items.some((item) => item.id === id) ? [name] : []));
+  };
+  const left = [];
+  for (const _ of Array(8)) {
+    await sim.advance('1h');
+    left.push((await there()).length);
+  }
+  // Each is deleted within an hour after its end.
+  expect(left).toEqual([7, 7, 6, 5, 4, 3, 2, 2]);
+  expect(await there()).toEqual(['application', 'forever']);
+  await sim.advance('18h');
+  expect(await there()).toEqual(['forever']);
+  await sim.advance('365d');
+  expect(await there()).toEqual(['forever']);
 });
 
 test('janitor: thousands of finished jobs are deleted in batches, within the instant', async () => {

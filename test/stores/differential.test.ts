@@ -40,7 +40,13 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
       metadata: below(3) === 0 ? { a: 1 } : {},
       schedule: null,
       scheduledAt: null,
-      overrides: below(5) === 0 ? { timeoutMs: 5 } : null,
+      overrides: pick([
+        null,
+        null,
+        null,
+        { timeoutMs: 5 },
+        { retention: { successfulMs: below(30_000), failedMs: null, cancelledMs: 9_000 } },
+      ]),
     };
     return newJob(request, id, now);
   };
@@ -125,7 +131,12 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
     async () =>
       say(
         'prune',
-        await store.prune({ status: pick(['successful', 'failed', 'cancelled']), finishedBefore: now - below(60_000), limit: below(10) }),
+        await store.prune({
+          status: pick(['successful', 'failed', 'cancelled']),
+          finishedBefore: now - below(60_000),
+          own: pick([undefined, 'left', 'only']),
+          limit: below(10),
+        }),
       ),
     async () => say('next', await store.nextDueAt({ now, ...claimOptions() })),
     async () => say('stats', await store.stats({ now })),

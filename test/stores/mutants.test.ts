@@ -313,6 +313,13 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
+    'prunes jobs by the retention of the application, whatever their own is',
+    'prune',
+    mutant((store) => ({
+      prune: ({ own, ...options }: Parameters<MemoryStore['prune']>[0]) => (own === 'only' ? 0 : store.prune(options)),
+    })),
+  ],
+  [
     'wakes for jobs in paused queues',
     'nextDueAt',
     mutant((store) => ({

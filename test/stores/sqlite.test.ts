@@ -10,6 +10,7 @@ import { simulate } from 'escapement/testing';
 import { Kysely, SqliteDialect } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Claims } from '../../src/stores/sqlite/claims.ts';
+import { Ready } from '../../src/stores/sqlite/ready.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 let file: string;
@@ -521,6 +522,7 @@ describe('damaged rows', () => {
     ['metadata', '7'],
     ['overrides', '{half'],
     ['overrides', '{"backoff":{"kind":"list"}}'],
+    ['overrides', '{"retention":{"failedMs":"1h"}}'],
     ['progress', '{half'],
     ['progress', '[]'],
   ])('a job whose %s are %s fails with the reason, is listed, and the next one runs', async (column, text) => {
@@ -605,6 +607,35 @@ test('claims read the ready jobs in their order, whatever the planner has learnt
       'SCALAR SUBQUERY 1',
       'SCAN CONSTANT ROW',
     ]);
+    db.exec('ANALYZE');
+  }
+});
+
+test('pruning finds what it deletes by an index, beside any number of jobs that are kept longer', async () => {
+  await tasks.open();
+  const insert = db.prepare(
+    `INSERT INTO escapement_jobs (id, task, queue, state, priority, due_at, enqueued_at, attempt, max_attempts, claim, losses, finished_at, prune_at)
+     VALUES (?, 'job', 'default', 'failed', 0, 0, 0, 0, 1, 1, 0, ?, ?)`,
+  );
+  db.transaction(() => {
+    for (let i = 0; i < 10_000; i++) insert.run(`kept-${i}`, i, 1e15);
+    for (let i = 0; i < 10_000; i++) insert.run(`plain-${i}`, i, null);
+  }).immediate();
+  const { finished } = new Ready(db, { readyUntil: 0 }).statements;
+  const values = { status: 'failed', before: 100, limit: 10 };
+  for (let analysed = 0; analysed < 2; analysed++) {
+    const plan = (sql: string) =>
+      db
+        .prepare<[object], { detail: string }>(`EXPLAIN QUERY PLAN ${sql}`)
+        .all(values)
+        .flatMap(({ detail }) => (/escapement_jobs|\bj\b|B-TREE/.test(detail) ? [detail] : []));
+    // A sort would read all that is old enough, and not only as many as are deleted.
+    const byIndex = (index: string, terms: string) => expect.stringMatching(new RegExp(`^SEARCH j USING INDEX ${index} \\(${terms}`));
+    const left = byIndex('escapement_finished', String.raw`state=\? AND prune_at=\? AND .*finished_at<\?`);
+    expect(plan(finished.left.source)).toEqual([left]);
+    expect(plan(finished.only.source)).toEqual([byIndex('escapement_finished', String.raw`state=\? AND prune_at<\?`)]);
+    const own = byIndex('escapement_own_retention', String.raw`state=\? AND .*finished_at<\?`);
+    expect(plan(finished.both.source)).toEqual(expect.arrayContaining([left, own]));
     db.exec('ANALYZE');
   }
 });

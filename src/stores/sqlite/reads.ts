@@ -20,6 +20,10 @@ const emptyCounts: Record<Status, number> = {
   cancelled: 0,
 };
 
+const finishedStates = ['successful', 'failed', 'cancelled'] as const;
+/** As the index has it. */
+const isOver = (state: string) => `state = ${quote(state)} AND finished_at IS NOT NULL`;
+
 /** `core/job`'s `changedAt`. */
 const changedAt = 'max(enqueued_at, coalesce(last_attempted_at, 0), coalesce(last_ended_at, 0), coalesce(finished_at, 0))';
 
@@ -33,11 +37,13 @@ const latestChanges: readonly { readonly where: string; readonly at: string; rea
     at: 'last_ended_at',
     of: ['scheduled', 'ready', 'retrying'],
   },
-  ...(['successful', 'failed', 'cancelled'] as const).map((state) => ({
-    where: `state = ${quote(state)}`,
-    at: 'finished_at',
-    of: [state],
-  })),
+  ...finishedStates.flatMap((state) =>
+    ['prune_at IS NULL', 'prune_at IS NOT NULL'].map((own) => ({
+      where: `${isOver(state)} AND ${own}`,
+      at: 'finished_at',
+      of: [state],
+    })),
+  ),
 ];
 
 /** Jobs of a queue that stand as scheduled and are due, or as ready and are not. */
@@ -60,6 +66,7 @@ export class Reads {
   readonly #expired: Statement<[number, number], JobRow>;
   readonly #nextLease: Statement<[], { at: number }>;
   readonly #nextExpiry: Statement<[], { at: number }>;
+  readonly #nextPrune: Statement<[], { at: number | null }>;
   readonly #workers: Statement<[], { row: string }>;
   readonly #counts: Statement<[], { queue: string; state: Counted; count: number }>;
   readonly #due: Statement<[number], Misplaced>;
@@ -86,6 +93,11 @@ export class Reads {
     this.#expired = db.prepare(`${selectJob} WHERE ${expiring} AND expires_at <= ? ORDER BY expires_at, id LIMIT ?`);
     this.#nextLease = db.prepare("SELECT lease_until AS at FROM escapement_jobs WHERE state = 'running' ORDER BY lease_until LIMIT 1");
     this.#nextExpiry = db.prepare(`SELECT expires_at AS at FROM escapement_jobs WHERE ${expiring} ORDER BY expires_at LIMIT 1`);
+    const firstEnd = (state: string) => `(SELECT prune_at FROM escapement_jobs INDEXED BY escapement_finished
+       WHERE ${isOver(state)} AND prune_at IS NOT NULL ORDER BY prune_at LIMIT 1)`;
+    this.#nextPrune = db.prepare(
+      `SELECT min(at) AS at FROM (${finishedStates.map((state) => `SELECT ${firstEnd(state)} AS at`).join(' UNION ALL ')})`,
+    );
     this.#workers = db.prepare('SELECT row FROM escapement_workers ORDER BY started_at, id');
     this.#counts = db.prepare('SELECT queue, state, count FROM escapement_counts WHERE count <> 0');
     const grouped = 'j.queue, j.attempt > 0 AS retried, count(*) AS count, min(j.due_at) AS at FROM';
@@ -130,9 +142,10 @@ export class Reads {
     return all.slice(0, limit).map(({ job }) => job);
   }
 
-  nextDue(): Pick<NextDue, 'overdueAt'> {
+  nextDue(): Omit<NextDue, 'jobAt'> {
     const overdue = Math.min(this.#nextLease.get()?.at ?? Number.POSITIVE_INFINITY, this.#nextExpiry.get()?.at ?? Number.POSITIVE_INFINITY);
-    return { overdueAt: overdue === Number.POSITIVE_INFINITY ? null : overdue };
+    const pruneAt = this.#nextPrune.get()?.at ?? undefined;
+    return { overdueAt: overdue === Number.POSITIVE_INFINITY ? null : overdue, ...(pruneAt === undefined ? {} : { pruneAt }) };
   }
 
   workers(): WorkerRow[] {
@@ -267,6 +280,10 @@ function visible(status: Status): string {
       return `(${queued} AND due_at > ? AND attempt = 0)`;
     case 'retrying':
       return `(${queued} AND due_at > ? AND attempt > 0)`;
+    case 'successful':
+    case 'failed':
+    case 'cancelled':
+      return `(${isOver(status)})`;
     default:
       return `state = ${quote(status)}`;
   }

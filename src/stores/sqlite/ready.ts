@@ -7,7 +7,7 @@ import { defaultBackoff } from '../../core/backoff.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { alreadySettled, amended, claimed, isFenced, mostAttempts, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
-import type { Advance, ClaimOptions, Held, RenewAnswer, SettleAnswer, Taken } from '../../ports/store.ts';
+import type { Advance, ClaimOptions, Held, PruneOptions, RenewAnswer, SettleAnswer, Taken } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { Reads } from './reads.ts';
@@ -201,19 +201,19 @@ export class Ready {
   }
 
   /** Deletes no more at a time than a few milliseconds take: many rows, or few large ones. */
-  prune(options: { status: string; finishedBefore: number; limit: number }): Pruned {
-    const finished = this.statements.finished.all(options.status, options.finishedBefore, options.limit);
+  prune({ status, finishedBefore, limit, own }: PruneOptions): Pruned {
+    const finished = this.statements.finished[own ?? 'both'].all({ status, before: finishedBefore, limit });
     let bytes = 0;
     let count = 0;
     while (count < finished.length && bytes < mostPrunedBytes) bytes += (finished[count++] as Prunable).bytes;
     const pruned = finished.slice(0, count);
     for (const { id, queue, claim } of pruned) {
-      this.counts.add(queue, options.status as 'failed', -1);
+      this.counts.add(queue, status, -1);
       if (claim > 1) this.statements.pruneAttempts.run(id);
     }
     this.statements.prune.run(JSON.stringify(pruned.map(({ id }) => id)));
     // The end of it: queues that have no jobs any more are forgotten.
-    if (count < options.limit && count === finished.length) this.counts.forgetEmpty();
+    if (count < limit && count === finished.length) this.counts.forgetEmpty();
     return { count, more: count < finished.length };
   }
 
@@ -262,6 +262,20 @@ function unreadable(job: Job, columns: readonly string[]): Outcome {
   return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
 }
 
+interface PruneValues {
+  readonly status: string;
+  readonly before: number;
+  readonly limit: number;
+}
+
+/** Finished jobs of a status whose instant `at` is before another, by an index that begins with these. */
+const finishedJobs = (at: string, order: string) => `
+  SELECT id, queue, claim, finished_at, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
+    + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END AS bytes
+  FROM escapement_jobs j WHERE state = :status AND finished_at IS NOT NULL AND ${at} < :before ORDER BY ${order}, id LIMIT :limit`;
+const withoutOwn = finishedJobs('prune_at IS NULL AND finished_at', 'finished_at');
+const withOwn = finishedJobs('prune_at IS NOT NULL AND finished_at', 'finished_at');
+
 interface Statements {
   readonly lock: Statement<[]>;
   readonly insert: Statement<Values>;
@@ -273,7 +287,8 @@ interface Statements {
   readonly keepAttempt: Statement<Values>;
   readonly dropAttempts: Statement<[string, number]>;
   readonly attempt: Statement<[string, number], AttemptRow>;
-  readonly finished: Statement<[string, number, number], Prunable>;
+  /** What is to be pruned, by `PruneOptions.own`. */
+  readonly finished: Readonly<Record<'left' | 'only' | 'both', Statement<[PruneValues], Prunable>>>;
   readonly prune: Statement<[string]>;
   readonly pruneAttempts: Statement<[string]>;
   readonly saveQueue: Statement<[string, number]>;
@@ -303,11 +318,11 @@ function prepare(db: Database): Statements {
     attempt: db.prepare(
       'SELECT job, claim, attempt, worker, started_at AS startedAt, ended_at AS endedAt, outcome, error FROM escapement_attempts WHERE job = ? AND claim = ?',
     ),
-    finished: db.prepare(
-      `SELECT id, queue, claim, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
-         + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END AS bytes
-       FROM escapement_jobs j WHERE state = ? AND state IN ('successful', 'failed', 'cancelled') AND finished_at < ? ORDER BY finished_at, id LIMIT ?`,
-    ),
+    finished: {
+      left: db.prepare(withoutOwn),
+      only: db.prepare(finishedJobs('prune_at', 'prune_at, finished_at')),
+      both: db.prepare(`SELECT * FROM (${withoutOwn}) UNION ALL SELECT * FROM (${withOwn}) ORDER BY finished_at, id LIMIT :limit`),
+    },
     prune: db.prepare('DELETE FROM escapement_jobs WHERE id IN (SELECT value FROM json_each(?))'),
     pruneAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ?'),
     saveQueue: db.prepare('INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused'),

@@ -3,6 +3,7 @@
  * whoever has to know asks for its name.
  */
 import type { RecordedError } from '../../core/failure.ts';
+import { pruneAt } from '../../core/job.ts';
 import { frozen } from '../../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, StoredStatus, WorkerRow } from '../../core/types.ts';
 
@@ -54,6 +55,7 @@ const changing = {
   returnValue: 'return_value',
   reason: 'reason',
   progress: 'progress',
+  pruneAt: 'prune_at',
 } as const;
 
 const last = {
@@ -114,6 +116,7 @@ export function changes(job: Job, state: JobRow['state']): unknown[] {
     job.returnValue,
     job.reason,
     job.progress === null ? null : JSON.stringify(job.progress),
+    pruneAt(job),
   ];
 }
 
@@ -242,8 +245,9 @@ const backoffNumbers: Readonly<Record<string, readonly string[]>> = {
 
 function isOverrides(value: unknown): value is Overrides {
   if (!isObject(value)) return false;
-  const { timeoutMs = 1, backoff = { kind: 'list', delaysMs: [0], jitter: 0 } } = value;
-  if (typeof timeoutMs !== 'number' || !isObject(backoff)) return false;
+  const { timeoutMs = 1, backoff = { kind: 'list', delaysMs: [0], jitter: 0 }, retention = {} } = value;
+  if (typeof timeoutMs !== 'number' || !isObject(backoff) || !isObject(retention)) return false;
+  if (!Object.values(retention).every((ms) => ms === null || typeof ms === 'number')) return false;
   const { kind, delaysMs } = backoff;
   const numbers = typeof kind === 'string' ? backoffNumbers[kind] : undefined;
   if (!numbers?.every((name) => typeof backoff[name] === 'number')) return false;

@@ -124,6 +124,14 @@ export const migrations: readonly string[] = [
   `
   CREATE INDEX escapement_own_ids ON escapement_jobs (enqueued_at) WHERE ${ownId};
   `,
+  // When the retention ends that a finished job has of its own. It stands before the instant at which the job finished, so that either kind is pruned
+  // without a look at the other; only jobs with one are in a second index. No list of states: SQLite would not see that one of them is in it.
+  `
+  ALTER TABLE escapement_jobs ADD COLUMN prune_at INTEGER;
+  DROP INDEX escapement_finished;
+  CREATE INDEX escapement_finished ON escapement_jobs (state, prune_at, finished_at) WHERE finished_at IS NOT NULL;
+  CREATE INDEX escapement_own_retention ON escapement_jobs (state, finished_at) WHERE prune_at IS NOT NULL;
+  `,
 ];
 
 const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex');

@@ -4,7 +4,7 @@
  */
 import type { Database } from 'better-sqlite3';
 import { InputError, StoreError } from '../../core/errors.ts';
-import { isFinished } from '../../core/job.ts';
+import { finishedHint, isFinished } from '../../core/job.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, WorkerRow } from '../../core/types.ts';
 import { systemClock } from '../../ports/clock.ts';
@@ -19,6 +19,7 @@ import type {
   Keeper,
   KeeperOptions,
   NextDue,
+  PruneOptions,
   QueueStats,
   RenewAnswer,
   SettleAnswer,
@@ -33,8 +34,6 @@ import { type Pruned, Ready } from './ready.ts';
 import { workerOf } from './rows.ts';
 import type { Schedules } from './schedules.ts';
 import { watch } from './watch.ts';
-
-type PruneOptions = Parameters<Store['prune']>[0];
 
 export class SqliteStore implements Store {
   readonly name = 'sqlite';
@@ -372,7 +371,8 @@ export class SqliteStore implements Store {
       else if (job.status === 'running' && job.cancelRequested !== null) this.#notify({ cancelled: true });
     }
     if (dueAt < Number.POSITIVE_INFINITY) this.#notify(overdueAt < Number.POSITIVE_INFINITY ? { dueAt, overdueAt } : { dueAt });
-    if (jobs.some(isFinished)) this.#notify({ finished: true });
+    const over = jobs.filter(isFinished);
+    if (over.length > 0) this.#notify(finishedHint(over));
   }
 
   #tellAside(jobs: readonly Job[]): void {

@@ -1,5 +1,6 @@
 /** The methods of operators and of the housekeeping: `amend`, `prune`, `saveQueue`, `saveWorker`. */
 import assert from 'node:assert/strict';
+import { latestInstant } from '../../core/duration.ts';
 import type { Job } from '../../core/types.ts';
 import type { Store } from '../../ports/store.ts';
 import {
@@ -285,6 +286,55 @@ const prunes = cases('prune', {
       [false, true, false],
     );
     assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 250, limit: 10 }), 1);
+  },
+  'a job that has a retention of its own is pruned by it alone, and one that has none for how it ended by the others': async (
+    store,
+    job,
+  ) => {
+    const retention = { successfulMs: 10, failedMs: null };
+    await insert(store, job({ overrides: { retention } }), job({ overrides: { retention } }), job({ overrides: { retention } }), job());
+    const [a, b, c, d] = await claim(store, t0);
+    assert.ok(a && b && c && d);
+    await settle(store, done(a, t0 + 100), gaveUp(b, t0 + 100), cancelled(c, t0 + 100, 'stop'), done(d, t0 + 100));
+    const prune = async (finishedBefore: number, own: 'left' | 'only') => {
+      let count = 0;
+      for (const status of ['successful', 'failed', 'cancelled'] as const)
+        count += await store.prune({ status, finishedBefore, own, limit: 10 });
+      return count;
+    };
+    const left = async () => (await store.get(idsOf([a, b, c, d]))).map((record) => record !== null);
+    assert.equal(await prune(t0 + 110, 'only'), 0);
+    assert.equal(await prune(t0 + 1_000, 'left'), 2);
+    assert.deepEqual(await left(), [true, true, false, false]);
+    assert.equal(await prune(t0 + 111, 'only'), 1);
+    assert.deepEqual(await left(), [false, true, false, false]);
+    assert.equal(await prune(latestInstant, 'only'), 0);
+    assert.equal(await store.prune({ status: 'failed', finishedBefore: t0 + 101, limit: 10 }), 1);
+  },
+  'by when they finished, both kinds are pruned in one order; by their own retention, the one that ends first': async (store, job) => {
+    const own = (successfulMs: number) => job({ overrides: { retention: { successfulMs } } });
+    const rows = [own(90), job(), own(10), job()];
+    await insert(store, ...rows);
+    for (const [i, row] of (await claim(store, t0)).entries()) await settle(store, done(row, t0 + i));
+    const left = async () => (await store.get(idsOf(rows))).map((record) => record !== null);
+    assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 1_000, own: 'only', limit: 1 }), 1);
+    assert.deepEqual(await left(), [true, true, false, true]);
+    assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 1_000, limit: 2 }), 2);
+    assert.deepEqual(await left(), [false, false, false, true]);
+  },
+  'a job that is cancelled by hand or inserted as finished has its own retention, and one that is sent back has none': async (
+    store,
+    job,
+  ) => {
+    const overrides = { retention: { cancelledMs: 5 } };
+    const [a, b] = [job({ overrides }), job({ overrides, status: 'cancelled', finishedAt: t0 })];
+    await insert(store, a, b);
+    await amend(store, a, { status: 'cancelled', finishedAt: t0, reason: 'stop' });
+    await amend(store, b, { status: 'queued', finishedAt: null });
+    const prune = (finishedBefore: number) => store.prune({ status: 'cancelled', finishedBefore, own: 'only', limit: 10 });
+    assert.deepEqual([await prune(t0 + 5), await prune(t0 + 6)], [0, 1]);
+    assert.deepEqual(await store.get([a.id]), [null]);
+    assert.equal((await store.get([b.id]))[0]?.job.status, 'queued');
   },
   'a pruned job is gone from everywhere, with its attempts': async (store, job) => {
     const row = job();

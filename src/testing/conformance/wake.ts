@@ -1,5 +1,6 @@
 /** The methods by which sleepers know when to wake: `nextDueAt` and `listen`. */
 import assert from 'node:assert/strict';
+import type { Job } from '../../core/types.ts';
 import type { Hint, NextDue, Store } from '../../ports/store.ts';
 import {
   advanceOf,
@@ -12,6 +13,7 @@ import {
   idOf,
   insert,
   leaseMs,
+  many,
   rowOf,
   schedule,
   settle,
@@ -27,6 +29,16 @@ async function next(store: Store, now: number, overrides: Partial<Parameters<Sto
 }
 
 const nextDue = cases('nextDueAt', {
+  'tells the earliest end of a retention that a finished job has of its own': async (store, job) => {
+    const own = (successfulMs: number | null) => job({ overrides: { retention: { successfulMs } } });
+    await insert(store, own(90), own(10), own(null), job());
+    const rows = await claim(store, t0);
+    assert.equal((await next(store, t0)).pruneAt, undefined);
+    for (const row of rows) await settle(store, done(row, t0 + 1));
+    assert.equal((await next(store, t0)).pruneAt, t0 + 11);
+    await store.prune({ status: 'successful', finishedBefore: t0 + 12, own: 'only', limit: 10 });
+    assert.equal((await next(store, t0)).pruneAt, t0 + 91);
+  },
   'nothing is in sight in an empty store': async (store) => {
     assert.deepEqual(await next(store, t0), { jobAt: null, overdueAt: null });
   },
@@ -235,6 +247,16 @@ const hints = cases('listen', {
       () => amend(store, row, null),
       (hint) => hint.finished === true,
     );
+  },
+  'where nobody polls, the end of a retention that a finished job has of its own is hinted': async (store, job) => {
+    await insert(store, ...many(2, job, { overrides: { retention: { successfulMs: 7 } } }));
+    const [a, b] = await claim(store, t0);
+    assert.ok(a && b);
+    const ends = (hint: Hint) => hint.pruneAt !== undefined && hint.pruneAt <= t0 + 8;
+    await hintedUnlessPolled(store, () => settle(store, done(a, t0 + 1)), ends);
+    await settle(store, failed(b, t0, 1));
+    const row = (await store.get([b.id]))[0]?.job as Job;
+    await hintedUnlessPolled(store, () => amend(store, row, { status: 'successful', finishedAt: t0 + 1 }), ends);
   },
   'where nobody polls, a resumed queue is hinted': async (store, job) => {
     await store.saveQueue({ name: 'default', paused: true }, { now: t0 });
