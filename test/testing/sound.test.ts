@@ -245,6 +245,11 @@ test('a worker that has stood still, and gets its own jobs back, runs no more th
       await sim.advance('1s');
     }
   };
-  const options = { seeds: process.env.ESCAPEMENT_SOAK ? 300 : 40, workers: 2, concurrency: 4, faults: ['pause', 'slow', 'store'] } as const;
+  const options = {
+    seeds: process.env.ESCAPEMENT_SOAK ? 300 : 40,
+    workers: 2,
+    concurrency: 4,
+    faults: ['pause', 'slow', 'store'],
+  } as const;
   expect(await found(explore(tasks, options, scenario))).toBe(nothing);
 });

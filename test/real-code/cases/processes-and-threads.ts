@@ -219,8 +219,10 @@ export const processAndThreadCases: Case[] = [
       const code =
         "setTimeout(() => { const { workerData: cell } = require('node:worker_threads'); Atomics.store(cell, 0, 1); Atomics.notify(cell, 0); }, 30)";
       const thread = new Worker(code, { eval: true, execArgv: [], workerData: cell });
+      // The thread may end before the wait does.
+      const ended = once(thread, 'exit');
       const result = await Atomics.waitAsync(cell, 0, 0).value;
-      await once(thread, 'exit');
+      await ended;
       return result;
     },
     expect: 'ok',
