@@ -197,7 +197,7 @@ describe('the exit code', () => {
 
 describe('the shop', () => {
   test.each([1, 2, 3, 4])('keeps its promises with %i workers, whatever the seed, and whoever crashes', async (workers) => {
-    for (const seed of ['1', '7']) {
+    for (const seed of process.env.ESCAPEMENT_SOAK ? ['1', '7'] : ['7']) {
       for (const crash of [[], ['--crash']]) {
         const { code, stdout } = await shop('--json', '--workers', String(workers), '--seed', seed, ...crash);
         const { expectation, totals } = JSON.parse(stdout) as Report;

@@ -5,7 +5,10 @@ import { search } from '../../src/testing/explore.ts';
 import { memoryStore, planted } from './planted.ts';
 
 describe('planted', () => {
-  test.each(planted)('$bug', async ({ bug, store, engine }) => {
+  // Found late, or shrunk slowly: `npm run test:soak` plays them all.
+  const slow = ['a schedule goes on from now, not from its occurrence', 'the heartbeat stops before the worker has let its attempts end'];
+  const some = planted.filter(({ bug }) => process.env.ESCAPEMENT_SOAK || !slow.includes(bug));
+  test.each(some)('$bug', async ({ bug, store, engine }) => {
     const { tasks, scenario } = explored(20, 5);
     let seeds = 1;
     const source = store ? { store: { kind: 'store' as const, name: 'planted', open: () => store(memoryStore()) } } : {};
