@@ -114,6 +114,16 @@ export const eventNames = Object.keys(named) as readonly EventName[];
 /** Any event, with its name in `type`. */
 export type Event = { [Name in EventName]: { readonly type: Name } & EventMap[Name] }[EventName];
 
+/** All else that a row holds is a number, a text or nothing. */
+function freezeRow(job: Job): void {
+  if (Object.isFrozen(job)) return;
+  frozen(job.tags);
+  frozen(job.metadata);
+  frozen(job.overrides);
+  frozen(job.progress);
+  Object.freeze(job);
+}
+
 /** Called with an event, and with the attempt whose code caused it, if that is so. */
 type Listener = (event: Event, attempt: unknown) => void;
 
@@ -155,7 +165,7 @@ export class Emitter {
   emit(event: Event): void {
     if (!this.hears(event.type)) return;
     // The row is the store's, and the fields of a log line are the application's: only what is ours is frozen.
-    if ('job' in event) frozen(event.job);
+    if ('job' in event) freezeRow(event.job);
     if ('progress' in event) frozen(event.progress);
     Object.freeze(event);
     this.#outside((attempt) => {

@@ -122,6 +122,8 @@ test('a file that is deleted takes no more jobs', async () => {
   const { file, tasks, task } = application('deleted');
   await task.enqueue();
   for (const end of ['', '-wal', '-shm']) rmSync(`${file}${end}`);
+  // Right after a commit the next one notices; then every one does before it writes.
+  await expect(task.enqueue()).rejects.toThrow(/was deleted/);
   await expect(task.enqueue()).rejects.toThrow(/the database file was deleted; restart the process/);
   expect(fs.existsSync(file)).toBe(false);
   await tasks.close();

@@ -127,7 +127,7 @@ export class Connection {
     const files = this.#files;
     const change = files && (this.db.open ? files.change() : 'log replaced');
     if (!change) return;
-    if (change === 'file deleted') throw this.#replaced('the database file was deleted; restart the process');
+    if (change === 'file deleted') throw this.#replaced('the database file was deleted; restart the process. Nothing was written');
     if (this.db.open) {
       process.emitWarning(`${this.path}: ${warningOf[change]}`, { type: 'EscapementWarning', code: 'ESCAPEMENT_FILE_REPLACED' });
       // Everything that it has committed was in the file before the log was deleted: closing writes nothing.
@@ -135,7 +135,9 @@ export class Connection {
       else files.keepingNew(() => this.db.close());
     }
     if (change === 'log replaced' && files.isOldLogInUse) {
-      throw this.#replaced('another connection of this process still uses the deleted log; close it, or restart the process');
+      throw this.#replaced(
+        'another connection of this process still uses the deleted log; close it, or restart the process. Nothing was written',
+      );
     }
     try {
       this.#db = open(this.#place, true);
@@ -150,7 +152,7 @@ export class Connection {
   }
 
   #replaced(why: string): StoreError {
-    return new StoreError(`${this.path}: ${why}. Nothing was written.`, { kind: 'replaced', transient: true });
+    return new StoreError(`${this.path}: ${why}`, { kind: 'replaced', transient: true });
   }
 
   /** An error of this connection, or of another to the same file, as the engine knows it. */
@@ -178,7 +180,8 @@ export class Connection {
       throw error;
     }
     // Deleted since the look before: others will never see what was committed.
-    if (this.#files?.logChange()) throw this.#replaced('the write-ahead log was deleted during a commit');
+    if (this.#files?.logChange())
+      throw this.#replaced('the write-ahead log was deleted during a commit, which others may never see; do it again');
     // It is committed: nothing from here on may look like a failure, or it would be done twice.
     if (--this.#untilLook <= 0) this.#lookAtLog();
     return value;

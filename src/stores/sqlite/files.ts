@@ -4,15 +4,21 @@
  * committed after that is lost. A file that is replaced, by a backup for example, is the same case. Both show in device and inode.
  */
 import { linkSync, readdirSync, readlinkSync, renameSync, rmSync, statSync } from 'node:fs';
+import { systemClock } from '../../ports/clock.ts';
 
 /** What happened to the files of a connection. */
 export type Change = 'log replaced' | 'file replaced' | 'file deleted';
+
+const justNowMs = 2;
+const fileEveryMs = 1_000;
 
 export class Files {
   readonly #path: string;
   readonly #file: string | undefined;
   /** Unknown until the log is there. */
   #log: string | undefined;
+  #logSeenAt = Number.NEGATIVE_INFINITY;
+  #fileSeenAt = Number.NEGATIVE_INFINITY;
 
   /** @param path of the database, without links */
   constructor(path: string) {
@@ -21,14 +27,23 @@ export class Files {
     this.#log = identityOf(`${path}-wal`);
   }
 
-  /** What is no longer as the connection opened it; undefined: nothing. */
+  /**
+   * What is no longer as the connection opened it; undefined: nothing. Before each read and write: the log if that was not just done, after the
+   * last commit; the file itself once a second, for it is not deleted by SQLite but by people.
+   */
   change(): Change | undefined {
+    const now = systemClock.monotonic();
+    const log = now - this.#logSeenAt < justNowMs ? undefined : this.logChange();
+    if (!log && now - this.#fileSeenAt < fileEveryMs) return undefined;
+    this.#fileSeenAt = now;
     const file = identityOf(this.#path);
     if (file !== this.#file) return file === undefined ? 'file deleted' : 'file replaced';
-    return this.logChange();
+    return log;
   }
 
+  /** After each commit: what went into a deleted log is not acknowledged. */
   logChange(): Change | undefined {
+    this.#logSeenAt = systemClock.monotonic();
     const log = identityOf(`${this.#path}-wal`);
     if (this.#log === undefined) this.#log = log;
     return log === this.#log ? undefined : 'log replaced';
