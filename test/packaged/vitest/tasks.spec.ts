@@ -38,7 +38,19 @@ describe('the fixture', () => {
     const result = await digest.using({ runAfter: '1h' }).enqueue();
     await expect(result).toBeScheduledAt('+1h');
     await sim.runUntilIdle();
-    expect(sim.timeline()).toMatchInlineSnapshot();
+    expect(sim.timeline()).toMatchInlineSnapshot(`
+      +0s         w0  started
+      +0s             enqueued    digest#1 due in 1h
+      +1h         w0  started     digest#1 attempt 1
+      +1h         w0  snoozed     digest#1 attempt 1, again in 1m
+      +1h 1m      w0  started     digest#1 attempt 1
+      +1h 1m          enqueued    mail#1
+      +1h 1m      w0  successful  digest#1 attempt 1
+      +1h 1m      w0  started     mail#1 attempt 1
+      +1h 1m      w0  retrying    mail#1 attempt 1: Error: 503; again in 10s
+      +1h 1m 10s  w0  started     mail#1 attempt 2
+      +1h 1m 10s  w0  successful  mail#1 attempt 2
+    `);
   });
 
   test('simulates also where sim is not named', async () => {
