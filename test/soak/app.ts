@@ -1,17 +1,18 @@
 /**
- * An application whose clock is set from outside: `app.ts FILE LOG AHEAD` works on jobs with a clock that is AHEAD milliseconds ahead, until a message
- * `{ ahead }` sets it anew. Each run of a job is a line of LOG.
+ * An application whose clock is set from outside: `app.ts FILE LOG CLOCK` works on jobs with a clock that is ahead by the milliseconds that the file
+ * CLOCK holds, for all processes at once, as a machine's clock is. Each run of a job is a line of LOG.
  */
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, openSync, readSync } from 'node:fs';
 
-const [file = '', log = '', given = '0'] = process.argv.slice(2);
-let ahead = Number(given);
+const [file = '', log = '', clock = ''] = process.argv.slice(2);
+const ahead = new Float64Array(1);
+const fd = openSync(clock, 'r');
 // Before the package is loaded: it keeps the clock that it finds.
 const { now } = Date;
-Date.now = () => now() + ahead;
-process.on('message', (message: { ahead: number }) => {
-  ahead = message.ahead;
-});
+Date.now = () => {
+  readSync(fd, ahead, 0, 8, 0);
+  return now() + (ahead[0] ?? 0);
+};
 process.on('disconnect', () => process.exit());
 
 const { createTasks } = await import('escapement');

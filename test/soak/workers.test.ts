@@ -3,7 +3,7 @@
  * are blocked. Whatever was acknowledged has run, has ended, and is counted once.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -26,14 +26,21 @@ test('four workers that are killed lose nothing, whatever the clock is set to', 
   const kinds = { quick: define('quick'), slow: define('slow'), fails: define('fails'), blocks: define('blocks') };
   await tasks.open();
 
-  let ahead = 0;
+  const clock = join(folder, 'clock');
+  const setClockTo = (ahead: number) => {
+    const fd = openSync(clock, 'a+');
+    closeSync(fd);
+    const open = openSync(clock, 'r+');
+    writeSync(open, new Float64Array([ahead]), 0, 8, 0);
+    closeSync(open);
+  };
+  setClockTo(0);
   let [kills, steps, stops, refused] = [0, 0, 0, 0];
-  const start = () => fork(app, [file, log, String(ahead)], { stdio: 'ignore' });
+  const start = () => fork(app, [file, log, clock], { stdio: 'ignore' });
   const workers: ChildProcess[] = Array.from({ length: 4 }, start);
   const setClock = (to: number) => {
-    ahead = to;
+    setClockTo(to);
     steps += 1;
-    for (const worker of workers) if (worker.connected) worker.send({ ahead });
   };
   const acknowledged: { name: keyof typeof kinds; n: number; id: string }[] = [];
   let n = 0;
@@ -91,9 +98,18 @@ test('four workers that are killed lose nothing, whatever the clock is set to', 
   setClock(3 * 3_600_000);
   const db = new Database(file);
   const left = () =>
-    db.prepare("SELECT count(*) FROM escapement_jobs WHERE state NOT IN ('successful') AND schedule IS NULL").pluck().get();
+    db.prepare("SELECT count(*) FROM escapement_jobs WHERE state NOT IN ('successful', 'failed') AND schedule IS NULL").pluck().get();
   await expect.poll(left, { timeout: 20 * 60_000, interval: 500 }).toBe(0);
   for (const worker of workers) worker.kill('SIGKILL');
+
+  // What was killed three times in a row is given up, as documented.
+  const given = db.prepare("SELECT reason, count(*) AS n FROM escapement_jobs WHERE state = 'failed' GROUP BY reason").all() as {
+    reason: string;
+    n: number;
+  }[];
+  expect(given.filter(({ reason }) => reason !== 'poisoned')).toEqual([]);
+  const poisoned = given[0]?.n ?? 0;
+  expect(poisoned).toBeLessThanOrEqual(kills / 10);
 
   const there = new Set(db.prepare('SELECT id FROM escapement_jobs').pluck().all());
   expect(acknowledged.filter(({ id }) => !there.has(id))).toEqual([]);
@@ -110,6 +126,6 @@ test('four workers that are killed lose nothing, whatever the clock is set to', 
   await tasks.close();
   rmSync(folder, { recursive: true });
   console.log(
-    `${acknowledged.length} jobs, ${kills} kills, ${stops} stops, ${steps} steps of the clock, ${refused} refused enqueues in ${minutes} min: none lost, ${twice} run twice`,
+    `${acknowledged.length} jobs, ${kills} kills, ${stops} stops, ${steps} steps of the clock, ${refused} refused enqueues in ${minutes} min: none lost, ${twice} run twice, ${poisoned} given up after three kills`,
   );
 });

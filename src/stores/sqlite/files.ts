@@ -43,10 +43,12 @@ export class Files {
 
   /** After each commit: what went into a deleted log is not acknowledged. */
   logChange(): Change | undefined {
-    this.#logSeenAt = systemClock.monotonic();
     const log = identityOf(`${this.#path}-wal`);
     if (this.#log === undefined) this.#log = log;
-    return log === this.#log ? undefined : 'log replaced';
+    const isSame = log === this.#log;
+    // What is not the same is looked at again at the next use, however soon that is.
+    this.#logSeenAt = isSame ? systemClock.monotonic() : Number.NEGATIVE_INFINITY;
+    return isSame ? undefined : 'log replaced';
   }
 
   /** True while some connection of this process uses a deleted log: SQLite would share its index with a new connection. Unknown counts as true. */
