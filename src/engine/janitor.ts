@@ -95,7 +95,7 @@ export function createJanitor(host: Host, store: Store): Janitor {
     }
     const { overdueAt, pruneAt: ownAt } = next;
     const nextPruneAt = Math.min(finite.length > 0 && now < pruneUntil ? pruneAt : Number.POSITIVE_INFINITY, pruneOwnAt(ownAt));
-    const lookAgainAt = store.pollMs === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : now + overdueEveryMs;
+    const lookAgainAt = now + Math.max(overdueEveryMs, store.pollMs);
     const overdueInMs = Math.max(1, patientMs, isHereOverdue ? askAgainMs : 0);
     return Math.min(nextPruneAt, lookAgainAt, overdueAt === null ? Number.POSITIVE_INFINITY : Math.max(overdueAt, now + overdueInMs));
   };

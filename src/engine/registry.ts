@@ -9,11 +9,24 @@ import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
 
 /** How often a worker is heard of, in stores that other processes share. */
-export const registerEveryMs = 10_000;
+const registerEveryMs = 10_000;
+/** How often it is heard of where nobody else looks. */
+const registerPrivatelyEveryMs = 3_600_000;
+/** A worker is dead once it was not heard of for so many of its heartbeats. */
+const missedHeartbeats = 3;
 /** Workers that were not heard of for so long are forgotten. */
 export const forgetAfterMs = 86_400_000;
 /** How often schedules that nobody declares are looked for, in stores that other processes share. */
 export const lookEveryMs = 30_000;
+
+function heartbeatMs({ pollMs }: Store): number {
+  return pollMs === Number.POSITIVE_INFINITY ? registerPrivatelyEveryMs : Math.max(registerEveryMs, pollMs);
+}
+
+/** Workers that were heard of after this instant are alive. */
+export function aliveAfter(store: Store, now: number): number {
+  return now - missedHeartbeats * heartbeatMs(store);
+}
 
 /**
  * @param describe the worker as it is now
@@ -34,7 +47,7 @@ export function createRegistry(
   return async () => {
     const now = host.clock.now();
     const isPrivate = store.pollMs === Number.POSITIVE_INFINITY;
-    const everyMs = isPrivate ? 3_600_000 : registerEveryMs;
+    const everyMs = heartbeatMs(store);
     if (schedules() !== code) {
       code = schedules();
       hashes = Object.fromEntries(code.map(({ definition, hash }) => [definition.name, hash]));
@@ -42,7 +55,7 @@ export function createRegistry(
     const row = { ...host.machine, ...describe(), tasks: host.names(), schedules: hashes, heartbeatAt: now };
     await store.saveWorker(row, { forgetBefore: now - forgetAfterMs });
     if (row.state === 'running') {
-      const live = (): Promise<readonly WorkerRow[]> => liveWorkers(store, now - 3 * everyMs);
+      const live = (): Promise<readonly WorkerRow[]> => liveWorkers(store, aliveAfter(store, now));
       if (code.length > 0) await synchronise(store, code, live, now);
       if (isPrivate || now >= Math.min(lookAt, again)) {
         lookAt = now + lookEveryMs;

@@ -9,7 +9,7 @@ import { outside, type Timer } from '../ports/clock.ts';
 import type { Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 import { yieldToEventLoop } from './operator.ts';
-import { registerEveryMs } from './registry.ts';
+import { aliveAfter } from './registry.ts';
 import { scope } from './scope.ts';
 
 /** Called once: with the finished job, with null when it is no longer in the store, or with why it cannot be waited for any more. */
@@ -178,8 +178,8 @@ export class Waiters {
     );
     if (ready.length === 0) return;
     const now = this.#host.clock.now();
-    const aliveAfter = this.#store.pollMs === Number.POSITIVE_INFINITY ? Number.NEGATIVE_INFINITY : now - 3 * registerEveryMs;
-    const workers = (await this.#store.listWorkers()).filter(({ state, heartbeatAt }) => state === 'running' && heartbeatAt > aliveAfter);
+    const heardAfter = this.#store.pollMs === Number.POSITIVE_INFINITY ? Number.NEGATIVE_INFINITY : aliveAfter(this.#store, now);
+    const workers = (await this.#store.listWorkers()).filter(({ state, heartbeatAt }) => state === 'running' && heartbeatAt > heardAfter);
     const serves = ({ queue, task }: Job) =>
       workers.some((one) => (one.queues?.includes(queue) ?? true) && !one.excludeQueues?.includes(queue) && one.tasks.includes(task));
     for (const { job } of ready) {

@@ -86,6 +86,7 @@ export interface World {
 export class DrawnFaults {
   readonly #world: World;
   readonly #rates: FaultRates;
+  readonly #weights = new Map<StoreCall, readonly number[]>();
   readonly #before = new Map<string, unknown>();
   readonly #down = new Map<Life, number>();
   /** Until when the store is out of a process's reach. */
@@ -118,9 +119,7 @@ export class DrawnFaults {
       this.#world.trouble(life);
       throw unreachable(name);
     }
-    const scale = keyCalls.includes(name) ? 1 : 0.2;
-    const weights = callFaults.map(([family, kind]) => (applies(name, kind) ? ((this.#rates[family] ?? 0) / countIn(family)) * scale : 0));
-    const pick = this.#world.choices.rare(`${life.place}.${name}`, weights);
+    const pick = this.#world.choices.rare(`${life.place}.${name}`, this.#weightsAt(name));
     const until = this.#down.get(life);
     if (name === 'dueSchedules' && until !== undefined && until > this.#world.now()) return nothingDue;
     if (pick === 0) return this.#kept(name, life, perform());
@@ -129,6 +128,16 @@ export class DrawnFaults {
     const { code, text } = named(name, kind);
     this.#happened(code, life, text);
     return this.#befall(kind, name, life, perform);
+  }
+
+  #weightsAt(name: StoreCall): readonly number[] {
+    let weights = this.#weights.get(name);
+    if (!weights) {
+      const scale = keyCalls.includes(name) ? 1 : 0.2;
+      weights = callFaults.map(([family, kind]) => (applies(name, kind) ? ((this.#rates[family] ?? 0) / countIn(family)) * scale : 0));
+      this.#weights.set(name, weights);
+    }
+    return weights;
   }
 
   #befall(kind: CallFault, name: StoreCall, life: Life, perform: () => unknown): unknown {

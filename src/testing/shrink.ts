@@ -4,7 +4,7 @@ import { type FaultFamily, picksAt } from './drawn-faults.ts';
 import type { Run } from './explore.ts';
 
 /** In runs of ordinary length, so that what is found does not depend on the machine. */
-const mostRuns = 500;
+const mostRuns = 250;
 const mostRunsAlone = 300;
 const ordinaryLines = 2_000;
 
