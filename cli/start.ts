@@ -1,14 +1,10 @@
 /** The program's edge: the real streams and signals of the process, and its exit code. */
-import { enableCompileCache } from 'node:module';
 import { createInterface } from 'node:readline';
 import type { Io, Output } from './io.ts';
 import { exitCodes, faultText } from './io.ts';
 import { Ending, processLife } from './life.ts';
 import { run } from './program.ts';
 import { foreignExit } from './worker/ending.ts';
-
-// TypeScript that was stripped once is not stripped again: the stripper alone takes 15 MB of a worker's memory.
-enableCompileCache();
 
 const realNow = performance.now.bind(performance);
 const realTimeout = setTimeout;

@@ -5,9 +5,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { bytes, duration, oneOf, whole, words } from '../arguments.ts';
 import { CommandError, type ExitCode, type Io } from '../io.ts';
 import { addCommand } from '../operate.ts';
-import { createLog, type LogLevel, logLevels } from '../worker/log.ts';
-import { supervise } from '../worker/supervise.ts';
-import { lateMs, work } from '../worker/work.ts';
+import type { LogLevel } from '../worker/log.ts';
 
 interface Options {
   readonly queues?: ReadonlyMap<string, number | undefined>;
@@ -59,6 +57,8 @@ Exit codes:
   2    wrong usage, or the module or its store cannot be used
   129, 130, 143  left at once, at a second SIGHUP, SIGINT or SIGTERM`;
 
+const logLevels = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[];
+
 export function addWorker(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'worker', {
     summary: 'run jobs until told to stop',
@@ -101,7 +101,11 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
   }
   const id = options.id ?? defaultId();
   const { processes, timeout = 25_000, logLevel, logInput = false } = options;
+  // What a worker needs is loaded for a worker alone.
+  const { lateMs, work } = await import('../worker/work.ts');
   if (processes !== undefined) {
+    const { createLog } = await import('../worker/log.ts');
+    const { supervise } = await import('../worker/supervise.ts');
     const log = createLog(io, { worker: id, level: logLevel, logInput });
     return supervise(
       { id, processes, argv: (childId) => childArgv(module, { ...options, timeout }, childId), log, patienceMs: timeout + lateMs + 1_000 },

@@ -9,8 +9,7 @@ import type { Io } from '../io.ts';
 import { shortDuration } from '../time.ts';
 import { redact } from './redact.ts';
 
-export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
-export type LogLevel = (typeof logLevels)[number];
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 export interface Log {
   write(level: LogLevel, fields: Readonly<Record<string, unknown>>, message: string): void;

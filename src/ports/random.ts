@@ -1,5 +1,4 @@
 /** Chance as the engine sees it, and the ids made from it. The system's random source stands here; a simulation's is seeded. */
-import { v7 } from 'uuid';
 
 /** Chance as an argument. */
 export interface Random {
@@ -27,11 +26,11 @@ export const systemRandom: Random = {
 
 /**
  * Makes job ids: UUID version 7 (RFC 9562), which sort by time, and within a millisecond by a counter. A clock that steps back does not
- * make ids that sort before earlier ones.
+ * make ids that sort before earlier ones. (Loading the package `uuid` takes a third of the time that loading this one does.)
  */
 export function createIds(random: Random): (now: number) => string {
   const bytes = new Uint8Array(16);
-  // What stands before is the instant and the counter.
+  // The instant and the counter stand before these.
   const tail = bytes.subarray(10);
   let lastAt = -1;
   let sequence = 0;
@@ -41,6 +40,21 @@ export function createIds(random: Random): (now: number) => string {
       sequence = 0;
     } else sequence += 1;
     random.fill(tail);
-    return v7({ msecs: lastAt, seq: sequence, random: bytes });
+    for (let i = 5, rest = lastAt; i >= 0; i--, rest = Math.floor(rest / 256)) bytes[i] = rest % 256;
+    bytes[6] = 0x70 | (sequence >>> 28);
+    bytes[7] = sequence >>> 20;
+    bytes[8] = 0x80 | ((sequence >>> 14) & 0x3f);
+    bytes[9] = sequence >>> 6;
+    bytes[10] = (sequence << 2) | ((bytes[10] as number) & 0x03);
+    return format(bytes);
   };
+}
+
+const hex = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
+/** `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` */
+function format(bytes: Uint8Array): string {
+  let text = '';
+  for (let i = 0; i < 16; i++) text += (i === 4 || i === 6 || i === 8 || i === 10 ? '-' : '') + hex[bytes[i] as number];
+  return text;
 }

@@ -21,6 +21,8 @@ export interface Shared {
   run(command: string, args?: readonly string[], surroundings?: Surroundings): Promise<Ran>;
   /** The document that a command prints. */
   document(command: string, ...args: string[]): Promise<Document>;
+  /** A path for the task `until`, and what lets its job end. */
+  readonly gate: { readonly path: string; open(): void };
   /** Does something with the application, in this process. */
   use<T>(work: (app: App) => Promise<T>): Promise<T>;
   /** Runs all that is due. */
@@ -38,7 +40,7 @@ export function sharedStore(finished: (clean: () => void) => void = onTestFinish
     mkdirSync(join(folder, String(modules)));
     const path = join(folder, String(modules), 'tasks.ts');
     const fixture = JSON.stringify(join(root, 'test/cli/fixtures/shared.ts'));
-    const names = 'tasks, greet, wide, nap, stubborn, broken, flaky, later, careless';
+    const names = 'tasks, greet, wide, nap, until, stubborn, broken, flaky, later, careless';
     writeFileSync(path, `import { appOn } from ${fixture};\nexport const { ${names} } = appOn(${JSON.stringify(file)});\n${more}\n`);
     return path;
   };
@@ -57,6 +59,7 @@ export function sharedStore(finished: (clean: () => void) => void = onTestFinish
     file,
     module,
     run,
+    gate: { path: join(folder, 'gate'), open: () => writeFileSync(join(folder, 'gate'), '') },
     use,
     async document(command, ...args) {
       const { code, stdout, stderr } = await run(command, [...args, '--json']);

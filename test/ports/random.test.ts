@@ -1,0 +1,31 @@
+import fc from 'fast-check';
+import { v7 } from 'uuid';
+import { expect, test } from 'vitest';
+import { createIds, type Random } from '../../src/ports/random.ts';
+
+/** Fills with a byte, its successor, and so on. */
+const from = (first: number): Random => ({
+  fraction: () => 0,
+  fill: (bytes) => bytes.forEach((_, i) => (bytes[i] = first + i)),
+});
+
+test('ids are those of the package uuid, for any instant, counter and random bytes', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 2 ** 48 - 1 }), fc.nat(255), fc.nat(2_000), (now, first, count) => {
+      const newId = createIds(from(first));
+      let id = '';
+      for (let i = 0; i <= count; i++) id = newId(now);
+      const random = new Uint8Array(16);
+      from(first).fill(random.subarray(10));
+      expect(id).toBe(v7({ msecs: now, seq: count, random }));
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test('ids sort in the order in which they were made, also when the clock steps back', () => {
+  const newId = createIds(from(7));
+  const ids = [1_000, 1_000, 1_001, 900, 1_001, 2_000].map(newId);
+  expect(ids).toEqual([...ids].sort());
+  expect(new Set(ids).size).toBe(ids.length);
+});
