@@ -196,7 +196,7 @@ describe('the exit code', () => {
 });
 
 describe('the shop', () => {
-  test.each([1, 2, 3, 4])('keeps its promises with %i workers, whatever the seed, and whoever crashes', async (workers) => {
+  test.each(process.env.ESCAPEMENT_SOAK ? [1, 2, 3, 4] : [1, 3])('keeps its promises with %i workers, whatever the seed, and whoever crashes', async (workers) => {
     for (const seed of process.env.ESCAPEMENT_SOAK ? ['1', '7'] : ['7']) {
       for (const crash of [[], ['--crash']]) {
         const { code, stdout } = await shop('--json', '--workers', String(workers), '--seed', seed, ...crash);

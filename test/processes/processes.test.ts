@@ -57,7 +57,7 @@ const logged = () =>
 const define = () => tasks.define('append', { retry: { backoff: 10 }, run: (_: number) => {} });
 
 test('workers that are killed all the time lose no job, and run few twice', async () => {
-  const jobs = soak ? 12_000 : 3_000;
+  const jobs = soak ? 12_000 : 1_500;
   const job = define();
   await job.enqueueMany(Array.from({ length: jobs }, (_, n) => n));
   // Enough work for as long as workers are killed.
@@ -65,7 +65,7 @@ test('workers that are killed all the time lose no job, and run few twice', asyn
   const workers = Array.from({ length: 4 }, () => start('worker', file, log, takes));
   await Promise.all(workers.map(startedUp));
   let kills = 0;
-  while (kills < (soak ? 200 : 16)) {
+  while (kills < (soak ? 200 : 8)) {
     // Something is done between any two kills.
     const { successful } = (await counts()) ?? { successful: 0 };
     await expect.poll(async () => (await counts())?.successful, { interval: 20 }).toBeGreaterThan(successful + 20);
@@ -130,10 +130,11 @@ test('four processes claim every job once, and none starves', async () => {
   await tasks.open();
   const workers = Array.from({ length: 4 }, () => start('worker', file, log));
   await Promise.all(workers.map(startedUp));
-  await job.enqueueMany(Array.from({ length: 4_000 }, (_, n) => n));
-  await expect.poll(async () => (await counts())?.successful, { timeout: 150_000, interval: 100 }).toBe(4_000);
+  const numbers = Array.from({ length: 2_000 }, (_, n) => n);
+  await job.enqueueMany(numbers);
+  await expect.poll(async () => (await counts())?.successful, { timeout: 150_000, interval: 100 }).toBe(numbers.length);
   const lines = logged();
-  expect(lines.map(([n]) => n).sort((a, b) => a - b)).toEqual(Array.from({ length: 4_000 }, (_, n) => n));
+  expect(lines.map(([n]) => n).sort((a, b) => a - b)).toEqual(numbers);
   for (const { pid } of workers) expect(lines.filter(([, by]) => by === pid).length).toBeGreaterThan(0);
   for (const worker of workers) worker.kill('SIGTERM');
   await Promise.all(workers.map(ended));
@@ -143,7 +144,7 @@ test('four processes claim every job once, and none starves', async () => {
 });
 
 test('many processes that start at once on a new file take turns to make its tables', async () => {
-  const workers = Array.from({ length: 6 }, () => start('worker', file, log));
+  const workers = Array.from({ length: soak ? 12 : 4 }, () => start('worker', file, log));
   await Promise.all(workers.map(startedUp));
   await define().enqueueMany(Array.from({ length: 60 }, (_, n) => n));
   await expect.poll(async () => (await counts())?.successful, { timeout: 60_000 }).toBe(60);
@@ -180,10 +181,11 @@ test.each(migrations.map((_, i) => [i + 1]))(
     if (before === 0) expect(tables).toBe(0);
     else expect(db.prepare('SELECT count(*) AS n FROM escapement_migrations').get()).toEqual({ n: before });
     db.close();
-    const worker = start('worker', file, log);
-    await startedUp(worker);
-    if (before === 0) await define().enqueue(7);
-    await expect.poll(logged, { timeout: 60_000 }).toEqual([[7, worker.pid, 1]]);
+    const ran: number[] = [];
+    const append = tasks.define('append', { run: (n: number) => void ran.push(n) });
+    if (before === 0) await append.enqueue(7);
+    await tasks.worker().start();
+    await expect.poll(() => ran).toEqual([7]);
   },
 );
 
@@ -231,12 +233,12 @@ test('a full disk costs nothing but time: workers wait for space, say so once, a
   db.close();
 });
 
-test('eight processes with one schedule make one job for each second, also when they are killed', async () => {
-  const workers = Array.from({ length: 8 }, () => start('ticker', file));
+test('processes with one schedule make one job for each second, also when they are killed', async () => {
+  const workers = Array.from({ length: soak ? 8 : 4 }, () => start('ticker', file));
   await Promise.all(workers.map(startedUp));
   const db = new Database(file);
   const fired = () => db.prepare("SELECT count(*) FROM escapement_jobs WHERE schedule = 'each-second'").pluck().get() as number;
-  for (let kills = 0; kills < (soak ? 12 : 3); kills++) {
+  for (let kills = 0; kills < (soak ? 12 : 2); kills++) {
     const before = fired();
     await expect.poll(fired, { interval: 100 }).toBeGreaterThan(before + (soak ? 4 : 1));
     const victim = kills % workers.length;
@@ -250,7 +252,7 @@ test('eight processes with one schedule make one job for each second, also when 
     .all()
     .map(({ at }) => at);
   const first = made[0] as number;
-  expect(made.length).toBeGreaterThan(soak ? 55 : 5);
+  expect(made.length).toBeGreaterThan(soak ? 55 : 3);
   expect(made).toEqual(made.map((_, i) => first + i * 1_000));
   expect(db.prepare('SELECT runs FROM escapement_schedules').get()).toEqual({ runs: made.length });
   db.close();
