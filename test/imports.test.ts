@@ -122,7 +122,6 @@ describe('who imports whom', () => {
       'node:async_hooks',
       'node:os',
       'suncalc',
-      'uuid',
     ]);
   });
 });
