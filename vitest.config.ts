@@ -3,6 +3,15 @@ import { defineConfig } from 'vitest/config';
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
+const soak = Boolean(process.env.ESCAPEMENT_SOAK);
+const pure = [
+  'test/core/*.test.ts',
+  'test/types/*.test.ts',
+  'test/dash/{decode,frames,instants,keys,pace,screen}.test.ts',
+  'test/cli/{clocks,format,time}.test.ts',
+  'test/stores/{conformance,differential,mutants}.test.ts',
+];
+
 export default defineConfig({
   resolve: {
     alias: [
@@ -21,9 +30,12 @@ export default defineConfig({
     hookTimeout: 60_000,
     expect: { poll: { timeout: 30_000 } },
     globalSetup: ['test/setup/build.ts'],
-    include: ['test/**/*.test.ts'],
-    // The long ones: `npm run test:soak`.
-    exclude: process.env.ESCAPEMENT_SOAK ? [] : ['test/soak/**'],
+    projects: [
+      // These keep nothing between two files, and need not load the sources anew for each.
+      { extends: true, test: { name: 'pure', isolate: false, include: pure } },
+      // The long ones: `npm run test:soak`.
+      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [...pure, ...(soak ? [] : ['test/soak/**'])] } },
+    ],
     typecheck: { enabled: false },
   },
 });

@@ -84,6 +84,10 @@ const titles: Readonly<Record<Kind, string>> = {
   port: 'a message to a thread',
 };
 
+/** What requests are carried by: which of these is under way beside a request depends on whether a connection was kept. */
+export const carriers: ReadonlySet<string> = new Set([titles.socket, titles.tls, titles.pipe, titles.session]);
+export const isRequest = (title: string): boolean => title === titles.request || title === titles.stream;
+
 class Channel implements Work {
   readonly id: number;
   readonly kind: Kind;

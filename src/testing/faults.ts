@@ -144,7 +144,8 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
     supports: store.supports,
     // The store is the simulation's own: what others might do to it need not be looked for, unless a scheduler may be told that nothing is due.
     get pollMs() {
-      return store.listen && (!faults.drawn || faults.drawn.healed) ? Number.POSITIVE_INFINITY : Math.min(store.pollMs, drawnPollMs);
+      if (!store.listen) return Math.min(store.pollMs, drawnPollMs);
+      return !faults.drawn || faults.drawn.healed ? Number.POSITIVE_INFINITY : drawnPollMs;
     },
   };
   for (const call of calls) {

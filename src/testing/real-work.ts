@@ -11,7 +11,7 @@ import { AsyncResource, createHook } from 'node:async_hooks';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 import { realNow } from '../ports/real.ts';
-import { Channels, isChannel, isConnection } from './channels.ts';
+import { Channels, carriers, isChannel, isConnection, isRequest } from './channels.ts';
 import { framesOfRequests, isUsersTimer, siteOf, where } from './sites.ts';
 import { watchVitest, wrapUnseen } from './unseen.ts';
 
@@ -193,9 +193,11 @@ export class RealWork {
     ];
   }
 
-  /** What a kind of work is called where places would differ from machine to machine. */
+  /** What kinds of work there are, without places, which differ from machine to machine. A request stands for the connection that carries it. */
   kinds(work: readonly Work[]): string {
-    return [...new Set(work.map(({ type }) => nameOf(type)))].sort().join(', ');
+    const all = [...new Set(work.map(({ type }) => nameOf(type)))];
+    const without = all.some(isRequest) ? all.filter((name) => !carriers.has(name)) : all;
+    return without.sort().join(', ');
   }
 
   /** The calls that are under way, by their names, or else what they are made of. */

@@ -6,7 +6,11 @@ import { memoryStore, planted } from './planted.ts';
 
 describe('planted', () => {
   // Found late, or shrunk slowly: `npm run test:soak` plays them all.
-  const slow = ['a schedule goes on from now, not from its occurrence', 'the heartbeat stops before the worker has let its attempts end'];
+  const slow = [
+    'a schedule goes on from now, not from its occurrence',
+    'an occurrence makes two jobs when two schedulers meet',
+    'a cancel is lost when it races a failure',
+  ];
   const some = planted.filter(({ bug }) => process.env.ESCAPEMENT_SOAK || !slow.includes(bug));
   test.each(some)('$bug', async ({ bug, store, engine }) => {
     const { tasks, scenario } = explored(20, 5);
