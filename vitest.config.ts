@@ -7,7 +7,10 @@ const soak = Boolean(process.env.ESCAPEMENT_SOAK);
 const pure = [
   'test/core/*.test.ts',
   'test/types/*.test.ts',
-  'test/dash/{decode,frames,instants,keys,pace,screen}.test.ts',
+  'test/backends/*.test.ts',
+  'test/dash/{decode,frames,instants,keys,pace,rewind,screen,source,virtual}.test.ts',
+  'test/engine/*.test.ts',
+  'test/scenarios/*.test.ts',
   'test/cli/{clocks,format,time}.test.ts',
   'test/stores/{conformance,differential,mutants}.test.ts',
 ];

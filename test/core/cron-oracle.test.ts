@@ -128,7 +128,7 @@ describe('against the oracle', () => {
     expect(changesAt(clocks)).toContain(Date.parse(at));
     fc.assert(
       fc.property(fiveFields, share, (expression, until) => agrees(expression, clocks, until)),
-      runs(20),
+      runs(12),
     );
   });
 

@@ -174,8 +174,8 @@ describe('names of zones', () => {
 });
 
 test('more zones and years than are kept give the same answers', () => {
-  const names = Intl.supportedValuesOf('timeZone').slice(0, 42);
-  const years = (name: string) => Array.from({ length: 110 }, (_, i) => offsetAt(name, Date.UTC(1990 + i, 6, 1)));
+  const names = Intl.supportedValuesOf('timeZone').slice(0, 36);
+  const years = (name: string) => Array.from({ length: 60 }, (_, i) => offsetAt(name, Date.UTC(1990 + i, 6, 1)));
   const [first = ''] = names;
   const before = years(first);
   for (const name of names) years(name);

@@ -10,6 +10,8 @@ describe('planted', () => {
     'a schedule goes on from now, not from its occurrence',
     'an occurrence makes two jobs when two schedulers meet',
     'a cancel is lost when it races a failure',
+    'an outcome is taken whoever brings it (settle is not fenced)',
+    'the heartbeat stops before the worker has let its attempts end',
   ];
   const some = planted.filter(({ bug }) => process.env.ESCAPEMENT_SOAK || !slow.includes(bug));
   test.each(some)('$bug', async ({ bug, store, engine }) => {

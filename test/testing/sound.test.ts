@@ -99,7 +99,7 @@ describe('is no failure:', () => {
         await ctx.sleep('1s');
       },
     });
-    const once = explore(tasks, { seeds: 500 }, async () => {
+    const once = explore(tasks, { seeds: 150 }, async () => {
       charges.clear();
       await charge.enqueue({ order: 'o1' });
       return () => expect([...charges.keys()]).toEqual(['o1']);
