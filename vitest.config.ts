@@ -3,15 +3,21 @@ import { defineConfig } from 'vitest/config';
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-const soak = Boolean(process.env.ESCAPEMENT_SOAK);
+/** What other commands run: `npm run test:soak` and `npm run test:real-code`. */
+const elsewhere = [
+  ...(process.env.ESCAPEMENT_SOAK ? [] : ['test/soak/**']),
+  ...(process.env.ESCAPEMENT_TEST_SERVERS ? [] : ['test/real-code/**']),
+];
 const pure = [
   'test/core/*.test.ts',
   'test/types/*.test.ts',
   'test/backends/*.test.ts',
   'test/dash/{decode,frames,instants,keys,pace,rewind,screen,source,virtual}.test.ts',
   'test/engine/*.test.ts',
+  'test/testing/{determinism,edges,explore,planted,simulation,sound}.test.ts',
+  'test/{applications,exports,imports,operations,tasks}.test.ts',
   'test/scenarios/*.test.ts',
-  'test/cli/{clocks,format,time}.test.ts',
+  'test/cli/{clocks,explore,format,init,log,operate,simulate,time}.test.ts',
   'test/stores/{conformance,differential,mutants}.test.ts',
 ];
 
@@ -36,8 +42,7 @@ export default defineConfig({
     projects: [
       // These keep nothing between two files, and need not load the sources anew for each.
       { extends: true, test: { name: 'pure', isolate: false, include: pure } },
-      // The long ones: `npm run test:soak`.
-      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [...pure, ...(soak ? [] : ['test/soak/**'])] } },
+      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [...pure, ...elsewhere] } },
     ],
     typecheck: { enabled: false },
   },

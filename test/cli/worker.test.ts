@@ -157,7 +157,7 @@ test.concurrent('a task that calls process.exit() is named, and the process ends
   const own = (code: number) =>
     store.module(`tasks.define("leave", async () => { await new Promise(setImmediate); process.exit(${code}); });\n`);
   const module = own(0);
-  await start(['enqueue', module, 'leave']).ended;
+  await store.use(({ tasks }) => tasks.define('leave', () => {}).enqueue());
   const program = start(['worker', module]);
   expect((await program.ended).code).toBe(1);
   expect(program.lines().at(-1)).toMatchObject({
@@ -324,7 +324,7 @@ test.concurrent('what a task logs is written once, without its secrets', async (
   const store = sharedStore(onTestFinished);
   const own = 'tasks.define("tells", (_: void, ctx) => ctx.log.info("signing in", { user: "u1", password: "hunter2" }));\n';
   const module = store.module(own);
-  await start(['enqueue', module, 'tells']).ended;
+  await store.use(({ tasks }) => tasks.define('tells', () => {}).enqueue());
   const { code, stderr, stdout } = await start(['worker', module, '--drain']).ended;
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(stdout.match(/signing in/g)).toHaveLength(1);
@@ -338,7 +338,7 @@ test.concurrent('a child that does not end is killed, and one that is asked to e
 }) => {
   const [store, other] = [sharedStore(onTestFinished), sharedStore(onTestFinished)];
   const spinning = store.module('tasks.define("spin", () => { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); });\n');
-  await start(['enqueue', spinning, 'spin']).ended;
+  await store.use(({ tasks }) => tasks.define('spin', () => {}).enqueue());
   const program = start(['worker', spinning, '--id', 'w', '--processes', '1', '--timeout', '0ms', '--log-level', 'debug']);
   await program.line(event('started', 'spin'));
   program.child.kill('SIGTERM');

@@ -88,13 +88,13 @@ describe('occurrences', () => {
           const after = t0 - day + offset;
           let last: number | null = null;
           for (let at = nextOccurrence(times, after); at !== null && at <= after + span; at = nextOccurrence(times, at)) {
-            expect(at).toBeGreaterThan(last ?? after);
+            if (at <= (last ?? after)) expect.unreachable(`${at} comes after ${last ?? after}`);
             last = at;
           }
           expect(latestOccurrence(times, after, after + span)).toBe(last);
         },
       ),
-      { numRuns: 2_000 },
+      { numRuns: 1_000 },
     );
   });
 

@@ -78,7 +78,7 @@ describe('the offset at an instant', () => {
   test.skipIf(!temporal)(
     'in every zone, the changes are those of Temporal',
     () => {
-      const [from, to] = soak ? [1850, 2100] : [2010, 2016];
+      const [from, to] = soak ? [1850, 2100] : [2013, 2016];
       for (const timezone of Intl.supportedValuesOf('timeZone')) {
         const expected: number[] = [];
         let when = Temporal.Instant.from(`${from}-01-01T00:00Z`).toZonedDateTimeISO(timezone);

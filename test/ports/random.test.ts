@@ -6,7 +6,7 @@ import { createIds, type Random } from '../../src/ports/random.ts';
 /** Fills with a byte, its successor, and so on. */
 const from = (first: number): Random => ({
   fraction: () => 0,
-  fill: (bytes) => bytes.forEach((_, i) => (bytes[i] = first + i)),
+  fill: (bytes) => bytes.set(bytes.map((_, i) => first + i)),
 });
 
 test('ids are those of the package uuid, for any instant, counter and random bytes', () => {

@@ -32,7 +32,7 @@ While anything real is under way in the process, virtual time stands still; when
 in a simulation. The tables list what is tested, in test/real-code: each case alone, with a task timeout, beside a job that
 sleeps for an hour, and as three jobs at once with a seed. Where a server never answers, the simulation waits for \`realBudget\`, and then moves
 on to the timeout that ends the wait. The tables are generated from the cases by
-\`ESCAPEMENT_TABLE=1 npx vitest run test/real-code/libraries.test.ts\`.
+\`ESCAPEMENT_TABLE=1 npm run test:real-code -- test/real-code/libraries.test.ts\`.
 `;
 
 /** The text of docs/libraries.md. */

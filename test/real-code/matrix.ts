@@ -34,8 +34,7 @@ function register(one: Case): void {
   const possible = variants.filter(
     (variant) => !one.without?.includes(variant) && !(variant === 'timeout' && (one.timeout !== undefined || one.never)),
   );
-  // `npm run test:real-code` plays all; otherwise the hardest stands for the others.
-  for (const variant of serversRun ? possible : possible.slice(-1)) {
+  for (const variant of possible) {
     test.skipIf(missing(one))(variant, () =>
       prepared(one, async (run) => {
         const first = await play(one, run, variant);

@@ -24,7 +24,7 @@ const messageOf = (promise: Promise<unknown>): Promise<string> =>
   );
 
 test.each(stores)('the engine holds under every fault, on $label', async ({ label, open }) => {
-  const { tasks, scenario } = label === 'memory' || soak ? explored(20, 5) : explored(8, 3);
+  const { tasks, scenario } = soak ? explored(20, 5) : explored(8, 3);
   const store: StoreSource = { kind: 'store', name: 'explored', open };
   const some: Record<string, number> = { memory: 60, 'sqlite in memory': 5, 'sqlite on a file': 1 };
   const seeds = (some[label] ?? 12) * (soak ? 20 : 1);

@@ -28,7 +28,7 @@ describe('planted', () => {
       (error: Error) => error.message,
     );
     const [, before, after] = /shrunk from (\d+) to (\d+) decision/.exec(found) ?? [];
-  if (process.env.ESCAPEMENT_TABLE)
+    if (process.env.ESCAPEMENT_TABLE)
       console.log(
         `| ${bug} | ${seeds} | ${before} | ${after} | ${Math.round(performance.now() - begun)} ms | ${found.split('\n', 1)[0]?.replace(/^\S+: /, '')} |`,
       );

@@ -145,7 +145,9 @@ describe('is found:', () => {
   test('a job that never comes to its end, soon', async () => {
     const tasks = application();
     const job = tasks.define('job', () => snooze('1m'));
-    expect(await found(explore(tasks, { seeds: 3, within: '1d' }, async () => void (await job.enqueue())))).toMatch(/L1: it never came to its end/);
+    expect(await found(explore(tasks, { seeds: 3, within: '1d' }, async () => void (await job.enqueue())))).toMatch(
+      /L1: it never came to its end/,
+    );
   });
 
   test('what one run leaves behind for the next, and what to do about it', async () => {
