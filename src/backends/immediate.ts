@@ -2,8 +2,7 @@
  * The backend that runs a job where it is enqueued, before `enqueue` resolves: one attempt, no retry, errors recorded on the result
  * (DEP 14's ImmediateBackend). The attempt is the same as a worker's.
  */
-import type { Event } from '../core/events.ts';
-import { settled } from '../core/job.ts';
+import { endingEvents } from '../core/changes.ts';
 import type { Job, JobRecord, Settlement } from '../core/types.ts';
 import { logFailure, RunningAttempt } from '../engine/attempt.ts';
 import type { Host } from '../engine/host.ts';
@@ -72,17 +71,11 @@ class ImmediateBackend implements Backend {
       new RunningAttempt(this.#host, worker, job, { ended: (_, end) => resolve(end) }).start();
     });
     if (!settlement) return;
-    this.#store.settle([settlement], { now: settlement.settledAt });
+    const [row] = this.#store.settle([settlement], { now: settlement.settledAt }).settled;
+    if (!row) return;
     logFailure(this.#host, { ...job, worker }, settlement);
-    events.emit(ending(job, settlement));
+    for (const event of endingEvents({ job: row, settlement, worker, attempt: job.attempt })) events.emit(event);
   }
-}
-
-function ending(job: Job, settlement: Settlement): Event {
-  const of = { at: settlement.settledAt, job: settled(job, settlement), worker, attempt: job.attempt };
-  if (settlement.outcome === 'successful' || settlement.outcome === 'cancelled') return { ...of, type: settlement.outcome };
-  if (settlement.outcome === 'snoozed') return { ...of, type: 'snoozed', dueAt: settlement.dueAt };
-  return { ...of, type: 'failed', error: settlement.error };
 }
 
 /**

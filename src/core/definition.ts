@@ -46,9 +46,13 @@ export interface TaskContext<Result = unknown> {
    * Records the job as successful in the application's own transaction: the effect and the outcome commit together, or not at all. What the
    * function returns afterwards counts for nothing; if the transaction does not commit, the attempt has failed.
    * @param options.transaction a better-sqlite3 database whose transaction is open, on the store's file
+   * @returns nothing on SQLite, which answers at once; a promise on a store that answers later: await it before you commit
    * @throws LeaseLostError when another worker has the job: let it fail the transaction
    */
-  complete<Value>(value: Value & IfStorable<Settled<Value>, Stored<Settled<Value>>>, options: { readonly transaction: unknown }): void;
+  complete<Value>(
+    value: Value & IfStorable<Settled<Value>, Stored<Settled<Value>>>,
+    options: { readonly transaction: unknown },
+  ): void | Promise<void>;
   /** Waits on something outside the process. In a simulation virtual time stands still meanwhile; otherwise this just calls `fn`. */
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }

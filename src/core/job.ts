@@ -91,12 +91,6 @@ export function pruneAt({ status, finishedAt, overrides }: Pick<Job, 'status' | 
   return keepMs === null ? latestInstant : Math.min(finishedAt + keepMs, latestInstant);
 }
 
-/** What a store hints when jobs are over. */
-export function finishedHint(jobs: readonly Job[]): { readonly finished: true; readonly pruneAt?: number } {
-  const ends = jobs.flatMap((job) => pruneAt(job) ?? []);
-  return ends.length > 0 ? { finished: true, pruneAt: Math.min(...ends) } : { finished: true };
-}
-
 /** When something last happened to a job: it was enqueued, an attempt began or ended, or it was finished. */
 export function changedAt({ job, attempts }: JobRecord): number {
   return Math.max(job.enqueuedAt, job.lastAttemptedAt ?? 0, attempts.at(-1)?.endedAt ?? 0, job.finishedAt ?? 0);

@@ -147,6 +147,27 @@ export interface Amendment {
   > | null;
 }
 
+/**
+ * What changed, as far as the store knows; nothing more than a reason to look. An empty hint: anything may have changed.
+ */
+export interface Hint {
+  /** A job is queued and due at this instant. */
+  readonly dueAt?: number;
+  /** A lease that ends, or a job that expires, at this instant; `by` holds it. */
+  readonly overdueAt?: number;
+  readonly by?: string;
+  /** A running job is wanted cancelled. */
+  readonly cancelled?: true;
+  /** A schedule is due at this instant. */
+  readonly scheduleAt?: number;
+  /** These jobs are over. */
+  readonly finished?: true;
+  /** With `finished`: the earliest `pruneAt` of these jobs, if one has any. */
+  readonly pruneAt?: number;
+  /** A worker has come or gone, or declares other schedules. */
+  readonly workers?: true;
+}
+
 /** A schedule's row. `revision` is the compare-and-set: whoever advances it from the revision that they read has won the occurrence. */
 export interface ScheduleRow {
   readonly name: string;

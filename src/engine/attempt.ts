@@ -24,7 +24,7 @@ import { decode, encode } from '../core/json.ts';
 import { type Cancel, isSnooze, cancel as makeCancel, snooze as makeSnooze, type Snooze, steering } from '../core/outcomes.ts';
 import type { Job, Progress, Settlement } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
-import type { SettleAnswer } from '../ports/store.ts';
+import type { Awaitable } from '../ports/store.ts';
 import { Context } from './context.ts';
 import { type Host, told } from './host.ts';
 import { parseInput } from './input.ts';
@@ -47,7 +47,7 @@ export interface AttemptRunner {
    */
   ended(attempt: RunningAttempt, settlement: Settlement | null, otherwise?: Settlement): void;
   /** Settles in the application's transaction, at once. */
-  complete?(settlement: Settlement, transaction: unknown): SettleAnswer;
+  complete?(settlement: Settlement, transaction: unknown): Awaitable<Job | null>;
   /** The attempt has ended otherwise than was said, if that was not told to the store yet. */
   recant?(attempt: RunningAttempt, settlement: Settlement): void;
   /** There is progress to save. */
@@ -167,7 +167,7 @@ export class RunningAttempt implements Scope {
   }
 
   /** Settles the job in the application's transaction. The attempt goes on until its function ends. */
-  complete(value: unknown, transaction: unknown): void {
+  complete(value: unknown, transaction: unknown): void | Promise<void> {
     const { job, host } = this;
     const refuse = (why: string) => new InputError(`ctx.complete() of ${job.task}: ${why}`);
     if (transaction === undefined) throw refuse('pass { transaction }; without one, return the value');
@@ -176,10 +176,12 @@ export class RunningAttempt implements Scope {
     if (!this.#runner.complete) throw refuse('there is no store here that could join a transaction');
     const text = value === undefined ? null : encode(value, `the value of ctx.complete() of ${job.task}`);
     const settlement = decide(job, defaultBackoff, { kind: 'done', value: text }, host.clock.now(), 0, this.progress);
-    if (this.#runner.complete(settlement, transaction) === 'stale') {
-      throw new LeaseLostError(`attempt ${job.attempt} of job ${job.id} no longer holds it: let this fail the transaction`);
-    }
-    this.#completed = settlement;
+    const settled = (row: Job | null) => {
+      if (!row) throw new LeaseLostError(`attempt ${job.attempt} of job ${job.id} no longer holds it: let this fail the transaction`);
+      this.#completed = settlement;
+    };
+    const answer = this.#runner.complete(settlement, transaction);
+    return answer instanceof Promise ? answer.then(settled) : settled(answer);
   }
 
   /** The worker can wait no longer. */

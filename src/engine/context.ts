@@ -75,10 +75,10 @@ export class Context implements TaskContext {
     this.#attempt.report(fraction, message);
   }
 
-  complete(value: unknown, options: { readonly transaction: unknown }): void {
+  complete(value: unknown, options: { readonly transaction: unknown }): void | Promise<void> {
     const unknown = Object.keys(options ?? {}).find((key) => key !== 'transaction');
     if (unknown !== undefined) throw new InputError(`ctx.complete() takes { transaction } alone; got ${show(unknown)}`);
-    this.#attempt.complete(value, options?.transaction);
+    return this.#attempt.complete(value, options?.transaction);
   }
 
   external<T>(label: string, fn: () => Promise<T>): Promise<T> {

@@ -5,11 +5,11 @@
  */
 
 import { defaultBackoff } from '../core/backoff.ts';
+import { endingEvents } from '../core/changes.ts';
 import { decide } from '../core/decide.ts';
 import { latestInstant } from '../core/duration.ts';
 import { LeaseLostError } from '../core/errors.ts';
 import { recordError } from '../core/failure.ts';
-import { settled } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
 import type { PruneOptions, Store } from '../ports/store.ts';
 import { leaseMs, renewEveryMs } from './heartbeat.ts';
@@ -133,21 +133,17 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
     const error = recordError(new LeaseLostError('the lease passed without an outcome: the worker was killed, paused, or cut off'));
     return decide(job, defaultBackoff, { kind: 'lost', error }, now, 0);
   });
-  const { answers } = await store.settle(settlements, { now });
+  const { settled } = await store.settle(settlements, { now });
   for (let i = 0; i < orphans.length; i++) {
-    const job = orphans[i] as Job;
+    const job = settled[i];
     const settlement = settlements[i];
-    if (!settlement?.error || answers[i] === 'stale') continue;
-    const before = answers[i] === 'cancelled' ? { ...job, cancelRequested: job.cancelRequested ?? 'cancelled' } : job;
-    const after = settled(before, settlement);
-    const of = { at: now, job: after, worker: job.worker ?? '', attempt: job.attempt };
-    host.events.emit({ ...of, type: 'orphaned', error: settlement.error });
-    if (after.status === 'failed') host.events.emit({ ...of, type: 'failed', error: settlement.error });
-    if (after.status === 'cancelled') host.events.emit({ ...of, type: 'cancelled' });
-    const fields = told({ task: job.task, job: job.id, worker: job.worker, attempt: job.attempt });
-    host.logger[after.status === 'failed' ? 'error' : 'warn'](
+    if (!job || !settlement) continue;
+    const { worker, attempt } = orphans[i] as Job;
+    for (const event of endingEvents({ job, settlement, worker: worker ?? '', attempt })) host.events.emit(event);
+    const fields = told({ task: job.task, job: job.id, worker, attempt });
+    host.logger[job.status === 'failed' ? 'error' : 'warn'](
       fields,
-      `a lease was lost; the job is ${after.status}${after.reason === null ? '' : ` (${after.reason})`}`,
+      `a lease was lost; the job is ${job.status}${job.reason === null ? '' : ` (${job.reason})`}`,
     );
   }
 }

@@ -5,14 +5,14 @@
  *
  * A worker is new, running, stopping (claims nothing, lets attempts end) or stopped. It is not started again: a new process is a new worker.
  */
-import { ConfigError, InputError } from '../core/errors.ts';
+import { endingEvents } from '../core/changes.ts';
+import { ConfigError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { recordError } from '../core/failure.ts';
-import { settled } from '../core/job.ts';
 import type { CodeSchedule } from '../core/schedule.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
-import type { ClaimOptions, Hint, Keeper, NextDue, SettleAnswer, Store } from '../ports/store.ts';
+import type { ClaimOptions, Hint, Keeper, NextDue, Settled, Store } from '../ports/store.ts';
 import { type AttemptRunner, logFailure, RunningAttempt } from './attempt.ts';
 import { createHeartbeat, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
 import { type Host, told } from './host.ts';
@@ -248,7 +248,7 @@ export class Worker {
       // Until the store has answered, they are still to be settled: a failing store gets them again.
       const settlements = ending.map(({ settlement }) => settlement);
       this.#underWay = ending.length;
-      let result: Awaited<ReturnType<Store['settle']>>;
+      let result: Settled;
       try {
         const answer = this.#store.settle(settlements, { now, claim: weights ? undefined : claim });
         result = answer instanceof Promise ? await answer : answer;
@@ -256,11 +256,7 @@ export class Worker {
         this.#underWay = 0;
       }
       this.#ended = this.#ended.slice(ending.length);
-      const reasons = result.answers.includes('cancelled') ? await this.#reasons(ending) : undefined;
-      for (let i = 0; i < ending.length; i++) {
-        const end = ending[i] as Ended;
-        this.#settled(end, result.answers[i] as SettleAnswer, reasons?.get(end.attempt.id) ?? 'cancelled');
-      }
+      for (let i = 0; i < ending.length; i++) this.#settled(ending[i] as Ended, result.settled[i] ?? null);
       claimed = result.claimed;
     } else if (claim && !weights) {
       const answer = this.#store.claim({ ...claim, now });
@@ -366,52 +362,30 @@ export class Worker {
     },
     complete: (settlement, transaction) => {
       const answer = this.#store.settle([settlement], { now: settlement.settledAt, transaction });
-      if (answer instanceof Promise)
-        throw new InputError('ctx.complete(): this store answers by a promise, which a synchronous transaction cannot wait for');
-      return answer.answers[0] ?? 'stale';
+      const row = ({ settled }: Settled) => settled[0] ?? null;
+      return answer instanceof Promise ? answer.then(row) : row(answer);
     },
     // Saved with a renewal, and not more often than once a second.
     progressed: () => this.#heartbeat.wakeAt(this.#host.clock.now() + saveProgressAfterMs),
   };
 
-  #settled({ attempt, settlement, otherwise }: Ended, answer: SettleAnswer, reason: string): void {
-    if (answer === 'stale' && otherwise) {
+  #settled({ attempt, settlement, otherwise }: Ended, job: Job | null): void {
+    if (!job && otherwise) {
       this.#ended.push({ attempt, settlement: otherwise, otherwise: undefined });
       return;
     }
     this.#forget(attempt);
-    if (answer === 'stale') {
+    if (!job) {
       this.#discarded(attempt, settlement.outcome);
       return;
     }
-    if (answer === 'settled') logFailure(this.#host, attempt, settlement);
-    if (this.#host.events.hears(eventOf(settlement, answer))) this.#tell(attempt, settlement, answer, reason);
-  }
-
-  /** Why jobs were cancelled while their settlements were on their way: rare, and only the store knows. */
-  async #reasons(ending: readonly Ended[]): Promise<Map<string, string | null>> {
-    try {
-      const records = await this.#store.get(ending.map(({ attempt }) => attempt.id));
-      return new Map(records.filter((record) => record !== null).map(({ job }) => [job.id, job.reason]));
-    } catch {
-      // Only listeners miss it; what was claimed in the same call must begin.
-      return new Map();
-    }
+    if (job.status !== 'cancelled') logFailure(this.#host, attempt, settlement);
+    for (const event of endingEvents({ job, settlement, worker: this.id, attempt: attempt.attempt })) this.#emit(event);
   }
 
   /** A job whose lease was lost may have been claimed again by this very worker: only this attempt is forgotten. */
   #forget(attempt: RunningAttempt): void {
     if (this.#running.get(attempt.id) === attempt) this.#running.delete(attempt.id);
-  }
-
-  #tell(attempt: RunningAttempt, settlement: Settlement, answer: SettleAnswer, reason: string): void {
-    const before = answer === 'cancelled' ? { ...attempt.job, cancelRequested: reason } : attempt.job;
-    const of = { at: settlement.settledAt, job: settled(before, settlement), worker: this.id, attempt: attempt.attempt };
-    const type = eventOf(settlement, answer);
-    if (type === 'retrying' && settlement.error) this.#emit({ ...of, type, error: settlement.error, dueAt: settlement.dueAt });
-    else if (type === 'snoozed') this.#emit({ ...of, type, dueAt: settlement.dueAt });
-    else if (type === 'failed') this.#emit({ ...of, type, error: settlement.error });
-    else if (type === 'successful' || type === 'cancelled' || type === 'released') this.#emit({ ...of, type });
   }
 
   #discarded(attempt: RunningAttempt, outcome: string): void {
@@ -465,13 +439,4 @@ export class Worker {
   #emit(event: Event): void {
     this.#host.events.emit(event);
   }
-}
-
-function eventOf(
-  settlement: Settlement,
-  answer: SettleAnswer,
-): 'successful' | 'failed' | 'cancelled' | 'snoozed' | 'released' | 'retrying' {
-  if (answer === 'cancelled') return 'cancelled';
-  if (settlement.outcome === 'failed') return settlement.status === 'failed' ? 'failed' : 'retrying';
-  return settlement.outcome === 'lost' ? 'failed' : settlement.outcome;
 }

@@ -15,7 +15,19 @@
  * 10. A store reads no clock.
  * 11. What `insert` acknowledged is never lost.
  */
-import type { Amendment, Attempt, Job, JobRecord, Progress, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
+import type {
+  Amendment,
+  Attempt,
+  Hint,
+  Job,
+  JobRecord,
+  Progress,
+  QueueRow,
+  ScheduleRow,
+  Settlement,
+  Status,
+  WorkerRow,
+} from '../core/types.ts';
 
 /** An answer that is there, or comes. */
 export type Awaitable<T> = T | Promise<T>;
@@ -43,8 +55,12 @@ export interface Held {
 /** `held`: the lease now ends at the new instant. `lost`: someone else has it, or the job is over. `cancelled`: held, and someone wants it to end. */
 export type RenewAnswer = { readonly kind: 'held' } | { readonly kind: 'lost' } | { readonly kind: 'cancelled'; readonly reason: string };
 
-/** `cancelled`: applied, and the job ended as cancelled because someone had asked for it. `stale`: nothing was changed. */
-export type SettleAnswer = 'settled' | 'cancelled' | 'stale';
+/** What `settle` answers. */
+export interface Settled {
+  /** For each settlement the job's row after it; null: another claim holds the job, or it is over, and nothing was changed. */
+  readonly settled: readonly (Job | null)[];
+  readonly claimed: readonly Job[];
+}
 
 /** The next instants at which there is something to do; null: none is in sight. */
 export interface NextDue {
@@ -104,27 +120,6 @@ export interface Advance {
   readonly jobs: readonly Job[];
 }
 
-/**
- * What changed, as far as the store knows; nothing more than a reason to look. An empty hint: anything may have changed.
- */
-export interface Hint {
-  /** A job is queued and due at this instant. */
-  readonly dueAt?: number;
-  /** A lease that ends, or a job that expires, at this instant; `by` holds it. */
-  readonly overdueAt?: number;
-  readonly by?: string;
-  /** A running job is wanted cancelled. */
-  readonly cancelled?: true;
-  /** A schedule is due at this instant. */
-  readonly scheduleAt?: number;
-  /** These jobs are over. */
-  readonly finished?: true;
-  /** With `finished`: the earliest `pruneAt` of these jobs, if one has any. */
-  readonly pruneAt?: number;
-  /** A worker has come or gone, or declares other schedules. */
-  readonly workers?: true;
-}
-
 /** What `Store.keeper` is asked for. */
 export interface KeeperOptions {
   readonly worker: string;
@@ -176,13 +171,13 @@ export interface Store {
   renew(held: readonly Held[], options: { readonly now: number; readonly leaseUntil: number }): Awaitable<readonly RenewAnswer[]>;
   /**
    * Applies each settlement whose claim still holds the job (law 2) as `core/job`'s `settled` does, closes its attempt row, and then, in the
-   * same transaction, claims. A settlement that was applied before is answered as it was then; one that asks to `confirm` and was not is
-   * `stale`.
+   * same transaction, claims. A settlement that was applied before is answered as it was then (`core/changes`); one that only asks to `confirm`
+   * changes nothing.
    */
   settle(
     settlements: readonly Settlement[],
     options: { readonly now: number; readonly claim?: ClaimOptions | undefined; readonly transaction?: unknown },
-  ): Awaitable<{ readonly answers: readonly SettleAnswer[]; readonly claimed: readonly Job[] }>;
+  ): Awaitable<Settled>;
   /** Running jobs whose lease is over at `now`, and queued ones that expired before they started; earliest first. */
   overdue(options: { readonly now: number; readonly limit: number }): Awaitable<readonly Job[]>;
   nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'> & { readonly now: number }): Awaitable<NextDue>;
@@ -253,4 +248,4 @@ export interface StoreSource {
 }
 
 /** Re-exported for those who write stores. */
-export type { Amendment, Attempt, Job, JobRecord, QueueRow, ScheduleRow, Settlement };
+export type { Amendment, Attempt, Hint, Job, JobRecord, QueueRow, ScheduleRow, Settlement };

@@ -2,15 +2,14 @@
  * The store without a file: rows in memory, indexed so that claiming costs the same beside any number of finished or future jobs. It keeps
  * the same laws as the durable stores and is the oracle they are compared with.
  */
+import { hintsOf, repeated } from '../core/changes.ts';
 import { StoreError } from '../core/errors.ts';
 import {
-  alreadySettled,
   amended,
   changedAt,
   claimed,
   comesBefore,
   ended,
-  finishedHint,
   isFenced,
   isFinished,
   mostAttempts,
@@ -32,7 +31,7 @@ import type {
   PruneOptions,
   QueueStats,
   RenewAnswer,
-  SettleAnswer,
+  Settled,
   Store,
   StoreSource,
 } from '../ports/store.ts';
@@ -72,7 +71,7 @@ export class MemoryStore implements Store {
       if (job.schedule !== null) this.#schedules.take(job);
       this.#add(job, options.now);
     }
-    this.#hintQueued(jobs);
+    this.#hint(jobs);
     return there;
   }
 
@@ -105,13 +104,10 @@ export class MemoryStore implements Store {
     });
   }
 
-  settle(
-    settlements: readonly Settlement[],
-    options: { now: number; claim?: ClaimOptions | undefined; transaction?: unknown },
-  ): { answers: readonly SettleAnswer[]; claimed: readonly Job[] } {
+  settle(settlements: readonly Settlement[], options: { now: number; claim?: ClaimOptions | undefined; transaction?: unknown }): Settled {
     refuseTransaction(options.transaction);
-    const answers = settlements.map((settlement) => this.#settle(settlement, options.now));
-    return { answers, claimed: options.claim ? this.claim({ ...options.claim, now: options.now }) : [] };
+    const settled = settlements.map((settlement) => this.#settle(settlement, options.now));
+    return { settled, claimed: options.claim ? this.claim({ ...options.claim, now: options.now }) : [] };
   }
 
   overdue(options: { now: number; limit: number }): readonly Job[] {
@@ -139,11 +135,8 @@ export class MemoryStore implements Store {
       else this.#delete(node);
       return job;
     });
-    const changed = jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null);
-    this.#hintQueued(changed);
-    if (changed.some((job) => job.status === 'running' && job.cancelRequested !== null)) this.#notify({ cancelled: true });
-    const over = jobs.filter((job): job is Job => job !== null && (isFinished(job) || !this.#nodes.has(job.id)));
-    if (over.length > 0) this.#notify(finishedHint(over));
+    this.#hint(jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null));
+    if (jobs.some((job, i) => job !== null && amendments[i]?.set === null)) this.#notify({ finished: true });
     return jobs;
   }
 
@@ -206,7 +199,7 @@ export class MemoryStore implements Store {
       for (const job of jobs) this.#add(job, options.now);
       const { nextAt, occurrenceAt, lastAt, heldAt, runs } = times;
       this.#schedules.put({ ...row, nextAt, occurrenceAt, lastAt, heldAt, runs, revision: revision + 1 });
-      this.#hintQueued(jobs);
+      this.#hint(jobs);
       if (nextAt !== null && this.#listeners.length > 1) this.#notify({ scheduleAt: nextAt });
       return jobs;
     });
@@ -311,23 +304,20 @@ export class MemoryStore implements Store {
     return job;
   }
 
-  #settle(settlement: Settlement, now: number): SettleAnswer {
+  #settle(settlement: Settlement, now: number): Job | null {
     const node = this.#nodes.get(settlement.id);
-    if (!node) return 'stale';
+    if (!node) return null;
     const last = node.attempts.at(-1);
     if (node.job.status !== 'running' || isFenced(node.job, settlement) || !last) {
-      const own = node.attempts.findLast((attempt) => attempt.claim === settlement.claim);
-      if (!alreadySettled(own, settlement)) return 'stale';
-      const cancelled = settlement.status === 'queued' && node.job.status === 'cancelled' && node.job.finishedAt === settlement.settledAt;
-      return cancelled && own === last ? 'cancelled' : 'settled';
+      const attempt = node.attempts.findLast(({ claim }) => claim === settlement.claim);
+      return repeated(node.job, attempt, settlement);
     }
-    if (settlement.confirm) return 'stale';
+    if (settlement.confirm) return null;
     const job = settled(node.job, settlement);
     this.#replace(node, job, now);
     node.attempts[node.attempts.length - 1] = ended(last, settlement);
-    if (job.status === 'queued') this.#hintQueued([job]);
-    else this.#notify(finishedHint([job]));
-    return job.status === 'cancelled' && settlement.status === 'queued' ? 'cancelled' : 'settled';
+    this.#hint([job]);
+    return job;
   }
 
   #delete(node: Node): void {
@@ -349,16 +339,8 @@ export class MemoryStore implements Store {
     this.#indexes.add(node, now);
   }
 
-  #hintQueued(jobs: readonly Job[]): void {
-    if (this.#listeners.length === 0) return;
-    let dueAt = Number.POSITIVE_INFINITY;
-    let expiresAt = Number.POSITIVE_INFINITY;
-    for (const job of jobs) {
-      if (job.status !== 'queued') continue;
-      dueAt = Math.min(dueAt, job.dueAt);
-      if (job.expiresAt !== null && job.startedAt === null) expiresAt = Math.min(expiresAt, job.expiresAt);
-    }
-    if (dueAt < Number.POSITIVE_INFINITY) this.#notify(expiresAt < Number.POSITIVE_INFINITY ? { dueAt, overdueAt: expiresAt } : { dueAt });
+  #hint(jobs: readonly Job[]): void {
+    if (this.#listeners.length > 0) for (const hint of hintsOf(jobs)) this.#notify(hint);
   }
 
   #notify(hint: Hint): void {

@@ -7,7 +7,7 @@ import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
 import { visibleStatus } from '../core/job.ts';
 import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../core/types.ts';
-import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, SettleAnswer, Store, Taken } from '../ports/store.ts';
+import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, Settled, Store, Taken } from '../ports/store.ts';
 import { Account, inOrder, isOver, isTooLate } from './account.ts';
 import { Firings } from './firings.ts';
 import { Handlers, troubleLastsMs } from './handlers.ts';
@@ -99,12 +99,8 @@ export class Watchman {
       },
       renew: (answers: readonly RenewAnswer[], held: readonly Held[], options: { leaseUntil: number }) =>
         this.#renew(answers, held, options.leaseUntil),
-      settle: (
-        answer: { answers: readonly SettleAnswer[]; claimed: readonly Job[] },
-        settlements: readonly Settlement[],
-        options: At & { claim?: ClaimOptions },
-      ) => {
-        settlements.forEach((settlement, i) => void this.#settle(settlement, answer.answers[i]));
+      settle: (answer: Settled, settlements: readonly Settlement[], options: At & { claim?: ClaimOptions }) => {
+        settlements.forEach((settlement, i) => void this.#settle(settlement, answer.settled[i] ?? null));
         if (options.claim) this.#claim(answer.claimed, { ...options.claim, now: options.now }, store);
       },
       overdue: (jobs: readonly Job[], options: At) => this.#overdue(jobs, options.now),
@@ -327,7 +323,7 @@ export class Watchman {
     if (times > mostTellings && this.handlers.atWork(job.id, claim)) this.#say(job, what);
   }
 
-  #settle(settlement: Settlement, answer: SettleAnswer | undefined): void {
+  #settle(settlement: Settlement, answer: Job | null): void {
     const job = this.#account.get(settlement.id);
     if (!job) return;
     const key = `${settlement.id} ${settlement.claim}`;
@@ -337,22 +333,23 @@ export class Watchman {
     const before = this.#settled.get(key);
     const again = before?.settledAt === settlement.settledAt && before.outcome === settlement.outcome;
     if (!holds) {
-      if (again && answer === 'stale') this.#say(job, `I4: the outcome of claim ${settlement.claim} was taken, and told again it is stale`);
-      if (answer === 'stale' || again) return;
+      if (again && answer === null) this.#say(job, `I4: the outcome of claim ${settlement.claim} was taken, and told again it is stale`);
+      if (answer === null || again) return;
       if (job.status === 'running' && job.claim === settlement.claim)
         this.#say(job, `I3: taken for an orphan ${(job.leaseUntil ?? 0) - settlement.settledAt} ms before its lease has passed`);
       else this.#say(job, `I4: an outcome of claim ${settlement.claim} was taken, which holds it no longer`);
       return;
     }
     if (settlement.confirm) return;
-    if (answer === 'stale') {
+    if (answer === null) {
       this.#say(job, `I4: the outcome of claim ${settlement.claim} was refused, which holds it`);
       return;
     }
     this.#decided(job, settlement);
     const after = this.#account.settled(job, settlement);
-    if ((answer === 'cancelled') !== (after.status === 'cancelled' && settlement.status === 'queued'))
-      this.#say(job, `I14: its end was answered with ${answer}`);
+    if (answer.status !== after.status) this.#say(job, `I14: its end was answered with ${answer.status}, not ${after.status}`);
+    const [field] = differing(answer, after);
+    if (field) this.#say(job, `E1: its end was answered with another ${field}, ${show(answer[field])}`);
     this.#settled.set(key, settlement);
   }
 

@@ -40,8 +40,8 @@ export async function playOnStore(scenario: Scenario, store: Store): Promise<voi
     const [worker, expected] = line.words;
     const job = held.get(worker ?? '');
     ok(job, `${worker} holds nothing`);
-    const [answer] = (await store.settle([decide(job, backoffs.get(job.id) ?? fixed(0), outcome, now, 0)], { now })).answers;
-    if (expected === 'stale' || answer === 'stale') equal(answer, expected ?? 'settled');
+    const [row = null] = (await store.settle([decide(job, backoffs.get(job.id) ?? fixed(0), outcome, now, 0)], { now })).settled;
+    if (expected === 'stale' || !row) equal(row ? 'settled' : 'stale', expected ?? 'settled');
     else if (expected) equal(visibleStatus((await store.get([job.id]))[0]?.job as Job, now), expected);
   }
 

@@ -91,7 +91,7 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
       const result = await store.settle(settlements, { now, claim });
       held.push(...result.claimed);
       say('settle', result);
-      if (below(4) === 0) say('again', (await store.settle(settlements, { now })).answers);
+      if (below(4) === 0) say('again', (await store.settle(settlements, { now })).settled);
     },
     async () => {
       const some = held
@@ -105,7 +105,7 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
       const lost = found
         .filter(({ status }) => status === 'running')
         .map((job) => decide(job, exponential(), { kind: 'lost', error }, now, 0));
-      say('lost', (await store.settle(lost, { now })).answers);
+      say('lost', (await store.settle(lost, { now })).settled);
     },
     async () => {
       const [record] = await store.get([pick(ids.length > 0 ? ids : ['none'])]);

@@ -65,7 +65,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At) =>
         settlements.some((s) => rowOf(store, s.id)?.claim !== s.claim)
-          ? { answers: settlements.map(() => 'stale' as const), claimed: [] }
+          ? { settled: settlements.map(() => null), claimed: [] }
           : store.settle(settlements, options),
     })),
   ],
@@ -75,8 +75,8 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At) => {
         const running = settlements.map((s) => rowOf(store, s.id)?.status === 'running');
-        const { answers, claimed } = store.settle(settlements, options);
-        return { answers: answers.map((answer, i) => (running[i] ? answer : 'stale')), claimed };
+        const { settled, claimed } = store.settle(settlements, options);
+        return { settled: settled.map((job, i) => (running[i] ? job : null)), claimed };
       },
     })),
   ],
@@ -86,7 +86,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At & { claim?: ClaimOptions | undefined }) => {
         const claimed = options.claim ? store.claim({ ...options.claim, now: options.now }) : [];
-        return { answers: store.settle(settlements, { now: options.now }).answers, claimed };
+        return { settled: store.settle(settlements, { now: options.now }).settled, claimed };
       },
     })),
   ],

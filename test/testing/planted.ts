@@ -3,12 +3,13 @@
  * change what workers ask of the store, or what they are told.
  */
 import type { Store } from 'escapement';
-import type { Settlement } from '../../src/core/types.ts';
+import { endedAsCancelled } from '../../src/core/changes.ts';
+import { settled } from '../../src/core/job.ts';
+import type { Job, Settlement } from '../../src/core/types.ts';
 import type { Advance, ClaimOptions } from '../../src/ports/store.ts';
 import { MemoryStore } from '../../src/stores/memory.ts';
 
 type At = { readonly now: number };
-type Settle = { answers: readonly string[]; claimed: readonly unknown[] };
 
 /** The store with some of its calls replaced. */
 function mutant<S extends Store>(store: S, changes: Record<string, unknown>): Store {
@@ -110,11 +111,10 @@ export const planted: readonly Planted[] = [
     store: (store) =>
       mutant(store, {
         settle: (settlements: readonly Settlement[], options: At) => {
-          const answer = store.settle(settlements, options) as Settle;
+          const answer = store.settle(settlements, options);
           settlements.forEach((settlement, i) => {
-            if (answer.answers[i] !== 'cancelled') return;
-            const job = store.get([settlement.id])[0]?.job;
-            if (job)
+            const job = answer.settled[i];
+            if (job && endedAsCancelled(job, settlement))
               store.amend(
                 [
                   {
@@ -126,7 +126,14 @@ export const planted: readonly Planted[] = [
                 options,
               );
           });
-          return { ...answer, answers: answer.answers.map((one) => (one === 'cancelled' ? 'settled' : one)) };
+          return {
+            ...answer,
+            settled: answer.settled.map((job, i) =>
+              job && endedAsCancelled(job, settlements[i] as Settlement)
+                ? { ...job, status: 'queued', finishedAt: null, reason: null }
+                : job,
+            ),
+          };
         },
       }),
   },
@@ -189,7 +196,8 @@ export const planted: readonly Planted[] = [
       mutant(store, {
         settle: async (settlements: readonly Settlement[], options: At) => {
           const answer = await store.settle(settlements.slice(0, 1), options);
-          return { ...answer, answers: settlements.map((_, i) => answer.answers[i] ?? 'settled') };
+          const held = await store.get(settlements.map(({ id }) => id));
+          return { ...answer, settled: settlements.map((one, i) => answer.settled[i] ?? settled(held[i]?.job as Job, one)) };
         },
       }),
   },

@@ -78,7 +78,7 @@ export class Enqueues {
       const ends = await this.#options.write((ready) =>
         group.map((pending) => {
           let taken: Taken | undefined;
-          const fault = ready.apart(() => {
+          const fault = ready.inSavepoint(() => {
             taken = ready.insert(pending.jobs, pending.now, pending.once);
           });
           return { pending, fault, taken };

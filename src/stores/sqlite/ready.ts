@@ -4,10 +4,11 @@
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
+import { repeated } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
-import { alreadySettled, amended, claimed, isFenced, mostAttempts, settled } from '../../core/job.ts';
+import { amended, claimed, isFenced, mostAttempts, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
-import type { Advance, ClaimOptions, Held, PruneOptions, RenewAnswer, SettleAnswer, Taken } from '../../ports/store.ts';
+import type { Advance, ClaimOptions, Held, PruneOptions, RenewAnswer, Taken } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { Reads } from './reads.ts';
@@ -81,8 +82,8 @@ export class Ready {
     this.statements.lock.run();
   }
 
-  /** Runs `fn` as a part of the transaction that can fail by itself; answers with what it threw. */
-  apart(fn: () => void): { readonly error: unknown } | undefined {
+  /** Runs `fn` in a savepoint, so that it can fail without the rest of the transaction. Returns what it threw. */
+  inSavepoint(fn: () => void): { readonly error: unknown } | undefined {
     this.#db.exec('SAVEPOINT escapement_part');
     try {
       this.counted(fn);
@@ -118,8 +119,8 @@ export class Ready {
     }
   }
 
-  /** @param aside takes the jobs that cannot be read: they fail here, with the reason, so that the next ones run */
-  claim(options: ClaimOptions & { now: number }, aside: Job[]): readonly Job[] {
+  /** @param quarantined takes the jobs that cannot be read: they fail here, with the reason, so that the next ones run */
+  claim(options: ClaimOptions & { now: number }, quarantined: Job[]): readonly Job[] {
     if (options.limit <= 0) return [];
     const rows = this.claims.take(options, options.now, options.limit);
     if (rows.length === 0) return [];
@@ -137,7 +138,7 @@ export class Ready {
       if (faults.length === 0) jobs.push(job);
       else failures.push(decide(job, defaultBackoff, unreadable(job, faults), now, 0));
     }
-    if (failures.length > 0) this.settle(failures, now, aside);
+    if (failures.length > 0) this.settle(failures, now, quarantined);
     return jobs;
   }
 
@@ -147,13 +148,14 @@ export class Ready {
     return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
   }
 
-  settle(settlements: readonly Settlement[], now: number, changed: Job[]): SettleAnswer[] {
+  /** @param changed takes the rows of the settlements that were applied */
+  settle(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
     const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
     return settlements.map((settlement) => {
       const row = rows.get(settlement.id);
-      if (!row) return 'stale';
+      if (!row) return null;
       if (row.state !== 'running' || isFenced(row, settlement)) return this.#repeated(row, settlement);
-      if (settlement.confirm) return 'stale';
+      if (settlement.confirm) return null;
       const job = settled(jobOf(row), settlement);
       const state = stateOf(job, now);
       this.#madeReady(job, now);
@@ -175,7 +177,7 @@ export class Ready {
         lastError: error,
       });
       changed.push(job);
-      return job.status === 'cancelled' && settlement.status === 'queued' ? 'cancelled' : 'settled';
+      return job;
     });
   }
 
@@ -239,11 +241,9 @@ export class Ready {
     if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
   }
 
-  #repeated(row: JobRow, settlement: Settlement): SettleAnswer {
-    const own: Attempt | undefined = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
-    if (!alreadySettled(own, settlement)) return 'stale';
-    const cancelled = settlement.status === 'queued' && row.state === 'cancelled' && row.finishedAt === settlement.settledAt;
-    return cancelled && row.claim === settlement.claim ? 'cancelled' : 'settled';
+  #repeated(row: JobRow, settlement: Settlement): Job | null {
+    const attempt = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
+    return repeated(jobOf(row), attempt, settlement);
   }
 
   #earlier(id: string, claim: number): Attempt | undefined {

@@ -3,8 +3,8 @@
  * write transaction; enqueues of one moment share one, so that waiting for the disk is paid once.
  */
 import type { Database } from 'better-sqlite3';
+import { hintsOf } from '../../core/changes.ts';
 import { InputError, StoreError } from '../../core/errors.ts';
-import { finishedHint, isFinished } from '../../core/job.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, WorkerRow } from '../../core/types.ts';
 import { systemClock } from '../../ports/clock.ts';
@@ -22,7 +22,7 @@ import type {
   PruneOptions,
   QueueStats,
   RenewAnswer,
-  SettleAnswer,
+  Settled,
   Store,
   Taken,
 } from '../../ports/store.ts';
@@ -52,7 +52,7 @@ export class SqliteStore implements Store {
     this.#file = file;
     this.#enqueues = new Enqueues({
       write: (fn, after) => this.#write(fn, after),
-      inserted: (jobs) => this.#tell(jobs),
+      inserted: (jobs) => this.#hint(jobs),
       error: (error) => connection.error(error),
       // What is in memory is there for tests, whose time stands still while something real goes on.
       turns: !connection.isPrivate,
@@ -98,15 +98,15 @@ export class SqliteStore implements Store {
   }
 
   claim(options: ClaimOptions & { now: number }): Awaitable<readonly Job[]> {
-    const aside: Job[] = [];
+    const quarantined: Job[] = [];
     return this.#write(
       (ready) => {
-        aside.length = 0;
-        return ready.claim(options, aside);
+        quarantined.length = 0;
+        return ready.claim(options, quarantined);
       },
       (jobs) => {
-        if (jobs.length > 0) this.#tellLeased(options);
-        if (aside.length > 0) this.#tellAside(aside);
+        if (jobs.length > 0) this.#hintLeased(options);
+        if (quarantined.length > 0) this.#reportQuarantined(quarantined);
       },
     );
   }
@@ -118,22 +118,22 @@ export class SqliteStore implements Store {
   settle(
     settlements: readonly Settlement[],
     options: { now: number; claim?: ClaimOptions | undefined; transaction?: unknown },
-  ): Awaitable<{ answers: readonly SettleAnswer[]; claimed: readonly Job[] }> {
+  ): Awaitable<Settled> {
     if (options.transaction !== undefined) return this.#settleInto(options.transaction, settlements, options.now);
     const { claim, now } = options;
     const changed: Job[] = [];
-    const aside: Job[] = [];
+    const quarantined: Job[] = [];
     return this.#write(
       (ready) => {
         changed.length = 0;
-        aside.length = 0;
-        const answers = ready.settle(settlements, now, changed);
-        return { answers, claimed: claim ? ready.claim({ ...claim, now }, aside) : [] };
+        quarantined.length = 0;
+        const settled = ready.settle(settlements, now, changed);
+        return { settled, claimed: claim ? ready.claim({ ...claim, now }, quarantined) : [] };
       },
       ({ claimed: taken }) => {
-        this.#tell(changed);
-        if (aside.length > 0) this.#tellAside(aside);
-        if (claim && taken.length > 0) this.#tellLeased(claim);
+        this.#hint(changed);
+        if (quarantined.length > 0) this.#reportQuarantined(quarantined);
+        if (claim && taken.length > 0) this.#hintLeased(claim);
       },
     );
   }
@@ -150,7 +150,7 @@ export class SqliteStore implements Store {
     return this.#write(
       (ready) => amendments.map((amendment) => ready.amend(amendment, options.now)),
       (jobs) => {
-        this.#tell(jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null));
+        this.#hint(jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null));
         if (amendments.some(({ set }, i) => set === null && jobs[i])) this.#notify({ finished: true });
       },
     );
@@ -219,21 +219,21 @@ export class SqliteStore implements Store {
 
   dueSchedules(options: Parameters<Store['dueSchedules']>[0]): ReturnType<Store['dueSchedules']> {
     const found = this.#read(({ schedules }) => schedules.due(options));
-    const aside = ({ unreadable, ...answer }: ReturnType<Schedules['due']>) => {
+    const pauseUnreadable = ({ unreadable, ...answer }: ReturnType<Schedules['due']>) => {
       if (unreadable.length === 0) return answer;
       return this.#write(({ schedules }) => {
         for (const name of unreadable) schedules.setAside(name);
         return answer;
       });
     };
-    return found instanceof Promise ? found.then(aside) : aside(found);
+    return found instanceof Promise ? found.then(pauseUnreadable) : pauseUnreadable(found);
   }
 
   advanceSchedules(advances: readonly Advance[], options: { now: number }): Awaitable<readonly (readonly Job[] | null)[]> {
     return this.#write(
       (ready) => advances.map((advance) => ready.advance(advance, options.now)),
       (made) => {
-        this.#tell(made.flatMap((jobs) => jobs ?? []));
+        this.#hint(made.flatMap((jobs) => jobs ?? []));
         if (this.#listeners.length < 2) return;
         for (const { times } of advances) if (times.nextAt !== null) this.#notify({ scheduleAt: times.nextAt });
       },
@@ -318,9 +318,9 @@ export class SqliteStore implements Store {
     return this.#joined(guest, () => guest.insert(jobs, now, once));
   }
 
-  #settleInto(transaction: unknown, settlements: readonly Settlement[], now: number): { answers: SettleAnswer[]; claimed: [] } {
+  #settleInto(transaction: unknown, settlements: readonly Settlement[], now: number): Settled {
     const guest = this.#guest(transaction);
-    return { answers: this.#joined(guest, () => guest.settle(settlements, now, [])), claimed: [] };
+    return { settled: this.#joined(guest, () => guest.settle(settlements, now, [])), claimed: [] };
   }
 
   /** In the caller's transaction: it decides whether this stays. If it does, the watcher sees the commit; a hint too many is harmless. */
@@ -361,22 +361,12 @@ export class SqliteStore implements Store {
     return written;
   }
 
-  #tell(jobs: readonly Job[]): void {
-    if (this.#listeners.length === 0) return;
-    let dueAt = Number.POSITIVE_INFINITY;
-    let overdueAt = Number.POSITIVE_INFINITY;
-    for (const job of jobs) {
-      if (job.status === 'queued') dueAt = Math.min(dueAt, job.dueAt);
-      if (job.status === 'queued' && job.startedAt === null) overdueAt = Math.min(overdueAt, job.expiresAt ?? Number.POSITIVE_INFINITY);
-      else if (job.status === 'running' && job.cancelRequested !== null) this.#notify({ cancelled: true });
-    }
-    if (dueAt < Number.POSITIVE_INFINITY) this.#notify(overdueAt < Number.POSITIVE_INFINITY ? { dueAt, overdueAt } : { dueAt });
-    const over = jobs.filter(isFinished);
-    if (over.length > 0) this.#notify(finishedHint(over));
+  #hint(jobs: readonly Job[]): void {
+    if (this.#listeners.length > 0) for (const hint of hintsOf(jobs)) this.#notify(hint);
   }
 
-  #tellAside(jobs: readonly Job[]): void {
-    this.#tell(jobs);
+  #reportQuarantined(jobs: readonly Job[]): void {
+    this.#hint(jobs);
     const [first] = jobs;
     const others = jobs.length > 1 ? ` and ${jobs.length - 1} more` : '';
     process.emitWarning(`job ${first?.id}${others} cannot be read from the store, and failed; its record says why`, {
@@ -385,7 +375,7 @@ export class SqliteStore implements Store {
     });
   }
 
-  #tellLeased({ leaseUntil, worker }: ClaimOptions): void {
+  #hintLeased({ leaseUntil, worker }: ClaimOptions): void {
     this.#notify({ overdueAt: leaseUntil, by: worker });
   }
 

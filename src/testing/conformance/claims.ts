@@ -132,11 +132,11 @@ async function work(store: Store, worker: string): Promise<number> {
   let held = await claim(store, t0, { worker, limit: 2 });
   let finished = 0;
   while (held.length > 0) {
-    const { answers, claimed: next } = await store.settle(
+    const { settled, claimed: next } = await store.settle(
       held.map((row) => done(row, t0)),
       { now: t0, claim: { worker, limit: 2, leaseUntil: t0 + leaseMs, tasks: ['mail'] } },
     );
-    finished += answers.filter((answer) => answer === 'settled').length;
+    finished += settled.filter((job) => job !== null).length;
     held = next;
   }
   return finished;

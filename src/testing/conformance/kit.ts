@@ -3,11 +3,12 @@
  * engine would send, made by `core/decide`. All instants derive from one constant, so a case gives the same answers on any day.
  */
 import assert from 'node:assert/strict';
+import { endedAsCancelled } from '../../core/changes.ts';
 import { decide } from '../../core/decide.ts';
 import { isEscapementError, type StoreError } from '../../core/errors.ts';
 import type { RecordedError } from '../../core/failure.ts';
 import type { Amendment, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../../core/types.ts';
-import type { Advance, Awaitable, ClaimOptions, SettleAnswer, Store } from '../../ports/store.ts';
+import type { Advance, Awaitable, ClaimOptions, Settled, Store } from '../../ports/store.ts';
 
 /** One behaviour that a store must show. */
 export interface ConformanceCase {
@@ -118,10 +119,20 @@ export async function claimOne(store: Store, now: number, overrides: Partial<Cla
   return job;
 }
 
+/** What a settlement was answered with. `cancelled`: it would have queued the job again, but somebody had asked for a cancel. */
+export type SettleAnswer = 'settled' | 'cancelled' | 'stale';
+
+export function answersOf(settlements: readonly Settlement[], { settled }: Settled): readonly SettleAnswer[] {
+  return settlements.map((settlement, i) => {
+    const job = settled[i];
+    if (!job) return 'stale';
+    return endedAsCancelled(job, settlement) ? 'cancelled' : 'settled';
+  });
+}
+
 /** Settles at the instant at which the outcome was decided. */
 export async function settle(store: Store, ...settlements: readonly Settlement[]): Promise<readonly SettleAnswer[]> {
-  const { answers } = await store.settle(settlements, { now: settlements.at(-1)?.settledAt ?? t0 });
-  return answers;
+  return answersOf(settlements, await store.settle(settlements, { now: settlements.at(-1)?.settledAt ?? t0 }));
 }
 
 export async function amend(store: Store, job: Job, set: Amendment['set'], now: number = t0): Promise<Job | null | undefined> {

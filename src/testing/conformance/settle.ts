@@ -177,8 +177,25 @@ const applies = cases(
 );
 
 const repeats = cases('settle', {
+  'the answers are the rows that the settlements left, also those of a cancel that came meanwhile, and when they are sent again': async (
+    store,
+    job,
+  ) => {
+    await insert(store, ...many(4, job));
+    const [a, b, c, d] = await claim(store, t0);
+    assert.ok(a && b && c && d);
+    await amend(store, c, { cancelRequested: 'stop' });
+    const settlements = [done(a, t0 + 5, '1'), failed(b, t0 + 5, 1_000), failed(c, t0 + 5, 1_000), gaveUp(d, t0 + 5)];
+    const { settled } = await store.settle(settlements, { now: t0 + 5 });
+    assert.deepEqual(settled, await Promise.all([a, b, c, d].map(({ id }) => rowOf(store, id))));
+    assert.deepEqual(
+      settled.map((row) => row?.status),
+      ['successful', 'queued', 'cancelled', 'failed'],
+    );
+    assert.deepEqual((await store.settle(settlements, { now: t0 + 6 })).settled, settled);
+  },
   'no settlements, no answers': async (store) => {
-    assert.deepEqual(await store.settle([], { now: t0 }), { answers: [], claimed: [] });
+    assert.deepEqual(await store.settle([], { now: t0 }), { settled: [], claimed: [] });
   },
   'a settlement repeated after another worker has claimed the job is answered as it was, and changes nothing': async (store, job) => {
     await insert(store, job());
@@ -235,11 +252,11 @@ const repeats = cases('settle', {
     const [first, second] = [job(), job()];
     await insert(store, first, second);
     const row = await claimOne(store, t0, { limit: 1 });
-    const { answers, claimed } = await store.settle([done(row, t0 + 1)], {
+    const { settled, claimed } = await store.settle([done(row, t0 + 1)], {
       now: t0 + 1,
       claim: wanted(t0 + 1, { limit: 1, worker: 'w2' }),
     });
-    assert.deepEqual(answers, ['settled']);
+    assert.deepEqual(settled, [await rowOf(store, row.id)]);
     assert.deepEqual(claimed, [await rowOf(store, second.id)]);
     assert.deepEqual([claimed[0]?.worker, claimed[0]?.leaseUntil], ['w2', t0 + 1 + leaseMs]);
   },
@@ -261,8 +278,8 @@ const repeats = cases('settle', {
     await insert(store, job(), job());
     const row = await claimOne(store, t0, { limit: 1 });
     assert.deepEqual((await store.settle([done(row, t0)], { now: t0 })).claimed, []);
-    const { answers, claimed } = await store.settle([gaveUp(row, t0)], { now: t0, claim: wanted(t0) });
-    assert.deepEqual([answers, claimed.length], [['stale'], 1]);
+    const { settled, claimed } = await store.settle([gaveUp(row, t0)], { now: t0, claim: wanted(t0) });
+    assert.deepEqual([settled, claimed.length], [[null], 1]);
   },
   'a thousand outcomes are settled in one call': async (store, job) => {
     await insert(store, ...many(1_000, job));

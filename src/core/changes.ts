@@ -1,0 +1,70 @@
+/**
+ * What a change to jobs means to everyone but the store that made it: the events that it makes, the answer to a settlement that is sent again, and
+ * the hints that wake workers. Pure; stores, workers and the janitor share it.
+ */
+import type { Event } from './events.ts';
+import { alreadySettled, isFinished, pruneAt, settled } from './job.ts';
+import type { Attempt, Hint, Job, Settlement } from './types.ts';
+
+/** True if a settlement would have queued its job again, and the job was cancelled instead, because somebody had asked for it meanwhile. */
+export function endedAsCancelled(job: Pick<Job, 'status'>, settlement: Pick<Settlement, 'status'>): boolean {
+  return job.status === 'cancelled' && settlement.status === 'queued';
+}
+
+/** The attempt that a settlement has ended. */
+export interface Ending {
+  /** The row after the settlement. */
+  readonly job: Job;
+  readonly settlement: Settlement;
+  readonly worker: string;
+  readonly attempt: number;
+}
+
+/** The events of an attempt that has ended, in their order. */
+export function endingEvents({ job, settlement, worker, attempt }: Ending): readonly Event[] {
+  const { outcome, error, dueAt } = settlement;
+  const of = { at: settlement.settledAt, job, worker, attempt };
+  const orphaned: readonly Event[] = outcome === 'lost' && error ? [{ ...of, type: 'orphaned', error }] : [];
+  if (job.status === 'cancelled') return [...orphaned, { ...of, type: 'cancelled' }];
+  if (job.status === 'failed') return [...orphaned, { ...of, type: 'failed', error }];
+  if (outcome === 'lost') return orphaned;
+  if (outcome === 'snoozed') return [{ ...of, type: 'snoozed', dueAt }];
+  if (outcome === 'failed') return error ? [{ ...of, type: 'retrying', error, dueAt }] : [];
+  return [{ ...of, type: outcome }];
+}
+
+/**
+ * The answer to a settlement that changes nothing: the row as it left it if it was applied before, or null if it never was.
+ * @param job the row at present; it may have been claimed again, cancelled or retried since
+ * @param attempt its attempt under the settlement's claim
+ */
+export function repeated(job: Job, attempt: Attempt | undefined, settlement: Settlement): Job | null {
+  if (!alreadySettled(attempt, settlement)) return null;
+  const wasCancelled = job.claim === settlement.claim && endedAsCancelled(job, settlement) && job.finishedAt === settlement.settledAt;
+  return settled({ ...job, claim: settlement.claim, cancelRequested: wasCancelled ? job.reason : null }, settlement);
+}
+
+/** The hints of jobs that were inserted or changed. */
+export function hintsOf(jobs: readonly Job[]): readonly Hint[] {
+  let dueAt = Number.POSITIVE_INFINITY;
+  let overdueAt = Number.POSITIVE_INFINITY;
+  let isCancelled = false;
+  for (const job of jobs) {
+    if (job.status === 'queued') {
+      dueAt = Math.min(dueAt, job.dueAt);
+      if (job.startedAt === null) overdueAt = Math.min(overdueAt, job.expiresAt ?? Number.POSITIVE_INFINITY);
+    } else if (job.status === 'running' && job.cancelRequested !== null) isCancelled = true;
+  }
+  const hints: Hint[] = [];
+  if (dueAt < Number.POSITIVE_INFINITY) hints.push(overdueAt < Number.POSITIVE_INFINITY ? { dueAt, overdueAt } : { dueAt });
+  if (isCancelled) hints.push({ cancelled: true });
+  const finished = jobs.filter(isFinished);
+  if (finished.length > 0) hints.push(finishedHint(finished));
+  return hints;
+}
+
+/** The hint of jobs that are finished or deleted. */
+export function finishedHint(jobs: readonly Job[]): Hint {
+  const ends = jobs.flatMap((job) => pruneAt(job) ?? []);
+  return ends.length > 0 ? { finished: true, pruneAt: Math.min(...ends) } : { finished: true };
+}
