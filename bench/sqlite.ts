@@ -38,7 +38,7 @@ async function emptyFile(synchronous: Synchronous): Promise<Database.Database> {
 
 const columns =
   `id task queue input enqueued_at run_after tags metadata schedule scheduled_at overrides state priority due_at expires_at attempt max_attempts
-  claim worker lease_until losses started_at last_attempted_at finished_at cancel_requested return_value reason progress`.split(/\s+/);
+  claim lease_until losses started_at last_attempted_at finished_at cancel_requested return_value reason progress`.split(/\s+/);
 const insertSql = `INSERT INTO escapement_jobs (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`;
 /** The same columns as the engine writes; the row differs in its id alone. */
 const rowOf = (i: number) => [
@@ -68,7 +68,6 @@ const rowOf = (i: number) => [
     null,
     null,
     null,
-    null,
   ],
   ...[null, null],
 ];
@@ -85,11 +84,11 @@ async function floorDrain(synchronous: Synchronous): Promise<number> {
     "SELECT id FROM escapement_jobs WHERE state = 'ready' AND queue = 'default' AND +due_at <= 5 ORDER BY priority DESC, due_at, id LIMIT 100",
   );
   const claim = db.prepare(
-    `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, worker = 'w', lease_until = 9, started_at = 5,
+    `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, lease_until = 9, started_at = 5,
      last_attempted_at = 5, last_attempt = attempt + 1, last_worker = 'w' WHERE id = ? RETURNING *`,
   );
   const done = db.prepare(
-    `UPDATE escapement_jobs SET state = 'successful', worker = NULL, lease_until = NULL, finished_at = 6, last_ended_at = 6, last_outcome = 'successful'
+    `UPDATE escapement_jobs SET state = 'successful', lease_until = NULL, finished_at = 6, last_ended_at = 6, last_outcome = 'successful'
      WHERE id = ? AND claim = 1 AND state = 'running'`,
   );
   const startedAt = performance.now();

@@ -22,7 +22,7 @@ async function running(name: string) {
   const db = new Database(file);
   const leaseUntil = () => db.prepare('SELECT lease_until FROM escapement_jobs WHERE id = ?').pluck().get(result.id) as number;
   const lease = (ms: number) =>
-    db.prepare("UPDATE escapement_jobs SET state = 'running', worker = 'w1', claim = 1, lease_until = ?").run(Date.now() + ms);
+    db.prepare("UPDATE escapement_jobs SET state = 'running', last_worker = 'w1', claim = 1, lease_until = ?").run(Date.now() + ms);
   return { file, db, leaseUntil, lease };
 }
 

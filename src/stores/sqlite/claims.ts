@@ -19,7 +19,7 @@ export interface Horizon {
   readyUntil: number;
 }
 
-type Place = Pick<JobRow, 'priority' | 'dueAt' | 'id'>;
+type Place = Pick<JobRow, 'n' | 'priority' | 'dueAt' | 'id'>;
 interface Due extends Place {
   readonly queue: string;
   readonly retried: number;
@@ -81,10 +81,10 @@ export class Claims {
        WHERE priority IS NOT NULL AND EXISTS (SELECT 1 FROM escapement_jobs j INDEXED BY escapement_scheduled WHERE ${isDue})`,
     );
     this.#due = db.prepare(
-      `SELECT id, priority, due_at AS dueAt, queue, attempt > 0 AS retried FROM escapement_jobs INDEXED BY escapement_scheduled
+      `SELECT n, id, priority, due_at AS dueAt, queue, attempt > 0 AS retried FROM escapement_jobs INDEXED BY escapement_scheduled
        WHERE state = 'scheduled' AND priority = (SELECT ?) AND due_at <= (SELECT ?) ORDER BY due_at, id LIMIT ?`,
     );
-    this.#stage = db.prepare("UPDATE escapement_jobs SET state = 'ready' WHERE id IN (SELECT value FROM json_each(?))");
+    this.#stage = db.prepare("UPDATE escapement_jobs SET state = 'ready' WHERE n IN (SELECT value FROM json_each(?))");
   }
 
   /** The best ready jobs, at most `limit`, as rows; before, makes ready what is due. In a write transaction. */
@@ -122,7 +122,7 @@ export class Claims {
       this.#counts.add(queue, 'ready', 1);
       this.#horizon.readyUntil = Math.max(this.#horizon.readyUntil, dueAt);
     }
-    this.#stage.run(JSON.stringify(staged.map(({ id }) => id)));
+    this.#stage.run(JSON.stringify(staged.map(({ n }) => n)));
     return due.length > limit ? staged.at(-1) : undefined;
   }
 
@@ -148,12 +148,12 @@ export class Claims {
   #statements(tasks: readonly string[]): Candidates {
     let statements = this.#perTasks.get(tasks);
     if (!statements) {
-      const best = `(SELECT id FROM escapement_jobs ${candidate('q.value', tasks)})`;
+      const best = `(SELECT n FROM escapement_jobs ${candidate('q.value', tasks)})`;
       const bestOf = (what: string, which: string) =>
-        `SELECT ${what} FROM json_each(?) q CROSS JOIN escapement_jobs j WHERE j.id ${which} ${best} ORDER BY j.priority DESC, j.due_at, j.id LIMIT ?`;
+        `SELECT ${what} FROM json_each(?) q CROSS JOIN escapement_jobs j WHERE j.n ${which} ${best} ORDER BY j.priority DESC, j.due_at, j.id LIMIT ?`;
       statements = {
         ofOne: this.#db.prepare(Claims.sql(tasks)),
-        ofSeveral: this.#db.prepare(`${selectJob} WHERE id IN (${bestOf('j.id', 'IN')}) ORDER BY priority DESC, due_at, id`),
+        ofSeveral: this.#db.prepare(`${selectJob} WHERE n IN (${bestOf('j.n', 'IN')}) ORDER BY priority DESC, due_at, id`),
         queues: this.#db.prepare(bestOf('j.queue', '=')),
       };
       this.#perTasks.set(tasks, statements);

@@ -58,7 +58,7 @@ function keep({ file, worker, leaseMs, limitMs, patienceMs, state }: KeeperData)
 
 /** A lease that has passed is not touched: it may be another's to judge. */
 function renew(db: Database, worker: string, until: number): void {
-  db.prepare("UPDATE escapement_jobs SET lease_until = ? WHERE worker = ? AND state = 'running' AND lease_until BETWEEN ? AND ?").run(
+  db.prepare("UPDATE escapement_jobs SET lease_until = ? WHERE last_worker = ? AND state = 'running' AND lease_until BETWEEN ? AND ?").run(
     until,
     worker,
     systemClock.now(),

@@ -6,7 +6,7 @@ import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
 import { repeated } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
-import { amended, claimed, isFenced, mostAttempts, settled } from '../../core/job.ts';
+import { amended, claimed, isFenced, mostAttempts, pruneAt, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
 import type { Advance, ClaimOptions, Held, PruneOptions, RenewAnswer, Taken } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
@@ -125,9 +125,9 @@ export class Ready {
     const rows = this.claims.take(options, options.now, options.limit);
     if (rows.length === 0) return [];
     for (const row of rows) if (row.claim > 0) this.#keepAttempt(row);
-    const ids = JSON.stringify(rows.map(({ id }) => id));
+    const keys = JSON.stringify(rows.map(({ n }) => n));
     const { worker, leaseUntil, now } = options;
-    this.statements.claim.run(worker, leaseUntil, now, now, worker, ids);
+    this.statements.claim.run(worker, leaseUntil, now, now, keys);
     const jobs: Job[] = [];
     const failures: Settlement[] = [];
     for (const row of rows) {
@@ -151,6 +151,8 @@ export class Ready {
   /** @param changed takes the rows of the settlements that were applied */
   settle(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
     const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
+    // Several of one job: each sees what the one before has left.
+    const isRepeated = rows.size < settlements.length;
     return settlements.map((settlement) => {
       const row = rows.get(settlement.id);
       if (!row) return null;
@@ -159,26 +161,19 @@ export class Ready {
       const job = settled(jobOf(row), settlement);
       const state = stateOf(job, now);
       this.#madeReady(job, now);
-      const error = settlement.error && JSON.stringify(settlement.error);
-      const finish = [settlement.settledAt, settlement.outcome, error, job.id] as const;
-      this.statements.settle.run(...changes(job, state), ...finish);
+      this.#settle(row, job, state, settlement);
       this.#count(row, state, job.attempt);
-      const progress = job.progress === null ? null : JSON.stringify(job.progress);
-      rows.set(job.id, {
-        ...row,
-        ...job,
-        state,
-        progress,
-        tags: row.tags,
-        metadata: row.metadata,
-        overrides: row.overrides,
-        lastEndedAt: finish[0],
-        lastOutcome: finish[1],
-        lastError: error,
-      });
+      if (isRepeated) for (const after of this.reads.rows([job.id])) rows.set(job.id, after);
       changed.push(job);
       return job;
     });
+  }
+
+  #settle({ n, attempt, dueAt }: JobRow, job: Job, state: JobRow['state'], { outcome, settledAt, error }: Settlement): void {
+    if (outcome === 'successful' && job.attempt === attempt && job.dueAt === dueAt) {
+      const progress = job.progress && JSON.stringify(job.progress);
+      this.statements.succeed.run({ n, at: settledAt, value: job.returnValue, progress, pruneAt: pruneAt(job) });
+    } else this.statements.settle.run(...changes(job, state), settledAt, outcome, error && JSON.stringify(error), n);
   }
 
   amend(amendment: Amendment, now: number): Job | null {
@@ -193,11 +188,11 @@ export class Ready {
     }
     const state = stateOf(job, now);
     this.#madeReady(job, now);
-    this.statements.update.run(...changes(job, state), job.id);
+    this.statements.update.run(...changes(job, state), row.n);
     const { input, queue, runAfter } = amendment.set;
     // Large inputs are not written with every change.
     if (input !== undefined || queue !== undefined || runAfter !== undefined)
-      this.statements.edit.run(job.queue, job.input, job.runAfter, job.id);
+      this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
     this.#count(row, state, job.attempt, job.queue);
     return job;
   }
@@ -270,11 +265,19 @@ interface PruneValues {
 
 /** Finished jobs of a status whose instant `at` is before another, by an index that begins with these. */
 const finishedJobs = (at: string, order: string) => `
-  SELECT id, queue, claim, finished_at, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
+  SELECT n, id, queue, claim, finished_at, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
     + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END AS bytes
-  FROM escapement_jobs j WHERE state = :status AND finished_at IS NOT NULL AND ${at} < :before ORDER BY ${order}, id LIMIT :limit`;
+  FROM escapement_jobs j WHERE state = :status AND finished_at IS NOT NULL AND ${at} < :before ORDER BY ${order}, n LIMIT :limit`;
 const withoutOwn = finishedJobs('prune_at IS NULL AND finished_at', 'finished_at');
 const withOwn = finishedJobs('prune_at IS NOT NULL AND finished_at', 'finished_at');
+
+interface Success {
+  readonly n: number;
+  readonly at: number;
+  readonly value: string | null;
+  readonly progress: string | null;
+  readonly pruneAt: number | null;
+}
 
 interface Statements {
   readonly lock: Statement<[]>;
@@ -282,8 +285,10 @@ interface Statements {
   readonly claim: Statement<Values>;
   readonly renew: Statement<Values, { cancelRequested: string | null }>;
   readonly update: Statement<Values>;
-  readonly edit: Statement<[string, string | null, number | null, string]>;
+  readonly edit: Statement<[string, string | null, number | null, number]>;
   readonly settle: Statement<Values>;
+  /** The usual outcome: it changes few columns. */
+  readonly succeed: Statement<[Success]>;
   readonly keepAttempt: Statement<Values>;
   readonly dropAttempts: Statement<[string, number]>;
   readonly attempt: Statement<[string, number], AttemptRow>;
@@ -302,9 +307,9 @@ function prepare(db: Database): Statements {
     lock: db.prepare('DELETE FROM escapement_migrations WHERE version IS NULL'),
     insert: db.prepare(insertJob),
     claim: db.prepare(
-      `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, worker = ?, lease_until = ?,
-       started_at = coalesce(started_at, ?), last_attempted_at = ?, cancel_requested = NULL, last_attempt = attempt + 1, last_worker = ?,
-       last_ended_at = NULL, last_outcome = NULL, last_error = NULL WHERE id IN (SELECT value FROM json_each(?))`,
+      `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, last_worker = ?, lease_until = ?,
+       started_at = coalesce(started_at, ?), last_attempted_at = ?, cancel_requested = NULL, last_attempt = attempt + 1,
+       last_ended_at = NULL, last_outcome = NULL, last_error = NULL WHERE n IN (SELECT value FROM json_each(?))`,
     ),
     renew: db.prepare(
       `UPDATE escapement_jobs SET lease_until = ?, progress = coalesce(?, progress) WHERE id = ? AND claim = ? AND state = 'running'
@@ -312,7 +317,12 @@ function prepare(db: Database): Statements {
     ),
     update: db.prepare(updateJob),
     edit: db.prepare(editJob),
-    settle: db.prepare(updateJob.replace(' WHERE id = ?', ', last_ended_at = ?, last_outcome = ?, last_error = ? WHERE id = ?')),
+    settle: db.prepare(updateJob.replace(' WHERE n = ?', ', last_ended_at = ?, last_outcome = ?, last_error = ? WHERE n = ?')),
+    succeed: db.prepare(
+      `UPDATE escapement_jobs SET state = 'successful', lease_until = NULL, losses = 0, finished_at = :at, cancel_requested = NULL,
+       return_value = :value, reason = NULL, progress = :progress, prune_at = :pruneAt, last_ended_at = :at, last_outcome = 'successful',
+       last_error = NULL WHERE n = :n`,
+    ),
     keepAttempt: db.prepare('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
     dropAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ? AND claim <= ?'),
     attempt: db.prepare(
@@ -321,7 +331,7 @@ function prepare(db: Database): Statements {
     finished: {
       left: db.prepare(withoutOwn),
       only: db.prepare(finishedJobs('prune_at', 'prune_at, finished_at')),
-      both: db.prepare(`SELECT * FROM (${withoutOwn}) UNION ALL SELECT * FROM (${withOwn}) ORDER BY finished_at, id LIMIT :limit`),
+      both: db.prepare(`SELECT * FROM (${withoutOwn}) UNION ALL SELECT * FROM (${withOwn}) ORDER BY finished_at, n LIMIT :limit`),
     },
     prune: db.prepare('DELETE FROM escapement_jobs WHERE id IN (SELECT value FROM json_each(?))'),
     pruneAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ?'),

@@ -8,7 +8,9 @@ import { frozen } from '../../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, StoredStatus, WorkerRow } from '../../core/types.ts';
 
 /** A row of `escapement_jobs`, its columns named as a job's fields are. */
-export interface JobRow extends Omit<Job, 'status' | 'progress' | 'tags' | 'metadata' | 'overrides'> {
+export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides'> {
+  /** The key of the row. */
+  readonly n: number;
   readonly state: Exclude<StoredStatus, 'queued'> | 'scheduled' | 'ready';
   readonly progress: string | null;
   readonly tags: string | null;
@@ -45,7 +47,6 @@ const changing = {
   attempt: 'attempt',
   maxAttempts: 'max_attempts',
   claim: 'claim',
-  worker: 'worker',
   leaseUntil: 'lease_until',
   losses: 'losses',
   startedAt: 'started_at',
@@ -69,7 +70,7 @@ const last = {
 const pairs = (columns: Record<string, string>) => Object.entries(columns);
 const inserted = pairs({ ...fixed, ...changing });
 
-export const selectJob = `SELECT ${pairs({ ...fixed, ...changing, ...last })
+export const selectJob = `SELECT n, ${pairs({ ...fixed, ...changing, ...last })
   .map(([field, column]) => `${column} AS ${field}`)
   .join(', ')} FROM escapement_jobs`;
 export const insertJob = `INSERT INTO escapement_jobs (${inserted.map(([, column]) => column).join(', ')}) VALUES (${inserted.map(() => '?').join(', ')})`;
@@ -94,9 +95,9 @@ export function insertValues(job: Job, state: JobRow['state']): unknown[] {
 
 export const updateJob = `UPDATE escapement_jobs SET ${pairs(changing)
   .map(([, column]) => `${column} = ?`)
-  .join(', ')} WHERE id = ?`;
+  .join(', ')} WHERE n = ?`;
 
-/** The values of `updateJob` but the id, in order. */
+/** The values of `updateJob` but the key, in order. */
 export function changes(job: Job, state: JobRow['state']): unknown[] {
   return [
     state,
@@ -106,7 +107,6 @@ export function changes(job: Job, state: JobRow['state']): unknown[] {
     job.attempt,
     job.maxAttempts,
     job.claim,
-    job.worker,
     job.leaseUntil,
     job.losses,
     job.startedAt,
@@ -120,7 +120,7 @@ export function changes(job: Job, state: JobRow['state']): unknown[] {
   ];
 }
 
-export const editJob = 'UPDATE escapement_jobs SET queue = ?, input = ?, run_after = ? WHERE id = ?';
+export const editJob = 'UPDATE escapement_jobs SET queue = ?, input = ?, run_after = ? WHERE n = ?';
 
 const noTags: readonly string[] = Object.freeze([]);
 const noMetadata: Readonly<Record<string, unknown>> = Object.freeze({});
@@ -141,7 +141,7 @@ export function jobOf(row: JobRow, faults?: string[]): Job {
     attempt: row.attempt,
     maxAttempts: row.maxAttempts,
     claim: row.claim,
-    worker: row.worker,
+    worker: row.state === 'running' ? row.lastWorker : null,
     leaseUntil: row.leaseUntil,
     losses: row.losses,
     startedAt: row.startedAt,
