@@ -1,6 +1,6 @@
 /**
- * Searches for the course of things under which an application breaks: seeds draw interleavings and faults, a watchman looks on, and after each
- * scenario the world heals and everything must come to its end. A failure is shrunk to the few decisions that it takes, and can be replayed.
+ * Searches for interleavings and faults that break an application. Seeds draw them, an invariant checker watches, and after each scenario the
+ * faults stop and all work must finish. A failure is shrunk to the few decisions that cause it, and can be replayed.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -302,7 +302,7 @@ export async function playRun(
       if (!(error instanceof SimulationRunawayError || error instanceof SimulationDeadlockError)) throw error;
     });
     await sim.heal();
-    // What is not due for longer than that, or stays in a paused queue, is left; the watchman knows.
+    // Jobs that are due later, or are in a paused queue, stay. The invariant checker accounts for them.
     const left = await sim.runUntilIdle({ max: settings.withinMs, instants: mostInstants }).catch((error) => {
       if (!(error instanceof SimulationRunawayError || error instanceof SimulationDeadlockError)) throw error;
       return error;
@@ -314,7 +314,7 @@ export async function playRun(
   } catch (error) {
     fail(error);
   }
-  // What the watchman has found is what ended the scenario. What a scenario that ended otherwise has left behind, says nothing.
+  // A finding of the invariant checker ended the scenario. If something else did, the state that it left behind proves nothing.
   const found = await sim.verify({ whole: problems.length === 0 }).catch(fail);
   if (found && found.length > 0) problems.unshift(...found);
   const { lines } = sim.timeline();

@@ -1,13 +1,13 @@
 /**
- * Who runs which attempt: the watchman at the tasks' functions. He sees them begin and end on each process, and that those which the engine has
- * ended have been told so.
+ * Wraps the functions of tasks for the invariant checker. Records which process runs which attempt, and checks that the engine aborts the
+ * attempts that it ends.
  */
 import type { Definition, TaskContext } from '../core/definition.ts';
 import { isSnooze, steering } from '../core/outcomes.ts';
 import type { Job } from '../core/types.ts';
 import type { Life } from './owners.ts';
 
-/** What he asks of the simulation. */
+/** What the checker needs from the simulation. */
 export interface Sight {
   now(): number;
   /** The row as the store has it. */

@@ -1,7 +1,7 @@
 /**
- * A watchman beneath every worker of an exploration: he sees each call that reaches the store, in the order in which it takes effect, keeps
- * his own account of every job, looks at who runs what, and says what must not be. What he finds is a fault of the engine, of the store, or of
- * whoever decides; never of a fault that was drawn, for those happen above him.
+ * The invariant checker of an exploration. It sits between the workers and the store, sees each call in the order in which it takes effect,
+ * keeps a model of every job, tracks which process runs which attempt, and reports violated invariants. A finding is always a bug in the engine or
+ * in the store: drawn faults are injected above the checker.
  */
 import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
@@ -15,7 +15,7 @@ import type { Life } from './owners.ts';
 
 type At = { readonly now: number };
 
-/** What the watchman asks of the simulation. */
+/** What the checker needs from the simulation. */
 export interface Surroundings {
   /** The definition of a task, in the version of the application that was deployed last. */
   definition(name: string): Definition | undefined;
@@ -39,7 +39,7 @@ const lookEveryMs = 10_000;
 /** An answer may be lost on its way, some of them in a row. */
 const mostTellings = 6;
 
-export class Watchman {
+export class InvariantChecker {
   /** What must not be, each once. */
   readonly problems: string[] = [];
   /** How often a store was called. */
@@ -85,7 +85,7 @@ export class Watchman {
     });
   }
 
-  /** The store with the watchman beside it. */
+  /** Wraps a store so that the checker sees each call. */
   watch(store: Store): Store {
     const calls: Partial<Record<keyof Store, (answer: never, ...given: never[]) => void>> = {
       insert: (taken: Taken | undefined, jobs: readonly Job[]) => {

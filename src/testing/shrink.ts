@@ -104,7 +104,7 @@ export async function shrink(
 }
 
 /**
- * What fails, whichever job it is and whatever the numbers: a smaller run that fails otherwise is another failure. What the watchman finds is of two
+ * What fails, whichever job it is and whatever the numbers: a smaller run that fails otherwise is another failure. What the invariant checker finds is of two
  * kinds, for one fault shows in many ways: something happened that must not, or something did not happen that must.
  */
 export function kindOf({ problems, error }: Run): string {
