@@ -6,7 +6,7 @@ import type { Amendment, Attempt, Job, Progress, Settlement } from '../core/type
 
 const keptAttempts = 200;
 
-export class Account {
+export class Model {
   readonly #jobs = new Map<string, Job>();
   readonly #attempts = new Map<string, Attempt[]>();
   /** Jobs that are not over. */
