@@ -11,7 +11,7 @@ import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, Settled, St
 import { Firings } from './firings.ts';
 import { Handlers, troubleLastsMs } from './handlers.ts';
 import { inOrder, isOver, isTooLate, Model } from './model.ts';
-import type { Life } from './owners.ts';
+import type { Process } from './owners.ts';
 
 type At = { readonly now: number };
 
@@ -24,7 +24,7 @@ export interface Surroundings {
   label(id: string): string;
   now(): number;
   /** The processes that are there. */
-  alive(): readonly Life[];
+  alive(): readonly Process[];
   readonly concurrency: number;
   /** Told of the first thing that must not be. */
   found(problem: string): void;
@@ -217,7 +217,7 @@ export class InvariantChecker {
     if (now < this.#healedAt + promptMs) return;
     const late = now - promptMs;
     const awake = this.#around.alive().filter(({ name }) => !this.#stopping.has(name));
-    const freeFor = (id: string) => awake.find((life) => this.handlers.countOn(life, this.#homes.get(id)) < this.#around.concurrency);
+    const freeFor = (id: string) => awake.find((process) => this.handlers.countOn(process, this.#homes.get(id)) < this.#around.concurrency);
     for (const job of this.#model.open) {
       const { id, claim, dueAt, leaseUntil, expiresAt } = job;
       if (job.status === 'running') {
