@@ -210,7 +210,7 @@ export class RunningAttempt implements Scope {
     const text = typeof message === 'string' ? message : show(message);
     const kept = fields === undefined ? null : copied(fields);
     host.logger[level](told({ task: job.task, job: job.id, attempt: job.attempt, ...kept }), text);
-    if (!host.events.hears('logged')) return;
+    if (!host.events.hasListeners('logged')) return;
     const at = host.clock.now();
     host.events.emit({
       type: 'logged',
@@ -237,7 +237,7 @@ export class RunningAttempt implements Scope {
       at,
     };
     this.host.clock.inTurn(this, () => this.#runner.progressed?.(this));
-    if (host.events.hears('progressed')) {
+    if (host.events.hasListeners('progressed')) {
       host.events.emit({
         type: 'progressed',
         at,

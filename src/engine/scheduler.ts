@@ -173,7 +173,7 @@ export function scheduledJob(host: Host, row: ScheduleRow, input: string | null,
 function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] | null, now: number): void {
   if (made === null) return;
   const { events, logger } = host;
-  if (events.hears('scheduled') || events.hears('enqueued')) {
+  if (events.hasListeners('scheduled') || events.hasListeners('enqueued')) {
     for (const job of made) {
       events.emit({ type: 'scheduled', at: now, job });
       events.emit({ type: 'enqueued', at: now, job });

@@ -338,7 +338,7 @@ export class Worker {
       attempt.release();
       return;
     }
-    if (this.#host.events.hears('started')) {
+    if (this.#host.events.hasListeners('started')) {
       this.#emit({ type: 'started', at: this.#host.clock.now(), job, worker: this.id, attempt: job.attempt });
     }
     attempt.start();
