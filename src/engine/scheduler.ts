@@ -6,10 +6,11 @@ import { recordError } from '../core/failure.ts';
 import { newJob } from '../core/job.ts';
 import { type CodeSchedule, type Firing, fire, pausedRow, recounted, waitsForRetry } from '../core/schedule.ts';
 import type { Amendment, Job, ScheduleRow } from '../core/types.ts';
+import { yieldToEventLoop } from '../ports/clock.ts';
 import type { Advance, DueSchedule, Store } from '../ports/store.ts';
 import { type Host, told } from './host.ts';
 import type { Step } from './loop.ts';
-import { cancelSome, yieldToEventLoop } from './operator.ts';
+import { cancelSome } from './operator.ts';
 
 const batch = 100;
 /** After this many schedules or jobs the event loop turns: what is due at one instant must not hold it. */

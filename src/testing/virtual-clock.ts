@@ -15,7 +15,7 @@
 import { SimulationStalledError } from '../core/errors.ts';
 import { Heap } from '../core/heap.ts';
 import { scope as currentScope } from '../engine/scope.ts';
-import type { Clock, Scope, Timer } from '../ports/clock.ts';
+import { type Clock, type Scope, type Timer, yieldToEventLoop } from '../ports/clock.ts';
 import { realClearTimeout, realNow, realSetImmediate, realSetTimeout } from '../ports/real.ts';
 import type { Choices } from './choices.ts';
 import { type Callback, Entry } from './entry.ts';
@@ -24,10 +24,9 @@ import { Owner, Owners, type Process } from './owners.ts';
 import { realWork } from './real-work.ts';
 import { framesOfTimers, isUsers, siteOf, where } from './sites.ts';
 
-const turn = () => new Promise<void>((resolve) => realSetImmediate(resolve));
 const tick = () => new Promise<void>((resolve) => process.nextTick(resolve));
-/** Until something real happens, or a moment has passed. */
-const pause = () =>
+/** Waits until real work makes progress, or a few milliseconds have passed. */
+const realProgress = () =>
   new Promise<void>((resolve) => {
     const timer = realSetTimeout(resolve, longestPauseMs);
     void realWork.next().then(() => {
@@ -471,7 +470,7 @@ export class VirtualClock implements Clock {
   }
 
   /** A turn of the event loop. If anything real is under way in it, what attempts do from its beginning on waits for its turn. */
-  async #turn(waits = turn): Promise<void> {
+  async #turn(waits = yieldToEventLoop): Promise<void> {
     this.#gate.isOpen = false;
     const { events } = realWork;
     this.#tainted ||= this.isBusy;
@@ -508,7 +507,7 @@ export class VirtualClock implements Clock {
         if (this.#owners.working === 0 || (quiet >= quietTurns && this.#owners.mayPass(this.#othersMayHelp))) return;
       }
       if (quiet >= quietTurns && this.#steps > 0 && this.#lagging()) this.#excused = true;
-      await this.#turn(turns < busyTurns ? turn : pause);
+      await this.#turn(turns < busyTurns ? yieldToEventLoop : realProgress);
       quiet = events === realWork.events ? quiet + 1 : 0;
       events = realWork.events;
       if (this.#order + this.#gate.count !== entries || steps !== realWork.steps) {
