@@ -179,7 +179,7 @@ function createApp(options: CreateTasksOptions): App {
   const warned = new Set<string>();
   const warn = (text: string) => {
     // using() may be called a thousand times.
-    if (warned.has(text) || warned.size > mostWarnings) return;
+    if (warned.has(text) || warned.size > maxWarnings) return;
     warned.add(text);
     logger.warn({}, text);
   };
@@ -194,7 +194,7 @@ function createApp(options: CreateTasksOptions): App {
   );
 }
 
-const mostWarnings = 100;
+const maxWarnings = 100;
 
 /** A backend on a host. */
 export function makeBackend(host: Host, source: StoreSource | BackendSource): Backend {

@@ -185,7 +185,7 @@ function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] 
   for (const { reason, count } of firing.skipped) {
     events.emit({ ...of, reason, count, error: null });
     if (reason !== 'missed') continue;
-    const many = count >= mostTold ? `${mostTold} occurrences or more` : count === 1 ? '1 occurrence' : `${count} occurrences`;
+    const many = count >= maxCounted ? `${maxCounted} occurrences or more` : count === 1 ? '1 occurrence' : `${count} occurrences`;
     logger.warn(told({ schedule: row.name, count }), `${many} passed while no scheduler ran, and ${count === 1 ? 'is' : 'are'} left out`);
   }
   for (const thrown of failures) {
@@ -198,4 +198,4 @@ function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] 
   }
 }
 
-const mostTold = 1_000;
+const maxCounted = 1_000;

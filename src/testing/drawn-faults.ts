@@ -51,9 +51,9 @@ const handlerFaults = [
 ] as const satisfies readonly (readonly [FaultFamily, string])[];
 
 /** A worker fences itself 5 s before its lease is over: two clocks may differ by less than that. */
-const mostSkewMs = 2_000;
+const maxSkewMs = 2_000;
 /** Where a worker's clock may stand when its process starts. */
-const skewsMs = [-mostSkewMs, -1_000, -100, 100, 1_000, mostSkewMs] as const;
+const skewsMs = [-maxSkewMs, -1_000, -100, 100, 1_000, maxSkewMs] as const;
 
 /** Which reads may be answered from a moment ago. */
 const staleCalls: readonly StoreCall[] = ['overdue', 'dueSchedules', 'listSchedules', 'get'];
@@ -172,10 +172,10 @@ export class DrawnFaults {
           ? this.#before.get(`${process.name} ${name}`)
           : this.#kept(name, process, perform());
       case 'clock steps 2 s forward':
-        process.skewMs = Math.min(mostSkewMs, process.skewMs + 2_000);
+        process.skewMs = Math.min(maxSkewMs, process.skewMs + 2_000);
         return perform();
       case 'clock steps 2 s back':
-        process.skewMs = Math.max(-mostSkewMs, process.skewMs - 2_000);
+        process.skewMs = Math.max(-maxSkewMs, process.skewMs - 2_000);
         return perform();
       case 'scheduler down for 10 m':
         this.#down.set(process, world.now() + schedulerDownMs);

@@ -32,12 +32,12 @@ export interface Surroundings {
 
 const onItsWayMs = 60_000;
 /** What a worker asks that has nothing to do: far less than this. */
-const mostCallsASecond = 1;
+const maxCallsASecond = 1;
 /** When nothing goes wrong any more, what is due is done within this. */
 const promptMs = 60_000;
 const lookEveryMs = 10_000;
 /** An answer may be lost on its way, some of them in a row. */
-const mostTellings = 6;
+const maxReminders = 6;
 
 export class InvariantChecker {
   /** What must not be, each once. */
@@ -237,7 +237,7 @@ export class InvariantChecker {
 
   /** Nothing was due for a while: whoever asks all the time waits for nothing. */
   calm(calls: number, workers: number, ms: number): void {
-    const most = Math.ceil((ms / 1_000) * workers * mostCallsASecond);
+    const most = Math.ceil((ms / 1_000) * workers * maxCallsASecond);
     if (calls > most) this.#problem(`L4: nothing was due for ${ms / 1_000} s, and the store was asked ${calls} times, more than ${most}`);
   }
 
@@ -320,7 +320,7 @@ export class InvariantChecker {
     const key = `${job.id} ${claim}`;
     const times = (this.#told.get(key) ?? 0) + 1;
     this.#told.set(key, times);
-    if (times > mostTellings && this.handlers.atWork(job.id, claim)) this.#say(job, what);
+    if (times > maxReminders && this.handlers.atWork(job.id, claim)) this.#say(job, what);
   }
 
   #settle(settlement: Settlement, answer: Job | null): void {
@@ -364,7 +364,7 @@ export class InvariantChecker {
     if (outcome === 'lost') {
       if (status === 'queued' && dueAt !== settledAt)
         this.#say(job, `I11: its lease was lost, and it is due ${dueAt - settledAt} ms later`);
-      if (status === 'queued' && (losses >= mostLosses || attempt >= job.maxAttempts))
+      if (status === 'queued' && (losses >= maxLosses || attempt >= job.maxAttempts))
         this.#say(job, `I5: lost ${losses} times, at attempt ${attempt} of ${job.maxAttempts}, and goes on`);
       const worker = job.worker ?? '';
       // It may be found late, by others who had trouble of their own.
@@ -432,7 +432,7 @@ export class InvariantChecker {
 }
 
 /** Three leases lost in a row: it kills its workers. */
-const mostLosses = 3;
+const maxLosses = 3;
 
 /** The keys in which two rows differ. */
 function differing(a: Job, b: Job): readonly (keyof Job)[] {

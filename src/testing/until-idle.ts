@@ -55,9 +55,9 @@ export class Idler {
 
   /**
    * @param maxMs so far at most
-   * @param mostInstants so many instants at which something happens, at most
+   * @param maxInstants so many instants at which something happens, at most
    */
-  async run(maxMs: number, mostInstants: number): Promise<void> {
+  async run(maxMs: number, maxInstants: number): Promise<void> {
     const until = this.#clock.now() + maxMs;
     const idle = () => this.#record.unfinishedCount === 0;
     await this.#clock.settle();
@@ -66,7 +66,7 @@ export class Idler {
     for (let quiet = 0; !idle(); quiet = this.#record.length === before ? quiet + 1 : 0) {
       before = this.#record.length;
       instants += 1;
-      if (instants > mostInstants) {
+      if (instants > maxInstants) {
         throw new SimulationRunawayError(
           `after ${exact(this.#clock.now() - until + maxMs)} of virtual time, in which something happened ${instants - 1} times, jobs are still unfinished:\n  ${this.#leftOver()}`,
         );
