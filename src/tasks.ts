@@ -158,7 +158,7 @@ export function createTasks(options: CreateTasksOptions = {}): Tasks {
 }
 
 function createApp(options: CreateTasksOptions): App {
-  const read = new OptionReader('createTasks() cannot be done');
+  const read = new OptionReader('Invalid options for createTasks()');
   const source = options as { readonly kind?: unknown; readonly name?: unknown } | null;
   if (source?.kind === 'store' || source?.kind === 'backend') {
     read.faults.push({ path: 'options', expected: `createTasks({ backend: ${source.name}(…) })`, got: `${source.name}(…)` });

@@ -200,10 +200,10 @@ const maxRunsSpent = 800;
 export function readExploration(options: ExploreOptions, tasks: Tasks, scenario: Scenario): Settings {
   appOf(tasks);
   if (typeof scenario !== 'function')
-    throw new ConfigError('explore() cannot be done', [
+    throw new ConfigError('Invalid options for explore()', [
       { path: 'scenario', expected: 'a function, the third argument', got: show(scenario) },
     ]);
-  const reader = new OptionReader('explore() cannot be done');
+  const reader = new OptionReader('Invalid options for explore()');
   const names = [
     'seeds',
     'first',
@@ -419,7 +419,7 @@ function askedSeed(): number | undefined {
 }
 
 function asks(path: string, expected: string, got: string): ConfigError {
-  return new ConfigError('explore() cannot be done', [{ path, expected, got: show(got) }]);
+  return new ConfigError('Invalid options for explore()', [{ path, expected, got: show(got) }]);
 }
 
 /** What plays a run again. */
@@ -436,7 +436,7 @@ function keptRuns(file: string | undefined): readonly string[] {
     kept = undefined;
   }
   if (!Array.isArray(kept))
-    throw new ConfigError('explore() cannot be done', [{ path: 'file', expected: 'a list of runs that failed, as JSON', got: file }]);
+    throw new ConfigError('Invalid options for explore()', [{ path: 'file', expected: 'a list of runs that failed, as JSON', got: file }]);
   return kept.filter((text): text is string => typeof text === 'string');
 }
 
