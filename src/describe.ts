@@ -25,11 +25,11 @@ export interface TaskDescription {
   readonly waitsMs: readonly number[] | null;
 }
 
-const mostWaits = 100;
+const maxWaits = 100;
 
 export function describe(definition: Definition): TaskDescription {
   const { name, backend, queue, priority, tags, schema, run, maxAttempts, timeoutMs, backoff } = definition;
-  const attempts = Array.from({ length: Math.min(mostWaits, Math.max(1, maxAttempts - 1)) }, (_, i) => i + 1);
+  const attempts = Array.from({ length: Math.min(maxWaits, Math.max(1, maxAttempts - 1)) }, (_, i) => i + 1);
   // Own policies are not called to look at them.
   const waitsMs = backoff.kind === 'own' ? null : attempts.map((attempt) => backoffMs(backoff, attempt, 0, undefined));
   return { name, backend, queue, priority, tags, schema, takesInput: takesInput(run), maxAttempts, timeoutMs, waitsMs };

@@ -330,8 +330,8 @@ export const usingNothing: Using = {
 /** The options of `using`. */
 export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'id', 'metadata'];
 
-/** Reads what `using` was given, on top of what it was given before. @param what cannot be done where it is wrong */
-export function readUsing(options: unknown, before: Using, known: Known, what = 'using() cannot be done'): Using {
+/** Reads what `using` was given, on top of what it was given before. @param what the headline of the error */
+export function readUsing(options: unknown, before: Using, known: Known, what = 'Invalid options for using()'): Using {
   const read = new OptionReader(what);
   const given = read.object(options, '', usingKeys);
   const own = readJobOptions(read, given, '', known);

@@ -105,7 +105,7 @@ const triggers = ['cron', 'every', 'at', 'sun', 'any'] as const;
 const timing = [...triggers, 'timezone', 'startAt', 'endAt', 'maxRuns', 'jitter', 'enabled', 'missed', 'overlap'];
 const overlaps: readonly Overlap[] = ['allow', 'skip', 'queue-one', 'cancel-running'];
 const catchUps: readonly Missed['catchUp'][] = ['latest', 'none', 'all'];
-const mostTriggers = 20;
+const maxTriggers = 20;
 
 /** Reads a schedule's definition. @throws ConfigError with all its faults */
 export function readSchedule(app: App, name: unknown, options: unknown, source: ScheduleDefinition['source']): CodeSchedule {
@@ -214,8 +214,8 @@ function readTrigger(read: OptionReader, given: Record<string, unknown>, now: nu
   }
   if (kinds[0] !== 'any') return readSingle(read, given, '', undefined, now);
   const { any } = given;
-  if (!Array.isArray(any) || any.length === 0 || any.length > mostTriggers) {
-    read.fault('any', `an array of 1 to ${mostTriggers} triggers, such as [{ cron: '0 9 * * *' }, { at: '2026-12-24T12:00:00Z' }]`, any);
+  if (!Array.isArray(any) || any.length === 0 || any.length > maxTriggers) {
+    read.fault('any', `an array of 1 to ${maxTriggers} triggers, such as [{ cron: '0 9 * * *' }, { at: '2026-12-24T12:00:00Z' }]`, any);
     return nothing;
   }
   const of = any.map((one, i) => {

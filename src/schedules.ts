@@ -93,7 +93,7 @@ export function addSchedule(app: App, name: unknown, options: unknown): void {
 }
 
 const backfillBatch = 100;
-const mostTries = 1_000;
+const maxTries = 1_000;
 
 export function schedulesOf(app: App): Schedules {
   const open = () => app.backend('default').open();
@@ -129,7 +129,7 @@ export function schedulesOf(app: App): Schedules {
   };
   /** Reads, decides, and writes if nobody has written meanwhile; else once more. */
   const change = async (name: string, decide: (row: ScheduleRow) => ScheduleRow): Promise<ScheduleRow> => {
-    for (let tries = 0; tries < mostTries; tries++) {
+    for (let tries = 0; tries < maxTries; tries++) {
       const { row, stored } = await find(name);
       const changed = decide(row);
       if (await (await open()).saveSchedule(changed, { expect: stored?.revision ?? null })) return changed;
@@ -138,7 +138,7 @@ export function schedulesOf(app: App): Schedules {
   };
   /** Inserts the jobs of occurrences; those that have one are left out. */
   const insert = async (name: string, inputOf: (row: ScheduleRow, at: number) => string | null, at: readonly number[]) => {
-    for (let tries = 0; tries < mostTries; tries++) {
+    for (let tries = 0; tries < maxTries; tries++) {
       const { row, stored } = await find(name);
       const store = await openForJobs();
       if (!stored && !(await store.saveSchedule(row, { expect: null }))) continue;
@@ -183,7 +183,7 @@ export function schedulesOf(app: App): Schedules {
       const { definition, hash } = readSchedule(app, name, options, 'store');
       if (codeOf(definition.name))
         throw new InputError(`schedule ${definition.name} is defined in code: change it there, or give this one another name`);
-      for (let tries = 0; tries < mostTries; tries++) {
+      for (let tries = 0; tries < maxTries; tries++) {
         const store = await openForJobs();
         const [stored] = await store.listSchedules({ names: [definition.name] });
         if (stored?.source === 'code')

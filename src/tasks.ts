@@ -158,7 +158,7 @@ export function createTasks(options: CreateTasksOptions = {}): Tasks {
 }
 
 function createApp(options: CreateTasksOptions): App {
-  const read = new OptionReader('createTasks() cannot be done');
+  const read = new OptionReader('Invalid options for createTasks()');
   const source = options as { readonly kind?: unknown; readonly name?: unknown } | null;
   if (source?.kind === 'store' || source?.kind === 'backend') {
     read.faults.push({ path: 'options', expected: `createTasks({ backend: ${source.name}(…) })`, got: `${source.name}(…)` });
@@ -179,7 +179,7 @@ function createApp(options: CreateTasksOptions): App {
   const warned = new Set<string>();
   const warn = (text: string) => {
     // using() may be called a thousand times.
-    if (warned.has(text) || warned.size > mostWarnings) return;
+    if (warned.has(text) || warned.size > maxWarnings) return;
     warned.add(text);
     logger.warn({}, text);
   };
@@ -194,7 +194,7 @@ function createApp(options: CreateTasksOptions): App {
   );
 }
 
-const mostWarnings = 100;
+const maxWarnings = 100;
 
 /** A backend on a host. */
 export function makeBackend(host: Host, source: StoreSource | BackendSource): Backend {

@@ -258,7 +258,7 @@ test('an error that nobody catches prints its message and the line that was wron
   }
   const printed = inspect(error, { colors: false });
   expect(printed).toMatch(
-    /^ConfigError: createTasks\(\) cannot be done: attempts: .*did you mean defaults\.retry\.maxAttempts\?\)\n {4}at .*mistakes\.test\.ts/,
+    /^ConfigError: Invalid options for createTasks\(\): attempts: .*did you mean defaults\.retry\.maxAttempts\?\)\n {4}at .*mistakes\.test\.ts/,
   );
   expect(printed).not.toMatch(/\bfaults|ESCAPEMENT|src\/(tasks|options)\.ts/);
   expect((error as ConfigError).faults).toHaveLength(1);

@@ -84,7 +84,8 @@ export class EngineBackend implements Backend {
 
   #told(jobs: readonly Job[], now: number, taken: Taken | undefined): readonly JobRecord[] {
     const { events } = this.#host;
-    if (events.hears('enqueued')) for (const [i, job] of jobs.entries()) if (!taken?.[i]) events.emit({ type: 'enqueued', at: now, job });
+    if (events.hasListeners('enqueued'))
+      for (const [i, job] of jobs.entries()) if (!taken?.[i]) events.emit({ type: 'enqueued', at: now, job });
     return jobs.map((job, i) => taken?.[i] ?? { job, attempts: [] });
   }
 }

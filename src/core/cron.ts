@@ -35,7 +35,7 @@ const horizonMs = 146_097 * dayMs;
 const horizonMonths = 4_800;
 const longestExpression = 1_000;
 /** How many read expressions are kept: about a kilobyte each. */
-const mostKept = 1_000;
+const maxCached = 1_000;
 
 /** For each value of a field, the nearest matching value from there on and from there back; -1 where there is none. */
 interface Dial {
@@ -258,7 +258,7 @@ function patternOf(expression: string): Pattern {
   let pattern = patterns.get(expression);
   if (!pattern) {
     pattern = compile(parse(expression));
-    if (patterns.size >= mostKept) patterns.clear();
+    if (patterns.size >= maxCached) patterns.clear();
     patterns.set(expression, pattern);
   }
   return pattern;

@@ -157,13 +157,13 @@ export class Emitter {
     };
   }
 
-  /** True if someone listens: events that nobody hears need not be made. */
-  hears(name: EventName): boolean {
+  /** Whether an event has listeners. Without any, callers need not build it. */
+  hasListeners(name: EventName): boolean {
     return this.#all.length > 0 || (this.#listeners[name]?.length ?? 0) > 0;
   }
 
   emit(event: Event): void {
-    if (!this.hears(event.type)) return;
+    if (!this.hasListeners(event.type)) return;
     // The row is the store's, and the fields of a log line are the application's: only what is ours is frozen.
     if ('job' in event) freezeRow(event.job);
     if ('progress' in event) frozen(event.progress);

@@ -40,10 +40,10 @@ const maxNameLength = 256;
 const maxMessageBytes = 16_384;
 /** Of a member or a cause; of a property. */
 const maxPartBytes = 1_024;
-const mostMembers = 10;
+const maxMembers = 10;
 /** So many errors are told of in one text, with their causes and members. */
-const mostTold = 3 * mostMembers;
-const mostProperties = 30;
+const maxErrors = 3 * maxMembers;
+const maxProperties = 30;
 /** As many causes as anyone reads. */
 const deepest = 5;
 const noMessage = '(no message)';
@@ -89,7 +89,7 @@ function messageOf(thrown: unknown, within: readonly unknown[], told: { errors: 
   const text = read(thrown, 'message') ?? printed(thrown);
   if (text.trim() !== '') return text;
   told.errors += 1;
-  if (told.errors > mostTold) return '';
+  if (told.errors > maxErrors) return '';
   if (within.length >= deepest || within.includes(thrown)) return noMessage;
   const path = [...within, thrown];
   const members = membersOf(thrown).map(({ error }) => cut(messageOf(error, path, told), maxPartBytes));
@@ -105,7 +105,7 @@ function messageOf(thrown: unknown, within: readonly unknown[], told: { errors: 
 function membersOf(thrown: unknown): { readonly label: string; readonly error: unknown }[] {
   if (isSuppressed(thrown)) return ['error', 'suppressed'].map((label) => ({ label, error: get(thrown, label) }));
   const errors = get(thrown, 'errors');
-  const members = guarded(() => (Array.isArray(errors) ? Array.from(errors.slice(0, mostMembers)) : [])) ?? [];
+  const members = guarded(() => (Array.isArray(errors) ? Array.from(errors.slice(0, maxMembers)) : [])) ?? [];
   const count = guarded(() => (errors as unknown[]).length);
   return members.map((error, i) => ({ label: `error ${i + 1} of ${count}`, error }));
 }
@@ -129,7 +129,7 @@ function propertiesOf(thrown: unknown, told: ReadonlySet<string>, left: { bytes:
   if (typeof thrown !== 'object' || thrown === null) return undefined;
   const found: [string, unknown][] = [];
   for (const key of guarded(() => Object.keys(thrown)) ?? []) {
-    if (found.length === mostProperties) break;
+    if (found.length === maxProperties) break;
     if (told.has(key) || secret.test(key) || key.length > maxNameLength) continue;
     if (isSuppressed(thrown) && (key === 'error' || key === 'suppressed')) continue;
     const value = get(thrown, key);
@@ -174,7 +174,7 @@ function stackOf(thrown: unknown, within: readonly unknown[], told: { errors: nu
   const path = [...within, thrown];
   const parts = [{ label: 'caused by', error: get(thrown, 'cause') }, ...membersOf(thrown)];
   for (const { label, error } of parts) {
-    if (!follows(error, path, { bytes: maxErrorBytes - text.length }) || told.errors > mostTold) continue;
+    if (!follows(error, path, { bytes: maxErrorBytes - text.length }) || told.errors > maxErrors) continue;
     text += `\n${label}: ${stackOf(error, path, told)}`;
   }
   return text;

@@ -36,7 +36,7 @@ export interface CodeSchedule {
   readonly compute: ((occurrenceAt: number) => string | null) | undefined;
 }
 
-const mostSeen = 8;
+const maxSeen = 8;
 
 /**
  * The row to save for a definition that is new or has changed. What stays as it was keeps its next occurrence: a monthly schedule fires even
@@ -57,7 +57,7 @@ export function scheduleRow(definition: ScheduleDefinition, hash: string, stored
     pausedBecause: stored?.pausedBecause ?? null,
     revision: (stored?.revision ?? 0) + 1,
     hash,
-    seen: Object.fromEntries(seen.slice(0, mostSeen)),
+    seen: Object.fromEntries(seen.slice(0, maxSeen)),
     undeclaredAt: null,
   };
   if (stored === undefined || timing(stored) !== timing(row)) return restarted(row, now, true);
@@ -193,7 +193,7 @@ export function textHash(text: string): string {
 /** An occurrence that a scheduler comes to so late was missed, for schedules that catch nothing up. */
 const onTimeMs = 60_000;
 /** Missed occurrences are counted so far, and no further. */
-const mostCounted = 1_000;
+const maxCounted = 1_000;
 
 /** Why occurrences make no job. */
 export type Skipped = 'missed' | 'overlap';
@@ -238,7 +238,7 @@ export function fire(row: ScheduleRow, now: number, open: number): Firing {
   }
   let due = caught(row, first, last, now);
   const passed = last === first ? 1 : countOf(row, first, last);
-  const missed = passed > mostCounted ? mostCounted : passed - due.length;
+  const missed = passed > maxCounted ? maxCounted : passed - due.length;
   if (row.maxRuns !== null) due = due.slice(0, runsLeft(row, runs, heldAt));
   const after = overlapped(row.overlap, due, open + occurrences.length, heldAt);
   occurrences.push(...after.run);
@@ -291,7 +291,7 @@ function caught(row: ScheduleRow, first: number, last: number, now: number): num
 
 function countOf(row: ScheduleRow, first: number, last: number): number {
   let count = 1;
-  for (let at: number | null = first; at !== last && count <= mostCounted; count++) {
+  for (let at: number | null = first; at !== last && count <= maxCounted; count++) {
     at = nextOccurrence(row, at);
     if (at === null || at > last) break;
   }

@@ -43,9 +43,9 @@ const blockMs = 183 * stepMs;
 /** No zone was ever further from UTC: Manila was at -15:56 until 1844, Metlakatla at +15:14 until 1867. */
 const farthestMs = 16 * hourMs;
 /** Bounds on what is kept: some hundred kilobytes of spans, and the formatters, which are large. */
-const mostBlocks = 4_096;
-const mostZones = 1_000;
-const mostFormats = 16;
+const maxBlocks = 4_096;
+const maxZones = 1_000;
+const maxFormats = 16;
 
 const zones = new Map<string, Zone>();
 const formats = new Map<string, Intl.DateTimeFormat>();
@@ -115,7 +115,7 @@ export function zoneOf(timezone: string): Zone {
       ? { startAt: Number.NEGATIVE_INFINITY, endAt: Number.POSITIVE_INFINITY, offset: readOffset(formatOf(timezone), 0) }
       : { startAt: 0, endAt: 0, offset: 0 };
     zone = { timezone, blocks: new Map(), recent };
-    if (zones.size >= mostZones) forget(zone);
+    if (zones.size >= maxZones) forget(zone);
     else zones.set(timezone, zone);
   }
   return zone;
@@ -128,7 +128,7 @@ export function spanAt(zone: Zone, at: number): Span {
   const index = Math.floor(at / blockMs);
   let block = zone.blocks.get(index);
   if (!block) {
-    if (blocksKept >= mostBlocks) forget(zone);
+    if (blocksKept >= maxBlocks) forget(zone);
     block = readBlock(formatOf(zone.timezone), index * blockMs);
     zone.blocks.set(index, block);
     blocksKept += 1;
@@ -222,7 +222,7 @@ function formatOf(timezone: string): Intl.DateTimeFormat {
       hourCycle: 'h23',
       ...parts,
     });
-    if (formats.size >= mostFormats) formats.clear();
+    if (formats.size >= maxFormats) formats.clear();
     formats.set(timezone, format);
   }
   return format;

@@ -48,8 +48,8 @@ export interface AttemptRunner {
   ended(attempt: RunningAttempt, settlement: Settlement | null, otherwise?: Settlement): void;
   /** Settles in the application's transaction, at once. */
   complete?(settlement: Settlement, transaction: unknown): Awaitable<Job | null>;
-  /** The attempt has ended otherwise than was said, if that was not told to the store yet. */
-  recant?(attempt: RunningAttempt, settlement: Settlement): void;
+  /** Replaces the settlement of an attempt, if it was not sent to the store yet. */
+  revise?(attempt: RunningAttempt, settlement: Settlement): void;
   /** There is progress to save. */
   progressed?(attempt: RunningAttempt): void;
 }
@@ -162,8 +162,8 @@ export class RunningAttempt implements Scope {
   /** A promise that its function started, and nobody awaited, was rejected. */
   stray(error: unknown): void {
     if (!this.#ended) this.#end(this.#failed(error));
-    // Node tells of a rejection a moment later: its outcome may not have been told to the store yet.
-    else this.#runner.recant?.(this, decide(this.job, this.#backoff, this.#failed(error), this.host.clock.now(), 0, this.progress));
+    // Node reports a rejection a moment later. The outcome may not have been sent to the store yet.
+    else this.#runner.revise?.(this, decide(this.job, this.#backoff, this.#failed(error), this.host.clock.now(), 0, this.progress));
   }
 
   /** Settles the job in the application's transaction. The attempt goes on until its function ends. */
@@ -210,7 +210,7 @@ export class RunningAttempt implements Scope {
     const text = typeof message === 'string' ? message : show(message);
     const kept = fields === undefined ? null : copied(fields);
     host.logger[level](told({ task: job.task, job: job.id, attempt: job.attempt, ...kept }), text);
-    if (!host.events.hears('logged')) return;
+    if (!host.events.hasListeners('logged')) return;
     const at = host.clock.now();
     host.events.emit({
       type: 'logged',
@@ -237,7 +237,7 @@ export class RunningAttempt implements Scope {
       at,
     };
     this.host.clock.inTurn(this, () => this.#runner.progressed?.(this));
-    if (host.events.hears('progressed')) {
+    if (host.events.hasListeners('progressed')) {
       host.events.emit({
         type: 'progressed',
         at,

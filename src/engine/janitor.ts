@@ -11,11 +11,11 @@ import { latestInstant } from '../core/duration.ts';
 import { LeaseLostError } from '../core/errors.ts';
 import { recordError } from '../core/failure.ts';
 import type { Amendment, Job } from '../core/types.ts';
+import { yieldToEventLoop } from '../ports/clock.ts';
 import type { PruneOptions, Store } from '../ports/store.ts';
 import { leaseMs, renewEveryMs } from './heartbeat.ts';
 import { type Host, told } from './host.ts';
 import type { Step } from './loop.ts';
-import { yieldToEventLoop } from './operator.ts';
 
 const batch = 500;
 const noTasks: readonly string[] = [];

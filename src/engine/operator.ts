@@ -2,11 +2,12 @@
  * What callers and operators do to jobs from outside an attempt: cancel, run again, prioritize, edit, delete. Read, decide, change if nothing has
  * changed meanwhile; else once more.
  */
+
 import { InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
-import { systemClock } from '../ports/clock.ts';
+import { yieldToEventLoop } from '../ports/clock.ts';
 import type { JobFilter, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 
@@ -120,14 +121,6 @@ export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<
   return changeAll(host, store, filter, (job, now) =>
     job.status === 'failed' || job.status === 'cancelled' ? again(job, now) : undefined,
   );
-}
-
-/**
- * Between the batches of a long operation, so that timers fire and requests are answered. In real time, also in a simulation, whose clock stands still
- * until the step is over, and may be driven by nobody: it is a turn of the event loop, not an instant.
- */
-export function yieldToEventLoop(): Promise<void> {
-  return new Promise((done) => systemClock.soon(done));
 }
 
 function cancelling(why: string): Change {

@@ -6,10 +6,11 @@ import { recordError } from '../core/failure.ts';
 import { newJob } from '../core/job.ts';
 import { type CodeSchedule, type Firing, fire, pausedRow, recounted, waitsForRetry } from '../core/schedule.ts';
 import type { Amendment, Job, ScheduleRow } from '../core/types.ts';
+import { yieldToEventLoop } from '../ports/clock.ts';
 import type { Advance, DueSchedule, Store } from '../ports/store.ts';
 import { type Host, told } from './host.ts';
 import type { Step } from './loop.ts';
-import { cancelSome, yieldToEventLoop } from './operator.ts';
+import { cancelSome } from './operator.ts';
 
 const batch = 100;
 /** After this many schedules or jobs the event loop turns: what is due at one instant must not hold it. */
@@ -173,7 +174,7 @@ export function scheduledJob(host: Host, row: ScheduleRow, input: string | null,
 function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] | null, now: number): void {
   if (made === null) return;
   const { events, logger } = host;
-  if (events.hears('scheduled') || events.hears('enqueued')) {
+  if (events.hasListeners('scheduled') || events.hasListeners('enqueued')) {
     for (const job of made) {
       events.emit({ type: 'scheduled', at: now, job });
       events.emit({ type: 'enqueued', at: now, job });
@@ -184,7 +185,7 @@ function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] 
   for (const { reason, count } of firing.skipped) {
     events.emit({ ...of, reason, count, error: null });
     if (reason !== 'missed') continue;
-    const many = count >= mostTold ? `${mostTold} occurrences or more` : count === 1 ? '1 occurrence' : `${count} occurrences`;
+    const many = count >= maxCounted ? `${maxCounted} occurrences or more` : count === 1 ? '1 occurrence' : `${count} occurrences`;
     logger.warn(told({ schedule: row.name, count }), `${many} passed while no scheduler ran, and ${count === 1 ? 'is' : 'are'} left out`);
   }
   for (const thrown of failures) {
@@ -197,4 +198,4 @@ function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] 
   }
 }
 
-const mostTold = 1_000;
+const maxCounted = 1_000;

@@ -5,10 +5,9 @@
 import { StoreError } from '../core/errors.ts';
 import { isFinished } from '../core/job.ts';
 import type { Job, JobRecord } from '../core/types.ts';
-import { outside, type Timer } from '../ports/clock.ts';
+import { outside, type Timer, yieldToEventLoop } from '../ports/clock.ts';
 import type { Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
-import { yieldToEventLoop } from './operator.ts';
 import { aliveAfter } from './registry.ts';
 import { scope } from './scope.ts';
 

@@ -338,7 +338,7 @@ export class Worker {
       attempt.release();
       return;
     }
-    if (this.#host.events.hears('started')) {
+    if (this.#host.events.hasListeners('started')) {
       this.#emit({ type: 'started', at: this.#host.clock.now(), job, worker: this.id, attempt: job.attempt });
     }
     attempt.start();
@@ -355,8 +355,8 @@ export class Worker {
       }
       this.#ticks.wake();
     },
-    recant: (attempt, settlement) => {
-      // What is under way to the store cannot be taken back.
+    revise: (attempt, settlement) => {
+      // A settlement that is already on its way to the store cannot be revised.
       const at = this.#ended.findIndex((one, i) => one.attempt === attempt && i >= this.#underWay);
       if (at >= 0) this.#ended[at] = { attempt, settlement, otherwise: undefined };
     },

@@ -143,3 +143,11 @@ export const systemClock: Clock = {
   inTurn: (_scope, fn) => fn(),
   external: (_label, fn) => fn(),
 };
+
+/**
+ * Lets timers fire and requests be answered between the batches of a long operation. Always real, also in a simulation: virtual time stands still
+ * until the step that yields has ended.
+ */
+export function yieldToEventLoop(): Promise<void> {
+  return new Promise((done) => systemClock.soon(done));
+}

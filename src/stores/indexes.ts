@@ -86,9 +86,9 @@ export class Indexes {
   readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
   readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
   readonly finished = { successful: new Finished(), failed: new Finished(), cancelled: new Finished() };
-  /** Queued jobs that had expired for some caller's `now`, until which they are kept out of the ready jobs. */
-  readonly #aside = new Set<Node>();
-  #asideAt = Number.NEGATIVE_INFINITY;
+  /** Queued jobs that had expired at some caller's `now`. They stay out of the ready jobs until a caller's clock is behind that instant. */
+  readonly #quarantined = new Set<Node>();
+  #quarantinedAt = Number.NEGATIVE_INFINITY;
 
   constructor(isPaused: (queue: string) => boolean) {
     this.#isPaused = isPaused;
@@ -130,16 +130,16 @@ export class Indexes {
     node.line.ready.remove(node);
     this.#leases.remove(node);
     this.#expiries.remove(node);
-    this.#aside.delete(node);
+    this.#quarantined.delete(node);
     const before = node.job.status;
     if (before === 'successful' || before === 'failed' || before === 'cancelled') this.finished[before].remove(node);
   }
 
   /** Moves what has become due into the lines of ready jobs. */
   stage(now: number): void {
-    if (now < this.#asideAt && this.#aside.size > 0) {
-      for (const node of this.#aside) node.line.ready.push(node);
-      this.#aside.clear();
+    if (now < this.#quarantinedAt && this.#quarantined.size > 0) {
+      for (const node of this.#quarantined) node.line.ready.push(node);
+      this.#quarantined.clear();
     }
     for (let node = this.#future.peek(); node && node.job.dueAt <= now; node = this.#future.peek()) {
       this.#future.remove(node);
@@ -157,10 +157,10 @@ export class Indexes {
         line.ready.remove(node);
         this.#future.push(node);
       } else if (isExpired(node.job, now)) {
-        // Not claimable any more, and found by `overdue`; kept out of the way, but still queued.
+        // No longer claimable, but still queued. `overdue` finds it.
         line.ready.remove(node);
-        this.#aside.add(node);
-        this.#asideAt = Math.max(this.#asideAt, now);
+        this.#quarantined.add(node);
+        this.#quarantinedAt = Math.max(this.#quarantinedAt, now);
       } else return node;
     }
   }

@@ -8,7 +8,7 @@ interface Entry {
   place: number;
 }
 
-const mostOpen = 1_000;
+const maxOpen = 1_000;
 
 export class MemorySchedules {
   readonly #entries = new Map<string, Entry>();
@@ -116,7 +116,7 @@ export class MemorySchedules {
   }
 
   #openOf(name: string): Job[] {
-    const jobs = [...(this.#open.get(name) ?? [])].sort().slice(0, mostOpen);
+    const jobs = [...(this.#open.get(name) ?? [])].sort().slice(0, maxOpen);
     return jobs.map(this.#job);
   }
 }

@@ -6,7 +6,7 @@ import { SimulationRunawayError } from '../core/errors.ts';
 import type { Scope } from '../ports/clock.ts';
 
 /** More attempts than this, of one job, at one instant. */
-const mostOfOneJob = 1_000;
+const maxPerJob = 1_000;
 /** More attempts than this at one instant; a drain of that many jobs is possible, but no test. */
 const most = 500_000;
 /** Until there are so many, nobody counts job by job. */
@@ -28,7 +28,7 @@ export class Crowd {
     if (this.#count <= unsuspicious) return;
     const count = (this.#byJob.get(scope.id) ?? 0) + 1;
     this.#byJob.set(scope.id, count);
-    if (count > mostOfOneJob || this.#count > most) this.#found = scope;
+    if (count > maxPerJob || this.#count > most) this.#found = scope;
   }
 
   /** @throws SimulationRunawayError */

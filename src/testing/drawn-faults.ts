@@ -7,7 +7,7 @@ import type { Definition } from '../core/definition.ts';
 import { StoreError } from '../core/errors.ts';
 import type { Choices, Decision } from './choices.ts';
 import { after, messages, never, nothingDue, type StoreCall } from './faults.ts';
-import type { Life } from './owners.ts';
+import type { Process } from './owners.ts';
 
 /** The kinds of faults that an exploration draws, of which each seed has some. */
 export const faultFamilies = ['crash', 'store', 'slow', 'pause', 'stale', 'clock', 'handler', 'scheduler'] as const;
@@ -51,9 +51,9 @@ const handlerFaults = [
 ] as const satisfies readonly (readonly [FaultFamily, string])[];
 
 /** A worker fences itself 5 s before its lease is over: two clocks may differ by less than that. */
-const mostSkewMs = 2_000;
+const maxSkewMs = 2_000;
 /** Where a worker's clock may stand when its process starts. */
-const skewsMs = [-mostSkewMs, -1_000, -100, 100, 1_000, mostSkewMs] as const;
+const skewsMs = [-maxSkewMs, -1_000, -100, 100, 1_000, maxSkewMs] as const;
 
 /** Which reads may be answered from a moment ago. */
 const staleCalls: readonly StoreCall[] = ['overdue', 'dueSchedules', 'listSchedules', 'get'];
@@ -72,14 +72,14 @@ export type FaultRates = Readonly<Partial<Record<FaultFamily, number>>>;
 export interface World {
   readonly choices: Choices;
   now(): number;
-  crash(life: Life): void;
-  pause(life: Life, ms: number): void;
+  crash(process: Process): void;
+  pause(process: Process, ms: number): void;
   /** Resolves so much later; false when the process has died. */
-  lag(life: Life, ms: number): Promise<void>;
-  later(life: Life, ms: number, fn: () => void): void;
-  note(life: Life, text: string): void;
+  lag(process: Process, ms: number): Promise<void>;
+  later(process: Process, ms: number, fn: () => void): void;
+  note(process: Process, text: string): void;
   /** Something has gone wrong with this process. */
-  trouble(life: Life): void;
+  trouble(process: Process): void;
 }
 
 /** The drawn faults of one run. */
@@ -88,9 +88,9 @@ export class DrawnFaults {
   readonly #rates: FaultRates;
   readonly #weights = new Map<StoreCall, readonly number[]>();
   readonly #before = new Map<string, unknown>();
-  readonly #down = new Map<Life, number>();
+  readonly #down = new Map<Process, number>();
   /** Until when the store is out of a process's reach. */
-  readonly #cut = new Map<Life, number>();
+  readonly #cut = new Map<Process, number>();
   healed = false;
   /** The decisions by which each fault happened, by its code. */
   readonly fired = new Map<string, Decision[]>();
@@ -101,33 +101,33 @@ export class DrawnFaults {
   }
 
   /** The clock of a process that starts. */
-  skewOf(life: Life): number {
+  skewOf(process: Process): number {
     if (this.healed) return 0;
     const rate = (this.#rates.clock ?? 0) * 20;
     const pick = this.#world.choices.rare(
-      `${life.place}.skew`,
+      `${process.place}.skew`,
       skewsMs.map(() => rate / skewsMs.length),
     );
     const skew = pick === 0 || this.#rates.clock === undefined ? 0 : (skewsMs[pick - 1] as number);
-    if (skew !== 0) this.#happened('F21', life, `its clock is ${skew} ms off`);
+    if (skew !== 0) this.#happened('F21', process, `its clock is ${skew} ms off`);
     return skew;
   }
 
-  call(name: StoreCall, life: Life, perform: () => unknown): unknown {
+  call(name: StoreCall, process: Process, perform: () => unknown): unknown {
     if (this.healed) return perform();
-    if ((this.#cut.get(life) ?? 0) > this.#world.now()) {
-      this.#world.trouble(life);
+    if ((this.#cut.get(process) ?? 0) > this.#world.now()) {
+      this.#world.trouble(process);
       throw unreachable(name);
     }
-    const pick = this.#world.choices.rare(`${life.place}.${name}`, this.#weightsAt(name));
-    const until = this.#down.get(life);
+    const pick = this.#world.choices.rare(`${process.place}.${name}`, this.#weightsAt(name));
+    const until = this.#down.get(process);
     if (name === 'dueSchedules' && until !== undefined && until > this.#world.now()) return nothingDue;
-    if (pick === 0) return this.#kept(name, life, perform());
+    if (pick === 0) return this.#kept(name, process, perform());
     const [family, kind] = callFaults[pick - 1] as (typeof callFaults)[number];
-    if (this.#rates[family] === undefined || !applies(name, kind)) return this.#kept(name, life, perform());
+    if (this.#rates[family] === undefined || !applies(name, kind)) return this.#kept(name, process, perform());
     const { code, text } = named(name, kind);
-    this.#happened(code, life, text);
-    return this.#befall(kind, name, life, perform);
+    this.#happened(code, process, text);
+    return this.#befall(kind, name, process, perform);
   }
 
   #weightsAt(name: StoreCall): readonly number[] {
@@ -140,15 +140,15 @@ export class DrawnFaults {
     return weights;
   }
 
-  #befall(kind: CallFault, name: StoreCall, life: Life, perform: () => unknown): unknown {
+  #befall(kind: CallFault, name: StoreCall, process: Process, perform: () => unknown): unknown {
     const world = this.#world;
     switch (kind) {
       case 'crash before':
-        world.crash(life);
+        world.crash(process);
         return never();
       case 'crash after':
         return after(perform(), () => {
-          world.crash(life);
+          world.crash(process);
           return never();
         });
       case 'busy':
@@ -160,54 +160,56 @@ export class DrawnFaults {
           throw new StoreError(`the answer was lost (a fault of the simulation, on ${name})`, { kind: 'failing', transient: true });
         });
       case 'unreachable for 40 s':
-        this.#cut.set(life, world.now() + cutMs);
+        this.#cut.set(process, world.now() + cutMs);
         throw unreachable(name);
       case 'late by 3 s':
-        return world.lag(life, 3_000).then(perform);
+        return world.lag(process, 3_000).then(perform);
       case 'answered 3 s later':
       case 'answered 20 s later':
-        return after(perform(), (answer) => world.lag(life, kind === 'answered 3 s later' ? 3_000 : 20_000).then(() => answer));
+        return after(perform(), (answer) => world.lag(process, kind === 'answered 3 s later' ? 3_000 : 20_000).then(() => answer));
       case 'stale':
-        return this.#before.has(`${life.name} ${name}`) ? this.#before.get(`${life.name} ${name}`) : this.#kept(name, life, perform());
+        return this.#before.has(`${process.name} ${name}`)
+          ? this.#before.get(`${process.name} ${name}`)
+          : this.#kept(name, process, perform());
       case 'clock steps 2 s forward':
-        life.skewMs = Math.min(mostSkewMs, life.skewMs + 2_000);
+        process.skewMs = Math.min(maxSkewMs, process.skewMs + 2_000);
         return perform();
       case 'clock steps 2 s back':
-        life.skewMs = Math.max(-mostSkewMs, life.skewMs - 2_000);
+        process.skewMs = Math.max(-maxSkewMs, process.skewMs - 2_000);
         return perform();
       case 'scheduler down for 10 m':
-        this.#down.set(life, world.now() + schedulerDownMs);
+        this.#down.set(process, world.now() + schedulerDownMs);
         return nothingDue;
       default:
         return after(perform(), (answer) => {
-          world.pause(life, pausesMs[kind] ?? 0);
+          world.pause(process, pausesMs[kind] ?? 0);
           return answer;
         });
     }
   }
 
   /** The answer is remembered, for when its process reads it late. */
-  #kept(name: StoreCall, life: Life, answer: unknown): unknown {
+  #kept(name: StoreCall, process: Process, answer: unknown): unknown {
     if (!this.#rates.stale || !staleCalls.includes(name)) return answer;
     return after(answer, (value) => {
-      this.#before.set(`${life.name} ${name}`, value);
+      this.#before.set(`${process.name} ${name}`, value);
       return value;
     });
   }
 
   /** A task's function with what may befall it. */
-  handler({ run, timeoutMs }: Definition, lifeOf: (ctx: unknown) => Life | undefined): Definition['run'] {
+  handler({ run, timeoutMs }: Definition, processOf: (ctx: unknown) => Process | undefined): Definition['run'] {
     return (input, ctx) => {
-      const life = lifeOf(ctx);
-      if (!life || this.healed) return run(input, ctx);
+      const process = processOf(ctx);
+      if (!process || this.healed) return run(input, ctx);
       const weights = handlerFaults.map(([family]) => ((this.#rates[family] ?? 0) / (family === 'handler' ? 5 : 6)) * 2);
-      const pick = this.#world.choices.rare(`${life.place}.run`, weights);
+      const pick = this.#world.choices.rare(`${process.place}.run`, weights);
       if (pick === 0) return run(input, ctx);
       const [family, kind] = handlerFaults[pick - 1] as (typeof handlerFaults)[number];
       if (this.#rates[family] === undefined) return run(input, ctx);
       // Without a timeout nothing would ever end it.
       if (kind === 'never ends, and hears no signal' && timeoutMs === null) return run(input, ctx);
-      this.#happened(family === 'crash' ? 'F3' : 'F18', life, `an attempt ${kind}`);
+      this.#happened(family === 'crash' ? 'F3' : 'F18', process, `an attempt ${kind}`);
       switch (kind) {
         case 'throws at once':
           throw new Error('a fault of the simulation: the task throws at once');
@@ -220,11 +222,11 @@ export class DrawnFaults {
         case 'never ends, and hears no signal':
           return new Promise(() => {});
         case 'blocks the process for 12 s':
-          this.#world.pause(life, 12_000);
+          this.#world.pause(process, 12_000);
           break;
         default:
-          this.#world.later(life, kind === 'crash at its first wait' ? 0 : kind === 'crash after 1 s' ? 1_000 : 10_000, () => {
-            if (!this.healed) this.#world.crash(life);
+          this.#world.later(process, kind === 'crash at its first wait' ? 0 : kind === 'crash after 1 s' ? 1_000 : 10_000, () => {
+            if (!this.healed) this.#world.crash(process);
           });
       }
       return run(input, ctx);
@@ -232,20 +234,20 @@ export class DrawnFaults {
   }
 
   /** An attempt begins to wait. */
-  wait(life: Life): void {
+  wait(process: Process): void {
     if (this.healed || this.#rates.crash === undefined) return;
-    if (this.#world.choices.rare(`${life.place}.wait`, [this.#rates.crash / 4]) === 0) return;
-    this.#happened('F3', life, 'an attempt crash at a wait');
-    this.#world.later(life, 0, () => {
-      if (!this.healed) this.#world.crash(life);
+    if (this.#world.choices.rare(`${process.place}.wait`, [this.#rates.crash / 4]) === 0) return;
+    this.#happened('F3', process, 'an attempt crash at a wait');
+    this.#world.later(process, 0, () => {
+      if (!this.healed) this.#world.crash(process);
     });
   }
 
-  #happened(code: string, life: Life, text: string): void {
+  #happened(code: string, process: Process, text: string): void {
     const decision = this.#world.choices.decisions.at(-1);
     if (decision) this.fired.set(code, [...(this.fired.get(code) ?? []), decision]);
-    this.#world.trouble(life);
-    this.#world.note(life, `${code} ${text}`);
+    this.#world.trouble(process);
+    this.#world.note(process, `${code} ${text}`);
   }
 }
 

@@ -1,6 +1,6 @@
 /** One thing that a virtual clock will do at an instant: a timer of the engine or of a task, or a wake-up. */
 import type { Timer } from '../ports/clock.ts';
-import type { Life, Owner } from './owners.ts';
+import type { Owner, Process } from './owners.ts';
 
 export type Callback = () => void | Promise<void>;
 
@@ -14,7 +14,7 @@ export class Entry implements Timer {
   at: number;
   order: number;
   readonly fn: Callback;
-  readonly life: Life | undefined;
+  readonly process: Process | undefined;
   readonly owner: Owner | undefined;
   readonly #keeper: Keeper;
   place = -1;
@@ -27,12 +27,12 @@ export class Entry implements Timer {
   /** What the code that set it was given to clear it by. */
   handle: object | undefined;
 
-  constructor(keeper: Keeper, at: number, order: number, fn: Callback, life: Life | undefined, owner: Owner | undefined) {
+  constructor(keeper: Keeper, at: number, order: number, fn: Callback, process: Process | undefined, owner: Owner | undefined) {
     this.#keeper = keeper;
     this.at = at;
     this.order = order;
     this.fn = fn;
-    this.life = life;
+    this.process = process;
     this.owner = owner;
   }
 

@@ -1,6 +1,6 @@
 /**
- * Searches for the course of things under which an application breaks: seeds draw interleavings and faults, a watchman looks on, and after each
- * scenario the world heals and everything must come to its end. A failure is shrunk to the few decisions that it takes, and can be replayed.
+ * Searches for interleavings and faults that break an application. Seeds draw them, an invariant checker watches, and after each scenario the
+ * faults stop and all work must finish. A failure is shrunk to the few decisions that cause it, and can be replayed.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -158,7 +158,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
         same(run, await play(first + played, undefined, twice[1]), twice);
       }
       for (const [code, [decision]] of run.fired) {
-        if (mattered.has(code) || (tried.get(code) ?? 0) >= mostTries || !decision) continue;
+        if (mattered.has(code) || (tried.get(code) ?? 0) >= maxTries || !decision) continue;
         tried.set(code, (tried.get(code) ?? 0) + 1);
         runs += 1;
         const without = await play(
@@ -181,7 +181,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
 
 const realNow = performance.now.bind(performance);
 /** So often a fault may have changed nothing before it is no longer asked whether it does. */
-const mostTries = 25;
+const maxTries = 25;
 const lastLines = 20;
 /** One run in this many is played twice. */
 const checkedEvery = 25;
@@ -189,21 +189,21 @@ const checkedEvery = 25;
 const untroubledAfterMs = 900_000;
 const afterMs = 90_000;
 /** At so many instants something may happen in one run: whatever takes more will never end. */
-const mostInstants = 50_000;
+const maxInstants = 50_000;
 /** A failure that takes more decisions than this is looked for among other seeds: so many, for so long. */
 const simpleEnough = 5;
-const mostOthers = 150;
+const maxAlternatives = 150;
 /** Runs to be spent on making a failure small, in all. */
-const mostRunsSpent = 800;
+const maxRunsSpent = 800;
 
 /** Reads the options of an exploration. @throws ConfigError with all faults */
 export function readExploration(options: ExploreOptions, tasks: Tasks, scenario: Scenario): Settings {
   appOf(tasks);
   if (typeof scenario !== 'function')
-    throw new ConfigError('explore() cannot be done', [
+    throw new ConfigError('Invalid options for explore()', [
       { path: 'scenario', expected: 'a function, the third argument', got: show(scenario) },
     ]);
-  const reader = new OptionReader('explore() cannot be done');
+  const reader = new OptionReader('Invalid options for explore()');
   const names = [
     'seeds',
     'first',
@@ -298,12 +298,12 @@ export async function playRun(
   try {
     const check = await scenario(sim);
     // What the scenario has left runs for a while under the faults of the seed.
-    await sim.runUntilIdle({ max: untroubledAfterMs, instants: mostInstants }).catch((error) => {
+    await sim.runUntilIdle({ max: untroubledAfterMs, instants: maxInstants }).catch((error) => {
       if (!(error instanceof SimulationRunawayError || error instanceof SimulationDeadlockError)) throw error;
     });
     await sim.heal();
-    // What is not due for longer than that, or stays in a paused queue, is left; the watchman knows.
-    const left = await sim.runUntilIdle({ max: settings.withinMs, instants: mostInstants }).catch((error) => {
+    // Jobs that are due later, or are in a paused queue, stay. The invariant checker accounts for them.
+    const left = await sim.runUntilIdle({ max: settings.withinMs, instants: maxInstants }).catch((error) => {
       if (!(error instanceof SimulationRunawayError || error instanceof SimulationDeadlockError)) throw error;
       return error;
     });
@@ -314,7 +314,7 @@ export async function playRun(
   } catch (error) {
     fail(error);
   }
-  // What the watchman has found is what ended the scenario. What a scenario that ended otherwise has left behind, says nothing.
+  // A finding of the invariant checker ended the scenario. If something else did, the state that it left behind proves nothing.
   const found = await sim.verify({ whole: problems.length === 0 }).catch(fail);
   if (found && found.length > 0) problems.unshift(...found);
   const { lines } = sim.timeline();
@@ -363,12 +363,12 @@ async function failure(
   const again = await play(run.seed, run.decisions);
   if (hashOf(again) !== hashOf(run)) same(run, again);
   const few = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
-  const budget = { runs: mostRunsSpent };
+  const budget = { runs: maxRunsSpent };
   // Whoever has asked for the end wants to see what there is.
   const isAborted = () => signal?.aborted === true;
   let smallest = await shrink(again, few, families, (plan) => play(run.seed, plan), budget, isAborted);
   // Another seed may fail in the same way, and take less to do so.
-  for (let i = 1; i <= mostOthers && smallest.decisions.length > simpleEnough && budget.runs > 0 && !isAborted(); i++) {
+  for (let i = 1; i <= maxAlternatives && smallest.decisions.length > simpleEnough && budget.runs > 0 && !isAborted(); i++) {
     const other = await play(run.seed + i);
     budget.runs -= costOf(other);
     if (other.problems.length === 0 || kindOf(other) !== kindOf(run)) continue;
@@ -419,7 +419,7 @@ function askedSeed(): number | undefined {
 }
 
 function asks(path: string, expected: string, got: string): ConfigError {
-  return new ConfigError('explore() cannot be done', [{ path, expected, got: show(got) }]);
+  return new ConfigError('Invalid options for explore()', [{ path, expected, got: show(got) }]);
 }
 
 /** What plays a run again. */
@@ -436,7 +436,7 @@ function keptRuns(file: string | undefined): readonly string[] {
     kept = undefined;
   }
   if (!Array.isArray(kept))
-    throw new ConfigError('explore() cannot be done', [{ path: 'file', expected: 'a list of runs that failed, as JSON', got: file }]);
+    throw new ConfigError('Invalid options for explore()', [{ path: 'file', expected: 'a list of runs that failed, as JSON', got: file }]);
   return kept.filter((text): text is string => typeof text === 'string');
 }
 

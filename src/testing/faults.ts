@@ -4,7 +4,7 @@ import { StoreError } from '../core/errors.ts';
 import type { Job } from '../core/types.ts';
 import type { Hint, Store } from '../ports/store.ts';
 import type { DrawnFaults } from './drawn-faults.ts';
-import type { Life } from './owners.ts';
+import type { Process } from './owners.ts';
 
 /** How a store can fail. All pass: asking again may help. */
 export type StoreFault = 'busy' | 'failing' | 'full';
@@ -130,8 +130,8 @@ export const nothingDue = { due: [], nextAt: null, holding: false };
 /** Who calls a store. */
 export interface Caller {
   /** The process that calls; undefined: the test itself, which no fault but the store's own reaches. */
-  life(): Life | undefined;
-  crash(life: Life): void;
+  process(): Process | undefined;
+  crash(process: Process): void;
   taskOf(id: string): string | undefined;
   /** When an attempt may call, if that is not at once: those that work beside each other have an order. */
   turn?(): Promise<void> | undefined;
@@ -151,16 +151,16 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
   for (const call of calls) {
     const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
     const ask = (a: unknown, b: unknown) => {
-      const life = caller.life();
+      const process = caller.process();
       // The process is gone: nobody is there to hear an answer.
-      if (life?.dead) return never();
+      if (process?.dead) return never();
       if (call === 'saveSchedule') faults.schedules.add((a as { readonly name: string }).name);
       faults.check(call);
-      if (!life) return real(a, b);
+      if (!process) return real(a, b);
       if (call === 'dueSchedules' && faults.schedulingStopped) return nothingDue;
-      const asked = () => (faults.awaitsCrash ? around(call, a, () => real(a, b), faults, caller, life) : real(a, b));
-      const answer = faults.drawn ? faults.drawn.call(call, life, asked) : asked();
-      return answer instanceof Promise ? answer.then((value) => (life.dead ? never() : value)) : answer;
+      const asked = () => (faults.awaitsCrash ? around(call, a, () => real(a, b), faults, caller, process) : real(a, b));
+      const answer = faults.drawn ? faults.drawn.call(call, process, asked) : asked();
+      return answer instanceof Promise ? answer.then((value) => (process.dead ? never() : value)) : answer;
     };
     view[call] = (a: unknown, b: { readonly transaction?: unknown } | undefined) => {
       // The caller's own transaction waits for nobody.
@@ -174,13 +174,13 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
   if (store.listen) {
     const listen = store.listen.bind(store);
     view.listen = (notify: (hint: Hint) => void) => {
-      const life = caller.life();
+      const process = caller.process();
       const ends = [
         listen((hint) => {
-          if (!life?.dead) notify(hint);
+          if (!process?.dead) notify(hint);
         }),
         faults.onScheduling(() => {
-          if (!life?.dead) notify({ scheduleAt: 0 });
+          if (!process?.dead) notify({ scheduleAt: 0 });
         }),
       ];
       return () => {
@@ -192,9 +192,9 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
 }
 
 /** A call to the store where the test waits for a crash. A settle that claims too is both. */
-function around(call: StoreCall, given: unknown, perform: () => unknown, faults: Faults, caller: Caller, life: Life): unknown {
+function around(call: StoreCall, given: unknown, perform: () => unknown, faults: Faults, caller: Caller, process: Process): unknown {
   const die = () => {
-    caller.crash(life);
+    caller.crash(process);
     return never();
   };
   const some = (names: readonly (string | undefined)[]) => (task: string) => names.includes(task);

@@ -1,9 +1,9 @@
-/** The watchman's account of schedules: what they have made, when they fire next, and that nobody fires them twice, early, or too often. */
+/** The invariant checker's model of schedules: the jobs they made and when they fire next. No schedule may fire twice, early, or too often. */
 import { fire } from '../core/schedule.ts';
 import type { Job, ScheduleRow } from '../core/types.ts';
 import type { Advance, DueSchedule } from '../ports/store.ts';
 
-/** What is asked of the rest of the watchman. */
+/** What this needs from the rest of the invariant checker. */
 export interface Desk {
   label(id: string): string;
   /** The jobs of a schedule that are not over. */

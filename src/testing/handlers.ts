@@ -1,13 +1,13 @@
 /**
- * Who runs which attempt: the watchman at the tasks' functions. He sees them begin and end on each process, and that those which the engine has
- * ended have been told so.
+ * Wraps the functions of tasks for the invariant checker. Records which process runs which attempt, and checks that the engine aborts the
+ * attempts that it ends.
  */
 import type { Definition, TaskContext } from '../core/definition.ts';
 import { isSnooze, steering } from '../core/outcomes.ts';
 import type { Job } from '../core/types.ts';
-import type { Life } from './owners.ts';
+import type { Process } from './owners.ts';
 
-/** What he asks of the simulation. */
+/** What the checker needs from the simulation. */
 export interface Sight {
   now(): number;
   /** The row as the store has it. */
@@ -25,7 +25,7 @@ export interface Sight {
 
 /** A function that has begun. */
 export interface Handler {
-  readonly life: Life;
+  readonly process: Process;
   readonly id: string;
   readonly claim: number;
   readonly startedAt: number;
@@ -50,9 +50,9 @@ export class Handlers {
   }
 
   /** A task's function that is seen when it begins and ends. */
-  watched(definition: Definition, life: Life): Definition['run'] {
+  watched(definition: Definition, process: Process): Definition['run'] {
     return (input, context) => {
-      const handler = this.#begin(definition, life, input, context);
+      const handler = this.#begin(definition, process, input, context);
       let result: unknown;
       try {
         result = definition.run(input, context);
@@ -83,15 +83,15 @@ export class Handlers {
 
   /** True while it runs, told to end or not. */
   runs(id: string, claim: number): boolean {
-    for (const handler of this.#running) if (handler.id === id && handler.claim === claim && !handler.life.dead) return true;
+    for (const handler of this.#running) if (handler.id === id && handler.claim === claim && !handler.process.dead) return true;
     return false;
   }
 
   /** How many jobs of one store a process runs. */
-  countOn(life: Life, home: unknown): number {
+  countOn(process: Process, home: unknown): number {
     let count = 0;
     for (const handler of this.#running)
-      if (handler.life === life && isAtWork(handler) && this.#sight.home(handler.id) === home) count += 1;
+      if (handler.process === process && isAtWork(handler) && this.#sight.home(handler.id) === home) count += 1;
     return count;
   }
 
@@ -99,43 +99,43 @@ export class Handlers {
   check(): void {
     const now = this.#sight.now();
     for (const handler of this.#running) {
-      const { timeoutMs, startedAt, life, id } = handler;
-      if (timeoutMs === null || !isAtWork(handler) || life.pausedUntil > startedAt) continue;
+      const { timeoutMs, startedAt, process, id } = handler;
+      if (timeoutMs === null || !isAtWork(handler) || process.pausedUntil > startedAt) continue;
       if (now > startedAt + timeoutMs + slackMs)
         this.#sight.problem(id, `L1: its attempt runs for ${now - startedAt} ms, and its timeout is ${timeoutMs} ms`);
     }
   }
 
-  #begin(definition: Definition, life: Life, input: unknown, context: TaskContext): Handler {
+  #begin(definition: Definition, process: Process, input: unknown, context: TaskContext): Handler {
     const { now, job: rowOf, troubledAt, concurrency, problem } = this.#sight;
     const { id, attempt } = context;
     const row = rowOf(id);
-    const holds = row?.status === 'running' && row.worker === life.name && row.attempt === attempt;
+    const holds = row?.status === 'running' && row.worker === process.name && row.attempt === attempt;
     const recently = (worker: string) => now() - troubledAt(worker) < troubleLastsMs;
     // What was claimed by a call that was under way is given back.
-    if (this.#sight.stops(life.name)) problem(id, `I7: it begins on ${life.name}, which stops`);
-    if (!holds && !recently(life.name)) problem(id, `I3: attempt ${attempt} begins on ${life.name}, which does not hold it`);
+    if (this.#sight.stops(process.name)) problem(id, `I7: it begins on ${process.name}, which stops`);
+    if (!holds && !recently(process.name)) problem(id, `I3: attempt ${attempt} begins on ${process.name}, which does not hold it`);
     // A schema may make something else of it.
     if (row && !definition.schema && (input === undefined ? null : JSON.stringify(input)) !== row.input)
       problem(id, `I15: it is given ${JSON.stringify(input)}, and was enqueued with ${row.input}`);
     for (const other of this.#running) {
       if (other.id !== id || !isAtWork(other)) continue;
-      if (other.life === life) problem(id, `I6: it begins on ${life.name}, where it runs already`);
+      if (other.process === process) problem(id, `I6: it begins on ${process.name}, where it runs already`);
       // A process that is stopped hears nothing, and one that was needs a moment.
-      else if (holds && other.life.pausedUntil < now() - slackMs)
-        problem(id, `I3: it begins on ${life.name}, and runs on ${other.life.name}, which has not been told to end it`);
+      else if (holds && other.process.pausedUntil < now() - slackMs)
+        problem(id, `I3: it begins on ${process.name}, and runs on ${other.process.name}, which has not been told to end it`);
     }
     const timeoutMs = row?.overrides?.timeoutMs ?? definition.timeoutMs;
-    const handler: Handler = { life, id, claim: holds ? row.claim : -1, startedAt: now(), timeoutMs, context };
+    const handler: Handler = { process, id, claim: holds ? row.claim : -1, startedAt: now(), timeoutMs, context };
     this.#running.add(handler);
-    const count = this.countOn(life, this.#sight.home(id));
-    if (count > concurrency) problem(id, `I8: it begins on ${life.name}, which runs ${count} at once, more than ${concurrency}`);
+    const count = this.countOn(process, this.#sight.home(id));
+    if (count > concurrency) problem(id, `I8: it begins on ${process.name}, which runs ${count} at once, more than ${concurrency}`);
     return handler;
   }
 }
 
-function isAtWork({ life, context }: Handler): boolean {
-  return !life.dead && !context.signal.aborted;
+function isAtWork({ process, context }: Handler): boolean {
+  return !process.dead && !context.signal.aborted;
 }
 
 function returned(value: unknown): Returned {

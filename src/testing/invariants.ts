@@ -1,21 +1,21 @@
 /**
- * A watchman beneath every worker of an exploration: he sees each call that reaches the store, in the order in which it takes effect, keeps
- * his own account of every job, looks at who runs what, and says what must not be. What he finds is a fault of the engine, of the store, or of
- * whoever decides; never of a fault that was drawn, for those happen above him.
+ * The invariant checker of an exploration. It sits between the workers and the store, sees each call in the order in which it takes effect,
+ * keeps a model of every job, tracks which process runs which attempt, and reports violated invariants. A finding is always a bug in the engine or
+ * in the store: drawn faults are injected above the checker.
  */
 import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
 import { visibleStatus } from '../core/job.ts';
 import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../core/types.ts';
 import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, Settled, Store, Taken } from '../ports/store.ts';
-import { Account, inOrder, isOver, isTooLate } from './account.ts';
 import { Firings } from './firings.ts';
 import { Handlers, troubleLastsMs } from './handlers.ts';
-import type { Life } from './owners.ts';
+import { inOrder, isOver, isTooLate, Model } from './model.ts';
+import type { Process } from './owners.ts';
 
 type At = { readonly now: number };
 
-/** What the watchman asks of the simulation. */
+/** What the checker needs from the simulation. */
 export interface Surroundings {
   /** The definition of a task, in the version of the application that was deployed last. */
   definition(name: string): Definition | undefined;
@@ -24,7 +24,7 @@ export interface Surroundings {
   label(id: string): string;
   now(): number;
   /** The processes that are there. */
-  alive(): readonly Life[];
+  alive(): readonly Process[];
   readonly concurrency: number;
   /** Told of the first thing that must not be. */
   found(problem: string): void;
@@ -32,20 +32,20 @@ export interface Surroundings {
 
 const onItsWayMs = 60_000;
 /** What a worker asks that has nothing to do: far less than this. */
-const mostCallsASecond = 1;
+const maxCallsASecond = 1;
 /** When nothing goes wrong any more, what is due is done within this. */
 const promptMs = 60_000;
 const lookEveryMs = 10_000;
 /** An answer may be lost on its way, some of them in a row. */
-const mostTellings = 6;
+const maxReminders = 6;
 
-export class Watchman {
+export class InvariantChecker {
   /** What must not be, each once. */
   readonly problems: string[] = [];
   /** How often a store was called. */
   calls = 0;
   readonly #around: Surroundings;
-  readonly #account = new Account();
+  readonly #model = new Model();
   readonly handlers: Handlers;
   /** The store that has each job. */
   readonly #homes = new Map<string, Store>();
@@ -71,12 +71,12 @@ export class Watchman {
     this.#around = around;
     this.#firings = new Firings({
       label: around.label,
-      openOf: (name) => this.#account.open.filter(({ schedule }) => schedule === name).length,
+      openOf: (name) => this.#model.open.filter(({ schedule }) => schedule === name).length,
       problem: (text) => this.#problem(text),
     });
     this.handlers = new Handlers({
       now: around.now,
-      job: (id) => this.#account.get(id),
+      job: (id) => this.#model.get(id),
       troubledAt: around.troubledAt,
       concurrency: around.concurrency,
       home: (id) => this.#homes.get(id),
@@ -85,7 +85,7 @@ export class Watchman {
     });
   }
 
-  /** The store with the watchman beside it. */
+  /** Wraps a store so that the checker sees each call. */
   watch(store: Store): Store {
     const calls: Partial<Record<keyof Store, (answer: never, ...given: never[]) => void>> = {
       insert: (taken: Taken | undefined, jobs: readonly Job[]) => {
@@ -129,7 +129,7 @@ export class Watchman {
           if (key === 'insert') {
             for (const job of given[0] as readonly Job[]) {
               // One that has an id of its own may be there already, or be on its way.
-              if (!this.#account.get(job.id) && !this.#coming.has(job.id)) this.#coming.set(job.id, job);
+              if (!this.#model.get(job.id) && !this.#coming.has(job.id)) this.#coming.set(job.id, job);
             }
           }
           const answer = value.apply(target, given) as unknown;
@@ -159,7 +159,7 @@ export class Watchman {
     const rows = new Map<string, JobRecord>();
     for (const store of stores) for (const record of await this.#rows(store, now)) rows.set(record.job.id, record);
     let gone = 0;
-    for (const job of this.#account.jobs) {
+    for (const job of this.#model.jobs) {
       const starts = startsOf(job.id);
       if (starts > job.claim) this.#say(job, `I6: it was started ${starts} times, and claimed ${job.claim} times`);
       if (job.status === 'successful' && starts === 0) this.#say(job, 'I6: it was successful, and never started');
@@ -169,7 +169,7 @@ export class Watchman {
       else {
         const [key] = differing(row.job, job);
         if (key) this.#say(job, `E1: the store has its ${key} as ${show(row.job[key])}, by its own answers it is ${show(job[key])}`);
-        const [has, told] = [history(row.attempts), history(this.#account.attemptsOf(job.id))];
+        const [has, told] = [history(row.attempts), history(this.#model.attemptsOf(job.id))];
         if (has !== told) this.#say(job, `I16: the store has its attempts as ${has}, by its own answers they are ${told}`);
       }
       // What a schedule makes anew all the time, and what that enqueues, may be on its way.
@@ -178,7 +178,7 @@ export class Watchman {
       if (!isOver(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && due)
         this.#say(job, `L1: it never came to its end, and is ${visibleStatus(job, now)}`);
     }
-    for (const id of rows.keys()) if (!this.#account.get(id)) this.#problem(`I1: job ${id} is in the store, and nobody has enqueued it`);
+    for (const id of rows.keys()) if (!this.#model.get(id)) this.#problem(`I1: job ${id} is in the store, and nobody has enqueued it`);
   }
 
   /** What a store has; its counts must be those. */
@@ -217,8 +217,8 @@ export class Watchman {
     if (now < this.#healedAt + promptMs) return;
     const late = now - promptMs;
     const awake = this.#around.alive().filter(({ name }) => !this.#stopping.has(name));
-    const freeFor = (id: string) => awake.find((life) => this.handlers.countOn(life, this.#homes.get(id)) < this.#around.concurrency);
-    for (const job of this.#account.open) {
+    const freeFor = (id: string) => awake.find((process) => this.handlers.countOn(process, this.#homes.get(id)) < this.#around.concurrency);
+    for (const job of this.#model.open) {
       const { id, claim, dueAt, leaseUntil, expiresAt } = job;
       if (job.status === 'running') {
         if ((leaseUntil ?? 0) < late) this.#say(job, `L2: its lease has passed ${now - (leaseUntil ?? 0)} ms ago, and nobody has found it`);
@@ -237,13 +237,13 @@ export class Watchman {
 
   /** Nothing was due for a while: whoever asks all the time waits for nothing. */
   calm(calls: number, workers: number, ms: number): void {
-    const most = Math.ceil((ms / 1_000) * workers * mostCallsASecond);
+    const most = Math.ceil((ms / 1_000) * workers * maxCallsASecond);
     if (calls > most) this.#problem(`L4: nothing was due for ${ms / 1_000} s, and the store was asked ${calls} times, more than ${most}`);
   }
 
   /** A job that was told of as enqueued, and that the store does not have. */
   lost(id: string): void {
-    if (!this.#lost.has(id) && this.#account.get(id)) this.#problem(`${this.#around.label(id)}: I1: it was acknowledged, and is not there`);
+    if (!this.#lost.has(id) && this.#model.get(id)) this.#problem(`${this.#around.label(id)}: I1: it was acknowledged, and is not there`);
     this.#lost.add(id);
   }
 
@@ -251,8 +251,8 @@ export class Watchman {
     for (const job of jobs) {
       if (this.#seenEarly.delete(job.id)) continue;
       this.#coming.delete(job.id);
-      if (this.#account.get(job.id)) this.#say(job, 'I1: it was inserted twice');
-      this.#account.inserted(job);
+      if (this.#model.get(job.id)) this.#say(job, 'I1: it was inserted twice');
+      this.#model.inserted(job);
       this.#homes.set(job.id, home);
       this.#firings.occurrence(job);
     }
@@ -267,7 +267,7 @@ export class Watchman {
         this.#insert([coming], home);
         this.#seenEarly.add(job.id);
       }
-      const before = this.#account.get(job.id);
+      const before = this.#model.get(job.id);
       if (!before) {
         this.#say(job, 'I1: it was claimed, and nobody has enqueued it');
         continue;
@@ -279,14 +279,14 @@ export class Watchman {
       if (job.claim !== before.claim + 1) this.#say(job, `I3: its claim went from ${before.claim} to ${job.claim}`);
       if (job.attempt !== before.attempt + 1) this.#say(job, `I5: its attempt went from ${before.attempt} to ${job.attempt}`);
       if (job.attempt > job.maxAttempts) this.#say(job, `I5: attempt ${job.attempt} of at most ${job.maxAttempts}`);
-      const [key] = differing(job, this.#account.claimed(before, worker, now, leaseUntil));
+      const [key] = differing(job, this.#model.claimed(before, worker, now, leaseUntil));
       if (key) this.#say(job, `E1: it was claimed with another ${key}, ${show(job[key])}`);
     }
   }
 
   /** Law 4: what is claimed are the first of those that could be. */
   #inTurn(jobs: readonly Job[], { now, tasks, queues, excludeQueues, limit }: ClaimOptions & At, home: Store): void {
-    const could = this.#account.open
+    const could = this.#model.open
       .filter(({ id, status, dueAt, task }) => this.#homes.get(id) === home && status === 'queued' && dueAt <= now && tasks.includes(task))
       .filter(({ queue }) => !this.#paused.has(queue) && (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue))
       .filter((job) => !isTooLate(job, now))
@@ -299,7 +299,7 @@ export class Watchman {
 
   #renew(answers: readonly RenewAnswer[], held: readonly Held[], leaseUntil: number): void {
     held.forEach((lease, i) => {
-      const job = this.#account.get(lease.id);
+      const job = this.#model.get(lease.id);
       const answer = answers[i];
       const holds = job?.status === 'running' && job.claim === lease.claim;
       if (!job || !answer) return;
@@ -311,7 +311,7 @@ export class Watchman {
       const wanted = job.cancelRequested === null ? 'held' : 'cancelled';
       if (answer.kind !== wanted) this.#say(job, `I14: a renewal was answered with ${answer.kind}, not ${wanted}`);
       if (answer.kind === 'cancelled') this.#tell(job, lease.claim, 'I14: it was told to be cancelled, and goes on');
-      if (answer.kind !== 'lost') this.#account.renewed(job, leaseUntil, lease.progress);
+      if (answer.kind !== 'lost') this.#model.renewed(job, leaseUntil, lease.progress);
     });
   }
 
@@ -320,11 +320,11 @@ export class Watchman {
     const key = `${job.id} ${claim}`;
     const times = (this.#told.get(key) ?? 0) + 1;
     this.#told.set(key, times);
-    if (times > mostTellings && this.handlers.atWork(job.id, claim)) this.#say(job, what);
+    if (times > maxReminders && this.handlers.atWork(job.id, claim)) this.#say(job, what);
   }
 
   #settle(settlement: Settlement, answer: Job | null): void {
-    const job = this.#account.get(settlement.id);
+    const job = this.#model.get(settlement.id);
     if (!job) return;
     const key = `${settlement.id} ${settlement.claim}`;
     // In words of his own: a claim that another has followed, and a loss of a lease that holds, change nothing.
@@ -346,7 +346,7 @@ export class Watchman {
       return;
     }
     this.#decided(job, settlement);
-    const after = this.#account.settled(job, settlement);
+    const after = this.#model.settled(job, settlement);
     if (answer.status !== after.status) this.#say(job, `I14: its end was answered with ${answer.status}, not ${after.status}`);
     const [field] = differing(answer, after);
     if (field) this.#say(job, `E1: its end was answered with another ${field}, ${show(answer[field])}`);
@@ -364,7 +364,7 @@ export class Watchman {
     if (outcome === 'lost') {
       if (status === 'queued' && dueAt !== settledAt)
         this.#say(job, `I11: its lease was lost, and it is due ${dueAt - settledAt} ms later`);
-      if (status === 'queued' && (losses >= mostLosses || attempt >= job.maxAttempts))
+      if (status === 'queued' && (losses >= maxLosses || attempt >= job.maxAttempts))
         this.#say(job, `I5: lost ${losses} times, at attempt ${attempt} of ${job.maxAttempts}, and goes on`);
       const worker = job.worker ?? '';
       // It may be found late, by others who had trouble of their own.
@@ -400,7 +400,7 @@ export class Watchman {
 
   #overdue(jobs: readonly Job[], now: number): void {
     for (const { id } of jobs) {
-      const job = this.#account.get(id);
+      const job = this.#model.get(id);
       if (!job) continue;
       const orphan = job.status === 'running' && (job.leaseUntil ?? 0) <= now;
       if (!orphan && !(job.status === 'queued' && isTooLate(job, now))) this.#say(job, `law 7: found overdue, and is ${job.status}`);
@@ -409,14 +409,14 @@ export class Watchman {
 
   #amend(rows: readonly (Job | null)[], amendments: readonly Amendment[]): void {
     amendments.forEach((amendment, i) => {
-      const job = this.#account.get(amendment.id);
+      const job = this.#model.get(amendment.id);
       if (!job) return;
       const isAsExpected = job.status === amendment.expect.status && job.claim === amendment.expect.claim;
       if (isAsExpected !== (rows[i] !== null)) this.#say(job, `I2: an amendment was ${rows[i] === null ? 'refused' : 'taken'}`);
       if (rows[i] && isOver(job) && amendment.set?.status !== undefined && amendment.set.status !== 'queued')
         this.#say(job, `I12: it was ${job.status}, and is made ${amendment.set.status}`);
       if (!isAsExpected || !rows[i]) return;
-      this.#account.amended(job, amendment);
+      this.#model.amended(job, amendment);
       if (amendment.set === null) this.#firings.freed(job);
     });
   }
@@ -432,7 +432,7 @@ export class Watchman {
 }
 
 /** Three leases lost in a row: it kills its workers. */
-const mostLosses = 3;
+const maxLosses = 3;
 
 /** The keys in which two rows differ. */
 function differing(a: Job, b: Job): readonly (keyof Job)[] {

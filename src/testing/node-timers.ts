@@ -25,7 +25,7 @@ const shadows = new WeakMap<object, NodeJS.Timeout>();
 const known = new WeakSet<object>();
 /** Those of them that nobody waits for: housekeeping. */
 let background: WeakRef<InnerTimeout>[] = [];
-let mostBackground = 1_000;
+let maxBackground = 1_000;
 
 /** A real timer was set outside of a simulation. */
 export function knows<T>(timer: T): T {
@@ -69,9 +69,9 @@ export function installRefresh(timeout: object, arm: Arm): void {
   };
   proto.unref = function (this: InnerTimeout) {
     if (known.has(this) && !shadows.has(this)) {
-      if (background.length >= mostBackground) {
+      if (background.length >= maxBackground) {
         background = background.filter((ref) => ref.deref()?._destroyed === false);
-        mostBackground = Math.max(1_000, 2 * background.length);
+        maxBackground = Math.max(1_000, 2 * background.length);
       }
       background.push(new WeakRef(this));
     }

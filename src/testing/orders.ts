@@ -25,7 +25,7 @@ export async function everyOrder(tasks: Tasks, options: ExploreOptions & { most?
   const { most = 1_000, ...rest } = options;
   const settings = readExploration({ workers: 1, ...rest, faults: 'none' }, tasks, scenario);
   if (!Number.isSafeInteger(most) || most < 1)
-    throw new ConfigError('everyOrder() cannot be done', [{ path: 'most', expected: 'a whole number from 1 on', got: show(most) }]);
+    throw new ConfigError('Invalid options for everyOrder()', [{ path: 'most', expected: 'a whole number from 1 on', got: show(most) }]);
   const replay = askedReplay();
   const watched: { count: number; pick: number }[] = [];
   let picks: readonly number[] = [];

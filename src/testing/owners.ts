@@ -1,24 +1,24 @@
-/** Whose time it is: the processes of workers, which pause and die as a whole, and the attempts in flight. */
+/** The owners of timers: simulated processes, which pause and crash as a whole, and the attempts in flight. */
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 import { Crowd } from './crowd.ts';
 import { realWork } from './real-work.ts';
 import { isUsers } from './sites.ts';
 
-/** What a clock serves: one worker's process, which can be paused or killed as a whole. */
-export class Life {
+/** A simulated process. It can be paused or killed as a whole. */
+export class Process {
   readonly name: string;
-  /** Its worker's name, the same for every process that takes its place. */
+  /** The name of its place, which stays the same when it restarts. */
   readonly place: string;
-  /** How far its clock is ahead of the simulation's. */
+  /** How far its clock is ahead of the simulation's clock. */
   skewMs = 0;
   dead = false;
   pausedUntil = Number.NEGATIVE_INFINITY;
   /** Steps of the engine that have not ended. */
   steps = 0;
-  /** Steps that wait for a store that takes its time: they hold nothing. */
+  /** Steps that wait for a slow store. They do not hold virtual time. */
   lags = 0;
-  /** Told when it is killed. */
+  /** Called when it is killed. */
   readonly whenDead: (() => void)[] = [];
   constructor(name: string) {
     this.name = name;
@@ -31,7 +31,7 @@ const none: readonly string[] = [];
 /** An attempt in flight. */
 export class Owner {
   readonly scope: Scope;
-  readonly life: Life | undefined;
+  readonly process: Process | undefined;
   readonly endsAt: number;
   readonly since: number;
   /** Its place among the attempts, in the order in which they started; one inside another has the place of that one. */
@@ -47,9 +47,9 @@ export class Owner {
   excused = false;
   left = false;
   returned = false;
-  constructor(scope: Scope, life: Life | undefined, endsAt: number, since: number) {
+  constructor(scope: Scope, process: Process | undefined, endsAt: number, since: number) {
     this.scope = scope;
-    this.life = life;
+    this.process = process;
     this.endsAt = endsAt;
     this.since = since;
   }
@@ -84,9 +84,9 @@ export class Owners {
     return own.length > 0 ? realWork.kinds(own) : undefined;
   }
 
-  kill(life: Life): void {
+  kill(process: Process): void {
     for (const [scope, owner] of this.#owners) {
-      if (owner.life !== life) continue;
+      if (owner.process !== process) continue;
       this.#dead.add(scope);
       this.#forget(scope, owner);
     }
@@ -233,7 +233,7 @@ export class Owners {
   }
 
   #atWork(owner: Owner): void {
-    if (owner.left || owner.life?.dead) return;
+    if (owner.left || owner.process?.dead) return;
     const holds = (owner.externals.length > 0 && !owner.excused) || (owner.waits === 0 && owner.turns === 0);
     this.#idle.delete(owner);
     if (holds) this.#working.add(owner);

@@ -1,6 +1,6 @@
 /**
- * The processes of a simulation: each has a life, a clock that may be off, and a worker for every store; they start, are stopped for a while,
- * die, come back, and are replaced by those of another version of the application.
+ * The simulated processes. Each has its own clock, which may be skewed, and one worker per store. Processes start, pause, crash, restart, and are
+ * replaced by those of another version of the application.
  */
 import type { App } from '../app.ts';
 import { type Duration, durationMs } from '../core/duration.ts';
@@ -13,7 +13,7 @@ import type { Choices } from './choices.ts';
 import { DrawnFaults, type FaultRates } from './drawn-faults.ts';
 import { type Caller, type Faults, storeFor } from './faults.ts';
 import type { Handlers } from './handlers.ts';
-import { Life } from './owners.ts';
+import { Process } from './owners.ts';
 import { exact, type SimulationRecord } from './record.ts';
 import type { Settings } from './settings.ts';
 import type { SimulatedWorker } from './simulation.ts';
@@ -48,7 +48,7 @@ const graceMs = 25_000;
 class Place {
   readonly index: number;
   readonly version: Version;
-  life: Life;
+  process: Process;
   /** Another version has taken its place: it is not started again. */
   retired = false;
   /** The test has stopped it. */
@@ -57,9 +57,9 @@ class Place {
   workers: Worker[] = [];
   starts = 0;
   skewMs = 0;
-  constructor(index: number, life: Life, version: Version) {
+  constructor(index: number, process: Process, version: Version) {
     this.index = index;
-    this.life = life;
+    this.process = process;
     this.version = version;
   }
 }
@@ -83,17 +83,17 @@ export class Processes {
       {
         choices,
         now: clock.now,
-        crash: (life) => this.#crash(this.#placeOf(life), true),
-        trouble: (life) => this.#trouble(life, 0),
-        pause: (life, ms) => this.#stop(life, ms),
-        lag: (life, ms) => clock.lag(life, ms),
+        crash: (process) => this.#crash(this.#placeOf(process), true),
+        trouble: (process) => this.#trouble(process, 0),
+        pause: (process, ms) => this.#stop(process, ms),
+        lag: (process, ms) => clock.lag(process, ms),
         // Not a wait of the attempt that asks.
-        later: (life, ms, fn) => void scope.exit(() => clock.arm(clock.now() + ms, fn, life)),
-        note: (life, text) => this.#note(life, text),
+        later: (process, ms, fn) => void scope.exit(() => clock.arm(clock.now() + ms, fn, process)),
+        note: (process, text) => this.#note(process, text),
       },
       rates,
     );
-    clock.onWait = (life) => drawn.wait(life);
+    clock.onWait = (process) => drawn.wait(process);
     return drawn;
   }
 
@@ -108,24 +108,24 @@ export class Processes {
     this.start(version, count);
     for (const place of old) {
       place.retired = true;
-      if (!place.life.dead) for (const worker of place.workers) void worker.stop(graceMs);
+      if (!place.process.dead) for (const worker of place.workers) void worker.stop(graceMs);
     }
   }
 
   /** Every worker is there, and its clock is right; one that stands still goes on in its time. */
   heal(): void {
     for (const place of this.#places) {
-      place.life.skewMs = 0;
-      if ((place.life.dead || place.stopped) && !place.retired) this.#start(place.index, place.version);
+      place.process.skewMs = 0;
+      if ((place.process.dead || place.stopped) && !place.retired) this.#start(place.index, place.version);
     }
   }
 
   /** The process in which the code that asks runs; undefined: the test's own. */
-  readonly here = (): Life | undefined => {
+  readonly here = (): Process | undefined => {
     for (let at = scope.getStore(); at; at = at.parent) {
       const { worker } = at;
-      const place = this.#places.find(({ life }) => life.name === worker);
-      if (place) return place.life;
+      const place = this.#places.find(({ process }) => process.name === worker);
+      if (place) return place.process;
     }
     return undefined;
   };
@@ -135,10 +135,10 @@ export class Processes {
     return storeFor(store, this.#ground.faults, { ...this.#caller(this.here), turn: () => this.#ground.clock.turn() });
   }
 
-  get alive(): readonly Life[] {
+  get alive(): readonly Process[] {
     const now = this.#ground.clock.now();
-    const isAwake = ({ life, stopped, retired }: Place) => !life.dead && !stopped && !retired && life.pausedUntil < now;
-    return this.#places.filter(isAwake).map(({ life }) => life);
+    const isAwake = ({ process, stopped, retired }: Place) => !process.dead && !stopped && !retired && process.pausedUntil < now;
+    return this.#places.filter(isAwake).map(({ process }) => process);
   }
 
   get count(): number {
@@ -156,24 +156,24 @@ export class Processes {
 
   /** What happens to a store may have happened to each of them. */
   troubled(): void {
-    for (const { life } of this.#places) this.#trouble(life, 0);
+    for (const { process } of this.#places) this.#trouble(process, 0);
   }
 
   crash(worker: string): void {
-    const place = this.#places.find(({ life }) => life.name === worker);
+    const place = this.#places.find(({ process }) => process.name === worker);
     if (place) this.#crash(place, true);
   }
 
   kill(): void {
-    for (const { life } of this.#places) this.#ground.clock.kill(life);
+    for (const { process } of this.#places) this.#ground.clock.kill(process);
   }
 
   /** Why nobody does anything, if that is how it is. */
   get idleBecause(): string | undefined {
-    if (this.#places.every(({ life }) => life.dead)) return 'no worker is alive';
+    if (this.#places.every(({ process }) => process.dead)) return 'no worker is alive';
     const { concurrency } = this.#ground.settings;
     const busy = (worker: Worker) => worker.attempts.size >= concurrency;
-    if (this.#places.every(({ life, workers }) => life.dead || workers.every(busy)))
+    if (this.#places.every(({ process, workers }) => process.dead || workers.every(busy)))
       return `every worker is busy (concurrency ${concurrency}), with attempts that may be waiting for it`;
     return undefined;
   }
@@ -193,51 +193,51 @@ export class Processes {
         use();
         if (!Number.isSafeInteger(ms)) throw new SimulationError(`skew() takes whole milliseconds, negative ones too; got ${ms}`);
         place.skewMs = ms;
-        place.life.skewMs = ms;
-        this.#trouble(place.life, 0);
-        this.#note(place.life, `its clock is ${ms} ms off`);
+        place.process.skewMs = ms;
+        this.#trouble(place.process, 0);
+        this.#note(place.process, `its clock is ${ms} ms off`);
       },
       pauseFor: (duration) => {
         use();
         const ms = durationMs(duration, 'pauseFor()');
-        this.#stop(place.life, ms);
-        this.#note(place.life, `paused for ${exact(ms)}`);
+        this.#stop(place.process, ms);
+        this.#note(place.process, `paused for ${exact(ms)}`);
       },
       stop: (options) => this.#end(place, options?.timeout ?? '25s'),
       get alive() {
-        return !place.life.dead;
+        return !place.process.dead;
       },
     };
   }
 
   async #end(place: Place, timeout: Duration): Promise<void> {
     const timeoutMs = durationMs(timeout, 'stop().timeout');
-    const { life } = place;
+    const { process } = place;
     // A process that is gone has nothing to stop, and one that is killed while it stops never answers.
-    if (life.dead) return;
+    if (process.dead) return;
     place.stopped = true;
-    const killed = new Promise<void>((resolve) => life.whenDead.push(resolve));
+    const killed = new Promise<void>((resolve) => process.whenDead.push(resolve));
     await Promise.race([Promise.all(place.workers.map((worker) => worker.stop(timeoutMs))), killed]);
   }
 
   #start(index: number, version: Version): void {
-    const place = this.#places[index] ?? new Place(index, new Life(`w${index}`), version);
+    const place = this.#places[index] ?? new Place(index, new Process(`w${index}`), version);
     this.#places[index] = place;
     const id = place.starts === 0 ? `w${index}` : `w${index}.${place.starts}`;
     place.starts += 1;
     place.stopped = false;
-    const life = new Life(id);
-    place.life = life;
-    this.#trouble(life, 0);
+    const process = new Process(id);
+    place.process = process;
+    this.#trouble(process, 0);
     const { clock, settings, stores, faults, between } = this.#ground;
     const { drawn } = faults;
-    life.skewMs = drawn ? drawn.skewOf(life) : place.skewMs;
+    process.skewMs = drawn ? drawn.skewOf(process) : place.skewMs;
     const { app } = version;
     const host = {
       ...version.host,
-      clock: clock.forLife(life),
+      clock: clock.forProcess(process),
       running: new Set<never>(),
-      ...(drawn || this.handlers ? { definitions: seenBy(app, life, drawn, this.handlers) } : {}),
+      ...(drawn || this.handlers ? { definitions: seenBy(app, process, drawn, this.handlers) } : {}),
     };
     const main = settings.stores.get('default');
     const { concurrency } = settings;
@@ -245,7 +245,7 @@ export class Processes {
       const view = storeFor(
         between?.(store, id) ?? store,
         faults,
-        this.#caller(() => life),
+        this.#caller(() => process),
       );
       const options = {
         id,
@@ -261,52 +261,57 @@ export class Processes {
     for (const worker of place.workers) worker.start();
   }
 
-  #caller(life: () => Life | undefined): Caller {
+  #caller(process: () => Process | undefined): Caller {
     return {
-      life,
+      process,
       crash: (dying) => this.#crash(this.#placeOf(dying), true),
       taskOf: (job) => this.#ground.record.job(job)?.task,
     };
   }
 
-  #placeOf(life: Life): Place {
-    return this.#places.find((place) => place.life === life) as Place;
+  #placeOf(process: Process): Place {
+    return this.#places.find((place) => place.process === process) as Place;
   }
 
   #crash(place: Place, restart: boolean): void {
-    const { life } = place;
-    if (life.dead) return;
+    const { process } = place;
+    if (process.dead) return;
     const { clock } = this.#ground;
-    clock.kill(life);
-    this.#trouble(life, 0);
-    this.#note(life, 'crashed');
+    clock.kill(process);
+    this.#trouble(process, 0);
+    this.#note(process, 'crashed');
     this.#ground.untold();
     if (!restart || place.retired) return;
     // Whoever dies may be the one that asks: what comes after belongs to nobody that is gone.
     scope.exit(() => clock.arm(clock.now() + restartAfterMs, () => this.#start(place.index, place.version), undefined));
   }
 
-  #stop(life: Life, ms: number): void {
-    this.#trouble(life, ms);
-    life.pausedUntil = Math.max(life.pausedUntil, this.#ground.clock.now() + ms);
+  #stop(process: Process, ms: number): void {
+    this.#trouble(process, ms);
+    process.pausedUntil = Math.max(process.pausedUntil, this.#ground.clock.now() + ms);
   }
 
-  #trouble(life: Life, ms: number): void {
-    this.#troubles.set(life.name, Math.max(this.#troubles.get(life.name) ?? 0, this.#ground.clock.now() + ms));
+  #trouble(process: Process, ms: number): void {
+    this.#troubles.set(process.name, Math.max(this.#troubles.get(process.name) ?? 0, this.#ground.clock.now() + ms));
   }
 
-  #note(life: Life, text: string): void {
-    this.#ground.record.add({ type: 'note', at: this.#ground.clock.now(), worker: life.name, text });
+  #note(process: Process, text: string): void {
+    this.#ground.record.add({ type: 'note', at: this.#ground.clock.now(), worker: process.name, text });
   }
 }
 
 /** The application's tasks as they run on one process, where something may befall them, and someone may look. */
-function seenBy({ definitions }: App, life: Life, drawn: DrawnFaults | undefined, handlers: Handlers | undefined): Host['definitions'] {
+function seenBy(
+  { definitions }: App,
+  process: Process,
+  drawn: DrawnFaults | undefined,
+  handlers: Handlers | undefined,
+): Host['definitions'] {
   const get = (name: string) => {
     const definition = definitions.get(name);
     if (!definition) return undefined;
-    const befallen = drawn ? { ...definition, run: drawn.handler(definition, () => life) } : definition;
-    return handlers ? { ...befallen, run: handlers.watched(befallen, life) } : befallen;
+    const befallen = drawn ? { ...definition, run: drawn.handler(definition, () => process) } : definition;
+    return handlers ? { ...befallen, run: handlers.watched(befallen, process) } : befallen;
   };
   return new Proxy(definitions, { get: (target, key) => (key === 'get' ? get : bound(target, key)) });
 }

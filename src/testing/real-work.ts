@@ -28,7 +28,7 @@ export interface Work {
 }
 
 /** So many requests of a simulation can be told with their place in the code; a look at the stack is not free. */
-const mostLocated = 1_000;
+const maxLocated = 1_000;
 
 /** What a simulation wants to know. */
 interface Attendant {
@@ -251,7 +251,7 @@ export class RealWork {
     }
     if (resource instanceof AsyncResource) return;
     const scope = currentScope.getStore();
-    const isLocated = scope !== undefined && this.#attendant !== undefined && (isChannel(type) || ++this.#located <= mostLocated);
+    const isLocated = scope !== undefined && this.#attendant !== undefined && (isChannel(type) || ++this.#located <= maxLocated);
     const site = isLocated ? siteOf(type, framesOfRequests) : undefined;
     if (this.#channels.begun(id, type, trigger, resource, scope, site)) {
       this.#event();

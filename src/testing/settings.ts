@@ -52,7 +52,7 @@ const optionNames = ['now', 'seed', 'workers', 'concurrency', 'store', 'stores',
 
 /** Reads the options of `simulate` for an application. @throws ConfigError with all faults */
 export function readSettings(options: SimulationOptions, app: App): Settings {
-  const read = new OptionReader('simulate() cannot be done');
+  const read = new OptionReader('Invalid options for simulate()');
   const given = read.object(options, '', optionNames);
   const source = (value: unknown, path: string): StoreSource | undefined => {
     if ((value as { kind?: unknown } | null | undefined)?.kind === 'store') return value as StoreSource;

@@ -4,8 +4,8 @@ import { type FaultFamily, picksAt } from './drawn-faults.ts';
 import type { Run } from './explore.ts';
 
 /** In runs of ordinary length, so that what is found does not depend on the machine. */
-const mostRuns = 250;
-const mostRunsAlone = 300;
+const maxRuns = 250;
+const maxRunsAlone = 300;
 const ordinaryLines = 2_000;
 
 /** What is left of the work that may be spent on a failure. */
@@ -34,7 +34,7 @@ export async function shrink(
   budget: Budget,
   isAborted: () => boolean,
 ): Promise<Run> {
-  let left = mostRuns;
+  let left = maxRuns;
   const isOver = () => left <= 0 || budget.runs <= 0 || isAborted();
   let best = run;
   const kind = kindOf(run);
@@ -93,7 +93,7 @@ export async function shrink(
   }
   // It may take but one fault, in the right place: of those places there are few.
   if (best.decisions.some(({ point }) => point.startsWith('op.'))) return best;
-  left = Math.min(left, mostRunsAlone);
+  left = Math.min(left, maxRunsAlone);
   const points = new Map<string, number>();
   for (const [point, count] of [...run.drawn].sort())
     for (const name of [point.replace(/^w\d+\./, 'w0.'), point]) points.set(name, Math.max(points.get(name) ?? 0, count));
@@ -104,7 +104,7 @@ export async function shrink(
 }
 
 /**
- * What fails, whichever job it is and whatever the numbers: a smaller run that fails otherwise is another failure. What the watchman finds is of two
+ * What fails, whichever job it is and whatever the numbers: a smaller run that fails otherwise is another failure. What the invariant checker finds is of two
  * kinds, for one fault shows in many ways: something happened that must not, or something did not happen that must.
  */
 export function kindOf({ problems, error }: Run): string {

@@ -21,7 +21,7 @@ import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
 import { Choices, type Decision, randomOf } from './choices.ts';
 import { crashPoints, type FaultOptions, Faults, type StoreFault } from './faults.ts';
 import { refuseOtherFakes, rule } from './globals.ts';
-import { Watchman } from './invariants.ts';
+import { InvariantChecker } from './invariants.ts';
 import { leaksAmong, type Suspect, suspectsAmong } from './leaks.ts';
 import { Processes, type Version } from './processes.ts';
 import { realWork } from './real-work.ts';
@@ -90,7 +90,7 @@ export class Simulated implements Simulation {
       untold: () => this.#idler.untold(),
     });
     if (watched) {
-      this.#watchman = new Watchman({
+      this.#checker = new InvariantChecker({
         definition: (name) => this.#versions.findLast((version) => version.app.definitions.has(name))?.app.definitions.get(name),
         troubledAt: (worker) => this.#processes.troubledAt(worker),
         label: (id) => record.label(id),
@@ -101,10 +101,10 @@ export class Simulated implements Simulation {
         found: (problem) => clock.fail(new SimulationError(problem)),
       });
     }
-    this.#processes.handlers = this.#watchman?.handlers;
-    const watchman = this.#watchman;
+    this.#processes.handlers = this.#checker?.handlers;
+    const checker = this.#checker;
     const [stores, versions, processes] = [this.#stores, this.#versions, this.#processes];
-    this.#idler = new Idler({ clock, record, settings, stores, versions, processes, watchman });
+    this.#idler = new Idler({ clock, record, settings, stores, versions, processes, checker });
     if (rates) faults.drawn = this.#processes.draw(this.#choices, rates);
   }
 
@@ -118,7 +118,7 @@ export class Simulated implements Simulation {
     });
   }
 
-  #watchman: Watchman | undefined;
+  #checker: InvariantChecker | undefined;
 
   /** The decisions by which each drawn fault has happened, by its code. */
   get fired(): ReadonlyMap<string, readonly Decision[]> {
@@ -133,27 +133,27 @@ export class Simulated implements Simulation {
   async heal(): Promise<void> {
     this.#use();
     this.#faults.heal();
-    this.#watchman?.healed();
+    this.#checker?.healed();
     this.#processes.heal();
     await this.drain();
   }
 
-  /** What the watchman has found. @param options.whole all is over: nothing may be left */
+  /** What the invariant checker found. @param options.whole whether the run is over, so that no work may be left */
   async verify({ whole }: { whole: boolean }): Promise<readonly string[]> {
-    if (!this.#watchman) return [];
-    if (!whole) return this.#watchman.problems;
+    if (!this.#checker) return [];
+    if (!whole) return this.#checker.problems;
     const starts = Map.groupBy(this.record.attempts, ({ job }) => job);
-    await this.#watchman.final(this.#stores.values(), this.#clock.now(), (id) => starts.get(id)?.length ?? 0);
-    return this.#watchman.problems;
+    await this.#checker.final(this.#stores.values(), this.#clock.now(), (id) => starts.get(id)?.length ?? 0);
+    return this.#checker.problems;
   }
 
   /** All has come to its end: nobody has much to ask. */
   async calm(ms: number): Promise<void> {
-    const before = { calls: this.#watchman?.calls ?? 0, events: this.record.length };
+    const before = { calls: this.#checker?.calls ?? 0, events: this.record.length };
     await this.advance(ms);
     // What schedules make goes on.
     if (this.record.length === before.events)
-      this.#watchman?.calm(this.#watchman.calls - before.calls, this.#processes.count * this.#stores.size, ms);
+      this.#checker?.calm(this.#checker.calls - before.calls, this.#processes.count * this.#stores.size, ms);
   }
 
   get now(): Date {
@@ -172,12 +172,12 @@ export class Simulated implements Simulation {
       const store = await source.open();
       await store.migrate();
       for (const { name } of await store.listSchedules()) this.#faults.schedules.add(name);
-      if (this.#watchman && (await store.list({}, { now: this.#clock.now(), limit: 1 })).items.length > 0) {
+      if (this.#checker && (await store.list({}, { now: this.#clock.now(), limit: 1 })).items.length > 0) {
         throw new SimulationError(
           `the store ${source.name} has jobs already, and every run of an exploration begins with an empty one; give memory(), sqlite({ file: ':memory:' }), or a function that makes a new store`,
         );
       }
-      this.#stores.set(source, this.#watchman?.watch(store) ?? store);
+      this.#stores.set(source, this.#checker?.watch(store) ?? store);
     }
     if (record) this.#undo.push(this.#app.events.on('*', this.#recorded));
     this.#undo.push(rebind(this.#app, this.#binding(this.#host)));
@@ -377,7 +377,7 @@ export class Simulated implements Simulation {
   async end(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
-    const driving = this.#watchman ? undefined : this.#driving;
+    const driving = this.#checker ? undefined : this.#driving;
     // Nobody awaits it, and what it says is said here.
     this.#underWay?.catch(() => {});
     const suspects = this.#suspects();

@@ -154,9 +154,9 @@ export interface Course {
   readonly choices?: Choices;
   /** Faults are drawn at these rates. */
   readonly rates?: FaultRates;
-  /** A watchman looks on. */
+  /** Adds an invariant checker. */
   readonly watched?: boolean;
-  /** What stands between a worker and its store: for those who want to see that the watchman sees. */
+  /** Wraps the store of each worker. Tests of the invariant checker plant faults with it. */
   readonly between?: ((store: Store, worker: string) => Store) | undefined;
 }
 

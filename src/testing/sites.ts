@@ -3,7 +3,7 @@ import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Below the user's code stand Node's frames and ours, more than the usual ten. */
-const mostFrames = 30;
+const maxFrames = 30;
 /** Timers are set in great number, and not far from the code that asks. */
 export const framesOfTimers = 14;
 /** Real work is begun deeper within libraries. */
@@ -12,7 +12,7 @@ export const framesOfRequests = 20;
 const own = (import.meta.url as string | undefined) === undefined ? '\0' : fileURLToPath(new URL('..', import.meta.url));
 
 /** The stack here. It is read only when a report needs it. */
-export function siteOf(what: string, frames = mostFrames): Error {
+export function siteOf(what: string, frames = maxFrames): Error {
   const limit = Error.stackTraceLimit;
   Error.stackTraceLimit = frames;
   const site = new Error(what);

@@ -3,7 +3,7 @@ import { SimulationDeadlockError, SimulationRunawayError } from '../core/errors.
 import { isFinished } from '../core/job.ts';
 import type { Job } from '../core/types.ts';
 import type { Store, StoreSource } from '../ports/store.ts';
-import type { Watchman } from './invariants.ts';
+import type { InvariantChecker } from './invariants.ts';
 import type { Processes, Version } from './processes.ts';
 import { exact, type SimulationRecord } from './record.ts';
 import type { Settings } from './settings.ts';
@@ -23,7 +23,7 @@ export class Idler {
   readonly #stores: ReadonlyMap<StoreSource, Store>;
   readonly #versions: readonly Version[];
   readonly #processes: Processes;
-  readonly #watchman: Watchman | undefined;
+  readonly #checker: InvariantChecker | undefined;
   /** So often the stores are still to be asked what nobody has told. */
   #untold = 0;
   /** Some process has died: only then can a job have ended without anybody being told. */
@@ -36,7 +36,7 @@ export class Idler {
     stores: ReadonlyMap<StoreSource, Store>;
     versions: readonly Version[];
     processes: Processes;
-    watchman: Watchman | undefined;
+    checker: InvariantChecker | undefined;
   }) {
     this.#clock = of.clock;
     this.#record = of.record;
@@ -44,7 +44,7 @@ export class Idler {
     this.#stores = of.stores;
     this.#versions = of.versions;
     this.#processes = of.processes;
-    this.#watchman = of.watchman;
+    this.#checker = of.checker;
   }
 
   /** A process died: what it did to a store just before may have been told to nobody. */
@@ -55,9 +55,9 @@ export class Idler {
 
   /**
    * @param maxMs so far at most
-   * @param mostInstants so many instants at which something happens, at most
+   * @param maxInstants so many instants at which something happens, at most
    */
-  async run(maxMs: number, mostInstants: number): Promise<void> {
+  async run(maxMs: number, maxInstants: number): Promise<void> {
     const until = this.#clock.now() + maxMs;
     const idle = () => this.#record.unfinishedCount === 0;
     await this.#clock.settle();
@@ -66,7 +66,7 @@ export class Idler {
     for (let quiet = 0; !idle(); quiet = this.#record.length === before ? quiet + 1 : 0) {
       before = this.#record.length;
       instants += 1;
-      if (instants > mostInstants) {
+      if (instants > maxInstants) {
         throw new SimulationRunawayError(
           `after ${exact(this.#clock.now() - until + maxMs)} of virtual time, in which something happened ${instants - 1} times, jobs are still unfinished:\n  ${this.#leftOver()}`,
         );
@@ -95,7 +95,7 @@ export class Idler {
       const records = await store.get(jobs.map(({ id }) => id));
       for (const [i, record] of records.entries()) {
         const { id } = jobs[i] as Job;
-        if (!record) this.#watchman?.lost(id);
+        if (!record) this.#checker?.lost(id);
         if (record && !isFinished(record.job)) continue;
         if (record) this.#record.correct(record);
         else this.#record.gone(id);

@@ -15,19 +15,18 @@
 import { SimulationStalledError } from '../core/errors.ts';
 import { Heap } from '../core/heap.ts';
 import { scope as currentScope } from '../engine/scope.ts';
-import type { Clock, Scope, Timer } from '../ports/clock.ts';
+import { type Clock, type Scope, type Timer, yieldToEventLoop } from '../ports/clock.ts';
 import { realClearTimeout, realNow, realSetImmediate, realSetTimeout } from '../ports/real.ts';
 import type { Choices } from './choices.ts';
 import { type Callback, Entry } from './entry.ts';
 import { Gate } from './gate.ts';
-import { type Life, Owner, Owners } from './owners.ts';
+import { Owner, Owners, type Process } from './owners.ts';
 import { realWork } from './real-work.ts';
 import { framesOfTimers, isUsers, siteOf, where } from './sites.ts';
 
-const turn = () => new Promise<void>((resolve) => realSetImmediate(resolve));
 const tick = () => new Promise<void>((resolve) => process.nextTick(resolve));
-/** Until something real happens, or a moment has passed. */
-const pause = () =>
+/** Waits until real work makes progress, or a few milliseconds have passed. */
+const realProgress = () =>
   new Promise<void>((resolve) => {
     const timer = realSetTimeout(resolve, longestPauseMs);
     void realWork.next().then(() => {
@@ -73,7 +72,7 @@ function isInFlight({ owner }: Entry): boolean {
 
 /** True for what may set going what waits on it: neither a worker's duty, nor a heartbeat, nor housekeeping. */
 function mayRelease(entry: Entry): boolean {
-  if (entry.repeats || (!entry.owner && entry.life)) return false;
+  if (entry.repeats || (!entry.owner && entry.process)) return false;
   return isInFlight(entry) || !entry.background;
 }
 
@@ -89,7 +88,7 @@ export class VirtualClock implements Clock {
   #order = 0;
   #steps = 0;
   /** Processes some step of which has waited for its store. */
-  readonly #lives = new Set<Life>();
+  readonly #processes = new Set<Process>();
   /** The steps that have not ended wait for steps that wait for their store: only time can help. */
   #excused = false;
   /** An attempt armed a timer at this instant: another branch of it may still be on its way to arm one. */
@@ -104,7 +103,7 @@ export class VirtualClock implements Clock {
   check: () => void = () => {};
 
   /** Called when an attempt begins to wait on time. */
-  onWait: (life: Life) => void = () => {};
+  onWait: (process: Process) => void = () => {};
 
   constructor(options: VirtualClockOptions) {
     this.#now = options.now;
@@ -116,7 +115,7 @@ export class VirtualClock implements Clock {
 
   /** What the clock of the process shows whose code asks: a worker's may be off. */
   readonly nowHere = (): number => {
-    return this.#now + (this.#owners.here?.life?.skewMs ?? 0);
+    return this.#now + (this.#owners.here?.process?.skewMs ?? 0);
   };
 
   readonly monotonic = (): number => this.#now;
@@ -151,7 +150,7 @@ export class VirtualClock implements Clock {
     this.#owners.turn(owner, true);
     this.#gate.hold(owner.rank, () => {
       this.#owners.turn(owner, false);
-      if (!owner.life?.dead) fn();
+      if (!owner.process?.dead) fn();
     });
   }
 
@@ -183,16 +182,16 @@ export class VirtualClock implements Clock {
   }
 
   /** The clock as one worker's process sees it: all that is armed through it pauses and dies with the process. */
-  forLife(life: Life): Clock {
+  forProcess(process: Process): Clock {
     return {
-      now: () => this.#now + life.skewMs,
+      now: () => this.#now + process.skewMs,
       monotonic: this.monotonic,
-      at: (instant, fn) => this.arm(instant - life.skewMs, fn, life),
-      after: (ms, fn) => this.arm(this.#now + ms, fn, life),
+      at: (instant, fn) => this.arm(instant - process.skewMs, fn, process),
+      after: (ms, fn) => this.arm(this.#now + ms, fn, process),
       soon: (fn) => {
-        if (!life.dead) this.#ready.push(new Entry(this, this.#now, this.#order++, fn, life, undefined));
+        if (!process.dead) this.#ready.push(new Entry(this, this.#now, this.#order++, fn, process, undefined));
       },
-      enter: (scope, endsAt) => this.#owners.enter(scope, new Owner(scope, life, endsAt - life.skewMs, this.#now)),
+      enter: (scope, endsAt) => this.#owners.enter(scope, new Owner(scope, process, endsAt - process.skewMs, this.#now)),
       leave: (scope, returned) => this.leave(scope, returned),
       inTurn: (scope, fn) => this.inTurn(scope, fn),
       external: (label, fn) => this.external(label, fn),
@@ -200,33 +199,33 @@ export class VirtualClock implements Clock {
   }
 
   /** Something that a step waits for takes its time; meanwhile other things happen, attempts of the same process among them. */
-  lag(life: Life, ms: number): Promise<void> {
-    const holds = life.steps > 0 && !this.#owners.here ? 1 : 0;
+  lag(process: Process, ms: number): Promise<void> {
+    const holds = process.steps > 0 && !this.#owners.here ? 1 : 0;
     this.#steps -= holds;
-    life.steps -= holds;
-    life.lags += 1;
-    this.#lives.add(life);
+    process.steps -= holds;
+    process.lags += 1;
+    this.#processes.add(process);
     return new Promise((resolve) => {
       this.arm(
         this.#now + ms,
         () => {
-          life.lags -= 1;
+          process.lags -= 1;
           this.#steps += holds;
-          life.steps += holds;
+          process.steps += holds;
           resolve();
         },
-        life,
+        process,
       );
     });
   }
 
   /** Arms a timer. One that is armed below a task's function belongs to its attempt, which then waits on time. */
-  arm(instant: number, fn: Callback, life: Life | undefined): Entry {
+  arm(instant: number, fn: Callback, process: Process | undefined): Entry {
     const scope = currentScope.getStore();
     const owner = this.#owners.here;
     // Clocks tell whole milliseconds.
-    const entry = new Entry(this, Math.max(Math.ceil(instant), this.#now), this.#order++, fn, owner?.life ?? life, owner);
-    if (entry.life?.dead || (scope && !owner && this.isDead(scope))) {
+    const entry = new Entry(this, Math.max(Math.ceil(instant), this.#now), this.#order++, fn, owner?.process ?? process, owner);
+    if (entry.process?.dead || (scope && !owner && this.isDead(scope))) {
       entry.over = true;
       return entry;
     }
@@ -240,7 +239,7 @@ export class VirtualClock implements Clock {
     if (this.#gate.isOpen) this.#placed(entry, instant, owner);
     else {
       this.#gate.hold(owner.rank, () => {
-        if (entry.over || entry.life?.dead) return;
+        if (entry.over || entry.process?.dead) return;
         entry.order = this.#order++;
         this.#placed(entry, instant, owner);
       });
@@ -249,7 +248,7 @@ export class VirtualClock implements Clock {
   }
 
   #placed(entry: Entry, instant: number, owner: Owner): void {
-    if (owner.life) this.onWait(owner.life);
+    if (owner.process) this.onWait(owner.process);
     this.#place(entry, instant);
   }
 
@@ -274,14 +273,14 @@ export class VirtualClock implements Clock {
   }
 
   /** Everything of a worker's process is gone: its timers, steps and attempts. */
-  kill(life: Life): void {
-    if (life.dead) return;
-    life.dead = true;
-    this.#steps -= life.steps;
-    life.steps = 0;
-    for (const entry of [...this.#heap.items]) if (entry.life === life) this.#heap.remove(entry);
-    this.#owners.kill(life);
-    for (const tell of life.whenDead) tell();
+  kill(process: Process): void {
+    if (process.dead) return;
+    process.dead = true;
+    this.#steps -= process.steps;
+    process.steps = 0;
+    for (const entry of [...this.#heap.items]) if (entry.process === process) this.#heap.remove(entry);
+    this.#owners.kill(process);
+    for (const tell of process.whenDead) tell();
   }
 
   /** True for an attempt whose worker was killed: whatever its code still does, nobody is there to do it. */
@@ -301,7 +300,7 @@ export class VirtualClock implements Clock {
   /** True if only workers' duties are left on the clock: every attempt in flight waits for something that no timer brings. */
   get onlyDuties(): boolean {
     for (const entry of this.#heap.items) {
-      if (isInFlight(entry) || mayRelease(entry) || (entry.life?.pausedUntil ?? 0) > this.#now) return false;
+      if (isInFlight(entry) || mayRelease(entry) || (entry.process?.pausedUntil ?? 0) > this.#now) return false;
     }
     return !this.#owners.anyEnds && !this.#othersMayHelp;
   }
@@ -313,7 +312,7 @@ export class VirtualClock implements Clock {
 
   /** Timers of attempts whose function has ended: work that may have been left behind. Takes them out. */
   leftovers(): readonly Entry[] {
-    const left = this.#heap.items.filter(({ owner, background }) => owner?.returned && !background && !owner.life?.dead);
+    const left = this.#heap.items.filter(({ owner, background }) => owner?.returned && !background && !owner.process?.dead);
     for (const entry of [...this.#heap.items]) this.#heap.remove(entry);
     return left;
   }
@@ -409,10 +408,10 @@ export class VirtualClock implements Clock {
       const entry = this.#ready[at] as Entry;
       this.#ready[at] = this.#ready[this.#readyFrom] as Entry;
       this.#readyFrom += 1;
-      if (entry.over || entry.life?.dead) continue;
-      if (entry.life && entry.life.pausedUntil > this.#now) {
+      if (entry.over || entry.process?.dead) continue;
+      if (entry.process && entry.process.pausedUntil > this.#now) {
         // The process is stopped: this happens when it goes on, behind what was to happen before.
-        entry.at = entry.life.pausedUntil;
+        entry.at = entry.process.pausedUntil;
         entry.order = this.#order++;
         this.#heap.push(entry);
         continue;
@@ -424,36 +423,36 @@ export class VirtualClock implements Clock {
   #run(entry: Entry): void {
     entry.over = true;
     this.#waited(entry);
-    const { life } = entry;
+    const { process } = entry;
     this.#excused = false;
     // Counted from before it begins: what it asks of its store may take time, or kill it, at once.
     this.#steps += 1;
-    if (life) life.steps += 1;
+    if (process) process.steps += 1;
     let done: void | Promise<void>;
     try {
       done = entry.fn();
     } catch (error) {
-      this.#stepEnded(life);
+      this.#stepEnded(process);
       this.#errors.push(error);
       return;
     }
     if (!(done instanceof Promise)) {
-      this.#stepEnded(life);
+      this.#stepEnded(process);
       return;
     }
     done.then(
-      () => this.#stepEnded(life),
+      () => this.#stepEnded(process),
       (error) => {
-        this.#stepEnded(life);
+        this.#stepEnded(process);
         this.#errors.push(error);
       },
     );
   }
 
-  #stepEnded(life: Life | undefined): void {
-    if (life?.dead) return;
+  #stepEnded(process: Process | undefined): void {
+    if (process?.dead) return;
     this.#steps -= 1;
-    if (life) life.steps -= 1;
+    if (process) process.steps -= 1;
   }
 
   #waited({ owner, background }: Entry): void {
@@ -471,7 +470,7 @@ export class VirtualClock implements Clock {
   }
 
   /** A turn of the event loop. If anything real is under way in it, what attempts do from its beginning on waits for its turn. */
-  async #turn(waits = turn): Promise<void> {
+  async #turn(waits = yieldToEventLoop): Promise<void> {
     this.#gate.isOpen = false;
     const { events } = realWork;
     this.#tainted ||= this.isBusy;
@@ -508,7 +507,7 @@ export class VirtualClock implements Clock {
         if (this.#owners.working === 0 || (quiet >= quietTurns && this.#owners.mayPass(this.#othersMayHelp))) return;
       }
       if (quiet >= quietTurns && this.#steps > 0 && this.#lagging()) this.#excused = true;
-      await this.#turn(turns < busyTurns ? turn : pause);
+      await this.#turn(turns < busyTurns ? yieldToEventLoop : realProgress);
       quiet = events === realWork.events ? quiet + 1 : 0;
       events = realWork.events;
       if (this.#order + this.#gate.count !== entries || steps !== realWork.steps) {
@@ -545,7 +544,9 @@ export class VirtualClock implements Clock {
   /** True if a timer is armed that belongs to no attempt in flight and no worker: a mock's, a server's of the test, a client's. */
   get #othersMayHelp(): boolean {
     const isConnection = realWork.hasConnections(this.#owners.isDead);
-    return this.#heap.items.some((entry) => !isInFlight(entry) && (mayRelease(entry) || (isConnection && entry.background && !entry.life)));
+    return this.#heap.items.some(
+      (entry) => !isInFlight(entry) && (mayRelease(entry) || (isConnection && entry.background && !entry.process)),
+    );
   }
 
   /** Something that a few microtasks may end. Where real work is under way, what attempts do waits for its turn anyway. */
@@ -561,15 +562,15 @@ export class VirtualClock implements Clock {
   /** True if whatever step has not ended belongs to a process that waits for its store. */
   #lagging(): boolean {
     let steps = 0;
-    for (const life of this.#lives) if (!life.dead && life.lags > 0) steps += life.steps;
+    for (const process of this.#processes) if (!process.dead && process.lags > 0) steps += process.steps;
     return steps >= this.#steps;
   }
 
   stalled(): SimulationStalledError {
     const lines = [...this.#owners.describe()];
     if (lines.length === 0) lines.push('the engine waits for its store');
-    for (const { owner, life, site, at } of this.#heap.items) {
-      if (!owner && !life && site)
+    for (const { owner, process, site, at } of this.#heap.items) {
+      if (!owner && !process && site)
         lines.push(`a virtual timer outside of the tasks is pending: set at ${where(site)}, due in ${at - this.#now} ms`);
     }
     return new SimulationStalledError(

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Loop } from '../../src/engine/loop.ts';
 import { Choices } from '../../src/testing/choices.ts';
-import { Life } from '../../src/testing/owners.ts';
+import { Process } from '../../src/testing/owners.ts';
 import { VirtualClock } from '../../src/testing/virtual-clock.ts';
 
 function loopOf(step: (now: number) => Promise<number> | number) {
@@ -74,8 +74,8 @@ test('steps never overlap, and stop waits for the one that runs', async () => {
 
 test('a timer that the clock was set past is due, whatever the loop is woken for', async () => {
   const clock = new VirtualClock({ now: 0, choices: new Choices(undefined), realBudgetMs: 1_000 });
-  const life = new Life('w0');
-  const own = clock.forLife(life);
+  const process = new Process('w0');
+  const own = clock.forProcess(process);
   const at: number[] = [];
   const loop = new Loop(
     own,
@@ -88,7 +88,7 @@ test('a timer that the clock was set past is due, whatever the loop is woken for
   );
   loop.start();
   await clock.advanceTo(1_000);
-  life.skewMs = 3_600_000;
+  process.skewMs = 3_600_000;
   loop.wakeAt(own.now() + 120_000);
   await clock.settle();
   expect(at).toEqual([0, 3_601_000]);

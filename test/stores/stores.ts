@@ -12,17 +12,17 @@ export interface NamedSource extends StoreSource {
   readonly label: string;
 }
 
-/** The memory store as one across a network is: every answer comes some turns of the event loop later. */
+/** The memory store with the latency of a network: each answer comes a few turns of the event loop later. */
 function later(store: Store): Store {
-  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  const yieldToEventLoop = () => new Promise((resolve) => setImmediate(resolve));
   return new Proxy(store, {
     get(target, key) {
       const value = Reflect.get(target, key, target) as unknown;
       if (typeof value !== 'function' || key === 'listen') return typeof value === 'function' ? value.bind(target) : value;
       return async (...args: unknown[]) => {
-        await turn();
+        await yieldToEventLoop();
         const answer = (value as (...all: unknown[]) => unknown).apply(target, args);
-        await turn();
+        await yieldToEventLoop();
         return answer;
       };
     },

@@ -1,5 +1,5 @@
 /**
- * Faults that were planted on purpose, to see that an exploration finds them. Those of the store lie beneath the watchman; those of the engine
+ * Faults that were planted on purpose, to see that an exploration finds them. Those of the store lie below the invariant checker; those of the engine
  * change what workers ask of the store, or what they are told.
  */
 import type { Store } from 'escapement';

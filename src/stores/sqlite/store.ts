@@ -7,7 +7,7 @@ import { hintsOf } from '../../core/changes.ts';
 import { InputError, StoreError } from '../../core/errors.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, WorkerRow } from '../../core/types.ts';
-import { systemClock } from '../../ports/clock.ts';
+import { yieldToEventLoop } from '../../ports/clock.ts';
 import type {
   Advance,
   Awaitable,
@@ -165,7 +165,7 @@ export class SqliteStore implements Store {
 
   async #pruneRest(options: PruneOptions, first: number): Promise<number> {
     for (let count = first; ; ) {
-      await turn();
+      await yieldToEventLoop();
       const part = await this.#write((ready) => ready.prune({ ...options, limit: options.limit - count }));
       count += part.count;
       if (!part.more || count === options.limit) return count;
@@ -386,8 +386,3 @@ export class SqliteStore implements Store {
 
 /** In memory no other process can take a job. */
 const noKeeper: Keeper = { begun() {}, rest() {}, close() {} };
-
-/** One of the event loop. In real time, as all that SQLite does. */
-function turn(): Promise<void> {
-  return new Promise((done) => systemClock.soon(done));
-}

@@ -1,12 +1,12 @@
 /**
- * The watchman's own account of the jobs in a store: what each row must be after what the store has said that it did. In words of its own, and on
- * purpose not those of `core/job`, which every store shares: what is wrong there is to be seen here.
+ * The invariant checker's model of the jobs in a store: the expected row after each answer of the store. It deliberately does not use `core/job`,
+ * which all stores share, so that it also detects bugs there.
  */
 import type { Amendment, Attempt, Job, Progress, Settlement } from '../core/types.ts';
 
 const keptAttempts = 200;
 
-export class Account {
+export class Model {
   readonly #jobs = new Map<string, Job>();
   readonly #attempts = new Map<string, Attempt[]>();
   /** Jobs that are not over. */
