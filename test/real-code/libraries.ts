@@ -1,4 +1,4 @@
-/** The table of libraries in docs/libraries.md, made from the cases. */
+/** Generates the tables in docs/libraries.md from the cases. */
 import { readFileSync } from 'node:fs';
 import type { Case } from './case.ts';
 import { databaseCases } from './cases/databases.ts';
@@ -13,7 +13,7 @@ import { timeCases } from './cases/time.ts';
 
 const sections: readonly [string, readonly Case[]][] = [
   ['HTTP clients', httpCases],
-  ['Protocols of Node.js and WebSockets', protocolCases],
+  ['Node.js protocols and WebSockets', protocolCases],
   ['Databases', databaseCases],
   ['Mail', mailCases],
   ['Queues, retries and timeouts', queueAndTimeoutCases],
@@ -28,10 +28,10 @@ const versions: Record<string, string> = { ...dependencies, ...devDependencies }
 
 const intro = `# Libraries in virtual time
 
-While anything real is under way in the process, virtual time stands still; when nothing is, it moves on. So most code needs no changes to run
-in a simulation. The tables list what is tested, in test/real-code: each case alone, with a task timeout, beside a job that
-sleeps for an hour, and as three jobs at once with a seed. Where a server never answers, the simulation waits for \`realBudget\`, and then moves
-on to the timeout that ends the wait. The tables are generated from the cases by
+While the process does real work, virtual time stands still; when there is none, it moves. So most code needs no changes to run
+in a simulation. The tables list the cases in test/real-code. Each case runs alone, with a task timeout, beside a job that sleeps for an
+hour, and as three concurrent jobs with a seed. If a server never answers, the simulation waits for \`realBudget\`, then moves on to the
+timeout that ends the wait. The tables are generated from the cases by
 \`ESCAPEMENT_TABLE=1 npm run test:real-code -- test/real-code/libraries.test.ts\`.
 `;
 
@@ -40,12 +40,12 @@ export function librariesDocument(): string {
   return [intro, ...sections.map(([title, cases]) => section(title, cases))].join('\n');
 }
 
-/** All cases, whatever they need. */
+/** All cases, including those that need a server. */
 export const allCases: readonly Case[] = sections.flatMap(([, cases]) => cases);
 
 function section(title: string, cases: readonly Case[]): string {
   const rows = [...Map.groupBy(cases, ({ library }) => library)].map(([library, own]) => row(library, own));
-  return [`## ${title}`, '', '| library | what was tried | works | what you have to do |', '|---|---|---|---|', ...rows, ''].join('\n');
+  return [`## ${title}`, '', '| library | tested | works | what you need to do |', '|---|---|---|---|', ...rows, ''].join('\n');
 }
 
 function row(library: string, cases: readonly Case[]): string {
@@ -54,7 +54,7 @@ function row(library: string, cases: readonly Case[]): string {
   const cells = [
     version ? `${library} ${version}` : library,
     cases.map(({ name }) => name).join('; '),
-    cases.every(({ refused }) => refused) ? 'no: refused with an error' : 'yes',
+    cases.every(({ refused }) => refused) ? 'no: rejected with an error' : 'yes',
     advice.size > 0 ? [...advice].join('; ') : 'nothing',
   ];
   return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;

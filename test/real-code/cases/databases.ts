@@ -47,13 +47,13 @@ const pgCases: Case[] = [
   },
   {
     library: 'pg',
-    name: 'more queries at once than connections',
+    name: 'more concurrent queries than connections',
     setup: withPool((pool) => async () => (await Promise.all([1, 2, 3, 4].map((n) => answer(pool, `SELECT ${n} AS answer`)))).join(), {
       max: 2,
     }),
     expect: '1,2,3,4',
   },
-  { library: 'pg', name: 'a client made in the task', run: withClient((client) => answer(client)), expect: 42 },
+  { library: 'pg', name: 'a client created in the task', run: withClient((client) => answer(client)), expect: 42 },
   {
     library: 'pg',
     name: 'a transaction',
@@ -154,7 +154,7 @@ const otherPostgresCases: Case[] = [
   },
   {
     library: 'postgres',
-    name: 'a client made in the task',
+    name: 'a client created in the task',
     run: async () => {
       const sql = postgres({ ...connection(), max: 1 });
       const [row] = await sql`SELECT 42 AS answer`;
@@ -224,7 +224,7 @@ const ioredisCases: Case[] = [
   },
   {
     library: 'ioredis',
-    name: 'a client made in the task',
+    name: 'a client created in the task',
     run: async () => {
       const redis = new Redis(redisOptions());
       const reply = await redis.ping();
@@ -291,7 +291,7 @@ const ioredisCases: Case[] = [
   },
   {
     library: 'ioredis',
-    name: 'a server that is down, tried again after 1 s',
+    name: 'a server that is down, and a retry after 1 s',
     run: async () => {
       const redis = new Redis({ host, port: 1, maxRetriesPerRequest: 1, retryStrategy: () => 1_000 });
       redis.on('error', () => {});
@@ -322,7 +322,7 @@ const nodeRedisCases: Case[] = [
   },
   {
     library: 'redis',
-    name: 'a client made in the task',
+    name: 'a client created in the task',
     run: async () => {
       const redis = await createClient({ socket: redisOptions() }).connect();
       const reply = await redis.ping();

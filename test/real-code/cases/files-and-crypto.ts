@@ -142,7 +142,7 @@ const fileCases: Case[] = [
   },
   {
     library: 'import()',
-    name: 'a module of the application that is loaded already',
+    name: 'a module that is already loaded',
     setup: async () => {
       await import('../fixtures/late.ts');
       return { run: async () => (await import('../fixtures/late.ts')).answer };
@@ -151,7 +151,7 @@ const fileCases: Case[] = [
   },
   {
     library: 'import()',
-    name: 'a module for the first time',
+    name: 'a module that is loaded for the first time',
     setup: inDirectory((directory) => async (input) => {
       imports += 1;
       const file = join(directory, `late-${input}-${imports}.mjs`);
@@ -231,7 +231,7 @@ const cryptoCases: Case[] = [
 const libraryCases: Case[] = [
   {
     library: 'sharp',
-    name: 'an image made and resized',
+    name: 'an image created and resized',
     run: async () => {
       const image = await guarded(
         sharp({ create: { width: 400, height: 400, channels: 3, background: 'red' } })
@@ -266,7 +266,7 @@ const libraryCases: Case[] = [
   },
   {
     library: 'pino',
-    name: 'a logger that is not waited for',
+    name: 'a logger without a wait for its writes',
     setup: async () => {
       const directory = await mkdtemp(join(tmpdir(), 'escapement-real-code-'));
       const destination = pino.destination({ dest: join(directory, 'log'), sync: false, minLength: 4_096 });

@@ -34,8 +34,8 @@ async function serverHere(delayMs: number) {
 }
 
 const fetchCases: Case[] = [
-  { library: 'fetch', name: 'a quick answer', run: () => text('/quick'), expect: 'quick' },
-  { library: 'fetch', name: 'a slow answer', setup: warm(() => text('/slow-head')), expect: 'slow head' },
+  { library: 'fetch', name: 'a quick response', run: () => text('/quick'), expect: 'quick' },
+  { library: 'fetch', name: 'a slow response', setup: warm(() => text('/slow-head')), expect: 'slow head' },
   { library: 'fetch', name: 'a slow body', setup: warm(() => text('/slow-body')), expect: 'slow body' },
   {
     library: 'fetch',
@@ -57,7 +57,7 @@ const fetchCases: Case[] = [
   { library: 'fetch', name: 'a redirect', run: () => text('/redirect'), expect: 'slow head' },
   {
     library: 'fetch',
-    name: 'five requests at once',
+    name: 'five concurrent requests',
     run: async () => (await Promise.all(Array.from({ length: 5 }, () => text('/random')))).length,
     expect: 5,
   },
@@ -226,7 +226,7 @@ const clientCases: Case[] = [
     run: () => got(outside.http('/slow-body'), { timeout: { request: 5_000 } }).text(),
     expect: 'slow body',
   },
-  { library: 'got', name: 'a JSON answer', run: () => got(outside.http('/json')).json(), expect: { stock: 3 } },
+  { library: 'got', name: 'a JSON response', run: () => got(outside.http('/json')).json(), expect: { stock: 3 } },
   {
     library: 'got',
     name: 'a stream',
@@ -342,10 +342,10 @@ const nodeCases: Case[] = [
   },
   {
     library: 'node:http',
-    name: 'its own timeout option, when the server answers in time',
+    name: 'its own timeout option, when the server responds in time',
     run: () => bodyOf(http.get(outside.http('/slow-head'), { timeout: 5_000 })),
     expect: 'slow head',
-    advice: 'Socket timeouts (`timeout` of `node:http`, `socket.setTimeout`) are in real time: pass `ctx.signal` to end a request',
+    advice: 'Socket timeouts (`timeout` of `node:http`, `socket.setTimeout`) use real time: pass `ctx.signal` to end a request',
   },
   {
     library: 'node:http',
@@ -380,7 +380,7 @@ const nodeCases: Case[] = [
   },
   {
     library: 'node:http2',
-    name: 'a session made in the task',
+    name: 'a session created in the task',
     run: async () => {
       const session = connectHttp2(outside.http2(), { ca });
       try {
@@ -414,7 +414,7 @@ async function ask(socket: WebSocket, message: string): Promise<string> {
 const socketCases: Case[] = [
   {
     library: 'ws',
-    name: 'a connection made in the task',
+    name: 'a connection created in the task',
     run: async () => {
       const socket = new WebSocket(outside.ws());
       await once(socket, 'open');

@@ -26,7 +26,7 @@ async function serverHere(delayMs: number) {
 export const mailCases: Case[] = [
   {
     library: 'nodemailer',
-    name: 'a connection for each mail',
+    name: 'a connection per mail',
     setup: () => {
       const mailer = createTransport({ ...outside.smtp() });
       return { run: () => send(mailer), close: () => mailer.close() };
@@ -35,7 +35,7 @@ export const mailCases: Case[] = [
   },
   {
     library: 'nodemailer',
-    name: 'a transport made in the task',
+    name: 'a transport created in the task',
     run: () => send(createTransport({ ...outside.smtp(), connectionTimeout: 5_000, greetingTimeout: 5_000, socketTimeout: 5_000 })),
     without: ['timeout'],
     expect: ['ada@shop.test'],
@@ -52,7 +52,7 @@ export const mailCases: Case[] = [
   },
   {
     library: 'smtp-server',
-    name: 'a server in the same process that takes 2 s for each mail',
+    name: 'a server in the same process that takes 2 s per mail',
     setup: async () => {
       const { port, close } = await serverHere(2_000);
       const mailer = createTransport({ host: '127.0.0.1', port });

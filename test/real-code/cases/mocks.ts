@@ -21,7 +21,12 @@ async function later(): Promise<Response> {
 const fakeTimers = /fake timers/;
 
 export const mockCases: Case[] = [
-  { library: 'msw', name: 'an answer at once', setup: withMsw(() => HttpResponse.text('mocked'), clients.fetch as Run), expect: 'mocked' },
+  {
+    library: 'msw',
+    name: 'an immediate response',
+    setup: withMsw(() => HttpResponse.text('mocked'), clients.fetch as Run),
+    expect: 'mocked',
+  },
   ...Object.entries(clients).map(([name, run]) => ({
     library: 'msw',
     name: `delay(2_000), with ${name}`,
@@ -64,7 +69,7 @@ export const mockCases: Case[] = [
       close: () => vi.useRealTimers(),
     }),
     refused: fakeTimers,
-    advice: 'Leave other fake timers off: a simulation has its own clock',
+    advice: 'Do not use other fake timers: a simulation has its own clock',
   },
   {
     library: 'fake timers',

@@ -17,7 +17,7 @@ const withNock = (prepare: (interceptor: nock.Interceptor) => nock.Interceptor, 
 };
 
 export const nockCases: Case[] = [
-  { library: 'nock', name: 'an answer at once', setup: withNock((interceptor) => interceptor, clients.fetch as Run), expect: 'mocked' },
+  { library: 'nock', name: 'an immediate response', setup: withNock((interceptor) => interceptor, clients.fetch as Run), expect: 'mocked' },
   ...Object.entries(clients).map(([name, run]) => ({
     library: 'nock',
     name: `delay(2_000), with ${name}`,

@@ -107,7 +107,7 @@ export const processAndThreadCases: Case[] = [
     name: 'the timeout option of execFile, when the child ends in time',
     run: async () => (await run('sh', ['-c', 'sleep 0.03; echo done'], { timeout: 5_000 })).stdout,
     expect: 'done\n',
-    advice: 'The `timeout` option is in real time: pass `ctx.signal` to end a child',
+    advice: 'The `timeout` option uses real time: pass `ctx.signal` to end a child process',
   },
   {
     library: 'node:child_process',
@@ -144,7 +144,7 @@ export const processAndThreadCases: Case[] = [
   },
   {
     library: 'node:worker_threads',
-    name: 'a thread made in the task',
+    name: 'a thread created in the task',
     run: async () => {
       const thread = startThread();
       const reply = await ask(thread, 21);
@@ -164,7 +164,7 @@ export const processAndThreadCases: Case[] = [
   },
   {
     library: 'node:worker_threads',
-    name: 'a module-level thread, and three requests at once',
+    name: 'a module-level thread, and three concurrent requests',
     setup: async () => {
       const thread = startThread();
       await ask(thread, 1);
@@ -239,7 +239,7 @@ export const processAndThreadCases: Case[] = [
   },
   {
     library: 'piscina',
-    name: 'more work than threads, with ctx.signal',
+    name: 'more tasks than threads, with ctx.signal',
     setup: () => {
       const pool = new Piscina<number, number>({ filename: path('pool-thread.ts'), maxThreads: 2, execArgv: [] });
       return {

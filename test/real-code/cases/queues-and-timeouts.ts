@@ -25,7 +25,7 @@ export const queueAndTimeoutCases: Case[] = [
   },
   {
     library: 'p-timeout',
-    name: 'around a sleep that is longer',
+    name: 'around a longer sleep',
     run: () => {
       const controller = new AbortController();
       const work = sleep(3_000, undefined, { signal: controller.signal });
@@ -65,13 +65,13 @@ export const queueAndTimeoutCases: Case[] = [
   },
   {
     library: 'p-queue',
-    name: 'a timeout for each request',
+    name: 'a timeout per request',
     run: () => new PQueue({ timeout: 5_000 }).add(() => fetchText('/slow-body')),
     expect: 'slow body',
   },
   {
     library: 'p-queue',
-    name: 'one request a second',
+    name: 'one request per second',
     run: () => {
       const queue = new PQueue({ intervalCap: 1, interval: 1_000 });
       return Promise.all(Array.from({ length: 3 }, () => queue.add(() => fetchText('/random'))));
@@ -124,7 +124,7 @@ export const queueAndTimeoutCases: Case[] = [
   },
   {
     library: 'effect',
-    name: 'requests beside each other',
+    name: 'concurrent requests',
     run: () =>
       Effect.runPromise(
         Effect.forEach(['/slow-head', '/quick', '/slow-body'], (path) => Effect.tryPromise(() => fetchText(path)), { concurrency: 2 }),

@@ -64,7 +64,7 @@ export const timeCases: Case[] = [
   })),
   {
     library: 'timers',
-    name: 'a long chain of promises, while another timer is set',
+    name: 'a long chain of promises, while another timer is pending',
     run: async () => {
       const late = setTimeout(() => {}, 3_000);
       await sleep(2_000);
@@ -120,7 +120,7 @@ export const timeCases: Case[] = [
   },
   {
     library: 'AsyncLocalStorage',
-    name: 'the context of the test is not seen in the task',
+    name: 'the context of the test is not visible in the task',
     run: () => driver.getStore() ?? 'none',
     driver: (drive) => driver.run('of the test', drive),
     expect: 'none',
