@@ -33,7 +33,7 @@ export default defineConfig({
   },
   test: {
     // Much of what is tested waits for other processes. No test judges by time, so it does no harm if they get in each other's way.
-    maxWorkers: 4,
+    maxWorkers: 6,
     // Beyond these something hangs; a slow machine takes its time.
     testTimeout: 300_000,
     hookTimeout: 60_000,
