@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-/** The program. A Node that is too old cannot even read the rest of it: the package says so when it is imported. */
+/** The entry point. An old Node cannot parse the rest of the program, so the import of the package comes first: it reports the required version. */
 import module from 'node:module';
 
-// Without the cache a third of the time that a command takes to begin would go into compiling, and TypeScript would be stripped again each time.
+// Without the cache, compiling takes a third of a command's startup time, and TypeScript is stripped again on every start.
 module.enableCompileCache?.();
 try {
   await import('escapement');

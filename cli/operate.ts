@@ -104,6 +104,6 @@ export function addCommand(
     .command(name, options)
     .summary(texts.summary)
     .description(texts.description)
-    .argument('<module>', 'the module that calls createTasks(); .ts runs as it is')
+    .argument('<module>', 'the module that calls createTasks(); .ts runs directly')
     .addHelpText('after', `\nExamples:\n${examples.join('\n')}\n${texts.more ?? ''}`);
 }

@@ -1,4 +1,4 @@
-/** The command line: which commands there are, and how an error ends the program. `run` is all of it but the process. */
+/** The command line: its commands, and how an error ends the program. `run` does everything except touch the process. */
 
 import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -23,7 +23,7 @@ import { CommandError, type ExitCode, exitCodes, faultText, type Io } from './io
 
 /**
  * Runs one command.
- * @param argv what the user wrote behind `escapement`
+ * @param argv the arguments after `escapement`
  * @returns the exit code
  */
 export async function run(argv: readonly string[], io: Io): Promise<ExitCode> {
@@ -34,17 +34,17 @@ export async function run(argv: readonly string[], io: Io): Promise<ExitCode> {
     }).parseAsync(withModule(argv, io), { from: 'user' });
     return code;
   } catch (error) {
-    // Commander has printed its own: help and version, which are no faults, or what is wrong with the arguments.
+    // Commander has already printed the help, the version, or the error in the arguments.
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     io.stderr.write(faultText(error, io.env));
     return error instanceof CommandError ? error.exitCode : exitCodes.usage;
   }
 }
 
-/** The arguments with the module that is meant, where none is named. */
+/** Adds the default module to arguments that name none. */
 function withModule(argv: readonly string[], io: Io): string[] {
   if (argv.some((word) => word === '-h' || word === '--help')) return [...argv];
-  // To tell arguments from the values of options is to parse them. What is wrong with them is told when it is done for good.
+  // Only parsing can tell arguments from option values. Errors are reported by the real parse later.
   const silent = { write: () => {}, isTTY: false, columns: 80 };
   let command = program({ ...io, stdout: silent, stderr: silent }, () => {});
   let from = 0;
@@ -52,13 +52,13 @@ function withModule(argv: readonly string[], io: Io): string[] {
     command = sub;
     from += 1;
   }
-  // `escapement schedules` is `escapement schedules list`; a word behind it may be a command that there is none of.
+  // `escapement schedules` means `escapement schedules list`; a word after it may be a mistyped command.
   const isGroup = from > 0 && command.commands.length > 0;
   if (isGroup && argv.slice(from).some((word) => !word.startsWith('-'))) return [...argv];
   const takes = command.registeredArguments;
   if (from === 0 || takes[0]?.name() !== 'module' || (!takes[0].required && defaultModule(io.cwd) === undefined)) return [...argv];
   const given = argumentsOf(command, argv.slice(from));
-  // top may look at a file in place of a module.
+  // `top --sqlite` takes a file instead of a module.
   if (!given || command.opts<{ sqlite?: string }>().sqlite !== undefined) return [...argv];
   const [first] = given;
   const few = given.length < Math.max(1, takes.filter(({ required }) => required).length);
@@ -68,7 +68,7 @@ function withModule(argv: readonly string[], io: Io): string[] {
   if (module !== undefined) return [...argv.slice(0, from), module, ...argv.slice(from)];
   if (first !== undefined) return [...argv];
   throw new CommandError(
-    'no module is named, and there is no tasks.ts or src/tasks.ts here: name the module that calls createTasks(), or set "escapement" in package.json to its path',
+    'no module given, and no tasks.ts or src/tasks.ts found: give the module that calls createTasks(), or set "escapement" in package.json to its path',
   );
 }
 
@@ -78,7 +78,7 @@ function subcommand(command: Command, name: string | undefined): Command | undef
   return command.commands.find((sub) => sub.name() === name || (name !== undefined && sub.aliases().includes(name)));
 }
 
-/** Undefined: they cannot be parsed. */
+/** Undefined if they cannot be parsed. */
 function argumentsOf(command: Command, argv: readonly string[]): readonly string[] | undefined {
   try {
     return command.parseOptions([...argv]).operands;
@@ -91,11 +91,11 @@ function program(io: Io, done: (code: ExitCode) => void): Command {
   const command = new Command('escapement')
     .description('Background tasks that can be tested in virtual time.')
     .version(version(), '-V, --version', 'print the version')
-    .helpOption('-h, --help', 'print help; behind a command, its own')
+    .helpOption('-h, --help', 'print help; after a command, its own help')
     .helpCommand(false)
     .addHelpText(
       'after',
-      '\nEach command takes a module: the file that calls createTasks(); without one, what "escapement" in\npackage.json names, else tasks.ts or src/tasks.ts. escapement <command> --help has examples.',
+      '\nCommands take a module: the file that calls createTasks(). The default is the path in "escapement"\nin package.json, or else tasks.ts or src/tasks.ts. escapement <command> --help shows examples.',
     )
     .exitOverride()
     .showSuggestionAfterError()
@@ -120,7 +120,7 @@ const commands = {
   'Run:': [addWorker, addDev, addTop, addSimulate],
   'Jobs:': [addEnqueue, addList, addShow, addRetry, addCancel, addPrioritize, addDelete],
   'Queues, workers and schedules:': [addQueues, addPause, addResume, addStats, addSchedules],
-  'Upkeep:': [addCheck, addPrune, addMigrate],
+  'Maintenance:': [addCheck, addPrune, addMigrate],
 };
 
 function version(): string {

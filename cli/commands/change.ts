@@ -1,4 +1,4 @@
-/** `escapement retry`, `cancel`, `prioritize` and `delete`: the same command with another verb. Jobs are named one by one, or by what they have in common. */
+/** `escapement retry`, `cancel`, `prioritize` and `delete`: one command with different verbs. Jobs are selected by id or by filters. */
 import type { Command } from 'commander';
 import type { JobSelection, Status, TaskResult, Tasks } from 'escapement';
 import { isEscapementError } from 'escapement';
@@ -18,12 +18,12 @@ interface Options extends Filters {
 interface Verb {
   readonly infinitive: 'retry' | 'cancel' | 'prioritize' | 'delete';
   readonly past: 'retried' | 'cancelled' | 'prioritized' | 'deleted';
-  /** What jobs the verb is for, and those that it means when no status is given. */
+  /** The statuses that the verb applies to, and the ones it selects if none is given. */
   readonly allowed: readonly Status[];
   readonly meant: readonly Status[];
   one(job: TaskResult, options: Options): Promise<unknown>;
-  /** What it is said to be afterwards. */
-  told(job: TaskResult): string;
+  /** The job's state after the change, as printed. */
+  after(job: TaskResult): string;
   all(tasks: Tasks, selection: JobSelection, options: Options): Promise<number>;
 }
 
@@ -33,10 +33,10 @@ const retry: Verb = {
   infinitive: 'retry',
   past: 'retried',
   allowed: ['failed', 'cancelled'],
-  // Someone wanted the cancelled ones cancelled.
+  // Cancelled jobs were cancelled on purpose.
   meant: ['failed'],
   one: (job) => job.retry(),
-  told: ({ status }) => `now ${status}`,
+  after: ({ status }) => `now ${status}`,
   all: (tasks, selection) => tasks.jobs.retry(selection),
 };
 
@@ -49,7 +49,7 @@ const cancel: Verb = {
     if (job.isFinished) throw new CommandError(`job ${job.id} is ${job.status}; only unfinished jobs can be cancelled`);
     await job.cancel(reason);
   },
-  told: ({ status }) => `now ${status}`,
+  after: ({ status }) => `now ${status}`,
   all: (tasks, selection, { reason }) => tasks.jobs.cancel(selection, reason),
 };
 
@@ -61,7 +61,7 @@ const prioritize: Verb = {
   allowed: waiting,
   meant: waiting,
   one: (job, { priority }) => job.prioritize(priority ?? 0),
-  told: ({ priority }) => `now ${priority}`,
+  after: ({ priority }) => `now ${priority}`,
   all: (tasks, selection, { priority }) => tasks.jobs.prioritize(selection, priority ?? 0),
 };
 
@@ -71,28 +71,28 @@ const remove: Verb = {
   infinitive: 'delete',
   past: 'deleted',
   allowed: [...waiting, ...finished],
-  // What is still to be done is deleted only by those who say so.
+  // Unfinished jobs are deleted only if the user names their status.
   meant: finished,
   one: (job) => job.delete(),
-  told: ({ status }) => `was ${status}`,
+  after: ({ status }) => `was ${status}`,
   all: (tasks, selection) => tasks.jobs.delete(selection),
 };
 
-/** More than so many are not counted before the question. */
+/** Without --yes, matching jobs are counted up to this number. */
 const countedJobs = 10_000;
 
 const exits = `
 Exit codes:
   0  done
-  1  an id is none, or its job is not in a state for this; the others were done
+  1  an id matches no job, or the job's status does not allow this; the others were changed
   2  wrong usage, more than one job without --yes, or the module or its store cannot be used`;
 
 export function addRetry(program: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(program, 'retry', {
     summary: 'run failed or cancelled jobs again',
     description:
-      'Runs jobs again, with one attempt more than they have used: those with the given ids (one that waits for a retry runs now), or ' +
-      'all that match the filters. Without --status, filters mean failed jobs.',
+      'Runs jobs again, with one more attempt than they have used: the jobs with the given ids (a job that waits for a retry runs now), ' +
+      'or all that match the filters. Without --status, filters select failed jobs.',
     examples: ['tasks.ts 1c42f7', 'tasks.ts --task mail.welcome --yes', 'tasks.ts --status cancelled --tag signup --yes'],
     more: exits,
   });
@@ -101,34 +101,34 @@ export function addRetry(program: Command, io: Io, done: (code: ExitCode) => voi
 
 export function addCancel(program: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(program, 'cancel', {
-    summary: 'cancel jobs that are not finished',
+    summary: 'cancel unfinished jobs',
     description:
-      'Cancels jobs: those with the given ids, or all that match the filters. A job that runs is told by its worker at the next ' +
-      'renewal of its lease, within 10 s.',
+      'Cancels the jobs with the given ids, or all that match the filters. A running job is cancelled when its worker next renews ' +
+      'its lease, within 10 s.',
     examples: ['tasks.ts 1c42f7 --reason "wrong customer"', 'tasks.ts --queue mail --status ready,scheduled --yes'],
     more: exits,
   });
-  addOptions(command.option('--reason <text>', 'kept on the jobs (default: cancelled)'), cancel, io, done);
+  addOptions(command.option('--reason <text>', 'reason to store with the jobs (default: cancelled)'), cancel, io, done);
 }
 
 export function addPrioritize(program: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(program, 'prioritize', {
-    summary: 'change the priority of jobs that wait for their turn',
+    summary: 'change the priority of waiting jobs',
     description:
-      'Gives jobs another priority: those with the given ids, or all that match the filters. Of the jobs that are due, those with ' +
-      'the larger priority start first. Jobs that run or are over are left alone.',
+      'Changes the priority of the jobs with the given ids, or of all that match the filters. Among due jobs, those with the ' +
+      'highest priority start first. Running and finished jobs are not changed.',
     examples: ['tasks.ts 1c42f7 --priority 50', 'tasks.ts --task mail.welcome --tag signup --priority -10 --yes'],
     more: exits,
   });
-  addOptions(command.requiredOption('--priority <n>', '-100 to 100, larger first', whole(-100, 100)), prioritize, io, done);
+  addOptions(command.requiredOption('--priority <n>', '-100 to 100, highest first', whole(-100, 100)), prioritize, io, done);
 }
 
 export function addDelete(program: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(program, 'delete', {
-    summary: 'delete jobs that do not run',
+    summary: 'delete jobs that are not running',
     description:
-      'Deletes jobs and all that is known of them: those with the given ids, or all that match the filters. A job that runs is ' +
-      'refused: cancel it first. Without --status, filters mean finished jobs. escapement prune deletes by age.',
+      'Deletes the jobs with the given ids, or all that match the filters, with their history. Running jobs cannot be deleted: ' +
+      'cancel them first. Without --status, filters select finished jobs. escapement prune deletes by age.',
     examples: ['tasks.ts 1c42f7', 'tasks.ts --status failed --task mail.welcome --yes', 'tasks.ts --status scheduled --tag trial --yes'],
     more: exits,
   });
@@ -136,8 +136,8 @@ export function addDelete(program: Command, io: Io, done: (code: ExitCode) => vo
 }
 
 function addOptions(command: Command, verb: Verb, io: Io, done: (code: ExitCode) => void): void {
-  addFilters(command.argument('[id...]', 'ids, or beginnings or ends of those of the 5,000 newest jobs'), verb.allowed)
-    .option('--yes', 'needed when filters match more than one job')
+  addFilters(command.argument('[id...]', 'ids, or the start or end of the ids of the 5,000 newest jobs'), verb.allowed)
+    .option('--yes', 'required if filters match more than one job')
     .option('--json', 'print one JSON document')
     .action(async (module: string, ids: readonly string[], options: Options) => {
       done(
@@ -158,7 +158,7 @@ async function changeNamed({ tasks, io, print }: Operation, verb: Verb, ids: rea
       await verb.one(job, options);
       changed.push(job);
     } catch (error) {
-      // The store's faults concern all of them.
+      // Other errors, such as those of the store, concern all jobs.
       const code = isEscapementError(error) ? error.code : '';
       if (!(error instanceof CommandError) && code !== 'ESCAPEMENT_INPUT' && code !== 'ESCAPEMENT_RESULT_NOT_FOUND') throw error;
       refused.push({ id, why: (error as Error).message });
@@ -166,7 +166,7 @@ async function changeNamed({ tasks, io, print }: Operation, verb: Verb, ids: rea
   }
   print(
     () => ({ [verb.past]: changed.length, jobs: changed.map(({ id, task, status }) => ({ id, task, status })), refused }),
-    () => changed.map((job) => `${verb.past} ${job.id}  ${clean(job.task)}, ${verb.told(job)}`),
+    () => changed.map((job) => `${verb.past} ${job.id}  ${clean(job.task)}, ${verb.after(job)}`),
   );
   for (const { why } of refused) io.stderr.write(`escapement: ${clean(why)}\n`);
   return refused.length > 0 ? exitCodes.refused : exitCodes.ok;
@@ -179,7 +179,7 @@ async function changeMatching({ tasks, print }: Operation, verb: Verb, options: 
   }
   const selection = { ...chosen, status: options.status ?? verb.meant };
   if (!options.yes) {
-    // Two are enough to ask; people want to know how many.
+    // Two jobs would be enough for the error, but its message says how many there are.
     const found = await countJobs(tasks, selection, countedJobs);
     const many = found >= countedJobs ? `${count(countedJobs)} or more jobs` : plural(found, 'job');
     if (found > 1) throw new CommandError(`${many} would be ${verb.past}; add --yes to do it`);
@@ -187,7 +187,7 @@ async function changeMatching({ tasks, print }: Operation, verb: Verb, options: 
   const changed = await verb.all(tasks, selection, options);
   print(
     () => ({ [verb.past]: changed }),
-    () => [changed === 0 ? `no job matches that one could ${verb.infinitive}` : `${verb.past} ${plural(changed, 'job')}`],
+    () => [changed === 0 ? `no matching job can be ${verb.past}` : `${verb.past} ${plural(changed, 'job')}`],
   );
   return exitCodes.ok;
 }

@@ -1,4 +1,4 @@
-/** `escapement check`: is everything there that the jobs of a module need to be run? */
+/** `escapement check`: checks that the jobs of a module can run. */
 import type { Command } from 'commander';
 import type { QueueStats, ScheduleInfo, WorkerInfo } from 'escapement';
 import { listed } from '../arguments.ts';
@@ -11,7 +11,7 @@ import { whyPaused } from '../schedules.ts';
 import { queuesOf } from './queues.ts';
 import { unknownLine } from './stats.ts';
 
-/** What one look has found. `wrong` makes the command fail; a `note` is for people. */
+/** The result of one check. `wrong` makes the command fail; a `note` is informational. */
 interface Finding {
   readonly outcome: 'ok' | 'note' | 'wrong';
   readonly about: string;
@@ -20,12 +20,12 @@ interface Finding {
 
 export function addCheck(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'check', {
-    summary: 'say whether all is well, for deployments and monitoring',
+    summary: 'check the health of the system, for deployments and monitoring',
     description:
-      'Opens the stores and looks whether they answer, whether the schedules have a next occurrence, a task and code that declares ' +
-      'them, whether somebody works the queues that have ready jobs, and whether somebody knows their tasks.',
+      'Checks that the stores open and respond, that each schedule has a next occurrence, a defined task and a live worker that ' +
+      'declares it, that live workers serve the queues with ready jobs, and that they know the tasks of these jobs.',
     examples: ['tasks.ts', 'tasks.ts --json'],
-    more: '\nExit codes:\n  0  all is well\n  1  something is wrong; it is listed\n  2  wrong usage, or the module cannot be loaded',
+    more: '\nExit codes:\n  0  no problems found\n  1  problems found; they are listed\n  2  wrong usage, or the module cannot be loaded',
   })
     .option('--json', 'print one JSON document')
     .action(async (module: string, options: { json?: boolean }) => {
@@ -46,7 +46,7 @@ export function addCheck(program: Command, io: Io, done: (code: ExitCode) => voi
 async function look(operation: Operation): Promise<Finding[]> {
   const { tasks } = operation;
   const stores = await backends(operation);
-  // A store that does not open answers nothing else either.
+  // If a store does not open, the other checks cannot run.
   if (stores.some(({ outcome }) => outcome === 'wrong')) return stores;
   const shared = tasks.backends.find(({ alias }) => alias === 'default');
   if (!shared?.supports.shared) return [...stores, ...(await schedules(operation, []))];
@@ -68,10 +68,10 @@ async function backends({ tasks, label }: Operation): Promise<Finding[]> {
     await tasks.jobs.list({ limit: 1 });
     for (const { alias, name } of tasks.backends) {
       const what = `${clean(alias)} (${clean(name)})`;
-      if (name === 'immediate') add('note', `${what}: jobs run where they are enqueued; no worker is needed, and nothing is retried`);
-      else if (name === 'dummy') add('note', `${what}: jobs are recorded and not run`);
-      else if (name === 'memory') add('note', `${what}: jobs live in one process and end with it; sqlite({ file }) keeps them`);
-      else add('ok', `${what} opens and answers`);
+      if (name === 'immediate') add('note', `${what}: jobs run where they are enqueued, without workers or retries`);
+      else if (name === 'dummy') add('note', `${what}: jobs are recorded but not run`);
+      else if (name === 'memory') add('note', `${what}: jobs exist in one process and are lost when it ends; sqlite({ file }) keeps them`);
+      else add('ok', `${what} opens and responds`);
     }
   } catch (error) {
     add('wrong', `the store of ${label} cannot be used: ${text(error)}`);
@@ -87,7 +87,7 @@ async function schedules({ tasks, io, module }: Operation, workers: readonly Wor
   const ended: string[] = [];
   for (const schedule of all) {
     const name = clean(schedule.name);
-    const unknown = tasks.names.includes(schedule.task) ? '' : `makes jobs of ${clean(schedule.task)}, which the module does not define`;
+    const unknown = tasks.names.includes(schedule.task) ? '' : `enqueues jobs of ${clean(schedule.task)}, which the module does not define`;
     const removal = `remove it: escapement schedules remove ${module} ${name} --yes`;
     if (schedule.paused) {
       const why = whyPaused(schedule).map((text) => `: ${text}`);
@@ -96,7 +96,7 @@ async function schedules({ tasks, io, module }: Operation, workers: readonly Wor
     else if (!schedule.enabled) add('note', `${name} is disabled: it is defined with enabled: false`);
     else {
       if (isUndeclared(schedule, live))
-        add('note', `no live worker declares ${name}; where code defines it no longer, it is paused after 24 h, or ${removal}`);
+        add('note', `no live worker declares ${name}; if no code defines it, it is paused automatically, or ${removal}`);
       try {
         const [next] = await tasks.schedules.next(schedule.name, 1);
         if (!next && !schedule.heldAt) ended.push(name);
@@ -105,7 +105,7 @@ async function schedules({ tasks, io, module }: Operation, workers: readonly Wor
       }
     }
   }
-  // Those that fire once stay when they have: there may be many.
+  // One-time schedules stay after they have fired, so there may be many.
   if (ended.length > 0)
     add(
       'note',
@@ -117,7 +117,7 @@ async function schedules({ tasks, io, module }: Operation, workers: readonly Wor
 
 const mostNamed = 5;
 
-/** A schedule of code that no code at work defines. Where nobody works, or somebody does not say, that is not known. */
+/** A schedule from code that no live worker declares. False if there are no live workers, or one does not report its schedules. */
 function isUndeclared({ name, source }: ScheduleInfo, live: readonly (ReadonlySet<string> | undefined)[]): boolean {
   return source === 'code' && live.length > 0 && live.every((declared) => declared !== undefined && !declared.has(name));
 }
@@ -132,21 +132,21 @@ function staffing({ io, module }: Operation, queues: readonly QueueStats[], work
     const jobs = `${plural(counts.ready, 'job')} ${counts.ready === 1 ? 'is' : 'are'} ready in ${clean(name)}`;
     const since = oldestReadyAt === null ? '' : `, the oldest since ${ago(new Date(oldestReadyAt), now)}`;
     const start = `start one: escapement worker ${module} --queues ${clean(name)}`;
-    if (paused) add('note', 'queue', `${jobs}${since}, and it is paused`);
-    else if (!live.some((worker) => serves(worker, name))) add('wrong', 'queue', `${jobs}${since}, and no worker serves it; ${start}`);
+    if (paused) add('note', 'queue', `${jobs}${since}; the queue is paused`);
+    else if (!live.some((worker) => serves(worker, name))) add('wrong', 'queue', `${jobs}${since}; no worker serves the queue; ${start}`);
   }
   for (const worker of workers) {
     if (stateOf(worker, now) === 'silent')
-      add('note', 'worker', `${clean(worker.id)} on ${clean(worker.host)} was last heard of ${ago(worker.heartbeatAt, now)}`);
+      add('note', 'worker', `${clean(worker.id)} on ${clean(worker.host)} sent its last heartbeat ${ago(worker.heartbeatAt, now)}`);
   }
-  const told =
+  const summary =
     live.length === 0
-      ? 'no worker is there, and no job is ready'
+      ? 'no workers running, and no jobs ready'
       : `${listed(
           live.map(({ id }) => clean(id)),
           'and',
-        )} at work`;
-  if (findings.every(({ outcome }) => outcome !== 'wrong')) add(live.length === 0 ? 'note' : 'ok', 'worker', told);
+        )} running`;
+  if (findings.every(({ outcome }) => outcome !== 'wrong')) add(live.length === 0 ? 'note' : 'ok', 'worker', summary);
   return findings;
 }
 

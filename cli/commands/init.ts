@@ -1,4 +1,4 @@
-/** `escapement init`: the first files of a project: tasks, a test, scripts, and what runs a worker in production. `templates.ts` has the texts. */
+/** `escapement init`: creates the first files of a project: tasks, a test, scripts, and a production worker setup. `templates.ts` has the contents. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -13,7 +13,7 @@ interface InitOptions {
   readonly docker?: boolean;
 }
 
-/** What of package.json is read and written. */
+/** The parts of package.json that are read and written. */
 interface Manifest {
   type?: unknown;
   scripts?: Record<string, string>;
@@ -24,16 +24,16 @@ interface Manifest {
 export function addInit(program: Command, io: Io, done: (code: ExitCode) => void): void {
   program
     .command('init')
-    .summary('write the first tasks, a test, and scripts into a project')
+    .summary('add tasks, a test and scripts to a project')
     .description(
-      'Writes a module with tasks, a test of it and scripts into the project in this folder, in TypeScript or JavaScript as the project is. ' +
-        'The test is for Vitest if the project has it, else for node:test. What is there already is kept, unless you say otherwise when asked.',
+      'Adds a module with tasks, a test and scripts to the project in this folder, in TypeScript or JavaScript to match the project. ' +
+        'The test uses Vitest if the project has it, else node:test. Existing files are kept, unless you confirm that they may be replaced.',
     )
-    .option('--systemd', 'also write a systemd unit that runs a worker')
-    .option('--docker', 'also write a Dockerfile that runs a worker')
+    .option('--systemd', 'also create a systemd unit that runs a worker')
+    .option('--docker', 'also create a Dockerfile that runs a worker')
     .addHelpText(
       'after',
-      '\nExamples:\n  $ npm install escapement && npx escapement init\n  $ npx escapement init --docker\n\nA terminal is asked whether a worker is wanted, and before a file is replaced.\n',
+      '\nExamples:\n  $ npm install escapement && npx escapement init\n  $ npx escapement init --docker\n\nOn a terminal, init asks how to run a worker, and before it replaces a file.\n',
     )
     .action(async (options: InitOptions) => {
       await new Init(io, options).run();
@@ -58,7 +58,7 @@ class Init {
     const manifest: Manifest = before ?? {};
     const uses = (name: string) => name in { ...manifest.dependencies, ...manifest.devDependencies };
     const sources = this.#sources();
-    // Without sources, nothing that is there can be in another module system.
+    // Without sources, no existing file can depend on another module system.
     const isNew = sources.length === 0 && manifest.type === undefined;
     const isTypeScript =
       uses('typescript') ||
@@ -73,10 +73,10 @@ class Init {
     const { systemd, docker } = await this.#worker();
 
     const isOurs = await this.#write(module, tasksModule(module.endsWith('ts')));
-    // It tests what we write, not what is there.
+    // The test fits our module, not an existing one.
     if (isOurs) await this.#write(test, testModule(basename(module), withVitest));
-    else this.#done.push(['left out', `${test}, a test of the tasks that would be in ${module}`]);
-    // The folder of the database, which is not to be committed.
+    else this.#done.push(['skipped', `${test}, which tests the tasks of a new ${module}`]);
+    // The folder of the database, which must not be committed.
     await this.#write('data/.gitignore', '*\n!.gitignore\n');
     if (systemd) await this.#write('escapement-worker.service', systemdUnit({ cwd: this.#cwd, node: process.execPath, module }));
     if (docker) await this.#write('.dockerignore', 'node_modules\ndata\n.git\n');
@@ -92,7 +92,7 @@ class Init {
     return resolve(this.#cwd, file);
   }
 
-  /** @throws CommandError when it is not JSON */
+  /** @throws CommandError if it is not valid JSON */
   #manifest(): Manifest | undefined {
     const path = this.#path('package.json');
     if (!existsSync(path)) return undefined;
@@ -116,20 +116,22 @@ class Init {
   async #worker(): Promise<{ systemd: boolean; docker: boolean }> {
     const { systemd = false, docker = false } = this.#options;
     if (systemd || docker || !this.#io.ask) return { systemd, docker };
-    const answer = (await this.#io.ask('What runs a worker in production? [s]ystemd, [d]ocker, or nothing yet: ')).trim().toLowerCase();
+    const answer = (await this.#io.ask('How will you run a worker in production? [s]ystemd, [d]ocker, or Enter for neither: '))
+      .trim()
+      .toLowerCase();
     return { systemd: answer.startsWith('s'), docker: answer.startsWith('d') };
   }
 
-  /** @returns whether the file has this text now */
+  /** @returns whether the file now has this text */
   async #write(file: string, text: string): Promise<boolean> {
     const path = this.#path(file);
     const former = existsSync(path) ? readFileSync(path, 'utf8') : undefined;
     if (former === text) {
-      this.#done.push(['kept', `${file}, which is the same`]);
+      this.#done.push(['kept', `${file}, which is identical`]);
       return true;
     }
-    if (former !== undefined && !/^y/i.test((await this.#io.ask?.(`${file} is there already. Replace it? [y/N] `))?.trim() ?? '')) {
-      this.#done.push(['kept', `${file}, which was there already`]);
+    if (former !== undefined && !/^y/i.test((await this.#io.ask?.(`${file} already exists. Replace it? [y/N] `))?.trim() ?? '')) {
+      this.#done.push(['kept', `${file}, which already exists`]);
       return false;
     }
     mkdirSync(dirname(path), { recursive: true });
@@ -138,7 +140,7 @@ class Init {
     return true;
   }
 
-  /** Adds to package.json what it does not have. @returns whether `npm test` runs the test */
+  /** Adds missing entries to package.json. @returns whether `npm test` runs the test */
   #extend(
     manifest: Manifest,
     isThere: boolean,
@@ -151,7 +153,7 @@ class Init {
       added.push('type');
     }
     const scripts = { ...manifest.scripts };
-    // What `npm init` writes is no test.
+    // The placeholder of `npm init` is not a test.
     if (scripts.test?.includes('no test specified')) delete scripts.test;
     const ours = { test: testCommand, 'tasks:dev': `escapement dev ${module}`, 'tasks:check': `escapement check ${module}` };
     for (const [name, command] of Object.entries(ours)) {
@@ -161,7 +163,7 @@ class Init {
     }
     whole.scripts = scripts;
     if (!isThere) {
-      // Without it, the test would not find the package.
+      // The test imports the package.
       whole.dependencies = { escapement: `^${version}` };
       added.push('dependencies');
     }
@@ -182,13 +184,13 @@ class Init {
       ['npm run tasks:dev', 'shows a dashboard, with workers in the same process'],
       [
         `node node_modules/escapement/dist/cli/main.js worker ${module}`,
-        'runs a worker; not by npx or npm, which leave it behind when they are stopped',
+        'runs a worker; do not use npx or npm, which leave it running when they are stopped',
       ],
     ];
     if (systemd)
       next.push([
         'sudo systemctl link "$PWD/escapement-worker.service"',
-        'makes the unit known; then: sudo systemctl enable --now escapement-worker',
+        'registers the unit; then: sudo systemctl enable --now escapement-worker',
       ]);
     if (docker) next.push(['docker build -t worker . && docker run -v tasks:/app/data worker', 'runs a worker in a container']);
     const lines = [

@@ -1,4 +1,4 @@
-/** `escapement list` and `escapement show`: jobs, many in a table or one in all its detail. */
+/** `escapement list` and `escapement show`: jobs in a table, or one job in full. */
 import type { Command } from 'commander';
 import type { AttemptInfo, TaskResult } from 'escapement';
 import { given, whole } from '../arguments.ts';
@@ -17,13 +17,13 @@ interface ListOptions extends Filters {
 export function addList(program: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(program, 'list', {
     summary: 'list jobs, newest first',
-    description: 'Lists jobs, newest first, page by page.',
+    description: 'Lists jobs, newest first, one page at a time.',
     examples: ['tasks.ts', 'tasks.ts --status failed,cancelled --task mail.welcome', "tasks.ts --json | jq -r '.jobs[].id'"],
-    more: '\nWith --json: jobs[] without their inputs, and cursor: what --after takes for the next page, or null.',
+    more: '\nWith --json: jobs[] without their inputs, and cursor: the value of --after for the next page, or null.',
   });
   addFilters(command)
-    .option('--limit <n>', 'at most so many', whole(1, 1_000), 50)
-    .option('--after <cursor>', 'the page after the one that printed this cursor')
+    .option('--limit <n>', 'maximum number of jobs', whole(1, 1_000), 50)
+    .option('--after <cursor>', 'cursor of the previous page')
     .option('--json', 'print one JSON document')
     .action(async (module: string, options: ListOptions) => {
       done(await operate(module, options, io, (operation) => list(operation, options)));
@@ -37,7 +37,7 @@ async function list(operation: Operation, options: ListOptions): Promise<ExitCod
   print(
     () => ({ jobs: items.map(jobRow), cursor }),
     () => {
-      if (items.length === 0) return [after === undefined ? 'no job matches' : 'no job is left'];
+      if (items.length === 0) return [after === undefined ? 'no matching jobs' : 'no more jobs'];
       const limited = limit === 50 ? '' : ` --limit ${limit}`;
       const more =
         cursor === null ? [] : [paint('dim', `more: escapement list ${module}${filterText(options)}${limited} --after ${clean(cursor)}`)];
@@ -50,12 +50,11 @@ async function list(operation: Operation, options: ListOptions): Promise<ExitCod
 export function addShow(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'show', {
     summary: 'show everything about one job',
-    description:
-      'Shows a job: its input, how it stands, what it returned, and every attempt with its worker, how long it took, its error and its stack.',
+    description: 'Shows a job: its input, its state, its return value, and every attempt with its worker, duration, error and stack.',
     examples: ['tasks.ts 0199ab3c-7f00-7000-8000-3d5e8a1c42f7', 'tasks.ts 1c42f7', 'tasks.ts 1c42f7 --json'],
-    more: '\nExit codes:\n  0  shown\n  1  no such job, or several with such an id\n  2  wrong usage, or the module or its store cannot be used',
+    more: '\nExit codes:\n  0  shown\n  1  no such job, or the partial id matches several\n  2  wrong usage, or the module or its store cannot be used',
   })
-    .argument('<id>', 'its id, or the beginning or end of one of the 5,000 newest')
+    .argument('<id>', "the job's id, or the start or end of the id of one of the 5,000 newest jobs")
     .option('--json', 'print one JSON document')
     .action(async (module: string, id: string, options: { json?: boolean }) => {
       done(
@@ -90,7 +89,7 @@ function jobDocument(job: TaskResult) {
   };
 }
 
-/** What a row holds may have been changed outside Escapement: the rest of the job is shown all the same. */
+/** If a value in the row was damaged outside Escapement, the rest of the job is still shown. */
 function stored(read: () => unknown): { readonly value: unknown; readonly fault: string | null } {
   try {
     return { value: read(), fault: null };

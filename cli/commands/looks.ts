@@ -1,4 +1,4 @@
-/** What `dev` and `top` have in common on the command line: how the dashboard looks, and whose time it tells. */
+/** Options that `dev` and `top` share: the dashboard's theme and time zone. */
 import { type Command, InvalidArgumentError } from 'commander';
 import { oneOf } from '../arguments.ts';
 import { wallTime } from '../time.ts';
@@ -12,8 +12,8 @@ export interface Looks {
 
 export function addLooks(command: Command, ofZone: string): Command {
   return command
-    .option('--zone <name>', `tell time in this zone: 'Europe/Berlin' (default: ${ofZone})`, zoneName)
-    .option('--theme <name>', 'dark, light, sixteen or plain (default: what the terminal shows)', oneOf(themes));
+    .option('--zone <name>', `show times in this zone: 'Europe/Berlin' (default: ${ofZone})`, zoneName)
+    .option('--theme <name>', 'dark, light, sixteen or plain (default: detected from the terminal)', oneOf(themes));
 }
 
 function zoneName(text: string): string {
@@ -21,6 +21,6 @@ function zoneName(text: string): string {
     wallTime(0, text);
     return text;
   } catch {
-    throw new InvalidArgumentError("Give the name of a zone, such as 'Europe/Berlin' or 'UTC'.");
+    throw new InvalidArgumentError("Give the name of a time zone, such as 'Europe/Berlin' or 'UTC'.");
   }
 }

@@ -8,8 +8,8 @@ import { addCommand, type Operation, operate } from '../operate.ts';
 
 export function addQueues(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'queues', {
-    summary: 'list the queues and how many jobs are in each',
-    description: 'Lists the queues that have jobs or were paused, and how many jobs there are in each state.',
+    summary: 'list the queues and the number of jobs in each',
+    description: 'Lists the queues that have jobs or were paused, with the number of jobs in each state.',
     examples: ['tasks.ts', 'tasks.ts --json'],
   })
     .option('--json', 'print one JSON document')
@@ -39,7 +39,7 @@ export function queueRow({ name, paused, counts, oldestReadyAt }: QueueStats) {
 const columns = ['waiting', 'scheduled', 'ready', 'retrying', 'running', 'successful', 'failed', 'cancelled'] as const;
 
 export function queueTable(queues: readonly QueueStats[], { io, paint }: Pick<Operation, 'io' | 'paint'>): string[] {
-  if (queues.length === 0) return ['no queue has a job'];
+  if (queues.length === 0) return ['no queues with jobs'];
   const titles = [
     { title: 'queue' },
     { title: '' },
@@ -57,8 +57,8 @@ export function queueTable(queues: readonly QueueStats[], { io, paint }: Pick<Op
 
 export function addPause(program: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(program, 'pause', {
-    summary: 'let nothing be claimed from a queue',
-    description: 'Pauses a queue: no worker claims from it until it is resumed. What runs goes on.',
+    summary: 'pause a queue',
+    description: 'Pauses a queue: workers claim no jobs from it until it is resumed. Running jobs continue.',
     examples: ['tasks.ts mail'],
   });
   addSwitch(command, true, io, done);
@@ -66,8 +66,8 @@ export function addPause(program: Command, io: Io, done: (code: ExitCode) => voi
 
 export function addResume(program: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(program, 'resume', {
-    summary: 'let a paused queue go on',
-    description: 'Resumes a queue that was paused.',
+    summary: 'resume a paused queue',
+    description: 'Resumes a paused queue.',
     examples: ['tasks.ts mail'],
   });
   addSwitch(command, false, io, done);
@@ -87,8 +87,8 @@ function addSwitch(command: Command, paused: boolean, io: Io, done: (code: ExitC
             () => ({ queue: name, paused }),
             () => {
               const already = (before?.paused ?? false) === paused;
-              const ends = running > 0 ? `; ${plural(running, 'job')} in it still ${running === 1 ? 'runs' : 'run'}` : '';
-              if (already) return [`${clean(name)} ${paused ? 'was paused already' : 'was not paused'}`];
+              const ends = running > 0 ? `; ${plural(running, 'job')} still running` : '';
+              if (already) return [`${clean(name)} ${paused ? 'was already paused' : 'was not paused'}`];
               return [
                 paused
                   ? `paused ${clean(name)}, with ${plural(ready, 'job')} ready${ends}`

@@ -1,4 +1,4 @@
-/** `escapement stats`: queues, workers, and the jobs that no worker would take. */
+/** `escapement stats`: queues, workers, and jobs whose task no worker knows. */
 import type { Command } from 'commander';
 import type { WorkerInfo } from 'escapement';
 import { stateOf, type UnknownTask, unknownTasks } from '../fleet.ts';
@@ -10,10 +10,10 @@ import { queueRow, queuesOf, queueTable } from './queues.ts';
 
 export function addStats(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'stats', {
-    summary: 'how the queues and workers are',
-    description: 'Shows the queues, the workers of the last day, and ready jobs whose task no live worker knows.',
+    summary: 'show the state of queues and workers',
+    description: 'Shows the queues, the workers seen in the last 24 hours, and ready jobs whose task no live worker knows.',
     examples: ['tasks.ts', "tasks.ts --json | jq '.queues[] | {name, ready: .counts.ready}'"],
-    more: '\nA worker is silent when nothing was heard of it for 30 s: it is gone, stopped in its tracks, or cut off from the store.',
+    more: '\nA worker is silent if it sent no heartbeat for 30 s: it has died, is paused, or cannot reach the store.',
   })
     .option('--json', 'print one JSON document')
     .action(async (module: string, options: { json?: boolean }) => {
@@ -42,7 +42,7 @@ async function stats(operation: Operation): Promise<ExitCode> {
   return exitCodes.ok;
 }
 
-/** In one order, whatever the store's is. */
+/** With a fixed order of keys, independent of the store. */
 function workerRow(worker: WorkerInfo, now: number) {
   const { id, host, pid, version, queues, exclude, tasks, concurrency, running, startedAt, heartbeatAt } = worker;
   const heartbeatAgeMs = Math.max(0, now - heartbeatAt.getTime());
@@ -57,7 +57,7 @@ export function unknownLine({ task, jobs, oldestDueAt }: UnknownTask, now: numbe
 const marks: Partial<Record<ReturnType<typeof stateOf>, Mark>> = { running: 'green', stopped: 'dim', silent: 'red', stopping: 'yellow' };
 
 function workerTable(workers: readonly WorkerInfo[], { io, paint }: Operation): string[] {
-  if (workers.length === 0) return ['no worker was there in the last day'];
+  if (workers.length === 0) return ['no workers seen in the last 24 hours'];
   const now = io.now();
   const columns = [
     { title: 'worker' },
@@ -67,7 +67,7 @@ function workerTable(workers: readonly WorkerInfo[], { io, paint }: Operation): 
     { title: 'host' },
     { title: 'pid', align: 'right' as const },
     { title: 'version' },
-    { title: 'heard of', align: 'right' as const },
+    { title: 'heartbeat', align: 'right' as const },
     { title: 'started', align: 'right' as const },
   ];
   const rows = workers.map((worker): Cell[] => {
@@ -89,5 +89,5 @@ function workerTable(workers: readonly WorkerInfo[], { io, paint }: Operation): 
 
 function queuesText({ queues, exclude }: WorkerInfo): string {
   if (queues) return queues.join(', ');
-  return exclude && exclude.length > 0 ? `all but ${exclude.join(', ')}` : 'all';
+  return exclude && exclude.length > 0 ? `all except ${exclude.join(', ')}` : 'all';
 }

@@ -1,4 +1,4 @@
-/** What `escapement init` writes. Each text runs as it is; `test/packaged` tries them. */
+/** The files that `escapement init` creates. Each works unchanged; `test/packaged` runs them. */
 
 export function tasksModule(isTypeScript: boolean): string {
   const input = isTypeScript ? '({ to }: { to: string })' : '({ to })';
@@ -7,7 +7,7 @@ import { sqlite } from 'escapement/sqlite';
 
 export const tasks = createTasks({ backend: sqlite({ file: 'data/tasks.db' }) });
 
-// Stands for a mail server. Tests replace its function.
+// A stand-in for a mail server. Tests replace its function.
 export const mailer = {
   async send(to${isTypeScript ? ': string' : ''}, subject${isTypeScript ? ': string' : ''}) {
     console.log(\`to \${to}: \${subject}\`);
@@ -93,7 +93,7 @@ test('the digest goes out at nine, every day', async () => {
 `;
 }
 
-/** Where the program is: run by npx or npm, a worker would not get the SIGTERM that they get. */
+/** The path of the program. npx and npm do not forward SIGTERM to a worker. */
 const program = 'node_modules/escapement/dist/cli/main.js';
 
 export function systemdUnit({ cwd, node, module }: { cwd: string; node: string; module: string }): string {
@@ -105,12 +105,12 @@ After=network.target
 
 [Service]
 WorkingDirectory=${quoted(cwd)}
-# Node itself, not npx or npm: they would leave the worker behind on SIGTERM.
+# Run Node directly: npx and npm leave the worker running on SIGTERM.
 ExecStart="${quoted(node)}" ${program} worker ${module}
 Environment=NODE_ENV=production
 Restart=always
 RestartSec=1
-# The worker gives running jobs 25 s to end, tells them, and gives back what has not ended 4 s later.
+# The worker gives running jobs 25 s to finish, then aborts their signals, and returns unfinished jobs to the queue 4 s later.
 KillMode=mixed
 TimeoutStopSec=40
 # Choose a user that may write to data/.
@@ -130,9 +130,9 @@ RUN npm ${hasLock ? 'ci' : 'install'} --omit=dev
 COPY . .
 RUN mkdir -p data && chown node data
 USER node
-# The database: a volume, shared with the containers of this machine that enqueue. Not a bind mount on Docker Desktop.
+# The database is on a volume, shared with the containers on this machine that enqueue. Do not use a bind mount on Docker Desktop.
 VOLUME /app/data
-# Node itself, not npx or npm: they would leave the worker behind on SIGTERM. Stop it with: docker stop --time 40
+# Run Node directly: npx and npm leave the worker running on SIGTERM. Stop it with: docker stop --time 40
 CMD ["node", "${program}", "worker", "${module}"]
 `;
 }

@@ -1,4 +1,4 @@
-/** `escapement prune` and `escapement migrate`: what a store needs now and then. */
+/** `escapement prune` and `escapement migrate`: maintenance of a store. */
 import type { Command } from 'commander';
 import { duration, given, oneOf } from '../arguments.ts';
 import { clean, plural } from '../format.ts';
@@ -16,23 +16,23 @@ interface PruneOptions {
 
 export function addPrune(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'prune', {
-    summary: 'delete jobs that finished long ago',
+    summary: 'delete old finished jobs',
     description:
-      'Deletes finished jobs, in small batches beside running workers. Workers do so by themselves after the retention of the application.',
+      "Deletes finished jobs in small batches; workers can keep running. Workers also prune on their own, after the application's retention.",
     examples: [
       'tasks.ts --older-than 7d',
       'tasks.ts --older-than 1h --status successful',
       'tasks.ts --older-than 1d --queue mail --dry-run',
     ],
   })
-    .requiredOption('--older-than <duration>', 'that finished so long ago', duration)
+    .requiredOption('--older-than <duration>', 'minimum time since the job finished', duration)
     .option(
       '--status <status>',
-      'only those that ended so: successful, failed or cancelled',
+      'only jobs with this status: successful, failed or cancelled',
       oneOf(['successful', 'failed', 'cancelled'] as const),
     )
-    .option('--queue <name>', 'only those of this queue')
-    .option('--dry-run', 'delete nothing; print how many would be')
+    .option('--queue <name>', 'only jobs in this queue')
+    .option('--dry-run', 'delete nothing; print the number of jobs that would be deleted')
     .option('--json', 'print one JSON document')
     .action(async (module: string, { olderThan, status, queue, dryRun = false, json }: PruneOptions) => {
       done(
@@ -53,14 +53,14 @@ export function addMigrate(program: Command, io: Io, done: (code: ExitCode) => v
   addCommand(program, 'migrate', {
     summary: "bring the store's tables up to date",
     description:
-      'Creates the tables of the store, or brings them up to date. Workers do so too when they start; once here is enough before a deployment.',
+      'Creates the tables of the store, or migrates them to the current version. Workers also do this at start; run it once before a deployment.',
     examples: ['tasks.ts'],
   })
     .option('--json', 'print one JSON document')
     .action(async (module: string, options: { json?: boolean }) => {
       done(
         await operate(module, options, io, async ({ tasks, print }) => {
-          // `operate` has opened, and so migrated, all of them.
+          // `operate` has already opened and so migrated every store.
           const stores = tasks.backends.filter(({ supports }) => supports.shared).map(({ alias, name }) => ({ alias, name }));
           print(
             () => ({ stores }),

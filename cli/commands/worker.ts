@@ -1,4 +1,4 @@
-/** `escapement worker`: runs jobs until it is told to stop. */
+/** `escapement worker`: runs jobs until stopped. */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Command, InvalidArgumentError, Option } from 'commander';
@@ -28,41 +28,42 @@ interface Options {
 }
 
 const more = `
-SIGTERM, SIGINT (Ctrl-C) or SIGHUP: nothing more is claimed; attempts have --timeout to end, then
-their signal aborts, and what has not ended 4 s later is given back without using up an attempt.
-What a task returns after its signal counts; what it throws then gives the job back.
-Signals within one second are one. A later one leaves at once: other workers find what ran when its
-leases end, after 30 s.
-The same gentle stop follows when whoever reads stdout has gone, and when a rejection or an error
-is not caught by anybody: other jobs of the process end in peace. A task that calls process.exit()
-ends the whole process; the log names it, and the exit code is not 0.
+On SIGTERM, SIGINT (Ctrl-C) or SIGHUP, the worker claims no more jobs. Running attempts have
+--timeout to finish; then their signals abort. Attempts that have not ended 4 s later are returned
+to the queue without using up an attempt. After its signal, a task's return value still counts, and
+an error returns the job to the queue. Signals within one second count as one. A later signal stops
+the process immediately; other workers recover its jobs when their leases expire, after 30 s.
+The same graceful stop follows when the reader of stdout closes it, and after an uncaught error or
+rejection, so that other jobs of the process can finish. A task that calls process.exit() ends the
+whole process; the log names the task, and the exit code is not 0.
 
-The log goes to stdout: one JSON object a line { level, time, worker, event, task, job, attempt,
-duration (ms), error, message }; on a terminal, aligned lines. What the module prints goes to stderr.
---log-input logs what jobs are given when they start; the values of keys such as password, token,
-secret or authorization are left out.
+The log goes to stdout: one JSON object per line { level, time, worker, event, task, job, attempt,
+duration (ms), error, message }, or aligned lines on a terminal. The module's own output goes to
+stderr. --log-input logs the input of jobs when they start; values of keys such as password, token,
+secret or authorization are redacted.
 
-With --processes, children are named ID-0, ID-1 …; --concurrency and the limits are those of each.
-A child that dies is replaced, after a delay that grows while it keeps dying; one that has reached
---max-jobs or --max-memory at once. Without --processes something else must start it again.
+With --processes, child processes are named ID-0, ID-1 …; --concurrency and the limits apply to
+each. A child that exits is restarted, with a delay that grows while it keeps failing; a child that
+reaches --max-jobs or --max-memory is restarted immediately. Without --processes, a process manager
+must restart the worker.
 
---drain waits neither for jobs that are due later, nor for those in paused queues, nor for those of
-tasks that the module does not define; it goes with the default backend only. --max-jobs counts
-attempts as they begin; those that were claimed together with the last one still run.
+--drain does not wait for jobs that are due later, in paused queues, or of tasks that the module
+does not define; it works with the default backend only. --max-jobs counts attempts as they start;
+jobs claimed together with the last one still run.
 
 Exit codes:
-  0    stopped as asked, drained, or --max-jobs or --max-memory reached
-  1    something was not caught, or called process.exit(): it is in the log; or a child of a
-       supervisor ended badly
+  0    stopped by a signal, drained, or --max-jobs or --max-memory reached
+  1    an uncaught error or a call to process.exit(), see the log; or a child process of --processes
+       failed
   2    wrong usage, or the module or its store cannot be used
-  129, 130, 143  left at once, at a second SIGHUP, SIGINT or SIGTERM`;
+  129, 130, 143  stopped immediately by a second SIGHUP, SIGINT or SIGTERM`;
 
 const logLevels = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[];
 
 export function addWorker(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'worker', {
-    summary: 'run jobs until told to stop',
-    description: 'Claims jobs from the store of a module and runs them, until it is told to stop.',
+    summary: 'run jobs until stopped',
+    description: "Claims jobs from the module's store and runs them until stopped.",
     examples: [
       'tasks.ts',
       'tasks.ts --queues mail,default --concurrency 20',
@@ -71,24 +72,24 @@ export function addWorker(program: Command, io: Io, done: (code: ExitCode) => vo
     ],
     more,
   })
-    .option('--queues <names>', 'only these queues: mail,default; with weights: mail=3,bulk=1', weighted)
-    .option('--exclude <names>', 'all queues but these', words)
-    .option('--concurrency <n>', 'attempts at a time', whole(1, 10_000), 10)
-    .option('--processes <n>', 'fork so many workers, and keep them alive', whole(1, 256))
+    .option('--queues <names>', 'serve only these queues: mail,default; with weights: mail=3,bulk=1', weighted)
+    .option('--exclude <names>', 'serve all queues except these', words)
+    .option('--concurrency <n>', 'maximum number of attempts at the same time', whole(1, 10_000), 10)
+    .option('--processes <n>', 'run N worker processes and restart any that exit', whole(1, 256))
     .option('--drain', 'stop when nothing is ready or running')
-    .option('--max-jobs <n>', 'stop after so many attempts', whole(1, Number.MAX_SAFE_INTEGER))
-    .option('--max-memory <size>', "stop when the process holds more: '512mb'", bytes)
-    .option('--no-scheduler', 'turn no schedules into jobs: leave that to other workers')
-    .option('--id <id>', 'a name for logs and stats (default: host, process and four random digits)', workerId)
-    .option('--backend <alias>', 'work this backend (default: default)')
-    .option('--timeout <duration>', 'how long attempts may take to end when the worker stops (default: 25s)', duration)
+    .option('--max-jobs <n>', 'stop after N attempts', whole(1, Number.MAX_SAFE_INTEGER))
+    .option('--max-memory <size>', "stop when the process uses more memory: '512mb'", bytes)
+    .option('--no-scheduler', 'do not run the scheduler in this worker')
+    .option('--id <id>', 'name in logs and stats (default: host, process id and four random digits)', workerId)
+    .option('--backend <alias>', 'backend to claim jobs from (default: default)')
+    .option('--timeout <duration>', 'how long attempts may take to finish when the worker stops (default: 25s)', duration)
     .option(
       '--block-limit <duration>',
       'how long a task may block the event loop before other workers take its jobs (default: 5m)',
       duration,
     )
-    .option('--log-level <level>', `least severe lines to log: ${logLevels.join(', ')}`, oneOf(logLevels), 'info')
-    .option('--log-input', 'log what jobs are given, without secrets')
+    .option('--log-level <level>', `minimum level to log: ${logLevels.join(', ')}`, oneOf(logLevels), 'info')
+    .option('--log-input', 'log the input of jobs, without secrets')
     .addOption(new Option('--supervised').hideHelp())
     .action(async (module: string, options: Options) => done(await workerCommand(module, options, io)));
 }
@@ -96,12 +97,12 @@ export function addWorker(program: Command, io: Io, done: (code: ExitCode) => vo
 async function workerCommand(module: string, options: Options, io: Io): Promise<ExitCode> {
   if (options.queues && options.exclude) throw new CommandError('give --queues or --exclude, not both');
   if (options.drain && options.backend !== undefined && options.backend !== 'default') {
-    // What is left is counted in the default backend alone: it would stop at the wrong moment.
-    throw new CommandError('--drain looks at the default backend only; leave it out with --backend, and stop the worker with SIGTERM');
+    // Remaining jobs are counted in the default backend only, so the worker would stop at the wrong moment.
+    throw new CommandError('--drain works with the default backend only; with --backend, omit it and stop the worker with SIGTERM');
   }
   const id = options.id ?? defaultId();
   const { processes, timeout = 25_000, logLevel, logInput = false } = options;
-  // What a worker needs is loaded for a worker alone.
+  // Loaded here, so that other commands start faster.
   const { lateMs, work } = await import('../worker/work.ts');
   if (processes !== undefined) {
     const { createLog } = await import('../worker/log.ts');
@@ -157,7 +158,7 @@ function weighted(text: string, before?: ReadonlyMap<string, number | undefined>
   return queues;
 }
 
-/** A queue without a weight weighs 1 beside those that have one; undefined where none has. */
+/** If any queue has a weight, queues without one have weight 1; undefined if none has a weight. */
 function weightsOf(queues: ReadonlyMap<string, number | undefined>): Record<string, number> | undefined {
   if ([...queues.values()].every((weight) => weight === undefined)) return undefined;
   return Object.fromEntries([...queues].map(([name, weight]) => [name, weight ?? 1]));
@@ -172,11 +173,11 @@ function defaultId(): string {
     .replace(/[^A-Za-z0-9_.-]/g, '-')
     .replace(/^[^A-Za-z0-9]+/, '')
     .slice(0, 64);
-  // Process ids repeat: in a container it is always the same, and a host's name may be that of another container too.
+  // In containers, process ids repeat, and so can host names.
   return `${host || 'host'}-${process.pid}-${randomBytes(2).toString('hex')}`;
 }
 
 function workerId(text: string): string {
   if (/^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,119}$/.test(text)) return text;
-  throw new InvalidArgumentError('Give 1 to 120 letters, digits and _ . : / -, beginning with a letter or digit.');
+  throw new InvalidArgumentError('Give 1 to 120 letters, digits and _ . : / -, starting with a letter or digit.');
 }

@@ -75,10 +75,10 @@ describe('a search', () => {
 
 describe('a search is refused', () => {
   test.each([
-    [['--explore', '5', '--json'], /for a single play/],
-    [['--explore', '5', '--faults', 'crahs'], /no kind crahs; give all, none, or some of crash,/],
-    [['--explore', '5', '--faults', 'none,crash'], /all and none stand alone/],
-    [['--faults', 'crash'], /give --explore SEEDS or --until-failure too/],
+    [['--explore', '5', '--json'], /do not work with a search/],
+    [['--explore', '5', '--faults', 'crahs'], /unknown kind crahs; give all, none, or some of crash,/],
+    [['--explore', '5', '--faults', 'none,crash'], /all and none cannot be combined with other kinds/],
+    [['--faults', 'crash'], /--faults and --failures need --explore SEEDS or --until-failure/],
     [['--explore', '5', '--failures', '/proc/failures'], /--failures: \/proc\/failures cannot be made/],
   ])('with %j', async (options, text) => {
     const { code, stdout, stderr } = await explored(...options);

@@ -61,7 +61,7 @@ describe('escapement init', () => {
     const { code, stdout } = await init('--docker');
     expect(code).toBe(0);
     expect([read('tasks.ts'), read('Dockerfile')]).toEqual(['mine\n', 'mine\n']);
-    expect(stdout).toMatch(/^kept {6}tasks.ts, which was there already\nleft out {2}tasks.test.ts/);
+    expect(stdout).toMatch(/^kept {6}tasks.ts, which already exists\nskipped {3}tasks.test.ts/);
     expect(stdout).not.toContain('npm test');
     const again = await init('--docker');
     expect(again.stdout).not.toMatch(/wrote|changed|replaced/);
@@ -84,7 +84,7 @@ describe('escapement init', () => {
       return answers.shift() ?? '';
     };
     await cli(['init'], { cwd, ask });
-    expect(asked).toEqual([expect.stringMatching(/^What runs a worker/), 'tasks.ts is there already. Replace it? [y/N] ']);
+    expect(asked).toEqual([expect.stringMatching(/^How will you run a worker/), 'tasks.ts already exists. Replace it? [y/N] ']);
     expect(read('tasks.ts')).toContain('createTasks');
     expect(files()).toContain('tasks.test.ts');
     expect(readdirSync(cwd)).toContain('Dockerfile');

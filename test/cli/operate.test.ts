@@ -77,7 +77,7 @@ test('jobs are given another priority, and deleted', async () => {
   expect(await store.document('show', a?.id ?? '')).toMatchObject({ priority: 50 });
 
   // Without a status, what is still to be done is left alone.
-  expect((await store.run('delete', ['--task', 'mail.greet', '--yes'])).stdout).toBe('no job matches that one could delete\n');
+  expect((await store.run('delete', ['--task', 'mail.greet', '--yes'])).stdout).toBe('no matching job can be deleted\n');
   expect((await store.run('delete', [over?.id ?? ''])).stdout).toMatch(/^deleted .* was cancelled\n$/);
   expect((await store.run('delete', [over?.id ?? ''])).code).toBe(1);
   expect(await store.run('delete', ['--status', 'scheduled'])).toMatchObject({
@@ -102,7 +102,7 @@ test('filters change many jobs only when told so, and then those alone', async (
   });
   expect(await store.run('cancel', ['--queue', 'slow'])).toMatchObject({ code: 0, stdout: 'cancelled 1 job\n' });
   expect(await store.document('cancel', '--tag', 'mail', '--status', 'scheduled,running', '--yes')).toEqual({ cancelled: 3 });
-  expect((await store.run('retry', ['--task', 'mail.greet', '--yes'])).stdout).toBe('no job matches that one could retry\n');
+  expect((await store.run('retry', ['--task', 'mail.greet', '--yes'])).stdout).toBe('no matching job can be retried\n');
   expect(await store.document('retry', '--status', 'cancelled', '--task', 'mail.greet', '--yes')).toEqual({ retried: 3 });
   expect(await store.run('retry')).toMatchObject({
     code: 2,
@@ -124,7 +124,7 @@ test('lists come page by page, and say how to go on', async () => {
   const seen = [...first.stdout.matchAll(ids), ...second.stdout.matchAll(ids)].map(([found]) => found);
   expect(seen.filter((found, i) => seen.indexOf(found) === i).slice(0, 4)).toEqual(third.jobs.slice(0, 4).map((job) => job.id));
   expect(third.cursor).toBeNull();
-  expect((await store.run('list', ['--status', 'failed'])).stdout).toBe('no job matches\n');
+  expect((await store.run('list', ['--status', 'failed'])).stdout).toBe('no matching jobs\n');
   const ambiguous = await store.run('show', [seen[0]?.slice(0, 4) as string]);
   expect(ambiguous).toMatchObject({ code: 1, stderr: expect.stringMatching(/^escapement: 5 jobs have ids that begin or end with/) });
 });
@@ -175,7 +175,7 @@ test('queues are paused and resumed, and stats and check tell who works them', a
     await wide.enqueue();
   });
   expect((await store.run('pause', ['slow'])).stdout).toBe('paused slow, with 1 job ready\n');
-  expect((await store.run('pause', ['slow'])).stdout).toBe('slow was paused already\n');
+  expect((await store.run('pause', ['slow'])).stdout).toBe('slow was already paused\n');
   expect((await store.run('queues', [], anHourLater)).stdout).toMatchInlineSnapshot(`
     "queue            waiting  scheduled  ready  retrying  running  successful  failed  cancelled  oldest ready
     default                ·          ·      2         ·        ·           ·       ·          ·     1h00m ago
@@ -185,7 +185,7 @@ test('queues are paused and resumed, and stats and check tell who works them', a
   const unstaffed = await store.run('check', [], anHourLater);
   expect(unstaffed).toMatchObject({ code: 1, stderr: '' });
   expect(unstaffed.stdout).toMatch(
-    /^ok {5}store {5}default \(sqlite\) opens and answers\nwrong {2}queue {5}2 jobs are ready in default, the oldest since 1h00m ago, and no worker serves it; start one: escapement worker \S+ --queues default\nnote {3}queue {5}1 job is ready in slow.*paused\n$/,
+    /^ok {5}store {5}default \(sqlite\) opens and responds\nwrong {2}queue {5}2 jobs are ready in default, the oldest since 1h00m ago; no worker serves the queue; start one: escapement worker \S+ --queues default\nnote {3}queue {5}1 job is ready in slow.*paused\n$/,
   );
   expect((await store.run('resume', ['slow'])).stdout).toBe('resumed slow, with 1 job ready\n');
   expect(await store.document('pause', 'default')).toEqual({ queue: 'default', paused: true });
@@ -226,7 +226,7 @@ test('a task that no live worker knows is named, and so is a schedule without on
     while ((await tasks.workers.list()).every(({ id }) => id !== 'w')) await new Promise((resolve) => setTimeout(resolve, 5));
     const checked = await store.run('check');
     expect(checked.stdout).toMatch(
-      /^wrong {2}schedule {2}old makes jobs of gone, which the module does not define; define it, or remove it: escapement schedules remove \S+ old --yes$/m,
+      /^wrong {2}schedule {2}old enqueues jobs of gone, which the module does not define; define it, or remove it: escapement schedules remove \S+ old --yes$/m,
     );
     const unknown = /no live worker knows the task gone: 2 jobs are ready, the oldest since 1h00m ago$/m;
     expect(checked.stdout).toMatch(unknown);
@@ -264,9 +264,9 @@ test('what is written wrongly is answered in a line that says what to do', async
     [
       'enqueue',
       ['mail.greet', '--input', '{name:1}'],
-      /^escapement: --input is no JSON \(\{name:1\}\); quote it for the shell: --input '.*'\n$/,
+      /^escapement: --input is not valid JSON \(\{name:1\}\); quote it for the shell: --input '.*'\n$/,
     ],
-    ['enqueue', ['mail.great'], /^escapement: tasks\.ts has no task mail\.great; there are mail\.greet, wide, .* and careless\n$/],
+    ['enqueue', ['mail.great'], /^escapement: tasks\.ts has no task mail\.great; its tasks are mail\.greet, wide, .* and careless\n$/],
     [
       'enqueue',
       ['mail.greet', '--run-after', 'soon'],
@@ -342,7 +342,7 @@ test('a module whose jobs live in its own process is not operated from another',
     expect(failed.stdout).toMatch(/add, failed: Error: negative\n$/);
     expect(await cli(['check', on('memory')])).toMatchObject({
       code: 0,
-      stdout: 'note   store     default (memory): jobs live in one process and end with it; sqlite({ file }) keeps them\n',
+      stdout: 'note   store     default (memory): jobs exist in one process and are lost when it ends; sqlite({ file }) keeps them\n',
     });
     expect((await cli(['list', on('immediate')], { env: { ESCAPEMENT_DEBUG: '1' } })).stderr).toMatch(/\n\s+at /);
   } finally {
@@ -378,7 +378,7 @@ test('commands find the module where none is named: by the key of package.json, 
   const source = readFileSync(store.module(), 'utf8');
   const run = (...argv: string[]) => cli(argv, { cwd });
   const none = await run('list');
-  expect(none).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: no module is named, and there is no tasks\.ts/) });
+  expect(none).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: no module given, and no tasks\.ts/) });
   expect((await run('enqueue', 'mail.greet')).code).toBe(2);
   put('src/tasks.ts', source);
   expect(await run('enqueue', 'mail.greet', '--input', '{"name":"Ada"}', '--tag', 'a')).toMatchObject({ code: 0, stderr: '' });
@@ -409,13 +409,15 @@ test('commands find the module where none is named: by the key of package.json, 
 test('an input that stands where no input belongs, or that is missing, is told of', async () => {
   const store = sharedStore();
   expect((await store.run('enqueue', ['mail.greet', '{"name":"Ada"}'])).stderr).toBe(
-    `escapement: the input is an option: --input '{"name":"Ada"}'\n`,
+    `escapement: pass the input as an option: --input '{"name":"Ada"}'\n`,
   );
-  expect((await store.run('enqueue', ['mail.greet', 'Ada'])).stderr).toMatch(/there is Ada too; the input is an option: --input/);
+  expect((await store.run('enqueue', ['mail.greet', 'Ada'])).stderr).toMatch(
+    /unexpected argument Ada after the module and the task; pass the input as an option: --input/,
+  );
   const missing = await store.run('enqueue', ['mail.greet']);
   expect(missing).toMatchObject({
     code: 0,
-    stderr: "escapement: the function of mail.greet takes an input, and this job has none; give one by --input '{…}'\n",
+    stderr: "escapement: the function of mail.greet takes an input, and this job has none; give one with --input '{…}'\n",
   });
   expect((await store.run('enqueue', ['mail.greet', '--input', 'null'])).stderr).toBe('');
   expect((await store.run('enqueue', ['broken'])).stderr).toBe('');

@@ -282,7 +282,7 @@ test('a schedule is paused with a reason, and goes on', async () => {
   expect(await printed('pause', 'digest', '--reason', 'holiday')).toBe(
     'paused digest: holiday; what passes until it is resumed is left out\n',
   );
-  expect(await printed('pause', 'digest')).toBe('digest was paused already: holiday\n');
+  expect(await printed('pause', 'digest')).toBe('digest was already paused: holiday\n');
   expect(await printed('pause', 'digest', '--reason', 'longer')).toBe('digest stays paused: longer\n');
   expect(await printed('resume', 'digest')).toBe('resumed digest, next at Sat 2026-03-28 09:00 +01:00 (in 2h00m)\n');
   expect(await printed('resume', 'digest')).toBe('digest was not paused, next at Sat 2026-03-28 09:00 +01:00 (in 2h00m)\n');
@@ -302,7 +302,10 @@ test('run enqueues a job now, with the input that is given', async () => {
   expect(job).toMatchObject({ task: 'mail.greet', status: 'ready', schedule: 'hello', scheduledAt: expect.any(String) });
   const shown = await store.document('show', job.id);
   expect(shown).toMatchObject({ input: { name: 'Grace' } });
-  expect(await run('run', 'hello', '--input', '{name')).toMatchObject({ code: 2, stderr: expect.stringMatching(/--input is no JSON/) });
+  expect(await run('run', 'hello', '--input', '{name')).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/--input is not valid JSON/),
+  });
 });
 
 describe('backfill', () => {
@@ -422,7 +425,7 @@ test('a name that nobody has is answered with one that is near, and a wrong comm
   });
   expect(await cli(['schedules'], { cwd: dirname(store.file) })).toMatchObject({
     code: 2,
-    stderr: expect.stringMatching(/^escapement: no module is named/),
+    stderr: expect.stringMatching(/^escapement: no module given/),
   });
 });
 
@@ -485,7 +488,7 @@ describe('check', () => {
       await expect.poll(() => store.use(async (other) => other.tasks.schedules.list())).toHaveLength(2);
       expect(await lines(store)).toEqual([
         expect.stringMatching(
-          /^wrong {2}schedule {2}older makes jobs of gone, which the module does not define; define it, or remove it: /,
+          /^wrong {2}schedule {2}older enqueues jobs of gone, which the module does not define; define it, or remove it: /,
         ),
       ]);
       await worker.stop();
@@ -498,7 +501,7 @@ describe('check', () => {
       expect(await lines(store)).toEqual([expect.stringMatching(undeclared), expect.stringMatching(/^wrong {2}schedule {2}older /)]);
       await tasks.schedules.pause('older');
       expect((await lines(store))[1]).toMatch(
-        /^note {3}schedule {2}older is paused; it makes jobs of gone, which the module does not define: remove it/,
+        /^note {3}schedule {2}older is paused; it enqueues jobs of gone, which the module does not define: remove it/,
       );
       await worker.stop();
     });

@@ -163,9 +163,9 @@ describe('the exit code', () => {
     [['small', '--for', '1d', '--until', '2026-03-29T00:00:00Z'], 'give --for or --until, not both'],
     [
       ['small', '--until', '2026-03-28T00:00:00Z'],
-      'the period ends (2026-03-28T00:00:00.000Z) before it has begun (2026-03-28T00:00:00.000Z); mend --until, --from or --for',
+      'the period ends (2026-03-28T00:00:00.000Z) before it starts (2026-03-28T00:00:00.000Z); change --until, --from or --for',
     ],
-    [['small', '--timeline', 'no/such/place.txt'], 'the timeline cannot be written to no/such/place.txt: its directory is not there'],
+    [['small', '--timeline', 'no/such/place.txt'], 'the timeline cannot be written to no/such/place.txt: its directory does not exist'],
     [['nope'], 'there is no file test/cli/fixtures/nope.ts; give the path of the module that calls createTasks()'],
     [['nothing'], 'test/cli/fixtures/nothing.ts exports no tasks: export const tasks = createTasks(…)'],
     [

@@ -390,6 +390,6 @@ test.concurrent('what cannot start says why once, and ends with 2', async ({ onT
   ]);
   expect(alone).toMatchObject({ code: 2, stderr: 'escapement: tasks.ts threw while it was loaded: Error: no database password\n' });
   expect(many).toMatchObject({ code: 2, stderr: alone.stderr });
-  expect(drain).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: --drain looks at the default backend only/) });
+  expect(drain).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: --drain works with the default backend only/) });
   expect(memory).toMatchObject({ code: 2, stderr: expect.stringMatching(/^escapement: fixtures\/shop\/tasks\.ts runs on memory\(\)/) });
 });

@@ -341,7 +341,7 @@ describe('where there is no terminal', () => {
     [['top', 'tasks.ts', '--sqlite', 'jobs.db'], /give a module, or a file by --sqlite/],
     [['top', '--sqlite', 'nowhere.db'], /there is no file nowhere\.db/],
     [['top', 'fixtures/shop/tasks.ts'], /runs on memory\(\)/],
-    [['dev', 'fixtures/shop/tasks.ts', '--speed', '10'], /--speed is for virtual time: add --virtual/],
+    [['dev', 'fixtures/shop/tasks.ts', '--speed', '10'], /--speed needs --virtual/],
     [['dev', 'nowhere.ts'], /there is no file nowhere\.ts/],
   ] as const)('%j is refused in one line', async (argv, sentence) => {
     const { code, stderr } = await spawned(argv);

@@ -89,7 +89,7 @@ const pause: Change = async ({ tasks, print }, name, { reason }) => {
     () => scheduleRow(after),
     () => [
       before.paused
-        ? `${clean(name)} ${reason === undefined ? 'was paused already' : 'stays paused'}${why ?? ''}`
+        ? `${clean(name)} ${reason === undefined ? 'was already paused' : 'stays paused'}${why ?? ''}`
         : `paused ${clean(name)}${why ?? ''}; what passes until it is resumed is left out`,
     ],
   );
