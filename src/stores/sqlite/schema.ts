@@ -135,8 +135,7 @@ export const migrations: readonly string[] = [
   // Jobs under an integer key: a claim and an outcome write the row and its entries in the indexes in two thirds of the time. The worker of a
   // running job is that of its last attempt.
   `
-  ALTER TABLE escapement_jobs RENAME TO escapement_jobs_by_id;
-  CREATE TABLE escapement_jobs (
+  CREATE TABLE escapement_new_jobs (
     n INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     task TEXT NOT NULL,
@@ -172,12 +171,13 @@ export const migrations: readonly string[] = [
     last_error TEXT,
     prune_at INTEGER
   ) STRICT;
-  INSERT INTO escapement_jobs
+  INSERT INTO escapement_new_jobs
     SELECT NULL, id, task, queue, state, priority, input, due_at, enqueued_at, run_after, expires_at, attempt, max_attempts, claim, lease_until,
       losses, started_at, last_attempted_at, finished_at, cancel_requested, return_value, reason, progress, tags, metadata, schedule,
       scheduled_at, overrides, last_attempt, last_worker, last_ended_at, last_outcome, last_error, prune_at
-    FROM escapement_jobs_by_id ORDER BY id;
-  DROP TABLE escapement_jobs_by_id;
+    FROM escapement_jobs ORDER BY id;
+  DROP TABLE escapement_jobs;
+  ALTER TABLE escapement_new_jobs RENAME TO escapement_jobs;
   CREATE INDEX escapement_ready ON escapement_jobs (queue, priority DESC, due_at, id, task) WHERE state = 'ready';
   CREATE INDEX escapement_scheduled ON escapement_jobs (priority DESC, due_at, id, queue, task, attempt) WHERE state = 'scheduled';
   CREATE INDEX escapement_leases ON escapement_jobs (lease_until) WHERE state = 'running';
