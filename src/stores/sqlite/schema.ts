@@ -132,8 +132,8 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_finished ON escapement_jobs (state, prune_at, finished_at) WHERE finished_at IS NOT NULL;
   CREATE INDEX escapement_own_retention ON escapement_jobs (state, finished_at) WHERE prune_at IS NOT NULL;
   `,
-  // Jobs under an integer key: a claim and an outcome write the row and its entries in the indexes in two thirds of the time. The worker of a
-  // running job is that of its last attempt.
+  // Jobs under an integer key: index entries are small, and a claim or an outcome finds its row without comparing texts. The worker of a running
+  // job is that of its last attempt.
   `
   CREATE TABLE escapement_new_jobs (
     n INTEGER PRIMARY KEY,
