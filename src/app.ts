@@ -8,6 +8,7 @@ import type { BackendSource } from './backends/dummy.ts';
 import type { Definition } from './core/definition.ts';
 import { ConfigError, DuplicateTaskError, UnknownTaskError } from './core/errors.ts';
 import type { Emitter } from './core/events.ts';
+import { type Limit, type Limits, limitsOf } from './core/gate.ts';
 import type { CodeSchedule } from './core/schedule.ts';
 import type { Host, Logger, Retention } from './engine/host.ts';
 import type { Worker } from './engine/worker.ts';
@@ -42,6 +43,7 @@ export class App implements Application {
   readonly workers = new Set<Worker>();
   readonly known: Known;
   readonly sources: ReadonlyMap<string, StoreSource | BackendSource>;
+  readonly queueLimits: Readonly<Record<string, Limit>>;
   readonly defaults: unknown;
   readonly retention: Retention;
   readonly logger: Logger;
@@ -53,13 +55,16 @@ export class App implements Application {
   identity: Identity | undefined;
   replaced = false;
   #names: readonly string[] = Object.freeze([]);
+  #limits: Limits | null;
 
   constructor(
-    options: Pick<App, 'known' | 'sources' | 'defaults' | 'retention' | 'logger' | 'ownLogger' | 'events'>,
+    options: Pick<App, 'known' | 'sources' | 'queueLimits' | 'defaults' | 'retention' | 'logger' | 'ownLogger' | 'events'>,
     bind: (app: App) => Binding,
   ) {
     this.known = options.known;
     this.sources = options.sources;
+    this.queueLimits = options.queueLimits;
+    this.#limits = limitsOf(options.queueLimits, []);
     this.defaults = options.defaults;
     this.retention = options.retention;
     this.logger = options.logger;
@@ -80,6 +85,9 @@ export class App implements Application {
   /** The names of all tasks; the same array until one is added. */
   readonly names = (): readonly string[] => this.#names;
 
+  /** The limits of all queues and tasks, or null where there are none; the same object until a task with a limit is added. */
+  readonly limits = (): Limits | null => this.#limits;
+
   add(definition: Definition): void {
     if (this.definitions.has(definition.name)) {
       throw new DuplicateTaskError(
@@ -88,6 +96,7 @@ export class App implements Application {
     }
     this.definitions.set(definition.name, definition);
     this.#names = Object.freeze([...this.#names, definition.name]);
+    if (definition.concurrency || definition.rate) this.#limits = limitsOf(this.queueLimits, this.definitions.values());
   }
 
   addSchedule(schedule: CodeSchedule): void {

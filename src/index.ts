@@ -22,11 +22,22 @@ export type { ErrorDetails, RecordedError } from './core/failure.ts';
 export { depStatus } from './core/job.ts';
 export type { Cancel, ResultOf, Snooze } from './core/outcomes.ts';
 export type { DepStatus, Job, Status } from './core/types.ts';
+export type { HoldingStatus, OnConflict } from './core/unique.ts';
 export type { TaskDescription } from './describe.ts';
 export { cancel, failCurrentAttempt, snooze } from './engine/attempt.ts';
 export type { Logger } from './engine/host.ts';
 export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operations.ts';
-export type { EditOptions, JobOptions, RetentionOptions, RetryOptions, UsingOptions } from './options.ts';
+export type {
+  ConcurrencyOptions,
+  EditOptions,
+  JobOptions,
+  QueueOptions,
+  RateOptions,
+  RetentionOptions,
+  RetryOptions,
+  UniqueOptions,
+  UsingOptions,
+} from './options.ts';
 export type { BackendSupports } from './ports/backend.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
 export type { AttemptFailure, AttemptInfo, ResultProgress } from './result.ts';

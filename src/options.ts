@@ -4,7 +4,7 @@
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Backoff, type BackoffInput, defaultBackoff, parseBackoff } from './core/backoff.ts';
-import type { Definition } from './core/definition.ts';
+import type { Definition, KeyOf, UniqueRule } from './core/definition.ts';
 import {
   answersAtOnce,
   type Duration,
@@ -22,7 +22,9 @@ import {
 } from './core/duration.ts';
 import { ConfigError, type ConfigFault, InputError } from './core/errors.ts';
 import { decode, encode, frozen } from './core/json.ts';
+import type { Limit, Rate } from './core/gate.ts';
 import type { Overrides, OwnRetention } from './core/types.ts';
+import { defaultWhile, type HoldingStatus, holdingStatuses, type OnConflict } from './core/unique.ts';
 import type { Retention } from './engine/host.ts';
 
 /** When and how often a failed attempt is followed by another. */
@@ -59,6 +61,62 @@ export interface JobOptions {
   backend?: string;
 }
 
+/** Which jobs of a task count as the same, and what an enqueue does when there is one already. */
+export interface UniqueOptions<Input = unknown> {
+  /** Makes the key of an input, as the schema has parsed it; or the key itself. @default the whole input, whatever the order of its properties */
+  key?: string | ((input: Input) => string | number);
+  /** A job keeps others away for this long after it was enqueued, and no longer. @default as long as it is in one of the statuses of `while` */
+  within?: Duration;
+  /**
+   * The statuses in which a job keeps others away. `queued` includes scheduled, ready and retrying jobs.
+   * @default ['queued', 'running']; with `within` also 'successful'; with `replace` ['queued'] alone
+   */
+  while?: readonly HoldingStatus[];
+  /**
+   * `skip`: enqueue makes no job and resolves to the one that is there, with `duplicate` set. `replace`: so too, and that job takes the new input,
+   * priority and times. `reject`: enqueue throws a DuplicateJobError. @default 'skip'
+   */
+  onConflict?: OnConflict;
+  /** With `replace`, to debounce: jobs without a `runAfter` are due this long after the latest enqueue. @default due at once */
+  wait?: Duration;
+  /** With `replace`: the job is due at the latest this long after its first enqueue. @default no bound */
+  maxWait?: Duration;
+}
+
+/** How many jobs may run at a time, over all workers of the store. */
+export interface ConcurrencyOptions<Input = unknown> {
+  /** 1 … 100,000. */
+  limit: number;
+  /** The limit holds for the jobs of each key by itself. @default all jobs of the task have one key */
+  key?: (input: Input) => string | number;
+}
+
+/** How many jobs may start within a time, over all workers of the store (the generic cell rate algorithm). A job beyond the rate is due when it fits. */
+export interface RateOptions<Input = unknown> {
+  /** 1 … 1,000,000. */
+  limit: number;
+  per: Duration;
+  /** How many may start at once after a quiet time; the others are spread evenly. @default the limit */
+  burst?: number;
+  /** The rate holds for the jobs of each key by itself. @default all jobs of the task have one key */
+  key?: (input: Input) => string | number;
+}
+
+/** The options of a task that count its jobs. */
+export interface LimitOptions<Input = unknown> {
+  unique?: UniqueOptions<Input>;
+  concurrency?: ConcurrencyOptions<Input>;
+  rate?: RateOptions<Input>;
+}
+
+/** The limits of a queue, over all workers of the store. */
+export interface QueueOptions {
+  /** The number of its jobs that may run at a time. @default no limit */
+  concurrency?: number;
+  /** The number of its jobs that may start within a time. @default no limit */
+  rate?: Omit<RateOptions, 'key'>;
+}
+
 /** What `using` takes: every option of a task but `run` and `input`, and what concerns single jobs. */
 export interface UsingOptions extends JobOptions {
   /** Not before: a duration from now, or an instant. A number is milliseconds from now. */
@@ -68,6 +126,8 @@ export interface UsingOptions extends JobOptions {
    * and answers with the first one, as long as that is kept. @default a UUID of version 7
    */
   id?: string;
+  /** Instead of the task's. @default the task's */
+  unique?: UniqueOptions<never>;
   /** Plain data kept on the job, for the application. */
   metadata?: Readonly<Record<string, unknown>>;
 }
@@ -88,8 +148,7 @@ const whenExpected = "a duration from now such as '2h', or an instant with offse
 export const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$/;
 const nameExpected = 'a name of 1 to 128 letters, digits and _ . : / -, beginning with a letter or digit';
 
-/** Names that cannot be options yet. They are refused, never ignored. */
-const notBuilt = ['unique', 'concurrency', 'rate'];
+const limitKeys = ['unique', 'concurrency', 'rate'];
 const jobKeys = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'retention', 'backend'];
 
 /** Reads options: collects faults, and throws them all. */
@@ -119,8 +178,7 @@ export class OptionReader {
     }
     for (const key of Object.keys(value)) {
       if (keys.includes(key)) continue;
-      const expected = notBuilt.includes(key) ? 'no such option yet: it is planned, and not built' : `one of ${keys.join(', ')}`;
-      this.fault(path === '' ? key : `${path}.${key}`, expected, key, meant(key, keys));
+      this.fault(path === '' ? key : `${path}.${key}`, `one of ${keys.join(', ')}`, key, meant(key, keys));
     }
     return value as Record<string, unknown>;
   }
@@ -259,6 +317,78 @@ function answer(predicate: ((error: unknown) => unknown) | undefined, error: unk
   throw new TypeError('retry.unless and retry.only must return true or false, and not a promise');
 }
 
+function readKey(read: OptionReader, value: unknown, path: string): KeyOf {
+  if (value === undefined) return null;
+  if (typeof value === 'function' && answersAtOnce(value) && !isClass(value)) return value as KeyOf;
+  read.fault(path, 'a function of the input that returns a string at once', value);
+  return null;
+}
+
+function readUnique(read: OptionReader, value: unknown, path: string): UniqueRule | undefined {
+  if (value === undefined) return undefined;
+  const given = read.object(value, path, ['key', 'within', 'while', 'onConflict', 'wait', 'maxWait']);
+  const { key, onConflict = 'skip' } = given as { key?: unknown; onConflict?: OnConflict };
+  const ways: readonly OnConflict[] = ['skip', 'replace', 'reject'];
+  if (!ways.includes(onConflict))
+    read.fault(`${path}.onConflict`, `one of ${ways.join(', ')}`, onConflict, typeof onConflict === 'string' ? nearest(onConflict, ways) : undefined);
+  const withinMs = read.duration(given.within, `${path}.within`) ?? null;
+  const statuses = given.while as readonly HoldingStatus[] | undefined;
+  const expected = `an array of ${holdingStatuses.join(', ')}`;
+  if (statuses !== undefined && !(Array.isArray(statuses) && statuses.every((status) => holdingStatuses.includes(status))))
+    read.fault(`${path}.while`, expected, statuses);
+  else if (statuses !== undefined && !statuses.includes('queued'))
+    read.fault(`${path}.while`, "'queued' among them: a job that does not keep others away while it waits is not unique", statuses);
+  else if (onConflict === 'replace' && statuses !== undefined && statuses.length > 1)
+    read.fault(`${path}.while`, "['queued']: a job that has started cannot be replaced", statuses);
+  const waits = { waitMs: read.duration(given.wait, `${path}.wait`), maxWaitMs: read.duration(given.maxWait, `${path}.maxWait`) };
+  if (onConflict !== 'replace') {
+    if (given.wait !== undefined) read.fault(`${path}.wait`, "onConflict: 'replace' beside it", onConflict);
+    if (given.maxWait !== undefined) read.fault(`${path}.maxWait`, "onConflict: 'replace' beside it", onConflict);
+  }
+  const own = typeof key === 'string' ? key : readKey(read, key, `${path}.key`);
+  if (own === '') read.fault(`${path}.key`, 'a string that is not empty', key);
+  return {
+    key: own,
+    withinMs,
+    while: Object.freeze([...(Array.isArray(statuses) ? statuses : defaultWhile(onConflict, withinMs !== null))]),
+    onConflict,
+    waitMs: waits.waitMs ?? null,
+    maxWaitMs: waits.maxWaitMs ?? null,
+  };
+}
+
+const maxConcurrency = 100_000;
+const maxRate = 1_000_000;
+
+function readConcurrency(read: OptionReader, value: unknown, path: string): Definition['concurrency'] {
+  if (value === undefined) return null;
+  // A number is a limit: so it is on a queue.
+  const given: Record<string, unknown> = typeof value === 'number' ? { limit: value } : read.object(value, path, ['limit', 'key']);
+  const limit = read.integer(given.limit ?? null, `${path}.limit`, 1, maxConcurrency) ?? 1;
+  return { limit, key: readKey(read, given.key, `${path}.key`) };
+}
+
+function readRate(read: OptionReader, value: unknown, path: string, more: readonly string[]): Definition['rate'] {
+  if (value === undefined) return null;
+  const given = read.object(value, path, ['limit', 'per', 'burst', ...more]);
+  const limit = read.integer(given.limit ?? null, `${path}.limit`, 1, maxRate) ?? 1;
+  const perMs = read.duration(given.per ?? null, `${path}.per`) ?? 1;
+  if (perMs === 0) read.fault(`${path}.per`, 'more than 0 ms', given.per);
+  const burst = read.integer(given.burst, `${path}.burst`, 1, maxRate) ?? limit;
+  return { limit, perMs, burst, key: readKey(read, given.key, `${path}.key`) };
+}
+
+/** Reads the limits of a queue. */
+export function readQueue(read: OptionReader, value: unknown, path: string): Limit {
+  const given = read.object(value, path, ['concurrency', 'rate']);
+  const concurrency = read.integer(given.concurrency, `${path}.concurrency`, 1, maxConcurrency);
+  const rate: Rate | null = readRate(read, given.rate, `${path}.rate`, []);
+  return {
+    ...(concurrency === undefined ? {} : { concurrency }),
+    ...(rate ? { rate: { limit: rate.limit, perMs: rate.perMs, burst: rate.burst } } : {}),
+  };
+}
+
 /** True for Error and what derives from it: called as a predicate, it would answer with an error, which counts as true. */
 function isError(value: unknown): value is ErrorConstructor {
   return typeof value === 'function' && (value === Error || value.prototype instanceof Error);
@@ -272,7 +402,7 @@ function isTask(value: unknown): value is { readonly name: string } {
 /** The options of a task's definition. */
 export function readDefinition(name: unknown, options: unknown, defaults: unknown, known: Known): Definition {
   const read = new OptionReader(`Task ${show(name)} cannot be defined`);
-  const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, 'input', 'run']);
+  const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, ...limitKeys, 'input', 'run']);
   const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
   const own = readJobOptions(read, given, '', known);
   if (isTask(given.run)) read.fault('run', `the function that does the work`, `the task ${given.run.name}; enqueue it from that function`);
@@ -295,6 +425,9 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
     expires: own.expires ?? fallback.expires ?? null,
     tags: own.tags ?? fallback.tags ?? noTags,
     retention: kept(fallback.retention, own.retention),
+    unique: readUnique(read, given.unique, 'unique') ?? null,
+    concurrency: readConcurrency(read, given.concurrency, 'concurrency'),
+    rate: readRate(read, given.rate, 'rate', ['key']),
     run: given.run as Definition['run'],
   };
   if (known.queues && !known.queues.includes(definition.queue) && read.faults.length === 0) {
@@ -310,6 +443,8 @@ export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 't
   readonly id: string | undefined;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly overrides: Overrides | null;
+  /** Undefined: the task's. */
+  readonly unique: UniqueRule | undefined;
 }
 
 const noTags: readonly string[] = Object.freeze([]);
@@ -325,10 +460,11 @@ export const usingNothing: Using = {
   id: undefined,
   metadata: Object.freeze({}),
   overrides: null,
+  unique: undefined,
 };
 
 /** The options of `using`. */
-export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'id', 'metadata'];
+export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'id', 'unique', 'metadata'];
 
 /** Reads what `using` was given, on top of what it was given before. @param what the headline of the error */
 export function readUsing(options: unknown, before: Using, known: Known, what = 'Invalid options for using()'): Using {
@@ -344,6 +480,7 @@ export function readUsing(options: unknown, before: Using, known: Known, what = 
     read.fault('runAfter', durationExpected(runAfter, whenExpected), runAfter);
   }
   const id = given.id === undefined ? undefined : read.name(given.id, 'id');
+  const unique = readUnique(read, given.unique, 'unique') ?? before.unique;
   read.done();
   const retention = kept(before.overrides?.retention, own.retention);
   const overrides = {
@@ -363,6 +500,7 @@ export function readUsing(options: unknown, before: Using, known: Known, what = 
     id: id ?? before.id,
     metadata: given.metadata === undefined ? before.metadata : plain(given.metadata, 'metadata'),
     overrides: Object.keys(overrides).length > 0 ? frozen(overrides) : null,
+    unique,
   };
 }
 

@@ -12,7 +12,7 @@ import { cancelJob, deleteJob, editJob, prioritizeJob, retryJob } from './engine
 import { scope } from './engine/scope.ts';
 import { waitersOf } from './engine/waiters.ts';
 import { type EditOptions, OptionReader, readEdit } from './options.ts';
-import type { Backend } from './ports/backend.ts';
+import type { Backend, Enqueued } from './ports/backend.ts';
 import type { Store } from './ports/store.ts';
 
 /** One failed attempt: what was thrown, with its code, own properties, causes and members. */
@@ -53,14 +53,17 @@ export class TaskResult<Output = unknown, Input = unknown> {
   readonly #alias: string;
   #record: JobRecord;
   #readAt: number;
+  /** The enqueue that returned this made no job: this one had the id already, or held the unique key. */
+  readonly duplicate: boolean;
 
   /** @internal */
-  constructor(binding: Binding, alias: string, backend: Backend, record: JobRecord) {
+  constructor(binding: Binding, alias: string, backend: Backend, record: Enqueued) {
     this.#binding = binding;
     this.#alias = alias;
     this.#backend = backend;
     this.#record = record;
     this.#readAt = binding.host.clock.now();
+    this.duplicate = record.duplicate ?? false;
   }
 
   /** A UUID of version 7, or what `using({ id })` was given. */
@@ -130,6 +133,10 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
   get schedule(): string | null {
     return this.#record.job.schedule;
+  }
+  /** The id of the job whose attempt enqueued this one, or null. */
+  get enqueuedBy(): string | null {
+    return this.#record.job.enqueuedBy;
   }
   get scheduledAt(): Date | null {
     return date(this.#record.job.scheduledAt);
@@ -242,7 +249,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
 
   /**
    * Runs a failed or cancelled job again now, with one attempt more; a waiting retry runs now.
-   * @throws InputError when it is running or was successful
+   * @throws InputError when it is running or was successful; DuplicateJobError when another job holds its unique key
    */
   async retry(): Promise<this> {
     await retryJob(this.#binding.host, await this.#open(), this.id);
@@ -319,7 +326,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
 }
 
 /** Makes a result from a row. */
-export function resultOf<Output, Input>(app: App, alias: string, record: JobRecord): TaskResult<Output, Input> {
+export function resultOf<Output, Input>(app: App, alias: string, record: Enqueued): TaskResult<Output, Input> {
   return new TaskResult(app.binding, alias, app.backend(alias), record);
 }
 

@@ -7,11 +7,14 @@ import { ConfigError, EscapementError, InputError, ResultMismatchError, ResultNo
 import { newJob } from './core/job.ts';
 import { decode, encode, type IfStorable, type Settled, type Stored } from './core/json.ts';
 import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
-import type { Job, JobRecord, Settlement } from './core/types.ts';
+import type { Job, Settlement } from './core/types.ts';
 import { RunningAttempt } from './engine/attempt.ts';
 import { parseInput } from './engine/input.ts';
+import { keysOf } from './engine/keys.ts';
+import { enqueuing } from './engine/scope.ts';
 import {
   type JobOptions,
+  type LimitOptions,
   meant,
   OptionReader,
   overridesOf,
@@ -21,6 +24,7 @@ import {
   usingKeys,
   usingNothing,
 } from './options.ts';
+import type { Enqueued } from './ports/backend.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
 /** What is used of a better-sqlite3 database to enqueue in its transaction. */
@@ -57,7 +61,8 @@ export interface Task<Input = unknown, Output = unknown> {
   /**
    * Enqueues one job. Resolves when the store has it for good.
    * @throws InputError when the input does not fit the schema, or cannot be stored as JSON
-   * With `using({ id })`, resolves to the job that has this id already, if one has.
+   * With `using({ id })`, resolves to the job that has this id already, if one has; with `unique`, to the job that holds the key. `duplicate` says so.
+   * @throws DuplicateJobError when another job holds the unique key, with `onConflict: 'reject'`
    * @throws ResultMismatchError when a job of another task has the id
    * @throws ConfigError when the backend cannot do what the options ask, such as `immediate()` with `runAfter`, `priority` or a transaction
    * @throws StoreError when the store cannot take it
@@ -88,7 +93,9 @@ export type Run<Input, R> = (input: Input, context: TaskContext<TaskResult>) => 
  * The options of a task. With a Standard Schema in `input`, `run` gets what the schema makes of the input; without one, the input's type is that of
  * `run`'s first parameter.
  */
-export interface TaskOptions<Input, R, Schema extends StandardSchemaV1 | undefined = undefined> extends JobOptions {
+export interface TaskOptions<Input, R, Schema extends StandardSchemaV1 | undefined = undefined>
+  extends JobOptions,
+    LimitOptions<Settled<RunInput<Schema, Input>>> {
   input?: Schema & IfStorable<SchemaInput<Schema>, StandardSchemaV1<Stored<SchemaInput<Schema>>>>;
   run: Run<RunInput<Schema, Input>, R> & StorableRun<Settled<Input>, Settled<R>>;
 }
@@ -259,16 +266,25 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       if (parsed.some((value) => value instanceof Promise)) {
         if (transaction !== undefined)
           throw new InputError(`the schema of ${this.name} answers by a promise, which a synchronous transaction cannot wait for`);
-        return Promise.all(parsed).then(() => this.#store(app, definition, inputs, undefined, alias));
+        return Promise.all(parsed).then((values) => this.#store(app, definition, inputs, values, undefined, alias));
       }
+      return this.#store(app, definition, inputs, parsed, transaction, alias);
     }
-    return this.#store(app, definition, inputs, transaction, alias);
+    return this.#store(app, definition, inputs, inputs, transaction, alias);
   }
 
-  #store(app: App, definition: Definition, inputs: readonly unknown[], transaction: unknown, alias: string) {
+  /** @param parsed the inputs as the schema has made them, for the key functions */
+  #store(
+    app: App,
+    definition: Definition,
+    inputs: readonly unknown[],
+    parsed: readonly unknown[],
+    transaction: unknown,
+    alias: string,
+  ): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
     const now = app.binding.host.clock.now();
-    const jobs = inputs.map((input) => this.#job(app, definition, input, now));
-    const results = (records: readonly JobRecord[]) =>
+    const jobs = inputs.map((input, i) => this.#job(app, definition, input, now, parsed[i]));
+    const results = (records: readonly Enqueued[]) =>
       records.map((record) => {
         if (record.job.task !== this.name) throw new ResultMismatchError(`the id ${record.job.id} is that of a job of ${record.job.task}`);
         return resultOf<Output, Input>(app, alias, record);
@@ -279,15 +295,18 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return records instanceof Promise ? records.then(results) : results(records);
   }
 
-  #job(app: App, definition: Definition, input: unknown, now: number): Job {
+  #job(app: App, definition: Definition, input: unknown, now: number, parsed: unknown = input): Job {
     const using = this.#using;
-    const runAfter = using.runAfter === undefined ? null : (parseWhen(using.runAfter, now) ?? null);
+    const unique = using.unique ?? definition.unique;
+    const asked = using.runAfter === undefined ? null : (parseWhen(using.runAfter, now) ?? null);
+    const runAfter = asked ?? (unique === null || unique.waitMs === null ? null : now + unique.waitMs);
+    const text = input === undefined ? null : encode(input, `input of ${this.name}`);
     const expires = using.expires ?? definition.expires;
     const request = {
       task: this.name,
       queue: using.queue ?? definition.queue,
       priority: using.priority ?? definition.priority,
-      input: input === undefined ? null : encode(input, `input of ${this.name}`),
+      input: text,
       runAfter,
       expiresAt: expires === null ? null : (parseWhen(expires, runAfter ?? now) ?? null),
       maxAttempts: using.maxAttempts ?? definition.maxAttempts,
@@ -296,6 +315,8 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       schedule: null,
       scheduledAt: null,
       overrides: overridesOf(definition, using),
+      ...keysOf(definition, unique, text, parsed, now),
+      enqueuedBy: enqueuing(),
     };
     return newJob(request, using.id ?? app.binding.host.newId(now), now);
   }

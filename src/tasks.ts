@@ -11,12 +11,22 @@ import { durationMs, isClass, isGenerator, show } from './core/duration.ts';
 import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
 import { Emitter, type Event, type EventMap, type EventName, eventNames } from './core/events.ts';
 import { recordError } from './core/failure.ts';
+import type { Limit } from './core/gate.ts';
 import type { Job } from './core/types.ts';
 import { describe, type TaskDescription } from './describe.ts';
 import { type Host, type Logger, runningHere } from './engine/host.ts';
 import { outside } from './engine/scope.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
-import { type JobOptions, nearest, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
+import {
+  type JobOptions,
+  nearest,
+  OptionReader,
+  type QueueOptions,
+  type RetentionOptions,
+  readDefinition,
+  readQueue,
+  readRetention,
+} from './options.ts';
 import type { Backend, BackendSupports } from './ports/backend.ts';
 import { type Clock, systemClock } from './ports/clock.ts';
 import { thisMachine, version } from './ports/machine.ts';
@@ -40,7 +50,7 @@ export interface CreateTasksOptions {
   /** Several, by alias (Django's TASKS setting); one of them is named `default`. */
   backends?: Record<string, StoreSource | BackendSource>;
   /** The queues there are. When given, any other name is an error. @default every name is accepted */
-  queues?: Record<string, Record<never, never>>;
+  queues?: Record<string, QueueOptions>;
   /** Options for every task that does not say otherwise. */
   defaults?: JobOptions;
   /** How long finished jobs are kept, unless they or their task have a `retention` of their own. */
@@ -135,6 +145,7 @@ export function hostOf(
     machine: options.machine ?? thisMachine,
     running: options.running ?? runningHere,
     names: app.names,
+    limits: app.limits,
     newId: createIds(random),
     resultOf: (job: Job) => resultOf(app, app.definitions.get(job.task)?.backend ?? 'default', { job, attempts: [] }),
   };
@@ -167,7 +178,8 @@ function createApp(options: CreateTasksOptions): App {
   const given = read.object(options, '', ['name', 'backend', 'backends', 'queues', 'defaults', 'retention', 'logger']);
   if (given.name !== undefined) read.name(given.name, 'name');
   const sources = readBackends(read, given);
-  const queues = given.queues === undefined ? undefined : readQueues(read, given.queues);
+  const queueLimits: Record<string, Limit> = {};
+  const queues = given.queues === undefined ? undefined : readQueues(read, given.queues, queueLimits);
   const retention = readRetention(read, given.retention);
   const ownLogger = (given.logger as Logger | undefined) ?? consoleLogger;
   for (const level of ['debug', 'info', 'warn', 'error'] as const) {
@@ -186,7 +198,7 @@ function createApp(options: CreateTasksOptions): App {
   const known = { queues, backends: [...sources.keys()], warn };
   if (given.defaults !== undefined) readDefinition('defaults', () => {}, given.defaults, known);
   return new App(
-    { known, sources, defaults: given.defaults, retention, logger, ownLogger: (given.logger as Logger) ?? null, events },
+    { known, sources, queueLimits, defaults: given.defaults, retention, logger, ownLogger: (given.logger as Logger) ?? null, events },
     (created) => {
       const host = hostOf(created, systemClock, systemRandom);
       return { host, backends: new Map([...sources].map(([alias, source]) => [alias, makeBackend(host, source)])) };
@@ -222,7 +234,7 @@ function readBackends(read: OptionReader, given: Record<string, unknown>): Map<s
   return sources;
 }
 
-function readQueues(read: OptionReader, value: unknown): string[] {
+function readQueues(read: OptionReader, value: unknown, limits: Record<string, Limit>): string[] {
   const queues = typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
   if (!queues) {
     read.fault('queues', 'an object such as { default: {}, mail: {} }', value);
@@ -230,7 +242,7 @@ function readQueues(read: OptionReader, value: unknown): string[] {
   }
   for (const [name, options] of Object.entries(queues)) {
     read.name(name, `queues.${name}`);
-    read.object(options, `queues.${name}`, []);
+    limits[name] = readQueue(read, options, `queues.${name}`);
   }
   return Object.keys(queues);
 }

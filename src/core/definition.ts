@@ -3,7 +3,9 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Backoff } from './backoff.ts';
 import type { Duration } from './duration.ts';
 import type { IfStorable, Settled, Stored } from './json.ts';
+import type { Rate } from './gate.ts';
 import type { OwnRetention } from './types.ts';
+import type { HoldingStatus, OnConflict } from './unique.ts';
 
 /** Writes lines to an attempt's log. Fields must be plain data. */
 export interface TaskLog {
@@ -57,6 +59,20 @@ export interface TaskContext<Result = unknown> {
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }
 
+/** The application's function that makes a key of an input as the schema has parsed it; null: all inputs have one key. */
+export type KeyOf = ((input: unknown) => unknown) | null;
+
+/** A task's `unique`, read. */
+export interface UniqueRule {
+  /** A text: the key itself. Null: the whole input is the key. */
+  readonly key: string | KeyOf;
+  readonly withinMs: number | null;
+  readonly while: readonly HoldingStatus[];
+  readonly onConflict: OnConflict;
+  readonly waitMs: number | null;
+  readonly maxWaitMs: number | null;
+}
+
 /** A task with every option read. */
 export interface Definition {
   readonly name: string;
@@ -73,5 +89,8 @@ export interface Definition {
   readonly tags: readonly string[];
   /** Null: the application's alone. */
   readonly retention: OwnRetention | null;
+  readonly unique: UniqueRule | null;
+  readonly concurrency: { readonly limit: number; readonly key: KeyOf } | null;
+  readonly rate: (Rate & { readonly key: KeyOf }) | null;
   readonly run: (input: unknown, context: TaskContext) => unknown;
 }

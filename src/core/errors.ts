@@ -123,6 +123,19 @@ export class DuplicateTaskError extends EscapementError {
   }
 }
 
+/** Another job holds the unique key of the one that was to be enqueued, and its task says `onConflict: 'reject'`. */
+export class DuplicateJobError extends EscapementError {
+  static override readonly name: string = 'DuplicateJobError';
+  override readonly code = 'ESCAPEMENT_DUPLICATE_JOB';
+  /** The id of the job that holds the key. */
+  readonly id: string;
+  constructor(message: string, options: ErrorOptions & { id: string }) {
+    super(message, options);
+    this.id = options.id;
+    tellCaller(this, 'code', 'id');
+  }
+}
+
 /** No job has this id, or no longer: finished jobs are pruned after their retention. */
 export class ResultNotFoundError extends EscapementError {
   static override readonly name: string = 'ResultNotFoundError';

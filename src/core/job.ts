@@ -1,6 +1,7 @@
 /** What can be read off a job's row, and the one function that applies a settlement to it. Pure. */
 import { latestInstant } from './duration.ts';
 import type { Amendment, Attempt, DepStatus, Job, JobRecord, Overrides, Settlement, Status } from './types.ts';
+import type { Uniqueness } from './unique.ts';
 
 /** What makes a new job, beside its id and the instant. */
 export interface JobRequest {
@@ -17,6 +18,10 @@ export interface JobRequest {
   readonly schedule: string | null;
   readonly scheduledAt: number | null;
   readonly overrides: Overrides | null;
+  readonly unique?: Uniqueness | null;
+  readonly concurrencyKey?: string | null;
+  readonly rateKey?: string | null;
+  readonly enqueuedBy?: string | null;
 }
 
 /** The row of a job that is enqueued now. */
@@ -50,6 +55,10 @@ export function newJob(request: JobRequest, id: string, now: number): Job {
     schedule: request.schedule,
     scheduledAt: request.scheduledAt,
     overrides: request.overrides,
+    unique: request.unique ?? null,
+    concurrencyKey: request.concurrencyKey ?? null,
+    rateKey: request.rateKey ?? null,
+    enqueuedBy: request.enqueuedBy ?? null,
   };
 }
 

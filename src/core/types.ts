@@ -5,6 +5,7 @@
 import type { Backoff } from './backoff.ts';
 import type { RecordedError } from './failure.ts';
 import type { SunTrigger } from './sun.ts';
+import type { Uniqueness } from './unique.ts';
 
 /** The six states that a store keeps. */
 export type StoredStatus = 'waiting' | 'queued' | 'running' | 'successful' | 'failed' | 'cancelled';
@@ -65,6 +66,14 @@ export interface Job {
   readonly scheduledAt: number | null;
   /** What this job wants otherwise than its task's definition says. */
   readonly overrides: Overrides | null;
+  /** Null: any number of jobs may be like this one. */
+  readonly unique: Uniqueness | null;
+  /** The key under which its task's `concurrency` is counted; null: the task's jobs are counted together. */
+  readonly concurrencyKey: string | null;
+  /** The key under which its task's `rate` is counted; null: the task's jobs are counted together. */
+  readonly rateKey: string | null;
+  /** The job whose attempt enqueued this one; null: none did. */
+  readonly enqueuedBy: string | null;
 }
 
 /** Options that a job carries itself: those that `using` gave it, and its task's retention. Plain data: functions could not be stored. */

@@ -1,6 +1,7 @@
 /** What every part of a running engine shares: time, chance, ids, events, the tasks it knows, and where it writes its log. */
 import type { Definition } from '../core/definition.ts';
 import type { Emitter } from '../core/events.ts';
+import type { Limits } from '../core/gate.ts';
 import type { Job } from '../core/types.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Machine } from '../ports/machine.ts';
@@ -52,6 +53,8 @@ export interface Host {
   readonly running: Set<ReadonlyMap<string, InFlight>>;
   /** The names of the definitions; the same array until a task is added. */
   names(): readonly string[];
+  /** The limits of queues and tasks, or null; the same object until a task is added. */
+  limits(): Limits | null;
   newId(now: number): string;
   /** The caller's view of a job, for `ctx.result`. */
   resultOf(job: Job): unknown;

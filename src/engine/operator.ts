@@ -3,7 +3,7 @@
  * changed meanwhile; else once more.
  */
 
-import { InputError } from '../core/errors.ts';
+import { DuplicateJobError, InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
@@ -23,13 +23,18 @@ export async function cancelJob(host: Host, store: Store, id: string, reason: st
 
 /**
  * Runs one job again, with one attempt more than it has used.
- * @throws InputError when it is running or was successful
+ * @throws InputError when it is running or was successful; DuplicateJobError when another job holds its unique key
  */
 export async function retryJob(host: Host, store: Store, id: string): Promise<void> {
-  await change(host, store, [id], (job, now) => {
+  const wanted: Change = (job, now) => {
     if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait for its end`);
     if (job.status === 'successful') throw new InputError(`job ${id} was successful; enqueue another to do the work again`);
     return again(job, now);
+  };
+  await change(host, store, [id], wanted, 'told', (_, holder) => {
+    throw new DuplicateJobError(`job ${id} cannot run again: job ${holder.id}, which is ${holder.status}, holds its unique key`, {
+      id: holder.id,
+    });
   });
 }
 
@@ -154,7 +159,15 @@ async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Ch
   return count;
 }
 
-async function change(host: Host, store: Store, ids: readonly string[], wanted: Change, manner: Manner = 'told'): Promise<number> {
+/** @param heldBy called for a job that stays as it is, because another one holds its unique key */
+async function change(
+  host: Host,
+  store: Store,
+  ids: readonly string[],
+  wanted: Change,
+  manner: Manner = 'told',
+  heldBy?: (id: string, holder: Job) => void,
+): Promise<number> {
   let count = 0;
   let left = ids;
   while (left.length > 0) {
@@ -165,10 +178,13 @@ async function change(host: Host, store: Store, ids: readonly string[], wanted: 
       if (record && set !== undefined)
         amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
     }
-    const rows = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
+    const answers = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
+    const held = answers.map((job, i) => (job && job.id !== amendments[i]?.id ? job : null));
+    for (const [i, holder] of held.entries()) if (holder) heldBy?.(amendments[i]?.id ?? '', holder);
+    const rows = answers.map((job, i) => (held[i] ? null : job));
     for (const [i, job] of rows.entries()) if (job && manner === 'told') tell(host, job, amendments[i]?.set ?? null, now);
     count += rows.filter((job) => job !== null).length;
-    left = amendments.filter((_, i) => rows[i] === null).map(({ id }) => id);
+    left = amendments.filter((_, i) => answers[i] === null).map(({ id }) => id);
   }
   return count;
 }

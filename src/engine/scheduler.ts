@@ -4,11 +4,13 @@
  */
 import { recordError } from '../core/failure.ts';
 import { newJob } from '../core/job.ts';
+import { decode } from '../core/json.ts';
 import { type CodeSchedule, type Firing, fire, pausedRow, recounted, waitsForRetry } from '../core/schedule.ts';
 import type { Amendment, Job, ScheduleRow } from '../core/types.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
 import type { Advance, DueSchedule, Store } from '../ports/store.ts';
 import { type Host, told } from './host.ts';
+import { type Keys, keysOf } from './keys.ts';
 import type { Step } from './loop.ts';
 import { cancelSome } from './operator.ts';
 
@@ -166,8 +168,21 @@ export function scheduledJob(host: Host, row: ScheduleRow, input: string | null,
     overrides: row.overrides,
     schedule: row.name,
     scheduledAt,
+    ...scheduledKeys(host, row, input, now),
   };
   return newJob(request, host.newId(now), now);
+}
+
+/** An occurrence whose keys cannot be made fires without them: nobody is there to be told. */
+function scheduledKeys(host: Host, row: ScheduleRow, input: string | null, now: number): Keys | undefined {
+  const definition = host.definitions.get(row.task);
+  if (!definition?.unique && !definition?.concurrency && !definition?.rate) return undefined;
+  try {
+    return keysOf(definition, definition.unique, input, input === null ? undefined : decode(input), now);
+  } catch (error) {
+    host.logger.warn({ schedule: row.name, task: row.task }, `the job has no keys: ${recordError(error).message}`);
+    return undefined;
+  }
 }
 
 /** @param made null: another scheduler was faster, and tells */

@@ -17,3 +17,10 @@ export function outside(call: (attempt: Scope | undefined) => void): void {
   if (attempt === undefined) call(undefined);
   else scope.exit(call, attempt);
 }
+
+/** The job whose attempt the running code belongs to; null outside of any. What `call` runs is no job. */
+export function enqueuing(): string | null {
+  let current = scope.getStore();
+  while (current?.worker === 'call') current = current.parent;
+  return current?.id ?? null;
+}

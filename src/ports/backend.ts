@@ -31,6 +31,12 @@ export interface EnqueueTo {
   readonly once?: boolean | undefined;
 }
 
+/** A job as `enqueue` answers with it. */
+export interface Enqueued extends JobRecord {
+  /** No job was made: this one has the id already, or holds the unique key. */
+  readonly duplicate?: boolean;
+}
+
 export interface Backend {
   /** A word for messages. */
   readonly name: string;
@@ -39,8 +45,8 @@ export interface Backend {
   readonly supports: BackendSupports;
   /** Opens and migrates on first use. */
   open(): Awaitable<Store>;
-  /** Acknowledges new jobs and returns their rows as they are then; with `once`, those that have the ids already. */
-  enqueue(jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly JobRecord[]>;
+  /** Acknowledges new jobs and returns their rows as they are then, or the rows that stand in their places. */
+  enqueue(jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly Enqueued[]>;
   /** Told that jobs were made ready again by hand. */
   requeued(): Awaitable<void>;
   close(): Awaitable<void>;

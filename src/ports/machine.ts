@@ -1,4 +1,5 @@
-/** Who runs this process, for the registry of workers. */
+/** Who runs this process, for the registry of workers, and what the runtime does for it. */
+import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
 
 export interface Machine {
@@ -12,3 +13,8 @@ export interface Machine {
 export const version = '0.1.0';
 
 export const thisMachine: Machine = { host: hostname(), pid: process.pid, version };
+
+/** A text of 64 characters that stands for a longer one. */
+export function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

@@ -7,7 +7,7 @@
  * 2. A stale claim settles nothing, and a lease that was renewed meanwhile is not settled as lost.
  * 3. `claim` never returns jobs that are not due, expired, or in a paused queue.
  * 4. The order is priority, due time, id.
- * 5. One live job per unique key. (Comes with uniqueness.)
+ * 5. At most one job holds a unique key, as `core/unique` says.
  * 6. An occurrence of a schedule makes at most one job.
  * 7. An orphan is found from the end of its lease on, and not before.
  * 8. Settling a parent releases its children in the same transaction. (Comes with workflows.)
@@ -139,7 +139,7 @@ export interface Keeper {
   close(): void;
 }
 
-/** What `insert` with `once` answers. */
+/** What `insert` with `once` or with unique jobs answers. */
 export type Taken = readonly (JobRecord | null)[];
 
 /** The store behind an engine. Errors are `StoreError`; with `transient` set, asking again may help. */
@@ -158,8 +158,9 @@ export interface Store {
   close(): Awaitable<void>;
 
   /**
-   * All or nothing. Acknowledged is kept: law 11. An id that is taken is a StoreError of kind `conflict`; with `once`, its job is left out, and the answer
-   * holds for each job the record that has its id already, or null where it was inserted.
+   * All or nothing. Acknowledged is kept: law 11. An id that is taken is a StoreError of kind `conflict`; with `once`, its job is left out. A job whose
+   * unique key another job holds (law 5) is left out too, replaces what `core/unique` says of the other, or is a DuplicateJobError. With `once` or unique
+   * jobs, the answer holds for each job the record that stands in its place, or null where it was inserted.
    */
   insert(
     jobs: readonly Job[],
@@ -184,7 +185,8 @@ export interface Store {
 
   /**
    * Applies each amendment whose row is as expected, as `core/job`'s `amended` does. Answers with the new row, or with the one that was deleted,
-   * whose occurrence is free again; null: it was not as expected.
+   * whose occurrence is free again; null: it was not as expected. An amendment that would take a unique key from another job changes nothing; the answer
+   * is that other job's row.
    */
   amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<readonly (Job | null)[]>;
   /** Deletes finished jobs; says how many. It reads no job that it does not delete. */
@@ -213,7 +215,7 @@ export interface Store {
     readonly computes: readonly string[];
   }): Awaitable<{ readonly due: readonly DueSchedule[]; readonly nextAt: number | null; readonly holding: boolean }>;
   /**
-   * Compare-and-set together with the insert of the occurrences' jobs: law 6. An occurrence that has a job already makes none. The jobs that
+   * Compare-and-set together with the insert of the occurrences' jobs: law 6. An occurrence that has a job already, or whose unique key is held, makes none. The jobs that
    * were inserted, or null where someone was faster.
    */
   advanceSchedules(advances: readonly Advance[], options: { readonly now: number }): Awaitable<readonly (readonly Job[] | null)[]>;

@@ -3,7 +3,7 @@
  * the same laws as the durable stores and is the oracle they are compared with.
  */
 import { hintsOf, repeated } from '../core/changes.ts';
-import { StoreError } from '../core/errors.ts';
+import { DuplicateJobError, StoreError } from '../core/errors.ts';
 import {
   amended,
   changedAt,
@@ -19,6 +19,7 @@ import {
 } from '../core/job.ts';
 import { changesVersions } from '../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
+import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
 import type {
   Advance,
   ClaimOptions,
@@ -49,6 +50,8 @@ export class MemoryStore implements Store {
   readonly #indexes = new Indexes((queue) => this.#queues.get(queue)?.paused ?? false);
   readonly #workers = new Map<string, WorkerRow>();
   readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
+  /** The holder of each unique key. */
+  readonly #keys = new Map<string, Node>();
   #listeners: ((hint: Hint) => void)[] = [];
 
   migrate(): void {}
@@ -62,17 +65,25 @@ export class MemoryStore implements Store {
     const there = options.once ? this.get(given.map(({ id }) => id)) : undefined;
     const jobs = there ? given.filter((_, i) => there[i] === null) : given;
     this.#refuseTaken(jobs);
+    const isUnique = jobs.some(({ unique }) => unique !== null);
+    if (isUnique) this.#refuseDuplicates(jobs, options.now);
     const taken = jobs.find((job) => job.schedule !== null && this.#schedules.isTaken(job));
     if (taken) {
       const { schedule, scheduledAt } = taken;
       throw new StoreError(`the occurrence of schedule ${schedule} at ${scheduledAt} has a job already`, { kind: 'conflict' });
     }
+    const standing = isUnique ? new Map<Job, JobRecord>() : undefined;
     for (const job of jobs) {
+      const other = standing && this.#standIn(job, options.now);
+      if (other) {
+        standing.set(job, other);
+        continue;
+      }
       if (job.schedule !== null) this.#schedules.take(job);
       this.#add(job, options.now);
     }
-    this.#hint(jobs);
-    return there;
+    this.#hint(standing ? jobs.map((job) => standing.get(job)?.job ?? job) : jobs);
+    return standing ? given.map((job, i) => there?.[i] ?? standing.get(job) ?? null) : there;
   }
 
   claim(options: ClaimOptions & { now: number }): readonly Job[] {
@@ -131,6 +142,8 @@ export class MemoryStore implements Store {
       const node = this.#nodes.get(amendment.id);
       const job = node && amended(node.job, amendment);
       if (!node || !job) return null;
+      const holder = heldKey(node.job) === null && this.#holderOf(heldKey(job), options.now);
+      if (holder) return holder.job;
       if (amendment.set) this.#replace(node, job, options.now);
       else this.#delete(node);
       return job;
@@ -146,6 +159,7 @@ export class MemoryStore implements Store {
     for (let node = finished.next(options); node && count < options.limit; node = finished.next(options)) {
       finished.remove(node);
       this.#nodes.delete(node.job.id);
+      this.#release(node);
       this.#schedules.free(node.job);
       count += 1;
     }
@@ -195,8 +209,11 @@ export class MemoryStore implements Store {
     return advances.map(({ name, revision, times, jobs: brought }) => {
       const row = this.#schedules.get(name);
       if (!row || row.revision !== revision) return null;
-      const jobs = brought.filter((job) => this.#schedules.take(job));
-      for (const job of jobs) this.#add(job, options.now);
+      const jobs = brought.filter((job) => {
+        if (this.#holderOf(heldKey(job), options.now) || !this.#schedules.take(job)) return false;
+        this.#add(job, options.now);
+        return true;
+      });
       const { nextAt, occurrenceAt, lastAt, heldAt, runs } = times;
       this.#schedules.put({ ...row, nextAt, occurrenceAt, lastAt, heldAt, runs, revision: revision + 1 });
       this.#hint(jobs);
@@ -281,9 +298,47 @@ export class MemoryStore implements Store {
     }
   }
 
+  #refuseDuplicates(jobs: readonly Job[], now: number): void {
+    const keys = new Map<string, Job>();
+    for (const job of jobs) {
+      const key = heldKey(job);
+      if (key === null) continue;
+      const holder = this.#holderOf(key, now)?.job ?? keys.get(key);
+      if (holder && job.unique?.onConflict === 'reject') throw new DuplicateJobError(...duplicateOf(job, holder));
+      keys.set(key, job);
+    }
+  }
+
+  /** The record that stands in a job's place, because it holds its unique key; replaced if the job asks for that. */
+  #standIn(job: Job, now: number): JobRecord | undefined {
+    const holder = this.#holderOf(heldKey(job), now);
+    if (!holder) return undefined;
+    const set = job.unique?.onConflict === 'replace' ? replacement(holder.job, job) : undefined;
+    if (set) this.#replace(holder, { ...holder.job, ...set }, now);
+    return record(holder);
+  }
+
+  /** The job that keeps others from a unique key. */
+  #holderOf(key: string | null, now: number): Node | undefined {
+    const node = key === null ? undefined : this.#keys.get(key);
+    return node && isStanding(node.job, now) ? node : undefined;
+  }
+
+  /** Its status has changed: the node takes or leaves its unique key. */
+  #hold(node: Node, now: number): void {
+    const key = heldKey(node.job);
+    if (key === null) this.#release(node);
+    else if (!this.#holderOf(key, now)) this.#keys.set(key, node);
+  }
+
+  #release({ job }: Node): void {
+    if (job.unique && this.#keys.get(job.unique.key)?.job.id === job.id) this.#keys.delete(job.unique.key);
+  }
+
   #add(job: Job, now: number): void {
     const node = this.#indexes.nodeOf(job);
     this.#nodes.set(job.id, node);
+    if (job.unique) this.#hold(node, now);
     if (job.schedule !== null && !isFinished(job)) this.#schedules.opened(job);
     this.#indexes.add(node, now);
   }
@@ -323,6 +378,7 @@ export class MemoryStore implements Store {
   #delete(node: Node): void {
     this.#indexes.remove(node);
     this.#nodes.delete(node.job.id);
+    this.#release(node);
     if (node.job.schedule !== null) this.#schedules.closed(node.job);
     this.#schedules.free(node.job);
   }
@@ -337,6 +393,7 @@ export class MemoryStore implements Store {
     if (job.queue !== node.job.queue) node.line = this.#indexes.line(job.queue, job.task);
     node.job = job;
     this.#indexes.add(node, now);
+    if (job.unique) this.#hold(node, now);
   }
 
   #hint(jobs: readonly Job[]): void {

@@ -11,6 +11,7 @@ import { operating } from './conformance/operate.ts';
 import { reads } from './conformance/reads.ts';
 import { schedules } from './conformance/schedules.ts';
 import { settling } from './conformance/settle.ts';
+import { unique } from './conformance/unique.ts';
 import { waking } from './conformance/wake.ts';
 
 export type { ConformanceCase } from './conformance/kit.ts';
@@ -24,6 +25,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...reads,
   ...keeping,
   ...operating,
+  ...unique,
   ...waking,
 ];
 

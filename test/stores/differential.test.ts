@@ -2,8 +2,10 @@
 import { expect, test } from 'vitest';
 import { exponential } from '../../src/core/backoff.ts';
 import { decide, type Outcome } from '../../src/core/decide.ts';
+import { DuplicateJobError } from '../../src/core/errors.ts';
 import { newJob } from '../../src/core/job.ts';
 import type { Job } from '../../src/core/types.ts';
+import type { Uniqueness } from '../../src/core/unique.ts';
 import type { Store } from '../../src/ports/store.ts';
 import { MemoryStore } from '../../src/stores/memory.ts';
 import { prng } from '../../src/testing/choices.ts';
@@ -25,6 +27,13 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
   const held: Job[] = [];
   let now = 1_000_000;
 
+  const uniqueness = (): Uniqueness => ({
+    key: `k ${below(4)}`,
+    while: pick<Uniqueness['while']>([['queued'], ['queued', 'running'], ['queued', 'running', 'successful', 'failed']]),
+    untilAt: pick([null, now + below(20_000)]),
+    onConflict: pick<Uniqueness['onConflict']>(['skip', 'replace', 'reject']),
+    maxWaitMs: pick([null, 3_000]),
+  });
   const make = (): Job => {
     const id = `00000000-0000-7000-8000-${String(below(10) === 0 ? 999_999 - ids.length : ids.length).padStart(12, '0')}`;
     ids.push(id);
@@ -47,6 +56,10 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
         { timeoutMs: 5 },
         { retention: { successfulMs: below(30_000), failedMs: null, cancelledMs: 9_000 } },
       ]),
+      unique: below(3) > 0 ? null : uniqueness(),
+      concurrencyKey: pick([null, 'a', 'b']),
+      rateKey: pick([null, null, 'a']),
+      enqueuedBy: pick([null, 'x']),
     };
     return newJob(request, id, now);
   };
@@ -78,7 +91,11 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
   const operations: (() => Promise<unknown>)[] = [
     async () => {
       const jobs = Array.from({ length: 1 + below(4) }, make);
-      await store.insert(jobs, { now });
+      try {
+        say('insert', await store.insert(jobs, { now, ...(below(5) === 0 ? { once: true } : {}) }));
+      } catch (thrown) {
+        say('refused', thrown instanceof DuplicateJobError ? thrown.message : String(thrown));
+      }
     },
     async () => {
       const claimed = await store.claim({ ...claimOptions(), now });

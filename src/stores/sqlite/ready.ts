@@ -6,8 +6,10 @@ import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
 import { repeated } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
+import { DuplicateJobError } from '../../core/errors.ts';
 import { amended, claimed, isFenced, mostAttempts, pruneAt, settled } from '../../core/job.ts';
-import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
+import type { Amendment, Attempt, Job, JobRecord, Settlement } from '../../core/types.ts';
+import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
 import type { Advance, ClaimOptions, Held, PruneOptions, RenewAnswer, Taken } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
@@ -22,6 +24,7 @@ import {
   type JobRow,
   jobOf,
   lastAttemptOf,
+  selectJob,
   updateJob,
 } from './rows.ts';
 import { Schedules } from './schedules.ts';
@@ -99,21 +102,47 @@ export class Ready {
 
   /** @param once leaves out jobs whose ids are taken, and answers with those that have them */
   insert(jobs: readonly Job[], now: number, once = false): Taken | undefined {
-    if (!once) {
+    if (!once && jobs.every(({ unique }) => unique === null)) {
       this.#insert(jobs, now);
       return undefined;
     }
     return jobs.map((job) => {
-      const [there = null] = this.reads.get([job.id]);
-      if (!there) this.#insert([job], now);
-      return there;
+      const [there = null] = once ? this.reads.get([job.id]) : [];
+      const standing = there ?? this.#standIn(job, now);
+      if (!standing) this.#insert([job], now);
+      return standing;
     });
+  }
+
+  /** The record that stands in a job's place, because it holds its unique key; replaced if the job asks for that. */
+  #standIn(job: Job, now: number): JobRecord | null {
+    const holder = this.#holderOf(heldKey(job), now);
+    if (!holder) return null;
+    const standing = jobOf(holder);
+    if (job.unique?.onConflict === 'reject') throw new DuplicateJobError(...duplicateOf(job, standing));
+    const set = job.unique?.onConflict === 'replace' ? replacement(standing, job) : undefined;
+    if (set) this.#update(holder, { ...standing, ...set }, now, true);
+    return this.reads.get([holder.id])[0] ?? null;
+  }
+
+  /** The job that keeps others from a unique key. One whose window is over gives the key up. */
+  #holderOf(key: string | null, now: number): JobRow | undefined {
+    const row = key === null ? undefined : this.statements.holder.get(key);
+    if (!row || isStanding(jobOf(row), now)) return row;
+    this.statements.releaseKeys.run(JSON.stringify([row.n]));
+    return undefined;
+  }
+
+  /** The unique key that a row holds after a change. */
+  #keyAfter(row: JobRow, job: Job, now: number): string | null {
+    const key = row.unique === null ? null : heldKey(job);
+    return key === null || row.uniqueKey === key || !this.#holderOf(key, now) ? key : null;
   }
 
   #insert(jobs: readonly Job[], now: number): void {
     for (const job of jobs) {
       const state = stateOf(job, now);
-      this.statements.insert.run(...insertValues(job, state));
+      this.statements.insert.run(...insertValues(job, state, heldKey(job)));
       this.counts.add(job.queue, state, 1);
       this.#madeReady(job, now);
     }
@@ -128,6 +157,7 @@ export class Ready {
     const keys = JSON.stringify(rows.map(({ n }) => n));
     const { worker, leaseUntil, now } = options;
     this.statements.claim.run(worker, leaseUntil, now, now, keys);
+    const released: number[] = [];
     const jobs: Job[] = [];
     const failures: Settlement[] = [];
     for (const row of rows) {
@@ -135,9 +165,11 @@ export class Ready {
       this.counts.add(row.queue, 'running', 1);
       const faults: string[] = [];
       const job = claimed(jobOf(row, faults), worker, now, leaseUntil);
+      if (row.uniqueKey !== null && heldKey(job) === null) released.push(row.n);
       if (faults.length === 0) jobs.push(job);
       else failures.push(decide(job, defaultBackoff, unreadable(job, faults), now, 0));
     }
+    if (released.length > 0) this.statements.releaseKeys.run(JSON.stringify(released));
     if (failures.length > 0) this.settle(failures, now, quarantined);
     return jobs;
   }
@@ -161,7 +193,7 @@ export class Ready {
       const job = settled(jobOf(row), settlement);
       const state = stateOf(job, now);
       this.#madeReady(job, now);
-      this.#settle(row, job, state, settlement);
+      this.#settle(row, job, state, settlement, now);
       this.#count(row, state, job.attempt);
       if (isRepeated) for (const after of this.reads.rows([job.id])) rows.set(job.id, after);
       changed.push(job);
@@ -169,11 +201,15 @@ export class Ready {
     });
   }
 
-  #settle({ n, attempt, dueAt }: JobRow, job: Job, state: JobRow['state'], { outcome, settledAt, error }: Settlement): void {
-    if (outcome === 'successful' && job.attempt === attempt && job.dueAt === dueAt) {
+  #settle(row: JobRow, job: Job, state: JobRow['state'], { outcome, settledAt, error }: Settlement, now: number): void {
+    const { n, attempt, dueAt, unique } = row;
+    if (outcome === 'successful' && job.attempt === attempt && job.dueAt === dueAt && unique === null) {
       const progress = job.progress && JSON.stringify(job.progress);
       this.statements.succeed.run({ n, at: settledAt, value: job.returnValue, progress, pruneAt: pruneAt(job) });
-    } else this.statements.settle.run(...changes(job, state), settledAt, outcome, error && JSON.stringify(error), n);
+    } else {
+      const changed = changes(job, state, this.#keyAfter(row, job, now));
+      this.statements.settle.run(...changed, settledAt, outcome, error && JSON.stringify(error), n);
+    }
   }
 
   amend(amendment: Amendment, now: number): Job | null {
@@ -186,15 +222,21 @@ export class Ready {
       this.statements.prune.run(JSON.stringify([row.id]));
       return job;
     }
-    const state = stateOf(job, now);
-    this.#madeReady(job, now);
-    this.statements.update.run(...changes(job, state), row.n);
+    const holder = row.unique !== null && heldKey(jobOf(row)) === null ? this.#holderOf(heldKey(job), now) : undefined;
+    if (holder) return jobOf(holder);
     const { input, queue, runAfter } = amendment.set;
     // Large inputs are not written with every change.
-    if (input !== undefined || queue !== undefined || runAfter !== undefined)
-      this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
-    this.#count(row, state, job.attempt, job.queue);
+    this.#update(row, job, now, input !== undefined || queue !== undefined || runAfter !== undefined);
     return job;
+  }
+
+  /** @param isEdited whether what is written at insert alone has changed too */
+  #update(row: JobRow, job: Job, now: number, isEdited: boolean): void {
+    const state = stateOf(job, now);
+    this.#madeReady(job, now);
+    this.statements.update.run(...changes(job, state, this.#keyAfter(row, job, now)), row.n);
+    if (isEdited) this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
+    this.#count(row, state, job.attempt, job.queue);
   }
 
   /** Deletes no more at a time than a few milliseconds take: many rows, or few large ones. */
@@ -217,9 +259,11 @@ export class Ready {
   /** The jobs that it inserted; null: someone was faster. */
   advance(advance: Advance, now: number): readonly Job[] | null {
     if (!this.schedules.advance(advance)) return null;
-    const jobs = advance.jobs.filter((job) => !this.schedules.isTaken(job));
-    this.insert(jobs, now);
-    return jobs;
+    return advance.jobs.filter((job) => {
+      if (this.#holderOf(heldKey(job), now) || this.schedules.isTaken(job)) return false;
+      this.#insert([job], now);
+      return true;
+    });
   }
 
   #madeReady({ status, dueAt }: Job, now: number): void {
@@ -289,6 +333,8 @@ interface Statements {
   readonly settle: Statement<Values>;
   /** The usual outcome: it changes few columns. */
   readonly succeed: Statement<[Success]>;
+  readonly holder: Statement<[string], JobRow>;
+  readonly releaseKeys: Statement<[string]>;
   readonly keepAttempt: Statement<Values>;
   readonly dropAttempts: Statement<[string, number]>;
   readonly attempt: Statement<[string, number], AttemptRow>;
@@ -323,6 +369,8 @@ function prepare(db: Database): Statements {
        return_value = :value, reason = NULL, progress = :progress, prune_at = :pruneAt, last_ended_at = :at, last_outcome = 'successful',
        last_error = NULL WHERE n = :n`,
     ),
+    holder: db.prepare(`${selectJob} WHERE unique_key = ?`),
+    releaseKeys: db.prepare('UPDATE escapement_jobs SET unique_key = NULL WHERE n IN (SELECT value FROM json_each(?))'),
     keepAttempt: db.prepare('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
     dropAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ? AND claim <= ?'),
     attempt: db.prepare(

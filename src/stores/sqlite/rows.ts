@@ -6,9 +6,10 @@ import type { RecordedError } from '../../core/failure.ts';
 import { pruneAt } from '../../core/job.ts';
 import { frozen } from '../../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, StoredStatus, WorkerRow } from '../../core/types.ts';
+import type { Uniqueness } from '../../core/unique.ts';
 
 /** A row of `escapement_jobs`, its columns named as a job's fields are. */
-export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides'> {
+export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides' | 'unique'> {
   /** The key of the row. */
   readonly n: number;
   readonly state: Exclude<StoredStatus, 'queued'> | 'scheduled' | 'ready';
@@ -16,6 +17,9 @@ export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'ta
   readonly tags: string | null;
   readonly metadata: string | null;
   readonly overrides: string | null;
+  readonly unique: string | null;
+  /** The unique key, while the job holds it. */
+  readonly uniqueKey: string | null;
   readonly lastAttempt: number | null;
   readonly lastWorker: string | null;
   readonly lastEndedAt: number | null;
@@ -36,6 +40,10 @@ const fixed = {
   schedule: 'schedule',
   scheduledAt: 'scheduled_at',
   overrides: 'overrides',
+  unique: 'uniqueness',
+  concurrencyKey: 'concurrency_key',
+  rateKey: 'rate_key',
+  enqueuedBy: 'enqueued_by',
 } as const;
 
 /** Field and column of what changes. */
@@ -57,6 +65,7 @@ const changing = {
   reason: 'reason',
   progress: 'progress',
   pruneAt: 'prune_at',
+  uniqueKey: 'unique_key',
 } as const;
 
 const last = {
@@ -71,12 +80,12 @@ const pairs = (columns: Record<string, string>) => Object.entries(columns);
 const inserted = pairs({ ...fixed, ...changing });
 
 export const selectJob = `SELECT n, ${pairs({ ...fixed, ...changing, ...last })
-  .map(([field, column]) => `${column} AS ${field}`)
+  .map(([field, column]) => `${column} AS "${field}"`)
   .join(', ')} FROM escapement_jobs`;
 export const insertJob = `INSERT INTO escapement_jobs (${inserted.map(([, column]) => column).join(', ')}) VALUES (${inserted.map(() => '?').join(', ')})`;
 
 /** The values of `insertJob`, in order. */
-export function insertValues(job: Job, state: JobRow['state']): unknown[] {
+export function insertValues(job: Job, state: JobRow['state'], uniqueKey: string | null): unknown[] {
   return [
     job.id,
     job.task,
@@ -89,7 +98,11 @@ export function insertValues(job: Job, state: JobRow['state']): unknown[] {
     job.schedule,
     job.scheduledAt,
     job.overrides === null ? null : JSON.stringify(job.overrides),
-    ...changes(job, state),
+    job.unique === null ? null : JSON.stringify(job.unique),
+    job.concurrencyKey,
+    job.rateKey,
+    job.enqueuedBy,
+    ...changes(job, state, uniqueKey),
   ];
 }
 
@@ -98,7 +111,7 @@ export const updateJob = `UPDATE escapement_jobs SET ${pairs(changing)
   .join(', ')} WHERE n = ?`;
 
 /** The values of `updateJob` but the key, in order. */
-export function changes(job: Job, state: JobRow['state']): unknown[] {
+export function changes(job: Job, state: JobRow['state'], uniqueKey: string | null): unknown[] {
   return [
     state,
     job.priority,
@@ -117,6 +130,7 @@ export function changes(job: Job, state: JobRow['state']): unknown[] {
     job.reason,
     job.progress === null ? null : JSON.stringify(job.progress),
     pruneAt(job),
+    uniqueKey,
   ];
 }
 
@@ -156,6 +170,10 @@ export function jobOf(row: JobRow, faults?: string[]): Job {
     schedule: row.schedule,
     scheduledAt: row.scheduledAt,
     overrides: read(row.overrides, 'overrides', isOverrides, null, faults),
+    unique: read(row.unique, 'uniqueness', isUniqueness, null, faults),
+    concurrencyKey: row.concurrencyKey,
+    rateKey: row.rateKey,
+    enqueuedBy: row.enqueuedBy,
   };
 }
 
@@ -237,6 +255,10 @@ function isError(value: unknown): boolean {
 
 function isWorker(value: unknown): boolean {
   return isObject(value) && typeof value.id === 'string' && Array.isArray(value.tasks) && isObject(value.schedules);
+}
+
+function isUniqueness(value: unknown): value is Uniqueness {
+  return isObject(value) && typeof value.key === 'string' && Array.isArray(value.while);
 }
 
 /** The numbers that each stored backoff is made of: without one of them the next due time would be none. */

@@ -191,6 +191,16 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_open_by_schedule ON escapement_jobs (schedule, id)
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready', 'running');
   `,
+  // Unique jobs, the keys of limits, and who enqueued a job.
+  `
+  ALTER TABLE escapement_jobs ADD COLUMN uniqueness TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN unique_key TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN concurrency_key TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN rate_key TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN enqueued_by TEXT;
+  CREATE UNIQUE INDEX escapement_unique_keys ON escapement_jobs (unique_key) WHERE unique_key IS NOT NULL;
+  CREATE INDEX escapement_enqueued_by ON escapement_jobs (enqueued_by, id) WHERE enqueued_by IS NOT NULL;
+  `,
 ];
 
 const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex');

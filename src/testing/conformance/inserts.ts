@@ -98,6 +98,10 @@ const inserts = cases(11, {
       schedule: 'nightly',
       scheduledAt: t0 - 1,
       overrides: { timeoutMs: 5_000, backoff: { kind: 'list', delaysMs: [1, 2], jitter: 0.25 } },
+      unique: { key: 'mail ü', while: ['queued', 'failed'], untilAt: t0 + 6, onConflict: 'replace', maxWaitMs: 7 },
+      concurrencyKey: 'c d',
+      rateKey: "r'e",
+      enqueuedBy: idOf(77),
     });
     await insert(store, row);
     assert.deepEqual(await rowOf(store, row.id), row);

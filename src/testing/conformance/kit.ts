@@ -88,6 +88,10 @@ export function jobMaker(baseAt: number = t0): MakeJob {
       schedule: null,
       scheduledAt: null,
       overrides: null,
+      unique: null,
+      concurrencyKey: null,
+      rateKey: null,
+      enqueuedBy: null,
       ...overrides,
     };
   };
