@@ -25,6 +25,7 @@ import type {
   DueSchedule,
   Held,
   Hint,
+  JobBlob,
   JobFilter,
   JobOrder,
   NextDue,
@@ -48,6 +49,7 @@ export class MemoryStore implements Store {
   readonly #queues = new Map<string, QueueRow>();
   readonly #indexes = new Indexes((queue) => this.#queues.get(queue)?.paused ?? false);
   readonly #workers = new Map<string, WorkerRow>();
+  readonly #blobs = new Map<string, Map<string, Uint8Array>>();
   readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
   #listeners: ((hint: Hint) => void)[] = [];
 
@@ -56,7 +58,7 @@ export class MemoryStore implements Store {
 
   insert(
     given: readonly Job[],
-    options: { now: number; transaction?: unknown; once?: boolean | undefined },
+    options: { now: number; transaction?: unknown; once?: boolean | undefined; blobs?: readonly JobBlob[] | undefined },
   ): readonly (JobRecord | null)[] | undefined {
     refuseTransaction(options.transaction);
     const there = options.once ? this.get(given.map(({ id }) => id)) : undefined;
@@ -70,6 +72,10 @@ export class MemoryStore implements Store {
     for (const job of jobs) {
       if (job.schedule !== null) this.#schedules.take(job);
       this.#add(job, options.now);
+    }
+    if (options.blobs) {
+      const ids = new Set(jobs.map(({ id }) => id));
+      for (const blob of options.blobs) if (ids.has(blob.job)) this.#keepBlob(blob.job, blob);
     }
     this.#hint(jobs);
     return there;
@@ -110,6 +116,13 @@ export class MemoryStore implements Store {
     return { settled, claimed: options.claim ? this.claim({ ...options.claim, now: options.now }) : [] };
   }
 
+  saveBlobs({ id, claim }: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): boolean {
+    const job = this.#nodes.get(id)?.job;
+    if (job?.status !== 'running' || job.claim !== claim) return false;
+    for (const blob of blobs) this.#keepBlob(id, blob);
+    return true;
+  }
+
   overdue(options: { now: number; limit: number }): readonly Job[] {
     const found = this.#indexes.overdue(options.now, options.limit);
     return found.map((node) => node.job);
@@ -146,6 +159,7 @@ export class MemoryStore implements Store {
     for (let node = finished.next(options); node && count < options.limit; node = finished.next(options)) {
       finished.remove(node);
       this.#nodes.delete(node.job.id);
+      this.#blobs.delete(node.job.id);
       this.#schedules.free(node.job);
       count += 1;
     }
@@ -239,6 +253,10 @@ export class MemoryStore implements Store {
     return { items: page.map(listed), cursor: matches.length > page.length ? ((page.at(-1) as Node | undefined)?.job.id ?? null) : null };
   }
 
+  getBlobs(ids: readonly string[], name: string): readonly (Uint8Array | null)[] {
+    return ids.map((id) => this.#blobs.get(id)?.get(name)?.slice() ?? null);
+  }
+
   stats(options: { now: number }): readonly QueueStats[] {
     const byQueue = new Map<string, { counts: Record<Status, number>; oldestReadyAt: number | null }>();
     const of = (queue: string) => {
@@ -269,6 +287,11 @@ export class MemoryStore implements Store {
     return () => {
       this.#listeners = this.#listeners.filter((other) => other !== notify);
     };
+  }
+
+  #keepBlob(id: string, { name, bytes }: Omit<JobBlob, 'job'>): void {
+    const blobs = this.#blobs.get(id) ?? new Map<string, Uint8Array>();
+    this.#blobs.set(id, blobs.set(name, bytes.slice()));
   }
 
   #refuseTaken(jobs: readonly Job[]): void {
@@ -323,6 +346,7 @@ export class MemoryStore implements Store {
   #delete(node: Node): void {
     this.#indexes.remove(node);
     this.#nodes.delete(node.job.id);
+    this.#blobs.delete(node.job.id);
     if (node.job.schedule !== null) this.#schedules.closed(node.job);
     this.#schedules.free(node.job);
   }
