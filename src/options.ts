@@ -21,8 +21,8 @@ import {
   show,
 } from './core/duration.ts';
 import { ConfigError, type ConfigFault, InputError } from './core/errors.ts';
-import { decode, encode, frozen } from './core/json.ts';
 import type { Limit, Rate } from './core/gate.ts';
+import { decode, encode, frozen } from './core/json.ts';
 import type { Overrides, OwnRetention } from './core/types.ts';
 import { defaultWhile, type HoldingStatus, holdingStatuses, type OnConflict } from './core/unique.ts';
 import type { Retention } from './engine/host.ts';
@@ -330,7 +330,12 @@ function readUnique(read: OptionReader, value: unknown, path: string): UniqueRul
   const { key, onConflict = 'skip' } = given as { key?: unknown; onConflict?: OnConflict };
   const ways: readonly OnConflict[] = ['skip', 'replace', 'reject'];
   if (!ways.includes(onConflict))
-    read.fault(`${path}.onConflict`, `one of ${ways.join(', ')}`, onConflict, typeof onConflict === 'string' ? nearest(onConflict, ways) : undefined);
+    read.fault(
+      `${path}.onConflict`,
+      `one of ${ways.join(', ')}`,
+      onConflict,
+      typeof onConflict === 'string' ? nearest(onConflict, ways) : undefined,
+    );
   const withinMs = read.duration(given.within, `${path}.within`) ?? null;
   const statuses = given.while as readonly HoldingStatus[] | undefined;
   const expected = `an array of ${holdingStatuses.join(', ')}`;

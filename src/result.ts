@@ -203,6 +203,13 @@ export class TaskResult<Output = unknown, Input = unknown> {
     this.#readAt = this.#binding.host.clock.now();
   }
 
+  /** The bytes kept beside the job under this name; null: there are none. */
+  async blob(name: string): Promise<Uint8Array | null> {
+    const store = await this.#open();
+    const [bytes = null] = await store.getBlobs([this.id], name);
+    return bytes;
+  }
+
   /**
    * Waits until the job is finished, successful or not.
    * @param options.timeout how long to wait. Default: for ever

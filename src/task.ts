@@ -1,8 +1,9 @@
 /** A task as applications hold it: define it once, enqueue it from anywhere. Also portable tasks, which libraries define before any application exists. */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { App } from './app.ts';
+import { checkBlob, maxBlobBytes } from './core/blobs.ts';
 import type { Definition, TaskContext } from './core/definition.ts';
-import { parseWhen } from './core/duration.ts';
+import { parseWhen, show } from './core/duration.ts';
 import { ConfigError, EscapementError, InputError, ResultMismatchError, ResultNotFoundError, StoreError } from './core/errors.ts';
 import { newJob } from './core/job.ts';
 import { decode, encode, type IfStorable, type Settled, type Stored } from './core/json.ts';
@@ -25,6 +26,7 @@ import {
   usingNothing,
 } from './options.ts';
 import type { Enqueued } from './ports/backend.ts';
+import type { JobBlob } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
 /** What is used of a better-sqlite3 database to enqueue in its transaction. */
@@ -37,6 +39,11 @@ export interface SyncTransaction {
 export interface EnqueueOptions<T = unknown> {
   /** The caller's own open transaction: the job is there if it commits, and not if it does not. */
   transaction?: T;
+  /**
+   * Bytes to be kept beside the job, by name, in the same transaction; its attempts read them with `ctx.blob`. At most 32 MB in all. They are
+   * neither part of lists nor of the input, and deleted with the job.
+   */
+  blobs?: Readonly<Record<string, Uint8Array>> | undefined;
 }
 
 /** The arguments of `enqueue`: the input may be left out where the task takes none. */
@@ -239,12 +246,14 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     // A mistake in the input rejects like any other failure; in a caller's transaction, where nothing can wait, it throws.
     if (options?.transaction !== undefined) {
       checkEnqueueOptions(options);
-      return this.#insert(inputs, options.transaction) as TaskResult<Output, Input>[];
+      return this.#insert(inputs, options.transaction, options.blobs) as TaskResult<Output, Input>[];
     }
     if (options !== undefined) {
       return (async () => {
         checkEnqueueOptions(options);
-        return this.#enqueue(inputs, undefined);
+        const turn = this.#home().app.binding.turn?.();
+        if (turn !== undefined) await turn;
+        return this.#insert(inputs, undefined, options.blobs);
       })();
     }
     const turn = this.#home().app.binding.turn?.();
@@ -252,7 +261,12 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return (async () => this.#insert(inputs, undefined))();
   }
 
-  #insert(inputs: readonly unknown[], transaction: unknown): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
+  #insert(
+    inputs: readonly unknown[],
+    transaction: unknown,
+    blobs?: EnqueueOptions['blobs'],
+  ): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
+    if (blobs && inputs.length !== 1) throw new InputError(`blobs belong to one job; enqueue each job of ${this.name} with its own`);
     const { app, definition } = this.#home();
     const alias = this.backend;
     const backend = app.backend(alias);
@@ -266,11 +280,11 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       if (parsed.some((value) => value instanceof Promise)) {
         if (transaction !== undefined)
           throw new InputError(`the schema of ${this.name} answers by a promise, which a synchronous transaction cannot wait for`);
-        return Promise.all(parsed).then((values) => this.#store(app, definition, inputs, values, undefined, alias));
+        return Promise.all(parsed).then((values) => this.#store(app, definition, inputs, values, undefined, alias, blobs));
       }
-      return this.#store(app, definition, inputs, parsed, transaction, alias);
+      return this.#store(app, definition, inputs, parsed, transaction, alias, blobs);
     }
-    return this.#store(app, definition, inputs, inputs, transaction, alias);
+    return this.#store(app, definition, inputs, inputs, transaction, alias, blobs);
   }
 
   /** @param parsed the inputs as the schema has made them, for the key functions */
@@ -281,6 +295,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     parsed: readonly unknown[],
     transaction: unknown,
     alias: string,
+    given: EnqueueOptions['blobs'],
   ): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
     const now = app.binding.host.clock.now();
     const jobs = inputs.map((input, i) => this.#job(app, definition, input, now, parsed[i]));
@@ -291,7 +306,9 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       });
     if (jobs.length === 0) return [];
     const once = this.#using.id !== undefined;
-    const records = app.backend(alias).enqueue(jobs, once ? { now, transaction, once } : { now, transaction });
+    const [only] = jobs;
+    const blobs = given && only && blobsOf(given, only.id, this.name);
+    const records = app.backend(alias).enqueue(jobs, { now, transaction, ...(once ? { once } : {}), ...(blobs ? { blobs } : {}) });
     return records instanceof Promise ? records.then(results) : results(records);
   }
 
@@ -343,12 +360,25 @@ function checkEnqueueOptions(options: unknown): void {
     read.fault('options', 'an object such as { transaction }', options);
   } else {
     for (const key of Object.keys(options)) {
-      if (key === 'transaction') continue;
+      if (key === 'transaction' || key === 'blobs') continue;
       const instead = usingKeys.includes(key) ? `; options of the job go to using({ ${key} })` : '';
-      read.fault(key, `transaction alone${instead}`, key, instead === '' ? meant(key, ['transaction']) : undefined);
+      read.fault(key, `transaction or blobs${instead}`, key, instead === '' ? meant(key, ['transaction', 'blobs']) : undefined);
     }
   }
   read.done();
+}
+
+/** The bytes to be kept beside a job, checked. */
+function blobsOf(given: unknown, job: string, task: string): JobBlob[] {
+  const what = `the blobs of ${task}`;
+  if (typeof given !== 'object' || given === null) throw new InputError(`${what}: expected an object of bytes by name; got ${show(given)}`);
+  const blobs = Object.entries(given).map(([name, bytes]) => {
+    checkBlob(name, bytes, what);
+    return { job, name, bytes: bytes as Uint8Array };
+  });
+  const total = blobs.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+  if (total > maxBlobBytes) throw new InputError(`${what}: ${total} bytes in all; the maximum is ${maxBlobBytes}`);
+  return blobs;
 }
 
 /** The result with this id, from the first of these backends that has it. */

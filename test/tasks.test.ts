@@ -736,11 +736,11 @@ describe('options that no call knows are refused', () => {
 
   test('by enqueue and enqueueMany, which point to using()', async () => {
     await expect(job.enqueue(1, unknown({ runAfter: '1h' }))).rejects.toThrow(
-      /enqueue\(\): runAfter: expected transaction alone; options of the job go to using\(\{ runAfter \}\)/,
+      /enqueue\(\): runAfter: expected transaction or blobs; options of the job go to using\(\{ runAfter \}\)/,
     );
     await expect(job.enqueueMany([1], unknown({ transacton: {} }))).rejects.toThrow(/did you mean transaction/);
     for (const options of [null, 5, 'x', []]) await expect(job.enqueue(1, unknown(options))).rejects.toBeInstanceOf(ConfigError);
-    expect(() => job.enqueue(1, unknown({ transaction: {}, delay: 5 }))).toThrow(/delay: expected transaction alone/);
+    expect(() => job.enqueue(1, unknown({ transaction: {}, delay: 5 }))).toThrow(/delay: expected transaction or blobs/);
     expect((await tasks.jobs.list()).items).toEqual([]);
     expect((await job.enqueue(1, {})).status).toBe('ready');
   });
@@ -805,4 +805,32 @@ test('a result is printed as a person wants it', async () => {
   );
   const deep = { a: { b: { c: await tasks.define('deep', () => 1).enqueue() } } };
   expect(inspect(deep)).toMatch(/\[TaskResult [0-9a-f-]{36}\]/);
+});
+
+describe('bytes beside a job', () => {
+  const text = (bytes: Uint8Array | null) => bytes && Buffer.from(bytes).toString();
+
+  test('come with the job, are added to by its attempts, and are read by its callers', async () => {
+    const tasks = createTasks({ logger: quiet });
+    const job = tasks.define('job', async (_: number, ctx) => {
+      await ctx.saveBlob('note', Buffer.from('seen'));
+      return text(await ctx.blob('photo'));
+    });
+    const result = await job.enqueue(1, { blobs: { photo: Buffer.from('bytes') } });
+    expect(result.returnValue).toBe('bytes');
+    expect([text(await result.blob('photo')), text(await result.blob('note')), await result.blob('none')]).toEqual(['bytes', 'seen', null]);
+    expect(JSON.stringify(await tasks.jobs.list())).not.toContain('photo');
+    expect(await tasks.define('called', async (_: number, ctx) => text(await ctx.blob('photo'))).call(1)).toBeNull();
+  });
+
+  test('must have names and be bytes, of a limited size, and belong to one job', async () => {
+    const tasks = createTasks({ backend: memory(), logger: quiet });
+    const job = tasks.define('job', (_: number) => {});
+    const enqueue = (blobs: unknown) => job.enqueue(1, { blobs: blobs as Record<string, Uint8Array> });
+    await expect(enqueue({ 'no name': Buffer.from('') })).rejects.toThrow(/a blob's name has 1 to 128 characters/);
+    await expect(enqueue({ photo: 'text' })).rejects.toThrow(/blob photo must be a Uint8Array or a Buffer; got "text"/);
+    await expect(enqueue({ a: Buffer.alloc(20_000_000), b: Buffer.alloc(20_000_000) })).rejects.toThrow(/40000000 bytes in all/);
+    await expect(job.enqueueMany([1, 2], { blobs: { a: Buffer.from('') } })).rejects.toThrow(/blobs belong to one job/);
+    expect((await tasks.jobs.list()).items).toEqual([]);
+  });
 });

@@ -1,6 +1,6 @@
 /** Unique jobs, as applications use them: keys, windows, debounce and throttle, on the memory store and on SQLite, in virtual time and in transactions. */
 import Database from 'better-sqlite3';
-import { createTasks, DuplicateJobError, dummy, immediate, InputError, memory, type Tasks } from 'escapement';
+import { createTasks, DuplicateJobError, dummy, InputError, immediate, memory, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { simulate } from 'escapement/testing';
 import { describe, expect, test } from 'vitest';

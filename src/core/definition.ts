@@ -2,8 +2,8 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Backoff } from './backoff.ts';
 import type { Duration } from './duration.ts';
-import type { IfStorable, Settled, Stored } from './json.ts';
 import type { Rate } from './gate.ts';
+import type { IfStorable, Settled, Stored } from './json.ts';
 import type { OwnRetention } from './types.ts';
 import type { HoldingStatus, OnConflict } from './unique.ts';
 
@@ -55,6 +55,14 @@ export interface TaskContext<Result = unknown> {
     value: Value & IfStorable<Settled<Value>, Stored<Settled<Value>>>,
     options: { readonly transaction: unknown },
   ): void | Promise<void>;
+  /** The bytes that the job was enqueued with under this name, or that `saveBlob` kept; null: there are none. */
+  blob(name: string): Promise<Uint8Array | null>;
+  /**
+   * Keeps bytes beside the job, before it ends: a later attempt reads them with `blob`. They are deleted with the job.
+   * @param name 1 to 128 characters: letters, digits and _ . : / -
+   * @throws LeaseLostError when another worker has the job
+   */
+  saveBlob(name: string, bytes: Uint8Array): Promise<void>;
   /** Waits on something outside the process. In a simulation virtual time stands still meanwhile; otherwise this just calls `fn`. */
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }

@@ -4,6 +4,7 @@
  * or the worker's stop; what the function does afterwards counts for nothing, so a function that ignores its signal cannot hold the engine.
  */
 import { type Backoff, defaultBackoff } from '../core/backoff.ts';
+import { checkBlob } from '../core/blobs.ts';
 import { decide, type Outcome } from '../core/decide.ts';
 import type { Definition } from '../core/definition.ts';
 import { type Duration, formatDuration, isThenable, show } from '../core/duration.ts';
@@ -24,7 +25,7 @@ import { decode, encode } from '../core/json.ts';
 import { type Cancel, isSnooze, cancel as makeCancel, snooze as makeSnooze, type Snooze, steering } from '../core/outcomes.ts';
 import type { Job, Progress, Settlement } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
-import type { Awaitable } from '../ports/store.ts';
+import type { Awaitable, Store } from '../ports/store.ts';
 import { Context } from './context.ts';
 import { type Host, told } from './host.ts';
 import { parseInput } from './input.ts';
@@ -50,6 +51,8 @@ export interface AttemptRunner {
   complete?(settlement: Settlement, transaction: unknown): Awaitable<Job | null>;
   /** Replaces the settlement of an attempt, if it was not sent to the store yet. */
   revise?(attempt: RunningAttempt, settlement: Settlement): void;
+  /** Where the job's blobs are; left out where the job is in no store. */
+  readonly blobs?: Pick<Store, 'getBlobs' | 'saveBlobs'>;
   /** There is progress to save. */
   progressed?(attempt: RunningAttempt): void;
 }
@@ -182,6 +185,19 @@ export class RunningAttempt implements Scope {
     };
     const answer = this.#runner.complete(settlement, transaction);
     return answer instanceof Promise ? answer.then(settled) : settled(answer);
+  }
+
+  async blob(name: string): Promise<Uint8Array | null> {
+    const [bytes] = (await this.#runner.blobs?.getBlobs([this.job.id], name)) ?? [];
+    return bytes ?? null;
+  }
+
+  async saveBlob(name: string, bytes: Uint8Array): Promise<void> {
+    const { job } = this;
+    checkBlob(name, bytes, `ctx.saveBlob() of ${job.task}`);
+    if (this.#ended) throw this.#aborted ?? new InputError(`ctx.saveBlob() of ${job.task}: the attempt has ended`);
+    const isSaved = (await this.#runner.blobs?.saveBlobs(job, [{ name, bytes }])) ?? true;
+    if (!isSaved) throw new LeaseLostError(`attempt ${job.attempt} of job ${job.id} no longer holds it`);
   }
 
   /** The worker can wait no longer. */

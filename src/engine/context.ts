@@ -81,6 +81,14 @@ export class Context implements TaskContext {
     return this.#attempt.complete(value, options?.transaction);
   }
 
+  blob(name: string): Promise<Uint8Array | null> {
+    return this.#attempt.blob(name);
+  }
+
+  saveBlob(name: string, bytes: Uint8Array): Promise<void> {
+    return this.#attempt.saveBlob(name, bytes);
+  }
+
   external<T>(label: string, fn: () => Promise<T>): Promise<T> {
     return this.#attempt.host.clock.external(label, fn);
   }

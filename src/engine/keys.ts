@@ -69,5 +69,9 @@ function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted);
   if (typeof value !== 'object' || value === null) return value;
   // Entries, for `__proto__` as a key would be lost in an object.
-  return { entries: Object.entries(value).map(([key, part]) => [key, sorted(part)] as const).sort(([a], [b]) => (a < b ? -1 : 1)) };
+  return {
+    entries: Object.entries(value)
+      .map(([key, part]) => [key, sorted(part)] as const)
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  };
 }

@@ -345,6 +345,7 @@ export class Worker {
   }
 
   readonly #runner: AttemptRunner = {
+    blobs: { getBlobs: (ids, name) => this.#store.getBlobs(ids, name), saveBlobs: (held, blobs) => this.#store.saveBlobs(held, blobs) },
     ended: (attempt, settlement, otherwise) => {
       if (settlement) this.#ended.push({ attempt, settlement, otherwise });
       else {

@@ -3,7 +3,7 @@
  * them where they are enqueued; `dummy()`, which only keeps them. All keep rows in a store, so results, cancelling and listing are the same.
  */
 import type { Job, JobRecord } from '../core/types.ts';
-import type { Awaitable, Store } from './store.ts';
+import type { Awaitable, JobBlob, Store } from './store.ts';
 
 /**
  * What a backend can do (DEP 14: `supports_defer`, `supports_get_result`, `supports_priority`). What `using` and `enqueue` ask is checked at
@@ -29,6 +29,8 @@ export interface EnqueueTo {
   readonly transaction?: unknown;
   /** A job whose id is taken is not enqueued. */
   readonly once?: boolean | undefined;
+  /** Bytes to be kept beside the jobs. */
+  readonly blobs?: readonly JobBlob[] | undefined;
 }
 
 /** A job as `enqueue` answers with it. */

@@ -139,6 +139,13 @@ export interface Keeper {
   close(): void;
 }
 
+/** Bytes kept beside a job under a name, such as an attachment of a mail. They are deleted with the job, and never read by a claim or a list. */
+export interface JobBlob {
+  readonly job: string;
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
 /** What `insert` with `once` or with unique jobs answers. */
 export type Taken = readonly (JobRecord | null)[];
 
@@ -160,11 +167,17 @@ export interface Store {
   /**
    * All or nothing. Acknowledged is kept: law 11. An id that is taken is a StoreError of kind `conflict`; with `once`, its job is left out. A job whose
    * unique key another job holds (law 5) is left out too, replaces what `core/unique` says of the other, or is a DuplicateJobError. With `once` or unique
-   * jobs, the answer holds for each job the record that stands in its place, or null where it was inserted.
+   * jobs, the answer holds for each job the record that stands in its place, or null where it was inserted. `blobs` are those of the
+   * inserted jobs; they are kept in the same transaction.
    */
   insert(
     jobs: readonly Job[],
-    options: { readonly now: number; readonly transaction?: unknown; readonly once?: boolean | undefined },
+    options: {
+      readonly now: number;
+      readonly transaction?: unknown;
+      readonly once?: boolean | undefined;
+      readonly blobs?: readonly JobBlob[] | undefined;
+    },
   ): Awaitable<Taken | undefined>;
   /** Leases on due jobs, best first: at most `limit`. The rows come back as `core/job`'s `claimed` makes them; an attempt row is opened for each, and of a job's attempts the latest `mostAttempts` are kept. */
   claim(options: ClaimOptions & { readonly now: number }): Awaitable<readonly Job[]>;
@@ -181,6 +194,8 @@ export interface Store {
   ): Awaitable<Settled>;
   /** Running jobs whose lease is over at `now`, and queued ones that expired before they started; earliest first. */
   overdue(options: { readonly now: number; readonly limit: number }): Awaitable<readonly Job[]>;
+  /** Adds blobs to a running job, or replaces those of the same names, while the claim holds it; false: it does not, and nothing was changed. */
+  saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Awaitable<boolean>;
   nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'> & { readonly now: number }): Awaitable<NextDue>;
 
   /**
@@ -230,6 +245,8 @@ export interface Store {
     filter: JobFilter,
     options: { readonly now: number; readonly limit: number; readonly cursor?: string | undefined; readonly order?: JobOrder | undefined },
   ): Awaitable<{ readonly items: readonly JobRecord[]; readonly cursor: string | null }>;
+  /** The blobs with this name of these jobs; null where a job has none. */
+  getBlobs(ids: readonly string[], name: string): Awaitable<readonly (Uint8Array | null)[]>;
   stats(options: { readonly now: number }): Awaitable<readonly QueueStats[]>;
 
   /** Calls `notify` after changes, in this process or another's, as far as the store can tell. Returns the function that ends this. */

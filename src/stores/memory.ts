@@ -26,6 +26,7 @@ import type {
   DueSchedule,
   Held,
   Hint,
+  JobBlob,
   JobFilter,
   JobOrder,
   NextDue,
@@ -49,6 +50,7 @@ export class MemoryStore implements Store {
   readonly #queues = new Map<string, QueueRow>();
   readonly #indexes = new Indexes((queue) => this.#queues.get(queue)?.paused ?? false);
   readonly #workers = new Map<string, WorkerRow>();
+  readonly #blobs = new Map<string, Map<string, Uint8Array>>();
   readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
   /** The holder of each unique key. */
   readonly #keys = new Map<string, Node>();
@@ -59,7 +61,7 @@ export class MemoryStore implements Store {
 
   insert(
     given: readonly Job[],
-    options: { now: number; transaction?: unknown; once?: boolean | undefined },
+    options: { now: number; transaction?: unknown; once?: boolean | undefined; blobs?: readonly JobBlob[] | undefined },
   ): readonly (JobRecord | null)[] | undefined {
     refuseTransaction(options.transaction);
     const there = options.once ? this.get(given.map(({ id }) => id)) : undefined;
@@ -81,6 +83,10 @@ export class MemoryStore implements Store {
       }
       if (job.schedule !== null) this.#schedules.take(job);
       this.#add(job, options.now);
+    }
+    if (options.blobs) {
+      const ids = new Set(jobs.filter((job) => !standing?.has(job)).map(({ id }) => id));
+      for (const blob of options.blobs) if (ids.has(blob.job)) this.#keepBlob(blob.job, blob);
     }
     this.#hint(standing ? jobs.map((job) => standing.get(job)?.job ?? job) : jobs);
     return standing ? given.map((job, i) => there?.[i] ?? standing.get(job) ?? null) : there;
@@ -119,6 +125,13 @@ export class MemoryStore implements Store {
     refuseTransaction(options.transaction);
     const settled = settlements.map((settlement) => this.#settle(settlement, options.now));
     return { settled, claimed: options.claim ? this.claim({ ...options.claim, now: options.now }) : [] };
+  }
+
+  saveBlobs({ id, claim }: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): boolean {
+    const job = this.#nodes.get(id)?.job;
+    if (job?.status !== 'running' || job.claim !== claim) return false;
+    for (const blob of blobs) this.#keepBlob(id, blob);
+    return true;
   }
 
   overdue(options: { now: number; limit: number }): readonly Job[] {
@@ -160,6 +173,7 @@ export class MemoryStore implements Store {
       finished.remove(node);
       this.#nodes.delete(node.job.id);
       this.#release(node);
+      this.#blobs.delete(node.job.id);
       this.#schedules.free(node.job);
       count += 1;
     }
@@ -256,6 +270,10 @@ export class MemoryStore implements Store {
     return { items: page.map(listed), cursor: matches.length > page.length ? ((page.at(-1) as Node | undefined)?.job.id ?? null) : null };
   }
 
+  getBlobs(ids: readonly string[], name: string): readonly (Uint8Array | null)[] {
+    return ids.map((id) => this.#blobs.get(id)?.get(name)?.slice() ?? null);
+  }
+
   stats(options: { now: number }): readonly QueueStats[] {
     const byQueue = new Map<string, { counts: Record<Status, number>; oldestReadyAt: number | null }>();
     const of = (queue: string) => {
@@ -286,6 +304,11 @@ export class MemoryStore implements Store {
     return () => {
       this.#listeners = this.#listeners.filter((other) => other !== notify);
     };
+  }
+
+  #keepBlob(id: string, { name, bytes }: Omit<JobBlob, 'job'>): void {
+    const blobs = this.#blobs.get(id) ?? new Map<string, Uint8Array>();
+    this.#blobs.set(id, blobs.set(name, bytes.slice()));
   }
 
   #refuseTaken(jobs: readonly Job[]): void {
@@ -379,6 +402,7 @@ export class MemoryStore implements Store {
     this.#indexes.remove(node);
     this.#nodes.delete(node.job.id);
     this.#release(node);
+    this.#blobs.delete(node.job.id);
     if (node.job.schedule !== null) this.#schedules.closed(node.job);
     this.#schedules.free(node.job);
   }

@@ -3,6 +3,7 @@
  * store nothing but what the port promises; instants are constants, so it gives the same verdict on any day.
  */
 import type { Awaitable, Store } from '../ports/store.ts';
+import { blobs } from './conformance/blobs.ts';
 import { claims } from './conformance/claims.ts';
 import { keeping } from './conformance/inserts.ts';
 import type { ConformanceCase } from './conformance/kit.ts';
@@ -24,6 +25,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...schedules,
   ...reads,
   ...keeping,
+  ...blobs,
   ...operating,
   ...unique,
   ...waking,

@@ -122,6 +122,8 @@ const calls: readonly StoreCall[] = [
   'get',
   'list',
   'stats',
+  'saveBlobs',
+  'getBlobs',
 ];
 /** Each its own: what waits for one that all share would be kept for ever. */
 export const never = (): Promise<never> => new Promise<never>(() => {});

@@ -332,6 +332,29 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
+    'takes blobs from a claim that no longer holds the job',
+    'getBlobs',
+    mutant((store) => ({
+      saveBlobs: ({ id }: Pick<Held, 'id' | 'claim'>, blobs: Parameters<Store['saveBlobs']>[1]) =>
+        store.saveBlobs({ id, claim: rowOf(store, id)?.claim ?? 0 }, blobs),
+    })),
+  ],
+  [
+    'keeps the blobs of a job that was deleted',
+    'getBlobs',
+    mutant((store) => {
+      const all = new Map<string, Uint8Array>();
+      return {
+        insert: (jobs: readonly Job[], options: Parameters<Store['insert']>[1]) => {
+          const taken = store.insert(jobs, options);
+          for (const blob of options.blobs ?? []) all.set(`${blob.job} ${blob.name}`, blob.bytes.slice());
+          return taken;
+        },
+        getBlobs: (ids: readonly string[], name: string) => ids.map((id) => all.get(`${id} ${name}`) ?? null),
+      };
+    }),
+  ],
+  [
     'goes on telling those who have stopped listening',
     'listen',
     mutant((store) => ({

@@ -5,7 +5,7 @@
 import { StoreError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
 import { systemClock } from '../../ports/clock.ts';
-import type { Awaitable, Taken } from '../../ports/store.ts';
+import type { Awaitable, JobBlob, Taken } from '../../ports/store.ts';
 import type { Ready } from './ready.ts';
 
 /** An enqueue that waits for its group. */
@@ -13,6 +13,7 @@ interface Pending {
   readonly jobs: readonly Job[];
   readonly now: number;
   readonly once: boolean;
+  readonly blobs: readonly JobBlob[] | undefined;
   resolve(taken: Taken | undefined): void;
   reject(error: unknown): void;
 }
@@ -41,9 +42,9 @@ export class Enqueues {
     this.#options = options;
   }
 
-  add(jobs: readonly Job[], now: number, once: boolean): Promise<Taken | undefined> {
+  add(jobs: readonly Job[], now: number, once: boolean, blobs?: readonly JobBlob[]): Promise<Taken | undefined> {
     return new Promise((resolve, reject) => {
-      this.#pending.push({ jobs, now, once, resolve, reject });
+      this.#pending.push({ jobs, now, once, blobs, resolve, reject });
       this.#sinceTurn += jobsPerCommit + jobs.length;
       if (this.#pending.length > 1) return;
       // Who awaits one enqueue after the other would keep the event loop from turning.
@@ -59,7 +60,7 @@ export class Enqueues {
     const group = this.#pending;
     if (group.length === 0) return;
     this.#pending = [];
-    const insert = (ready: Ready) => group.map(({ jobs, now, once }) => ready.insert(jobs, now, once));
+    const insert = (ready: Ready) => group.map(({ jobs, now, once, blobs }) => ready.insert(jobs, now, once, blobs));
     try {
       const done = this.#options.write(insert, (taken) => this.#acknowledge(group, taken));
       if (done instanceof Promise) done.catch((error) => this.#failed(group, error));
@@ -79,7 +80,7 @@ export class Enqueues {
         group.map((pending) => {
           let taken: Taken | undefined;
           const fault = ready.inSavepoint(() => {
-            taken = ready.insert(pending.jobs, pending.now, pending.once);
+            taken = ready.insert(pending.jobs, pending.now, pending.once, pending.blobs);
           });
           return { pending, fault, taken };
         }),

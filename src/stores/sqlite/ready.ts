@@ -10,7 +10,7 @@ import { DuplicateJobError } from '../../core/errors.ts';
 import { amended, claimed, isFenced, mostAttempts, pruneAt, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
-import type { Advance, ClaimOptions, Held, PruneOptions, RenewAnswer, Taken } from '../../ports/store.ts';
+import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { Reads } from './reads.ts';
@@ -30,6 +30,8 @@ import {
 import { Schedules } from './schedules.ts';
 
 type Values = unknown[];
+
+const noBlobs: readonly JobBlob[] = [];
 
 /** A finished job, and how much it takes. */
 interface Prunable {
@@ -101,16 +103,19 @@ export class Ready {
   }
 
   /** @param once leaves out jobs whose ids are taken, and answers with those that have them */
-  insert(jobs: readonly Job[], now: number, once = false): Taken | undefined {
+  insert(jobs: readonly Job[], now: number, once = false, blobs: readonly JobBlob[] = noBlobs): Taken | undefined {
     if (!once && jobs.every(({ unique }) => unique === null)) {
       this.#insert(jobs, now);
+      this.#keepBlobs(blobs);
       return undefined;
     }
     return jobs.map((job) => {
       const [there = null] = once ? this.reads.get([job.id]) : [];
       const standing = there ?? this.#standIn(job, now);
-      if (!standing) this.#insert([job], now);
-      return standing;
+      if (standing) return standing;
+      this.#insert([job], now);
+      this.#keepBlobs(blobs.filter((blob) => blob.job === job.id));
+      return null;
     });
   }
 
@@ -146,6 +151,17 @@ export class Ready {
       this.counts.add(job.queue, state, 1);
       this.#madeReady(job, now);
     }
+  }
+
+  #keepBlobs(blobs: readonly JobBlob[]): void {
+    for (const { job, name, bytes } of blobs) this.statements.keepBlob.run(job, name, bytes);
+  }
+
+  saveBlobs({ id, claim }: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): boolean {
+    const [row] = this.reads.rows([id]);
+    if (row?.state !== 'running' || row.claim !== claim) return false;
+    for (const { name, bytes } of blobs) this.statements.keepBlob.run(id, name, bytes);
+    return true;
   }
 
   /** @param quarantined takes the jobs that cannot be read: they fail here, with the reason, so that the next ones run */
@@ -219,7 +235,9 @@ export class Ready {
     if (amendment.set === null) {
       this.counts.add(row.queue, countedAs(row.state, row.attempt), -1);
       if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
-      this.statements.prune.run(JSON.stringify([row.id]));
+      const ids = JSON.stringify([row.id]);
+      this.statements.prune.run(ids);
+      this.statements.pruneBlobs.run(ids);
       return job;
     }
     const holder = row.unique !== null && heldKey(jobOf(row)) === null ? this.#holderOf(heldKey(job), now) : undefined;
@@ -250,7 +268,9 @@ export class Ready {
       this.counts.add(queue, status, -1);
       if (claim > 1) this.statements.pruneAttempts.run(id);
     }
-    this.statements.prune.run(JSON.stringify(pruned.map(({ id }) => id)));
+    const ids = JSON.stringify(pruned.map(({ id }) => id));
+    this.statements.prune.run(ids);
+    this.statements.pruneBlobs.run(ids);
     // The end of it: queues that have no jobs any more are forgotten.
     if (count < limit && count === finished.length) this.counts.forgetEmpty();
     return { count, more: count < finished.length };
@@ -310,7 +330,8 @@ interface PruneValues {
 /** Finished jobs of a status whose instant `at` is before another, by an index that begins with these. */
 const finishedJobs = (at: string, order: string) => `
   SELECT n, id, queue, claim, finished_at, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
-    + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END AS bytes
+    + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END
+    + (SELECT coalesce(sum(octet_length(bytes)), 0) FROM escapement_blobs WHERE job = j.id) AS bytes
   FROM escapement_jobs j WHERE state = :status AND finished_at IS NOT NULL AND ${at} < :before ORDER BY ${order}, n LIMIT :limit`;
 const withoutOwn = finishedJobs('prune_at IS NULL AND finished_at', 'finished_at');
 const withOwn = finishedJobs('prune_at IS NOT NULL AND finished_at', 'finished_at');
@@ -342,6 +363,9 @@ interface Statements {
   readonly finished: Readonly<Record<'left' | 'only' | 'both', Statement<[PruneValues], Prunable>>>;
   readonly prune: Statement<[string]>;
   readonly pruneAttempts: Statement<[string]>;
+  readonly pruneBlobs: Statement<[string]>;
+  readonly keepBlob: Statement<[string, string, Uint8Array]>;
+  readonly blob: Statement<[string, string], { bytes: Buffer }>;
   readonly saveQueue: Statement<[string, number]>;
   readonly worker: Statement<[string], { row: string }>;
   readonly saveWorker: Statement<Values>;
@@ -383,6 +407,9 @@ function prepare(db: Database): Statements {
     },
     prune: db.prepare('DELETE FROM escapement_jobs WHERE id IN (SELECT value FROM json_each(?))'),
     pruneAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ?'),
+    pruneBlobs: db.prepare('DELETE FROM escapement_blobs WHERE job IN (SELECT value FROM json_each(?))'),
+    keepBlob: db.prepare('INSERT INTO escapement_blobs VALUES (?, ?, ?) ON CONFLICT (job, name) DO UPDATE SET bytes = excluded.bytes'),
+    blob: db.prepare('SELECT bytes FROM escapement_blobs WHERE job = ? AND name = ?'),
     saveQueue: db.prepare('INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused'),
     worker: db.prepare('SELECT row FROM escapement_workers WHERE id = ?'),
     saveWorker: db.prepare('INSERT OR REPLACE INTO escapement_workers VALUES (?, ?, ?, ?)'),

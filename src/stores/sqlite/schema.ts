@@ -191,6 +191,10 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_open_by_schedule ON escapement_jobs (schedule, id)
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready', 'running');
   `,
+  // Bytes kept beside jobs. Under row numbers: large values would make an index that holds them slow.
+  `
+  CREATE TABLE escapement_blobs (job TEXT NOT NULL, name TEXT NOT NULL, bytes BLOB NOT NULL, UNIQUE (job, name)) STRICT;
+  `,
   // Unique jobs, the keys of limits, and who enqueued a job.
   `
   ALTER TABLE escapement_jobs ADD COLUMN uniqueness TEXT;

@@ -14,6 +14,7 @@ import type {
   ClaimOptions,
   Held,
   Hint,
+  JobBlob,
   JobFilter,
   JobOrder,
   Keeper,
@@ -89,12 +90,10 @@ export class SqliteStore implements Store {
     this.#connection.close();
   }
 
-  insert(
-    jobs: readonly Job[],
-    { now, transaction, once = false }: { now: number; transaction?: unknown; once?: boolean | undefined },
-  ): Awaitable<Taken | undefined> {
-    if (transaction !== undefined) return this.#insertInto(transaction, jobs, now, once);
-    return this.#enqueues.add(jobs, now, once);
+  insert(jobs: readonly Job[], { now, transaction, once = false, blobs }: Parameters<Store['insert']>[1]): Awaitable<Taken | undefined> {
+    if (transaction === undefined) return this.#enqueues.add(jobs, now, once, blobs);
+    const guest = this.#guest(transaction);
+    return this.#joined(guest, () => guest.insert(jobs, now, once, blobs));
   }
 
   claim(options: ClaimOptions & { now: number }): Awaitable<readonly Job[]> {
@@ -136,6 +135,10 @@ export class SqliteStore implements Store {
         if (claim && taken.length > 0) this.#hintLeased(claim);
       },
     );
+  }
+
+  saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Awaitable<boolean> {
+    return this.#write((ready) => ready.saveBlobs(held, blobs));
   }
 
   overdue(options: { now: number; limit: number }): Awaitable<readonly Job[]> {
@@ -251,6 +254,10 @@ export class SqliteStore implements Store {
     return this.#read((ready) => ready.reads.list(filter, options));
   }
 
+  getBlobs(ids: readonly string[], name: string): Awaitable<readonly (Uint8Array | null)[]> {
+    return this.#read(({ statements }) => ids.map((id) => statements.blob.get(id, name)?.bytes ?? null));
+  }
+
   stats(options: { now: number }): Awaitable<readonly QueueStats[]> {
     return this.#read((ready) => ready.reads.stats(options.now));
   }
@@ -311,11 +318,6 @@ export class SqliteStore implements Store {
       `a transaction of the application's is less durable than the store, which is at synchronous = ${mode}: a power cut may lose what is enqueued in it. Run db.pragma('synchronous = ${mode}') on its handle`,
       { type: 'EscapementWarning', code: 'ESCAPEMENT_SYNCHRONOUS' },
     );
-  }
-
-  #insertInto(transaction: unknown, jobs: readonly Job[], now: number, once: boolean): Taken | undefined {
-    const guest = this.#guest(transaction);
-    return this.#joined(guest, () => guest.insert(jobs, now, once));
   }
 
   #settleInto(transaction: unknown, settlements: readonly Settlement[], now: number): Settled {

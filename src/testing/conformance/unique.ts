@@ -101,7 +101,10 @@ export const unique = cases(5, {
     await store.prune({ status: 'successful', finishedBefore: t0 + 1, limit: 1 });
     assert.deepEqual(await store.insert([job(by())], { now: t0 + 1 }), [null]);
   },
-  'a key that is held while its job is queued alone is free once it runs, and taken again by a retry if nobody has it': async (store, job) => {
+  'a key that is held while its job is queued alone is free once it runs, and taken again by a retry if nobody has it': async (
+    store,
+    job,
+  ) => {
     const queued = () => by({ while: ['queued'] });
     const first = job(queued());
     await insert(store, first);

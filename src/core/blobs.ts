@@ -1,0 +1,20 @@
+/** What bytes may be kept beside a job. A store takes what passes here. */
+import { show } from './duration.ts';
+import { InputError } from './errors.ts';
+
+/** The most bytes that one job is enqueued with, and that one call of `ctx.saveBlob` keeps: 32 MB. */
+export const maxBlobBytes = 32_000_000;
+
+const namePattern = /^[A-Za-z0-9_.:/-]{1,128}$/;
+
+/**
+ * @param what the call, for messages
+ * @throws InputError when a name or its bytes cannot be kept
+ */
+export function checkBlob(name: unknown, bytes: unknown, what: string): void {
+  if (typeof name !== 'string' || !namePattern.test(name))
+    throw new InputError(`${what}: a blob's name has 1 to 128 characters, letters, digits and _ . : / -; got ${show(name)}`);
+  if (!(bytes instanceof Uint8Array)) throw new InputError(`${what}: blob ${name} must be a Uint8Array or a Buffer; got ${show(bytes)}`);
+  if (bytes.byteLength > maxBlobBytes)
+    throw new InputError(`${what}: blob ${name} has ${bytes.byteLength} bytes; the maximum is ${maxBlobBytes}`);
+}
