@@ -313,7 +313,7 @@ export class Worker {
 
   #idleUntil(now: number): number | Promise<number> {
     const { queues, excludeQueues } = this.#settings;
-    const next = this.#store.nextDueAt({ now, tasks: this.#host.names(), queues, excludeQueues });
+    const next = this.#store.nextDueAt({ now, tasks: this.#host.names(), queues, excludeQueues, limits: this.#host.limits() });
     return next instanceof Promise ? next.then((answer) => this.#wakeFor(answer, now)) : this.#wakeFor(next, now);
   }
 
@@ -325,7 +325,8 @@ export class Worker {
 
   #claimOptions(limit: number, now: number): ClaimOptions {
     const { id, queues, excludeQueues } = this.#settings;
-    return { worker: id, limit, leaseUntil: now + leaseMs, tasks: this.#host.names(), queues, excludeQueues };
+    const { names, limits } = this.#host;
+    return { worker: id, limit, leaseUntil: now + leaseMs, tasks: names(), queues, excludeQueues, limits: limits() };
   }
 
   #begin(job: Job): void {
@@ -396,7 +397,9 @@ export class Worker {
 
   #onHint(hint: Hint): void {
     const anything = Object.keys(hint).length === 0;
-    if (anything || hint.dueAt !== undefined) this.#ticks.wakeAt(hint.dueAt ?? 0);
+    // Where there are limits, a job that has ended may let another one start.
+    const mayFree = (hint.finished || hint.dueAt !== undefined) && this.#host.limits() !== null;
+    if (anything || mayFree || hint.dueAt !== undefined) this.#ticks.wakeAt(mayFree ? 0 : (hint.dueAt ?? 0));
     // A worker renews its own leases; it watches over those of others.
     if (anything || (hint.overdueAt !== undefined && hint.by !== this.id)) this.#janitor.wakeAt(hint.overdueAt ?? 0);
     if (anything || hint.cancelled) this.#heartbeat.wake();

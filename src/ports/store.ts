@@ -5,7 +5,8 @@
  * The laws, each tested by `escapement/testing`'s conformance suite for any store:
  * 1. A job has at most one live lease.
  * 2. A stale claim settles nothing, and a lease that was renewed meanwhile is not settled as lost.
- * 3. `claim` never returns jobs that are not due, expired, or in a paused queue.
+ * 3. `claim` never returns jobs that are not due, expired, in a paused queue, or beyond a limit that the caller gives, as `core/gate` counts: what
+ *    runs is counted in the rows, whoever claimed it. A job beyond a rate is due when it fits.
  * 4. The order is priority, due time, id.
  * 5. At most one job holds a unique key, as `core/unique` says.
  * 6. An occurrence of a schedule makes at most one job.
@@ -15,6 +16,7 @@
  * 10. A store reads no clock.
  * 11. What `insert` acknowledged is never lost.
  */
+import type { Limits } from '../core/gate.ts';
 import type {
   Amendment,
   Attempt,
@@ -42,6 +44,8 @@ export interface ClaimOptions {
   /** Undefined: all queues. */
   readonly queues?: readonly string[] | undefined;
   readonly excludeQueues?: readonly string[] | undefined;
+  /** How many of them may run, and start; the same object again and again. Null or left out: no limits. */
+  readonly limits?: Limits | null | undefined;
 }
 
 /** A lease that a worker holds. */
@@ -196,7 +200,7 @@ export interface Store {
   overdue(options: { readonly now: number; readonly limit: number }): Awaitable<readonly Job[]>;
   /** Adds blobs to a running job, or replaces those of the same names, while the claim holds it; false: it does not, and nothing was changed. */
   saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Awaitable<boolean>;
-  nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'> & { readonly now: number }): Awaitable<NextDue>;
+  nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'> & { readonly now: number }): Awaitable<NextDue>;
 
   /**
    * Applies each amendment whose row is as expected, as `core/job`'s `amended` does. Answers with the new row, or with the one that was deleted,

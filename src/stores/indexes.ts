@@ -5,6 +5,7 @@
  * ready jobs of its line (one heap for each queue and task, so that a paused queue or an unknown task hides only its own jobs). A caller
  * whose clock is behind puts undue jobs back. Nobody outside sees this staging.
  */
+import { gateOf, type RunningCount, taskOfGate } from '../core/gate.ts';
 import { Heap } from '../core/heap.ts';
 import { comesBefore, isExpired, pruneAt } from '../core/job.ts';
 import type { Attempt, Job } from '../core/types.ts';
@@ -24,6 +25,7 @@ export interface Node {
   expiryAt: number;
   finishedPlace: number;
   prunePlace: number;
+  blockedPlace: number;
 }
 
 /** The ready jobs of one task in one queue. */
@@ -85,6 +87,8 @@ export class Indexes {
   readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
   readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
   readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
+  /** Jobs that are due and of a full gate, best first, by the gate. */
+  readonly #blocked = new Map<string, Heap<'blockedPlace', Node>>();
   readonly finished = { successful: new Finished(), failed: new Finished(), cancelled: new Finished() };
   /** Queued jobs that had expired at some caller's `now`. They stay out of the ready jobs until a caller's clock is behind that instant. */
   readonly #quarantined = new Set<Node>();
@@ -96,7 +100,7 @@ export class Indexes {
 
   /** A node that is in no index yet. */
   nodeOf(job: Job): Node {
-    const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1, prunePlace: -1 };
+    const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1, prunePlace: -1, blockedPlace: -1 };
     return { job, attempts: [], line: this.line(job.queue, job.task), ...places };
   }
 
@@ -131,6 +135,7 @@ export class Indexes {
     this.#leases.remove(node);
     this.#expiries.remove(node);
     this.#quarantined.delete(node);
+    if (node.blockedPlace >= 0) this.#unblocked(node);
     const before = node.job.status;
     if (before === 'successful' || before === 'failed' || before === 'cancelled') this.finished[before].remove(node);
   }
@@ -145,6 +150,43 @@ export class Indexes {
       this.#future.remove(node);
       node.line.ready.push(node);
     }
+  }
+
+  /** Takes a ready job out of its line until its gate has room. */
+  block(node: Node): void {
+    node.line.ready.remove(node);
+    const gate = gateOf(node.job);
+    const heap = this.#blocked.get(gate) ?? new Heap('blockedPlace', (a: Node, b: Node) => comesBefore(a.job, b.job));
+    this.#blocked.set(gate, heap);
+    heap.push(node);
+  }
+
+  /** Puts the best blocked jobs of a gate back among the ready ones. */
+  unblock(gate: string, count = 1): void {
+    const heap = this.#blocked.get(gate);
+    for (let i = 0; heap && i < count; i++) {
+      const node = heap.peek();
+      if (!node) return;
+      this.#unblocked(node);
+      node.line.ready.push(node);
+    }
+  }
+
+  /** The gates of these tasks that have blocked jobs. */
+  blockedGates(tasks: readonly string[]): readonly string[] {
+    return this.#blocked.size === 0 ? [] : [...this.#blocked.keys()].filter((gate) => tasks.includes(taskOfGate(gate)));
+  }
+
+  /** The running jobs, counted by what limits count. */
+  running(): Iterable<RunningCount> {
+    return this.#leases.items.map(({ job: { queue, task, concurrencyKey } }) => ({ queue, task, concurrencyKey, count: 1 }));
+  }
+
+  #unblocked(node: Node): void {
+    const gate = gateOf(node.job);
+    const heap = this.#blocked.get(gate);
+    heap?.remove(node);
+    if (heap?.size === 0) this.#blocked.delete(gate);
   }
 
   /** The line's first job that may be claimed at this instant, which is then at the top of its heap. */

@@ -4,6 +4,7 @@
  */
 import { hintsOf, repeated } from '../core/changes.ts';
 import { DuplicateJobError, StoreError } from '../core/errors.ts';
+import { Gate, gateOf, maxPassedOver, noLimits, takesPlace } from '../core/gate.ts';
 import {
   amended,
   changedAt,
@@ -54,6 +55,8 @@ export class MemoryStore implements Store {
   readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
   /** The holder of each unique key. */
   readonly #keys = new Map<string, Node>();
+  /** The arrival times of rates, by their names. */
+  readonly #rates = new Map<string, number>();
   #listeners: ((hint: Hint) => void)[] = [];
 
   migrate(): void {}
@@ -97,16 +100,33 @@ export class MemoryStore implements Store {
     if (limit <= 0) return [];
     this.#indexes.stage(now);
     const lines = this.#indexes.linesFor(options);
+    const gate = this.#gate(options, now);
+    const closed = new Set<Line>();
     const jobs: Job[] = [];
-    while (jobs.length < limit) {
+    let isSwept = gate === undefined;
+    for (let passedOver = 0; jobs.length < limit && passedOver < maxPassedOver; ) {
       let best: Line | undefined;
       for (const line of lines) {
-        const node = this.#indexes.due(line, now);
+        const node = closed.has(line) ? undefined : this.#indexes.due(line, now);
         if (node && (best === undefined || comesBefore(node.job, (best.ready.peek() as Node).job))) best = line;
       }
-      if (!best) break;
-      jobs.push(this.#lease(best.ready.peek() as Node, options));
+      if (!best) {
+        if (isSwept || !gate) break;
+        isSwept = true;
+        for (const name of this.#indexes.blockedGates(options.tasks)) this.#indexes.unblock(name, gate.freeAt(name));
+        continue;
+      }
+      const node = best.ready.peek() as Node;
+      const admission = gate?.admit(node.job) ?? 'start';
+      if (admission === 'start') jobs.push(this.#lease(node, options));
+      else if (admission === 'closed') closed.add(best);
+      else {
+        passedOver += 1;
+        if (admission === 'blocked') this.#indexes.block(node);
+        else this.#replace(node, { ...node.job, dueAt: admission.dueAt }, now);
+      }
     }
+    for (const [name, arrivalAt] of gate?.changed ?? []) this.#rates.set(name, arrivalAt);
     if (jobs.length > 0) this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
     return jobs;
   }
@@ -139,12 +159,20 @@ export class MemoryStore implements Store {
     return found.map((node) => node.job);
   }
 
-  nextDueAt(options: Served & { now: number }): NextDue {
-    this.#indexes.stage(options.now);
+  nextDueAt(options: Served & Pick<ClaimOptions, 'limits'> & { now: number }): NextDue {
+    const { now } = options;
+    this.#indexes.stage(now);
     const lines = this.#indexes.linesFor(options);
-    let jobAt: number | null = null;
-    for (const line of lines) if (this.#indexes.due(line, options.now)) jobAt = options.now;
-    if (jobAt === null && lines.length > 0) jobAt = this.#indexes.nextFuture(lines);
+    const gate = this.#gate(options, now);
+    let dueAt = Number.POSITIVE_INFINITY;
+    for (const line of lines) {
+      if (!this.#indexes.due(line, now)) continue;
+      const opensAt = gate ? Math.max(gate.queueClosedUntil(line.queue) ?? now, gate.taskClosedUntil(line.task) ?? now) : now;
+      dueAt = Math.min(dueAt, opensAt);
+    }
+    if (gate && this.#indexes.blockedGates(options.tasks).some((name) => gate.freeAt(name) > 0)) dueAt = now;
+    if (dueAt > now && lines.length > 0) dueAt = Math.min(dueAt, this.#indexes.nextFuture(lines) ?? Number.POSITIVE_INFINITY);
+    const jobAt = dueAt === Number.POSITIVE_INFINITY ? null : dueAt;
     const overdue = this.#indexes.nextOverdue();
     const pruneAt = this.#indexes.nextPruneAt();
     return { jobAt, overdueAt: overdue ? overdueAt(overdue) : null, ...(pruneAt === undefined ? {} : { pruneAt }) };
@@ -157,8 +185,11 @@ export class MemoryStore implements Store {
       if (!node || !job) return null;
       const holder = heldKey(node.job) === null && this.#holderOf(heldKey(job), options.now);
       if (holder) return holder.job;
+      const tookPlace = takesPlace(node.job, node.blockedPlace >= 0, options.now);
       if (amendment.set) this.#replace(node, job, options.now);
       else this.#delete(node);
+      // Another job of its gate takes its place.
+      if (tookPlace && !(amendment.set && takesPlace(job, false, options.now))) this.#indexes.unblock(gateOf(job));
       return job;
     });
     this.#hint(jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null));
@@ -177,6 +208,9 @@ export class MemoryStore implements Store {
       this.#schedules.free(node.job);
       count += 1;
     }
+    // What is past says nothing of the rates to come.
+    if (count < options.limit)
+      for (const [name, arrivalAt] of this.#rates) if (arrivalAt < options.finishedBefore) this.#rates.delete(name);
     return count;
   }
 
@@ -321,6 +355,12 @@ export class MemoryStore implements Store {
     }
   }
 
+  /** Undefined: there is nothing to count. */
+  #gate({ limits, tasks }: Pick<ClaimOptions, 'limits' | 'tasks'>, now: number): Gate | undefined {
+    if (!limits && this.#indexes.blockedGates(tasks).length === 0) return undefined;
+    return new Gate(limits ?? noLimits, this.#indexes.running(), now, (name) => this.#rates.get(name));
+  }
+
   #refuseDuplicates(jobs: readonly Job[], now: number): void {
     const keys = new Map<string, Job>();
     for (const job of jobs) {
@@ -328,7 +368,7 @@ export class MemoryStore implements Store {
       if (key === null) continue;
       const holder = this.#holderOf(key, now)?.job ?? keys.get(key);
       if (holder && job.unique?.onConflict === 'reject') throw new DuplicateJobError(...duplicateOf(job, holder));
-      keys.set(key, job);
+      if (!holder) keys.set(key, job);
     }
   }
 
@@ -392,7 +432,9 @@ export class MemoryStore implements Store {
     }
     if (settlement.confirm) return null;
     const job = settled(node.job, settlement);
+    const gate = gateOf(node.job);
     this.#replace(node, job, now);
+    this.#indexes.unblock(gate);
     node.attempts[node.attempts.length - 1] = ended(last, settlement);
     this.#hint([job]);
     return job;

@@ -8,6 +8,7 @@ import { claims } from './conformance/claims.ts';
 import { keeping } from './conformance/inserts.ts';
 import type { ConformanceCase } from './conformance/kit.ts';
 import { leases } from './conformance/leases.ts';
+import { limits } from './conformance/limits.ts';
 import { operating } from './conformance/operate.ts';
 import { reads } from './conformance/reads.ts';
 import { schedules } from './conformance/schedules.ts';
@@ -28,6 +29,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...blobs,
   ...operating,
   ...unique,
+  ...limits,
   ...waking,
 ];
 

@@ -285,7 +285,8 @@ export class InvariantChecker {
   }
 
   /** Law 4: what is claimed are the first of those that could be. */
-  #inTurn(jobs: readonly Job[], { now, tasks, queues, excludeQueues, limit }: ClaimOptions & At, home: Store): void {
+  #inTurn(jobs: readonly Job[], { now, tasks, queues, excludeQueues, limit, limits }: ClaimOptions & At, home: Store): void {
+    if (limits) return;
     const could = this.#model.open
       .filter(({ id, status, dueAt, task }) => this.#homes.get(id) === home && status === 'queued' && dueAt <= now && tasks.includes(task))
       .filter(({ queue }) => !this.#paused.has(queue) && (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue))

@@ -70,10 +70,11 @@ export class Reads {
   readonly #workers: Statement<[], { row: string }>;
   readonly #counts: Statement<[], { queue: string; state: Counted; count: number }>;
   readonly #due: Statement<[number], Misplaced>;
-  readonly #undue: Statement<[number], Misplaced>;
+  readonly #undue: Statement<[number, number], Misplaced>;
   readonly #queues: Statement<[], { name: string; paused: number }>;
   readonly #priorities: Statement<[string], { priority: number }>;
   readonly #oldest: Statement<[string, number], { at: number | null }>;
+  readonly #oldestBlocked: Statement<[string], { at: number | null }>;
   readonly #lists = new Map<string, Statement<unknown[], JobRow>>();
 
   constructor(db: Database, horizon: Horizon) {
@@ -105,18 +106,23 @@ export class Reads {
       `${scheduledPriorities} SELECT ${grouped} step CROSS JOIN escapement_jobs j INDEXED BY escapement_scheduled
        WHERE j.state = 'scheduled' AND j.priority = step.priority AND j.due_at <= ? GROUP BY 1, 2`,
     );
-    this.#undue = db.prepare(`SELECT ${grouped} escapement_jobs j WHERE j.state = 'ready' AND j.due_at > ? GROUP BY 1, 2`);
+    const undue = (blocked: string) =>
+      `SELECT ${grouped} escapement_jobs j WHERE j.state = 'ready' AND j.blocked_by ${blocked} AND j.due_at > ? GROUP BY 1, 2`;
+    this.#undue = db.prepare(`${undue('IS NULL')} UNION ALL ${undue('IS NOT NULL')}`);
     this.#queues = db.prepare('SELECT name, paused FROM escapement_queues');
     // The distinct priorities, one step of the index for each: a queue has few, and may have a million jobs.
     this.#priorities = db.prepare(
       `WITH RECURSIVE step (queue, priority) AS (
-         SELECT given.name, (SELECT max(priority) FROM escapement_jobs WHERE state = 'ready' AND queue = given.name) FROM (SELECT ? AS name) given
+         SELECT given.name, (SELECT max(priority) FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = given.name) FROM (SELECT ? AS name) given
          UNION ALL
-         SELECT step.queue, (SELECT max(priority) FROM escapement_jobs j WHERE state = 'ready' AND j.queue = step.queue AND j.priority < step.priority)
+         SELECT step.queue, (SELECT max(priority) FROM escapement_jobs j WHERE state = 'ready' AND j.blocked_by IS NULL AND j.queue = step.queue AND j.priority < step.priority)
          FROM step WHERE step.priority IS NOT NULL
        ) SELECT priority FROM step WHERE priority IS NOT NULL`,
     );
-    this.#oldest = db.prepare("SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND queue = ? AND priority = ?");
+    this.#oldestBlocked = db.prepare('SELECT min(due_at) AS at FROM escapement_jobs WHERE blocked_by IS NOT NULL AND queue = ?');
+    this.#oldest = db.prepare(
+      "SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = ? AND priority = ?",
+    );
   }
 
   rows(ids: readonly string[]): JobRow[] {
@@ -214,7 +220,7 @@ export class Reads {
       found.dueAt = Math.min(found.dueAt, at);
     }
     if (now < this.#horizon.readyUntil) {
-      for (const { queue, retried, count } of this.#undue.all(now)) {
+      for (const { queue, retried, count } of this.#undue.all(now, now)) {
         const { counts } = of(queue);
         counts.ready -= count;
         counts[countedAs('scheduled', retried)] += count;
@@ -241,6 +247,7 @@ export class Reads {
 
   #oldestReady(queue: string): number {
     return Math.min(
+      this.#oldestBlocked.get(queue)?.at ?? Number.POSITIVE_INFINITY,
       ...this.#priorities.all(queue).map(({ priority }) => this.#oldest.get(queue, priority)?.at ?? Number.POSITIVE_INFINITY),
     );
   }

@@ -7,6 +7,7 @@ import { defaultBackoff } from '../../core/backoff.ts';
 import { repeated } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
+import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
 import { amended, claimed, isFenced, mostAttempts, pruneAt, settled } from '../../core/job.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
@@ -31,6 +32,8 @@ import { Schedules } from './schedules.ts';
 
 type Values = unknown[];
 
+/** How many candidates a claim reads at a time, once it has met one that may not start. */
+const candidatesAtOnce = 50;
 const noBlobs: readonly JobBlob[] = [];
 
 /** A finished job, and how much it takes. */
@@ -167,7 +170,46 @@ export class Ready {
   /** @param quarantined takes the jobs that cannot be read: they fail here, with the reason, so that the next ones run */
   claim(options: ClaimOptions & { now: number }, quarantined: Job[]): readonly Job[] {
     if (options.limit <= 0) return [];
-    const rows = this.claims.take(options, options.now, options.limit);
+    if (options.limits || this.claims.hasBlocked()) return this.#claimWithin(options, options.limits ?? noLimits, quarantined);
+    return this.#claim(options, this.claims.take(options, options.now, options.limit), quarantined);
+  }
+
+  /** Claims what the limits admit. What they do not is blocked or due later, so that the next ones are looked at. */
+  #claimWithin(options: ClaimOptions & { now: number }, limits: Limits, quarantined: Job[]): readonly Job[] {
+    const { now, limit } = options;
+    const gate = this.claims.gate(limits, now);
+    const jobs: Job[] = [];
+    let isSwept = false;
+    for (let passedOver = 0; jobs.length < limit && passedOver < maxPassedOver; ) {
+      const served = this.claims.open(options, gate);
+      const most = limit - jobs.length + (passedOver > 0 ? candidatesAtOnce : 0);
+      const rows = served.tasks.length === 0 ? [] : this.claims.take(served, now, most);
+      const admitted: JobRow[] = [];
+      const blocked: JobRow[] = [];
+      let isClosed = false;
+      for (const row of rows) {
+        if (jobs.length + admitted.length === limit || passedOver === maxPassedOver) break;
+        const admission = gate.admit(row);
+        if (admission === 'start') admitted.push(row);
+        else if (admission === 'closed') isClosed = true;
+        else {
+          passedOver += 1;
+          if (admission === 'blocked') blocked.push(row);
+          else this.#update(row, { ...jobOf(row), dueAt: admission.dueAt }, now, false);
+        }
+      }
+      this.claims.block(blocked);
+      jobs.push(...this.#claim(options, admitted, quarantined));
+      if (rows.length > 0 && (rows.length === most || isClosed || passedOver > 0)) continue;
+      if (isSwept || !this.claims.hasBlocked()) break;
+      isSwept = true;
+      if (!this.claims.sweep(options, gate)) break;
+    }
+    this.claims.saveRates(gate.changed);
+    return jobs;
+  }
+
+  #claim(options: ClaimOptions & { now: number }, rows: readonly JobRow[], quarantined: Job[]): readonly Job[] {
     if (rows.length === 0) return [];
     for (const row of rows) if (row.claim > 0) this.#keepAttempt(row);
     const keys = JSON.stringify(rows.map(({ n }) => n));
@@ -201,6 +243,7 @@ export class Ready {
     const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
     // Several of one job: each sees what the one before has left.
     const isRepeated = rows.size < settlements.length;
+    let hasBlocked: boolean | undefined;
     return settlements.map((settlement) => {
       const row = rows.get(settlement.id);
       if (!row) return null;
@@ -211,6 +254,8 @@ export class Ready {
       this.#madeReady(job, now);
       this.#settle(row, job, state, settlement, now);
       this.#count(row, state, job.attempt);
+      hasBlocked ??= this.claims.hasBlocked();
+      if (hasBlocked) this.claims.unblock(gateOf(row));
       if (isRepeated) for (const after of this.reads.rows([job.id])) rows.set(job.id, after);
       changed.push(job);
       return job;
@@ -238,6 +283,7 @@ export class Ready {
       const ids = JSON.stringify([row.id]);
       this.statements.prune.run(ids);
       this.statements.pruneBlobs.run(ids);
+      this.#gavePlace(row, job, now);
       return job;
     }
     const holder = row.unique !== null && heldKey(jobOf(row)) === null ? this.#holderOf(heldKey(job), now) : undefined;
@@ -245,6 +291,7 @@ export class Ready {
     const { input, queue, runAfter } = amendment.set;
     // Large inputs are not written with every change.
     this.#update(row, job, now, input !== undefined || queue !== undefined || runAfter !== undefined);
+    if (!takesPlace(job, false, now)) this.#gavePlace(row, jobOf(row), now);
     return job;
   }
 
@@ -255,6 +302,11 @@ export class Ready {
     this.statements.update.run(...changes(job, state, this.#keyAfter(row, job, now)), row.n);
     if (isEdited) this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
     this.#count(row, state, job.attempt, job.queue);
+  }
+
+  /** Another job of its gate takes the place of one that was changed or deleted. */
+  #gavePlace(row: JobRow, before: Job, now: number): void {
+    if (takesPlace(before, row.blockedBy !== null, now) && this.claims.hasBlocked()) this.claims.unblock(gateOf(row));
   }
 
   /** Deletes no more at a time than a few milliseconds take: many rows, or few large ones. */
@@ -272,7 +324,10 @@ export class Ready {
     this.statements.prune.run(ids);
     this.statements.pruneBlobs.run(ids);
     // The end of it: queues that have no jobs any more are forgotten.
-    if (count < limit && count === finished.length) this.counts.forgetEmpty();
+    if (count < limit && count === finished.length) {
+      this.counts.forgetEmpty();
+      this.claims.forgetRates(finishedBefore);
+    }
     return { count, more: count < finished.length };
   }
 

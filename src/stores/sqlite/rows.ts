@@ -20,6 +20,8 @@ export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'ta
   readonly unique: string | null;
   /** The unique key, while the job holds it. */
   readonly uniqueKey: string | null;
+  /** The gate whose limit keeps a ready job from being claimed; null: none does. */
+  readonly blockedBy: string | null;
   readonly lastAttempt: number | null;
   readonly lastWorker: string | null;
   readonly lastEndedAt: number | null;
@@ -79,7 +81,7 @@ const last = {
 const pairs = (columns: Record<string, string>) => Object.entries(columns);
 const inserted = pairs({ ...fixed, ...changing });
 
-export const selectJob = `SELECT n, ${pairs({ ...fixed, ...changing, ...last })
+export const selectJob = `SELECT n, blocked_by AS blockedBy, ${pairs({ ...fixed, ...changing, ...last })
   .map(([field, column]) => `${column} AS "${field}"`)
   .join(', ')} FROM escapement_jobs`;
 export const insertJob = `INSERT INTO escapement_jobs (${inserted.map(([, column]) => column).join(', ')}) VALUES (${inserted.map(() => '?').join(', ')})`;
@@ -108,7 +110,7 @@ export function insertValues(job: Job, state: JobRow['state'], uniqueKey: string
 
 export const updateJob = `UPDATE escapement_jobs SET ${pairs(changing)
   .map(([, column]) => `${column} = ?`)
-  .join(', ')} WHERE n = ?`;
+  .join(', ')}, blocked_by = NULL WHERE n = ?`;
 
 /** The values of `updateJob` but the key, in order. */
 export function changes(job: Job, state: JobRow['state'], uniqueKey: string | null): unknown[] {

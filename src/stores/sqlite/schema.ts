@@ -195,15 +195,23 @@ export const migrations: readonly string[] = [
   `
   CREATE TABLE escapement_blobs (job TEXT NOT NULL, name TEXT NOT NULL, bytes BLOB NOT NULL, UNIQUE (job, name)) STRICT;
   `,
-  // Unique jobs, the keys of limits, and who enqueued a job.
+  // Unique jobs, limits, and who enqueued a job. A ready job whose key is full is blocked by its gate, and no longer in the index of ready jobs.
   `
   ALTER TABLE escapement_jobs ADD COLUMN uniqueness TEXT;
   ALTER TABLE escapement_jobs ADD COLUMN unique_key TEXT;
   ALTER TABLE escapement_jobs ADD COLUMN concurrency_key TEXT;
   ALTER TABLE escapement_jobs ADD COLUMN rate_key TEXT;
   ALTER TABLE escapement_jobs ADD COLUMN enqueued_by TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN blocked_by TEXT;
   CREATE UNIQUE INDEX escapement_unique_keys ON escapement_jobs (unique_key) WHERE unique_key IS NOT NULL;
   CREATE INDEX escapement_enqueued_by ON escapement_jobs (enqueued_by, id) WHERE enqueued_by IS NOT NULL;
+  DROP INDEX escapement_ready;
+  CREATE INDEX escapement_ready ON escapement_jobs (queue, priority DESC, due_at, id, task) WHERE state = 'ready' AND blocked_by IS NULL;
+  CREATE INDEX escapement_blocked ON escapement_jobs (blocked_by, priority DESC, due_at, id) WHERE blocked_by IS NOT NULL;
+  CREATE INDEX escapement_blocked_by_queue ON escapement_jobs (queue, due_at) WHERE blocked_by IS NOT NULL;
+  DROP INDEX escapement_leases;
+  CREATE INDEX escapement_leases ON escapement_jobs (lease_until, queue, task, concurrency_key) WHERE state = 'running';
+  CREATE TABLE escapement_rates (name TEXT PRIMARY KEY NOT NULL, arrival_at REAL NOT NULL) STRICT, WITHOUT ROWID;
   `,
 ];
 
