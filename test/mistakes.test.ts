@@ -129,7 +129,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       const result = await run(define('poll', async () => [snooze('10m')]));
       return [...lines, result.errors[0].message].join(' ');
     },
-    /^(?!.*its job is successful).*\[0\] is what snooze\(\) makes.*a task returns it by itself: return snooze\(…\)/,
+    /^(?!.*its job is successful).*\[0\] is what snooze\(\) returns.*return it from the task directly: return snooze\(…\)/,
   ],
   ['a class for a function', ({ define }) => define('mail', class Mail {}), /run: expected the function.*got a class \(Mail\)/],
   [

@@ -1,10 +1,10 @@
-/** Who runs this process, for the registry of workers. */
+/** Identifies this process in the registry of workers. */
 import { hostname } from 'node:os';
 
 export interface Machine {
   readonly host: string;
   readonly pid: number;
-  /** Of this package. */
+  /** The version of this package. */
   readonly version: string;
 }
 
