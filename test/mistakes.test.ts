@@ -105,7 +105,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       );
       return result.errors[0].message;
     },
-    /poll threw snooze\(…\), which is to be returned; write: return snooze\(…\)/,
+    /poll threw snooze\(…\) instead of returning it; write: return snooze\(…\)/,
   ],
   [
     'snooze() without return',
@@ -113,7 +113,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       await run(define('poll', async () => void snooze('10m')));
       return lines;
     },
-    /poll called snooze\(\) and did not return what it made, so its job is successful; write: return snooze\(…\)/,
+    /poll called snooze\(\) but did not return its result, so the job is successful; write: return snooze\(…\)/,
   ],
   [
     'cancel() without return',
@@ -121,7 +121,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       await run(define('poll', async () => void cancel('no use')));
       return lines;
     },
-    /poll called cancel\(\) and did not return/,
+    /poll called cancel\(\) but did not return/,
   ],
   [
     'snooze() in an array',

@@ -320,8 +320,8 @@ describe('editing a job that waits for its turn', () => {
     ['a lost value', { queue: undefined }, /queue: expected a value; leave the property out/],
     ['an unknown queue', { queue: 'bulg' }, /did you mean bulk/],
     ['an unknown option', { delay: 5 }, /delay: /],
-    ['an input that does not fit', { input: { to: 5 } }, /does not fit its schema: to/],
-    ['a due time after its end', { runAfter: '2d' }, /would expire at .*change expires as well/],
+    ['an input that does not fit', { input: { to: 5 } }, /does not match its schema: to/],
+    ['a due time after its end', { runAfter: '2d' }, /would expire at .*change expires too/],
   ])('refuses %s', async (_name, changes, message) => {
     const tasks = app();
     const mail = tasks.define('mail', { expires: '1d', input: z.object({ to: z.string() }), run: () => {} });
@@ -338,7 +338,7 @@ describe('editing a job that waits for its turn', () => {
     await using sim = await simulate(tasks);
     const result = await slow.enqueue();
     await sim.drain();
-    await expect(result.edit({ queue: 'bulk' })).rejects.toThrow(/is running; only a job that waits for its turn can be edited/);
+    await expect(result.edit({ queue: 'bulk' })).rejects.toThrow(/is running; only a queued job can be edited/);
     await sim.runUntilIdle();
     await expect(tasks.jobs.edit(result.id, { queue: 'bulk' })).rejects.toThrow(/is successful; only/);
     await expect(tasks.jobs.edit('none', { queue: 'bulk' })).rejects.toThrow(/no job has the id none/);

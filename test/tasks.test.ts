@@ -239,7 +239,7 @@ describe('enqueue', () => {
     const wrong = mail.enqueue({ to: 'nobody', copies: 'x' } as never);
     await expect(wrong).rejects.toThrow(InputError);
     await expect(mail.enqueue({ to: 'nobody', copies: 'x' } as never)).rejects.toThrow(
-      /input of mail does not fit its schema: to: .*; copies: /,
+      /input of mail does not match its schema: to: .*; copies: /,
     );
     expect(await tasks.jobs.list({ task: mail, limit: 1 })).not.toContain('nobody');
   });
@@ -781,9 +781,7 @@ test('a return value that cannot be stored fails the job for good, and the error
       .enqueue();
     expect(result.status).toBe('failed');
     expect(result.errors[0]?.message).toMatch(message);
-    expect(result.errors[0]?.message).toMatch(
-      /job has run to its end and its effects have happened, so it does not run again\. Return plain data/,
-    );
+    expect(result.errors[0]?.message).toMatch(/job completed and its effects have happened, so it is not retried\. Return plain data/);
   }
   expect(ran).toBe(values.length);
 });

@@ -121,11 +121,11 @@ function write(value: unknown, path: string, ancestors: object[], what: string):
 }
 
 function writeObject(value: object, path: string, ancestors: object[], what: string): string {
-  if (ancestors.includes(value)) throw refused(what, path, 'a cycle: the value contains itself', 'use plain data without circular references');
+  if (ancestors.includes(value))
+    throw refused(what, path, 'a cycle: the value contains itself', 'use plain data without circular references');
   if (ancestors.length >= maxDepth) throw refused(what, path, `data nested deeper than ${maxDepth} levels`, 'flatten it');
   if (typeof (value as { toJSON?: unknown }).toJSON === 'function') {
-    const hint =
-      value instanceof Date ? 'use toISOString() or getTime()' : 'its toJSON() would store a different value; use plain data';
+    const hint = value instanceof Date ? 'use toISOString() or getTime()' : 'its toJSON() would store a different value; use plain data';
     throw refused(what, path, show(value), hint);
   }
   ancestors.push(value);

@@ -53,7 +53,7 @@ test('a job is enqueued, listed, shown, cancelled and run again', async () => {
   });
   const again = await store.run('retry', [job]);
   expect(again).toMatchObject({ code: 1, stdout: '' });
-  expect(again.stderr).toMatch(/was successful; enqueue another/);
+  expect(again.stderr).toMatch(/was successful; enqueue a new job/);
 });
 
 test('jobs are given another priority, and deleted', async () => {

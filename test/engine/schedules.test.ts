@@ -300,7 +300,7 @@ describe.each(stores)('on $label', ({ open }) => {
     );
     await sim.advance('5m');
     expect(sim.fires('fine')).toHaveLength(5);
-    expect(await tasks.schedules.get('broken')).toMatchObject({ paused: true, pausedBecause: expect.stringContaining('cannot be fired') });
+    expect(await tasks.schedules.get('broken')).toMatchObject({ paused: true, pausedBecause: expect.stringContaining('computing its occurrences failed') });
   });
 });
 
