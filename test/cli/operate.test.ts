@@ -69,7 +69,7 @@ test('jobs are given another priority, and deleted', async () => {
   });
   expect(await store.run('prioritize', [over?.id ?? '', '--priority', '1'])).toMatchObject({
     code: 1,
-    stderr: expect.stringMatching(/is cancelled; only a job that waits for its turn/),
+    stderr: expect.stringMatching(/is cancelled; only the priority of a queued job/),
   });
   expect((await store.run('prioritize', [a?.id ?? ''])).stderr).toMatch(/required option '--priority <n>'/);
   expect((await store.run('prioritize', [a?.id ?? '', '--priority', '101'])).stderr).toMatch(/-100 to 100/);
