@@ -282,8 +282,8 @@ test('what is written wrongly is answered in a line that says what to do', async
     ['prune', [], /^escapement: required option '--older-than <duration>' not specified\n$/],
     ['worker', ['--queues', 'a', '--exclude', 'b'], /^escapement: give --queues or --exclude, not both\n$/],
     ['worker', ['--max-memory', 'much'], /invalid\. Give a size such as '512mb' or '2gb'\.\n$/],
-    ['pause', ['no queue!'], /^escapement: The queue cannot be paused or resumed: name: expected a name/],
-    ['show', ['zz'], /^escapement: no job has the id zz; finished jobs are pruned/],
+    ['pause', ['no queue!'], /^escapement: Invalid queue: name: expected a name/],
+    ['show', ['zz'], /^escapement: no job has the id zz; finished jobs are deleted/],
   ];
   for (const [command, args, line] of faults) {
     const { code, stdout, stderr } = await store.run(command, args);
