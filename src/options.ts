@@ -1,6 +1,6 @@
 /**
- * Every option of the public API: its type, its default, and the one place that reads it. All faults of a call are collected and thrown as
- * one ConfigError; an option that nobody knows is a fault too, with the nearest name that exists.
+ * Every option of the public API: its type, its default, and the only code that reads it. All faults of a call are collected and thrown as
+ * one ConfigError. An unknown option is a fault too, with a suggestion if a similar name exists.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Backoff, type BackoffInput, defaultBackoff, parseBackoff } from './core/backoff.ts';
@@ -27,34 +27,44 @@ import type { Overrides, OwnRetention } from './core/types.ts';
 import { defaultWhile, type HoldingStatus, holdingStatuses, type OnConflict } from './core/unique.ts';
 import type { Retention } from './engine/host.ts';
 
-/** When and how often a failed attempt is followed by another. */
+/** When and how often a failed attempt is retried. */
 export interface RetryOptions {
-  /** The most attempts, the first one included: 1 … 10,000. @default 20 */
+  /** Maximum number of attempts, including the first: 1 … 10,000. @default 20 */
   maxAttempts?: number;
-  /** The delays. @default exponential(): 1 s × 2, at most 24 h, plus 0 … 20 % */
+  /** The delays between attempts. @default exponential(): 1 s × 2, up to 24 h, plus 0 … 20 % */
   backoff?: BackoffInput;
-  /** Errors for which this is true fail the job at once. */
+  /** Errors for which this returns true fail the job immediately. */
   unless?: (error: unknown) => boolean;
-  /** Only errors for which this is true are tried again. */
+  /** Only errors for which this returns true are retried. */
   only?: (error: unknown) => boolean;
 }
 
-/** What a task's definition says of its jobs. `using` and schedules change any of it for some of them. */
+/** Options that a task's definition sets for its jobs. `using` and schedules can override each of them. */
 export interface JobOptions {
   /** @default 'default' */
   queue?: string;
   /** −100 … 100, larger first (DEP 14). @default 0 */
   priority?: number;
   retry?: RetryOptions;
-  /** The longest time for one attempt; then its signal aborts and it fails with a TimeoutError. @default none */
+  /**
+   * The longest time for one attempt. After that its signal aborts and it fails with a TimeoutError.
+   * @default none
+   */
   timeout?: Duration;
-  /** A job that has not started so long after `runAfter` (or after enqueue) is cancelled, reason `expired`; or an instant. @default never */
+  /**
+   * A job that has not started within this time after `runAfter` (or after enqueue), or by this instant, is cancelled with reason
+   * `expired`.
+   * @default never
+   */
   expires?: Duration | Instant;
-  /** Words to find jobs by. @default [] */
+  /**
+   * Labels to find jobs by.
+   * @default []
+   */
   tags?: readonly string[];
   /**
-   * How long a job is kept once it has finished. The application's retention holds for statuses that are left out; a job keeps what it was enqueued
-   * with. @default the application's retention
+   * How long a finished job is kept. Statuses without a value use the application's retention. A job keeps the value it was enqueued with.
+   * @default the application's retention
    */
   retention?: RetentionOptions;
   /** The alias of the backend. @default 'default' */
@@ -117,18 +127,19 @@ export interface QueueOptions {
   rate?: Omit<RateOptions, 'key'>;
 }
 
-/** What `using` takes: every option of a task but `run` and `input`, and what concerns single jobs. */
+/** Options of `using`: every option of a task except `run` and `input`, and options for individual jobs. */
 export interface UsingOptions extends JobOptions {
-  /** Not before: a duration from now, or an instant. A number is milliseconds from now. */
+  /** The earliest start: a duration from now, or an instant. A number is milliseconds from now. */
   runAfter?: Duration | Instant;
   /**
-   * The job's own id: 1 to 128 letters, digits and _ . : / -, beginning with a letter or digit. A second enqueue with the same id makes no job,
-   * and answers with the first one, as long as that is kept. @default a UUID of version 7
+   * A custom job id: 1 to 128 letters, digits and _ . : / -, starting with a letter or digit. Enqueueing the same id again creates no job
+   * and returns the existing one, as long as it is kept.
+   * @default a UUID of version 7
    */
   id?: string;
   /** Instead of the task's. @default the task's */
   unique?: UniqueOptions<never>;
-  /** Plain data kept on the job, for the application. */
+  /** Plain data for the application, stored with the job. */
   metadata?: Readonly<Record<string, unknown>>;
 }
 
@@ -144,14 +155,14 @@ export interface RetentionOptions {
 
 const whenExpected = "a duration from now such as '2h', or an instant with offset";
 
-/** Task, queue and schedule names. */
+/** The names of tasks, queues and schedules. */
 export const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$/;
-const nameExpected = 'a name of 1 to 128 letters, digits and _ . : / -, beginning with a letter or digit';
+const nameExpected = 'a name of 1 to 128 letters, digits and _ . : / -, starting with a letter or digit';
 
 const limitKeys = ['unique', 'concurrency', 'rate'];
 const jobKeys = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'retention', 'backend'];
 
-/** Reads options: collects faults, and throws them all. */
+/** Reads options, collects faults, and throws them together. */
 export class OptionReader {
   readonly faults: ConfigFault[] = [];
   readonly #what: string;
@@ -169,7 +180,7 @@ export class OptionReader {
     if (this.faults.length > 0) throw new ConfigError(this.#what, this.faults);
   }
 
-  /** The value as an object whose keys are all known. */
+  /** Reads the value as an object with known keys only. */
   object(value: unknown, path: string, keys: readonly string[]): Record<string, unknown> {
     if (value === undefined) return {};
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -183,7 +194,7 @@ export class OptionReader {
     return value as Record<string, unknown>;
   }
 
-  /** The options that a call takes beside what it is about; undefined: none. */
+  /** The options of a call, apart from its main arguments; none if undefined. */
   static given(value: unknown, call: string, keys: readonly string[]): Record<string, unknown> {
     if (value === undefined) return {};
     const read = new OptionReader(`Invalid options for ${call}`);
@@ -204,7 +215,7 @@ export class OptionReader {
     return this.fault(path, `a whole number from ${min} to ${max}`, value);
   }
 
-  /** One that has to be given. */
+  /** A required priority. */
   priority(value: unknown, path: string): number {
     return this.integer(value ?? null, path, -100, 100) ?? 0;
   }
@@ -231,11 +242,11 @@ export class OptionReader {
     return this.fault(path, 'an array of strings of 1 to 128 characters', value);
   }
 
-  /** A function whose answer is used at once. */
+  /** A function that must return its answer synchronously. */
   predicate(value: unknown, path: string): ((error: unknown) => unknown) | undefined {
     if (isError(value)) return this.fault(path, `a function: (error) => error instanceof ${value.name || 'it'}`, value);
     if (value === undefined || answersAtOnce(value)) return value as ((error: unknown) => unknown) | undefined;
-    return this.fault(path, 'a function that returns true or false at once', value);
+    return this.fault(path, 'a synchronous function that returns true or false', value);
   }
 
   queue(value: unknown, path: string, known: readonly string[] | undefined): string | undefined {
@@ -258,15 +269,15 @@ export class OptionReader {
   }
 }
 
-/** What an application allows: its queues, if it names them, and its backends' aliases. */
+/** What an application allows: its queues, if it lists them, and the aliases of its backends. */
 export interface Known {
   readonly queues: readonly string[] | undefined;
   readonly backends: readonly string[];
-  /** Told of what is allowed, and is probably a mistake. */
+  /** Called with a message about valid options that are probably a mistake. */
   readonly warn?: (text: string) => void;
 }
 
-/** The options of jobs, read; undefined: not given. */
+/** The parsed options of jobs; undefined: not given. */
 export interface ReadJobOptions {
   readonly queue: string | undefined;
   readonly priority: number | undefined;
@@ -280,7 +291,7 @@ export interface ReadJobOptions {
   readonly backend: string | undefined;
 }
 
-/** A number below it was probably meant as seconds. */
+/** A smaller number was probably meant as seconds. */
 const shortTimeoutMs = 100;
 
 function readJobOptions(read: OptionReader, options: Record<string, unknown>, at: string, known: Known): ReadJobOptions {
@@ -309,12 +320,12 @@ function readJobOptions(read: OptionReader, options: Record<string, unknown>, at
   };
 }
 
-/** @throws TypeError for a promise: it would always count as true */
+/** @throws TypeError for a promise, which would always count as true */
 function answer(predicate: ((error: unknown) => unknown) | undefined, error: unknown): unknown {
   const found = predicate?.(error);
   if (!isThenable(found)) return found;
   ignoreRejection(found);
-  throw new TypeError('retry.unless and retry.only must return true or false, and not a promise');
+  throw new TypeError('retry.unless and retry.only must return true or false, not a promise');
 }
 
 function readKey(read: OptionReader, value: unknown, path: string): KeyOf {
@@ -394,19 +405,19 @@ export function readQueue(read: OptionReader, value: unknown, path: string): Lim
   };
 }
 
-/** True for Error and what derives from it: called as a predicate, it would answer with an error, which counts as true. */
+/** True for Error and its subclasses: called as a predicate, they would return an error, which counts as true. */
 function isError(value: unknown): value is ErrorConstructor {
   return typeof value === 'function' && (value === Error || value.prototype instanceof Error);
 }
 
-/** A task's handle is a function too, which only says that it is none. */
+/** A task's handle is a function too, but calling it only throws an error. */
 function isTask(value: unknown): value is { readonly name: string } {
   return typeof value === 'function' && typeof (value as { enqueueMany?: unknown }).enqueueMany === 'function';
 }
 
 /** The options of a task's definition. */
 export function readDefinition(name: unknown, options: unknown, defaults: unknown, known: Known): Definition {
-  const read = new OptionReader(`Task ${show(name)} cannot be defined`);
+  const read = new OptionReader(`Invalid definition of task ${show(name)}`);
   const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, ...limitKeys, 'input', 'run']);
   const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
   const own = readJobOptions(read, given, '', known);
@@ -442,7 +453,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
   return definition;
 }
 
-/** What `using` changes for the jobs of one call. */
+/** Overrides from `using` for the jobs of one call. */
 export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 'timeoutMs' | 'retention'> {
   readonly runAfter: Duration | Instant | undefined;
   readonly id: string | undefined;
@@ -471,15 +482,18 @@ export const usingNothing: Using = {
 /** The options of `using`. */
 export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'id', 'unique', 'metadata'];
 
-/** Reads what `using` was given, on top of what it was given before. @param what the headline of the error */
+/**
+ * Parses the options of `using` on top of earlier ones.
+ * @param what the headline of the error
+ */
 export function readUsing(options: unknown, before: Using, known: Known, what = 'Invalid options for using()'): Using {
   const read = new OptionReader(what);
   const given = read.object(options, '', usingKeys);
   const own = readJobOptions(read, given, '', known);
   if (own.retryable)
-    read.fault('retry.unless, retry.only', 'no functions: they cannot be stored with a job; set them in define()', own.retryable);
+    read.fault('retry.unless, retry.only', 'no functions, which cannot be stored with a job; set them in define()', own.retryable);
   if (own.backoff?.kind === 'own')
-    read.fault('retry.backoff', 'a policy made of data: a function cannot be stored with a job', own.backoff.delay);
+    read.fault('retry.backoff', 'a policy without functions, which cannot be stored with a job', own.backoff.delay);
   const { runAfter } = given;
   if (runAfter !== undefined && parseWhen(runAfter, 0) === undefined) {
     read.fault('runAfter', durationExpected(runAfter, whenExpected), runAfter);
@@ -509,13 +523,13 @@ export function readUsing(options: unknown, before: Using, known: Known, what = 
   };
 }
 
-/** What `edit` changes of a job that waits for its turn; what is left out stays. */
+/** Options of `edit` for a queued job; omitted properties stay as they are. */
 export interface EditOptions<Input = unknown> {
-  /** It has to fit the task's schema. */
+  /** Must match the task's schema. */
   input?: Input;
-  /** Not before: a duration from now, or an instant. A job that waits for a retry is retried then. */
+  /** The earliest start: a duration from now, or an instant. A job that waits for a retry is retried then. */
   runAfter?: Duration | Instant;
-  /** When it is cancelled if it has not started: a duration from when it is due, or an instant. */
+  /** When the job is cancelled if it has not started: a duration after it is due, or an instant. */
   expires?: Duration | Instant;
   queue?: string;
   /** −100 … 100, larger first. */
@@ -524,14 +538,13 @@ export interface EditOptions<Input = unknown> {
 
 const editKeys = ['input', 'runAfter', 'expires', 'queue', 'priority'];
 
-/** Reads what `edit` was given. */
+/** Parses the options of `edit`. */
 export function readEdit(options: unknown, queues: readonly string[] | undefined): EditOptions {
-  const read = new OptionReader('The job cannot be edited');
+  const read = new OptionReader('Invalid changes to the job');
   const given = read.object(options ?? {}, typeof (options ?? {}) === 'object' ? '' : 'changes', editKeys);
   const keys = editKeys.filter((key) => Object.hasOwn(given, key));
   if (keys.length === 0 && read.faults.length === 0) read.fault('changes', `one or more of ${editKeys.join(', ')}`, options);
-  for (const key of keys)
-    if (given[key] === undefined) read.fault(key, 'a value; leave the property out to keep what the job has', undefined);
+  for (const key of keys) if (given[key] === undefined) read.fault(key, 'a value; omit the property to keep the current one', undefined);
   read.queue(given.queue, 'queue', queues);
   read.integer(given.priority, 'priority', -100, 100);
   read.when(given.runAfter, 'runAfter', 0);
@@ -546,7 +559,7 @@ function plain(value: unknown, what: string): Readonly<Record<string, unknown>> 
   return frozen(decode(encode(value, what)) as Record<string, unknown>);
 }
 
-/** Reads how long finished jobs of the application are kept. */
+/** Parses how long finished jobs of the application are kept. */
 export function readRetention(read: OptionReader, options: unknown): Retention {
   const given = ownRetention(read, options, 'retention');
   const keep = (ms: number | null | undefined, fallbackMs: number) => (ms === null ? Number.POSITIVE_INFINITY : (ms ?? fallbackMs));
@@ -567,21 +580,21 @@ function ownRetention(read: OptionReader, options: unknown, path: string): OwnRe
   return { ...keep('successful'), ...keep('failed'), ...keep('cancelled') };
 }
 
-/** One retention on top of another; null: neither says anything. */
+/** Merges two retentions; null if neither has a value. */
 function kept(below: OwnRetention | null | undefined, above: OwnRetention | undefined): OwnRetention | null {
   const both = { ...below, ...above };
   return Object.keys(both).length > 0 ? frozen(both) : null;
 }
 
-/** What jobs of a task carry: what `using` gave them, and the task's retention. */
+/** Overrides stored with a task's jobs: those from `using`, and the task's retention. */
 export function overridesOf({ retention }: Definition, { overrides }: Using): Overrides | null {
   const both = kept(retention, overrides?.retention);
   return both === null ? overrides : frozen({ ...overrides, retention: both });
 }
 
 /**
- * What other queues and schedulers call our options, in lower case without `_` and `-`, and what they are here: the first that the place takes. What ends in
- * `)` is another call.
+ * Names that other queues and schedulers use for our options, in lower case without `_` and `-`, and the names here; the first one that the
+ * place accepts is suggested. Names that end in `)` refer to another call.
  */
 const foreignWords: Readonly<Record<string, readonly string[]>> = Object.fromEntries(
   (
@@ -618,7 +631,7 @@ const foreignWords: Readonly<Record<string, readonly string[]>> = Object.fromEnt
   ).flatMap(([words, ...ours]) => words.split(' ').map((word) => [word, ours])),
 );
 
-/** What was probably meant by an option that a place does not know: another queue's word for one of ours, or the nearest name. */
+/** A suggestion for an unknown option: our name for another queue's option, or the most similar name. */
 export function meant(key: string, keys: readonly string[]): string | undefined {
   const ours = foreignWords[key.toLowerCase().replace(/[_-]/g, '')] ?? [];
   for (const own of ours) if (keys.includes(own.split('.')[0] as string) && own !== key) return own;
@@ -632,7 +645,7 @@ export function meant(key: string, keys: readonly string[]): string | undefined 
   return elsewhere ?? (using === undefined ? undefined : `using({ ${using.replace(/\.(.*)/, ': { $1 }')} })`);
 }
 
-/** The name that was probably meant: the nearest by edits, if it is near. */
+/** The most similar name by edit distance, if one is similar enough. */
 export function nearest(name: string, names: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.min(3, Math.floor(name.length / 3))) + 1;
@@ -646,7 +659,7 @@ export function nearest(name: string, names: readonly string[]): string | undefi
   return best;
 }
 
-/** The distance of two short texts by insertions, deletions, substitutions and swaps of neighbours (Damerau, restricted). */
+/** The edit distance of two short texts: insertions, deletions, substitutions and swaps of neighbours (restricted Damerau). */
 function edits(a: string, b: string): number {
   let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);

@@ -1,4 +1,4 @@
-/** A store made into a backend: jobs are kept in it, and run by the workers that are started on it, here or elsewhere. */
+/** Turns a store into a backend: jobs are kept in the store and run by its workers, in this process or others. */
 
 import { StoreError } from '../core/errors.ts';
 import type { Job } from '../core/types.ts';
@@ -28,7 +28,7 @@ export class EngineBackend implements Backend {
 
   open(): Awaitable<Store> {
     if (this.#closed)
-      throw new StoreError('the application was closed by tasks.close(); make another with createTasks()', { kind: 'closed' });
+      throw new StoreError('the application was closed by tasks.close(); create a new one with createTasks()', { kind: 'closed' });
     this.#store ??= this.#open();
     return this.#store;
   }
@@ -52,7 +52,7 @@ export class EngineBackend implements Backend {
     const opened = this.#source.open();
     if (opened instanceof Promise) {
       const ready = opened.then((store) => this.#migrate(store));
-      // A store that could not be opened or migrated is tried again at the next use.
+      // A store that could not be opened or migrated is tried again on the next use.
       ready.catch(() => {
         this.#store = undefined;
       });

@@ -1,6 +1,6 @@
 /**
- * The backend that runs a job where it is enqueued, before `enqueue` resolves: one attempt, no retry, errors recorded on the result
- * (DEP 14's ImmediateBackend). The attempt is the same as a worker's.
+ * A backend that runs a job where it is enqueued, before `enqueue` resolves: one attempt, no retry, errors recorded on the result (DEP 14's
+ * ImmediateBackend). The attempt is the same as in a worker.
  */
 import { endingEvents } from '../core/changes.ts';
 import type { Job, Settlement } from '../core/types.ts';
@@ -20,7 +20,7 @@ class ImmediateBackend implements Backend {
   readonly supports = { defer: false, results: true, priority: false, transactions: false, workers: false, shared: false };
   readonly #host: Host;
   readonly #store = new MemoryStore();
-  /** A call may run what another one has enqueued beside it; that one then waits for it here. */
+  /** A concurrent call may run the jobs that another call has enqueued; that call then waits for them here. */
   readonly #running = new Map<string, Promise<void>>();
   #untilPrune = pruneEveryJobs;
 
@@ -49,7 +49,7 @@ class ImmediateBackend implements Backend {
     return records;
   }
 
-  /** Runs all that is queued, one by one. */
+  /** Runs all queued jobs, one at a time. */
   async requeued(): Promise<void> {
     for (;;) {
       const now = this.#host.clock.now();

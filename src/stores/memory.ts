@@ -1,6 +1,6 @@
 /**
- * The store without a file: rows in memory, indexed so that claiming costs the same beside any number of finished or future jobs. It keeps
- * the same laws as the durable stores and is the oracle they are compared with.
+ * The in-memory store. Its indexes keep the cost of a claim independent of the number of finished and future jobs. It obeys the same laws
+ * as the durable stores and is the oracle that they are compared with.
  */
 import { hintsOf, repeated } from '../core/changes.ts';
 import { DuplicateJobError, StoreError } from '../core/errors.ts';
@@ -75,7 +75,7 @@ export class MemoryStore implements Store {
     const taken = jobs.find((job) => job.schedule !== null && this.#schedules.isTaken(job));
     if (taken) {
       const { schedule, scheduledAt } = taken;
-      throw new StoreError(`the occurrence of schedule ${schedule} at ${scheduledAt} has a job already`, { kind: 'conflict' });
+      throw new StoreError(`the occurrence of schedule ${schedule} at ${scheduledAt} already has a job`, { kind: 'conflict' });
     }
     const standing = isUnique ? new Map<Job, JobRecord>() : undefined;
     for (const job of jobs) {
@@ -350,7 +350,7 @@ export class MemoryStore implements Store {
     if (only && jobs.length === 1 && !this.#nodes.has(only.id)) return;
     const ids = new Set<string>();
     for (const { id } of jobs) {
-      if (this.#nodes.has(id) || ids.has(id)) throw new StoreError(`a job with the id ${id} is there already`, { kind: 'conflict' });
+      if (this.#nodes.has(id) || ids.has(id)) throw new StoreError(`a job with the id ${id} already exists`, { kind: 'conflict' });
       ids.add(id);
     }
   }
@@ -449,7 +449,7 @@ export class MemoryStore implements Store {
     this.#schedules.free(node.job);
   }
 
-  /** Gives the node its new row, and its places in the indexes. */
+  /** Sets the node's new row and updates the indexes. */
   #replace(node: Node, job: Job, now: number): void {
     this.#indexes.remove(node);
     if (job.schedule !== null && isFinished(node.job) !== isFinished(job)) {
@@ -475,7 +475,7 @@ function record(node: Node): JobRecord {
   return { job: node.job, attempts: node.attempts.slice() };
 }
 
-/** As lists bring it. */
+/** A record as shown in lists. */
 function listed({ job, attempts }: Node): JobRecord {
   return { job, attempts: withoutOldStacks(attempts) };
 }
@@ -483,13 +483,13 @@ function listed({ job, attempts }: Node): JobRecord {
 function refuseTransaction(transaction: unknown): void {
   if (transaction === undefined) return;
   throw new StoreError(
-    'the memory store cannot join a transaction; to test code that enqueues in one, use simulate(tasks, { store: sqlite({ database: db }) })',
+    'the memory store cannot join a transaction; to test code that enqueues jobs in a transaction, use simulate(tasks, { store: sqlite({ database: db }) })',
     { kind: 'unsupported' },
   );
 }
 
 /**
- * Keeps jobs in memory, run by the same engine as in production. They are gone when the process ends.
+ * Keeps jobs in memory; the engine is the same as in production. All jobs are lost when the process ends.
  * @example createTasks({ backend: memory() })
  */
 export function memory(): StoreSource {

@@ -22,7 +22,7 @@ export interface FaultOptions {
 export const messages: Record<StoreFault, string> = {
   busy: 'the store is busy: another process holds its lock',
   failing: 'the store failed: input/output error',
-  full: 'the store is full: no space is left',
+  full: 'the store is full: no space left on the device',
 };
 
 /** Where a test can have a worker crash; `enqueue`: when an attempt enqueues. */

@@ -224,7 +224,7 @@ export class SimulationRecord {
       case 'snoozed':
         return [worker, 'snoozed', `${name}${attempt}, again in ${exact(event.dueAt - event.at)}`];
       case 'orphaned':
-        return [worker, 'orphaned', `${name}${attempt}: its lease passed`];
+        return [worker, 'orphaned', `${name}${attempt}: its lease expired`];
       case 'failed':
         return [
           worker,

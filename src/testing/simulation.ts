@@ -171,7 +171,7 @@ export async function begin(tasks: Tasks, options: SimulationOptions, course: Co
   }
   if (app.workers.size > 0)
     throw new SimulationError('a worker of this application is running; stop it before simulating (await worker.stop())');
-  if (app.closed) throw new SimulationError('the application was closed by tasks.close(); make another with createTasks()');
+  if (app.closed) throw new SimulationError('the application was closed by tasks.close(); create a new one with createTasks()');
   if (settings.globals) refuseOtherFakes('already');
   const sim = new Simulated(tasks, settings, course, () => {
     running = undefined;

@@ -1,9 +1,10 @@
 /**
- * Claiming and what it looks for: the statements over ready and scheduled jobs.
+ * Claiming, and the queries that look for ready and scheduled jobs.
  *
- * A claim first makes ready what is due, best first (law 4), and at most so many at a time, or a hundred thousand jobs of one instant would hold the
- * lock for a second. Where some are left over, only jobs that come before all of those may be claimed: the next claim, which `nextDueAt` asks for at
- * once, makes the next ones ready. A clock that is behind leaves what others made ready alone, and passes over it.
+ * A claim first marks due jobs as ready, in claim order (law 4). It marks a limited number at a time, because a hundred thousand jobs due
+ * at the same instant would hold the lock for a second. If some are left over, only jobs that come before all of those may be claimed; the
+ * next claim, which `nextDueAt` requests immediately, marks the next ones. A caller whose clock is behind leaves jobs alone that others
+ * have marked as ready, and skips them.
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { Gate, gateOf, type Limits, noLimits, type RunningCount, taskOfGate } from '../../core/gate.ts';
@@ -12,10 +13,13 @@ import type { ClaimOptions } from '../../ports/store.ts';
 import type { Counts } from './counts.ts';
 import { type JobRow, selectJob } from './rows.ts';
 
-/** Which jobs a caller may claim. */
+/** Selects the jobs that a caller may claim. */
 export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'>;
 
-/** The latest due time of a job that was made ready, by any handle of this process: for a clock that is behind, some may not be due. */
+/**
+ * The latest due time of a job that was marked as ready by any handle of this process. For a clock that is behind, some of these jobs may
+ * not be due.
+ */
 export interface Horizon {
   readyUntil: number;
 }
@@ -26,15 +30,15 @@ interface Due extends Place {
   readonly retried: number;
 }
 
-/** How many a claim makes ready: a few milliseconds. */
+/** Maximum number of jobs that a claim marks as ready, which takes a few milliseconds. */
 const stageAtOnce = 1_000;
 /** How many gates a sweep looks at, and how many jobs of one it makes ready. */
 const gatesAtOnce = 32;
 const maxUnblocked = 1_000;
-/** As many sets of tasks and queues as are asked for at a time. */
+/** More than the number of combinations of tasks and queues in use at a time. */
 const mostStatements = 100;
 
-/** The distinct priorities of scheduled jobs, the highest first: one step of the index for each. */
+/** The distinct priorities of scheduled jobs, highest first; takes one index step per priority. */
 export const scheduledPriorities = `WITH RECURSIVE step (priority) AS (
     SELECT max(priority) FROM escapement_jobs INDEXED BY escapement_scheduled WHERE state = 'scheduled'
     UNION ALL
@@ -43,13 +47,16 @@ export const scheduledPriorities = `WITH RECURSIVE step (priority) AS (
   )`;
 const isDue = "j.state = 'scheduled' AND j.priority = step.priority AND j.due_at <= ?";
 
-// `+due_at` keeps the planner from choosing the due time over the order. The task names stand in the text, and the queue in a query of its own:
-// because of values that are bound to an index, SQLite plans anew at every call.
+// `+due_at` keeps the planner from choosing an index on the due time over the claim order. The task names are part of the text, and the
+// queue is in a subquery, because SQLite prepares a statement again on every call if values bound to an index change.
 const candidate = (queue: string, tasks: readonly string[]) =>
   `WHERE state = 'ready' AND blocked_by IS NULL AND queue = ${queue} AND +due_at <= ? AND task IN (${tasks.map(quote).join(', ')})
    AND (expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?) ORDER BY priority DESC, due_at, id LIMIT ?`;
 
-/** The best ready jobs of one queue; those of several, of each as many as are wanted of all; the queues whose first jobs are the best. */
+/**
+ * Statements for the best ready jobs of one queue; for those of several queues, with up to `limit` jobs from each; and for the queues whose
+ * first jobs are the best.
+ */
 interface Candidates {
   readonly ofOne: Statement<[string, number, number, number], JobRow>;
   readonly ofSeveral: Statement<[string, number, number, number, number], JobRow>;
@@ -95,7 +102,7 @@ export class Claims {
     );
     this.#anyBlocked = db.prepare('SELECT 1 FROM escapement_jobs INDEXED BY escapement_blocked WHERE blocked_by IS NOT NULL LIMIT 1');
     this.#nextGate = db.prepare('SELECT min(blocked_by) AS name FROM escapement_jobs WHERE blocked_by > ?');
-    // One step of the index for each queue that has a ready job.
+    // One index step for each queue that has a ready job.
     this.#readyQueues = db.prepare(
       `WITH RECURSIVE step (queue) AS (
          SELECT min(queue) FROM escapement_jobs INDEXED BY escapement_ready WHERE state = 'ready' AND blocked_by IS NULL
@@ -116,7 +123,7 @@ export class Claims {
     this.#stage = db.prepare("UPDATE escapement_jobs SET state = 'ready' WHERE n IN (SELECT value FROM json_each(?))");
   }
 
-  /** The best ready jobs, at most `limit`, as rows; before, makes ready what is due. In a write transaction. */
+  /** Marks due jobs as ready, then returns the rows of the best ready jobs, up to `limit`. Call it in a write transaction. */
   take(served: Served, now: number, limit: number): JobRow[] {
     const last = this.#stageDue(now, Math.max(limit, stageAtOnce));
     const rows = this.#candidates(served, now, limit);
@@ -254,7 +261,7 @@ export class Claims {
   /** @param isLater only what is not due yet */
   #nextScheduled(served: Served, now: number, isLater = false): number | null {
     const at = this.#nextDueOf('scheduled', served, isLater).get(now, now)?.at ?? null;
-    // Others may have made it ready: their clocks are ahead.
+    // Workers whose clocks are ahead may have marked it as ready.
     const ready = now < this.#horizon.readyUntil ? (this.#nextDueOf('ready', served, isLater).get(now, now)?.at ?? null) : null;
     return at === null || ready === null ? (at ?? ready) : Math.min(at, ready);
   }
@@ -264,7 +271,7 @@ export class Claims {
     return `${selectJob} ${candidate('(SELECT ?)', tasks)}`;
   }
 
-  /** Answers with the last that was made ready, if there is more to be made. */
+  /** Returns the last job that was marked as ready if more are due. */
   #stageDue(now: number, limit: number): Place | undefined {
     const priorities = this.#duePriorities.all(now);
     if (priorities.length === 0) return undefined;
@@ -284,7 +291,7 @@ export class Claims {
     if (limit <= 0 || served.tasks.length === 0) return [];
     const statements = this.#statements(served.tasks);
     let queues = this.#servedQueues(served);
-    // The best jobs are in the queues of the best first jobs.
+    // The best jobs are in the queues with the best first jobs.
     if (queues.length > limit) queues = statements.queues.all(JSON.stringify(queues), now, now, 1, limit).map(({ queue }) => queue);
     const [only] = queues;
     if (only === undefined) return [];
@@ -345,7 +352,7 @@ function isServed({ queues, excludeQueues }: Served, queue: string): boolean {
   return (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue);
 }
 
-/** A text as SQL writes it. */
+/** Quotes a text for SQL. */
 export function quote(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }

@@ -1,6 +1,6 @@
 /**
- * What the store does on one handle, the engine's own or one that the application lends: claim, settle, amend, insert, prune. All of it runs inside
- * a transaction that the caller has begun, and says what it counted before that commits.
+ * The store's operations on one handle, either the engine's or one of the application's: claim, settle, amend, insert, prune. They run
+ * inside a transaction that the caller has started, and write their changes to the counts before it commits.
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
@@ -36,7 +36,7 @@ type Values = unknown[];
 const candidatesAtOnce = 50;
 const noBlobs: readonly JobBlob[] = [];
 
-/** A finished job, and how much it takes. */
+/** A finished job and its size. */
 interface Prunable {
   readonly id: string;
   readonly queue: string;
@@ -44,16 +44,16 @@ interface Prunable {
   readonly bytes: number;
 }
 
-/** How many were deleted, and whether there are more that were left for their size. */
+/** How many were deleted, and whether more remain because of their size. */
 export interface Pruned {
   readonly count: number;
   readonly more: boolean;
 }
 
-/** What a transaction of `prune` deletes at most, and one row more. */
+/** A prune transaction deletes at most this much, plus one row. */
 const mostPrunedBytes = 4_000_000;
 
-/** The statements on one handle, and what they do together. All of it runs inside a transaction that the caller has begun. */
+/** The statements on one handle and the operations that use them. Everything runs inside a transaction that the caller has started. */
 export class Ready {
   readonly counts: Counts;
   readonly claims: Claims;
@@ -73,7 +73,7 @@ export class Ready {
     this.statements = prepare(db);
   }
 
-  /** Runs `fn` and writes what it counted; forgets all of it if it throws. */
+  /** Runs `fn` and writes its changes to the counts; discards them if it throws. */
   counted<T>(fn: () => T): T {
     try {
       const value = fn();
@@ -85,12 +85,15 @@ export class Ready {
     }
   }
 
-  /** Takes the write lock, if the transaction has not: one that read first might be refused it when others have written meanwhile. */
+  /**
+   * Takes the write lock if the transaction does not have it. A transaction that reads first may be refused the lock if others have written
+   * since.
+   */
   lock(): void {
     this.statements.lock.run();
   }
 
-  /** Runs `fn` in a savepoint, so that it can fail without the rest of the transaction. Returns what it threw. */
+  /** Runs `fn` in a savepoint, so that it can fail without affecting the rest of the transaction. Returns the error, if any. */
   inSavepoint(fn: () => void): { readonly error: unknown } | undefined {
     this.#db.exec('SAVEPOINT escapement_part');
     try {
@@ -98,14 +101,14 @@ export class Ready {
       this.#db.exec('RELEASE escapement_part');
       return undefined;
     } catch (error) {
-      // On a full disk or an I/O error SQLite has rolled back all of it.
+      // On a full disk or an I/O error, SQLite has rolled back the whole transaction.
       if (!this.#db.inTransaction) throw error;
       this.#db.exec('ROLLBACK TO escapement_part; RELEASE escapement_part');
       return { error };
     }
   }
 
-  /** @param once leaves out jobs whose ids are taken, and answers with those that have them */
+  /** @param once skips jobs whose ids exist already, and returns the existing ones */
   insert(jobs: readonly Job[], now: number, once = false, blobs: readonly JobBlob[] = noBlobs): Taken | undefined {
     if (!once && jobs.every(({ unique }) => unique === null)) {
       this.#insert(jobs, now);
@@ -167,7 +170,7 @@ export class Ready {
     return true;
   }
 
-  /** @param quarantined takes the jobs that cannot be read: they fail here, with the reason, so that the next ones run */
+  /** @param quarantined receives the jobs that cannot be read: they fail here with a reason, so that the jobs after them run */
   claim(options: ClaimOptions & { now: number }, quarantined: Job[]): readonly Job[] {
     if (options.limit <= 0) return [];
     if (options.limits || this.claims.hasBlocked()) return this.#claimWithin(options, options.limits ?? noLimits, quarantined);
@@ -238,10 +241,10 @@ export class Ready {
     return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
   }
 
-  /** @param changed takes the rows of the settlements that were applied */
+  /** @param changed receives the rows of the settlements that were applied */
   settle(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
     const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
-    // Several of one job: each sees what the one before has left.
+    // If several settlements are for one job, each sees the row that the previous one left.
     const isRepeated = rows.size < settlements.length;
     let hasBlocked: boolean | undefined;
     return settlements.map((settlement) => {
@@ -289,7 +292,7 @@ export class Ready {
     const holder = row.unique !== null && heldKey(jobOf(row)) === null ? this.#holderOf(heldKey(job), now) : undefined;
     if (holder) return jobOf(holder);
     const { input, queue, runAfter } = amendment.set;
-    // Large inputs are not written with every change.
+    // Large inputs are not rewritten with every change.
     this.#update(row, job, now, input !== undefined || queue !== undefined || runAfter !== undefined);
     if (!takesPlace(job, false, now)) this.#gavePlace(row, jobOf(row), now);
     return job;
@@ -309,7 +312,7 @@ export class Ready {
     if (takesPlace(before, row.blockedBy !== null, now) && this.claims.hasBlocked()) this.claims.unblock(gateOf(row));
   }
 
-  /** Deletes no more at a time than a few milliseconds take: many rows, or few large ones. */
+  /** Deletes no more at a time than takes a few milliseconds: many rows, or a few large ones. */
   prune({ status, finishedBefore, limit, own }: PruneOptions): Pruned {
     const finished = this.statements.finished[own ?? 'both'].all({ status, before: finishedBefore, limit });
     let bytes = 0;
@@ -323,7 +326,7 @@ export class Ready {
     const ids = JSON.stringify(pruned.map(({ id }) => id));
     this.statements.prune.run(ids);
     this.statements.pruneBlobs.run(ids);
-    // The end of it: queues that have no jobs any more are forgotten.
+    // Nothing is left to prune: remove the counts of queues that have no jobs.
     if (count < limit && count === finished.length) {
       this.counts.forgetEmpty();
       this.claims.forgetRates(finishedBefore);
@@ -331,7 +334,7 @@ export class Ready {
     return { count, more: count < finished.length };
   }
 
-  /** The jobs that it inserted; null: someone was faster. */
+  /** Returns the jobs that it inserted; null if another scheduler was faster. */
   advance(advance: Advance, now: number): readonly Job[] | null {
     if (!this.schedules.advance(advance)) return null;
     return advance.jobs.filter((job) => {
@@ -345,13 +348,13 @@ export class Ready {
     if (status === 'queued' && dueAt <= now && dueAt > this.#horizon.readyUntil) this.#horizon.readyUntil = dueAt;
   }
 
-  /** The latest attempt moves out of the job's row, to make room for the next. */
+  /** Moves the latest attempt out of the job's row to make room for the next. */
   #keepAttempt(row: JobRow): void {
     const attempt = lastAttemptOf(row);
     if (!attempt) return;
     const { worker, startedAt, endedAt, outcome } = attempt;
     this.statements.keepAttempt.run(row.id, attempt.claim, attempt.attempt, worker, startedAt, endedAt, outcome, row.lastError);
-    // With the one that begins now, there are that many.
+    // The attempt that starts now reaches the limit.
     if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
   }
 
@@ -372,7 +375,7 @@ export class Ready {
 }
 
 function unreadable(job: Job, columns: readonly string[]): Outcome {
-  const message = `job ${job.id} cannot be read from the store: no valid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
+  const message = `job ${job.id} cannot be read from the store: invalid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
   return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
 }
 
@@ -382,7 +385,7 @@ interface PruneValues {
   readonly limit: number;
 }
 
-/** Finished jobs of a status whose instant `at` is before another, by an index that begins with these. */
+/** Selects finished jobs of a status whose instant `at` is before another, using an index that starts with these columns. */
 const finishedJobs = (at: string, order: string) => `
   SELECT n, id, queue, claim, finished_at, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
     + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END
@@ -407,14 +410,14 @@ interface Statements {
   readonly update: Statement<Values>;
   readonly edit: Statement<[string, string | null, number | null, number]>;
   readonly settle: Statement<Values>;
-  /** The usual outcome: it changes few columns. */
+  /** The most common outcome, which changes few columns. */
   readonly succeed: Statement<[Success]>;
   readonly holder: Statement<[string], JobRow>;
   readonly releaseKeys: Statement<[string]>;
   readonly keepAttempt: Statement<Values>;
   readonly dropAttempts: Statement<[string, number]>;
   readonly attempt: Statement<[string, number], AttemptRow>;
-  /** What is to be pruned, by `PruneOptions.own`. */
+  /** The statements for pruning, by `PruneOptions.own`. */
   readonly finished: Readonly<Record<'left' | 'only' | 'both', Statement<[PruneValues], Prunable>>>;
   readonly prune: Statement<[string]>;
   readonly pruneAttempts: Statement<[string]>;

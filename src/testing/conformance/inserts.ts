@@ -149,7 +149,7 @@ const inserts = cases(11, {
     await insert(store, row);
     assert.equal((await rowOf(store, row.id)).input, row.input);
   },
-  'an id that is there already is refused as a conflict, with the whole batch, and the old row stays': async (store, job) => {
+  'an existing id is refused as a conflict, with the whole batch, and the old row stays': async (store, job) => {
     const [old, a, b] = [job(), job(), job()];
     await insert(store, old);
     await leavesAsIs(store, idsOf([old, a, b]), () =>
@@ -157,7 +157,7 @@ const inserts = cases(11, {
     );
     assert.deepEqual(idsOf(await claim(store, t0)), [old.id]);
   },
-  'an id that is there already is refused also when its job is over': async (store, job) => {
+  'an existing id is refused even if its job has finished': async (store, job) => {
     const old = job();
     await insert(store, old);
     const [row] = await claim(store, t0);

@@ -98,10 +98,7 @@ const occurrences = cases(6, {
     const anew = of(t0);
     assert.deepEqual(await store.advanceSchedules([advance([anew], { revision: 4 })], { now: t0 }), [[anew]]);
   },
-  'an advance whose job is there already is refused as a conflict, and neither moves the schedule nor touches the job': async (
-    store,
-    job,
-  ) => {
+  'an advance whose job already exists is refused as a conflict, and changes neither the schedule nor the job': async (store, job) => {
     await save(store, {});
     const taken = job();
     await insert(store, taken);
