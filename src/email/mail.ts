@@ -101,7 +101,7 @@ export function createMail(tasks: Tasks, options: MailOptions): Mail {
 
 export function deliveryOf(tasks: Tasks, settings: Settings): Delivery {
   const seam = seamOf(tasks);
-  seam.outbox ??= createOutbox(tasks);
+  seam.outbox ??= createOutbox(tasks, seam.tasks);
   return { settings, seam, sender: new Sender(tasks, settings.transport) };
 }
 
@@ -133,6 +133,7 @@ function define(
   >;
   const mailable = mailableOf(name, task, examples);
   seam.mailables.set(name, mailable);
+  seam.tasks.add(task.name);
   return mailable;
 }
 

@@ -6,11 +6,12 @@ import { bodyBlob, decodeBlob, type MailBody, type MailRecord, recordBlob } from
 import type { MailState, Outbox, OutboxEntry, OutboxMail } from './seam.ts';
 import { type StoredInput, storedBlobs } from './stored.ts';
 
-export function createOutbox(tasks: Tasks): Outbox {
+/** @param names the tasks that send mail */
+export function createOutbox(tasks: Tasks, names: ReadonlySet<string>): Outbox {
   return {
     async list({ limit = 100 } = {}) {
       const { items } = await tasks.jobs.list({ tag: mailTag, limit });
-      return Promise.all(items.map(entryOf));
+      return Promise.all(items.filter(({ task }) => names.has(task)).map(entryOf));
     },
     async get(job) {
       const result = await tasks.getResult(job);

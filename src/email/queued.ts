@@ -78,6 +78,8 @@ export function queued(tasks: Tasks, options: MailOptions): QueuedTransport {
     },
   });
 
+  delivery.seam.tasks.add(task.name);
+
   const enqueue = (mail: NodemailerMail, { transaction, ...using }: QueuedOptions): QueuedInfo | Promise<QueuedInfo> => {
     const { from, to } = mail.message.getEnvelope();
     if (to.length === 0) throw new InputError('the message has no recipient: set to, cc, bcc or envelope', { path: 'to' });

@@ -104,6 +104,8 @@ export interface Outbox {
 export interface MailSeam {
   outlet: MailOutlet | undefined;
   readonly mailables: Map<string, Previewed>;
+  /** The names of the tasks that send mail: others may have the tag too. */
+  readonly tasks: Set<string>;
   outbox: Outbox | undefined;
 }
 
@@ -113,7 +115,7 @@ const key = Symbol.for('escapement.mail');
 export function seamOf(tasks: object): MailSeam {
   const there = (tasks as { [key]?: MailSeam })[key];
   if (there) return there;
-  const seam: MailSeam = { outlet: undefined, mailables: new Map(), outbox: undefined };
+  const seam: MailSeam = { outlet: undefined, mailables: new Map(), tasks: new Set(), outbox: undefined };
   Object.defineProperty(tasks, key, { value: seam });
   return seam;
 }
