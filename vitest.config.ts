@@ -26,6 +26,7 @@ export default defineConfig({
     alias: [
       { find: /^escapement$/, replacement: at('./src/index.ts') },
       { find: /^escapement\/sqlite$/, replacement: at('./src/stores/sqlite/index.ts') },
+      { find: /^escapement\/email$/, replacement: at('./src/email/index.ts') },
       { find: /^escapement\/testing$/, replacement: at('./src/testing/index.ts') },
       { find: /^escapement\/vitest\/setup$/, replacement: at('./src/vitest/setup.ts') },
       { find: /^escapement\/vitest$/, replacement: at('./src/vitest/index.ts') },

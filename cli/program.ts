@@ -10,6 +10,7 @@ import { addDev } from './commands/dev.ts';
 import { addEnqueue } from './commands/enqueue.ts';
 import { addInit } from './commands/init.ts';
 import { addList, addShow } from './commands/list.ts';
+import { addMail } from './commands/mail/index.ts';
 import { addPause, addQueues, addResume } from './commands/queues.ts';
 import { addSchedules } from './commands/schedules/index.ts';
 import { addSimulate } from './commands/simulate.ts';
@@ -120,6 +121,7 @@ const commands = {
   'Run:': [addWorker, addDev, addTop, addSimulate],
   'Jobs:': [addEnqueue, addList, addShow, addRetry, addCancel, addPrioritize, addDelete],
   'Queues, workers and schedules:': [addQueues, addPause, addResume, addStats, addSchedules],
+  'Mail:': [addMail],
   'Maintenance:': [addCheck, addPrune, addMigrate],
 };
 

@@ -42,6 +42,9 @@ const parts: readonly [string, RegExp][] = [
   ['stores', /^src\/stores\//],
   ['testing', /^src\/testing\//],
   ['vitest', /^src\/vitest\//],
+  // What mail leaves on an application: whoever looks for it loads none of mail.
+  ['email/seam', /^src\/email\/seam\.ts$/],
+  ['email', /^src\/email\//],
   ['root', /^src\/[^/]+$/],
   ['dash', /^cli\/dash\//],
   ['cli', /^cli\//],
@@ -57,11 +60,13 @@ const allowed: Record<string, readonly string[]> = {
   backends: ['backends', 'engine', 'core', 'ports', 'stores'],
   stores: ['stores', 'core', 'ports', 'better-sqlite3', 'node:'],
   root: ['root', 'backends', 'engine', 'core', 'ports', 'stores', '@standard-schema/spec'],
-  testing: ['testing', 'root', 'backends', 'engine', 'core', 'ports', 'stores', '@sinonjs/fake-timers', 'node:'],
+  testing: ['testing', 'email/seam', 'root', 'backends', 'engine', 'core', 'ports', 'stores', '@sinonjs/fake-timers', 'node:'],
   vitest: ['vitest', 'escapement', 'escapement/testing', 'node:'],
+  'email/seam': [],
+  email: ['email', 'email/seam', 'escapement', '@standard-schema/spec', 'nodemailer', 'node:'],
   // React is the dashboard's alone, and there of one file; commands load it when they need it.
-  dash: ['dash', 'cli', 'escapement', 'escapement/testing', 'ink', 'react', 'node:'],
-  cli: ['cli', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
+  dash: ['dash', 'cli', 'email/seam', 'escapement', 'escapement/testing', 'ink', 'react', 'node:'],
+  cli: ['cli', 'email/seam', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
 };
 
 describe('who imports whom', () => {

@@ -14,6 +14,7 @@ interface Options extends Looks {
   readonly workers?: number;
   readonly concurrency?: number;
   readonly play?: boolean;
+  readonly deliver?: boolean;
   /** The default; accepted for scripts that pass it. */
   readonly paused?: boolean;
 }
@@ -34,6 +35,9 @@ pauses it. + and - change the speed, n goes to the next event, f to the next fai
 by a minute, an hour or a day, and g goes to an instant.
 R goes back in time, to an instant, to a time of day, or by a duration: the module is loaded again,
 and the seed and your actions up to then are replayed; later actions are discarded.
+
+Mail that the application sends is held in the outbox, where you can read it and have it sent;
+--deliver sends all of it.
 
 Press ? for an explanation of the keys and numbers. If stdout is not a terminal, or CI is set, events
 are printed as plain lines; in virtual time without --speed, for the period in simulation.for, else a day.
@@ -56,12 +60,27 @@ export function addDev(program: Command, io: Io, done: (code: ExitCode) => void)
     .option('--seed <n>', 'draw ties, jitter and faults from this seed', whole(0, Number.MAX_SAFE_INTEGER))
     .option('--play', 'start with virtual time running (default: it stands still until you press space)')
     .addOption(new Option('--paused').hideHelp())
+    .option('--deliver', 'send mail through its transport (default: it is held in the outbox)')
     .option('--workers <n>', 'number of workers (default: simulation.workers, else 1)', whole(1, 64))
     .option('--concurrency <n>', 'maximum number of attempts at the same time per worker (default: 10)', whole(1, 10_000));
   addLooks(command, "this machine's; UTC in virtual time")
     .addHelpText('after', more)
     .action(async (module: string, options: Options) => {
-      const { backend, file, virtual = false, from, speed: pace, seed, workers, concurrency, zone, theme, play = false, paused } = options;
+      const {
+        backend,
+        file,
+        virtual = false,
+        from,
+        speed: pace,
+        seed,
+        workers,
+        concurrency,
+        zone,
+        theme,
+        play = false,
+        paused,
+        deliver = false,
+      } = options;
       const only = Object.entries({
         '--from': from,
         '--speed': pace,
@@ -70,9 +89,12 @@ export function addDev(program: Command, io: Io, done: (code: ExitCode) => void)
         '--paused': paused,
       }).find(([, value]) => value !== undefined);
       if (!virtual && only) throw new CommandError(`${only[0]} needs --virtual`);
+      if (virtual && deliver) throw new CommandError('--deliver sends mail, which virtual time never does; leave out --virtual');
       // Imported here, so that other commands do not load the dashboard and the simulator.
       const { develop } = await import('../dash/develop.ts');
-      done(await develop({ module, backend, file, virtual, from, speed: pace, seed, workers, concurrency, zone, theme, play }, io));
+      done(
+        await develop({ module, backend, file, virtual, from, speed: pace, seed, workers, concurrency, zone, theme, play, deliver }, io),
+      );
     });
 }
 

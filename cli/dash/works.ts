@@ -6,6 +6,7 @@ import { resolve } from 'node:path';
 import { memory, type StoreSource, type TaskWorker } from 'escapement';
 import type { Application } from '../config.ts';
 import { CommandError, type Io } from '../io.ts';
+import { mailOf } from '../mail.ts';
 import { parseInstant } from '../time.ts';
 import type { Session } from './dashboard.ts';
 import type { Feed } from './feed.ts';
@@ -29,6 +30,8 @@ export interface DevelopOptions {
   readonly theme: Theme['name'] | undefined;
   /** Virtual time runs from the beginning. */
   readonly play: boolean;
+  /** Mail leaves by its transport; else it is held. */
+  readonly deliver: boolean;
 }
 
 // The real one, also while a simulation fakes the globals.
@@ -125,6 +128,7 @@ export class Works {
   }
 
   async #real({ tasks }: Application): Promise<Running> {
+    if (!this.#options.deliver) mailOf(tasks).outlet = { kind: 'held', because: 'escapement dev holds mail; --deliver sends it' };
     await tasks.open();
     const off = tasks.on('*', this.#feed.add);
     this.#starts += 1;

@@ -4,7 +4,7 @@
  * computed only if it is known to be below the cap, because an overflowing delay causes a hot loop.
  */
 import { answersAtOnce, type Duration, durationExpected, durationMs, longestDurationMs, parseDuration, show } from './duration.ts';
-import { ConfigError, type ConfigFault } from './errors.ts';
+import { ConfigError, type ConfigFault, isEscapementError, type RetryAfterError } from './errors.ts';
 
 /** Retry delays as data. Make one with {@link exponential}, {@link linear}, {@link fixed} or {@link list}. */
 export type Backoff =
@@ -135,6 +135,12 @@ export function backoffMs(policy: Backoff, attempt: number, fraction: number, er
       return ms ?? backoffMs(defaultBackoff, attempt, fraction, error);
     }
   }
+}
+
+/** The delay that a RetryAfterError asks for at least, in milliseconds; 0 for any other error. */
+export function retryAfterMs(error: unknown): number {
+  if (!isEscapementError(error) || error.code !== 'ESCAPEMENT_RETRY_AFTER') return 0;
+  return parseDuration((error as RetryAfterError).after) ?? 0;
 }
 
 function ownDelay(delay: BackoffFunction, attempt: number, error: unknown): number | undefined {

@@ -1,5 +1,5 @@
 /** Maps an attempt's outcome to its job's next state. This is the only place that does so; every store applies these decisions. */
-import { type Backoff, backoffMs } from './backoff.ts';
+import { type Backoff, backoffMs, retryAfterMs } from './backoff.ts';
 import { latestInstant } from './duration.ts';
 import type { RecordedError } from './failure.ts';
 import type { Job, Progress, Settlement } from './types.ts';
@@ -72,7 +72,7 @@ export function decide(
       const failed = { ...same, outcome: 'failed', error: outcome.error } as const;
       if (outcome.permanent) return { ...failed, status: 'failed', reason: 'permanent' };
       if (job.attempt >= job.maxAttempts) return { ...failed, status: 'failed' };
-      const delayMs = backoffMs(backoff, job.attempt, fraction, outcome.thrown);
+      const delayMs = Math.max(backoffMs(backoff, job.attempt, fraction, outcome.thrown), retryAfterMs(outcome.thrown));
       return { ...failed, status: 'queued', dueAt: Math.min(now + delayMs, latestInstant) };
     }
   }

@@ -210,6 +210,21 @@ export class PermanentError extends EscapementError {
   override readonly [brand] = 'permanent';
 }
 
+/**
+ * Throw this from a task to fail the attempt and have the next one wait at least `after`, as a server asked for; the task's backoff holds if it is longer.
+ * @example throw new RetryAfterError('429 Too Many Requests', { after: '5m', cause: error });
+ */
+export class RetryAfterError extends EscapementError {
+  static override readonly name: string = 'RetryAfterError';
+  override readonly code = 'ESCAPEMENT_RETRY_AFTER';
+  /** A duration, for example `'5m'`, or milliseconds. One that cannot be read changes nothing. */
+  readonly after: string | number;
+  constructor(message: string, options: { readonly after: string | number; readonly cause?: unknown }) {
+    super(message, 'cause' in options ? { cause: options.cause } : {});
+    this.after = options.after;
+  }
+}
+
 /** In a simulation: an attempt waits on something outside virtual time, and the real-time limit for that has been reached. */
 export class SimulationStalledError extends EscapementError {
   static override readonly name: string = 'SimulationStalledError';

@@ -7,6 +7,7 @@ import type { Definition } from '../core/definition.ts';
 import { StoreError } from '../core/errors.ts';
 import type { Choices, Decision } from './choices.ts';
 import { after, messages, never, nothingDue, type StoreCall } from './faults.ts';
+import type { MailFault } from './mail.ts';
 import type { Process } from './owners.ts';
 
 /** The kinds of faults that an exploration draws, of which each seed has some. */
@@ -49,6 +50,9 @@ const handlerFaults = [
   ['handler', 'never ends, and hears no signal'],
   ['handler', 'throws what is no error'],
 ] as const satisfies readonly (readonly [FaultFamily, string])[];
+
+/** What can go wrong with a mail, in the order of the picks. */
+const mailFaults: readonly MailFault[] = ['mail server down', 'mail deferred', 'answer of the mail server lost'];
 
 /** A worker fences itself 5 s before its lease is over: two clocks may differ by less than that. */
 const maxSkewMs = 2_000;
@@ -233,6 +237,19 @@ export class DrawnFaults {
     };
   }
 
+  /** What goes wrong when an attempt sends a mail. */
+  mail(process: Process | undefined): MailFault | undefined {
+    if (!process || this.healed || this.#rates.handler === undefined) return undefined;
+    const rate = this.#rates.handler * 2;
+    const pick = this.#world.choices.rare(
+      `${process.place}.smtp`,
+      mailFaults.map(() => rate / mailFaults.length),
+    );
+    const fault = mailFaults[pick - 1];
+    if (fault) this.#happened('F28', process, fault);
+    return fault;
+  }
+
   /** An attempt begins to wait. */
   wait(process: Process): void {
     if (this.healed || this.#rates.crash === undefined) return;
@@ -256,6 +273,7 @@ export function picksAt(point: string, families: ReadonlySet<FaultFamily>): read
   const [, call] = /^w\d+\.(\w+)$/.exec(point) ?? [];
   if (call === undefined) return [];
   if (call === 'wait') return families.has('crash') ? [1] : [];
+  if (call === 'smtp') return families.has('handler') ? mailFaults.map((_, i) => i + 1) : [];
   if (call === 'skew') return families.has('clock') ? skewsMs.map((_, i) => i + 1) : [];
   const faults: readonly (readonly [FaultFamily, string])[] =
     call === 'run' ? handlerFaults : callFaults.filter(([, kind]) => applies(call as StoreCall, kind));

@@ -1,6 +1,7 @@
 /** `escapement/testing`: virtual time, faults and the conformance suite, in any test runner. */
 import '../ports/node-version.ts';
 
+export type { SentMail } from '../email/seam.ts';
 export type { ClockChange } from './clock-changes.ts';
 export { clockChanges, dailyRuns, localTime, minutelyRuns, runsOverClockChanges } from './clock-changes.ts';
 export type { ConformanceCase } from './conformance.ts';
@@ -11,6 +12,7 @@ export type { FaultFamily } from './drawn-faults.ts';
 export type { Exploration, ExploreOptions, Scenario } from './explore.ts';
 export { explore } from './explore.ts';
 export type { CrashPoint, FaultOptions, StoreCall, StoreFault } from './faults.ts';
+export type { SimulatedSmtp } from './mail.ts';
 export type { Orders } from './orders.ts';
 export { everyOrder } from './orders.ts';
 export type { SimulatedAttempt } from './record.ts';

@@ -269,6 +269,11 @@ export class Processes {
     };
   }
 
+  /** The process of a worker that runs. */
+  processOf(worker: string): Process | undefined {
+    return this.#places.find(({ process }) => process.name === worker)?.process;
+  }
+
   #placeOf(process: Process): Place {
     return this.#places.find((place) => place.process === process) as Place;
   }

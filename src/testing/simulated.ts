@@ -7,6 +7,7 @@ import { SimulationError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { mostAttempts, newJob } from '../core/job.ts';
 import type { JobRecord } from '../core/types.ts';
+import { type SentMail, seamOf } from '../email/seam.ts';
 import type { Host } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
 import { nearest } from '../options.ts';
@@ -23,6 +24,7 @@ import { crashPoints, type FaultOptions, Faults, type StoreFault } from './fault
 import { refuseOtherFakes, rule } from './globals.ts';
 import { InvariantChecker } from './invariants.ts';
 import { leaksAmong, type Suspect, suspectsAmong } from './leaks.ts';
+import { SimulatedMailServer, type SimulatedSmtp } from './mail.ts';
 import { Processes, type Version } from './processes.ts';
 import { realWork } from './real-work.ts';
 import { type SimulatedAttempt, SimulationRecord } from './record.ts';
@@ -63,6 +65,25 @@ export class Simulated implements Simulation {
     poison: (task: { readonly name: string } | string, input = '{"cut": "of') =>
       this.#poison(typeof task === 'string' ? task : task.name, input),
   };
+
+  get outbox(): readonly SentMail[] {
+    return this.#mail.outbox;
+  }
+  get smtp(): SimulatedSmtp {
+    this.#use();
+    return this.#mail;
+  }
+  readonly #mail: SimulatedMailServer;
+
+  /** Mails of the application come here until the simulation ends. */
+  #takeMail(tasks: Tasks): void {
+    const seam = seamOf(tasks);
+    const before = seam.outlet;
+    seam.outlet = this.#mail;
+    this.#undo.push(() => {
+      seam.outlet = before;
+    });
+  }
 
   readonly scheduler = { stop: () => this.#faults.stopScheduling(), start: () => this.#faults.startScheduling() };
 
@@ -106,6 +127,13 @@ export class Simulated implements Simulation {
     const [stores, versions, processes] = [this.#stores, this.#versions, this.#processes];
     this.#idler = new Idler({ clock, record, settings, stores, versions, processes, checker });
     if (rates) faults.drawn = this.#processes.draw(this.#choices, rates);
+    const processOf = () => this.#processes.processOf(scope.getStore()?.worker ?? '');
+    this.#mail = new SimulatedMailServer({
+      now: clock.now,
+      turn: () => clock.turn(),
+      fault: () => faults.drawn?.mail(processOf()),
+      note: (text) => clock.onNote(scope.getStore(), text),
+    });
   }
 
   #hostFor(app: App): Host {
@@ -133,6 +161,7 @@ export class Simulated implements Simulation {
   async heal(): Promise<void> {
     this.#use();
     this.#faults.heal();
+    this.#mail.heal();
     this.#checker?.healed();
     this.#processes.heal();
     await this.drain();
@@ -180,6 +209,7 @@ export class Simulated implements Simulation {
       this.#stores.set(source, this.#checker?.watch(store) ?? store);
     }
     if (record) this.#undo.push(this.#app.events.on('*', this.#recorded));
+    this.#takeMail(this.tasks);
     this.#undo.push(rebind(this.#app, this.#binding(this.#host)));
     this.#undo.push(
       realWork.attend({
@@ -262,6 +292,7 @@ export class Simulated implements Simulation {
       version = { app, host: { ...this.#hostFor(app), newId: this.#host.newId } };
       this.#versions.push(version);
       if (this.#settings.record) this.#undo.push(app.events.on('*', this.#recorded));
+      this.#takeMail(tasks);
       this.#undo.push(rebind(app, this.#binding(version.host)));
       if (this.#crashing) this.#crashIn(app);
     }

@@ -5,6 +5,7 @@
 import type { Duration, Instant } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
 import type { Status } from '../core/types.ts';
+import type { SentMail } from '../email/seam.ts';
 import type { Store } from '../ports/store.ts';
 import type { TaskResult } from '../result.ts';
 import { appOf, type Tasks } from '../tasks.ts';
@@ -12,6 +13,7 @@ import type { Choices } from './choices.ts';
 import type { FaultRates } from './drawn-faults.ts';
 import type { CrashPoint, FaultOptions, StoreFault } from './faults.ts';
 import { refuseOtherFakes } from './globals.ts';
+import type { SimulatedSmtp } from './mail.ts';
 import type { SimulatedAttempt } from './record.ts';
 import { watchTimers } from './refuse.ts';
 import { readSettings, type SimulationOptions } from './settings.ts';
@@ -112,6 +114,10 @@ export interface Simulation extends AsyncDisposable {
   deploy(tasks: Tasks, options?: { workers?: number; beside?: boolean }): void;
   /** What was, at an instant that has passed: the jobs as they were then, and what had happened. */
   at(instant: Instant): { jobs(filter?: SimulatedJobFilter): TaskResult[]; timeline(): Timeline };
+  /** The mails that the simulated mail server has accepted, in order. Nothing leaves the process. */
+  readonly outbox: readonly SentMail[];
+  /** How the simulated mail server misbehaves. */
+  readonly smtp: SimulatedSmtp;
   readonly scheduler: {
     /** No worker turns occurrences into jobs until `start`: as if no scheduler ran. */
     stop(): void;

@@ -8,4 +8,4 @@ import './register.ts';
 export type { TaskTest, TestTasksOptions } from './fixture.ts';
 export { testTasks } from './fixture.ts';
 export type { Expected, Moment } from './matching.ts';
-export type { EnqueuedOptions, FailedOptions, RetriedOptions, SucceededOptions } from './register.ts';
+export type { EnqueuedOptions, ExpectedMail, FailedOptions, RetriedOptions, SentMailOptions, SucceededOptions } from './register.ts';

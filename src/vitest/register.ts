@@ -3,6 +3,7 @@ import type { Duration, Status, Task, TaskResult } from 'escapement';
 import type { Simulation, Timeline } from 'escapement/testing';
 import { expect } from 'vitest';
 import { toHaveEnqueued } from './enqueued.ts';
+import { toHaveSentMail } from './mail.ts';
 import type { Expected, Moment } from './matching.ts';
 import { toBeScheduledAt, toHaveFailed, toHaveRetried, toHaveSucceeded } from './outcome.ts';
 import { toHaveRun, toHaveRunAt } from './runs.ts';
@@ -51,6 +52,31 @@ export interface RetriedOptions {
   times?: number;
 }
 
+type MailText = string | RegExp | { asymmetricMatch(other: unknown): boolean };
+
+/** What `toHaveSentMail` asks of a mail. A text is the whole value, a pattern is found in it; of addresses, one of the mail's must match, and each of an array. */
+export interface ExpectedMail {
+  to?: MailText | readonly MailText[];
+  cc?: MailText | readonly MailText[];
+  bcc?: MailText | readonly MailText[];
+  from?: MailText;
+  subject?: MailText;
+  text?: MailText;
+  html?: MailText;
+  headers?: MailText | readonly MailText[];
+  messageId?: MailText;
+  /** The name of the task, such as `mail.welcome`. */
+  task?: MailText;
+}
+
+/** What else `toHaveSentMail` asks. */
+export interface SentMailOptions {
+  /** When the server accepted it. */
+  at?: Moment;
+  /** Exactly so many such mails. @default at least one */
+  times?: number;
+}
+
 type AnyTask = { readonly name: string; readonly enqueue: unknown; readonly getResult: unknown };
 
 declare module 'vitest' {
@@ -62,6 +88,11 @@ declare module 'vitest' {
     toHaveEnqueued: T extends Simulation
       ? <Input>(task: Task<Input, unknown>, input?: NoInfer<Expected<Input>>, options?: EnqueuedOptions) => R
       : never;
+    /**
+     * The simulation's mail server has accepted a mail that is as expected.
+     * @example expect(sim).toHaveSentMail({ to: 'ada@example.com', subject: /trial/ }, { at: '+3d' });
+     */
+    toHaveSentMail: T extends Simulation ? (expected?: ExpectedMail, options?: SentMailOptions) => R : never;
     /**
      * Attempts of the task have started: exactly `times`, or at least one. All attempts count, including failed and snoozed ones.
      * @example
@@ -97,7 +128,7 @@ declare module 'vitest' {
   }
 }
 
-expect.extend({ toHaveEnqueued, toHaveRun, toHaveRunAt, toHaveSucceeded, toHaveFailed, toHaveRetried, toBeScheduledAt });
+expect.extend({ toHaveEnqueued, toHaveRun, toHaveRunAt, toHaveSucceeded, toHaveFailed, toHaveRetried, toBeScheduledAt, toHaveSentMail });
 
 expect.addSnapshotSerializer({
   test: (value: unknown) => isTimeline(value),

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { exponential, fixed } from '../../src/core/backoff.ts';
 import { decide, type Outcome } from '../../src/core/decide.ts';
 import { latestInstant } from '../../src/core/duration.ts';
+import { RetryAfterError } from '../../src/core/errors.ts';
 import { claimed, newJob, settled } from '../../src/core/job.ts';
 import type { Job } from '../../src/core/types.ts';
 
@@ -28,6 +29,12 @@ function running(overrides: Partial<Job> = {}): Job {
 }
 
 const failed = (permanent = false): Outcome => ({ kind: 'failed', error, thrown: null, permanent });
+const asking = (delay: string | number): Outcome => ({
+  kind: 'failed',
+  error,
+  thrown: new RetryAfterError('later', { after: delay }),
+  permanent: false,
+});
 const lost: Outcome = { kind: 'lost', error };
 
 describe('what becomes of a job', () => {
@@ -39,6 +46,9 @@ describe('what becomes of a job', () => {
     ['snoozed', { attempt: 3 }, { kind: 'snoozed', delayMs: 60_000 }, { status: 'queued', attempt: 2, dueAt: now + 60_000, claim: 1 }],
     ['cancelled', {}, { kind: 'cancelled', reason: 'why' }, { status: 'cancelled', reason: 'why' }],
     ['given back', { attempt: 3, losses: 1 }, { kind: 'released' }, { status: 'queued', attempt: 2, losses: 1 }],
+    ['failed, and asked to wait longer', {}, asking('5m'), { status: 'queued', dueAt: now + 300_000 }],
+    ['failed, and asked to wait less long', {}, asking(10), { status: 'queued', dueAt: now + 7_000 }],
+    ['failed, and asked to wait for what is no duration', {}, asking('soon'), { status: 'queued', dueAt: now + 7_000 }],
     ['lost once', {}, lost, { status: 'queued', attempt: 1, losses: 1, dueAt: now }],
     ['lost the third time in a row', { losses: 2 }, lost, { status: 'failed', reason: 'poisoned', losses: 3 }],
     ['lost on its last attempt', { attempt: 5 }, lost, { status: 'failed', reason: 'lease lost' }],

@@ -1,0 +1,16 @@
+/** `escapement mail`: see mails before they are sent, and what became of those that were. */
+import type { Command } from 'commander';
+import type { ExitCode, Io } from '../../io.ts';
+import { addOutbox } from './outbox.ts';
+import { addPreview } from './preview.ts';
+
+export function addMail(program: Command, io: Io, done: (code: ExitCode) => void): void {
+  const command = program
+    .command('mail')
+    .summary('preview mails, or list what was sent and held')
+    .description('Previews the mails that a module defines with createMail(), or lists the outbox.')
+    .usage('<command> <module> [options]')
+    .helpCommand(false);
+  addPreview(command, io, done);
+  addOutbox(command, io, done);
+}

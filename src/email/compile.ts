@@ -1,0 +1,86 @@
+/** What Nodemailer does for us: it composes a message, whose envelope, addresses and headers are read here, and makes the transporter that sends. */
+import { createTransport, type Transport as NodemailerTransport } from 'nodemailer';
+import type { MailMessage } from './message.ts';
+
+/** What is used of a Nodemailer transporter. */
+export interface Transporter {
+  sendMail(message: never): Promise<unknown>;
+  close?: (() => void) | undefined;
+}
+
+/**
+ * What sends: a Nodemailer transporter, a transport plugin, options of a transport, or a URL such as `smtps://user:pass@smtp.example.com`; or a
+ * function that returns one of these, called before the first mail is sent.
+ */
+export type MailTransport = Transporter | object | string | (() => Transporter | object | string);
+
+/** A composed message. */
+export interface Composed {
+  readonly envelope: { readonly from: string; readonly to: readonly string[] };
+  readonly to: readonly string[];
+  readonly cc: readonly string[];
+  readonly bcc: readonly string[];
+  readonly messageId: string;
+  readonly headers: string;
+  readonly raw: Uint8Array;
+}
+
+/** What is used of Nodemailer's tree of MIME parts. */
+interface Node {
+  getEnvelope(): { from: string | false; to: string[] };
+  getAddresses(): Readonly<Record<string, readonly { address: string }[] | undefined>>;
+  setHeader(name: string, value: string): unknown;
+  messageId(): string;
+  buildHeaders(): string;
+  build(callback: (error: Error | null, bytes: Buffer) => void): void;
+}
+
+/**
+ * Composes a message whose content is in memory.
+ * @param id the part of the Message-ID before the @, where the message has none itself
+ */
+export async function compose(message: MailMessage, id: string): Promise<Composed> {
+  const composer = createTransport<Composed>({
+    name: 'escapement',
+    version: '1',
+    send(mail, callback) {
+      const node = mail.message as unknown as Node;
+      const { from, to } = node.getEnvelope();
+      const own = ownMessageId(message);
+      if (!own) node.setHeader('Message-ID', `<${id}@${(from || 'localhost').split('@').pop()}>`);
+      const addresses = node.getAddresses();
+      const list = (name: string) => (addresses[name] ?? []).map(({ address }) => address);
+      const headers = node.buildHeaders();
+      node.build((error, raw) => {
+        const messageId = own ?? node.messageId();
+        callback(error, { envelope: { from: from || '', to }, to: list('to'), cc: list('cc'), bcc: list('bcc'), messageId, headers, raw });
+      });
+    },
+  } satisfies NodemailerTransport<Composed>);
+  return composer.sendMail(message as never);
+}
+
+/** The Message-ID that a message brings: in its field, its headers, or its finished text. */
+export function ownMessageId({ messageId, headers, raw }: MailMessage): string | undefined {
+  if (messageId) return messageId;
+  const pairs = Array.isArray(headers) ? headers.map(({ key, value }) => [key, value] as const) : Object.entries(headers ?? {});
+  const given = pairs.find(([key]) => key.toLowerCase() === 'message-id')?.[1];
+  if (typeof given === 'string') return given;
+  const text = Buffer.isBuffer(raw) ? raw.toString('latin1', 0, 65_536) : typeof raw === 'string' ? raw.slice(0, 65_536) : '';
+  const head = text.split(/\r?\n\r?\n/, 1)[0] ?? '';
+  return /^message-id:\s*(<[^<>\s]+>)/im.exec(head)?.[1];
+}
+
+/** How long a server may take before Nodemailer gives up, where the options do not say. */
+const timeouts = { connectionTimeout: 30_000, greetingTimeout: 30_000, socketTimeout: 60_000 };
+
+export function transporterOf(transport: MailTransport): Transporter {
+  const given = typeof transport === 'function' ? (transport as () => Transporter | object | string)() : transport;
+  if (isTransporter(given)) return given;
+  if (typeof given === 'string') return createTransport({ ...timeouts, url: given } as never);
+  return createTransport(('send' in given ? given : { ...timeouts, ...given }) as never);
+}
+
+function isTransporter(value: unknown): value is Transporter {
+  return typeof (value as { sendMail?: unknown } | null)?.sendMail === 'function';
+}

@@ -1,0 +1,278 @@
+/**
+ * One attempt to send a mail. It reads as: compose it, leave out who has it already and who is not to get it, write down what is about to happen,
+ * send, write down what came of it, and tell the engine. What is written down survives a crash, so that the next attempt asks only for the rest; only a
+ * crash between the server's answer and the note sends a mail twice, and then with the same Message-ID.
+ */
+import { type Cancel, cancel, isEscapementError, PermanentError, RetryAfterError, type TaskContext, type TaskResult } from 'escapement';
+import { isPermanent, type Refusal, type Verdict, verdictOfError, verdictOfInfo } from './classify.ts';
+import { type Composed, compose } from './compile.ts';
+import { inline } from './content.ts';
+import { domainOf, isAddress, type MailMessage } from './message.ts';
+import type { Settings } from './options.ts';
+import { bodyBlob, decodeBlob, encodeBlob, type MailBody, type MailRecord, recordBlob } from './record.ts';
+import type { MailSeam, SentMail } from './seam.ts';
+import type { Sender } from './sender.ts';
+
+/** What a mail's job returns. */
+export interface MailOutcome {
+  /** `held`: it is in the outbox, and nobody got it. */
+  state: 'sent' | 'held';
+  messageId: string;
+  accepted: string[];
+  /** Addresses that got nothing, with the server's answer or the reason. */
+  refused: { address: string; response: string }[];
+}
+
+type Context = TaskContext<TaskResult>;
+
+/** What an attempt works with. */
+export interface Delivery {
+  readonly settings: Settings;
+  readonly seam: MailSeam;
+  readonly sender: Sender;
+}
+
+/** What an outbox puts into a job's metadata when somebody has a held mail sent. */
+export interface SendNow {
+  readonly deliver: true;
+  readonly messageId: string;
+}
+
+export function isSendNow(value: unknown): value is SendNow {
+  return typeof value === 'object' && value !== null && (value as Partial<SendNow>).deliver === true;
+}
+
+/**
+ * Builds and sends.
+ * @param build makes the message; a Cancel, a Snooze or nothing ends the attempt without a mail
+ * @throws PermanentError when every address is refused for good, and RetryAfterError or what the transport threw when some are to be tried again
+ */
+export async function deliver<Other>(
+  delivery: Delivery,
+  ctx: Context,
+  build: () => MailMessage | Other | Promise<MailMessage | Other>,
+  isMessage: (built: MailMessage | Other) => built is MailMessage,
+): Promise<MailOutcome | Other> {
+  const before = decodeBlob<MailRecord>(await ctx.blob(recordBlob));
+  // The mail was sent, and the worker died before the job was told so.
+  if (before && (before.state === 'sent' || before.state === 'held')) return outcomeOf(before);
+  const built = await build();
+  if (!isMessage(built)) return built;
+  return send(delivery, ctx, built, before);
+}
+
+async function send(
+  { settings, seam, sender }: Delivery,
+  ctx: Context,
+  built: MailMessage,
+  before: MailRecord | null,
+): Promise<MailOutcome> {
+  const now = ctx.result.metadata.mail;
+  const sendNow = isSendNow(now) ? now : undefined;
+  const date = before?.date ?? ctx.now().getTime();
+  const given: MailMessage = {
+    ...settings.defaults,
+    ...built,
+    date: built.date ?? new Date(date),
+    ...(sendNow ? { messageId: sendNow.messageId } : {}),
+  };
+  const message = await inline(intercepted(given, settings.intercept), { limit: settings.limit, stored: false });
+  const composed = await compose(message, idOf(ctx.result)).catch(unusable);
+  const { from, to } = composed.envelope;
+  const everyone = settings.intercept === undefined ? to : [settings.intercept];
+  if (everyone.length === 0) throw new PermanentError('the mail has no recipient: set to, cc, bcc or envelope');
+  if (from === '' && !built.envelope)
+    throw new PermanentError('the mail has no sender: set from in the message, or in the options of createMail()');
+
+  const refused: Refusal[] = [...(before?.refused ?? [])];
+  const accepted = [...(before?.accepted ?? [])];
+  let rest = everyone.filter((address) => !accepted.includes(address) && !refused.some((refusal) => refusal.address === address));
+  const leaveOut = (why: (address: string) => string | undefined) => {
+    const left = rest.map((address) => ({ address, response: why(address) })).filter((one): one is Refusal => one.response !== undefined);
+    refused.push(...left);
+    rest = rest.filter((address) => !left.some((refusal) => refusal.address === address));
+    return left.length;
+  };
+  leaveOut((address) => (isAddress(address) ? undefined : 'not a valid address'));
+
+  const subject = message.subject ?? '';
+  const record = (state: MailRecord['state'], deferred: readonly Refusal[] = [], note: string | null = null): MailRecord => ({
+    state,
+    from,
+    to: composed.to.length > 0 ? composed.to : to,
+    cc: composed.cc,
+    bcc: composed.bcc,
+    subject,
+    messageId: composed.messageId,
+    date,
+    at: ctx.now().getTime(),
+    accepted,
+    refused,
+    deferred,
+    note,
+  });
+  const body = bodyOf(message, composed);
+  const hold = async (note: string) => {
+    const held = record('held', [], note);
+    await ctx.saveBlob(bodyBlob, encodeBlob(body));
+    await ctx.saveBlob(recordBlob, encodeBlob(held));
+    ctx.log.info('mail held in the outbox', { messageId: held.messageId, because: note });
+    return outcomeOf(held);
+  };
+  const { outlet } = seam;
+  if (outlet?.kind === 'held' && !sendNow) return hold(outlet.because ?? 'mail is not delivered here');
+  const { allow } = settings;
+  if (allow && settings.intercept === undefined) {
+    const stranger = rest.length > 0 && rest.every((address) => !allow.includes(domainOf(address)));
+    if (stranger && accepted.length === 0) return hold(`no recipient is in an allowed domain (${allow.join(', ')})`);
+    leaveOut((address) => (allow.includes(domainOf(address)) ? undefined : 'not in an allowed domain'));
+  }
+  if (settings.suppress) {
+    const reasons = new Map<string, string>();
+    for (const address of rest) {
+      const answer = await settings.suppress(address, { task: ctx.task, subject });
+      if (answer) reasons.set(address, typeof answer === 'string' ? answer : 'suppressed');
+    }
+    leaveOut((address) => reasons.get(address));
+  }
+  if (rest.length === 0) return finish(ctx, record, accepted, refused, composed.messageId);
+
+  if (settings.keepBodies || outlet) await ctx.saveBlob(bodyBlob, encodeBlob(body));
+  await ctx.saveBlob(recordBlob, encodeBlob(record('sending')));
+  const mail: Omit<SentMail, 'at' | 'recipients'> = {
+    from,
+    to: composed.to,
+    cc: composed.cc,
+    bcc: composed.bcc,
+    subject,
+    ...body,
+    messageId: composed.messageId,
+    task: ctx.task,
+    job: ctx.id,
+    attempt: ctx.attempt,
+  };
+  const { verdict, error } = await attempt(rest, () =>
+    outlet?.send && outlet.kind === 'simulated'
+      ? outlet.send({ ...mail, at: ctx.now(), recipients: rest }, (ms) => ctx.sleep(ms))
+      : sender.send({ ...message, messageId: composed.messageId, envelope: { from, to: [...rest] } }, ctx.signal),
+  );
+  accepted.push(...verdict.accepted);
+  refused.push(...verdict.refused);
+  if (verdict.deferred.length === 0) return finish(ctx, record, accepted, refused, composed.messageId, error);
+  // Who has the mail must be known before it is tried again.
+  if (verdict.accepted.length > 0 || verdict.refused.length > 0) await keep(ctx, record('deferred', verdict.deferred));
+  else await keep(ctx, record('deferred', verdict.deferred)).catch(() => {});
+  throw deferral(verdict, accepted, error);
+}
+
+async function attempt(rest: readonly string[], fn: () => Promise<unknown>): Promise<{ verdict: Verdict; error?: unknown }> {
+  try {
+    return { verdict: verdictOfInfo((await fn()) as never, rest) };
+  } catch (error) {
+    // What ends the attempt is the engine's; it is no answer of a server.
+    if (isEscapementError(error)) throw error;
+    return { verdict: verdictOfError(error, rest), error };
+  }
+}
+
+/** No address is left to try. */
+async function finish(
+  ctx: Context,
+  record: (state: MailRecord['state']) => MailRecord,
+  accepted: readonly string[],
+  refused: readonly Refusal[],
+  messageId: string,
+  error?: unknown,
+): Promise<MailOutcome> {
+  const isSent = accepted.length > 0;
+  const end = record(isSent ? 'sent' : 'refused');
+  // The mail is out: an error now must not have it sent again.
+  await keep(ctx, end).catch(() => {});
+  if (isSent) {
+    ctx.log.info('mail sent', { messageId, accepted: accepted.length, refused: refused.length });
+    return outcomeOf(end);
+  }
+  const reasons = [...new Set(refused.map(({ response }) => response))].join('; ');
+  throw new PermanentError(`the mail was refused for ${countOf(refused.length)}: ${reasons}`, error === undefined ? {} : { cause: error });
+}
+
+function deferral({ deferred, afterMs }: Verdict, accepted: readonly string[], error: unknown): unknown {
+  if (afterMs === undefined && error !== undefined && accepted.length === 0) return error;
+  const [first] = deferred;
+  const some = accepted.length > 0 ? `${countOf(accepted.length)} got the mail, ` : '';
+  const message = `${some}${countOf(deferred.length)} will be tried again: ${first?.response ?? 'deferred'}`;
+  return new RetryAfterError(message, { after: afterMs ?? 0, ...(error === undefined ? {} : { cause: error }) });
+}
+
+function countOf(addresses: number): string {
+  return `${addresses} ${addresses === 1 ? 'recipient' : 'recipients'}`;
+}
+
+const keepTries = 4;
+
+/** Writes down what came of it, through short failures of the store. */
+async function keep(ctx: Context, record: MailRecord): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      await ctx.saveBlob(recordBlob, encodeBlob(record));
+      return;
+    } catch (error) {
+      const isTransient = (error as { transient?: unknown }).transient === true;
+      if (!isTransient || tries === keepTries) throw error;
+      await ctx.sleep(500);
+    }
+  }
+}
+
+function outcomeOf({ state, messageId, accepted, refused }: MailRecord): MailOutcome {
+  return { state: state === 'held' ? 'held' : 'sent', messageId, accepted: [...accepted], refused: refused.map((one) => ({ ...one })) };
+}
+
+/** Sent to one address, with a header that says who it was for. */
+function intercepted(message: MailMessage, to: string | undefined): MailMessage {
+  if (to === undefined) return message;
+  const meant = [message.to, message.cc, message.bcc].flatMap((part) => (part === undefined ? [] : [part].flat()));
+  const named = meant.map((one) => (typeof one === 'string' ? one : one.address)).join(', ');
+  const { cc: _cc, bcc: _bcc, ...rest } = message;
+  const own = rest.headers ?? {};
+  const header = { key: 'X-Intercepted-To', value: named };
+  const headers = Array.isArray(own) ? [...own, header] : { ...own, [header.key]: header.value };
+  const { from } = message.envelope ?? {};
+  return { ...rest, to, headers, ...(message.envelope ? { envelope: from === undefined ? { to } : { from, to } } : {}) };
+}
+
+/** The Message-ID before the @, made of the job: the same on every attempt. An id that an application gave may come again once its job is deleted. */
+export function idOf({ id, enqueuedAt }: Pick<TaskResult, 'id' | 'enqueuedAt'>): string {
+  const isUuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id);
+  return isUuid ? id : `${encodeURIComponent(id)}.${enqueuedAt.getTime().toString(36)}`;
+}
+
+/** A message that cannot be composed will not be on the next attempt either. */
+function unusable(error: unknown): never {
+  if (isPermanent(error)) throw new PermanentError(`the mail cannot be composed: ${(error as Error).message}`, { cause: error });
+  throw error;
+}
+
+export function bodyOf(message: MailMessage, { headers }: Composed): MailBody {
+  return {
+    headers: headers.replace(/\r\n/g, '\n'),
+    text: textOf(message.text),
+    html: textOf(message.html),
+    attachments: (message.attachments ?? []).map(({ filename, contentType, content, href, path }, i) => ({
+      filename: filename || String(href ?? path ?? `attachment-${i + 1}`),
+      contentType: contentType ?? '',
+      size: typeof content === 'string' ? Buffer.byteLength(content) : Buffer.isBuffer(content) ? content.length : 0,
+    })),
+  };
+}
+
+function textOf(value: MailMessage['text']): string | null {
+  const content = typeof value === 'object' && value !== null && 'content' in value ? value.content : value;
+  if (Buffer.isBuffer(content)) return content.toString();
+  return typeof content === 'string' ? content : null;
+}
+
+/** What a build returns that has nobody to write to. */
+export function nothingToSend(): Cancel {
+  return cancel('nothing to send');
+}

@@ -1,0 +1,80 @@
+/** A message as Nodemailer takes it, typed here so that applications need no types of Nodemailer's. Its fields are documented at https://nodemailer.com/message. */
+import type { Readable } from 'node:stream';
+
+/** One address: `'ada@example.com'`, `'Ada <ada@example.com>'`, or its parts. */
+export type MailAddress = string | { name?: string | undefined; address: string };
+/** Addresses: one, several in an array, or several in one string, separated by commas. */
+export type MailAddresses = MailAddress | MailAddress[];
+
+type Bytes = string | Buffer | Readable;
+
+/** Where content comes from: given here, a file, or a URL. */
+export interface MailContent {
+  content?: Bytes | undefined;
+  path?: string | URL | undefined;
+  href?: string | undefined;
+  encoding?: string | undefined;
+  contentType?: string | undefined;
+}
+
+export interface MailAttachment extends MailContent {
+  filename?: string | false | undefined;
+  cid?: string | undefined;
+  contentTransferEncoding?: '7bit' | 'base64' | 'quoted-printable' | false | undefined;
+  contentDisposition?: 'attachment' | 'inline' | undefined;
+  headers?: MailHeaders | undefined;
+  raw?: Bytes | MailContent | undefined;
+}
+
+export type MailHeaders = { [name: string]: string | string[] | { prepared: boolean; value: string } } | { key: string; value: string }[];
+
+type ListHeader = string | { url: string; comment: string };
+
+/** What a mailable builds, and what `sendMail` takes. */
+export interface MailMessage {
+  from?: MailAddresses | undefined;
+  sender?: MailAddress | undefined;
+  to?: MailAddresses | undefined;
+  cc?: MailAddresses | undefined;
+  bcc?: MailAddresses | undefined;
+  replyTo?: MailAddresses | undefined;
+  inReplyTo?: MailAddress | undefined;
+  references?: string | string[] | undefined;
+  subject?: string | undefined;
+  text?: Bytes | MailContent | undefined;
+  html?: Bytes | MailContent | undefined;
+  watchHtml?: Bytes | MailContent | undefined;
+  amp?: Bytes | MailContent | undefined;
+  icalEvent?: Bytes | (MailContent & { method?: string | undefined; filename?: string | false | undefined }) | undefined;
+  headers?: MailHeaders | undefined;
+  list?: { [name: string]: ListHeader | ListHeader[] | ListHeader[][] } | undefined;
+  attachments?: MailAttachment[] | undefined;
+  alternatives?: MailAttachment[] | undefined;
+  /** The addresses that the server is given, where they differ from those of the headers. */
+  envelope?:
+    | { from?: string | undefined; to?: string | string[] | undefined; cc?: string | undefined; bcc?: string | undefined }
+    | undefined;
+  /** @default one made from the job's id, the same on every attempt */
+  messageId?: string | undefined;
+  /** @default the instant of the first attempt */
+  date?: Date | string | undefined;
+  encoding?: string | undefined;
+  raw?: Bytes | MailContent | undefined;
+  textEncoding?: 'quoted-printable' | 'base64' | undefined;
+  disableUrlAccess?: boolean | undefined;
+  disableFileAccess?: boolean | undefined;
+  dkim?: object | undefined;
+  priority?: 'high' | 'normal' | 'low' | undefined;
+  attachDataUrls?: boolean | undefined;
+  xMailer?: false | string | undefined;
+}
+
+/** Reads the domain of an address; lower case. Empty where there is none. */
+export function domainOf(address: string): string {
+  return address.slice(address.lastIndexOf('@') + 1).toLowerCase();
+}
+
+/** True if a server could take the address: one @, something on both sides, and no white space or control characters. */
+export function isAddress(address: string): boolean {
+  return /^[^\s@\p{Cc}<>]+@[^\s@\p{Cc}<>]+$/u.test(address) || /^"[^"\p{Cc}]+"@[^\s@\p{Cc}<>]+$/u.test(address);
+}

@@ -1,0 +1,145 @@
+/**
+ * A Nodemailer transport for code that calls `sendMail` itself: the message is stored with a job, and a worker sends it through the real transport. What
+ * it answers claims nothing that is not so: the message is pending, and nobody has accepted it.
+ */
+import { InputError, PermanentError, type TaskResult, type Tasks, type UsingOptions } from 'escapement';
+import { ownMessageId } from './compile.ts';
+import { inline, inlineNow } from './content.ts';
+import { deliver, idOf, type MailOutcome } from './deliver.ts';
+import { deliveryOf, mailRetry } from './mail.ts';
+import type { MailMessage } from './message.ts';
+import { jobOptions, type MailOptions, readOptions, withTag } from './options.ts';
+import { decodeMessage, encodeMessage, type StoredInput } from './stored.ts';
+
+/** What `sendMail` resolves to. */
+export interface QueuedInfo {
+  messageId: string;
+  /** The job that sends the message: `tasks.getResult(jobId)`. */
+  jobId: string;
+  queued: true;
+  /** Nobody yet. */
+  accepted: string[];
+  rejected: string[];
+  /** Who the message is for. */
+  pending: string[];
+  envelope: { from: string; to: string[] };
+  response: string;
+}
+
+/** What is used of the message that Nodemailer hands to a transport. */
+interface NodemailerMail {
+  readonly data: object;
+  readonly message: {
+    getEnvelope(): { from: string | false; to: string[] };
+  };
+}
+
+/** How a message is enqueued. */
+export interface QueuedOptions extends UsingOptions {
+  /**
+   * The caller's own open transaction: the message is sent if it commits, and not if it does not. `sendMail` throws at once what goes wrong then, and
+   * streams are refused, because they cannot be read at once.
+   */
+  transaction?: unknown;
+}
+
+/** A Nodemailer transport that enqueues. */
+export interface QueuedTransport {
+  readonly name: string;
+  readonly version: string;
+  send(mail: NodemailerMail, callback: (error: Error | null, info: QueuedInfo) => void): void;
+  verify(callback?: (error: Error | null, success: true) => void): Promise<true>;
+  /**
+   * The same transport with other options for the messages that are sent through it.
+   * @example createTransport(outgoing.using({ runAfter: '3d', transaction: db })).sendMail(message)
+   */
+  using(options: QueuedOptions): QueuedTransport;
+}
+
+/**
+ * A Nodemailer transport that enqueues each message; a worker of the application sends it.
+ * @param options.transport what sends
+ * @throws ConfigError with all faults of the options
+ * @example const mailer = nodemailer.createTransport(queued(tasks, { transport: process.env.SMTP_URL }));
+ */
+export function queued(tasks: Tasks, options: MailOptions): QueuedTransport {
+  const settings = readOptions('queued', options);
+  const delivery = deliveryOf(tasks, settings);
+  const own = jobOptions(settings, {}, mailRetry);
+  const task = tasks.define(`${settings.name}.message`, {
+    ...own,
+    async run({ parts }: StoredInput, ctx): Promise<MailOutcome> {
+      const load = async (): Promise<MailMessage> => {
+        const message = await decodeMessage(ctx, parts);
+        if (!message) throw new PermanentError(`job ${ctx.id} has no message; it was enqueued without its transport`);
+        return message;
+      };
+      return deliver<never>(delivery, ctx, load, (built): built is MailMessage => built !== undefined);
+    },
+  });
+
+  delivery.seam.tasks.add(task.name);
+
+  const enqueue = (mail: NodemailerMail, { transaction, ...using }: QueuedOptions): QueuedInfo | Promise<QueuedInfo> => {
+    const { from, to } = mail.message.getEnvelope();
+    if (to.length === 0) throw new InputError('the message has no recipient: set to, cc, bcc or envelope', { path: 'to' });
+    const given: MailMessage = { ...settings.defaults, ...mail.data };
+    const own = ownMessageId(given);
+    const chosen = task.using(using.tags ? { ...using, tags: withTag(using.tags) } : using);
+    const store = (message: MailMessage) => {
+      const { blobs, parts } = encodeMessage(message);
+      return { input: { from: from || '', to: [...to], subject: message.subject ?? '', parts }, blobs };
+    };
+    const sender = from || addressIn(settings.defaults.from);
+    const answer = (result: TaskResult): QueuedInfo => ({
+      messageId: own ?? `<${idOf(result)}@${sender.split('@').pop() || 'localhost'}>`,
+      jobId: result.id,
+      queued: true,
+      accepted: [],
+      rejected: [],
+      pending: [...to],
+      envelope: { from: sender, to: [...to] },
+      response: `queued as ${result.id}`,
+    });
+    if (transaction !== undefined) {
+      const { input, blobs } = store(inlineNow(given, { limit: settings.limit, stored: true }));
+      const result: TaskResult | Promise<TaskResult> = chosen.enqueue(input, { transaction: transaction as never, blobs });
+      return result instanceof Promise ? result.then(answer) : answer(result);
+    }
+    return (async () => {
+      const { input, blobs } = store(await inline(given, { limit: settings.limit, stored: true }));
+      return answer(await chosen.enqueue(input, { blobs }));
+    })();
+  };
+
+  const transportOf = (using: QueuedOptions): QueuedTransport => ({
+    name: 'escapement',
+    version: '1',
+    send(mail, callback) {
+      const failed = (error: unknown) => callback(error as Error, undefined as never);
+      // In the caller's transaction what goes wrong is thrown, so that the transaction fails with it.
+      if (using.transaction !== undefined) {
+        const info = enqueue(mail, using);
+        if (info instanceof Promise) info.then((value) => callback(null, value), failed);
+        else callback(null, info);
+        return;
+      }
+      Promise.resolve()
+        .then(() => enqueue(mail, using))
+        .then((info) => callback(null, info), failed);
+    },
+    async verify(callback) {
+      callback?.(null, true);
+      return true;
+    },
+    using: (more) => transportOf({ ...using, ...more }),
+  });
+  return transportOf({});
+}
+
+function addressIn(from: MailOptions['from']): string {
+  const first = Array.isArray(from) ? from[0] : from;
+  if (first === undefined) return '';
+  const text = typeof first === 'string' ? first : first.address;
+  return /<([^<>]+)>/.exec(text)?.[1] ?? text.trim();
+}

@@ -1,0 +1,39 @@
+/** The transporter of one mail application: made when the first mail leaves, closed when the last worker of the application here has stopped. */
+import type { Tasks } from 'escapement';
+import { type MailTransport, type Transporter, transporterOf } from './compile.ts';
+import type { MailMessage } from './message.ts';
+
+export class Sender {
+  readonly #transport: MailTransport;
+  readonly #isOwn: boolean;
+  #transporter: Transporter | undefined;
+
+  constructor(tasks: Tasks, transport: MailTransport) {
+    this.#transport = transport;
+    // One that the application made is its to close.
+    this.#isOwn = typeof (transport as Partial<Transporter>).sendMail !== 'function';
+    tasks.on('workerStopped', () => this.close());
+  }
+
+  /** Rejects with the signal's reason when it aborts; a worker that stops lets the server answer. */
+  async send(message: MailMessage, signal: AbortSignal): Promise<unknown> {
+    this.#transporter ??= transporterOf(this.#transport);
+    const sending = new AbortController();
+    const abort = () => {
+      if ((signal.reason as { code?: unknown } | undefined)?.code !== 'ESCAPEMENT_SHUTDOWN') sending.abort(signal.reason);
+    };
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+    try {
+      return await this.#transporter.sendMail({ ...message, signal: sending.signal } as never);
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  close(): void {
+    if (!this.#isOwn) return;
+    this.#transporter?.close?.();
+    this.#transporter = undefined;
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * How a message travels with a job: addresses and subject as the job's input, which lists show; everything else as a blob, and each piece of bytes as
+ * one more, so that neither a text nor a file comes near a list or a log.
+ */
+import type { TaskContext, TaskResult } from 'escapement';
+import type { MailMessage } from './message.ts';
+
+/** The input of a job that sends a message. */
+export interface StoredInput {
+  from: string;
+  to: string[];
+  subject: string;
+  /** How many pieces of bytes there are. */
+  parts: number;
+}
+
+const messageBlob = 'message';
+const partBlob = (n: number) => `part.${n}`;
+
+interface Pieces {
+  readonly blob: (name: string) => Promise<Uint8Array | null>;
+}
+
+/** @param message with all content in memory */
+export function encodeMessage(message: MailMessage): { blobs: Record<string, Uint8Array>; parts: number } {
+  const blobs: Record<string, Uint8Array> = {};
+  let parts = 0;
+  const encoded = (value: unknown): unknown => {
+    if (value instanceof Uint8Array) {
+      blobs[partBlob(parts)] = value;
+      return { $part: parts++ };
+    }
+    if (value instanceof Date) return { $date: value.toISOString() };
+    if (Array.isArray(value)) return value.map(encoded);
+    if (typeof value !== 'object' || value === null) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, encoded(part)]));
+  };
+  const text = JSON.stringify(encoded(message));
+  blobs[messageBlob] = Buffer.from(text);
+  return { blobs, parts };
+}
+
+/** The message of the job whose attempt this is; null: it has none. */
+export async function decodeMessage(ctx: TaskContext, parts: number): Promise<MailMessage | null> {
+  const blobs = await blobsOf({ blob: (name) => ctx.blob(name) }, parts);
+  const text = blobs?.[messageBlob];
+  if (!text || !blobs) return null;
+  const decoded = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(decoded);
+    if (typeof value !== 'object' || value === null) return value;
+    const { $part, $date } = value as { $part?: unknown; $date?: unknown };
+    if (typeof $part === 'number') return Buffer.from(blobs[partBlob($part)] ?? []);
+    if (typeof $date === 'string') return new Date($date);
+    return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, decoded(part)]));
+  };
+  return decoded(JSON.parse(Buffer.from(text).toString())) as MailMessage;
+}
+
+/** What a job of a stored message was enqueued with; undefined for other jobs. */
+export async function storedBlobs(result: TaskResult): Promise<Record<string, Uint8Array> | undefined> {
+  const parts = (result.input as Partial<StoredInput> | null)?.parts;
+  return typeof parts === 'number' ? blobsOf({ blob: (name) => result.blob(name) }, parts) : undefined;
+}
+
+async function blobsOf({ blob }: Pieces, parts: number): Promise<Record<string, Uint8Array> | undefined> {
+  const message = await blob(messageBlob);
+  if (!message) return undefined;
+  const blobs: Record<string, Uint8Array> = { [messageBlob]: message };
+  for (let n = 0; n < parts; n++) {
+    const bytes = await blob(partBlob(n));
+    if (bytes) blobs[partBlob(n)] = bytes;
+  }
+  return blobs;
+}
