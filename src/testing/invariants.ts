@@ -5,6 +5,7 @@
  */
 import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
+import type { Limit, Limits } from '../core/gate.ts';
 import { visibleStatus } from '../core/job.ts';
 import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../core/types.ts';
 import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, Settled, Store, Taken } from '../ports/store.ts';
@@ -62,6 +63,8 @@ export class InvariantChecker {
   readonly #stopping = new Set<string>();
   /** Claims that nobody runs, and since when. */
   readonly #unattended = new Map<string, number>();
+  /** Those of the last claim. */
+  #limits: Limits | undefined;
   #pruned = 0;
   #isAtOnce = false;
   #healedAt = Number.POSITIVE_INFINITY;
@@ -89,7 +92,12 @@ export class InvariantChecker {
   watch(store: Store): Store {
     const calls: Partial<Record<keyof Store, (answer: never, ...given: never[]) => void>> = {
       insert: (taken: Taken | undefined, jobs: readonly Job[]) => {
-        for (const [i, { id }] of jobs.entries()) if (taken?.[i]) this.#coming.delete(id);
+        for (const [i, job] of jobs.entries()) {
+          const standing = taken?.[i];
+          if (!standing) continue;
+          this.#coming.delete(job.id);
+          if (standing.job.id !== job.id) this.#stoodIn(job, standing.job);
+        }
         this.#insert(taken ? jobs.filter((_, i) => !taken[i]) : jobs, store);
       },
       claim: (jobs: readonly Job[], options: ClaimOptions & At) => this.#claim(jobs, options, store),
@@ -167,7 +175,8 @@ export class InvariantChecker {
       if (!row && isOver(job) && gone < this.#pruned) gone += 1;
       else if (!row) this.#say(job, 'I1: it was acknowledged, and is not there');
       else {
-        const [key] = differing(row.job, job);
+        const isDeferred = this.#limits?.tasks[job.task]?.rateByKey && row.job.dueAt > job.dueAt;
+        const [key] = differing(row.job, isDeferred ? { ...job, dueAt: row.job.dueAt } : job);
         if (key) this.#say(job, `E1: the store has its ${key} as ${show(row.job[key])}, by its own answers it is ${show(job[key])}`);
         const [has, told] = [history(row.attempts), history(this.#model.attemptsOf(job.id))];
         if (has !== told) this.#say(job, `I16: the store has its attempts as ${has}, by its own answers they are ${told}`);
@@ -228,7 +237,14 @@ export class InvariantChecker {
         else this.#unattended.set(key, since);
         if (since !== undefined && since < late) this.#say(job, `L2: ${job.worker} holds it, and does not run it`);
       } else if (isTooLate(job, late)) this.#say(job, `L1: it has expired ${now - (expiresAt ?? 0)} ms ago, and nobody has found it`);
-      else if (dueAt < late && freeFor(id) && !this.#paused.has(job.queue) && this.#around.definition(job.task) && !isTooLate(job, now))
+      else if (
+        dueAt < late &&
+        this.#limitsOf(job).length === 0 &&
+        freeFor(id) &&
+        !this.#paused.has(job.queue) &&
+        this.#around.definition(job.task) &&
+        !isTooLate(job, now)
+      )
         this.#say(job, `L1: it is due for ${now - dueAt} ms, and ${freeFor(id)?.name} has nothing to do`);
     }
     for (const { name, nextAt } of this.#firings.lateFor(late))
@@ -252,14 +268,62 @@ export class InvariantChecker {
       if (this.#seenEarly.delete(job.id)) continue;
       this.#coming.delete(job.id);
       if (this.#model.get(job.id)) this.#say(job, 'I1: it was inserted twice');
+      const holder = this.#isAtOnce ? this.#holderOf(job) : undefined;
+      if (holder) this.#say(job, `I13: it was inserted, and ${this.#around.label(holder.id)} holds its unique key`);
       this.#model.inserted(job);
       this.#homes.set(job.id, home);
       this.#firings.occurrence(job);
     }
   }
 
+  /** A job was not inserted, because another one holds its unique key. */
+  #stoodIn(job: Job, standing: Job): void {
+    const before = this.#model.get(standing.id);
+    if (!before) return;
+    if (before.unique?.key !== job.unique?.key)
+      this.#say(job, `I13: ${this.#around.label(standing.id)} stands in its place, and has another key`);
+    if (job.unique?.onConflict !== 'replace' || before.status !== 'queued') return;
+    const { input, priority, dueAt, runAfter, expiresAt } = standing;
+    const isReplaced = input === job.input && priority === job.priority && dueAt <= Math.max(job.dueAt, job.enqueuedAt);
+    if (!isReplaced) this.#say(standing, 'I13: it was replaced, and has not what was enqueued');
+    this.#model.replaced({ ...before, input, priority, dueAt, runAfter, expiresAt });
+  }
+
+  /** Who holds the unique key of a job throughout, from enqueue to its end. */
+  #holderOf({ id, unique, enqueuedAt }: Job): Job | undefined {
+    if (!unique) return undefined;
+    return this.#model.open.find(
+      (other) =>
+        other.id !== id &&
+        other.unique?.key === unique.key &&
+        other.unique.while.includes('queued') &&
+        other.unique.while.includes('running') &&
+        (other.unique.untilAt ?? Number.POSITIVE_INFINITY) > enqueuedAt,
+    );
+  }
+
+  /** The limits that hold for a job, by the last claim. */
+  #limitsOf({ queue, task }: Job): readonly Limit[] {
+    return [this.#limits?.queues[queue], this.#limits?.tasks[task]].filter((limit) => limit !== undefined);
+  }
+
+  /** I9: no more run than the limits allow. Counted here in the simplest way. */
+  #checkLimits(job: Job, limits: Limits): void {
+    const running = this.#model.open.filter(({ status }) => status === 'running');
+    const ofTask = limits.tasks[job.task];
+    const same = running.filter(
+      ({ task, concurrencyKey }) => task === job.task && (!ofTask?.concurrencyByKey || concurrencyKey === job.concurrencyKey),
+    );
+    const most = ofTask?.concurrency ?? Number.POSITIVE_INFINITY;
+    if (same.length > most) this.#say(job, `I9: ${same.length} jobs of its task and key run, and the limit is ${most}`);
+    const mostOfQueue = limits.queues[job.queue]?.concurrency ?? Number.POSITIVE_INFINITY;
+    const ofQueue = running.filter(({ queue }) => queue === job.queue).length;
+    if (ofQueue > mostOfQueue) this.#say(job, `I9: ${ofQueue} jobs of queue ${job.queue} run, and the limit is ${mostOfQueue}`);
+  }
+
   #claim(jobs: readonly Job[], options: ClaimOptions & At, home: Store): void {
-    const { now, worker, leaseUntil } = options;
+    const { now, worker, leaseUntil, limits } = options;
+    this.#limits = limits ?? undefined;
     if (this.#isAtOnce) this.#inTurn(jobs, options, home);
     for (const job of jobs) {
       const coming = this.#coming.get(job.id);
@@ -267,7 +331,9 @@ export class InvariantChecker {
         this.#insert([coming], home);
         this.#seenEarly.add(job.id);
       }
-      const before = this.#model.get(job.id);
+      let before = this.#model.get(job.id);
+      // A job beyond the rate of its key has been deferred by a claim.
+      if (before && job.dueAt > before.dueAt && limits?.tasks[job.task]?.rateByKey) before = { ...before, dueAt: job.dueAt };
       if (!before) {
         this.#say(job, 'I1: it was claimed, and nobody has enqueued it');
         continue;
@@ -281,6 +347,7 @@ export class InvariantChecker {
       if (job.attempt > job.maxAttempts) this.#say(job, `I5: attempt ${job.attempt} of at most ${job.maxAttempts}`);
       const [key] = differing(job, this.#model.claimed(before, worker, now, leaseUntil));
       if (key) this.#say(job, `E1: it was claimed with another ${key}, ${show(job[key])}`);
+      if (limits && this.#isAtOnce) this.#checkLimits(job, limits);
     }
   }
 
@@ -413,6 +480,8 @@ export class InvariantChecker {
       const job = this.#model.get(amendment.id);
       if (!job) return;
       const isAsExpected = job.status === amendment.expect.status && job.claim === amendment.expect.claim;
+      // Another job holds its unique key, and it stays as it is.
+      if (isAsExpected && rows[i] && rows[i]?.id !== amendment.id) return;
       if (isAsExpected !== (rows[i] !== null)) this.#say(job, `I2: an amendment was ${rows[i] === null ? 'refused' : 'taken'}`);
       if (rows[i] && isOver(job) && amendment.set?.status !== undefined && amendment.set.status !== 'queued')
         this.#say(job, `I12: it was ${job.status}, and is made ${amendment.set.status}`);

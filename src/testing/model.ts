@@ -33,6 +33,10 @@ export class Model {
     this.#set(job);
   }
 
+  replaced(job: Job): void {
+    this.#set(job);
+  }
+
   claimed(job: Job, worker: string, now: number, leaseUntil: number): Job {
     const after: Job = {
       ...job,
