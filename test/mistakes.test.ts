@@ -190,7 +190,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       await using sim = await simulate(tasks);
       return sim.fires('dayly');
     },
-    /no schedule is named "dayly"; did you mean daily\?/,
+    /no schedule has the name "dayly"; did you mean daily\?/,
   ],
   [
     'a task by the wrong name',
