@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Tasks } from 'escapement';
 import { type MailSeam, seamOf } from '../src/email/seam.ts';
+import { cleanLines } from './format.ts';
 
 export type { MailSeam, MailState, OutboxEntry, OutboxMail } from '../src/email/seam.ts';
 
@@ -24,4 +25,9 @@ export function saveHtml(name: string, mail: { readonly html: string | null; rea
     mail.html ?? `<!doctype html><meta charset="utf-8"><pre>${text.replace(/[&<]/g, (char) => (char === '&' ? '&amp;' : '&lt;'))}</pre>`;
   writeFileSync(file, html, { mode: 0o600 });
   return file;
+}
+
+/** The lines of a mail's text, each made safe. Empty lines stay: they are part of the text. */
+export function textLines(text: string): string[] {
+  return text.split(/\r\n|[\n\r]/).map((line) => cleanLines(line)[0] ?? '');
 }

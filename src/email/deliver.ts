@@ -193,15 +193,23 @@ async function finish(
     return outcomeOf(end);
   }
   const reasons = [...new Set(refused.map(({ response }) => response))].join('; ');
-  throw new PermanentError(`the mail was refused for ${countOf(refused.length)}: ${reasons}`, error === undefined ? {} : { cause: error });
+  const whom = refused.length === 1 ? '' : ` for ${countOf(refused.length)}`;
+  throw new PermanentError(`refused${whom}: ${reasons}`, error === undefined ? {} : { cause: error });
 }
 
 function deferral({ deferred, afterMs }: Verdict, accepted: readonly string[], error: unknown): unknown {
-  if (afterMs === undefined && error !== undefined && accepted.length === 0) return error;
   const [first] = deferred;
+  if (afterMs === undefined && error !== undefined && accepted.length === 0) return ofRecipient(error, first?.address) ?? error;
   const some = accepted.length > 0 ? `${countOf(accepted.length)} got the mail, ` : '';
   const message = `${some}${countOf(deferred.length)} will be tried again: ${first?.response ?? 'deferred'}`;
   return new RetryAfterError(message, { after: afterMs ?? 0, ...(error === undefined ? {} : { cause: error }) });
+}
+
+/** What the server said to a recipient says more than that all were rejected. */
+function ofRecipient(error: unknown, address: string | undefined): unknown {
+  const { rejectedErrors } = error as { rejectedErrors?: unknown };
+  if (!Array.isArray(rejectedErrors)) return undefined;
+  return rejectedErrors.find((one: { recipient?: unknown } | null) => one?.recipient === address);
 }
 
 function countOf(addresses: number): string {
