@@ -1,5 +1,5 @@
 /** Mails as commands and the dashboard show them: where an application keeps its mail, one file for the HTML of one mail. */
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Tasks } from 'escapement';
@@ -19,7 +19,8 @@ export function mailOf(tasks: Tasks): MailSeam {
  * @returns the path
  */
 export function saveHtml(name: string, mail: { readonly html: string | null; readonly text: string | null }, path?: string): string {
-  const file = path ?? join(tmpdir(), `escapement-mail-${name.replace(/[^\w.-]+/g, '-')}.html`);
+  // A folder that nobody else can have prepared.
+  const file = path ?? join(mkdtempSync(join(tmpdir(), 'escapement-mail-')), `${name.replace(/[^\w.-]+/g, '-')}.html`);
   const text = mail.text ?? '(no content is kept)';
   const html =
     mail.html ?? `<!doctype html><meta charset="utf-8"><pre>${text.replace(/[&<]/g, (char) => (char === '&' ? '&amp;' : '&lt;'))}</pre>`;
