@@ -27,6 +27,7 @@ export function printReport(report: Report, paint: Paint): string {
     reasons('retried', report.retried, paint, report),
     reasons('failed', report.failed, paint, report),
     reasons('cancelled', report.cancelled, paint, report),
+    outbox(report, paint),
     verdict(report, paint),
   ];
   return sections
@@ -47,6 +48,33 @@ function heading(report: Report, paint: Paint): string[] {
     `${paint('bold', clean(report.module))}   ${facts.join(' · ')}`,
     `${instantText(Date.parse(report.from)).replace(/ UTC$/, '')} → ${to}${report.interrupted ? paint('yellow', '   interrupted here') : ''}`,
   ];
+}
+
+function outbox({ mail }: Report, paint: Paint): string[] {
+  if (mail.length === 0) return [];
+  const columns = [
+    { title: 'outbox' },
+    { title: 'sent', align: 'right' as const },
+    { title: 'twice', align: 'right' as const },
+    { title: 'to', align: 'right' as const },
+    { title: 'first' },
+    { title: 'last' },
+    { title: 'last subject' },
+  ];
+  const day = (at: string) => {
+    const { weekday, time } = wallTime(Date.parse(at), 'UTC');
+    return `${weekday} ${time.slice(0, 5)}`;
+  };
+  const rows = mail.map(({ task, sent, repeated, recipients, firstAt, lastAt, subject }) => [
+    shorten(clean(task), longestTaskName, 'middle'),
+    count(sent),
+    repeated === 0 ? '·' : count(repeated),
+    count(recipients),
+    day(firstAt),
+    day(lastAt),
+    shorten(clean(subject), 42),
+  ]);
+  return table(columns, rows, paint);
 }
 
 const countColumns = ['jobs', 'attempts', 'success', 'retried', 'failed', 'cancelled', 'open'];

@@ -40,6 +40,8 @@ export interface Report {
   readonly cancelled: readonly Group[];
   /** Every failed job, in the order in which they were enqueued. */
   readonly failedJobs: readonly FailedJob[];
+  /** The outbox, by task: what the simulated mail server accepted. */
+  readonly mail: readonly MailFacts[];
   readonly expectation: { readonly outcome: 'holds' | 'fails' | 'none' | 'not asked'; readonly message: string | null };
 }
 
@@ -86,6 +88,20 @@ export interface Group {
   readonly what: string;
   readonly firstAt: string;
   readonly lastAt: string;
+}
+
+export interface MailFacts {
+  readonly task: string;
+  /** Mails that were accepted; one that is accepted twice counts twice. */
+  readonly sent: number;
+  /** Those that had been accepted before, with the same Message-ID: the answer was lost, or two jobs sent it. */
+  readonly repeated: number;
+  /** Different addresses. */
+  readonly recipients: number;
+  readonly firstAt: string;
+  readonly lastAt: string;
+  /** Of the last one. */
+  readonly subject: string;
 }
 
 export interface FailedJob {
@@ -138,7 +154,20 @@ export async function factsOf(module: string, tasks: Tasks, sim: Simulation, pla
       error: lastError(job),
       failedAt: iso(job.finishedAt ?? sim.now),
     })),
+    mail: mailOf(sim),
   };
+}
+
+function mailOf({ outbox }: Simulation): MailFacts[] {
+  return [...Map.groupBy(outbox, ({ task }) => task)].map(([task, mails]) => ({
+    task,
+    sent: mails.length,
+    repeated: mails.length - new Set(mails.map(({ messageId }) => messageId)).size,
+    recipients: new Set(mails.flatMap(({ recipients }) => recipients)).size,
+    firstAt: iso(mails[0]?.at ?? 0),
+    lastAt: iso(mails.at(-1)?.at ?? 0),
+    subject: mails.at(-1)?.subject ?? '',
+  }));
 }
 
 function counts(jobs: readonly Job[], attempts: readonly SimulatedAttempt[], followed: ReadonlySet<SimulatedAttempt>): Counts {

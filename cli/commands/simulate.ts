@@ -56,10 +56,12 @@ In the report:
   retried        failed or lost attempts that were followed by another
   wait p50, p95  from the due time of a job to the start of its first attempt
   busiest hour   the hour (UTC) in which most attempts started
+  outbox         mails that the simulated mail server accepted; twice: again, with one Message-ID;
+                 to: different addresses
 
 With --json, a single document: version, module, from, to, durationMs, seed, workers,
 concurrency, crashes, interrupted, totals, tasks[], schedules[], hours[], retried[], failed[],
-cancelled[], failedJobs[], expectation { outcome, message }.
+cancelled[], failedJobs[], mail[], expectation { outcome, message }.
 
 Exit codes:
   0    the module's expectation holds, or it has none

@@ -5,6 +5,7 @@
 import type { Tasks } from 'escapement';
 import { isEscapementError } from 'escapement';
 import { clean, cleanLines } from '../format.ts';
+import { mailOf, saveHtml } from '../mail.ts';
 import { startsWork } from './effects.ts';
 import type { Feed } from './feed.ts';
 import { checkInput } from './inputs.ts';
@@ -259,6 +260,9 @@ export class Dashboard {
           .catch((error: unknown) => this.tell('error', `time cannot be turned back: ${messageOf(error)}`))
           .then(() => this.dispatch({ type: 'busy', text: null }));
         break;
+      case 'saveMail':
+        void this.#saveMail(effect.job);
+        break;
       case 'interrupt':
         this.#interrupted = true;
         break;
@@ -279,6 +283,15 @@ export class Dashboard {
       this.dispatch({ type: 'counted', write, count: await countMatching(this.#session.tasks, write) });
     } catch (error) {
       this.dispatch({ type: 'no' });
+      this.tell('error', messageOf(error));
+    }
+  }
+
+  async #saveMail(job: string): Promise<void> {
+    try {
+      const mail = await (this.#session && mailOf(this.#session.tasks).outbox?.get(job));
+      if (mail) this.tell('done', `written to ${saveHtml(job.slice(-6), mail)}`);
+    } catch (error) {
       this.tell('error', messageOf(error));
     }
   }
@@ -334,7 +347,7 @@ export class Dashboard {
     } catch (error) {
       const rows = Array.from({ length: this.#state.rows }, () => '');
       rows[0] = ` ✗ ${this.#state.view} cannot be drawn: ${messageOf(error)}`.slice(0, this.#state.columns);
-      rows[1] = ' 1 … 6 other views   q quit'.slice(0, this.#state.columns);
+      rows[1] = ' 1 … 7 other views   q quit'.slice(0, this.#state.columns);
       return rows;
     }
   }

@@ -20,6 +20,8 @@ export interface Known {
  */
 export function describe(write: Write, known: (id: string) => Known | undefined, count?: Count): string | null {
   if (write.kind === 'pauseQueue') return `Pause queue ${clean(write.name)}?`;
+  if (write.kind === 'sendMail') return write.state === 'held' ? `Send the mail to ${clean(write.to)} for real?` : null;
+  if (write.kind === 'dropMail') return `Drop the mail to ${clean(write.to) || 'nobody yet'}?`;
   if (write.kind !== 'jobs') return null;
   const { verb, which, priority } = write;
   const to = priority === undefined ? '' : ` to ${priority}`;
@@ -78,6 +80,7 @@ export const changeable: Readonly<Record<JobVerb, readonly Status[]>> = {
 export function startsWork(write: Write): boolean {
   return (
     write.kind === 'enqueue' ||
+    write.kind === 'sendMail' ||
     write.kind === 'runSchedule' ||
     write.kind === 'resumeQueue' ||
     (write.kind === 'jobs' && write.verb === 'retry')

@@ -3,8 +3,9 @@ import type { AttemptInfo, Status, TaskDescription, TaskResult } from 'escapemen
 import { unversioned } from '../config.ts';
 import { clean, cleanLines } from '../format.ts';
 import { propertyLines } from '../jobs.ts';
+import { type OutboxEntry, type OutboxMail, textLines } from '../mail.ts';
 import type { LogLine } from './feed.ts';
-import type { JobDetail, JobItem, Try } from './state.ts';
+import type { JobDetail, JobItem, MailDetail, MailItem, Try } from './state.ts';
 
 type Waits = TaskDescription['waitsMs'];
 
@@ -108,3 +109,29 @@ function ownFirst(places: readonly string[]): string[] {
 }
 
 export const finishedStatuses: ReadonlySet<Status> = new Set(['successful', 'failed', 'cancelled']);
+
+export function mailItem({ job, task, state, at, to, subject, attempts, note }: OutboxEntry): MailItem {
+  return {
+    job,
+    task: clean(task),
+    state,
+    at: at.getTime(),
+    to: clean(to.join(', ')),
+    subject: clean(subject),
+    attempts,
+    note: clean(note ?? ''),
+  };
+}
+
+export function mailDetail(mail: OutboxMail): MailDetail {
+  return {
+    ...mailItem(mail),
+    from: clean(mail.from),
+    messageId: clean(mail.messageId ?? ''),
+    accepted: mail.accepted.map(clean),
+    refused: mail.refused.map(({ address, response }) => clean(`${address}: ${response}`)),
+    attachments: mail.attachments.map(({ filename, size }) => clean(`${filename} (${size} bytes)`)),
+    headers: mail.headers === null ? null : cleanLines(mail.headers),
+    text: mail.text === null ? null : textLines(mail.text),
+  };
+}

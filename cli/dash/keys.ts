@@ -5,7 +5,7 @@
 import { pastedText } from './decode.ts';
 import { changeable } from './effects.ts';
 import { type Action, reduce } from './reduce.ts';
-import { knownJob, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
+import { knownJob, selectedJob, selectedMail, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
 import { type JobVerb, type State, type ViewName, viewNames } from './state.ts';
 
 export interface Binding {
@@ -31,6 +31,8 @@ const lists: readonly ViewName[] = ['jobs', 'retries'];
 const ofJobs: readonly ViewName[] = ['jobs', 'job', 'retries', 'events', 'workers'];
 /** Where jobs that do not run can be chosen. */
 const ofResting: readonly ViewName[] = ['jobs', 'job', 'retries', 'events'];
+const ofMails: readonly ViewName[] = ['outbox', 'mail'];
+const sendable: readonly string[] = ['queued', 'deferred', 'held', 'refused', 'dropped'];
 const hourMs = 3_600_000;
 /** Is the job under the cursor, or one of those that were selected, one that can be changed so? What is not on the screen may be. */
 const some =
@@ -108,7 +110,7 @@ export const bindings: readonly Binding[] = [
   {
     keys: ['return', 'l'],
     shown: '⏎',
-    views: ['overview', 'jobs', 'retries', 'schedules', 'workers', 'events'],
+    views: ['overview', 'jobs', 'retries', 'schedules', 'workers', 'events', 'outbox', 'mail'],
     hint: 'open',
     rank: 2,
     help: 'open what is under the cursor',
@@ -185,6 +187,35 @@ export const bindings: readonly Binding[] = [
     help: 'delete what does not run',
     applies: some('delete'),
     action: { type: 'delete' },
+  },
+  {
+    keys: ['T'],
+    views: ofMails,
+    only: 'write',
+    hint: 'run now',
+    rank: 2,
+    help: 'send now, also what is held',
+    applies: (state) => sendable.includes(selectedMail(state)?.state ?? 'sent'),
+    action: { type: 'sendMail' },
+  },
+  {
+    keys: ['D'],
+    views: ofMails,
+    only: 'write',
+    hint: 'delete',
+    rank: 7,
+    help: 'drop: cancel or delete the mail',
+    applies: (state) => selectedMail(state) !== undefined,
+    action: { type: 'dropMail' },
+  },
+  {
+    keys: ['o'],
+    views: ofMails,
+    hint: 'HTML',
+    rank: 3,
+    help: 'write the HTML, print its path',
+    applies: (state) => selectedMail(state) !== undefined,
+    action: { type: 'saveMail' },
   },
   {
     keys: ['T'],

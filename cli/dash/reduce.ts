@@ -8,7 +8,7 @@ import { type Count, describe, emptyEffects, isIds } from './effects.ts';
 import { filterText, parseFilter } from './filter.ts';
 import { instantNear } from './instants.ts';
 import { edited, editKey, newPrompt } from './prompt.ts';
-import { knownJob, moved, rowKeys, selectedJob, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
+import { knownJob, moved, rowKeys, selectedJob, selectedMail, selectedQueue, selectedSchedule, targets, visibleCount } from './select.ts';
 import {
   type ClockOrder,
   type Data,
@@ -53,6 +53,7 @@ export type Action =
   | { readonly type: 'playPause' }
   | { readonly type: 'speed'; readonly by: 1 | -1 }
   | { readonly type: 'retry' | 'cancel' | 'delete' | 'prioritize' | 'pause' | 'run' }
+  | { readonly type: 'sendMail' | 'dropMail' | 'saveMail' }
   | { readonly type: 'quit' | 'suspend' | 'redraw' | 'interrupt' };
 
 export function reduce(state: State, action: Action): State {
@@ -137,6 +138,16 @@ export function reduce(state: State, action: Action): State {
     case 'pause':
     case 'run':
       return wanted(state, action.type);
+    case 'sendMail':
+    case 'dropMail': {
+      const mail = selectedMail(state);
+      const { job = '', to = '', state: standing = 'queued' } = mail ?? {};
+      return allowed(state, mail && { kind: action.type, job, to, state: standing }, 'no mail is chosen here');
+    }
+    case 'saveMail': {
+      const mail = selectedMail(state);
+      return mail ? ask(state, { kind: 'saveMail', job: mail.job }) : state;
+    }
     case 'yes':
       return state.confirm && !state.confirm.counting
         ? ask({ ...state, confirm: null }, { kind: 'write', write: state.confirm.write })
@@ -152,6 +163,7 @@ export function reduce(state: State, action: Action): State {
 
 /** The tab that is lit: of a job, the one that led to it. */
 export function tabOf({ view, back: from }: Pick<State, 'view' | 'back'>): TabName {
+  if (view === 'mail') return 'outbox';
   return view === 'job' ? (from.at(-1) ?? 'jobs') : view;
 }
 
@@ -215,6 +227,10 @@ function open(state: State): State {
   const from = tabOf(state);
   const job = selectedJob(state);
   if (state.view === 'job') return { ...state, stacks: !state.stacks };
+  if (state.view === 'mail')
+    return { ...state, view: 'job', back: ['outbox'], rowsDown: top(state, 'job'), data: { ...state.data, job: null } };
+  if (state.view === 'outbox' && job)
+    return { ...state, view: 'mail', back: ['outbox'], jobId: job, rowsDown: top(state, 'mail'), data: { ...state.data, mail: null } };
   if (job)
     return {
       ...state,
@@ -240,6 +256,7 @@ function back(state: State): State {
   const before = state.back.at(-1);
   if (before) return { ...state, view: before, back: state.back.slice(0, -1) };
   if (state.view === 'job') return { ...state, view: 'jobs' };
+  if (state.view === 'mail') return { ...state, view: 'outbox' };
   if (state.view === 'jobs' && filterText(state.filter) !== '') return filtered(state, filterless);
   if (state.view === 'events' && state.eventText !== '') return { ...state, eventText: '' };
   return state;
@@ -338,8 +355,12 @@ function checked(state: State, input: string, verdict: { readonly ok: boolean; r
 type Verb = JobVerb | 'pause' | 'run';
 
 function wanted(state: State, verb: Verb): State {
-  const write = writeOf(state, verb);
-  if (write === undefined) return { ...state, notice: { kind: 'error', text: nothingFor[verb] ?? noJob, keys: 2 } };
+  return allowed(state, writeOf(state, verb), nothingFor[verb] ?? noJob, verb);
+}
+
+/** @param nothing what is said where there is nothing to write */
+function allowed(state: State, write: Write | undefined, nothing: string, verb?: Verb): State {
+  if (write === undefined) return { ...state, notice: { kind: 'error', text: nothing, keys: 2 } };
   if (!state.write)
     return { ...state, notice: { kind: 'error', text: 'this only looks; start it with --write to change anything', keys: 3 } };
   if (verb === 'prioritize') return { ...state, prompt: newPrompt('priority', '', write), notice: null };

@@ -1,7 +1,8 @@
 /** What the cursor is on: which rows the present view has, and what an action would concern. */
 import type { Known } from './effects.ts';
-import type { EventItem, QueueItem, ScheduleItem, State } from './state.ts';
+import type { EventItem, MailItem, QueueItem, ScheduleItem, State } from './state.ts';
 import { bodyLines } from './views/job.ts';
+import { mailLines } from './views/mail.ts';
 
 /** How many rows the cursor can be on. */
 export function visibleCount(state: State): number {
@@ -21,6 +22,10 @@ export function visibleCount(state: State): number {
       return data.workers.length;
     case 'events':
       return shownEvents(state).length;
+    case 'outbox':
+      return data.mails.length;
+    case 'mail':
+      return mailLinesCount(state);
   }
 }
 
@@ -29,6 +34,18 @@ function jobLinesCount(state: State): number {
   const { job } = state.data;
   if (!job || job === 'gone') return 1;
   return Math.max(1, bodyLines(job, state, state.columns).length - Math.max(1, state.rows - aroundJob) + 1);
+}
+
+function mailLinesCount(state: State): number {
+  const { mail } = state.data;
+  if (!mail || mail === 'gone') return 1;
+  return Math.max(1, mailLines(mail, state, state.columns).length - Math.max(1, state.rows - aroundJob) + 1);
+}
+
+/** The mail that the cursor is on, or that is open. */
+export function selectedMail({ view, data, rowsDown }: State): MailItem | undefined {
+  if (view === 'outbox') return data.mails[rowsDown.outbox];
+  return view === 'mail' && data.mail && data.mail !== 'gone' ? data.mail : undefined;
 }
 
 /** The lines above and below a job's own, with all that may be told at the foot. */
@@ -73,7 +90,10 @@ export function selectedJob(state: State): string | undefined {
       return shownEvents(state)[rowsDown.events]?.job || undefined;
     case 'workers':
       return data.workers[rowsDown.workers]?.jobs[0]?.id;
+    case 'outbox':
+      return data.mails[rowsDown.outbox]?.job;
     case 'job':
+    case 'mail':
       return state.jobId ?? undefined;
     default:
       return undefined;
@@ -113,7 +133,10 @@ export function rowKeys(state: State): readonly (string | number)[] {
       return data.workers.map(({ id }) => id);
     case 'events':
       return shownEvents(state).map(({ seq, key }) => key ?? seq);
+    case 'outbox':
+      return data.mails.map(({ job }) => job);
     case 'job':
+    case 'mail':
       return [];
   }
 }

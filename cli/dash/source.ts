@@ -7,12 +7,13 @@ import { given } from '../arguments.ts';
 import { changeText, clockChange } from '../clocks.ts';
 import { isLive, serves, stateOf, unknownTasks } from '../fleet.ts';
 import { clean, plural } from '../format.ts';
+import { mailOf } from '../mail.ts';
 import { scheduleState, whyPaused, zoneOf } from '../schedules.ts';
 import { wallTime } from '../time.ts';
 import { type Feed, minutesKept } from './feed.ts';
 import { holdsText, selectionOf } from './filter.ts';
 import { eventsOfJobs } from './heard.ts';
-import { finishedStatuses, jobDetail, jobItem } from './items.ts';
+import { finishedStatuses, jobDetail, jobItem, mailDetail, mailItem } from './items.ts';
 import {
   type Coming,
   type Data,
@@ -70,12 +71,15 @@ const ofView: Readonly<Record<Request['view'], (source: Source, request: Request
   schedules: (source) => source.schedules(),
   workers: (source, _request, has) => source.workers(has),
   events: (source, request, has) => source.events(request, has),
+  outbox: (source) => source.outbox(),
+  mail: (source, request) => source.mail(request),
 };
 
 const unknownEveryMs = 15_000;
 const mostSearched = 5_000;
 const mostSorted = 1_000;
 const mostRetries = 1_000;
+const mostMails = 200;
 /** The failures that are looked at for those that are alike, of those that failed for good and of those that are tried again. */
 const mostFailures = 200;
 /** The events of so many jobs are shown, and of so many are searched. */
@@ -203,6 +207,22 @@ export class Source {
     const known = new Set(latest.map(({ key }) => key));
     const more = eventsOfJobs([...new Map(earlier.flatMap((page) => page.items).map((job) => [job.id, job])).values()], true);
     return { events: [...latest, ...more.filter(({ key, type }) => !known.has(key) && kinds.some((kind) => kind === type))] };
+  }
+
+  async outbox(): Promise<Partial<Data>> {
+    const { outbox } = mailOf(this.#tasks);
+    return outbox ? { mails: (await outbox.list({ limit: mostMails })).map(mailItem), hasMail: true } : { mails: [], hasMail: false };
+  }
+
+  async mail({ jobId }: Request): Promise<Partial<Data>> {
+    const { outbox } = mailOf(this.#tasks);
+    if (jobId === null || !outbox) return { mail: null };
+    try {
+      return { mail: mailDetail(await outbox.get(jobId)) };
+    } catch (error) {
+      if ((error as { code?: unknown }).code === 'ESCAPEMENT_RESULT_NOT_FOUND') return { mail: 'gone' };
+      throw error;
+    }
   }
 
   async schedules(): Promise<Partial<Data>> {

@@ -3,11 +3,12 @@
  * where it changes; views only read it. Instants are epoch milliseconds.
  */
 import type { Status } from 'escapement';
+import type { MailState } from '../mail.ts';
 
-export const viewNames = ['overview', 'jobs', 'retries', 'schedules', 'workers', 'events'] as const;
+export const viewNames = ['overview', 'jobs', 'retries', 'schedules', 'workers', 'events', 'outbox'] as const;
 /** What has a number in the row of tabs. */
 export type TabName = (typeof viewNames)[number];
-export type ViewName = TabName | 'job';
+export type ViewName = TabName | 'job' | 'mail';
 
 export interface QueueItem {
   readonly name: string;
@@ -122,6 +123,31 @@ export interface EventItem {
   readonly text: string;
 }
 
+/** A mail of the outbox. */
+export interface MailItem {
+  readonly job: string;
+  readonly task: string;
+  readonly state: MailState;
+  readonly at: number;
+  readonly to: string;
+  readonly subject: string;
+  readonly attempts: number;
+  /** The last error, or why it is held. */
+  readonly note: string;
+}
+
+export interface MailDetail extends MailItem {
+  readonly from: string;
+  readonly messageId: string;
+  readonly accepted: readonly string[];
+  /** Addresses that got nothing, with the reason. */
+  readonly refused: readonly string[];
+  readonly attachments: readonly string[];
+  /** Null: they are not kept of this mail. */
+  readonly headers: readonly string[] | null;
+  readonly text: readonly string[] | null;
+}
+
 /** What comes next, on the overview. */
 export interface Coming {
   readonly at: number;
@@ -147,6 +173,11 @@ export interface Data {
   readonly workers: readonly WorkerItem[];
   readonly events: readonly EventItem[];
   readonly tasks: readonly string[];
+  readonly mails: readonly MailItem[];
+  /** False: the application defines no mail. */
+  readonly hasMail: boolean;
+  /** Null: not read yet. */
+  readonly mail: MailDetail | 'gone' | null;
 }
 
 /** Which jobs the Jobs view shows; `text` is looked for in ids, tasks, errors and inputs. */
@@ -191,6 +222,7 @@ export type Write =
     }
   | { readonly kind: 'enqueue'; readonly task: string; readonly input: string }
   | { readonly kind: 'pauseQueue' | 'resumeQueue'; readonly name: string }
+  | { readonly kind: 'sendMail' | 'dropMail'; readonly job: string; readonly state: MailState; readonly to: string }
   | { readonly kind: 'runSchedule' | 'pauseSchedule' | 'resumeSchedule'; readonly name: string };
 
 /** What is asked of the virtual clock. `until`: on to an instant; `event`, `failure`: to the next one. */
@@ -207,6 +239,8 @@ export type Effect =
   | { readonly kind: 'count'; readonly write: Write }
   | { readonly kind: 'check'; readonly task: string; readonly input: string }
   | { readonly kind: 'rewind'; readonly at: number }
+  /** The HTML of a mail is to be written to a file. */
+  | { readonly kind: 'saveMail'; readonly job: string }
   | { readonly kind: 'quit' | 'suspend' | 'redraw' | 'interrupt' };
 
 /** Infinity is as fast as it goes. */
@@ -288,6 +322,9 @@ export const emptyData: Data = {
   workers: [],
   events: [],
   tasks: [],
+  mails: [],
+  hasMail: true,
+  mail: null,
 };
 
 /** The dashboard before anything was read. */
@@ -302,7 +339,7 @@ export function initialState(given: Pick<State, 'columns' | 'rows' | 'label' | '
     eventText: '',
     sort: 'newest',
     pages: [null],
-    rowsDown: { overview: 0, jobs: 0, job: 0, retries: 0, schedules: 0, workers: 0, events: 0 },
+    rowsDown: { overview: 0, jobs: 0, job: 0, retries: 0, schedules: 0, workers: 0, events: 0, outbox: 0, mail: 0 },
     jobId: null,
     stacks: false,
     selected: new Set(),
@@ -322,7 +359,7 @@ export function initialState(given: Pick<State, 'columns' | 'rows' | 'label' | '
 
 /** What the present view shows, of all that it could. */
 export function subjectOf({ view, jobId, filter, sort, pages, eventText }: State): string {
-  if (view === 'job') return jobId ?? '';
+  if (view === 'job' || view === 'mail') return jobId ?? '';
   if (view === 'jobs') return JSON.stringify([filter, sort, pages.at(-1)]);
   return view === 'events' ? eventText : '';
 }

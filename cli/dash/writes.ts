@@ -2,6 +2,7 @@
 import type { JobSelection, TaskResult, Tasks } from 'escapement';
 import { clean, plural } from '../format.ts';
 import { pages } from '../jobs.ts';
+import { mailOf } from '../mail.ts';
 import { type Count, concerned, isIds } from './effects.ts';
 import { holdsText, selectionOf } from './filter.ts';
 import { typedInput } from './inputs.ts';
@@ -24,6 +25,12 @@ export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
     case 'resumeQueue':
       await tasks.queues.resume(write.name);
       return `resumed queue ${clean(write.name)}`;
+    case 'sendMail':
+      await outboxOf(tasks).send(write.job);
+      return `the mail …${write.job.slice(-6)} leaves as soon as a worker is free`;
+    case 'dropMail':
+      await outboxOf(tasks).drop(write.job);
+      return `dropped the mail …${write.job.slice(-6)}`;
     case 'runSchedule': {
       const job = await tasks.schedules.runNow(write.name);
       return `enqueued a job of ${clean(write.name)} as …${job.id.slice(-6)}`;
@@ -35,6 +42,12 @@ export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
       await tasks.schedules.resume(write.name);
       return `resumed ${clean(write.name)}`;
   }
+}
+
+function outboxOf(tasks: Tasks) {
+  const { outbox } = mailOf(tasks);
+  if (!outbox) throw new Error('the application defines no mail');
+  return outbox;
 }
 
 /** A verb on jobs: on one, on all that a selection holds, and how it is told. */

@@ -96,12 +96,16 @@ export function isPermanent(error: unknown): boolean {
     if (code === 'EAUTH' || (typeof command === 'string' && connectionCommands.test(command))) return false;
     return responseCode >= 500 && responseCode < 600;
   }
+  if (typeof name === 'string' && busyNames.test(name)) return false;
   if (permanentCodes.has(code) || permanentNames.has(name)) return true;
   const exit = /exited with code (\d+)/.exec(String(message ?? ''));
   if (exit) return permanentExits.has(Number(exit[1]));
   const status = [statusCode, $metadata?.httpStatusCode, code].find((value) => typeof value === 'number');
   return status === 400 || status === 413 || status === 422;
 }
+
+/** What an HTTP API says of its own load, also with the status 400. */
+const busyNames = /throttl|toomanyrequests|limitexceeded|sendingpaused|suspended/i;
 
 /** What the server said, on one line. */
 function textOf({ response, message }: Failure): string {

@@ -52,7 +52,7 @@ export async function deliver<Other>(
   ctx: Context,
   build: () => MailMessage | Other | Promise<MailMessage | Other>,
   isMessage: (built: MailMessage | Other) => built is MailMessage,
-): Promise<MailOutcome | Other> {
+): Promise<MailOutcome | Other | Cancel> {
   const before = decodeBlob<MailRecord>(await ctx.blob(recordBlob));
   // The mail was sent, and the worker died before the job was told so.
   if (before && (before.state === 'sent' || before.state === 'held')) return outcomeOf(before);
@@ -66,7 +66,7 @@ async function send(
   ctx: Context,
   built: MailMessage,
   before: MailRecord | null,
-): Promise<MailOutcome> {
+): Promise<MailOutcome | Cancel> {
   const now = ctx.result.metadata.mail;
   const sendNow = isSendNow(now) ? now : undefined;
   const date = before?.date ?? ctx.now().getTime();
@@ -84,7 +84,8 @@ async function send(
   if (from === '' && !built.envelope)
     throw new PermanentError('the mail has no sender: set from in the message, or in the options of createMail()');
 
-  const refused: Refusal[] = [...(before?.refused ?? [])];
+  // Somebody has a mail that was refused tried once more: whoever refused it is asked again.
+  const refused: Refusal[] = before?.state === 'refused' ? [] : [...(before?.refused ?? [])];
   const accepted = [...(before?.accepted ?? [])];
   let rest = everyone.filter((address) => !accepted.includes(address) && !refused.some((refusal) => refusal.address === address));
   const leaveOut = (why: (address: string) => string | undefined) => {
@@ -122,10 +123,12 @@ async function send(
   const { outlet } = seam;
   if (outlet?.kind === 'held' && !sendNow) return hold(outlet.because ?? 'mail is not delivered here');
   const { allow } = settings;
+  // Whom the application itself leaves out is no failure.
+  let leftOut = 0;
   if (allow && settings.intercept === undefined) {
     const stranger = rest.length > 0 && rest.every((address) => !allow.includes(domainOf(address)));
     if (stranger && accepted.length === 0) return hold(`no recipient is in an allowed domain (${allow.join(', ')})`);
-    leaveOut((address) => (allow.includes(domainOf(address)) ? undefined : 'not in an allowed domain'));
+    leftOut += leaveOut((address) => (allow.includes(domainOf(address)) ? undefined : 'not in an allowed domain'));
   }
   if (settings.suppress) {
     const reasons = new Map<string, string>();
@@ -133,7 +136,11 @@ async function send(
       const answer = await settings.suppress(address, { task: ctx.task, subject });
       if (answer) reasons.set(address, typeof answer === 'string' ? answer : 'suppressed');
     }
-    leaveOut((address) => reasons.get(address));
+    leftOut += leaveOut((address) => reasons.get(address));
+  }
+  if (rest.length === 0 && accepted.length === 0 && leftOut === refused.length) {
+    await ctx.saveBlob(recordBlob, encodeBlob(record('refused')));
+    return cancel([...new Set(refused.map(({ response }) => response))].join('; '));
   }
   if (rest.length === 0) return finish(ctx, record, accepted, refused, composed.messageId);
 
@@ -193,15 +200,23 @@ async function finish(
     return outcomeOf(end);
   }
   const reasons = [...new Set(refused.map(({ response }) => response))].join('; ');
-  throw new PermanentError(`the mail was refused for ${countOf(refused.length)}: ${reasons}`, error === undefined ? {} : { cause: error });
+  const whom = refused.length === 1 ? '' : ` for ${countOf(refused.length)}`;
+  throw new PermanentError(`refused${whom}: ${reasons}`, error === undefined ? {} : { cause: error });
 }
 
 function deferral({ deferred, afterMs }: Verdict, accepted: readonly string[], error: unknown): unknown {
-  if (afterMs === undefined && error !== undefined && accepted.length === 0) return error;
   const [first] = deferred;
+  if (afterMs === undefined && error !== undefined && accepted.length === 0) return ofRecipient(error, first?.address) ?? error;
   const some = accepted.length > 0 ? `${countOf(accepted.length)} got the mail, ` : '';
   const message = `${some}${countOf(deferred.length)} will be tried again: ${first?.response ?? 'deferred'}`;
   return new RetryAfterError(message, { after: afterMs ?? 0, ...(error === undefined ? {} : { cause: error }) });
+}
+
+/** What the server said to a recipient says more than that all were rejected. */
+function ofRecipient(error: unknown, address: string | undefined): unknown {
+  const { rejectedErrors } = error as { rejectedErrors?: unknown };
+  if (!Array.isArray(rejectedErrors)) return undefined;
+  return rejectedErrors.find((one: { recipient?: unknown } | null) => one?.recipient === address);
 }
 
 function countOf(addresses: number): string {

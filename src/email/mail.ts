@@ -36,6 +36,8 @@ export interface MailableOptions<Input, Schema extends StandardSchemaV1 | undefi
   input?: Schema;
   /** Inputs to preview it with, by name. */
   examples?: Readonly<Record<string, NoInfer<SchemaInput<Schema, Input>>>>;
+  /** The name of its task, for a mail that was a task of yours before. @default the name of the mail application, a dot, and the mail's name */
+  task?: string;
   /**
    * Makes the message, in the worker, on every attempt. Return `cancel(reason)` or nothing to send none, and `snooze(delay)` to be asked later.
    */
@@ -117,7 +119,7 @@ function define(
   const { settings, seam } = delivery;
   const faults = faultsOf(options);
   if (faults.length > 0) throw new ConfigError(`Invalid options for mail.define(${JSON.stringify(name)})`, faults);
-  const { input, examples = {}, build, ...job } = options;
+  const { input, examples = {}, build, task: taskName = `${settings.name}.${name}`, ...job } = options;
   const run = async (value: unknown, ctx: TaskContext<TaskResult>): Promise<MailOutcome | Cancel | Snooze> => {
     const preview = previewing.getStore();
     if (preview) {
@@ -127,10 +129,7 @@ function define(
     return deliver(delivery, ctx, async () => (await build(value, ctx)) ?? nothingToSend(), isMessage);
   };
   const own = jobOptions(settings, job, mailRetry);
-  const task = tasks.define(`${settings.name}.${name}`, { ...own, ...(input ? { input } : {}), run } as never) as unknown as Task<
-    unknown,
-    MailOutcome
-  >;
+  const task = tasks.define(taskName, { ...own, ...(input ? { input } : {}), run } as never) as unknown as Task<unknown, MailOutcome>;
   const mailable = mailableOf(name, task, examples);
   seam.mailables.set(name, mailable);
   seam.tasks.add(task.name);

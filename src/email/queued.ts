@@ -2,7 +2,7 @@
  * A Nodemailer transport for code that calls `sendMail` itself: the message is stored with a job, and a worker sends it through the real transport. What
  * it answers claims nothing that is not so: the message is pending, and nobody has accepted it.
  */
-import { InputError, PermanentError, type TaskResult, type Tasks, type UsingOptions } from 'escapement';
+import { type Cancel, InputError, PermanentError, type TaskResult, type Tasks, type UsingOptions } from 'escapement';
 import { ownMessageId } from './compile.ts';
 import { inline, inlineNow } from './content.ts';
 import { deliver, idOf, type MailOutcome } from './deliver.ts';
@@ -68,7 +68,7 @@ export function queued(tasks: Tasks, options: MailOptions): QueuedTransport {
   const own = jobOptions(settings, {}, mailRetry);
   const task = tasks.define(`${settings.name}.message`, {
     ...own,
-    async run({ parts }: StoredInput, ctx): Promise<MailOutcome> {
+    async run({ parts }: StoredInput, ctx): Promise<MailOutcome | Cancel> {
       const load = async (): Promise<MailMessage> => {
         const message = await decodeMessage(ctx, parts);
         if (!message) throw new PermanentError(`job ${ctx.id} has no message; it was enqueued without its transport`);

@@ -132,7 +132,12 @@ export class SimulatedMailServer implements MailOutlet, SimulatedSmtp {
     for (const { recipient, response } of rejectedErrors) this.#world.note(`mail to ${recipient}: ${response}`);
     if (accepted.length === 0) {
       const [first] = rejectedErrors;
-      throw Object.assign(failure('RCPT TO', first?.responseCode ?? 550, "can't send mail - all recipients were rejected"), {
+      const { response = '550 refused', responseCode = 550 } = first ?? {};
+      throw Object.assign(new Error(`Can't send mail - all recipients were rejected: ${response}`), {
+        code: 'EENVELOPE',
+        command: 'RCPT TO',
+        response,
+        responseCode,
         rejected,
         rejectedErrors,
       });

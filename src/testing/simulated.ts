@@ -67,7 +67,7 @@ export class Simulated implements Simulation {
   };
 
   get outbox(): readonly SentMail[] {
-    return this.#mail.outbox;
+    return this.#mail.outbox.slice();
   }
   get smtp(): SimulatedSmtp {
     this.#use();

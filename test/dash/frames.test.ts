@@ -26,6 +26,8 @@ const views: Readonly<Record<string, readonly string[]>> = {
   schedules: ['4', 'down'],
   workers: ['5'],
   events: ['6'],
+  outbox: ['7', 'down'],
+  mail: ['7', 'return'],
   help: ['?'],
   filter: ['2', '/', 'p', 'a', 'y'],
   enqueue: ['E', 'm', 'a', 'i'],

@@ -16,7 +16,9 @@ describe('where keys lead', () => {
   const table: [keys: string[], expected: Partial<State>][] = [
     [['2'], { view: 'jobs' }],
     [['tab', 'tab'], { view: 'retries' }],
-    [['shift-tab'], { view: 'events' }],
+    [['shift-tab'], { view: 'outbox' }],
+    [['7', 'down', 'return'], { view: 'mail', jobId: 'job-1', back: ['outbox'] }],
+    [['7', 'return', 'escape'], { view: 'outbox' }],
     [['4', 'escape'], { view: 'schedules' }],
     [['2', 'return', 'return'], { view: 'job', stacks: true }],
     [['2', 'return', 'return', 'return'], { view: 'job', stacks: false }],
@@ -104,6 +106,12 @@ describe('what keys ask for', () => {
     [['2', 'x', 'x', 'C'], []],
     [['2', 'x', 'x', 'C', 'n'], []],
     [['2', 'x', 'x', 'C', 'y'], [{ kind: 'write', write: { kind: 'jobs', verb: 'cancel', which: ['job-0', 'job-1'] } }]],
+    [['7', 'T'], []],
+    [['7', 'T', 'y'], [{ kind: 'write', write: { kind: 'sendMail', job: 'job-0', state: 'held', to: 'ada@example.org' } }]],
+    [['7', 'down', 'T'], [{ kind: 'write', write: { kind: 'sendMail', job: 'job-1', state: 'queued', to: 'ada@example.org' } }]],
+    [['7', 'D'], []],
+    [['7', 'D', 'y'], [{ kind: 'write', write: { kind: 'dropMail', job: 'job-0', state: 'held', to: 'ada@example.org' } }]],
+    [['7', 'o'], [{ kind: 'saveMail', job: 'job-0' }]],
     [['2', 'D'], []],
     [['2', 'D', 'y'], [{ kind: 'write', write: { kind: 'jobs', verb: 'delete', which: ['job-0'] } }]],
     [['2', 'x', 'x', 'D'], []],
@@ -248,7 +256,7 @@ describe('what keys ask for', () => {
 
 describe('the table', () => {
   test('no key has two meanings in a view', () => {
-    for (const view of [...viewNames, 'job'] as const) {
+    for (const view of [...viewNames, 'job', 'mail'] as const) {
       const keys = bindingsOf({ ...sample(), view }).flatMap((binding) => binding.keys);
       expect(keys, view).toEqual([...new Set(keys)]);
     }
@@ -291,13 +299,13 @@ describe('the table', () => {
   });
 
   test('on 80 columns no key is explained by half a sentence', () => {
-    for (const view of [...viewNames, 'job'] as const) {
+    for (const view of [...viewNames, 'job', 'mail'] as const) {
       for (const { help } of bindingsOf({ ...sample(), view })) expect(help.length, help).toBeLessThanOrEqual(32);
     }
   });
 
   test('every view says what its words mean', () => {
-    for (const view of [...viewNames, 'job'] as const) expect(meanings[view].length, view).toBeGreaterThan(1);
+    for (const view of [...viewNames, 'job', 'mail'] as const) expect(meanings[view].length, view).toBeGreaterThan(1);
   });
 
   test('a job that nobody chose is not changed', () => {

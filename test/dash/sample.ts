@@ -1,5 +1,13 @@
 /** A small state, made by hand. */
-import { emptyData, initialState, type JobItem, type QueueItem, type ScheduleItem, type State } from '../../cli/dash/state.ts';
+import {
+  emptyData,
+  initialState,
+  type JobItem,
+  type MailItem,
+  type QueueItem,
+  type ScheduleItem,
+  type State,
+} from '../../cli/dash/state.ts';
 
 export const now = Date.parse('2026-03-29T01:12:40Z');
 
@@ -63,6 +71,20 @@ export function scheduleNamed(name: string, change: Partial<ScheduleItem> = {}):
   };
 }
 
+export function mailNamed(i: number, change: Partial<MailItem> = {}): MailItem {
+  return {
+    job: `job-${i}`,
+    task: 'mail.welcome',
+    state: 'sent',
+    at: now - 60_000,
+    to: 'ada@example.org',
+    subject: 'Welcome',
+    attempts: 1,
+    note: '',
+    ...change,
+  };
+}
+
 export function sample(columns = 80, rows = 24): State {
   const state = initialState({
     columns,
@@ -84,6 +106,7 @@ export function sample(columns = 80, rows = 24): State {
       retries: jobs,
       schedules: [scheduleNamed('digest')],
       tasks: ['mail.welcome', 'payment.capture'],
+      mails: [mailNamed(0, { state: 'held' }), mailNamed(1, { state: 'queued' })],
     },
   };
 }

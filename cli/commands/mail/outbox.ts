@@ -4,10 +4,9 @@ import { whole } from '../../arguments.ts';
 import { type Cell, clean, cleanLines, type Mark, shorten, table } from '../../format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io } from '../../io.ts';
 import { ago, findJob } from '../../jobs.ts';
-import { type MailState, mailOf, type OutboxEntry, type OutboxMail } from '../../mail.ts';
+import { type MailState, mailOf, type OutboxEntry, type OutboxMail, textLines } from '../../mail.ts';
 import { addCommand, type Operation, operate } from '../../operate.ts';
 import { shortDuration } from '../../time.ts';
-import { textLines } from './preview.ts';
 
 interface Options {
   readonly limit: number;

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { listed } from '../../arguments.ts';
 import { clean, cleanLines } from '../../format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io } from '../../io.ts';
-import { mailOf, saveHtml } from '../../mail.ts';
+import { mailOf, saveHtml, textLines } from '../../mail.ts';
 import { addCommand, type Operation, operate } from '../../operate.ts';
 import { readInput } from '../enqueue.ts';
 
@@ -102,11 +102,6 @@ async function inputFor({ name, examples }: Mailable, { example, input }: Option
   throw new CommandError(
     `${clean(name)} has no example ${clean(example)}${names.length > 0 ? `; its examples are ${listed(names.map(clean), 'and')}` : '; give --input'}`,
   );
-}
-
-/** Empty lines stay: they are part of the text. */
-export function textLines(text: string): string[] {
-  return text.split(/\r\n|[\n\r]/).map((line) => cleanLines(line)[0] ?? '');
 }
 
 /** Where there is no browser, the path that is printed is all. */

@@ -16,6 +16,7 @@ const titles: Readonly<Record<TabName, string>> = {
   schedules: 'Schedules',
   workers: 'Workers',
   events: 'Events',
+  outbox: 'Outbox',
 };
 
 export function header(state: State, wide: number): Line {
@@ -62,7 +63,7 @@ export function speedText(speed: number): string {
 
 export function tabs(state: State, wide: number): Line {
   const here = tabOf(state);
-  const short = wide < 76;
+  const short = wide < 90;
   const spans = viewNames.flatMap((name, i): Span[] => {
     const text = `${i + 1} ${short && name !== here ? titles[name].slice(0, 3) : titles[name]}`;
     return [span(name === here ? `[${text}]` : ` ${text} `, name === here ? 'accent' : 'dim'), span(short ? '' : ' ')];

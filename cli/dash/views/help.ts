@@ -44,6 +44,17 @@ export const meanings: Readonly<Record<ViewName, readonly (readonly [string, str
     ['slots', 'attempts under way / attempts at a time, at its last heartbeat'],
     ['silent', 'neither said goodbye nor was heard of for 30 s'],
   ],
+  outbox: [
+    ['state', 'queued and deferred wait; held is kept here and not sent'],
+    ['refused', 'no address got it, or its attempts are used up'],
+    ['dropped', 'cancelled before it was sent'],
+    ['to', 'empty until a worker has built the mail'],
+  ],
+  mail: [
+    ['accepted', 'addresses for which the server took the mail'],
+    ['not', 'addresses that got nothing, and why'],
+    ['text', 'kept of mails that are held, or with keepBodies'],
+  ],
   events: [
     ['what', 'the names are those of tasks.on'],
     ['printed', 'what the module wrote to the console'],
@@ -51,9 +62,9 @@ export const meanings: Readonly<Record<ViewName, readonly (readonly [string, str
 };
 
 export function help(state: State, wide: number, high: number): readonly Line[] {
-  const shown = bindingsOf(state).filter(({ keys }) => !/^[2-6]$|^shift-tab$/.test(keys[0] ?? ''));
+  const shown = bindingsOf(state).filter(({ keys }) => !/^[2-7]$|^shift-tab$/.test(keys[0] ?? ''));
   const keyLines = shown.map((binding): Line => {
-    const [key, text] = binding.keys[0] === '1' ? ['1 … 6', 'the views'] : [keyText(binding), binding.help];
+    const [key, text] = binding.keys[0] === '1' ? ['1 … 7', 'the views'] : [keyText(binding), binding.help];
     return line(span(` ${padEnd(key, 6)}`, binding.only === 'write' ? 'warn' : 'key'), span(` ${text}`));
   });
   const words = meanings[state.view].map(([word, text]) => line(span(` ${padEnd(word, 11)}`, 'strong'), span(text, 'calm')));

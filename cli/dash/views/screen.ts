@@ -6,6 +6,7 @@ import { events } from './events.ts';
 import { help } from './help.ts';
 import { job } from './job.ts';
 import { jobs } from './jobs.ts';
+import { mail, outbox } from './mail.ts';
 import { overview } from './overview.ts';
 import { retries } from './retries.ts';
 import { schedules } from './schedules.ts';
@@ -13,7 +14,7 @@ import { workers } from './workers.ts';
 
 type View = (state: State, wide: number, high: number) => readonly Line[];
 
-const views: Readonly<Record<ViewName, View>> = { overview, jobs, job, retries, schedules, workers, events };
+const views: Readonly<Record<ViewName, View>> = { overview, jobs, job, retries, schedules, workers, events, outbox, mail };
 
 /** Exactly as many lines as the screen has rows, each exactly as wide. */
 export function screen(state: State): readonly Line[] {
