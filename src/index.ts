@@ -14,7 +14,7 @@ export { dummy } from './backends/dummy.ts';
 export { immediate } from './backends/immediate.ts';
 export type { Backoff, BackoffFunction, BackoffInput } from './core/backoff.ts';
 export { exponential, fixed, linear, list } from './core/backoff.ts';
-export type { TaskContext, TaskLog } from './core/definition.ts';
+export type { StepContext, StepOptions, TaskContext, TaskLog, WaitOptions } from './core/definition.ts';
 export type { Duration, Instant } from './core/duration.ts';
 export * from './core/errors.ts';
 export type { Event, EventMap, EventName, LogLevel } from './core/events.ts';
@@ -40,7 +40,7 @@ export type {
 } from './options.ts';
 export type { BackendSupports } from './ports/backend.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
-export type { AttemptFailure, AttemptInfo, ResultProgress } from './result.ts';
+export type { AttemptFailure, AttemptInfo, ResultProgress, StepInfo } from './result.ts';
 export { TaskResult } from './result.ts';
 export type {
   AtOptions,
@@ -56,6 +56,6 @@ export type {
 export type { ScheduleInfo, Schedules } from './schedules.ts';
 export { memory } from './stores/memory.ts';
 export type { EnqueueOptions, PortableTask, SyncTransaction, Task } from './task.ts';
-export type { CreateTasksOptions, Tasks } from './tasks.ts';
+export type { CreateTasksOptions, SignalOptions, Tasks } from './tasks.ts';
 export { createTasks, task } from './tasks.ts';
 export type { TaskWorker, WorkerOptions } from './worker.ts';

@@ -6,6 +6,7 @@ import { ResultNotFoundError, ResultNotReadyError } from './core/errors.ts';
 import type { RecordedError } from './core/failure.ts';
 import { isFinished, visibleStatus } from './core/job.ts';
 import { decode, encode } from './core/json.ts';
+import { nameOfStep } from './core/steps.ts';
 import type { AttemptOutcome, JobRecord, Status } from './core/types.ts';
 import { parseInput } from './engine/input.ts';
 import { cancelJob, deleteJob, editJob, prioritizeJob, retryJob } from './engine/operator.ts';
@@ -39,6 +40,18 @@ export interface ResultProgress {
   /** 0 … 1 */
   readonly fraction: number;
   readonly message: string | null;
+  readonly at: Date;
+}
+
+/** One step that a job has recorded. */
+export interface StepInfo {
+  readonly name: string;
+  /** `step`: of `ctx.step`. `sleep`: a long `ctx.sleep`. `signal`: of `ctx.waitFor`. */
+  readonly kind: 'step' | 'sleep' | 'signal';
+  /** What the step returned; the instant at which the sleep ends, in epoch milliseconds; `{ until }`, `{ data }` or `{ timedOut }` of a signal. */
+  readonly value: unknown;
+  /** The attempt that recorded it. */
+  readonly attempt: number;
   readonly at: Date;
 }
 
@@ -135,6 +148,10 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get duplicate(): boolean {
     return this.#duplicate;
   }
+  /** The name of the signal that it waits for, until `dueAt`; or null. */
+  get awaits(): string | null {
+    return this.#record.job.awaits;
+  }
   /** The id of the job whose attempt enqueued this one, or null. */
   get enqueuedBy(): string | null {
     return this.#record.job.enqueuedBy;
@@ -191,6 +208,22 @@ export class TaskResult<Output = unknown, Input = unknown> {
    * Reads the job again, updates this object and resolves to it.
    * @throws ResultNotFoundError if it has been pruned
    */
+  /**
+   * What the job remembers: the steps, sleeps and signals that its attempts have recorded, in order. Reads the store.
+   * @example (await result.steps()).map(({ name }) => name)
+   */
+  async steps(): Promise<readonly StepInfo[]> {
+    const store = await this.#open();
+    const [steps = []] = await store.getSteps([this.id]);
+    return steps.map((step) => ({
+      name: nameOfStep(step),
+      kind: step.kind,
+      value: step.value === null ? undefined : decode(step.value),
+      attempt: step.attempt,
+      at: new Date(step.at),
+    }));
+  }
+
   async refresh(): Promise<this> {
     const store = await this.#open();
     const [record] = await store.get([this.id]);

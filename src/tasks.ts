@@ -8,10 +8,11 @@ import { immediate } from './backends/immediate.ts';
 import { consoleLogger, guardedLogger } from './console.ts';
 import type { Definition } from './core/definition.ts';
 import { durationMs, isClass, isGenerator, show } from './core/duration.ts';
-import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
+import { ConfigError, DuplicateTaskError, InputError, StoreError } from './core/errors.ts';
 import { Emitter, type Event, type EventMap, type EventName, eventNames } from './core/events.ts';
 import { recordError } from './core/failure.ts';
 import type { Limit } from './core/gate.ts';
+import { encode } from './core/json.ts';
 import type { Job } from './core/types.ts';
 import { describe, type TaskDescription } from './describe.ts';
 import { type Host, type Logger, runningHere } from './engine/host.ts';
@@ -35,7 +36,7 @@ import type { StoreSource } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 import type { ScheduleOptions } from './schedule-options.ts';
 import { addSchedule, type Schedules, schedulesOf } from './schedules.ts';
-import { type Define, findResult, type PortableTask, portable, type Task, TaskHandle } from './task.ts';
+import { type Define, findResult, type PortableTask, portable, type SyncTransaction, type Task, TaskHandle } from './task.ts';
 import { createWorker, type TaskWorker, type WorkerOptions } from './worker.ts';
 
 /** The options of `createTasks`. */
@@ -70,6 +71,12 @@ export interface CreateTasksOptions {
 }
 
 /** The return value of `createTasks`. */
+/** Options of `tasks.signal`. */
+export interface SignalOptions {
+  transaction?: unknown;
+  backend?: string;
+}
+
 export interface Tasks extends AsyncDisposable {
   /**
    * Defines a task. The name identifies it in the store, so do not change it while jobs of the task are queued.
@@ -95,6 +102,15 @@ export interface Tasks extends AsyncDisposable {
    * @throws ResultNotFoundError
    */
   getResult(id: string): Promise<TaskResult>;
+  /**
+   * Sends a signal to the job that waits for this name with `ctx.waitFor`. It is kept until a job reads it, so it may come first.
+   * @param data plain JSON data; `true` if it is left out
+   * @param options.transaction the caller's own open transaction: the signal is sent if it commits
+   * @param options.backend the alias of the backend. Default: `default`
+   * @throws InputError if the data cannot be stored as JSON
+   */
+  signal(name: string, data: unknown, options: { transaction: SyncTransaction; backend?: string }): void;
+  signal(name: string, data?: unknown, options?: SignalOptions): Promise<void>;
   worker(options?: WorkerOptions): TaskWorker;
   /** Calls `listener` for every event with this name; returns a function that removes the listener. */
   on<Name extends EventName>(name: Name, listener: (event: { readonly type: Name } & EventMap[Name]) => void): () => void;
@@ -340,6 +356,11 @@ class Application implements Tasks {
     return findResult(this.#app, id, this.#app.known.backends);
   }
 
+  // The signatures are the interface's: in a synchronous transaction nothing is awaited.
+  signal(name: string, data: unknown = true, options: SignalOptions = {}): never {
+    return sendSignal(this.#app, name, data, options) as never;
+  }
+
   worker(options: WorkerOptions = {}): TaskWorker {
     return createWorker(this.#app, options);
   }
@@ -403,3 +424,34 @@ export const task = ((name: string, options: unknown): PortableTask => {
   };
   return Object.assign(new TaskHandle(name, home), { [portable]: kept }) as unknown as PortableTask;
 }) as Define<'portable'>;
+
+const maxSignalName = 200;
+
+function sendSignal(app: App, name: string, data: unknown, options: SignalOptions): void | Promise<void> {
+  const checked = () => {
+    const read = new OptionReader('Invalid arguments of signal()');
+    if (typeof name !== 'string' || name === '' || name.length > maxSignalName)
+      read.fault('name', `a text of 1 to ${maxSignalName} characters`, name);
+    const given = read.object(options, '', ['transaction', 'backend']);
+    const alias = read.backend(given.backend, 'backend', app.known.backends) ?? 'default';
+    read.done();
+    const now = app.binding.host.clock.now();
+    const signal = { name, data: encode(data, `the data of signal ${name}`), sentAt: now };
+    return { alias, signal, now };
+  };
+  if (options?.transaction !== undefined) {
+    const { alias, signal, now } = checked();
+    const store = app.backend(alias).open();
+    if (store instanceof Promise)
+      throw new StoreError('the store is not open; call and await tasks.open() before sending a signal in a transaction', {
+        kind: 'closed',
+      });
+    return store.sendSignal(signal, { now, transaction: options.transaction });
+  }
+  return (async () => {
+    const turn = app.binding.turn?.();
+    if (turn !== undefined) await turn;
+    const { alias, signal, now } = checked();
+    await (await app.backend(alias).open()).sendSignal(signal, { now });
+  })();
+}

@@ -110,6 +110,8 @@ function lineOf(event: Event, logInput: boolean): Line {
       });
     case 'logged':
       return plain(event.level, event.message, event.fields ? { fields: redact(event.fields) } : {});
+    case 'stepped':
+      return plain('debug', `${event.kind} ${event.step} recorded`, { step: event.step, kind: event.kind });
     case 'progressed':
       return plain(
         'debug',

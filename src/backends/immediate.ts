@@ -67,7 +67,7 @@ class ImmediateBackend implements Backend {
     const { events } = this.#host;
     events.emit({ type: 'started', at: startedAt, job, worker, attempt: job.attempt });
     const settlement = await new Promise<Settlement | null>((resolve) => {
-      new RunningAttempt(this.#host, worker, job, { ended: (_, end) => resolve(end), blobs: this.#store }).start();
+      new RunningAttempt(this.#host, worker, job, { steps: this.#store, ended: (_, end) => resolve(end), blobs: this.#store }).start();
     });
     if (!settlement) return;
     const [row] = this.#store.settle([settlement], { now: settlement.settledAt }).settled;

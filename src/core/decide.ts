@@ -7,7 +7,7 @@ import type { Job, Progress, Settlement } from './types.ts';
 /** An attempt's outcome, as the worker saw it. */
 export type Outcome =
   | { readonly kind: 'done'; readonly value: string | null }
-  | { readonly kind: 'snoozed'; readonly delayMs: number }
+  | { readonly kind: 'snoozed'; readonly delayMs: number; readonly awaits?: string }
   | { readonly kind: 'cancelled'; readonly reason: string }
   | { readonly kind: 'failed'; readonly error: RecordedError; readonly thrown: unknown; readonly permanent: boolean }
   /** The lease ended without an outcome. */
@@ -58,6 +58,7 @@ export function decide(
         status: 'queued',
         attempt: job.attempt - 1,
         dueAt: Math.min(now + outcome.delayMs, latestInstant),
+        ...(outcome.awaits === undefined ? {} : { awaits: outcome.awaits }),
       };
     case 'released':
       // Losses are kept: a stop does not show whether the job kills its workers.

@@ -1,6 +1,6 @@
 /** A task's definition with all options parsed, and the context passed to its function. The engine uses these; `options.ts` makes them. */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
-import type { Backoff } from './backoff.ts';
+import type { Backoff, BackoffInput } from './backoff.ts';
 import type { Duration } from './duration.ts';
 import type { Rate } from './gate.ts';
 import type { IfStorable, Settled, Stored } from './json.ts';
@@ -16,6 +16,34 @@ export interface TaskLog {
 }
 
 /** The second argument of a task's function: the current attempt. `Result` is the caller's view of the job. */
+/** What the function of a step is given. */
+export interface StepContext {
+  /** The job's id and the step's name: the same whenever this step runs again, so it can serve as an idempotency key. */
+  readonly id: string;
+  /** 1 for the first try of this step in this attempt of the job. */
+  readonly attempt: number;
+  /** Aborts when the attempt ends or the step's timeout is over. */
+  readonly signal: AbortSignal;
+}
+
+/** Options of a step. */
+export interface StepOptions {
+  /** Tells steps apart that run in parallel under one name. */
+  key?: string | number;
+  /** Retries within the attempt. An error after the last try fails the attempt; the job's next attempt goes on from this step. @default one try */
+  retry?: { maxAttempts?: number; backoff?: BackoffInput };
+  /** The longest time for one try. @default none */
+  timeout?: Duration;
+}
+
+/** Options of a wait for a signal. */
+export interface WaitOptions<Schema extends StandardSchemaV1 | undefined = undefined> {
+  /** When the wait is over without a signal. @default never */
+  timeout?: Duration;
+  /** Parses the data of the signal. */
+  schema?: Schema;
+}
+
 export interface TaskContext<Result = unknown> {
   /** The job's id. */
   readonly id: string;
@@ -37,7 +65,11 @@ export interface TaskContext<Result = unknown> {
   readonly log: TaskLog;
   /** The current time of the engine's clock. */
   now(): Date;
-  /** Waits. Rejects with the signal's reason when the signal aborts. */
+  /**
+   * Waits; rejects with the signal's reason when it aborts. Between steps, the instant at which a sleep ends is recorded with the job, and a sleep of
+   * more than 30 s gives the slot back: the function then starts from the top, and sleeps until the same instant. In a job that has not asked for a
+   * step, the attempt goes on waiting.
+   */
   sleep(duration: Duration): Promise<void>;
   /**
    * Reports the attempt's progress.
@@ -63,6 +95,24 @@ export interface TaskContext<Result = unknown> {
    * @throws LeaseLostError when another worker has the job
    */
   saveBlob(name: string, bytes: Uint8Array): Promise<void>;
+  /**
+   * Runs `fn` once in the life of the job and records what it returns. When the job runs again, after a failure, a lost worker or a sleep, the function
+   * of the task starts from the top and this returns what was recorded, without running `fn`. No other rule applies to the code around it.
+   * A name that repeats is numbered by its order: `name`, `name#2`.
+   * @param fn what it returns must be plain JSON data
+   * @throws what `fn` throws, after the tries of `options.retry`
+   * @example const charge = await ctx.step('charge', ({ id }) => stripe.charge(order, { idempotencyKey: id }));
+   */
+  step<T>(name: string, fn: (step: StepContext) => T, options?: StepOptions): Promise<Awaited<T>>;
+  /**
+   * Waits for `tasks.signal(name)`, which may have been sent before: signals are kept until a job reads them. The job gives its slot back while it
+   * waits, and its function then starts from the top, so keep what has effects in steps.
+   * @returns the data of the signal (true if it was sent without); null after the timeout
+   */
+  waitFor<Schema extends StandardSchemaV1 | undefined = undefined>(
+    name: string,
+    options?: WaitOptions<Schema>,
+  ): Promise<(Schema extends StandardSchemaV1 ? StandardSchemaV1.InferOutput<Schema> : unknown) | null>;
   /** Waits on something outside the process. In a simulation, virtual time stands still until it is done; otherwise this just calls `fn`. */
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }

@@ -197,6 +197,12 @@ export class LeaseLostError extends AttemptError {
   override readonly code = 'ESCAPEMENT_LEASE_LOST';
 }
 
+/** The attempt ended early because its job sleeps or waits for a signal. The job holds no worker, and runs again later. */
+export class SuspendedError extends AttemptError {
+  static override readonly name: string = 'SuspendedError';
+  override readonly code = 'ESCAPEMENT_SUSPENDED';
+}
+
 /** The worker is stopping and its grace period has ended. */
 export class ShutdownError extends AttemptError {
   static override readonly name: string = 'ShutdownError';

@@ -8,6 +8,7 @@
  * | started | a worker started an attempt |
  * | progressed | an attempt reported progress |
  * | logged | an attempt wrote a log line |
+ * | stepped | a step, a sleep or a signal was recorded with the job |
  * | successful | the job's result is stored |
  * | retrying | an attempt failed and the job waits for its next one |
  * | snoozed | a task asked to be run again later |
@@ -54,6 +55,7 @@ export interface EventMap {
   started: OfAttempt;
   progressed: OfAttempt & { readonly progress: Progress };
   logged: OfAttempt & { readonly level: LogLevel; readonly message: string; readonly fields: Readonly<Record<string, unknown>> | null };
+  stepped: OfAttempt & { readonly step: string; readonly kind: 'step' | 'sleep' | 'signal' };
   successful: OfAttempt;
   retrying: OfAttempt & { readonly error: RecordedError; readonly dueAt: number };
   snoozed: OfAttempt & { readonly dueAt: number };
@@ -89,6 +91,7 @@ const named: Record<EventName, true> = {
   started: true,
   progressed: true,
   logged: true,
+  stepped: true,
   successful: true,
   retrying: true,
   snoozed: true,

@@ -59,6 +59,7 @@ export function newJob(request: JobRequest, id: string, now: number): Job {
     concurrencyKey: request.concurrencyKey ?? null,
     rateKey: request.rateKey ?? null,
     enqueuedBy: request.enqueuedBy ?? null,
+    awaits: null,
   };
 }
 
@@ -129,6 +130,7 @@ export function claimed(job: Job, worker: string, now: number, leaseUntil: numbe
     startedAt: job.startedAt ?? now,
     lastAttemptedAt: now,
     cancelRequested: null,
+    awaits: null,
   };
 }
 
@@ -152,6 +154,7 @@ export function settled(job: Job, s: Settlement): Job {
     returnValue: s.returnValue,
     reason: cancelled ? job.cancelRequested : s.reason,
     progress: s.progress ?? job.progress,
+    awaits: finished ? null : (s.awaits ?? null),
   };
 }
 
@@ -189,4 +192,9 @@ export function alreadySettled(attempt: Attempt | undefined, s: Settlement): boo
 /** The row after an amendment, or undefined if the row is no longer as expected. A deleted row is returned as it was. */
 export function amended(job: Job, a: Amendment): Job | undefined {
   return job.status === a.expect.status && job.claim === a.expect.claim ? { ...job, ...a.set } : undefined;
+}
+
+/** A signal has arrived: the row of a job that waits for it, which is now due; undefined if it does not wait. */
+export function signalled(job: Job, name: string, now: number): Job | undefined {
+  return job.status === 'queued' && job.awaits === name && job.dueAt > now ? { ...job, dueAt: now } : undefined;
 }

@@ -74,6 +74,28 @@ export interface Job {
   readonly rateKey: string | null;
   /** The job whose attempt enqueued this one; null: none did. */
   readonly enqueuedBy: string | null;
+  /** The name of the signal for which it waits, until `dueAt`; null: for none. */
+  readonly awaits: string | null;
+}
+
+/** What a job remembers between its attempts: the result of a step, the end of a sleep, or a signal. */
+export interface Step {
+  /** Unique within the job. */
+  readonly name: string;
+  readonly kind: 'step' | 'sleep' | 'signal';
+  /** JSON: what the step returned, the instant at which the sleep ends, or `WaitState` of `core/steps`. Null: nothing was returned. */
+  readonly value: string | null;
+  /** The attempt that recorded it. */
+  readonly attempt: number;
+  readonly at: number;
+}
+
+/** A signal that is kept until a job reads it. */
+export interface Signal {
+  readonly name: string;
+  /** JSON; null: no data. */
+  readonly data: string | null;
+  readonly sentAt: number;
 }
 
 /** Options stored with a job: those passed to `using`, and its task's retention. They are plain data, since functions cannot be stored. */
@@ -127,6 +149,8 @@ export interface Settlement {
   readonly reason: string | null;
   /** The last reported progress, if any. */
   readonly progress: Progress | null;
+  /** The signal that ends the wait of a job that is queued again early. */
+  readonly awaits?: string;
   /** Asks whether this settlement was applied in a transaction of the application that may not have committed. Changes nothing. */
   readonly confirm?: true;
 }

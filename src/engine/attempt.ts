@@ -16,6 +16,7 @@ import {
   LeaseLostError,
   PermanentError,
   ShutdownError,
+  SuspendedError,
   TimeoutError,
   UnknownTaskError,
 } from '../core/errors.ts';
@@ -23,13 +24,15 @@ import type { LogLevel } from '../core/events.ts';
 import { cut, isPermanentError, maxTextBytes, recordError } from '../core/failure.ts';
 import { decode, encode } from '../core/json.ts';
 import { type Cancel, isSnooze, cancel as makeCancel, snooze as makeSnooze, type Snooze, steering } from '../core/outcomes.ts';
-import type { Job, Progress, Settlement } from '../core/types.ts';
+import { nameOfStep } from '../core/steps.ts';
+import type { Job, Progress, Settlement, Step } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
 import type { Awaitable, Store } from '../ports/store.ts';
 import { Context } from './context.ts';
 import { type Host, told } from './host.ts';
 import { parseInput } from './input.ts';
 import { scope } from './scope.ts';
+import { type StepStore, Steps } from './steps.ts';
 
 /**
  * Why the attempt ended before its function did: the error that its signal carries, and the outcome for the job. Null: no outcome, because
@@ -55,6 +58,8 @@ export interface AttemptRunner {
   complete?(settlement: Settlement, transaction: unknown): Awaitable<Job | null>;
   /** Replaces the settlement of an attempt, unless it has already been sent to the store. */
   revise?(attempt: RunningAttempt, settlement: Settlement): void;
+  /** Where the job's steps are; left out where the job is in no store. */
+  readonly steps?: StepStore;
   /** Where the job's blobs are; left out where the job is in no store. */
   readonly blobs?: Pick<Store, 'getBlobs' | 'saveBlobs'>;
   /** New progress needs to be saved. */
@@ -76,6 +81,7 @@ export class RunningAttempt implements Scope {
   savedProgress: Progress | null = null;
   readonly #runner: AttemptRunner;
   #controller: AbortController | undefined;
+  #steps: Steps | undefined;
   #aborted: AttemptError | undefined;
   #stopping = false;
   #ended = false;
@@ -194,6 +200,86 @@ export class RunningAttempt implements Scope {
     };
     const answer = this.#runner.complete(settlement, transaction);
     return answer instanceof Promise ? answer.then(settled) : settled(answer);
+  }
+
+  get steps(): Steps {
+    this.#steps ??= new Steps(this, this.#runner.steps);
+    return this.#steps;
+  }
+
+  /** Why the attempt was ended from outside, or undefined. */
+  get aborted(): AttemptError | undefined {
+    return this.#aborted;
+  }
+
+  /** Waits on the clock; rejects when the attempt is ended. */
+  pause(ms: number): Promise<void> {
+    const { clock } = this.host;
+    return new Promise((resolve, reject) => {
+      const timer = clock.after(ms, () => {
+        forget();
+        resolve();
+      });
+      const forget = this.onAbort((error) => {
+        timer.cancel();
+        reject(error);
+      });
+    });
+  }
+
+  /** Runs `work`, and rejects with the error of `late` if it takes longer than this, or when the attempt is ended. */
+  within<T>(ms: number | null, late: () => Error, work: () => T): Promise<Awaited<T>> {
+    if (this.#aborted) return Promise.reject(this.#aborted);
+    return new Promise((resolve, reject) => {
+      const end = () => {
+        timer?.cancel();
+        forget();
+      };
+      const timer =
+        ms === null
+          ? undefined
+          : this.host.clock.after(ms, () => {
+              end();
+              reject(late());
+            });
+      const forget = this.onAbort((error) => {
+        timer?.cancel();
+        reject(error);
+      });
+      // A function that throws at once rejects too.
+      new Promise<T>((start) => start(work())).then(
+        (value) => {
+          end();
+          resolve(value as Awaited<T>);
+        },
+        (error) => {
+          end();
+          reject(error);
+        },
+      );
+    });
+  }
+
+  /** Ends the attempt: its job runs again after a time, or when a signal comes. */
+  suspend(delayMs: number, awaits: string | undefined, why: string): AttemptError {
+    const error = new SuspendedError(`job ${this.job.id} ${why}; it holds no worker meanwhile`);
+    this.#interrupt({ error, outcome: { kind: 'snoozed', delayMs, ...(awaits === undefined ? {} : { awaits }) } });
+    return this.#aborted ?? error;
+  }
+
+  /** A step was recorded. */
+  stepped(step: Step): void {
+    const { host, job } = this;
+    if (!host.events.hasListeners('stepped')) return;
+    host.events.emit({
+      type: 'stepped',
+      at: step.at,
+      job,
+      worker: this.worker,
+      attempt: job.attempt,
+      step: nameOfStep(step),
+      kind: step.kind,
+    });
   }
 
   async blob(name: string): Promise<Uint8Array | null> {

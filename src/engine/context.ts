@@ -1,6 +1,7 @@
 /** The context passed to a task's function: a limited view of its attempt. */
 
-import type { TaskContext, TaskLog } from '../core/definition.ts';
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import type { StepContext, StepOptions, TaskContext, TaskLog, WaitOptions } from '../core/definition.ts';
 import { type Duration, durationMs, show } from '../core/duration.ts';
 import { InputError } from '../core/errors.ts';
 import type { RunningAttempt } from './attempt.ts';
@@ -55,20 +56,21 @@ export class Context implements TaskContext {
 
   sleep(duration: Duration): Promise<void> {
     const attempt = this.#attempt;
-    const { clock } = attempt.host;
-    const slept = new Promise<void>((resolve, reject) => {
-      const timer = clock.after(durationMs(duration, 'ctx.sleep()'), () => {
-        forget();
-        resolve();
-      });
-      const forget = attempt.onAbort((error) => {
-        timer.cancel();
-        reject(error);
-      });
-    });
+    const ms = durationMs(duration, 'ctx.sleep()');
+    const slept = attempt.steps.areUsed ? attempt.steps.sleep(ms) : attempt.pause(ms);
     // A sleep that is not awaited must not end the process when the attempt is aborted.
     slept.catch(() => {});
     return slept;
+  }
+
+  step<T>(name: string, fn: (step: StepContext) => T, options?: StepOptions): Promise<Awaited<T>> {
+    return this.#attempt.steps.run(name, fn, options);
+  }
+
+  waitFor<Schema extends StandardSchemaV1 | undefined = undefined>(name: string, options?: WaitOptions<Schema>): Promise<never> {
+    const waited = this.#attempt.steps.waitFor(name, options) as Promise<never>;
+    waited.catch(() => {});
+    return waited;
   }
 
   progress(fraction: number, message?: string): void {

@@ -347,6 +347,11 @@ export class Worker {
   }
 
   readonly #runner: AttemptRunner = {
+    steps: {
+      saveSteps: (held, steps) => this.#store.saveSteps(held, steps),
+      getSteps: (ids) => this.#store.getSteps(ids),
+      takeSignal: (held, wanted) => this.#store.takeSignal(held, wanted),
+    },
     blobs: { getBlobs: (ids, name) => this.#store.getBlobs(ids, name), saveBlobs: (held, blobs) => this.#store.saveBlobs(held, blobs) },
     ended: (attempt, settlement, otherwise) => {
       if (settlement) this.#ended.push({ attempt, settlement, otherwise });

@@ -28,7 +28,9 @@ import type {
   QueueRow,
   ScheduleRow,
   Settlement,
+  Signal,
   Status,
+  Step,
   WorkerRow,
 } from '../core/types.ts';
 
@@ -155,6 +157,12 @@ export interface JobBlob {
   readonly bytes: Uint8Array;
 }
 
+/** A signal that a job waits for, and the step that records it. */
+export interface WantedSignal {
+  readonly name: string;
+  readonly step: Omit<Step, 'value'>;
+}
+
 /** The result of `insert` with `once` or with unique jobs. */
 export type Taken = readonly (JobRecord | null)[];
 
@@ -206,6 +214,21 @@ export interface Store {
   ): Awaitable<Settled>;
   /** Running jobs whose lease has ended at `now`, and queued jobs that expired before they started; earliest first. */
   overdue(options: { readonly now: number; readonly limit: number }): Awaitable<readonly Job[]>;
+  /**
+   * Records steps of a running job while the claim holds it, replacing those of the same names. False: the claim no longer holds it, and nothing
+   * was changed.
+   */
+  saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): Awaitable<boolean>;
+  /** The steps of each job, in the order in which they were first recorded. */
+  getSteps(ids: readonly string[]): Awaitable<readonly (readonly Step[])[]>;
+  /** Keeps a signal until a job takes it, and makes the jobs that wait for it due. */
+  sendSignal(signal: Signal, options: { readonly now: number; readonly transaction?: unknown }): Awaitable<void>;
+  /**
+   * Gives the oldest signal with this name to a running job while the claim holds it, and records it as a step in the same transaction.
+   * Null: no such signal is there. False: the claim no longer holds the job.
+   * @param wanted the name of the signal, and the step without its value, which `signalValue` of `core/steps` makes of the signal
+   */
+  takeSignal(held: Pick<Held, 'id' | 'claim'>, wanted: WantedSignal): Awaitable<Signal | null | false>;
   /** Adds blobs to a running job, or replaces those of the same names, while the claim holds it; false: it does not, and nothing was changed. */
   saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Awaitable<boolean>;
   nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'> & { readonly now: number }): Awaitable<NextDue>;

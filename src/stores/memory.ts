@@ -15,11 +15,13 @@ import {
   isFinished,
   mostAttempts,
   settled,
+  signalled,
   visibleStatus,
   withoutOldStacks,
 } from '../core/job.ts';
 import { changesVersions } from '../core/schedule.ts';
-import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
+import { signalValue } from '../core/steps.ts';
+import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
 import type {
   Advance,
@@ -37,6 +39,7 @@ import type {
   Settled,
   Store,
   StoreSource,
+  WantedSignal,
 } from '../ports/store.ts';
 
 import { Indexes, type Line, type Node, overdueAt, type Served } from './indexes.ts';
@@ -55,6 +58,10 @@ export class MemoryStore implements Store {
   readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
   /** The holder of each unique key. */
   readonly #keys = new Map<string, Node>();
+  readonly #steps = new Map<string, Map<string, Step>>();
+  readonly #signals = new Map<string, readonly Signal[]>();
+  /** The jobs that wait for each signal. */
+  readonly #awaiting = new Map<string, Set<Node>>();
   /** The arrival times of rates, by their names. */
   readonly #rates = new Map<string, number>();
   #listeners: ((hint: Hint) => void)[] = [];
@@ -147,9 +154,48 @@ export class MemoryStore implements Store {
     return { settled, claimed: options.claim ? this.claim({ ...options.claim, now: options.now }) : [] };
   }
 
-  saveBlobs({ id, claim }: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): boolean {
+  saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): boolean {
+    if (!this.#holds(held)) return false;
+    const kept = this.#steps.get(held.id) ?? new Map<string, Step>();
+    this.#steps.set(held.id, kept);
+    for (const step of steps) kept.set(step.name, step);
+    return true;
+  }
+
+  getSteps(ids: readonly string[]): readonly (readonly Step[])[] {
+    return ids.map((id) => [...(this.#steps.get(id)?.values() ?? [])]);
+  }
+
+  sendSignal(signal: Signal, options: { now: number; transaction?: unknown }): void {
+    refuseTransaction(options.transaction);
+    this.#signals.set(signal.name, [...(this.#signals.get(signal.name) ?? []), signal]);
+    const woken: Job[] = [];
+    for (const node of [...(this.#awaiting.get(signal.name) ?? [])]) {
+      const job = signalled(node.job, signal.name, options.now);
+      if (!job) continue;
+      this.#replace(node, job, options.now);
+      woken.push(job);
+    }
+    this.#hint(woken);
+  }
+
+  takeSignal(held: Pick<Held, 'id' | 'claim'>, { name, step }: WantedSignal): Signal | null | false {
+    if (!this.#holds(held)) return false;
+    const [signal, ...others] = this.#signals.get(name) ?? [];
+    if (!signal) return null;
+    if (others.length > 0) this.#signals.set(name, others);
+    else this.#signals.delete(name);
+    this.saveSteps(held, [{ ...step, value: signalValue(signal) }]);
+    return signal;
+  }
+
+  #holds({ id, claim }: Pick<Held, 'id' | 'claim'>): boolean {
     const job = this.#nodes.get(id)?.job;
-    if (job?.status !== 'running' || job.claim !== claim) return false;
+    return job?.status === 'running' && job.claim === claim;
+  }
+
+  saveBlobs({ id, claim }: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): boolean {
+    if (!this.#holds({ id, claim })) return false;
     for (const blob of blobs) this.#keepBlob(id, blob);
     return true;
   }
@@ -205,6 +251,7 @@ export class MemoryStore implements Store {
       this.#nodes.delete(node.job.id);
       this.#release(node);
       this.#blobs.delete(node.job.id);
+      this.#steps.delete(node.job.id);
       this.#schedules.free(node.job);
       count += 1;
     }
@@ -431,7 +478,9 @@ export class MemoryStore implements Store {
       return repeated(node.job, attempt, settlement);
     }
     if (settlement.confirm) return null;
-    const job = settled(node.job, settlement);
+    let job = settled(node.job, settlement);
+    // The signal came while the job still ran.
+    if (job.awaits !== null && this.#signals.has(job.awaits)) job = signalled(job, job.awaits, settlement.settledAt) ?? job;
     const gate = gateOf(node.job);
     this.#replace(node, job, now);
     this.#indexes.unblock(gate);
@@ -443,8 +492,10 @@ export class MemoryStore implements Store {
   #delete(node: Node): void {
     this.#indexes.remove(node);
     this.#nodes.delete(node.job.id);
+    if (node.job.awaits !== null) this.#awaiting.get(node.job.awaits)?.delete(node);
     this.#release(node);
     this.#blobs.delete(node.job.id);
+    this.#steps.delete(node.job.id);
     if (node.job.schedule !== null) this.#schedules.closed(node.job);
     this.#schedules.free(node.job);
   }
@@ -456,6 +507,8 @@ export class MemoryStore implements Store {
       if (isFinished(job)) this.#schedules.closed(job);
       else this.#schedules.opened(job);
     }
+    if (node.job.awaits !== null) this.#awaiting.get(node.job.awaits)?.delete(node);
+    if (job.awaits !== null) this.#awaiting.set(job.awaits, (this.#awaiting.get(job.awaits) ?? new Set()).add(node));
     if (job.queue !== node.job.queue) node.line = this.#indexes.line(job.queue, job.task);
     node.job = job;
     this.#indexes.add(node, now);

@@ -13,6 +13,7 @@ import { operating } from './conformance/operate.ts';
 import { reads } from './conformance/reads.ts';
 import { schedules } from './conformance/schedules.ts';
 import { settling } from './conformance/settle.ts';
+import { steps } from './conformance/steps.ts';
 import { unique } from './conformance/unique.ts';
 import { waking } from './conformance/wake.ts';
 
@@ -30,6 +31,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...operating,
   ...unique,
   ...limits,
+  ...steps,
   ...waking,
 ];
 

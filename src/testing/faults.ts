@@ -134,6 +134,10 @@ const calls: readonly StoreCall[] = [
   'get',
   'list',
   'stats',
+  'saveSteps',
+  'getSteps',
+  'sendSignal',
+  'takeSignal',
   'saveBlobs',
   'getBlobs',
 ];

@@ -7,7 +7,7 @@ import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
 import type { Limit, Limits } from '../core/gate.ts';
 import { visibleStatus } from '../core/job.ts';
-import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../core/types.ts';
+import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, Signal, WorkerRow } from '../core/types.ts';
 import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, Settled, Store, Taken } from '../ports/store.ts';
 import { Firings } from './firings.ts';
 import { Handlers, troubleLastsMs } from './handlers.ts';
@@ -110,6 +110,11 @@ export class InvariantChecker {
       settle: (answer: Settled, settlements: readonly Settlement[], options: At & { claim?: ClaimOptions }) => {
         settlements.forEach((settlement, i) => void this.#settle(settlement, answer.settled[i] ?? null));
         if (options.claim) this.#claim(answer.claimed, { ...options.claim, now: options.now }, store);
+      },
+      sendSignal: (_: unknown, { name }: Signal, options: At) => {
+        for (const job of this.#model.open)
+          if (job.status === 'queued' && job.awaits === name && job.dueAt > options.now)
+            this.#model.replaced({ ...job, dueAt: options.now });
       },
       overdue: (jobs: readonly Job[], options: At) => this.#overdue(jobs, options.now),
       amend: (rows: readonly (Job | null)[], amendments: readonly Amendment[]) => this.#amend(rows, amendments),
@@ -416,7 +421,12 @@ export class InvariantChecker {
       return;
     }
     this.#decided(job, settlement);
-    const after = this.#model.settled(job, settlement);
+    let after = this.#model.settled(job, settlement);
+    // The signal that it waits for came while it ran.
+    if (settlement.awaits !== undefined && answer.status === 'queued' && answer.dueAt === settlement.settledAt) {
+      after = { ...after, dueAt: answer.dueAt };
+      this.#model.replaced(after);
+    }
     if (answer.status !== after.status) this.#say(job, `I14: its settlement returned ${answer.status} instead of ${after.status}`);
     const [field] = differing(answer, after);
     if (field) this.#say(job, `E1: its settlement returned a different ${field}, ${show(answer[field])}`);

@@ -48,6 +48,7 @@ export class Model {
       lastAttemptedAt: now,
       startedAt: job.startedAt === null ? now : job.startedAt,
       cancelRequested: null,
+      awaits: null,
     };
     const { attempt, claim } = after;
     const attempts = this.#attempts.get(job.id);
@@ -62,7 +63,7 @@ export class Model {
   }
 
   /** If cancellation was requested while it ran, the job is cancelled instead of being queued again. */
-  settled(job: Job, { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress }: Settlement): Job {
+  settled(job: Job, { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress, awaits }: Settlement): Job {
     const free: Job = { ...job, worker: null, leaseUntil: null, cancelRequested: null, attempt, losses, dueAt, returnValue, reason };
     const wanted = status === 'queued' ? job.cancelRequested : null;
     const over = status !== 'queued' || wanted !== null;
@@ -71,6 +72,7 @@ export class Model {
       status: wanted === null ? status : 'cancelled',
       reason: wanted === null ? reason : wanted,
       finishedAt: over ? settledAt : null,
+      awaits: over || awaits === undefined ? null : awaits,
       progress: progress === null ? job.progress : progress,
     };
     const attempts = this.#attempts.get(job.id) ?? [];

@@ -73,7 +73,7 @@ export class SimulationRecord {
     row.job = job;
     const last = attempts.at(-1);
     if (last && row.attempts.length > 0) row.attempts[row.attempts.length - 1] = last;
-    this.#open.delete(job.id);
+    if (isFinished(job)) this.#open.delete(job.id);
     this.length += 1;
   }
 
@@ -235,6 +235,8 @@ export class SimulationRecord {
         return [worker, 'cancelled', `${name}: ${clean(job.reason ?? 'cancelled')}`];
       case 'discarded':
         return [worker, 'discarded', `${name}${attempt}: ${event.outcome} arrived too late; the worker no longer held the job`];
+      case 'stepped':
+        return [worker, event.kind, `${name} ${clean(event.step)}`];
       case 'progressed':
         return [
           worker,

@@ -94,9 +94,12 @@ export class Idler {
     for (const [store, jobs] of Map.groupBy(this.#record.unfinished, storeOf)) {
       const records = await store.get(jobs.map(({ id }) => id));
       for (const [i, record] of records.entries()) {
-        const { id } = jobs[i] as Job;
+        const known = jobs[i] as Job;
+        const { id } = known;
         if (!record) this.#checker?.lost(id);
-        if (record && !isFinished(record.job)) continue;
+        // It waits for its next attempt: the process that ended the last one died before it could report it.
+        const isQueued = record?.job.status === 'queued' && known.status === 'running' && record.job.claim === known.claim;
+        if (record && !isFinished(record.job) && !isQueued) continue;
         if (record) this.#record.correct(record);
         else this.#record.gone(id);
         corrected = true;

@@ -45,6 +45,24 @@ export async function toHaveRetried(this: MatcherState, received: unknown, optio
   return verdict(this, matcher, options, result, 'to have been retried', retries > 0 || times === 0, [fault]);
 }
 
+export async function toHaveStepped(this: MatcherState, received: unknown, names: readonly string[]) {
+  const matcher = 'toHaveStepped';
+  const result = await resultOf(this, matcher, received).refresh();
+  const recorded = (await result.steps()).filter(({ kind }) => kind === 'step').map(({ name }) => name);
+  const fault = this.equals(recorded, names)
+    ? undefined
+    : `steps: expected ${this.utils.printExpected(names)}, got ${this.utils.printReceived(recorded)}`;
+  return verdict(
+    this,
+    matcher,
+    names,
+    result,
+    `to have recorded the steps ${names.join(', ')}`,
+    fault === undefined || recorded.length > 0,
+    [fault],
+  );
+}
+
 export async function toBeScheduledAt(this: MatcherState, received: unknown, moment: Moment) {
   const matcher = 'toBeScheduledAt';
   const startedAt = () => runningSimulation(`${matcher} with an offset`).startedAt.getTime();

@@ -5,7 +5,7 @@ import { expect } from 'vitest';
 import { toHaveEnqueued } from './enqueued.ts';
 import { toHaveSentMail } from './mail.ts';
 import type { Expected, Moment } from './matching.ts';
-import { toBeScheduledAt, toHaveFailed, toHaveRetried, toHaveSucceeded } from './outcome.ts';
+import { toBeScheduledAt, toHaveFailed, toHaveRetried, toHaveStepped, toHaveSucceeded } from './outcome.ts';
 import { toHaveRun, toHaveRunAt } from './runs.ts';
 
 /** Further conditions of `toHaveEnqueued`. */
@@ -121,6 +121,11 @@ declare module 'vitest' {
      */
     toHaveRetried: T extends TaskResult ? (options?: RetriedOptions) => Promise<void> : never;
     /**
+     * The job has recorded exactly these steps, in this order. Sleeps and signals are left out. Reads the store.
+     * @example await expect(result).toHaveStepped(['charge', 'ship']);
+     */
+    toHaveStepped: T extends TaskResult ? (names: readonly string[]) => Promise<void> : never;
+    /**
      * The job is waiting and may start next at this moment: a first attempt, a retry, or after a snooze. Refreshes the result.
      * @example await expect(result).toBeScheduledAt('+1h');
      */
@@ -128,7 +133,17 @@ declare module 'vitest' {
   }
 }
 
-expect.extend({ toHaveEnqueued, toHaveRun, toHaveRunAt, toHaveSucceeded, toHaveFailed, toHaveRetried, toBeScheduledAt, toHaveSentMail });
+expect.extend({
+  toHaveEnqueued,
+  toHaveRun,
+  toHaveRunAt,
+  toHaveSucceeded,
+  toHaveFailed,
+  toHaveRetried,
+  toHaveStepped,
+  toBeScheduledAt,
+  toHaveSentMail,
+});
 
 expect.addSnapshotSerializer({
   test: (value: unknown) => isTimeline(value),

@@ -8,10 +8,11 @@ import { repeated } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
-import { amended, claimed, isFenced, mostAttempts, pruneAt, settled } from '../../core/job.ts';
-import type { Amendment, Attempt, Job, JobRecord, Settlement } from '../../core/types.ts';
+import { amended, claimed, isFenced, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
+import { signalValue } from '../../core/steps.ts';
+import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
-import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken } from '../../ports/store.ts';
+import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { Reads } from './reads.ts';
@@ -163,9 +164,43 @@ export class Ready {
     for (const { job, name, bytes } of blobs) this.statements.keepBlob.run(job, name, bytes);
   }
 
-  saveBlobs({ id, claim }: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): boolean {
+  saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): boolean {
+    if (!this.#holds(held)) return false;
+    for (const { name, kind, value, attempt, at } of steps) this.statements.saveStep.run(held.id, name, kind, value, attempt, at);
+    return true;
+  }
+
+  getSteps(ids: readonly string[]): Step[][] {
+    const steps = new Map<string, Step[]>(ids.map((id) => [id, []]));
+    for (const { job, ...step } of this.statements.steps.all(JSON.stringify(ids))) steps.get(job)?.push(step);
+    return ids.map((id) => steps.get(id) ?? []);
+  }
+
+  /** The jobs that it makes due. */
+  sendSignal({ name, data, sentAt }: Signal, now: number): Job[] {
+    this.statements.sendSignal.run(name, data, sentAt);
+    return this.statements.awaiting.all(name).flatMap((row) => {
+      const job = signalled(jobOf(row), name, now);
+      if (job) this.#update(row, job, now, false);
+      return job ?? [];
+    });
+  }
+
+  takeSignal(held: Pick<Held, 'id' | 'claim'>, { name, step }: WantedSignal): Signal | null | false {
+    if (!this.#holds(held)) return false;
+    const signal = this.statements.takeSignal.get(name);
+    if (!signal) return null;
+    this.saveSteps(held, [{ ...step, value: signalValue(signal) }]);
+    return signal;
+  }
+
+  #holds({ id, claim }: Pick<Held, 'id' | 'claim'>): boolean {
     const [row] = this.reads.rows([id]);
-    if (row?.state !== 'running' || row.claim !== claim) return false;
+    return row?.state === 'running' && row.claim === claim;
+  }
+
+  saveBlobs({ id, claim }: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): boolean {
+    if (!this.#holds({ id, claim })) return false;
     for (const { name, bytes } of blobs) this.statements.keepBlob.run(id, name, bytes);
     return true;
   }
@@ -252,7 +287,9 @@ export class Ready {
       if (!row) return null;
       if (row.state !== 'running' || isFenced(row, settlement)) return this.#repeated(row, settlement);
       if (settlement.confirm) return null;
-      const job = settled(jobOf(row), settlement);
+      let job = settled(jobOf(row), settlement);
+      // The signal came while the job still ran.
+      if (job.awaits !== null && this.statements.hasSignal.get(job.awaits)) job = signalled(job, job.awaits, settlement.settledAt) ?? job;
       const state = stateOf(job, now);
       this.#madeReady(job, now);
       this.#settle(row, job, state, settlement, now);
@@ -286,6 +323,7 @@ export class Ready {
       const ids = JSON.stringify([row.id]);
       this.statements.prune.run(ids);
       this.statements.pruneBlobs.run(ids);
+      this.statements.pruneSteps.run(ids);
       this.#gavePlace(row, job, now);
       return job;
     }
@@ -326,6 +364,7 @@ export class Ready {
     const ids = JSON.stringify(pruned.map(({ id }) => id));
     this.statements.prune.run(ids);
     this.statements.pruneBlobs.run(ids);
+    this.statements.pruneSteps.run(ids);
     // Nothing is left to prune: remove the counts of queues that have no jobs.
     if (count < limit && count === finished.length) {
       this.counts.forgetEmpty();
@@ -422,6 +461,13 @@ interface Statements {
   readonly prune: Statement<[string]>;
   readonly pruneAttempts: Statement<[string]>;
   readonly pruneBlobs: Statement<[string]>;
+  readonly saveStep: Statement<Values>;
+  readonly steps: Statement<[string], Step & { readonly job: string }>;
+  readonly pruneSteps: Statement<[string]>;
+  readonly sendSignal: Statement<[string, string | null, number]>;
+  readonly hasSignal: Statement<[string], unknown>;
+  readonly takeSignal: Statement<[string], Signal>;
+  readonly awaiting: Statement<[string], JobRow>;
   readonly keepBlob: Statement<[string, string, Uint8Array]>;
   readonly blob: Statement<[string, string], { bytes: Buffer }>;
   readonly saveQueue: Statement<[string, number]>;
@@ -465,6 +511,21 @@ function prepare(db: Database): Statements {
     },
     prune: db.prepare('DELETE FROM escapement_jobs WHERE id IN (SELECT value FROM json_each(?))'),
     pruneAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ?'),
+    saveStep: db.prepare(
+      `INSERT INTO escapement_steps (job, name, kind, value, attempt, at) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT (job, name) DO UPDATE SET kind = excluded.kind, value = excluded.value, attempt = excluded.attempt, at = excluded.at`,
+    ),
+    steps: db.prepare(
+      'SELECT job, name, kind, value, attempt, at FROM escapement_steps WHERE job IN (SELECT value FROM json_each(?)) ORDER BY n',
+    ),
+    pruneSteps: db.prepare('DELETE FROM escapement_steps WHERE job IN (SELECT value FROM json_each(?))'),
+    sendSignal: db.prepare('INSERT INTO escapement_signals (name, data, sent_at) VALUES (?, ?, ?)'),
+    hasSignal: db.prepare('SELECT 1 FROM escapement_signals WHERE name = ? LIMIT 1'),
+    takeSignal: db.prepare(
+      `DELETE FROM escapement_signals WHERE n = (SELECT n FROM escapement_signals WHERE name = ? ORDER BY n LIMIT 1)
+       RETURNING name, data, sent_at AS sentAt`,
+    ),
+    awaiting: db.prepare(`${selectJob} WHERE awaits = ? ORDER BY n`),
     pruneBlobs: db.prepare('DELETE FROM escapement_blobs WHERE job IN (SELECT value FROM json_each(?))'),
     keepBlob: db.prepare('INSERT INTO escapement_blobs VALUES (?, ?, ?) ON CONFLICT (job, name) DO UPDATE SET bytes = excluded.bytes'),
     blob: db.prepare('SELECT bytes FROM escapement_blobs WHERE job = ? AND name = ?'),

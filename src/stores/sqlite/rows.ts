@@ -68,6 +68,7 @@ const changing = {
   progress: 'progress',
   pruneAt: 'prune_at',
   uniqueKey: 'unique_key',
+  awaits: 'awaits',
 } as const;
 
 const last = {
@@ -133,6 +134,7 @@ export function changes(job: Job, state: JobRow['state'], uniqueKey: string | nu
     job.progress === null ? null : JSON.stringify(job.progress),
     pruneAt(job),
     uniqueKey,
+    job.awaits,
   ];
 }
 
@@ -176,6 +178,7 @@ export function jobOf(row: JobRow, faults?: string[]): Job {
     concurrencyKey: row.concurrencyKey,
     rateKey: row.rateKey,
     enqueuedBy: row.enqueuedBy,
+    awaits: row.awaits,
   };
 }
 

@@ -206,6 +206,7 @@ export const migrations: readonly string[] = [
   ALTER TABLE escapement_jobs ADD COLUMN rate_key TEXT;
   ALTER TABLE escapement_jobs ADD COLUMN enqueued_by TEXT;
   ALTER TABLE escapement_jobs ADD COLUMN blocked_by TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN awaits TEXT;
   CREATE UNIQUE INDEX escapement_unique_keys ON escapement_jobs (unique_key) WHERE unique_key IS NOT NULL;
   CREATE INDEX escapement_enqueued_by ON escapement_jobs (enqueued_by, id) WHERE enqueued_by IS NOT NULL;
   DROP INDEX escapement_ready;
@@ -214,6 +215,19 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_blocked_by_queue ON escapement_jobs (queue, due_at) WHERE blocked_by IS NOT NULL;
   DROP INDEX escapement_leases;
   CREATE INDEX escapement_leases ON escapement_jobs (lease_until, queue, task, concurrency_key) WHERE state = 'running';
+  CREATE INDEX escapement_awaiting ON escapement_jobs (awaits) WHERE awaits IS NOT NULL;
+  CREATE TABLE escapement_steps (
+    n INTEGER PRIMARY KEY,
+    job TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    value TEXT,
+    attempt INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    UNIQUE (job, name)
+  ) STRICT;
+  CREATE TABLE escapement_signals (n INTEGER PRIMARY KEY, name TEXT NOT NULL, data TEXT, sent_at INTEGER NOT NULL) STRICT;
+  CREATE INDEX escapement_signals_by_name ON escapement_signals (name, n);
   CREATE TABLE escapement_rates (name TEXT PRIMARY KEY NOT NULL, arrival_at REAL NOT NULL) STRICT, WITHOUT ROWID;
   `,
 ];

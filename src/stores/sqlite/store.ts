@@ -6,7 +6,7 @@ import type { Database } from 'better-sqlite3';
 import { hintsOf } from '../../core/changes.ts';
 import { InputError, StoreError } from '../../core/errors.ts';
 import { changesVersions } from '../../core/schedule.ts';
-import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, WorkerRow } from '../../core/types.ts';
+import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../../core/types.ts';
 import { yieldToEventLoop } from '../../ports/clock.ts';
 import type {
   Advance,
@@ -26,6 +26,7 @@ import type {
   Settled,
   Store,
   Taken,
+  WantedSignal,
 } from '../../ports/store.ts';
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
@@ -135,6 +136,31 @@ export class SqliteStore implements Store {
         if (claim && taken.length > 0) this.#hintLeased(claim);
       },
     );
+  }
+
+  saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): Awaitable<boolean> {
+    return this.#write((ready) => ready.saveSteps(held, steps));
+  }
+
+  getSteps(ids: readonly string[]): Awaitable<readonly (readonly Step[])[]> {
+    return this.#read((ready) => ready.getSteps(ids));
+  }
+
+  sendSignal(signal: Signal, { now, transaction }: { now: number; transaction?: unknown }): Awaitable<void> {
+    if (transaction !== undefined) {
+      const guest = this.#guest(transaction);
+      this.#joined(guest, () => void guest.sendSignal(signal, now));
+      return;
+    }
+    const sent = this.#write(
+      (ready) => ready.sendSignal(signal, now),
+      (jobs) => this.#hint(jobs),
+    );
+    return sent instanceof Promise ? sent.then(() => {}) : undefined;
+  }
+
+  takeSignal(held: Pick<Held, 'id' | 'claim'>, wanted: WantedSignal): Awaitable<Signal | null | false> {
+    return this.#write((ready) => ready.takeSignal(held, wanted));
   }
 
   saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Awaitable<boolean> {

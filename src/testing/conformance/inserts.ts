@@ -102,6 +102,7 @@ const inserts = cases(11, {
       concurrencyKey: 'c d',
       rateKey: "r'e",
       enqueuedBy: idOf(77),
+      awaits: 'packed: 42',
     });
     await insert(store, row);
     assert.deepEqual(await rowOf(store, row.id), row);

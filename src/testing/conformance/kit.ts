@@ -92,6 +92,7 @@ export function jobMaker(baseAt: number = t0): MakeJob {
       concurrencyKey: null,
       rateKey: null,
       enqueuedBy: null,
+      awaits: null,
       ...overrides,
     };
   };

@@ -1,0 +1,22 @@
+/** What a job remembers of its steps, sleeps and signals, as texts that a store keeps. Pure. */
+import type { Signal, Step } from './types.ts';
+
+/** The state of a wait for a signal: until when it waits (null: without end), then what came. */
+export type WaitState = { readonly until: number | null } | { readonly data: unknown } | { readonly timedOut: true };
+
+export function waitState(step: Pick<Step, 'value'>): WaitState {
+  return JSON.parse(step.value ?? '{"timedOut":true}') as WaitState;
+}
+
+/** The value of a step that has taken a signal. */
+export function signalValue({ data }: Signal): string {
+  return `{"data":${data ?? 'null'}}`;
+}
+
+/** The most steps of one job. */
+export const maxSteps = 10_000;
+
+/** A step's name as people read it. */
+export function nameOfStep({ name }: Pick<Step, 'name'>): string {
+  return name.startsWith('~') ? name.slice(1) : name;
+}

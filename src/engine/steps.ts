@@ -1,0 +1,273 @@
+/**
+ * The durable steps of one attempt: what `ctx.step`, long sleeps and `ctx.waitFor` record with their job, and read again when the job runs again.
+ * The task's function starts from the top each time; what is recorded is not done twice.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { backoffMs, parseBackoff } from '../core/backoff.ts';
+import type { StepContext, StepOptions, WaitOptions } from '../core/definition.ts';
+import { durationMs, latestInstant, longestDurationMs, show } from '../core/duration.ts';
+import {
+  ConfigError,
+  type ConfigFault,
+  InputError,
+  isEscapementError,
+  PermanentError,
+  SuspendedError,
+  TimeoutError,
+} from '../core/errors.ts';
+import { isPermanentError } from '../core/failure.ts';
+import { decode, encode } from '../core/json.ts';
+import { maxSteps, signalValue, waitState } from '../core/steps.ts';
+import type { Step } from '../core/types.ts';
+import type { Store } from '../ports/store.ts';
+import type { RunningAttempt } from './attempt.ts';
+import { parseInput } from './input.ts';
+
+/** The part of a store that keeps steps. */
+export type StepStore = Pick<Store, 'saveSteps' | 'getSteps' | 'takeSignal'>;
+
+/** Set in the function of a step: it runs once, so its own sleeps are not recorded. */
+const inStep = new AsyncLocalStorage<true>();
+
+/** A job that sleeps for longer than this between steps gives its slot back. */
+const holdMs = 30_000;
+const retryStoreMs = 1_000;
+const maxNameLength = 200;
+
+export class Steps {
+  readonly #attempt: RunningAttempt;
+  readonly #store: StepStore | undefined;
+  #recorded: Promise<Map<string, Step>> | undefined;
+  /** How often each name was asked for. */
+  readonly #asked = new Map<string, number>();
+  readonly #names = new Set<string>();
+  /** Where the steps that run now were started. */
+  readonly #running = new Map<string, Error>();
+
+  constructor(attempt: RunningAttempt, store: StepStore | undefined) {
+    this.#attempt = attempt;
+    this.#store = store;
+  }
+
+  /** True between steps, once the attempt has asked for one: a sleep there is recorded. */
+  get areUsed(): boolean {
+    return this.#names.size > 0 && inStep.getStore() === undefined;
+  }
+
+  async run<T>(name: string, fn: (step: StepContext) => T, options: StepOptions = {}): Promise<Awaited<T>> {
+    const what = `ctx.step(${show(name)}) of ${this.#attempt.task}`;
+    checkName(name, what);
+    if (typeof fn !== 'function')
+      throw new InputError(`${what}: the second argument must be the function that does the work; got ${show(fn)}`);
+    const { maxAttempts, backoff, timeoutMs, key } = readOptions(options, what);
+    const base = key === undefined ? name : `${name}:${key}`;
+    const site = new Error('started');
+    const other = this.#running.get(base);
+    if (other) {
+      throw new InputError(
+        `${what} is running already: it was started at ${placeOf(other)} and again at ${placeOf(site)}. Give steps that run in parallel a key: ctx.step(${show(name)}, fn, { key })`,
+      );
+    }
+    this.#running.set(base, site);
+    try {
+      const id = this.#next(base);
+      const recorded = await this.#find(id);
+      if (recorded) return (recorded.value === null ? undefined : decode(recorded.value)) as Awaited<T>;
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await this.#perform(id, fn, attempt, timeoutMs, what);
+        } catch (error) {
+          if (this.#attempt.ended || attempt >= maxAttempts || error instanceof Unstorable || isPermanentError(error))
+            throw unwrapped(error);
+          const { random } = this.#attempt.host;
+          await this.#attempt.pause(backoffMs(backoff, attempt, random.fraction('backoff.jitter'), error));
+        }
+      }
+    } finally {
+      this.#running.delete(base);
+    }
+  }
+
+  /** Sleeps until the same instant however often the job runs meanwhile. */
+  async sleep(ms: number): Promise<void> {
+    const { clock } = this.#attempt.host;
+    const name = this.#next('~sleep');
+    const recorded = await this.#find(name);
+    const endsAt = recorded ? Number(recorded.value) : Math.min(clock.now() + ms, latestInstant);
+    if (!recorded) await this.#save({ name, kind: 'sleep', value: String(endsAt) });
+    const leftMs = endsAt - clock.now();
+    if (leftMs > holdMs) throw this.#attempt.suspend(leftMs, undefined, `sleeps until ${new Date(endsAt).toISOString()}`);
+    if (leftMs > 0) await this.#attempt.pause(leftMs);
+  }
+
+  async waitFor(name: string, options: WaitOptions<StandardSchemaV1 | undefined> = {}): Promise<unknown> {
+    const what = `ctx.waitFor(${show(name)}) of ${this.#attempt.task}`;
+    checkName(name, what);
+    for (const key of Object.keys(options))
+      if (key !== 'timeout' && key !== 'schema') throw new InputError(`${what}: expected { timeout, schema }; got ${show(key)}`);
+    const { clock } = this.#attempt.host;
+    const timeoutMs = options.timeout === undefined ? null : durationMs(options.timeout, `${what}: timeout`);
+    const { schema } = options;
+    const accept = (data: unknown) => (schema ? parseInput(schema, data, `the signal ${name}`) : data);
+    const step = this.#next(`~signal ${name}`);
+    const recorded = await this.#find(step);
+    let until = timeoutMs === null ? null : clock.now() + timeoutMs;
+    if (recorded) {
+      const state = waitState(recorded);
+      if ('data' in state) return accept(state.data);
+      if ('timedOut' in state) return null;
+      until = state.until;
+    } else await this.#save({ name: step, kind: 'signal', value: JSON.stringify({ until }) });
+    const signal = await this.#take(name, step);
+    if (signal) return accept((decode(signalValue(signal)) as { data: unknown }).data);
+    if (until !== null && until <= clock.now()) {
+      await this.#save({ name: step, kind: 'signal', value: '{"timedOut":true}' });
+      return null;
+    }
+    throw this.#attempt.suspend(until === null ? longestDurationMs : until - clock.now(), name, `waits for the signal ${name}`);
+  }
+
+  /** The recorded steps that the function has not asked for: its code has changed. */
+  async unused(): Promise<readonly string[]> {
+    if (!this.#recorded) return [];
+    return [...(await this.#recorded).keys()].filter((name) => !this.#names.has(name));
+  }
+
+  async #perform<T>(
+    id: string,
+    fn: (step: StepContext) => T,
+    attempt: number,
+    timeoutMs: number | null,
+    what: string,
+  ): Promise<Awaited<T>> {
+    const { signal } = this.#attempt;
+    const timeout = timeoutMs === null ? undefined : new AbortController();
+    const value = await this.#attempt.within(
+      timeoutMs,
+      () => {
+        const error = new TimeoutError(`${what} exceeded its timeout of ${timeoutMs} ms`);
+        timeout?.abort(error);
+        return error;
+      },
+      () =>
+        inStep.run(true, fn, {
+          id: `${this.#attempt.id}/${id}`,
+          attempt,
+          signal: timeout ? AbortSignal.any([signal, timeout.signal]) : signal,
+        }),
+    );
+    let text: string | null;
+    try {
+      text = value === undefined ? null : encode(value, `the result of ${what}`);
+    } catch (error) {
+      throw new Unstorable(
+        new PermanentError(
+          `${error instanceof Error ? error.message : String(error)} The step has run and its effects have happened, so it is not repeated. Return plain data, such as an id, or nothing.`,
+          { cause: error },
+        ),
+      );
+    }
+    await this.#save({ name: id, kind: 'step', value: text });
+    return (text === null ? undefined : decode(text)) as Awaited<T>;
+  }
+
+  /** Names repeat in the order in which they are asked for: the second `name` is `name#2`. */
+  #next(base: string): string {
+    const count = (this.#asked.get(base) ?? 0) + 1;
+    this.#asked.set(base, count);
+    const name = count === 1 ? base : `${base}#${count}`;
+    this.#names.add(name);
+    if (this.#names.size > maxSteps) throw new PermanentError(`${this.#attempt.task} asked for more than ${maxSteps} steps in one job`);
+    return name;
+  }
+
+  async #find(name: string): Promise<Step | undefined> {
+    const { job } = this.#attempt;
+    if (this.#attempt.ended) throw this.#attempt.aborted;
+    // What was never run before has nothing recorded.
+    this.#recorded ??= job.claim <= 1 || !this.#store ? Promise.resolve(new Map()) : this.#load(this.#store);
+    return (await this.#recorded).get(name);
+  }
+
+  async #load(store: StepStore): Promise<Map<string, Step>> {
+    const [steps = []] = await this.#insist(() => store.getSteps([this.#attempt.id]));
+    return new Map(steps.map((step) => [step.name, step]));
+  }
+
+  async #save(step: Pick<Step, 'name' | 'kind' | 'value'>): Promise<void> {
+    const { job, host } = this.#attempt;
+    const row = { ...step, attempt: job.attempt, at: host.clock.now() };
+    if (this.#store && !(await this.#insist(() => (this.#store as StepStore).saveSteps(job, [row])))) throw this.#lost();
+    (await this.#recorded)?.set(step.name, row);
+    this.#attempt.stepped(row);
+  }
+
+  async #take(name: string, step: string): Promise<Awaited<ReturnType<StepStore['takeSignal']>>> {
+    if (!this.#store)
+      throw new InputError(`ctx.waitFor() of ${this.#attempt.task}: call() has no job that could wait; enqueue() it instead`);
+    const row = { name: step, kind: 'signal', attempt: this.#attempt.attempt, at: this.#attempt.host.clock.now() } as const;
+    const signal = await this.#insist(() => (this.#store as StepStore).takeSignal(this.#attempt.job, { name, step: row }));
+    if (signal === false) throw this.#lost();
+    if (signal) this.#attempt.stepped({ ...row, value: signalValue(signal) });
+    return signal;
+  }
+
+  /** A store that fails for a while must not make a step run again that has had its effect. */
+  async #insist<T>(call: () => T | Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await call();
+      } catch (error) {
+        if (!isEscapementError(error) || !('transient' in error) || !error.transient || this.#attempt.ended) throw error;
+        await this.#attempt.pause(retryStoreMs);
+      }
+    }
+  }
+
+  #lost(): Error {
+    this.#attempt.fence('another worker has claimed it');
+    return this.#attempt.aborted ?? new SuspendedError('the attempt has ended');
+  }
+}
+
+/** Wraps an error that must not be retried by the step itself. */
+class Unstorable extends Error {
+  readonly error: unknown;
+  constructor(error: unknown) {
+    super('unstorable');
+    this.error = error;
+  }
+}
+
+function unwrapped(error: unknown): unknown {
+  return error instanceof Unstorable ? error.error : error;
+}
+
+function checkName(name: unknown, what: string): void {
+  if (typeof name === 'string' && name !== '' && name.length <= maxNameLength && !name.startsWith('~')) return;
+  throw new InputError(`${what}: the name must be a text of 1 to ${maxNameLength} characters that does not begin with ~`);
+}
+
+function readOptions(options: StepOptions, what: string) {
+  const faults: ConfigFault[] = [];
+  const fault = (path: string, expected: string, got: unknown) => void faults.push({ path, expected, got: show(got) });
+  for (const key of Object.keys(options)) if (!['retry', 'timeout', 'key'].includes(key)) fault(key, 'one of retry, timeout, key', key);
+  const { retry = {}, timeout, key } = options;
+  for (const name of Object.keys(retry))
+    if (name !== 'maxAttempts' && name !== 'backoff') fault(`retry.${name}`, 'one of maxAttempts, backoff', name);
+  const { maxAttempts = retry.backoff === undefined ? 1 : 3 } = retry;
+  if (!Number.isInteger(maxAttempts) || maxAttempts < 1) fault('retry.maxAttempts', 'a whole number from 1', maxAttempts);
+  if (key !== undefined && typeof key !== 'string' && typeof key !== 'number') fault('key', 'a string or a number', key);
+  const backoff = parseBackoff(retry.backoff ?? [1_000], 'retry.backoff', faults);
+  const timeoutMs = timeout === undefined ? null : durationMs(timeout, `${what}: timeout`);
+  if (faults.length > 0) throw new ConfigError(`Invalid options for ${what}`, faults);
+  return { maxAttempts, backoff, timeoutMs, key };
+}
+
+/** The place in the application's code, by the first frame that is not the engine's. */
+function placeOf(site: Error): string {
+  const frames = (site.stack ?? '').split('\n').filter((line) => /^\s*at /.test(line));
+  const own = frames.find((line) => !/[\\/]engine[\\/](steps|context)\.[jt]s/.test(line));
+  return /\(?([^()\s]+:\d+:\d+)\)?$/.exec(own ?? '')?.[1] ?? 'an unknown place';
+}

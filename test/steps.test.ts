@@ -1,0 +1,281 @@
+/** Durable steps, sleeps and signals, as applications use them: on memory and SQLite, in virtual time, through failures, crashes and replays. */
+import Database from 'better-sqlite3';
+import { createTasks, immediate, memory, snooze, type Tasks } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
+import { everyCrash, explore, simulate } from 'escapement/testing';
+import 'escapement/vitest';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+
+const stores = [
+  ['memory', undefined],
+  ['sqlite', sqlite({ file: ':memory:' })],
+] as const;
+
+describe.each(stores)('on %s', (_, store) => {
+  const simulated = (tasks: Tasks, options: object = {}) =>
+    simulate(tasks, { now: '2026-01-01T00:00:00Z', ...(store ? { store } : {}), ...options });
+
+  test('a step that was recorded does not run again when the attempt fails', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const ran: string[] = [];
+    const checkout = tasks.define('checkout', {
+      run: async (order: number, ctx) => {
+        const charge = await ctx.step('charge', ({ id, attempt }) => {
+          ran.push(`charge ${attempt}`);
+          return { id, order };
+        });
+        const nothing = await ctx.step('note', () => void ran.push('note'));
+        if (ctx.attempt < 3) throw new Error('not yet');
+        await ctx.step('ship', async () => void ran.push('ship'));
+        return [charge, nothing === undefined];
+      },
+      retry: { backoff: '1m' },
+    });
+    await using sim = await simulated(tasks);
+    const result = await checkout.enqueue(7);
+    await sim.runUntilIdle();
+    await expect(result).toHaveSucceeded({ attempts: 3, returnValue: [{ id: `${result.id}/charge`, order: 7 }, true] });
+    expect(ran).toEqual(['charge 1', 'note', 'ship']);
+    await expect(result).toHaveStepped(['charge', 'note', 'ship']);
+    await expect(expect(result).toHaveStepped(['charge'])).rejects.toThrow(/steps: expected/);
+    expect(await result.steps()).toMatchObject([
+      { name: 'charge', kind: 'step', attempt: 1, value: { order: 7 } },
+      { name: 'note', value: undefined },
+      { name: 'ship', attempt: 3 },
+    ]);
+    expect(String(sim.timeline())).toMatch(/w0 {2}step +checkout#1 charge/);
+  });
+
+  test('names that repeat are numbered; parallel steps of one name need a key, and the error says where both are', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const resize = tasks.define('resize', {
+      run: async (_: string, ctx) => {
+        for (const width of [1, 2, 3]) await ctx.step('resize', () => width);
+        await Promise.all(['a', 'b'].map((key) => ctx.step('upload', () => ctx.sleep('1s'), { key })));
+        if (ctx.attempt === 1) throw new Error('once');
+        return ctx.step('resize', () => 'fourth');
+      },
+      retry: { backoff: 0 },
+    });
+    const wrong = tasks.define('wrong', {
+      run: (_: string, ctx) => Promise.all([ctx.step('same', () => ctx.sleep('1s')), ctx.step('same', () => 2)]),
+      retry: { maxAttempts: 1 },
+    });
+    await using sim = await simulated(tasks);
+    const result = await resize.enqueue('x');
+    const failed = await wrong.enqueue('x');
+    await sim.runUntilIdle();
+    await expect(result).toHaveStepped(['resize', 'resize#2', 'resize#3', 'upload:a', 'upload:b', 'resize#4']);
+    await expect(failed).toHaveFailed({
+      error: /is running already: it was started at .*steps\.test\.ts:\d+:\d+ and again at .*steps\.test\.ts:\d+/,
+    });
+  });
+
+  test('a step retries by itself, times out, and fails the attempt after its last try', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const tries: string[] = [];
+    const call = tasks.define('call', {
+      run: async (_: string, ctx) => {
+        const value = await ctx.step(
+          'flaky',
+          ({ attempt }) => {
+            tries.push(`flaky ${attempt} +${(ctx.now().getTime() - start) / 1_000}`);
+            if (attempt < 3) throw new Error('flaky');
+            return attempt;
+          },
+          { retry: { maxAttempts: 3, backoff: '5s' } },
+        );
+        await ctx.step(
+          'slow',
+          ({ signal }) => new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+          {
+            timeout: '2s',
+          },
+        );
+        return value;
+      },
+      retry: { maxAttempts: 2, backoff: 0 },
+    });
+    await using sim = await simulated(tasks);
+    const start = sim.now.getTime();
+    const result = await call.enqueue('x');
+    await sim.runUntilIdle();
+    expect(tries).toEqual(['flaky 1 +0', 'flaky 2 +5', 'flaky 3 +10']);
+    await expect(result).toHaveFailed({ attempts: 2, error: /TimeoutError: ctx.step\("slow"\) of call exceeded its timeout/ });
+    expect((sim.now.getTime() - start) / 1_000).toBe(14);
+  });
+
+  test('a long sleep between steps holds no worker, and ends at the same instant whatever happens meanwhile', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const seen: string[] = [];
+    const trial = tasks.define('trial', {
+      run: async (_: string, ctx) => {
+        await ctx.step('welcome', () => void seen.push('welcome'));
+        await ctx.sleep('3d');
+        await ctx.step('remind', () => void seen.push(`remind ${ctx.now().toISOString()}`));
+        await ctx.sleep('10s');
+        await ctx.sleep('1h');
+        await ctx.step('end', () => void seen.push(`end ${ctx.now().toISOString()}`));
+      },
+    });
+    await using sim = await simulated(tasks, { workers: 1, concurrency: 1 });
+    const results = await trial.enqueueMany(['a']);
+    await sim.drain();
+    expect(results[0] && (await results[0].refresh()).status).toBe('scheduled');
+    sim.worker(0).crash();
+    await sim.runUntilIdle();
+    expect(seen).toEqual(['welcome', 'remind 2026-01-04T00:00:00.000Z', 'end 2026-01-04T01:00:10.000Z']);
+    await expect(results[0]).toHaveSucceeded({ attempts: 1 });
+  });
+
+  test('a signal is waited for without a worker, kept when it comes first, and times out', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const ship = tasks.define('ship', {
+      run: async (order: number, ctx) => {
+        const packed = await ctx.waitFor(`packed:${order}`, { timeout: '7d', schema: z.object({ parcels: z.number() }) });
+        return packed ? packed.parcels : 'gave up';
+      },
+    });
+    await using sim = await simulated(tasks);
+    const [late, early, never] = await ship.enqueueMany([1, 2, 3]);
+    await tasks.signal('packed:2', { parcels: 5 });
+    await sim.advance('1d');
+    await expect(early).toHaveSucceeded({ returnValue: 5 });
+    const waiting = await late?.refresh();
+    expect([waiting?.status, waiting?.awaits]).toEqual(['scheduled', 'packed:1']);
+    await tasks.signal('packed:1', { parcels: 2 });
+    await sim.drain();
+    expect((await late?.refresh())?.returnValue).toBe(2);
+    await sim.runUntilIdle();
+    await expect(never).toHaveSucceeded({ returnValue: 'gave up' });
+    expect((await never?.refresh())?.finishedAt).toEqual(new Date('2026-01-08T00:00:00Z'));
+  });
+
+  test('a step that cannot be stored fails the job for good, and says that it has run', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const odd = tasks.define('odd', { run: (_: string, ctx) => ctx.step('date', () => new Date()) as Promise<unknown> as Promise<void> });
+    await using sim = await simulated(tasks);
+    const result = await odd.enqueue('x');
+    await sim.runUntilIdle();
+    await expect(result).toHaveFailed({ attempts: 1, reason: 'permanent', error: /its effects have happened, so it is not repeated/ });
+  });
+});
+
+test('whenever a worker dies, what was recorded is not repeated', async () => {
+  const charges: string[] = [];
+  const tasks = createTasks({ backend: memory() });
+  const checkout = tasks.define('checkout', {
+    run: async (_: number, ctx) => {
+      const id = await ctx.step('charge', ({ id: key }) => {
+        // The service knows the key: the same call has one effect.
+        if (!charges.includes(key)) charges.push(key);
+        return key;
+      });
+      await ctx.sleep('1h');
+      const packed = await ctx.waitFor('packed', { timeout: '1d' });
+      return [id, packed];
+    },
+  });
+  await everyCrash(tasks, { workers: 2 }, async (sim) => {
+    charges.length = 0;
+    const result = await checkout.enqueue(1);
+    await tasks.signal('packed', 'yes');
+    await sim.runUntilIdle();
+    await expect(result).toHaveSucceeded({ returnValue: [`${result.id}/charge`, 'yes'] });
+    expect(charges).toHaveLength(1);
+  });
+});
+
+test('explorations find no way to repeat a step or to lose a signal', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const calls = new Map<string, number>();
+  const flow = tasks.define('flow', {
+    run: async (n: number, ctx) => {
+      const first = await ctx.step('first', ({ id }) => {
+        calls.set(id, (calls.get(id) ?? 0) + 1);
+        return n;
+      });
+      await ctx.sleep('2m');
+      const answer = await ctx.waitFor(`go:${n}`);
+      await ctx.step('second', () => {});
+      return [first, answer];
+    },
+    retry: { backoff: '1s' },
+  });
+  await explore(tasks, { seeds: 20, workers: 2, faults: 'all', for: '30m' }, async (sim) => {
+    calls.clear();
+    const results = await flow.enqueueMany([1, 2, 3]);
+    await tasks.signal('go:1');
+    await sim.advance('3m');
+    for (const n of [2, 3]) await tasks.signal(`go:${n}`, { n });
+    return async () => {
+      for (const [i, result] of results.entries()) {
+        await result.refresh();
+        if (result.status === 'failed') continue;
+        expect(result.returnValue).toEqual([i + 1, i === 0 ? true : { n: i + 1 }]);
+      }
+    };
+  });
+});
+
+test('a signal joins the transaction of the caller', async () => {
+  const { mkdtempSync, rmSync } = await import('node:fs');
+  const folder = mkdtempSync('/tmp/escapement-steps-');
+  try {
+    const file = `${folder}/tasks.db`;
+    const tasks = createTasks({ backend: sqlite({ file }) });
+    const ship = tasks.define('ship', { run: (_: number, ctx) => ctx.waitFor('packed') });
+    const result = await ship.enqueue(1);
+    const db = new Database(file);
+    db.pragma('synchronous = FULL');
+    expect(() =>
+      db.transaction(() => {
+        tasks.signal('packed', 'lost', { transaction: db });
+        throw new Error('rolled back');
+      })(),
+    ).toThrow('rolled back');
+    db.transaction(() => tasks.signal('packed', 'kept', { transaction: db }))();
+    const worker = tasks.worker();
+    await worker.start();
+    expect((await result.wait()).returnValue).toBe('kept');
+    await worker.stop();
+    db.close();
+    await tasks.close();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('steps run where there is no worker: immediate() records them, call() only runs them', async () => {
+  const tasks = createTasks({ backend: immediate() });
+  const add = tasks.define('add', {
+    run: async (n: number, ctx) => (await ctx.step('one', () => n + 1)) + (await ctx.step('two', () => 1)),
+  });
+  const result = await add.enqueue(1);
+  expect([result.returnValue, (await result.steps()).map(({ name }) => name)]).toEqual([3, ['one', 'two']]);
+  expect(await add.call(5)).toBe(7);
+  const waits = tasks.define('waits', { run: (_: number, ctx) => ctx.waitFor('x') });
+  await expect(waits.call(1)).rejects.toThrow(/call\(\) has no job that could wait/);
+});
+
+test('mistakes are told', async () => {
+  const tasks = createTasks({ backend: immediate() });
+  const failing = async (
+    run: (ctx: Parameters<Parameters<Tasks['define']>[1] & ((input: never, ctx: never) => unknown)>[1]) => unknown,
+  ) => {
+    const result = await tasks
+      .define(`t${Math.trunc(Math.random() * 1e9)}`, { run: (_: string, ctx) => run(ctx as never) as never })
+      .enqueue('x');
+    return `${result.errors[0]?.message}`;
+  };
+  const context = (ctx: unknown) => ctx as { step(...args: unknown[]): unknown; waitFor(...args: unknown[]): unknown };
+  expect(await failing((ctx) => context(ctx).step('', () => 1))).toMatch(/the name must be a text of 1 to 200 characters/);
+  expect(await failing((ctx) => context(ctx).step('a', 5))).toMatch(/the second argument must be the function/);
+  expect(await failing((ctx) => context(ctx).step('a', () => 1, { retries: 3 }))).toMatch(/retries: expected one of retry, timeout, key/);
+  expect(await failing((ctx) => context(ctx).waitFor('a', { within: '1s' }))).toMatch(/expected \{ timeout, schema \}/);
+  await expect(tasks.signal('', 1)).rejects.toThrow(/name: expected a text of 1 to 200 characters/);
+  await expect(tasks.signal('a', new Date())).rejects.toThrow(/the data of signal a/);
+  await expect(tasks.signal('a', 1, { backend: 'bulk' })).rejects.toThrow(/one of the backends default/);
+  expect(snooze('1s')).toBeDefined();
+});
