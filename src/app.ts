@@ -10,8 +10,10 @@ import { ConfigError, DuplicateTaskError, UnknownTaskError } from './core/errors
 import type { Emitter } from './core/events.ts';
 import { type Limit, type Limits, limitsOf } from './core/gate.ts';
 import type { CodeSchedule } from './core/schedule.ts';
+import type { AttemptMiddleware } from './engine/around.ts';
 import type { Host, Logger, Retention } from './engine/host.ts';
 import type { Worker } from './engine/worker.ts';
+import type { EnqueueMiddleware } from './hooks.ts';
 import type { Known } from './options.ts';
 import { nearest } from './options.ts';
 import type { Backend } from './ports/backend.ts';
@@ -40,6 +42,9 @@ export class App implements Application {
   readonly definitions = new Map<string, Definition>();
   /** Replaced by a new array when a schedule is added. */
   schedules: readonly CodeSchedule[] = [];
+  /** Middleware round attempts and round enqueues, in the order in which it was registered. */
+  readonly around: AttemptMiddleware[] = [];
+  readonly aroundEnqueue: EnqueueMiddleware[] = [];
   readonly workers = new Set<Worker>();
   readonly known: Known;
   readonly sources: ReadonlyMap<string, StoreSource | BackendSource>;

@@ -21,6 +21,7 @@ import {
   show,
 } from './core/duration.ts';
 import { ConfigError, type ConfigFault, InputError } from './core/errors.ts';
+import type { EventMap } from './core/events.ts';
 import type { Limit, Rate } from './core/gate.ts';
 import { decode, encode, frozen } from './core/json.ts';
 import type { Overrides, OwnRetention } from './core/types.ts';
@@ -117,6 +118,17 @@ export interface LimitOptions<Input = unknown> {
   unique?: UniqueOptions<Input>;
   concurrency?: ConcurrencyOptions<Input>;
   rate?: RateOptions<Input>;
+}
+
+/** Listeners of a task's own events. */
+export interface TaskListeners {
+  /**
+   * Called after a job of the task was recorded as successful, in the process that ran it. Errors are logged. It is not called if that process dies
+   * first; what must happen belongs in the task, in a step.
+   */
+  onSuccess?: ((event: EventMap['successful']) => unknown) | undefined;
+  /** Called after a job of the task failed for good, in the process that recorded it. Errors are logged. */
+  onFailure?: ((event: EventMap['failed']) => unknown) | undefined;
 }
 
 /** The limits of a queue, over all workers of the store. */
@@ -247,6 +259,12 @@ export class OptionReader {
     if (isError(value)) return this.fault(path, `a function: (error) => error instanceof ${value.name || 'it'}`, value);
     if (value === undefined || answersAtOnce(value)) return value as ((error: unknown) => unknown) | undefined;
     return this.fault(path, 'a synchronous function that returns true or false', value);
+  }
+
+  listener<Listener>(value: unknown, path: string): Listener | undefined {
+    if (value === undefined || (typeof value === 'function' && !isGenerator(value) && !isClass(value)))
+      return value as Listener | undefined;
+    return this.fault(path, 'a function of the event', value);
   }
 
   queue(value: unknown, path: string, known: readonly string[] | undefined): string | undefined {
@@ -416,9 +434,16 @@ function isTask(value: unknown): value is { readonly name: string } {
 }
 
 /** The options of a task's definition. */
-export function readDefinition(name: unknown, options: unknown, defaults: unknown, known: Known): Definition {
+export function readDefinition(name: unknown, options: unknown, defaults: unknown, known: Known): Definition & TaskListeners {
   const read = new OptionReader(`Invalid definition of task ${show(name)}`);
-  const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, ...limitKeys, 'input', 'run']);
+  const given = read.object(typeof options === 'function' ? { run: options } : options, '', [
+    ...jobKeys,
+    ...limitKeys,
+    'onSuccess',
+    'onFailure',
+    'input',
+    'run',
+  ]);
   const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
   const own = readJobOptions(read, given, '', known);
   if (isTask(given.run)) read.fault('run', `the function that does the work`, `the task ${given.run.name}; enqueue it from that function`);
@@ -428,7 +453,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
   if (schema !== undefined && typeof (schema as Partial<StandardSchemaV1> | null)?.['~standard']?.validate !== 'function') {
     read.fault('input', 'a Standard Schema, such as one of zod, valibot or arktype', schema);
   }
-  const definition: Definition = {
+  const definition: Definition & TaskListeners = {
     name: read.name(name, 'name'),
     backend: own.backend ?? fallback.backend ?? 'default',
     queue: own.queue ?? fallback.queue ?? 'default',
@@ -444,6 +469,8 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
     unique: readUnique(read, given.unique, 'unique') ?? null,
     concurrency: readConcurrency(read, given.concurrency, 'concurrency'),
     rate: readRate(read, given.rate, 'rate', ['key']),
+    onSuccess: read.listener(given.onSuccess, 'onSuccess'),
+    onFailure: read.listener(given.onFailure, 'onFailure'),
     run: given.run as Definition['run'],
   };
   if (known.queues && !known.queues.includes(definition.queue) && read.faults.length === 0) {

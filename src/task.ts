@@ -16,6 +16,7 @@ import { RunningAttempt } from './engine/attempt.ts';
 import { parseInput } from './engine/input.ts';
 import { keysOf } from './engine/keys.ts';
 import { enqueuing } from './engine/scope.ts';
+import { type EnqueueRequest, throughMiddleware } from './hooks.ts';
 import {
   type JobOptions,
   type LimitOptions,
@@ -23,6 +24,7 @@ import {
   OptionReader,
   overridesOf,
   readUsing,
+  type TaskListeners,
   type Using,
   type UsingOptions,
   usingKeys,
@@ -105,6 +107,7 @@ export type Run<Input, R> = (input: Input, context: TaskContext<TaskResult>) => 
  */
 export interface TaskOptions<Input, R, Schema extends StandardSchemaV1 | undefined = undefined>
   extends JobOptions,
+    TaskListeners,
     LimitOptions<Settled<RunInput<Schema, Input>>> {
   input?: Schema & IfStorable<SchemaInput<Schema>, StandardSchemaV1<Stored<SchemaInput<Schema>>>>;
   run: Run<RunInput<Schema, Input>, R> & StorableRun<Settled<Input>, Settled<R>>;
@@ -250,19 +253,37 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     // Invalid input rejects the promise like any other failure. In a caller's transaction, where nothing can wait, it throws.
     if (options?.transaction !== undefined) {
       checkEnqueueOptions(options);
-      return this.#insert(inputs, options.transaction, options.blobs) as TaskResult<Output, Input>[];
+      return this.#through(inputs, options.transaction, options.blobs) as TaskResult<Output, Input>[];
     }
     if (options !== undefined) {
       return (async () => {
         checkEnqueueOptions(options);
         const turn = this.#home().app.binding.turn?.();
         if (turn !== undefined) await turn;
-        return this.#insert(inputs, undefined, options.blobs);
+        return this.#through(inputs, undefined, options.blobs);
       })();
     }
     const turn = this.#home().app.binding.turn?.();
-    if (turn !== undefined) return turn.then(() => this.#insert(inputs, undefined));
-    return (async () => this.#insert(inputs, undefined))();
+    if (turn !== undefined) return turn.then(() => this.#through(inputs, undefined));
+    return (async () => this.#through(inputs, undefined))();
+  }
+
+  /** Runs the enqueue through the middleware of the application. */
+  #through(
+    inputs: readonly unknown[],
+    transaction: unknown,
+    blobs?: EnqueueOptions['blobs'],
+  ): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
+    const { app, definition } = this.#home();
+    if (app.aroundEnqueue.length === 0) return this.#insert(inputs, transaction, blobs);
+    const using = this.#using;
+    const tags = using.tags ?? definition.tags;
+    const request = { task: this.name, inputs, metadata: { ...using.metadata }, tags, inTransaction: transaction !== undefined };
+    const make = ({ inputs: given, metadata, tags: wanted }: EnqueueRequest) => {
+      const changed = readUsing({ metadata, tags: wanted }, using, app.known, 'Invalid request of useEnqueue()');
+      return new TaskHandle<Input, Output>(this.name, this.#home, changed).#insert(given, transaction, blobs) as TaskResult[];
+    };
+    return throughMiddleware(request, app.aroundEnqueue, make) as TaskResult<Output, Input>[];
   }
 
   #insert(

@@ -15,8 +15,10 @@ import type { Limit } from './core/gate.ts';
 import { encode } from './core/json.ts';
 import type { Job } from './core/types.ts';
 import { describe, type TaskDescription } from './describe.ts';
+import type { AttemptMiddleware } from './engine/around.ts';
 import { type Host, type Logger, runningHere } from './engine/host.ts';
 import { outside } from './engine/scope.ts';
+import type { EnqueueMiddleware } from './hooks.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import {
   type JobOptions,
@@ -112,6 +114,18 @@ export interface Tasks extends AsyncDisposable {
   signal(name: string, data: unknown, options: { transaction: SyncTransaction; backend?: string }): void;
   signal(name: string, data?: unknown, options?: SignalOptions): Promise<void>;
   worker(options?: WorkerOptions): TaskWorker;
+  /**
+   * Runs middleware round every attempt, in the order of registration: for context, tenancy or error capture. Errors that it throws fail the attempt.
+   * @returns a function that removes it
+   * @example tasks.use((attempt, next) => tenants.run(String(attempt.result.metadata.tenant), next));
+   */
+  use(middleware: AttemptMiddleware<TaskResult>): () => void;
+  /**
+   * Runs middleware round every `enqueue` and `enqueueMany`, in the order of registration; not round the jobs of schedules.
+   * @returns a function that removes it
+   * @example tasks.useEnqueue((request, next) => { request.metadata.tenant = tenants.getStore(); return next(); });
+   */
+  useEnqueue(middleware: EnqueueMiddleware): () => void;
   /** Calls `listener` for every event with this name; returns a function that removes the listener. */
   on<Name extends EventName>(name: Name, listener: (event: { readonly type: Name } & EventMap[Name]) => void): () => void;
   on(name: '*', listener: (event: Event) => void): () => void;
@@ -188,6 +202,7 @@ export function hostOf(
     running: options.running ?? runningHere,
     names: app.names,
     limits: app.limits,
+    around: app.around,
     newId: createIds(random),
     resultOf: (job: Job) => resultOf(app, app.definitions.get(job.task)?.backend ?? 'default', { job, attempts: [] }),
   };
@@ -365,6 +380,14 @@ class Application implements Tasks {
     return createWorker(this.#app, options);
   }
 
+  use(middleware: AttemptMiddleware<TaskResult>): () => void {
+    return register(this.#app.around, middleware as AttemptMiddleware, 'use', '(attempt, next) => …');
+  }
+
+  useEnqueue(middleware: EnqueueMiddleware): () => void {
+    return register(this.#app.aroundEnqueue, middleware, 'useEnqueue', '(request, next) => …');
+  }
+
   on(name: EventName | '*', listener: (event: never) => void): () => void {
     if (name !== '*' && !eventNames.includes(name)) {
       const read = new OptionReader('Invalid event for tasks.on()');
@@ -397,8 +420,12 @@ class Application implements Tasks {
 }
 
 function define(app: App, name: unknown, options: unknown): Task<never, unknown> {
-  const definition = readDefinition(name, options, app.defaults, app.known);
+  const { onSuccess, onFailure, ...definition } = readDefinition(name, options, app.defaults, app.known);
   app.add(definition);
+  const of = (listener: (event: never) => unknown) => (event: Event) =>
+    'job' in event && event.job.task === definition.name ? listener(event as never) : undefined;
+  if (onSuccess) app.events.on('successful', of(onSuccess));
+  if (onFailure) app.events.on('failed', of(onFailure));
   return handle(app, definition.name);
 }
 
@@ -454,4 +481,17 @@ function sendSignal(app: App, name: string, data: unknown, options: SignalOption
     const { alias, signal, now } = checked();
     await (await app.backend(alias).open()).sendSignal(signal, { now });
   })();
+}
+
+function register<T>(list: T[], middleware: T, call: string, example: string): () => void {
+  if (typeof middleware !== 'function' || isGenerator(middleware) || isClass(middleware)) {
+    const read = new OptionReader(`Invalid argument of ${call}()`);
+    read.fault('middleware', `a function ${example}`, middleware);
+    read.done();
+  }
+  list.push(middleware);
+  return () => {
+    const at = list.indexOf(middleware);
+    if (at >= 0) list.splice(at, 1);
+  };
 }

@@ -28,6 +28,7 @@ import { nameOfStep } from '../core/steps.ts';
 import type { Job, Progress, Settlement, Step } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
 import type { Awaitable, Store } from '../ports/store.ts';
+import { runAround } from './around.ts';
 import { Context } from './context.ts';
 import { type Host, told } from './host.ts';
 import { parseInput } from './input.ts';
@@ -539,9 +540,10 @@ function begin(attempt: RunningAttempt): unknown {
   if (!definition) throw new UnknownTaskError(`no task is defined with the name ${job.task}`);
   const raw = stored(job);
   const context = new Context(attempt);
-  if (!definition.schema) return definition.run(raw, context);
+  const run = (input: unknown) => runAround(attempt.host.around, definition.run, input, context);
+  if (!definition.schema) return run(raw);
   const input = parseInput(definition.schema, raw, `input of ${job.task}`);
-  return input instanceof Promise ? input.then((value) => definition.run(value, context)) : definition.run(input, context);
+  return input instanceof Promise ? input.then(run) : run(input);
 }
 
 function stored(job: Job): unknown {

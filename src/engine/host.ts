@@ -6,6 +6,7 @@ import type { Job } from '../core/types.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Machine } from '../ports/machine.ts';
 import type { Random } from '../ports/random.ts';
+import type { AttemptMiddleware } from './around.ts';
 
 /** The destination of log lines. Compatible with pino. */
 export interface Logger {
@@ -53,6 +54,8 @@ export interface Host {
   names(): readonly string[];
   /** The limits of queues and tasks, or null; the same object until a task is added. */
   limits(): Limits | null;
+  /** Middleware round every attempt; the list changes when the application registers more. */
+  readonly around: readonly AttemptMiddleware[];
   newId(now: number): string;
   /** The caller's view of a job, for `ctx.result`. */
   resultOf(job: Job): unknown;
