@@ -104,7 +104,7 @@ export function createMail(tasks: Tasks, options: MailOptions): Mail {
 export function deliveryOf(tasks: Tasks, settings: Settings): Delivery {
   const seam = seamOf(tasks);
   seam.outbox ??= createOutbox(tasks, seam.tasks);
-  return { settings, seam, sender: new Sender(tasks, settings.transport) };
+  return { settings, seam, sender: new Sender(tasks, settings.transport, () => seam.outlet?.kind === 'simulated') };
 }
 
 /** From a minute to four hours: a server that greylists is asked again soon, one that is down is left alone. */
@@ -164,10 +164,10 @@ async function previewOf(
     return;
   }
   const message = await inline({ ...settings.defaults, ...built, date: built.date ?? ctx.now() }, { limit: settings.limit, stored: false });
-  const composed = await compose(message, idOf(ctx.result));
+  const composed = await compose(message, idOf(ctx.result), { raw: true });
   const { envelope, to, cc, bcc, messageId, raw } = composed;
   const mail = { from: envelope.from, to, cc, bcc, recipients: envelope.to, subject: message.subject ?? '', messageId, task: ctx.task };
-  held.preview = { mail: { ...mail, ...bodyOf(message, composed) }, raw };
+  held.preview = { mail: { ...mail, ...bodyOf(message, composed) }, raw: raw ?? new Uint8Array() };
 }
 
 /** Steering values have a brand; a message is plain. */
