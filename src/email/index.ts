@@ -7,7 +7,7 @@ export type { MailTransport, Transporter } from './compile.ts';
 export type { MailOutcome } from './deliver.ts';
 export type { Mail, Mailable, MailableOptions } from './mail.ts';
 export { createMail } from './mail.ts';
-export type { MailAddress, MailAddresses, MailAttachment, MailContent, MailHeaders, MailMessage } from './message.ts';
+export type { MailAddress, MailAddresses, MailAttachment, MailContent, MailHeaders, MailMessage, MailStream } from './message.ts';
 export type { MailOptions } from './options.ts';
 export type { QueuedInfo, QueuedOptions, QueuedTransport } from './queued.ts';
 export { queued } from './queued.ts';
