@@ -76,7 +76,7 @@ export async function findJob(tasks: Tasks, id: string): Promise<TaskResult> {
     if (!isEscapementError(error) || error.code !== 'ESCAPEMENT_RESULT_NOT_FOUND') throw error;
   }
   const refused = (message: string) => new CommandError(message, { exitCode: exitCodes.refused });
-  if (id.length < 4 || id.length >= 36) throw refused(`no job has the id ${clean(id)}; finished jobs are pruned after their retention`);
+  if (id.length < 4 || id.length >= 36) throw refused(`no job has the id ${clean(id)}; finished jobs are deleted after their retention`);
   const part = id.toLowerCase();
   const found: TaskResult[] = [];
   for await (const page of pages(tasks, {}, recentJobs)) {

@@ -1,26 +1,26 @@
 /**
- * One live application for each name in a process. A module that is evaluated again, by a dev server for example, makes its application again: the
- * workers of the former one stop, so that only the newest code runs. Shared by all copies of the package.
+ * Keeps one live application per name in a process. If a module is evaluated again, for example by a dev server, it creates its application
+ * again; the workers of the previous one then stop, so that only the newest code runs. Shared by all copies of the package.
  */
 
-/** What an application is, as far as others of its name need to know. */
+/** An application as other applications with its name see it. */
 export interface Application {
-  /** Stops its workers: they claim no more, and let attempts end. */
+  /** Stops its workers: they claim no more jobs and let attempts end. */
   stopWorkers(): void;
-  /** True: its name was given, and another application has it now. */
+  /** True if its name was passed explicitly and now belongs to another application. */
   replaced: boolean;
 }
 
 interface Live {
   readonly applications: Map<string, { readonly application: Application; readonly order: number }>;
   created: number;
-  /** The evaluation in which applications that no name was given to were made last. */
+  /** The evaluation in which the last applications without an explicit name were created. */
   readonly evaluations: Map<string, Evaluation>;
-  /** What runs at once shares it. */
+  /** Shared by code that runs in the same synchronous turn. */
   turn: object | undefined;
 }
 
-/** One evaluation of a module, and where in it applications were made that differ in nothing else. */
+/** One evaluation of a module, and the positions in it at which otherwise identical applications were created. */
 interface Evaluation {
   readonly of: unknown;
   readonly positions: string[];
@@ -31,18 +31,18 @@ const shared = globalThis as { [key]?: Live };
 shared[key] ??= { applications: new Map(), created: 0, evaluations: new Map(), turn: undefined };
 const live: Live = shared[key];
 
-/** How an application is told from others: by the name that it was given, or by the module that made it. */
+/** Identifies an application: by its explicit name, or by the module that created it. */
 export interface Identity {
   readonly name: string;
-  /** False: it was found out, and holds only among those that run workers. */
+  /** False: the name was derived, and only applies among applications that run workers. */
   readonly given: boolean;
   readonly order: number;
 }
 
 /**
- * @param name as given to `createTasks`
- * @param sources what its jobs are kept in
- * @param stack of the call of `createTasks`, from its caller on
+ * @param name as passed to `createTasks`
+ * @param sources the stores of its jobs
+ * @param stack of the call of `createTasks`, starting at the caller
  */
 export function identityOf(name: string | undefined, sources: string, stack: string): Identity | undefined {
   live.created += 1;
@@ -54,9 +54,9 @@ export function identityOf(name: string | undefined, sources: string, stack: str
   return { name: before === 0 ? like : `${like} ${before + 1}`, given: false, order: live.created };
 }
 
-/** How many applications like this one the same evaluation of the module has made before: they are meant to be there beside each other. */
+/** Number of identical applications that the same evaluation of the module created before; these are meant to exist side by side. */
 function countBefore(like: string, { url, position, once }: Module): number {
-  // Node evaluates a URL once. Others are known to evaluate again only what they come to later, or at a place that they have passed.
+  // Node.js evaluates a URL once. Other runners start a new evaluation when they reach a later turn, or a position that they have already passed.
   const of = once ? url : turn();
   let evaluation = live.evaluations.get(like);
   if (evaluation?.of !== of || (!once && evaluation.positions.includes(position))) {
@@ -76,7 +76,7 @@ function turn(): object {
   return live.turn;
 }
 
-/** Makes this the live application of its name; the workers of the former one stop. */
+/** Makes this the live application of its name; the workers of the previous one stop. */
 export function takePlace(identity: Identity, application: Application): void {
   const former = live.applications.get(identity.name);
   if (former && (former.application === application || former.order > identity.order)) return;
@@ -86,16 +86,16 @@ export function takePlace(identity: Identity, application: Application): void {
   former.application.stopWorkers();
 }
 
-/** Makes room for another one, if this is the live application of its name. */
+/** Frees the name if this is its live application. */
 export function leavePlace(identity: Identity, application: Application): void {
   if (live.applications.get(identity.name)?.application === application) live.applications.delete(identity.name);
 }
 
-/** Who evaluates modules: Node's loaders, and the runners of Vite and of bundlers. */
+/** Stack frames of module evaluation: Node.js loaders, and the runners of Vite and bundlers. */
 const evaluators =
   /node:internal\/modules\/|Module\._compile|ModuleRunner|runInlinedModule|ModulesEvaluator|__webpack_require__|__turbopack/;
 
-/** A module whose own code, outside of any function, makes an application. */
+/** A module that creates an application at its top level, outside any function. */
 interface Module {
   readonly path: string;
   readonly url: string;
@@ -105,7 +105,7 @@ interface Module {
   readonly once: boolean;
 }
 
-/** The module whose own code is at the top of a stack; undefined: a function is, which may be called often. */
+/** The module whose top-level code is at the top of a stack; undefined if it is a function, which may be called repeatedly. */
 function topLevelModuleOf(stack: string): Module | undefined {
   const [caller = '', below = ''] = stack.split('\n');
   const [, url, position = ''] =

@@ -1,11 +1,11 @@
-/** The logger of applications that name none: one line of text an entry, to the console, stripped of control characters. */
+/** The default logger: writes one line of text per entry to the console, stripped of control characters. */
 import { ignoreRejection, isThenable, show } from './core/duration.ts';
 import type { Logger } from './engine/host.ts';
 import { outside } from './engine/scope.ts';
 import { namePattern } from './options.ts';
 
 const key = Symbol.for('escapement.logger');
-/** What a process that has a log of its own, such as `escapement worker`, has put in the place of the console. One for all copies of this package. */
+/** A logger that replaces the console, set by processes with their own log such as `escapement worker`. Shared by all copies of this package. */
 const home = globalThis as { readonly [key]?: Logger };
 
 export const consoleLogger: Logger = {
@@ -15,7 +15,7 @@ export const consoleLogger: Logger = {
   error: (fields, message) => (home[key] ? home[key].error(fields, message) : console.error(line(fields, message))),
 };
 
-/** The logger of simulations, which print nothing by themselves. */
+/** The logger of simulations, which print nothing by default. */
 export const silentLogger: Logger = {
   debug() {},
   info: (fields, message) => home[key]?.info(fields, message),
@@ -25,7 +25,7 @@ export const silentLogger: Logger = {
 
 function line(fields: object, message: string): string {
   const rest = Object.entries(fields)
-    // A recorded error: the message says it.
+    // A recorded error is already part of the message.
     .filter(([, value]) => typeof value?.stack !== 'string')
     .map(([key, value]) => `${key}=${typeof value === 'string' && namePattern.test(value) ? value : show(value)}`);
   return [clean(String(message)), ...rest].join(' ');
@@ -37,7 +37,7 @@ function clean(text: string): string {
 }
 const maxLength = 2_000;
 
-/** A logger that fails must not fail the job whose line it writes, and not stop a loop of the engine. */
+/** An error thrown by a logger must not fail a job or stop a loop of the engine. */
 export function guardedLogger(logger: Logger): Logger {
   const write = (level: keyof Logger) => (fields: object, message: string) => {
     try {
@@ -46,7 +46,7 @@ export function guardedLogger(logger: Logger): Logger {
         if (isThenable(written)) ignoreRejection(written);
       });
     } catch {
-      // There is nowhere to tell it.
+      // There is nowhere to report it.
     }
   };
   return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };

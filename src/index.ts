@@ -1,11 +1,11 @@
 /**
  * Escapement: background tasks for TypeScript that can be tested in virtual time.
  *
- * The words: a **task** is a named definition; a **job** one enqueued call of it, one row in a store; an **attempt** one try at a job; a
- * **TaskResult** a caller's view of a job; a **queue** a named line of jobs. A **worker** **claims** jobs: it takes a **lease** with a number
- * (the fencing token), runs the attempt, and **settles** it: records its outcome. A **schedule** makes a job for each of its **occurrences**.
- * An **orphan** is a job whose lease passed. A **backend** is what a task is enqueued to; a **store** is where one that is driven by the
- * engine keeps its rows.
+ * Terms: a **task** is a named definition; a **job** is one enqueued call of it, one row in a store; an **attempt** is one try at a job; a
+ * **TaskResult** is a caller's view of a job; a **queue** is a named line of jobs. A **worker** **claims** jobs: it takes a **lease** with
+ * a number (the fencing token), runs the attempt, and **settles** it by recording its outcome. A **schedule** creates a job for each of its
+ * **occurrences**. An **orphan** is a job whose lease has ended without an outcome. A **backend** is what a task is enqueued to; a
+ * **store** is where a backend with an engine keeps its rows.
  */
 import './ports/node-version.ts';
 
@@ -22,11 +22,22 @@ export type { ErrorDetails, RecordedError } from './core/failure.ts';
 export { depStatus } from './core/job.ts';
 export type { Cancel, ResultOf, Snooze } from './core/outcomes.ts';
 export type { DepStatus, Job, Status } from './core/types.ts';
+export type { HoldingStatus, OnConflict } from './core/unique.ts';
 export type { TaskDescription } from './describe.ts';
 export { cancel, failCurrentAttempt, snooze } from './engine/attempt.ts';
 export type { Logger } from './engine/host.ts';
 export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operations.ts';
-export type { EditOptions, JobOptions, RetentionOptions, RetryOptions, UsingOptions } from './options.ts';
+export type {
+  ConcurrencyOptions,
+  EditOptions,
+  JobOptions,
+  QueueOptions,
+  RateOptions,
+  RetentionOptions,
+  RetryOptions,
+  UniqueOptions,
+  UsingOptions,
+} from './options.ts';
 export type { BackendSupports } from './ports/backend.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
 export type { AttemptFailure, AttemptInfo, ResultProgress } from './result.ts';

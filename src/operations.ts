@@ -1,4 +1,4 @@
-/** Operations on what is there: jobs and queues, one by one or by what they have in common. */
+/** Operations on existing jobs and queues, individually or by selection. */
 import type { App } from './app.ts';
 import { type Duration, durationExpected } from './core/duration.ts';
 import { frozen } from './core/json.ts';
@@ -10,7 +10,7 @@ import type { JobFilter, JobOrder, QueueStats, Store } from './ports/store.ts';
 import { resultOf, TaskResult } from './result.ts';
 import { findResult } from './task.ts';
 
-/** Which jobs: all that is given must hold. A property that is `undefined` selects no job, and the log says so: leave it out. */
+/** Selects jobs; all given conditions must hold. A property that is `undefined` selects no job and logs a warning; omit it instead. */
 export interface JobSelection {
   ids?: readonly string[];
   status?: Status | readonly Status[];
@@ -23,31 +23,35 @@ export interface JobSelection {
 /** Operations on jobs: `tasks.jobs`. */
 export interface Jobs {
   /**
-   * Newest first, page by page; jobs with ids of their own come by these, the largest first. With `order: 'changed'`, the jobs to which something happened last come first (enqueued, started, an attempt ended,
-   * finished), on one page. Errors of earlier attempts come without their stacks; `refresh()` reads them.
+   * Lists jobs, newest first, in pages. Jobs with custom ids are sorted by id in descending order. With `order: 'changed'`, the most
+   * recently changed jobs come first (enqueued, started, attempt ended, finished), on a single page. Errors of earlier attempts have no
+   * stacks; `refresh()` reads them.
    * @param selection.limit 1 … 1,000. Default 50
    */
   list(selection?: JobSelection & { limit?: number; after?: string; order?: JobOrder }): Promise<{ items: TaskResult[]; cursor?: string }>;
-  /** Runs failed and cancelled jobs again; resolves to how many. */
+  /** Runs failed and cancelled jobs again; resolves to their number. */
   retry(selection?: JobSelection): Promise<number>;
-  /** Cancels unfinished jobs; resolves to how many. */
+  /** Cancels unfinished jobs; resolves to their number. */
   cancel(selection?: JobSelection, reason?: string): Promise<number>;
-  /** Deletes jobs, finished or not; those that run are left alone. Resolves to how many. @param selection `{}`: every job */
+  /**
+   * Deletes jobs, finished or not, except those that are running. Resolves to their number.
+   * @param selection `{}` selects every job
+   */
   delete(selection: JobSelection): Promise<number>;
   /**
-   * Gives jobs that wait for their turn another priority; resolves to how many. Those that run or are over are left alone.
+   * Changes the priority of queued jobs; resolves to their number. Running and finished jobs are not changed.
    * @param priority −100 … 100, larger first
    */
   prioritize(selection: JobSelection, priority: number): Promise<number>;
   /**
-   * Changes the job with this id, which waits for its turn: its input, when it is due or expires, its queue, its priority.
-   * @throws ResultNotFoundError; and what `result.edit` throws
+   * Changes the queued job with this id: its input, when it is due or expires, its queue, its priority.
+   * @throws ResultNotFoundError; and the errors of `result.edit`
    * @example await tasks.jobs.edit(id, { input: { to: 'ada@example.com' } });
    */
   edit(id: string, changes: EditOptions): Promise<TaskResult>;
   /**
-   * Deletes jobs that finished longer ago than `olderThan`, whatever their retention; resolves to how many.
-   * @param options.dryRun true: deletes nothing, and resolves to how many it would
+   * Deletes jobs that finished longer ago than `olderThan`, regardless of their retention; resolves to their number.
+   * @param options.dryRun true: deletes nothing, and resolves to the number of jobs that would be deleted
    */
   prune(options: {
     olderThan: Duration;
@@ -63,27 +67,27 @@ export interface WorkerInfo {
   readonly host: string;
   readonly pid: number;
   readonly version: string;
-  /** Null: all. */
+  /** Null means all queues. */
   readonly queues: readonly string[] | null;
   readonly exclude: readonly string[] | null;
-  /** The tasks that it knows. */
+  /** The tasks that the worker knows. */
   readonly tasks: readonly string[];
-  /** The schedules that its code defines: the hash of each by its name. */
+  /** The schedules that its code defines: name to hash. */
   readonly schedules: Readonly<Record<string, string>>;
   readonly concurrency: number;
   /** Attempts in flight at the last heartbeat. */
   readonly running: number;
   readonly state: 'running' | 'stopping' | 'stopped';
   readonly startedAt: Date;
-  /** A worker that runs is heard of every 10 s, in stores that several processes share. */
+  /** In stores shared between processes, a running worker sends a heartbeat every 10 s. */
   readonly heartbeatAt: Date;
 }
 
 /** The registry of workers: `tasks.workers`. */
 export interface Workers {
-  /** How many workers of this application run in this process. */
+  /** Number of this application's workers that run in this process. */
   readonly here: number;
-  /** Ordered by start; those that stopped or vanished are forgotten after a day. */
+  /** Ordered by start time. Workers that stopped or vanished are removed after a day. */
   list(): Promise<WorkerInfo[]>;
 }
 
@@ -109,7 +113,7 @@ export function workersOf(app: App): Workers {
 
 /** Operations on queues: `tasks.queues`. */
 export interface Queues {
-  /** Nothing is claimed from the queue until it is resumed; what runs goes on. */
+  /** Stops claiming from the queue until it is resumed; running jobs continue. */
   pause(name: string): Promise<void>;
   resume(name: string): Promise<void>;
   list(): Promise<QueueStats[]>;
@@ -117,13 +121,13 @@ export interface Queues {
 
 export function jobsOf(app: App): Jobs {
   const store = () => app.backend('default').open();
-  /** True for a selection by a value that was lost on the way: it selects nothing, and the log says so. */
+  /** True for a selection by a missing value: it selects nothing and logs a warning. */
   const isLost = (call: string, { lost }: Selection): boolean => {
     if (lost.length === 0) return false;
     const which = lost.join(', ');
     app.logger.warn(
       { selection: which },
-      `jobs.${call}(): ${which} is undefined, which selects no job; leave it out to select jobs whatever theirs is`,
+      `jobs.${call}(): ${which} is undefined, which selects no job; omit it to leave this condition out`,
     );
     return true;
   };
@@ -137,7 +141,8 @@ export function jobsOf(app: App): Jobs {
         read.fault('after', 'the cursor of an earlier page', after);
       const order = given.order as JobOrder | undefined;
       if (order !== undefined && !orders.includes(order)) read.fault('order', `one of ${orders.join(', ')}`, order, near(order, orders));
-      if (order === 'changed' && after !== undefined) read.fault('after', "nothing beside order: 'changed', which has one page", after);
+      if (order === 'changed' && after !== undefined)
+        read.fault('after', "no cursor with order: 'changed', which has a single page", after);
       read.done();
       if (isLost('list', selected)) return { items: [] };
       const now = app.binding.host.clock.now();
@@ -145,7 +150,7 @@ export function jobsOf(app: App): Jobs {
       const items = page.items.map((record) => resultOf(app, 'default', record));
       return page.cursor === null ? { items } : { items, cursor: page.cursor };
     },
-    // `retry()` means all of them; `retry(undefined)` is a selection that was lost.
+    // `retry()` selects all jobs; `retry(undefined)` is a selection whose value is missing.
     async retry(...args) {
       const selected = readSelection(args[0]);
       const { read, filter } = selected;
@@ -186,7 +191,7 @@ export function jobsOf(app: App): Jobs {
       return (await findResult(app, id, app.known.backends)).edit(changes);
     },
     async prune(options) {
-      const read = new OptionReader('Jobs cannot be pruned');
+      const read = new OptionReader('Invalid options for jobs.prune()');
       const given = read.object(options, '', ['olderThan', 'status', 'queue', 'dryRun']);
       const olderThanMs = read.duration(given.olderThan, 'olderThan') ?? 0;
       if (given.olderThan === undefined) read.fault('olderThan', durationExpected(), undefined);
@@ -221,21 +226,21 @@ const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying'
 const orders: readonly JobOrder[] = ['enqueued', 'changed'];
 const pruneBatch = 1_000;
 const filters = ['ids', 'status', 'task', 'queue', 'schedule', 'tag'] as const;
-const whichJobs = "which jobs, such as { status: 'failed' }; {} for all there are";
+const whichJobs = "a selection such as { status: 'failed' }, or {} for all jobs";
 
-/** What was asked for, and which of it has no value. */
+/** The selection, and the conditions in it that have no value. */
 interface Selection {
   readonly lost: readonly string[];
 }
 
-/** What is asked for by mistake must not be taken for all there is. */
+/** A selection made by mistake must not be treated as all jobs. */
 function readSelection(
   selection: object | undefined,
   more: readonly string[] = [],
 ): Selection & { read: OptionReader; filter: JobFilter; given: Record<string, unknown> } {
-  const read = new OptionReader('The selection of jobs cannot be used');
+  const read = new OptionReader('Invalid selection of jobs');
   const given = read.object(selection, '', [...filters, ...more]);
-  // A promise, a Map or a TaskResult has no property of its own either, and does not mean all jobs.
+  // A promise, a Map or a TaskResult has no own properties either, but does not mean all jobs.
   if (given !== null && Object.keys(given).length === 0 && isInstance(given)) {
     const instead = given instanceof TaskResult ? '{ ids: [result.id] }' : "{ status: 'failed' }";
     read.fault('selection', `a plain object such as ${instead}`, given);
@@ -254,7 +259,7 @@ function readSelection(
   const filter: JobFilter = {
     ids: ids as readonly string[] | undefined,
     status: wanted as readonly Status[] | undefined,
-    task: text('task', named, 'a task, or its name'),
+    task: text('task', named, 'a task or its name'),
     queue: text('queue', given.queue, 'the name of a queue'),
     schedule: text('schedule', given.schedule, 'the name of a schedule'),
     tag: text('tag', given.tag, 'a tag'),
@@ -266,7 +271,7 @@ function refuseLost(read: OptionReader, args: readonly unknown[]): void {
   if (args.length > 0 && args[0] === undefined) read.fault('selection', whichJobs, undefined);
 }
 
-/** The filters that are there and have no value. */
+/** The conditions that are present but have no value. */
 function lostOf(given: Record<string, unknown>, keys: readonly string[]): string[] {
   return keys.filter((key) => Object.hasOwn(given, key) && given[key] === undefined);
 }
@@ -283,7 +288,7 @@ function near(value: unknown, known: readonly string[]): string | undefined {
 
 export function queuesOf(app: App): Queues {
   const save = async (name: string, paused: boolean) => {
-    const read = new OptionReader('The queue cannot be paused or resumed');
+    const read = new OptionReader('Invalid queue');
     read.queue(name ?? null, 'name', app.known.queues);
     read.done();
     const store: Store = await app.backend('default').open();

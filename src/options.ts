@@ -1,10 +1,10 @@
 /**
- * Every option of the public API: its type, its default, and the one place that reads it. All faults of a call are collected and thrown as
- * one ConfigError; an option that nobody knows is a fault too, with the nearest name that exists.
+ * Every option of the public API: its type, its default, and the only code that reads it. All faults of a call are collected and thrown as
+ * one ConfigError. An unknown option is a fault too, with a suggestion if a similar name exists.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Backoff, type BackoffInput, defaultBackoff, parseBackoff } from './core/backoff.ts';
-import type { Definition } from './core/definition.ts';
+import type { Definition, KeyOf, UniqueRule } from './core/definition.ts';
 import {
   answersAtOnce,
   type Duration,
@@ -21,54 +21,125 @@ import {
   show,
 } from './core/duration.ts';
 import { ConfigError, type ConfigFault, InputError } from './core/errors.ts';
+import type { Limit, Rate } from './core/gate.ts';
 import { decode, encode, frozen } from './core/json.ts';
 import type { Overrides, OwnRetention } from './core/types.ts';
+import { defaultWhile, type HoldingStatus, holdingStatuses, type OnConflict } from './core/unique.ts';
 import type { Retention } from './engine/host.ts';
 
-/** When and how often a failed attempt is followed by another. */
+/** When and how often a failed attempt is retried. */
 export interface RetryOptions {
-  /** The most attempts, the first one included: 1 … 10,000. @default 20 */
+  /** Maximum number of attempts, including the first: 1 … 10,000. @default 20 */
   maxAttempts?: number;
-  /** The delays. @default exponential(): 1 s × 2, at most 24 h, plus 0 … 20 % */
+  /** The delays between attempts. @default exponential(): 1 s × 2, up to 24 h, plus 0 … 20 % */
   backoff?: BackoffInput;
-  /** Errors for which this is true fail the job at once. */
+  /** Errors for which this returns true fail the job immediately. */
   unless?: (error: unknown) => boolean;
-  /** Only errors for which this is true are tried again. */
+  /** Only errors for which this returns true are retried. */
   only?: (error: unknown) => boolean;
 }
 
-/** What a task's definition says of its jobs. `using` and schedules change any of it for some of them. */
+/** Options that a task's definition sets for its jobs. `using` and schedules can override each of them. */
 export interface JobOptions {
   /** @default 'default' */
   queue?: string;
   /** −100 … 100, larger first (DEP 14). @default 0 */
   priority?: number;
   retry?: RetryOptions;
-  /** The longest time for one attempt; then its signal aborts and it fails with a TimeoutError. @default none */
+  /**
+   * The longest time for one attempt. After that its signal aborts and it fails with a TimeoutError.
+   * @default none
+   */
   timeout?: Duration;
-  /** A job that has not started so long after `runAfter` (or after enqueue) is cancelled, reason `expired`; or an instant. @default never */
+  /**
+   * A job that has not started within this time after `runAfter` (or after enqueue), or by this instant, is cancelled with reason
+   * `expired`.
+   * @default never
+   */
   expires?: Duration | Instant;
-  /** Words to find jobs by. @default [] */
+  /**
+   * Labels to find jobs by.
+   * @default []
+   */
   tags?: readonly string[];
   /**
-   * How long a job is kept once it has finished. The application's retention holds for statuses that are left out; a job keeps what it was enqueued
-   * with. @default the application's retention
+   * How long a finished job is kept. Statuses without a value use the application's retention. A job keeps the value it was enqueued with.
+   * @default the application's retention
    */
   retention?: RetentionOptions;
   /** The alias of the backend. @default 'default' */
   backend?: string;
 }
 
-/** What `using` takes: every option of a task but `run` and `input`, and what concerns single jobs. */
+/** Which jobs of a task count as the same, and what an enqueue does when there is one already. */
+export interface UniqueOptions<Input = unknown> {
+  /** Makes the key of an input, as the schema has parsed it; or the key itself. @default the whole input, whatever the order of its properties */
+  key?: string | ((input: Input) => string | number);
+  /** A job keeps others away for this long after it was enqueued, and no longer. @default as long as it is in one of the statuses of `while` */
+  within?: Duration;
+  /**
+   * The statuses in which a job keeps others away. `queued` includes scheduled, ready and retrying jobs.
+   * @default ['queued', 'running']; with `within` also 'successful'; with `replace` ['queued'] alone
+   */
+  while?: readonly HoldingStatus[];
+  /**
+   * `skip`: enqueue makes no job and resolves to the one that is there, with `duplicate` set. `replace`: so too, and that job takes the new input,
+   * priority and times. `reject`: enqueue throws a DuplicateJobError. @default 'skip'
+   */
+  onConflict?: OnConflict;
+  /** With `replace`, to debounce: jobs without a `runAfter` are due this long after the latest enqueue. @default due at once */
+  wait?: Duration;
+  /** With `replace`: the job is due at the latest this long after its first enqueue. @default no bound */
+  maxWait?: Duration;
+}
+
+/** How many jobs may run at a time, over all workers of the store. */
+export interface ConcurrencyOptions<Input = unknown> {
+  /** 1 … 100,000. */
+  limit: number;
+  /** The limit holds for the jobs of each key by itself. @default all jobs of the task have one key */
+  key?: (input: Input) => string | number;
+}
+
+/** How many jobs may start within a time, over all workers of the store (the generic cell rate algorithm). A job beyond the rate is due when it fits. */
+export interface RateOptions<Input = unknown> {
+  /** 1 … 1,000,000. */
+  limit: number;
+  per: Duration;
+  /** How many may start at once after a quiet time; the others are spread evenly. @default the limit */
+  burst?: number;
+  /** The rate holds for the jobs of each key by itself. @default all jobs of the task have one key */
+  key?: (input: Input) => string | number;
+}
+
+/** The options of a task that count its jobs. */
+export interface LimitOptions<Input = unknown> {
+  unique?: UniqueOptions<Input>;
+  concurrency?: ConcurrencyOptions<Input>;
+  rate?: RateOptions<Input>;
+}
+
+/** The limits of a queue, over all workers of the store. */
+export interface QueueOptions {
+  /** The number of its jobs that may run at a time. @default no limit */
+  concurrency?: number;
+  /** The number of its jobs that may start within a time. @default no limit */
+  rate?: Omit<RateOptions, 'key'>;
+}
+
+/** Options of `using`: every option of a task except `run` and `input`, and options for individual jobs. */
 export interface UsingOptions extends JobOptions {
-  /** Not before: a duration from now, or an instant. A number is milliseconds from now. */
+  /** The earliest start: a duration from now, or an instant. A number is milliseconds from now. */
   runAfter?: Duration | Instant;
   /**
-   * The job's own id: 1 to 128 letters, digits and _ . : / -, beginning with a letter or digit. A second enqueue with the same id makes no job,
-   * and answers with the first one, as long as that is kept. @default a UUID of version 7
+   * A custom job id: 1 to 128 letters, digits and _ . : / -, starting with a letter or digit. Enqueueing the same id again creates no job
+   * and returns the existing one, as long as it is kept.
+   * @default a UUID of version 7
    */
   id?: string;
-  /** Plain data kept on the job, for the application. */
+  /** Instead of the task's. @default the task's */
+  unique?: UniqueOptions<never>;
+  /** Plain data for the application, stored with the job. */
   metadata?: Readonly<Record<string, unknown>>;
 }
 
@@ -84,15 +155,14 @@ export interface RetentionOptions {
 
 const whenExpected = "a duration from now such as '2h', or an instant with offset";
 
-/** Task, queue and schedule names. */
+/** The names of tasks, queues and schedules. */
 export const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$/;
-const nameExpected = 'a name of 1 to 128 letters, digits and _ . : / -, beginning with a letter or digit';
+const nameExpected = 'a name of 1 to 128 letters, digits and _ . : / -, starting with a letter or digit';
 
-/** Names that cannot be options yet. They are refused, never ignored. */
-const notBuilt = ['unique', 'concurrency', 'rate'];
+const limitKeys = ['unique', 'concurrency', 'rate'];
 const jobKeys = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'retention', 'backend'];
 
-/** Reads options: collects faults, and throws them all. */
+/** Reads options, collects faults, and throws them together. */
 export class OptionReader {
   readonly faults: ConfigFault[] = [];
   readonly #what: string;
@@ -110,7 +180,7 @@ export class OptionReader {
     if (this.faults.length > 0) throw new ConfigError(this.#what, this.faults);
   }
 
-  /** The value as an object whose keys are all known. */
+  /** Reads the value as an object with known keys only. */
   object(value: unknown, path: string, keys: readonly string[]): Record<string, unknown> {
     if (value === undefined) return {};
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -119,13 +189,12 @@ export class OptionReader {
     }
     for (const key of Object.keys(value)) {
       if (keys.includes(key)) continue;
-      const expected = notBuilt.includes(key) ? 'no such option yet: it is planned, and not built' : `one of ${keys.join(', ')}`;
-      this.fault(path === '' ? key : `${path}.${key}`, expected, key, meant(key, keys));
+      this.fault(path === '' ? key : `${path}.${key}`, `one of ${keys.join(', ')}`, key, meant(key, keys));
     }
     return value as Record<string, unknown>;
   }
 
-  /** The options that a call takes beside what it is about; undefined: none. */
+  /** The options of a call, apart from its main arguments; none if undefined. */
   static given(value: unknown, call: string, keys: readonly string[]): Record<string, unknown> {
     if (value === undefined) return {};
     const read = new OptionReader(`Invalid options for ${call}`);
@@ -146,7 +215,7 @@ export class OptionReader {
     return this.fault(path, `a whole number from ${min} to ${max}`, value);
   }
 
-  /** One that has to be given. */
+  /** A required priority. */
   priority(value: unknown, path: string): number {
     return this.integer(value ?? null, path, -100, 100) ?? 0;
   }
@@ -173,11 +242,11 @@ export class OptionReader {
     return this.fault(path, 'an array of strings of 1 to 128 characters', value);
   }
 
-  /** A function whose answer is used at once. */
+  /** A function that must return its answer synchronously. */
   predicate(value: unknown, path: string): ((error: unknown) => unknown) | undefined {
     if (isError(value)) return this.fault(path, `a function: (error) => error instanceof ${value.name || 'it'}`, value);
     if (value === undefined || answersAtOnce(value)) return value as ((error: unknown) => unknown) | undefined;
-    return this.fault(path, 'a function that returns true or false at once', value);
+    return this.fault(path, 'a synchronous function that returns true or false', value);
   }
 
   queue(value: unknown, path: string, known: readonly string[] | undefined): string | undefined {
@@ -200,15 +269,15 @@ export class OptionReader {
   }
 }
 
-/** What an application allows: its queues, if it names them, and its backends' aliases. */
+/** What an application allows: its queues, if it lists them, and the aliases of its backends. */
 export interface Known {
   readonly queues: readonly string[] | undefined;
   readonly backends: readonly string[];
-  /** Told of what is allowed, and is probably a mistake. */
+  /** Called with a message about valid options that are probably a mistake. */
   readonly warn?: (text: string) => void;
 }
 
-/** The options of jobs, read; undefined: not given. */
+/** The parsed options of jobs; undefined: not given. */
 export interface ReadJobOptions {
   readonly queue: string | undefined;
   readonly priority: number | undefined;
@@ -222,7 +291,7 @@ export interface ReadJobOptions {
   readonly backend: string | undefined;
 }
 
-/** A number below it was probably meant as seconds. */
+/** A smaller number was probably meant as seconds. */
 const shortTimeoutMs = 100;
 
 function readJobOptions(read: OptionReader, options: Record<string, unknown>, at: string, known: Known): ReadJobOptions {
@@ -251,28 +320,105 @@ function readJobOptions(read: OptionReader, options: Record<string, unknown>, at
   };
 }
 
-/** @throws TypeError for a promise: it would always count as true */
+/** @throws TypeError for a promise, which would always count as true */
 function answer(predicate: ((error: unknown) => unknown) | undefined, error: unknown): unknown {
   const found = predicate?.(error);
   if (!isThenable(found)) return found;
   ignoreRejection(found);
-  throw new TypeError('retry.unless and retry.only must return true or false, and not a promise');
+  throw new TypeError('retry.unless and retry.only must return true or false, not a promise');
 }
 
-/** True for Error and what derives from it: called as a predicate, it would answer with an error, which counts as true. */
+function readKey(read: OptionReader, value: unknown, path: string): KeyOf {
+  if (value === undefined) return null;
+  if (typeof value === 'function' && answersAtOnce(value) && !isClass(value)) return value as KeyOf;
+  read.fault(path, 'a function of the input that returns a string at once', value);
+  return null;
+}
+
+function readUnique(read: OptionReader, value: unknown, path: string): UniqueRule | undefined {
+  if (value === undefined) return undefined;
+  const given = read.object(value, path, ['key', 'within', 'while', 'onConflict', 'wait', 'maxWait']);
+  const { key, onConflict = 'skip' } = given as { key?: unknown; onConflict?: OnConflict };
+  const ways: readonly OnConflict[] = ['skip', 'replace', 'reject'];
+  if (!ways.includes(onConflict))
+    read.fault(
+      `${path}.onConflict`,
+      `one of ${ways.join(', ')}`,
+      onConflict,
+      typeof onConflict === 'string' ? nearest(onConflict, ways) : undefined,
+    );
+  const withinMs = read.duration(given.within, `${path}.within`) ?? null;
+  const statuses = given.while as readonly HoldingStatus[] | undefined;
+  const expected = `an array of ${holdingStatuses.join(', ')}`;
+  if (statuses !== undefined && !(Array.isArray(statuses) && statuses.every((status) => holdingStatuses.includes(status))))
+    read.fault(`${path}.while`, expected, statuses);
+  else if (statuses !== undefined && !statuses.includes('queued'))
+    read.fault(`${path}.while`, "'queued' among them: a job that does not keep others away while it waits is not unique", statuses);
+  else if (onConflict === 'replace' && statuses !== undefined && statuses.length > 1)
+    read.fault(`${path}.while`, "['queued']: a job that has started cannot be replaced", statuses);
+  const waits = { waitMs: read.duration(given.wait, `${path}.wait`), maxWaitMs: read.duration(given.maxWait, `${path}.maxWait`) };
+  if (onConflict !== 'replace') {
+    if (given.wait !== undefined) read.fault(`${path}.wait`, "onConflict: 'replace' beside it", onConflict);
+    if (given.maxWait !== undefined) read.fault(`${path}.maxWait`, "onConflict: 'replace' beside it", onConflict);
+  }
+  const own = typeof key === 'string' ? key : readKey(read, key, `${path}.key`);
+  if (own === '') read.fault(`${path}.key`, 'a string that is not empty', key);
+  return {
+    key: own,
+    withinMs,
+    while: Object.freeze([...(Array.isArray(statuses) ? statuses : defaultWhile(onConflict, withinMs !== null))]),
+    onConflict,
+    waitMs: waits.waitMs ?? null,
+    maxWaitMs: waits.maxWaitMs ?? null,
+  };
+}
+
+const maxConcurrency = 100_000;
+const maxRate = 1_000_000;
+
+function readConcurrency(read: OptionReader, value: unknown, path: string): Definition['concurrency'] {
+  if (value === undefined) return null;
+  // A number is a limit: so it is on a queue.
+  const given: Record<string, unknown> = typeof value === 'number' ? { limit: value } : read.object(value, path, ['limit', 'key']);
+  const limit = read.integer(given.limit ?? null, `${path}.limit`, 1, maxConcurrency) ?? 1;
+  return { limit, key: readKey(read, given.key, `${path}.key`) };
+}
+
+function readRate(read: OptionReader, value: unknown, path: string, more: readonly string[]): Definition['rate'] {
+  if (value === undefined) return null;
+  const given = read.object(value, path, ['limit', 'per', 'burst', ...more]);
+  const limit = read.integer(given.limit ?? null, `${path}.limit`, 1, maxRate) ?? 1;
+  const perMs = read.duration(given.per ?? null, `${path}.per`) ?? 1;
+  if (perMs === 0) read.fault(`${path}.per`, 'more than 0 ms', given.per);
+  const burst = read.integer(given.burst, `${path}.burst`, 1, maxRate) ?? limit;
+  return { limit, perMs, burst, key: readKey(read, given.key, `${path}.key`) };
+}
+
+/** Reads the limits of a queue. */
+export function readQueue(read: OptionReader, value: unknown, path: string): Limit {
+  const given = read.object(value, path, ['concurrency', 'rate']);
+  const concurrency = read.integer(given.concurrency, `${path}.concurrency`, 1, maxConcurrency);
+  const rate: Rate | null = readRate(read, given.rate, `${path}.rate`, []);
+  return {
+    ...(concurrency === undefined ? {} : { concurrency }),
+    ...(rate ? { rate: { limit: rate.limit, perMs: rate.perMs, burst: rate.burst } } : {}),
+  };
+}
+
+/** True for Error and its subclasses: called as a predicate, they would return an error, which counts as true. */
 function isError(value: unknown): value is ErrorConstructor {
   return typeof value === 'function' && (value === Error || value.prototype instanceof Error);
 }
 
-/** A task's handle is a function too, which only says that it is none. */
+/** A task's handle is a function too, but calling it only throws an error. */
 function isTask(value: unknown): value is { readonly name: string } {
   return typeof value === 'function' && typeof (value as { enqueueMany?: unknown }).enqueueMany === 'function';
 }
 
 /** The options of a task's definition. */
 export function readDefinition(name: unknown, options: unknown, defaults: unknown, known: Known): Definition {
-  const read = new OptionReader(`Task ${show(name)} cannot be defined`);
-  const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, 'input', 'run']);
+  const read = new OptionReader(`Invalid definition of task ${show(name)}`);
+  const given = read.object(typeof options === 'function' ? { run: options } : options, '', [...jobKeys, ...limitKeys, 'input', 'run']);
   const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
   const own = readJobOptions(read, given, '', known);
   if (isTask(given.run)) read.fault('run', `the function that does the work`, `the task ${given.run.name}; enqueue it from that function`);
@@ -295,6 +441,9 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
     expires: own.expires ?? fallback.expires ?? null,
     tags: own.tags ?? fallback.tags ?? noTags,
     retention: kept(fallback.retention, own.retention),
+    unique: readUnique(read, given.unique, 'unique') ?? null,
+    concurrency: readConcurrency(read, given.concurrency, 'concurrency'),
+    rate: readRate(read, given.rate, 'rate', ['key']),
     run: given.run as Definition['run'],
   };
   if (known.queues && !known.queues.includes(definition.queue) && read.faults.length === 0) {
@@ -304,12 +453,14 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
   return definition;
 }
 
-/** What `using` changes for the jobs of one call. */
+/** Overrides from `using` for the jobs of one call. */
 export interface Using extends Omit<ReadJobOptions, 'backoff' | 'retryable' | 'timeoutMs' | 'retention'> {
   readonly runAfter: Duration | Instant | undefined;
   readonly id: string | undefined;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly overrides: Overrides | null;
+  /** Undefined: the task's. */
+  readonly unique: UniqueRule | undefined;
 }
 
 const noTags: readonly string[] = Object.freeze([]);
@@ -325,25 +476,30 @@ export const usingNothing: Using = {
   id: undefined,
   metadata: Object.freeze({}),
   overrides: null,
+  unique: undefined,
 };
 
 /** The options of `using`. */
-export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'id', 'metadata'];
+export const usingKeys: readonly string[] = [...jobKeys, 'runAfter', 'id', 'unique', 'metadata'];
 
-/** Reads what `using` was given, on top of what it was given before. @param what the headline of the error */
+/**
+ * Parses the options of `using` on top of earlier ones.
+ * @param what the headline of the error
+ */
 export function readUsing(options: unknown, before: Using, known: Known, what = 'Invalid options for using()'): Using {
   const read = new OptionReader(what);
   const given = read.object(options, '', usingKeys);
   const own = readJobOptions(read, given, '', known);
   if (own.retryable)
-    read.fault('retry.unless, retry.only', 'no functions: they cannot be stored with a job; set them in define()', own.retryable);
+    read.fault('retry.unless, retry.only', 'no functions, which cannot be stored with a job; set them in define()', own.retryable);
   if (own.backoff?.kind === 'own')
-    read.fault('retry.backoff', 'a policy made of data: a function cannot be stored with a job', own.backoff.delay);
+    read.fault('retry.backoff', 'a policy without functions, which cannot be stored with a job', own.backoff.delay);
   const { runAfter } = given;
   if (runAfter !== undefined && parseWhen(runAfter, 0) === undefined) {
     read.fault('runAfter', durationExpected(runAfter, whenExpected), runAfter);
   }
   const id = given.id === undefined ? undefined : read.name(given.id, 'id');
+  const unique = readUnique(read, given.unique, 'unique') ?? before.unique;
   read.done();
   const retention = kept(before.overrides?.retention, own.retention);
   const overrides = {
@@ -363,16 +519,17 @@ export function readUsing(options: unknown, before: Using, known: Known, what = 
     id: id ?? before.id,
     metadata: given.metadata === undefined ? before.metadata : plain(given.metadata, 'metadata'),
     overrides: Object.keys(overrides).length > 0 ? frozen(overrides) : null,
+    unique,
   };
 }
 
-/** What `edit` changes of a job that waits for its turn; what is left out stays. */
+/** Options of `edit` for a queued job; omitted properties stay as they are. */
 export interface EditOptions<Input = unknown> {
-  /** It has to fit the task's schema. */
+  /** Must match the task's schema. */
   input?: Input;
-  /** Not before: a duration from now, or an instant. A job that waits for a retry is retried then. */
+  /** The earliest start: a duration from now, or an instant. A job that waits for a retry is retried then. */
   runAfter?: Duration | Instant;
-  /** When it is cancelled if it has not started: a duration from when it is due, or an instant. */
+  /** When the job is cancelled if it has not started: a duration after it is due, or an instant. */
   expires?: Duration | Instant;
   queue?: string;
   /** −100 … 100, larger first. */
@@ -381,14 +538,13 @@ export interface EditOptions<Input = unknown> {
 
 const editKeys = ['input', 'runAfter', 'expires', 'queue', 'priority'];
 
-/** Reads what `edit` was given. */
+/** Parses the options of `edit`. */
 export function readEdit(options: unknown, queues: readonly string[] | undefined): EditOptions {
-  const read = new OptionReader('The job cannot be edited');
+  const read = new OptionReader('Invalid changes to the job');
   const given = read.object(options ?? {}, typeof (options ?? {}) === 'object' ? '' : 'changes', editKeys);
   const keys = editKeys.filter((key) => Object.hasOwn(given, key));
   if (keys.length === 0 && read.faults.length === 0) read.fault('changes', `one or more of ${editKeys.join(', ')}`, options);
-  for (const key of keys)
-    if (given[key] === undefined) read.fault(key, 'a value; leave the property out to keep what the job has', undefined);
+  for (const key of keys) if (given[key] === undefined) read.fault(key, 'a value; omit the property to keep the current one', undefined);
   read.queue(given.queue, 'queue', queues);
   read.integer(given.priority, 'priority', -100, 100);
   read.when(given.runAfter, 'runAfter', 0);
@@ -403,7 +559,7 @@ function plain(value: unknown, what: string): Readonly<Record<string, unknown>> 
   return frozen(decode(encode(value, what)) as Record<string, unknown>);
 }
 
-/** Reads how long finished jobs of the application are kept. */
+/** Parses how long finished jobs of the application are kept. */
 export function readRetention(read: OptionReader, options: unknown): Retention {
   const given = ownRetention(read, options, 'retention');
   const keep = (ms: number | null | undefined, fallbackMs: number) => (ms === null ? Number.POSITIVE_INFINITY : (ms ?? fallbackMs));
@@ -424,21 +580,21 @@ function ownRetention(read: OptionReader, options: unknown, path: string): OwnRe
   return { ...keep('successful'), ...keep('failed'), ...keep('cancelled') };
 }
 
-/** One retention on top of another; null: neither says anything. */
+/** Merges two retentions; null if neither has a value. */
 function kept(below: OwnRetention | null | undefined, above: OwnRetention | undefined): OwnRetention | null {
   const both = { ...below, ...above };
   return Object.keys(both).length > 0 ? frozen(both) : null;
 }
 
-/** What jobs of a task carry: what `using` gave them, and the task's retention. */
+/** Overrides stored with a task's jobs: those from `using`, and the task's retention. */
 export function overridesOf({ retention }: Definition, { overrides }: Using): Overrides | null {
   const both = kept(retention, overrides?.retention);
   return both === null ? overrides : frozen({ ...overrides, retention: both });
 }
 
 /**
- * What other queues and schedulers call our options, in lower case without `_` and `-`, and what they are here: the first that the place takes. What ends in
- * `)` is another call.
+ * Names that other queues and schedulers use for our options, in lower case without `_` and `-`, and the names here; the first one that the
+ * place accepts is suggested. Names that end in `)` refer to another call.
  */
 const foreignWords: Readonly<Record<string, readonly string[]>> = Object.fromEntries(
   (
@@ -475,7 +631,7 @@ const foreignWords: Readonly<Record<string, readonly string[]>> = Object.fromEnt
   ).flatMap(([words, ...ours]) => words.split(' ').map((word) => [word, ours])),
 );
 
-/** What was probably meant by an option that a place does not know: another queue's word for one of ours, or the nearest name. */
+/** A suggestion for an unknown option: our name for another queue's option, or the most similar name. */
 export function meant(key: string, keys: readonly string[]): string | undefined {
   const ours = foreignWords[key.toLowerCase().replace(/[_-]/g, '')] ?? [];
   for (const own of ours) if (keys.includes(own.split('.')[0] as string) && own !== key) return own;
@@ -489,7 +645,7 @@ export function meant(key: string, keys: readonly string[]): string | undefined 
   return elsewhere ?? (using === undefined ? undefined : `using({ ${using.replace(/\.(.*)/, ': { $1 }')} })`);
 }
 
-/** The name that was probably meant: the nearest by edits, if it is near. */
+/** The most similar name by edit distance, if one is similar enough. */
 export function nearest(name: string, names: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.min(3, Math.floor(name.length / 3))) + 1;
@@ -503,7 +659,7 @@ export function nearest(name: string, names: readonly string[]): string | undefi
   return best;
 }
 
-/** The distance of two short texts by insertions, deletions, substitutions and swaps of neighbours (Damerau, restricted). */
+/** The edit distance of two short texts: insertions, deletions, substitutions and swaps of neighbours (restricted Damerau). */
 function edits(a: string, b: string): number {
   let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);

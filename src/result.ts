@@ -1,4 +1,4 @@
-/** A caller's view of a job: a snapshot that `refresh` brings up to date, and the few things a caller may do to it. */
+/** A caller's view of a job: a snapshot that `refresh` updates, and the operations that a caller can perform on it. */
 import type { App, Binding } from './app.ts';
 import type { Duration } from './core/duration.ts';
 import { durationMs, formatDuration, parseWhen } from './core/duration.ts';
@@ -12,29 +12,29 @@ import { cancelJob, deleteJob, editJob, prioritizeJob, retryJob } from './engine
 import { scope } from './engine/scope.ts';
 import { waitersOf } from './engine/waiters.ts';
 import { type EditOptions, OptionReader, readEdit } from './options.ts';
-import type { Backend } from './ports/backend.ts';
+import type { Backend, Enqueued } from './ports/backend.ts';
 import type { Store } from './ports/store.ts';
 
-/** One failed attempt: what was thrown, with its code, own properties, causes and members. */
+/** One failed attempt: the thrown error, with its code, own properties, causes and members. */
 export interface AttemptFailure extends RecordedError {
   /** The attempt's number, 1 for the first. */
   readonly attempt: number;
   readonly at: Date;
 }
 
-/** One attempt, however it ended. */
+/** One attempt, whatever its outcome. */
 export interface AttemptInfo {
-  /** Its number, 1 for the first. An attempt that was snoozed or given back has given its number to the next. */
+  /** Its number; 1 for the first. After an attempt that was snoozed or given back, the next one has the same number. */
   readonly attempt: number;
   readonly worker: string;
   readonly startedAt: Date;
   readonly endedAt: Date | null;
-  /** Null while it is under way. `lost`: its worker's lease passed; `released`: its worker stopped and gave it back. */
+  /** Null while it is running. `lost`: its worker's lease ended; `released`: its worker stopped and gave it back. */
   readonly outcome: AttemptOutcome | null;
   readonly error: RecordedError | null;
 }
 
-/** How far the job says that it has come. */
+/** A job's reported progress. */
 export interface ResultProgress {
   /** 0 … 1 */
   readonly fraction: number;
@@ -44,26 +44,26 @@ export interface ResultProgress {
 
 const inspectCustom: unique symbol = Symbol.for('nodejs.util.inspect.custom') as never;
 
-/**
- * What `enqueue` returns (DEP 14's TaskResult). `Output` is what the task returns, `Input` what it was given.
- */
+/** The return value of `enqueue` (DEP 14's TaskResult). `Output` is the type that the task returns, `Input` the type of its input. */
 export class TaskResult<Output = unknown, Input = unknown> {
   readonly #binding: Binding;
   readonly #backend: Backend;
   readonly #alias: string;
   #record: JobRecord;
   #readAt: number;
+  readonly #duplicate: boolean;
 
   /** @internal */
-  constructor(binding: Binding, alias: string, backend: Backend, record: JobRecord) {
+  constructor(binding: Binding, alias: string, backend: Backend, record: Enqueued) {
     this.#binding = binding;
     this.#alias = alias;
     this.#backend = backend;
     this.#record = record;
     this.#readAt = binding.host.clock.now();
+    this.#duplicate = record.duplicate ?? false;
   }
 
-  /** A UUID of version 7, or what `using({ id })` was given. */
+  /** A UUID of version 7, or the id passed to `using({ id })`. */
   get id(): string {
     return this.#record.job.id;
   }
@@ -75,7 +75,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get status(): Status {
     return visibleStatus(this.#record.job, this.#readAt);
   }
-  /** As it was enqueued, before its schema; null when none was given. */
+  /** As enqueued, before the schema is applied; null if none was given. */
   get input(): Input {
     const { input } = this.#record.job;
     return (input === null ? null : decode(input)) as Input;
@@ -86,7 +86,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get priority(): number {
     return this.#record.job.priority;
   }
-  /** The alias that the job was enqueued to. */
+  /** The alias of the backend that the job was enqueued to. */
   get backend(): string {
     return this.#alias;
   }
@@ -99,11 +99,11 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get enqueuedAt(): Date {
     return new Date(this.#record.job.enqueuedAt);
   }
-  /** The due time that was asked for, or null. */
+  /** The requested due time, or null. */
   get runAfter(): Date | null {
     return date(this.#record.job.runAfter);
   }
-  /** When it may start next: the retry's or snooze's instant, or the first one. */
+  /** When it may start next: the time of the retry or snooze, or the initial due time. */
   get dueAt(): Date {
     return new Date(this.#record.job.dueAt);
   }
@@ -117,24 +117,32 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get lastAttemptedAt(): Date | null {
     return date(this.#record.job.lastAttemptedAt);
   }
-  /** How many attempts were used. */
+  /** Number of attempts used. */
   get attempts(): number {
     return this.#record.job.attempt;
   }
   get maxAttempts(): number {
     return this.#record.job.maxAttempts;
   }
-  /** Why it ended as it did: `expired`, `poisoned`, `permanent`, or what cancel was given; null otherwise. */
+  /** Why it ended as it did: `expired`, `poisoned`, `permanent`, or the reason passed to cancel; null otherwise. */
   get reason(): string | null {
     return this.#record.job.reason;
   }
   get schedule(): string | null {
     return this.#record.job.schedule;
   }
+  /** True if the enqueue that returned this created no job, because this one already had the id or held the unique key. */
+  get duplicate(): boolean {
+    return this.#duplicate;
+  }
+  /** The id of the job whose attempt enqueued this one, or null. */
+  get enqueuedBy(): string | null {
+    return this.#record.job.enqueuedBy;
+  }
   get scheduledAt(): Date | null {
     return date(this.#record.job.scheduledAt);
   }
-  /** The latest 200 attempts, oldest first. Of a job from a list, only the latest has its error's stack; `refresh()` reads them all. */
+  /** The latest 200 attempts, oldest first. If the job comes from a list, only the latest has its error's stack; `refresh()` reads them all. */
   get history(): readonly AttemptInfo[] {
     return this.#record.attempts.map(({ attempt, worker, startedAt, endedAt, outcome, error }) => ({
       attempt,
@@ -145,7 +153,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
       error,
     }));
   }
-  /** One for each attempt of the `history` that failed, oldest first. */
+  /** One error for each failed attempt in `history`, oldest first. */
   get errors(): readonly AttemptFailure[] {
     const failures: AttemptFailure[] = [];
     for (const { error, attempt, endedAt } of this.#record.attempts) {
@@ -153,7 +161,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
     }
     return failures;
   }
-  /** The workers that attempted it, in order, each once. */
+  /** The workers that attempted the job, in order, without duplicates. */
   get workerIds(): readonly string[] {
     return [...new Set(this.#record.attempts.map(({ worker }) => worker))];
   }
@@ -161,12 +169,12 @@ export class TaskResult<Output = unknown, Input = unknown> {
     const { progress } = this.#record.job;
     return progress && { fraction: progress.fraction, message: progress.message, at: new Date(progress.at) };
   }
-  /** True once nothing will happen to it by itself any more. */
+  /** True once the job has reached a final status. */
   get isFinished(): boolean {
     return isFinished(this.#record.job);
   }
   /**
-   * What the task returned.
+   * The return value of the task.
    * @throws ResultNotReadyError unless the job was successful as of the last refresh
    */
   get returnValue(): Output {
@@ -175,13 +183,13 @@ export class TaskResult<Output = unknown, Input = unknown> {
     const last = this.errors.at(-1);
     const why = last ? `; its last error: ${last.name}: ${last.message}` : '';
     throw new ResultNotReadyError(
-      `job ${job.id} of ${job.task} is ${this.status}, not successful${why}. refresh() or wait() brings it up to date.`,
+      `job ${job.id} of ${job.task} is ${this.status}, not successful${why}. Call refresh() or wait() to update it.`,
     );
   }
 
   /**
-   * Reads the job again; changes this object and resolves to it.
-   * @throws ResultNotFoundError when it has been pruned
+   * Reads the job again, updates this object and resolves to it.
+   * @throws ResultNotFoundError if it has been pruned
    */
   async refresh(): Promise<this> {
     const store = await this.#open();
@@ -191,7 +199,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   #read(record: JobRecord | null): void {
-    if (!record) throw new ResultNotFoundError(`job ${this.id} is not in the store; finished jobs are pruned after their retention`);
+    if (!record) throw new ResultNotFoundError(`job ${this.id} does not exist; finished jobs are deleted after their retention`);
     this.#record = record;
     this.#readAt = this.#binding.host.clock.now();
   }
@@ -204,9 +212,10 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * Waits until the job is finished, successful or not.
-   * @param options.timeout how long to wait. Default: for ever
-   * @throws ResultNotReadyError when the time is over; ResultNotFoundError when it was deleted; StoreError of kind `closed` when `tasks.close()` is called
+   * Waits until the job has finished, whether successfully or not.
+   * @param options.timeout the maximum time to wait. Default: no limit
+   * @throws ResultNotReadyError after the timeout; ResultNotFoundError if the job was deleted; StoreError of kind `closed` if
+   * `tasks.close()` is called
    */
   async wait(options: { timeout?: Duration } = {}): Promise<this> {
     OptionReader.given(options, 'wait()', ['timeout']);
@@ -223,7 +232,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
             ? host.clock.at(Number.POSITIVE_INFINITY, () => {})
             : host.clock.after(timeoutMs, () => {
                 forget();
-                // As it is now, not as it was when it was read first.
+                // The current state, not the state of the first read.
                 this.refresh().then(() => resolve(this.#record), reject);
               });
         const forget = waiters.add(this.id, hints, (found, error) => {
@@ -239,8 +248,9 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * Cancels the job: at once if it is not running; a running one is told by its worker, through its signal. A finished one stays as it is.
-   * @param reason kept on the job. Default `'cancelled'`
+   * Cancels the job: immediately if it is not running, otherwise through its worker, which aborts its signal. Has no effect on a finished
+   * job.
+   * @param reason stored with the job. Default `'cancelled'`
    */
   async cancel(reason = 'cancelled'): Promise<this> {
     await cancelJob(this.#binding.host, await this.#open(), this.id, reason);
@@ -248,8 +258,8 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * Runs a failed or cancelled job again now, with one attempt more; a waiting retry runs now.
-   * @throws InputError when it is running or was successful
+   * Runs a failed or cancelled job again now, allowing one more attempt; a job that waits for a retry runs now.
+   * @throws InputError if it is running or was successful; DuplicateJobError if another job holds its unique key
    */
   async retry(): Promise<this> {
     await retryJob(this.#binding.host, await this.#open(), this.id);
@@ -258,12 +268,12 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * Gives a job that waits for its turn another priority.
+   * Changes the priority of a queued job.
    * @param priority −100 … 100, larger first
-   * @throws ConfigError for another number; InputError when it is running or over
+   * @throws ConfigError for any other number; InputError if the job is running or finished
    */
   async prioritize(priority: number): Promise<this> {
-    const read = new OptionReader('The job cannot be given this priority');
+    const read = new OptionReader('Invalid priority');
     const wanted = read.priority(priority, 'priority');
     read.done();
     await prioritizeJob(this.#binding.host, await this.#open(), this.id, wanted);
@@ -271,8 +281,8 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * Changes a job that waits for its turn: its input, when it is due or expires, its queue, its priority.
-   * @throws ConfigError for options that cannot be used; InputError when the job is running or over, or the input does not fit the task's schema
+   * Changes a queued job: its input, when it is due or expires, its queue, its priority.
+   * @throws ConfigError for invalid options; InputError if the job is running or finished, or the input does not match the task's schema
    * @example await result.edit({ runAfter: '2h', queue: 'bulk' });
    */
   async edit(changes: EditOptions<Input>): Promise<this> {
@@ -296,15 +306,15 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * Deletes the job, with its attempts; this object keeps what it read last.
-   * @throws InputError when it is running; ResultNotFoundError when it was not there any more
+   * Deletes the job and its attempts. This object keeps the last state it has read.
+   * @throws InputError if it is running; ResultNotFoundError if it no longer exists
    */
   async delete(): Promise<void> {
     if (await deleteJob(this.#binding.host, await this.#open(), this.id)) return;
-    throw new ResultNotFoundError(`job ${this.id} is not in the store; it was deleted or pruned before`);
+    throw new ResultNotFoundError(`job ${this.id} no longer exists; it was deleted or pruned`);
   }
 
-  /** For `console.log`: what a person looks for first, as of the last refresh. */
+  /** For `console.log`: the most important fields, as of the last refresh. */
   [inspectCustom](depth: number, options: object, inspect: (value: unknown, options: object) => string): string {
     if (depth < 0) return `[TaskResult ${this.id}]`;
     const { id, task, status, attempts } = this;
@@ -326,7 +336,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
 }
 
 /** Makes a result from a row. */
-export function resultOf<Output, Input>(app: App, alias: string, record: JobRecord): TaskResult<Output, Input> {
+export function resultOf<Output, Input>(app: App, alias: string, record: Enqueued): TaskResult<Output, Input> {
   return new TaskResult(app.binding, alias, app.backend(alias), record);
 }
 

@@ -1,4 +1,4 @@
-/** The options of schedules: their types, their defaults, and the one place that reads them. */
+/** The options of schedules: their types, their defaults, and the only code that reads them. */
 import type { App } from './app.ts';
 import { checkCron, isTimezone, timezoneExpected } from './core/cron.ts';
 import {
@@ -31,18 +31,22 @@ export type SingleTriggerOptions = CronOptions | EveryOptions | AtOptions | SunO
 
 export interface CronOptions {
   /**
-   * Five fields, or six with leading seconds, or seven whose last is `*`: lists, ranges that may wrap (`22-2`, `FRI-MON`), steps (`5/15` is
-   * `5-59/15`), names in full or in three letters, `L`, `L-3`, `W`, `#`; or `@daily` and the like. Without `*` in its second, minute and hour it is
-   * an appointment: a local time that the clocks skip runs once, right after the gap, and one that they repeat runs once. With `*` or `*` steps
-   * there it counts real time: what is skipped does not run, what is repeated runs twice. `0 0/2 * * *` and `0 22-2 * * *` are appointments.
+   * Five fields, six with leading seconds, or seven with `*` as the last: lists, ranges that may wrap (`22-2`, `FRI-MON`), steps (`5/15` is
+   * `5-59/15`), full or three-letter names, `L`, `L-3`, `W`, `#`; or `@daily` and similar nicknames. Without `*` in second, minute and hour
+   * the expression is an appointment: a local time that the clocks skip runs once, right after the gap, and one that they repeat runs once.
+   * With `*` or a stepped `*` there it follows real time: skipped times do not run, and repeated times run twice. `0 0/2 * * *` and `0 22-2
+   * * * *` are appointments.
    */
   cron: string;
-  /** An IANA time zone, never an offset. @default 'UTC', whatever the host's zone is */
+  /**
+   * An IANA time zone, not an offset.
+   * @default 'UTC', whatever the host's zone is
+   */
   timezone?: string;
 }
 
 export interface EveryOptions {
-  /** An interval of at least a second, counted from `startAt`, or else from when the schedule is first saved; it never drifts. */
+  /** An interval of at least a second, counted from `startAt`, or otherwise from when the schedule is first saved. It never drifts. */
   every: Duration;
 }
 
@@ -52,46 +56,69 @@ export interface AtOptions {
 }
 
 export interface SunOptions {
-  /** Daily, as the sun has it at a place; not on days on which it does not. `noon` is when it stands highest. */
+  /** Daily, by the sun at a location; days without the event are skipped. `noon` is when the sun is highest. */
   sun: SunTrigger;
 }
 
-/** What `tasks.schedule` takes beside the task, its input and what `using` takes. */
+/** The options of `tasks.schedule` apart from the task, its input and those of `using`. */
 export type TimingOptions = TriggerOptions & {
-  /** No more occurrences than this make a job. @default no limit */
+  /**
+   * Maximum number of occurrences that create a job.
+   * @default no limit
+   */
   maxRuns?: number;
-  /** Fires up to so much later: the same for an occurrence wherever it is computed, and never past the next occurrence. @default 0 */
+  /**
+   * Delays each firing by up to this much. The delay is the same wherever an occurrence is computed, and never reaches the next occurrence.
+   * @default 0
+   */
   jitter?: Duration;
-  /** False: it is kept, and never fires. @default true */
+  /**
+   * False: the schedule is stored but never fires.
+   * @default true
+   */
   enabled?: boolean;
-  /** What is done about occurrences that passed while no scheduler ran. */
+  /** How to handle occurrences that passed while no scheduler was running. */
   missed?: {
-    /** Later than this, an occurrence is not caught up. @default '1h'; with `all`, however late */
+    /**
+     * Occurrences later than this are not caught up.
+     * @default '1h'; no limit with `all`
+     */
     grace?: Duration;
-    /** The latest of them, all of them oldest first, or none that is over a minute late. @default 'latest' */
+    /**
+     * Run the latest of them, all of them oldest first, or none that is more than a minute late.
+     * @default 'latest'
+     */
     catchUp?: Missed['catchUp'];
-    /** With `all`: at most so many, the latest, 1 … 10,000. @default 100 */
+    /**
+     * Maximum number of occurrences with `all`; the latest are kept: 1 … 10,000.
+     * @default 100
+     */
     limit?: number;
   };
   /**
-   * When a job of the schedule runs, snoozes, or is ready to run at the next occurrence: start another beside it; leave the occurrence out; keep
-   * the first such occurrence until it has finished; or cancel what there is, and keep the newest occurrence until it has ended. A job that waits
-   * for a retry is no overlap: but for `allow`, the occurrence takes its place, and the job is cancelled as `superseded`. @default 'allow'
+   * What to do if a job of the schedule is running, snoozing or ready to run at the next occurrence: start another one alongside it; skip
+   * the occurrence; keep the first such occurrence until the job has finished; or cancel the existing jobs and keep the newest occurrence
+   * until they have ended. A job that waits for a retry does not overlap: except with `allow`, the occurrence replaces it, and the job is
+   * cancelled as `superseded`.
+   * @default 'allow'
    */
   overlap?: Overlap;
 };
 
-/** The instant that an occurrence stands for. */
+/** The instant of an occurrence. */
 export interface Occurrence {
   readonly scheduledAt: Date;
 }
 
 type Options<Input> = TimingOptions & Omit<UsingOptions, 'runAfter' | 'backend'> & { task: Task<Input, unknown> };
 
-/** The options of `tasks.schedule`: one trigger, the task, its input where it takes one (or a function of the occurrence), and what `using` takes. */
+/**
+ * The options of `tasks.schedule`: one trigger, the task, its input if it takes one (or a function of the occurrence), and the options of
+ * `using`.
+ */
 export type ScheduleOptions<Input = unknown> = Options<Input> & ScheduledInput<Input, Input | ((occurrence: Occurrence) => Input)>;
 
-/** The options of `tasks.schedules.save`: those of `tasks.schedule`, as data alone: a function could not be kept in the store. */
+/** The options of `tasks.schedules.save`: those of `tasks.schedule` as plain data only, since the store cannot keep functions. */
 export type SavedScheduleOptions<Input = unknown> = Options<Input> & ScheduledInput<Input, Input>;
 
 type ScheduledInput<Input, Given> = [Input] extends [void]
@@ -107,31 +134,34 @@ const overlaps: readonly Overlap[] = ['allow', 'skip', 'queue-one', 'cancel-runn
 const catchUps: readonly Missed['catchUp'][] = ['latest', 'none', 'all'];
 const maxTriggers = 20;
 
-/** Reads a schedule's definition. @throws ConfigError with all its faults */
+/**
+ * Parses a schedule's definition.
+ * @throws ConfigError with all its faults
+ */
 export function readSchedule(app: App, name: unknown, options: unknown, source: ScheduleDefinition['source']): CodeSchedule {
-  const read = new OptionReader(`Schedule ${show(name)} cannot be made`);
+  const read = new OptionReader(`Invalid definition of schedule ${show(name)}`);
   const given = read.object(options, '', ['task', 'input', ...timing, ...using]);
   const scheduleName = read.name(name, 'name');
   const taskName = (given.task as Partial<Task> | undefined)?.name;
-  if (typeof taskName !== 'string') read.fault('task', 'a task, as tasks.define returns it', given.task);
+  if (typeof taskName !== 'string') read.fault('task', 'a task, as returned by tasks.define()', given.task);
   else if (!app.definitions.has(taskName)) read.fault('task', 'a task of this application', taskName, nearest(taskName, app.names()));
   const times = readTiming(read, given, app.binding.host.clock.now());
   const compute = typeof given.input === 'function' ? (given.input as (occurrence: Occurrence) => unknown) : undefined;
   if (compute && source === 'store')
-    read.fault('input', 'plain data: a function cannot be kept in the store; use tasks.schedule() for it', given.input);
-  else if (compute && !answersAtOnce(compute)) read.fault('input', 'plain data, or a function that returns it at once', compute);
+    read.fault('input', 'plain data; the store cannot keep functions, use tasks.schedule() instead', given.input);
+  else if (compute && !answersAtOnce(compute)) read.fault('input', 'plain data, or a synchronous function that returns it', compute);
   read.done();
 
   const task = app.definition(taskName as string);
   const usingGiven = Object.fromEntries(using.filter((key) => given[key] !== undefined).map((key) => [key, given[key]]));
-  const chosen = readUsing(usingGiven, usingNothing, app.known, `Schedule ${show(name)} cannot be made`);
+  const chosen = readUsing(usingGiven, usingNothing, app.known, `Invalid definition of schedule ${show(name)}`);
   if (task.schema && !compute) {
     const parsed = parseInput(task.schema, given.input, `input of schedule ${scheduleName}`);
-    // An asynchronous schema cannot be waited for here; the run will validate.
+    // An asynchronous schema cannot be awaited here; the input is validated when the job runs.
     if (parsed instanceof Promise) parsed.catch(() => {});
   }
   if (task.backend !== 'default') {
-    read.fault('task', 'a task of the default backend, where schedules are kept', `${task.name}, which goes to ${task.backend}`);
+    read.fault('task', 'a task of the default backend, which keeps the schedules', `${task.name}, which uses ${task.backend}`);
     read.done();
   }
   const expires = chosen.expires ?? task.expires;
@@ -159,7 +189,7 @@ export function readSchedule(app: App, name: unknown, options: unknown, source: 
         const value = compute({ scheduledAt: new Date(at) });
         if (isThenable(value)) {
           ignoreRejection(value);
-          throw new InputError(`the input function of schedule ${scheduleName} is asynchronous; it must return the input itself`);
+          throw new InputError(`the input function of schedule ${scheduleName} is asynchronous; it must return the input synchronously`);
         }
         return encode(value, `input of schedule ${scheduleName}`);
       }),
@@ -178,10 +208,10 @@ function readTiming(
     read.fault('timezone', timezoneExpected, given.timezone);
   const at = given.at === undefined ? undefined : parseInstant(given.at);
   if (at !== undefined && ((startAt !== null && at < startAt) || (endAt !== null && at > endAt)))
-    read.fault('at', 'an instant from `startAt` to `endAt`: this never fires', given.at);
+    read.fault('at', 'an instant between `startAt` and `endAt`; this schedule never fires', given.at);
   const missed = read.object(given.missed, 'missed', ['grace', 'catchUp', 'limit']);
   const catchUp = oneOf(read, missed.catchUp, 'missed.catchUp', catchUps) ?? 'latest';
-  if (missed.limit !== undefined && catchUp !== 'all') read.fault('missed.limit', "none but with catchUp: 'all'", missed.limit);
+  if (missed.limit !== undefined && catchUp !== 'all') read.fault('missed.limit', "no limit, except with catchUp: 'all'", missed.limit);
   if (given.enabled !== undefined && typeof given.enabled !== 'boolean') read.fault('enabled', 'true or false', given.enabled);
   return {
     trigger: readTrigger(read, given, now),
@@ -239,7 +269,7 @@ function readSingle(read: OptionReader, given: Record<string, unknown>, path: st
     return nothing;
   }
   if (given.timezone !== undefined)
-    read.fault(`${path}timezone`, 'none but with `cron`: the others are instants of absolute time', given.timezone);
+    read.fault(`${path}timezone`, 'no time zone, except with `cron`; other triggers are absolute instants', given.timezone);
   if (given.every !== undefined) {
     const everyMs = read.duration(given.every, `${path}every`);
     if (everyMs === undefined) return nothing;

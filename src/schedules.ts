@@ -1,4 +1,4 @@
-/** Recurring jobs: how code defines them, and what is done with them at run time. */
+/** Recurring jobs: how code defines them, and the operations on them at run time. */
 import type { App } from './app.ts';
 import { describeCron } from './core/cron.ts';
 import { formatDuration, type Instant, instantMs, show } from './core/duration.ts';
@@ -12,28 +12,28 @@ import { nearest, OptionReader } from './options.ts';
 import { resultOf, type TaskResult } from './result.ts';
 import { readSchedule, type SavedScheduleOptions } from './schedule-options.ts';
 
-/** A schedule as the store has it. */
+/** A schedule as stored. */
 export interface ScheduleInfo {
   readonly name: string;
   readonly task: string;
   readonly queue: string;
   /** `code`: defined by `tasks.schedule`. `store`: saved at run time. */
   readonly source: 'code' | 'store';
-  /** This application's code defines it; the store may have it from another version. */
+  /** Whether this application's code defines it; the store may have it from another version. */
   readonly declared: boolean;
   readonly trigger: Trigger;
-  /** When it fires, in words. */
+  /** A description of its trigger in English. */
   readonly words: string;
-  /** The expression, of a schedule by `cron` alone. */
+  /** The expression, if the only trigger is `cron`. */
   readonly cron: string | null;
-  /** Milliseconds, of a schedule by `every` alone. */
+  /** Milliseconds, if the only trigger is `every`. */
   readonly every: number | null;
-  /** Of the first cron expression. */
+  /** The time zone of the first cron expression. */
   readonly timezone: string | null;
   readonly startAt: Date | null;
   readonly endAt: Date | null;
   readonly maxRuns: number | null;
-  /** How many occurrences have made a job. */
+  /** Number of occurrences that have created a job. */
   readonly runs: number;
   /** Milliseconds. */
   readonly jitter: number;
@@ -42,53 +42,54 @@ export interface ScheduleInfo {
   readonly enabled: boolean;
   readonly paused: boolean;
   readonly pausedBecause: string | null;
-  /** When it fires next, jitter included; null: never again, not enabled, or paused. */
+  /** When it fires next, jitter included; null: never, disabled, or paused. */
   readonly nextAt: Date | null;
-  /** The occurrence that was last, whether it made a job or not. */
+  /** The last occurrence, whether or not it created a job. */
   readonly lastAt: Date | null;
-  /** An occurrence that waits for the jobs before it to end. */
+  /** An occurrence that waits for earlier jobs to finish. */
   readonly heldAt: Date | null;
 }
 
-/** Schedules at run time: `tasks.schedules`. They live in the store of the default backend. */
+/** Operations on schedules at run time: `tasks.schedules`. They use the store of the default backend. */
 export interface Schedules {
-  /** By name: those of the store, and those of code that no worker has brought there yet. */
+  /** Ordered by name: schedules in the store, and code-defined ones that no worker has saved yet. */
   list(): Promise<ScheduleInfo[]>;
-  /** @throws InputError when there is none of this name */
+  /** @throws InputError if no schedule has this name */
   get(name: string): Promise<ScheduleInfo>;
   /**
-   * The coming occurrences, without jitter; of a paused schedule, those that would come if it were resumed.
-   * @param count Default 5, at most 10,000
-   * @param options.from the first instant that is looked at; then neither a pause nor the number of runs counts. Default: the schedule's next
+   * The next occurrences, without jitter. For a paused schedule, those that would follow if it were resumed.
+   * @param count Default 5, maximum 10,000
+   * @param options.from the first instant to consider; a pause and the number of runs are then ignored. Default: the schedule's next
+   * occurrence
    */
   next(name: string, count?: number, options?: { from?: Instant }): Promise<Date[]>;
   /**
-   * Makes a schedule, or changes the one of this name that was made so; it is kept in the store until it is removed.
-   * @throws ConfigError with all faults; InputError when code defines a schedule of this name
+   * Creates a schedule, or replaces one that was saved under this name. It stays in the store until it is removed.
+   * @throws ConfigError with all faults; InputError if code defines a schedule with this name
    */
   save<Input>(name: string, options: SavedScheduleOptions<Input>): Promise<ScheduleInfo>;
-  /** Nothing fires until it is resumed; what passes meanwhile is left out. A restart does not resume it. */
+  /** Stops the schedule from firing until it is resumed; occurrences in between are skipped. A restart does not resume it. */
   pause(name: string, reason?: string): Promise<void>;
   resume(name: string): Promise<void>;
   /**
-   * Enqueues a job of the schedule now, paused or not, whatever still runs; its times stay as they are.
-   * @param options.input in place of the schedule's own
+   * Enqueues a job of the schedule now, even if it is paused or other jobs are running. Its next occurrence does not change.
+   * @param options.input replaces the schedule's own input
    */
   runNow(name: string, options?: { input?: unknown }): Promise<TaskResult>;
   /**
-   * Enqueues a job for every occurrence from one instant to another, both included, oldest first, as far as there is none yet.
-   * @param options.to Default now, and not after it
-   * @param options.limit refuses to make more: 1 … 100,000. Default 1,000
+   * Enqueues a job for every occurrence between two instants, inclusive, that has none yet, oldest first.
+   * @param options.to Default and maximum: now
+   * @param options.limit fails if there are more: 1 … 100,000. Default 1,000
    */
   backfill(name: string, options: { from: Instant; to?: Instant; limit?: number }): Promise<TaskResult[]>;
-  /** Removes a schedule that was saved at run time, or that code defines no longer; its jobs stay. False: there was none. */
+  /** Removes a schedule that was saved at run time, or that code no longer defines; its jobs are kept. Resolves to false if it did not exist. */
   remove(name: string): Promise<boolean>;
 }
 
 export function addSchedule(app: App, name: unknown, options: unknown): void {
   const schedule = readSchedule(app, name, options, 'code');
   if (app.schedules.some(({ definition }) => definition.name === schedule.definition.name))
-    throw new DuplicateTaskError(`a schedule named ${schedule.definition.name} is defined already`);
+    throw new DuplicateTaskError(`a schedule named ${schedule.definition.name} is already defined`);
   app.addSchedule(schedule);
 }
 
@@ -98,16 +99,16 @@ const maxTries = 1_000;
 export function schedulesOf(app: App): Schedules {
   const open = () => app.backend('default').open();
   const now = () => app.binding.host.clock.now();
-  /** @throws InputError where no worker would ever fire a schedule */
+  /** @throws InputError if no worker would ever fire a schedule */
   const openForJobs = () => {
     const backend = app.backend('default');
     if (backend.supports.workers) return open();
     throw new InputError(
-      `schedules need a default backend with a store and workers, such as sqlite({ file }); this application runs on ${backend.name}()`,
+      `schedules need a default backend with a store and workers, such as sqlite({ file }); this application uses ${backend.name}()`,
     );
   };
   const codeOf = (name: string) => app.schedules.find(({ definition }) => definition.name === name);
-  /** What the store has, whichever version of the code asks; else what it will have once a worker with this code has started. */
+  /** The stored row, whichever version of the code asks; otherwise the row as it will be once a worker with this code starts. */
   const rowOf = (name: string, stored: ScheduleRow | undefined): ScheduleRow | undefined => {
     const code = codeOf(name);
     return stored ?? (code && scheduleRow(code.definition, code.hash, undefined, now()));
@@ -125,9 +126,9 @@ export function schedulesOf(app: App): Schedules {
       String(name),
       (await rows()).map((other) => other.name),
     );
-    throw new InputError(`no schedule is named ${show(name)}${near ? `; did you mean ${near}?` : ''}`);
+    throw new InputError(`no schedule has the name ${show(name)}${near ? `; did you mean ${near}?` : ''}`);
   };
-  /** Reads, decides, and writes if nobody has written meanwhile; else once more. */
+  /** Reads, decides, and writes if the row has not changed in the meantime; otherwise starts over. */
   const change = async (name: string, decide: (row: ScheduleRow) => ScheduleRow): Promise<ScheduleRow> => {
     for (let tries = 0; tries < maxTries; tries++) {
       const { row, stored } = await find(name);
@@ -136,7 +137,7 @@ export function schedulesOf(app: App): Schedules {
     }
     throw contended(name);
   };
-  /** Inserts the jobs of occurrences; those that have one are left out. */
+  /** Inserts the jobs of occurrences, except those that have one. */
   const insert = async (name: string, inputOf: (row: ScheduleRow, at: number) => string | null, at: readonly number[]) => {
     for (let tries = 0; tries < maxTries; tries++) {
       const { row, stored } = await find(name);
@@ -160,15 +161,13 @@ export function schedulesOf(app: App): Schedules {
     if (!row.computed) return row.input;
     const code = codeOf(row.name);
     if (code?.compute && code.hash === row.hash) return code.compute(at);
-    throw new InputError(
-      `the input of schedule ${row.name} is computed by another version of the code than this application's; give { input }`,
-    );
+    throw new InputError(`the input of schedule ${row.name} is computed by a different version of the code; pass { input }`);
   };
   return {
     list: async () => (await rows()).map(infoOf),
     get: async (name) => infoOf((await find(name)).row),
     async next(name, count = 5, options = {}) {
-      const read = new OptionReader('The coming occurrences cannot be told');
+      const read = new OptionReader('Invalid options for schedules.next()');
       const most = read.integer(count, 'count', 1, 10_000) ?? 5;
       const from = read.instant(read.object(options, '', ['from']).from, 'from');
       read.done();
@@ -182,13 +181,13 @@ export function schedulesOf(app: App): Schedules {
     async save(name, options) {
       const { definition, hash } = readSchedule(app, name, options, 'store');
       if (codeOf(definition.name))
-        throw new InputError(`schedule ${definition.name} is defined in code: change it there, or give this one another name`);
+        throw new InputError(`schedule ${definition.name} is defined in code; change it there, or choose another name`);
       for (let tries = 0; tries < maxTries; tries++) {
         const store = await openForJobs();
         const [stored] = await store.listSchedules({ names: [definition.name] });
         if (stored?.source === 'code')
           throw new InputError(
-            `schedule ${definition.name} was defined in code, by this or another version: remove it first, or give this one another name`,
+            `schedule ${definition.name} was defined in code, by this or another version; remove it first, or choose another name`,
           );
         if (stored?.hash === hash) return infoOf(stored);
         const row = scheduleRow(definition, hash, stored, now());
@@ -203,14 +202,14 @@ export function schedulesOf(app: App): Schedules {
       await change(name, (row) => (row.paused ? resumedRow(row, now()) : row));
     },
     async runNow(name, options = {}) {
-      const read = new OptionReader('The schedule cannot be run');
+      const read = new OptionReader('Invalid options for schedules.runNow()');
       const given = read.object(options, '', ['input']);
       read.done();
       const { row } = await find(name);
       const definition = app.definitions.get(row.task);
       const encoded = given.input === undefined ? undefined : encode(given.input, `input of schedule ${name}`);
       if (encoded !== undefined && definition?.schema) await parseInput(definition.schema, given.input, `input of schedule ${name}`);
-      // Not an occurrence of the schedule, but told apart from every one.
+      // Not an occurrence of the schedule, but distinct from all of them.
       for (let at = now(); ; at++) {
         if (isOccurrence(row, at)) continue;
         const [result] = await insert(name, (found) => (encoded === undefined ? ownInput(found, at) : encoded), [at]);
@@ -218,22 +217,20 @@ export function schedulesOf(app: App): Schedules {
       }
     },
     async backfill(name, options) {
-      const read = new OptionReader('The schedule cannot be backfilled');
+      const read = new OptionReader('Invalid options for schedules.backfill()');
       const given = read.object(options, '', ['from', 'to', 'limit']);
       if (given.from === undefined) read.fault('from', 'an instant', given.from);
       const limit = read.integer(given.limit, 'limit', 1, 100_000) ?? 1_000;
       read.done();
       const from = instantMs(options.from, 'schedules.backfill().from');
       const to = options.to === undefined ? now() : instantMs(options.to, 'schedules.backfill().to');
-      if (to > now()) throw new InputError('schedules.backfill().to is in the future; occurrences to come make their jobs by themselves');
+      if (to > now()) throw new InputError('schedules.backfill().to is in the future; future occurrences create their jobs when they fire');
       const { row } = await find(name);
       const occurrences: number[] = [];
       for (let at = nextOccurrence(row, from - 1); at !== null && at <= to; at = nextOccurrence(row, at)) {
         occurrences.push(at);
         if (occurrences.length > limit)
-          throw new InputError(
-            `there are more than ${limit} occurrences of ${name} in this time; give a shorter one, or a higher { limit }`,
-          );
+          throw new InputError(`there are more than ${limit} occurrences of ${name} in this period; shorten it, or raise { limit }`);
       }
       const results: TaskResult[] = [];
       for (let i = 0; i < occurrences.length; i += backfillBatch)
@@ -241,14 +238,14 @@ export function schedulesOf(app: App): Schedules {
       return results;
     },
     async remove(name) {
-      if (codeOf(name)) throw new InputError(`schedule ${name} is defined in code: remove it there, or pause it`);
+      if (codeOf(name)) throw new InputError(`schedule ${name} is defined in code; remove it there, or pause it`);
       return (await open()).dropSchedule(String(name));
     },
   };
 }
 
 function contended(name: string): StoreError {
-  return new StoreError(`schedule ${name} is changed by others all the time; try again`, { kind: 'busy', transient: true });
+  return new StoreError(`schedule ${name} keeps being changed by others; try again`, { kind: 'busy', transient: true });
 }
 
 function scheduleInfo(row: ScheduleRow, declared: boolean): ScheduleInfo {

@@ -1,4 +1,7 @@
-/** A task as applications hold it: define it once, enqueue it from anywhere. Also portable tasks, which libraries define before any application exists. */
+/**
+ * Tasks as applications use them: define a task once, enqueue it from anywhere. Also portable tasks, which libraries define before an
+ * application exists.
+ */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { App } from './app.ts';
 import { checkBlob, maxBlobBytes } from './core/blobs.ts';
@@ -8,11 +11,14 @@ import { ConfigError, EscapementError, InputError, ResultMismatchError, ResultNo
 import { newJob } from './core/job.ts';
 import { decode, encode, type IfStorable, type Settled, type Stored } from './core/json.ts';
 import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
-import type { Job, JobRecord, Settlement } from './core/types.ts';
+import type { Job, Settlement } from './core/types.ts';
 import { RunningAttempt } from './engine/attempt.ts';
 import { parseInput } from './engine/input.ts';
+import { keysOf } from './engine/keys.ts';
+import { enqueuing } from './engine/scope.ts';
 import {
   type JobOptions,
+  type LimitOptions,
   meant,
   OptionReader,
   overridesOf,
@@ -22,10 +28,11 @@ import {
   usingKeys,
   usingNothing,
 } from './options.ts';
+import type { Enqueued } from './ports/backend.ts';
 import type { JobBlob } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 
-/** What is used of a better-sqlite3 database to enqueue in its transaction. */
+/** The part of a better-sqlite3 database that is used to enqueue in its transaction. */
 export interface SyncTransaction {
   readonly inTransaction: boolean;
   prepare(sql: string): unknown;
@@ -33,7 +40,7 @@ export interface SyncTransaction {
 
 /** The second argument of `enqueue`. */
 export interface EnqueueOptions<T = unknown> {
-  /** The caller's own open transaction: the job is there if it commits, and not if it does not. */
+  /** The caller's own open transaction: the job exists only if it commits. */
   transaction?: T;
   /**
    * Bytes to be kept beside the job, by name, in the same transaction; its attempts read them with `ctx.blob`. At most 32 MB in all. They are
@@ -42,7 +49,7 @@ export interface EnqueueOptions<T = unknown> {
   blobs?: Readonly<Record<string, Uint8Array>> | undefined;
 }
 
-/** The arguments of `enqueue`: the input may be left out where the task takes none. */
+/** The arguments of `enqueue`: the input is optional if the task takes none. */
 export type EnqueueArguments<Input, Options> = 0 extends 1 & Input
   ? [input?: Input, options?: Options]
   : [Input] extends [void]
@@ -51,39 +58,40 @@ export type EnqueueArguments<Input, Options> = 0 extends 1 & Input
       ? [input?: Input, options?: Options]
       : [input: Input, options?: Options];
 
-/** The arguments of `enqueue` in a transaction that is synchronous. */
+/** The arguments of `enqueue` in a synchronous transaction. */
 type Transacted<Input> = [input: [Input] extends [void] ? undefined : Input, options: { transaction: SyncTransaction }];
 
-/** A task: its name, and everything that one can do with it. `Task` without types is any task. */
+/** A task: its name and all operations on it. `Task` without type arguments is any task. */
 export interface Task<Input = unknown, Output = unknown> {
   readonly name: string;
-  /** The queue, the priority and the alias of the backend that its jobs get: those of `using`, else those of its definition. */
+  /** The queue, the priority and the backend's alias that its jobs get, from `using` or the definition. */
   readonly queue: string;
   readonly priority: number;
   readonly backend: string;
   /**
-   * Enqueues one job. Resolves when the store has it for good.
-   * @throws InputError when the input does not fit the schema, or cannot be stored as JSON
-   * With `using({ id })`, resolves to the job that has this id already, if one has.
-   * @throws ResultMismatchError when a job of another task has the id
-   * @throws ConfigError when the backend cannot do what the options ask, such as `immediate()` with `runAfter`, `priority` or a transaction
-   * @throws StoreError when the store cannot take it
+   * Enqueues one job. Resolves when the store has acknowledged it. If the id of `using({ id })` is taken, or another job holds the unique key,
+   * resolves to that job, with `duplicate` set.
+   * @throws InputError if the input does not match the schema or cannot be stored as JSON
+   * @throws DuplicateJobError if another job holds the unique key and `onConflict` is `'reject'`
+   * @throws ResultMismatchError if a job of another task has the id
+   * @throws ConfigError if the backend does not support the options, such as `immediate()` with `runAfter`, `priority` or a transaction
+   * @throws StoreError if the store cannot accept it
    */
   enqueue(...args: Transacted<Input>): TaskResult<Output, Input>;
   enqueue(...args: EnqueueArguments<Input, EnqueueOptions>): Promise<TaskResult<Output, Input>>;
-  /** Enqueues a job for each input: all of them, or none. */
+  /** Enqueues one job per input: all of them, or none. */
   enqueueMany(inputs: readonly Input[], options: { transaction: SyncTransaction }): TaskResult<Output, Input>[];
   enqueueMany(inputs: readonly Input[], options?: EnqueueOptions): Promise<TaskResult<Output, Input>[]>;
-  /** The same task with other options for the jobs enqueued through it. */
+  /** The same task with different options for the jobs enqueued through it. */
   using(options: UsingOptions): Task<Input, Output>;
   /**
-   * Runs the task here and now, without a backend, and returns what it returns.
-   * @throws what the task throws; EscapementError when it snoozes or cancels
+   * Runs the task immediately, without a backend, and returns its return value.
+   * @throws the error of the task; EscapementError if it snoozes or cancels
    */
   call(...args: EnqueueArguments<Input, never>): Promise<Output>;
   /**
-   * The job of this task with this id.
-   * @throws ResultNotFoundError; ResultMismatchError if it is another task's
+   * Returns the job of this task with this id.
+   * @throws ResultNotFoundError; ResultMismatchError if the job belongs to another task
    */
   getResult(id: string): Promise<TaskResult<Output, Input>>;
 }
@@ -92,23 +100,25 @@ export interface Task<Input = unknown, Output = unknown> {
 export type Run<Input, R> = (input: Input, context: TaskContext<TaskResult>) => R;
 
 /**
- * The options of a task. With a Standard Schema in `input`, `run` gets what the schema makes of the input; without one, the input's type is that of
+ * The options of a task. With a Standard Schema in `input`, `run` receives the schema's output; without one, the input's type is that of
  * `run`'s first parameter.
  */
-export interface TaskOptions<Input, R, Schema extends StandardSchemaV1 | undefined = undefined> extends JobOptions {
+export interface TaskOptions<Input, R, Schema extends StandardSchemaV1 | undefined = undefined>
+  extends JobOptions,
+    LimitOptions<Settled<RunInput<Schema, Input>>> {
   input?: Schema & IfStorable<SchemaInput<Schema>, StandardSchemaV1<Stored<SchemaInput<Schema>>>>;
   run: Run<RunInput<Schema, Input>, R> & StorableRun<Settled<Input>, Settled<R>>;
 }
 type SchemaInput<Schema, Otherwise = void> = Schema extends StandardSchemaV1 ? StandardSchemaV1.InferInput<Schema> : Otherwise;
 type RunInput<Schema, Input> = Schema extends StandardSchemaV1 ? StandardSchemaV1.InferOutput<Schema> : Input;
 
-/** What a function is whose input and return value can be stored. */
+/** The type of a function whose input and return value can be stored. */
 type StorableRun<Input, R> = IfStorable<Input, (input: Stored<Input>, context: never) => unknown> &
   IfStorable<ResultOf<R>, (...args: never) => Stored<ResultOf<R>> | Promise<Stored<ResultOf<R>>>>;
 
 /**
- * The signatures of `tasks.define` and `task`. The compiler's errors are those of the last, whichever was meant, so it takes all. The first is there
- * for functions too: having failed there, `(name = 'x') => …` is read as a function of `string | undefined`, and not of its annotation.
+ * The signatures of `tasks.define` and `task`. Compiler errors always refer to the last overload, so it accepts every form. The first one
+ * accepts functions too: after failing there, `(name = 'x') => …` is read as a function of `string | undefined` instead of its annotation.
  */
 export interface Define<Handle extends 'bound' | 'portable' = 'bound'> {
   <Input = void, R = unknown, Schema extends StandardSchemaV1 | undefined = undefined>(
@@ -122,14 +132,16 @@ export interface Define<Handle extends 'bound' | 'portable' = 'bound'> {
 }
 type Made<Handle, Input, Output> = Handle extends 'portable' ? PortableTask<Input, Output> : Task<Input, Output>;
 
-/** Where a handle finds its application and definition at the moment of use. */
+/** Looks up a handle's application and definition when it is used. */
 export type Home = () => { readonly app: App; readonly definition: Definition };
 
-/** A function with the methods of its class, so that calling a task as if it were its function says what to do. Types do not allow it. */
+/** A function with the methods of its class. Types do not allow calling a task; if it happens anyway, the error says what to do. */
 class Callable {
   constructor(name: string) {
     const refuse = (): never => {
-      throw new InputError(`${name} is a task, not a function: ${name}.enqueue(input) makes a job of it, call(input) runs it here and now`);
+      throw new InputError(
+        `${name} is a task, not a function: ${name}.enqueue(input) enqueues a job, ${name}.call(input) runs it immediately`,
+      );
     };
     Object.defineProperty(refuse, 'name', { value: name, enumerable: true });
     // biome-ignore lint/correctness/noConstructorReturn: what is made is a function
@@ -163,26 +175,25 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return new TaskHandle(this.name, this.#home, readUsing(options, this.#using, app.known));
   }
 
-  // The signatures are the interface's; one body serves both, for what it awaits may be there at once.
+  // The signatures are those of the interface. One body serves both, because what it awaits may be available synchronously.
   enqueue(input?: unknown, options?: EnqueueOptions): never {
     const results = this.#enqueue([input], options);
     return (results instanceof Promise ? results.then(([result]) => result) : results[0]) as never;
   }
 
   enqueueMany(inputs: readonly unknown[], options?: EnqueueOptions): never {
-    if (!Array.isArray(inputs)) throw new InputError(`enqueueMany of ${this.name} takes an array of inputs`);
+    if (!Array.isArray(inputs)) throw new InputError(`enqueueMany() of ${this.name} takes an array of inputs`);
     if (this.#using.id !== undefined && inputs.length > 1) {
-      const got = `${inputs.length} inputs for the one id ${this.#using.id}`;
-      throw new ConfigError(`${this.name} cannot be enqueued`, [
-        { path: 'id', expected: 'enqueue() for each job with an id of its own', got },
+      const got = `${inputs.length} inputs for the id ${this.#using.id}`;
+      throw new ConfigError(`Cannot enqueue ${this.name}`, [
+        { path: 'id', expected: 'a separate enqueue() for each job with its own id', got },
       ]);
     }
     return this.#enqueue(inputs, options) as never;
   }
 
   async call(...args: EnqueueArguments<Input, never>): Promise<Output> {
-    if (args[1] !== undefined)
-      throw new InputError(`call() of ${this.name} takes the input alone; it has no job that options could concern`);
+    if (args[1] !== undefined) throw new InputError(`call() of ${this.name} takes only the input; there is no job to set options for`);
     const { app, definition } = this.#home();
     const turn = app.binding.turn?.();
     if (turn !== undefined) await turn;
@@ -200,7 +211,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
           const steers = steering(value);
           if (!steers) return value;
           const what = isSnooze(steers) ? 'snoozed' : `cancelled itself (${steers.reason})`;
-          throw new EscapementError(`${this.name} ${what}; a call has no job that could wait or be cancelled. enqueue() it instead.`);
+          throw new EscapementError(`${this.name} ${what}; call() has no job to snooze or cancel. Use enqueue() instead.`);
         } catch (error) {
           failure = { error };
           throw error;
@@ -218,7 +229,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
         reject(
           failure
             ? failure.error
-            : Object.assign(new EscapementError(error?.message ?? 'the call was ended'), error ? { name: error.name } : {}),
+            : Object.assign(new EscapementError(error?.message ?? 'the call was interrupted'), error ? { name: error.name } : {}),
         );
       };
       new RunningAttempt(calling, 'call', job, { ended }).start();
@@ -228,7 +239,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
   async getResult(id: string): Promise<TaskResult<Output, Input>> {
     const { app } = this.#home();
     const result = await findResult(app, id, [this.backend]);
-    if (result.task !== this.name) throw new ResultMismatchError(`job ${id} is one of ${result.task}, not of ${this.name}`);
+    if (result.task !== this.name) throw new ResultMismatchError(`job ${id} belongs to task ${result.task}, not to ${this.name}`);
     return result as TaskResult<Output, Input>;
   }
 
@@ -236,7 +247,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     inputs: readonly unknown[],
     options: EnqueueOptions | undefined,
   ): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
-    // A mistake in the input rejects like any other failure; in a caller's transaction, where nothing can wait, it throws.
+    // Invalid input rejects the promise like any other failure. In a caller's transaction, where nothing can wait, it throws.
     if (options?.transaction !== undefined) {
       checkEnqueueOptions(options);
       return this.#insert(inputs, options.transaction, options.blobs) as TaskResult<Output, Input>[];
@@ -272,26 +283,30 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       const parsed = inputs.map((input) => parseInput(schema, input, `input of ${this.name}`));
       if (parsed.some((value) => value instanceof Promise)) {
         if (transaction !== undefined)
-          throw new InputError(`the schema of ${this.name} answers by a promise, which a synchronous transaction cannot wait for`);
-        return Promise.all(parsed).then(() => this.#store(app, definition, inputs, undefined, alias, blobs));
+          throw new InputError(`the schema of ${this.name} is asynchronous, which a synchronous transaction does not support`);
+        return Promise.all(parsed).then((values) => this.#store(app, definition, inputs, values, undefined, alias, blobs));
       }
+      return this.#store(app, definition, inputs, parsed, transaction, alias, blobs);
     }
-    return this.#store(app, definition, inputs, transaction, alias, blobs);
+    return this.#store(app, definition, inputs, inputs, transaction, alias, blobs);
   }
 
+  /** @param parsed the inputs as the schema has made them, for the key functions */
   #store(
     app: App,
     definition: Definition,
     inputs: readonly unknown[],
+    parsed: readonly unknown[],
     transaction: unknown,
     alias: string,
     given: EnqueueOptions['blobs'],
-  ) {
+  ): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
     const now = app.binding.host.clock.now();
-    const jobs = inputs.map((input) => this.#job(app, definition, input, now));
-    const results = (records: readonly JobRecord[]) =>
+    const jobs = inputs.map((input, i) => this.#job(app, definition, input, now, parsed[i]));
+    const results = (records: readonly Enqueued[]) =>
       records.map((record) => {
-        if (record.job.task !== this.name) throw new ResultMismatchError(`the id ${record.job.id} is that of a job of ${record.job.task}`);
+        if (record.job.task !== this.name)
+          throw new ResultMismatchError(`the id ${record.job.id} belongs to a job of task ${record.job.task}`);
         return resultOf<Output, Input>(app, alias, record);
       });
     if (jobs.length === 0) return [];
@@ -302,15 +317,18 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return records instanceof Promise ? records.then(results) : results(records);
   }
 
-  #job(app: App, definition: Definition, input: unknown, now: number): Job {
+  #job(app: App, definition: Definition, input: unknown, now: number, parsed: unknown = input): Job {
     const using = this.#using;
-    const runAfter = using.runAfter === undefined ? null : (parseWhen(using.runAfter, now) ?? null);
+    const unique = using.unique ?? definition.unique;
+    const asked = using.runAfter === undefined ? null : (parseWhen(using.runAfter, now) ?? null);
+    const runAfter = asked ?? (unique === null || unique.waitMs === null ? null : now + unique.waitMs);
+    const text = input === undefined ? null : encode(input, `input of ${this.name}`);
     const expires = using.expires ?? definition.expires;
     const request = {
       task: this.name,
       queue: using.queue ?? definition.queue,
       priority: using.priority ?? definition.priority,
-      input: input === undefined ? null : encode(input, `input of ${this.name}`),
+      input: text,
       runAfter,
       expiresAt: expires === null ? null : (parseWhen(expires, runAfter ?? now) ?? null),
       maxAttempts: using.maxAttempts ?? definition.maxAttempts,
@@ -319,26 +337,28 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       schedule: null,
       scheduledAt: null,
       overrides: overridesOf(definition, using),
+      ...keysOf(definition, unique, text, parsed, now),
+      enqueuedBy: enqueuing(),
     };
     return newJob(request, using.id ?? app.binding.host.newId(now), now);
   }
 
   #checkSupport(app: App, alias: string, transaction: unknown): void {
     const { name, supports } = app.backend(alias);
-    const read = new OptionReader(`${this.name} cannot be enqueued`);
+    const read = new OptionReader(`Cannot enqueue ${this.name}`);
     const lacks = (path: string, what: string, instead: string) =>
-      read.faults.push({ path, expected: instead, got: `backend ${alias}, which is ${name}() and cannot ${what}` });
+      read.faults.push({ path, expected: instead, got: `backend ${alias}, which is ${name}() and does not support ${what}` });
     const { runAfter, priority } = this.#using;
     if (runAfter !== undefined && !supports.defer)
-      lacks('runAfter', 'defer jobs', 'no such option, or a backend such as memory() or sqlite()');
+      lacks('runAfter', 'deferred jobs', 'the option to be omitted, or a backend such as memory() or sqlite()');
     if (priority !== undefined && !supports.priority)
-      lacks('priority', 'order jobs by priority', 'no such option, or a backend such as memory() or sqlite()');
-    if (transaction !== undefined && !supports.transactions) lacks('transaction', 'join a transaction', 'no such option, or sqlite()');
+      lacks('priority', 'priorities', 'the option to be omitted, or a backend such as memory() or sqlite()');
+    if (transaction !== undefined && !supports.transactions) lacks('transaction', 'transactions', 'the option to be omitted, or sqlite()');
     read.done();
   }
 }
 
-/** @throws ConfigError for what is no option of `enqueue`; options of the job are pointed to `using` */
+/** @throws ConfigError for unknown options of `enqueue`; for options of the job, the message refers to `using` */
 function checkEnqueueOptions(options: unknown): void {
   const read = new OptionReader('Invalid options for enqueue()');
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
@@ -346,7 +366,7 @@ function checkEnqueueOptions(options: unknown): void {
   } else {
     for (const key of Object.keys(options)) {
       if (key === 'transaction' || key === 'blobs') continue;
-      const instead = usingKeys.includes(key) ? `; options of the job go to using({ ${key} })` : '';
+      const instead = usingKeys.includes(key) ? `; pass options of the job to using({ ${key} })` : '';
       read.fault(key, `transaction or blobs${instead}`, key, instead === '' ? meant(key, ['transaction', 'blobs']) : undefined);
     }
   }
@@ -366,23 +386,23 @@ function blobsOf(given: unknown, job: string, task: string): JobBlob[] {
   return blobs;
 }
 
-/** The result with this id, from the first of these backends that has it. */
+/** Returns the result with this id from the first of these backends that has it. */
 export async function findResult(app: App, id: string, aliases: readonly string[]): Promise<TaskResult> {
   for (const alias of aliases) {
     const backend = app.backend(alias);
     if (!backend.supports.results) {
       if (aliases.length > 1) continue;
       const got = `${alias}, which is ${backend.name}() and keeps no results`;
-      throw new ConfigError('There are no results', [{ path: 'backend', expected: 'a backend such as memory() or sqlite()', got }]);
+      throw new ConfigError('The backend keeps no results', [{ path: 'backend', expected: 'a backend such as memory() or sqlite()', got }]);
     }
     const store = await backend.open();
     const [record] = await store.get([id]);
     if (record) return resultOf(app, alias, record);
   }
-  throw new ResultNotFoundError(`no job has the id ${id}; finished jobs are pruned after their retention`);
+  throw new ResultNotFoundError(`no job has the id ${id}; finished jobs are deleted after their retention`);
 }
 
-/** A task that is not bound to an application yet. */
+/** A task that is not yet bound to an application. */
 export interface PortableTask<Input = unknown, Output = unknown> extends Task<Input, Output> {
   /** @internal */
   readonly [portable]: Portable;
@@ -390,7 +410,7 @@ export interface PortableTask<Input = unknown, Output = unknown> extends Task<In
 
 export const portable: unique symbol = Symbol.for('escapement.portable') as never;
 
-/** What `register` needs to know of a portable task, and where it keeps the application that registered it. */
+/** What `register` needs to know about a portable task, and the application that registered it. */
 export interface Portable {
   readonly name: string;
   readonly options: unknown;

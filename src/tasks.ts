@@ -1,4 +1,4 @@
-/** `createTasks`: an application's tasks, schedules and workers on its backends. Also `task`, for libraries, and the seam for simulation. */
+/** `createTasks`: an application's tasks, schedules and workers on its backends. Also `task` for libraries, and the seam for simulations. */
 /// <reference lib="esnext.disposable" preserve="true" />
 import { App, type Binding } from './app.ts';
 import { identityOf, leavePlace, takePlace } from './applications.ts';
@@ -11,12 +11,22 @@ import { durationMs, isClass, isGenerator, show } from './core/duration.ts';
 import { ConfigError, DuplicateTaskError, InputError } from './core/errors.ts';
 import { Emitter, type Event, type EventMap, type EventName, eventNames } from './core/events.ts';
 import { recordError } from './core/failure.ts';
+import type { Limit } from './core/gate.ts';
 import type { Job } from './core/types.ts';
 import { describe, type TaskDescription } from './describe.ts';
 import { type Host, type Logger, runningHere } from './engine/host.ts';
 import { outside } from './engine/scope.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
-import { type JobOptions, nearest, OptionReader, type RetentionOptions, readDefinition, readRetention } from './options.ts';
+import {
+  type JobOptions,
+  nearest,
+  OptionReader,
+  type QueueOptions,
+  type RetentionOptions,
+  readDefinition,
+  readQueue,
+  readRetention,
+} from './options.ts';
 import type { Backend, BackendSupports } from './ports/backend.ts';
 import { type Clock, systemClock } from './ports/clock.ts';
 import { thisMachine, version } from './ports/machine.ts';
@@ -31,84 +41,110 @@ import { createWorker, type TaskWorker, type WorkerOptions } from './worker.ts';
 /** The options of `createTasks`. */
 export interface CreateTasksOptions {
   /**
-   * One live application has this name in a process: when another is made with it, the workers of the former one stop. For modules that a dev
-   * server evaluates again. @default the module that calls `createTasks`, if its own code does and not a function's
+   * A process has one live application with this name: creating another one stops the workers of the previous one. Intended for modules
+   * that a dev server evaluates again.
+   * @default the module that calls `createTasks` from its top level
    */
   name?: string;
-  /** What tasks are enqueued to. @default immediate() */
+  /**
+   * The backend that tasks are enqueued to.
+   * @default immediate()
+   */
   backend?: StoreSource | BackendSource;
-  /** Several, by alias (Django's TASKS setting); one of them is named `default`. */
+  /** Several backends by alias (Django's TASKS setting); one of them must be named `default`. */
   backends?: Record<string, StoreSource | BackendSource>;
-  /** The queues there are. When given, any other name is an error. @default every name is accepted */
-  queues?: Record<string, Record<never, never>>;
-  /** Options for every task that does not say otherwise. */
+  /**
+   * The allowed queues. If given, any other name is an error.
+   * @default every name is accepted
+   */
+  queues?: Record<string, QueueOptions>;
+  /** Default options for every task. */
   defaults?: JobOptions;
-  /** How long finished jobs are kept, unless they or their task have a `retention` of their own. */
+  /** How long finished jobs are kept, unless they or their task have their own `retention`. */
   retention?: RetentionOptions;
-  /** Where log lines go; a pino logger fits. @default warnings and errors, and what tasks log, to the console */
+  /**
+   * The destination of log lines; compatible with pino.
+   * @default the console, for warnings, errors and lines that tasks log
+   */
   logger?: Logger;
 }
 
-/** What `createTasks` returns. */
+/** The return value of `createTasks`. */
 export interface Tasks extends AsyncDisposable {
   /**
-   * Defines a task. The name identifies it in the store: it must not change while jobs of it are queued.
+   * Defines a task. The name identifies it in the store, so do not change it while jobs of the task are queued.
    * @throws ConfigError with all faults; DuplicateTaskError
    */
   define: Define;
-  /** Binds a portable task to this application, and returns it as one of its own. */
+  /** Binds a portable task to this application and returns its handle. */
   register<Input, Output>(task: PortableTask<Input, Output>): Task<Input, Output>;
-  /** Defines a recurring job. It is brought into the store when a worker starts. */
+  /** Defines a recurring job. A worker saves it in the store when it starts. */
   schedule<Input>(name: string, options: ScheduleOptions<Input>): void;
-  /** The task with this name. @throws UnknownTaskError */
+  /**
+   * Returns the task with this name.
+   * @throws UnknownTaskError
+   */
   get(name: string): Task<unknown, unknown>;
-  /** What the definition of the task with this name says. @throws UnknownTaskError */
+  /**
+   * Describes the definition of the task with this name.
+   * @throws UnknownTaskError
+   */
   describe(name: string): TaskDescription;
-  /** The job with this id, of any task, from any backend. @throws ResultNotFoundError */
+  /**
+   * Returns the job with this id, of any task, from any backend.
+   * @throws ResultNotFoundError
+   */
   getResult(id: string): Promise<TaskResult>;
   worker(options?: WorkerOptions): TaskWorker;
-  /** Calls `listener` at every event of this name; returns the function that ends this. */
+  /** Calls `listener` for every event with this name; returns a function that removes the listener. */
   on<Name extends EventName>(name: Name, listener: (event: { readonly type: Name } & EventMap[Name]) => void): () => void;
   on(name: '*', listener: (event: Event) => void): () => void;
   readonly jobs: Jobs;
   readonly queues: Queues;
   readonly workers: Workers;
   readonly schedules: Schedules;
-  /** The names of the tasks, in the order of definition. */
+  /** The names of the tasks, in definition order. */
   readonly names: readonly string[];
-  /** The application's own logger; null: the console. */
+  /** The application's own logger; null means the console. */
   readonly logger: Logger | null;
-  /** What each alias is bound to: `name` is `immediate`, `dummy`, `memory`, `sqlite` …; `file` is where its jobs are kept, if that is a file. */
+  /** The backends by alias. `name` is `immediate`, `dummy`, `memory`, `sqlite` …; `file` holds the jobs, if it is a file. */
   readonly backends: readonly {
     readonly alias: string;
     readonly name: string;
     readonly supports: BackendSupports;
     readonly file?: string;
   }[];
-  /** Opens and migrates every backend. Without it, the first use does. */
+  /** Opens and migrates every backend. Otherwise the first use does. */
   open(): Promise<void>;
-  /** Stops this process's workers and closes the backends, for good. */
+  /** Stops this process's workers and closes the backends permanently. */
   close(): Promise<void>;
 }
 
-/** Where the application stands on what `createTasks` returned: the same for every copy of this package in the process. */
+/** The key of the application on the value that `createTasks` returned; shared by all copies of this package in the process. */
 const brand: unique symbol = Symbol.for('escapement.application') as never;
 
 /**
- * The application behind what `createTasks` returned, also that of another copy of this package.
- * @throws ConfigError when it is something else, or of another version
+ * The application behind the return value of `createTasks`, including one from another copy of this package.
+ * @throws ConfigError if the value is something else, or from another version
  */
 export function appOf(tasks: unknown): App {
   const found = (tasks as Partial<Application> | null | undefined)?.[brand];
   if (found?.version === version) return found.app;
-  throw new ConfigError('No tasks', [
+  throw new ConfigError('Invalid application', [
     found
-      ? { path: 'tasks', expected: `an application of escapement ${version}`, got: `one of ${found.version}; install one version for both` }
+      ? {
+          path: 'tasks',
+          expected: `an application of escapement ${version}`,
+          got: `an application of escapement ${found.version}; install a single version`,
+        }
       : { path: 'tasks', expected: 'what createTasks() returned', got: show(tasks) },
   ]);
 }
 
-/** The seam for simulation: binds an application to another host and other backends; returns the function that undoes it. Not exported from the package. */
+/**
+ * The seam for simulations: binds an application to another host and other backends. Returns a function that restores the original binding.
+ * Not exported from the package.
+ */
 export function rebind(app: App, binding: Binding): () => void {
   const before = app.binding;
   app.binding = binding;
@@ -117,7 +153,7 @@ export function rebind(app: App, binding: Binding): () => void {
   };
 }
 
-/** The host of an application on a given clock and random source. */
+/** Makes the host of an application for a given clock and random source. */
 export function hostOf(
   app: App,
   clock: Clock,
@@ -135,13 +171,14 @@ export function hostOf(
     machine: options.machine ?? thisMachine,
     running: options.running ?? runningHere,
     names: app.names,
+    limits: app.limits,
     newId: createIds(random),
     resultOf: (job: Job) => resultOf(app, app.definitions.get(job.task)?.backend ?? 'default', { job, attempts: [] }),
   };
 }
 
 /**
- * An application's tasks. Nothing is opened before the first use.
+ * Creates an application's tasks. Nothing is opened before the first use.
  * @throws ConfigError with all faults of the options
  * @example
  * const tasks = createTasks({ backend: memory() });
@@ -150,7 +187,7 @@ export function hostOf(
 export function createTasks(options: CreateTasksOptions = {}): Tasks {
   const app = createApp(options);
   const sources = [...app.sources].map(([alias, { name, ...source }]) => `${alias}:${name}:${'file' in source ? source.file : ''}`);
-  // From the caller on.
+  // Starting at the caller.
   const stack = new Error().stack?.split('\n').slice(2).join('\n') ?? '';
   app.identity = identityOf(options.name, sources.join(' '), stack);
   if (app.identity?.given) takePlace(app.identity, app);
@@ -167,7 +204,8 @@ function createApp(options: CreateTasksOptions): App {
   const given = read.object(options, '', ['name', 'backend', 'backends', 'queues', 'defaults', 'retention', 'logger']);
   if (given.name !== undefined) read.name(given.name, 'name');
   const sources = readBackends(read, given);
-  const queues = given.queues === undefined ? undefined : readQueues(read, given.queues);
+  const queueLimits: Record<string, Limit> = {};
+  const queues = given.queues === undefined ? undefined : readQueues(read, given.queues, queueLimits);
   const retention = readRetention(read, given.retention);
   const ownLogger = (given.logger as Logger | undefined) ?? consoleLogger;
   for (const level of ['debug', 'info', 'warn', 'error'] as const) {
@@ -175,7 +213,10 @@ function createApp(options: CreateTasksOptions): App {
   }
   read.done();
   const logger = guardedLogger(ownLogger);
-  const events = new Emitter((error) => logger.error({ error: recordError(error).message }, 'a listener of tasks.on threw'), outside);
+  const events = new Emitter(
+    (error) => logger.error({ error: recordError(error).message }, 'a listener of tasks.on() threw an error'),
+    outside,
+  );
   const warned = new Set<string>();
   const warn = (text: string) => {
     // using() may be called a thousand times.
@@ -186,7 +227,7 @@ function createApp(options: CreateTasksOptions): App {
   const known = { queues, backends: [...sources.keys()], warn };
   if (given.defaults !== undefined) readDefinition('defaults', () => {}, given.defaults, known);
   return new App(
-    { known, sources, defaults: given.defaults, retention, logger, ownLogger: (given.logger as Logger) ?? null, events },
+    { known, sources, queueLimits, defaults: given.defaults, retention, logger, ownLogger: (given.logger as Logger) ?? null, events },
     (created) => {
       const host = hostOf(created, systemClock, systemRandom);
       return { host, backends: new Map([...sources].map(([alias, source]) => [alias, makeBackend(host, source)])) };
@@ -196,7 +237,7 @@ function createApp(options: CreateTasksOptions): App {
 
 const maxWarnings = 100;
 
-/** A backend on a host. */
+/** Makes a backend on a host. */
 export function makeBackend(host: Host, source: StoreSource | BackendSource): Backend {
   return source.kind === 'store' ? new EngineBackend(host, source) : source.create(host);
 }
@@ -209,7 +250,7 @@ function readBackends(read: OptionReader, given: Record<string, unknown>): Map<s
     if (kind === 'store' || kind === 'backend') sources.set(alias, source as StoreSource | BackendSource);
     else read.fault(path, expected, source);
   };
-  if (given.backend !== undefined && given.backends !== undefined) read.fault('backend, backends', 'one of the two', 'both');
+  if (given.backend !== undefined && given.backends !== undefined) read.fault('backend, backends', 'only one of them', 'both');
   if (given.backend !== undefined) add('default', given.backend, 'backend');
   else if (given.backends !== undefined) {
     const many = typeof given.backends === 'object' && given.backends !== null ? given.backends : {};
@@ -222,7 +263,7 @@ function readBackends(read: OptionReader, given: Record<string, unknown>): Map<s
   return sources;
 }
 
-function readQueues(read: OptionReader, value: unknown): string[] {
+function readQueues(read: OptionReader, value: unknown, limits: Record<string, Limit>): string[] {
   const queues = typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
   if (!queues) {
     read.fault('queues', 'an object such as { default: {}, mail: {} }', value);
@@ -230,7 +271,7 @@ function readQueues(read: OptionReader, value: unknown): string[] {
   }
   for (const [name, options] of Object.entries(queues)) {
     read.name(name, `queues.${name}`);
-    read.object(options, `queues.${name}`, []);
+    limits[name] = readQueue(read, options, `queues.${name}`);
   }
   return Object.keys(queues);
 }
@@ -273,9 +314,9 @@ class Application implements Tasks {
 
   register<Input, Output>(task: PortableTask<Input, Output>): Task<Input, Output> {
     const kept = task?.[portable];
-    if (!kept) throw new InputError(`register takes what task() of 'escapement' returned; got ${show(task)}`);
+    if (!kept) throw new InputError(`register() takes a task made with task() from 'escapement'; got ${show(task)}`);
     if (kept.app && kept.app !== this.#app) {
-      throw new DuplicateTaskError(`the portable task ${kept.name} is registered with another application already`);
+      throw new DuplicateTaskError(`the portable task ${kept.name} is already registered with another application`);
     }
     if (!kept.app) define(this.#app, kept.name, kept.options);
     kept.app = this.#app;
@@ -305,13 +346,13 @@ class Application implements Tasks {
 
   on(name: EventName | '*', listener: (event: never) => void): () => void {
     if (name !== '*' && !eventNames.includes(name)) {
-      const read = new OptionReader('There is nothing to listen to');
+      const read = new OptionReader('Invalid event for tasks.on()');
       read.fault('event', `'*' or one of ${eventNames.join(', ')}`, name, nearest(String(name), eventNames));
       read.done();
     }
     if (typeof listener !== 'function' || isGenerator(listener) || isClass(listener)) {
-      const read = new OptionReader('Nothing can listen');
-      read.fault('listener', 'a function of the event', listener);
+      const read = new OptionReader('Invalid listener for tasks.on()');
+      read.fault('listener', 'a function that takes an event', listener);
       read.done();
     }
     return this.#app.events.on(name, listener as (event: Event) => void);
@@ -345,7 +386,7 @@ function handle(app: App, name: string): Task<never, unknown> {
 }
 
 /**
- * A portable task, for authors of libraries: it runs on `immediate()` until an application calls `tasks.register(it)`.
+ * A portable task, for authors of libraries. It runs on `immediate()` until an application calls `tasks.register(it)`.
  * @throws ConfigError with all faults of the options
  */
 export const task = ((name: string, options: unknown): PortableTask => {

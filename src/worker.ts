@@ -1,4 +1,4 @@
-/** A worker as applications hold it: made from options, started on a backend's store, stopped gracefully. */
+/** Workers as applications use them: made from options, started on a backend's store, stopped gracefully. */
 import type { App } from './app.ts';
 import { takePlace } from './applications.ts';
 import { guardedLogger } from './console.ts';
@@ -13,25 +13,39 @@ export interface WorkerOptions {
   /** The backend's alias. @default 'default' */
   backend?: string;
   /**
-   * Only these queues. With weights, such as `{ mail: 3, bulk: 1 }`, each has its share of the worker's slots while it has jobs, at least one; what
-   * one leaves free the others fill. Without, jobs start in their order, whatever their queue. @default all
+   * Only serves these queues. With weights, such as `{ mail: 3, bulk: 1 }`, each queue has its share of the worker's slots while it has
+   * jobs, at least one; unused slots go to the others. Without weights, jobs start in order, regardless of their queue.
+   * @default all
    */
   queues?: readonly string[] | Readonly<Record<string, number>>;
-  /** All queues but these. */
+  /** Serves all queues except these. */
   exclude?: readonly string[];
-  /** How many attempts at a time: 1 … 10,000. @default 10 */
+  /**
+   * Maximum number of concurrent attempts: 1 … 10,000.
+   * @default 10
+   */
   concurrency?: number;
-  /** False: this worker turns no schedules into jobs. @default true */
+  /**
+   * False: this worker does not fire schedules.
+   * @default true
+   */
   scheduler?: boolean;
   /**
-   * For how long a task may block the event loop before other workers may take this worker's jobs. A helper thread renews their leases until
-   * then. `0`: no helper thread; a task that blocks the loop for more than 30 s may run twice. Only for stores that several processes share.
+   * How long a task may block the event loop before other workers may take this worker's jobs. Until then a helper thread renews their
+   * leases. `0`: no helper thread; a task that blocks the event loop for more than 30 s may run twice. Only for stores shared between
+   * processes.
    * @default '5m'
    */
   blockLimit?: Duration;
-  /** Where the lines of this worker and of its tasks go. @default the application's logger */
+  /**
+   * The destination of log lines of this worker and its tasks.
+   * @default the application's logger
+   */
   logger?: Logger;
-  /** A name for logs; unique for each start of a process. @default a UUID */
+  /**
+   * A name for logs; must be unique for each start of a process.
+   * @default a UUID
+   */
   id?: string;
 }
 
@@ -41,12 +55,12 @@ export interface TaskWorker extends AsyncDisposable {
   /** Opens the store and starts claiming. */
   start(): Promise<void>;
   /**
-   * Claims no more from this call on, and resolves when all attempts have ended: by themselves within `timeout`, else 4 s after their
-   * signal has aborted with a ShutdownError; what has not ended then is given back without using up an attempt.
+   * Claims no more jobs, and resolves when all attempts have ended: either within `timeout`, or within 4 s after their signal has aborted
+   * with a ShutdownError. Attempts that have not ended by then are given back without using up an attempt.
    *
-   * After the signal, what a function returns still counts: the job is successful with that value, or snoozed or cancelled if it returns
-   * `snooze()` or `cancel()`. What it throws gives the job back. A function that stops halfway must throw, as `ctx.signal.throwIfAborted()`
-   * does, and not return.
+   * After the signal has aborted, a return value still counts: the job is successful with that value, or snoozed or cancelled if it is
+   * `snooze()` or `cancel()`. An error gives the job back. A function that stops halfway must throw, as `ctx.signal.throwIfAborted()` does,
+   * instead of returning.
    * @param options.timeout Default `'25s'`
    */
   stop(options?: { timeout?: Duration }): Promise<void>;
@@ -55,14 +69,14 @@ export interface TaskWorker extends AsyncDisposable {
 const none: readonly never[] = [];
 
 export function createWorker(app: App, options: WorkerOptions): TaskWorker {
-  const read = new OptionReader('Worker cannot be made');
+  const read = new OptionReader('Invalid options for tasks.worker()');
   const given = read.object(options, '', ['backend', 'queues', 'exclude', 'concurrency', 'scheduler', 'blockLimit', 'logger', 'id']);
   const alias = read.backend(given.backend, 'backend', app.known.backends) ?? 'default';
   const weights = readWeights(read, given.queues);
   const queueNames = (value: unknown, path: string) => {
     if (value === undefined) return undefined;
     if (!Array.isArray(value)) return read.fault(path, 'an array of queue names', value);
-    if (value.length === 0 && path === 'queues') read.fault(path, 'at least one name; leave the option out to serve all queues', value);
+    if (value.length === 0 && path === 'queues') read.fault(path, 'at least one name; omit the option to serve all queues', value);
     return Array.from(value, (name, i) =>
       name === undefined ? read.name(name, `${path}[${i}]`) : (read.queue(name, `${path}[${i}]`, app.known.queues) ?? ''),
     );
@@ -85,7 +99,7 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   return new BoundWorker(app, alias, settings, given.logger === undefined ? undefined : guardedLogger(given.logger as Logger));
 }
 
-/** The weights of queues, if they are given by an object; undefined for an array. */
+/** The weights of queues, if given as an object; undefined for an array. */
 function readWeights(read: OptionReader, value: unknown): ReadonlyMap<string, number> | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
   const weights = new Map<string, number>();
@@ -123,12 +137,12 @@ class BoundWorker implements TaskWorker {
         {
           path: 'backend',
           expected: 'a backend with a store, such as memory()',
-          got: `${this.#alias}, which is ${backend.name}() and needs no worker`,
+          got: `${this.#alias}, which is ${backend.name}() and needs no workers`,
         },
       ]);
     }
     const store = await backend.open();
-    // Opening takes its time.
+    // Opening takes time.
     this.#refuseLate();
     const { host } = app.binding;
     const worker =
@@ -155,7 +169,7 @@ class BoundWorker implements TaskWorker {
     this.#app.workers.delete(this.#worker);
   }
 
-  /** Of queues that nothing here is enqueued to, unless the application names its queues: then a wrong name is refused. */
+  /** Warns about queues that no task is enqueued to. If the application lists its queues, a wrong name is an error instead. */
   #warnOfUnused(): void {
     const { definitions, schedules, known, binding } = this.#app;
     if (known.queues) return;
@@ -174,11 +188,11 @@ class BoundWorker implements TaskWorker {
       throw refused(
         'tasks',
         'the live application of this name',
-        `one that was replaced by another createTasks({ name: '${this.#app.identity?.name}' })`,
+        `an application replaced by a later createTasks({ name: '${this.#app.identity?.name}' })`,
       );
     }
     if (this.#app.closed) throw refused('tasks', 'an open application', 'a closed one');
-    if (this.#stopped) throw refused('worker.start()', 'a new worker', 'one that was stopped; make another with tasks.worker()');
+    if (this.#stopped) throw refused('worker.start()', 'a new worker', 'a stopped worker; create a new one with tasks.worker()');
   }
 
   [Symbol.asyncDispose](): Promise<void> {

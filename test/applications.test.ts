@@ -30,7 +30,7 @@ describe('applications of one name', () => {
     await second.tasks.worker().start();
     await stopped(first.tasks);
     await expect(first.tasks.worker().start()).rejects.toThrow(ConfigError);
-    await expect(first.tasks.worker().start()).rejects.toThrow(/one that was replaced by another createTasks\(\{ name: 'shop' \}\)/);
+    await expect(first.tasks.worker().start()).rejects.toThrow(/replaced by a later createTasks\(\{ name: 'shop' \}\)/);
     await (await second.task.enqueue()).wait({ timeout: '30s' });
     expect((await second.tasks.workers.list()).map(({ state }) => state)).toEqual(['running']);
   });

@@ -65,5 +65,7 @@ test('an application of another copy can be simulated here, and its portable tas
 
 test('an application of another version is refused by name', async () => {
   const tasks = { [Symbol.for('escapement.application')]: { version: '0.0.9' } };
-  await expect(simulate(tasks as never)).rejects.toThrow(/an application of escapement .*, got one of 0.0.9; install one version/);
+  await expect(simulate(tasks as never)).rejects.toThrow(
+    /an application of escapement .*, got an application of escapement 0\.0\.9; install a single version/,
+  );
 });

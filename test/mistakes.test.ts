@@ -45,7 +45,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
   [
     'calling a task like a function',
     ({ define }) => define('mail', noop)({ to: 'ada' }),
-    /mail is a task.*mail\.enqueue\(input\) makes a job of it/,
+    /mail is a task.*mail\.enqueue\(input\) enqueues a job/,
   ],
   ['a task for a function', ({ define }) => define('again', define('mail', noop)), /run: expected the function.*got "the task mail/],
   ['handler for run', ({ define }) => define('mail', { handler: noop }), /handler: .*did you mean run\?/],
@@ -56,7 +56,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
   [
     'priority in enqueue',
     ({ define }) => define('mail', noop).enqueue({}, { priority: 5 }),
-    /options of the job go to using\(\{ priority \}\)/,
+    /pass options of the job to using\(\{ priority \}\)/,
   ],
   ['jobId in using', ({ define }) => define('mail', noop).using({ jobId: 'a' }), /jobId: .*did you mean id\?/],
   ['repeat in using', ({ define }) => define('mail', noop).using({ repeat: { every: 5 } }), /repeat: .*did you mean tasks\.schedule\(\)\?/],
@@ -105,7 +105,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       );
       return result.errors[0].message;
     },
-    /poll threw snooze\(…\), which is to be returned; write: return snooze\(…\)/,
+    /poll threw snooze\(…\) instead of returning it; write: return snooze\(…\)/,
   ],
   [
     'snooze() without return',
@@ -113,7 +113,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       await run(define('poll', async () => void snooze('10m')));
       return lines;
     },
-    /poll called snooze\(\) and did not return what it made, so its job is successful; write: return snooze\(…\)/,
+    /poll called snooze\(\) but did not return its result, so the job is successful; write: return snooze\(…\)/,
   ],
   [
     'cancel() without return',
@@ -121,7 +121,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       await run(define('poll', async () => void cancel('no use')));
       return lines;
     },
-    /poll called cancel\(\) and did not return/,
+    /poll called cancel\(\) but did not return/,
   ],
   [
     'snooze() in an array',
@@ -129,7 +129,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       const result = await run(define('poll', async () => [snooze('10m')]));
       return [...lines, result.errors[0].message].join(' ');
     },
-    /^(?!.*its job is successful).*\[0\] is what snooze\(\) makes.*a task returns it by itself: return snooze\(…\)/,
+    /^(?!.*its job is successful).*\[0\] is what snooze\(\) returns.*return it from the task directly: return snooze\(…\)/,
   ],
   ['a class for a function', ({ define }) => define('mail', class Mail {}), /run: expected the function.*got a class \(Mail\)/],
   [
@@ -149,18 +149,14 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
   [
     'an interval in words',
     ({ tasks, define }) => tasks.schedule('mail', { task: define('mail', noop), every: '10 minutes' as Any }),
-    /^Schedule "mail" cannot be made: every: .*write '10m', got "10 minutes"$/,
+    /^Invalid definition of schedule "mail": every: .*write '10m', got "10 minutes"$/,
   ],
   [
     'a function where a schedule has to be stored',
     ({ tasks, define }) => tasks.schedule('mail', { task: define('mail', noop), every: '1h', retry: { unless: noop } } as Any),
-    /^Schedule "mail" cannot be made: retry\.unless/,
+    /^Invalid definition of schedule "mail": retry\.unless/,
   ],
-  [
-    'no queues',
-    ({ tasks }) => tasks.worker({ queues: [] }),
-    /queues: expected at least one name; leave the option out to serve all queues/,
-  ],
+  ['no queues', ({ tasks }) => tasks.worker({ queues: [] }), /queues: expected at least one name; omit the option to serve all queues/],
   ['one queue', ({ tasks }) => tasks.worker({ queues: 'mail' as Any }), /queues: expected an array of queue names, got "mail"/],
   [
     'a queue of no task',
@@ -178,7 +174,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
   [
     'later, on immediate()',
     () => bench({ backend: immediate() }).define('mail', noop).using({ runAfter: '1h' }).enqueue(),
-    /runAfter: .*memory\(\) or sqlite\(\).*immediate\(\) and cannot defer jobs/,
+    /runAfter: .*memory\(\) or sqlite\(\).*immediate\(\) and does not support deferred jobs/,
   ],
   [
     'a task that is not there',
@@ -194,7 +190,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
       await using sim = await simulate(tasks);
       return sim.fires('dayly');
     },
-    /no schedule is named "dayly"; did you mean daily\?/,
+    /no schedule has the name "dayly"; did you mean daily\?/,
   ],
   [
     'a task by the wrong name',

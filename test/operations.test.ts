@@ -10,8 +10,8 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const anything = (value: unknown) => value as never;
 
 test.each<[string, object, RegExp]>([
-  ['a task that has no name', { task: {} }, /task: expected a task, or its name/],
-  ['a task that is null', { task: null }, /task: expected a task, or its name/],
+  ['a task that has no name', { task: {} }, /task: expected a task or its name/],
+  ['a task that is null', { task: null }, /task: expected a task or its name/],
   ['a misspelt status', { status: 'finshed' }, /status: expected one of .*, got "?'?finshed/],
   ['a misspelt status among others', { status: ['failed', 'runing'] }, /did you mean running/],
   ['a queue that is a number', { queue: 5 }, /queue: expected the name of a queue, got 5/],
@@ -98,8 +98,8 @@ test('jobs that do not run are deleted, and their results say so; those that run
   await expect(running.delete()).rejects.toThrow(/is running; cancel it first/);
   expect(await tasks.jobs.delete({ task: slow })).toBe(2);
   expect(told.sort()).toEqual(['cancelled deleted', 'cancelled no']);
-  await expect(over.refresh()).rejects.toThrow(/is not in the store/);
-  await expect(later.delete()).rejects.toThrow(/is not in the store/);
+  await expect(over.refresh()).rejects.toThrow(/does not exist/);
+  await expect(later.delete()).rejects.toThrow(/no longer exists/);
   expect((await tasks.jobs.list()).items.map(({ id }) => id)).toEqual([running.id]);
   // Nothing waits for what was deleted.
   await sim.runUntilIdle();
@@ -113,7 +113,7 @@ test('who waits for a job that is deleted is told', async () => {
   const result = await tasks.define('job', () => {}).enqueue();
   const waited = result.wait();
   await result.delete();
-  await expect(waited).rejects.toThrow(/is not in the store/);
+  await expect(waited).rejects.toThrow(/does not exist/);
 });
 
 test('a priority is changed while a job waits for its turn', async () => {
@@ -138,9 +138,9 @@ test('what is missing or out of range changes nothing', async () => {
   const tasks = createTasks({ backend: memory() });
   const result = await tasks.define('job', () => {}).enqueue();
   const { jobs } = tasks;
-  await expect(jobs.delete(anything(undefined))).rejects.toThrow(/selection: expected which jobs/);
+  await expect(jobs.delete(anything(undefined))).rejects.toThrow(/selection: expected a selection/);
   await expect(jobs.delete(anything({ satus: 'failed' }))).rejects.toThrow(/did you mean status/);
-  await expect(jobs.prioritize(anything(undefined), 5)).rejects.toThrow(/selection: expected which jobs/);
+  await expect(jobs.prioritize(anything(undefined), 5)).rejects.toThrow(/selection: expected a selection/);
   for (const priority of [undefined, 101, 0.5, '5']) {
     await expect(jobs.prioritize({}, anything(priority)), String(priority)).rejects.toThrow(
       /priority: expected a whole number from -100 to 100/,
@@ -203,8 +203,8 @@ test('a selection that was lost on the way is not the lack of one', async () => 
   const tasks = createTasks({ backend: memory() });
   const result = await tasks.define('job', () => {}).enqueue();
   const lost = anything(undefined);
-  await expect(tasks.jobs.cancel(lost)).rejects.toThrow(/selection: expected which jobs/);
-  await expect(tasks.jobs.retry(lost)).rejects.toThrow(/selection: expected which jobs/);
+  await expect(tasks.jobs.cancel(lost)).rejects.toThrow(/selection: expected a selection/);
+  await expect(tasks.jobs.retry(lost)).rejects.toThrow(/selection: expected a selection/);
   for (const key of ['status', 'queue', 'dryRun']) expect(await tasks.jobs.prune(anything({ olderThan: 0, [key]: undefined }))).toBe(0);
   expect((await result.refresh()).status).toBe('ready');
   expect(await tasks.jobs.cancel()).toBe(1);
@@ -317,11 +317,11 @@ describe('editing a job that waits for its turn', () => {
 
   test.each<[string, object | undefined, RegExp]>([
     ['nothing', {}, /changes: expected one or more of input, runAfter, expires, queue, priority/],
-    ['a lost value', { queue: undefined }, /queue: expected a value; leave the property out/],
+    ['a lost value', { queue: undefined }, /queue: expected a value; omit the property/],
     ['an unknown queue', { queue: 'bulg' }, /did you mean bulk/],
     ['an unknown option', { delay: 5 }, /delay: /],
-    ['an input that does not fit', { input: { to: 5 } }, /does not fit its schema: to/],
-    ['a due time after its end', { runAfter: '2d' }, /would expire at .*change expires as well/],
+    ['an input that does not fit', { input: { to: 5 } }, /does not match its schema: to/],
+    ['a due time after its end', { runAfter: '2d' }, /would expire at .*change expires too/],
   ])('refuses %s', async (_name, changes, message) => {
     const tasks = app();
     const mail = tasks.define('mail', { expires: '1d', input: z.object({ to: z.string() }), run: () => {} });
@@ -338,7 +338,7 @@ describe('editing a job that waits for its turn', () => {
     await using sim = await simulate(tasks);
     const result = await slow.enqueue();
     await sim.drain();
-    await expect(result.edit({ queue: 'bulk' })).rejects.toThrow(/is running; only a job that waits for its turn can be edited/);
+    await expect(result.edit({ queue: 'bulk' })).rejects.toThrow(/is running; only a queued job can be edited/);
     await sim.runUntilIdle();
     await expect(tasks.jobs.edit(result.id, { queue: 'bulk' })).rejects.toThrow(/is successful; only/);
     await expect(tasks.jobs.edit('none', { queue: 'bulk' })).rejects.toThrow(/no job has the id none/);
@@ -400,9 +400,9 @@ describe('ids of their own', () => {
     const mail = tasks.define('mail', (_: number) => {});
     for (const id of ['', ' a', 'a b', '-a', 'a\u0000', 'x'.repeat(129), 5, null])
       expect(() => pay.using(anything({ id }))).toThrow(/id: expected a name of 1 to 128 letters/);
-    expect(() => pay.using({ id: 'a' }).enqueueMany([1, 2])).toThrow(/id: expected enqueue\(\) for each job/);
+    expect(() => pay.using({ id: 'a' }).enqueueMany([1, 2])).toThrow(/id: expected a separate enqueue\(\) for each job/);
     await pay.using({ id: 'a' }).enqueueMany([1]);
-    await expect(mail.using({ id: 'a' }).enqueue(1)).rejects.toThrow(/the id a is that of a job of pay/);
+    await expect(mail.using({ id: 'a' }).enqueue(1)).rejects.toThrow(/the id a belongs to a job of task pay/);
   });
 });
 

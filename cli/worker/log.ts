@@ -139,9 +139,9 @@ function lineOf(event: Event, logInput: boolean): Line {
     case 'workerStopped':
       return plain('info', 'worker stopped');
     case 'storeFailing':
-      return plain('error', `the store is failing, trying again: ${brief(event.error)}`, { error: event.error });
+      return plain('error', `the store is failing, retrying: ${brief(event.error)}`, { error: event.error });
     case 'storeRecovered':
-      return plain('info', 'the store answers again');
+      return plain('info', 'the store has recovered');
   }
 }
 

@@ -1,11 +1,11 @@
-/** The backend that runs nothing: it keeps what is enqueued, for tests that only ask what was (DEP 14's DummyBackend). */
+/** A backend that runs nothing and records what is enqueued, for tests that check only that (DEP 14's DummyBackend). */
 
 import type { Host } from '../engine/host.ts';
 import type { Backend, BackendSupports } from '../ports/backend.ts';
 import { memory } from '../stores/memory.ts';
 import { EngineBackend } from './engine.ts';
 
-/** A backend that is no store: `immediate()` or `dummy()`. */
+/** A backend without workers: `immediate()` or `dummy()`. */
 export interface BackendSource {
   readonly kind: 'backend';
   readonly name: string;

@@ -1,10 +1,10 @@
-/** A store made into a backend: jobs are kept in it, and run by the workers that are started on it, here or elsewhere. */
+/** Turns a store into a backend: jobs are kept in the store and run by its workers, in this process or others. */
 
 import { StoreError } from '../core/errors.ts';
-import type { Job, JobRecord } from '../core/types.ts';
+import type { Job } from '../core/types.ts';
 import type { Host } from '../engine/host.ts';
 import { closeWaiters } from '../engine/waiters.ts';
-import type { Backend, BackendSupports, EnqueueTo } from '../ports/backend.ts';
+import type { Backend, BackendSupports, Enqueued, EnqueueTo } from '../ports/backend.ts';
 import type { Awaitable, Store, StoreSource, Taken } from '../ports/store.ts';
 
 export class EngineBackend implements Backend {
@@ -28,12 +28,12 @@ export class EngineBackend implements Backend {
 
   open(): Awaitable<Store> {
     if (this.#closed)
-      throw new StoreError('the application was closed by tasks.close(); make another with createTasks()', { kind: 'closed' });
+      throw new StoreError('the application was closed by tasks.close(); create a new one with createTasks()', { kind: 'closed' });
     this.#store ??= this.#open();
     return this.#store;
   }
 
-  enqueue(jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly JobRecord[]> {
+  enqueue(jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly Enqueued[]> {
     const store = this.open();
     return store instanceof Promise ? store.then((opened) => this.#insert(opened, jobs, options)) : this.#insert(store, jobs, options);
   }
@@ -52,7 +52,7 @@ export class EngineBackend implements Backend {
     const opened = this.#source.open();
     if (opened instanceof Promise) {
       const ready = opened.then((store) => this.#migrate(store));
-      // A store that could not be opened or migrated is tried again at the next use.
+      // A store that could not be opened or migrated is tried again on the next use.
       ready.catch(() => {
         this.#store = undefined;
       });
@@ -77,15 +77,23 @@ export class EngineBackend implements Backend {
     return ready;
   }
 
-  #insert(store: Store, jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly JobRecord[]> {
+  #insert(store: Store, jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly Enqueued[]> {
     const done = store.insert(jobs, options);
     return done instanceof Promise ? done.then((taken) => this.#told(jobs, options.now, taken)) : this.#told(jobs, options.now, done);
   }
 
-  #told(jobs: readonly Job[], now: number, taken: Taken | undefined): readonly JobRecord[] {
-    const { events } = this.#host;
-    if (events.hasListeners('enqueued'))
-      for (const [i, job] of jobs.entries()) if (!taken?.[i]) events.emit({ type: 'enqueued', at: now, job });
-    return jobs.map((job, i) => taken?.[i] ?? { job, attempts: [] });
+  #told(jobs: readonly Job[], now: number, taken: Taken | undefined): readonly Enqueued[] {
+    return enqueued(this.#host, jobs, now, taken);
   }
+}
+
+/** Emits the events of an enqueue, and answers as `Backend.enqueue` does. */
+export function enqueued({ events }: Host, jobs: readonly Job[], now: number, taken: Taken | undefined): readonly Enqueued[] {
+  for (const [i, job] of jobs.entries()) {
+    const standing = taken?.[i];
+    if (!standing) events.emit({ type: 'enqueued', at: now, job });
+    else if (job.unique?.onConflict === 'replace' && job.id !== standing.job.id && standing.job.input === job.input)
+      events.emit({ type: 'edited', at: now, job: standing.job });
+  }
+  return jobs.map((job, i) => (taken?.[i] ? { ...taken[i], duplicate: true } : { job, attempts: [] }));
 }

@@ -1,15 +1,16 @@
 /**
- * The backend that runs a job where it is enqueued, before `enqueue` resolves: one attempt, no retry, errors recorded on the result
- * (DEP 14's ImmediateBackend). The attempt is the same as a worker's.
+ * A backend that runs a job where it is enqueued, before `enqueue` resolves: one attempt, no retry, errors recorded on the result (DEP 14's
+ * ImmediateBackend). The attempt is the same as in a worker.
  */
 import { endingEvents } from '../core/changes.ts';
-import type { Job, JobRecord, Settlement } from '../core/types.ts';
+import type { Job, Settlement } from '../core/types.ts';
 import { logFailure, RunningAttempt } from '../engine/attempt.ts';
 import type { Host } from '../engine/host.ts';
 import { createJanitor } from '../engine/janitor.ts';
-import type { Backend, EnqueueTo } from '../ports/backend.ts';
+import type { Backend, Enqueued, EnqueueTo } from '../ports/backend.ts';
 import { MemoryStore } from '../stores/memory.ts';
 import type { BackendSource } from './dummy.ts';
+import { enqueued } from './engine.ts';
 
 const worker = 'immediate';
 const pruneEveryJobs = 1_000;
@@ -19,7 +20,7 @@ class ImmediateBackend implements Backend {
   readonly supports = { defer: false, results: true, priority: false, transactions: false, workers: false, shared: false };
   readonly #host: Host;
   readonly #store = new MemoryStore();
-  /** A call may run what another one has enqueued beside it; that one then waits for it here. */
+  /** A concurrent call may run the jobs that another call has enqueued; that call then waits for them here. */
   readonly #running = new Map<string, Promise<void>>();
   #untilPrune = pruneEveryJobs;
 
@@ -32,16 +33,14 @@ class ImmediateBackend implements Backend {
   }
   close(): void {}
 
-  async enqueue(jobs: readonly Job[], options: EnqueueTo): Promise<readonly JobRecord[]> {
-    const { events } = this.#host;
-    const taken = this.#store.insert(
-      jobs.map((job) => ({ ...job, maxAttempts: 1 })),
-      options,
-    );
-    for (const [i, job] of jobs.entries()) if (!taken?.[i]) events.emit({ type: 'enqueued', at: options.now, job });
+  async enqueue(given: readonly Job[], options: EnqueueTo): Promise<readonly Enqueued[]> {
+    const jobs = given.map((job) => ({ ...job, maxAttempts: 1 }));
+    const taken = this.#store.insert(jobs, options);
+    const answers = enqueued(this.#host, jobs, options.now, taken);
     await this.requeued();
-    await Promise.all(jobs.map(({ id }) => this.#running.get(id)));
-    const records = this.#store.get(jobs.map(({ id }) => id)).filter((record) => record !== null);
+    await Promise.all(answers.map(({ job }) => this.#running.get(job.id)));
+    const now = this.#store.get(answers.map(({ job }) => job.id));
+    const records = answers.map((answer, i) => ({ ...answer, ...now[i] }));
     this.#untilPrune -= jobs.length;
     if (this.#untilPrune <= 0) {
       this.#untilPrune = pruneEveryJobs;
@@ -50,7 +49,7 @@ class ImmediateBackend implements Backend {
     return records;
   }
 
-  /** Runs all that is queued, one by one. */
+  /** Runs all queued jobs, one at a time. */
   async requeued(): Promise<void> {
     for (;;) {
       const now = this.#host.clock.now();

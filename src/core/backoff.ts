@@ -1,30 +1,30 @@
 /**
- * How long a job waits before its next attempt. A policy is plain data, made once at definition; the delay is a pure function of policy,
- * attempt and one random fraction. Delays are whole milliseconds, never negative, never over the longest duration: 2^n is not computed
- * before it is known to be under the cap, because an overflowing delay is a hot loop.
+ * How long a job waits before its next attempt. A policy is plain data, created with the definition; the delay is a pure function of the
+ * policy, the attempt and one random fraction. Delays are whole milliseconds, never negative and never above the longest duration: 2^n is
+ * computed only if it is known to be below the cap, because an overflowing delay causes a hot loop.
  */
 import { answersAtOnce, type Duration, durationExpected, durationMs, longestDurationMs, parseDuration, show } from './duration.ts';
 import { ConfigError, type ConfigFault, isEscapementError, type RetryAfterError } from './errors.ts';
 
-/** A retry policy's delays, as data. Make one with {@link exponential}, {@link linear}, {@link fixed} or {@link list}. */
+/** Retry delays as data. Make one with {@link exponential}, {@link linear}, {@link fixed} or {@link list}. */
 export type Backoff =
   | { readonly kind: 'exponential'; readonly initialMs: number; readonly factor: number; readonly maxMs: number; readonly jitter: number }
   | { readonly kind: 'linear'; readonly initialMs: number; readonly stepMs: number; readonly maxMs: number; readonly jitter: number }
   | { readonly kind: 'list'; readonly delaysMs: readonly number[]; readonly jitter: number }
   | { readonly kind: 'own'; readonly delay: BackoffFunction };
 
-/** An own policy: the delay after the given attempt (1 is the first) failed with `error`. */
+/** A custom policy: returns the delay after the given attempt (1 is the first) failed with `error`. */
 export type BackoffFunction = (attempt: number, error: unknown) => Duration;
 
-/** What `retry.backoff` accepts: a policy, a fixed delay, a list of delays (the last one repeats), or an own function. */
+/** What `retry.backoff` accepts: a policy, a fixed delay, a list of delays (the last one repeats), or a custom function. */
 export type BackoffInput = Backoff | Duration | readonly Duration[] | BackoffFunction;
 
 /**
- * Delays that grow by a factor: initial, initial × factor, initial × factor² … at most `max`, plus 0 … `jitter` of the delay at random.
+ * Delays that grow by a factor: initial, initial × factor, initial × factor² … up to `max`, plus a random 0 … `jitter` of the delay.
  * @param options.initial the first delay. Default `'1s'`
  * @param options.factor at least 1. Default 2
  * @param options.max the cap, before jitter. Default `'24h'`
- * @param options.jitter 0 … 1: the largest share of the delay added at random, so that jobs that failed together do not return together. Default 0.2
+ * @param options.jitter 0 … 1: the largest random share added to the delay, so that jobs that failed together are not retried together. Default 0.2
  * @throws ConfigError
  */
 export function exponential(options: { initial?: Duration; factor?: number; max?: Duration; jitter?: number } = {}): Backoff {
@@ -40,9 +40,9 @@ export function exponential(options: { initial?: Duration; factor?: number; max?
 }
 
 /**
- * Delays that grow by a step: initial, initial + step, initial + 2 × step … at most `max`.
+ * Delays that grow by a step: initial, initial + step, initial + 2 × step … up to `max`.
  * @param options.initial the first delay. Default `'1s'`
- * @param options.step Default: as `initial`
+ * @param options.step Default: same as `initial`
  * @param options.max the cap, before jitter. Default `'24h'`
  * @param options.jitter 0 … 1. Default 0.2
  * @throws ConfigError
@@ -81,13 +81,13 @@ export function list(delays: readonly Duration[], options: { jitter?: number } =
   };
 }
 
-/** What every task has that names no other: 1 s, 2 s, 4 s … at most 24 h, plus 0 … 20 %. */
+/** The default: 1 s, 2 s, 4 s … up to 24 h, plus 0 … 20 %. */
 export const defaultBackoff: Backoff = exponential();
 
-/** Reads `retry.backoff`; faults are added to `faults`. */
+/** Parses `retry.backoff`; faults are added to `faults`. */
 export function parseBackoff(input: unknown, path: string, faults: ConfigFault[]): Backoff {
   if (typeof input === 'function') {
-    if (!answersAtOnce(input)) faults.push({ path, expected: 'a function that returns a duration at once', got: show(input) });
+    if (!answersAtOnce(input)) faults.push({ path, expected: 'a synchronous function that returns a duration', got: show(input) });
     return { kind: 'own', delay: input as BackoffFunction };
   }
   if (Array.isArray(input)) {
@@ -110,13 +110,13 @@ export function parseBackoff(input: unknown, path: string, faults: ConfigFault[]
 /**
  * The delay after an attempt failed, in whole milliseconds from 0 to the longest duration.
  * @param attempt the attempt that failed; 1 is the first
- * @param fraction a random number from 0 up to, not including, 1, for the jitter
- * @param error what was thrown, for own policies
+ * @param fraction a random number in [0, 1), for the jitter
+ * @param error the thrown value, for custom policies
  */
 export function backoffMs(policy: Backoff, attempt: number, fraction: number, error: unknown): number {
   switch (policy.kind) {
     case 'exponential': {
-      // log: initial × factor^(n−1) may be beyond any number; its logarithm is not.
+      // Uses logarithms, because initial × factor^(n−1) may overflow.
       const exponent = attempt - 1;
       const grows = policy.initialMs > 0 && policy.factor > 1;
       const over = grows && exponent * Math.log(policy.factor) > Math.log(policy.maxMs) - Math.log(policy.initialMs);
@@ -131,7 +131,7 @@ export function backoffMs(policy: Backoff, attempt: number, fraction: number, er
     }
     case 'own': {
       const ms = ownDelay(policy.delay, attempt, error);
-      // An own policy that throws or returns no duration must not keep the outcome from being recorded.
+      // A custom policy that throws or returns an invalid duration must not keep the outcome from being recorded.
       return ms ?? backoffMs(defaultBackoff, attempt, fraction, error);
     }
   }

@@ -1,17 +1,17 @@
 /**
- * What a change to jobs means to everyone but the store that made it: the events that it makes, the answer to a settlement that is sent again, and
- * the hints that wake workers. Pure; stores, workers and the janitor share it.
+ * What follows from a change to jobs, outside the store that made it: the events to emit, the answer to a repeated settlement, and the
+ * hints that wake workers. Pure; shared by stores, workers and the janitor.
  */
 import type { Event } from './events.ts';
 import { alreadySettled, isFinished, pruneAt, settled } from './job.ts';
 import type { Attempt, Hint, Job, Settlement } from './types.ts';
 
-/** True if a settlement would have queued its job again, and the job was cancelled instead, because somebody had asked for it meanwhile. */
+/** True if a settlement would have queued its job again but the job was cancelled, because cancellation had been requested. */
 export function endedAsCancelled(job: Pick<Job, 'status'>, settlement: Pick<Settlement, 'status'>): boolean {
   return job.status === 'cancelled' && settlement.status === 'queued';
 }
 
-/** The attempt that a settlement has ended. */
+/** The attempt that a settlement ended. */
 export interface Ending {
   /** The row after the settlement. */
   readonly job: Job;
@@ -20,7 +20,7 @@ export interface Ending {
   readonly attempt: number;
 }
 
-/** The events of an attempt that has ended, in their order. */
+/** The events of an ended attempt, in order. */
 export function endingEvents({ job, settlement, worker, attempt }: Ending): readonly Event[] {
   const { outcome, error, dueAt } = settlement;
   const of = { at: settlement.settledAt, job, worker, attempt };
@@ -34,8 +34,8 @@ export function endingEvents({ job, settlement, worker, attempt }: Ending): read
 }
 
 /**
- * The answer to a settlement that changes nothing: the row as it left it if it was applied before, or null if it never was.
- * @param job the row at present; it may have been claimed again, cancelled or retried since
+ * The answer to a settlement that changes nothing: the row as the settlement left it if it was applied before, otherwise null.
+ * @param job the current row; it may have been claimed again, cancelled or retried since
  * @param attempt its attempt under the settlement's claim
  */
 export function repeated(job: Job, attempt: Attempt | undefined, settlement: Settlement): Job | null {
@@ -44,7 +44,7 @@ export function repeated(job: Job, attempt: Attempt | undefined, settlement: Set
   return settled({ ...job, claim: settlement.claim, cancelRequested: wasCancelled ? job.reason : null }, settlement);
 }
 
-/** The hints of jobs that were inserted or changed. */
+/** The hints for jobs that were inserted or changed. */
 export function hintsOf(jobs: readonly Job[]): readonly Hint[] {
   let dueAt = Number.POSITIVE_INFINITY;
   let overdueAt = Number.POSITIVE_INFINITY;
@@ -63,7 +63,7 @@ export function hintsOf(jobs: readonly Job[]): readonly Hint[] {
   return hints;
 }
 
-/** The hint of jobs that are finished or deleted. */
+/** The hint for jobs that finished or were deleted. */
 export function finishedHint(jobs: readonly Job[]): Hint {
   const ends = jobs.flatMap((job) => pruneAt(job) ?? []);
   return ends.length > 0 ? { finished: true, pruneAt: Math.min(...ends) } : { finished: true };

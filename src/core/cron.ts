@@ -1,25 +1,26 @@
 /**
- * Cron expressions. croner parses; this file turns what it parsed into bit fields and walks them over local days, in a zone's spans.
+ * Cron expressions. croner parses them; this file converts the result to bit fields and walks them over local days in a zone's spans.
  *
- * **Syntax.** Five fields, or six with leading seconds, or seven with a `*` for the year (Quartz): lists, ranges, steps (`10-30/5`, and after a star),
- * names (`MON` or `Monday`, `JAN` or `January`, any case), 7 for Sunday; `L` (last day), `L-3` (three days before it), `15W` (nearest weekday, within
- * the month), `LW`; `MON#2`, `FRIL` or `FRI#L`; `?` in a day field is `*`. `5/15` is `5-59/15`, from 5 to the field's end. A range whose end is
- * below its start wraps, and its steps go on across: `22-2/2` is 22, 0, 2; `FRI-MON` Friday to Monday. The nicknames `@yearly @annually
- * @monthly @weekly @daily @midnight @hourly`. Where day-of-month and day-of-week are both restricted, a day matches that fits
- * either (Vixie cron); only a bare `*` does not restrict, so a stepped star does (croner; Vixie cron sees its star). `+FRI` in day-of-week
- * asks for both (OCPS 1.4). Refused, although croner or others take it: years, `?` in another field (AWS writes the fields in another order),
- * `@reboot`, `@every`, `H`, `R`, `TZ=`, `SUN-SUN` and other ranges that wrap to the whole of a field, `L` alone in day-of-week.
+ * **Syntax.** Five fields, six with leading seconds, or seven with a `*` for the year (Quartz): lists, ranges, steps (`10-30/5`, or after a
+ * star), names (`MON` or `Monday`, `JAN` or `January`, in any case), 7 for Sunday; `L` (last day), `L-3` (three days before the last),
+ * `15W` (nearest weekday within the month), `LW`; `MON#2`, `FRIL` or `FRI#L`; `?` in a day field means `*`. `5/15` means `5-59/15`, from 5
+ * to the end of the field. A range whose end is below its start wraps, and its steps continue across the wrap: `22-2/2` is 22, 0, 2;
+ * `FRI-MON` is Friday to Monday. Nicknames: `@yearly @annually @monthly @weekly @daily @midnight @hourly`. If day-of-month and day-of-week
+ * are both restricted, a day matches if either does (Vixie cron). Only a bare `*` is unrestricted; a stepped star is restricted (as in
+ * croner, unlike Vixie cron). `+FRI` in day-of-week requires both (OCPS 1.4). Refused, although croner or others accept them: years, `?` in
+ * other fields (AWS orders the fields differently), `@reboot`, `@every`, `H`, `R`, `TZ=`, `SUN-SUN` and other ranges that wrap to the whole
+ * field, `L` alone in day-of-week.
  *
- * **Clocks that change.** An expression without `*` in second, minute and hour, lists, ranges and steps of ranges included, is an
- * *appointment*: a local time that a gap skips runs once, at the first instant after the gap, and all that one gap skips makes one run;
- * a repeated time runs in its first pass. In short: an appointment runs when the clocks first show its time or a later one. Its day fields
- * are matched on the local date that was skipped. With `*` in any of the three it is an *interval*: it runs whenever the clocks show a
- * matching time; skipped times do not exist, and repeated ones run in both passes. (Vixie cron and cronie, extended to lists.) Ranges that wrap and
- * `5/15` have no star: `0 0/2 * * *` is an appointment, as `0 0-23/2 * * *` is; with a stepped star for the hours it is an interval. Only the three
- * fields of the time of day count: a star for day, month, weekday or year makes no interval.
+ * **Clock changes.** An expression without `*` in second, minute and hour, including lists, ranges and stepped ranges, is an *appointment*:
+ * a local time that falls into a gap runs once, at the first instant after the gap, and all times in one gap make one run; a repeated time
+ * runs the first time only. In short, an appointment runs when the clocks first show its time or a later one. Its day fields are matched on
+ * the local date that was skipped. With `*` in any of the three fields the expression is an *interval*: it runs whenever the clocks show a
+ * matching time; times in a gap do not exist, and repeated times run twice. (Vixie cron and cronie, extended to lists.) Ranges that wrap
+ * and `5/15` contain no star: `0 0/2 * * *` is an appointment, like `0 0-23/2 * * *`; with a stepped star in the hour field it is an
+ * interval. Only the three time-of-day fields count: a star in day, month, weekday or year does not make an interval.
  *
- * **Horizon.** The Gregorian calendar repeats after 400 years, so an expression whose days come at all comes within that time. Whether they
- * come is decided when it is read. An interval that fits only times which a zone always skips ends after 400 years, with null.
+ * **Horizon.** The Gregorian calendar repeats after 400 years, so an expression that matches any day matches one within that time. Whether
+ * it does is determined at parse time. An interval that matches only times that a zone always skips gives null after 400 years.
  */
 import { CronPattern } from 'croner';
 import { latestInstant, show } from './duration.ts';
@@ -34,10 +35,10 @@ const dayMs = 86_400_000;
 const horizonMs = 146_097 * dayMs;
 const horizonMonths = 4_800;
 const longestExpression = 1_000;
-/** How many read expressions are kept: about a kilobyte each. */
+/** Number of parsed expressions to cache; each takes about a kilobyte. */
 const maxCached = 1_000;
 
-/** For each value of a field, the nearest matching value from there on and from there back; -1 where there is none. */
+/** For each value of a field, the next and the previous matching value, itself included; -1 if there is none. */
 interface Dial {
   readonly next: Int8Array;
   readonly previous: Int8Array;
@@ -51,9 +52,9 @@ interface Pattern {
   readonly hour: Dial;
   /** Bit 0 is January. */
   readonly months: number;
-  /** The days of a month as bits, bit 0 being the 1st, for each {@link monthKind}. */
+  /** The matching days of a month as bits for each {@link monthKind}; bit 0 is the 1st. */
   readonly days: Int32Array;
-  /** False if no month has a matching day: the 30th of February. */
+  /** False if no month has a matching day, as for the 30th of February. */
   readonly fires: boolean;
   /** The first and the last matching second of a day. */
   readonly firstSecond: number;
@@ -63,8 +64,8 @@ interface Pattern {
 const patterns = new Map<string, Pattern>();
 
 /**
- * The first instant after `afterAt` at which the expression fires in the zone, in epoch milliseconds, always a whole second; or null if
- * there is none within 400 years.
+ * The first instant after `afterAt` at which the expression fires in the zone, in epoch milliseconds, always a whole second; null if there
+ * is none within 400 years.
  * @throws TypeError or RangeError for an expression or a zone that {@link checkCron} refuses
  */
 export function nextCron(expression: string, timezone: string, afterAt: number): number | null {
@@ -79,7 +80,7 @@ export function nextCron(expression: string, timezone: string, afterAt: number):
 
 /**
  * The latest instant after `afterAt`, up to and including `untilAt`, at which the expression fires in the zone, or null if there is none.
- * Walks back from `untilAt`, so its cost does not grow with the number of occurrences between the two.
+ * Walks back from `untilAt`, so its cost does not depend on the number of occurrences in between.
  * @throws TypeError or RangeError for an expression or a zone that {@link checkCron} refuses
  */
 export function latestCron(expression: string, timezone: string, afterAt: number, untilAt: number): number | null {
@@ -92,7 +93,7 @@ export function latestCron(expression: string, timezone: string, afterAt: number
   return at > afterAt ? at : null;
 }
 
-/** Adds what is wrong with an expression and its zone to `faults`, one fault per field that is wrong. */
+/** Appends the faults of an expression and its zone to `faults`, one per invalid field. */
 export function checkCron(expression: unknown, timezone: unknown, nowAt: number, faults: ConfigFault[]): void {
   const before = faults.length;
   const zoned = isTimezone(timezone);
@@ -118,7 +119,7 @@ const fieldRules = [
   ['day-of-week', '0-7 or SUN-SAT, also as MON#2 or FRIL'],
 ] as const;
 
-/** What others write, and what says the same here. */
+/** Forms that other tools accept, and what to write instead. */
 const elsewhere: readonly (readonly [pattern: RegExp, instead: string])[] = [
   [/^@reboot\b/i, 'for @reboot, enqueue the task where your program starts'],
   [/^@every\b/i, "for @every, give the schedule `every: '5m'` and no cron"],
@@ -152,7 +153,7 @@ function checkFields(expression: string, faults: ConfigFault[]): void {
   }
 }
 
-/** What means something elsewhere, and what to write here. */
+/** Characters with another meaning in other tools, and what to write instead. */
 function misplaced(field: string, index: number, seconds: boolean): string | undefined {
   if (/^[hr](?:\(.*\))?(?:\/\d+)?$/i.test(field))
     return ` (write a value instead of ${field[0]}, and spread the load by the schedule's \`jitter\`)`;
@@ -162,8 +163,8 @@ function misplaced(field: string, index: number, seconds: boolean): string | und
 }
 
 /**
- * What is wrong with one field: croner is asked about an expression that restricts nothing else. Its reason is passed on where it says
- * more than "not in range"; there it counts days and months from 0, which would mislead.
+ * Describes the fault in one field: croner is asked about an expression in which only this field is restricted. Its reason is included if
+ * it says more than "not in range", since it counts days and months from 0, which would mislead.
  */
 function fieldFault(field: string, index: number): string | undefined {
   const fields = ['*', '*', '*', '*', '*', '*'];
@@ -177,12 +178,12 @@ function fieldFault(field: string, index: number): string | undefined {
   }
 }
 
-/** What croner has read, and the days before the last that it does not know. */
+/** The result of croner, and the days before the last, which croner does not know. */
 interface Parsed extends CronPattern {
   readonly beforeLast: readonly number[];
 }
 
-/** @throws TypeError or RangeError, whatever croner finds */
+/** @throws TypeError or RangeError, as croner does */
 function parse(expression: string): Parsed {
   const fields = fieldsOf(expression);
   if (fields[0]?.startsWith('@'))
@@ -191,7 +192,7 @@ function parse(expression: string): Parsed {
   const beforeLast: number[] = [];
   const plain = fields.map((field, i) => plainField(field, i + offset, beforeLast));
   const isEmpty = plain[3 - offset] === '';
-  // croner wants a day.
+  // croner requires a day.
   if (isEmpty) plain[3 - offset] = '1';
   const parsed = new CronPattern(plain.join(' '), undefined, { mode: '5-or-6-parts' });
   if (isEmpty) parsed.day.fill(0);
@@ -210,7 +211,7 @@ const bounds = [
   [0, 6],
 ] as const;
 
-/** One field in the forms that croner takes. What is none of the forms that are only ours is left to it, to accept or to refuse. */
+/** Rewrites one field in the forms that croner accepts. Fields that use none of our extensions are passed to croner unchanged. */
 function plainField(field: string, index: number, beforeLast: number[]): string {
   const [, sign = '', list = ''] = /^(\+?)(.*)$/.exec(field) ?? [];
   const parts = list.split(',').flatMap((part) => {
@@ -235,9 +236,9 @@ function plainPart(part: string, index: number): string {
   const from = isSeventh && to !== 7 ? 0 : given;
   if (to === undefined || to < first || from < first || to > last || from > last || to > from)
     return isSeventh ? part.replace('7', String(from)) : part;
-  // Monday to Sunday is a week as people write it; any other whole is more likely a slip.
+  // Monday to Sunday is a common way to write a week. Any other range over the whole field is more likely a mistake.
   if (to === from ? index === 5 && from === 0 : to === from - 1 && !(index === 5 && to === 0))
-    throw new TypeError('CronPattern: the range wraps to the whole, write *');
+    throw new TypeError('CronPattern: the range covers the whole field; write *');
   if (to === from) return part;
   const [size, step] = [last - first + 1, Number(stepText ?? 1)];
   if (step < 1 || step > size) throw new TypeError(`CronPattern: a step is from 1 to ${size}`);
@@ -285,7 +286,7 @@ function compile(parsed: Parsed): Pattern {
   };
 }
 
-/** One more value than the field has, so that asking past its end says that there is none. */
+/** One more value than the field has, so that a lookup past its end returns -1. */
 function dial(set: readonly number[]): Dial {
   const next = new Int8Array(set.length + 1).fill(-1);
   const previous = new Int8Array(set.length + 1).fill(-1);
@@ -294,7 +295,7 @@ function dial(set: readonly number[]): Dial {
   return { next, previous };
 }
 
-/** The matching days of a month with this many days that begins on this weekday (0 is Sunday), as bits. */
+/** The matching days, as bits, of a month with this many days that starts on this weekday (0 is Sunday). */
 function daysOf(parsed: Parsed, length: number, firstWeekday: number): number {
   const weekdayOf = (day: number) => (firstWeekday + day - 1) % 7;
   const lastWeekday = [length, length - 1, length - 2].find((day) => weekdayOf(day) % 6 !== 0);
@@ -331,13 +332,13 @@ function monthLength(year: number, month: number): number {
   return month === 3 || month === 5 || month === 8 || month === 10 ? 30 : 31;
 }
 
-/** The first instant from `at` on at which the clocks show a matching time; Infinity if there is none. */
+/** The first instant at or after `at` at which the clocks show a matching time; Infinity if there is none. */
 function nextShown(pattern: Pattern, zone: Zone, at: number): number {
   const horizonAt = at + horizonMs;
   let span = spanAt(zone, at);
   let from = at + span.offset;
   let local = nextLocal(pattern, from);
-  // `local` is the first match from `from` on. It holds for the next span too, unless its clocks start before `from` or after `local`.
+  // `local` is the first match at or after `from`. It also applies to the next span, unless that span's clocks start before `from` or after `local`.
   while (local >= span.endAt + span.offset) {
     span = spanAt(zone, span.endAt);
     if (span.startAt > horizonAt) return Number.POSITIVE_INFINITY;
@@ -368,7 +369,7 @@ function previousShown(pattern: Pattern, zone: Zone, afterAt: number, at: number
   return local - span.offset;
 }
 
-/** The first matching local time from `from` on, both in milliseconds as if local time were UTC. */
+/** The first matching local time at or after `from`, both in milliseconds as if local time were UTC. */
 function nextLocal(pattern: Pattern, from: number): number {
   const today = Math.floor(from / dayMs);
   const date = dateOf(today);
@@ -423,7 +424,10 @@ function daysIn(pattern: Pattern, year: number, month: number, monthStart: numbe
   return pattern.days[(monthLength(year, month) - 28) * 7 + weekday] as number;
 }
 
-/** Year, month from 0 and day of a number of days since 1970-01-01, packed: no allocation. After Howard Hinnant, `civil_from_days`. */
+/**
+ * Year, month (from 0) and day for a number of days since 1970-01-01, packed into one number to avoid allocation. After Howard Hinnant,
+ * `civil_from_days`.
+ */
 function dateOf(days: number): number {
   const shifted = days + 719_468;
   const era = Math.floor(shifted / 146_097);
@@ -438,7 +442,7 @@ function dateOf(days: number): number {
   return ((era * 400 + yearOfEra + (month < 2 ? 1 : 0)) << 9) | (month << 5) | day;
 }
 
-/** The first matching second of the day from `second` on, or -1. */
+/** The first matching second of the day at or after `from`, or -1. */
 function nextSecond({ hour, minute, second, firstSecond }: Pattern, from: number): number {
   const h = Math.floor(from / 3_600);
   const m = Math.floor(from / 60) - h * 60;
@@ -455,7 +459,7 @@ function nextSecond({ hour, minute, second, firstSecond }: Pattern, from: number
   return laterHour >= 0 ? laterHour * 3_600 + firstOfHour : -1;
 }
 
-/** The last matching second of the day up to and including `second`, or -1. */
+/** The last matching second of the day up to and including `until`, or -1. */
 function previousSecond({ hour, minute, second, lastSecond }: Pattern, until: number): number {
   const h = Math.floor(until / 3_600);
   const m = Math.floor(until / 60) - h * 60;

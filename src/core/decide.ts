@@ -1,29 +1,29 @@
-/** How an attempt's outcome becomes its job's next state. The only place where that happens; every store applies what is decided here. */
+/** Maps an attempt's outcome to its job's next state. This is the only place that does so; every store applies these decisions. */
 import { type Backoff, backoffMs, retryAfterMs } from './backoff.ts';
 import { latestInstant } from './duration.ts';
 import type { RecordedError } from './failure.ts';
 import type { Job, Progress, Settlement } from './types.ts';
 
-/** What became of an attempt, as the worker saw it. */
+/** An attempt's outcome, as the worker saw it. */
 export type Outcome =
   | { readonly kind: 'done'; readonly value: string | null }
   | { readonly kind: 'snoozed'; readonly delayMs: number }
   | { readonly kind: 'cancelled'; readonly reason: string }
   | { readonly kind: 'failed'; readonly error: RecordedError; readonly thrown: unknown; readonly permanent: boolean }
-  /** The lease passed without an outcome. */
+  /** The lease ended without an outcome. */
   | { readonly kind: 'lost'; readonly error: RecordedError }
-  /** The worker gave the job back because it stops. */
+  /** The worker returned the job to the queue because it is stopping. */
   | { readonly kind: 'released' };
 
-/** After this many leases lost in a row without an outcome, a job counts as one that kills its workers. */
+/** After losing this many leases in a row without an outcome, a job is considered to kill its workers. */
 export const poisonedAfterLosses = 3;
 
 /**
  * Turns the outcome of one attempt into the row's next state. Pure and total.
  * @param job the row as it was claimed
- * @param backoff the task's delays; unused unless the attempt failed
+ * @param backoff the task's retry delays; used only if the attempt failed
  * @param now epoch milliseconds
- * @param fraction a random number from 0 up to, not including, 1, for the jitter
+ * @param fraction a random number in [0, 1), for the jitter
  */
 export function decide(
   job: Job,
@@ -51,7 +51,7 @@ export function decide(
     case 'cancelled':
       return { ...same, outcome: 'cancelled', status: 'cancelled', reason: outcome.reason };
     case 'snoozed':
-      // The attempt is given back; the claim number is not, or a stale worker could settle this job.
+      // The attempt number is given back, but not the claim number: otherwise a stale worker could settle this job.
       return {
         ...same,
         outcome: 'snoozed',
@@ -60,7 +60,7 @@ export function decide(
         dueAt: Math.min(now + outcome.delayMs, latestInstant),
       };
     case 'released':
-      // Losses stay: a stop says nothing about whether the job kills its workers.
+      // Losses are kept: a stop does not show whether the job kills its workers.
       return { ...same, outcome: 'released', status: 'queued', attempt: job.attempt - 1, losses: job.losses };
     case 'lost': {
       const lost = { ...same, outcome: 'lost', losses: job.losses + 1, error: outcome.error } as const;

@@ -1,9 +1,11 @@
-/** A task's definition with every option read, and what its function is given. The engine works with these; `options.ts` makes them. */
+/** A task's definition with all options parsed, and the context passed to its function. The engine uses these; `options.ts` makes them. */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Backoff } from './backoff.ts';
 import type { Duration } from './duration.ts';
+import type { Rate } from './gate.ts';
 import type { IfStorable, Settled, Stored } from './json.ts';
 import type { OwnRetention } from './types.ts';
+import type { HoldingStatus, OnConflict } from './unique.ts';
 
 /** Writes lines to an attempt's log. Fields must be plain data. */
 export interface TaskLog {
@@ -13,41 +15,41 @@ export interface TaskLog {
   error(message: string, fields?: Record<string, unknown>): void;
 }
 
-/** What a task's function is given beside its input: its own attempt. `Result` is the caller's view of the job. */
+/** The second argument of a task's function: the current attempt. `Result` is the caller's view of the job. */
 export interface TaskContext<Result = unknown> {
   /** The job's id. */
   readonly id: string;
   readonly task: string;
-  /** 1 for the first. */
+  /** 1 for the first attempt. */
   readonly attempt: number;
   readonly maxAttempts: number;
-  /** The schedule that enqueued the job, and its occurrence, or null. */
+  /** The schedule that enqueued the job and its occurrence, or null. */
   readonly schedule: string | null;
   readonly scheduledAt: Date | null;
-  /** The job as its callers see it: a snapshot from the start of the attempt. */
+  /** The job as callers see it: a snapshot from the start of the attempt. */
   readonly result: Result;
   /**
-   * Aborts with a TimeoutError, CancelledError, LeaseLostError or ShutdownError as its reason. Pass it on to what you wait for. The first three
-   * have ended the attempt when they abort: what the function returns or throws then counts for nothing. At a ShutdownError it has 4 s more:
-   * what it returns counts as ever, and whatever it throws gives the job back without using up an attempt.
+   * Aborts with a TimeoutError, CancelledError, LeaseLostError or ShutdownError as its reason. Pass it to everything you wait for. After
+   * one of the first three, the attempt has ended, and whatever the function returns or throws is ignored. After a ShutdownError, the
+   * function has 4 s more: a return value counts as usual, and any error returns the job to the queue without using up an attempt.
    */
   readonly signal: AbortSignal;
   readonly log: TaskLog;
-  /** Now, by the engine's clock. */
+  /** The current time of the engine's clock. */
   now(): Date;
-  /** Waits; rejects with the signal's reason when it aborts. */
+  /** Waits. Rejects with the signal's reason when the signal aborts. */
   sleep(duration: Duration): Promise<void>;
   /**
-   * Says how far the attempt has come.
-   * @param fraction 0 … 1; values outside are moved to the nearer end, what is no number changes nothing, and both are warned of once for each task
+   * Reports the attempt's progress.
+   * @param fraction 0 … 1; values outside are clamped and non-numbers are ignored, each with one warning per task
    */
   progress(fraction: number, message?: string): void;
   /**
-   * Records the job as successful in the application's own transaction: the effect and the outcome commit together, or not at all. What the
-   * function returns afterwards counts for nothing; if the transaction does not commit, the attempt has failed.
-   * @param options.transaction a better-sqlite3 database whose transaction is open, on the store's file
-   * @returns nothing on SQLite, which answers at once; a promise on a store that answers later: await it before you commit
-   * @throws LeaseLostError when another worker has the job: let it fail the transaction
+   * Records the job as successful in the application's own transaction, so that the effect and the outcome commit together or not at all.
+   * The function's return value is ignored afterwards. If the transaction does not commit, the attempt fails.
+   * @param options.transaction a better-sqlite3 database with an open transaction, on the store's file
+   * @returns nothing on SQLite, which is synchronous; a promise on an asynchronous store: await it before you commit
+   * @throws LeaseLostError if another worker holds the job; let it fail the transaction
    */
   complete<Value>(
     value: Value & IfStorable<Settled<Value>, Stored<Settled<Value>>>,
@@ -61,11 +63,25 @@ export interface TaskContext<Result = unknown> {
    * @throws LeaseLostError when another worker has the job
    */
   saveBlob(name: string, bytes: Uint8Array): Promise<void>;
-  /** Waits on something outside the process. In a simulation virtual time stands still meanwhile; otherwise this just calls `fn`. */
+  /** Waits on something outside the process. In a simulation, virtual time stands still until it is done; otherwise this just calls `fn`. */
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }
 
-/** A task with every option read. */
+/** The application's function that makes a key of an input as the schema has parsed it; null: all inputs have one key. */
+export type KeyOf = ((input: unknown) => unknown) | null;
+
+/** A task's `unique`, read. */
+export interface UniqueRule {
+  /** A text: the key itself. Null: the whole input is the key. */
+  readonly key: string | KeyOf;
+  readonly withinMs: number | null;
+  readonly while: readonly HoldingStatus[];
+  readonly onConflict: OnConflict;
+  readonly waitMs: number | null;
+  readonly maxWaitMs: number | null;
+}
+
+/** A task with all options parsed. */
 export interface Definition {
   readonly name: string;
   readonly backend: string;
@@ -74,12 +90,15 @@ export interface Definition {
   readonly schema: StandardSchemaV1 | null;
   readonly maxAttempts: number;
   readonly backoff: Backoff;
-  /** False: an error after which the job fails at once. May throw. */
+  /** Returns false for an error that fails the job immediately. May throw. */
   readonly retryable: ((error: unknown) => boolean) | null;
   readonly timeoutMs: number | null;
   readonly expires: Duration | null;
   readonly tags: readonly string[];
-  /** Null: the application's alone. */
+  /** Null: only the application's retention applies. */
   readonly retention: OwnRetention | null;
+  readonly unique: UniqueRule | null;
+  readonly concurrency: { readonly limit: number; readonly key: KeyOf } | null;
+  readonly rate: (Rate & { readonly key: KeyOf }) | null;
   readonly run: (input: unknown, context: TaskContext) => unknown;
 }

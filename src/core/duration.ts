@@ -1,31 +1,28 @@
-/** Durations and instants as people write them, turned into milliseconds once, at the border. Pure: no clock is read here. */
+/** Parses durations and instants as users write them into milliseconds. Pure: reads no clock. */
 import { ConfigError } from './errors.ts';
 
 const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 } as const;
 type Unit = keyof typeof unitMs;
 
-/** A length of time: a number of milliseconds, or one number with one unit: `'250ms' '30s' '5m' '2h' '1d' '1w'`. */
+/** A duration: a number of milliseconds, or a number with a unit: `'250ms' '30s' '5m' '2h' '1d' '1w'`. */
 export type Duration = number | `${number}${Unit}`;
 
 /** A point in time: a `Date`, an ISO 8601 string with an offset or `Z`, epoch milliseconds, or a Temporal instant. */
 export type Instant = Date | string | number | TemporalInstant;
 
-/** What is used of `Temporal.Instant` and `Temporal.ZonedDateTime`, where the runtime has them. */
+/** The part of `Temporal.Instant` and `Temporal.ZonedDateTime` that is used, if the runtime has them. */
 export interface TemporalInstant {
   readonly epochMilliseconds: number;
 }
 
-/** The largest instant that JavaScript dates can hold, in epoch milliseconds (ECMA-262, time values). */
+/** The largest instant that a JavaScript Date can hold, in epoch milliseconds (ECMA-262, time values). */
 export const latestInstant = 8_640_000_000_000_000;
-/** The longest duration accepted, ten years: a larger number is an instant that was taken for one. */
+/** The longest duration accepted, ten years. A larger number is usually an instant passed by mistake. */
 export const longestDurationMs = 315_576_000_000;
 
 const durationPattern = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/;
 
-/**
- * The milliseconds of a duration, or undefined if it is none. Whole milliseconds, rounded; negative and non-finite ones, and those of more than ten
- * years, are none.
- */
+/** Parses a duration into whole milliseconds, rounded. Undefined if it is invalid: negative, not finite, or longer than ten years. */
 export function parseDuration(value: unknown): number | undefined {
   const ms = lengthOf(value);
   return ms !== undefined && ms >= 0 && ms <= longestDurationMs ? Math.round(ms) : undefined;
@@ -37,7 +34,10 @@ function lengthOf(value: unknown): number | undefined {
   return match ? Number(match[1]) * unitMs[match[2] as Unit] : undefined;
 }
 
-/** What a duration is, for error messages. @param otherwise what else is accepted in this place */
+/**
+ * The expected duration, for error messages.
+ * @param otherwise what else is accepted here
+ */
 export function durationExpected(
   value?: unknown,
   otherwise = "a duration such as '250ms', '30s', '5m', '2h', '1d' or a number of milliseconds",
@@ -55,7 +55,7 @@ export function durationExpected(
   return `a duration of at most ten years${meant}`;
 }
 
-/** Others' words for the units. */
+/** Other common names of the units. */
 const unitWords: readonly (readonly [words: RegExp, unit: Unit])[] = [
   [/^(?:ms|msecs?|millis|milliseconds?)$/, 'ms'],
   [/^(?:s|secs?|seconds?)$/, 's'],
@@ -65,7 +65,7 @@ const unitWords: readonly (readonly [words: RegExp, unit: Unit])[] = [
   [/^(?:w|wks?|weeks?)$/, 'w'],
 ];
 
-/** What was meant by `'1 hour'` or `'10min'`, if it is clear. */
+/** The equivalent of `'1 hour'` or `'10min'`, if it is unambiguous. */
 function inOurUnits(value: unknown): string | undefined {
   const [, count, word = ''] = (typeof value === 'string' && /^(\d+(?:\.\d+)?)\s*([a-z]+)$/i.exec(value.trim())) || [];
   const unit = unitWords.find(([words]) => words.test(word.toLowerCase()))?.[1];
@@ -73,8 +73,8 @@ function inOurUnits(value: unknown): string | undefined {
 }
 
 /**
- * The milliseconds of a duration.
- * @throws ConfigError naming `path` when it is none
+ * Parses a duration into milliseconds.
+ * @throws ConfigError naming `path` if it is invalid
  */
 export function durationMs(value: Duration, path: string): number {
   const ms = parseDuration(value);
@@ -82,17 +82,17 @@ export function durationMs(value: Duration, path: string): number {
   return ms;
 }
 
-// An offset is demanded: a string without one would mean another instant on another machine.
+// An offset is required: a string without one would mean different instants on different machines.
 const instantPattern = /^[+-]?\d{4,6}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})$/i;
 
-/** Epoch milliseconds of an instant, or undefined if it is none. */
+/** Parses an instant into epoch milliseconds; undefined if it is invalid. */
 export function parseInstant(value: unknown): number | undefined {
   let at: number;
   if (typeof value === 'number') at = value;
   else if (typeof value === 'string') {
     if (!instantPattern.test(value)) return undefined;
     at = Date.parse(value);
-    // JavaScript takes the 30th of February for the 2nd of March.
+    // JavaScript parses February 30 as March 2.
     const day = value.slice(0, value.search(/t/i));
     const midnight = Date.parse(`${day}T00:00:00Z`);
     if (Number.isNaN(midnight) || !new Date(midnight).toISOString().startsWith(day)) return undefined;
@@ -102,12 +102,12 @@ export function parseInstant(value: unknown): number | undefined {
   return Number.isFinite(at) && Math.abs(at) <= latestInstant ? Math.floor(at) : undefined;
 }
 
-/** What an instant is, for error messages. */
+/** The expected instant, for error messages. */
 export const instantExpected = "an instant: a Date, an ISO string with offset such as '2026-03-28T00:00:00Z', or epoch milliseconds";
 
 /**
- * Epoch milliseconds of an instant.
- * @throws ConfigError naming `path` when it is none
+ * Parses an instant into epoch milliseconds.
+ * @throws ConfigError naming `path` if it is invalid
  */
 export function instantMs(value: Instant, path: string): number {
   const at = parseInstant(value);
@@ -116,8 +116,8 @@ export function instantMs(value: Instant, path: string): number {
 }
 
 /**
- * A point in time given as an instant, or as a duration from `now` where it is a number or a duration string.
- * A bare number is always a duration here: `runAfter: 5000` is in five seconds.
+ * Parses a point in time given as an instant, or as a duration from `now` if it is a number or a duration string. A bare number is always a
+ * duration here: `runAfter: 5000` means in five seconds.
  */
 export function parseWhen(value: unknown, now: number): number | undefined {
   const ms = parseDuration(value);
@@ -125,7 +125,7 @@ export function parseWhen(value: unknown, now: number): number | undefined {
   return typeof value === 'number' ? undefined : parseInstant(value);
 }
 
-/** A duration for people: the two largest units that matter, `1d 4h`, `2m 5s`, `350ms`. */
+/** Formats a duration with its two largest units: `1d 4h`, `2m 5s`, `350ms`. */
 export function formatDuration(ms: number): string {
   if (!Number.isFinite(ms)) return ms > 0 ? 'forever' : '?';
   if (ms < 0) return `-${formatDuration(-ms)}`;
@@ -143,17 +143,17 @@ export function formatDuration(ms: number): string {
   return parts.join(' ');
 }
 
-/** False for async functions and generators, which return a promise or an iterator and never the answer itself, and for classes. */
+/** False for async functions and generators, which return a promise or an iterator instead of the value, and for classes. */
 export function answersAtOnce(fn: unknown): boolean {
   return Object.prototype.toString.call(fn) === '[object Function]' && !isClass(fn);
 }
 
-/** True for what can only be called with `new`. */
+/** True for functions that can only be called with `new`. */
 export function isClass(fn: unknown): boolean {
   return typeof fn === 'function' && /^class\b/.test(Function.prototype.toString.call(fn));
 }
 
-/** True for generator functions, async ones included: calling one runs nothing of it. */
+/** True for generator functions, including async ones: calling one does not run its body. */
 export function isGenerator(fn: unknown): boolean {
   return /Generator/.test(Object.prototype.toString.call(fn));
 }
@@ -162,9 +162,12 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
 }
 
-/** Keeps a promise that is not used from ending the process. @param rejected is given what it is rejected with */
+/**
+ * Keeps an unused promise from ending the process.
+ * @param rejected called with the rejection's reason
+ */
 export function ignoreRejection(promise: PromiseLike<unknown>, rejected: (error: unknown) => void = () => {}): void {
-  // A foreign thenable may throw where it is touched; a promise made of it rejects instead.
+  // A foreign thenable may throw when it is accessed; a promise made from it rejects instead.
   Promise.resolve(promise).catch(rejected);
 }
 
@@ -174,7 +177,7 @@ const functionKinds: Readonly<Record<string, string>> = {
   '[object AsyncGeneratorFunction]': 'an async generator function',
 };
 
-/** A value for an error message: short, on one line, without control characters. Total: nothing that it is given makes it throw. */
+/** Formats a value for an error message: short, on one line, without control characters. Never throws. */
 export function show(value: unknown): string {
   let text: string;
   try {

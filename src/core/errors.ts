@@ -1,44 +1,44 @@
 /**
- * Every error that Escapement throws or records. Each has a literal `code` to switch on and a brand that survives two copies of the
- * package in one process; messages say where, what was expected, what was got, and what to do.
+ * Every error that Escapement throws or records. Each has a literal `code` to switch on, and a brand that still works when a process loads
+ * two copies of the package. Messages say where the error is, what was expected, what was received, and what to do.
  */
 
 const brand = Symbol.for('escapement.error');
 
-/** The base of all errors of this package. Use {@link isEscapementError} rather than `instanceof` across package copies. */
+/** The base class of this package's errors. Across copies of the package, use {@link isEscapementError} instead of `instanceof`. */
 export class EscapementError extends Error {
   /** A stable identifier, for example `'ESCAPEMENT_CONFIG'`. */
   readonly code: string = 'ESCAPEMENT';
   readonly [brand]: string = 'error';
-  // Each class has a literal name, which a bundler that shortens names leaves alone; classes that applications derive go by their own.
+  // Each class has a literal name, so minifiers do not change it. Classes derived by applications use their own names.
   static override readonly name: string = 'EscapementError';
   override get name(): string {
     return this.constructor.name;
   }
 }
 
-/** True for any error of this package, also one that another copy of it made. */
+/** True for any error of this package, including errors from another copy of it. */
 export function isEscapementError(value: unknown): value is EscapementError {
   return typeof value === 'object' && value !== null && brand in value;
 }
 
-/** One fault in a configuration: where it is, what belongs there, what was found, and, where a guess is good, what was meant. */
+/** One fault in a configuration: its path, the expected value, the actual value, and a suggestion if there is a close match. */
 export interface ConfigFault {
-  /** Where, as one would write it: `queues.mail.concurrency`. */
+  /** The path as written in code: `queues.mail.concurrency`. */
   readonly path: string;
-  /** What belongs there, for example `a duration such as '30s'`. */
+  /** The expected value, for example `a duration such as '30s'`. */
   readonly expected: string;
-  /** What was found, printed for a person. */
+  /** The actual value, formatted for messages. */
   readonly got: string;
-  /** The nearest thing that exists, if one is near. */
+  /** The closest existing name, if one is close. */
   readonly didYouMean?: string;
 }
 
-/** Options that cannot be used. Carries every fault that was found, not only the first. */
+/** Invalid options. Carries all faults that were found, not only the first. */
 export class ConfigError extends EscapementError {
   static override readonly name: string = 'ConfigError';
   override readonly code = 'ESCAPEMENT_CONFIG';
-  /** Each of them; the message has them all. */
+  /** All faults; the message lists them as well. */
   declare readonly faults: readonly ConfigFault[];
   constructor(what: string, faults: readonly ConfigFault[]) {
     const lines = faults.map(
@@ -50,16 +50,16 @@ export class ConfigError extends EscapementError {
   }
 }
 
-/** So many frames of this package are looked through for its caller. */
+/** Number of stack frames searched for the caller of this package. */
 const deepestCall = 20;
 
 /**
- * Makes an error one about what the caller did. Where it was made is of no use then: the stack begins where this package was called. Its message says it all:
- * nothing more is printed where Node prints an error with its properties.
+ * Makes an error point at the caller. Its stack starts where this package was called, since the frames inside the package are of no use.
+ * The properties given are hidden from Node's error output, because the message already contains them.
  */
 function tellCaller(error: EscapementError, ...properties: string[]): void {
   const limit = Error.stackTraceLimit;
-  // The caller may stand below more frames of this package than are kept.
+  // The caller may be deeper in the stack than the default limit.
   if (limit >= 1) {
     Error.stackTraceLimit = limit + deepestCall;
     Error.captureStackTrace(error);
@@ -71,16 +71,16 @@ function tellCaller(error: EscapementError, ...properties: string[]): void {
   for (const key of [...properties, brand]) Object.defineProperty(error, key, { enumerable: false });
 }
 
-/** Where this package stands; undefined in a bundle, where its files are no longer told apart. */
+/** This package's folder; undefined in a bundle, where files can no longer be told apart. */
 const ownFolder = /^(file:.*\/)core\/errors\.[jt]s$/.exec(import.meta.url ?? '')?.[1];
 
-/** A stack without the frames of this package above the first one of somebody else, and at most so many frames; whole where there is none. */
+/** Removes this package's frames from the top of a stack and limits it to `most` frames. Returns the whole stack if it has no other frames. */
 function withoutOwnFrames(stack: string, most: number): string {
   const lines = stack.split('\n');
   const first = lines.findIndex((line) => /^ {4}at /.test(line));
   if (first < 0) return stack;
   const folder = ownFolder;
-  // Frames without a file, as of Array.map, belong to those that call.
+  // Frames without a file, such as Array.map, belong to their callers.
   const isOwn = (line: string) =>
     folder === undefined ||
     line.includes(folder) ||
@@ -91,7 +91,7 @@ function withoutOwnFrames(stack: string, most: number): string {
   return [...lines.slice(0, first), ...lines.slice(from, from + most)].join('\n');
 }
 
-/** An input, a return value or an argument that cannot be accepted as it is. `path` names the offending value. */
+/** An invalid input, return value or argument. `path` names the offending value. */
 export class InputError extends EscapementError {
   static override readonly name: string = 'InputError';
   override readonly code = 'ESCAPEMENT_INPUT';
@@ -103,7 +103,7 @@ export class InputError extends EscapementError {
   }
 }
 
-/** A task name that nobody defined here. */
+/** No task with this name is defined. */
 export class UnknownTaskError extends EscapementError {
   static override readonly name: string = 'UnknownTaskError';
   override readonly code = 'ESCAPEMENT_UNKNOWN_TASK';
@@ -113,7 +113,7 @@ export class UnknownTaskError extends EscapementError {
   }
 }
 
-/** A task or schedule name that is taken. */
+/** A task or schedule with this name already exists. */
 export class DuplicateTaskError extends EscapementError {
   static override readonly name: string = 'DuplicateTaskError';
   override readonly code = 'ESCAPEMENT_DUPLICATE_TASK';
@@ -123,30 +123,43 @@ export class DuplicateTaskError extends EscapementError {
   }
 }
 
-/** No job has this id, or no longer: finished jobs are pruned after their retention. */
+/** Another job holds the unique key of the one that was to be enqueued, and its task says `onConflict: 'reject'`. */
+export class DuplicateJobError extends EscapementError {
+  static override readonly name: string = 'DuplicateJobError';
+  override readonly code = 'ESCAPEMENT_DUPLICATE_JOB';
+  /** The id of the job that holds the key. */
+  readonly id: string;
+  constructor(message: string, options: ErrorOptions & { id: string }) {
+    super(message, options);
+    this.id = options.id;
+    tellCaller(this, 'code', 'id');
+  }
+}
+
+/** No job has this id. Finished jobs are deleted after their retention. */
 export class ResultNotFoundError extends EscapementError {
   static override readonly name: string = 'ResultNotFoundError';
   override readonly code = 'ESCAPEMENT_RESULT_NOT_FOUND';
 }
 
-/** The job with this id belongs to another task than the one that was asked (DEP 14: a task's `get_result` checks its own). */
+/** The job with this id belongs to a different task (DEP 14: a task's `get_result` checks this). */
 export class ResultMismatchError extends EscapementError {
   static override readonly name: string = 'ResultMismatchError';
   override readonly code = 'ESCAPEMENT_RESULT_MISMATCH';
 }
 
-/** `returnValue` was read before the job was successful, or `wait` ran out of time. */
+/** `returnValue` was read before the job succeeded, or `wait` timed out. */
 export class ResultNotReadyError extends EscapementError {
   static override readonly name: string = 'ResultNotReadyError';
   override readonly code = 'ESCAPEMENT_RESULT_NOT_READY';
 }
 
-/** The store could not do what was asked. `transient`: trying again may help; the engine's loops then do so themselves. */
+/** A store operation failed. `transient`: retrying may help, and the engine's loops do so. */
 export class StoreError extends EscapementError {
   static override readonly name: string = 'StoreError';
   override readonly code = 'ESCAPEMENT_STORE';
   readonly transient: boolean;
-  /** What went wrong in one word: `busy`, `failing`, `full`, `unsupported`, `closed` … */
+  /** The kind of failure in one word: `busy`, `failing`, `full`, `unsupported`, `closed` … */
   readonly kind: string;
   constructor(message: string, options: ErrorOptions & { kind: string; transient?: boolean }) {
     super(message, options);
@@ -155,42 +168,42 @@ export class StoreError extends EscapementError {
   }
 }
 
-/** The schema of a store cannot be brought up to date, or is newer than this version knows. */
+/** A store's schema cannot be migrated, or is newer than this version supports. */
 export class MigrationError extends StoreError {
   static override readonly name: string = 'MigrationError';
 }
 
-/** What an attempt's signal carries as its reason, or what the engine records when an attempt did not end by itself. */
+/** The abort reason of an attempt's signal, or the error that the engine records when an attempt does not end by itself. */
 export class AttemptError extends EscapementError {
   static override readonly name: string = 'AttemptError';
   override readonly code: string = 'ESCAPEMENT_ATTEMPT';
 }
 
-/** The attempt ran longer than its task's `timeout`. */
+/** The attempt exceeded its task's `timeout`. */
 export class TimeoutError extends AttemptError {
   static override readonly name: string = 'TimeoutError';
   override readonly code = 'ESCAPEMENT_TIMEOUT';
 }
 
-/** Someone cancelled the job while it ran. */
+/** The job was cancelled while it was running. */
 export class CancelledError extends AttemptError {
   static override readonly name: string = 'CancelledError';
   override readonly code = 'ESCAPEMENT_CANCELLED';
 }
 
-/** The worker no longer holds the job: its lease passed, so another may run it. Whatever the attempt still does counts for nothing. */
+/** The worker no longer holds the job: its lease has ended, so another worker may run it. The result of this attempt is discarded. */
 export class LeaseLostError extends AttemptError {
   static override readonly name: string = 'LeaseLostError';
   override readonly code = 'ESCAPEMENT_LEASE_LOST';
 }
 
-/** The worker is stopping and its grace time is over. */
+/** The worker is stopping and its grace period has ended. */
 export class ShutdownError extends AttemptError {
   static override readonly name: string = 'ShutdownError';
   override readonly code = 'ESCAPEMENT_SHUTDOWN';
 }
 
-/** Throw this from a task to fail the job at once, whatever attempts are left. */
+/** Throw this from a task to fail the job immediately, without further attempts. */
 export class PermanentError extends EscapementError {
   static override readonly name: string = 'PermanentError';
   override readonly code: string = 'ESCAPEMENT_PERMANENT';
@@ -212,29 +225,29 @@ export class RetryAfterError extends EscapementError {
   }
 }
 
-/** In a simulation: an attempt waits on something outside virtual time, and the real-time budget for that is used up. */
+/** In a simulation: an attempt waits on something outside virtual time, and the real-time limit for that has been reached. */
 export class SimulationStalledError extends EscapementError {
   static override readonly name: string = 'SimulationStalledError';
   override readonly code = 'ESCAPEMENT_SIMULATION_STALLED';
 }
 
-/** In a simulation: jobs are left, but nothing is in flight and no timer will ever start them. */
+/** In a simulation: jobs remain, but nothing is in flight and no timer will start them. */
 export class SimulationDeadlockError extends EscapementError {
   static override readonly name: string = 'SimulationDeadlockError';
   override readonly code = 'ESCAPEMENT_SIMULATION_DEADLOCK';
 }
 
-/** In a simulation: virtual time ran past the bound and jobs are still unfinished. */
+/** In a simulation: virtual time passed its limit while jobs were unfinished. */
 export class SimulationRunawayError extends EscapementError {
   static override readonly name: string = 'SimulationRunawayError';
   override readonly code = 'ESCAPEMENT_SIMULATION_RUNAWAY';
 }
 
-/** An exploration has found a course of things under which the application breaks. */
+/** An exploration found a run in which the application breaks. */
 export class ExplorationError extends EscapementError {
   static override readonly name: string = 'ExplorationError';
   override readonly code = 'ESCAPEMENT_EXPLORATION';
-  /** The value of ESCAPEMENT_REPLAY that plays it again. */
+  /** The value of ESCAPEMENT_REPLAY that replays the run. */
   readonly replay: string;
   readonly seed: number;
   constructor(message: string, replay: string, seed: number, options?: ErrorOptions) {
@@ -244,7 +257,7 @@ export class ExplorationError extends EscapementError {
   }
 }
 
-/** In a simulation: a misuse, or work that was left behind when it ended. */
+/** In a simulation: incorrect use, or unfinished work when it ended. */
 export class SimulationError extends EscapementError {
   static override readonly name: string = 'SimulationError';
   override readonly code = 'ESCAPEMENT_SIMULATION';

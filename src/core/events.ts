@@ -1,29 +1,29 @@
 /**
  * The catalogue of events: everything that happens to a job, a worker or a schedule, as one typed list. Events are public API: `tasks.on`
- * gives them to applications, and a simulation's record and timeline are made of nothing else.
+ * delivers them to applications, and a simulation builds its record and timeline from them alone.
  *
  * | event | when |
  * |---|---|
  * | enqueued | the store acknowledged a new job |
- * | started | a worker begins an attempt |
+ * | started | a worker started an attempt |
  * | progressed | an attempt reported progress |
- * | logged | an attempt wrote a line of log |
+ * | logged | an attempt wrote a log line |
  * | successful | the job's result is stored |
  * | retrying | an attempt failed and the job waits for its next one |
  * | snoozed | a task asked to be run again later |
  * | failed | the job failed for good |
  * | cancelled | the job was cancelled: by a caller, by its task, or because it expired |
- * | orphaned | a lease passed without an outcome; the job is ready again, or failed |
+ * | orphaned | a lease ended without an outcome; the job is ready again, or failed |
  * | released | a stopping worker gave the job back |
  * | discarded | a worker's late outcome was refused, because it no longer held the job |
- * | requeued | someone asked for a finished job to run again |
- * | prioritized | someone changed the priority of a job that waits for its turn |
- * | edited | someone changed the input, due time or queue of a job that waits for its turn |
- * | deleted | someone deleted the job; one that had not finished is told as cancelled |
- * | scheduled | a schedule's occurrence was turned into a job |
- * | skipped | occurrences of a schedule made no job: `missed` (no scheduler ran), `overlap`, or `failed` (their input could not be computed) |
- * | workerStarted, workerStopping, workerStopped | a worker's life |
- * | storeFailing, storeRecovered | a worker meets a failing store, told of at most once in 30 s; and its end |
+ * | requeued | a finished job was queued again |
+ * | prioritized | the priority of a queued job was changed |
+ * | edited | the input, due time or queue of a queued job was changed |
+ * | deleted | the job was deleted; an unfinished job is reported as cancelled |
+ * | scheduled | a schedule's occurrence created a job |
+ * | skipped | occurrences of a schedule created no job: `missed` (no scheduler was running), `overlap`, or `failed` (computing the input failed) |
+ * | workerStarted, workerStopping, workerStopped | a worker changed state |
+ * | storeFailing, storeRecovered | a worker's store calls fail (emitted at most every 30 s), or succeed again |
  */
 import { ignoreRejection, isThenable } from './duration.ts';
 import type { RecordedError } from './failure.ts';
@@ -114,7 +114,7 @@ export const eventNames = Object.keys(named) as readonly EventName[];
 /** Any event, with its name in `type`. */
 export type Event = { [Name in EventName]: { readonly type: Name } & EventMap[Name] }[EventName];
 
-/** All else that a row holds is a number, a text or nothing. */
+/** The other fields of a row are numbers, strings or null. */
 function freezeRow(job: Job): void {
   if (Object.isFrozen(job)) return;
   frozen(job.tags);
@@ -124,10 +124,10 @@ function freezeRow(job: Job): void {
   Object.freeze(job);
 }
 
-/** Called with an event, and with the attempt whose code caused it, if that is so. */
+/** Receives the event, and the attempt whose code caused it, if any. */
 type Listener = (event: Event, attempt: unknown) => void;
 
-/** Delivers events to those who asked for them, at once and in order. A listener that throws disturbs nobody. */
+/** Delivers events to listeners, synchronously and in order. An error thrown by a listener does not affect the others. */
 export class Emitter {
   readonly #listeners: { [Name in EventName]?: Listener[] } = {};
   #all: Listener[] = [];
@@ -135,15 +135,16 @@ export class Emitter {
   readonly #outside: (call: (attempt: unknown) => void) => void;
 
   /**
-   * @param failed told of what a listener threw
-   * @param outside calls its argument outside of the attempt that may be running, and with it: what a listener leaves behind is not the attempt's
+   * @param failed called with errors that listeners throw
+   * @param outside calls its argument outside the context of the running attempt, and passes that attempt; work that a listener leaves
+   * behind does not belong to the attempt
    */
   constructor(failed: (error: unknown) => void, outside: (call: (attempt: unknown) => void) => void) {
     this.#failed = failed;
     this.#outside = outside;
   }
 
-  /** Calls `listener` at every event of this name (`'*'`: of any). Returns the function that ends this. */
+  /** Calls `listener` for every event with this name (`'*'`: any event). Returns a function that removes the listener. */
   on(name: EventName | '*', listener: Listener): () => void {
     if (name === '*') {
       this.#all = [...this.#all, listener];
@@ -157,14 +158,14 @@ export class Emitter {
     };
   }
 
-  /** Whether an event has listeners. Without any, callers need not build it. */
+  /** Whether an event has listeners. If not, callers need not build it. */
   hasListeners(name: EventName): boolean {
     return this.#all.length > 0 || (this.#listeners[name]?.length ?? 0) > 0;
   }
 
   emit(event: Event): void {
     if (!this.hasListeners(event.type)) return;
-    // The row is the store's, and the fields of a log line are the application's: only what is ours is frozen.
+    // The row belongs to the store, and the fields of a log line to the application. Only the package's own objects are frozen.
     if ('job' in event) freezeRow(event.job);
     if ('progress' in event) frozen(event.progress);
     Object.freeze(event);
@@ -177,7 +178,7 @@ export class Emitter {
   #call(listener: Listener, event: Event, attempt: unknown): void {
     try {
       const returned: unknown = listener(event, attempt);
-      // An async listener is one that nobody awaits.
+      // Nobody awaits the promise of an async listener.
       if (isThenable(returned)) ignoreRejection(returned, this.#failed);
     } catch (error) {
       this.#failed(error);

@@ -1,63 +1,63 @@
 /**
- * Turns whatever a task threw into a record that can always be stored: recording an outcome must never fail, or the job would stay
- * running for ever. Every property is read under guard, texts are cleaned of NUL and lone surrogates and cut to a bounded size.
- * What an error says beside its message is kept with it: its code, its own properties, its causes and its members.
+ * Converts any thrown value into a record that can always be stored. Recording an outcome must never fail, or the job would stay `running`.
+ * Every property read is guarded. Texts are stripped of NUL and lone surrogates and limited in size. Besides the message, the record keeps
+ * the error's code, own properties, causes and members.
  */
 import { encode, frozen, utf8Length } from './json.ts';
 
 const brand: unique symbol = Symbol.for('escapement.error') as never;
 
-/** What an error says, without its stack. */
+/** An error's fields, without its stack. */
 export interface ErrorDetails {
   readonly name: string;
-  /** Never empty: an error without a message is told by its members, its cause or its code. */
+  /** Never empty: an error without a message is described by its members, its cause or its code. */
   readonly message: string;
   /** Its `code`, such as `'ECONNREFUSED'`. */
   readonly code?: string | number;
   /** Its `status`, such as 402. */
   readonly status?: string | number;
-  /** Its other own properties, as far as they are plain data, small, and not secrets by their names. */
+  /** Its other own properties, if they are small plain data and their names do not suggest secrets. */
   readonly properties?: Readonly<Record<string, unknown>>;
-  /** What caused it, at most five deep. */
+  /** Its cause, at most five levels deep. */
   readonly cause?: ErrorDetails;
-  /** The members of an AggregateError, the first ten; of a SuppressedError its `error` and its `suppressed`. */
+  /** The first ten members of an AggregateError; `error` and `suppressed` of a SuppressedError. */
   readonly errors?: readonly ErrorDetails[];
 }
 
-/** An error as it is kept on a job. */
+/** An error as stored with a job. */
 export interface RecordedError extends ErrorDetails {
-  /** The stack as the engine gave it, with those of causes and members appended; empty when there is none. */
+  /** The stack as the JavaScript engine provides it, followed by those of causes and members; empty if there is none. */
   readonly stack: string;
 }
 
-/** The most that an error's name, message and stack take together, in bytes of UTF-8. */
+/** Maximum size of an error's name, message and stack together, in bytes of UTF-8. */
 export const maxErrorBytes = 65_536;
-/** The most that its code, status and properties, its causes and its members take beside that. */
+/** Maximum size of its code, status, properties, causes and members, in addition to that. */
 export const maxDetailBytes = 16_384;
-/** The most that a text for people takes on a row: a reason, a message of progress. */
+/** Maximum size of a text on a row, such as a reason or a progress message. */
 export const maxTextBytes = 4_096;
 const maxNameLength = 256;
 const maxMessageBytes = 16_384;
-/** Of a member or a cause; of a property. */
+/** Limit for a member or a cause, and for a property. */
 const maxPartBytes = 1_024;
 const maxMembers = 10;
-/** So many errors are told of in one text, with their causes and members. */
+/** Maximum number of errors described in one text, including causes and members. */
 const maxErrors = 3 * maxMembers;
 const maxProperties = 30;
-/** As many causes as anyone reads. */
+/** Deeper causes are dropped. */
 const deepest = 5;
 const noMessage = '(no message)';
-/** Names of what must not be copied into a store. */
+/** Names of properties that must not be copied into a store. */
 const secret = /pass(?:word|wd|phrase)|^pwd$|^auth$|bearer|secret|token|(?:api|access|private)[-_]?key|authori[sz]ation|cookie|credential/i;
 
-/** The record of a thrown value. Total: strings, null, cycles, throwing getters, proxies and huge stacks are all recorded. */
+/** Records a thrown value. Never throws: strings, null, cycles, throwing getters, proxies and huge stacks are all recorded. */
 export function recordError(thrown: unknown): RecordedError {
   const { name, message, ...details } = detailsOf(thrown, maxMessageBytes, [], { bytes: maxDetailBytes });
   const stack = cut(stackOf(thrown, [], { errors: 0 }), maxErrorBytes - utf8Length(name) - utf8Length(message));
   return frozen({ name, message, stack, ...details });
 }
 
-/** @param within the errors that led to this one: a cycle ends where it closes */
+/** @param within the errors that led to this one; detects cycles */
 function detailsOf(thrown: unknown, messageBytes: number, within: readonly unknown[], left: { bytes: number }): ErrorDetails {
   const name = cut(read(thrown, 'name') ?? nameOf(thrown), maxNameLength);
   const message = cut(messageOf(thrown, within, { errors: 0 }), messageBytes);
@@ -84,7 +84,7 @@ function follows(error: unknown, path: readonly unknown[], left: { readonly byte
   return error !== undefined && error !== null && left.bytes > 0 && path.length <= deepest && !path.includes(error);
 }
 
-/** @param told counts the errors that had to be told by others; empty where they are too many */
+/** @param told counts the errors that are described by other errors; the result is empty if there are too many */
 function messageOf(thrown: unknown, within: readonly unknown[], told: { errors: number }): string {
   const text = read(thrown, 'message') ?? printed(thrown);
   if (text.trim() !== '') return text;
@@ -101,7 +101,7 @@ function messageOf(thrown: unknown, within: readonly unknown[], told: { errors: 
   return typeof code === 'string' && code !== '' ? code : noMessage;
 }
 
-/** The errors that an error is made of, each with its label in the stack. */
+/** The members of an error, each with its label in the stack. */
 function membersOf(thrown: unknown): { readonly label: string; readonly error: unknown }[] {
   if (isSuppressed(thrown)) return ['error', 'suppressed'].map((label) => ({ label, error: get(thrown, label) }));
   const errors = get(thrown, 'errors');
@@ -114,7 +114,7 @@ function isSuppressed(thrown: unknown): boolean {
   return read(thrown, 'name') === 'SuppressedError';
 }
 
-/** A property that is a text or a number. */
+/** A property that is a string or a number. */
 function word(thrown: unknown, key: string, left: { bytes: number }): string | number | undefined {
   const value = get(thrown, key);
   if (typeof value === 'number') return Number.isFinite(value) ? value : undefined;
@@ -124,7 +124,7 @@ function word(thrown: unknown, key: string, left: { bytes: number }): string | n
   return text;
 }
 
-/** @param told the properties that have been told of */
+/** @param told the properties that are recorded already */
 function propertiesOf(thrown: unknown, told: ReadonlySet<string>, left: { bytes: number }): Record<string, unknown> | undefined {
   if (typeof thrown !== 'object' || thrown === null) return undefined;
   const found: [string, unknown][] = [];
@@ -133,7 +133,7 @@ function propertiesOf(thrown: unknown, told: ReadonlySet<string>, left: { bytes:
     if (told.has(key) || secret.test(key) || key.length > maxNameLength) continue;
     if (isSuppressed(thrown) && (key === 'error' || key === 'suppressed')) continue;
     const value = get(thrown, key);
-    // What cannot be stored as it is, connections and responses for one, is nothing that an error says.
+    // Values that cannot be stored, such as connections and responses, are not part of an error's description.
     const text = isSmall(value) ? guarded(() => encode(typeof value === 'string' ? cut(value, maxPartBytes) : value, key)) : undefined;
     if (text === undefined || namesSecret(text)) continue;
     const bytes = utf8Length(key) + utf8Length(text);
@@ -144,7 +144,7 @@ function propertiesOf(thrown: unknown, told: ReadonlySet<string>, left: { bytes:
   return found.length > 0 ? Object.fromEntries(found) : undefined;
 }
 
-/** False for what is so large that it need not be written to know that it takes more than a property may. A text is cut. */
+/** False for values so large that they exceed the limit for a property without being encoded. Strings are cut instead. */
 function isSmall(value: unknown): boolean {
   let left = 8 * maxPartBytes;
   const count = (part: unknown): boolean => {
@@ -167,7 +167,7 @@ function namesSecret(json: string): boolean {
   return (json.match(/"(?:[^"\\]|\\.)*":/g) ?? []).some((key) => secret.test(key));
 }
 
-/** @param told counts the errors whose stacks are in the text: it is for people, and cut */
+/** @param told counts the errors whose stacks are in the text; the text is for people and is cut */
 function stackOf(thrown: unknown, within: readonly unknown[], told: { errors: number }): string {
   told.errors += 1;
   let text = read(thrown, 'stack') ?? (within.length === 0 ? '' : (read(thrown, 'message') ?? printed(thrown)));
@@ -190,7 +190,7 @@ function read(value: unknown, key: 'name' | 'message' | 'stack'): string | undef
   return typeof found === 'string' && (found !== '' || key !== 'name') ? found : undefined;
 }
 
-/** True for a PermanentError and what derives from it, also of another copy of this package, and for what has its code. */
+/** True for a PermanentError, its subclasses, those of another copy of this package, and any error with its code. */
 export function isPermanentError(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   return (value as { [brand]?: unknown })[brand] === 'permanent' || (value as { code?: unknown }).code === 'ESCAPEMENT_PERMANENT';
@@ -216,9 +216,9 @@ function guarded<T>(get: () => T): T | undefined {
   }
 }
 
-/** A text without NUL and lone surrogates (databases refuse them), of at most `bytes` bytes of UTF-8. */
+/** Removes NUL and lone surrogates, which databases refuse, and limits the text to `bytes` bytes of UTF-8. */
 export function cut(text: string, bytes: number): string {
-  // Cut before cleaning: a text of megabytes need not be cleaned whole. A unit is at least one byte.
+  // Cut before cleaning, so that a text of megabytes is not cleaned in full. A unit is at least one byte.
   const head = text.length > bytes ? text.slice(0, bytes) : text;
   const clean = head.replaceAll('\0', '\u2400').toWellFormed();
   if (clean.length === text.length && utf8Length(clean) <= bytes) return clean;

@@ -1,6 +1,6 @@
 /**
- * A binary heap whose items know their place in it, so that any item can be taken out or moved in O(log n). The memory store keeps its
- * indexes in it and the virtual clock its timers. Items carry their place in a field of their own, one field for each heap they may be in.
+ * A binary heap whose items store their own index, so that any item can be removed or moved in O(log n). The memory store uses it for its
+ * indexes, and the virtual clock for its timers. An item has one index field for each heap that can contain it.
  */
 export class Heap<Place extends string, Item extends { [P in Place]: number }> {
   readonly #items: Item[] = [];
@@ -8,8 +8,8 @@ export class Heap<Place extends string, Item extends { [P in Place]: number }> {
   readonly #before: (a: Item, b: Item) => boolean;
 
   /**
-   * @param place the name of the field that holds an item's index in this heap; -1 when it is not in it
-   * @param before a strict total order: true if `a` comes out before `b`
+   * @param place the name of the field that holds an item's index in this heap; -1 if the item is not in it
+   * @param before a strict total order: true if `a` comes before `b`
    */
   constructor(place: Place, before: (a: Item, b: Item) => boolean) {
     this.#place = place;
@@ -24,7 +24,7 @@ export class Heap<Place extends string, Item extends { [P in Place]: number }> {
     return this.#items[0];
   }
 
-  /** The items in no order, for counting and listing. Not to be changed. */
+  /** The items in no particular order, for counting and listing. Do not modify. */
   get items(): readonly Item[] {
     return this.#items;
   }
@@ -51,7 +51,7 @@ export class Heap<Place extends string, Item extends { [P in Place]: number }> {
     }
   }
 
-  /** Puts an item whose key has changed where it now belongs. */
+  /** Restores the heap order after an item's key has changed. */
   moved(item: Item): void {
     this.#down(item, item[this.#place]);
     this.#up(item, item[this.#place]);

@@ -1,13 +1,14 @@
-/** What can be read off a job's row, and the one function that applies a settlement to it. Pure. */
+/** Values derived from a job's row, and the only function that applies a settlement to it. Pure. */
 import { latestInstant } from './duration.ts';
 import type { Amendment, Attempt, DepStatus, Job, JobRecord, Overrides, Settlement, Status } from './types.ts';
+import type { Uniqueness } from './unique.ts';
 
-/** What makes a new job, beside its id and the instant. */
+/** The fields of a new job, except its id and enqueue time. */
 export interface JobRequest {
   readonly task: string;
   readonly queue: string;
   readonly priority: number;
-  /** Encoded; null: none was given. */
+  /** Encoded; null if there is no input. */
   readonly input: string | null;
   readonly runAfter: number | null;
   readonly expiresAt: number | null;
@@ -17,9 +18,13 @@ export interface JobRequest {
   readonly schedule: string | null;
   readonly scheduledAt: number | null;
   readonly overrides: Overrides | null;
+  readonly unique?: Uniqueness | null;
+  readonly concurrencyKey?: string | null;
+  readonly rateKey?: string | null;
+  readonly enqueuedBy?: string | null;
 }
 
-/** The row of a job that is enqueued now. */
+/** The row of a job that is being enqueued. */
 export function newJob(request: JobRequest, id: string, now: number): Job {
   return {
     id,
@@ -50,17 +55,21 @@ export function newJob(request: JobRequest, id: string, now: number): Job {
     schedule: request.schedule,
     scheduledAt: request.scheduledAt,
     overrides: request.overrides,
+    unique: request.unique ?? null,
+    concurrencyKey: request.concurrencyKey ?? null,
+    rateKey: request.rateKey ?? null,
+    enqueuedBy: request.enqueuedBy ?? null,
   };
 }
 
-/** The state that people see at an instant. */
+/** The status that users see at an instant. */
 export function visibleStatus(job: Job, now: number): Status {
   if (job.status !== 'queued') return job.status;
   if (job.attempt > 0 && job.dueAt > now) return 'retrying';
   return job.dueAt > now ? 'scheduled' : 'ready';
 }
 
-/** The state in DEP 14's four words. */
+/** The status in DEP 14's terms. */
 export function depStatus(status: Status): DepStatus {
   switch (status) {
     case 'running':
@@ -75,14 +84,14 @@ export function depStatus(status: Status): DepStatus {
   }
 }
 
-/** True once nothing will happen to the job by itself any more. */
+/** True if the job has reached a final status. */
 export function isFinished(job: Pick<Job, 'status'>): boolean {
   return job.status === 'successful' || job.status === 'failed' || job.status === 'cancelled';
 }
 
 /**
- * When the retention that a finished job carries ends; the latest instant there is if it is kept forever. Null: the job carries none for how it
- * ended, so the application's retention holds; or it has not finished.
+ * When the job's own retention ends; the latest possible instant if it is kept forever. Null: the job has no retention for its outcome, so
+ * the application's applies; or it has not finished.
  */
 export function pruneAt({ status, finishedAt, overrides }: Pick<Job, 'status' | 'finishedAt' | 'overrides'>): number | null {
   if (finishedAt === null || (status !== 'successful' && status !== 'failed' && status !== 'cancelled')) return null;
@@ -91,12 +100,12 @@ export function pruneAt({ status, finishedAt, overrides }: Pick<Job, 'status' | 
   return keepMs === null ? latestInstant : Math.min(finishedAt + keepMs, latestInstant);
 }
 
-/** When something last happened to a job: it was enqueued, an attempt began or ended, or it was finished. */
+/** When the job last changed: it was enqueued, an attempt started or ended, or it finished. */
 export function changedAt({ job, attempts }: JobRecord): number {
   return Math.max(job.enqueuedAt, job.lastAttemptedAt ?? 0, attempts.at(-1)?.endedAt ?? 0, job.finishedAt ?? 0);
 }
 
-/** True when the time to start is over for a job that never started: it is not claimed any more, and the janitor cancels it. */
+/** True for a job that did not start before its expiry. It is no longer claimed, and the janitor cancels it. */
 export function isExpired(job: Job, now: number): boolean {
   return job.expiresAt !== null && job.startedAt === null && job.expiresAt <= now;
 }
@@ -108,7 +117,7 @@ export function comesBefore(a: Pick<Job, 'priority' | 'dueAt' | 'id'>, b: Pick<J
   return a.id < b.id;
 }
 
-/** The row of a job that a worker has just claimed. The claim number is what fences off everyone who held it before. */
+/** The row of a job that a worker has just claimed. The new claim number fences off previous holders. */
 export function claimed(job: Job, worker: string, now: number, leaseUntil: number): Job {
   return {
     ...job,
@@ -124,8 +133,8 @@ export function claimed(job: Job, worker: string, now: number, leaseUntil: numbe
 }
 
 /**
- * The row after a settlement. The caller has checked the fence. A job that would run again although someone has asked meanwhile for it to
- * be cancelled is cancelled here: the worker that decided did not know, and a cancel must not be lost to a race.
+ * The row after a settlement. The caller has checked the fencing token. If the job would run again but cancellation has been requested in
+ * the meantime, it is cancelled here: the worker that decided did not know, and a cancellation must not be lost to a race.
  */
 export function settled(job: Job, s: Settlement): Job {
   const cancelled = s.status === 'queued' && job.cancelRequested !== null;
@@ -147,19 +156,20 @@ export function settled(job: Job, s: Settlement): Job {
 }
 
 /**
- * True if a settlement may not change a job: another claim holds it, or it says that a lease was lost which is not over. Whoever found it
- * overdue may have been told of it late, and its worker may have renewed it meanwhile.
+ * True if a settlement may not change a job: another claim holds the job, or the settlement reports a lost lease that has not ended. The
+ * job may have been found overdue some time ago, and its worker may have renewed the lease since.
  */
 export function isFenced(job: Pick<Job, 'claim' | 'leaseUntil'>, s: Settlement): boolean {
   return job.claim !== s.claim || (s.outcome === 'lost' && (job.leaseUntil ?? 0) > s.settledAt);
 }
 
 /**
- * How many attempts of a job a store keeps: the latest. A job that polls something by `snooze` has one more every few seconds, for days.
+ * Maximum number of attempts that a store keeps per job; the latest are kept. A job that polls with `snooze` adds one every few seconds,
+ * for days.
  */
 export const mostAttempts = 200;
 
-/** Attempts as a list shows them: only the latest with its stack, for a stack may be of 64 KiB, and a page has a thousand jobs. */
+/** Attempts as shown in lists. Only the latest one has its stack, since a stack can take 64 KiB and a page can have a thousand jobs. */
 export function withoutOldStacks(attempts: readonly Attempt[]): readonly Attempt[] {
   return attempts.map((attempt, i) =>
     attempt.error === null || i === attempts.length - 1 ? attempt : { ...attempt, error: { ...attempt.error, stack: '' } },
@@ -171,12 +181,12 @@ export function ended(attempt: Attempt, s: Settlement): Attempt {
   return { ...attempt, endedAt: s.settledAt, outcome: s.outcome, error: s.error };
 }
 
-/** True if this settlement has been applied before: its first answer was lost, and asking again is harmless. */
+/** True if this settlement has been applied before. The first answer may be lost, so sending a settlement again must be harmless. */
 export function alreadySettled(attempt: Attempt | undefined, s: Settlement): boolean {
   return attempt?.claim === s.claim && attempt.outcome === s.outcome && attempt.endedAt === s.settledAt;
 }
 
-/** The row after an amendment, or undefined when it no longer is as expected. One that is deleted is told as it was. */
+/** The row after an amendment, or undefined if the row is no longer as expected. A deleted row is returned as it was. */
 export function amended(job: Job, a: Amendment): Job | undefined {
   return job.status === a.expect.status && job.claim === a.expect.claim ? { ...job, ...a.set } : undefined;
 }

@@ -1,7 +1,7 @@
 /**
- * The border between values and stored text: strict JSON. What `JSON.stringify` would change or drop is refused with the path of the
- * offending value, so that what comes out is what went in. One pass checks and writes, so nothing can change in between. This is the only
- * place that encodes: another codec (encryption, another format) takes its place here.
+ * The boundary between values and stored text: strict JSON. A value that `JSON.stringify` would change or drop is refused, and the error
+ * names its path, so a stored value decodes to an equal one. One pass both checks and writes, so the value cannot change in between. This
+ * is the only place that encodes; another codec (encryption, another format) would replace it.
  */
 import { show } from './duration.ts';
 import { InputError } from './errors.ts';
@@ -9,18 +9,18 @@ import { isSnooze, steering } from './outcomes.ts';
 
 /** The largest encoded input or return value, in bytes of UTF-8. */
 export const maxEncodedBytes = 1_048_576;
-/** The deepest nesting that is accepted; deeper data overflows the stack of other JSON readers. */
+/** Maximum nesting depth. Deeper data overflows the stack of other JSON parsers. */
 export const maxDepth = 200;
 
-/** Stands, in an error of the compiler, where a value would be that cannot be stored as JSON. `Why` says what it is and what to pass instead. */
+/** Appears in compiler errors in place of a value that cannot be stored as JSON. `Why` says what it is and what to pass instead. */
 export interface CannotBeStored<Why extends string> {
   readonly [unstorable]: Why;
 }
 declare const unstorable: unique symbol;
 
 /**
- * `T` with each part that JSON would change or drop replaced by `CannotBeStored`. The types of plain data stay what they are. A value whose type
- * does not tell (`unknown`, an instance of a class without methods) is left to {@link encode}. Symbols as keys mark types that are branded.
+ * `T` with each part that JSON would change or drop replaced by `CannotBeStored`. Types of plain data are unchanged. Values whose type does
+ * not tell (`unknown`, instances of classes without methods) are checked by {@link encode}. Symbol keys mark branded types.
  */
 export type Stored<T> = unknown extends T
   ? T
@@ -46,36 +46,37 @@ export type Stored<T> = unknown extends T
                       ? StoredArray<T>
                       : { [Key in keyof T]: Key extends symbol ? T[Key] : Stored<T[Key]> };
 
-/** An index signature, not a mapped array, is looked into only when it is compared: types that contain themselves end. */
+/** An index signature, unlike a mapped array, is only resolved when it is compared, so recursive types terminate. */
 type StoredArray<T extends readonly unknown[]> = number extends T['length']
   ? { readonly [index: number]: Stored<T[number]> }
   : { [Key in keyof T]: Stored<T[Key]> };
 
 /**
- * `unknown`, which every type is, if `Data` can be stored; else `Otherwise`, which says in an error of the compiler what cannot be. Of a type that
- * is not known yet (`T` in a generic function) nothing is asked: the constraint of the index is `'storable'` then, for `any` adds nothing to it.
+ * `unknown`, which every type is assignable to, if `Data` can be stored; otherwise `Otherwise`, which shows in a compiler error what cannot
+ * be. Types that are not known yet (`T` in a generic function) are not checked: the constraint of the index is `'storable'` then, because
+ * `any` adds nothing to it.
  */
 export type IfStorable<Data, Otherwise> = ({ storable: unknown } & { [other: string]: Otherwise })[Verdict<Data>];
 // biome-ignore lint/suspicious/noExplicitAny: of two branches, a type that is not known yet is held to the one that is not any
 type Verdict<Data> = [Data] extends [Stored<Data>] ? 'storable' : any;
 
-/** `T`, and no place to infer it from. `NoInfer` would keep conditional types from distributing over a union. */
+/** `T`, but not an inference site. `NoInfer` would keep conditional types from distributing over a union. */
 export type Settled<T> = [T][T extends unknown ? 0 : never];
 
 /**
- * The JSON text of a value.
- * @param value a plain JSON value; object properties that are `undefined` are left out, as everyone expects
+ * Encodes a value as JSON text.
+ * @param value a plain JSON value; object properties that are `undefined` are omitted, as in `JSON.stringify`
  * @param what names the value in errors, for example `input of mail.welcome`
  * @throws InputError with `path` for anything that JSON would change, drop or fail on, and for texts over 1 MiB
  */
 export function encode(value: unknown, what: string): string {
   const text = write(value, '', [], what);
-  // A UTF-16 unit takes at most three bytes of UTF-8: most texts need no count.
+  // A UTF-16 unit takes at most three bytes in UTF-8, so most texts need no count.
   if (text.length * 3 > maxEncodedBytes) {
     const bytes = utf8Length(text);
     if (bytes > maxEncodedBytes) {
       throw new InputError(
-        `${what} is ${bytes} bytes as JSON; at most ${maxEncodedBytes} (1 MiB) are stored. Keep the data elsewhere and pass a reference to it.`,
+        `${what} is ${bytes} bytes as JSON; at most ${maxEncodedBytes} (1 MiB) can be stored. Keep the data elsewhere and pass a reference to it.`,
         { path: '' },
       );
     }
@@ -83,14 +84,14 @@ export function encode(value: unknown, what: string): string {
   return text;
 }
 
-/** The value of a JSON text made by {@link encode}. */
+/** Decodes a text made by {@link encode}. */
 export function decode(text: string): unknown {
   return JSON.parse(text);
 }
 
 /**
- * The same plain data, frozen with all that it holds. What applications are given to read is the engine's own row, shared with those who read it
- * next: a change to it must throw, not spread. Data that is frozen already is taken to be so throughout.
+ * Deep-freezes plain data and returns it. Applications read the engine's own rows, which other readers share, so a write must throw instead
+ * of spreading. Data that is already frozen is assumed to be frozen throughout.
  */
 export function frozen<T>(data: T): T {
   if (typeof data !== 'object' || data === null || Object.isFrozen(data)) return data;
@@ -111,7 +112,7 @@ function write(value: unknown, path: string, ancestors: object[], what: string):
     case 'object':
       return value === null ? 'null' : writeObject(value, path, ancestors, what);
     case 'undefined':
-      throw refused(what, path, 'undefined', 'JSON has no undefined here; use null, or leave the property out');
+      throw refused(what, path, 'undefined', 'JSON has no undefined; use null, or omit the property');
     case 'bigint':
       throw refused(what, path, `the BigInt ${show(value)}`, 'use a string, or a number if it fits');
     default:
@@ -120,11 +121,11 @@ function write(value: unknown, path: string, ancestors: object[], what: string):
 }
 
 function writeObject(value: object, path: string, ancestors: object[], what: string): string {
-  if (ancestors.includes(value)) throw refused(what, path, 'a cycle: the value contains itself', 'use plain data without references back');
+  if (ancestors.includes(value))
+    throw refused(what, path, 'a cycle: the value contains itself', 'use plain data without circular references');
   if (ancestors.length >= maxDepth) throw refused(what, path, `data nested deeper than ${maxDepth} levels`, 'flatten it');
   if (typeof (value as { toJSON?: unknown }).toJSON === 'function') {
-    const hint =
-      value instanceof Date ? 'use toISOString() or getTime()' : 'its toJSON() would store something else than the value; use plain data';
+    const hint = value instanceof Date ? 'use toISOString() or getTime()' : 'its toJSON() would store a different value; use plain data';
     throw refused(what, path, show(value), hint);
   }
   ancestors.push(value);
@@ -161,7 +162,7 @@ function writePlain(value: object, path: string, ancestors: object[], what: stri
   const steers = steering(value);
   if (steers) {
     const call = isSnooze(steers) ? 'snooze()' : 'cancel()';
-    throw refused(what, path, `what ${call} makes`, `a task returns it by itself: return ${call.replace(')', '…)')}`);
+    throw refused(what, path, `what ${call} returns`, `return it from the task directly: return ${call.replace(')', '…)')}`);
   }
   if (Object.getOwnPropertySymbols(value).length > 0)
     throw refused(what, path, 'an object with symbol keys', 'JSON drops them; use strings');
@@ -178,7 +179,7 @@ function refused(what: string, path: string, got: string, hint: string): InputEr
   return new InputError(`${where} is ${got}, which cannot be stored as JSON; ${hint}.`, { path });
 }
 
-/** The length of a text in bytes of UTF-8; lone surrogates count as the replacement character's three. */
+/** The length of a text in bytes of UTF-8. A lone surrogate counts as three bytes, like the replacement character. */
 export function utf8Length(text: string): number {
   let bytes = text.length;
   for (let i = 0; i < text.length; i++) {
@@ -187,7 +188,7 @@ export function utf8Length(text: string): number {
     if (unit < 0x800) bytes += 1;
     else {
       bytes += 2;
-      // The pair's two units make four bytes: the first counts three, the second one more.
+      // The two units of a pair make four bytes: the first counts three, the second one.
       if (unit >= 0xd800 && unit < 0xdc00) {
         const next = text.charCodeAt(i + 1);
         if (next >= 0xdc00 && next < 0xe000) i++;

@@ -1,12 +1,13 @@
 /**
- * When a schedule fires next, which of its occurrences run, and which definition of it holds. Pure: computed from scheduled times, never from
- * now, so nothing drifts; the row's own next occurrence decides, so machines whose time zone data differ do not fire twice.
+ * Computes when a schedule fires next, which of its occurrences run, and which of its definitions applies. Pure. Occurrences are computed
+ * from scheduled times, never from the current time, so they do not drift. The next occurrence stored in the row decides, so machines with
+ * different time zone data do not fire twice.
  */
 import { latestCron, nextCron } from './cron.ts';
 import { nextSun } from './sun.ts';
 import type { Job, ScheduleRow, SingleTrigger, Trigger, WorkerRow } from './types.ts';
 
-/** A schedule as code or a caller defines it: its row, but for what only the store knows. */
+/** A schedule as defined by code or a caller: a row without the fields that only the store knows. */
 export type ScheduleDefinition = Omit<
   ScheduleRow,
   | 'trigger'
@@ -22,25 +23,25 @@ export type ScheduleDefinition = Omit<
   | 'seen'
   | 'undeclaredAt'
 > & { readonly trigger: TriggerDefinition };
-/** An `every` whose anchor is null counts from when it is first saved. */
+/** An `every` with a null anchor counts from when it is first saved. */
 export type TriggerDefinition = SingleDefinition | { readonly kind: 'any'; readonly of: readonly SingleDefinition[] };
 export type SingleDefinition =
   | Exclude<SingleTrigger, { kind: 'every' }>
   | { readonly kind: 'every'; readonly everyMs: number; readonly anchorAt: number | null };
 
-/** A definition that code holds, with its hash and the function that computes the input of an occurrence, if it has one. */
+/** A definition from code, with its hash and, if it has one, the function that computes the input of an occurrence. */
 export interface CodeSchedule {
   readonly definition: ScheduleDefinition;
   readonly hash: string;
-  /** The encoded input of an occurrence. */
+  /** Returns the encoded input of an occurrence. */
   readonly compute: ((occurrenceAt: number) => string | null) | undefined;
 }
 
 const maxSeen = 8;
 
 /**
- * The row to save for a definition that is new or has changed. What stays as it was keeps its next occurrence: a monthly schedule fires even
- * if every process restarts daily, and a new input changes no instant.
+ * The row to save for a new or changed definition. If the timing is unchanged, the next occurrence is kept: a monthly schedule fires even
+ * if every process restarts daily, and a new input does not change when it fires.
  */
 export function scheduleRow(definition: ScheduleDefinition, hash: string, stored: ScheduleRow | undefined, now: number): ScheduleRow {
   const trigger = anchored(definition.trigger, definition.startAt, stored?.trigger, now);
@@ -62,19 +63,19 @@ export function scheduleRow(definition: ScheduleDefinition, hash: string, stored
   };
   if (stored === undefined || timing(stored) !== timing(row)) return restarted(row, now, true);
   const kept = { ...row, heldAt: row.enabled ? stored.heldAt : null };
-  // It had come to its end, or was not to fire: what has passed since then was not missed.
+  // The schedule had ended or was disabled, so occurrences since then were not missed.
   return stored.occurrenceAt === null ? restarted(kept, now) : { ...kept, ...coming(kept, stored.occurrenceAt) };
 }
 
-/** The row with the first occurrence after now: for a schedule that is new, was paused, or fires at other times than before. */
+/** The row with the first occurrence after now, for a schedule that is new, was paused, or has new timing. */
 export function restarted(row: ScheduleRow, now: number, isNew = false): ScheduleRow {
-  // An instant that has just passed when it is saved is late, like one that passed while no scheduler ran.
+  // If the instant has just passed when the schedule is saved, it counts as late, as if no scheduler had been running.
   const late = isNew && row.trigger.kind === 'at' ? graceOf(row) + 1 : 0;
-  // A clock that was put back repeats nothing.
+  // Setting the clock back does not repeat occurrences.
   return { ...row, ...coming(row, nextOccurrence(row, Math.max(now - late, row.lastAt ?? Number.NEGATIVE_INFINITY))) };
 }
 
-/** The row with its pause, and why; or without, from the next occurrence on. */
+/** The paused row with its reason; and the resumed row, which continues with the next occurrence. */
 export function pausedRow(row: ScheduleRow, because: string): ScheduleRow {
   return { ...row, paused: true, pausedBecause: because, revision: row.revision + 1 };
 }
@@ -107,7 +108,7 @@ export function nextOccurrence({ trigger, startAt, endAt }: Times, afterAt: numb
   return at === null || (endAt !== null && at > endAt) ? null : at;
 }
 
-/** The last occurrence after `afterAt` and not after `untilAt`, or null: found without walking through those before it. */
+/** The last occurrence after `afterAt` and up to `untilAt`, or null. Does not walk through the earlier ones. */
 export function latestOccurrence({ trigger, startAt, endAt }: Times, afterAt: number, untilAt: number): number | null {
   const from = startAt === null ? afterAt : Math.max(afterAt, startAt - 1);
   const until = endAt === null ? untilAt : Math.min(untilAt, endAt);
@@ -146,7 +147,7 @@ function latestOf(trigger: Trigger, afterAt: number, untilAt: number): number | 
       return at > afterAt && at >= trigger.anchorAt ? at : null;
     }
     default: {
-      // At most one a day.
+      // At most one per day.
       let last: number | null = null;
       for (let at = nextOf(trigger, afterAt); at !== null && at <= untilAt; at = nextOf(trigger, at)) last = at;
       return last;
@@ -154,7 +155,7 @@ function latestOf(trigger: Trigger, afterAt: number, untilAt: number): number | 
   }
 }
 
-/** When a row fires whose coming occurrence this is: with its jitter, or never if it is not enabled or has run often enough. */
+/** When a row with this next occurrence fires, jitter included; null if the schedule is disabled, past its end, or has reached `maxRuns`. */
 function coming(row: ScheduleRow, occurrenceAt: number | null): Pick<ScheduleRow, 'nextAt' | 'occurrenceAt'> {
   const ended =
     occurrenceAt === null || !row.enabled || (row.endAt !== null && occurrenceAt > row.endAt) || runsLeft(row, row.runs, row.heldAt) === 0;
@@ -166,8 +167,8 @@ export function runsLeft({ maxRuns }: ScheduleRow, runs: number, heldAt: number 
 }
 
 /**
- * The occurrence and its jitter: the same on every machine, drawn from the schedule's name and the occurrence, and never so long that it
- * reaches the next occurrence, so the order stays.
+ * The occurrence plus its jitter. The jitter is derived from the schedule's name and the occurrence, so it is the same on every machine. It
+ * never reaches the next occurrence, so the order is kept.
  */
 export function fireAt(row: Times & Pick<ScheduleRow, 'name' | 'jitterMs'>, occurrenceAt: number): number {
   if (row.jitterMs === 0) return occurrenceAt;
@@ -176,7 +177,7 @@ export function fireAt(row: Times & Pick<ScheduleRow, 'name' | 'jitterMs'>, occu
   return occurrenceAt + Math.floor((Number.parseInt(textHash(`${row.name} ${occurrenceAt}`), 16) / 2 ** 52) * (bound + 1));
 }
 
-/** Fifty-two bits of a text as thirteen hexadecimal digits; equal on every machine (cyrb53, without its top bit). */
+/** A 52-bit hash of a text as 13 hexadecimal digits; the same on every machine (cyrb53, without its top bit). */
 export function textHash(text: string): string {
   let a = 0xdeadbeef;
   let b = 0x41c6ce57;
@@ -190,36 +191,36 @@ export function textHash(text: string): string {
   return ((b & 0xfffff) * 2 ** 32 + (a >>> 0)).toString(16).padStart(13, '0');
 }
 
-/** An occurrence that a scheduler comes to so late was missed, for schedules that catch nothing up. */
+/** For schedules that do not catch up, an occurrence counts as missed when it is later than this. */
 const onTimeMs = 60_000;
-/** Missed occurrences are counted so far, and no further. */
+/** Missed occurrences are counted up to this number. */
 const maxCounted = 1_000;
 
-/** Why occurrences make no job. */
+/** Why an occurrence created no job. */
 export type Skipped = 'missed' | 'overlap';
 
-/** What a due schedule does now. */
+/** What a due schedule does. */
 export interface Firing {
-  /** Occurrences that make a job each, oldest first. */
+  /** Occurrences that create a job, oldest first. */
   readonly occurrences: readonly number[];
-  /** True: the schedule's unfinished jobs are to be cancelled. */
+  /** True if the schedule's unfinished jobs are to be cancelled. */
   readonly cancels: boolean;
-  /** How many occurrences make no job, up to 1,000 of each kind. */
+  /** Number of occurrences that create no job, up to 1,000 of each kind. */
   readonly skipped: readonly { readonly reason: Skipped; readonly count: number }[];
   /** The row's new times. */
   readonly times: Pick<ScheduleRow, 'nextAt' | 'occurrenceAt' | 'lastAt' | 'heldAt' | 'runs'>;
 }
 
 /**
- * The firing of a schedule that is due, or whose held occurrence has waited for the end of the jobs before it.
+ * Computes the firing of a schedule that is due, or whose held occurrence no longer has to wait.
  * @param now epoch milliseconds
- * @param open how many jobs of the schedule run or are about to; asked of schedules that do not allow overlap
+ * @param open number of jobs of the schedule that are running or about to run; only used if the schedule does not allow overlap
  */
 export function fire(row: ScheduleRow, now: number, open: number): Firing {
   let { heldAt, runs } = row;
   const occurrences: number[] = [];
   const isDue = row.nextAt !== null && row.occurrenceAt !== null && row.nextAt <= now;
-  // Where the newest counts, one that is due takes the place of what is held.
+  // With `cancel-running`, a due occurrence replaces the held one.
   if (heldAt !== null && (open === 0 || row.overlap === 'allow') && !(isDue && row.overlap === 'cancel-running')) {
     occurrences.push(heldAt);
     heldAt = null;
@@ -251,7 +252,7 @@ export function fire(row: ScheduleRow, now: number, open: number): Firing {
   return { occurrences, cancels: after.cancels, skipped, times: { nextAt, occurrenceAt: next, lastAt: last, heldAt: after.heldAt, runs } };
 }
 
-/** The times of a firing some of whose occurrences made no job after all: they count as no run. */
+/** Corrects the times of a firing after some of its occurrences failed to create a job: they do not count as runs. */
 export function recounted(row: ScheduleRow, times: Firing['times'], failures: number): Firing['times'] {
   if (failures === 0) return times;
   const after = { ...row, ...times, runs: times.runs - failures };
@@ -259,12 +260,12 @@ export function recounted(row: ScheduleRow, times: Firing['times'], failures: nu
   return { ...times, ...coming(after, next), runs: after.runs };
 }
 
-/** True for an instant that the schedule has an occurrence at. */
+/** True if the schedule has an occurrence at this instant. */
 export function isOccurrence(row: ScheduleRow, at: number): boolean {
   return row.occurrenceAt === at || row.heldAt === at || nextOccurrence(row, at - 1) === at;
 }
 
-/** The last occurrence whose jitter is over too. */
+/** The last occurrence that is due including its jitter. */
 function latestDue(row: ScheduleRow, first: number, now: number): number {
   const latest = latestOccurrence(row, first, now) ?? first;
   if (latest === first || fireAt(row, latest) <= now) return latest;
@@ -308,7 +309,7 @@ function overlapped(
   const idle = open === 0 && heldAt === null;
   const of = (run: readonly number[], held: number | null, cancels = false) => {
     const kept = run.length + (held !== null && held !== heldAt ? 1 : 0);
-    // What was held and is held no longer will not run either.
+    // An occurrence that was held and has been replaced will not run either.
     const dropped = heldAt !== null && held !== heldAt ? 1 : 0;
     return { run, heldAt: held, cancels, skipped: due.length - kept + dropped };
   };
@@ -319,7 +320,7 @@ function overlapped(
   return of([], newest, true);
 }
 
-/** What a worker does about a schedule that its code defines. Null: the stored row stands. */
+/** What a worker does with a schedule that its code defines. Null: the stored row stays as it is. */
 export function synchronised(
   { definition, hash }: CodeSchedule,
   stored: ScheduleRow | undefined,
@@ -335,7 +336,7 @@ export function synchronised(
   const seenAt = stored.seen[hash];
   const later = (other: string) => {
     const at = stored.seen[other];
-    // Two versions that were first seen at the same instant must not take turns.
+    // Two versions first seen at the same instant must not alternate.
     return seenAt !== undefined && at !== undefined && (at > seenAt || (at === seenAt && other > hash));
   };
   if (stored.source === 'code' && live.some(({ schedules }) => later(schedules[definition.name] ?? hash))) return null;
@@ -347,31 +348,34 @@ function isUndeclared({ paused, pausedBecause }: ScheduleRow): boolean {
   return paused && pausedBecause === undeclared;
 }
 
-/** After a short gap, such as a deploy, what passed was missed, and the rule for missed occurrences says what becomes of it. After a long one it starts afresh. */
+/**
+ * After a short gap, such as a deployment, occurrences in the gap were missed, and the schedule's rule for missed occurrences applies.
+ * After a long gap the schedule restarts.
+ */
 function redeclared(row: ScheduleRow, { undeclaredAt }: ScheduleRow, now: number): ScheduleRow {
   const resumed = { ...row, paused: false, pausedBecause: null };
   return now - (undeclaredAt ?? 0) < longGapMs && resumed.occurrenceAt !== null ? resumed : restarted(resumed, now);
 }
 
-/** True if a worker has come or gone, or declares other schedules: which version holds may be another one. */
+/** True if a worker has started or stopped, or declares different schedules: another version may apply now. */
 export function changesVersions(before: WorkerRow | undefined, after: WorkerRow): boolean {
   return before?.state !== after.state || JSON.stringify(before.schedules) !== JSON.stringify(after.schedules);
 }
 
-/** A schedule of code that no live worker has declared for this long is paused. */
+/** A code-defined schedule is paused when no live worker has declared it for this long. */
 export const pauseUndeclaredAfterMs = 60_000;
-/** A schedule that is declared again after a longer gap was taken out of the code, and put back. */
+/** A schedule that is declared again after a longer gap was removed from the code and added back. */
 const longGapMs = 86_400_000;
 export const undeclared = 'no live worker declares it';
 
-/** What is done about a schedule of code that no live worker declares. Null: nothing. */
+/** What to do with a code-defined schedule that no live worker declares. Null: nothing. */
 export function undeclaredRow(stored: ScheduleRow, now: number): ScheduleRow | null {
   if (stored.source !== 'code' || stored.paused) return null;
   if (stored.undeclaredAt === null) return { ...stored, undeclaredAt: now, revision: stored.revision + 1 };
   return now - stored.undeclaredAt < pauseUndeclaredAfterMs ? null : pausedRow(stored, undeclared);
 }
 
-/** True for a job that waits for the instant of a retry: nothing of it runs, and it may wait for hours. */
+/** True for a job that waits for a retry: it is not running and may wait for hours. */
 export function waitsForRetry({ status, attempt, dueAt }: Job, now: number): boolean {
   return status === 'queued' && attempt > 0 && dueAt > now;
 }

@@ -1,15 +1,15 @@
 /**
- * Sunrise and its like, by suncalc: no time zone is involved. One event a solar day at most, found by going through the solar days;
- * what suncalc answers is checked, for near the edge of polar day and night its iteration can land days away.
+ * Sunrise and similar events, computed by suncalc; no time zone is involved. Each solar day has at most one event, so the search walks
+ * through solar days. The results of suncalc are checked, because near the edge of polar day and night its iteration can be off by days.
  */
 import { getPosition, getTimes } from 'suncalc';
 import { latestInstant, show } from './duration.ts';
 import type { ConfigFault } from './errors.ts';
 
-/** Sunrise and sunset: the sun's upper edge meets the horizon. Dawn and dusk: civil, 6° below it. Noon: the sun is highest. */
+/** Sunrise and sunset: the sun's upper edge meets the horizon. Dawn and dusk: civil, 6° below the horizon. Noon: the sun is at its highest. */
 export type SunEvent = 'sunrise' | 'sunset' | 'dawn' | 'dusk' | 'noon';
 
-/** An event of the sun at a place. */
+/** An event of the sun at a location. */
 export interface SunTrigger {
   readonly event: SunEvent;
   /** Degrees north, -90 to 90. */
@@ -19,9 +19,9 @@ export interface SunTrigger {
 }
 
 const dayMs = 86_400_000;
-/** How far ahead an event is looked for: more than a year, so that a polar night is passed wherever the sun rises at all each year. */
+/** How far ahead to search: more than a year, which passes over any polar night at places where the sun rises at all. */
 const searchedDays = 400;
-/** Where the centre of the sun is at each event, in degrees, and on which side of noon. suncalc's own figures. */
+/** The altitude of the sun's centre at each event, in degrees, and the side of noon. Values from suncalc. */
 const events = {
   sunrise: { altitude: -0.833, side: -1 },
   sunset: { altitude: -0.833, side: 1 },
@@ -31,13 +31,13 @@ const events = {
 const names: readonly unknown[] = [...Object.keys(events), 'noon'];
 
 /**
- * The first occurrence of the event after `afterAt`, in epoch milliseconds, rounded to the nearest second; or null if there is none within
- * 400 days. Days without the event (polar day, polar night) are passed over; at the poles themselves only noon occurs, by the longitude.
- * At the edge of polar day or night an event within minutes of the solar midnight may be left out. Good to about a minute between 1900
- * and 2150, which is as far as refraction lets anyone say.
+ * The first occurrence of the event after `afterAt`, in epoch milliseconds rounded to the nearest second; null if there is none within 400
+ * days. Days without the event (polar day, polar night) are skipped. At the poles only noon occurs, determined by the longitude. At the
+ * edge of polar day or night, an event within minutes of the solar midnight may be skipped. Accurate to about a minute between 1900 and
+ * 2150; refraction allows no better.
  */
 export function nextSun(sun: SunTrigger, afterAt: number): number | null {
-  // A solar day is named by a noon in UTC; its events are at most a day away from that.
+  // A solar day is identified by a noon in UTC; its events are at most a day away from it.
   const firstNoon = (Math.floor(afterAt / dayMs) - 2) * dayMs + dayMs / 2;
   for (let i = 0; i < searchedDays + 4; i++) {
     const noon = firstNoon + i * dayMs;
@@ -48,7 +48,7 @@ export function nextSun(sun: SunTrigger, afterAt: number): number | null {
   return null;
 }
 
-/** Adds what is wrong with the place or the event to `faults`; `path` is where the value stands, usually `sun`. */
+/** Appends faults in the location or the event to `faults`. `path` is the location of the value, usually `sun`. */
 export function checkSun(value: unknown, path: string, faults: ConfigFault[]): void {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     faults.push({ path, expected: "{ event: 'sunset', latitude: 52.52, longitude: 13.405 }", got: show(value) });
@@ -70,7 +70,7 @@ export function checkSun(value: unknown, path: string, faults: ConfigFault[]): v
   }
 }
 
-/** The event of the solar day about a noon in UTC, or null if that day has none. Successive days give rising instants. */
+/** The event of the solar day around a noon in UTC, or null if that day has none. Successive days give increasing instants. */
 function eventOf({ event, latitude, longitude }: SunTrigger, noon: number): number | null {
   const times = getTimes(new Date(noon), latitude, longitude);
   const highestAt = times.solarNoon.getTime();
@@ -78,13 +78,13 @@ function eventOf({ event, latitude, longitude }: SunTrigger, noon: number): numb
   const date = times[event];
   const { altitude, side } = events[event];
   if (!date) return null;
-  // Within half a day of noon, on its side: so no two days can give the same event, or one before the other.
+  // Within half a day of noon, on the expected side: no two days can give the same event or events out of order.
   const away = (date.getTime() - highestAt) * side;
   const sound = away > 0 && away <= dayMs / 2 && Math.abs(altitudeAt(date, latitude, longitude) - altitude) < 0.1;
   return sound ? toSecond(date.getTime()) : null;
 }
 
-/** The altitude of the sun's centre below the horizon, in degrees, without the refraction that suncalc adds, which there is constant. */
+/** The altitude of the sun's centre below the horizon, in degrees, without the refraction that suncalc adds, which is constant there. */
 function altitudeAt(date: Date, latitude: number, longitude: number): number {
   return getPosition(date, latitude, longitude).altitude - refraction;
 }

@@ -1,19 +1,20 @@
 /**
- * The rows that stores keep, and the words for their states. A row is immutable: a change is a new row, so what a store hands out can be
- * kept and compared. All instants are epoch milliseconds (`…At`), all lengths of time milliseconds (`…Ms`).
+ * The rows that stores keep, and their states. Rows are immutable: a change produces a new row, so rows that a store returns can be kept
+ * and compared. Instants are in epoch milliseconds (`…At`), durations in milliseconds (`…Ms`).
  */
 import type { Backoff } from './backoff.ts';
 import type { RecordedError } from './failure.ts';
 import type { SunTrigger } from './sun.ts';
+import type { Uniqueness } from './unique.ts';
 
 /** The six states that a store keeps. */
 export type StoredStatus = 'waiting' | 'queued' | 'running' | 'successful' | 'failed' | 'cancelled';
-/** The states that people see: `scheduled`, `ready` and `retrying` are read off `queued` by its due time and attempt. */
+/** The states that users see. `scheduled`, `ready` and `retrying` are derived from `queued` by due time and attempt. */
 export type Status = 'waiting' | 'scheduled' | 'ready' | 'retrying' | 'running' | 'successful' | 'failed' | 'cancelled';
 /** The four states of DEP 14. */
 export type DepStatus = 'READY' | 'RUNNING' | 'SUCCESSFUL' | 'FAILED';
 
-/** How far an attempt says that it has come. */
+/** An attempt's reported progress. */
 export interface Progress {
   /** From 0 to 1. */
   readonly fraction: number;
@@ -23,68 +24,76 @@ export interface Progress {
 
 /** One job: one enqueued call of a task, one row. */
 export interface Job {
-  /** UUID version 7: in one process, ids are in enqueue order. Or what the application gave, of letters, digits and _ . : / -. */
+  /** A UUID of version 7, in enqueue order within a process, or an id chosen by the application: letters, digits and _ . : / -. */
   readonly id: string;
   readonly task: string;
   readonly queue: string;
   readonly status: StoredStatus;
   /** −100 … 100, larger first. */
   readonly priority: number;
-  /** Encoded by `core/json`; null: none was given. */
+  /** Encoded by `core/json`; null if there is no input. */
   readonly input: string | null;
-  /** When it may be claimed. */
+  /** When the job may be claimed. */
   readonly dueAt: number;
   readonly enqueuedAt: number;
-  /** The due time that was asked for, if one was. */
+  /** The requested due time, if any. */
   readonly runAfter: number | null;
-  /** Not started by then: cancelled. */
+  /** A job that has not started by this instant is cancelled. */
   readonly expiresAt: number | null;
-  /** Attempts used, the running one included. */
+  /** Number of attempts used, including the running one. */
   readonly attempt: number;
   readonly maxAttempts: number;
-  /** The fencing number: grows with every claim, never shrinks. 0: never claimed. */
+  /** The fencing token: increases with every claim, never decreases. 0: never claimed. */
   readonly claim: number;
   /** The worker that holds the lease. */
   readonly worker: string | null;
-  /** The instant from which the job is an orphan; exclusive, so at this instant the lease is over. */
+  /** When the job becomes an orphan. Exclusive: at this instant the lease has ended. */
   readonly leaseUntil: number | null;
-  /** Leases lost in a row, without an outcome in between. */
+  /** Leases lost in a row, with no outcome in between. */
   readonly losses: number;
   readonly startedAt: number | null;
   readonly lastAttemptedAt: number | null;
   readonly finishedAt: number | null;
-  /** A running job that someone wants cancelled: its worker is told at the next renewal. */
+  /** The reason given when cancellation of a running job was requested. Its worker learns of it at the next renewal. */
   readonly cancelRequested: string | null;
   readonly returnValue: string | null;
-  /** Why it ended as it did, in a word or a sentence: `expired`, `poisoned`, what cancel was given. */
+  /** Why the job ended as it did: `expired`, `poisoned`, or the reason passed to cancel. */
   readonly reason: string | null;
   readonly progress: Progress | null;
   readonly tags: readonly string[];
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly schedule: string | null;
   readonly scheduledAt: number | null;
-  /** What this job wants otherwise than its task's definition says. */
+  /** Options of this job that override its task's definition. */
   readonly overrides: Overrides | null;
+  /** Null: any number of jobs may be like this one. */
+  readonly unique: Uniqueness | null;
+  /** The key under which its task's `concurrency` is counted; null: the task's jobs are counted together. */
+  readonly concurrencyKey: string | null;
+  /** The key under which its task's `rate` is counted; null: the task's jobs are counted together. */
+  readonly rateKey: string | null;
+  /** The job whose attempt enqueued this one; null: none did. */
+  readonly enqueuedBy: string | null;
 }
 
-/** Options that a job carries itself: those that `using` gave it, and its task's retention. Plain data: functions could not be stored. */
+/** Options stored with a job: those passed to `using`, and its task's retention. They are plain data, since functions cannot be stored. */
 export interface Overrides {
   readonly timeoutMs?: number;
   readonly backoff?: Backoff;
   readonly retention?: OwnRetention;
 }
 
-/** How long a job is kept once it has finished, by how it ended; null: forever. What is left out is the application's to say. */
+/** How long a finished job is kept, by outcome. Null means forever. Omitted values come from the application. */
 export interface OwnRetention {
   readonly successfulMs?: number | null;
   readonly failedMs?: number | null;
   readonly cancelledMs?: number | null;
 }
 
-/** How an attempt ended. `released`: given back by a worker that stopped. */
+/** How an attempt ended. `released`: returned to the queue by a stopping worker. */
 export type AttemptOutcome = 'successful' | 'failed' | 'snoozed' | 'cancelled' | 'lost' | 'released';
 
-/** One try at a job, written by claim and settle. Snoozed and released ones have given their number back. */
+/** One attempt at a job, written by claim and settle. Snoozed and released attempts do not count: the next one gets the same number. */
 export interface Attempt {
   readonly attempt: number;
   readonly claim: number;
@@ -101,10 +110,10 @@ export interface JobRecord {
   readonly attempts: readonly Attempt[];
 }
 
-/** What a store does to a row when an attempt ends; made by `decide`, applied by every store's `settle` alone. */
+/** How a store changes a row when an attempt ends. Made by `decide`; applied only by the store's `settle`. */
 export interface Settlement {
   readonly id: string;
-  /** The fence: applied only while the row is running under this claim. */
+  /** The fencing token. The settlement applies only while the row is running under this claim. */
   readonly claim: number;
   readonly outcome: AttemptOutcome;
   readonly error: RecordedError | null;
@@ -112,21 +121,21 @@ export interface Settlement {
   readonly status: 'queued' | 'successful' | 'failed' | 'cancelled';
   readonly attempt: number;
   readonly losses: number;
-  /** When the row may be claimed again; meaningful for `queued`. */
+  /** When the row may be claimed again; used for `queued` only. */
   readonly dueAt: number;
   readonly returnValue: string | null;
   readonly reason: string | null;
-  /** The progress last reported, if it was. */
+  /** The last reported progress, if any. */
   readonly progress: Progress | null;
-  /** Asks whether this was applied, in a transaction of the application's that may not have committed; applies nothing. */
+  /** Asks whether this settlement was applied in a transaction of the application that may not have committed. Changes nothing. */
   readonly confirm?: true;
 }
 
-/** A change by an operator, or by the engine outside an attempt: applied only while the row has this status and claim number. */
+/** A change made by an operator, or by the engine outside an attempt. It applies only while the row has this status and claim number. */
 export interface Amendment {
   readonly id: string;
   readonly expect: { readonly status: StoredStatus; readonly claim: number };
-  /** Null: the row is deleted, with its attempts. */
+  /** Null deletes the row and its attempts. */
   readonly set: Partial<
     Pick<
       Job,
@@ -147,31 +156,29 @@ export interface Amendment {
   > | null;
 }
 
-/**
- * What changed, as far as the store knows; nothing more than a reason to look. An empty hint: anything may have changed.
- */
+/** What changed, as far as the store knows. A hint is only a reason to look. An empty hint means that anything may have changed. */
 export interface Hint {
   /** A job is queued and due at this instant. */
   readonly dueAt?: number;
-  /** A lease that ends, or a job that expires, at this instant; `by` holds it. */
+  /** A lease ends or a job expires at this instant. `by` is the worker that holds the lease. */
   readonly overdueAt?: number;
   readonly by?: string;
-  /** A running job is wanted cancelled. */
+  /** Cancellation of a running job was requested. */
   readonly cancelled?: true;
   /** A schedule is due at this instant. */
   readonly scheduleAt?: number;
-  /** These jobs are over. */
+  /** Jobs have finished. */
   readonly finished?: true;
-  /** With `finished`: the earliest `pruneAt` of these jobs, if one has any. */
+  /** Set with `finished`: the earliest `pruneAt` of these jobs, if any. */
   readonly pruneAt?: number;
-  /** A worker has come or gone, or declares other schedules. */
+  /** A worker started or stopped, or declares different schedules. */
   readonly workers?: true;
 }
 
-/** A schedule's row. `revision` is the compare-and-set: whoever advances it from the revision that they read has won the occurrence. */
+/** A schedule's row. `revision` is used for compare-and-set: the worker that advances it from the revision it read fires the occurrence. */
 export interface ScheduleRow {
   readonly name: string;
-  /** `code`: brought by workers from what `tasks.schedule` defines. `store`: saved at run time. */
+  /** `code`: declared by workers from `tasks.schedule` calls. `store`: saved at run time. */
   readonly source: 'code' | 'store';
   readonly task: string;
   readonly queue: string;
@@ -181,41 +188,41 @@ export interface ScheduleRow {
   readonly tags: readonly string[];
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly overrides: Overrides | null;
-  /** Encoded input of every job; null: none. */
+  /** The encoded input of every job, or null. */
   readonly input: string | null;
-  /** True: code computes the input of each occurrence; only workers with that code fire the schedule. */
+  /** True: code computes the input of each occurrence, and only workers with that code fire the schedule. */
   readonly computed: boolean;
   readonly trigger: Trigger;
-  /** No occurrence before this. */
+  /** No occurrence before this instant. */
   readonly startAt: number | null;
-  /** No occurrence after this. */
+  /** No occurrence after this instant. */
   readonly endAt: number | null;
-  /** No more jobs than this. */
+  /** Maximum number of jobs. */
   readonly maxRuns: number | null;
   readonly jitterMs: number;
   readonly missed: Missed;
   readonly overlap: Overlap;
-  /** False: it never fires; it was defined so. */
+  /** False: defined as disabled, so the schedule never fires. */
   readonly enabled: boolean;
-  /** When it fires next: the coming occurrence and its jitter. Null: none is left. */
+  /** When the schedule fires next: the next occurrence plus its jitter. Null: none is left. */
   readonly nextAt: number | null;
-  /** The coming occurrence. */
+  /** The next occurrence. */
   readonly occurrenceAt: number | null;
-  /** The occurrence that fired last, or was passed over. */
+  /** The last occurrence that fired or was skipped. */
   readonly lastAt: number | null;
-  /** An occurrence that waits for the jobs before it to end. */
+  /** An occurrence that waits for earlier jobs to finish. */
   readonly heldAt: number | null;
-  /** How many occurrences have made a job. */
+  /** Number of occurrences that have created a job. */
   readonly runs: number;
   readonly paused: boolean;
-  /** Why, in a sentence. */
+  /** The reason, as a sentence. */
   readonly pausedBecause: string | null;
   readonly revision: number;
-  /** Tells a changed definition from an unchanged one. */
+  /** Identifies a definition; changes when the definition changes. */
   readonly hash: string;
-  /** The latest definitions by their hash, and when each was first seen: of those that live workers declare, the one first seen last holds. */
+  /** The latest definitions by hash, and when each was first seen. Among those that live workers declare, the one first seen last applies. */
   readonly seen: Readonly<Record<string, number>>;
-  /** Since when no live worker has declared it. */
+  /** The time since which no live worker has declared it. */
   readonly undeclaredAt: number | null;
 }
 
@@ -227,31 +234,31 @@ export type SingleTrigger =
   | { readonly kind: 'at'; readonly at: number }
   | ({ readonly kind: 'sun' } & SunTrigger);
 
-/** What is done about occurrences that passed while no scheduler ran. */
+/** How to handle occurrences that passed while no scheduler was running. */
 export interface Missed {
-  /** Later than this, an occurrence is not caught up; null: however late. */
+  /** Occurrences later than this are not caught up. Null: no limit. */
   readonly graceMs: number | null;
   readonly catchUp: 'latest' | 'none' | 'all';
-  /** With `all`: at most so many, the latest. */
+  /** Maximum number of occurrences with `all`; the latest are kept. */
   readonly limit: number;
 }
 
-/** What is done about an occurrence whose predecessor has not finished. */
+/** How to handle an occurrence while an earlier one has not finished. */
 export type Overlap = 'allow' | 'skip' | 'queue-one' | 'cancel-running';
 
-/** A worker's entry in the registry: who is there, and when it was last heard of. */
+/** A worker's entry in the registry, with its last heartbeat. */
 export interface WorkerRow {
   readonly id: string;
   readonly host: string;
   readonly pid: number;
-  /** The version of this package that it runs. */
+  /** The version of this package that the worker runs. */
   readonly version: string;
-  /** Null: all. */
+  /** Null means all queues. */
   readonly queues: readonly string[] | null;
   readonly excludeQueues: readonly string[] | null;
-  /** The names of the tasks that it knows. */
+  /** The tasks that the worker knows. */
   readonly tasks: readonly string[];
-  /** The schedules that its code defines: the hash of each by its name. */
+  /** The schedules that its code defines: name to hash. */
   readonly schedules: Readonly<Record<string, string>>;
   readonly concurrency: number;
   /** Attempts in flight at the last heartbeat. */
@@ -261,7 +268,7 @@ export interface WorkerRow {
   readonly heartbeatAt: number;
 }
 
-/** A queue's own row: it exists once someone has paused or resumed it. */
+/** A queue's row. It exists once the queue has been paused or resumed. */
 export interface QueueRow {
   readonly name: string;
   readonly paused: boolean;

@@ -1,10 +1,10 @@
 /**
- * Time zones as a line of spans, each with one offset from UTC. The rules come from `Intl`, sampled once per stretch of about a year and
- * kept; everything after that is arithmetic. Cron, the simulation and the command line all read daylight saving time here.
+ * Time zones as a sequence of spans, each with one offset from UTC. The rules come from `Intl`, sampled about a year at a time and cached;
+ * the rest is arithmetic. Cron, the simulation and the command line all use this file for daylight saving time.
  */
 import { latestInstant } from './duration.ts';
 
-/** A stretch of time in which a zone's offset stays the same. Neighbours may have the same offset: spans are cut where sampling was. */
+/** A stretch of time with a constant offset. Adjacent spans may have the same offset, because sampling also splits spans. */
 export interface Span {
   /** Epoch milliseconds, inclusive. */
   readonly startAt: number;
@@ -14,7 +14,7 @@ export interface Span {
   readonly offset: number;
 }
 
-/** One change of a zone's offset: a gap where it grows, an overlap where it shrinks. Offsets in milliseconds east of UTC. */
+/** A change of a zone's offset: a gap if it grows, an overlap if it shrinks. Offsets are in milliseconds east of UTC. */
 export interface OffsetChange {
   /** The first instant with the new offset, in epoch milliseconds. */
   readonly at: number;
@@ -22,27 +22,27 @@ export interface OffsetChange {
   readonly offsetAfter: number;
 }
 
-/** What is known of a zone so far. Made by {@link zoneOf}; opaque to everyone else. */
+/** What is known about a zone so far. Made by {@link zoneOf}; opaque to other files. */
 export interface Zone {
   readonly timezone: string;
   readonly blocks: Map<number, readonly Span[]>;
   recent: Span;
 }
 
-/** Taken when this is loaded: a simulation fakes `Intl`, and what it made would be kept here after its end. */
+/** Captured at load time: a simulation replaces `Intl`, and formatters made from the replacement would stay in the cache after it ends. */
 const { DateTimeFormat } = Intl;
 
 const hourMs = 3_600_000;
 /**
- * How far apart the offset is looked at. A change, and the change back within one step, would be missed; the shortest time between two
- * changes in the tz database (2026c, years 1800 to 2100) is 167 hours: Brazil in 2000, Gaza in 2040.
+ * The sampling interval. A change that is reverted within one interval would be missed; the shortest time between two changes in the tz
+ * database (2026c, years 1800 to 2100) is 167 hours: Brazil in 2000, Gaza in 2040.
  */
 const stepMs = 48 * hourMs;
-/** Spans are found a block at a time. A whole number of steps. */
+/** Spans are computed one block at a time. A whole number of steps. */
 const blockMs = 183 * stepMs;
 /** No zone was ever further from UTC: Manila was at -15:56 until 1844, Metlakatla at +15:14 until 1867. */
 const farthestMs = 16 * hourMs;
-/** Bounds on what is kept: some hundred kilobytes of spans, and the formatters, which are large. */
+/** Cache limits: a few hundred kilobytes of spans, and the formatters, which are large. */
 const maxBlocks = 4_096;
 const maxZones = 1_000;
 const maxFormats = 16;
@@ -51,12 +51,12 @@ const zones = new Map<string, Zone>();
 const formats = new Map<string, Intl.DateTimeFormat>();
 let blocksKept = 0;
 
-/** What a time zone is, for error messages. */
-export const timezoneExpected = "an IANA time zone such as 'Europe/London' or 'UTC'; abbreviations such as BST mean several";
+/** The expected time zone, for error messages. */
+export const timezoneExpected = "an IANA time zone such as 'Europe/London' or 'UTC'; abbreviations such as BST are ambiguous";
 
 /**
- * The names of the time zone database without a slash (tz 2026c, `backward` included). `Intl` takes more: BST, IST, CST and their like, each of which
- * means several zones, and as an old alias of ICU often another one than the reader's.
+ * The names in the time zone database that have no slash (tz 2026c, including `backward`). `Intl` accepts more: BST, IST, CST and similar
+ * abbreviations are ambiguous, and ICU often resolves them to an unexpected zone.
  */
 const shortNames = new Set(
   (
@@ -68,8 +68,8 @@ const shortNames = new Set(
 );
 
 /**
- * True for names of the time zone database, in any case. Offsets such as `+02:00` are no zones: they know no daylight saving time. Abbreviations
- * are none either.
+ * True for names in the time zone database, in any case. Offsets such as `+02:00` are refused because they have no daylight saving time,
+ * and abbreviations are refused too.
  */
 export function isTimezone(value: unknown): value is string {
   if (typeof value !== 'string' || !/^[A-Za-z][A-Za-z0-9_+\-/]*$/.test(value)) return false;
@@ -83,15 +83,18 @@ export function isTimezone(value: unknown): value is string {
   }
 }
 
-/** How far local time is ahead of UTC at an instant, in milliseconds. @throws RangeError when there is no such zone */
+/**
+ * How far local time is ahead of UTC at an instant, in milliseconds.
+ * @throws RangeError if the zone does not exist
+ */
 export function offsetAt(timezone: string, at: number): number {
   return spanAt(zoneOf(timezone), at).offset;
 }
 
 /**
- * Every change of a zone's offset from `fromAt` on and before `toAt`, in order. All days of a year on which the clocks change:
- * `changes(timezone, Date.UTC(year, 0, 1), Date.UTC(year + 1, 0, 1))`.
- * @throws RangeError when there is no such zone
+ * All changes of a zone's offset at or after `fromAt` and before `toAt`, in order. For all clock changes of a year: `changes(timezone,
+ * Date.UTC(year, 0, 1), Date.UTC(year + 1, 0, 1))`.
+ * @throws RangeError if the zone does not exist
  */
 export function changes(timezone: string, fromAt: number, toAt: number): OffsetChange[] {
   const zone = zoneOf(timezone);
@@ -105,7 +108,10 @@ export function changes(timezone: string, fromAt: number, toAt: number): OffsetC
   return found;
 }
 
-/** What is known of a zone. @throws RangeError when there is no such zone */
+/**
+ * Returns the cached zone.
+ * @throws RangeError if the zone does not exist
+ */
 export function zoneOf(timezone: string): Zone {
   let zone = zones.get(timezone);
   if (!zone) {
@@ -121,7 +127,7 @@ export function zoneOf(timezone: string): Zone {
   return zone;
 }
 
-/** The span that holds an instant. */
+/** The span that contains an instant. */
 export function spanAt(zone: Zone, at: number): Span {
   const { recent } = zone;
   if (at >= recent.startAt && at < recent.endAt) return recent;
@@ -143,7 +149,7 @@ export function spanAt(zone: Zone, at: number): Span {
 export function unseenLocal(zone: Zone, at: number): number {
   let span = spanAt(zone, at);
   let unseen = Math.floor(at / 1_000) * 1_000 + 1_000 + span.offset;
-  // Before a clock was set back it had shown more. Offsets being bounded, only what is less than twice the farthest ago can matter.
+  // Before being set back, a clock had shown later times. Offsets are bounded, so only spans less than twice the largest offset ago matter.
   while (at - span.startAt < 2 * farthestMs) {
     span = spanAt(zone, span.startAt - 1);
     unseen = Math.max(unseen, span.endAt + span.offset);
@@ -151,7 +157,10 @@ export function unseenLocal(zone: Zone, at: number): number {
   return unseen;
 }
 
-/** The first instant at which the zone's clocks show this local time or a later one: a repeated time's first pass, a gap's end for a skipped one. */
+/**
+ * The first instant at which the zone's clocks show this local time or a later one: the first pass of a repeated time, the end of the gap
+ * for a skipped one.
+ */
 export function firstShown(zone: Zone, local: number): number {
   const guess = spanAt(zone, local - zone.recent.offset);
   const at = local - guess.offset;
@@ -161,7 +170,7 @@ export function firstShown(zone: Zone, local: number): number {
   return Math.max(span.startAt, local - span.offset);
 }
 
-/** Drops the spans of all zones but keeps the one that is being read; they are read again when asked for. */
+/** Drops the cached spans of all zones and keeps the zone that is being read. They are computed again when needed. */
 function forget(keep: Zone): void {
   zones.clear();
   zones.set(keep.timezone, keep);
@@ -176,7 +185,7 @@ function readBlock(format: Intl.DateTimeFormat, startAt: number): Span[] {
   for (let at = startAt; at < startAt + blockMs; at += stepMs) {
     const nextAt = at + stepMs;
     const nextOffset = readOffset(format, nextAt);
-    // Usually none or one. Two changes within one step are both found if they do not cancel each other out.
+    // Usually none or one. Two changes within one step are both found, unless they cancel each other out.
     while (offset !== nextOffset) {
       const changeAt = changeBetween(format, Math.max(at, spanStartAt), nextAt, offset);
       if (changeAt === startAt + blockMs) break;
@@ -189,7 +198,7 @@ function readBlock(format: Intl.DateTimeFormat, startAt: number): Span[] {
   return spans;
 }
 
-/** The second at which the offset stops being `offset`, which it is at `fromAt` and no longer at `toAt`. */
+/** The second at which the offset changes from `offset`, given that it applies at `fromAt` and not at `toAt`. */
 function changeBetween(format: Intl.DateTimeFormat, fromAt: number, toAt: number, offset: number): number {
   let low = fromAt / 1_000;
   let high = toAt / 1_000;
@@ -201,7 +210,7 @@ function changeBetween(format: Intl.DateTimeFormat, fromAt: number, toAt: number
   return high * 1_000;
 }
 
-/** The offset by the calendar: only the day of the month and the time of day are compared, for a zone is never a whole day from UTC. */
+/** The offset, from calendar fields. Comparing the day of the month and the time of day is enough, because a zone is never a whole day from UTC. */
 function readOffset(format: Intl.DateTimeFormat, at: number): number {
   const instant = Math.max(-latestInstant, Math.min(latestInstant, at));
   const [day = 0, hour = 0, minute = 0, second = 0] = (format.format(instant).match(/\d+/g) ?? []).map(Number);

@@ -1,7 +1,7 @@
 /**
- * One attempt at a job, from claim to settlement. It reads as: read the input, run the task under one signal, classify what came of it,
- * decide what that means for the job. The first thing that ends an attempt wins: its function, its timeout, a cancel, the loss of its lease
- * or the worker's stop; what the function does afterwards counts for nothing, so a function that ignores its signal cannot hold the engine.
+ * One attempt at a job, from claim to settlement: parse the input, run the task under one signal, classify the outcome, and decide what it
+ * means for the job. The first event that ends an attempt wins: its function, its timeout, a cancellation, the loss of its lease, or the
+ * worker's stop. What the function does afterwards is ignored, so a function that ignores its signal cannot block the engine.
  */
 import { type Backoff, defaultBackoff } from '../core/backoff.ts';
 import { checkBlob } from '../core/blobs.ts';
@@ -31,29 +31,33 @@ import { type Host, told } from './host.ts';
 import { parseInput } from './input.ts';
 import { scope } from './scope.ts';
 
-/** What ended the attempt before its function did: the error that its signal carries, and what becomes of the job; null: nothing, the job is not ours any more. */
+/**
+ * Why the attempt ended before its function did: the error that its signal carries, and the outcome for the job. Null: no outcome, because
+ * the worker no longer holds the job.
+ */
 interface Interruption {
   readonly error: AttemptError;
   readonly outcome: Outcome | null;
 }
 
-/** The tasks that were warned of. */
+/** Tasks that a warning has been logged for. */
 const warned = new WeakSet<Definition>();
 
-/** Who runs the attempt, and hears of it. */
+/** Runs the attempt and receives its callbacks. */
 export interface AttemptRunner {
   /**
-   * @param settlement what to tell the store; null: nothing
-   * @param otherwise what to tell it when the settlement, which was made in the application's transaction, turns out not to be there
+   * @param settlement the settlement to store; null: none
+   * @param otherwise the settlement to store if `settlement` was made in the application's transaction and turns out not to have been
+   * committed
    */
   ended(attempt: RunningAttempt, settlement: Settlement | null, otherwise?: Settlement): void;
-  /** Settles in the application's transaction, at once. */
+  /** Settles in the application's transaction, immediately. */
   complete?(settlement: Settlement, transaction: unknown): Awaitable<Job | null>;
-  /** Replaces the settlement of an attempt, if it was not sent to the store yet. */
+  /** Replaces the settlement of an attempt, unless it has already been sent to the store. */
   revise?(attempt: RunningAttempt, settlement: Settlement): void;
   /** Where the job's blobs are; left out where the job is in no store. */
   readonly blobs?: Pick<Store, 'getBlobs' | 'saveBlobs'>;
-  /** There is progress to save. */
+  /** New progress needs to be saved. */
   progressed?(attempt: RunningAttempt): void;
 }
 
@@ -62,22 +66,22 @@ export class RunningAttempt implements Scope {
   readonly definition: Definition | undefined;
   readonly host: Host;
   readonly worker: string;
-  /** When the lease was last known to be ours, on the monotonic clock. */
+  /** When the lease was last known to be held, on the monotonic clock. */
   confirmedAt: number;
-  /** When the store was first asked to renew it since, on the monotonic clock; null: not yet. */
+  /** When the store was first asked to renew it since then, on the monotonic clock; null if it has not been. */
   askedAt: number | null = null;
   parent: Scope | undefined;
   progress: Progress | null = null;
-  /** What of it the store knows. */
+  /** The progress that the store has saved. */
   savedProgress: Progress | null = null;
   readonly #runner: AttemptRunner;
   #controller: AbortController | undefined;
   #aborted: AttemptError | undefined;
   #stopping = false;
   #ended = false;
-  /** What was settled in a transaction of the application's, which may not have committed. */
+  /** The settlement made in a transaction of the application, which may not have committed. */
   #completed: Settlement | undefined;
-  /** The outcome that its function made last: it is to be returned. */
+  /** The control value that its function created last; it must be returned. */
   #made: Snooze | Cancel | undefined;
   #timeout: Timer | undefined;
   #waits: Set<(error: AttemptError) => void> | undefined;
@@ -87,7 +91,7 @@ export class RunningAttempt implements Scope {
     this.worker = worker;
     this.job = job;
     this.definition = host.definitions.get(job.task);
-    // The lease counts from when it was asked for, however late the store answered.
+    // The lease counts from the time of the request, however late the store answered.
     const { clock } = host;
     const sinceMs = job.lastAttemptedAt === null ? 0 : clock.now() - job.lastAttemptedAt;
     this.confirmedAt = clock.monotonic() - Math.max(0, sinceMs);
@@ -113,7 +117,7 @@ export class RunningAttempt implements Scope {
     return this.#ended;
   }
 
-  /** Made when first asked for: most tasks never do. */
+  /** Created on first use, because most tasks never use it. */
   get signal(): AbortSignal {
     if (!this.#controller) {
       this.#controller = new AbortController();
@@ -122,7 +126,7 @@ export class RunningAttempt implements Scope {
     return this.#controller.signal;
   }
 
-  /** Begins the attempt. Never throws: whatever happens becomes an outcome. */
+  /** Starts the attempt. Never throws: every error becomes an outcome. */
   start(): void {
     this.parent = scope.getStore();
     const timeoutMs = this.job.overrides?.timeoutMs ?? this.definition?.timeoutMs ?? null;
@@ -131,7 +135,7 @@ export class RunningAttempt implements Scope {
     if (timeoutMs !== null) this.#armTimeout(timeoutMs);
     try {
       const returned = scope.run(this, begin, this);
-      // A foreign thenable may throw where it is touched; a promise made of it rejects instead.
+      // A foreign thenable may throw when it is accessed; a promise made from it rejects instead.
       const promise = returned instanceof Promise ? returned : isThenable(returned) ? Promise.resolve(returned) : undefined;
       if (promise) promise.then(this.#onReturn, this.#onThrow);
       else this.#onReturn(returned);
@@ -140,12 +144,12 @@ export class RunningAttempt implements Scope {
     }
   }
 
-  /** Someone wants the job to end. */
+  /** Cancels the attempt on request. */
   cancel(reason: string): void {
     this.#interrupt({ error: new CancelledError(`job ${this.job.id} was cancelled: ${reason}`), outcome: { kind: 'cancelled', reason } });
   }
 
-  /** The job is no longer ours: nothing will be told to the store. */
+  /** The worker no longer holds the job, so nothing is reported to the store. */
   fence(why: string): void {
     this.#interrupt({
       error: new LeaseLostError(`attempt ${this.job.attempt} of job ${this.job.id} lost its lease: ${why}`),
@@ -153,34 +157,39 @@ export class RunningAttempt implements Scope {
     });
   }
 
-  /** The worker stops: the function is told, and has a little time to return or throw. */
+  /** The worker is stopping: aborts the signal and gives the function a little time to return or throw. */
   shutdown(): void {
     if (this.#ended) return;
     this.#stopping = true;
     this.#abort(
-      new ShutdownError(`worker ${this.worker} is stopping; attempt ${this.job.attempt} of job ${this.job.id} will be given back`),
+      new ShutdownError(
+        `worker ${this.worker} is stopping; attempt ${this.job.attempt} of job ${this.job.id} will be returned to the queue`,
+      ),
     );
   }
 
-  /** A promise that its function started, and nobody awaited, was rejected. */
+  /** A promise that its function created and did not await was rejected. */
   stray(error: unknown): void {
     if (!this.#ended) this.#end(this.#failed(error));
-    // Node reports a rejection a moment later. The outcome may not have been sent to the store yet.
+    // Node.js reports a rejection slightly later. The outcome may not have been sent to the store yet.
     else this.#runner.revise?.(this, decide(this.job, this.#backoff, this.#failed(error), this.host.clock.now(), 0, this.progress));
   }
 
-  /** Settles the job in the application's transaction. The attempt goes on until its function ends. */
+  /** Settles the job in the application's transaction. The attempt continues until its function ends. */
   complete(value: unknown, transaction: unknown): void | Promise<void> {
     const { job, host } = this;
     const refuse = (why: string) => new InputError(`ctx.complete() of ${job.task}: ${why}`);
     if (transaction === undefined) throw refuse('pass { transaction }; without one, return the value');
-    if (this.#completed) throw refuse('it was called before');
+    if (this.#completed) throw refuse('it has already been called');
     if (this.#ended) throw this.#aborted ?? refuse('the attempt has ended');
-    if (!this.#runner.complete) throw refuse('there is no store here that could join a transaction');
+    if (!this.#runner.complete) throw refuse('no store here can join a transaction');
     const text = value === undefined ? null : encode(value, `the value of ctx.complete() of ${job.task}`);
     const settlement = decide(job, defaultBackoff, { kind: 'done', value: text }, host.clock.now(), 0, this.progress);
     const settled = (row: Job | null) => {
-      if (!row) throw new LeaseLostError(`attempt ${job.attempt} of job ${job.id} no longer holds it: let this fail the transaction`);
+      if (!row)
+        throw new LeaseLostError(
+          `attempt ${job.attempt} of job ${job.id} no longer holds the job; let this error roll back the transaction`,
+        );
       this.#completed = settlement;
     };
     const answer = this.#runner.complete(settlement, transaction);
@@ -200,12 +209,15 @@ export class RunningAttempt implements Scope {
     if (!isSaved) throw new LeaseLostError(`attempt ${job.attempt} of job ${job.id} no longer holds it`);
   }
 
-  /** The worker can wait no longer. */
+  /** The worker cannot wait any longer. */
   release(): void {
     this.#end({ kind: 'released' });
   }
 
-  /** Calls `reject` when the signal aborts; returns the function that ends this. For waits of the engine's own, which need no listener. */
+  /**
+   * Calls `reject` when the signal aborts; returns a function that removes the callback. Used for the engine's own waits, which need no
+   * event listener.
+   */
   onAbort(reject: (error: AttemptError) => void): () => void {
     if (this.#aborted) {
       reject(this.#aborted);
@@ -216,7 +228,7 @@ export class RunningAttempt implements Scope {
     return () => waits.delete(reject);
   }
 
-  /** Its function has made an outcome. */
+  /** Records a control value that its function created. */
   made(outcome: Snooze | Cancel): void {
     this.#made = outcome;
   }
@@ -241,7 +253,7 @@ export class RunningAttempt implements Scope {
   }
 
   report(fraction: number, message: string | undefined): void {
-    // What a function says that went on after its attempt was ended counts for nothing.
+    // Progress reported after the attempt has ended is ignored.
     if (this.#ended) return;
     const { host, job } = this;
     const at = host.clock.now();
@@ -265,7 +277,7 @@ export class RunningAttempt implements Scope {
     }
   }
 
-  /** Once for each task: a loop reports a thousand times. */
+  /** Warns once per task, because a loop may report a thousand times. */
   #warnOfProgress(fraction: unknown): void {
     const { host, job, definition } = this;
     if (definition === undefined || warned.has(definition)) return;
@@ -351,19 +363,19 @@ export class RunningAttempt implements Scope {
     const text = value === undefined ? null : encode(value, `the return value of ${this.job.task}`);
     if (this.#made) {
       const call = isSnooze(this.#made) ? 'snooze()' : 'cancel()';
-      const lost = `${this.job.task} called ${call} and did not return what it made, so its job is successful; write: return ${call.replace(')', '…)')}`;
+      const lost = `${this.job.task} called ${call} but did not return its result, so the job is successful; write: return ${call.replace(')', '…)')}`;
       this.log('warn', lost, undefined);
     }
     return { kind: 'done', value: text };
   }
 
   #thrown(error: unknown): Outcome {
-    // Told to stop, the function stopped: that is no failure of the job.
+    // The function stopped because it was asked to, which is not a failure of the job.
     if (this.#stopping) return { kind: 'released' };
     const thrown = steering(error);
     if (!thrown) return this.#failed(error);
     const call = isSnooze(thrown) ? 'snooze(…)' : 'cancel(…)';
-    return this.#failed(new InputError(`${this.job.task} threw ${call}, which is to be returned; write: return ${call}`));
+    return this.#failed(new InputError(`${this.job.task} threw ${call} instead of returning it; write: return ${call}`));
   }
 
   #failed(error: unknown): Outcome {
@@ -371,34 +383,35 @@ export class RunningAttempt implements Scope {
   }
 
   #isPermanent(error: unknown): boolean {
-    // A getter or an own predicate that throws must not keep the failure from being recorded; it counts as an ordinary one.
+    // If a getter or a custom predicate throws, the failure must still be recorded; it is treated as an ordinary one.
     try {
       if (isPermanentError(error) || (isEscapementError(error) && error.code === 'ESCAPEMENT_UNKNOWN_TASK')) return true;
       return this.definition?.retryable ? !this.definition.retryable(error) : false;
     } catch (thrown) {
       const { job, host } = this;
       const fields = { task: job.task, job: job.id, attempt: job.attempt, error: recordError(thrown).message };
-      host.logger.warn(fields, 'retry.unless or retry.only failed; the attempt counts as one to retry');
+      host.logger.warn(fields, 'retry.unless or retry.only threw an error; the attempt is treated as retryable');
       return false;
     }
   }
 }
 
 /**
- * Fails the attempt below whose function this is called. For `process.on('unhandledRejection')`: Node calls it in the context of the promise.
- * @returns the attempt, also if it had ended; undefined outside of any
+ * Fails the attempt whose code calls this. Intended for `process.on('unhandledRejection')`: Node.js calls the handler in the context of the
+ * promise.
+ * @returns the attempt, even if it has ended; undefined outside any attempt
  */
 export function failCurrentAttempt(error: unknown): Scope | undefined {
   const current = scope.getStore();
-  // The attempt may be one of another copy of this package, whose worker it is.
+  // The attempt may belong to another copy of this package and its worker.
   (current as Partial<RunningAttempt> | undefined)?.stray?.(error);
   return current;
 }
 
 /**
- * Return this from a task to run the job again after `delay`; the attempt is given back.
- * @param delay how long, for example `'10m'` or milliseconds
- * @throws ConfigError when `delay` is no duration
+ * Return this from a task to run the job again after `delay`, without using up an attempt.
+ * @param delay a duration, for example `'10m'`, or milliseconds
+ * @throws ConfigError if `delay` is not a valid duration
  * @example return snooze('10m');
  */
 export function snooze(delay: Duration): Snooze {
@@ -407,20 +420,20 @@ export function snooze(delay: Duration): Snooze {
 
 /**
  * Return this from a task to end the job as cancelled.
- * @param reason kept on the job, for people to read
+ * @param reason stored with the job
  * @default reason 'cancelled'
  */
 export function cancel(reason = 'cancelled'): Cancel {
   return noted(makeCancel(reason));
 }
 
-/** The attempt that makes an outcome remembers it. It may be one of another copy of this package. */
+/** Lets the attempt remember a control value it creates. The attempt may belong to another copy of this package. */
 function noted<T extends Snooze | Cancel>(outcome: T): T {
   (scope.getStore() as Partial<RunningAttempt> | undefined)?.made?.(outcome);
   return outcome;
 }
 
-/** A line in the application's log for an attempt that failed: an error when its job did so for good, a warning when it is tried again. */
+/** Logs a failed attempt: as an error if the job failed for good, as a warning if it will be retried. */
 export function logFailure(host: Host, of: Pick<Job, 'task' | 'id'> & { attempt: number; worker: string }, end: Settlement): void {
   const { error, reason } = end;
   if (end.status !== 'failed' && (end.status !== 'queued' || end.outcome !== 'failed')) return;
@@ -434,7 +447,7 @@ function notCommitted(): Error {
   return new Error('the transaction in which ctx.complete() was called did not commit');
 }
 
-/** Reads the input and calls the task's function, in one synchronous go where the schema allows it. */
+/** Parses the input and calls the task's function, synchronously if the schema allows it. */
 function begin(attempt: RunningAttempt): unknown {
   const { definition, job } = attempt;
   if (!definition) throw new UnknownTaskError(`no task is defined with the name ${job.task}`);
@@ -446,16 +459,16 @@ function begin(attempt: RunningAttempt): unknown {
 }
 
 function stored(job: Job): unknown {
-  // Left out stays left out: defaults of the schema and of the parameter apply.
+  // An omitted input stays omitted, so that defaults of the schema and the parameter apply.
   if (job.input === null) return undefined;
   try {
     return decode(job.input);
   } catch (error) {
-    throw new PermanentError(`the stored input of job ${job.id} is no JSON; it was changed outside Escapement`, { cause: error });
+    throw new PermanentError(`the stored input of job ${job.id} is not valid JSON; it was changed outside Escapement`, { cause: error });
   }
 }
 
-/** The fields of a log line; those that cannot be read are left out. */
+/** The fields of a log line; unreadable ones are omitted. */
 function copied(fields: Record<string, unknown>): Record<string, unknown> {
   try {
     return { ...fields };
@@ -464,7 +477,7 @@ function copied(fields: Record<string, unknown>): Record<string, unknown> {
   }
 }
 
-/** Why a return value could not be stored, told to whoever wonders why the job failed, and is not tried again. */
+/** Explains that a return value could not be stored, and why the job is not retried. */
 function unstored(task: string, why: string): string {
-  return `${why} ${task} has run to its end and its effects have happened, so it does not run again. Return plain data, such as an id, or nothing.`;
+  return `${why} ${task} completed and its effects have happened, so it is not retried. Return plain data, such as an id, or nothing.`;
 }

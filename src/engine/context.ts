@@ -1,4 +1,4 @@
-/** What a task's function is given beside its input: a narrow view of its attempt. */
+/** The context passed to a task's function: a limited view of its attempt. */
 
 import type { TaskContext, TaskLog } from '../core/definition.ts';
 import { type Duration, durationMs, show } from '../core/duration.ts';
@@ -66,7 +66,7 @@ export class Context implements TaskContext {
         reject(error);
       });
     });
-    // A sleep that its task has not awaited yet, or never does, must not end the process when the attempt is aborted.
+    // A sleep that is not awaited must not end the process when the attempt is aborted.
     slept.catch(() => {});
     return slept;
   }
@@ -77,7 +77,7 @@ export class Context implements TaskContext {
 
   complete(value: unknown, options: { readonly transaction: unknown }): void | Promise<void> {
     const unknown = Object.keys(options ?? {}).find((key) => key !== 'transaction');
-    if (unknown !== undefined) throw new InputError(`ctx.complete() takes { transaction } alone; got ${show(unknown)}`);
+    if (unknown !== undefined) throw new InputError(`ctx.complete() accepts only { transaction }; got ${show(unknown)}`);
     return this.#attempt.complete(value, options?.transaction);
   }
 

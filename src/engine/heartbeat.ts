@@ -1,7 +1,8 @@
 /**
- * A worker's first duty: to renew the leases of what it runs, all in one call, and to learn which jobs it has lost or should cancel. When
- * renewals fail or are not answered for so long that a lease may pass, it fences itself: better to stop working on a job than to work on it
- * beside someone else. A worker that could not ask, because its process was stopped or its thread blocked, asks before it gives anything up.
+ * A worker's first duty: renewing the leases of its running jobs, all in one call, which also reports the jobs it has lost or should
+ * cancel. If renewals fail or get no answer for so long that a lease may end, the worker fences itself: it stops working on a job rather
+ * than risk that two workers run it. A worker that could not ask, because its process was suspended or its thread blocked, asks before it
+ * gives up any attempt.
  */
 import type { Timer } from '../ports/clock.ts';
 import type { RenewAnswer, Store } from '../ports/store.ts';
@@ -9,18 +10,18 @@ import type { RunningAttempt } from './attempt.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
 
-/** How long a claim or a renewal holds. */
+/** How long a claim or a renewal is valid. */
 export const leaseMs = 30_000;
-/** How often leases are renewed: three chances before one passes. Up to a tenth earlier at random, so that workers spread. */
+/** How often leases are renewed: three times before one ends. Up to a tenth earlier at random, to spread the workers. */
 export const renewEveryMs = 10_000;
-/** A worker that has asked for a renewal, and had none confirmed for this long, gives its attempt up before another may take the job. */
+/** A worker that has requested a renewal but has had none confirmed for this long gives up its attempt, before another worker may take the job. */
 export const fenceAfterMs = 25_000;
-/** How long a worker that asks late waits for the answer. */
+/** How long a worker that renews late waits for the answer. */
 const answerWithinMs = leaseMs - fenceAfterMs;
 
 export interface Heartbeat {
   readonly step: Step;
-  /** Attempts have begun: a renewal that is under way does not cover them. */
+  /** Attempts have started. A renewal that is under way does not cover them. */
   begun(): void;
 }
 
@@ -28,7 +29,7 @@ export interface Heartbeat {
 export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<string, RunningAttempt>): Heartbeat {
   const { clock, random } = host;
 
-  /** The instant of the monotonic clock at which an attempt is fenced unless it is renewed before; Infinity: the store has not been asked. */
+  /** The instant of the monotonic clock at which an attempt is fenced unless it is renewed before. Infinity: no renewal has been requested. */
   function fenceAt({ ended, confirmedAt, askedAt }: RunningAttempt): number {
     return ended || askedAt === null ? Number.POSITIVE_INFINITY : Math.max(confirmedAt + fenceAfterMs, askedAt + answerWithinMs);
   }
@@ -37,11 +38,11 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
     attempt.fence(`no renewal was confirmed for ${fenceAfterMs / 1_000} s`);
   }
 
-  /** Armed from when a renewal is asked for until it is confirmed: it fences in time even if the store fails or never answers. */
+  /** Set from the request of a renewal until it is confirmed. It fences in time even if the store fails or never answers. */
   let watch: Timer | undefined;
   /** A renewal is under way. */
   let asking = false;
-  /** One after the other: each attempt has been confirmed at its own time. */
+  /** Each attempt was confirmed at a different time, so each is fenced at its own deadline. */
   function fenceInTime(): void {
     watch?.cancel();
     const now = clock.monotonic();
@@ -72,7 +73,7 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
     try {
       answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
     } catch (error) {
-      // Asked late, and not even answered: the leases may have passed long ago.
+      // The renewal was late and got no answer, so the leases may have ended long ago.
       for (const attempt of attempts) if (clock.monotonic() - attempt.confirmedAt >= fenceAfterMs) fence(attempt);
       throw error;
     } finally {
@@ -82,8 +83,8 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
     for (let i = 0; i < attempts.length; i++) {
       const attempt = attempts[i] as RunningAttempt;
       const answer = answers[i];
-      if (answer?.kind === 'lost') attempt.fence('another worker has the job, or it is over');
-      // The store counts the lease from when it was asked for, however late it answers.
+      if (answer?.kind === 'lost') attempt.fence('another worker holds the job, or it has finished');
+      // The store counts the lease from the time of the request, however late it answers.
       else {
         attempt.confirmedAt = askedAfter;
         attempt.askedAt = null;

@@ -1,9 +1,12 @@
-/** Inputs against their schema: at enqueue, so that a mistake is seen where it was made, and again before run, because code changes between the two. */
+/**
+ * Validates inputs against their schema: on enqueue, so that a mistake is reported where it was made, and again before the task runs,
+ * because the code may have changed since.
+ */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { InputError } from '../core/errors.ts';
 
 /**
- * The value that the schema makes of an input.
+ * Validates an input and returns the schema's output.
  * @throws InputError naming every issue and its path
  */
 export function parseInput(schema: StandardSchemaV1, raw: unknown, what: string): unknown {
@@ -18,5 +21,5 @@ function accepted(result: StandardSchemaV1.Result<unknown>, what: string): unkno
     return { path, message: issue.message };
   });
   const list = issues.map(({ path, message }) => (path ? `${path}: ${message}` : message)).join('; ');
-  throw new InputError(`${what} does not fit its schema: ${list}`, { path: issues[0]?.path ?? '' });
+  throw new InputError(`${what} does not match its schema: ${list}`, { path: issues[0]?.path ?? '' });
 }

@@ -1,7 +1,7 @@
 /**
- * A worker's second duty: to find jobs whose lease has passed and jobs that expired before they started, decide what becomes of them, and
- * delete finished jobs after their retention. Any number of workers may do this at once: what one has settled, another's claim number no
- * longer fits.
+ * A worker's second duty: settling jobs whose lease has ended and jobs that expired before they started, and deleting finished jobs after
+ * their retention. Several workers can do this at the same time: once one has settled a job, the claim numbers of the others no longer
+ * match.
  */
 
 import { defaultBackoff } from '../core/backoff.ts';
@@ -19,24 +19,24 @@ import type { Step } from './loop.ts';
 
 const batch = 500;
 const noTasks: readonly string[] = [];
-/** How often a janitor looks without a hint, in stores that other processes share. */
+/** How often a janitor polls without a hint, in stores shared between processes. */
 export const overdueEveryMs = 5_000;
-/** Finished jobs are deleted at most so long after their retention. */
+/** The longest time for which finished jobs stay after their retention. */
 export const pruneEveryMs = 3_600_000;
 const pruneBatch = 1_000;
 const finishedStatuses = ['successful', 'failed', 'cancelled'] as const;
-/** The clock was set if it has gone this much more or less than the monotonic clock since the last look. */
+/** The clock was set if it advanced this much more or less than the monotonic clock since the last check. */
 const clockStepMs = 10_000;
-/** After such a step workers have this long, beyond their usual pace, to renew their leases. */
+/** After the clock was set, workers get this much longer than usual to renew their leases. */
 const answerMs = 5_000;
-/** A lease of this process has passed: when to see whether its heartbeat has renewed it. */
+/** If a lease held in this process has ended, how soon to check whether the heartbeat has renewed it. */
 const askAgainMs = 1_000;
 
 export interface Janitor {
   readonly step: Step;
   /**
-   * Told when jobs finish: there will be something to prune. Answers with when to look for it.
-   * @param ownAt the earliest end of a retention that one of them has of its own
+   * Called when jobs finish, since they will have to be pruned. Returns when to do so.
+   * @param ownAt the earliest end of a retention that belongs to one of the jobs
    */
   finished(ownAt?: number): number;
 }
@@ -46,14 +46,17 @@ export function createJanitor(host: Host, store: Store): Janitor {
   const finite = [retention.successfulMs, retention.failedMs, retention.cancelledMs].filter((ms) => ms < Number.POSITIVE_INFINITY);
   const longestMs = Math.max(0, ...finite);
   let pruneAt = Number.NEGATIVE_INFINITY;
-  // Where every change is hinted, nobody looks for what to prune once all that finished is pruned.
+  // If every change sends a hint, pruning stops once all finished jobs are pruned.
   let pruneUntil = clock.now() + longestMs + pruneEveryMs;
 
   let aheadMs = clock.now() - clock.monotonic();
-  /** Until this instant of the monotonic clock nothing is taken for an orphan. */
+  /** No job is treated as an orphan until this instant of the monotonic clock. */
   let patientUntil = Number.NEGATIVE_INFINITY;
 
-  /** Notices that the clock was set, or the machine suspended, since the last look. Then leases say nothing until their holders have renewed them. */
+  /**
+   * Detects that the clock was set or the machine was suspended since the last check. Leases are then ignored until their holders have had
+   * time to renew them.
+   */
   async function noticeStep(now: number): Promise<void> {
     const found = now - clock.monotonic();
     const byMs = found - aheadMs;
@@ -62,7 +65,7 @@ export function createJanitor(host: Host, store: Store): Janitor {
     else if (byMs <= -clockStepMs) await shortenLeases(store, now);
   }
 
-  /** When to prune a job whose own retention ends at an instant: right after it, but no sooner than an hour after the last time. */
+  /** When to prune a job with its own retention: right after it ends, but no sooner than an hour after the last pruning. */
   const pruneOwnAt = (endsAt = latestInstant) => (endsAt < latestInstant ? Math.max(endsAt + 1, pruneAt) : Number.POSITIVE_INFINITY);
 
   const step = async () => {
@@ -72,7 +75,7 @@ export function createJanitor(host: Host, store: Store): Janitor {
     let isHereOverdue = false;
     for (;;) {
       const jobs = await store.overdue({ now, limit: batch });
-      // What this process runs is its heartbeat's: if that is late, because the thread was blocked, it asks the store next.
+      // Jobs running in this process are left to its heartbeat. If it is late because the thread was blocked, it asks the store next.
       const running = jobs.filter((job) => job.status === 'running' && !isHere(host, job));
       isHereOverdue = jobs.some((job) => isHere(host, job));
       const expired = jobs.filter((job) => job.status === 'queued');
@@ -109,14 +112,14 @@ export function createJanitor(host: Host, store: Store): Janitor {
   };
 }
 
-/** True for a job that an attempt in this process works on. */
+/** True if an attempt in this process is working on the job. */
 function isHere({ running }: Host, { status, id, claim }: Job): boolean {
   if (status !== 'running') return false;
   for (const attempts of running) if (attempts.get(id)?.claim === claim) return true;
   return false;
 }
 
-/** The clock was set back: leases that were given before hold for too long. Who holds one renews it; the others pass after the usual time. */
+/** The clock was set back, so existing leases last too long. Holders renew theirs; the others end after the usual time. */
 async function shortenLeases(store: Store, now: number): Promise<void> {
   let cursor: string | undefined;
   do {
@@ -130,7 +133,9 @@ async function shortenLeases(store: Store, now: number): Promise<void> {
 
 async function recover(host: Host, store: Store, orphans: readonly Job[], now: number): Promise<void> {
   const settlements = orphans.map((job) => {
-    const error = recordError(new LeaseLostError('the lease passed without an outcome: the worker was killed, paused, or cut off'));
+    const error = recordError(
+      new LeaseLostError('the lease expired without an outcome: the worker was killed, suspended, or disconnected'),
+    );
     return decide(job, defaultBackoff, { kind: 'lost', error }, now, 0);
   });
   const { settled } = await store.settle(settlements, { now });
@@ -143,7 +148,7 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
     const fields = told({ task: job.task, job: job.id, worker, attempt });
     host.logger[job.status === 'failed' ? 'error' : 'warn'](
       fields,
-      `a lease was lost; the job is ${job.status}${job.reason === null ? '' : ` (${job.reason})`}`,
+      `lease lost; the job is ${job.status}${job.reason === null ? '' : ` (${job.reason})`}`,
     );
   }
 }
@@ -158,7 +163,7 @@ async function expire(host: Host, store: Store, jobs: readonly Job[], now: numbe
   for (const job of rows) if (job) host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
 }
 
-/** Deletes what has been finished for longer than the application's retention, unless it has one of its own. */
+/** Deletes jobs that finished longer ago than the application's retention, except jobs with their own retention. */
 async function prune({ retention }: Host, store: Store, now: number): Promise<void> {
   const kinds = [
     ['successful', retention.successfulMs],

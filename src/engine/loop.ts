@@ -1,18 +1,19 @@
 /**
- * The one way in which an engine waits: a step runs, says when it wants to run next, and the loop sleeps until then or until it is woken.
- * The loop owns waiting, the step owns work. Steps never overlap. A step that throws is tried again after a growing delay: a loop never dies.
+ * The engine's only way to wait: a step runs and returns when it wants to run next, and the loop sleeps until then or until it is woken.
+ * The loop owns the waiting, the step owns the work. Steps never overlap. A step that throws is retried after a growing delay; a loop never
+ * stops because of an error.
  *
- * A loop is idle (perhaps with a timer armed), queued (its step runs in a moment) or running. A wake-up while it is queued changes nothing;
- * while it runs, it runs once more.
+ * A loop is idle (possibly with a timer), queued (its step is about to run) or running. Waking a queued loop does nothing; waking a running
+ * loop makes its step run once more.
  */
 import type { Clock, Timer } from '../ports/clock.ts';
 import { scope } from './scope.ts';
 
-/** Does what is due and returns the next instant at which there may be something to do; Infinity: only when woken. */
+/** Does what is due and returns the next instant at which there may be work; Infinity: only when woken. */
 export type Step = () => Promise<number>;
 
 const firstRetryMs = 100;
-/** So that work goes on within 5 s of the store's answering again. */
+/** Work resumes within 5 s after the store recovers. */
 const longestRetryMs = 3_000;
 
 export class Loop {
@@ -28,8 +29,8 @@ export class Loop {
   #whenStopped: (() => void)[] = [];
 
   /**
-   * @param failing told of every error of the step, and whether it is the first in a row
-   * @param recovered told when a step succeeds after failures
+   * @param failing called with every error of the step, and whether it is the first in a row
+   * @param recovered called when a step succeeds after failures
    */
   constructor(clock: Clock, step: Step, failing: (error: unknown, first: boolean) => void, recovered: () => void) {
     this.#clock = clock;
@@ -44,30 +45,30 @@ export class Loop {
     this.wake();
   }
 
-  /** Runs the step in a moment, or once more if it is running. */
+  /** Runs the step soon, or once more if it is running. */
   wake(): void {
     if (this.#state === 'idle') this.#queue();
     else if (this.#state === 'running') this.#again = true;
   }
 
-  /** Runs the step at this instant at the latest. */
+  /** Runs the step no later than this instant. */
   wakeAt(instant: number): void {
     if (this.#state === 'stopped') return;
     const now = this.#clock.now();
-    // A timer that the clock was set past is due, though it has not fired.
+    // The clock was set past the timer's instant, so the timer is due although it has not fired.
     if (instant >= this.#timerAt && this.#timerAt >= now) return;
     if (instant <= now || this.#timerAt < now) this.wake();
-    // A task that enqueues calls this from within its attempt; the timer is not its own.
+    // A task that enqueues calls this from within its attempt, but the timer does not belong to the attempt.
     else if (scope.getStore()) scope.exit(() => this.#arm(instant));
     else this.#arm(instant);
   }
 
-  /** Forgets the next instant: nothing but a wake-up runs the step. */
+  /** Clears the next instant, so that only a wake-up runs the step. */
   rest(): void {
     this.#disarm();
   }
 
-  /** No step begins after this; resolves when a running one has ended. */
+  /** No step starts after this call. Resolves when a running step has ended. */
   async stop(): Promise<void> {
     const running = this.#state === 'running';
     this.#state = 'stopped';
@@ -76,7 +77,7 @@ export class Loop {
     if (running) await new Promise<void>((resolve) => this.#whenStopped.push(resolve));
   }
 
-  /** Stops, and runs the step once more; what it throws is told, and not tried again. */
+  /** Stops, and runs the step once more. Errors are reported, not retried. */
   async last(): Promise<void> {
     await this.stop();
     try {
@@ -106,7 +107,7 @@ export class Loop {
       this.#failing(error, this.#failures === 0);
       nextAt = this.#clock.now() + Math.min(longestRetryMs, firstRetryMs * 2 ** Math.min(this.#failures, 10));
       this.#failures += 1;
-      // What was asked for meanwhile waits for the retry too: a failing store is not to be hammered.
+      // Wake-ups during the step wait for the retry too, so that a failing store is not flooded with calls.
       this.#again = false;
     }
     // `stop` may have been called while the step ran.

@@ -1,9 +1,9 @@
 /**
- * What callers and operators do to jobs from outside an attempt: cancel, run again, prioritize, edit, delete. Read, decide, change if nothing has
- * changed meanwhile; else once more.
+ * Changes that callers and operators make to jobs from outside an attempt: cancel, retry, prioritize, edit, delete. Each one reads the job,
+ * decides, and changes it if it is still as read; otherwise it starts over.
  */
 
-import { InputError } from '../core/errors.ts';
+import { DuplicateJobError, InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
@@ -11,80 +11,85 @@ import { yieldToEventLoop } from '../ports/clock.ts';
 import type { JobFilter, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 
-/** The change to make to a job (null: it is deleted), or undefined for none. */
+/** The change to make to a job, null to delete it, or undefined for no change. */
 type Change = (job: Job, now: number) => Amendment['set'] | undefined;
 
 const page = 500;
 
-/** Cancels one job: at once if it is not running, else by its worker, which is told. False: it was over already. */
+/** Cancels one job: immediately if it is not running, otherwise through its worker. Returns false if it had already finished. */
 export async function cancelJob(host: Host, store: Store, id: string, reason: string): Promise<boolean> {
   return (await change(host, store, [id], cancelling(reason))) > 0;
 }
 
 /**
- * Runs one job again, with one attempt more than it has used.
- * @throws InputError when it is running or was successful
+ * Runs one job again, allowing one more attempt than it has used.
+ * @throws InputError if it is running or was successful; DuplicateJobError if another job holds its unique key
  */
 export async function retryJob(host: Host, store: Store, id: string): Promise<void> {
-  await change(host, store, [id], (job, now) => {
-    if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait for its end`);
-    if (job.status === 'successful') throw new InputError(`job ${id} was successful; enqueue another to do the work again`);
+  const wanted: Change = (job, now) => {
+    if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait until it finishes`);
+    if (job.status === 'successful') throw new InputError(`job ${id} was successful; enqueue a new job to repeat the work`);
     return again(job, now);
+  };
+  await change(host, store, [id], wanted, 'told', (_, holder) => {
+    throw new DuplicateJobError(`job ${id} cannot run again: job ${holder.id}, which is ${holder.status}, holds its unique key`, {
+      id: holder.id,
+    });
   });
 }
 
 /**
- * Deletes one job, with its attempts. False: it was not there any more.
- * @throws InputError when it is running
+ * Deletes one job and its attempts. Returns false if it no longer existed.
+ * @throws InputError if it is running
  */
 export async function deleteJob(host: Host, store: Store, id: string): Promise<boolean> {
   const deleted = await change(host, store, [id], (job) => {
-    if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait for its end`);
+    if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait until it finishes`);
     return null;
   });
   return deleted > 0;
 }
 
 /**
- * Gives one job another priority.
- * @throws InputError when it is running or over
+ * Changes one job's priority.
+ * @throws InputError if it is running or finished
  */
 export async function prioritizeJob(host: Host, store: Store, id: string, priority: number): Promise<void> {
   await change(host, store, [id], (job) => {
     if (hasTurnAhead(job)) return { priority };
-    throw new InputError(`job ${id} is ${job.status}; only a job that waits for its turn has a use for a priority`);
+    throw new InputError(`job ${id} is ${job.status}; only the priority of a queued job can be changed`);
   });
 }
 
-/** What `edit` changes of a job; what is left out stays. */
+/** The fields that `edit` changes; omitted fields stay as they are. */
 export type Edit = Partial<Pick<Job, 'input' | 'runAfter' | 'expiresAt' | 'queue' | 'priority'>>;
 
 /**
- * Changes a job that waits for its turn.
- * @param read makes the changes for the job, at an instant
- * @throws InputError when it is running or over, or would expire before it is due
+ * Changes a queued job.
+ * @param read makes the changes for the job at an instant
+ * @throws InputError if the job is running or finished, or would expire before it is due
  */
 export async function editJob(host: Host, store: Store, id: string, read: (job: Job, now: number) => Edit): Promise<void> {
   await change(host, store, [id], (job, now) => {
-    if (!hasTurnAhead(job)) throw new InputError(`job ${id} is ${job.status}; only a job that waits for its turn can be edited`);
+    if (!hasTurnAhead(job)) throw new InputError(`job ${id} is ${job.status}; only a queued job can be edited`);
     const edit = read(job, now);
     const set = edit.runAfter == null ? edit : { ...edit, dueAt: edit.runAfter };
     const { dueAt, expiresAt, startedAt } = { ...job, ...set };
     if (startedAt === null && expiresAt !== null && expiresAt <= dueAt) {
       const at = (instant: number) => new Date(instant).toISOString();
-      throw new InputError(`job ${id} would expire at ${at(expiresAt)}, and is due at ${at(dueAt)}; change expires as well`);
+      throw new InputError(`job ${id} would expire at ${at(expiresAt)} before it is due at ${at(dueAt)}; change expires too`);
     }
     return set;
   });
 }
 
-/** Deletes all jobs that match and do not run; says how many. */
+/** Deletes all matching jobs that are not running; returns their number. */
 export function deleteJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
   return changeAll(host, store, filter, (job) => (job.status === 'running' ? undefined : null));
 }
 
 /**
- * Deletes jobs that match and finished before an instant, as a retention does: nobody is told. Says how many.
+ * Deletes matching jobs that finished before an instant, as retention does, without emitting events. Returns their number.
  * @param dryRun only counts them
  */
 export function pruneJobs(host: Host, store: Store, filter: JobFilter, finishedBefore: number, dryRun: boolean): Promise<number> {
@@ -92,7 +97,7 @@ export function pruneJobs(host: Host, store: Store, filter: JobFilter, finishedB
   return changeAll(host, store, filter, isOld, dryRun ? 'count' : 'untold');
 }
 
-/** Gives all jobs that match and wait for their turn another priority; says how many. */
+/** Changes the priority of all matching queued jobs; returns their number. */
 export function prioritizeJobs(host: Host, store: Store, filter: JobFilter, priority: number): Promise<number> {
   return changeAll(host, store, filter, (job) => (hasTurnAhead(job) ? { priority } : undefined));
 }
@@ -101,7 +106,7 @@ function hasTurnAhead({ status }: Job): boolean {
   return status === 'queued' || status === 'waiting';
 }
 
-/** Cancels these jobs, as far as they are not over. */
+/** Cancels those of these jobs that have not finished. */
 export async function cancelSome(host: Host, store: Store, jobs: readonly Job[], reason: string): Promise<void> {
   await change(
     host,
@@ -111,12 +116,12 @@ export async function cancelSome(host: Host, store: Store, jobs: readonly Job[],
   );
 }
 
-/** Cancels all jobs that match; says how many. */
+/** Cancels all matching jobs; returns their number. */
 export function cancelJobs(host: Host, store: Store, filter: JobFilter, reason: string): Promise<number> {
   return changeAll(host, store, filter, cancelling(reason));
 }
 
-/** Runs all failed and cancelled jobs that match again; says how many. */
+/** Runs all matching failed and cancelled jobs again; returns their number. */
 export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
   return changeAll(host, store, filter, (job, now) =>
     job.status === 'failed' || job.status === 'cancelled' ? again(job, now) : undefined,
@@ -137,7 +142,7 @@ function again(job: Job, now: number): NonNullable<Amendment['set']> {
   return { ...set, maxAttempts: Math.max(job.maxAttempts, job.attempt + 1) };
 }
 
-/** `told`: listeners hear of it. `count`: nothing is changed. */
+/** `told`: events are emitted. `untold`: no events are emitted. `count`: nothing is changed. */
 type Manner = 'told' | 'untold' | 'count';
 
 async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Change, manner: Manner = 'told'): Promise<number> {
@@ -154,7 +159,15 @@ async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Ch
   return count;
 }
 
-async function change(host: Host, store: Store, ids: readonly string[], wanted: Change, manner: Manner = 'told'): Promise<number> {
+/** @param heldBy called for a job that stays as it is, because another one holds its unique key */
+async function change(
+  host: Host,
+  store: Store,
+  ids: readonly string[],
+  wanted: Change,
+  manner: Manner = 'told',
+  heldBy?: (id: string, holder: Job) => void,
+): Promise<number> {
   let count = 0;
   let left = ids;
   while (left.length > 0) {
@@ -165,17 +178,20 @@ async function change(host: Host, store: Store, ids: readonly string[], wanted: 
       if (record && set !== undefined)
         amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
     }
-    const rows = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
+    const answers = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
+    const held = answers.map((job, i) => (job && job.id !== amendments[i]?.id ? job : null));
+    for (const [i, holder] of held.entries()) if (holder) heldBy?.(amendments[i]?.id ?? '', holder);
+    const rows = answers.map((job, i) => (held[i] ? null : job));
     for (const [i, job] of rows.entries()) if (job && manner === 'told') tell(host, job, amendments[i]?.set ?? null, now);
     count += rows.filter((job) => job !== null).length;
-    left = amendments.filter((_, i) => rows[i] === null).map(({ id }) => id);
+    left = amendments.filter((_, i) => answers[i] === null).map(({ id }) => id);
   }
   return count;
 }
 
 function tell(host: Host, job: Job, set: Amendment['set'], now: number): void {
   if (set === null) {
-    // For those who keep account of what is to come, an end is an end.
+    // Listeners that track pending jobs treat a deletion as an end.
     const over = isFinished(job) ? job : { ...job, status: 'cancelled' as const, reason: 'deleted', finishedAt: now };
     host.events.emit({ type: 'deleted', at: now, job: over });
   } else if (set.input !== undefined || set.queue !== undefined || (set.dueAt !== undefined && set.status === undefined))

@@ -1,6 +1,7 @@
 /**
- * A worker's fourth duty: to say that it is there, for those who look: what it serves, how busy it is, when it was last heard of, and which
- * schedules its code defines. It brings these into the store, and pauses those of code that no live worker defines any more.
+ * A worker's fourth duty: registering itself for anyone who looks, with what it serves, how busy it is, its last heartbeat, and the
+ * schedules its code defines. It saves these schedules in the store, and pauses code-defined schedules that no live worker declares any
+ * more.
  */
 import { type CodeSchedule, pauseUndeclaredAfterMs, synchronised, undeclared, undeclaredRow } from '../core/schedule.ts';
 import type { WorkerRow } from '../core/types.ts';
@@ -8,29 +9,29 @@ import type { Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
 
-/** How often a worker is heard of, in stores that other processes share. */
+/** How often a worker sends a heartbeat, in stores shared between processes. */
 const registerEveryMs = 10_000;
-/** How often it is heard of where nobody else looks. */
+/** How often it does so in stores that are not shared. */
 const registerPrivatelyEveryMs = 3_600_000;
-/** A worker is dead once it was not heard of for so many of its heartbeats. */
+/** A worker is considered dead after missing this many heartbeats. */
 const missedHeartbeats = 3;
-/** Workers that were not heard of for so long are forgotten. */
+/** Workers without a heartbeat for this long are removed. */
 export const forgetAfterMs = 86_400_000;
-/** How often schedules that nobody declares are looked for, in stores that other processes share. */
+/** How often to check for undeclared schedules, in stores shared between processes. */
 export const lookEveryMs = 30_000;
 
 function heartbeatMs({ pollMs }: Store): number {
   return pollMs === Number.POSITIVE_INFINITY ? registerPrivatelyEveryMs : Math.max(registerEveryMs, pollMs);
 }
 
-/** Workers that were heard of after this instant are alive. */
+/** Workers with a heartbeat after this instant are alive. */
 export function aliveAfter(store: Store, now: number): number {
   return now - missedHeartbeats * heartbeatMs(store);
 }
 
 /**
- * @param describe the worker as it is now
- * @param schedules what its code defines: another array once some are added
+ * @param describe the worker's current entry
+ * @param schedules the schedules that its code defines; a new array after some are added
  */
 export function createRegistry(
   host: Host,
@@ -64,7 +65,7 @@ export function createRegistry(
         again = found.pauseAt;
       }
     }
-    // Where nobody else looks, and there are no schedules, nothing is said but what changes.
+    // In a store that is not shared and has no schedules, only changes are saved.
     return Math.min(again, isPrivate && code.length === 0 && !foreign ? Number.POSITIVE_INFINITY : now + everyMs);
   };
 }
@@ -81,20 +82,20 @@ async function synchronise(
 ): Promise<void> {
   const names = code.map(({ definition }) => definition.name);
   const stored = new Map((await store.listSchedules({ names })).map((row) => [row.name, row]));
-  // Who else is there matters only where definitions differ.
+  // The other workers only matter if definitions differ.
   const differ = code.some(({ definition, hash }) => (stored.get(definition.name)?.hash ?? hash) !== hash);
   const others = differ ? await live() : [];
   for (const schedule of code) {
     const before = stored.get(schedule.definition.name);
     const row = synchronised(schedule, before, others, now);
-    // False: another worker was faster; whether it was right is seen at the next look.
+    // False: another worker was faster. The next check shows whether its definition should apply.
     if (row) await store.saveSchedule(row, { expect: before?.revision ?? null });
   }
 }
 
 /**
- * Whether there are schedules of code that this worker's does not define, and when one of them is to be paused. Those that no live worker defines
- * are marked first, and paused a minute later.
+ * Whether there are code-defined schedules that this worker's code does not define, and when one of them must be paused. Those that no live
+ * worker defines are marked first and paused a minute later.
  */
 async function findUndeclared(
   host: Host,

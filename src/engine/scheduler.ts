@@ -1,40 +1,43 @@
 /**
- * A worker's third duty: to turn due occurrences of schedules into jobs. Every worker does this; whoever advances a schedule's row first makes
- * its jobs, in the same step, so an occurrence never makes two. Bringing the schedules of code into the store is the registry's duty.
+ * A worker's third duty: turning due occurrences of schedules into jobs. All workers do this. The first to advance a schedule's row also
+ * inserts its jobs, in one step, so an occurrence never creates two jobs. Saving code-defined schedules in the store is the registry's
+ * duty.
  */
 import { recordError } from '../core/failure.ts';
 import { newJob } from '../core/job.ts';
+import { decode } from '../core/json.ts';
 import { type CodeSchedule, type Firing, fire, pausedRow, recounted, waitsForRetry } from '../core/schedule.ts';
 import type { Amendment, Job, ScheduleRow } from '../core/types.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
 import type { Advance, DueSchedule, Store } from '../ports/store.ts';
 import { type Host, told } from './host.ts';
+import { type Keys, keysOf } from './keys.ts';
 import type { Step } from './loop.ts';
 import { cancelSome } from './operator.ts';
 
 const batch = 100;
-/** After this many schedules or jobs the event loop turns: what is due at one instant must not hold it. */
+/** After this many schedules or jobs the scheduler yields to the event loop, so that many at one instant do not block it. */
 const schedulesAtOnce = 25;
 const jobsAtOnce = 100;
 
-/** What a due schedule comes to in this step. */
+/** What a due schedule leads to in this step. */
 interface Plan {
   readonly row: ScheduleRow;
   readonly firing: Firing;
   readonly advance: Advance;
-  /** What was thrown while the input of an occurrence was computed. */
+  /** The errors thrown while computing the inputs of occurrences. */
   readonly failures: readonly unknown[];
-  /** True: a job of the schedule that did not run was cancelled for this one, so nobody will tell of its end. */
+  /** True: a job of the schedule that was not running was cancelled for this one, and no event will report its end. */
   readonly isFree: boolean;
 }
 
 export interface Scheduler {
   readonly step: Step;
-  /** When to look again, after some job has finished: now if an occurrence may be waiting for that. */
+  /** Returns when to check again after a job has finished: now, if an occurrence may be waiting for it. */
   finished(): number;
 }
 
-/** @param schedules what code defines: another array once some are added */
+/** @param schedules the schedules that code defines; a new array after some are added */
 export function createScheduler(host: Host, store: Store, schedules: () => readonly CodeSchedule[]): Scheduler {
   const { clock } = host;
   let code: readonly CodeSchedule[] = [];
@@ -84,12 +87,12 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
     }
   };
 
-  /** What one schedule does now; `again`: look at it again; undefined: nothing. */
+  /** What one schedule does now. `again`: check it again. Undefined: nothing. */
   const planned = async ({ row, open }: DueSchedule, now: number): Promise<Plan | 'again' | undefined> => {
     const own = computing.get(row.name);
-    // It may be gone from the code, or renamed. Declared again, it fires then as its rule for missed occurrences says.
+    // The schedule may have been removed from the code or renamed. If it is declared again, its rule for missed occurrences applies.
     if (row.undeclaredAt !== null) return undefined;
-    // Another version's input is that version's to compute.
+    // The input of another version is computed by workers with that version.
     if (row.computed && own?.hash !== row.hash) return undefined;
     const waiting = open.filter((job) => waitsForRetry(job, now));
     let plan: Plan;
@@ -99,7 +102,7 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
       await setAside(host, store, row, error);
       return undefined;
     }
-    // One of them may have begun meanwhile: then it does run.
+    // If one of them has started in the meantime, it does run.
     if (plan.firing.occurrences.length > 0 && !(await supersede(host, store, waiting, now))) return 'again';
     if (!plan.firing.cancels) return plan;
     await cancelSome(host, store, open, `schedule ${row.name} fired again`);
@@ -108,16 +111,17 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
   return { step, finished: () => (holding ? clock.now() : Number.POSITIVE_INFINITY) };
 }
 
-/** The row itself is at fault, and would be at every step: the others must not wait for it. */
+/** The row itself is invalid and would fail at every step. Pause it so that other schedules do not wait for it. */
 async function setAside(host: Host, store: Store, row: ScheduleRow, error: unknown): Promise<void> {
   const { name, message } = recordError(error);
-  const because = `it cannot be fired: ${name}: ${message}`;
-  host.logger.error({ schedule: row.name }, `the schedule is paused: ${because}`);
+  const because = `computing its occurrences failed: ${name}: ${message}`;
+  host.logger.error({ schedule: row.name }, `schedule ${row.name} is paused: ${because}`);
   await store.saveSchedule(pausedRow(row, because), { expect: row.revision });
 }
 
 /**
- * An occurrence takes the place of jobs that wait for a retry: these would start beside it. False: some wait no longer.
+ * Cancels jobs that wait for a retry, because an occurrence replaces them; otherwise both would run. Returns false if some of them no
+ * longer wait.
  */
 async function supersede(host: Host, store: Store, waiting: readonly Job[], now: number): Promise<boolean> {
   if (waiting.length === 0) return true;
@@ -151,7 +155,7 @@ function planOf(host: Host, row: ScheduleRow, open: number, compute: CodeSchedul
   return { row, firing, failures, advance: { name: row.name, revision: row.revision, times, jobs }, isFree: false };
 }
 
-/** The job of an occurrence. */
+/** The job for an occurrence. */
 export function scheduledJob(host: Host, row: ScheduleRow, input: string | null, scheduledAt: number, now: number): Job {
   const request = {
     task: row.task,
@@ -166,11 +170,24 @@ export function scheduledJob(host: Host, row: ScheduleRow, input: string | null,
     overrides: row.overrides,
     schedule: row.name,
     scheduledAt,
+    ...scheduledKeys(host, row, input, now),
   };
   return newJob(request, host.newId(now), now);
 }
 
-/** @param made null: another scheduler was faster, and tells */
+/** An occurrence whose keys cannot be made fires without them: nobody is there to be told. */
+function scheduledKeys(host: Host, row: ScheduleRow, input: string | null, now: number): Keys | undefined {
+  const definition = host.definitions.get(row.task);
+  if (!definition?.unique && !definition?.concurrency && !definition?.rate) return undefined;
+  try {
+    return keysOf(definition, definition.unique, input, input === null ? undefined : decode(input), now);
+  } catch (error) {
+    host.logger.warn({ schedule: row.name, task: row.task }, `the job has no keys: ${recordError(error).message}`);
+    return undefined;
+  }
+}
+
+/** @param made null if another scheduler was faster and reports instead */
 function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] | null, now: number): void {
   if (made === null) return;
   const { events, logger } = host;
@@ -186,14 +203,17 @@ function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] 
     events.emit({ ...of, reason, count, error: null });
     if (reason !== 'missed') continue;
     const many = count >= maxCounted ? `${maxCounted} occurrences or more` : count === 1 ? '1 occurrence' : `${count} occurrences`;
-    logger.warn(told({ schedule: row.name, count }), `${many} passed while no scheduler ran, and ${count === 1 ? 'is' : 'are'} left out`);
+    logger.warn(
+      told({ schedule: row.name, count }),
+      `${many} passed while no scheduler was running and ${count === 1 ? 'was' : 'were'} skipped`,
+    );
   }
   for (const thrown of failures) {
     const error = recordError(thrown);
     events.emit({ ...of, reason: 'failed', count: 1, error });
     logger.error(
       told({ schedule: row.name, error: `${error.name}: ${error.message}` }),
-      'the input of an occurrence cannot be computed: it makes no job',
+      'computing the input of an occurrence failed; it creates no job',
     );
   }
 }

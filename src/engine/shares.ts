@@ -1,18 +1,18 @@
 /**
- * How a worker divides its slots among queues that it weighs. A queue has its share for as long as it has jobs; what others leave free is
- * anybody's. So a long line in one queue never keeps the jobs of another waiting for more than a slot to become free.
+ * Divides a worker's slots among weighted queues. A queue keeps its share for as long as it has jobs; unused shares are available to the
+ * others. A backlog in one queue therefore delays jobs of another queue by no more than the time until a slot becomes free.
  */
 
-/** A queue, and how many slots it may fill before others have their turn. */
+/** A queue, and the number of slots it may fill before other queues are considered. */
 export interface Share {
   readonly queue: string;
   readonly slots: number;
 }
 
 /**
- * The shares that are not used, those of the queues that use the least of theirs first. Every queue is owed at least one slot.
+ * The unused shares; queues that use the least of theirs come first. Every queue gets at least one slot.
  * @param weights of each queue, greater than 0
- * @param running how many jobs of each queue run
+ * @param running number of running jobs per queue
  */
 export function owed(weights: ReadonlyMap<string, number>, concurrency: number, running: ReadonlyMap<string, number>): Share[] {
   const total = [...weights.values()].reduce((sum, weight) => sum + weight, 0);

@@ -1,6 +1,6 @@
 /**
- * Callers in this process that wait for jobs to finish. They share one listener, one poll and one read of the store: a thousand of them cost as
- * much as one.
+ * Callers in this process that wait for jobs to finish. They share one listener, one poll and one read of the store, so a thousand waits
+ * cost as much as one.
  */
 import { StoreError } from '../core/errors.ts';
 import { isFinished } from '../core/job.ts';
@@ -11,7 +11,7 @@ import type { Host } from './host.ts';
 import { aliveAfter } from './registry.ts';
 import { scope } from './scope.ts';
 
-/** Called once: with the finished job, with null when it is no longer in the store, or with why it cannot be waited for any more. */
+/** Called once: with the finished job, with null if it is no longer in the store, or with the error that ends the wait. */
 type Done = (record: JobRecord | null, error?: unknown) => void;
 
 interface Reading {
@@ -21,16 +21,16 @@ interface Reading {
 
 const pollMs = 250;
 const batch = 500;
-/** A caller that has waited this long is told if no worker could run the job. */
+/** After waiting this long, a caller gets a warning if no worker can run the job. */
 const noticeAfterMs = 5_000;
 
 export class Waiters {
   readonly #host: Host;
   readonly #store: Store;
   readonly #waiting = new Map<string, Set<Done>>();
-  /** Reads that are asked for at this moment, and are done together. */
+  /** Reads requested at the same moment; they share one call of the store. */
   #reading: Reading | undefined;
-  /** How often something was said to have finished. */
+  /** How often a hint reported that jobs finished. */
   #hints = 0;
   #looking = false;
   #again = false;
@@ -45,13 +45,13 @@ export class Waiters {
     this.#store = store;
   }
 
-  /** Something that changes whenever jobs may have finished. Asked before a read, it tells `add` whether the read is still good. */
+  /** Changes whenever jobs may have finished. Read it before reading a job: `add` uses it to determine whether that read is still current. */
   get hints(): number {
     this.#listen();
     return this.#hints;
   }
 
-  /** Reads a job, together with all others that are asked for at this moment. */
+  /** Reads a job, together with all other reads requested at this moment. */
   async read(id: string): Promise<JobRecord | null> {
     this.#reading ??= this.#readSoon();
     this.#reading.ids.add(id);
@@ -59,9 +59,9 @@ export class Waiters {
   }
 
   /**
-   * Waits for a job that was not finished when it was read.
-   * @param hints what `hints` was before the read
-   * @returns the function that ends this
+   * Waits for a job that was unfinished when it was read.
+   * @param hints the value of `hints` before the read
+   * @returns a function that ends the wait
    */
   add(id: string, hints: number, done: Done): () => void {
     if (this.#closed) {
@@ -80,7 +80,7 @@ export class Waiters {
     };
   }
 
-  /** Ends every wait: the store is closed. */
+  /** Ends every wait, because the store is being closed. */
   close(): void {
     this.#closed = true;
     for (const id of [...this.#waiting.keys()]) this.#tell(id, null, closed());
@@ -135,7 +135,7 @@ export class Waiters {
         if (!record || isFinished(record.job)) this.#tell(id, record);
       }
     } catch (error) {
-      // A store that fails for a while is asked again; who cannot wait has a timeout.
+      // If the store fails temporarily, it is asked again. Callers that cannot wait set a timeout.
       if (!(error instanceof StoreError && error.transient)) for (const id of [...this.#waiting.keys()]) this.#tell(id, null, error);
     }
     this.#looking = false;
@@ -149,7 +149,7 @@ export class Waiters {
     for (const done of those ?? []) done(record, error);
   }
 
-  /** Where every change is hinted, there is nothing to poll for. */
+  /** If every change sends a hint, polling is not needed. */
   #armPoll(): void {
     if (this.#poll || this.#store.pollMs === Number.POSITIVE_INFINITY) return;
     this.#poll = this.#host.clock.after(pollMs, () => {
@@ -166,7 +166,7 @@ export class Waiters {
       try {
         await this.#tellOfNoWorker();
       } catch {
-        // The wait itself tells what is wrong with the store.
+        // The wait itself reports errors of the store.
       }
     });
   }
@@ -189,7 +189,7 @@ export class Waiters {
       this.#noticed.add(nobody);
       this.#host.logger.warn(
         { job: job.id, task: job.task, queue: job.queue },
-        `${nobody}: result.wait() waits for a worker. Start one with tasks.worker().start() or escapement worker`,
+        `${nobody}, and result.wait() is waiting for one; start one with tasks.worker().start() or escapement worker`,
       );
     }
   }
@@ -206,12 +206,12 @@ export class Waiters {
 }
 
 function closed(): StoreError {
-  return new StoreError('the application was closed by tasks.close() while result.wait() waited', { kind: 'closed' });
+  return new StoreError('the application was closed by tasks.close() during result.wait()', { kind: 'closed' });
 }
 
 const known = new WeakMap<Store, Waiters>();
 
-/** Those who wait for jobs of a store. */
+/** The waiters of a store. */
 export function waitersOf(host: Host, store: Store): Waiters {
   let waiters = known.get(store);
   if (!waiters) {

@@ -1,9 +1,10 @@
 /**
- * A worker: claims jobs, runs them, and reports what came of them. It ticks at its own pace: settle everything that has ended, then claim
- * for the free slots, both in one call of the store; wake-ups only start a tick sooner. Beside the ticks run its three duties, each a loop
- * of its own: the heartbeat renews leases, the janitor finds what others left behind, the scheduler turns occurrences into jobs.
+ * A worker claims jobs, runs them, and reports their outcomes. It ticks at its own pace: each tick settles everything that has ended and
+ * claims jobs for the free slots, both in one call of the store; wake-ups only make a tick start sooner. Beside the ticks, four duties run
+ * in their own loops: the heartbeat renews leases, the janitor handles orphans and expired jobs, the scheduler turns occurrences into jobs,
+ * and the registry keeps the worker's entry.
  *
- * A worker is new, running, stopping (claims nothing, lets attempts end) or stopped. It is not started again: a new process is a new worker.
+ * A worker is new, running, stopping (claims nothing and lets attempts end) or stopped. It cannot be started again: make a new one.
  */
 import { endingEvents } from '../core/changes.ts';
 import { ConfigError } from '../core/errors.ts';
@@ -27,23 +28,23 @@ export interface WorkerSettings {
   readonly concurrency: number;
   readonly queues: readonly string[] | undefined;
   readonly excludeQueues: readonly string[] | undefined;
-  /** The shares of its queues in its slots; undefined: jobs come in their order, whatever their queue. */
+  /** The queues' shares of its slots; undefined: jobs are claimed in order, whatever their queue. */
   readonly weights: ReadonlyMap<string, number> | undefined;
   readonly scheduler: boolean;
-  /** For how long a task may block the thread before others may take this worker's jobs; 0: no longer than a lease holds. */
+  /** How long a task may block the thread before others may take this worker's jobs; 0: no longer than a lease lasts. */
   readonly blockLimitMs: number;
 }
 
-/** An attempt that is over, and what the store is to be told. */
+/** An attempt that has ended, and the settlement for the store. */
 interface Ended {
   readonly attempt: RunningAttempt;
   readonly settlement: Settlement;
   readonly otherwise: Settlement | undefined;
 }
 
-/** How long attempts have, once their signal has told them that the worker stops, before their jobs are given back. */
+/** How long attempts have to end after a stop has aborted their signal, before their jobs are given back. */
 export const releaseAfterMs = 4_000;
-/** How long a stop waits, after that, for a store that fails or does not answer. Then it ends all the same: the leases will pass. */
+/** How long a stop then waits for a store that fails or does not answer. After that the stop completes anyway, and the leases run out. */
 export const abandonAfterMs = 1_000;
 const saveProgressAfterMs = 1_000;
 const tellFailingEveryMs = 30_000;
@@ -54,9 +55,9 @@ export class Worker {
   readonly #store: Store;
   readonly #settings: WorkerSettings;
   readonly #running = new Map<string, RunningAttempt>();
-  /** What has ended and is not settled yet. Their jobs stay held, and renewed, until it is. */
+  /** Attempts that have ended and are not settled yet. Their jobs stay leased, and are renewed, until they are. */
   #ended: Ended[] = [];
-  /** How many of them the store is being told of. */
+  /** Number of them that are being sent to the store. */
   #underWay = 0;
   #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
   readonly #ticks: Loop;
@@ -106,7 +107,7 @@ export class Worker {
   start(): void {
     if (this.#state !== 'new') {
       throw new ConfigError('Worker cannot start', [
-        { path: 'worker.start()', expected: 'a new worker', got: `one that is ${this.#state}; make another with tasks.worker()` },
+        { path: 'worker.start()', expected: 'a new worker', got: `a worker that is ${this.#state}; create a new one with tasks.worker()` },
       ]);
     }
     this.#state = 'running';
@@ -123,14 +124,14 @@ export class Worker {
     this.#janitor.start();
   }
 
-  /** Says again what it knows, because code has defined another schedule. */
+  /** Saves its entry again, because code has defined another schedule. */
   declare(): void {
     this.#registry.wake();
   }
 
   /**
-   * Stops: claims no more from this call on, lets attempts end, after `graceMs` aborts their signals, `releaseAfterMs` later gives their
-   * jobs back without using up an attempt. Leases are renewed to the last.
+   * Stops the worker. It claims nothing more and lets attempts end. After `graceMs` it aborts their signals, and after `releaseAfterMs`
+   * more it gives their jobs back without using up an attempt. Leases are renewed until the end.
    */
   stop(graceMs: number): Promise<void> {
     this.#stopped ??= this.#stop(graceMs);
@@ -153,13 +154,13 @@ export class Worker {
         this.#stoppedNow();
         resolve();
       });
-      // A step of its own: it belongs to the instant at which the last attempt was settled.
+      // A separate step, so that it belongs to the instant at which the last attempt was settled.
       this.#drain(graceMs, () =>
         clock.soon(async () => {
           await scheduling;
           await this.#ticks.stop();
           await this.#janitor.stop();
-          // To the last: a worker whose leases pass while it stops is taken for a dead one.
+          // Stopped last: a worker whose leases end while it stops would be considered dead.
           await this.#heartbeat.stop();
           if (this.#state === 'stopped') return;
           deadline.cancel();
@@ -179,7 +180,7 @@ export class Worker {
       const tasks = [...new Set([...this.#running.values()].map(({ task }) => task))];
       this.#host.logger.warn(
         { worker: id, tasks, seconds: Math.round(ms / 1_000) },
-        `the event loop was blocked for ${Math.round(ms / 1_000)} s while ${tasks.join(', ')} ran; move long computations to a worker thread, or await between their parts`,
+        `the event loop was blocked for ${Math.round(ms / 1_000)} s while ${tasks.join(', ')} ran; move long computations to a worker thread, or split them with awaits`,
       );
     };
     return this.#store.keeper?.({ worker: id, leaseMs, limitMs: blockLimitMs, blocked });
@@ -193,13 +194,13 @@ export class Worker {
     this.#emit({ type: 'workerStopped', at: this.#host.clock.now(), worker: this.id });
   }
 
-  /** The store did not take what was to be settled: nobody waits for it any longer. */
+  /** The store did not accept the remaining settlements; stop waiting for it. */
   #abandon(): void {
     this.#state = 'stopped';
     for (const loop of [this.#scheduler, this.#ticks, this.#janitor, this.#heartbeat, this.#registry]) void loop?.stop();
     this.#host.logger.error(
       { worker: this.id, jobs: this.#running.size },
-      'the store did not answer while the worker stopped; its jobs will run again when their leases have passed',
+      'the store did not answer while the worker was stopping; its jobs will run again when their leases expire',
     );
   }
 
@@ -217,7 +218,7 @@ export class Worker {
     };
   }
 
-  /** Calls `drained` once nothing runs any more: at the latest, if the store answers, when what still ran has been given back. */
+  /** Calls `drained` once no attempts are running: if the store answers, at the latest when the remaining jobs have been given back. */
   #drain(graceMs: number, drained: () => void): void {
     const { clock } = this.#host;
     let timer = clock.after(graceMs, () => {
@@ -231,21 +232,21 @@ export class Worker {
       timer.cancel();
       drained();
     };
-    // The next tick tells whether anything runs; one that is claiming at this moment comes to its end before it.
+    // The next tick checks whether anything is running. A claim that is under way completes before it.
     this.#ticks.wake();
   }
 
   async #tick(): Promise<number> {
     const { clock } = this.#host;
     const now = clock.now();
-    // A copy: more may end while the store is being told.
+    // A copy, because more attempts may end during the call of the store.
     const ending = [...this.#ended];
     const free = this.#state === 'running' ? this.#settings.concurrency - this.#running.size + this.#leaving(ending) : 0;
     const claim = free > 0 ? this.#claimOptions(free, now) : undefined;
     const { weights } = this.#settings;
     let claimed: readonly Job[] = [];
     if (ending.length > 0) {
-      // Until the store has answered, they are still to be settled: a failing store gets them again.
+      // They remain unsettled until the store has answered: if it fails, it gets them again.
       const settlements = ending.map(({ settlement }) => settlement);
       this.#underWay = ending.length;
       let result: Settled;
@@ -279,7 +280,7 @@ export class Worker {
     return this.#idleUntil(now);
   }
 
-  /** Claims for each queue what it is owed, then fills the slots that are left from those that have more. */
+  /** Claims each queue's share, then fills the remaining slots from queues that have more jobs. */
   async #claimShares(weights: ReadonlyMap<string, number>, free: number, now: number): Promise<Job[]> {
     const running = new Map<string, number>();
     for (const { job } of this.#running.values()) running.set(job.queue, (running.get(job.queue) ?? 0) + 1);
@@ -298,13 +299,13 @@ export class Worker {
       const left = free - claimed.length;
       if (left > 0 && full.size > 0) await claim(left, [...full]);
     } catch (error) {
-      // What was claimed before is ours, and must begin.
+      // The jobs claimed before are held by this worker and must be started.
       if (claimed.length === 0) throw error;
     }
     return claimed;
   }
 
-  /** How many of these free a slot: not those whose job this worker has claimed again meanwhile, after it had stood still. */
+  /** How many of these free a slot. Attempts whose job this worker has claimed again, after it was suspended, do not. */
   #leaving(ending: readonly Ended[]): number {
     let count = 0;
     for (const { attempt } of ending) if (this.#running.get(attempt.id) === attempt) count += 1;
@@ -313,27 +314,28 @@ export class Worker {
 
   #idleUntil(now: number): number | Promise<number> {
     const { queues, excludeQueues } = this.#settings;
-    const next = this.#store.nextDueAt({ now, tasks: this.#host.names(), queues, excludeQueues });
+    const next = this.#store.nextDueAt({ now, tasks: this.#host.names(), queues, excludeQueues, limits: this.#host.limits() });
     return next instanceof Promise ? next.then((answer) => this.#wakeFor(answer, now)) : this.#wakeFor(next, now);
   }
 
   #wakeFor({ jobAt }: NextDue, now: number): number {
-    // A job that is due and yet was not claimed is no reason to spin.
+    // A job that is due but was not claimed must not cause a busy loop.
     const nextAt = jobAt === null ? Number.POSITIVE_INFINITY : Math.max(jobAt, now + 1);
     return Math.min(nextAt, now + this.#store.pollMs);
   }
 
   #claimOptions(limit: number, now: number): ClaimOptions {
     const { id, queues, excludeQueues } = this.#settings;
-    return { worker: id, limit, leaseUntil: now + leaseMs, tasks: this.#host.names(), queues, excludeQueues };
+    const { names, limits } = this.#host;
+    return { worker: id, limit, leaseUntil: now + leaseMs, tasks: names(), queues, excludeQueues, limits: limits() };
   }
 
   #begin(job: Job): void {
     const attempt = new RunningAttempt(this.#host, this.id, job, this.#runner);
-    // This process stood still beyond its lease, and gets the job back before it has noticed.
-    this.#running.get(job.id)?.fence('its lease had passed, and the job was claimed again');
+    // The process was suspended for longer than its lease, and gets the job back before it has noticed.
+    this.#running.get(job.id)?.fence('its lease expired, and the job was claimed again');
     this.#running.set(job.id, attempt);
-    // Claimed by a call that was under way when the worker was told to stop: given back, not begun.
+    // Claimed by a call that was under way when the stop began: returned to the queue without starting.
     if (this.#state !== 'running') {
       attempt.release();
       return;
@@ -351,13 +353,13 @@ export class Worker {
       else {
         this.#discarded(attempt, 'lease lost');
         this.#forget(attempt);
-        // Until now this worker renewed the lease; from now on it is one to watch over.
+        // Until now this worker renewed the lease; from now on its janitor must watch it.
         this.#janitor.wakeAt(this.#host.clock.now() + leaseMs - (this.#host.clock.monotonic() - attempt.confirmedAt));
       }
       this.#ticks.wake();
     },
     revise: (attempt, settlement) => {
-      // A settlement that is already on its way to the store cannot be revised.
+      // A settlement that is being sent to the store cannot be revised.
       const at = this.#ended.findIndex((one, i) => one.attempt === attempt && i >= this.#underWay);
       if (at >= 0) this.#ended[at] = { attempt, settlement, otherwise: undefined };
     },
@@ -366,7 +368,7 @@ export class Worker {
       const row = ({ settled }: Settled) => settled[0] ?? null;
       return answer instanceof Promise ? answer.then(row) : row(answer);
     },
-    // Saved with a renewal, and not more often than once a second.
+    // Saved with a renewal, at most once a second.
     progressed: () => this.#heartbeat.wakeAt(this.#host.clock.now() + saveProgressAfterMs),
   };
 
@@ -384,7 +386,7 @@ export class Worker {
     for (const event of endingEvents({ job, settlement, worker: this.id, attempt: attempt.attempt })) this.#emit(event);
   }
 
-  /** A job whose lease was lost may have been claimed again by this very worker: only this attempt is forgotten. */
+  /** If the lease was lost, this worker may have claimed the job again, so only this attempt is removed. */
   #forget(attempt: RunningAttempt): void {
     if (this.#running.get(attempt.id) === attempt) this.#running.delete(attempt.id);
   }
@@ -396,8 +398,10 @@ export class Worker {
 
   #onHint(hint: Hint): void {
     const anything = Object.keys(hint).length === 0;
-    if (anything || hint.dueAt !== undefined) this.#ticks.wakeAt(hint.dueAt ?? 0);
-    // A worker renews its own leases; it watches over those of others.
+    // Where there are limits, a job that has ended may let another one start.
+    const mayFree = (hint.finished || hint.dueAt !== undefined) && this.#host.limits() !== null;
+    if (anything || mayFree || hint.dueAt !== undefined) this.#ticks.wakeAt(mayFree ? 0 : (hint.dueAt ?? 0));
+    // A worker renews its own leases and watches those of others.
     if (anything || (hint.overdueAt !== undefined && hint.by !== this.id)) this.#janitor.wakeAt(hint.overdueAt ?? 0);
     if (anything || hint.cancelled) this.#heartbeat.wake();
     if (anything || hint.scheduleAt !== undefined) this.#scheduler?.wakeAt(hint.scheduleAt ?? 0);
@@ -417,7 +421,7 @@ export class Worker {
     );
   }
 
-  /** A worker has several loops, and a full disk may last for hours: it is told of once, and again every half minute. */
+  /** A worker has several loops, and a full disk may last for hours: failures are reported once, then at most every 30 s. */
   #storeFailing(error: unknown, first: boolean): void {
     if (first) this.#failingLoops += 1;
     const at = this.#host.clock.now();
@@ -425,7 +429,7 @@ export class Worker {
     this.#toldFailingAt = at;
     this.#toldFailing = true;
     const recorded = recordError(error);
-    this.#host.logger.warn(told({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }), 'the store is failing; trying again');
+    this.#host.logger.warn(told({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }), 'the store is failing; retrying');
     this.#emit({ type: 'storeFailing', at, worker: this.id, error: recorded });
   }
 
@@ -433,7 +437,7 @@ export class Worker {
     this.#failingLoops -= 1;
     if (this.#failingLoops > 0 || !this.#toldFailing) return;
     this.#toldFailing = false;
-    this.#host.logger.info(told({ worker: this.id }), 'the store answers again');
+    this.#host.logger.info(told({ worker: this.id }), 'the store has recovered');
     this.#emit({ type: 'storeRecovered', at: this.#host.clock.now(), worker: this.id });
   }
 

@@ -1,49 +1,56 @@
 /**
- * What a task is enqueued to (DEP 14's word). Three kinds: a store with an engine whose workers run the jobs; `immediate()`, which runs
- * them where they are enqueued; `dummy()`, which only keeps them. All keep rows in a store, so results, cancelling and listing are the same.
+ * A backend receives enqueued jobs (DEP 14's term). There are three kinds: a store with an engine whose workers run the jobs;
+ * `immediate()`, which runs jobs where they are enqueued; `dummy()`, which only records them. All of them keep rows in a store, so results,
+ * cancellation and listing work the same way.
  */
 import type { Job, JobRecord } from '../core/types.ts';
 import type { Awaitable, JobBlob, Store } from './store.ts';
 
 /**
- * What a backend can do (DEP 14: `supports_defer`, `supports_get_result`, `supports_priority`). What `using` and `enqueue` ask is checked at
- * enqueue, `results` by `getResult`, `workers` when a worker starts.
+ * A backend's capabilities (DEP 14: `supports_defer`, `supports_get_result`, `supports_priority`). Capabilities needed by `using` and
+ * `enqueue` are checked on enqueue, `results` by `getResult`, and `workers` when a worker starts.
  */
 export interface BackendSupports {
   /** `runAfter`. */
   readonly defer: boolean;
   /** `getResult`. */
   readonly results: boolean;
-  /** `using({ priority })`; the priority of a definition has no effect where this is false. */
+  /** `using({ priority })`. If false, the priority of a definition has no effect. */
   readonly priority: boolean;
-  /** Enqueue in the caller's transaction. */
+  /** Enqueueing in the caller's transaction. */
   readonly transactions: boolean;
   readonly workers: boolean;
-  /** Other processes can see its jobs. */
+  /** Whether other processes can see its jobs. */
   readonly shared: boolean;
 }
 
-/** How jobs are enqueued. */
+/** Options for enqueueing jobs. */
 export interface EnqueueTo {
   readonly now: number;
   readonly transaction?: unknown;
-  /** A job whose id is taken is not enqueued. */
+  /** Skip jobs whose id exists already. */
   readonly once?: boolean | undefined;
   /** Bytes to be kept beside the jobs. */
   readonly blobs?: readonly JobBlob[] | undefined;
 }
 
+/** A job as `enqueue` answers with it. */
+export interface Enqueued extends JobRecord {
+  /** No job was made: this one has the id already, or holds the unique key. */
+  readonly duplicate?: boolean;
+}
+
 export interface Backend {
-  /** A word for messages. */
+  /** Name for messages. */
   readonly name: string;
-  /** Where its jobs are kept, if that is a file. */
+  /** The file that holds its jobs, if any. */
   readonly file?: string | undefined;
   readonly supports: BackendSupports;
   /** Opens and migrates on first use. */
   open(): Awaitable<Store>;
-  /** Acknowledges new jobs and returns their rows as they are then; with `once`, those that have the ids already. */
-  enqueue(jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly JobRecord[]>;
-  /** Told that jobs were made ready again by hand. */
+  /** Stores new jobs and returns their current rows. A job that exists already, or whose unique key is held, is returned as the existing row. */
+  enqueue(jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly Enqueued[]>;
+  /** Called when jobs have been queued again by hand. */
   requeued(): Awaitable<void>;
   close(): Awaitable<void>;
 }

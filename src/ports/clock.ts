@@ -1,74 +1,78 @@
 /**
- * Time as the engine sees it: an instant, timers, and "right after this". The system clock stands here; a simulation's stands in
- * `testing/virtual-clock`. Nothing else in the engine, the core or a store reads time or arms a timer.
+ * Time as the engine sees it: the current instant, timers, and "right after this". This file contains the system clock; the simulation's
+ * clock is in `testing/virtual-clock`. No other file of the engine, the core or a store reads time or sets a timer.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { RealDate, realClearTimeout, realNow, realSetImmediate, realSetTimeout } from './real.ts';
 
-/** An attempt, as far as a clock and other code outside the engine may know it. */
+/** An attempt, as visible to the clock and other code outside the engine. */
 export interface Scope {
   readonly task: string;
   readonly id: string;
   readonly attempt: number;
-  /** Another one each time that the job is run, also after a snooze, which gives the attempt back. */
+  /** Increases each time the job is run, including after a snooze, which does not count as an attempt. */
   readonly claim: number;
   readonly worker: string;
-  /** The attempt that it was begun in, if it was: `call`, or an application of its own, inside a task. */
+  /** The attempt that started this one, if any: through `call`, or through an application created inside a task. */
   readonly parent?: Scope | undefined;
 }
 
-/** A timer that was armed; `cancel` is idempotent. */
+/** A pending timer; `cancel` is idempotent. */
 export interface Timer {
   cancel(): void;
 }
 
-/** Time as an argument. */
+/** Time as a dependency. */
 export interface Clock {
   /** Epoch milliseconds. */
   now(): number;
-  /** Milliseconds since some instant. Unlike `now`, it never jumps: somebody may set the machine's clock. */
+  /** Milliseconds since an arbitrary instant. Unlike `now`, it never jumps when the machine's clock is set. */
   monotonic(): number;
   /**
-   * Calls `fn` at an instant, or as soon as it has passed: at once when the clock is set beyond it. When the clock is set back, it is called no
-   * later than it would have been, and so before its instant. `Infinity`: never, but the process stays alive.
+   * Calls `fn` at an instant, or as soon as the instant has passed: immediately if the clock is set beyond it. If the clock is set back,
+   * `fn` is called no later than it would have been, and therefore before its instant. With `Infinity`, `fn` is never called, but the
+   * process stays alive.
    */
   at(instant: number, fn: () => void | Promise<void>): Timer;
-  /** Calls `fn` once this many milliseconds have passed, whatever the clock is set to meanwhile. */
+  /** Calls `fn` after this many milliseconds, regardless of changes to the clock. */
   after(ms: number, fn: () => void | Promise<void>): Timer;
-  /** Calls `fn` at this instant, after what runs now. A promise that it returns belongs to the step: virtual time waits for it. */
+  /** Calls `fn` at the current instant, after the code that is running. Virtual time waits for the promise that `fn` returns. */
   soon(fn: () => void | Promise<void>): void;
   /**
-   * An attempt is at work from here until `leave`. Virtual time stands still while one is and does not wait on this clock.
-   * @param endsAt the instant at which it is ended at the latest; Infinity: by nobody but itself
+   * Marks an attempt as running until `leave`. Virtual time stands still while a running attempt does not wait on this clock.
+   * @param endsAt the latest instant at which the attempt is ended; Infinity: nothing ends it from outside
    */
   enter(scope: Scope, endsAt: number): void;
-  /** @param returned its function has ended too; false: it was ended from outside, and may go on */
+  /** @param returned true if its function has ended too; false if the attempt was ended from outside and its function may still be running */
   leave(scope: Scope, returned: boolean): void;
   /**
-   * Calls `fn`, by which an attempt makes itself felt: at once, or, in virtual time, once the attempts at work at this instant have all come as
-   * far, in the order in which they started.
+   * Calls `fn`, which makes an effect of an attempt visible. Real time: immediately. Virtual time: once all attempts running at this
+   * instant have reached the same point, in the order in which they started.
    */
   inTurn(scope: Scope, fn: () => void): void;
-  /** Runs `fn`, which waits on something outside this clock, such as a network; virtual time stands still meanwhile. */
+  /** Runs `fn`, which waits on something outside this clock, such as a network. Virtual time stands still until it is done. */
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }
 
-// Node turns a longer delay into one millisecond.
+// Node.js turns a longer delay into one millisecond.
 const longestDelayMs = 2_147_483_647;
-/** No timer that waits for an instant sleeps longer, so that an idle process notices within a minute that the clock was set or the machine was suspended. */
+/**
+ * Timers for an instant sleep no longer than this, so that an idle process notices within a minute that the clock was set or that the
+ * machine was suspended.
+ */
 const longestSleepMs = 60_000;
-/** The clock of the machine was set if it and the monotonic clock differ by this much more than before. */
+/** The machine's clock was set if its difference from the monotonic clock changed by at least this much. */
 const stepMs = 1_000;
-/** Node may fire a timer up to a millisecond early. */
+/** Node.js may fire a timer up to a millisecond early. */
 const earlyMs = 1;
 
-/** Runs a function in an empty asynchronous context: the engine, and what it starts, has none of whoever caused it. */
+/** Runs a function in an empty asynchronous context, so that the engine and the work it starts do not inherit the caller's context. */
 export const outside: <T>(fn: () => T) => T = AsyncLocalStorage.snapshot();
 
-/** A timer of the system clock that waits for an instant. */
+/** A timer of the system clock for an instant. */
 class SystemTimer implements Timer {
   readonly #instant: number;
-  /** On the monotonic clock: if the clock is set back, nobody waits longer than it seemed at first. */
+  /** On the monotonic clock. If the clock is set back, the wait does not get longer. */
   readonly #latest: number;
   readonly #fn: () => void | Promise<void>;
   #handle: NodeJS.Timeout | undefined;
@@ -106,10 +110,10 @@ class SystemTimer implements Timer {
 }
 
 const armed = new Set<SystemTimer>();
-/** By how much the clock of the machine is ahead of the monotonic one. */
+/** How far the machine's clock is ahead of the monotonic clock. */
 let aheadMs = RealDate.now() - realNow();
 
-/** Arms all timers again if the clock was set since the last look. */
+/** Resets all timers if the clock was set since the last check. */
 function noticeStep(): void {
   const found = RealDate.now() - realNow();
   if (Math.abs(found - aheadMs) < stepMs) return;
@@ -117,7 +121,7 @@ function noticeStep(): void {
   for (const timer of armed) timer.arm();
 }
 
-/** The clock of the machine. */
+/** The machine's clock. */
 export const systemClock: Clock = {
   now: RealDate.now,
   monotonic: realNow,
@@ -145,8 +149,8 @@ export const systemClock: Clock = {
 };
 
 /**
- * Lets timers fire and requests be answered between the batches of a long operation. Always real, also in a simulation: virtual time stands still
- * until the step that yields has ended.
+ * Lets timers fire and requests be answered between batches of a long operation. Uses real time in a simulation too: virtual time stands
+ * still until the step that yields has ended.
  */
 export function yieldToEventLoop(): Promise<void> {
   return new Promise((done) => systemClock.soon(done));

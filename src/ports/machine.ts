@@ -1,10 +1,10 @@
-/** Who runs this process, for the registry of workers. */
+/** Identifies this process in the registry of workers, and wraps what the core needs from the runtime. */
 import { hostname } from 'node:os';
 
 export interface Machine {
   readonly host: string;
   readonly pid: number;
-  /** Of this package. */
+  /** The version of this package. */
   readonly version: string;
 }
 
@@ -12,3 +12,9 @@ export interface Machine {
 export const version = '0.1.0';
 
 export const thisMachine: Machine = { host: hostname(), pid: process.pid, version };
+
+/** The SHA-256 digest of a text, in hexadecimal. The module is loaded at first use: most applications never need it. */
+export function digest(text: string): string {
+  const { createHash } = process.getBuiltinModule('node:crypto');
+  return createHash('sha256').update(text).digest('hex');
+}

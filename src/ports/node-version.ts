@@ -1,9 +1,9 @@
-/** Refuses a Node that is too old, in words, when the package is imported: what would fail later fails in many places. */
+/** Refuses Node.js versions that are too old when the package is imported, with a clear message instead of later failures in many places. */
 
-/** The oldest Node that Escapement runs on; the `engines` of package.json say the same. */
+/** The oldest supported version of Node.js; must match `engines` in package.json. */
 const oldest = [22, 18] as const;
 
-/** What is wrong with this version of Node; undefined: nothing. */
+/** Describes why a version of Node.js is not supported; undefined if it is. */
 export function nodeFault(version: string): string | undefined {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (major > oldest[0] || (major === oldest[0] && minor >= oldest[1])) return undefined;

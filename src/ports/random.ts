@@ -1,8 +1,8 @@
-/** Chance as the engine sees it, and the ids made from it. The system's random source stands here; a simulation's is seeded. */
+/** Randomness as the engine sees it, and the ids made from it. This file contains the system's random source; a simulation uses a seeded one. */
 
-/** Chance as an argument. */
+/** Randomness as a dependency. */
 export interface Random {
-  /** A number from 0 up to, not including, 1, for a choice at a named point such as `backoff.jitter`. */
+  /** A number in [0, 1), for a choice at a named point such as `backoff.jitter`. */
   fraction(point: string): number;
   /** Fills the array with random bytes. */
   fill(bytes: Uint8Array<ArrayBuffer>): void;
@@ -11,11 +11,11 @@ export interface Random {
 const pool = new Uint8Array(4_096);
 let poolFrom = pool.length;
 
-/** The random source of the machine. For up to 4,096 bytes at a time. */
+/** The machine's random source. Fills up to 4,096 bytes per call. */
 export const systemRandom: Random = {
   fraction: () => Math.random(),
   fill(bytes) {
-    // A few bytes at a time would pay for a call of the system each time.
+    // Requesting a few bytes at a time would cost a system call each.
     if (poolFrom + bytes.length > pool.length) {
       crypto.getRandomValues(pool);
       poolFrom = 0;
@@ -25,12 +25,12 @@ export const systemRandom: Random = {
 };
 
 /**
- * Makes job ids: UUID version 7 (RFC 9562), which sort by time, and within a millisecond by a counter. A clock that steps back does not
- * make ids that sort before earlier ones. (Loading the package `uuid` takes a third of the time that loading this one does.)
+ * Makes job ids: UUIDs of version 7 (RFC 9562), which sort by time, and by a counter within a millisecond. If the clock is set back, new
+ * ids still sort after earlier ones. (Loading the package `uuid` takes a third as long as loading all of this package.)
  */
 export function createIds(random: Random): (now: number) => string {
   const bytes = new Uint8Array(16);
-  // The instant and the counter stand before these.
+  // The bytes before these hold the instant and the counter.
   const tail = bytes.subarray(10);
   let lastAt = -1;
   let sequence = 0;

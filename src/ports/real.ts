@@ -1,12 +1,15 @@
 /**
- * The machine's own timers and dates. `escapement/testing` puts stand-ins in their place, which obey a running simulation; each carries what it
- * stands for, so that the engine's clock keeps real time wherever it is loaded.
+ * The machine's own timers and dates. `escapement/testing` replaces the globals with functions that follow a running simulation. Each
+ * replacement refers to its original, so the engine's clock keeps real time wherever it is loaded.
  */
 
-/** Where a stand-in keeps the function that it stands for. */
+/** The key under which a replacement stores its original. */
 export const realKey: unique symbol = Symbol.for('escapement.real') as never;
 
-/** What a stand-in stands for; anything else is what it is. A stand-in may be another's: of a copy of this package, or of a test file that Jest ran before. */
+/**
+ * The original of a replacement; any other value is returned unchanged. The replacement may come from another copy of this package, or from
+ * a test file that Jest ran before.
+ */
 export function real<T>(value: T): T {
   return (value as { readonly [realKey]?: T } | undefined)?.[realKey] ?? value;
 }

@@ -1,20 +1,23 @@
 /**
- * What an engine asks of a store. A store holds rows and moves them atomically; it never decides, and it reads no clock: every call
- * brings its own `now`. Methods may answer at once or by a promise. Arrays in, arrays out, answers in the order of the questions.
+ * The interface between the engine and a store. A store keeps rows and changes them atomically. It makes no decisions and reads no clock:
+ * every call passes its own `now`. Methods may return a value or a promise. They take and return arrays, and results are in the order of
+ * the arguments.
  *
- * The laws, each tested by `escapement/testing`'s conformance suite for any store:
+ * Every store must obey these laws, and the conformance suite in `escapement/testing` tests each of them:
  * 1. A job has at most one live lease.
- * 2. A stale claim settles nothing, and a lease that was renewed meanwhile is not settled as lost.
- * 3. `claim` never returns jobs that are not due, expired, or in a paused queue.
- * 4. The order is priority, due time, id.
- * 5. One live job per unique key. (Comes with uniqueness.)
- * 6. An occurrence of a schedule makes at most one job.
- * 7. An orphan is found from the end of its lease on, and not before.
+ * 2. A stale claim settles nothing, and a lease that has been renewed is not settled as lost.
+ * 3. `claim` never returns jobs that are not due, have expired, belong to a paused queue, or exceed a limit of the caller (`core/gate`). Running
+ *    jobs are counted in the rows, whichever worker claimed them.
+ * 4. Jobs are ordered by priority, due time, id.
+ * 5. At most one job holds a unique key (`core/unique`).
+ * 6. An occurrence of a schedule creates at most one job.
+ * 7. A job becomes an orphan when its lease ends, and not before.
  * 8. Settling a parent releases its children in the same transaction. (Comes with workflows.)
  * 9. `stats` equals counting `list`.
  * 10. A store reads no clock.
- * 11. What `insert` acknowledged is never lost.
+ * 11. A job that `insert` has acknowledged is never lost.
  */
+import type { Limits } from '../core/gate.ts';
 import type {
   Amendment,
   Attempt,
@@ -29,63 +32,69 @@ import type {
   WorkerRow,
 } from '../core/types.ts';
 
-/** An answer that is there, or comes. */
+/** A value or a promise of one. */
 export type Awaitable<T> = T | Promise<T>;
 
 export interface ClaimOptions {
   readonly worker: string;
-  /** At most so many. */
+  /** Maximum number of jobs. */
   readonly limit: number;
   readonly leaseUntil: number;
-  /** The names that the worker knows: jobs of other tasks are left for a worker that does. */
+  /** The tasks that the worker knows. Jobs of other tasks are left for workers that know them. */
   readonly tasks: readonly string[];
-  /** Undefined: all queues. */
+  /** Undefined means all queues. */
   readonly queues?: readonly string[] | undefined;
   readonly excludeQueues?: readonly string[] | undefined;
+  /** How many of them may run, and start; the same object again and again. Null or left out: no limits. */
+  readonly limits?: Limits | null | undefined;
 }
 
 /** A lease that a worker holds. */
 export interface Held {
   readonly id: string;
   readonly claim: number;
-  /** To be saved with the renewal; null or left out: nothing new. */
+  /** Saved with the renewal. Null or omitted: no change. */
   readonly progress?: Progress | null;
 }
 
-/** `held`: the lease now ends at the new instant. `lost`: someone else has it, or the job is over. `cancelled`: held, and someone wants it to end. */
+/**
+ * `held`: the lease now ends at the new instant. `lost`: another worker holds the job, or it has finished. `cancelled`: the lease is held,
+ * and cancellation has been requested.
+ */
 export type RenewAnswer = { readonly kind: 'held' } | { readonly kind: 'lost' } | { readonly kind: 'cancelled'; readonly reason: string };
 
-/** What `settle` answers. */
+/** The result of `settle`. */
 export interface Settled {
-  /** For each settlement the job's row after it; null: another claim holds the job, or it is over, and nothing was changed. */
+  /** The job's row after each settlement. Null: nothing changed, because another claim holds the job or the job has finished. */
   readonly settled: readonly (Job | null)[];
   readonly claimed: readonly Job[];
 }
 
-/** The next instants at which there is something to do; null: none is in sight. */
+/** The next instants at which there is work; null means none. */
 export interface NextDue {
-  /** The earliest due time of a queued job that the asker may claim, in queues that are not paused; `now` if one is ready. */
+  /** The earliest due time of a queued job that the caller may claim, in queues that are not paused; `now` if one is ready. */
   readonly jobAt: number | null;
   /** The earliest end of a lease, or expiry of a job that has not started. */
   readonly overdueAt: number | null;
-  /** The earliest `pruneAt` of a finished job; left out if no job has one. */
+  /** The earliest `pruneAt` of a finished job; omitted if no job has one. */
   readonly pruneAt?: number;
 }
 
-/** Which finished jobs `Store.prune` deletes: those that finished before an instant, or those whose own retention has ended. */
+/** Selects the finished jobs that `Store.prune` deletes: jobs that finished before an instant, or jobs whose own retention has ended. */
 export interface PruneOptions {
   readonly status: 'successful' | 'failed' | 'cancelled';
-  /** At most this many, the oldest. */
+  /** Maximum number of jobs; the oldest are deleted first. */
   readonly limit: number;
   readonly finishedBefore: number;
   /**
-   * `left`: jobs that have a `pruneAt`, as `core/job` says, are left out. `only`: jobs whose `pruneAt` is before `finishedBefore`, whenever they
-   * finished, and no others. @default both kinds, by when they finished
+   * `left`: skips jobs that have a `pruneAt` (see `core/job`). `only`: deletes only jobs whose `pruneAt` is before `finishedBefore`,
+   * whenever they finished.
+   * @default both kinds, by the time at which they finished
    */
   readonly own?: 'left' | 'only' | undefined;
 }
 
-/** Which jobs. All that is given must hold. */
+/** Selects jobs. All given conditions must hold. */
 export interface JobFilter {
   readonly ids?: readonly string[] | undefined;
   readonly status?: readonly Status[] | undefined;
@@ -95,10 +104,10 @@ export interface JobFilter {
   readonly tag?: string | undefined;
 }
 
-/** The order of a list of jobs, newest or latest first: by when they were enqueued, or by when something last happened to them. */
+/** The order of a list of jobs, newest first: by enqueue time, or by the time of the last change. */
 export type JobOrder = 'enqueued' | 'changed';
 
-/** How many jobs of a queue are in each state. */
+/** The number of jobs of a queue in each state. */
 export interface QueueStats extends QueueRow {
   readonly counts: Readonly<Record<Status, number>>;
   /** The due time of the ready job that has waited longest. */
@@ -108,11 +117,11 @@ export interface QueueStats extends QueueRow {
 /** A schedule that is due, or that holds an occurrence whose predecessors have finished. */
 export interface DueSchedule {
   readonly row: ScheduleRow;
-  /** Its jobs that are not finished, oldest first, at most 1,000; none where overlap is allowed. */
+  /** Its unfinished jobs, oldest first, at most 1,000; empty if overlap is allowed. */
   readonly open: readonly Job[];
 }
 
-/** How a schedule moves on: from the revision that was read, to its next instant, with the jobs of the occurrences. */
+/** Advances a schedule from the revision that was read to its next instant, and inserts the jobs of its occurrences. */
 export interface Advance {
   readonly name: string;
   readonly revision: number;
@@ -120,21 +129,21 @@ export interface Advance {
   readonly jobs: readonly Job[];
 }
 
-/** What `Store.keeper` is asked for. */
+/** Options for `Store.keeper`. */
 export interface KeeperOptions {
   readonly worker: string;
   readonly leaseMs: number;
-  /** For how long, at most, the worker's thread may be blocked; then its leases pass. */
+  /** The longest time for which the worker's thread may be blocked. After that its leases run out. */
   readonly limitMs: number;
-  /** Called when the thread goes on after it was blocked for this many milliseconds. */
+  /** Called when the thread resumes after being blocked for this many milliseconds. */
   blocked(ms: number): void;
 }
 
 /** Renews the leases of a worker from another thread while the worker's own is blocked. */
 export interface Keeper {
-  /** Attempts are about to start. Any number of times. */
+  /** Attempts are about to start. May be called any number of times. */
   begun(): void;
-  /** None is in flight any more. */
+  /** No attempts are in flight any more. */
   rest(): void;
   close(): void;
 }
@@ -146,28 +155,29 @@ export interface JobBlob {
   readonly bytes: Uint8Array;
 }
 
-/** What `insert` with `once` answers. */
+/** The result of `insert` with `once` or with unique jobs. */
 export type Taken = readonly (JobRecord | null)[];
 
-/** The store behind an engine. Errors are `StoreError`; with `transient` set, asking again may help. */
+/** The store behind an engine. It throws `StoreError`; if `transient` is set, retrying may help. */
 export interface Store {
-  /** A word for messages: `memory`, `sqlite`. */
+  /** Name for messages, such as `memory` or `sqlite`. */
   readonly name: string;
   readonly supports: {
-    /** `insert` and `settle` can join the caller's own transaction. */
+    /** Whether `insert` and `settle` can join the caller's own transaction. */
     readonly transactions: boolean;
   };
-  /** How long a worker without a hint may sleep before it looks again; Infinity where every change is hinted. */
+  /** How long a worker sleeps without a hint before it polls again; Infinity if every change sends a hint. */
   readonly pollMs: number;
 
-  /** Makes the store ready; called before anything else, any number of times. */
+  /** Prepares the store. Called before anything else; may be called any number of times. */
   migrate(): Awaitable<void>;
   close(): Awaitable<void>;
 
   /**
-   * All or nothing. Acknowledged is kept: law 11. An id that is taken is a StoreError of kind `conflict`; with `once`, its job is left out, and the answer
-   * holds for each job the record that has its id already, or null where it was inserted. `blobs` are those of the inserted jobs; they are kept in the
-   * same transaction.
+   * Inserts all jobs or none. Acknowledged jobs are kept (law 11). An id that exists already is a StoreError of kind `conflict`; with `once`,
+   * such a job is skipped. A job whose unique key is held (law 5) is skipped, replaces fields of the holder, or is a DuplicateJobError, as
+   * `core/unique` says. With `once` or unique jobs, the result has for each job the existing record, or null if the job was inserted. `blobs`
+   * belong to the inserted jobs and are stored in the same transaction.
    */
   insert(
     jobs: readonly Job[],
@@ -178,49 +188,54 @@ export interface Store {
       readonly blobs?: readonly JobBlob[] | undefined;
     },
   ): Awaitable<Taken | undefined>;
-  /** Leases on due jobs, best first: at most `limit`. The rows come back as `core/job`'s `claimed` makes them; an attempt row is opened for each, and of a job's attempts the latest `mostAttempts` are kept. */
+  /**
+   * Leases due jobs in claim order, up to `limit`. Returns the rows as `claimed` of `core/job` makes them and opens an attempt row for
+   * each. Only the latest `mostAttempts` attempts of a job are kept.
+   */
   claim(options: ClaimOptions & { readonly now: number }): Awaitable<readonly Job[]>;
-  /** Extends leases that are still held, also ones that have passed but that nobody has taken yet. */
+  /** Extends leases that are still held, including leases that have ended but that no other worker has taken. */
   renew(held: readonly Held[], options: { readonly now: number; readonly leaseUntil: number }): Awaitable<readonly RenewAnswer[]>;
   /**
-   * Applies each settlement whose claim still holds the job (law 2) as `core/job`'s `settled` does, closes its attempt row, and then, in the
-   * same transaction, claims. A settlement that was applied before is answered as it was then (`core/changes`); one that only asks to `confirm`
-   * changes nothing.
+   * Applies each settlement whose claim still holds the job (law 2) as `settled` of `core/job` does, closes its attempt row, and then
+   * claims in the same transaction. A settlement that was applied before gets the same answer again (`core/changes`). A settlement with
+   * `confirm` changes nothing.
    */
   settle(
     settlements: readonly Settlement[],
     options: { readonly now: number; readonly claim?: ClaimOptions | undefined; readonly transaction?: unknown },
   ): Awaitable<Settled>;
-  /** Running jobs whose lease is over at `now`, and queued ones that expired before they started; earliest first. */
+  /** Running jobs whose lease has ended at `now`, and queued jobs that expired before they started; earliest first. */
   overdue(options: { readonly now: number; readonly limit: number }): Awaitable<readonly Job[]>;
   /** Adds blobs to a running job, or replaces those of the same names, while the claim holds it; false: it does not, and nothing was changed. */
   saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Awaitable<boolean>;
-  nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'> & { readonly now: number }): Awaitable<NextDue>;
+  nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'> & { readonly now: number }): Awaitable<NextDue>;
 
   /**
-   * Applies each amendment whose row is as expected, as `core/job`'s `amended` does. Answers with the new row, or with the one that was deleted,
-   * whose occurrence is free again; null: it was not as expected.
+   * Applies each amendment whose row is as expected, as `amended` of `core/job` does. Returns the new row, or the deleted one, whose
+   * occurrence becomes free again. Null: the row was not as expected. An amendment that would take a unique key from another job changes nothing
+   * and returns the other job's row.
    */
   amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<readonly (Job | null)[]>;
-  /** Deletes finished jobs; says how many. It reads no job that it does not delete. */
+  /** Deletes finished jobs and returns their number. It reads no job that it does not delete. */
   prune(options: PruneOptions): Awaitable<number>;
-  /** Inserts or replaces the worker's entry, and forgets workers that were last heard of before `forgetBefore`. */
+  /** Inserts or replaces the worker's entry, and removes workers whose last heartbeat is before `forgetBefore`. */
   saveWorker(worker: WorkerRow, options: { readonly forgetBefore: number }): Awaitable<void>;
-  /** Ordered by start. */
+  /** Ordered by start time. */
   listWorkers(): Awaitable<readonly WorkerRow[]>;
   saveQueue(queue: QueueRow, options: { readonly now: number }): Awaitable<void>;
 
-  /** Inserts the row, or replaces the one whose revision is `expect` (null: none is there yet). False: someone was faster. */
+  /** Inserts the row, or replaces the one whose revision is `expect` (null: the row must not exist). Returns false if another writer was faster. */
   saveSchedule(row: ScheduleRow, options: { readonly expect: number | null }): Awaitable<boolean>;
   dropSchedule(name: string): Awaitable<boolean>;
-  /** By name. */
+  /** Ordered by name. */
   listSchedules(options?: {
     readonly names?: readonly string[] | undefined;
     readonly source?: ScheduleRow['source'] | undefined;
   }): Awaitable<readonly ScheduleRow[]>;
   /**
-   * Schedules that are not paused and due at `now`, earliest first, and those that hold an occurrence and have no unfinished job; when the next
-   * of the others fires, unless there are as many as `limit`; and whether any of them holds an occurrence. Those whose input code computes are left out, but for the names in `computes`.
+   * Returns schedules that are not paused and due at `now`, earliest first, and schedules that hold an occurrence and have no unfinished
+   * job. Also returns when the next of the other schedules fires, unless `limit` was reached, and whether any of them holds an occurrence.
+   * Schedules whose input is computed by code are omitted unless `computes` names them.
    */
   dueSchedules(options: {
     readonly now: number;
@@ -228,16 +243,17 @@ export interface Store {
     readonly computes: readonly string[];
   }): Awaitable<{ readonly due: readonly DueSchedule[]; readonly nextAt: number | null; readonly holding: boolean }>;
   /**
-   * Compare-and-set together with the insert of the occurrences' jobs: law 6. An occurrence that has a job already makes none. The jobs that
-   * were inserted, or null where someone was faster.
+   * Compares and sets the revision, and inserts the occurrences' jobs in the same transaction (law 6). An occurrence that already has a job, or
+   * whose unique key is held, creates none. Returns the inserted jobs, or null if another writer was faster.
    */
   advanceSchedules(advances: readonly Advance[], options: { readonly now: number }): Awaitable<readonly (readonly Job[] | null)[]>;
 
   get(ids: readonly string[]): Awaitable<readonly (JobRecord | null)[]>;
   /**
-   * By id, the largest first, from the cursor on: newest first where ids are not given by hand. With the order `changed`, those to which something happened last come first, as `core/job`'s
-   * `changedAt` says; there is no cursor then. Of jobs to which nothing happened but their enqueue, a store may take those with the largest ids, as far as these are UUIDs of version 7.
-   * Of the attempts, only the latest has its error's stack: `core/job`'s `withoutOldStacks`.
+   * Lists jobs by id in descending order, starting at the cursor: newest first, unless the application chose the ids. The order `changed`
+   * lists the most recently changed jobs first, see `changedAt` in `core/job`, and has no cursor. Among jobs that have not changed since
+   * they were enqueued, a store may return those with the largest ids if the ids are UUIDs of version 7. Only the latest attempt has its
+   * error's stack, see `withoutOldStacks` in `core/job`.
    */
   list(
     filter: JobFilter,
@@ -247,22 +263,28 @@ export interface Store {
   getBlobs(ids: readonly string[], name: string): Awaitable<readonly (Uint8Array | null)[]>;
   stats(options: { readonly now: number }): Awaitable<readonly QueueStats[]>;
 
-  /** Calls `notify` after changes, in this process or another's, as far as the store can tell. Returns the function that ends this. */
+  /** Calls `notify` after changes in this process or others, as far as the store can detect them. Returns a function that removes the listener. */
   listen?(notify: (hint: Hint) => void): () => void;
-  /** For stores that other processes share. In real time: a simulation's stores have none. */
+  /** For stores that several processes share. Uses real time; stores in a simulation have no keeper. */
   keeper?(options: KeeperOptions): Keeper;
 }
 
-/** What `sqlite()`, `memory()` and the like return: where an engine-driven backend keeps its rows. Opens nothing until asked. */
+/**
+ * What `sqlite()`, `memory()` and similar functions return: where an engine-driven backend keeps its rows. Nothing is opened before `open`
+ * is called.
+ */
 export interface StoreSource {
   readonly kind: 'store';
   readonly name: string;
-  /** Other processes can see its rows. @default true */
+  /**
+   * Whether other processes can see its rows.
+   * @default true
+   */
   readonly shared?: boolean;
-  /** Where it keeps its rows, if that is a file of this machine. */
+  /** The file that holds its rows, if it is a file on this machine. */
   readonly file?: string;
   open(): Awaitable<Store>;
 }
 
-/** Re-exported for those who write stores. */
+/** Re-exported for authors of stores. */
 export type { Amendment, Attempt, Hint, Job, JobRecord, QueueRow, ScheduleRow, Settlement };

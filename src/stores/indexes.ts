@@ -1,21 +1,22 @@
 /**
- * The places of the memory store's jobs: by what they wait for, so that what is next is found at once.
+ * The memory store's indexes: each job is placed by what it waits for, so that the next one is found immediately.
  *
- * A queued job is in one of two places: in `#future`, ordered by due time, or, once some caller's `now` has passed its due time, among the
- * ready jobs of its line (one heap for each queue and task, so that a paused queue or an unknown task hides only its own jobs). A caller
- * whose clock is behind puts undue jobs back. Nobody outside sees this staging.
+ * A queued job is in one of two places: in `#future`, ordered by due time, or, once a caller's `now` has passed its due time, among the
+ * ready jobs of its line. There is one line (a heap) per queue and task, so a paused queue or an unknown task hides only its own jobs. A
+ * caller whose clock is behind moves jobs that are not due back. Callers do not see this staging.
  */
+import { gateOf, type RunningCount, taskOfGate } from '../core/gate.ts';
 import { Heap } from '../core/heap.ts';
 import { comesBefore, isExpired, pruneAt } from '../core/job.ts';
 import type { Attempt, Job } from '../core/types.ts';
 import type { ClaimOptions, PruneOptions } from '../ports/store.ts';
 import { ReadyRow } from './ready.ts';
 
-/** A row with its attempts and its places in the indexes. */
+/** A row with its attempts and its positions in the indexes. */
 export interface Node {
   job: Job;
   readonly attempts: Attempt[];
-  /** Another one when its job's queue is changed. */
+  /** Changes when the job moves to another queue. */
   line: Line;
   futureAt: number;
   rowAt: number;
@@ -24,6 +25,7 @@ export interface Node {
   expiryAt: number;
   finishedPlace: number;
   prunePlace: number;
+  blockedPlace: number;
 }
 
 /** The ready jobs of one task in one queue. */
@@ -33,12 +35,12 @@ export interface Line {
   readonly ready: ReadyRow<Node>;
 }
 
-/** Which jobs a caller may claim. */
+/** Selects the jobs that a caller may claim. */
 export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'>;
 
 const earlier = (a: number, b: number, x: Node, y: Node) => (a === b ? x.job.id < y.job.id : a < b);
 
-/** Finished jobs of one status, the one that finished first at the top: those without a retention of their own, and those with one, which are also by its end. */
+/** Finished jobs of one status, oldest first: those without their own retention, and those with one, which are also ordered by its end. */
 class Finished {
   readonly plain = new Heap<'finishedPlace', Node>('finishedPlace', byFinish);
   readonly own = new Heap<'finishedPlace', Node>('finishedPlace', byFinish);
@@ -80,13 +82,15 @@ function byFinish(a: Node, b: Node): boolean {
 export class Indexes {
   readonly #isPaused: (queue: string) => boolean;
   readonly #lines = new Map<string, Line>();
-  /** For each array of task names, the lines that were found for it; forgotten when a line or a queue changes. */
+  /** The lines found for each array of task names; cleared when a line or a queue changes. */
   #served = new WeakMap<readonly string[], Pick<Served, 'queues' | 'excludeQueues'> & { readonly lines: readonly Line[] }>();
   readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
   readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
   readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
+  /** Jobs that are due and of a full gate, best first, by the gate. */
+  readonly #blocked = new Map<string, Heap<'blockedPlace', Node>>();
   readonly finished = { successful: new Finished(), failed: new Finished(), cancelled: new Finished() };
-  /** Queued jobs that had expired at some caller's `now`. They stay out of the ready jobs until a caller's clock is behind that instant. */
+  /** Queued jobs that had expired at some caller's `now`. They are not among the ready jobs until a caller's clock is behind that instant. */
   readonly #quarantined = new Set<Node>();
   #quarantinedAt = Number.NEGATIVE_INFINITY;
 
@@ -96,7 +100,7 @@ export class Indexes {
 
   /** A node that is in no index yet. */
   nodeOf(job: Job): Node {
-    const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1, prunePlace: -1 };
+    const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1, prunePlace: -1, blockedPlace: -1 };
     return { job, attempts: [], line: this.line(job.queue, job.task), ...places };
   }
 
@@ -105,7 +109,7 @@ export class Indexes {
     this.#served = new WeakMap();
   }
 
-  /** Puts the node where its row belongs. */
+  /** Adds the node to the indexes for its row. */
   add(node: Node, now: number): void {
     const { job } = node;
     switch (job.status) {
@@ -124,18 +128,19 @@ export class Indexes {
     }
   }
 
-  /** Takes the node out of the indexes. */
+  /** Removes the node from the indexes. */
   remove(node: Node): void {
     this.#future.remove(node);
     node.line.ready.remove(node);
     this.#leases.remove(node);
     this.#expiries.remove(node);
     this.#quarantined.delete(node);
+    if (node.blockedPlace >= 0) this.#unblocked(node);
     const before = node.job.status;
     if (before === 'successful' || before === 'failed' || before === 'cancelled') this.finished[before].remove(node);
   }
 
-  /** Moves what has become due into the lines of ready jobs. */
+  /** Moves jobs that have become due to the ready jobs of their lines. */
   stage(now: number): void {
     if (now < this.#quarantinedAt && this.#quarantined.size > 0) {
       for (const node of this.#quarantined) node.line.ready.push(node);
@@ -147,7 +152,44 @@ export class Indexes {
     }
   }
 
-  /** The line's first job that may be claimed at this instant, which is then at the top of its heap. */
+  /** Takes a ready job out of its line until its gate has room. */
+  block(node: Node): void {
+    node.line.ready.remove(node);
+    const gate = gateOf(node.job);
+    const heap = this.#blocked.get(gate) ?? new Heap('blockedPlace', (a: Node, b: Node) => comesBefore(a.job, b.job));
+    this.#blocked.set(gate, heap);
+    heap.push(node);
+  }
+
+  /** Puts the best blocked jobs of a gate back among the ready ones. */
+  unblock(gate: string, count = 1): void {
+    const heap = this.#blocked.get(gate);
+    for (let i = 0; heap && i < count; i++) {
+      const node = heap.peek();
+      if (!node) return;
+      this.#unblocked(node);
+      node.line.ready.push(node);
+    }
+  }
+
+  /** The gates of these tasks that have blocked jobs. */
+  blockedGates(tasks: readonly string[]): readonly string[] {
+    return this.#blocked.size === 0 ? [] : [...this.#blocked.keys()].filter((gate) => tasks.includes(taskOfGate(gate)));
+  }
+
+  /** The running jobs, counted by what limits count. */
+  running(): Iterable<RunningCount> {
+    return this.#leases.items.map(({ job: { queue, task, concurrencyKey } }) => ({ queue, task, concurrencyKey, count: 1 }));
+  }
+
+  #unblocked(node: Node): void {
+    const gate = gateOf(node.job);
+    const heap = this.#blocked.get(gate);
+    heap?.remove(node);
+    if (heap?.size === 0) this.#blocked.delete(gate);
+  }
+
+  /** The line's first job that may be claimed at this instant; it is then at the top of its heap. */
   due(line: Line, now: number): Node | undefined {
     for (;;) {
       const node = line.ready.peek();
@@ -165,7 +207,7 @@ export class Indexes {
     }
   }
 
-  /** The lines that a caller serves. Callers pass the same array of task names again and again, so the answer is kept for it. */
+  /** The lines that a caller serves. Callers keep passing the same array of task names, so the result is cached for it. */
   linesFor(options: Served): readonly Line[] {
     const kept = this.#served.get(options.tasks);
     if (kept && kept.queues === options.queues && kept.excludeQueues === options.excludeQueues) return kept.lines;
@@ -182,7 +224,7 @@ export class Indexes {
 
   /** The line of a queue and a task. */
   line(queue: string, task: string): Line {
-    // Names hold no spaces, so the key is unique.
+    // Names contain no spaces, so the key is unique.
     const key = `${queue} ${task}`;
     let line = this.#lines.get(key);
     if (!line) {
@@ -193,11 +235,11 @@ export class Indexes {
     return line;
   }
 
-  /** When the next of these lines' jobs that are not due will be; null: none is in sight. */
+  /** The next due time among the jobs of these lines that are not yet due; null if there are none. */
   nextFuture(lines: readonly Line[]): number | null {
     const first = this.#future.peek();
     if (!first || lines.includes(first.line)) return first?.job.dueAt ?? null;
-    // The first belongs to a line that the asker does not serve: look through the others.
+    // The first job belongs to a line that the caller does not serve, so search the others.
     const served = new Set(lines);
     let next: number | null = null;
     for (const node of this.#future.items) {
@@ -206,20 +248,20 @@ export class Indexes {
     return next;
   }
 
-  /** The lease of a running job ends at another time. */
+  /** The lease of a running job has a new end. */
   renewed(node: Node): void {
     this.#leases.moved(node);
   }
 
-  /** The earliest end of a retention that a job has of its own. */
+  /** The earliest end of a job's own retention. */
   nextPruneAt(): number | undefined {
     const ends = Object.values(this.finished).flatMap(({ ownByEnd }) => ownByEnd.peek() ?? []);
     return ends.length > 0 ? Math.min(...ends.map(({ job }) => pruneAt(job) ?? 0)) : undefined;
   }
 
-  /** At most so many whose lease or time to start is over, earliest first. */
+  /** Jobs whose lease has ended or that have expired, earliest first, up to `limit`. */
   overdue(now: number, limit: number): readonly Node[] {
-    // Taken out and put back: heaps are ordered only at the top, and there are few.
+    // Removed and added back: a heap is ordered only at its top, and there are few of them.
     const found: Node[] = [];
     for (let node = this.nextOverdue(); node && found.length < limit; node = this.nextOverdue()) {
       if (overdueAt(node) > now) break;
@@ -231,7 +273,7 @@ export class Indexes {
     return found;
   }
 
-  /** The next whose lease or time to start is over. */
+  /** The next job whose lease ends or that expires. */
   nextOverdue(): Node | undefined {
     const lease = this.#leases.peek();
     const expiry = this.#expiries.peek();
@@ -240,7 +282,7 @@ export class Indexes {
   }
 }
 
-/** When it is to be looked after. */
+/** When the janitor must handle the job. */
 export function overdueAt(node: Node): number {
   return (node.job.status === 'running' ? node.job.leaseUntil : node.job.expiresAt) ?? Number.POSITIVE_INFINITY;
 }

@@ -1,9 +1,10 @@
 /**
- * The store without a file: rows in memory, indexed so that claiming costs the same beside any number of finished or future jobs. It keeps
- * the same laws as the durable stores and is the oracle they are compared with.
+ * The in-memory store. Its indexes keep the cost of a claim independent of the number of finished and future jobs. It obeys the same laws
+ * as the durable stores and is the oracle that they are compared with.
  */
 import { hintsOf, repeated } from '../core/changes.ts';
-import { StoreError } from '../core/errors.ts';
+import { DuplicateJobError, StoreError } from '../core/errors.ts';
+import { Gate, gateOf, maxPassedOver, noLimits, takesPlace } from '../core/gate.ts';
 import {
   amended,
   changedAt,
@@ -19,6 +20,7 @@ import {
 } from '../core/job.ts';
 import { changesVersions } from '../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Status, WorkerRow } from '../core/types.ts';
+import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
 import type {
   Advance,
   ClaimOptions,
@@ -51,6 +53,10 @@ export class MemoryStore implements Store {
   readonly #workers = new Map<string, WorkerRow>();
   readonly #blobs = new Map<string, Map<string, Uint8Array>>();
   readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
+  /** The holder of each unique key. */
+  readonly #keys = new Map<string, Node>();
+  /** The arrival times of rates, by their names. */
+  readonly #rates = new Map<string, number>();
   #listeners: ((hint: Hint) => void)[] = [];
 
   migrate(): void {}
@@ -64,21 +70,29 @@ export class MemoryStore implements Store {
     const there = options.once ? this.get(given.map(({ id }) => id)) : undefined;
     const jobs = there ? given.filter((_, i) => there[i] === null) : given;
     this.#refuseTaken(jobs);
+    const isUnique = jobs.some(({ unique }) => unique !== null);
+    if (isUnique) this.#refuseDuplicates(jobs, options.now);
     const taken = jobs.find((job) => job.schedule !== null && this.#schedules.isTaken(job));
     if (taken) {
       const { schedule, scheduledAt } = taken;
-      throw new StoreError(`the occurrence of schedule ${schedule} at ${scheduledAt} has a job already`, { kind: 'conflict' });
+      throw new StoreError(`the occurrence of schedule ${schedule} at ${scheduledAt} already has a job`, { kind: 'conflict' });
     }
+    const standing = isUnique ? new Map<Job, JobRecord>() : undefined;
     for (const job of jobs) {
+      const other = standing && this.#standIn(job, options.now);
+      if (other) {
+        standing.set(job, other);
+        continue;
+      }
       if (job.schedule !== null) this.#schedules.take(job);
       this.#add(job, options.now);
     }
     if (options.blobs) {
-      const ids = new Set(jobs.map(({ id }) => id));
+      const ids = new Set(jobs.filter((job) => !standing?.has(job)).map(({ id }) => id));
       for (const blob of options.blobs) if (ids.has(blob.job)) this.#keepBlob(blob.job, blob);
     }
-    this.#hint(jobs);
-    return there;
+    this.#hint(standing ? jobs.map((job) => standing.get(job)?.job ?? job) : jobs);
+    return standing ? given.map((job, i) => there?.[i] ?? standing.get(job) ?? null) : there;
   }
 
   claim(options: ClaimOptions & { now: number }): readonly Job[] {
@@ -86,16 +100,33 @@ export class MemoryStore implements Store {
     if (limit <= 0) return [];
     this.#indexes.stage(now);
     const lines = this.#indexes.linesFor(options);
+    const gate = this.#gate(options, now);
+    const closed = new Set<Line>();
     const jobs: Job[] = [];
-    while (jobs.length < limit) {
+    let isSwept = gate === undefined;
+    for (let passedOver = 0; jobs.length < limit && passedOver < maxPassedOver; ) {
       let best: Line | undefined;
       for (const line of lines) {
-        const node = this.#indexes.due(line, now);
+        const node = closed.has(line) ? undefined : this.#indexes.due(line, now);
         if (node && (best === undefined || comesBefore(node.job, (best.ready.peek() as Node).job))) best = line;
       }
-      if (!best) break;
-      jobs.push(this.#lease(best.ready.peek() as Node, options));
+      if (!best) {
+        if (isSwept || !gate) break;
+        isSwept = true;
+        for (const name of this.#indexes.blockedGates(options.tasks)) this.#indexes.unblock(name, gate.freeAt(name));
+        continue;
+      }
+      const node = best.ready.peek() as Node;
+      const admission = gate?.admit(node.job) ?? 'start';
+      if (admission === 'start') jobs.push(this.#lease(node, options));
+      else if (admission === 'closed') closed.add(best);
+      else {
+        passedOver += 1;
+        if (admission === 'blocked') this.#indexes.block(node);
+        else this.#replace(node, { ...node.job, dueAt: admission.dueAt }, now);
+      }
     }
+    for (const [name, arrivalAt] of gate?.changed ?? []) this.#rates.set(name, arrivalAt);
     if (jobs.length > 0) this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
     return jobs;
   }
@@ -128,12 +159,20 @@ export class MemoryStore implements Store {
     return found.map((node) => node.job);
   }
 
-  nextDueAt(options: Served & { now: number }): NextDue {
-    this.#indexes.stage(options.now);
+  nextDueAt(options: Served & Pick<ClaimOptions, 'limits'> & { now: number }): NextDue {
+    const { now } = options;
+    this.#indexes.stage(now);
     const lines = this.#indexes.linesFor(options);
-    let jobAt: number | null = null;
-    for (const line of lines) if (this.#indexes.due(line, options.now)) jobAt = options.now;
-    if (jobAt === null && lines.length > 0) jobAt = this.#indexes.nextFuture(lines);
+    const gate = this.#gate(options, now);
+    let dueAt = Number.POSITIVE_INFINITY;
+    for (const line of lines) {
+      if (!this.#indexes.due(line, now)) continue;
+      const opensAt = gate ? Math.max(gate.queueClosedUntil(line.queue) ?? now, gate.taskClosedUntil(line.task) ?? now) : now;
+      dueAt = Math.min(dueAt, opensAt);
+    }
+    if (gate && this.#indexes.blockedGates(options.tasks).some((name) => gate.freeAt(name) > 0)) dueAt = now;
+    if (dueAt > now && lines.length > 0) dueAt = Math.min(dueAt, this.#indexes.nextFuture(lines) ?? Number.POSITIVE_INFINITY);
+    const jobAt = dueAt === Number.POSITIVE_INFINITY ? null : dueAt;
     const overdue = this.#indexes.nextOverdue();
     const pruneAt = this.#indexes.nextPruneAt();
     return { jobAt, overdueAt: overdue ? overdueAt(overdue) : null, ...(pruneAt === undefined ? {} : { pruneAt }) };
@@ -144,8 +183,13 @@ export class MemoryStore implements Store {
       const node = this.#nodes.get(amendment.id);
       const job = node && amended(node.job, amendment);
       if (!node || !job) return null;
+      const holder = heldKey(node.job) === null && this.#holderOf(heldKey(job), options.now);
+      if (holder) return holder.job;
+      const tookPlace = takesPlace(node.job, node.blockedPlace >= 0, options.now);
       if (amendment.set) this.#replace(node, job, options.now);
       else this.#delete(node);
+      // Another job of its gate takes its place.
+      if (tookPlace && !(amendment.set && takesPlace(job, false, options.now))) this.#indexes.unblock(gateOf(job));
       return job;
     });
     this.#hint(jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null));
@@ -159,10 +203,14 @@ export class MemoryStore implements Store {
     for (let node = finished.next(options); node && count < options.limit; node = finished.next(options)) {
       finished.remove(node);
       this.#nodes.delete(node.job.id);
+      this.#release(node);
       this.#blobs.delete(node.job.id);
       this.#schedules.free(node.job);
       count += 1;
     }
+    // What is past says nothing of the rates to come.
+    if (count < options.limit)
+      for (const [name, arrivalAt] of this.#rates) if (arrivalAt < options.finishedBefore) this.#rates.delete(name);
     return count;
   }
 
@@ -209,8 +257,11 @@ export class MemoryStore implements Store {
     return advances.map(({ name, revision, times, jobs: brought }) => {
       const row = this.#schedules.get(name);
       if (!row || row.revision !== revision) return null;
-      const jobs = brought.filter((job) => this.#schedules.take(job));
-      for (const job of jobs) this.#add(job, options.now);
+      const jobs = brought.filter((job) => {
+        if (this.#holderOf(heldKey(job), options.now) || !this.#schedules.take(job)) return false;
+        this.#add(job, options.now);
+        return true;
+      });
       const { nextAt, occurrenceAt, lastAt, heldAt, runs } = times;
       this.#schedules.put({ ...row, nextAt, occurrenceAt, lastAt, heldAt, runs, revision: revision + 1 });
       this.#hint(jobs);
@@ -299,14 +350,58 @@ export class MemoryStore implements Store {
     if (only && jobs.length === 1 && !this.#nodes.has(only.id)) return;
     const ids = new Set<string>();
     for (const { id } of jobs) {
-      if (this.#nodes.has(id) || ids.has(id)) throw new StoreError(`a job with the id ${id} is there already`, { kind: 'conflict' });
+      if (this.#nodes.has(id) || ids.has(id)) throw new StoreError(`a job with the id ${id} already exists`, { kind: 'conflict' });
       ids.add(id);
     }
+  }
+
+  /** Undefined: there is nothing to count. */
+  #gate({ limits, tasks }: Pick<ClaimOptions, 'limits' | 'tasks'>, now: number): Gate | undefined {
+    if (!limits && this.#indexes.blockedGates(tasks).length === 0) return undefined;
+    return new Gate(limits ?? noLimits, this.#indexes.running(), now, (name) => this.#rates.get(name));
+  }
+
+  #refuseDuplicates(jobs: readonly Job[], now: number): void {
+    const keys = new Map<string, Job>();
+    for (const job of jobs) {
+      const key = heldKey(job);
+      if (key === null) continue;
+      const holder = this.#holderOf(key, now)?.job ?? keys.get(key);
+      if (holder && job.unique?.onConflict === 'reject') throw new DuplicateJobError(...duplicateOf(job, holder));
+      if (!holder) keys.set(key, job);
+    }
+  }
+
+  /** The record that stands in a job's place, because it holds its unique key; replaced if the job asks for that. */
+  #standIn(job: Job, now: number): JobRecord | undefined {
+    const holder = this.#holderOf(heldKey(job), now);
+    if (!holder) return undefined;
+    const set = job.unique?.onConflict === 'replace' ? replacement(holder.job, job) : undefined;
+    if (set) this.#replace(holder, { ...holder.job, ...set }, now);
+    return record(holder);
+  }
+
+  /** The job that keeps others from a unique key. */
+  #holderOf(key: string | null, now: number): Node | undefined {
+    const node = key === null ? undefined : this.#keys.get(key);
+    return node && isStanding(node.job, now) ? node : undefined;
+  }
+
+  /** Its status has changed: the node takes or leaves its unique key. */
+  #hold(node: Node, now: number): void {
+    const key = heldKey(node.job);
+    if (key === null) this.#release(node);
+    else if (!this.#holderOf(key, now)) this.#keys.set(key, node);
+  }
+
+  #release({ job }: Node): void {
+    if (job.unique && this.#keys.get(job.unique.key)?.job.id === job.id) this.#keys.delete(job.unique.key);
   }
 
   #add(job: Job, now: number): void {
     const node = this.#indexes.nodeOf(job);
     this.#nodes.set(job.id, node);
+    if (job.unique) this.#hold(node, now);
     if (job.schedule !== null && !isFinished(job)) this.#schedules.opened(job);
     this.#indexes.add(node, now);
   }
@@ -337,7 +432,9 @@ export class MemoryStore implements Store {
     }
     if (settlement.confirm) return null;
     const job = settled(node.job, settlement);
+    const gate = gateOf(node.job);
     this.#replace(node, job, now);
+    this.#indexes.unblock(gate);
     node.attempts[node.attempts.length - 1] = ended(last, settlement);
     this.#hint([job]);
     return job;
@@ -346,12 +443,13 @@ export class MemoryStore implements Store {
   #delete(node: Node): void {
     this.#indexes.remove(node);
     this.#nodes.delete(node.job.id);
+    this.#release(node);
     this.#blobs.delete(node.job.id);
     if (node.job.schedule !== null) this.#schedules.closed(node.job);
     this.#schedules.free(node.job);
   }
 
-  /** Gives the node its new row, and its places in the indexes. */
+  /** Sets the node's new row and updates the indexes. */
   #replace(node: Node, job: Job, now: number): void {
     this.#indexes.remove(node);
     if (job.schedule !== null && isFinished(node.job) !== isFinished(job)) {
@@ -361,6 +459,7 @@ export class MemoryStore implements Store {
     if (job.queue !== node.job.queue) node.line = this.#indexes.line(job.queue, job.task);
     node.job = job;
     this.#indexes.add(node, now);
+    if (job.unique) this.#hold(node, now);
   }
 
   #hint(jobs: readonly Job[]): void {
@@ -376,7 +475,7 @@ function record(node: Node): JobRecord {
   return { job: node.job, attempts: node.attempts.slice() };
 }
 
-/** As lists bring it. */
+/** A record as shown in lists. */
 function listed({ job, attempts }: Node): JobRecord {
   return { job, attempts: withoutOldStacks(attempts) };
 }
@@ -384,13 +483,13 @@ function listed({ job, attempts }: Node): JobRecord {
 function refuseTransaction(transaction: unknown): void {
   if (transaction === undefined) return;
   throw new StoreError(
-    'the memory store cannot join a transaction; to test code that enqueues in one, use simulate(tasks, { store: sqlite({ database: db }) })',
+    'the memory store cannot join a transaction; to test code that enqueues jobs in a transaction, use simulate(tasks, { store: sqlite({ database: db }) })',
     { kind: 'unsupported' },
   );
 }
 
 /**
- * Keeps jobs in memory, run by the same engine as in production. They are gone when the process ends.
+ * Keeps jobs in memory; the engine is the same as in production. All jobs are lost when the process ends.
  * @example createTasks({ backend: memory() })
  */
 export function memory(): StoreSource {

@@ -1,10 +1,10 @@
 /**
- * The ready jobs of one line, best first. Most jobs come in the order in which they will leave: those stand in a plain row that is read from
- * its front. The others stand in a heap; the next one is the better of the two fronts.
+ * The ready jobs of one line, in claim order. Most jobs arrive in the order in which they leave; these are kept in an array that is read
+ * from its front. The others are kept in a heap. The next job is the better of the two fronts.
  */
 import { Heap } from '../core/heap.ts';
 
-/** Where an item stands: in the row at `rowAt`, in the heap at `heapAt`, or (both -1) in neither. */
+/** The position of an item: in the array at `rowAt`, in the heap at `heapAt`, or (both -1) in neither. */
 export interface Placed {
   rowAt: number;
   heapAt: number;
@@ -16,9 +16,9 @@ export class ReadyRow<Item extends Placed> {
   readonly #before: (a: Item, b: Item) => boolean;
   readonly #heap: Heap<'heapAt', Item>;
   #row: (Item | undefined)[] = [];
-  /** The front of the row; what stands before it has left. */
+  /** The front of the array; items before it have left. */
   #from = 0;
-  /** What `rowAt` counts beyond the row's own indexes, because the row was cut at its front. */
+  /** Offset between `rowAt` and the array's indexes, which grows when the front is cut off. */
   #cut = 0;
   #last: Item | undefined;
 
@@ -57,7 +57,7 @@ export class ReadyRow<Item extends Placed> {
     } else this.#heap.remove(item);
   }
 
-  /** The row's end has left: what comes next is compared with whoever is the end now. */
+  /** The last item has left; new items are compared with the current last one. */
   #trim(): void {
     while (this.#row.length > this.#from && this.#row.at(-1) === undefined) this.#row.pop();
     this.#last = this.#row.length > this.#from ? this.#row.at(-1) : undefined;

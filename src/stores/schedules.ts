@@ -1,4 +1,4 @@
-/** The memory store's schedules: the one that fires first at the top, and of each its jobs that are not finished and the occurrences that have one. */
+/** The memory store's schedules, ordered by next fire time. Each entry keeps its unfinished jobs and the occurrences that have a job. */
 import { Heap } from '../core/heap.ts';
 import type { Job, ScheduleRow } from '../core/types.ts';
 import type { DueSchedule, Store } from '../ports/store.ts';
@@ -12,7 +12,7 @@ const maxOpen = 1_000;
 
 export class MemorySchedules {
   readonly #entries = new Map<string, Entry>();
-  /** Those that will fire: not paused, and not at their end. */
+  /** Schedules that will fire: not paused and not ended. */
   readonly #coming = new Heap<'place', Entry>('place', (a, b) => {
     const [at, bt] = [a.row.nextAt as number, b.row.nextAt as number];
     return at === bt ? a.row.name < b.row.name : at < bt;
@@ -22,7 +22,7 @@ export class MemorySchedules {
   readonly #taken = new Map<string, Instants>();
   readonly #job: (id: string) => Job;
 
-  /** @param job the row of a job by its id */
+  /** @param job looks up the row of a job by id */
   constructor(job: (id: string) => Job) {
     this.#job = job;
   }
@@ -62,7 +62,7 @@ export class MemorySchedules {
   due({ now, limit, computes }: Parameters<Store['dueSchedules']>[0]): { due: DueSchedule[]; nextAt: number | null; holding: boolean } {
     const mine = ({ row }: Entry) => !row.computed || computes.includes(row.name);
     const due: Entry[] = this.#holding.size === 0 ? [] : this.#released(now, mine).slice(0, limit);
-    // Taken out and put back: a heap is ordered only at the top.
+    // Removed and added back, because a heap is ordered only at its top.
     const out: Entry[] = [];
     let first = this.#coming.peek();
     for (; first && ((first.row.nextAt as number) > now ? !mine(first) : due.length < limit); first = this.#coming.peek()) {
@@ -76,7 +76,7 @@ export class MemorySchedules {
     return { due: due.map(({ row }) => ({ row, open: row.overlap === 'allow' ? [] : this.#openOf(row.name) })), nextAt, holding };
   }
 
-  /** A job that a schedule made is not finished, or no longer. */
+  /** Tracks whether a job of a schedule is unfinished. */
   opened(job: Job): void {
     const name = job.schedule as string;
     const open = this.#open.get(name);
@@ -91,7 +91,7 @@ export class MemorySchedules {
     return schedule !== null && scheduledAt !== null && (this.#taken.get(schedule)?.has(scheduledAt) ?? false);
   }
 
-  /** Takes the job's occurrence; false: it has a job already. */
+  /** Takes the job's occurrence. Returns false if it already has a job. */
   take({ schedule, scheduledAt }: Job): boolean {
     if (schedule === null || scheduledAt === null) return true;
     let taken = this.#taken.get(schedule);
@@ -109,7 +109,7 @@ export class MemorySchedules {
     if (taken?.size === 0) this.#taken.delete(schedule);
   }
 
-  /** Those that hold an occurrence, have no unfinished job, and are not due anyway. */
+  /** Schedules that hold an occurrence, have no unfinished job, and are not due anyway. */
   #released(now: number, mine: (entry: Entry) => boolean): Entry[] {
     const free = [...this.#holding].filter((entry) => mine(entry) && (this.#open.get(entry.row.name)?.size ?? 0) === 0);
     return free.filter(({ row }) => (row.nextAt ?? now + 1) > now).sort((a, b) => (a.row.name < b.row.name ? -1 : 1));
@@ -121,7 +121,7 @@ export class MemorySchedules {
   }
 }
 
-/** A set of instants that mostly come in order, and go in order: an array, and where it begins. */
+/** A set of instants that are mostly added and removed in order: an array and the index of its first element. */
 class Instants {
   #times: number[] = [];
   #from = 0;
@@ -134,7 +134,7 @@ class Instants {
     return this.#times[this.#place(at)] === at;
   }
 
-  /** False: it is there already. */
+  /** Returns false if it is already in the set. */
   add(at: number): boolean {
     const times = this.#times;
     const place = this.#place(at);
@@ -154,7 +154,7 @@ class Instants {
     }
   }
 
-  /** Where it is, or would stand. */
+  /** The index of an instant, or where it would be inserted. */
   #place(at: number): number {
     const times = this.#times;
     let high = times.length;

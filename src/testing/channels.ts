@@ -1,23 +1,24 @@
 /**
- * What lasts: connections, HTTP requests, child processes, threads and the ports to them. Each is asked whether somebody waits for it.
+ * Long-lived resources: connections, HTTP requests, child processes, threads and the ports to them. Each is asked whether anything waits
+ * for it.
  *
- * - A client's connection is busy while more has been written to it than when data last arrived, or nothing has arrived yet; every protocol of
- *   requests and answers is like that. Those of undici (`fetch`) say it themselves: they are referenced while a request is under way.
- * - A connection to a server of this very process is busy only while bytes are on their way: what the server does with them is seen anyway, and
- *   a mock that answers after `setTimeout` answers in virtual time.
- * - A port to a thread is busy while it has been sent more messages than it has brought back.
- * - A child process that an attempt has started is busy until it ends; another one while it has been written to and has not answered.
+ * - A client's connection is busy if it was written to after data last arrived, or if nothing has arrived yet; this fits every
+ *   request/response protocol. Connections of undici (`fetch`) report it themselves: they are referenced during a request.
+ * - A connection to a server in the same process is busy only while bytes are in transit: what the server does with them is visible anyway,
+ *   and a mock that answers after `setTimeout` answers in virtual time.
+ * - A port to a thread is busy while it has been sent more messages than it has returned.
+ * - A child process started by an attempt is busy until it exits; any other while it was written to and has not answered.
  *
- * What is not referenced (`unref`) nobody waits for.
+ * Nothing waits for resources that are not referenced (`unref`).
  */
 import type { Scope } from '../ports/clock.ts';
 import { realNow } from '../ports/real.ts';
 import type { Work } from './real-work.ts';
 
-/** How long a connection that has answered is given to say more, before virtual time moves: an answer may come in pieces. */
+/** How long a connection that has answered may send more before virtual time advances, since an answer may arrive in pieces. */
 const settleMs = 25;
 
-/** A native handle, as far as it is looked at. */
+/** The inspected part of a native handle. */
 interface Handle {
   readonly bytesRead?: number;
   readonly bytesWritten?: number;
@@ -37,7 +38,7 @@ interface Address {
   port?: number;
 }
 
-/** What a handle belongs to: a socket, a server, a child process. */
+/** The owner of a handle: a socket, a server, a child process. */
 interface HandleOwner {
   readonly _handle?: unknown;
   readonly destroyed?: boolean;
@@ -84,7 +85,7 @@ const titles: Readonly<Record<Kind, string>> = {
   port: 'a message to a thread',
 };
 
-/** What requests are carried by: which of these is under way beside a request depends on whether a connection was kept. */
+/** What carries requests. Which of these is active during a request depends on whether a connection was kept alive. */
 export const carriers: ReadonlySet<string> = new Set([titles.socket, titles.tls, titles.pipe, titles.session]);
 export const isRequest = (title: string): boolean => title === titles.request || title === titles.stream;
 
@@ -96,27 +97,27 @@ class Channel implements Work {
   readonly handle: Handle;
   excused = false;
   forgotten = false;
-  /** The server's end of a connection. */
+  /** Whether it is the server's end of a connection. */
   accepted = false;
   /** The server that accepted it. */
   server: number | undefined;
-  /** It is the client's end of a connection that was opened. */
+  /** Whether it is the client's end of an established connection. */
   connected = false;
-  /** Where a Unix socket leads. */
+  /** The path that a Unix socket connects to. */
   path: unknown;
-  /** What had been written when data last arrived. */
+  /** The number of bytes written when data last arrived. */
   writtenAtArrival = 0;
-  /** Messages through a port. */
+  /** Messages sent through a port. */
   sent = 0;
   received = 0;
   /** The other end of a port, while both are in this thread. */
   sibling: Channel | undefined;
-  /** Its other end is in another thread. */
+  /** Whether its other end is in another thread. */
   remote = false;
-  /** A child process and the pipes to it, that for messages among them. */
+  /** A child process and the pipes to it, including the one for messages. */
   child: Channel | undefined;
   readonly pipes: Channel[] = [];
-  /** The ports of a thread: the first of its own, then the one that the program uses. */
+  /** The ports of a thread: first its internal one, then the one that the program uses. */
   inner: Channel | undefined;
   outer: Channel | undefined;
 
@@ -140,12 +141,12 @@ class Channel implements Work {
   }
 }
 
-/** True for the type of a resource that lasts. */
+/** True for the types of long-lived resources. */
 export function isChannel(type: string): boolean {
   return Object.hasOwn(kinds, type);
 }
 
-/** True for what a client has timeouts for. */
+/** True for resources that clients have timeouts for. */
 export function isConnection(work: Work): boolean {
   return work instanceof Channel && work.kind !== 'process' && work.kind !== 'thread' && work.kind !== 'port';
 }
@@ -159,7 +160,7 @@ export class Channels {
   #lastPort: Channel | undefined;
   #lastThread: Channel | undefined;
   #lastChild: Channel | undefined;
-  /** A connection of the kind whose answers cannot be known to be whole has spoken since time last moved. */
+  /** When a connection whose answers have no recognisable end last received data since time advanced. */
   #spokeAt = Number.NEGATIVE_INFINITY;
 
   /** @param told called when a message is sent to a thread */
@@ -167,7 +168,7 @@ export class Channels {
     this.#told = told;
   }
 
-  /** Takes in what there is already. */
+  /** Registers the resources that exist already. */
   adopt(): void {
     const handles = (process as unknown as { _getActiveHandles?(): object[] })._getActiveHandles?.() ?? [];
     for (const one of handles) {
@@ -188,7 +189,7 @@ export class Channels {
     }
   }
 
-  /** True if what begins is a channel, or a part of one. */
+  /** True if the new resource is a channel or part of one. */
   begun(id: number, type: string, trigger: number, resource: Handle, scope: Scope | undefined, site: Error | undefined): boolean {
     if (type === 'TCPSERVERWRAP' || type === 'PIPESERVERWRAP') {
       this.#servers.set(id, resource);
@@ -200,7 +201,7 @@ export class Channels {
         channel.connected = true;
         channel.path = resource.address;
       }
-      // The request to connect is work of its own.
+      // The request to connect is tracked separately.
       return false;
     }
     const kind = kinds[type];
@@ -208,12 +209,12 @@ export class Channels {
     const channel = new Channel(id, kind, resource, scope, site);
     channel.accepted = this.#servers.has(trigger);
     if (channel.accepted) channel.server = trigger;
-    // A TLS socket is there once it is connected; the server's stands on an accepted one.
+    // A TLS socket exists only once it is connected; the server's end is based on an accepted socket.
     if (kind === 'tls') channel.connected = true;
     if (kind === 'thread') this.#lastThread = channel;
     if (kind === 'process') this.#lastChild = channel;
     if (kind === 'pipe' && this.#lastChild && id === this.#lastChild.id + this.#lastChild.pipes.length + 1) {
-      // The pipes of a child are made right after it.
+      // The pipes of a child are created right after it.
       channel.child = this.#lastChild;
       channel.child.pipes.push(channel);
     }
@@ -222,7 +223,7 @@ export class Channels {
     return true;
   }
 
-  /** Both ends of a MessageChannel are made one after the other; the first port that a thread makes is for its own messages. */
+  /** The two ends of a MessageChannel are created one after the other. The first port of a thread is for its internal messages. */
   #pair(port: Channel): void {
     if (this.#lastThread && port.id === this.#lastThread.id + 1) {
       port.remote = true;
@@ -238,12 +239,12 @@ export class Channels {
     } else this.#lastPort = port;
   }
 
-  /** A callback of a channel is about to run: something has arrived. */
+  /** A callback of a channel is about to run, so something has arrived. */
   called(id: number): boolean {
     const channel = this.#channels.get(id);
     if (!channel) return false;
     channel.arrived();
-    // What a child process writes is an answer to all that it has been sent.
+    // Output of a child process answers everything that was sent to it.
     if (channel.child) channel.child.writtenAtArrival = writtenTo(channel.child.pipes);
     if (channel.kind === 'socket' || channel.kind === 'tls' || channel.kind === 'pipe' || channel.kind === 'port')
       if (!channel.accepted && (channel.connected || channel.remote)) this.#spokeAt = realNow();
@@ -258,7 +259,7 @@ export class Channels {
     return this.#channels.delete(id);
   }
 
-  /** A message is sent through a port, and ports with it perhaps. */
+  /** A message, possibly with ports, is being sent through a port. */
   sends(port: object, transferred: unknown): void {
     const channel = this.#byHandle.get(port);
     const list = Array.isArray(transferred) ? transferred : (transferred as { transfer?: unknown[] } | null | undefined)?.transfer;
@@ -266,7 +267,7 @@ export class Channels {
       const moved = this.#byHandle.get(one as object);
       const left = moved?.sibling;
       if (!moved || !left) continue;
-      // From here on it leads out of this thread, if the message itself does.
+      // The port now leads out of this thread, if the message does.
       if (channel?.remote || channel?.sibling === undefined) left.remote = true;
       const thread = channel && [...this.#channels.values()].find(({ inner }) => inner === channel);
       if (thread && !thread.outer) thread.outer = left;
@@ -277,7 +278,7 @@ export class Channels {
     this.#told();
   }
 
-  /** A message was taken from a port by `receiveMessageOnPort`. */
+  /** A message was taken from a port with `receiveMessageOnPort`. */
   takes(port: object): void {
     this.#byHandle.get(port)?.arrived();
   }
@@ -291,7 +292,7 @@ export class Channels {
     return this.#channels.size;
   }
 
-  /** Channels that somebody waits for, of those that are wanted. */
+  /** The wanted channels that something waits for. */
   *busy(wanted: (channel: Work) => boolean): Generator<Work> {
     let made: Local | undefined;
     const local = () => {
@@ -321,20 +322,20 @@ export class Channels {
       case 'request': {
         const { req } = handle;
         if (!req || req.destroyed || !req.writableEnded || req.res?.complete) return false;
-        // Without one it waits for a connection, which is work of its own, or it has been intercepted by a mock.
+        // Without a socket, it waits for a connection, which is tracked separately, or a mock has intercepted it.
         const socket = req.socket?._handle;
         if (!socket || !this.#byHandle.get(socket)?.connected) return false;
-        // Nobody reads: it waits for the program, not for the network.
+        // Reading is paused: it waits for the program, not for the network.
         if (socket.reading === false && req.res) return false;
         return local().wayOf(this.#byHandle.get(rawOf(socket)) as Channel) === undefined;
       }
       case 'session':
-        // Its requests are asked.
+        // Its requests are checked instead.
         return false;
       case 'stream': {
         const stream = ownerOf(handle);
         const session = stream?.session;
-        // 1: a client's session. Those of servers answer requests, of others or of this process.
+        // 1: a client's session. Server sessions answer requests of other processes or of this one.
         if (!stream || stream.destroyed || stream.closed || !session || session.type !== 1 || session.destroyed) return false;
         const socket = (session.socket as { readonly localPort?: number; readonly remotePort?: number } | undefined) ?? {};
         return !local().hasConnection(socket.localPort, socket.remotePort);
@@ -343,7 +344,7 @@ export class Channels {
         return isChildBusy(channel);
       case 'thread':
         if (!isReferenced(handle)) return false;
-        // Until it is up, and one that an attempt has started until it has said something.
+        // Busy until the thread is running; if an attempt started it, until it has sent its first message.
         return channel.inner?.received === 0 || (channel.scope !== undefined && channel.outer?.received === 0);
       case 'port':
         return channel.remote && channel.sent > channel.received && isReferenced(handle);
@@ -354,7 +355,7 @@ export class Channels {
     const { handle } = channel;
     if (!channel.connected || !isReferenced(handle)) return false;
     const owner = ownerOf(handle);
-    // A TLS connection is asked itself, not what carries it.
+    // A TLS connection is checked itself, not its carrier.
     if (!owner || owner.destroyed || owner._handle !== handle) return false;
     if (channel.kind === 'tls' && owner.server) return false;
     if (channel.kind === 'pipe' && channel.path === undefined) return false;
@@ -367,10 +368,10 @@ export class Channels {
   }
 }
 
-/** What of the connections leads to servers of this process. */
+/** Finds connections that lead to servers in this process. */
 class Local {
   readonly #ports = new Set<number>();
-  /** Where Unix sockets listen, and both sides' ends of what is connected there. */
+  /** The paths of Unix socket servers, with both ends of their connections. */
   readonly #paths = new Map<unknown, { readonly clients: Handle[]; readonly ends: Handle[] }>();
   /** The sockets of HTTP/2 sessions. */
   readonly #sessions = new Set<unknown>();
@@ -413,13 +414,13 @@ class Local {
     return this.#ends.has(`${remotePort}:${localPort}`);
   }
 
-  /** Whether bytes are on their way between both ends of a connection within this process; undefined: it leads elsewhere. */
+  /** Whether bytes are in transit between the ends of a connection within this process; undefined if it leads elsewhere. */
   wayOf({ kind, path, handle }: Channel): 'busy' | 'quiet' | undefined {
     if (kind === 'pipe') {
       const both = this.#paths.get(path);
       if (!both || path === undefined) return undefined;
       const { clients, ends } = both;
-      // Nothing tells which belong together: what one side has written in all, the other has read.
+      // The ends cannot be paired, so compare totals: everything one side has written must have been read by the other.
       const isWhole = clients.length !== ends.length || (hasAllArrived(clients, ends) && hasAllArrived(ends, clients));
       return isWhole ? 'quiet' : 'busy';
     }
@@ -428,13 +429,13 @@ class Local {
     if (there.port === undefined || !this.#ports.has(there.port)) return undefined;
     if (!/^(127\.|::1$|::ffff:127\.)/.test(there.address ?? '') && there.address !== here.address) return undefined;
     const end = this.#ends.get(`${there.port}:${here.port}`);
-    // Not accepted yet, or closed already.
+    // Not accepted yet, or already closed.
     if (!end) return handle.bytesRead === 0 && (handle.bytesWritten ?? 0) === 0 ? 'busy' : 'quiet';
     return isOnItsWay(handle, end) || isOnItsWay(end, handle) ? 'busy' : 'quiet';
   }
 }
 
-/** True if all that these have written has been read by those, as far as they read. */
+/** True if everything that `from` has written has been read by `to`, as far as it reads. */
 function hasAllArrived(from: readonly Handle[], to: readonly Handle[]): boolean {
   const written = from.reduce((sum, { bytesWritten = 0 }) => sum + bytesWritten, 0);
   const read = to.reduce((sum, { bytesRead = 0 }) => sum + bytesRead, 0);
@@ -447,7 +448,7 @@ function isOnItsWay(from: Handle, to: Handle): boolean {
 
 const addresses = { getsockname: new WeakMap<Handle, Address>(), getpeername: new WeakMap<Handle, Address>() };
 
-/** The TCP handle below a TLS one. */
+/** The TCP handle below a TLS handle. */
 function rawOf(handle: Handle): Handle {
   return handle._parent ?? handle;
 }
@@ -459,7 +460,7 @@ function addressOf(handle: Handle, of: 'getsockname' | 'getpeername'): Address {
   try {
     handle[of]?.(out);
   } catch {
-    // What is closed has no address.
+    // A closed handle has no address.
   }
   if (out.port !== undefined) addresses[of].set(handle, out);
   return out;
@@ -473,7 +474,7 @@ function isReferenced(handle: Handle): boolean {
   }
 }
 
-/** A child that an attempt has started is waited for; another one only if it was written to and has not answered. */
+/** A child started by an attempt is always waited for; any other only if it was written to and has not answered. */
 function isChildBusy(channel: Channel): boolean {
   const child = ownerOf(channel.handle);
   if (!child || !isReferenced(channel.handle)) return false;

@@ -1,13 +1,16 @@
 /**
- * Every choice that a simulation makes: one whole number drawn at a named point, 0 meaning first in, first out, no jitter, no fault.
- * Without a seed every choice is 0. A run is told whole by its choices that are not 0: whoever gives them again, gets the run again.
+ * All choices of a simulation: each is a whole number drawn at a named point. 0 means first in, first out, no jitter, no fault; without a
+ * seed every choice is 0. The non-zero choices determine a run completely, so making them again replays it.
  */
 import { textHash } from '../core/schedule.ts';
 import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 import type { Random } from '../ports/random.ts';
 
-/** A generator of 32-bit numbers (sfc32 by Chris Doty-Humphrey, PractRand), seeded by SplitMix-like mixing. Small, fast, and good enough for choices. */
+/**
+ * A generator of 32-bit numbers (sfc32 by Chris Doty-Humphrey, PractRand), seeded by SplitMix-like mixing. Small, fast, and sufficient for
+ * choices.
+ */
 export function prng(seed: number): () => number {
   let a = 0x9e3779b9 ^ seed;
   let b = 0x243f6a88 ^ Math.floor(seed / 4_294_967_296);
@@ -29,7 +32,7 @@ export function prng(seed: number): () => number {
 const resolution = 4_294_967_296;
 
 /**
- * Math.random for tasks' code. Once real time has passed, every attempt has numbers of its own, so that it does not matter who asks first.
+ * Math.random for task code. Once real time has passed, every attempt has its own sequence, so the order of calls does not matter.
  * @param isOrdered true while no real time has passed
  */
 export function randomOf(seed: number, isOrdered: () => boolean): () => number {
@@ -48,7 +51,7 @@ export function randomOf(seed: number, isOrdered: () => boolean): () => number {
   };
 }
 
-/** A choice that is not 0: the `n`-th at its point, counted from 0. */
+/** A non-zero choice: the `n`-th at its point, counted from 0. */
 export interface Decision {
   readonly point: string;
   readonly n: number;
@@ -57,11 +60,11 @@ export interface Decision {
 
 /** How the choices of a run are made, beyond its seed. */
 export interface ChoiceOptions {
-  /** Only these; all others are 0. The seed then draws no choice, but still ids and `Math.random`. */
+  /** Makes only these choices; all others are 0. The seed then only determines ids and `Math.random`. */
   readonly plan?: readonly Decision[] | undefined;
-  /** Keep what was chosen. */
+  /** Whether to record the choices. */
   readonly log?: boolean;
-  /** Told of every choice, and of how many there were. */
+  /** Called for every choice, with the number of possibilities. */
   readonly drew?: ((point: string, count: number, pick: number) => void) | undefined;
 }
 
@@ -73,14 +76,14 @@ export class Choices implements Random {
   readonly #counts: Map<string, number> | undefined;
   readonly decisions: Decision[] = [];
   readonly #drew: ChoiceOptions['drew'];
-  /** Neither drawn nor kept: every choice is 0. */
+  /** No choices are drawn or recorded: every choice is 0. */
   readonly #isPlain: boolean;
 
   constructor(seed: number | undefined, { plan, log = false, drew }: ChoiceOptions = {}) {
     this.#drew = drew;
     this.seed = seed;
     this.#draw = seed === undefined || plan ? undefined : prng(seed);
-    // Ids need bits even where no choice is drawn; a stream of their own keeps the choices independent of how many ids were made.
+    // Ids need random bits even if no choices are drawn. A separate stream keeps the choices independent of the number of ids.
     this.#bytes = prng((seed ?? 0) + 0.5 * resolution);
     if (plan) {
       const points = Map.groupBy(plan, ({ point }) => point);
@@ -90,17 +93,17 @@ export class Choices implements Random {
     this.#isPlain = !this.#counts && !this.#draw;
   }
 
-  /** True if some choice may not be 0. */
+  /** True if some choice may be non-zero. */
   get draws(): boolean {
     return !this.#isPlain;
   }
 
-  /** How often each point was drawn, where that is kept. */
+  /** How often each point was drawn, if recorded. */
   get drawn(): ReadonlyMap<string, number> {
     return this.#counts ?? new Map();
   }
 
-  /** One of `count` possibilities. */
+  /** Chooses one of `count` possibilities. */
   choose(point: string, count: number): number {
     if (count <= 1 || this.#isPlain) return 0;
     return this.#decide(point, count, (draw) => Math.floor((draw() / resolution) * count));
@@ -110,7 +113,7 @@ export class Choices implements Random {
     return this.#isPlain ? 0 : this.#decide(point, resolution, (draw) => draw()) / resolution;
   }
 
-  /** One of several things that mostly do not happen: 0, or the place of one whose weight was drawn, counted from 1. Weights are probabilities. */
+  /** Chooses among several unlikely events: 0 for none, or the position of the chosen one, counted from 1. The weights are probabilities. */
   rare(point: string, weights: readonly number[]): number {
     return this.#decide(point, weights.length + 1, (draw) => {
       let left = draw() / resolution;
@@ -134,7 +137,7 @@ export class Choices implements Random {
     if (!this.#counts) return this.#draw ? from(this.#draw) : 0;
     const n = this.#counts.get(point) ?? 0;
     this.#counts.set(point, n + 1);
-    // A plan that was made for another course of things may ask for what there is no longer.
+    // A plan made for a different course of events may ask for something that no longer exists.
     const pick = this.#plan ? Math.min(this.#plan.get(point)?.get(n) ?? 0, count - 1) : this.#draw ? from(this.#draw) : 0;
     this.#drew?.(point, count, pick);
     if (pick !== 0) this.decisions.push({ point, n, pick });
@@ -142,12 +145,12 @@ export class Choices implements Random {
   }
 }
 
-/** A seed and decisions as one word, for an environment variable: `7/w0.settle:3=1,tie:12=2`. */
+/** Encodes a seed and decisions as one word for an environment variable: `7/w0.settle:3=1,tie:12=2`. */
 export function encodeRun(seed: number, decisions: readonly Decision[]): string {
   return `${seed}/${decisions.map(({ point, n, pick }) => `${point}:${n}=${pick}`).join(',')}`;
 }
 
-/** What `encodeRun` wrote, or undefined if it is something else. */
+/** Decodes the output of `encodeRun`; undefined for anything else. */
 export function decodeRun(text: string): { readonly seed: number; readonly plan: readonly Decision[] } | undefined {
   const match = /^(\d+)\/(.*)$/.exec(text.trim());
   if (!match) return undefined;

@@ -1,6 +1,6 @@
 /**
- * The days on which a zone's clocks change, for tests: how a schedule runs over them, and lists of how it should, made by going through the
- * minutes of those days on the clock of `Intl`. The lists share no code with the schedules that they are compared with.
+ * The days on which a zone's clocks change, for tests: how a schedule runs over them, and lists of the expected runs. The lists are made by
+ * walking through the minutes of those days on the clock of `Intl`, and share no code with the schedules that they are compared with.
  */
 import { InputError } from '../core/errors.ts';
 import { nextOccurrence } from '../core/schedule.ts';
@@ -19,9 +19,12 @@ export interface ClockChange {
   readonly byMs: number;
 }
 
-/** The changes of a zone's clocks in a year, in order; none where there are none. @throws InputError when there is no such zone */
+/**
+ * The changes of a zone's clocks in a year, in order; empty if there are none.
+ * @throws InputError if the zone does not exist
+ */
 export function clockChanges(timezone: string, year: number): ClockChange[] {
-  if (!isTimezone(timezone)) throw new InputError(`there is no time zone ${JSON.stringify(timezone)}`);
+  if (!isTimezone(timezone)) throw new InputError(`unknown time zone ${JSON.stringify(timezone)}`);
   return changes(timezone, Date.UTC(year, 0, 1), Date.UTC(year + 1, 0, 1)).map(({ at, offsetBefore, offsetAfter }) => ({
     at: new Date(at),
     kind: offsetAfter > offsetBefore ? 'forward' : 'back',
@@ -31,7 +34,7 @@ export function clockChanges(timezone: string, year: number): ClockChange[] {
 
 /**
  * When a schedule runs on the days before, of and after each change of its zone's clocks, as local times with their offset.
- * @param options.timezone Default: that of the schedule's cron expression
+ * @param options.timezone Default: the time zone of the schedule's cron expression
  * @example
  * expect(await runsOverClockChanges(tasks, 'daily-digest', 2026)).toEqual(dailyRuns('02:30', 'Europe/Berlin', 2026));
  */
@@ -43,7 +46,7 @@ export async function runsOverClockChanges(
 ): Promise<string[]> {
   const { trigger, timezone: own } = await tasks.schedules.get(name);
   const timezone = options.timezone ?? own;
-  if (timezone === null) throw new InputError(`schedule ${name} has no time zone of its own; give { timezone }`);
+  if (timezone === null) throw new InputError(`schedule ${name} has no time zone; pass { timezone }`);
   const times = { trigger, startAt: null, endAt: null };
   return clockChanges(timezone, year).flatMap((change) => {
     const { fromAt, toAt, contains } = daysAround(change, timezone);
@@ -56,7 +59,7 @@ export async function runsOverClockChanges(
   });
 }
 
-/** The local days before, of and after a change: a stretch of time that holds them, and whether a local time is in them. */
+/** The local days before, of and after a change: a period that contains them, and a test for local times. */
 function daysAround({ at }: ClockChange, timezone: string): { fromAt: number; toAt: number; contains(local: number): boolean } {
   const change = at.getTime();
   const day = Math.floor((change - 1 + offsetAt(timezone, change - 1)) / dayMs);
@@ -65,26 +68,29 @@ function daysAround({ at }: ClockChange, timezone: string): { fromAt: number; to
 }
 
 /**
- * How a schedule for one time of day should run over the changes of a zone's clocks: once a day, right after the gap if its time is skipped,
- * at its first pass if it is repeated. For `cron: '30 2 * * *'`, `dailyRuns('02:30', …)`.
+ * The expected runs of a daily schedule over the clock changes of a zone: once a day, right after the gap if its time is skipped, and the
+ * first time only if it is repeated. For `cron: '30 2 * * *'`, use `dailyRuns('02:30', …)`.
  */
 export function dailyRuns(time: string, timezone: string, year: number): string[] {
   const match = /^([01]\d|2[0-3]):([0-5]\d)$/.exec(time);
   if (!match) throw new InputError(`dailyRuns(): expected a time such as '02:30', got ${JSON.stringify(time)}`);
   const wanted = (Number(match[1]) * 60 + Number(match[2])) * minuteMs;
   return overMinutes(timezone, year, (local, seenUntil) => {
-    // The day's time, or the one before: whichever the clocks have just come to, or past, for the first time.
+    // The time on this day or the day before, whichever the clocks have just reached or passed for the first time.
     const due = Math.floor((local - wanted) / dayMs) * dayMs + wanted;
     return due > seenUntil;
   });
 }
 
-/** How a schedule for every so many minutes of the hour, such as `*` or steps of 15, should run over the changes of a zone's clocks: by real time. */
+/**
+ * The expected runs over the clock changes of a zone for a schedule that runs every few minutes of the hour, such as `*` or steps of 15: it
+ * follows real time.
+ */
 export function minutelyRuns(every: number, timezone: string, year: number): string[] {
   return overMinutes(timezone, year, (local) => (Math.floor(local / minuteMs) % 60) % every === 0);
 }
 
-/** The minutes around each change that `runs` says yes to: `local` is what the clocks show, `seenUntil` the latest that they have shown. */
+/** The minutes around each change for which `runs` returns true. `local` is the displayed time, `seenUntil` the latest one displayed so far. */
 function overMinutes(timezone: string, year: number, runs: (local: number, seenUntil: number) => boolean): string[] {
   const clock = localClock(timezone);
   return clockChanges(timezone, year).flatMap((change) => {
@@ -100,7 +106,7 @@ function overMinutes(timezone: string, year: number, runs: (local: number, seenU
   });
 }
 
-/** What the clocks of a zone show at an instant, as if it were UTC. */
+/** The time that the clocks of a zone show at an instant, as if it were UTC. */
 function localClock(timezone: string): (at: number) => number {
   const parts = { year: 'numeric', month: 'numeric', day: 'numeric', hour: 'numeric', minute: 'numeric', second: 'numeric' } as const;
   const format = new Intl.DateTimeFormat('en-US', { timeZone: timezone, hourCycle: 'h23', ...parts });
@@ -120,9 +126,9 @@ export function zonedText(at: number, offsetMs: number): string {
 const localPattern = /^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?)([+-]\d{2}:\d{2})?\[([^\]]+)\]$/;
 
 /**
- * The instant of a local time and its zone, as RFC 9557 writes them: `2026-03-29T03:00[Europe/Berlin]`. A time that the clocks repeat needs
+ * The instant of a local time with its zone, in the notation of RFC 9557: `2026-03-29T03:00[Europe/Berlin]`. A time that occurs twice needs
  * its offset: `2026-10-25T02:30+01:00[Europe/Berlin]`.
- * @throws InputError when the clocks never show it, or show it twice
+ * @throws InputError if the clocks never show it, or show it twice
  */
 export function localTime(text: string): Date {
   const match = localPattern.exec(text);
@@ -130,7 +136,7 @@ export function localTime(text: string): Date {
   const local = Date.parse(`${wall}Z`);
   if (!match || Number.isNaN(local))
     throw new InputError(`expected a local time such as '2026-03-29T03:00[Europe/Berlin]', got ${JSON.stringify(text)}`);
-  if (!isTimezone(timezone)) throw new InputError(`there is no time zone ${JSON.stringify(timezone)} (in ${JSON.stringify(text)})`);
+  if (!isTimezone(timezone)) throw new InputError(`unknown time zone ${JSON.stringify(timezone)} (in ${JSON.stringify(text)})`);
   const offsets = new Set([offsetAt(timezone, local - dayMs), offsetAt(timezone, local), offsetAt(timezone, local + dayMs)]);
   const instants = [...offsets].map((ms) => local - ms).filter((at) => offsetAt(timezone, at) === local - at);
   const wanted = offset === undefined ? instants : instants.filter((at) => zonedText(at, local - at).endsWith(offset));
@@ -138,7 +144,7 @@ export function localTime(text: string): Date {
   if (first === undefined) throw new InputError(`the clocks of ${timezone} never show ${wall}${offset ?? ''}`);
   if (second !== undefined) {
     const both = [first, second].map((at) => `${zonedText(at, local - at)}[${timezone}]`);
-    throw new InputError(`the clocks of ${timezone} show ${wall} twice; say which: ${both.join(' or ')}`);
+    throw new InputError(`the clocks of ${timezone} show ${wall} twice; specify one of: ${both.join(' or ')}`);
   }
   return new Date(first);
 }

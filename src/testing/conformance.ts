@@ -1,6 +1,6 @@
 /**
- * The conformance suite: what every store must do, law by law, for whoever writes one. It needs no test runner of its own, and asks the
- * store nothing but what the port promises; instants are constants, so it gives the same verdict on any day.
+ * The conformance suite: what every store must do, law by law, for authors of stores. It needs no particular test runner and relies only on
+ * what the port promises. Instants are constants, so the result is the same on any day.
  */
 import type { Awaitable, Store } from '../ports/store.ts';
 import { blobs } from './conformance/blobs.ts';
@@ -8,15 +8,17 @@ import { claims } from './conformance/claims.ts';
 import { keeping } from './conformance/inserts.ts';
 import type { ConformanceCase } from './conformance/kit.ts';
 import { leases } from './conformance/leases.ts';
+import { limits } from './conformance/limits.ts';
 import { operating } from './conformance/operate.ts';
 import { reads } from './conformance/reads.ts';
 import { schedules } from './conformance/schedules.ts';
 import { settling } from './conformance/settle.ts';
+import { unique } from './conformance/unique.ts';
 import { waking } from './conformance/wake.ts';
 
 export type { ConformanceCase } from './conformance/kit.ts';
 
-/** Every case of every law of the store port. A case passes, or rejects with an `AssertionError`. */
+/** All cases of all laws of the store port. A case passes or rejects with an `AssertionError`. */
 export const conformanceCases: readonly ConformanceCase[] = [
   ...claims,
   ...settling,
@@ -26,10 +28,12 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...keeping,
   ...blobs,
   ...operating,
+  ...unique,
+  ...limits,
   ...waking,
 ];
 
-/** What the suite needs of a test runner: those of vitest, `node:test` and Jest fit. */
+/** What the suite needs from a test runner; Vitest, `node:test` and Jest all provide it. */
 export interface ConformanceRunner {
   describe(name: string, fn: () => void): void;
   test(name: string, fn: () => Promise<void>): void;
@@ -38,7 +42,7 @@ export interface ConformanceRunner {
 /**
  * Registers every case with a test runner.
  * @param name the store's name, for the report
- * @param open gives a fresh, empty, migrated store; called once or twice for each case, never while an earlier one of the case is open
+ * @param open returns a fresh, empty, migrated store; called once or twice per case, never while an earlier store of the case is open
  * @example conformance('memory', () => new MemoryStore(), { describe, test })
  */
 export function conformance(name: string, open: () => Awaitable<Store>, runner: ConformanceRunner): void {

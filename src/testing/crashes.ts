@@ -1,32 +1,32 @@
-/** Every crash there can be in a scenario, one at a time: which of them the application survives. */
+/** Tests every possible crash in a scenario, one at a time, and reports which ones the application survives. */
 import { ExplorationError } from '../core/errors.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { type Decision, encodeRun } from './choices.ts';
 import { crashAfter, crashBefore } from './drawn-faults.ts';
 import { askedReplay, type ExploreOptions, playRun, readExploration, replayLine, type Scenario } from './explore.ts';
 
-/** One crash, and what came of it. */
+/** One crash and its outcome. */
 export interface CrashOutcome {
   /** The worker that crashed. */
   readonly worker: string;
-  /** `before` or `after` and the call to the store, or where in the attempt: `in run, at a wait`. */
+  /** `before` or `after` and the store call, or where in the attempt: `in run, at a wait`. */
   readonly at: string;
-  /** Which of such calls by this worker, counted from 1. */
+  /** The number of this call by this worker, counted from 1. */
   readonly nth: number;
-  /** Null: all held. */
+  /** Null if all checks passed. */
   readonly problem: string | null;
-  /** The value of ESCAPEMENT_REPLAY that plays it again, alone. */
+  /** The value of ESCAPEMENT_REPLAY that replays this crash alone. */
   readonly replay: string;
 }
 
-/** What came of every crash. */
+/** The outcomes of all crashes. */
 export interface CrashTable {
   readonly outcomes: readonly CrashOutcome[];
-  /** As a table, for people. */
+  /** Formats the table as text. */
   toString(): string;
 }
 
-/** The calls around which a crash makes a difference, and both sides of them. */
+/** The calls around which a crash makes a difference, each with both sides. */
 const crashes: readonly (readonly [call: string, side: 'before' | 'after', pick: number])[] = [
   ['claim', 'before', crashBefore],
   ['claim', 'after', crashAfter],
@@ -39,14 +39,14 @@ const crashes: readonly (readonly [call: string, side: 'before' | 'after', pick:
   ['advanceSchedules', 'before', crashBefore],
   ['advanceSchedules', 'after', crashAfter],
 ];
-/** The pick of a crash as soon as the attempt has begun, and that of one when it waits. */
+/** The pick of a crash right after the attempt has started, and of a crash when it waits. */
 const atStart = 4;
 const atWait = 1;
 
 /**
- * Plays a scenario once without a fault, and then once for every crash of a worker around its calls to the store and within its attempts.
- * After each the world heals, all work must end, and what the scenario resolves to is asked.
- * @throws ExplorationError with the table, if something did not hold
+ * Runs a scenario once without faults, and then once for every crash of a worker around its store calls and within its attempts. After each
+ * crash the faults stop, all work must finish, and the function that the scenario resolves to is called.
+ * @throws ExplorationError with the table, if any check failed
  * @example
  * await everyCrash(tasks, {}, async () => {
  *   charges.length = 0;
@@ -66,7 +66,7 @@ export async function everyCrash(tasks: Tasks, options: ExploreOptions, scenario
   }
   const plain = await play([]);
   if (plain.problems.length > 0) {
-    const text = `it does not hold without any crash: ${plain.problems[0]}`;
+    const text = `the scenario fails without a crash: ${plain.problems[0]}`;
     throw new ExplorationError(text, encodeRun(0, []), 0, { cause: plain.error });
   }
   const outcomes: CrashOutcome[] = [];
@@ -75,7 +75,7 @@ export async function everyCrash(tasks: Tasks, options: ExploreOptions, scenario
     if (!worker || !call) continue;
     const sides =
       call === 'run'
-        ? [['in run, when it has begun', atStart] as const]
+        ? [['in run, at its start', atStart] as const]
         : call === 'wait'
           ? [['in run, at a wait', atWait] as const]
           : crashes.filter(([name]) => name === call).map(([name, side, pick]) => [`${side} ${name}`, pick] as const);
@@ -91,7 +91,7 @@ export async function everyCrash(tasks: Tasks, options: ExploreOptions, scenario
   const broken = outcomes.filter(({ problem }) => problem !== null);
   if (broken.length === 0) return table;
   const { replay: first = '' } = broken[0] as CrashOutcome;
-  const text = `${broken.length} of ${outcomes.length} crashes are not survived:\n${written(broken)}\n\n${replayLine(first, 'the first of them')}`;
+  const text = `${broken.length} of ${outcomes.length} crashes break the application:\n${written(broken)}\n\n${replayLine(first, 'the first of them')}`;
   throw new ExplorationError(text, first, 0);
 }
 

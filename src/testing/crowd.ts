@@ -1,15 +1,15 @@
 /**
- * Too many attempts at one instant: a task that snoozes for no time, or that enqueues itself, would go on for ever without time moving. In
- * production that is a loop at full speed; here it is an error that names the task.
+ * Detects too many attempts at one instant. A task that snoozes for no time, or that enqueues itself, would run forever without time
+ * advancing. In production this is a busy loop; here it is an error that names the task.
  */
 import { SimulationRunawayError } from '../core/errors.ts';
 import type { Scope } from '../ports/clock.ts';
 
-/** More attempts than this, of one job, at one instant. */
+/** Maximum number of attempts of one job at one instant. */
 const maxPerJob = 1_000;
-/** More attempts than this at one instant; a drain of that many jobs is possible, but no test. */
+/** Maximum number of attempts at one instant. More is possible by draining that many jobs, but not as a test. */
 const most = 500_000;
-/** Until there are so many, nobody counts job by job. */
+/** Below this number, attempts are not counted per job. */
 const unsuspicious = 10_000;
 
 export class Crowd {
@@ -40,8 +40,8 @@ export class Crowd {
     this.#count = 0;
     this.#byJob.clear();
     throw new SimulationRunawayError(
-      `${count} attempts have run at ${new Date(this.#at).toISOString()} without time moving, the last ones of ${task}. ` +
-        'A task that snoozes, retries or enqueues itself without any delay runs for ever, in production as fast as it can: give it a delay.',
+      `${count} attempts have run at ${new Date(this.#at).toISOString()} without time advancing; the latest are of ${task}. ` +
+        'A task that snoozes, retries or enqueues itself without a delay runs forever, in production at full speed. Add a delay.',
     );
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Faults that are drawn, where an exploration allows it: at every call that a worker or one of its attempts makes to the store, and at every start
- * of a task. Each is one decision of the run; each has the code that `docs/simulator.md` lists.
+ * Faults drawn in an exploration: at every store call of a worker or its attempts, and at every start of a task. Each is one decision of
+ * the run and has a code listed in `docs/simulator.md`.
  */
 
 import type { Definition } from '../core/definition.ts';
@@ -10,11 +10,11 @@ import { after, messages, never, nothingDue, type StoreCall } from './faults.ts'
 import type { MailFault } from './mail.ts';
 import type { Process } from './owners.ts';
 
-/** The kinds of faults that an exploration draws, of which each seed has some. */
+/** The kinds of faults that an exploration draws; each seed uses some of them. */
 export const faultFamilies = ['crash', 'store', 'slow', 'pause', 'stale', 'clock', 'handler', 'scheduler'] as const;
 export type FaultFamily = (typeof faultFamilies)[number];
 
-/** What can go wrong with a call, in the order of the picks. */
+/** Faults of a call, in the order of the picks. */
 const callFaults = [
   ['crash', 'crash before'],
   ['crash', 'crash after'],
@@ -39,50 +39,50 @@ type CallFault = (typeof callFaults)[number][1];
 export const crashBefore = 1;
 export const crashAfter = 2;
 
-/** What can go wrong with an attempt, in the order of the picks. */
+/** Faults of an attempt, in the order of the picks. */
 const handlerFaults = [
-  ['handler', 'throws at once'],
+  ['handler', 'throws immediately'],
   ['handler', 'throws at its end'],
   ['handler', 'blocks the process for 12 s'],
   ['crash', 'crash at its first wait'],
   ['crash', 'crash after 1 s'],
   ['crash', 'crash after 10 s'],
-  ['handler', 'never ends, and hears no signal'],
-  ['handler', 'throws what is no error'],
+  ['handler', 'never ends and ignores its signal'],
+  ['handler', 'throws a value that is not an error'],
 ] as const satisfies readonly (readonly [FaultFamily, string])[];
 
 /** What can go wrong with a mail, in the order of the picks. */
 const mailFaults: readonly MailFault[] = ['mail server down', 'mail deferred', 'answer of the mail server lost'];
 
-/** A worker fences itself 5 s before its lease is over: two clocks may differ by less than that. */
+/** A worker fences itself 5 s before its lease ends, so two clocks must differ by less than that. */
 const maxSkewMs = 2_000;
-/** Where a worker's clock may stand when its process starts. */
+/** The possible clock skews when a worker's process starts. */
 const skewsMs = [-maxSkewMs, -1_000, -100, 100, 1_000, maxSkewMs] as const;
 
-/** Which reads may be answered from a moment ago. */
+/** Reads that may return a slightly outdated answer. */
 const staleCalls: readonly StoreCall[] = ['overdue', 'dueSchedules', 'listSchedules', 'get'];
 const pausesMs: Partial<Record<CallFault, number>> = { 'paused for 12 s': 12_000, 'paused for 40 s': 40_000, 'paused for 90 s': 90_000 };
 const schedulerDownMs = 600_000;
 /** Longer than a lease. */
 const cutMs = 40_000;
 
-/** Calls whose crash, failure and delay matter most: what a worker does to jobs, and what its attempts enqueue. */
+/** Calls for which crashes, failures and delays matter most: what a worker does to jobs, and what its attempts enqueue. */
 const keyCalls: readonly StoreCall[] = ['claim', 'settle', 'renew', 'advanceSchedules', 'insert'];
 
-/** How likely each family is at a call that matters; 0: not in this run, unless it is planned; without any: not at all. */
+/** The probability of each family at a call that matters; 0: only if planned; omitted: never. */
 export type FaultRates = Readonly<Partial<Record<FaultFamily, number>>>;
 
-/** What draws faults needs of the simulation. */
+/** What drawing faults needs from the simulation. */
 export interface World {
   readonly choices: Choices;
   now(): number;
   crash(process: Process): void;
   pause(process: Process, ms: number): void;
-  /** Resolves so much later; false when the process has died. */
+  /** Resolves after this delay; false if the process has died. */
   lag(process: Process, ms: number): Promise<void>;
   later(process: Process, ms: number, fn: () => void): void;
   note(process: Process, text: string): void;
-  /** Something has gone wrong with this process. */
+  /** Something went wrong with this process. */
   trouble(process: Process): void;
 }
 
@@ -93,10 +93,10 @@ export class DrawnFaults {
   readonly #weights = new Map<StoreCall, readonly number[]>();
   readonly #before = new Map<string, unknown>();
   readonly #down = new Map<Process, number>();
-  /** Until when the store is out of a process's reach. */
+  /** Until when the store is unreachable for a process. */
   readonly #cut = new Map<Process, number>();
   healed = false;
-  /** The decisions by which each fault happened, by its code. */
+  /** The decisions that caused each fault, by its code. */
   readonly fired = new Map<string, Decision[]>();
 
   constructor(world: World, rates: FaultRates) {
@@ -104,7 +104,7 @@ export class DrawnFaults {
     this.#rates = rates;
   }
 
-  /** The clock of a process that starts. */
+  /** The clock skew of a process that starts. */
   skewOf(process: Process): number {
     if (this.healed) return 0;
     const rate = (this.#rates.clock ?? 0) * 20;
@@ -113,7 +113,7 @@ export class DrawnFaults {
       skewsMs.map(() => rate / skewsMs.length),
     );
     const skew = pick === 0 || this.#rates.clock === undefined ? 0 : (skewsMs[pick - 1] as number);
-    if (skew !== 0) this.#happened('F21', process, `its clock is ${skew} ms off`);
+    if (skew !== 0) this.#happened('F21', process, `its clock is off by ${skew} ms`);
     return skew;
   }
 
@@ -192,7 +192,7 @@ export class DrawnFaults {
     }
   }
 
-  /** The answer is remembered, for when its process reads it late. */
+  /** Remembers the answer, in case its process later reads it as a stale one. */
   #kept(name: StoreCall, process: Process, answer: unknown): unknown {
     if (!this.#rates.stale || !staleCalls.includes(name)) return answer;
     return after(answer, (value) => {
@@ -201,7 +201,7 @@ export class DrawnFaults {
     });
   }
 
-  /** A task's function with what may befall it. */
+  /** A task's function with the faults drawn for it. */
   handler({ run, timeoutMs }: Definition, processOf: (ctx: unknown) => Process | undefined): Definition['run'] {
     return (input, ctx) => {
       const process = processOf(ctx);
@@ -211,19 +211,19 @@ export class DrawnFaults {
       if (pick === 0) return run(input, ctx);
       const [family, kind] = handlerFaults[pick - 1] as (typeof handlerFaults)[number];
       if (this.#rates[family] === undefined) return run(input, ctx);
-      // Without a timeout nothing would ever end it.
-      if (kind === 'never ends, and hears no signal' && timeoutMs === null) return run(input, ctx);
-      this.#happened(family === 'crash' ? 'F3' : 'F18', process, `an attempt ${kind}`);
+      // Without a timeout, nothing would ever end it.
+      if (kind === 'never ends and ignores its signal' && timeoutMs === null) return run(input, ctx);
+      this.#happened(family === 'crash' ? 'F3' : 'F18', process, `an attempt: ${kind}`);
       switch (kind) {
-        case 'throws at once':
-          throw new Error('a fault of the simulation: the task throws at once');
-        case 'throws what is no error':
+        case 'throws immediately':
+          throw new Error('a fault of the simulation: the task throws immediately');
+        case 'throws a value that is not an error':
           throw undefined;
         case 'throws at its end':
           return Promise.resolve(run(input, ctx)).then(() => {
             throw new Error('a fault of the simulation: the task throws at its end');
           });
-        case 'never ends, and hears no signal':
+        case 'never ends and ignores its signal':
           return new Promise(() => {});
         case 'blocks the process for 12 s':
           this.#world.pause(process, 12_000);
@@ -250,11 +250,11 @@ export class DrawnFaults {
     return fault;
   }
 
-  /** An attempt begins to wait. */
+  /** An attempt starts to wait. */
   wait(process: Process): void {
     if (this.healed || this.#rates.crash === undefined) return;
     if (this.#world.choices.rare(`${process.place}.wait`, [this.#rates.crash / 4]) === 0) return;
-    this.#happened('F3', process, 'an attempt crash at a wait');
+    this.#happened('F3', process, 'an attempt: crash at a wait');
     this.#world.later(process, 0, () => {
       if (!this.healed) this.#world.crash(process);
     });
@@ -268,7 +268,7 @@ export class DrawnFaults {
   }
 }
 
-/** What can be picked at a point, if it is one at which these families of faults happen. */
+/** The possible picks at a point, if faults of these families happen there. */
 export function picksAt(point: string, families: ReadonlySet<FaultFamily>): readonly number[] {
   const [, call] = /^w\d+\.(\w+)$/.exec(point) ?? [];
   if (call === undefined) return [];
@@ -282,7 +282,7 @@ export function picksAt(point: string, families: ReadonlySet<FaultFamily>): read
 }
 
 function unreachable(name: StoreCall): StoreError {
-  return new StoreError(`the store cannot be reached (a fault of the simulation, on ${name})`, { kind: 'failing', transient: true });
+  return new StoreError(`the store is unreachable (a fault of the simulation, on ${name})`, { kind: 'failing', transient: true });
 }
 
 function countIn(family: FaultFamily): number {
@@ -296,7 +296,7 @@ function applies(name: StoreCall, kind: CallFault): boolean {
   return true;
 }
 
-/** The code of a fault, and what it is called in the timeline. */
+/** The code of a fault and its name in the timeline. */
 function named(name: StoreCall, kind: CallFault): { code: string; text: string } {
   const text = `${kind} ${name}`;
   const enqueues = name === 'insert' && !/^(paused|clock|unreachable)/.test(kind);

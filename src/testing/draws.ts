@@ -1,4 +1,4 @@
-/** The decisions of a run, each with when and where it was made: to tell where two runs of one seed part. */
+/** The decisions of a run, with when and where each was made, to show where two runs of the same seed diverge. */
 import { scope as currentScope } from '../engine/scope.ts';
 import { offset } from './record.ts';
 import type { Simulation } from './simulation.ts';
@@ -31,7 +31,7 @@ export class Draws {
   };
 }
 
-/** The first decision that differs between two runs, as both made it. */
+/** The first decision that differs between two runs, in both versions. */
 export function firstDifference(a: Draws, b: Draws): readonly [string, string] | readonly [undefined, undefined] {
   const longer = a.all.length >= b.all.length ? a.all : b.all;
   const at = longer.findIndex((_, i) => a.all[i]?.what !== b.all[i]?.what || a.all[i]?.atMs !== b.all[i]?.atMs);

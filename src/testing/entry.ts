@@ -1,10 +1,10 @@
-/** One thing that a virtual clock will do at an instant: a timer of the engine or of a task, or a wake-up. */
+/** An entry of the virtual clock: a timer of the engine or of a task, or a wake-up. */
 import type { Timer } from '../ports/clock.ts';
 import type { Owner, Process } from './owners.ts';
 
 export type Callback = () => void | Promise<void>;
 
-/** Who keeps the entries, and takes one out again. */
+/** Keeps the entries and removes them. */
 interface Keeper {
   forget(entry: Entry): void;
   disown(entry: Entry, background: boolean): void;
@@ -20,11 +20,11 @@ export class Entry implements Timer {
   place = -1;
   over = false;
   background = false;
-  /** It is armed again whenever it fires: a heartbeat, which ends nothing. */
+  /** It is set again whenever it fires, like a heartbeat, and never completes anything. */
   repeats = false;
   /** Where it was set, for reports. */
   site: Error | undefined;
-  /** What the code that set it was given to clear it by. */
+  /** The handle returned to the code that set it, used to clear it. */
   handle: object | undefined;
 
   constructor(keeper: Keeper, at: number, order: number, fn: Callback, process: Process | undefined, owner: Owner | undefined) {
@@ -40,7 +40,7 @@ export class Entry implements Timer {
     if (!this.over) this.#keeper.forget(this);
   }
 
-  /** Like Node's unref: nobody waits for it. */
+  /** Like Node's unref: nothing waits for it. */
   setBackground(background: boolean): void {
     if (!this.over && this.background !== background) this.#keeper.disown(this, background);
   }

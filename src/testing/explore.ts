@@ -20,54 +20,90 @@ import { begin, type Course, type Simulation } from './simulation.ts';
 
 /** The options of `explore`. */
 export interface ExploreOptions {
-  /** How many seeds to play. @default 100 */
+  /**
+   * Number of seeds to play.
+   * @default 100
+   */
   seeds?: number;
-  /** The first of them. @default 1 */
+  /**
+   * The first seed.
+   * @default 1
+   */
   first?: number;
-  /** Which kinds of faults are drawn. @default 'all' */
+  /**
+   * The kinds of faults to draw.
+   * @default 'all'
+   */
   faults?: 'all' | 'none' | readonly FaultFamily[];
-  /** How many workers: 1 … 64. @default 3 */
+  /**
+   * Number of workers: 1 … 64.
+   * @default 3
+   */
   workers?: number;
-  /** How many attempts each worker runs at a time. @default 4 */
+  /**
+   * Maximum number of concurrent attempts per worker.
+   * @default 4
+   */
   concurrency?: number;
-  /** Where virtual time begins. @default '2026-01-01T00:00:00Z' */
+  /**
+   * The start of virtual time.
+   * @default '2026-01-01T00:00:00Z'
+   */
   now?: Instant;
-  /** Every run begins with an empty store: a source that opens one, or a function that makes one for each run. @default memory() */
+  /**
+   * The store. Every run starts with an empty one: a source that opens an empty store, or a function that makes a source for each run.
+   * @default memory()
+   */
   store?: StoreSource | (() => StoreSource);
-  /** Stores for single aliases, the same way. @default the one of `store` */
+  /**
+   * Stores for individual aliases, specified in the same way.
+   * @default the one of `store`
+   */
   stores?: Record<string, StoreSource | (() => StoreSource)>;
-  /** How long finished jobs stay in the store, unless they or their task have a `retention` of their own. @default 'forever' */
+  /**
+   * How long finished jobs stay in the store, unless they or their task have their own `retention`.
+   * @default 'forever'
+   */
   retention?: SimulationOptions['retention'];
-  /** After the world has healed, all work must have ended within this. @default '30d' */
+  /**
+   * After faults have stopped, all work must finish within this time.
+   * @default '30d'
+   */
   within?: Duration;
-  /** Stop after so much real time. @default none */
+  /**
+   * Stops after this much real time.
+   * @default none
+   */
   for?: Duration;
-  /** Where failing runs are kept, to be played first the next time; a JSON file. @default none */
+  /**
+   * A JSON file in which failing runs are saved, to be replayed first the next time.
+   * @default none
+   */
   file?: string;
-  /** Told after every seed; a promise is waited for. */
+  /** Called after every seed; a returned promise is awaited. */
   onProgress?(progress: { readonly played: number; readonly seeds: number }): void | Promise<void>;
-  /** Ends the exploration after the seed that is being played; what was seen until then is told. */
+  /** Ends the exploration after the current seed and reports the results so far. */
   signal?: AbortSignal;
 }
 
-/** What happens to the application from outside. The function that it resolves to, if any, is asked when everything has come to its end. */
+/** The external events of the application. If it resolves to a function, that function is called when all work has finished. */
 export type Scenario = (sim: Simulation) => Promise<void | ((sim: Simulation) => unknown)>;
 
-/** What an exploration has seen. */
+/** The results of an exploration. */
 export interface Exploration {
-  /** Seeds played. */
+  /** Number of seeds played. */
   readonly seeds: number;
-  /** Runs, those to check that faults mattered among them. */
+  /** Number of runs, including those that check whether faults mattered. */
   readonly runs: number;
   /** Real milliseconds. */
   readonly ms: number;
   /** How often each fault happened, by its code. */
   readonly fired: Readonly<Record<string, number>>;
-  /** The codes of those without which some run would have gone otherwise. */
+  /** The codes of faults without which some run would have gone differently. */
   readonly mattered: readonly string[];
 }
 
-/** Every option, read. */
+/** All options, parsed. */
 export interface Settings {
   readonly seeds: number;
   readonly first: number;
@@ -83,11 +119,11 @@ export interface Settings {
   readonly signal: AbortSignal | undefined;
 }
 
-/** One course of things, to its end. */
+/** One completed run. */
 export interface Run {
   readonly seed: number;
   readonly decisions: readonly Decision[];
-  /** Empty: all is well. */
+  /** Empty if all checks passed. */
   readonly problems: readonly string[];
   readonly error: unknown;
   readonly lines: readonly string[];
@@ -97,8 +133,8 @@ export interface Run {
 }
 
 /**
- * Plays a scenario under many seeds. `ESCAPEMENT_SEED=7` plays that seed alone, `ESCAPEMENT_REPLAY=…` what a failure has printed.
- * @throws ExplorationError at the first failure, shrunk: with its seed, its decisions, its last lines, and what replays it
+ * Runs a scenario with many seeds. `ESCAPEMENT_SEED=7` plays only that seed, and `ESCAPEMENT_REPLAY=…` replays a run from the output of a failure.
+ * @throws ExplorationError at the first failure, after shrinking: with its seed, its decisions, its last lines, and how to replay it
  * @example
  * await explore(tasks, { seeds: 500 }, async (sim) => {
  *   charges.length = 0;
@@ -110,7 +146,7 @@ export function explore(tasks: Tasks, options: ExploreOptions, scenario: Scenari
   return search(tasks, options, scenario);
 }
 
-/** `explore`, with something between the workers and their store. */
+/** `explore` with a wrapper between the workers and their store. */
 export async function search(tasks: Tasks, options: ExploreOptions, scenario: Scenario, between?: Course['between']): Promise<Exploration> {
   const settings = readExploration(options, tasks, scenario);
   const play = (seed: number, plan?: readonly Decision[], draws?: Draws) =>
@@ -130,7 +166,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
       const report = await failure(run, play, settings);
       const fault = keep(options.file, kept, report.replay);
       if (fault === undefined) throw report;
-      const text = `${report.message}\n(it could not be kept in ${options.file}: ${fault})`;
+      const text = `${report.message}\n(it could not be saved in ${options.file}: ${fault})`;
       throw new ExplorationError(text, report.replay, report.seed, { cause: report.cause });
     }
     for (const [code, decisions] of run.fired) fired.set(code, (fired.get(code) ?? 0) + decisions.length);
@@ -150,7 +186,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
     const seeds = onlySeed === undefined ? settings.seeds : 1;
     const first = onlySeed ?? settings.first;
     for (; played < seeds && realNow() - startedAt < settings.forMs && !settings.signal?.aborted; played++) {
-      // One in so many is played twice: what is not determined by its seed could not be replayed.
+      // One seed in `checkedEvery` is played twice, because a run that its seed does not determine could not be replayed.
       const twice = played % checkedEvery === 0 ? ([new Draws(), new Draws()] as const) : undefined;
       const run = await once(first + played, undefined, twice?.[0]);
       if (twice) {
@@ -180,28 +216,31 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
 }
 
 const realNow = performance.now.bind(performance);
-/** So often a fault may have changed nothing before it is no longer asked whether it does. */
+/** After this many runs in which removing a fault changed nothing, the check is skipped for that fault. */
 const maxTries = 25;
 const lastLines = 20;
 /** One run in this many is played twice. */
 const checkedEvery = 25;
-/** So long after the end of its scenario the world heals. */
+/** Faults stop this long after the end of the scenario. */
 const untroubledAfterMs = 900_000;
 const afterMs = 90_000;
-/** At so many instants something may happen in one run: whatever takes more will never end. */
+/** Maximum number of instants with events in a run; a run that needs more will never end. */
 const maxInstants = 50_000;
-/** A failure that takes more decisions than this is looked for among other seeds: so many, for so long. */
+/** If a failure takes more decisions than this, a simpler one is searched for among this many other seeds, for this long. */
 const simpleEnough = 5;
 const maxAlternatives = 150;
-/** Runs to be spent on making a failure small, in all. */
+/** Maximum number of runs for shrinking a failure. */
 const maxRunsSpent = 800;
 
-/** Reads the options of an exploration. @throws ConfigError with all faults */
+/**
+ * Parses the options of an exploration.
+ * @throws ConfigError with all faults
+ */
 export function readExploration(options: ExploreOptions, tasks: Tasks, scenario: Scenario): Settings {
   appOf(tasks);
   if (typeof scenario !== 'function')
     throw new ConfigError('Invalid options for explore()', [
-      { path: 'scenario', expected: 'a function, the third argument', got: show(scenario) },
+      { path: 'scenario', expected: 'a function as the third argument', got: show(scenario) },
     ]);
   const reader = new OptionReader('Invalid options for explore()');
   const names = [
@@ -244,7 +283,7 @@ export function readExploration(options: ExploreOptions, tasks: Tasks, scenario:
   return settings;
 }
 
-/** Every seed has some kinds of faults, some often and some seldom, and some not at all: what is rare together is met alone. */
+/** Each seed uses some kinds of faults often, some rarely, and some not at all, so that rare kinds also occur alone. */
 function ratesOf(seed: number, families: ReadonlySet<FaultFamily>): FaultRates {
   const draw = prng(seed + 0x5eed);
   const levels = [0, 0, 0.004, 0.01, 0.02, 0.05];
@@ -258,17 +297,17 @@ function ratesOf(seed: number, families: ReadonlySet<FaultFamily>): FaultRates {
 
 const workersPoint = 'workers';
 
-/** What a course is played with, beyond its plan. */
+/** The settings of a run apart from its plan. */
 interface Extras {
   readonly between?: Course['between'];
-  /** Faults can be planned, though none is drawn. */
+  /** Faults can be planned although none are drawn. */
   readonly crashable?: boolean;
   readonly drew?: ChoiceOptions['drew'];
-  /** Told of the simulation when it has begun. */
+  /** Called with the simulation when it has started. */
   readonly begun?: (sim: Simulation) => void;
 }
 
-/** Plays one course. */
+/** Plays one run. */
 export async function playRun(
   tasks: Tasks,
   settings: Settings,
@@ -297,24 +336,24 @@ export async function playRun(
   begun?.(sim);
   try {
     const check = await scenario(sim);
-    // What the scenario has left runs for a while under the faults of the seed.
+    // The work that the scenario left runs for a while under the seed's faults.
     await sim.runUntilIdle({ max: untroubledAfterMs, instants: maxInstants }).catch((error) => {
       if (!(error instanceof SimulationRunawayError || error instanceof SimulationDeadlockError)) throw error;
     });
     await sim.heal();
-    // Jobs that are due later, or are in a paused queue, stay. The invariant checker accounts for them.
+    // Jobs that are due later or in a paused queue remain; the invariant checker accounts for them.
     const left = await sim.runUntilIdle({ max: settings.withinMs, instants: maxInstants }).catch((error) => {
       if (!(error instanceof SimulationRunawayError || error instanceof SimulationDeadlockError)) throw error;
       return error;
     });
-    // The last leases pass: those of jobs that a schedule has made are not waited for.
+    // Lets the last leases end; runUntilIdle does not wait for jobs of schedules.
     await sim.calm(afterMs);
     if (left && (await sim.verify({ whole: true })).length > 0) throw left;
     if (typeof check === 'function') await check(sim);
   } catch (error) {
     fail(error);
   }
-  // A finding of the invariant checker ended the scenario. If something else did, the state that it left behind proves nothing.
+  // If an error ended the scenario, the state it left behind proves nothing, so only earlier findings are collected.
   const found = await sim.verify({ whole: problems.length === 0 }).catch(fail);
   if (found && found.length > 0) problems.unshift(...found);
   const { lines } = sim.timeline();
@@ -324,12 +363,12 @@ export async function playRun(
   return { seed, decisions, problems, error: thrown, lines, fired, drawn: choices.drawn };
 }
 
-/** What happened, but for the faults themselves: two runs are the same if this is. */
+/** A hash of the events without the faults: two runs are equal if it is. */
 function hashOf({ lines, problems }: Run): string {
   return textHash([...lines.filter((line) => !/ {2}note {2}/.test(line)), ...problems].join('\n'));
 }
 
-/** What became of the jobs, whenever and wherever: a fault that changes nothing of it did not matter. */
+/** The outcomes of the jobs, whatever the time and place: a fault that does not change them did not matter. */
 function fateOf({ lines, problems }: Run): string {
   const fates = lines
     .filter((line) => /#\d/.test(line) && !/ {2}note {2}/.test(line))
@@ -337,19 +376,19 @@ function fateOf({ lines, problems }: Run): string {
   return textHash([...fates.sort(), ...problems].join('\n'));
 }
 
-/** @throws ExplorationError when a seed did not go the same way twice, with the first decision that differs and where it was made */
+/** @throws ExplorationError if a seed did not produce the same run twice, with the first decision that differs and where it was made */
 function same(run: Run, again: Run, draws?: readonly [Draws, Draws]): void {
   if (hashOf(run) === hashOf(again)) return;
   const longer = run.lines.length >= again.lines.length ? run : again;
   const at = longer.lines.findIndex((_, i) => run.lines[i] !== again.lines[i]);
-  const shown = (one: Run) => (at >= 0 ? (one.lines[at] ?? '(ended)') : (one.problems[0] ?? '(all was well)'));
+  const shown = (one: Run) => (at >= 0 ? (one.lines[at] ?? '(ended)') : (one.problems[0] ?? '(no problems)'));
   const [first, second] = draws ? firstDifference(...draws) : [];
   throw new ExplorationError(
-    `seed ${run.seed} was played twice, and did not go the same way: something in the tasks or the scenario is not determined by the seed.\n` +
+    `seed ${run.seed} was played twice with different results: something in the tasks or the scenario is not determined by the seed.\n` +
       `  the first time:  ${shown(run)}\n  the second time: ${shown(again)}\n` +
       (first ? `The first decision that differs:\n  the first time:  ${first}\n  the second time: ${second}\n` : '') +
-      'Reset what a run leaves behind, such as a list that tasks push to, where the scenario begins. Take randomness and time from Math.random and Date, and do not ' +
-      'let the outcome depend on which of two real calls ends first.',
+      'Reset leftover state, such as a list that tasks push to, at the start of the scenario. Use Math.random and Date for randomness and time, and do not ' +
+      'let the outcome depend on which of two real calls finishes first.',
     encodeRun(run.seed, []),
     run.seed,
   );
@@ -364,10 +403,10 @@ async function failure(
   if (hashOf(again) !== hashOf(run)) same(run, again);
   const few = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
   const budget = { runs: maxRunsSpent };
-  // Whoever has asked for the end wants to see what there is.
+  // A caller that has requested the end wants to see the results so far.
   const isAborted = () => signal?.aborted === true;
   let smallest = await shrink(again, few, families, (plan) => play(run.seed, plan), budget, isAborted);
-  // Another seed may fail in the same way, and take less to do so.
+  // Another seed may fail in the same way with fewer decisions.
   for (let i = 1; i <= maxAlternatives && smallest.decisions.length > simpleEnough && budget.runs > 0 && !isAborted(); i++) {
     const other = await play(run.seed + i);
     budget.runs -= costOf(other);
@@ -382,7 +421,7 @@ async function failure(
   const events = lines.filter(isNote).slice(-10);
   const first = lines.findIndex(isNote);
   const last = Math.max(0, lines.length - lastLines);
-  // What went wrong first may lie long before the end.
+  // The first fault may be long before the end.
   const around = first >= 0 && first < last ? lines.slice(Math.max(0, first - 8), Math.min(first + 9, last)) : [];
   const text = [
     problems[0],
@@ -390,10 +429,10 @@ async function failure(
     '',
     `seed ${run.seed}${smallest.seed === run.seed ? '' : ` and, simpler, seed ${smallest.seed}`}, shrunk from ${run.decisions.length} to ${decisions.length} decision${decisions.length === 1 ? '' : 's'}: ${decisions.length > 0 ? '' : 'it fails without any'}`.trimEnd(),
     ...list.slice(0, 20),
-    ...(events.length > 0 ? ['', 'what went wrong on purpose:', ...events.map((line) => `  ${line}`)] : []),
-    ...(around.length > 0 ? ['', 'its timeline, around the first of it:', ...around.map((line) => `  ${line}`)] : []),
+    ...(events.length > 0 ? ['', 'injected faults:', ...events.map((line) => `  ${line}`)] : []),
+    ...(around.length > 0 ? ['', 'the timeline around the first fault:', ...around.map((line) => `  ${line}`)] : []),
     '',
-    `the last ${lines.length - last} lines of its timeline:`,
+    `the last ${lines.length - last} lines of the timeline:`,
     ...lines.slice(last).map((line) => `  ${line}`),
     '',
     `${replayLine(replay, 'it')}   (the whole seed: ESCAPEMENT_SEED=${run.seed})`,
@@ -401,12 +440,12 @@ async function failure(
   return new ExplorationError(text, replay, smallest.seed, { cause: smallest.error });
 }
 
-/** What ESCAPEMENT_REPLAY asks for, if it is set. */
+/** The run requested by ESCAPEMENT_REPLAY, if it is set. */
 export function askedReplay(): ReturnType<typeof decodeRun> {
   const text = process.env.ESCAPEMENT_REPLAY;
   if (text === undefined || text === '') return undefined;
   const decoded = decodeRun(text);
-  if (!decoded) throw asks('ESCAPEMENT_REPLAY', 'what a failure has printed', text);
+  if (!decoded) throw asks('ESCAPEMENT_REPLAY', 'the value printed with a failure', text);
   return decoded;
 }
 
@@ -422,7 +461,7 @@ function asks(path: string, expected: string, got: string): ConfigError {
   return new ConfigError('Invalid options for explore()', [{ path, expected, got: show(got) }]);
 }
 
-/** What plays a run again. */
+/** The command that replays a run. */
 export function replayLine(replay: string, what: string): string {
   return `to replay ${what}: ESCAPEMENT_REPLAY='${replay}'`;
 }
@@ -436,11 +475,11 @@ function keptRuns(file: string | undefined): readonly string[] {
     kept = undefined;
   }
   if (!Array.isArray(kept))
-    throw new ConfigError('Invalid options for explore()', [{ path: 'file', expected: 'a list of runs that failed, as JSON', got: file }]);
+    throw new ConfigError('Invalid options for explore()', [{ path: 'file', expected: 'a list of failed runs as JSON', got: file }]);
   return kept.filter((text): text is string => typeof text === 'string');
 }
 
-/** Says why, if it could not. */
+/** Returns the reason if it could not be saved. */
 function keep(file: string | undefined, kept: readonly string[], replay: string): string | undefined {
   if (file === undefined || replay === '' || kept.includes(replay)) return undefined;
   try {

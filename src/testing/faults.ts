@@ -1,4 +1,4 @@
-/** What goes wrong in a simulation because the test asks for it, and the store as each process has it, where what goes wrong happens. */
+/** Faults that a test requests, and each process's view of the store, where they are injected. */
 
 import { StoreError } from '../core/errors.ts';
 import type { Job } from '../core/types.ts';
@@ -6,26 +6,32 @@ import type { Hint, Store } from '../ports/store.ts';
 import type { DrawnFaults } from './drawn-faults.ts';
 import type { Process } from './owners.ts';
 
-/** How a store can fail. All pass: asking again may help. */
+/** How a store can fail. All are temporary: retrying may help. */
 export type StoreFault = 'busy' | 'failing' | 'full';
 
-/** The calls of the store port that can be made to fail. */
+/** The calls of the store port that can fail. */
 export type StoreCall = Exclude<keyof Store, 'name' | 'supports' | 'pollMs' | 'listen' | 'migrate' | 'close'>;
 
 export interface FaultOptions {
-  /** Which call. @default every call */
+  /**
+   * The call.
+   * @default every call
+   */
   readonly on?: StoreCall;
-  /** How many calls in a row fail. @default 1 */
+  /**
+   * Number of consecutive calls that fail.
+   * @default 1
+   */
   readonly times?: number;
 }
 
 export const messages: Record<StoreFault, string> = {
   busy: 'the store is busy: another process holds its lock',
   failing: 'the store failed: input/output error',
-  full: 'the store is full: no space is left',
+  full: 'the store is full: no space left on the device',
 };
 
-/** Where a test can have a worker crash; `enqueue`: when an attempt enqueues. */
+/** Where a test can crash a worker; `enqueue`: when an attempt enqueues. */
 export const crashPoints = [
   'before claim',
   'after claim',
@@ -37,7 +43,7 @@ export const crashPoints = [
 ] as const;
 export type CrashPoint = (typeof crashPoints)[number];
 
-/** The faults that the test has asked for, and that are still to happen. */
+/** The faults that the test has requested and that have not happened yet. */
 export class Faults {
   #pending: { fault: StoreFault; on: StoreCall | undefined; left: number }[] = [];
   readonly #wake = new Set<() => void>();
@@ -61,12 +67,15 @@ export class Faults {
 
   #crashes: { readonly at: CrashPoint; readonly task: string | undefined; left: number }[] = [];
 
-  /** @param point where; `nth` counts only those that concern the task, if one is given */
+  /** @param point where; `nth` only counts events that concern the task, if one is given */
   crashAt(at: CrashPoint, task: string | undefined, nth: number): void {
     this.#crashes.push({ at, task, left: nth });
   }
 
-  /** True if the process is to crash here. @param concerns whether what happens here concerns a task */
+  /**
+   * True if the process must crash here.
+   * @param concerns whether this event concerns a task
+   */
   crashes(at: CrashPoint, concerns: (task: string) => boolean): boolean {
     const due = this.#crashes.find((crash) => crash.at === at && (crash.task === undefined || concerns(crash.task)) && --crash.left === 0);
     if (due) this.#crashes = this.#crashes.filter((other) => other !== due);
@@ -77,7 +86,7 @@ export class Faults {
     return this.#crashes.length > 0;
   }
 
-  /** From here on nothing goes wrong. */
+  /** No more faults from here on. */
   heal(): void {
     this.#pending = [];
     this.#crashes = [];
@@ -85,13 +94,16 @@ export class Faults {
     this.startScheduling();
   }
 
-  /** @param wake called when schedulers are to look again; returns the function that ends this */
+  /**
+   * @param wake called when schedulers should check again
+   * @returns a function that removes the listener
+   */
   onScheduling(wake: () => void): () => void {
     this.#wake.add(wake);
     return () => this.#wake.delete(wake);
   }
 
-  /** Throws if this call is to fail. */
+  /** Throws if this call must fail. */
   check(call: StoreCall): void {
     if (this.#pending.length === 0) return;
     const due = this.#pending.find(({ on }) => on === undefined || on === call);
@@ -125,26 +137,26 @@ const calls: readonly StoreCall[] = [
   'saveBlobs',
   'getBlobs',
 ];
-/** Each its own: what waits for one that all share would be kept for ever. */
+/** A new promise each time: reactions to a shared one would be kept forever. */
 export const never = (): Promise<never> => new Promise<never>(() => {});
 export const nothingDue = { due: [], nextAt: null, holding: false };
 
-/** Who calls a store. */
+/** The caller of a store. */
 export interface Caller {
-  /** The process that calls; undefined: the test itself, which no fault but the store's own reaches. */
+  /** The calling process. Undefined: the test itself, which only sees faults of the store. */
   process(): Process | undefined;
   crash(process: Process): void;
   taskOf(id: string): string | undefined;
-  /** When an attempt may call, if that is not at once: those that work beside each other have an order. */
+  /** When an attempt may make a call, if not immediately: concurrent attempts have an order. */
   turn?(): Promise<void> | undefined;
 }
 
-/** The store as a process has it. */
+/** A process's view of the store. */
 export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
   const view: Record<string, unknown> = {
     name: store.name,
     supports: store.supports,
-    // The store is the simulation's own: what others might do to it need not be looked for, unless a scheduler may be told that nothing is due.
+    // The store belongs to the simulation, so there are no changes by others to poll for, unless a scheduler may be told that nothing is due.
     get pollMs() {
       if (!store.listen) return Math.min(store.pollMs, drawnPollMs);
       return !faults.drawn || faults.drawn.healed ? Number.POSITIVE_INFINITY : drawnPollMs;
@@ -154,7 +166,7 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
     const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
     const ask = (a: unknown, b: unknown) => {
       const process = caller.process();
-      // The process is gone: nobody is there to hear an answer.
+      // The process has died, so nothing receives the answer.
       if (process?.dead) return never();
       if (call === 'saveSchedule') faults.schedules.add((a as { readonly name: string }).name);
       faults.check(call);
@@ -165,7 +177,7 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
       return answer instanceof Promise ? answer.then((value) => (process.dead ? never() : value)) : answer;
     };
     view[call] = (a: unknown, b: { readonly transaction?: unknown } | undefined) => {
-      // The caller's own transaction waits for nobody.
+      // The caller's own transaction waits for nothing.
       const turn = b?.transaction === undefined ? caller.turn?.() : undefined;
       return turn === undefined ? ask(a, b) : turn.then(() => ask(a, b));
     };
@@ -193,7 +205,7 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
   return view as unknown as Store;
 }
 
-/** A call to the store where the test waits for a crash. A settle that claims too is both. */
+/** A call to the store for which the test has requested a crash. A settle that also claims counts as both. */
 function around(call: StoreCall, given: unknown, perform: () => unknown, faults: Faults, caller: Caller, process: Process): unknown {
   const die = () => {
     caller.crash(process);
@@ -215,7 +227,7 @@ function around(call: StoreCall, given: unknown, perform: () => unknown, faults:
   });
 }
 
-/** A scheduler that was told that nothing is due looks again, as it does where others write. */
+/** A scheduler that was told that nothing is due checks again after this time, as in stores shared with other processes. */
 const drawnPollMs = 60_000;
 
 export function after(answer: unknown, then: (value: unknown) => unknown): unknown {

@@ -1,6 +1,6 @@
 /**
- * Where what attempts do waits until the instant is quiet: their ends, their enqueues, the timers that they set once real time has passed. Then it
- * happens in the order in which the attempts started, whichever of them was faster.
+ * Holds the effects of attempts until the instant is quiet: their ends, their enqueues, the timers they set after real time has passed.
+ * They then happen in the order in which the attempts started, whichever was faster.
  */
 
 interface Held {
@@ -10,9 +10,9 @@ interface Held {
 
 export class Gate {
   #held: Held[] = [];
-  /** True as long as no real time has passed: what happens then is in order as it is. */
+  /** True while no real time has passed, because effects then happen in a fixed order anyway. */
   isOpen = true;
-  /** How much has been held so far. */
+  /** Number of effects held so far. */
   count = 0;
 
   hold(rank: number, fn: () => void): void {
@@ -24,20 +24,23 @@ export class Gate {
     return this.#held.length > 0;
   }
 
-  /** The next thing that was held of one attempt happens; the gate stays as it is. */
+  /** Releases the next held effect of one attempt; the gate stays as it is. */
   releaseOne(rank: number): void {
     const at = this.#held.findIndex((held) => held.rank === rank);
     const [first] = at < 0 ? [] : this.#held.splice(at, 1);
     first?.fn();
   }
 
-  /** Opens; what was held happens. @returns whether anything was */
+  /**
+   * Opens the gate and releases all held effects.
+   * @returns whether there were any
+   */
   release(): boolean {
     this.isOpen = true;
     if (this.#held.length === 0) return false;
     const held = this.#held;
     this.#held = [];
-    // The sort is stable: what one attempt does keeps its order.
+    // The sort is stable, so the effects of one attempt keep their order.
     for (const { fn } of held.sort((a, b) => a.rank - b.rank)) fn();
     return true;
   }

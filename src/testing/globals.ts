@@ -1,12 +1,13 @@
 /**
- * The globals that tasks' code sees. When this module is loaded, stable stand-ins take the place of timers, dates, `Math.random` and what else
- * tells the time. Each asks at every call whether a simulation rules: then it obeys its virtual clock, otherwise it is the real thing. So what a
- * module has captured (`const { setTimeout } = globalThis`) follows too, and the end of a simulation leaves nothing behind.
+ * The globals that task code sees. When this module is loaded, it replaces timers, dates, `Math.random` and other sources of time with
+ * permanent functions. On each call they check whether a simulation is running: if so they use its virtual clock, otherwise the original.
+ * References that modules have captured (`const { setTimeout } = globalThis`) therefore follow too, and the end of a simulation leaves
+ * nothing behind.
  *
- * One exception: a `setTimeout` that was captured from `globalThis` before the simulation is real where no attempt and no test calls it, such as
- * a server of the test that has to have real latency. Virtual time stands still meanwhile.
+ * There is one exception: a `setTimeout` captured from `globalThis` before the simulation is real if neither an attempt nor a test calls
+ * it, for example in a server of the test that needs real latency. Virtual time stands still meanwhile.
  *
- * Streams and HTTP clients need the real `nextTick`, `queueMicrotask` and `setImmediate`, which are never touched.
+ * Streams and HTTP clients need the real `nextTick`, `queueMicrotask` and `setImmediate`, which are never replaced.
  */
 import { syncBuiltinESMExports } from 'node:module';
 import timers from 'node:timers';
@@ -19,38 +20,38 @@ import { virtualTimersPromises } from './timers-promises.ts';
 
 export type AnyFunction = (...args: never[]) => unknown;
 
-/** What a running simulation puts behind the globals. */
+/** What a running simulation provides to the globals. */
 export interface VirtualGlobals {
   /** Epoch milliseconds. */
   now(): number;
   random(): number;
-  /** False: a captured timer that is asked for here is real. */
+  /** False: a captured timer requested here is real. */
   readonly rulesHere: boolean;
-  /** A real timer that virtual time has to wait for. */
+  /** Sets a real timer that virtual time has to wait for. */
   real<T>(arm: () => T): T;
-  /** Like setTimeout, or setInterval. */
+  /** Like setTimeout or setInterval. */
   arm(fn: AnyFunction, delay: unknown, args: unknown[], repeat: boolean): NodeJS.Timeout;
-  /** Like setTimeout, for what is a library's housekeeping. */
+  /** Like setTimeout, for the housekeeping of a library. */
   keep(fn: AnyFunction, delay: number, args: unknown[]): NodeJS.Timeout;
-  /** False: no timer of this simulation. */
+  /** Returns false if the timer does not belong to this simulation. */
   clear(handle: unknown): boolean;
   abortAfter(delay: number): AbortSignal;
   hrtime(previous?: [number, number]): [number, number];
   hrtimeBigint(): bigint;
-  /** Milliseconds since the simulation began. */
+  /** Milliseconds since the simulation started. */
   elapsed(): number;
   readonly temporal: Record<string, AnyFunction> | undefined;
-  /** No time of this simulation passes any more. */
+  /** Ends this simulation's time. */
   end(): void;
-  /** Runs `fetch`, and knows about it while it lasts. */
+  /** Runs `fetch` and tracks it. */
   fetching<T>(url: string, fn: () => Promise<T>): Promise<T>;
 }
 
-/** One for a process, also where this module is loaded twice. */
+/** One per process, even if this module is loaded twice. */
 interface Registry {
   current: VirtualGlobals | undefined;
   readonly Date: DateConstructor;
-  /** What stands for the timers outside of simulations, and what does during one. */
+  /** The timer functions outside and during a simulation. */
   readonly timers: { readonly captured: Timers; readonly virtual: Timers };
 }
 
@@ -62,7 +63,7 @@ const home = globalThis as { [registryKey]?: Registry };
 const registry: Registry = home[registryKey] ?? install();
 home[registryKey] = registry;
 
-/** Puts the globals on virtual time; returns the function that puts them back on real time. */
+/** Switches the globals to virtual time; returns a function that switches them back. */
 export function rule(virtual: VirtualGlobals): () => void {
   registry.current = virtual;
   swap(registry.timers.captured, registry.timers.virtual);
@@ -74,35 +75,35 @@ export function rule(virtual: VirtualGlobals): () => void {
   };
 }
 
-/** What somebody else has put in place stays there. */
+/** Functions that other code has installed are left in place. */
 function swap(from: Timers, to: Timers): void {
   for (const name of timerNames) if (globalThis[name] === from[name]) globalThis[name] = to[name] as never;
 }
 
-/** @throws SimulationError when timers or dates are faked already, or have been since: two clocks would disagree */
+/** @throws SimulationError if timers or dates are already faked, or have been since: two clocks would disagree */
 export function refuseOtherFakes(when: 'already' | 'since'): void {
   const { Date: date, setTimeout: timeout } = globalThis;
   if (date === registry.Date && (timeout === registry.timers.virtual.setTimeout || timeout === registry.timers.captured.setTimeout)) return;
   if (!isFakeDate(date) && !isFakeTimer(timeout)) return;
-  const turned = when === 'already' ? 'fake timers are on already' : 'fake timers were turned on during a simulation';
+  const turned = when === 'already' ? 'fake timers are already enabled' : 'fake timers were enabled during a simulation';
   throw new SimulationError(`${turned} ${whose}; a simulation has its own virtual clock. ${instead}`);
 }
 
 const whose = '(vi.useFakeTimers(), vi.setSystemTime(), mock.timers or @sinonjs/fake-timers)';
 const instead =
-  'Turn them off first, for example with vi.useRealTimers() or mock.timers.reset(), or pass globals: false to leave the globals alone.';
+  'Disable them first, for example with vi.useRealTimers() or mock.timers.reset(), or pass globals: false to leave the globals unchanged.';
 
 function isFakeDate(date: object): boolean {
-  // Those of others may extend ours.
+  // Other fakes may extend ours.
   return date !== registry.Date && (Object.hasOwn(date, 'isFake') || Object.hasOwn(date, 'isMock'));
 }
 
-/** Those of fake-timers have a clock; those of node:test are bound methods. A spy is neither. */
+/** Timers of fake-timers have a clock; those of node:test are bound methods. A spy has neither. */
 function isFakeTimer(timer: typeof setTimeout): boolean {
   return 'clock' in timer || /^bound /.test(timer.name);
 }
 
-/** Gives a stand-in the looks of what it stands for. */
+/** Makes a replacement look like the original. */
 function standIn<T extends object>(original: T, replacement: object): T {
   for (const key of Reflect.ownKeys(original)) {
     const descriptor = Object.getOwnPropertyDescriptor(original, key) as PropertyDescriptor;
@@ -174,7 +175,7 @@ function install(): Registry {
       return virtual ? virtual.fetching(urlOf(args[0]), () => realFetch(...args)) : realFetch(...args);
     });
   }
-  // Named imports of node:timers, node:timers/promises and node:process follow only when told to.
+  // Named imports of node:timers, node:timers/promises and node:process must be updated explicitly.
   syncBuiltinESMExports();
   return installed;
 }
@@ -186,7 +187,7 @@ function clearOne(handle: unknown): boolean {
   return close !== undefined;
 }
 
-/** Where a virtual timer has its own way to be cleared. */
+/** The key of a virtual timer's own clear function. */
 export const virtualTimer: unique symbol = Symbol.for('escapement.timer') as never;
 
 function installDate(current: () => VirtualGlobals | undefined): DateConstructor {
@@ -199,15 +200,15 @@ function installDate(current: () => VirtualGlobals | undefined): DateConstructor
   OurDate.prototype = RealDate.prototype;
   const date = standIn(RealDate, OurDate);
   Object.defineProperty(date, 'now', { configurable: true, writable: true, value: now });
-  // Only those who are about to put another clock in place ask for this.
+  // Only code that is about to install another clock reads this.
   Object.defineProperty(date, 'isFake', {
     configurable: true,
     get() {
       if (current())
-        throw new SimulationError(`fake timers ${whose} cannot be turned on during a simulation, which has its own virtual clock.`);
+        throw new SimulationError(`fake timers ${whose} cannot be enabled during a simulation, which has its own virtual clock.`);
       return undefined;
     },
-    // Their own dates are classes that extend this one.
+    // Its own dates are classes that extend this one.
     set(value) {
       Object.defineProperty(this, 'isFake', { configurable: true, writable: true, value });
     },
@@ -236,7 +237,7 @@ function installPromises(current: () => VirtualGlobals | undefined): typeof time
   return timersPromises;
 }
 
-/** What formats "now" unless it is given a date. Patched where all formatters have it, also those that were made before. */
+/** Replaces the formatting of "now" in formatters called without a date. Patched on the prototypes, so formatters created earlier follow too. */
 function installIntl(current: () => VirtualGlobals | undefined): void {
   const proto = Intl.DateTimeFormat.prototype;
   const format = Object.getOwnPropertyDescriptor(proto, 'format') as { get(): (date?: unknown) => string } & PropertyDescriptor;
@@ -274,7 +275,7 @@ function installTemporal(current: () => VirtualGlobals | undefined): void {
   }
 }
 
-/** Replaces a method by a stand-in, in the way in which it was defined. */
+/** Replaces a method, keeping its property attributes. */
 function replace<T extends object, K extends keyof T>(target: T, key: K, make: (original: T[K] & AnyFunction) => AnyFunction): void {
   const descriptor = Object.getOwnPropertyDescriptor(target, key);
   const original = real(target[key]) as T[K] & AnyFunction;

@@ -7,23 +7,23 @@ import { isSnooze, steering } from '../core/outcomes.ts';
 import type { Job } from '../core/types.ts';
 import type { Process } from './owners.ts';
 
-/** What the checker needs from the simulation. */
+/** What this file needs from the simulation. */
 export interface Sight {
   now(): number;
-  /** The row as the store has it. */
+  /** The stored row. */
   job(id: string): Job | undefined;
   /** When something last went wrong with this worker's process. */
   troubledAt(worker: string): number;
-  /** How many it may run at once in each store. */
+  /** The number of attempts it may run at a time in each store. */
   readonly concurrency: number;
   /** The store that has a job. */
   home(id: string): unknown;
-  /** True once the worker has said that it stops. */
+  /** True once the worker has reported that it is stopping. */
   stops(worker: string): boolean;
   problem(id: string, what: string): void;
 }
 
-/** A function that has begun. */
+/** A function that has started. */
 export interface Handler {
   readonly process: Process;
   readonly id: string;
@@ -33,11 +33,11 @@ export interface Handler {
   readonly context: TaskContext;
 }
 
-/** What a function has returned. */
+/** The return value of a function. */
 export type Returned = { readonly snoozedMs: number } | { readonly value: unknown } | { readonly cancelled: string };
 
 const slackMs = 1_000;
-/** So long after trouble, what happens may come of it; a worker without it has renewed its leases by then. */
+/** How long effects of trouble may last: after this, a worker has had time to renew its leases. */
 export const troubleLastsMs = 75_000;
 
 export class Handlers {
@@ -49,7 +49,7 @@ export class Handlers {
     this.#sight = sight;
   }
 
-  /** A task's function that is seen when it begins and ends. */
+  /** Wraps a task's function so that its start and end are seen. */
   watched(definition: Definition, process: Process): Definition['run'] {
     return (input, context) => {
       const handler = this.#begin(definition, process, input, context);
@@ -70,24 +70,24 @@ export class Handlers {
     };
   }
 
-  /** What the attempt of a claim has returned, if it has. */
+  /** What the attempt of a claim has returned, if it has returned. */
   returnedBy(id: string, claim: number): Returned | undefined {
     return this.#returned.get(`${id} ${claim}`);
   }
 
-  /** The function of a claim, while it runs and nobody has told it to end. */
+  /** The function of a claim, while it runs and has not been told to end. */
   atWork(id: string, claim: number): Handler | undefined {
     for (const handler of this.#running) if (handler.id === id && handler.claim === claim && isAtWork(handler)) return handler;
     return undefined;
   }
 
-  /** True while it runs, told to end or not. */
+  /** True while it runs, whether or not it has been told to end. */
   runs(id: string, claim: number): boolean {
     for (const handler of this.#running) if (handler.id === id && handler.claim === claim && !handler.process.dead) return true;
     return false;
   }
 
-  /** How many jobs of one store a process runs. */
+  /** Number of jobs of one store that a process runs. */
   countOn(process: Process, home: unknown): number {
     let count = 0;
     for (const handler of this.#running)
@@ -95,14 +95,14 @@ export class Handlers {
     return count;
   }
 
-  /** Attempts that should have ended by now. */
+  /** Finds attempts that should have ended by now. */
   check(): void {
     const now = this.#sight.now();
     for (const handler of this.#running) {
       const { timeoutMs, startedAt, process, id } = handler;
       if (timeoutMs === null || !isAtWork(handler) || process.pausedUntil > startedAt) continue;
       if (now > startedAt + timeoutMs + slackMs)
-        this.#sight.problem(id, `L1: its attempt runs for ${now - startedAt} ms, and its timeout is ${timeoutMs} ms`);
+        this.#sight.problem(id, `L1: its attempt has been running for ${now - startedAt} ms, with a timeout of ${timeoutMs} ms`);
     }
   }
 
@@ -112,24 +112,24 @@ export class Handlers {
     const row = rowOf(id);
     const holds = row?.status === 'running' && row.worker === process.name && row.attempt === attempt;
     const recently = (worker: string) => now() - troubledAt(worker) < troubleLastsMs;
-    // What was claimed by a call that was under way is given back.
-    if (this.#sight.stops(process.name)) problem(id, `I7: it begins on ${process.name}, which stops`);
-    if (!holds && !recently(process.name)) problem(id, `I3: attempt ${attempt} begins on ${process.name}, which does not hold it`);
-    // A schema may make something else of it.
+    // Jobs claimed by a call that was under way must be given back.
+    if (this.#sight.stops(process.name)) problem(id, `I7: it starts on ${process.name}, which is stopping`);
+    if (!holds && !recently(process.name)) problem(id, `I3: attempt ${attempt} starts on ${process.name}, which does not hold the job`);
+    // A schema may transform the input.
     if (row && !definition.schema && (input === undefined ? null : JSON.stringify(input)) !== row.input)
-      problem(id, `I15: it is given ${JSON.stringify(input)}, and was enqueued with ${row.input}`);
+      problem(id, `I15: it got the input ${JSON.stringify(input)}, but was enqueued with ${row.input}`);
     for (const other of this.#running) {
       if (other.id !== id || !isAtWork(other)) continue;
-      if (other.process === process) problem(id, `I6: it begins on ${process.name}, where it runs already`);
-      // A process that is stopped hears nothing, and one that was needs a moment.
+      if (other.process === process) problem(id, `I6: it starts on ${process.name}, where it is already running`);
+      // A paused process cannot react, and one that was paused needs a moment.
       else if (holds && other.process.pausedUntil < now() - slackMs)
-        problem(id, `I3: it begins on ${process.name}, and runs on ${other.process.name}, which has not been told to end it`);
+        problem(id, `I3: it starts on ${process.name} while it is running on ${other.process.name}, which has not been told to end it`);
     }
     const timeoutMs = row?.overrides?.timeoutMs ?? definition.timeoutMs;
     const handler: Handler = { process, id, claim: holds ? row.claim : -1, startedAt: now(), timeoutMs, context };
     this.#running.add(handler);
     const count = this.countOn(process, this.#sight.home(id));
-    if (count > concurrency) problem(id, `I8: it begins on ${process.name}, which runs ${count} at once, more than ${concurrency}`);
+    if (count > concurrency) problem(id, `I8: it starts on ${process.name}, which runs ${count} jobs at once, more than ${concurrency}`);
     return handler;
   }
 }

@@ -1,4 +1,4 @@
-/** `escapement/testing`: virtual time, faults and the conformance suite, in any test runner. */
+/** `escapement/testing`: virtual time, faults and the conformance suite, for any test runner. */
 import '../ports/node-version.ts';
 
 export type { SentMail } from '../email/seam.ts';

@@ -5,6 +5,7 @@
  */
 import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
+import type { Limit, Limits } from '../core/gate.ts';
 import { visibleStatus } from '../core/job.ts';
 import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../core/types.ts';
 import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, Settled, Store, Taken } from '../ports/store.ts';
@@ -17,32 +18,32 @@ type At = { readonly now: number };
 
 /** What the checker needs from the simulation. */
 export interface Surroundings {
-  /** The definition of a task, in the version of the application that was deployed last. */
+  /** The definition of a task in the version of the application that was deployed last. */
   definition(name: string): Definition | undefined;
-  /** When something last went wrong with this worker's process, its start included. */
+  /** When something last went wrong with this worker's process, including its start. */
   troubledAt(worker: string): number;
   label(id: string): string;
   now(): number;
-  /** The processes that are there. */
+  /** The running processes. */
   alive(): readonly Process[];
   readonly concurrency: number;
-  /** Told of the first thing that must not be. */
+  /** Called with the first violation. */
   found(problem: string): void;
 }
 
 const onItsWayMs = 60_000;
-/** What a worker asks that has nothing to do: far less than this. */
+/** An idle worker makes far fewer store calls than this. */
 const maxCallsASecond = 1;
-/** When nothing goes wrong any more, what is due is done within this. */
+/** Once faults have stopped, due work is done within this time. */
 const promptMs = 60_000;
 const lookEveryMs = 10_000;
-/** An answer may be lost on its way, some of them in a row. */
+/** Answers may be lost on their way, several in a row. */
 const maxReminders = 6;
 
 export class InvariantChecker {
-  /** What must not be, each once. */
+  /** The violations found, without duplicates. */
   readonly problems: string[] = [];
-  /** How often a store was called. */
+  /** Number of store calls. */
   calls = 0;
   readonly #around: Surroundings;
   readonly #model = new Model();
@@ -53,15 +54,17 @@ export class InvariantChecker {
   readonly #firings: Firings;
   readonly #paused = new Set<string>();
   readonly #lost = new Set<string>();
-  /** Jobs that were given to a store which has not answered: they may be seen before it does. */
+  /** Jobs passed to a store that has not answered yet; they may become visible before it does. */
   readonly #coming = new Map<string, Job>();
   readonly #seenEarly = new Set<string>();
-  /** How often a claim's worker has been told that its job is to be cancelled, or is lost. */
+  /** How often a claim's worker has been told that its job is cancelled or lost. */
   readonly #told = new Map<string, number>();
-  /** Workers that have said that they stop. */
+  /** Workers that have reported that they are stopping. */
   readonly #stopping = new Set<string>();
-  /** Claims that nobody runs, and since when. */
+  /** Claims that no process runs, and since when. */
   readonly #unattended = new Map<string, number>();
+  /** Those of the last claim. */
+  #limits: Limits | undefined;
   #pruned = 0;
   #isAtOnce = false;
   #healedAt = Number.POSITIVE_INFINITY;
@@ -89,7 +92,12 @@ export class InvariantChecker {
   watch(store: Store): Store {
     const calls: Partial<Record<keyof Store, (answer: never, ...given: never[]) => void>> = {
       insert: (taken: Taken | undefined, jobs: readonly Job[]) => {
-        for (const [i, { id }] of jobs.entries()) if (taken?.[i]) this.#coming.delete(id);
+        for (const [i, job] of jobs.entries()) {
+          const standing = taken?.[i];
+          if (!standing) continue;
+          this.#coming.delete(job.id);
+          if (standing.job.id !== job.id) this.#stoodIn(job, standing.job);
+        }
         this.#insert(taken ? jobs.filter((_, i) => !taken[i]) : jobs, store);
       },
       claim: (jobs: readonly Job[], options: ClaimOptions & At) => this.#claim(jobs, options, store),
@@ -128,14 +136,14 @@ export class InvariantChecker {
           this.calls += 1;
           if (key === 'insert') {
             for (const job of given[0] as readonly Job[]) {
-              // One that has an id of its own may be there already, or be on its way.
+              // A job with a custom id may exist already or be on its way.
               if (!this.#model.get(job.id) && !this.#coming.has(job.id)) this.#coming.set(job.id, job);
             }
           }
           const answer = value.apply(target, given) as unknown;
           const isAtOnce = !(answer instanceof Promise);
           const seen = (settledAnswer: unknown) => {
-            // Where a store takes its time, others may have come between what it did and what it says.
+            // If a store answers later, other calls may take effect between its work and its answer.
             this.#isAtOnce = isAtOnce;
             see(settledAnswer, ...given);
             this.#look();
@@ -148,11 +156,11 @@ export class InvariantChecker {
   }
 
   /**
-   * When all is over: what the stores have must be what they were told, and nothing may be left.
-   * @param startsOf how many attempts of a job have begun
+   * The final check: the stores must have what their answers said, and no work may be left.
+   * @param startsOf the number of started attempts of a job
    */
   async final(stores: Iterable<Store>, now: number, startsOf: (id: string) => number): Promise<void> {
-    // Something is wrong already; what follows from it says nothing.
+    // After a violation, later checks prove nothing.
     if (this.problems.length > 0) return;
     this.#lookedAt = 0;
     this.#look();
@@ -161,27 +169,28 @@ export class InvariantChecker {
     let gone = 0;
     for (const job of this.#model.jobs) {
       const starts = startsOf(job.id);
-      if (starts > job.claim) this.#say(job, `I6: it was started ${starts} times, and claimed ${job.claim} times`);
-      if (job.status === 'successful' && starts === 0) this.#say(job, 'I6: it was successful, and never started');
+      if (starts > job.claim) this.#say(job, `I6: it was started ${starts} times but claimed ${job.claim} times`);
+      if (job.status === 'successful' && starts === 0) this.#say(job, 'I6: it succeeded without being started');
       const row = rows.get(job.id);
       if (!row && isOver(job) && gone < this.#pruned) gone += 1;
-      else if (!row) this.#say(job, 'I1: it was acknowledged, and is not there');
+      else if (!row) this.#say(job, 'I1: it was acknowledged but does not exist');
       else {
-        const [key] = differing(row.job, job);
-        if (key) this.#say(job, `E1: the store has its ${key} as ${show(row.job[key])}, by its own answers it is ${show(job[key])}`);
+        const isDeferred = this.#limits?.tasks[job.task]?.rateByKey && row.job.dueAt > job.dueAt;
+        const [key] = differing(row.job, isDeferred ? { ...job, dueAt: row.job.dueAt } : job);
+        if (key) this.#say(job, `E1: the store has ${show(row.job[key])} as its ${key}, but its answers gave ${show(job[key])}`);
         const [has, told] = [history(row.attempts), history(this.#model.attemptsOf(job.id))];
-        if (has !== told) this.#say(job, `I16: the store has its attempts as ${has}, by its own answers they are ${told}`);
+        if (has !== told) this.#say(job, `I16: the store has the attempts ${has}, but its answers gave ${told}`);
       }
-      // What a schedule makes anew all the time, and what that enqueues, may be on its way.
+      // Jobs that schedules keep creating, and the jobs these enqueue, may still be on their way.
       const onItsWay = this.#firings.any && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
       const due = job.dueAt <= now || job.startedAt !== null;
       if (!isOver(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && due)
-        this.#say(job, `L1: it never came to its end, and is ${visibleStatus(job, now)}`);
+        this.#say(job, `L1: it never finished and is ${visibleStatus(job, now)}`);
     }
-    for (const id of rows.keys()) if (!this.#model.get(id)) this.#problem(`I1: job ${id} is in the store, and nobody has enqueued it`);
+    for (const id of rows.keys()) if (!this.#model.get(id)) this.#problem(`I1: job ${id} is in the store but was never enqueued`);
   }
 
-  /** What a store has; its counts must be those. */
+  /** Reads the rows of a store and checks its counts against them. */
   async #rows(store: Store, now: number): Promise<readonly JobRecord[]> {
     const rows: JobRecord[] = [];
     let cursor: string | undefined;
@@ -198,17 +207,19 @@ export class InvariantChecker {
     for (const queue of await store.stats({ now })) {
       for (const [status, count] of Object.entries(queue.counts))
         if (count !== (counts.get(`${queue.name} ${status}`) ?? 0))
-          this.#problem(`law 9: stats of ${queue.name} count ${count} ${status}, the list ${counts.get(`${queue.name} ${status}`) ?? 0}`);
+          this.#problem(
+            `law 9: stats of ${queue.name} count ${count} ${status}, the list has ${counts.get(`${queue.name} ${status}`) ?? 0}`,
+          );
     }
     return rows;
   }
 
-  /** From here on nothing goes wrong. */
+  /** No more faults from here on. */
   healed(): void {
     this.#healedAt = this.#around.now();
   }
 
-  /** Now and then, what should have happened by now: L1 and L2, as soon as it can be said. */
+  /** Checks from time to time what should have happened by now: L1 and L2, as early as possible. */
   #look(): void {
     const now = this.#around.now();
     if (now < this.#lookedAt + lookEveryMs) return;
@@ -221,29 +232,36 @@ export class InvariantChecker {
     for (const job of this.#model.open) {
       const { id, claim, dueAt, leaseUntil, expiresAt } = job;
       if (job.status === 'running') {
-        if ((leaseUntil ?? 0) < late) this.#say(job, `L2: its lease has passed ${now - (leaseUntil ?? 0)} ms ago, and nobody has found it`);
+        if ((leaseUntil ?? 0) < late) this.#say(job, `L2: its lease expired ${now - (leaseUntil ?? 0)} ms ago, but no worker has found it`);
         const key = `${id} ${claim}`;
         const since = this.handlers.runs(id, claim) ? undefined : (this.#unattended.get(key) ?? now);
         if (since === undefined) this.#unattended.delete(key);
         else this.#unattended.set(key, since);
-        if (since !== undefined && since < late) this.#say(job, `L2: ${job.worker} holds it, and does not run it`);
-      } else if (isTooLate(job, late)) this.#say(job, `L1: it has expired ${now - (expiresAt ?? 0)} ms ago, and nobody has found it`);
-      else if (dueAt < late && freeFor(id) && !this.#paused.has(job.queue) && this.#around.definition(job.task) && !isTooLate(job, now))
-        this.#say(job, `L1: it is due for ${now - dueAt} ms, and ${freeFor(id)?.name} has nothing to do`);
+        if (since !== undefined && since < late) this.#say(job, `L2: ${job.worker} holds it but does not run it`);
+      } else if (isTooLate(job, late)) this.#say(job, `L1: it expired ${now - (expiresAt ?? 0)} ms ago, but no worker has found it`);
+      else if (
+        dueAt < late &&
+        this.#limitsOf(job).length === 0 &&
+        freeFor(id) &&
+        !this.#paused.has(job.queue) &&
+        this.#around.definition(job.task) &&
+        !isTooLate(job, now)
+      )
+        this.#say(job, `L1: it has been due for ${now - dueAt} ms, but ${freeFor(id)?.name} is idle`);
     }
     for (const { name, nextAt } of this.#firings.lateFor(late))
-      this.#problem(`L1: schedule ${name} is due for ${now - (nextAt ?? now)} ms, and nobody fires it`);
+      this.#problem(`L1: schedule ${name} has been due for ${now - (nextAt ?? now)} ms, but no worker fires it`);
   }
 
-  /** Nothing was due for a while: whoever asks all the time waits for nothing. */
+  /** Nothing was due for a while, so a worker that keeps calling the store is in a busy loop. */
   calm(calls: number, workers: number, ms: number): void {
     const most = Math.ceil((ms / 1_000) * workers * maxCallsASecond);
-    if (calls > most) this.#problem(`L4: nothing was due for ${ms / 1_000} s, and the store was asked ${calls} times, more than ${most}`);
+    if (calls > most) this.#problem(`L4: nothing was due for ${ms / 1_000} s, but the store was called ${calls} times, more than ${most}`);
   }
 
-  /** A job that was told of as enqueued, and that the store does not have. */
+  /** A job that was reported as enqueued and that the store does not have. */
   lost(id: string): void {
-    if (!this.#lost.has(id) && this.#model.get(id)) this.#problem(`${this.#around.label(id)}: I1: it was acknowledged, and is not there`);
+    if (!this.#lost.has(id) && this.#model.get(id)) this.#problem(`${this.#around.label(id)}: I1: it was acknowledged but does not exist`);
     this.#lost.add(id);
   }
 
@@ -252,14 +270,62 @@ export class InvariantChecker {
       if (this.#seenEarly.delete(job.id)) continue;
       this.#coming.delete(job.id);
       if (this.#model.get(job.id)) this.#say(job, 'I1: it was inserted twice');
+      const holder = this.#isAtOnce ? this.#holderOf(job) : undefined;
+      if (holder) this.#say(job, `I13: it was inserted, and ${this.#around.label(holder.id)} holds its unique key`);
       this.#model.inserted(job);
       this.#homes.set(job.id, home);
       this.#firings.occurrence(job);
     }
   }
 
+  /** A job was not inserted, because another one holds its unique key. */
+  #stoodIn(job: Job, standing: Job): void {
+    const before = this.#model.get(standing.id);
+    if (!before) return;
+    if (before.unique?.key !== job.unique?.key)
+      this.#say(job, `I13: ${this.#around.label(standing.id)} stands in its place, and has another key`);
+    if (job.unique?.onConflict !== 'replace' || before.status !== 'queued') return;
+    const { input, priority, dueAt, runAfter, expiresAt } = standing;
+    const isReplaced = input === job.input && priority === job.priority && dueAt <= Math.max(job.dueAt, job.enqueuedAt);
+    if (!isReplaced) this.#say(standing, 'I13: it was replaced, and has not what was enqueued');
+    this.#model.replaced({ ...before, input, priority, dueAt, runAfter, expiresAt });
+  }
+
+  /** Who holds the unique key of a job throughout, from enqueue to its end. */
+  #holderOf({ id, unique, enqueuedAt }: Job): Job | undefined {
+    if (!unique) return undefined;
+    return this.#model.open.find(
+      (other) =>
+        other.id !== id &&
+        other.unique?.key === unique.key &&
+        other.unique.while.includes('queued') &&
+        other.unique.while.includes('running') &&
+        (other.unique.untilAt ?? Number.POSITIVE_INFINITY) > enqueuedAt,
+    );
+  }
+
+  /** The limits that hold for a job, by the last claim. */
+  #limitsOf({ queue, task }: Job): readonly Limit[] {
+    return [this.#limits?.queues[queue], this.#limits?.tasks[task]].filter((limit) => limit !== undefined);
+  }
+
+  /** I9: no more run than the limits allow. Counted here in the simplest way. */
+  #checkLimits(job: Job, limits: Limits): void {
+    const running = this.#model.open.filter(({ status }) => status === 'running');
+    const ofTask = limits.tasks[job.task];
+    const same = running.filter(
+      ({ task, concurrencyKey }) => task === job.task && (!ofTask?.concurrencyByKey || concurrencyKey === job.concurrencyKey),
+    );
+    const most = ofTask?.concurrency ?? Number.POSITIVE_INFINITY;
+    if (same.length > most) this.#say(job, `I9: ${same.length} jobs of its task and key run, and the limit is ${most}`);
+    const mostOfQueue = limits.queues[job.queue]?.concurrency ?? Number.POSITIVE_INFINITY;
+    const ofQueue = running.filter(({ queue }) => queue === job.queue).length;
+    if (ofQueue > mostOfQueue) this.#say(job, `I9: ${ofQueue} jobs of queue ${job.queue} run, and the limit is ${mostOfQueue}`);
+  }
+
   #claim(jobs: readonly Job[], options: ClaimOptions & At, home: Store): void {
-    const { now, worker, leaseUntil } = options;
+    const { now, worker, leaseUntil, limits } = options;
+    this.#limits = limits ?? undefined;
     if (this.#isAtOnce) this.#inTurn(jobs, options, home);
     for (const job of jobs) {
       const coming = this.#coming.get(job.id);
@@ -267,25 +333,29 @@ export class InvariantChecker {
         this.#insert([coming], home);
         this.#seenEarly.add(job.id);
       }
-      const before = this.#model.get(job.id);
+      let before = this.#model.get(job.id);
+      // A job beyond the rate of its key has been deferred by a claim.
+      if (before && job.dueAt > before.dueAt && limits?.tasks[job.task]?.rateByKey) before = { ...before, dueAt: job.dueAt };
       if (!before) {
-        this.#say(job, 'I1: it was claimed, and nobody has enqueued it');
+        this.#say(job, 'I1: it was claimed but never enqueued');
         continue;
       }
       if (before.status !== 'queued') this.#say(job, `I3: claimed by ${worker} while it was ${before.status}`);
       if (before.dueAt > now) this.#say(job, 'I7: claimed before it was due');
-      if (isTooLate(before, now)) this.#say(job, 'I7: claimed though it had expired');
+      if (isTooLate(before, now)) this.#say(job, 'I7: claimed after it had expired');
       if (this.#paused.has(job.queue)) this.#say(job, 'I7: claimed in a paused queue');
-      if (job.claim !== before.claim + 1) this.#say(job, `I3: its claim went from ${before.claim} to ${job.claim}`);
-      if (job.attempt !== before.attempt + 1) this.#say(job, `I5: its attempt went from ${before.attempt} to ${job.attempt}`);
-      if (job.attempt > job.maxAttempts) this.#say(job, `I5: attempt ${job.attempt} of at most ${job.maxAttempts}`);
+      if (job.claim !== before.claim + 1) this.#say(job, `I3: its claim number went from ${before.claim} to ${job.claim}`);
+      if (job.attempt !== before.attempt + 1) this.#say(job, `I5: its attempt number went from ${before.attempt} to ${job.attempt}`);
+      if (job.attempt > job.maxAttempts) this.#say(job, `I5: attempt ${job.attempt} of a maximum of ${job.maxAttempts}`);
       const [key] = differing(job, this.#model.claimed(before, worker, now, leaseUntil));
-      if (key) this.#say(job, `E1: it was claimed with another ${key}, ${show(job[key])}`);
+      if (key) this.#say(job, `E1: it was claimed with a different ${key}, ${show(job[key])}`);
+      if (limits && this.#isAtOnce) this.#checkLimits(job, limits);
     }
   }
 
-  /** Law 4: what is claimed are the first of those that could be. */
-  #inTurn(jobs: readonly Job[], { now, tasks, queues, excludeQueues, limit }: ClaimOptions & At, home: Store): void {
+  /** Law 4: claimed jobs are the first of those that could be claimed. */
+  #inTurn(jobs: readonly Job[], { now, tasks, queues, excludeQueues, limit, limits }: ClaimOptions & At, home: Store): void {
+    if (limits) return;
     const could = this.#model.open
       .filter(({ id, status, dueAt, task }) => this.#homes.get(id) === home && status === 'queued' && dueAt <= now && tasks.includes(task))
       .filter(({ queue }) => !this.#paused.has(queue) && (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue))
@@ -304,18 +374,18 @@ export class InvariantChecker {
       const holds = job?.status === 'running' && job.claim === lease.claim;
       if (!job || !answer) return;
       if (!holds) {
-        if (answer.kind !== 'lost') this.#say(job, `I4: claim ${lease.claim} was renewed, and holds it no longer`);
-        this.#tell(job, lease.claim, 'I4: it was told that the lease is lost, and goes on');
+        if (answer.kind !== 'lost') this.#say(job, `I4: claim ${lease.claim} was renewed but no longer holds it`);
+        this.#tell(job, lease.claim, 'I4: its worker was told that the lease is lost but continues');
         return;
       }
       const wanted = job.cancelRequested === null ? 'held' : 'cancelled';
-      if (answer.kind !== wanted) this.#say(job, `I14: a renewal was answered with ${answer.kind}, not ${wanted}`);
-      if (answer.kind === 'cancelled') this.#tell(job, lease.claim, 'I14: it was told to be cancelled, and goes on');
+      if (answer.kind !== wanted) this.#say(job, `I14: a renewal returned ${answer.kind} instead of ${wanted}`);
+      if (answer.kind === 'cancelled') this.#tell(job, lease.claim, 'I14: its worker was told to cancel it but continues');
       if (answer.kind !== 'lost') this.#model.renewed(job, leaseUntil, lease.progress);
     });
   }
 
-  /** Whoever is told again and again, and does not tell the attempt, does not listen. */
+  /** A worker that ignores repeated cancel requests is broken. */
   #tell(job: Job, claim: number, what: string): void {
     const key = `${job.id} ${claim}`;
     const times = (this.#told.get(key) ?? 0) + 1;
@@ -327,17 +397,17 @@ export class InvariantChecker {
     const job = this.#model.get(settlement.id);
     if (!job) return;
     const key = `${settlement.id} ${settlement.claim}`;
-    // In words of his own: a claim that another has followed, and a loss of a lease that holds, change nothing.
+    // Independently of the engine: a settlement of an outdated claim, or for the loss of a lease that still holds, must change nothing.
     const isEarly = settlement.outcome === 'lost' && (job.leaseUntil ?? 0) > settlement.settledAt;
     const holds = job.status === 'running' && job.claim === settlement.claim && !isEarly;
     const before = this.#settled.get(key);
     const again = before?.settledAt === settlement.settledAt && before.outcome === settlement.outcome;
     if (!holds) {
-      if (again && answer === null) this.#say(job, `I4: the outcome of claim ${settlement.claim} was taken, and told again it is stale`);
+      if (again && answer === null) this.#say(job, `I4: the outcome of claim ${settlement.claim} was accepted, but stale when repeated`);
       if (answer === null || again) return;
       if (job.status === 'running' && job.claim === settlement.claim)
-        this.#say(job, `I3: taken for an orphan ${(job.leaseUntil ?? 0) - settlement.settledAt} ms before its lease has passed`);
-      else this.#say(job, `I4: an outcome of claim ${settlement.claim} was taken, which holds it no longer`);
+        this.#say(job, `I3: treated as an orphan ${(job.leaseUntil ?? 0) - settlement.settledAt} ms before its lease expired`);
+      else this.#say(job, `I4: the outcome of claim ${settlement.claim} was accepted, which no longer holds it`);
       return;
     }
     if (settlement.confirm) return;
@@ -347,55 +417,56 @@ export class InvariantChecker {
     }
     this.#decided(job, settlement);
     const after = this.#model.settled(job, settlement);
-    if (answer.status !== after.status) this.#say(job, `I14: its end was answered with ${answer.status}, not ${after.status}`);
+    if (answer.status !== after.status) this.#say(job, `I14: its settlement returned ${answer.status} instead of ${after.status}`);
     const [field] = differing(answer, after);
-    if (field) this.#say(job, `E1: its end was answered with another ${field}, ${show(answer[field])}`);
+    if (field) this.#say(job, `E1: its settlement returned a different ${field}, ${show(answer[field])}`);
     this.#settled.set(key, settlement);
   }
 
-  /** What a settlement may do to a job, by what the task's definition says. */
+  /** Checks a settlement against the task's definition. */
   #decided(job: Job, settlement: Settlement): void {
     const { outcome, status, attempt, dueAt, settledAt, losses, reason, error } = settlement;
     this.#returned(job, settlement);
     const given = outcome === 'snoozed' || outcome === 'released' ? 1 : 0;
-    if (attempt !== job.attempt - given) this.#say(job, `I5: ${outcome}, its attempt went from ${job.attempt} to ${attempt}`);
+    if (attempt !== job.attempt - given) this.#say(job, `I5: ${outcome}, but its attempt number went from ${job.attempt} to ${attempt}`);
     const kept = outcome === 'lost' ? job.losses + 1 : outcome === 'released' ? job.losses : 0;
-    if (losses !== kept) this.#say(job, `I5: ${outcome}, its losses went from ${job.losses} to ${losses}`);
+    if (losses !== kept) this.#say(job, `I5: ${outcome}, but its losses went from ${job.losses} to ${losses}`);
     if (outcome === 'lost') {
       if (status === 'queued' && dueAt !== settledAt)
-        this.#say(job, `I11: its lease was lost, and it is due ${dueAt - settledAt} ms later`);
+        this.#say(job, `I11: its lease was lost, but it is due ${dueAt - settledAt} ms later`);
       if (status === 'queued' && (losses >= maxLosses || attempt >= job.maxAttempts))
-        this.#say(job, `I5: lost ${losses} times, at attempt ${attempt} of ${job.maxAttempts}, and goes on`);
+        this.#say(job, `I5: lost ${losses} times at attempt ${attempt} of ${job.maxAttempts}, but continues`);
       const worker = job.worker ?? '';
-      // It may be found late, by others who had trouble of their own.
+      // It may be found late by workers that had trouble themselves.
       const since = (job.leaseUntil ?? 0) - this.#around.troubledAt(worker);
       if (since > troubleLastsMs)
-        this.#say(job, `L2: ${worker} lost its lease, though nothing has gone wrong with it for ${Math.round(since / 1_000)} s`);
+        this.#say(job, `L2: ${worker} lost its lease, although nothing has gone wrong with it for ${Math.round(since / 1_000)} s`);
     }
     if (outcome === 'failed' && status === 'failed' && reason !== 'permanent' && attempt < job.maxAttempts)
       this.#say(job, `I5: failed for good at attempt ${attempt} of ${job.maxAttempts}`);
     if (outcome !== 'failed' || status !== 'queued') return;
-    if (error?.name === 'PermanentError') this.#say(job, 'I5: its error is permanent, and it is tried again');
-    if (attempt >= job.maxAttempts) this.#say(job, `I5: it is tried again after attempt ${attempt} of ${job.maxAttempts}`);
+    if (error?.name === 'PermanentError') this.#say(job, 'I5: its error is permanent, but it is retried');
+    if (attempt >= job.maxAttempts) this.#say(job, `I5: it is retried after attempt ${attempt} of ${job.maxAttempts}`);
     const backoff = job.overrides?.backoff ?? this.#around.definition(job.task)?.backoff;
     if (!backoff || backoff.kind === 'own') return;
     const [least, most] = [backoffMs(backoff, job.attempt, 0, undefined), backoffMs(backoff, job.attempt, 1, undefined)];
     const delay = dueAt - settledAt;
-    if (delay < least || delay > most) this.#say(job, `I11: attempt ${job.attempt} is retried after ${delay} ms, not ${least} to ${most}`);
+    if (delay < least || delay > most)
+      this.#say(job, `I11: attempt ${job.attempt} is retried after ${delay} ms instead of ${least} to ${most}`);
   }
 
-  /** What a task has returned is what becomes of its job. */
+  /** Checks that the task's return value decides the job's outcome. */
   #returned(job: Job, { outcome, returnValue, dueAt, settledAt, reason }: Settlement): void {
     const result = this.handlers.returnedBy(job.id, job.claim);
     if (!result) return;
     if (outcome === 'successful' && 'value' in result) {
       const text = result.value === undefined ? null : JSON.stringify(result.value);
-      if (text !== returnValue) this.#say(job, `I15: its task has returned ${text}, and ${returnValue} is kept`);
+      if (text !== returnValue) this.#say(job, `I15: its task returned ${text}, but ${returnValue} is stored`);
     }
     if (outcome === 'snoozed' && 'snoozedMs' in result && dueAt - settledAt !== result.snoozedMs)
-      this.#say(job, `I11: snoozed for ${result.snoozedMs} ms, it is due ${dueAt - settledAt} ms later`);
+      this.#say(job, `I11: snoozed for ${result.snoozedMs} ms, but it is due ${dueAt - settledAt} ms later`);
     if (outcome === 'cancelled' && 'cancelled' in result && reason !== result.cancelled)
-      this.#say(job, `I15: its task has cancelled it because of ${result.cancelled}, and ${reason} is kept`);
+      this.#say(job, `I15: its task cancelled it with reason ${result.cancelled}, but ${reason} is stored`);
   }
 
   #overdue(jobs: readonly Job[], now: number): void {
@@ -403,7 +474,8 @@ export class InvariantChecker {
       const job = this.#model.get(id);
       if (!job) continue;
       const orphan = job.status === 'running' && (job.leaseUntil ?? 0) <= now;
-      if (!orphan && !(job.status === 'queued' && isTooLate(job, now))) this.#say(job, `law 7: found overdue, and is ${job.status}`);
+      if (!orphan && !(job.status === 'queued' && isTooLate(job, now)))
+        this.#say(job, `law 7: reported as overdue, but it is ${job.status}`);
     }
   }
 
@@ -412,9 +484,12 @@ export class InvariantChecker {
       const job = this.#model.get(amendment.id);
       if (!job) return;
       const isAsExpected = job.status === amendment.expect.status && job.claim === amendment.expect.claim;
-      if (isAsExpected !== (rows[i] !== null)) this.#say(job, `I2: an amendment was ${rows[i] === null ? 'refused' : 'taken'}`);
+      // Another job holds its unique key, and it stays as it is.
+      if (isAsExpected && rows[i] && rows[i]?.id !== amendment.id) return;
+      if (isAsExpected !== (rows[i] !== null))
+        this.#say(job, `I2: an amendment was ${rows[i] === null ? 'wrongly refused' : 'wrongly accepted'}`);
       if (rows[i] && isOver(job) && amendment.set?.status !== undefined && amendment.set.status !== 'queued')
-        this.#say(job, `I12: it was ${job.status}, and is made ${amendment.set.status}`);
+        this.#say(job, `I12: it was ${job.status} and becomes ${amendment.set.status}`);
       if (!isAsExpected || !rows[i]) return;
       this.#model.amended(job, amendment);
       if (amendment.set === null) this.#firings.freed(job);
@@ -431,7 +506,7 @@ export class InvariantChecker {
   }
 }
 
-/** Three leases lost in a row: it kills its workers. */
+/** A job that loses three leases in a row kills its workers. */
 const maxLosses = 3;
 
 /** The keys in which two rows differ. */

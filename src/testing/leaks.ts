@@ -1,7 +1,7 @@
 /**
- * Which of the timers that ended attempts have left armed are leaks. A library's housekeeping is none: a pool closes what is idle after a while.
- * So a leak is a timer that the user's own code has set, and that nobody can clear any more: what it was given to clear it by has been dropped.
- * A pool keeps that, to clear the timer at its next use.
+ * Finds leaks among the timers that ended attempts have left set. The housekeeping of a library is not a leak: a pool closes idle
+ * connections after a while. A leak is a timer that the user's own code has set and that nothing can clear any more, because its handle has
+ * been dropped. A pool keeps the handle, to clear the timer when it is used again.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -21,9 +21,9 @@ export interface Suspect extends Leak {
   readonly handle: WeakRef<object> | undefined;
 }
 
-/** @param left timers that were taken out of the clock, and that nobody holds but those who are to be found out */
+/** @param left timers that were removed from the clock and that are only referenced by the code under suspicion */
 export function suspectsAmong(left: readonly Entry[]): Suspect[] {
-  // Stacks are not kept: their frames hold what was called.
+  // Stacks are not kept, because their frames hold references to what was called.
   return left
     .filter(({ site }) => isUsers(site))
     .map(({ owner, site, handle }) => ({
@@ -33,10 +33,10 @@ export function suspectsAmong(left: readonly Entry[]): Suspect[] {
     }));
 }
 
-/** Those that nobody can clear any more. */
+/** The suspects that nothing can clear any more. */
 export async function leaksAmong(suspects: readonly Suspect[]): Promise<readonly Leak[]> {
   if (!suspects.some(({ handle }) => handle)) return suspects;
-  // Twice: a collection that was under way already keeps what it had seen. What was looked at in a turn of the event loop is kept until its end.
+  // Twice: a collection that is already under way keeps what it has seen, and objects accessed in a turn of the event loop are kept until its end.
   for (let i = 0; i < 2; i++) {
     await new Promise<void>((resolve) => realSetImmediate(resolve));
     collectGarbage();

@@ -9,7 +9,7 @@ const keptAttempts = 200;
 export class Model {
   readonly #jobs = new Map<string, Job>();
   readonly #attempts = new Map<string, Attempt[]>();
-  /** Jobs that are not over. */
+  /** Unfinished jobs. */
   readonly #open = new Set<string>();
 
   get(id: string): Job | undefined {
@@ -30,6 +30,10 @@ export class Model {
 
   inserted(job: Job): void {
     this.#attempts.set(job.id, []);
+    this.#set(job);
+  }
+
+  replaced(job: Job): void {
     this.#set(job);
   }
 
@@ -57,7 +61,7 @@ export class Model {
     this.#set(progress ? { ...job, leaseUntil, progress } : { ...job, leaseUntil });
   }
 
-  /** Whoever wanted it to be cancelled while it ran, gets that instead of another attempt. */
+  /** If cancellation was requested while it ran, the job is cancelled instead of being queued again. */
   settled(job: Job, { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress }: Settlement): Job {
     const free: Job = { ...job, worker: null, leaseUntil: null, cancelRequested: null, attempt, losses, dueAt, returnValue, reason };
     const wanted = status === 'queued' ? job.cancelRequested : null;
@@ -76,7 +80,7 @@ export class Model {
     return after;
   }
 
-  /** Undefined: it is not as it was expected to be. */
+  /** Undefined if the row is not as expected. */
   amended(job: Job, { expect, set }: Amendment): Job | undefined {
     if (job.claim !== expect.claim || job.status !== expect.status) return undefined;
     if (set === null) {
@@ -100,12 +104,12 @@ export function isOver({ status }: Job): boolean {
   return status !== 'queued' && status !== 'running';
 }
 
-/** Nobody has begun it by the time at which it was to have begun. */
+/** The job did not start before its expiry. */
 export function isTooLate({ expiresAt, startedAt }: Job, now: number): boolean {
   return startedAt === null && expiresAt !== null && now >= expiresAt;
 }
 
-/** Law 4: the more important, then the one that has waited longer, then the older. */
+/** Law 4: by priority, then by due time, then by id. */
 export function inOrder(a: Job, b: Job): number {
   return b.priority - a.priority || a.dueAt - b.dueAt || (a.id < b.id ? -1 : 1);
 }

@@ -1,16 +1,17 @@
 /**
- * Timers that Node and its HTTP clients keep for themselves, and that would stay real in a simulation. The timeout of a client's socket
- * (`socket.setTimeout`, and the `timeout` option of node:http, axios and others) is virtual while a simulation rules. What a library has set
- * before it and measures its timeouts by, as undici does, becomes virtual when the simulation begins, or when it is refreshed.
+ * Timers internal to Node.js and its HTTP clients, which would otherwise stay real in a simulation. The timeout of a client's socket
+ * (`socket.setTimeout`, and the `timeout` option of node:http, axios and others) is virtual while a simulation is running. A timer that a
+ * library has set earlier and uses to measure its timeouts, as undici does, becomes virtual when the simulation starts or when the timer is
+ * refreshed.
  */
 import { Socket } from 'node:net';
 import { real, realClearTimeout, realKey } from '../ports/real.ts';
 import type { AnyFunction } from './globals.ts';
 
-/** Sets a virtual timer; undefined: none rules here. */
+/** Sets a virtual timer; undefined if no simulation applies here. */
 type Arm = (fn: AnyFunction, delay: number, args: unknown[]) => NodeJS.Timeout | undefined;
 
-/** As Node's timers are made inside. */
+/** The internal structure of Node's timers. */
 interface InnerTimeout extends NodeJS.Timeout {
   readonly _onTimeout: (...args: never[]) => void;
   readonly _idleTimeout: number;
@@ -19,33 +20,36 @@ interface InnerTimeout extends NodeJS.Timeout {
   readonly _destroyed: boolean;
 }
 
-/** Virtual timers in the place of real ones. */
+/** Virtual timers that replace real ones. */
 const shadows = new WeakMap<object, NodeJS.Timeout>();
-/** Real timers that others than Node have set. */
+/** Real timers set by code other than Node.js itself. */
 const known = new WeakSet<object>();
-/** Those of them that nobody waits for: housekeeping. */
+/** Those of them that nothing waits for, such as housekeeping. */
 let background: WeakRef<InnerTimeout>[] = [];
 let maxBackground = 1_000;
 
-/** A real timer was set outside of a simulation. */
+/** Called when a real timer was set outside a simulation. */
 export function knows<T>(timer: T): T {
   known.add(timer as object);
   return timer;
 }
 
-/** Clears what stands for a real timer. */
+/** Clears the virtual timer that replaces a real one. */
 export function clearShadow(timer: unknown): void {
   shadows.get(timer as object)?.close();
 }
 
-/** A simulation begins: the housekeeping of libraries is on its time. What repeats for ever stays real: it would fire all the while. */
+/**
+ * Called when a simulation starts: the housekeeping of libraries moves to virtual time. Repeating timers stay real, because they would fire
+ * constantly.
+ */
 export function adoptTimers(arm: Arm): void {
   const timers = background.flatMap((ref) => ref.deref() ?? []);
   background = [];
   for (const timer of timers) if (timer._repeat === null) shadow(timer, arm);
 }
 
-/** @returns whether a virtual timer now stands for it */
+/** @returns whether a virtual timer now replaces it */
 function shadow(timer: InnerTimeout, arm: Arm): boolean {
   const { _onTimeout: fn, _idleTimeout: delay, _timerArgs: args, _destroyed: isOver } = timer;
   if (typeof fn !== 'function' || isOver || !known.has(timer)) return false;
@@ -57,7 +61,7 @@ function shadow(timer: InnerTimeout, arm: Arm): boolean {
   return true;
 }
 
-/** @param timeout any of Node's timers */
+/** @param timeout any timer of Node.js */
 export function installRefresh(timeout: object, arm: Arm): void {
   const proto = Object.getPrototypeOf(timeout) as { refresh(): unknown; unref(): unknown };
   const [refresh, unref] = [real(proto.refresh), real(proto.unref)];
@@ -87,14 +91,14 @@ export function installSocketTimeout(arm: Arm): void {
   const setTimeout = real(Socket.prototype.setTimeout);
   Socket.prototype.setTimeout = function (this: Socket & { readonly server?: unknown; _onTimeout?(): void }, ms, callback) {
     setTimeout.call(this, ms, callback);
-    // The server's end keeps real time: it waits for a client that is real.
+    // The server's end stays on real time, because it waits for a real client.
     if (!(ms > 0) || this.server) return this;
     timeoutSymbol ??= Object.getOwnPropertySymbols(this).find(({ description }) => description === 'timeout');
     if (!timeoutSymbol) return this;
     const inner = this as unknown as Record<symbol, NodeJS.Timeout | null>;
     const key = timeoutSymbol;
     const former = inner[key];
-    // Cleared by Node, it is no longer the socket's.
+    // If Node.js has cleared it, it no longer belongs to the socket.
     const timer = arm(() => inner[key] === timer && this._onTimeout?.(), ms, []);
     if (!timer || !former) return this;
     realClearTimeout(former);

@@ -1,31 +1,33 @@
-/** Every order in which things that are due at one instant can happen, one run each. */
+/** Runs a scenario once for every order in which events at the same instant can happen. */
 import { show } from '../core/duration.ts';
 import { ConfigError, ExplorationError } from '../core/errors.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { type Decision, encodeRun } from './choices.ts';
 import { askedReplay, type ExploreOptions, playRun, readExploration, replayLine, type Scenario } from './explore.ts';
 
-/** How far a search through all orders has come. */
+/** The progress of a search through all orders. */
 export interface Orders {
   readonly runs: number;
-  /** False: there are more orders than were played; the latest ties have been tried first. */
+  /** False: there are more orders than runs; the latest ties were tried first. */
   readonly complete: boolean;
 }
 
 const tie = 'tie';
 
 /**
- * Plays a scenario in every order of what is due at the same instant: a timeout and an end, a cancel and a start. Meant for small scenarios:
- * each tie of n multiplies the runs by n. Without faults, and on one worker by default.
- * @param options.most so many runs at most. Default 1,000
- * @throws ExplorationError at the first order under which it does not hold, with what replays it
+ * Runs a scenario in every order of events due at the same instant, such as a timeout and an end, or a cancel and a start. Intended for
+ * small scenarios: each tie of n events multiplies the number of runs by n. Without faults, and with one worker by default.
+ * @param options.most maximum number of runs. Default 1,000
+ * @throws ExplorationError for the first order in which the scenario fails, with how to replay it
  */
 export async function everyOrder(tasks: Tasks, options: ExploreOptions & { most?: number }, scenario: Scenario): Promise<Orders> {
   appOf(tasks);
   const { most = 1_000, ...rest } = options;
   const settings = readExploration({ workers: 1, ...rest, faults: 'none' }, tasks, scenario);
   if (!Number.isSafeInteger(most) || most < 1)
-    throw new ConfigError('Invalid options for everyOrder()', [{ path: 'most', expected: 'a whole number from 1 on', got: show(most) }]);
+    throw new ConfigError('Invalid options for everyOrder()', [
+      { path: 'most', expected: 'a whole number of at least 1', got: show(most) },
+    ]);
   const replay = askedReplay();
   const watched: { count: number; pick: number }[] = [];
   let picks: readonly number[] = [];
@@ -43,7 +45,7 @@ export async function everyOrder(tasks: Tasks, options: ExploreOptions & { most?
       const text = [
         run.problems[0],
         '',
-        `in order ${runs} of those at one instant; the last lines of its timeline:`,
+        `in order ${runs} of the events at one instant; the last lines of the timeline:`,
         ...lines,
         '',
         replayLine(again, 'it'),
@@ -51,7 +53,7 @@ export async function everyOrder(tasks: Tasks, options: ExploreOptions & { most?
       throw new ExplorationError(text.join('\n'), again, 0, { cause: run.error });
     }
     if (replay) return { runs, complete: false };
-    // The last tie that has another order left is the next to be changed; those before it stay, those after it begin anew.
+    // The last tie with an untried order is changed next. Earlier ties keep their order; later ones start over.
     const last = watched.findLastIndex(({ count, pick }) => pick + 1 < count);
     if (last < 0) return { runs, complete: true };
     if (runs >= most) return { runs, complete: false };

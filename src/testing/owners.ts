@@ -8,7 +8,7 @@ import { isUsers } from './sites.ts';
 /** A simulated process. It can be paused or killed as a whole. */
 export class Process {
   readonly name: string;
-  /** The name of its place, which stays the same when it restarts. */
+  /** The name of its slot, which stays the same after a restart. */
   readonly place: string;
   /** How far its clock is ahead of the simulation's clock. */
   skewMs = 0;
@@ -34,16 +34,16 @@ export class Owner {
   readonly process: Process | undefined;
   readonly endsAt: number;
   readonly since: number;
-  /** Its place among the attempts, in the order in which they started; one inside another has the place of that one. */
+  /** Its rank in the order in which attempts started; a nested attempt has the rank of the outer one. */
   rank = 0;
-  /** Timers that it waits for. */
+  /** Number of timers that it waits for. */
   waits = 0;
-  /** Timers that it has armed and disowned (unref): a library's housekeeping, mostly. */
+  /** Number of timers that it has set and unreferenced (unref), mostly housekeeping of libraries. */
   background = 0;
-  /** How often it waits for its turn. */
+  /** Number of times it is waiting for its turn. */
   turns = 0;
   externals: readonly string[] = none;
-  /** What it says is outside of this clock has taken longer than the budget: time passes all the same. */
+  /** An external call of it has exceeded the budget, so time advances anyway. */
   excused = false;
   left = false;
   returned = false;
@@ -55,12 +55,12 @@ export class Owner {
   }
 }
 
-/** The attempts in flight: which of them are at work, and which wait on another part of the program, so that time may help. */
+/** The attempts in flight: those that are running, and those that wait on another part of the program and may be helped by the passing of time. */
 export class Owners {
   readonly #owners = new Map<Scope, Owner>();
-  /** Those that hold the instant: they wait neither on time nor for their turn. */
+  /** Attempts that hold the instant: they wait neither on time nor for their turn. */
   readonly #working = new Set<Owner>();
-  /** Those that wait on another part of the program: neither on time nor on anything real. */
+  /** Attempts that wait on another part of the program: neither on time nor on anything real. */
   readonly #idle = new Set<Owner>();
   readonly #dead = new WeakSet<Scope>();
   readonly crowd = new Crowd();
@@ -73,7 +73,7 @@ export class Owners {
     this.#working.add(owner);
   }
 
-  /** @returns what of its own is under way and counts as real work, if anything is */
+  /** @returns the attempt's own real work that is still under way, if any */
   leave(scope: Scope, returned: boolean): string | undefined {
     const owner = this.#owners.get(scope);
     if (!owner) return undefined;
@@ -92,10 +92,10 @@ export class Owners {
     }
   }
 
-  /** True for an attempt whose worker was killed: whatever its code still does, nobody is there to do it. */
+  /** True for an attempt whose worker was killed: its code may still run, but has no effect. */
   readonly isDead = (scope: Scope): boolean => this.#dead.has(scope);
 
-  /** The attempt in flight that the code which asks belongs to; one of another application, inside of it, is a part of it. */
+  /** The attempt in flight to which the calling code belongs; a nested attempt of another application belongs to the outer one. */
   get here(): Owner | undefined {
     return this.ownerOf(currentScope.getStore());
   }
@@ -108,7 +108,7 @@ export class Owners {
     return undefined;
   }
 
-  /** It waits on something that it says is outside of this clock, until the function that this returns is called. */
+  /** The attempt waits on something that it has marked as external, until the returned function is called. */
   external(owner: Owner, label: string): () => void {
     owner.externals = [...owner.externals, label];
     owner.excused = false;
@@ -120,33 +120,33 @@ export class Owners {
     };
   }
 
-  /** It has armed a timer. */
+  /** The attempt has set a timer. */
   waits(owner: Owner): void {
     owner.waits += 1;
     this.#atWork(owner);
   }
 
-  /** A timer of its is over. */
+  /** A timer of the attempt has fired or was cleared. */
   waited(owner: Owner, background: boolean): void {
     if (background) owner.background -= 1;
     else owner.waits -= 1;
     this.#atWork(owner);
   }
 
-  /** A timer of its is one that it does not wait for, or again one that it does. */
+  /** Changes whether the attempt waits for one of its timers (unref and ref). */
   disown(owner: Owner, background: boolean): void {
     owner.waits += background ? -1 : 1;
     owner.background += background ? 1 : -1;
     this.#atWork(owner);
   }
 
-  /** It waits for its turn, or has had it. */
+  /** The attempt starts to wait for its turn, or has had it. */
   turn(owner: Owner, waits: boolean): void {
     owner.turns += waits ? 1 : -1;
     this.#atWork(owner);
   }
 
-  /** The one that started first of those in flight, if it waits for its turn, and for nothing else: nothing can come before what it does. */
+  /** The attempt in flight that started first, if it waits only for its turn: nothing can come before its next effect. */
   get firstAtGate(): Owner | undefined {
     const [first] = this.#owners.values();
     return first && first.turns > 0 && realWork.of(first.scope).length === 0 ? first : undefined;
@@ -162,13 +162,13 @@ export class Owners {
     return this.#owners.size;
   }
 
-  /** True if a call that is marked as external has taken longer than the budget. */
+  /** True if a call marked as external has exceeded the budget. */
   get anyExcused(): boolean {
     for (const { excused, externals } of this.#owners.values()) if (excused && externals.length > 0) return true;
     return false;
   }
 
-  /** True if some attempt in flight has not come to its turn. */
+  /** True if some attempt in flight is not waiting for its turn. */
   get anyElsewhere(): boolean {
     for (const { turns } of this.#owners.values()) if (turns === 0) return true;
     return false;
@@ -180,7 +180,7 @@ export class Owners {
     return false;
   }
 
-  /** True if time can help all attempts at work. They then count as waiting on another part of the program. */
+  /** True if all running attempts can be helped by the passing of time. They then count as waiting on another part of the program. */
   mayPass(othersMayHelp: boolean): boolean {
     for (const owner of this.#working) if (!this.#canBeHelped(owner, othersMayHelp)) return false;
     for (const owner of this.#working) this.#idle.add(owner);
@@ -188,7 +188,7 @@ export class Owners {
     return true;
   }
 
-  /** Those that time can help no longer hold the instant again. */
+  /** Attempts that can no longer be helped by the passing of time hold the instant again. */
   recheckIdle(othersMayHelp: boolean): void {
     for (const owner of [...this.#idle]) {
       if (this.#canBeHelped(owner, othersMayHelp)) continue;
@@ -197,7 +197,10 @@ export class Owners {
     }
   }
 
-  /** Calls that are marked as external have taken longer than the budget. @returns the attempts that make them */
+  /**
+   * Calls marked as external have exceeded the budget.
+   * @returns the attempts that make them
+   */
   excuse(): Owner[] {
     const waiting = [...this.#working].filter(({ externals, excused }) => externals.length > 0 && !excused);
     for (const owner of waiting) {
@@ -207,7 +210,7 @@ export class Owners {
     return waiting;
   }
 
-  /** What each of those in flight waits on, if that is not time. */
+  /** Describes what each attempt in flight waits on, unless it is time. */
   describe(): readonly string[] {
     const all = realWork.all(this.isDead);
     const lines: string[] = [];
@@ -222,7 +225,7 @@ export class Owners {
       lines.push(`${task} attempt ${attempt} on ${worker} waits on ${on}`);
     }
     const outside = all.filter(({ scope }) => !scope || !this.#owners.has(scope));
-    if (outside.length > 0) lines.push(`outside of the attempts in flight: ${realWork.describe(outside).join('; ')}`);
+    if (outside.length > 0) lines.push(`outside the attempts in flight: ${realWork.describe(outside).join('; ')}`);
     return lines;
   }
 
@@ -240,7 +243,7 @@ export class Owners {
     else this.#working.delete(owner);
   }
 
-  /** It has a deadline, or what waits on time may release it. */
+  /** It has a deadline, or code that waits on time may release it. */
   #canBeHelped(owner: Owner, othersMayHelp: boolean): boolean {
     if (owner.externals.length > 0 && !owner.excused) return false;
     if (owner.endsAt < Number.POSITIVE_INFINITY || owner.background > 0 || othersMayHelp) return true;

@@ -19,41 +19,41 @@ import type { Settings } from './settings.ts';
 import type { SimulatedWorker } from './simulation.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
-/** An application that is deployed, and its part in the simulation. */
+/** A deployed application and its part in the simulation. */
 export interface Version {
   readonly app: App;
   readonly host: Host;
 }
 
-/** What the processes stand on. */
+/** What the processes need from the simulation. */
 export interface Ground {
   readonly clock: VirtualClock;
   readonly record: SimulationRecord;
   readonly settings: Settings;
   readonly faults: Faults;
   readonly stores: ReadonlyMap<StoreSource, Store>;
-  /** What stands between a worker and its store. */
+  /** A wrapper between a worker and its store. */
   readonly between: ((store: Store, worker: string) => Store) | undefined;
-  /** Throws when the simulation can be used no more. */
+  /** Throws if the simulation can no longer be used. */
   use(): void;
-  /** A process died: what it did to a store just before may have been told to nobody. */
+  /** A process died: what it did to a store just before may not have been reported. */
   untold(): void;
 }
 
 const none: readonly never[] = [];
 const restartAfterMs = 1_000;
-/** What workers are given to end when another version takes their place. */
+/** How long workers have to finish when another version replaces them. */
 const graceMs = 25_000;
 
 class Place {
   readonly index: number;
   readonly version: Version;
   process: Process;
-  /** Another version has taken its place: it is not started again. */
+  /** Another version has replaced it, so it is not started again. */
   retired = false;
   /** The test has stopped it. */
   stopped = false;
-  /** One for each store; all of them one process. */
+  /** One worker per store, all in one process. */
   workers: Worker[] = [];
   starts = 0;
   skewMs = 0;
@@ -69,7 +69,7 @@ export class Processes {
   readonly #places: Place[] = [];
   /** When something last went wrong with each worker's process. */
   readonly #troubles = new Map<string, number>();
-  /** Who looks at the functions of tasks, if someone does. */
+  /** The wrapper of task functions for the invariant checker, if there is one. */
   handlers: Handlers | undefined;
 
   constructor(ground: Ground) {
@@ -87,7 +87,7 @@ export class Processes {
         trouble: (process) => this.#trouble(process, 0),
         pause: (process, ms) => this.#stop(process, ms),
         lag: (process, ms) => clock.lag(process, ms),
-        // Not a wait of the attempt that asks.
+        // Not a wait of the calling attempt.
         later: (process, ms, fn) => void scope.exit(() => clock.arm(clock.now() + ms, fn, process)),
         note: (process, text) => this.#note(process, text),
       },
@@ -97,12 +97,12 @@ export class Processes {
     return drawn;
   }
 
-  /** Starts so many processes of a version. */
+  /** Starts processes of a version. */
   start(version: Version, count: number): void {
     for (let i = 0; i < count; i++) this.#start(this.#places.length, version);
   }
 
-  /** Those that run are stopped gracefully, and not started again, unless they are to stay beside the new ones. */
+  /** Starts a new version. Unless `beside` is set, running processes are stopped gracefully and not started again. */
   replace(version: Version, count: number, beside: boolean): void {
     const old = beside ? [] : this.#places.filter(({ retired }) => !retired);
     this.start(version, count);
@@ -112,7 +112,7 @@ export class Processes {
     }
   }
 
-  /** Every worker is there, and its clock is right; one that stands still goes on in its time. */
+  /** Restarts missing workers and corrects their clocks; paused ones resume on time. */
   heal(): void {
     for (const place of this.#places) {
       place.process.skewMs = 0;
@@ -120,7 +120,7 @@ export class Processes {
     }
   }
 
-  /** The process in which the code that asks runs; undefined: the test's own. */
+  /** The process in which the calling code runs; undefined: the test itself. */
   readonly here = (): Process | undefined => {
     for (let at = scope.getStore(); at; at = at.parent) {
       const { worker } = at;
@@ -130,7 +130,7 @@ export class Processes {
     return undefined;
   };
 
-  /** The store as code of tasks, and the test, have it. */
+  /** The store as seen by task code and the test. */
   clientOf(store: Store): Store {
     return storeFor(store, this.#ground.faults, { ...this.#caller(this.here), turn: () => this.#ground.clock.turn() });
   }
@@ -149,12 +149,12 @@ export class Processes {
     for (const { workers } of this.#places) for (const worker of workers) worker.declare();
   }
 
-  /** When something last went wrong with a worker's process, its start included. */
+  /** When something last went wrong with a worker's process, including its start. */
   troubledAt(worker: string): number {
     return this.#troubles.get(worker) ?? Number.POSITIVE_INFINITY;
   }
 
-  /** What happens to a store may have happened to each of them. */
+  /** A fault of a store may affect every process. */
   troubled(): void {
     for (const { process } of this.#places) this.#trouble(process, 0);
   }
@@ -168,21 +168,23 @@ export class Processes {
     for (const { process } of this.#places) this.#ground.clock.kill(process);
   }
 
-  /** Why nobody does anything, if that is how it is. */
+  /** The reason why nothing is being run, if there is one. */
   get idleBecause(): string | undefined {
     if (this.#places.every(({ process }) => process.dead)) return 'no worker is alive';
     const { concurrency } = this.#ground.settings;
     const busy = (worker: Worker) => worker.attempts.size >= concurrency;
     if (this.#places.every(({ process, workers }) => process.dead || workers.every(busy)))
-      return `every worker is busy (concurrency ${concurrency}), with attempts that may be waiting for it`;
+      return `every worker is busy (concurrency ${concurrency}), with attempts that may be waiting for the job`;
     return undefined;
   }
 
-  /** What a test can do to a worker. */
+  /** The operations of a test on a worker. */
   worker(index: number): SimulatedWorker {
     const place = this.#places[index];
     if (!place)
-      throw new SimulationError(`there is no worker ${index}; this simulation has ${this.#places.length} (simulate(tasks, { workers }))`);
+      throw new SimulationError(
+        `worker ${index} does not exist; this simulation has ${this.#places.length} (simulate(tasks, { workers }))`,
+      );
     const { use } = this.#ground;
     return {
       crash: (options) => {
@@ -191,11 +193,11 @@ export class Processes {
       },
       skew: (ms) => {
         use();
-        if (!Number.isSafeInteger(ms)) throw new SimulationError(`skew() takes whole milliseconds, negative ones too; got ${ms}`);
+        if (!Number.isSafeInteger(ms)) throw new SimulationError(`skew() takes whole milliseconds, positive or negative; got ${ms}`);
         place.skewMs = ms;
         place.process.skewMs = ms;
         this.#trouble(place.process, 0);
-        this.#note(place.process, `its clock is ${ms} ms off`);
+        this.#note(place.process, `its clock is off by ${ms} ms`);
       },
       pauseFor: (duration) => {
         use();
@@ -213,7 +215,7 @@ export class Processes {
   async #end(place: Place, timeout: Duration): Promise<void> {
     const timeoutMs = durationMs(timeout, 'stop().timeout');
     const { process } = place;
-    // A process that is gone has nothing to stop, and one that is killed while it stops never answers.
+    // A dead process has nothing to stop, and one that is killed while stopping never answers.
     if (process.dead) return;
     place.stopped = true;
     const killed = new Promise<void>((resolve) => process.whenDead.push(resolve));
@@ -287,7 +289,7 @@ export class Processes {
     this.#note(process, 'crashed');
     this.#ground.untold();
     if (!restart || place.retired) return;
-    // Whoever dies may be the one that asks: what comes after belongs to nobody that is gone.
+    // The calling code may be in the process that dies, so the restart must not belong to it.
     scope.exit(() => clock.arm(clock.now() + restartAfterMs, () => this.#start(place.index, place.version), undefined));
   }
 
@@ -305,7 +307,7 @@ export class Processes {
   }
 }
 
-/** The application's tasks as they run on one process, where something may befall them, and someone may look. */
+/** The application's tasks as they run in one process, with faults and checks added. */
 function seenBy(
   { definitions }: App,
   process: Process,

@@ -1,11 +1,12 @@
 /**
- * What is under way outside of virtual time, in the whole process: requests to the system (files, names, native jobs), connections that wait for
- * an answer, child processes, threads. Node's async hooks tell what begins and ends; they are on from the moment this module is loaded, so what a
- * module-level client opened long before a simulation is known too. Without promises they cost next to nothing while nothing real is started.
+ * Tracks real work in the whole process, outside virtual time: system requests (files, names, native jobs), connections that wait for an
+ * answer, child processes, threads. Node's async hooks report what starts and ends. They are enabled when this module is loaded, so
+ * resources opened by a module-level client long before a simulation are known too. Since promises are not tracked, the hooks cost almost
+ * nothing until real work is started.
  *
  * - A request is over when its callback is about to run.
- * - A connection, a port to a thread or a child process lasts; whether somebody waits for it is asked of itself (`channels`).
- * - What no hook tells is counted by wrapping it: webcrypto, WebAssembly, `Atomics.waitAsync`, messages to threads.
+ * - A connection, a port to a thread or a child process is long-lived; `channels` checks whether anything waits for it.
+ * - Work that no hook reports is counted by wrapping the function: webcrypto, WebAssembly, `Atomics.waitAsync`, messages to threads.
  */
 import { AsyncResource, createHook } from 'node:async_hooks';
 import { scope as currentScope } from '../engine/scope.ts';
@@ -15,36 +16,36 @@ import { Channels, carriers, isChannel, isConnection, isRequest } from './channe
 import { framesOfRequests, isUsersTimer, siteOf, where } from './sites.ts';
 import { watchVitest, wrapUnseen } from './unseen.ts';
 
-/** Something real that was begun. */
+/** Real work that was started. */
 export interface Work {
   readonly type: string;
-  /** The attempt that began it, if one did. */
+  /** The attempt that started it, if any. */
   readonly scope: Scope | undefined;
   readonly site: Error | undefined;
-  /** It took longer than the budget: virtual time passes all the same. */
+  /** It has exceeded the budget, so virtual time advances anyway. */
   excused: boolean;
-  /** An attempt of a simulation that has ended has left it under way. */
+  /** It was left under way by an attempt of a simulation that has ended. */
   forgotten: boolean;
 }
 
-/** So many requests of a simulation can be told with their place in the code; a look at the stack is not free. */
+/** Maximum number of requests per simulation that are reported with their location, because capturing a stack is not free. */
 const maxLocated = 1_000;
 
-/** What a simulation wants to know. */
+/** What a running simulation needs to know. */
 interface Attendant {
-  /** How long a real timer may be that is waited for, in milliseconds. */
+  /** The longest real timer that is waited for, in milliseconds. */
   readonly longestMs: number;
   isInFlight(scope: Scope): boolean;
-  /** An attempt has set a real timer, by a function that was captured too early. */
+  /** An attempt has set a real timer, using a function that was captured too early. */
   captured(site: Error): void;
 }
 
 interface Request extends Work {
-  /** Weak: a job of crypto that was synchronous is never told to be over. */
+  /** Weak, because the end of a synchronous crypto job is never reported. */
   readonly native: WeakRef<object> | undefined;
 }
 
-/** Neither work nor a channel: promises and callbacks, what listens or watches, what belongs to a channel. */
+/** Resource types that are neither work nor channels: promises and callbacks, listeners and watchers, parts of channels. */
 const ignored = new Set([
   'PROMISE',
   'TickObject',
@@ -88,9 +89,9 @@ const names: Readonly<Record<string, string>> = {
   Immediate: 'setImmediate',
 };
 
-/** What a kind of work is called in reports. */
+/** The name of a kind of work in reports. */
 function nameOf(type: string): string {
-  // A port of this machine may be another one in every run.
+  // A local port may differ in every run.
   if (type.startsWith('fetch ')) return type.replace(/(127\.0\.0\.1|localhost|\[::1\]):\d+/, '$1');
   return names[type] ?? (cryptoJobs.test(type) ? 'a crypto job' : type);
 }
@@ -100,20 +101,20 @@ export class RealWork {
   /** Callbacks of setImmediate that attempts are waiting for. */
   readonly #immediates = new Map<number, Work>();
   readonly #channels = new Channels(() => this.#event());
-  /** Compressors: each may be at work again. */
+  /** Compressors; each may become active again. */
   readonly #compressors = new Map<number, Request>();
-  /** Calls that the attempts have under way, named by what they are: `fetch https://…`. */
+  /** Calls of attempts that are under way, by name: `fetch https://…`. */
   readonly #calls = new Set<Work>();
   #wake: (() => void) | undefined;
-  /** How many real things have begun, ended or arrived. */
+  /** Number of real events: work that has started or ended, data that has arrived. */
   events = 0;
-  /** How many of them were requests that began or ended: signs that the program goes on. */
+  /** Number of requests among them that started or ended, which shows that the program is making progress. */
   steps = 0;
-  /** While a simulation runs: only then is it worth knowing who began what. */
+  /** Set while a simulation is running; only then does it matter who started what. */
   #attendant: Attendant | undefined;
-  /** How many requests of this simulation have been looked up in the stack. */
+  /** Number of requests of this simulation whose stack was captured. */
   #located = 0;
-  /** A real timer is being set that is to be waited for. */
+  /** A real timer that must be waited for is being set. */
   #arming = false;
 
   constructor() {
@@ -121,13 +122,16 @@ export class RealWork {
       init: (id, type, trigger, resource) => this.#begun(id, type, trigger, resource),
       before: (id) => this.#called(id),
       destroy: (id) => this.#destroyed(id),
-      // Node 24 and later: promises are not followed, which makes the hook free. Older ones ignore it.
+      // Node.js 24 and later: promises are not tracked, which makes the hook free. Earlier versions ignore the option.
       trackPromises: false,
     } as Parameters<typeof createHook>[0]).enable();
     wrapUnseen((type, ended) => this.#unseen(type, ended), this.#channels);
   }
 
-  /** A simulation begins. @returns the function that ends it */
+  /**
+   * Called when a simulation starts.
+   * @returns a function that ends it
+   */
   attend(attendant: Attendant): () => void {
     this.#channels.adopt();
     watchVitest((type, ended) => {
@@ -137,75 +141,77 @@ export class RealWork {
     this.#located = 0;
     return () => {
       if (this.#attendant === attendant) this.#attendant = undefined;
-      // What attempts have left under way is nothing to the next simulation.
+      // Work that attempts have left under way does not affect the next simulation.
       for (const work of this.#underWay(({ scope }) => scope !== undefined)) work.forgotten = true;
     };
   }
 
-  /** True if something real is under way, other than what attempts of dead processes began. */
+  /** True if real work is under way, except work started by attempts of dead processes. */
   busy(isDead: (scope: Scope) => boolean): boolean {
     if (this.#requests.size + this.#immediates.size + this.#compressors.size + this.#channels.size === 0) return false;
     for (const _ of this.#underWay((work) => !work.excused && !isDeadIn(work, isDead))) return true;
     return false;
   }
 
-  /** True if a connection or a thread has answered within the last moments, and might have more to say. */
+  /** True if a connection or a thread has answered recently and may send more. */
   get unsettled(): boolean {
     return this.#channels.unsettled(realNow());
   }
 
-  /** Virtual time is about to move: what has been said so far is complete. */
+  /** Called before virtual time advances: data received so far is complete. */
   moved(): void {
     this.#channels.moved();
   }
 
-  /** True if connections are among what is under way. */
+  /** True if connections are among the work under way. */
   hasConnections(isDead: (scope: Scope) => boolean): boolean {
     for (const work of this.#underWay((one) => !isDeadIn(one, isDead))) if (isConnection(work)) return true;
     return false;
   }
 
-  /** Virtual time no longer waits for what is under way now. */
+  /** Virtual time no longer waits for the work that is under way now. */
   excuse(isDead: (scope: Scope) => boolean): Work[] {
     const all = [...this.#underWay((work) => !work.excused && !isDeadIn(work, isDead))];
     for (const work of all) work.excused = true;
     return all;
   }
 
-  /** What an attempt has begun that is still under way, excused or not. */
+  /** Work that an attempt has started and that is still under way, whether excused or not. */
   of(scope: Scope): Work[] {
     if (this.#requests.size + this.#compressors.size + this.#channels.size + this.#calls.size === 0) return [];
     const calls = [...this.#calls].filter((call) => call.scope === scope);
     return [...calls, ...this.#underWay((work) => work.scope === scope)];
   }
 
-  /** All that is under way, excused or not. */
+  /** All work under way, whether excused or not. */
   all(isDead: (scope: Scope) => boolean): Work[] {
     return [...this.#underWay((work) => !isDeadIn(work, isDead))];
   }
 
-  /** What a person is told that an attempt waits on. A call that has a name of its own stands for what it is made of. */
+  /** Describes in messages what an attempt waits on. A call with a name stands for its parts. */
   describe(work: readonly Work[], scope?: Scope): string[] {
     const calls = scope ? [...this.#calls].filter((call) => call.scope === scope) : [];
     const shown = calls.length > 0 ? calls : work;
     return [
-      ...new Set(shown.map((one) => `${calls.length > 0 ? one.type : nameOf(one.type)}${one.site ? `, begun at ${where(one.site)}` : ''}`)),
+      ...new Set(
+        shown.map((one) => `${calls.length > 0 ? one.type : nameOf(one.type)}${one.site ? `, started at ${where(one.site)}` : ''}`),
+      ),
     ];
   }
 
-  /** What kinds of work there are, without places, which differ from machine to machine. A request stands for the connection that carries it. */
+  /** The kinds of work, without locations, which differ between machines. A request stands for its connection. */
   kinds(work: readonly Work[]): string {
     const all = [...new Set(work.map(({ type }) => nameOf(type)))];
     const without = all.some(isRequest) ? all.filter((name) => !carriers.has(name)) : all;
     return without.sort().join(', ');
   }
 
-  /** The calls that are under way, by their names, or else what they are made of. */
+  /** The names of the calls under way, or otherwise their kinds. */
   names(work: readonly Work[]): string {
     return this.kinds(this.#calls.size > 0 ? [...this.#calls] : work);
   }
 
-  /** Runs a call that is to be known by its name. */
+  /** Runs a call under a name for reports. */
   async calling<T>(name: string, fn: () => Promise<T>): Promise<T> {
     const call: Work = { type: name, scope: currentScope.getStore(), site: siteOf(name), excused: false, forgotten: false };
     this.#calls.add(call);
@@ -216,7 +222,7 @@ export class RealWork {
     }
   }
 
-  /** Resolves when something real happens. */
+  /** Resolves on the next real event. */
   next(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;
@@ -233,7 +239,7 @@ export class RealWork {
       }
     }
     for (const immediate of this.#immediates.values()) {
-      // What a client does in its next turn, for an attempt that has ended, is nothing that anybody waits for.
+      // What a client does in its next turn for an attempt that has ended is not waited for.
       if (wanted(immediate) && this.#attendant?.isInFlight(immediate.scope as Scope)) yield immediate;
     }
     if (this.#channels.size > 0) yield* this.#channels.busy(wanted);
@@ -267,7 +273,10 @@ export class RealWork {
     this.#event();
   }
 
-  /** A timer that is not virtual: one that was asked for, or one of a function that was captured too early. Node's own are none of both. */
+  /**
+   * A timer that is not virtual was set: either a requested one, or one of a function that was captured too early. Internal timers of
+   * Node.js are neither.
+   */
   #timerSet(id: number, resource: { readonly _idleTimeout?: number }, { longestMs, captured }: Attendant): void {
     const scope = currentScope.getStore();
     if (!this.#arming) {
@@ -276,7 +285,7 @@ export class RealWork {
       if (!isUsersTimer(site)) return;
       captured(site);
     }
-    // What takes longer than is ever waited need not be waited for at all.
+    // A timer longer than the longest wait is not waited for at all.
     if ((resource._idleTimeout ?? 0) > longestMs) return;
     this.#requests.set(id, { type: 'a real timer', scope, site: undefined, native: undefined, excused: false, forgotten: false });
     this.#event();
@@ -325,7 +334,7 @@ export class RealWork {
     };
     ended.then(over, over);
   }
-  /** Below those of Node. */
+  /** Negative, to stay distinct from Node's async ids. */
   #unseenId = 0;
 
   #event(): void {
@@ -344,7 +353,7 @@ function isWeak(type: string): boolean {
   return type === 'ZLIB' || cryptoJobs.test(type);
 }
 
-/** A native job of crypto or zlib, as far as it tells whether it is at work. */
+/** A native job of crypto or zlib, if it reports whether it is active. */
 interface NativeJob {
   readonly ondone?: unknown;
   readonly buffer?: unknown;
@@ -358,5 +367,5 @@ function stateOf({ type, native }: Request): 'busy' | 'idle' | 'over' {
   return typeof job.ondone === 'function' ? 'busy' : 'over';
 }
 
-/** What is real in this process. */
+/** The real work of this process. */
 export const realWork = new RealWork();

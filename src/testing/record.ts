@@ -1,6 +1,6 @@
 /**
- * What happened in a simulation: made of the engine's events alone, so that pruning, a slow store or a later change of a row takes nothing
- * from it. Jobs, attempts and the timeline are read off it.
+ * The record of a simulation. It is built from the engine's events only, so pruning, a slow store or later changes to a row do not affect
+ * it. Jobs, attempts and the timeline are derived from it.
  */
 import type { Event } from '../core/events.ts';
 import type { RecordedError } from '../core/failure.ts';
@@ -8,7 +8,7 @@ import { isFinished } from '../core/job.ts';
 import type { Attempt, AttemptOutcome, Job, JobRecord } from '../core/types.ts';
 import type { AttemptInfo } from '../result.ts';
 
-/** One attempt, as `sim.attempts()` shows it; its workers are `w0`, `w1` … */
+/** One attempt as returned by `sim.attempts()`; workers are named `w0`, `w1` … */
 export interface SimulatedAttempt extends AttemptInfo {
   /** The job's id. */
   readonly job: string;
@@ -16,13 +16,13 @@ export interface SimulatedAttempt extends AttemptInfo {
 }
 
 interface Row {
-  /** For people: `mail.welcome#3`, the third job of its task. */
+  /** A label such as `mail.welcome#3`: the third job of its task. */
   readonly label: string;
   job: Job;
   readonly attempts: Attempt[];
 }
 
-/** Something that the simulation itself did. */
+/** An action of the simulation itself. */
 export interface Note {
   readonly type: 'note';
   readonly at: number;
@@ -34,13 +34,13 @@ export class SimulationRecord {
   readonly #rows = new Map<string, Row>();
   /** Attempts in the order in which they started. */
   readonly #starts: { readonly row: Row; readonly at: number }[] = [];
-  /** Aliases of jobs that were enqueued to another backend than their task's. */
+  /** Aliases of jobs that were enqueued to a backend other than their task's. */
   readonly aliases = new Map<string, string>();
   readonly #counts = new Map<string, number>();
   readonly #lines: (Event | Note)[] = [];
-  /** Unfinished jobs that no recurring schedule made. */
+  /** Unfinished jobs that were not created by a recurring schedule. */
   readonly #open = new Set<string>();
-  /** How many things have happened. */
+  /** Number of recorded events. */
   length = 0;
 
   readonly add = (event: Event | Note): void => {
@@ -56,7 +56,7 @@ export class SimulationRecord {
       this.#rows.set(job.id, row);
     }
     this.#attempt(row, event);
-    // What a worker says of its attempt alone, a refused outcome for one, says nothing about the row, which may be someone else's by now.
+    // Events about an attempt only, such as a refused outcome, say nothing about the row, which may belong to another worker by now.
     if (event.type === 'discarded' || event.type === 'logged') return;
     if (event.type === 'progressed' && (row.job.status !== 'running' || row.job.claim !== job.claim)) return;
     row.job = job;
@@ -66,7 +66,7 @@ export class SimulationRecord {
     }
   };
 
-  /** A job ended, and who ended it died before they could tell. */
+  /** A job ended, but the process that ended it died before it could report it. */
   correct({ job, attempts }: JobRecord): void {
     const row = this.#rows.get(job.id);
     if (!row) return;
@@ -77,13 +77,13 @@ export class SimulationRecord {
     this.length += 1;
   }
 
-  /** A job was deleted, and a worker that had stood still began it after that. */
+  /** A job was deleted, and a worker that had been suspended started it afterwards. */
   gone(id: string): void {
     this.#open.delete(id);
     this.length += 1;
   }
 
-  /** What had happened up to an instant. */
+  /** The record up to an instant. */
   upTo(at: number): SimulationRecord {
     const past = new SimulationRecord();
     for (const event of this.#lines) if (event.at <= at) past.add(event);
@@ -127,7 +127,7 @@ export class SimulationRecord {
     return this.#rows.get(id)?.label ?? id;
   }
 
-  /** Lines of text, aligned: when, on which worker, what. */
+  /** The timeline as aligned lines of text: when, on which worker, what. */
   lines(startedAt: number, last?: number): string[] {
     const events = last === undefined ? this.#lines : this.#lines.slice(-last);
     const cells: [string, string, string, string][] = [];
@@ -224,7 +224,7 @@ export class SimulationRecord {
       case 'snoozed':
         return [worker, 'snoozed', `${name}${attempt}, again in ${exact(event.dueAt - event.at)}`];
       case 'orphaned':
-        return [worker, 'orphaned', `${name}${attempt}: its lease passed`];
+        return [worker, 'orphaned', `${name}${attempt}: its lease expired`];
       case 'failed':
         return [
           worker,
@@ -234,7 +234,7 @@ export class SimulationRecord {
       case 'cancelled':
         return [worker, 'cancelled', `${name}: ${clean(job.reason ?? 'cancelled')}`];
       case 'discarded':
-        return [worker, 'discarded', `${name}${attempt}: ${event.outcome} came too late; the worker no longer held the job`];
+        return [worker, 'discarded', `${name}${attempt}: ${event.outcome} arrived too late; the worker no longer held the job`];
       case 'progressed':
         return [
           worker,
@@ -251,12 +251,12 @@ export class SimulationRecord {
   }
 }
 
-/** Workers' ids in a simulation are `w0`, and after a crash `w0.1`: for people it is the same worker. */
+/** The ids of workers in a simulation are `w0`, and after a crash `w0.1`; the timeline shows both as the same worker. */
 export function workerLabel(worker: string): string {
   return worker.replace(/\..*$/, '');
 }
 
-/** An offset from the beginning: `+0s`, `+1h 5m`, exact to the millisecond. */
+/** An offset from the start: `+0s`, `+1h 5m`, exact to the millisecond. */
 export function offset(ms: number): string {
   return ms < 0 ? exact(ms) : `+${exact(ms)}`;
 }
@@ -267,7 +267,7 @@ const units = [
   ['m', 60_000],
 ] as const;
 
-/** A duration without loss: `1d 2h 3m 4.005s`. */
+/** A duration without loss of precision: `1d 2h 3m 4.005s`. */
 export function exact(ms: number): string {
   if (ms < 0) return `-${exact(-ms)}`;
   let rest = ms;
@@ -285,7 +285,7 @@ function problem(error: RecordedError): string {
   return clean(`${error.name}: ${error.message.split('\n', 1)[0] ?? ''}`);
 }
 
-/** One line that a terminal can be given: no control characters. */
+/** Removes control characters from a line, so that it is safe for a terminal. */
 export function clean(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, ' ');

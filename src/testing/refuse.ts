@@ -1,7 +1,7 @@
-/** Names under which parts of a simulation find what ends a wait for a timer that nobody drives. */
+/** Symbols by which parts of a simulation find what ends a wait for a timer that nothing drives. */
 
-/** A callback of a timer has under it the function that rejects what the callback resolves. */
+/** On a timer's callback: the function that rejects the promise that the callback resolves. */
 export const refuse: unique symbol = Symbol('escapement.refuse') as never;
 
-/** A simulation has under it what Vitest's fixture calls: tests are not to wait for timers that they do not drive. */
+/** On a simulation: called by Vitest's fixture, so that tests fail if they wait for timers that they do not drive. */
 export const watchTimers: unique symbol = Symbol.for('escapement.watchTimers') as never;

@@ -1,4 +1,4 @@
-/** The options of `simulate`: their types, their defaults, and where they are read. */
+/** The options of `simulate`: their types, their defaults, and the code that reads them. */
 import type { App } from '../app.ts';
 import type { Duration, Instant } from '../core/duration.ts';
 import type { Retention } from '../engine/host.ts';
@@ -8,29 +8,56 @@ import { memory } from '../stores/memory.ts';
 
 /** The options of `simulate`. */
 export interface SimulationOptions {
-  /** Where virtual time begins. @default '2026-01-01T00:00:00Z' */
+  /**
+   * The start of virtual time.
+   * @default '2026-01-01T00:00:00Z'
+   */
   now?: Instant;
-  /** Draws every choice: ties at an instant, jitter, faults. @default none: first in, first out, no jitter, no fault */
+  /**
+   * Determines all choices: ties at an instant, jitter, faults.
+   * @default none: first in, first out, no jitter, no faults
+   */
   seed?: number;
-  /** How many workers: 0 … 64. @default 1 */
+  /**
+   * Number of workers: 0 … 64.
+   * @default 1
+   */
   workers?: number;
-  /** How many attempts each worker runs at a time. @default 10 */
+  /**
+   * Maximum number of concurrent attempts per worker.
+   * @default 10
+   */
   concurrency?: number;
-  /** Where the jobs are kept. @default memory() */
+  /**
+   * The store that keeps the jobs.
+   * @default memory()
+   */
   store?: StoreSource;
-  /** Stores for single aliases. */
+  /** Stores for individual aliases. */
   stores?: Record<string, StoreSource>;
-  /** Fake Date, timers and Math.random for tasks' code. @default true */
+  /**
+   * Whether to replace Date, timers and Math.random for task code.
+   * @default true
+   */
   globals?: boolean;
-  /** How long finished jobs stay in the store, unless they or their task have a `retention` of their own. @default 'forever' */
+  /**
+   * How long finished jobs stay in the store, unless they or their task have their own `retention`.
+   * @default 'forever'
+   */
   retention?: 'forever' | RetentionOptions;
-  /** How long to wait, in real time, for something real before the simulation counts as stalled. @default '3s' */
+  /**
+   * How long to wait for real work, in real time, before the simulation counts as stalled.
+   * @default '3s'
+   */
   realBudget?: Duration;
-  /** False: keep no record of what happens, for very long runs. `jobs`, `attempts` and `timeline` are then empty. @default true */
+  /**
+   * False: keeps no record of events, for very long runs. `jobs`, `attempts` and `timeline` are then empty.
+   * @default true
+   */
   record?: boolean;
 }
 
-/** Every option, read. */
+/** All options, parsed. */
 export interface Settings {
   readonly now: number;
   readonly seed: number | undefined;
@@ -50,7 +77,10 @@ const forever: Retention = {
 };
 const optionNames = ['now', 'seed', 'workers', 'concurrency', 'store', 'stores', 'globals', 'retention', 'realBudget', 'record'];
 
-/** Reads the options of `simulate` for an application. @throws ConfigError with all faults */
+/**
+ * Parses the options of `simulate` for an application.
+ * @throws ConfigError with all faults
+ */
 export function readSettings(options: SimulationOptions, app: App): Settings {
   const read = new OptionReader('Invalid options for simulate()');
   const given = read.object(options, '', optionNames);

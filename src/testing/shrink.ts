@@ -1,30 +1,30 @@
-/** Makes a failing run smaller: fewer decisions, then lesser ones, as long as it fails. */
+/** Shrinks a failing run: first to fewer decisions, then to smaller ones, as long as it fails. */
 import type { Decision } from './choices.ts';
 import { type FaultFamily, picksAt } from './drawn-faults.ts';
 import type { Run } from './explore.ts';
 
-/** In runs of ordinary length, so that what is found does not depend on the machine. */
+/** In runs of ordinary length, so that the result does not depend on the machine's speed. */
 const maxRuns = 250;
 const maxRunsAlone = 300;
 const ordinaryLines = 2_000;
 
-/** What is left of the work that may be spent on a failure. */
+/** The remaining work that may be spent on a failure. */
 export interface Budget {
   runs: number;
 }
 
-/** The part of a budget that a run uses up: a long one more. */
+/** The part of a budget that a run costs; long runs cost more. */
 export function costOf({ lines }: Run): number {
   return Math.max(1, lines.length / ordinaryLines);
 }
 
 /**
- * @param run a run that fails
- * @param alternatives decisions that make a run simpler, each to be tried by itself in this order
- * @param families the faults that there are
+ * @param run a failing run
+ * @param alternatives decisions that may simplify a run, each tried separately in this order
+ * @param families the available kinds of faults
  * @param play plays a plan
- * @param budget what may be spent at most
- * @param isAborted true when it is to come to its end
+ * @param budget the maximum work to spend
+ * @param isAborted true if it should stop
  */
 export async function shrink(
   run: Run,
@@ -38,7 +38,7 @@ export async function shrink(
   const isOver = () => left <= 0 || budget.runs <= 0 || isAborted();
   let best = run;
   const kind = kindOf(run);
-  /** What a run decided beyond its plan counts as little as what it was given and did not ask for. */
+  /** Decisions that a run made beyond its plan count as little as planned ones that were never drawn. */
   const attempt = async (plan: readonly Decision[]): Promise<boolean> => {
     if (isOver()) return false;
     const next = await play(plan);
@@ -51,12 +51,12 @@ export async function shrink(
 
   await attempt([]);
   for (const alternative of alternatives) if (await attempt([alternative, ...best.decisions])) break;
-  // Order and jitter seldom matter; faults and operations do.
+  // Order and jitter rarely matter; faults and operations do.
   const matters = ({ point }: Decision) => point.startsWith('op.') || /^w\d+\./.test(point) || point === 'workers';
   await attempt(best.decisions.filter(matters));
   for (let before = -1; before !== measure(best.decisions) && !isOver(); ) {
     before = measure(best.decisions);
-    // Whole points at a time, then halves, quarters … of what is left, from the end.
+    // Removes whole points, then halves, quarters … of the rest, starting at the end.
     for (const point of new Set(best.decisions.map((decision) => decision.point)))
       await attempt(best.decisions.filter((decision) => decision.point !== point));
     for (let size = Math.ceil(best.decisions.length / 2); size >= 1 && !isOver(); size = size > 1 ? Math.ceil(size / 2) : 0) {
@@ -66,7 +66,7 @@ export async function shrink(
         await attempt([...best.decisions.slice(0, from), ...best.decisions.slice(end)]);
       }
     }
-    // Lesser picks: an earlier one of a list, a smaller number.
+    // Smaller picks: an earlier entry of a list, a smaller number.
     for (let i = 0; i < best.decisions.length; i++) {
       const { point, n, pick } = best.decisions[i] as Decision;
       for (const lesser of [1, Math.floor(pick / 2), pick - 1]) {
@@ -74,14 +74,14 @@ export async function shrink(
         if (await attempt(best.decisions.map((decision, at) => (at === i ? { point, n, pick: lesser } : decision)))) break;
       }
     }
-    // The first worker is as good as another.
+    // Prefers the first worker.
     for (let i = 0; i < best.decisions.length; i++) {
       const { point, n, pick } = best.decisions[i] as Decision;
       const first = point.replace(/^w\d+\./, 'w0.');
       if (first === point || best.decisions.some((other) => other.point === first)) continue;
       await attempt(best.decisions.map((decision, at) => (at === i ? { point: first, n, pick } : decision)));
     }
-    // Earlier draws at the same point: what happens sooner needs less before it.
+    // Prefers earlier draws at the same point: what happens sooner needs less before it.
     for (let i = 0; i < best.decisions.length; i++) {
       const { point, n, pick } = best.decisions[i] as Decision;
       for (const sooner of [0, Math.floor(n / 2)]) {
@@ -91,7 +91,7 @@ export async function shrink(
       }
     }
   }
-  // It may take but one fault, in the right place: of those places there are few.
+  // A single fault in the right place may suffice, and there are few such places.
   if (best.decisions.some(({ point }) => point.startsWith('op.'))) return best;
   left = Math.min(left, maxRunsAlone);
   const points = new Map<string, number>();
@@ -104,20 +104,21 @@ export async function shrink(
 }
 
 /**
- * What fails, whichever job it is and whatever the numbers: a smaller run that fails otherwise is another failure. What the invariant checker finds is of two
- * kinds, for one fault shows in many ways: something happened that must not, or something did not happen that must.
+ * The kind of a failure, whichever job it affects and whatever its numbers: a smaller run that fails differently is another failure.
+ * Findings of the invariant checker are of two kinds, because one fault has many symptoms: something happened that must not (safety), or
+ * something did not happen that must (liveness).
  */
 export function kindOf({ problems, error }: Run): string {
   const [first = ''] = (problems[0] ?? '').split('\n', 1);
   const law = /(?:^|: )(?:(L)\d+|I\d+|E\d+|law \d+): /.exec(first);
   if (law) return law[1] ? 'liveness' : 'safety';
-  // Where it was thrown tells more than what it says, which has values in it.
+  // The location of the error is more specific than its message, which contains values.
   const site = error instanceof Error ? /^ +at .*$/m.exec(error.stack ?? '')?.[0] : undefined;
   const [name = ''] = first.split(':', 1);
   return site === undefined ? first.replace(/[\w.-]+#\d+/g, '').replace(/\d+/g, '0') : `${name}${site}`;
 }
 
-/** Smaller is simpler. */
+/** The size of a run; smaller is simpler. */
 function measure(decisions: readonly Decision[]): number {
   return decisions.reduce((sum, { point, n, pick }) => sum + 1e9 + (/^w[1-9]/.test(point) ? 1e6 : 0) + n * 1e3 + Math.min(pick, 999), 0);
 }

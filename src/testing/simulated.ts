@@ -1,4 +1,4 @@
-/** The simulation itself: the clock, the stores, the processes and the record, and what a test can ask of them. */
+/** The simulation itself: the clock, the stores, the processes, the record, and the operations for tests. */
 import type { App, Binding } from '../app.ts';
 import { EngineBackend } from '../backends/engine.ts';
 import { silentLogger } from '../console.ts';
@@ -36,7 +36,7 @@ import { Idler } from './until-idle.ts';
 import { VirtualClock } from './virtual-clock.ts';
 import { type TestTimer, virtualGlobals } from './virtual-globals.ts';
 
-/** How often a test that drives nothing is looked at, and after how many looks what it waits for is refused: before Vitest's 5 s. */
+/** How often a test that drives nothing is checked, and after how many checks its wait is refused: before Vitest's timeout of 5 s. */
 const lookAtTimersMs = 250;
 const looksAtTimers = 8;
 
@@ -118,7 +118,7 @@ export class Simulated implements Simulation {
         now: clock.now,
         alive: () => this.#processes.alive,
         concurrency: settings.concurrency,
-        // What is wrong may go on for ever: it is not waited for.
+        // A broken application may run forever, so the run ends at once.
         found: (problem) => clock.fail(new SimulationError(problem)),
       });
     }
@@ -148,7 +148,7 @@ export class Simulated implements Simulation {
 
   #checker: InvariantChecker | undefined;
 
-  /** The decisions by which each drawn fault has happened, by its code. */
+  /** The decisions that caused each drawn fault, by its code. */
   get fired(): ReadonlyMap<string, readonly Decision[]> {
     return this.#faults.drawn?.fired ?? new Map();
   }
@@ -157,7 +157,7 @@ export class Simulated implements Simulation {
     return this.#choices.choose(`op.${point.replace(/[^\w.-]+/g, '-')}`, count);
   }
 
-  /** Nothing goes wrong from here on; every worker is there, and its clock is right. */
+  /** No more faults from here on; every worker is running and its clock is right. */
   async heal(): Promise<void> {
     this.#use();
     this.#faults.heal();
@@ -167,7 +167,10 @@ export class Simulated implements Simulation {
     await this.drain();
   }
 
-  /** What the invariant checker found. @param options.whole whether the run is over, so that no work may be left */
+  /**
+   * The findings of the invariant checker.
+   * @param options.whole whether the run is over, so that no work may be left
+   */
   async verify({ whole }: { whole: boolean }): Promise<readonly string[]> {
     if (!this.#checker) return [];
     if (!whole) return this.#checker.problems;
@@ -176,11 +179,11 @@ export class Simulated implements Simulation {
     return this.#checker.problems;
   }
 
-  /** All has come to its end: nobody has much to ask. */
+  /** All work has finished, so there should be few store calls. */
   async calm(ms: number): Promise<void> {
     const before = { calls: this.#checker?.calls ?? 0, events: this.record.length };
     await this.advance(ms);
-    // What schedules make goes on.
+    // Work created by schedules continues.
     if (this.record.length === before.events)
       this.#checker?.calm(this.#checker.calls - before.calls, this.#processes.count * this.#stores.size, ms);
   }
@@ -203,7 +206,7 @@ export class Simulated implements Simulation {
       for (const { name } of await store.listSchedules()) this.#faults.schedules.add(name);
       if (this.#checker && (await store.list({}, { now: this.#clock.now(), limit: 1 })).items.length > 0) {
         throw new SimulationError(
-          `the store ${source.name} has jobs already, and every run of an exploration begins with an empty one; give memory(), sqlite({ file: ':memory:' }), or a function that makes a new store`,
+          `the store ${source.name} already has jobs, but every run of an exploration starts with an empty store; use memory(), sqlite({ file: ':memory:' }), or a function that makes a new store`,
         );
       }
       this.#stores.set(source, this.#checker?.watch(store) ?? store);
@@ -246,7 +249,7 @@ export class Simulated implements Simulation {
       const target = instantMs(instant, 'sim.advanceTo()');
       if (target < this.#clock.now()) {
         throw new SimulationError(
-          `advanceTo(${new Date(target).toISOString()}): virtual time is at ${this.now.toISOString()} already, and does not go back`,
+          `advanceTo(${new Date(target).toISOString()}): virtual time is already at ${this.now.toISOString()} and cannot go back`,
         );
       }
       return this.#clock.advanceTo(target);
@@ -265,7 +268,7 @@ export class Simulated implements Simulation {
     });
   }
 
-  /** @param options.instants so many instants at which something happens, at most */
+  /** @param options.instants maximum number of instants with events */
   runUntilIdle(options: { max?: Duration; instants?: number } = {}): Promise<void> {
     return this.#drive('runUntilIdle', () => {
       this.#needRecord('runUntilIdle');
@@ -283,7 +286,7 @@ export class Simulated implements Simulation {
     const app = appOf(tasks);
     const unknown = app.known.backends.find((alias) => !this.#settings.stores.has(alias));
     if (unknown !== undefined)
-      throw new SimulationError(`the application that is deployed has a backend ${unknown}, which the first one has not`);
+      throw new SimulationError(`the deployed application has a backend ${unknown}, which the first application does not have`);
     const { workers = this.#settings.workers, beside = false } = options;
     if (!Number.isSafeInteger(workers) || workers < 1 || workers > 64)
       throw new SimulationError(`deploy() takes { workers }, 1 to 64; got ${workers}`);
@@ -302,7 +305,7 @@ export class Simulated implements Simulation {
   async #poison(task: string, input: string): Promise<TaskResult> {
     this.#use();
     const definition = this.#app.definitions.get(task);
-    if (!definition) throw new SimulationError(`poison() takes a task of this application; there is none named ${task}`);
+    if (!definition) throw new SimulationError(`poison() takes a task of this application; no task has the name ${task}`);
     const { queue, priority, maxAttempts, tags, backend } = definition;
     const none = { runAfter: null, expiresAt: null, metadata: {}, schedule: null, scheduledAt: null, overrides: null };
     const now = this.#clock.now();
@@ -315,7 +318,7 @@ export class Simulated implements Simulation {
   crash({ at, task, nth = 1 }: Parameters<Simulation['crash']>[0]): void {
     this.#use();
     if (!crashPoints.includes(at)) throw new SimulationError(`crash() takes { at }, one of ${crashPoints.join(', ')}; got ${String(at)}`);
-    if (!Number.isSafeInteger(nth) || nth < 1) throw new SimulationError(`crash() takes { nth }, a whole number from 1 on; got ${nth}`);
+    if (!Number.isSafeInteger(nth) || nth < 1) throw new SimulationError(`crash() takes { nth }, a whole number of at least 1; got ${nth}`);
     this.#faults.crashAt(at, this.#checkTask('crash()', task), nth);
     if (at !== 'in run' || this.#crashing) return;
     this.#crashing = true;
@@ -337,13 +340,16 @@ export class Simulated implements Simulation {
     this.#needRecord('at');
     const at = instantMs(instant, 'sim.at()');
     if (at > this.#clock.now())
-      throw new SimulationError(`at(${new Date(at).toISOString()}) has not come yet: virtual time is at ${this.now.toISOString()}`);
+      throw new SimulationError(`at(${new Date(at).toISOString()}) is in the future: virtual time is at ${this.now.toISOString()}`);
     const past = this.record.upTo(at);
     const lines = past.lines(this.#settings.now);
     return { jobs: (filter = {}) => this.#jobsOf(past, filter), timeline: () => ({ lines, toString: () => lines.join('\n') }) };
   }
 
-  /** A name that nobody knows is a mistake, and not one of which nothing has come. @returns the task's name */
+  /**
+   * An unknown name is a mistake, not a task without jobs.
+   * @returns the task's name
+   */
   #checkTask(call: string, task: { readonly name: string } | string | undefined): string | undefined {
     if (task === undefined) return undefined;
     const name = typeof task === 'string' ? task : task?.name;
@@ -361,13 +367,13 @@ export class Simulated implements Simulation {
     ];
     if (names.includes(name) || this.record.jobs.some(({ job }) => job.schedule === name)) return;
     const near = typeof name === 'string' ? nearest(name, names) : undefined;
-    throw new SimulationError(`sim.fires(): no schedule is named ${show(name)}${near ? `; did you mean ${near}?` : ''}`);
+    throw new SimulationError(`sim.fires(): no schedule has the name ${show(name)}${near ? `; did you mean ${near}?` : ''}`);
   }
 
   #jobsOf(past: SimulationRecord, filter: SimulatedJobFilter): TaskResult[] {
     for (const key of ['task', 'status'] as const) {
       if (Object.hasOwn(filter, key) && filter[key] === undefined)
-        throw new SimulationError(`jobs().${key} is undefined; leave it out to see jobs whatever theirs is`);
+        throw new SimulationError(`jobs().${key} is undefined; omit it to leave this condition out`);
     }
     const name = this.#checkTask('jobs()', filter.task);
     const statuses = filter.status === undefined ? undefined : typeof filter.status === 'string' ? [filter.status] : filter.status;
@@ -409,7 +415,7 @@ export class Simulated implements Simulation {
     if (this.#ended) return;
     this.#ended = true;
     const driving = this.#checker ? undefined : this.#driving;
-    // Nobody awaits it, and what it says is said here.
+    // It is not awaited anywhere, and its error is reported here.
     this.#underWay?.catch(() => {});
     const suspects = this.#suspects();
     for (const undo of this.#undo.splice(0).reverse()) undo();
@@ -421,12 +427,15 @@ export class Simulated implements Simulation {
     if (leaks.length === 0) return;
     const lines = leaks.map(({ scope: { id, attempt }, at }) => `${this.record.label(id)} attempt ${attempt}: a timer set at ${at}`);
     throw new SimulationError(
-      `attempts that have ended left work behind, which would go on in production with nobody waiting for it:\n  ${[...new Set(lines)].join('\n  ')}\n` +
+      `attempts have ended but left work behind, which would continue in production with nothing waiting for it:\n  ${[...new Set(lines)].join('\n  ')}\n` +
         'Await it in the task, or clear the timer when the task ends.',
     );
   }
 
-  /** A real timer is used by an attempt. @param site who set it */
+  /**
+   * An attempt uses a real timer.
+   * @param site where it was set
+   */
   #captured(site: Error): void {
     if (this.#toldCaptured || !this.#settings.globals) return;
     this.#toldCaptured = true;
@@ -434,12 +443,12 @@ export class Simulated implements Simulation {
       `a real timer was set at ${where(site)}: setTimeout was captured before escapement/testing was loaded, so it does not follow virtual time. ` +
       "Import escapement/testing first, or add 'escapement/vitest/setup' to setupFiles in vitest.config.ts";
     const attempt = scope.getStore();
-    this.#clock.onNote(attempt, 'sets a real timer, by a function that was captured before escapement/testing was loaded');
+    this.#clock.onNote(attempt, 'sets a real timer with a function that was captured before escapement/testing was loaded');
     process.emitWarning(text, { code: 'ESCAPEMENT_CAPTURED' });
   }
   #toldCaptured = false;
 
-  /** A function of its own, so that nothing holds the timers once it has returned. */
+  /** A separate function, so that no reference to the timers remains after it returns. */
   #suspects(): readonly Suspect[] {
     return suspectsAmong(this.#clock.leftovers());
   }
@@ -448,10 +457,10 @@ export class Simulated implements Simulation {
     return this.end();
   }
 
-  /** One driver at a time, and never from inside a task. */
+  /** Only one driver at a time, and never from inside a task. */
   #drive<T>(call: string, fn: () => Promise<T>): Promise<T> {
     const driven = this.#driven(call, fn);
-    // One that is refused leaves the one that is under way.
+    // A refused call does not affect the one that is under way.
     if (this.#driving === call) this.#underWay = driven;
     return driven;
   }
@@ -460,34 +469,36 @@ export class Simulated implements Simulation {
   async #driven<T>(call: string, fn: () => Promise<T>): Promise<T> {
     this.#use();
     if (scope.getStore())
-      throw new SimulationError(`sim.${call}() was called inside a task; only the test moves time. Tasks wait with ctx.sleep().`);
+      throw new SimulationError(
+        `sim.${call}() was called inside a task; only the test can advance time. In a task, wait with ctx.sleep().`,
+      );
     if (this.#driving) {
       this.#isMisuseTold = true;
       throw new SimulationError(
-        `sim.${call}() was called while sim.${this.#driving}() has not ended; write: await sim.${this.#driving}(…)`,
+        `sim.${call}() was called before sim.${this.#driving}() had finished; write: await sim.${this.#driving}(…)`,
       );
     }
     this.#driving = call;
     this.#drives += 1;
     try {
-      // Tasks are not to see the asynchronous context of the test that drives them: in production there is none.
+      // Tasks must not see the asynchronous context of the test that drives them; in production there is none.
       return await outside(fn);
     } catch (error) {
-      // What is found when all is gone says nothing.
+      // Errors found after the end are meaningless.
       throw this.#ended ? this.#notAwaited(call) : error;
     } finally {
       this.#driving = undefined;
     }
   }
   #drives = 0;
-  /** The test was told that it does not await a drive: the end need not say so once more, and hide what was said. */
+  /** The test was already told that it does not await a call; the end must not repeat it and hide the first message. */
   #isMisuseTold = false;
 
   #notAwaited(call: string): SimulationError {
-    return new SimulationError(`sim.${call}() was not awaited: the simulation ended before it had. Write: await sim.${call}(…)`);
+    return new SimulationError(`sim.${call}() was not awaited: the simulation ended before it had finished. Write: await sim.${call}(…)`);
   }
 
-  /** From now on a test that waits for a timer which it has set itself, and drives nothing, fails at once and not by its runner's timeout. */
+  /** From now on, a test that waits for a timer it has set and drives nothing fails immediately, instead of by its runner's timeout. */
   [watchTimers](): void {
     this.#watchesTimers = true;
   }
@@ -505,7 +516,7 @@ export class Simulated implements Simulation {
         this.#testTimers.clear();
         return;
       }
-      // Looks are counted, and not time: on a slow machine they come later.
+      // Counts checks instead of time, because checks come later on a slow machine.
       quiet = this.#driving !== undefined || drives !== this.#drives || this.#clock.isBusy ? 0 : quiet + 1;
       drives = this.#drives;
       if (quiet < looksAtTimers) realSetTimeout(look, lookAtTimersMs).unref();
@@ -518,7 +529,7 @@ export class Simulated implements Simulation {
   #refuseTestTimers(): void {
     for (const { timer, reject } of this.#testTimers) {
       const text =
-        `the test waits for a timer of ${formatDuration(timer.delay)}${timer.site ? `, set at ${where(timer.site)}` : ''}, and virtual time stands still; ` +
+        `the test waits for a timer of ${formatDuration(timer.delay)}${timer.site ? `, set at ${where(timer.site)}` : ''}, but virtual time stands still; ` +
         `drive it with await sim.advance(${timer.delay}) while the timer is pending`;
       if (!reject) {
         process.emitWarning(text, { code: 'ESCAPEMENT_UNDRIVEN' });
@@ -530,7 +541,7 @@ export class Simulated implements Simulation {
     this.#testTimers.clear();
   }
 
-  /** What attempts report after real work is recorded in their order. */
+  /** Events that attempts report after real work are recorded in the attempts' order. */
   readonly #recorded = (event: Event, by: unknown): void => {
     const of = by as Scope | undefined;
     if (of) this.#clock.inTurn(of, () => this.record.add(event));
@@ -539,15 +550,14 @@ export class Simulated implements Simulation {
 
   #use(): void {
     const attempt = scope.getStore();
-    // Code of a killed process that something outside of it has woken.
+    // Code of a killed process that was woken from outside.
     if (attempt && this.#clock.isDead(attempt))
-      throw new SimulationError(`worker ${attempt.worker} has crashed; its code does nothing more`);
-    if (this.#ended) throw new SimulationError('this simulation has ended; what belongs to it can be used no more');
+      throw new SimulationError(`worker ${attempt.worker} has crashed; its code has no effect any more`);
+    if (this.#ended) throw new SimulationError('this simulation has ended; its objects can no longer be used');
   }
 
   #needRecord(call: string): void {
-    if (!this.#settings.record)
-      throw new SimulationError(`sim.${call}() reads the record of what happens; simulate() was called with record: false`);
+    if (!this.#settings.record) throw new SimulationError(`sim.${call}() needs the record, but simulate() was called with record: false`);
   }
 
   #bound!: Binding;
@@ -558,7 +568,7 @@ export class Simulated implements Simulation {
       const store = this.#processes.clientOf(this.#stores.get(source) as Store);
       const backend = new EngineBackend(host, { kind: 'store', name: source.name, open: () => store });
       const enqueue = backend.enqueue.bind(backend);
-      // Rows do not say by which alias they came.
+      // Rows do not contain their alias.
       if (alias !== 'default' && this.#settings.record) {
         backend.enqueue = (jobs, options) => {
           for (const { id } of jobs) this.record.aliases.set(id, alias);
@@ -574,17 +584,19 @@ export class Simulated implements Simulation {
       turn: () => this.#clock.turn(),
       declare: () => this.#processes.declare(),
       beforeStart: () => {
-        throw new SimulationError('a simulation has workers of its own: simulate(tasks, { workers: 2 }). Start others when it has ended.');
+        throw new SimulationError(
+          'a simulation has its own workers: simulate(tasks, { workers: 2 }). Start other workers after it has ended.',
+        );
       },
       beforeWait: () => {
         if (this.#driving) {
           this.#isMisuseTold = true;
           throw new SimulationError(
-            `result.wait() was called while sim.${this.#driving}() has not ended; write: await sim.${this.#driving}(…)`,
+            `result.wait() was called before sim.${this.#driving}() had finished; write: await sim.${this.#driving}(…)`,
           );
         }
         throw new SimulationError(
-          'result.wait() in a test would wait for ever: virtual time stands still. Use await sim.runUntilIdle() or sim.advance(), then refresh().',
+          'result.wait() in a test would wait forever, because virtual time stands still. Use await sim.runUntilIdle() or sim.advance(), then refresh().',
         );
       },
     };

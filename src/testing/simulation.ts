@@ -1,6 +1,6 @@
 /**
- * A simulation: an application's own tasks, run by the engine that runs them in production, on a clock that stands still until it is told
- * to move. The test drives; between its calls nothing happens. It ends by restoring the application to what it was bound to before.
+ * A simulation runs an application's tasks with the production engine, on a clock that stands still until it is moved. The test drives it;
+ * nothing happens between its calls. When it ends, the application's previous binding is restored.
  */
 import type { Duration, Instant } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
@@ -19,13 +19,13 @@ import { watchTimers } from './refuse.ts';
 import { readSettings, type SimulationOptions } from './settings.ts';
 import { Simulated } from './simulated.ts';
 
-/** Which jobs `sim.jobs` returns. */
+/** Selects the jobs that `sim.jobs` returns. */
 export interface SimulatedJobFilter {
   task?: { readonly name: string } | string;
   status?: Status | readonly Status[];
 }
 
-/** What happened, as text that is the same for the same seed. */
+/** The events of a simulation as text; the same seed gives the same text. */
 export interface Timeline {
   toString(): string;
   readonly lines: readonly string[];
@@ -34,15 +34,15 @@ export interface Timeline {
 /** A worker of the simulation. */
 export interface SimulatedWorker {
   /**
-   * Kills the worker's process: no signal, its timers and calls never settle. Its jobs are found when their leases pass.
+   * Kills the worker's process: there is no signal, and its timers and calls never settle. Its jobs are found when their leases end.
    * @param options.restart start a new worker in its place after 1 s. Default true
    */
   crash(options?: { restart?: boolean }): void;
-  /** Stops the worker's process for a while, as a debugger or a laptop's lid does; then it goes on as if nothing had been. */
+  /** Suspends the worker's process for a while, like a debugger or closing a laptop's lid. */
   pauseFor(duration: Duration): void;
-  /** Sets how far the worker's clock is ahead of the simulation's: milliseconds, negative for behind; it stays so when the worker is restarted. */
+  /** Sets how far the worker's clock is ahead of the simulation's, in milliseconds; negative for behind. It is kept when the worker is restarted. */
   skew(ms: number): void;
-  /** Stops the worker gracefully; drive the simulation for it to end. */
+  /** Stops the worker gracefully; drive the simulation to let it finish. */
   stop(options?: { timeout?: Duration }): Promise<void>;
   /** False after a crash, until it is restarted. */
   readonly alive: boolean;
@@ -50,91 +50,102 @@ export interface SimulatedWorker {
 
 /** A running simulation. */
 export interface Simulation extends AsyncDisposable {
-  /** The application that is simulated. */
+  /** The simulated application. */
   readonly tasks: Tasks;
-  /** Virtual now. */
+  /** The current virtual time. */
   readonly now: Date;
-  /** Where virtual time began. */
+  /** The start of virtual time. */
   readonly startedAt: Date;
   readonly seed: number | undefined;
-  /** Runs all that is due now; attempts that wait on time stay where they are. */
+  /** Runs everything that is due now; attempts that wait on time keep waiting. */
   drain(): Promise<void>;
-  /** Moves time on, through every event on the way, in order. */
+  /** Advances time through every event on the way, in order. */
   advance(duration: Duration): Promise<void>;
-  /** Moves time to an instant. @throws SimulationError when it has passed */
+  /**
+   * Advances time to an instant.
+   * @throws SimulationError if it has passed
+   */
   advanceTo(instant: Instant): Promise<void>;
   /**
-   * Moves time to the next instant at which something happens, and returns it; undefined, and time stays, when nothing ever will.
-   * @param options.max how far at most; undefined, and time is there, when nothing happens before. Default: as far as it takes
+   * Advances time to the next instant at which something happens and returns it; undefined, without advancing, if nothing ever will.
+   * @param options.max the maximum to advance; if nothing happens within it, time advances by this much and the result is undefined.
+   * Default: no limit
    */
   next(options?: { max?: Duration }): Promise<Date | undefined>;
   /**
-   * Moves time on until no unfinished job is left but those of recurring schedules.
-   * @param options.max how far. Default `'366d'`
-   * @throws SimulationRunawayError past `max`; SimulationDeadlockError when nothing will ever start the jobs that are left
+   * Advances time until no unfinished jobs are left, except those of recurring schedules.
+   * @param options.max the maximum to advance. Default `'366d'`
+   * @throws SimulationRunawayError past `max`; SimulationDeadlockError if nothing will ever start the remaining jobs
    */
   runUntilIdle(options?: { max?: Duration }): Promise<void>;
-  /** The jobs so far, in the order in which they were enqueued, as they are now: snapshots, as in production. @throws SimulationError for an unknown task */
+  /**
+   * The jobs so far, in the order in which they were enqueued, with their current state. They are snapshots, as in production.
+   * @throws SimulationError for an unknown task
+   */
   jobs(filter?: SimulatedJobFilter): TaskResult[];
   /** The attempts so far, in the order in which they started. */
   attempts(task?: { readonly name: string } | string): SimulatedAttempt[];
-  /** What happened, line by line. */
+  /** The events so far, one per line. */
   timeline(): Timeline;
   worker(index: number): SimulatedWorker;
   /**
-   * One of `count` possibilities, drawn as every other choice of the simulation is: by its seed, or 0 without one. `point` names the choice.
+   * Chooses one of `count` possibilities, drawn like every other choice of the simulation: from its seed, or 0 without one. `point` names
+   * the choice.
    * @example if (sim.choose('customer cancels', 2) === 1) await result.cancel();
    */
   choose(point: string, count: number): number;
   readonly store: {
     /**
-     * Makes the store's next calls fail.
+     * Makes the next calls to the store fail.
      * @example sim.store.fail('busy', { on: 'settle', times: 2 })
      */
     fail(fault: StoreFault, options?: FaultOptions): void;
     /**
-     * Puts a job into the store whose input cannot be read, as a damaged file leaves it, or a version that wrote inputs otherwise.
-     * @param input the stored text. Default: JSON that is cut off
+     * Inserts a job whose input cannot be read, like one from a damaged file or from a version with another encoding.
+     * @param input the stored text. Default: truncated JSON
      */
     poison(task: { readonly name: string } | string, input?: string): Promise<TaskResult>;
   };
   /**
-   * Crashes a worker at a point of its work; it is back after 1 s.
-   * @param options.at `in run`: when the task's function has begun, and waits
-   * @param options.task only where this task is concerned
-   * @param options.nth the first, the second … time that a worker comes there. Default 1
+   * Crashes a worker at a point of its work; it restarts after 1 s.
+   * @param options.at `in run`: when the task's function has started and waits
+   * @param options.task only if this task is concerned
+   * @param options.nth crash when a worker gets there for the nth time. Default 1
    */
   crash(options: { at: CrashPoint; task?: { readonly name: string } | string; nth?: number }): void;
   /**
-   * Deploys another application on the same stores: starts workers of it, and stops those that run gracefully, as a deploy does. Schedules and
-   * jobs stay; what the new one does not know waits for one that does.
-   * @param options.workers how many. Default: as many as the simulation began with
-   * @param options.beside true: the workers that run go on, beside the new ones
+   * Deploys another application on the same stores: starts its workers, and stops the running ones gracefully, as in a deployment.
+   * Schedules and jobs are kept; jobs that the new application does not know wait for a worker that does.
+   * @param options.workers number of workers. Default: as at the start of the simulation
+   * @param options.beside true: the running workers continue beside the new ones
    */
   deploy(tasks: Tasks, options?: { workers?: number; beside?: boolean }): void;
-  /** What was, at an instant that has passed: the jobs as they were then, and what had happened. */
+  /** The past at an instant: the jobs as they were then, and the events up to then. */
   at(instant: Instant): { jobs(filter?: SimulatedJobFilter): TaskResult[]; timeline(): Timeline };
   /** The mails that the simulated mail server has accepted, in order. Nothing leaves the process. */
   readonly outbox: readonly SentMail[];
   /** How the simulated mail server misbehaves. */
   readonly smtp: SimulatedSmtp;
   readonly scheduler: {
-    /** No worker turns occurrences into jobs until `start`: as if no scheduler ran. */
+    /** No worker fires schedules until `start`, as if no scheduler were running. */
     stop(): void;
     start(): void;
   };
   /**
-   * The occurrences of a schedule that have made a job so far, and the instants at which it was run by hand, in order.
-   * @throws SimulationError when there never was a schedule of this name
+   * The occurrences of a schedule that have created a job so far, and the instants at which it was run by hand, in order.
+   * @throws SimulationError if no schedule with this name ever existed
    */
   fires(schedule: string): Date[];
-  /** Ends the simulation and restores the application. @throws SimulationError when finished attempts left timers behind */
+  /**
+   * Ends the simulation and restores the application.
+   * @throws SimulationError if finished attempts left timers behind
+   */
   end(): Promise<void>;
 }
 
 let running: Simulated | undefined;
 
-/** The simulation that is running in this process, if one is: what matchers on tasks read. */
+/** The simulation running in this process, if any; used by matchers on tasks. */
 export function currentSimulation(): Simulation | undefined {
   return running;
 }
@@ -149,35 +160,35 @@ export function currentSimulation(): Simulation | undefined {
  */
 export async function simulate(tasks: Tasks, options: SimulationOptions = {}): Promise<Simulation> {
   const sim = await begin(tasks, options, {});
-  // Elsewhere, as in a dashboard, time may stand still for as long as a person thinks.
+  // Elsewhere, for example in a dashboard, time may stand still for as long as the user wants.
   if ('__vitest_worker__' in globalThis) sim[watchTimers]();
   return sim;
 }
 
-/** What an exploration sets beyond the options of `simulate`. */
+/** Settings of an exploration beyond the options of `simulate`. */
 export interface Course {
-  /** The choices of the run; else its seed draws them. */
+  /** The choices of the run; by default its seed draws them. */
   readonly choices?: Choices;
-  /** Faults are drawn at these rates. */
+  /** The rates of drawn faults. */
   readonly rates?: FaultRates;
   /** Adds an invariant checker. */
   readonly watched?: boolean;
-  /** Wraps the store of each worker. Tests of the invariant checker plant faults with it. */
+  /** Wraps the store of each worker. Tests of the invariant checker plant bugs with it. */
   readonly between?: ((store: Store, worker: string) => Store) | undefined;
 }
 
-/** A simulation on a given course. */
+/** Starts a simulation with these settings. */
 export async function begin(tasks: Tasks, options: SimulationOptions, course: Course): Promise<Simulated> {
   const app = appOf(tasks);
   const settings = readSettings(options, app);
   if (running) {
     throw new SimulationError(
-      'another simulation is running in this process; end it first (await sim.end()). Tests with simulations cannot be concurrent in one file.',
+      'another simulation is running in this process; end it first (await sim.end()). Tests with simulations cannot run concurrently in one file.',
     );
   }
   if (app.workers.size > 0)
     throw new SimulationError('a worker of this application is running; stop it before simulating (await worker.stop())');
-  if (app.closed) throw new SimulationError('the application was closed by tasks.close(); make another with createTasks()');
+  if (app.closed) throw new SimulationError('the application was closed by tasks.close(); create a new one with createTasks()');
   if (settings.globals) refuseOtherFakes('already');
   const sim = new Simulated(tasks, settings, course, () => {
     running = undefined;

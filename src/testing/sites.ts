@@ -1,17 +1,17 @@
-/** Places in the user's code: where a timer was set or real work was begun, for reports. */
+/** Locations in the user's code, for reports: where a timer was set or real work was started. */
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Below the user's code stand Node's frames and ours, more than the usual ten. */
+/** The user's code may be below many frames of Node.js and this package, more than the default ten. */
 const maxFrames = 30;
-/** Timers are set in great number, and not far from the code that asks. */
+/** Timers are frequent, and are set close to the user's code. */
 export const framesOfTimers = 14;
-/** Real work is begun deeper within libraries. */
+/** Real work is started deeper inside libraries. */
 export const framesOfRequests = 20;
-/** This package's own files. In a CommonJS bundle, which has no import.meta.url, they cannot be told from the user's. */
+/** The folder of this package. In a CommonJS bundle without import.meta.url, its files cannot be told from the user's. */
 const own = (import.meta.url as string | undefined) === undefined ? '\0' : fileURLToPath(new URL('..', import.meta.url));
 
-/** The stack here. It is read only when a report needs it. */
+/** Captures the current stack. It is only formatted when a report needs it. */
 export function siteOf(what: string, frames = maxFrames): Error {
   const limit = Error.stackTraceLimit;
   Error.stackTraceLimit = frames;
@@ -49,12 +49,15 @@ function pathOf(place: string): string {
 
 const isNodes = ({ path }: Frame) => path.startsWith('node:');
 const isOurs = ({ path }: Frame) => path.startsWith(own);
-/** Node has dependencies too: undici, which is fetch. */
+/** Node.js has dependencies too: undici, which implements fetch. */
 const isLibrarys = ({ path }: Frame) => /[\\/]node_modules[\\/]/.test(path) || path.startsWith('node:internal/deps/');
-/** Where a timer function stands that others call. */
+/** The timer functions that user code calls. */
 const isStandIn = ({ path }: Frame) => /[\\/]testing[\\/](virtual-)?(globals|timers-promises)\.[jt]s$/.test(path) && path.startsWith(own);
 
-/** The first frame of a stack that is the user's: not Node's, not ours, not a dependency's. The path is relative to the working directory. */
+/**
+ * The first frame of a stack that belongs to the user: not to Node.js, this package or a dependency. The path is relative to the working
+ * directory.
+ */
 export function where(site: Error | undefined): string {
   const frames = framesOf(site).filter((frame) => !isNodes(frame) && !isOurs(frame));
   const frame = frames.find((one) => !isLibrarys(one)) ?? frames[0];
@@ -64,7 +67,7 @@ export function where(site: Error | undefined): string {
   return frame.name === undefined ? at : `${frame.name} (${at})`;
 }
 
-/** True if it was the user's own code that set a timer: neither a dependency nor Node. */
+/** True if the user's own code set a timer, as opposed to a dependency or Node.js. */
 export function isUsers(site: Error | undefined): boolean {
   if (!site) return false;
   const known = users.get(site);
@@ -83,7 +86,7 @@ function isUsersStack(site: Error): boolean {
   return caller !== undefined && !isNodes(caller) && !isLibrarys(caller);
 }
 
-/** True if it was not Node itself that set a real timer, a socket's for one. */
+/** True unless Node.js itself set a real timer, for example for a socket. */
 export function isUsersTimer(site: Error): boolean {
   const frames = framesOf(site);
   const last = frames.findLastIndex(({ path }) => /^node:(internal\/)?timers/.test(path));

@@ -1,4 +1,4 @@
-/** `node:timers/promises` on virtual timers, as Node documents it: a promise, an asynchronous iterator, and signals that end both. */
+/** `node:timers/promises` on virtual timers, as documented by Node.js: a promise, an asynchronous iterator, and signals that abort both. */
 import type { AnyFunction } from './globals.ts';
 import { refuse } from './refuse.ts';
 
@@ -65,7 +65,7 @@ export function virtualTimersPromises(arm: Arm): VirtualTimersPromises {
   };
 }
 
-/** @throws TypeError for what Node refuses too */
+/** @throws TypeError for arguments that Node.js refuses too */
 function checked(delay: unknown, options: unknown): Options {
   if (delay !== undefined && typeof delay !== 'number')
     throw invalid(`The "delay" argument must be of type number. Received ${typeof delay}`);
@@ -82,7 +82,7 @@ function invalid(message: string): TypeError {
   return Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_TYPE' });
 }
 
-/** Node's own AbortError cannot be had; this one has its name, code and cause. */
+/** Node's own AbortError is not accessible; this one has its name, code and cause. */
 function abortError(signal: AbortSignal): Error {
   const error = new Error('The operation was aborted', { cause: signal.reason });
   return Object.assign(error, { name: 'AbortError', code: 'ABORT_ERR' });

@@ -1,6 +1,7 @@
 /**
- * Real work that no async hook tells of: webcrypto, WebAssembly and `Atomics.waitAsync` settle promises from within the engine, and a message to a
- * thread is not a request. Their functions are wrapped once, when this module is loaded, and stay what they are but for being counted.
+ * Real work that async hooks do not report: webcrypto, WebAssembly and `Atomics.waitAsync` settle promises inside the JavaScript engine,
+ * and a message to a thread is not a request. Their functions are wrapped once, when this module is loaded, to count calls; they behave as
+ * before.
  */
 import { syncBuiltinESMExports } from 'node:module';
 import threads from 'node:worker_threads';
@@ -9,7 +10,7 @@ import type { Channels } from './channels.ts';
 
 type Method = (this: unknown, ...args: unknown[]) => unknown;
 
-/** @param begun told of work that was begun, and of the promise that ends it */
+/** @param begun called with work that was started and the promise that ends it */
 export function wrapUnseen(begun: (type: string, ended: Promise<unknown>) => void, channels: Channels): void {
   const promised = (type: string, original: Method): Method =>
     function (...args) {
@@ -59,8 +60,9 @@ export function wrapUnseen(begun: (type: string, ended: Promise<unknown>) => voi
 }
 
 /**
- * Vitest loads modules in another process: an `import()` in a task waits for its answer. No hook tells, but the calls go through one object.
- * @param asks told of a call, and of the promise of its answer
+ * Vitest loads modules in another process, so an `import()` in a task waits for its answer. No hook reports it, but the calls go through
+ * one object.
+ * @param asks called with each call and the promise of its answer
  */
 export function watchVitest(asks: (type: string, ended: Promise<unknown>) => void): void {
   const worker = (globalThis as { __vitest_worker__?: { rpc?: object } }).__vitest_worker__;

@@ -1,4 +1,4 @@
-/** On through time until nothing is left to do, or until it is plain that this will never be. */
+/** Advances time until nothing is left to do, or until it is clear that this will never be the case. */
 import { SimulationDeadlockError, SimulationRunawayError } from '../core/errors.ts';
 import { isFinished } from '../core/job.ts';
 import type { Job } from '../core/types.ts';
@@ -9,11 +9,11 @@ import { exact, type SimulationRecord } from './record.ts';
 import type { Settings } from './settings.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
-/** So many instants without an event, and it is worth asking whether there will ever be one. */
+/** After this many instants without an event, check whether there will ever be one. */
 const quietSteps = 100;
-/** So many instants without an event, and the store is asked whether what is unfinished has ended untold. */
+/** After this many instants without an event, ask the store whether unfinished jobs have ended without being reported. */
 const quietLooks = 10;
-/** So many instants after a crash, and again after as many, the same. */
+/** After a crash, do the same after this many instants, twice. */
 const untoldLooks = 50;
 
 export class Idler {
@@ -24,9 +24,9 @@ export class Idler {
   readonly #versions: readonly Version[];
   readonly #processes: Processes;
   readonly #checker: InvariantChecker | undefined;
-  /** So often the stores are still to be asked what nobody has told. */
+  /** How often the stores still have to be asked for unreported changes. */
   #untold = 0;
-  /** Some process has died: only then can a job have ended without anybody being told. */
+  /** A process has died; only then can a job have ended without being reported. */
   #mayBeUntold = false;
 
   constructor(of: {
@@ -47,15 +47,15 @@ export class Idler {
     this.#checker = of.checker;
   }
 
-  /** A process died: what it did to a store just before may have been told to nobody. */
+  /** A process died: what it did to a store just before may not have been reported. */
   untold(): void {
     this.#untold = 2;
     this.#mayBeUntold = true;
   }
 
   /**
-   * @param maxMs so far at most
-   * @param maxInstants so many instants at which something happens, at most
+   * @param maxMs the maximum to advance
+   * @param maxInstants maximum number of instants with events
    */
   async run(maxMs: number, maxInstants: number): Promise<void> {
     const until = this.#clock.now() + maxMs;
@@ -68,7 +68,7 @@ export class Idler {
       instants += 1;
       if (instants > maxInstants) {
         throw new SimulationRunawayError(
-          `after ${exact(this.#clock.now() - until + maxMs)} of virtual time, in which something happened ${instants - 1} times, jobs are still unfinished:\n  ${this.#leftOver()}`,
+          `after ${exact(this.#clock.now() - until + maxMs)} of virtual time and ${instants - 1} instants with events, jobs are still unfinished:\n  ${this.#leftOver()}`,
         );
       }
       const asks = (this.#mayBeUntold && quiet % quietLooks === quietLooks - 1) || (this.#untold > 0 && instants % untoldLooks === 0);
@@ -77,7 +77,7 @@ export class Idler {
       if (quiet > 0 && quiet % quietSteps === 0 && this.#clock.isStalled) throw this.#clock.stalled();
       if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock())) {
         if (await this.#catchUp()) continue;
-        throw new SimulationDeadlockError(`nothing will ever start the jobs that are left:\n  ${this.#leftOver()}`);
+        throw new SimulationDeadlockError(`nothing will ever start the remaining jobs:\n  ${this.#leftOver()}`);
       }
       if (nextAt > until)
         throw new SimulationRunawayError(`after ${exact(maxMs)} of virtual time, jobs are still unfinished:\n  ${this.#leftOver()}`);
@@ -85,7 +85,7 @@ export class Idler {
     }
   }
 
-  /** What a process did to the store just before it died was told to nobody. True if there was such a thing. */
+  /** Looks for changes that a process made to the store just before it died. True if there were any. */
   async #catchUp(): Promise<boolean> {
     this.#untold = Math.max(0, this.#untold - 1);
     const { stores } = this.#settings;
@@ -105,7 +105,7 @@ export class Idler {
     return corrected;
   }
 
-  /** Workers renew the leases of attempts that wait for each other for ever; nothing else will happen. */
+  /** Workers keep renewing the leases of attempts that wait for each other; nothing else will happen. */
   #isDeadlock(): boolean {
     return (
       this.#versions.every(({ app }) => app.schedules.length === 0) &&

@@ -1,15 +1,15 @@
 /**
- * Time that moves only when it is told to. The engine's timers, its wake-ups and the virtual timers of tasks' code stand in one order, by
- * instant and then by who came first; a driver runs them one by one, and before each waits until all that the one before set going either
- * has ended or waits again. So what fires at an instant sees exactly that instant, and nothing happens outside a driver's call.
+ * A clock that advances only on request. The engine's timers, its wake-ups and the virtual timers of task code are in one order, by instant
+ * and then by insertion. A driver runs them one at a time, and before each one waits until everything that the previous one started has
+ * either ended or waits again. A timer that fires therefore sees exactly its instant, and nothing happens outside a driver's call.
  *
- * One rule: while anything real is under way in the process, virtual time stands still, whatever timers are held; when nothing real is, it
- * moves. `real-work` knows what is under way. Three more things hold an instant: a step of the engine that has not ended, an attempt that waits
- * neither on time nor on anything real (it may wait on another part of the program: it lets time pass if time can help), and a call that is
- * marked as external. What takes longer than the budget is passed over, with a note, if a timer or a deadline can end it.
+ * There is one rule: while any real work is under way in the process, virtual time stands still, whatever timers are set; otherwise it
+ * advances. `real-work` knows what is under way. Three more things hold an instant: a step of the engine that has not ended; an attempt
+ * that waits neither on time nor on anything real (it may wait on another part of the program, and lets time pass if time can help); and a
+ * call that is marked as external. Whatever exceeds the budget is passed over, with a note, if a timer or a deadline can end it.
  *
- * What attempts do once real time has passed waits at a gate until the instant is quiet, and then happens in the order in which the attempts
- * started: so that the course of things does not depend on how long real work takes.
+ * Once real time has passed, the effects of attempts wait at a gate until the instant is quiet, and then happen in the order in which the
+ * attempts started, so that the run does not depend on how long real work takes.
  */
 
 import { SimulationStalledError } from '../core/errors.ts';
@@ -35,28 +35,28 @@ const realProgress = () =>
     });
   });
 
-/** Microtask hops before a real turn of the event loop is taken: chains of awaits in tasks are mostly shorter. */
+/** Number of microtask hops before yielding to the event loop; most chains of awaits in tasks are shorter. */
 const hops = 64;
-/** Rounds of process.nextTick, by which clients begin their requests, before one is taken. */
+/** Number of rounds of process.nextTick, with which clients start their requests, before yielding to the event loop. */
 const ticks = 8;
-/** Turns of the event loop after which an attempt that started nothing real counts as waiting on another part of the program. */
+/** Number of turns of the event loop after which an attempt without real work counts as waiting on another part of the program. */
 const quietTurns = 3;
-/** Turns without anything real after which what was under way is over: the first may have begun in the middle. */
+/** Number of turns without real work after which it counts as over; the first turn may have started halfway. */
 const wholeTurns = 2;
-/** Turns that are taken one after the other; then the processor is left to others meanwhile. */
+/** Number of turns in a row, after which other processes get the processor in between. */
 const busyTurns = 50;
 const longestPauseMs = 5;
 
 export interface VirtualClockOptions {
   readonly now: number;
   readonly choices: Choices;
-  /** How long to wait, in real milliseconds, for something real. */
+  /** How long to wait for real work, in real milliseconds. */
   readonly realBudgetMs: number;
 }
 
 /**
- * A timer that is nobody's at work: a library's, or a server's of the test. It takes no part in the order that is drawn among what is due at one
- * instant, for which of them are there may depend on what was done before the simulation.
+ * A timer that belongs to no running attempt: one of a library, or of a server in the test. It is not part of the drawn order at an
+ * instant, because its presence may depend on what happened before the simulation.
  */
 function isHousekeeping({ handle, owner, background, site }: Entry): boolean {
   return handle !== undefined && (background || !owner || owner.left || !isUsers(site));
@@ -70,7 +70,7 @@ function isInFlight({ owner }: Entry): boolean {
   return owner !== undefined && !owner.left;
 }
 
-/** True for what may set going what waits on it: neither a worker's duty, nor a heartbeat, nor housekeeping. */
+/** True if it may start something that other code waits on: not a worker's duty, a heartbeat or housekeeping. */
 function mayRelease(entry: Entry): boolean {
   if (entry.repeats || (!entry.owner && entry.process)) return false;
   return isInFlight(entry) || !entry.background;
@@ -80,29 +80,29 @@ export class VirtualClock implements Clock {
   readonly #choices: Choices;
   readonly #budgetMs: number;
   readonly #heap = new Heap<'place', Entry>('place', (a, b) => (a.at === b.at ? a.order < b.order : a.at < b.at));
-  /** What runs at this instant, in order. */
+  /** The entries to run at this instant, in order. */
   #ready: Entry[] = [];
   #readyFrom = 0;
   readonly #owners = new Owners();
   #now: number;
   #order = 0;
   #steps = 0;
-  /** Processes some step of which has waited for its store. */
+  /** Processes with a step that has waited for its store. */
   readonly #processes = new Set<Process>();
-  /** The steps that have not ended wait for steps that wait for their store: only time can help. */
+  /** The unfinished steps wait for steps that wait for their store, so only time can help. */
   #excused = false;
-  /** An attempt armed a timer at this instant: another branch of it may still be on its way to arm one. */
+  /** An attempt set a timer at this instant; another branch of it may still be about to set one. */
   #branching = false;
   #errors: unknown[] = [];
   readonly #gate = new Gate();
   /** Real work has been under way since the gate was last opened. */
   #tainted = false;
-  /** Called for what a reader of the timeline is to know of an attempt and real work; without a scope it is of none. */
+  /** Called with notes for the timeline about an attempt and real work; without a scope, about no particular attempt. */
   onNote: (scope: Scope | undefined, text: string) => void = () => {};
-  /** Throws when somebody else has put other clocks in place. */
+  /** Throws if other code has installed a different clock. */
   check: () => void = () => {};
 
-  /** Called when an attempt begins to wait on time. */
+  /** Called when an attempt starts to wait on time. */
   onWait: (process: Process) => void = () => {};
 
   constructor(options: VirtualClockOptions) {
@@ -113,7 +113,7 @@ export class VirtualClock implements Clock {
 
   readonly now = (): number => this.#now;
 
-  /** What the clock of the process shows whose code asks: a worker's may be off. */
+  /** The time that the clock of the calling code's process shows; a worker's clock may be skewed. */
   readonly nowHere = (): number => {
     return this.#now + (this.#owners.here?.process?.skewMs ?? 0);
   };
@@ -138,7 +138,7 @@ export class VirtualClock implements Clock {
 
   leave(scope: Scope, returned: boolean): void {
     const what = this.#owners.leave(scope, returned);
-    if (what !== undefined) this.onNote(scope, `ended while ${what} of its own was under way`);
+    if (what !== undefined) this.onNote(scope, `ended while ${what} was still in progress`);
   }
 
   inTurn(scope: Scope | undefined, fn: () => void): void {
@@ -154,18 +154,18 @@ export class VirtualClock implements Clock {
     });
   }
 
-  /** True while no real time has passed that attempts could have made use of. */
+  /** True if no real time has passed that attempts could have used. */
   get isOrdered(): boolean {
     return this.#gate.isOpen;
   }
 
-  /** When the code that asks may go on, if it is an attempt's and is to wait until others have come as far. */
+  /** When the calling code may continue, if it belongs to an attempt that must wait until others have reached the same point. */
   turn(): Promise<void> | undefined {
     const scope = this.#gate.isOpen ? undefined : currentScope.getStore();
     return scope && this.#owners.ownerOf(scope) ? new Promise((resolve) => this.inTurn(scope, resolve)) : undefined;
   }
 
-  /** Runs a call that reports are to name. */
+  /** Runs a call under a name for reports. */
   calling<T>(name: string, fn: () => Promise<T>): Promise<T> {
     return this.#owners.here ? realWork.calling(name, fn) : fn();
   }
@@ -181,7 +181,7 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** The clock as one worker's process sees it: all that is armed through it pauses and dies with the process. */
+  /** The clock as seen by one worker's process: everything set through it pauses and dies with the process. */
   forProcess(process: Process): Clock {
     return {
       now: () => this.#now + process.skewMs,
@@ -198,7 +198,7 @@ export class VirtualClock implements Clock {
     };
   }
 
-  /** Something that a step waits for takes its time; meanwhile other things happen, attempts of the same process among them. */
+  /** Delays what a step waits for. Other things happen in the meantime, including attempts of the same process. */
   lag(process: Process, ms: number): Promise<void> {
     const holds = process.steps > 0 && !this.#owners.here ? 1 : 0;
     this.#steps -= holds;
@@ -219,11 +219,11 @@ export class VirtualClock implements Clock {
     });
   }
 
-  /** Arms a timer. One that is armed below a task's function belongs to its attempt, which then waits on time. */
+  /** Sets a timer. If it is set below a task's function, it belongs to the attempt, which then waits on time. */
   arm(instant: number, fn: Callback, process: Process | undefined): Entry {
     const scope = currentScope.getStore();
     const owner = this.#owners.here;
-    // Clocks tell whole milliseconds.
+    // Clocks use whole milliseconds.
     const entry = new Entry(this, Math.max(Math.ceil(instant), this.#now), this.#order++, fn, owner?.process ?? process, owner);
     if (entry.process?.dead || (scope && !owner && this.isDead(scope))) {
       entry.over = true;
@@ -253,26 +253,26 @@ export class VirtualClock implements Clock {
   }
 
   #place(entry: Entry, instant: number): void {
-    // Nothing ever fires at infinity: it only says that someone waits.
+    // Nothing fires at infinity; it only shows that something waits.
     if (instant === Number.POSITIVE_INFINITY) return;
     if (entry.at <= this.#now) this.#ready.push(entry);
     else this.#heap.push(entry);
   }
 
-  /** Takes a timer out. */
+  /** Removes a timer. */
   forget(entry: Entry): void {
     entry.over = true;
     this.#heap.remove(entry);
     this.#waited(entry);
   }
 
-  /** Makes a timer one that its attempt does not wait for, or again one that it does. */
+  /** Changes whether a timer's attempt waits for it (unref and ref). */
   disown(entry: Entry, background: boolean): void {
     entry.background = background;
     if (entry.owner) this.#owners.disown(entry.owner, background);
   }
 
-  /** Everything of a worker's process is gone: its timers, steps and attempts. */
+  /** Removes everything of a worker's process: its timers, steps and attempts. */
   kill(process: Process): void {
     if (process.dead) return;
     process.dead = true;
@@ -283,7 +283,7 @@ export class VirtualClock implements Clock {
     for (const tell of process.whenDead) tell();
   }
 
-  /** True for an attempt whose worker was killed: whatever its code still does, nobody is there to do it. */
+  /** True for an attempt whose worker was killed: its code may still run, but has no effect. */
   isDead(scope: Scope): boolean {
     return this.#owners.isDead(scope);
   }
@@ -292,12 +292,12 @@ export class VirtualClock implements Clock {
     return this.#owners.ownerOf(scope) !== undefined;
   }
 
-  /** True if attempts in flight wait on something real that has taken longer than the budget, and time cannot help them. */
+  /** True if attempts in flight wait on something real that has exceeded the budget, and time cannot help them. */
   get isStalled(): boolean {
     return this.#owners.size > 0 && !this.#canTimeHelp && (this.#owners.anyExcused || realWork.all(this.#owners.isDead).length > 0);
   }
 
-  /** True if only workers' duties are left on the clock: every attempt in flight waits for something that no timer brings. */
+  /** True if only workers' duties are left on the clock: every attempt in flight waits for something that no timer triggers. */
   get onlyDuties(): boolean {
     for (const entry of this.#heap.items) {
       if (isInFlight(entry) || mayRelease(entry) || (entry.process?.pausedUntil ?? 0) > this.#now) return false;
@@ -305,19 +305,19 @@ export class VirtualClock implements Clock {
     return !this.#owners.anyEnds && !this.#othersMayHelp;
   }
 
-  /** The next instant for which something is armed, or undefined. */
+  /** The next instant with a timer, or undefined. */
   get nextAt(): number | undefined {
     return this.#heap.peek()?.at;
   }
 
-  /** Timers of attempts whose function has ended: work that may have been left behind. Takes them out. */
+  /** Timers of attempts whose function has ended: work that may have been left behind. Removes them. */
   leftovers(): readonly Entry[] {
     const left = this.#heap.items.filter(({ owner, background }) => owner?.returned && !background && !owner.process?.dead);
     for (const entry of [...this.#heap.items]) this.#heap.remove(entry);
     return left;
   }
 
-  /** Runs all that is due, and waits for all that it sets going; time does not move. */
+  /** Runs everything that is due, and waits for everything it starts; time does not advance. */
   async settle(): Promise<void> {
     this.check();
     this.#tainted = this.#gate.holds || this.isBusy;
@@ -328,16 +328,16 @@ export class VirtualClock implements Clock {
       if (entry) {
         ran = true;
         this.#run(entry);
-        // What it has woken may go on for a while, though it holds another timer.
+        // The woken attempt may continue for a while, although it has another timer.
         if (entry.owner && entry.owner.waits > 0) this.#branching = true;
         this.#owners.crowd.check();
       }
-      // Most of what is set going needs a few microtasks.
+      // Most of it needs only a few microtasks.
       for (let i = 0; i < hops && this.#isAtWork; i++) await null;
       for (let i = 0; i < ticks && this.#isAtWork; i++) await tick();
       if (this.#held || this.#branching || this.#tainted || this.isBusy) await this.#rest();
       if (this.#readyFrom < this.#ready.length) continue;
-      // One by one, so that it makes no difference how many have come to their turn meanwhile.
+      // One at a time, so that it makes no difference how many attempts have reached their turn in the meantime.
       const first = this.#tainted ? this.#owners.firstAtGate : undefined;
       if (first) {
         this.#gate.releaseOne(first.rank);
@@ -355,12 +355,12 @@ export class VirtualClock implements Clock {
       await this.#turn();
       this.#owners.recheckIdle(this.#othersMayHelp);
     }
-    // What attempts do that go on until the driver is called again waits for its turn.
+    // The effects of attempts that continue until the driver is called again wait for their turn.
     this.#gate.isOpen = this.#owners.size === 0 || realWork.all(this.#owners.isDead).length === 0;
     this.#raise();
   }
 
-  /** Moves time to an instant, which nothing that is armed lies before. */
+  /** Advances time to an instant. No timer may be set before it. */
   moveTo(instant: number): void {
     this.#now = Math.max(this.#now, instant);
     realWork.moved();
@@ -374,7 +374,7 @@ export class VirtualClock implements Clock {
     this.#ready.push(...due.filter(isHousekeeping), ...due.filter((entry) => !isHousekeeping(entry)));
   }
 
-  /** Moves time forward through every instant on the way, in order. */
+  /** Advances time through every instant on the way, in order. */
   async advanceTo(target: number, until: () => boolean = () => false): Promise<void> {
     await this.settle();
     for (let at = this.nextAt; at !== undefined && at <= target && !until(); at = this.nextAt) {
@@ -387,12 +387,12 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** Whoever drives is told, as soon as nothing is at work at this instant. */
+  /** Reports an error to the driver as soon as nothing is running at this instant. */
   fail(error: unknown): void {
     this.#errors.push(error);
   }
 
-  /** The next thing to run at this instant: the first one, or with a seed any of them. */
+  /** The next entry to run at this instant: the first one, or any of them if there is a seed. */
   #take(): Entry | undefined {
     for (;;) {
       const waiting = this.#ready.length - this.#readyFrom;
@@ -410,7 +410,7 @@ export class VirtualClock implements Clock {
       this.#readyFrom += 1;
       if (entry.over || entry.process?.dead) continue;
       if (entry.process && entry.process.pausedUntil > this.#now) {
-        // The process is stopped: this happens when it goes on, behind what was to happen before.
+        // The process is paused: the entry runs when it resumes, after those that were to run before.
         entry.at = entry.process.pausedUntil;
         entry.order = this.#order++;
         this.#heap.push(entry);
@@ -425,7 +425,7 @@ export class VirtualClock implements Clock {
     this.#waited(entry);
     const { process } = entry;
     this.#excused = false;
-    // Counted from before it begins: what it asks of its store may take time, or kill it, at once.
+    // Counted before it starts, because its store calls may take time or kill it immediately.
     this.#steps += 1;
     if (process) process.steps += 1;
     let done: void | Promise<void>;
@@ -459,7 +459,7 @@ export class VirtualClock implements Clock {
     if (owner) this.#owners.waited(owner, background);
   }
 
-  /** Something real is under way that virtual time waits for. */
+  /** True if real work is under way that virtual time waits for. */
   get isBusy(): boolean {
     return realWork.busy(this.#owners.isDead);
   }
@@ -469,7 +469,7 @@ export class VirtualClock implements Clock {
     this.#gate.isOpen = false;
   }
 
-  /** A turn of the event loop. If anything real is under way in it, what attempts do from its beginning on waits for its turn. */
+  /** Takes a turn of the event loop. If anything real is under way in it, effects of attempts from its start on wait for their turn. */
   async #turn(waits = yieldToEventLoop): Promise<void> {
     this.#gate.isOpen = false;
     const { events } = realWork;
@@ -480,8 +480,8 @@ export class VirtualClock implements Clock {
   }
 
   /**
-   * Waits, by turns of the event loop, until nothing holds the instant any more: no step, no attempt at work, nothing real. What is ready to run
-   * meanwhile need not wait for what is real.
+   * Waits, turn by turn, until nothing holds the instant: no step, no running attempt, nothing real. Entries that are ready in the meantime
+   * need not wait for real work.
    */
   async #rest(): Promise<void> {
     if (this.#branching) {
@@ -499,7 +499,7 @@ export class VirtualClock implements Clock {
       const busy = this.isBusy;
       if (!stepping && !busy && !this.#tainted && this.#owners.working === 0) return;
       if (!stepping && isReady) {
-        // Whether an attempt still needs a while of its own or waits on something real, the order is the same.
+        // The order is the same whether an attempt needs more time of its own or waits on something real.
         if (busy || this.#owners.working > 0) this.#taint();
         return;
       }
@@ -511,7 +511,7 @@ export class VirtualClock implements Clock {
       quiet = events === realWork.events ? quiet + 1 : 0;
       events = realWork.events;
       if (this.#order + this.#gate.count !== entries || steps !== realWork.steps) {
-        // Something was armed, woken, begun or ended: the program goes on.
+        // Something was set, woken, started or ended, so the program is making progress.
         entries = this.#order + this.#gate.count;
         steps = realWork.steps;
         since = realNow();
@@ -524,24 +524,24 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** What is under way has taken too long: time passes all the same if it can help. */
+  /** The work under way has taken too long: time advances anyway if that can help. */
   #overBudget(): void {
     const isStepping = this.#steps > 0 && !this.#excused;
     if (isStepping || (this.#owners.size > 0 && !this.#canTimeHelp)) throw this.stalled();
     const labels = this.#owners.excuse().flatMap(({ externals }) => externals.map((label) => `ctx.external(${JSON.stringify(label)})`));
     const works = realWork.excuse(this.#owners.isDead);
     if (labels.length + works.length === 0) throw this.stalled();
-    // Whose they are depends on which of several attempts opened a connection first.
+    // Their owners depend on which of several attempts opened a connection first.
     const what = [...labels, ...(works.length > 0 ? [realWork.names(works)] : [])].join(', ');
-    this.onNote(undefined, `time passes, though this has not ended within realBudget: ${what}`);
+    this.onNote(undefined, `time advances although this has not finished within realBudget: ${what}`);
   }
 
-  /** A deadline, or a timer that may end what is waited for. A client measures its timeouts by its housekeeping. */
+  /** There is a deadline, or a timer that may end the wait. A client measures its timeouts with its housekeeping. */
   get #canTimeHelp(): boolean {
     return this.#gate.holds || this.#owners.anyEnds || this.#heap.items.some(isInFlightAndEnds) || this.#othersMayHelp;
   }
 
-  /** True if a timer is armed that belongs to no attempt in flight and no worker: a mock's, a server's of the test, a client's. */
+  /** True if there is a timer that belongs to no attempt in flight and no worker: one of a mock, of a server in the test, or of a client. */
   get #othersMayHelp(): boolean {
     const isConnection = realWork.hasConnections(this.#owners.isDead);
     return this.#heap.items.some(
@@ -549,17 +549,17 @@ export class VirtualClock implements Clock {
     );
   }
 
-  /** Something that a few microtasks may end. Where real work is under way, what attempts do waits for its turn anyway. */
+  /** True if a few microtasks may finish something. If real work is under way, effects of attempts wait for their turn anyway. */
   get #isAtWork(): boolean {
     return (this.#steps > 0 && !this.#excused) || (!this.#tainted && this.#owners.working > 0);
   }
 
-  /** Something is at work that this instant must not end without. */
+  /** Something is running that must end within this instant. */
   get #held(): boolean {
     return (this.#steps > 0 && !this.#excused) || this.#owners.working > 0;
   }
 
-  /** True if whatever step has not ended belongs to a process that waits for its store. */
+  /** True if all unfinished steps belong to processes that wait for their store. */
   #lagging(): boolean {
     let steps = 0;
     for (const process of this.#processes) if (!process.dead && process.lags > 0) steps += process.steps;
@@ -571,11 +571,11 @@ export class VirtualClock implements Clock {
     if (lines.length === 0) lines.push('the engine waits for its store');
     for (const { owner, process, site, at } of this.#heap.items) {
       if (!owner && !process && site)
-        lines.push(`a virtual timer outside of the tasks is pending: set at ${where(site)}, due in ${at - this.#now} ms`);
+        lines.push(`a virtual timer outside the tasks is pending: set at ${where(site)}, due in ${at - this.#now} ms`);
     }
     return new SimulationStalledError(
-      `virtual time has stood still for ${this.#budgetMs} ms of real time, and neither a timer nor a deadline can end what it waits for:\n  ${lines.join('\n  ')}\n` +
-        'Give the task a timeout, replace the call by a fake, raise realBudget if it needs longer, or wait with ctx.sleep or setTimeout.',
+      `virtual time has stood still for ${this.#budgetMs} ms of real time, and neither a timer nor a deadline can end the wait:\n  ${lines.join('\n  ')}\n` +
+        'Give the task a timeout, replace the call with a fake, raise realBudget if it needs longer, or wait with ctx.sleep or setTimeout.',
     );
   }
 

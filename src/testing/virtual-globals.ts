@@ -1,6 +1,6 @@
 /**
- * What stands behind the globals while a simulation runs: timers on the virtual clock, in one order with the engine's, and dates,
- * `performance.now`, `process.hrtime` and `Temporal.Now` by fake-timers, whose clock is made to show ours.
+ * The implementation of the globals during a simulation: timers on the virtual clock, in one order with the engine's; dates,
+ * `performance.now`, `process.hrtime` and `Temporal.Now` from fake-timers, whose clock is made to follow ours.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { type Clock as FakeClock, withGlobal } from '@sinonjs/fake-timers';
@@ -13,7 +13,7 @@ import { framesOfTimers, isUsers, siteOf } from './sites.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 const longestDelayMs = 2_147_483_647;
-// Dates of its own are not used: it is to make no more of them than it needs.
+// Its dates are not used, so it should create as few as possible.
 const fakes = withGlobal({ ...globals(), Date: RealDate } as never);
 
 function globals(): object {
@@ -22,9 +22,9 @@ function globals(): object {
 }
 
 /**
- * @param draw Math.random for whoever asks
- * @param isDriven true while the test has called the simulation, and not got its answer
- * @param armedByTest told of timers that were set outside of any attempt while nobody drove
+ * @param draw Math.random for the calling code
+ * @param isDriven true while a call of the test to the simulation is pending
+ * @param armedByTest called with timers that were set outside any attempt while nothing was driving
  */
 export function virtualGlobals(
   clock: VirtualClock,
@@ -40,7 +40,7 @@ export function virtualGlobals(
   const fake = (): FakeClock => {
     if (!made) {
       made = fakes.createClock(startedAt);
-      // It reads this property wherever it tells the time.
+      // Fake-timers reads this property whenever it needs the time.
       Object.defineProperty(made, 'now', { configurable: true, get: clock.nowHere, set() {} });
     }
     return made;
@@ -71,7 +71,7 @@ export function virtualGlobals(
     abortAfter(delay) {
       const controller = new AbortController();
       const abort = () => controller.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
-      // Nobody waits for it: it neither keeps a real process alive nor is it work that a task leaves behind.
+      // Nothing waits for it: it neither keeps a real process alive nor counts as work that a task leaves behind.
       clock.arm(clock.now() + checkedDelay(delay), abort, undefined).setBackground(true);
       return controller.signal;
     },
@@ -90,24 +90,24 @@ export function virtualGlobals(
   };
 }
 
-/** A timer that the body of a test has set. */
+/** A timer set in the body of a test. */
 export interface TestTimer {
   readonly timer: Pick<VirtualTimeout, 'isPending' | 'site' | 'delay' | 'close'>;
-  /** Rejects the promise that the timer was to resolve; undefined where it calls something else. */
+  /** Rejects the promise that the timer would resolve; undefined if the callback is anything else. */
   readonly reject: ((error: unknown) => void) | undefined;
 }
 
-/** `new Promise((resolve) => setTimeout(resolve, 1_000))`: what resolves a promise, given one that is rejected, rejects it. */
+/** `new Promise((resolve) => setTimeout(resolve, 1_000))`: calling a promise's resolve function with a rejected promise rejects it. */
 function rejecting(fn: AnyFunction & { [refuse]?: (error: unknown) => void }): TestTimer['reject'] {
   if (fn[refuse]) return fn[refuse];
   const resolves = fn.name === '' && fn.length === 1 && Function.prototype.toString.call(fn) === 'function () { [native code] }';
   return resolves ? (error) => void (fn as (value: unknown) => unknown)(Promise.reject(error)) : undefined;
 }
 
-/** The simulation that rules, as its timers see it. */
+/** The running simulation as its timers see it. */
 interface Ruled {
   readonly clock: VirtualClock;
-  /** Its timers by their numbers. */
+  /** Its timers by number. */
   readonly live: Map<number, VirtualTimeout>;
 }
 
@@ -117,8 +117,9 @@ const carried = new Set<VirtualTimeout>();
 let lastId = 0;
 
 /**
- * What setTimeout and setInterval return under simulation; has what Node's Timeout has. Those of libraries outlive the simulation: a client that
- * counts on its timer would otherwise wait for it for ever. They are real until the next simulation begins, and then on its time.
+ * The return value of setTimeout and setInterval in a simulation; has the members of Node's Timeout. Timers of libraries outlive the
+ * simulation, because a client that relies on one would otherwise wait forever. They are real until the next simulation starts, and then
+ * use its time.
  */
 class VirtualTimeout {
   #home: Ruled | undefined;
@@ -126,14 +127,14 @@ class VirtualTimeout {
   readonly #fn: () => void;
   readonly #delay: number;
   readonly #repeat: boolean;
-  /** It is a library's, whoever's frames stand below. */
+  /** It belongs to a library, whatever frames are below. */
   readonly #isKept: boolean;
   readonly #id = ++lastId;
   #timer: ReturnType<VirtualClock['arm']> | undefined;
   #real: NodeJS.Timeout | undefined;
   #ref = true;
   #site: Error | undefined;
-  /** How much of its delay is left, while it is real. */
+  /** The rest of its delay, while it is real. */
   #leftMs = 0;
 
   constructor(home: Ruled, fn: AnyFunction, delay: number, args: readonly unknown[], repeat: boolean, isKept = false) {
@@ -141,7 +142,7 @@ class VirtualTimeout {
     this.#isKept = isKept;
     this.#delay = delay;
     this.#repeat = repeat;
-    // Like Node's, the callback runs in the async context in which it was set.
+    // As in Node.js, the callback runs in the async context in which it was set.
     this.#inContext = AsyncLocalStorage.snapshot();
     this.#fn = () => this.#inContext(fn as () => void, ...(args as []));
     this.#arm();
@@ -199,7 +200,7 @@ class VirtualTimeout {
     this.#armReal(Math.max(1, timer.at - home.clock.now()));
   }
 
-  /** A simulation begins. */
+  /** A simulation starts. */
   join(): void {
     this.#cancel();
     this.#arm(this.#leftMs);
@@ -236,7 +237,7 @@ class VirtualTimeout {
     if (!this.#ref) timer.setBackground(true);
   }
 
-  /** It alone does not keep the process alive. */
+  /** It does not keep the process alive by itself. */
   #armReal(delay: number): void {
     this.#leftMs = delay;
     this.#real = realSetTimeout(this.#fire, delay).unref();
@@ -244,7 +245,7 @@ class VirtualTimeout {
   }
 }
 
-/** As Node reads a delay: whole milliseconds, at least one; what is too long fires at once. */
+/** Parses a delay as Node.js does: whole milliseconds, at least one; a delay that is too long fires immediately. */
 function delayOf(value: unknown): number {
   const delay = Math.trunc(Number(value));
   return delay >= 1 && delay <= longestDelayMs ? delay : 1;

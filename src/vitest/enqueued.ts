@@ -1,4 +1,4 @@
-/** `toHaveEnqueued`: is there a job that is as expected, and if there is none, which one is nearest and in what does it differ? */
+/** `toHaveEnqueued`: looks for a job that matches; if there is none, reports the closest one and its differences. */
 import type { TaskResult } from 'escapement';
 import type { MatcherState } from './matching.ts';
 import { checkOptions, checkTimes, closeness, count, difference, indent, line, matches } from './matching.ts';
@@ -9,7 +9,7 @@ import { durationOf, exact } from './time.ts';
 const name = 'toHaveEnqueued';
 const keys = ['in', 'queue', 'priority', 'tags', 'status', 'times'];
 
-/** Something that an option asks of a job. */
+/** One condition on a job, from an option. */
 interface Condition {
   readonly option: string;
   readonly expected: string;
@@ -19,7 +19,7 @@ interface Condition {
 
 interface Candidate {
   readonly job: TaskResult;
-  /** As the timeline calls it. */
+  /** The label used in the timeline. */
   readonly label: string;
   readonly inputMatches: boolean;
   readonly unmet: readonly Condition[];
@@ -95,7 +95,7 @@ function conditionsOf(options: EnqueuedOptions): Condition[] {
   return conditions;
 }
 
-/** What `in` speaks of. A job that asked for no instant was due at once. */
+/** The value that `in` is compared with. A job without `runAfter` was due immediately. */
 function delayMs(job: TaskResult): number {
   return Math.max(0, (job.runAfter ?? job.enqueuedAt).getTime() - job.enqueuedAt.getTime());
 }
@@ -103,7 +103,7 @@ function delayMs(job: TaskResult): number {
 function candidateOf(state: MatcherState, job: TaskResult, label: string, input: unknown, conditions: readonly Condition[]): Candidate {
   const unmet = conditions.filter((condition) => !condition.holds(job));
   const near = input === undefined ? 1 : closeness(state, job.input, input);
-  // The input tells jobs apart better than their options do.
+  // The input identifies a job better than its options do.
   const met = conditions.length === 0 ? 1 : 1 - unmet.length / conditions.length;
   const inputMatches = input === undefined || matches(state, job.input, input);
   return { job, label, inputMatches, unmet, closeness: near * 2 + met };
@@ -122,7 +122,7 @@ function explain(
   const such = asked ? `a job of ${taskName} like this` : `a job of ${taskName}`;
   const wanted = asked ? `\n\n${describe(state, input, conditions)}` : '';
   if (state.isNot) {
-    const expected = times === undefined ? `not to have enqueued ${such}` : `to have enqueued ${such} any number of times but ${times}`;
+    const expected = times === undefined ? `not to have enqueued ${such}` : `to have enqueued ${such} any number of times except ${times}`;
     return `Expected the simulation ${expected}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}`;
   }
   if (times !== undefined && found.length > 0) {
@@ -140,7 +140,7 @@ function nearest(state: MatcherState, input: unknown, candidates: readonly Candi
   const head =
     candidates.length === 1
       ? `The only one is ${best.label}, which differs:`
-      : `The nearest of ${candidates.length} is ${best.label}, which differs:`;
+      : `The closest of ${candidates.length} is ${best.label}, which differs:`;
   const differences = best.unmet.map(
     (condition) =>
       `  ${condition.option}: expected ${state.utils.EXPECTED_COLOR(condition.expected)}, got ${state.utils.RECEIVED_COLOR(condition.actual(best.job))}`,

@@ -1,18 +1,19 @@
-/** `testTasks`: Vitest's `test` with a simulation around every test. */
+/** `testTasks`: Vitest's `test`, with a simulation for every test. */
 import { basename, dirname, join } from 'node:path';
 import type { Tasks } from 'escapement';
 import { type ExploreOptions, explore, type Scenario, type Simulation, type SimulationOptions, simulate } from 'escapement/testing';
 import { type TestAPI, type TestContext, test } from 'vitest';
 import { exact } from './time.ts';
 
-/** The options of `testTasks`: those of `simulate`. A `seed` draws every choice, the same ones in every test. */
+/** Options of `testTasks`: those of `simulate`. A `seed` determines all choices, which are the same in every test. */
 export type TestTasksOptions = SimulationOptions;
 
-/** What `testTasks` returns: Vitest's `test`, with `sim` among its fixtures. */
+/** The return value of `testTasks`: Vitest's `test` with the fixture `sim`. */
 export type TaskTest = TestAPI<TestFixtures> & {
   /**
-   * A test that explores: seeds × interleavings × faults over a scenario. It has a simulation of its own for every run; seeds that are left
-   * after 100 s are left out, and the test says so. What fails is kept in `__seeds__` beside the test's file, unless `file` names another place, and is played first the next time: commit it.
+   * A test that explores a scenario: seeds × interleavings × faults. Each run has its own simulation. Seeds that have not run after 100 s are
+   * skipped, and the test reports it. Failing runs are saved in `__seeds__` next to the test's file, or in `file`, and are replayed first the
+   * next time, so commit them.
    * @example
    * test.explore('an order is charged once', { seeds: 200 }, async () => {
    *   await checkout.enqueue({ order: 'o1' });
@@ -24,7 +25,7 @@ export type TaskTest = TestAPI<TestFixtures> & {
 
 type ExploringTest = (name: string, options: ExploreOptions, scenario: Scenario) => void;
 
-/** In the form in which Vitest's builder of fixtures describes them: `$__test` keeps `sim` out of the hooks of suites. */
+/** The shape in which Vitest's fixture builder describes fixtures. `$__test` keeps `sim` out of suite hooks. */
 interface TestFixtures {
   readonly sim: Simulation;
   readonly $__worker?: object;
@@ -33,15 +34,15 @@ interface TestFixtures {
 }
 
 type Fixture = (context: TestContext, use: (sim: Simulation) => Promise<void>) => Promise<void>;
-/** As `testing/refuse.ts` has it: tests fail where they wait for a timer that they do not drive. */
+/** Defined in `testing/refuse.ts`: tests fail if they wait for a timer that they do not drive. */
 const watchTimers: unique symbol = Symbol.for('escapement.watchTimers') as never;
 
 const tailLines = 40;
 
 /**
- * Vitest's `test`, in which every test runs simulated, also one that never names `sim`: so no test touches what the application is bound
- * to in production. The simulation ends after the test, which fails if tasks left work behind. A failing test is annotated with the seed
- * and the last lines of the timeline.
+ * Returns Vitest's `test`, with every test running in a simulation, even if it does not use `sim`, so that no test touches the application's
+ * production backends. The simulation ends after the test, which fails if tasks left work behind. A failing test is annotated with the
+ * seed and the last lines of the timeline.
  * @example
  * const test = testTasks(tasks, { seed: 7 });
  * test('a welcome is sent at once', async ({ sim }) => {
@@ -51,7 +52,7 @@ const tailLines = 40;
  * });
  */
 export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTest {
-  // The form of fixtures that Vitest 3, 4 and 5 have in common.
+  // The form of fixtures that works in Vitest 3, 4 and 5.
   const sim: Fixture = async ({ task, onTestFailed }, use) => {
     const sim = await simulate(tasks, options);
     (sim as { [watchTimers]?(): void })[watchTimers]?.();
@@ -61,7 +62,7 @@ export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTes
     try {
       await sim.end();
     } catch (error) {
-      // What a test itself says has failed comes first: work is often left behind because of it.
+      // A failure of the test itself comes first, since it is often the reason why work is left behind.
       if (task.result?.state !== 'fail') throw error;
       left = error instanceof Error ? error.message : String(error);
     }
@@ -82,7 +83,7 @@ export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTes
   return Object.assign(simulated, { explore: all });
 }
 
-/** Where the failing runs of a test are kept. */
+/** The file that keeps the failing runs of a test. */
 function keptBeside(path: string, name: string): string {
   const slug = name.replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-|-$/g, '');
   return join(dirname(path), '__seeds__', `${basename(path)}.${slug.slice(0, 100)}.json`);
@@ -91,20 +92,20 @@ function keptBeside(path: string, name: string): string {
 const exploringMs = 100_000;
 const shrinkingMs = 50_000;
 
-/** What an exploration takes over from the options of its `test`. */
+/** The options of a `test` that an exploration inherits. */
 function like({ now, seed, workers, concurrency, store, stores, retention }: TestTasksOptions): ExploreOptions {
   const given = { now, first: seed, workers: workers || undefined, concurrency, store, stores, retention };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
-/** Annotates a failing test: the one thing that every reporter prints below the error and its diff, without changing either. */
+/** Annotates a failing test. Every reporter prints annotations below the error and its diff without changing either. */
 async function report({ annotate, task }: TestContext, sim: Simulation, left: string | undefined): Promise<void> {
   const { result } = task;
   // Vitest before 3.2 has no annotations.
   if (!result || task.fails || !annotate) return;
   const text = summary(sim, left);
   const { state } = result;
-  // Vitest takes annotations only while a test runs, and that it has failed is known only afterwards. It looks when annotate is called.
+  // Vitest accepts annotations only while a test runs, but the failure is known only afterwards. It checks the state when annotate is called.
   result.state = 'run';
   let annotated: Promise<unknown>;
   try {

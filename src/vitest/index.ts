@@ -1,7 +1,7 @@
 /**
- * `escapement/vitest`: the fixture, the matchers and the snapshot serializer. To import it is to register the last two.
- * `escapement/vitest/setup`, in `setupFiles` of `vitest.config.ts`, lets timers and dates that modules capture when they are loaded follow virtual time.
- * Made of the public entry points alone: whatever it does, an adapter for another test runner can do as well.
+ * `escapement/vitest`: the fixture, the matchers and the snapshot serializer. Importing it registers the last two. Add
+ * `escapement/vitest/setup` to `setupFiles` in `vitest.config.ts` to make timers and dates that modules capture at load time follow virtual
+ * time. Only uses the public entry points, so adapters for other test runners can do the same.
  */
 import './register.ts';
 

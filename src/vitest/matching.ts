@@ -1,11 +1,11 @@
 /**
- * What the matchers share: what is expected of a value, how it is compared (as `toMatchObject` does: a subset, asymmetric matchers
- * included), and how a difference is shown without all that was never asked for.
+ * Shared by the matchers: the type of expected values, their comparison (like `toMatchObject`: a subset, including asymmetric matchers),
+ * and diffs that only show what the test asked about.
  */
 import { ConfigError } from 'escapement';
 import type { ExpectStatic } from 'vitest';
 
-/** Vitest 3 does not export it by its name. */
+/** Vitest 3 does not export it by name. */
 export type MatcherState = ReturnType<ExpectStatic['getState']>;
 
 type Leaf = string | number | boolean | bigint | symbol | null | undefined | void | Date | RegExp | ((...args: never) => unknown);
@@ -25,18 +25,18 @@ export type Expected<T> = unknown extends T
               : T);
 
 /**
- * A point in time: an offset from the simulation's beginning such as `'+10m'` or `'+1h 30m'`, a `Date`, an ISO 8601 string with an offset,
+ * A point in time: an offset from the start of the simulation such as `'+10m'` or `'+1h 30m'`, a `Date`, an ISO 8601 string with an offset,
  * a local time with its zone such as `'2026-03-29T03:00[Europe/Berlin]'`, or a Temporal instant.
  */
 export type Moment = string | Date | { readonly epochMilliseconds: number };
 
-/** True if the value has everything that is expected of it. */
+/** True if the value contains everything that is expected. */
 export function matches(state: MatcherState, actual: unknown, expected: unknown): boolean {
   const { iterableEquality, subsetEquality } = state.utils;
   return state.equals(actual, expected, [...state.customTesters, iterableEquality, subsetEquality]);
 }
 
-/** From 0, nothing in common, to 1: how near a value is to what was expected. */
+/** How close a value is to the expected one, from 0 (nothing in common) to 1. */
 export function closeness(state: MatcherState, actual: unknown, expected: unknown): number {
   if (matches(state, actual, expected)) return 1;
   if (!isRecord(actual) || !isRecord(expected) || isAsymmetric(expected)) return 0;
@@ -45,7 +45,7 @@ export function closeness(state: MatcherState, actual: unknown, expected: unknow
   return keys.reduce((total, key) => total + (key in actual ? closeness(state, actual[key], expected[key]) : 0), 0) / keys.length;
 }
 
-/** A diff of what was expected and of the part of the value that it speaks of; what matches is no difference, however it was expected. */
+/** A diff of the expected value and the corresponding part of the actual one. Parts that match do not appear, whatever matcher was used. */
 export function difference(state: MatcherState, actual: unknown, expected: unknown): string {
   const [wanted, got] = compared(state, expected, actual);
   return state.utils.diff(wanted, got) ?? `Expected: ${state.utils.printExpected(wanted)}\nReceived: ${state.utils.printReceived(got)}`;
@@ -67,28 +67,31 @@ function compared(state: MatcherState, expected: unknown, actual: unknown): [exp
   return [wanted, got];
 }
 
-/** An option that a matcher does not know would silently assert nothing. @throws ConfigError */
+/**
+ * Rejects unknown options, which would silently assert nothing.
+ * @throws ConfigError
+ */
 export function checkOptions(matcher: string, options: object | undefined, known: readonly string[]): void {
   if (options === undefined) return;
   if (!isRecord(options) || Array.isArray(options)) {
-    throw new ConfigError(`${matcher}() cannot be checked`, [{ path: 'options', expected: 'an object', got: String(options) }]);
+    throw new ConfigError(`Invalid arguments of ${matcher}()`, [{ path: 'options', expected: 'an object', got: String(options) }]);
   }
   const unknown = Object.keys(options).filter((key) => !known.includes(key));
   if (unknown.length === 0) return;
   const expected = known.length === 1 ? `only ${known[0]}` : `one of ${known.join(', ')}`;
   throw new ConfigError(
-    `${matcher}() cannot be checked`,
-    unknown.map((key) => ({ path: key, expected, got: 'an option of no such name' })),
+    `Invalid arguments of ${matcher}()`,
+    unknown.map((key) => ({ path: key, expected, got: 'an unknown option' })),
   );
 }
 
-/** @throws ConfigError unless it is a whole number, or was not given */
+/** @throws ConfigError unless `times` is a whole number or undefined */
 export function checkTimes(matcher: string, times: unknown): void {
   if (times === undefined || (Number.isInteger(times) && (times as number) >= 0)) return;
-  throw new ConfigError(`${matcher}() cannot be checked`, [{ path: 'times', expected: 'a whole number', got: String(times) }]);
+  throw new ConfigError(`Invalid arguments of ${matcher}()`, [{ path: 'times', expected: 'a whole number', got: String(times) }]);
 }
 
-/** A value on one line. */
+/** Formats a value on one line. */
 export function line(state: MatcherState, value: unknown): string {
   return state.utils.stringify(value, 5, { min: true });
 }
@@ -98,7 +101,7 @@ export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }
 
-/** Every line moved to the right. */
+/** Indents every line. */
 export function indent(text: string, by = '  '): string {
   return text.replace(/^(?=.)/gm, by);
 }

@@ -1,4 +1,4 @@
-/** The matchers on a TaskResult. Each refreshes it first, so they are asynchronous, and none needs the caller to. */
+/** The matchers for a TaskResult. They are asynchronous because each one refreshes the result first. */
 import type { TaskResult } from 'escapement';
 import type { MatcherState } from './matching.ts';
 import { checkOptions, checkTimes, count, difference, indent, line, type Moment, matches } from './matching.ts';
@@ -6,7 +6,7 @@ import { labelOf, resultOf, runningSimulation, when } from './received.ts';
 import type { FailedOptions, RetriedOptions, SucceededOptions } from './register.ts';
 import { momentOf } from './time.ts';
 
-/** What was expected of one property and is not so: a line or more for the message. */
+/** The mismatch of one property, formatted for the message; undefined if it matches. */
 type Fault = string | undefined;
 
 export async function toHaveSucceeded(this: MatcherState, received: unknown, options: SucceededOptions<unknown> = {}) {
@@ -80,7 +80,7 @@ function verdict(
   };
 }
 
-/** What has become of the job, in a sentence. */
+/** The job's current state, as a sentence. */
 function told(result: TaskResult): string {
   const after = ` after ${count(result.attempts, 'attempt')}`;
   const why = result.reason === null ? '' : `, reason: ${result.reason}`;
@@ -93,7 +93,7 @@ function told(result: TaskResult): string {
     case 'running':
       return `it is running, attempt ${result.attempts}.`;
     case 'retrying':
-      return `it is to be retried at ${when(result.dueAt)}${after}.`;
+      return `it will be retried at ${when(result.dueAt)}${after}.`;
     default:
       return `it is ${result.status}, due at ${when(result.dueAt)}${result.attempts > 0 ? after : ''}.`;
   }
@@ -124,7 +124,7 @@ function reasonFault(state: MatcherState, result: TaskResult, reason: string | u
   return `reason: expected ${state.utils.printExpected(reason)}, got ${state.utils.printReceived(result.reason)}`;
 }
 
-/** The last error, as `name: message`, so that either can be asked for. */
+/** The last error as `name: message`, so that tests can match either. */
 function errorFault(state: MatcherState, result: TaskResult, error: string | RegExp | undefined): Fault {
   if (error === undefined) return undefined;
   const last = result.errors.at(-1);
@@ -134,7 +134,7 @@ function errorFault(state: MatcherState, result: TaskResult, error: string | Reg
   return `error: expected ${verb} ${state.utils.printExpected(error)}, got ${last ? state.utils.printReceived(text) : 'none'}`;
 }
 
-/** How many attempts failed and were, or will be, followed by another. Snoozes are none of them: they give the attempt back. */
+/** Number of attempts that failed and were, or will be, retried. Snoozes do not count as attempts. */
 function retriesOf(result: TaskResult): number {
   return isWaiting(result) ? result.attempts : Math.max(0, result.attempts - 1);
 }
@@ -143,7 +143,7 @@ function isWaiting(result: TaskResult): boolean {
   return !result.isFinished && result.status !== 'running';
 }
 
-/** An instant in both ways, for whichever of them the test speaks of. */
+/** An instant in both notations, because the test may use either. */
 function instant(at: Date): string {
   const short = when(at);
   return short === at.toISOString() ? short : `${short} (${at.toISOString()})`;

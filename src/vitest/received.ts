@@ -1,4 +1,4 @@
-/** What was given to `expect()`: told apart, and refused with a hint when it is none of what the matcher takes. */
+/** Checks what was passed to `expect()`, and explains what a matcher accepts. */
 import type { Task, TaskResult } from 'escapement';
 import { currentSimulation, type Simulation } from 'escapement/testing';
 import type { MatcherState } from './matching.ts';
@@ -9,33 +9,37 @@ type AnyTask = Pick<Task<never, unknown>, 'name'>;
 /** @throws TypeError */
 export function simulationOf(state: MatcherState, matcher: string, received: unknown): Simulation {
   if (isSimulation(received)) return received;
-  throw misuse(state, matcher, 'a simulation, as simulate() or the fixture of testTasks() gives it: expect(sim)', received);
+  throw misuse(state, matcher, 'a simulation, from simulate() or the fixture of testTasks(): expect(sim)', received);
 }
 
 /** @throws TypeError */
 export function resultOf(state: MatcherState, matcher: string, received: unknown): TaskResult {
   if (isResult(received)) return received;
-  throw misuse(state, matcher, 'a TaskResult, as await task.enqueue() gives it', received);
+  throw misuse(state, matcher, 'a TaskResult, as returned by await task.enqueue()', received);
 }
 
-/** A task of this simulation's application. @throws TypeError */
+/**
+ * A task of this simulation's application.
+ * @throws TypeError
+ */
 export function taskOf(state: MatcherState, matcher: string, received: unknown, sim: Simulation): AnyTask {
-  if (!isTask(received)) throw misuse(state, matcher, 'a task, as tasks.define() returns it', received);
+  if (!isTask(received)) throw misuse(state, matcher, 'a task, as returned by tasks.define()', received);
   const names = namesOf(sim);
   if (!names || names.includes(received.name)) return received;
   throw new TypeError(
-    `${matcher}: ${received.name} is not a task of the application that is simulated, whose tasks are ${names.join(', ') || 'none'}. ` +
+    `${matcher}: ${received.name} is not a task of the simulated application, whose tasks are ${names.join(', ') || 'none'}. ` +
       'Simulate the application that defines it, or register a portable task with tasks.register().',
   );
 }
 
-/** The simulation that an expectation about a task is checked against. @throws TypeError when none is running */
+/**
+ * The simulation that an expectation about a task is checked against.
+ * @throws TypeError if no simulation is running
+ */
 export function runningSimulation(matcher: string): Simulation {
   const sim = currentSimulation();
   if (sim) return sim;
-  throw new TypeError(
-    `${matcher} reads what happened in a simulation, and none is running; use the test of testTasks(tasks), or simulate(tasks).`,
-  );
+  throw new TypeError(`${matcher} needs a running simulation; use the test of testTasks(tasks), or simulate(tasks).`);
 }
 
 export function isSimulation(value: unknown): value is Simulation {
@@ -46,7 +50,7 @@ export function isTask(value: unknown): value is AnyTask {
   return has(value, 'enqueue', 'getResult') && typeof (value as { name?: unknown }).name === 'string';
 }
 
-/** `mail.welcome#2`, as the timeline calls it, or the task's name when no simulation knows the job. */
+/** `mail.welcome#2`, as in the timeline, or the task's name if no simulation knows the job. */
 export function labelOf(result: TaskResult): string {
   const index = currentSimulation()
     ?.jobs({ task: result.task })
@@ -54,7 +58,7 @@ export function labelOf(result: TaskResult): string {
   return index === undefined || index < 0 ? `job ${result.id} of ${result.task}` : `${result.task}#${index + 1}`;
 }
 
-/** An instant, as an offset where a simulation says from what. */
+/** An instant, as an offset if a simulation is running. */
 export function when(at: Date): string {
   const sim = currentSimulation();
   return sim ? offset(at.getTime(), sim.startedAt.getTime()) : at.toISOString();
@@ -76,5 +80,5 @@ function has(value: unknown, ...methods: string[]): boolean {
 
 function misuse(state: MatcherState, matcher: string, expected: string, got: unknown): TypeError {
   const hint = got instanceof Promise ? 'a promise; await it first' : state.utils.stringify(got, 1);
-  return new TypeError(`${matcher} is about ${expected}; got ${hint}`);
+  return new TypeError(`${matcher} expects ${expected}; got ${hint}`);
 }

@@ -1,4 +1,4 @@
-/** The matchers' public signatures, and their registration with Vitest, which also learns to print a timeline in snapshots. */
+/** The public signatures of the matchers and their registration with Vitest, including a snapshot serializer for timelines. */
 import type { Duration, Status, Task, TaskResult } from 'escapement';
 import type { Simulation, Timeline } from 'escapement/testing';
 import { expect } from 'vitest';
@@ -8,41 +8,47 @@ import type { Expected, Moment } from './matching.ts';
 import { toBeScheduledAt, toHaveFailed, toHaveRetried, toHaveSucceeded } from './outcome.ts';
 import { toHaveRun, toHaveRunAt } from './runs.ts';
 
-/** What else `toHaveEnqueued` asks of a job. */
+/** Further conditions of `toHaveEnqueued`. */
 export interface EnqueuedOptions {
-  /** `runAfter` − `enqueuedAt`, to the millisecond. A job that asked for no instant was due in `0`. */
+  /** `runAfter` − `enqueuedAt`, to the millisecond. `0` for a job without `runAfter`. */
   in?: Duration;
   queue?: string;
   priority?: number;
-  /** It has all of these; it may have more. */
+  /** Tags that the job must have; it may have others. */
   tags?: readonly string[];
-  /** As of now: one of these. */
+  /** The current status must be one of these. */
   status?: Status | readonly Status[];
-  /** Exactly so many such jobs. @default at least one */
+  /**
+   * Exact number of matching jobs.
+   * @default at least one
+   */
   times?: number;
 }
 
-/** What else `toHaveSucceeded` asks. */
+/** Further conditions of `toHaveSucceeded`. */
 export interface SucceededOptions<Output> {
   attempts?: number;
-  /** What the task returned, matched as a subset. */
+  /** The return value of the task, matched as a subset. */
   returnValue?: Expected<Output>;
-  /** @deprecated the former name of `returnValue` */
+  /** @deprecated Use `returnValue`. */
   value?: Expected<Output>;
 }
 
-/** What else `toHaveFailed` asks. */
+/** Further conditions of `toHaveFailed`. */
 export interface FailedOptions {
-  /** The last error, read as `name: message`: what it includes, or a pattern. */
+  /** A text that the last error, formatted as `name: message`, includes, or a pattern that it matches. */
   error?: string | RegExp;
   attempts?: number;
   /** For example `'poisoned'` or `'permanent'`. */
   reason?: string;
 }
 
-/** What else `toHaveRetried` asks. */
+/** Further conditions of `toHaveRetried`. */
 export interface RetriedOptions {
-  /** Exactly so often. @default at least once */
+  /**
+   * Exact number of retries.
+   * @default at least one
+   */
   times?: number;
 }
 
@@ -76,7 +82,7 @@ type AnyTask = { readonly name: string; readonly enqueue: unknown; readonly getR
 declare module 'vitest' {
   interface Matchers<R extends void | Promise<void> = void | Promise<void>, T = unknown> {
     /**
-     * The simulation has enqueued a job of this task whose input has everything that `input` has. Finished jobs count.
+     * The simulation has enqueued a job of this task whose input contains `input`. Finished jobs count.
      * @example expect(sim).toHaveEnqueued(sendWelcome, { userId: 'ada' }, { in: '1h', queue: 'mail' });
      */
     toHaveEnqueued: T extends Simulation
@@ -88,7 +94,7 @@ declare module 'vitest' {
      */
     toHaveSentMail: T extends Simulation ? (expected?: ExpectedMail, options?: SentMailOptions) => R : never;
     /**
-     * Attempts of the task have started: so many, or at least one. Each counts, also those that failed or snoozed.
+     * Attempts of the task have started: exactly `times`, or at least one. All attempts count, including failed and snoozed ones.
      * @example
      * expect(sim).toHaveRun(sendWelcome, 2);
      * expect(sendWelcome).toHaveRun(2);
@@ -110,12 +116,12 @@ declare module 'vitest' {
      */
     toHaveFailed: T extends TaskResult ? (options?: FailedOptions) => Promise<void> : never;
     /**
-     * Attempts of the job failed and were, or will be, followed by others; a lost lease counts, a snooze does not. Refreshes the result.
+     * Attempts of the job failed and were, or will be, retried; a lost lease counts, a snooze does not. Refreshes the result.
      * @example await expect(result).toHaveRetried({ times: 2 });
      */
     toHaveRetried: T extends TaskResult ? (options?: RetriedOptions) => Promise<void> : never;
     /**
-     * The job waits, and this is when it may start next: its first attempt, a retry, or after a snooze. Refreshes the result.
+     * The job is waiting and may start next at this moment: a first attempt, a retry, or after a snooze. Refreshes the result.
      * @example await expect(result).toBeScheduledAt('+1h');
      */
     toBeScheduledAt: T extends TaskResult ? (moment: Moment) => Promise<void> : never;
@@ -128,7 +134,7 @@ expect.addSnapshotSerializer({
   test: (value: unknown) => isTimeline(value),
   serialize: ({ lines }: Timeline, _, indentation) => {
     const text = lines.length > 0 ? lines : ['(nothing has happened)'];
-    // Inside of something else, the lines begin on one of their own, so that their columns stay under each other.
+    // Nested inside another value, the timeline starts on a new line, which keeps its columns aligned.
     return indentation === '' ? text.join('\n') : text.map((each) => `\n${indentation}  ${each}`).join('');
   },
 });

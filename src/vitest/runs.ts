@@ -1,11 +1,11 @@
-/** `toHaveRun` and `toHaveRunAt`: how often, and when, attempts of a task started. */
+/** `toHaveRun` and `toHaveRunAt`: how often and when attempts of a task started. */
 import type { SimulatedAttempt, Simulation } from 'escapement/testing';
 import type { MatcherState } from './matching.ts';
 import { checkTimes, count, type Moment } from './matching.ts';
 import { isSimulation, runningSimulation, simulationOf, taskOf } from './received.ts';
 import { momentOf, offset } from './time.ts';
 
-/** On a task: `(times?)`; on a simulation: `(task, times?)`. */
+/** For a task: `(times?)`; for a simulation: `(task, times?)`. */
 export function toHaveRun(this: MatcherState, received: unknown, ...given: unknown[]) {
   const matcher = 'toHaveRun';
   const onSimulation = isSimulation(received);
@@ -19,7 +19,7 @@ export function toHaveRun(this: MatcherState, received: unknown, ...given: unkno
     message: () => {
       const arguments_ = [...(onSimulation ? [name] : []), ...(times === undefined ? [] : [String(times)])].join(', ');
       const hint = this.utils.matcherHint(matcher, onSimulation ? 'sim' : name, arguments_, { isNot: this.isNot });
-      const often = times === undefined ? '' : this.isNot ? ` any number of times but ${times}` : ` ${count(times, 'time')}`;
+      const often = times === undefined ? '' : this.isNot ? ` any number of times except ${times}` : ` ${count(times, 'time')}`;
       const got =
         attempts.length === 0
           ? 'No attempt has started.'
@@ -29,7 +29,7 @@ export function toHaveRun(this: MatcherState, received: unknown, ...given: unkno
   };
 }
 
-/** Every start of an attempt, in order. */
+/** Checks the start of every attempt, in order. */
 export function toHaveRunAt(this: MatcherState, received: unknown, moments: readonly Moment[]) {
   const matcher = 'toHaveRunAt';
   const sim = runningSimulation(matcher);
@@ -48,7 +48,7 @@ export function toHaveRunAt(this: MatcherState, received: unknown, moments: read
         return `${hint}\n\nExpected attempts of ${name} not to have started at exactly these moments:\n\n${starts(sim, attempts) || '  never'}`;
       }
       const diff = this.utils.diff(written(expected), written(actual)) ?? '';
-      return `${hint}\n\nAttempts of ${name} started at other moments than expected (offsets from ${sim.startedAt.toISOString()}):\n\n${diff}\n\n${starts(sim, attempts)}`.trimEnd();
+      return `${hint}\n\nAttempts of ${name} did not start at the expected moments (offsets from ${sim.startedAt.toISOString()}):\n\n${diff}\n\n${starts(sim, attempts)}`.trimEnd();
     },
   };
 }

@@ -1,4 +1,4 @@
-/** Instants and durations in matchers: read from what people write, and written as the timeline writes them. */
+/** Parses instants and durations in matchers, and formats them as the timeline does. */
 import { ConfigError } from 'escapement';
 import { localTime } from 'escapement/testing';
 import type { Moment } from './matching.ts';
@@ -9,7 +9,10 @@ const durationPattern = new RegExp(`^${part}$`);
 const offsetPattern = new RegExp(String.raw`^\+${part}(?:\s*${part})*$`);
 const instantPattern = /^[+-]?\d{4,6}-\d{2}-\d{2}T.*(?:Z|[+-]\d{2}:?\d{2})$/i;
 
-/** The milliseconds of a duration. @throws ConfigError naming `path` */
+/**
+ * The milliseconds of a duration.
+ * @throws ConfigError naming `path`
+ */
 export function durationOf(value: unknown, path: string): number {
   if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return Math.round(value);
   if (typeof value === 'string' && durationPattern.test(value)) return sum(value);
@@ -18,7 +21,10 @@ export function durationOf(value: unknown, path: string): number {
   ]);
 }
 
-/** Epoch milliseconds of a moment; `startedAt` is what an offset counts from. @throws ConfigError naming `path` */
+/**
+ * Epoch milliseconds of a moment; offsets count from `startedAt`.
+ * @throws ConfigError naming `path`
+ */
 export function momentOf(value: Moment, startedAt: () => number, path: string): number {
   let at = Number.NaN;
   if (typeof value === 'string') {
@@ -32,18 +38,18 @@ export function momentOf(value: Moment, startedAt: () => number, path: string): 
     {
       path,
       expected:
-        "an offset from the simulation's beginning such as '+10m' or '+1h 30m', a Date, an ISO string with offset, or a local time with its zone such as '2026-03-29T03:00[Europe/Berlin]'",
+        "an offset from the start of the simulation such as '+10m' or '+1h 30m', a Date, an ISO string with offset, or a local time with its zone such as '2026-03-29T03:00[Europe/Berlin]'",
       got: String(value),
     },
   ]);
 }
 
-/** `+1h 5m`: an instant as its offset from the beginning, exact to the millisecond. */
+/** `+1h 5m`: an instant as its offset from the start, exact to the millisecond. */
 export function offset(at: number, startedAt: number): string {
   return at < startedAt ? `-${exact(startedAt - at)}` : `+${exact(at - startedAt)}`;
 }
 
-/** `1d 2h 3m 4.005s`: a duration without loss. */
+/** `1d 2h 3m 4.005s`: a duration without loss of precision. */
 export function exact(ms: number): string {
   const parts: string[] = [];
   let rest = ms;

@@ -92,7 +92,7 @@ describe('a search is refused', () => {
     writeFileSync(join(folder, 'failures.json'), 'something dear');
     expect(await explored('--explore', '1', '--failures', folder)).toMatchObject({
       code: 2,
-      stderr: expect.stringMatching(/a list of runs/),
+      stderr: expect.stringMatching(/a list of failed runs/),
     });
     expect(existsSync(join(folder, 'failures.json'))).toBe(true);
     vi.stubEnv('ESCAPEMENT_REPLAY', 'foo');

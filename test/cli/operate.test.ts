@@ -53,7 +53,7 @@ test('a job is enqueued, listed, shown, cancelled and run again', async () => {
   });
   const again = await store.run('retry', [job]);
   expect(again).toMatchObject({ code: 1, stdout: '' });
-  expect(again.stderr).toMatch(/was successful; enqueue another/);
+  expect(again.stderr).toMatch(/was successful; enqueue a new job/);
 });
 
 test('jobs are given another priority, and deleted', async () => {
@@ -69,7 +69,7 @@ test('jobs are given another priority, and deleted', async () => {
   });
   expect(await store.run('prioritize', [over?.id ?? '', '--priority', '1'])).toMatchObject({
     code: 1,
-    stderr: expect.stringMatching(/is cancelled; only a job that waits for its turn/),
+    stderr: expect.stringMatching(/is cancelled; only the priority of a queued job/),
   });
   expect((await store.run('prioritize', [a?.id ?? ''])).stderr).toMatch(/required option '--priority <n>'/);
   expect((await store.run('prioritize', [a?.id ?? '', '--priority', '101'])).stderr).toMatch(/-100 to 100/);
@@ -282,8 +282,8 @@ test('what is written wrongly is answered in a line that says what to do', async
     ['prune', [], /^escapement: required option '--older-than <duration>' not specified\n$/],
     ['worker', ['--queues', 'a', '--exclude', 'b'], /^escapement: give --queues or --exclude, not both\n$/],
     ['worker', ['--max-memory', 'much'], /invalid\. Give a size such as '512mb' or '2gb'\.\n$/],
-    ['pause', ['no queue!'], /^escapement: The queue cannot be paused or resumed: name: expected a name/],
-    ['show', ['zz'], /^escapement: no job has the id zz; finished jobs are pruned/],
+    ['pause', ['no queue!'], /^escapement: Invalid queue: name: expected a name/],
+    ['show', ['zz'], /^escapement: no job has the id zz; finished jobs are deleted/],
   ];
   for (const [command, args, line] of faults) {
     const { code, stdout, stderr } = await store.run(command, args);

@@ -401,10 +401,10 @@ test('remove asks for --yes, and leaves what code defines', async () => {
       'escapement: once (Once, at 2026-04-01T00:00:00.000Z; 0 runs so far) would be removed, and cannot be brought back; add --yes to do it\n',
   });
   expect(await document('remove', 'once', '--yes')).toEqual({ schedule: 'once', removed: true });
-  expect(await run('remove', 'once', '--yes')).toMatchObject({ code: 1, stderr: 'escapement: no schedule is named "once"\n' });
+  expect(await run('remove', 'once', '--yes')).toMatchObject({ code: 1, stderr: 'escapement: no schedule has the name "once"\n' });
   expect(await run('remove', 'digest', '--yes')).toMatchObject({
     code: 2,
-    stderr: 'escapement: schedule digest is defined in code: remove it there, or pause it\n',
+    stderr: 'escapement: schedule digest is defined in code; remove it there, or pause it\n',
   });
 });
 
@@ -415,7 +415,7 @@ test('a name that nobody has is answered with one that is near, and a wrong comm
     expect(await run(command, 'digets', ...args), command).toEqual({
       code: 1,
       stdout: '',
-      stderr: 'escapement: no schedule is named "digets"; did you mean digest?\n',
+      stderr: 'escapement: no schedule has the name "digets"; did you mean digest?\n',
     });
   }
   expect(await cli(['schedules', 'shwo', store.module(), 'digest'])).toEqual({

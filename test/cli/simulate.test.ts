@@ -149,7 +149,7 @@ describe('the exit code', () => {
     const { code, stdout, stderr } = await simulated('leaks');
     expect(code).toBe(1);
     expect(stdout).toContain('forget');
-    expect(stderr).toMatch(/^escapement: attempts that have ended left work behind/);
+    expect(stderr).toMatch(/^escapement: attempts have ended but left work behind/);
   });
 
   test.each([

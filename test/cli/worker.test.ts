@@ -118,7 +118,7 @@ test.concurrent('what the engine warns of is a line of the log, and what an even
     await broken.enqueue();
     await flaky.enqueue();`);
   const program = start(['worker', module, '--id', 'w', '--queues', 'default,unused', '--log-level', 'debug']);
-  await program.line(says(/^no live worker serves queue nowhere: /));
+  await program.line(says(/^no live worker serves queue nowhere, /));
   await program.line(event('failed'));
   await program.line(event('retrying'));
   program.child.kill('SIGTERM');

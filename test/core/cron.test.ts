@@ -118,7 +118,7 @@ describe('what is wrong with an expression', () => {
     ['* * * * 8', 'cron: expected day-of-week to be 0-7 or SUN-SAT, also as MON#2 or FRIL, got 8'],
     ['60 * * * * *', 'cron: expected second to be 0-59, got 60'],
     ['0 60 * * * *', 'cron: expected minute to be 0-59, got 60'],
-    ['1-0 * * * *', 'cron: expected minute to be 0-59, got 1-0 (the range wraps to the whole, write *)'],
+    ['1-0 * * * *', 'cron: expected minute to be 0-59, got 1-0 (the range covers the whole field; write *)'],
     ['60/5 * * * *', 'cron: expected minute to be 0-59, got 60/5'],
     ['0/0 * * * *', 'cron: expected minute to be 0-59, got 0/0'],
     ['* 22-2/25 * * *', 'cron: expected hour to be 0-23, got 22-2/25 (a step is from 1 to 24)'],

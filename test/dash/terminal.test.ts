@@ -215,7 +215,7 @@ tasks.define('greet', () => console.log('said ${word}'));`;
       await terminal.until(new RegExp(`printed +said ${word}`));
     };
     writeFileSync(path, source("sqlite({ file: '/nowhere/jobs.db' })", 'two'));
-    await terminal.until(/✗ \/nowhere\/jobs\.db: the folder \/nowhere is not there/);
+    await terminal.until(/✗ \/nowhere\/jobs\.db: the folder \/nowhere does not exist/);
     await greet('one');
     writeFileSync(path, `await new Promise(() => {});${source('memory()', 'three')}`);
     await terminal.until(/is not loaded after 5 s: it awaits something/);
@@ -275,7 +275,7 @@ describe('where there is no terminal', () => {
   test.each([
     ['of another application', (file: string) => new Database(file).exec('CREATE TABLE users (id)').close(), /holds no jobs of Escapement/],
     ['that is empty', (file: string) => writeFileSync(file, ''), /holds no jobs of Escapement/],
-    ['that is no database', (file: string) => writeFileSync(file, 'a diary'.repeat(1_000)), /no SQLite database/],
+    ['that is no database', (file: string) => writeFileSync(file, 'a diary'.repeat(1_000)), /not a SQLite database/],
   ] as const)('a file %s is left as it is', async (_, make, sentence) => {
     const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'other.db');
     folders.push(join(file, '..'));

@@ -62,6 +62,6 @@ test('who waits for a job that no live worker could run is told after 5 s, once'
   await clock.advanceTo(4_999);
   expect(warn).not.toHaveBeenCalled();
   await clock.advanceTo(20_000);
-  expect(warn.mock.calls.map(([, message]) => message)).toEqual([expect.stringMatching(/^no live worker serves queue mail: /)]);
+  expect(warn.mock.calls.map(([, message]) => message)).toEqual([expect.stringMatching(/^no live worker serves queue mail, /)]);
   for (const end of forget) end();
 });

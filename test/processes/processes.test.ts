@@ -211,7 +211,7 @@ test('a full disk costs nothing but time: workers wait for space, say so once, a
 
   const refused = await ask((workers[0] as (typeof workers)[0]).child, { enqueue: 1_000 });
   expect(refused).toMatchObject({ name: 'StoreError', code: 'ESCAPEMENT_STORE', kind: 'full' });
-  expect(refused.message).toMatch(/jobs\.db: no space is left \(SQLITE_FULL/);
+  expect(refused.message).toMatch(/jobs\.db: no space left on the device \(SQLITE_FULL/);
   expect(await counts()).toMatchObject({ ready: 0, running: 0, successful: 200 });
 
   await job.enqueueMany(Array.from({ length: 100 }, () => 'z'));

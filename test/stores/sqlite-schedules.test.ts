@@ -46,7 +46,7 @@ test('of many schedules only those that are due are looked at', async () => {
   expect(answer.nextAt).toBe(t0 + 1_003);
 });
 
-test('a row that cannot be read fires no more, is told of, and stops no other', async () => {
+test('a row that cannot be read is paused with a warning, and does not affect other schedules', async () => {
   const { database, store } = await opened();
   await store.saveSchedule(schedule({ name: 'damaged' }), { expect: null });
   await store.saveSchedule(schedule({ name: 'sound' }), { expect: null });

@@ -87,8 +87,8 @@ describe("enqueue in the caller's transaction", () => {
     const mail = define();
     expect(() => db.transaction(() => mail.enqueue({ user: 'a' }, { transaction: db })).immediate()).toThrow(/tasks\.open\(\)/);
     await tasks.open();
-    expect(() => mail.enqueue({ user: 'a' }, { transaction: db })).toThrow(/in no transaction/);
-    expect(() => mail.enqueue({ user: 1n as never }, { transaction: db })).toThrow(/in no transaction|BigInt/);
+    expect(() => mail.enqueue({ user: 'a' }, { transaction: db })).toThrow(/no open transaction/);
+    expect(() => mail.enqueue({ user: 1n as never }, { transaction: db })).toThrow(/no open transaction|BigInt/);
     const other = new Database(':memory:');
     expect(() => other.transaction(() => mail.enqueue({ user: 'a' }, { transaction: other }))()).toThrow(/the same file/);
     expect(() => mail.enqueue({ user: 'a' }, { transaction: {} as never })).toThrow(/better-sqlite3 database/);
@@ -296,7 +296,7 @@ describe('opening', () => {
   });
 
   test.each<[string, () => string, RegExp]>([
-    ['a folder that is not there', () => '/nowhere/at/all.db', /folder \/nowhere\/at is not there/],
+    ['a folder that is not there', () => '/nowhere/at/all.db', /folder \/nowhere\/at does not exist/],
     [
       'a file that is no database',
       () => {
@@ -304,7 +304,7 @@ describe('opening', () => {
         writeFileSync(path, 'only text, and rather more of it than a header has '.repeat(100));
         return path;
       },
-      /no SQLite database/,
+      /not a SQLite database/,
     ],
     [
       'a schema from the future',
@@ -314,7 +314,7 @@ describe('opening', () => {
         );
         return file;
       },
-      /opened by a newer version/,
+      /a newer version has opened it/,
     ],
     [
       'a migration that was changed',
@@ -324,7 +324,7 @@ describe('opening', () => {
         );
         return file;
       },
-      /not the one that this version/,
+      /does not match this version/,
     ],
     [
       'a schema with a gap',
@@ -334,9 +334,9 @@ describe('opening', () => {
         );
         return file;
       },
-      /migration 1 of the database is not the one/,
+      /migration 1 of the database does not match/,
     ],
-    ['a folder', () => dirname(file), /is a folder; name a file in it/],
+    ['a folder', () => dirname(file), /is a folder; specify a file in it/],
   ])('%s is refused, with the reason', async (_, path, message) => {
     const refused = await openFile(path()).catch((error) => error);
     expect(refused).toBeInstanceOf(StoreError);
@@ -507,7 +507,7 @@ test('a job whose stored input is damaged fails with the reason, and the next on
   expect(good.returnValue).toBe('good');
   expect(db.prepare('SELECT state, last_error FROM escapement_jobs WHERE id = ?').get(bad.id)).toMatchObject({
     state: 'failed',
-    last_error: expect.stringContaining('no JSON'),
+    last_error: expect.stringContaining('not valid JSON'),
   });
 });
 

@@ -7,11 +7,11 @@ import { memoryStore, planted } from './planted.ts';
 describe('planted', () => {
   // Found late, or shrunk slowly: `npm run test:soak` plays them all.
   const slow = [
-    'a schedule goes on from now, not from its occurrence',
-    'an occurrence makes two jobs when two schedulers meet',
-    'a cancel is lost when it races a failure',
-    'an outcome is taken whoever brings it (settle is not fenced)',
-    'the heartbeat stops before the worker has let its attempts end',
+    'a schedule advances from the current time instead of its occurrence',
+    'an occurrence creates two jobs when two schedulers race',
+    'a cancellation is lost when it races a failure',
+    'settle is not fenced: it accepts outcomes of any claim',
+    'the heartbeat stops before the attempts of the worker have ended',
   ];
   const some = planted.filter(({ bug }) => process.env.ESCAPEMENT_SOAK || !slow.includes(bug));
   test.each(some)('$bug', async ({ bug, store, engine }) => {

@@ -41,7 +41,7 @@ const rewritten = (rewrite: (settlement: Settlement, now: number) => Settlement)
 
 export const planted: readonly Planted[] = [
   {
-    bug: 'an outcome is taken whoever brings it (settle is not fenced)',
+    bug: 'settle is not fenced: it accepts outcomes of any claim',
     store: (store) =>
       mutant(store, {
         settle: (settlements: readonly Settlement[], options: At) =>
@@ -52,7 +52,7 @@ export const planted: readonly Planted[] = [
       }),
   },
   {
-    bug: 'a lease is renewed whoever holds it (renew is not fenced)',
+    bug: 'renew is not fenced: it renews leases of any claim',
     store: (store) =>
       mutant(store, {
         renew: (held: readonly { id: string; claim: number }[], options: { now: number; leaseUntil: number }) =>
@@ -63,7 +63,7 @@ export const planted: readonly Planted[] = [
       }),
   },
   {
-    bug: 'a lease is over before its end: it is compared with what will be',
+    bug: 'a lease ends early: it is compared with a later instant',
     store: (store) =>
       mutant(store, {
         overdue: (options: At & { limit: number }) => store.overdue({ ...options, now: options.now + 8_000 }),
@@ -74,7 +74,7 @@ export const planted: readonly Planted[] = [
       }),
   },
   {
-    bug: 'an occurrence makes two jobs when two schedulers meet',
+    bug: 'an occurrence creates two jobs when two schedulers race',
     store: (store) =>
       mutant(store, {
         advanceSchedules: (advances: readonly Advance[], options: At) =>
@@ -88,7 +88,7 @@ export const planted: readonly Planted[] = [
       }),
   },
   {
-    bug: 'a batch claim forgets the rest',
+    bug: 'a batch claim loses the other jobs',
     store: (store) =>
       mutant(store, {
         claim: (options: ClaimOptions & At) => store.claim(options).slice(0, 1),
@@ -99,7 +99,7 @@ export const planted: readonly Planted[] = [
       }),
   },
   {
-    bug: 'the cancel of a running job is dropped at its renewal',
+    bug: 'the cancellation of a running job is dropped on renewal',
     store: (store) =>
       mutant(store, {
         renew: (held: never, options: never) =>
@@ -107,7 +107,7 @@ export const planted: readonly Planted[] = [
       }),
   },
   {
-    bug: 'a cancel is lost when it races a failure',
+    bug: 'a cancellation is lost when it races a failure',
     store: (store) =>
       mutant(store, {
         settle: (settlements: readonly Settlement[], options: At) => {
@@ -142,28 +142,28 @@ export const planted: readonly Planted[] = [
     store: (store) => mutant(store, { claim: (options: ClaimOptions & At) => store.claim({ ...options, now: options.now + 2_000 }) }),
   },
   {
-    bug: 'a batch of enqueues is not all or nothing: its last is lost',
+    bug: 'a batch of enqueues is not atomic: the last job is lost',
     store: (store) =>
       mutant(store, { insert: (jobs: readonly never[], options: At) => store.insert(jobs.length > 2 ? jobs.slice(0, -1) : jobs, options) }),
   },
   {
-    bug: 'an attempt is given back on failure',
+    bug: 'a failed attempt is not counted',
     engine: rewritten((one) => (one.outcome === 'failed' && one.status === 'queued' ? { ...one, attempt: one.attempt - 1 } : one)),
   },
   {
-    bug: 'a retry forgets its due time',
+    bug: 'a retry loses its due time',
     engine: rewritten((one) => (one.outcome === 'failed' && one.status === 'queued' ? { ...one, dueAt: one.settledAt } : one)),
   },
   {
-    bug: 'a snooze gives back more than its attempt',
+    bug: 'a snooze gives back two attempts',
     engine: rewritten((one) => (one.outcome === 'snoozed' ? { ...one, attempt: one.attempt - 1 } : one)),
   },
   {
-    bug: 'lost leases are not counted: a job that kills its workers is never stopped',
+    bug: 'lost leases are not counted: a job that kills its workers is never failed',
     engine: rewritten((one) => (one.outcome === 'lost' ? { ...one, losses: 0, status: 'queued', reason: null } : one)),
   },
   {
-    bug: 'a schedule goes on from now, not from its occurrence',
+    bug: 'a schedule advances from the current time instead of its occurrence',
     engine: (store) =>
       mutant(store, {
         advanceSchedules: (advances: readonly Advance[], options: At) =>
@@ -177,7 +177,7 @@ export const planted: readonly Planted[] = [
       }),
   },
   {
-    bug: 'the heartbeat stops before the worker has let its attempts end',
+    bug: 'the heartbeat stops before the attempts of the worker have ended',
     engine: (store) => {
       let stopping = false;
       return mutant(store, {
@@ -191,7 +191,7 @@ export const planted: readonly Planted[] = [
     },
   },
   {
-    bug: 'of several outcomes one is told, the others are forgotten',
+    bug: 'only one of several outcomes is settled; the others are dropped',
     engine: (store) =>
       mutant(store, {
         settle: async (settlements: readonly Settlement[], options: At) => {

@@ -63,7 +63,7 @@ describe('notes', () => {
     await job.enqueue();
     await sim.runUntilIdle();
     expect(notesOf(sim).map((line) => line.trim())).toEqual([
-      expect.stringMatching(/careless attempt 1 ended while a file system call of its own was under way$/),
+      expect.stringMatching(/careless attempt 1 ended while a file system call was still in progress$/),
     ]);
   });
 
@@ -138,7 +138,7 @@ test('a timer that was captured too early is real, waited for, and told once', a
   for (const result of results) expect((await result.refresh()).finishedAt).toEqual(new Date(0));
   expect(warned).toHaveBeenCalledOnce();
   expect(warned.mock.calls[0]?.[0]).toMatch(/real-work\.test\.ts:.*setTimeout was captured before[\s\S]*escapement\/vitest\/setup/);
-  expect(notesOf(sim)).toEqual([expect.stringMatching(/early attempt 1 sets a real timer, by a function that was captured before/)]);
+  expect(notesOf(sim)).toEqual([expect.stringMatching(/early attempt 1 sets a real timer with a function that was captured before/)]);
   warned.mockRestore();
 });
 
@@ -164,7 +164,7 @@ test('tasks see no asynchronous context of the test, and keep their own through 
 describe('other fake timers', () => {
   test('are refused while a simulation runs, and work before and after one', async () => {
     const sim = await simulate(createTasks());
-    expect(() => vi.useFakeTimers()).toThrow(/cannot be turned on during a simulation/);
+    expect(() => vi.useFakeTimers()).toThrow(/cannot be enabled during a simulation/);
     await sim.end();
     vi.useFakeTimers({ now: 0 });
     expect(Date.now()).toBe(0);
@@ -176,7 +176,7 @@ describe('other fake timers', () => {
     await using sim = await simulate(createTasks());
     const own = globalThis.Date;
     globalThis.Date = Object.assign(class extends own {}, { isMock: true }) as never;
-    await expect(sim.advance('1m')).rejects.toThrow(/fake timers were turned on during a simulation/);
+    await expect(sim.advance('1m')).rejects.toThrow(/fake timers were enabled during a simulation/);
     globalThis.Date = own;
   });
 });
@@ -220,7 +220,7 @@ test('a hung call beside a job that sleeps lets time pass, and is named in the e
   await using sim = await simulate(tasks, { realBudget: '100ms' });
   await hangs.enqueue();
   const result = await sleeps.enqueue();
-  await expect(sim.runUntilIdle()).rejects.toThrow(/hangs attempt 1 on w0 waits on a child process, begun at .*real-work\.test\.ts/);
+  await expect(sim.runUntilIdle()).rejects.toThrow(/hangs attempt 1 on w0 waits on a child process, started at .*real-work\.test\.ts/);
   expect((await result.refresh()).status).toBe('successful');
   ended.abort();
 });
@@ -236,5 +236,5 @@ test('ctx.signal ends a request that is never answered at the timeout of the tas
   const result = await job.enqueue();
   await sim.runUntilIdle();
   expect((await result.refresh()).errors[0]?.name).toBe('TimeoutError');
-  expect(notesOf(sim)[0]).toMatch(/time passes, though this has not ended within realBudget: fetch http:\/\/127\.0\.0\.1\//);
+  expect(notesOf(sim)[0]).toMatch(/time advances although this has not finished within realBudget: fetch http:\/\/127\.0\.0\.1\//);
 });

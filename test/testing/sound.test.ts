@@ -138,7 +138,7 @@ describe('is found:', () => {
     const { tasks, scenario } = paying(waits);
     expect(await found(explore(tasks, { seeds: 500 }, scenario))).toMatch(/^AssertionError[\s\S]*shrunk from \d+ to 1 decision:/);
     expect(await found(everyCrash(tasks, {}, scenario))).toMatch(
-      /^\d+ of \d+ crashes are not survived:[\s\S]*to replay the first of them: ESC/,
+      /^\d+ of \d+ crashes break the application:[\s\S]*to replay the first of them: ESC/,
     );
   });
 
@@ -146,7 +146,7 @@ describe('is found:', () => {
     const tasks = application();
     const job = tasks.define('job', () => snooze('1m'));
     expect(await found(explore(tasks, { seeds: 3, within: '1d' }, async () => void (await job.enqueue())))).toMatch(
-      /L1: it never came to its end/,
+      /L1: it never finished/,
     );
   });
 
@@ -159,7 +159,7 @@ describe('is found:', () => {
       return () => expect(charges).toHaveLength(1);
     });
     expect(await found(forgetful)).toMatch(
-      /the first time: {2}\(all was well\)\n {2}the second time: AssertionError[\s\S]*Reset what a run leaves behind/,
+      /the first time: {2}\(no problems\)\n {2}the second time: AssertionError[\s\S]*Reset leftover state/,
     );
   });
 });
@@ -173,7 +173,7 @@ describe('is refused:', () => {
     let files = 0;
     const one = sqlite({ file: join(folder, 'one.db') });
     expect(await found(explore(tasks, { seeds: 2, store: one }, scenario))).toMatch(
-      /has jobs already[\s\S]*a function that makes a new store/,
+      /already has jobs[\s\S]*a function that makes a new store/,
     );
     const many = () => sqlite({ file: join(folder, `${++files}.db`) });
     expect(await found(explore(tasks, { seeds: 5, store: many }, scenario))).toBe(nothing);
@@ -190,12 +190,12 @@ describe('is refused:', () => {
     expect(await play()).toMatch(/ESCAPEMENT_SEED/);
     vi.stubEnv('ESCAPEMENT_SEED', '');
     vi.stubEnv('ESCAPEMENT_REPLAY', 'nonsense');
-    expect(await play()).toMatch(/ESCAPEMENT_REPLAY[\s\S]*what a failure has printed/);
+    expect(await play()).toMatch(/ESCAPEMENT_REPLAY[\s\S]*the value printed with a failure/);
     vi.stubEnv('ESCAPEMENT_REPLAY', '');
     expect(await play()).toBe(nothing);
     const file = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'notes.txt');
     writeFileSync(file, 'something dear');
-    expect(await found(explore(tasks, { file }, scenario))).toMatch(/file[\s\S]*a list of runs/);
+    expect(await found(explore(tasks, { file }, scenario))).toMatch(/file[\s\S]*a list of failed runs/);
     expect(await found(explore(tasks, {}, undefined as never))).toMatch(/scenario[\s\S]*a function/);
     expect(await found(everyOrder(tasks, { most: 'x' as never }, scenario))).toMatch(/most[\s\S]*a whole number/);
   });
@@ -207,7 +207,7 @@ describe('is refused:', () => {
     const fails = explore(tasks, { file: join(file, 'kept.json') }, async () => {
       throw new RangeError('here');
     });
-    expect(await found(fails)).toMatch(/^RangeError: here[\s\S]*could not be kept in .*kept\.json: E/);
+    expect(await found(fails)).toMatch(/^RangeError: here[\s\S]*could not be saved in .*kept\.json: E/);
   });
 });
 

@@ -86,7 +86,7 @@ describe('toHaveEnqueued fails', () => {
         queue: default
         tags: b
 
-      The nearest of 2 is mail.welcome#2, which differs:
+      The closest of 2 is mail.welcome#2, which differs:
 
         input:
           - Expected
@@ -195,7 +195,7 @@ describe('toHaveEnqueued fails', () => {
     expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, undefined, { times: 2 }))).toMatchInlineSnapshot(`
       "expect(sim).not.toHaveEnqueued(mail.welcome)
 
-      Expected the simulation to have enqueued a job of mail.welcome any number of times but 2.
+      Expected the simulation to have enqueued a job of mail.welcome any number of times except 2.
 
       It has enqueued:
 
@@ -206,28 +206,28 @@ describe('toHaveEnqueued fails', () => {
 
   test('on anything but a simulation and a task of its application', async ({ sim }) => {
     expect(messageOf(() => expect(sim).toHaveEnqueued(other))).toBe(
-      'toHaveEnqueued: other is not a task of the application that is simulated, whose tasks are mail.welcome, digest. ' +
+      'toHaveEnqueued: other is not a task of the simulated application, whose tasks are mail.welcome, digest. ' +
         'Simulate the application that defines it, or register a portable task with tasks.register().',
     );
     // @ts-expect-error a task is no simulation
-    expect(messageOf(() => expect(mail).toHaveEnqueued(mail))).toMatch(/^toHaveEnqueued is about a simulation, .* got /s);
+    expect(messageOf(() => expect(mail).toHaveEnqueued(mail))).toMatch(/^toHaveEnqueued expects a simulation, .* got /s);
     // @ts-expect-error a name is no task
     expect(messageOf(() => expect(sim).toHaveEnqueued('mail.welcome'))).toBe(
-      'toHaveEnqueued is about a task, as tasks.define() returns it; got "mail.welcome"',
+      'toHaveEnqueued expects a task, as returned by tasks.define(); got "mail.welcome"',
     );
   });
 
   test('on options that assert nothing, negated or not', ({ sim }) => {
     // @ts-expect-error there is no such option
     expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, {}, { delay: '1h' }))).toBe(
-      'toHaveEnqueued() cannot be checked: delay: expected one of in, queue, priority, tags, status, times, got an option of no such name',
+      'Invalid arguments of toHaveEnqueued(): delay: expected one of in, queue, priority, tags, status, times, got an unknown option',
     );
     // @ts-expect-error no such unit
     expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, {}, { in: '1 hour' }))).toBe(
       "Invalid duration: toHaveEnqueued().in: expected a duration such as '30s', '5m', '1h' or a number of milliseconds, got 1 hour",
     );
     expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, {}, { times: 1.5 }))).toBe(
-      'toHaveEnqueued() cannot be checked: times: expected a whole number, got 1.5',
+      'Invalid arguments of toHaveEnqueued(): times: expected a whole number, got 1.5',
     );
   });
 });

@@ -17,7 +17,7 @@ describe('the fixture sim', () => {
   test('is a simulation of the tasks, by the options', ({ sim }) => {
     expect(sim.seed).toBe(7);
     expect(sim.worker(1).alive).toBe(true);
-    expect(() => sim.worker(2)).toThrow('there is no worker 2');
+    expect(() => sim.worker(2)).toThrow('worker 2 does not exist');
     expect(currentSimulation()).toBe(sim);
   });
 
@@ -96,8 +96,8 @@ describe('a simulation in Vitest', () => {
     vi.useFakeTimers();
     try {
       await expect(simulate(tasks)).rejects.toThrow(
-        'fake timers are on already (vi.useFakeTimers(), vi.setSystemTime(), mock.timers or @sinonjs/fake-timers); a simulation has its own virtual clock. ' +
-          'Turn them off first, for example with vi.useRealTimers() or mock.timers.reset(), or pass globals: false to leave the globals alone.',
+        'fake timers are already enabled (vi.useFakeTimers(), vi.setSystemTime(), mock.timers or @sinonjs/fake-timers); a simulation has its own virtual clock. ' +
+          'Disable them first, for example with vi.useRealTimers() or mock.timers.reset(), or pass globals: false to leave the globals unchanged.',
       );
     } finally {
       vi.useRealTimers();
@@ -209,7 +209,7 @@ plain('real time goes on after all of them', async () => {
 describe('a test that waits for a timer which it does not drive', () => {
   const test = testTasks(createTasks({ backend: memory() }));
   const told =
-    /^the test waits for a timer of 1m, set at .*fixture\.test\.ts.*, and virtual time stands still; drive it with await sim\.advance\(60000\)/;
+    /^the test waits for a timer of 1m, set at .*fixture\.test\.ts.*, but virtual time stands still; drive it with await sim\.advance\(60000\)/;
 
   test('fails with what to do, however it waits', async ({ sim }) => {
     const waits = [new Promise((resolve) => setTimeout(resolve, 60_000)), timers.setTimeout(60_000), promisify(setTimeout)(60_000)];
@@ -227,7 +227,7 @@ describe('a test that waits for a timer which it does not drive', () => {
 
 plain('a test that calls simulate() is told of a timer which it does not drive, too', async () => {
   await using _sim = await simulate(createTasks({ backend: memory() }));
-  await expect(timers.setTimeout(60_000)).rejects.toThrow(/the test waits for a timer of 1m, set at .*, and virtual time stands still/);
+  await expect(timers.setTimeout(60_000)).rejects.toThrow(/the test waits for a timer of 1m, set at .*, but virtual time stands still/);
 });
 
 plain('a drive that was not awaited is named by what it keeps from being done, once', async () => {
@@ -240,7 +240,7 @@ plain('a drive that was not awaited is named by what it keeps from being done, o
       void sim.runUntilIdle();
       await misuse(sim);
     };
-    await expect(run()).rejects.toThrow(/was called while sim\.runUntilIdle\(\) has not ended; write: await sim\.runUntilIdle\(…\)$/);
+    await expect(run()).rejects.toThrow(/was called before sim\.runUntilIdle\(\) had finished; write: await sim\.runUntilIdle\(…\)$/);
   }
 });
 
@@ -251,6 +251,6 @@ plain('a drive that was not awaited is named where the simulation ends', async (
   await slow.enqueue();
   void sim.runUntilIdle();
   await expect(sim.end()).rejects.toThrow(
-    'sim.runUntilIdle() was not awaited: the simulation ended before it had. Write: await sim.runUntilIdle(…)',
+    'sim.runUntilIdle() was not awaited: the simulation ended before it had finished. Write: await sim.runUntilIdle(…)',
   );
 });

@@ -66,7 +66,7 @@ describe('the report of a failing test', () => {
 
   test('names the work that tasks left behind', () => {
     const section = sectionOf('leaves work behind');
-    expect(section).toMatch(/^SimulationError: attempts that have ended left work behind/);
+    expect(section).toMatch(/^SimulationError: attempts have ended but left work behind/);
     expect(section).toContain('leaky#1 attempt 1: a timer set at ');
     expect(section).toMatch(/\+0s {2}w0 {2}successful {2}leaky#1 attempt 1$/);
   });
@@ -75,7 +75,7 @@ describe('the report of a failing test', () => {
     const section = sectionOf('leaves work behind and fails');
     expect(section).toMatch(/^AssertionError: expected 'its own failure' to be 'first'/);
     expect(report.split('FAIL  failing.ts > leaves work behind and fails\n')).toHaveLength(2);
-    expect(section).toContain('    attempts that have ended left work behind');
+    expect(section).toContain('    attempts have ended but left work behind');
     expect(section).toContain('      leaky#1 attempt 1: a timer set at ');
   });
 

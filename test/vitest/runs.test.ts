@@ -53,7 +53,7 @@ describe('toHaveRun', () => {
     expect(messageOf(() => expect(sim).not.toHaveRun(flaky, 2))).toMatchInlineSnapshot(`
       "expect(sim).not.toHaveRun(flaky, 2)
 
-      Expected flaky to have run any number of times but 2. Attempts started 2 times:
+      Expected flaky to have run any number of times except 2. Attempts started 2 times:
 
         +0s on w0, attempt 1: failed: RangeError: attempt 1
         +1h 30m on w0, attempt 2: successful"
@@ -101,7 +101,7 @@ describe('toHaveRunAt', () => {
     expect(messageOf(() => expect(flaky).toHaveRunAt(['+0s', '+1h', '+3h']))).toMatchInlineSnapshot(`
       "expect(flaky).toHaveRunAt(moments)
 
-      Attempts of flaky started at other moments than expected (offsets from 2026-03-28T00:00:00.000Z):
+      Attempts of flaky did not start at the expected moments (offsets from 2026-03-28T00:00:00.000Z):
 
       - Expected
       + Received
@@ -130,7 +130,7 @@ describe('toHaveRunAt', () => {
 
   test('refuses what is no moment', () => {
     const expected =
-      "expected an offset from the simulation's beginning such as '+10m' or '+1h 30m', a Date, an ISO string with offset, or a local time with its zone such as '2026-03-29T03:00[Europe/Berlin]'";
+      "expected an offset from the start of the simulation such as '+10m' or '+1h 30m', a Date, an ISO string with offset, or a local time with its zone such as '2026-03-29T03:00[Europe/Berlin]'";
     for (const wrong of ['10m', '+10', '+10 minutes', '+', '2026-03-28', '2026-03-28T00:00:00']) {
       expect(messageOf(() => expect(idle).not.toHaveRunAt(['+0s', wrong]))).toBe(
         `Invalid moment: toHaveRunAt()[1]: ${expected}, got ${wrong}`,
@@ -145,7 +145,7 @@ describe('toHaveRunAt', () => {
 
 describe('matchers on a task', () => {
   plain('fail when no simulation is running', () => {
-    const message = 'reads what happened in a simulation, and none is running; use the test of testTasks(tasks), or simulate(tasks).';
+    const message = 'needs a running simulation; use the test of testTasks(tasks), or simulate(tasks).';
     expect(messageOf(() => expect(idle).toHaveRun())).toBe(`toHaveRun ${message}`);
     expect(messageOf(() => expect(idle).not.toHaveRunAt([]))).toBe(`toHaveRunAt ${message}`);
   });
@@ -165,16 +165,16 @@ describe('matchers on a task', () => {
 
   test('fail for a task of another application, and for a portable one that nobody registered', () => {
     expect(messageOf(() => expect(portable).not.toHaveRun())).toBe(
-      'toHaveRun: portable is not a task of the application that is simulated, whose tasks are flaky, poll, idle. ' +
+      'toHaveRun: portable is not a task of the simulated application, whose tasks are flaky, poll, idle. ' +
         'Simulate the application that defines it, or register a portable task with tasks.register().',
     );
   });
 
   test('fail for what is no task', ({ sim }) => {
     // @ts-expect-error a number is no task
-    expect(messageOf(() => expect(42).toHaveRun())).toBe('toHaveRun is about a task, as tasks.define() returns it; got 42');
+    expect(messageOf(() => expect(42).toHaveRun())).toBe('toHaveRun expects a task, as returned by tasks.define(); got 42');
     // @ts-expect-error a task is missing
-    expect(messageOf(() => expect(sim).toHaveRun())).toBe('toHaveRun is about a task, as tasks.define() returns it; got undefined');
-    expect(messageOf(() => expect(idle).toHaveRun(-1))).toBe('toHaveRun() cannot be checked: times: expected a whole number, got -1');
+    expect(messageOf(() => expect(sim).toHaveRun())).toBe('toHaveRun expects a task, as returned by tasks.define(); got undefined');
+    expect(messageOf(() => expect(idle).toHaveRun(-1))).toBe('Invalid arguments of toHaveRun(): times: expected a whole number, got -1');
   });
 });

@@ -1,20 +1,25 @@
 /**
- * Claiming and what it looks for: the statements over ready and scheduled jobs.
+ * Claiming, and the queries that look for ready and scheduled jobs.
  *
- * A claim first makes ready what is due, best first (law 4), and at most so many at a time, or a hundred thousand jobs of one instant would hold the
- * lock for a second. Where some are left over, only jobs that come before all of those may be claimed: the next claim, which `nextDueAt` asks for at
- * once, makes the next ones ready. A clock that is behind leaves what others made ready alone, and passes over it.
+ * A claim first marks due jobs as ready, in claim order (law 4). It marks a limited number at a time, because a hundred thousand jobs due
+ * at the same instant would hold the lock for a second. If some are left over, only jobs that come before all of those may be claimed; the
+ * next claim, which `nextDueAt` requests immediately, marks the next ones. A caller whose clock is behind leaves jobs alone that others
+ * have marked as ready, and skips them.
  */
 import type { Database, Statement } from 'better-sqlite3';
+import { Gate, gateOf, type Limits, noLimits, type RunningCount, taskOfGate } from '../../core/gate.ts';
 import { comesBefore } from '../../core/job.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { Counts } from './counts.ts';
 import { type JobRow, selectJob } from './rows.ts';
 
-/** Which jobs a caller may claim. */
-export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'>;
+/** Selects the jobs that a caller may claim. */
+export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'>;
 
-/** The latest due time of a job that was made ready, by any handle of this process: for a clock that is behind, some may not be due. */
+/**
+ * The latest due time of a job that was marked as ready by any handle of this process. For a clock that is behind, some of these jobs may
+ * not be due.
+ */
 export interface Horizon {
   readyUntil: number;
 }
@@ -25,12 +30,15 @@ interface Due extends Place {
   readonly retried: number;
 }
 
-/** How many a claim makes ready: a few milliseconds. */
+/** Maximum number of jobs that a claim marks as ready, which takes a few milliseconds. */
 const stageAtOnce = 1_000;
-/** As many sets of tasks and queues as are asked for at a time. */
+/** How many gates a sweep looks at, and how many jobs of one it makes ready. */
+const gatesAtOnce = 32;
+const maxUnblocked = 1_000;
+/** More than the number of combinations of tasks and queues in use at a time. */
 const mostStatements = 100;
 
-/** The distinct priorities of scheduled jobs, the highest first: one step of the index for each. */
+/** The distinct priorities of scheduled jobs, highest first; takes one index step per priority. */
 export const scheduledPriorities = `WITH RECURSIVE step (priority) AS (
     SELECT max(priority) FROM escapement_jobs INDEXED BY escapement_scheduled WHERE state = 'scheduled'
     UNION ALL
@@ -39,13 +47,16 @@ export const scheduledPriorities = `WITH RECURSIVE step (priority) AS (
   )`;
 const isDue = "j.state = 'scheduled' AND j.priority = step.priority AND j.due_at <= ?";
 
-// `+due_at` keeps the planner from choosing the due time over the order. The task names stand in the text, and the queue in a query of its own:
-// because of values that are bound to an index, SQLite plans anew at every call.
+// `+due_at` keeps the planner from choosing an index on the due time over the claim order. The task names are part of the text, and the
+// queue is in a subquery, because SQLite prepares a statement again on every call if values bound to an index change.
 const candidate = (queue: string, tasks: readonly string[]) =>
-  `WHERE state = 'ready' AND queue = ${queue} AND +due_at <= ? AND task IN (${tasks.map(quote).join(', ')})
+  `WHERE state = 'ready' AND blocked_by IS NULL AND queue = ${queue} AND +due_at <= ? AND task IN (${tasks.map(quote).join(', ')})
    AND (expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?) ORDER BY priority DESC, due_at, id LIMIT ?`;
 
-/** The best ready jobs of one queue; those of several, of each as many as are wanted of all; the queues whose first jobs are the best. */
+/**
+ * Statements for the best ready jobs of one queue; for those of several queues, with up to `limit` jobs from each; and for the queues whose
+ * first jobs are the best.
+ */
 interface Candidates {
   readonly ofOne: Statement<[string, number, number, number], JobRow>;
   readonly ofSeveral: Statement<[string, number, number, number, number], JobRow>;
@@ -61,18 +72,43 @@ export class Claims {
   readonly #duePriorities: Statement<[number], { priority: number }>;
   readonly #due: Statement<[number, number, number], Due>;
   readonly #stage: Statement<[string]>;
+  readonly #parts = new Map<string, readonly string[]>();
+  #sweptTo = '';
+  readonly #running: Statement<[], RunningCount>;
+  readonly #rate: Statement<[string], { arrivalAt: number }>;
+  readonly #saveRate: Statement<[string, number]>;
+  readonly #forgetRates: Statement<[number]>;
+  readonly #block: Statement<[string, number]>;
+  readonly #unblock: Statement<[string, number]>;
+  readonly #anyBlocked: Statement<[], unknown>;
+  readonly #nextGate: Statement<[string], { name: string | null }>;
   readonly #nextDue = new Map<string, Statement<[number, number], { at: number | null }>>();
 
   constructor(db: Database, counts: Counts, horizon: Horizon) {
     this.#horizon = horizon;
     this.#db = db;
     this.#counts = counts;
-    // One step of the index for each queue that has a ready job.
+    this.#running = db.prepare(
+      `SELECT queue, task, concurrency_key AS concurrencyKey, count(*) AS count FROM escapement_jobs INDEXED BY escapement_leases
+       WHERE state = 'running' GROUP BY queue, task, concurrency_key`,
+    );
+    this.#rate = db.prepare('SELECT arrival_at AS arrivalAt FROM escapement_rates WHERE name = ?');
+    this.#saveRate = db.prepare('INSERT OR REPLACE INTO escapement_rates VALUES (?, ?)');
+    this.#forgetRates = db.prepare('DELETE FROM escapement_rates WHERE arrival_at < ?');
+    this.#block = db.prepare('UPDATE escapement_jobs SET blocked_by = ? WHERE n = ?');
+    this.#unblock = db.prepare(
+      `UPDATE escapement_jobs SET blocked_by = NULL WHERE n IN
+         (SELECT n FROM escapement_jobs WHERE blocked_by = ? ORDER BY priority DESC, due_at, id LIMIT ?)`,
+    );
+    this.#anyBlocked = db.prepare('SELECT 1 FROM escapement_jobs INDEXED BY escapement_blocked WHERE blocked_by IS NOT NULL LIMIT 1');
+    this.#nextGate = db.prepare('SELECT min(blocked_by) AS name FROM escapement_jobs WHERE blocked_by > ?');
+    // One index step for each queue that has a ready job.
     this.#readyQueues = db.prepare(
       `WITH RECURSIVE step (queue) AS (
-         SELECT min(queue) FROM escapement_jobs INDEXED BY escapement_ready WHERE state = 'ready'
+         SELECT min(queue) FROM escapement_jobs INDEXED BY escapement_ready WHERE state = 'ready' AND blocked_by IS NULL
          UNION ALL
-         SELECT (SELECT min(j.queue) FROM escapement_jobs j INDEXED BY escapement_ready WHERE j.state = 'ready' AND j.queue > step.queue)
+         SELECT (SELECT min(j.queue) FROM escapement_jobs j INDEXED BY escapement_ready
+            WHERE j.state = 'ready' AND j.blocked_by IS NULL AND j.queue > step.queue)
          FROM step WHERE step.queue IS NOT NULL
        ) SELECT queue FROM step WHERE queue IS NOT NULL AND NOT EXISTS (SELECT 1 FROM escapement_queues WHERE name = step.queue AND paused = 1)`,
     );
@@ -87,22 +123,147 @@ export class Claims {
     this.#stage = db.prepare("UPDATE escapement_jobs SET state = 'ready' WHERE n IN (SELECT value FROM json_each(?))");
   }
 
-  /** The best ready jobs, at most `limit`, as rows; before, makes ready what is due. In a write transaction. */
+  /** Marks due jobs as ready, then returns the rows of the best ready jobs, up to `limit`. Call it in a write transaction. */
   take(served: Served, now: number, limit: number): JobRow[] {
     const last = this.#stageDue(now, Math.max(limit, stageAtOnce));
     const rows = this.#candidates(served, now, limit);
     return last ? rows.filter((row) => !comesBefore(last, row)) : rows;
   }
 
+  /** The gate of a caller's limits, at this instant. */
+  gate(limits: Limits, now: number): Gate {
+    return new Gate(limits, this.#running.all(), now, (name) => this.#rate.get(name)?.arrivalAt);
+  }
+
+  /** What is left of what a caller serves without the queues and tasks that a gate has closed. */
+  open({ tasks, queues, excludeQueues = [], limits }: Served, gate: Gate): Served {
+    const openTasks = tasks.filter((task) => !limits?.tasks[task] || gate.taskClosedUntil(task) === null);
+    const closedQueues = Object.keys(limits?.queues ?? {}).filter((queue) => gate.queueClosedUntil(queue) !== null);
+    return {
+      tasks: openTasks.length === tasks.length ? tasks : this.#part(openTasks),
+      queues,
+      excludeQueues: closedQueues.length === 0 ? excludeQueues : [...excludeQueues, ...closedQueues],
+    };
+  }
+
+  /** The same array for the same tasks: statements are kept by it. */
+  #part(tasks: readonly string[]): readonly string[] {
+    const key = tasks.join(' ');
+    let part = this.#parts.get(key);
+    if (!part) {
+      if (this.#parts.size >= mostStatements) this.#parts.clear();
+      part = tasks;
+      this.#parts.set(key, part);
+    }
+    return part;
+  }
+
+  /** Makes the best blocked job of a gate ready again, or several. */
+  unblock(gate: string, count = 1): number {
+    return this.#unblock.run(gate, Math.min(count, maxUnblocked)).changes;
+  }
+
+  /** True where a job is blocked: most stores have none. */
+  hasBlocked(): boolean {
+    return this.#anyBlocked.get() !== undefined;
+  }
+
+  /**
+   * Unblocks where there is room, for a caller that found nothing else to claim. It looks at some gates each time, and goes round. Says whether it found
+   * a job.
+   */
+  sweep({ tasks }: Served, gate: Gate): boolean {
+    let count = 0;
+    for (const name of this.#blockedGates(tasks)) {
+      const free = gate.freeAt(name);
+      if (free > 0) count += this.unblock(name, free);
+      this.#sweptTo = name;
+    }
+    return count > 0;
+  }
+
+  *#blockedGates(tasks: readonly string[]): Iterable<string> {
+    let after = this.#sweptTo;
+    let isRound = after === '';
+    for (let i = 0; i < gatesAtOnce; i++) {
+      const name = this.#nextGate.get(after)?.name ?? null;
+      if (name === null && isRound) {
+        this.#sweptTo = '';
+        return;
+      }
+      if (name === null) {
+        isRound = true;
+        after = '';
+        continue;
+      }
+      after = name;
+      if (tasks.includes(taskOfGate(name))) yield name;
+    }
+  }
+
+  /** Takes ready jobs out of what is claimed, until their gates have room. */
+  block(rows: readonly JobRow[]): void {
+    for (const row of rows) this.#block.run(gateOf(row), row.n);
+  }
+
+  saveRates(changed: ReadonlyMap<string, number>): void {
+    for (const [name, arrivalAt] of changed) this.#saveRate.run(name, arrivalAt);
+  }
+
+  /** What is past says nothing of the rates to come. */
+  forgetRates(before: number): void {
+    this.#forgetRates.run(before);
+  }
+
   /** The earliest due time of a job that the caller may claim; `now` if one is ready. */
-  nextDueAt(served: Served, now: number): number | null {
-    if (served.tasks.length === 0 || served.queues?.length === 0) return null;
+  nextDueAt(asked: Served, now: number): number | null {
+    if (asked.tasks.length === 0 || asked.queues?.length === 0) return null;
+    const hasBlocked = this.hasBlocked();
+    if (!asked.limits && !hasBlocked) return this.#nextDueAt(asked, now);
+    const gate = this.gate(asked.limits ?? noLimits, now);
+    if (hasBlocked) for (const name of this.#blockedGates(asked.tasks)) if (gate.freeAt(name) > 0) return now;
+    const open = this.open(asked, gate);
+    const openAt = this.#nextDueAt(open, now);
+    if (openAt === now) return now;
+    // What is closed matters where it has jobs that are due when it opens, and for those that will be due.
+    const at = Math.min(
+      openAt ?? Number.POSITIVE_INFINITY,
+      this.#opensAt(asked, open, gate, now),
+      this.#nextScheduled(asked, now, true) ?? Number.POSITIVE_INFINITY,
+    );
+    return at === Number.POSITIVE_INFINITY ? null : at;
+  }
+
+  /** When the first of the closed queues and tasks that have a job which is due opens by itself. */
+  #opensAt(asked: Served, open: Served, gate: Gate, now: number): number {
+    let opensAt = Number.POSITIVE_INFINITY;
+    const look = (served: Served, at: number) => {
+      if (at < opensAt && this.#nextDueAt(served, now) === now) opensAt = at;
+    };
+    const closedTasks = asked.tasks.filter((task) => !open.tasks.includes(task));
+    for (const task of closedTasks) look({ ...open, tasks: this.#part([task]) }, gate.taskClosedUntil(task) ?? now);
+    for (const queue of Object.keys(asked.limits?.queues ?? {})) {
+      const at = gate.queueClosedUntil(queue);
+      if (at === null || !isServed(asked, queue)) continue;
+      look({ tasks: open.tasks, queues: [queue] }, at);
+      for (const task of closedTasks) look({ tasks: this.#part([task]), queues: [queue] }, Math.max(at, gate.taskClosedUntil(task) ?? now));
+    }
+    return opensAt;
+  }
+
+  #nextDueAt(served: Served, now: number): number | null {
+    if (served.tasks.length === 0) return null;
     if (this.#candidates(served, now, 1).length > 0) return now;
-    const at = this.#nextDueOf('scheduled', served).get(now, now)?.at ?? null;
-    // Others may have made it ready: their clocks are ahead.
-    const ready = now < this.#horizon.readyUntil ? (this.#nextDueOf('ready', served).get(now, now)?.at ?? null) : null;
-    const next = at === null || ready === null ? (at ?? ready) : Math.min(at, ready);
+    const next = this.#nextScheduled(served, now);
     return next === null ? null : Math.max(next, now);
+  }
+
+  /** @param isLater only what is not due yet */
+  #nextScheduled(served: Served, now: number, isLater = false): number | null {
+    const at = this.#nextDueOf('scheduled', served, isLater).get(now, now)?.at ?? null;
+    // Workers whose clocks are ahead may have marked it as ready.
+    const ready = now < this.#horizon.readyUntil ? (this.#nextDueOf('ready', served, isLater).get(now, now)?.at ?? null) : null;
+    return at === null || ready === null ? (at ?? ready) : Math.min(at, ready);
   }
 
   /** For tests of the query plan. */
@@ -110,7 +271,7 @@ export class Claims {
     return `${selectJob} ${candidate('(SELECT ?)', tasks)}`;
   }
 
-  /** Answers with the last that was made ready, if there is more to be made. */
+  /** Returns the last job that was marked as ready if more are due. */
   #stageDue(now: number, limit: number): Place | undefined {
     const priorities = this.#duePriorities.all(now);
     if (priorities.length === 0) return undefined;
@@ -130,7 +291,7 @@ export class Claims {
     if (limit <= 0 || served.tasks.length === 0) return [];
     const statements = this.#statements(served.tasks);
     let queues = this.#servedQueues(served);
-    // The best jobs are in the queues of the best first jobs.
+    // The best jobs are in the queues with the best first jobs.
     if (queues.length > limit) queues = statements.queues.all(JSON.stringify(queues), now, now, 1, limit).map(({ queue }) => queue);
     const [only] = queues;
     if (only === undefined) return [];
@@ -138,11 +299,11 @@ export class Claims {
     return statements.ofSeveral.all(JSON.stringify(queues), now, now, limit, limit);
   }
 
-  #servedQueues({ queues, excludeQueues }: Served): string[] {
+  #servedQueues(served: Served): string[] {
     return this.#readyQueues
       .all()
       .map(({ queue }) => queue)
-      .filter((name) => (queues?.includes(name) ?? true) && !excludeQueues?.includes(name));
+      .filter((name) => isServed(served, name));
   }
 
   #statements(tasks: readonly string[]): Candidates {
@@ -161,15 +322,19 @@ export class Claims {
     return statements;
   }
 
-  #nextDueOf(state: 'scheduled' | 'ready', { tasks, queues, excludeQueues }: Served): Statement<[number, number], { at: number | null }> {
+  #nextDueOf(
+    state: 'scheduled' | 'ready',
+    { tasks, queues, excludeQueues }: Served,
+    isLater: boolean,
+  ): Statement<[number, number], { at: number | null }> {
     const names = (list: readonly string[]) => list.map(quote).join(', ');
     const served = `task IN (${names(tasks)}) ${queues ? `AND queue IN (${names(queues)})` : ''}
       ${excludeQueues?.length ? `AND queue NOT IN (${names(excludeQueues)})` : ''}
       AND queue NOT IN (SELECT name FROM escapement_queues WHERE paused = 1)
-      AND (due_at > ? OR expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?)`;
+      AND (due_at > ? ${isLater ? 'AND ? > 0' : 'OR expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?'})`;
     const sql =
       state === 'ready'
-        ? `SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND ${served}`
+        ? `SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND ${served}`
         : `${scheduledPriorities} SELECT min((SELECT due_at FROM escapement_jobs j INDEXED BY escapement_scheduled
              WHERE state = 'scheduled' AND j.priority = step.priority AND ${served} ORDER BY due_at LIMIT 1)) AS at
            FROM step WHERE priority IS NOT NULL`;
@@ -183,7 +348,11 @@ export class Claims {
   }
 }
 
-/** A text as SQL writes it. */
+function isServed({ queues, excludeQueues }: Served, queue: string): boolean {
+  return (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue);
+}
+
+/** Quotes a text for SQL. */
 export function quote(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }

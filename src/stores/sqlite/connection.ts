@@ -1,6 +1,6 @@
 /**
- * The engine's connection: opened once, checked, brought up to date, and given to one write at a time. SQLite is synchronous, and so is
- * everything here, until another process holds the lock: then the write is tried again a little later, and the event loop stays free.
+ * The engine's connection. It is opened once, checked and migrated, and runs one write at a time. SQLite is synchronous, and so is this
+ * file, unless another process holds the lock: then the write is retried a little later without blocking the event loop.
  */
 import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -12,21 +12,21 @@ import { checkFileSystem } from './file-systems.ts';
 import { Files } from './files.ts';
 import { isMigrated, migrate } from './schema.ts';
 
-/** How `sqlite()` is told where its rows are. */
+/** Where `sqlite()` finds its rows. */
 export interface Place {
   /** An absolute path, or `:memory:`. */
   readonly file: string;
-  /** A handle of the application's. The engine opens its own connection to the same file; only `:memory:` is shared. */
+  /** A handle of the application. The engine opens its own connection to the same file; only a `:memory:` database is shared. */
   readonly database: Database | undefined;
   readonly synchronous: 'FULL' | 'NORMAL';
   readonly allowFuse: boolean;
 }
 
-/** The oldest SQLite without the bug that can corrupt a WAL under two writing connections (fixed in 3.51.3). */
+/** The first SQLite version without a bug that can corrupt a WAL database with two writers (fixed in 3.51.3). */
 const oldestSqlite = [3, 51, 3] as const;
-/** SQLite itself does not wait for a lock: it would block the event loop. A write is tried again at the next turns of the loop … */
+/** SQLite itself does not wait for locks, because that would block the event loop. A write is first retried on the next turns of the event loop … */
 const busyTurns = 40;
-/** … and then after pauses, until it was refused so often since its call: about ten seconds. */
+/** … and then after pauses, up to this many refusals, about ten seconds. */
 const busyTries = 2_000;
 const longestPauseMs = 10;
 
@@ -34,34 +34,34 @@ const longestPauseMs = 10;
 interface Waiting {
   run(): void;
   reject(error: unknown): void;
-  /** How many refusals there had been when it was called. */
+  /** The number of refusals when it was called. */
   readonly since: number;
 }
 
-/** Every so many commits the length of the write-ahead log is looked at. */
+/** The length of the write-ahead log is checked after this number of commits. */
 const lookEveryCommits = 500;
-/** Sixteen times what SQLite keeps by itself. */
+/** Sixteen times SQLite's default limit. */
 const largeLogBytes = 67_108_864;
 
 export class Connection {
   readonly #place: Place;
   #db: Database;
-  /** The path of the file, without links; empty in memory. */
+  /** The path of the file with links resolved; empty in memory. */
   readonly path: string;
-  /** Nobody else can see these rows. */
+  /** No other connection can see these rows. */
   readonly isPrivate: boolean;
   /** The application's handle. */
   readonly lent: Database | undefined;
   readonly #shared: boolean;
   #closed = false;
-  /** In the order of their calls: none overtakes another. */
+  /** In call order; no write overtakes another. */
   #waiting: Waiting[] = [];
   #refusals = 0;
   #untilLook = lookEveryCommits;
   #warned = false;
-  /** Known once the database is in WAL mode and up to date; undefined in memory. */
+  /** Set once the database is in WAL mode and migrated; undefined in memory. */
   #files: Files | undefined;
-  /** Called when there is another handle: what was prepared on the old one is of no use any more. */
+  /** Called when the database was opened again, which invalidates statements prepared on the old handle. */
   onReopen: () => void = () => {};
 
   constructor(place: Place) {
@@ -85,7 +85,7 @@ export class Connection {
     return this.#db;
   }
 
-  /** Switches to WAL and brings the schema up to date, if that is still to be done; processes that start together take turns. */
+  /** Switches to WAL and migrates the schema if necessary. Processes that start at the same time do this one after another. */
   prepare(file: string): Awaitable<void> {
     return this.#orWait(() => {
       if (!this.isPrivate && this.db.pragma('journal_mode', { simple: true }) !== 'wal') {
@@ -97,19 +97,19 @@ export class Connection {
           );
         }
       }
-      // Who only reads needs no lock.
+      // Reading alone needs no lock.
       if (!isMigrated(this.db)) this.#transact(() => migrate(this.db));
       if (!this.isPrivate) this.#files ??= new Files(this.path);
     });
   }
 
-  /** Runs `fn` in one write transaction: at once if the lock is free. */
+  /** Runs `fn` in one write transaction, immediately if the lock is free. */
   write<T>(fn: () => T): Awaitable<T> {
     const transaction = () => this.#transact(fn);
     return this.#waiting.length > 0 ? this.#wait(transaction) : this.#orWait(transaction);
   }
 
-  /** In WAL a read needs no lock: it waits for nobody who does. */
+  /** In WAL mode a read needs no lock and waits for no writer. */
   read<T>(fn: () => T): Awaitable<T> {
     return this.#orWait(fn);
   }
@@ -121,7 +121,7 @@ export class Connection {
 
   /**
    * Opens the database again if its files are no longer those of the connection.
-   * @throws StoreError of kind `replaced` when that is not possible now
+   * @throws StoreError of kind `replaced` if that is not possible now
    */
   checkFiles(): void {
     const files = this.#files;
@@ -130,7 +130,7 @@ export class Connection {
     if (change === 'file deleted') throw this.#replaced('the database file was deleted; restart the process. Nothing was written');
     if (this.db.open) {
       process.emitWarning(`${this.path}: ${warningOf[change]}`, { type: 'EscapementWarning', code: 'ESCAPEMENT_FILE_REPLACED' });
-      // Everything that it has committed was in the file before the log was deleted: closing writes nothing.
+      // Everything it committed was in the file before the log was deleted, so closing writes nothing.
       if (change === 'log replaced') this.db.close();
       else files.keepingNew(() => this.db.close());
     }
@@ -155,7 +155,7 @@ export class Connection {
     return new StoreError(`${this.path}: ${why}`, { kind: 'replaced', transient: true });
   }
 
-  /** An error of this connection, or of another to the same file, as the engine knows it. */
+  /** Converts an error of this connection, or of another one to the same file, to an error of the engine. */
   error(error: unknown, waited = false): unknown {
     if (codeOf(error) === 'SQLITE_ERROR' && /no such (table|column)|no column named/.test((error as Error).message)) {
       try {
@@ -175,21 +175,21 @@ export class Connection {
       value = fn();
       db.exec('COMMIT');
     } catch (error) {
-      // On a full disk or an I/O error SQLite has rolled back by itself.
+      // On a full disk or an I/O error, SQLite has already rolled back.
       if (db.inTransaction) db.exec('ROLLBACK');
       throw error;
     }
-    // Deleted since the look before: others will never see what was committed.
+    // The log was deleted since the last check, so others will never see the commit.
     if (this.#files?.logChange())
-      throw this.#replaced('the write-ahead log was deleted during a commit, which others may never see; do it again');
-    // It is committed: nothing from here on may look like a failure, or it would be done twice.
+      throw this.#replaced('the write-ahead log was deleted during a commit, which other connections may never see; repeat the operation');
+    // The transaction is committed: from here on nothing may look like a failure, or the work would be repeated.
     if (--this.#untilLook <= 0) this.#lookAtLog();
     return value;
   }
 
   /**
-   * A reader that keeps its snapshot keeps the write-ahead log from being reused: it grows without bound. Our own reads end at once, so it is
-   * someone else's; nobody can end it from here, but it can be told.
+   * A reader that holds a snapshot keeps the write-ahead log from being reset, so it grows without bound. Our own reads end immediately, so
+   * the reader is elsewhere. It cannot be ended from here, but a warning can be logged.
    */
   #lookAtLog(): void {
     this.#untilLook = lookEveryCommits;
@@ -198,7 +198,7 @@ export class Connection {
     try {
       [state] = this.db.pragma('wal_checkpoint(PASSIVE)') as { log: number; checkpointed: number }[];
     } catch {
-      // Someone else is at it.
+      // Another connection is running a checkpoint.
       return;
     }
     if (!state) return;
@@ -207,7 +207,7 @@ export class Connection {
     if (large && state.checkpointed < state.log && !this.#warned) {
       const megabytes = Math.round(bytes / 1e6);
       process.emitWarning(
-        `the write-ahead log of ${this.db.name} has grown to ${megabytes} MB, because some connection keeps a read transaction open; end it, or the disk fills up`,
+        `the write-ahead log of ${this.db.name} has grown to ${megabytes} MB, because a connection keeps a read transaction open; end that transaction before the disk fills up`,
         { type: 'EscapementWarning', code: 'ESCAPEMENT_LONG_READER' },
       );
     }
@@ -230,7 +230,10 @@ export class Connection {
     });
   }
 
-  /** Tries the first of those that wait until the lock is free, then the next. Who has waited for long enough fails, wherever it stands. */
+  /**
+   * Retries the first waiting write until the lock is free, then continues with the next. Writes that have waited too long fail, wherever
+   * they are in the queue.
+   */
   async #serve(): Promise<void> {
     for (let tries = 0; this.#waiting.length > 0; ) {
       await pause(tries);
@@ -261,7 +264,7 @@ export class Connection {
   #attempt<T>(fn: () => T): T {
     if (this.#closed || (!this.db.open && !this.#files)) throw new StoreError('the store is closed', { kind: 'closed' });
     this.checkFiles();
-    // A shared handle may be in a transaction of the application's, which is none of the engine's business.
+    // A shared handle may be in a transaction of the application, which the engine must not join.
     if (this.#shared && this.db.inTransaction) throw busy;
     return fn();
   }
@@ -269,7 +272,10 @@ export class Connection {
 
 const busy = new StoreError('the database is in a transaction of the application', { kind: 'busy', transient: true });
 
-/** In real time, also in a simulation: the lock is another process's. Unequal pauses, so that two that wait do not wait for each other. */
+/**
+ * Uses real time even in a simulation, because another process holds the lock. The pauses differ, so that two waiting processes do not keep
+ * colliding.
+ */
 function pause(tries: number): Promise<void> {
   if (tries < busyTurns) return new Promise<void>((done) => systemClock.soon(done));
   return new Promise<void>((done) => void systemClock.at(systemClock.now() + 1 + ((tries * 7) % longestPauseMs), done));
@@ -279,13 +285,13 @@ function isBusy(error: unknown): boolean {
   return error === busy || codeOf(error).startsWith('SQLITE_BUSY') || codeOf(error).startsWith('SQLITE_LOCKED');
 }
 
-/** By its code: the application's copy of better-sqlite3 has an error class of its own. */
+/** Checks the code, because the application's copy of better-sqlite3 has its own error class. */
 function codeOf(error: unknown): string {
   const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
   return typeof code === 'string' && code.startsWith('SQLITE_') ? code : '';
 }
 
-/** SQLite's errors as the engine knows them. */
+/** Converts errors of SQLite to errors of the engine. */
 export function storeError(error: unknown, file: string, waited = false): unknown {
   const code = codeOf(error);
   if (code === '') return error;
@@ -293,28 +299,28 @@ export function storeError(error: unknown, file: string, waited = false): unknow
   const of = (kind: string, what: string, transient = false) =>
     new StoreError(`${file}: ${what} (${code}: ${message})`, { kind, transient, cause: error });
   if (code === 'SQLITE_BUSY_SNAPSHOT') {
-    return of('busy', 'the transaction read first, and others have written since; begin it with .immediate(), and do it again', true);
+    return of('busy', 'the transaction started with a read, and others have written since; start it with .immediate() and retry', true);
   }
   if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED')) {
     return of('busy', waited ? 'another process has held the lock for too long' : 'another connection is writing', true);
   }
-  if (code.startsWith('SQLITE_FULL')) return of('full', 'no space is left', true);
-  if (code.startsWith('SQLITE_IOERR')) return of('failing', 'the disk failed', true);
+  if (code.startsWith('SQLITE_FULL')) return of('full', 'no space left on the device', true);
+  if (code.startsWith('SQLITE_IOERR')) return of('failing', 'disk I/O error', true);
   if (code === 'SQLITE_CONSTRAINT_PRIMARYKEY' || code === 'SQLITE_CONSTRAINT_UNIQUE')
-    return of('conflict', 'a row with this id is there already');
+    return of('conflict', 'a row with this id already exists');
   if (code.startsWith('SQLITE_CONSTRAINT') || code === 'SQLITE_MISMATCH' || code === 'SQLITE_TOOBIG') {
     return of('invalid', 'a row cannot be stored');
   }
-  if (code.startsWith('SQLITE_NOTADB')) return of('corrupt', 'this file is no SQLite database');
+  if (code.startsWith('SQLITE_NOTADB')) return of('corrupt', 'this file is not a SQLite database');
   if (code.startsWith('SQLITE_CORRUPT')) return of('corrupt', 'the database is damaged; restore it from a backup');
-  if (code.startsWith('SQLITE_READONLY')) return of('readonly', 'the file or its folder cannot be written');
+  if (code.startsWith('SQLITE_READONLY')) return of('readonly', 'the file or its folder is not writable');
   if (code === 'SQLITE_ERROR' && /no such table: escapement_/.test(message)) {
-    return of('unmigrated', 'the tables are not there yet; call and await tasks.open() first, or run `escapement migrate`');
+    return of('unmigrated', 'the tables do not exist yet; call and await tasks.open() first, or run `escapement migrate`');
   }
   return of('failing', 'the statement failed');
 }
 
-/** @param fileMustExist false: it is made if it is not there */
+/** @param fileMustExist false: creates the file if it does not exist */
 function open({ file, allowFuse }: Place, fileMustExist = false): Database {
   if (file !== ':memory:' && file !== '') checkFile(file, allowFuse);
   try {
@@ -332,18 +338,17 @@ function configure(db: Database, { synchronous }: Place): void {
 
 const warningOf = {
   'log replaced':
-    'its write-ahead log was deleted by another process, because a second copy of SQLite in this process (node:sqlite, or another version of better-sqlite3) opened and closed the file, and so released the locks of this one. The file is opened again. Open it by one copy of SQLite only in each process',
-  'file replaced':
-    'the file was replaced by another one while it was open. The new one is opened. Stop all processes before you replace a database',
+    'its write-ahead log was deleted by another process, because a second copy of SQLite in this process (node:sqlite, or another version of better-sqlite3) opened and closed the file, which released the locks of this one. The file is being opened again. Use only one copy of SQLite per process to open it',
+  'file replaced': 'the file was replaced while it was open. The new file is being opened. Stop all processes before replacing a database',
 } as const;
 
-/** The path of a handle's file as SQLite found it when it was opened: absolute, and without links. */
+/** The path of a handle's file as SQLite resolved it on opening: absolute, without links. */
 export function pathOf(db: Pick<Database, 'prepare'>): string {
   const rows = db.prepare('PRAGMA database_list').all() as { name: string; file: string }[];
   return rows.find(({ name }) => name === 'main')?.file ?? '';
 }
 
-/** The application's handle, with statements that give numbers whatever it has set for its own (`defaultSafeIntegers`). */
+/** The application's handle, with statements that return numbers regardless of its settings (`defaultSafeIntegers`). */
 export function withNumbers(db: Database): Database {
   return Object.create(db, { prepare: { value: (sql: string) => db.prepare(sql).safeIntegers(false) } }) as Database;
 }
@@ -351,22 +356,24 @@ export function withNumbers(db: Database): Database {
 function checkFile(file: string, allowFuse: boolean): void {
   const path = existing(file);
   if (path !== undefined && statSync(path).isDirectory()) {
-    throw new StoreError(`${file} is a folder; name a file in it, such as ${resolve(file, 'tasks.db')}`, { kind: 'unsupported' });
+    throw new StoreError(`${file} is a folder; specify a file in it, such as ${resolve(file, 'tasks.db')}`, { kind: 'unsupported' });
   }
   const folder = dirname(path ?? resolve(file));
   if (!isWritable(folder)) {
     throw new StoreError(
-      `${file}: the folder ${folder} is not there, or cannot be written; SQLite keeps two more files beside the database`,
+      `${file}: the folder ${folder} does not exist or is not writable; SQLite creates two more files next to the database`,
       { kind: 'readonly' },
     );
   }
   if (path !== undefined && !isWritable(path)) {
-    throw new StoreError(`${file} cannot be written by this user; a worker, and who enqueues, writes to it`, { kind: 'readonly' });
+    throw new StoreError(`${file} is not writable for this user; workers and processes that enqueue jobs write to it`, {
+      kind: 'readonly',
+    });
   }
   checkFileSystem(file, folder, allowFuse);
 }
 
-/** Where the file really is, if it is there. */
+/** The resolved path of the file, if it exists. */
 function existing(file: string): string | undefined {
   try {
     return realpathSync(file);
@@ -384,7 +391,7 @@ function isWritable(path: string): boolean {
   }
 }
 
-/** The application's own handle writes the same log: it must be no older, and had better be of the same copy of SQLite. */
+/** The application's handle writes the same log, so its SQLite must be recent enough and should be the same copy. */
 function checkHandle(database: Database): void {
   checkVersion(database, "the application's better-sqlite3");
   if ((database as object) instanceof Sqlite) return;
@@ -402,7 +409,7 @@ function checkVersion(db: Database, name: string): void {
     if (difference > 0) return;
     if (difference < 0) {
       throw new StoreError(
-        `${name} has SQLite ${version}, which can corrupt a WAL database under two writers; update it to one with SQLite ${oldestSqlite.join('.')} or later`,
+        `${name} has SQLite ${version}, which can corrupt a WAL database with two writers; update to SQLite ${oldestSqlite.join('.')} or later`,
         { kind: 'unsupported' },
       );
     }

@@ -1,9 +1,9 @@
-/** How many jobs of each queue are in each state: gathered during a transaction, and written once before it commits. */
+/** The number of jobs per queue and state. Changes are collected during a transaction and written once before it commits. */
 import type { Database, Statement } from 'better-sqlite3';
 import type { Job } from '../../core/types.ts';
 import type { JobRow } from './rows.ts';
 
-/** A state as it is counted: a scheduled job that was attempted before counts as retrying. */
+/** A state for counting: a scheduled job that was attempted before counts as retrying. */
 export type Counted = JobRow['state'] | 'retrying';
 
 export class Counts {
@@ -28,20 +28,20 @@ export class Counts {
     states.set(state, (states.get(state) ?? 0) + change);
   }
 
-  /** Writes what was gathered. In the transaction. */
+  /** Writes the collected changes. Call it in the transaction. */
   save(): void {
     for (const [queue, states] of this.#changes)
       for (const [state, change] of states) if (change !== 0) this.#save.run(queue, state, change);
     this.#changes.clear();
   }
 
-  /** Deletes what has come to nothing, in the transaction: an application may make queues of any number of names. */
+  /** Deletes counts that have become zero, in the transaction, because an application may use any number of queue names. */
   forgetEmpty(): void {
     this.save();
     this.#forgetEmpty.run();
   }
 
-  /** Forgets what was gathered: the transaction did not commit. */
+  /** Discards the collected changes, because the transaction did not commit. */
   forget(): void {
     this.#changes.clear();
   }

@@ -1,6 +1,6 @@
 /**
- * Enqueues of one moment, committed together, so that waiting for the disk is paid once. If one of them is at fault, only that one fails; where the
- * lock, the disk or its space is, all of them do.
+ * Groups enqueues of one moment into a single commit, so that they wait for the disk only once. If one of them is invalid, only that one
+ * fails; if the lock, the disk or its free space is the problem, all of them fail.
  */
 import { StoreError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
@@ -22,15 +22,15 @@ interface Options {
   /** Runs `fn` in a write transaction, and `after` once it is committed. */
   write<T>(fn: (ready: Ready) => T, after?: (value: T) => void): Awaitable<T>;
   inserted(jobs: readonly Job[]): void;
-  /** An error as the engine knows it. */
+  /** Converts an error to an error of the engine. */
   error(error: unknown): unknown;
-  /** Whether the event loop is let turn. */
+  /** Whether to yield to the event loop. */
   readonly turns: boolean;
 }
 
-/** After so many jobs the event loop turns: a few milliseconds … */
+/** Yields to the event loop after this many jobs, which takes a few milliseconds … */
 const jobsPerTurn = 512;
-/** … where a commit counts as so many. */
+/** … counting each commit as this many jobs. */
 const jobsPerCommit = 16;
 
 export class Enqueues {
@@ -47,7 +47,7 @@ export class Enqueues {
       this.#pending.push({ jobs, now, once, blobs, resolve, reject });
       this.#sinceTurn += jobsPerCommit + jobs.length;
       if (this.#pending.length > 1) return;
-      // Who awaits one enqueue after the other would keep the event loop from turning.
+      // A caller that awaits one enqueue after another would otherwise block the event loop.
       if (this.#options.turns && this.#sinceTurn >= jobsPerTurn) {
         this.#sinceTurn = 0;
         systemClock.soon(() => this.flush());
@@ -55,7 +55,7 @@ export class Enqueues {
     });
   }
 
-  /** Commits what waits, now. */
+  /** Commits the waiting enqueues now. */
   flush(): void {
     const group = this.#pending;
     if (group.length === 0) return;
@@ -103,7 +103,7 @@ export class Enqueues {
   }
 }
 
-/** True for what one enqueue of a group can be at fault for; the others are what happens to all. */
+/** True for errors caused by one enqueue of a group; other errors affect all of them. */
 function isOfOne(error: unknown): boolean {
   return !(error instanceof StoreError) || error.kind === 'conflict' || error.kind === 'invalid';
 }

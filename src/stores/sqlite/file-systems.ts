@@ -1,11 +1,12 @@
 /**
- * File systems on which SQLite's write-ahead log does not work: it needs shared memory and locks that all writers see. On these it corrupts files
- * without an error. Linux tells them by a number; all FUSE file systems share one, and the table of mounts tells which of them it is.
+ * Detects file systems on which SQLite's write-ahead log does not work. It needs shared memory and locks that all writers see; without them
+ * files are corrupted silently. Linux identifies file systems by a number. All FUSE file systems share one number, and the mount table
+ * tells them apart.
  */
 import { readFileSync, realpathSync, statfsSync } from 'node:fs';
 import { StoreError } from '../../core/errors.ts';
 
-/** From linux/magic.h and the sources of each. */
+/** From linux/magic.h and the sources of each file system. */
 const refused: Readonly<Record<number, string>> = {
   26985: 'NFS',
   20859: 'SMB',
@@ -28,13 +29,13 @@ const refused: Readonly<Record<number, string>> = {
   2866260714: 'PanFS',
 };
 const fuse = 0x65735546;
-/** FUSE file systems of a disk of this machine. */
+/** FUSE file systems on a local disk. */
 const localFuse =
   /^fuseblk$|^fuse\.(ntfs-3g|ntfs|exfat|lowntfs-3g|bindfs|encfs|gocryptfs|cryfs|securefs|mergerfs|unionfs|unionfs-fuse|fuse-overlayfs|ext2|fuse2fs|zfs|zfs-fuse|apfs|apfs-fuse|hfsfuse|ecryptfs|veracrypt|dislocker)$/;
 
 /**
  * @param file as the user named it
- * @param folder the folder that it is in
+ * @param folder the folder that contains it
  * @throws StoreError of kind `unsupported`
  */
 export function checkFileSystem(file: string, folder: string, allowFuse: boolean): void {
@@ -42,7 +43,7 @@ export function checkFileSystem(file: string, folder: string, allowFuse: boolean
   const instead = 'put it on a local disk, or use another backend';
   const network = refused[type];
   if (network) {
-    throw new StoreError(`${file} is on a network or shared file system (${network}), where SQLite's locks do not hold; ${instead}`, {
+    throw new StoreError(`${file} is on a network or shared file system (${network}), where SQLite's locks do not work; ${instead}`, {
       kind: 'unsupported',
     });
   }
@@ -52,12 +53,12 @@ export function checkFileSystem(file: string, folder: string, allowFuse: boolean
   const isLocal = name !== undefined && localFuse.test(name);
   if (allowFuse && isLocal) return;
   const why = isLocal
-    ? `a FUSE file system (${name}), on which SQLite's shared memory may not work; put it on another disk, or pass sqlite({ allowFuse: true }) if only processes of this machine use it`
-    : `a FUSE file system (${name ?? 'virtiofs, sshfs, s3fs or the like'}), where SQLite's locks and shared memory do not hold; ${instead}. In a container, use a volume instead of a bind mount`;
+    ? `a FUSE file system (${name}), on which SQLite's shared memory may not work; put it on another disk, or pass sqlite({ allowFuse: true }) if only processes on this machine use it`
+    : `a FUSE file system (${name ?? 'virtiofs, sshfs, s3fs or similar'}), where SQLite's locks and shared memory do not work; ${instead}. In a container, use a volume instead of a bind mount`;
   throw new StoreError(`${file} is on ${why}`, { kind: 'unsupported' });
 }
 
-/** The type of the file system that a folder is on, such as `fuse.sshfs`, as the kernel's table of mounts names it. */
+/** The type of the file system that contains a folder, such as `fuse.sshfs`, from the kernel's mount table. */
 function mountedAs(folder: string): string | undefined {
   let found: { point: string; type: string | undefined } | undefined;
   for (const line of mounts().split('\n')) {
@@ -66,7 +67,7 @@ function mountedAs(folder: string): string | undefined {
       String.fromCharCode(Number.parseInt(digits, 8)),
     );
     const contains = folder === point || folder.startsWith(point.endsWith('/') ? point : `${point}/`);
-    // Of several at one point the last one is on top.
+    // If several are mounted at one point, the last one is on top.
     if (point !== '' && contains && point.length >= (found?.point.length ?? 0)) found = { point, type: after.split(' ')[0] };
   }
   return found?.type;

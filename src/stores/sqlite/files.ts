@@ -1,7 +1,8 @@
 /**
- * The files of a database, as an open connection has them. When something else in the process opens and closes the same file by another copy of
- * SQLite, the process loses its locks, and the next process that closes the file deletes the write-ahead log beneath the connection: what is
- * committed after that is lost. A file that is replaced, by a backup for example, is the same case. Both show in device and inode.
+ * Tracks the files of a database as an open connection sees them. If another copy of SQLite in the same process opens and closes the same
+ * file, the process loses its locks, and the next process that closes the file deletes the write-ahead log while the connection still uses
+ * it; later commits are lost. Replacing the file, for example with a backup, has the same effect. Both are visible in the device and inode
+ * numbers.
  */
 import { linkSync, readdirSync, readlinkSync, renameSync, rmSync, statSync } from 'node:fs';
 import { systemClock } from '../../ports/clock.ts';
@@ -15,12 +16,12 @@ const fileEveryMs = 1_000;
 export class Files {
   readonly #path: string;
   readonly #file: string | undefined;
-  /** Unknown until the log is there. */
+  /** Unknown until the log exists. */
   #log: string | undefined;
   #logSeenAt = Number.NEGATIVE_INFINITY;
   #fileSeenAt = Number.NEGATIVE_INFINITY;
 
-  /** @param path of the database, without links */
+  /** @param path of the database, with links resolved */
   constructor(path: string) {
     this.#path = path;
     this.#file = identityOf(path);
@@ -28,8 +29,8 @@ export class Files {
   }
 
   /**
-   * What is no longer as the connection opened it; undefined: nothing. Before each read and write: the log if that was not just done, after the
-   * last commit; the file itself once a second, for it is not deleted by SQLite but by people.
+   * What has changed since the connection opened the files; undefined: nothing. Called before each read and write. The log is checked
+   * unless the last commit has just done so. The file itself is checked once a second, because it is replaced by people and not by SQLite.
    */
   change(): Change | undefined {
     const now = systemClock.monotonic();
@@ -41,17 +42,17 @@ export class Files {
     return log;
   }
 
-  /** After each commit: what went into a deleted log is not acknowledged. */
+  /** Called after each commit: writes to a deleted log must not be acknowledged. */
   logChange(): Change | undefined {
     const log = identityOf(`${this.#path}-wal`);
     if (this.#log === undefined) this.#log = log;
     const isSame = log === this.#log;
-    // What is not the same is looked at again at the next use, however soon that is.
+    // A change is checked again at the next use, however soon.
     this.#logSeenAt = isSame ? systemClock.monotonic() : Number.NEGATIVE_INFINITY;
     return isSame ? undefined : 'log replaced';
   }
 
-  /** True while some connection of this process uses a deleted log: SQLite would share its index with a new connection. Unknown counts as true. */
+  /** True while some connection of this process uses a deleted log, because SQLite would share its index with a new connection. If unknown, true. */
   get isOldLogInUse(): boolean {
     const deleted = [`${this.#path}-wal (deleted)`, `${this.#path}-shm (deleted)`];
     try {
@@ -61,7 +62,7 @@ export class Files {
     }
   }
 
-  /** Closes a connection to a file that is no longer there, without its deleting the log of the one that is. */
+  /** Closes a connection to a file that no longer exists without deleting the log of the new file. */
   keepingNew(close: () => void): void {
     const kept = ['-wal', '-shm'].filter((end) => linked(`${this.#path}${end}`));
     close();
@@ -85,7 +86,7 @@ function linkOf(path: string): string {
   try {
     return readlinkSync(path);
   } catch {
-    // It was closed meanwhile.
+    // The descriptor was closed in the meantime.
     return '';
   }
 }

@@ -1,4 +1,4 @@
-/** `escapement/sqlite`: jobs in a SQLite file, for one machine and any number of processes. */
+/** `escapement/sqlite`: keeps jobs in a SQLite file, for any number of processes on one machine. */
 import '../../ports/node-version.ts';
 import { resolve } from 'node:path';
 import type { Database } from 'better-sqlite3';
@@ -8,7 +8,7 @@ import type { StoreSource } from '../../ports/store.ts';
 import { Connection, type Place, pathOf } from './connection.ts';
 import { SqliteStore } from './store.ts';
 
-/** What is used of a better-sqlite3 database. */
+/** The part of a better-sqlite3 database that is used. */
 export interface SqliteHandle {
   /** The path of its file. */
   readonly name: string;
@@ -16,23 +16,26 @@ export interface SqliteHandle {
   prepare(sql: string): unknown;
 }
 
-/** The options of `sqlite`: a file, or a better-sqlite3 database whose file it is. */
+/** Options of `sqlite`: a file, or a better-sqlite3 database whose file is used. */
 export interface SqliteOptions {
-  /** The path of the file; it is made if it is not there. `':memory:'` keeps everything in memory. */
+  /** The path of the file, which is created if it does not exist. `':memory:'` keeps everything in memory. */
   file?: string;
   /**
-   * The application's own database. The engine opens a connection of its own to the same file; `:memory:` is shared. What is enqueued in a
-   * transaction of yours is as durable as your handle makes it, and better-sqlite3 makes it `NORMAL`: `db.pragma('synchronous = FULL')`.
+   * The application's own database. The engine opens its own connection to the same file; a `:memory:` database is shared. Jobs enqueued in
+   * your transactions are as durable as your handle makes them. The default of better-sqlite3 is `NORMAL`; to change it:
+   * `db.pragma('synchronous = FULL')`.
    */
   database?: SqliteHandle;
   /**
-   * `FULL`: an acknowledged enqueue survives a power cut. `NORMAL`: it survives the end of the process, but the last moments before a power
-   * cut or a crash of the operating system may be lost; the file stays sound. @default 'FULL'
+   * `FULL`: an acknowledged enqueue survives a power failure. `NORMAL`: it survives a crash of the process, but the last moments before a
+   * power failure or a crash of the operating system may be lost; the file stays intact.
+   * @default 'FULL'
    */
   synchronous?: 'FULL' | 'NORMAL';
   /**
-   * True: the file may be on a FUSE file system of a local disk, such as ntfs-3g, if the kernel names it as one. Those of a network or of a
-   * virtual machine's host (sshfs, s3fs, virtiofs …) are refused all the same: SQLite corrupts files there. @default false
+   * Allows a file on a FUSE file system of a local disk, such as ntfs-3g, if the kernel reports it as one. FUSE file systems of a network
+   * or a virtual machine's host (sshfs, s3fs, virtiofs …) are always refused, because SQLite corrupts files there.
+   * @default false
    */
   allowFuse?: boolean;
 }
@@ -57,11 +60,11 @@ function read(options: SqliteOptions): Place {
   const faults: ConfigFault[] = [];
   if (typeof options === 'string') {
     const expected = `an object: sqlite({ file: ${show(options)} })`;
-    throw new ConfigError('sqlite() cannot be done', [{ path: 'options', expected, got: show(options) }]);
+    throw new ConfigError('Invalid options for sqlite()', [{ path: 'options', expected, got: show(options) }]);
   }
   if (typeof (options as { prepare?: unknown } | undefined)?.prepare === 'function') {
     const expected = 'an object: sqlite({ database: db })';
-    throw new ConfigError('sqlite() cannot be done', [{ path: 'options', expected, got: show(options) }]);
+    throw new ConfigError('Invalid options for sqlite()', [{ path: 'options', expected, got: show(options) }]);
   }
   const { file, database, synchronous = 'FULL', allowFuse = false, ...rest } = options ?? {};
   for (const key of Object.keys(rest)) {
@@ -82,14 +85,14 @@ function read(options: SqliteOptions): Place {
   if (synchronous !== 'FULL' && synchronous !== 'NORMAL')
     faults.push({ path: 'sqlite().synchronous', expected: "'FULL' or 'NORMAL'", got: show(synchronous) });
   if (typeof allowFuse !== 'boolean') faults.push({ path: 'sqlite().allowFuse', expected: 'true or false', got: show(allowFuse) });
-  // Now, for the working directory may be another when it is opened.
+  // Resolved now, because the working directory may be different when the file is opened.
   let path = file ?? '';
   try {
     if (faults.length === 0 && database) path = pathOf(database as Database) || ':memory:';
   } catch (error) {
     faults.push({ path: 'sqlite().database', expected: 'an open better-sqlite3 database', got: String(error) });
   }
-  if (faults.length > 0) throw new ConfigError('sqlite() cannot be done', faults);
+  if (faults.length > 0) throw new ConfigError('Invalid options for sqlite()', faults);
   const isPath = path !== ':memory:';
   return { file: isPath ? resolve(path) : path, database: database as Database | undefined, synchronous, allowFuse };
 }

@@ -1,6 +1,7 @@
 /**
- * Keeps the leases of a worker while its thread is blocked: a task that computes for a minute without a turn of the event loop must not run twice.
- * This side beats once a second while attempts are in flight; a helper thread (`keeper-thread.ts`) renews when the beats stay away.
+ * Keeps a worker's leases while its thread is blocked: a task that computes for a minute without yielding to the event loop must not run
+ * twice. This side sends a beat once a second while attempts are in flight; a helper thread (`keeper-thread.ts`) renews the leases when the
+ * beats stop.
  */
 import { Worker } from 'node:worker_threads';
 import { systemClock, type Timer } from '../../ports/clock.ts';
@@ -8,7 +9,7 @@ import type { Keeper, KeeperOptions } from '../../ports/store.ts';
 import { active, activity, beats, closed, idle, type KeeperData } from './keeper-thread.ts';
 
 const beatMs = 1_000;
-/** How long beats may stay away before the helper thread renews, and before that is reported. The thread looks this often. */
+/** How long beats may be missing before the helper thread renews and the blockage is reported. The thread checks at this interval. */
 const patienceMs = 5_000;
 
 export class ThreadKeeper implements Keeper {
@@ -65,18 +66,18 @@ export class ThreadKeeper implements Keeper {
     });
   }
 
-  /** Where there is no such file, as in a bundle, work goes on without the helper. */
+  /** If the file does not exist, as in a bundle, the worker continues without the helper. */
   #start(): void {
     const { worker, leaseMs, limitMs } = this.#options;
     const data: KeeperData = { file: this.#file, worker, leaseMs, limitMs, patienceMs: this.#patienceMs, state: this.#state };
     const failed = (error: unknown) => {
       process.emitWarning(
-        `the helper thread that renews leases while the event loop is blocked cannot run: ${error}. A task that blocks it for more than ${leaseMs / 1_000} s may run twice. If escapement is bundled, mark it as external`,
+        `the helper thread that renews leases while the event loop is blocked failed to start: ${error}. A task that blocks the event loop for more than ${leaseMs / 1_000} s may run twice. If escapement is bundled, mark it as external`,
         { type: 'EscapementWarning', code: 'ESCAPEMENT_NO_HELPER_THREAD' },
       );
     };
     try {
-      // In a CommonJS bundle there is no import.meta.url.
+      // A CommonJS bundle has no import.meta.url.
       const name = import.meta.url.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js';
       const thread = new Worker(new URL(name, import.meta.url), { workerData: data, execArgv: [] });
       thread.unref();

@@ -1,4 +1,4 @@
-/** What is read: jobs by id or by what they are, counts, schedules, workers. Every statement is short: none holds a snapshot open. */
+/** Queries: jobs by id or filter, counts, schedules, workers. Every statement is short, and none holds a snapshot open. */
 import type { Database, Statement } from 'better-sqlite3';
 import { isExpired } from '../../core/job.ts';
 import type { Attempt, Job, JobRecord, Status, WorkerRow } from '../../core/types.ts';
@@ -21,13 +21,13 @@ const emptyCounts: Record<Status, number> = {
 };
 
 const finishedStates = ['successful', 'failed', 'cancelled'] as const;
-/** As the index has it. */
+/** The condition of the index. */
 const isOver = (state: string) => `state = ${quote(state)} AND finished_at IS NOT NULL`;
 
-/** `core/job`'s `changedAt`. */
+/** `changedAt` of `core/job`. */
 const changedAt = 'max(enqueued_at, coalesce(last_attempted_at, 0), coalesce(last_ended_at, 0), coalesce(finished_at, 0))';
 
-/** What jobs can have gone through last, and when that was. */
+/** The possible last changes of a job, and when they happened. */
 const latestChanges: readonly { readonly where: string; readonly at: string; readonly of: readonly Status[] }[] = [
   { where: timedId, at: 'id', of: ['waiting', 'scheduled', 'ready'] },
   { where: ownId, at: 'enqueued_at', of: ['waiting', 'scheduled', 'ready'] },
@@ -46,7 +46,7 @@ const latestChanges: readonly { readonly where: string; readonly at: string; rea
   ),
 ];
 
-/** Jobs of a queue that stand as scheduled and are due, or as ready and are not. */
+/** Jobs of a queue that are stored as scheduled and are due, or stored as ready and are not. */
 interface Misplaced {
   readonly queue: string;
   readonly retried: number;
@@ -70,10 +70,11 @@ export class Reads {
   readonly #workers: Statement<[], { row: string }>;
   readonly #counts: Statement<[], { queue: string; state: Counted; count: number }>;
   readonly #due: Statement<[number], Misplaced>;
-  readonly #undue: Statement<[number], Misplaced>;
+  readonly #undue: Statement<[number, number], Misplaced>;
   readonly #queues: Statement<[], { name: string; paused: number }>;
   readonly #priorities: Statement<[string], { priority: number }>;
   readonly #oldest: Statement<[string, number], { at: number | null }>;
+  readonly #oldestBlocked: Statement<[string], { at: number | null }>;
   readonly #lists = new Map<string, Statement<unknown[], JobRow>>();
 
   constructor(db: Database, horizon: Horizon) {
@@ -105,18 +106,23 @@ export class Reads {
       `${scheduledPriorities} SELECT ${grouped} step CROSS JOIN escapement_jobs j INDEXED BY escapement_scheduled
        WHERE j.state = 'scheduled' AND j.priority = step.priority AND j.due_at <= ? GROUP BY 1, 2`,
     );
-    this.#undue = db.prepare(`SELECT ${grouped} escapement_jobs j WHERE j.state = 'ready' AND j.due_at > ? GROUP BY 1, 2`);
+    const undue = (blocked: string) =>
+      `SELECT ${grouped} escapement_jobs j WHERE j.state = 'ready' AND j.blocked_by ${blocked} AND j.due_at > ? GROUP BY 1, 2`;
+    this.#undue = db.prepare(`${undue('IS NULL')} UNION ALL ${undue('IS NOT NULL')}`);
     this.#queues = db.prepare('SELECT name, paused FROM escapement_queues');
-    // The distinct priorities, one step of the index for each: a queue has few, and may have a million jobs.
+    // The distinct priorities; takes one index step per priority. A queue has few priorities but may have a million jobs.
     this.#priorities = db.prepare(
       `WITH RECURSIVE step (queue, priority) AS (
-         SELECT given.name, (SELECT max(priority) FROM escapement_jobs WHERE state = 'ready' AND queue = given.name) FROM (SELECT ? AS name) given
+         SELECT given.name, (SELECT max(priority) FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = given.name) FROM (SELECT ? AS name) given
          UNION ALL
-         SELECT step.queue, (SELECT max(priority) FROM escapement_jobs j WHERE state = 'ready' AND j.queue = step.queue AND j.priority < step.priority)
+         SELECT step.queue, (SELECT max(priority) FROM escapement_jobs j WHERE state = 'ready' AND j.blocked_by IS NULL AND j.queue = step.queue AND j.priority < step.priority)
          FROM step WHERE step.priority IS NOT NULL
        ) SELECT priority FROM step WHERE priority IS NOT NULL`,
     );
-    this.#oldest = db.prepare("SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND queue = ? AND priority = ?");
+    this.#oldestBlocked = db.prepare('SELECT min(due_at) AS at FROM escapement_jobs WHERE blocked_by IS NOT NULL AND queue = ?');
+    this.#oldest = db.prepare(
+      "SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = ? AND priority = ?",
+    );
   }
 
   rows(ids: readonly string[]): JobRow[] {
@@ -175,7 +181,7 @@ export class Reads {
       where(states.length > 0 ? `(${states.join(' OR ')})` : '0', ...instants);
     }
     if (options.order === 'changed') return { items: this.#changed(filter.status, conditions, values, options.limit), cursor: null };
-    // Few jobs in these states: read them all by their index and sort, rather than look for them among all jobs, newest first.
+    // Few jobs are in these states: reading them by their index and sorting is faster than searching all jobs, newest first.
     const few = filter.status !== undefined && this.#countOf(filter.status) <= fewRows;
     const order = few ? 'ORDER BY +id DESC' : 'ORDER BY id DESC';
     const sql = `${selectJob}${conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : ''} ${order} LIMIT ?`;
@@ -184,7 +190,7 @@ export class Reads {
     return { items: this.#records(page, this.#listedAttempts), cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
   }
 
-  /** The latest of each kind of change that jobs of these statuses can have gone through, each by an index of its own, and of these the latest. */
+  /** The latest jobs for each kind of change that jobs with these statuses can have had, each from its own index; then the latest of them all. */
   #changed(statuses: readonly Status[] | undefined, conditions: readonly string[], values: readonly unknown[], limit: number): JobRecord[] {
     const changes = latestChanges.filter(({ of }) => statuses === undefined || of.some((status) => statuses.includes(status)));
     if (changes.length === 0) return [];
@@ -206,7 +212,7 @@ export class Reads {
     };
     for (const { name, paused } of this.#queues.all()) Object.assign(of(name), { paused: paused === 1, row: true });
     for (const { queue, state, count } of this.#counts.all()) of(queue).counts[state] = count;
-    // What no claim has made ready yet, or one whose clock is ahead has: counted as it is at this instant.
+    // Jobs that no claim has marked as ready, or that a claim with a fast clock has: counted by their state at this instant.
     for (const { queue, retried, count, at } of this.#due.all(now)) {
       const found = of(queue);
       found.counts[countedAs('scheduled', retried)] -= count;
@@ -214,7 +220,7 @@ export class Reads {
       found.dueAt = Math.min(found.dueAt, at);
     }
     if (now < this.#horizon.readyUntil) {
-      for (const { queue, retried, count } of this.#undue.all(now)) {
+      for (const { queue, retried, count } of this.#undue.all(now, now)) {
         const { counts } = of(queue);
         counts.ready -= count;
         counts[countedAs('scheduled', retried)] += count;
@@ -241,6 +247,7 @@ export class Reads {
 
   #oldestReady(queue: string): number {
     return Math.min(
+      this.#oldestBlocked.get(queue)?.at ?? Number.POSITIVE_INFINITY,
       ...this.#priorities.all(queue).map(({ priority }) => this.#oldest.get(queue, priority)?.at ?? Number.POSITIVE_INFINITY),
     );
   }
@@ -248,7 +255,7 @@ export class Reads {
   #listing(sql: string): Statement<unknown[], JobRow> {
     let statement = this.#lists.get(sql);
     if (!statement) {
-      // As many shapes as anyone asks for at a time.
+      // More shapes than are in use at a time.
       if (this.#lists.size >= 50) this.#lists.clear();
       statement = this.#db.prepare(sql);
       this.#lists.set(sql, statement);
@@ -271,7 +278,7 @@ export class Reads {
 }
 
 function visible(status: Status): string {
-  // Not IN: only so does the planner see that an index of one state will do.
+  // Without IN, the planner recognises that the index of one state is sufficient.
   const queued = "(state = 'scheduled' OR state = 'ready')";
   switch (status) {
     case 'ready':

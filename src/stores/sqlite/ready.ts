@@ -1,13 +1,16 @@
 /**
- * What the store does on one handle, the engine's own or one that the application lends: claim, settle, amend, insert, prune. All of it runs inside
- * a transaction that the caller has begun, and says what it counted before that commits.
+ * The store's operations on one handle, either the engine's or one of the application's: claim, settle, amend, insert, prune. They run
+ * inside a transaction that the caller has started, and write their changes to the counts before it commits.
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
 import { repeated } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
+import { DuplicateJobError } from '../../core/errors.ts';
+import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
 import { amended, claimed, isFenced, mostAttempts, pruneAt, settled } from '../../core/job.ts';
-import type { Amendment, Attempt, Job, Settlement } from '../../core/types.ts';
+import type { Amendment, Attempt, Job, JobRecord, Settlement } from '../../core/types.ts';
+import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
 import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
@@ -22,15 +25,18 @@ import {
   type JobRow,
   jobOf,
   lastAttemptOf,
+  selectJob,
   updateJob,
 } from './rows.ts';
 import { Schedules } from './schedules.ts';
 
 type Values = unknown[];
 
+/** How many candidates a claim reads at a time, once it has met one that may not start. */
+const candidatesAtOnce = 50;
 const noBlobs: readonly JobBlob[] = [];
 
-/** A finished job, and how much it takes. */
+/** A finished job and its size. */
 interface Prunable {
   readonly id: string;
   readonly queue: string;
@@ -38,16 +44,16 @@ interface Prunable {
   readonly bytes: number;
 }
 
-/** How many were deleted, and whether there are more that were left for their size. */
+/** How many were deleted, and whether more remain because of their size. */
 export interface Pruned {
   readonly count: number;
   readonly more: boolean;
 }
 
-/** What a transaction of `prune` deletes at most, and one row more. */
+/** A prune transaction deletes at most this much, plus one row. */
 const mostPrunedBytes = 4_000_000;
 
-/** The statements on one handle, and what they do together. All of it runs inside a transaction that the caller has begun. */
+/** The statements on one handle and the operations that use them. Everything runs inside a transaction that the caller has started. */
 export class Ready {
   readonly counts: Counts;
   readonly claims: Claims;
@@ -67,7 +73,7 @@ export class Ready {
     this.statements = prepare(db);
   }
 
-  /** Runs `fn` and writes what it counted; forgets all of it if it throws. */
+  /** Runs `fn` and writes its changes to the counts; discards them if it throws. */
   counted<T>(fn: () => T): T {
     try {
       const value = fn();
@@ -79,12 +85,15 @@ export class Ready {
     }
   }
 
-  /** Takes the write lock, if the transaction has not: one that read first might be refused it when others have written meanwhile. */
+  /**
+   * Takes the write lock if the transaction does not have it. A transaction that reads first may be refused the lock if others have written
+   * since.
+   */
   lock(): void {
     this.statements.lock.run();
   }
 
-  /** Runs `fn` in a savepoint, so that it can fail without the rest of the transaction. Returns what it threw. */
+  /** Runs `fn` in a savepoint, so that it can fail without affecting the rest of the transaction. Returns the error, if any. */
   inSavepoint(fn: () => void): { readonly error: unknown } | undefined {
     this.#db.exec('SAVEPOINT escapement_part');
     try {
@@ -92,33 +101,59 @@ export class Ready {
       this.#db.exec('RELEASE escapement_part');
       return undefined;
     } catch (error) {
-      // On a full disk or an I/O error SQLite has rolled back all of it.
+      // On a full disk or an I/O error, SQLite has rolled back the whole transaction.
       if (!this.#db.inTransaction) throw error;
       this.#db.exec('ROLLBACK TO escapement_part; RELEASE escapement_part');
       return { error };
     }
   }
 
-  /** @param once leaves out jobs whose ids are taken, and answers with those that have them */
+  /** @param once skips jobs whose ids exist already, and returns the existing ones */
   insert(jobs: readonly Job[], now: number, once = false, blobs: readonly JobBlob[] = noBlobs): Taken | undefined {
-    if (!once) {
+    if (!once && jobs.every(({ unique }) => unique === null)) {
       this.#insert(jobs, now);
       this.#keepBlobs(blobs);
       return undefined;
     }
     return jobs.map((job) => {
-      const [there = null] = this.reads.get([job.id]);
-      if (there) return there;
+      const [there = null] = once ? this.reads.get([job.id]) : [];
+      const standing = there ?? this.#standIn(job, now);
+      if (standing) return standing;
       this.#insert([job], now);
       this.#keepBlobs(blobs.filter((blob) => blob.job === job.id));
       return null;
     });
   }
 
+  /** The record that stands in a job's place, because it holds its unique key; replaced if the job asks for that. */
+  #standIn(job: Job, now: number): JobRecord | null {
+    const holder = this.#holderOf(heldKey(job), now);
+    if (!holder) return null;
+    const standing = jobOf(holder);
+    if (job.unique?.onConflict === 'reject') throw new DuplicateJobError(...duplicateOf(job, standing));
+    const set = job.unique?.onConflict === 'replace' ? replacement(standing, job) : undefined;
+    if (set) this.#update(holder, { ...standing, ...set }, now, true);
+    return this.reads.get([holder.id])[0] ?? null;
+  }
+
+  /** The job that keeps others from a unique key. One whose window is over gives the key up. */
+  #holderOf(key: string | null, now: number): JobRow | undefined {
+    const row = key === null ? undefined : this.statements.holder.get(key);
+    if (!row || isStanding(jobOf(row), now)) return row;
+    this.statements.releaseKeys.run(JSON.stringify([row.n]));
+    return undefined;
+  }
+
+  /** The unique key that a row holds after a change. */
+  #keyAfter(row: JobRow, job: Job, now: number): string | null {
+    const key = row.unique === null ? null : heldKey(job);
+    return key === null || row.uniqueKey === key || !this.#holderOf(key, now) ? key : null;
+  }
+
   #insert(jobs: readonly Job[], now: number): void {
     for (const job of jobs) {
       const state = stateOf(job, now);
-      this.statements.insert.run(...insertValues(job, state));
+      this.statements.insert.run(...insertValues(job, state, heldKey(job)));
       this.counts.add(job.queue, state, 1);
       this.#madeReady(job, now);
     }
@@ -135,15 +170,55 @@ export class Ready {
     return true;
   }
 
-  /** @param quarantined takes the jobs that cannot be read: they fail here, with the reason, so that the next ones run */
+  /** @param quarantined receives the jobs that cannot be read: they fail here with a reason, so that the jobs after them run */
   claim(options: ClaimOptions & { now: number }, quarantined: Job[]): readonly Job[] {
     if (options.limit <= 0) return [];
-    const rows = this.claims.take(options, options.now, options.limit);
+    if (options.limits || this.claims.hasBlocked()) return this.#claimWithin(options, options.limits ?? noLimits, quarantined);
+    return this.#claim(options, this.claims.take(options, options.now, options.limit), quarantined);
+  }
+
+  /** Claims what the limits admit. What they do not is blocked or due later, so that the next ones are looked at. */
+  #claimWithin(options: ClaimOptions & { now: number }, limits: Limits, quarantined: Job[]): readonly Job[] {
+    const { now, limit } = options;
+    const gate = this.claims.gate(limits, now);
+    const jobs: Job[] = [];
+    let isSwept = false;
+    for (let passedOver = 0; jobs.length < limit && passedOver < maxPassedOver; ) {
+      const served = this.claims.open(options, gate);
+      const most = limit - jobs.length + (passedOver > 0 ? candidatesAtOnce : 0);
+      const rows = served.tasks.length === 0 ? [] : this.claims.take(served, now, most);
+      const admitted: JobRow[] = [];
+      const blocked: JobRow[] = [];
+      let isClosed = false;
+      for (const row of rows) {
+        if (jobs.length + admitted.length === limit || passedOver === maxPassedOver) break;
+        const admission = gate.admit(row);
+        if (admission === 'start') admitted.push(row);
+        else if (admission === 'closed') isClosed = true;
+        else {
+          passedOver += 1;
+          if (admission === 'blocked') blocked.push(row);
+          else this.#update(row, { ...jobOf(row), dueAt: admission.dueAt }, now, false);
+        }
+      }
+      this.claims.block(blocked);
+      jobs.push(...this.#claim(options, admitted, quarantined));
+      if (rows.length > 0 && (rows.length === most || isClosed || passedOver > 0)) continue;
+      if (isSwept || !this.claims.hasBlocked()) break;
+      isSwept = true;
+      if (!this.claims.sweep(options, gate)) break;
+    }
+    this.claims.saveRates(gate.changed);
+    return jobs;
+  }
+
+  #claim(options: ClaimOptions & { now: number }, rows: readonly JobRow[], quarantined: Job[]): readonly Job[] {
     if (rows.length === 0) return [];
     for (const row of rows) if (row.claim > 0) this.#keepAttempt(row);
     const keys = JSON.stringify(rows.map(({ n }) => n));
     const { worker, leaseUntil, now } = options;
     this.statements.claim.run(worker, leaseUntil, now, now, keys);
+    const released: number[] = [];
     const jobs: Job[] = [];
     const failures: Settlement[] = [];
     for (const row of rows) {
@@ -151,9 +226,11 @@ export class Ready {
       this.counts.add(row.queue, 'running', 1);
       const faults: string[] = [];
       const job = claimed(jobOf(row, faults), worker, now, leaseUntil);
+      if (row.uniqueKey !== null && heldKey(job) === null) released.push(row.n);
       if (faults.length === 0) jobs.push(job);
       else failures.push(decide(job, defaultBackoff, unreadable(job, faults), now, 0));
     }
+    if (released.length > 0) this.statements.releaseKeys.run(JSON.stringify(released));
     if (failures.length > 0) this.settle(failures, now, quarantined);
     return jobs;
   }
@@ -164,11 +241,12 @@ export class Ready {
     return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
   }
 
-  /** @param changed takes the rows of the settlements that were applied */
+  /** @param changed receives the rows of the settlements that were applied */
   settle(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
     const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
-    // Several of one job: each sees what the one before has left.
+    // If several settlements are for one job, each sees the row that the previous one left.
     const isRepeated = rows.size < settlements.length;
+    let hasBlocked: boolean | undefined;
     return settlements.map((settlement) => {
       const row = rows.get(settlement.id);
       if (!row) return null;
@@ -177,19 +255,25 @@ export class Ready {
       const job = settled(jobOf(row), settlement);
       const state = stateOf(job, now);
       this.#madeReady(job, now);
-      this.#settle(row, job, state, settlement);
+      this.#settle(row, job, state, settlement, now);
       this.#count(row, state, job.attempt);
+      hasBlocked ??= this.claims.hasBlocked();
+      if (hasBlocked) this.claims.unblock(gateOf(row));
       if (isRepeated) for (const after of this.reads.rows([job.id])) rows.set(job.id, after);
       changed.push(job);
       return job;
     });
   }
 
-  #settle({ n, attempt, dueAt }: JobRow, job: Job, state: JobRow['state'], { outcome, settledAt, error }: Settlement): void {
-    if (outcome === 'successful' && job.attempt === attempt && job.dueAt === dueAt) {
+  #settle(row: JobRow, job: Job, state: JobRow['state'], { outcome, settledAt, error }: Settlement, now: number): void {
+    const { n, attempt, dueAt, unique } = row;
+    if (outcome === 'successful' && job.attempt === attempt && job.dueAt === dueAt && unique === null) {
       const progress = job.progress && JSON.stringify(job.progress);
       this.statements.succeed.run({ n, at: settledAt, value: job.returnValue, progress, pruneAt: pruneAt(job) });
-    } else this.statements.settle.run(...changes(job, state), settledAt, outcome, error && JSON.stringify(error), n);
+    } else {
+      const changed = changes(job, state, this.#keyAfter(row, job, now));
+      this.statements.settle.run(...changed, settledAt, outcome, error && JSON.stringify(error), n);
+    }
   }
 
   amend(amendment: Amendment, now: number): Job | null {
@@ -202,20 +286,33 @@ export class Ready {
       const ids = JSON.stringify([row.id]);
       this.statements.prune.run(ids);
       this.statements.pruneBlobs.run(ids);
+      this.#gavePlace(row, job, now);
       return job;
     }
-    const state = stateOf(job, now);
-    this.#madeReady(job, now);
-    this.statements.update.run(...changes(job, state), row.n);
+    const holder = row.unique !== null && heldKey(jobOf(row)) === null ? this.#holderOf(heldKey(job), now) : undefined;
+    if (holder) return jobOf(holder);
     const { input, queue, runAfter } = amendment.set;
-    // Large inputs are not written with every change.
-    if (input !== undefined || queue !== undefined || runAfter !== undefined)
-      this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
-    this.#count(row, state, job.attempt, job.queue);
+    // Large inputs are not rewritten with every change.
+    this.#update(row, job, now, input !== undefined || queue !== undefined || runAfter !== undefined);
+    if (!takesPlace(job, false, now)) this.#gavePlace(row, jobOf(row), now);
     return job;
   }
 
-  /** Deletes no more at a time than a few milliseconds take: many rows, or few large ones. */
+  /** @param isEdited whether what is written at insert alone has changed too */
+  #update(row: JobRow, job: Job, now: number, isEdited: boolean): void {
+    const state = stateOf(job, now);
+    this.#madeReady(job, now);
+    this.statements.update.run(...changes(job, state, this.#keyAfter(row, job, now)), row.n);
+    if (isEdited) this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
+    this.#count(row, state, job.attempt, job.queue);
+  }
+
+  /** Another job of its gate takes the place of one that was changed or deleted. */
+  #gavePlace(row: JobRow, before: Job, now: number): void {
+    if (takesPlace(before, row.blockedBy !== null, now) && this.claims.hasBlocked()) this.claims.unblock(gateOf(row));
+  }
+
+  /** Deletes no more at a time than takes a few milliseconds: many rows, or a few large ones. */
   prune({ status, finishedBefore, limit, own }: PruneOptions): Pruned {
     const finished = this.statements.finished[own ?? 'both'].all({ status, before: finishedBefore, limit });
     let bytes = 0;
@@ -229,30 +326,35 @@ export class Ready {
     const ids = JSON.stringify(pruned.map(({ id }) => id));
     this.statements.prune.run(ids);
     this.statements.pruneBlobs.run(ids);
-    // The end of it: queues that have no jobs any more are forgotten.
-    if (count < limit && count === finished.length) this.counts.forgetEmpty();
+    // Nothing is left to prune: remove the counts of queues that have no jobs.
+    if (count < limit && count === finished.length) {
+      this.counts.forgetEmpty();
+      this.claims.forgetRates(finishedBefore);
+    }
     return { count, more: count < finished.length };
   }
 
-  /** The jobs that it inserted; null: someone was faster. */
+  /** Returns the jobs that it inserted; null if another scheduler was faster. */
   advance(advance: Advance, now: number): readonly Job[] | null {
     if (!this.schedules.advance(advance)) return null;
-    const jobs = advance.jobs.filter((job) => !this.schedules.isTaken(job));
-    this.insert(jobs, now);
-    return jobs;
+    return advance.jobs.filter((job) => {
+      if (this.#holderOf(heldKey(job), now) || this.schedules.isTaken(job)) return false;
+      this.#insert([job], now);
+      return true;
+    });
   }
 
   #madeReady({ status, dueAt }: Job, now: number): void {
     if (status === 'queued' && dueAt <= now && dueAt > this.#horizon.readyUntil) this.#horizon.readyUntil = dueAt;
   }
 
-  /** The latest attempt moves out of the job's row, to make room for the next. */
+  /** Moves the latest attempt out of the job's row to make room for the next. */
   #keepAttempt(row: JobRow): void {
     const attempt = lastAttemptOf(row);
     if (!attempt) return;
     const { worker, startedAt, endedAt, outcome } = attempt;
     this.statements.keepAttempt.run(row.id, attempt.claim, attempt.attempt, worker, startedAt, endedAt, outcome, row.lastError);
-    // With the one that begins now, there are that many.
+    // The attempt that starts now reaches the limit.
     if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
   }
 
@@ -273,7 +375,7 @@ export class Ready {
 }
 
 function unreadable(job: Job, columns: readonly string[]): Outcome {
-  const message = `job ${job.id} cannot be read from the store: no valid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
+  const message = `job ${job.id} cannot be read from the store: invalid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
   return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
 }
 
@@ -283,7 +385,7 @@ interface PruneValues {
   readonly limit: number;
 }
 
-/** Finished jobs of a status whose instant `at` is before another, by an index that begins with these. */
+/** Selects finished jobs of a status whose instant `at` is before another, using an index that starts with these columns. */
 const finishedJobs = (at: string, order: string) => `
   SELECT n, id, queue, claim, finished_at, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
     + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END
@@ -308,12 +410,14 @@ interface Statements {
   readonly update: Statement<Values>;
   readonly edit: Statement<[string, string | null, number | null, number]>;
   readonly settle: Statement<Values>;
-  /** The usual outcome: it changes few columns. */
+  /** The most common outcome, which changes few columns. */
   readonly succeed: Statement<[Success]>;
+  readonly holder: Statement<[string], JobRow>;
+  readonly releaseKeys: Statement<[string]>;
   readonly keepAttempt: Statement<Values>;
   readonly dropAttempts: Statement<[string, number]>;
   readonly attempt: Statement<[string, number], AttemptRow>;
-  /** What is to be pruned, by `PruneOptions.own`. */
+  /** The statements for pruning, by `PruneOptions.own`. */
   readonly finished: Readonly<Record<'left' | 'only' | 'both', Statement<[PruneValues], Prunable>>>;
   readonly prune: Statement<[string]>;
   readonly pruneAttempts: Statement<[string]>;
@@ -347,6 +451,8 @@ function prepare(db: Database): Statements {
        return_value = :value, reason = NULL, progress = :progress, prune_at = :pruneAt, last_ended_at = :at, last_outcome = 'successful',
        last_error = NULL WHERE n = :n`,
     ),
+    holder: db.prepare(`${selectJob} WHERE unique_key = ?`),
+    releaseKeys: db.prepare('UPDATE escapement_jobs SET unique_key = NULL WHERE n IN (SELECT value FROM json_each(?))'),
     keepAttempt: db.prepare('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
     dropAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ? AND claim <= ?'),
     attempt: db.prepare(

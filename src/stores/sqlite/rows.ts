@@ -1,21 +1,27 @@
 /**
- * Rows of the tables made into rows of the port, and back. A column that was damaged must not stop the others: it is read as if it were empty, and
- * whoever has to know asks for its name.
+ * Converts table rows to rows of the port and back. A damaged column must not affect other rows: it is read as if it were empty, and
+ * callers that need to know can ask for its name.
  */
 import type { RecordedError } from '../../core/failure.ts';
 import { pruneAt } from '../../core/job.ts';
 import { frozen } from '../../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, StoredStatus, WorkerRow } from '../../core/types.ts';
+import type { Uniqueness } from '../../core/unique.ts';
 
-/** A row of `escapement_jobs`, its columns named as a job's fields are. */
-export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides'> {
-  /** The key of the row. */
+/** A row of `escapement_jobs`, with its columns named like a job's fields. */
+export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides' | 'unique'> {
+  /** The primary key. */
   readonly n: number;
   readonly state: Exclude<StoredStatus, 'queued'> | 'scheduled' | 'ready';
   readonly progress: string | null;
   readonly tags: string | null;
   readonly metadata: string | null;
   readonly overrides: string | null;
+  readonly unique: string | null;
+  /** The unique key, while the job holds it. */
+  readonly uniqueKey: string | null;
+  /** The gate whose limit keeps a ready job from being claimed; null: none does. */
+  readonly blockedBy: string | null;
   readonly lastAttempt: number | null;
   readonly lastWorker: string | null;
   readonly lastEndedAt: number | null;
@@ -23,7 +29,7 @@ export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'ta
   readonly lastError: string | null;
 }
 
-/** Field and column of what is written at insert; `editJob` alone changes some of it. */
+/** Field and column of values that are written on insert; only `editJob` changes some of them. */
 const fixed = {
   id: 'id',
   task: 'task',
@@ -36,9 +42,13 @@ const fixed = {
   schedule: 'schedule',
   scheduledAt: 'scheduled_at',
   overrides: 'overrides',
+  unique: 'uniqueness',
+  concurrencyKey: 'concurrency_key',
+  rateKey: 'rate_key',
+  enqueuedBy: 'enqueued_by',
 } as const;
 
-/** Field and column of what changes. */
+/** Field and column of values that change. */
 const changing = {
   state: 'state',
   priority: 'priority',
@@ -57,6 +67,7 @@ const changing = {
   reason: 'reason',
   progress: 'progress',
   pruneAt: 'prune_at',
+  uniqueKey: 'unique_key',
 } as const;
 
 const last = {
@@ -70,13 +81,13 @@ const last = {
 const pairs = (columns: Record<string, string>) => Object.entries(columns);
 const inserted = pairs({ ...fixed, ...changing });
 
-export const selectJob = `SELECT n, ${pairs({ ...fixed, ...changing, ...last })
-  .map(([field, column]) => `${column} AS ${field}`)
+export const selectJob = `SELECT n, blocked_by AS blockedBy, ${pairs({ ...fixed, ...changing, ...last })
+  .map(([field, column]) => `${column} AS "${field}"`)
   .join(', ')} FROM escapement_jobs`;
 export const insertJob = `INSERT INTO escapement_jobs (${inserted.map(([, column]) => column).join(', ')}) VALUES (${inserted.map(() => '?').join(', ')})`;
 
 /** The values of `insertJob`, in order. */
-export function insertValues(job: Job, state: JobRow['state']): unknown[] {
+export function insertValues(job: Job, state: JobRow['state'], uniqueKey: string | null): unknown[] {
   return [
     job.id,
     job.task,
@@ -89,16 +100,20 @@ export function insertValues(job: Job, state: JobRow['state']): unknown[] {
     job.schedule,
     job.scheduledAt,
     job.overrides === null ? null : JSON.stringify(job.overrides),
-    ...changes(job, state),
+    job.unique === null ? null : JSON.stringify(job.unique),
+    job.concurrencyKey,
+    job.rateKey,
+    job.enqueuedBy,
+    ...changes(job, state, uniqueKey),
   ];
 }
 
 export const updateJob = `UPDATE escapement_jobs SET ${pairs(changing)
   .map(([, column]) => `${column} = ?`)
-  .join(', ')} WHERE n = ?`;
+  .join(', ')}, blocked_by = NULL WHERE n = ?`;
 
-/** The values of `updateJob` but the key, in order. */
-export function changes(job: Job, state: JobRow['state']): unknown[] {
+/** The values of `updateJob` without the key, in order. */
+export function changes(job: Job, state: JobRow['state'], uniqueKey: string | null): unknown[] {
   return [
     state,
     job.priority,
@@ -117,6 +132,7 @@ export function changes(job: Job, state: JobRow['state']): unknown[] {
     job.reason,
     job.progress === null ? null : JSON.stringify(job.progress),
     pruneAt(job),
+    uniqueKey,
   ];
 }
 
@@ -125,7 +141,7 @@ export const editJob = 'UPDATE escapement_jobs SET queue = ?, input = ?, run_aft
 const noTags: readonly string[] = Object.freeze([]);
 const noMetadata: Readonly<Record<string, unknown>> = Object.freeze({});
 
-/** @param faults takes the names of the columns that cannot be read */
+/** @param faults receives the names of columns that cannot be read */
 export function jobOf(row: JobRow, faults?: string[]): Job {
   return {
     id: row.id,
@@ -156,6 +172,10 @@ export function jobOf(row: JobRow, faults?: string[]): Job {
     schedule: row.schedule,
     scheduledAt: row.scheduledAt,
     overrides: read(row.overrides, 'overrides', isOverrides, null, faults),
+    unique: read(row.unique, 'uniqueness', isUniqueness, null, faults),
+    concurrencyKey: row.concurrencyKey,
+    rateKey: row.rateKey,
+    enqueuedBy: row.enqueuedBy,
   };
 }
 
@@ -169,7 +189,7 @@ export function attemptOf({ attempt, claim, worker, startedAt, endedAt, outcome,
   return { attempt, claim, worker, startedAt, endedAt, outcome, error: errorOf(error) };
 }
 
-/** The attempt that stands in the job's own row: the latest. */
+/** The latest attempt, which is stored in the job's own row. */
 export function lastAttemptOf(row: JobRow): Attempt | undefined {
   if (row.lastAttempt === null || row.lastWorker === null || row.lastAttemptedAt === null) return undefined;
   return {
@@ -188,14 +208,14 @@ export function recordOf(row: JobRow, earlier: readonly Attempt[]): JobRecord {
   return { job: jobOf(row), attempts: latest ? [...earlier, latest] : earlier };
 }
 
-/** The worker of a row, or undefined when it cannot be read: it writes another with its next heartbeat. */
+/** The worker of a row, or undefined if it cannot be read; its next heartbeat writes it again. */
 export function workerOf(text: string): WorkerRow | undefined {
   return read<WorkerRow | undefined>(text, 'row', isWorker, undefined);
 }
 
 const unreadableError: RecordedError = frozen({
   name: 'StoreError',
-  message: 'the record of this error in the store cannot be read',
+  message: 'the stored record of this error cannot be read',
   stack: '',
 });
 
@@ -212,7 +232,7 @@ function read<T>(text: string | null, column: string, fits: (value: unknown) => 
     const value: unknown = JSON.parse(text);
     if (fits(value)) return frozen(value as T);
   } catch {
-    // No JSON.
+    // Not valid JSON.
   }
   faults?.push(column);
   return otherwise;
@@ -239,7 +259,11 @@ function isWorker(value: unknown): boolean {
   return isObject(value) && typeof value.id === 'string' && Array.isArray(value.tasks) && isObject(value.schedules);
 }
 
-/** The numbers that each stored backoff is made of: without one of them the next due time would be none. */
+function isUniqueness(value: unknown): value is Uniqueness {
+  return isObject(value) && typeof value.key === 'string' && Array.isArray(value.while);
+}
+
+/** The numbers required in each stored backoff. If one is missing, there would be no next due time. */
 const backoffNumbers: Readonly<Record<string, readonly string[]>> = {
   exponential: ['initialMs', 'factor', 'maxMs', 'jitter'],
   linear: ['initialMs', 'stepMs', 'maxMs', 'jitter'],

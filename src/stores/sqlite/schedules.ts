@@ -1,4 +1,4 @@
-/** Schedules on one handle. What changes with every occurrence stands in columns, the rest as JSON. */
+/** Schedules on one handle. Values that change with every occurrence are columns; the rest is JSON. */
 import type { Database, Statement } from 'better-sqlite3';
 import type { Job, ScheduleRow } from '../../core/types.ts';
 import type { Advance, DueSchedule, Store } from '../../ports/store.ts';
@@ -66,7 +66,7 @@ export class Schedules {
 
   save(row: ScheduleRow, expect: number | null): boolean {
     const found = this.#revision.get(row.name);
-    // A row that cannot be read is as good as none: it is made anew.
+    // A row that cannot be read is treated as missing and is created again.
     if ((found?.isReadable ? found.revision : null) !== expect) return false;
     const { name, source, revision, paused, computed, nextAt, occurrenceAt, lastAt, heldAt, runs } = row;
     const json = JSON.stringify(row);
@@ -111,10 +111,10 @@ export class Schedules {
     return { due, nextAt: found.length < limit ? (this.#nextAt.get(now, known)?.at ?? null) : null, holding, unreadable };
   }
 
-  /** So that a row that cannot be read does not keep the others from firing. */
+  /** Keeps a row that cannot be read from blocking other schedules. */
   setAside(name: string): void {
     this.#pause.run(name);
-    process.emitWarning(`schedule ${JSON.stringify(name)} cannot be read from the store, and fires no more; save it again`, {
+    process.emitWarning(`schedule ${JSON.stringify(name)} cannot be read from the store and has been paused; save it again`, {
       type: 'EscapementWarning',
       code: 'ESCAPEMENT_UNREADABLE_SCHEDULE',
     });

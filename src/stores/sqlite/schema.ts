@@ -1,16 +1,18 @@
 /**
- * The tables, as migrations: each is applied once, in order, in one transaction, and never changed afterwards; its checksum is kept beside it.
+ * The tables, as migrations. Each is applied once, in order, in one transaction, and never changed afterwards; its checksum is stored with
+ * it.
  *
- * A queued job is `scheduled` until some claim's `now` has passed its due time, then `ready`: two states with an index each, because future
- * jobs in the index of the ready ones cost claims a factor of eight. Nobody outside sees this staging. The last attempt stands in the job's own
- * row; when the job is claimed again it moves to `escapement_attempts`, so a job that succeeds at once writes no other row.
- * `escapement_counts` holds how many jobs of a queue are in each state, changed in the same transactions, so that no one counts a million rows.
+ * A queued job is `scheduled` until the `now` of a claim has passed its due time, then `ready`. Each state has its own index, because
+ * future jobs in the index of ready jobs make claims eight times slower. Callers do not see this staging. The latest attempt is stored in
+ * the job's own row and moves to `escapement_attempts` when the job is claimed again, so a job that succeeds at once writes no other row.
+ * `escapement_counts` holds the number of jobs per queue and state and is changed in the same transactions, so that a million rows never
+ * have to be counted.
  */
 import { createHash } from 'node:crypto';
 import type { Database } from 'better-sqlite3';
 import { MigrationError } from '../../core/errors.ts';
 
-/** Ids that are not UUIDs of version 7, and those of instants after the year 2526: for the ones before, the order of ids is that of enqueues. */
+/** Ids that are not UUIDs of version 7, or that stand for instants after the year 2526. All other ids sort in enqueue order. */
 export const ownId = "(id >= '1' OR id NOT GLOB '????????-????-7???-????-????????????')";
 export const timedId = "id < '1' AND id GLOB '????????-????-7???-????-????????????'";
 
@@ -86,7 +88,7 @@ export const migrations: readonly string[] = [
 
   CREATE TABLE escapement_workers (id TEXT PRIMARY KEY NOT NULL, started_at INTEGER NOT NULL, heartbeat_at INTEGER NOT NULL, row TEXT NOT NULL) STRICT, WITHOUT ROWID;
   `,
-  // Schedules with options of their own. Those that are there came from code, and come from there again when a worker starts.
+  // Schedules with their own options. Existing rows came from code, and are saved again when a worker starts.
   `
   DROP TABLE escapement_schedules;
   CREATE TABLE escapement_schedules (
@@ -110,30 +112,31 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_open_by_schedule ON escapement_jobs (schedule, id)
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready', 'running');
   `,
-  // Best first, so that a part of what is due can be made ready in the order of claims. Queues are known by their jobs.
+  // In claim order, so that some of the due jobs can be marked as ready in that order. Queues are found through their jobs.
   `
   DROP INDEX escapement_scheduled;
   CREATE INDEX escapement_scheduled ON escapement_jobs (priority DESC, due_at, id, queue, task, attempt) WHERE state = 'scheduled';
   DELETE FROM escapement_queues WHERE paused IS NULL;
   `,
-  // Those that have been attempted and wait for another attempt, by when the last one ended: what happened lately is found without them all.
+  // Jobs that were attempted and wait for another attempt, by the end of the last one, so that recent changes are found without reading all of them.
   `
   CREATE INDEX escapement_ended ON escapement_jobs (last_ended_at) WHERE last_ended_at IS NOT NULL AND state IN ('scheduled', 'ready');
   `,
-  // Jobs whose ids the application gave, by when they were enqueued: the ids do not tell.
+  // Jobs whose ids the application chose, by enqueue time, which their ids do not show.
   `
   CREATE INDEX escapement_own_ids ON escapement_jobs (enqueued_at) WHERE ${ownId};
   `,
-  // When the retention ends that a finished job has of its own. It stands before the instant at which the job finished, so that either kind is pruned
-  // without a look at the other; only jobs with one are in a second index. No list of states: SQLite would not see that one of them is in it.
+  // When a finished job's own retention ends. It comes before the finish time, so that each kind is pruned without reading the other; only
+  // jobs with their own retention are in a second index. There is no list of states, because SQLite would not recognise that one of them is
+  // in it.
   `
   ALTER TABLE escapement_jobs ADD COLUMN prune_at INTEGER;
   DROP INDEX escapement_finished;
   CREATE INDEX escapement_finished ON escapement_jobs (state, prune_at, finished_at) WHERE finished_at IS NOT NULL;
   CREATE INDEX escapement_own_retention ON escapement_jobs (state, finished_at) WHERE prune_at IS NOT NULL;
   `,
-  // Jobs under an integer key: index entries are small, and a claim or an outcome finds its row without comparing texts. The worker of a running
-  // job is that of its last attempt.
+  // Jobs with an integer key: index entries are small, and a claim or an outcome finds its row without comparing texts. The worker of a
+  // running job is the one of its last attempt.
   `
   CREATE TABLE escapement_new_jobs (
     n INTEGER PRIMARY KEY,
@@ -195,20 +198,38 @@ export const migrations: readonly string[] = [
   `
   CREATE TABLE escapement_blobs (job TEXT NOT NULL, name TEXT NOT NULL, bytes BLOB NOT NULL, UNIQUE (job, name)) STRICT;
   `,
+  // Unique jobs, limits, and who enqueued a job. A ready job whose key is full is blocked by its gate, and no longer in the index of ready jobs.
+  `
+  ALTER TABLE escapement_jobs ADD COLUMN uniqueness TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN unique_key TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN concurrency_key TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN rate_key TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN enqueued_by TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN blocked_by TEXT;
+  CREATE UNIQUE INDEX escapement_unique_keys ON escapement_jobs (unique_key) WHERE unique_key IS NOT NULL;
+  CREATE INDEX escapement_enqueued_by ON escapement_jobs (enqueued_by, id) WHERE enqueued_by IS NOT NULL;
+  DROP INDEX escapement_ready;
+  CREATE INDEX escapement_ready ON escapement_jobs (queue, priority DESC, due_at, id, task) WHERE state = 'ready' AND blocked_by IS NULL;
+  CREATE INDEX escapement_blocked ON escapement_jobs (blocked_by, priority DESC, due_at, id) WHERE blocked_by IS NOT NULL;
+  CREATE INDEX escapement_blocked_by_queue ON escapement_jobs (queue, due_at) WHERE blocked_by IS NOT NULL;
+  DROP INDEX escapement_leases;
+  CREATE INDEX escapement_leases ON escapement_jobs (lease_until, queue, task, concurrency_key) WHERE state = 'running';
+  CREATE TABLE escapement_rates (name TEXT PRIMARY KEY NOT NULL, arrival_at REAL NOT NULL) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex');
 
-/** What a newer version is met with: before anything is opened, or while this process runs. */
+/** The error if the schema is newer, either on opening or while this process is running. */
 const newer = (version: number) =>
   new MigrationError(
-    `the database has schema version ${version}, this version of escapement knows ${migrations.length}: it was opened by a newer version. Update escapement in this process.`,
+    `the database has schema version ${version}, but this version of escapement only supports ${migrations.length}: a newer version has opened it. Update escapement in this process.`,
     { kind: 'newer' },
   );
 
 /**
- * Brings the schema up to date. The caller holds the write lock, so processes that start together do this one after another.
- * @throws MigrationError when the file was written by a newer version, or its migrations are not the ones that this version knows
+ * Migrates the schema. The caller holds the write lock, so processes that start at the same time do this one after another.
+ * @throws MigrationError if a newer version wrote the file, or its migrations do not match the known ones
  */
 export function migrate(db: Database): void {
   db.exec('CREATE TABLE IF NOT EXISTS escapement_migrations (version INTEGER PRIMARY KEY NOT NULL, checksum TEXT NOT NULL) STRICT');
@@ -220,15 +241,15 @@ export function migrate(db: Database): void {
 }
 
 /**
- * True if the schema is there, and up to date. Reads only.
- * @throws MigrationError as `migrate` does
+ * True if the schema exists and is up to date. Only reads.
+ * @throws MigrationError like `migrate`
  */
 export function isMigrated(db: Database): boolean {
   const table = db.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'escapement_migrations'").get();
   return table !== undefined && applied(db) === migrations.length;
 }
 
-/** How many migrations have been applied. */
+/** Number of applied migrations. */
 function applied(db: Database): number {
   const rows = db
     .prepare<[], { version: number; checksum: string }>('SELECT version, checksum FROM escapement_migrations ORDER BY version')
@@ -238,7 +259,7 @@ function applied(db: Database): number {
   for (const [i, { version, checksum: found }] of rows.entries()) {
     if (version === i + 1 && found === checksum(migrations[i] as string)) continue;
     throw new MigrationError(
-      `migration ${i + 1} of the database is not the one that this version of escapement knows; the schema was changed by hand, or by a build of its own`,
+      `migration ${i + 1} of the database does not match this version of escapement; the schema was changed by hand or by a custom build`,
       { kind: 'changed' },
     );
   }

@@ -1,6 +1,6 @@
 /**
- * The store on a SQLite file: the same laws as every store, the same functions of the core that say what becomes of a row. Every change is one
- * write transaction; enqueues of one moment share one, so that waiting for the disk is paid once.
+ * The store on a SQLite file. It obeys the laws of every store and uses the core's functions to compute new rows. Every change is one write
+ * transaction; enqueues of one moment share one, so that they wait for the disk only once.
  */
 import type { Database } from 'better-sqlite3';
 import { hintsOf } from '../../core/changes.ts';
@@ -55,7 +55,7 @@ export class SqliteStore implements Store {
       write: (fn, after) => this.#write(fn, after),
       inserted: (jobs) => this.#hint(jobs),
       error: (error) => connection.error(error),
-      // What is in memory is there for tests, whose time stands still while something real goes on.
+      // An in-memory database is used in tests, where time stands still during real work.
       turns: !connection.isPrivate,
     });
     this.pollMs = connection.isPrivate ? Number.POSITIVE_INFINITY : 1_000;
@@ -159,7 +159,7 @@ export class SqliteStore implements Store {
     );
   }
 
-  /** In as many transactions as the sizes of the rows ask for. */
+  /** Uses as many transactions as the sizes of the rows require. */
   prune(options: PruneOptions): Awaitable<number> {
     const part = this.#write((ready) => ready.prune(options));
     const rest = ({ count, more }: Pruned) => (more && count < options.limit ? this.#pruneRest(options, count) : count);
@@ -280,16 +280,17 @@ export class SqliteStore implements Store {
   readonly #guests = new WeakMap<object, Ready>();
   #warned = false;
 
-  /** The statements on the application's own handle: they take part in its transaction. */
+  /** The statements on the application's own handle; they run in its transaction. */
   #guest(transaction: unknown): Ready {
     const db = transaction as Database;
     if (typeof db?.prepare !== 'function' || typeof db.inTransaction !== 'boolean') {
       throw new InputError(
-        'transaction: expected a better-sqlite3 database whose transaction is open; with Drizzle or Kysely, pass the database that they were given',
+        'transaction: expected a better-sqlite3 database with an open transaction; with Drizzle or Kysely, pass the database that you gave them',
       );
     }
-    if (!db.inTransaction) throw new InputError('transaction: the database is in no transaction; enqueue inside db.transaction(() => …)');
-    // Asked through the store's own connection: a first statement that reads would fix what the caller's transaction sees.
+    if (!db.inTransaction)
+      throw new InputError('transaction: the database has no open transaction; enqueue inside db.transaction(() => …)');
+    // Uses the store's own connection, because a first read would fix the snapshot of the caller's transaction.
     const own = this.#prepared();
     this.#connection.checkFiles();
     const known = this.#guests.get(db);
@@ -299,7 +300,7 @@ export class SqliteStore implements Store {
     if (path !== theirs || (path === '' && this.#connection.lent !== db)) {
       const named = (name: string) => name || ':memory:';
       throw new InputError(
-        `transaction: the database is ${named(theirs)}, the store is ${named(path)}; both are to be the same ${path === '' ? 'database' : 'file'}`,
+        `transaction: the database is ${named(theirs)}, the store is ${named(path)}; both must be the same ${path === '' ? 'database' : 'file'}`,
       );
     }
     const guest = this.#connection.lent === db && path === '' ? own : new Ready(withNumbers(db), this.#horizon);
@@ -315,7 +316,7 @@ export class SqliteStore implements Store {
     this.#warned = true;
     const mode = wanted > 1 ? 'FULL' : 'NORMAL';
     process.emitWarning(
-      `a transaction of the application's is less durable than the store, which is at synchronous = ${mode}: a power cut may lose what is enqueued in it. Run db.pragma('synchronous = ${mode}') on its handle`,
+      `transactions of the application are less durable than the store, which uses synchronous = ${mode}: a power failure may lose jobs that are enqueued in them. Run db.pragma('synchronous = ${mode}') on the application's handle`,
       { type: 'EscapementWarning', code: 'ESCAPEMENT_SYNCHRONOUS' },
     );
   }
@@ -325,7 +326,7 @@ export class SqliteStore implements Store {
     return { settled: this.#joined(guest, () => guest.settle(settlements, now, [])), claimed: [] };
   }
 
-  /** In the caller's transaction: it decides whether this stays. If it does, the watcher sees the commit; a hint too many is harmless. */
+  /** Runs in the caller's transaction, which may still be rolled back. If it commits, the watcher notices; an extra hint is harmless. */
   #joined<T>(guest: Ready, fn: () => T): T {
     try {
       guest.lock();
@@ -371,7 +372,7 @@ export class SqliteStore implements Store {
     this.#hint(jobs);
     const [first] = jobs;
     const others = jobs.length > 1 ? ` and ${jobs.length - 1} more` : '';
-    process.emitWarning(`job ${first?.id}${others} cannot be read from the store, and failed; its record says why`, {
+    process.emitWarning(`job ${first?.id}${others} cannot be read from the store and failed; see the job's error`, {
       type: 'EscapementWarning',
       code: 'ESCAPEMENT_UNREADABLE_JOB',
     });
@@ -386,5 +387,5 @@ export class SqliteStore implements Store {
   }
 }
 
-/** In memory no other process can take a job. */
+/** An in-memory database has no other process that could take a job. */
 const noKeeper: Keeper = { begun() {}, rest() {}, close() {} };

@@ -1,16 +1,16 @@
 /**
- * Notices what other connections commit: the folder of the write-ahead log is watched, and SQLite asked whether its data has changed, which
- * costs a few microseconds and is false for our own commits. A hint only: workers poll beneath it.
+ * Notices commits of other connections: watches the folder of the write-ahead log and asks SQLite whether its data has changed, which takes
+ * a few microseconds and ignores our own commits. This gives hints only; workers also poll.
  */
 import { watch as watchFolder } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import type { Database } from 'better-sqlite3';
 import { systemClock, type Timer } from '../../ports/clock.ts';
 
-/** The log is written, then flushed, and only then is the commit there to see: after an event, these many milliseconds later it is looked for. */
+/** The log is written, then flushed, and only then is the commit visible. After an event, it is checked after each of these delays. */
 const lookAfterMs = [0, 1, 1, 2, 4, 8, 16, 32, 64] as const;
 
-/** Calls `changed` after another connection's commit. Returns the function that ends this. */
+/** Calls `changed` after another connection's commit. Returns a function that stops watching. */
 export function watch(file: string, db: Database, changed: () => void): () => void {
   const path = resolve(file);
   const wal = `${basename(path)}-wal`;
@@ -26,19 +26,19 @@ export function watch(file: string, db: Database, changed: () => void): () => vo
       seen = found;
       changed();
     }
-    // Found or not: another commit may be on its way behind this one.
+    // In either case another commit may follow.
     const later = lookAfterMs[step + 1];
     if (later !== undefined) timer = systemClock.at(systemClock.now() + later, () => look(step + 1));
   };
   try {
     const watcher = watchFolder(dirname(path), { persistent: false }, (event, name) => {
-      // The database or its log was deleted or replaced: whoever looks next opens them again.
+      // The database or its log was deleted or replaced: the next use opens them again.
       if (event === 'rename' && (name === wal || name === basename(path))) changed();
       if (name !== null && name !== wal) return;
       timer?.cancel();
       look(0);
     });
-    // Where watching fails, the poll remains.
+    // If watching fails, polling remains.
     watcher.on('error', () => watcher.close());
     return () => {
       timer?.cancel();

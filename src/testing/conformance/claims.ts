@@ -1,4 +1,4 @@
-/** Laws 1, 3 and 4: who gets which jobs, when, and in which order. */
+/** Laws 1, 3 and 4: which jobs a worker gets, when, and in which order. */
 import assert from 'node:assert/strict';
 import { claimed } from '../../core/job.ts';
 import type { Job } from '../../core/types.ts';
@@ -32,13 +32,13 @@ const oneLease = cases(1, {
     assert.deepEqual(idsOf([...first, ...second]).sort(), [...new Set(idsOf([...first, ...second]))].sort());
     assert.deepEqual([first.length, second.length], [2, 1]);
   },
-  'a claimed job is claimed by nobody else, the same worker included': async (store, job) => {
+  'a claimed job cannot be claimed again, not even by the same worker': async (store, job) => {
     await insert(store, job());
     await claimOne(store, t0);
     assert.deepEqual(await claim(store, t0, { worker: 'w2' }), []);
     assert.deepEqual(await claim(store, t0 + 1), []);
   },
-  'a job whose lease has passed is not claimed until someone has settled it as lost': async (store, job) => {
+  'a job whose lease has expired is not claimed until it has been settled as lost': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     const late = t0 + 10 * leaseMs;
@@ -75,14 +75,14 @@ const oneLease = cases(1, {
       assert.equal(record.attempts.length, 1);
     }
   },
-  'a claim returns the row as claimed() makes it, and keeps it': async (store, job) => {
+  'a claim stores and returns the row as claimed() makes it': async (store, job) => {
     const fresh = job({ tags: ['a'], metadata: { by: 'ada' }, expiresAt: t0 + 500 });
     await insert(store, fresh);
     const row = await claimOne(store, t0 + 5);
     assert.deepEqual(row, claimed(fresh, 'w1', t0 + 5, t0 + 5 + leaseMs));
     assert.deepEqual(await rowOf(store, fresh.id), row);
   },
-  'the claim number grows with every claim, also when the attempt was given back': async (store, job) => {
+  'the claim number increases with every claim, even if the attempt was given back': async (store, job) => {
     await insert(store, job());
     let row = await claimOne(store, t0);
     let now = t0;
@@ -103,14 +103,14 @@ const oneLease = cases(1, {
     await settle(store, end);
     assert.deepEqual((await recordOf(store, id)).attempts, [{ ...open, endedAt: t0 + 9, outcome: 'failed', error: end.error }]);
   },
-  'of a job that is claimed again and again, the latest 200 attempts are kept': async (store, job) => {
+  'only the latest 200 attempts of a job are kept': async (store, job) => {
     const { id } = job();
     await insert(store, job({ id }));
     for (let n = 1; n <= 205; n++) await settle(store, snoozed(await claimOne(store, t0 + n), t0 + n, 0));
     const { attempts } = await recordOf(store, id);
     assert.deepEqual([attempts.length, attempts[0]?.claim, attempts.at(-1)?.claim], [200, 6, 205]);
   },
-  'attempts are kept oldest first, those that were given back among them': async (store, job) => {
+  'attempts are kept oldest first, including those that were given back': async (store, job) => {
     const { id } = job();
     await insert(store, job({ id }));
     await settle(store, released(await claimOne(store, t0, { worker: 'w1' }), t0 + 1));
@@ -127,7 +127,7 @@ const oneLease = cases(1, {
   },
 });
 
-/** Works like a worker with two slots until nothing is left. */
+/** Works like a worker with two slots until no jobs are left. */
 async function work(store: Store, worker: string): Promise<number> {
   let held = await claim(store, t0, { worker, limit: 2 });
   let finished = 0;
@@ -174,7 +174,7 @@ const onlyClaimable = cases(3, {
     await settle(store, failed(await claimOne(store, t0), t0 + 10, 1_000));
     await claimOne(store, t0 + 1_010);
   },
-  'nothing is claimed from a paused queue, and all the rest is': async (store, job) => {
+  'nothing is claimed from a paused queue, but everything else is': async (store, job) => {
     const open = job({ queue: 'open' });
     await insert(store, job({ queue: 'shut', priority: 100 }), open);
     await store.saveQueue({ name: 'shut', paused: true }, { now: t0 });
@@ -185,12 +185,12 @@ const onlyClaimable = cases(3, {
     await insert(store, job());
     assert.deepEqual(await claim(store, t0), []);
   },
-  'a paused queue that a worker names is paused all the same': async (store, job) => {
+  'a paused queue stays paused for a worker that names it': async (store, job) => {
     await insert(store, job());
     await store.saveQueue({ name: 'default', paused: true }, { now: t0 });
     assert.deepEqual(await claim(store, t0, { queues: ['default'] }), []);
   },
-  'a resumed queue gives its jobs': async (store, job) => {
+  'jobs of a resumed queue are claimed': async (store, job) => {
     await insert(store, job());
     await store.saveQueue({ name: 'default', paused: true }, { now: t0 });
     await claim(store, t0);
@@ -203,16 +203,16 @@ const onlyClaimable = cases(3, {
     assert.deepEqual(idsOf(await claim(store, t0, { tasks: ['report', 'never'] })), [known.id]);
     assert.deepEqual(await claim(store, t0, { tasks: [] }), []);
   },
-  'a worker that names queues gets jobs of these only': async (store, job) => {
+  'a worker that names queues only gets jobs of those': async (store, job) => {
     const jobs = ['a', 'b', 'c'].map((queue) => job({ queue }));
     await insert(store, ...jobs);
     assert.deepEqual(idsOf(await claim(store, t0, { queues: ['c', 'a'] })), idsOf(jobs.filter(({ queue }) => queue !== 'b')));
   },
-  'a worker that names no queue at all gets nothing': async (store, job) => {
+  'a worker with an empty list of queues gets nothing': async (store, job) => {
     await insert(store, job());
     assert.deepEqual(await claim(store, t0, { queues: [] }), []);
   },
-  'a worker that excludes queues gets jobs of the others only': async (store, job) => {
+  'a worker that excludes queues only gets jobs of the others': async (store, job) => {
     const jobs = ['a', 'b', 'c'].map((queue) => job({ queue }));
     await insert(store, ...jobs);
     assert.deepEqual(idsOf(await claim(store, t0, { excludeQueues: ['c', 'a'] })), idsOf(jobs.filter(({ queue }) => queue === 'b')));
@@ -227,7 +227,7 @@ const onlyClaimable = cases(3, {
     await insert(store, job());
     assert.deepEqual(await claim(store, t0, { limit: 0 }), []);
   },
-  'never more than the limit are claimed, over all queues and tasks together': async (store, job) => {
+  'the limit applies to all queues and tasks together': async (store, job) => {
     for (const queue of ['a', 'b']) for (const task of ['mail', 'report']) await insert(store, ...many(5, job, { queue, task }));
     const sizes: number[] = [];
     for (let i = 0; i < 4; i++) sizes.push((await claim(store, t0, { limit: 7 })).length);
@@ -240,14 +240,14 @@ const onlyClaimable = cases(3, {
     assert.deepEqual(await claim(store, t0 + 99, { worker: 'w2' }), []);
     assert.deepEqual(idsOf(await claim(store, t0 + 100, { worker: 'w2' })), [late.id]);
   },
-  'an undue job of high priority does not hide a due one from a clock that is behind': async (store, job) => {
+  'a job that is not due for a clock that is behind does not hide a due one of lower priority': async (store, job) => {
     const [due, undue] = [job(), job({ dueAt: t0 + 100, priority: 50 })];
     await insert(store, due, undue);
     assert.deepEqual(await claim(store, t0 + 200, { limit: 0 }), []);
     await store.nextDueAt({ now: t0 + 200, tasks: ['mail'] });
     assert.deepEqual(idsOf(await claim(store, t0 + 1)), [due.id]);
   },
-  'a job that is expired for a clock ahead can still be claimed by one that is behind': async (store, job) => {
+  'a job that has expired for a fast clock can still be claimed with a slow one': async (store, job) => {
     await insert(store, job({ expiresAt: t0 + 50 }));
     assert.deepEqual(await claim(store, t0 + 60, { worker: 'ahead' }), []);
     await claimOne(store, t0 + 40, { worker: 'behind' });
@@ -260,12 +260,12 @@ const order = cases(4, {
     await insert(store, ...jobs);
     assert.deepEqual(idsOf(await claim(store, t0)), idsOf(jobs).reverse());
   },
-  'at one priority the earlier due time comes first, whatever its id': async (store, job) => {
+  'within a priority, the earlier due time comes first, whatever its id': async (store, job) => {
     const jobs = [5, 3, 9, 1].map((ago) => job({ dueAt: t0 - ago }));
     await insert(store, ...jobs);
     assert.deepEqual(idsOf(await claim(store, t0)), idsOf(sorted(jobs)));
   },
-  'at one priority and due time the lower id comes first, however they were inserted': async (store, job) => {
+  'within a priority and due time, the lower id comes first, whatever the order of insertion': async (store, job) => {
     const jobs = many(6, job);
     await insert(store, ...[4, 0, 5, 2, 1, 3].map((i) => jobs[i] as Job));
     assert.deepEqual(idsOf(await claim(store, t0)), idsOf(jobs));
@@ -280,26 +280,26 @@ const order = cases(4, {
     await insert(store, ...jobs);
     assert.deepEqual(idsOf(await claim(store, t0)), idsOf(sorted(jobs)));
   },
-  'a limit picks the best, also from a part of the queues': async (store, job) => {
+  'a limit picks the first jobs in order, also from a subset of the queues': async (store, job) => {
     const jobs = Array.from({ length: 20 }, (_, i) => job({ queue: i % 2 ? 'a' : 'b', priority: (i * 3) % 7 }));
     await insert(store, ...jobs);
     const best = sorted(jobs.filter(({ queue }) => queue === 'a'));
     assert.deepEqual(idsOf(await claim(store, t0, { queues: ['a'], limit: 3 })), idsOf(best.slice(0, 3)));
     assert.deepEqual(idsOf(await claim(store, t0, { queues: ['a'], limit: 3 })), idsOf(best.slice(3, 6)));
   },
-  'a retried job takes its place by its new due time': async (store, job) => {
+  'a retried job is ordered by its new due time': async (store, job) => {
     const [first, second, third] = [job({ dueAt: t0 }), job({ dueAt: t0 + 5 }), job({ dueAt: t0 + 20 })];
     await insert(store, first, second, third);
     await settle(store, failed(await claimOne(store, t0), t0 + 1, 9));
     assert.deepEqual(idsOf(await claim(store, t0 + 20)), idsOf([second, first, third]));
   },
-  'a given-back job keeps its due time, and so its place at the front': async (store, job) => {
+  'a job that is given back keeps its due time and thus its position': async (store, job) => {
     const [first, second] = [job({ dueAt: t0 }), job({ dueAt: t0 + 5 })];
     await insert(store, first, second);
     await settle(store, released(await claimOne(store, t0), t0 + 6));
     assert.deepEqual(idsOf(await claim(store, t0 + 6)), idsOf([first, second]));
   },
-  'a changed priority changes the order, before the due time and after': async (store, job) => {
+  'a changed priority changes the order, both before and after the due time': async (store, job) => {
     const [a, b, c] = [job(), job(), job({ dueAt: t0 + 10 })];
     await insert(store, a, b, c);
     await store.nextDueAt({ now: t0, tasks: ['mail'] });
@@ -307,7 +307,7 @@ const order = cases(4, {
     await amend(store, c, { priority: 9 });
     assert.deepEqual(idsOf(await claim(store, t0 + 10)), idsOf([c, b, a]));
   },
-  'the order holds over more queues than are claimed from at a time': async (store, job) => {
+  'the order holds for more queues than are claimed from at a time': async (store, job) => {
     const jobs = Array.from({ length: 120 }, (_, i) =>
       job({ queue: `q${(i * 7) % 40}`, priority: (i * 3) % 4, dueAt: t0 - ((i * 13) % 9) }),
     );
@@ -316,7 +316,7 @@ const order = cases(4, {
     for (const limit of [1, 5, 30, 84]) took.push(...idsOf(await claim(store, t0, { limit })));
     assert.deepEqual(took, idsOf(sorted(jobs)));
   },
-  'thousands of jobs that come due at once are claimed in their order': async (store, job) => {
+  'thousands of jobs due at the same instant are claimed in order': async (store, job) => {
     const queues = ['a', 'b', 'shut'];
     const jobs = Array.from({ length: 3_000 }, (_, i) =>
       job({ queue: queues[i % 3] as string, priority: ((i * 7) % 5) - 2, dueAt: t0 + 1 + ((i * 11) % 4) }),
@@ -325,11 +325,11 @@ const order = cases(4, {
     await store.saveQueue({ name: 'shut', paused: true }, { now: t0 });
     const now = t0 + 10;
     const took: string[] = [];
-    // A store may make them ready a part at a time; while some are due, it says so.
+    // A store may mark them as ready in parts; while more are due, it reports so.
     while ((await store.nextDueAt({ now, tasks })).jobAt === now) took.push(...idsOf(await claim(store, now, { limit: 70 })));
     assert.deepEqual(took, idsOf(sorted(jobs.filter(({ queue }) => queue !== 'shut'))));
   },
-  'jobs that nobody may claim do not hide the others, however many come due before them': async (store, job) => {
+  'jobs that no worker may claim do not hide others that are due later': async (store, job) => {
     const others = [
       ...many(1_500, job, { queue: 'shut', priority: 9, dueAt: t0 + 1 }),
       ...many(1_500, job, { task: 'strange', dueAt: t0 + 1 }),
@@ -343,7 +343,7 @@ const order = cases(4, {
   },
 });
 
-/** Law 4, said once more without the store's own function. */
+/** Law 4, written independently of the store's own function. */
 function sorted(jobs: readonly Job[]): Job[] {
   return [...jobs].sort((a, b) => b.priority - a.priority || a.dueAt - b.dueAt || (a.id < b.id ? -1 : 1));
 }

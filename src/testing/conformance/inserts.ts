@@ -1,4 +1,4 @@
-/** Laws 10 and 11: what goes in stays in as it was, and no clock but the caller's is asked. */
+/** Laws 10 and 11: data is stored unchanged, and only the caller's clock is used. */
 import assert from 'node:assert/strict';
 import { latestInstant } from '../../core/duration.ts';
 import type { Job } from '../../core/types.ts';
@@ -28,12 +28,12 @@ import {
 } from './kit.ts';
 
 const inserts = cases(11, {
-  'an inserted job is there, without attempts': async (store, job) => {
+  'an inserted job exists and has no attempts': async (store, job) => {
     const row = job();
     await insert(store, row);
     assert.deepEqual(await store.get([row.id]), [{ job: row, attempts: [] }]);
   },
-  'once: a job whose id is taken is left out, and answered with the one that has it': async (store, job) => {
+  'once: a job with an existing id is skipped, and the existing job is returned': async (store, job) => {
     const first = job({ id: 'order:1/a' });
     await insert(store, first, job({ id: 'order:2', dueAt: t0 + 5 }));
     await claim(store, t0);
@@ -44,7 +44,7 @@ const inserts = cases(11, {
     assert.deepEqual(await store.get([first.id, other.id]), [there[0], { job: other, attempts: [] }]);
     assert.deepEqual(await store.insert([job()], { now: t0, once: true }), [null]);
   },
-  'once: of fifty at the same time, one is inserted': async (store, job) => {
+  'once: of fifty concurrent inserts, one succeeds': async (store, job) => {
     const jobs = many(50, job, { id: 'order:1' }).map((row, i) => ({ ...row, input: String(i) }));
     const answers = await Promise.all(jobs.map(async (row) => store.insert([row], { now: t0, once: true })));
     const inserted = jobs.filter((_, i) => answers[i]?.[0] === null);
@@ -54,7 +54,7 @@ const inserts = cases(11, {
     const counted = (await store.stats({ now: t0 })).map(({ counts }) => counts.ready);
     assert.deepEqual(counted, [1]);
   },
-  'ids that are no UUIDs: pages have each job once, and what changed last comes first': async (store, job) => {
+  'ids other than UUIDs: pages contain each job once, and the last changed job comes first': async (store, job) => {
     const ids = ['Zoo', 'a.b:c/d-e_f', '0', '019b', 'order-10', 'order-9'];
     const own = ids.map((id, i) => job({ id, enqueuedAt: t0 + 2 * i, dueAt: t0 + 100 }));
     const usual = many(3, job, { enqueuedAt: t0 + 3, dueAt: t0 + 100 });
@@ -78,7 +78,7 @@ const inserts = cases(11, {
       [10, 8, 6, 4, 3, 3, 3, 2, 0],
     );
   },
-  'inserting nothing is fine': async (store) => {
+  'inserting an empty array is allowed': async (store) => {
     await store.insert([], { now: t0 });
     assert.deepEqual((await store.list({}, { now: t0, limit: 10 })).items, []);
   },
@@ -98,16 +98,20 @@ const inserts = cases(11, {
       schedule: 'nightly',
       scheduledAt: t0 - 1,
       overrides: { timeoutMs: 5_000, backoff: { kind: 'list', delaysMs: [1, 2], jitter: 0.25 } },
+      unique: { key: 'mail ü', while: ['queued', 'failed'], untilAt: t0 + 6, onConflict: 'replace', maxWaitMs: 7 },
+      concurrencyKey: 'c d',
+      rateKey: "r'e",
+      enqueuedBy: idOf(77),
     });
     await insert(store, row);
     assert.deepEqual(await rowOf(store, row.id), row);
   },
-  'nulls stay null, and empty stays empty': async (store, job) => {
+  'nulls stay null, and empty values stay empty': async (store, job) => {
     const row = job({ input: 'null', tags: [], metadata: {}, reason: '', progress: { fraction: 0, message: '', at: 0 } });
     await insert(store, row);
     assert.deepEqual(await rowOf(store, row.id), row);
   },
-  'text of any script is kept, and what looks like SQL is text': async (store, job) => {
+  'text in any script is kept, including text that looks like SQL': async (store, job) => {
     const odd = `Zoë 日本語 🦉 e\u0301 \u2028 it's "x" \\ %_ ${'$1'} ?1 :a; DROP TABLE jobs; --`;
     const row = job({ input: JSON.stringify(odd), tags: [odd, ''], metadata: { [odd]: odd }, reason: odd });
     await insert(store, row);
@@ -118,12 +122,12 @@ const inserts = cases(11, {
     await insert(store, row);
     assert.deepEqual(await rowOf(store, row.id), row);
   },
-  'the input comes back letter by letter, not as a JSON reader would write it': async (store, job) => {
+  'the input is returned character by character, not re-encoded as JSON': async (store, job) => {
     const row = job({ input: '{"b":1.0, "a":1e2,"a":12345678901234567890}' });
     await insert(store, row);
     assert.equal((await rowOf(store, row.id)).input, row.input);
   },
-  'keys that mean something in JavaScript are only keys': async (store, job) => {
+  'keys with a meaning in JavaScript are ordinary keys': async (store, job) => {
     const metadata: Record<string, unknown> = JSON.parse('{"__proto__":{"admin":true},"constructor":1,"toString":"x"}');
     const row = job({ input: '{"__proto__":{"admin":true}}', metadata, task: 'constructor', queue: 'toString', tags: ['__proto__'] });
     await insert(store, row);
@@ -134,7 +138,7 @@ const inserts = cases(11, {
     assert.deepEqual(idsOf(await claim(store, t0, { tasks: ['constructor'] })), [row.id]);
     assert.equal((await store.stats({ now: t0 })).find(({ name }) => name === 'toString')?.counts.running, 1);
   },
-  'instants from the first to the last that a date can hold are kept': async (store, job) => {
+  'all instants in the range of a Date are kept': async (store, job) => {
     const row = job({ dueAt: latestInstant, runAfter: latestInstant, expiresAt: latestInstant, enqueuedAt: 0 });
     await insert(store, row);
     assert.deepEqual(await rowOf(store, row.id), row);
@@ -145,7 +149,7 @@ const inserts = cases(11, {
     await insert(store, row);
     assert.equal((await rowOf(store, row.id)).input, row.input);
   },
-  'an id that is there already is refused as a conflict, with the whole batch, and the old row stays': async (store, job) => {
+  'an existing id is refused as a conflict, with the whole batch, and the old row stays': async (store, job) => {
     const [old, a, b] = [job(), job(), job()];
     await insert(store, old);
     await leavesAsIs(store, idsOf([old, a, b]), () =>
@@ -153,7 +157,7 @@ const inserts = cases(11, {
     );
     assert.deepEqual(idsOf(await claim(store, t0)), [old.id]);
   },
-  'an id that is there already is refused also when its job is over': async (store, job) => {
+  'an existing id is refused even if its job has finished': async (store, job) => {
     const old = job();
     await insert(store, old);
     const [row] = await claim(store, t0);
@@ -161,20 +165,20 @@ const inserts = cases(11, {
     await store.settle([done(row, t0)], { now: t0 });
     await leavesAsIs(store, [old.id], () => refuses('conflict', () => store.insert([old], { now: t0 })));
   },
-  'one id twice in a batch is refused as a conflict, with the whole batch': async (store, job) => {
+  'a duplicate id in a batch is refused as a conflict, with the whole batch': async (store, job) => {
     const [a, b] = [job(), job()];
     await refuses('conflict', () => store.insert([a, b, { ...a }], { now: t0 }));
     assert.deepEqual(await store.get(idsOf([a, b])), [null, null]);
     assert.deepEqual(await store.stats({ now: t0 }), []);
   },
-  'after a refused batch its good jobs can be inserted': async (store, job) => {
+  'after a refused batch, its valid jobs can be inserted': async (store, job) => {
     const [old, fresh] = [job(), job()];
     await insert(store, old);
     await refuses('conflict', () => store.insert([fresh, old], { now: t0 }));
     await insert(store, fresh);
     assert.deepEqual(idsOf(await claim(store, t0)), idsOf([old, fresh]));
   },
-  'a thousand jobs are inserted in one call, and each is there': async (store, job) => {
+  'a thousand jobs can be inserted in one call': async (store, job) => {
     const jobs = many(1_000, job, { tags: ['bulk'] });
     await insert(store, ...jobs);
     assert.deepEqual(
@@ -182,7 +186,7 @@ const inserts = cases(11, {
       jobs.map((row) => ({ job: row, attempts: [] })),
     );
   },
-  'inserts at once are all kept': async (store, job) => {
+  'concurrent inserts are all kept': async (store, job) => {
     const batches = Array.from({ length: 20 }, () => many(5, job));
     await Promise.all(batches.map((batch) => store.insert(batch, { now: t0 })));
     assert.equal((await claim(store, t0, { limit: 1_000 })).length, 100);
@@ -194,7 +198,7 @@ const inserts = cases(11, {
     await store.migrate();
     assert.deepEqual(idsOf(await claim(store, t0)), [row.id]);
   },
-  'a store that cannot join a transaction refuses one, and does nothing': async (store, job) => {
+  'a store without transactions refuses one and changes nothing': async (store, job) => {
     if (store.supports.transactions) return;
     const [row, other] = [job(), job()];
     await refuses('unsupported', () => store.insert([row], { now: t0, transaction: {} }));
@@ -206,7 +210,7 @@ const inserts = cases(11, {
   },
 });
 
-/** A little of everything, from one instant on; the answers, in order. */
+/** Some of everything, starting at an instant; returns the answers in order. */
 async function play(store: Store, baseAt: number): Promise<readonly unknown[]> {
   const job = jobMaker(baseAt);
   const at = (ms: number) => baseAt + ms;
@@ -258,7 +262,7 @@ async function play(store: Store, baseAt: number): Promise<readonly unknown[]> {
 
 const instant = /At$|^(at|leaseUntil|runAfter)$/;
 
-/** The value with every instant in it moved. */
+/** The value with every instant in it shifted. */
 function moved(value: unknown, byMs: number): unknown {
   if (Array.isArray(value)) return value.map((item) => moved(item, byMs));
   if (typeof value !== 'object' || value === null) return value;
@@ -269,7 +273,7 @@ function moved(value: unknown, byMs: number): unknown {
   return Object.fromEntries(entries);
 }
 
-/** Stores are opened one after another: two that are open at once may be the same. */
+/** The stores are opened one after another, because two that are open at the same time may be the same store. */
 function playedAt(otherAt: number): ConformanceCase['run'] {
   return async (open) => {
     const here = await withStore(open, (store) => play(store, t0));
@@ -279,10 +283,10 @@ function playedAt(otherAt: number): ConformanceCase['run'] {
 }
 
 const noClock: readonly ConformanceCase[] = [
-  { law: 10, name: 'what was done in 1970 gives the same answers, moved in time', run: playedAt(1_000) },
-  { law: 10, name: 'what is done in 2286 gives the same answers, moved in time', run: playedAt(10_000_000_000_000) },
+  { law: 10, name: 'operations in 1970 give the same answers, shifted in time', run: playedAt(1_000) },
+  { law: 10, name: 'operations in 2286 give the same answers, shifted in time', run: playedAt(10_000_000_000_000) },
   ...cases(10, {
-    'time that stands still for the caller stands still for the store': async (store, job) => {
+    'if time stands still for the caller, it stands still for the store': async (store, job) => {
       await insert(store, job({ dueAt: 1_001, enqueuedAt: 0 }));
       for (let i = 0; i < 50; i++) assert.deepEqual(await claim(store, 1_000), []);
       assert.equal((await claim(store, 1_001, { leaseUntil: 1_010 })).length, 1);

@@ -1,6 +1,6 @@
 /**
- * What the conformance cases are written with: a job builder, the calls of the store with usual arguments, and the settlements that the
- * engine would send, made by `core/decide`. All instants derive from one constant, so a case gives the same answers on any day.
+ * Helpers for writing conformance cases: a job builder, store calls with common arguments, and the settlements that the engine would send,
+ * made with `core/decide`. All instants derive from one constant, so a case gives the same answers on any day.
  */
 import assert from 'node:assert/strict';
 import { endedAsCancelled } from '../../core/changes.ts';
@@ -10,21 +10,21 @@ import type { RecordedError } from '../../core/failure.ts';
 import type { Amendment, Job, JobRecord, ScheduleRow, Settlement, WorkerRow } from '../../core/types.ts';
 import type { Advance, Awaitable, ClaimOptions, Settled, Store } from '../../ports/store.ts';
 
-/** One behaviour that a store must show. */
+/** One behaviour required of a store. */
 export interface ConformanceCase {
-  /** The number of the law on the port, or the method's name where no law has a number. */
+  /** The number of the law of the port, or the method's name for behaviour without a law. */
   readonly law: number | string;
-  /** A sentence about the behaviour. */
+  /** A sentence that describes the behaviour. */
   readonly name: string;
-  /** Passes, or rejects with an AssertionError. `open` gives a fresh, empty, migrated store; the case closes it. */
+  /** Passes or rejects with an AssertionError. `open` returns a fresh, empty, migrated store; the case closes it. */
   run(open: () => Awaitable<Store>): Promise<void>;
 }
 
-/** Makes a job: queued, due at `t0`, with the next id of its case, and with what is given. */
+/** Makes a job: queued, due at `t0`, with the next id of its case, plus the given fields. */
 export type MakeJob = (overrides?: Partial<Job>) => Job;
 type Body = (store: Store, job: MakeJob) => Promise<void>;
 
-/** The instant at which most cases begin: 2026-01-01, midnight UTC. */
+/** The instant at which most cases start: 2026-01-01, midnight UTC. */
 export const t0 = 1_767_225_600_000;
 export const leaseMs = 30_000;
 /** The tasks that the workers of the cases know. */
@@ -35,12 +35,12 @@ export const broken: RecordedError = {
   stack: 'TypeError: x is not a function\n    at mail.ts:3:7',
 };
 
-/** The cases of one law: sentences, and what shows them. */
+/** The cases of one law: a sentence and its test. */
 export function cases(law: number | string, bodies: Readonly<Record<string, Body>>): readonly ConformanceCase[] {
   return Object.entries(bodies).map(([name, body]) => ({ law, name, run: (open) => withStore(open, (store) => body(store, jobMaker())) }));
 }
 
-/** Opens a store, and closes it whatever happens. */
+/** Opens a store and closes it in any case. */
 export async function withStore<T>(open: () => Awaitable<Store>, use: (store: Store) => Promise<T>): Promise<T> {
   const store = await open();
   try {
@@ -50,7 +50,7 @@ export async function withStore<T>(open: () => Awaitable<Store>, use: (store: St
   }
 }
 
-/** The n-th id: they sort as their numbers do, and are UUIDs of version 7. */
+/** The n-th id. Ids sort like their numbers and are UUIDs of version 7. */
 export function idOf(n: number): string {
   return `019b7600-0000-7000-8000-${n.toString(16).padStart(12, '0')}`;
 }
@@ -88,12 +88,16 @@ export function jobMaker(baseAt: number = t0): MakeJob {
       schedule: null,
       scheduledAt: null,
       overrides: null,
+      unique: null,
+      concurrencyKey: null,
+      rateKey: null,
+      enqueuedBy: null,
       ...overrides,
     };
   };
 }
 
-/** `count` jobs that differ in their ids only. */
+/** `count` jobs that differ only in their ids. */
 export function many(count: number, job: MakeJob, overrides: Partial<Job> = {}): readonly Job[] {
   return Array.from({ length: count }, () => job(overrides));
 }
@@ -102,7 +106,7 @@ export async function insert(store: Store, ...jobs: readonly Job[]): Promise<voi
   await store.insert(jobs, { now: t0 });
 }
 
-/** What worker `w1` asks for at an instant: everything that it knows, for half a minute. */
+/** What worker `w1` requests at an instant: all tasks it knows, for half a minute. */
 export function wanted(now: number, overrides: Partial<ClaimOptions> = {}): ClaimOptions {
   return { worker: 'w1', limit: 100, leaseUntil: now + leaseMs, tasks, ...overrides };
 }
@@ -111,7 +115,7 @@ export async function claim(store: Store, now: number, overrides: Partial<ClaimO
   return store.claim({ ...wanted(now, overrides), now });
 }
 
-/** Claims the one job that there is to claim. */
+/** Claims the only job that can be claimed. */
 export async function claimOne(store: Store, now: number, overrides: Partial<ClaimOptions> = {}): Promise<Job> {
   const jobs = await claim(store, now, overrides);
   const job = jobs[0];
@@ -119,7 +123,7 @@ export async function claimOne(store: Store, now: number, overrides: Partial<Cla
   return job;
 }
 
-/** What a settlement was answered with. `cancelled`: it would have queued the job again, but somebody had asked for a cancel. */
+/** The kind of answer to a settlement. `cancelled`: it would have queued the job again, but cancellation had been requested. */
 export type SettleAnswer = 'settled' | 'cancelled' | 'stale';
 
 export function answersOf(settlements: readonly Settlement[], { settled }: Settled): readonly SettleAnswer[] {
@@ -147,7 +151,7 @@ export const snoozed = (job: Job, at: number, delayMs: number): Settlement => de
 export const released = (job: Job, at: number): Settlement => decide(job, noDelay, { kind: 'released' }, at, 0);
 export const lost = (job: Job, at: number): Settlement => decide(job, noDelay, { kind: 'lost', error: broken }, at, 0);
 export const cancelled = (job: Job, at: number, reason: string): Settlement => decide(job, noDelay, { kind: 'cancelled', reason }, at, 0);
-/** Failed, to be tried again after a delay while attempts are left. */
+/** Failed, to be retried after a delay while attempts are left. */
 export const failed = (job: Job, at: number, delayMs = 0): Settlement =>
   decide(
     job,
@@ -217,7 +221,7 @@ export function worker(overrides: Partial<WorkerRow> = {}): WorkerRow {
   };
 }
 
-/** From a revision to the next instant, with the jobs of an occurrence. */
+/** Advances from a revision to the next instant, with the jobs of an occurrence. */
 export function advanceOf(overrides: Partial<Omit<Advance, 'times'>> = {}, times: Partial<Advance['times']> = {}): Advance {
   const moved = { nextAt: t0 + 60_000, occurrenceAt: t0 + 60_000, lastAt: t0, heldAt: null, runs: 1, ...times };
   return { name: 'nightly', revision: 1, jobs: [], ...overrides, times: moved };
@@ -225,7 +229,7 @@ export function advanceOf(overrides: Partial<Omit<Advance, 'times'>> = {}, times
 
 export async function recordOf(store: Store, id: string): Promise<JobRecord> {
   const [record] = await store.get([id]);
-  assert.ok(record, `expected the job ${id} to be there`);
+  assert.ok(record, `expected the job ${id} to exist`);
   return record;
 }
 
@@ -235,7 +239,7 @@ export async function rowOf(store: Store, id: string): Promise<Job> {
 
 export const idsOf = (jobs: readonly { readonly id: string }[]): string[] => jobs.map((job) => job.id);
 
-/** Runs `action`, and checks that no row and no attempt is another than before. */
+/** Runs `action` and checks that no row and no attempt has changed. */
 export async function leavesAsIs<T>(store: Store, ids: readonly string[], action: () => Promise<T>): Promise<T> {
   const before = structuredClone(await store.get(ids));
   const result = await action();
@@ -248,7 +252,7 @@ export async function refuses(kind: string, call: () => Awaitable<unknown>): Pro
   await assert.rejects(
     async () => call(),
     (error) => {
-      // A store may come with another copy of this package.
+      // The store may come from another copy of this package.
       assert.ok(isEscapementError(error) && error.code === 'ESCAPEMENT_STORE', `expected a StoreError, got ${String(error)}`);
       assert.equal((error as StoreError).kind, kind);
       return true;

@@ -1,4 +1,4 @@
-/** Law 7: leases end when they say, `renew` moves their end, and `overdue` finds what is over. */
+/** Law 7: a lease ends at its instant, `renew` extends it, and `overdue` finds leases that have ended. */
 import assert from 'node:assert/strict';
 import {
   amend,
@@ -23,54 +23,54 @@ const end = t0 + leaseMs;
 const all = { limit: 100 };
 
 export const leases = cases(7, {
-  'a lease is not over a millisecond before its end': async (store, job) => {
+  'a lease has not ended a millisecond before its end': async (store, job) => {
     await insert(store, job());
     await claimOne(store, t0);
     assert.deepEqual(await store.overdue({ now: end - 1, ...all }), []);
   },
-  'a lease is over at its end, and the orphan comes with its row': async (store, job) => {
+  'a lease has ended at its end, and the row of the orphan is returned': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     assert.deepEqual(await store.overdue({ now: end, ...all }), [row]);
     assert.deepEqual(await store.overdue({ now: end + 1_000_000, ...all }), [row]);
   },
-  'looking for what is overdue changes nothing': async (store, job) => {
+  'looking for overdue jobs changes nothing': async (store, job) => {
     await insert(store, job(), job({ expiresAt: t0 + 1, dueAt: t0 + 5 }));
     const { id } = await claimOne(store, t0);
     await leavesAsIs(store, [id], async () => store.overdue({ now: end, ...all }));
     assert.equal((await store.overdue({ now: end, ...all })).length, 2);
     assert.equal((await store.overdue({ now: end, ...all })).length, 2);
   },
-  'a queued, finished or waiting job is no orphan': async (store, job) => {
+  'a queued, finished or waiting job is not an orphan': async (store, job) => {
     await insert(store, job(), job(), job({ status: 'waiting' }));
     await settle(store, done(await claimOne(store, t0, { limit: 1 }), t0 + 1));
     assert.deepEqual(await store.overdue({ now: end * 2, ...all }), []);
   },
-  'an orphan that was settled as lost is one no longer': async (store, job) => {
+  'a job that was settled as lost is no longer an orphan': async (store, job) => {
     await insert(store, job());
     await settle(store, lost(await claimOne(store, t0), end));
     assert.deepEqual(await store.overdue({ now: end, ...all }), []);
   },
-  'a renewed lease is over at its new end, and not before': async (store, job) => {
+  'a renewed lease ends at its new end, and not before': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     assert.deepEqual(await store.renew([row], { now: t0 + 10, leaseUntil: end + 500 }), [{ kind: 'held' }]);
     assert.deepEqual(await store.overdue({ now: end + 499, ...all }), []);
     assert.deepEqual(idsOf(await store.overdue({ now: end + 500, ...all })), [row.id]);
   },
-  'renewing changes the end of the lease and nothing else': async (store, job) => {
+  'renewing changes only the end of the lease': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await store.renew([row], { now: t0 + 10, leaseUntil: end + 500 });
     assert.deepEqual(await rowOf(store, row.id), { ...row, leaseUntil: end + 500 });
   },
-  'a lease that has passed but that nobody has taken can be renewed': async (store, job) => {
+  'a lease that has expired but was not settled can be renewed': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     assert.deepEqual(await store.renew([row], { now: end + 10, leaseUntil: end + 500 }), [{ kind: 'held' }]);
     assert.deepEqual(await store.overdue({ now: end + 10, ...all }), []);
   },
-  'the lease of a finished job is lost, and stays so': async (store, job) => {
+  'the lease of a finished job is lost, and stays lost': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await settle(store, done(row, t0 + 1));
@@ -84,7 +84,7 @@ export const leases = cases(7, {
     const renew = async () => store.renew([row], { now: end, leaseUntil: end + 500 });
     assert.deepEqual(await leavesAsIs(store, [row.id], renew), [{ kind: 'lost' }]);
   },
-  'the lease of a job that another has claimed is lost, and the other keeps its own': async (store, job) => {
+  'the lease of a job that another worker has claimed is lost, and the other worker keeps its lease': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0, { worker: 'w1' });
     await settle(store, lost(row, end));
@@ -95,14 +95,14 @@ export const leases = cases(7, {
   'the lease of a job that never existed is lost': async (store) => {
     assert.deepEqual(await store.renew([{ id: idOf(1), claim: 1 }], { now: t0, leaseUntil: end }), [{ kind: 'lost' }]);
   },
-  'a holder is told that its job is wanted cancelled, and still holds it': async (store, job) => {
+  'a holder is told about a requested cancellation, and still holds the job': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await amend(store, row, { cancelRequested: 'ada said so' });
     assert.deepEqual(await store.renew([row], { now: t0 + 1, leaseUntil: end + 500 }), [{ kind: 'cancelled', reason: 'ada said so' }]);
     assert.deepEqual(await store.overdue({ now: end + 499, ...all }), []);
   },
-  'a wish to cancel does not outlive the attempt that it was for': async (store, job) => {
+  'a requested cancellation only applies to the current attempt': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await amend(store, row, { cancelRequested: 'stop' });
@@ -111,7 +111,7 @@ export const leases = cases(7, {
     const again = await claimOne(store, t0 + 1);
     assert.deepEqual(await store.renew([again], { now: t0 + 2, leaseUntil: end }), [{ kind: 'held' }]);
   },
-  'many leases are renewed in one call, answered in order': async (store, job) => {
+  'many leases are renewed in one call, with answers in order': async (store, job) => {
     await insert(store, ...many(3, job));
     const [a, b, c] = await claim(store, t0);
     assert.ok(a && b && c);
@@ -135,20 +135,20 @@ export const leases = cases(7, {
     await insert(store, row);
     assert.deepEqual(idsOf(await store.overdue({ now: t0 + 50, ...all })), [row.id]);
   },
-  'a job that has started in time is not overdue by its expiry, while it runs and when it waits for a retry': async (store, job) => {
+  'a job that started in time is not overdue at its expiry, neither while it runs nor while it waits for a retry': async (store, job) => {
     await insert(store, job({ expiresAt: t0 + 50 }));
     const row = await claimOne(store, t0);
     assert.deepEqual(await store.overdue({ now: t0 + 60, ...all }), []);
     await settle(store, failed(row, t0 + 70, 1_000));
     assert.deepEqual(await store.overdue({ now: t0 + 2_000, ...all }), []);
   },
-  'what is overdue in a paused queue is found too': async (store, job) => {
+  'overdue jobs in a paused queue are found too': async (store, job) => {
     await insert(store, job(), job({ expiresAt: t0 + 50 }));
     await claimOne(store, t0, { limit: 1 });
     await store.saveQueue({ name: 'default', paused: true }, { now: t0 });
     assert.equal((await store.overdue({ now: end, ...all })).length, 2);
   },
-  'orphans and expired jobs come together, earliest first, at most the limit': async (store, job) => {
+  'orphans and expired jobs are returned together, earliest first, up to the limit': async (store, job) => {
     const jobs = [job(), job({ expiresAt: t0 + 200, queue: 'x' }), job(), job({ expiresAt: t0 + 400, queue: 'x' }), job()];
     await insert(store, ...jobs);
     for (const leaseUntil of [t0 + 500, t0 + 100, t0 + 300]) await claimOne(store, t0, { queues: ['default'], limit: 1, leaseUntil });

@@ -1,4 +1,4 @@
-/** The methods of operators and of the housekeeping: `amend`, `prune`, `saveQueue`, `saveWorker`. */
+/** The methods for operators and maintenance: `amend`, `prune`, `saveQueue`, `saveWorker`. */
 import assert from 'node:assert/strict';
 import { latestInstant } from '../../core/duration.ts';
 import type { Job } from '../../core/types.ts';
@@ -27,7 +27,7 @@ import {
 } from './kit.ts';
 
 const amends = cases('amend', {
-  'a row that is as expected is changed in what is set, and in nothing else': async (store, job) => {
+  'a row that is as expected is changed only in the given fields': async (store, job) => {
     const row = job({ tags: ['x'], expiresAt: t0 + 900 });
     await insert(store, row);
     const set = {
@@ -41,7 +41,7 @@ const amends = cases('amend', {
     assert.deepEqual(await amend(store, row, set), { ...row, ...set });
     assert.deepEqual(await rowOf(store, row.id), { ...row, ...set });
   },
-  'a job that is given another input, queue and due time is claimed and counted there, and then': async (store, job) => {
+  'a job with a new input, queue and due time is claimed and counted accordingly': async (store, job) => {
     const [row, other] = [job({ dueAt: t0 + 900, runAfter: t0 + 900 }), job({ queue: 'slow' })];
     await insert(store, row, other);
     const set = { input: '{"to":"bob"}', queue: 'slow', runAfter: t0 + 5, dueAt: t0 + 5 };
@@ -62,7 +62,7 @@ const amends = cases('amend', {
     const edited = await rowOf(store, row.id);
     assert.deepEqual([edited.input, edited.queue], ['{"to":"bob"}', 'slow']);
   },
-  'a row with another status or claim number is not changed, and the answer is null': async (store, job) => {
+  'a row with a different status or claim number is not changed, and the answer is null': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     for (const expected of [
@@ -73,11 +73,11 @@ const amends = cases('amend', {
       assert.equal(await leavesAsIs(store, [row.id], () => amend(store, expected, { priority: 9 })), null);
     }
   },
-  'a job that does not exist is answered with null': async (store, job) => {
+  'the answer for a job that does not exist is null': async (store, job) => {
     assert.equal(await amend(store, job(), { priority: 9 }), null);
     assert.deepEqual(await store.amend([], { now: t0 }), []);
   },
-  'of a batch those that are as expected are changed, answered in order': async (store, job) => {
+  'rows of a batch that are as expected are changed, with answers in order': async (store, job) => {
     const [a, b, c] = [job(), job(), job()];
     await insert(store, a, b, c);
     const expect = { status: 'queued', claim: 0 } as const;
@@ -93,7 +93,7 @@ const amends = cases('amend', {
     assert.deepEqual(answers, [{ ...c, priority: 3 }, null, null, { ...b, reason: 'because' }]);
     assert.deepEqual(await rowOf(store, a.id), a);
   },
-  'of two amendments of one row in a batch, the second sees what the first has made': async (store, job) => {
+  'the second of two amendments of a row in a batch sees the result of the first': async (store, job) => {
     const row = job();
     await insert(store, row);
     const expect = { status: 'queued', claim: 0 } as const;
@@ -116,7 +116,7 @@ const amends = cases('amend', {
     assert.deepEqual(await store.overdue({ now: t0 + 100, limit: 10 }), []);
     assert.deepEqual(await store.nextDueAt({ now: t0, tasks: ['mail'] }), { jobAt: null, overdueAt: null });
   },
-  'of a cancel and a claim at once, one wins': async (store, job) => {
+  'of a concurrent cancel and claim, one wins': async (store, job) => {
     const jobs = many(20, job);
     await insert(store, ...jobs);
     const stop = jobs.map(async (row) => amend(store, row, { status: 'cancelled', finishedAt: t0, reason: 'stop' }));
@@ -125,7 +125,7 @@ const amends = cases('amend', {
     assert.deepEqual([...idsOf(taken), ...stoppedIds].sort(), [...new Set([...idsOf(taken), ...stoppedIds])].sort());
     for (const row of taken) assert.equal((await rowOf(store, row.id)).status, 'running');
   },
-  'a failed job that is sent back to its queue runs again, and keeps its history': async (store, job) => {
+  'a failed job that is queued again runs again, and keeps its history': async (store, job) => {
     await insert(store, job({ maxAttempts: 1 }));
     await settle(store, gaveUp(await claimOne(store, t0), t0 + 1));
     const over = await rowOf(store, idOf(1));
@@ -143,14 +143,14 @@ const amends = cases('amend', {
     );
     assert.deepEqual(await settle(store, done(row, t0 + 51)), ['settled']);
   },
-  'a job that was sent back is no longer pruned': async (store, job) => {
+  'a job that was queued again is no longer pruned': async (store, job) => {
     await insert(store, job());
     await settle(store, gaveUp(await claimOne(store, t0), t0 + 1));
     await amend(store, await rowOf(store, idOf(1)), { status: 'queued', dueAt: t0 + 5, finishedAt: null });
     assert.equal(await store.prune({ status: 'failed', finishedBefore: t0 + 100, limit: 10 }), 0);
     await claimOne(store, t0 + 5);
   },
-  'a due time that is moved counts: later, and to now': async (store, job) => {
+  'a changed due time takes effect, whether later or now': async (store, job) => {
     const [later, sooner] = [job(), job({ dueAt: t0 + 1_000_000 })];
     await insert(store, later, sooner);
     await store.nextDueAt({ now: t0, tasks: ['mail'] });
@@ -159,7 +159,7 @@ const amends = cases('amend', {
     assert.deepEqual(idsOf(await claim(store, t0)), [sooner.id]);
     assert.deepEqual(idsOf(await claim(store, t0 + 100)), [later.id]);
   },
-  'an expiry that is taken away or set counts': async (store, job) => {
+  'an expiry that is removed or set takes effect': async (store, job) => {
     const [kept, gone] = [job({ expiresAt: t0 + 50 }), job()];
     await insert(store, kept, gone);
     await amend(store, kept, { expiresAt: null });
@@ -167,13 +167,13 @@ const amends = cases('amend', {
     assert.deepEqual(idsOf(await store.overdue({ now: t0 + 70, limit: 10 })), [gone.id]);
     assert.deepEqual(idsOf(await claim(store, t0 + 70)), [kept.id]);
   },
-  'a waiting job that is set free is claimed': async (store, job) => {
+  'a waiting job that is released is claimed': async (store, job) => {
     const row = job({ status: 'waiting' });
     await insert(store, row);
     await amend(store, row, { status: 'queued', dueAt: t0 + 5 }, t0 + 5);
     assert.deepEqual(idsOf(await claim(store, t0 + 5)), [row.id]);
   },
-  'progress is kept with the running row, and by its settlement': async (store, job) => {
+  'progress is stored with the running row, and kept by its settlement': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     const progress = { fraction: 0.25, message: 'a quarter', at: t0 + 5 };
@@ -184,7 +184,7 @@ const amends = cases('amend', {
 });
 
 const deletes = cases('amend', {
-  'a row that is deleted is gone from everywhere, with its attempts, and is answered as it was': async (store, job) => {
+  'a deleted row and its attempts are gone everywhere, and the answer is the row as it was': async (store, job) => {
     const row = job();
     await insert(store, row);
     const held = await claimOne(store, t0);
@@ -201,7 +201,7 @@ const deletes = cases('amend', {
     await insert(store, row);
     assert.deepEqual(await store.get([row.id]), [{ job: row, attempts: [] }]);
   },
-  'rows of every state are deleted as they are expected to be, and no others': async (store, job) => {
+  'rows of every state are deleted if they are as expected, and no others': async (store, job) => {
     const [ready, later, expiring, waiting] = [
       job(),
       job({ dueAt: t0 + 50 }),
@@ -219,7 +219,7 @@ const deletes = cases('amend', {
     assert.equal(await store.prune({ status: 'failed', finishedBefore: t0 + 100, limit: 10 }), 0);
     assert.deepEqual(await settle(store, done(held, t0 + 2)), ['settled']);
   },
-  'the occurrence of a job that is deleted is free, and its schedule waits for it no longer': async (store, job) => {
+  'the occurrence of a deleted job is free, and its schedule no longer waits for it': async (store, job) => {
     const row = job({ schedule: 'nightly', scheduledAt: t0 });
     await insert(store, row);
     await store.saveSchedule(schedule({ overlap: 'queue-one', heldAt: t0 + 1, nextAt: t0 + 100 }), { expect: null });
@@ -229,7 +229,7 @@ const deletes = cases('amend', {
     assert.equal(await due(), 1);
     await insert(store, job({ schedule: 'nightly', scheduledAt: t0 }));
   },
-  'a priority that is changed counts: among ready jobs, and among those that are due later': async (store, job) => {
+  'a changed priority takes effect among ready jobs and among those that are due later': async (store, job) => {
     const [first, second] = [job(), job()];
     const [third, fourth] = [job({ dueAt: t0 + 10 }), job({ dueAt: t0 + 10 })];
     await insert(store, first, second, third, fourth);
@@ -248,7 +248,7 @@ async function finished(store: Store, job: MakeJob, ...instants: readonly number
 }
 
 const prunes = cases('prune', {
-  'deletes what finished before the instant, and nothing that finished at it': async (store, job) => {
+  'deletes jobs that finished before the instant, but not at it': async (store, job) => {
     const rows = await finished(store, job, t0 + 1, t0 + 2, t0 + 3);
     assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 2, limit: 10 }), 1);
     const records = await store.get(idsOf(rows));
@@ -257,7 +257,7 @@ const prunes = cases('prune', {
       [null, t0 + 2, t0 + 3],
     );
   },
-  'deletes jobs of the one status only': async (store, job) => {
+  'only deletes jobs of the given status': async (store, job) => {
     await insert(store, ...many(5, job));
     const [a, b, c, d] = await claim(store, t0, { limit: 4 });
     assert.ok(a && b && c && d);
@@ -268,7 +268,7 @@ const prunes = cases('prune', {
     assert.equal(await store.prune({ status: 'cancelled', finishedBefore: t0 + 1, limit: 10 }), 1);
     assert.deepEqual(await statuses(), ['successful', 'queued', 'queued']);
   },
-  'deletes at most the limit, oldest first, and says how many': async (store, job) => {
+  'deletes up to the limit, oldest first, and returns the number': async (store, job) => {
     const rows = await finished(store, job, t0 + 1, t0 + 2, t0 + 3, t0 + 4);
     const prune = (limit: number) => store.prune({ status: 'successful', finishedBefore: t0 + 4, limit });
     assert.equal(await prune(2), 2);
@@ -278,7 +278,7 @@ const prunes = cases('prune', {
     );
     assert.deepEqual([await prune(2), await prune(2)], [1, 0]);
   },
-  'oldest is what finished earliest, in whatever order the settlements arrived': async (store, job) => {
+  'the oldest job is the one that finished first, whatever the order of settlements': async (store, job) => {
     const rows = await finished(store, job, t0 + 300, t0 + 100, t0 + 200);
     assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 250, limit: 1 }), 1);
     assert.deepEqual(
@@ -287,10 +287,7 @@ const prunes = cases('prune', {
     );
     assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 250, limit: 10 }), 1);
   },
-  'a job that has a retention of its own is pruned by it alone, and one that has none for how it ended by the others': async (
-    store,
-    job,
-  ) => {
+  'a job with its own retention is only pruned by that; one without a value for its outcome by the default': async (store, job) => {
     const retention = { successfulMs: 10, failedMs: null };
     await insert(store, job({ overrides: { retention } }), job({ overrides: { retention } }), job({ overrides: { retention } }), job());
     const [a, b, c, d] = await claim(store, t0);
@@ -311,7 +308,7 @@ const prunes = cases('prune', {
     assert.equal(await prune(latestInstant, 'only'), 0);
     assert.equal(await store.prune({ status: 'failed', finishedBefore: t0 + 101, limit: 10 }), 1);
   },
-  'by when they finished, both kinds are pruned in one order; by their own retention, the one that ends first': async (store, job) => {
+  'both kinds are pruned in order of finish; own retentions in order of their end': async (store, job) => {
     const own = (successfulMs: number) => job({ overrides: { retention: { successfulMs } } });
     const rows = [own(90), job(), own(10), job()];
     await insert(store, ...rows);
@@ -322,10 +319,7 @@ const prunes = cases('prune', {
     assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 1_000, limit: 2 }), 2);
     assert.deepEqual(await left(), [false, false, false, true]);
   },
-  'a job that is cancelled by hand or inserted as finished has its own retention, and one that is sent back has none': async (
-    store,
-    job,
-  ) => {
+  'a job cancelled by hand or inserted as finished has its own retention; one that is queued again has none': async (store, job) => {
     const overrides = { retention: { cancelledMs: 5 } };
     const [a, b] = [job({ overrides }), job({ overrides, status: 'cancelled', finishedAt: t0 })];
     await insert(store, a, b);
@@ -336,7 +330,7 @@ const prunes = cases('prune', {
     assert.deepEqual(await store.get([a.id]), [null]);
     assert.equal((await store.get([b.id]))[0]?.job.status, 'queued');
   },
-  'a pruned job is gone from everywhere, with its attempts': async (store, job) => {
+  'a pruned job and its attempts are gone everywhere': async (store, job) => {
     const row = job();
     await insert(store, row);
     const held = await claimOne(store, t0);
@@ -349,7 +343,7 @@ const prunes = cases('prune', {
     await insert(store, row);
     assert.deepEqual(await store.get([row.id]), [{ job: row, attempts: [] }]);
   },
-  'nothing to prune, nothing pruned; running and queued jobs never': async (store, job) => {
+  'running and queued jobs are never pruned': async (store, job) => {
     await insert(store, ...many(3, job));
     await claim(store, t0, { limit: 1 });
     for (const status of ['successful', 'failed', 'cancelled'] as const) {
@@ -360,7 +354,7 @@ const prunes = cases('prune', {
 });
 
 const queues = cases('saveQueue', {
-  'a pause leaves running jobs alone: they are renewed and settled': async (store, job) => {
+  'a pause does not affect running jobs: they are renewed and settled': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await store.saveQueue({ name: 'default', paused: true }, { now: t0 });
@@ -368,7 +362,7 @@ const queues = cases('saveQueue', {
     assert.deepEqual(await settle(store, failed(row, t0)), ['settled']);
     assert.deepEqual(await claim(store, t0), []);
   },
-  'pausing twice is pausing once': async (store, job) => {
+  'pausing is idempotent': async (store, job) => {
     await insert(store, job());
     for (const paused of [true, true, false]) await store.saveQueue({ name: 'default', paused }, { now: t0 });
     assert.equal((await store.stats({ now: t0 })).length, 1);
@@ -377,7 +371,7 @@ const queues = cases('saveQueue', {
 });
 
 const workers = cases('saveWorker', {
-  'a worker is kept as it was saved last; workers are listed by their start, then by id': async (store) => {
+  'the last saved entry of a worker is kept; workers are listed by start, then by id': async (store) => {
     const full = worker({
       id: 'a',
       startedAt: t0 + 5,
@@ -391,7 +385,7 @@ const workers = cases('saveWorker', {
       await store.saveWorker(row, { forgetBefore: 0 });
     assert.deepEqual(await store.listWorkers(), [worker({ id: 'b' }), worker({ id: 'c' }), { ...full, running: 2, heartbeatAt: t0 + 9 }]);
   },
-  'those that were last heard of before an instant are forgotten': async (store) => {
+  'workers whose last heartbeat is before an instant are removed': async (store) => {
     await store.saveWorker(worker({ id: 'old', heartbeatAt: t0 - 1 }), { forgetBefore: 0 });
     await store.saveWorker(worker({ id: 'kept' }), { forgetBefore: 0 });
     await store.saveWorker(worker({ id: 'new', heartbeatAt: t0 + 1 }), { forgetBefore: t0 });

@@ -1,4 +1,4 @@
-/** Law 9 and the methods that only look: `stats`, `list`, `get`. */
+/** Law 9 and the methods that only read: `stats`, `list`, `get`. */
 import assert from 'node:assert/strict';
 import { withoutOldStacks } from '../../core/job.ts';
 import type { Job, JobRecord, Status } from '../../core/types.ts';
@@ -27,7 +27,7 @@ import {
 
 const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running', 'successful', 'failed', 'cancelled'];
 
-/** What `stats` must say, by listing every queue and status one by one. */
+/** The expected result of `stats`, computed by listing every queue and status. */
 async function counted(store: Store, now: number, queues: readonly { name: string; paused: boolean }[]): Promise<readonly QueueStats[]> {
   return Promise.all(
     queues.map(async ({ name, paused }) => {
@@ -43,7 +43,7 @@ async function counted(store: Store, now: number, queues: readonly { name: strin
 
 const byName = (a: { name: string }, b: { name: string }) => (a.name < b.name ? -1 : 1);
 
-/** Integers from 0 up to, not including, `below`, the same ones for the same seed (mulberry32). */
+/** Integers from 0 up to, but not including, `below`; the same seed gives the same numbers (mulberry32). */
 function dice(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -54,7 +54,7 @@ function dice(seed: number): (below: number) => number {
   };
 }
 
-/** Does something to the store at an instant; what, the dice say. */
+/** Makes a random change to the store at an instant. */
 async function step(store: Store, job: MakeJob, roll: (below: number) => number, now: number): Promise<void> {
   const queue = 'abc'.charAt(roll(3));
   switch (roll(4)) {
@@ -126,7 +126,7 @@ const stats = cases(9, {
   'an empty store has no queues': async (store) => {
     assert.deepEqual(await store.stats({ now: t0 }), []);
   },
-  'a queue that was paused or resumed is there without jobs': async (store) => {
+  'a queue that was paused or resumed is listed even without jobs': async (store) => {
     await store.saveQueue({ name: 'a', paused: true }, { now: t0 });
     await store.saveQueue({ name: 'b', paused: false }, { now: t0 });
     assert.deepEqual([...(await store.stats({ now: t0 }))].sort(byName), [
@@ -134,7 +134,7 @@ const stats = cases(9, {
       { name: 'b', paused: false, counts: none, oldestReadyAt: null },
     ]);
   },
-  'a queue says whether it is paused': async (store, job) => {
+  'a queue reports whether it is paused': async (store, job) => {
     await insert(store, job());
     const paused = async () => (await store.stats({ now: t0 })).map((queue) => queue.paused);
     assert.deepEqual(await paused(), [false]);
@@ -143,7 +143,7 @@ const stats = cases(9, {
     await store.saveQueue({ name: 'default', paused: false }, { now: t0 });
     assert.deepEqual(await paused(), [false]);
   },
-  'a queued job is scheduled, ready or retrying as the asker sees it': async (store, job) => {
+  "a queued job is scheduled, ready or retrying at the caller's time": async (store, job) => {
     await insert(store, job(), job({ dueAt: t0 + 100 }), job({ priority: 9 }));
     await settle(store, failed(await claimOne(store, t0, { limit: 1 }), t0, 50));
     const at = async (now: number) => (await store.stats({ now }))[0]?.counts;
@@ -152,7 +152,7 @@ const stats = cases(9, {
     assert.deepEqual(await at(t0 + 100), { ...none, ready: 3 });
     assert.deepEqual(await at(t0 - 1), { ...none, scheduled: 2, retrying: 1 });
   },
-  'the oldest ready job is told by its due time, running and undue ones aside': async (store, job) => {
+  'the oldest ready job is reported by its due time, ignoring running and scheduled ones': async (store, job) => {
     await insert(
       store,
       job({ dueAt: t0 - 50, priority: 9 }),
@@ -191,7 +191,7 @@ async function listed(store: Store, filter: JobFilter, now = t0 + 100): Promise<
 }
 
 const lists = cases('list', {
-  'lists by each status that people see': async (store, job) => {
+  'lists by each visible status': async (store, job) => {
     const ids = await oneOfEach(store, job);
     for (const status of statuses) assert.deepEqual(await listed(store, { status: [status] }), [ids[status]], status);
   },
@@ -204,7 +204,7 @@ const lists = cases('list', {
     assert.equal((await listed(store, { status: statuses })).length, statuses.length);
     assert.deepEqual(await listed(store, { status: [] }), []);
   },
-  'lists by task, queue, schedule and tag, and by all that is given together': async (store, job) => {
+  'lists by task, queue, schedule and tag, and by combinations of them': async (store, job) => {
     const a = job({ task: 'report', tags: ['x', 'y'] });
     const b = job({ queue: 'slow', schedule: 'nightly', scheduledAt: t0, tags: ['y'] });
     const c = job({ task: 'report', queue: 'slow', tags: ['xy'] });
@@ -226,7 +226,7 @@ const lists = cases('list', {
     assert.deepEqual(await listed(store, { tag: '🦉' }), [row.id]);
     assert.deepEqual(await listed(store, { tag: '%' }), []);
   },
-  'lists by ids, leaving out those that are not there': async (store, job) => {
+  'lists by ids, omitting those that do not exist': async (store, job) => {
     const [a, b, c] = [job(), job(), job()];
     await insert(store, a, b, c);
     assert.deepEqual(await listed(store, { ids: [a.id, idOf(999), c.id, a.id] }), idsOf([c, a]));
@@ -241,7 +241,7 @@ const lists = cases('list', {
     assert.deepEqual(items, await store.get(idsIn(items)));
     assert.equal(items[4]?.attempts.length, 1);
   },
-  'lists of the errors of earlier attempts have no stacks, and all else of them': async (store, job) => {
+  'in lists, errors of earlier attempts are complete except for their stacks': async (store, job) => {
     const row = job();
     await insert(store, row);
     for (const at of [1, 2, 3]) await settle(store, failed(await claimOne(store, t0 + at), t0 + at));
@@ -258,7 +258,7 @@ const lists = cases('list', {
     await insert(store, ...jobs);
     for (const limit of [1, 5, 23, 50]) assert.deepEqual((await pages(store, {}, limit)).flat(), idsOf(jobs).reverse());
   },
-  'no page holds more than the limit, and the cursor of the whole is null': async (store, job) => {
+  'no page has more than the limit, and the last cursor is null': async (store, job) => {
     await insert(store, ...many(7, job));
     assert.deepEqual(
       (await pages(store, {}, 3)).filter((page) => page.length > 0).map((page) => page.length),
@@ -266,7 +266,7 @@ const lists = cases('list', {
     );
     assert.equal((await store.list({}, { now: t0, limit: 8 })).cursor, null);
   },
-  'by change: those to which something happened last come first, whatever their number and priority': async (store, job) => {
+  'by change: the most recently changed jobs come first, whatever their number and priority': async (store, job) => {
     const [urgent, calm] = [many(30, job, { priority: 9 }), many(30, job)];
     await insert(store, ...urgent, ...calm);
     const held = await claim(store, t0 + 10, { limit: 5 });
@@ -293,7 +293,7 @@ const lists = cases('list', {
     await insert(store, ...jobs);
     assert.deepEqual((await pages(store, { tag: 'third' }, 2)).flat(), idsOf(jobs.filter((_, i) => i % 3 === 0)).reverse());
   },
-  'pages cover everything exactly once, also when newer jobs arrive and others change in between': async (store, job) => {
+  'pages cover everything exactly once, even if newer jobs arrive and others change in between': async (store, job) => {
     const jobs = many(12, job);
     await insert(store, ...jobs);
     const seen = await pages(store, {}, 5, async () => {
@@ -304,7 +304,7 @@ const lists = cases('list', {
   },
 });
 
-/** The ids on each page, up to the last. */
+/** The ids on each page, up to the last one. */
 async function pages(store: Store, filter: JobFilter, limit: number, between?: () => Promise<void>): Promise<readonly string[][]> {
   const found: string[][] = [];
   let cursor: string | null | undefined;
@@ -319,7 +319,7 @@ async function pages(store: Store, filter: JobFilter, limit: number, between?: (
 }
 
 const gets = cases('get', {
-  'answers in the order of the questions, null where there is nothing, twice where asked twice': async (store, job) => {
+  'answers are in the order of the ids, with null for missing jobs, and repeated for repeated ids': async (store, job) => {
     const [a, b] = [job(), job()];
     await insert(store, a, b);
     const answers = await store.get([b.id, idOf(999), a.id, b.id, 'no id at all']);
@@ -329,7 +329,7 @@ const gets = cases('get', {
     );
     assert.deepEqual(await store.get([]), []);
   },
-  'as many ids as one likes can be asked for': async (store, job) => {
+  'any number of ids can be requested': async (store, job) => {
     const jobs = many(3, job);
     await insert(store, ...jobs);
     const questions = Array.from({ length: 40_000 }, (_, i) => idOf(i + 1));
@@ -337,7 +337,7 @@ const gets = cases('get', {
     assert.deepEqual([answers.length, answers.filter((record) => record !== null).length], [40_000, 3]);
     assert.deepEqual(await listed(store, { ids: questions }), idsOf(jobs).reverse());
   },
-  'rows that were handed out are not changed by what happens later': async (store, job) => {
+  'rows that were returned are not changed by later operations': async (store, job) => {
     await insert(store, job(), job());
     const kept: unknown[] = [];
     const copies: unknown[] = [];

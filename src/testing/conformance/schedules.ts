@@ -1,4 +1,4 @@
-/** Law 6: schedules move by compare-and-set, and an occurrence makes its jobs once. */
+/** Law 6: schedules advance by compare-and-set, and an occurrence creates its jobs once. */
 import assert from 'node:assert/strict';
 import type { Job } from '../../core/types.ts';
 import type { Advance, Store } from '../../ports/store.ts';
@@ -6,7 +6,7 @@ import { advanceOf, cases, claim, done, failed, idsOf, insert, leavesAsIs, refus
 
 const minute = 60_000;
 
-/** From revision 1, at `t0`, to a minute later. */
+/** From revision 1, at `t0`, to one minute later. */
 function advance(jobs: readonly Job[], overrides: Partial<Advance> = {}, times: Partial<Advance['times']> = {}): Advance {
   return advanceOf({ jobs, ...overrides }, times);
 }
@@ -27,7 +27,7 @@ const occurrences = cases(6, {
     assert.deepEqual(await store.get([fired.id]), [{ job: fired, attempts: [] }]);
     assert.deepEqual(idsOf(await claim(store, t0)), [fired.id]);
   },
-  'of two advances from one revision the second loses, and its jobs do not exist': async (store, job) => {
+  'the second of two advances from one revision loses, and its jobs do not exist': async (store, job) => {
     await save(store, {});
     const [mine, theirs] = [job(), job()];
     assert.deepEqual(await store.advanceSchedules([advance([mine])], { now: t0 }), [[mine]]);
@@ -35,14 +35,14 @@ const occurrences = cases(6, {
     assert.deepEqual(await store.get([theirs.id]), [null]);
     assert.deepEqual(await store.listSchedules(), [schedule(moved)]);
   },
-  'of many that advance from one revision at once, one wins': async (store, job) => {
+  'of many concurrent advances from one revision, one wins': async (store, job) => {
     await save(store, {});
     const jobs = Array.from({ length: 8 }, () => job());
     const answers = await Promise.all(jobs.map((fired) => store.advanceSchedules([advance([fired])], { now: t0 })));
     assert.equal(answers.flat().filter((won) => won !== null).length, 1);
     assert.equal((await store.list({}, { now: t0, limit: 100 })).items.length, 1);
   },
-  'an advance from an older or a later revision loses': async (store, job) => {
+  'an advance from an older or later revision loses': async (store, job) => {
     await save(store, { revision: 5 });
     for (const revision of [4, 6, 0]) assert.deepEqual(await store.advanceSchedules([advance([job()], { revision })], { now: t0 }), [null]);
     assert.deepEqual((await store.list({}, { now: t0, limit: 100 })).items, []);
@@ -51,7 +51,7 @@ const occurrences = cases(6, {
     assert.deepEqual(await store.advanceSchedules([advance([job()])], { now: t0 }), [null]);
     assert.deepEqual((await store.list({}, { now: t0, limit: 100 })).items, []);
   },
-  'schedules of one batch win and lose each by itself, answered in order': async (store, job) => {
+  'schedules of a batch win and lose independently, with answers in order': async (store, job) => {
     await save(store, { name: 'a' }, { name: 'b', revision: 7 }, { name: 'c' });
     const [a, b, c] = [job(), job(), job()];
     const batch = [advance([a], { name: 'a' }), advance([b], { name: 'b' }), advance([c], { name: 'c' })];
@@ -67,13 +67,13 @@ const occurrences = cases(6, {
       [2, 7, 2],
     );
   },
-  'one name twice in a batch advances once': async (store, job) => {
+  'a schedule that is in a batch twice advances once': async (store, job) => {
     await save(store, {});
     const [first, second] = [job(), job()];
     assert.deepEqual(await store.advanceSchedules([advance([first]), advance([second])], { now: t0 }), [[first], null]);
     assert.equal((await store.list({}, { now: t0, limit: 100 })).items.length, 1);
   },
-  'an advance inserts all jobs that it brings, or none': async (store, job) => {
+  'an advance inserts all of its jobs or none': async (store, job) => {
     await save(store, {});
     const jobs = [job({ scheduledAt: t0 - minute }), job({ scheduledAt: t0 })];
     await store.advanceSchedules([advance(jobs)], { now: t0 });
@@ -83,7 +83,7 @@ const occurrences = cases(6, {
     ]);
     assert.deepEqual(await store.advanceSchedules([advance([], { revision: 2 }, { nextAt: null })], { now: t0 }), [[]]);
   },
-  'an occurrence that has a job makes no other': async (store, job) => {
+  'an occurrence that has a job creates no other': async (store, job) => {
     await save(store, {});
     const of = (scheduledAt: number) => job({ schedule: 'nightly', scheduledAt });
     const [first, again, next] = [of(t0), of(t0), of(t0 + 1)];
@@ -98,10 +98,7 @@ const occurrences = cases(6, {
     const anew = of(t0);
     assert.deepEqual(await store.advanceSchedules([advance([anew], { revision: 4 })], { now: t0 }), [[anew]]);
   },
-  'an advance whose job is there already is refused as a conflict, and neither moves the schedule nor touches the job': async (
-    store,
-    job,
-  ) => {
+  'an advance whose job already exists is refused as a conflict, and changes neither the schedule nor the job': async (store, job) => {
     await save(store, {});
     const taken = job();
     await insert(store, taken);
@@ -113,7 +110,7 @@ const occurrences = cases(6, {
 });
 
 const rows = cases('schedules', {
-  'a schedule is kept as it was saved': async (store) => {
+  'a schedule is stored as saved': async (store) => {
     const cron = { kind: 'cron', expression: '0 9 * * 1-5', timezone: 'Australia/Lord_Howe' } as const;
     const overrides = { backoff: { kind: 'exponential', initialMs: 1, factor: 1.5, maxMs: 9, jitter: 0 } } as const;
     const metadata = JSON.parse('{"__proto__":{"a":"ß"},"n":[null]}');
@@ -127,7 +124,7 @@ const rows = cases('schedules', {
     await save(store, full, {});
     assert.deepEqual(await store.listSchedules(), [full, schedule()]);
   },
-  'a schedule that is there is not saved as a new one': async (store) => {
+  'an existing schedule is not saved as a new one': async (store) => {
     await save(store, {});
     assert.equal(await store.saveSchedule(schedule({ hash: 'b2' }), { expect: null }), false);
     assert.deepEqual(await store.listSchedules(), [schedule()]);
@@ -138,19 +135,19 @@ const rows = cases('schedules', {
     assert.equal(await store.saveSchedule(next, { expect: 1 }), true);
     assert.deepEqual(await store.listSchedules(), [next]);
   },
-  'a schedule is not replaced from a stale revision, nor one that does not exist from any': async (store) => {
+  'a schedule is not replaced from a stale revision, and a missing one from no revision': async (store) => {
     await save(store, { revision: 2 });
     assert.equal(await store.saveSchedule(schedule({ revision: 2, hash: 'b2' }), { expect: 1 }), false);
     assert.equal(await store.saveSchedule(schedule({ name: 'other' }), { expect: 1 }), false);
     assert.deepEqual(await store.listSchedules(), [schedule({ revision: 2 })]);
   },
-  'whoever saves after an advance from what they read before it is too late': async (store) => {
+  'saving a schedule as read before an advance fails': async (store) => {
     await save(store, {});
     await store.advanceSchedules([advance([])], { now: t0 });
     assert.equal(await store.saveSchedule(schedule({ revision: 2 }), { expect: 1 }), false);
     assert.equal(await store.saveSchedule(schedule({ revision: 3 }), { expect: 2 }), true);
   },
-  'of many that save one new schedule at once, one wins': async (store) => {
+  'of many concurrent saves of a new schedule, one wins': async (store) => {
     const answers = await Promise.all(
       Array.from({ length: 8 }, (_, i) => store.saveSchedule(schedule({ hash: String(i) }), { expect: null })),
     );
@@ -164,7 +161,7 @@ const rows = cases('schedules', {
       ['a', 'b', 'c'],
     );
   },
-  'a dropped schedule is gone, its jobs are not, and it can be saved anew': async (store, job) => {
+  'a dropped schedule is gone but its jobs are kept, and it can be saved again': async (store, job) => {
     await save(store, {});
     const fired = job({ schedule: 'nightly', scheduledAt: t0 });
     await store.advanceSchedules([advance([fired])], { now: t0 });
@@ -181,7 +178,7 @@ const rows = cases('schedules', {
     assert.deepEqual(await due(store, t0 + 99), []);
     assert.deepEqual(await due(store, t0 + 100), [schedule({ nextAt: t0 + 100 })]);
   },
-  'a paused schedule and one that has come to its end are never due': async (store) => {
+  'a paused schedule and one that has ended are never due': async (store) => {
     await save(store, { name: 'paused', paused: true }, { name: 'ended', nextAt: null });
     assert.deepEqual(await due(store, t0 * 2), []);
   },
@@ -191,7 +188,7 @@ const rows = cases('schedules', {
     assert.deepEqual(await due(store, t0 + minute - 1), []);
     assert.equal((await due(store, t0 + minute)).length, 1);
   },
-  'schedules are listed by name, by their names, and by where they were made': async (store) => {
+  'schedules are listed by name, and filtered by names and by source': async (store) => {
     await save(store, { name: 'a' }, { name: 'b', source: 'store' }, { name: 'c' });
     const names = async (options?: Parameters<Store['listSchedules']>[0]) => (await store.listSchedules(options)).map(({ name }) => name);
     assert.deepEqual(await names({ names: ['c', 'x', 'a', 'a'] }), ['a', 'c']);
@@ -199,17 +196,17 @@ const rows = cases('schedules', {
     assert.deepEqual(await names({ names: ['a', 'b'], source: 'store' }), ['b']);
     assert.deepEqual(await names({ names: [] }), []);
   },
-  'who is told when to look next is told of those that are not due': async (store) => {
+  'the next instant to check is that of the schedules that are not due': async (store) => {
     await save(store, { name: 'a' }, { name: 'b', nextAt: t0 + 9 }, { name: 'c', nextAt: t0 + 4, computed: true });
     const nextAt = async (now: number, computes: readonly string[] = []) => (await store.dueSchedules({ now, limit: 10, computes })).nextAt;
     assert.deepEqual([await nextAt(t0), await nextAt(t0, ['c']), await nextAt(t0 + 9)], [t0 + 9, t0 + 4, null]);
   },
-  'a schedule whose input code computes is due for those with that code alone': async (store) => {
+  'a schedule with a computed input is due only for workers with that code': async (store) => {
     await save(store, { name: 'a', computed: true }, { name: 'b' });
     const names = async (...computes: string[]) => (await due(store, t0, 10, computes)).map(({ name }) => name);
     assert.deepEqual([await names(), await names('x'), await names('a')], [['b'], ['b'], ['a', 'b']]);
   },
-  'due schedules bring their unfinished jobs, oldest first, but where overlap is allowed': async (store, job) => {
+  'due schedules include their unfinished jobs, oldest first, unless overlap is allowed': async (store, job) => {
     await save(store, { name: 'skips', overlap: 'skip' }, { name: 'allows' });
     const of = (schedule: string) => Array.from({ length: 5 }, (_, i) => job({ schedule, scheduledAt: t0 - 5 + i, dueAt: t0 + (i % 2) }));
     const [mine, theirs] = [of('skips'), of('allows')];
@@ -223,7 +220,7 @@ const rows = cases('schedules', {
       );
     assert.deepEqual(await open(), { allows: [], skips: idsOf(mine.filter(({ id }) => id !== over.id)) });
   },
-  'a schedule that holds an occurrence is due when its jobs are over, and tells that it holds one before': async (store, job) => {
+  'a schedule that holds an occurrence is due when its jobs have finished, and is reported as holding until then': async (store, job) => {
     await save(
       store,
       { overlap: 'queue-one', nextAt: t0 + minute, heldAt: t0 - 1 },
@@ -248,7 +245,7 @@ const rows = cases('schedules', {
     );
     assert.deepEqual(await state(), [[], t0 + minute, false]);
   },
-  'due schedules come earliest first, at most the limit': async (store) => {
+  'due schedules are returned earliest first, up to the limit': async (store) => {
     await save(
       store,
       { name: 'a', nextAt: t0 + 3 },

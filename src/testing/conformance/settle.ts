@@ -1,4 +1,4 @@
-/** Law 2 and the method `settle`: what a worker's outcome changes, and what a stale one must not. */
+/** Law 2 and the method `settle`: what a worker's outcome changes, and what a stale one must not change. */
 import assert from 'node:assert/strict';
 import { settled } from '../../core/job.ts';
 import type { Settlement } from '../../core/types.ts';
@@ -29,14 +29,14 @@ import {
 } from './kit.ts';
 
 const fence = cases(2, {
-  'an outcome under an older claim is stale and changes nothing': async (store, job) => {
+  'an outcome of an older claim is stale and changes nothing': async (store, job) => {
     await insert(store, job());
     const old = await claimOne(store, t0, { worker: 'w1' });
     await settle(store, released(old, t0 + 1));
     await claimOne(store, t0 + 2, { worker: 'w2' });
     assert.deepEqual(await leavesAsIs(store, [old.id], () => settle(store, done(old, t0 + 3, '"zombie"'))), ['stale']);
   },
-  'an outcome under a claim that was never made is stale and changes nothing': async (store, job) => {
+  'an outcome of a claim that was never made is stale and changes nothing': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     for (const claim of [0, 2, 99]) {
@@ -48,7 +48,7 @@ const fence = cases(2, {
     await insert(store, queued);
     assert.deepEqual(await leavesAsIs(store, [queued.id], () => settle(store, done(queued, t0 + 1))), ['stale']);
   },
-  'another outcome for a finished job is stale and changes nothing': async (store, job) => {
+  'a different outcome for a finished job is stale and changes nothing': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await settle(store, done(row, t0 + 1));
@@ -59,13 +59,13 @@ const fence = cases(2, {
   'an outcome for a job that does not exist is stale': async (store, job) => {
     assert.deepEqual(await settle(store, done({ ...job(), claim: 1 }, t0)), ['stale']);
   },
-  'a zombie cannot finish a job that was taken from it and waits': async (store, job) => {
+  'a zombie cannot finish a job that it lost and that is queued': async (store, job) => {
     await insert(store, job());
     const zombie = await claimOne(store, t0);
     await settle(store, lost(zombie, t0 + leaseMs));
     assert.deepEqual(await leavesAsIs(store, [zombie.id], () => settle(store, done(zombie, t0 + leaseMs + 1))), ['stale']);
   },
-  'a zombie cannot finish a job that was taken from it and runs elsewhere': async (store, job) => {
+  'a zombie cannot finish a job that it lost and that runs elsewhere': async (store, job) => {
     await insert(store, job());
     const zombie = await claimOne(store, t0, { worker: 'w1' });
     await settle(store, lost(zombie, t0 + leaseMs));
@@ -74,7 +74,7 @@ const fence = cases(2, {
     assert.deepEqual(await settle(store, done(heir, t0 + leaseMs + 2, '"heir"')), ['settled']);
     assert.equal((await rowOf(store, heir.id)).returnValue, '"heir"');
   },
-  'of two janitors that settle one orphan as lost, the later one is stale': async (store, job) => {
+  'if two janitors settle an orphan as lost, the later one is stale': async (store, job) => {
     await insert(store, job());
     const orphan = await claimOne(store, t0);
     assert.deepEqual(await settle(store, lost(orphan, t0 + leaseMs)), ['settled']);
@@ -89,7 +89,7 @@ const fence = cases(2, {
     assert.deepEqual(await leavesAsIs(store, [late.id], () => settle(store, lost(late, t0 + leaseMs))), ['stale']);
     assert.deepEqual(await settle(store, lost(late, t0 + 2 * leaseMs)), ['settled']);
   },
-  'a worker settles its own job only': async (store, job) => {
+  'a worker only settles its own job': async (store, job) => {
     await insert(store, job(), job());
     const [mine, theirs] = [await claimOne(store, t0, { worker: 'w1', limit: 1 }), await claimOne(store, t0, { worker: 'w2' })];
     await settle(store, released(theirs, t0 + 1));
@@ -99,12 +99,12 @@ const fence = cases(2, {
       'stale',
     ]);
   },
-  'the holder settles after its lease has passed, as long as nobody has taken the job': async (store, job) => {
+  'the holder can settle after its lease has expired, as long as the job was not taken': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     assert.deepEqual(await settle(store, done(row, t0 + 100 * leaseMs)), ['settled']);
   },
-  'stale outcomes in a batch do not keep the others from being applied, and the answers are in order': async (store, job) => {
+  'stale outcomes in a batch do not affect the others, and the answers are in order': async (store, job) => {
     await insert(store, ...many(4, job));
     const [a, b, c, d] = await claim(store, t0);
     assert.ok(a && b && c && d);
@@ -127,13 +127,13 @@ const fence = cases(2, {
       ['successful', 'queued', 'running'],
     );
   },
-  'of two outcomes for one claim in a batch, the first is applied': async (store, job) => {
+  'the first of two outcomes for a claim in a batch is applied': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     assert.deepEqual(await settle(store, done(row, t0 + 1, '1'), gaveUp(row, t0 + 1)), ['settled', 'stale']);
     assert.equal((await rowOf(store, row.id)).returnValue, '1');
   },
-  'of many workers that settle one claim at once, one is heard': async (store, job) => {
+  'of many concurrent settlements of one claim, one is applied': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     const answers = await Promise.all(Array.from({ length: 8 }, (_, i) => settle(store, done(row, t0 + i, String(i)))));
@@ -143,7 +143,7 @@ const fence = cases(2, {
   },
 });
 
-/** Every outcome, each from a first attempt. */
+/** Every outcome, each of a first attempt. */
 const outcomes: Readonly<Record<string, (row: Parameters<typeof done>[0]) => Settlement>> = {
   successful: (row) => ({ ...done(row, t0 + 5, '{"sent":1}'), progress: { fraction: 0.5, message: 'half', at: t0 + 4 } }),
   'failed and retried': (row) => failed(row, t0 + 5, 60_000),
@@ -158,7 +158,7 @@ const applies = cases(
   'settle',
   Object.fromEntries(
     Object.entries(outcomes).map(([word, outcome]) => [
-      `an attempt that was ${word} leaves the row and the attempt as core makes them, and repeating changes nothing`,
+      `an attempt that was ${word} leaves the row and the attempt as core makes them, and repeating it changes nothing`,
       async (store, job) => {
         await insert(store, job({ progress: { fraction: 0.1, message: null, at: t0 } }));
         const row = await claimOne(store, t0);
@@ -177,10 +177,7 @@ const applies = cases(
 );
 
 const repeats = cases('settle', {
-  'the answers are the rows that the settlements left, also those of a cancel that came meanwhile, and when they are sent again': async (
-    store,
-    job,
-  ) => {
+  'the answers are the rows that the settlements left, even after a concurrent cancel, and when sent again': async (store, job) => {
     await insert(store, ...many(4, job));
     const [a, b, c, d] = await claim(store, t0);
     assert.ok(a && b && c && d);
@@ -194,10 +191,10 @@ const repeats = cases('settle', {
     );
     assert.deepEqual((await store.settle(settlements, { now: t0 + 6 })).settled, settled);
   },
-  'no settlements, no answers': async (store) => {
+  'an empty array of settlements has no answers': async (store) => {
     assert.deepEqual(await store.settle([], { now: t0 }), { settled: [], claimed: [] });
   },
-  'a settlement repeated after another worker has claimed the job is answered as it was, and changes nothing': async (store, job) => {
+  'a settlement repeated after another worker has claimed the job gets the same answer and changes nothing': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0, { worker: 'w1' });
     const settlement = failed(row, t0 + 1);
@@ -205,7 +202,7 @@ const repeats = cases('settle', {
     await claimOne(store, t0 + 2, { worker: 'w2' });
     assert.deepEqual(await leavesAsIs(store, [row.id], () => settle(store, settlement)), ['settled']);
   },
-  'a settlement repeated after someone has cancelled the job is answered as it was': async (store, job) => {
+  'a settlement repeated after the job was cancelled gets the same answer': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     const settlement = failed(row, t0 + 1, 1_000);
@@ -213,7 +210,7 @@ const repeats = cases('settle', {
     await amend(store, await rowOf(store, row.id), { status: 'cancelled', finishedAt: t0 + 2, reason: 'stop' }, t0 + 2);
     assert.deepEqual(await leavesAsIs(store, [row.id], () => settle(store, settlement)), ['settled']);
   },
-  'an error is kept as it was recorded, whatever its text': async (store, job) => {
+  'an error is stored as recorded, whatever its text': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     const error = { name: 'Ошибка', message: `it's "so"; DROP TABLE jobs; -- 💥 % \\ \u2400`, stack: `${'at x\n'.repeat(5_000)}` };
@@ -226,10 +223,7 @@ const repeats = cases('settle', {
     const again = await claimOne(store, t0 + 5);
     assert.deepEqual([again.attempt, again.claim, again.startedAt, again.lastAttemptedAt], [1, 2, t0, t0 + 5]);
   },
-  'a job that would run again ends cancelled if someone has asked for that meanwhile, and says so again when asked again': async (
-    store,
-    job,
-  ) => {
+  'a job that would run again is cancelled if that was requested, and a repeated settlement gets the same answer': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await amend(store, row, { cancelRequested: 'changed my mind' });
@@ -241,7 +235,7 @@ const repeats = cases('settle', {
     assert.deepEqual(await leavesAsIs(store, [row.id], () => settle(store, settlement)), ['cancelled']);
     assert.deepEqual(await claim(store, t0 + 1_000_000), []);
   },
-  'a job that has succeeded is successful although someone has asked meanwhile for it to be cancelled': async (store, job) => {
+  'a job that has succeeded is successful even if cancellation was requested': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await amend(store, row, { cancelRequested: 'too late' });
@@ -260,7 +254,7 @@ const repeats = cases('settle', {
     assert.deepEqual(claimed, [await rowOf(store, second.id)]);
     assert.deepEqual([claimed[0]?.worker, claimed[0]?.leaseUntil], ['w2', t0 + 1 + leaseMs]);
   },
-  'the claim of a settle sees the jobs that this settle has put back, when they are due': async (store, job) => {
+  'the claim of a settle sees the jobs that it has queued again, if they are due': async (store, job) => {
     await insert(store, ...many(3, job));
     const [a, b, c] = await claim(store, t0);
     assert.ok(a && b && c);
@@ -274,7 +268,7 @@ const repeats = cases('settle', {
       ],
     );
   },
-  'a settle without a claim claims nothing, and one whose outcomes are all stale still claims': async (store, job) => {
+  'a settle without a claim claims nothing, and one with only stale outcomes still claims': async (store, job) => {
     await insert(store, job(), job());
     const row = await claimOne(store, t0, { limit: 1 });
     assert.deepEqual((await store.settle([done(row, t0)], { now: t0 })).claimed, []);

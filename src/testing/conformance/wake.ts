@@ -1,4 +1,4 @@
-/** The methods by which sleepers know when to wake: `nextDueAt` and `listen`. */
+/** The methods that tell sleeping loops when to wake: `nextDueAt` and `listen`. */
 import assert from 'node:assert/strict';
 import type { Job } from '../../core/types.ts';
 import type { Hint, NextDue, Store } from '../../ports/store.ts';
@@ -29,7 +29,7 @@ async function next(store: Store, now: number, overrides: Partial<Parameters<Sto
 }
 
 const nextDue = cases('nextDueAt', {
-  'tells the earliest end of a retention that a finished job has of its own': async (store, job) => {
+  "returns the earliest end of a finished job's own retention": async (store, job) => {
     const own = (successfulMs: number | null) => job({ overrides: { retention: { successfulMs } } });
     await insert(store, own(90), own(10), own(null), job());
     const rows = await claim(store, t0);
@@ -39,10 +39,10 @@ const nextDue = cases('nextDueAt', {
     await store.prune({ status: 'successful', finishedBefore: t0 + 12, own: 'only', limit: 10 });
     assert.equal((await next(store, t0)).pruneAt, t0 + 91);
   },
-  'nothing is in sight in an empty store': async (store) => {
+  'an empty store has no next instant': async (store) => {
     assert.deepEqual(await next(store, t0), { jobAt: null, overdueAt: null });
   },
-  'the earliest due time of the jobs that are queued': async (store, job) => {
+  'the earliest due time of the queued jobs': async (store, job) => {
     await insert(
       store,
       job({ dueAt: t0 + 300, priority: 50 }),
@@ -53,19 +53,19 @@ const nextDue = cases('nextDueAt', {
     await claimOne(store, t0 + 100);
     assert.equal((await next(store, t0 + 100)).jobAt, t0 + 200);
   },
-  'for a job that is ready: now, or when it became so': async (store, job) => {
+  'for a ready job: now, or its due time': async (store, job) => {
     await insert(store, job({ dueAt: t0 - 100 }), job({ dueAt: t0 + 100 }));
     const { jobAt } = await next(store, t0);
-    assert.ok(jobAt !== null && jobAt <= t0, `expected an instant that has passed, got ${jobAt}`);
+    assert.ok(jobAt !== null && jobAt <= t0, `expected an instant in the past, got ${jobAt}`);
     await claimOne(store, t0);
     assert.equal((await next(store, t0)).jobAt, t0 + 100);
   },
-  'a retry is in sight at the end of its delay': async (store, job) => {
+  'a retry counts at the end of its delay': async (store, job) => {
     await insert(store, job());
     await settle(store, failed(await claimOne(store, t0), t0 + 1, 1_000));
     assert.equal((await next(store, t0 + 1)).jobAt, t0 + 1_001);
   },
-  'paused queues, unknown tasks and other queues are out of sight': async (store, job) => {
+  'paused queues, unknown tasks and other queues do not count': async (store, job) => {
     await insert(
       store,
       job({ dueAt: t0 + 1, queue: 'paused' }),
@@ -75,7 +75,7 @@ const nextDue = cases('nextDueAt', {
       job({ dueAt: t0 + 5, queue: 'c' }),
     );
     await store.saveQueue({ name: 'paused', paused: true }, { now: t0 });
-    // Once while all of them are to come, and once while all of them are due.
+    // Once while all of them are scheduled, and once while all of them are due.
     for (const [now, ready] of [
       [t0, false],
       [t0 + 10, true],
@@ -97,7 +97,7 @@ const nextDue = cases('nextDueAt', {
       assert.equal(await at({ tasks: ['unknown'], excludeQueues: [] }), sees(t0 + 2));
     }
   },
-  'a job that has become undue for the asker is still in sight': async (store, job) => {
+  "a job that is no longer due by the caller's clock still counts": async (store, job) => {
     await insert(store, job({ dueAt: t0 + 100 }));
     await claim(store, t0 + 200, { limit: 0 });
     await next(store, t0 + 200);
@@ -111,7 +111,7 @@ const nextDue = cases('nextDueAt', {
     await insert(store, job({ status: 'waiting' }), job({ expiresAt: t0 + 50 }));
     assert.equal((await next(store, t0 + 50)).jobAt, null);
   },
-  'a store that says that a job is there to claim gives one': async (store, job) => {
+  'if a store reports a ready job, it can be claimed': async (store, job) => {
     await insert(
       store,
       job({ expiresAt: t0 + 5 }),
@@ -144,7 +144,7 @@ const nextDue = cases('nextDueAt', {
     await settle(store, failed(await claimOne(store, t0 + 100), t0 + 101, 1_000));
     assert.equal((await next(store, t0 + 101)).overdueAt, null);
   },
-  'leases and expiries together, whatever the asker can claim': async (store, job) => {
+  'leases and expiries together, whatever the caller can claim': async (store, job) => {
     await insert(store, job({ task: 'unknown', queue: 'x', expiresAt: t0 + 40_000 }), job({ queue: 'paused' }));
     await claimOne(store, t0);
     await store.saveQueue({ name: 'paused', paused: true }, { now: t0 });
@@ -152,7 +152,7 @@ const nextDue = cases('nextDueAt', {
     await settle(store, done(await rowOf(store, idOf(2)), t0));
     assert.equal((await next(store, t0, { tasks: [], queues: ['other'] })).overdueAt, t0 + 40_000);
   },
-  'the earliest schedule that is neither paused nor at its end': async (store) => {
+  'the earliest schedule that is neither paused nor ended': async (store) => {
     const at = async () => (await store.dueSchedules({ now: t0, limit: 10, computes: [] })).nextAt;
     const rows = [
       schedule({ name: 'paused', nextAt: t0 + 1, paused: true }),
@@ -171,13 +171,16 @@ const nextDue = cases('nextDueAt', {
   },
 });
 
-/** Long enough for a hint to come from another process; reached only by a store that fails. */
+/** Long enough for a hint from another process. Only a failing store reaches it. */
 const patienceMs = 2_000;
 
-/** Does something, and waits for a hint that gives reason to look: an empty one, or one that `serves`. A store that cannot listen is polled instead. */
+/**
+ * Does something, and waits for a hint that gives a reason to look: an empty one, or one that `serves` accepts. A store that cannot listen
+ * is polled instead.
+ */
 async function hinted(store: Store, action: () => Promise<unknown>, serves: (hint: Hint) => boolean): Promise<void> {
   if (!store.listen) {
-    assert.ok(Number.isFinite(store.pollMs), 'a store that gives no hints must be polled');
+    assert.ok(Number.isFinite(store.pollMs), 'a store that sends no hints must be polled');
     return;
   }
   const hints: Hint[] = [];
@@ -187,7 +190,7 @@ async function hinted(store: Store, action: () => Promise<unknown>, serves: (hin
     if (Object.keys(hint).length === 0 || serves(hint)) heard.resolve();
   });
   const timer = setTimeout(
-    () => heard.reject(new assert.AssertionError({ message: `no fitting hint among ${JSON.stringify(hints)}` })),
+    () => heard.reject(new assert.AssertionError({ message: `no matching hint among ${JSON.stringify(hints)}` })),
     patienceMs,
   );
   try {
@@ -199,7 +202,7 @@ async function hinted(store: Store, action: () => Promise<unknown>, serves: (hin
   }
 }
 
-/** For what only a store must hint that nobody polls. */
+/** For hints that only a store without polling must send. */
 async function hintedUnlessPolled(...[store, action, serves]: Parameters<typeof hinted>): Promise<void> {
   if (!Number.isFinite(store.pollMs)) await hinted(store, action, serves);
 }
@@ -207,21 +210,21 @@ async function hintedUnlessPolled(...[store, action, serves]: Parameters<typeof 
 const dueBy = (instant: number) => (hint: Hint) => hint.dueAt !== undefined && hint.dueAt <= instant;
 
 const hints = cases('listen', {
-  'an insert is hinted': async (store, job) => {
+  'an insert sends a hint': async (store, job) => {
     await hinted(store, () => insert(store, job({ dueAt: t0 + 100 }), job({ dueAt: t0 + 50 })), dueBy(t0 + 50));
   },
-  'a job that goes back to its queue is hinted': async (store, job) => {
+  'a job that is queued again sends a hint': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await hinted(store, () => settle(store, failed(row, t0 + 1, 500)), dueBy(t0 + 501));
   },
-  'a finished job that is sent back is hinted': async (store, job) => {
+  'a finished job that is queued again by hand sends a hint': async (store, job) => {
     await insert(store, job());
     await settle(store, done(await claimOne(store, t0), t0 + 1));
     const row = await rowOf(store, idOf(1));
     await hinted(store, () => amend(store, row, { status: 'queued', dueAt: t0 + 5, finishedAt: null }), dueBy(t0 + 5));
   },
-  'a wish to cancel a running job is hinted': async (store, job) => {
+  'a requested cancellation of a running job sends a hint': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await hinted(
@@ -230,7 +233,7 @@ const hints = cases('listen', {
       (hint) => hint.cancelled === true,
     );
   },
-  'where nobody polls, a job that is over is hinted': async (store, job) => {
+  'without polling, a finished job sends a hint': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await hintedUnlessPolled(
@@ -239,7 +242,7 @@ const hints = cases('listen', {
       (hint) => hint.finished === true,
     );
   },
-  'where nobody polls, a job that is deleted is hinted as over': async (store, job) => {
+  'without polling, a deleted job sends the hint of a finished one': async (store, job) => {
     const row = job();
     await insert(store, row);
     await hintedUnlessPolled(
@@ -248,7 +251,7 @@ const hints = cases('listen', {
       (hint) => hint.finished === true,
     );
   },
-  'where nobody polls, the end of a retention that a finished job has of its own is hinted': async (store, job) => {
+  "without polling, the end of a finished job's own retention is in the hint": async (store, job) => {
     await insert(store, ...many(2, job, { overrides: { retention: { successfulMs: 7 } } }));
     const [a, b] = await claim(store, t0);
     assert.ok(a && b);
@@ -258,19 +261,19 @@ const hints = cases('listen', {
     const row = (await store.get([b.id]))[0]?.job as Job;
     await hintedUnlessPolled(store, () => amend(store, row, { status: 'successful', finishedAt: t0 + 1 }), ends);
   },
-  'where nobody polls, a resumed queue is hinted': async (store, job) => {
+  'without polling, a resumed queue sends a hint': async (store, job) => {
     await store.saveQueue({ name: 'default', paused: true }, { now: t0 });
     await insert(store, job());
     await hintedUnlessPolled(store, async () => store.saveQueue({ name: 'default', paused: false }, { now: t0 }), dueBy(t0));
   },
-  'where nobody polls, a saved schedule is hinted': async (store) => {
+  'without polling, a saved schedule sends a hint': async (store) => {
     await hintedUnlessPolled(
       store,
       async () => store.saveSchedule(schedule({ nextAt: t0 + 7 }), { expect: null }),
       (hint) => hint.scheduleAt !== undefined && hint.scheduleAt <= t0 + 7,
     );
   },
-  'where nobody polls, a lease that begins is hinted to whoever looks for its end': async (store, job) => {
+  'without polling, a new lease sends a hint with its end': async (store, job) => {
     await insert(store, job());
     await hintedUnlessPolled(
       store,
@@ -278,7 +281,7 @@ const hints = cases('listen', {
       (hint) => hint.overdueAt !== undefined && hint.overdueAt <= t0 + leaseMs,
     );
   },
-  'where nobody polls, a worker that comes, declares others, or goes is hinted': async (store) => {
+  'without polling, a worker that starts, stops or declares other schedules sends a hint': async (store) => {
     const changed = (hint: Hint) => hint.workers === true;
     const save = (overrides: Partial<Parameters<typeof worker>[0]>) => async () =>
       store.saveWorker(worker({ id: 'w1', heartbeatAt: t0, ...overrides }), { forgetBefore: 0 });
@@ -286,12 +289,12 @@ const hints = cases('listen', {
     await hintedUnlessPolled(store, save({ schedules: { nightly: 'a1' } }), changed);
     await hintedUnlessPolled(store, save({ schedules: { nightly: 'a1' }, state: 'stopped' }), changed);
   },
-  'where nobody polls, the jobs of a schedule are hinted': async (store, job) => {
+  'without polling, the jobs of a schedule send a hint': async (store, job) => {
     await store.saveSchedule(schedule(), { expect: null });
     const advance = advanceOf({ jobs: [job({ dueAt: t0 + 3 })] });
     await hintedUnlessPolled(store, async () => store.advanceSchedules([advance], { now: t0 }), dueBy(t0 + 3));
   },
-  'who has stopped listening is told nothing, and the others still are': async (store, job) => {
+  'a removed listener gets no hints, and the others still do': async (store, job) => {
     if (!store.listen) return;
     let told = 0;
     const stop = store.listen(() => {
@@ -301,7 +304,7 @@ const hints = cases('listen', {
     assert.ok(told > 0);
     stop();
     stop();
-    // Something may still be under way from before; what comes after the next hint is not.
+    // A hint from before may still be under way; nothing may arrive after the next hint.
     await hinted(store, () => insert(store, job()), dueBy(t0));
     const before = told;
     await hinted(store, () => insert(store, job()), dueBy(t0));

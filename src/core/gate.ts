@@ -1,0 +1,190 @@
+/**
+ * Limits: how many jobs of a queue, a task or a key may run at a time, and how many may start within a time. Pure. A store counts what runs in
+ * its rows, whoever claimed it, so no crash can leak a permit.
+ *
+ * A queue, or a task whose limits have no key, is closed as a whole while it is full or its rate is used up: its jobs stay where they are, and
+ * workers sleep until it opens. Where a limit counts by key, a job that is claimed too early moves: it is blocked until a job of its key ends, or
+ * due when its key's rate allows it, so that a thousand jobs of a full key delay no other.
+ */
+import type { Definition } from './definition.ts';
+import { latestInstant } from './duration.ts';
+import type { Job } from './types.ts';
+
+/** At most `limit` starts in `perMs`, spread evenly; up to `burst` may start at once after a quiet time (the generic cell rate algorithm). */
+export interface Rate {
+  readonly limit: number;
+  readonly perMs: number;
+  readonly burst: number;
+}
+
+/** What holds for the jobs of a queue or a task. */
+export interface Limit {
+  /** The number of jobs that may run at a time, over all workers. */
+  readonly concurrency?: number;
+  readonly rate?: Rate;
+  /** The jobs of each key are counted by themselves. */
+  readonly concurrencyByKey?: boolean;
+  readonly rateByKey?: boolean;
+}
+
+/** The limits of an application: those of its queues and of its tasks, by name. */
+export interface Limits {
+  readonly queues: Readonly<Record<string, Limit>>;
+  readonly tasks: Readonly<Record<string, Limit>>;
+}
+
+/** No limits: what others have blocked is free. */
+export const noLimits: Limits = { queues: {}, tasks: {} };
+
+/** The limits of these queues and tasks; null where there are none. */
+export function limitsOf(queues: Limits['queues'], definitions: Iterable<Definition>): Limits | null {
+  const tasks: Record<string, Limit> = Object.create(null);
+  for (const { name, concurrency, rate } of definitions) {
+    if (!concurrency && !rate) continue;
+    tasks[name] = {
+      ...(concurrency ? { concurrency: concurrency.limit, concurrencyByKey: concurrency.key !== null } : {}),
+      ...(rate ? { rate: { limit: rate.limit, perMs: rate.perMs, burst: rate.burst }, rateByKey: rate.key !== null } : {}),
+    };
+  }
+  const limited = Object.entries(queues).filter(([, limit]) => limit.concurrency !== undefined || limit.rate !== undefined);
+  if (limited.length === 0 && Object.keys(tasks).length === 0) return null;
+  return { queues: Object.assign(Object.create(null), Object.fromEntries(limited)), tasks };
+}
+
+/** What a job is counted by: its queue, its task, and its keys. */
+export type Counted = Pick<Job, 'queue' | 'task' | 'concurrencyKey' | 'rateKey'>;
+
+/** How many jobs of a queue, a task and a key run now. */
+export interface RunningCount extends Pick<Job, 'queue' | 'task' | 'concurrencyKey'> {
+  readonly count: number;
+}
+
+/** The name of a task and key, by which blocked jobs are found. Names of tasks hold no spaces. */
+export function gateOf({ task, concurrencyKey }: Pick<Job, 'task' | 'concurrencyKey'>): string {
+  return `${task} ${concurrencyKey ?? ''}`;
+}
+
+/** True for a job that may leave a place in its gate to another: due, and not running. @param isBlocked it waits for such a place itself */
+export function takesPlace({ status, dueAt }: Pick<Job, 'status' | 'dueAt'>, isBlocked: boolean, now: number): boolean {
+  return status === 'queued' && dueAt <= now && !isBlocked;
+}
+
+/** The task of a gate. */
+export function taskOfGate(gate: string): string {
+  return gate.slice(0, gate.indexOf(' '));
+}
+
+/** What becomes of a job that is due: it starts, its queue or task is closed, it is blocked, or it is due when its rate allows it. */
+export type Admission = 'start' | 'closed' | 'blocked' | { readonly dueAt: number };
+
+const queueRate = (queue: string) => `queue ${queue}`;
+const taskRate = (task: string, key: string | null = null) => (key === null ? `task ${task}` : `task ${task} ${key}`);
+
+/** The most jobs that one claim blocks or defers: a few milliseconds of a store. The next claim goes on. */
+export const maxPassedOver = 1_000;
+
+/**
+ * Admits due jobs one after the other, in the order of claims, by what runs and what has started before.
+ *
+ * For each name of a rate one instant is kept: the theoretical arrival time of its next start, if all had come evenly (GCRA, ITU-T I.371). A start
+ * may be earlier than that by the burst.
+ */
+export class Gate {
+  readonly #limits: Limits;
+  readonly #now: number;
+  readonly #running = new Map<string, number>();
+  /** The theoretical arrival times by the names of rates, as stored and as changed here. */
+  readonly #arrivals = new Map<string, number>();
+  readonly #read: (name: string) => number | undefined;
+  readonly changed = new Map<string, number>();
+  /** The same, counting those that were refused here: each is due at another instant. */
+  readonly #promised = new Map<string, number>();
+
+  /** @param read the stored arrival time of a rate's name */
+  constructor(limits: Limits, running: Iterable<RunningCount>, now: number, read: (name: string) => number | undefined) {
+    this.#limits = limits;
+    this.#now = now;
+    this.#read = read;
+    for (const { count, ...of } of running) this.#count(of, count);
+  }
+
+  /** When a queue's rate allows its next start; Infinity: when a job of it ends; null: it is open. */
+  queueClosedUntil(queue: string): number | null {
+    return this.#closedUntil(this.#limits.queues[queue], `q ${queue}`, queueRate(queue));
+  }
+
+  /** The same of a task; null also where its limits count by key. */
+  taskClosedUntil(task: string): number | null {
+    const limit = this.#limits.tasks[task];
+    if (!limit) return null;
+    const { concurrency, rate, concurrencyByKey, rateByKey } = limit;
+    const whole = {
+      ...(concurrency === undefined || concurrencyByKey ? {} : { concurrency }),
+      ...(rate === undefined || rateByKey ? {} : { rate }),
+    };
+    return this.#closedUntil(whole, `t ${task}`, taskRate(task));
+  }
+
+  /** How many more jobs of a gate may run. */
+  freeAt(gate: string): number {
+    const limit = this.#limits.tasks[taskOfGate(gate)];
+    if (limit?.concurrency === undefined || !limit.concurrencyByKey) return Number.POSITIVE_INFINITY;
+    return limit.concurrency - (this.#running.get(`g ${gate}`) ?? 0);
+  }
+
+  admit(job: Counted): Admission {
+    if (this.queueClosedUntil(job.queue) !== null || this.taskClosedUntil(job.task) !== null) return 'closed';
+    if (this.freeAt(gateOf(job)) <= 0) return 'blocked';
+    const ofQueue = this.#limits.queues[job.queue]?.rate;
+    const { rate: ofTask, rateByKey } = this.#limits.tasks[job.task] ?? {};
+    const name = taskRate(job.task, rateByKey ? job.rateKey : null);
+    if (ofTask && rateByKey && this.#fitsAt(this.#arrivals, name, ofTask) > this.#now) return { dueAt: this.#promise(name, ofTask) };
+    if (ofTask) this.#started(name, ofTask);
+    if (ofQueue) this.#started(queueRate(job.queue), ofQueue);
+    this.#count(job, 1);
+    return 'start';
+  }
+
+  #count({ queue, task, concurrencyKey }: Pick<Job, 'queue' | 'task' | 'concurrencyKey'>, count: number): void {
+    for (const name of [`q ${queue}`, `t ${task}`, `g ${gateOf({ task, concurrencyKey })}`])
+      this.#running.set(name, (this.#running.get(name) ?? 0) + count);
+  }
+
+  #closedUntil(limit: Limit | undefined, counted: string, name: string): number | null {
+    if (!limit) return null;
+    if ((this.#running.get(counted) ?? 0) >= (limit.concurrency ?? Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
+    if (!limit.rate) return null;
+    const fitsAt = this.#fitsAt(this.#arrivals, name, limit.rate);
+    return fitsAt > this.#now ? fitsAt : null;
+  }
+
+  #arrivalOf(name: string): number {
+    let arrivalAt = this.#arrivals.get(name);
+    if (arrivalAt === undefined) {
+      arrivalAt = this.#read(name) ?? 0;
+      this.#arrivals.set(name, arrivalAt);
+    }
+    return arrivalAt;
+  }
+
+  #fitsAt(arrivals: ReadonlyMap<string, number>, name: string, { limit, perMs, burst }: Rate): number {
+    const arrivalAt = arrivals.get(name) ?? this.#arrivalOf(name);
+    // A clock that was set back must not close a rate for longer than it can be closed by starts.
+    const step = perMs / limit;
+    return Math.ceil(Math.min(arrivalAt, this.#now + burst * step + perMs) - (burst - 1) * step);
+  }
+
+  #started(name: string, { limit, perMs }: Rate): void {
+    const arrivalAt = Math.max(this.#arrivalOf(name), this.#now) + perMs / limit;
+    this.#arrivals.set(name, arrivalAt);
+    this.changed.set(name, arrivalAt);
+  }
+
+  /** The instant at which a refused job fits, after those that were refused before it. */
+  #promise(name: string, rate: Rate): number {
+    const step = rate.perMs / rate.limit;
+    const arrivalAt = this.#promised.get(name) ?? this.#arrivalOf(name);
+    this.#promised.set(name, arrivalAt + step);
+    return Math.min(Math.max(Math.ceil(arrivalAt - (rate.burst - 1) * step), this.#now + 1), latestInstant);
+  }
+}

@@ -1,0 +1,151 @@
+/** Law 3, limits: what runs is counted in the rows, whoever claimed it, and a job beyond a limit holds up no other. */
+import assert from 'node:assert/strict';
+import type { Limits, Rate } from '../../core/gate.ts';
+import type { Job } from '../../core/types.ts';
+import type { Store } from '../../ports/store.ts';
+import { amend, cases, claim, done, failed, gaveUp, idsOf, insert, lost, many, rowOf, settle, t0, tasks } from './kit.ts';
+
+const byKey = (concurrency: number, rest: object = {}): Limits => ({
+  queues: {},
+  tasks: { mail: { concurrency, concurrencyByKey: true, ...rest } },
+});
+const ofQueue = (concurrency: number): Limits => ({ queues: { default: { concurrency } }, tasks: {} });
+const rated = (rate: Rate, rateByKey = false): Limits => ({ queues: {}, tasks: { mail: { rate, rateByKey } } });
+const nextAt = async (store: Store, now: number, limits: Limits) => (await store.nextDueAt({ now, tasks, limits })).jobAt;
+const end = (store: Store, job: Job | undefined, at = t0) => settle(store, done(job as Job, at));
+
+export const limits = cases(3, {
+  'no more jobs of a queue run than its limit, over all workers, and nobody is asked to look until one ends': async (store, job) => {
+    const jobs = many(5, job);
+    await insert(store, ...jobs, job({ queue: 'other', priority: -1 }));
+    const first = await claim(store, t0, { limits: ofQueue(2), worker: 'a' });
+    assert.deepEqual(idsOf(first), [...idsOf(jobs.slice(0, 2)), first[2]?.id]);
+    assert.equal(first[2]?.queue, 'other');
+    assert.deepEqual(await claim(store, t0, { limits: ofQueue(2), worker: 'b' }), []);
+    assert.equal(await nextAt(store, t0, ofQueue(2)), null);
+    await end(store, first[0]);
+    assert.equal(await nextAt(store, t0, ofQueue(2)), t0);
+    assert.deepEqual(idsOf(await claim(store, t0, { limits: ofQueue(2), worker: 'b' })), [jobs[2]?.id]);
+    // Another limit holds at once.
+    assert.equal((await claim(store, t0, { limits: ofQueue(4) })).length, 2);
+  },
+  'a task without keys is counted as a whole, and claimed together with what is settled': async (store, job) => {
+    const whole: Limits = { queues: {}, tasks: { mail: { concurrency: 1 } } };
+    const jobs = many(3, job, { concurrencyKey: 'k' });
+    await insert(store, ...jobs, job({ task: 'report', priority: -5 }));
+    const [first, report] = await claim(store, t0, { limits: whole });
+    assert.deepEqual([first?.id, report?.task], [jobs[0]?.id, 'report']);
+    const options = { worker: 'w1', limit: 5, leaseUntil: t0 + 9, tasks, limits: whole };
+    const { claimed } = await store.settle([failed(first as Job, t0, 60_000)], { now: t0, claim: options });
+    assert.deepEqual(idsOf(claimed), [jobs[1]?.id]);
+  },
+  'of each key as many run as the limit says; a full key holds up no other': async (store, job) => {
+    const full = many(1_200, job, { concurrencyKey: 'full', priority: 9 });
+    await store.insert(full, { now: t0 });
+    const others = [job({ concurrencyKey: 'a' }), job({ concurrencyKey: null }), job({ task: 'report' })];
+    await insert(store, ...others);
+    const [held] = await claim(store, t0, { limits: byKey(1), limit: 1 });
+    const found: string[] = [];
+    // A claim passes over a thousand at most; the next one goes on.
+    for (let i = 0; i < 2; i++) found.push(...idsOf(await claim(store, t0, { limits: byKey(1) })));
+    assert.deepEqual(found, idsOf(others));
+    assert.equal(await nextAt(store, t0, byKey(1)), null);
+    await end(store, held);
+    assert.equal(await nextAt(store, t0, byKey(1)), t0);
+    assert.deepEqual(idsOf(await claim(store, t0, { limits: byKey(1) })), [full[1]?.id]);
+    const [stats] = await store.stats({ now: t0 });
+    assert.deepEqual([stats?.counts.ready, stats?.counts.running, stats?.oldestReadyAt], [1_198, 4, t0]);
+  },
+  'the best of a key comes first when it has room again, also one that came later': async (store, job) => {
+    const jobs = many(3, job, { concurrencyKey: 'k' });
+    await insert(store, ...jobs);
+    let [held] = await claim(store, t0, { limits: byKey(1) });
+    const best = job({ concurrencyKey: 'k', priority: 5 });
+    await insert(store, best);
+    for (const expected of [best, jobs[1], jobs[2]]) {
+      await end(store, held);
+      [held] = await claim(store, t0, { limits: byKey(1) });
+      assert.equal(held?.id, expected?.id);
+    }
+  },
+  'the holder of a key may fail, be lost, or be given up: the next one runs, and a late outcome frees nothing': async (store, job) => {
+    await insert(store, ...many(4, job, { concurrencyKey: 'k', maxAttempts: 1 }));
+    let [held] = await claim(store, t0, { limits: byKey(1), leaseUntil: t0 + 10 });
+    for (const outcome of [gaveUp, lost, done]) {
+      const late = held as Job;
+      assert.deepEqual(await claim(store, t0 + 10, { limits: byKey(1) }), []);
+      await settle(store, outcome(late, t0 + 10));
+      const next = await claim(store, t0 + 10, { limits: byKey(1), leaseUntil: t0 + 10 });
+      assert.equal(next.length, 1);
+      await store.settle([done({ ...late, claim: late.claim + 5 }, t0 + 11)], { now: t0 + 11 });
+      assert.deepEqual(await claim(store, t0 + 11, { limits: byKey(1) }), []);
+      held = next[0];
+    }
+  },
+  'one that is cancelled, deleted or moved while it was to start leaves its place to the next of its key': async (store, job) => {
+    const jobs = many(5, job, { concurrencyKey: 'k' });
+    await insert(store, ...jobs);
+    const [held] = await claim(store, t0, { limits: byKey(1) });
+    assert.deepEqual(await claim(store, t0, { limits: byKey(1) }), []);
+    await end(store, held);
+    await amend(store, jobs[1] as Job, { status: 'cancelled', finishedAt: t0 });
+    await amend(store, jobs[2] as Job, null);
+    await amend(store, jobs[3] as Job, { dueAt: t0 + 60_000 });
+    assert.deepEqual(idsOf(await claim(store, t0, { limits: byKey(1) })), [jobs[4]?.id]);
+  },
+  'a limit that is raised, or taken away, holds for those that wait': async (store, job) => {
+    await insert(store, ...many(9, job, { concurrencyKey: 'k' }));
+    assert.equal((await claim(store, t0, { limits: byKey(1) })).length, 1);
+    assert.equal((await claim(store, t0, { limits: byKey(1) })).length, 0);
+    assert.equal(await nextAt(store, t0, byKey(3)), t0);
+    assert.equal((await claim(store, t0, { limits: byKey(3) })).length, 2);
+    assert.equal((await store.nextDueAt({ now: t0, tasks })).jobAt, t0);
+    assert.equal((await claim(store, t0)).length, 6);
+  },
+  'a blocked job is listed, expires, and is cancelled as any that is ready': async (store, job) => {
+    const jobs = many(3, job, { concurrencyKey: 'k', expiresAt: t0 + 50 });
+    await insert(store, ...jobs);
+    await claim(store, t0, { limits: byKey(1) });
+    const { items } = await store.list({ status: ['ready'] }, { now: t0, limit: 9 });
+    assert.equal(items.length, 2);
+    assert.deepEqual(idsOf(await store.overdue({ now: t0 + 50, limit: 9 })), idsOf(jobs.slice(1)));
+    assert.equal((await amend(store, jobs[1] as Job, { status: 'cancelled', finishedAt: t0 }))?.status, 'cancelled');
+  },
+  'a rate spreads the starts evenly after its burst, and says when to look again': async (store, job) => {
+    const rate = { limit: 10, perMs: 10_000, burst: 3 };
+    await insert(store, ...many(6, job));
+    assert.equal((await claim(store, t0, { limits: rated(rate) })).length, 3);
+    for (const at of [t0 + 1_000, t0 + 2_000]) {
+      assert.equal(await nextAt(store, at - 1_000, rated(rate)), at);
+      assert.deepEqual(await claim(store, at - 1, { limits: rated(rate) }), []);
+      assert.equal((await claim(store, at, { limits: rated(rate), worker: `w${at}` })).length, 1);
+    }
+    // A quiet time gives the burst back, and no more.
+    await insert(store, ...many(6, job));
+    assert.equal((await claim(store, t0 + 600_000, { limits: rated(rate) })).length, 3);
+  },
+  'a rate by key defers those beyond it, each to the instant at which it fits, and holds up no other key': async (store, job) => {
+    const rate = { limit: 1, perMs: 1_000, burst: 1 };
+    const jobs = many(4, job, { rateKey: 'k' });
+    await insert(store, ...jobs, job({ rateKey: 'other', priority: -1 }));
+    assert.deepEqual(
+      (await claim(store, t0, { limits: rated(rate, true) })).map(({ rateKey }) => rateKey),
+      ['k', 'other'],
+    );
+    const dues = await Promise.all(jobs.slice(1).map(async ({ id }) => (await rowOf(store, id)).dueAt - t0));
+    assert.deepEqual(dues, [1_000, 2_000, 3_000]);
+    assert.equal(await nextAt(store, t0, rated(rate, true)), t0 + 1_000);
+    for (const [i, at] of [1_000, 2_000, 3_000].entries())
+      assert.deepEqual(idsOf(await claim(store, t0 + at, { limits: rated(rate, true) })), [jobs[i + 1]?.id]);
+  },
+  'a rate of a queue holds for all of its tasks': async (store, job) => {
+    const slow: Limits = { queues: { default: { rate: { limit: 1, perMs: 1_000, burst: 1 } } }, tasks: {} };
+    await insert(store, job(), job({ task: 'report' }), job({ queue: 'other' }));
+    assert.deepEqual(
+      (await claim(store, t0, { limits: slow })).map(({ task, queue }) => `${task} ${queue}`),
+      ['mail default', 'mail other'],
+    );
+    assert.equal(await nextAt(store, t0, slow), t0 + 1_000);
+    assert.equal((await claim(store, t0 + 1_000, { limits: slow })).length, 1);
+  },
+});

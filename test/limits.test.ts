@@ -1,0 +1,160 @@
+/** Limits as applications use them: concurrency and rates by queue, task and key, over several workers, in virtual time and through crashes. */
+import { createTasks, memory, type Tasks } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
+import { explore, simulate } from 'escapement/testing';
+import { describe, expect, test } from 'vitest';
+
+const stores = [
+  ['memory', undefined],
+  ['sqlite', sqlite({ file: ':memory:' })],
+] as const;
+type Options = NonNullable<Parameters<typeof simulate>[1]>;
+
+describe.each(stores)('on %s', (_, store) => {
+  const simulated = (tasks: Tasks, options: Options = {}) =>
+    simulate(tasks, { now: '2026-01-01T00:00:00Z', workers: 3, ...(store ? { store } : {}), ...options });
+
+  /** Counts what runs by a key. */
+  function counter() {
+    const running = new Map<string, number>();
+    const most = new Map<string, number>();
+    return {
+      most,
+      async during(key: string, work: () => Promise<void>) {
+        running.set(key, (running.get(key) ?? 0) + 1);
+        most.set(key, Math.max(most.get(key) ?? 0, running.get(key) ?? 0));
+        try {
+          await work();
+        } finally {
+          running.set(key, (running.get(key) ?? 0) - 1);
+        }
+      },
+    };
+  }
+
+  test('per key, over all workers: never more than the limit, and none waits longer than it has to', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const counts = counter();
+    const sync = tasks.define('sync', {
+      run: ({ user }: { user: string }, ctx) => counts.during(user, () => ctx.sleep('10s')),
+      concurrency: { key: ({ user }) => user, limit: 2 },
+    });
+    await using sim = await simulated(tasks);
+    const start = sim.now.getTime();
+    await sync.enqueueMany(Array.from({ length: 12 }, (_, i) => ({ user: i < 8 ? 'ada' : 'bob' })));
+    await sim.runUntilIdle();
+    expect(Object.fromEntries(counts.most)).toEqual({ ada: 2, bob: 2 });
+    expect((sim.now.getTime() - start) / 1_000).toBe(40);
+  });
+
+  test('of a queue and of a task; what a limit holds back wakes when there is room', async () => {
+    const tasks = createTasks({ backend: memory(), queues: { default: {}, mail: { concurrency: 3 } } });
+    const counts = counter();
+    const send = tasks.define('send', { queue: 'mail', run: (_: number, ctx) => counts.during('send', () => ctx.sleep('10s')) });
+    const digest = tasks.define('digest', {
+      run: (_: number, ctx) => counts.during('digest', () => ctx.sleep('10s')),
+      concurrency: { limit: 1 },
+    });
+    await using sim = await simulated(tasks);
+    const start = sim.now.getTime();
+    await send.enqueueMany(Array.from({ length: 9 }, (_, i) => i));
+    await digest.enqueueMany([1, 2, 3]);
+    await sim.runUntilIdle();
+    expect(Object.fromEntries(counts.most)).toEqual({ send: 3, digest: 1 });
+    expect((sim.now.getTime() - start) / 1_000).toBe(30);
+  });
+
+  test('a rate spreads starts, and its burst comes back', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const starts: number[] = [];
+    const call = tasks.define('call', {
+      run: (_: { api: string }, ctx) => void starts.push(ctx.now().getTime()),
+      rate: { key: ({ api }) => api, limit: 6, per: '1m', burst: 2 },
+    });
+    await using sim = await simulated(tasks);
+    const start = sim.now.getTime();
+    await call.enqueueMany(Array.from({ length: 5 }, () => ({ api: 'stripe' })));
+    await sim.runUntilIdle();
+    expect(starts.map((at) => (at - start) / 1_000)).toEqual([0, 0, 10, 20, 30]);
+  });
+
+  test('the holder of the only place is killed: the next starts within 35 s, and never two at once', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const starts: [string, number][] = [];
+    const charge = tasks.define('charge', {
+      run: async (_: number, ctx) => {
+        starts.push([ctx.id, ctx.now().getTime()]);
+        await ctx.sleep('5s');
+      },
+      concurrency: { key: () => 'one', limit: 1 },
+    });
+    await using sim = await simulated(tasks, { workers: 2 });
+    const jobs = await charge.enqueueMany(Array.from({ length: 100 }, (_, i) => i));
+    await sim.advance('12s');
+    const holder = sim.attempts(charge).at(-1);
+    sim.worker(Number(holder?.worker.slice(1))).crash();
+    const killedAt = sim.now.getTime();
+    await sim.advance('35s');
+    const next = starts.find(([, at]) => at > killedAt);
+    expect(next).toBeDefined();
+    expect((next?.[1] ?? 0) - killedAt).toBeLessThanOrEqual(35_000);
+    await sim.runUntilIdle();
+    for (const job of jobs) expect((await job.refresh()).status).toBe('successful');
+    const spans = sim.attempts(charge).filter(({ outcome }) => outcome === 'successful');
+    const sorted = spans
+      .map(({ startedAt, endedAt }) => [startedAt.getTime(), endedAt?.getTime() ?? 0] as const)
+      .sort((a, b) => a[0] - b[0]);
+    for (let i = 1; i < sorted.length; i++) expect(sorted[i]?.[0]).toBeGreaterThanOrEqual(sorted[i - 1]?.[1] ?? 0);
+  });
+
+  test('the jobs of schedules are counted too', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const counts = counter();
+    const poll = tasks.define('poll', {
+      run: (feed: string, ctx) => counts.during(feed, () => ctx.sleep('150s')),
+      concurrency: { key: (feed) => feed, limit: 1 },
+    });
+    tasks.schedule('a', { task: poll, input: 'a', every: '1m' });
+    await using sim = await simulated(tasks);
+    await sim.advance('10m');
+    expect(Object.fromEntries(counts.most)).toEqual({ a: 1 });
+  });
+});
+
+test('explorations find no way round the limits and keys', async () => {
+  const tasks = createTasks({ backend: memory(), queues: { default: { concurrency: 4 }, mail: { rate: { limit: 20, per: '1m' } } } });
+  let running = 0;
+  let most = 0;
+  const work = tasks.define('work', {
+    run: async ({ key }: { key: string; n: number }, ctx) => {
+      if (key === 'a') most = Math.max(most, ++running);
+      await ctx.sleep('2s');
+      if (key === 'a') running -= 1;
+    },
+    concurrency: { key: ({ key }) => key, limit: 3 },
+    unique: { key: ({ key, n }) => `${key}${n}`, onConflict: 'replace', wait: '1s' },
+  });
+  const send = tasks.define('send', { queue: 'mail', run: (_: number) => {}, rate: { key: (n) => n % 2, limit: 5, per: '10s' } });
+  await explore(tasks, { seeds: 12, workers: 3, faults: 'all', for: '5m' }, async (sim) => {
+    running = 0;
+    for (let i = 0; i < 20; i++) {
+      await work.enqueue({ key: i % 3 === 0 ? 'a' : 'b', n: i % 7 });
+      if (i % 4 === 0) await send.enqueueMany([i, i + 1, i + 2]);
+      if (i % 5 === 0) await sim.advance('1s');
+    }
+    return () => {};
+  });
+  expect(most).toBeGreaterThan(0);
+});
+
+test('mistakes in limits are told at the definition', () => {
+  const define = (options: object) => () => createTasks({ backend: memory() }).define('t', { run: (_: string) => {}, ...options } as never);
+  expect(define({ concurrency: { limit: 0 } })).toThrow(/concurrency.limit: expected a whole number from 1/);
+  expect(define({ concurrency: { key: (x: string) => x } })).toThrow(/concurrency.limit/);
+  expect(define({ rate: { limit: 5 } })).toThrow(/rate.per/);
+  expect(define({ rate: { limit: 5, per: 0 } })).toThrow(/rate.per: expected more than 0 ms/);
+  expect(define({ rate: { limit: 5, per: '1m', key: async () => 'x' } })).toThrow(/rate.key/);
+  expect(() => createTasks({ queues: { default: { rate: { limit: 1, per: '1m', key: 'x' } } } as never })).toThrow(
+    /queues.default.rate.key/,
+  );
+});
