@@ -76,9 +76,12 @@ export interface MailMessage {
   xMailer?: false | string | undefined;
 }
 
-/** Reads the domain of an address; lower case. Empty where there is none. */
+/**
+ * The domain of an address, in lower case, to limit mails by the server that they go to. Names and brackets round the address are left out.
+ * @example domainOf('Ada <ada@Example.org>') // 'example.org'
+ */
 export function domainOf(address: string): string {
-  return address.slice(address.lastIndexOf('@') + 1).toLowerCase();
+  return /@([^@<>\s]*)>?\s*$/.exec(address)?.[1]?.toLowerCase() ?? '';
 }
 
 /** True if a server could take the address: one @, something on both sides, and no white space or control characters. */

@@ -1,6 +1,6 @@
 /** Mail in virtual time: the outbox, the simulated server and its faults, the matcher, and explorations. */
 import { cancel, createTasks, memory, snooze } from 'escapement';
-import { createMail, queued } from 'escapement/email';
+import { createMail, domainOf, queued } from 'escapement/email';
 import { explore, simulate } from 'escapement/testing';
 import { testTasks } from 'escapement/vitest';
 import { createTransport } from 'nodemailer';
@@ -143,6 +143,47 @@ describe('a simulation', () => {
     await mail.outbox.send(result.id);
     await sim.drain();
     expect(await mail.outbox.get(result.id)).toMatchObject({ state: 'sent', subject: 'Your trial ends', text: /three days/ });
+  });
+});
+
+describe('limits', () => {
+  const limited = createTasks({ backend: memory(), logger: quiet });
+  const own = createMail(limited, { transport: 'smtp://this.is.never.asked.invalid', from: 'shop@example.com' });
+  const news = own.define('news', {
+    input: z.object({ email: z.string() }),
+    unique: { within: '1h' },
+    rate: { limit: 1, per: '1m', key: ({ email }) => domainOf(email) },
+    build: ({ email }) => ({ to: email, subject: 'News', text: '' }),
+  });
+  const outgoing = queued(limited, { transport: 'smtp://this.is.never.asked.invalid', ratePerDomain: { limit: 1, per: '1m' } });
+  const emails = ['a@one.example', 'B <b@One.example>', 'c@one.example', 'a@two.example'];
+  const limitedTest = testTasks(limited);
+
+  limitedTest('a mailable is limited by the domain that its input names, and sent once', async ({ sim }) => {
+    await news.sendMany(emails.map((email) => ({ email })));
+    const again = await news.send({ email: 'a@two.example' });
+    expect(again.duplicate).toBe(true);
+    await sim.runUntilIdle();
+    for (const [to, at] of [
+      [/^a@one/, '+0s'],
+      [/^b@one/i, '+1m'],
+      [/^c@one/, '+2m'],
+      [/two/, '+0s'],
+    ] as const)
+      expect(sim).toHaveSentMail({ to }, { at, times: 1 });
+  });
+
+  limitedTest('a message is limited by the domain of its first recipient', async ({ sim }) => {
+    const mailer = createTransport(outgoing);
+    for (const to of emails) await mailer.sendMail({ from: 'shop@example.com', to, subject: 'Hi', text: '' });
+    await sim.runUntilIdle();
+    for (const [to, at] of [
+      [/^a@one/, '+0s'],
+      [/^b@one/i, '+1m'],
+      [/^c@one/, '+2m'],
+      [/two/, '+0s'],
+    ] as const)
+      expect(sim).toHaveSentMail({ to }, { at, times: 1 });
   });
 });
 
