@@ -22,7 +22,8 @@ export interface Composed {
   readonly bcc: readonly string[];
   readonly messageId: string;
   readonly headers: string;
-  readonly raw: Uint8Array;
+  /** The whole message, where it was asked for. */
+  readonly raw: Uint8Array | null;
 }
 
 /** What is used of Nodemailer's tree of MIME parts. */
@@ -38,8 +39,9 @@ interface Node {
 /**
  * Composes a message whose content is in memory.
  * @param id the part of the Message-ID before the @, where the message has none itself
+ * @param options.raw whether the whole message is wanted, attachments included
  */
-export async function compose(message: MailMessage, id: string): Promise<Composed> {
+export async function compose(message: MailMessage, id: string, { raw = false }: { raw?: boolean } = {}): Promise<Composed> {
   const composer = createTransport<Composed>({
     name: 'escapement',
     version: '1',
@@ -51,10 +53,17 @@ export async function compose(message: MailMessage, id: string): Promise<Compose
       const addresses = node.getAddresses();
       const list = (name: string) => (addresses[name] ?? []).map(({ address }) => address);
       const headers = node.buildHeaders();
-      node.build((error, raw) => {
-        const messageId = own ?? node.messageId();
-        callback(error, { envelope: { from: from || '', to }, to: list('to'), cc: list('cc'), bcc: list('bcc'), messageId, headers, raw });
-      });
+      const composed: Composed = {
+        envelope: { from: from || '', to },
+        to: list('to'),
+        cc: list('cc'),
+        bcc: list('bcc'),
+        messageId: own ?? node.messageId(),
+        headers,
+        raw: null,
+      };
+      if (raw) node.build((error, bytes) => callback(error, { ...composed, raw: bytes }));
+      else callback(null, composed);
     },
   } satisfies NodemailerTransport<Composed>);
   return composer.sendMail(message as never);

@@ -6,15 +6,18 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import {
   type Cancel,
+  type ConcurrencyOptions,
   ConfigError,
   exponential,
   InputError,
   type JobOptions,
+  type RateOptions,
   type Snooze,
   type Task,
   type TaskContext,
   type TaskResult,
   type Tasks,
+  type UniqueOptions,
   type UsingOptions,
 } from 'escapement';
 import { compose } from './compile.ts';
@@ -34,6 +37,15 @@ type Built = MailMessage | Cancel | Snooze | null | undefined;
 export interface MailableOptions<Input, Schema extends StandardSchemaV1 | undefined> extends JobOptions {
   /** Any Standard Schema. Without one, the input's type is that of `build`'s first parameter. */
   input?: Schema;
+  /** Which mails count as the same, and what happens to a second one. Keys are made of the input; without a schema, put `build` before them. */
+  unique?: UniqueOptions<BuildInput<Schema, Input>>;
+  /** How many may be sent at a time. */
+  concurrency?: ConcurrencyOptions<BuildInput<Schema, Input>>;
+  /**
+   * How many may be sent within a time.
+   * @example rate: { limit: 100, per: '1m', key: ({ email }) => domainOf(email) }
+   */
+  rate?: RateOptions<BuildInput<Schema, Input>>;
   /** Inputs to preview it with, by name. */
   examples?: Readonly<Record<string, NoInfer<SchemaInput<Schema, Input>>>>;
   /** The name of its task, for a mail that was a task of yours before. @default the name of the mail application, a dot, and the mail's name */
@@ -94,7 +106,7 @@ export function createMail(tasks: Tasks, options: MailOptions): Mail {
   const delivery = deliveryOf(tasks, settings);
   const { seam } = delivery;
   return {
-    define: (name, given) => define(tasks, delivery, name, given) as never,
+    define: (name, given) => define(tasks, delivery, name, given as never) as never,
     get outbox() {
       return seam.outbox as Outbox;
     },
@@ -104,7 +116,7 @@ export function createMail(tasks: Tasks, options: MailOptions): Mail {
 export function deliveryOf(tasks: Tasks, settings: Settings): Delivery {
   const seam = seamOf(tasks);
   seam.outbox ??= createOutbox(tasks, seam.tasks);
-  return { settings, seam, sender: new Sender(tasks, settings.transport) };
+  return { settings, seam, sender: new Sender(tasks, settings.transport, () => seam.outlet?.kind === 'simulated') };
 }
 
 /** From a minute to four hours: a server that greylists is asked again soon, one that is down is left alone. */
@@ -164,10 +176,10 @@ async function previewOf(
     return;
   }
   const message = await inline({ ...settings.defaults, ...built, date: built.date ?? ctx.now() }, { limit: settings.limit, stored: false });
-  const composed = await compose(message, idOf(ctx.result));
+  const composed = await compose(message, idOf(ctx.result), { raw: true });
   const { envelope, to, cc, bcc, messageId, raw } = composed;
   const mail = { from: envelope.from, to, cc, bcc, recipients: envelope.to, subject: message.subject ?? '', messageId, task: ctx.task };
-  held.preview = { mail: { ...mail, ...bodyOf(message, composed) }, raw };
+  held.preview = { mail: { ...mail, ...bodyOf(message, composed) }, raw: raw ?? new Uint8Array() };
 }
 
 /** Steering values have a brand; a message is plain. */

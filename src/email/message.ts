@@ -1,17 +1,24 @@
-/** A message as Nodemailer takes it, typed here so that applications need no types of Nodemailer's. Its fields are documented at https://nodemailer.com/message. */
-import type { Readable } from 'node:stream';
+/**
+ * A message as Nodemailer takes it, typed here so that applications need neither Nodemailer's types nor Node's. Its fields are documented at
+ * https://nodemailer.com/message.
+ */
 
 /** One address: `'ada@example.com'`, `'Ada <ada@example.com>'`, or its parts. */
 export type MailAddress = string | { name?: string | undefined; address: string };
 /** Addresses: one, several in an array, or several in one string, separated by commas. */
 export type MailAddresses = MailAddress | MailAddress[];
 
-type Bytes = string | Buffer | Readable;
+/** A stream of bytes: Node's `Readable` is one. */
+export interface MailStream extends AsyncIterable<unknown> {
+  pipe(...args: never): unknown;
+}
+
+type Bytes = string | Uint8Array | MailStream;
 
 /** Where content comes from: given here, a file, or a URL. */
 export interface MailContent {
   content?: Bytes | undefined;
-  path?: string | URL | undefined;
+  path?: string | { readonly href: string } | undefined;
   href?: string | undefined;
   encoding?: string | undefined;
   contentType?: string | undefined;
@@ -69,9 +76,12 @@ export interface MailMessage {
   xMailer?: false | string | undefined;
 }
 
-/** Reads the domain of an address; lower case. Empty where there is none. */
+/**
+ * The domain of an address, in lower case, to limit mails by the server that they go to. Names and brackets round the address are left out.
+ * @example domainOf('Ada <ada@Example.org>') // 'example.org'
+ */
 export function domainOf(address: string): string {
-  return address.slice(address.lastIndexOf('@') + 1).toLowerCase();
+  return /@([^@<>\s]*)>?\s*$/.exec(address)?.[1]?.toLowerCase() ?? '';
 }
 
 /** True if a server could take the address: one @, something on both sides, and no white space or control characters. */

@@ -2,12 +2,12 @@
  * A Nodemailer transport for code that calls `sendMail` itself: the message is stored with a job, and a worker sends it through the real transport. What
  * it answers claims nothing that is not so: the message is pending, and nobody has accepted it.
  */
-import { type Cancel, InputError, PermanentError, type TaskResult, type Tasks, type UsingOptions } from 'escapement';
+import { type Cancel, InputError, PermanentError, type RateOptions, type TaskResult, type Tasks, type UsingOptions } from 'escapement';
 import { ownMessageId } from './compile.ts';
 import { inline, inlineNow } from './content.ts';
 import { deliver, idOf, type MailOutcome } from './deliver.ts';
 import { deliveryOf, mailRetry } from './mail.ts';
-import type { MailMessage } from './message.ts';
+import { domainOf, type MailMessage } from './message.ts';
 import { jobOptions, type MailOptions, readOptions, withTag } from './options.ts';
 import { decodeMessage, encodeMessage, type StoredInput } from './stored.ts';
 
@@ -43,6 +43,12 @@ export interface QueuedOptions extends UsingOptions {
   transaction?: unknown;
 }
 
+/** The options of `queued`. */
+export interface QueuedMailOptions extends MailOptions {
+  /** How many messages may be sent to one domain within a time. A message belongs to the domain of its first recipient. @default no limit */
+  ratePerDomain?: Omit<RateOptions, 'key'>;
+}
+
 /** A Nodemailer transport that enqueues. */
 export interface QueuedTransport {
   readonly name: string;
@@ -62,12 +68,15 @@ export interface QueuedTransport {
  * @throws ConfigError with all faults of the options
  * @example const mailer = nodemailer.createTransport(queued(tasks, { transport: process.env.SMTP_URL }));
  */
-export function queued(tasks: Tasks, options: MailOptions): QueuedTransport {
-  const settings = readOptions('queued', options);
+export function queued(tasks: Tasks, options: QueuedMailOptions): QueuedTransport {
+  const { ratePerDomain, ...given } = options ?? {};
+  const settings = readOptions('queued', given);
   const delivery = deliveryOf(tasks, settings);
   const own = jobOptions(settings, {}, mailRetry);
-  const task = tasks.define(`${settings.name}.message`, {
+  const rate = ratePerDomain && { ...ratePerDomain, key: ({ to }: StoredInput) => domainOf(to[0] ?? '') };
+  const task = tasks.define<StoredInput, Promise<MailOutcome | Cancel>>(`${settings.name}.message`, {
     ...own,
+    ...(rate ? { rate } : {}),
     async run({ parts }: StoredInput, ctx): Promise<MailOutcome | Cancel> {
       const load = async (): Promise<MailMessage> => {
         const message = await decodeMessage(ctx, parts);

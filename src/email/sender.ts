@@ -8,11 +8,20 @@ export class Sender {
   readonly #isOwn: boolean;
   #transporter: Transporter | undefined;
 
-  constructor(tasks: Tasks, transport: MailTransport) {
+  /** The workers of the application in this process. */
+  readonly #workers = new Set<string>();
+
+  /** @param isSimulated whether workers are those of a simulation, which send nothing and may end without a word */
+  constructor(tasks: Tasks, transport: MailTransport, isSimulated: () => boolean) {
     this.#transport = transport;
     // One that the application made is its to close.
     this.#isOwn = typeof (transport as Partial<Transporter>).sendMail !== 'function';
-    tasks.on('workerStopped', () => this.close());
+    tasks.on('workerStarted', ({ worker }) => {
+      if (!isSimulated()) this.#workers.add(worker);
+    });
+    tasks.on('workerStopped', ({ worker }) => {
+      if (this.#workers.delete(worker) && this.#workers.size === 0) this.close();
+    });
   }
 
   /** Rejects with the signal's reason when it aborts; a worker that stops lets the server answer. */

@@ -14,6 +14,9 @@ export interface StoredInput {
   parts: number;
 }
 
+/** The keys by which what is no JSON stands in a stored message. */
+const marks = ['$part', '$date', '$entries'] as const;
+
 const messageBlob = 'message';
 const partBlob = (n: number) => `part.${n}`;
 
@@ -33,7 +36,9 @@ export function encodeMessage(message: MailMessage): { blobs: Record<string, Uin
     if (value instanceof Date) return { $date: value.toISOString() };
     if (Array.isArray(value)) return value.map(encoded);
     if (typeof value !== 'object' || value === null) return value;
-    return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, encoded(part)]));
+    const entries = Object.entries(value).map(([key, part]): [string, unknown] => [key, encoded(part)]);
+    // What looks like one of our own marks is told apart from them.
+    return marks.some((mark) => mark in value) ? { $entries: entries } : Object.fromEntries(entries);
   };
   const text = JSON.stringify(encoded(message));
   blobs[messageBlob] = Buffer.from(text);
@@ -48,7 +53,8 @@ export async function decodeMessage(ctx: TaskContext, parts: number): Promise<Ma
   const decoded = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(decoded);
     if (typeof value !== 'object' || value === null) return value;
-    const { $part, $date } = value as { $part?: unknown; $date?: unknown };
+    const { $part, $date, $entries } = value as { $part?: unknown; $date?: unknown; $entries?: unknown };
+    if (Array.isArray($entries)) return Object.fromEntries($entries.map(([key, part]) => [key, decoded(part)]));
     if (typeof $part === 'number') return Buffer.from(blobs[partBlob($part)] ?? []);
     if (typeof $date === 'string') return new Date($date);
     return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, decoded(part)]));

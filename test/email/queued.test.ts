@@ -73,7 +73,7 @@ describe('sendMail', () => {
         ...message,
         messageId: '<own@example.com>',
         date: new Date('2026-01-02T03:04:05Z'),
-        headers: { 'X-Campaign': 'spring' },
+        headers: { 'X-Campaign': 'spring', $part: '7' },
         list: { unsubscribe: { url: 'https://example.com/u', comment: 'leave' } },
         envelope: { from: 'bounces@example.com', to: 'ada@example.org' },
         priority: 'high',
@@ -92,6 +92,7 @@ describe('sendMail', () => {
     expect(mail).toMatchObject({ from: 'bounces@example.com', to: ['ada@example.org'], messageId: '<own@example.com>' });
     for (const part of [
       /^X-Campaign: spring/m,
+      /^\$part: 7/im,
       /^List-Unsubscribe: <https:\/\/example\.com\/u> \(leave\)/m,
       /^X-Priority: 1/m,
       /^Date: Fri, 02 Jan 2026 03:04:05/m,

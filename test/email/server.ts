@@ -23,6 +23,8 @@ export interface Server {
   readonly received: Received[];
   /** How many connections there were. */
   readonly connections: () => number;
+  /** How many are open. */
+  readonly open: () => number;
   close(): Promise<void>;
 }
 
@@ -74,6 +76,7 @@ export async function startServer({ rcpt, data, ...options }: Behaviour = {}): P
     port: (server.server.address() as AddressInfo).port,
     received,
     connections: () => connections,
+    open: () => sockets.size,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

@@ -187,13 +187,19 @@ test('a server that speaks TLS after STARTTLS', async () => {
   expect(server.received).toHaveLength(1);
 });
 
-test('a pool of connections is closed with the worker', async () => {
+test('a pool of connections is closed with the last worker, and not before', async () => {
   const { server, tasks, note } = await setUp({}, {}, { pool: true, maxConnections: 1 });
+  const other = tasks.worker();
+  await other.start();
   const results = await note.sendMany(Array.from({ length: 5 }, (_, i) => ({ to: `a${i}@example.org` })));
   for (const result of results) await finished(result);
-  expect(server.received).toHaveLength(5);
+  await other.stop();
+  await finished(await note.send({ to: 'b@example.org' }));
+  expect(server.received).toHaveLength(6);
   expect(server.connections()).toBe(1);
+  expect(server.open()).toBe(1);
   await tasks.close();
+  await expect.poll(() => server.open(), { timeout: 30_000 }).toBe(0);
 });
 
 describe('who gets mail', () => {

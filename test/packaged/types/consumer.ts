@@ -1,5 +1,6 @@
 /** What compiles in a strict project without skipLibCheck and without @types/node. */
 import { createTasks, memory, snooze } from 'escapement';
+import { createMail } from 'escapement/email';
 import { sqlite } from 'escapement/sqlite';
 import { explore, simulate } from 'escapement/testing';
 
@@ -7,6 +8,17 @@ const tasks = createTasks({ backends: { default: memory(), kept: sqlite({ file: 
 const mail = tasks.define('mail', {
   retry: { maxAttempts: 3, backoff: '10s' },
   run: async ({ to }: { to: string; cc?: readonly string[] }, ctx) => (ctx.signal.aborted ? snooze('1m') : { sent: to }),
+});
+
+const post = createMail(tasks, { transport: 'smtp://localhost', from: 'a@example.com' });
+export const welcome = post.define('welcome', {
+  examples: { ada: { name: 'Ada' } },
+  build: ({ name }: { name: string }) => ({
+    to: 'ada@example.com',
+    subject: name,
+    text: '',
+    attachments: [{ content: new Uint8Array(1) }],
+  }),
 });
 
 export async function main(): Promise<string> {
