@@ -14,7 +14,7 @@ export interface Behaviour extends SMTPServerOptions {
   /** What the server says to a recipient: a code and a text; undefined takes it. */
   rcpt?(address: string): string | undefined;
   /** What it says after a message was transferred. `drop`: it has the message, and closes the connection without an answer. */
-  data?(mail: Received): string | 'drop' | 'stall' | undefined;
+  data?(mail: Received): string | 'drop' | 'stall' | undefined | Promise<undefined>;
 }
 
 export interface Server {
@@ -58,6 +58,11 @@ export async function startServer({ rcpt, data, ...options }: Behaviour = {}): P
           messageId: /^message-id:\s*(\S+)/im.exec(raw)?.[1] ?? '',
         };
         const answer = data?.(mail);
+        if (answer instanceof Promise) {
+          received.push(mail);
+          void answer.then(() => callback(null));
+          return;
+        }
         if (answer === undefined || answer === 'drop') received.push(mail);
         if (answer === 'stall') return;
         if (answer === 'drop') for (const socket of sockets) socket.destroy();

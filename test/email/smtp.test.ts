@@ -24,7 +24,7 @@ async function setUp(behaviour: Behaviour = {}, options: Partial<MailOptions> = 
   const note = mail.define('note', { build: ({ to }: { to: string }) => ({ to, subject: 'A note', text: 'secret words' }) });
   const worker = tasks.worker();
   await worker.start();
-  return { server, tasks, mail, note };
+  return { server, tasks, mail, note, worker };
 }
 
 async function finished(result: TaskResult): Promise<TaskResult> {
@@ -132,6 +132,21 @@ describe('a mail', () => {
     expect(result.errors[0]).toMatchObject({ name: 'TimeoutError' });
     expect(result.status).toBe('successful');
     expect(idsOf(server)).toEqual([`<${result.id}@example.com>`]);
+  });
+
+  test('that is under way when the worker stops is finished, and not sent again', async () => {
+    let answer = () => {};
+    const answered = new Promise<undefined>((resolve) => {
+      answer = () => resolve(undefined);
+    });
+    const { server, worker, note } = await setUp({ data: () => answered });
+    const result = await note.send({ to: 'ada@example.org' });
+    await expect.poll(() => server.received.length, { timeout: 30_000 }).toBe(1);
+    const stopped = worker.stop({ timeout: 0 });
+    answer();
+    await stopped;
+    expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 1 });
+    expect(server.received).toHaveLength(1);
   });
 
   test('is tried again when nobody listens', async () => {
