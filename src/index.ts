@@ -58,6 +58,6 @@ export type {
 export type { ScheduleInfo, Schedules } from './schedules.ts';
 export { memory } from './stores/memory.ts';
 export type { EnqueueOptions, PortableTask, SyncTransaction, Task } from './task.ts';
-export type { CreateTasksOptions, SignalOptions, Tasks } from './tasks.ts';
+export type { BackendOperations, CreateTasksOptions, SignalOptions, Tasks } from './tasks.ts';
 export { createTasks, task } from './tasks.ts';
 export type { TaskWorker, WorkerOptions } from './worker.ts';

@@ -91,13 +91,13 @@ export interface Workers {
   list(): Promise<WorkerInfo[]>;
 }
 
-export function workersOf(app: App): Workers {
+export function workersOf(app: App, alias = 'default'): Workers {
   return {
     get here() {
       return app.workers.size;
     },
     async list() {
-      const rows = await (await app.backend('default').open()).listWorkers();
+      const rows = await (await app.backend(alias).open()).listWorkers();
       return rows.map(({ excludeQueues, startedAt, heartbeatAt, queues, tasks, schedules, ...row }) => ({
         ...row,
         queues: frozen(queues),
@@ -119,8 +119,8 @@ export interface Queues {
   list(): Promise<QueueStats[]>;
 }
 
-export function jobsOf(app: App): Jobs {
-  const store = () => app.backend('default').open();
+export function jobsOf(app: App, alias = 'default'): Jobs {
+  const store = () => app.backend(alias).open();
   /** True for a selection by a missing value: it selects nothing and logs a warning. */
   const isLost = (call: string, { lost }: Selection): boolean => {
     if (lost.length === 0) return false;
@@ -147,7 +147,7 @@ export function jobsOf(app: App): Jobs {
       if (isLost('list', selected)) return { items: [] };
       const now = app.binding.host.clock.now();
       const page = await (await store()).list(filter, { now, limit, cursor: after as string | undefined, order });
-      const items = page.items.map((record) => resultOf(app, 'default', record));
+      const items = page.items.map((record) => resultOf(app, alias, record));
       return page.cursor === null ? { items } : { items, cursor: page.cursor };
     },
     // `retry()` selects all jobs; `retry(undefined)` is a selection whose value is missing.
@@ -158,7 +158,7 @@ export function jobsOf(app: App): Jobs {
       read.done();
       if (isLost('retry', selected)) return 0;
       const count = await retryJobs(app.binding.host, await store(), filter);
-      await app.backend('default').requeued();
+      await app.backend(alias).requeued();
       return count;
     },
     async cancel(...args) {
@@ -286,17 +286,17 @@ function near(value: unknown, known: readonly string[]): string | undefined {
   return typeof value === 'string' ? nearest(value, known) : undefined;
 }
 
-export function queuesOf(app: App): Queues {
+export function queuesOf(app: App, alias = 'default'): Queues {
   const save = async (name: string, paused: boolean) => {
     const read = new OptionReader('Invalid queue');
     read.queue(name ?? null, 'name', app.known.queues);
     read.done();
-    const store: Store = await app.backend('default').open();
+    const store: Store = await app.backend(alias).open();
     await store.saveQueue({ name, paused }, { now: app.binding.host.clock.now() });
   };
   return {
     pause: (name) => save(name, true),
     resume: (name) => save(name, false),
-    list: async () => [...(await (await app.backend('default').open()).stats({ now: app.binding.host.clock.now() }))],
+    list: async () => [...(await (await app.backend(alias).open()).stats({ now: app.binding.host.clock.now() }))],
   };
 }

@@ -241,7 +241,8 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
 
   async getResult(id: string): Promise<TaskResult<Output, Input>> {
     const { app } = this.#home();
-    const result = await findResult(app, id, [this.backend]);
+    // A job may have been enqueued to another backend, by using({ backend }).
+    const result = await findResult(app, id, [...new Set([this.backend, ...app.known.backends])]);
     if (result.task !== this.name) throw new ResultMismatchError(`job ${id} belongs to task ${result.task}, not to ${this.name}`);
     return result as TaskResult<Output, Input>;
   }

@@ -73,6 +73,13 @@ export interface CreateTasksOptions {
 }
 
 /** The return value of `createTasks`. */
+/** Operations on the jobs of one backend. */
+export interface BackendOperations {
+  readonly jobs: Jobs;
+  readonly queues: Queues;
+  readonly workers: Workers;
+}
+
 /** Options of `tasks.signal`. */
 export interface SignalOptions {
   transaction?: unknown;
@@ -133,6 +140,11 @@ export interface Tasks extends AsyncDisposable {
   readonly queues: Queues;
   readonly workers: Workers;
   readonly schedules: Schedules;
+  /**
+   * Operations on another backend than the default one. Schedules are always on the default backend.
+   * @throws ConfigError if no backend has this alias
+   */
+  backend(alias: string): BackendOperations;
   /** The names of the tasks, in definition order. */
   readonly names: readonly string[];
   /** The application's own logger; null means the console. */
@@ -369,6 +381,13 @@ class Application implements Tasks {
 
   getResult(id: string): Promise<TaskResult> {
     return findResult(this.#app, id, this.#app.known.backends);
+  }
+
+  backend(alias: string): BackendOperations {
+    const read = new OptionReader('Invalid argument of backend()');
+    read.backend(alias ?? null, 'alias', this.#app.known.backends);
+    read.done();
+    return { jobs: jobsOf(this.#app, alias), queues: queuesOf(this.#app, alias), workers: workersOf(this.#app, alias) };
   }
 
   // The signatures are the interface's: in a synchronous transaction nothing is awaited.

@@ -4,9 +4,11 @@ import { takePlace } from './applications.ts';
 import { guardedLogger } from './console.ts';
 import { type Duration, durationMs } from './core/duration.ts';
 import { ConfigError } from './core/errors.ts';
+import type { Job } from './core/types.ts';
 import type { Logger } from './engine/host.ts';
 import { Worker as EngineWorker, type WorkerSettings } from './engine/worker.ts';
 import { nearest, OptionReader } from './options.ts';
+import { resultOf } from './result.ts';
 
 /** The options of `tasks.worker`. */
 export interface WorkerOptions {
@@ -144,7 +146,7 @@ class BoundWorker implements TaskWorker {
     const store = await backend.open();
     // Opening takes time.
     this.#refuseLate();
-    const { host } = app.binding;
+    const host = { ...app.binding.host, resultOf: (job: Job) => resultOf(app, this.#alias, { job, attempts: [] }) };
     const worker =
       this.#worker ??
       new EngineWorker(

@@ -9,11 +9,10 @@ import { InputError } from '../core/errors.ts';
 export type AttemptMiddleware<Result = unknown> = (attempt: TaskContext<Result>, next: () => Promise<unknown>) => unknown;
 
 /** Calls a task's function, with middleware round it. */
-export function runAround(around: readonly AttemptMiddleware[], run: Definition['run'], input: unknown, context: TaskContext): unknown {
-  if (around.length === 0) return run(input, context);
+export function runAround(around: readonly AttemptMiddleware[], definition: Definition, input: unknown, context: TaskContext): unknown {
   const step = async (i: number): Promise<unknown> => {
     const middleware = around[i];
-    if (middleware === undefined) return run(input, context);
+    if (middleware === undefined) return definition.run(input, context);
     let inner: Promise<unknown> | undefined;
     const value = await middleware(context, () => {
       if (inner !== undefined) return Promise.reject(new InputError(`${context.task}: a middleware of tasks.use() called next() twice`));

@@ -540,7 +540,8 @@ function begin(attempt: RunningAttempt): unknown {
   if (!definition) throw new UnknownTaskError(`no task is defined with the name ${job.task}`);
   const raw = stored(job);
   const context = new Context(attempt);
-  const run = (input: unknown) => runAround(attempt.host.around, definition.run, input, context);
+  const { around } = attempt.host;
+  const run = (input: unknown) => (around.length === 0 ? definition.run(input, context) : runAround(around, definition, input, context));
   if (!definition.schema) return run(raw);
   const input = parseInput(definition.schema, raw, `input of ${job.task}`);
   return input instanceof Promise ? input.then(run) : run(input);

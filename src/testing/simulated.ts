@@ -6,7 +6,7 @@ import { type Duration, durationMs, formatDuration, type Instant, instantMs, sho
 import { SimulationError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { mostAttempts, newJob } from '../core/job.ts';
-import type { JobRecord } from '../core/types.ts';
+import type { Job, JobRecord } from '../core/types.ts';
 import { type SentMail, seamOf } from '../email/seam.ts';
 import type { Host } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
@@ -17,7 +17,7 @@ import { outside } from '../ports/clock.ts';
 import { thisMachine } from '../ports/machine.ts';
 import { realSetTimeout } from '../ports/real.ts';
 import type { Store, StoreSource } from '../ports/store.ts';
-import { TaskResult } from '../result.ts';
+import { resultOf, TaskResult } from '../result.ts';
 import { appOf, hostOf, rebind, type Tasks } from '../tasks.ts';
 import { Choices, type Decision, randomOf } from './choices.ts';
 import { crashPoints, type FaultOptions, Faults, type StoreFault } from './faults.ts';
@@ -138,12 +138,14 @@ export class Simulated implements Simulation {
 
   #hostFor(app: App): Host {
     const { retention } = this.#settings;
-    return hostOf(app, this.#clock, this.#choices, {
+    const host = hostOf(app, this.#clock, this.#choices, {
       logger: silentLogger,
       retention,
       machine: { ...thisMachine, host: 'simulation', pid: 0 },
       running: new Set(),
     });
+    const aliasOf = ({ id, task }: Job) => this.record.aliases.get(id) ?? app.definitions.get(task)?.backend ?? 'default';
+    return { ...host, resultOf: (job) => resultOf(app, aliasOf(job), { job, attempts: [] }) };
   }
 
   #checker: InvariantChecker | undefined;
