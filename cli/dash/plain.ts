@@ -1,4 +1,4 @@
-/** The dashboard where nobody sits before a terminal: in a pipe, or on a build server. Lines of plain text, without any escape code. */
+/** The dashboard without a terminal, as in a pipe or on a build server: lines of plain text without escape codes. */
 import { width } from '../format.ts';
 import type { Io } from '../io.ts';
 import type { Session } from './dashboard.ts';
@@ -27,7 +27,7 @@ interface Place {
 
 const plainWide = 100;
 
-/** One look at the whole. */
+/** The overview, read once. */
 export async function overviewLines({ tasks, hears, shared }: Session, feed: Feed, { label, zone, cwd, now }: Place): Promise<string[]> {
   const state = initialState({ columns: plainWide, rows: 60, label, write: false, clock: null, zone, now: now() });
   const data = await new Source(tasks, { now, feed, hears, shared, cwd }).read(requestOf(state));
@@ -42,7 +42,7 @@ export function textOf({ spans }: Line): string {
     .trimEnd();
 }
 
-/** One line an event. */
+/** An event as one line. */
 export function eventLine({ at, type, task, job, worker, text }: EventItem, zone: string): string {
   const cells = [
     clockTime(at, zone),

@@ -100,7 +100,7 @@ describe('list', () => {
 
   test('of an empty store says how to define one', async () => {
     const { printed, document } = schedulesOn();
-    expect(await printed('list')).toBe('no schedule is defined; tasks.schedule(name, { task, cron }) defines one\n');
+    expect(await printed('list')).toBe('no schedules are defined; tasks.schedule(name, { task, cron }) defines one\n');
     expect(await printed('next')).toBe('no schedule has an occurrence to come\n');
     expect(await document('list')).toEqual({ schedules: [] });
     expect(await document('next')).toEqual({ occurrences: [] });

@@ -144,7 +144,7 @@ describe.each<[string, () => StoreSource, number | undefined]>([
   ['in memory, without a seed', memory, undefined],
   ['on SQLite', () => sqlite({ file: ':memory:' }), 7],
 ])('%s', (_, store, seed) => {
-  test('an instant that is gone back to is as it was, and so is what follows', async () => {
+  test('a rewind restores an earlier instant, and the replay is the same', async () => {
     const first = await begin(store(), seed);
     await firstTime(first);
     const { recorded } = first;
@@ -188,7 +188,7 @@ describe.each<[string, () => StoreSource, number | undefined]>([
   });
 });
 
-test('it stops where it is when told to, and what was not done again is forgotten', async () => {
+test('an interrupted replay stops where it is and discards the remaining actions', async () => {
   const first = await begin(memory(), 7);
   await firstTime(first);
   const { recorded } = first;

@@ -56,7 +56,7 @@ async function begin(tasks: Tasks, module: SimulationModule = {}, playing = fals
   };
 }
 
-test('it plays at its pace, and stands still when told', async () => {
+test('it plays at its speed, and pauses on request', async () => {
   const { run: virtual, real } = await begin(application(), {}, true);
   real.now = 1_000;
   await virtual.slice();

@@ -37,7 +37,7 @@ async function list(operation: Operation, { task, paused }: Options): Promise<Ex
   print(
     () => ({ schedules: schedules.map(scheduleRow) }),
     () => {
-      if (all.length === 0) return ['no schedule is defined; tasks.schedule(name, { task, cron }) defines one'];
+      if (all.length === 0) return ['no schedules are defined; tasks.schedule(name, { task, cron }) defines one'];
       return schedules.length === 0 ? ['no schedule matches'] : scheduleTable(schedules, operation);
     },
   );
