@@ -24,7 +24,7 @@ export function parseInstant(value: unknown): number | undefined {
   return typeof at === 'number' && Number.isFinite(at) && Math.abs(at) <= 8.64e15 ? Math.floor(at) : undefined;
 }
 
-/** In at most six columns, exact to what matters: `0`, `350ms`, `1.2s`, `45s`, `14m02s`, `5h47m`, `6d23h`, `400d`. */
+/** At most six columns: `0`, `350ms`, `1.2s`, `45s`, `14m02s`, `5h47m`, `6d23h`, `400d`. */
 export function shortDuration(ms: number): string {
   if (ms < 1_000) return ms === 0 ? '0' : `${Math.round(ms)}ms`;
   if (ms < 9_950) return `${(ms / 1_000).toFixed(1)}s`;
@@ -40,7 +40,7 @@ function two(value: number, large: number, largeUnit: string, small: number, sma
   return `${Math.floor(value / large)}${largeUnit}${String(rest).padStart(2, '0')}${smallUnit}`;
 }
 
-/** Exact, in words of one unit each: `7d`, `1d 12h`, `90m` as `1h 30m`. */
+/** Exact, with as many units as needed: `7d`, `1d 12h`, `1h 30m`. */
 export function exactDuration(ms: number): string {
   const parts: string[] = [];
   let rest = ms;
@@ -53,7 +53,7 @@ export function exactDuration(ms: number): string {
   return parts.join(' ') || '0s';
 }
 
-/** An instant on the wall of a zone, in parts that can be put together: weekday `Sun`, date `2026-03-29`, time `09:00`, offset `+02:00`. */
+/** The local time of an instant in a zone, in parts: weekday `Sun`, date `2026-03-29`, time `09:00`, offset `+02:00`. */
 export interface WallTime {
   readonly weekday: string;
   readonly date: string;
@@ -88,7 +88,7 @@ export function wallTime(at: number, zone = 'UTC'): WallTime {
     weekday: part.weekday ?? '',
     date: `${part.year}-${part.month}-${part.day}`,
     time: `${part.hour}:${part.minute}${seconds}`,
-    // `GMT` alone is zero; historical zones have seconds in their offset.
+    // `GMT` alone means zero. Historical offsets have seconds.
     offset: part.timeZoneName === 'GMT' ? '+00:00' : (part.timeZoneName ?? '').replace('GMT', ''),
   };
 }
@@ -105,7 +105,7 @@ export function localIso(at: number, zone = 'UTC'): string {
   return `${date}T${time.length > 5 ? time : `${time}:00`}${zone === 'UTC' ? 'Z' : offset}`;
 }
 
-/** `in 3h00m`; `due` from its instant on. */
+/** `in 3h00m`; `due` once it has come. */
 export function untilText(at: number, now: number): string {
   return at <= now ? 'due' : `in ${shortDuration(at - now)}`;
 }
