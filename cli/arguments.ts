@@ -1,6 +1,6 @@
 /** Parses and checks option values. Each parser throws the sentence that commander prints after the option's name. */
 import { InvalidArgumentError } from 'commander';
-import { parseDuration, parseInstant } from './time.ts';
+import { parseDuration, parseInstant } from '../src/core/duration.ts';
 
 export const durationExpected = "a duration such as '90m', '12h' or '7d'";
 export const instantExpected = "an instant with its offset, such as '2026-03-28T00:00:00Z'";

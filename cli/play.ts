@@ -5,10 +5,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isEscapementError, SimulationRunawayError, type Tasks } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
+import { parseDuration, parseInstant } from '../src/core/duration.ts';
 import type { Application } from './config.ts';
 import { CommandError, type Io, orStuck } from './io.ts';
 import type { Progress } from './progress.ts';
-import { parseDuration, parseInstant } from './time.ts';
 
 /** What to play. */
 export interface Plan {

@@ -1,28 +1,8 @@
-/** Durations and instants as arguments, and as people read them. Instants are epoch milliseconds; nothing here asks what time it is. */
+/** Formats durations and instants for the terminal; `core` parses them. Instants are epoch milliseconds. Pure: reads no clock. */
 
 const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
 export const hourMs = 3_600_000;
 export const dayMs = 86_400_000;
-
-/** The milliseconds of `'90s'`, `'7d'` or a number of milliseconds; undefined for anything else. */
-export function parseDuration(value: unknown): number | undefined {
-  if (typeof value === 'number') return Number.isFinite(value) && value >= 0 ? Math.round(value) : undefined;
-  const [, count, unit] = (typeof value === 'string' && /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/.exec(value)) || [];
-  const ms = Number(count) * (unitMs[unit ?? ''] ?? Number.NaN);
-  return Number.isFinite(ms) ? Math.round(ms) : undefined;
-}
-
-/** Epoch milliseconds of a Date, an ISO string with an offset, a number or a Temporal instant; undefined for anything else. */
-export function parseInstant(value: unknown): number | undefined {
-  let at: unknown = value;
-  if (value instanceof Date) at = value.getTime();
-  else if (typeof value === 'object' && value !== null && 'epochMilliseconds' in value) at = value.epochMilliseconds;
-  else if (typeof value === 'string') {
-    // A string without an offset would mean another instant on another machine.
-    at = /T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})$/i.test(value) ? Date.parse(value) : Number.NaN;
-  }
-  return typeof at === 'number' && Number.isFinite(at) && Math.abs(at) <= 8.64e15 ? Math.floor(at) : undefined;
-}
 
 /** At most six columns: `0`, `350ms`, `1.2s`, `45s`, `14m02s`, `5h47m`, `6d23h`, `400d`. */
 export function shortDuration(ms: number): string {

@@ -4,10 +4,11 @@
  */
 import { resolve } from 'node:path';
 import { failCurrentAttempt, memory } from 'escapement';
+import { parseDuration } from '../../src/core/duration.ts';
 import { type Application, loadApplication, withoutTasks } from '../config.ts';
 import { clean, cleanLines, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
-import { parseDuration, wallTime } from '../time.ts';
+import { wallTime } from '../time.ts';
 import { foreignExit } from '../worker/ending.ts';
 import { Feed } from './feed.ts';
 import { Modules } from './modules.ts';

@@ -1,5 +1,6 @@
 /** Parses instants as users type them next to a clock with a time zone: a full instant, a date, or a time of day. */
-import { dayMs, parseInstant, wallTime } from '../time.ts';
+import { parseInstant } from '../../src/core/duration.ts';
+import { dayMs, wallTime } from '../time.ts';
 
 /**
  * Parses text with an offset as that instant, a date and time without one in the clock's zone, and a time of day as the nearest one before

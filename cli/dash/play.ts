@@ -3,7 +3,7 @@
  * the clock gets there. `play` resumes at the exact instant it waited for, so its actions do not depend on the playback speed.
  */
 import type { Simulation } from 'escapement/testing';
-import { parseDuration, parseInstant } from '../time.ts';
+import { parseDuration, parseInstant } from '../../src/core/duration.ts';
 
 interface Waiting {
   /** The latest instant at which it resumes. */

@@ -3,7 +3,7 @@
  * the dashboard takes and performs them.
  */
 
-import { parseDuration } from '../time.ts';
+import { parseDuration } from '../../src/core/duration.ts';
 import { type Count, describe, emptyEffects, isIds } from './effects.ts';
 import { filterText, parseFilter } from './filter.ts';
 import { instantNear } from './instants.ts';

@@ -4,10 +4,10 @@
  */
 import { resolve } from 'node:path';
 import { memory, type StoreSource, type TaskWorker } from 'escapement';
+import { parseInstant } from '../../src/core/duration.ts';
 import type { Application } from '../config.ts';
 import { CommandError, type Io } from '../io.ts';
 import { mailOf } from '../mail.ts';
-import { parseInstant } from '../time.ts';
 import type { Session } from './dashboard.ts';
 import type { Feed } from './feed.ts';
 import { keptSource } from './modules.ts';
