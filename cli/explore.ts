@@ -6,7 +6,7 @@ import { type Exploration, type ExploreOptions, explore, type FaultFamily } from
 import type { Application } from './config.ts';
 import { cleanLines, count, painter, plural, wantsColour } from './format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io, orStuck } from './io.ts';
-import { type Plan, realTurn, Stage } from './play.ts';
+import { eventLoopYielder, type Plan, Stage } from './play.ts';
 import { exactDuration } from './time.ts';
 
 export interface ExploreCommand {
@@ -59,7 +59,7 @@ export async function exploreModule(
   io: Io,
 ): Promise<ExitCode> {
   const { tasks, simulation, label } = application;
-  const breathe = realTurn();
+  const yieldToEventLoop = eventLoopYielder();
   const paint = painter(wantsColour(io.stdout, io.env));
   const startedAt = io.realNow();
   const stop = new AbortController();
@@ -81,7 +81,7 @@ export async function exploreModule(
     played = progress.played;
     show(plan.from);
     // One iteration of the real event loop, so that Ctrl-C is handled.
-    await breathe();
+    await yieldToEventLoop();
   };
   if (folder !== undefined) {
     // Report an unwritable folder before a long search, not after it.
@@ -110,7 +110,7 @@ export async function exploreModule(
     found = await explore(tasks, options, async (sim) => {
       // It would never return again.
       if (stuck) throw stuck;
-      const stage = new Stage(sim, plan.to, { realNow: io.realNow, breathe, at: show });
+      const stage = new Stage(sim, plan.to, { realNow: io.realNow, yieldToEventLoop, at: show });
       try {
         const what = `play(sim) of ${label} waits for something that never happens; only sim.advance() and similar calls advance virtual time`;
         if (simulation.play) await orStuck(io, Promise.resolve(simulation.play(stage.view())), what);

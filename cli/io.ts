@@ -31,13 +31,13 @@ export interface Io {
   onInterrupt(fn: () => void): () => void;
   /** Calls `fn` when the event loop has nothing left to do. Returns a function that removes the listener. */
   onStuck(fn: () => void): () => void;
-  readonly life: Life;
+  readonly process: Process;
 }
 
 export type Signal = 'SIGTERM' | 'SIGINT' | 'SIGHUP';
 
 /** The operations for commands that run as long as the process: signals, uncaught errors, memory and child processes. */
-export interface Life {
+export interface Process {
   /** Calls `fn` on every signal that asks the process to end, instead of ending it. Signals within a second count as one. */
   onSignal(fn: (signal: Signal) => void): void;
   /** Calls `fn` with uncaught errors and unhandled rejections, instead of ending the process. */

@@ -40,12 +40,12 @@ export async function play<T>(
   { io, progress }: { io: Io; progress: Progress },
   afterwards: (sim: Simulation, played: Played) => Promise<T>,
 ): Promise<{ readonly result: T; readonly leftBehind: Error | undefined }> {
-  const breathe = realTurn();
+  const yieldToEventLoop = eventLoopYielder();
   const { from, to, seed, workers, concurrency } = plan;
   const sim = await simulate(tasks, { now: from, workers, concurrency, ...(seed === undefined ? {} : { seed }) });
   try {
     const startedAt = io.realNow();
-    const stage = new Stage(sim, to, { realNow: io.realNow, breathe, at: (virtualNow) => progress.at(virtualNow, from, to) });
+    const stage = new Stage(sim, to, { realNow: io.realNow, yieldToEventLoop, at: (virtualNow) => progress.at(virtualNow, from, to) });
     const off = [io.onInterrupt(() => stage.interrupt()), tasks.on('started', progress.count)];
     const crashes = plan.crash ? crashing(sim, tasks, workers, seed ?? 0) : undefined;
     try {
@@ -106,7 +106,7 @@ const longestDelayMs = 2_147_483_647;
 
 interface Outside {
   readonly realNow: () => number;
-  readonly breathe: () => Promise<void>;
+  readonly yieldToEventLoop: () => Promise<void>;
   readonly at: (virtualNow: number) => void;
 }
 
@@ -177,14 +177,14 @@ export class Stage {
     const end = Math.min(target, this.#to);
     do {
       await this.#sim.advanceTo(Math.min(end, this.#now + stepMs));
-      await this.#breathe();
+      await this.#yieldToEventLoop();
     } while (this.#now < end);
     if (target > this.#to) throw this.#over;
   }
 
   /** Only the simulation knows what comes next, so a timer at the end of the period interrupts it. */
   async #next(): Promise<Date | undefined> {
-    await this.#breathe();
+    await this.#yieldToEventLoop();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const arm = () => {
       const left = this.#to - this.#now;
@@ -214,12 +214,12 @@ export class Stage {
     }
   }
 
-  async #breathe(): Promise<void> {
+  async #yieldToEventLoop(): Promise<void> {
     const realNow = this.#outside.realNow();
     if (realNow - this.#lastBreath >= breathAfterMs) {
       this.#lastBreath = realNow;
       this.#outside.at(this.#now);
-      await this.#outside.breathe();
+      await this.#outside.yieldToEventLoop();
     }
     if (this.interrupted) throw this.#over;
   }
@@ -230,7 +230,7 @@ function raise(error: Error): never {
 }
 
 /** Returns a function that waits for one iteration of the real event loop. Call this before a simulation replaces the globals. */
-export function realTurn(): () => Promise<void> {
+export function eventLoopYielder(): () => Promise<void> {
   const immediate = setImmediate;
   return () => new Promise((resolve) => immediate(resolve));
 }

@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline';
 import type { Io, Output } from './io.ts';
 import { exitCodes, faultText } from './io.ts';
-import { Ending, processLife } from './life.ts';
+import { Ending, realProcess } from './process.ts';
 import { run } from './program.ts';
 import { foreignExit } from './worker/ending.ts';
 
@@ -68,7 +68,7 @@ const io: Io = {
     process.on('beforeExit', fn);
     return () => process.off('beforeExit', fn);
   },
-  life: processLife(ending, die),
+  process: realProcess(ending, die),
 };
 
 async function ask(question: string): Promise<string> {

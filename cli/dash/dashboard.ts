@@ -26,7 +26,7 @@ const { setTimeout, clearTimeout, setImmediate } = globalThis;
 export interface Session {
   readonly tasks: Tasks;
   readonly run: VirtualRun | undefined;
-  readonly hears: boolean;
+  readonly hasEvents: boolean;
   readonly shared: boolean;
   /** Throws if the store no longer exists and reading would not reveal it. */
   readonly requirePresent?: () => void;
@@ -142,9 +142,9 @@ export class Dashboard {
 
   #use(session: Session): void {
     const { feed, cwd } = this.#options;
-    const { tasks, hears, shared } = session;
+    const { tasks, hasEvents, shared } = session;
     this.#session = session;
-    this.#source = new Source(tasks, { now: () => this.#now(), feed, hears, shared, cwd });
+    this.#source = new Source(tasks, { now: () => this.#now(), feed, hasEvents, shared, cwd });
     this.dispatch({ type: 'began' });
     this.#lookSoon();
   }

@@ -14,7 +14,7 @@ import { Feed } from './feed.ts';
 import { Modules } from './modules.ts';
 import { endBySignal, openDashboard } from './open.ts';
 import { eventLine, localZone } from './plain.ts';
-import { backendFor, type DevelopOptions, type Rewound, type Running, Works } from './works.ts';
+import { backendFor, type DevelopOptions, DevSessions, type Rewound, type Running } from './sessions.ts';
 
 // The real timers, even while a simulation replaces the globals.
 const { setTimeout, clearTimeout, setImmediate } = globalThis;
@@ -52,18 +52,22 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     };
     tellIfEmpty(first);
     // Without a dashboard no key can start time, so it runs from the start.
-    const works = new Works({ ...options, paused: dashboard !== undefined && !options.play }, io, feed, backend ?? memory(), (error) =>
-      tell(`play(sim): ${messageOf(error)}`),
+    const sessions = new DevSessions(
+      { ...options, paused: dashboard !== undefined && !options.play },
+      io,
+      feed,
+      backend ?? memory(),
+      (error) => tell(`play(sim): ${messageOf(error)}`),
     );
-    let running = await works.begin(first, undefined);
+    let running = await sessions.begin(first, undefined);
     now = () => running.run?.now ?? io.now();
-    io.life.onFault((fault) => {
+    io.process.onFault((fault) => {
       failCurrentAttempt(fault);
       // Also as an event, which stays readable after later notices.
       feed.print(now(), `uncaught: ${messageOf(fault)}`);
       tell(`uncaught: ${messageOf(fault)}`);
     });
-    io.life.onForeignExit((code) => {
+    io.process.onForeignExit((code) => {
       // Restore the terminal first; otherwise this message could not be read.
       dashboard?.terminal.stop();
       io.stderr.write(`escapement: ${foreignExit(code)}\n`);
@@ -100,7 +104,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       await dashboard.exchange(async () => {
         const resumed = running.run && { now: running.run.now, playing: !running.run.still, speed: running.run.clock.speed };
         await running.stop();
-        running = await works.begin(application, resumed && { ...resumed, now: Math.max(resumed.now, running.run?.now ?? 0) });
+        running = await sessions.begin(application, resumed && { ...resumed, now: Math.max(resumed.now, running.run?.now ?? 0) });
         return running;
       });
       dashboard.dispatch({ type: 'loaded' });
@@ -117,7 +121,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       let rewound: Rewound | undefined;
       await dashboard.exchange(async () => {
         await running.stop(0);
-        rewound = await works.rewind(application, at, run?.clock.speed ?? 60, (here) => {
+        rewound = await sessions.rewind(application, at, run?.clock.speed ?? 60, (here) => {
           const part = Math.floor((100 * (here - from)) / Math.max(1, at - from));
           return dashboard.goesOn(`${part} %  ${instantText(here, zone)} of ${there}`);
         });
@@ -136,7 +140,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     await dashboard.exchange(async () => running);
     await dashboard.start();
     // A second signal ends the process immediately.
-    io.life.onSignal(() => io.life.leave(exitCodes.interrupted));
+    io.process.onSignal(() => io.process.leave(exitCodes.interrupted));
     if (!options.virtual) io.stderr.write('escapement: stopping; attempts have 5 s to finish\n');
     await running.stop();
     return exitCodes.ok;
@@ -208,8 +212,8 @@ async function runPlain(running: Running, options: DevelopOptions, io: Io, feed:
     asked = true;
     tellEnd();
   };
-  io.life.onSignal(end);
-  io.life.onOutputClosed(end);
+  io.process.onSignal(end);
+  io.process.onOutputClosed(end);
   let printed = 0;
   const print = () => {
     const news = feed.events.filter(({ seq }) => seq > printed).toReversed();

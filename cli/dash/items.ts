@@ -5,7 +5,7 @@ import { clean, cleanLines } from '../format.ts';
 import { propertyLines } from '../jobs.ts';
 import { type OutboxEntry, type OutboxMail, textLines } from '../mail.ts';
 import type { LogLine } from './feed.ts';
-import type { JobDetail, JobItem, MailDetail, MailItem, Try } from './state.ts';
+import type { Attempt, JobDetail, JobItem, MailDetail, MailItem } from './state.ts';
 
 type Waits = TaskDescription['waitsMs'];
 
@@ -42,7 +42,7 @@ export function jobDetail(job: TaskResult, log: readonly LogLine[], waitsMs: Wai
     fault: last ? cleanLines(`${last.name}: ${last.message}`) : [],
     input: jsonLines(() => job.input),
     returned: job.status === 'successful' ? jsonLines(() => job.returnValue ?? null) : null,
-    tries: job.history.map((one) => tryOf(one, cwd)),
+    tries: job.history.map((one) => attemptOf(one, cwd)),
     log,
   };
 }
@@ -71,7 +71,7 @@ export function waitsAfter(waitsMs: readonly number[], attempt: number, maxAttem
   return Array.from({ length }, (_, i) => waitsMs[attempt - 1 + i] ?? waitsMs.at(-1) ?? 0);
 }
 
-function tryOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptInfo, cwd: string): Try {
+function attemptOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptInfo, cwd: string): Attempt {
   return {
     attempt,
     worker: clean(worker),

@@ -40,8 +40,8 @@ export async function openDashboard(
 
 /** Lets signals quit the dashboard. Before this call, a signal ends the process. */
 export function endBySignal(dashboard: Dashboard, io: Io): void {
-  io.life.onSignal(() => dashboard.quit());
-  io.life.onOutputClosed(() => dashboard.quit());
+  io.process.onSignal(() => dashboard.quit());
+  io.process.onOutputClosed(() => dashboard.quit());
 }
 
 /** Formats a log message of the engine. */

@@ -16,7 +16,7 @@ interface Waiting {
 
 export interface Course {
   /** Resolves after one iteration of the real event loop. */
-  readonly breathe: () => Promise<void>;
+  readonly yieldToEventLoop: () => Promise<void>;
   /** The number of events so far. */
   events(): number;
   /** True if the only unfinished jobs are those of schedules. */
@@ -81,7 +81,7 @@ export class Play {
   }
 
   async #goOn(): Promise<void> {
-    for (let turn = 0; turn < mostTurns && !this.#waiting && !this.#over; turn++) await this.#course.breathe();
+    for (let turn = 0; turn < mostTurns && !this.#waiting && !this.#over; turn++) await this.#course.yieldToEventLoop();
   }
 
   #view(): Simulation {

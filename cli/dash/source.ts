@@ -12,8 +12,8 @@ import { scheduleState, whyPaused, zoneOf } from '../schedules.ts';
 import { wallTime } from '../time.ts';
 import { type Feed, minutesKept } from './feed.ts';
 import { holdsText, selectionOf } from './filter.ts';
-import { eventsOfJobs } from './heard.ts';
 import { finishedStatuses, jobDetail, jobItem, mailDetail, mailItem } from './items.ts';
+import { eventsOfJobs } from './job-events.ts';
 import {
   type Coming,
   type Data,
@@ -49,7 +49,7 @@ export interface Knowledge {
   readonly now: () => number;
   readonly feed: Feed;
   /** True if this process receives events; otherwise the Events view is reconstructed from jobs. */
-  readonly hears: boolean;
+  readonly hasEvents: boolean;
   /** True if other processes run the same jobs; otherwise all workers are in this process, and their heartbeats do not matter. */
   readonly shared: boolean;
   /** Paths in stacks are shown relative to this folder. */
@@ -196,8 +196,8 @@ export class Source {
   }
 
   async events({ eventText }: Request, has: Has): Promise<Partial<Data>> {
-    const { feed, hears } = this.#known;
-    if (hears) return { events: feed.events };
+    const { feed, hasEvents } = this.#known;
+    if (hasEvents) return { events: feed.events };
     const limit = eventText.trim() === '' ? jobsForEvents : mostForEvents;
     const { items } = await this.#tasks.jobs.list({ order: 'changed', limit });
     const latest = eventsOfJobs(items, items.length < limit);
@@ -274,11 +274,11 @@ export class Source {
   }
 
   async #queues(infos: readonly WorkerInfo[]): Promise<QueueItem[]> {
-    const { now, feed, hears, shared } = this.#known;
+    const { now, feed, hasEvents, shared } = this.#known;
     const live = infos.filter((worker) => (shared ? isLive(worker, now()) : worker.state !== 'stopped'));
     const stats = (await this.#tasks.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
     return stats.map(({ name, paused, counts, oldestReadyAt }): QueueItem => {
-      if (!hears) this.#count(name, counts.successful + counts.failed + counts.cancelled);
+      if (!hasEvents) this.#count(name, counts.successful + counts.failed + counts.cancelled);
       const its = live.filter((worker) => serves(worker, name));
       const slots = its.length === 0 ? null : its.reduce((sum, { concurrency }) => sum + concurrency, 0);
       const [minutes, perMinute] = [feed.minutes(name, now()).slice(-minutesKept), feed.perMinute(name, now())];

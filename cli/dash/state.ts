@@ -54,7 +54,7 @@ export interface Failure extends JobItem {
 }
 
 /** An attempt. */
-export interface Try {
+export interface Attempt {
   readonly attempt: number;
   readonly worker: string;
   readonly startedAt: number;
@@ -71,7 +71,7 @@ export interface JobDetail extends JobItem {
   /** As indented JSON. */
   readonly input: readonly string[];
   readonly returned: readonly string[] | null;
-  readonly tries: readonly Try[];
+  readonly tries: readonly Attempt[];
   readonly log: readonly { readonly at: number; readonly level: string; readonly text: string }[];
 }
 

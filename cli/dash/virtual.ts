@@ -31,7 +31,7 @@ export interface VirtualOptions {
 export interface Outside {
   readonly realNow: () => number;
   /** Resolves after one iteration of the real event loop. */
-  readonly breathe: () => Promise<void>;
+  readonly yieldToEventLoop: () => Promise<void>;
   readonly feed: Feed;
   /** Called with the error that the module's `play` throws. */
   readonly failed: (error: unknown) => void;
@@ -93,7 +93,7 @@ export class VirtualRun {
     this.#anchor = { real: outside.realNow(), virtual: options.from };
     this.#slicedAt = this.#anchor.real;
     this.#play = new Play(sim, {
-      breathe: outside.breathe,
+      yieldToEventLoop: outside.yieldToEventLoop,
       events: () => this.#events,
       isIdle: () => this.#open.size === 0,
       failed: (error) => {
@@ -157,7 +157,7 @@ export class VirtualRun {
     const drive = async (at: number) => {
       while (this.now < at && goesOn()) {
         await this.#driveTo(at, this.#outside.realNow() + sliceMs);
-        await this.#outside.breathe();
+        await this.#outside.yieldToEventLoop();
       }
       return this.now >= at;
     };
@@ -308,7 +308,7 @@ export class VirtualRun {
         // No more time passes than the attempts need to finish; unfinished attempts are then released.
         for (const until = this.now + graceMs + lateMs; this.now < until; ) {
           await this.sim.drain();
-          await this.#outside.breathe();
+          await this.#outside.yieldToEventLoop();
           if (stopped) break;
           await this.sim.advance(stopStepMs);
         }

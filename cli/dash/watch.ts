@@ -40,7 +40,7 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
       const session: Session = {
         tasks,
         run: undefined,
-        hears: false,
+        hasEvents: false,
         shared: true,
         ...(kept === undefined ? {} : { requirePresent: presence(kept) }),
       };
@@ -50,7 +50,7 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
         return exitCodes.ok;
       }
       endBySignal(dashboard, io);
-      io.life.onFault((fault) => dashboard.tell('error', fault instanceof Error ? fault.message : String(fault)));
+      io.process.onFault((fault) => dashboard.tell('error', fault instanceof Error ? fault.message : String(fault)));
       await dashboard.exchange(async () => session);
       await dashboard.start();
       return exitCodes.ok;

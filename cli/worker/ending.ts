@@ -5,7 +5,7 @@
 
 import { failCurrentAttempt } from 'escapement';
 import { clean } from '../format.ts';
-import { type ExitCode, exitCodes, type Life, type Parent, type Signal } from '../io.ts';
+import { type ExitCode, exitCodes, type Parent, type Process, type Signal } from '../io.ts';
 import { recordedText } from './fault.ts';
 import type { Log } from './log.ts';
 
@@ -45,25 +45,25 @@ export class Ends {
   }
 
   /** @param parent set in a supervised child; its supervisor forwards the terminal's signals */
-  listen(life: Life, log: Log, parent: Parent | undefined): void {
+  listen(ownProcess: Process, log: Log, parent: Parent | undefined): void {
     let signalled = false;
-    life.onSignal((signal) => {
+    ownProcess.onSignal((signal) => {
       if (parent && signal !== 'SIGTERM') return;
-      if (signalled) return life.leave(codes[signal]);
+      if (signalled) return ownProcess.leave(codes[signal]);
       signalled = true;
       log.write('info', { signal }, `${signal}: stopping; another signal, at least 1 s later, ends the process immediately`);
       this.ask('asked');
     });
     parent?.onOrder((order) => {
-      if (order === 'leave') life.leave(exitCodes.terminated);
+      if (order === 'leave') ownProcess.leave(exitCodes.terminated);
       else this.ask('asked');
     });
     parent?.onGone(() => {
       log.write('warn', {}, 'the supervisor has exited: stopping');
       this.ask('asked');
     });
-    life.onOutputClosed(() => this.ask('output closed'));
-    life.onForeignExit((code) => {
+    ownProcess.onOutputClosed(() => this.ask('output closed'));
+    ownProcess.onForeignExit((code) => {
       const culprit = currentAttempt(code);
       // If the module's own signal handler ends a process that was asked to end, it ended as requested.
       const asked = this.#ending !== undefined && !culprit;
@@ -74,7 +74,7 @@ export class Ends {
       );
       return asked ? code : code || exitCodes.refused;
     });
-    life.onFault((fault, kind) => {
+    ownProcess.onFault((fault, kind) => {
       this.#faulty = true;
       // Fail the job whose code threw, even if its function is about to return.
       const culprit = failCurrentAttempt(fault);

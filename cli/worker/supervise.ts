@@ -36,7 +36,7 @@ interface Place {
 }
 
 export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io): Promise<ExitCode> {
-  const { life } = io;
+  const ownProcess = io.process;
   const places: Place[] = Array.from({ length: processes }, (_, i) => ({
     id: `${id}-${i}`,
     child: undefined,
@@ -51,12 +51,12 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
   return new Promise((resolve) => {
     const settle = () => {
       if (places.some(({ child, timer }) => child || timer)) return;
-      if (leaving !== undefined) life.leave(leaving);
+      if (leaving !== undefined) ownProcess.leave(leaving);
       else resolve(worst || ends.code);
     };
 
     const fill = (place: Place) => {
-      const child = life.fork(argv(place.id));
+      const child = ownProcess.fork(argv(place.id));
       const bornAt = io.realNow();
       let why: string | undefined;
       place.child = child;
@@ -120,11 +120,11 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
       settle();
       setTimeout(() => {
         for (const { child } of places) child?.kill();
-        life.leave(code);
+        ownProcess.leave(code);
       }, leaveMs);
     };
 
-    ends.listen({ ...life, leave }, log, undefined);
+    ends.listen({ ...ownProcess, leave }, log, undefined);
     ends.asked.then(
       () => {
         for (const place of places) {

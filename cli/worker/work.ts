@@ -33,12 +33,12 @@ export interface WorkOptions {
 export const lateMs = 4_000 + 10_000;
 
 export async function work(module: string, options: WorkOptions, io: Io): Promise<ExitCode> {
-  const { life } = io;
+  const ownProcess = io.process;
   const log = createLog(io, { worker: options.id, level: options.logLevel, logInput: options.logInput });
-  const parent = options.supervised ? life.parent : undefined;
+  const parent = options.supervised ? ownProcess.parent : undefined;
   const ends = new Ends();
   // Listen before starting: a process that is asked to stop during startup must not start working.
-  ends.listen(life, log, parent);
+  ends.listen(ownProcess, log, parent);
   captureConsole(io.stderr, () => {});
   captureLogger(log.write);
 
@@ -134,7 +134,7 @@ const lookAtMemoryEveryMs = 1_000;
 
 function stopAtMemory(most: number, io: Io, ends: Ends, log: Log): () => void {
   const timer = setInterval(() => {
-    const memory = io.life.memory();
+    const memory = io.process.memory();
     if (memory <= most) return;
     const mb = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MB`;
     log.write('warn', { memory }, `using ${mb(memory)} of memory, --max-memory is ${mb(most)}: stopping`);

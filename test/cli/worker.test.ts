@@ -1,6 +1,6 @@
 /** The worker as a program: how it begins, and all the ways in which it ends. */
 import { expect, test } from 'vitest';
-import { requests } from '../../cli/life.ts';
+import { requests } from '../../cli/process.ts';
 import { type Line, type Program, type Ran, start } from './cli.ts';
 import { type Shared, sharedStore } from './shared.ts';
 

@@ -70,7 +70,7 @@ async function begin(store: StoreSource, seed: number | undefined): Promise<Begu
   tasks.on('*', feed.add);
   const real = { now: 0 };
   const recorded: Recorded[] = [];
-  const breathe = () => new Promise<void>((done) => realImmediate(done));
+  const yieldToEventLoop = () => new Promise<void>((done) => realImmediate(done));
   const plan = { from, startedAt: from, speed: 60, seed, workers: 2, concurrency: 2, store, playing: true, recorded };
   // Each look at the clock takes a while, or a slice at full speed would have no end.
   const realNow = () => {
@@ -80,7 +80,7 @@ async function begin(store: StoreSource, seed: number | undefined): Promise<Begu
   const fail = (error: unknown) => {
     throw error;
   };
-  const virtual = await VirtualRun.begin(tasks, simulation, plan, { realNow, breathe, feed, failed: fail });
+  const virtual = await VirtualRun.begin(tasks, simulation, plan, { realNow, yieldToEventLoop, feed, failed: fail });
   run = virtual;
   return {
     run: virtual,

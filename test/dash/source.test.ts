@@ -4,9 +4,9 @@ import { type Simulation, simulate } from 'escapement/testing';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { Feed } from '../../cli/dash/feed.ts';
-import { eventsOfJobs } from '../../cli/dash/heard.ts';
 import { checkInput } from '../../cli/dash/inputs.ts';
 import { framesOf, jsonLines, waitsAfter } from '../../cli/dash/items.ts';
+import { eventsOfJobs } from '../../cli/dash/job-events.ts';
 import { shownEvents } from '../../cli/dash/select.ts';
 import { requestOf, Source } from '../../cli/dash/source.ts';
 import { emptyData, emptyFilter, type Filter, type JobDetail, type JobVerb, type State } from '../../cli/dash/state.ts';
@@ -53,7 +53,7 @@ beforeEach(async () => {
   source = new Source(tasks, {
     now: () => sim.now.getTime(),
     feed,
-    hears: true,
+    hasEvents: true,
     shared: false,
     cwd: process.cwd(),
   });
@@ -187,7 +187,7 @@ describe('what is read', () => {
     const outside = new Source(tasks, {
       now: () => sim.now.getTime(),
       feed: new Feed(),
-      hears: false,
+      hasEvents: false,
       shared: true,
       cwd: process.cwd(),
     });
@@ -225,7 +225,7 @@ describe('what is read', () => {
       .get('mail.send')
       .using({ runAfter: '1d' })
       .enqueueMany(Array.from({ length: 2_000 }, () => ({ to: 'later' })));
-    const outside = new Source(tasks, { now: () => now, feed: new Feed(), hears: false, shared: true, cwd: process.cwd() });
+    const outside = new Source(tasks, { now: () => now, feed: new Feed(), hasEvents: false, shared: true, cwd: process.cwd() });
     const read = async (eventText: string) => {
       const { events = [] } = await outside.read(asked({ view: 'events', eventText }));
       expect(events.map(({ at }) => at)).toEqual(events.map(({ at }) => at).toSorted((a, b) => b - a));

@@ -39,7 +39,12 @@ async function begin(tasks: Tasks, module: SimulationModule = {}, playing = fals
     tasks,
     module,
     { from, speed: 60, seed: 1, workers: 1, concurrency: 5, store: memory(), playing, recorded: [], startedAt: from },
-    { realNow: () => real.now, breathe: () => new Promise((done) => realImmediate(done)), feed, failed: (error) => failed.push(error) },
+    {
+      realNow: () => real.now,
+      yieldToEventLoop: () => new Promise((done) => realImmediate(done)),
+      feed,
+      failed: (error) => failed.push(error),
+    },
   );
   const virtual = run;
   return {

@@ -2,7 +2,7 @@
 
 import { plural, shorten, width } from '../../format.ts';
 import { exactDuration, shortDuration } from '../../time.ts';
-import type { JobDetail, State, Try } from '../state.ts';
+import type { Attempt, JobDetail, State } from '../state.ts';
 import {
   blank,
   dayClockTime,
@@ -97,7 +97,7 @@ export function bodyLines(detail: JobDetail, state: State, wide: number): Line[]
 }
 
 /** The attempts whose stacks are expanded. */
-function shownTries({ tries }: JobDetail, stacks: boolean): readonly Try[] {
+function shownTries({ tries }: JobDetail, stacks: boolean): readonly Attempt[] {
   const last = tries.findLastIndex(({ error }) => error !== null);
   return stacks ? tries : tries.map((one, i) => (i === last || one.frames.length === 0 ? one : { ...one, frames: [] }));
 }
@@ -140,7 +140,7 @@ const outcomeMarks: Readonly<Record<string, { readonly glyph: string; readonly r
   released: { glyph: '↩', role: 'calm' },
 };
 
-function tryLines(one: Try, { now, zone, stacks }: State, wide: number): Line[] {
+function tryLines(one: Attempt, { now, zone, stacks }: State, wide: number): Line[] {
   const { attempt, worker, startedAt, endedAt, outcome, error, frames } = one;
   const { glyph, role } = outcomeMarks[outcome] ?? { glyph: '·', role: 'dim' };
   const took = shortDuration((endedAt ?? now) - startedAt);

@@ -72,7 +72,7 @@ interface Resumed {
   readonly speed: number;
 }
 
-export class Works {
+export class DevSessions {
   readonly #options: DevelopOptions & { readonly paused: boolean };
   readonly #io: Io;
   readonly #feed: Feed;
@@ -140,7 +140,7 @@ export class Works {
     return {
       tasks,
       run: undefined,
-      hears: true,
+      hasEvents: true,
       shared,
       period: undefined,
       async stop(ms = graceMs) {
@@ -168,17 +168,17 @@ export class Works {
       playing: resumed?.playing ?? !paused,
       recorded: this.#recorded,
     };
-    const breathe = () => new Promise<void>((done) => setImmediate(done));
+    const yieldToEventLoop = () => new Promise<void>((done) => setImmediate(done));
     const run = await VirtualRun.begin(tasks, simulation, plan, {
       realNow: this.#io.realNow,
-      breathe,
+      yieldToEventLoop,
       feed: this.#feed,
       failed: this.#playFailed,
     });
     return {
       tasks,
       run,
-      hears: true,
+      hasEvents: true,
       shared: false,
       period: simulation.for,
       async stop(ms = graceMs) {

@@ -1,6 +1,6 @@
 /** The real process: its signals, uncaught errors and memory, its child processes and its parent. */
 import { type ChildProcess, fork } from 'node:child_process';
-import type { Child, Life, Order, Parent, Report, Signal } from './io.ts';
+import type { Child, Order, Parent, Process, Report, Signal } from './io.ts';
 
 const signals: readonly Signal[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 
@@ -60,7 +60,7 @@ export class Ending {
 }
 
 /** @param die called with an uncaught error if no command handles it */
-export function processLife(ending: Ending, die: (fault: unknown) => void): Life {
+export function realProcess(ending: Ending, die: (fault: unknown) => void): Process {
   let onFault: (fault: unknown, kind: 'rejection' | 'exception') => void = die;
   process.on('uncaughtException', (fault) => onFault(fault, 'exception'));
   process.on('unhandledRejection', (fault) => onFault(fault, 'rejection'));
