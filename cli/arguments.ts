@@ -1,6 +1,6 @@
-/** What users write behind options, read and checked. Each reader throws the one sentence that commander prints behind the option's name. */
+/** Parses and checks option values. Each parser throws the sentence that commander prints after the option's name. */
 import { InvalidArgumentError } from 'commander';
-import { parseDuration, parseInstant } from './time.ts';
+import { parseDuration, parseInstant } from '../src/core/duration.ts';
 
 export const durationExpected = "a duration such as '90m', '12h' or '7d'";
 export const instantExpected = "an instant with its offset, such as '2026-03-28T00:00:00Z'";
@@ -33,7 +33,7 @@ export function whole(least: number, most: number): (text: string) => number {
   };
 }
 
-/** One of some words. */
+/** One of several words. */
 export function oneOf<Word extends string>(words: readonly Word[]): (text: string) => Word {
   return (text) => {
     if ((words as readonly string[]).includes(text)) return text as Word;
@@ -41,7 +41,7 @@ export function oneOf<Word extends string>(words: readonly Word[]): (text: strin
   };
 }
 
-/** Words behind one another, by commas or by giving the option again: `--queues mail,default`. */
+/** A list of words, separated by commas or given by repeating the option: `--queues mail,default`. */
 export function words(text: string, before: readonly string[] = []): readonly string[] {
   const more = text.split(',').map((word) => word.trim());
   if (more.includes('')) throw new InvalidArgumentError("Give names separated by commas, such as 'mail,default'.");
@@ -52,14 +52,14 @@ export function someOf<Word extends string>(allowed: readonly Word[]): (text: st
   return (text, before = []) => [...before, ...words(text).map(oneOf(allowed))];
 }
 
-/** The option as often as one likes; a value may hold commas. */
+/** A repeatable option whose values may contain commas. */
 export function repeated(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
 }
 
 const unitBytes: Record<string, number> = { b: 1, kb: 2 ** 10, mb: 2 ** 20, gb: 2 ** 30 };
 
-/** Bytes of `512mb`, `1.5gb` or a number of bytes; units of 1,024. */
+/** Parses `512mb`, `1.5gb` or a number of bytes; units are multiples of 1,024. */
 export function bytes(text: string): number {
   const [, count, unit = 'b'] = /^(\d+(?:\.\d+)?)(b|kb|mb|gb)?$/i.exec(text) ?? [];
   const value = Number(count) * (unitBytes[unit.toLowerCase()] ?? Number.NaN);
@@ -72,7 +72,7 @@ export function listed(names: readonly string[], last = 'or'): string {
   return names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} ${last} ${names.at(-1)}`;
 }
 
-/** The properties that were given: what takes options need not tell `undefined` from absent. */
+/** Removes undefined properties, for functions that distinguish undefined from missing ones. */
 export function given<T extends object>(options: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
     [Key in keyof T]?: Exclude<T[Key], undefined>;

@@ -1,11 +1,11 @@
 /**
- * What the clocks of a zone do: the days on which they change, and the times of day that they skip. Read off `Intl` by way of `wallTime`,
- * for what commands print; when a schedule fires is decided elsewhere.
+ * Clock changes of a time zone: the days on which they happen, and the local times that they skip. Derived from `Intl` through `wallTime`,
+ * for display only; `core` decides when a schedule fires.
  */
 import type { ScheduleInfo } from 'escapement';
 import { dayMs, exactDuration, wallTime } from './time.ts';
 
-/** A change of a zone's clocks: forward where the offset grows. */
+/** A clock change of a zone: forward if the offset grows. */
 export interface ClockChange {
   readonly zone: string;
   /** The first instant with the new offset. */
@@ -15,10 +15,10 @@ export interface ClockChange {
   readonly offsetAfter: number;
 }
 
-/** A local day is within this of each of its instants, whatever the clocks do; no zone changes its clocks twice in three times as long. */
+/** Longer than any local day. No zone changes its clocks twice within three times this period. */
 const reachMs = 2 * dayMs;
 
-/** The change of the clocks on the local day of an instant: the day that holds times which are skipped or repeated. */
+/** The clock change on the local day of an instant: the day whose local times are skipped or repeated. */
 export function clockChange(at: number, zone: string): ClockChange | undefined {
   const change = changeNear(at, zone);
   if (!change) return undefined;
@@ -27,7 +27,7 @@ export function clockChange(at: number, zone: string): ClockChange | undefined {
   return day >= dayOf(first) && day <= dayOf(end - 1) ? change : undefined;
 }
 
-/** `clocks go forward at 02:00, +1h`. A day that ends with the change ends at 24:00. */
+/** `clocks go forward at 02:00, +1h`. A change at the end of a day is at 24:00. */
 export function changeText({ at, offsetBefore, offsetAfter }: ClockChange): string {
   const forward = offsetAfter > offsetBefore;
   const time = timeText(at + offsetBefore);
@@ -35,15 +35,15 @@ export function changeText({ at, offsetBefore, offsetAfter }: ClockChange): stri
   return forward ? `clocks go forward at ${time}, +${size}` : `clocks go back at ${time === '00:00' ? '24:00' : time}, -${size}`;
 }
 
-/** A local time that does not exist: its date `2026-03-29` and its time `02:30`. */
+/** A nonexistent local time: its date `2026-03-29` and its time `02:30`. */
 export interface SkippedTime {
   readonly date: string;
   readonly time: string;
 }
 
 /**
- * The local time in whose place an occurrence runs at this instant, right after a gap that skips it; of several, the first. That is only
- * done for expressions without `*` in their time of day.
+ * The skipped local time that an occurrence at this instant, right after the gap, replaces; the first one of several. Only expressions
+ * without `*` in their time of day are moved after a gap.
  */
 export function skippedTime(trigger: ScheduleInfo['trigger'], at: number): SkippedTime | undefined {
   for (const one of trigger.kind === 'any' ? trigger.of : [trigger]) {
@@ -55,7 +55,7 @@ export function skippedTime(trigger: ScheduleInfo['trigger'], at: number): Skipp
     const skipped = times
       ?.flatMap((time) => [dayOf(from) * dayMs + time, dayOf(to) * dayMs + time])
       .filter((local) => local >= from && local < to)
-      // At midnight the days differ, and the first time of the new one may be the expression's own.
+      // At midnight the days differ, and the first time of the new day may itself match the expression.
       .filter((local) => dayOf(local) === dayOf(to) || !times.includes(to - dayOf(to) * dayMs))
       .sort((a, b) => a - b)[0];
     if (skipped !== undefined) return { date: new Date(skipped).toISOString().slice(0, 10), time: timeText(skipped) };
@@ -65,7 +65,7 @@ export function skippedTime(trigger: ScheduleInfo['trigger'], at: number): Skipp
 
 const atMidnight = ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight'];
 
-/** The times of day that a cron expression names, in milliseconds; undefined for one with `*` there, which names none. */
+/** The times of day in a cron expression, in milliseconds; undefined if it has `*` there. */
 function timesOfDay(expression: string): number[] | undefined {
   if (atMidnight.includes(expression.toLowerCase())) return [0];
   const fields = expression.trim().split(/\s+/);
@@ -87,7 +87,7 @@ function valuesOf(field: string): number[] | undefined {
   return values;
 }
 
-/** The change of the clocks around an instant, in days before or after it. */
+/** The clock change in the days before or after an instant. */
 function changeNear(at: number, zone: string): ClockChange | undefined {
   let before = Math.floor((at - reachMs) / 1_000);
   let after = Math.ceil((at + reachMs) / 1_000);
@@ -107,7 +107,7 @@ function offsetAt(at: number, zone: string): number {
   return (offset.startsWith('-') ? -1 : 1) * ((hours * 60 + minutes) * 60 + seconds) * 1_000;
 }
 
-/** Local time is kept as the instant at which UTC's clocks show it. */
+/** Represents local time as the instant at which UTC shows the same time. */
 function dayOf(local: number): number {
   return Math.floor(local / dayMs);
 }

@@ -1,4 +1,4 @@
-/** What the module prints while it is loaded and played goes to stderr: stdout is the report's, and the same for the same seed. */
+/** Redirects console output of the module to stderr while it is loaded and played: stdout is reserved for the report, which is identical for the same seed. */
 import { Console } from 'node:console';
 import { Writable } from 'node:stream';
 import type { Logger } from 'escapement';
@@ -8,9 +8,9 @@ const loggerKey = Symbol.for('escapement.logger');
 const toldKey = Symbol.for('escapement.told');
 
 /**
- * Takes the lines of applications that name no logger, which are the engine's warnings and what it says about the application. What events say too
- * is left out. Called before the module is loaded, whose definitions may be warned of.
- * @returns the function that gives them back to the console
+ * Captures the engine's log of applications without a logger, except messages that events report too. Call it before the module is loaded,
+ * because its definitions may cause warnings.
+ * @returns a function that restores the default logger
  */
 export function captureLogger(
   write: (level: 'info' | 'warn' | 'error', fields: Readonly<Record<string, unknown>>, message: string) => void,
@@ -25,7 +25,7 @@ export function captureLogger(
   };
 }
 
-/** @param before called before anything is written @returns the function that restores the console */
+/** @param before called before each write @returns a function that restores the console */
 export function captureConsole(stderr: Output, before: () => void): () => void {
   const stream = new Writable({
     decodeStrings: false,
@@ -44,7 +44,7 @@ export function captureConsole(stderr: Output, before: () => void): () => void {
     real[method] = console[method];
     console[method] = write.bind(own);
   }
-  // What writes to the stream itself; the command holds the function that it had.
+  // Also capture direct writes to the stream; the command keeps the original function.
   const { write } = process.stdout;
   process.stdout.write = ((chunk: string | Uint8Array, encoding?: unknown, done?: unknown) => {
     before();

@@ -1,4 +1,4 @@
-/** `escapement simulate --explore`: the module's play under many seeds and their faults, until something breaks. */
+/** `escapement simulate --explore`: runs the module's play with many seeds and faults until something breaks. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { ExplorationError } from 'escapement';
@@ -6,25 +6,25 @@ import { type Exploration, type ExploreOptions, explore, type FaultFamily } from
 import type { Application } from './config.ts';
 import { cleanLines, count, painter, plural, wantsColour } from './format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io, orStuck } from './io.ts';
-import { type Plan, realTurn, Stage } from './play.ts';
+import { eventLoopYielder, type Plan, Stage } from './play.ts';
 import { exactDuration } from './time.ts';
 
 export interface ExploreCommand {
-  /** How many seeds; Infinity: until something breaks. */
+  /** The number of seeds; Infinity to continue until something breaks. */
   readonly seeds: number;
   readonly faults: 'all' | 'none' | readonly FaultFamily[];
-  /** A folder for what is found. */
+  /** The folder for failures. */
   readonly failures: string | undefined;
-  /** The period is shorter than the module's own, and nobody asked for that: of a `play` that it cuts off nothing can be expected. */
+  /** True if the period is shorter than the module's by default: `expect` is not called after a `play` that was cut off. */
   readonly shortened: boolean;
 }
 
 const showEveryMs = 200;
-/** Where stderr is no terminal: lines add up. */
+/** The interval of progress lines if stderr is not a terminal. */
 const tellEveryMs = 10_000;
 
 interface Position {
-  /** Seeds, and the part of the present one, from 0 to 1. */
+  /** The number of seeds, including the completed fraction of the current one. */
   readonly played: number;
   readonly part: number;
   readonly seeds: number;
@@ -43,7 +43,7 @@ function progressText({ played, part, seeds, realMs }: Position, period: string)
   return `${count(played)}${of} seeds of ${period}, ${count(Math.round((done / realMs) * 60_000))} a minute${left}`;
 }
 
-/** Its paragraphs, line by line. */
+/** Prints a text with empty lines between its paragraphs. */
 function paragraphs(text: string): string {
   return text
     .split('\n\n')
@@ -51,7 +51,7 @@ function paragraphs(text: string): string {
     .join('\n\n');
 }
 
-/** Plays seeds from the plan's on, and prints what was found. */
+/** Plays consecutive seeds and prints the result. */
 export async function exploreModule(
   application: Application,
   plan: Plan,
@@ -59,7 +59,7 @@ export async function exploreModule(
   io: Io,
 ): Promise<ExitCode> {
   const { tasks, simulation, label } = application;
-  const breathe = realTurn();
+  const yieldToEventLoop = eventLoopYielder();
   const paint = painter(wantsColour(io.stdout, io.env));
   const startedAt = io.realNow();
   const stop = new AbortController();
@@ -80,16 +80,16 @@ export async function exploreModule(
   const onProgress = async (progress: { played: number }) => {
     played = progress.played;
     show(plan.from);
-    // A real turn of the event loop, in which Ctrl-C is heard.
-    await breathe();
+    // One iteration of the real event loop, so that Ctrl-C is handled.
+    await yieldToEventLoop();
   };
   if (folder !== undefined) {
-    // What cannot be written is better known before a long search than after it.
+    // Report an unwritable folder before a long search, not after it.
     try {
       mkdirSync(folder, { recursive: false });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST')
-        throw new CommandError(`--failures: ${folder} cannot be made: ${(error as Error).message}`, { cause: error });
+        throw new CommandError(`--failures: ${folder} cannot be created: ${(error as Error).message}`, { cause: error });
     }
   }
   let stuck: CommandError | undefined;
@@ -108,11 +108,11 @@ export async function exploreModule(
       ...(folder === undefined ? {} : { file: join(folder, 'failures.json') }),
     };
     found = await explore(tasks, options, async (sim) => {
-      // It would wait for ever again.
+      // It would never return again.
       if (stuck) throw stuck;
-      const stage = new Stage(sim, plan.to, { realNow: io.realNow, breathe, at: show });
+      const stage = new Stage(sim, plan.to, { realNow: io.realNow, yieldToEventLoop, at: show });
       try {
-        const what = `play(sim) of ${label} waits for something that will not come; virtual time moves only by sim.advance() and its like`;
+        const what = `play(sim) of ${label} waits for something that never happens; only sim.advance() and similar calls advance virtual time`;
         if (simulation.play) await orStuck(io, Promise.resolve(simulation.play(stage.view())), what);
       } catch (error) {
         if (error instanceof CommandError) stuck = error;
@@ -141,10 +141,10 @@ export async function exploreModule(
   const fired = Object.entries(found?.fired ?? {});
   const idle = fired.filter(([code]) => !found?.mattered.includes(code)).map(([code]) => code);
   const lines = [
-    `nothing was found: ${plural(found?.seeds ?? 0, 'seed')} of ${period} in ${exactDuration(Math.round(io.realNow() - startedAt))}`,
-    fired.length === 0 ? 'no fault was drawn' : `faults: ${fired.map(([code, times]) => `${code} ${count(times)}`).join(', ')}`,
-    ...(idle.length > 0 ? [`of these, nothing shows that ${idle.join(', ')} made a difference`] : []),
-    ...(unasked ? [`expect was not asked: play was cut off after ${period}; give --for, as in simulation.for`] : []),
+    `no failures found: ${plural(found?.seeds ?? 0, 'seed')} of ${period} in ${exactDuration(Math.round(io.realNow() - startedAt))}`,
+    fired.length === 0 ? 'no faults occurred' : `faults: ${fired.map(([code, times]) => `${code} ${count(times)}`).join(', ')}`,
+    ...(idle.length > 0 ? [`no observable effect: ${idle.join(', ')}`] : []),
+    ...(unasked ? [`expect was not checked: play was cut off after ${period}; give --for, as in simulation.for`] : []),
   ];
   io.stdout.write(`${lines.join('\n')}\n`);
   return stop.signal.aborted ? exitCodes.interrupted : exitCodes.ok;

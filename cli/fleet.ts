@@ -1,19 +1,19 @@
-/** Who works: the workers as their registry knows them, and the ready jobs that none of them would take. */
+/** The registered workers, and the ready jobs that none of them can run. */
 import type { QueueStats, Tasks, WorkerInfo } from 'escapement';
 import { pages } from './jobs.ts';
 
-/** A worker that runs is heard of every 10 s; after three times that it is taken for gone. */
+/** Workers send a heartbeat every 10 s; after three missed ones, a worker counts as silent. */
 const silentAfterMs = 30_000;
-/** How long a job is ready before it is said that nobody knows its task: a deployment may be on its way. */
+/** The time that a job is ready before its task is reported as unknown: a deployment may be in progress. */
 const unknownAfterMs = 60_000;
-/** How many ready jobs are looked at. */
+/** The number of ready jobs to examine. */
 const lookedAt = 5_000;
 
 export function isLive(worker: WorkerInfo, now: number): boolean {
   return worker.state !== 'stopped' && now - worker.heartbeatAt.getTime() < silentAfterMs;
 }
 
-/** The state that people are told: `silent` is a worker that neither said goodbye nor was heard of for long. */
+/** The displayed state of a worker: `silent` means no recent heartbeat and no clean shutdown. */
 export function stateOf(worker: WorkerInfo, now: number): WorkerInfo['state'] | 'silent' {
   return worker.state === 'stopped' || isLive(worker, now) ? worker.state : 'silent';
 }
@@ -22,19 +22,19 @@ export function serves({ queues, exclude }: WorkerInfo, queue: string): boolean 
   return (queues === null || queues.includes(queue)) && !exclude?.includes(queue);
 }
 
-/** The schedules that code of a worker defines; undefined where it does not say, which old ones do not. */
+/** The schedules that a worker's code defines; undefined for old workers, which do not report them. */
 export function declaredBy(worker: WorkerInfo): ReadonlySet<string> {
   return new Set(Object.keys(worker.schedules));
 }
 
-/** A task whose ready jobs no live worker knows. */
+/** A task with ready jobs that no live worker can run. */
 export interface UnknownTask {
   readonly task: string;
   readonly jobs: number;
   readonly oldestDueAt: Date;
 }
 
-/** By name; of the newest ready jobs, those that were due a minute ago and that no live worker that serves their queue knows. */
+/** Tasks, by name, with ready jobs that were due a minute ago and that no live worker of their queue can run; among the newest ready jobs. */
 export async function unknownTasks(
   tasks: Tasks,
   queues: readonly QueueStats[],
@@ -56,7 +56,7 @@ export async function unknownTasks(
   return [...found.values()].sort((a, b) => (a.task < b.task ? -1 : 1));
 }
 
-/** The tasks that workers of this queue know; undefined where it has none, which is a fault of its own. */
+/** The tasks of the workers of this queue; undefined if the queue has no workers, which is reported separately. */
 function knownIn(queue: string, live: readonly WorkerInfo[]): ReadonlySet<string> | undefined {
   const its = live.filter((worker) => serves(worker, queue));
   return its.length === 0 ? undefined : new Set(its.flatMap(({ tasks }) => tasks));

@@ -1,26 +1,26 @@
 /**
- * Text for a terminal: columns that align whatever is written in them, numbers that people can read, charts of block characters, and
- * nothing that the terminal would obey. Pure; colour is laid on last, over text whose width is settled.
+ * Formats text for a terminal: aligned columns, readable numbers, charts of block characters, and text without control characters. Pure.
+ * Colour is applied last, when widths are final.
  */
 import { stripVTControlCharacters } from 'node:util';
 
-/** The width that all output is made for, whatever the terminal's is: the same run prints the same bytes everywhere. */
+/** The width of all output, regardless of the terminal: the same run prints the same bytes everywhere. */
 export const lineWidth = 100;
 
 /**
- * Foreign text on one line that a terminal can be given: no escape sequences, no control or direction characters, no broken surrogates.
- * @param text a task's error, a reason, a name; anything that was not written here
+ * Makes text safe for one line of a terminal: removes escape sequences, control and direction characters, and lone surrogates.
+ * @param text any text from outside, such as an error, a reason or a name
  */
 export function clean(text: string): string {
   return (
     stripVTControlCharacters(text.toWellFormed())
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: these characters are removed
       .replace(/ *[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+ */g, ' ')
       .trim()
   );
 }
 
-/** Several lines of foreign text, each made safe; empty ones are dropped. */
+/** Splits text into lines and makes each safe. Empty lines are dropped. */
 export function cleanLines(text: string): string[] {
   return text
     .split(/\r\n|[\n\r\u2028\u2029]/)
@@ -28,7 +28,7 @@ export function cleanLines(text: string): string[] {
     .filter((line) => line.trim() !== '');
 }
 
-/** A JSON text in which nothing is left that a terminal would obey: it is escaped, so that the text can also be looked at. */
+/** Escapes control characters in a JSON text, so that it is safe to print and remains equivalent. */
 export function escapeUnsafe(text: string): string {
   const unsafe = /[\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]/g;
   return text.replace(unsafe, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
@@ -59,7 +59,7 @@ const wide: readonly (readonly [number, number])[] = [
   [0x20000, 0x3fffd],
 ];
 
-/** How many columns a text takes in a terminal. */
+/** The number of terminal columns of a text. */
 export function width(text: string): number {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: plain ASCII needs no segmenting
   if (/^[\u0000-\u007f]*$/.test(text)) return text.length;
@@ -83,7 +83,7 @@ export function padStart(text: string, columns: number): string {
   return ' '.repeat(Math.max(0, columns - width(text))) + text;
 }
 
-/** Cuts what is longer than `columns`, and marks it by `…`: at the end, or in the middle where both ends tell names apart. */
+/** Cuts text to `columns` and marks the cut with `…`: at the end, or in the middle if both ends matter. */
 export function shorten(text: string, columns: number, where: 'end' | 'middle' = 'end'): string {
   if (width(text) <= columns) return text;
   const parts = [...graphemes.segment(text)].map(({ segment }) => segment);
@@ -104,7 +104,7 @@ function take(parts: readonly string[], columns: number): string[] {
   return taken;
 }
 
-/** `1234567` is `1,234,567`; the same on every machine, whatever its locale. */
+/** `1,234,567`; independent of the locale. */
 export function count(value: number): string {
   return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ',');
 }
@@ -114,7 +114,7 @@ export function plural(value: number, noun: string): string {
   return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 }
 
-/** A number for an order of magnitude: two digits count, the rest are zeros. */
+/** Rounds a number to two significant digits. */
 export function roughly(value: number): string {
   if (!Number.isFinite(value)) return '∞';
   if (value < 100) return value < 10 ? String(Math.round(value * 10) / 10) : count(value);
@@ -122,23 +122,23 @@ export function roughly(value: number): string {
   return count(Math.round(value / size) * size);
 }
 
-/** How text is marked on a terminal that shows colour. */
+/** The styles of text on a terminal with colour. */
 export type Mark = 'bold' | 'dim' | 'red' | 'green' | 'yellow';
 export type Paint = (mark: Mark | undefined, text: string) => string;
 
 const codes: Record<Mark, readonly [number, number]> = { bold: [1, 22], dim: [2, 22], red: [31, 39], green: [32, 39], yellow: [33, 39] };
 
-/** @param on false: text stays as it is */
+/** @param on false to return text unchanged */
 export function painter(on: boolean): Paint {
   return (mark, text) => (on && mark && text !== '' ? `\u001b[${codes[mark][0]}m${text}\u001b[${codes[mark][1]}m` : text);
 }
 
-/** Colour belongs on a terminal whose user has not declined it (https://no-color.org). */
+/** True for a terminal, unless NO_COLOR is set (https://no-color.org). */
 export function wantsColour(output: { readonly isTTY: boolean }, env: Readonly<Record<string, string | undefined>>): boolean {
   return output.isTTY && !env.NO_COLOR && env.TERM !== 'dumb';
 }
 
-/** One cell; a number is a count, and a zero a dot that does not draw the eye. */
+/** A cell; numbers are formatted as counts, zero as a dim dot. */
 export type Cell = string | number | { readonly text: string | number; readonly mark: Mark | undefined };
 
 export interface Column {
@@ -147,8 +147,8 @@ export interface Column {
 }
 
 /**
- * Lines of aligned columns, two spaces apart.
- * @param rows a row of `null` is a rule
+ * Lays out rows in aligned columns, two spaces apart.
+ * @param rows a null row is a horizontal rule
  */
 export function table(columns: readonly Column[], rows: readonly (readonly Cell[] | null)[], paint: Paint): string[] {
   const titled = columns.some(({ title }) => title !== '');
@@ -181,7 +181,7 @@ function markOf(cell: Cell): Mark | undefined {
 
 const blocks = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/** One character a value: a dot for zero, eight heights up to `max`, a space for what lies outside (undefined). */
+/** A bar chart with one character per value: a dot for zero, eight heights up to `max`, a space for undefined. */
 export function bars(values: readonly (number | undefined)[], max: number): string {
   return values.map((value) => (value === undefined ? ' ' : value === 0 ? '·' : blocks[level(value, max)])).join('');
 }
@@ -190,7 +190,7 @@ function level(value: number, max: number): number {
   return Math.min(blocks.length, Math.ceil((value / max) * blocks.length)) - 1;
 }
 
-/** What the heights mean: `▁ 1–5  ▄ 16–20  █ 36–41`; of the heights that a whole number can reach, three at most. */
+/** The legend of the heights: `▁ 1–5  ▄ 16–20  █ 36–41`; at most three of the heights that whole numbers reach. */
 export function scale(max: number): string {
   const ranges: string[] = [];
   blocks.forEach((block, index) => {

@@ -1,8 +1,8 @@
-/** What is to be said of an input that is not there. */
+/** The message for a missing input. */
 import type { Tasks } from 'escapement';
 import { clean } from './format.ts';
 
-/** A task whose function takes an input, and has no schema that would refuse to be without: what is wrong with a job of it that has none. */
+/** The warning for a job without input whose task's function takes one and has no schema to reject it. */
 export function missingInput(tasks: Tasks, name: string): string | undefined {
   const { schema, takesInput } = tasks.describe(name);
   return schema || !takesInput ? undefined : `the function of ${clean(name)} takes an input, and this job has none`;

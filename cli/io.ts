@@ -1,15 +1,15 @@
 /**
- * All that a command may touch of the process it runs in, so that a test can give it something else. Also the one kind of error that a
- * command reports in one line, without a stack.
+ * The process as commands see it, so that tests can replace it. Also defines CommandError, the error that is reported on one line without a
+ * stack.
  */
 
 import { isEscapementError } from 'escapement';
 import { cleanLines } from './format.ts';
 
-/** A stream of text for people. */
+/** An output stream. */
 export interface Output {
   write(text: string): void;
-  /** A terminal: colour and rewritten lines are welcome. */
+  /** True for a terminal, which supports colour and rewriting lines. */
   readonly isTTY: boolean;
   readonly columns: number;
 }
@@ -17,48 +17,48 @@ export interface Output {
 export interface Io {
   readonly stdout: Output;
   readonly stderr: Output;
-  /** All that is written to the process, to its end. */
+  /** Reads stdin to its end. */
   readonly stdin: () => Promise<string>;
-  /** Asks the person at the terminal; undefined: there is none. An empty answer: the input has ended. */
+  /** Asks the user a question; undefined without a terminal. The answer is empty at the end of input. */
   readonly ask?: ((question: string) => Promise<string>) | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
-  /** Epoch milliseconds: what ages are counted from. */
+  /** The current time in epoch milliseconds. */
   readonly now: () => number;
-  /** Real milliseconds, whatever a simulation does to the globals. */
+  /** Real milliseconds of a monotonic clock, even while a simulation replaces the globals. */
   readonly realNow: () => number;
-  /** Calls `fn` at Ctrl-C; returns the function that ends this. */
+  /** Calls `fn` on Ctrl-C. Returns a function that removes the listener. */
   onInterrupt(fn: () => void): () => void;
-  /** Calls `fn` when nothing is left that could ever happen in this process; returns the function that ends this. */
+  /** Calls `fn` when the event loop has nothing left to do. Returns a function that removes the listener. */
   onStuck(fn: () => void): () => void;
-  readonly life: Life;
+  readonly process: Process;
 }
 
 export type Signal = 'SIGTERM' | 'SIGINT' | 'SIGHUP';
 
-/** What only a command that lives as long as its process asks of it. */
-export interface Life {
-  /** Calls `fn` at every signal that asks the process to end, which then does not end by itself. Signals within a second are one. */
+/** The operations for commands that run as long as the process: signals, uncaught errors, memory and child processes. */
+export interface Process {
+  /** Calls `fn` on every signal that asks the process to end, instead of ending it. Signals within a second count as one. */
   onSignal(fn: (signal: Signal) => void): void;
-  /** Calls `fn` with what nobody caught, a rejection or an error, instead of ending the process. */
+  /** Calls `fn` with uncaught errors and unhandled rejections, instead of ending the process. */
   onFault(fn: (fault: unknown, kind: 'rejection' | 'exception') => void): void;
-  /** Calls `fn` when the process ends although no command ended it, as by `process.exit()` in a task, in that task's context; `fn` returns the exit code. */
+  /** Calls `fn` when the process exits without a command having ended it, for example when a task calls `process.exit()`; in the async context of that call. `fn` returns the exit code. */
   onForeignExit(fn: (code: number) => number): void;
-  /** Calls `fn` when whoever read stdout has gone. */
+  /** Calls `fn` when the reader of stdout has closed it. */
   onOutputClosed(fn: () => void): void;
-  /** Bytes of memory that the process holds. */
+  /** The memory of the process (RSS), in bytes. */
   memory(): number;
   /** Ends the process now. */
   leave(code: number): void;
-  /** Another process of this program. */
+  /** Forks another process of this program. */
   fork(argv: readonly string[]): Child;
-  /** The supervisor that forked this process, if one did. */
+  /** The supervisor that forked this process, if any. */
   readonly parent: Parent | undefined;
 }
 
-/** What a supervisor tells a child. */
+/** A message from a supervisor to a child. */
 export type Order = 'stop' | 'leave';
-/** What a child tells its supervisor. */
+/** A message from a child to its supervisor. */
 export type Report = { readonly kind: 'ready' } | { readonly kind: 'ending'; readonly why: string };
 
 export interface Child {
@@ -72,15 +72,15 @@ export interface Child {
 export interface Parent {
   tell(report: Report): void;
   onOrder(fn: (order: Order) => void): void;
-  /** The supervisor has gone without a word. */
+  /** The supervisor has exited unexpectedly. */
   onGone(fn: () => void): void;
 }
 
-/** What every command answers to its caller. Part of the contract: scripts rely on it. */
+/** The exit codes of all commands. Public API: scripts rely on them. */
 export const exitCodes = { ok: 0, expectation: 1, refused: 1, usage: 2, hungUp: 129, interrupted: 130, terminated: 143 } as const;
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
-/** A fault that the user can mend. Printed as `escapement: <message>`; its cause only with ESCAPEMENT_DEBUG. */
+/** An error that the user can fix. Printed as `escapement: <message>`; its cause only with ESCAPEMENT_DEBUG. */
 export class CommandError extends Error {
   override readonly name = 'CommandError';
   readonly exitCode: ExitCode;
@@ -90,7 +90,7 @@ export class CommandError extends Error {
   }
 }
 
-/** Rejects when the process has nothing left to do while `promise` is still open: nobody could ever settle it. */
+/** Rejects when the event loop is empty while `promise` is pending: nothing could ever settle it. */
 export async function orStuck<T>(io: Pick<Io, 'onStuck'>, promise: Promise<T>, what: string): Promise<T> {
   let off = () => {};
   const stuck = new Promise<never>((_, reject) => {
@@ -103,7 +103,7 @@ export async function orStuck<T>(io: Pick<Io, 'onStuck'>, promise: Promise<T>, w
   }
 }
 
-/** `escapement: what is wrong`, with the stack of what is behind it only for those who ask for it. */
+/** Formats an error as `escapement: <message>`. The stack of its cause follows only with ESCAPEMENT_DEBUG. */
 export function faultText(error: unknown, env: Io['env']): string {
   const known = error instanceof CommandError || isEscapementError(error);
   const { name, message } = error as { name?: string; message?: string };

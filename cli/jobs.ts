@@ -1,4 +1,4 @@
-/** Jobs as commands choose them and print them: filters, ids that may be cut short, one document and one table for all commands. */
+/** Selects and prints jobs for the commands: filters, abbreviated ids, and the common JSON document and table. */
 import type { Command } from 'commander';
 import { type ErrorDetails, isEscapementError, type JobSelection, type Status, type TaskResult, type Tasks } from 'escapement';
 import { given, someOf } from './arguments.ts';
@@ -17,7 +17,7 @@ export interface Filters {
   readonly tag?: string;
 }
 
-/** The options that say which jobs. @param allowed the statuses that the command can do something with */
+/** Adds the options that select jobs. @param allowed the statuses that the command applies to */
 export function addFilters(command: Command, allowed: readonly Status[] = statuses): Command {
   return command
     .option('--status <status>', `${allowed.join(', ')}; several with commas`, someOf(allowed))
@@ -31,7 +31,7 @@ export function selectionOf({ status, task, queue, schedule, tag }: Filters): Jo
   return given({ status, task, queue, schedule, tag });
 }
 
-/** The same filters as they are written on the command line. */
+/** The filters as command-line options. */
 export function filterText({ status, task, queue, schedule, tag }: Filters): string {
   const options = Object.entries({ status: status?.join(','), task, queue, schedule, tag }).filter(([, value]) => value !== undefined);
   return options.map(([name, value]) => ` --${name} ${quoted(value as string)}`).join('');
@@ -43,17 +43,17 @@ function quoted(value: string): string {
 }
 
 const pageSize = 1_000;
-/** Among how many of the newest jobs a short id is looked for. */
+/** The number of newest jobs in which an abbreviated id is searched. */
 const recentJobs = 5_000;
 
-/** How many jobs match, counted up to a bound. */
+/** Counts the matching jobs, up to a limit. */
 export async function countJobs(tasks: Tasks, selection: JobSelection, most: number): Promise<number> {
   let found = 0;
   for await (const page of pages(tasks, selection, most)) found += page.length;
   return found;
 }
 
-/** Pages of matching jobs, newest first, until at least `most` have come. */
+/** Reads pages of matching jobs, newest first, until there are at least `most`. */
 export async function* pages(tasks: Tasks, selection: JobSelection, most: number): AsyncGenerator<TaskResult[]> {
   let after: string | undefined;
   let found = 0;
@@ -66,8 +66,8 @@ export async function* pages(tasks: Tasks, selection: JobSelection, most: number
 }
 
 /**
- * The job with this id, or whose id alone among the recent ones begins or ends so.
- * @throws CommandError when there is none, or several
+ * The job with this id, or the only recent job whose id begins or ends with it.
+ * @throws CommandError if there are none or several
  */
 export async function findJob(tasks: Tasks, id: string): Promise<TaskResult> {
   try {
@@ -91,7 +91,7 @@ export async function findJob(tasks: Tasks, id: string): Promise<TaskResult> {
   return first;
 }
 
-/** A job in a list's document. */
+/** A job in the JSON document of a list. */
 export function jobRow(job: TaskResult) {
   const last = job.errors.at(-1);
   return {
@@ -126,7 +126,7 @@ export function statusCell(status: Status): Cell {
   return { text: status, mark: marks[status] };
 }
 
-/** One line a job: what it is, how it stands, and what last went wrong. */
+/** One line for each job: its task, status and last error. */
 export function jobTable(jobs: readonly TaskResult[], { io, paint }: Pick<Operation, 'io' | 'paint'>): string[] {
   const columns = [
     { title: 'id' },
@@ -158,13 +158,13 @@ function note(job: TaskResult, now: number): string {
   return clean(job.reason ?? '');
 }
 
-/** `3m02s ago`; instants ahead are `now`: clocks of machines differ. */
+/** `3m02s ago`; future instants are `now`, because the clocks of machines differ. */
 export function ago(at: Date, now: number): string {
   const ms = now - at.getTime();
   return ms < 1_000 ? 'now' : `${shortDuration(ms)} ago`;
 }
 
-/** The code, the status and the other properties of an error, in a line, as far as its name and its message do not say them already; none: no line. */
+/** The code, status and other properties of an error on one line, unless its name or message already contains them; empty if there are none. */
 export function propertyLines({ message, code, status, properties }: ErrorDetails): string[] {
   const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
   const all = Object.entries({ code, status, ...properties }).filter(([, value]) => value !== undefined && !message.includes(text(value)));
@@ -172,7 +172,7 @@ export function propertyLines({ message, code, status, properties }: ErrorDetail
   return texts.length > 0 ? [clean(texts.join('  '))] : [];
 }
 
-/** The places in a stack, and the messages of causes and members; what stands before them is the error's own message again. */
+/** The frames of a stack and the messages of causes and members. The leading lines are dropped: they repeat the error's own message. */
 export function placesOf(stack: string): string[] {
   return cleanLines(stack)
     .map((text) => text.trim())

@@ -1,4 +1,4 @@
-/** Mails as commands and the dashboard show them: where an application keeps its mail, one file for the HTML of one mail. */
+/** Mail for the commands and the dashboard: the outbox of an application, and writing the HTML of a mail to a file. */
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,18 +8,18 @@ import { cleanLines } from './format.ts';
 
 export type { MailSeam, MailState, OutboxEntry, OutboxMail } from '../src/email/seam.ts';
 
-/** What mail an application has. One that has none gets an empty one. */
+/** The mail of an application; empty if it does not define mail. */
 export function mailOf(tasks: Tasks): MailSeam {
   return seamOf(tasks);
 }
 
 /**
- * Writes the HTML of a mail, or its text where it has none, to a file that a browser opens.
+ * Writes the HTML of a mail, or its text if it has no HTML, to a file that can be opened in a browser.
  * @param name part of the file's name
  * @returns the path
  */
 export function saveHtml(name: string, mail: { readonly html: string | null; readonly text: string | null }, path?: string): string {
-  // A folder that nobody else can have prepared.
+  // A new folder, which no other user can have prepared.
   const file = path ?? join(mkdtempSync(join(tmpdir(), 'escapement-mail-')), `${name.replace(/[^\w.-]+/g, '-')}.html`);
   const text = mail.text ?? '(no content is kept)';
   const html =
@@ -28,7 +28,7 @@ export function saveHtml(name: string, mail: { readonly html: string | null; rea
   return file;
 }
 
-/** The lines of a mail's text, each made safe. Empty lines stay: they are part of the text. */
+/** The lines of a mail's text, each made safe. Empty lines are kept. */
 export function textLines(text: string): string[] {
   return text.split(/\r\n|[\n\r]/).map((line) => cleanLines(line)[0] ?? '');
 }

@@ -1,6 +1,6 @@
 /**
- * How every operating command works: it loads the module, makes sure that another process can operate on its jobs at all, opens the store,
- * does its work, and closes. What the module prints goes to stderr, so that stdout is the command's alone.
+ * The frame of every operating command: it loads the module, checks that its jobs are in a shared store, opens the store, runs the command
+ * and closes the store. Output of the module goes to stderr; stdout is reserved for the command.
  */
 import type { Command } from 'commander';
 import { type Application, loadApplication } from './config.ts';
@@ -8,22 +8,22 @@ import { captureConsole } from './console.ts';
 import { clean, json, type Paint, painter, wantsColour } from './format.ts';
 import { CommandError, type ExitCode, type Io, orStuck } from './io.ts';
 
-/** What a command of this file is given, and how it prints. */
+/** The context of an operating command. */
 export interface Operation extends Application {
   readonly io: Io;
   readonly paint: Paint;
-  /** The module as the user wrote it, for commands that are suggested. */
+  /** The module as the user wrote it, for suggested commands. */
   readonly module: string;
-  /** Prints a document, if the user wants JSON; else lines. */
+  /** Prints the document with --json, and the lines otherwise. */
   print(document: () => unknown, lines: () => readonly string[]): void;
 }
 
-/** @throws CommandError when the jobs of the module's backend are in no store that processes share */
+/** @throws CommandError if the module's backend does not keep jobs in a store that processes can share */
 export function requireShared({ label, tasks }: Application, alias = 'default'): void {
   const backend = tasks.backends.find((other) => other.alias === alias);
   if (!backend) {
     const aliases = tasks.backends.map((other) => clean(other.alias)).join(', ');
-    throw new CommandError(`${label} has no backend ${clean(alias)}; there are: ${aliases}`);
+    throw new CommandError(`${label} has no backend ${clean(alias)}; its backends are: ${aliases}`);
   }
   if (backend.supports.shared) return;
   throw new CommandError(
@@ -34,9 +34,9 @@ export function requireShared({ label, tasks }: Application, alias = 'default'):
 
 interface Options {
   readonly json?: boolean;
-  /** The backend's alias, where the command takes one. */
+  /** The backend's alias, if the command takes one. */
   readonly backend?: string;
-  /** Given, the command looks at the backend itself. */
+  /** If set, the command checks the backend itself. */
   readonly anyBackend?: boolean;
 }
 
@@ -69,7 +69,7 @@ export async function operate(
     return await orStuck(
       io,
       opened(application, io, () => work(operation), options),
-      `the store of ${label} never answers`,
+      `the store of ${label} does not answer`,
     );
   } finally {
     restoreConsole();
@@ -82,7 +82,7 @@ async function opened({ tasks, label }: Application, io: Io, work: () => Promise
     const code = await work();
     if (tasks.workers.here > 0) {
       io.stderr.write(
-        `escapement: ${label} starts a worker when it is loaded, which claims jobs under this command too; start it in a module that this one does not import\n`,
+        `escapement: ${label} starts a worker when it is loaded, so this command would claim jobs too; start the worker in a separate module\n`,
       );
     }
     return code;
@@ -91,7 +91,7 @@ async function opened({ tasks, label }: Application, io: Io, work: () => Promise
   }
 }
 
-/** A command on a module, with its examples. @param parent the program, or the command that this one belongs to, and may be the default of */
+/** Adds a command that takes a module, with examples. @param parent the program, or the command to which this subcommand belongs */
 export function addCommand(
   parent: Command,
   name: string,

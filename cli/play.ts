@@ -1,38 +1,38 @@
 /**
- * Plays an application in virtual time, from an instant to an instant and not a millisecond further: the module's own `play` drives, and
- * what it drives is a simulation that stops at the end of the period, tells how far it has come, and lets Ctrl-C in between two events.
+ * Plays an application in virtual time from one instant to another, and not a millisecond further. The module's `play` drives a simulation
+ * that stops at the end of the period, reports progress, and handles Ctrl-C between events.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { isEscapementError, SimulationRunawayError, type Tasks } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
+import { parseDuration, parseInstant } from '../src/core/duration.ts';
 import type { Application } from './config.ts';
 import { CommandError, type Io, orStuck } from './io.ts';
 import type { Progress } from './progress.ts';
-import { parseDuration, parseInstant } from './time.ts';
 
-/** What is played. */
+/** What to play. */
 export interface Plan {
   readonly from: number;
   readonly to: number;
   readonly seed: number | undefined;
   readonly workers: number;
   readonly concurrency: number;
-  /** Kill a worker in the middle of about one attempt in fifty. */
+  /** Kill a worker during about 1 in 50 attempts. */
   readonly crash: boolean;
 }
 
-/** How it went. */
+/** The result of a play. */
 export interface Played {
   readonly realMs: number;
   readonly crashes: number;
-  /** Ctrl-C came; the simulation stands where it was then. */
+  /** True after Ctrl-C; the simulation stopped where it was. */
   readonly interrupted: boolean;
 }
 
 /**
- * Begins a simulation, plays it, and calls `afterwards` while it still stands; then ends it.
- * @returns what `afterwards` returned, and the simulation's complaint about work that attempts left behind
- * @throws CommandError what the module did wrong
+ * Starts a simulation, plays it, calls `afterwards` before it ends, and ends it.
+ * @returns the result of `afterwards`, and the simulation's error about work that attempts left behind
+ * @throws CommandError if the module fails
  */
 export async function play<T>(
   { label, tasks, simulation }: Application,
@@ -40,12 +40,12 @@ export async function play<T>(
   { io, progress }: { io: Io; progress: Progress },
   afterwards: (sim: Simulation, played: Played) => Promise<T>,
 ): Promise<{ readonly result: T; readonly leftBehind: Error | undefined }> {
-  const breathe = realTurn();
+  const yieldToEventLoop = eventLoopYielder();
   const { from, to, seed, workers, concurrency } = plan;
   const sim = await simulate(tasks, { now: from, workers, concurrency, ...(seed === undefined ? {} : { seed }) });
   try {
     const startedAt = io.realNow();
-    const stage = new Stage(sim, to, { realNow: io.realNow, breathe, at: (virtualNow) => progress.at(virtualNow, from, to) });
+    const stage = new Stage(sim, to, { realNow: io.realNow, yieldToEventLoop, at: (virtualNow) => progress.at(virtualNow, from, to) });
     const off = [io.onInterrupt(() => stage.interrupt()), tasks.on('started', progress.count)];
     const crashes = plan.crash ? crashing(sim, tasks, workers, seed ?? 0) : undefined;
     try {
@@ -60,12 +60,12 @@ export async function play<T>(
     const result = await afterwards(sim, played);
     return { result, leftBehind: await end(sim) };
   } finally {
-    // After a fault, what it left behind is not what the user has to hear of.
+    // After an error, work left behind is of no interest.
     await end(sim);
   }
 }
 
-/** Ends it, once or again. What comes back is the complaint about work that attempts left behind. */
+/** Ends the simulation; may be called twice. Returns the error about work that attempts left behind, if any. */
 async function end(sim: Simulation): Promise<Error | undefined> {
   try {
     await sim.end();
@@ -76,7 +76,7 @@ async function end(sim: Simulation): Promise<Error | undefined> {
 }
 
 async function playModule(fn: (sim: Simulation) => unknown, stage: Stage, io: Io, label: string): Promise<void> {
-  const stuck = `play(sim) of ${label} waits for something that will not come; virtual time moves only by sim.advance() and its like`;
+  const stuck = `play(sim) of ${label} waits for something that never happens; only sim.advance() and similar calls advance virtual time`;
   try {
     await orStuck(io, Promise.resolve(fn(stage.view())), stuck);
   } catch (error) {
@@ -86,36 +86,36 @@ async function playModule(fn: (sim: Simulation) => unknown, stage: Stage, io: Io
 
 function playFault(label: string, error: unknown): CommandError {
   const { name, message } = error as { name?: string; message?: string };
-  // What the simulation itself complains of says enough.
+  // Errors of the simulation itself need no prefix.
   const text = isEscapementError(error)
     ? `${label}: ${message}`
     : `play(sim) of ${label} threw ${name ? `${name}: ` : ''}${message ?? error}`;
   return new CommandError(text, { cause: error });
 }
 
-/** Thrown into `play` when it is to go no further. Its identity is what counts; the words are for those who catch and print it. */
+/** Thrown inside `play` to stop it. It is recognized by identity; the message is for code that catches and prints it. */
 class PeriodOver extends Error {
   override readonly name = 'PeriodOver';
 }
 
-/** Virtual time is moved by this much at most before the outside world gets a turn. What happens in it does not depend on it. */
+/** The largest step of virtual time before the real event loop gets a turn. Results do not depend on it. */
 const stepMs = 600_000;
 const breathAfterMs = 40;
-/** A timer's longest delay: beyond it, timers fire at once. */
+/** The longest delay of a timer: with a longer one, timers fire immediately. */
 const longestDelayMs = 2_147_483_647;
 
 interface Outside {
   readonly realNow: () => number;
-  readonly breathe: () => Promise<void>;
+  readonly yieldToEventLoop: () => Promise<void>;
   readonly at: (virtualNow: number) => void;
 }
 
-/** A simulation with an end. */
+/** A simulation that stops at the end of the period. */
 export class Stage {
   readonly #sim: Simulation;
   readonly #to: number;
   readonly #outside: Outside;
-  readonly #over = new PeriodOver('the period that is simulated is over');
+  readonly #over = new PeriodOver('the simulated period is over');
   #lastBreath: number;
   interrupted = false;
 
@@ -130,17 +130,17 @@ export class Stage {
     this.interrupted = true;
   }
 
-  /** True for what was thrown into `play` to end it, also when play put it into an error of its own. */
+  /** True for the error that stops `play`, even if `play` wrapped it in another error. */
   cut(error: unknown): boolean {
     return error === this.#over || (error instanceof Error && error.cause === this.#over);
   }
 
-  /** What `play` is given. */
+  /** The simulation that `play` receives. */
   view(): Simulation {
     const own: Partial<Simulation> = {
       advance: (duration) => {
         const ms = parseDuration(duration);
-        // What is no duration is told so by the simulation.
+        // The simulation itself rejects invalid durations.
         return ms === undefined ? this.#sim.advance(duration) : this.#drive(this.#now + ms);
       },
       advanceTo: (instant) => {
@@ -160,7 +160,7 @@ export class Stage {
     });
   }
 
-  /** The rest of the period. */
+  /** Plays the rest of the period. */
   async finish(): Promise<void> {
     try {
       await this.#drive(this.#to);
@@ -177,14 +177,14 @@ export class Stage {
     const end = Math.min(target, this.#to);
     do {
       await this.#sim.advanceTo(Math.min(end, this.#now + stepMs));
-      await this.#breathe();
+      await this.#yieldToEventLoop();
     } while (this.#now < end);
     if (target > this.#to) throw this.#over;
   }
 
-  /** Only the simulation knows what comes next, so a timer at the end of the period breaks it off. */
+  /** Only the simulation knows what comes next, so a timer at the end of the period interrupts it. */
   async #next(): Promise<Date | undefined> {
-    await this.#breathe();
+    await this.#yieldToEventLoop();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const arm = () => {
       const left = this.#to - this.#now;
@@ -209,17 +209,17 @@ export class Stage {
       } catch (error) {
         if (!(error instanceof SimulationRunawayError)) throw error;
       }
-      // Time stands at the last event of the step, and nothing lies between it and the step's end.
+      // Time is at the last event of the step, and nothing happens between it and the end of the step.
       await this.#drive(until === this.#to ? Number.POSITIVE_INFINITY : until);
     }
   }
 
-  async #breathe(): Promise<void> {
+  async #yieldToEventLoop(): Promise<void> {
     const realNow = this.#outside.realNow();
     if (realNow - this.#lastBreath >= breathAfterMs) {
       this.#lastBreath = realNow;
       this.#outside.at(this.#now);
-      await this.#outside.breathe();
+      await this.#outside.yieldToEventLoop();
     }
     if (this.interrupted) throw this.#over;
   }
@@ -229,8 +229,8 @@ function raise(error: Error): never {
   throw error;
 }
 
-/** One turn of the real event loop, as it is before a simulation replaces anything. */
-export function realTurn(): () => Promise<void> {
+/** Returns a function that waits for one iteration of the real event loop. Call this before a simulation replaces the globals. */
+export function eventLoopYielder(): () => Promise<void> {
   const immediate = setImmediate;
   return () => new Promise((resolve) => immediate(resolve));
 }
@@ -238,16 +238,16 @@ export function realTurn(): () => Promise<void> {
 const oneIn = 50;
 const longestBeforeCrashMs = 2_000;
 
-/** Kills workers in the middle of attempts, at instants that depend on the seed alone. */
+/** Kills workers during attempts, at instants that depend on the seed alone. */
 function crashing(sim: Simulation, tasks: Tasks, workers: number, seed: number): { readonly count: number; stop(): void } {
   const draw = mulberry32(seed);
-  // A timer that is armed inside an attempt would die with it.
+  // A timer set inside an attempt would be cleared with it.
   const outside = AsyncLocalStorage.snapshot();
   const state = { count: 0, stop: () => {} };
   state.stop = tasks.on('started', ({ worker }) => {
     const index = Number(/^w(\d+)/.exec(worker)?.[1] ?? -1);
     if (draw() >= 1 / oneIn || index < 0 || index >= workers) return;
-    // Short delays are as likely as long ones: attempts take from a millisecond to seconds.
+    // Log-uniform, because attempts take from a millisecond to seconds.
     const delay = Math.round(longestBeforeCrashMs ** draw());
     outside(() =>
       setTimeout(() => {
@@ -261,7 +261,7 @@ function crashing(sim: Simulation, tasks: Tasks, workers: number, seed: number):
   return state;
 }
 
-/** A small generator of 32-bit state: https://gist.github.com/tommyettinger/46a574533244883189143505d203312c */
+/** mulberry32, a small random number generator with 32-bit state: https://gist.github.com/tommyettinger/46a574533244883189143505d203312c */
 function mulberry32(seed: number): () => number {
   let state = seed | 0;
   return () => {

@@ -1,4 +1,4 @@
-/** The report as a person reads it: what ran and how it ended, when, by which schedules, what went wrong, and whether the module is content. */
+/** Prints the report: outcomes by task, activity, schedules, failures, and the module's expectation. */
 import {
   bars,
   type Cell,
@@ -17,7 +17,7 @@ import {
 import type { Counts, Group, Report } from './report.ts';
 import { dayMs, exactDuration, hourMs, instantText, shortDuration, wallTime } from './time.ts';
 
-/** Lines of at most 100 columns, without the last newline. */
+/** The report in lines of at most 100 columns, without a final newline. */
 export function printReport(report: Report, paint: Paint): string {
   const sections = [
     heading(report, paint),
@@ -106,7 +106,7 @@ function tasksTable(report: Report, paint: Paint): string[] {
   const lines = table(columns, [...rows, null, row('total', report.totals)], paint);
   const title = lines[0] ?? '';
   const bare = table(columns, [...rows, null, row('total', report.totals)], (_, text) => text)[0] ?? '';
-  // Two columns have a word above them.
+  // Two groups of columns have a title.
   const above = padEnd(padStart('wait', bare.indexOf('p50') + 3), bare.lastIndexOf(hour.title));
   return [`${paint('dim', `${above}busiest`)}`, title, ...lines.slice(1)];
 }
@@ -115,7 +115,7 @@ function wait(ms: number | null): Cell {
   return ms === null || ms === 0 ? { text: ms === null ? '·' : '0', mark: 'dim' } : shortDuration(ms);
 }
 
-/** Within a week the weekday says it all. */
+/** Within a week, the weekday is enough. */
 function hourStyle({ durationMs }: Report): { readonly title: string; text(at: number): string } {
   const short = durationMs <= 7 * dayMs;
   return {
@@ -127,7 +127,7 @@ function hourStyle({ durationMs }: Report): { readonly title: string; text(at: n
   };
 }
 
-/** How the period is cut: so many columns of so many hours a line. The first that needs at most sixteen lines is taken. */
+/** The layouts of the activity chart: columns per line and hours per column. The first one that needs at most 16 lines is used. */
 interface Grid {
   readonly columns: number;
   readonly columnMs: number;
@@ -145,7 +145,7 @@ const mostLines = 16;
 function activity(report: Report, paint: Paint): string[] {
   if (report.totals.attempts === 0) return [];
   const [from, to] = [Date.parse(report.from), Date.parse(report.to)];
-  // Days begin at midnight in UTC; wider lines on the day on which the period begins.
+  // Days begin at midnight UTC; longer lines begin on the first day of the period.
   const start = Math.floor(from / dayMs) * dayMs;
   const linesOf = ({ columns, columnMs }: Grid) => Math.max(1, Math.ceil((to - start) / (columns * columnMs)));
   const grid = grids.find((candidate) => linesOf(candidate) <= mostLines) ?? (grids.at(-1) as Grid);
@@ -216,7 +216,7 @@ function total(values: readonly (number | undefined)[]): number {
   return values.reduce<number>((sum, value) => sum + (value ?? 0), 0);
 }
 
-/** Two lines each: when it fired, on its own wall, and what was asked for. */
+/** Two lines for each schedule: when it fired, in its own time zone, and its rule. */
 function schedules(report: Report, paint: Paint): string[] {
   if (report.schedules.length === 0) return [];
   const year = report.from.slice(0, 4);
@@ -235,7 +235,7 @@ function schedules(report: Report, paint: Paint): string[] {
   return [lines[0] ?? '', ...lines.slice(1).flatMap((line, i) => [line, plans[i] ?? ''])];
 }
 
-/** `03-29 09:00 +02:00`, with the year where it is not the one in which the period began. */
+/** `03-29 09:00 +02:00`, with the year if it differs from that of the start. */
 function localText(instant: string, zone: string, year: string): string {
   const { date, time, offset } = wallTime(Date.parse(instant), zone);
   return `${date.startsWith(`${year}-`) ? date.slice(5) : date} ${time} ${offset}`;
@@ -269,7 +269,7 @@ function reasons(kind: 'retried' | 'failed' | 'cancelled', groups: readonly Grou
   return [`${paint(reasonMarks[kind], kind)}  ${plural(sum, nouns[kind])}`, ...lines];
 }
 
-/** When the first and the last of a group happened: within a week by weekday. */
+/** The instants of the first and the last of a group, by weekday within a week. */
 function whenStyle({ durationMs }: Report): { readonly width: number; text(group: Group): string } {
   const short = durationMs <= 7 * dayMs;
   const one = (instant: string) => {
@@ -285,14 +285,14 @@ function whenStyle({ durationMs }: Report): { readonly width: number; text(group
 function verdict({ expectation: { outcome, message } }: Report, paint: Paint): string[] {
   switch (outcome) {
     case 'holds':
-      return [`${paint('green', '✓')} what the module expects holds`];
+      return [`${paint('green', '✓')} expectation met`];
     case 'none':
-      return [paint('dim', 'no expectation: the module exports no simulation.expect')];
+      return [paint('dim', 'no expectation: the module does not export simulation.expect')];
     case 'not asked':
-      return [paint('yellow', 'interrupted: what the module expects was not asked')];
+      return [paint('yellow', 'interrupted: the expectation was not checked')];
     case 'fails': {
       const [first = '', ...rest] = cleanLines(message ?? '');
-      return [`${paint('red', '✗')} what the module expects does not hold: ${paint('bold', first)}`, ...rest.map((line) => `  ${line}`)];
+      return [`${paint('red', '✗')} expectation failed: ${paint('bold', first)}`, ...rest.map((line) => `  ${line}`)];
     }
   }
 }

@@ -1,13 +1,13 @@
-/** How far a simulation has come: one line on a terminal's stderr, written over and over; elsewhere nothing until the closing line. */
+/** Shows the progress of a simulation: a line on stderr that is rewritten on a terminal; otherwise only the final line is printed. */
 import { type Paint, painter, plural, roughly, wantsColour } from './format.ts';
 import type { Io } from './io.ts';
 import { exactDuration, instantText } from './time.ts';
 
 export interface Progress {
-  /** An attempt started. */
+  /** Counts a started attempt. */
   readonly count: () => void;
   at(virtualNow: number, from: number, to: number): void;
-  /** Takes the line away, so that something else can be written. */
+  /** Clears the line, so that something else can be written. */
   clear(): void;
 }
 
@@ -47,7 +47,7 @@ interface State {
   readonly realMs: number;
 }
 
-/** A line that wraps could not be rewritten: a narrow terminal is told less. */
+/** Shortened on narrow terminals, because a line that wraps cannot be rewritten. */
 function line({ virtualNow, from, to, attempts, realMs }: State, columns: number, paint: Paint): string {
   const percent = `${Math.floor(((virtualNow - from) / Math.max(1, to - from)) * 100)} %`;
   const speed = `${roughly((virtualNow - from) / realMs)} × real time`;

@@ -1,6 +1,6 @@
 /**
- * What `escapement simulate` found, as plain data: the `--json` document, and all that the printed report knows. The same for the same
- * seed: no real time, no path of this machine. Keys are part of the contract and stand in this order.
+ * The report of `escapement simulate`, as plain data: the `--json` document and the source of the printed report. Identical for the same
+ * seed: it contains no real time and no local paths. Keys and their order are public API.
  */
 import type { Tasks } from 'escapement';
 import type { SimulatedAttempt, Simulation } from 'escapement/testing';
@@ -9,20 +9,20 @@ import { hourMs } from './time.ts';
 
 /** All instants are ISO strings in UTC, all durations milliseconds. */
 export interface Report {
-  /** Grows when a key changes its meaning or goes. */
+  /** Incremented when a key is removed or changes its meaning. */
   readonly version: 1;
   readonly module: string;
   readonly from: string;
   readonly to: string;
   readonly durationMs: number;
-  /** Null: no seed, every choice is the first one. */
+  /** Null without a seed: every random choice is the first one. */
   readonly seed: number | null;
   readonly workers: number;
-  /** Attempts at a time on each worker. */
+  /** The concurrency of each worker. */
   readonly concurrency: number;
-  /** Workers that were killed; null without --crash. */
+  /** The number of killed workers; null without --crash. */
   readonly crashes: number | null;
-  /** True when Ctrl-C ended it; `to` is then as far as it came. */
+  /** True if Ctrl-C ended it; `to` is then the instant it reached. */
   readonly interrupted: boolean;
   /** All tasks together. */
   readonly totals: Counts;
@@ -30,15 +30,15 @@ export interface Report {
   readonly tasks: readonly ({ readonly task: string } & Counts)[];
   /** In the order of their names. */
   readonly schedules: readonly ScheduleFacts[];
-  /** Every hour of the period, whole hours in UTC. */
+  /** Every hour of the period, in whole UTC hours. */
   readonly hours: readonly { readonly at: string; readonly attempts: number; readonly failed: number }[];
-  /** Attempts that failed or were lost and were followed by another, by what went wrong; the most frequent first. */
+  /** Failed and lost attempts that were retried, by error; the most frequent first. */
   readonly retried: readonly Group[];
   /** Failed jobs, by their last error. */
   readonly failed: readonly Group[];
   /** Cancelled jobs, by their reason. */
   readonly cancelled: readonly Group[];
-  /** Every failed job, in the order in which they were enqueued. */
+  /** All failed jobs, in the order of their enqueueing. */
   readonly failedJobs: readonly FailedJob[];
   /** The outbox, by task: what the simulated mail server accepted. */
   readonly mail: readonly MailFacts[];
@@ -46,21 +46,21 @@ export interface Report {
 }
 
 export interface Counts {
-  /** Jobs that were enqueued. */
+  /** The number of jobs enqueued. */
   readonly jobs: number;
-  /** Attempts that started: failed, snoozed and lost ones too. */
+  /** The number of attempts started, including failed, snoozed and lost ones. */
   readonly attempts: number;
   readonly successful: number;
-  /** Attempts that followed a failed or lost one of the same job. */
+  /** The number of attempts after a failed or lost attempt of the same job. */
   readonly retried: number;
   readonly failed: number;
   readonly cancelled: number;
-  /** Jobs that were not finished at the end. */
+  /** The number of jobs unfinished at the end. */
   readonly unfinished: number;
-  /** From when a job was due to the start of its first attempt, of those that started; nearest rank. */
+  /** The delay from the due time of a job to its first attempt, for started jobs; nearest-rank percentiles. */
   readonly waitP50Ms: number | null;
   readonly waitP95Ms: number | null;
-  /** The whole hour in which most attempts started; the earliest of several. */
+  /** The hour in which the most attempts started; the earliest one of several. */
   readonly busiestHour: { readonly at: string; readonly attempts: number } | null;
 }
 
@@ -73,11 +73,11 @@ export interface ScheduleFacts {
   readonly everyMs: number | null;
   /** Null for an interval. */
   readonly timezone: string | null;
-  /** Occurrences that became jobs. */
+  /** The number of occurrences that became jobs. */
   readonly fired: number;
   readonly firstAt: string | null;
   readonly lastAt: string | null;
-  /** The coming one; null when none is left. */
+  /** The next occurrence; null if none is left. */
   readonly nextAt: string | null;
 }
 
@@ -92,15 +92,15 @@ export interface Group {
 
 export interface MailFacts {
   readonly task: string;
-  /** Mails that were accepted; one that is accepted twice counts twice. */
+  /** The number of accepted mails; a mail accepted twice counts twice. */
   readonly sent: number;
-  /** Those that had been accepted before, with the same Message-ID: the answer was lost, or two jobs sent it. */
+  /** The number of mails accepted again with the same Message-ID: the first response was lost, or two jobs sent the mail. */
   readonly repeated: number;
-  /** Different addresses. */
+  /** The number of distinct addresses. */
   readonly recipients: number;
   readonly firstAt: string;
   readonly lastAt: string;
-  /** Of the last one. */
+  /** The value of the last one. */
   readonly subject: string;
 }
 
@@ -109,7 +109,7 @@ export interface FailedJob {
   readonly job: string;
   readonly id: string;
   readonly attempts: number;
-  /** Of the last attempt that failed. */
+  /** The error of the last failed attempt. */
   readonly error: string;
   readonly failedAt: string;
 }
@@ -117,7 +117,7 @@ export interface FailedJob {
 type Facts = Omit<Report, 'expectation'>;
 type Job = ReturnType<Simulation['jobs']>[number];
 
-/** Reads the facts off a simulation that stands at its end. */
+/** Builds the report from a simulation at the end of its period. */
 export async function factsOf(module: string, tasks: Tasks, sim: Simulation, plan: Plan, played: Played): Promise<Facts> {
   const jobs = sim.jobs();
   const attempts = sim.attempts();
@@ -175,7 +175,7 @@ function counts(jobs: readonly Job[], attempts: readonly SimulatedAttempt[], fol
   const waits = waitsOf(jobs);
   const busiest = Map.groupBy(attempts, ({ startedAt }) => Math.floor(startedAt.getTime() / hourMs) * hourMs);
   let peak: Counts['busiestHour'] = null;
-  // Attempts come in the order of their starts, so the earliest of equal hours is met first.
+  // Attempts are in the order of their starts, so the earliest of equal hours comes first.
   for (const [at, inHour] of busiest) if (inHour.length > (peak?.attempts ?? 0)) peak = { at: iso(at), attempts: inHour.length };
   return {
     jobs: jobs.length,
@@ -191,7 +191,7 @@ function counts(jobs: readonly Job[], attempts: readonly SimulatedAttempt[], fol
   };
 }
 
-/** Failed and lost attempts that were followed by another. */
+/** Failed and lost attempts that were retried. */
 function followedAttempts(attempts: readonly SimulatedAttempt[]): Set<SimulatedAttempt> {
   const followed = new Set<SimulatedAttempt>();
   const last = new Map<string, SimulatedAttempt>();
@@ -246,7 +246,7 @@ async function schedulesOf(tasks: Tasks, jobs: readonly Job[]): Promise<Schedule
 function hoursOf(attempts: readonly SimulatedAttempt[], from: number, to: number): { at: string; attempts: number; failed: number }[] {
   const first = Math.floor(from / hourMs);
   const hours: { at: string; attempts: number; failed: number }[] = [];
-  // The instant `to` belongs to the hour before it, unless nothing else does.
+  // The instant `to` belongs to the preceding hour, unless the period is empty.
   for (let hour = first; hour * hourMs < to || hour === first; hour++) hours.push({ at: iso(hour * hourMs), attempts: 0, failed: 0 });
   const hourOf = (at: Date) => hours[Math.min(hours.length - 1, Math.floor(at.getTime() / hourMs) - first)] as (typeof hours)[number];
   for (const attempt of attempts) {
@@ -256,7 +256,7 @@ function hoursOf(attempts: readonly SimulatedAttempt[], from: number, to: number
   return hours;
 }
 
-/** Most frequent first; equals by task and text, so that the order never depends on anything else. */
+/** Sorts by frequency, then by task and text, so that the order is deterministic. */
 function groups(items: readonly { readonly task: string; readonly what: string; readonly at: Date }[]): Group[] {
   const grouped = Map.groupBy(items, ({ task, what }) => `${task}\n${what}`);
   const all: Group[] = [];
@@ -284,10 +284,10 @@ function lastError(job: Job): string {
   return error ? errorText(error, { task: job.task, attempt: error.attempt }) : (job.reason ?? 'failed');
 }
 
-/** Whichever worker it was, and on whichever attempt: to the task it is one and the same. */
+/** Replaces errors about lost leases, which name the worker and the attempt, so that they are counted together. */
 const lostLease = 'LeaseLostError: its worker was lost';
 
-/** `Name: message`, without the number of the attempt, which would make the same error look like many. */
+/** `Name: message` without the attempt number, so that the same error of different attempts is counted together. */
 function errorText(
   error: { readonly name: string; readonly message: string },
   of: { readonly task: string; readonly attempt: number },

@@ -1,4 +1,4 @@
-/** Schedules as commands find them and print them: by name, with a state in one word, and with the occurrences that are to come. */
+/** Finds and prints schedules for the commands: by name, with a one-word state and the next occurrences. */
 import { isEscapementError, type ScheduleInfo, type Tasks } from 'escapement';
 import { changeText, clockChange, type SkippedTime, skippedTime } from './clocks.ts';
 import { type Cell, clean, type Mark, padEnd, table } from './format.ts';
@@ -6,7 +6,7 @@ import { CommandError, exitCodes } from './io.ts';
 import type { Operation } from './operate.ts';
 import { instantText, localIso, untilText, wallTime } from './time.ts';
 
-/** `held`: an occurrence waits for the jobs before it to end. `ended`: no occurrence is left. */
+/** `held`: an occurrence waits for earlier jobs to finish. `ended`: no occurrences are left. */
 export type ScheduleState = 'active' | 'paused' | 'disabled' | 'held' | 'ended';
 
 export function scheduleState({ paused, enabled, heldAt, nextAt }: ScheduleInfo): ScheduleState {
@@ -18,12 +18,12 @@ export function scheduleState({ paused, enabled, heldAt, nextAt }: ScheduleInfo)
 
 export const stateMarks: Partial<Record<ScheduleState, Mark>> = { active: 'green', paused: 'yellow', disabled: 'dim', held: 'yellow' };
 
-/** Why it is paused, if it is and somebody said why: `paused` alone says nothing. */
+/** The reason for the pause, if one was given. The default reason `paused` is omitted. */
 export function whyPaused({ paused, pausedBecause }: ScheduleInfo): [] | [string] {
   return paused && pausedBecause !== null && pausedBecause !== 'paused' ? [clean(pausedBecause)] : [];
 }
 
-/** The zone whose time is told: UTC for a schedule that knows none, and for one whose zone this machine does not know. */
+/** The time zone in which times are shown: UTC for a schedule without a zone or with one that is unknown on this machine. */
 export function zoneOf({ timezone }: Pick<ScheduleInfo, 'timezone'>): string {
   try {
     wallTime(0, timezone ?? 'UTC');
@@ -33,12 +33,12 @@ export function zoneOf({ timezone }: Pick<ScheduleInfo, 'timezone'>): string {
   }
 }
 
-/** A schedule in a document. */
+/** A schedule as JSON. */
 export function scheduleRow(schedule: ScheduleInfo): ScheduleInfo & { readonly state: ScheduleState } {
   return { ...schedule, state: scheduleState(schedule) };
 }
 
-/** @throws CommandError when there is none of this name */
+/** @throws CommandError if there is no schedule with this name */
 export async function findSchedule(tasks: Tasks, name: string): Promise<ScheduleInfo> {
   try {
     return await tasks.schedules.get(name);
@@ -48,26 +48,26 @@ export async function findSchedule(tasks: Tasks, name: string): Promise<Schedule
   }
 }
 
-/** One occurrence that is to come, as a document has it. */
+/** A future occurrence, as JSON. */
 export interface Coming {
   readonly schedule: string;
   readonly task: string;
   readonly at: Date;
-  /** Where its local time is told; null for schedules that know no zone. */
+  /** The zone of its local time; null for schedules without a zone. */
   readonly timezone: string | null;
   /** ISO 8601, with the offset. */
   readonly local: string;
-  /** Milliseconds; below zero for one that is due and not fired. */
+  /** Milliseconds from now; negative if it is due but has not fired. */
   readonly inMs: number;
-  /** What the zone's clocks do on its day. */
+  /** The clock change on its day. */
   readonly clocks: { readonly at: Date; readonly shiftMs: number } | null;
-  /** The local time that does not exist, in whose place it runs. */
+  /** The nonexistent local time that it replaces. */
   readonly skipped: SkippedTime | null;
 }
 
 const mostAsked = 10_000;
 
-/** The coming occurrences of a schedule. What passes while it is paused will not fire, and is not among them. */
+/** The next occurrences of a schedule, without those that will be skipped because it is paused. */
 export async function comingOf({ tasks, io }: Pick<Operation, 'tasks' | 'io'>, schedule: ScheduleInfo, count: number): Promise<Coming[]> {
   const { name, task, paused, timezone, trigger } = schedule;
   const now = io.now();
@@ -93,9 +93,9 @@ export async function comingOf({ tasks, io }: Pick<Operation, 'tasks' | 'io'>, s
 }
 
 /**
- * A line for each occurrence: its zone's time, UTC unless that is the same, and how long until then. Below the first one of a day on which
- * the clocks change there is another, and below one that runs in place of a time that does not exist.
- * @param titles false: no line above them
+ * A line for each occurrence: its local time, UTC unless that is the same, and the time until then. Another line follows the first occurrence
+ * on a day of a clock change, and one that replaces a nonexistent local time.
+ * @param titles false to omit the line of titles
  */
 export function comingLines(coming: readonly Coming[], { io, paint }: Pick<Operation, 'io' | 'paint'>, titles: boolean): string[] {
   const now = io.now();
@@ -117,10 +117,10 @@ export function comingLines(coming: readonly Coming[], { io, paint }: Pick<Opera
   ]);
   const lines = table(columns, rows, paint);
   const titled = lines.length - rows.length;
-  const told = new Set<string>();
+  const noted = new Set<string>();
   return lines.flatMap((line, i) => {
     const one = coming[i - titled];
-    const marks = one ? marksOf(one, several, told) : [];
+    const marks = one ? marksOf(one, several, noted) : [];
     return marks.length === 0 ? [line] : [line, paint('yellow', `  ${marks.join('; ')}`)];
   });
 }
@@ -130,13 +130,13 @@ function localTitle(utcAlone: boolean, zone: string): string {
   return zone === '' ? 'local' : `in ${clean(zone)}`;
 }
 
-/** @param told the days of which it is said already that the clocks change, which grows */
-function marksOf({ at, timezone, skipped, local }: Coming, several: boolean, told: Set<string>): string[] {
+/** @param noted the days whose clock change has been noted; extended by this function */
+function marksOf({ at, timezone, skipped, local }: Coming, several: boolean, noted: Set<string>): string[] {
   const marks: string[] = [];
   const change = timezone === null ? undefined : clockChange(at.getTime(), timezone);
   const day = `${timezone} ${local.slice(0, 10)}`;
-  if (change && !told.has(day)) {
-    told.add(day);
+  if (change && !noted.has(day)) {
+    noted.add(day);
     marks.push(several ? `${clean(change.zone)}: ${changeText(change)}` : changeText(change));
   }
   if (skipped) marks.push(`${skipped.time} does not exist on ${skipped.date === local.slice(0, 10) ? 'this day' : skipped.date}`);
@@ -149,7 +149,7 @@ export function utcText(at: Date): string {
   return `${date} ${time}Z`;
 }
 
-/** A title and what is under it, in the blocks of `show`. */
+/** A titled block of `show`. */
 export function titledLines(title: string, lines: readonly string[], { paint }: Pick<Operation, 'paint'>): string[] {
   return lines.map((line, i) => `  ${paint('dim', padEnd(i === 0 ? title : '', 9))}  ${line}`);
 }

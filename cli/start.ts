@@ -1,8 +1,8 @@
-/** The program's edge: the real streams and signals of the process, and its exit code. */
+/** Connects the program to the real process: its streams, signals and exit code. */
 import { createInterface } from 'node:readline';
 import type { Io, Output } from './io.ts';
 import { exitCodes, faultText } from './io.ts';
-import { Ending, processLife } from './life.ts';
+import { Ending, realProcess } from './process.ts';
 import { run } from './program.ts';
 import { foreignExit } from './worker/ending.ts';
 
@@ -13,10 +13,10 @@ const write = {
   stderr: process.stderr.write.bind(process.stderr) as (text: string, done?: () => void) => boolean,
 };
 
-// Whoever read the output has gone: what is left of it interests nobody.
+// The reader has closed the output: discard the rest.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    // EIO: the terminal has been closed.
+    // EIO: the terminal was closed.
     if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
   });
 }
@@ -29,7 +29,7 @@ function output(name: 'stdout' | 'stderr'): Output {
     },
     isTTY: stream.isTTY === true,
     get columns() {
-      // Zero: a terminal that does not know.
+      // Zero if the terminal does not report its size.
       return stream.columns || 80;
     },
   };
@@ -59,7 +59,7 @@ const io: Io = {
       if (asked) ending.leave(exitCodes.interrupted);
       asked = true;
       fn();
-      // A task that never yields, or a play that waits on something else, would not notice.
+      // A task that never yields, or a play that waits for something else, would not react to Ctrl-C.
       realTimeout(() => ending.leave(exitCodes.interrupted), 2_000).unref();
     };
     return ending.on('SIGINT', listener);
@@ -68,7 +68,7 @@ const io: Io = {
     process.on('beforeExit', fn);
     return () => process.off('beforeExit', fn);
   },
-  life: processLife(ending, die),
+  process: realProcess(ending, die),
 };
 
 async function ask(question: string): Promise<string> {
@@ -89,7 +89,7 @@ function die(error: unknown): void {
   ending.leave(exitCodes.usage);
 }
 
-/** The module may hold connections open; nothing waits for them once all is written. */
+/** Exits after all output is written, because the module may keep connections open. */
 async function exit(code: number): Promise<void> {
   process.exitCode = code;
   const flushed = (name: 'stdout' | 'stderr') =>

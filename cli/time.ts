@@ -1,30 +1,10 @@
-/** Durations and instants as arguments, and as people read them. Instants are epoch milliseconds; nothing here asks what time it is. */
+/** Formats durations and instants for the terminal; `core` parses them. Instants are epoch milliseconds. Pure: reads no clock. */
 
 const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
 export const hourMs = 3_600_000;
 export const dayMs = 86_400_000;
 
-/** The milliseconds of `'90s'`, `'7d'` or a number of milliseconds; undefined for anything else. */
-export function parseDuration(value: unknown): number | undefined {
-  if (typeof value === 'number') return Number.isFinite(value) && value >= 0 ? Math.round(value) : undefined;
-  const [, count, unit] = (typeof value === 'string' && /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/.exec(value)) || [];
-  const ms = Number(count) * (unitMs[unit ?? ''] ?? Number.NaN);
-  return Number.isFinite(ms) ? Math.round(ms) : undefined;
-}
-
-/** Epoch milliseconds of a Date, an ISO string with an offset, a number or a Temporal instant; undefined for anything else. */
-export function parseInstant(value: unknown): number | undefined {
-  let at: unknown = value;
-  if (value instanceof Date) at = value.getTime();
-  else if (typeof value === 'object' && value !== null && 'epochMilliseconds' in value) at = value.epochMilliseconds;
-  else if (typeof value === 'string') {
-    // A string without an offset would mean another instant on another machine.
-    at = /T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})$/i.test(value) ? Date.parse(value) : Number.NaN;
-  }
-  return typeof at === 'number' && Number.isFinite(at) && Math.abs(at) <= 8.64e15 ? Math.floor(at) : undefined;
-}
-
-/** In at most six columns, exact to what matters: `0`, `350ms`, `1.2s`, `45s`, `14m02s`, `5h47m`, `6d23h`, `400d`. */
+/** At most six columns: `0`, `350ms`, `1.2s`, `45s`, `14m02s`, `5h47m`, `6d23h`, `400d`. */
 export function shortDuration(ms: number): string {
   if (ms < 1_000) return ms === 0 ? '0' : `${Math.round(ms)}ms`;
   if (ms < 9_950) return `${(ms / 1_000).toFixed(1)}s`;
@@ -40,7 +20,7 @@ function two(value: number, large: number, largeUnit: string, small: number, sma
   return `${Math.floor(value / large)}${largeUnit}${String(rest).padStart(2, '0')}${smallUnit}`;
 }
 
-/** Exact, in words of one unit each: `7d`, `1d 12h`, `90m` as `1h 30m`. */
+/** Exact, with as many units as needed: `7d`, `1d 12h`, `1h 30m`. */
 export function exactDuration(ms: number): string {
   const parts: string[] = [];
   let rest = ms;
@@ -53,7 +33,7 @@ export function exactDuration(ms: number): string {
   return parts.join(' ') || '0s';
 }
 
-/** An instant on the wall of a zone, in parts that can be put together: weekday `Sun`, date `2026-03-29`, time `09:00`, offset `+02:00`. */
+/** The local time of an instant in a zone, in parts: weekday `Sun`, date `2026-03-29`, time `09:00`, offset `+02:00`. */
 export interface WallTime {
   readonly weekday: string;
   readonly date: string;
@@ -88,7 +68,7 @@ export function wallTime(at: number, zone = 'UTC'): WallTime {
     weekday: part.weekday ?? '',
     date: `${part.year}-${part.month}-${part.day}`,
     time: `${part.hour}:${part.minute}${seconds}`,
-    // `GMT` alone is zero; historical zones have seconds in their offset.
+    // `GMT` alone means zero. Historical offsets have seconds.
     offset: part.timeZoneName === 'GMT' ? '+00:00' : (part.timeZoneName ?? '').replace('GMT', ''),
   };
 }
@@ -105,7 +85,7 @@ export function localIso(at: number, zone = 'UTC'): string {
   return `${date}T${time.length > 5 ? time : `${time}:00`}${zone === 'UTC' ? 'Z' : offset}`;
 }
 
-/** `in 3h00m`; `due` from its instant on. */
+/** `in 3h00m`; `due` once it has come. */
 export function untilText(at: number, now: number): string {
   return at <= now ? 'due' : `in ${shortDuration(at - now)}`;
 }

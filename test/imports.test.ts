@@ -65,8 +65,8 @@ const allowed: Record<string, readonly string[]> = {
   'email/seam': [],
   email: ['email', 'email/seam', 'escapement', '@standard-schema/spec', 'nodemailer', 'node:'],
   // React is the dashboard's alone, and there of one file; commands load it when they need it.
-  dash: ['dash', 'cli', 'email/seam', 'escapement', 'escapement/testing', 'ink', 'react', 'node:'],
-  cli: ['cli', 'email/seam', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
+  dash: ['dash', 'cli', 'core', 'email/seam', 'escapement', 'escapement/testing', 'ink', 'react', 'node:'],
+  cli: ['cli', 'core', 'email/seam', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
 };
 
 describe('who imports whom', () => {
@@ -95,6 +95,11 @@ describe('who imports whom', () => {
     const drawn = imports.filter(({ to, typeOnly }) => /^(ink|react)(\/|$)/.test(to) && !typeOnly);
     expect([...new Set(drawn.map(({ from }) => from))]).toEqual(['cli/dash/app.tsx']);
     expect(imports.filter(({ from, to }) => partOf(from) === 'cli' && partOf(to) === 'dash')).toEqual([]);
+  });
+
+  test('instants and durations have one parser, that of core', () => {
+    const parsers = sources.filter((file) => /function parse(Instant|Duration)\b/.test(texts.get(file) as string));
+    expect(parsers).toEqual(['src/core/duration.ts']);
   });
 
   test('nothing imports in a circle', () => {

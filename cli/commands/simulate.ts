@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { FaultFamily, Simulation } from 'escapement/testing';
+import { parseDuration, parseInstant } from '../../src/core/duration.ts';
 import { duration, durationExpected, instant, instantExpected, whole } from '../arguments.ts';
 import { type Application, loadApplication, type SimulationModule, withoutTasks } from '../config.ts';
 import { captureConsole } from '../console.ts';
@@ -12,7 +13,6 @@ import type { Plan, Played } from '../play.ts';
 import { printReport } from '../print.ts';
 import { closingLine, progressOf } from '../progress.ts';
 import { factsOf, type Report } from '../report.ts';
-import { parseDuration, parseInstant } from '../time.ts';
 
 interface Options {
   readonly for?: number;

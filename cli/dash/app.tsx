@@ -1,4 +1,4 @@
-/** The lines of the screen as Ink's boxes, in the colours of a theme. With `renderFrame`, the only file that knows React. */
+/** Renders the lines of the screen with Ink, in the colours of a theme. The only file that uses React. */
 import { Box, renderToString, Text } from 'ink';
 import type { ReactNode } from 'react';
 import type { State } from './state.ts';
@@ -15,7 +15,7 @@ function Piece({ piece, theme, inverse }: { readonly piece: Span; readonly theme
   );
 }
 
-/** Neighbours that look the same are one piece. */
+/** Merges adjacent pieces of the same style. */
 function merged(spans: readonly Span[]): readonly Span[] {
   const pieces: Span[] = [];
   for (const one of spans) {
@@ -40,7 +40,7 @@ function Row({ row, theme }: { readonly row: Line; readonly theme: Theme }): Rea
   );
 }
 
-/** Lines of the screen, one below the other. */
+/** The lines of the screen. */
 function Rows({ rows, theme, wide }: { readonly rows: readonly Line[]; readonly theme: Theme; readonly wide: number }): ReactNode {
   return (
     <Box flexDirection="column" width={wide}>
@@ -54,7 +54,7 @@ function Rows({ rows, theme, wide }: { readonly rows: readonly Line[]; readonly 
 
 let drawn: ReadonlyMap<string, string> = new Map();
 
-/** One frame, as the lines that a terminal is given. Only those that were not in the frame before are laid out anew. */
+/** Renders a frame to terminal lines. Only lines that were not in the previous frame are laid out again. */
 export function renderFrame(state: State, theme: Theme): readonly string[] {
   const lines = screen(state);
   const keys = lines.map((row) => JSON.stringify([theme.name, row]));

@@ -1,6 +1,6 @@
 /**
- * The dashboard while it runs: keys and looks become actions, actions a state, the state a frame. One loop moves virtual time if there is
- * any, reads what the view shows when it is due, and draws at most fifteen frames a second.
+ * Runs the dashboard: keys and reads become actions, actions change the state, and the state becomes a frame. One loop advances virtual
+ * time, reads the data of the current view when it is due, and draws at most 15 frames per second.
  */
 import type { Tasks } from 'escapement';
 import { isEscapementError } from 'escapement';
@@ -19,16 +19,16 @@ import type { Theme } from './theme.ts';
 import type { VirtualRun } from './virtual.ts';
 import { carryOut, countMatching } from './writes.ts';
 
-// The real ones, also while a simulation fakes the globals.
+// The real timers, even while a simulation replaces the globals.
 const { setTimeout, clearTimeout, setImmediate } = globalThis;
 
-/** What the dashboard looks at: an application, in real or in virtual time. A reload puts another in its place. */
+/** The application that the dashboard shows, in real or virtual time. A reload replaces it. */
 export interface Session {
   readonly tasks: Tasks;
   readonly run: VirtualRun | undefined;
-  readonly hears: boolean;
+  readonly hasEvents: boolean;
   readonly shared: boolean;
-  /** Throws if what is looked at is not there any more, where reading it would not tell. */
+  /** Throws if the store no longer exists and reading would not reveal it. */
   readonly requirePresent?: () => void;
 }
 
@@ -45,9 +45,9 @@ export interface DashboardOptions {
   readonly draw: (state: State, theme: Theme) => readonly string[];
 }
 
-/** How often something that moves is looked at. */
+/** The interval between reads of a local application while its data changes. */
 const ownPaceMs = 100;
-/** How often is looked: at a system that is quiet, and at one in which something happens. */
+/** The interval between reads of a quiet and of a busy system. */
 const quietMs = 1_000;
 const busyMs = 250;
 
@@ -59,19 +59,19 @@ export class Dashboard {
   #state: State;
   readonly #pace = new Pace();
   #drawing: NodeJS.Timeout | undefined;
-  /** The frame that is due is for a key. */
+  /** True if a key caused the pending frame. */
   #asked = false;
   #lookedAt = Number.NEGATIVE_INFINITY;
   #lookedFor = '';
   #seqSeen = -1;
   #ended = false;
   #wake = () => {};
-  /** Another application is put in place; nothing is read or moved meanwhile. */
+  /** Pending while the application is replaced. Nothing is read, and time does not advance. */
   #held: Promise<void> | undefined;
-  /** What the user wants done to an application in virtual time: between two slices of it. */
+  /** Actions of the user that wait for the end of the current slice of virtual time. */
   #wanted: (() => Promise<void>)[] = [];
   #interrupted = false;
-  /** Goes back to an instant; set by whoever can. */
+  /** Rewinds to an instant. Set by the command, if it supports that. */
   onRewind: (at: number) => Promise<void> = async () => {};
 
   constructor(options: DashboardOptions) {
@@ -97,7 +97,7 @@ export class Dashboard {
     return this.#terminal;
   }
 
-  /** Runs until the user leaves. */
+  /** Runs until the user quits. */
   async start(): Promise<void> {
     this.#terminal.start();
     try {
@@ -122,13 +122,13 @@ export class Dashboard {
     this.dispatch({ type: 'told', kind, text: clean(text) });
   }
 
-  /** Says how far something is that takes a while; false: the user wants it to stop. */
+  /** Shows the progress of a long operation. Returns false if the user wants to stop it. */
   goesOn(text: string): boolean {
     this.dispatch({ type: 'busy', text });
     return !this.#interrupted && !this.#ended;
   }
 
-  /** Holds still while `swap` puts another application in the place of this one. */
+  /** Stops reading and advancing time while `swap` replaces the application. */
   async exchange(swap: () => Promise<Session | undefined>): Promise<void> {
     const before = this.#held;
     const swapped = (async () => {
@@ -142,14 +142,14 @@ export class Dashboard {
 
   #use(session: Session): void {
     const { feed, cwd } = this.#options;
-    const { tasks, hears, shared } = session;
+    const { tasks, hasEvents, shared } = session;
     this.#session = session;
-    this.#source = new Source(tasks, { now: () => this.#now(), feed, hears, shared, cwd });
+    this.#source = new Source(tasks, { now: () => this.#now(), feed, hasEvents, shared, cwd });
     this.dispatch({ type: 'began' });
     this.#lookSoon();
   }
 
-  /** What is shown may be out of date. */
+  /** Marks the displayed data as outdated. */
   #lookSoon(): void {
     this.#lookedAt = Number.NEGATIVE_INFINITY;
     this.#wake();
@@ -159,7 +159,7 @@ export class Dashboard {
     return this.#session?.run?.now ?? this.#options.now();
   }
 
-  /** For a frame: virtual time does not move while a frame is made. */
+  /** The clock for a frame. Virtual time does not advance while a frame is made. */
   #clock(): { readonly clock: VirtualClock } | Record<never, never> {
     const clock = this.#session?.run?.clock;
     return clock ? { clock } : {};
@@ -177,7 +177,7 @@ export class Dashboard {
     } catch (error) {
       run?.order({ kind: 'pause' });
       this.#lookSoon();
-      this.tell('error', `virtual time stands still: ${messageOf(error)}`);
+      this.tell('error', `virtual time has stopped: ${messageOf(error)}`);
     }
     if (this.#isLookDue()) await this.#look();
     else if (Math.floor(this.#now() / 1_000) !== Math.floor(this.#state.now / 1_000) || run) this.#tick();
@@ -210,13 +210,13 @@ export class Dashboard {
     try {
       this.#session?.requirePresent?.();
       const data = await source.read(request);
-      // What was asked for is not what is shown any more.
+      // The user has moved to another view meanwhile.
       if (JSON.stringify(requestOf(this.#state)) === this.#lookedFor)
         this.dispatch({ type: 'read', now: this.#now(), data, ...this.#clock() });
     } catch (error) {
       this.dispatch({ type: 'unread', text: messageOf(error) });
     }
-    // A slow store is not asked all the time.
+    // Do not query a slow store continuously.
     const took = this.#options.realNow() - this.#lookedAt;
     if (took > 10) this.#lookedAt += took * 60;
   }
@@ -255,9 +255,9 @@ export class Dashboard {
         break;
       case 'rewind':
         this.#interrupted = false;
-        this.dispatch({ type: 'busy', text: 'the module is loaded afresh' });
+        this.dispatch({ type: 'busy', text: 'reloading the module' });
         void this.onRewind(effect.at)
-          .catch((error: unknown) => this.tell('error', `time cannot be turned back: ${messageOf(error)}`))
+          .catch((error: unknown) => this.tell('error', `cannot rewind: ${messageOf(error)}`))
           .then(() => this.dispatch({ type: 'busy', text: null }));
         break;
       case 'saveMail':
@@ -271,7 +271,7 @@ export class Dashboard {
     }
   }
 
-  /** Now; in virtual time, when it stands between two slices. */
+  /** Runs immediately in real time, and between two slices in virtual time. */
   #between(work: () => Promise<void>): void {
     if (this.#session?.run) this.#wanted.push(work);
     else void work();
@@ -311,14 +311,14 @@ export class Dashboard {
       session.requirePresent?.();
       const done = await (session.run ? session.run.act(write, perform) : perform(write));
       const waits = session.run?.still === true && startsWork(write);
-      this.tell('done', waits ? `${done}; time stands still, space lets it go on` : done);
+      this.tell('done', waits ? `${done}; time is paused, space resumes it` : done);
     } catch (error) {
       this.tell('error', messageOf(error));
     }
     this.#lookSoon();
   }
 
-  /** Soon, and not more often than the eye can follow. @param asked a key was pressed: at once, if any frame of this second is left */
+  /** Schedules a frame within the frame rate. @param asked a key was pressed: draw immediately if the limit allows it */
   #draw(asked = false): void {
     if (this.#ended) return;
     if (this.#drawing) {
@@ -327,7 +327,7 @@ export class Dashboard {
     }
     this.#asked = asked;
     const wait = this.#pace.waitMs(this.#options.realNow(), asked);
-    // Before a look, which may take its time.
+    // Before the read, which may be slow.
     if (wait <= 0) this.#drawNow();
     else this.#drawing = setTimeout(() => this.#drawNow(), wait);
   }
@@ -340,7 +340,7 @@ export class Dashboard {
     this.#drawing = setTimeout(() => this.#drawNow(), ownPaceMs);
   }
 
-  /** A view that cannot be drawn says so, and the others are still there. */
+  /** If a view cannot be drawn, its error is shown. The other views stay usable. */
   #frame(): readonly string[] {
     try {
       return this.#options.draw(this.#state, this.#options.theme);
@@ -357,7 +357,7 @@ export class Dashboard {
       const done = () => {
         clearTimeout(timer);
         this.#wake = () => {};
-        // Keys that have come meanwhile are heard first.
+        // Handle the keys that have arrived meanwhile first.
         setImmediate(resolve);
       };
       const timer = setTimeout(done, ms);

@@ -1,7 +1,6 @@
 /**
- * The bytes of a terminal as names of keys: `a`, `A`, `up`, `ctrl-c`, `pagedown`. What is pasted is one key, marked as such: it is text, and never
- * a command. An escape that begins nothing is the key itself; one that begins something unknown is dropped, so that no half of it is taken
- * for keys.
+ * Decodes terminal input into key names: `a`, `A`, `up`, `ctrl-c`, `pagedown`. Pasted text is one key, marked as such, and is never taken
+ * for a command. A lone escape is the Escape key; an unknown escape sequence is dropped as a whole, so that no part of it is taken for keys.
  */
 
 const sequences: Readonly<Record<string, string>> = {
@@ -34,12 +33,12 @@ const known = /^\u001b(\[[0-9;?<]*[ -/]*[@-~]|O[A-Za-z])/;
 const pasteBegins = '\u001b[200~';
 const pasteEnds = '\u001b[201~';
 
-/** The text of a key that was pasted; undefined for one that was pressed. */
+/** The text of a paste; undefined for a key press. */
 export function pastedText(key: string): string | undefined {
   return key.startsWith(pasteBegins) ? key.slice(pasteBegins.length) : undefined;
 }
 
-/** What of a key is still to come: the rest of a sequence, which is there within milliseconds, or of what is pasted. */
+/** What the input still lacks: the rest of an escape sequence, which arrives within milliseconds, or the rest of a paste. */
 export function unfinished(text: string): 'key' | 'paste' | null {
   const begins = text.lastIndexOf(pasteBegins);
   if (begins !== -1 && !text.includes(pasteEnds, begins)) return 'paste';
@@ -47,7 +46,7 @@ export function unfinished(text: string): 'key' | 'paste' | null {
   return /\u001b(?:\[[0-9;?<]{0,30}|O)?$/.test(text) ? 'key' : null;
 }
 
-/** The keys in a chunk of input. */
+/** Splits a chunk of input into keys. */
 export function decodeKeys(chunk: string): string[] {
   const keys: string[] = [];
   for (let rest = chunk; rest !== ''; ) {
@@ -70,7 +69,7 @@ function next(rest: string): readonly [string | null, number] {
     const [whole, sequence] = known.exec(rest) ?? [];
     if (whole !== undefined && sequence !== undefined) return [sequences[sequence] ?? null, whole.length];
     const held = String.fromCodePoint(rest.codePointAt(1) ?? 27);
-    // Alt and a key: not the two of them. But nobody holds Alt for a view: Escape and a digit came in one piece.
+    // Alt with a key is not Escape and that key. Views have no Alt keys, though: Escape and a digit arrived in one chunk.
     return held === '\u001b' || /^\d$/.test(held) ? ['escape', 1] : [`alt-${held}`, 1 + held.length];
   }
   const char = String.fromCodePoint(code);

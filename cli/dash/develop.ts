@@ -1,28 +1,29 @@
 /**
- * `escapement dev`: workers, scheduler and dashboard in one process, in real or in virtual time. When the module or what it imports has
- * changed, a new version takes the place of the old one; if it cannot be loaded, the old one goes on.
+ * `escapement dev`: workers, scheduler and dashboard in one process, in real or virtual time. When the module or one of its imports changes,
+ * the new version replaces the old one. If the new version cannot be loaded, the old one keeps running.
  */
 import { resolve } from 'node:path';
 import { failCurrentAttempt, memory } from 'escapement';
+import { parseDuration } from '../../src/core/duration.ts';
 import { type Application, loadApplication, withoutTasks } from '../config.ts';
 import { clean, cleanLines, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
-import { parseDuration, wallTime } from '../time.ts';
+import { wallTime } from '../time.ts';
 import { foreignExit } from '../worker/ending.ts';
 import { Feed } from './feed.ts';
 import { Modules } from './modules.ts';
 import { endBySignal, openDashboard } from './open.ts';
 import { eventLine, localZone } from './plain.ts';
-import { backendFor, type DevelopOptions, type Rewound, type Running, Works } from './works.ts';
+import { backendFor, type DevelopOptions, DevSessions, type Rewound, type Running } from './sessions.ts';
 
-// The real ones, also while a simulation fakes the globals.
+// The real timers, even while a simulation replaces the globals.
 const { setTimeout, clearTimeout, setImmediate } = globalThis;
 
 const settleMs = 120;
-/** So long a module may take to be loaded before it is told of. */
+/** Loading a module for longer than this is reported. */
 const slowMs = 5_000;
 
-/** The module as it is now, its store open: whatever can be wrong with it is found before it takes another's place. */
+/** Loads the current module and opens its store, so that errors appear before it replaces the running version. */
 async function loadReady({ module, virtual }: DevelopOptions, io: Io): Promise<Application> {
   const application = await loadApplication(module, io);
   if (virtual) return application;
@@ -50,20 +51,24 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       if (nothing !== undefined) tell(nothing);
     };
     tellIfEmpty(first);
-    // Where nobody could press a key, time runs.
-    const works = new Works({ ...options, paused: dashboard !== undefined && !options.play }, io, feed, backend ?? memory(), (error) =>
-      tell(`play(sim): ${messageOf(error)}`),
+    // Without a dashboard no key can start time, so it runs from the start.
+    const sessions = new DevSessions(
+      { ...options, paused: dashboard !== undefined && !options.play },
+      io,
+      feed,
+      backend ?? memory(),
+      (error) => tell(`play(sim): ${messageOf(error)}`),
     );
-    let running = await works.begin(first, undefined);
+    let running = await sessions.begin(first, undefined);
     now = () => running.run?.now ?? io.now();
-    io.life.onFault((fault) => {
+    io.process.onFault((fault) => {
       failCurrentAttempt(fault);
-      // Also where it can still be read when other things were told.
-      feed.print(now(), `nobody caught: ${messageOf(fault)}`);
-      tell(`nobody caught: ${messageOf(fault)}`);
+      // Also as an event, which stays readable after later notices.
+      feed.print(now(), `uncaught: ${messageOf(fault)}`);
+      tell(`uncaught: ${messageOf(fault)}`);
     });
-    io.life.onForeignExit((code) => {
-      // The terminal is given back first, or nobody could read this.
+    io.process.onForeignExit((code) => {
+      // Restore the terminal first; otherwise this message could not be read.
       dashboard?.terminal.stop();
       io.stderr.write(`escapement: ${foreignExit(code)}\n`);
       return code || exitCodes.refused;
@@ -71,8 +76,8 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     if (!dashboard) return await runPlain(running, options, io, feed, zone);
     endBySignal(dashboard, io);
     let superseded = () => {};
-    /** The module as it is now, ready to begin; undefined: it cannot be used, which is told, and nothing else changes. */
-    const loadAnew = async (): Promise<Application | undefined> => {
+    /** The current module, ready to start. Undefined if it cannot be loaded, which is reported; nothing else changes. */
+    const reload = async (): Promise<Application | undefined> => {
       modules.renew();
       const newer = new Promise<undefined>((done) => {
         superseded = () => done(undefined);
@@ -82,7 +87,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
         for (const line of lines) feed.print(now(), line);
         dashboard.dispatch({ type: 'broken', lines });
       };
-      const slow = setTimeout(() => broken(`${label} is not loaded after ${slowMs / 1_000} s: it awaits something`), slowMs);
+      const slow = setTimeout(() => broken(`${label} has not loaded after ${slowMs / 1_000} s: a top-level await is pending`), slowMs);
       try {
         return await Promise.race([loadReady(options, io), newer]);
       } catch (error) {
@@ -94,29 +99,29 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       }
     };
     const reloads = new Reloads(async () => {
-      const application = await loadAnew();
+      const application = await reload();
       if (!application) return;
       await dashboard.exchange(async () => {
         const resumed = running.run && { now: running.run.now, playing: !running.run.still, speed: running.run.clock.speed };
         await running.stop();
-        running = await works.begin(application, resumed && { ...resumed, now: Math.max(resumed.now, running.run?.now ?? 0) });
+        running = await sessions.begin(application, resumed && { ...resumed, now: Math.max(resumed.now, running.run?.now ?? 0) });
         return running;
       });
       dashboard.dispatch({ type: 'loaded' });
       tellIfEmpty(application);
     }, tell);
     dashboard.onRewind = async (at) => {
-      const application = await loadAnew();
-      if (!application) return dashboard.tell('error', 'time cannot be turned back: the module cannot be loaded as it is now');
-      // Until here nothing is lost.
-      if (!dashboard.goesOn('time begins anew')) return dashboard.tell('done', 'time stays where it is');
+      const application = await reload();
+      if (!application) return dashboard.tell('error', 'cannot rewind: the current module cannot be loaded');
+      // Nothing is lost up to here.
+      if (!dashboard.goesOn('rewinding')) return dashboard.tell('done', 'rewind cancelled');
       const { run } = running;
       const from = run?.clock.startedAt ?? at;
       const there = instantText(at, zone);
       let rewound: Rewound | undefined;
       await dashboard.exchange(async () => {
         await running.stop(0);
-        rewound = await works.rewind(application, at, run?.clock.speed ?? 60, (here) => {
+        rewound = await sessions.rewind(application, at, run?.clock.speed ?? 60, (here) => {
           const part = Math.floor((100 * (here - from)) / Math.max(1, at - from));
           return dashboard.goesOn(`${part} %  ${instantText(here, zone)} of ${there}`);
         });
@@ -126,7 +131,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       if (rewound) dashboard.tell('done', rewoundText(rewound, at, zone));
     };
     const changed = () => {
-      // What is being loaded is out of date, and may never end.
+      // The version being loaded is outdated, and its loading may never finish.
       superseded();
       reloads.ask();
     };
@@ -134,9 +139,9 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     watchAgain();
     await dashboard.exchange(async () => running);
     await dashboard.start();
-    // Whoever asks a second time is obeyed at once.
-    io.life.onSignal(() => io.life.leave(exitCodes.interrupted));
-    if (!options.virtual) io.stderr.write('escapement: stopping; attempts have 5 s to end\n');
+    // A second signal ends the process immediately.
+    io.process.onSignal(() => io.process.leave(exitCodes.interrupted));
+    if (!options.virtual) io.stderr.write('escapement: stopping; attempts have 5 s to finish\n');
     await running.stop();
     return exitCodes.ok;
   } finally {
@@ -153,14 +158,14 @@ function instantText(at: number, zone: string): string {
 function rewoundText({ running: { run }, again, dropped, reloaded }: Rewound, at: number, zone: string): string {
   const now = run?.now ?? at;
   return [
-    now < at ? `stopped at ${instantText(now, zone)}, and goes on from here` : `back at ${instantText(at, zone)}`,
-    ...(again > 0 ? [`${plural(again, 'action')} done again`] : []),
-    ...(dropped > 0 ? [`${plural(dropped, 'later action')} forgotten`] : []),
-    ...(reloaded ? ['reloaded since then: this is what the present code does'] : []),
+    now < at ? `stopped at ${instantText(now, zone)}` : `back at ${instantText(at, zone)}`,
+    ...(again > 0 ? [`${plural(again, 'action')} replayed`] : []),
+    ...(dropped > 0 ? [`${plural(dropped, 'later action')} discarded`] : []),
+    ...(reloaded ? ['reloaded since then: this is the result of the current code'] : []),
   ].join('; ');
 }
 
-/** One reload at a time; one that is asked for meanwhile comes after it. */
+/** Runs one reload at a time. A reload requested meanwhile runs after it. */
 class Reloads {
   readonly #reload: () => Promise<void>;
   readonly #failed: (text: string) => void;
@@ -188,7 +193,7 @@ class Reloads {
   }
 }
 
-/** An editor writes a file in several steps. */
+/** Debounces changes: editors write a file in several steps. */
 function soonAfter(): (fn: () => void) => void {
   let timer: NodeJS.Timeout | undefined;
   return (fn) => {
@@ -199,7 +204,7 @@ function soonAfter(): (fn: () => void) => void {
 
 const dayMs = 86_400_000;
 
-/** Events, line by line, until someone ends it; in virtual time, until the period that the module names is over. */
+/** Prints events as lines until a signal or, in virtual time, until the end of the module's period. */
 async function runPlain(running: Running, options: DevelopOptions, io: Io, feed: Feed, zone: string): Promise<ExitCode> {
   let asked = false;
   let tellEnd = () => {};
@@ -207,8 +212,8 @@ async function runPlain(running: Running, options: DevelopOptions, io: Io, feed:
     asked = true;
     tellEnd();
   };
-  io.life.onSignal(end);
-  io.life.onOutputClosed(end);
+  io.process.onSignal(end);
+  io.process.onOutputClosed(end);
   let printed = 0;
   const print = () => {
     const news = feed.events.filter(({ seq }) => seq > printed).toReversed();

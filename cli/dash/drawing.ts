@@ -1,6 +1,6 @@
 /**
- * Loads what draws, and only for those who draw: React and Ink are fifty megabytes that a worker does not carry. React is told that this is
- * production, for its development build keeps a measure of every frame; the module's own code is told nothing of it.
+ * Loads the renderer on demand: React and Ink take 50 MB of memory, which a worker does not need. React is loaded with NODE_ENV=production,
+ * because its development build records measurements for every frame. The user's module does not see this value.
  */
 import { setFlagsFromString } from 'node:v8';
 import type { State } from './state.ts';
@@ -8,15 +8,15 @@ import { colourLevel, type Environment, type Theme } from './theme.ts';
 
 export type Draw = (state: State, theme: Theme) => readonly string[];
 
-/** @param alone no worker runs in this process, whose heap is to grow as it likes */
+/** @param alone true if no worker runs in this process, so that its heap may be limited */
 export async function loadDrawing(env: Environment, alone: boolean): Promise<Draw> {
-  // Frames are garbage within a second: collected often, in a small place, they cost forty megabytes less.
+  // Frames are garbage within a second. Collecting them often in a small young generation saves 40 MB.
   setFlagsFromString('--semi-space-growth-factor=1');
-  // After a hundred keys, sixty megabytes less.
+  // Saves 60 MB after a hundred keys.
   if (alone) setFlagsFromString('--optimize-for-size');
   const { NODE_ENV, FORCE_COLOR } = process.env;
   process.env.NODE_ENV = 'production';
-  // Also without colour: bold and inverse are written all the same, and the theme has no colours then.
+  // Never 0: bold and inverse text is written without colours too, and the plain theme has no colours.
   process.env.FORCE_COLOR = String(colourLevel(env));
   try {
     return (await import('./app.tsx')).renderFrame;

@@ -1,4 +1,4 @@
-/** What writes, in words: the question before it, where one is due. */
+/** The confirmation questions of changes, and the job statuses that each change applies to. */
 import type { Status } from 'escapement';
 import { clean, plural } from '../format.ts';
 import { filterText } from './filter.ts';
@@ -6,17 +6,17 @@ import type { Effect, JobVerb, Write } from './state.ts';
 
 export const emptyEffects: readonly Effect[] = [];
 
-/** What is known of a job where it is shown. */
+/** The facts about a displayed job. */
 export interface Known {
   readonly task: string;
   readonly status: Status;
 }
 
 /**
- * The question that is asked first; null: none is. Deleting, cancelling what runs and pausing a queue are asked for also where they concern
- * one alone.
- * @param known of a job; undefined: it is not on the screen
- * @param count how many jobs match; undefined: they are being counted
+ * The confirmation question of a change; null if none is needed. Deleting, cancelling a running job and pausing a queue need confirmation
+ * even for a single one.
+ * @param known looks up a job; undefined if it is not on the screen
+ * @param count the number of matching jobs; undefined while they are counted
  */
 export function describe(write: Write, known: (id: string) => Known | undefined, count?: Count): string | null {
   if (write.kind === 'pauseQueue') return `Pause queue ${clean(write.name)}?`;
@@ -27,10 +27,9 @@ export function describe(write: Write, known: (id: string) => Known | undefined,
   const to = priority === undefined ? '' : ` to ${priority}`;
   if (!isIds(which)) {
     const text = filterText(which);
-    if (!count) return `${verbs[verb]} every ${eligible[verb]} job${text === '' ? '' : ` that matches ${clean(text)}`}${to}? Counting …`;
+    if (!count) return `${verbs[verb]} every ${eligible[verb]} job${text === '' ? '' : ` matching ${clean(text)}`}${to}? Counting …`;
     const jobs = `${count.more ? 'more than ' : ''}${plural(count.jobs, `${eligible[verb]} job`)}`;
-    const match = count.jobs === 1 && !count.more ? 'matches' : 'match';
-    return `${verbs[verb]} ${jobs}${text === '' ? '' : ` that ${match} ${clean(text)}`}${to}?`;
+    return `${verbs[verb]} ${jobs}${text === '' ? '' : ` matching ${clean(text)}`}${to}?`;
   }
   if (which.length > 1) return `${verbs[verb]} ${plural(which.length, 'job')}${to}?`;
   const id = which[0] ?? '';
@@ -41,7 +40,7 @@ export function describe(write: Write, known: (id: string) => Known | undefined,
   return `Cancel ${name}${job ? ', which is running' : ''}?`;
 }
 
-/** How many jobs a change would concern; `more`: at least one more than that. */
+/** The number of jobs that a change applies to; `more`: there are more than that. */
 export interface Count {
   readonly jobs: number;
   readonly more: boolean;
@@ -62,7 +61,7 @@ const eligible: Readonly<Record<JobVerb, string>> = {
 const waiting: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying'];
 const finished: readonly Status[] = ['successful', 'failed', 'cancelled'];
 
-/** The statuses of the jobs that a change concerns where it concerns all that match. */
+/** The statuses that a change of all matching jobs applies to. */
 export const concerned: Readonly<Record<JobVerb, readonly Status[]>> = {
   retry: ['failed', 'cancelled'],
   cancel: [...waiting, 'running'],
@@ -70,13 +69,13 @@ export const concerned: Readonly<Record<JobVerb, readonly Status[]>> = {
   prioritize: waiting,
 };
 
-/** The statuses of a job that one can change by hand. */
+/** The statuses that a change of individual jobs applies to. */
 export const changeable: Readonly<Record<JobVerb, readonly Status[]>> = {
   ...concerned,
   retry: ['failed', 'cancelled', 'waiting', 'scheduled', 'retrying'],
 };
 
-/** Does it lead to work that begins as soon as time moves? */
+/** True if the change causes work that starts as soon as time advances. */
 export function startsWork(write: Write): boolean {
   return (
     write.kind === 'enqueue' ||

@@ -1,6 +1,6 @@
 /**
- * What happens in this process, kept as far as the views show it: the latest events, the log lines of jobs, and how many jobs
- * of each queue ended in which minute. Bounded, whatever happens.
+ * Keeps what the views show of this process: the latest events, the log lines of jobs, and the number of jobs that finished per queue and
+ * minute. Its size is bounded.
  */
 import type { Event } from 'escapement';
 import { clean } from '../format.ts';
@@ -21,25 +21,25 @@ export interface LogLine {
 
 type Logged = Extract<Event, { type: 'logged' }>;
 
-/** What the module printed is kept among the events. */
+/** Console output of the module is kept as events. */
 interface Printed {
   readonly type: 'printed';
   readonly at: number;
   readonly text: string;
 }
 
-/** Hears every event of workers that may do tens of thousands of jobs a second: what is heard is only kept, and read when someone looks. */
+/** Receives every event of workers that may run tens of thousands of jobs per second. Events are only stored here, and formatted when they are displayed. */
 export class Feed {
-  /** A ring: the event with the number n is at n modulo its length. */
+  /** A ring buffer: event n is at n modulo its length. */
   readonly #events: (Event | Printed)[] = [];
   readonly #logs = new Map<string, Logged[]>();
   readonly #ids: string[] = [];
   #jobs = 0;
   readonly #minutes = new Map<string, Map<number, number>>();
   readonly #seconds = new Map<string, Map<number, number>>();
-  /** How many events there were. */
+  /** The number of events so far. */
   seq = 0;
-  /** How many attempts have failed so far; whoever waits for the next one compares. */
+  /** The number of failed attempts so far. Compare two values to detect a failure. */
   failures = 0;
 
   readonly add = (event: Event): void => {
@@ -56,7 +56,7 @@ export class Feed {
       return;
     }
     this.#logs.set(job.id, [event]);
-    // A ring again: to ask a Map for its oldest key is slow where keys before it were deleted.
+    // Another ring buffer: finding the oldest key of a Map is slow after many deletions.
     const at = this.#jobs % mostJobs;
     const oldest = this.#ids[at];
     if (oldest !== undefined) this.#logs.delete(oldest);
@@ -64,7 +64,7 @@ export class Feed {
     this.#jobs += 1;
   };
 
-  /** Forgets everything: time begins anew. */
+  /** Removes everything, when time restarts. */
   clear(): void {
     this.#events.length = 0;
     this.#logs.clear();
@@ -76,7 +76,7 @@ export class Feed {
     this.failures = 0;
   }
 
-  /** A line that the module wrote to the console. */
+  /** Adds a line that the module wrote to the console. */
   print(at: number, text: string): void {
     this.#push({ type: 'printed', at, text });
   }
@@ -86,7 +86,7 @@ export class Feed {
     this.seq += 1;
   }
 
-  /** The latest, newest first. */
+  /** The latest events, newest first. */
   get events(): readonly EventItem[] {
     const items: EventItem[] = [];
     for (let seq = this.seq; seq > Math.max(0, this.seq - mostEvents); seq--) {
@@ -95,19 +95,19 @@ export class Feed {
     return items;
   }
 
-  /** The log of a job, as far as it was heard of. */
+  /** The log lines of a job that this process received. */
   log(id: string): LogLine[] {
     return (this.#logs.get(id) ?? []).map((event) => ({ at: event.at, level: event.level, text: loggedText(event) }));
   }
 
-  /** How many jobs of a queue ended in each of the last minutes, the present one last. */
+  /** The number of jobs of a queue that finished in each of the last minutes, the current minute last. */
   minutes(queue: string, now: number): number[] {
     const last = Math.floor(now / minuteMs);
     const counts = this.#minutes.get(queue);
     return Array.from({ length: minutesKept }, (_, i) => counts?.get(last - minutesKept + 1 + i) ?? 0);
   }
 
-  /** How many jobs of a queue ended in the last 60 s. */
+  /** The number of jobs of a queue that finished in the last 60 s. */
   perMinute(queue: string, now: number): number {
     const last = Math.floor(now / 1_000);
     let sum = 0;
@@ -115,7 +115,7 @@ export class Feed {
     return sum;
   }
 
-  /** Also for jobs that no event told of, because another process ran them. */
+  /** Also called for jobs without events here, because another process ran them. */
   ended(queue: string, at: number, count: number): void {
     if (count <= 0) return;
     add(this.#minutes, queue, Math.floor(at / minuteMs), count, minutesKept);
@@ -123,7 +123,7 @@ export class Feed {
   }
 }
 
-/** Adds to what is counted for a queue and a span of time, and forgets what is older than is kept. */
+/** Adds to the count of a queue and a time span, and removes counts that are too old. */
 function add(counts: Map<string, Map<number, number>>, queue: string, span: number, count: number, kept: number): void {
   let own = counts.get(queue);
   if (!own) {
@@ -152,7 +152,7 @@ function shown(value: unknown): string {
   try {
     return JSON.stringify(value) ?? String(value);
   } catch {
-    return 'something that cannot be shown';
+    return '(cannot be displayed)';
   }
 }
 

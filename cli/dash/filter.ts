@@ -1,4 +1,4 @@
-/** A filter as people type it: `status:failed queue:mail timeout`. What has no name in front is text to look for. */
+/** Parses filters as users type them: `status:failed queue:mail timeout`. Words without a name are text to find. */
 import type { JobSelection, Status, TaskResult } from 'escapement';
 import { given } from '../arguments.ts';
 import { statuses } from '../jobs.ts';
@@ -6,7 +6,7 @@ import { emptyFilter, type Filter } from './state.ts';
 
 const names = ['status', 'queue', 'task', 'tag', 'schedule'] as const;
 
-/** Never fails: a status that there is none of is text. */
+/** Parses a filter. Never fails: an unknown status is treated as text. */
 export function parseFilter(typed: string): Filter {
   const filter: Record<(typeof names)[number], string | null> = { status: null, queue: null, task: null, tag: null, schedule: null };
   const words: string[] = [];
@@ -21,18 +21,18 @@ export function parseFilter(typed: string): Filter {
   return { ...emptyFilter, ...filter, status: filter.status as Status | null, text: words.join(' ').trim() };
 }
 
-/** The same filter, as it would be typed. */
+/** Formats a filter as it would be typed. */
 export function filterText(filter: Filter): string {
   const words = names.flatMap((name) => (filter[name] === null ? [] : [`${name}:${filter[name]}`]));
   return [...words, ...(filter.text === '' ? [] : [filter.text])].join(' ');
 }
 
-/** What of a filter the package can select by. */
+/** The part of a filter that the public API supports. */
 export function selectionOf({ text: _, ...rest }: Filter): JobSelection {
   return given(Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, value ?? undefined]))) as JobSelection;
 }
 
-/** Is every word of the text somewhere in what is known of the job? */
+/** True if the job's fields contain every word of the text. */
 export function holdsText(job: TaskResult, text: string): boolean {
   if (text === '') return true;
   const last = job.errors.at(-1);
@@ -40,7 +40,7 @@ export function holdsText(job: TaskResult, text: string): boolean {
   try {
     texts.push(JSON.stringify(job.input) ?? '');
   } catch {
-    // What cannot be read holds nothing.
+    // An unreadable value does not match.
   }
   const all = texts.join('\n').toLowerCase();
   return text

@@ -1,15 +1,15 @@
-/** An input as it is typed: is it JSON, and does the task's schema accept it? */
+/** Checks an input while it is typed: whether it is valid JSON and whether the task's schema accepts it. */
 import type { Tasks } from 'escapement';
 import { clean, shorten } from '../format.ts';
 import { missingInput } from '../inputs.ts';
 
-/** What is to be said of an input as it is typed. */
+/** The result of a check, to be shown below the input. */
 export interface Verdict {
   readonly ok: boolean;
   readonly text: string;
 }
 
-/** The value that was typed; nothing is none. @throws SyntaxError */
+/** Parses the typed input; undefined if it is empty. @throws SyntaxError */
 export function typedInput(text: string): unknown {
   return text.trim() === '' ? undefined : JSON.parse(text);
 }
@@ -19,10 +19,11 @@ export async function checkInput(tasks: Tasks, task: string, text: string): Prom
   try {
     value = typedInput(text);
   } catch (error) {
-    return { ok: false, text: `no JSON yet: ${clean((error as Error).message)}` };
+    return { ok: false, text: `not valid JSON: ${clean((error as Error).message)}` };
   }
   const { schema } = tasks.describe(task);
-  if (!schema) return { ok: true, text: value === undefined ? (missingInput(tasks, task) ?? 'no input') : 'JSON; the task has no schema' };
+  if (!schema)
+    return { ok: true, text: value === undefined ? (missingInput(tasks, task) ?? 'no input') : 'valid JSON; the task has no schema' };
   try {
     const { issues } = await schema['~standard'].validate(value ?? null);
     if (!issues || issues.length === 0) return { ok: true, text: 'the schema accepts it' };

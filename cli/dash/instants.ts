@@ -1,9 +1,10 @@
-/** Instants as people type them beside a clock that shows a zone: whole, as a date, or as a time of day. */
-import { dayMs, parseInstant, wallTime } from '../time.ts';
+/** Parses instants as users type them next to a clock with a time zone: a full instant, a date, or a time of day. */
+import { parseInstant } from '../../src/core/duration.ts';
+import { dayMs, wallTime } from '../time.ts';
 
 /**
- * What has an offset is that instant; a date and time without one are meant on the clock's own wall; a time of day is the nearest one
- * after the present, or before it. Undefined: it is none of these.
+ * Parses text with an offset as that instant, a date and time without one in the clock's zone, and a time of day as the nearest one before
+ * or after the present. Undefined for any other text.
  */
 export function instantNear(
   text: string,
@@ -20,7 +21,7 @@ export function instantNear(
   return candidates.find((at) => at !== undefined && (side === 'after' ? at > now : at < now));
 }
 
-/** When a zone's wall shows this; what its clocks skip is so much later. */
+/** The instant of a local time in a zone. A local time that the clocks skip is moved forward by the length of the gap. */
 function onWall(date: string, time: string, zone: string): number | undefined {
   const asUtc = parseInstant(`${date}T${time.padStart(time.length > 5 ? 8 : 5, '0')}Z`);
   if (asUtc === undefined) return undefined;

@@ -1,15 +1,15 @@
-/** What the package hands out, as the plain data that views read. Here every foreign text is cleaned, once. */
+/** Converts results of the public API into the plain data of the views. All text from outside is cleaned here. */
 import type { AttemptInfo, Status, TaskDescription, TaskResult } from 'escapement';
 import { unversioned } from '../config.ts';
 import { clean, cleanLines } from '../format.ts';
 import { propertyLines } from '../jobs.ts';
 import { type OutboxEntry, type OutboxMail, textLines } from '../mail.ts';
 import type { LogLine } from './feed.ts';
-import type { JobDetail, JobItem, MailDetail, MailItem, Try } from './state.ts';
+import type { Attempt, JobDetail, JobItem, MailDetail, MailItem } from './state.ts';
 
 type Waits = TaskDescription['waitsMs'];
 
-/** @param waitsMs those of its task's definition; null: not known here */
+/** @param waitsMs the delays in its task's definition; null if they are unknown here */
 export function jobItem(job: TaskResult, waitsMs: Waits): JobItem {
   const last = job.errors.at(-1);
   return {
@@ -42,14 +42,14 @@ export function jobDetail(job: TaskResult, log: readonly LogLine[], waitsMs: Wai
     fault: last ? cleanLines(`${last.name}: ${last.message}`) : [],
     input: jsonLines(() => job.input),
     returned: job.status === 'successful' ? jsonLines(() => job.returnValue ?? null) : null,
-    tries: job.history.map((one) => tryOf(one, cwd)),
+    tries: job.history.map((one) => attemptOf(one, cwd)),
     log,
   };
 }
 
 const shortLine = 60;
 
-/** Indented JSON; on one line, where it fits there. What a row holds may have been changed outside Escapement. */
+/** Formats a value as JSON: on one line if it is short, otherwise indented. Stored values may have been changed outside Escapement. */
 export function jsonLines(read: () => unknown): string[] {
   try {
     const value = read();
@@ -65,13 +65,13 @@ export function jsonLines(read: () => unknown): string[] {
 
 const mostWaits = 100;
 
-/** The waits after each attempt from one on, up to the one before the last. */
+/** The delays after `attempt` and each later attempt except the last. */
 export function waitsAfter(waitsMs: readonly number[], attempt: number, maxAttempts: number): number[] {
   const length = Math.min(mostWaits, Math.max(0, maxAttempts - attempt));
   return Array.from({ length }, (_, i) => waitsMs[attempt - 1 + i] ?? waitsMs.at(-1) ?? 0);
 }
 
-function tryOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptInfo, cwd: string): Try {
+function attemptOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptInfo, cwd: string): Attempt {
   return {
     attempt,
     worker: clean(worker),
@@ -86,7 +86,7 @@ function tryOf({ attempt, worker, startedAt, endedAt, outcome, error }: AttemptI
 const mostFrames = 8;
 const mostSections = 8;
 
-/** The places of a stack: the user's own files first, then how many more there are. What caused it follows, each with its message. */
+/** The frames of a stack: those in the user's files, then the number of the others. Causes follow, each with its message. */
 export function framesOf(stack: string, cwd: string): string[] {
   const sections: { readonly messages: string[]; readonly places: string[] }[] = [{ messages: [], places: [] }];
   for (const text of cleanLines(stack).map((line) => line.trim())) {
@@ -96,7 +96,7 @@ export function framesOf(stack: string, cwd: string): string[] {
     else if (text !== '' && begins) sections.push({ messages: [text], places: [] });
     else if (text !== '') here.messages.push(text);
   }
-  // The message of the error itself stands above its stack.
+  // The message of the error itself is already shown above its stack.
   return sections.slice(0, mostSections).flatMap(({ messages, places }, i) => [...(i === 0 ? [] : messages), ...ownFirst(places)]);
 }
 

@@ -1,6 +1,6 @@
 /**
- * Every key and what it does, in one table: it decides what a key means, it prints the line at the foot of the screen, and it is the help.
- * Lower-case keys look, upper-case keys write.
+ * The table of all key bindings. It maps keys to actions and is the source of the footer and of the help. Lower-case keys only read;
+ * upper-case keys write.
  */
 import { pastedText } from './decode.ts';
 import { changeable } from './effects.ts';
@@ -9,32 +9,32 @@ import { knownJob, selectedJob, selectedMail, selectedQueue, selectedSchedule, t
 import { type JobVerb, type State, type ViewName, viewNames } from './state.ts';
 
 export interface Binding {
-  /** The first is the one that is shown. */
+  /** The first one is displayed. */
   readonly keys: readonly string[];
-  /** How the keys are written for people, where their names would not do. */
+  /** The displayed name of the keys, if it differs from the key's name. */
   readonly shown?: string;
-  /** Where it works; everywhere if left out. */
+  /** The views in which it works. @default all */
   readonly views?: readonly ViewName[];
-  /** `virtual`: only where time is. `write`: it changes something. */
+  /** `virtual`: only in virtual time. `write`: it makes changes. */
   readonly only?: 'virtual' | 'write';
-  /** For the foot of the screen; left out: it is in the help alone. A key has one hint wherever it works: it means one thing. */
+  /** The label in the footer. Without one, the key is only in the help. A key has the same hint in every view, because it means the same. */
   readonly hint?: string;
-  /** Is there anything here and now that it could be done to? The foot of the screen offers nothing else. @default yes */
+  /** True if the action currently applies to something. Otherwise the footer omits the key. @default always true */
   readonly applies?: (state: State) => boolean;
   readonly help: string;
-  /** The more important, the longer it stays at the foot of a narrow screen; 1 is most important. */
+  /** Narrow screens drop the highest ranks from the footer first; 1 is the most important. */
   readonly rank?: number;
   readonly action: Action;
 }
 
 const lists: readonly ViewName[] = ['jobs', 'retries'];
 const ofJobs: readonly ViewName[] = ['jobs', 'job', 'retries', 'events', 'workers'];
-/** Where jobs that do not run can be chosen. */
+/** The views that show jobs other than running ones. */
 const ofResting: readonly ViewName[] = ['jobs', 'job', 'retries', 'events'];
 const ofMails: readonly ViewName[] = ['outbox', 'mail'];
 const sendable: readonly string[] = ['queued', 'deferred', 'held', 'refused', 'dropped'];
 const hourMs = 3_600_000;
-/** Is the job under the cursor, or one of those that were selected, one that can be changed so? What is not on the screen may be. */
+/** True if the verb applies to the job under the cursor or to a selected job. Jobs that are not on the screen are assumed to qualify. */
 const some =
   (verb: JobVerb) =>
   (state: State): boolean =>
@@ -58,7 +58,7 @@ export const bindings: readonly Binding[] = [
     only: 'virtual',
     hint: 'play',
     rank: 1,
-    help: 'play: time runs, or stands still',
+    help: 'play or pause virtual time',
     action: { type: 'playPause' },
   },
   {
@@ -66,7 +66,7 @@ export const bindings: readonly Binding[] = [
     only: 'virtual',
     hint: 'event',
     rank: 2,
-    help: 'on to the next event',
+    help: 'skip to the next event',
     action: { type: 'clock', order: { kind: 'event' } },
   },
   {
@@ -74,7 +74,7 @@ export const bindings: readonly Binding[] = [
     only: 'virtual',
     hint: 'failure',
     rank: 2,
-    help: 'on to the next failure',
+    help: 'skip to the next failure',
     action: { type: 'clock', order: { kind: 'failure' } },
   },
   {
@@ -87,9 +87,9 @@ export const bindings: readonly Binding[] = [
     action: { type: 'speed', by: 1 },
   },
   { keys: ['-'], only: 'virtual', help: 'slower', action: { type: 'speed', by: -1 } },
-  { keys: ['.'], only: 'virtual', help: 'one minute on', action: skip(60_000) },
-  { keys: [']'], only: 'virtual', hint: '+1h', rank: 3, help: 'one hour on', action: skip(hourMs) },
-  { keys: ['}'], only: 'virtual', help: 'one day on', action: skip(24 * hourMs) },
+  { keys: ['.'], only: 'virtual', help: 'one minute forward', action: skip(60_000) },
+  { keys: [']'], only: 'virtual', hint: '+1h', rank: 3, help: 'one hour forward', action: skip(hourMs) },
+  { keys: ['}'], only: 'virtual', help: 'one day forward', action: skip(24 * hourMs) },
   {
     keys: ['g'],
     only: 'virtual',
@@ -103,7 +103,7 @@ export const bindings: readonly Binding[] = [
     only: 'virtual',
     hint: 'rewind',
     rank: 5,
-    help: 'back to an instant, a time, 1h',
+    help: 'rewind to an instant, a time, 1h',
     applies: ({ clock, now }) => clock !== null && now > clock.startedAt,
     action: { type: 'prompt', kind: 'rewind' },
   },
@@ -113,7 +113,7 @@ export const bindings: readonly Binding[] = [
     views: ['overview', 'jobs', 'retries', 'schedules', 'workers', 'events', 'outbox', 'mail'],
     hint: 'open',
     rank: 2,
-    help: 'open what is under the cursor',
+    help: 'open the row under the cursor',
     applies: canOpen,
     action: { type: 'open' },
   },
@@ -123,11 +123,11 @@ export const bindings: readonly Binding[] = [
     views: ['job'],
     hint: 'open',
     rank: 4,
-    help: 'open: all of it, every stack',
+    help: 'expand everything, every stack',
     applies: ({ data }) => data.job !== null && data.job !== 'gone',
     action: { type: 'open' },
   },
-  { keys: ['escape', 'h'], shown: 'esc', help: 'back; no selection; no filter', action: { type: 'back' } },
+  { keys: ['escape', 'h'], shown: 'esc', help: 'back; clear selection, filter', action: { type: 'back' } },
   {
     keys: ['/'],
     hint: 'filter',
@@ -135,8 +135,8 @@ export const bindings: readonly Binding[] = [
     help: 'filter: words, queue:mail, tag:…',
     action: { type: 'prompt', kind: 'filter' },
   },
-  { keys: ['right'], shown: '→', views: ['jobs'], hint: 'status', rank: 4, help: 'the next status', action: { type: 'status', by: 1 } },
-  { keys: ['left'], shown: '←', views: ['jobs'], help: 'the status before', action: { type: 'status', by: -1 } },
+  { keys: ['right'], shown: '→', views: ['jobs'], hint: 'status', rank: 4, help: 'next status', action: { type: 'status', by: 1 } },
+  { keys: ['left'], shown: '←', views: ['jobs'], help: 'previous status', action: { type: 'status', by: -1 } },
   {
     keys: ['s'],
     views: ['jobs'],
@@ -146,15 +146,15 @@ export const bindings: readonly Binding[] = [
     applies: hasRows,
     action: { type: 'sort' },
   },
-  { keys: ['x'], views: lists, hint: 'select', rank: 5, help: 'select the job, or not', applies: hasRows, action: { type: 'select' } },
-  { keys: ['a'], views: ['jobs'], help: 'select all that the filter finds', action: { type: 'selectAll' } },
+  { keys: ['x'], views: lists, hint: 'select', rank: 5, help: 'select or deselect the job', applies: hasRows, action: { type: 'select' } },
+  { keys: ['a'], views: ['jobs'], help: 'select all matching jobs', action: { type: 'selectAll' } },
   {
     keys: ['T'],
     views: ofJobs,
     only: 'write',
     hint: 'run now',
     rank: 2,
-    help: 'run now: failed, waiting, ended',
+    help: 'run now, unless running or done',
     applies: some('retry'),
     action: { type: 'retry' },
   },
@@ -164,7 +164,7 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'cancel',
     rank: 2,
-    help: 'cancel what is not finished',
+    help: 'cancel, unless finished',
     applies: some('cancel'),
     action: { type: 'cancel' },
   },
@@ -174,7 +174,7 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'priority',
     rank: 8,
-    help: 'urgency: another priority',
+    help: 'urgency: change the priority',
     applies: some('prioritize'),
     action: { type: 'prioritize' },
   },
@@ -184,7 +184,7 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'delete',
     rank: 7,
-    help: 'delete what does not run',
+    help: 'delete, unless running',
     applies: some('delete'),
     action: { type: 'delete' },
   },
@@ -194,7 +194,7 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'run now',
     rank: 2,
-    help: 'send now, also what is held',
+    help: 'send now, even if held',
     applies: (state) => sendable.includes(selectedMail(state)?.state ?? 'sent'),
     action: { type: 'sendMail' },
   },
@@ -213,7 +213,7 @@ export const bindings: readonly Binding[] = [
     views: ofMails,
     hint: 'HTML',
     rank: 3,
-    help: 'write the HTML, print its path',
+    help: 'save the HTML, show its path',
     applies: (state) => selectedMail(state) !== undefined,
     action: { type: 'saveMail' },
   },
@@ -223,7 +223,7 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'run now',
     rank: 2,
-    help: 'run now: a job of the schedule',
+    help: 'run now: enqueue one job',
     applies: hasSchedule,
     action: { type: 'run' },
   },
@@ -233,7 +233,7 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'pause',
     rank: 2,
-    help: 'pause the schedule, or resume it',
+    help: 'pause or resume the schedule',
     applies: hasSchedule,
     action: { type: 'pause' },
   },
@@ -243,7 +243,7 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'pause',
     rank: 4,
-    help: 'pause the queue, or resume it',
+    help: 'pause or resume the queue',
     applies: (state) => selectedQueue(state) !== undefined,
     action: { type: 'pause' },
   },
@@ -252,47 +252,47 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'enqueue',
     rank: 5,
-    help: 'enqueue a job, its input as JSON',
+    help: 'enqueue a job with JSON input',
     applies: ({ data }) => data.tasks.length > 0,
     action: { type: 'prompt', kind: 'task' },
   },
   { keys: ['down', 'j'], shown: '↓', help: 'down', action: { type: 'move', by: 1 } },
   { keys: ['up', 'k'], shown: '↑', help: 'up', action: { type: 'move', by: -1 } },
-  { keys: ['pagedown', 'ctrl-d'], shown: 'PgDn', help: 'a page down', action: { type: 'page', by: 1 } },
-  { keys: ['pageup', 'ctrl-u'], shown: 'PgUp', help: 'a page up', action: { type: 'page', by: -1 } },
-  { keys: ['home'], shown: 'Home', help: 'to the first row', action: { type: 'move', by: Number.NEGATIVE_INFINITY } },
-  { keys: ['end'], shown: 'End', help: 'to the last row', action: { type: 'move', by: Number.POSITIVE_INFINITY } },
-  ...viewNames.map((view, i): Binding => ({ keys: [String(i + 1)], help: `the ${view} view`, action: { type: 'view', view } })),
-  { keys: ['tab'], shown: 'Tab', help: 'next view; Shift-Tab: before', action: { type: 'tab', by: 1 } },
-  { keys: ['shift-tab'], help: 'the view before', action: { type: 'tab', by: -1 } },
+  { keys: ['pagedown', 'ctrl-d'], shown: 'PgDn', help: 'page down', action: { type: 'page', by: 1 } },
+  { keys: ['pageup', 'ctrl-u'], shown: 'PgUp', help: 'page up', action: { type: 'page', by: -1 } },
+  { keys: ['home'], shown: 'Home', help: 'first row', action: { type: 'move', by: Number.NEGATIVE_INFINITY } },
+  { keys: ['end'], shown: 'End', help: 'last row', action: { type: 'move', by: Number.POSITIVE_INFINITY } },
+  ...viewNames.map((view, i): Binding => ({ keys: [String(i + 1)], help: `${view} view`, action: { type: 'view', view } })),
+  { keys: ['tab'], shown: 'Tab', help: 'next view; Shift-Tab: previous', action: { type: 'tab', by: 1 } },
+  { keys: ['shift-tab'], help: 'previous view', action: { type: 'tab', by: -1 } },
   { keys: ['?'], help: 'this help', action: { type: 'help' } },
-  { keys: ['ctrl-l'], shown: '^L', help: 'draw the screen anew', action: { type: 'redraw' } },
-  { keys: ['ctrl-z'], shown: '^Z', help: 'to the shell; fg comes back', action: { type: 'suspend' } },
-  { keys: ['q', 'ctrl-c'], hint: 'quit', rank: 3, help: 'leave', action: { type: 'quit' } },
+  { keys: ['ctrl-l'], shown: '^L', help: 'redraw the screen', action: { type: 'redraw' } },
+  { keys: ['ctrl-z'], shown: '^Z', help: 'suspend to the shell; fg resumes', action: { type: 'suspend' } },
+  { keys: ['q', 'ctrl-c'], hint: 'quit', rank: 3, help: 'quit', action: { type: 'quit' } },
 ];
 
-/** The bindings that mean something in the present view. */
+/** The bindings of the current view. */
 export function bindingsOf({ view, clock, write }: Pick<State, 'view' | 'clock' | 'write'>): Binding[] {
   return bindings.filter(
     ({ views, only }) => (views?.includes(view) ?? true) && (only !== 'virtual' || clock !== null) && (only !== 'write' || write),
   );
 }
 
-/** Of these, those that there is anything for to do. */
+/** The bindings whose action currently applies. */
 export function offered(state: State): Binding[] {
   return bindingsOf(state).filter(({ applies, only }) => (state.busy === null || !only) && (applies?.(state) ?? true));
 }
 
-/** How a key is written for people. */
+/** The displayed name of a key. */
 export function keyText({ keys, shown }: Pick<Binding, 'keys' | 'shown'>): string {
   return shown ?? keys[0] ?? '';
 }
 
-/** What a key does. A key that means nothing changes nothing. */
+/** Applies a key to the state. Unbound keys change nothing. */
 export function press(state: State, key: string): State {
   if (state.prompt) return reduce(state, { type: 'edit', key });
   if (pastedText(key) !== undefined) return state;
-  // Before all is counted there is nothing to say yes to.
+  // A question cannot be confirmed before the jobs are counted.
   if (state.confirm?.counting && answers[key]) return state;
   if (state.confirm) return reduce(quieter(state), { type: answers[key] ?? (key === 'ctrl-c' ? 'quit' : 'no') });
   if (state.busy !== null && key === 'escape') return reduce(state, { type: 'interrupt' });
@@ -301,13 +301,13 @@ export function press(state: State, key: string): State {
   if (state.busy !== null && binding.only) return state;
   const { action } = binding;
   if (binding.only === 'write' && !state.write)
-    return reduce(state, { type: 'told', kind: 'error', text: 'this only looks; start it with --write to change anything' });
-  // Help is left by any key, which then does what it always does.
+    return reduce(state, { type: 'told', kind: 'error', text: 'read-only; start with --write to make changes' });
+  // Any key closes the help and then has its usual effect.
   const open = state.help && !stays.has(action.type) ? { ...state, help: false } : state;
   return reduce(action.type === 'back' ? open : quieter(open), action);
 }
 
-/** What help is read with. */
+/** The keys that scroll the help. */
 const stays: ReadonlySet<Action['type']> = new Set(['help', 'back', 'move', 'page']);
 
 const answers: Readonly<Record<string, 'yes'>> = { y: 'yes', Y: 'yes', return: 'yes' };

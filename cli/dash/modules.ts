@@ -1,7 +1,6 @@
 /**
- * Loads the user's module again and again: each time under a new version, and with it everything outside node_modules that it imports, so
- * that what changed is read anew. It also stands between the module and `createTasks`: the backend may be another one, one that outlives a
- * reload.
+ * Reloads the user's module and everything outside node_modules that it imports: each reload imports them under a new version, so that
+ * changed files are read again. It also intercepts `createTasks` to replace backends with ones that survive a reload.
  */
 import { watch } from 'node:fs';
 import { registerHooks } from 'node:module';
@@ -10,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import type { CreateTasksOptions, Store, StoreSource, Tasks } from 'escapement';
 
 export interface ModulesOptions {
-  /** What every backend of the module is replaced by. Undefined: only what lives in memory, or runs at once, is kept over reloads. */
+  /** Replaces every backend of the module. Undefined: only memory and immediate backends are replaced, so that they survive reloads. */
   readonly backend?: StoreSource | undefined;
   readonly memory: () => StoreSource;
 }
@@ -19,7 +18,7 @@ const scheme = 'escapement-dev:';
 const seam = Symbol.for('escapement.dev');
 type OwnCreate = (options?: CreateTasksOptions) => Tasks;
 
-/** Files of this package are one copy, whoever imports them and however often. */
+/** Files of this package are loaded once and never versioned. */
 const ownFolder = new URL('../../', import.meta.url).href;
 
 export class Modules {
@@ -57,12 +56,12 @@ export class Modules {
     });
   }
 
-  /** What is imported from here on is read anew. */
+  /** Starts a new version: files imported from now on are read again. */
   renew(): void {
     this.#version += 1;
   }
 
-  /** Calls `changed` soon after one of the files that were imported has changed. Directories are watched: editors replace files. */
+  /** Calls `changed` shortly after an imported file changed. Watches directories, because editors replace files. */
   watch(module: string, changed: () => void, soon: (fn: () => void) => void): void {
     for (const end of this.#unwatch) end();
     this.#files.add(resolve(module));
@@ -75,7 +74,7 @@ export class Modules {
         watcher.on('error', () => {});
         return () => watcher.close();
       } catch {
-        // A folder that has gone is seen when the module is loaded.
+        // A missing folder is reported when the module is loaded.
         return () => {};
       }
     });
@@ -93,7 +92,7 @@ export class Modules {
 
   #replaced(given: CreateTasksOptions): CreateTasksOptions {
     const { backend, backends, ...rest } = given;
-    // What is wrong with the two is for createTasks to say.
+    // createTasks reports this error.
     if (backend !== undefined && backends !== undefined) return given;
     const sources = backends ?? { default: backend };
     const replaced = Object.entries(sources).map(([alias, source]) => [alias, this.#sourceFor(alias, source)] as const);
@@ -108,7 +107,7 @@ export class Modules {
     return lives || runsAtOnce ? this.#keep(alias, this.#options.memory) : source;
   }
 
-  /** One store for all versions of the module, which none of them closes. */
+  /** Keeps one store for all versions of the module. None of them closes it. */
   #keep(alias: string, make: () => StoreSource): StoreSource {
     const before = this.#kept.get(alias);
     if (before) return before;
@@ -118,7 +117,7 @@ export class Modules {
   }
 }
 
-/** A source whose one store nobody closes. */
+/** A source of a single store that is never closed. */
 export function keptSource(source: StoreSource): StoreSource {
   let opened: Promise<Store> | undefined;
   return {
@@ -134,7 +133,7 @@ function isUsers(url: string | undefined): boolean {
   return url?.startsWith('file:') === true && !url.includes('/node_modules/') && !isOwn(url);
 }
 
-/** Of the package itself: its `dist`, or its sources in tests. */
+/** True for files of this package: in `dist`, or its sources in tests. */
 function isOwn(url: string): boolean {
   return url.startsWith(`${ownFolder}src/`) || url.startsWith(`${ownFolder}cli/`) || url.startsWith(`${ownFolder}dist/`);
 }

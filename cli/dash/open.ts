@@ -1,4 +1,4 @@
-/** The dashboard, where there is a terminal for it; and what the module prints and the engine warns of, which must not reach the screen. */
+/** Opens the dashboard if there is a terminal, and captures the module's console output and the engine's log, which must not reach the screen. */
 import { captureConsole, captureLogger } from '../console.ts';
 import { clean } from '../format.ts';
 import type { Io, Output } from '../io.ts';
@@ -9,12 +9,12 @@ import { isInteractive } from './plain.ts';
 import { type Theme, themeFor } from './theme.ts';
 
 export interface Opened {
-  /** Undefined: nobody sits before a terminal. */
+  /** Undefined without an interactive terminal. */
   readonly dashboard: Dashboard | undefined;
   restoreConsole(): void;
 }
 
-/** @param now of the application, whose time may be virtual: when a line was printed */
+/** @param now the application's time, which may be virtual; used for printed lines */
 export async function openDashboard(
   options: Pick<DashboardOptions, 'label' | 'write' | 'zone' | 'feed'> & {
     readonly theme: Theme['name'] | undefined;
@@ -38,18 +38,18 @@ export async function openDashboard(
   return { dashboard, restoreConsole: captured(printer(options.feed, now)) };
 }
 
-/** Once there is something to be left: until then, a signal ends the process. */
+/** Lets signals quit the dashboard. Before this call, a signal ends the process. */
 export function endBySignal(dashboard: Dashboard, io: Io): void {
-  io.life.onSignal(() => dashboard.quit());
-  io.life.onOutputClosed(() => dashboard.quit());
+  io.process.onSignal(() => dashboard.quit());
+  io.process.onOutputClosed(() => dashboard.quit());
 }
 
-/** A line of the engine, which events do not tell. */
+/** Formats a log message of the engine. */
 function noticeText({ task, error }: Readonly<Record<string, unknown>>, message: string): string {
   return clean([...(typeof task === 'string' ? [task] : []), message, ...(typeof error === 'string' ? [error] : [])].join(': '));
 }
 
-/** What the module prints becomes events: the screen is the dashboard's. */
+/** Turns console output of the module into events. */
 function printer(feed: Feed, now: () => number): Output {
   return {
     isTTY: false,

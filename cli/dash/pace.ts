@@ -1,20 +1,20 @@
 /**
- * When the next frame may be drawn: at most so many in any second. A key is answered at once; while keys come faster than frames may, as
- * from one that is held down, frames keep coming at an even pace, instead of all at once and then none for the rest of the second.
+ * Limits the number of frames per second. A key press is drawn immediately. If keys arrive faster than frames are allowed, as when a key is
+ * held down, frames are spaced evenly instead of using up the limit in one burst.
  */
 
 const framesASecond = 15;
-/** The pace of what moves by itself, and of keys that come in numbers. */
+/** The interval between frames that no key caused, and while a key repeats. */
 const paceMs = 100;
-/** Those of a second that are kept for keys. */
+/** The frames of each second that are reserved for keys. */
 const atOnce = 5;
 
 export class Pace {
-  /** When the last frames were drawn, the oldest first. */
+  /** The times of the latest frames, oldest first. */
   readonly #drawnAt: number[] = [];
   readonly #askedAt: number[] = [];
 
-  /** How long to wait before the next frame. @param asked a key was pressed */
+  /** The wait before the next frame, in milliseconds. @param asked true if a key was pressed */
   waitMs(now: number, asked: boolean): number {
     const eldest = this.#drawnAt.length < framesASecond ? Number.NEGATIVE_INFINITY : (this.#drawnAt[0] ?? 0) + 1_000;
     const free = asked && (this.#askedAt.length < atOnce || (this.#askedAt[0] ?? 0) + 1_000 <= now);

@@ -1,4 +1,4 @@
-/** The dashboard where nobody sits before a terminal: in a pipe, or on a build server. Lines of plain text, without any escape code. */
+/** The dashboard without a terminal, as in a pipe or on a build server: lines of plain text without escape codes. */
 import { width } from '../format.ts';
 import type { Io } from '../io.ts';
 import type { Session } from './dashboard.ts';
@@ -27,10 +27,14 @@ interface Place {
 
 const plainWide = 100;
 
-/** One look at the whole. */
-export async function overviewLines({ tasks, hears, shared }: Session, feed: Feed, { label, zone, cwd, now }: Place): Promise<string[]> {
+/** The overview, read once. */
+export async function overviewLines(
+  { tasks, hasEvents, shared }: Session,
+  feed: Feed,
+  { label, zone, cwd, now }: Place,
+): Promise<string[]> {
   const state = initialState({ columns: plainWide, rows: 60, label, write: false, clock: null, zone, now: now() });
-  const data = await new Source(tasks, { now, feed, hears, shared, cwd }).read(requestOf(state));
+  const data = await new Source(tasks, { now, feed, hasEvents, shared, cwd }).read(requestOf(state));
   const read = { ...reduce(state, { type: 'read', now: state.now, data }), rowsDown: { ...state.rowsDown, overview: -1 } };
   return [header(read, plainWide), ...overview(read, plainWide, data.queues ? data.queues.length + 24 : 24)].map(textOf);
 }
@@ -42,7 +46,7 @@ export function textOf({ spans }: Line): string {
     .trimEnd();
 }
 
-/** One line an event. */
+/** An event as one line. */
 export function eventLine({ at, type, task, job, worker, text }: EventItem, zone: string): string {
   const cells = [
     clockTime(at, zone),

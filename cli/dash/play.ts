@@ -1,31 +1,31 @@
 /**
- * What a module's `play` sees while someone else moves time: what it asks of the simulation waits here until time has come that far. It goes on at
- * the very instant of what it waits for, so that what it does does not depend on the pace at which time is moved.
+ * Gives a module's `play` function a view of the simulation while the dashboard advances time. Calls that would advance time wait here until
+ * the clock gets there. `play` resumes at the exact instant it waited for, so its actions do not depend on the playback speed.
  */
 import type { Simulation } from 'escapement/testing';
-import { parseDuration, parseInstant } from '../time.ts';
+import { parseDuration, parseInstant } from '../../src/core/duration.ts';
 
 interface Waiting {
-  /** No longer than until this instant. */
+  /** The latest instant at which it resumes. */
   readonly at: number;
   readonly until: 'time' | 'event' | 'idle';
-  /** How many events there were when all of the present instant was done; null: it is not yet. */
+  /** The number of events once the current instant was complete; null until then. */
   events: number | null;
   resolve(): void;
 }
 
 export interface Course {
-  /** One turn of the real event loop. */
-  readonly breathe: () => Promise<void>;
-  /** How many events there were so far. */
+  /** Resolves after one iteration of the real event loop. */
+  readonly yieldToEventLoop: () => Promise<void>;
+  /** The number of events so far. */
   events(): number;
-  /** No unfinished job is left but those of schedules. */
+  /** True if the only unfinished jobs are those of schedules. */
   isIdle(): boolean;
-  /** What `play` threw. */
+  /** Called with the error that `play` throws. */
   readonly failed: (error: unknown) => void;
 }
 
-/** A play that waits for something else than the simulation is not waited for any longer. */
+/** Event loop iterations to wait for a `play` that is waiting for something other than the simulation. */
 const mostTurns = 200;
 
 export class Play {
@@ -52,17 +52,17 @@ export class Play {
     await this.#goOn();
   }
 
-  /** The instant until which it waits at most; undefined: it does not wait. */
+  /** The latest instant at which `play` resumes; undefined if it is not waiting. */
   get waitsUntil(): number | undefined {
     return this.#waiting?.at;
   }
 
-  /** It waits for something that any event may bring. */
+  /** True if any event may let `play` resume. */
   get waitsForEvents(): boolean {
     return this.#waiting !== undefined && this.#waiting.until !== 'time';
   }
 
-  /** All of the present instant is done. If what it waits for has come, it goes on until it waits again: true. */
+  /** Call when the current instant is complete. If `play` can resume, runs it until it waits again and returns true. */
   async settled(): Promise<boolean> {
     const waiting = this.#waiting;
     if (!waiting) return false;
@@ -81,7 +81,7 @@ export class Play {
   }
 
   async #goOn(): Promise<void> {
-    for (let turn = 0; turn < mostTurns && !this.#waiting && !this.#over; turn++) await this.#course.breathe();
+    for (let turn = 0; turn < mostTurns && !this.#waiting && !this.#over; turn++) await this.#course.yieldToEventLoop();
   }
 
   #view(): Simulation {
@@ -93,7 +93,7 @@ export class Play {
     const own: Partial<Simulation> = {
       advance: (duration) => {
         const ms = parseDuration(duration);
-        // What is no duration is told so by the simulation.
+        // The simulation itself rejects invalid durations.
         return ms === undefined ? this.#sim.advance(duration) : wait('time', now() + ms);
       },
       advanceTo: (instant) => {

@@ -1,4 +1,4 @@
-/** The line that the user types into. Positions count characters as people see them. */
+/** The input line. Positions count characters as users see them (grapheme clusters). */
 import { clean } from '../format.ts';
 import { pastedText } from './decode.ts';
 import type { Prompt, PromptKind, Write } from './state.ts';
@@ -13,14 +13,14 @@ export function edited(prompt: Prompt, text: string, at: number): Prompt {
 
 const segmenter = new Intl.Segmenter('en', { granularity: 'grapheme' });
 
-/** The characters of a text, as people count them. */
+/** Splits a text into grapheme clusters. */
 export function parts(text: string): string[] {
   return [...segmenter.segment(text)].map(({ segment }) => segment);
 }
 
 const longest = 4_000;
 
-/** What a key does to the line; the same object if nothing. A key that is no name of one is text. */
+/** Applies a key to the line. Returns the same object if nothing changes. A key without a name is inserted as text. */
 export function editKey(prompt: Prompt, key: string): Prompt {
   const chars = parts(prompt.text);
   const { at } = prompt;
@@ -65,7 +65,7 @@ export function editKey(prompt: Prompt, key: string): Prompt {
 const named = /^(?:up|down|tab|shift-tab|return|escape|pageup|pagedown|insert|f\d+|(?:ctrl|alt|shift)-.+)$/s;
 
 function insert(prompt: Prompt, chars: readonly string[], key: string): Prompt {
-  // What is pasted may hold anything; a space at its end is as good as any other.
+  // Pasted text may contain anything, including a space at its end.
   const text = key === ' ' ? ' ' : clean(key);
   if (text === '' || prompt.text.length + text.length > longest) return prompt;
   const added = parts(text);

@@ -1,9 +1,9 @@
 /**
- * How the dashboard's state changes: one pure function. What is to be done outside (a job to cancel, a clock to move) is left in `effects`
- * for whoever runs the dashboard, who takes it from there.
+ * Changes the dashboard's state, in one pure function. Side effects (cancelling a job, moving the clock) are added to `effects`, from which
+ * the dashboard takes and performs them.
  */
 
-import { parseDuration } from '../time.ts';
+import { parseDuration } from '../../src/core/duration.ts';
 import { type Count, describe, emptyEffects, isIds } from './effects.ts';
 import { filterText, parseFilter } from './filter.ts';
 import { instantNear } from './instants.ts';
@@ -34,7 +34,7 @@ export type Action =
   | { readonly type: 'resized'; readonly columns: number; readonly rows: number }
   | { readonly type: 'told'; readonly kind: 'done' | 'error'; readonly text: string }
   | { readonly type: 'unread'; readonly text: string }
-  /** Another application, or another time of it, is looked at: nothing of it was read yet. */
+  /** The application was replaced or its time was reset: nothing of it has been read yet. */
   | { readonly type: 'began' }
   | { readonly type: 'loaded' }
   | { readonly type: 'busy'; readonly text: string | null }
@@ -72,7 +72,7 @@ export function reduce(state: State, action: Action): State {
     case 'ticked':
       return { ...state, now: action.now, clock: action.clock ?? state.clock };
     case 'resized':
-      // Pages are as long as the screen is high: the ones before this one begin elsewhere now.
+      // The page size depends on the height of the screen, so the starts of earlier pages are no longer valid.
       return { ...state, columns: action.columns, rows: action.rows, pages: state.rows === action.rows ? state.pages : [null] };
     case 'told':
       return { ...state, notice: { kind: action.kind, text: action.text, keys: 3 } };
@@ -142,7 +142,7 @@ export function reduce(state: State, action: Action): State {
     case 'dropMail': {
       const mail = selectedMail(state);
       const { job = '', to = '', state: standing = 'queued' } = mail ?? {};
-      return allowed(state, mail && { kind: action.type, job, to, state: standing }, 'no mail is chosen here');
+      return allowed(state, mail && { kind: action.type, job, to, state: standing }, 'no mail under the cursor');
     }
     case 'saveMail': {
       const mail = selectedMail(state);
@@ -161,7 +161,7 @@ export function reduce(state: State, action: Action): State {
   }
 }
 
-/** The tab that is lit: of a job, the one that led to it. */
+/** The highlighted tab. For a job, it is the tab from which the job was opened. */
 export function tabOf({ view, back: from }: Pick<State, 'view' | 'back'>): TabName {
   if (view === 'mail') return 'outbox';
   return view === 'job' ? (from.at(-1) ?? 'jobs') : view;
@@ -172,16 +172,16 @@ function ask(state: State, effect: Effect): State {
 }
 
 function turn(state: State, view: TabName): State {
-  // What was selected elsewhere is out of sight, and must not be what an action here concerns.
+  // A selection in another view is not visible and must not be changed by an action here.
   const selection = tabOf(state) === view ? {} : { selected: new Set<string>(), all: false };
   return { ...state, ...selection, view, back: [], help: false, notice: null };
 }
 
-/** The cursor stays on what it was on, wherever that is now: an action must not concern what has slipped under it. */
+/** Keeps the cursor on the same item when rows move, so that an action does not hit another item. */
 function followed(before: State, state: State): State {
   const here = before.rowsDown[state.view];
   const was = before.pages === state.pages ? rowKeys(before)[here] : undefined;
-  // The latest event is followed as long as nobody has moved away from it.
+  // The cursor stays on the latest event until the user moves it.
   const at = was === undefined || (state.view === 'events' && here === 0) ? -1 : rowKeys(state).indexOf(was);
   const most = Math.max(0, visibleCount(state) - 1);
   const next = at === -1 ? Math.min(here, most) : at;
@@ -196,7 +196,7 @@ function move(state: State, by: number): State {
   if (state.help) return { ...state, helpDown: Math.max(0, Math.min(60, state.helpDown + by)) };
   const next = moved(state, by);
   if (state.view !== 'jobs' || Math.abs(by) !== 1) return next;
-  // Beyond the edge of a page is the next one.
+  // Moving past the edge of a page turns the page.
   if (next === state) return page(state, by > 0 ? 1 : -1);
   return next;
 }
@@ -218,7 +218,7 @@ function nextStatus(status: Filter['status'], by: 1 | -1): Filter['status'] {
 }
 
 function filtered(state: State, filter: Filter): State {
-  // Jobs that the filter before it found are no answer to this one.
+  // Discard the jobs of the previous filter.
   const data = { ...state.data, jobs: emptyData.jobs };
   return { ...state, filter, data, pages: [null], rowsDown: top(state, 'jobs'), selected: new Set(), all: false };
 }
@@ -289,7 +289,7 @@ function edit(state: State, key: string): State {
   const asked: State = { ...state, prompt: next };
   if (next.kind === 'input' && next.task !== null && next.text !== prompt.text)
     return ask(asked, { kind: 'check', task: next.task, input: next.text });
-  // What is filtered for is seen as one types.
+  // The filter of events is applied while typing.
   if (next.kind === 'filter') return state.view === 'events' ? { ...asked, eventText: next.text } : asked;
   return asked;
 }
@@ -305,7 +305,7 @@ function entered(state: State): State {
     case 'task': {
       const exact =
         state.data.tasks.find((name) => name === prompt.text) ?? onlyOne(state.data.tasks.filter((name) => name.includes(prompt.text)));
-      if (!exact) return wrong(state.data.tasks.length === 0 ? 'no task is known here' : 'no task of this name, or several: go on typing');
+      if (!exact) return wrong(state.data.tasks.length === 0 ? 'no tasks are known' : 'no task matches, or several do: keep typing');
       const asked: State = { ...state, prompt: { ...newPrompt('input', ''), task: exact } };
       return ask(asked, { kind: 'check', task: exact, input: '' });
     }
@@ -315,7 +315,7 @@ function entered(state: State): State {
     case 'priority': {
       const priority = Number(prompt.text.trim());
       const fits = /^[+-]?\d+$/.test(prompt.text.trim()) && Math.abs(priority) <= 100;
-      if (!fits || prompt.write?.kind !== 'jobs') return wrong('a whole number from -100 to 100; larger is first');
+      if (!fits || prompt.write?.kind !== 'jobs') return wrong('an integer from -100 to 100; higher runs first');
       return confirmed(done, { ...prompt.write, priority });
     }
     case 'goto': {
@@ -324,7 +324,7 @@ function entered(state: State): State {
       if (ms !== undefined) return ask(done, { kind: 'clock', order: { kind: 'skip', ms } });
       const at = instantNear(text, state, 'after');
       if (at === undefined) return wrong(`${instants}, or +90m`);
-      return at < state.now ? wrong('that has passed; R goes back') : ask(done, { kind: 'clock', order: { kind: 'until', at } });
+      return at < state.now ? wrong('that is in the past; R rewinds') : ask(done, { kind: 'clock', order: { kind: 'until', at } });
     }
     case 'rewind': {
       const text = prompt.text.trim();
@@ -332,7 +332,7 @@ function entered(state: State): State {
       const at = ms === undefined ? instantNear(text, state, 'before') : state.now - ms;
       const startedAt = state.clock?.startedAt ?? state.now;
       if (at === undefined) return wrong(`${instants}, or 1h for an hour ago`);
-      if (at > state.now) return wrong('that is yet to come; g goes there');
+      if (at > state.now) return wrong('that is in the future; g skips there');
       if (at < startedAt) return wrong(`time began at ${new Date(startedAt).toISOString()}`);
       return ask({ ...done, selected: new Set(), all: false, pages: [null] }, { kind: 'rewind', at });
     }
@@ -347,7 +347,7 @@ function onlyOne<T>(items: readonly T[]): T | undefined {
 
 function checked(state: State, input: string, verdict: { readonly ok: boolean; readonly text: string }): State {
   const { prompt } = state;
-  // An answer about what was typed before.
+  // The verdict is about an earlier text.
   if (prompt?.kind !== 'input' || prompt.text !== input) return state;
   return { ...state, prompt: { ...prompt, verdict } };
 }
@@ -358,16 +358,15 @@ function wanted(state: State, verb: Verb): State {
   return allowed(state, writeOf(state, verb), nothingFor[verb] ?? noJob, verb);
 }
 
-/** @param nothing what is said where there is nothing to write */
+/** @param nothing the message if there is nothing to change */
 function allowed(state: State, write: Write | undefined, nothing: string, verb?: Verb): State {
   if (write === undefined) return { ...state, notice: { kind: 'error', text: nothing, keys: 2 } };
-  if (!state.write)
-    return { ...state, notice: { kind: 'error', text: 'this only looks; start it with --write to change anything', keys: 3 } };
+  if (!state.write) return { ...state, notice: { kind: 'error', text: 'read-only; start with --write to make changes', keys: 3 } };
   if (verb === 'prioritize') return { ...state, prompt: newPrompt('priority', '', write), notice: null };
   return confirmed(state, write);
 }
 
-/** Asked for at once, or once the user has said yes: to what is known by then. */
+/** Requests a change immediately, or asks for confirmation first. */
 function confirmed(state: State, write: Write): State {
   const question = describe(write, (id) => knownJob(state, id));
   const done: State = { ...state, selected: new Set(), all: false };
@@ -378,18 +377,18 @@ function confirmed(state: State, write: Write): State {
 }
 
 function counted(state: State, write: Write, count: Count): State {
-  // The question may have been answered, or another one asked.
+  // The question may have been answered or replaced.
   if (state.confirm?.write !== write) return state;
   if (count.jobs === 0)
-    return { ...state, confirm: null, notice: { kind: 'error', text: 'no job matches that this could be done to', keys: 3 } };
+    return { ...state, confirm: null, notice: { kind: 'error', text: 'no matching job can be changed this way', keys: 3 } };
   const question = describe(write, (id) => knownJob(state, id), count) ?? '';
   return { ...state, confirm: { question, write, counting: false } };
 }
 
-const noJob = 'no job is chosen here';
+const noJob = 'no job under the cursor';
 const nothingFor: Partial<Record<Verb, string>> = {
-  pause: 'nothing that can be paused is chosen here',
-  run: 'no schedule is chosen here',
+  pause: 'nothing to pause under the cursor',
+  run: 'no schedule under the cursor',
 };
 
 function writeOf(state: State, verb: Verb): Write | undefined {

@@ -1,10 +1,10 @@
-/** What the cursor is on: which rows the present view has, and what an action would concern. */
+/** The selection: the rows of the current view, the row under the cursor, and the jobs that an action applies to. */
 import type { Known } from './effects.ts';
 import type { EventItem, MailItem, QueueItem, ScheduleItem, State } from './state.ts';
 import { bodyLines } from './views/job.ts';
 import { mailLines } from './views/mail.ts';
 
-/** How many rows the cursor can be on. */
+/** The number of rows that the cursor can be on. */
 export function visibleCount(state: State): number {
   const { data } = state;
   switch (state.view) {
@@ -29,7 +29,7 @@ export function visibleCount(state: State): number {
   }
 }
 
-/** A job is read by scrolling, up to its last lines. */
+/** The view of a job scrolls until its last line is visible. */
 function jobLinesCount(state: State): number {
   const { job } = state.data;
   if (!job || job === 'gone') return 1;
@@ -42,16 +42,16 @@ function mailLinesCount(state: State): number {
   return Math.max(1, mailLines(mail, state, state.columns).length - Math.max(1, state.rows - aroundJob) + 1);
 }
 
-/** The mail that the cursor is on, or that is open. */
+/** The mail under the cursor, or the open mail. */
 export function selectedMail({ view, data, rowsDown }: State): MailItem | undefined {
   if (view === 'outbox') return data.mails[rowsDown.outbox];
   return view === 'mail' && data.mail && data.mail !== 'gone' ? data.mail : undefined;
 }
 
-/** The lines above and below a job's own, with all that may be told at the foot. */
+/** The lines above and below those of the job, including the longest notice. */
 const aroundJob = 12;
 
-/** The same object where the cursor stays. */
+/** Moves the cursor. Returns the same object if it does not move. */
 export function moved(state: State, by: number): State {
   const most = Math.max(0, visibleCount(state) - 1);
   const here = state.rowsDown[state.view];
@@ -59,7 +59,7 @@ export function moved(state: State, by: number): State {
   return next === here ? state : { ...state, rowsDown: { ...state.rowsDown, [state.view]: next } };
 }
 
-/** Newest first, as far as they hold the text that is looked for. */
+/** The events that match the filter, newest first. */
 export function shownEvents({ data, eventText }: Pick<State, 'data' | 'eventText'>): readonly EventItem[] {
   const text = eventText.trim().toLowerCase();
   if (text === '') return data.events;
@@ -78,7 +78,7 @@ export function selectedSchedule(state: State): ScheduleItem | undefined {
   return state.data.schedules[state.rowsDown.schedules];
 }
 
-/** The id of the job that the cursor is on. */
+/** The id of the job under the cursor. */
 export function selectedJob(state: State): string | undefined {
   const { data, rowsDown, view } = state;
   switch (view) {
@@ -100,14 +100,14 @@ export function selectedJob(state: State): string | undefined {
   }
 }
 
-/** The jobs that an action concerns: those that were selected, else the one under the cursor. */
+/** The jobs that an action applies to: the selected ones, otherwise the one under the cursor. */
 export function targets(state: State): readonly string[] {
   if (state.selected.size > 0 && (state.view === 'jobs' || state.view === 'retries')) return [...state.selected];
   const id = selectedJob(state);
   return id === undefined ? [] : [id];
 }
 
-/** A job, if it is anywhere in what was read. */
+/** Finds a job in the data that was read. */
 export function knownJob({ data }: Pick<State, 'data'>, id: string): Known | undefined {
   const { job } = data;
   if (job && job !== 'gone' && job.id === id) return job;
@@ -117,7 +117,7 @@ export function knownJob({ data }: Pick<State, 'data'>, id: string): Known | und
   return running && { task: running.task, status: 'running' };
 }
 
-/** What each row of the view is about. */
+/** The identity of each row of the view. */
 export function rowKeys(state: State): readonly (string | number)[] {
   const { data } = state;
   switch (state.view) {

@@ -1,6 +1,6 @@
 /**
- * Reads the system for the dashboard: only what the present view shows, only through what the package offers to everyone. One look at a
- * time; what a look costs does not grow with the number of jobs, but for text that is searched for, which is bounded.
+ * Reads the system for the dashboard: only what the current view shows, and only through the public API. One read runs at a time. Its cost
+ * does not grow with the number of jobs, except for text searches, which are bounded.
  */
 import type { JobSelection, ScheduleInfo, Status, TaskResult, Tasks, WorkerInfo } from 'escapement';
 import { given } from '../arguments.ts';
@@ -12,8 +12,8 @@ import { scheduleState, whyPaused, zoneOf } from '../schedules.ts';
 import { wallTime } from '../time.ts';
 import { type Feed, minutesKept } from './feed.ts';
 import { holdsText, selectionOf } from './filter.ts';
-import { eventsOfJobs } from './heard.ts';
 import { finishedStatuses, jobDetail, jobItem, mailDetail, mailItem } from './items.ts';
+import { eventsOfJobs } from './job-events.ts';
 import {
   type Coming,
   type Data,
@@ -28,7 +28,7 @@ import {
   type WorkerItem,
 } from './state.ts';
 
-/** What is to be read; made of the state alone, so that the same state asks for the same. */
+/** What to read. It depends on the state alone: the same state makes the same request. */
 export interface Request {
   readonly view: State['view'];
   readonly jobId: string | null;
@@ -36,7 +36,7 @@ export interface Request {
   readonly sort: Sort;
   readonly after: string | null;
   readonly limit: number;
-  /** What is looked for among the events. */
+  /** The text to find in events. */
   readonly eventText: string;
 }
 
@@ -48,15 +48,15 @@ export function requestOf(state: State): Request {
 export interface Knowledge {
   readonly now: () => number;
   readonly feed: Feed;
-  /** Events are heard in this process; else the Events view is made of what jobs tell. */
-  readonly hears: boolean;
-  /** Other processes work on the same jobs; else workers are those of this process, and need not be heard of. */
+  /** True if this process receives events; otherwise the Events view is reconstructed from jobs. */
+  readonly hasEvents: boolean;
+  /** True if other processes run the same jobs; otherwise all workers are in this process, and their heartbeats do not matter. */
   readonly shared: boolean;
-  /** Places in stacks are told from here. */
+  /** Paths in stacks are shown relative to this folder. */
   readonly cwd: string;
 }
 
-/** Is there a job of this status? A store may have to look at many to find none. */
+/** True if there may be a job of this status. A store may have to scan many jobs to find none. */
 type Has = (status: Status) => boolean;
 
 function totals(queues: readonly QueueItem[]): Has {
@@ -80,18 +80,18 @@ const mostSearched = 5_000;
 const mostSorted = 1_000;
 const mostRetries = 1_000;
 const mostMails = 200;
-/** The failures that are looked at for those that are alike, of those that failed for good and of those that are tried again. */
+/** The number of failures searched for equal errors, among failed and among retrying jobs. */
 const mostFailures = 200;
-/** The events of so many jobs are shown, and of so many are searched. */
+/** The number of jobs whose events are shown, and the number whose events are searched. */
 const jobsForEvents = 200;
 const mostForEvents = 1_000;
-/** The names of events by which a job has the status of the same name. */
+/** The events that put a job into the status of the same name. */
 const endings = ['successful', 'retrying', 'failed', 'cancelled'] as const satisfies readonly Status[];
 
 export class Source {
   readonly #tasks: Tasks;
   readonly #known: Knowledge;
-  /** The jobs of each queue that had ended at the last look. */
+  /** The number of finished jobs of each queue at the last read. */
   readonly #ended = new Map<string, number>();
   readonly #waits = new Map<string, readonly number[] | null>();
   #unknown: Data['unknown'] = [];
@@ -103,7 +103,7 @@ export class Source {
   }
 
   async read(request: Request): Promise<Partial<Data>> {
-    // Everywhere: the counts, and who works, stand in the head of the screen.
+    // For every view: the header shows the counts and the workers.
     const infos = await this.#tasks.workers.list();
     const queues = await this.#queues(infos);
     const tasks = this.#tasks.names.map(clean);
@@ -121,7 +121,7 @@ export class Source {
     return { failures, coming: await this.#coming([...retrying, ...scheduled]), unknown: await this.#unknownNow() };
   }
 
-  /** Asked rarely: it looks at thousands of jobs. */
+  /** Read rarely, because it scans thousands of jobs. */
   async #unknownNow(): Promise<Data['unknown']> {
     const now = this.#known.now();
     if (!this.#known.shared || Math.abs(now - this.#askedUnknownAt) < unknownEveryMs) return this.#unknown;
@@ -152,13 +152,13 @@ export class Source {
       return { jobs: { items: page.items.map(this.#item), cursor: page.cursor ?? null, note: null } };
     }
     if (sort === 'newest') return { jobs: await this.#search(selection, text, limit, after, mostSearched) };
-    // Other orders are of the newest that match: the store has them by their ids.
+    // Other sort orders cover only the newest matching jobs: the store orders jobs by id.
     const { items, cursor } = await this.#search(selection, text, mostSorted, null, mostSearched);
-    const note = cursor === null ? null : `of the ${plural(items.length, 'newest job')} that match`;
+    const note = cursor === null ? null : `of the ${plural(items.length, 'newest matching job')}`;
     return { jobs: { items: items.sort(orders[sort]), cursor: null, note } };
   }
 
-  /** The first that match; from the cursor on are the next ones, or jobs that were not looked at. */
+  /** The first matching jobs. The cursor leads to further matches, or to jobs that were not searched. */
   async #search(selection: JobSelection, text: string, wanted: number, after: string | null, most: number) {
     const found: TaskResult[] = [];
     let looked = 0;
@@ -171,7 +171,7 @@ export class Source {
     } while (cursor !== undefined && found.length <= wanted && looked < most);
     const items = found.slice(0, wanted).map(this.#item);
     if (found.length > wanted) return { items, cursor: items.at(-1)?.id ?? null, note: null };
-    return { items, cursor: cursor ?? null, note: cursor === undefined ? null : `${plural(looked, 'job')} looked at` };
+    return { items, cursor: cursor ?? null, note: cursor === undefined ? null : `${plural(looked, 'job')} searched` };
   }
 
   async job({ jobId }: Request): Promise<Partial<Data>> {
@@ -196,12 +196,12 @@ export class Source {
   }
 
   async events({ eventText }: Request, has: Has): Promise<Partial<Data>> {
-    const { feed, hears } = this.#known;
-    if (hears) return { events: feed.events };
+    const { feed, hasEvents } = this.#known;
+    if (hasEvents) return { events: feed.events };
     const limit = eventText.trim() === '' ? jobsForEvents : mostForEvents;
     const { items } = await this.#tasks.jobs.list({ order: 'changed', limit });
     const latest = eventsOfJobs(items, items.length < limit);
-    // What is looked for by its kind may have happened long before them.
+    // Events of the wanted kind may be much older than those.
     const kinds = endings.filter((status) => eventText.toLowerCase().split(/\s+/).includes(status) && has(status));
     const earlier = await Promise.all(kinds.map((status) => this.#tasks.jobs.list({ status, order: 'changed', limit: jobsForEvents })));
     const known = new Set(latest.map(({ key }) => key));
@@ -259,7 +259,7 @@ export class Source {
 
   readonly #item = (job: TaskResult): JobItem => jobItem(job, this.#waitsOf(job));
 
-  /** Null: its task is defined elsewhere, or a function of the application's decides. */
+  /** Null if its task is defined elsewhere, or if a function of the application computes the delays. */
   #waitsOf({ task }: TaskResult): readonly number[] | null {
     let waitsMs = this.#waits.get(task);
     if (waitsMs === undefined) {
@@ -274,11 +274,11 @@ export class Source {
   }
 
   async #queues(infos: readonly WorkerInfo[]): Promise<QueueItem[]> {
-    const { now, feed, hears, shared } = this.#known;
+    const { now, feed, hasEvents, shared } = this.#known;
     const live = infos.filter((worker) => (shared ? isLive(worker, now()) : worker.state !== 'stopped'));
     const stats = (await this.#tasks.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
     return stats.map(({ name, paused, counts, oldestReadyAt }): QueueItem => {
-      if (!hears) this.#count(name, counts.successful + counts.failed + counts.cancelled);
+      if (!hasEvents) this.#count(name, counts.successful + counts.failed + counts.cancelled);
       const its = live.filter((worker) => serves(worker, name));
       const slots = its.length === 0 ? null : its.reduce((sum, { concurrency }) => sum + concurrency, 0);
       const [minutes, perMinute] = [feed.minutes(name, now()).slice(-minutesKept), feed.perMinute(name, now())];
@@ -286,7 +286,7 @@ export class Source {
     });
   }
 
-  /** What ended since the last look. What was pruned meanwhile is missing from it. */
+  /** The number of jobs that finished since the last read, without those that were pruned in between. */
   #count(queue: string, ended: number): void {
     const before = this.#ended.get(queue);
     this.#ended.set(queue, ended);
@@ -312,9 +312,9 @@ export class Source {
           .map(({ id, task, lastAttemptedAt }) => ({ id, task, since: lastAttemptedAt })),
       }),
     );
-    // What this process knows of itself is newer than a heartbeat.
+    // This process knows its own attempts better than the last heartbeat does.
     const known = shared || running.length === 0 ? items : items.map((item) => ({ ...item, running: item.jobs.length }));
-    // Those that are gone are of less interest.
+    // Stopped workers come last.
     return known.sort((a, b) => Number(a.state === 'stopped') - Number(b.state === 'stopped'));
   }
 }
@@ -327,7 +327,7 @@ const orders: Readonly<Record<Sort, (a: JobItem, b: JobItem) => number>> = {
   task: (a, b) => (a.task < b.task ? -1 : a.task > b.task ? 1 : 0),
 };
 
-/** Each failure of a task once, with its latest job. */
+/** Groups equal failures of a task, each with its latest job. */
 function alike(jobs: readonly JobItem[]): Failure[] {
   const found = new Map<string, Failure>();
   for (const job of jobs) {
@@ -353,7 +353,7 @@ function hourOf(at: number, zone: string): number {
   return Number(wallTime(at, zone).time.slice(0, 2));
 }
 
-/** The hours of the local day: how the job of each ended, or that one is to come. */
+/** The hours of the local day: the status of each hour's job, or `coming`. */
 function hoursOf(jobs: readonly TaskResult[], coming: readonly number[], zone: string, now: number): ScheduleItem['hours'] {
   const hours: ScheduleItem['hours'][number][] = Array.from({ length: 24 }, () => null);
   const { date } = wallTime(now, zone);
@@ -361,13 +361,13 @@ function hoursOf(jobs: readonly TaskResult[], coming: readonly number[], zone: s
     if (wallTime(at, zone).date === date) hours[hourOf(at, zone)] = 'coming';
     else if (at > now) break;
   }
-  // Of those that are more than can be asked for, the rest of the day follows.
+  // There are more occurrences than one request returns: assume that they continue for the rest of the day.
   const last = coming.at(-1);
   if (coming.length === 100 && last !== undefined && wallTime(last, zone).date === date) hours.fill('coming', hourOf(last, zone));
   for (const job of jobs.toReversed()) {
     const at = (job.scheduledAt ?? job.enqueuedAt).getTime();
     const hour = hourOf(at, zone);
-    // A failure is not hidden by a later success of the same hour.
+    // A later success in the same hour does not hide a failure.
     if (wallTime(at, zone).date === date && hours[hour] !== 'failed') hours[hour] = job.status;
   }
   return hours;

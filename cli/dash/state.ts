@@ -1,12 +1,12 @@
 /**
- * Everything that the dashboard knows, as plain data: what was read of the system, and where the user is in it. `reduce` is the only place
- * where it changes; views only read it. Instants are epoch milliseconds.
+ * The dashboard's state, as plain data: what was read from the system, and the user's position in it. Only `reduce` changes it; views only
+ * read it. Instants are epoch milliseconds.
  */
 import type { Status } from 'escapement';
 import type { MailState } from '../mail.ts';
 
 export const viewNames = ['overview', 'jobs', 'retries', 'schedules', 'workers', 'events', 'outbox'] as const;
-/** What has a number in the row of tabs. */
+/** The views with a tab. */
 export type TabName = (typeof viewNames)[number];
 export type ViewName = TabName | 'job' | 'mail';
 
@@ -14,12 +14,12 @@ export interface QueueItem {
   readonly name: string;
   readonly paused: boolean;
   readonly counts: Readonly<Record<Status, number>>;
-  /** Attempts that live workers serving it may run at a time; null: none serves it. */
+  /** The number of attempts that live workers serving the queue can run at a time; null if no worker serves it. */
   readonly slots: number | null;
   readonly oldestReadyAt: number | null;
-  /** Jobs that ended in each of the last thirty minutes, the present one last. */
+  /** The number of jobs that finished in each of the last 30 minutes, the current minute last. */
   readonly minutes: readonly number[];
-  /** Jobs that ended in the last 60 s. */
+  /** The number of jobs that finished in the last 60 s. */
   readonly perMinute: number;
 }
 
@@ -42,36 +42,36 @@ export interface JobItem {
   /** The last failure: `GatewayError: 503`. */
   readonly error: string | null;
   readonly progress: string | null;
-  /** Who has attempted it last. */
+  /** The worker of the last attempt. */
   readonly worker: string | null;
-  /** The waits between the attempts that are left, without jitter; null: the policy is not known here. */
+  /** The delays between the remaining attempts, without jitter; null if the retry policy is unknown here. */
   readonly waits: readonly number[] | null;
 }
 
-/** The latest of the jobs that failed alike, and how many did. */
+/** The latest of the jobs that failed with the same error, and their number. */
 export interface Failure extends JobItem {
   readonly times: number;
 }
 
-/** One attempt. */
-export interface Try {
+/** An attempt. */
+export interface Attempt {
   readonly attempt: number;
   readonly worker: string;
   readonly startedAt: number;
   readonly endedAt: number | null;
   readonly outcome: string;
   readonly error: string | null;
-  /** The places of its stack; those of the user's own files first. */
+  /** The frames of its stack, those in the user's files first. */
   readonly frames: readonly string[];
 }
 
 export interface JobDetail extends JobItem {
-  /** The last failure, line by line; empty: it has not failed. */
+  /** The lines of the last error; empty if there is none. */
   readonly fault: readonly string[];
   /** As indented JSON. */
   readonly input: readonly string[];
   readonly returned: readonly string[] | null;
-  readonly tries: readonly Try[];
+  readonly tries: readonly Attempt[];
   readonly log: readonly { readonly at: number; readonly level: string; readonly text: string }[];
 }
 
@@ -87,11 +87,11 @@ export interface ScheduleItem {
   readonly nextAt: number | null;
   readonly next: readonly number[];
   readonly last: { readonly status: Status; readonly at: number; readonly tookMs: number | null } | null;
-  /** The local day, hour by hour: how its job ended, `coming`, or nothing. */
+  /** For each hour of the local day: the status of its job, `coming`, or null. */
   readonly hours: readonly (Status | 'coming' | null)[];
-  /** The local hour that it is. */
+  /** The current local hour. */
   readonly hour: number;
-  /** What the clocks do on the day of the next occurrence. */
+  /** The clock change on the day of the next occurrence. */
   readonly clocks: string | null;
 }
 
@@ -105,19 +105,19 @@ export interface WorkerItem {
   readonly concurrency: number;
   readonly running: number;
   readonly startedAt: number;
-  /** Null: one of this process, which is not heard of from afar. */
+  /** Null for a worker of this process, whose heartbeat does not matter. */
   readonly heartbeatAt: number | null;
   readonly jobs: readonly { readonly id: string; readonly task: string; readonly since: number | null }[];
 }
 
 export interface EventItem {
   readonly seq: number;
-  /** What tells it from others, if not its number: where events are read again at every look, numbers change. */
+  /** Its identity, if not `seq`: numbers change when events are reconstructed at every read. */
   readonly key?: string;
   readonly at: number;
   readonly type: string;
   readonly task: string;
-  /** The job's id, or nothing. */
+  /** The job's id, or an empty string. */
   readonly job: string;
   readonly worker: string;
   readonly text: string;
@@ -140,28 +140,28 @@ export interface MailDetail extends MailItem {
   readonly from: string;
   readonly messageId: string;
   readonly accepted: readonly string[];
-  /** Addresses that got nothing, with the reason. */
+  /** The addresses that were not accepted, with the reason. */
   readonly refused: readonly string[];
   readonly attachments: readonly string[];
-  /** Null: they are not kept of this mail. */
+  /** Null if they are not kept for this mail. */
   readonly headers: readonly string[] | null;
   readonly text: readonly string[] | null;
 }
 
-/** What comes next, on the overview. */
+/** An upcoming job on the overview. */
 export interface Coming {
   readonly at: number;
   readonly status: 'retrying' | 'scheduled';
   readonly name: string;
   readonly note: string;
-  /** The job, if there is one already. */
+  /** The job, if it already exists. */
   readonly job: string | null;
 }
 
-/** What was read of the system. What the present view does not show is not read, and stays as it was. */
+/** The data read from the system. Data that the current view does not show is not refreshed. */
 export interface Data {
   readonly queues: readonly QueueItem[];
-  /** Tasks of ready jobs that no live worker knows. */
+  /** Tasks of ready jobs that no live worker can run. */
   readonly unknown: readonly { readonly task: string; readonly jobs: number }[];
   readonly coming: readonly Coming[];
   readonly failures: readonly Failure[];
@@ -174,13 +174,13 @@ export interface Data {
   readonly events: readonly EventItem[];
   readonly tasks: readonly string[];
   readonly mails: readonly MailItem[];
-  /** False: the application defines no mail. */
+  /** False if the application does not define mail. */
   readonly hasMail: boolean;
   /** Null: not read yet. */
   readonly mail: MailDetail | 'gone' | null;
 }
 
-/** Which jobs the Jobs view shows; `text` is looked for in ids, tasks, errors and inputs. */
+/** The filter of the Jobs view. `text` is searched in ids, tasks, errors and inputs. */
 export interface Filter {
   readonly status: Status | null;
   readonly queue: string | null;
@@ -198,25 +198,25 @@ export type PromptKind = 'filter' | 'task' | 'input' | 'goto' | 'rewind' | 'prio
 export interface Prompt {
   readonly kind: PromptKind;
   readonly text: string;
-  /** Where the next character goes, in characters. */
+  /** The cursor position, in characters. */
   readonly at: number;
-  /** The task whose input is asked for. */
+  /** The task whose input is typed. */
   readonly task: string | null;
-  /** What is wrong with the text, or what it means; told by whoever knows the schema. */
+  /** The result of validating the text against the task's schema. */
   readonly verdict: { readonly ok: boolean; readonly text: string } | null;
-  /** What is done with what is typed, chosen when the question was asked: rows may move meanwhile. */
+  /** The change that the text completes. It is fixed when the prompt opens, because rows may move meanwhile. */
   readonly write: Write | null;
 }
 
-/** What can be done to jobs. */
+/** The changes that apply to jobs. */
 export type JobVerb = 'retry' | 'cancel' | 'delete' | 'prioritize';
 
-/** What writes; carried out outside the reducer, which only asks for it. */
+/** A change of the system. The reducer requests it; the dashboard performs it. */
 export type Write =
   | {
       readonly kind: 'jobs';
       readonly verb: JobVerb;
-      /** The jobs with these ids, or all that match. */
+      /** Job ids, or a filter for all matching jobs. */
       readonly which: readonly string[] | Filter;
       readonly priority?: number;
     }
@@ -225,7 +225,7 @@ export type Write =
   | { readonly kind: 'sendMail' | 'dropMail'; readonly job: string; readonly state: MailState; readonly to: string }
   | { readonly kind: 'runSchedule' | 'pauseSchedule' | 'resumeSchedule'; readonly name: string };
 
-/** What is asked of the virtual clock. `until`: on to an instant; `event`, `failure`: to the next one. */
+/** A command for the virtual clock. `until`: skip to an instant; `event`, `failure`: skip to the next one. */
 export type ClockOrder =
   | { readonly kind: 'play' | 'pause' | 'event' | 'failure' }
   | { readonly kind: 'speed'; readonly speed: number }
@@ -235,75 +235,75 @@ export type ClockOrder =
 export type Effect =
   | { readonly kind: 'write'; readonly write: Write }
   | { readonly kind: 'clock'; readonly order: ClockOrder }
-  /** How many jobs it would concern is to be told. */
+  /** Count the jobs that the change applies to. */
   | { readonly kind: 'count'; readonly write: Write }
   | { readonly kind: 'check'; readonly task: string; readonly input: string }
   | { readonly kind: 'rewind'; readonly at: number }
-  /** The HTML of a mail is to be written to a file. */
+  /** Write the HTML of a mail to a file. */
   | { readonly kind: 'saveMail'; readonly job: string }
   | { readonly kind: 'quit' | 'suspend' | 'redraw' | 'interrupt' };
 
-/** Infinity is as fast as it goes. */
+/** Infinity means as fast as possible. */
 export const speeds: readonly number[] = [1, 10, 60, 600, 3_600, Number.POSITIVE_INFINITY];
 
-/** A virtual clock as it stands; null where time is real. */
+/** The state of the virtual clock. */
 export interface VirtualClock {
   readonly playing: boolean;
   readonly speed: number;
   readonly startedAt: number;
   readonly seed: number | null;
-  /** What it is on its way to. */
+  /** What it is skipping to. */
   readonly until: string | null;
 }
 
 export interface Notice {
   readonly kind: 'done' | 'error';
   readonly text: string;
-  /** Goes away after so many more keys. */
+  /** The number of key presses after which it disappears. */
   readonly keys: number;
 }
 
 export interface State {
   readonly columns: number;
   readonly rows: number;
-  /** The module, as people call it. */
+  /** The displayed name of the module. */
   readonly label: string;
   readonly write: boolean;
   readonly clock: VirtualClock | null;
   readonly zone: string;
   readonly now: number;
   readonly view: ViewName;
-  /** Where `esc` leads. */
+  /** The views that `esc` returns to, the last one first. */
   readonly back: readonly TabName[];
   readonly help: boolean;
   readonly helpDown: number;
   readonly filter: Filter;
-  /** What the Events view shows. */
+  /** The filter of the Events view. */
   readonly eventText: string;
   readonly sort: Sort;
-  /** Where the pages before this one begin, and this one: null is the newest job. */
+  /** The start cursors of the previous pages and of this one; null is the newest job. */
   readonly pages: readonly (string | null)[];
   readonly rowsDown: Readonly<Record<ViewName, number>>;
   readonly jobId: string | null;
-  /** Every attempt's stack is shown; else that of the last one that failed. */
+  /** True to show the stack of every attempt; otherwise only that of the last failed one is shown. */
   readonly stacks: boolean;
   readonly selected: ReadonlySet<string>;
-  /** All that matches the filter is selected, on this page or not. */
+  /** True if all jobs that match the filter are selected, including those on other pages. */
   readonly all: boolean;
   readonly prompt: Prompt | null;
-  /** `counting`: how many jobs it concerns is not known yet, and it cannot be answered. */
+  /** `counting`: the jobs are still being counted, and the question cannot be answered yet. */
   readonly confirm: { readonly question: string; readonly write: Write; readonly counting: boolean } | null;
   readonly notice: Notice | null;
-  /** What is under way, and how far it is; until it ends there is nothing to move or to change. */
+  /** The progress of a long operation. Until it ends, other actions are disabled. */
   readonly busy: string | null;
-  /** The system cannot be read, and what is shown is as old as that. */
+  /** Set while the system cannot be read: the displayed data is from `since`. */
   readonly unread: { readonly since: number; readonly text: string } | null;
-  /** The module's newest version cannot be used: why, line by line. */
+  /** Why the newest version of the module cannot be loaded, as lines. */
   readonly fault: readonly string[] | null;
-  /** How often the module was loaded. */
+  /** The number of times the module was loaded. */
   readonly version: number;
   readonly data: Data;
-  /** What the data of each view was read for; left out: it was not read yet, and says nothing about the system. */
+  /** The subject for which each view's data was last read. A view without an entry has not been read yet. */
   readonly read: Readonly<Partial<Record<ViewName, string>>>;
   readonly effects: readonly Effect[];
 }
@@ -327,7 +327,7 @@ export const emptyData: Data = {
   mail: null,
 };
 
-/** The dashboard before anything was read. */
+/** The state before anything was read. */
 export function initialState(given: Pick<State, 'columns' | 'rows' | 'label' | 'write' | 'clock' | 'zone' | 'now'>): State {
   return {
     ...given,
@@ -357,19 +357,19 @@ export function initialState(given: Pick<State, 'columns' | 'rows' | 'label' | '
   };
 }
 
-/** What the present view shows, of all that it could. */
+/** The subject of the current view: the filter, job or mail that it shows. */
 export function subjectOf({ view, jobId, filter, sort, pages, eventText }: State): string {
   if (view === 'job' || view === 'mail') return jobId ?? '';
   if (view === 'jobs') return JSON.stringify([filter, sort, pages.at(-1)]);
   return view === 'events' ? eventText : '';
 }
 
-/** False: what the present view shows was not read yet, so that nothing in it does not mean that there is nothing. */
+/** False if the data of the current view has not been read yet, so that an empty view does not mean that there is nothing. */
 export function isRead(state: State): boolean {
   return state.read[state.view] === subjectOf(state);
 }
 
-/** How many jobs a page of the Jobs view holds: what fits below its head and above its foot. */
+/** The number of jobs on a page of the Jobs view: the rows between its header and its footer. */
 export function pageSize({ rows }: Pick<State, 'rows'>): number {
   return Math.max(1, rows - 8);
 }

@@ -1,34 +1,34 @@
 /**
- * The terminal while the dashboard has it: the alternate screen, raw keys, its size, and only those lines written that changed. It is given
- * back on every way out: an exit, a crash, a signal, Ctrl-Z. Ink draws the frames but does not write them: its timers would stand still
- * with the virtual clock, which fakes the globals.
+ * Controls the terminal for the dashboard: the alternate screen, raw keys, its size, and writing only the lines that changed. The terminal
+ * is restored on exit, crash, signal and Ctrl-Z. Ink renders the frames but does not write them: its timers would stop with the virtual
+ * clock, which replaces the globals.
  */
 import { writeSync } from 'node:fs';
 import { stripVTControlCharacters } from 'node:util';
 import { width } from '../format.ts';
 import { decodeKeys, unfinished } from './decode.ts';
 
-// The real ones, also while a simulation fakes the globals.
+// The real timers, even while a simulation replaces the globals.
 const { setTimeout, clearTimeout } = globalThis;
 
 const enter = '\u001b[?1049h\u001b[?25l\u001b[?2004h\u001b[?7l\u001b[2J';
 const leave = '\u001b[0m\u001b[?7h\u001b[?2004l\u001b[?25h\u001b[?1049l';
-// A terminal that knows it shows a frame as a whole.
+// Terminals that support synchronized output show the frame at once.
 const beginFrame = '\u001b[?2026h';
 const endFrame = '\u001b[?2026l';
-/** An escape may be the beginning of a key whose rest is under way. */
+/** The wait after an escape, which may begin a longer key sequence. */
 const escapeMs = 25;
-/** What is pasted comes in pieces; none of them is to be taken for keys. */
+/** The wait for the rest of a paste, which arrives in chunks that must not be taken for keys. */
 const pasteMs = 1_000;
 
 export interface Listener {
   key(key: string): void;
   resized(columns: number, rows: number): void;
-  /** Back from the shell: everything is to be drawn anew. */
+  /** The process was resumed by the shell: redraw everything. */
   resumed(): void;
-  /** The terminal has gone. */
+  /** The terminal was closed. */
   gone(): void;
-  /** Something was written past the dashboard, by the module or a library. */
+  /** The module or a library wrote to stdout or stderr. */
   printed(text: string): void;
 }
 
@@ -41,7 +41,7 @@ export class Terminal {
   #held = '';
   #escape: NodeJS.Timeout | undefined;
   #inside = false;
-  /** Frames and bytes that were written, for those who measure. */
+  /** The frames and bytes written, for benchmarks. */
   frames = 0;
   bytes = 0;
 
@@ -90,12 +90,12 @@ export class Terminal {
     for (const undo of this.#undo.splice(0).reverse()) undo();
   }
 
-  /** To the shell, as Ctrl-Z does it: the whole job, so that npm or npx before it stop too. */
+  /** Suspends to the shell, as Ctrl-Z does: the whole process group, so that a parent npm or npx stops too. */
   suspend(): void {
     process.kill(0, 'SIGTSTP');
   }
 
-  /** False: the terminal has not taken the last frame yet, and this one is left out. */
+  /** Returns false if the terminal has not consumed the last frame yet; the new frame is then dropped. */
   draw(lines: readonly string[]): boolean {
     if (!this.#inside || this.#out.writableNeedDrain) return false;
     let text = '';
@@ -110,7 +110,7 @@ export class Terminal {
     return true;
   }
 
-  /** Clears what is left of a line; at the last column that would take the last character with it. */
+  /** Clears the rest of a line. For a full line that would erase the last character, so nothing is cleared. */
   #rest(line: string): string {
     return width(stripVTControlCharacters(line)) < this.columns ? '\u001b[K' : '';
   }
@@ -135,7 +135,7 @@ export class Terminal {
     if (process.stdin.isTTY && !process.stdin.destroyed) process.stdin.setRawMode(false);
   }
 
-  /** While the process exits nothing else is written any more. */
+  /** Restores the terminal synchronously, because asynchronous writes are lost while the process exits. */
   #giveBackNow(): void {
     if (!this.#inside) return;
     this.#inside = false;
@@ -143,7 +143,7 @@ export class Terminal {
       writeSync(1, leave);
       if (process.stdin.isTTY) process.stdin.setRawMode(false);
     } catch {
-      // The terminal has gone.
+      // The terminal was closed.
     }
   }
 
@@ -161,7 +161,7 @@ export class Terminal {
     for (const key of decodeKeys(text)) this.#listener.key(key);
   }
 
-  /** What others write would stand in the middle of a frame. */
+  /** Captures writes to stdout and stderr, which would corrupt the frame. */
   #captureOutput(): () => void {
     const undo = (['stdout', 'stderr'] as const).map((name) => {
       const stream = process[name];

@@ -1,6 +1,6 @@
 /**
- * Lines as the views make them: pieces of text with a role, cut and filled to columns. Widths are those of `format`, so that wide
- * characters, emoji and combining marks align. Nothing leaves here that a terminal would obey.
+ * Builds the lines of the views: pieces of text with a role, cut and padded to columns. Widths are measured by `format`, so that wide
+ * characters, emoji and combining marks align. No control characters leave this module.
  */
 import type { Status } from 'escapement';
 import { count, padEnd, padStart, shorten, width } from '../format.ts';
@@ -14,17 +14,17 @@ export interface Span {
   readonly role: Role;
 }
 
-/** One line of the screen. */
+/** A line of the screen. */
 export interface Line {
   readonly spans: readonly Span[];
-  /** The cursor is on it. */
+  /** True if the cursor is on it. */
   readonly inverse?: boolean;
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
 const unsafe = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]/g;
 
-/** A piece of text. Foreign text is cleaned where it is read; what slips through stops here. */
+/** A piece of text. Text from outside is cleaned where it is read; this is the last safeguard. */
 export function span(text: string, role: Role = 'text'): Span {
   return { text: text.replace(unsafe, ' '), role };
 }
@@ -39,7 +39,7 @@ export function widthOf(spans: readonly Span[]): number {
   return spans.reduce((sum, { text }) => sum + width(text), 0);
 }
 
-/** Exactly so many columns: what is too long ends with `…`, what is too short with spaces. */
+/** Fits a line to exactly `wide` columns: longer text ends with `…`, shorter text is padded with spaces. */
 export function filled({ spans, ...rest }: Line, columns: number): Line {
   const kept: Span[] = [];
   let left = columns;
@@ -55,7 +55,7 @@ export function filled({ spans, ...rest }: Line, columns: number): Line {
   return { ...rest, spans: kept };
 }
 
-/** Two ends of a line. If both do not fit, the left one is cut, as far as it still says something; else the right one is left out. */
+/** A line with left- and right-aligned parts. If both do not fit, the left part is cut; if too little of it would be left, the right part is dropped. */
 export function ends(left: readonly Span[], right: readonly Span[], columns: number): Line {
   const gap = columns - widthOf(left) - widthOf(right);
   if (gap >= 1) return { spans: [...left, span(' '.repeat(gap)), ...right] };
@@ -65,25 +65,25 @@ export function ends(left: readonly Span[], right: readonly Span[], columns: num
 
 const leastLeft = 20;
 
-/** A text on as few lines as it needs, broken between words; what `most` lines have no room for is left out. */
+/** Wraps a text between words. Text beyond `most` lines is cut off. */
 export function wrapped(text: string, columns: number, most: number): string[] {
   const lines = [''];
   for (const word of text.split(/ +/)) {
     const before = lines.at(-1) ?? '';
     const longer = before === '' ? word : `${before} ${word}`;
-    // On the last line is also what is cut off.
+    // The last line takes the remaining text, which is cut off.
     if (before === '' || lines.length === most || width(longer) <= columns) lines[lines.length - 1] = longer;
     else lines.push(word);
   }
   return lines.map((one) => shorten(one, columns));
 }
 
-/** What stands where nothing is to be shown: that there is nothing, once that is known. */
+/** The line of an empty view. It says that there is nothing only after the view's data was read. */
 export function emptyLine(state: State, text: string, role: Role = 'dim'): Line {
   return isRead(state) ? line(span(`   ${text}`, role)) : line(span('   loading …', 'dim'));
 }
 
-/** All of a text, on as many lines as it needs: broken between words, and within those that are longer than a line. */
+/** Wraps a whole text between words, and within words that are longer than a line. */
 export function folded(text: string, columns: number): string[] {
   const most = Math.max(1, columns);
   const lines: string[] = [];
@@ -93,7 +93,7 @@ export function folded(text: string, columns: number): string[] {
     const more = width(part);
     if (wide + more > most && line !== '') {
       const space = line.lastIndexOf(' ');
-      // An indent is no place to break at.
+      // Do not break within the indentation.
       const broken = part !== ' ' && space > 0 && line.slice(0, space).trim() !== '';
       lines.push(broken ? line.slice(0, space) : line);
       line = broken ? line.slice(space + 1) : '';
@@ -110,29 +110,29 @@ export function rule(columns: number): Line {
   return line(span('─'.repeat(Math.max(0, columns)), 'rule'));
 }
 
-/** One column of a table. */
+/** A column of a table. */
 export interface Column<Row> {
   readonly title: string;
   readonly align?: 'right';
-  /** As wide as its cells, between these bounds. */
+  /** The bounds of its width, which follows its cells. */
   readonly least?: number;
   readonly most?: number;
-  /** Takes what is left over; several share it. */
+  /** Takes the remaining width; several such columns share it. */
   readonly grows?: boolean;
-  /** Narrow screens drop the columns with the highest number first; without one, it stays. */
+  /** Narrow screens drop the columns with the highest number first. A column without a number is never dropped. */
   readonly drop?: number;
-  /** Where too long text is cut. */
+  /** Where text that is too long is cut. */
   readonly cut?: 'middle';
   readonly cell: (row: Row) => Span | string;
 }
 
-/** A table: its titles, and a line for each row, two spaces apart. */
+/** Lays out a table: a line of titles and a line for each row, with two spaces between columns. */
 export interface Table {
   readonly head: Line;
   readonly rows: readonly Line[];
 }
 
-/** @param margin what stands before each row, two columns wide, and says where the cursor is */
+/** @param margin the two columns before each row, which show the cursor */
 export function table<Row>(
   columns: readonly Column<Row>[],
   rows: readonly Row[],
@@ -174,12 +174,12 @@ function toSpan(cell: Span | string): Span {
   return typeof cell === 'string' ? span(cell) : cell;
 }
 
-/** The three columns before a row: the cursor, and a mark of its own. */
+/** The three columns before a row: the cursor and a mark. */
 export function margin(here: boolean, mark: Span = span(' ')): Line {
   return here ? { spans: [span('▸', 'accent'), mark, span(' ')], inverse: true } : { spans: [span(' '), mark, span(' ')] };
 }
 
-/** A count; zero is a dot that does not draw the eye. */
+/** A count; zero is a dim dot. */
 export function number(value: number, role: Role = 'text'): Span {
   return value === 0 ? span('·', 'dim') : span(count(value), role);
 }
@@ -189,7 +189,7 @@ export function statusSpan(status: Status, text: string = status): Span {
   return span(text === '' ? glyph : `${glyph} ${text}`, role);
 }
 
-/** How long until an instant: `7s`, or `due`. */
+/** The time until an instant: `7s`, or `due`. */
 export function until(at: number, now: number): string {
   return at <= now ? 'due' : wholeSeconds(Math.max(1_000, at - now));
 }
@@ -200,7 +200,7 @@ export function since(at: number | null, now: number): string {
   return ms < 1_000 ? 'now' : wholeSeconds(ms);
 }
 
-/** What counts up or down has no tenths, which nobody could read. */
+/** Without tenths of a second, which change too fast to read. */
 function wholeSeconds(ms: number): string {
   const seconds = Math.floor(ms / 1_000);
   return seconds < 10 ? `${seconds}s` : shortDuration(seconds * 1_000);
@@ -220,13 +220,13 @@ export function dayTime(at: number, now: number, zone: string): string {
   return `${near ? then.weekday : then.date.slice(5)} ${then.time.slice(0, 5)}`;
 }
 
-/** `03:12:40`; on another day `Wed 08:00:12` or `04-29 08:00:12`: to the second, where one instant is compared with another. */
+/** `03:12:40`; on another day `Wed 08:00:12` or `04-29 08:00:12`. With seconds, for comparing instants. */
 export function dayClockTime(at: number, now: number, zone: string): string {
   const [day, minute] = dayTime(at, now, zone).split(' ');
   return minute === undefined ? clockTime(at, zone) : `${day} ${clockTime(at, zone)}`;
 }
 
-/** The rows of a list that are on the screen, so that the cursor's is among them; it moves as little as it can. */
+/** The visible rows of a list, which include the row of the cursor and move as little as possible. */
 export function windowOf(total: number, at: number, height: number): { readonly from: number; readonly to: number } {
   if (total <= height) return { from: 0, to: total };
   const from = Math.min(Math.max(0, at - Math.floor(height / 2)), total - height);

@@ -1,10 +1,10 @@
 /**
- * How things look, as data: a colour for each role, a glyph and a colour for each status. Colours are names of the terminal's own sixteen
- * or `#rrggbb`; a theme without any still has bold, dim and inverse text.
+ * The dashboard's look, as data: a colour for each role, and a glyph and a colour for each status. Colours are names from the terminal's
+ * 16-colour palette or `#rrggbb`. A theme without colours still uses bold, dim and inverse text.
  */
 import type { Status } from 'escapement';
 
-/** What a piece of text is. */
+/** The role of a piece of text, which determines its colour. */
 export type Role = 'text' | 'dim' | 'strong' | 'title' | 'accent' | 'good' | 'bad' | 'warn' | 'busy' | 'key' | 'rule' | 'calm';
 
 export interface Style {
@@ -94,7 +94,7 @@ export interface Mark {
   readonly role: Role;
 }
 
-/** A glyph and a colour: neither has to be seen for the other to be understood. */
+/** The glyph and the colour of each status. Each of the two is enough on its own. */
 export const marks: Readonly<Record<Status | 'paused' | 'snoozed', Mark>> = {
   scheduled: { glyph: '○', role: 'calm' },
   ready: { glyph: '●', role: 'accent' },
@@ -110,13 +110,13 @@ export const marks: Readonly<Record<Status | 'paused' | 'snoozed', Mark>> = {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The theme that was asked for, or the one that the terminal can show. */
+/** The requested theme, or the richest one that the terminal supports. `NO_COLOR` overrides both. */
 export function themeFor(env: Environment, asked?: Theme['name']): Theme {
   if (env.NO_COLOR) return themes.plain;
   if (asked) return themes[asked];
   if (env.TERM === 'dumb' || env.TERM === 'vt100') return themes.plain;
   if (!isRich(env)) return themes.sixteen;
-  // `COLORFGBG` is `foreground;background`, of sixteen: 7 and 15 are white.
+  // `COLORFGBG` is `foreground;background` in the 16-colour palette; 7 and 15 are white.
   const background = env.COLORFGBG?.split(';').at(-1);
   return background === '7' || background === '15' ? themes.light : themes.dark;
 }
@@ -125,7 +125,7 @@ function isRich({ COLORTERM, TERM = '' }: Environment): boolean {
   return /truecolor|24bit/i.test(COLORTERM ?? '') || /256color|kitty|ghostty|direct/.test(TERM);
 }
 
-/** How many colours are written: chalk's levels. Without colour, text is bold and inverse all the same. */
+/** The colour level to write, as in chalk. Never 0, so that bold and inverse text is written without colours too. */
 export function colourLevel(env: Environment): 1 | 2 | 3 {
   if (/truecolor|24bit/i.test(env.COLORTERM ?? '')) return 3;
   return isRich(env) ? 2 : 1;

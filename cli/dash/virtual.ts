@@ -1,10 +1,10 @@
 /**
- * An application on the virtual clock, driven by hand: it plays at a speed, stands still, or goes on to an instant, an event or a failure.
- * It moves in slices of real time, so that the dashboard goes on beside it.
+ * Runs an application on a virtual clock that the user controls: it plays at a speed, pauses, or skips to an instant, an event or a failure.
+ * Time advances in slices of real time, so that the dashboard stays responsive.
  *
- * Everything that came from outside is kept in `recorded`, with its instant: the seed and that list are what a rewind replays. So that the
- * same comes of it, nothing depends on the pace. What happens at an instant is done when time stands at it, also what `play` does then;
- * only then does anything come from outside.
+ * Every external action is kept in `recorded` with its instant; a rewind replays the seed and that list. For a replay to give the same
+ * result, nothing may depend on the playback speed: all work of an instant, including that of `play`, completes before an external action
+ * is performed at that instant.
  */
 import type { StoreSource, Tasks } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
@@ -15,38 +15,38 @@ import type { ClockOrder, VirtualClock, Write } from './state.ts';
 
 export interface VirtualOptions {
   readonly from: number;
-  /** Where time began, if versions of the module were at work before this one. */
+  /** The instant at which time began, possibly under an earlier version of the module. */
   readonly startedAt: number;
   readonly speed: number;
   readonly seed: number | undefined;
   readonly workers: number;
   readonly concurrency: number;
-  /** Where jobs live; a store that outlives the simulation keeps them over a reload. */
+  /** The store of the jobs. A store that outlives the simulation keeps them across reloads. */
   readonly store: StoreSource;
   readonly playing: boolean;
-  /** What has come from outside so far; what comes is added. */
+  /** The external actions so far. New ones are appended. */
   readonly recorded: Recorded[];
 }
 
 export interface Outside {
   readonly realNow: () => number;
-  /** One turn of the real event loop. */
-  readonly breathe: () => Promise<void>;
+  /** Resolves after one iteration of the real event loop. */
+  readonly yieldToEventLoop: () => Promise<void>;
   readonly feed: Feed;
-  /** What the module's `play` threw. */
+  /** Called with the error that the module's `play` throws. */
   readonly failed: (error: unknown) => void;
 }
 
 type Goal =
   | { readonly kind: 'at'; readonly at: number }
-  /** `since`: the latest event. */
+  /** `since`: the number of the latest event. */
   | { readonly kind: 'event'; since: number }
   | { readonly kind: 'failure'; readonly after: number; since: number };
 
-/** Something that came from outside. */
+/** An external action. */
 export interface Recorded {
   readonly at: number;
-  /** Time, or what was to be done at its instant, went on after what came before it. */
+  /** True if time advanced, or work of its instant was done, after the action before it. */
   readonly moved: boolean;
   readonly write: Write;
 }
@@ -55,15 +55,15 @@ const sliceMs = 25;
 const longMs = 1_000;
 const stepMs = 60_000;
 const dayMs = 86_400_000;
-/** Where nothing happens for so long, nothing is waited for. */
+/** If nothing happens within this time, the run does not wait for anything to happen. */
 const quietMs = 366 * dayMs;
-/** What comes from outside and does not end, because it waits for time to pass, is not waited for: real milliseconds. */
+/** The maximum wait for an external action, in real milliseconds: an action may itself be waiting for time to pass. */
 const mostForWriteMs = 2_000;
-/** Beyond the grace time and the 4 s that attempts have after their signal. */
+/** Added to the grace time and the 4 s that attempts have after their abort signal. */
 const lateMs = 5_000;
 const stopStepMs = 100;
 
-// The real ones, also while a simulation fakes the globals.
+// The real timers, even while a simulation replaces the globals.
 const { setTimeout, clearTimeout } = globalThis;
 
 export class VirtualRun {
@@ -73,14 +73,14 @@ export class VirtualRun {
   #playing: boolean;
   #speed: number;
   #goal: Goal | undefined;
-  /** Real and virtual time from which the present pace is counted. */
+  /** The real and virtual times at which the current speed took effect. */
   #anchor: { readonly real: number; readonly virtual: number };
   #slicedAt: number;
   readonly #play: Play;
   #ended = false;
   #moved = false;
   #events = 0;
-  /** Unfinished jobs that no schedule made. */
+  /** Unfinished jobs that do not belong to a schedule. */
   readonly #open = new Set<string>();
   readonly #off: () => void;
 
@@ -93,7 +93,7 @@ export class VirtualRun {
     this.#anchor = { real: outside.realNow(), virtual: options.from };
     this.#slicedAt = this.#anchor.real;
     this.#play = new Play(sim, {
-      breathe: outside.breathe,
+      yieldToEventLoop: outside.yieldToEventLoop,
       events: () => this.#events,
       isIdle: () => this.#open.size === 0,
       failed: (error) => {
@@ -103,7 +103,7 @@ export class VirtualRun {
     this.#off = sim.tasks.on('*', (event) => {
       this.#events += 1;
       if (!('job' in event) || event.job.schedule !== null) return;
-      // What a worker says of its attempt may come when the job is someone else's, or over.
+      // A worker may report on its attempt after it lost the job or the job finished.
       if (event.type === 'discarded' || event.type === 'logged' || event.type === 'progressed') return;
       if (event.job.finishedAt === null) this.#open.add(event.job.id);
       else this.#open.delete(event.job.id);
@@ -123,7 +123,7 @@ export class VirtualRun {
   }
 
   get clock(): VirtualClock {
-    const goals = { at: 'on its way', event: 'next event', failure: 'until a failure' };
+    const goals = { at: 'skipping', event: 'next event', failure: 'next failure' };
     return {
       playing: this.#playing || this.#goal !== undefined,
       speed: this.#speed,
@@ -133,20 +133,20 @@ export class VirtualRun {
     };
   }
 
-  /** Does what comes from outside, and keeps it for a replay. Never while a slice is under way. */
+  /** Performs an external action and records it for replays. Must not be called during a slice. */
   async act<T>(write: Write, perform: (write: Write) => Promise<T>): Promise<T> {
     this.#options.recorded.push({ at: this.now, moved: this.#moved, write });
     this.#moved = false;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error('it waits for time to pass, and goes on when it does')), mostForWriteMs);
+      timer = setTimeout(() => reject(new Error('it is waiting for time to pass and continues when it does')), mostForWriteMs);
     });
     return Promise.race([perform(write), late]).finally(() => clearTimeout(timer));
   }
 
   /**
-   * Does again what was recorded, each at its instant, and goes on to the last one: as fast as it goes, in slices.
-   * @param goesOn asked between the slices; false: it stays where it is
+   * Replays recorded actions, each at its instant, and then advances to the final instant: at full speed, in slices.
+   * @param goesOn called between slices; the replay stops if it returns false
    */
   async replay(
     actions: readonly Recorded[],
@@ -157,28 +157,28 @@ export class VirtualRun {
     const drive = async (at: number) => {
       while (this.now < at && goesOn()) {
         await this.#driveTo(at, this.#outside.realNow() + sliceMs);
-        await this.#outside.breathe();
+        await this.#outside.yieldToEventLoop();
       }
       return this.now >= at;
     };
     for (const { at, moved, write } of actions) {
       if (!(await drive(at))) return;
       if (moved) await this.#onTo(at);
-      // What was refused then is refused again.
+      // An action that was refused then is refused again.
       await this.act(write, perform).catch(() => {});
     }
-    // Also what the last of them led to at this very instant.
+    // Including the work that the last action caused at this instant.
     if (await drive(to)) await this.#onTo(to);
     this.#reanchor();
   }
 
-  /** Nothing moves until someone asks. */
+  /** True if time does not advance until the user asks for it. */
   get still(): boolean {
     return !this.#playing && !this.#goal;
   }
 
   order(order: ClockOrder): void {
-    // Keys may come faster than time: an hour and another hour are two.
+    // Keys may arrive faster than time advances: skipping an hour twice skips two hours.
     const ahead = this.#goal?.kind === 'at' ? this.#goal.at : this.now;
     this.#goal = undefined;
     switch (order.kind) {
@@ -206,10 +206,10 @@ export class VirtualRun {
     this.#reanchor();
   }
 
-  /** Moves time on for a moment of real time, if it is to move. */
+  /** Advances time for one slice of real time, unless it is paused. */
   async slice(): Promise<void> {
     const real = this.#outside.realNow();
-    // The process was stopped, or something took long: nobody has seen time pass.
+    // The process was suspended, or something took long: the user did not see time pass.
     if (real - this.#slicedAt > longMs) this.#reanchor();
     this.#slicedAt = real;
     const until = real + sliceMs;
@@ -231,7 +231,7 @@ export class VirtualRun {
       if (feed.seq === before) continue;
       if (goal.kind === 'event') return this.#reached(goal);
       if (feed.failures > goal.after) {
-        // It is there to be looked at.
+        // Stop here, so that the user can look at it.
         this.#playing = false;
         return this.#reached(goal);
       }
@@ -253,7 +253,7 @@ export class VirtualRun {
     const target = Math.floor(virtual + (this.#outside.realNow() - real) * this.#speed);
     if (target <= this.now) return;
     await this.#driveTo(target, until);
-    // What could not be kept up with is let go.
+    // Drop the time that could not be caught up with.
     if (this.now < target) this.#reanchor();
   }
 
@@ -268,8 +268,8 @@ export class VirtualRun {
   }
 
   /**
-   * On to an instant, not past one that `play` waits for, and all that is to be done there. False: nothing will ever happen.
-   * @param byEvent not past the next event either
+   * Advances to an instant, but not past one that `play` waits for, and completes the work there. Returns false if nothing will ever happen.
+   * @param byEvent do not advance past the next event either
    */
   async #onTo(target: number, byEvent = false): Promise<boolean> {
     this.#moved = true;
@@ -287,13 +287,13 @@ export class VirtualRun {
     return this.now > now || this.#events > events;
   }
 
-  /** All of this instant: of the engine, and of `play`, which goes on until it waits for a later one. */
+  /** Completes the current instant: the work of the engine, and `play` until it waits for a later instant. */
   async #settle(): Promise<void> {
     do await this.sim.drain();
     while (await this.#play.settled());
   }
 
-  /** @param graceMs virtual time that attempts have to end, before they are given back */
+  /** @param graceMs virtual time that attempts have to finish before they are released */
   async end(graceMs = 0): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
@@ -305,16 +305,16 @@ export class VirtualRun {
         void Promise.all(stops).then(() => {
           stopped = true;
         });
-        // No more time passes than the attempts need to end; what has not ended then is given back.
+        // No more time passes than the attempts need to finish; unfinished attempts are then released.
         for (const until = this.now + graceMs + lateMs; this.now < until; ) {
           await this.sim.drain();
-          await this.#outside.breathe();
+          await this.#outside.yieldToEventLoop();
           if (stopped) break;
           await this.sim.advance(stopStepMs);
         }
       }
     } finally {
-      // That attempts left work behind is nothing to stop a dashboard for.
+      // Attempts that leave work behind are no reason to stop the dashboard.
       await this.sim.end().catch(() => {});
     }
   }

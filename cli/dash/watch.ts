@@ -1,4 +1,4 @@
-/** `escapement top`: the dashboard on a system that other processes run; it changes nothing unless it may. */
+/** `escapement top`: the dashboard for a system that other processes run. It is read-only without --write. */
 import { statSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { createTasks } from 'escapement';
@@ -22,7 +22,7 @@ export interface WatchOptions {
 
 export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCode> {
   const { module, sqlite, write, theme, zone = localZone() } = options;
-  if ((module === undefined) === (sqlite === undefined)) throw new CommandError('give a module, or a file by --sqlite, and not both');
+  if ((module === undefined) === (sqlite === undefined)) throw new CommandError('give either a module or --sqlite <file>');
   const feed = new Feed();
   const { dashboard, restoreConsole } = await openDashboard(
     { label: module ?? sqlite ?? '', write, zone, theme, feed, alone: true },
@@ -34,13 +34,13 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
     try {
       if (module !== undefined) requireShared({ tasks, label, simulation: {}, exported: {} });
       const kept = sqlite === undefined ? tasks.backends.find(({ alias }) => alias === 'default')?.file : resolve(io.cwd, sqlite);
-      // To open it would make the file, and its tables.
+      // Opening the store would create the file and its tables.
       if (module !== undefined && kept !== undefined && !write) await requireJobs(kept);
-      await orStuck(io, tasks.open(), `the store of ${label} never answers`);
+      await orStuck(io, tasks.open(), `the store of ${label} does not answer`);
       const session: Session = {
         tasks,
         run: undefined,
-        hears: false,
+        hasEvents: false,
         shared: true,
         ...(kept === undefined ? {} : { requirePresent: presence(kept) }),
       };
@@ -50,7 +50,7 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
         return exitCodes.ok;
       }
       endBySignal(dashboard, io);
-      io.life.onFault((fault) => dashboard.tell('error', fault instanceof Error ? fault.message : String(fault)));
+      io.process.onFault((fault) => dashboard.tell('error', fault instanceof Error ? fault.message : String(fault)));
       await dashboard.exchange(async () => session);
       await dashboard.start();
       return exitCodes.ok;
@@ -62,36 +62,36 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
   }
 }
 
-/** The jobs of a file, whoever defines their tasks. */
+/** Opens the jobs of a file without the module that defines their tasks. */
 async function ofFile(file: string, io: Io): Promise<Pick<Application, 'tasks' | 'label'>> {
   const path = resolve(io.cwd, file);
   if (!statSync(path, { throwIfNoEntry: false })?.isFile())
-    throw new CommandError(`there is no file ${file}; give the one that sqlite({ file }) names`);
+    throw new CommandError(`there is no file ${file}; give the path passed to sqlite({ file })`);
   await requireJobs(path);
   const { sqlite } = await import('escapement/sqlite');
   return { tasks: createTasks({ backend: sqlite({ file: path }) }), label: file };
 }
 
-/** A file that was deleted can still be read and written by those who have it open, and nobody else would ever see it. */
+/** Detects a deleted or replaced file. Processes that have a deleted file open can still read and write it, but no other process sees it. */
 function presence(path: string): () => void {
   const { ino } = statSync(path);
   return () => {
     const found = statSync(path, { throwIfNoEntry: false });
-    if (!found) throw new Error(`the file ${basename(path)} has gone`);
-    if (found.ino !== ino) throw new Error(`the file ${basename(path)} is another one now; start this anew`);
+    if (!found) throw new Error(`the file ${basename(path)} was deleted`);
+    if (found.ino !== ino) throw new Error(`the file ${basename(path)} was replaced; restart this command`);
   };
 }
 
-/** @throws CommandError when the file is not there, or holds something else */
+/** @throws CommandError if the file does not exist or is not a store of Escapement */
 async function requireJobs(path: string): Promise<void> {
   const name = clean(basename(path));
   if (!statSync(path, { throwIfNoEntry: false })?.isFile())
-    throw new CommandError(`there is no file ${name} yet; a worker makes it when it starts, or escapement migrate`);
+    throw new CommandError(`there is no file ${name} yet; start a worker or run escapement migrate to create it`);
   if (await isForeign(path))
-    throw new CommandError(`${name} holds no jobs of Escapement; a worker makes their tables when it starts, or escapement migrate`);
+    throw new CommandError(`${name} has no tables of Escapement; start a worker or run escapement migrate to create them`);
 }
 
-/** A database without the store's tables. The store would make them, in a file that may be another application's. */
+/** True for a database without the store's tables. The store would create them in a file that may belong to another application. */
 async function isForeign(path: string): Promise<boolean> {
   const { default: Database } = await import('better-sqlite3');
   try {
@@ -102,7 +102,7 @@ async function isForeign(path: string): Promise<boolean> {
       db.close();
     }
   } catch {
-    // What is wrong with it is for the store to say.
+    // The store reports what is wrong with the file.
     return false;
   }
 }

@@ -1,4 +1,4 @@
-/** What writes, done: through what the package offers to everyone. Each says what it did, in a sentence. */
+/** Performs the changes of the dashboard through the public API. Each returns a sentence that describes the result. */
 import type { JobSelection, TaskResult, Tasks } from 'escapement';
 import { clean, plural } from '../format.ts';
 import { pages } from '../jobs.ts';
@@ -10,7 +10,7 @@ import type { Filter, Write } from './state.ts';
 
 type JobsWrite = Extract<Write, { kind: 'jobs' }>;
 
-/** @throws what the package throws; a sentence for people */
+/** @returns a sentence for the user @throws the errors of the public API */
 export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
   switch (write.kind) {
     case 'jobs':
@@ -21,13 +21,13 @@ export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
     }
     case 'pauseQueue':
       await tasks.queues.pause(write.name);
-      return `paused queue ${clean(write.name)}; what runs in it goes on`;
+      return `paused queue ${clean(write.name)}; running jobs continue`;
     case 'resumeQueue':
       await tasks.queues.resume(write.name);
       return `resumed queue ${clean(write.name)}`;
     case 'sendMail':
       await outboxOf(tasks).send(write.job);
-      return `the mail …${write.job.slice(-6)} leaves as soon as a worker is free`;
+      return `the mail …${write.job.slice(-6)} is sent as soon as a worker is free`;
     case 'dropMail':
       await outboxOf(tasks).drop(write.job);
       return `dropped the mail …${write.job.slice(-6)}`;
@@ -37,7 +37,7 @@ export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
     }
     case 'pauseSchedule':
       await tasks.schedules.pause(write.name, 'paused in the dashboard');
-      return `paused ${clean(write.name)}; what passes meanwhile is left out`;
+      return `paused ${clean(write.name)}; its occurrences are skipped until it is resumed`;
     case 'resumeSchedule':
       await tasks.schedules.resume(write.name);
       return `resumed ${clean(write.name)}`;
@@ -46,17 +46,17 @@ export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
 
 function outboxOf(tasks: Tasks) {
   const { outbox } = mailOf(tasks);
-  if (!outbox) throw new Error('the application defines no mail');
+  if (!outbox) throw new Error('the application does not define mail');
   return outbox;
 }
 
-/** A verb on jobs: on one, on all that a selection holds, and how it is told. */
+/** A change of jobs: for one job, for a selection, and the messages about it. */
 interface Change {
   one(job: TaskResult): Promise<unknown>;
   all(tasks: Tasks, selection: JobSelection): Promise<number>;
-  /** Of one job, as it is afterwards. */
-  told(job: TaskResult, name: string): string;
-  /** Of several. */
+  /** The message about one job after the change. */
+  describe(job: TaskResult, name: string): string;
+  /** The message about several jobs. */
   past(jobs: string): string;
 }
 
@@ -68,31 +68,31 @@ function changeOf({ verb, priority = 0 }: JobsWrite): Change {
       return {
         one: (job) => job.retry(),
         all: (tasks, selection) => tasks.jobs.retry(selection),
-        told: (job, name) => `${name} is ${job.status}, and runs as soon as a worker is free`,
-        past: (jobs) => `will try ${jobs}`,
+        describe: (job, name) => `${name} is ${job.status} and runs as soon as a worker is free`,
+        past: (jobs) => `retrying ${jobs}`,
       };
     case 'cancel':
       return {
         one: (job) => {
-          if (job.isFinished) throw new Error(`job …${job.id.slice(-6)} is ${job.status} already`);
+          if (job.isFinished) throw new Error(`job …${job.id.slice(-6)} is already ${job.status}`);
           return job.cancel(byHand);
         },
         all: (tasks, selection) => tasks.jobs.cancel(selection, byHand),
-        told: (job, name) => (job.status === 'cancelled' ? `cancelled ${name}` : `${name} runs; its worker is told to end it`),
+        describe: (job, name) => (job.status === 'cancelled' ? `cancelled ${name}` : `${name} is running; its worker was asked to stop it`),
         past: (jobs) => `cancelled ${jobs}`,
       };
     case 'delete':
       return {
         one: (job) => job.delete(),
         all: (tasks, selection) => tasks.jobs.delete(selection),
-        told: (job, name) => `deleted ${name}, which was ${job.status}`,
+        describe: (job, name) => `deleted ${name}, which was ${job.status}`,
         past: (jobs) => `deleted ${jobs}`,
       };
     case 'prioritize':
       return {
         one: (job) => job.prioritize(priority),
         all: (tasks, selection) => tasks.jobs.prioritize(selection, priority),
-        told: (job, name) => `${name} has priority ${job.priority}`,
+        describe: (job, name) => `${name} has priority ${job.priority}`,
         past: (jobs) => `priority ${priority} for ${jobs}`,
       };
   }
@@ -107,18 +107,18 @@ async function changeJobs(tasks: Tasks, write: JobsWrite, ids: readonly string[]
       const job = await tasks.getResult(id);
       await change.one(job);
       done += 1;
-      if (ids.length === 1) return change.told(job, `${clean(job.task)} …${id.slice(-6)}`);
+      if (ids.length === 1) return change.describe(job, `${clean(job.task)} …${id.slice(-6)}`);
     } catch (error) {
       refused.push(clean((error as Error).message));
     }
   }
-  if (done === 0) throw new Error(refused[0] ?? 'nothing was done');
-  return `${change.past(plural(done, 'job'))}${refused.length > 0 ? `; ${plural(refused.length, 'job')} could not be: ${refused[0]}` : ''}`;
+  if (done === 0) throw new Error(refused[0] ?? 'nothing was changed');
+  return `${change.past(plural(done, 'job'))}${refused.length > 0 ? `; ${plural(refused.length, 'job')} could not be changed: ${refused[0]}` : ''}`;
 }
 
 const mostCounted = 100_000;
 
-/** How many jobs a change of all that match would concern; at most 100,000 are looked at. */
+/** Counts the jobs that a change of all matching jobs applies to. Scans at most 100,000 jobs. */
 export async function countMatching(tasks: Tasks, write: Write): Promise<Count> {
   if (write.kind !== 'jobs' || isIds(write.which)) return { jobs: 1, more: false };
   const { which: filter, verb } = write;
@@ -137,7 +137,7 @@ export async function countMatching(tasks: Tasks, write: Write): Promise<Count> 
   return { jobs: found.jobs, more: found.looked >= mostCounted };
 }
 
-/** Text is looked for here, one page after another; the rest of a filter is the package's. */
+/** Text is searched here, page by page; the public API handles the rest of the filter. */
 async function changeMatching(tasks: Tasks, write: JobsWrite, filter: Filter): Promise<string> {
   const change = changeOf(write);
   const selection = selectionOf(filter);

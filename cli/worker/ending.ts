@@ -1,12 +1,11 @@
 /**
- * Why a worker process ends, and with which exit code: the first reason that comes counts. Listens to all that may end it from outside:
- * signals, a supervisor, a reader of stdout who has gone, faults that nobody caught, and a task that ends the process. Whoever asks a second
- * time is obeyed at once.
+ * Decides why a worker process ends and with which exit code; the first reason counts. Handles everything that may end the process: signals,
+ * a supervisor, a closed stdout, uncaught errors, and a task that calls process.exit(). A second request ends the process immediately.
  */
 
 import { failCurrentAttempt } from 'escapement';
 import { clean } from '../format.ts';
-import { type ExitCode, exitCodes, type Life, type Parent, type Signal } from '../io.ts';
+import { type ExitCode, exitCodes, type Parent, type Process, type Signal } from '../io.ts';
 import { recordedText } from './fault.ts';
 import type { Log } from './log.ts';
 
@@ -29,12 +28,12 @@ export class Ends {
     });
   }
 
-  /** Already ending: for what reason. */
+  /** The reason, if the process is already ending. */
   get ending(): Ending | undefined {
     return this.#ending;
   }
 
-  /** A fault makes the process end badly, also one that comes while it ends. */
+  /** An uncaught error leads to a non-zero exit code, even while the process is ending. */
   get code(): ExitCode {
     return this.#faulty ? exitCodes.refused : (this.#ending?.code ?? exitCodes.ok);
   }
@@ -45,41 +44,45 @@ export class Ends {
     this.#resolve(this.#ending);
   }
 
-  /** @param parent given: this is a supervised child, whose terminal's signals are its supervisor's to pass on */
-  listen(life: Life, log: Log, parent: Parent | undefined): void {
+  /** @param parent set in a supervised child; its supervisor forwards the terminal's signals */
+  listen(ownProcess: Process, log: Log, parent: Parent | undefined): void {
     let signalled = false;
-    life.onSignal((signal) => {
+    ownProcess.onSignal((signal) => {
       if (parent && signal !== 'SIGTERM') return;
-      if (signalled) return life.leave(codes[signal]);
+      if (signalled) return ownProcess.leave(codes[signal]);
       signalled = true;
-      log.write('info', { signal }, `${signal}: stopping; another one, a second or more later, leaves at once`);
+      log.write('info', { signal }, `${signal}: stopping; another signal, at least 1 s later, ends the process immediately`);
       this.ask('asked');
     });
     parent?.onOrder((order) => {
-      if (order === 'leave') life.leave(exitCodes.terminated);
+      if (order === 'leave') ownProcess.leave(exitCodes.terminated);
       else this.ask('asked');
     });
     parent?.onGone(() => {
-      log.write('warn', {}, 'the supervisor has gone: stopping');
+      log.write('warn', {}, 'the supervisor has exited: stopping');
       this.ask('asked');
     });
-    life.onOutputClosed(() => this.ask('output closed'));
-    life.onForeignExit((code) => {
+    ownProcess.onOutputClosed(() => this.ask('output closed'));
+    ownProcess.onForeignExit((code) => {
       const culprit = currentAttempt(code);
-      // Who was asked to end, and is ended by the module's own handler of the signal, has ended as asked.
+      // If the module's own signal handler ends a process that was asked to end, it ended as requested.
       const asked = this.#ending !== undefined && !culprit;
-      log.write(asked ? 'warn' : 'error', { code, ...culprit }, `${foreignExit(code, culprit)}; its jobs are found when their leases pass`);
+      log.write(
+        asked ? 'warn' : 'error',
+        { code, ...culprit },
+        `${foreignExit(code, culprit)}; its jobs are recovered when their leases expire`,
+      );
       return asked ? code : code || exitCodes.refused;
     });
-    life.onFault((fault, kind) => {
+    ownProcess.onFault((fault, kind) => {
       this.#faulty = true;
-      // The job whose code this was has failed, also if its function is about to return.
+      // Fail the job whose code threw, even if its function is about to return.
       const culprit = failCurrentAttempt(fault);
-      const what = kind === 'rejection' ? 'a promise was rejected and nobody caught it' : 'an error was thrown and nobody caught it';
+      const what = kind === 'rejection' ? 'unhandled rejection' : 'uncaught exception';
       log.write(
         'error',
         { error: recordedText(fault), ...(culprit ? { task: culprit.task, job: culprit.id, attempt: culprit.attempt } : {}) },
-        `${what}: ${recordedText(fault).message}; the worker lets its attempts end and leaves`,
+        `${what}: ${recordedText(fault).message}; the worker stops when its running attempts have finished`,
       );
       this.ask('fault', exitCodes.refused);
     });
@@ -88,14 +91,14 @@ export class Ends {
 
 type Culprit = Readonly<Record<'task' | 'job', string> & { readonly attempt: number }>;
 
-/** The attempt whose function ends the process. */
+/** The attempt whose function called process.exit(). */
 function currentAttempt(code: number): Culprit | undefined {
   const attempt = failCurrentAttempt(new Error(`process.exit(${code}) was called`));
   return attempt && { task: attempt.task, job: attempt.id, attempt: attempt.attempt };
 }
 
-/** What is said of a process that ends although no command ended it. Asked for in the context of whoever ends it. */
+/** The message for a process exit that no command requested. Call it in the async context of the exit. */
 export function foreignExit(code: number, culprit = currentAttempt(code)): string {
-  if (!culprit) return `the process ends with code ${code} before its work is done: the module or a library called process.exit()`;
+  if (!culprit) return `the process exited early with code ${code}: the module or a library called process.exit()`;
   return `task ${clean(culprit.task)} called process.exit(${code}), which ends the whole process; throw an error instead`;
 }

@@ -1,6 +1,6 @@
 /**
- * A worker's log: one JSON object a line where programs read it, an aligned line where people do. Jobs come into it by their events. What a
- * job was given is in it only if asked for, and then without secrets.
+ * A worker's log: JSON lines for programs, or aligned lines for a terminal. Jobs are logged from their events. Inputs are logged only on
+ * request, with secrets removed.
  */
 import type { Event } from 'escapement';
 import { pino } from 'pino';
@@ -40,7 +40,7 @@ export function createLog(io: Pick<Io, 'stdout' | 'env' | 'now'>, { worker, leve
   return {
     write,
     event(event) {
-      // The process says so itself, with what it works on.
+      // The process logs this itself, with its queues and tasks.
       if (event.type === 'workerStarted') return;
       const line = lineOf(event, logInput);
       if (!lines.isLevelEnabled(line.level)) return;
@@ -95,7 +95,7 @@ function lineOf(event: Event, logInput: boolean): Line {
     case 'failed':
       return plain(
         'error',
-        `failed for good${event.job.reason ? `, ${event.job.reason}` : ''}${event.error ? `: ${brief(event.error)}` : ''}`,
+        `failed permanently${event.job.reason ? `, ${event.job.reason}` : ''}${event.error ? `: ${brief(event.error)}` : ''}`,
         { ...took(event), reason: event.job.reason, error: event.error },
       );
     case 'cancelled':
@@ -103,9 +103,9 @@ function lineOf(event: Event, logInput: boolean): Line {
     case 'orphaned':
       return plain('warn', `lost by worker ${event.worker}: ${event.error.message}`, { error: event.error });
     case 'released':
-      return plain('info', 'given back', took(event));
+      return plain('info', 'released', took(event));
     case 'discarded':
-      return plain('warn', `too late: its outcome (${event.outcome}) was refused, for the job was no longer held`, {
+      return plain('warn', `outcome discarded (${event.outcome}): the worker no longer held the job`, {
         outcome: event.outcome,
       });
     case 'logged':
@@ -137,7 +137,7 @@ function lineOf(event: Event, logInput: boolean): Line {
     case 'workerStarted':
       return plain('info', 'worker started');
     case 'workerStopping':
-      return plain('info', 'worker stopping: nothing more is claimed');
+      return plain('info', 'worker stopping: no more jobs are claimed');
     case 'workerStopped':
       return plain('info', 'worker stopped');
     case 'storeFailing':
@@ -149,11 +149,11 @@ function lineOf(event: Event, logInput: boolean): Line {
 
 function skippedText({ schedule, reason, count, error }: Extract<Event, { type: 'skipped' }>): string {
   if (reason === 'failed') return `schedule ${schedule}: the input of an occurrence cannot be computed${error ? `: ${brief(error)}` : ''}`;
-  const why = reason === 'missed' ? 'passed while no scheduler ran' : 'came before the job before had finished';
-  return `schedule ${schedule}: ${count >= 1_000 ? '1000 or more occurrences' : plural(count, 'occurrence')} ${why}, and ${count === 1 ? 'is' : 'are'} left out`;
+  const why = reason === 'missed' ? 'passed while no scheduler was running' : 'came while the previous job was unfinished';
+  return `schedule ${schedule}: ${count >= 1_000 ? '1000 or more occurrences' : plural(count, 'occurrence')} ${why} and ${count === 1 ? 'is' : 'are'} skipped`;
 }
 
-/** From the start of the attempt to now, in milliseconds. */
+/** The duration of the attempt so far, in milliseconds. */
 function took(event: Event & { job: { lastAttemptedAt: number | null } }): { duration?: number } {
   const { lastAttemptedAt } = event.job;
   return lastAttemptedAt === null ? {} : { duration: Math.max(0, event.at - lastAttemptedAt) };

@@ -1,4 +1,4 @@
-/** Takes secrets out of what is logged, by the names they go by. Values are copied, never changed. */
+/** Removes secrets from logged values, by the names of properties. Values are copied, never changed. */
 
 const secretKey =
   /pass(?:word|wd|phrase|code)|^pass$|^pwd$|secret|token|(?:api|access|private|signing|encryption)_?key|authori[sz]ation|^auth$|^jwt$|^otp$|cookie|credential|session_?id|^pin$|cvv|cvc|card_?number|^iban$|^signature$/i;
@@ -22,7 +22,7 @@ export function redact(value: unknown, depth = 0): unknown {
   if (Array.isArray(value)) return value.map((item) => redact(item, depth + 1));
   if (value instanceof Error) return { name: value.name, message: redact(value.message, depth + 1) };
   if (value instanceof Date) return value;
-  // `api-key`, `apiKey` and `API_KEY` are one.
+  // `api-key`, `apiKey` and `API_KEY` are the same name.
   const entries = Object.entries(value).map(([key, item]) => [
     key,
     secretKey.test(key.replaceAll('-', '_')) ? redacted : redact(item, depth + 1),

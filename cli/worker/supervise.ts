@@ -1,7 +1,7 @@
 /**
- * A supervisor: forks workers, keeps as many of them as asked for, passes on what it is told, and ends when they have ended. The first one
- * goes ahead: a module that cannot be loaded is then said once. One that dies is replaced after a delay that grows while they keep dying;
- * one that has reached its number of jobs or its memory is replaced at once.
+ * Supervises worker processes: forks them, keeps their number constant, forwards signals, and exits after all of them. The first one starts
+ * alone, so that a module that cannot be loaded is reported once. A crashed worker is replaced after a delay that grows with repeated
+ * crashes; one that reached its job or memory limit is replaced immediately.
  */
 import { plural } from '../format.ts';
 import { type Child, type ExitCode, exitCodes, type Io, type Report } from '../io.ts';
@@ -10,24 +10,24 @@ import type { Log } from './log.ts';
 
 const firstDelayMs = 250;
 const longestDelayMs = 30_000;
-/** A worker that lived so long died of something new. */
+/** A worker that ran for this long resets the delay: its crash is unrelated to earlier ones. */
 const longLifeMs = 60_000;
-/** One that has reached its memory within this cannot work at all. */
+/** If a worker reaches its memory limit within this time, the limit is too low. */
 const shortLifeMs = 10_000;
-/** What a child is given to leave at once before it is killed. */
+/** The time that a child has to exit immediately before it is killed. */
 const leaveMs = 1_000;
 
 interface Plan {
   readonly id: string;
   readonly processes: number;
-  /** The arguments of a child. */
+  /** The arguments for each child. */
   readonly argv: (id: string) => readonly string[];
   readonly log: Log;
-  /** How long a child may take to end after it was told to; then it is killed. */
+  /** The time that a child has to stop before it is killed. */
   readonly patienceMs: number;
 }
 
-/** One of the places to fill. */
+/** The slot of one worker process. */
 interface Place {
   readonly id: string;
   child: Child | undefined;
@@ -36,7 +36,7 @@ interface Place {
 }
 
 export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io): Promise<ExitCode> {
-  const { life } = io;
+  const ownProcess = io.process;
   const places: Place[] = Array.from({ length: processes }, (_, i) => ({
     id: `${id}-${i}`,
     child: undefined,
@@ -51,12 +51,12 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
   return new Promise((resolve) => {
     const settle = () => {
       if (places.some(({ child, timer }) => child || timer)) return;
-      if (leaving !== undefined) life.leave(leaving);
+      if (leaving !== undefined) ownProcess.leave(leaving);
       else resolve(worst || ends.code);
     };
 
     const fill = (place: Place) => {
-      const child = life.fork(argv(place.id));
+      const child = ownProcess.fork(argv(place.id));
       const bornAt = io.realNow();
       let why: string | undefined;
       place.child = child;
@@ -74,7 +74,7 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
         ended(place, { code, signal, why, livedMs: io.realNow() - bornAt });
         settle();
       });
-      // Asked to end between two births.
+      // Asked to end before the next worker was forked.
       if (ends.ending) child.tell('stop');
     };
 
@@ -82,7 +82,7 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
       place: Place,
       { code, signal, why, livedMs }: { code: number | null; signal: string | null; why: string | undefined; livedMs: number },
     ) => {
-      const how = signal ? `was killed by ${signal}` : `ended with ${code}`;
+      const how = signal ? `was killed by ${signal}` : `exited with code ${code}`;
       const fields = { child: place.id, code, signal };
       if (ends.ending) {
         if (code !== 0) {
@@ -92,7 +92,7 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
       } else if (code === exitCodes.usage && !opened) {
         worst = exitCodes.usage;
         ends.ask('fault', exitCodes.usage);
-      } else if (code === 0 && why === 'drained') log.write('debug', fields, `${place.id} has nothing left to do`);
+      } else if (code === 0 && why === 'drained') log.write('debug', fields, `${place.id} is drained`);
       else if (code === 0 && why === 'output closed') ends.ask('output closed');
       else {
         const tooBig = why === 'max memory' && livedMs < shortLifeMs;
@@ -100,7 +100,7 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
           log.write(
             'warn',
             fields,
-            `${place.id} had reached --max-memory within ${Math.round(livedMs / 1_000)} s of its start: the limit is too low for it`,
+            `${place.id} reached --max-memory within ${Math.round(livedMs / 1_000)} s of its start: the limit is too low`,
           );
         const recycled = code === 0 && (why === 'max jobs' || why === 'max memory') && !tooBig;
         place.deaths = recycled || livedMs >= longLifeMs ? 0 : place.deaths + 1;
@@ -108,7 +108,7 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
         log.write(
           recycled ? 'info' : 'error',
           { ...fields, delayMs },
-          `${place.id} ${how}; another takes its place ${recycled ? 'at once' : `in ${delayMs} ms`}`,
+          `${place.id} ${how}; replacing it ${recycled ? 'now' : `in ${delayMs} ms`}`,
         );
         place.timer = setTimeout(() => fill(place), delayMs);
       }
@@ -120,11 +120,11 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
       settle();
       setTimeout(() => {
         for (const { child } of places) child?.kill();
-        life.leave(code);
+        ownProcess.leave(code);
       }, leaveMs);
     };
 
-    ends.listen({ ...life, leave }, log, undefined);
+    ends.listen({ ...ownProcess, leave }, log, undefined);
     ends.asked.then(
       () => {
         for (const place of places) {
@@ -133,14 +133,14 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
           place.child?.tell('stop');
         }
         settle();
-        // One that computes without end hears nothing.
+        // A process in an endless loop does not react to signals or messages.
         setTimeout(() => {
           for (const { id: name, child } of places) {
             if (!child) continue;
             log.write(
               'error',
               { child: name, pid: child.pid },
-              `${name} does not end: it is killed; its jobs are found when their leases pass`,
+              `${name} did not stop in time and is killed; its jobs are recovered when their leases expire`,
             );
             child.kill();
           }

@@ -1,4 +1,4 @@
-/** One worker in this process, from its module to its exit code. */
+/** Runs one worker in this process, from loading the module to the exit code. */
 import { hostname } from 'node:os';
 import type { Tasks, TaskWorker } from 'escapement';
 import { given } from '../arguments.ts';
@@ -25,33 +25,33 @@ export interface WorkOptions {
   readonly timeoutMs: number;
   readonly logLevel: LogLevel;
   readonly logInput: boolean;
-  /** This process was forked by a supervisor. */
+  /** True if a supervisor forked this process. */
   readonly supervised: boolean;
 }
 
-/** Beyond the grace time and the 4 s that attempts have after their signal: a store that does not answer is not waited for longer. */
+/** The maximum wait for a store that does not answer, after the grace time and the 4 s that attempts have after their abort signal. */
 export const lateMs = 4_000 + 10_000;
 
 export async function work(module: string, options: WorkOptions, io: Io): Promise<ExitCode> {
-  const { life } = io;
+  const ownProcess = io.process;
   const log = createLog(io, { worker: options.id, level: options.logLevel, logInput: options.logInput });
-  const parent = options.supervised ? life.parent : undefined;
+  const parent = options.supervised ? ownProcess.parent : undefined;
   const ends = new Ends();
-  // From the first moment: a process that is asked to end while it starts must not start first.
-  ends.listen(life, log, parent);
+  // Listen before starting: a process that is asked to stop during startup must not start working.
+  ends.listen(ownProcess, log, parent);
   captureConsole(io.stderr, () => {});
   captureLogger(log.write);
 
-  // A module may take its time, or never come to its end: who wants this process to end need not wait for it.
+  // Loading a module may be slow or never finish. A request to stop does not wait for it.
   const stopped = ends.asked.then(() => undefined);
   const application = await Promise.race([loadApplication(module, io), stopped]);
   if (!application) return ends.code;
   const { tasks, label } = application;
   requireShared(application, options.backend);
-  const opened = orStuck(io, tasks.open(), `the store of ${label} never answers`).then(() => true);
+  const opened = orStuck(io, tasks.open(), `the store of ${label} does not answer`).then(() => true);
   if (!(await Promise.race([opened, stopped]))) return ends.code;
   const { id, queues, weights, exclude, scheduler, backend, blockLimit } = options;
-  // With fewer jobs to do than attempts at a time, a full batch would be too many.
+  // With --max-jobs below the concurrency, a full batch would be too many.
   const concurrency = Math.min(options.concurrency, options.maxJobs ?? options.concurrency);
   const worker = tasks.worker(given({ id, queues: weights ?? queues, exclude, scheduler, backend, concurrency, blockLimit }));
   tasks.on('*', log.event);
@@ -82,16 +82,16 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
 
 const freshMs = 25_000;
 
-/** Two workers of one name overwrite each other in the registry. */
+/** Warns about another worker with the same id: the two would overwrite each other in the registry. */
 async function warnOfTwin(tasks: Tasks, id: string, io: Io, log: Log): Promise<void> {
   const twin = (await tasks.workers.list()).find((other) => other.id === id);
   if (!twin || twin.state === 'stopped' || io.now() - twin.heartbeatAt.getTime() > freshMs) return;
-  // One that was killed a moment ago, and whose place this one takes; in a container, with the same process id.
+  // It may be the predecessor of this worker, killed a moment ago. In a container it has the same process id.
   if (twin.host === hostname() && (twin.pid === process.pid || !isThere(twin.pid))) return;
   log.write(
     'warn',
     { pid: twin.pid },
-    `another worker with this id was heard of a moment ago (process ${twin.pid} on ${twin.host}); give each worker an --id of its own, or none`,
+    `another worker with this id was active a moment ago (process ${twin.pid} on ${twin.host}); give each worker a unique --id, or omit it`,
   );
 }
 
@@ -111,13 +111,13 @@ async function stop(worker: TaskWorker, tasks: Tasks, { timeoutMs }: WorkOptions
   });
   const stopped = worker.stop({ timeout: timeoutMs }).then(() => tasks.close());
   if ((await Promise.race([stopped, late])) === 'late')
-    log.write('error', {}, 'the store does not answer: leaving; what runs is found by other workers when its leases end');
+    log.write('error', {}, 'the store does not answer: exiting; other workers recover the running jobs when their leases expire');
   clearTimeout(timer);
 }
 
 function servedText({ queues, exclude }: WorkOptions): string {
   if (queues) return `${queues.length === 1 ? 'queue' : 'queues'} ${queues.join(', ')}`;
-  return exclude ? `all queues but ${exclude.join(', ')}` : 'all queues';
+  return exclude ? `all queues except ${exclude.join(', ')}` : 'all queues';
 }
 
 function stopAfterJobs(tasks: Tasks, most: number, ends: Ends, log: Log): void {
@@ -125,7 +125,7 @@ function stopAfterJobs(tasks: Tasks, most: number, ends: Ends, log: Log): void {
   tasks.on('started', () => {
     attempts += 1;
     if (attempts !== most) return;
-    log.write('info', { attempts }, `${plural(attempts, 'attempt')} begun, as many as asked for: stopping`);
+    log.write('info', { attempts }, `${plural(attempts, 'attempt')} started, --max-jobs reached: stopping`);
     ends.ask('max jobs');
   });
 }
@@ -134,10 +134,10 @@ const lookAtMemoryEveryMs = 1_000;
 
 function stopAtMemory(most: number, io: Io, ends: Ends, log: Log): () => void {
   const timer = setInterval(() => {
-    const memory = io.life.memory();
+    const memory = io.process.memory();
     if (memory <= most) return;
     const mb = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MB`;
-    log.write('warn', { memory }, `${mb(memory)} of memory are held, and ${mb(most)} allowed: stopping`);
+    log.write('warn', { memory }, `using ${mb(memory)} of memory, --max-memory is ${mb(most)}: stopping`);
     ends.ask('max memory');
   }, lookAtMemoryEveryMs);
   return () => clearInterval(timer);
@@ -145,7 +145,7 @@ function stopAtMemory(most: number, io: Io, ends: Ends, log: Log): () => void {
 
 const lookAtQueuesEveryMs = 250;
 
-/** Nothing is ready or running in the queues that are served; what nobody here knows, or what is in a paused queue, does not count. */
+/** Waits until nothing is ready or running in the served queues. Jobs of unknown tasks and jobs in paused queues do not count. */
 function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Log): () => void {
   let ended = false;
   let timer: NodeJS.Timeout;
@@ -161,14 +161,14 @@ function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Lo
           log.write(
             'warn',
             { left },
-            `${plural(left, 'ready job')} left behind: ${left === 1 ? 'its task is' : 'their tasks are'} not known here`,
+            `${plural(left, 'ready job')} left behind: ${left === 1 ? 'its task is' : 'their tasks are'} not defined here`,
           );
         log.write('info', {}, 'drained: nothing is ready or running');
         ends.ask('drained');
         return;
       }
     } catch {
-      // The worker's own loops say that the store is failing.
+      // The worker itself reports that the store is failing.
     }
     if (!ended) again();
   };
@@ -179,7 +179,7 @@ function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Lo
   };
 }
 
-/** How many ready jobs are none of this worker's tasks; undefined while there is something to do. */
+/** The number of ready jobs of tasks that this worker does not define; undefined while there is work to do. */
 async function leftBehind(tasks: Tasks, { queues, exclude }: WorkOptions): Promise<number | undefined> {
   const served = (await tasks.queues.list()).filter(({ name, paused }) => !paused && (queues?.includes(name) ?? !exclude?.includes(name)));
   if (served.some(({ counts }) => counts.running > 0)) return undefined;

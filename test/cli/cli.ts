@@ -1,7 +1,7 @@
 /** Runs the command line in this process, with streams that a test can read, or as a program of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { Io, Life } from '../../cli/io.ts';
+import type { Io, Process } from '../../cli/io.ts';
 import { run } from '../../cli/program.ts';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -30,7 +30,7 @@ export interface Surroundings {
 const nobody = () => {
   throw new Error('only in a process of its own');
 };
-const life: Life = {
+const ownProcess: Process = {
   onSignal: nobody,
   onFault: nobody,
   onForeignExit: nobody,
@@ -74,7 +74,7 @@ export async function cli(argv: readonly string[], surroundings: Surroundings = 
       };
     },
     onStuck: () => () => {},
-    life,
+    process: ownProcess,
   };
   const code = await run(argv, io);
   return { code, ...text };

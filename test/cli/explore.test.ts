@@ -20,7 +20,7 @@ describe('a search', () => {
     vi.stubEnv('CHARGES_KEY', '1');
     expect(await explored('--explore', '500')).toMatchObject({
       code: 0,
-      stdout: expect.stringMatching(/^nothing was found: 1 seed of 30m in /),
+      stdout: expect.stringMatching(/^no failures found: 1 seed of 30m in /),
     });
   });
 
@@ -37,26 +37,26 @@ describe('a search', () => {
   test('that finds nothing says how far it went, and which faults there were', async () => {
     vi.stubEnv('CHARGES_KEY', '1');
     const { code, stdout } = await explored('--explore', '60');
-    expect(stdout).toMatch(/^nothing was found: 60 seeds of 30m in .*\nfaults: F1 [\d,]+, /);
+    expect(stdout).toMatch(/^no failures found: 60 seeds of 30m in .*\nfaults: F1 [\d,]+, /);
     expect(code).toBe(0);
-    expect((await explored('--explore', '5', '--faults', 'none')).stdout).toMatch(/\nno fault was drawn\n$/);
+    expect((await explored('--explore', '5', '--faults', 'none')).stdout).toMatch(/\nno faults occurred\n$/);
   });
 
   test('ends at Ctrl-C, and says what it has seen', async () => {
     vi.stubEnv('CHARGES_KEY', '1');
     const argv = ['simulate', 'test/cli/fixtures/charges.ts', '--until-failure'];
     const { code, stdout } = await cli(argv, { interruptAfterReadings: 40 });
-    expect(stdout).toMatch(/^nothing was found: \d+ seeds? of 30m in /);
+    expect(stdout).toMatch(/^no failures found: \d+ seeds? of 30m in /);
     expect(code).toBe(130);
   });
 
   test('plays an hour of a longer simulation, unless a period is given, and expects nothing of a play that it cut off', async () => {
     const shop = ['simulate', 'fixtures/shop/tasks.ts', '--explore', '1', '--faults', 'none'];
     const { code, stdout } = await cli(shop);
-    expect(stdout).toMatch(/^nothing was found: 1 seed of 1h in /);
-    expect(stdout).toMatch(/\nexpect was not asked: play was cut off after 1h; give --for, as in simulation\.for\n$/);
+    expect(stdout).toMatch(/^no failures found: 1 seed of 1h in /);
+    expect(stdout).toMatch(/\nexpect was not checked: play was cut off after 1h; give --for, as in simulation\.for\n$/);
     expect(code).toBe(0);
-    expect((await cli([...shop, '--for', '2h'])).stdout).toMatch(/^nothing was found: 1 seed of 2h in [^\n]*\nno fault was drawn\n$/);
+    expect((await cli([...shop, '--for', '2h'])).stdout).toMatch(/^no failures found: 1 seed of 2h in [^\n]*\nno faults occurred\n$/);
   });
 
   test('tells how far it is and how long it takes, also where there is no terminal', async () => {
@@ -79,7 +79,7 @@ describe('a search is refused', () => {
     [['--explore', '5', '--faults', 'crahs'], /unknown kind crahs; give all, none, or some of crash,/],
     [['--explore', '5', '--faults', 'none,crash'], /all and none cannot be combined with other kinds/],
     [['--faults', 'crash'], /--faults and --failures need --explore SEEDS or --until-failure/],
-    [['--explore', '5', '--failures', '/proc/failures'], /--failures: \/proc\/failures cannot be made/],
+    [['--explore', '5', '--failures', '/proc/failures'], /--failures: \/proc\/failures cannot be created/],
   ])('with %j', async (options, text) => {
     const { code, stdout, stderr } = await explored(...options);
     expect(stderr).toMatch(text);
@@ -101,7 +101,7 @@ describe('a search is refused', () => {
 
   test('when play waits for what will not come', async () => {
     const { code, stderr } = await spawned(['simulate', 'test/cli/fixtures/play-waits.ts', '--explore', '5']);
-    expect(stderr).toMatch(/play\(sim\) of .*play-waits\.ts waits for something that will not come/);
+    expect(stderr).toMatch(/play\(sim\) of .*play-waits\.ts waits for something that never happens/);
     expect(code).toBe(2);
   });
 });

@@ -119,7 +119,7 @@ test('on a terminal lines are aligned, whatever is in them', () => {
     [
       'HH:MM:00.250 info  w                                                   worker stopped',
       'HH:MM:00.250 info  mail.welcome               3d5e8a1c42f7 #2    45ms  successful',
-      'HH:MM:00.250 error 山田.の.とて…です.welcome  3d5e8a1c42f7 #2    45ms  failed for good: Error: line is busy',
+      'HH:MM:00.250 error 山田.の.とて…です.welcome  3d5e8a1c42f7 #2    45ms  failed permanently: Error: line is busy',
       '',
     ].join('\n'),
   );

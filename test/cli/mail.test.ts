@@ -107,7 +107,7 @@ test('the outbox lists mails, shows one, sends one that is held, and drops one',
   expect(anonymous(shown.stdout)).toMatch(
     /Welcome, Eve {2}held[\s\S]*note {8}no recipient is in an allowed domain \(example\.org\)[\s\S]*Dear Eve,\n\nwelcome\./,
   );
-  expect((await outbox(sent.id)).stdout).toMatch(/text and headers are not kept of this mail/);
+  expect((await outbox(sent.id)).stdout).toMatch(/the text and headers of this mail are not kept/);
 
   await worker.stop();
   expect((await outbox(later.id, '--drop')).stdout).toBe(`${later.id}  dropped\n`);

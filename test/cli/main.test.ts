@@ -27,7 +27,7 @@ test('equal seeds print equal bytes, and another seed others', async () => {
   expect(one.stderr).toMatch(/^played 2d in [\d.]+ s: [\d,]+ × real time\n$/);
 });
 
-test('what Node cannot read is named with its line; what waits for ever does not; a closed pipe is no fault', async () => {
+test('syntax errors are reported with their line, a play that never ends is reported, and a closed pipe is not an error', async () => {
   const syntax = module('syntax.ts', 'const a = 1;\nexport const tasks = createTasks(;\n');
   const typescript = module('enum.ts', 'export enum A { x }\n');
   const script = module('script.mjs', '\nexport const = 1;\n');
@@ -40,20 +40,20 @@ test('what Node cannot read is named with its line; what waits for ever does not
     spawned(['simulate', 'test/cli/fixtures/play-waits.ts']),
     spawned(['simulate', 'fixtures/shop/tasks.ts', '--json'], 'closed'),
   ]);
-  expect(one).toEqual({ code: 2, stdout: '', stderr: 'escapement: syntax.ts:2 cannot be read: Expression expected\n' });
+  expect(one).toEqual({ code: 2, stdout: '', stderr: 'escapement: syntax.ts:2 cannot be parsed: Expression expected\n' });
   expect(two.stderr).toMatch(/^escapement: enum.ts:1 uses TypeScript that Node cannot strip .*enum.*\n$/);
   expect(three).toEqual({
     code: 2,
     stdout: '',
-    stderr: "escapement: script.mjs cannot be read: Unexpected token '='; node script.mjs says where\n",
+    stderr: "escapement: script.mjs cannot be parsed: Unexpected token '='; run node script.mjs to see where\n",
   });
-  expect(four.stderr).toMatch(/^escapement: missing.mjs imports what is not there: .*not-there.mjs.*\n$/);
+  expect(four.stderr).toMatch(/^escapement: missing.mjs imports a module that cannot be found: .*not-there.mjs.*\n$/);
   expect([two.code, four.code]).toEqual([2, 2]);
   expect(waiting).toEqual({
     code: 2,
     stdout: '',
     stderr:
-      'escapement: play(sim) of test/cli/fixtures/play-waits.ts waits for something that will not come; virtual time moves only by sim.advance() and its like\n',
+      'escapement: play(sim) of test/cli/fixtures/play-waits.ts waits for something that never happens; only sim.advance() and similar calls advance virtual time\n',
   });
   expect(closed.code).toBe(0);
   expect(closed.stderr).toMatch(/^played 7d in .*\n$/);

@@ -258,7 +258,7 @@ test('prune deletes what is old enough, and migrate opens', async () => {
   expect(await store.document('prune', '--older-than', '1ms')).toEqual({ deleted: 1 });
 });
 
-test('what is written wrongly is answered in a line that says what to do', async () => {
+test('wrong usage is reported on one line that says what to do', async () => {
   const store = sharedStore();
   const faults: [command: string, args: string[], line: RegExp][] = [
     [
@@ -272,7 +272,7 @@ test('what is written wrongly is answered in a line that says what to do', async
       ['mail.greet', '--run-after', 'soon'],
       /^escapement: option '--run-after <when>' argument 'soon' is invalid\. Give a duration/,
     ],
-    ['enqueue', ['mail.greet', '--backend', 'bulk'], /^escapement: tasks\.ts has no backend bulk; there are: default\n$/],
+    ['enqueue', ['mail.greet', '--backend', 'bulk'], /^escapement: tasks\.ts has no backend bulk; its backends are: default\n$/],
     [
       'list',
       ['--status', 'done'],
@@ -403,7 +403,7 @@ test('commands find the module where none is named: by the key of package.json, 
   expect((await again('schedules', 'lsit')).stderr).toMatch(/lsit/);
   expect((await run('list', 'other.ts')).stderr).toMatch(/there is no file other\.ts/);
   put('package.json', '{ "escapement": 7 }');
-  expect((await run('list')).stderr).toMatch(/package\.json: escapement is to be the path of a module/);
+  expect((await run('list')).stderr).toMatch(/package\.json: escapement must be the path of a module/);
 });
 
 test('an input that stands where no input belongs, or that is missing, is told of', async () => {
@@ -430,7 +430,7 @@ test('a module that starts its own worker is told of, under whatever command', a
   expect((await store.run('list')).stderr).toBe('');
 });
 
-test('an application without tasks is told of where it is to be run', async () => {
+test('an application without tasks is reported by commands that run it', async () => {
   const store = sharedStore();
   const folder = join(dirname(store.file), 'empty');
   mkdirSync(folder);

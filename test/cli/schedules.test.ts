@@ -85,7 +85,7 @@ describe('list', () => {
     const bare = await cli(['schedules', store.module(digest)]);
     expect(bare).toEqual({ code: 0, stdout: expected, stderr: '' });
     expect(await printed('list', '--paused')).toMatch(/^schedule .*\nvan .*paused\n.*\n {2}paused: in the garage\n$/);
-    expect(await printed('list', '--task', 'nap')).toBe('no schedule matches\n');
+    expect(await printed('list', '--task', 'nap')).toBe('no matching schedules\n');
     const first = await cli(['schedules', '--json', store.module(digest)]);
     const { schedules } = JSON.parse(first.stdout) as { schedules: (ScheduleInfo & { state: string })[] };
     expect(schedules.map(({ name, state }) => [name, state])).toEqual([
@@ -100,8 +100,8 @@ describe('list', () => {
 
   test('of an empty store says how to define one', async () => {
     const { printed, document } = schedulesOn();
-    expect(await printed('list')).toBe('no schedule is defined; tasks.schedule(name, { task, cron }) defines one\n');
-    expect(await printed('next')).toBe('no schedule has an occurrence to come\n');
+    expect(await printed('list')).toBe('no schedules are defined; tasks.schedule(name, { task, cron }) defines one\n');
+    expect(await printed('next')).toBe('no schedule has a next occurrence\n');
     expect(await document('list')).toEqual({ schedules: [] });
     expect(await document('next')).toEqual({ occurrences: [] });
   });
@@ -145,7 +145,7 @@ describe('next', () => {
     });
   });
 
-  test('tells a day on which clocks change by half an hour, once', async () => {
+  test('reports a clock change of half an hour once for its day', async () => {
     const { printed, save } = schedulesOn();
     clock.at = '2026-04-04T14:00:00Z';
     await save('howe', { cron: '0 1-2 * * *', timezone: 'Australia/Lord_Howe', maxRuns: 3 });
@@ -155,7 +155,7 @@ describe('next', () => {
         clocks go back at 02:00, -30m
       Mon 2026-04-06 01:00 +10:30  2026-04-05 14:30Z  in 1d00h
       Mon 2026-04-06 02:00 +10:30  2026-04-05 15:30Z  in 1d01h
-      and none after that
+      no more after that
       "
     `);
     clock.at = '2026-10-03T14:00:00Z';
@@ -164,7 +164,7 @@ describe('next', () => {
       "in Australia/Lord_Howe       UTC
       Sun 2026-10-04 02:30 +11:00  2026-10-03 15:30Z  in 1h30m
         clocks go forward at 02:00, +30m; 02:15 does not exist on this day
-      each fires up to 30s later: it has jitter
+      each fires up to 30s later because of jitter
       "
     `);
   });
@@ -182,7 +182,7 @@ describe('next', () => {
       Sat 2026-03-28 12:30 UTC     2026-03-28 12:30Z   in 6h30m  often
       Sat 2026-03-28 18:30 UTC     2026-03-28 18:30Z  in 12h30m  often
       Sun 2026-03-29 00:30 UTC     2026-03-29 00:30Z  in 18h30m  often
-      1 schedule more is paused
+      1 schedule is paused
       "
     `);
     const { occurrences } = await document('next', '--count', '7');
@@ -195,7 +195,7 @@ describe('next', () => {
     );
   });
 
-  test('of a paused schedule leaves out what has passed meanwhile, and says that nothing fires', async () => {
+  test('omits past occurrences of a paused schedule, and says that it is paused', async () => {
     const { store, printed, save } = schedulesOn();
     await save('van', { cron: '*/5 * * * *' });
     await store.use(({ tasks }) => tasks.schedules.pause('van', 'in the garage'));
@@ -205,15 +205,15 @@ describe('next', () => {
       Sun 2026-03-29 06:05 UTC  in 4m00s
       Sun 2026-03-29 06:10 UTC  in 9m00s
       paused: in the garage
-      nothing fires until it is resumed: escapement schedules resume tasks.ts van
+      paused; to resume it: escapement schedules resume tasks.ts van
       "
     `);
     await save('off', { every: '1d', enabled: false });
-    expect(await printed('next', 'off')).toBe('off has no occurrence to come: it is defined with enabled: false\n');
+    expect(await printed('next', 'off')).toBe('off has no next occurrence: it is defined with enabled: false\n');
   });
 });
 
-test('show tells all about a schedule, what comes and what it made', async () => {
+test('show prints everything about a schedule, with its next occurrences and latest jobs', async () => {
   const { store, printed, document, save } = schedulesOn();
   const any = [{ cron: '30 2 * * *' }, { every: '90d' }, { at: '2026-12-24T12:00:00Z' }];
   const more = { startAt: '2026-03-27T00:00:00Z', endAt: '2027-01-01T00:00:00Z', maxRuns: 400, jitter: '30s', overlap: 'queue-one' };
@@ -234,9 +234,9 @@ test('show tells all about a schedule, what comes and what it made', async () =>
       task       later, in queue default
       runs       0 of at most 400 occurrences
       jitter     up to 30s later
-      missed     all are caught up, however late, the latest 3 at most
-      overlap    queue-one: while one still runs, one more is kept until it ends
-      source     store: saved at run time, by tasks.schedules.save()
+      missed     all run, however late, at most the latest 3
+      overlap    queue-one: while a job is unfinished, one occurrence waits for it
+      source     store: saved at run time by tasks.schedules.save()
       next       Sun 2026-03-29 03:00 +02:00  2026-03-29 01:00Z  in 19h00m
                    clocks go forward at 02:00, +1h; 02:30 does not exist on this day
                  Mon 2026-03-30 02:30 +02:00  2026-03-30 00:30Z   in 1d18h
@@ -260,7 +260,7 @@ test('a schedule that holds an occurrence says so', async () => {
   edit(store.file, "UPDATE escapement_schedules SET held_at = unixepoch('2026-03-28T05:00:00Z') * 1000");
   expect(await printed('list')).toMatch(/ held\n/);
   expect(await printed('show', 'slow')).toMatch(
-    /\n {2}held {7}the occurrence of Sat 2026-03-28 05:00 UTC, until the jobs before it have ended\n/,
+    /\n {2}held {7}the occurrence of Sat 2026-03-28 05:00 UTC, until earlier jobs have finished\n/,
   );
 });
 
@@ -277,16 +277,16 @@ test('a schedule that this machine cannot compute does not hide the others, and 
   expect(checked.stdout).toMatch(/^wrong {2}schedule {2}abroad has no next occurrence: .*Atlantis$/m);
 });
 
-test('a schedule is paused with a reason, and goes on', async () => {
+test('a schedule is paused with a reason and resumed', async () => {
   const { printed, document } = schedulesOn({ code: digest });
   expect(await printed('pause', 'digest', '--reason', 'holiday')).toBe(
-    'paused digest: holiday; what passes until it is resumed is left out\n',
+    'paused digest: holiday; its occurrences are skipped until it is resumed\n',
   );
   expect(await printed('pause', 'digest')).toBe('digest was already paused: holiday\n');
   expect(await printed('pause', 'digest', '--reason', 'longer')).toBe('digest stays paused: longer\n');
   expect(await printed('resume', 'digest')).toBe('resumed digest, next at Sat 2026-03-28 09:00 +01:00 (in 2h00m)\n');
   expect(await printed('resume', 'digest')).toBe('digest was not paused, next at Sat 2026-03-28 09:00 +01:00 (in 2h00m)\n');
-  expect(await printed('pause', 'digest')).toBe('paused digest; what passes until it is resumed is left out\n');
+  expect(await printed('pause', 'digest')).toBe('paused digest; its occurrences are skipped until it is resumed\n');
   expect(await document('pause', 'digest')).toMatchObject({ name: 'digest', state: 'paused', pausedBecause: 'paused', nextAt: null });
   expect(await document('resume', 'digest')).toMatchObject({ name: 'digest', state: 'active', nextAt: '2026-03-28T08:00:00.000Z' });
 });
@@ -296,7 +296,7 @@ test('run enqueues a job now, with the input that is given', async () => {
     code: "tasks.schedule('hello', { task: greet, input: { name: 'Ada' }, every: '1d' });",
   });
   expect(await printed('run', 'hello')).toBe(
-    `enqueued ${'ID'.padEnd(36)}  mail.greet, ready in queue default\nhow it goes: escapement show tasks.ts ${'ID'.padEnd(36)}\n`,
+    `enqueued ${'ID'.padEnd(36)}  mail.greet, ready in queue default\nto follow it: escapement show tasks.ts ${'ID'.padEnd(36)}\n`,
   );
   const job = await document('run', 'hello', '--input', '{"name":"Grace"}');
   expect(job).toMatchObject({ task: 'mail.greet', status: 'ready', schedule: 'hello', scheduledAt: expect.any(String) });
@@ -311,13 +311,13 @@ test('run enqueues a job now, with the input that is given', async () => {
 describe('backfill', () => {
   const march = ['--from', '2026-03-25T00:00:00+01:00', '--to', '2026-03-28T00:00:00+01:00'];
 
-  test('says what it would make, and makes more than one job only when told so', async () => {
+  test('reports what it would enqueue, and enqueues more than one job only with --yes', async () => {
     const { run, printed, document } = schedulesOn({ code: digest });
     expect(await run('backfill', 'digest', ...march)).toEqual({
       code: 2,
       stdout: '',
       stderr:
-        'escapement: 3 jobs would be enqueued, for occurrences from Wed 2026-03-25 09:00 +01:00 to Fri 2026-03-27 09:00 +01:00; add --yes to do it, or --dry-run to see them\n',
+        'escapement: 3 jobs would be enqueued, for occurrences from Wed 2026-03-25 09:00 +01:00 to Fri 2026-03-27 09:00 +01:00; add --yes to enqueue them, or --dry-run to list them\n',
     });
     expect(await printed('backfill', 'digest', ...march, '--dry-run')).toMatchInlineSnapshot(`
       "3 jobs of later would be enqueued
@@ -338,10 +338,10 @@ describe('backfill', () => {
       present: 1,
       jobs: [],
     });
-    expect(await printed('backfill', 'digest', ...march, '--yes')).toBe('enqueued 2 jobs of later; 1 occurrence has one already\n');
-    expect(await printed('backfill', 'digest', ...march)).toBe('nothing is missing: 3 occurrences have one already\n');
+    expect(await printed('backfill', 'digest', ...march, '--yes')).toBe('enqueued 2 jobs of later; 1 occurrence already has a job\n');
+    expect(await printed('backfill', 'digest', ...march)).toBe('nothing is missing: 3 occurrences already have jobs\n');
     expect(await printed('backfill', 'digest', ...one.with(1, '2026-03-26T07:00:00Z').with(3, '2026-03-26T07:30:00Z'))).toBe(
-      'digest had no occurrence in this time\n',
+      'digest had no occurrences in this period\n',
     );
   });
 
@@ -374,13 +374,13 @@ describe('backfill', () => {
     const refusals: [args: string[], line: string][] = [
       [
         ['--from', '2026-03-27T00:00:00Z', '--limit', '100'],
-        'there are more than 100 occurrences of minute in this time; give a shorter one, or a higher --limit',
+        'minute has more than 100 occurrences in this period; give a shorter period or a higher --limit',
       ],
       [['--from', '2026-03-29T00:00:00Z'], '--from is in the future'],
       [['--from', '2026-03-27T00:00:00Z', '--to', '2026-03-26T00:00:00Z'], '--from is after --to'],
       [
         ['--from', '2026-03-27T00:00:00Z', '--to', '2026-04-26T00:00:00Z'],
-        '--to is in the future; occurrences to come make their jobs by themselves',
+        '--to is in the future; future occurrences enqueue their jobs automatically',
       ],
     ];
     for (const [args, line] of refusals)
@@ -398,7 +398,7 @@ test('remove asks for --yes, and leaves what code defines', async () => {
     code: 2,
     stdout: '',
     stderr:
-      'escapement: once (Once, at 2026-04-01T00:00:00.000Z; 0 runs so far) would be removed, and cannot be brought back; add --yes to do it\n',
+      'escapement: once (Once, at 2026-04-01T00:00:00.000Z; 0 runs so far) would be removed and cannot be restored; add --yes to remove it\n',
   });
   expect(await document('remove', 'once', '--yes')).toEqual({ schedule: 'once', removed: true });
   expect(await run('remove', 'once', '--yes')).toMatchObject({ code: 1, stderr: 'escapement: no schedule has the name "once"\n' });
@@ -421,7 +421,7 @@ test('a name that nobody has is answered with one that is near, and a wrong comm
   expect(await cli(['schedules', 'shwo', store.module(), 'digest'])).toEqual({
     code: 2,
     stdout: '',
-    stderr: 'escapement: there is no command schedules shwo; there are list, next, show, pause, resume, run, backfill and remove\n',
+    stderr: 'escapement: unknown command schedules shwo; the commands are list, next, show, pause, resume, run, backfill and remove\n',
   });
   expect(await cli(['schedules'], { cwd: dirname(store.file) })).toMatchObject({
     code: 2,

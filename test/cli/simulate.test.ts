@@ -139,7 +139,7 @@ describe('the exit code', () => {
   test('is 1 when an expectation does not hold, which is then said', async () => {
     const { code, stdout } = await simulated('wrong');
     expect(code).toBe(1);
-    expect(stdout).toMatch(/✗ what the module expects does not hold: the ledger is off:\n {4}by 1 cent\n$/);
+    expect(stdout).toMatch(/✗ expectation failed: the ledger is off:\n {4}by 1 cent\n$/);
     const json = await simulated('wrong', '--json');
     expect(json.code).toBe(1);
     expect(JSON.parse(json.stdout).expectation).toEqual({ outcome: 'fails', message: 'the \u001b[2Jledger is off:\n  by 1 cent' });
@@ -167,15 +167,15 @@ describe('the exit code', () => {
     ],
     [['small', '--timeline', 'no/such/place.txt'], 'the timeline cannot be written to no/such/place.txt: its directory does not exist'],
     [['nope'], 'there is no file test/cli/fixtures/nope.ts; give the path of the module that calls createTasks()'],
-    [['nothing'], 'test/cli/fixtures/nothing.ts exports no tasks: export const tasks = createTasks(…)'],
+    [['nothing'], 'test/cli/fixtures/nothing.ts exports no application: export const tasks = createTasks(…)'],
     [
       ['several'],
-      'test/cli/fixtures/several.ts exports several applications (mail, shop): export one, or give a module that re-exports the one you mean',
+      'test/cli/fixtures/several.ts exports several applications (mail, shop): export only one, or give a module that re-exports one of them',
     ],
     [['throws'], 'test/cli/fixtures/throws.ts threw while it was loaded: TypeError: no DATABASE_URL'],
     [
       ['unsound'],
-      'test/cli/fixtures/unsound.ts: simulation.until means nothing; there are now, for, workers, concurrency, seed, play, expect',
+      'test/cli/fixtures/unsound.ts: simulation.until is unknown; the keys are now, for, workers, concurrency, seed, play, expect',
     ],
     [['play-throws'], 'play(sim) of test/cli/fixtures/play-throws.ts threw RangeError: nobody enqueued'],
   ])('is 2 for %j', async ([fixture = '', ...options], message) => {

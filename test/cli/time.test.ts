@@ -1,33 +1,39 @@
 import { expect, test } from 'vitest';
-import { exactDuration, instantText, localIso, parseDuration, parseInstant, shortDuration, untilText, wallTime } from '../../cli/time.ts';
+import { duration, instant, when } from '../../cli/arguments.ts';
+import { exactDuration, instantText, localIso, shortDuration, untilText, wallTime } from '../../cli/time.ts';
 
 test.each([
   ['7d', 604_800_000],
   ['1.5h', 5_400_000],
   ['250ms', 250],
-  [1_000, 1_000],
-  ['7', undefined],
-  ['1d 12h', undefined],
-  ['-1d', undefined],
-  [-1, undefined],
-  [Number.NaN, undefined],
-])('parseDuration(%j) is %j', (value, ms) => {
-  expect(parseDuration(value)).toBe(ms);
+])('the option value %s is a duration of %i ms', (text, ms) => {
+  expect(duration(text)).toBe(ms);
+});
+
+test.each(['7', '1d 12h', '-1d', '600w'])('the option value %s is not a duration', (text) => {
+  expect(() => duration(text)).toThrow(/^Give a duration such as/);
 });
 
 test.each([
   ['2026-03-28T00:00:00Z', Date.UTC(2026, 2, 28)],
   ['2026-03-28T01:00+01:00', Date.UTC(2026, 2, 28)],
-  [new Date(5), 5],
-  [5, 5],
-  [{ epochMilliseconds: 5 }, 5],
-  ['2026-03-28', undefined],
-  ['2026-03-28T00:00:00', undefined],
-  ['tomorrow', undefined],
-  [new Date(Number.NaN), undefined],
-  [1e20, undefined],
-])('parseInstant(%j) is %j', (value, at) => {
-  expect(parseInstant(value)).toBe(at);
+  ['2028-02-29T00:00:00Z', Date.UTC(2028, 1, 29)],
+])('the option value %s is the instant %i', (text, at) => {
+  expect(instant(text)).toBe(at);
+  expect(when(text)).toEqual(new Date(at));
+});
+
+test.each([
+  '2026-03-28',
+  '2026-03-28T00:00:00',
+  'tomorrow',
+  '2026-02-30T00:00:00Z',
+  '2026-02-30T00:00:00+02:00',
+  '2026-13-01T00:00:00Z',
+  '2026-03-28T24:61:00Z',
+])('the option value %s is not an instant', (text) => {
+  expect(() => instant(text)).toThrow(/^Give an instant with its offset/);
+  expect(() => when(text)).toThrow(/or an instant with its offset/);
 });
 
 test.each([

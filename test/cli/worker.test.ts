@@ -1,6 +1,6 @@
 /** The worker as a program: how it begins, and all the ways in which it ends. */
 import { expect, test } from 'vitest';
-import { requests } from '../../cli/life.ts';
+import { requests } from '../../cli/process.ts';
 import { type Line, type Program, type Ran, start } from './cli.ts';
 import { type Shared, sharedStore } from './shared.ts';
 
@@ -54,7 +54,7 @@ test.concurrent('SIGTERM: nothing more is claimed, and what runs may end', async
     duration: expect.any(Number),
   });
   const [asked, stopping] = [
-    lines.findIndex(says(/^SIGTERM: stopping; another one, a second or more later, leaves at once$/)),
+    lines.findIndex(says(/^SIGTERM: stopping; another signal, at least 1 s later, ends the process immediately$/)),
     lines.findIndex(event('workerStopping')),
   ];
   expect(asked).toBeGreaterThan(0);
@@ -62,7 +62,7 @@ test.concurrent('SIGTERM: nothing more is claimed, and what runs may end', async
   expect(lines.at(-1)).toMatchObject({ event: 'workerStopped' });
 });
 
-test.concurrent('SIGTERM: after the grace time attempts are told by their signal, and given back', async ({ onTestFinished }) => {
+test.concurrent('SIGTERM: after the grace time attempts are aborted and released', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   await store.use(({ nap }) => nap.enqueue(60_000));
   const program = worker(store, '--timeout', '100ms', '--log-level', 'debug');
@@ -135,7 +135,7 @@ test.concurrent('what the engine warns of is a line of the log, and what an even
     /its own line/,
     /no live worker/,
     /serves queue unused/,
-    /failed for good/,
+    /failed permanently/,
     /retrying/,
   ];
   expect(once.map(count)).toEqual(once.map(() => 1));
@@ -152,7 +152,7 @@ test('requests to end are told from their echoes', () => {
   expect(heard).toEqual([true, false, false, true, false, false, true]);
 });
 
-test.concurrent('a task that calls process.exit() is named, and the process ends with another code than 0', async ({ onTestFinished }) => {
+test.concurrent('a task that calls process.exit() is named, and the exit code is not 0', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   const own = (code: number) =>
     store.module(`tasks.define("leave", async () => { await new Promise(setImmediate); process.exit(${code}); });\n`);
@@ -170,7 +170,7 @@ test.concurrent('a task that calls process.exit() is named, and the process ends
   expect(await start(['worker', atOnce]).ended).toMatchObject({ code: 1, stdout: expect.stringContaining('called process.exit()') });
   expect(await start(['simulate', store.module('process.exit(3);')]).ended).toMatchObject({
     code: 3,
-    stderr: 'escapement: the process ends with code 3 before its work is done: the module or a library called process.exit()\n',
+    stderr: 'escapement: the process exited early with code 3: the module or a library called process.exit()\n',
   });
 });
 
@@ -185,7 +185,7 @@ test.concurrent('a worker that takes the place of a killed one under the same pr
   await Promise.all([one.ended, other.ended]);
 });
 
-test.concurrent('who reads the log has gone: the worker stops in peace', async ({ onTestFinished }) => {
+test.concurrent('the worker stops cleanly when the reader of its log exits', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   await store.use(({ nap }) => nap.enqueue(300));
   const program = worker(store, '--log-level', 'debug');
@@ -198,18 +198,18 @@ test.concurrent('who reads the log has gone: the worker stops in peace', async (
   expect(await statuses(store)).toContain('nap successful 1');
 });
 
-test.concurrent('a rejection that nobody caught is logged; the other attempts end, and the exit code is 1', async ({ onTestFinished }) => {
+test.concurrent('an unhandled rejection is logged, other attempts finish, and the exit code is 1', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   await store.use(async ({ until, careless }) => {
     await until.using({ priority: 1 }).enqueue(store.gate.path);
     await careless.enqueue();
   });
   const program = worker(store);
-  await program.line(says(/nobody caught it/));
+  await program.line(says(/unhandled rejection/));
   store.gate.open();
   const { code, stderr } = await program.ended;
   expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
-  const line = program.lines().find(says(/nobody caught it/));
+  const line = program.lines().find(says(/unhandled rejection/));
   expect(line).toMatchObject({
     level: 'error',
     error: { message: 'Error: nobody waits for this', stack: expect.stringContaining('shared.ts') },
@@ -249,7 +249,7 @@ test.concurrent('--drain ends when nothing is ready or running, and leaves what 
       .lines()
       .filter(says(/drained|left behind/))
       .map(({ message }) => message),
-  ).toEqual(['1 ready job left behind: its task is not known here', 'drained: nothing is ready or running']);
+  ).toEqual(['1 ready job left behind: its task is not defined here', 'drained: nothing is ready or running']);
 });
 
 test.concurrent('--max-jobs and --max-memory end a worker that has had enough', async ({ onTestFinished }) => {
@@ -266,7 +266,7 @@ test.concurrent('--max-jobs and --max-memory end a worker that has had enough', 
   ]);
   const large = worker(store, '--max-memory', '1mb', '--queues', 'none');
   expect((await large.ended).code).toBe(0);
-  expect(large.lines().some(says(/^\d+ MB of memory are held, and 1 MB allowed: stopping$/))).toBe(true);
+  expect(large.lines().some(says(/^using \d+ MB of memory, --max-memory is 1 MB: stopping$/))).toBe(true);
 });
 
 test.concurrent('--processes keeps so many workers: a killed one is replaced, and all stop together', async ({ onTestFinished }) => {
@@ -275,7 +275,7 @@ test.concurrent('--processes keeps so many workers: a killed one is replaced, an
   const born = await Promise.all(['w-0', 'w-1'].map((id) => program.line((line) => line.child === id && line.pid !== undefined)));
   await Promise.all(['w-0', 'w-1'].map((id) => program.line((line) => line.worker === id && line.event === 'workerStarted')));
   process.kill(born[1]?.pid as number, 'SIGKILL');
-  await program.line(says(/^w-1 was killed by SIGKILL; another takes its place in 250 ms$/));
+  await program.line(says(/^w-1 was killed by SIGKILL; replacing it in 250 ms$/));
   await program.line((line) => line.child === 'w-1' && line.pid !== undefined && line.pid !== born[1]?.pid);
   await program.line(
     (line) =>
@@ -352,13 +352,13 @@ test.concurrent('a child that does not end is killed, and one that is asked to e
   loading.child.kill('SIGTERM');
   expect((await loading.ended).code).toBe(0);
   expect((await program.ended).code).toBe(1);
-  expect(program.lines().some(says(/^w-0 does not end: it is killed/))).toBe(true);
+  expect(program.lines().some(says(/^w-0 did not stop in time and is killed/))).toBe(true);
 });
 
 test.concurrent('a limit of memory that no worker can keep is told of, and slows the supervisor down', async ({ onTestFinished }) => {
   const program = worker(sharedStore(onTestFinished), '--processes', '1', '--max-memory', '10mb');
-  await program.line(says(/^w-0 had reached --max-memory within \d+ s of its start: the limit is too low for it$/));
-  await program.line(says(/another takes its place in 500 ms/));
+  await program.line(says(/^w-0 reached --max-memory within \d+ s of its start: the limit is too low$/));
+  await program.line(says(/replacing it in 500 ms/));
   program.child.kill('SIGTERM');
   expect((await program.ended).code).toBe(0);
 });

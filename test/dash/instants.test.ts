@@ -22,6 +22,10 @@ test.each<[text: string, zone: string, side: 'after' | 'before', expected: strin
   ['20:30', 'Asia/Tokyo', 'before', '2026-03-28T11:30:00.000Z'],
   ['25:00', 'UTC', 'after', undefined],
   ['2026-13-01', 'UTC', 'after', undefined],
+  ['2026-02-30', 'UTC', 'after', undefined],
+  ['2026-02-30 04:00', 'Europe/Berlin', 'before', undefined],
+  ['2026-02-30T04:00:00Z', 'UTC', 'before', undefined],
+  ['24:61', 'UTC', 'after', undefined],
   ['soon', 'UTC', 'after', undefined],
   ['', 'UTC', 'before', undefined],
 ])('%s in %s, %s', (text, zone, side, expected) => {

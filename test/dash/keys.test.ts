@@ -68,11 +68,11 @@ test('the cursor stays on its job when others come before it', () => {
 });
 
 test('that the system cannot be read is told until it can, whatever is told or pressed meanwhile', () => {
-  const unread = reduce(sample(), { type: 'unread', text: 'the file jobs.db has gone' });
+  const unread = reduce(sample(), { type: 'unread', text: 'the file jobs.db was deleted' });
   const later = ['2', 'j', 'j', 'j', 'j', '1'].reduce(press, reduce(unread, { type: 'told', kind: 'done', text: 'paused queue mail' }));
   const lines = (state: State) => screen(state).map(({ spans }) => spans.map(({ text }) => text).join(''));
-  expect(lines(later).join('\n')).toMatch(/✗ cannot be read since 01:12:40: the file jobs\.db has gone/);
-  expect(reduce(later, { type: 'unread', text: 'the file jobs.db has gone' })).toBe(later);
+  expect(lines(later).join('\n')).toMatch(/✗ no data since 01:12:40: the file jobs\.db was deleted/);
+  expect(reduce(later, { type: 'unread', text: 'the file jobs.db was deleted' })).toBe(later);
   const read = reduce(later, { type: 'read', now: now + 60_000, data: {} });
   expect(lines(read).join('\n')).not.toMatch(/cannot be read/);
 });
@@ -130,7 +130,7 @@ describe('what keys ask for', () => {
     expect(pressed(keys).effects).toEqual(effects);
   });
 
-  test('many jobs are asked for before, by their number or their filter', () => {
+  test('changes of several jobs ask for confirmation, with their number or filter', () => {
     expect(pressed(['2', 'x', 'x', 'T']).confirm?.question).toBe('Retry 2 jobs?');
     expect(pressed(['2', 'x', 'x', 'U', '7', 'return']).confirm?.question).toBe('Set the priority of 2 jobs to 7?');
     const counted = (keys: string[], jobs: number, more = false) => {
@@ -146,11 +146,11 @@ describe('what keys ask for', () => {
       expect(press(known, 'y').effects).toEqual(jobs === 0 ? [] : [{ kind: 'write', write }]);
       return known.confirm?.question ?? known.notice?.text;
     };
-    expect(counted(['2', '/', 'queue:mail', 'return', 'a', 'C'], 172)).toBe('Cancel 172 unfinished jobs that match queue:mail?');
-    expect(counted(['2', '/', 'tag:x', 'return', 'a', 'D'], 1)).toBe('Delete 1 finished or waiting job that matches tag:x?');
+    expect(counted(['2', '/', 'queue:mail', 'return', 'a', 'C'], 172)).toBe('Cancel 172 unfinished jobs matching queue:mail?');
+    expect(counted(['2', '/', 'tag:x', 'return', 'a', 'D'], 1)).toBe('Delete 1 finished or waiting job matching tag:x?');
     expect(counted(['2', 'a', 'T'], 3)).toBe('Retry 3 failed or cancelled jobs?');
     expect(counted(['2', 'a', 'U', '7', 'return'], 100_000, true)).toBe('Set the priority of more than 100,000 waiting jobs to 7?');
-    expect(counted(['2', 'a', 'T'], 0)).toBe('no job matches that this could be done to');
+    expect(counted(['2', 'a', 'T'], 0)).toBe('no matching job can be changed this way');
   });
 
   test('what cannot be undone is asked for, also for one job', () => {
@@ -201,7 +201,7 @@ describe('what keys ask for', () => {
   test('who may only look is told so', () => {
     const state = pressed(['2', 'C'], { write: false });
     expect(state.effects).toEqual([]);
-    expect(state.notice).toMatchObject({ kind: 'error', text: 'this only looks; start it with --write to change anything' });
+    expect(state.notice).toMatchObject({ kind: 'error', text: 'read-only; start with --write to make changes' });
   });
 
   test('while time is turned back, esc stops it, and nothing else is moved or changed', () => {

@@ -9,7 +9,7 @@ import { initialState, type State } from '../../cli/dash/state.ts';
 import { VirtualRun } from '../../cli/dash/virtual.ts';
 
 const realImmediate = setImmediate;
-const breathe = () => new Promise<void>((resolve) => realImmediate(resolve));
+const yieldToEventLoop = () => new Promise<void>((resolve) => realImmediate(resolve));
 
 export interface Played {
   readonly run: VirtualRun;
@@ -39,12 +39,12 @@ export async function played(tasks: Tasks, module: SimulationModule, from: strin
       recorded: [],
       startedAt: Date.parse(from),
     },
-    { realNow: () => 0, breathe, feed, failed: (error) => faults.push(error) },
+    { realNow: () => 0, yieldToEventLoop, feed, failed: (error) => faults.push(error) },
   );
   const source = new Source(tasks, {
     now: () => run.now,
     feed,
-    hears: true,
+    hasEvents: true,
     shared: false,
     cwd: process.cwd(),
   });

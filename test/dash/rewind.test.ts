@@ -70,7 +70,7 @@ async function begin(store: StoreSource, seed: number | undefined): Promise<Begu
   tasks.on('*', feed.add);
   const real = { now: 0 };
   const recorded: Recorded[] = [];
-  const breathe = () => new Promise<void>((done) => realImmediate(done));
+  const yieldToEventLoop = () => new Promise<void>((done) => realImmediate(done));
   const plan = { from, startedAt: from, speed: 60, seed, workers: 2, concurrency: 2, store, playing: true, recorded };
   // Each look at the clock takes a while, or a slice at full speed would have no end.
   const realNow = () => {
@@ -80,7 +80,7 @@ async function begin(store: StoreSource, seed: number | undefined): Promise<Begu
   const fail = (error: unknown) => {
     throw error;
   };
-  const virtual = await VirtualRun.begin(tasks, simulation, plan, { realNow, breathe, feed, failed: fail });
+  const virtual = await VirtualRun.begin(tasks, simulation, plan, { realNow, yieldToEventLoop, feed, failed: fail });
   run = virtual;
   return {
     run: virtual,
@@ -144,7 +144,7 @@ describe.each<[string, () => StoreSource, number | undefined]>([
   ['in memory, without a seed', memory, undefined],
   ['on SQLite', () => sqlite({ file: ':memory:' }), 7],
 ])('%s', (_, store, seed) => {
-  test('an instant that is gone back to is as it was, and so is what follows', async () => {
+  test('a rewind restores an earlier instant, and the replay is the same', async () => {
     const first = await begin(store(), seed);
     await firstTime(first);
     const { recorded } = first;
@@ -188,7 +188,7 @@ describe.each<[string, () => StoreSource, number | undefined]>([
   });
 });
 
-test('it stops where it is when told to, and what was not done again is forgotten', async () => {
+test('an interrupted replay stops where it is and discards the remaining actions', async () => {
   const first = await begin(memory(), 7);
   await firstTime(first);
   const { recorded } = first;

@@ -137,7 +137,7 @@ const textOf = (state: State) =>
     .join('\n');
 const facts = /no worker|no queue|nothing|none\b|no job|no schedule|no event/;
 
-test.each(viewNames)('before %s was read, nothing is said of what is not there', (view) => {
+test.each(viewNames)('%s does not report missing data before it was read', (view) => {
   const empty = { ...sample(80, 24), view, data: emptyData };
   expect(textOf({ ...empty, read: {} })).not.toMatch(facts);
   expect(textOf({ ...empty, read: {} })).toMatch(/loading …\s*$/m);
@@ -147,13 +147,13 @@ test.each(viewNames)('before %s was read, nothing is said of what is not there',
   expect(textOf(reduce(read, { type: 'began' }))).not.toMatch(facts);
 });
 
-test('what was read for another filter is no answer to this one', () => {
+test('data of another filter is not shown', () => {
   const jobs = reduce({ ...sample(80, 24), view: 'jobs' }, { type: 'read', now, data: {} });
   const other = reduce(jobs, { type: 'status', by: 1 });
   expect(textOf(other)).toMatch(/loading …/);
-  expect(textOf(reduce(other, { type: 'read', now, data: {} }))).toMatch(/no job matches/);
+  expect(textOf(reduce(other, { type: 'read', now, data: {} }))).toMatch(/no matching jobs/);
   const events = reduce({ ...sample(80, 24), view: 'events', eventText: 'failed' }, { type: 'read', now, data: {} });
-  expect(textOf(events)).toMatch(/no event matches/);
+  expect(textOf(events)).toMatch(/no matching events/);
 });
 
 describe('a job', () => {
@@ -182,10 +182,10 @@ describe('a job', () => {
     }
   };
 
-  test('tells its error before its input; both are folded until they are opened, and can then be read in full', () => {
+  test('shows its error before its input; both are collapsed until expanded', () => {
     const text = textOf(state);
     expect(text.indexOf('error ')).toBeLessThan(text.indexOf('input '));
-    expect(text.match(/▸ \d+ more lines, ⏎ opens/g)).toHaveLength(2);
+    expect(text.match(/▸ \d+ more lines, ⏎ expands/g)).toHaveLength(2);
     const all = scrolled(press(state, 'return'));
     for (const word of words) expect(all, word).toMatch(new RegExp(`\\b${word}\\b`));
     expect(all.replace(/\s/g, '')).toContain('x'.repeat(200));

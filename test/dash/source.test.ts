@@ -4,9 +4,9 @@ import { type Simulation, simulate } from 'escapement/testing';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { Feed } from '../../cli/dash/feed.ts';
-import { eventsOfJobs } from '../../cli/dash/heard.ts';
 import { checkInput } from '../../cli/dash/inputs.ts';
 import { framesOf, jsonLines, waitsAfter } from '../../cli/dash/items.ts';
+import { eventsOfJobs } from '../../cli/dash/job-events.ts';
 import { shownEvents } from '../../cli/dash/select.ts';
 import { requestOf, Source } from '../../cli/dash/source.ts';
 import { emptyData, emptyFilter, type Filter, type JobDetail, type JobVerb, type State } from '../../cli/dash/state.ts';
@@ -53,7 +53,7 @@ beforeEach(async () => {
   source = new Source(tasks, {
     now: () => sim.now.getTime(),
     feed,
-    hears: true,
+    hasEvents: true,
     shared: false,
     cwd: process.cwd(),
   });
@@ -135,7 +135,7 @@ describe('what is read', () => {
     expect((await read({ rows: 10, pages: [null, first?.cursor ?? null] }))?.items.map(({ priority }) => priority)).toEqual([2, 1]);
   });
 
-  test('what is searched for comes page by page too, and the search goes on where it has not looked', async () => {
+  test('search results are paged, and each page continues the search', async () => {
     const enqueue = (to: string, count: number) =>
       tasks
         .get('mail.send')
@@ -149,16 +149,16 @@ describe('what is read', () => {
     const first = await read({ filter });
     expect(first).toMatchObject({ items: { length: 4 }, note: null });
     const second = await read({ filter, pages: [null, first?.cursor ?? null] });
-    expect(second).toMatchObject({ items: { length: 1 }, note: '5,000 jobs looked at' });
+    expect(second).toMatchObject({ items: { length: 1 }, note: '5,000 jobs searched' });
     expect(await read({ filter, pages: [null, second?.cursor ?? null] })).toEqual({ items: [], cursor: null, note: null });
     const far = await read({ filter: { ...emptyFilter, text: 'old-' } });
-    expect(far).toMatchObject({ items: [], note: '5,000 jobs looked at' });
+    expect(far).toMatchObject({ items: [], note: '5,000 jobs searched' });
     const farther = await read({ filter: { ...emptyFilter, text: 'old-' }, pages: [null, far?.cursor ?? null] });
     expect(farther).toMatchObject({ items: { length: 4 }, note: null });
     expect(await read({ sort: 'due' })).toMatchObject({
       items: { length: 1_000 },
       cursor: null,
-      note: 'of the 1,000 newest jobs that match',
+      note: 'of the 1,000 newest matching jobs',
     });
   });
 
@@ -187,7 +187,7 @@ describe('what is read', () => {
     const outside = new Source(tasks, {
       now: () => sim.now.getTime(),
       feed: new Feed(),
-      hears: false,
+      hasEvents: false,
       shared: true,
       cwd: process.cwd(),
     });
@@ -225,7 +225,7 @@ describe('what is read', () => {
       .get('mail.send')
       .using({ runAfter: '1d' })
       .enqueueMany(Array.from({ length: 2_000 }, () => ({ to: 'later' })));
-    const outside = new Source(tasks, { now: () => now, feed: new Feed(), hears: false, shared: true, cwd: process.cwd() });
+    const outside = new Source(tasks, { now: () => now, feed: new Feed(), hasEvents: false, shared: true, cwd: process.cwd() });
     const read = async (eventText: string) => {
       const { events = [] } = await outside.read(asked({ view: 'events', eventText }));
       expect(events.map(({ at }) => at)).toEqual(events.map(({ at }) => at).toSorted((a, b) => b - a));
@@ -271,10 +271,10 @@ describe('what is written', () => {
     const [job] = (await tasks.jobs.list()).items;
     const id = job?.id ?? '';
     expect(await carryOut(tasks, { kind: 'jobs', verb: 'retry', which: [id] })).toMatch(
-      /^mail\.send …\w{6} is ready, and runs as soon as a worker is free$/,
+      /^mail\.send …\w{6} is ready and runs as soon as a worker is free$/,
     );
     expect(await carryOut(tasks, { kind: 'jobs', verb: 'cancel', which: [id] })).toMatch(/^cancelled mail\.send …\w{6}$/);
-    await expect(carryOut(tasks, { kind: 'jobs', verb: 'cancel', which: [id] })).rejects.toThrow(/is cancelled already/);
+    await expect(carryOut(tasks, { kind: 'jobs', verb: 'cancel', which: [id] })).rejects.toThrow(/is already cancelled/);
     const later = await tasks.get('mail.send').using({ runAfter: '1h' }).enqueue({ to: 'y' });
     expect(await carryOut(tasks, { kind: 'jobs', verb: 'prioritize', which: [later.id], priority: 7 })).toMatch(
       /^mail\.send …\w{6} has priority 7$/,
@@ -287,7 +287,7 @@ describe('what is written', () => {
     await expect(carryOut(tasks, { kind: 'jobs', verb: 'prioritize', which: [running.id], priority: 1 })).rejects.toThrow(
       /is running; only/,
     );
-    expect(await carryOut(tasks, { kind: 'pauseQueue', name: 'mail' })).toBe('paused queue mail; what runs in it goes on');
+    expect(await carryOut(tasks, { kind: 'pauseQueue', name: 'mail' })).toBe('paused queue mail; running jobs continue');
     expect(await carryOut(tasks, { kind: 'resumeQueue', name: 'mail' })).toBe('resumed queue mail');
     expect(await carryOut(tasks, { kind: 'runSchedule', name: 'hourly' })).toMatch(/^enqueued a job of hourly as …/);
     expect(await carryOut(tasks, { kind: 'pauseSchedule', name: 'hourly' })).toMatch(/^paused hourly/);
@@ -298,7 +298,7 @@ describe('what is written', () => {
     for (const to of ['a', 'b', 'b']) await tasks.get('mail.send').using({ runAfter: '1h' }).enqueue({ to });
     expect(await carryOut(tasks, { kind: 'jobs', verb: 'cancel', which: { ...emptyFilter, text: '"to":"b"' } })).toBe('cancelled 2 jobs');
     expect(sim.jobs({ status: 'scheduled' })).toHaveLength(1);
-    expect(await carryOut(tasks, { kind: 'jobs', verb: 'retry', which: { ...emptyFilter, queue: 'mail' } })).toBe('will try 2 jobs');
+    expect(await carryOut(tasks, { kind: 'jobs', verb: 'retry', which: { ...emptyFilter, queue: 'mail' } })).toBe('retrying 2 jobs');
     const which = { ...emptyFilter, text: '"to":"b"' };
     expect(await carryOut(tasks, { kind: 'jobs', verb: 'prioritize', which, priority: 3 })).toBe('priority 3 for 2 jobs');
     expect(await carryOut(tasks, { kind: 'jobs', verb: 'delete', which })).toBe('deleted 2 jobs');

@@ -35,7 +35,7 @@ function moduleOf(source: string): { readonly path: string } {
 if (!hasTmux) console.warn('tmux is not here: the tests of the dashboard in a real terminal are skipped');
 
 describe.skipIf(!hasTmux)('in a terminal', () => {
-  test('a payment fails, is looked at, and its retry is gone to', async () => {
+  test('a payment fails, is inspected, and time skips to its retry', async () => {
     const terminal = open(shop);
     await terminal.until(/‖ ×60 .*17:00:00 UTC/);
     terminal.keys('f');
@@ -53,7 +53,7 @@ describe.skipIf(!hasTmux)('in a terminal', () => {
     await terminal.until(/returned +\{/);
   });
 
-  test('time plays, stands still, goes faster, and to an instant', async () => {
+  test('time plays, pauses, speeds up and skips to an instant', async () => {
     const terminal = open(shop);
     await terminal.until(/‖ ×60/);
     terminal.keys('+', 'Space');
@@ -78,14 +78,14 @@ describe.skipIf(!hasTmux)('in a terminal', () => {
     terminal.type('{"order": "nobody"}');
     await terminal.until(/✓ the schema accepts it/);
     terminal.keys('Enter');
-    await terminal.until(/✓ enqueued payment\.capture as …\w{6}; time stands still,/);
+    await terminal.until(/✓ enqueued payment\.capture as …\w{6}; time is paused,/);
     terminal.keys('2');
     await terminal.until(/● ready +payment\.capture/);
     terminal.keys('C');
     await terminal.until(/⊘ cancelled +payment\.capture/);
   });
 
-  test('time is turned back: what was done is undone, and the same comes again', async () => {
+  test('a rewind undoes actions and replays the same events', async () => {
     const terminal = open(shop);
     await terminal.until(/‖ ×60/);
     terminal.keys('f');
@@ -97,16 +97,16 @@ describe.skipIf(!hasTmux)('in a terminal', () => {
     terminal.keys('C');
     await terminal.until(/#…\w{6} +cancelled/);
     terminal.keys('R');
-    await terminal.until(/what you did until then is done again/);
+    await terminal.until(/your actions up to then are replayed/);
     terminal.type('2d');
     terminal.keys('Enter');
     await terminal.until(/time began at 2026-03-24T17:00:00\.000Z/);
     terminal.keys('C-u');
     terminal.type('10m');
     terminal.keys('Enter');
-    const back = await terminal.until(/✓ back at 2026-03-24 17:10:44; 1 later action forgotten/);
+    const back = await terminal.until(/✓ back at 2026-03-24 17:10:44; 1 later action discarded/);
     expect(back).toMatch(/‖ ×60 .*17:10:44 UTC/);
-    expect(back).toMatch(new RegExp(`job ${id} is not there`));
+    expect(back).toMatch(new RegExp(`job ${id} not found`));
     terminal.keys('f');
     await terminal.until(new RegExp(`#${id} +retrying`));
     terminal.keys('D');
@@ -115,7 +115,7 @@ describe.skipIf(!hasTmux)('in a terminal', () => {
     await terminal.until(new RegExp(`✓ deleted payment\\.capture ${id}, which was retrying`));
   });
 
-  test('a long way back can be broken off, and time goes on from there', async () => {
+  test('a long rewind can be interrupted, and time continues from there', async () => {
     // Each minute takes its real time.
     const module = moduleOf(`import { pbkdf2 } from 'node:crypto';
 import { promisify } from 'node:util';
@@ -130,9 +130,9 @@ tasks.schedule('often', { task: work, every: '1m' });`);
     terminal.keys('R');
     terminal.type('1m');
     terminal.keys('Enter');
-    await terminal.until(/◂◂ \d+ % .* esc stops there/);
+    await terminal.until(/◂◂ \d+ % .* esc stops/);
     terminal.keys('Escape');
-    await terminal.until(/✓ stopped at 2026-01-01 00:\S+, and goes on from here/);
+    await terminal.until(/✓ stopped at 2026-01-01 00:\S+/);
     terminal.keys('.');
     await terminal.until(/‖ ×60 .*00:\d\d:\d\d UTC/);
     terminal.keys('q');
@@ -191,14 +191,14 @@ tasks.define('greet', () => { console.log('hello ' + word); return word; });`);
     terminal.keys('6');
     await greet('one');
     write("export const word = 'two';; const = ;");
-    await terminal.until(/the module cannot be loaded; the version before it goes on/);
+    await terminal.until(/the module cannot be loaded; the previous version keeps running/);
     await greet('one');
     write("export const word = 'three';");
     await terminal.until(/✓ reloaded/);
     await greet('three');
   });
 
-  test('a version that cannot begin, or is never loaded, leaves the one before it at work, and can be mended', async () => {
+  test('a version that cannot start or load leaves the previous one running, and can be fixed', async () => {
     const source = (backend: string, word: string) => `import { createTasks, memory } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 export const tasks = createTasks({ backend: ${backend} });
@@ -218,7 +218,7 @@ tasks.define('greet', () => console.log('said ${word}'));`;
     await terminal.until(/✗ \/nowhere\/jobs\.db: the folder \/nowhere does not exist/);
     await greet('one');
     writeFileSync(path, `await new Promise(() => {});${source('memory()', 'three')}`);
-    await terminal.until(/is not loaded after 5 s: it awaits something/);
+    await terminal.until(/has not loaded after 5 s: a top-level await is pending/);
     writeFileSync(path, source('memory()', 'four'));
     await terminal.until(/✓ reloaded/);
     await greet('four');
@@ -239,11 +239,11 @@ tasks.define('greet', () => console.log('said ${word}'));`;
     const terminal = open(`top --sqlite ${file} --write`);
     await terminal.until(/default +1/);
     rmSync(file);
-    await terminal.until(/✗ cannot be read since \d\d:\d\d:\d\d: the file .*jobs\.db has gone/);
+    await terminal.until(/✗ no data since \d\d:\d\d:\d\d: the file .*jobs\.db was deleted/);
     terminal.keys('P');
     await terminal.until(/Pause queue default\?/);
     terminal.keys('y');
-    await terminal.until(/✗ the file .*jobs\.db has gone/);
+    await terminal.until(/✗ the file .*jobs\.db was deleted/);
   });
 
   test('100,000 jobs are no reason to wait', async () => {
@@ -268,13 +268,13 @@ describe('where there is no terminal', () => {
     await tasks.open();
     const { code, stdout, stderr } = await spawned(['top', '--sqlite', file]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toMatch(/no queue has a job yet/);
+    expect(stdout).toMatch(/no jobs yet/);
     expect(stdout).not.toContain('\u001b');
   });
 
   test.each([
-    ['of another application', (file: string) => new Database(file).exec('CREATE TABLE users (id)').close(), /holds no jobs of Escapement/],
-    ['that is empty', (file: string) => writeFileSync(file, ''), /holds no jobs of Escapement/],
+    ['of another application', (file: string) => new Database(file).exec('CREATE TABLE users (id)').close(), /has no tables of Escapement/],
+    ['that is empty', (file: string) => writeFileSync(file, ''), /has no tables of Escapement/],
     ['that is no database', (file: string) => writeFileSync(file, 'a diary'.repeat(1_000)), /not a SQLite database/],
   ] as const)('a file %s is left as it is', async (_, make, sentence) => {
     const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'other.db');
@@ -289,14 +289,14 @@ describe('where there is no terminal', () => {
     expect(readdirSync(join(file, '..'))).toEqual(['other.db']);
   });
 
-  test('a module whose file is not there yet is told so, and the file is not made', async () => {
+  test('a module whose file does not exist yet gets an error, and the file is not created', async () => {
     const folder = mkdtempSync(join(root, 'test/dash/.tmp-'));
     folders.push(folder);
     const fixture = JSON.stringify(join(root, 'test/cli/fixtures/shared.ts'));
     const file = join(folder, 'jobs.db');
     writeFileSync(join(folder, 'app.ts'), `import { appOn } from ${fixture};\nexport const { tasks } = appOn(${JSON.stringify(file)});\n`);
     const { code, stderr } = await spawned(['top', join(folder, 'app.ts')]);
-    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/there is no file jobs\.db yet; a worker makes it/) });
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/there is no file jobs\.db yet; start a worker/) });
     expect(readdirSync(folder)).toEqual(['app.ts']);
     expect((await spawned(['top', join(folder, 'app.ts'), '--write'])).code).toBe(0);
     expect(readdirSync(folder)).toContain('jobs.db');
@@ -338,7 +338,7 @@ describe('where there is no terminal', () => {
   );
 
   test.each([
-    [['top', 'tasks.ts', '--sqlite', 'jobs.db'], /give a module, or a file by --sqlite/],
+    [['top', 'tasks.ts', '--sqlite', 'jobs.db'], /give either a module or --sqlite <file>/],
     [['top', '--sqlite', 'nowhere.db'], /there is no file nowhere\.db/],
     [['top', 'fixtures/shop/tasks.ts'], /runs on memory\(\)/],
     [['dev', 'fixtures/shop/tasks.ts', '--speed', '10'], /--speed needs --virtual/],

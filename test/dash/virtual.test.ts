@@ -39,7 +39,12 @@ async function begin(tasks: Tasks, module: SimulationModule = {}, playing = fals
     tasks,
     module,
     { from, speed: 60, seed: 1, workers: 1, concurrency: 5, store: memory(), playing, recorded: [], startedAt: from },
-    { realNow: () => real.now, breathe: () => new Promise((done) => realImmediate(done)), feed, failed: (error) => failed.push(error) },
+    {
+      realNow: () => real.now,
+      yieldToEventLoop: () => new Promise((done) => realImmediate(done)),
+      feed,
+      failed: (error) => failed.push(error),
+    },
   );
   const virtual = run;
   return {
@@ -56,7 +61,7 @@ async function begin(tasks: Tasks, module: SimulationModule = {}, playing = fals
   };
 }
 
-test('it plays at its pace, and stands still when told', async () => {
+test('it plays at its speed, and pauses on request', async () => {
   const { run: virtual, real } = await begin(application(), {}, true);
   real.now = 1_000;
   await virtual.slice();

@@ -139,7 +139,7 @@ test('four processes claim every job once, and none starves', async () => {
   for (const worker of workers) worker.kill('SIGTERM');
   await Promise.all(workers.map(ended));
   expect(workers.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0]);
-  // That others hold the lock is no failure: nobody hears of it.
+  // That others hold the lock is no failure: nobody receives it.
   expect(workers.map((worker) => complaints.get(worker) ?? '')).toEqual(['', '', '', '']);
 });
 

@@ -122,7 +122,7 @@ function mailLines(mail: OutboxMail, { paint }: Operation): string[] {
     ...mail.refused.flatMap(({ address, response }) => line('not', `${address}: ${response}`)),
     ...line('note', mail.note ?? ''),
     ...line('attached', mail.attachments.map(({ filename, size }) => `${filename} (${size} bytes)`).join(', ')),
-    ...(mail.headers === null ? ['', paint('dim', '(text and headers are not kept of this mail)')] : ['', ...cleanLines(mail.headers)]),
+    ...(mail.headers === null ? ['', paint('dim', '(the text and headers of this mail are not kept)')] : ['', ...cleanLines(mail.headers)]),
     ...(mail.text === null ? [] : ['', ...textLines(mail.text)]),
   ];
 }

@@ -1,4 +1,4 @@
-/** `escapement schedules backfill`: jobs for occurrences that passed without one; what would be made is told before it is. */
+/** `escapement schedules backfill`: enqueues jobs for past occurrences without one, after reporting what it would enqueue. */
 import type { Command } from 'commander';
 import { createTasks, isEscapementError, memory, type ScheduleInfo, type Tasks } from 'escapement';
 import { given, instant, whole } from '../../arguments.ts';
@@ -22,10 +22,10 @@ const mostListed = 20;
 
 export function addBackfill(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(parent, 'backfill', {
-    summary: 'enqueue jobs for occurrences that have passed',
+    summary: 'enqueue jobs for past occurrences',
     description:
-      'Enqueues a job for every occurrence of a schedule in a stretch of time, its ends included, oldest first, as far as there is none ' +
-      'yet. Jobs that were pruned are there no longer: their occurrences run again.',
+      'Enqueues a job for every occurrence of a schedule in a period (including both ends) that has no job yet, oldest first. ' +
+      'Occurrences whose jobs have been pruned run again.',
     examples: [
       'tasks.ts digest.daily --from 2026-03-20T00:00:00+01:00 --dry-run',
       'tasks.ts digest.daily --from 2026-03-20T00:00:00Z --to 2026-03-24T00:00:00Z --yes',
@@ -34,10 +34,10 @@ export function addBackfill(parent: Command, io: Io, done: (code: ExitCode) => v
   })
     .argument('<name>', "the schedule's name")
     .requiredOption('--from <instant>', "the first instant, such as '2026-03-20T00:00:00Z'", instant)
-    .option('--to <instant>', 'the last one (default: now)', instant)
-    .option('--limit <n>', 'do nothing when there are more occurrences than this', whole(1, 100_000), 1_000)
-    .option('--dry-run', 'only say what would be enqueued')
-    .option('--yes', 'needed for more than one job')
+    .option('--to <instant>', 'the last instant (default: now)', instant)
+    .option('--limit <n>', 'do nothing if there are more occurrences than this', whole(1, 100_000), 1_000)
+    .option('--dry-run', 'only print what would be enqueued')
+    .option('--yes', 'required for more than one job')
     .option('--json', 'print one JSON document')
     .action(async (module: string, name: string, options: Options) => {
       done(await operate(module, options, io, (operation) => backfill(operation, name, options)));
@@ -48,7 +48,7 @@ async function backfill(operation: Operation, name: string, options: Options): P
   const { tasks, print, io } = operation;
   const { from, dryRun = false, yes } = options;
   if (options.to !== undefined && options.to > io.now())
-    throw new CommandError('--to is in the future; occurrences to come make their jobs by themselves');
+    throw new CommandError('--to is in the future; future occurrences enqueue their jobs automatically');
   if (from > (options.to ?? io.now())) throw new CommandError(`--from is ${options.to === undefined ? 'in the future' : 'after --to'}`);
   const schedule = await findSchedule(tasks, name);
   const occurrences = await occurrencesOf(schedule, options);
@@ -57,14 +57,14 @@ async function backfill(operation: Operation, name: string, options: Options): P
   if (!dryRun && !yes && open.length > 1) {
     const [first, last] = [instantOf(open[0] as number, schedule), instantOf(open.at(-1) as number, schedule)];
     throw new CommandError(
-      `${plural(open.length, 'job')} would be enqueued, for occurrences from ${first} to ${last}; add --yes to do it, or --dry-run to see them`,
+      `${plural(open.length, 'job')} would be enqueued, for occurrences from ${first} to ${last}; add --yes to enqueue them, or --dry-run to list them`,
     );
   }
   const [first, last] = [open[0], open.at(-1)];
   const jobs =
     dryRun || first === undefined || last === undefined
       ? []
-      : // No further than what was counted: another occurrence may have passed since.
+      : // Only up to the last occurrence counted: another one may have passed meanwhile.
         await tasks.schedules.backfill(name, { from: new Date(first), to: new Date(last), limit: options.limit });
   print(
     () => ({
@@ -83,8 +83,8 @@ async function backfill(operation: Operation, name: string, options: Options): P
 }
 
 function summary({ name, task }: ScheduleInfo, made: number, present: number, dryRun: boolean): string {
-  const others = `${plural(present, 'occurrence')} ${present === 1 ? 'has one' : 'have one'} already`;
-  if (made === 0) return present === 0 ? `${clean(name)} had no occurrence in this time` : `nothing is missing: ${others}`;
+  const others = `${plural(present, 'occurrence')} already ${present === 1 ? 'has a job' : 'have jobs'}`;
+  if (made === 0) return present === 0 ? `${clean(name)} had no occurrences in this period` : `nothing is missing: ${others}`;
   const what = `${plural(made, 'job')} of ${clean(task)}`;
   return `${dryRun ? `${what} would be enqueued` : `enqueued ${what}`}${present === 0 ? '' : `; ${others}`}`;
 }
@@ -98,7 +98,7 @@ function instantOf(at: number, schedule: ScheduleInfo): string {
   return instantText(at, zoneOf(schedule));
 }
 
-/** The occurrences that have a job, or had one that is still kept. */
+/** The occurrences that have a job in the store. */
 async function takenOf(tasks: Tasks, schedule: string): Promise<Set<number>> {
   const taken = new Set<number>();
   for await (const page of pages(tasks, { schedule }, Number.POSITIVE_INFINITY)) {
@@ -108,8 +108,8 @@ async function takenOf(tasks: Tasks, schedule: string): Promise<Set<number>> {
 }
 
 /**
- * The occurrences in a stretch of time, in order: a rehearsal of the backfill, on an application of its own whose jobs nobody sees. There,
- * too, no occurrence has two, whichever of several triggers it comes from.
+ * The occurrences in a period, in order: a rehearsal of the backfill in a separate, temporary application. As in a real backfill, an
+ * occurrence that several triggers produce counts once.
  */
 async function occurrencesOf(schedule: ScheduleInfo, { from, to, limit }: Options): Promise<number[]> {
   const { name, trigger, startAt, endAt } = schedule;
@@ -118,7 +118,7 @@ async function occurrencesOf(schedule: ScheduleInfo, { from, to, limit }: Option
   const found: number[] = [];
   try {
     for (const one of trigger.kind === 'any' ? trigger.of : [trigger]) {
-      // An interval has no occurrence before the instant that it is counted from.
+      // An interval has no occurrences before its anchor.
       const firstAt = one.kind === 'every' ? new Date(one.anchorAt) : startAt;
       if (firstAt && endAt && firstAt > endAt) continue;
       await rehearsal.schedules.save(name, { task, ...optionsOf(one), ...(firstAt && { startAt: firstAt }), ...(endAt && { endAt }) });
@@ -136,7 +136,7 @@ async function occurrencesOf(schedule: ScheduleInfo, { from, to, limit }: Option
 }
 
 function tooMany(limit: number, name: string, cause?: unknown): CommandError {
-  const message = `there are more than ${plural(limit, 'occurrence')} of ${clean(name)} in this time; give a shorter one, or a higher --limit`;
+  const message = `${clean(name)} has more than ${plural(limit, 'occurrence')} in this period; give a shorter period or a higher --limit`;
   return new CommandError(message, { cause });
 }
 

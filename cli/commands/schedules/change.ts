@@ -1,4 +1,4 @@
-/** `escapement schedules pause`, `resume`, `run` and `remove`: what is done with one schedule. `backfill` has a file of its own. */
+/** `escapement schedules pause`, `resume`, `run` and `remove`: changes of one schedule. `backfill` is in a separate file. */
 import type { Command } from 'commander';
 import { clean, plural } from '../../format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io } from '../../io.ts';
@@ -23,22 +23,22 @@ Exit codes:
 
 export function addPause(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(parent, 'pause', {
-    summary: 'let a schedule fire no more until it is resumed',
+    summary: 'pause a schedule until it is resumed',
     description:
-      'Pauses a schedule: nothing fires until it is resumed, and what passes meanwhile is left out. Jobs that it has made are not touched. ' +
-      'No restart and no deployment resumes it.',
+      'Pauses a schedule: it does not fire until it is resumed, and occurrences in between are skipped. Existing jobs are not affected. ' +
+      'Restarts and deployments do not resume it.',
     examples: ['tasks.ts digest.daily', 'tasks.ts digest.daily --reason "until the new template is there"'],
-    more: exits('paused, or was already'),
-  }).option('--reason <text>', 'kept with the schedule, and shown (default: paused)');
+    more: exits('paused, or already paused'),
+  }).option('--reason <text>', 'stored with the schedule and displayed (default: paused)');
   addAction(command, pause, io, done);
 }
 
 export function addResume(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(parent, 'resume', {
-    summary: 'let a paused schedule go on',
-    description: 'Resumes a schedule, from its next occurrence on; schedules backfill makes jobs of those that passed meanwhile.',
+    summary: 'resume a paused schedule',
+    description: 'Resumes a schedule from its next occurrence. To enqueue jobs for the occurrences in between, use schedules backfill.',
     examples: ['tasks.ts digest.daily'],
-    more: exits('resumed, or was not paused'),
+    more: exits('resumed, or not paused'),
   });
   addAction(command, resume, io, done);
 }
@@ -46,20 +46,21 @@ export function addResume(parent: Command, io: Io, done: (code: ExitCode) => voi
 export function addRun(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(parent, 'run', {
     summary: 'enqueue a job of a schedule now',
-    description: 'Enqueues a job of a schedule now, paused or not, whatever of it still runs. Its times stay as they are.',
+    description:
+      'Enqueues a job of a schedule now, even if the schedule is paused or another job of it is running. Its occurrences do not change.',
     examples: ['tasks.ts digest.daily', `tasks.ts digest.daily --input '{"to":"me@shop.example"}'`],
     more: exits('enqueued'),
-  }).option('--input <json>', "what the task is given, in place of the schedule's own input; - reads it from stdin");
+  }).option('--input <json>', "the task's input, instead of the schedule's own; - reads it from stdin");
   addAction(command, runNow, io, done);
 }
 
 export function addRemove(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(parent, 'remove', {
     summary: 'remove a schedule that was saved at run time',
-    description: 'Removes a schedule that was saved at run time, or that code defined once and no longer. Its jobs stay.',
+    description: 'Removes a schedule that was saved at run time, or that is no longer defined in code. Its jobs are kept.',
     examples: ['tasks.ts trial-ends:u1 --yes'],
     more: exits('removed'),
-  }).option('--yes', 'needed: what is removed cannot be brought back');
+  }).option('--yes', 'required: a removed schedule cannot be restored');
   addAction(command, remove, io, done);
 }
 
@@ -81,7 +82,7 @@ function addAction(command: Command, change: Change, io: Io, done: (code: ExitCo
 
 const pause: Change = async ({ tasks, print }, name, { reason }) => {
   const before = await findSchedule(tasks, name);
-  // Without a reason, the one that there is tells more.
+  // Without a new reason, show the existing one.
   if (!before.paused || reason !== undefined) await tasks.schedules.pause(name, reason);
   const after = await tasks.schedules.get(name);
   const [why] = whyPaused(after).map((text) => `: ${text}`);
@@ -90,7 +91,7 @@ const pause: Change = async ({ tasks, print }, name, { reason }) => {
     () => [
       before.paused
         ? `${clean(name)} ${reason === undefined ? 'was already paused' : 'stays paused'}${why ?? ''}`
-        : `paused ${clean(name)}${why ?? ''}; what passes until it is resumed is left out`,
+        : `paused ${clean(name)}${why ?? ''}; its occurrences are skipped until it is resumed`,
     ],
   );
 };
@@ -117,7 +118,7 @@ const runNow: Change = async ({ tasks, print, io, module, paint }, name, options
     () => ({ ...jobRow(job), scheduledAt: job.scheduledAt }),
     () => [
       `enqueued ${job.id}  ${clean(job.task)}, ${job.status} in queue ${clean(job.queue)}`,
-      paint('dim', `how it goes: escapement show ${module} ${job.id}`),
+      paint('dim', `to follow it: escapement show ${module} ${job.id}`),
     ],
   );
 };
@@ -126,11 +127,11 @@ const remove: Change = async ({ tasks, print }, name, { yes }) => {
   const { words, runs } = await findSchedule(tasks, name);
   if (!yes) {
     const what = `${clean(name)} (${clean(words)}; ${plural(runs, 'run')} so far)`;
-    throw new CommandError(`${what} would be removed, and cannot be brought back; add --yes to do it`);
+    throw new CommandError(`${what} would be removed and cannot be restored; add --yes to remove it`);
   }
   const removed = await tasks.schedules.remove(name);
   print(
     () => ({ schedule: name, removed }),
-    () => [removed ? `removed ${clean(name)}; its jobs stay` : `${clean(name)} was not there any more`],
+    () => [removed ? `removed ${clean(name)}; its jobs are kept` : `${clean(name)} no longer exists`],
   );
 };

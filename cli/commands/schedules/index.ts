@@ -1,4 +1,4 @@
-/** `escapement schedules`: what recurs, and when next. Without another word behind it, it lists. */
+/** `escapement schedules`: the commands for schedules. Without a subcommand, it lists them. */
 import type { Command } from 'commander';
 import { listed } from '../../arguments.ts';
 import { clean } from '../../format.ts';
@@ -18,9 +18,10 @@ const groups = {
 export function addSchedules(program: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = addCommand(program, 'schedules', {
     summary: 'list schedules and when they fire next, or change one',
-    description: 'Lists the schedules of the store, and those of the module that no worker has brought there yet; with a command, more.',
+    description:
+      'Lists the schedules in the store, and those in the module that no worker has stored yet. Subcommands show or change one schedule.',
     examples: ['tasks.ts', 'next tasks.ts digest.daily', 'pause tasks.ts digest.daily --reason "until the new template is there"'],
-    more: '\nEach of them prints one JSON document with --json; escapement schedules <command> --help has examples.',
+    more: '\nEach command prints one JSON document with --json. escapement schedules <command> --help shows examples.',
   })
     .usage('[command] <module> [name] [options]')
     .helpCommand(false);
@@ -28,11 +29,11 @@ export function addSchedules(program: Command, io: Io, done: (code: ExitCode) =>
     command.commandsGroup(heading);
     for (const add of adders) add(command, io, done);
   }
-  // What is no command is taken for the module of `list`, which then has arguments too many: say what was meant.
+  // Commander takes an unknown subcommand for the module of `list`, and would complain about too many arguments.
   command.hook('preSubcommand', ({ args, commands }) => {
     const [word = '', ...rest] = args.filter((arg) => !arg.startsWith('-'));
     const names = commands.map((one) => one.name());
     if (names.includes(word) || rest.length === 0 || /[./\\]/.test(word)) return;
-    throw new CommandError(`there is no command schedules ${clean(word)}; there are ${listed(names, 'and')}`);
+    throw new CommandError(`unknown command schedules ${clean(word)}; the commands are ${listed(names, 'and')}`);
   });
 }

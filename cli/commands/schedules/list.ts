@@ -1,4 +1,4 @@
-/** `escapement schedules list`: two lines each, when it fires and what it is. */
+/** `escapement schedules list`: two lines for each schedule, with its next occurrence and its description. */
 import type { Command } from 'commander';
 import type { ScheduleInfo } from 'escapement';
 import { type Cell, clean, lineWidth, shorten, table, width } from '../../format.ts';
@@ -16,14 +16,15 @@ interface Options {
 
 export function addList(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   const texts = {
-    summary: 'list the schedules; also without a command',
-    description: 'Lists the schedules: when each fires next and fired last, in words, and whether it is paused, disabled, held or ended.',
+    summary: 'list the schedules; the default command',
+    description:
+      'Lists the schedules: when each fires next and fired last, its rule in words, and whether it is paused, disabled, held or ended.',
     examples: ['tasks.ts', 'tasks.ts --paused', 'tasks.ts --task mail.digest --json'],
-    more: '\nHeld: an occurrence waits for the jobs before it to end. Ended: no occurrence is left.',
+    more: '\nHeld: an occurrence waits for earlier jobs to finish. Ended: no occurrences are left.',
   };
   addCommand(parent, 'list', texts, { isDefault: true })
-    .option('--task <name>', 'that make jobs of this task')
-    .option('--paused', 'that are paused')
+    .option('--task <name>', 'only schedules of this task')
+    .option('--paused', 'only paused schedules')
     .option('--json', 'print one JSON document')
     .action(async (module: string, options: Options) => {
       done(await operate(module, options, io, (operation) => list(operation, options)));
@@ -37,8 +38,8 @@ async function list(operation: Operation, { task, paused }: Options): Promise<Ex
   print(
     () => ({ schedules: schedules.map(scheduleRow) }),
     () => {
-      if (all.length === 0) return ['no schedule is defined; tasks.schedule(name, { task, cron }) defines one'];
-      return schedules.length === 0 ? ['no schedule matches'] : scheduleTable(schedules, operation);
+      if (all.length === 0) return ['no schedules are defined; tasks.schedule(name, { task, cron }) defines one'];
+      return schedules.length === 0 ? ['no matching schedules'] : scheduleTable(schedules, operation);
     },
   );
   return exitCodes.ok;
@@ -66,7 +67,7 @@ function scheduleTable(schedules: readonly ScheduleInfo[], { io, paint }: Operat
   return [title, ...lines.flatMap((line, i) => [line, ...(below[i] ?? [])])];
 }
 
-/** The words give way to the task, which is told where it has another name than its schedule. */
+/** The description is cut to make room for the task's name, which is shown if it differs from the schedule's. */
 function planText({ name, task, words }: ScheduleInfo): string {
   const ofTask = task === name ? '' : ` → ${shorten(clean(task), 32, 'middle')}`;
   return `  ${shorten(clean(words), lineWidth - 2 - width(ofTask))}${ofTask}`;

@@ -1,4 +1,4 @@
-/** `escapement schedules next`: the coming occurrences, of one schedule or of all in one line of time. */
+/** `escapement schedules next`: the next occurrences of one schedule, or of all schedules in order of time. */
 import type { Command } from 'commander';
 import type { ScheduleInfo } from 'escapement';
 import { whole } from '../../arguments.ts';
@@ -15,15 +15,15 @@ interface Options {
 
 export function addNext(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(parent, 'next', {
-    summary: 'the coming occurrences, in local time and UTC',
+    summary: 'show the next occurrences, in local time and UTC',
     description:
-      'Prints the coming occurrences of a schedule, in the time of its zone and in UTC, and what the clocks do on their days: when they ' +
-      'change, and which time does not exist. Without a name: those of all schedules that are not paused, in the order of time.',
+      "Prints the next occurrences of a schedule, in its time zone and in UTC, with clock changes and local times that don't exist on those days. " +
+      'Without a name, it prints those of all schedules that are not paused, in order of time.',
     examples: ['tasks.ts', 'tasks.ts digest.daily --count 10', "tasks.ts digest.daily --json | jq -r '.occurrences[].at'"],
     more: '\nWith --json: occurrences[] of { schedule, task, at, timezone, local, inMs, clocks, skipped }.\n\nExit codes:\n  0  printed\n  1  no such schedule\n  2  wrong usage, or the module or its store cannot be used',
   })
-    .argument('[name]', "the schedule's name; without it, all")
-    .option('--count <n>', 'so many of them', whole(1, 1_000), 5)
+    .argument('[name]', "the schedule's name (default: all schedules)")
+    .option('--count <n>', 'number of occurrences', whole(1, 1_000), 5)
     .option('--json', 'print one JSON document')
     .action(async (module: string, name: string | undefined, options: Options) => {
       done(
@@ -43,31 +43,31 @@ async function nextOfOne(operation: Operation, schedule: ScheduleInfo, { count }
     () => ({ occurrences: coming }),
     () => [
       ...(coming.length > 0 ? comingLines(coming, operation, true) : []),
-      ...(coming.length < count ? [paint('dim', coming.length > 0 ? 'and none after that' : noneText(schedule))] : []),
+      ...(coming.length < count ? [paint('dim', coming.length > 0 ? 'no more after that' : noneText(schedule))] : []),
       ...(coming.length > 0 ? notes(schedule, operation).map((note) => paint('yellow', note)) : []),
     ],
   );
 }
 
 function noneText(schedule: ScheduleInfo): string {
-  const why = { paused: 'paused', disabled: 'defined with enabled: false', held: 'without an occurrence after the one it holds' } as const;
+  const why = { paused: 'paused', disabled: 'defined with enabled: false', held: 'without an occurrence after the held one' } as const;
   const state = scheduleState(schedule);
-  return `${clean(schedule.name)} has no occurrence to come${state in why ? `: it is ${why[state as keyof typeof why]}` : ''}`;
+  return `${clean(schedule.name)} has no next occurrence${state in why ? `: it is ${why[state as keyof typeof why]}` : ''}`;
 }
 
 function notes(schedule: ScheduleInfo, { module }: Operation): string[] {
   const { name, paused, jitter } = schedule;
   return [
-    ...(jitter > 0 ? [`each fires up to ${exactDuration(jitter)} later: it has jitter`] : []),
+    ...(jitter > 0 ? [`each fires up to ${exactDuration(jitter)} later because of jitter`] : []),
     ...whyPaused(schedule).map((why) => `paused: ${why}`),
-    ...(paused ? [`nothing fires until it is resumed: escapement schedules resume ${module} ${clean(name)}`] : []),
+    ...(paused ? [`paused; to resume it: escapement schedules resume ${module} ${clean(name)}`] : []),
   ];
 }
 
 async function nextOfAll(operation: Operation, { count }: Options): Promise<void> {
   const { tasks, print, paint } = operation;
   const schedules = await tasks.schedules.list();
-  // No occurrence comes before its firing less the jitter: so many need not be asked.
+  // An occurrence fires at most the jitter later, so schedules whose next firing minus the jitter is late enough are skipped.
   const earliest = ({ nextAt, jitter }: ScheduleInfo) => (nextAt ? nextAt.getTime() - jitter : Number.POSITIVE_INFINITY);
   const waiting = schedules.filter(({ nextAt }) => nextAt !== null).sort((a, b) => earliest(a) - earliest(b));
   let coming: Coming[] = [];
@@ -80,8 +80,8 @@ async function nextOfAll(operation: Operation, { count }: Options): Promise<void
   print(
     () => ({ occurrences: coming }),
     () => [
-      ...(coming.length > 0 ? comingLines(coming, operation, true) : ['no schedule has an occurrence to come']),
-      ...(paused > 0 ? [paint('yellow', `${plural(paused, 'schedule')} more ${paused === 1 ? 'is' : 'are'} paused`)] : []),
+      ...(coming.length > 0 ? comingLines(coming, operation, true) : ['no schedule has a next occurrence']),
+      ...(paused > 0 ? [paint('yellow', `${plural(paused, 'schedule')} ${paused === 1 ? 'is' : 'are'} paused`)] : []),
     ],
   );
 }

@@ -1,4 +1,4 @@
-/** `escapement schedules show`: everything about one schedule, the occurrences to come and the jobs it made. */
+/** `escapement schedules show`: everything about one schedule, with its next occurrences and its latest jobs. */
 import type { Command } from 'commander';
 import type { ScheduleInfo, TaskResult } from 'escapement';
 import { clean, plural, table } from '../../format.ts';
@@ -25,7 +25,7 @@ const shownJobs = 10;
 export function addShow(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(parent, 'show', {
     summary: 'show everything about one schedule',
-    description: 'Shows a schedule: when it fires and by which rules, its next five occurrences, and the last ten jobs it made.',
+    description: 'Shows a schedule: its rules, its next five occurrences, and its last ten jobs.',
     examples: ['tasks.ts digest.daily', 'tasks.ts digest.daily --json'],
     more: '\nExit codes:\n  0  shown\n  1  no such schedule\n  2  wrong usage, or the module or its store cannot be used',
   })
@@ -55,11 +55,11 @@ export function addShow(parent: Command, io: Io, done: (code: ExitCode) => void)
 
 interface Computed {
   readonly value: readonly Coming[];
-  /** Why there are none: what is kept may have been changed outside Escapement, or name a zone that this machine does not know. */
+  /** Why they cannot be computed: the stored schedule may have been changed outside Escapement, or its zone may be unknown on this machine. */
   readonly fault: string | null;
 }
 
-/** The rest of a schedule is shown although its occurrences cannot be computed. */
+/** Computes the next occurrences. On failure, the rest of the schedule is still shown. */
 async function computed(compute: () => Promise<readonly Coming[]>): Promise<Computed> {
   try {
     return { value: await compute(), fault: null };
@@ -84,7 +84,7 @@ function scheduleLines(schedule: ScheduleInfo, coming: Computed, jobs: readonly 
   return [
     `${paint('bold', clean(name))}  ${paint(stateMarks[state], state)}`,
     ...line('paused', ...whyPaused(schedule).map((why) => paint('yellow', why))),
-    ...line('held', heldAt && `the occurrence of ${at(heldAt)}, until the jobs before it have ended`),
+    ...line('held', heldAt && `the occurrence of ${at(heldAt)}, until earlier jobs have finished`),
     ...line('words', clean(words)),
     ...line('trigger', ...(trigger.kind === 'any' ? trigger.of : [trigger]).map(triggerText)),
     ...line('starts', startAt && at(startAt)),
@@ -125,27 +125,27 @@ function missedText({ missed: { graceMs, catchUp, limit } }: ScheduleInfo): stri
   const late = graceMs === null ? 'however late' : `up to ${exactDuration(graceMs)} late`;
   switch (catchUp) {
     case 'latest':
-      return `the latest is caught up, ${late}`;
+      return `the latest one runs, ${late}`;
     case 'all':
-      return `all are caught up, ${late}, the latest ${limit} at most`;
+      return `all run, ${late}, at most the latest ${limit}`;
     case 'none':
-      return 'none is caught up';
+      return 'skipped';
   }
 }
 
 const overlapTexts: Record<ScheduleInfo['overlap'], string> = {
-  allow: 'allow: a job starts beside one that still runs',
-  skip: 'skip: none starts while one still runs',
-  'queue-one': 'queue-one: while one still runs, one more is kept until it ends',
-  'cancel-running': 'cancel-running: what still runs is cancelled first',
+  allow: 'allow: jobs may overlap',
+  skip: 'skip: occurrences are skipped while a job is unfinished',
+  'queue-one': 'queue-one: while a job is unfinished, one occurrence waits for it',
+  'cancel-running': 'cancel-running: an unfinished job is cancelled first',
 };
 
 const sourceTexts: Record<ScheduleInfo['source'], string> = {
-  code: 'code: tasks.schedule() defines it',
-  store: 'store: saved at run time, by tasks.schedules.save()',
+  code: 'code: defined by tasks.schedule()',
+  store: 'store: saved at run time by tasks.schedules.save()',
 };
 
-/** The occurrence, and the job that it made. */
+/** An occurrence and its job. */
 function jobLines(jobs: readonly TaskResult[], zone: string, { io, paint }: Operation): string[] {
   const rows = jobs.map((job) => [
     occurrenceText(job, zone),
@@ -156,7 +156,7 @@ function jobLines(jobs: readonly TaskResult[], zone: string, { io, paint }: Oper
   return table([{ title: '' }, { title: '' }, { title: '' }, { title: '', align: 'right' }], rows, paint);
 }
 
-/** Of jobs that `run` made, the instant. */
+/** The instant of the occurrence; for jobs of `schedules run`, the instant of the call. */
 function occurrenceText({ scheduledAt, enqueuedAt }: TaskResult, zone: string): string {
   const { date, time } = wallTime((scheduledAt ?? enqueuedAt).getTime(), zone);
   return `${date} ${time}`;

@@ -1,4 +1,4 @@
-/** What stands round every view: where and when this is, the tabs, and at the foot what the user is asked, told, or may press. */
+/** The frame around every view: the header, the tabs, and at the bottom prompts, notices and keys. */
 
 import { clean, count, shorten, width } from '../../format.ts';
 import { wallTime } from '../../time.ts';
@@ -51,7 +51,7 @@ export function header(state: State, wide: number): Line {
   const name = clean(label.split('/').slice(-2).join('/'));
   const before = span(wide >= 90 ? ' escapement ' : ' ', 'accent');
   const after = [span(write ? '   ' : '  read-only   ', 'dim'), ...when];
-  // The name gives way: what time it is, and who works, do not.
+  // The name is cut; the time and the workers stay.
   const room = Math.max(6, wide - widthOf([before, ...after, ...right]) - 2);
   const left = wide < 60 ? [span(' '), ...when] : [before, span(` ${shorten(name, room, 'middle')}`, 'strong'), ...after];
   return ends(left, right, wide);
@@ -71,23 +71,25 @@ export function tabs(state: State, wide: number): Line {
   return ends(spans, [span('? keys ', 'dim')], wide);
 }
 
-/** What stands above the foot: a fault of the module, a question, an answer; nothing most of the time. All of it, where there is room. */
+/** The lines above the footer: an error of the module, a question or a notice. Usually empty; wrapped if there is room. */
 export function banner(state: State, wide: number, high: number): readonly Line[] {
   const { confirm, notice, fault, busy, unread, zone } = state;
   const most = high >= 12 ? 4 : 1;
-  if (busy !== null) return [filled(line(span(` ◂◂ ${busy}   `, 'warn'), span('esc', 'key'), span(' stops there', 'dim')), wide)];
+  if (busy !== null) return [filled(line(span(` ◂◂ ${busy}   `, 'warn'), span('esc', 'key'), span(' stops', 'dim')), wide)];
   if (confirm?.counting) return [filled(line(span(` ${confirm.question}`, 'warn'), span('   n', 'key'), span(' no')), wide)];
   if (confirm)
     return [filled(line(span(` ${confirm.question} `, 'warn'), span(' y', 'key'), span(' yes   '), span('n', 'key'), span(' no')), wide)];
   if (notice?.kind === 'done') return toldLines(marks.successful, 'text', clean(notice.text), wide, most);
   if (notice) return toldLines(marks.failed, 'bad', clean(notice.text), wide, most);
   if (unread) {
-    const text = `cannot be read since ${clockTime(unread.since, zone)}: ${clean(unread.text)}`;
+    const text = `no data since ${clockTime(unread.since, zone)}: ${clean(unread.text)}`;
     return toldLines(marks.failed, 'bad', text, wide, most);
   }
   if (!fault) return [];
   const lines = toldLines(marks.failed, 'bad', clean(fault.join(' ')), wide, most);
-  return most === 1 ? lines : [filled(line(span('   the module cannot be loaded; the version before it goes on', 'dim')), wide), ...lines];
+  return most === 1
+    ? lines
+    : [filled(line(span('   the module cannot be loaded; the previous version keeps running', 'dim')), wide), ...lines];
 }
 
 function toldLines({ glyph, role: glyphRole }: Mark, role: Role, text: string, wide: number, most: number): readonly Line[] {
@@ -100,12 +102,12 @@ const questions = {
   filter: 'filter /',
   task: 'enqueue a job of ',
   input: 'input (JSON) ',
-  goto: 'go to ',
-  rewind: 'back to ',
+  goto: 'skip to ',
+  rewind: 'rewind to ',
   priority: 'priority ',
 } as const;
 
-/** The line that is typed into, its cursor always in sight, and what is said of it. */
+/** The input line, with its cursor always visible, and the hint or verdict below it. */
 export function promptLines(state: State, wide: number): readonly Line[] {
   const { prompt } = state;
   if (!prompt) return [];
@@ -130,16 +132,16 @@ export function promptLines(state: State, wide: number): readonly Line[] {
 function hintOf({ prompt, data }: State): string {
   if (prompt?.kind === 'task') {
     const matching = data.tasks.filter((name) => name.includes(prompt.text));
-    return matching.length === 0 ? 'no task of this name' : `${matching.map(clean).join('  ')}   Tab completes`;
+    return matching.length === 0 ? 'no matching task' : `${matching.map(clean).join('  ')}   Tab completes`;
   }
   if (prompt?.kind === 'goto') return '09:00 · 2026-03-29 · 2026-03-29T04:00:00Z · +90m';
-  if (prompt?.kind === 'rewind') return '1h · 09:00 · 2026-03-29T04:00:00Z   what you did until then is done again';
-  if (prompt?.kind === 'priority') return '-100 to 100, larger is first   ⏎ changes it, esc leaves';
-  if (prompt?.kind === 'filter') return 'words, status:failed queue:mail task:… tag:… schedule:…   ⏎ looks, esc leaves';
-  return 'JSON; nothing is null   ⏎ enqueues, esc leaves';
+  if (prompt?.kind === 'rewind') return '1h · 09:00 · 2026-03-29T04:00:00Z   your actions up to then are replayed';
+  if (prompt?.kind === 'priority') return '-100 to 100, higher runs first   ⏎ apply, esc cancel';
+  if (prompt?.kind === 'filter') return 'words, status:failed queue:mail task:… tag:… schedule:…   ⏎ apply, esc cancel';
+  return 'JSON; empty means null   ⏎ enqueue, esc cancel';
 }
 
-/** As many keys as filled, the most important ones, in the order of the table. */
+/** The most important keys that fit, in the order of the table. */
 export function foot(state: State, wide: number): Line {
   const hints = offered(state).flatMap((binding) =>
     binding.hint === undefined ? [] : [{ binding, spans: hintSpans(keyText(binding), binding.hint) }],

@@ -1,4 +1,4 @@
-/** What happens, as it happens, the latest first. */
+/** The view of events, latest first. */
 import { plural } from '../../format.ts';
 import { shownEvents } from '../select.ts';
 import type { EventItem, State } from '../state.ts';
@@ -41,7 +41,7 @@ export function events(state: State, wide: number, high: number): readonly Line[
         ]
       : [];
   if (items.length === 0) {
-    const none = state.eventText.trim() === '' ? 'nothing has happened yet' : 'no event matches';
+    const none = state.eventText.trim() === '' ? 'no events yet' : 'no matching events';
     return [...head, blank, emptyLine(state, none)];
   }
   const { from, to } = windowOf(items.length, state.rowsDown.events, Math.max(1, high - 1 - head.length));

@@ -1,70 +1,70 @@
-/** The keys of the present view, from the same table that they are bound by, and what its words and numbers mean. */
+/** The help: the keys of the current view, from the table of bindings, and the meaning of its columns and symbols. */
 import { padEnd } from '../../format.ts';
 import { bindingsOf, keyText } from '../keys.ts';
 import type { State, ViewName } from '../state.ts';
 import { blank, filled, type Line, line, span } from '../text.ts';
 
-/** Every word at the head of a column. */
+/** The meaning of every column title. */
 export const meanings: Readonly<Record<ViewName, readonly (readonly [string, string])[]>> = {
   overview: [
     ['ready', 'jobs that are due and wait for a worker'],
-    ['running', 'attempts under way / slots of live workers that serve the queue'],
-    ['sched', 'jobs that are due later, or wait for others'],
-    ['retry', 'jobs that failed and will be tried again'],
-    ['failed', 'jobs that failed for good, until they are pruned'],
-    ['done', 'jobs that were successful, until they are pruned'],
+    ['running', 'attempts in progress / slots of live workers serving the queue'],
+    ['sched', 'jobs due later, or waiting for other jobs'],
+    ['retry', 'jobs that failed and will be retried'],
+    ['failed', 'jobs that failed permanently, until they are pruned'],
+    ['done', 'successful jobs, until they are pruned'],
     ['oldest', 'how long the oldest ready job has waited'],
-    ['per min', 'jobs that ended in the last 60 s'],
-    ['×', 'jobs that failed alike, of the 200 latest failures'],
-    ['last … min', 'jobs that ended, minute by minute; the highest bar is the busiest'],
+    ['per min', 'jobs that finished in the last 60 s'],
+    ['×', 'jobs with the same error, among the 200 latest failures'],
+    ['last … min', 'jobs finished in each minute; the highest bar is the busiest'],
   ],
   jobs: [
     ['status', '◌ waiting ○ scheduled ● ready ▶ running ↻ retrying ✓ ✗ ⊘ ended'],
     ['tries', 'attempts used / attempts allowed'],
-    ['prio', 'larger is first; -100 to 100'],
-    ['age', 'since it was enqueued'],
-    ['by …', 'other orders than newest look at the 1,000 newest that match'],
+    ['prio', '-100 to 100; higher runs first'],
+    ['age', 'time since it was enqueued'],
+    ['by …', 'sorts only the 1,000 newest matching jobs'],
   ],
   job: [
-    ['attempt', 'number, worker, when it began, how long it took, how it ended'],
-    ['backoff', 'the waits to come if each attempt fails, without jitter'],
+    ['attempt', 'number, worker, start, duration and outcome'],
+    ['backoff', 'the remaining delays if each attempt fails, without jitter'],
   ],
   retries: [
     ['tries', 'attempts used / attempts allowed; red: the next one is the last'],
-    ['↻', 'where on the axis the next attempt falls'],
-    ['· and ✗', 'the attempts after it, and the last one, if each fails'],
+    ['↻', 'the next attempt, on the time axis'],
+    ['· and ✗', 'later attempts, and the last one, if each fails'],
   ],
   schedules: [
-    ['next in', 'until the next occurrence; ⚠ the clocks change on that day'],
-    ['last', 'how the last job ended, and how long it took'],
-    ['0 6 12 18', 'the local day: ✓ ✗ what ran, ○ what is to come, ┼ now'],
+    ['next in', 'time until the next occurrence; ⚠ the clocks change that day'],
+    ['last', 'outcome and duration of the last job'],
+    ['0 6 12 18', 'the local day: ✓ ✗ past jobs, ○ upcoming jobs, ┼ now'],
   ],
   workers: [
-    ['heard of', 'since its last heartbeat; workers that share a store beat every 10 s'],
-    ['slots', 'attempts under way / attempts at a time, at its last heartbeat'],
-    ['silent', 'neither said goodbye nor was heard of for 30 s'],
+    ['last seen', 'time since its last heartbeat; sent every 10 s if the store is shared'],
+    ['slots', 'attempts in progress / maximum at a time, at its last heartbeat'],
+    ['silent', 'no heartbeat for 30 s, and no clean shutdown'],
   ],
   outbox: [
-    ['state', 'queued and deferred wait; held is kept here and not sent'],
-    ['refused', 'no address got it, or its attempts are used up'],
+    ['state', 'queued and deferred mails wait; held mails are not sent'],
+    ['refused', 'no address was accepted, or all attempts are used up'],
     ['dropped', 'cancelled before it was sent'],
     ['to', 'empty until a worker has built the mail'],
   ],
   mail: [
-    ['accepted', 'addresses for which the server took the mail'],
-    ['not', 'addresses that got nothing, and why'],
-    ['text', 'kept of mails that are held, or with keepBodies'],
+    ['accepted', 'addresses that the server accepted'],
+    ['not', 'addresses that were not accepted, and why'],
+    ['text', 'kept for held mails, or with keepBodies'],
   ],
   events: [
-    ['what', 'the names are those of tasks.on'],
-    ['printed', 'what the module wrote to the console'],
+    ['what', 'event names, as in tasks.on()'],
+    ['printed', 'console output of the module'],
   ],
 };
 
 export function help(state: State, wide: number, high: number): readonly Line[] {
   const shown = bindingsOf(state).filter(({ keys }) => !/^[2-7]$|^shift-tab$/.test(keys[0] ?? ''));
   const keyLines = shown.map((binding): Line => {
-    const [key, text] = binding.keys[0] === '1' ? ['1 … 7', 'the views'] : [keyText(binding), binding.help];
+    const [key, text] = binding.keys[0] === '1' ? ['1 … 7', 'switch views'] : [keyText(binding), binding.help];
     return line(span(` ${padEnd(key, 6)}`, binding.only === 'write' ? 'warn' : 'key'), span(` ${text}`));
   });
   const words = meanings[state.view].map(([word, text]) => line(span(` ${padEnd(word, 11)}`, 'strong'), span(text, 'calm')));
@@ -78,7 +78,7 @@ export function help(state: State, wide: number, high: number): readonly Line[] 
     line(span(' What it means', 'title')),
     ...words,
     blank,
-    line(span(' Keys; upper-case ones change something', 'title')),
+    line(span(' Keys; upper-case keys make changes', 'title')),
     ...keys,
   ];
   const from = Math.min(state.helpDown, Math.max(0, lines.length - high));

@@ -1,8 +1,8 @@
-/** One job: what was asked, what happened on every attempt, what comes next? */
+/** The view of a job: its input, its attempts, and what happens next. */
 
 import { plural, shorten, width } from '../../format.ts';
 import { exactDuration, shortDuration } from '../../time.ts';
-import type { JobDetail, State, Try } from '../state.ts';
+import type { Attempt, JobDetail, State } from '../state.ts';
 import {
   blank,
   dayClockTime,
@@ -26,8 +26,8 @@ import { shortId } from './jobs.ts';
 export function job(state: State, wide: number, high: number): readonly Line[] {
   const { job: detail } = state.data;
   const id = state.jobId === null ? '' : shortId(state.jobId);
-  if (!detail) return [blank, line(span(`   job ${id} is being read`, 'dim'))];
-  if (detail === 'gone') return [blank, line(span(`   job ${id} is not there: deleted, pruned, or not enqueued yet`, 'dim'))];
+  if (!detail) return [blank, line(span(`   loading job ${id}`, 'dim'))];
+  if (detail === 'gone') return [blank, line(span(`   job ${id} not found: deleted, pruned, or not enqueued yet`, 'dim'))];
   const head = headLines(detail, state, wide);
   const body = bodyLines(detail, state, wide);
   const room = Math.max(1, high - head.length);
@@ -49,7 +49,7 @@ function headLines(detail: JobDetail, { now }: State, wide: number): readonly Li
   const left = [span(' '), statusSpan(status, ''), span(' ')];
   const number = span(`  #${wide >= 100 ? id : shortId(id)}`, 'dim');
   const right = [span(`${status}  `, marks[status].role), span(`attempt ${attempts} of ${maxAttempts} `)];
-  // The name gives way first.
+  // The name is cut first.
   const room = wide - widthOf([...left, number, ...right]) - 1;
   return [
     ends([...left, span(shorten(task, Math.max(8, room), 'middle'), 'strong'), number], right, wide),
@@ -65,7 +65,7 @@ function headLines(detail: JobDetail, { now }: State, wide: number): readonly Li
   ];
 }
 
-/** Everything below the head: how it stands, then what it was given, then every attempt. */
+/** The lines below the header: status, input, and every attempt. */
 export function bodyLines(detail: JobDetail, state: State, wide: number): Line[] {
   const { now, zone, stacks } = state;
   const lines: Line[] = [];
@@ -96,8 +96,8 @@ export function bodyLines(detail: JobDetail, state: State, wide: number): Line[]
   return lines;
 }
 
-/** The attempts with the stacks that are open. */
-function shownTries({ tries }: JobDetail, stacks: boolean): readonly Try[] {
+/** The attempts whose stacks are expanded. */
+function shownTries({ tries }: JobDetail, stacks: boolean): readonly Attempt[] {
   const last = tries.findLastIndex(({ error }) => error !== null);
   return stacks ? tries : tries.map((one, i) => (i === last || one.frames.length === 0 ? one : { ...one, frames: [] }));
 }
@@ -108,23 +108,23 @@ function titled(title: string, spans: readonly Span[], wide: number): Line {
   return filled(line(span(` ${title.padEnd(titleWide)}`, 'dim'), ...spans), wide);
 }
 
-/** So many lines of an error or of JSON are shown until they are unfolded. */
+/** The number of lines of an error or of JSON that are shown when collapsed. */
 const foldedLines = 6;
 
-/** All of it where it is open or short; else its beginning, and how much more there is. */
+/** All lines if expanded or short; otherwise the first lines and the number of the others. */
 function block(title: string, texts: readonly string[], open: boolean, wide: number, spansOf: (text: string) => Span[]): Line[] {
   const pieces = texts.flatMap((text) => folded(text, wide - titleWide - 2));
   const shown = open || pieces.length <= foldedLines ? pieces : pieces.slice(0, foldedLines - 1);
   const lines = shown.map((text, i) => titled(i === 0 ? title : '', spansOf(text), wide));
   const more = pieces.length - shown.length;
-  return more === 0 ? lines : [...lines, titled('', [span(`▸ ${plural(more, 'more line')}, ⏎ opens`, 'dim')], wide)];
+  return more === 0 ? lines : [...lines, titled('', [span(`▸ ${plural(more, 'more line')}, ⏎ expands`, 'dim')], wide)];
 }
 
 function faultSpans(text: string): Span[] {
   return [span(text, 'bad')];
 }
 
-/** A line of JSON: its key apart from its value. */
+/** A line of JSON, with different styles for key and value. */
 function jsonSpans(text: string): Span[] {
   const [, indent = '', key, value = ''] = /^(\s*)("(?:[^"\\]|\\.)*"):\s?(.*)$/.exec(text) ?? [];
   return key === undefined ? [span(text)] : [span(indent), span(key.slice(1, -1), 'dim'), span('  '), span(value)];
@@ -140,7 +140,7 @@ const outcomeMarks: Readonly<Record<string, { readonly glyph: string; readonly r
   released: { glyph: '↩', role: 'calm' },
 };
 
-function tryLines(one: Try, { now, zone, stacks }: State, wide: number): Line[] {
+function tryLines(one: Attempt, { now, zone, stacks }: State, wide: number): Line[] {
   const { attempt, worker, startedAt, endedAt, outcome, error, frames } = one;
   const { glyph, role } = outcomeMarks[outcome] ?? { glyph: '·', role: 'dim' };
   const took = shortDuration((endedAt ?? now) - startedAt);
@@ -165,11 +165,11 @@ function tryLines(one: Try, { now, zone, stacks }: State, wide: number): Line[] 
   ];
 }
 
-/** What comes next, and the waits after it if that fails too. */
+/** The next attempt, and the delays after it if it fails too. */
 function nextLines(detail: JobDetail, { now, zone }: State, wide: number): Line[] {
   const { status, attempts, maxAttempts, dueAt, waits } = detail;
   if (status !== 'retrying' && status !== 'scheduled' && status !== 'ready') return [];
-  const when = status === 'ready' ? 'ready, waits for a worker' : `in ${until(dueAt, now)}  (${dayTime(dueAt, now, zone)})`;
+  const when = status === 'ready' ? 'ready, waiting for a worker' : `in ${until(dueAt, now)}  (${dayTime(dueAt, now, zone)})`;
   const spans = [span(`   ${String(attempts + 1).padStart(3)}  `), span(`${marks[status].glyph} ${when}`, marks[status].role)];
   if (maxAttempts === attempts + 1) spans.push(span('   the last attempt', 'warn'));
   const lines = [filled(line(...spans), wide)];
@@ -181,7 +181,7 @@ function nextLines(detail: JobDetail, { now, zone }: State, wide: number): Line[
   return lines;
 }
 
-/** To the second, from a second on. */
+/** Whole seconds from one second up. */
 function roundMs(ms: number): number {
   return ms < 1_000 ? ms : Math.round(ms / 1_000) * 1_000;
 }

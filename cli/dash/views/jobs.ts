@@ -1,4 +1,4 @@
-/** The jobs that match the filter, page by page, newest first. */
+/** The view of the jobs that match the filter, in pages, newest first. */
 import type { Status } from 'escapement';
 import { count, plural } from '../../format.ts';
 import { shortDuration } from '../../time.ts';
@@ -39,8 +39,8 @@ export function jobs(state: State, wide: number, high: number): readonly Line[] 
   const { items, cursor, note } = state.data.jobs;
   const head = high >= 6 ? [statusLine(state, wide), filterLine(state, wide)] : [];
   if (items.length === 0) {
-    const on = cursor === null ? '' : '  PgDn looks on';
-    return [...head, blank, filled(emptyLine(state, `no job matches${note === null ? '' : `  ${note}`}${on}`), wide)];
+    const on = cursor === null ? '' : '  PgDn searches on';
+    return [...head, blank, filled(emptyLine(state, `no matching jobs${note === null ? '' : `  ${note}`}${on}`), wide)];
   }
   const columns: Column<JobItem>[] = [
     ...(wide >= 100 ? [{ title: 'job', cell: ({ id }: JobItem) => span(shortId(id), 'dim') }] : []),
@@ -90,7 +90,7 @@ function statusLine({ data, filter }: State, wide: number): Line {
 
 function filterLine({ filter, sort, selected, all }: State, wide: number): Line {
   const text = filterText(filter);
-  const chosen = all ? 'all that match are selected' : selected.size > 0 ? `${count(selected.size)} selected` : '';
+  const chosen = all ? 'all matching jobs are selected' : selected.size > 0 ? `${count(selected.size)} selected` : '';
   return ends(
     [span('   '), span(text === '' ? 'no filter' : `/ ${text}`, text === '' ? 'dim' : 'strong')],
     [span(chosen, 'key'), span(`   by ${sort} `, 'dim')],
@@ -98,7 +98,7 @@ function filterLine({ filter, sort, selected, all }: State, wide: number): Line 
   );
 }
 
-/** Ids of one moment begin alike; their ends tell them apart. */
+/** The end of an id. Ids of the same time share their beginning. */
 export function shortId(id: string): string {
   return `…${id.slice(-6)}`;
 }

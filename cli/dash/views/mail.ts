@@ -1,4 +1,4 @@
-/** The outbox: what was or will be mailed to whom, when, and what became of it; and one mail with its headers and text. */
+/** The views of the outbox, with the recipient, time and state of each mail, and of a single mail with headers and text. */
 import { plural } from '../../format.ts';
 import { wallTime } from '../../time.ts';
 import type { MailDetail, MailItem, State } from '../state.ts';
@@ -35,7 +35,10 @@ const mailMarks: Readonly<Record<MailItem['state'], Mark>> = {
 export function outbox(state: State, wide: number, high: number): readonly Line[] {
   const { mails, hasMail } = state.data;
   if (mails.length === 0) {
-    return [blank, emptyLine(state, hasMail ? 'no mail yet' : "this application defines no mail: createMail() of 'escapement/email'")];
+    return [
+      blank,
+      emptyLine(state, hasMail ? 'no mail yet' : "this application does not define mail; see createMail() in 'escapement/email'"),
+    ];
   }
   const { from, to } = windowOf(mails.length, state.rowsDown.outbox, Math.max(1, high - 1));
   const shown = mails.slice(from, to);
@@ -56,7 +59,7 @@ function stateSpan(standing: MailItem['state']): Span {
   return span(`${glyph} ${standing}`, role);
 }
 
-/** In virtual time, days are counted from its beginning: `+3d 09:00`. */
+/** In virtual time, days since its beginning: `+3d 09:00`. */
 function whenText(at: number, { clock, now, zone }: State): string {
   if (!clock) return dayTime(at, now, zone);
   const dayOf = (instant: number) => Date.parse(`${wallTime(instant, zone).date}T00:00:00Z`);
@@ -72,8 +75,8 @@ function whenTitle({ zone }: State): string {
 export function mail(state: State, wide: number, high: number): readonly Line[] {
   const { mail: detail } = state.data;
   const id = state.jobId === null ? '' : shortId(state.jobId);
-  if (!detail) return [blank, line(span(`   mail ${id} is being read`, 'dim'))];
-  if (detail === 'gone') return [blank, line(span(`   mail ${id} is not there: dropped, pruned, or sent as another job`, 'dim'))];
+  if (!detail) return [blank, line(span(`   loading mail ${id}`, 'dim'))];
+  if (detail === 'gone') return [blank, line(span(`   mail ${id} not found: dropped, pruned, or sent as another job`, 'dim'))];
   const { subject, task, attempts } = detail;
   const head = [
     ends(
@@ -93,10 +96,10 @@ const titleWide = 10;
 
 function noText({ state: standing, messageId }: MailDetail): string {
   if (messageId === '' && standing === 'queued') return 'no worker has built it yet';
-  return 'text and headers are not kept of this mail';
+  return 'the text and headers of this mail are not kept';
 }
 
-/** Everything below the subject. */
+/** The lines below the subject. */
 export function mailLines(detail: MailDetail, state: State, wide: number): Line[] {
   const { to, from, at, accepted, refused, attachments, note, messageId, task, headers, text } = detail;
   const titled = (title: string, value: string, role: Span['role'] = 'text'): Line[] =>

@@ -1,4 +1,4 @@
-/** Is anything wrong, where is work piling up, and what happens next? */
+/** The overview: warnings, queues, upcoming jobs and latest failures. */
 import { bars, count, padEnd, plural, shorten, width } from '../../format.ts';
 import type { Coming, Failure, QueueItem, State } from '../state.ts';
 import {
@@ -24,8 +24,7 @@ import { marks } from '../theme.ts';
 
 export function overview(state: State, wide: number, high: number): readonly Line[] {
   const { queues } = state.data;
-  if (queues.length === 0)
-    return [blank, emptyLine(state, 'no queue has a job yet'), blank, ...belowLines(state, wide, Math.max(1, high - 3))];
+  if (queues.length === 0) return [blank, emptyLine(state, 'no jobs yet'), blank, ...belowLines(state, wide, Math.max(1, high - 3))];
   const warnings = unknownLines(state, wide).slice(0, high >= 12 ? 3 : 0);
   const below = high >= 12 ? Math.max(6, Math.min(high - queues.length - warnings.length - 4, Math.floor(high / 2))) : 0;
   return [
@@ -35,10 +34,10 @@ export function overview(state: State, wide: number, high: number): readonly Lin
   ];
 }
 
-/** Jobs that would wait for ever: a deployment may be missing. */
+/** Jobs that no worker can run: a deployment may be missing. */
 function unknownLines({ data }: State, wide: number): readonly Line[] {
   return data.unknown.map(({ task, jobs }) =>
-    filled(line(span(` ⚠ no live worker knows ${task}: ${plural(jobs, 'ready job')}`, 'warn')), wide),
+    filled(line(span(` ⚠ no live worker can run ${task}: ${plural(jobs, 'ready job')}`, 'warn')), wide),
   );
 }
 
@@ -98,15 +97,15 @@ function belowLines(state: State, wide: number, high: number): readonly Line[] {
 function comingLines(state: State, wide: number, high: number): readonly Line[] {
   const { coming } = state.data;
   const title = line(span(' Next', 'strong'));
-  if (coming.length === 0) return [title, emptyLine(state, 'nothing is to come')];
+  if (coming.length === 0) return [title, emptyLine(state, 'nothing scheduled')];
   const shown = coming.slice(0, high - 1);
-  // On a narrow screen how long until then is enough.
+  // A narrow screen shows only the time until then.
   const texts = shown.map((one) => (state.columns >= 100 ? `${dayTime(one.at, state.now, state.zone)} ` : ''));
   const longest = Math.max(...texts.map((text) => text.length));
   return [title, ...shown.map((one, i) => comingLine(one, (texts[i] ?? '').padEnd(longest), state.now, wide))];
 }
 
-/** How long until then stays in sight; the note gives way first, then the name is cut. */
+/** Keeps the time until then visible: drops the note first, then cuts the name. */
 function comingLine({ at, status, name, note }: Coming, when: string, now: number, wide: number): Line {
   const { glyph, role } = marks[status];
   const left = [span(`   ${when}`, 'dim'), span(`${glyph} `, role)];
@@ -142,7 +141,7 @@ function failureLine(job: Failure, when: string, taskWide: number, { now, zone }
   const times = job.times === 1 ? '' : ` ×${count(job.times)}`;
   const room = Math.max(1, wide - widthOf(left) - times.length - goesOn.length);
   const error = job.error ?? job.reason ?? '';
-  // The class of the error is the first to give way.
+  // Drop the error's class on narrow screens.
   const text = wide >= 60 ? error : error.replace(/^\w*Error: /, '');
   return filled({ spans: [...left, span(shorten(text, room), 'calm'), span(times, 'strong'), span(goesOn, 'warn')] }, wide);
 }

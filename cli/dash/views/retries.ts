@@ -1,4 +1,4 @@
-/** Which jobs will be tried again, and when: a row for each, on one axis of time that begins now. */
+/** The view of jobs that will be retried: one row each, on a common time axis that starts now. */
 import { shortDuration } from '../../time.ts';
 import type { JobItem, State } from '../state.ts';
 import {
@@ -25,7 +25,7 @@ const spans: readonly number[] = [1, 2, 5, 10, 30, 60, 120, 360, 720, 1_440, 2_8
 export function retries(state: State, wide: number, high: number): readonly Line[] {
   const { retries: items } = state.data;
   const { now, rowsDown } = state;
-  if (items.length === 0) return [blank, emptyLine(state, 'nothing waits for another attempt')];
+  if (items.length === 0) return [blank, emptyLine(state, 'no jobs are waiting for a retry')];
   const foot = high >= 10 ? 4 : 0;
   const { from, to } = windowOf(items.length, rowsDown.retries, Math.max(1, high - 1 - foot));
   const shown = items.slice(from, to);
@@ -50,7 +50,7 @@ export function retries(state: State, wide: number, high: number): readonly Line
   return [head, ...drawn, ...(foot > 0 && chosen ? [rule(wide), ...chosenLines(chosen, state, wide)] : [])];
 }
 
-/** As long as the furthest next attempt needs. */
+/** The length of the time axis, which covers the latest next attempt. */
 function axisOf(items: readonly JobItem[], now: number): number {
   const furthest = Math.max(0, ...items.map(({ dueAt }) => dueAt - now));
   return spans.find((ms) => ms >= furthest) ?? Math.max(furthest, 1);
@@ -65,7 +65,7 @@ function axisTitle(spanMs: number, wide: number): string {
   return wide < 24 ? `now${right.padStart(wide - 3)}` : `${left}${middle}`.padEnd(wide - right.length) + right;
 }
 
-/** The place of the next attempt, and those of the ones after it, should each fail. */
+/** Marks the next attempt on the axis, and the later ones if each fails. */
 function withAxis(row: Line, job: JobItem, now: number, spanMs: number, wide: number): Line {
   const last = row.spans.findLast(({ text }) => text.includes('──'));
   if (!last || wide < 8) return row;
@@ -98,9 +98,9 @@ function merged(cells: readonly Span[]): Span[] {
 function chosenLines(job: JobItem, { now, zone }: State, wide: number): readonly Line[] {
   const waits = job.waits ?? [];
   const lastAt = job.dueAt + waits.reduce((sum, ms) => sum + ms, 0);
-  const gone = waits.length === 0 ? 'attempt to come is the last' : `last attempt by ${dayTime(lastAt, now, zone)}, if every one fails`;
+  const gone = waits.length === 0 ? 'the next attempt is the last' : `last attempt by ${dayTime(lastAt, now, zone)}, if all fail`;
   return [
-    filled(line('   ', span(job.error ?? job.reason ?? 'no error is known', 'bad')), wide),
+    filled(line('   ', span(job.error ?? job.reason ?? 'no error recorded', 'bad')), wide),
     filled(
       line(
         '   ',

@@ -1,4 +1,4 @@
-/** When does it run, in whose time, and did it? */
+/** The view of schedules: the rule, the zone, the next occurrence and the last job. */
 import { plural } from '../../format.ts';
 import { instantText, shortDuration, wallTime } from '../../time.ts';
 import type { ScheduleItem, State } from '../state.ts';
@@ -23,7 +23,7 @@ import { marks } from '../theme.ts';
 export function schedules(state: State, wide: number, high: number): readonly Line[] {
   const { schedules: items } = state.data;
   const { now, rowsDown } = state;
-  if (items.length === 0) return [blank, emptyLine(state, 'no schedule is defined')];
+  if (items.length === 0) return [blank, emptyLine(state, 'no schedules are defined')];
   const foot = high >= 10 ? 4 : 0;
   const columns: Column<ScheduleItem>[] = [
     { title: 'schedule', most: wide >= 110 ? 32 : 16, cut: 'middle', cell: ({ name }) => span(name) },
@@ -45,7 +45,7 @@ export function schedules(state: State, wide: number, high: number): readonly Li
   return [head, ...drawn, ...(foot > 0 && chosen ? [rule(wide), ...chosenLines(chosen, state, wide)] : [])];
 }
 
-/** The zone has a column of its own. */
+/** The description without the zone, which has a separate column. */
 function wordsShort(words: string): string {
   return words.replace(/ \([A-Za-z]+(?:\/[\w/+-]+)?\)$/, '');
 }
@@ -61,7 +61,7 @@ function lastSpan({ last }: ScheduleItem, now: number): Span {
   return span(`${glyph} ${last.tookMs === null ? since(last.at, now) : shortDuration(last.tookMs)}`, role);
 }
 
-/** The local day: how the job of each hour ended, and where one is to come. */
+/** Adds the strip of the local day, with past and upcoming jobs of each hour. */
 function withStrip(row: Line, { hours, hour }: ScheduleItem): Line {
   const place = row.spans.findLast(({ text }) => text.includes('──'));
   if (!place) return row;
@@ -75,11 +75,11 @@ function withStrip(row: Line, { hours, hour }: ScheduleItem): Line {
 
 function chosenLines(one: ScheduleItem, { now }: State, wide: number): readonly Line[] {
   const { words, task, queue, runs, next, zone, clocks, why } = one;
-  const facts = `runs ${task} in queue ${queue}, so far ${plural(runs, 'time')}`;
+  const facts = `runs ${task} in queue ${queue}, ${plural(runs, 'time')} so far`;
   const fives = next.slice(0, 5).map((at, i) => {
     const before = next[i - 1];
     const { date, time } = wallTime(at, zone);
-    // The day is said once.
+    // Show each day once.
     return before !== undefined && wallTime(before, zone).date === date ? time : instantText(at, zone);
   });
   return [

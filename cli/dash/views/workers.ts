@@ -1,4 +1,4 @@
-/** Who works, on what, and when each was last heard of. */
+/** The view of workers: state, last heartbeat, slots and running jobs. */
 import { plural } from '../../format.ts';
 import type { State, WorkerItem } from '../state.ts';
 import {
@@ -25,14 +25,14 @@ const stateRoles: Readonly<Record<string, Role>> = { running: 'good', stopping: 
 export function workers(state: State, wide: number, high: number): readonly Line[] {
   const { workers: items } = state.data;
   const { now, rowsDown } = state;
-  if (items.length === 0) return [blank, emptyLine(state, 'no worker is known; jobs wait until one starts', 'warn')];
+  if (items.length === 0) return [blank, emptyLine(state, 'no workers; jobs wait until one starts', 'warn')];
   const chosen = items[rowsDown.workers];
   const foot = high >= 8 && chosen ? Math.min(Math.max(3, chosen.jobs.length + 2), Math.floor(high / 2)) : 0;
   const columns: Column<WorkerItem>[] = [
     { title: 'worker', most: wide >= 110 ? 40 : 18, cut: 'middle', cell: ({ id }) => span(id) },
     { title: 'state', least: 8, cell: (one) => span(one.state, stateRoles[one.state] ?? 'text') },
     {
-      title: 'heard of',
+      title: 'last seen',
       align: 'right',
       least: 8,
       cell: ({ heartbeatAt }) => span(heartbeatAt === null ? 'here' : since(heartbeatAt, now), 'dim'),
@@ -56,12 +56,12 @@ function slots({ running, concurrency }: WorkerItem): Span {
 
 function jobsOf({ id, jobs }: WorkerItem, now: number, wide: number, high: number): readonly Line[] {
   const title = filled(
-    line('   ', span(id, 'strong'), span(jobs.length === 0 ? '  runs nothing' : `  runs ${plural(jobs.length, 'job')}`, 'dim')),
+    line('   ', span(id, 'strong'), span(jobs.length === 0 ? '  idle' : `  runs ${plural(jobs.length, 'job')}`, 'dim')),
     wide,
   );
   const shown = jobs.slice(0, Math.max(0, high - 1)).map((one) => {
     const left = [span(`   ${marks.running.glyph} `, 'busy'), span(one.task), span(`  ${shortId(one.id)}`, 'dim')];
-    return ends(left, [span(one.since === null ? '' : `for ${since(one.since, now)} `.replace('for now', 'just begun'), 'calm')], wide);
+    return ends(left, [span(one.since === null ? '' : `for ${since(one.since, now)} `.replace('for now', 'just started'), 'calm')], wide);
   });
   return [title, ...shown];
 }

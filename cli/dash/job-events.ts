@@ -1,4 +1,4 @@
-/** For those who watch from outside and hear no events: what jobs tell of what has happened to them. */
+/** Reconstructs events from jobs and their history, for a dashboard in another process, which receives no events. */
 import type { AttemptInfo, TaskResult } from 'escapement';
 import { clean } from '../format.ts';
 import type { EventItem } from './state.ts';
@@ -15,9 +15,9 @@ const names: Readonly<Record<AttemptOutcome, string>> = {
 };
 
 /**
- * Newest first.
- * @param jobs those to which something happened last
- * @param whole they are all there are; else only what happened since the last change of the oldest of them is known of every job
+ * Events, newest first.
+ * @param jobs the jobs that changed last
+ * @param whole true if these are all jobs; otherwise events are complete only since the last change of the job that changed least recently
  */
 export function eventsOfJobs(jobs: readonly TaskResult[], whole = true): EventItem[] {
   const events: Omit<EventItem, 'seq'>[] = [];
@@ -36,11 +36,11 @@ export function eventsOfJobs(jobs: readonly TaskResult[], whole = true): EventIt
       const type = status === 'failed' && outcome === 'failed' && i === history.length - 1 ? 'failed' : names[outcome];
       add(endedAt, type, error ? `${error.name}: ${error.message}` : outcome === 'cancelled' ? (job.reason ?? '') : '', worker);
     });
-    // Not by its last attempt: before it began, after a failure that would have been tried again, or with its lease.
+    // It did not end with its last attempt: it ended before one started, after a retryable failure, or when its lease expired.
     const last = history.at(-1)?.outcome;
     if (job.finishedAt && ((status === 'cancelled' && last !== 'cancelled') || (status === 'failed' && last !== 'failed')))
       add(job.finishedAt, status, job.reason ?? '');
-    // Of one instant, what came last is first.
+    // At the same instant, the latest event comes first.
     events.push(...own.reverse());
     if (!whole) knownSince = Math.max(...own.map(({ at }) => at));
   }

@@ -1,13 +1,13 @@
 /**
- * The versions of an application at work under the dashboard, one after the other: in real time with workers of this process, or on the
- * virtual clock. A reload goes on where the version before it stood; a rewind begins anew, and does again what was recorded.
+ * Runs the successive versions of an application under the dashboard: in real time with workers in this process, or on a virtual clock.
+ * A reload continues where the previous version stopped. A rewind starts over and replays the recorded actions.
  */
 import { resolve } from 'node:path';
 import { memory, type StoreSource, type TaskWorker } from 'escapement';
+import { parseInstant } from '../../src/core/duration.ts';
 import type { Application } from '../config.ts';
 import { CommandError, type Io } from '../io.ts';
 import { mailOf } from '../mail.ts';
-import { parseInstant } from '../time.ts';
 import type { Session } from './dashboard.ts';
 import type { Feed } from './feed.ts';
 import { keptSource } from './modules.ts';
@@ -28,22 +28,22 @@ export interface DevelopOptions {
   readonly concurrency: number | undefined;
   readonly zone: string | undefined;
   readonly theme: Theme['name'] | undefined;
-  /** Virtual time runs from the beginning. */
+  /** Start playing virtual time immediately. */
   readonly play: boolean;
-  /** Mail leaves by its transport; else it is held. */
+  /** Send mail through its transport; otherwise it is held. */
   readonly deliver: boolean;
 }
 
-// The real one, also while a simulation fakes the globals.
+// The real timer, even while a simulation replaces the globals.
 const { setImmediate } = globalThis;
 
 const graceMs = 5_000;
 
-/** A version of the application, at work. */
+/** A running version of the application. */
 export interface Running extends Session {
-  /** How long the module wants to be played, if it says so. */
+  /** The module's `simulation.for`, if set. */
   readonly period: string | number | undefined;
-  /** @param graceMs how long attempts have to end. @default 5 s */
+  /** @param graceMs the time that attempts have to finish. @default 5 s */
   stop(graceMs?: number): Promise<void>;
 }
 
@@ -51,42 +51,42 @@ export async function backendFor({ backend, virtual, file }: DevelopOptions, io:
   if (backend === undefined) return undefined;
   if (backend === 'memory') return memory();
   const { sqlite } = await import('escapement/sqlite');
-  // Instants of a virtual clock have no place in a file that outlives it.
+  // Instants of a virtual clock must not get into a file that outlives it.
   return sqlite({ file: virtual ? ':memory:' : resolve(io.cwd, file) });
 }
 
-/** What became of a rewind. */
+/** The result of a rewind. */
 export interface Rewound {
   readonly running: Running;
-  /** How many actions of the user were done again, and how many forgotten. */
+  /** The number of user actions that were replayed, and the number that were discarded. */
   readonly again: number;
   readonly dropped: number;
-  /** It is another version of the module that did what was done before. */
+  /** True if another version of the module produced the original run. */
   readonly reloaded: boolean;
 }
 
-/** Where a version takes over. */
+/** The state at which a version takes over. */
 interface Resumed {
   readonly now: number;
   readonly playing: boolean;
   readonly speed: number;
 }
 
-export class Works {
+export class DevSessions {
   readonly #options: DevelopOptions & { readonly paused: boolean };
   readonly #io: Io;
   readonly #feed: Feed;
   readonly #source: StoreSource;
   readonly #playFailed: (error: unknown) => void;
-  /** Of every version, until time begins anew. */
+  /** Shared by all versions until a rewind. */
   #store: StoreSource;
   #starts = 0;
-  /** Where virtual time began. */
+  /** The instant at which virtual time began. */
   #startedAt: number | undefined;
   #recorded: Recorded[] = [];
   #reloaded = false;
 
-  /** @param options.paused virtual time stands still at first */
+  /** @param options.paused start with virtual time paused */
   constructor(
     options: DevelopOptions & { readonly paused: boolean },
     io: Io,
@@ -108,8 +108,8 @@ export class Works {
   }
 
   /**
-   * Virtual time begins anew, with nothing but what was recorded up to an instant, and is driven there; what was recorded after it is forgotten.
-   * @param goesOn asked again and again on the way; false: it stays where it is
+   * Restarts virtual time and replays the actions recorded up to an instant. Later actions are discarded.
+   * @param goesOn called repeatedly on the way; the replay stops if it returns false
    */
   async rewind(application: Application, at: number, speed: number, goesOn: (now: number) => boolean): Promise<Rewound> {
     const before = this.#recorded;
@@ -140,7 +140,7 @@ export class Works {
     return {
       tasks,
       run: undefined,
-      hears: true,
+      hasEvents: true,
       shared,
       period: undefined,
       async stop(ms = graceMs) {
@@ -154,7 +154,7 @@ export class Works {
   async #virtual({ tasks, simulation, label }: Application, resumed: Resumed | undefined): Promise<Running> {
     const { from, speed, seed, workers, concurrency, paused } = this.#options;
     const start = resumed?.now ?? from ?? parseInstant(simulation.now ?? '2026-01-01T00:00:00Z');
-    if (start === undefined) throw new CommandError(`${label}: simulation.now is to be an instant with its offset`);
+    if (start === undefined) throw new CommandError(`${label}: simulation.now must be an instant with an offset`);
     this.#startedAt ??= start;
     const off = tasks.on('*', this.#feed.add);
     const plan = {
@@ -168,17 +168,17 @@ export class Works {
       playing: resumed?.playing ?? !paused,
       recorded: this.#recorded,
     };
-    const breathe = () => new Promise<void>((done) => setImmediate(done));
+    const yieldToEventLoop = () => new Promise<void>((done) => setImmediate(done));
     const run = await VirtualRun.begin(tasks, simulation, plan, {
       realNow: this.#io.realNow,
-      breathe,
+      yieldToEventLoop,
       feed: this.#feed,
       failed: this.#playFailed,
     });
     return {
       tasks,
       run,
-      hears: true,
+      hasEvents: true,
       shared: false,
       period: simulation.for,
       async stop(ms = graceMs) {

@@ -1,13 +1,13 @@
-/** The life of the real process: its signals, faults and memory, the processes it forks and the one that forked it. */
+/** The real process: its signals, uncaught errors and memory, its child processes and its parent. */
 import { type ChildProcess, fork } from 'node:child_process';
-import type { Child, Life, Order, Parent, Report, Signal } from './io.ts';
+import type { Child, Order, Parent, Process, Report, Signal } from './io.ts';
 
 const signals: readonly Signal[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 
-/** Within this time of a signal, another one is the same request that arrived by a second way: from the terminal and from a wrapper that forwards it, or as TERM and HUP. */
+/** A signal within this time of another is the same request arriving twice: from the terminal and a wrapper that forwards it, or as TERM and HUP. */
 const echoMs = 1_000;
 
-/** Tells the signals that ask a process to end from their echoes. @param now milliseconds of a clock that is never set back */
+/** Returns a function that is true for a new request and false for its duplicates. @param now milliseconds of a monotonic clock */
 export function requests(now: () => number): () => boolean {
   let askedAt = Number.NEGATIVE_INFINITY;
   return () => {
@@ -18,14 +18,14 @@ export function requests(now: () => number): () => boolean {
   };
 }
 
-/** The real process, as its commands end it and hear that it is to end. */
+/** Dispatches the signals and the exit of the real process. */
 export class Ending {
   readonly #isRequest: () => boolean;
   readonly #listeners = new Map<Signal, Set<(signal: Signal) => void>>();
   #leaving = false;
   #onForeignExit: (code: number) => number;
 
-  /** @param onForeignExit what becomes of an exit that no command has asked for */
+  /** @param onForeignExit called for an exit that no command requested; returns the exit code */
   constructor(now: () => number, onForeignExit: (code: number) => number) {
     this.#isRequest = requests(now);
     this.#onForeignExit = onForeignExit;
@@ -34,7 +34,7 @@ export class Ending {
     });
   }
 
-  /** Returns the function that ends this. */
+  /** Adds a listener. Returns a function that removes it. */
   on(signal: Signal, fn: (signal: Signal) => void): () => void {
     const listeners = this.#listeners.get(signal) ?? new Set();
     this.#listeners.set(signal, listeners.add(fn));
@@ -59,8 +59,8 @@ export class Ending {
   }
 }
 
-/** @param die what becomes of a fault that no command has asked for */
-export function processLife(ending: Ending, die: (fault: unknown) => void): Life {
+/** @param die called with an uncaught error if no command handles it */
+export function realProcess(ending: Ending, die: (fault: unknown) => void): Process {
   let onFault: (fault: unknown, kind: 'rejection' | 'exception') => void = die;
   process.on('uncaughtException', (fault) => onFault(fault, 'exception'));
   process.on('unhandledRejection', (fault) => onFault(fault, 'rejection'));
@@ -84,7 +84,7 @@ export function processLife(ending: Ending, die: (fault: unknown) => void): Life
 }
 
 function childOf(child: ChildProcess): Child {
-  // What cannot be told to a child that is going is seen by its exit.
+  // Sending to a child that is exiting may fail; its exit is handled separately.
   child.on('error', () => {});
   return {
     pid: child.pid,
