@@ -3,8 +3,15 @@ import { defineConfig } from 'vitest/config';
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-/** What other commands run: `npm run test:soak` and `npm run test:real-code`. */
+/** Explorations and oracles: they only compute, for as long as everything else together. `npm run test:long`, and the soak. */
+const long = [
+  'test/cli/explore.test.ts',
+  'test/core/{cron-oracle,zone}.test.ts',
+  'test/testing/{determinism,explore,planted,shop,sound}.test.ts',
+];
+/** What other commands run: `npm run test:long`, `npm run test:soak` and `npm run test:real-code`. */
 const elsewhere = [
+  ...(process.env.ESCAPEMENT_SOAK || process.env.ESCAPEMENT_LONG ? [] : long),
   ...(process.env.ESCAPEMENT_SOAK ? [] : ['test/soak/**']),
   ...(process.env.ESCAPEMENT_TEST_SERVERS ? [] : ['test/real-code/**']),
 ];
@@ -15,7 +22,7 @@ const pure = [
   'test/dash/{decode,frames,instants,keys,pace,rewind,screen,source,virtual}.test.ts',
   'test/engine/*.test.ts',
   'test/testing/{determinism,edges,explore,planted,simulation,sound}.test.ts',
-  'test/{applications,exports,imports,operations,tasks}.test.ts',
+  'test/{aliases,applications,exports,hooks,imports,limits,operations,steps,tasks,unique}.test.ts',
   'test/scenarios/*.test.ts',
   'test/cli/{clocks,explore,format,init,log,operate,simulate,time}.test.ts',
   'test/stores/{conformance,differential,mutants}.test.ts',
@@ -42,7 +49,7 @@ export default defineConfig({
     globalSetup: ['test/setup/build.ts'],
     projects: [
       // These keep nothing between two files, and need not load the sources anew for each.
-      { extends: true, test: { name: 'pure', isolate: false, include: pure } },
+      { extends: true, test: { name: 'pure', isolate: false, include: pure, exclude: elsewhere } },
       { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [...pure, ...elsewhere] } },
     ],
     typecheck: { enabled: false },
