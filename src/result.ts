@@ -148,6 +148,11 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get duplicate(): boolean {
     return this.#duplicate;
   }
+  /** The key under which the job is unique, whether it holds it or not; null if any number of jobs may be like it. */
+  get uniqueKey(): string | null {
+    const { unique, task } = this.#record.job;
+    return unique === null ? null : unique.key.slice(task.length + 1);
+  }
   /** The name of the signal that it waits for, until `dueAt`; or null. */
   get awaits(): string | null {
     return this.#record.job.awaits;

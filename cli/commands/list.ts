@@ -1,6 +1,6 @@
 /** `escapement list` and `escapement show`: jobs in a table, or one job in full. */
 import type { Command } from 'commander';
-import type { AttemptInfo, TaskResult } from 'escapement';
+import type { AttemptInfo, StepInfo, TaskResult } from 'escapement';
 import { given, whole } from '../arguments.ts';
 import { clean, cleanLines, padEnd, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
@@ -60,9 +60,10 @@ export function addShow(program: Command, io: Io, done: (code: ExitCode) => void
       done(
         await operate(module, options, io, async (operation) => {
           const job = await findJob(operation.tasks, id);
+          const steps = await job.steps();
           operation.print(
-            () => jobDocument(job),
-            () => jobLines(job, operation),
+            () => ({ ...jobDocument(job), steps }),
+            () => [...jobLines(job, operation), ...stepLines(steps, operation)],
           );
           return exitCodes.ok;
         }),
@@ -81,12 +82,31 @@ function jobDocument(job: TaskResult) {
     workerIds: job.workerIds,
     progress: job.progress,
     metadata: job.metadata,
+    uniqueKey: job.uniqueKey,
+    enqueuedBy: job.enqueuedBy,
+    awaits: job.awaits,
     input: input.value,
     returnValue: returned.value,
     unreadable: [...(input.fault === null ? [] : ['input']), ...(returned.fault === null ? [] : ['returnValue'])],
     errors: job.errors,
     history: job.history,
   };
+}
+
+/** The recorded steps, oldest first. */
+function stepLines(steps: readonly StepInfo[], { io, paint }: Operation): string[] {
+  if (steps.length === 0) return [];
+  const now = io.now();
+  const lines = steps.map(({ name, kind, value, at }) => {
+    const kept = kind === 'step' ? (value === undefined ? '' : `  ${cut(JSON.stringify(value))}`) : '';
+    return `    ${clean(name)}${kept}  ${paint('dim', relative(at.getTime(), now))}`;
+  });
+  return [`  ${paint('dim', 'steps')}`, ...lines];
+}
+
+function cut(text: string): string {
+  const shown = clean(text);
+  return shown.length > 80 ? `${shown.slice(0, 79)}…` : shown;
 }
 
 /** If a value in the row was damaged outside Escapement, the rest of the job is still shown. */
@@ -115,7 +135,10 @@ function jobLines(job: TaskResult, { io, paint }: Operation): string[] {
       'schedule',
       job.schedule && `${clean(job.schedule)}${job.scheduledAt ? `, occurrence of ${job.scheduledAt.toISOString()}` : ''}`,
     ),
+    ...line('unique by', job.uniqueKey && clean(job.uniqueKey)),
     ...line('enqueued', at(job.enqueuedAt)),
+    ...line('by job', job.enqueuedBy),
+    ...line('waits for', job.awaits && `the signal ${clean(job.awaits)}`),
     ...line('run after', at(job.runAfter)),
     ...line('due', open && job.status !== 'running' ? at(job.dueAt) : null),
     ...line('started', at(job.startedAt)),

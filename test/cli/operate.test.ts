@@ -443,3 +443,24 @@ test('an application without tasks is reported by commands that run it', async (
     /^escapement: app\.ts defines no tasks: call tasks\.define\('name', …\) in it, or import/,
   );
 });
+
+test('show prints what a job has recorded, what it is unique by, and what it waits for', async () => {
+  const store = sharedStore();
+  const id = await store.use(async ({ delivery }) => (await delivery.enqueue(7)).id);
+  await store.work();
+  const { code, stdout } = await store.run('show', [id]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/unique by +one at a time/);
+  expect(stdout).toMatch(/waits for +the signal packed:7/);
+  expect(stdout).toMatch(/steps\n +charge +\{"order":7,"note":"paid .*red"\}/);
+  expect(stdout).not.toContain('\u001b');
+  expect(await store.document('show', id)).toMatchObject({
+    uniqueKey: 'one at a time',
+    awaits: 'packed:7',
+    enqueuedBy: null,
+    steps: [
+      { name: 'charge', kind: 'step' },
+      { name: 'signal packed:7', kind: 'signal' },
+    ],
+  });
+});
