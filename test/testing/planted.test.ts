@@ -1,6 +1,9 @@
 /** An exploration with default settings finds every planted fault, and shrinks it to a few decisions. */
+import { createTasks, memory } from 'escapement';
 import { describe, expect, test } from 'vitest';
 import { explored } from '../../fixtures/explored.ts';
+import type { Job } from '../../src/core/types.ts';
+import type { ClaimOptions, Store } from '../../src/ports/store.ts';
 import { search } from '../../src/testing/explore.ts';
 import { memoryStore, planted } from './planted.ts';
 
@@ -35,4 +38,62 @@ describe('planted', () => {
     expect(found).not.toBe('not found');
     expect(Number(after)).toBeLessThanOrEqual(8);
   });
+});
+
+/** Bugs in limits and unique keys, in a store whose other methods are sound. */
+const limited: readonly (readonly [bug: string, found: RegExp, change: (store: Store) => Partial<Store>])[] = [
+  [
+    'a unique key is looked up before the insert, not with it',
+    /I13|E1/,
+    (store) => ({
+      async insert(jobs: readonly Job[], options: Parameters<Store['insert']>[1]) {
+        const { items } = await store.list({}, { now: options.now, limit: 1_000 });
+        await Promise.resolve();
+        const taken = jobs.map(
+          (job) => items.find((other) => other.job.unique?.key === job.unique?.key && other.job.status === 'queued') ?? null,
+        );
+        const free = jobs.filter((_, i) => taken[i] === null);
+        // The row has its key, and nothing holds others off.
+        await store.insert(
+          free.map((job) => ({ ...job, unique: null })),
+          options,
+        );
+        return taken;
+      },
+    }),
+  ],
+  [
+    'a permit is leaked: jobs are claimed beyond the limit',
+    /I9/,
+    (store) => ({
+      claim: (options: ClaimOptions & { now: number }) => store.claim({ ...options, limits: null }),
+      settle: (settlements, options) =>
+        store.settle(settlements, { ...options, claim: options.claim && { ...options.claim, limits: null } }),
+    }),
+  ],
+];
+
+test.each(limited)('%s', async (_, found, change) => {
+  const tasks = createTasks({ backend: memory() });
+  const sync = tasks.define('sync', {
+    run: (_input: number, ctx) => ctx.sleep('5s'),
+    concurrency: { key: () => 'one', limit: 1 },
+    unique: { key: (n) => n % 3 },
+  });
+  const open = () => {
+    const store = memoryStore();
+    const changed = change(store);
+    return new Proxy(store, {
+      get(target, key) {
+        const value: unknown = Reflect.get(key in changed ? changed : target, key);
+        return typeof value === 'function' ? value.bind(key in changed ? changed : target) : value;
+      },
+    });
+  };
+  const options = { seeds: 200, workers: 2, store: { kind: 'store' as const, name: 'planted', open } };
+  const scenario = async () => {
+    await Promise.all([1, 2, 3, 4, 5, 6].map((n) => sync.enqueue(n)));
+    return () => {};
+  };
+  await expect(search(tasks, options, scenario)).rejects.toThrow(found);
 });
