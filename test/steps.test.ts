@@ -152,6 +152,23 @@ describe.each(stores)('on %s', (_, store) => {
     expect((await never?.refresh())?.finishedAt).toEqual(new Date('2026-01-08T00:00:00Z'));
   });
 
+  test('a recorded step that the code no longer asks for is reported, and is no error', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const deploy = tasks.define('deploy', {
+      run: async (_: string, ctx) => {
+        await ctx.step(ctx.attempt === 1 ? 'old' : 'new', () => 1);
+        if (ctx.attempt === 1) throw new Error('redeploy');
+      },
+      retry: { backoff: 0 },
+    });
+    await using sim = await simulated(tasks);
+    const result = await deploy.enqueue('x');
+    await sim.runUntilIdle();
+    await expect(result).toHaveSucceeded();
+    await expect(result).toHaveStepped(['old', 'new']);
+    expect(String(sim.timeline())).toMatch(/warn +deploy#1 recorded steps that deploy did not ask for, because its code has changed: old/);
+  });
+
   test('a step that cannot be stored fails the job for good, and says that it has run', async () => {
     const tasks = createTasks({ backend: memory() });
     const odd = tasks.define('odd', { run: (_: string, ctx) => ctx.step('date', () => new Date()) as Promise<unknown> as Promise<void> });

@@ -453,6 +453,11 @@ export class RunningAttempt implements Scope {
       const lost = `${this.job.task} called ${call} but did not return its result, so the job is successful; write: return ${call.replace(')', '…)')}`;
       this.log('warn', lost, undefined);
     }
+    const unused = this.#steps?.unused() ?? [];
+    if (unused.length > 0) {
+      const names = unused.slice(0, 10).join(', ');
+      this.log('warn', `recorded steps that ${this.job.task} did not ask for, because its code has changed: ${names}`, undefined);
+    }
     return { kind: 'done', value: text };
   }
 

@@ -18,7 +18,7 @@ import {
 } from '../core/errors.ts';
 import { isPermanentError } from '../core/failure.ts';
 import { decode, encode } from '../core/json.ts';
-import { maxSteps, signalValue, waitState } from '../core/steps.ts';
+import { maxSteps, nameOfStep, signalValue, waitState } from '../core/steps.ts';
 import type { Step } from '../core/types.ts';
 import type { Store } from '../ports/store.ts';
 import type { RunningAttempt } from './attempt.ts';
@@ -39,6 +39,7 @@ export class Steps {
   readonly #attempt: RunningAttempt;
   readonly #store: StepStore | undefined;
   #recorded: Promise<Map<string, Step>> | undefined;
+  #loaded: ReadonlyMap<string, Step> | undefined;
   /** How often each name was asked for. */
   readonly #asked = new Map<string, number>();
   readonly #names = new Set<string>();
@@ -128,10 +129,9 @@ export class Steps {
     throw this.#attempt.suspend(until === null ? longestDurationMs : until - clock.now(), name, `waits for the signal ${name}`);
   }
 
-  /** The recorded steps that the function has not asked for: its code has changed. */
-  async unused(): Promise<readonly string[]> {
-    if (!this.#recorded) return [];
-    return [...(await this.#recorded).keys()].filter((name) => !this.#names.has(name));
+  /** The names of the recorded steps that the function has not asked for: its code has changed. */
+  unused(): readonly string[] {
+    return [...(this.#loaded?.values() ?? [])].filter(({ name }) => !this.#names.has(name)).map(nameOfStep);
   }
 
   async #perform<T>(
@@ -192,7 +192,9 @@ export class Steps {
 
   async #load(store: StepStore): Promise<Map<string, Step>> {
     const [steps = []] = await this.#insist(() => store.getSteps([this.#attempt.id]));
-    return new Map(steps.map((step) => [step.name, step]));
+    const recorded = new Map(steps.map((step) => [step.name, step]));
+    this.#loaded = recorded;
+    return recorded;
   }
 
   async #save(step: Pick<Step, 'name' | 'kind' | 'value'>): Promise<void> {
