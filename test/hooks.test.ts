@@ -129,7 +129,7 @@ test('an enqueue can be changed, refused, and must not wait in a synchronous tra
   }
 });
 
-test("a task's own listeners hear of its jobs alone, and cannot fail them", async () => {
+test("a task's own listeners are called for its jobs only, and cannot fail them", async () => {
   const heard: unknown[] = [];
   const tasks = createTasks({ backend: memory(), logger: { debug() {}, info() {}, warn() {}, error: (_, text) => void heard.push(text) } });
   const work = tasks.define('work', {

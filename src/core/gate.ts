@@ -1,6 +1,6 @@
 /**
- * Limits: how many jobs of a queue, a task or a key may run at a time, and how many may start within a time. Pure. A store counts what runs in
- * its rows, whoever claimed it, so no crash can leak a permit.
+ * Limits: how many jobs of a queue, a task or a key may run at a time, and how many may start within a time. Pure. A store counts running jobs in
+ * its rows, whichever worker claimed them, so a crash cannot leak a permit.
  *
  * A queue, or a task whose limits have no key, is closed as a whole while it is full or its rate is used up: its jobs stay where they are, and
  * workers sleep until it opens. Where a limit counts by key, a job that is claimed too early moves: it is blocked until a job of its key ends, or

@@ -161,7 +161,7 @@ function isStream(value: object | ((...args: never) => unknown)): value is Async
   return typeof (value as { pipe?: unknown }).pipe === 'function' && Symbol.asyncIterator in value;
 }
 
-/** Stops one chunk beyond the limit: whoever counts refuses it. */
+/** Stops one chunk beyond the limit, so that the caller can refuse the content. */
 async function readStream(stream: AsyncIterable<unknown>, limit: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;

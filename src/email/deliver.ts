@@ -84,7 +84,7 @@ async function send(
   if (from === '' && !built.envelope)
     throw new PermanentError('the mail has no sender: set from in the message, or in the options of createMail()');
 
-  // Somebody has a mail that was refused tried once more: whoever refused it is asked again.
+  // A refused mail was retried by hand: ask the server that refused it again.
   const refused: Refusal[] = before?.state === 'refused' ? [] : [...(before?.refused ?? [])];
   const accepted = [...(before?.accepted ?? [])];
   let rest = everyone.filter((address) => !accepted.includes(address) && !refused.some((refusal) => refusal.address === address));

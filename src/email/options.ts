@@ -12,7 +12,7 @@ export interface MailOptions extends JobOptions {
   from?: MailAddresses;
   replyTo?: MailAddresses;
   /**
-   * All mails go to this address, whoever they are for; the header `X-Intercepted-To` says who that is. For staging.
+   * All mails go to this address instead of their recipients, whom the header `X-Intercepted-To` names. For staging.
    * @example intercept: process.env.NODE_ENV === 'production' ? undefined : 'team@example.com'
    */
   intercept?: string | undefined;

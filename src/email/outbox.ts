@@ -40,7 +40,7 @@ export function createOutbox(tasks: Tasks, names: ReadonlySet<string>): Outbox {
         await result.retry();
         return;
       }
-      // A copy that is allowed to leave; to whoever gets it, it is the same mail.
+      // A copy that may be delivered. For its recipients it is the same mail.
       const mail: SendNow = { deliver: true, messageId: record.messageId };
       const copy = tasks.get(result.task).using({ queue: result.queue, tags: result.tags, metadata: { ...result.metadata, mail } });
       const blobs = await storedBlobs(result);

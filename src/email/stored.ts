@@ -37,7 +37,7 @@ export function encodeMessage(message: MailMessage): { blobs: Record<string, Uin
     if (Array.isArray(value)) return value.map(encoded);
     if (typeof value !== 'object' || value === null) return value;
     const entries = Object.entries(value).map(([key, part]): [string, unknown] => [key, encoded(part)]);
-    // What looks like one of our own marks is told apart from them.
+    // Escapes data that looks like one of our own markers.
     return marks.some((mark) => mark in value) ? { $entries: entries } : Object.fromEntries(entries);
   };
   const text = JSON.stringify(encoded(message));

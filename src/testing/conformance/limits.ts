@@ -1,4 +1,4 @@
-/** Law 3, limits: what runs is counted in the rows, whoever claimed it, and a job beyond a limit holds up no other. */
+/** Law 3, limits: running jobs are counted in the rows, whichever worker claimed them, and a job beyond a limit does not delay others. */
 import assert from 'node:assert/strict';
 import type { Limits, Rate } from '../../core/gate.ts';
 import type { Job } from '../../core/types.ts';

@@ -1,4 +1,4 @@
-/** Law 5: at most one job holds a unique key, whoever asks for it at the same time; what `core/unique` says of windows, statuses and conflicts. */
+/** Law 5: at most one job holds a unique key, also under concurrent inserts; windows, statuses and conflicts as defined in `core/unique`. */
 import assert from 'node:assert/strict';
 import { isEscapementError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
