@@ -81,7 +81,7 @@ async function floorDrain(synchronous: Synchronous): Promise<number> {
     for (let i = 0; i < jobs; i++) insert.run(...rowOf(i));
   }).immediate();
   const select = db.prepare(
-    "SELECT id FROM escapement_jobs WHERE state = 'ready' AND queue = 'default' AND +due_at <= 5 ORDER BY priority DESC, due_at, id LIMIT 100",
+    "SELECT id FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = 'default' AND +due_at <= 5 ORDER BY priority DESC, due_at, id LIMIT 100",
   );
   const claim = db.prepare(
     `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, lease_until = 9, started_at = 5,

@@ -22,10 +22,12 @@ import {
   changes,
   editJob,
   insertJob,
+  insertPlainJob,
   insertValues,
   type JobRow,
   jobOf,
   lastAttemptOf,
+  plainValues,
   selectJob,
   updateJob,
 } from './rows.ts';
@@ -154,7 +156,9 @@ export class Ready {
   #insert(jobs: readonly Job[], now: number): void {
     for (const job of jobs) {
       const state = stateOf(job, now);
-      this.statements.insert.run(...insertValues(job, state, heldKey(job)));
+      const plain = plainValues(job, state);
+      if (plain) this.statements.insertPlain.run(...plain);
+      else this.statements.insert.run(...insertValues(job, state, heldKey(job)));
       this.counts.add(job.queue, state, 1);
       this.#madeReady(job, now);
     }
@@ -444,6 +448,7 @@ interface Success {
 interface Statements {
   readonly lock: Statement<[]>;
   readonly insert: Statement<Values>;
+  readonly insertPlain: Statement<Values>;
   readonly claim: Statement<Values>;
   readonly renew: Statement<Values, { cancelRequested: string | null }>;
   readonly update: Statement<Values>;
@@ -480,6 +485,7 @@ function prepare(db: Database): Statements {
   return {
     lock: db.prepare('DELETE FROM escapement_migrations WHERE version IS NULL'),
     insert: db.prepare(insertJob),
+    insertPlain: db.prepare(insertPlainJob),
     claim: db.prepare(
       `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, last_worker = ?, lease_until = ?,
        started_at = coalesce(started_at, ?), last_attempted_at = ?, cancel_requested = NULL, last_attempt = attempt + 1,

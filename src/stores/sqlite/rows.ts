@@ -109,6 +109,41 @@ export function insertValues(job: Job, state: JobRow['state'], uniqueKey: string
   ];
 }
 
+/** The insert of a job of which little is given, as of most: the other columns are null. */
+export const insertPlainJob = `INSERT INTO escapement_jobs (id, task, queue, input, enqueued_at, state, priority, due_at, attempt, max_attempts, claim, losses)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 0, 0)`;
+
+/** The values of `insertPlainJob`, in order; undefined: the job has more. */
+export function plainValues(job: Job, state: JobRow['state']): unknown[] | undefined {
+  const { runAfter, expiresAt, tags, schedule, scheduledAt, overrides, unique, concurrencyKey, rateKey, enqueuedBy, progress, reason } =
+    job;
+  const more =
+    runAfter ??
+    expiresAt ??
+    schedule ??
+    scheduledAt ??
+    overrides ??
+    unique ??
+    concurrencyKey ??
+    rateKey ??
+    enqueuedBy ??
+    progress ??
+    reason;
+  if (
+    more !== null ||
+    tags.length > 0 ||
+    json(job.metadata) !== null ||
+    job.status !== 'queued' ||
+    job.claim !== 0 ||
+    job.attempt !== 0 ||
+    job.losses !== 0
+  )
+    return undefined;
+  const { awaits, cancelRequested, returnValue, finishedAt, startedAt, lastAttemptedAt, leaseUntil } = job;
+  if ((awaits ?? cancelRequested ?? returnValue ?? finishedAt ?? startedAt ?? lastAttemptedAt ?? leaseUntil) !== null) return undefined;
+  return [job.id, job.task, job.queue, job.input, job.enqueuedAt, state, job.priority, job.dueAt, job.maxAttempts];
+}
+
 export const updateJob = `UPDATE escapement_jobs SET ${pairs(changing)
   .map(([, column]) => `${column} = ?`)
   .join(', ')}, blocked_by = NULL WHERE n = ?`;
