@@ -203,8 +203,15 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     const { host } = app.binding;
     const now = host.clock.now();
     const input = args[0] as unknown;
-    if (definition.schema) await parseInput(definition.schema, input, `input of ${this.name}`);
-    const job = { ...this.#job(app, definition, input, now), status: 'running', attempt: 1, maxAttempts: 1, startedAt: now } as const;
+    // Key functions get the parsed input, as at enqueue.
+    const parsed = definition.schema ? await parseInput(definition.schema, input, `input of ${this.name}`) : input;
+    const job = {
+      ...this.#job(app, definition, input, now, parsed),
+      status: 'running',
+      attempt: 1,
+      maxAttempts: 1,
+      startedAt: now,
+    } as const;
     let failure: { error: unknown } | undefined;
     const watched: Definition = {
       ...definition,

@@ -165,6 +165,13 @@ test('fifty enqueues at once of one key, half of them rolled back, make one job'
   }
 });
 
+test('call() gives key functions the parsed input too', async () => {
+  const tasks = createTasks({ backend: dummy() });
+  const input = z.object({ id: z.string().optional() }).transform(({ id }) => ({ key: id ?? 'none' }));
+  const work = tasks.define('work', { input, run: ({ key }) => key, unique: { key: ({ key }) => key } });
+  expect(await work.call({})).toBe('none');
+});
+
 test('dummy() and immediate() keep to it', async () => {
   const dull = createTasks({ backend: dummy() });
   const pay = dull.define('pay', { run: (_: string) => {}, unique: {} });

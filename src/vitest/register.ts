@@ -73,7 +73,7 @@ export interface ExpectedMail {
 export interface SentMailOptions {
   /** When the server accepted it. */
   at?: Moment;
-  /** Exactly so many such mails. @default at least one */
+  /** The exact number of matching mails. @default at least one */
   times?: number;
 }
 
