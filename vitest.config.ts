@@ -33,6 +33,7 @@ export default defineConfig({
     alias: [
       { find: /^escapement$/, replacement: at('./src/index.ts') },
       { find: /^escapement\/sqlite$/, replacement: at('./src/stores/sqlite/index.ts') },
+      { find: /^escapement\/postgres$/, replacement: at('./src/stores/postgres/index.ts') },
       { find: /^escapement\/email$/, replacement: at('./src/email/index.ts') },
       { find: /^escapement\/testing$/, replacement: at('./src/testing/index.ts') },
       { find: /^escapement\/vitest\/setup$/, replacement: at('./src/vitest/setup.ts') },
@@ -46,7 +47,7 @@ export default defineConfig({
     testTimeout: 300_000,
     hookTimeout: 60_000,
     expect: { poll: { timeout: 30_000 } },
-    globalSetup: ['test/setup/build.ts'],
+    globalSetup: ['test/setup/build.ts', 'test/setup/postgres.ts'],
     projects: [
       // These keep nothing between two files, and need not load the sources anew for each.
       { extends: true, test: { name: 'pure', isolate: false, include: pure, exclude: elsewhere } },

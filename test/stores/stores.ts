@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { memory, type Store, type StoreSource } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
+import { emptyPostgres } from './postgres-server.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
 let files = 0;
@@ -38,4 +39,5 @@ export const stores: readonly NamedSource[] = [
     label: 'sqlite on a file',
     open: () => sqlite({ file: join(folder, `${++files}.db`), synchronous: 'NORMAL' }).open(),
   },
+  { ...emptyPostgres(), label: 'postgres' },
 ];

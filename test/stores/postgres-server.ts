@@ -1,0 +1,50 @@
+/** The PostgreSQL server of the tests, and stores on it. */
+import { connect } from 'node:net';
+import type { StoreSource } from 'escapement';
+import { type PostgresOptions, postgres } from 'escapement/postgres';
+import pg from 'pg';
+
+let url: Promise<string> | undefined;
+
+export function postgresUrl(): Promise<string> {
+  const given = process.env.ESCAPEMENT_TEST_POSTGRES;
+  url ??= given ? Promise.resolve(given) : askForUrl();
+  return url;
+}
+
+async function askForUrl(): Promise<string> {
+  const socket = connect(Number(process.env.ESCAPEMENT_POSTGRES_DOOR), '127.0.0.1');
+  let text = '';
+  for await (const part of socket) text += String(part);
+  if (!text.startsWith('postgres:')) throw new Error(text);
+  return text;
+}
+
+const tables = ['jobs', 'attempts', 'steps', 'blobs', 'signals', 'rates', 'queues', 'workers', 'schedules'];
+let sources = 0;
+
+/** A store in a schema of its own, which is empty whenever it is opened. It has one pool; nothing is closed before the process ends. */
+export function emptyPostgres(
+  options: Omit<PostgresOptions, 'schema' | 'connectionString' | 'pool'> & { max?: number; alone?: boolean } = {},
+): StoreSource {
+  const { alone = true, max = 4, ...rest } = options;
+  const schema = `test_${process.pid}_${++sources}`;
+  let pool: pg.Pool | undefined;
+  const prepare = async () => {
+    pool = new pg.Pool({ connectionString: await postgresUrl(), max, allowExitOnIdle: true, idleTimeoutMillis: 0 });
+    await pool.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`);
+    return pool;
+  };
+  let prepared: Promise<pg.Pool> | undefined;
+  return {
+    kind: 'store',
+    name: 'postgres',
+    async open() {
+      prepared ??= prepare();
+      const store = await postgres({ pool: await prepared, schema, ...rest }).open({ alone });
+      await store.migrate();
+      await pool?.query(tables.map((table) => `DELETE FROM ${schema}.${table}`).join('; '));
+      return store;
+    },
+  };
+}
