@@ -2,9 +2,11 @@
 
 import { StoreError } from '../core/errors.ts';
 import type { Job } from '../core/types.ts';
+import { scope } from '../engine/scope.ts';
 import type { Hint, Store } from '../ports/store.ts';
 import type { DrawnFaults } from './drawn-faults.ts';
 import type { Process } from './owners.ts';
+import { realWork } from './real-work.ts';
 
 /** How a store can fail. All are temporary: retrying may help. */
 export type StoreFault = 'busy' | 'failing' | 'full';
@@ -167,7 +169,12 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
     },
   };
   for (const call of calls) {
-    const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
+    const bound = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
+    const real = (a: unknown, b: unknown) => {
+      const answer = bound(a, b);
+      if (answer instanceof Promise && (scope.getStore() || !caller.process())) realWork.storeCall(answer);
+      return answer;
+    };
     const ask = (a: unknown, b: unknown) => {
       const process = caller.process();
       // The process has died, so nothing receives the answer.

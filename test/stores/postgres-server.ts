@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import type { StoreSource } from 'escapement';
 import { type PostgresOptions, postgres } from 'escapement/postgres';
 import pg from 'pg';
+import { asOwnWork } from '../../src/ports/clock.ts';
 
 let url: Promise<string> | undefined;
 
@@ -29,21 +30,22 @@ export function emptyPostgres(
 ): StoreSource {
   const { alone = true, max = 4, ...rest } = options;
   const schema = `test_${process.pid}_${++sources}`;
-  let pool: pg.Pool | undefined;
-  const prepare = async () => {
-    pool = new pg.Pool({ connectionString: await postgresUrl(), max, allowExitOnIdle: true, idleTimeoutMillis: 0 });
-    await pool.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`);
-    return pool;
-  };
+  const prepare = () =>
+    asOwnWork(async () => {
+      const pool = new pg.Pool({ connectionString: await postgresUrl(), max, allowExitOnIdle: true, idleTimeoutMillis: 0 });
+      await pool.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`);
+      return pool;
+    });
   let prepared: Promise<pg.Pool> | undefined;
   return {
     kind: 'store',
     name: 'postgres',
     async open() {
       prepared ??= prepare();
-      const store = await postgres({ pool: await prepared, schema, ...rest }).open({ alone });
+      const pool = await prepared;
+      const store = await postgres({ pool, schema, ...rest }).open({ alone });
       await store.migrate();
-      await pool?.query(tables.map((table) => `DELETE FROM ${schema}.${table}`).join('; '));
+      await asOwnWork(() => pool.query(tables.map((table) => `DELETE FROM ${schema}.${table}`).join('; ')));
       return store;
     },
   };

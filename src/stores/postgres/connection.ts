@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { ConfigError, isEscapementError, StoreError } from '../../core/errors.ts';
-import { systemClock } from '../../ports/clock.ts';
+import { asOwnWork, systemClock } from '../../ports/clock.ts';
 import type { Session, Value } from './session.ts';
 
 /** The part of a `pg` client that is used. */
@@ -237,7 +237,11 @@ export class Connection {
     }
   }
 
-  async #with<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
+  #with<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
+    return asOwnWork(() => this.#on(ms, fn));
+  }
+
+  async #on<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
     if (this.#closed || !this.#pool) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
     const client = await acquire(this.#pool);
     tame(client);
