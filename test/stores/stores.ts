@@ -1,4 +1,4 @@
-/** Every store that the suites run over. */
+/** The stores that the suites run over. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,7 +30,7 @@ function later(store: Store): Store {
   });
 }
 
-export const stores: readonly NamedSource[] = [
+const local: readonly NamedSource[] = [
   { ...memory(), label: 'memory' },
   { ...memory(), label: 'memory, answering later', open: async () => later(await memory().open()) },
   { ...sqlite({ file: ':memory:' }), label: 'sqlite in memory' },
@@ -39,5 +39,10 @@ export const stores: readonly NamedSource[] = [
     label: 'sqlite on a file',
     open: () => sqlite({ file: join(folder, `${++files}.db`), synchronous: 'NORMAL' }).open(),
   },
-  { ...emptyPostgres(), label: 'postgres' },
 ];
+
+/** Every store of this package. */
+export const allStores: readonly NamedSource[] = [...local, { ...emptyPostgres(), label: 'postgres' }];
+
+/** What the larger suites run over: PostgreSQL too with `npm run test:postgres`. */
+export const stores: readonly NamedSource[] = process.env.ESCAPEMENT_POSTGRES ? allStores : local;

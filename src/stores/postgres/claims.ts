@@ -3,6 +3,7 @@
  * rows, and must not change between the count and the claim. Claims without limits do not wait for this lock.
  */
 import { Gate, gateOf, type Limits, maxPassedOver, noLimits, type RunningCount, rateNames, taskOfGate } from '../../core/gate.ts';
+import { comesBefore } from '../../core/job.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { JobRow } from '../sql/rows.ts';
 import { jobColumns } from './rows.ts';
@@ -97,6 +98,11 @@ class Look {
   }
 }
 
+/** Law 4. The server returns changed rows in any order. */
+export function inOrder(rows: JobRow[]): JobRow[] {
+  return rows.sort((a, b) => (comesBefore(a, b) ? -1 : 1));
+}
+
 /** Where the next sweep begins. */
 export interface Sweep {
   after: string;
@@ -144,7 +150,7 @@ export class Claims {
       if (blocked.length > 0) await this.#session.run(this.#sql.block, [records(blocked)]);
       if (deferred.length > 0) await this.#session.run(this.#sql.defer, [records(deferred)]);
       if (admitted.length > 0)
-        rows.push(...(await this.#session.rows<JobRow>(this.#sql.lease, [admitted, options.worker, options.leaseUntil, now])));
+        rows.push(...inOrder(await this.#session.rows<JobRow>(this.#sql.lease, [admitted, options.worker, options.leaseUntil, now])));
       if (found.length > 0 && (found.length === most || isClosed || passedOver > 0)) continue;
       if (isSwept || !(await this.#hasBlocked())) break;
       isSwept = true;

@@ -7,7 +7,6 @@ import { defaultBackoff } from '../../core/backoff.ts';
 import { hintsOf } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { StoreError } from '../../core/errors.ts';
-import { comesBefore } from '../../core/job.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../../core/types.ts';
 import type {
@@ -28,7 +27,7 @@ import type {
   WantedSignal,
 } from '../../ports/store.ts';
 import { type JobRow, jobOf, workerOf } from '../sql/rows.ts';
-import { Claims, claimsSql, type Served, type Sweep, servedValues } from './claims.ts';
+import { Claims, claimsSql, inOrder, type Served, type Sweep, servedValues } from './claims.ts';
 import { type Connection, codeOf, upkeepMs } from './connection.ts';
 import { Enqueues, enqueuesSql } from './enqueues.ts';
 import { guestSession } from './guest.ts';
@@ -128,7 +127,8 @@ export class PostgresStore implements Store {
       ? await this.#claimWithin(options)
       : await this.#orElse(
           'ESC02',
-          () => this.#query<JobRow>(this.#sql.claims.claim, [...servedValues(options), now, limit, worker, leaseUntil]),
+          async () =>
+            inOrder(await this.#query<JobRow>(this.#sql.claims.claim, [...servedValues(options), now, limit, worker, leaseUntil])),
           () => this.#claimWithin(options),
         );
     return this.#claimed(rows, options);
@@ -204,7 +204,7 @@ export class PostgresStore implements Store {
     }
     const settled = settlements.map(({ id }) => ended.get(id) ?? null);
     this.#hint([...ended.values()], false);
-    return { settled, claimed: claim ? await this.#claimed(leased, claim) : [] };
+    return { settled, claimed: claim ? await this.#claimed(inOrder(leased), claim) : [] };
   }
 
   async #settleAll(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
@@ -237,7 +237,7 @@ export class PostgresStore implements Store {
     }
     if (failures.length > 0) await this.#quarantine(failures, options.now);
     if (jobs.length > 0) this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
-    return jobs.sort((a, b) => (comesBefore(a, b) ? -1 : 1));
+    return jobs;
   }
 
   async #quarantine(failures: readonly Settlement[], now: number): Promise<void> {
