@@ -172,7 +172,7 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
     const bound = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
     const real = (a: unknown, b: unknown) => {
       const answer = bound(a, b);
-      if (answer instanceof Promise && (scope.getStore() || !caller.process())) realWork.storeCall(answer);
+      if (answer instanceof Promise) realWork.storeCall(answer, scope.getStore() !== undefined || caller.process() === undefined);
       return answer;
     };
     const ask = (a: unknown, b: unknown) => {

@@ -348,9 +348,18 @@ export class RealWork {
   /** Negative, to stay distinct from Node's async ids. */
   #unseenId = 0;
 
-  /** A call of a store, made by an attempt or a test: the steps of workers are waited for anyway. */
-  storeCall(answer: Promise<unknown>): void {
-    this.#unseen('a call of the store', answer);
+  /** Number of calls of stores that have not been answered. Virtual time stands still, whoever made them, and whether or not they live. */
+  storeCalls = 0;
+
+  /** @param isOfAttempt made by an attempt or a test: what follows comes in the order of attempts */
+  storeCall(answer: Promise<unknown>, isOfAttempt: boolean): void {
+    if (isOfAttempt) this.#unseen('a call of the store', answer);
+    this.storeCalls += 1;
+    const over = () => {
+      this.storeCalls -= 1;
+      this.#progressed();
+    };
+    answer.then(over, over);
   }
 
   #event(): void {

@@ -121,8 +121,12 @@ export class Connection {
   #closed = false;
   #opening: Promise<void> | undefined;
 
-  constructor(place: Place) {
+  readonly #inTurn: boolean;
+
+  /** @param inTurn whether calls come one after the other, in the order in which they were made */
+  constructor(place: Place, inTurn = false) {
     this.place = place;
+    this.#inTurn = inTurn;
   }
 
   get isClosed(): boolean {
@@ -238,8 +242,12 @@ export class Connection {
   }
 
   #with<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
-    return asOwnWork(() => this.#on(ms, fn));
+    if (!this.#inTurn) return asOwnWork(() => this.#on(ms, fn));
+    const mine = this.#last.then(() => asOwnWork(() => this.#on(ms, fn)));
+    this.#last = mine.catch(() => {});
+    return mine;
   }
+  #last: Promise<unknown> = Promise.resolve();
 
   async #on<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
     if (this.#closed || !this.#pool) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });

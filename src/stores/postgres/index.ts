@@ -61,7 +61,7 @@ export function postgres(options: PostgresOptions): StoreSource {
     kind: 'store',
     name: 'postgres',
     shared: true,
-    open: ({ alone = false } = {}) => new PostgresStore(new Connection(place), { alone }),
+    open: ({ alone = false } = {}) => new PostgresStore(new Connection(place, alone), { alone }),
   };
 }
 
