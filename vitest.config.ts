@@ -9,11 +9,12 @@ const long = [
   'test/core/{cron-oracle,zone}.test.ts',
   'test/testing/{determinism,explore,planted,shop,sound}.test.ts',
 ];
-/** What other commands run: `npm run test:long`, `npm run test:soak` and `npm run test:real-code`. */
+/** What other commands run: `npm run test:long`, `npm run test:soak`, `npm run test:real-code` and `npm run test:postgres`. */
 const elsewhere = [
   ...(process.env.ESCAPEMENT_SOAK || process.env.ESCAPEMENT_LONG ? [] : long),
   ...(process.env.ESCAPEMENT_SOAK ? [] : ['test/soak/**']),
   ...(process.env.ESCAPEMENT_TEST_SERVERS ? [] : ['test/real-code/**']),
+  ...(process.env.ESCAPEMENT_POSTGRES ? [] : ['test/postgres/**']),
 ];
 const pure = [
   'test/core/*.test.ts',
