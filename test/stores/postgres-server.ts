@@ -9,7 +9,9 @@ let url: Promise<string> | undefined;
 
 export function postgresUrl(): Promise<string> {
   const given = process.env.ESCAPEMENT_TEST_POSTGRES;
-  url ??= given ? Promise.resolve(given) : askForUrl();
+  // A port, if `npm run test:real-code` has started the server.
+  const named = given && /^\d+$/.test(given) ? `postgres://postgres@127.0.0.1:${given}/postgres` : given;
+  url ??= named ? Promise.resolve(named) : askForUrl();
   return url;
 }
 

@@ -41,8 +41,11 @@ const local: readonly NamedSource[] = [
   },
 ];
 
-/** Every store of this package. */
-export const allStores: readonly NamedSource[] = [...local, { ...emptyPostgres(), label: 'postgres' }];
+const server: NamedSource = { ...emptyPostgres(), label: 'postgres' };
+const isPostgresAlone = Boolean(process.env.ESCAPEMENT_POSTGRES);
 
-/** What the larger suites run over: PostgreSQL too with `npm run test:postgres`. */
-export const stores: readonly NamedSource[] = process.env.ESCAPEMENT_POSTGRES ? allStores : local;
+/** Every store of this package; with `npm run test:postgres`, PostgreSQL alone. */
+export const allStores: readonly NamedSource[] = isPostgresAlone ? [server] : [...local, server];
+
+/** What the larger suites run over: PostgreSQL only with `npm run test:postgres`. */
+export const stores: readonly NamedSource[] = isPostgresAlone ? [server] : local;

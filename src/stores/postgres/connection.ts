@@ -26,6 +26,7 @@ export interface PgPool {
   connect(): Promise<PgPoolClient>;
   end(): Promise<void>;
   on(event: 'error', listener: (error: Error) => void): unknown;
+  on(event: 'connect' | 'acquire', listener: (client: PgClient) => void): unknown;
   readonly options?: object;
 }
 
@@ -77,6 +78,14 @@ function tame(client: { on(event: 'error', listener: (error: Error) => void): un
   if (known.has(client)) return;
   known.add(client);
   client.on('error', () => {});
+}
+
+/** The same for a pool and its clients, also in the moment in which they are handed out. */
+function tameAll(pool: PgPool): void {
+  if (known.has(pool)) return;
+  tame(pool);
+  pool.on('connect', tame);
+  pool.on('acquire', tame);
 }
 
 const names = new Map<string, string>();
@@ -156,7 +165,7 @@ export class Connection {
   }
 
   #lend(pool: PgPool): void {
-    tame(pool);
+    tameAll(pool);
     this.#pool = pool;
     this.#Client = (pool as { readonly Client?: new (options: object) => PgListener }).Client;
   }
@@ -181,7 +190,7 @@ export class Connection {
       keepAlive: true,
       fallback_application_name: 'escapement',
     });
-    tame(pool);
+    tameAll(pool);
     return pool;
   }
 
@@ -252,7 +261,6 @@ export class Connection {
   async #on<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
     if (this.#closed || !this.#pool) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
     const client = await acquire(this.#pool);
-    tame(client);
     let broken: Error | undefined;
     let isReleased = false;
     const release = () => {
