@@ -12,9 +12,11 @@ import { amended, claimed, isFenced, mostAttempts, pruneAt, settled, signalled }
 import { signalValue } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
+import { affectsOthers, asPart, type Edge } from '../../core/workflow.ts';
 import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
+import { WorkflowEdges } from './edges.ts';
 import { Reads } from './reads.ts';
 import {
   type AttemptRow,
@@ -39,6 +41,13 @@ type Values = unknown[];
 const candidatesAtOnce = 50;
 const noBlobs: readonly JobBlob[] = [];
 
+/** What `insert` stores beside the jobs. */
+export interface InsertOptions {
+  readonly once?: boolean | undefined;
+  readonly blobs?: readonly JobBlob[] | undefined;
+  readonly edges?: readonly Edge[] | undefined;
+}
+
 /** A finished job and its size. */
 interface Prunable {
   readonly id: string;
@@ -62,6 +71,7 @@ export class Ready {
   readonly claims: Claims;
   readonly reads: Reads;
   readonly schedules: Schedules;
+  readonly edges: WorkflowEdges;
   readonly statements: Statements;
   readonly #db: Database;
   readonly #horizon: Horizon;
@@ -73,6 +83,7 @@ export class Ready {
     this.claims = new Claims(db, this.counts, horizon);
     this.reads = new Reads(db, horizon);
     this.schedules = new Schedules(db);
+    this.edges = new WorkflowEdges(db);
     this.statements = prepare(db);
   }
 
@@ -112,7 +123,8 @@ export class Ready {
   }
 
   /** @param once skips jobs whose ids exist already, and returns the existing ones */
-  insert(jobs: readonly Job[], now: number, once = false, blobs: readonly JobBlob[] = noBlobs): Taken | undefined {
+  insert(jobs: readonly Job[], now: number, { once = false, blobs = noBlobs, edges }: InsertOptions = {}): Taken | undefined {
+    if (edges) this.edges.add(edges, jobs);
     if (!once && jobs.every(({ unique }) => unique === null)) {
       this.#insert(jobs, now);
       this.#keepBlobs(blobs);
@@ -150,7 +162,9 @@ export class Ready {
   /** The unique key that a row holds after a change. */
   #keyAfter(row: JobRow, job: Job, now: number): string | null {
     const key = row.unique === null ? null : heldKey(job);
-    return key === null || row.uniqueKey === key || !this.#holderOf(key, now) ? key : null;
+    // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
+    const holder = this.#holderOf(key, now);
+    return holder === undefined || holder.n === row.n ? key : null;
   }
 
   #insert(jobs: readonly Job[], now: number): void {
@@ -280,6 +294,15 @@ export class Ready {
     return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
   }
 
+  /** Law 8. Returns the rows that it changed. */
+  follow(changed: readonly Job[], now: number): readonly Job[] {
+    if (changed.length === 0) return changed;
+    return this.edges.follow(changed, now, (row, after) => {
+      this.#update(row, after, now, row.state === 'waiting' && after.status === 'queued');
+      if (!takesPlace(after, false, now)) this.#gavePlace(row, jobOf(row), now);
+    });
+  }
+
   /** @param changed receives the rows of the settlements that were applied */
   settle(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
     const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
@@ -317,10 +340,19 @@ export class Ready {
     }
   }
 
-  amend(amendment: Amendment, now: number): Job | null {
+  /** @param parts receives the row if other jobs of its workflow are affected */
+  amend(amendment: Amendment, now: number, parts: Job[]): Job | null {
     const [row] = this.reads.rows([amendment.id]);
-    const job = row && amended(jobOf(row), amendment);
-    if (!row || !job) return null;
+    const after = row && amended(jobOf(row), amendment);
+    if (!row || !after) return null;
+    const job = row.workflow === null ? after : asPart(after, this.edges.open(row.id));
+    const changed = this.#amend(row, job, amendment, now);
+    const left = amendment.set === null ? { ...job, status: 'cancelled' as const } : job;
+    if (changed === job && affectsOthers(jobOf(row), left)) parts.push(left);
+    return changed;
+  }
+
+  #amend(row: JobRow, job: Job, amendment: Amendment, now: number): Job {
     if (amendment.set === null) {
       this.counts.add(row.queue, countedAs(row.state, row.attempt), -1);
       if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
@@ -328,6 +360,7 @@ export class Ready {
       this.statements.prune.run(ids);
       this.statements.pruneBlobs.run(ids);
       this.statements.pruneSteps.run(ids);
+      if (row.workflow !== null) this.edges.forget(ids);
       this.#gavePlace(row, job, now);
       return job;
     }
@@ -369,6 +402,7 @@ export class Ready {
     this.statements.prune.run(ids);
     this.statements.pruneBlobs.run(ids);
     this.statements.pruneSteps.run(ids);
+    this.edges.forget(ids);
     // Nothing is left to prune: remove the counts of queues that have no jobs.
     if (count < limit && count === finished.length) {
       this.counts.forgetEmpty();

@@ -7,9 +7,10 @@ import { pruneAt } from '../../core/job.ts';
 import { frozen } from '../../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, StoredStatus, WorkerRow } from '../../core/types.ts';
 import type { Uniqueness } from '../../core/unique.ts';
+import type { Part } from '../../core/workflow.ts';
 
 /** A row of `escapement_jobs`, with its columns named like a job's fields. */
-export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides' | 'unique'> {
+export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides' | 'unique' | 'part'> {
   /** The primary key. */
   readonly n: number;
   readonly state: Exclude<StoredStatus, 'queued'> | 'scheduled' | 'ready';
@@ -18,6 +19,7 @@ export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'ta
   readonly metadata: string | null;
   readonly overrides: string | null;
   readonly unique: string | null;
+  readonly part: string | null;
   /** The unique key, while the job holds it. */
   readonly uniqueKey: string | null;
   /** The gate whose limit keeps a ready job from being claimed; null: none does. */
@@ -46,6 +48,8 @@ const fixed = {
   concurrencyKey: 'concurrency_key',
   rateKey: 'rate_key',
   enqueuedBy: 'enqueued_by',
+  workflow: 'workflow',
+  part: 'part',
 } as const;
 
 /** Field and column of values that change. */
@@ -105,6 +109,8 @@ export function insertValues(job: Job, state: JobRow['state'], uniqueKey: string
     job.concurrencyKey,
     job.rateKey,
     job.enqueuedBy,
+    job.workflow,
+    job.part === null ? null : JSON.stringify(job.part),
     ...changes(job, state, uniqueKey),
   ];
 }
@@ -115,8 +121,21 @@ export const insertPlainJob = `INSERT INTO escapement_jobs (id, task, queue, inp
 
 /** The values of `insertPlainJob`, in order; undefined: the job has more. */
 export function plainValues(job: Job, state: JobRow['state']): unknown[] | undefined {
-  const { runAfter, expiresAt, tags, schedule, scheduledAt, overrides, unique, concurrencyKey, rateKey, enqueuedBy, progress, reason } =
-    job;
+  const {
+    runAfter,
+    expiresAt,
+    tags,
+    schedule,
+    scheduledAt,
+    overrides,
+    unique,
+    concurrencyKey,
+    rateKey,
+    enqueuedBy,
+    workflow,
+    progress,
+    reason,
+  } = job;
   const more =
     runAfter ??
     expiresAt ??
@@ -127,6 +146,7 @@ export function plainValues(job: Job, state: JobRow['state']): unknown[] | undef
     concurrencyKey ??
     rateKey ??
     enqueuedBy ??
+    workflow ??
     progress ??
     reason;
   if (
@@ -214,6 +234,8 @@ export function jobOf(row: JobRow, faults?: string[]): Job {
     rateKey: row.rateKey,
     enqueuedBy: row.enqueuedBy,
     awaits: row.awaits,
+    workflow: row.workflow,
+    part: read(row.part, 'part', isPart, null, faults),
   };
 }
 
@@ -299,6 +321,10 @@ function isWorker(value: unknown): boolean {
 
 function isUniqueness(value: unknown): value is Uniqueness {
   return isObject(value) && typeof value.key === 'string' && Array.isArray(value.while);
+}
+
+function isPart(value: unknown): value is Part {
+  return isObject(value) && typeof value.key === 'string' && (typeof value.fill === 'string' || Array.isArray(value.fill));
 }
 
 /** The numbers required in each stored backoff. If one is missing, there would be no next due time. */

@@ -1,0 +1,91 @@
+/** The edges of workflows. An edge is done once it has its parent's value. */
+import type { Database, Statement } from 'better-sqlite3';
+import { isFinished } from '../../core/job.ts';
+import type { Job } from '../../core/types.ts';
+import { type Edge, type Edges, edgeConflict, followNow, type Waiting } from '../../core/workflow.ts';
+import { type JobRow, jobOf, selectJob } from './rows.ts';
+
+const openEdges = '(SELECT count(*) FROM (SELECT 1 FROM escapement_edges WHERE child = id AND value IS NULL LIMIT 2)) AS open';
+const selectWaiting = selectJob.replace(' FROM', `, ${openEdges} FROM`);
+
+type WaitingRow = JobRow & { readonly open: number };
+
+/** Applies the change of a row that another one caused. */
+type Change = (row: JobRow, after: Job) => void;
+
+export class WorkflowEdges {
+  readonly #add: Statement<[string, string]>;
+  readonly #give: Statement<[string | null, string]>;
+  readonly #children: Statement<[string], { child: string; parent: string }>;
+  readonly #parents: Statement<[string], { parent: string }>;
+  readonly #values: Statement<[string], { value: string | null }>;
+  readonly #open: Statement<[string], { open: number }>;
+  readonly #waiting: Statement<[string], WaitingRow>;
+  readonly #parts: Statement<[string], WaitingRow>;
+  readonly #forget: Statement<[string]>;
+  readonly #row: Statement<[string], JobRow>;
+
+  constructor(db: Database) {
+    this.#add = db.prepare('INSERT INTO escapement_edges (parent, child) VALUES (?, ?)');
+    this.#give = db.prepare('UPDATE escapement_edges SET value = ? WHERE parent = ?');
+    this.#children = db.prepare('SELECT DISTINCT child, parent FROM escapement_edges WHERE parent = ? ORDER BY n');
+    this.#parents = db.prepare('SELECT parent FROM escapement_edges WHERE child = ? ORDER BY n');
+    this.#values = db.prepare('SELECT value FROM escapement_edges WHERE child = ? ORDER BY n');
+    this.#open = db.prepare('SELECT count(*) AS open FROM (SELECT 1 FROM escapement_edges WHERE child = ? AND value IS NULL LIMIT 2)');
+    this.#waiting = db.prepare(`${selectWaiting} WHERE id = ?`);
+    this.#parts = db.prepare(`${selectWaiting} WHERE workflow = ? ORDER BY n`);
+    this.#forget = db.prepare('DELETE FROM escapement_edges WHERE child IN (SELECT value FROM json_each(?))');
+    this.#row = db.prepare(`${selectJob} WHERE id = ?`);
+  }
+
+  /** @param inserted the jobs that are inserted in the same transaction @throws StoreError if an edge is to a job that does not wait, or from one that has ended */
+  add(edges: readonly Edge[], inserted: readonly Job[]): void {
+    const fresh = new Set(inserted.map(({ id }) => id));
+    for (const { parent, child } of edges) {
+      const from = fresh.has(parent) ? undefined : this.#row.get(parent);
+      if (!fresh.has(parent) && (!from || isFinished(jobOf(from)))) throw edgeConflict(parent, 'parent');
+      if (!fresh.has(child) && this.#row.get(child)?.state !== 'waiting') throw edgeConflict(child, 'child');
+      this.#add.run(parent, child);
+    }
+  }
+
+  open(child: string): number {
+    return this.#open.get(child)?.open ?? 0;
+  }
+
+  of(id: string): Edges {
+    return {
+      parents: this.#parents.all(id).map(({ parent }) => parent),
+      children: this.#children.all(id).map(({ child }) => child),
+    };
+  }
+
+  /** @param ids JSON */
+  forget(ids: string): void {
+    this.#forget.run(ids);
+  }
+
+  /** Law 8. Returns the changed rows. */
+  follow(changed: readonly Job[], now: number, change: Change): readonly Job[] {
+    const rows = new Map<string, JobRow>();
+    const waiting = (row: WaitingRow | undefined): Waiting[] => {
+      if (!row) return [];
+      rows.set(row.id, row);
+      return [{ job: jobOf(row), open: row.open }];
+    };
+    return followNow(changed, now, {
+      give: (values) => {
+        for (const { parent, value } of values) this.#give.run(value, parent);
+      },
+      children: (parents) =>
+        parents
+          .flatMap((parent) => this.#children.all(parent))
+          .flatMap(({ child, parent }) => waiting(this.#waiting.get(child)).map((one) => ({ ...one, parent }))),
+      parts: (workflow) => this.#parts.all(workflow).flatMap(waiting),
+      values: (children) => children.map((child) => this.#values.all(child).map(({ value }) => value ?? 'null')),
+      change: (changes) => {
+        for (const { before, after } of changes) change(rows.get(before.id) as JobRow, after);
+      },
+    });
+  }
+}
