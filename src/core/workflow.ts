@@ -61,7 +61,7 @@ function letsGoOn({ status, part }: Pick<Job, 'status' | 'part'>): boolean {
 }
 
 /** The value that a finished job gives to the jobs that wait for it. */
-function valueOf({ status, returnValue }: Pick<Job, 'status' | 'returnValue'>): string {
+function given({ status, returnValue }: Pick<Job, 'status' | 'returnValue'>): string {
   return (status === 'successful' ? returnValue : null) ?? 'null';
 }
 
@@ -150,7 +150,7 @@ export function* follow(changed: readonly Job[], now: number, parts: Parts): Gen
   for (let level = changed; level.length > 0; ) {
     const ofLevel = new Map(level.map((job) => [job.id, job]));
     const giving = level.filter((job) => !isFinished(job) || letsGoOn(job));
-    yield parts.give(giving.map((job) => ({ parent: job.id, value: isFinished(job) ? valueOf(job) : null })));
+    yield parts.give(giving.map((job) => ({ parent: job.id, value: isFinished(job) ? given(job) : null })));
     const edges: Awaited<ReturnType<Parts['children']>> = yield parts.children(level.map(({ id }) => id));
     const changes = new Map<string, { readonly before: Job; readonly after: Job }>();
     const change = (before: Job, after: Job | undefined) => {
