@@ -3,15 +3,16 @@ import type { Database, Statement } from 'better-sqlite3';
 import { isFinished } from '../../core/job.ts';
 import type { Job } from '../../core/types.ts';
 import { type Edge, type Edges, edgeConflict, followNow, type Waiting } from '../../core/workflow.ts';
-import { type JobRow, jobOf, selectJob } from './rows.ts';
+import { jobOf } from '../sql/rows.ts';
+import { type SqliteRow, selectJob } from './rows.ts';
 
 const openEdges = '(SELECT count(*) FROM (SELECT 1 FROM escapement_edges WHERE child = id AND value IS NULL LIMIT 2)) AS open';
 const selectWaiting = selectJob.replace(' FROM', `, ${openEdges} FROM`);
 
-type WaitingRow = JobRow & { readonly open: number };
+type WaitingRow = SqliteRow & { readonly open: number };
 
 /** Applies the change of a row that another one caused. */
-type Change = (row: JobRow, after: Job) => void;
+type Change = (row: SqliteRow, after: Job) => void;
 
 export class WorkflowEdges {
   readonly #add: Statement<[string, string]>;
@@ -23,7 +24,7 @@ export class WorkflowEdges {
   readonly #waiting: Statement<[string], WaitingRow>;
   readonly #parts: Statement<[string], WaitingRow>;
   readonly #forget: Statement<[string]>;
-  readonly #row: Statement<[string], JobRow>;
+  readonly #row: Statement<[string], SqliteRow>;
 
   constructor(db: Database) {
     this.#add = db.prepare('INSERT INTO escapement_edges (parent, child) VALUES (?, ?)');
@@ -67,7 +68,7 @@ export class WorkflowEdges {
 
   /** Law 8. Returns the changed rows. */
   follow(changed: readonly Job[], now: number, change: Change): readonly Job[] {
-    const rows = new Map<string, JobRow>();
+    const rows = new Map<string, SqliteRow>();
     const waiting = (row: WaitingRow | undefined): Waiting[] => {
       if (!row) return [];
       rows.set(row.id, row);
@@ -84,7 +85,7 @@ export class WorkflowEdges {
       parts: (workflow) => this.#parts.all(workflow).flatMap(waiting),
       values: (children) => children.map((child) => this.#values.all(child).map(({ value }) => value ?? 'null')),
       change: (changes) => {
-        for (const { before, after } of changes) change(rows.get(before.id) as JobRow, after);
+        for (const { before, after } of changes) change(rows.get(before.id) as SqliteRow, after);
       },
     });
   }

@@ -14,25 +14,12 @@ import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } fro
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
 import { affectsOthers, asPart, type Edge } from '../../core/workflow.ts';
 import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
+import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues } from '../sql/rows.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { WorkflowEdges } from './edges.ts';
 import { Reads } from './reads.ts';
-import {
-  type AttemptRow,
-  attemptOf,
-  changes,
-  editJob,
-  insertJob,
-  insertPlainJob,
-  insertValues,
-  type JobRow,
-  jobOf,
-  lastAttemptOf,
-  plainValues,
-  selectJob,
-  updateJob,
-} from './rows.ts';
+import { editJob, insertJob, insertPlainJob, type SqliteRow, selectJob, updateJob } from './rows.ts';
 import { Schedules } from './schedules.ts';
 
 type Values = unknown[];
@@ -152,7 +139,7 @@ export class Ready {
   }
 
   /** The job that keeps others from a unique key. One whose window is over gives the key up. */
-  #holderOf(key: string | null, now: number): JobRow | undefined {
+  #holderOf(key: string | null, now: number): SqliteRow | undefined {
     const row = key === null ? undefined : this.statements.holder.get(key);
     if (!row || isStanding(jobOf(row), now)) return row;
     this.statements.releaseKeys.run(JSON.stringify([row.n]));
@@ -160,7 +147,7 @@ export class Ready {
   }
 
   /** The unique key that a row holds after a change. */
-  #keyAfter(row: JobRow, job: Job, now: number): string | null {
+  #keyAfter(row: SqliteRow, job: Job, now: number): string | null {
     const key = row.unique === null ? null : heldKey(job);
     // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
     const holder = this.#holderOf(key, now);
@@ -240,8 +227,8 @@ export class Ready {
       const served = this.claims.open(options, gate);
       const most = limit - jobs.length + (passedOver > 0 ? candidatesAtOnce : 0);
       const rows = served.tasks.length === 0 ? [] : this.claims.take(served, now, most);
-      const admitted: JobRow[] = [];
-      const blocked: JobRow[] = [];
+      const admitted: SqliteRow[] = [];
+      const blocked: SqliteRow[] = [];
       let isClosed = false;
       for (const row of rows) {
         if (jobs.length + admitted.length === limit || passedOver === maxPassedOver) break;
@@ -265,7 +252,7 @@ export class Ready {
     return jobs;
   }
 
-  #claim(options: ClaimOptions & { now: number }, rows: readonly JobRow[], quarantined: Job[]): readonly Job[] {
+  #claim(options: ClaimOptions & { now: number }, rows: readonly SqliteRow[], quarantined: Job[]): readonly Job[] {
     if (rows.length === 0) return [];
     for (const row of rows) if (row.claim > 0) this.#keepAttempt(row);
     const keys = JSON.stringify(rows.map(({ n }) => n));
@@ -329,7 +316,7 @@ export class Ready {
     });
   }
 
-  #settle(row: JobRow, job: Job, state: JobRow['state'], { outcome, settledAt, error }: Settlement, now: number): void {
+  #settle(row: SqliteRow, job: Job, state: SqliteRow['state'], { outcome, settledAt, error }: Settlement, now: number): void {
     const { n, attempt, dueAt, unique } = row;
     if (outcome === 'successful' && job.attempt === attempt && job.dueAt === dueAt && unique === null) {
       const progress = job.progress && JSON.stringify(job.progress);
@@ -352,7 +339,7 @@ export class Ready {
     return changed;
   }
 
-  #amend(row: JobRow, job: Job, amendment: Amendment, now: number): Job {
+  #amend(row: SqliteRow, job: Job, amendment: Amendment, now: number): Job {
     if (amendment.set === null) {
       this.counts.add(row.queue, countedAs(row.state, row.attempt), -1);
       if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
@@ -374,7 +361,7 @@ export class Ready {
   }
 
   /** @param isEdited whether what is written at insert alone has changed too */
-  #update(row: JobRow, job: Job, now: number, isEdited: boolean): void {
+  #update(row: SqliteRow, job: Job, now: number, isEdited: boolean): void {
     const state = stateOf(job, now);
     this.#madeReady(job, now);
     this.statements.update.run(...changes(job, state, this.#keyAfter(row, job, now)), row.n);
@@ -383,7 +370,7 @@ export class Ready {
   }
 
   /** Another job of its gate takes the place of one that was changed or deleted. */
-  #gavePlace(row: JobRow, before: Job, now: number): void {
+  #gavePlace(row: SqliteRow, before: Job, now: number): void {
     if (takesPlace(before, row.blockedBy !== null, now) && this.claims.hasBlocked()) this.claims.unblock(gateOf(row));
   }
 
@@ -426,7 +413,7 @@ export class Ready {
   }
 
   /** Moves the latest attempt out of the job's row to make room for the next. */
-  #keepAttempt(row: JobRow): void {
+  #keepAttempt(row: SqliteRow): void {
     const attempt = lastAttemptOf(row);
     if (!attempt) return;
     const { worker, startedAt, endedAt, outcome } = attempt;
@@ -435,7 +422,7 @@ export class Ready {
     if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
   }
 
-  #repeated(row: JobRow, settlement: Settlement): Job | null {
+  #repeated(row: SqliteRow, settlement: Settlement): Job | null {
     const attempt = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
     return repeated(jobOf(row), attempt, settlement);
   }
@@ -445,7 +432,7 @@ export class Ready {
     return row && attemptOf(row);
   }
 
-  #count(before: JobRow, state: JobRow['state'], attempt: number, queue = before.queue): void {
+  #count(before: SqliteRow, state: SqliteRow['state'], attempt: number, queue = before.queue): void {
     this.counts.add(before.queue, countedAs(before.state, before.attempt), -1);
     this.counts.add(queue, countedAs(state, attempt), 1);
   }
@@ -490,7 +477,7 @@ interface Statements {
   readonly settle: Statement<Values>;
   /** The most common outcome, which changes few columns. */
   readonly succeed: Statement<[Success]>;
-  readonly holder: Statement<[string], JobRow>;
+  readonly holder: Statement<[string], SqliteRow>;
   readonly releaseKeys: Statement<[string]>;
   readonly keepAttempt: Statement<Values>;
   readonly dropAttempts: Statement<[string, number]>;
@@ -506,7 +493,7 @@ interface Statements {
   readonly sendSignal: Statement<[string, string | null, number]>;
   readonly hasSignal: Statement<[string], unknown>;
   readonly takeSignal: Statement<[string], Signal>;
-  readonly awaiting: Statement<[string], JobRow>;
+  readonly awaiting: Statement<[string], SqliteRow>;
   readonly keepBlob: Statement<[string, string, Uint8Array]>;
   readonly blob: Statement<[string, string], { bytes: Buffer }>;
   readonly saveQueue: Statement<[string, number]>;

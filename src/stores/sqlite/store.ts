@@ -31,12 +31,12 @@ import type {
   Taken,
   WantedSignal,
 } from '../../ports/store.ts';
+import { workerOf } from '../sql/rows.ts';
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
 import { Enqueues } from './enqueues.ts';
 import { ThreadKeeper } from './keeper.ts';
 import { type Pruned, Ready } from './ready.ts';
-import { workerOf } from './rows.ts';
 import type { Schedules } from './schedules.ts';
 import { watch } from './watch.ts';
 
