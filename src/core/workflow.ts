@@ -21,8 +21,8 @@ export interface Edges {
   readonly children: readonly string[];
 }
 
-/** Where a parent's value goes in an input: the number of an edge, or a list of these. */
-export type Shape = number | readonly Shape[];
+/** A value: that of an edge, by its number; a part of one; or a list of these. */
+export type Shape = number | { readonly edge: number; readonly path: readonly (string | number)[] } | readonly Shape[];
 
 /** `none`: the input is the job's own. `first`: it is the first parent's value. `all`: it is the list of all values. Otherwise: parts of it are values. */
 export type Fill = 'none' | 'first' | 'all' | readonly { readonly path: readonly (string | number)[]; readonly from: Shape }[];
@@ -43,11 +43,25 @@ export interface Part {
   readonly expiresMs: number | null;
   /** Its dependents go on when it fails or is cancelled; its value is then null. */
   readonly allowFailure: boolean;
+  /** It runs when all its parents have ended, however they ended. */
+  readonly always: boolean;
   readonly onFailure: OnPartFailure;
+  /** The task that undoes the job if the workflow fails; null: none. */
+  readonly compensate: string | null;
+  /** Of the first job of a workflow: the jobs whose values are that of the workflow, by their places. Left out: those for which no other waits. */
+  readonly output?: Shape;
 }
 
 /** The reason of a job that was cancelled because a job that it waits for failed, or was cancelled. */
 export const upstreamFailed = 'upstream failed';
+
+/** The edges that are added with the jobs that are inserted: a job that exists already has its edges. */
+export function edgesOf(inserted: readonly Job[], edges: readonly Edge[] | undefined): readonly Edge[] {
+  if (!edges || edges.length === 0) return none;
+  const ids = new Set(inserted.map(({ id }) => id));
+  return edges.filter(({ parent, child }) => ids.has(parent) || ids.has(child));
+}
+const none: readonly Edge[] = [];
 
 /** The error of an edge that cannot be added. */
 export function edgeConflict(id: string, why: 'parent' | 'child'): StoreError {
@@ -83,7 +97,11 @@ function filled(input: string | null, fill: Fill, values: readonly string[]): st
   if (fill === 'none') return input;
   if (fill === 'first') return values[0] ?? 'null';
   if (fill === 'all') return `[${values.join(',')}]`;
-  const value = (shape: Shape): unknown => (typeof shape === 'number' ? decode(values[shape] ?? 'null') : shape.map(value));
+  const value = (shape: Shape): unknown => {
+    if (typeof shape === 'number') return decode(values[shape] ?? 'null');
+    if (!('edge' in shape)) return shape.map(value);
+    return shape.path.reduce<unknown>((whole, key) => (whole as Record<string | number, unknown> | null)?.[key], value(shape.edge)) ?? null;
+  };
   let whole = input === null ? null : decode(input);
   for (const { path, from } of fill) {
     const last = path.at(-1);
@@ -99,7 +117,7 @@ function filled(input: string | null, fill: Fill, values: readonly string[]): st
 
 /** The row of an unfinished job when its workflow ends because another part failed; undefined if nothing changes. */
 function stopped(job: Job, now: number): Job | undefined {
-  if (isFinished(job)) return undefined;
+  if (isFinished(job) || job.part?.always) return undefined;
   if (job.status !== 'running') return cancelled(job, now);
   return job.cancelRequested === null ? { ...job, cancelRequested: upstreamFailed } : undefined;
 }
@@ -109,36 +127,32 @@ function cancelled(job: Job, now: number): Job {
 }
 
 /** The row of a job that was cancelled because another failed, when that one runs again; undefined if nothing changes. */
-function revived(job: Job, open: number, now: number): Job | undefined {
+function revived(job: Job, isWaiting: boolean, now: number): Job | undefined {
   if (job.status !== 'cancelled' || job.reason !== upstreamFailed) return undefined;
-  return { ...job, status: open > 0 ? 'waiting' : 'queued', reason: null, finishedAt: null, dueAt: Math.max(job.dueAt, now) };
+  return { ...job, status: isWaiting ? 'waiting' : 'queued', reason: null, finishedAt: null, dueAt: Math.max(job.dueAt, now) };
 }
 
 /** A part that is queued again by hand while its parents are not done waits for them. */
-export function asPart(job: Job, open: number): Job {
-  return job.status === 'queued' && open > 0 ? { ...job, status: 'waiting' } : job;
-}
-
-/** A job of a workflow. */
-export interface Waiting {
-  readonly job: Job;
-  /** The number of edges to it that are not done; only 0 matters. */
-  readonly open: number;
+export function asPart(job: Job, isWaiting: boolean): Job {
+  return job.status === 'queued' && isWaiting ? { ...job, status: 'waiting' } : job;
 }
 
 /** What a store does for `follow`, within its transaction. Each method takes many jobs at once. */
 export interface Parts {
-  /** Marks the edges from each parent as done with this value, or, with null, as not done. */
-  give(values: readonly { readonly parent: string; readonly value: string | null }[]): Awaitable<void>;
-  /** The edges from these parents, in order, with their children; no other transaction changes these before this one ends. */
-  children(parents: readonly string[]): Awaitable<readonly (Waiting & { readonly parent: string })[]>;
-  /** All jobs of a workflow, in the order in which they were enqueued. */
-  parts(workflow: string): Awaitable<readonly Waiting[]>;
+  /** The edges from these parents, in order, with their children's rows; no other transaction changes these before this one ends. */
+  children(parents: readonly string[]): Awaitable<readonly { readonly parent: string; readonly job: Job }[]>;
+  /** Sets the values of edges; null: the edge is not done. */
+  give(values: readonly { readonly parent: string; readonly child: string; readonly value: string | null }[]): Awaitable<void>;
+  /** Those of these jobs that have an edge that is not done. */
+  waiting(children: readonly string[]): Awaitable<ReadonlySet<string>>;
   /** The values of the edges to each child, in order. */
   values(children: readonly string[]): Awaitable<readonly (readonly string[])[]>;
+  /** All jobs of a workflow, in the order in which they were enqueued. */
+  parts(workflow: string): Awaitable<readonly Job[]>;
   change(changes: readonly { readonly before: Job; readonly after: Job }[]): Awaitable<void>;
 }
 type Awaitable<T> = T | Promise<T>;
+type Answer<Method extends keyof Parts> = Awaited<ReturnType<Parts[Method]>>;
 
 /**
  * Changes the jobs that are affected when parts of a workflow end, or run again, and the jobs that these affect in turn. Yields what it has to
@@ -149,28 +163,38 @@ export function* follow(changed: readonly Job[], now: number, parts: Parts): Gen
   const dependents: Job[] = [];
   for (let level = changed; level.length > 0; ) {
     const ofLevel = new Map(level.map((job) => [job.id, job]));
-    const giving = level.filter((job) => !isFinished(job) || letsGoOn(job));
-    yield parts.give(giving.map((job) => ({ parent: job.id, value: isFinished(job) ? given(job) : null })));
-    const edges: Awaited<ReturnType<Parts['children']>> = yield parts.children(level.map(({ id }) => id));
+    const edges: Answer<'children'> = yield parts.children([...ofLevel.keys()]);
     const changes = new Map<string, { readonly before: Job; readonly after: Job }>();
     const change = (before: Job, after: Job | undefined) => {
       if (after && !changes.has(before.id)) changes.set(before.id, { before, after });
     };
-    for (const { job, parent } of edges) {
-      const { status } = ofLevel.get(parent) as Job;
-      if (job.status === 'waiting' && isFinished({ status }) && !letsGoOn(ofLevel.get(parent) as Job)) change(job, cancelled(job, now));
+    const values: { parent: string; child: string; value: string | null }[] = [];
+    const touched = new Map<string, Job>();
+    for (const { parent, job } of edges) {
+      const from = ofLevel.get(parent) as Job;
+      if (!isFinished(from)) values.push({ parent, child: job.id, value: null });
+      else if (job.part?.always || letsGoOn(from)) values.push({ parent, child: job.id, value: given(from) });
+      else if (job.status === 'waiting') change(job, cancelled(job, now));
+      touched.set(job.id, job);
     }
-    for (const { job, parent, open } of edges) if (!isFinished(ofLevel.get(parent) as Job)) change(job, revived(job, open, now));
-    const free = new Map(edges.filter(({ job, open }) => job.status === 'waiting' && open === 0).map(({ job }) => [job.id, job]));
-    for (const id of changes.keys()) free.delete(id);
-    if (free.size > 0) {
-      const values: Awaited<ReturnType<Parts['values']>> = yield parts.values([...free.keys()]);
-      for (const [i, job] of [...free.values()].entries()) change(job, unblocked(job, values[i] ?? [], now));
-    }
+    const others = new Map<string, readonly Job[]>();
     for (const { status, workflow, part } of level) {
       if (part?.onFailure !== 'workflow' || workflow === null || (status !== 'failed' && isFinished({ status }))) continue;
-      const all: Awaited<ReturnType<Parts['parts']>> = yield parts.parts(workflow);
-      for (const { job, open } of all) change(job, status === 'failed' ? stopped(job, now) : revived(job, open, now));
+      if (!others.has(workflow)) others.set(workflow, yield parts.parts(workflow));
+      for (const job of others.get(workflow) ?? []) {
+        if (status === 'failed') change(job, stopped(job, now));
+        else touched.set(job.id, job);
+      }
+    }
+    if (values.length > 0) yield parts.give(values);
+    const left = [...touched.values()].filter(({ id }) => !changes.has(id));
+    const waiting: Answer<'waiting'> = left.length === 0 ? new Set<string>() : yield parts.waiting(left.map(({ id }) => id));
+    const isRunAgain = level.some((job) => !isFinished(job));
+    if (isRunAgain) for (const job of left) change(job, revived(job, waiting.has(job.id), now));
+    const free = left.filter(({ id, status }) => status === 'waiting' && !waiting.has(id) && !changes.has(id));
+    if (free.length > 0) {
+      const inputs: Answer<'values'> = yield parts.values(free.map(({ id }) => id));
+      for (const [i, job] of free.entries()) change(job, unblocked(job, inputs[i] ?? [], now));
     }
     const made = [...changes.values()];
     if (made.length > 0) yield parts.change(made);

@@ -16,11 +16,15 @@ export class MemoryEdges {
     const edge: Kept = { parent, child, value: null };
     append(this.#toParents, child, edge);
     append(this.#toChildren, parent, edge);
-    this.#open.set(child, this.open(child) + 1);
+    this.#count(child, 1);
   }
 
-  open(child: string): number {
-    return this.#open.get(child) ?? 0;
+  #count(child: string, change: number): void {
+    this.#open.set(child, (this.#open.get(child) ?? 0) + change);
+  }
+
+  isWaiting(child: string): boolean {
+    return (this.#open.get(child) ?? 0) > 0;
   }
 
   of(id: string): Edges {
@@ -36,11 +40,11 @@ export class MemoryEdges {
     return (this.#toParents.get(child) ?? []).map(({ value }) => value ?? 'null');
   }
 
-  /** The parent gives a value, or, when it runs again, none yet. */
-  give(parent: string, value: string | null): void {
-    for (const edge of this.#toChildren.get(parent) ?? []) {
-      const change = Number(edge.value !== null) - Number(value !== null);
-      this.#open.set(edge.child, this.open(edge.child) + change);
+  /** The parent gives a value, or, with null, none yet. */
+  give(parent: string, child: string, value: string | null): void {
+    for (const edge of this.#toParents.get(child) ?? []) {
+      if (edge.parent !== parent) continue;
+      this.#count(child, Number(edge.value !== null) - Number(value !== null));
       edge.value = value;
     }
   }

@@ -23,7 +23,7 @@ import { changesVersions } from '../core/schedule.ts';
 import { signalValue } from '../core/steps.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
-import { affectsOthers, asPart, type Edge, type Edges, edgeConflict, followNow, type Parts } from '../core/workflow.ts';
+import { affectsOthers, asPart, type Edge, type Edges, edgeConflict, edgesOf, followNow, type Parts } from '../core/workflow.ts';
 import type {
   Advance,
   Amended,
@@ -58,7 +58,7 @@ export class MemoryStore implements Store {
   readonly #indexes = new Indexes((queue) => this.#queues.get(queue)?.paused ?? false);
   readonly #workers = new Map<string, WorkerRow>();
   readonly #blobs = new Map<string, Map<string, Uint8Array>>();
-  readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
+  readonly #schedules = new MemorySchedules((id) => this.#job(id));
   /** The holder of each unique key. */
   readonly #keys = new Map<string, Node>();
   readonly #steps = new Map<string, Map<string, Step>>();
@@ -89,7 +89,8 @@ export class MemoryStore implements Store {
     const there = options.once ? this.get(given.map(({ id }) => id)) : undefined;
     const jobs = there ? given.filter((_, i) => there[i] === null) : given;
     this.#refuseTaken(jobs);
-    if (options.edges) this.#refuseEdges(options.edges, jobs);
+    const edges = edgesOf(jobs, options.edges);
+    this.#refuseEdges(edges, jobs);
     const isUnique = jobs.some(({ unique }) => unique !== null);
     if (isUnique) this.#refuseDuplicates(jobs, options.now);
     const taken = jobs.find((job) => job.schedule !== null && this.#schedules.isTaken(job));
@@ -107,7 +108,7 @@ export class MemoryStore implements Store {
       if (job.schedule !== null) this.#schedules.take(job);
       this.#add(job, options.now);
     }
-    for (const edge of options.edges ?? []) this.#edges.add(edge);
+    for (const edge of edges) this.#edges.add(edge);
     if (options.blobs) {
       const ids = new Set(jobs.filter((job) => !standing?.has(job)).map(({ id }) => id));
       for (const blob of options.blobs) if (ids.has(blob.job)) this.#keepBlob(blob.job, blob);
@@ -247,7 +248,7 @@ export class MemoryStore implements Store {
       const after = node && amended(node.job, amendment);
       if (!node || !after) return null;
       const before = node.job;
-      const job = asPart(after, this.#edges.open(after.id));
+      const job = asPart(after, this.#edges.isWaiting(after.id));
       const holder = heldKey(node.job) === null && this.#holderOf(heldKey(job), options.now);
       if (holder) return holder.job;
       const tookPlace = takesPlace(node.job, node.blockedPlace >= 0, options.now);
@@ -541,17 +542,13 @@ export class MemoryStore implements Store {
   /** Law 8. */
   #follow(changed: readonly Job[], now: number): readonly Job[] {
     if (changed.length === 0) return changed;
-    const waiting = (id: string) => {
-      const job = this.#nodes.get(id)?.job;
-      return job ? [{ job, open: this.#edges.open(id) }] : [];
-    };
     const parts: Parts = {
+      children: (parents) => parents.flatMap((parent) => this.#edges.children(parent).map((id) => ({ parent, job: this.#job(id) }))),
       give: (values) => {
-        for (const { parent, value } of values) this.#edges.give(parent, value);
+        for (const { parent, child, value } of values) this.#edges.give(parent, child, value);
       },
-      children: (parents) =>
-        parents.flatMap((parent) => this.#edges.children(parent).flatMap((id) => waiting(id).map((child) => ({ ...child, parent })))),
-      parts: (workflow) => [...(this.#workflows.get(workflow) ?? [])].flatMap(({ job }) => waiting(job.id)),
+      waiting: (children) => new Set(children.filter((id) => this.#edges.isWaiting(id))),
+      parts: (workflow) => [...(this.#workflows.get(workflow) ?? [])].map(({ job }) => job),
       values: (children) => children.map((id) => this.#edges.values(id)),
       change: (changes) => {
         for (const { before, after } of changes) {
@@ -565,6 +562,10 @@ export class MemoryStore implements Store {
     const dependents = followNow(changed, now, parts);
     this.#hint(dependents);
     return dependents;
+  }
+
+  #job(id: string): Job {
+    return (this.#nodes.get(id) as Node).job;
   }
 
   #refuseEdges(edges: readonly Edge[], jobs: readonly Job[]): void {

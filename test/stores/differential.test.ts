@@ -127,6 +127,8 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
           delayMs: pick([null, 2_000]),
           expiresMs: pick([null, 20_000]),
           allowFailure: below(4) === 0,
+          always: below(5) === 0,
+          compensate: null,
           onFailure: pick<Part['onFailure']>(['dependents', 'dependents', 'workflow']),
         };
         jobs.push({ ...job, workflow, part, status: parents.length > 0 ? 'waiting' : 'queued' });

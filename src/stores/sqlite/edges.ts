@@ -2,41 +2,34 @@
 import type { Database, Statement } from 'better-sqlite3';
 import { isFinished } from '../../core/job.ts';
 import type { Job } from '../../core/types.ts';
-import { type Edge, type Edges, edgeConflict, followNow, type Waiting } from '../../core/workflow.ts';
+import { type Edge, type Edges, edgeConflict, followNow } from '../../core/workflow.ts';
 import { jobOf } from '../sql/rows.ts';
 import { type SqliteRow, selectJob } from './rows.ts';
-
-const openEdges = '(SELECT count(*) FROM (SELECT 1 FROM escapement_edges WHERE child = id AND value IS NULL LIMIT 2)) AS open';
-const selectWaiting = selectJob.replace(' FROM', `, ${openEdges} FROM`);
-
-type WaitingRow = SqliteRow & { readonly open: number };
 
 /** Applies the change of a row that another one caused. */
 type Change = (row: SqliteRow, after: Job) => void;
 
 export class WorkflowEdges {
   readonly #add: Statement<[string, string]>;
-  readonly #give: Statement<[string | null, string]>;
+  readonly #give: Statement<[string | null, string, string]>;
   readonly #children: Statement<[string], { child: string; parent: string }>;
   readonly #parents: Statement<[string], { parent: string }>;
   readonly #values: Statement<[string], { value: string | null }>;
-  readonly #open: Statement<[string], { open: number }>;
-  readonly #waiting: Statement<[string], WaitingRow>;
-  readonly #parts: Statement<[string], WaitingRow>;
-  readonly #forget: Statement<[string]>;
+  readonly #open: Statement<[string], unknown>;
   readonly #row: Statement<[string], SqliteRow>;
+  readonly #parts: Statement<[string], SqliteRow>;
+  readonly #forget: Statement<[string]>;
 
   constructor(db: Database) {
     this.#add = db.prepare('INSERT INTO escapement_edges (parent, child) VALUES (?, ?)');
-    this.#give = db.prepare('UPDATE escapement_edges SET value = ? WHERE parent = ?');
-    this.#children = db.prepare('SELECT DISTINCT child, parent FROM escapement_edges WHERE parent = ? ORDER BY n');
+    this.#give = db.prepare('UPDATE escapement_edges SET value = ? WHERE parent = ? AND child = ?');
+    this.#children = db.prepare('SELECT parent, child FROM escapement_edges WHERE parent = ? ORDER BY n');
     this.#parents = db.prepare('SELECT parent FROM escapement_edges WHERE child = ? ORDER BY n');
     this.#values = db.prepare('SELECT value FROM escapement_edges WHERE child = ? ORDER BY n');
-    this.#open = db.prepare('SELECT count(*) AS open FROM (SELECT 1 FROM escapement_edges WHERE child = ? AND value IS NULL LIMIT 2)');
-    this.#waiting = db.prepare(`${selectWaiting} WHERE id = ?`);
-    this.#parts = db.prepare(`${selectWaiting} WHERE workflow = ? ORDER BY n`);
-    this.#forget = db.prepare('DELETE FROM escapement_edges WHERE child IN (SELECT value FROM json_each(?))');
+    this.#open = db.prepare('SELECT 1 FROM escapement_edges WHERE child = ? AND value IS NULL LIMIT 1');
     this.#row = db.prepare(`${selectJob} WHERE id = ?`);
+    this.#parts = db.prepare(`${selectJob} WHERE workflow = ? ORDER BY n`);
+    this.#forget = db.prepare('DELETE FROM escapement_edges WHERE child IN (SELECT value FROM json_each(?))');
   }
 
   /** @param inserted the jobs that are inserted in the same transaction @throws StoreError if an edge is to a job that does not wait, or from one that has ended */
@@ -50,8 +43,8 @@ export class WorkflowEdges {
     }
   }
 
-  open(child: string): number {
-    return this.#open.get(child)?.open ?? 0;
+  isWaiting(child: string): boolean {
+    return this.#open.get(child) !== undefined;
   }
 
   of(id: string): Edges {
@@ -69,21 +62,21 @@ export class WorkflowEdges {
   /** Law 8. Returns the changed rows. */
   follow(changed: readonly Job[], now: number, change: Change): readonly Job[] {
     const rows = new Map<string, SqliteRow>();
-    const waiting = (row: WaitingRow | undefined): Waiting[] => {
-      if (!row) return [];
+    const read = (row: SqliteRow): Job => {
       rows.set(row.id, row);
-      return [{ job: jobOf(row), open: row.open }];
+      return jobOf(row);
     };
     return followNow(changed, now, {
-      give: (values) => {
-        for (const { parent, value } of values) this.#give.run(value, parent);
-      },
       children: (parents) =>
         parents
           .flatMap((parent) => this.#children.all(parent))
-          .flatMap(({ child, parent }) => waiting(this.#waiting.get(child)).map((one) => ({ ...one, parent }))),
-      parts: (workflow) => this.#parts.all(workflow).flatMap(waiting),
+          .map(({ parent, child }) => ({ parent, job: read(this.#row.get(child) as SqliteRow) })),
+      give: (values) => {
+        for (const { parent, child, value } of values) this.#give.run(value, parent, child);
+      },
+      waiting: (children) => new Set(children.filter((child) => this.isWaiting(child))),
       values: (children) => children.map((child) => this.#values.all(child).map(({ value }) => value ?? 'null')),
+      parts: (workflow) => this.#parts.all(workflow).map(read),
       change: (changes) => {
         for (const { before, after } of changes) change(rows.get(before.id) as SqliteRow, after);
       },

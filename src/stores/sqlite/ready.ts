@@ -12,7 +12,7 @@ import { amended, claimed, isFenced, mostAttempts, pruneAt, settled, signalled }
 import { signalValue } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
-import { affectsOthers, asPart, type Edge } from '../../core/workflow.ts';
+import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
 import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
 import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues } from '../sql/rows.ts';
 import { Claims, type Horizon } from './claims.ts';
@@ -111,12 +111,15 @@ export class Ready {
 
   /** @param once skips jobs whose ids exist already, and returns the existing ones */
   insert(jobs: readonly Job[], now: number, { once = false, blobs = noBlobs, edges }: InsertOptions = {}): Taken | undefined {
-    if (edges) this.edges.add(edges, jobs);
     if (!once && jobs.every(({ unique }) => unique === null)) {
+      if (edges) this.edges.add(edges, jobs);
       this.#insert(jobs, now);
       this.#keepBlobs(blobs);
       return undefined;
     }
+    const known = once && edges ? new Set(this.reads.rows(jobs.map(({ id }) => id)).map(({ id }) => id)) : undefined;
+    const inserted = known ? jobs.filter(({ id }) => !known.has(id)) : jobs;
+    this.edges.add(edgesOf(inserted, edges), inserted);
     return jobs.map((job) => {
       const [there = null] = once ? this.reads.get([job.id]) : [];
       const standing = there ?? this.#standIn(job, now);
@@ -332,7 +335,7 @@ export class Ready {
     const [row] = this.reads.rows([amendment.id]);
     const after = row && amended(jobOf(row), amendment);
     if (!row || !after) return null;
-    const job = row.workflow === null ? after : asPart(after, this.edges.open(row.id));
+    const job = row.workflow === null ? after : asPart(after, this.edges.isWaiting(row.id));
     const changed = this.#amend(row, job, amendment, now);
     const left = amendment.set === null ? { ...job, status: 'cancelled' as const } : job;
     if (changed === job && affectsOthers(jobOf(row), left)) parts.push(left);

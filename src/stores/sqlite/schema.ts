@@ -237,7 +237,7 @@ export const migrations: readonly string[] = [
   ALTER TABLE escapement_jobs ADD COLUMN part TEXT;
   CREATE INDEX escapement_by_workflow ON escapement_jobs (workflow, n) WHERE workflow IS NOT NULL;
   CREATE TABLE escapement_edges (n INTEGER PRIMARY KEY, parent TEXT NOT NULL, child TEXT NOT NULL, value TEXT) STRICT;
-  CREATE INDEX escapement_edges_by_parent ON escapement_edges (parent, n);
+  CREATE INDEX escapement_edges_by_parent ON escapement_edges (parent, child);
   CREATE INDEX escapement_edges_by_child ON escapement_edges (child, n);
   CREATE INDEX escapement_open_edges ON escapement_edges (child) WHERE value IS NULL;
   `,

@@ -32,7 +32,9 @@ const plain: Part = {
   delayMs: null,
   expiresMs: null,
   allowFailure: false,
+  always: false,
   onFailure: 'dependents',
+  compensate: null,
 };
 const part = (job: MakeJob, overrides: Partial<Part> = {}, row: Partial<Job> = {}): Job =>
   job({ workflow: 'w', part: { ...plain, ...overrides }, ...row });
@@ -185,6 +187,21 @@ export const workflows = cases(8, {
     const row = await rowOf(store, child.id);
     assert.deepEqual([row.status, row.input], ['queued', '[null,1]']);
   },
+  'a job that always runs is queued when all its parents have ended, however they ended': async (store, job) => {
+    const [a, b] = [part(job, { onFailure: 'workflow' }), part(job)];
+    const [child, always] = [waiting(job), waiting(job, { always: true, fill: 'all' })];
+    await insertAll(store, [a, b, child, always], [edge(a, child), edge(a, always), edge(child, always), edge(b, always)]);
+    const [one, two] = await claim(store, t0);
+    assert.ok(one && two);
+    assert.deepEqual((await store.settle([gaveUp(one, t0)], { now: t0 })).dependents.map(brief), [
+      [child.id, 'cancelled', upstreamFailed],
+      [b.id, 'running', null],
+    ]);
+    assert.equal((await rowOf(store, always.id)).status, 'waiting');
+    const { dependents } = await store.settle([failed(two, t0)], { now: t0 });
+    assert.deepEqual(dependents.map(brief), [[always.id, 'queued', null]]);
+    assert.equal(dependents[0]?.input, '[null,null,null]');
+  },
   'a failure ends its whole workflow, if it is told to': async (store, job) => {
     const [a, b, c] = [part(job, { onFailure: 'workflow' }), part(job), part(job)];
     const [child, stranger] = [waiting(job), job({ workflow: 'other', part: plain })];
@@ -254,6 +271,13 @@ export const workflows = cases(8, {
       { parents: [], children: [child.id] },
       { parents: [], children: [] },
     ]);
+  },
+  'jobs that are inserted once keep the edges that they have': async (store, job) => {
+    const [a, child] = [part(job), waiting(job, { fill: 'all' })];
+    for (let i = 0; i < 2; i++) await store.insert([a, child], { now: t0, once: true, edges: [edge(a, child)] });
+    const more = part(job);
+    await store.insert([a, more], { now: t0, once: true, edges: [edge(a, child), edge(more, child)] });
+    assert.deepEqual((await store.getEdges([child.id]))[0]?.parents, [a.id, more.id]);
   },
   'one job waits for many, and many for one': async (store, job) => {
     const root = part(job);
