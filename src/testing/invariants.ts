@@ -9,6 +9,7 @@ import type { Limit, Limits } from '../core/gate.ts';
 import { visibleStatus } from '../core/job.ts';
 import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, Signal, WorkerRow } from '../core/types.ts';
 import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, Settled, Store, Taken } from '../ports/store.ts';
+import { aroundStore, type StoreCall } from './around-store.ts';
 import { Firings } from './firings.ts';
 import { Handlers, troubleLastsMs } from './handlers.ts';
 import { inOrder, isOver, isTooLate, Model } from './model.ts';
@@ -90,7 +91,7 @@ export class InvariantChecker {
 
   /** Wraps a store so that the checker sees each call. */
   watch(store: Store): Store {
-    const calls: Partial<Record<keyof Store, (answer: never, ...given: never[]) => void>> = {
+    const calls: Partial<Record<StoreCall, (answer: never, ...given: never[]) => void>> = {
       insert: (taken: Taken | undefined, jobs: readonly Job[]) => {
         for (const [i, job] of jobs.entries()) {
           const standing = taken?.[i];
@@ -131,32 +132,26 @@ export class InvariantChecker {
           this.#insert(jobs, store);
         }),
     };
-    return new Proxy(store, {
-      get: (target, key) => {
-        const value: unknown = Reflect.get(target, key, target);
-        if (typeof value !== 'function') return value;
-        const see = calls[key as keyof Store] as ((answer: unknown, ...given: unknown[]) => void) | undefined;
-        if (!see) return value.bind(target);
-        return (...given: unknown[]) => {
-          this.calls += 1;
-          if (key === 'insert') {
-            for (const job of given[0] as readonly Job[]) {
-              // A job with a custom id may exist already or be on its way.
-              if (!this.#model.get(job.id) && !this.#coming.has(job.id)) this.#coming.set(job.id, job);
-            }
-          }
-          const answer = value.apply(target, given) as unknown;
-          const isAtOnce = !(answer instanceof Promise);
-          const seen = (settledAnswer: unknown) => {
-            // If a store answers later, other calls may take effect between its work and its answer.
-            this.#isAtOnce = isAtOnce;
-            see(settledAnswer, ...given);
-            this.#look();
-            return settledAnswer;
-          };
-          return answer instanceof Promise ? answer.then(seen) : seen(answer);
-        };
-      },
+    return aroundStore(store, (call, [a, b], perform) => {
+      const see = calls[call] as ((answer: unknown, ...given: unknown[]) => void) | undefined;
+      if (see) this.calls += 1;
+      if (call === 'insert') {
+        for (const job of a as readonly Job[]) {
+          // A job with a custom id may exist already or be on its way.
+          if (!this.#model.get(job.id) && !this.#coming.has(job.id)) this.#coming.set(job.id, job);
+        }
+      }
+      const answer = perform();
+      if (!see) return answer;
+      const isAtOnce = !(answer instanceof Promise);
+      const seen = (settledAnswer: unknown) => {
+        // If a store answers later, other calls may take effect between its work and its answer.
+        this.#isAtOnce = isAtOnce;
+        see(settledAnswer, a, b);
+        this.#look();
+        return settledAnswer;
+      };
+      return answer instanceof Promise ? answer.then(seen) : seen(answer);
     });
   }
 
