@@ -40,6 +40,9 @@ import type { ScheduleOptions } from './schedule-options.ts';
 import { addSchedule, type Schedules, schedulesOf } from './schedules.ts';
 import { type Define, findResult, type PortableTask, portable, type SyncTransaction, type Task, TaskHandle } from './task.ts';
 import { createWorker, type TaskWorker, type WorkerOptions } from './worker.ts';
+import { partContext } from './workflow/context.ts';
+import { type Workflows, workflowsOf } from './workflow/flow.ts';
+import { findWorkflow, type WorkflowResult } from './workflow/result.ts';
 
 /** The options of `createTasks`. */
 export interface CreateTasksOptions {
@@ -86,7 +89,7 @@ export interface SignalOptions {
   backend?: string;
 }
 
-export interface Tasks extends AsyncDisposable {
+export interface Tasks extends AsyncDisposable, Workflows {
   /**
    * Defines a task. The name identifies it in the store, so do not change it while jobs of the task are queued.
    * @throws ConfigError with all faults; DuplicateTaskError
@@ -111,6 +114,11 @@ export interface Tasks extends AsyncDisposable {
    * @throws ResultNotFoundError
    */
   getResult(id: string): Promise<TaskResult>;
+  /**
+   * Returns the workflow with this id, from any backend.
+   * @throws ResultNotFoundError
+   */
+  getWorkflow(id: string): Promise<WorkflowResult>;
   /**
    * Sends a signal to the job that waits for this name with `ctx.waitFor`. It is kept until a job reads it, so it may come first.
    * @param data plain JSON data; `true` if it is left out
@@ -212,11 +220,12 @@ export function hostOf(
     queues: app.known.queues,
     machine: options.machine ?? thisMachine,
     running: options.running ?? runningHere,
-    names: app.names,
+    names: app.claimable,
     limits: app.limits,
     around: app.around,
     newId: createIds(random),
     resultOf: (job: Job) => resultOf(app, app.definitions.get(job.task)?.backend ?? 'default', { job, attempts: [] }),
+    workflowOf: (job: Job, result: unknown) => partContext(app, result as TaskResult, job),
   };
 }
 
@@ -327,6 +336,11 @@ class Application implements Tasks {
   readonly workers: Workers;
   readonly schedules: Schedules;
   readonly define: Define;
+  readonly chain: Workflows['chain'];
+  readonly group: Workflows['group'];
+  readonly map: Workflows['map'];
+  readonly chunks: Workflows['chunks'];
+  readonly workflow: Workflows['workflow'];
 
   constructor(app: App) {
     this.#app = app;
@@ -335,6 +349,12 @@ class Application implements Tasks {
     this.queues = queuesOf(app);
     this.workers = workersOf(app);
     this.schedules = schedulesOf(app);
+    const { chain, group, map, chunks, workflow } = workflowsOf(app);
+    this.chain = chain;
+    this.group = group;
+    this.map = map;
+    this.chunks = chunks;
+    this.workflow = workflow;
     this.define = ((name: string, options: unknown) => define(app, name, options)) as Define;
   }
 
@@ -381,6 +401,10 @@ class Application implements Tasks {
 
   getResult(id: string): Promise<TaskResult> {
     return findResult(this.#app, id, this.#app.known.backends);
+  }
+
+  getWorkflow(id: string): Promise<WorkflowResult> {
+    return findWorkflow(this.#app, id);
   }
 
   backend(alias: string): BackendOperations {

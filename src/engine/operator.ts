@@ -3,18 +3,21 @@
  * decides, and changes it if it is still as read; otherwise it starts over.
  */
 
+import { dependentEvents } from '../core/changes.ts';
 import { DuplicateJobError, InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
+import { upstreamFailed } from '../core/workflow.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
-import type { JobFilter, Store } from '../ports/store.ts';
+import type { Amended, JobFilter, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 
 /** The change to make to a job, null to delete it, or undefined for no change. */
 type Change = (job: Job, now: number) => Amendment['set'] | undefined;
 
 const page = 500;
+const nothing: Amended = { amended: [], dependents: [] };
 
 /** Cancels one job: immediately if it is not running, otherwise through its worker. Returns false if it had already finished. */
 export async function cancelJob(host: Host, store: Store, id: string, reason: string): Promise<boolean> {
@@ -28,6 +31,10 @@ export async function cancelJob(host: Host, store: Store, id: string, reason: st
 export async function retryJob(host: Host, store: Store, id: string): Promise<void> {
   const wanted: Change = (job, now) => {
     if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait until it finishes`);
+    if (isHeldUp(job))
+      throw new InputError(
+        `job ${id} was cancelled because a job that it waits for failed or was cancelled; retry that job, or the workflow`,
+      );
     if (job.status === 'successful') throw new InputError(`job ${id} was successful; enqueue a new job to repeat the work`);
     return again(job, now);
   };
@@ -121,11 +128,22 @@ export function cancelJobs(host: Host, store: Store, filter: JobFilter, reason: 
   return changeAll(host, store, filter, cancelling(reason));
 }
 
-/** Runs all matching failed and cancelled jobs again; returns their number. */
+/** Cancels all jobs of a workflow that have not ended, except those that run always. */
+export function cancelParts(host: Host, store: Store, workflow: string, reason: string): Promise<number> {
+  const cancel = cancelling(reason);
+  return changeAll(host, store, { workflow }, (job, now) => (job.part?.always ? undefined : cancel(job, now)));
+}
+
+/** Runs all matching failed and cancelled jobs again, except those that are revived by the job that they wait for; returns their number. */
 export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
   return changeAll(host, store, filter, (job, now) =>
-    job.status === 'failed' || job.status === 'cancelled' ? again(job, now) : undefined,
+    (job.status === 'failed' || job.status === 'cancelled') && !isHeldUp(job) ? again(job, now) : undefined,
   );
+}
+
+/** It was cancelled because a job that it waits for failed, and is revived when that one runs again. */
+function isHeldUp({ status, workflow, reason }: Job): boolean {
+  return workflow !== null && status === 'cancelled' && reason === upstreamFailed;
 }
 
 function cancelling(why: string): Change {
@@ -178,11 +196,12 @@ async function change(
       if (record && set !== undefined)
         amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
     }
-    const answers = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
+    const { amended: answers, dependents } = amendments.length > 0 ? await store.amend(amendments, { now }) : nothing;
     const held = answers.map((job, i) => (job && job.id !== amendments[i]?.id ? job : null));
     for (const [i, holder] of held.entries()) if (holder) heldBy?.(amendments[i]?.id ?? '', holder);
     const rows = answers.map((job, i) => (held[i] ? null : job));
     for (const [i, job] of rows.entries()) if (job && manner === 'told') tell(host, job, amendments[i]?.set ?? null, now);
+    if (manner === 'told') for (const event of dependentEvents(dependents, now)) host.events.emit(event);
     count += rows.filter((job) => job !== null).length;
     left = amendments.filter((_, i) => answers[i] === null).map(({ id }) => id);
   }
@@ -198,5 +217,5 @@ function tell(host: Host, job: Job, set: Amendment['set'], now: number): void {
     host.events.emit({ type: 'edited', at: now, job });
   else if (set.priority !== undefined) host.events.emit({ type: 'prioritized', at: now, job });
   else if (job.status === 'cancelled') host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
-  else if (job.status === 'queued') host.events.emit({ type: 'requeued', at: now, job });
+  else if (job.status === 'queued' || job.status === 'waiting') host.events.emit({ type: 'requeued', at: now, job });
 }

@@ -7,9 +7,10 @@ import { pruneAt } from '../../core/job.ts';
 import { frozen } from '../../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, StoredStatus, WorkerRow } from '../../core/types.ts';
 import type { Uniqueness } from '../../core/unique.ts';
+import type { Part } from '../../core/workflow.ts';
 
 /** A row of a job, with its columns named like a job's fields. */
-export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides' | 'unique'> {
+export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides' | 'unique' | 'part'> {
   /** Some stores tell queued jobs that are due from others. */
   readonly state: StoredStatus | 'scheduled' | 'ready';
   readonly progress: string | null;
@@ -17,6 +18,7 @@ export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'ta
   readonly metadata: string | null;
   readonly overrides: string | null;
   readonly unique: string | null;
+  readonly part: string | null;
   /** The unique key, while the job holds it. */
   readonly uniqueKey: string | null;
   /** The gate whose limit keeps a ready job from being claimed; null: none does. */
@@ -45,6 +47,8 @@ export const fixed = {
   concurrencyKey: 'concurrency_key',
   rateKey: 'rate_key',
   enqueuedBy: 'enqueued_by',
+  workflow: 'workflow',
+  part: 'part',
 } as const;
 
 /** Field and column of values that change. */
@@ -97,6 +101,8 @@ export function insertValues(job: Job, state: JobRow['state'], uniqueKey: string
     job.concurrencyKey,
     job.rateKey,
     job.enqueuedBy,
+    job.workflow,
+    job.part === null ? null : JSON.stringify(job.part),
     ...changes(job, state, uniqueKey),
   ];
 }
@@ -106,8 +112,21 @@ export function insertValues(job: Job, state: JobRow['state'], uniqueKey: string
  * attempts. Undefined: the job has more.
  */
 export function plainValues(job: Job, state: JobRow['state']): unknown[] | undefined {
-  const { runAfter, expiresAt, tags, schedule, scheduledAt, overrides, unique, concurrencyKey, rateKey, enqueuedBy, progress, reason } =
-    job;
+  const {
+    runAfter,
+    expiresAt,
+    tags,
+    schedule,
+    scheduledAt,
+    overrides,
+    unique,
+    concurrencyKey,
+    rateKey,
+    enqueuedBy,
+    workflow,
+    progress,
+    reason,
+  } = job;
   const more =
     runAfter ??
     expiresAt ??
@@ -118,6 +137,7 @@ export function plainValues(job: Job, state: JobRow['state']): unknown[] | undef
     concurrencyKey ??
     rateKey ??
     enqueuedBy ??
+    workflow ??
     progress ??
     reason;
   if (
@@ -199,6 +219,8 @@ export function jobOf(row: JobRow, faults?: string[]): Job {
     rateKey: row.rateKey,
     enqueuedBy: row.enqueuedBy,
     awaits: row.awaits,
+    workflow: row.workflow,
+    part: read(row.part, 'part', isPart, null, faults),
   };
 }
 
@@ -284,6 +306,10 @@ function isWorker(value: unknown): boolean {
 
 function isUniqueness(value: unknown): value is Uniqueness {
   return isObject(value) && typeof value.key === 'string' && Array.isArray(value.while);
+}
+
+function isPart(value: unknown): value is Part {
+  return isObject(value) && typeof value.key === 'string' && (typeof value.fill === 'string' || Array.isArray(value.fill));
 }
 
 /** The numbers required in each stored backoff. If one is missing, there would be no next due time. */

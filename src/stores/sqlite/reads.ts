@@ -174,6 +174,8 @@ export class Reads {
     if (filter.task !== undefined) where('task = ?', filter.task);
     if (filter.queue !== undefined) where('queue = ?', filter.queue);
     if (filter.schedule !== undefined) where('schedule = ?', filter.schedule);
+    if (filter.workflow !== undefined) where('workflow = ?', filter.workflow);
+    if (filter.enqueuedBy !== undefined) where('enqueued_by = ?', filter.enqueuedBy);
     if (filter.tag !== undefined)
       where('EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags END) WHERE value = ?)', filter.tag);
     if (filter.status) {

@@ -12,10 +12,12 @@ import { amended, claimed, isFenced, mostAttempts, pruneAt, settled, signalled }
 import { signalValue } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
+import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
 import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
 import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues } from '../sql/rows.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
+import { WorkflowEdges } from './edges.ts';
 import { Reads } from './reads.ts';
 import { editJob, insertJob, insertPlainJob, type SqliteRow, selectJob, updateJob } from './rows.ts';
 import { Schedules } from './schedules.ts';
@@ -25,6 +27,13 @@ type Values = unknown[];
 /** How many candidates a claim reads at a time, once it has met one that may not start. */
 const candidatesAtOnce = 50;
 const noBlobs: readonly JobBlob[] = [];
+
+/** What `insert` stores beside the jobs. */
+export interface InsertOptions {
+  readonly once?: boolean | undefined;
+  readonly blobs?: readonly JobBlob[] | undefined;
+  readonly edges?: readonly Edge[] | undefined;
+}
 
 /** A finished job and its size. */
 interface Prunable {
@@ -49,6 +58,7 @@ export class Ready {
   readonly claims: Claims;
   readonly reads: Reads;
   readonly schedules: Schedules;
+  readonly edges: WorkflowEdges;
   readonly statements: Statements;
   readonly #db: Database;
   readonly #horizon: Horizon;
@@ -60,6 +70,7 @@ export class Ready {
     this.claims = new Claims(db, this.counts, horizon);
     this.reads = new Reads(db, horizon);
     this.schedules = new Schedules(db);
+    this.edges = new WorkflowEdges(db);
     this.statements = prepare(db);
   }
 
@@ -99,12 +110,16 @@ export class Ready {
   }
 
   /** @param once skips jobs whose ids exist already, and returns the existing ones */
-  insert(jobs: readonly Job[], now: number, once = false, blobs: readonly JobBlob[] = noBlobs): Taken | undefined {
+  insert(jobs: readonly Job[], now: number, { once = false, blobs = noBlobs, edges }: InsertOptions = {}): Taken | undefined {
     if (!once && jobs.every(({ unique }) => unique === null)) {
+      if (edges) this.edges.add(edges, jobs);
       this.#insert(jobs, now);
       this.#keepBlobs(blobs);
       return undefined;
     }
+    const known = once && edges ? new Set(this.reads.rows(jobs.map(({ id }) => id)).map(({ id }) => id)) : undefined;
+    const inserted = known ? jobs.filter(({ id }) => !known.has(id)) : jobs;
+    this.edges.add(edgesOf(inserted, edges), inserted);
     return jobs.map((job) => {
       const [there = null] = once ? this.reads.get([job.id]) : [];
       const standing = there ?? this.#standIn(job, now);
@@ -137,7 +152,9 @@ export class Ready {
   /** The unique key that a row holds after a change. */
   #keyAfter(row: SqliteRow, job: Job, now: number): string | null {
     const key = row.unique === null ? null : heldKey(job);
-    return key === null || row.uniqueKey === key || !this.#holderOf(key, now) ? key : null;
+    // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
+    const holder = this.#holderOf(key, now);
+    return holder === undefined || holder.n === row.n ? key : null;
   }
 
   #insert(jobs: readonly Job[], now: number): void {
@@ -267,6 +284,15 @@ export class Ready {
     return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
   }
 
+  /** Law 8. Returns the rows that it changed. */
+  follow(changed: readonly Job[], now: number): readonly Job[] {
+    if (changed.length === 0) return changed;
+    return this.edges.follow(changed, now, (row, after) => {
+      this.#update(row, after, now, row.state === 'waiting' && after.status === 'queued');
+      if (!takesPlace(after, false, now)) this.#gavePlace(row, jobOf(row), now);
+    });
+  }
+
   /** @param changed receives the rows of the settlements that were applied */
   settle(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
     const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
@@ -304,10 +330,19 @@ export class Ready {
     }
   }
 
-  amend(amendment: Amendment, now: number): Job | null {
+  /** @param parts receives the row if other jobs of its workflow are affected */
+  amend(amendment: Amendment, now: number, parts: Job[]): Job | null {
     const [row] = this.reads.rows([amendment.id]);
-    const job = row && amended(jobOf(row), amendment);
-    if (!row || !job) return null;
+    const after = row && amended(jobOf(row), amendment);
+    if (!row || !after) return null;
+    const job = row.workflow === null ? after : asPart(after, this.edges.isWaiting(row.id));
+    const changed = this.#amend(row, job, amendment, now);
+    const left = amendment.set === null ? { ...job, status: 'cancelled' as const } : job;
+    if (changed === job && affectsOthers(jobOf(row), left)) parts.push(left);
+    return changed;
+  }
+
+  #amend(row: SqliteRow, job: Job, amendment: Amendment, now: number): Job {
     if (amendment.set === null) {
       this.counts.add(row.queue, countedAs(row.state, row.attempt), -1);
       if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
@@ -315,6 +350,7 @@ export class Ready {
       this.statements.prune.run(ids);
       this.statements.pruneBlobs.run(ids);
       this.statements.pruneSteps.run(ids);
+      if (row.workflow !== null) this.edges.forget(ids);
       this.#gavePlace(row, job, now);
       return job;
     }
@@ -356,6 +392,7 @@ export class Ready {
     this.statements.prune.run(ids);
     this.statements.pruneBlobs.run(ids);
     this.statements.pruneSteps.run(ids);
+    this.edges.forget(ids);
     // Nothing is left to prune: remove the counts of queues that have no jobs.
     if (count < limit && count === finished.length) {
       this.counts.forgetEmpty();
