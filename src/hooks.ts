@@ -28,7 +28,7 @@ export function throughMiddleware<Results extends TaskResult[] | Promise<TaskRes
   request: EnqueueRequest,
   around: readonly EnqueueMiddleware[],
   make: (request: EnqueueRequest) => Results,
-  mayWait: boolean,
+  mayWait: boolean = !request.inTransaction,
 ): Results {
   const step = (i: number): Results => {
     const middleware = around[i];

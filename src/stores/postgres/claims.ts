@@ -7,8 +7,7 @@ import { comesBefore } from '../../core/job.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { JobRow } from '../sql/rows.ts';
 import { jobColumns } from './rows.ts';
-import { records, type Session } from './session.ts';
-import { texts } from './work.ts';
+import { records, type Session, texts } from './session.ts';
 
 /** Selects the jobs that a caller may claim. */
 export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'>;

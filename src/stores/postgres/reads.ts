@@ -45,6 +45,7 @@ export function readsSql(schema: string) {
       DELETE FROM ${schema}.jobs WHERE id IN (SELECT id FROM doomed) RETURNING 1
     ), old_attempts AS (DELETE FROM ${schema}.attempts WHERE job IN (SELECT id FROM doomed)),
     old_steps AS (DELETE FROM ${schema}.steps WHERE job IN (SELECT id FROM doomed)),
+    old_edges AS (DELETE FROM ${schema}.edges WHERE child IN (SELECT id FROM doomed)),
     old_blobs AS (DELETE FROM ${schema}.blobs WHERE job IN (SELECT id FROM doomed))
     SELECT count(*) AS count FROM gone`;
   return {
@@ -115,6 +116,8 @@ export class Reads {
     if (filter.task !== undefined) conditions.push(`task = ${bind(clean(filter.task))}`);
     if (filter.queue !== undefined) conditions.push(`queue = ${bind(clean(filter.queue))}`);
     if (filter.schedule !== undefined) conditions.push(`schedule = ${bind(clean(filter.schedule))}`);
+    if (filter.workflow !== undefined) conditions.push(`workflow = ${bind(clean(filter.workflow))}`);
+    if (filter.enqueuedBy !== undefined) conditions.push(`enqueued_by = ${bind(clean(filter.enqueuedBy))}`);
     // Most rows are told by their text.
     if (filter.tag !== undefined) {
       const text = `position(${bind(JSON.stringify(filter.tag))} IN tags) > 0`;

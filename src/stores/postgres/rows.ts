@@ -46,6 +46,8 @@ export function insertedRow(job: Job, uniqueKey: string | null): object {
     concurrency_key: job.concurrencyKey,
     rate_key: job.rateKey,
     enqueued_by: job.enqueuedBy,
+    workflow: job.workflow,
+    part: job.part && JSON.stringify(job.part),
     ...changesOf(job, uniqueKey),
   };
 }

@@ -66,7 +66,9 @@ export const migrations: readonly string[] = [
     rate_key text COLLATE "C",
     enqueued_by text COLLATE "C",
     blocked_by text COLLATE "C",
-    awaits text COLLATE "C"
+    awaits text COLLATE "C",
+    workflow text COLLATE "C",
+    part text
   ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.05);
 
   CREATE INDEX jobs_queued ON $schema.jobs (queue, priority DESC, due_at, id) WHERE state = 'queued' AND blocked_by IS NULL;
@@ -83,6 +85,7 @@ export const migrations: readonly string[] = [
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'queued', 'running');
   CREATE UNIQUE INDEX jobs_unique_keys ON $schema.jobs (unique_key) WHERE unique_key IS NOT NULL;
   CREATE INDEX jobs_enqueued_by ON $schema.jobs (enqueued_by, id) WHERE enqueued_by IS NOT NULL;
+  CREATE INDEX jobs_by_workflow ON $schema.jobs (workflow, enqueued_at, id) WHERE workflow IS NOT NULL;
   CREATE INDEX jobs_awaiting ON $schema.jobs (awaits) WHERE awaits IS NOT NULL;
 
   CREATE TABLE $schema.attempts (
@@ -115,6 +118,16 @@ export const migrations: readonly string[] = [
     sent_at bigint NOT NULL
   );
   CREATE INDEX signals_by_name ON $schema.signals (name, n);
+  -- An edge has its parent's value once the parent has ended and lets the child go on: parents may be pruned before.
+  CREATE TABLE $schema.edges (
+    n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    parent text COLLATE "C" NOT NULL,
+    child text COLLATE "C" NOT NULL,
+    value text
+  );
+  CREATE INDEX edges_by_parent ON $schema.edges (parent, n);
+  CREATE INDEX edges_by_child ON $schema.edges (child, n);
+  CREATE INDEX edges_open ON $schema.edges (child) WHERE value IS NULL;
   CREATE TABLE $schema.rates (name text COLLATE "C" PRIMARY KEY, arrival_at double precision NOT NULL);
   CREATE TABLE $schema.queues (name text COLLATE "C" PRIMARY KEY, paused boolean NOT NULL);
   CREATE TABLE $schema.workers (id text COLLATE "C" PRIMARY KEY, started_at bigint NOT NULL, heartbeat_at bigint NOT NULL, "row" text NOT NULL);
@@ -299,7 +312,7 @@ export const migrations: readonly string[] = [
       blocked_by = NULL, last_ended_at = s.ended_at, last_outcome = 'successful', last_error = NULL
       FROM unnest(p_ids, p_claims, p_attempts, p_dues, p_ends, p_values, p_progress) s(id, claim, attempt, due_at, ended_at, value, progress)
       -- Written so that the planner does not look for the row in the index of running jobs.
-      WHERE j.id = s.id AND j.claim = s.claim AND coalesce(j.state, '') = 'running' AND j.uniqueness IS NULL
+      WHERE j.id = s.id AND j.claim = s.claim AND coalesce(j.state, '') = 'running' AND j.uniqueness IS NULL AND j.workflow IS NULL
         AND (j.overrides IS NULL OR position('retention' IN j.overrides) = 0)
       RETURNING j.*;
     GET DIAGNOSTICS v_applied = ROW_COUNT;

@@ -27,6 +27,11 @@ export function records(rows: readonly object[]): string {
   return JSON.stringify(rows, (_, value: unknown) => (typeof value === 'string' ? clean(value) : value));
 }
 
+/** A JSON array of texts. */
+export function texts(values: readonly string[]): string {
+  return JSON.stringify(values.map(clean));
+}
+
 /** A quoted name. */
 export function quoteName(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;

@@ -9,8 +9,10 @@ import { decide, type Outcome } from '../../core/decide.ts';
 import { StoreError } from '../../core/errors.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../../core/types.ts';
+import type { Edges } from '../../core/workflow.ts';
 import type {
   Advance,
+  Amended,
   ClaimOptions,
   Held,
   Hint,
@@ -34,9 +36,9 @@ import { guestSession } from './guest.ts';
 import { Reads, readsSql } from './reads.ts';
 import { Schedules, schedulesSql } from './schedules.ts';
 import { isMigrated, migrate } from './schema.ts';
-import { clean, quoteName, type Session } from './session.ts';
+import { clean, quoteName, type Session, texts } from './session.ts';
 import { Wakeups } from './wakeups.ts';
-import { texts, Work, workSql } from './work.ts';
+import { Work, workSql } from './work.ts';
 
 /** While other processes' hints arrive, a worker looks for what they did not tell this often. */
 const pollWithHintsMs = 5_000;
@@ -108,13 +110,10 @@ export class PostgresStore implements Store {
     await this.#connection.close();
   }
 
-  async insert(
-    jobs: readonly Job[],
-    { now, transaction, once = false, blobs = [] }: Parameters<Store['insert']>[1],
-  ): Promise<Taken | undefined> {
-    if (transaction !== undefined) return this.#joined(transaction, (work) => work.insert(jobs, now, once, blobs), { dueAt: 0 });
-    const isPlain = !once && blobs.length === 0 && jobs.every(({ unique }) => unique === null);
-    const taken = isPlain ? await this.#enqueues.add(jobs) : await this.#work((work) => work.insert(jobs, now, once, blobs));
+  async insert(jobs: readonly Job[], { now, transaction, ...more }: Parameters<Store['insert']>[1]): Promise<Taken | undefined> {
+    const isPlain = !more.once && !more.blobs?.length && !more.edges?.length && jobs.every(({ unique }) => unique === null);
+    if (transaction !== undefined) return this.#joined(transaction, (work) => work.insert(jobs, now, more), { dueAt: 0 }, isPlain);
+    const taken = isPlain ? await this.#enqueues.add(jobs) : await this.#work((work) => work.insert(jobs, now, more));
     this.#hint(taken ? jobs.map((job, i) => taken[i]?.job ?? job) : jobs, true);
     return taken ?? undefined;
   }
@@ -158,7 +157,8 @@ export class PostgresStore implements Store {
   ): Promise<Settled> {
     const { now, claim, transaction } = options;
     if (transaction !== undefined) {
-      return { settled: await this.#joined(transaction, (work) => work.settle(settlements, now, []), { finished: true }), claimed: [] };
+      const answer = await this.#joined(transaction, (work) => work.settle(settlements, now, []), { dueAt: 0, finished: true }, false);
+      return { ...answer, claimed: [] };
     }
     if (claim?.limits) this.#hasLimits = true;
     const isPlain = settlements.length > 0 && settlements.every(isPlainSuccess);
@@ -204,21 +204,21 @@ export class PostgresStore implements Store {
     }
     const settled = settlements.map(({ id }) => ended.get(id) ?? null);
     this.#hint([...ended.values()], false);
-    return { settled, claimed: claim ? await this.#claimed(inOrder(leased), claim) : [] };
+    return { settled, dependents: [], claimed: claim ? await this.#claimed(inOrder(leased), claim) : [] };
   }
 
   async #settleAll(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
     let changed: Job[] = [];
-    const { settled, rows } = await this.#connection.transact(async (session) => {
+    const { settled, dependents, rows } = await this.#connection.transact(async (session) => {
       changed = [];
       const answers = await new Work(session, this.#sql.work).settle(settlements, now, changed);
-      return { settled: answers, rows: claim ? await this.#claims(session).within(claim, this.#locks.limits) : [] };
+      return { ...answers, rows: claim ? await this.#claims(session).within(claim, this.#locks.limits) : [] };
     });
     this.#hint(
       changed,
       changed.some(({ status }) => status === 'queued'),
     );
-    return { settled, claimed: claim ? await this.#claimed(rows, claim) : [] };
+    return { settled, dependents, claimed: claim ? await this.#claimed(rows, claim) : [] };
   }
 
   #claimWithin(options: ClaimOptions & { now: number }): Promise<JobRow[]> {
@@ -262,7 +262,7 @@ export class PostgresStore implements Store {
 
   async sendSignal(signal: Signal, { now, transaction }: { now: number; transaction?: unknown }): Promise<void> {
     if (transaction !== undefined) {
-      await this.#joined(transaction, (work) => work.sendSignal(signal, now), { dueAt: 0 });
+      await this.#joined(transaction, (work) => work.sendSignal(signal, now), { dueAt: 0 }, false);
       return;
     }
     this.#hint(await this.#work((work) => work.sendSignal(signal, now)), true);
@@ -287,15 +287,17 @@ export class PostgresStore implements Store {
     });
   }
 
-  async amend(amendments: readonly Amendment[], { now }: { now: number }): Promise<readonly (Job | null)[]> {
-    if (amendments.length === 0) return [];
-    const jobs = await this.#work((work) => work.amend(amendments, now));
-    this.#hint(
-      jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null),
-      true,
-    );
-    if (amendments.some(({ set }, i) => set === null && jobs[i])) this.#notify({ finished: true });
-    return jobs;
+  async amend(amendments: readonly Amendment[], { now }: { now: number }): Promise<Amended> {
+    if (amendments.length === 0) return { amended: [], dependents: [] };
+    const answer = await this.#work((work) => work.amend(amendments, now));
+    const changed = answer.amended.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null);
+    this.#hint([...changed, ...answer.dependents], true);
+    if (amendments.some(({ set }, i) => set === null && answer.amended[i])) this.#notify({ finished: true });
+    return answer;
+  }
+
+  getEdges(ids: readonly string[]): Promise<readonly Edges[]> {
+    return this.#session((session) => new Work(session, this.#sql.work).edges.of(ids));
   }
 
   prune(options: PruneOptions): Promise<number> {
@@ -407,11 +409,13 @@ export class PostgresStore implements Store {
   }
 
   /** Runs in the caller's transaction, which may still be rolled back. Others are told when it commits. */
-  async #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, hint: Hint): Promise<T> {
+  async #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, hint: Hint, isOneStatement: boolean): Promise<T> {
     const session = guestSession(transaction);
     if (!this.#migrated) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
     try {
-      const value = await fn(new Work(session, this.#sql.work));
+      const work = new Work(session, this.#sql.work);
+      // What is refused leaves nothing behind, whatever the caller does next.
+      const value = await (isOneStatement ? fn(work) : inSavepoint(session, () => fn(work)));
       if (this.#wakeups) await session.rows(this.#wakeups.sqlToTell(hint));
       return value;
     } catch (error) {
@@ -447,6 +451,19 @@ export class PostgresStore implements Store {
   #notify(hint: Hint): void {
     for (const listener of this.#listeners) listener(hint);
   }
+}
+
+async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T> {
+  await session.script('SAVEPOINT escapement');
+  let value: T;
+  try {
+    value = await fn();
+  } catch (error) {
+    await session.script('ROLLBACK TO SAVEPOINT escapement').catch(() => {});
+    throw error;
+  }
+  await session.script('RELEASE SAVEPOINT escapement');
+  return value;
 }
 
 function isPlainSuccess({ outcome, status, confirm, losses, reason }: Settlement): boolean {

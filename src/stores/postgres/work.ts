@@ -7,15 +7,17 @@
 import { repeated } from '../../core/changes.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, takesPlace } from '../../core/gate.ts';
-import { amended, ended, isFenced, settled, signalled } from '../../core/job.ts';
+import { amended, ended, isFenced, isFinished, settled, signalled } from '../../core/job.ts';
 import { signalValue } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
-import type { Advance, Held, JobBlob, Taken, WantedSignal } from '../../ports/store.ts';
+import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
+import type { Advance, Amended, Held, JobBlob, Settled, Taken, WantedSignal } from '../../ports/store.ts';
 import { type AttemptRow, attemptOf, type JobRow, recordOf } from '../sql/rows.ts';
 import { Retry } from './connection.ts';
+import { edgesSql, WorkflowEdges } from './edges.ts';
 import { changedColumns, changedRow, type Entry, editedColumns, entryOf, insertedColumns, insertedRow, jobColumns } from './rows.ts';
-import { clean, cleaned, records, type Session } from './session.ts';
+import { clean, cleaned, records, type Session, texts } from './session.ts';
 
 const mostRounds = 10;
 const mostAtOnce = 1_000;
@@ -28,6 +30,7 @@ export function workSql(schema: string) {
   const insert = `INSERT INTO ${schema}.jobs (${inserted}) SELECT ${inserted} FROM json_populate_recordset(NULL::${schema}.jobs, ${given})`;
   const ofIds = `id IN (SELECT json_array_elements_text(${given}))`;
   return {
+    edges: edgesSql(schema),
     insert,
     insertOnce: `${insert} ON CONFLICT DO NOTHING RETURNING id`,
     insertUnique: `${insert} ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING RETURNING id`,
@@ -65,32 +68,66 @@ export function workSql(schema: string) {
 }
 export type WorkSql = ReturnType<typeof workSql>;
 
+/** What `insert` stores beside the jobs. */
+export interface InsertOptions {
+  /** Skips jobs whose ids exist already, and returns the existing ones. */
+  readonly once?: boolean | undefined;
+  readonly blobs?: readonly JobBlob[] | undefined;
+  readonly edges?: readonly Edge[] | undefined;
+}
+
 export class Work {
+  readonly edges: WorkflowEdges;
   readonly #session: Session;
   readonly #sql: WorkSql;
 
   constructor(session: Session, sql: WorkSql) {
     this.#session = session;
     this.#sql = sql;
+    this.edges = new WorkflowEdges(session, sql.edges, {
+      lock: (ids) => this.#lock(ids),
+      change: (changes, now) => this.#follow(changes, now),
+    });
   }
 
-  /** @param once skips jobs whose ids exist already, and returns the existing ones */
-  async insert(jobs: readonly Job[], now: number, once = false, blobs: readonly JobBlob[] = []): Promise<Taken | undefined> {
+  async insert(
+    jobs: readonly Job[],
+    now: number,
+    { once = false, blobs = [], edges = [] }: InsertOptions = {},
+  ): Promise<Taken | undefined> {
+    const taken = edges.length === 0 ? undefined : await this.#withEdges(jobs, now, once, edges);
+    const answer = taken ? taken.answer : await this.#insertJobs(jobs, now, once);
+    const kept = new Set(jobs.filter((_, i) => !answer?.[i]).map(({ id }) => id));
+    await this.#keepBlobs(blobs.filter(({ job }) => kept.has(job)));
+    return answer;
+  }
+
+  /** The edges are checked before anything is inserted, and added for jobs that were not there before. */
+  async #withEdges(jobs: readonly Job[], now: number, once: boolean, edges: readonly Edge[]): Promise<{ answer: Taken | undefined }> {
+    const ids = jobs.map(({ id }) => id);
+    const there = once ? await this.#lock(ids) : new Map<string, Entry>();
+    const fresh = jobs.filter(({ id }) => !there.has(id));
+    await this.edges.check(edgesOf(fresh, edges), new Set(fresh.map(({ id }) => id)));
+    const answer = await this.#insertJobs(jobs, now, once);
+    // Another transaction may have inserted some of them in the meantime, with their edges.
+    const inserted = fresh.filter(({ id }) => !answer?.some((standing) => standing?.job.id === id));
+    await this.edges.add(edgesOf(inserted, edges));
+    return { answer };
+  }
+
+  async #insertJobs(jobs: readonly Job[], now: number, once: boolean): Promise<Taken | undefined> {
     if (!once && jobs.every(({ unique }) => unique === null)) {
       await this.#insert(this.#sql.insert, jobs);
-      await this.#keepBlobs(blobs);
       return undefined;
     }
     const taken: (JobRecord | null)[] = jobs.map(() => null);
     let left = jobs.map((_, i) => i);
-    const inserted = new Set<string>();
     for (let round = 0; left.length > 0; round++) {
       if (round === mostRounds) throw new Retry();
       const isIn = await this.#insertNew(
         left.map((i) => jobs[i] as Job),
         once,
       );
-      for (const i of isIn) inserted.add((jobs[left[i] as number] as Job).id);
       const others = left.filter((_, i) => !isIn.has(i));
       left = [];
       for (const i of others) {
@@ -100,7 +137,6 @@ export class Work {
         else left.push(i);
       }
     }
-    await this.#keepBlobs(blobs.filter(({ job }) => inserted.has(job)));
     return taken;
   }
 
@@ -154,7 +190,9 @@ export class Work {
   /** The unique key that a row holds after a change. */
   async #keyAfter(entry: Entry, job: Job, now: number): Promise<string | null> {
     const key = job.unique === null ? null : cleaned(heldKey(job));
-    return key === null || entry.uniqueKey === key || !(await this.#holderOf(key, now)) ? key : null;
+    // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
+    const holder = await this.#holderOf(key, now);
+    return holder === undefined || holder.job.id === entry.job.id ? key : null;
   }
 
   async #keepBlobs(blobs: readonly JobBlob[]): Promise<void> {
@@ -183,8 +221,18 @@ export class Work {
     await this.#session.run(this.#sql.edit, [records(edited)]);
   }
 
-  /** @param changed receives the rows of the settlements that were applied */
-  async settle(given: readonly Settlement[], now: number, changed: Job[]): Promise<(Job | null)[]> {
+  /** @param changed receives the rows of the settlements that were applied, and of those that changed with them */
+  async settle(given: readonly Settlement[], now: number, changed: Job[]): Promise<Omit<Settled, 'claimed'>> {
+    const settled = await this.#settle(given, now, changed);
+    const dependents = await this.edges.follow(
+      changed.filter((job) => job.workflow !== null && isFinished(job)),
+      now,
+    );
+    changed.push(...dependents);
+    return { settled, dependents };
+  }
+
+  async #settle(given: readonly Settlement[], now: number, changed: Job[]): Promise<(Job | null)[]> {
     const settlements = given.map((settlement) => ({ ...settlement, reason: cleaned(settlement.reason) }));
     const entries = await this.#lock(settlements.map(({ id }) => id));
     const attempts = await this.#earlierAttempts(settlements, entries);
@@ -252,7 +300,31 @@ export class Work {
     await this.#session.run(this.#sql.unblock, [records([...counts].map(([name, count]) => ({ name, count })))]);
   }
 
-  async amend(amendments: readonly Amendment[], now: number): Promise<(Job | null)[]> {
+  async amend(amendments: readonly Amendment[], now: number): Promise<Amended> {
+    const parts: Job[] = [];
+    const answers = await this.#amend(amendments, now, parts);
+    return { amended: answers, dependents: await this.edges.follow(parts, now) };
+  }
+
+  /** Rows that changed because others of their workflow did. */
+  async #follow(changes: readonly { readonly before: Entry; readonly after: Job }[], now: number): Promise<void> {
+    const written: Entry[] = [];
+    const edited: Entry[] = [];
+    const gates: string[] = [];
+    for (const { before, after } of changes) {
+      const entry = { ...before, job: after, uniqueKey: await this.#keyAfter(before, after, now), blockedBy: null };
+      const isFilled = before.job.status === 'waiting' && after.status === 'queued';
+      if (after.unique) await this.#write([entry], isFilled);
+      else (isFilled ? edited : written).push(entry);
+      if (takesPlace(before.job, before.blockedBy !== null, now) && !takesPlace(after, false, now)) gates.push(gateOf(before.job));
+    }
+    await this.#write(written);
+    await this.#write(edited, true);
+    await this.#unblock(gates);
+  }
+
+  /** @param parts receives the rows that affect other jobs of their workflow */
+  async #amend(amendments: readonly Amendment[], now: number, parts: Job[]): Promise<(Job | null)[]> {
     const entries = await this.#lock(amendments.map(({ id }) => id));
     const dirty = new Set<string>();
     const edited = new Set<string>();
@@ -262,7 +334,8 @@ export class Work {
     for (const { id, expect, set: given } of amendments) {
       const entry = entries.get(id);
       const set = given && cleanedSet(given);
-      const job = entry && amended(entry.job, { id, expect, set });
+      const changed = entry && amended(entry.job, { id, expect, set });
+      const job = changed && changed.workflow !== null ? asPart(changed, (await this.edges.waiting([id])).has(id)) : changed;
       if (!entry || !job) {
         answers.push(null);
         continue;
@@ -270,6 +343,8 @@ export class Work {
       const gavePlace = takesPlace(entry.job, entry.blockedBy !== null, now);
       if (set === null) {
         gone.push(id);
+        const left = { ...job, status: 'cancelled' as const };
+        if (affectsOthers(entry.job, left)) parts.push(left);
         entries.delete(id);
         dirty.delete(id);
         edited.delete(id);
@@ -292,6 +367,7 @@ export class Work {
         if (isEdited) edited.add(id);
       }
       if (gavePlace && !takesPlace(job, false, now)) gates.push(gateOf(entry.job));
+      if (affectsOthers(entry.job, job)) parts.push(job);
       answers.push(job);
     }
     const written = (wanted: (id: string) => boolean) => [...dirty].filter(wanted).map((id) => entries.get(id) as Entry);
@@ -304,6 +380,7 @@ export class Work {
       const ids = texts(gone);
       await this.#session.run(this.#sql.deleteJobs, [ids]);
       for (const sql of this.#sql.deleteParts) await this.#session.run(sql, [ids]);
+      await this.edges.forget(gone);
     }
     await this.#unblock(gates);
     return answers;
@@ -366,11 +443,6 @@ export class Work {
     }
     return inserted;
   }
-}
-
-/** A JSON array of texts. */
-export function texts(values: readonly string[]): string {
-  return JSON.stringify(values.map(clean));
 }
 
 /** The records of these ids, with their earlier attempts. */
