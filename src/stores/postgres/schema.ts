@@ -85,7 +85,7 @@ export const migrations: readonly string[] = [
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'queued', 'running');
   CREATE UNIQUE INDEX jobs_unique_keys ON $schema.jobs (unique_key) WHERE unique_key IS NOT NULL;
   CREATE INDEX jobs_enqueued_by ON $schema.jobs (enqueued_by, id) WHERE enqueued_by IS NOT NULL;
-  CREATE INDEX jobs_by_workflow ON $schema.jobs (workflow, enqueued_at, id) WHERE workflow IS NOT NULL;
+  CREATE INDEX jobs_by_workflow ON $schema.jobs (workflow, id) WHERE workflow IS NOT NULL;
   CREATE INDEX jobs_awaiting ON $schema.jobs (awaits) WHERE awaits IS NOT NULL;
 
   CREATE TABLE $schema.attempts (
