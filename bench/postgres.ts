@@ -9,9 +9,12 @@ import { startPostgres } from '../test/setup/postgres.ts';
 
 const silent = { debug() {}, info() {}, warn() {}, error: (fields: object, message: string) => console.error(message, fields) };
 const jobs = 20_000;
-const started = process.env.ESCAPEMENT_TEST_POSTGRES ? undefined : await startPostgres(['fsync=on', 'synchronous_commit=on', 'full_page_writes=on']);
+const started = process.env.ESCAPEMENT_TEST_POSTGRES
+  ? undefined
+  : await startPostgres(['fsync=on', 'synchronous_commit=on', 'full_page_writes=on']);
 const connectionString = process.env.ESCAPEMENT_TEST_POSTGRES ?? started?.url ?? '';
 const pool = new pg.Pool({ connectionString, max: 4 });
+pool.on('error', () => {});
 let runs = 0;
 
 async function fresh() {
@@ -19,7 +22,13 @@ async function fresh() {
   await pool.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`);
   const tasks = createTasks({ backend: postgres({ connectionString, schema }), logger: silent });
   await tasks.open();
-  return { tasks, drop: async () => { await tasks.close(); await pool.query(`DROP SCHEMA ${schema} CASCADE`); } };
+  return {
+    tasks,
+    drop: async () => {
+      await tasks.close();
+      await pool.query(`DROP SCHEMA ${schema} CASCADE`);
+    },
+  };
 }
 
 const perSecond = (count: number, since: number) => Math.round((count / (performance.now() - since)) * 1_000);
@@ -107,7 +116,8 @@ async function bare(): Promise<void> {
   console.log(`bare: SELECT 1                      ${perSecond(3_000, since)}/s`);
   await client.query('CREATE TABLE IF NOT EXISTS bare_jobs (id text PRIMARY KEY, state text, due_at bigint)');
   since = performance.now();
-  for (let i = 0; i < 1_000; i++) await client.query({ name: 'insert', text: 'INSERT INTO bare_jobs VALUES ($1, $2, 0)', values: [`a${i}`, 'queued'] });
+  for (let i = 0; i < 1_000; i++)
+    await client.query({ name: 'insert', text: 'INSERT INTO bare_jobs VALUES ($1, $2, 0)', values: [`a${i}`, 'queued'] });
   console.log(`bare: insert one by one             ${perSecond(1_000, since)}/s`);
   since = performance.now();
   for (let k = 0; k < 20; k++) {
@@ -122,10 +132,17 @@ async function bare(): Promise<void> {
 const only = process.argv[2];
 const wants = (name: string) => only === undefined || only === name;
 if (wants('bare')) await bare();
-if (wants('drain')) for (const concurrency of [10, 100, 500]) console.log(`drain ${jobs}, concurrency ${String(concurrency).padEnd(4)}      ${median([await drain(concurrency), await drain(concurrency), await drain(concurrency)])}/s`);
+if (wants('drain'))
+  for (const concurrency of [10, 100, 500])
+    console.log(
+      `drain ${jobs}, concurrency ${String(concurrency).padEnd(4)}      ${median([await drain(concurrency), await drain(concurrency), await drain(concurrency)])}/s`,
+    );
 if (wants('enqueue')) {
   console.log(`enqueue 1,000 a call                ${median([await bulk(), await bulk(), await bulk()])}/s`);
-  for (const inFlight of [1, 10, 100]) console.log(`enqueue, ${String(inFlight).padStart(3)} in flight             ${await single(inFlight, inFlight === 1 ? 1_000 : 5_000)}/s`);
+  for (const inFlight of [1, 10, 100])
+    console.log(
+      `enqueue, ${String(inFlight).padStart(3)} in flight             ${await single(inFlight, inFlight === 1 ? 1_000 : 5_000)}/s`,
+    );
 }
 if (wants('pick-up')) {
   const [p50, p99] = await pickUp();
