@@ -171,6 +171,9 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get workflow(): string | null {
     return this.#record.job.workflow;
   }
+  get workflowName(): string | null {
+    return this.#record.job.part?.of ?? null;
+  }
   /** The key of the part of the workflow that it is, or null. */
   get part(): string | null {
     return this.#record.job.part?.key ?? null;

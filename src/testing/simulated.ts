@@ -409,6 +409,11 @@ export class Simulated implements Simulation {
     return { lines, toString: () => lines.join('\n') };
   }
 
+  tree(): Timeline {
+    const lines = this.record.tree(this.#clock.now());
+    return { lines, toString: () => lines.join('\n') };
+  }
+
   worker(index: number): SimulatedWorker {
     return this.#processes.worker(index);
   }
