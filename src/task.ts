@@ -52,9 +52,17 @@ export interface SyncTransaction {
   prepare(sql: string): unknown;
 }
 
+/** True for a transaction that waits for nothing: what is enqueued in it is there at once. */
+function isSync(transaction: unknown): transaction is SyncTransaction {
+  return typeof (transaction as Partial<SyncTransaction> | null | undefined)?.prepare === 'function';
+}
+
 /** The second argument of `enqueue`. */
 export interface EnqueueOptions<T = unknown> {
-  /** The caller's own open transaction: the job exists only if it commits. */
+  /**
+   * The caller's own open transaction: the job exists only if it commits. With `sqlite()`, a better-sqlite3 database. With `postgres()`, a `pg` client
+   * after BEGIN, the transaction of postgres.js, Drizzle or Kysely, or the client that Prisma passes to `$transaction()`.
+   */
   transaction?: T;
   /**
    * Bytes to be kept beside the job, by name, in the same transaction; its attempts read them with `ctx.blob`. At most 32 MB in all. They are
@@ -313,6 +321,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
   ): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
     const { app, definition } = this.#home();
     if (app.aroundEnqueue.length === 0) return this.#insert(inputs, transaction, blobs);
+    const mayWait = !isSync(transaction);
     const using = this.#using;
     const tags = using.tags ?? definition.tags;
     const request = { task: this.name, inputs, metadata: { ...using.metadata }, tags, inTransaction: transaction !== undefined };
@@ -320,7 +329,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       const changed = readUsing({ metadata, tags: wanted }, using, app.known, 'Invalid request of useEnqueue()');
       return new TaskHandle<Input, Output>(this.name, this.#home, changed).#insert(given, transaction, blobs) as TaskResult[];
     };
-    return throughMiddleware(request, app.aroundEnqueue, make) as TaskResult<Output, Input>[];
+    return throughMiddleware(request, app.aroundEnqueue, make, mayWait) as TaskResult<Output, Input>[];
   }
 
   #insert(
@@ -340,9 +349,9 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     if (schema) {
       const parsed = inputs.map((input) => parseInput(schema, input, `input of ${this.name}`));
       if (parsed.some((value) => value instanceof Promise)) {
-        if (transaction !== undefined)
+        if (isSync(transaction))
           throw new InputError(`the schema of ${this.name} is asynchronous, which a synchronous transaction does not support`);
-        return Promise.all(parsed).then((values) => this.#store(app, definition, inputs, values, undefined, alias, blobs));
+        return Promise.all(parsed).then((values) => this.#store(app, definition, inputs, values, transaction, alias, blobs));
       }
       return this.#store(app, definition, inputs, parsed, transaction, alias, blobs);
     }

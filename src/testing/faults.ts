@@ -2,10 +2,12 @@
 
 import { StoreError } from '../core/errors.ts';
 import type { Job } from '../core/types.ts';
+import { scope } from '../engine/scope.ts';
 import type { Hint, Store } from '../ports/store.ts';
 import { aroundStore, type StoreCall } from './around-store.ts';
 import type { DrawnFaults } from './drawn-faults.ts';
 import type { Process } from './owners.ts';
+import { realWork } from './real-work.ts';
 
 export type { StoreCall } from './around-store.ts';
 
@@ -130,7 +132,12 @@ export interface Caller {
 
 /** A process's view of the store. */
 export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
-  const view = aroundStore(store, (call, [a, b], perform) => {
+  const view = aroundStore(store, (call, [a, b], really) => {
+    const perform = () => {
+      const answer = really();
+      if (answer instanceof Promise) realWork.storeCall(answer, scope.getStore() !== undefined || caller.process() === undefined);
+      return answer;
+    };
     const ask = () => {
       const process = caller.process();
       // The process has died, so nothing receives the answer.
