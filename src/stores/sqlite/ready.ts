@@ -32,6 +32,7 @@ import {
   updateJob,
 } from './rows.ts';
 import { Schedules } from './schedules.ts';
+import { preparedLate } from './statements.ts';
 
 type Values = unknown[];
 
@@ -66,7 +67,8 @@ export class Ready {
   readonly #db: Database;
   readonly #horizon: Horizon;
 
-  constructor(db: Database, horizon: Horizon) {
+  constructor(handle: Database, horizon: Horizon) {
+    const db = preparedLate(handle);
     this.#db = db;
     this.#horizon = horizon;
     this.counts = new Counts(db);
