@@ -11,6 +11,7 @@ import { Kysely, SqliteDialect } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Claims } from '../../src/stores/sqlite/claims.ts';
 import { Ready } from '../../src/stores/sqlite/ready.ts';
+import { migrate, migrations } from '../../src/stores/sqlite/schema.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 let file: string;
@@ -611,6 +612,20 @@ test('claims read the ready jobs in their order, whatever the planner has learnt
     ]);
     db.exec('ANALYZE');
   }
+});
+
+test('a database whose tables are created at once has what the migrations make, beside tables of others', () => {
+  const made = (create: (own: Database.Database) => void) => {
+    const own = new Database(':memory:');
+    own.exec('CREATE TABLE users (name TEXT)');
+    create(own);
+    const tables = own.prepare("SELECT name, sql FROM sqlite_schema WHERE name <> 'escapement_migrations' ORDER BY name").all();
+    own.close();
+    return tables;
+  };
+  const expected = made((own) => own.exec(migrations.join(';')));
+  expect(expected.length).toBeGreaterThan(20);
+  for (let i = 0; i < 2; i++) expect(made(migrate)).toEqual(expected);
 });
 
 test('pruning finds what it deletes by an index, beside any number of jobs that are kept longer', async () => {
