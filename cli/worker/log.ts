@@ -121,6 +121,7 @@ function lineOf(event: Event, logInput: boolean): Line {
       return plain('debug', event.type, { priority: event.job.priority });
     case 'deleted':
     case 'enqueued':
+    case 'unblocked':
     case 'requeued':
     case 'edited':
     case 'scheduled':

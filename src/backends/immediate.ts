@@ -2,7 +2,7 @@
  * A backend that runs a job where it is enqueued, before `enqueue` resolves: one attempt, no retry, errors recorded on the result (DEP 14's
  * ImmediateBackend). The attempt is the same as in a worker.
  */
-import { endingEvents } from '../core/changes.ts';
+import { dependentEvents, endingEvents } from '../core/changes.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import { logFailure, RunningAttempt } from '../engine/attempt.ts';
 import type { Host } from '../engine/host.ts';
@@ -70,10 +70,14 @@ class ImmediateBackend implements Backend {
       new RunningAttempt(this.#host, worker, job, { steps: this.#store, ended: (_, end) => resolve(end), blobs: this.#store }).start();
     });
     if (!settlement) return;
-    const [row] = this.#store.settle([settlement], { now: settlement.settledAt }).settled;
+    const {
+      settled: [row],
+      dependents,
+    } = this.#store.settle([settlement], { now: settlement.settledAt });
     if (!row) return;
     logFailure(this.#host, { ...job, worker }, settlement);
     for (const event of endingEvents({ job: row, settlement, worker, attempt: job.attempt })) events.emit(event);
+    for (const event of dependentEvents(dependents, settlement.settledAt)) events.emit(event);
   }
 }
 

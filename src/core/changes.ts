@@ -33,6 +33,16 @@ export function endingEvents({ job, settlement, worker, attempt }: Ending): read
   return [{ ...of, type: outcome }];
 }
 
+/** The events of jobs that changed because others of their workflow did. */
+export function dependentEvents(dependents: readonly Job[], at: number): readonly Event[] {
+  return dependents.flatMap((job): Event[] => {
+    if (job.status === 'cancelled') return [{ type: 'cancelled', at, job, worker: null, attempt: job.attempt }];
+    // Its worker tells how a running job ends.
+    if (job.status === 'running') return [];
+    return [{ type: job.status === 'waiting' ? 'requeued' : 'unblocked', at, job }];
+  });
+}
+
 /**
  * The answer to a settlement that changes nothing: the row as the settlement left it if it was applied before, otherwise null.
  * @param job the current row; it may have been claimed again, cancelled or retried since

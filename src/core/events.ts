@@ -18,6 +18,7 @@
  * | released | a stopping worker gave the job back |
  * | discarded | a worker's late outcome was refused, because it no longer held the job |
  * | requeued | a finished job was queued again |
+ * | unblocked | the last job that it waited for has finished, and the job is due |
  * | prioritized | the priority of a queued job was changed |
  * | edited | the input, due time or queue of a queued job was changed |
  * | deleted | the job was deleted; an unfinished job is reported as cancelled |
@@ -65,6 +66,7 @@ export interface EventMap {
   released: OfAttempt;
   discarded: OfAttempt & { readonly outcome: string };
   requeued: OfJob;
+  unblocked: OfJob;
   prioritized: OfJob;
   edited: OfJob;
   deleted: OfJob;
@@ -101,6 +103,7 @@ const named: Record<EventName, true> = {
   released: true,
   discarded: true,
   requeued: true,
+  unblocked: true,
   prioritized: true,
   edited: true,
   deleted: true,

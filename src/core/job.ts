@@ -2,6 +2,7 @@
 import { latestInstant } from './duration.ts';
 import type { Amendment, Attempt, DepStatus, Job, JobRecord, Overrides, Settlement, Status } from './types.ts';
 import type { Uniqueness } from './unique.ts';
+import type { Part } from './workflow.ts';
 
 /** The fields of a new job, except its id and enqueue time. */
 export interface JobRequest {
@@ -22,6 +23,10 @@ export interface JobRequest {
   readonly concurrencyKey?: string | null;
   readonly rateKey?: string | null;
   readonly enqueuedBy?: string | null;
+  readonly workflow?: string | null;
+  readonly part?: Part | null;
+  /** It waits for other jobs of its workflow. */
+  readonly isWaiting?: boolean;
 }
 
 /** The row of a job that is being enqueued. */
@@ -30,7 +35,7 @@ export function newJob(request: JobRequest, id: string, now: number): Job {
     id,
     task: request.task,
     queue: request.queue,
-    status: 'queued',
+    status: request.isWaiting ? 'waiting' : 'queued',
     priority: request.priority,
     input: request.input,
     dueAt: request.runAfter ?? now,
@@ -60,6 +65,8 @@ export function newJob(request: JobRequest, id: string, now: number): Job {
     rateKey: request.rateKey ?? null,
     enqueuedBy: request.enqueuedBy ?? null,
     awaits: null,
+    workflow: request.workflow ?? null,
+    part: request.part ?? null,
   };
 }
 

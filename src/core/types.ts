@@ -6,6 +6,7 @@ import type { Backoff } from './backoff.ts';
 import type { RecordedError } from './failure.ts';
 import type { SunTrigger } from './sun.ts';
 import type { Uniqueness } from './unique.ts';
+import type { Part } from './workflow.ts';
 
 /** The six states that a store keeps. */
 export type StoredStatus = 'waiting' | 'queued' | 'running' | 'successful' | 'failed' | 'cancelled';
@@ -76,6 +77,9 @@ export interface Job {
   readonly enqueuedBy: string | null;
   /** The name of the signal for which it waits, until `dueAt`; null: for none. */
   readonly awaits: string | null;
+  /** The id of the workflow that it is part of; null: it is part of none. */
+  readonly workflow: string | null;
+  readonly part: Part | null;
 }
 
 /** What a job remembers between its attempts: the result of a step, the end of a sleep, or a signal. */

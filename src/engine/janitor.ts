@@ -5,7 +5,7 @@
  */
 
 import { defaultBackoff } from '../core/backoff.ts';
-import { endingEvents } from '../core/changes.ts';
+import { dependentEvents, endingEvents } from '../core/changes.ts';
 import { decide } from '../core/decide.ts';
 import { latestInstant } from '../core/duration.ts';
 import { LeaseLostError } from '../core/errors.ts';
@@ -138,7 +138,7 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
     );
     return decide(job, defaultBackoff, { kind: 'lost', error }, now, 0);
   });
-  const { settled } = await store.settle(settlements, { now });
+  const { settled, dependents } = await store.settle(settlements, { now });
   for (let i = 0; i < orphans.length; i++) {
     const job = settled[i];
     const settlement = settlements[i];
@@ -151,6 +151,7 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
       `lease lost; the job is ${job.status}${job.reason === null ? '' : ` (${job.reason})`}`,
     );
   }
+  for (const event of dependentEvents(dependents, now)) host.events.emit(event);
 }
 
 async function expire(host: Host, store: Store, jobs: readonly Job[], now: number): Promise<void> {
@@ -159,8 +160,9 @@ async function expire(host: Host, store: Store, jobs: readonly Job[], now: numbe
     expect: { status: 'queued', claim: job.claim },
     set: { status: 'cancelled', reason: 'expired', finishedAt: now },
   }));
-  const rows = await store.amend(amendments, { now });
-  for (const job of rows) if (job) host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
+  const { amended, dependents } = await store.amend(amendments, { now });
+  for (const job of amended) if (job) host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
+  for (const event of dependentEvents(dependents, now)) host.events.emit(event);
 }
 
 /** Deletes jobs that finished longer ago than the application's retention, except jobs with their own retention. */

@@ -3,18 +3,20 @@
  * decides, and changes it if it is still as read; otherwise it starts over.
  */
 
+import { dependentEvents } from '../core/changes.ts';
 import { DuplicateJobError, InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
-import type { JobFilter, Store } from '../ports/store.ts';
+import type { Amended, JobFilter, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 
 /** The change to make to a job, null to delete it, or undefined for no change. */
 type Change = (job: Job, now: number) => Amendment['set'] | undefined;
 
 const page = 500;
+const nothing: Amended = { amended: [], dependents: [] };
 
 /** Cancels one job: immediately if it is not running, otherwise through its worker. Returns false if it had already finished. */
 export async function cancelJob(host: Host, store: Store, id: string, reason: string): Promise<boolean> {
@@ -178,11 +180,12 @@ async function change(
       if (record && set !== undefined)
         amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
     }
-    const answers = amendments.length > 0 ? await store.amend(amendments, { now }) : [];
+    const { amended: answers, dependents } = amendments.length > 0 ? await store.amend(amendments, { now }) : nothing;
     const held = answers.map((job, i) => (job && job.id !== amendments[i]?.id ? job : null));
     for (const [i, holder] of held.entries()) if (holder) heldBy?.(amendments[i]?.id ?? '', holder);
     const rows = answers.map((job, i) => (held[i] ? null : job));
     for (const [i, job] of rows.entries()) if (job && manner === 'told') tell(host, job, amendments[i]?.set ?? null, now);
+    if (manner === 'told') for (const event of dependentEvents(dependents, now)) host.events.emit(event);
     count += rows.filter((job) => job !== null).length;
     left = amendments.filter((_, i) => answers[i] === null).map(({ id }) => id);
   }
@@ -198,5 +201,5 @@ function tell(host: Host, job: Job, set: Amendment['set'], now: number): void {
     host.events.emit({ type: 'edited', at: now, job });
   else if (set.priority !== undefined) host.events.emit({ type: 'prioritized', at: now, job });
   else if (job.status === 'cancelled') host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
-  else if (job.status === 'queued') host.events.emit({ type: 'requeued', at: now, job });
+  else if (job.status === 'queued' || job.status === 'waiting') host.events.emit({ type: 'requeued', at: now, job });
 }

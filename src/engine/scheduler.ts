@@ -3,6 +3,7 @@
  * inserts its jobs, in one step, so an occurrence never creates two jobs. Saving code-defined schedules in the store is the registry's
  * duty.
  */
+import { dependentEvents } from '../core/changes.ts';
 import { recordError } from '../core/failure.ts';
 import { newJob } from '../core/job.ts';
 import { decode } from '../core/json.ts';
@@ -130,7 +131,8 @@ async function supersede(host: Host, store: Store, waiting: readonly Job[], now:
     expect: { status: 'queued', claim },
     set: { status: 'cancelled', reason: 'superseded', finishedAt: now },
   }));
-  const rows = await store.amend(amendments, { now });
+  const { amended: rows, dependents } = await store.amend(amendments, { now });
+  for (const event of dependentEvents(dependents, now)) host.events.emit(event);
   for (const job of rows) if (job) host.events.emit({ type: 'cancelled', at: now, job, worker: null, attempt: job.attempt });
   return rows.every((job) => job !== null);
 }

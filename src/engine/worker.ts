@@ -6,7 +6,7 @@
  *
  * A worker is new, running, stopping (claims nothing and lets attempts end) or stopped. It cannot be started again: make a new one.
  */
-import { endingEvents } from '../core/changes.ts';
+import { dependentEvents, endingEvents } from '../core/changes.ts';
 import { ConfigError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { recordError } from '../core/failure.ts';
@@ -258,6 +258,7 @@ export class Worker {
       }
       this.#ended = this.#ended.slice(ending.length);
       for (let i = 0; i < ending.length; i++) this.#settled(ending[i] as Ended, result.settled[i] ?? null);
+      for (const event of dependentEvents(result.dependents, now)) this.#emit(event);
       claimed = result.claimed;
     } else if (claim && !weights) {
       const answer = this.#store.claim({ ...claim, now });

@@ -12,7 +12,7 @@
  * 5. At most one job holds a unique key (`core/unique`).
  * 6. An occurrence of a schedule creates at most one job.
  * 7. A job becomes an orphan when its lease ends, and not before.
- * 8. Settling a parent releases its children in the same transaction. (Comes with workflows.)
+ * 8. When a job of a workflow ends, however it ends, the jobs that wait for it change in the same transaction (`core/workflow`).
  * 9. `stats` equals counting `list`.
  * 10. A store reads no clock.
  * 11. A job that `insert` has acknowledged is never lost.
@@ -33,6 +33,7 @@ import type {
   Step,
   WorkerRow,
 } from '../core/types.ts';
+import type { Edge, Edges } from '../core/workflow.ts';
 
 /** A value or a promise of one. */
 export type Awaitable<T> = T | Promise<T>;
@@ -69,7 +70,16 @@ export type RenewAnswer = { readonly kind: 'held' } | { readonly kind: 'lost' } 
 export interface Settled {
   /** The job's row after each settlement. Null: nothing changed, because another claim holds the job or the job has finished. */
   readonly settled: readonly (Job | null)[];
+  /** The rows of other jobs that changed with them (law 8): jobs that waited for them, or parts of a workflow that ends. */
+  readonly dependents: readonly Job[];
   readonly claimed: readonly Job[];
+}
+
+/** The result of `amend`. */
+export interface Amended {
+  readonly amended: readonly (Job | null)[];
+  /** As of `Settled`. */
+  readonly dependents: readonly Job[];
 }
 
 /** The next instants at which there is work; null means none. */
@@ -104,6 +114,10 @@ export interface JobFilter {
   readonly queue?: string | undefined;
   readonly schedule?: string | undefined;
   readonly tag?: string | undefined;
+  /** The id of a workflow. */
+  readonly workflow?: string | undefined;
+  /** The id of the job whose attempt enqueued them. */
+  readonly enqueuedBy?: string | undefined;
 }
 
 /** The order of a list of jobs, newest first: by enqueue time, or by the time of the last change. */
@@ -185,7 +199,8 @@ export interface Store {
    * Inserts all jobs or none. Acknowledged jobs are kept (law 11). An id that exists already is a StoreError of kind `conflict`; with `once`,
    * such a job is skipped. A job whose unique key is held (law 5) is skipped, replaces fields of the holder, or is a DuplicateJobError, as
    * `core/unique` says. With `once` or unique jobs, the result has for each job the existing record, or null if the job was inserted. `blobs`
-   * belong to the inserted jobs and are stored in the same transaction.
+   * belong to the inserted jobs and are stored in the same transaction. So are `edges`: from jobs that are inserted, or that exist and have not
+   * ended, to jobs that are inserted, or that exist and wait; otherwise nothing is inserted and a StoreError of kind `conflict` is thrown.
    */
   insert(
     jobs: readonly Job[],
@@ -194,6 +209,7 @@ export interface Store {
       readonly transaction?: unknown;
       readonly once?: boolean | undefined;
       readonly blobs?: readonly JobBlob[] | undefined;
+      readonly edges?: readonly Edge[] | undefined;
     },
   ): Awaitable<Taken | undefined>;
   /**
@@ -236,9 +252,11 @@ export interface Store {
   /**
    * Applies each amendment whose row is as expected, as `amended` of `core/job` does. Returns the new row, or the deleted one, whose
    * occurrence becomes free again. Null: the row was not as expected. An amendment that would take a unique key from another job changes nothing
-   * and returns the other job's row.
+   * and returns the other job's row. A part of a workflow that is queued again while its parents are not done waits for them.
    */
-  amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<readonly (Job | null)[]>;
+  amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<Amended>;
+  /** The edges of each job. A parent may have been deleted since. */
+  getEdges(ids: readonly string[]): Awaitable<readonly Edges[]>;
   /** Deletes finished jobs and returns their number. It reads no job that it does not delete. */
   prune(options: PruneOptions): Awaitable<number>;
   /** Inserts or replaces the worker's entry, and removes workers whose last heartbeat is before `forgetBefore`. */

@@ -16,6 +16,8 @@ import { ReadyRow } from './ready.ts';
 export interface Node {
   job: Job;
   readonly attempts: Attempt[];
+  /** Its place in the order in which jobs were inserted. */
+  readonly n: number;
   /** Changes when the job moves to another queue. */
   line: Line;
   futureAt: number;
@@ -76,7 +78,8 @@ class Finished {
 }
 
 function byFinish(a: Node, b: Node): boolean {
-  return earlier(a.job.finishedAt ?? 0, b.job.finishedAt ?? 0, a, b);
+  const [atA, atB] = [a.job.finishedAt ?? 0, b.job.finishedAt ?? 0];
+  return atA === atB ? a.n < b.n : atA < atB;
 }
 
 export class Indexes {
@@ -93,6 +96,7 @@ export class Indexes {
   /** Queued jobs that had expired at some caller's `now`. They are not among the ready jobs until a caller's clock is behind that instant. */
   readonly #quarantined = new Set<Node>();
   #quarantinedAt = Number.NEGATIVE_INFINITY;
+  #inserted = 0;
 
   constructor(isPaused: (queue: string) => boolean) {
     this.#isPaused = isPaused;
@@ -101,7 +105,8 @@ export class Indexes {
   /** A node that is in no index yet. */
   nodeOf(job: Job): Node {
     const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1, prunePlace: -1, blockedPlace: -1 };
-    return { job, attempts: [], line: this.line(job.queue, job.task), ...places };
+    this.#inserted += 1;
+    return { job, attempts: [], n: this.#inserted, line: this.line(job.queue, job.task), ...places };
   }
 
   /** A queue was paused or resumed. */

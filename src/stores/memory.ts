@@ -23,8 +23,10 @@ import { changesVersions } from '../core/schedule.ts';
 import { signalValue } from '../core/steps.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
+import { affectsOthers, asPart, type Edge, type Edges, edgeConflict, edgesOf, followNow, type Parts } from '../core/workflow.ts';
 import type {
   Advance,
+  Amended,
   ClaimOptions,
   DueSchedule,
   Held,
@@ -42,6 +44,7 @@ import type {
   WantedSignal,
 } from '../ports/store.ts';
 
+import { MemoryEdges } from './edges.ts';
 import { Indexes, type Line, type Node, overdueAt, type Served } from './indexes.ts';
 import { MemorySchedules } from './schedules.ts';
 
@@ -55,13 +58,16 @@ export class MemoryStore implements Store {
   readonly #indexes = new Indexes((queue) => this.#queues.get(queue)?.paused ?? false);
   readonly #workers = new Map<string, WorkerRow>();
   readonly #blobs = new Map<string, Map<string, Uint8Array>>();
-  readonly #schedules = new MemorySchedules((id) => (this.#nodes.get(id) as Node).job);
+  readonly #schedules = new MemorySchedules((id) => this.#job(id));
   /** The holder of each unique key. */
   readonly #keys = new Map<string, Node>();
   readonly #steps = new Map<string, Map<string, Step>>();
   readonly #signals = new Map<string, readonly Signal[]>();
   /** The jobs that wait for each signal. */
   readonly #awaiting = new Map<string, Set<Node>>();
+  readonly #edges = new MemoryEdges();
+  /** The jobs of each workflow. */
+  readonly #workflows = new Map<string, Set<Node>>();
   /** The arrival times of rates, by their names. */
   readonly #rates = new Map<string, number>();
   #listeners: ((hint: Hint) => void)[] = [];
@@ -71,12 +77,20 @@ export class MemoryStore implements Store {
 
   insert(
     given: readonly Job[],
-    options: { now: number; transaction?: unknown; once?: boolean | undefined; blobs?: readonly JobBlob[] | undefined },
+    options: {
+      now: number;
+      transaction?: unknown;
+      once?: boolean | undefined;
+      blobs?: readonly JobBlob[] | undefined;
+      edges?: readonly Edge[] | undefined;
+    },
   ): readonly (JobRecord | null)[] | undefined {
     refuseTransaction(options.transaction);
     const there = options.once ? this.get(given.map(({ id }) => id)) : undefined;
     const jobs = there ? given.filter((_, i) => there[i] === null) : given;
     this.#refuseTaken(jobs);
+    const edges = edgesOf(jobs, options.edges);
+    this.#refuseEdges(edges, jobs);
     const isUnique = jobs.some(({ unique }) => unique !== null);
     if (isUnique) this.#refuseDuplicates(jobs, options.now);
     const taken = jobs.find((job) => job.schedule !== null && this.#schedules.isTaken(job));
@@ -94,6 +108,7 @@ export class MemoryStore implements Store {
       if (job.schedule !== null) this.#schedules.take(job);
       this.#add(job, options.now);
     }
+    for (const edge of edges) this.#edges.add(edge);
     if (options.blobs) {
       const ids = new Set(jobs.filter((job) => !standing?.has(job)).map(({ id }) => id));
       for (const blob of options.blobs) if (ids.has(blob.job)) this.#keepBlob(blob.job, blob);
@@ -150,8 +165,10 @@ export class MemoryStore implements Store {
 
   settle(settlements: readonly Settlement[], options: { now: number; claim?: ClaimOptions | undefined; transaction?: unknown }): Settled {
     refuseTransaction(options.transaction);
-    const settled = settlements.map((settlement) => this.#settle(settlement, options.now));
-    return { settled, claimed: options.claim ? this.claim({ ...options.claim, now: options.now }) : [] };
+    const parts: Job[] = [];
+    const settled = settlements.map((settlement) => this.#settle(settlement, options.now, parts));
+    const dependents = this.#follow(parts, options.now);
+    return { settled, dependents, claimed: options.claim ? this.claim({ ...options.claim, now: options.now }) : [] };
   }
 
   saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): boolean {
@@ -224,11 +241,14 @@ export class MemoryStore implements Store {
     return { jobAt, overdueAt: overdue ? overdueAt(overdue) : null, ...(pruneAt === undefined ? {} : { pruneAt }) };
   }
 
-  amend(amendments: readonly Amendment[], options: { now: number }): readonly (Job | null)[] {
+  amend(amendments: readonly Amendment[], options: { now: number }): Amended {
+    const changed: Job[] = [];
     const jobs = amendments.map((amendment) => {
       const node = this.#nodes.get(amendment.id);
-      const job = node && amended(node.job, amendment);
-      if (!node || !job) return null;
+      const after = node && amended(node.job, amendment);
+      if (!node || !after) return null;
+      const before = node.job;
+      const job = asPart(after, this.#edges.isWaiting(after.id));
       const holder = heldKey(node.job) === null && this.#holderOf(heldKey(job), options.now);
       if (holder) return holder.job;
       const tookPlace = takesPlace(node.job, node.blockedPlace >= 0, options.now);
@@ -236,11 +256,18 @@ export class MemoryStore implements Store {
       else this.#delete(node);
       // Another job of its gate takes its place.
       if (tookPlace && !(amendment.set && takesPlace(job, false, options.now))) this.#indexes.unblock(gateOf(job));
+      const left = amendment.set ? job : { ...job, status: 'cancelled' as const };
+      if (affectsOthers(before, left)) changed.push(left);
       return job;
     });
+    const dependents = this.#follow(changed, options.now);
     this.#hint(jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null));
     if (jobs.some((job, i) => job !== null && amendments[i]?.set === null)) this.#notify({ finished: true });
-    return jobs;
+    return { amended: jobs, dependents };
+  }
+
+  getEdges(ids: readonly string[]): readonly Edges[] {
+    return ids.map((id) => this.#edges.of(id));
   }
 
   prune(options: PruneOptions): number {
@@ -248,10 +275,7 @@ export class MemoryStore implements Store {
     let count = 0;
     for (let node = finished.next(options); node && count < options.limit; node = finished.next(options)) {
       finished.remove(node);
-      this.#nodes.delete(node.job.id);
-      this.#release(node);
-      this.#blobs.delete(node.job.id);
-      this.#steps.delete(node.job.id);
+      this.#forget(node);
       this.#schedules.free(node.job);
       count += 1;
     }
@@ -338,6 +362,8 @@ export class MemoryStore implements Store {
       if (filter.queue !== undefined && job.queue !== filter.queue) continue;
       if (filter.schedule !== undefined && job.schedule !== filter.schedule) continue;
       if (filter.tag !== undefined && !job.tags.includes(filter.tag)) continue;
+      if (filter.workflow !== undefined && job.workflow !== filter.workflow) continue;
+      if (filter.enqueuedBy !== undefined && job.enqueuedBy !== filter.enqueuedBy) continue;
       if (ids && !ids.has(job.id)) continue;
       if (wanted && !wanted.has(visibleStatus(job, options.now))) continue;
       matches.push(node);
@@ -448,6 +474,7 @@ export class MemoryStore implements Store {
   #add(job: Job, now: number): void {
     const node = this.#indexes.nodeOf(job);
     this.#nodes.set(job.id, node);
+    if (job.workflow !== null) this.#workflows.set(job.workflow, (this.#workflows.get(job.workflow) ?? new Set()).add(node));
     if (job.unique) this.#hold(node, now);
     if (job.schedule !== null && !isFinished(job)) this.#schedules.opened(job);
     this.#indexes.add(node, now);
@@ -469,7 +496,8 @@ export class MemoryStore implements Store {
     return job;
   }
 
-  #settle(settlement: Settlement, now: number): Job | null {
+  /** @param parts receives the row if other jobs may wait for it */
+  #settle(settlement: Settlement, now: number, parts: Job[]): Job | null {
     const node = this.#nodes.get(settlement.id);
     if (!node) return null;
     const last = node.attempts.at(-1);
@@ -486,18 +514,67 @@ export class MemoryStore implements Store {
     this.#indexes.unblock(gate);
     node.attempts[node.attempts.length - 1] = ended(last, settlement);
     this.#hint([job]);
+    if (job.workflow !== null && isFinished(job)) parts.push(job);
     return job;
   }
 
   #delete(node: Node): void {
     this.#indexes.remove(node);
-    this.#nodes.delete(node.job.id);
     if (node.job.awaits !== null) this.#awaiting.get(node.job.awaits)?.delete(node);
-    this.#release(node);
-    this.#blobs.delete(node.job.id);
-    this.#steps.delete(node.job.id);
+    this.#forget(node);
     if (node.job.schedule !== null) this.#schedules.closed(node.job);
     this.#schedules.free(node.job);
+  }
+
+  /** Removes what is kept under the job's id. */
+  #forget(node: Node): void {
+    const { id, workflow } = node.job;
+    this.#nodes.delete(id);
+    this.#release(node);
+    this.#blobs.delete(id);
+    this.#steps.delete(id);
+    this.#edges.forget(id);
+    const parts = workflow === null ? undefined : this.#workflows.get(workflow);
+    parts?.delete(node);
+    if (workflow !== null && parts?.size === 0) this.#workflows.delete(workflow);
+  }
+
+  /** Law 8. */
+  #follow(changed: readonly Job[], now: number): readonly Job[] {
+    if (changed.length === 0) return changed;
+    const parts: Parts = {
+      children: (parents) => parents.flatMap((parent) => this.#edges.children(parent).map((id) => ({ parent, job: this.#job(id) }))),
+      give: (values) => {
+        for (const { parent, child, value } of values) this.#edges.give(parent, child, value);
+      },
+      waiting: (children) => new Set(children.filter((id) => this.#edges.isWaiting(id))),
+      parts: (workflow) => [...(this.#workflows.get(workflow) ?? [])].map(({ job }) => job),
+      values: (children) => children.map((id) => this.#edges.values(id)),
+      change: (changes) => {
+        for (const { before, after } of changes) {
+          const node = this.#nodes.get(before.id) as Node;
+          const tookPlace = takesPlace(before, node.blockedPlace >= 0, now);
+          this.#replace(node, after, now);
+          if (tookPlace && !takesPlace(after, false, now)) this.#indexes.unblock(gateOf(after));
+        }
+      },
+    };
+    const dependents = followNow(changed, now, parts);
+    this.#hint(dependents);
+    return dependents;
+  }
+
+  #job(id: string): Job {
+    return (this.#nodes.get(id) as Node).job;
+  }
+
+  #refuseEdges(edges: readonly Edge[], jobs: readonly Job[]): void {
+    const inserted = new Set(jobs.map(({ id }) => id));
+    for (const { parent, child } of edges) {
+      const from = this.#nodes.get(parent)?.job;
+      if (!inserted.has(parent) && (!from || isFinished(from))) throw edgeConflict(parent, 'parent');
+      if (!inserted.has(child) && this.#nodes.get(child)?.job.status !== 'waiting') throw edgeConflict(child, 'child');
+    }
   }
 
   /** Sets the node's new row and updates the indexes. */

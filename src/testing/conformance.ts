@@ -16,6 +16,7 @@ import { settling } from './conformance/settle.ts';
 import { steps } from './conformance/steps.ts';
 import { unique } from './conformance/unique.ts';
 import { waking } from './conformance/wake.ts';
+import { workflows } from './conformance/workflows.ts';
 
 export type { ConformanceCase } from './conformance/kit.ts';
 
@@ -32,6 +33,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...unique,
   ...limits,
   ...steps,
+  ...workflows,
   ...waking,
 ];
 

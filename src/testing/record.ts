@@ -210,6 +210,7 @@ export class SimulationRecord {
         return ['', 'enqueued', `${name}${job.schedule === null ? '' : ` by schedule ${job.schedule}`}${due}`];
       }
       case 'requeued':
+      case 'unblocked':
       case 'deleted':
       case 'edited':
         return ['', event.type, name];

@@ -7,6 +7,7 @@ import type { Limits } from '../../src/core/gate.ts';
 import { newJob } from '../../src/core/job.ts';
 import type { Job } from '../../src/core/types.ts';
 import type { Uniqueness } from '../../src/core/unique.ts';
+import type { Edge, Fill, Part } from '../../src/core/workflow.ts';
 import type { Store } from '../../src/ports/store.ts';
 import { MemoryStore } from '../../src/stores/memory.ts';
 import { prng } from '../../src/testing/choices.ts';
@@ -109,6 +110,37 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
       }
     },
     async () => {
+      // Two parts wait for some of those before them; sometimes one of them is a job that runs.
+      const workflow = `w${below(3)}`;
+      const before = held.find((job) => job.workflow !== null && below(2) === 0);
+      const count = 2 + below(3);
+      const edges: Edge[] = [];
+      const jobs: Job[] = [];
+      for (let i = 0; i < count; i++) {
+        const job = { ...make(), unique: null };
+        const parents = [...jobs, ...(before ? [before] : [])].filter(() => below(2) === 0);
+        edges.push(...parents.map((parent) => ({ parent: parent.id, child: job.id })));
+        const part: Part = {
+          key: `k${i}`,
+          of: 'w',
+          fill: pick<Fill>(parents.length > 0 ? ['none', 'first', 'all', [{ path: [], from: [0] }]] : ['none']),
+          delayMs: pick([null, 2_000]),
+          expiresMs: pick([null, 20_000]),
+          allowFailure: below(4) === 0,
+          always: below(5) === 0,
+          compensate: null,
+          onFailure: pick<Part['onFailure']>(['dependents', 'dependents', 'workflow']),
+        };
+        jobs.push({ ...job, workflow, part, status: parents.length > 0 ? 'waiting' : 'queued' });
+      }
+      try {
+        say('workflow', await store.insert(jobs, { now, edges }));
+      } catch (thrown) {
+        say('refused', String(thrown));
+      }
+      say('edges', await store.getEdges([pick(ids), pick(ids)]));
+    },
+    async () => {
       const claimed = await store.claim({ ...claimOptions(), now });
       held.push(...claimed);
       say('claim', claimed);
@@ -179,6 +211,8 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
         { task: 'mail' },
         { queue: 'bulk' },
         { tag: 'odd' },
+        { workflow: 'w1' },
+        { enqueuedBy: 'x' },
         { status: ['failed'] as const, task: 'sync' },
       ]);
       // Ids here are no instants: only a list of all is in the same order everywhere.

@@ -65,7 +65,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At) =>
         settlements.some((s) => rowOf(store, s.id)?.claim !== s.claim)
-          ? { settled: settlements.map(() => null), claimed: [] }
+          ? { settled: settlements.map(() => null), dependents: [], claimed: [] }
           : store.settle(settlements, options),
     })),
   ],
@@ -75,8 +75,8 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At) => {
         const running = settlements.map((s) => rowOf(store, s.id)?.status === 'running');
-        const { settled, claimed } = store.settle(settlements, options);
-        return { settled: settled.map((job, i) => (running[i] ? job : null)), claimed };
+        const { settled, ...others } = store.settle(settlements, options);
+        return { settled: settled.map((job, i) => (running[i] ? job : null)), ...others };
       },
     })),
   ],
@@ -86,7 +86,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At & { claim?: ClaimOptions | undefined }) => {
         const claimed = options.claim ? store.claim({ ...options.claim, now: options.now }) : [];
-        return { settled: store.settle(settlements, { now: options.now }).settled, claimed };
+        return { ...store.settle(settlements, { now: options.now }), claimed };
       },
     })),
   ],
@@ -353,6 +353,42 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
         getBlobs: (ids: readonly string[], name: string) => ids.map((id) => all.get(`${id} ${name}`) ?? null),
       };
     }),
+  ],
+  [
+    'queues a job when the first of its parents ends',
+    8,
+    mutant((store) => ({
+      insert: (jobs: readonly Job[], { edges, ...options }: Parameters<Store['insert']>[1]) => {
+        const first = edges?.filter(({ child }, i) => edges.findIndex((edge) => edge.child === child) === i);
+        return store.insert(jobs, first ? { ...options, edges: first } : options);
+      },
+    })),
+  ],
+  [
+    'queues the jobs that wait for a settled one only in the next call',
+    8,
+    mutant((store) => {
+      const late: Job[] = [];
+      return {
+        settle: (settlements: readonly Settlement[], options: At) => {
+          const answer = store.settle(settlements, options);
+          const dependents = late.splice(0);
+          late.push(...answer.dependents);
+          return { ...answer, dependents };
+        },
+      };
+    }),
+  ],
+  [
+    'leaves the jobs that wait for a failed one waiting',
+    8,
+    mutant((store) => ({
+      insert: (jobs: readonly Job[], options: Parameters<Store['insert']>[1]) =>
+        store.insert(
+          jobs.map((job) => (job.part ? { ...job, part: { ...job.part, allowFailure: true } } : job)),
+          options,
+        ),
+    })),
   ],
   [
     'goes on telling those who have stopped listening',

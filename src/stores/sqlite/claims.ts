@@ -11,7 +11,7 @@ import { Gate, gateOf, type Limits, noLimits, type RunningCount, taskOfGate } fr
 import { comesBefore } from '../../core/job.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { Counts } from './counts.ts';
-import { type JobRow, selectJob } from './rows.ts';
+import { type SqliteRow, selectJob } from './rows.ts';
 
 /** Selects the jobs that a caller may claim. */
 export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'>;
@@ -24,7 +24,7 @@ export interface Horizon {
   readyUntil: number;
 }
 
-type Place = Pick<JobRow, 'n' | 'priority' | 'dueAt' | 'id'>;
+type Place = Pick<SqliteRow, 'n' | 'priority' | 'dueAt' | 'id'>;
 interface Due extends Place {
   readonly queue: string;
   readonly retried: number;
@@ -58,8 +58,8 @@ const candidate = (queue: string, tasks: readonly string[]) =>
  * first jobs are the best.
  */
 interface Candidates {
-  readonly ofOne: Statement<[string, number, number, number], JobRow>;
-  readonly ofSeveral: Statement<[string, number, number, number, number], JobRow>;
+  readonly ofOne: Statement<[string, number, number, number], SqliteRow>;
+  readonly ofSeveral: Statement<[string, number, number, number, number], SqliteRow>;
   readonly queues: Statement<[string, number, number, number, number], { queue: string }>;
 }
 
@@ -124,7 +124,7 @@ export class Claims {
   }
 
   /** Marks due jobs as ready, then returns the rows of the best ready jobs, up to `limit`. Call it in a write transaction. */
-  take(served: Served, now: number, limit: number): JobRow[] {
+  take(served: Served, now: number, limit: number): SqliteRow[] {
     const last = this.#stageDue(now, Math.max(limit, stageAtOnce));
     const rows = this.#candidates(served, now, limit);
     return last ? rows.filter((row) => !comesBefore(last, row)) : rows;
@@ -202,7 +202,7 @@ export class Claims {
   }
 
   /** Takes ready jobs out of what is claimed, until their gates have room. */
-  block(rows: readonly JobRow[]): void {
+  block(rows: readonly SqliteRow[]): void {
     for (const row of rows) this.#block.run(gateOf(row), row.n);
   }
 
@@ -287,7 +287,7 @@ export class Claims {
     return due.length > limit ? staged.at(-1) : undefined;
   }
 
-  #candidates(served: Served, now: number, limit: number): JobRow[] {
+  #candidates(served: Served, now: number, limit: number): SqliteRow[] {
     if (limit <= 0 || served.tasks.length === 0) return [];
     const statements = this.#statements(served.tasks);
     let queues = this.#servedQueues(served);

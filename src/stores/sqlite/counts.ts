@@ -1,10 +1,10 @@
 /** The number of jobs per queue and state. Changes are collected during a transaction and written once before it commits. */
 import type { Database, Statement } from 'better-sqlite3';
 import type { Job } from '../../core/types.ts';
-import type { JobRow } from './rows.ts';
+import type { SqliteRow } from './rows.ts';
 
 /** A state for counting: a scheduled job that was attempted before counts as retrying. */
-export type Counted = JobRow['state'] | 'retrying';
+export type Counted = SqliteRow['state'] | 'retrying';
 
 export class Counts {
   readonly #changes = new Map<string, Map<Counted, number>>();
@@ -48,11 +48,11 @@ export class Counts {
 }
 
 /** The state in which a row is stored. */
-export function stateOf(job: Job, now: number): JobRow['state'] {
+export function stateOf(job: Job, now: number): SqliteRow['state'] {
   if (job.status !== 'queued') return job.status;
   return job.dueAt <= now ? 'ready' : 'scheduled';
 }
 
-export function countedAs(state: JobRow['state'], attempt: number): Counted {
+export function countedAs(state: SqliteRow['state'], attempt: number): Counted {
   return state === 'scheduled' && attempt > 0 ? 'retrying' : state;
 }

@@ -5,15 +5,14 @@
 import { StoreError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
 import { systemClock } from '../../ports/clock.ts';
-import type { Awaitable, JobBlob, Taken } from '../../ports/store.ts';
-import type { Ready } from './ready.ts';
+import type { Awaitable, Taken } from '../../ports/store.ts';
+import type { InsertOptions, Ready } from './ready.ts';
 
 /** An enqueue that waits for its group. */
 interface Pending {
   readonly jobs: readonly Job[];
   readonly now: number;
-  readonly once: boolean;
-  readonly blobs: readonly JobBlob[] | undefined;
+  readonly more: InsertOptions;
   resolve(taken: Taken | undefined): void;
   reject(error: unknown): void;
 }
@@ -42,9 +41,9 @@ export class Enqueues {
     this.#options = options;
   }
 
-  add(jobs: readonly Job[], now: number, once: boolean, blobs?: readonly JobBlob[]): Promise<Taken | undefined> {
+  add(jobs: readonly Job[], now: number, more: InsertOptions): Promise<Taken | undefined> {
     return new Promise((resolve, reject) => {
-      this.#pending.push({ jobs, now, once, blobs, resolve, reject });
+      this.#pending.push({ jobs, now, more, resolve, reject });
       this.#sinceTurn += jobsPerCommit + jobs.length;
       if (this.#pending.length > 1) return;
       // A caller that awaits one enqueue after another would otherwise block the event loop.
@@ -60,7 +59,7 @@ export class Enqueues {
     const group = this.#pending;
     if (group.length === 0) return;
     this.#pending = [];
-    const insert = (ready: Ready) => group.map(({ jobs, now, once, blobs }) => ready.insert(jobs, now, once, blobs));
+    const insert = (ready: Ready) => group.map(({ jobs, now, more }) => ready.insert(jobs, now, more));
     try {
       const done = this.#options.write(insert, (taken) => this.#acknowledge(group, taken));
       if (done instanceof Promise) done.catch((error) => this.#failed(group, error));
@@ -80,7 +79,7 @@ export class Enqueues {
         group.map((pending) => {
           let taken: Taken | undefined;
           const fault = ready.inSavepoint(() => {
-            taken = ready.insert(pending.jobs, pending.now, pending.once, pending.blobs);
+            taken = ready.insert(pending.jobs, pending.now, pending.more);
           });
           return { pending, fault, taken };
         }),

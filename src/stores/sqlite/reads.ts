@@ -3,9 +3,10 @@ import type { Database, Statement } from 'better-sqlite3';
 import { isExpired } from '../../core/job.ts';
 import type { Attempt, Job, JobRecord, Status, WorkerRow } from '../../core/types.ts';
 import type { JobFilter, JobOrder, NextDue, QueueStats } from '../../ports/store.ts';
+import { type AttemptRow, attemptOf, jobOf, recordOf, workerOf } from '../sql/rows.ts';
 import { type Horizon, quote, scheduledPriorities } from './claims.ts';
 import { type Counted, countedAs } from './counts.ts';
-import { type AttemptRow, attemptOf, type JobRow, jobOf, recordOf, selectJob, workerOf } from './rows.ts';
+import { type SqliteRow, selectJob } from './rows.ts';
 import { ownId, timedId } from './schema.ts';
 
 const fewRows = 20_000;
@@ -57,13 +58,13 @@ interface Misplaced {
 export class Reads {
   readonly #db: Database;
   readonly #horizon: Horizon;
-  readonly #rows: Statement<[string], JobRow>;
-  readonly #row: Statement<[string], JobRow>;
+  readonly #rows: Statement<[string], SqliteRow>;
+  readonly #row: Statement<[string], SqliteRow>;
   readonly #attempts: Statement<[string], AttemptRow>;
   /** Without stacks. */
   readonly #listedAttempts: Statement<[string], AttemptRow>;
-  readonly #orphans: Statement<[number, number], JobRow>;
-  readonly #expired: Statement<[number, number], JobRow>;
+  readonly #orphans: Statement<[number, number], SqliteRow>;
+  readonly #expired: Statement<[number, number], SqliteRow>;
   readonly #nextLease: Statement<[], { at: number }>;
   readonly #nextExpiry: Statement<[], { at: number }>;
   readonly #nextPrune: Statement<[], { at: number | null }>;
@@ -75,7 +76,7 @@ export class Reads {
   readonly #priorities: Statement<[string], { priority: number }>;
   readonly #oldest: Statement<[string, number], { at: number | null }>;
   readonly #oldestBlocked: Statement<[string], { at: number | null }>;
-  readonly #lists = new Map<string, Statement<unknown[], JobRow>>();
+  readonly #lists = new Map<string, Statement<unknown[], SqliteRow>>();
 
   constructor(db: Database, horizon: Horizon) {
     this.#db = db;
@@ -125,7 +126,7 @@ export class Reads {
     );
   }
 
-  rows(ids: readonly string[]): JobRow[] {
+  rows(ids: readonly string[]): SqliteRow[] {
     if (ids.length === 1) {
       const row = this.#row.get(ids[0] as string);
       return row ? [row] : [];
@@ -173,6 +174,8 @@ export class Reads {
     if (filter.task !== undefined) where('task = ?', filter.task);
     if (filter.queue !== undefined) where('queue = ?', filter.queue);
     if (filter.schedule !== undefined) where('schedule = ?', filter.schedule);
+    if (filter.workflow !== undefined) where('workflow = ?', filter.workflow);
+    if (filter.enqueuedBy !== undefined) where('enqueued_by = ?', filter.enqueuedBy);
     if (filter.tag !== undefined)
       where('EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags END) WHERE value = ?)', filter.tag);
     if (filter.status) {
@@ -252,7 +255,7 @@ export class Reads {
     );
   }
 
-  #listing(sql: string): Statement<unknown[], JobRow> {
+  #listing(sql: string): Statement<unknown[], SqliteRow> {
     let statement = this.#lists.get(sql);
     if (!statement) {
       // More shapes than are in use at a time.
@@ -263,7 +266,7 @@ export class Reads {
     return statement;
   }
 
-  #records(rows: readonly JobRow[], attempts: Statement<[string], AttemptRow>): JobRecord[] {
+  #records(rows: readonly SqliteRow[], attempts: Statement<[string], AttemptRow>): JobRecord[] {
     const several = rows.filter(({ claim }) => claim > 1).map(({ id }) => id);
     const earlier = new Map<string, Attempt[]>();
     if (several.length > 0) {

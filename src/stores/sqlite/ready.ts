@@ -12,25 +12,14 @@ import { amended, claimed, isFenced, mostAttempts, pruneAt, settled, signalled }
 import { signalValue } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
+import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
 import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
+import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues } from '../sql/rows.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
+import { WorkflowEdges } from './edges.ts';
 import { Reads } from './reads.ts';
-import {
-  type AttemptRow,
-  attemptOf,
-  changes,
-  editJob,
-  insertJob,
-  insertPlainJob,
-  insertValues,
-  type JobRow,
-  jobOf,
-  lastAttemptOf,
-  plainValues,
-  selectJob,
-  updateJob,
-} from './rows.ts';
+import { editJob, insertJob, insertPlainJob, type SqliteRow, selectJob, updateJob } from './rows.ts';
 import { Schedules } from './schedules.ts';
 import { preparedLate } from './statements.ts';
 
@@ -39,6 +28,13 @@ type Values = unknown[];
 /** How many candidates a claim reads at a time, once it has met one that may not start. */
 const candidatesAtOnce = 50;
 const noBlobs: readonly JobBlob[] = [];
+
+/** What `insert` stores beside the jobs. */
+export interface InsertOptions {
+  readonly once?: boolean | undefined;
+  readonly blobs?: readonly JobBlob[] | undefined;
+  readonly edges?: readonly Edge[] | undefined;
+}
 
 /** A finished job and its size. */
 interface Prunable {
@@ -63,6 +59,7 @@ export class Ready {
   readonly claims: Claims;
   readonly reads: Reads;
   readonly schedules: Schedules;
+  readonly edges: WorkflowEdges;
   readonly statements: Statements;
   readonly #db: Database;
   readonly #horizon: Horizon;
@@ -75,6 +72,7 @@ export class Ready {
     this.claims = new Claims(db, this.counts, horizon);
     this.reads = new Reads(db, horizon);
     this.schedules = new Schedules(db);
+    this.edges = new WorkflowEdges(db);
     this.statements = prepare(db);
   }
 
@@ -114,12 +112,16 @@ export class Ready {
   }
 
   /** @param once skips jobs whose ids exist already, and returns the existing ones */
-  insert(jobs: readonly Job[], now: number, once = false, blobs: readonly JobBlob[] = noBlobs): Taken | undefined {
+  insert(jobs: readonly Job[], now: number, { once = false, blobs = noBlobs, edges }: InsertOptions = {}): Taken | undefined {
     if (!once && jobs.every(({ unique }) => unique === null)) {
+      if (edges) this.edges.add(edges, jobs);
       this.#insert(jobs, now);
       this.#keepBlobs(blobs);
       return undefined;
     }
+    const known = once && edges ? new Set(this.reads.rows(jobs.map(({ id }) => id)).map(({ id }) => id)) : undefined;
+    const inserted = known ? jobs.filter(({ id }) => !known.has(id)) : jobs;
+    this.edges.add(edgesOf(inserted, edges), inserted);
     return jobs.map((job) => {
       const [there = null] = once ? this.reads.get([job.id]) : [];
       const standing = there ?? this.#standIn(job, now);
@@ -142,7 +144,7 @@ export class Ready {
   }
 
   /** The job that keeps others from a unique key. One whose window is over gives the key up. */
-  #holderOf(key: string | null, now: number): JobRow | undefined {
+  #holderOf(key: string | null, now: number): SqliteRow | undefined {
     const row = key === null ? undefined : this.statements.holder.get(key);
     if (!row || isStanding(jobOf(row), now)) return row;
     this.statements.releaseKeys.run(JSON.stringify([row.n]));
@@ -150,9 +152,11 @@ export class Ready {
   }
 
   /** The unique key that a row holds after a change. */
-  #keyAfter(row: JobRow, job: Job, now: number): string | null {
+  #keyAfter(row: SqliteRow, job: Job, now: number): string | null {
     const key = row.unique === null ? null : heldKey(job);
-    return key === null || row.uniqueKey === key || !this.#holderOf(key, now) ? key : null;
+    // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
+    const holder = this.#holderOf(key, now);
+    return holder === undefined || holder.n === row.n ? key : null;
   }
 
   #insert(jobs: readonly Job[], now: number): void {
@@ -228,8 +232,8 @@ export class Ready {
       const served = this.claims.open(options, gate);
       const most = limit - jobs.length + (passedOver > 0 ? candidatesAtOnce : 0);
       const rows = served.tasks.length === 0 ? [] : this.claims.take(served, now, most);
-      const admitted: JobRow[] = [];
-      const blocked: JobRow[] = [];
+      const admitted: SqliteRow[] = [];
+      const blocked: SqliteRow[] = [];
       let isClosed = false;
       for (const row of rows) {
         if (jobs.length + admitted.length === limit || passedOver === maxPassedOver) break;
@@ -253,7 +257,7 @@ export class Ready {
     return jobs;
   }
 
-  #claim(options: ClaimOptions & { now: number }, rows: readonly JobRow[], quarantined: Job[]): readonly Job[] {
+  #claim(options: ClaimOptions & { now: number }, rows: readonly SqliteRow[], quarantined: Job[]): readonly Job[] {
     if (rows.length === 0) return [];
     for (const row of rows) if (row.claim > 0) this.#keepAttempt(row);
     const keys = JSON.stringify(rows.map(({ n }) => n));
@@ -282,6 +286,15 @@ export class Ready {
     return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
   }
 
+  /** Law 8. Returns the rows that it changed. */
+  follow(changed: readonly Job[], now: number): readonly Job[] {
+    if (changed.length === 0) return changed;
+    return this.edges.follow(changed, now, (row, after) => {
+      this.#update(row, after, now, row.state === 'waiting' && after.status === 'queued');
+      if (!takesPlace(after, false, now)) this.#gavePlace(row, jobOf(row), now);
+    });
+  }
+
   /** @param changed receives the rows of the settlements that were applied */
   settle(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
     const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
@@ -308,7 +321,7 @@ export class Ready {
     });
   }
 
-  #settle(row: JobRow, job: Job, state: JobRow['state'], { outcome, settledAt, error }: Settlement, now: number): void {
+  #settle(row: SqliteRow, job: Job, state: SqliteRow['state'], { outcome, settledAt, error }: Settlement, now: number): void {
     const { n, attempt, dueAt, unique } = row;
     if (outcome === 'successful' && job.attempt === attempt && job.dueAt === dueAt && unique === null) {
       const progress = job.progress && JSON.stringify(job.progress);
@@ -319,10 +332,19 @@ export class Ready {
     }
   }
 
-  amend(amendment: Amendment, now: number): Job | null {
+  /** @param parts receives the row if other jobs of its workflow are affected */
+  amend(amendment: Amendment, now: number, parts: Job[]): Job | null {
     const [row] = this.reads.rows([amendment.id]);
-    const job = row && amended(jobOf(row), amendment);
-    if (!row || !job) return null;
+    const after = row && amended(jobOf(row), amendment);
+    if (!row || !after) return null;
+    const job = row.workflow === null ? after : asPart(after, this.edges.isWaiting(row.id));
+    const changed = this.#amend(row, job, amendment, now);
+    const left = amendment.set === null ? { ...job, status: 'cancelled' as const } : job;
+    if (changed === job && affectsOthers(jobOf(row), left)) parts.push(left);
+    return changed;
+  }
+
+  #amend(row: SqliteRow, job: Job, amendment: Amendment, now: number): Job {
     if (amendment.set === null) {
       this.counts.add(row.queue, countedAs(row.state, row.attempt), -1);
       if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
@@ -330,6 +352,7 @@ export class Ready {
       this.statements.prune.run(ids);
       this.statements.pruneBlobs.run(ids);
       this.statements.pruneSteps.run(ids);
+      if (row.workflow !== null) this.edges.forget(ids);
       this.#gavePlace(row, job, now);
       return job;
     }
@@ -343,7 +366,7 @@ export class Ready {
   }
 
   /** @param isEdited whether what is written at insert alone has changed too */
-  #update(row: JobRow, job: Job, now: number, isEdited: boolean): void {
+  #update(row: SqliteRow, job: Job, now: number, isEdited: boolean): void {
     const state = stateOf(job, now);
     this.#madeReady(job, now);
     this.statements.update.run(...changes(job, state, this.#keyAfter(row, job, now)), row.n);
@@ -352,7 +375,7 @@ export class Ready {
   }
 
   /** Another job of its gate takes the place of one that was changed or deleted. */
-  #gavePlace(row: JobRow, before: Job, now: number): void {
+  #gavePlace(row: SqliteRow, before: Job, now: number): void {
     if (takesPlace(before, row.blockedBy !== null, now) && this.claims.hasBlocked()) this.claims.unblock(gateOf(row));
   }
 
@@ -371,6 +394,7 @@ export class Ready {
     this.statements.prune.run(ids);
     this.statements.pruneBlobs.run(ids);
     this.statements.pruneSteps.run(ids);
+    this.edges.forget(ids);
     // Nothing is left to prune: remove the counts of queues that have no jobs.
     if (count < limit && count === finished.length) {
       this.counts.forgetEmpty();
@@ -394,7 +418,7 @@ export class Ready {
   }
 
   /** Moves the latest attempt out of the job's row to make room for the next. */
-  #keepAttempt(row: JobRow): void {
+  #keepAttempt(row: SqliteRow): void {
     const attempt = lastAttemptOf(row);
     if (!attempt) return;
     const { worker, startedAt, endedAt, outcome } = attempt;
@@ -403,7 +427,7 @@ export class Ready {
     if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
   }
 
-  #repeated(row: JobRow, settlement: Settlement): Job | null {
+  #repeated(row: SqliteRow, settlement: Settlement): Job | null {
     const attempt = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
     return repeated(jobOf(row), attempt, settlement);
   }
@@ -413,7 +437,7 @@ export class Ready {
     return row && attemptOf(row);
   }
 
-  #count(before: JobRow, state: JobRow['state'], attempt: number, queue = before.queue): void {
+  #count(before: SqliteRow, state: SqliteRow['state'], attempt: number, queue = before.queue): void {
     this.counts.add(before.queue, countedAs(before.state, before.attempt), -1);
     this.counts.add(queue, countedAs(state, attempt), 1);
   }
@@ -458,7 +482,7 @@ interface Statements {
   readonly settle: Statement<Values>;
   /** The most common outcome, which changes few columns. */
   readonly succeed: Statement<[Success]>;
-  readonly holder: Statement<[string], JobRow>;
+  readonly holder: Statement<[string], SqliteRow>;
   readonly releaseKeys: Statement<[string]>;
   readonly keepAttempt: Statement<Values>;
   readonly dropAttempts: Statement<[string, number]>;
@@ -474,7 +498,7 @@ interface Statements {
   readonly sendSignal: Statement<[string, string | null, number]>;
   readonly hasSignal: Statement<[string], unknown>;
   readonly takeSignal: Statement<[string], Signal>;
-  readonly awaiting: Statement<[string], JobRow>;
+  readonly awaiting: Statement<[string], SqliteRow>;
   readonly keepBlob: Statement<[string, string, Uint8Array]>;
   readonly blob: Statement<[string, string], { bytes: Buffer }>;
   readonly saveQueue: Statement<[string, number]>;

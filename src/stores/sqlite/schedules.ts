@@ -2,7 +2,8 @@
 import type { Database, Statement } from 'better-sqlite3';
 import type { Job, ScheduleRow } from '../../core/types.ts';
 import type { Advance, DueSchedule, Store } from '../../ports/store.ts';
-import { type JobRow, jobOf, selectJob } from './rows.ts';
+import { jobOf } from '../sql/rows.ts';
+import { type SqliteRow, selectJob } from './rows.ts';
 
 interface Columns {
   readonly name: string;
@@ -35,7 +36,7 @@ export class Schedules {
   readonly #holding: Statement<[], { found: 1 }>;
   readonly #released: Statement<[string, number, number], Columns>;
   readonly #nextAt: Statement<[number, string], { at: number }>;
-  readonly #open: Statement<[string, number], JobRow>;
+  readonly #open: Statement<[string, number], SqliteRow>;
   readonly #taken: Statement<[string, number], { found: 1 }>;
 
   constructor(db: Database) {

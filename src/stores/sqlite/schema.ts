@@ -230,6 +230,17 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_signals_by_name ON escapement_signals (name, n);
   CREATE TABLE escapement_rates (name TEXT PRIMARY KEY NOT NULL, arrival_at REAL NOT NULL) STRICT, WITHOUT ROWID;
   `,
+  // Workflows. An edge has its parent's value once the parent has ended and lets the child go on: the child's input is made of these values,
+  // and parents may be pruned before.
+  `
+  ALTER TABLE escapement_jobs ADD COLUMN workflow TEXT;
+  ALTER TABLE escapement_jobs ADD COLUMN part TEXT;
+  CREATE INDEX escapement_by_workflow ON escapement_jobs (workflow, n) WHERE workflow IS NOT NULL;
+  CREATE TABLE escapement_edges (n INTEGER PRIMARY KEY, parent TEXT NOT NULL, child TEXT NOT NULL, value TEXT) STRICT;
+  CREATE INDEX escapement_edges_by_parent ON escapement_edges (parent, child);
+  CREATE INDEX escapement_edges_by_child ON escapement_edges (child, n);
+  CREATE INDEX escapement_open_edges ON escapement_edges (child) WHERE value IS NULL;
+  `,
 ];
 
 const checksums: string[] = [];

@@ -5,11 +5,14 @@
 import type { Database } from 'better-sqlite3';
 import { hintsOf } from '../../core/changes.ts';
 import { InputError, StoreError } from '../../core/errors.ts';
+import { isFinished } from '../../core/job.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../../core/types.ts';
+import type { Edges } from '../../core/workflow.ts';
 import { yieldToEventLoop } from '../../ports/clock.ts';
 import type {
   Advance,
+  Amended,
   Awaitable,
   ClaimOptions,
   Held,
@@ -28,12 +31,12 @@ import type {
   Taken,
   WantedSignal,
 } from '../../ports/store.ts';
+import { workerOf } from '../sql/rows.ts';
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
 import { Enqueues } from './enqueues.ts';
 import { ThreadKeeper } from './keeper.ts';
 import { type Pruned, Ready } from './ready.ts';
-import { workerOf } from './rows.ts';
 import type { Schedules } from './schedules.ts';
 import { watch } from './watch.ts';
 
@@ -91,10 +94,10 @@ export class SqliteStore implements Store {
     this.#connection.close();
   }
 
-  insert(jobs: readonly Job[], { now, transaction, once = false, blobs }: Parameters<Store['insert']>[1]): Awaitable<Taken | undefined> {
-    if (transaction === undefined) return this.#enqueues.add(jobs, now, once, blobs);
+  insert(jobs: readonly Job[], { now, transaction, ...more }: Parameters<Store['insert']>[1]): Awaitable<Taken | undefined> {
+    if (transaction === undefined) return this.#enqueues.add(jobs, now, more);
     const guest = this.#guest(transaction);
-    return this.#joined(guest, () => guest.insert(jobs, now, once, blobs));
+    return this.#joined(guest, () => guest.insert(jobs, now, more));
   }
 
   claim(options: ClaimOptions & { now: number }): Awaitable<readonly Job[]> {
@@ -128,10 +131,11 @@ export class SqliteStore implements Store {
         changed.length = 0;
         quarantined.length = 0;
         const settled = ready.settle(settlements, now, changed);
-        return { settled, claimed: claim ? ready.claim({ ...claim, now }, quarantined) : [] };
+        const dependents = ready.follow(changed.filter(isEndedPart), now);
+        return { settled, dependents, claimed: claim ? ready.claim({ ...claim, now }, quarantined) : [] };
       },
-      ({ claimed: taken }) => {
-        this.#hint(changed);
+      ({ claimed: taken, dependents }) => {
+        this.#hint(dependents.length > 0 ? [...changed, ...dependents] : changed);
         if (quarantined.length > 0) this.#reportQuarantined(quarantined);
         if (claim && taken.length > 0) this.#hintLeased(claim);
       },
@@ -175,14 +179,22 @@ export class SqliteStore implements Store {
     return this.#read((ready) => ({ jobAt: ready.claims.nextDueAt(options, options.now), ...ready.reads.nextDue() }));
   }
 
-  amend(amendments: readonly Amendment[], options: { now: number }): Awaitable<readonly (Job | null)[]> {
+  amend(amendments: readonly Amendment[], options: { now: number }): Awaitable<Amended> {
     return this.#write(
-      (ready) => amendments.map((amendment) => ready.amend(amendment, options.now)),
-      (jobs) => {
-        this.#hint(jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null));
+      (ready) => {
+        const parts: Job[] = [];
+        const amended = amendments.map((amendment) => ready.amend(amendment, options.now, parts));
+        return { amended, dependents: ready.follow(parts, options.now) };
+      },
+      ({ amended: jobs, dependents }) => {
+        this.#hint([...jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null), ...dependents]);
         if (amendments.some(({ set }, i) => set === null && jobs[i])) this.#notify({ finished: true });
       },
     );
+  }
+
+  getEdges(ids: readonly string[]): Awaitable<readonly Edges[]> {
+    return this.#read(({ edges }) => ids.map((id) => edges.of(id)));
   }
 
   /** Uses as many transactions as the sizes of the rows require. */
@@ -349,7 +361,11 @@ export class SqliteStore implements Store {
 
   #settleInto(transaction: unknown, settlements: readonly Settlement[], now: number): Settled {
     const guest = this.#guest(transaction);
-    return { settled: this.#joined(guest, () => guest.settle(settlements, now, [])), claimed: [] };
+    return this.#joined(guest, () => {
+      const changed: Job[] = [];
+      const settled = guest.settle(settlements, now, changed);
+      return { settled, dependents: guest.follow(changed.filter(isEndedPart), now), claimed: [] };
+    });
   }
 
   /** Runs in the caller's transaction, which may still be rolled back. If it commits, the watcher notices; an extra hint is harmless. */
@@ -415,3 +431,7 @@ export class SqliteStore implements Store {
 
 /** An in-memory database has no other process that could take a job. */
 const noKeeper: Keeper = { begun() {}, rest() {}, close() {} };
+
+function isEndedPart(job: Job): boolean {
+  return job.workflow !== null && isFinished(job);
+}

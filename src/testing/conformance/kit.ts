@@ -93,6 +93,8 @@ export function jobMaker(baseAt: number = t0): MakeJob {
       rateKey: null,
       enqueuedBy: null,
       awaits: null,
+      workflow: null,
+      part: null,
       ...overrides,
     };
   };
@@ -141,8 +143,8 @@ export async function settle(store: Store, ...settlements: readonly Settlement[]
 }
 
 export async function amend(store: Store, job: Job, set: Amendment['set'], now: number = t0): Promise<Job | null | undefined> {
-  const [answer] = await store.amend([{ id: job.id, expect: { status: job.status, claim: job.claim }, set }], { now });
-  return answer;
+  const { amended } = await store.amend([{ id: job.id, expect: { status: job.status, claim: job.claim }, set }], { now });
+  return amended[0];
 }
 
 const noDelay = { kind: 'list', delaysMs: [0], jitter: 0 } as const;

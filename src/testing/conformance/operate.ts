@@ -75,13 +75,13 @@ const amends = cases('amend', {
   },
   'the answer for a job that does not exist is null': async (store, job) => {
     assert.equal(await amend(store, job(), { priority: 9 }), null);
-    assert.deepEqual(await store.amend([], { now: t0 }), []);
+    assert.deepEqual(await store.amend([], { now: t0 }), { amended: [], dependents: [] });
   },
   'rows of a batch that are as expected are changed, with answers in order': async (store, job) => {
     const [a, b, c] = [job(), job(), job()];
     await insert(store, a, b, c);
     const expect = { status: 'queued', claim: 0 } as const;
-    const answers = await store.amend(
+    const { amended: answers } = await store.amend(
       [
         { id: c.id, expect, set: { priority: 3 } },
         { id: idOf(999), expect, set: { priority: 3 } },
@@ -98,7 +98,7 @@ const amends = cases('amend', {
     await insert(store, row);
     const expect = { status: 'queued', claim: 0 } as const;
     const stop = { status: 'cancelled', finishedAt: t0, reason: 'first' } as const;
-    const answers = await store.amend(
+    const { amended: answers } = await store.amend(
       [
         { id: row.id, expect, set: stop },
         { id: row.id, expect, set: { ...stop, reason: 'second' } },

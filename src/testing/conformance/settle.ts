@@ -192,7 +192,7 @@ const repeats = cases('settle', {
     assert.deepEqual((await store.settle(settlements, { now: t0 + 6 })).settled, settled);
   },
   'an empty array of settlements has no answers': async (store) => {
-    assert.deepEqual(await store.settle([], { now: t0 }), { settled: [], claimed: [] });
+    assert.deepEqual(await store.settle([], { now: t0 }), { settled: [], dependents: [], claimed: [] });
   },
   'a settlement repeated after another worker has claimed the job gets the same answer and changes nothing': async (store, job) => {
     await insert(store, job());

@@ -52,6 +52,15 @@ export const unique = cases(5, {
     assert.deepEqual(ids(await store.insert([a, b], { now: t0 })), [null, a.id]);
     assert.deepEqual(await store.get([b.id]), [null]);
   },
+  'two jobs that are settled together, and the window of one is over: the first of them has the key': async (store, job) => {
+    const [first, second] = [job(by({ while: ['queued'] })), job(by({ untilAt: t0 + 10 }))];
+    await insert(store, first);
+    const one = await claimOne(store, t0);
+    await insert(store, second);
+    const two = await claimOne(store, t0);
+    assert.deepEqual(await settle(store, snoozed(one, t0 + 20, 5), snoozed(two, t0 + 20, 5)), ['settled', 'settled']);
+    assert.deepEqual(ids(await store.insert([job(by())], { now: t0 + 20 })), [first.id]);
+  },
   'a key is held through retries, snoozes and lost leases, and never conflicts with itself': async (store, job) => {
     const first = job({ ...by(), maxAttempts: 9 });
     await insert(store, first);
