@@ -14,6 +14,7 @@ import type { AttemptMiddleware } from './engine/around.ts';
 import type { Host, Logger, Retention } from './engine/host.ts';
 import type { Worker } from './engine/worker.ts';
 import type { EnqueueMiddleware } from './hooks.ts';
+import { checkUse } from './isolate/inside.ts';
 import type { Known } from './options.ts';
 import { nearest } from './options.ts';
 import type { Backend } from './ports/backend.ts';
@@ -121,7 +122,10 @@ export class App implements Application {
   backend(alias: string): Backend {
     this.binding.beforeUse?.();
     const found = this.binding.backends.get(alias);
-    if (found) return found;
+    if (found) {
+      checkUse(found);
+      return found;
+    }
     throw new ConfigError('Unknown backend', [
       { path: 'backend', expected: `one of ${[...this.binding.backends.keys()].join(', ')}`, got: alias },
     ]);
