@@ -133,6 +133,13 @@ export interface UniqueRule {
   readonly maxWaitMs: number | null;
 }
 
+/** Where a task's function runs, if not in the thread of its worker. */
+export interface Isolation {
+  readonly in: 'thread' | 'process';
+  /** The URL of the module that defines the task. */
+  readonly module: string;
+}
+
 /** A task with all options parsed. */
 export interface Definition {
   readonly name: string;
@@ -152,6 +159,8 @@ export interface Definition {
   readonly unique: UniqueRule | null;
   readonly concurrency: { readonly limit: number; readonly key: KeyOf } | null;
   readonly rate: (Rate & { readonly key: KeyOf }) | null;
+  /** Null: it runs in the thread of its worker. */
+  readonly isolate: Isolation | null;
   readonly run: (input: unknown, context: TaskContext) => unknown;
 }
 

@@ -30,7 +30,8 @@ import type { Scope, Timer } from '../ports/clock.ts';
 import type { Awaitable, Store } from '../ports/store.ts';
 import { runAround } from './around.ts';
 import { Context } from './context.ts';
-import { type Host, told } from './host.ts';
+import { crossedError } from './crossed.ts';
+import { type Host, type Isolate, told } from './host.ts';
 import { parseInput } from './input.ts';
 import { scope } from './scope.ts';
 import { type StepStore, Steps } from './steps.ts';
@@ -63,6 +64,8 @@ export interface AttemptRunner {
   readonly steps?: StepStore;
   /** Where the job's blobs are; left out where the job is in no store. */
   readonly blobs?: Pick<Store, 'getBlobs' | 'saveBlobs'>;
+  /** Isolated tasks run outside of this thread, if the host can; left out: they run like all others. */
+  readonly isolates?: true;
   /** New progress needs to be saved. */
   progressed?(attempt: RunningAttempt): void;
 }
@@ -201,6 +204,11 @@ export class RunningAttempt implements Scope {
     };
     const answer = this.#runner.complete(settlement, transaction);
     return answer instanceof Promise ? answer.then(settled) : settled(answer);
+  }
+
+  /** Runs isolated tasks, if this attempt's does not run here. */
+  get isolate(): Isolate | undefined {
+    return this.definition?.isolate && this.#runner.isolates ? this.host.isolate : undefined;
   }
 
   get steps(): Steps {
@@ -471,6 +479,8 @@ export class RunningAttempt implements Scope {
   }
 
   #failed(error: unknown): Outcome {
+    const across = crossedError(error);
+    if (across) return { kind: 'failed', error: across.record, thrown: error, permanent: across.permanent };
     return { kind: 'failed', error: recordError(error), thrown: error, permanent: this.#isPermanent(error) };
   }
 
@@ -543,16 +553,23 @@ function notCommitted(): Error {
 function begin(attempt: RunningAttempt): unknown {
   const { definition, job } = attempt;
   if (!definition) throw new UnknownTaskError(`no task is defined with the name ${job.task}`);
-  const raw = stored(job);
   const context = new Context(attempt);
+  const { isolate } = attempt;
   const { around } = attempt.host;
+  if (isolate) {
+    // The input is parsed where the function is.
+    const isolated = { ...definition, run: () => isolate.run(definition, attempt, context) };
+    return around.length === 0 ? isolated.run() : runAround(around, isolated, undefined, context);
+  }
+  const raw = stored(job);
   const run = (input: unknown) => (around.length === 0 ? definition.run(input, context) : runAround(around, definition, input, context));
   if (!definition.schema) return run(raw);
   const input = parseInput(definition.schema, raw, `input of ${job.task}`);
   return input instanceof Promise ? input.then(run) : run(input);
 }
 
-function stored(job: Job): unknown {
+/** The input of a job, decoded. */
+export function stored(job: Job): unknown {
   // An omitted input stays omitted, so that defaults of the schema and the parameter apply.
   if (job.input === null) return undefined;
   try {
@@ -572,6 +589,6 @@ function copied(fields: Record<string, unknown>): Record<string, unknown> {
 }
 
 /** Explains that a return value could not be stored, and why the job is not retried. */
-function unstored(task: string, why: string): string {
+export function unstored(task: string, why: string): string {
   return `${why} ${task} completed and its effects have happened, so it is not retried. Return plain data, such as an id, or nothing.`;
 }

@@ -348,6 +348,7 @@ export class Worker {
   }
 
   readonly #runner: AttemptRunner = {
+    isolates: true,
     steps: {
       saveSteps: (held, steps) => this.#store.saveSteps(held, steps),
       getSteps: (ids) => this.#store.getSteps(ids),

@@ -21,6 +21,7 @@ import { WorkflowEdges } from './edges.ts';
 import { Reads } from './reads.ts';
 import { editJob, insertJob, insertPlainJob, type SqliteRow, selectJob, updateJob } from './rows.ts';
 import { Schedules } from './schedules.ts';
+import { preparedLate } from './statements.ts';
 
 type Values = unknown[];
 
@@ -63,7 +64,8 @@ export class Ready {
   readonly #db: Database;
   readonly #horizon: Horizon;
 
-  constructor(db: Database, horizon: Horizon) {
+  constructor(handle: Database, horizon: Horizon) {
+    const db = preparedLate(handle);
     this.#db = db;
     this.#horizon = horizon;
     this.counts = new Counts(db);
