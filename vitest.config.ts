@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -23,11 +24,24 @@ const pure = [
   'test/dash/{decode,frames,instants,keys,pace,rewind,screen,source,virtual}.test.ts',
   'test/engine/*.test.ts',
   'test/testing/{determinism,edges,explore,planted,simulation,sound}.test.ts',
-  'test/{aliases,applications,exports,hooks,imports,limits,operations,steps,tasks,unique}.test.ts',
+  'test/{aliases,applications,exports,hooks,imports,limits,mistakes,operations,steps,tasks,unique}.test.ts',
+  'test/email/{classify,queued,simulation,smtp}.test.ts',
+  'test/vitest/{enqueued,outcome,runs}.test.ts',
   'test/scenarios/*.test.ts',
-  'test/cli/{clocks,explore,format,init,log,operate,simulate,time}.test.ts',
-  'test/stores/{conformance,differential,mutants}.test.ts',
+  'test/cli/{clocks,explore,format,init,log,mail,operate,simulate,time}.test.ts',
+  'test/stores/{conformance,differential,mutants,sqlite-files,sqlite-keeper,sqlite-schedules}.test.ts',
 ];
+
+/** Files that wait more than they compute. They start first, so that others compute meanwhile. */
+const waiting = ['dash/terminal', 'stores/sqlite', 'cli/worker', 'processes/mail', 'processes/processes', 'cli/work'];
+
+class WaitingFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const place = ({ moduleId }: TestSpecification) => waiting.findIndex((name) => moduleId.endsWith(`test/${name}.test.ts`));
+    const first = files.filter((file) => place(file) >= 0).sort((a, b) => place(a) - place(b));
+    return [...first, ...(await super.sort(files.filter((file) => place(file) < 0)))];
+  }
+}
 
 export default defineConfig({
   resolve: {
@@ -43,7 +57,8 @@ export default defineConfig({
   },
   test: {
     // Much of what is tested waits for other processes. No test judges by time, so it does no harm if they get in each other's way.
-    maxWorkers: 6,
+    maxWorkers: 4,
+    sequence: { sequencer: WaitingFirst },
     // Beyond these something hangs; a slow machine takes its time.
     testTimeout: 300_000,
     hookTimeout: 60_000,

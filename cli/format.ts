@@ -39,7 +39,13 @@ export function json(value: unknown): string {
   return escapeUnsafe(JSON.stringify(value, null, 2));
 }
 
-const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
+let segmenter: Intl.Segmenter | undefined;
+
+/** Made when it is first needed: this takes longer than to load most of the program. */
+function graphemes(text: string): Iterable<{ readonly segment: string }> {
+  segmenter ??= new Intl.Segmenter('en', { granularity: 'grapheme' });
+  return segmenter.segment(text);
+}
 
 // Unicode East_Asian_Width W and F, by block; ambiguous ones are narrow, as in most terminals.
 const wide: readonly (readonly [number, number])[] = [
@@ -64,7 +70,7 @@ export function width(text: string): number {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: plain ASCII needs no segmenting
   if (/^[\u0000-\u007f]*$/.test(text)) return text.length;
   let columns = 0;
-  for (const { segment } of graphemes.segment(text)) columns += graphemeWidth(segment);
+  for (const { segment } of graphemes(text)) columns += graphemeWidth(segment);
   return columns;
 }
 
@@ -86,7 +92,7 @@ export function padStart(text: string, columns: number): string {
 /** Cuts text to `columns` and marks the cut with `…`: at the end, or in the middle if both ends matter. */
 export function shorten(text: string, columns: number, where: 'end' | 'middle' = 'end'): string {
   if (width(text) <= columns) return text;
-  const parts = [...graphemes.segment(text)].map(({ segment }) => segment);
+  const parts = [...graphemes(text)].map(({ segment }) => segment);
   const tailColumns = where === 'middle' ? Math.floor((columns - 1) / 2) : 0;
   const head = take(parts, columns - 1 - tailColumns);
   const tail = take(parts.reverse(), tailColumns).reverse();

@@ -15,6 +15,7 @@ import { compensateDefinition, compensateTask } from './engine/compensate.ts';
 import type { Host, Logger, Retention } from './engine/host.ts';
 import type { Worker } from './engine/worker.ts';
 import type { EnqueueMiddleware } from './hooks.ts';
+import { checkUse } from './isolate/inside.ts';
 import type { Known } from './options.ts';
 import { nearest } from './options.ts';
 import type { Backend } from './ports/backend.ts';
@@ -133,7 +134,10 @@ export class App implements Application {
   backend(alias: string): Backend {
     this.binding.beforeUse?.();
     const found = this.binding.backends.get(alias);
-    if (found) return found;
+    if (found) {
+      checkUse(found);
+      return found;
+    }
     throw new ConfigError('Unknown backend', [
       { path: 'backend', expected: `one of ${[...this.binding.backends.keys()].join(', ')}`, got: alias },
     ]);

@@ -18,6 +18,8 @@ export interface TaskDescription {
   readonly maxAttempts: number;
   /** The timeout of one attempt in milliseconds, or null. */
   readonly timeoutMs: number | null;
+  /** Where its function runs, if not in the thread of its worker. */
+  readonly isolate: 'thread' | 'process' | null;
   /**
    * The delays between attempts, in milliseconds and without jitter; the last one repeats. Null: a function of the application decides. At
    * most 100, and no more than are needed.
@@ -28,9 +30,21 @@ export interface TaskDescription {
 const maxWaits = 100;
 
 export function describe(definition: Definition): TaskDescription {
-  const { name, backend, queue, priority, tags, schema, run, maxAttempts, timeoutMs, backoff } = definition;
+  const { name, backend, queue, priority, tags, schema, run, maxAttempts, timeoutMs, backoff, isolate } = definition;
   const attempts = Array.from({ length: Math.min(maxWaits, Math.max(1, maxAttempts - 1)) }, (_, i) => i + 1);
   // Custom policies are not called for inspection.
   const waitsMs = backoff.kind === 'own' ? null : attempts.map((attempt) => backoffMs(backoff, attempt, 0, undefined));
-  return { name, backend, queue, priority, tags, schema, takesInput: takesParameter(run), maxAttempts, timeoutMs, waitsMs };
+  return {
+    name,
+    backend,
+    queue,
+    priority,
+    tags,
+    schema,
+    takesInput: takesParameter(run),
+    maxAttempts,
+    timeoutMs,
+    isolate: isolate?.in ?? null,
+    waitsMs,
+  };
 }

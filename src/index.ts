@@ -32,6 +32,7 @@ export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operatio
 export type {
   ConcurrencyOptions,
   EditOptions,
+  IsolateOptions,
   JobOptions,
   QueueOptions,
   RateOptions,

@@ -4,7 +4,7 @@
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Backoff, type BackoffInput, defaultBackoff, parseBackoff } from './core/backoff.ts';
-import type { Definition, KeyOf, UniqueRule } from './core/definition.ts';
+import type { Definition, Isolation, KeyOf, UniqueRule } from './core/definition.ts';
 import {
   answersAtOnce,
   type Duration,
@@ -27,6 +27,7 @@ import { decode, encode, frozen } from './core/json.ts';
 import type { Overrides, OwnRetention } from './core/types.ts';
 import { defaultWhile, type HoldingStatus, holdingStatuses, type OnConflict } from './core/unique.ts';
 import type { Retention } from './engine/host.ts';
+import { callingModule, moduleUrl } from './isolate/caller.ts';
 
 /** When and how often a failed attempt is retried. */
 export interface RetryOptions {
@@ -70,6 +71,13 @@ export interface JobOptions {
   retention?: RetentionOptions;
   /** The alias of the backend. @default 'default' */
   backend?: string;
+}
+
+/** Where a task's function runs. */
+export interface IsolateOptions {
+  in: 'thread' | 'process';
+  /** The module that defines the task at its top level: `import.meta.url` there. @default the module that calls `define` */
+  module?: string | URL;
 }
 
 /** Which jobs of a task count as the same, and what an enqueue does when there is one already. */
@@ -423,6 +431,20 @@ export function readQueue(read: OptionReader, value: unknown, path: string): Lim
   };
 }
 
+const moduleExpected = '`import.meta.url` of the module that defines the task, which is to be a file';
+
+function readIsolate(read: OptionReader, value: unknown): Isolation | null {
+  if (value === undefined) return null;
+  const given: Record<string, unknown> = typeof value === 'string' ? { in: value } : read.object(value, 'isolate', ['in', 'module']);
+  const where = given.in === 'thread' || given.in === 'process' ? given.in : read.fault('isolate', "'thread' or 'process'", given.in);
+  const module = given.module === undefined ? callingModule() : moduleUrl(given.module);
+  if (module === undefined) {
+    const got = given.module ?? 'a call that is not in a file';
+    read.fault('isolate.module', moduleExpected, got);
+  }
+  return where && module !== undefined ? { in: where, module } : null;
+}
+
 /** True for Error and its subclasses: called as a predicate, they would return an error, which counts as true. */
 function isError(value: unknown): value is ErrorConstructor {
   return typeof value === 'function' && (value === Error || value.prototype instanceof Error);
@@ -442,6 +464,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
     'onSuccess',
     'onFailure',
     'input',
+    'isolate',
     'run',
   ]);
   const fallback = readJobOptions(read, read.object(defaults, 'defaults', jobKeys), 'defaults', known);
@@ -469,6 +492,7 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
     unique: readUnique(read, given.unique, 'unique') ?? null,
     concurrency: readConcurrency(read, given.concurrency, 'concurrency'),
     rate: readRate(read, given.rate, 'rate', ['key']),
+    isolate: readIsolate(read, given.isolate),
     onSuccess: read.listener(given.onSuccess, 'onSuccess'),
     onFailure: read.listener(given.onFailure, 'onFailure'),
     run: given.run as Definition['run'],

@@ -6,7 +6,7 @@ import { ResultNotFoundError, ResultNotReadyError } from './core/errors.ts';
 import type { RecordedError } from './core/failure.ts';
 import { isFinished, visibleStatus } from './core/job.ts';
 import { decode, encode } from './core/json.ts';
-import { nameOfStep } from './core/steps.ts';
+import { isHidden, nameOfStep } from './core/steps.ts';
 import type { AttemptOutcome, JobRecord, Status } from './core/types.ts';
 import type { Part } from './core/workflow.ts';
 import { parseInput } from './engine/input.ts';
@@ -171,6 +171,9 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get workflow(): string | null {
     return this.#record.job.workflow;
   }
+  get workflowName(): string | null {
+    return this.#record.job.part?.of ?? null;
+  }
   /** The key of the part of the workflow that it is, or null. */
   get part(): string | null {
     return this.#record.job.part?.key ?? null;
@@ -230,13 +233,15 @@ export class TaskResult<Output = unknown, Input = unknown> {
   async steps(): Promise<readonly StepInfo[]> {
     const store = await this.#open();
     const [steps = []] = await store.getSteps([this.id]);
-    return steps.map((step) => ({
-      name: nameOfStep(step),
-      kind: step.kind,
-      value: step.value === null ? undefined : decode(step.value),
-      attempt: step.attempt,
-      at: new Date(step.at),
-    }));
+    return steps
+      .filter((step) => !isHidden(step))
+      .map((step) => ({
+        name: nameOfStep(step),
+        kind: step.kind,
+        value: step.value === null ? undefined : decode(step.value),
+        attempt: step.attempt,
+        at: new Date(step.at),
+      }));
   }
 
   /** The jobs that its attempts have enqueued, oldest first. Reads the store. */

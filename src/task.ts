@@ -19,6 +19,7 @@ import { keysOf } from './engine/keys.ts';
 import { enqueuing } from './engine/scope.ts';
 import { type EnqueueRequest, throughMiddleware } from './hooks.ts';
 import {
+  type IsolateOptions,
   type JobOptions,
   type LimitOptions,
   meant,
@@ -137,6 +138,14 @@ export interface TaskOptions<Input, R, Schema extends StandardSchemaV1 | undefin
   extends JobOptions,
     TaskListeners,
     LimitOptions<Settled<RunInput<Schema, Input>>> {
+  /**
+   * Runs the function in a thread of its own, or in a process, so that one that computes for long blocks nothing, and can be ended at its timeout,
+   * when the job is cancelled, or when its lease is lost. The thread loads the module that defines the task, which therefore must do so at its
+   * top level, and must not depend on what others do to it. Inputs, outputs and arguments of the context must be plain data; `ctx.complete` is not
+   * available. In a simulation, and where a job runs as soon as it is enqueued, the function runs like all others.
+   * @default the thread of the worker
+   */
+  isolate?: 'thread' | 'process' | IsolateOptions;
   input?: Schema & IfStorable<SchemaInput<Schema>, StandardSchemaV1<Stored<SchemaInput<Schema>>>>;
   run: Run<RunInput<Schema, Input>, R> & StorableRun<Settled<Input>, Settled<R>>;
 }

@@ -19,6 +19,8 @@ import type { AttemptMiddleware } from './engine/around.ts';
 import { type Host, type Logger, runningHere } from './engine/host.ts';
 import { outside } from './engine/scope.ts';
 import type { EnqueueMiddleware } from './hooks.ts';
+import { offer } from './isolate/inside.ts';
+import { Pool } from './isolate/pool.ts';
 import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import {
   type JobOptions,
@@ -281,7 +283,7 @@ function createApp(options: CreateTasksOptions): App {
   return new App(
     { known, sources, queueLimits, defaults: given.defaults, retention, logger, ownLogger: (given.logger as Logger) ?? null, events },
     (created) => {
-      const host = hostOf(created, systemClock, systemRandom);
+      const host = { ...hostOf(created, systemClock, systemRandom), isolate: new Pool() };
       return { host, backends: new Map([...sources].map(([alias, source]) => [alias, makeBackend(host, source)])) };
     },
   );
@@ -454,6 +456,7 @@ class Application implements Tasks {
     this.#app.closed = true;
     if (this.#app.identity) leavePlace(this.#app.identity, this.#app);
     await Promise.all([...this.#app.workers].map((worker) => worker.stop(durationMs('25s', 'timeout'))));
+    this.#app.binding.host.isolate?.close();
     for (const backend of this.#app.binding.backends.values()) await backend.close();
   }
 
@@ -465,6 +468,7 @@ class Application implements Tasks {
 function define(app: App, name: unknown, options: unknown): Task<never, unknown> {
   const { onSuccess, onFailure, ...definition } = readDefinition(name, options, app.defaults, app.known);
   app.add(definition);
+  offer(definition, (job) => resultOf(app, definition.backend, { job, attempts: [] }));
   const of = (listener: (event: never) => unknown) => (event: Event) =>
     'job' in event && event.job.task === definition.name ? listener(event as never) : undefined;
   if (onSuccess) app.events.on('successful', of(onSuccess));
@@ -492,6 +496,7 @@ export const task = ((name: string, options: unknown): PortableTask => {
     }
     return alone;
   };
+  offer(definition, (job) => resultOf(home().app, 'default', { job, attempts: [] }));
   return Object.assign(new TaskHandle(name, home), { [portable]: kept }) as unknown as PortableTask;
 }) as Define<'portable'>;
 

@@ -7,6 +7,7 @@ import { ConfigError } from './core/errors.ts';
 import type { Job } from './core/types.ts';
 import type { Logger } from './engine/host.ts';
 import { Worker as EngineWorker, type WorkerSettings } from './engine/worker.ts';
+import { home } from './isolate/messages.ts';
 import { nearest, OptionReader } from './options.ts';
 import { resultOf } from './result.ts';
 
@@ -130,6 +131,8 @@ class BoundWorker implements TaskWorker {
   }
 
   async start(): Promise<void> {
+    // A module that is loaded by a thread of an isolated task is loaded for that task.
+    if (home()) return;
     const app = this.#app;
     this.#refuseLate();
     app.binding.beforeStart?.();

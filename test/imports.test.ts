@@ -39,6 +39,7 @@ const parts: readonly [string, RegExp][] = [
   ['ports', /^src\/ports\//],
   ['engine', /^src\/engine\//],
   ['backends', /^src\/backends\//],
+  ['isolate', /^src\/isolate\//],
   ['stores', /^src\/stores\//],
   ['testing', /^src\/testing\//],
   ['vitest', /^src\/vitest\//],
@@ -59,7 +60,8 @@ const allowed: Record<string, readonly string[]> = {
   // `immediate` and `dummy` keep their rows in the memory store.
   backends: ['backends', 'engine', 'core', 'ports', 'stores'],
   stores: ['stores', 'core', 'ports', 'better-sqlite3', 'node:'],
-  root: ['root', 'backends', 'engine', 'core', 'ports', 'stores', '@standard-schema/spec'],
+  isolate: ['isolate', 'engine', 'core', 'ports', '@standard-schema/spec', 'node:'],
+  root: ['root', 'isolate', 'backends', 'engine', 'core', 'ports', 'stores', '@standard-schema/spec'],
   testing: ['testing', 'email/seam', 'root', 'backends', 'engine', 'core', 'ports', 'stores', '@sinonjs/fake-timers', 'node:'],
   vitest: ['vitest', 'escapement', 'escapement/testing', 'node:'],
   'email/seam': [],

@@ -567,6 +567,7 @@ describe('describe', () => {
       schema: null,
       maxAttempts: 2,
       timeoutMs: 30_000,
+      isolate: null,
       takesInput: false,
       waitsMs: [1_000],
     });

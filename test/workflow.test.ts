@@ -188,6 +188,31 @@ describe.each(['memory', 'sqlite'] as const)('on %s', (store) => {
     expect(ran).toEqual(['broken 1', 'alone']);
   });
 
+  test('sim.tree() shows who enqueued what, and workflows', async () => {
+    const { tasks, sim, start, double, sum } = await application(store);
+    const outer = tasks.define('outer', async (_: void, ctx) => {
+      await start.enqueue(1);
+      await tasks
+        .group([start.with(2), tasks.chain([start.with(3), double.with(undefined, { key: 'twice' })])], { name: 'numbers' })
+        .then(sum)
+        .enqueue();
+      await ctx.sleep('1h');
+    });
+    await double.enqueue(1);
+    await outer.enqueue();
+    await sim.advance('1m');
+    expect(String(sim.tree())).toMatchInlineSnapshot(`
+      "double#1  successful
+      outer#1  running
+      ├─ start#1  successful
+      └─ workflow numbers
+         ├─ start#2  successful
+         ├─ start#3  successful
+         ├─ double#2 (twice)  successful
+         └─ sum#1  successful"
+    `);
+  });
+
   test('a cancelled workflow is retried as a whole', async () => {
     const { tasks, sim, start, double } = await application(store);
     const workflow = await tasks.chain([start.using({ runAfter: '1h' }).with(1), double.using({ runAfter: '2h' })]).enqueue();

@@ -30,10 +30,11 @@ import type { Scope, Timer } from '../ports/clock.ts';
 import type { Awaitable, Store } from '../ports/store.ts';
 import { runAround } from './around.ts';
 import { Context } from './context.ts';
-import { type Host, told } from './host.ts';
+import { crossedError } from './crossed.ts';
+import { type Host, type Isolate, told } from './host.ts';
 import { parseInput } from './input.ts';
 import { scope } from './scope.ts';
-import { type StepStore, Steps } from './steps.ts';
+import { type Failure, type StepStore, Steps } from './steps.ts';
 
 /**
  * Why the attempt ended before its function did: the error that its signal carries, and the outcome for the job. Null: no outcome, because
@@ -63,6 +64,8 @@ export interface AttemptRunner {
   readonly steps?: StepStore;
   /** Where the job's blobs are; left out where the job is in no store. */
   readonly blobs?: Pick<Store, 'getBlobs' | 'saveBlobs'>;
+  /** Isolated tasks run outside of this thread, if the host can; left out: they run like all others. */
+  readonly isolates?: true;
   /** New progress needs to be saved. */
   progressed?(attempt: RunningAttempt): void;
 }
@@ -91,6 +94,8 @@ export class RunningAttempt implements Scope {
   /** The control value that its function created last; it must be returned. */
   #made: Snooze | Cancel | undefined;
   #timeout: Timer | undefined;
+  /** Its job has failed, and what its steps did is being undone. */
+  #undoing = false;
   #waits: Set<(error: AttemptError) => void> | undefined;
 
   constructor(host: Host, worker: string, job: Job, runner: AttemptRunner) {
@@ -201,6 +206,11 @@ export class RunningAttempt implements Scope {
     };
     const answer = this.#runner.complete(settlement, transaction);
     return answer instanceof Promise ? answer.then(settled) : settled(answer);
+  }
+
+  /** Runs isolated tasks, if this attempt's does not run here. */
+  get isolate(): Isolate | undefined {
+    return this.definition?.isolate && this.#runner.isolates ? this.host.isolate : undefined;
   }
 
   get steps(): Steps {
@@ -397,6 +407,7 @@ export class RunningAttempt implements Scope {
   /** The first call wins. */
   #end(outcome: Outcome | null, returned = false): void {
     if (this.#ended) return;
+    if (outcome !== null && this.#undoFirst(outcome)) return;
     this.#ended = true;
     this.#timeout?.cancel();
     this.host.clock.leave(this, returned);
@@ -407,13 +418,59 @@ export class RunningAttempt implements Scope {
     const { clock, random } = this.host;
     const fraction = outcome.kind === 'failed' ? random.fraction('backoff.jitter') : 0;
     const settle = (end: Outcome) => decide(this.job, this.#backoff, end, clock.now(), fraction, this.progress);
-    if (!this.#completed) this.#runner.ended(this, settle(outcome));
+    if (!this.#completed) this.#runner.ended(this, this.#steps?.canUndo ? { ...settle(outcome), undoes: true } : settle(outcome));
     else
       this.#runner.ended(
         this,
         { ...this.#completed, confirm: true },
         settle(outcome.kind === 'done' ? this.#failed(notCommitted()) : outcome),
       );
+  }
+
+  /** True if its job ends badly, and its steps are undone before that; or if they are being undone, and only that decides. */
+  #undoFirst(outcome: Outcome): boolean {
+    if (outcome.kind === 'released') return false;
+    if (this.#undoing) return true;
+    const steps = this.#steps;
+    if (!steps?.canUndo || (!steps.failure && !this.#isEnd(outcome))) return false;
+    this.#undoing = true;
+    this.#timeout?.cancel();
+    const why = steps.failure ?? {
+      error: outcome.kind === 'failed' ? outcome.error : null,
+      reason: outcome.kind === 'cancelled' ? outcome.reason : null,
+    };
+    void scope.run(this, () => this.#undo(steps, why));
+    return true;
+  }
+
+  async #undo(steps: Steps, why: Omit<Failure, 'maxAttempts'>): Promise<void> {
+    let end: Outcome;
+    try {
+      await steps.undo(why);
+      const { error, reason } = why;
+      end = error ? { kind: 'failed', error, thrown: undefined, permanent: true } : { kind: 'cancelled', reason: reason ?? 'cancelled' };
+    } catch (error) {
+      end = this.#failed(error);
+    }
+    if (this.#ended) return;
+    this.host.clock.inTurn(this, () => this.#endUndone(end));
+  }
+
+  #endUndone(end: Outcome): void {
+    if (this.#ended) return;
+    this.#undoing = false;
+    const { host, job } = this;
+    this.#ended = true;
+    host.clock.leave(this, true);
+    const maxAttempts = this.steps.attemptsToUndo;
+    const fraction = end.kind === 'failed' ? host.random.fraction('backoff.jitter') : 0;
+    this.#runner.ended(this, decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.progress));
+  }
+
+  /** True if the job ends with this outcome, and not well. */
+  #isEnd(outcome: Outcome): boolean {
+    if (outcome.kind === 'cancelled') return true;
+    return outcome.kind === 'failed' && (outcome.permanent || this.job.attempt >= this.job.maxAttempts);
   }
 
   readonly #onReturn = (value: unknown): void => {
@@ -471,6 +528,8 @@ export class RunningAttempt implements Scope {
   }
 
   #failed(error: unknown): Outcome {
+    const across = crossedError(error);
+    if (across) return { kind: 'failed', error: across.record, thrown: error, permanent: across.permanent };
     return { kind: 'failed', error: recordError(error), thrown: error, permanent: this.#isPermanent(error) };
   }
 
@@ -543,16 +602,23 @@ function notCommitted(): Error {
 function begin(attempt: RunningAttempt): unknown {
   const { definition, job } = attempt;
   if (!definition) throw new UnknownTaskError(`no task is defined with the name ${job.task}`);
-  const raw = stored(job);
   const context = new Context(attempt);
+  const { isolate } = attempt;
   const { around } = attempt.host;
+  if (isolate) {
+    // The input is parsed where the function is.
+    const isolated = { ...definition, run: () => isolate.run(definition, attempt, context) };
+    return around.length === 0 ? isolated.run() : runAround(around, isolated, undefined, context);
+  }
+  const raw = stored(job);
   const run = (input: unknown) => (around.length === 0 ? definition.run(input, context) : runAround(around, definition, input, context));
   if (!definition.schema) return run(raw);
   const input = parseInput(definition.schema, raw, `input of ${job.task}`);
   return input instanceof Promise ? input.then(run) : run(input);
 }
 
-function stored(job: Job): unknown {
+/** The input of a job, decoded. */
+export function stored(job: Job): unknown {
   // An omitted input stays omitted, so that defaults of the schema and the parameter apply.
   if (job.input === null) return undefined;
   try {
@@ -572,6 +638,6 @@ function copied(fields: Record<string, unknown>): Record<string, unknown> {
 }
 
 /** Explains that a return value could not be stored, and why the job is not retried. */
-function unstored(task: string, why: string): string {
+export function unstored(task: string, why: string): string {
   return `${why} ${task} completed and its effects have happened, so it is not retried. Return plain data, such as an id, or nothing.`;
 }

@@ -38,6 +38,7 @@ export function compensateDefinition({ host, backendOf }: Compensating): Definit
     unique: null,
     concurrency: null,
     rate: null,
+    isolate: null,
     run: async (_, ctx) => {
       const backend = backendOf(ctx.result);
       const store = await backend.open();

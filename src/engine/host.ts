@@ -1,5 +1,5 @@
 /** What all parts of a running engine share: time, randomness, ids, events, the known tasks, and the log. */
-import type { Definition } from '../core/definition.ts';
+import type { Definition, TaskContext } from '../core/definition.ts';
 import type { Emitter } from '../core/events.ts';
 import type { Limits } from '../core/gate.ts';
 import type { Job } from '../core/types.ts';
@@ -7,6 +7,7 @@ import type { Clock } from '../ports/clock.ts';
 import type { Machine } from '../ports/machine.ts';
 import type { Random } from '../ports/random.ts';
 import type { AttemptMiddleware } from './around.ts';
+import type { RunningAttempt } from './attempt.ts';
 
 /** The destination of log lines. Compatible with pino. */
 export interface Logger {
@@ -38,6 +39,13 @@ export interface InFlight {
 /** The workers running in this process, for all applications. */
 export const runningHere: Host['running'] = new Set();
 
+/** Runs the functions of isolated tasks outside of the worker's thread. */
+export interface Isolate {
+  /** Resolves or rejects as the function does. It follows the attempt: when that is ended, so is the function. */
+  run(definition: Definition, attempt: RunningAttempt, context: TaskContext): Promise<unknown>;
+  close(): void;
+}
+
 export interface Host {
   readonly clock: Clock;
   readonly random: Random;
@@ -56,6 +64,8 @@ export interface Host {
   limits(): Limits | null;
   /** Middleware round every attempt; the list changes when the application registers more. */
   readonly around: readonly AttemptMiddleware[];
+  /** Left out: isolated tasks run like all others, as in a simulation. */
+  readonly isolate?: Isolate;
   newId(now: number): string;
   /** The caller's view of a job, for `ctx.result`. */
   resultOf(job: Job): unknown;

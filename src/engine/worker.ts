@@ -348,10 +348,12 @@ export class Worker {
   }
 
   readonly #runner: AttemptRunner = {
+    isolates: true,
     steps: {
       saveSteps: (held, steps) => this.#store.saveSteps(held, steps),
       getSteps: (ids) => this.#store.getSteps(ids),
       takeSignal: (held, wanted) => this.#store.takeSignal(held, wanted),
+      amend: (amendments, options) => this.#store.amend(amendments, options),
     },
     blobs: { getBlobs: (ids, name) => this.#store.getBlobs(ids, name), saveBlobs: (held, blobs) => this.#store.saveBlobs(held, blobs) },
     ended: (attempt, settlement, otherwise) => {

@@ -47,7 +47,6 @@ export class Model {
       attempt: job.attempt + 1,
       lastAttemptedAt: now,
       startedAt: job.startedAt === null ? now : job.startedAt,
-      cancelRequested: null,
       awaits: null,
     };
     const { attempt, claim } = after;
@@ -63,8 +62,26 @@ export class Model {
   }
 
   /** If cancellation was requested while it ran, the job is cancelled instead of being queued again. */
-  settled(job: Job, { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress, awaits }: Settlement): Job {
+  settled(
+    job: Job,
+    { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress, awaits, undoes }: Settlement,
+  ): Job {
     const free: Job = { ...job, worker: null, leaseUntil: null, cancelRequested: null, attempt, losses, dueAt, returnValue, reason };
+    if (status === 'queued' && undoes && job.cancelRequested !== null) {
+      const again = {
+        ...job,
+        worker: null,
+        leaseUntil: null,
+        attempt,
+        losses,
+        returnValue,
+        reason,
+        status,
+        dueAt: settledAt,
+        awaits: null,
+      };
+      return this.#ended(progress === null ? again : { ...again, progress }, settledAt, outcome, error);
+    }
     const wanted = status === 'queued' ? job.cancelRequested : null;
     const over = status !== 'queued' || wanted !== null;
     const after: Job = {
@@ -75,9 +92,13 @@ export class Model {
       awaits: over || awaits === undefined ? null : awaits,
       progress: progress === null ? job.progress : progress,
     };
-    const attempts = this.#attempts.get(job.id) ?? [];
+    return this.#ended(after, settledAt, outcome, error);
+  }
+
+  #ended(after: Job, endedAt: number, outcome: Settlement['outcome'], error: Settlement['error']): Job {
+    const attempts = this.#attempts.get(after.id) ?? [];
     const last = attempts.pop();
-    if (last) attempts.push({ ...last, endedAt: settledAt, outcome, error });
+    if (last) attempts.push({ ...last, endedAt, outcome, error });
     this.#set(after);
     return after;
   }

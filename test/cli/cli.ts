@@ -1,7 +1,7 @@
 /** Runs the command line in this process, with streams that a test can read, or as a program of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { Io, Process } from '../../cli/io.ts';
+import type { Io, Process, Signal } from '../../cli/io.ts';
 import { run } from '../../cli/program.ts';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -24,6 +24,10 @@ export interface Surroundings {
   readonly now?: () => number;
   /** Ctrl-C when the reading of the real clock has come so often. */
   readonly interruptAfterReadings?: number;
+  /** What a command may ask of its process. @default nothing */
+  readonly process?: Process;
+  /** Receives what is written to stdout. */
+  readonly heard?: (text: string) => void;
 }
 
 /** Commands that live long are tested in processes of their own. */
@@ -43,7 +47,17 @@ const ownProcess: Process = {
 
 /** The real clock of a test goes on by 50 ms with every look at it. */
 export async function cli(argv: readonly string[], surroundings: Surroundings = {}): Promise<Ran> {
-  const { tty = false, env = {}, stdin = '', cwd = root, now = Date.now, ask, interruptAfterReadings } = surroundings;
+  const {
+    tty = false,
+    env = {},
+    stdin = '',
+    cwd = root,
+    now = Date.now,
+    ask,
+    interruptAfterReadings,
+    process = ownProcess,
+    heard,
+  } = surroundings;
   const text = { stdout: '', stderr: '' };
   let readings = 0;
   let interrupt = () => {};
@@ -52,6 +66,7 @@ export async function cli(argv: readonly string[], surroundings: Surroundings = 
     columns: 100,
     write: (more: string) => {
       text[name] += more;
+      if (name === 'stdout') heard?.(text.stdout);
     },
   });
   const io: Io = {
@@ -74,7 +89,7 @@ export async function cli(argv: readonly string[], surroundings: Surroundings = 
       };
     },
     onStuck: () => () => {},
-    process: ownProcess,
+    process,
   };
   const code = await run(argv, io);
   return { code, ...text };
@@ -95,9 +110,8 @@ export function spawned(argv: readonly string[], stdoutTo: 'pipe' | 'closed' = '
 /** A line of a worker's log. */
 export type Line = Readonly<Record<string, unknown>> & { readonly message: string };
 
-/** The built program while it runs. */
-export interface Program {
-  readonly child: ChildProcess;
+/** A program while it runs. */
+export interface Running {
   readonly ended: Promise<Ran>;
   /** All lines of the log so far. */
   lines(): Line[];
@@ -105,48 +119,96 @@ export interface Program {
   line(matches: (line: Line) => boolean): Promise<Line>;
 }
 
+/** The built program while it runs. */
+export interface Program extends Running {
+  readonly child: ChildProcess;
+}
+
+/** A command that lives long, in this process. */
+export interface Inside extends Running {
+  signal(name: Signal): void;
+}
+
+/** Reads the lines of a log as it grows. */
+class Log {
+  #text = '';
+  #over = false;
+  #stderr = '';
+  readonly #waiting = new Set<() => void>();
+
+  grow(text: string): void {
+    this.#text = text;
+    for (const look of this.#waiting) look();
+  }
+
+  end(stderr: string): void {
+    this.#over = true;
+    this.#stderr = stderr;
+    for (const look of this.#waiting) look();
+  }
+
+  readonly lines = (): Line[] =>
+    this.#text
+      .slice(0, this.#text.lastIndexOf('\n') + 1)
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Line);
+
+  readonly line = (matches: (line: Line) => boolean): Promise<Line> =>
+    new Promise((resolve, reject) => {
+      const look = () => {
+        const found = this.lines().find(matches);
+        if (!found && !this.#over) return;
+        this.#waiting.delete(look);
+        if (found) resolve(found);
+        else reject(new Error(`the program ended without the line:\n${this.#text}${this.#stderr}`));
+      };
+      this.#waiting.add(look);
+      look();
+    });
+}
+
 export function start(argv: readonly string[]): Program {
   const child = spawn(process.execPath, ['dist/cli/main.js', ...argv], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
   const text = { stdout: '', stderr: '' };
-  const waiting = new Set<() => void>();
-  let over = false;
-  const tell = () => {
-    for (const look of waiting) look();
-  };
+  const log = new Log();
   child.stdout.setEncoding('utf8').on('data', (more: string) => {
     text.stdout += more;
-    tell();
+    log.grow(text.stdout);
   });
   child.stderr.setEncoding('utf8').on('data', (more: string) => (text.stderr += more));
   const ended = new Promise<Ran>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code) => {
-      over = true;
-      tell();
+      log.end(text.stderr);
       resolve({ code, ...text });
     });
   });
-  const lines = () =>
-    text.stdout
-      .slice(0, text.stdout.lastIndexOf('\n') + 1)
-      .split('\n')
-      .filter((line) => line.startsWith('{'))
-      .map((line) => JSON.parse(line) as Line);
+  return { child, ended, lines: log.lines, line: log.line };
+}
+
+/** Runs a command as `start` does, in this process: its console and its log are the command's from then on. */
+export function inside(argv: readonly string[]): Inside {
+  const listeners: ((signal: Signal) => void)[] = [];
+  const log = new Log();
+  const ended = cli(argv, {
+    heard: (text) => log.grow(text),
+    process: {
+      ...ownProcess,
+      onSignal: (fn) => void listeners.push(fn),
+      onFault() {},
+      onForeignExit() {},
+      onOutputClosed() {},
+      memory: () => process.memoryUsage.rss(),
+    },
+  });
+  void ended.then(({ stderr }) => log.end(stderr));
   return {
-    child,
     ended,
-    lines,
-    line: (matches) =>
-      new Promise((resolve, reject) => {
-        const look = () => {
-          const found = lines().find(matches);
-          if (!found && !over) return;
-          waiting.delete(look);
-          if (found) resolve(found);
-          else reject(new Error(`the program ended without the line:\n${text.stdout}${text.stderr}`));
-        };
-        waiting.add(look);
-        look();
-      }),
+    lines: log.lines,
+    line: log.line,
+    signal(name) {
+      for (const listener of listeners) listener(name);
+    },
   };
 }

@@ -1,41 +1,52 @@
 /** The built program in a real terminal: what someone who develops an application does, key by key. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import Database from 'better-sqlite3';
 import { createTasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
-import { afterEach, describe, expect, test } from 'vitest';
-import { root, spawned } from '../cli/cli.ts';
+import { test as base, describe, expect } from 'vitest';
+import { root } from '../cli/cli.ts';
 import { hasTmux, openScreen, program, type Screen } from './tmux.ts';
 
 const shop = 'dev fixtures/shop/tasks.ts --virtual --from 2026-03-24T17:00:00Z --seed 7';
-let screen: Screen | undefined;
-const folders: string[] = [];
 
-afterEach(() => {
-  screen?.end();
-  screen = undefined;
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+interface Fixtures {
+  open(command: string, columns?: number, rows?: number, env?: Record<string, string>): Screen;
+  /** A folder of its own. */
+  readonly folder: string;
+  /** The path of a module in the folder. */
+  moduleOf(source: string): string;
+}
+
+const test = base.extend<Fixtures>({
+  // biome-ignore lint/correctness/noEmptyPattern: Vitest reads the names of fixtures here
+  open: async ({}, use) => {
+    const screens: Screen[] = [];
+    await use((command, columns, rows, env) => {
+      const screen = openScreen(`${program} ${command}`, columns, rows, env);
+      screens.push(screen);
+      return screen;
+    });
+    for (const screen of screens) screen.end();
+  },
+  // biome-ignore lint/correctness/noEmptyPattern: see above
+  folder: async ({}, use) => {
+    const folder = mkdtempSync(join(root, 'test/dash/.tmp-'));
+    await use(folder);
+    rmSync(folder, { recursive: true, force: true });
+  },
+  moduleOf: async ({ folder }, use) => {
+    await use((source) => {
+      const path = join(folder, 'tasks.ts');
+      writeFileSync(path, source);
+      return path;
+    });
+  },
 });
-
-function open(command: string, columns?: number, rows?: number, env?: Record<string, string>): Screen {
-  screen = openScreen(`${program} ${command}`, columns, rows, env);
-  return screen;
-}
-
-/** A module of a folder of its own. */
-function moduleOf(source: string): { readonly path: string } {
-  const folder = mkdtempSync(join(root, 'test/dash/.tmp-'));
-  folders.push(folder);
-  const path = join(folder, 'tasks.ts');
-  writeFileSync(path, source);
-  return { path };
-}
 
 if (!hasTmux) console.warn('tmux is not here: the tests of the dashboard in a real terminal are skipped');
 
-describe.skipIf(!hasTmux)('in a terminal', () => {
-  test('a payment fails, is inspected, and time skips to its retry', async () => {
+describe.skipIf(!hasTmux).concurrent('in a terminal', () => {
+  test('a payment fails, is inspected, and time skips to its retry', async ({ open }) => {
     const terminal = open(shop);
     await terminal.until(/‖ ×60 .*17:00:00 UTC/);
     terminal.keys('f');
@@ -53,7 +64,7 @@ describe.skipIf(!hasTmux)('in a terminal', () => {
     await terminal.until(/returned +\{/);
   });
 
-  test('time plays, pauses, speeds up and skips to an instant', async () => {
+  test('time plays, pauses, speeds up and skips to an instant', async ({ open }) => {
     const terminal = open(shop);
     await terminal.until(/‖ ×60/);
     terminal.keys('+', 'Space');
@@ -66,7 +77,7 @@ describe.skipIf(!hasTmux)('in a terminal', () => {
     await terminal.until(/‖ ×600 .*21:00:00 UTC/);
   });
 
-  test('a job is enqueued, its input checked as it is typed, and cancelled', async () => {
+  test('a job is enqueued, its input checked as it is typed, and cancelled', async ({ open }) => {
     const terminal = open(shop);
     await terminal.until(/‖ ×60/);
     terminal.keys('E');
@@ -85,7 +96,7 @@ describe.skipIf(!hasTmux)('in a terminal', () => {
     await terminal.until(/⊘ cancelled +payment\.capture/);
   });
 
-  test('a rewind undoes actions and replays the same events', async () => {
+  test('a rewind undoes actions and replays the same events', async ({ open }) => {
     const terminal = open(shop);
     await terminal.until(/‖ ×60/);
     terminal.keys('f');
@@ -115,7 +126,7 @@ describe.skipIf(!hasTmux)('in a terminal', () => {
     await terminal.until(new RegExp(`✓ deleted payment\\.capture ${id}, which was retrying`));
   });
 
-  test('a long rewind can be interrupted, and time continues from there', async () => {
+  test('a long rewind can be interrupted, and time continues from there', async ({ open, moduleOf }) => {
     // Each minute takes its real time.
     const module = moduleOf(`import { pbkdf2 } from 'node:crypto';
 import { promisify } from 'node:util';
@@ -123,7 +134,7 @@ import { createTasks, memory } from 'escapement';
 export const tasks = createTasks({ backend: memory() });
 const work = tasks.define('work', async () => void (await promisify(pbkdf2)('a', 'b', 60_000, 64, 'sha512')));
 tasks.schedule('often', { task: work, every: '1m' });`);
-    const terminal = open(`dev ${module.path} --virtual --paused`);
+    const terminal = open(`dev ${module} --virtual --paused`);
     await terminal.until(/‖ ×60/);
     terminal.keys(']');
     await terminal.until(/‖ ×60 .*01:00:00 UTC/);
@@ -139,28 +150,29 @@ tasks.schedule('often', { task: work, every: '1m' });`);
     await terminal.until(/^code 0$/m);
   });
 
-  test('the screen is given back: at the end, at SIGTERM, and while the shell has it', async () => {
+  test('the screen is given back: at the end, at SIGTERM, and while the shell has it', async ({ open }) => {
     const terminal = open(shop);
     await terminal.until(/1 Overview/);
     terminal.keys('C-z');
     await terminal.until(/Stopped|suspended/i);
-    expect(terminal.read()).not.toMatch(/1 Overview/);
+    expect(await terminal.read()).not.toMatch(/1 Overview/);
     terminal.type('fg');
     terminal.keys('Enter');
     await terminal.until(/1 Overview/);
     terminal.keys('q');
     await terminal.until(/^\$ *$/m);
-    expect(terminal.read()).not.toMatch(/1 Overview/);
+    expect(await terminal.read()).not.toMatch(/1 Overview/);
     terminal.type(`clear; ${program} ${shop}; echo "code $?"`);
     terminal.keys('Enter');
     await terminal.until(/1 Overview/);
-    const [child] = readFileSync(`/proc/${terminal.pid}/task/${terminal.pid}/children`, 'utf8').split(' ');
+    const pid = await terminal.pid();
+    const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ');
     process.kill(Number(child), 'SIGTERM');
     await terminal.until(/^code 0$/m);
-    expect(terminal.read()).not.toMatch(/1 Overview/);
+    expect(await terminal.read()).not.toMatch(/1 Overview/);
   });
 
-  test('any size will do, also one that changes', async () => {
+  test('any size will do, also one that changes', async ({ open }) => {
     const terminal = open(shop, 20, 5);
     await terminal.until(/‖ ×60/);
     for (const key of ['1', '2', '3', '4', '5', '6', '?', 'Escape']) terminal.keys(key);
@@ -171,14 +183,14 @@ tasks.schedule('often', { task: work, every: '1m' });`);
     for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
   });
 
-  test('what changes is loaded; what cannot be loaded is told of, and the old goes on', async () => {
+  test('what changes is loaded; what cannot be loaded is told of, and the old goes on', async ({ open, moduleOf, folder }) => {
     const module = moduleOf(`import { createTasks, memory } from 'escapement';
 import { word } from './word.ts';
 export const tasks = createTasks({ backend: memory() });
 tasks.define('greet', () => { console.log('hello ' + word); return word; });`);
-    const write = (source: string) => writeFileSync(join(module.path, '../word.ts'), source);
+    const write = (source: string) => writeFileSync(join(folder, 'word.ts'), source);
     write("export const word = 'one';");
-    const terminal = open(`dev ${module.path}`, 110, 24);
+    const terminal = open(`dev ${module}`, 110, 24);
     const greet = async (word: string) => {
       terminal.keys('E');
       terminal.type('greet');
@@ -198,12 +210,12 @@ tasks.define('greet', () => { console.log('hello ' + word); return word; });`);
     await greet('three');
   });
 
-  test('a version that cannot start or load leaves the previous one running, and can be fixed', async () => {
+  test('a version that cannot start or load leaves the previous one running, and can be fixed', async ({ open, moduleOf }) => {
     const source = (backend: string, word: string) => `import { createTasks, memory } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 export const tasks = createTasks({ backend: ${backend} });
 tasks.define('greet', () => console.log('said ${word}'));`;
-    const { path } = moduleOf(source('memory()', 'one'));
+    const path = moduleOf(source('memory()', 'one'));
     const terminal = open(`dev ${path}`, 120, 30);
     await terminal.until(/● worker 0\/10/);
     const greet = async (word: string) => {
@@ -224,16 +236,15 @@ tasks.define('greet', () => console.log('said ${word}'));`;
     await greet('four');
   });
 
-  test('a build server gets plain lines, also where it has a terminal', async () => {
+  test('a build server gets plain lines, also where it has a terminal', async ({ open }) => {
     const terminal = open('dev test/cli/fixtures/schedules-only.ts --virtual', 80, 24, { CI: 'true' });
     const text = await terminal.until(/code 0/);
     expect(text).toMatch(/\d\d:\d\d:\d\d {2}successful/);
     expect(text).not.toMatch(/1 Overview/);
   });
 
-  test('a store whose file has gone is not shown as if it were there, nor written to', async () => {
-    const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'jobs.db');
-    folders.push(join(file, '..'));
+  test('a store whose file has gone is not shown as if it were there, nor written to', async ({ open, folder }) => {
+    const file = join(folder, 'jobs.db');
     await using tasks = createTasks({ backend: sqlite({ file }) });
     await tasks.define('job', (_: number) => {}).enqueue(1);
     const terminal = open(`top --sqlite ${file} --write`);
@@ -246,107 +257,16 @@ tasks.define('greet', () => console.log('said ${word}'));`;
     await terminal.until(/✗ the file .*jobs\.db was deleted/);
   });
 
-  test('100,000 jobs are no reason to wait', async () => {
+  test('100,000 jobs are no reason to wait', async ({ open, moduleOf }) => {
     const module = moduleOf(`import { createTasks, memory } from 'escapement';
 export const tasks = createTasks({ backend: memory() });
 const job = tasks.define('job', (n: number) => n);
 export const simulation = { async play() { for (let i = 0; i < 100; i++) await job.using({ runAfter: '1d' }).enqueueMany(Array.from({ length: 1000 }, (_, n) => i * 1000 + n)); } };`);
-    const terminal = open(`dev ${module.path} --virtual --paused`);
+    const terminal = open(`dev ${module} --virtual --paused`);
     await terminal.until(/100,000/);
     terminal.keys('2');
     await terminal.until(/\[2 Jobs\][\s\S]*○ scheduled/);
     for (let i = 0; i < 5; i++) terminal.keys('PageDown');
     await terminal.until(/page 6/);
-  });
-});
-
-describe('where there is no terminal', () => {
-  test('top prints one look, without escape codes', async () => {
-    const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'jobs.db');
-    folders.push(join(file, '..'));
-    await using tasks = createTasks({ backend: sqlite({ file }) });
-    await tasks.open();
-    const { code, stdout, stderr } = await spawned(['top', '--sqlite', file]);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toMatch(/no jobs yet/);
-    expect(stdout).not.toContain('\u001b');
-  });
-
-  test.each([
-    ['of another application', (file: string) => new Database(file).exec('CREATE TABLE users (id)').close(), /has no tables of Escapement/],
-    ['that is empty', (file: string) => writeFileSync(file, ''), /has no tables of Escapement/],
-    ['that is no database', (file: string) => writeFileSync(file, 'a diary'.repeat(1_000)), /not a SQLite database/],
-  ] as const)('a file %s is left as it is', async (_, make, sentence) => {
-    const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'other.db');
-    folders.push(join(file, '..'));
-    make(file);
-    const before = readFileSync(file);
-    for (const write of [[], ['--write']]) {
-      const { code, stderr } = await spawned(['top', '--sqlite', file, ...write]);
-      expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(sentence) });
-    }
-    expect(readFileSync(file).equals(before)).toBe(true);
-    expect(readdirSync(join(file, '..'))).toEqual(['other.db']);
-  });
-
-  test('a module whose file does not exist yet gets an error, and the file is not created', async () => {
-    const folder = mkdtempSync(join(root, 'test/dash/.tmp-'));
-    folders.push(folder);
-    const fixture = JSON.stringify(join(root, 'test/cli/fixtures/shared.ts'));
-    const file = join(folder, 'jobs.db');
-    writeFileSync(join(folder, 'app.ts'), `import { appOn } from ${fixture};\nexport const { tasks } = appOn(${JSON.stringify(file)});\n`);
-    const { code, stderr } = await spawned(['top', join(folder, 'app.ts')]);
-    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/there is no file jobs\.db yet; start a worker/) });
-    expect(readdirSync(folder)).toEqual(['app.ts']);
-    expect((await spawned(['top', join(folder, 'app.ts'), '--write'])).code).toBe(0);
-    expect(readdirSync(folder)).toContain('jobs.db');
-  });
-
-  test('dev prints events, without escape codes, to the end of the period', async () => {
-    const { code, stdout } = await spawned(['dev', 'test/cli/fixtures/schedules-only.ts', '--virtual']);
-    expect(code).toBe(0);
-    expect(stdout).toMatch(/^\d\d:\d\d:\d\d {2}\w+ +/m);
-    expect(stdout).not.toContain('\u001b');
-  });
-
-  test.each([['in real time', []] as const, ['in virtual time', ['--virtual']] as const])(
-    'dev tells what the engine warns of, %s',
-    async (_, flags) => {
-      const { path } = moduleOf(`
-      import { createTasks, fixed, memory } from 'escapement';
-      export const tasks = createTasks({ backend: memory(), defaults: { retry: { backoff: fixed('1h') } } });
-      tasks.define('brief', { timeout: 30, run() {} });
-      const odd = tasks.define('odd', (_, ctx) => {
-        ctx.progress(50);
-        ctx.log.warn('its own line');
-        throw new Error('no such thing');
-      });
-      tasks.on('retrying', () => {
-        if (${flags.length === 0}) setImmediate(() => process.kill(process.pid, 'SIGTERM'));
-      });
-      ${flags.length === 0 ? 'await odd.enqueue();' : 'export const simulation = { for: "1s", play: () => odd.enqueue() };'}
-    `);
-      const { code, stdout, stderr } = await spawned(['dev', path, ...flags]);
-      expect(code).toBe(0);
-      expect(stderr.trim().split('\n')).toEqual([
-        expect.stringMatching(/^timeout: 30 is 30 ms/),
-        expect.stringMatching(/^odd: ctx\.progress\(50\): the fraction is a number from 0 to 1/),
-      ]);
-      expect(stdout.match(/its own line/g)).toHaveLength(1);
-      expect(stdout.match(/no such thing/g)).toHaveLength(1);
-    },
-  );
-
-  test.each([
-    [['top', 'tasks.ts', '--sqlite', 'jobs.db'], /give either a module or --sqlite <file>/],
-    [['top', '--sqlite', 'nowhere.db'], /there is no file nowhere\.db/],
-    [['top', 'fixtures/shop/tasks.ts'], /runs on memory\(\)/],
-    [['dev', 'fixtures/shop/tasks.ts', '--speed', '10'], /--speed needs --virtual/],
-    [['dev', 'nowhere.ts'], /there is no file nowhere\.ts/],
-  ] as const)('%j is refused in one line', async (argv, sentence) => {
-    const { code, stderr } = await spawned(argv);
-    expect(code).toBe(2);
-    expect(stderr).toMatch(sentence);
-    expect(stderr.trim().split('\n')).toHaveLength(1);
   });
 });

@@ -1,5 +1,8 @@
-/** A real terminal: tmux, in which a test presses keys and looks at the screen. Where there is none, such tests are skipped. */
-import { execFileSync, spawnSync } from 'node:child_process';
+/**
+ * A real terminal: tmux, in which a test presses keys and looks at the screen. Where there is none, such tests are skipped. One client in control
+ * mode carries the commands of a test and their answers, and tells when the screen changes.
+ */
+import { spawn, spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { root } from '../cli/cli.ts';
 
@@ -10,46 +13,89 @@ export interface Screen {
   keys(...names: string[]): void;
   type(text: string): void;
   resize(columns: number, rows: number): void;
-  read(): string;
+  read(): Promise<string>;
   /** The screen once it is as expected; rejects with what it was instead. */
   until(expected: RegExp, forMs?: number): Promise<string>;
   /** The process that runs in it. */
-  readonly pid: number;
+  pid(): Promise<number>;
+  end(): void;
+}
+
+/** Runs commands one after the other. `changed` resolves at the next output of a program in the terminal, or soon. */
+interface Control {
+  run(...argv: string[]): Promise<string>;
+  changed(): Promise<void>;
   end(): void;
 }
 
 let screens = 0;
 
+function control(argv: readonly string[]): Control {
+  screens += 1;
+  const tmux = spawn('tmux', ['-L', `escapement-test-${process.pid}-${screens}`, '-f', '/dev/null', '-C', ...argv], { cwd: root });
+  const asked: ((answer: string) => void)[] = [() => {}];
+  let answer: string[] | undefined;
+  let rest = '';
+  let wake = () => {};
+  const take = (line: string): void => {
+    if (answer === undefined) {
+      if (line.startsWith('%begin ')) answer = [];
+      if (line.startsWith('%output ')) wake();
+      return;
+    }
+    if (!/^%(end|error) \d+ \d+ \d+$/.test(line)) {
+      answer.push(line);
+      return;
+    }
+    asked.shift()?.(answer.join('\n'));
+    answer = undefined;
+  };
+  tmux.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const lines = (rest + text).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) take(line);
+  });
+  // The server may have ended first.
+  tmux.stdin.on('error', () => {});
+  return {
+    run: (...words) =>
+      new Promise((resolve) => {
+        asked.push(resolve);
+        tmux.stdin.write(`${words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')}\n`);
+      }),
+    changed: () => Promise.race([new Promise<void>((resolve) => (wake = resolve)), sleep(500)]),
+    end: () => tmux.stdin.end('kill-server\n'),
+  };
+}
+
 /** @param command for the shell, whose own screen comes back when it ends */
 export function openScreen(command: string, columns = 80, rows = 24, env: Record<string, string> = {}): Screen {
-  screens += 1;
-  const socket = `escapement-test-${process.pid}-${screens}`;
-  const tmux = (...argv: string[]) => execFileSync('tmux', ['-L', socket, ...argv], { encoding: 'utf8', cwd: root });
   const given = Object.entries({ CI: '', NO_COLOR: '', ...env }).flatMap(([name, value]) => ['-e', `${name}=${value}`]);
-  tmux('-f', '/dev/null', 'new-session', '-d', '-s', 'main', '-x', String(columns), '-y', String(rows), ...given, 'sh');
-  tmux('send-keys', '-t', 'main', '-l', `PS1='$ '; clear; ${command}; echo "code $?"`);
-  tmux('send-keys', '-t', 'main', 'Enter');
-  const read = () => tmux('capture-pane', '-t', 'main', '-p');
+  const { run, changed, end } = control(['new-session', '-s', 'main', '-x', String(columns), '-y', String(rows), ...given, 'sh']);
+  const keys = (...names: string[]) => void run('send-keys', '-t', 'main', ...names);
+  const type = (text: string) => keys('-l', text);
+  const read = () => run('capture-pane', '-t', 'main', '-p');
+  type(`PS1='$ '; clear; ${command}; echo "code $?"`);
+  keys('Enter');
   return {
-    keys: (...names) => tmux('send-keys', '-t', 'main', ...names),
-    type: (text) => tmux('send-keys', '-t', 'main', '-l', text),
-    resize: (wide, high) => tmux('resize-window', '-t', 'main', '-x', String(wide), '-y', String(high)),
+    keys,
+    type,
+    resize: (wide, high) => void run('resize-window', '-t', 'main', '-x', String(wide), '-y', String(high)),
     read,
     async until(expected, forMs = 60_000) {
       const until = Date.now() + forMs;
       for (;;) {
-        const text = read();
+        const next = changed();
+        const text = await read();
         if (expected.test(text)) return text;
         if (Date.now() > until) throw new Error(`the screen never showed ${expected}:\n${text}`);
-        await sleep(50);
+        await next;
+        // What is drawn comes in several pieces.
+        await sleep(10);
       }
     },
-    get pid() {
-      return Number(tmux('display-message', '-p', '-t', 'main', '#{pane_pid}'));
-    },
-    end: () => {
-      spawnSync('tmux', ['-L', socket, 'kill-server']);
-    },
+    pid: async () => Number(await run('display-message', '-p', '-t', 'main', '#{pane_pid}')),
+    end,
   };
 }
 

@@ -11,6 +11,7 @@ import { Kysely, SqliteDialect } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Claims } from '../../src/stores/sqlite/claims.ts';
 import { Ready } from '../../src/stores/sqlite/ready.ts';
+import { migrate, migrations } from '../../src/stores/sqlite/schema.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 let file: string;
@@ -99,15 +100,17 @@ describe("enqueue in the caller's transaction", () => {
     await tasks.open();
     const other = new Database(file);
     const late = new Database(file, { timeout: 0 });
-    // Whatever the store prepares on the handle, someone commits before it.
+    // Whatever the store prepares on the handle, up to the statement that takes the lock, someone commits before it.
     const { prepare } = late;
     let writes = 0;
+    let locks = false;
     late.prepare = ((sql: string) => {
-      other.prepare('INSERT INTO users VALUES (?)').run(`other-${writes++}`);
+      if (!locks) other.prepare('INSERT INTO users VALUES (?)').run(`other-${writes++}`);
+      locks ||= sql.startsWith('DELETE');
       return prepare.call(late, sql);
     }) as typeof prepare;
     const result = late.transaction(() => mail.enqueue({ user: 'ada' }, { transaction: late })).deferred();
-    expect(writes).toBeGreaterThan(10);
+    expect({ writes, locks }).toEqual({ writes: 2, locks: true });
     expect((await tasks.getResult(result.id)).input).toEqual({ user: 'ada' });
     late.prepare = prepare;
     const refused = (fn: () => unknown) => {
@@ -609,6 +612,20 @@ test('claims read the ready jobs in their order, whatever the planner has learnt
     ]);
     db.exec('ANALYZE');
   }
+});
+
+test('a database whose tables are created at once has what the migrations make, beside tables of others', () => {
+  const made = (create: (own: Database.Database) => void) => {
+    const own = new Database(':memory:');
+    own.exec('CREATE TABLE users (name TEXT)');
+    create(own);
+    const tables = own.prepare("SELECT name, sql FROM sqlite_schema WHERE name <> 'escapement_migrations' ORDER BY name").all();
+    own.close();
+    return tables;
+  };
+  const expected = made((own) => own.exec(migrations.join(';')));
+  expect(expected.length).toBeGreaterThan(20);
+  for (let i = 0; i < 2; i++) expect(made(migrate)).toEqual(expected);
 });
 
 test('pruning finds what it deletes by an index, beside any number of jobs that are kept longer', async () => {

@@ -64,7 +64,7 @@ const keepAttempts = (ids: string) => `INSERT INTO $schema.attempts (job, claim,
 
 const lease = (ids: string) => `UPDATE $schema.jobs j SET
       state = 'running', attempt = j.attempt + 1, claim = j.claim + 1, lease_until = p_lease_until, started_at = coalesce(j.started_at, p_now),
-      last_attempted_at = p_now, cancel_requested = NULL, awaits = NULL, last_attempt = j.attempt + 1, last_worker = p_worker,
+      last_attempted_at = p_now, awaits = NULL, last_attempt = j.attempt + 1, last_worker = p_worker,
       last_ended_at = NULL, last_outcome = NULL, last_error = NULL,
       unique_key = CASE WHEN position(' running ' IN j.unique_while) > 0 THEN j.unique_key END
       WHERE j.id = ANY (${ids}) RETURNING j.*`;

@@ -21,6 +21,7 @@ import { WorkflowEdges } from './edges.ts';
 import { Reads } from './reads.ts';
 import { editJob, insertJob, insertPlainJob, type SqliteRow, selectJob, updateJob } from './rows.ts';
 import { Schedules } from './schedules.ts';
+import { preparedLate } from './statements.ts';
 
 type Values = unknown[];
 
@@ -63,7 +64,8 @@ export class Ready {
   readonly #db: Database;
   readonly #horizon: Horizon;
 
-  constructor(db: Database, horizon: Horizon) {
+  constructor(handle: Database, horizon: Horizon) {
+    const db = preparedLate(handle);
     this.#db = db;
     this.#horizon = horizon;
     this.counts = new Counts(db);
@@ -512,7 +514,7 @@ function prepare(db: Database): Statements {
     insertPlain: db.prepare(insertPlainJob),
     claim: db.prepare(
       `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, last_worker = ?, lease_until = ?,
-       started_at = coalesce(started_at, ?), last_attempted_at = ?, cancel_requested = NULL, last_attempt = attempt + 1,
+       started_at = coalesce(started_at, ?), last_attempted_at = ?, last_attempt = attempt + 1,
        last_ended_at = NULL, last_outcome = NULL, last_error = NULL WHERE n IN (SELECT value FROM json_each(?))`,
     ),
     renew: db.prepare(

@@ -1,0 +1,57 @@
+/** Finds the module that calls this package: it is the one that a thread or process has to load. */
+
+/** This package's folder; undefined in a bundle, where its functions are in the file that calls them. */
+const ownFolder = /^file:\/\/(.*\/)isolate\/caller\.[jt]s$/.exec(import.meta.url ?? '')?.[1];
+
+/** How many calls of this package may be above that of the application. */
+const deepest = 30;
+
+/** The file of the function that called this package, as a `file:` URL; undefined if it is not in a file. */
+export function callingModule(): string | undefined {
+  const folder = ownFolder === undefined ? undefined : decodeURI(ownFolder);
+  for (const site of callSites()) {
+    const name = site.getFileName();
+    if (!name || name.startsWith('node:')) continue;
+    const path = pathOf(name);
+    if (path === undefined) return undefined;
+    if (folder === undefined || !path.startsWith(folder)) return fileUrl(path);
+  }
+  return undefined;
+}
+
+function callSites(): readonly NodeJS.CallSite[] {
+  const { prepareStackTrace, stackTraceLimit } = Error;
+  try {
+    // The stack as text may name the sources of a bundle, which cannot be loaded.
+    Error.prepareStackTrace = (_, sites) => sites;
+    Error.stackTraceLimit = deepest;
+    const sites: unknown = new Error().stack;
+    return Array.isArray(sites) ? sites : [];
+  } finally {
+    Error.prepareStackTrace = prepareStackTrace;
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
+/** The path of a file, without the query by which a dev server loads it again. */
+function pathOf(name: string): string | undefined {
+  const { fileURLToPath } = process.getBuiltinModule('node:url');
+  try {
+    if (name.startsWith('file:')) return fileURLToPath(name.replace(/[?#].*$/, ''));
+  } catch {
+    return undefined;
+  }
+  return process.getBuiltinModule('node:path').isAbsolute(name) ? name : undefined;
+}
+
+function fileUrl(path: string): string {
+  return process.getBuiltinModule('node:url').pathToFileURL(path).href;
+}
+
+/** A `file:` URL, or a path that is absolute, as the URL to load; undefined for anything else. */
+export function moduleUrl(module: unknown): string | undefined {
+  const text = module instanceof URL ? module.href : module;
+  if (typeof text !== 'string') return undefined;
+  const path = pathOf(text);
+  return path === undefined ? undefined : fileUrl(path);
+}

@@ -1,0 +1,36 @@
+/** Prepares statements when they are first used: a store has a hundred, most handles use a dozen, and preparing all takes longer than opening a file. */
+import type { Database, Statement } from 'better-sqlite3';
+
+/** The methods of a statement that the store uses. */
+class Prepared implements Pick<Statement<unknown[], unknown>, 'source' | 'run' | 'get' | 'all'> {
+  readonly source: string;
+  readonly #db: Database;
+  #statement: Statement<unknown[], unknown> | undefined;
+
+  constructor(db: Database, source: string) {
+    this.#db = db;
+    this.source = source;
+  }
+
+  get #ready(): Statement<unknown[], unknown> {
+    this.#statement ??= this.#db.prepare<unknown[], unknown>(this.source);
+    return this.#statement;
+  }
+
+  run(...values: unknown[]) {
+    return this.#ready.run(...values);
+  }
+
+  get(...values: unknown[]) {
+    return this.#ready.get(...values);
+  }
+
+  all(...values: unknown[]) {
+    return this.#ready.all(...values);
+  }
+}
+
+/** The handle, whose statements are prepared when they are first used. */
+export function preparedLate(db: Database): Database {
+  return Object.create(db, { prepare: { value: (sql: string) => new Prepared(db, sql) } }) as Database;
+}

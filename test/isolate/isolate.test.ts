@@ -1,0 +1,182 @@
+/** Isolated tasks on a real worker. The threads and processes load the fixture with the built package. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { threadId } from 'node:worker_threads';
+import { createTasks, immediate, memory, type Task } from 'escapement';
+import { simulate } from 'escapement/testing';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import * as heavy from './fixtures/heavy.ts';
+
+const { tasks } = heavy;
+beforeAll(() => tasks.worker({ concurrency: 20 }).start());
+afterAll(() => tasks.close());
+
+/** A job that has ended. */
+async function ended<Input, Output>(task: Task<Input, Output>, ...input: NoInfer<Input>[]) {
+  const result = await (task as unknown as Task<unknown, Output>).enqueue(input[0]);
+  return result.wait({ timeout: '60s' });
+}
+
+test('it runs in another thread, or in another process, which is used again', async () => {
+  const first = await ended(heavy.where);
+  const second = await ended(heavy.where);
+  expect(first.returnValue).toMatchObject({ isMainThread: false, pid: process.pid });
+  expect(second.returnValue).toEqual(first.returnValue);
+  const other = await ended(heavy.elsewhere);
+  expect(other.returnValue).toMatchObject({ isMainThread: true });
+  expect(other.returnValue.pid).not.toBe(process.pid);
+  expect((await ended(heavy.elsewhere)).returnValue).toEqual(other.returnValue);
+});
+
+describe('a function that never yields', () => {
+  test.each([heavy.spin, heavy.spinInProcess].map((task) => [task.name, task] as const))(
+    'ends at its timeout, and the worker lives on: %s',
+    async (_, task) => {
+      expect(await ended(task, 'forever')).toMatchObject({ status: 'failed', errors: [{ name: 'TimeoutError' }] });
+      expect((await ended(heavy.where)).status).toBe('successful');
+    },
+  );
+
+  test('ends when its job is cancelled', async () => {
+    const spinning = new Promise<void>((resolve) => {
+      const off = tasks.on('progressed', ({ job, progress }) => {
+        if (job.task !== 'endless') return;
+        expect(progress).toMatchObject({ fraction: 0.5, message: 'spinning' });
+        off();
+        resolve();
+      });
+    });
+    const result = await heavy.endless.enqueue();
+    await spinning;
+    await result.cancel('no longer wanted');
+    expect(await result.wait({ timeout: '60s' })).toMatchObject({ status: 'cancelled', reason: 'no longer wanted' });
+  });
+});
+
+test('one that reacts to its signal gets the reason', async () => {
+  expect(await ended(heavy.spin, 'until the signal')).toMatchObject({ status: 'failed', errors: [{ name: 'TimeoutError' }] });
+});
+
+test('input, context and return value cross', async () => {
+  const seen: unknown[] = [];
+  const offs = [
+    tasks.on('progressed', ({ job, progress }) => job.task === 'talk' && seen.push(['progress', progress.fraction, progress.message])),
+    tasks.on('logged', ({ job, level, message, fields }) => job.task === 'talk' && seen.push([level, message, fields])),
+  ];
+  const result = await ended(heavy.talk, { name: 'Ada', at: '2026-03-28T00:00:00Z' });
+  for (const off of offs) off();
+  expect(result.returnValue).toEqual({ year: 2026, blob: 'Ada', id: result.id, attempt: 1, now: true });
+  expect(seen).toEqual([
+    ['progress', 0.25, 'begun'],
+    ['info', 'hello', { name: 'Ada' }],
+  ]);
+  const input = { name: 'Ada', at: 'noon' };
+  await expect(heavy.talk.enqueue(input)).rejects.toThrow(/at: /);
+});
+
+describe('errors and control values cross', () => {
+  test('an error with its class known to the rules of the task', async () => {
+    const { status, attempts, errors, reason } = await ended(heavy.fails, 'unlucky');
+    expect({ status, attempts, reason }).toEqual({ status: 'failed', attempts: 1, reason: 'permanent' });
+    expect(errors[0]).toMatchObject({
+      name: 'Unlucky',
+      message: 'no luck',
+      code: 'E_LUCK',
+      properties: { tries: 3 },
+      cause: { message: 'rain' },
+    });
+    expect(errors[0]?.stack).toMatch(/^Unlucky: no luck\n {4}at .*heavy\.ts:\d+/);
+    expect(errors[0]?.stack.match(/caused by/g)).toHaveLength(1);
+  });
+
+  test.each([
+    ['permanent', { status: 'failed', attempts: 1, reason: 'permanent', errors: [{ name: 'PermanentError', message: 'never' }] }],
+    [
+      'unstorable',
+      {
+        status: 'failed',
+        attempts: 1,
+        reason: 'permanent',
+        errors: [{ name: 'InputError', message: expect.stringMatching(/^the return value of fails.*at.*fails completed/s) }],
+      },
+    ],
+    ['cancel', { status: 'cancelled', reason: 'not today' }],
+    ['exit', { status: 'failed', attempts: 3, errors: [{}, {}, { message: 'the thread has ended with exit code 3' }] }],
+    ['uncaught', { status: 'failed', attempts: 3, errors: [{}, {}, { message: 'nobody waits' }] }],
+  ])('%s', async (how, expected) => {
+    expect(await ended(heavy.fails, how)).toMatchObject(expected);
+  });
+
+  test.each([
+    ['later', { status: 'retrying', attempts: 1 }],
+    ['snooze', { status: 'scheduled', attempts: 0 }],
+  ])('%s: in an hour', async (how, expected) => {
+    const result = await heavy.fails.enqueue(how);
+    await expect.poll(async () => (await result.refresh()).dueAt?.getTime() ?? 0).toBeGreaterThan(Date.now() + 3_500_000);
+    expect(result).toMatchObject(expected);
+  });
+});
+
+test('steps are recorded, and signals waited for', async () => {
+  const result = await heavy.steps.enqueue();
+  await expect.poll(async () => (await result.refresh()).awaits).toBe('go');
+  await tasks.signal('go', { n: 7 });
+  expect((await result.wait({ timeout: '60s' })).returnValue).toEqual({ first: { attempt: 1, charges: 1 }, error: true, signal: { n: 7 } });
+  expect((await result.steps()).map(({ name }) => name)).toEqual(['charge', 'signal go']);
+});
+
+test('it enqueues to a store that others see; its module may start a worker', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'escapement-isolate-'));
+  process.env.ESCAPEMENT_TEST_FILE = join(folder, 'jobs.db');
+  const shared = await import('./fixtures/shared.ts');
+  const made = await ended(shared.parent, 21);
+  const child = await shared.tasks.getResult(made.returnValue);
+  await child.wait({ timeout: '60s' });
+  expect(child).toMatchObject({ task: 'child', returnValue: 42, enqueuedBy: made.id });
+  expect(await shared.tasks.workers.list()).toHaveLength(1);
+  await shared.tasks.close();
+  rmSync(folder, { recursive: true });
+});
+
+test('what cannot work says what to do', async () => {
+  const messageOf = async (task: Task<void, unknown>) => (await ended(task)).errors[0]?.message;
+  expect(await messageOf(heavy.completes)).toMatch(
+    /^ctx\.complete\(\) of completes: a transaction cannot be used from the thread .* return the value/,
+  );
+  expect(await messageOf(heavy.enqueues)).toMatch(
+    /^an isolated task cannot use the backend memory\(\), .* use sqlite\(\), or return what is to be enqueued$/,
+  );
+  expect(await messageOf(heavy.hidden())).toMatch(
+    /^hidden cannot run in a thread: file:.*heavy\.ts does not define it .* isolate: \{ in: 'thread', module: import\.meta\.url \}$/,
+  );
+  const own = createTasks({ backend: memory(), logger: { debug() {}, info() {}, warn() {}, error() {} } });
+  const define = (isolate: unknown) => own.define('job', { isolate: isolate as 'thread', run: () => {} });
+  expect(() => define('fiber')).toThrow("isolate: expected 'thread' or 'process', got \"fiber\"");
+  expect(() => define({ in: 'thread', module: 'https://example.com/tasks.js' })).toThrow(
+    /isolate\.module: expected `import\.meta\.url` of the module/,
+  );
+  expect(() => define({ in: 'thread', modul: import.meta.url })).toThrow(/isolate\.modul: expected one of in, module/);
+  define({ in: 'thread', module: pathToFileURL('/nowhere/tasks.ts') });
+  await own.worker().start();
+  const job = await own.get('job')?.enqueue();
+  await expect
+    .poll(async () => (await job?.refresh())?.errors[0]?.message)
+    .toMatch(/^job cannot run in a thread: file:\/\/\/nowhere\/tasks\.ts cannot be loaded there: Error: Cannot find module/);
+  await own.close();
+});
+
+test('in a simulation, and where it is enqueued, it runs here', async () => {
+  const own = createTasks({ backend: memory() });
+  const here = own.define('here', { isolate: 'thread', run: () => threadId });
+  expect(own.describe('here')).toMatchObject({ isolate: 'thread' });
+  const sim = await simulate(own);
+  const simulated = await here.enqueue();
+  await sim.runUntilIdle();
+  expect((await simulated.refresh()).returnValue).toBe(threadId);
+  await sim.end();
+  expect(await here.call()).toBe(threadId);
+  const atOnce = createTasks({ backend: immediate() }).define('here', { isolate: 'thread', run: () => threadId });
+  expect((await atOnce.enqueue()).returnValue).toBe(threadId);
+});
