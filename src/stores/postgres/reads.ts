@@ -41,7 +41,7 @@ export function readsSql(schema: string) {
   const attempts = `SELECT job, claim, attempt, worker, started_at AS "startedAt", ended_at AS "endedAt", outcome, error
      FROM ${schema}.attempts WHERE job = ANY (ARRAY(SELECT json_array_elements_text($1::text::json))) ORDER BY job, claim`;
   const prunable = (at: string, own: string) =>
-    `SELECT id FROM ${schema}.jobs WHERE state = $1 AND finished_at IS NOT NULL AND ${own} AND ${at} < $2 ORDER BY ${at}, finished_at, id LIMIT $3 FOR UPDATE SKIP LOCKED`;
+    `SELECT id FROM ${schema}.jobs WHERE state = $1 AND finished_at IS NOT NULL AND ${own} AND ${at} < $2 ORDER BY ${at}, finished_at, n LIMIT $3 FOR UPDATE SKIP LOCKED`;
   const prune = (at: string, own: string) => `WITH doomed AS MATERIALIZED (${prunable(at, own)}), gone AS (
       DELETE FROM ${schema}.jobs WHERE id IN (SELECT id FROM doomed) RETURNING 1
     ), old_attempts AS (DELETE FROM ${schema}.attempts WHERE job IN (SELECT id FROM doomed)),

@@ -85,6 +85,7 @@ const findAndLease = `${findCandidates}
 export const migrations: readonly string[] = [
   `
   CREATE TABLE $schema.jobs (
+    n bigint GENERATED ALWAYS AS IDENTITY,
     due_at bigint NOT NULL,
     enqueued_at bigint NOT NULL,
     lease_until bigint,
@@ -132,8 +133,8 @@ export const migrations: readonly string[] = [
 
   CREATE INDEX jobs_queued ON $schema.jobs (queue, priority DESC, due_at, id) WHERE state = 'queued' AND blocked_by IS NULL;
   CREATE INDEX jobs_blocked ON $schema.jobs (blocked_by, priority DESC, due_at, id) WHERE blocked_by IS NOT NULL;
-  CREATE INDEX jobs_leases ON $schema.jobs (lease_until, id) WHERE state = 'running';
-  CREATE INDEX jobs_expiries ON $schema.jobs (expires_at, id) WHERE expires_at IS NOT NULL AND started_at IS NULL AND state = 'queued';
+  CREATE INDEX jobs_leases ON $schema.jobs (lease_until) WHERE state = 'running';
+  CREATE INDEX jobs_expiries ON $schema.jobs (expires_at) WHERE expires_at IS NOT NULL AND started_at IS NULL AND state = 'queued';
   CREATE INDEX jobs_finished ON $schema.jobs (state, finished_at) WHERE finished_at IS NOT NULL;
   CREATE INDEX jobs_own_retention ON $schema.jobs (state, prune_at) WHERE prune_at IS NOT NULL;
   CREATE INDEX jobs_ended ON $schema.jobs (last_ended_at) WHERE last_ended_at IS NOT NULL AND state = 'queued';
@@ -144,7 +145,7 @@ export const migrations: readonly string[] = [
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'queued', 'running');
   CREATE UNIQUE INDEX jobs_unique_keys ON $schema.jobs (unique_key) WHERE unique_key IS NOT NULL;
   CREATE INDEX jobs_enqueued_by ON $schema.jobs (enqueued_by, id) WHERE enqueued_by IS NOT NULL;
-  CREATE INDEX jobs_by_workflow ON $schema.jobs (workflow, id) WHERE workflow IS NOT NULL;
+  CREATE INDEX jobs_by_workflow ON $schema.jobs (workflow, n) WHERE workflow IS NOT NULL;
   CREATE INDEX jobs_awaiting ON $schema.jobs (awaits) WHERE awaits IS NOT NULL;
 
   CREATE TABLE $schema.attempts (
