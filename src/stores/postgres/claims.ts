@@ -4,10 +4,11 @@
  */
 import { Gate, gateOf, type Limits, maxPassedOver, noLimits, type RunningCount, rateNames, taskOfGate } from '../../core/gate.ts';
 import { comesBefore } from '../../core/job.ts';
+import type { Job } from '../../core/types.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { JobRow } from '../sql/rows.ts';
 import { type Line, wholeLines } from './lines.ts';
-import { jobColumns } from './rows.ts';
+import { hotColumns, jobColumns } from './rows.ts';
 import { records, type Session, texts } from './session.ts';
 
 /** Selects the jobs that a caller may claim. */
@@ -26,8 +27,8 @@ export function claimsSql(schema: string) {
   const given = '$1::text::json';
   return {
     lines: `SELECT queue, priority FROM ${schema}.lines()`,
-    claim: `SELECT ${jobColumns} FROM ${schema}.claim($1, $2, $3, $4, $5, $6, $7, $8)`,
-    succeed: `SELECT ${jobColumns} FROM ${schema}.succeed($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+    claim: `SELECT ${hotColumns} FROM ${schema}.claim($1, $2, $3, $4, $5, $6, $7, $8) j`,
+    succeed: `SELECT ${hotColumns} FROM ${schema}.succeed($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) j`,
     nextDue: `SELECT ${schema}.next_due($1, $2, $3, $4, $5, $6) AS at`,
     candidates: `SELECT j.id, j.queue, j.task, j.concurrency_key AS "concurrencyKey", j.rate_key AS "rateKey", j.due_at AS "dueAt"
       FROM unnest(${schema}.candidates($1, $2, $3, $4, $5, $6)) WITH ORDINALITY c(id, n) JOIN ${schema}.jobs j ON j.id = c.id ORDER BY c.n`,
@@ -95,7 +96,7 @@ class Look {
 }
 
 /** Law 4. The server returns changed rows in any order. */
-export function inOrder(rows: JobRow[]): JobRow[] {
+export function inOrder<Row extends Pick<Job, 'priority' | 'dueAt' | 'id'>>(rows: Row[]): Row[] {
   return rows.sort((a, b) => (comesBefore(a, b) ? -1 : 1));
 }
 

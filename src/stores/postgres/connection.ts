@@ -14,6 +14,7 @@ export interface PgClient {
     values?: unknown[];
     name?: string;
     types?: { getTypeParser(oid: number, format?: string): (value: string) => unknown };
+    rowMode?: 'array';
   }): Promise<{ rows: unknown[] }>;
   on(event: 'error', listener: (error: Error) => void): unknown;
 }
@@ -114,6 +115,13 @@ class ClientSession implements Session {
     return rows as Row[];
   }
 
+  /** The rows as arrays, which takes less time for many rows. */
+  async arrays<Row>(text: string, values: readonly Value[]): Promise<Row[]> {
+    const name = this.#prepare ? { name: nameOf(text) } : {};
+    const { rows } = await this.#client.query({ text, values: [...values], types, rowMode: 'array', ...name });
+    return rows as Row[];
+  }
+
   async run(text: string, values: readonly Value[] = []): Promise<void> {
     await this.rows(text, values);
   }
@@ -208,6 +216,11 @@ export class Connection {
     return this.#retried(() => this.#with(ms, (session) => session.rows<Row>(text, values)));
   }
 
+  /** The same, with rows as arrays. */
+  arrays<Row>(text: string, values: readonly Value[]): Promise<Row[]> {
+    return this.#retried(() => this.#with(hotMs, (session) => session.arrays<Row>(text, values)));
+  }
+
   /** One transaction. It is begun anew if the server asks for that. */
   transact<T>(fn: (session: Session) => Promise<T>, ms = hotMs): Promise<T> {
     return this.#retried(() =>
@@ -250,7 +263,7 @@ export class Connection {
     }
   }
 
-  #with<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
+  #with<T>(ms: number, fn: (session: ClientSession) => Promise<T>): Promise<T> {
     if (!this.#inTurn) return asOwnWork(() => this.#on(ms, fn));
     const mine = this.#last.then(() => asOwnWork(() => this.#on(ms, fn)));
     this.#last = mine.catch(() => {});
@@ -258,7 +271,7 @@ export class Connection {
   }
   #last: Promise<unknown> = Promise.resolve();
 
-  async #on<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
+  async #on<T>(ms: number, fn: (session: ClientSession) => Promise<T>): Promise<T> {
     if (this.#closed || !this.#pool) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
     const client = await acquire(this.#pool);
     let broken: Error | undefined;

@@ -35,6 +35,7 @@ import { Enqueues, enqueuesSql } from './enqueues.ts';
 import { guestSession } from './guest.ts';
 import { FirstLease, type Line, Lines, type Start } from './lines.ts';
 import { Reads, readsSql } from './reads.ts';
+import { type HotRow, hotJobOf } from './rows.ts';
 import { Schedules, schedulesSql } from './schedules.ts';
 import { isMigrated, migrate } from './schema.ts';
 import { clean, quoteName, type Session, texts } from './session.ts';
@@ -129,11 +130,14 @@ export class PostgresStore implements Store {
     const start = await this.#start(options, now);
     const rows = await this.#orElse(
       'ESC02',
-      async () => inOrder(await this.#query<JobRow>(this.#sql.claims.claim, [...start.values, now, limit, worker, leaseUntil])),
-      () => this.#claimWithin(options),
+      () => this.#connection.arrays<HotRow>(this.#sql.claims.claim, [...start.values, now, limit, worker, leaseUntil]),
+      () => undefined,
     );
-    start.claimed(rows);
-    return this.#claimed(rows, options);
+    if (!rows) return this.#claimed(await this.#claimWithin(options), options);
+    const unreadables: Unreadable[] = [];
+    const jobs = inOrder(rows.map((row) => readHot(row, unreadables)));
+    start.claimed(jobs);
+    return this.#leased(jobs, unreadables, options);
   }
 
   /** Where a claim begins. */
@@ -194,7 +198,7 @@ export class PostgresStore implements Store {
     const rows = await this.#orElse(
       'ESC02',
       () =>
-        this.#query<JobRow>(this.#sql.claims.succeed, [
+        this.#connection.arrays<HotRow>(this.#sql.claims.succeed, [
           sorted.map(({ id }) => clean(id)),
           sorted.map((one) => one.claim),
           sorted.map(({ attempt }) => attempt),
@@ -212,15 +216,18 @@ export class PostgresStore implements Store {
     );
     if (!rows) return this.#settleAll(settlements, now, claim);
     const ended = new Map<string, Job>();
-    const leased: JobRow[] = [];
+    const leased: Job[] = [];
+    const unreadables: Unreadable[] = [];
     for (const row of rows) {
-      if (row.state === 'successful') ended.set(row.id, jobOf(row));
-      else leased.push(row);
+      const job = readHot(row, unreadables);
+      if (job.status === 'successful') ended.set(job.id, job);
+      else leased.push(job);
     }
     start.claimed(leased);
     const settled = settlements.map(({ id }) => ended.get(id) ?? null);
     this.#hint([...ended.values()], false);
-    return { settled, dependents: [], claimed: claim ? await this.#claimed(inOrder(leased), claim) : [] };
+    const left = unreadables.filter(({ job }) => job.status === 'running');
+    return { settled, dependents: [], claimed: claim ? await this.#leased(inOrder(leased), left, claim) : [] };
   }
 
   async #settleAll(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
@@ -241,20 +248,35 @@ export class PostgresStore implements Store {
     return this.#connection.transact((session) => this.#claims(session).within(options, this.#locks.limits));
   }
 
-  /** The jobs of claimed rows, in order. Those that cannot be read fail here with a reason. */
-  async #claimed(rows: readonly JobRow[], options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
-    const jobs: Job[] = [];
-    const failures: Settlement[] = [];
-    for (const row of rows) {
+  /** The jobs of claimed rows, in order. */
+  #claimed(rows: readonly JobRow[], options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
+    const unreadables: Unreadable[] = [];
+    const jobs = rows.map((row) => {
       const faults: string[] = [];
       const job = jobOf(row, faults);
-      if (faults.length === 0) jobs.push(job);
-      else failures.push(decide(job, defaultBackoff, unreadable(job, faults), options.now, 0));
-    }
-    if (failures.length > 0) await this.#quarantine(failures, options.now);
-    if (rows.length > 0) this.#leases.lower(options.leaseUntil);
-    if (jobs.length > 0) this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
-    return jobs;
+      if (faults.length > 0) unreadables.push({ job, faults });
+      return job;
+    });
+    return this.#leased(jobs, unreadables, options);
+  }
+
+  /** Claimed jobs. Those that cannot be read fail here with a reason. */
+  async #leased(
+    jobs: readonly Job[],
+    unreadables: readonly Unreadable[],
+    options: ClaimOptions & { now: number },
+  ): Promise<readonly Job[]> {
+    if (jobs.length === 0) return jobs;
+    this.#leases.lower(options.leaseUntil);
+    this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
+    if (unreadables.length === 0) return jobs;
+    const { now } = options;
+    await this.#quarantine(
+      unreadables.map(({ job, faults }) => decide(job, defaultBackoff, unreadable(job, faults), now, 0)),
+      now,
+    );
+    const failed = new Set(unreadables.map(({ job }) => job));
+    return jobs.filter((job) => !failed.has(job));
   }
 
   async #quarantine(failures: readonly Settlement[], now: number): Promise<void> {
@@ -498,6 +520,19 @@ async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T
 
 function isPlainSuccess({ outcome, status, confirm, losses, reason }: Settlement): boolean {
   return outcome === 'successful' && status === 'successful' && confirm === undefined && losses === 0 && reason === null;
+}
+
+/** A claimed job, and its columns that cannot be read. */
+interface Unreadable {
+  readonly job: Job;
+  readonly faults: readonly string[];
+}
+
+function readHot(row: HotRow, unreadables: Unreadable[]): Job {
+  const faults: string[] = [];
+  const job = hotJobOf(row, faults);
+  if (faults.length > 0) unreadables.push({ job, faults });
+  return job;
 }
 
 function unreadable(job: Job, columns: readonly string[]): Outcome {

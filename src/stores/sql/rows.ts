@@ -180,8 +180,8 @@ export function changes(job: Job, state: JobRow['state'], uniqueKey: string | nu
   ];
 }
 
-const noTags: readonly string[] = Object.freeze([]);
-const noMetadata: Readonly<Record<string, unknown>> = Object.freeze({});
+export const noTags: readonly string[] = Object.freeze([]);
+export const noMetadata: Readonly<Record<string, unknown>> = Object.freeze({});
 
 /** @param faults receives the names of columns that cannot be read */
 export function jobOf(row: JobRow, faults?: string[]): Job {
