@@ -38,7 +38,7 @@ import { Reads, readsSql } from './reads.ts';
 import { type HotRow, hotJobOf } from './rows.ts';
 import { Schedules, schedulesSql } from './schedules.ts';
 import { isMigrated, migrate } from './schema.ts';
-import { clean, quoteName, type Session, texts } from './session.ts';
+import { clean, quoteName, type Session, texts, type Value } from './session.ts';
 import { Wakeups } from './wakeups.ts';
 import { Work, workSql } from './work.ts';
 
@@ -128,10 +128,8 @@ export class PostgresStore implements Store {
     if (options.limits) this.#hasLimits = true;
     if (options.limits) return this.#claimed(await this.#claimWithin(options), options);
     const start = await this.#start(options, now);
-    const rows = await this.#orElse(
-      'ESC02',
-      () => this.#connection.arrays<HotRow>(this.#sql.claims.claim, [...start.values, now, limit, worker, leaseUntil]),
-      () => undefined,
+    const rows = await this.#unless(['ESC02'], () =>
+      this.#connection.arrays<HotRow>(this.#sql.claims.claim, [...start.values, now, limit, worker, leaseUntil]),
     );
     if (!rows) return this.#claimed(await this.#claimWithin(options), options);
     const unreadables: Unreadable[] = [];
@@ -180,55 +178,93 @@ export class PostgresStore implements Store {
     }
     if (claim?.limits) this.#hasLimits = true;
     const isPlain = settlements.length > 0 && settlements.every(isPlainSuccess);
-    const wanted = claim && claim.limit > 0 ? { ...claim, now } : undefined;
-    if (!isPlain) return this.#settleAll(settlements, now, wanted);
-    if (!wanted?.limits)
-      return this.#orElse(
-        'ESC01',
-        () => this.#succeed(settlements, now, wanted),
-        () => this.#settleAll(settlements, now, wanted),
-      );
-    return this.#settleAll(settlements, now, wanted);
+    const kept = claim ? this.#kept.get(claim.worker) : undefined;
+    if (!claim || !kept) return this.#settle(settlements, now, claim && claim.limit > 0 ? { ...claim, now } : undefined, isPlain);
+    const limit = claim.limit - kept.length;
+    const answer = await this.#settle(settlements, now, limit > 0 ? { ...claim, limit, now } : undefined, isPlain);
+    this.#kept.delete(claim.worker);
+    return { ...answer, claimed: [...kept, ...answer.claimed] };
   }
 
-  /** Settles successes and claims, in one call. */
+  #settle(
+    settlements: readonly Settlement[],
+    now: number,
+    claim: (ClaimOptions & { now: number }) | undefined,
+    isPlain: boolean,
+  ): Promise<Settled> {
+    return isPlain && !claim?.limits ? this.#succeed(settlements, now, claim) : this.#settleAll(settlements, now, claim);
+  }
+
+  /**
+   * Settles successes and claims. Large batches are shared among some connections, so that the server works on them at the same time: each part
+   * settles and claims in one transaction.
+   */
   async #succeed(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
     const sorted = settlements.toSorted((a, b) => (a.id < b.id ? -1 : 1));
     const start = await this.#start(claim ?? nothing, now);
-    const rows = await this.#orElse(
-      'ESC02',
-      () =>
-        this.#connection.arrays<HotRow>(this.#sql.claims.succeed, [
-          sorted.map(({ id }) => clean(id)),
-          sorted.map((one) => one.claim),
-          sorted.map(({ attempt }) => attempt),
-          sorted.map(({ dueAt }) => dueAt),
-          sorted.map(({ settledAt }) => settledAt),
-          sorted.map(({ returnValue }) => returnValue),
-          sorted.map(({ progress }) => progress && JSON.stringify(progress)),
-          ...start.values,
-          now,
-          claim?.limit ?? 0,
-          claim?.worker ?? '',
-          claim?.leaseUntil ?? 0,
-        ]),
-      () => undefined,
+    const count = this.#connection.partsOf(sorted.length);
+    const upTo = (whole: number, part: number) => Math.floor((part * whole) / count);
+    const parts = await Promise.allSettled(
+      Array.from({ length: count }, (_, i) => {
+        const part = sorted.slice(upTo(sorted.length, i), upTo(sorted.length, i + 1));
+        const limit = claim ? upTo(claim.limit, i + 1) - upTo(claim.limit, i) : 0;
+        return this.#succeedPart(part, start, now, claim && { ...claim, limit });
+      }),
+    );
+    const done = parts.flatMap((part) => (part.status === 'fulfilled' ? [part.value] : []));
+    const claimed = inOrder(done.flatMap((part) => [...part.claimed]));
+    const failed = parts.find((part) => part.status === 'rejected');
+    if (failed) {
+      // Its settlements are sent again, and what the others have claimed is given to the worker then.
+      if (claim && claimed.length > 0) this.#kept.set(claim.worker, [...(this.#kept.get(claim.worker) ?? []), ...claimed]);
+      throw failed.reason;
+    }
+    const ended = new Map(done.flatMap(({ settled }) => settled.flatMap((job) => (job ? [[job.id, job] as const] : []))));
+    return {
+      settled: settlements.map(({ id }) => ended.get(id) ?? null),
+      dependents: done.flatMap(({ dependents }) => dependents),
+      claimed,
+    };
+  }
+
+  async #succeedPart(
+    settlements: readonly Settlement[],
+    start: Start,
+    now: number,
+    claim: (ClaimOptions & { now: number }) | undefined,
+  ): Promise<Settled> {
+    const rows = await this.#unless(['ESC01', 'ESC02'], () =>
+      this.#connection.arrays<HotRow>(this.#sql.claims.succeed, [
+        textsOf(settlements.map(({ id }) => id)),
+        `{${settlements.map((one) => one.claim).join()}}`,
+        `{${settlements.map(({ attempt }) => attempt).join()}}`,
+        `{${settlements.map(({ dueAt }) => dueAt).join()}}`,
+        `{${settlements.map(({ settledAt }) => settledAt).join()}}`,
+        orEmpty(settlements.map(({ returnValue }) => returnValue)),
+        orEmpty(settlements.map(({ progress }) => progress && JSON.stringify(progress))),
+        ...start.values,
+        now,
+        claim?.limit ?? 0,
+        claim?.worker ?? '',
+        claim?.leaseUntil ?? 0,
+      ]),
     );
     if (!rows) return this.#settleAll(settlements, now, claim);
-    const ended = new Map<string, Job>();
+    const settled: Job[] = [];
     const leased: Job[] = [];
     const unreadables: Unreadable[] = [];
     for (const row of rows) {
       const job = readHot(row, unreadables);
-      if (job.status === 'successful') ended.set(job.id, job);
-      else leased.push(job);
+      (job.status === 'successful' ? settled : leased).push(job);
     }
     start.claimed(leased);
-    const settled = settlements.map(({ id }) => ended.get(id) ?? null);
-    this.#hint([...ended.values()], false);
+    this.#hint(settled, false);
     const left = unreadables.filter(({ job }) => job.status === 'running');
-    return { settled, dependents: [], claimed: claim ? await this.#leased(inOrder(leased), left, claim) : [] };
+    return { settled, dependents: [], claimed: claim ? await this.#leased(leased, left, claim) : [] };
   }
+
+  /** Jobs that were claimed by a call that failed in part, by worker. */
+  readonly #kept = new Map<string, readonly Job[]>();
 
   async #settleAll(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
     let changed: Job[] = [];
@@ -463,13 +499,13 @@ export class PostgresStore implements Store {
     }
   }
 
-  /** The answer of a function, or of `otherwise` if it raises this code. */
-  async #orElse<T, U>(code: string, fn: () => Promise<T>, otherwise: () => Promise<U> | U): Promise<T | U> {
+  /** The answer of a function; undefined if it raises one of these codes. */
+  async #unless<T>(codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
     try {
       return await fn();
     } catch (error) {
-      if (codeOf((error as Error).cause) !== code) throw error;
-      return otherwise();
+      if (!codes.includes(codeOf((error as Error).cause) ?? '')) throw error;
+      return undefined;
     }
   }
 
@@ -520,6 +556,16 @@ async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T
 
 function isPlainSuccess({ outcome, status, confirm, losses, reason }: Settlement): boolean {
   return outcome === 'successful' && status === 'successful' && confirm === undefined && losses === 0 && reason === null;
+}
+
+/** An array of texts as the server reads it; the driver takes longer. */
+function textsOf(values: readonly string[]): Value {
+  return values.every((value) => /^[\w.:/-]+$/.test(value)) ? `{"${values.join('","')}"}` : values.map(clean);
+}
+
+/** Texts of which all are often null: what is missing at the end is null. */
+function orEmpty(values: readonly (string | null)[]): Value {
+  return values.every((value) => value === null) ? [] : values;
 }
 
 /** A claimed job, and its columns that cannot be read. */
