@@ -10,11 +10,12 @@ const long = [
   'test/core/{cron-oracle,zone}.test.ts',
   'test/testing/{determinism,explore,planted,shop,sound}.test.ts',
 ];
-/** What other commands run: `npm run test:long`, `npm run test:soak` and `npm run test:real-code`. */
+/** What other commands run: `npm run test:long`, `npm run test:soak`, `npm run test:real-code` and `npm run test:postgres`. */
 const elsewhere = [
   ...(process.env.ESCAPEMENT_SOAK || process.env.ESCAPEMENT_LONG ? [] : long),
   ...(process.env.ESCAPEMENT_SOAK ? [] : ['test/soak/**']),
   ...(process.env.ESCAPEMENT_TEST_SERVERS ? [] : ['test/real-code/**']),
+  ...(process.env.ESCAPEMENT_POSTGRES ? [] : ['test/postgres/**']),
 ];
 const pure = [
   'test/core/*.test.ts',
@@ -47,6 +48,7 @@ export default defineConfig({
     alias: [
       { find: /^escapement$/, replacement: at('./src/index.ts') },
       { find: /^escapement\/sqlite$/, replacement: at('./src/stores/sqlite/index.ts') },
+      { find: /^escapement\/postgres$/, replacement: at('./src/stores/postgres/index.ts') },
       { find: /^escapement\/email$/, replacement: at('./src/email/index.ts') },
       { find: /^escapement\/testing$/, replacement: at('./src/testing/index.ts') },
       { find: /^escapement\/vitest\/setup$/, replacement: at('./src/vitest/setup.ts') },
@@ -61,7 +63,7 @@ export default defineConfig({
     testTimeout: 300_000,
     hookTimeout: 60_000,
     expect: { poll: { timeout: 30_000 } },
-    globalSetup: ['test/setup/build.ts'],
+    globalSetup: ['test/setup/build.ts', 'test/setup/postgres.ts'],
     projects: [
       // These keep nothing between two files, and need not load the sources anew for each.
       { extends: true, test: { name: 'pure', isolate: false, include: pure, exclude: elsewhere } },

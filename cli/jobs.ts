@@ -15,6 +15,7 @@ export interface Filters {
   readonly queue?: string;
   readonly schedule?: string;
   readonly tag?: string;
+  readonly workflow?: string;
 }
 
 /** Adds the options that select jobs. @param allowed the statuses that the command applies to */
@@ -24,16 +25,19 @@ export function addFilters(command: Command, allowed: readonly Status[] = status
     .option('--task <name>', 'of this task')
     .option('--queue <name>', 'in this queue')
     .option('--schedule <name>', 'made by this schedule')
-    .option('--tag <tag>', 'with this tag');
+    .option('--tag <tag>', 'with this tag')
+    .option('--workflow <id>', 'parts of this workflow');
 }
 
-export function selectionOf({ status, task, queue, schedule, tag }: Filters): JobSelection {
-  return given({ status, task, queue, schedule, tag });
+export function selectionOf({ status, task, queue, schedule, tag, workflow }: Filters): JobSelection {
+  return given({ status, task, queue, schedule, tag, workflow });
 }
 
 /** The filters as command-line options. */
-export function filterText({ status, task, queue, schedule, tag }: Filters): string {
-  const options = Object.entries({ status: status?.join(','), task, queue, schedule, tag }).filter(([, value]) => value !== undefined);
+export function filterText({ status, task, queue, schedule, tag, workflow }: Filters): string {
+  const options = Object.entries({ status: status?.join(','), task, queue, schedule, tag, workflow }).filter(
+    ([, value]) => value !== undefined,
+  );
   return options.map(([name, value]) => ` --${name} ${quoted(value as string)}`).join('');
 }
 

@@ -11,6 +11,7 @@ import type { Emitter } from './core/events.ts';
 import { type Limit, type Limits, limitsOf } from './core/gate.ts';
 import type { CodeSchedule } from './core/schedule.ts';
 import type { AttemptMiddleware } from './engine/around.ts';
+import { compensateDefinition, compensateTask } from './engine/compensate.ts';
 import type { Host, Logger, Retention } from './engine/host.ts';
 import type { Worker } from './engine/worker.ts';
 import type { EnqueueMiddleware } from './hooks.ts';
@@ -19,6 +20,7 @@ import type { Known } from './options.ts';
 import { nearest } from './options.ts';
 import type { Backend } from './ports/backend.ts';
 import type { StoreSource } from './ports/store.ts';
+import type { TaskResult } from './result.ts';
 
 /** What the application currently runs on. */
 export interface Binding {
@@ -61,6 +63,7 @@ export class App implements Application {
   identity: Identity | undefined;
   replaced = false;
   #names: readonly string[] = Object.freeze([]);
+  #claimable: readonly string[] = Object.freeze([compensateTask]);
   #limits: Limits | null;
 
   constructor(
@@ -77,6 +80,11 @@ export class App implements Application {
     this.ownLogger = options.ownLogger;
     this.events = options.events;
     this.binding = bind(this);
+    const compensate = compensateDefinition({
+      host: () => this.binding.host,
+      backendOf: (result) => this.backend((result as TaskResult).backend),
+    });
+    this.definitions.set(compensateTask, compensate);
   }
 
   stopWorkers(): void {
@@ -91,6 +99,9 @@ export class App implements Application {
   /** The names of all tasks; the same array until a task is added. */
   readonly names = (): readonly string[] => this.#names;
 
+  /** The names of all tasks whose jobs its workers run, with the engine's own; the same array until a task is added. */
+  readonly claimable = (): readonly string[] => this.#claimable;
+
   /** The limits of all queues and tasks, or null where there are none; the same object until a task with a limit is added. */
   readonly limits = (): Limits | null => this.#limits;
 
@@ -102,6 +113,7 @@ export class App implements Application {
     }
     this.definitions.set(definition.name, definition);
     this.#names = Object.freeze([...this.#names, definition.name]);
+    this.#claimable = Object.freeze([...this.#names, compensateTask]);
     if (definition.concurrency || definition.rate) this.#limits = limitsOf(this.queueLimits, this.definitions.values());
   }
 

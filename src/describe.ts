@@ -1,7 +1,7 @@
 /** Describes a task's definition for tools, as plain data with all defaults applied. */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { backoffMs } from './core/backoff.ts';
-import type { Definition } from './core/definition.ts';
+import { type Definition, takesParameter } from './core/definition.ts';
 
 /** A task as returned by `tasks.describe`. */
 export interface TaskDescription {
@@ -41,15 +41,10 @@ export function describe(definition: Definition): TaskDescription {
     priority,
     tags,
     schema,
-    takesInput: takesInput(run),
+    takesInput: takesParameter(run),
     maxAttempts,
     timeoutMs,
     isolate: isolate?.in ?? null,
     waitsMs,
   };
-}
-
-/** A function that only ignores its parameters takes no input. A parameter with a default counts, although `length` is 0. */
-function takesInput(run: Definition['run']): boolean {
-  return run.length > 0 && !/^(?:async\s+)?(?:function\s*)?[\w$]*\s*\(?\s*_/.test(Function.prototype.toString.call(run));
 }

@@ -12,18 +12,23 @@ export interface EnqueueRequest {
   /** Kept on each of the jobs, beside what `using` gave. */
   metadata: Record<string, unknown>;
   tags: readonly string[];
-  /** The enqueue joins a transaction of the caller: middleware must not return a promise. */
+  /** The enqueue joins a transaction of the caller. In a synchronous one, middleware must not return a promise. */
   readonly inTransaction: boolean;
 }
 
 /** Runs round every `enqueue` and `enqueueMany`. `next` makes the jobs, and returns their results; in a caller's transaction at once. */
 export type EnqueueMiddleware = (request: EnqueueRequest, next: () => TaskResult[] | Promise<TaskResult[]>) => unknown;
 
-/** Runs an enqueue through the middleware of its application. @param make makes the jobs of the request */
+/**
+ * Runs an enqueue through the middleware of its application.
+ * @param make makes the jobs of the request
+ * @param mayWait false: the caller's transaction is synchronous
+ */
 export function throughMiddleware<Results extends TaskResult[] | Promise<TaskResult[]>>(
   request: EnqueueRequest,
   around: readonly EnqueueMiddleware[],
   make: (request: EnqueueRequest) => Results,
+  mayWait: boolean = !request.inTransaction,
 ): Results {
   const step = (i: number): Results => {
     const middleware = around[i];
@@ -35,7 +40,7 @@ export function throughMiddleware<Results extends TaskResult[] | Promise<TaskRes
       return inner;
     });
     if (isThenable(returned)) {
-      if (request.inTransaction) {
+      if (!mayWait) {
         returned.then(undefined, () => {});
         throw new InputError(
           `${request.task}: a middleware of tasks.useEnqueue() returned a promise, for which a synchronous transaction cannot wait`,

@@ -62,3 +62,7 @@ export type { EnqueueOptions, PortableTask, SyncTransaction, Task } from './task
 export type { BackendOperations, CreateTasksOptions, SignalOptions, Tasks } from './tasks.ts';
 export { createTasks, task } from './tasks.ts';
 export type { TaskWorker, WorkerOptions } from './worker.ts';
+export type { PartContext } from './workflow/context.ts';
+export type { Flow, OutputOf, PartHandle, Piece, WorkflowBuilder, WorkflowOptions, Workflows } from './workflow/flow.ts';
+export type { WorkflowResult, WorkflowStatus } from './workflow/result.ts';
+export type { PartOptions, Signature } from './workflow/signature.ts';

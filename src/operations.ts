@@ -18,6 +18,10 @@ export interface JobSelection {
   queue?: string;
   schedule?: string;
   tag?: string;
+  /** The id of a workflow. */
+  workflow?: string;
+  /** The id of the job whose attempts enqueued them. */
+  enqueuedBy?: string;
 }
 
 /** Operations on jobs: `tasks.jobs`. */
@@ -225,7 +229,7 @@ const finished = ['successful', 'failed', 'cancelled'] as const;
 const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running', ...finished];
 const orders: readonly JobOrder[] = ['enqueued', 'changed'];
 const pruneBatch = 1_000;
-const filters = ['ids', 'status', 'task', 'queue', 'schedule', 'tag'] as const;
+const filters = ['ids', 'status', 'task', 'queue', 'schedule', 'tag', 'workflow', 'enqueuedBy'] as const;
 const whichJobs = "a selection such as { status: 'failed' }, or {} for all jobs";
 
 /** The selection, and the conditions in it that have no value. */
@@ -263,6 +267,8 @@ function readSelection(
     queue: text('queue', given.queue, 'the name of a queue'),
     schedule: text('schedule', given.schedule, 'the name of a schedule'),
     tag: text('tag', given.tag, 'a tag'),
+    workflow: text('workflow', given.workflow, 'the id of a workflow'),
+    enqueuedBy: text('enqueuedBy', given.enqueuedBy, 'the id of a job'),
   };
   return { read, filter, given, lost: lostOf(given, filters) };
 }

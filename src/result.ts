@@ -8,6 +8,7 @@ import { isFinished, visibleStatus } from './core/job.ts';
 import { decode, encode } from './core/json.ts';
 import { nameOfStep } from './core/steps.ts';
 import type { AttemptOutcome, JobRecord, Status } from './core/types.ts';
+import type { Part } from './core/workflow.ts';
 import { parseInput } from './engine/input.ts';
 import { cancelJob, deleteJob, editJob, prioritizeJob, retryJob } from './engine/operator.ts';
 import { scope } from './engine/scope.ts';
@@ -65,6 +66,11 @@ export class TaskResult<Output = unknown, Input = unknown> {
   #record: JobRecord;
   #readAt: number;
   readonly #duplicate: boolean;
+
+  /** @internal */
+  static partOf(result: TaskResult): Part | null {
+    return result.#record.job.part;
+  }
 
   /** @internal */
   constructor(binding: Binding, alias: string, backend: Backend, record: Enqueued) {
@@ -161,6 +167,17 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get enqueuedBy(): string | null {
     return this.#record.job.enqueuedBy;
   }
+  /** The id of the workflow that it is part of, or null. */
+  get workflow(): string | null {
+    return this.#record.job.workflow;
+  }
+  get workflowName(): string | null {
+    return this.#record.job.part?.of ?? null;
+  }
+  /** The key of the part of the workflow that it is, or null. */
+  get part(): string | null {
+    return this.#record.job.part?.key ?? null;
+  }
   get scheduledAt(): Date | null {
     return date(this.#record.job.scheduledAt);
   }
@@ -210,10 +227,6 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * Reads the job again, updates this object and resolves to it.
-   * @throws ResultNotFoundError if it has been pruned
-   */
-  /**
    * What the job remembers: the steps, sleeps and signals that its attempts have recorded, in order. Reads the store.
    * @example (await result.steps()).map(({ name }) => name)
    */
@@ -229,6 +242,23 @@ export class TaskResult<Output = unknown, Input = unknown> {
     }));
   }
 
+  /** The jobs that its attempts have enqueued, oldest first. Reads the store. */
+  async children(): Promise<TaskResult[]> {
+    const store = await this.#open();
+    const children: TaskResult[] = [];
+    let cursor: string | undefined;
+    do {
+      const found = await store.list({ enqueuedBy: this.id }, { now: this.#binding.host.clock.now(), limit: 500, cursor });
+      for (const record of found.items) children.unshift(new TaskResult(this.#binding, this.#alias, this.#backend, record));
+      cursor = found.cursor ?? undefined;
+    } while (cursor !== undefined);
+    return children;
+  }
+
+  /**
+   * Reads the job again, updates this object and resolves to it.
+   * @throws ResultNotFoundError if it has been pruned
+   */
   async refresh(): Promise<this> {
     const store = await this.#open();
     const [record] = await store.get([this.id]);
@@ -380,4 +410,9 @@ export function resultOf<Output, Input>(app: App, alias: string, record: Enqueue
 
 function date(at: number | null): Date | null {
   return at === null ? null : new Date(at);
+}
+
+/** The part of a workflow that a job is. Not exported from the package. */
+export function partIn(result: TaskResult): Part | null {
+  return TaskResult.partOf(result);
 }

@@ -6,12 +6,13 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { App } from './app.ts';
 import { checkBlob, maxBlobBytes } from './core/blobs.ts';
 import type { Definition, TaskContext } from './core/definition.ts';
-import { parseWhen, show } from './core/duration.ts';
+import { parseDuration, parseWhen, show } from './core/duration.ts';
 import { ConfigError, EscapementError, InputError, ResultMismatchError, ResultNotFoundError, StoreError } from './core/errors.ts';
 import { newJob } from './core/job.ts';
 import { decode, encode, type IfStorable, type Settled, type Stored } from './core/json.ts';
 import { isSnooze, type ResultOf, steering } from './core/outcomes.ts';
 import type { Job, Settlement } from './core/types.ts';
+import type { Part } from './core/workflow.ts';
 import { RunningAttempt } from './engine/attempt.ts';
 import { parseInput } from './engine/input.ts';
 import { keysOf } from './engine/keys.ts';
@@ -34,6 +35,17 @@ import {
 import type { Enqueued } from './ports/backend.ts';
 import type { JobBlob } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
+import type { PartContext } from './workflow/context.ts';
+import { type PartOptions, type Signature, SignatureOf } from './workflow/signature.ts';
+
+/** Where a part of a workflow is in it. */
+interface Place {
+  readonly id: string;
+  readonly workflow: string;
+  readonly part: Part;
+  readonly isWaiting: boolean;
+  readonly now: number;
+}
 
 /** The part of a better-sqlite3 database that is used to enqueue in its transaction. */
 export interface SyncTransaction {
@@ -41,9 +53,17 @@ export interface SyncTransaction {
   prepare(sql: string): unknown;
 }
 
+/** True for a transaction that waits for nothing: what is enqueued in it is there at once. */
+function isSync(transaction: unknown): transaction is SyncTransaction {
+  return typeof (transaction as Partial<SyncTransaction> | null | undefined)?.prepare === 'function';
+}
+
 /** The second argument of `enqueue`. */
 export interface EnqueueOptions<T = unknown> {
-  /** The caller's own open transaction: the job exists only if it commits. */
+  /**
+   * The caller's own open transaction: the job exists only if it commits. With `sqlite()`, a better-sqlite3 database. With `postgres()`, a `pg` client
+   * after BEGIN, the transaction of postgres.js, Drizzle or Kysely, or the client that Prisma passes to `$transaction()`.
+   */
   transaction?: T;
   /**
    * Bytes to be kept beside the job, by name, in the same transaction; its attempts read them with `ctx.blob`. At most 32 MB in all. They are
@@ -88,6 +108,14 @@ export interface Task<Input = unknown, Output = unknown> {
   /** The same task with different options for the jobs enqueued through it. */
   using(options: UsingOptions): Task<Input, Output>;
   /**
+   * The task and the input of one job of it, as a part of a workflow.
+   * @param input left out: what the parts before it return
+   * @example tasks.chain([fetchPage.with({ url }), parse, store])
+   */
+  with(
+    ...args: [Input] extends [void] ? [input?: undefined, options?: PartOptions<Output>] : [input?: Input, options?: PartOptions<Output>]
+  ): Signature<Output>;
+  /**
    * Runs the task immediately, without a backend, and returns its return value.
    * @throws the error of the task; EscapementError if it snoozes or cancels
    */
@@ -100,7 +128,7 @@ export interface Task<Input = unknown, Output = unknown> {
 }
 
 /** A task's function. */
-export type Run<Input, R> = (input: Input, context: TaskContext<TaskResult>) => R;
+export type Run<Input, R> = (input: Input, context: TaskContext<TaskResult, PartContext | null>) => R;
 
 /**
  * The options of a task. With a Standard Schema in `input`, `run` receives the schema's output; without one, the input's type is that of
@@ -180,6 +208,15 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
   }
   get backend(): string {
     return this.#using.backend ?? this.#home().definition.backend;
+  }
+
+  /** @internal */
+  get definition(): Definition {
+    return this.#home().definition;
+  }
+
+  with(input?: unknown, options?: unknown): Signature<Output> {
+    return new SignatureOf(this as unknown as TaskHandle<unknown, Output>, input, options);
   }
 
   using(options: UsingOptions): Task<Input, Output> {
@@ -293,6 +330,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
   ): TaskResult<Output, Input>[] | Promise<TaskResult<Output, Input>[]> {
     const { app, definition } = this.#home();
     if (app.aroundEnqueue.length === 0) return this.#insert(inputs, transaction, blobs);
+    const mayWait = !isSync(transaction);
     const using = this.#using;
     const tags = using.tags ?? definition.tags;
     const request = { task: this.name, inputs, metadata: { ...using.metadata }, tags, inTransaction: transaction !== undefined };
@@ -300,7 +338,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       const changed = readUsing({ metadata, tags: wanted }, using, app.known, 'Invalid request of useEnqueue()');
       return new TaskHandle<Input, Output>(this.name, this.#home, changed).#insert(given, transaction, blobs) as TaskResult[];
     };
-    return throughMiddleware(request, app.aroundEnqueue, make) as TaskResult<Output, Input>[];
+    return throughMiddleware(request, app.aroundEnqueue, make, mayWait) as TaskResult<Output, Input>[];
   }
 
   #insert(
@@ -320,9 +358,9 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     if (schema) {
       const parsed = inputs.map((input) => parseInput(schema, input, `input of ${this.name}`));
       if (parsed.some((value) => value instanceof Promise)) {
-        if (transaction !== undefined)
+        if (isSync(transaction))
           throw new InputError(`the schema of ${this.name} is asynchronous, which a synchronous transaction does not support`);
-        return Promise.all(parsed).then((values) => this.#store(app, definition, inputs, values, undefined, alias, blobs));
+        return Promise.all(parsed).then((values) => this.#store(app, definition, inputs, values, transaction, alias, blobs));
       }
       return this.#store(app, definition, inputs, parsed, transaction, alias, blobs);
     }
@@ -355,10 +393,71 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return records instanceof Promise ? records.then(results) : results(records);
   }
 
-  #job(app: App, definition: Definition, input: unknown, now: number, parsed: unknown = input): Job {
+  /** @internal The job of a part of a workflow, through the middleware of the application. */
+  partOf(input: unknown, place: Place, inTransaction: boolean): Job | Promise<Job> {
+    const { app, definition } = this.#home();
+    if (app.aroundEnqueue.length === 0) return this.#part(app, definition, input, place, inTransaction);
+    const using = this.#using;
+    const request = {
+      task: this.name,
+      inputs: [input],
+      metadata: { ...using.metadata },
+      tags: using.tags ?? definition.tags,
+      inTransaction,
+    };
+    let job: Job | undefined;
+    const make = ({ inputs: [given], metadata, tags }: EnqueueRequest) => {
+      const changed = readUsing({ metadata, tags }, using, app.known, 'Invalid request of useEnqueue()');
+      const made = new TaskHandle<Input, Output>(this.name, this.#home, changed).#part(app, definition, given, place, inTransaction);
+      const results = (row: Job) => {
+        job = row;
+        return [resultOf(app, this.backend, { job: row, attempts: [] })] as TaskResult[];
+      };
+      return made instanceof Promise ? made.then(results) : results(made);
+    };
+    const done = throughMiddleware(request, app.aroundEnqueue, make);
+    return done instanceof Promise ? done.then(() => job as Job) : (job as Job);
+  }
+
+  #part(app: App, definition: Definition, input: unknown, place: Place, inTransaction: boolean): Job | Promise<Job> {
+    this.#checkSupport(app, this.backend, inTransaction ? true : undefined);
+    const using = this.#using;
+    const { schema, concurrency, rate } = definition;
+    const isFilled = place.part.fill !== 'none';
+    const read = new OptionReader(`Cannot enqueue ${this.name} in a workflow`);
+    const refuse = (path: string, expected: string, got: string) => void read.faults.push({ path, expected, got });
+    if (using.id !== undefined) refuse('id', 'no id: parts of a workflow have keys', using.id);
+    if ((using.unique ?? definition.unique) !== null) refuse('unique', 'a task that is not unique', 'unique');
+    const byKey = concurrency?.key ? 'concurrency.key' : rate?.key ? 'rate.key' : undefined;
+    if (isFilled && byKey) refuse(byKey, 'an input of its own, from which the key is made', 'an input that other parts give');
+    read.done();
+    const make = (parsed: unknown) => {
+      const { workflow, isWaiting, id, now } = place;
+      const delayMs = isWaiting ? (parseDuration(using.runAfter) ?? null) : null;
+      const expires = using.expires ?? definition.expires;
+      const expiresMs = isWaiting && expires !== null ? (parseDuration(expires) ?? null) : null;
+      const job = this.#job(app, definition, input, now, parsed, delayMs === null ? {} : { runAfter: null });
+      const part = { ...place.part, delayMs, expiresMs };
+      return {
+        ...job,
+        id,
+        workflow,
+        part,
+        ...(isWaiting ? { status: 'waiting' as const } : {}),
+        ...(expiresMs === null ? {} : { expiresAt: null }),
+      };
+    };
+    if (!schema || isFilled) return make(input);
+    const parsed = parseInput(schema, input, `input of ${this.name}`);
+    if (!(parsed instanceof Promise)) return make(parsed);
+    if (inTransaction) throw new InputError(`the schema of ${this.name} is asynchronous, which a synchronous transaction does not support`);
+    return parsed.then(make);
+  }
+
+  #job(app: App, definition: Definition, input: unknown, now: number, parsed: unknown = input, delay?: { runAfter?: null }): Job {
     const using = this.#using;
     const unique = using.unique ?? definition.unique;
-    const asked = using.runAfter === undefined ? null : (parseWhen(using.runAfter, now) ?? null);
+    const asked = using.runAfter === undefined || delay?.runAfter === null ? null : (parseWhen(using.runAfter, now) ?? null);
     const runAfter = asked ?? (unique === null || unique.waitMs === null ? null : now + unique.waitMs);
     const text = input === undefined ? null : encode(input, `input of ${this.name}`);
     const expires = using.expires ?? definition.expires;

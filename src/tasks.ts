@@ -42,6 +42,9 @@ import type { ScheduleOptions } from './schedule-options.ts';
 import { addSchedule, type Schedules, schedulesOf } from './schedules.ts';
 import { type Define, findResult, type PortableTask, portable, type SyncTransaction, type Task, TaskHandle } from './task.ts';
 import { createWorker, type TaskWorker, type WorkerOptions } from './worker.ts';
+import { partContext } from './workflow/context.ts';
+import { type Workflows, workflowsOf } from './workflow/flow.ts';
+import { findWorkflow, type WorkflowResult } from './workflow/result.ts';
 
 /** The options of `createTasks`. */
 export interface CreateTasksOptions {
@@ -88,7 +91,7 @@ export interface SignalOptions {
   backend?: string;
 }
 
-export interface Tasks extends AsyncDisposable {
+export interface Tasks extends AsyncDisposable, Workflows {
   /**
    * Defines a task. The name identifies it in the store, so do not change it while jobs of the task are queued.
    * @throws ConfigError with all faults; DuplicateTaskError
@@ -113,6 +116,11 @@ export interface Tasks extends AsyncDisposable {
    * @throws ResultNotFoundError
    */
   getResult(id: string): Promise<TaskResult>;
+  /**
+   * Returns the workflow with this id, from any backend.
+   * @throws ResultNotFoundError
+   */
+  getWorkflow(id: string): Promise<WorkflowResult>;
   /**
    * Sends a signal to the job that waits for this name with `ctx.waitFor`. It is kept until a job reads it, so it may come first.
    * @param data plain JSON data; `true` if it is left out
@@ -214,11 +222,12 @@ export function hostOf(
     queues: app.known.queues,
     machine: options.machine ?? thisMachine,
     running: options.running ?? runningHere,
-    names: app.names,
+    names: app.claimable,
     limits: app.limits,
     around: app.around,
     newId: createIds(random),
     resultOf: (job: Job) => resultOf(app, app.definitions.get(job.task)?.backend ?? 'default', { job, attempts: [] }),
+    workflowOf: (job: Job, result: unknown) => partContext(app, result as TaskResult, job),
   };
 }
 
@@ -329,6 +338,11 @@ class Application implements Tasks {
   readonly workers: Workers;
   readonly schedules: Schedules;
   readonly define: Define;
+  readonly chain: Workflows['chain'];
+  readonly group: Workflows['group'];
+  readonly map: Workflows['map'];
+  readonly chunks: Workflows['chunks'];
+  readonly workflow: Workflows['workflow'];
 
   constructor(app: App) {
     this.#app = app;
@@ -337,6 +351,12 @@ class Application implements Tasks {
     this.queues = queuesOf(app);
     this.workers = workersOf(app);
     this.schedules = schedulesOf(app);
+    const { chain, group, map, chunks, workflow } = workflowsOf(app);
+    this.chain = chain;
+    this.group = group;
+    this.map = map;
+    this.chunks = chunks;
+    this.workflow = workflow;
     this.define = ((name: string, options: unknown) => define(app, name, options)) as Define;
   }
 
@@ -383,6 +403,10 @@ class Application implements Tasks {
 
   getResult(id: string): Promise<TaskResult> {
     return findResult(this.#app, id, this.#app.known.backends);
+  }
+
+  getWorkflow(id: string): Promise<WorkflowResult> {
+    return findWorkflow(this.#app, id);
   }
 
   backend(alias: string): BackendOperations {
@@ -444,7 +468,7 @@ class Application implements Tasks {
 function define(app: App, name: unknown, options: unknown): Task<never, unknown> {
   const { onSuccess, onFailure, ...definition } = readDefinition(name, options, app.defaults, app.known);
   app.add(definition);
-  offer(definition, (job) => resultOf(app, definition.backend, { job, attempts: [] }));
+  offer(definition, () => app.binding.host);
   const of = (listener: (event: never) => unknown) => (event: Event) =>
     'job' in event && event.job.task === definition.name ? listener(event as never) : undefined;
   if (onSuccess) app.events.on('successful', of(onSuccess));
@@ -472,7 +496,7 @@ export const task = ((name: string, options: unknown): PortableTask => {
     }
     return alone;
   };
-  offer(definition, (job) => resultOf(home().app, 'default', { job, attempts: [] }));
+  offer(definition, () => home().app.binding.host);
   return Object.assign(new TaskHandle(name, home), { [portable]: kept }) as unknown as PortableTask;
 }) as Define<'portable'>;
 

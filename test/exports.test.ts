@@ -1,7 +1,7 @@
 /** The names that each entry point exports. A name here is a promise: adding one is a feature, removing one breaks someone. */
 import { expect, test } from 'vitest';
 
-test.each(['escapement', 'escapement/sqlite', 'escapement/email', 'escapement/testing', 'escapement/vitest'])(
+test.each(['escapement', 'escapement/sqlite', 'escapement/postgres', 'escapement/email', 'escapement/testing', 'escapement/vitest'])(
   '%s exports these names',
   async (entry) => {
     const names = Object.keys(await import(entry)).sort();

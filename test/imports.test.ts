@@ -46,7 +46,7 @@ const parts: readonly [string, RegExp][] = [
   // What mail leaves on an application: whoever looks for it loads none of mail.
   ['email/seam', /^src\/email\/seam\.ts$/],
   ['email', /^src\/email\//],
-  ['root', /^src\/[^/]+$/],
+  ['root', /^src\/(workflow\/)?[^/]+$/],
   ['dash', /^cli\/dash\//],
   ['cli', /^cli\//],
 ];

@@ -7,6 +7,7 @@ import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { addFilters, type Filters, filterText, findJob, jobRow, jobTable, placesOf, propertyLines, selectionOf } from '../jobs.ts';
 import { addCommand, type Operation, operate } from '../operate.ts';
 import { shortDuration } from '../time.ts';
+import { treeLinesOf, treeOf } from '../tree.ts';
 
 interface ListOptions extends Filters {
   readonly limit: number;
@@ -51,15 +52,17 @@ export function addShow(program: Command, io: Io, done: (code: ExitCode) => void
   addCommand(program, 'show', {
     summary: 'show everything about one job',
     description: 'Shows a job: its input, its state, its return value, and every attempt with its worker, duration, error and stack.',
-    examples: ['tasks.ts 0199ab3c-7f00-7000-8000-3d5e8a1c42f7', 'tasks.ts 1c42f7', 'tasks.ts 1c42f7 --json'],
+    examples: ['tasks.ts 0199ab3c-7f00-7000-8000-3d5e8a1c42f7', 'tasks.ts 1c42f7', 'tasks.ts 1c42f7 --tree', 'tasks.ts 1c42f7 --json'],
     more: '\nExit codes:\n  0  shown\n  1  no such job, or the partial id matches several\n  2  wrong usage, or the module or its store cannot be used',
   })
     .argument('<id>', "the job's id, or the start or end of the id of one of the 5,000 newest jobs")
+    .option('--tree', 'print the jobs that belong together: who enqueued what, and the parts of workflows')
     .option('--json', 'print one JSON document')
-    .action(async (module: string, id: string, options: { json?: boolean }) => {
+    .action(async (module: string, id: string, options: { json?: boolean; tree?: boolean }) => {
       done(
         await operate(module, options, io, async (operation) => {
           const job = await findJob(operation.tasks, id);
+          if (options.tree) return printTree(operation, job);
           const steps = await job.steps();
           operation.print(
             () => ({ ...jobDocument(job), steps }),
@@ -69,6 +72,26 @@ export function addShow(program: Command, io: Io, done: (code: ExitCode) => void
         }),
       );
     });
+}
+
+async function printTree({ tasks, print, paint }: Operation, job: TaskResult): Promise<ExitCode> {
+  const tree = await treeOf(tasks, job);
+  print(
+    () => ({ jobs: tree.jobs.map((one) => ({ ...jobRow(one), ...placeOf(one) })), isCut: tree.isCut }),
+    () => [
+      ...treeLinesOf(tree).map(({ lead, text, id, status }) => {
+        const shown = id === job.id ? paint('bold', text) : text;
+        return `${paint('dim', lead)}${shown}${status === null ? '' : `  ${status}`}${id === null ? '' : `  ${paint('dim', id)}`}`;
+      }),
+      ...(tree.isCut ? [paint('dim', `… more than ${tree.jobs.length} jobs`)] : []),
+    ],
+  );
+  return exitCodes.ok;
+}
+
+/** Where a job is among others. */
+function placeOf({ enqueuedBy, workflow, part }: TaskResult) {
+  return { enqueuedBy, workflow, part };
 }
 
 function jobDocument(job: TaskResult) {
@@ -83,7 +106,7 @@ function jobDocument(job: TaskResult) {
     progress: job.progress,
     metadata: job.metadata,
     uniqueKey: job.uniqueKey,
-    enqueuedBy: job.enqueuedBy,
+    ...placeOf(job),
     awaits: job.awaits,
     input: input.value,
     returnValue: returned.value,
@@ -138,6 +161,7 @@ function jobLines(job: TaskResult, { io, paint }: Operation): string[] {
     ...line('unique by', job.uniqueKey && clean(job.uniqueKey)),
     ...line('enqueued', at(job.enqueuedAt)),
     ...line('by job', job.enqueuedBy),
+    ...line('workflow', job.workflow && `${clean(job.workflowName ?? '')}, part ${clean(job.part ?? '')}  ${paint('dim', job.workflow)}`),
     ...line('waits for', job.awaits && `the signal ${clean(job.awaits)}`),
     ...line('run after', at(job.runAfter)),
     ...line('due', open && job.status !== 'running' ? at(job.dueAt) : null),

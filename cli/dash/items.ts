@@ -1,9 +1,10 @@
 /** Converts results of the public API into the plain data of the views. All text from outside is cleaned here. */
-import type { AttemptInfo, Status, TaskDescription, TaskResult } from 'escapement';
+import type { AttemptInfo, Status, StepInfo, TaskDescription, TaskResult } from 'escapement';
 import { unversioned } from '../config.ts';
-import { clean, cleanLines } from '../format.ts';
+import { clean, cleanLines, shorten } from '../format.ts';
 import { propertyLines } from '../jobs.ts';
 import { type OutboxEntry, type OutboxMail, textLines } from '../mail.ts';
+import { type JobTree, treeLinesOf } from '../tree.ts';
 import type { LogLine } from './feed.ts';
 import type { Attempt, JobDetail, JobItem, MailDetail, MailItem } from './state.ts';
 
@@ -35,9 +36,27 @@ export function jobItem(job: TaskResult, waitsMs: Waits): JobItem {
   };
 }
 
-export function jobDetail(job: TaskResult, log: readonly LogLine[], waitsMs: Waits, cwd: string): JobDetail {
+/** What the view of a job shows beside its row. */
+export interface AboutJob {
+  readonly log: readonly LogLine[];
+  readonly waitsMs: Waits;
+  readonly steps: readonly StepInfo[];
+  readonly tree: JobTree;
+  readonly cwd: string;
+}
+
+export function jobDetail(job: TaskResult, { log, waitsMs, steps, tree, cwd }: AboutJob): JobDetail {
   const last = job.errors.at(-1);
+  const facts: (readonly [string, string | null])[] = [
+    ['unique by', job.uniqueKey],
+    ['waits for', job.awaits && `the signal ${job.awaits}`],
+    ['workflow', job.workflow && `${job.workflowName}, part ${job.part}`],
+  ];
   return {
+    facts: facts.flatMap(([title, text]) => (text ? [[title, clean(text)] as const] : [])),
+    steps: steps.map(({ name, kind, value, at }) => ({ at: at.getTime(), name: clean(name), text: stepText(kind, value) })),
+    tree:
+      tree.jobs.length < 2 ? [] : treeLinesOf(tree).map(({ lead, text, status, id }) => ({ lead, text, status, isThis: id === job.id })),
     ...jobItem(job, waitsMs),
     fault: last ? cleanLines(`${last.name}: ${last.message}`) : [],
     input: jsonLines(() => job.input),
@@ -45,6 +64,11 @@ export function jobDetail(job: TaskResult, log: readonly LogLine[], waitsMs: Wai
     tries: job.history.map((one) => attemptOf(one, cwd)),
     log,
   };
+}
+
+function stepText(kind: StepInfo['kind'], value: unknown): string {
+  if (kind !== 'step' || value === undefined) return '';
+  return shorten(clean(JSON.stringify(value) ?? ''), 200);
 }
 
 const shortLine = 60;

@@ -10,6 +10,7 @@ import { clean, plural } from '../format.ts';
 import { mailOf } from '../mail.ts';
 import { scheduleState, whyPaused, zoneOf } from '../schedules.ts';
 import { wallTime } from '../time.ts';
+import { treeOf } from '../tree.ts';
 import { type Feed, minutesKept } from './feed.ts';
 import { holdsText, selectionOf } from './filter.ts';
 import { finishedStatuses, jobDetail, jobItem, mailDetail, mailItem } from './items.ts';
@@ -80,6 +81,7 @@ const mostSearched = 5_000;
 const mostSorted = 1_000;
 const mostRetries = 1_000;
 const mostMails = 200;
+const mostInTree = 60;
 /** The number of failures searched for equal errors, among failed and among retrying jobs. */
 const mostFailures = 200;
 /** The number of jobs whose events are shown, and the number whose events are searched. */
@@ -178,7 +180,9 @@ export class Source {
     if (jobId === null) return { job: null };
     try {
       const job = await this.#tasks.getResult(jobId);
-      return { job: jobDetail(job, this.#known.feed.log(jobId), this.#waitsOf(job), this.#known.cwd) };
+      const [steps, tree] = await Promise.all([job.steps(), treeOf(this.#tasks, job, mostInTree)]);
+      const { feed, cwd } = this.#known;
+      return { job: jobDetail(job, { log: feed.log(jobId), waitsMs: this.#waitsOf(job), steps, tree, cwd }) };
     } catch (error) {
       if ((error as { code?: unknown }).code === 'ESCAPEMENT_RESULT_NOT_FOUND') return { job: 'gone' };
       throw error;

@@ -73,6 +73,12 @@ export interface JobDetail extends JobItem {
   readonly returned: readonly string[] | null;
   readonly tries: readonly Attempt[];
   readonly log: readonly { readonly at: number; readonly level: string; readonly text: string }[];
+  /** What it is unique by, which signal it waits for, and which part of a workflow it is, as texts by title. */
+  readonly facts: readonly (readonly [title: string, text: string])[];
+  /** What it remembers between its attempts. */
+  readonly steps: readonly { readonly at: number; readonly name: string; readonly text: string }[];
+  /** The jobs that it belongs to and that it led to; empty if it is alone. */
+  readonly tree: readonly { readonly lead: string; readonly text: string; readonly status: Status | null; readonly isThis: boolean }[];
 }
 
 export interface ScheduleItem {

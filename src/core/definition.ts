@@ -44,7 +44,7 @@ export interface WaitOptions<Schema extends StandardSchemaV1 | undefined = undef
   schema?: Schema;
 }
 
-export interface TaskContext<Result = unknown> {
+export interface TaskContext<Result = unknown, Workflow = unknown> {
   /** The job's id. */
   readonly id: string;
   readonly task: string;
@@ -56,6 +56,8 @@ export interface TaskContext<Result = unknown> {
   readonly scheduledAt: Date | null;
   /** The job as callers see it: a snapshot from the start of the attempt. */
   readonly result: Result;
+  /** The workflow that the job is part of, or null. */
+  readonly workflow: Workflow;
   /**
    * Aborts with a TimeoutError, CancelledError, LeaseLostError or ShutdownError as its reason. Pass it to everything you wait for. After
    * one of the first three, the attempt has ended, and whatever the function returns or throws is ignored. After a ShutdownError, the
@@ -160,4 +162,14 @@ export interface Definition {
   /** Null: it runs in the thread of its worker. */
   readonly isolate: Isolation | null;
   readonly run: (input: unknown, context: TaskContext) => unknown;
+}
+
+/** A function that only ignores its parameters takes no input. A parameter with a default counts, although `length` is 0. */
+export function takesParameter(run: Definition['run']): boolean {
+  return run.length > 0 && !/^(?:async\s+)?(?:function\s*)?[\w$]*\s*\(?\s*_/.test(Function.prototype.toString.call(run));
+}
+
+/** True if the jobs of a task get an input. */
+export function takesInput({ schema, run }: Definition): boolean {
+  return schema !== null || takesParameter(run);
 }

@@ -154,6 +154,12 @@ export class ResultNotReadyError extends EscapementError {
   override readonly code = 'ESCAPEMENT_RESULT_NOT_READY';
 }
 
+/** A workflow cannot be enqueued: its parts wait for each other in a circle, or are on several backends; or it was awaited. */
+export class WorkflowError extends EscapementError {
+  static override readonly name: string = 'WorkflowError';
+  override readonly code = 'ESCAPEMENT_WORKFLOW';
+}
+
 /** A store operation failed. `transient`: retrying may help, and the engine's loops do so. */
 export class StoreError extends EscapementError {
   static override readonly name: string = 'StoreError';

@@ -80,6 +80,16 @@ export type Admission = 'start' | 'closed' | 'blocked' | { readonly dueAt: numbe
 const queueRate = (queue: string) => `queue ${queue}`;
 const taskRate = (task: string, key: string | null = null) => (key === null ? `task ${task}` : `task ${task} ${key}`);
 
+/** The names of the rates that hold for all jobs of a queue or a task, or, with jobs, of those that hold for their keys. */
+export function rateNames({ queues, tasks }: Limits, jobs?: readonly Pick<Job, 'task' | 'rateKey'>[]): string[] {
+  if (!jobs) {
+    const rated = (limits: Limits['queues']) => Object.keys(limits).filter((name) => limits[name]?.rate);
+    return [...rated(queues).map(queueRate), ...rated(tasks).map((task) => taskRate(task))];
+  }
+  const keyed = jobs.filter(({ task, rateKey }) => rateKey !== null && tasks[task]?.rateByKey);
+  return [...new Set(keyed.map(({ task, rateKey }) => taskRate(task, rateKey)))];
+}
+
 /** The most jobs that one claim blocks or defers: a few milliseconds of a store. The next claim goes on. */
 export const maxPassedOver = 1_000;
 

@@ -36,6 +36,8 @@ export interface Part {
   readonly key: string;
   /** The name of the workflow. */
   readonly of: string;
+  /** Its place in the order in which the parts were added; null: it was added while the workflow ran. */
+  readonly place: number | null;
   readonly fill: Fill;
   /** How long after its last parent it is due. */
   readonly delayMs: number | null;
@@ -48,7 +50,7 @@ export interface Part {
   readonly onFailure: OnPartFailure;
   /** The task that undoes the job if the workflow fails; null: none. */
   readonly compensate: string | null;
-  /** Of the first job of a workflow: the jobs whose values are that of the workflow, by their places. Left out: those for which no other waits. */
+  /** Of the first job of a workflow: the jobs whose values are that of the workflow, by their places. */
   readonly output?: Shape;
 }
 

@@ -9,6 +9,7 @@ import type { RunningAttempt } from './attempt.ts';
 export class Context implements TaskContext {
   readonly #attempt: RunningAttempt;
   #log: TaskLog | undefined;
+  #workflow: unknown;
 
   constructor(attempt: RunningAttempt) {
     this.#attempt = attempt;
@@ -35,6 +36,11 @@ export class Context implements TaskContext {
   }
   get result(): unknown {
     return this.#attempt.host.resultOf(this.#attempt.job);
+  }
+  get workflow(): unknown {
+    const { host, job } = this.#attempt;
+    this.#workflow ??= job.workflow === null ? null : host.workflowOf(job, this.result);
+    return this.#workflow;
   }
   get signal(): AbortSignal {
     return this.#attempt.signal;

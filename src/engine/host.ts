@@ -69,4 +69,6 @@ export interface Host {
   newId(now: number): string;
   /** The caller's view of a job, for `ctx.result`. */
   resultOf(job: Job): unknown;
+  /** The workflow of a job, for `ctx.workflow`. */
+  workflowOf(job: Job, result: unknown): unknown;
 }

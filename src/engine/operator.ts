@@ -8,6 +8,7 @@ import { DuplicateJobError, InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
 import type { Amendment, Job } from '../core/types.ts';
+import { upstreamFailed } from '../core/workflow.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
 import type { Amended, JobFilter, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
@@ -30,6 +31,10 @@ export async function cancelJob(host: Host, store: Store, id: string, reason: st
 export async function retryJob(host: Host, store: Store, id: string): Promise<void> {
   const wanted: Change = (job, now) => {
     if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait until it finishes`);
+    if (isHeldUp(job))
+      throw new InputError(
+        `job ${id} was cancelled because a job that it waits for failed or was cancelled; retry that job, or the workflow`,
+      );
     if (job.status === 'successful') throw new InputError(`job ${id} was successful; enqueue a new job to repeat the work`);
     return again(job, now);
   };
@@ -123,11 +128,22 @@ export function cancelJobs(host: Host, store: Store, filter: JobFilter, reason: 
   return changeAll(host, store, filter, cancelling(reason));
 }
 
-/** Runs all matching failed and cancelled jobs again; returns their number. */
+/** Cancels all jobs of a workflow that have not ended, except those that run always. */
+export function cancelParts(host: Host, store: Store, workflow: string, reason: string): Promise<number> {
+  const cancel = cancelling(reason);
+  return changeAll(host, store, { workflow }, (job, now) => (job.part?.always ? undefined : cancel(job, now)));
+}
+
+/** Runs all matching failed and cancelled jobs again, except those that are revived by the job that they wait for; returns their number. */
 export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
   return changeAll(host, store, filter, (job, now) =>
-    job.status === 'failed' || job.status === 'cancelled' ? again(job, now) : undefined,
+    (job.status === 'failed' || job.status === 'cancelled') && !isHeldUp(job) ? again(job, now) : undefined,
   );
+}
+
+/** It was cancelled because a job that it waits for failed, and is revived when that one runs again. */
+function isHeldUp({ status, workflow, reason }: Job): boolean {
+  return workflow !== null && status === 'cancelled' && reason === upstreamFailed;
 }
 
 function cancelling(why: string): Change {

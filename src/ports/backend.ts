@@ -4,6 +4,7 @@
  * cancellation and listing work the same way.
  */
 import type { Job, JobRecord } from '../core/types.ts';
+import type { Edge } from '../core/workflow.ts';
 import type { Awaitable, JobBlob, Store } from './store.ts';
 
 /**
@@ -32,6 +33,8 @@ export interface EnqueueTo {
   readonly once?: boolean | undefined;
   /** Bytes to be kept beside the jobs. */
   readonly blobs?: readonly JobBlob[] | undefined;
+  /** Between the jobs of a workflow. */
+  readonly edges?: readonly Edge[] | undefined;
 }
 
 /** A job as `enqueue` answers with it. */

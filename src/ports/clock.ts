@@ -69,6 +69,20 @@ const earlyMs = 1;
 /** Runs a function in an empty asynchronous context, so that the engine and the work it starts do not inherit the caller's context. */
 export const outside: <T>(fn: () => T) => T = AsyncLocalStorage.snapshot();
 
+const ownWork = new AsyncLocalStorage<true>();
+
+/**
+ * Runs the input and output of a store. The engine waits for its calls anyway, so a simulation does not take its connections for work of tasks.
+ */
+export function asOwnWork<T>(fn: () => T): T {
+  return ownWork.run(true, fn);
+}
+
+/** True within `asOwnWork`, and in what is called back from there. */
+export function isOwnWork(): boolean {
+  return ownWork.getStore() === true;
+}
+
 /** A timer of the system clock for an instant. */
 class SystemTimer implements Timer {
   readonly #instant: number;

@@ -324,7 +324,8 @@ export interface StoreSource {
   readonly shared?: boolean;
   /** The file that holds its rows, if it is a file on this machine. */
   readonly file?: string;
-  open(): Awaitable<Store>;
+  /** @param options.alone no other process uses the rows while it is open, as in a simulation: the store need not listen to others */
+  open(options?: { readonly alone?: boolean }): Awaitable<Store>;
 }
 
 /** Re-exported for authors of stores. */

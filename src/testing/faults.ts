@@ -2,15 +2,17 @@
 
 import { StoreError } from '../core/errors.ts';
 import type { Job } from '../core/types.ts';
+import { scope } from '../engine/scope.ts';
 import type { Hint, Store } from '../ports/store.ts';
+import { aroundStore, type StoreCall } from './around-store.ts';
 import type { DrawnFaults } from './drawn-faults.ts';
 import type { Process } from './owners.ts';
+import { realWork } from './real-work.ts';
+
+export type { StoreCall } from './around-store.ts';
 
 /** How a store can fail. All are temporary: retrying may help. */
 export type StoreFault = 'busy' | 'failing' | 'full';
-
-/** The calls of the store port that can fail. */
-export type StoreCall = Exclude<keyof Store, 'name' | 'supports' | 'pollMs' | 'listen' | 'migrate' | 'close'>;
 
 export interface FaultOptions {
   /**
@@ -114,33 +116,6 @@ export class Faults {
   }
 }
 
-const calls: readonly StoreCall[] = [
-  'insert',
-  'claim',
-  'renew',
-  'settle',
-  'overdue',
-  'nextDueAt',
-  'amend',
-  'prune',
-  'saveWorker',
-  'listWorkers',
-  'saveQueue',
-  'saveSchedule',
-  'dropSchedule',
-  'listSchedules',
-  'dueSchedules',
-  'advanceSchedules',
-  'get',
-  'list',
-  'stats',
-  'saveSteps',
-  'getSteps',
-  'sendSignal',
-  'takeSignal',
-  'saveBlobs',
-  'getBlobs',
-];
 /** A new promise each time: reactions to a shared one would be kept forever. */
 export const never = (): Promise<never> => new Promise<never>(() => {});
 export const nothingDue = { due: [], nextAt: null, holding: false };
@@ -157,36 +132,38 @@ export interface Caller {
 
 /** A process's view of the store. */
 export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
-  const view: Record<string, unknown> = {
-    name: store.name,
-    supports: store.supports,
-    // The store belongs to the simulation, so there are no changes by others to poll for, unless a scheduler may be told that nothing is due.
-    get pollMs() {
-      if (!store.listen) return Math.min(store.pollMs, drawnPollMs);
-      return !faults.drawn || faults.drawn.healed ? Number.POSITIVE_INFINITY : drawnPollMs;
-    },
-  };
-  for (const call of calls) {
-    const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
-    const ask = (a: unknown, b: unknown) => {
+  const view = aroundStore(store, (call, [a, b], really) => {
+    const perform = () => {
+      const answer = really();
+      if (answer instanceof Promise) realWork.storeCall(answer, scope.getStore() !== undefined || caller.process() === undefined);
+      return answer;
+    };
+    const ask = () => {
       const process = caller.process();
       // The process has died, so nothing receives the answer.
       if (process?.dead) return never();
       if (call === 'saveSchedule') faults.schedules.add((a as { readonly name: string }).name);
       faults.check(call);
-      if (!process) return real(a, b);
+      if (!process) return perform();
       if (call === 'dueSchedules' && faults.schedulingStopped) return nothingDue;
-      const asked = () => (faults.awaitsCrash ? around(call, a, () => real(a, b), faults, caller, process) : real(a, b));
+      const asked = () => (faults.awaitsCrash ? around(call, a, perform, faults, caller, process) : perform());
       const answer = faults.drawn ? faults.drawn.call(call, process, asked) : asked();
       return answer instanceof Promise ? answer.then((value) => (process.dead ? never() : value)) : answer;
     };
-    view[call] = (a: unknown, b: { readonly transaction?: unknown } | undefined) => {
-      // The caller's own transaction waits for nothing.
-      const turn = b?.transaction === undefined ? caller.turn?.() : undefined;
-      return turn === undefined ? ask(a, b) : turn.then(() => ask(a, b));
-    };
-  }
-  view.migrate = () => store.migrate();
+    // The caller's own transaction waits for nothing.
+    const turn = (b as { readonly transaction?: unknown } | undefined)?.transaction === undefined ? caller.turn?.() : undefined;
+    return turn === undefined ? ask() : turn.then(ask);
+  }) as { -readonly [Key in keyof Store]: Store[Key] };
+  Object.defineProperty(view, 'pollMs', {
+    enumerable: true,
+    // The store belongs to the simulation, so there are no changes by others to poll for, unless a scheduler may be told that nothing is due.
+    get() {
+      if (!store.listen) return Math.min(store.pollMs, drawnPollMs);
+      return !faults.drawn || faults.drawn.healed ? Number.POSITIVE_INFINITY : drawnPollMs;
+    },
+  });
+  // Threads of their own live in real time.
+  delete view.keeper;
   // The simulation closes the store itself, once, at its end.
   view.close = () => {};
   if (store.listen) {
@@ -206,7 +183,7 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
       };
     };
   }
-  return view as unknown as Store;
+  return view;
 }
 
 /** A call to the store for which the test has requested a crash. A settle that also claims counts as both. */

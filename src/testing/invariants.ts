@@ -7,12 +7,27 @@ import { backoffMs } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
 import type { Limit, Limits } from '../core/gate.ts';
 import { visibleStatus } from '../core/job.ts';
-import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, Signal, WorkerRow } from '../core/types.ts';
-import type { Advance, ClaimOptions, DueSchedule, Held, RenewAnswer, Settled, Store, Taken } from '../ports/store.ts';
+import type { Amendment, Attempt, Job, JobRecord, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../core/types.ts';
+import type { Edge } from '../core/workflow.ts';
+import type {
+  Advance,
+  Amended,
+  ClaimOptions,
+  DueSchedule,
+  Held,
+  RenewAnswer,
+  Settled,
+  Store,
+  Taken,
+  WantedSignal,
+} from '../ports/store.ts';
+import { aroundStore, type StoreCall } from './around-store.ts';
+import { Dependents } from './dependents.ts';
 import { Firings } from './firings.ts';
 import { Handlers, troubleLastsMs } from './handlers.ts';
 import { inOrder, isOver, isTooLate, Model } from './model.ts';
 import type { Process } from './owners.ts';
+import { Remembered } from './remembered.ts';
 
 type At = { readonly now: number };
 
@@ -52,6 +67,8 @@ export class InvariantChecker {
   readonly #homes = new Map<string, Store>();
   readonly #settled = new Map<string, Settlement>();
   readonly #firings: Firings;
+  readonly #dependents: Dependents;
+  readonly #remembered: Remembered;
   readonly #paused = new Set<string>();
   readonly #lost = new Set<string>();
   /** Jobs passed to a store that has not answered yet; they may become visible before it does. */
@@ -77,6 +94,9 @@ export class InvariantChecker {
       openOf: (name) => this.#model.open.filter(({ schedule }) => schedule === name).length,
       problem: (text) => this.#problem(text),
     });
+    const say = (job: Job, what: string) => this.#say(job, what);
+    this.#dependents = new Dependents({ model: this.#model, label: around.label, say });
+    this.#remembered = new Remembered({ model: this.#model, say });
     this.handlers = new Handlers({
       now: around.now,
       job: (id) => this.#model.get(id),
@@ -90,8 +110,9 @@ export class InvariantChecker {
 
   /** Wraps a store so that the checker sees each call. */
   watch(store: Store): Store {
-    const calls: Partial<Record<keyof Store, (answer: never, ...given: never[]) => void>> = {
-      insert: (taken: Taken | undefined, jobs: readonly Job[]) => {
+    const calls: Partial<Record<StoreCall, (answer: never, ...given: never[]) => void>> = {
+      insert: (taken: Taken | undefined, jobs: readonly Job[], { edges }: { edges?: readonly Edge[] }) => {
+        this.#dependents.inserted(edges);
         for (const [i, job] of jobs.entries()) {
           const standing = taken?.[i];
           if (!standing) continue;
@@ -109,15 +130,32 @@ export class InvariantChecker {
         this.#renew(answers, held, options.leaseUntil),
       settle: (answer: Settled, settlements: readonly Settlement[], options: At & { claim?: ClaimOptions }) => {
         settlements.forEach((settlement, i) => void this.#settle(settlement, answer.settled[i] ?? null));
+        this.#follow(
+          answer.dependents,
+          settlements.map(({ id }) => id),
+        );
         if (options.claim) this.#claim(answer.claimed, { ...options.claim, now: options.now }, store);
       },
-      sendSignal: (_: unknown, { name }: Signal, options: At) => {
+      saveSteps: (isSaved: boolean, held: Pick<Held, 'id'>, steps: readonly Step[]) =>
+        void (isSaved && this.#remembered.saved(held.id, steps)),
+      getSteps: (answers: readonly (readonly Step[])[], ids: readonly string[]) => this.#remembered.read(ids, answers, this.#isAtOnce),
+      takeSignal: (answer: Signal | null | false, { id }: Pick<Held, 'id'>, { name, step }: WantedSignal) =>
+        this.#remembered.taken(id, name, step, answer, this.#isAtOnce),
+      sendSignal: (_: unknown, signal: Signal, options: At) => {
+        this.#remembered.sent(signal);
+        const { name } = signal;
         for (const job of this.#model.open)
           if (job.status === 'queued' && job.awaits === name && job.dueAt > options.now)
             this.#model.replaced({ ...job, dueAt: options.now });
       },
       overdue: (jobs: readonly Job[], options: At) => this.#overdue(jobs, options.now),
-      amend: (rows: readonly (Job | null)[], amendments: readonly Amendment[]) => this.#amend(rows, amendments),
+      amend: ({ amended, dependents }: Amended, amendments: readonly Amendment[]) => {
+        this.#amend(amended, amendments);
+        this.#follow(
+          dependents,
+          amendments.map(({ id }) => id),
+        );
+      },
       saveQueue: (_: unknown, queue: { name: string; paused: boolean }) =>
         void (queue.paused ? this.#paused.add(queue.name) : this.#paused.delete(queue.name)),
       saveSchedule: (saved: boolean, row: ScheduleRow) => void (saved && this.#firings.saved(row)),
@@ -131,32 +169,26 @@ export class InvariantChecker {
           this.#insert(jobs, store);
         }),
     };
-    return new Proxy(store, {
-      get: (target, key) => {
-        const value: unknown = Reflect.get(target, key, target);
-        if (typeof value !== 'function') return value;
-        const see = calls[key as keyof Store] as ((answer: unknown, ...given: unknown[]) => void) | undefined;
-        if (!see) return value.bind(target);
-        return (...given: unknown[]) => {
-          this.calls += 1;
-          if (key === 'insert') {
-            for (const job of given[0] as readonly Job[]) {
-              // A job with a custom id may exist already or be on its way.
-              if (!this.#model.get(job.id) && !this.#coming.has(job.id)) this.#coming.set(job.id, job);
-            }
-          }
-          const answer = value.apply(target, given) as unknown;
-          const isAtOnce = !(answer instanceof Promise);
-          const seen = (settledAnswer: unknown) => {
-            // If a store answers later, other calls may take effect between its work and its answer.
-            this.#isAtOnce = isAtOnce;
-            see(settledAnswer, ...given);
-            this.#look();
-            return settledAnswer;
-          };
-          return answer instanceof Promise ? answer.then(seen) : seen(answer);
-        };
-      },
+    return aroundStore(store, (call, [a, b], perform) => {
+      const see = calls[call] as ((answer: unknown, ...given: unknown[]) => void) | undefined;
+      if (see) this.calls += 1;
+      if (call === 'insert') {
+        for (const job of a as readonly Job[]) {
+          // A job with a custom id may exist already or be on its way.
+          if (!this.#model.get(job.id) && !this.#coming.has(job.id)) this.#coming.set(job.id, job);
+        }
+      }
+      const answer = perform();
+      if (!see) return answer;
+      const isAtOnce = !(answer instanceof Promise);
+      const seen = (settledAnswer: unknown) => {
+        // If a store answers later, other calls may take effect between its work and its answer.
+        this.#isAtOnce = isAtOnce;
+        see(settledAnswer, a, b);
+        this.#look();
+        return settledAnswer;
+      };
+      return answer instanceof Promise ? answer.then(seen) : seen(answer);
     });
   }
 
@@ -188,7 +220,8 @@ export class InvariantChecker {
       }
       // Jobs that schedules keep creating, and the jobs these enqueue, may still be on their way.
       const onItsWay = this.#firings.any && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
-      const due = job.dueAt <= now || job.startedAt !== null;
+      // A part of a workflow waits for others, which are checked themselves.
+      const due = job.status !== 'waiting' && (job.dueAt <= now || job.startedAt !== null);
       if (!isOver(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && due)
         this.#say(job, `L1: it never finished and is ${visibleStatus(job, now)}`);
     }
@@ -243,7 +276,10 @@ export class InvariantChecker {
         if (since === undefined) this.#unattended.delete(key);
         else this.#unattended.set(key, since);
         if (since !== undefined && since < late) this.#say(job, `L2: ${job.worker} holds it but does not run it`);
-      } else if (isTooLate(job, late)) this.#say(job, `L1: it expired ${now - (expiresAt ?? 0)} ms ago, but no worker has found it`);
+      } else if (job.status === 'waiting') continue;
+      else if (job.awaits !== null && dueAt > now && this.#remembered.has(job.awaits))
+        this.#say(job, `I18: it waits for the signal ${job.awaits}, which was sent and is not there`);
+      else if (isTooLate(job, late)) this.#say(job, `L1: it expired ${now - (expiresAt ?? 0)} ms ago, but no worker has found it`);
       else if (
         dueAt < late &&
         this.#limitsOf(job).length === 0 &&
@@ -501,9 +537,19 @@ export class InvariantChecker {
       if (rows[i] && isOver(job) && amendment.set?.status !== undefined && amendment.set.status !== 'queued')
         this.#say(job, `I12: it was ${job.status} and becomes ${amendment.set.status}`);
       if (!isAsExpected || !rows[i]) return;
+      if (amendment.set === null) {
+        this.#dependents.deleted(job);
+        this.#remembered.forget(job.id);
+      }
       this.#model.amended(job, amendment);
+      // A part of a workflow that is queued again may have to wait.
+      if (rows[i]?.status === 'waiting') this.#model.replaced(rows[i]);
       if (amendment.set === null) this.#firings.freed(job);
     });
+  }
+
+  #follow(dependents: readonly Job[], ended: readonly string[]): void {
+    this.#dependents.changed(dependents, ended, this.#isAtOnce);
   }
 
   #say(job: Job, what: string): void {

@@ -103,7 +103,7 @@ export class Model {
 }
 
 export function isOver({ status }: Job): boolean {
-  return status !== 'queued' && status !== 'running';
+  return status === 'successful' || status === 'failed' || status === 'cancelled';
 }
 
 /** The job did not start before its expiry. */

@@ -10,7 +10,7 @@
  */
 import { AsyncResource, createHook } from 'node:async_hooks';
 import { scope as currentScope } from '../engine/scope.ts';
-import type { Scope } from '../ports/clock.ts';
+import { isOwnWork, type Scope } from '../ports/clock.ts';
 import { realNow } from '../ports/real.ts';
 import { Channels, carriers, isChannel, isConnection, isRequest } from './channels.ts';
 import { framesOfRequests, isUsersTimer, siteOf, where } from './sites.ts';
@@ -101,6 +101,8 @@ export class RealWork {
   /** Callbacks of setImmediate that attempts are waiting for. */
   readonly #immediates = new Map<number, Work>();
   readonly #channels = new Channels(() => this.#event());
+  /** What stores have opened and requested. */
+  readonly #own = new Set<number>();
   /** Compressors; each may become active again. */
   readonly #compressors = new Map<number, Request>();
   /** Calls of attempts that are under way, by name: `fetch https://…`. */
@@ -256,6 +258,10 @@ export class RealWork {
       return;
     }
     if (resource instanceof AsyncResource) return;
+    if (isOwnWork()) {
+      this.#own.add(id);
+      return;
+    }
     const scope = currentScope.getStore();
     const isLocated = scope !== undefined && this.#attendant !== undefined && (isChannel(type) || ++this.#located <= maxLocated);
     const site = isLocated ? siteOf(type, framesOfRequests) : undefined;
@@ -302,6 +308,10 @@ export class RealWork {
   }
 
   #called(id: number): void {
+    if (this.#own.has(id)) {
+      this.#progressed();
+      return;
+    }
     if (this.#requests.delete(id)) {
       this.steps += 1;
       this.#event();
@@ -309,6 +319,7 @@ export class RealWork {
   }
 
   #destroyed(id: number): void {
+    this.#own.delete(id);
     if (this.#requests.delete(id)) this.#event();
     this.#immediates.delete(id);
     this.#compressors.delete(id);
@@ -337,8 +348,32 @@ export class RealWork {
   /** Negative, to stay distinct from Node's async ids. */
   #unseenId = 0;
 
+  /** Number of calls of stores that have not been answered. Virtual time stands still, whoever made them, and whether or not they live. */
+  storeCalls = 0;
+
+  /** @param isOfAttempt made by an attempt or a test: what follows comes in the order of attempts */
+  storeCall(answer: Promise<unknown>, isOfAttempt: boolean): void {
+    if (isOfAttempt) this.#unseen('a call of the store', answer);
+    this.storeCalls += 1;
+    const over = () => {
+      this.storeCalls -= 1;
+      this.#progressed();
+    };
+    answer.then(over, over);
+  }
+
   #event(): void {
     this.events += 1;
+    this.#wakeUp();
+  }
+
+  /** A store has made progress, which concerns no attempt. */
+  #progressed(): void {
+    this.steps += 1;
+    this.#wakeUp();
+  }
+
+  #wakeUp(): void {
     const wake = this.#wake;
     this.#wake = undefined;
     wake?.();

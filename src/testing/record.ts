@@ -4,7 +4,8 @@
  */
 import type { Event } from '../core/events.ts';
 import type { RecordedError } from '../core/failure.ts';
-import { isFinished } from '../core/job.ts';
+import { isFinished, visibleStatus } from '../core/job.ts';
+import { isUsualPart, treeLines } from '../core/tree.ts';
 import type { Attempt, AttemptOutcome, Job, JobRecord } from '../core/types.ts';
 import type { AttemptInfo } from '../result.ts';
 
@@ -125,6 +126,17 @@ export class SimulationRecord {
 
   label(id: string): string {
     return this.#rows.get(id)?.label ?? id;
+  }
+
+  /** The jobs below the jobs that enqueued them, with their statuses at an instant. */
+  tree(now: number): string[] {
+    const items = [...this.#rows.values()].map(({ job, label }) => {
+      const { id, enqueuedBy, workflow, part, task } = job;
+      const key = part && !isUsualPart(part.key, task) ? ` (${clean(part.key)})` : '';
+      return { id, enqueuedBy, workflow, text: `${label}${key}  ${visibleStatus(job, now)}`, job };
+    });
+    const title = (parts: readonly (typeof items)[number][]) => `workflow ${clean(parts[0]?.job.part?.of ?? '')}`;
+    return treeLines(items, title).map(({ lead, text }) => lead + text);
   }
 
   /** The timeline as aligned lines of text: when, on which worker, what. */

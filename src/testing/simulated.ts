@@ -203,7 +203,7 @@ export class Simulated implements Simulation {
   async begin(): Promise<void> {
     const { globals, workers, stores, seed, record } = this.#settings;
     for (const source of new Set(stores.values())) {
-      const store = await source.open();
+      const store = await source.open({ alone: true });
       await store.migrate();
       for (const { name } of await store.listSchedules()) this.#faults.schedules.add(name);
       if (this.#checker && (await store.list({}, { now: this.#clock.now(), limit: 1 })).items.length > 0) {
@@ -406,6 +406,11 @@ export class Simulated implements Simulation {
 
   timeline(): Timeline {
     const lines = this.record.lines(this.#settings.now);
+    return { lines, toString: () => lines.join('\n') };
+  }
+
+  tree(): Timeline {
+    const lines = this.record.tree(this.#clock.now());
     return { lines, toString: () => lines.join('\n') };
   }
 

@@ -87,6 +87,8 @@ export interface Simulation extends AsyncDisposable {
   attempts(task?: { readonly name: string } | string): SimulatedAttempt[];
   /** The events so far, one per line. */
   timeline(): Timeline;
+  /** Who enqueued what so far: jobs below the jobs that enqueued them, the parts of each workflow together, and the status of each job. */
+  tree(): Timeline;
   worker(index: number): SimulatedWorker;
   /**
    * Chooses one of `count` possibilities, drawn like every other choice of the simulation: from its seed, or 0 without one. `point` names

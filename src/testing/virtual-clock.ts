@@ -494,7 +494,7 @@ export class VirtualClock implements Clock {
     let entries = this.#order + this.#gate.count;
     for (let turns = 0; ; turns++) {
       const isReady = this.#readyFrom < this.#ready.length;
-      const stepping = this.#steps > 0 && !this.#excused;
+      const stepping = (this.#steps > 0 && !this.#excused) || realWork.storeCalls > 0;
       if (!stepping && !isReady && this.#tainted && this.#owners.firstAtGate) return;
       const busy = this.isBusy;
       if (!stepping && !busy && !this.#tainted && this.#owners.working === 0) return;
@@ -506,7 +506,7 @@ export class VirtualClock implements Clock {
       if (!stepping && !busy && (!this.#tainted || (quiet >= wholeTurns && !(realWork.unsettled && this.#owners.anyElsewhere)))) {
         if (this.#owners.working === 0 || (quiet >= quietTurns && this.#owners.mayPass(this.#othersMayHelp))) return;
       }
-      if (quiet >= quietTurns && this.#steps > 0 && this.#lagging()) this.#excused = true;
+      if (quiet >= quietTurns && this.#steps > 0 && realWork.storeCalls === 0 && this.#lagging()) this.#excused = true;
       await this.#turn(turns < busyTurns ? yieldToEventLoop : realProgress);
       quiet = events === realWork.events ? quiet + 1 : 0;
       events = realWork.events;
@@ -551,12 +551,12 @@ export class VirtualClock implements Clock {
 
   /** True if a few microtasks may finish something. If real work is under way, effects of attempts wait for their turn anyway. */
   get #isAtWork(): boolean {
-    return (this.#steps > 0 && !this.#excused) || (!this.#tainted && this.#owners.working > 0);
+    return (this.#steps > 0 && !this.#excused) || (!this.#tainted && this.#owners.working > 0) || realWork.storeCalls > 0;
   }
 
   /** Something is running that must end within this instant. */
   get #held(): boolean {
-    return (this.#steps > 0 && !this.#excused) || this.#owners.working > 0;
+    return (this.#steps > 0 && !this.#excused) || this.#owners.working > 0 || realWork.storeCalls > 0;
   }
 
   /** True if all unfinished steps belong to processes that wait for their store. */

@@ -464,3 +464,27 @@ test('show prints what a job has recorded, what it is unique by, and what it wai
     ],
   });
 });
+
+test('show --tree draws who enqueued what, and list finds the parts of a workflow', async () => {
+  const store = sharedStore();
+  const { id, workflow } = await store.use(async ({ tasks, greet, wide }) => {
+    const made = await tasks
+      .group([greet.with({ name: 'ada' })])
+      .then(wide)
+      .enqueue();
+    return { id: made.part('mail.greet').id, workflow: made.id };
+  });
+  const before = await store.run('show', [id, '--tree']);
+  expect(before.stdout).toBe(
+    `workflow group, 0 of 2 ended\n├─ mail.greet  ready  ${id}\n└─ wide  waiting  ${(await store.document('list', '--task', 'wide')).jobs[0]?.id}\n`,
+  );
+  expect((await store.document('list', '--workflow', workflow)).jobs).toHaveLength(2);
+  await store.work();
+  expect(await store.document('show', id, '--tree')).toMatchObject({
+    jobs: [
+      { task: 'mail.greet', status: 'successful', workflow, part: 'mail.greet' },
+      { task: 'wide', status: 'cancelled', workflow, part: 'wide' },
+    ],
+    isCut: false,
+  });
+});

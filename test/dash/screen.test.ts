@@ -48,7 +48,20 @@ function full(columns: number, rows: number, text: string): State {
       coming: [{ at: now + 5_000, status: 'retrying', name: text, note: text, job: null }],
       failures: [{ ...job, times: 12 }],
       jobs: { items: [job, ...state.data.jobs.items], cursor: 'c', note: text },
-      job: { ...job, fault: [text], input: [text], returned: [text], tries, log: [{ at: now, level: text, text }] },
+      job: {
+        ...job,
+        fault: [text],
+        input: [text],
+        returned: [text],
+        tries,
+        log: [{ at: now, level: text, text }],
+        facts: [[text, text]],
+        steps: [{ at: now, name: text, text }],
+        tree: [
+          { lead: '', text, status: null, isThis: false },
+          { lead: '└─ ', text, status: 'running', isThis: true },
+        ],
+      },
       retries: [job],
       schedules: [scheduleNamed(text, { words: text, task: text, why: text, clocks: text, state: 'paused' })],
       workers: [
@@ -170,6 +183,9 @@ describe('a job', () => {
       { attempt: 1, worker: 'w0', startedAt: yesterday, endedAt: yesterday + 5, outcome: 'failed', error: long.join(' '), frames: [] },
     ],
     log: [{ at: yesterday, level: 'info', text: 'hello' }],
+    facts: [],
+    steps: [],
+    tree: [],
   };
   const state: State = { ...sample(80, 24), view: 'job', jobId: 'job-0', data: { ...emptyData, job: detail } };
   const scrolled = (from: State) => {

@@ -1,9 +1,9 @@
 /** Every store of this package keeps the laws of the port. */
 import { describe, test } from 'vitest';
 import { conformance } from '../../src/testing/conformance.ts';
-import { stores } from './stores.ts';
+import { allStores } from './stores.ts';
 
-for (const source of stores) {
+for (const source of allStores) {
   const open = async () => {
     const store = await source.open();
     await store.migrate();

@@ -123,6 +123,7 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
         const part: Part = {
           key: `k${i}`,
           of: 'w',
+          place: 0,
           fill: pick<Fill>(parents.length > 0 ? ['none', 'first', 'all', [{ path: [], from: [0] }]] : ['none']),
           delayMs: pick([null, 2_000]),
           expiresMs: pick([null, 20_000]),

@@ -1,9 +1,10 @@
-/** Every store that the suites run over. */
+/** The stores that the suites run over. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { memory, type Store, type StoreSource } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
+import { emptyPostgres } from './postgres-server.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
 let files = 0;
@@ -29,7 +30,7 @@ function later(store: Store): Store {
   });
 }
 
-export const stores: readonly NamedSource[] = [
+const local: readonly NamedSource[] = [
   { ...memory(), label: 'memory' },
   { ...memory(), label: 'memory, answering later', open: async () => later(await memory().open()) },
   { ...sqlite({ file: ':memory:' }), label: 'sqlite in memory' },
@@ -39,3 +40,12 @@ export const stores: readonly NamedSource[] = [
     open: () => sqlite({ file: join(folder, `${++files}.db`), synchronous: 'NORMAL' }).open(),
   },
 ];
+
+const server: NamedSource = { ...emptyPostgres(), label: 'postgres' };
+const isPostgresAlone = Boolean(process.env.ESCAPEMENT_POSTGRES);
+
+/** Every store of this package; with `npm run test:postgres`, PostgreSQL alone. */
+export const allStores: readonly NamedSource[] = isPostgresAlone ? [server] : [...local, server];
+
+/** What the larger suites run over: PostgreSQL only with `npm run test:postgres`. */
+export const stores: readonly NamedSource[] = isPostgresAlone ? [server] : local;

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { explored } from '../../fixtures/explored.ts';
 import type { Job } from '../../src/core/types.ts';
 import type { ClaimOptions, Store } from '../../src/ports/store.ts';
-import { search } from '../../src/testing/explore.ts';
+import { type Scenario, search } from '../../src/testing/explore.ts';
 import { memoryStore, planted } from './planted.ts';
 
 describe('planted', () => {
@@ -93,6 +93,87 @@ test.each(limited)('%s', async (_, found, change) => {
   const options = { seeds: 200, workers: 2, store: { kind: 'store' as const, name: 'planted', open } };
   const scenario = async () => {
     await Promise.all([1, 2, 3, 4, 5, 6].map((n) => sync.enqueue(n)));
+    return () => {};
+  };
+  await expect(search(tasks, options, scenario)).rejects.toThrow(found);
+});
+
+/** Bugs in what waits for others, and in what a job remembers. */
+const remembering: readonly (readonly [bug: string, found: RegExp, change: (store: Store) => Partial<Store>])[] = [
+  [
+    'a job that waits is released in the call after the one that settles its last parent',
+    /I8: the last job that it waits for has ended/,
+    (store) => {
+      const parents = new Map<string, string[]>();
+      return {
+        insert(jobs, { edges, ...options }) {
+          for (const { parent, child } of edges ?? []) parents.set(child, [...(parents.get(child) ?? []), parent]);
+          return store.insert(jobs, options);
+        },
+        async claim(options) {
+          for (const [child, waitsFor] of parents) {
+            const ended = await store.get(waitsFor);
+            if (!ended.every((record) => record?.job.status === 'successful')) continue;
+            parents.delete(child);
+            await store.amend([{ id: child, expect: { status: 'waiting', claim: 0 }, set: { status: 'queued' } }], options);
+          }
+          return store.claim(options);
+        },
+      };
+    },
+  ],
+  [
+    'a signal is lost when nobody waits for it',
+    /I18/,
+    (store) => ({
+      async sendSignal(signal, options) {
+        const { items } = await store.list({}, { now: options.now, limit: 1_000 });
+        if (items.some(({ job }) => job.awaits === signal.name)) await store.sendSignal(signal, options);
+      },
+    }),
+  ],
+  [
+    'a step that was stored is forgotten, and runs again',
+    /I17/,
+    (store) => ({
+      saveSteps: (held, steps) =>
+        store.saveSteps(
+          held,
+          steps.filter(({ name }) => name !== 'charge'),
+        ),
+    }),
+  ],
+];
+
+test.each(remembering)('%s', async (_, found, change) => {
+  const tasks = createTasks({ backend: memory() });
+  const one = tasks.define('one', { retry: { backoff: '1s' }, run: (n: number, ctx) => ctx.sleep(n * 1_000) });
+  const all = tasks.define('all', () => 'done');
+  const order = tasks.define('order', async (_: void, ctx) => {
+    await ctx.step('charge', () => 'c1');
+    await ctx.waitFor('go');
+    await ctx.sleep('2m');
+    await ctx.step('ship', () => 's1');
+  });
+  const open = () => {
+    const store = memoryStore();
+    const changed = change(store);
+    return new Proxy(store, {
+      get(target, key) {
+        const value: unknown = Reflect.get(key in changed ? changed : target, key);
+        return typeof value === 'function' ? value.bind(key in changed ? changed : target) : value;
+      },
+    });
+  };
+  const options = { seeds: 200, workers: 2, store: { kind: 'store' as const, name: 'planted', open } };
+  const scenario: Scenario = async (sim) => {
+    await tasks
+      .group([one.with(1), one.with(2)])
+      .then(all)
+      .enqueue();
+    await order.enqueue();
+    await sim.advance(sim.choose('wait', 3) * 1_000);
+    await tasks.signal('go');
     return () => {};
   };
   await expect(search(tasks, options, scenario)).rejects.toThrow(found);

@@ -4,6 +4,7 @@ import {
   createTasks,
   type Duration,
   memory,
+  type PartContext,
   type PortableTask,
   type SyncTransaction,
   snooze,
@@ -96,7 +97,7 @@ describe('the input', () => {
   test('reaches the context-sensitive second parameter', () => {
     unrun(() =>
       tasks.define('context', (_: { a: 1 }, ctx) => {
-        expectTypeOf(ctx).toEqualTypeOf<TaskContext<TaskResult>>();
+        expectTypeOf(ctx).toEqualTypeOf<TaskContext<TaskResult, PartContext | null>>();
         expectTypeOf(ctx.now()).toEqualTypeOf<Date>();
         expectTypeOf(ctx.signal).toEqualTypeOf<AbortSignal>();
       }),

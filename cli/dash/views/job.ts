@@ -72,6 +72,7 @@ export function bodyLines(detail: JobDetail, state: State, wide: number): Line[]
   if (detail.status !== 'successful' && detail.fault.length > 0) lines.push(...block('error', detail.fault, stacks, wide, faultSpans));
   if (detail.reason !== null) lines.push(...block('reason', [detail.reason], stacks, wide, (text) => [span(text, 'warn')]));
   if (detail.progress !== null) lines.push(titled('progress', [span(detail.progress, 'busy')], wide));
+  for (const [title, text] of detail.facts) lines.push(titled(title, [span(text)], wide));
   if (lines.length > 0) lines.push(rule(wide));
   lines.push(...block('input', detail.input, stacks, wide, jsonSpans));
   if (detail.returned) lines.push(...block('returned', detail.returned, stacks, wide, jsonSpans));
@@ -79,6 +80,7 @@ export function bodyLines(detail: JobDetail, state: State, wide: number): Line[]
   if (detail.tries.length === 0) lines.push(line(span('   no attempt yet', 'dim')));
   for (const one of shownTries(detail, stacks)) lines.push(...tryLines(one, state, wide));
   lines.push(...nextLines(detail, state, wide));
+  if (detail.steps.length > 0) lines.push(rule(wide), ...stepLines(detail, state, wide));
   if (detail.log.length > 0) {
     lines.push(rule(wide));
     const times = detail.log.map(({ at }) => dayClockTime(at, now, zone));
@@ -93,7 +95,40 @@ export function bodyLines(detail: JobDetail, state: State, wide: number): Line[]
       });
     });
   }
+  if (detail.tree.length > 0) lines.push(rule(wide), ...treeLines(detail, stacks, wide));
   return lines;
+}
+
+/** What it remembers, oldest first. */
+function stepLines({ steps }: JobDetail, { now, zone }: State, wide: number): Line[] {
+  const times = steps.map(({ at }) => dayClockTime(at, now, zone));
+  const longest = Math.max(...times.map((text) => text.length));
+  return steps.map(({ name, text }, i) =>
+    titled(i === 0 ? 'steps' : '', [span(`${(times[i] ?? '').padEnd(longest)}  `, 'dim'), span(name), span(`  ${text}`, 'dim')], wide),
+  );
+}
+
+/** Who enqueued what: the lines around the job's own if collapsed, all of them if expanded. */
+function treeLines({ tree }: JobDetail, open: boolean, wide: number): Line[] {
+  const own = Math.max(
+    0,
+    tree.findIndex(({ isThis }) => isThis),
+  );
+  const from = open ? 0 : Math.max(0, Math.min(own - 2, tree.length - foldedLines));
+  const shown = open ? tree : tree.slice(from, from + foldedLines);
+  const lines = shown.map(({ lead, text, status, isThis }, i) =>
+    titled(
+      i === 0 ? 'jobs' : '',
+      [
+        span(lead, 'dim'),
+        ...(status === null ? [] : [span(`${marks[status].glyph} `, marks[status].role)]),
+        span(text, isThis ? 'strong' : 'text'),
+      ],
+      wide,
+    ),
+  );
+  const more = tree.length - shown.length;
+  return more === 0 ? lines : [...lines, titled('', [span(`▸ ${plural(more, 'more line')}, ⏎ expands`, 'dim')], wide)];
 }
 
 /** The attempts whose stacks are expanded. */

@@ -28,6 +28,7 @@ import {
 const plain: Part = {
   key: 'a',
   of: 'w',
+  place: 0,
   fill: 'none',
   delayMs: null,
   expiresMs: null,

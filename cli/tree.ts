@@ -1,0 +1,73 @@
+/** Who enqueued what: reads the jobs that belong together, from the first one on, and draws them as a tree. */
+import type { Status, TaskResult, Tasks } from 'escapement';
+import { isUsualPart, type TreeLine, treeLines } from '../src/core/tree.ts';
+import { clean } from './format.ts';
+
+const mostJobs = 500;
+const mostAbove = 100;
+
+/** The jobs of a tree, in the order in which they were enqueued. */
+export interface JobTree {
+  readonly jobs: readonly TaskResult[];
+  /** True if there are more. */
+  readonly isCut: boolean;
+}
+
+/**
+ * The tree that a job is in: the job that started it all, and every job that it and its workflows led to.
+ * @param most about how many jobs are read, because each takes a read of its own
+ */
+export async function treeOf(tasks: Tasks, job: TaskResult, most = mostJobs): Promise<JobTree> {
+  const { jobs: operations } = tasks.backend(job.backend);
+  const found = new Map<string, TaskResult>([[job.id, job]]);
+  const workflows = new Set<string>();
+  const asked = new Set<string>();
+  let isCut = false;
+  const add = async (selection: { workflow: string } | { enqueuedBy: string }) => {
+    const { items, cursor } = await operations.list({ ...selection, limit: most });
+    isCut ||= cursor !== undefined;
+    for (const one of items) if (!found.has(one.id)) found.set(one.id, one);
+  };
+  for (let top: TaskResult | undefined = job, i = 0; top && i < mostAbove; i++) {
+    const above: string | null = top.enqueuedBy;
+    const [parent]: TaskResult[] = above === null || found.has(above) ? [] : (await operations.list({ ids: [above] })).items;
+    if (parent) found.set(parent.id, parent);
+    top = parent;
+  }
+  for (const one of found.values()) {
+    if (found.size > most) {
+      isCut = true;
+      break;
+    }
+    if (one.workflow !== null && !workflows.has(one.workflow)) {
+      workflows.add(one.workflow);
+      await add({ workflow: one.workflow });
+    }
+    if (!asked.has(one.id)) {
+      asked.add(one.id);
+      await add({ enqueuedBy: one.id });
+    }
+  }
+  const jobs = [...found.values()].sort((a, b) => a.enqueuedAt.getTime() - b.enqueuedAt.getTime() || (a.id < b.id ? -1 : 1));
+  return { jobs: jobs.slice(0, most), isCut };
+}
+
+/** A line of the tree, and the status of its job. */
+export interface JobTreeLine extends TreeLine {
+  readonly status: Status | null;
+}
+
+export function treeLinesOf({ jobs }: JobTree): JobTreeLine[] {
+  const items = jobs.map((job) => ({ ...itemOf(job), status: job.status, name: job.workflowName }));
+  const byId = new Map(items.map((item) => [item.id, item]));
+  const title = (parts: readonly (typeof items)[number][]) => {
+    const ended = parts.filter(({ status }) => status === 'successful' || status === 'failed' || status === 'cancelled').length;
+    return `workflow ${clean(parts[0]?.name ?? '')}, ${ended} of ${parts.length} ended`;
+  };
+  return treeLines(items, title).map((line) => ({ ...line, status: byId.get(line.id ?? '')?.status ?? null }));
+}
+
+function itemOf({ id, task, part, enqueuedBy, workflow }: TaskResult) {
+  const text = part === null || isUsualPart(part, task) ? clean(task) : `${clean(task)} (${clean(part)})`;
+  return { id, text, enqueuedBy, workflow };
+}

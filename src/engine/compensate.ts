@@ -1,0 +1,112 @@
+/**
+ * The task that undoes what the parts of a failed workflow have done. It is a job of the workflow that runs when all others have ended: it adds
+ * one job for each successful part that has a `compensate` task, the latest first, one after another.
+ */
+
+import { defaultBackoff } from '../core/backoff.ts';
+import type { Definition } from '../core/definition.ts';
+import { newJob } from '../core/job.ts';
+import type { Job } from '../core/types.ts';
+import type { Edge, Part } from '../core/workflow.ts';
+import type { Backend } from '../ports/backend.ts';
+import type { Store } from '../ports/store.ts';
+import type { Host } from './host.ts';
+
+export const compensateTask = 'escapement.compensate';
+
+/** What the task needs of its application. */
+export interface Compensating {
+  readonly host: () => Host;
+  /** The backend on which a job is. */
+  readonly backendOf: (result: unknown) => Backend;
+}
+
+export function compensateDefinition({ host, backendOf }: Compensating): Definition {
+  return {
+    name: compensateTask,
+    backend: 'default',
+    queue: 'default',
+    priority: 0,
+    schema: null,
+    maxAttempts: 20,
+    backoff: defaultBackoff,
+    retryable: null,
+    timeoutMs: null,
+    expires: null,
+    tags: [],
+    retention: null,
+    unique: null,
+    concurrency: null,
+    rate: null,
+    isolate: null,
+    run: async (_, ctx) => {
+      const backend = backendOf(ctx.result);
+      const store = await backend.open();
+      const [own] = await store.get([ctx.id]);
+      const workflow = own?.job.workflow;
+      if (!own || workflow == null) return;
+      const jobs = await partsOf(store, workflow, host().clock.now());
+      if (!jobs.some((job) => isFailure(job) && job.id !== ctx.id)) return 0;
+      const done = jobs
+        .filter(({ status, part }) => status === 'successful' && part?.compensate)
+        .sort((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0) || (b.part?.place ?? 0) - (a.part?.place ?? 0));
+      const now = host().clock.now();
+      const undoing = done.map((job, i) => undo(host(), own.job, job, i > 0, now));
+      const edges: Edge[] = undoing.slice(1).map(({ id: child }, i) => ({ parent: (undoing[i] as Job).id, child }));
+      if (undoing.length > 0) await backend.enqueue(undoing, { now, once: true, edges });
+      return undoing.length;
+    },
+  };
+}
+
+function isFailure({ status, part }: Job): boolean {
+  return (status === 'failed' || status === 'cancelled') && !part?.allowFailure;
+}
+
+async function partsOf(store: Store, workflow: string, now: number): Promise<Job[]> {
+  const jobs: Job[] = [];
+  let cursor: string | undefined;
+  do {
+    const found = await store.list({ workflow }, { now, limit: 500, cursor });
+    for (const { job } of found.items) jobs.push(job);
+    cursor = found.cursor ?? undefined;
+  } while (cursor !== undefined);
+  return jobs;
+}
+
+/** The job that undoes another; its input is what the other returned. Its failure does not keep the others from being undone. */
+function undo({ definitions }: Host, own: Job, job: Job, isWaiting: boolean, now: number): Job {
+  const task = job.part?.compensate as string;
+  const definition = definitions.get(task);
+  const part: Part = {
+    key: `undo ${job.part?.key}`,
+    of: job.part?.of ?? '',
+    place: null,
+    fill: 'none',
+    delayMs: null,
+    expiresMs: null,
+    allowFailure: true,
+    always: false,
+    onFailure: 'dependents',
+    compensate: null,
+  };
+  const request = {
+    task,
+    queue: definition?.queue ?? job.queue,
+    priority: definition?.priority ?? job.priority,
+    input: job.returnValue,
+    runAfter: null,
+    expiresAt: null,
+    maxAttempts: definition?.maxAttempts ?? job.maxAttempts,
+    tags: definition?.tags ?? [],
+    metadata: {},
+    schedule: null,
+    scheduledAt: null,
+    overrides: definition?.retention ? { retention: definition.retention } : null,
+    enqueuedBy: own.id,
+    workflow: own.workflow,
+    part,
+    isWaiting,
+  };
+  return newJob(request, `${job.id}/undo`, now);
+}

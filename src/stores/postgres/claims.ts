@@ -1,0 +1,255 @@
+/**
+ * Claims within limits. They are made one at a time over the whole fleet, under a lock that ends with their transaction: what runs is counted in the
+ * rows, and must not change between the count and the claim. Claims without limits do not wait for this lock.
+ */
+import { Gate, gateOf, type Limits, maxPassedOver, noLimits, type RunningCount, rateNames, taskOfGate } from '../../core/gate.ts';
+import { comesBefore } from '../../core/job.ts';
+import type { ClaimOptions } from '../../ports/store.ts';
+import type { JobRow } from '../sql/rows.ts';
+import { jobColumns } from './rows.ts';
+import { records, type Session, texts } from './session.ts';
+
+/** Selects the jobs that a caller may claim. */
+export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'>;
+
+type Candidate = Pick<JobRow, 'id' | 'queue' | 'task' | 'concurrencyKey' | 'rateKey' | 'dueAt'>;
+
+/** How many candidates a claim reads at a time, once it has met one that may not start. */
+const candidatesAtOnce = 50;
+/** How many gates a sweep looks at, and how many jobs of one it makes ready. */
+const gatesAtOnce = 32;
+const maxUnblocked = 1_000;
+const none: readonly string[] = [];
+
+export function claimsSql(schema: string) {
+  const given = '$1::text::json';
+  return {
+    claim: `SELECT ${jobColumns} FROM ${schema}.claim($1, $2, $3, $4, $5, $6, $7)`,
+    succeed: `SELECT ${jobColumns} FROM ${schema}.succeed($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+    nextDue: `SELECT ${schema}.next_due($1, $2, $3, $4, $5) AS at`,
+    candidates: `SELECT j.id, j.queue, j.task, j.concurrency_key AS "concurrencyKey", j.rate_key AS "rateKey", j.due_at AS "dueAt"
+      FROM unnest(${schema}.candidates($1, $2, $3, $4, $5)) WITH ORDINALITY c(id, n) JOIN ${schema}.jobs j ON j.id = c.id ORDER BY c.n`,
+    lease: `SELECT ${jobColumns} FROM ${schema}.lease($1, $2, $3, $4)`,
+    running: `SELECT queue, task, concurrency_key AS "concurrencyKey", count(*) AS count FROM ${schema}.jobs WHERE state = 'running'
+      GROUP BY queue, task, concurrency_key`,
+    rates: `SELECT name, arrival_at AS "arrivalAt" FROM ${schema}.rates WHERE name IN (SELECT json_array_elements_text(${given}))`,
+    saveRates: `INSERT INTO ${schema}.rates (name, arrival_at) SELECT name, arrival_at FROM json_populate_recordset(NULL::${schema}.rates, ${given})
+      ON CONFLICT (name) DO UPDATE SET arrival_at = excluded.arrival_at`,
+    block: `UPDATE ${schema}.jobs j SET blocked_by = r.blocked_by FROM json_to_recordset(${given}) r(id text, blocked_by text) WHERE j.id = r.id`,
+    defer: `UPDATE ${schema}.jobs j SET due_at = r.due_at FROM json_to_recordset(${given}) r(id text, due_at bigint) WHERE j.id = r.id`,
+    unblock: `SELECT ${schema}.unblock($1, $2) AS count`,
+    hasBlocked: `SELECT 1 AS found FROM ${schema}.jobs WHERE blocked_by IS NOT NULL LIMIT 1`,
+    nextGate: `SELECT min(blocked_by) AS name FROM ${schema}.jobs WHERE blocked_by > $1`,
+  };
+}
+export type ClaimsSql = ReturnType<typeof claimsSql>;
+
+/** The first arguments of the functions that look for jobs. */
+export function servedValues({ tasks, queues, excludeQueues }: Served): [readonly string[], readonly string[] | null, readonly string[]] {
+  return [tasks, queues ?? null, excludeQueues ?? none];
+}
+
+/** The gate as a caller with these limits sees it, and what it knows of rates. */
+class Look {
+  readonly gate: Gate;
+  readonly #session: Session;
+  readonly #sql: ClaimsSql;
+  readonly #limits: Limits;
+  readonly #arrivals: Map<string, number>;
+
+  private constructor(session: Session, sql: ClaimsSql, limits: Limits, running: readonly RunningCount[], now: number) {
+    this.#session = session;
+    this.#sql = sql;
+    this.#limits = limits;
+    this.#arrivals = new Map();
+    this.gate = new Gate(limits, running, now, (name) => this.#arrivals.get(name));
+  }
+
+  static async at(session: Session, sql: ClaimsSql, limits: Limits, now: number): Promise<Look> {
+    const running = await session.rows<RunningCount>(sql.running);
+    const look = new Look(session, sql, limits, running, now);
+    await look.#read(rateNames(limits));
+    return look;
+  }
+
+  /** Reads the rates of these jobs' keys. */
+  async prepare(jobs: readonly Candidate[]): Promise<void> {
+    await this.#read(rateNames(this.#limits, jobs));
+  }
+
+  readonly #known = new Set<string>();
+  async #read(names: readonly string[]): Promise<void> {
+    const unknown = names.filter((name) => !this.#known.has(name));
+    if (unknown.length === 0) return;
+    for (const name of unknown) this.#known.add(name);
+    for (const { name, arrivalAt } of await this.#session.rows<{ name: string; arrivalAt: number }>(this.#sql.rates, [texts(unknown)]))
+      this.#arrivals.set(name, arrivalAt);
+  }
+
+  /** What is left of what a caller serves without the queues and tasks that the gate has closed. */
+  open({ tasks, queues, excludeQueues = none, limits }: Served): Served {
+    const closedQueues = Object.keys(limits?.queues ?? {}).filter((queue) => this.gate.queueClosedUntil(queue) !== null);
+    return {
+      tasks: tasks.filter((task) => !limits?.tasks[task] || this.gate.taskClosedUntil(task) === null),
+      queues,
+      excludeQueues: [...excludeQueues, ...closedQueues],
+    };
+  }
+}
+
+/** Law 4. The server returns changed rows in any order. */
+export function inOrder(rows: JobRow[]): JobRow[] {
+  return rows.sort((a, b) => (comesBefore(a, b) ? -1 : 1));
+}
+
+/** Where the next sweep begins. */
+export interface Sweep {
+  after: string;
+}
+
+export class Claims {
+  readonly #session: Session;
+  readonly #sql: ClaimsSql;
+  readonly #sweep: Sweep;
+
+  constructor(session: Session, sql: ClaimsSql, sweep: Sweep) {
+    this.#session = session;
+    this.#sql = sql;
+    this.#sweep = sweep;
+  }
+
+  /** Claims what the limits admit. What they do not is blocked or due later, so that the next ones are looked at. */
+  async within(options: ClaimOptions & { now: number }, lock: readonly [number, number]): Promise<JobRow[]> {
+    const { now, limit } = options;
+    await this.#session.run(`SELECT pg_advisory_xact_lock(${lock[0]}, ${lock[1]})`);
+    const look = await Look.at(this.#session, this.#sql, options.limits ?? noLimits, now);
+    const { gate } = look;
+    const rows: JobRow[] = [];
+    let isSwept = false;
+    for (let passedOver = 0; rows.length < limit && passedOver < maxPassedOver; ) {
+      const served = look.open(options);
+      const most = limit - rows.length + (passedOver > 0 ? candidatesAtOnce : 0);
+      const found = served.tasks.length === 0 ? [] : await this.#candidates(served, now, most);
+      await look.prepare(found);
+      const admitted: string[] = [];
+      const blocked: object[] = [];
+      const deferred: object[] = [];
+      let isClosed = false;
+      for (const row of found) {
+        if (rows.length + admitted.length === limit || passedOver === maxPassedOver) break;
+        const admission = gate.admit(row);
+        if (admission === 'start') admitted.push(row.id);
+        else if (admission === 'closed') isClosed = true;
+        else {
+          passedOver += 1;
+          if (admission === 'blocked') blocked.push({ id: row.id, blocked_by: gateOf(row) });
+          else deferred.push({ id: row.id, due_at: admission.dueAt });
+        }
+      }
+      if (blocked.length > 0) await this.#session.run(this.#sql.block, [records(blocked)]);
+      if (deferred.length > 0) await this.#session.run(this.#sql.defer, [records(deferred)]);
+      if (admitted.length > 0)
+        rows.push(...inOrder(await this.#session.rows<JobRow>(this.#sql.lease, [admitted, options.worker, options.leaseUntil, now])));
+      if (found.length > 0 && (found.length === most || isClosed || passedOver > 0)) continue;
+      if (isSwept || !(await this.#hasBlocked())) break;
+      isSwept = true;
+      if (!(await this.#sweepGates(options, gate))) break;
+    }
+    if (gate.changed.size > 0) {
+      const rates = [...gate.changed].map(([name, arrivalAt]) => ({ name, arrival_at: arrivalAt }));
+      await this.#session.run(this.#sql.saveRates, [records(rates)]);
+    }
+    return rows;
+  }
+
+  #candidates(served: Served, now: number, limit: number): Promise<Candidate[]> {
+    return this.#session.rows<Candidate>(this.#sql.candidates, [...servedValues(served), now, limit]);
+  }
+
+  async #hasBlocked(): Promise<boolean> {
+    return (await this.#session.rows(this.#sql.hasBlocked)).length > 0;
+  }
+
+  /**
+   * Unblocks where there is room, for a caller that found nothing else to claim. It looks at some gates each time, and goes round. Says whether it
+   * found a job.
+   */
+  async #sweepGates({ tasks }: Served, gate: Gate): Promise<boolean> {
+    let count = 0;
+    for (const name of await this.#blockedGates(tasks)) {
+      const free = gate.freeAt(name);
+      if (free > 0) {
+        const [freed] = await this.#session.rows<{ count: number }>(this.#sql.unblock, [name, Math.min(free, maxUnblocked)]);
+        count += freed?.count ?? 0;
+      }
+      this.#sweep.after = name;
+    }
+    return count > 0;
+  }
+
+  async #blockedGates(tasks: readonly string[]): Promise<string[]> {
+    const names: string[] = [];
+    let { after } = this.#sweep;
+    let isRound = after === '';
+    for (let i = 0; i < gatesAtOnce; i++) {
+      const [next] = await this.#session.rows<{ name: string | null }>(this.#sql.nextGate, [after]);
+      const name = next?.name ?? null;
+      if (name === null && isRound) {
+        this.#sweep.after = '';
+        break;
+      }
+      if (name === null) {
+        isRound = true;
+        after = '';
+        continue;
+      }
+      after = name;
+      if (names.includes(name)) break;
+      if (tasks.includes(taskOfGate(name))) names.push(name);
+    }
+    return names;
+  }
+
+  /** The earliest due time of a job that the caller may claim; `now` if one is ready. */
+  async nextDueAt(asked: Served, now: number): Promise<number | null> {
+    if (asked.tasks.length === 0 || asked.queues?.length === 0) return null;
+    const hasBlocked = await this.#hasBlocked();
+    if (!asked.limits && !hasBlocked) return this.#nextDueAt(asked, now);
+    const look = await Look.at(this.#session, this.#sql, asked.limits ?? noLimits, now);
+    if (hasBlocked) for (const name of await this.#blockedGates(asked.tasks)) if (look.gate.freeAt(name) > 0) return now;
+    const open = look.open(asked);
+    const openAt = await this.#nextDueAt(open, now);
+    if (openAt === now) return now;
+    // What is closed matters where it has jobs that are due when it opens, and for those that will be due.
+    const at = Math.min(
+      openAt ?? Number.POSITIVE_INFINITY,
+      await this.#opensAt(asked, open, look.gate, now),
+      (await this.#nextDueAt(asked, now, true)) ?? Number.POSITIVE_INFINITY,
+    );
+    return at === Number.POSITIVE_INFINITY ? null : at;
+  }
+
+  /** When the first of the closed queues and tasks that have a job which is due opens by itself. */
+  async #opensAt(asked: Served, open: Served, gate: Gate, now: number): Promise<number> {
+    let opensAt = Number.POSITIVE_INFINITY;
+    const look = async (served: Served, at: number) => {
+      if (at < opensAt && (await this.#nextDueAt(served, now)) === now) opensAt = at;
+    };
+    const closedTasks = asked.tasks.filter((task) => !open.tasks.includes(task));
+    for (const task of closedTasks) await look({ ...open, tasks: [task] }, gate.taskClosedUntil(task) ?? now);
+    for (const queue of Object.keys(asked.limits?.queues ?? {})) {
+      const at = gate.queueClosedUntil(queue);
+      const isServed = (asked.queues?.includes(queue) ?? true) && !asked.excludeQueues?.includes(queue);
+      if (at === null || !isServed) continue;
+      await look({ tasks: open.tasks, queues: [queue] }, at);
+      for (const task of closedTasks) await look({ tasks: [task], queues: [queue] }, Math.max(at, gate.taskClosedUntil(task) ?? now));
+    }
+    return opensAt;
+  }
+
+  async #nextDueAt(served: Served, now: number, isLater = false): Promise<number | null> {
+    if (served.tasks.length === 0) return null;
+    const [next] = await this.#session.rows<{ at: number | null }>(this.#sql.nextDue, [...servedValues(served), now, isLater]);
+    return next?.at ?? null;
+  }
+}

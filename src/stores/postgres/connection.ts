@@ -1,0 +1,398 @@
+/**
+ * The engine's connections: a pool of its own or the application's. Each call takes one client at most, so a pool of one is enough, and leaves
+ * nothing behind in its session, so a pooler may stand in between. Connections that fail are closed, and the pool opens others.
+ */
+import { createHash } from 'node:crypto';
+import { ConfigError, isEscapementError, StoreError } from '../../core/errors.ts';
+import { asOwnWork, systemClock } from '../../ports/clock.ts';
+import type { Session, Value } from './session.ts';
+
+/** The part of a `pg` client that is used. */
+export interface PgClient {
+  query(config: {
+    text: string;
+    values?: unknown[];
+    name?: string;
+    types?: { getTypeParser(oid: number, format?: string): (value: string) => unknown };
+  }): Promise<{ rows: unknown[] }>;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+}
+export interface PgPoolClient extends PgClient {
+  release(error?: Error | boolean): void;
+}
+
+/** The part of a `pg` pool that is used. */
+export interface PgPool {
+  connect(): Promise<PgPoolClient>;
+  end(): Promise<void>;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  on(event: 'connect' | 'acquire', listener: (client: PgClient) => void): unknown;
+  readonly options?: object;
+}
+
+/** A client that listens. */
+export interface PgListener extends PgClient {
+  connect(): Promise<unknown>;
+  end(): Promise<void>;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  on(event: 'end', listener: () => void): unknown;
+  on(event: 'notification', listener: (message: { channel: string; payload?: string | undefined }) => void): unknown;
+}
+
+export interface Place {
+  readonly connectionString: string | undefined;
+  readonly pool: PgPool | undefined;
+  /** The name of the schema, unquoted. */
+  readonly schema: string;
+  readonly prepare: boolean;
+  readonly listen: boolean;
+  readonly pollMs: number;
+  /** The size of the engine's own pool. */
+  readonly max: number;
+}
+
+/** How long a statement of a worker's rounds may take, and one of the upkeep, before its connection is closed. */
+export const hotMs = 10_000;
+export const upkeepMs = 30_000;
+const connectMs = 10_000;
+const mostTries = 10;
+const oldestVersion = 140_000;
+
+/** Conversions of this store alone: the types of the application's pool stay as they are. */
+const parsers: Readonly<Record<number, (value: string) => unknown>> = {
+  16: (value) => value === 't',
+  17: (value) => Buffer.from(value.slice(2), 'hex'),
+  20: Number,
+  21: Number,
+  23: Number,
+  700: Number,
+  701: Number,
+};
+const asText = (value: string) => value;
+const types = { getTypeParser: (oid: number) => parsers[oid] ?? asText };
+
+const known = new WeakSet<object>();
+
+/** A client that fails while nobody asks it anything must not end the process. */
+function tame(client: { on(event: 'error', listener: (error: Error) => void): unknown }): void {
+  if (known.has(client)) return;
+  known.add(client);
+  client.on('error', () => {});
+}
+
+/** The same for a pool and its clients, also in the moment in which they are handed out. */
+function tameAll(pool: PgPool): void {
+  if (known.has(pool)) return;
+  tame(pool);
+  pool.on('connect', tame);
+  pool.on('acquire', tame);
+}
+
+const names = new Map<string, string>();
+
+/** The name of a prepared statement. */
+function nameOf(text: string): string {
+  let name = names.get(text);
+  if (name === undefined) {
+    name = `escapement_${createHash('sha256').update(text).digest('hex').slice(0, 20)}`;
+    names.set(text, name);
+  }
+  return name;
+}
+
+class ClientSession implements Session {
+  readonly #client: PgClient;
+  readonly #prepare: boolean;
+
+  constructor(client: PgClient, prepare: boolean) {
+    this.#client = client;
+    this.#prepare = prepare;
+  }
+
+  async rows<Row>(text: string, values: readonly Value[] = []): Promise<Row[]> {
+    const { rows } = await this.#client.query({ text, values: [...values], types, ...(this.#prepare ? { name: nameOf(text) } : {}) });
+    return rows as Row[];
+  }
+
+  async run(text: string, values: readonly Value[] = []): Promise<void> {
+    await this.rows(text, values);
+  }
+
+  async script(text: string): Promise<void> {
+    await this.#client.query({ text });
+  }
+}
+
+export class Connection {
+  readonly place: Place;
+  #pool: PgPool | undefined;
+  #Client: (new (options: object) => PgListener) | undefined;
+  #closed = false;
+  #opening: Promise<void> | undefined;
+
+  readonly #inTurn: boolean;
+
+  /** @param inTurn whether calls come one after the other, in the order in which they were made */
+  constructor(place: Place, inTurn = false) {
+    this.place = place;
+    this.#inTurn = inTurn;
+  }
+
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
+  /** Connects for the first time, and checks the server. */
+  async open(): Promise<void> {
+    this.#opening ??= this.#open();
+    try {
+      await this.#opening;
+    } catch (error) {
+      this.#opening = undefined;
+      throw error;
+    }
+  }
+
+  async #open(): Promise<void> {
+    if (!this.#pool) {
+      if (this.place.pool) this.#lend(this.place.pool);
+      else await this.#connect();
+    }
+    const [server] = await this.query<{ version: number }>("SELECT current_setting('server_version_num')::integer AS version");
+    if (server && server.version < oldestVersion) {
+      throw new StoreError(`postgres() needs PostgreSQL 14 or later; the server is ${server.version / 10_000}`, { kind: 'unsupported' });
+    }
+  }
+
+  #lend(pool: PgPool): void {
+    tameAll(pool);
+    this.#pool = pool;
+    this.#Client = (pool as { readonly Client?: new (options: object) => PgListener }).Client;
+  }
+
+  async #connect(): Promise<void> {
+    const pg = await loadPg();
+    this.#Client = pg.Client;
+    this.#pool = this.#newPool(pg.Pool);
+  }
+
+  #Pool: (new (options: object) => PgPool) | undefined;
+
+  #newPool(Pool: new (options: object) => PgPool): PgPool {
+    this.#Pool = Pool;
+    const { connectionString, max } = this.place;
+    // Idle connections stay: workers come back every second. They do not keep the process alive.
+    const pool = new Pool({
+      connectionString,
+      max,
+      idleTimeoutMillis: 0,
+      allowExitOnIdle: true,
+      keepAlive: true,
+      fallback_application_name: 'escapement',
+    });
+    tameAll(pool);
+    return pool;
+  }
+
+  /** A connection of its own that can listen; undefined where none can be made. */
+  listener(): PgListener | undefined {
+    const options = this.place.pool ? this.place.pool.options : { connectionString: this.place.connectionString };
+    if (!this.#Client || !options) return undefined;
+    const client = new this.#Client({ ...options, keepAlive: true, fallback_application_name: 'escapement listener' });
+    tame(client);
+    return client;
+  }
+
+  /** One statement, committed by itself. */
+  query<Row>(text: string, values: readonly Value[] = [], ms = hotMs): Promise<Row[]> {
+    return this.#retried(() => this.#with(ms, (session) => session.rows<Row>(text, values)));
+  }
+
+  /** One transaction. It is begun anew if the server asks for that. */
+  transact<T>(fn: (session: Session) => Promise<T>, ms = hotMs): Promise<T> {
+    return this.#retried(() =>
+      this.#with(ms, async (session) => {
+        await session.script(`BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = ${ms}`);
+        let value: T;
+        try {
+          value = await fn(session);
+        } catch (error) {
+          if (isLost(error)) throw error;
+          await session.script('ROLLBACK').catch((failure) => {
+            throw isLost(failure) ? failure : error;
+          });
+          throw error;
+        }
+        await session.script('COMMIT');
+        return value;
+      }),
+    );
+  }
+
+  /** Several reads on one client. */
+  read<T>(fn: (session: Session) => Promise<T>, ms = hotMs): Promise<T> {
+    return this.#retried(() => this.#with(ms, fn));
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (!this.place.pool) await this.#pool?.end();
+  }
+
+  async #retried<T>(fn: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await fn();
+      } catch (error) {
+        if (!hasLostRace(error) || tries === mostTries) throw this.error(error);
+      }
+    }
+  }
+
+  #with<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
+    if (!this.#inTurn) return asOwnWork(() => this.#on(ms, fn));
+    const mine = this.#last.then(() => asOwnWork(() => this.#on(ms, fn)));
+    this.#last = mine.catch(() => {});
+    return mine;
+  }
+  #last: Promise<unknown> = Promise.resolve();
+
+  async #on<T>(ms: number, fn: (session: Session) => Promise<T>): Promise<T> {
+    if (this.#closed || !this.#pool) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
+    const client = await acquire(this.#pool);
+    let broken: Error | undefined;
+    let isReleased = false;
+    const release = () => {
+      if (isReleased) return;
+      isReleased = true;
+      client.release(broken);
+    };
+    const timer = systemClock.after(ms + 1_000, () => {
+      broken = new StoreError(`the database did not answer within ${ms / 1_000} s`, { kind: 'busy', transient: true });
+      release();
+    });
+    try {
+      return await fn(new ClientSession(client, this.place.prepare));
+    } catch (error) {
+      if (broken) throw broken;
+      if (isLost(error)) broken = error as Error;
+      if (codeOf(error) === '25006') {
+        // The server has become a replica: connect again, which may lead to the new primary.
+        broken = error as Error;
+        this.#reconnect();
+      }
+      throw error;
+    } finally {
+      timer.cancel();
+      release();
+    }
+  }
+
+  /** Drops all connections. */
+  #reconnect(): void {
+    if (this.place.pool || !this.#Pool || !this.#pool) return;
+    const old = this.#pool;
+    this.#pool = this.#newPool(this.#Pool);
+    old.end().catch(() => {});
+  }
+
+  /** Converts an error of the driver or the server to one of the engine. */
+  error(error: unknown): unknown {
+    return storeError(error, this.place.schema);
+  }
+}
+
+/** Thrown in a transaction that has lost a race: it is begun anew. */
+export class Retry extends Error {}
+
+async function acquire(pool: PgPool): Promise<PgPoolClient> {
+  const connecting = pool.connect();
+  return new Promise((resolve, reject) => {
+    let isLate = false;
+    const timer = systemClock.after(connectMs, () => {
+      isLate = true;
+      reject(new StoreError(`no connection to the database within ${connectMs / 1_000} s`, { kind: 'busy', transient: true }));
+    });
+    connecting.then(
+      (client) => {
+        timer.cancel();
+        if (isLate) client.release();
+        else resolve(client);
+      },
+      (error) => {
+        timer.cancel();
+        reject(error);
+      },
+    );
+  });
+}
+
+function hasLostRace(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code === '23505') return (error as { constraint?: string }).constraint === 'jobs_unique_keys';
+  return error instanceof Retry || code === '40P01' || code === '40001';
+}
+
+interface Pg {
+  readonly Pool: new (options: object) => PgPool;
+  readonly Client: new (options: object) => PgListener;
+}
+
+async function loadPg(): Promise<Pg> {
+  try {
+    const loaded = (await import('pg')) as unknown as { readonly default: Pg };
+    return loaded.default;
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'ERR_MODULE_NOT_FOUND') throw error;
+    throw new ConfigError('postgres() needs the package pg', [
+      { path: 'pg', expected: 'the package to be installed: npm install pg', got: 'no such package' },
+    ]);
+  }
+}
+
+export function codeOf(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === 'string' ? code : undefined;
+}
+
+const lostCodes = /^(08...|57P0[1-5]|ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|ENOENT)$/;
+const lostMessages =
+  /Connection terminated|Client has encountered a connection error|not queryable|timeout exceeded when trying to connect/i;
+
+/** True if the connection is gone, or of no more use. */
+export function isLost(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code !== undefined && lostCodes.test(code)) return true;
+  if (error instanceof AggregateError) return error.errors.some(isLost);
+  return error instanceof Error && !isEscapementError(error) && lostMessages.test(error.message);
+}
+
+function storeError(error: unknown, schema: string): unknown {
+  if (isEscapementError(error)) return error;
+  if (error instanceof Retry) {
+    return new StoreError('the change lost too many races against others; try again', { kind: 'busy', transient: true });
+  }
+  const code = codeOf(error) ?? '';
+  const message = error instanceof Error && error.message !== '' ? error.message : String(code || error);
+  const as = (text: string, kind: string, transient: boolean) => new StoreError(text, { kind, transient, cause: error });
+  if (code === '23505') {
+    const { constraint } = error as { constraint?: string };
+    const what = constraint === 'jobs_occurrences' ? 'the occurrence of a schedule already has a job' : 'a job with this id exists already';
+    return as(what, 'conflict', false);
+  }
+  if (isLost(error)) return as(`the connection to the database failed: ${message}`, 'failing', true);
+  if (code === '57014') return as(`a statement took too long: ${message}`, 'busy', true);
+  if (code === '53100') return as(`the disk of the database is full: ${message}`, 'full', true);
+  if (/^(53|55P03|40)/.test(code)) return as(`the database is busy: ${message}`, 'busy', true);
+  if (code === '25006') return as(`the database is read-only, as after a failover: ${message}`, 'failing', true);
+  if (code === '42P01' || code === '3F000' || code === '42883') {
+    return as(
+      `the schema ${schema} is not migrated; call and await tasks.open() first, or run escapement migrate: ${message}`,
+      'closed',
+      false,
+    );
+  }
+  if (/^22/.test(code)) return as(`the database refused a value: ${message}`, 'invalid', false);
+  return as(`the database failed: ${message}`, 'failing', false);
+}

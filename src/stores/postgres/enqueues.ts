@@ -1,0 +1,116 @@
+/**
+ * Groups plain enqueues into statements: those of one moment, and those that come while others are being committed, share a commit. If one of a group
+ * is invalid, only that one fails.
+ */
+import { isEscapementError, StoreError } from '../../core/errors.ts';
+import type { Job } from '../../core/types.ts';
+import { plainValues } from '../sql/rows.ts';
+import type { Connection } from './connection.ts';
+import { insertedRow } from './rows.ts';
+import { records, type Value } from './session.ts';
+
+interface Pending {
+  readonly jobs: readonly Job[];
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+/** How many groups are committed at the same time. */
+const mostGroups = 2;
+const mostAtOnce = 2_000;
+
+export function enqueuesSql(schema: string) {
+  return {
+    plain: `INSERT INTO ${schema}.jobs (id, task, queue, input, enqueued_at, state, priority, due_at, attempt, max_attempts, claim, losses)
+      SELECT id, task, queue, input, enqueued_at, 'queued', priority, due_at, 0, max_attempts, 0, 0
+      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::integer[], $7::bigint[], $8::integer[])
+        j(id, task, queue, input, enqueued_at, priority, due_at, max_attempts)`,
+  };
+}
+
+export class Enqueues {
+  readonly #connection: Connection;
+  readonly #plain: string;
+  readonly #insert: string;
+  #pending: Pending[] = [];
+  #groups = 0;
+  #isScheduled = false;
+
+  /** @param insert the statement for jobs of every kind */
+  constructor(connection: Connection, { plain }: ReturnType<typeof enqueuesSql>, insert: string) {
+    this.#connection = connection;
+    this.#plain = plain;
+    this.#insert = insert;
+  }
+
+  add(jobs: readonly Job[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#pending.push({ jobs, resolve, reject });
+      if (this.#isScheduled || this.#groups >= mostGroups) return;
+      this.#isScheduled = true;
+      queueMicrotask(() => {
+        this.#isScheduled = false;
+        void this.#flush();
+      });
+    });
+  }
+
+  async #flush(): Promise<void> {
+    while (this.#pending.length > 0 && this.#groups < mostGroups) {
+      this.#groups += 1;
+      const group = this.#take();
+      try {
+        await this.#commit(group);
+      } finally {
+        this.#groups -= 1;
+      }
+    }
+  }
+
+  #take(): Pending[] {
+    let count = 0;
+    let end = 0;
+    for (const { jobs } of this.#pending) {
+      if (end > 0 && count + jobs.length > mostAtOnce) break;
+      count += jobs.length;
+      end += 1;
+    }
+    return this.#pending.splice(0, end);
+  }
+
+  async #commit(group: readonly Pending[]): Promise<void> {
+    try {
+      await this.#write(group.flatMap(({ jobs }) => jobs));
+    } catch (error) {
+      if (group.length > 1 && isOfOne(error)) await this.#apart(group);
+      else for (const { reject } of group) reject(error);
+      return;
+    }
+    for (const { resolve } of group) resolve();
+  }
+
+  async #apart(group: readonly Pending[]): Promise<void> {
+    for (const { jobs, resolve, reject } of group) await this.#write(jobs).then(resolve, reject);
+  }
+
+  async #write(jobs: readonly Job[]): Promise<void> {
+    if (jobs.length === 0) return;
+    const [sql, values] = this.#statement(jobs);
+    await this.#connection.query(sql, values);
+  }
+
+  #statement(jobs: readonly Job[]): [string, Value[]] {
+    const columns: (string | number | null)[][] = [[], [], [], [], [], [], [], []];
+    for (const job of jobs) {
+      if (plainValues(job, 'queued') === undefined) return [this.#insert, [records(jobs.map((one) => insertedRow(one, null)))]];
+      const values = [job.id, job.task, job.queue, job.input, job.enqueuedAt, job.priority, job.dueAt, job.maxAttempts];
+      for (const [i, value] of values.entries()) columns[i]?.push(value);
+    }
+    return [this.#plain, columns];
+  }
+}
+
+/** True for errors caused by one enqueue of a group; other errors affect all of them. */
+function isOfOne(error: unknown): boolean {
+  return !isEscapementError(error) || (error instanceof StoreError && (error.kind === 'conflict' || error.kind === 'invalid'));
+}

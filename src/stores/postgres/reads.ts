@@ -1,0 +1,214 @@
+/** Queries: jobs by id or filter, counts, workers. Each is one statement, or two on one connection. */
+import { isExpired, withoutOldStacks } from '../../core/job.ts';
+import type { Job, JobRecord, Status } from '../../core/types.ts';
+import type { JobFilter, JobOrder, NextDue, PruneOptions, QueueStats } from '../../ports/store.ts';
+import { type JobRow, jobOf } from '../sql/rows.ts';
+import { jobColumns } from './rows.ts';
+import { ownId, timedId } from './schema.ts';
+import { clean, quoteText, type Session, type Value } from './session.ts';
+import { recordsOf } from './work.ts';
+
+const emptyCounts: Record<Status, number> = {
+  waiting: 0,
+  scheduled: 0,
+  ready: 0,
+  retrying: 0,
+  running: 0,
+  successful: 0,
+  failed: 0,
+  cancelled: 0,
+};
+
+const finishedStates = ['successful', 'failed', 'cancelled'] as const;
+const isOver = (state: string) => `state = ${quoteText(state)} AND finished_at IS NOT NULL`;
+
+/** `changedAt` of `core/job`. */
+const changedAt = 'greatest(enqueued_at, coalesce(last_attempted_at, 0), coalesce(last_ended_at, 0), coalesce(finished_at, 0))';
+
+/** The possible last changes of a job, and when they happened. */
+const latestChanges: readonly { readonly where: string; readonly at: string; readonly of: readonly Status[] }[] = [
+  { where: timedId, at: 'id', of: ['waiting', 'scheduled', 'ready'] },
+  { where: ownId, at: 'enqueued_at', of: ['waiting', 'scheduled', 'ready'] },
+  { where: "state = 'running'", at: 'last_attempted_at', of: ['running'] },
+  { where: "last_ended_at IS NOT NULL AND state = 'queued'", at: 'last_ended_at', of: ['scheduled', 'ready', 'retrying'] },
+  ...finishedStates.map((state) => ({ where: isOver(state), at: 'finished_at', of: [state] })),
+];
+
+export function readsSql(schema: string) {
+  const from = `FROM ${schema}.jobs`;
+  const expiring = "expires_at IS NOT NULL AND started_at IS NULL AND state = 'queued'";
+  const attempts = `SELECT job, claim, attempt, worker, started_at AS "startedAt", ended_at AS "endedAt", outcome, error
+     FROM ${schema}.attempts WHERE job = ANY (ARRAY(SELECT json_array_elements_text($1::text::json))) ORDER BY job, claim`;
+  const prunable = (at: string, own: string) =>
+    `SELECT id FROM ${schema}.jobs WHERE state = $1 AND finished_at IS NOT NULL AND ${own} AND ${at} < $2 ORDER BY ${at}, finished_at, id LIMIT $3 FOR UPDATE SKIP LOCKED`;
+  const prune = (at: string, own: string) => `WITH doomed AS MATERIALIZED (${prunable(at, own)}), gone AS (
+      DELETE FROM ${schema}.jobs WHERE id IN (SELECT id FROM doomed) RETURNING 1
+    ), old_attempts AS (DELETE FROM ${schema}.attempts WHERE job IN (SELECT id FROM doomed)),
+    old_steps AS (DELETE FROM ${schema}.steps WHERE job IN (SELECT id FROM doomed)),
+    old_edges AS (DELETE FROM ${schema}.edges WHERE child IN (SELECT id FROM doomed)),
+    old_blobs AS (DELETE FROM ${schema}.blobs WHERE job IN (SELECT id FROM doomed))
+    SELECT count(*) AS count FROM gone`;
+  return {
+    schema,
+    select: `SELECT ${jobColumns} ${from}`,
+    get: `SELECT ${jobColumns} ${from} WHERE id = ANY ($1::text[])`,
+    attempts,
+    overdue: `(SELECT ${jobColumns} ${from} WHERE state = 'running' AND lease_until <= $1 ORDER BY lease_until, id LIMIT $2)
+      UNION ALL (SELECT ${jobColumns} ${from} WHERE ${expiring} AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2)`,
+    nextOverdue: `SELECT (SELECT lease_until ${from} WHERE state = 'running' ORDER BY lease_until LIMIT 1) AS lease,
+      (SELECT expires_at ${from} WHERE ${expiring} ORDER BY expires_at LIMIT 1) AS expiry,
+      (SELECT min(at) FROM (${finishedStates
+        .map((state) => `(SELECT prune_at AS at ${from} WHERE state = '${state}' AND prune_at IS NOT NULL ORDER BY prune_at LIMIT 1)`)
+        .join(' UNION ALL ')}) ends) AS prune`,
+    stats: `SELECT queue, state, attempt > 0 AND state = 'queued' AS retried, due_at <= $1 AND state = 'queued' AS due, count(*) AS count,
+      min(CASE WHEN state = 'queued' THEN due_at END) AS at ${from} GROUP BY 1, 2, 3, 4`,
+    queues: `SELECT name, paused FROM ${schema}.queues`,
+    prune: {
+      left: prune('finished_at', 'prune_at IS NULL'),
+      only: prune('prune_at', 'prune_at IS NOT NULL'),
+      both: prune('finished_at', 'true'),
+    },
+    forgetRates: `DELETE FROM ${schema}.rates WHERE arrival_at < $1`,
+  };
+}
+export type ReadsSql = ReturnType<typeof readsSql>;
+
+export class Reads {
+  readonly #session: Session;
+  readonly #sql: ReadsSql;
+
+  constructor(session: Session, sql: ReadsSql) {
+    this.#session = session;
+    this.#sql = sql;
+  }
+
+  async get(ids: readonly string[]): Promise<(JobRecord | null)[]> {
+    if (ids.length === 0) return [];
+    const rows = await this.#session.rows<JobRow>(this.#sql.get, [ids.map(clean)]);
+    return recordsOf(this.#session, this.#sql.attempts, ids, rows);
+  }
+
+  async overdue(now: number, limit: number): Promise<Job[]> {
+    const rows = await this.#session.rows<JobRow>(this.#sql.overdue, [now, limit]);
+    const all = rows
+      .map((row) => ({ at: (row.state === 'running' ? row.leaseUntil : row.expiresAt) ?? 0, job: jobOf(row) }))
+      .filter(({ job }) => job.status === 'running' || isExpired(job, now))
+      .sort((a, b) => a.at - b.at || (a.job.id < b.job.id ? -1 : 1));
+    return all.slice(0, limit).map(({ job }) => job);
+  }
+
+  async nextDue(): Promise<Omit<NextDue, 'jobAt'>> {
+    const [row] = await this.#session.rows<{ lease: number | null; expiry: number | null; prune: number | null }>(this.#sql.nextOverdue);
+    const overdue = Math.min(row?.lease ?? Number.POSITIVE_INFINITY, row?.expiry ?? Number.POSITIVE_INFINITY);
+    const pruneAt = row?.prune ?? undefined;
+    return { overdueAt: overdue === Number.POSITIVE_INFINITY ? null : overdue, ...(pruneAt === undefined ? {} : { pruneAt }) };
+  }
+
+  async list(
+    filter: JobFilter,
+    options: { now: number; limit: number; cursor?: string | undefined; order?: JobOrder | undefined },
+  ): Promise<{ items: JobRecord[]; cursor: string | null }> {
+    const conditions: string[] = [];
+    const values: Value[] = [];
+    const bind = (value: Value) => `$${values.push(value)}`;
+    if (options.cursor !== undefined) conditions.push(`id < ${bind(options.cursor)}`);
+    if (filter.ids) conditions.push(`id = ANY (${bind(filter.ids.map(clean))}::text[])`);
+    if (filter.task !== undefined) conditions.push(`task = ${bind(clean(filter.task))}`);
+    if (filter.queue !== undefined) conditions.push(`queue = ${bind(clean(filter.queue))}`);
+    if (filter.schedule !== undefined) conditions.push(`schedule = ${bind(clean(filter.schedule))}`);
+    if (filter.workflow !== undefined) conditions.push(`workflow = ${bind(clean(filter.workflow))}`);
+    if (filter.enqueuedBy !== undefined) conditions.push(`enqueued_by = ${bind(clean(filter.enqueuedBy))}`);
+    // Most rows are told by their text.
+    if (filter.tag !== undefined) {
+      const text = `position(${bind(JSON.stringify(filter.tag))} IN tags) > 0`;
+      conditions.push(`CASE WHEN ${text} THEN ${this.#sql.schema}.has_tag(tags, ${bind(clean(filter.tag))}) ELSE false END`);
+    }
+    if (filter.status) {
+      const now = bind(options.now);
+      conditions.push(`${now}::bigint IS NOT NULL`);
+      const states = filter.status.map((status) => visible(status, `${now}::bigint`));
+      conditions.push(states.length > 0 ? `(${states.join(' OR ')})` : 'false');
+    }
+    const isChanged = options.order === 'changed';
+    const most = isChanged ? options.limit : options.limit + 1;
+    const sql = isChanged
+      ? this.#changed(filter.status, conditions, bind(most))
+      : `${this.#sql.select}${where(conditions)} ORDER BY id DESC LIMIT ${bind(most)}`;
+    const rows = sql === undefined ? [] : await this.#session.rows<JobRow>(sql, values);
+    const page = rows.slice(0, options.limit);
+    const records = await recordsOf(
+      this.#session,
+      this.#sql.attempts,
+      page.map(({ id }) => id),
+      page,
+    );
+    const items = records.flatMap((record) => (record ? [{ job: record.job, attempts: withoutOldStacks(record.attempts) }] : []));
+    return { items, cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
+  }
+
+  /** The latest jobs for each kind of change that jobs with these statuses can have had, each from its own index; then the latest of them all. */
+  #changed(statuses: readonly Status[] | undefined, conditions: readonly string[], limit: string): string | undefined {
+    const changes = latestChanges.filter(({ of }) => statuses === undefined || of.some((status) => statuses.includes(status)));
+    if (changes.length === 0) return undefined;
+    const latest = changes.map(
+      ({ where: kind, at }) =>
+        `(SELECT id FROM ${this.#sql.schema}.jobs${where([...conditions, kind])} ORDER BY ${at} DESC, id DESC LIMIT ${limit})`,
+    );
+    return `${this.#sql.select} WHERE id IN (${latest.join(' UNION ')}) ORDER BY ${changedAt} DESC, id DESC LIMIT ${limit}`;
+  }
+
+  async stats(now: number): Promise<QueueStats[]> {
+    const queues = new Map<string, { paused: boolean; counts: Record<Status, number>; oldestReadyAt: number | null }>();
+    const of = (name: string) => {
+      const found = queues.get(name) ?? { paused: false, counts: { ...emptyCounts }, oldestReadyAt: null };
+      queues.set(name, found);
+      return found;
+    };
+    for (const { name, paused } of await this.#session.rows<{ name: string; paused: boolean }>(this.#sql.queues)) of(name).paused = paused;
+    for (const { queue, state, retried, due, count, at } of await this.#session.rows<Counted>(this.#sql.stats, [now])) {
+      const found = of(queue);
+      const status: Status = state !== 'queued' ? state : due ? 'ready' : retried ? 'retrying' : 'scheduled';
+      found.counts[status] += count;
+      if (status === 'ready') found.oldestReadyAt = Math.min(at ?? now, found.oldestReadyAt ?? Number.POSITIVE_INFINITY);
+    }
+    return [...queues].map(([name, found]) => ({ name, ...found })).sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async prune({ status, finishedBefore, limit, own }: PruneOptions): Promise<number> {
+    const [row] = await this.#session.rows<{ count: number }>(this.#sql.prune[own ?? 'both'], [status, finishedBefore, limit]);
+    const count = row?.count ?? 0;
+    // What is past says nothing of the rates to come.
+    if (count < limit) await this.#session.run(this.#sql.forgetRates, [finishedBefore]);
+    return count;
+  }
+}
+
+interface Counted {
+  readonly queue: string;
+  readonly state: Exclude<Status, 'scheduled' | 'ready' | 'retrying'> | 'queued';
+  readonly retried: boolean;
+  readonly due: boolean;
+  readonly count: number;
+  readonly at: number | null;
+}
+
+function where(conditions: readonly string[]): string {
+  return conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
+}
+
+function visible(status: Status, now: string): string {
+  switch (status) {
+    case 'ready':
+      return `(state = 'queued' AND due_at <= ${now})`;
+    case 'scheduled':
+      return `(state = 'queued' AND due_at > ${now} AND attempt = 0)`;
+    case 'retrying':
+      return `(state = 'queued' AND due_at > ${now} AND attempt > 0)`;
+    case 'successful':
+    case 'failed':
+    case 'cancelled':
+      return `(${isOver(status)})`;
+    default:
+      return `state = ${quoteText(status)}`;
+  }
+}

@@ -1,0 +1,382 @@
+/**
+ * The tables and functions, as migrations. Each is applied once, in order, in one transaction, and never changed afterwards; its checksum
+ * is stored with it. `$schema` stands for the quoted name of the schema.
+ *
+ * All values that have an order are compared bytewise (`COLLATE "C"`), as in the other stores. Structured values are JSON in text columns:
+ * a text can hold `\u0000` as an escape sequence, where `jsonb` refuses it. The latest attempt is stored in the job's own row and moves to
+ * `attempts` when the job is claimed again.
+ *
+ * What workers do all the time are functions: one round trip, plans that are kept, and settings of the planner that hold for them alone, since
+ * statistics of a queue are always out of date. A later version of a function gets another name, because workers of two versions run side by
+ * side during a deployment.
+ */
+import { createHash } from 'node:crypto';
+import { MigrationError } from '../../core/errors.ts';
+import { mostAttempts } from '../../core/job.ts';
+import type { Session } from './session.ts';
+
+/** Ids that are not UUIDs of version 7, or that stand for instants after the year 2526. All other ids sort in enqueue order. */
+export const ownId = "(id >= '1' OR id NOT LIKE '________-____-7___-____-____________')";
+export const timedId = "(id < '1' AND id LIKE '________-____-7___-____-____________')";
+
+/** The planner must walk the indexes in order, whatever it believes of the size of the tables. */
+const planned =
+  'SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_generic_plan';
+
+export const migrations: readonly string[] = [
+  `
+  CREATE TABLE $schema.jobs (
+    due_at bigint NOT NULL,
+    enqueued_at bigint NOT NULL,
+    lease_until bigint,
+    started_at bigint,
+    last_attempted_at bigint,
+    last_ended_at bigint,
+    finished_at bigint,
+    run_after bigint,
+    expires_at bigint,
+    scheduled_at bigint,
+    prune_at bigint,
+    priority integer NOT NULL,
+    attempt integer NOT NULL,
+    max_attempts integer NOT NULL,
+    claim integer NOT NULL,
+    losses integer NOT NULL,
+    last_attempt integer,
+    state text COLLATE "C" NOT NULL,
+    id text COLLATE "C" PRIMARY KEY,
+    task text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    last_worker text COLLATE "C",
+    last_outcome text COLLATE "C",
+    input text,
+    return_value text,
+    cancel_requested text,
+    reason text,
+    progress text,
+    tags text,
+    metadata text,
+    schedule text COLLATE "C",
+    overrides text,
+    last_error text,
+    uniqueness text,
+    unique_key text COLLATE "C",
+    unique_while text COLLATE "C",
+    concurrency_key text COLLATE "C",
+    rate_key text COLLATE "C",
+    enqueued_by text COLLATE "C",
+    blocked_by text COLLATE "C",
+    awaits text COLLATE "C",
+    workflow text COLLATE "C",
+    part text
+  ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.05);
+
+  CREATE INDEX jobs_queued ON $schema.jobs (queue, priority DESC, due_at, id) WHERE state = 'queued' AND blocked_by IS NULL;
+  CREATE INDEX jobs_blocked ON $schema.jobs (blocked_by, priority DESC, due_at, id) WHERE blocked_by IS NOT NULL;
+  CREATE INDEX jobs_leases ON $schema.jobs (lease_until, id) WHERE state = 'running';
+  CREATE INDEX jobs_expiries ON $schema.jobs (expires_at, id) WHERE expires_at IS NOT NULL AND started_at IS NULL AND state = 'queued';
+  CREATE INDEX jobs_finished ON $schema.jobs (state, finished_at) WHERE finished_at IS NOT NULL;
+  CREATE INDEX jobs_own_retention ON $schema.jobs (state, prune_at) WHERE prune_at IS NOT NULL;
+  CREATE INDEX jobs_ended ON $schema.jobs (last_ended_at) WHERE last_ended_at IS NOT NULL AND state = 'queued';
+  CREATE INDEX jobs_own_ids ON $schema.jobs (enqueued_at) WHERE ${ownId};
+  CREATE INDEX jobs_by_schedule ON $schema.jobs (schedule, id) WHERE schedule IS NOT NULL;
+  CREATE UNIQUE INDEX jobs_occurrences ON $schema.jobs (schedule, scheduled_at) WHERE schedule IS NOT NULL;
+  CREATE INDEX jobs_open_by_schedule ON $schema.jobs (schedule, id)
+    WHERE schedule IS NOT NULL AND state IN ('waiting', 'queued', 'running');
+  CREATE UNIQUE INDEX jobs_unique_keys ON $schema.jobs (unique_key) WHERE unique_key IS NOT NULL;
+  CREATE INDEX jobs_enqueued_by ON $schema.jobs (enqueued_by, id) WHERE enqueued_by IS NOT NULL;
+  CREATE INDEX jobs_by_workflow ON $schema.jobs (workflow, enqueued_at, id) WHERE workflow IS NOT NULL;
+  CREATE INDEX jobs_awaiting ON $schema.jobs (awaits) WHERE awaits IS NOT NULL;
+
+  CREATE TABLE $schema.attempts (
+    job text COLLATE "C" NOT NULL,
+    claim integer NOT NULL,
+    attempt integer NOT NULL,
+    worker text COLLATE "C" NOT NULL,
+    started_at bigint NOT NULL,
+    ended_at bigint,
+    outcome text COLLATE "C",
+    error text,
+    PRIMARY KEY (job, claim)
+  );
+
+  CREATE TABLE $schema.steps (
+    n bigint GENERATED ALWAYS AS IDENTITY,
+    job text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    value text,
+    attempt integer NOT NULL,
+    at bigint NOT NULL,
+    PRIMARY KEY (job, name)
+  );
+  CREATE TABLE $schema.blobs (job text COLLATE "C" NOT NULL, name text COLLATE "C" NOT NULL, bytes bytea NOT NULL, PRIMARY KEY (job, name));
+  CREATE TABLE $schema.signals (
+    n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text COLLATE "C" NOT NULL,
+    data text,
+    sent_at bigint NOT NULL
+  );
+  CREATE INDEX signals_by_name ON $schema.signals (name, n);
+  -- An edge has its parent's value once the parent has ended and lets the child go on: parents may be pruned before.
+  CREATE TABLE $schema.edges (
+    n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    parent text COLLATE "C" NOT NULL,
+    child text COLLATE "C" NOT NULL,
+    value text
+  );
+  CREATE INDEX edges_by_parent ON $schema.edges (parent, n);
+  CREATE INDEX edges_by_child ON $schema.edges (child, n);
+  CREATE INDEX edges_open ON $schema.edges (child) WHERE value IS NULL;
+  CREATE TABLE $schema.rates (name text COLLATE "C" PRIMARY KEY, arrival_at double precision NOT NULL);
+  CREATE TABLE $schema.queues (name text COLLATE "C" PRIMARY KEY, paused boolean NOT NULL);
+  CREATE TABLE $schema.workers (id text COLLATE "C" PRIMARY KEY, started_at bigint NOT NULL, heartbeat_at bigint NOT NULL, "row" text NOT NULL);
+  CREATE TABLE $schema.schedules (
+    name text COLLATE "C" PRIMARY KEY,
+    source text COLLATE "C" NOT NULL,
+    revision bigint NOT NULL,
+    paused boolean NOT NULL,
+    computed boolean NOT NULL,
+    next_at bigint,
+    occurrence_at bigint,
+    last_at bigint,
+    held_at bigint,
+    runs bigint NOT NULL,
+    "row" text NOT NULL
+  );
+  CREATE INDEX schedules_due ON $schema.schedules (next_at, name) WHERE next_at IS NOT NULL AND NOT paused;
+  CREATE INDEX schedules_held ON $schema.schedules (name) WHERE held_at IS NOT NULL AND NOT paused;
+
+  -- Whether tags, a JSON array whose text has the tag in it, have it as an element. Damaged ones, and those with NUL, are taken at their word.
+  CREATE FUNCTION $schema.has_tag(p_tags text, p_tag text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $body$
+  BEGIN
+    RETURN p_tags::jsonb ? p_tag;
+  EXCEPTION WHEN OTHERS THEN
+    RETURN true;
+  END
+  $body$;
+
+  -- The queues that have queued jobs and that a caller serves: one index step for each.
+  CREATE FUNCTION $schema.served_queues(p_queues text[], p_exclude text[]) RETURNS text[] LANGUAGE plpgsql STABLE AS $body$
+  DECLARE
+    v_served text[] := '{}';
+    v_queue text;
+  BEGIN
+    IF p_queues IS NOT NULL THEN
+      SELECT coalesce(array_agg(DISTINCT given), '{}') INTO v_served FROM unnest(p_queues) given
+        WHERE NOT given = ANY (p_exclude) AND NOT EXISTS (SELECT 1 FROM $schema.queues q WHERE q.name = given AND q.paused);
+      RETURN v_served;
+    END IF;
+    SELECT j.queue INTO v_queue FROM $schema.jobs j WHERE j.state = 'queued' AND j.blocked_by IS NULL ORDER BY j.queue LIMIT 1;
+    WHILE v_queue IS NOT NULL LOOP
+      IF NOT v_queue = ANY (p_exclude) AND NOT EXISTS (SELECT 1 FROM $schema.queues q WHERE q.name = v_queue AND q.paused) THEN
+        v_served := v_served || v_queue;
+      END IF;
+      SELECT j.queue INTO v_queue FROM $schema.jobs j
+        WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue > v_queue ORDER BY j.queue LIMIT 1;
+    END LOOP;
+    RETURN v_served;
+  END
+  $body$;
+
+  -- The best due jobs, up to a limit, in the order of claims, and locked. Future jobs are never read: each priority of a queue is a range of
+  -- the index that ends at the present. Jobs that another worker is about to claim are skipped.
+  CREATE FUNCTION $schema.candidates(p_tasks text[], p_queues text[], p_exclude text[], p_now bigint, p_limit integer) RETURNS text[]
+  LANGUAGE plpgsql AS $body$
+  DECLARE
+    v_served text[] := $schema.served_queues(p_queues, p_exclude);
+    v_level integer;
+    v_taken text[] := '{}';
+    v_found text[];
+  BEGIN
+    SELECT max(first.priority) INTO v_level FROM unnest(v_served) q(name) CROSS JOIN LATERAL (
+      SELECT j.priority FROM $schema.jobs j WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = q.name
+      ORDER BY j.priority DESC LIMIT 1) first;
+    WHILE v_level IS NOT NULL AND cardinality(v_taken) < p_limit LOOP
+      SELECT array_agg(best.id ORDER BY best.due_at, best.id) INTO v_found FROM (
+        SELECT due.id, due.due_at FROM unnest(v_served) q(name) CROSS JOIN LATERAL (
+          SELECT j.id, j.due_at FROM $schema.jobs j
+          WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = q.name AND j.priority = v_level AND j.due_at <= p_now
+            AND j.task = ANY (p_tasks) AND (j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > p_now)
+          ORDER BY j.due_at, j.id LIMIT p_limit - cardinality(v_taken) FOR UPDATE SKIP LOCKED) due
+        ORDER BY due.due_at, due.id LIMIT p_limit - cardinality(v_taken)) best;
+      IF v_found IS NOT NULL THEN
+        v_taken := v_taken || v_found;
+      END IF;
+      SELECT max(next.priority) INTO v_level FROM unnest(v_served) q(name) CROSS JOIN LATERAL (
+        SELECT j.priority FROM $schema.jobs j WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = q.name AND j.priority < v_level
+        ORDER BY j.priority DESC LIMIT 1) next;
+    END LOOP;
+    RETURN v_taken;
+  END
+  $body$;
+
+  -- Leases jobs that the transaction has locked. Their latest attempts move out of their rows.
+  CREATE FUNCTION $schema.lease(p_ids text[], p_worker text, p_lease_until bigint, p_now bigint) RETURNS SETOF $schema.jobs
+  LANGUAGE plpgsql AS $body$
+  BEGIN
+    INSERT INTO $schema.attempts (job, claim, attempt, worker, started_at, ended_at, outcome, error)
+      SELECT j.id, j.claim, j.last_attempt, j.last_worker, j.last_attempted_at, j.last_ended_at, j.last_outcome, j.last_error
+      FROM $schema.jobs j WHERE j.id = ANY (p_ids) AND j.claim > 0 AND j.last_attempt IS NOT NULL AND j.last_worker IS NOT NULL
+      ON CONFLICT (job, claim) DO NOTHING;
+    IF FOUND THEN
+      DELETE FROM $schema.attempts a USING $schema.jobs j
+        WHERE j.id = ANY (p_ids) AND j.claim >= ${mostAttempts} AND a.job = j.id AND a.claim <= j.claim + 1 - ${mostAttempts};
+    END IF;
+    RETURN QUERY UPDATE $schema.jobs j SET
+      state = 'running', attempt = j.attempt + 1, claim = j.claim + 1, lease_until = p_lease_until, started_at = coalesce(j.started_at, p_now),
+      last_attempted_at = p_now, cancel_requested = NULL, awaits = NULL, last_attempt = j.attempt + 1, last_worker = p_worker,
+      last_ended_at = NULL, last_outcome = NULL, last_error = NULL,
+      unique_key = CASE WHEN position(' running ' IN j.unique_while) > 0 THEN j.unique_key END
+      WHERE j.id = ANY (p_ids) RETURNING j.*;
+  END
+  $body$;
+
+  -- Claims without limits. If too few jobs are found and others wait for a place, the caller has to look at those.
+  CREATE FUNCTION $schema.claim(
+    p_tasks text[], p_queues text[], p_exclude text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+  ) RETURNS SETOF $schema.jobs LANGUAGE plpgsql ${planned} AS $body$
+  DECLARE
+    v_taken text[] := $schema.candidates(p_tasks, p_queues, p_exclude, p_now, p_limit);
+  BEGIN
+    IF cardinality(v_taken) < p_limit AND EXISTS (
+      SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL AND j.task = ANY (p_tasks)
+    ) THEN
+      RAISE EXCEPTION 'blocked' USING ERRCODE = 'ESC02';
+    END IF;
+    IF cardinality(v_taken) > 0 THEN
+      RETURN QUERY SELECT * FROM $schema.lease(v_taken, p_worker, p_lease_until, p_now);
+    END IF;
+  END
+  $body$;
+
+  -- The next due time of a job that a caller serves; p_now if one is ready. p_later: only jobs that are not due yet.
+  CREATE FUNCTION $schema.next_due(p_tasks text[], p_queues text[], p_exclude text[], p_now bigint, p_later boolean) RETURNS bigint
+  LANGUAGE plpgsql STABLE ${planned} AS $body$
+  DECLARE
+    v_queue text;
+    v_level integer;
+    v_found bigint;
+    v_at bigint;
+  BEGIN
+    FOREACH v_queue IN ARRAY $schema.served_queues(p_queues, p_exclude) LOOP
+      SELECT j.priority INTO v_level FROM $schema.jobs j
+        WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = v_queue ORDER BY j.priority DESC LIMIT 1;
+      WHILE v_level IS NOT NULL LOOP
+        IF p_later THEN
+          SELECT j.due_at INTO v_found FROM $schema.jobs j
+            WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = v_queue AND j.priority = v_level AND j.task = ANY (p_tasks)
+              AND j.due_at > p_now ORDER BY j.due_at LIMIT 1;
+        ELSE
+          SELECT j.due_at INTO v_found FROM $schema.jobs j
+            WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = v_queue AND j.priority = v_level AND j.task = ANY (p_tasks)
+              AND (j.due_at > p_now OR j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > p_now)
+            ORDER BY j.due_at LIMIT 1;
+        END IF;
+        v_at := least(v_at, v_found);
+        IF v_at <= p_now THEN
+          RETURN p_now;
+        END IF;
+        SELECT j.priority INTO v_level FROM $schema.jobs j
+          WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = v_queue AND j.priority < v_level ORDER BY j.priority DESC LIMIT 1;
+      END LOOP;
+    END LOOP;
+    RETURN v_at;
+  END
+  $body$;
+
+  -- Makes the best blocked jobs of a gate ready again.
+  CREATE FUNCTION $schema.unblock(p_gate text, p_count integer) RETURNS integer LANGUAGE plpgsql ${planned} AS $body$
+  DECLARE
+    v_freed integer;
+  BEGIN
+    UPDATE $schema.jobs SET blocked_by = NULL WHERE id = ANY (ARRAY(
+      SELECT j.id FROM $schema.jobs j WHERE j.blocked_by = p_gate ORDER BY j.priority DESC, j.due_at, j.id LIMIT p_count FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS v_freed = ROW_COUNT;
+    RETURN v_freed;
+  END
+  $body$;
+
+  -- The most common outcome, of jobs that hold nothing but their lease; raises ESC01, having changed nothing, if one of them is another.
+  -- Then claims, if p_limit says so. Returns the settled rows, which are successful, and the claimed ones, which run.
+  CREATE FUNCTION $schema.succeed(
+    p_ids text[], p_claims integer[], p_attempts integer[], p_dues bigint[], p_ends bigint[], p_values text[], p_progress text[],
+    p_tasks text[], p_queues text[], p_exclude text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+  ) RETURNS SETOF $schema.jobs LANGUAGE plpgsql ${planned} AS $body$
+  DECLARE
+    v_applied integer;
+  BEGIN
+    RETURN QUERY UPDATE $schema.jobs j SET
+      state = 'successful', attempt = s.attempt, losses = 0, due_at = s.due_at, lease_until = NULL, finished_at = s.ended_at,
+      cancel_requested = NULL, return_value = s.value, reason = NULL, progress = coalesce(s.progress, j.progress), awaits = NULL,
+      blocked_by = NULL, last_ended_at = s.ended_at, last_outcome = 'successful', last_error = NULL
+      FROM unnest(p_ids, p_claims, p_attempts, p_dues, p_ends, p_values, p_progress) s(id, claim, attempt, due_at, ended_at, value, progress)
+      -- Written so that the planner does not look for the row in the index of running jobs.
+      WHERE j.id = s.id AND j.claim = s.claim AND coalesce(j.state, '') = 'running' AND j.uniqueness IS NULL AND j.workflow IS NULL
+        AND (j.overrides IS NULL OR position('retention' IN j.overrides) = 0)
+      RETURNING j.*;
+    GET DIAGNOSTICS v_applied = ROW_COUNT;
+    IF v_applied <> cardinality(p_ids) THEN
+      RAISE EXCEPTION 'not plain' USING ERRCODE = 'ESC01';
+    END IF;
+    IF EXISTS (SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL) THEN
+      PERFORM $schema.unblock(gate.name, gate.count::integer) FROM (
+        SELECT j.task || ' ' || coalesce(j.concurrency_key, '') AS name, count(*) AS count
+        FROM $schema.jobs j WHERE j.id = ANY (p_ids) GROUP BY 1) gate;
+    END IF;
+    IF p_limit > 0 THEN
+      RETURN QUERY SELECT * FROM $schema.claim(p_tasks, p_queues, p_exclude, p_now, p_limit, p_worker, p_lease_until);
+    END IF;
+  END
+  $body$;
+  `,
+];
+
+const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex');
+
+/**
+ * Migrates the schema in the session's transaction. Processes that start at the same time do this one after another.
+ * @param schema the quoted name
+ * @throws MigrationError if a newer version has migrated the schema, or its migrations do not match the known ones
+ */
+export async function migrate(session: Session, schema: string, lock: readonly [number, number]): Promise<void> {
+  await session.run(`SELECT pg_advisory_xact_lock(${lock[0]}, ${lock[1]})`);
+  await session.run(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
+  await session.run(`CREATE TABLE IF NOT EXISTS ${schema}.migrations (version integer PRIMARY KEY, checksum text NOT NULL)`);
+  for (let version = (await applied(session, schema)) + 1; version <= migrations.length; version++) {
+    const sql = migrations[version - 1] as string;
+    await session.script(sql.replaceAll('$schema', schema));
+    await session.run(`INSERT INTO ${schema}.migrations VALUES (${version}, '${checksum(sql)}')`);
+  }
+}
+
+/**
+ * True if the schema exists and is up to date. Only reads.
+ * @throws MigrationError like `migrate`
+ */
+export async function isMigrated(session: Session, schema: string): Promise<boolean> {
+  const [found] = await session.rows<{ found: string | null }>('SELECT to_regclass($1)::text AS found', [`${schema}.migrations`]);
+  return found?.found != null && (await applied(session, schema)) === migrations.length;
+}
+
+/** Number of applied migrations. */
+async function applied(session: Session, schema: string): Promise<number> {
+  const rows = await session.rows<{ version: number; checksum: string }>(
+    `SELECT version, checksum FROM ${schema}.migrations ORDER BY version`,
+  );
+  const latest = rows.at(-1)?.version ?? 0;
+  if (latest > migrations.length) {
+    throw new MigrationError(
+      `the schema ${schema} has version ${latest}, but this version of escapement only supports ${migrations.length}: a newer version has migrated it. Update escapement in this process.`,
+      { kind: 'newer' },
+    );
+  }
+  for (const [i, { version, checksum: found }] of rows.entries()) {
+    if (version === i + 1 && found === checksum(migrations[i] as string)) continue;
+    throw new MigrationError(
+      `migration ${i + 1} of the schema ${schema} does not match this version of escapement; the schema was changed by hand or by a custom build`,
+      { kind: 'changed' },
+    );
+  }
+  return rows.length;
+}

@@ -1,0 +1,482 @@
+/**
+ * The store on a PostgreSQL schema. It obeys the laws of every store and uses the core's functions to compute new rows. What workers do all the
+ * time is one call of a function of the schema; everything else is a transaction that locks rows, changes and writes them.
+ */
+import { createHash } from 'node:crypto';
+import { defaultBackoff } from '../../core/backoff.ts';
+import { hintsOf } from '../../core/changes.ts';
+import { decide, type Outcome } from '../../core/decide.ts';
+import { StoreError } from '../../core/errors.ts';
+import { changesVersions } from '../../core/schedule.ts';
+import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../../core/types.ts';
+import type { Edges } from '../../core/workflow.ts';
+import type {
+  Advance,
+  Amended,
+  ClaimOptions,
+  Held,
+  Hint,
+  JobBlob,
+  JobFilter,
+  JobOrder,
+  NextDue,
+  PruneOptions,
+  QueueStats,
+  RenewAnswer,
+  Settled,
+  Store,
+  Taken,
+  WantedSignal,
+} from '../../ports/store.ts';
+import { type JobRow, jobOf, workerOf } from '../sql/rows.ts';
+import { Claims, claimsSql, inOrder, type Served, type Sweep, servedValues } from './claims.ts';
+import { type Connection, codeOf, upkeepMs } from './connection.ts';
+import { Enqueues, enqueuesSql } from './enqueues.ts';
+import { guestSession } from './guest.ts';
+import { Reads, readsSql } from './reads.ts';
+import { Schedules, schedulesSql } from './schedules.ts';
+import { isMigrated, migrate } from './schema.ts';
+import { clean, quoteName, type Session, texts } from './session.ts';
+import { Wakeups } from './wakeups.ts';
+import { Work, workSql } from './work.ts';
+
+/** While other processes' hints arrive, a worker looks for what they did not tell this often. */
+const pollWithHintsMs = 5_000;
+
+export interface StoreOptions {
+  /** No other process uses the schema: nothing needs to be heard from others or told to them. */
+  readonly alone: boolean;
+}
+
+export class PostgresStore implements Store {
+  readonly name = 'postgres';
+  readonly supports = { transactions: true };
+  readonly #connection: Connection;
+  readonly #schema: string;
+  readonly #wakeups: Wakeups | undefined;
+  readonly #enqueues: Enqueues;
+  readonly #sweep: Sweep = { after: '' };
+  readonly #locks: { readonly migrations: readonly [number, number]; readonly limits: readonly [number, number] };
+  readonly #sql;
+  #listeners: ((hint: Hint) => void)[] = [];
+  #migrated = false;
+  /** Jobs that end may let others start, in other processes too. */
+  #hasLimits = false;
+
+  constructor(connection: Connection, { alone }: StoreOptions) {
+    const { place } = connection;
+    const schema = quoteName(place.schema);
+    this.#connection = connection;
+    this.#schema = schema;
+    this.#wakeups = alone || !place.listen ? undefined : new Wakeups(connection, (hint) => this.#notify(hint));
+    this.#locks = { migrations: lockOf(`${place.schema} migrations`), limits: lockOf(`${place.schema} limits`) };
+    this.#sql = {
+      work: workSql(schema),
+      claims: claimsSql(schema),
+      reads: readsSql(schema),
+      schedules: schedulesSql(schema),
+      renew: `UPDATE ${schema}.jobs j SET lease_until = $1, progress = coalesce(r.progress, j.progress)
+        FROM unnest($2::text[], $3::integer[], $4::text[]) r(id, claim, progress)
+        WHERE j.id = r.id AND j.claim = r.claim AND coalesce(j.state, '') = 'running' RETURNING j.id, j.claim, j.cancel_requested AS "cancelRequested"`,
+      blobs: `SELECT job, bytes FROM ${schema}.blobs WHERE job = ANY ($1::text[]) AND name = $2`,
+      saveQueue: `INSERT INTO ${schema}.queues (name, paused) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused`,
+      saveWorker: `WITH saved AS (
+          INSERT INTO ${schema}.workers (id, started_at, heartbeat_at, "row") VALUES ($1, $2, $3, $4)
+          ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at, "row" = excluded."row"
+        ), forgotten AS (DELETE FROM ${schema}.workers WHERE heartbeat_at < $5 AND id <> $1)
+        SELECT "row" FROM ${schema}.workers WHERE id = $1`,
+      workers: `SELECT "row" FROM ${schema}.workers ORDER BY started_at, id`,
+    };
+    this.#enqueues = new Enqueues(connection, enqueuesSql(schema), this.#sql.work.insert);
+    if (alone) this.#pollMs = Number.POSITIVE_INFINITY;
+  }
+
+  #pollMs: number | undefined;
+  get pollMs(): number {
+    const { pollMs } = this.#connection.place;
+    return this.#pollMs ?? (this.#wakeups?.isAlive ? Math.max(pollMs, pollWithHintsMs) : pollMs);
+  }
+
+  async migrate(): Promise<void> {
+    await this.#connection.open();
+    if (this.#migrated) return;
+    const isDone = await this.#connection.read((session) => isMigrated(session, this.#schema));
+    if (!isDone) await this.#connection.transact((session) => migrate(session, this.#schema, this.#locks.migrations), upkeepMs);
+    this.#migrated = true;
+  }
+
+  async close(): Promise<void> {
+    this.#wakeups?.stop();
+    await this.#connection.close();
+  }
+
+  async insert(jobs: readonly Job[], { now, transaction, ...more }: Parameters<Store['insert']>[1]): Promise<Taken | undefined> {
+    const isPlain = !more.once && !more.blobs?.length && !more.edges?.length && jobs.every(({ unique }) => unique === null);
+    if (transaction !== undefined) return this.#joined(transaction, (work) => work.insert(jobs, now, more), { dueAt: 0 }, isPlain);
+    const taken = isPlain ? await this.#enqueues.add(jobs) : await this.#work((work) => work.insert(jobs, now, more));
+    this.#hint(taken ? jobs.map((job, i) => taken[i]?.job ?? job) : jobs, true);
+    return taken ?? undefined;
+  }
+
+  async claim(options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
+    if (options.limit <= 0) return [];
+    const { now, limit, worker, leaseUntil } = options;
+    if (options.limits) this.#hasLimits = true;
+    const rows = options.limits
+      ? await this.#claimWithin(options)
+      : await this.#orElse(
+          'ESC02',
+          async () =>
+            inOrder(await this.#query<JobRow>(this.#sql.claims.claim, [...servedValues(options), now, limit, worker, leaseUntil])),
+          () => this.#claimWithin(options),
+        );
+    return this.#claimed(rows, options);
+  }
+
+  async renew(held: readonly Held[], { leaseUntil }: { now: number; leaseUntil: number }): Promise<readonly RenewAnswer[]> {
+    if (held.length === 0) return [];
+    // In one order, as everywhere.
+    const sorted = held.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+    const rows = await this.#query<{ id: string; claim: number; cancelRequested: string | null }>(this.#sql.renew, [
+      leaseUntil,
+      sorted.map(({ id }) => clean(id)),
+      sorted.map(({ claim }) => claim),
+      sorted.map(({ progress }) => (progress ? JSON.stringify(progress) : null)),
+    ]);
+    const found = new Map(rows.map((row) => [`${row.id} ${row.claim}`, row]));
+    return held.map(({ id, claim }) => {
+      const row = found.get(`${id} ${claim}`);
+      if (!row) return { kind: 'lost' };
+      return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
+    });
+  }
+
+  async settle(
+    settlements: readonly Settlement[],
+    options: { now: number; claim?: ClaimOptions | undefined; transaction?: unknown },
+  ): Promise<Settled> {
+    const { now, claim, transaction } = options;
+    if (transaction !== undefined) {
+      const answer = await this.#joined(transaction, (work) => work.settle(settlements, now, []), { dueAt: 0, finished: true }, false);
+      return { ...answer, claimed: [] };
+    }
+    if (claim?.limits) this.#hasLimits = true;
+    const isPlain = settlements.length > 0 && settlements.every(isPlainSuccess);
+    const wanted = claim && claim.limit > 0 ? { ...claim, now } : undefined;
+    if (!isPlain) return this.#settleAll(settlements, now, wanted);
+    if (!wanted?.limits)
+      return this.#orElse(
+        'ESC01',
+        () => this.#succeed(settlements, now, wanted),
+        () => this.#settleAll(settlements, now, wanted),
+      );
+    return this.#settleAll(settlements, now, wanted);
+  }
+
+  /** Settles successes and claims, in one call. */
+  async #succeed(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
+    const sorted = settlements.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+    const rows = await this.#orElse(
+      'ESC02',
+      () =>
+        this.#query<JobRow>(this.#sql.claims.succeed, [
+          sorted.map(({ id }) => clean(id)),
+          sorted.map((one) => one.claim),
+          sorted.map(({ attempt }) => attempt),
+          sorted.map(({ dueAt }) => dueAt),
+          sorted.map(({ settledAt }) => settledAt),
+          sorted.map(({ returnValue }) => returnValue),
+          sorted.map(({ progress }) => progress && JSON.stringify(progress)),
+          ...servedValues(claim ?? { tasks: [] }),
+          now,
+          claim?.limit ?? 0,
+          claim?.worker ?? '',
+          claim?.leaseUntil ?? 0,
+        ]),
+      () => undefined,
+    );
+    if (!rows) return this.#settleAll(settlements, now, claim);
+    const ended = new Map<string, Job>();
+    const leased: JobRow[] = [];
+    for (const row of rows) {
+      if (row.state === 'successful') ended.set(row.id, jobOf(row));
+      else leased.push(row);
+    }
+    const settled = settlements.map(({ id }) => ended.get(id) ?? null);
+    this.#hint([...ended.values()], false);
+    return { settled, dependents: [], claimed: claim ? await this.#claimed(inOrder(leased), claim) : [] };
+  }
+
+  async #settleAll(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
+    let changed: Job[] = [];
+    const { settled, dependents, rows } = await this.#connection.transact(async (session) => {
+      changed = [];
+      const answers = await new Work(session, this.#sql.work).settle(settlements, now, changed);
+      return { ...answers, rows: claim ? await this.#claims(session).within(claim, this.#locks.limits) : [] };
+    });
+    this.#hint(
+      changed,
+      changed.some(({ status }) => status === 'queued'),
+    );
+    return { settled, dependents, claimed: claim ? await this.#claimed(rows, claim) : [] };
+  }
+
+  #claimWithin(options: ClaimOptions & { now: number }): Promise<JobRow[]> {
+    return this.#connection.transact((session) => this.#claims(session).within(options, this.#locks.limits));
+  }
+
+  /** The jobs of claimed rows, in order. Those that cannot be read fail here with a reason. */
+  async #claimed(rows: readonly JobRow[], options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
+    const jobs: Job[] = [];
+    const failures: Settlement[] = [];
+    for (const row of rows) {
+      const faults: string[] = [];
+      const job = jobOf(row, faults);
+      if (faults.length === 0) jobs.push(job);
+      else failures.push(decide(job, defaultBackoff, unreadable(job, faults), options.now, 0));
+    }
+    if (failures.length > 0) await this.#quarantine(failures, options.now);
+    if (jobs.length > 0) this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
+    return jobs;
+  }
+
+  async #quarantine(failures: readonly Settlement[], now: number): Promise<void> {
+    await this.#settleAll(failures, now, undefined);
+    const others = failures.length > 1 ? ` and ${failures.length - 1} more` : '';
+    process.emitWarning(`job ${failures[0]?.id}${others} cannot be read from the store and failed; see the job's error`, {
+      type: 'EscapementWarning',
+      code: 'ESCAPEMENT_UNREADABLE_JOB',
+    });
+  }
+
+  saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): Promise<boolean> {
+    return this.#work((work) => work.saveSteps(held, steps));
+  }
+
+  async getSteps(ids: readonly string[]): Promise<readonly (readonly Step[])[]> {
+    const steps = new Map<string, Step[]>(ids.map((id) => [id, []]));
+    for (const { job, ...step } of await this.#query<Step & { job: string }>(this.#sql.work.getSteps, [texts(ids)]))
+      steps.get(job)?.push(step);
+    return ids.map((id) => steps.get(id) ?? []);
+  }
+
+  async sendSignal(signal: Signal, { now, transaction }: { now: number; transaction?: unknown }): Promise<void> {
+    if (transaction !== undefined) {
+      await this.#joined(transaction, (work) => work.sendSignal(signal, now), { dueAt: 0 }, false);
+      return;
+    }
+    this.#hint(await this.#work((work) => work.sendSignal(signal, now)), true);
+  }
+
+  takeSignal(held: Pick<Held, 'id' | 'claim'>, wanted: WantedSignal): Promise<Signal | null | false> {
+    return this.#work((work) => work.takeSignal(held, wanted));
+  }
+
+  saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Promise<boolean> {
+    return this.#work((work) => work.saveBlobs(held, blobs));
+  }
+
+  overdue({ now, limit }: { now: number; limit: number }): Promise<readonly Job[]> {
+    return this.#read((reads) => reads.overdue(now, limit));
+  }
+
+  nextDueAt(options: Served & { now: number }): Promise<NextDue> {
+    return this.#session(async (session) => {
+      const overdue = await new Reads(session, this.#sql.reads).nextDue();
+      return { jobAt: await this.#claims(session).nextDueAt(options, options.now), ...overdue };
+    });
+  }
+
+  async amend(amendments: readonly Amendment[], { now }: { now: number }): Promise<Amended> {
+    if (amendments.length === 0) return { amended: [], dependents: [] };
+    const answer = await this.#work((work) => work.amend(amendments, now));
+    const changed = answer.amended.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null);
+    this.#hint([...changed, ...answer.dependents], true);
+    if (amendments.some(({ set }, i) => set === null && answer.amended[i])) this.#notify({ finished: true });
+    return answer;
+  }
+
+  getEdges(ids: readonly string[]): Promise<readonly Edges[]> {
+    return this.#session((session) => new Work(session, this.#sql.work).edges.of(ids));
+  }
+
+  prune(options: PruneOptions): Promise<number> {
+    return this.#read((reads) => reads.prune(options), upkeepMs);
+  }
+
+  async saveWorker(worker: WorkerRow, { forgetBefore }: { forgetBefore: number }): Promise<void> {
+    const row = JSON.stringify(worker);
+    const [before] = await this.#query<{ row: string }>(this.#sql.saveWorker, [
+      worker.id,
+      worker.startedAt,
+      worker.heartbeatAt,
+      row,
+      forgetBefore,
+    ]);
+    if (changesVersions(before && workerOf(before.row), worker)) this.#hear({ workers: true });
+  }
+
+  async listWorkers(): Promise<readonly WorkerRow[]> {
+    const rows = await this.#query<{ row: string }>(this.#sql.workers, []);
+    return rows.flatMap(({ row }) => workerOf(row) ?? []);
+  }
+
+  async saveQueue({ name, paused }: QueueRow): Promise<void> {
+    await this.#query(this.#sql.saveQueue, [clean(name), paused]);
+    if (!paused) this.#hear({});
+  }
+
+  async saveSchedule(row: ScheduleRow, { expect }: { expect: number | null }): Promise<boolean> {
+    const saved = await this.#connection.transact((session) => new Schedules(session, this.#sql.schedules).save(row, expect));
+    if (saved && row.nextAt !== null) this.#hear({ scheduleAt: row.nextAt });
+    return saved;
+  }
+
+  dropSchedule(name: string): Promise<boolean> {
+    return this.#session((session) => new Schedules(session, this.#sql.schedules).drop(name));
+  }
+
+  listSchedules(options?: Parameters<Store['listSchedules']>[0]): Promise<readonly ScheduleRow[]> {
+    return this.#session((session) => new Schedules(session, this.#sql.schedules).list(options));
+  }
+
+  async dueSchedules(options: Parameters<Store['dueSchedules']>[0]): Promise<Awaited<ReturnType<Store['dueSchedules']>>> {
+    return this.#session((session) => new Schedules(session, this.#sql.schedules).due(options));
+  }
+
+  async advanceSchedules(advances: readonly Advance[], { now }: { now: number }): Promise<readonly (readonly Job[] | null)[]> {
+    const made = await this.#work(async (work) => {
+      const jobs: (readonly Job[] | null)[] = [];
+      for (const advance of advances) jobs.push(await work.advance(advance, now));
+      return jobs;
+    });
+    this.#hint(
+      made.flatMap((jobs) => jobs ?? []),
+      true,
+    );
+    if (this.#listeners.length > 1) for (const { times } of advances) if (times.nextAt !== null) this.#notify({ scheduleAt: times.nextAt });
+    return made;
+  }
+
+  get(ids: readonly string[]): Promise<readonly (JobRecord | null)[]> {
+    return this.#read((reads) => reads.get(ids));
+  }
+
+  list(
+    filter: JobFilter,
+    options: { now: number; limit: number; cursor?: string | undefined; order?: JobOrder | undefined },
+  ): Promise<{ items: readonly JobRecord[]; cursor: string | null }> {
+    return this.#read((reads) => reads.list(filter, options), upkeepMs);
+  }
+
+  async getBlobs(ids: readonly string[], name: string): Promise<readonly (Uint8Array | null)[]> {
+    const rows = await this.#query<{ job: string; bytes: Uint8Array }>(this.#sql.blobs, [ids.map(clean), clean(name)]);
+    const found = new Map(rows.map(({ job, bytes }) => [job, bytes]));
+    return ids.map((id) => found.get(id) ?? null);
+  }
+
+  stats({ now }: { now: number }): Promise<readonly QueueStats[]> {
+    return this.#read((reads) => reads.stats(now), upkeepMs);
+  }
+
+  listen(notify: (hint: Hint) => void): () => void {
+    this.#listeners = [...this.#listeners, notify];
+    this.#wakeups?.start();
+    return () => {
+      this.#listeners = this.#listeners.filter((other) => other !== notify);
+      if (this.#listeners.length === 0) this.#wakeups?.stop();
+    };
+  }
+
+  #claims(session: Session): Claims {
+    return new Claims(session, this.#sql.claims, this.#sweep);
+  }
+
+  #query<Row>(text: string, values: Parameters<Connection['query']>[1]): Promise<Row[]> {
+    return this.#connection.query<Row>(text, values);
+  }
+
+  #session<T>(fn: (session: Session) => Promise<T>, ms?: number): Promise<T> {
+    return this.#connection.read(fn, ms);
+  }
+
+  #read<T>(fn: (reads: Reads) => Promise<T>, ms?: number): Promise<T> {
+    return this.#session((session) => fn(new Reads(session, this.#sql.reads)), ms);
+  }
+
+  #work<T>(fn: (work: Work) => Promise<T>): Promise<T> {
+    return this.#connection.transact((session) => fn(new Work(session, this.#sql.work)));
+  }
+
+  /** Runs in the caller's transaction, which may still be rolled back. Others are told when it commits. */
+  async #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, hint: Hint, isOneStatement: boolean): Promise<T> {
+    const session = guestSession(transaction);
+    if (!this.#migrated) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
+    try {
+      const work = new Work(session, this.#sql.work);
+      // What is refused leaves nothing behind, whatever the caller does next.
+      const value = await (isOneStatement ? fn(work) : inSavepoint(session, () => fn(work)));
+      if (this.#wakeups) await session.rows(this.#wakeups.sqlToTell(hint));
+      return value;
+    } catch (error) {
+      throw this.#connection.error(error);
+    }
+  }
+
+  /** The answer of a function, or of `otherwise` if it raises this code. */
+  async #orElse<T, U>(code: string, fn: () => Promise<T>, otherwise: () => Promise<U> | U): Promise<T | U> {
+    try {
+      return await fn();
+    } catch (error) {
+      if (codeOf((error as Error).cause) !== code) throw error;
+      return otherwise();
+    }
+  }
+
+  /** Tells listeners of changed jobs. @param isForOthers other processes' workers may have something to do */
+  #hint(jobs: readonly Job[], isForOthers: boolean): void {
+    if (jobs.length === 0 || (this.#listeners.length === 0 && !this.#wakeups)) return;
+    for (const hint of hintsOf(jobs)) {
+      this.#notify(hint);
+      if (hint.finished ? this.#hasLimits : isForOthers) this.#wakeups?.tell(hint);
+    }
+  }
+
+  /** Tells listeners here and in other processes. */
+  #hear(hint: Hint): void {
+    this.#notify(hint);
+    this.#wakeups?.tell(hint);
+  }
+
+  #notify(hint: Hint): void {
+    for (const listener of this.#listeners) listener(hint);
+  }
+}
+
+async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T> {
+  await session.script('SAVEPOINT escapement');
+  let value: T;
+  try {
+    value = await fn();
+  } catch (error) {
+    await session.script('ROLLBACK TO SAVEPOINT escapement').catch(() => {});
+    throw error;
+  }
+  await session.script('RELEASE SAVEPOINT escapement');
+  return value;
+}
+
+function isPlainSuccess({ outcome, status, confirm, losses, reason }: Settlement): boolean {
+  return outcome === 'successful' && status === 'successful' && confirm === undefined && losses === 0 && reason === null;
+}
+
+function unreadable(job: Job, columns: readonly string[]): Outcome {
+  const message = `job ${job.id} cannot be read from the store: invalid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
+  return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
+}
+
+/** The key of an advisory lock. */
+function lockOf(name: string): [number, number] {
+  const hash = createHash('sha256').update(`escapement ${name}`).digest();
+  return [hash.readInt32BE(0), hash.readInt32BE(4)];
+}

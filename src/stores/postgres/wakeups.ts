@@ -1,0 +1,153 @@
+/**
+ * Hints from and to other processes by LISTEN and NOTIFY. They are hints and nothing more: they are sent after the commit, by a statement of their
+ * own, so that they neither fail nor delay what they tell of, and workers poll beneath. A connection that listens is asked now and then
+ * whether it lives, since a half-open one stays silent.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import type { Hint } from '../../core/types.ts';
+import { systemClock, type Timer } from '../../ports/clock.ts';
+import type { Connection, PgListener } from './connection.ts';
+import { quoteText } from './session.ts';
+
+const askEveryMs = 8_000;
+const answerWithinMs = 5_000;
+const firstRetryMs = 100;
+const longestRetryMs = 3_000;
+
+export class Wakeups {
+  readonly #connection: Connection;
+  readonly #hear: (hint: Hint) => void;
+  readonly #origin = randomUUID();
+  readonly channel: string;
+  #listening = false;
+  #isAlive = false;
+  /** Ends the connection that listens. */
+  #cut: (() => void) | undefined;
+  #told: Hint | undefined;
+  #telling = false;
+
+  constructor(connection: Connection, hear: (hint: Hint) => void) {
+    this.#connection = connection;
+    this.#hear = hear;
+    this.channel = `escapement_${createHash('sha256').update(connection.place.schema).digest('hex').slice(0, 20)}`;
+  }
+
+  /** True while other processes' hints arrive. */
+  get isAlive(): boolean {
+    return this.#isAlive;
+  }
+
+  /** The statement that tells others when the transaction commits. It is left out where the server's queue of notifications fills up. */
+  sqlToTell(hint: Hint): string {
+    const payload = quoteText(JSON.stringify({ ...hint, by: undefined }));
+    return `SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('${this.channel}', ${payload})::text END AS told`;
+  }
+
+  /** Tells other processes, soon. */
+  tell(hint: Hint): void {
+    this.#told = this.#told ? merged(this.#told, hint) : hint;
+    if (!this.#telling) void this.#tellAll();
+  }
+
+  async #tellAll(): Promise<void> {
+    this.#telling = true;
+    try {
+      while (this.#told && !this.#connection.isClosed) {
+        const payload = JSON.stringify({ ...this.#told, origin: this.#origin });
+        this.#told = undefined;
+        await this.#connection.query('SELECT pg_notify($1, $2)::text AS told', [this.channel, payload]);
+      }
+    } catch {
+      // Workers poll.
+      this.#told = undefined;
+    } finally {
+      this.#telling = false;
+    }
+  }
+
+  start(): void {
+    if (this.#listening) return;
+    this.#listening = true;
+    void this.#listen();
+  }
+
+  stop(): void {
+    this.#listening = false;
+    this.#cut?.();
+  }
+
+  async #listen(): Promise<void> {
+    for (let failures = 0; this.#listening; failures++) {
+      const client = this.#connection.listener();
+      if (!client) return;
+      const startedListening = await this.#attend(client);
+      if (startedListening) failures = 0;
+      if (this.#listening) await pause(Math.min(longestRetryMs, firstRetryMs * 2 ** Math.min(failures, 10)));
+    }
+  }
+
+  /** Listens until the connection ends or is dead. Says whether it has listened. */
+  async #attend(client: PgListener): Promise<boolean> {
+    let timer: Timer | undefined;
+    let hasListened = false;
+    const ended = Promise.withResolvers<void>();
+    this.#cut = ended.resolve;
+    client.on('error', () => ended.resolve());
+    client.on('end', () => ended.resolve());
+    client.on('notification', ({ payload }) => this.#heard(payload ?? ''));
+    const within = async (work: Promise<unknown>) => {
+      timer = systemClock.after(answerWithinMs, () => ended.resolve());
+      await Promise.race([work, ended.promise]);
+      timer.cancel();
+    };
+    const ask = () => {
+      timer = systemClock.after(askEveryMs, () => {
+        within(client.query({ text: 'SELECT 1' })).then(ask, () => ended.resolve());
+      });
+    };
+    try {
+      await within(client.connect().then(() => client.query({ text: `LISTEN ${this.channel}` })));
+      if (this.#listening) {
+        hasListened = true;
+        this.#isAlive = true;
+        // What happened before may have been missed.
+        this.#hear({});
+        ask();
+        await ended.promise;
+      }
+    } catch {
+      // Tried again.
+    }
+    this.#isAlive = false;
+    timer?.cancel();
+    this.#cut = undefined;
+    client.end().catch(() => {});
+    return hasListened;
+  }
+
+  #heard(payload: string): void {
+    let hint: Hint & { origin?: string };
+    try {
+      hint = JSON.parse(payload) as Hint;
+    } catch {
+      hint = {};
+    }
+    const { origin, ...rest } = hint;
+    if (origin !== this.#origin) this.#hear(rest);
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => systemClock.after(ms, resolve));
+}
+
+/** One hint that says both. */
+function merged(a: Hint, b: Hint): Hint {
+  if (Object.keys(a).length === 0 || Object.keys(b).length === 0) return {};
+  const instants: Record<string, number> = {};
+  for (const key of ['dueAt', 'overdueAt', 'scheduleAt', 'pruneAt'] as const) {
+    const at = Math.min(a[key] ?? Number.POSITIVE_INFINITY, b[key] ?? Number.POSITIVE_INFINITY);
+    if (at < Number.POSITIVE_INFINITY) instants[key] = at;
+  }
+  return { ...a, ...b, ...instants };
+}

@@ -1,0 +1,476 @@
+/**
+ * The store's operations in one transaction, either the engine's or one of the application's: insert, settle, amend, signals, steps, advances. Rows
+ * are locked in the order of their ids, changed by the functions of `core`, and written together.
+ *
+ * Everything is bound as text, mostly as one JSON text, so that it runs in a transaction of any driver.
+ */
+import { repeated } from '../../core/changes.ts';
+import { DuplicateJobError } from '../../core/errors.ts';
+import { gateOf, takesPlace } from '../../core/gate.ts';
+import { amended, ended, isFenced, isFinished, settled, signalled } from '../../core/job.ts';
+import { signalValue } from '../../core/steps.ts';
+import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
+import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
+import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
+import type { Advance, Amended, Held, JobBlob, Settled, Taken, WantedSignal } from '../../ports/store.ts';
+import { type AttemptRow, attemptOf, type JobRow, recordOf } from '../sql/rows.ts';
+import { Retry } from './connection.ts';
+import { edgesSql, WorkflowEdges } from './edges.ts';
+import { changedColumns, changedRow, type Entry, editedColumns, entryOf, insertedColumns, insertedRow, jobColumns } from './rows.ts';
+import { clean, cleaned, records, type Session, texts } from './session.ts';
+
+const mostRounds = 10;
+const mostAtOnce = 1_000;
+
+/** The texts of the statements, for a schema. */
+export function workSql(schema: string) {
+  const given = '$1::text::json';
+  const assign = (columns: readonly string[]) => columns.map((column) => `${column} = r.${column}`).join(', ');
+  const inserted = insertedColumns.join(', ');
+  const insert = `INSERT INTO ${schema}.jobs (${inserted}) SELECT ${inserted} FROM json_populate_recordset(NULL::${schema}.jobs, ${given})`;
+  const ofIds = `id IN (SELECT json_array_elements_text(${given}))`;
+  return {
+    edges: edgesSql(schema),
+    insert,
+    insertOnce: `${insert} ON CONFLICT DO NOTHING RETURNING id`,
+    insertUnique: `${insert} ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING RETURNING id`,
+    insertOccurrence: `${insert} ON CONFLICT (schedule, scheduled_at) WHERE schedule IS NOT NULL DO NOTHING RETURNING id`,
+    lock: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE ${ofIds} ORDER BY id FOR UPDATE`,
+    get: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE ${ofIds}`,
+    attempts: `SELECT job, claim, attempt, worker, started_at AS "startedAt", ended_at AS "endedAt", outcome, error
+      FROM ${schema}.attempts WHERE job IN (SELECT json_array_elements_text(${given})) ORDER BY job, claim`,
+    change: `UPDATE ${schema}.jobs j SET ${assign(changedColumns)} FROM json_populate_recordset(NULL::${schema}.jobs, ${given}) r WHERE j.id = r.id`,
+    edit: `UPDATE ${schema}.jobs j SET ${assign(editedColumns)} FROM json_populate_recordset(NULL::${schema}.jobs, ${given}) r WHERE j.id = r.id`,
+    holder: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE unique_key = $1::text FOR UPDATE`,
+    releaseKey: `UPDATE ${schema}.jobs SET unique_key = NULL WHERE id = $1::text`,
+    hasBlocked: `SELECT 1 AS found FROM ${schema}.jobs WHERE blocked_by IS NOT NULL LIMIT 1`,
+    unblock: `SELECT ${schema}.unblock(gate.name, gate.count) FROM json_to_recordset(${given}) gate(name text, count integer)`,
+    keepBlobs: `INSERT INTO ${schema}.blobs (job, name, bytes) SELECT job, name, decode(bytes, 'base64')
+      FROM json_to_recordset(${given}) b(job text, name text, bytes text) ON CONFLICT (job, name) DO UPDATE SET bytes = excluded.bytes`,
+    saveSteps: `INSERT INTO ${schema}.steps (job, name, kind, value, attempt, at)
+      SELECT job, name, kind, value, attempt, at FROM json_to_recordset(${given}) s(job text, name text, kind text, value text, attempt integer, at bigint)
+      ON CONFLICT (job, name) DO UPDATE SET kind = excluded.kind, value = excluded.value, attempt = excluded.attempt, at = excluded.at`,
+    getSteps: `SELECT job, name, kind, value, attempt, at FROM ${schema}.steps WHERE job IN (SELECT json_array_elements_text(${given})) ORDER BY n`,
+    holds: `SELECT 1 AS found FROM ${schema}.jobs WHERE id = $1::text AND state = 'running' AND claim = $2::text::integer FOR UPDATE`,
+    sendSignal: `INSERT INTO ${schema}.signals (name, data, sent_at) SELECT name, data, sent_at FROM json_populate_recordset(NULL::${schema}.signals, ${given})`,
+    signalNames: `SELECT DISTINCT name FROM ${schema}.signals WHERE name IN (SELECT json_array_elements_text(${given}))`,
+    takeSignal: `DELETE FROM ${schema}.signals WHERE n = (SELECT n FROM ${schema}.signals WHERE name = $1::text ORDER BY n LIMIT 1 FOR UPDATE SKIP LOCKED)
+      RETURNING name, data, sent_at AS "sentAt"`,
+    awaiting: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE awaits = $1::text ORDER BY id FOR UPDATE`,
+    deleteJobs: `DELETE FROM ${schema}.jobs WHERE ${ofIds}`,
+    deleteParts: (['attempts', 'steps', 'blobs'] as const).map(
+      (table) => `DELETE FROM ${schema}.${table} WHERE job IN (SELECT json_array_elements_text(${given}))`,
+    ),
+    advance: `UPDATE ${schema}.schedules s SET next_at = r.next_at, occurrence_at = r.occurrence_at, last_at = r.last_at, held_at = r.held_at, runs = r.runs,
+      revision = s.revision + 1 FROM json_populate_record(NULL::${schema}.schedules, ${given}) r
+      WHERE s.name = r.name AND s.revision = r.revision RETURNING s.name`,
+  };
+}
+export type WorkSql = ReturnType<typeof workSql>;
+
+/** What `insert` stores beside the jobs. */
+export interface InsertOptions {
+  /** Skips jobs whose ids exist already, and returns the existing ones. */
+  readonly once?: boolean | undefined;
+  readonly blobs?: readonly JobBlob[] | undefined;
+  readonly edges?: readonly Edge[] | undefined;
+}
+
+export class Work {
+  readonly edges: WorkflowEdges;
+  readonly #session: Session;
+  readonly #sql: WorkSql;
+
+  constructor(session: Session, sql: WorkSql) {
+    this.#session = session;
+    this.#sql = sql;
+    this.edges = new WorkflowEdges(session, sql.edges, {
+      lock: (ids) => this.#lock(ids),
+      change: (changes, now) => this.#follow(changes, now),
+    });
+  }
+
+  async insert(
+    jobs: readonly Job[],
+    now: number,
+    { once = false, blobs = [], edges = [] }: InsertOptions = {},
+  ): Promise<Taken | undefined> {
+    const taken = edges.length === 0 ? undefined : await this.#withEdges(jobs, now, once, edges);
+    const answer = taken ? taken.answer : await this.#insertJobs(jobs, now, once);
+    const kept = new Set(jobs.filter((_, i) => !answer?.[i]).map(({ id }) => id));
+    await this.#keepBlobs(blobs.filter(({ job }) => kept.has(job)));
+    return answer;
+  }
+
+  /** The edges are checked before anything is inserted, and added for jobs that were not there before. */
+  async #withEdges(jobs: readonly Job[], now: number, once: boolean, edges: readonly Edge[]): Promise<{ answer: Taken | undefined }> {
+    const ids = jobs.map(({ id }) => id);
+    const there = once ? await this.#lock(ids) : new Map<string, Entry>();
+    const fresh = jobs.filter(({ id }) => !there.has(id));
+    await this.edges.check(edgesOf(fresh, edges), new Set(fresh.map(({ id }) => id)));
+    const answer = await this.#insertJobs(jobs, now, once);
+    // Another transaction may have inserted some of them in the meantime, with their edges.
+    const inserted = fresh.filter(({ id }) => !answer?.some((standing) => standing?.job.id === id));
+    await this.edges.add(edgesOf(inserted, edges));
+    return { answer };
+  }
+
+  async #insertJobs(jobs: readonly Job[], now: number, once: boolean): Promise<Taken | undefined> {
+    if (!once && jobs.every(({ unique }) => unique === null)) {
+      await this.#insert(this.#sql.insert, jobs);
+      return undefined;
+    }
+    const taken: (JobRecord | null)[] = jobs.map(() => null);
+    let left = jobs.map((_, i) => i);
+    for (let round = 0; left.length > 0; round++) {
+      if (round === mostRounds) throw new Retry();
+      const isIn = await this.#insertNew(
+        left.map((i) => jobs[i] as Job),
+        once,
+      );
+      const others = left.filter((_, i) => !isIn.has(i));
+      left = [];
+      for (const i of others) {
+        const standing = await this.#standIn(jobs[i] as Job, now, once);
+        if (standing) taken[i] = standing;
+        // Whoever held the key has given it up in the meantime.
+        else left.push(i);
+      }
+    }
+    return taken;
+  }
+
+  /** Inserts those whose ids and keys are free; which they are, as indexes. */
+  async #insertNew(jobs: readonly Job[], once: boolean): Promise<ReadonlySet<number>> {
+    const isIn = new Set<number>();
+    for (let from = 0; from < jobs.length; from += mostAtOnce) {
+      const part = jobs.slice(from, from + mostAtOnce);
+      const rows = records(part.map((job) => insertedRow(job, heldKey(job))));
+      const ids = new Set(
+        (await this.#session.rows<{ id: string }>(once ? this.#sql.insertOnce : this.#sql.insertUnique, [rows])).map(({ id }) => id),
+      );
+      for (const [i, { id }] of part.entries()) if (ids.delete(id)) isIn.add(from + i);
+    }
+    return isIn;
+  }
+
+  async #insert(sql: string, jobs: readonly Job[]): Promise<void> {
+    for (let from = 0; from < jobs.length; from += mostAtOnce) {
+      const part = jobs.slice(from, from + mostAtOnce);
+      await this.#session.run(sql, [records(part.map((job) => insertedRow(job, heldKey(job))))]);
+    }
+  }
+
+  /** The record that stands in a job's place, because it has its id or holds its unique key; replaced if the job asks for that. */
+  async #standIn(job: Job, now: number, once: boolean): Promise<JobRecord | undefined> {
+    if (once) {
+      const [there] = await this.records([job.id]);
+      if (there) return there;
+    }
+    const holder = await this.#holderOf(heldKey(job), now);
+    if (!holder) return undefined;
+    const standing = holder.job;
+    if (job.unique?.onConflict === 'reject') throw new DuplicateJobError(...duplicateOf(job, standing));
+    const set = job.unique?.onConflict === 'replace' ? replacement(standing, job) : undefined;
+    if (set) await this.#write([{ ...holder, job: { ...standing, ...set }, blockedBy: null }], true);
+    return (await this.records([standing.id]))[0] ?? undefined;
+  }
+
+  /** The job that keeps others from a unique key. One whose window is over gives the key up. */
+  async #holderOf(key: string | null, now: number): Promise<Entry | undefined> {
+    if (key === null) return undefined;
+    const [row] = await this.#session.rows<JobRow>(this.#sql.holder, [clean(key)]);
+    if (!row) return undefined;
+    const entry = entryOf(row);
+    if (isStanding(entry.job, now)) return entry;
+    await this.#session.run(this.#sql.releaseKey, [entry.job.id]);
+    return undefined;
+  }
+
+  /** The unique key that a row holds after a change. */
+  async #keyAfter(entry: Entry, job: Job, now: number): Promise<string | null> {
+    const key = job.unique === null ? null : cleaned(heldKey(job));
+    // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
+    const holder = await this.#holderOf(key, now);
+    return holder === undefined || holder.job.id === entry.job.id ? key : null;
+  }
+
+  async #keepBlobs(blobs: readonly JobBlob[]): Promise<void> {
+    if (blobs.length === 0) return;
+    const rows = blobs.map(({ job, name, bytes }) => ({ job, name, bytes: Buffer.from(bytes).toString('base64') }));
+    await this.#session.run(this.#sql.keepBlobs, [JSON.stringify(rows)]);
+  }
+
+  async records(ids: readonly string[]): Promise<(JobRecord | null)[]> {
+    const rows = await this.#session.rows<JobRow>(this.#sql.get, [texts(ids)]);
+    return recordsOf(this.#session, this.#sql.attempts, ids, rows);
+  }
+
+  async #lock(ids: readonly string[]): Promise<Map<string, Entry>> {
+    const found = new Map<string, Entry>();
+    if (ids.length === 0) return found;
+    for (const row of await this.#session.rows<JobRow>(this.#sql.lock, [texts(ids)])) found.set(row.id, entryOf(row));
+    return found;
+  }
+
+  async #write(entries: readonly Entry[], isEdited = false): Promise<void> {
+    if (entries.length === 0) return;
+    await this.#session.run(this.#sql.change, [records(entries.map(changedRow))]);
+    if (!isEdited) return;
+    const edited = entries.map(({ job }) => ({ id: job.id, queue: job.queue, input: job.input, run_after: job.runAfter }));
+    await this.#session.run(this.#sql.edit, [records(edited)]);
+  }
+
+  /** @param changed receives the rows of the settlements that were applied, and of those that changed with them */
+  async settle(given: readonly Settlement[], now: number, changed: Job[]): Promise<Omit<Settled, 'claimed'>> {
+    const settled = await this.#settle(given, now, changed);
+    const dependents = await this.edges.follow(
+      changed.filter((job) => job.workflow !== null && isFinished(job)),
+      now,
+    );
+    changed.push(...dependents);
+    return { settled, dependents };
+  }
+
+  async #settle(given: readonly Settlement[], now: number, changed: Job[]): Promise<(Job | null)[]> {
+    const settlements = given.map((settlement) => ({ ...settlement, reason: cleaned(settlement.reason) }));
+    const entries = await this.#lock(settlements.map(({ id }) => id));
+    const attempts = await this.#earlierAttempts(settlements, entries);
+    const signals = await this.#signalsFor(settlements);
+    const dirty = new Set<string>();
+    const gates: string[] = [];
+    const answers: (Job | null)[] = [];
+    for (const settlement of settlements) {
+      const entry = entries.get(settlement.id);
+      if (!entry?.attempt || entry.job.status !== 'running' || isFenced(entry.job, settlement)) {
+        answers.push(entry ? repeated(entry.job, attempts.get(`${settlement.id} ${settlement.claim}`), settlement) : null);
+        continue;
+      }
+      if (settlement.confirm) {
+        answers.push(null);
+        continue;
+      }
+      let job = settled(entry.job, settlement);
+      // The signal came while the job still ran.
+      if (job.awaits !== null && signals.has(clean(job.awaits))) job = signalled(job, job.awaits, settlement.settledAt) ?? job;
+      const attempt = ended(entry.attempt, settlement);
+      const after = { job, attempt, uniqueKey: await this.#keyAfter(entry, job, now), blockedBy: null };
+      attempts.set(`${job.id} ${settlement.claim}`, attempt);
+      gates.push(gateOf(entry.job));
+      entries.set(job.id, after);
+      // Another settlement may want the key that this one has taken or given up.
+      if (job.unique) await this.#write([after]);
+      else dirty.add(job.id);
+      changed.push(job);
+      answers.push(job);
+    }
+    await this.#write([...dirty].map((id) => entries.get(id) as Entry));
+    await this.#unblock(gates);
+    return answers;
+  }
+
+  /** The attempts that settlements ask for, by job and claim. */
+  async #earlierAttempts(settlements: readonly Settlement[], entries: ReadonlyMap<string, Entry>): Promise<Map<string, Attempt>> {
+    const found = new Map<string, Attempt>();
+    const asked = new Set<string>();
+    for (const { id, claim } of settlements) {
+      const entry = entries.get(id);
+      if (entry?.attempt) found.set(`${id} ${entry.attempt.claim}`, entry.attempt);
+      if (entry && entry.job.claim !== claim) asked.add(id);
+    }
+    if (asked.size === 0) return found;
+    for (const row of await this.#session.rows<AttemptRow>(this.#sql.attempts, [texts([...asked])]))
+      found.set(`${row.job} ${row.claim}`, attemptOf(row));
+    return found;
+  }
+
+  async #signalsFor(settlements: readonly Settlement[]): Promise<ReadonlySet<string>> {
+    const names = settlements.flatMap(({ awaits }) => awaits ?? []);
+    if (names.length === 0) return new Set();
+    const rows = await this.#session.rows<{ name: string }>(this.#sql.signalNames, [texts(names)]);
+    return new Set(rows.map(({ name }) => name));
+  }
+
+  async #unblock(gates: readonly string[]): Promise<void> {
+    if (gates.length === 0) return;
+    const [blocked] = await this.#session.rows(this.#sql.hasBlocked);
+    if (!blocked) return;
+    const counts = new Map<string, number>();
+    for (const gate of gates) counts.set(gate, (counts.get(gate) ?? 0) + 1);
+    await this.#session.run(this.#sql.unblock, [records([...counts].map(([name, count]) => ({ name, count })))]);
+  }
+
+  async amend(amendments: readonly Amendment[], now: number): Promise<Amended> {
+    const parts: Job[] = [];
+    const answers = await this.#amend(amendments, now, parts);
+    return { amended: answers, dependents: await this.edges.follow(parts, now) };
+  }
+
+  /** Rows that changed because others of their workflow did. */
+  async #follow(changes: readonly { readonly before: Entry; readonly after: Job }[], now: number): Promise<void> {
+    const written: Entry[] = [];
+    const edited: Entry[] = [];
+    const gates: string[] = [];
+    for (const { before, after } of changes) {
+      const entry = { ...before, job: after, uniqueKey: await this.#keyAfter(before, after, now), blockedBy: null };
+      const isFilled = before.job.status === 'waiting' && after.status === 'queued';
+      if (after.unique) await this.#write([entry], isFilled);
+      else (isFilled ? edited : written).push(entry);
+      if (takesPlace(before.job, before.blockedBy !== null, now) && !takesPlace(after, false, now)) gates.push(gateOf(before.job));
+    }
+    await this.#write(written);
+    await this.#write(edited, true);
+    await this.#unblock(gates);
+  }
+
+  /** @param parts receives the rows that affect other jobs of their workflow */
+  async #amend(amendments: readonly Amendment[], now: number, parts: Job[]): Promise<(Job | null)[]> {
+    const entries = await this.#lock(amendments.map(({ id }) => id));
+    const dirty = new Set<string>();
+    const edited = new Set<string>();
+    const gone: string[] = [];
+    const gates: string[] = [];
+    const answers: (Job | null)[] = [];
+    for (const { id, expect, set: given } of amendments) {
+      const entry = entries.get(id);
+      const set = given && cleanedSet(given);
+      const changed = entry && amended(entry.job, { id, expect, set });
+      const job = changed && changed.workflow !== null ? asPart(changed, (await this.edges.waiting([id])).has(id)) : changed;
+      if (!entry || !job) {
+        answers.push(null);
+        continue;
+      }
+      const gavePlace = takesPlace(entry.job, entry.blockedBy !== null, now);
+      if (set === null) {
+        gone.push(id);
+        const left = { ...job, status: 'cancelled' as const };
+        if (affectsOthers(entry.job, left)) parts.push(left);
+        entries.delete(id);
+        dirty.delete(id);
+        edited.delete(id);
+        if (gavePlace) gates.push(gateOf(entry.job));
+        answers.push(job);
+        continue;
+      }
+      const holder = job.unique && heldKey(entry.job) === null ? await this.#holderOf(heldKey(job), now) : undefined;
+      if (holder) {
+        answers.push(holder.job);
+        continue;
+      }
+      const after = { ...entry, job, uniqueKey: await this.#keyAfter(entry, job, now), blockedBy: null };
+      const { input, queue, runAfter } = set;
+      const isEdited = input !== undefined || queue !== undefined || runAfter !== undefined;
+      entries.set(id, after);
+      if (job.unique) await this.#write([after], isEdited);
+      else {
+        dirty.add(id);
+        if (isEdited) edited.add(id);
+      }
+      if (gavePlace && !takesPlace(job, false, now)) gates.push(gateOf(entry.job));
+      if (affectsOthers(entry.job, job)) parts.push(job);
+      answers.push(job);
+    }
+    const written = (wanted: (id: string) => boolean) => [...dirty].filter(wanted).map((id) => entries.get(id) as Entry);
+    await this.#write(written((id) => !edited.has(id)));
+    await this.#write(
+      written((id) => edited.has(id)),
+      true,
+    );
+    if (gone.length > 0) {
+      const ids = texts(gone);
+      await this.#session.run(this.#sql.deleteJobs, [ids]);
+      for (const sql of this.#sql.deleteParts) await this.#session.run(sql, [ids]);
+      await this.edges.forget(gone);
+    }
+    await this.#unblock(gates);
+    return answers;
+  }
+
+  async holds({ id, claim }: Pick<Held, 'id' | 'claim'>): Promise<boolean> {
+    return (await this.#session.rows(this.#sql.holds, [id, String(claim)])).length > 0;
+  }
+
+  async saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): Promise<boolean> {
+    if (!(await this.holds(held))) return false;
+    if (steps.length > 0) await this.#saveSteps(held.id, steps);
+    return true;
+  }
+
+  async #saveSteps(job: string, steps: readonly Step[]): Promise<void> {
+    // A statement cannot change a row twice.
+    const latest = new Map(steps.map((step) => [step.name, { job, ...step }]));
+    await this.#session.run(this.#sql.saveSteps, [records([...latest.values()])]);
+  }
+
+  /** The jobs that it makes due. */
+  async sendSignal({ name, data, sentAt }: Signal, now: number): Promise<Job[]> {
+    await this.#session.run(this.#sql.sendSignal, [records([{ name, data, sent_at: sentAt }])]);
+    const woken: Entry[] = [];
+    for (const row of await this.#session.rows<JobRow>(this.#sql.awaiting, [clean(name)])) {
+      const entry = entryOf(row);
+      const job = signalled(entry.job, clean(name), now);
+      if (job) woken.push({ ...entry, job, blockedBy: null });
+    }
+    await this.#write(woken);
+    return woken.map(({ job }) => job);
+  }
+
+  async takeSignal(held: Pick<Held, 'id' | 'claim'>, { name, step }: WantedSignal): Promise<Signal | null | false> {
+    if (!(await this.holds(held))) return false;
+    const [signal] = await this.#session.rows<Signal>(this.#sql.takeSignal, [clean(name)]);
+    if (!signal) return null;
+    await this.#saveSteps(held.id, [{ ...step, value: signalValue(signal) }]);
+    return signal;
+  }
+
+  async saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Promise<boolean> {
+    if (!(await this.holds(held))) return false;
+    await this.#keepBlobs(blobs.map((blob) => ({ job: held.id, ...blob })));
+    return true;
+  }
+
+  /** Returns the jobs that it inserted; null if another scheduler was faster. */
+  async advance({ name, revision, times, jobs }: Advance, now: number): Promise<readonly Job[] | null> {
+    const { nextAt, occurrenceAt, lastAt, heldAt, runs } = times;
+    const row = { name, revision, next_at: nextAt, occurrence_at: occurrenceAt, last_at: lastAt, held_at: heldAt, runs };
+    const moved = await this.#session.rows(this.#sql.advance, [JSON.stringify(row)]);
+    if (moved.length === 0) return null;
+    const inserted: Job[] = [];
+    for (const job of jobs) {
+      if (await this.#holderOf(heldKey(job), now)) continue;
+      const rows = records([insertedRow(job, heldKey(job))]);
+      if ((await this.#session.rows(this.#sql.insertOccurrence, [rows])).length > 0) inserted.push(job);
+    }
+    return inserted;
+  }
+}
+
+/** The records of these ids, with their earlier attempts. */
+export async function recordsOf(
+  session: Session,
+  attempts: string,
+  ids: readonly string[],
+  rows: readonly JobRow[],
+): Promise<(JobRecord | null)[]> {
+  const several = rows.filter(({ claim }) => claim > 1).map(({ id }) => id);
+  const earlier = new Map<string, Attempt[]>();
+  if (several.length > 0) {
+    for (const row of await session.rows<AttemptRow>(attempts, [texts(several)])) {
+      const kept = earlier.get(row.job);
+      if (kept) kept.push(attemptOf(row));
+      else earlier.set(row.job, [attemptOf(row)]);
+    }
+  }
+  const found = new Map(rows.map((row) => [row.id, recordOf(row, earlier.get(row.id) ?? [])]));
+  return ids.map((id) => found.get(id) ?? null);
+}
+
+function cleanedSet(set: NonNullable<Amendment['set']>): NonNullable<Amendment['set']> {
+  const { reason, cancelRequested } = set;
+  if (reason == null && cancelRequested == null) return set;
+  return {
+    ...set,
+    ...(reason === undefined ? {} : { reason: cleaned(reason) }),
+    ...(cancelRequested === undefined ? {} : { cancelRequested: cleaned(cancelRequested) }),
+  };
+}

@@ -1,0 +1,58 @@
+/** The one way round a store: for faults, the invariant checker, and whatever else sees its calls. */
+import type { Store } from '../ports/store.ts';
+
+/** The calls of the store port, but for those that open, close and listen. */
+export type StoreCall = Exclude<keyof Store, 'name' | 'supports' | 'pollMs' | 'listen' | 'keeper' | 'migrate' | 'close'>;
+
+/** A method that is added to the port and not here does not compile. */
+const named: Record<StoreCall, true> = {
+  insert: true,
+  claim: true,
+  renew: true,
+  settle: true,
+  overdue: true,
+  nextDueAt: true,
+  amend: true,
+  prune: true,
+  saveWorker: true,
+  listWorkers: true,
+  saveQueue: true,
+  saveSchedule: true,
+  dropSchedule: true,
+  listSchedules: true,
+  dueSchedules: true,
+  advanceSchedules: true,
+  get: true,
+  list: true,
+  stats: true,
+  saveSteps: true,
+  getSteps: true,
+  sendSignal: true,
+  takeSignal: true,
+  getEdges: true,
+  saveBlobs: true,
+  getBlobs: true,
+};
+const calls = Object.keys(named) as readonly StoreCall[];
+
+/** Sees a call of a store with its arguments, and performs it, or not. */
+export type AroundCall = (call: StoreCall, args: readonly [unknown, unknown], perform: () => unknown) => unknown;
+
+/** A store whose calls go through `around`; everything else is the store's own. */
+export function aroundStore(store: Store, around: AroundCall): Store {
+  const view: Partial<Record<keyof Store, unknown>> = {
+    name: store.name,
+    supports: store.supports,
+    pollMs: store.pollMs,
+    migrate: () => store.migrate(),
+    close: () => store.close(),
+    ...(store.listen ? { listen: store.listen.bind(store) } : {}),
+    ...(store.keeper ? { keeper: store.keeper.bind(store) } : {}),
+  };
+  for (const call of calls) {
+    // Every method of the port has two parameters at most.
+    const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
+    view[call] = (a: unknown, b: unknown) => around(call, [a, b], () => real(a, b));
+  }
+  return view as Store;
+}

@@ -1,0 +1,66 @@
+/** I17 and I18: what the invariant checker knows of steps and signals. A step that was stored is there, and does not run again; a signal is kept until it is taken. */
+import type { Job, Signal, Step } from '../core/types.ts';
+import type { Model } from './model.ts';
+
+interface Around {
+  readonly model: Model;
+  say(job: Job, what: string): void;
+}
+
+export class Remembered {
+  readonly #around: Around;
+  readonly #steps = new Map<string, Map<string, Step>>();
+  readonly #signals = new Map<string, number>();
+
+  constructor(around: Around) {
+    this.#around = around;
+  }
+
+  saved(id: string, steps: readonly Step[]): void {
+    const kept = this.#steps.get(id) ?? new Map<string, Step>();
+    this.#steps.set(id, kept);
+    for (const step of steps) {
+      if (step.kind === 'step' && kept.has(step.name)) this.#say(id, `I17: its step ${step.name} ran again after it was stored`);
+      kept.set(step.name, step);
+    }
+  }
+
+  read(ids: readonly string[], answers: readonly (readonly Step[])[], isAtOnce: boolean): void {
+    for (const [i, id] of ids.entries()) {
+      const there = new Set(answers[i]?.map(({ name }) => name));
+      for (const name of this.#steps.get(id)?.keys() ?? [])
+        if (isAtOnce && !there.has(name)) this.#say(id, `I17: its step ${name} was stored and is not there`);
+    }
+  }
+
+  sent({ name }: Signal): void {
+    this.#signals.set(name, (this.#signals.get(name) ?? 0) + 1);
+  }
+
+  taken(id: string, name: string, step: Omit<Step, 'value'>, answer: Signal | null | false, isAtOnce: boolean): void {
+    if (answer === false) return;
+    const count = this.#signals.get(name) ?? 0;
+    if (answer === null) {
+      if (isAtOnce && count > 0) this.#say(id, `I18: the signal ${name} was sent, and is not there`);
+      return;
+    }
+    if (isAtOnce && count === 0) this.#say(id, `I18: it was given the signal ${name}, which was not sent or has been taken`);
+    this.#signals.set(name, Math.max(0, count - 1));
+    this.#steps.set(id, (this.#steps.get(id) ?? new Map<string, Step>()).set(step.name, { ...step, value: null }));
+  }
+
+  /** True if a signal with this name has been sent and not taken. */
+  has(name: string): boolean {
+    return (this.#signals.get(name) ?? 0) > 0;
+  }
+
+  /** The job is deleted or pruned. */
+  forget(id: string): void {
+    this.#steps.delete(id);
+  }
+
+  #say(id: string, what: string): void {
+    const job = this.#around.model.get(id);
+    if (job) this.#around.say(job, what);
+  }
+}

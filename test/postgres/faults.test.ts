@@ -1,0 +1,182 @@
+/** Faults of a real server: whatever happens to it, an acknowledged job runs to its end, and work goes on soon after it is back. */
+import { createTasks, type Logger, type Tasks } from 'escapement';
+import { postgres } from 'escapement/postgres';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { startPostgres, type TestServer } from '../setup/postgres.ts';
+
+const long = Boolean(process.env.ESCAPEMENT_SOAK);
+const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+let server: TestServer;
+let schemas = 0;
+let open: Tasks[] = [];
+
+beforeAll(async () => {
+  server = await startPostgres();
+});
+afterAll(() => server?.stop());
+afterEach(async () => {
+  for (const tasks of open) await tasks.close();
+  open = [];
+});
+
+/** Applications on one schema, each with its own connections. */
+function applications(count: number, options: { max?: number } = {}): { ran: Map<string, number>; apps: Tasks[]; schema: string } {
+  const schema = `faults_${++schemas}`;
+  const ran = new Map<string, number>();
+  const apps = Array.from({ length: count }, () => {
+    const tasks = createTasks({ backend: postgres({ connectionString: server.url, schema, ...options }), logger: silent });
+    tasks.define('step', async ({ n }: { n: string }) => {
+      await pause(1);
+      ran.set(n, (ran.get(n) ?? 0) + 1);
+    });
+    open.push(tasks);
+    return tasks;
+  });
+  return { ran, apps, schema };
+}
+
+async function asAdmin(sql: string): Promise<void> {
+  const client = new pg.Client({ connectionString: server.url });
+  client.on('error', () => {});
+  await client.connect();
+  await client.query(sql);
+  await client.end();
+}
+
+/** Enqueues all the time while `fault` goes on; returns what was acknowledged. */
+async function enqueuesDuring(tasks: Tasks, fault: () => Promise<void>): Promise<string[]> {
+  const acknowledged: string[] = [];
+  let isOver = false;
+  const produce = async () => {
+    for (let i = 0; !isOver; i++) {
+      const batch = Array.from({ length: 5 }, (_, k) => ({ n: `${i}.${k}` }));
+      try {
+        const made = await (tasks.get('step') as NonNullable<ReturnType<Tasks['get']>>).enqueueMany(batch);
+        acknowledged.push(...made.map(({ id }) => id));
+      } catch {
+        await pause(50);
+      }
+      await pause(5);
+    }
+  };
+  const producing = produce();
+  await fault();
+  isOver = true;
+  await producing;
+  return acknowledged;
+}
+
+async function expectAllDone(tasks: Tasks, ids: readonly string[]): Promise<void> {
+  expect(ids.length).toBeGreaterThan(0);
+  await expect
+    .poll(() => Promise.all(ids.map((id) => tasks.getResult(id))).then((found) => found.filter((one) => !one.isFinished).length))
+    .toBe(0);
+  const found = await Promise.all(ids.map((id) => tasks.getResult(id)));
+  expect(found.filter(({ status }) => status !== 'successful')).toEqual([]);
+}
+
+test('the server is stopped and started several times: nothing is lost, nothing is stuck', async () => {
+  const { apps, ran } = applications(2);
+  const [first] = apps as [Tasks, Tasks];
+  for (const tasks of apps) await tasks.worker({ concurrency: 5 }).start();
+  const ids = await enqueuesDuring(first, async () => {
+    for (let i = 0; i < (long ? 12 : 4); i++) {
+      await pause(300);
+      await server.halt();
+      await pause((i % 3) * 700);
+      await server.resume();
+    }
+    await pause(300);
+  });
+  await expectAllDone(first, ids);
+  expect(ran.size).toBeGreaterThanOrEqual(ids.length);
+});
+
+test('all connections are terminated again and again', async () => {
+  const { apps } = applications(2, { max: 2 });
+  const [first] = apps as [Tasks, Tasks];
+  for (const tasks of apps) await tasks.worker({ concurrency: 5 }).start();
+  const ids = await enqueuesDuring(first, async () => {
+    for (let i = 0; i < (long ? 30 : 6); i++) {
+      await pause(long ? 2_000 : 400);
+      await asAdmin(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+      );
+    }
+  });
+  await expectAllDone(first, ids);
+});
+
+test('the server is read-only for a while, as after a failover', async () => {
+  const { apps } = applications(1);
+  const [tasks] = apps as [Tasks];
+  const states: string[] = [];
+  tasks.on('storeFailing', ({ error }) => states.push(`failing: ${error.message}`));
+  tasks.on('storeRecovered', () => states.push('recovered'));
+  await tasks.worker({ concurrency: 5 }).start();
+  const ids = await enqueuesDuring(tasks, async () => {
+    await pause(300);
+    await asAdmin('ALTER SYSTEM SET default_transaction_read_only = on');
+    await asAdmin('SELECT pg_reload_conf()');
+    await expect.poll(() => states.length).toBeGreaterThan(0);
+    await asAdmin('BEGIN READ WRITE; SET LOCAL default_transaction_read_only = off; SELECT 1; COMMIT');
+    await asAdmin('ALTER SYSTEM RESET default_transaction_read_only');
+    await asAdmin('SELECT pg_reload_conf()');
+    await pause(300);
+  });
+  await expectAllDone(tasks, ids);
+  expect(states[0]).toMatch(/failing: StoreError|failing: .*read-only/);
+  await expect.poll(() => states.at(-1)).toBe('recovered');
+});
+
+test('whatever a task throws or returns, its outcome is recorded', async () => {
+  const { apps } = applications(1);
+  const [tasks] = apps as [Tasks];
+  const odd = 'nul \0, half a pair \ud800, and the other half \udc00';
+  const throws = tasks.define('throws', {
+    retry: { maxAttempts: 1 },
+    run: async () => {
+      throw Object.assign(new Error(odd), { code: odd, [odd]: odd });
+    },
+  });
+  const returns = tasks.define('returns', async () => ({ [odd]: odd }));
+  const cancels = tasks.define('cancels', { run: async () => {}, unique: { key: () => odd }, concurrency: { limit: 1, key: () => odd } });
+  await tasks.worker().start();
+  const failed = await (await throws.enqueue()).wait({ timeout: '30s' });
+  expect(failed.status).toBe('failed');
+  expect(failed.errors.at(-1)?.message).toMatch(/^nul ., half a pair .+, and the other half ./);
+  const returned = await (await returns.enqueue()).wait({ timeout: '30s' });
+  expect(returned.returnValue).toEqual({ [odd]: odd });
+  const held = await cancels.using({ runAfter: '1h', tags: [odd] }).enqueue();
+  expect((await cancels.using({ runAfter: '1h' }).enqueue()).id).toBe(held.id);
+  await held.cancel(odd);
+  await held.refresh();
+  expect(held.status).toBe('cancelled');
+  expect(held.reason).toMatch(/^nul ., half a pair ./);
+  expect((await tasks.jobs.list({ tag: odd })).items.map(({ id }) => id)).toEqual([held.id]);
+});
+
+test('a connection that listened and died is replaced', async () => {
+  const { apps, schema } = applications(2);
+  const [first, second] = apps as [Tasks, Tasks];
+  await first.open();
+  await second.worker({ concurrency: 1 }).start();
+  const listeners = async () => {
+    const client = new pg.Client({ connectionString: server.url });
+    await client.connect();
+    const { rows } = await client.query("SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN escapement%'");
+    await client.end();
+    return rows.map(({ pid }) => pid as number);
+  };
+  await expect.poll(async () => (await listeners()).length).toBe(1);
+  const [old] = await listeners();
+  await asAdmin(`SELECT pg_terminate_backend(${old})`);
+  await expect.poll(async () => (await listeners()).filter((pid) => pid !== old).length).toBe(1);
+  expect(schema).toMatch(/^faults_/);
+  const task = first.get('step');
+  const result = await (task as NonNullable<typeof task>).enqueue({ n: 'told' });
+  await result.wait({ timeout: '30s' });
+  expect(result.status).toBe('successful');
+});

