@@ -95,6 +95,7 @@ class InsideRun {
   readonly #host: HostOf;
   readonly #controller = new AbortController();
   readonly #calls = new Map<number, Call>();
+  readonly #metadata: Map<string, unknown>;
   #made = 0;
 
   constructor(definition: Definition, job: Job, post: (message: FromInside) => void, host: HostOf) {
@@ -102,6 +103,7 @@ class InsideRun {
     this.#job = job;
     this.#post = post;
     this.#host = host;
+    this.#metadata = new Map(Object.entries(job.metadata));
   }
 
   async run(): Promise<Ended> {
@@ -225,6 +227,15 @@ class InsideRun {
       },
       signal: this.#controller.signal,
       log,
+      metadata: {
+        get: (key) => this.#metadata.get(key),
+        set: (key, value) => {
+          // Refused here, where it is called, if it cannot be stored.
+          if (value !== undefined) encode(value, `ctx.metadata.set(${show(key)}) of ${job.task}`);
+          this.#metadata.set(key, value);
+          post({ kind: 'metadata', key, value });
+        },
+      },
       now: () => new Date(systemClock.now()),
       sleep: (duration: Duration) => this.#ask('sleep', [durationMs(duration, 'ctx.sleep()')]),
       progress: (fraction, message) =>

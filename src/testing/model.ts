@@ -2,7 +2,8 @@
  * The invariant checker's model of the jobs in a store: the expected row after each answer of the store. It deliberately does not use `core/job`,
  * which all stores share, so that it also detects bugs there.
  */
-import type { Amendment, Attempt, Job, Progress, Settlement } from '../core/types.ts';
+import type { Amendment, Attempt, Job, Settlement } from '../core/types.ts';
+import type { Held } from '../ports/store.ts';
 
 const keptAttempts = 200;
 
@@ -58,12 +59,15 @@ export class Model {
     return after;
   }
 
-  renewed(job: Job, leaseUntil: number, progress: Progress | null | undefined): void {
-    this.#set(progress ? { ...job, leaseUntil, progress } : { ...job, leaseUntil });
+  renewed(job: Job, leaseUntil: number, { progress, metadata }: Pick<Held, 'progress' | 'metadata'>): void {
+    this.#set({ ...job, leaseUntil, ...(progress ? { progress } : {}), ...(metadata ? { metadata } : {}) });
   }
 
   /** If cancellation was requested while it ran, the job is cancelled instead of being queued again. */
-  settled(job: Job, { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress, awaits }: Settlement): Job {
+  settled(
+    job: Job,
+    { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress, metadata, awaits }: Settlement,
+  ): Job {
     const free: Job = { ...job, worker: null, leaseUntil: null, cancelRequested: null, attempt, losses, dueAt, returnValue, reason };
     const wanted = status === 'queued' ? job.cancelRequested : null;
     const over = status !== 'queued' || wanted !== null;
@@ -74,6 +78,7 @@ export class Model {
       finishedAt: over ? settledAt : null,
       awaits: over || awaits === undefined ? null : awaits,
       progress: progress === null ? job.progress : progress,
+      metadata: metadata === undefined ? job.metadata : metadata,
     };
     const attempts = this.#attempts.get(job.id) ?? [];
     const last = attempts.pop();
