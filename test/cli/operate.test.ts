@@ -476,7 +476,7 @@ test('show --tree draws who enqueued what, and list finds the parts of a workflo
   });
   const before = await store.run('show', [id, '--tree']);
   expect(before.stdout).toBe(
-    `workflow group, 0 of 2 ended\n├─ mail.greet  ready  ${id}\n└─ wide  waiting  ${(await store.document('list', '--task', 'wide')).jobs[0]?.id}\n`,
+    `workflow chain, 0 of 2 ended\n├─ mail.greet  ready  ${id}\n└─ wide  waiting  ${(await store.document('list', '--task', 'wide')).jobs[0]?.id}\n`,
   );
   expect((await store.document('list', '--workflow', workflow)).jobs).toHaveLength(2);
   await store.work();
