@@ -225,12 +225,6 @@ class InsideRun {
       get workflow() {
         return job.workflow === null ? null : host().workflowOf(job, this.result);
       },
-      get workflow() {
-        if (job.workflow === null) return null;
-        throw new InputError(
-          `ctx.workflow of ${job.task} cannot be used from the ${home()?.in} of an isolated task; add jobs from another part, or define the task without isolate`,
-        );
-      },
       signal: this.#controller.signal,
       log,
       metadata: {
