@@ -14,7 +14,7 @@ export { dummy } from './backends/dummy.ts';
 export { immediate } from './backends/immediate.ts';
 export type { Backoff, BackoffFunction, BackoffInput } from './core/backoff.ts';
 export { exponential, fixed, linear, list } from './core/backoff.ts';
-export type { StepContext, StepOptions, TaskContext, TaskLog, WaitOptions } from './core/definition.ts';
+export type { StepContext, StepOptions, TaskContext, TaskLog, TaskMetadata, WaitOptions } from './core/definition.ts';
 export type { Duration, Instant } from './core/duration.ts';
 export * from './core/errors.ts';
 export type { Event, EventMap, EventName, LogLevel } from './core/events.ts';
@@ -43,7 +43,7 @@ export type {
 } from './options.ts';
 export type { BackendSupports } from './ports/backend.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
-export type { AttemptFailure, AttemptInfo, ResultProgress, StepInfo } from './result.ts';
+export type { AttemptFailure, AttemptInfo, LogEntry, ResultProgress, StepInfo } from './result.ts';
 export { TaskResult } from './result.ts';
 export type {
   AtOptions,

@@ -3,9 +3,11 @@ import type { App, Binding } from './app.ts';
 import type { Duration } from './core/duration.ts';
 import { durationMs, formatDuration, parseWhen } from './core/duration.ts';
 import { ResultNotFoundError, ResultNotReadyError } from './core/errors.ts';
+import type { LogLevel } from './core/events.ts';
 import type { RecordedError } from './core/failure.ts';
 import { isFinished, visibleStatus } from './core/job.ts';
 import { decode, encode } from './core/json.ts';
+import { logBlob, readLog } from './core/log.ts';
 import { isHidden, nameOfStep } from './core/steps.ts';
 import type { AttemptOutcome, JobRecord, Status } from './core/types.ts';
 import type { Part } from './core/workflow.ts';
@@ -34,6 +36,16 @@ export interface AttemptInfo {
   /** Null while it is running. `lost`: its worker's lease ended; `released`: its worker stopped and gave it back. */
   readonly outcome: AttemptOutcome | null;
   readonly error: RecordedError | null;
+}
+
+/** A line that an attempt has logged. */
+export interface LogEntry {
+  readonly at: Date;
+  readonly level: LogLevel;
+  readonly message: string;
+  /** Null: it has none, or they were no plain data or too large. */
+  readonly fields: Readonly<Record<string, unknown>> | null;
+  readonly attempt: number;
 }
 
 /** A job's reported progress. */
@@ -242,6 +254,16 @@ export class TaskResult<Output = unknown, Input = unknown> {
         attempt: step.attempt,
         at: new Date(step.at),
       }));
+  }
+
+  /**
+   * The lines that its attempts have logged with `ctx.log`, oldest first: the latest 100, within 16 KiB. Those of a running attempt are there within
+   * 10 seconds. Reads the store.
+   */
+  async logs(): Promise<readonly LogEntry[]> {
+    const store = await this.#open();
+    const [bytes] = await store.getBlobs([this.id], logBlob);
+    return readLog(bytes).map(({ at, level, message, fields, attempt }) => ({ at: new Date(at), level, message, fields, attempt }));
   }
 
   /** The jobs that its attempts have enqueued, oldest first. Reads the store. */

@@ -468,7 +468,7 @@ class Application implements Tasks {
 function define(app: App, name: unknown, options: unknown): Task<never, unknown> {
   const { onSuccess, onFailure, ...definition } = readDefinition(name, options, app.defaults, app.known);
   app.add(definition);
-  offer(definition, (job) => resultOf(app, definition.backend, { job, attempts: [] }));
+  offer(definition, () => app.binding.host);
   const of = (listener: (event: never) => unknown) => (event: Event) =>
     'job' in event && event.job.task === definition.name ? listener(event as never) : undefined;
   if (onSuccess) app.events.on('successful', of(onSuccess));
@@ -496,7 +496,7 @@ export const task = ((name: string, options: unknown): PortableTask => {
     }
     return alone;
   };
-  offer(definition, (job) => resultOf(home().app, 'default', { job, attempts: [] }));
+  offer(definition, () => home().app.binding.host);
   return Object.assign(new TaskHandle(name, home), { [portable]: kept }) as unknown as PortableTask;
 }) as Define<'portable'>;
 

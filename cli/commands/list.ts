@@ -1,6 +1,6 @@
 /** `escapement list` and `escapement show`: jobs in a table, or one job in full. */
 import type { Command } from 'commander';
-import type { AttemptInfo, StepInfo, TaskResult } from 'escapement';
+import type { AttemptInfo, LogEntry, StepInfo, TaskResult } from 'escapement';
 import { given, whole } from '../arguments.ts';
 import { clean, cleanLines, padEnd, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
@@ -51,7 +51,8 @@ async function list(operation: Operation, options: ListOptions): Promise<ExitCod
 export function addShow(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'show', {
     summary: 'show everything about one job',
-    description: 'Shows a job: its input, its state, its return value, and every attempt with its worker, duration, error and stack.',
+    description:
+      'Shows a job: its input, its state, its return value, every attempt with its worker, duration, error and stack, and what it has logged.',
     examples: ['tasks.ts 0199ab3c-7f00-7000-8000-3d5e8a1c42f7', 'tasks.ts 1c42f7', 'tasks.ts 1c42f7 --tree', 'tasks.ts 1c42f7 --json'],
     more: '\nExit codes:\n  0  shown\n  1  no such job, or the partial id matches several\n  2  wrong usage, or the module or its store cannot be used',
   })
@@ -63,10 +64,10 @@ export function addShow(program: Command, io: Io, done: (code: ExitCode) => void
         await operate(module, options, io, async (operation) => {
           const job = await findJob(operation.tasks, id);
           if (options.tree) return printTree(operation, job);
-          const steps = await job.steps();
+          const [steps, logs] = await Promise.all([job.steps(), job.logs()]);
           operation.print(
-            () => ({ ...jobDocument(job), steps }),
-            () => [...jobLines(job, operation), ...stepLines(steps, operation)],
+            () => ({ ...jobDocument(job), steps, logs }),
+            () => [...jobLines(job, operation), ...stepLines(steps, operation), ...logLines(logs, operation)],
           );
           return exitCodes.ok;
         }),
@@ -125,6 +126,17 @@ function stepLines(steps: readonly StepInfo[], { io, paint }: Operation): string
     return `    ${clean(name)}${kept}  ${paint('dim', relative(at.getTime(), now))}`;
   });
   return [`  ${paint('dim', 'steps')}`, ...lines];
+}
+
+/** The lines that its attempts have logged, oldest first. */
+function logLines(logs: readonly LogEntry[], { paint }: Operation): string[] {
+  if (logs.length === 0) return [];
+  const lines = logs.map(({ at, level, message, fields }) => {
+    const more = fields && Object.keys(fields).length > 0 ? `  ${paint('dim', clean(JSON.stringify(fields)))}` : '';
+    const mark = level === 'error' ? 'red' : level === 'warn' ? 'yellow' : 'dim';
+    return `    ${paint('dim', at.toISOString())}  ${paint(mark, level.padEnd(5))}  ${clean(message)}${more}`;
+  });
+  return [`  ${paint('dim', 'log')}`, ...lines];
 }
 
 function cut(text: string): string {

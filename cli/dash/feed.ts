@@ -144,7 +144,14 @@ function itemOf(seq: number, event: Event | Printed): EventItem {
   return { seq, at, type, task: clean(task), job: job?.id ?? '', worker: clean(worker), text: textOf(event) };
 }
 
-function loggedText({ message, fields }: { readonly message: string; readonly fields: Readonly<Record<string, unknown>> | null }): string {
+/** A line of a task's log as text. */
+export function loggedText({
+  message,
+  fields,
+}: {
+  readonly message: string;
+  readonly fields: Readonly<Record<string, unknown>> | null;
+}): string {
   return clean(fields && Object.keys(fields).length > 0 ? `${message}  ${shown(fields)}` : message);
 }
 

@@ -11,7 +11,7 @@ import { mailOf } from '../mail.ts';
 import { scheduleState, whyPaused, zoneOf } from '../schedules.ts';
 import { wallTime } from '../time.ts';
 import { treeOf } from '../tree.ts';
-import { type Feed, minutesKept } from './feed.ts';
+import { type Feed, loggedText, minutesKept } from './feed.ts';
 import { holdsText, selectionOf } from './filter.ts';
 import { finishedStatuses, jobDetail, jobItem, mailDetail, mailItem } from './items.ts';
 import { eventsOfJobs } from './job-events.ts';
@@ -180,9 +180,12 @@ export class Source {
     if (jobId === null) return { job: null };
     try {
       const job = await this.#tasks.getResult(jobId);
-      const [steps, tree] = await Promise.all([job.steps(), treeOf(this.#tasks, job, mostInTree)]);
-      const { feed, cwd } = this.#known;
-      return { job: jobDetail(job, { log: feed.log(jobId), waitsMs: this.#waitsOf(job), steps, tree, cwd }) };
+      const { feed, cwd, hasEvents } = this.#known;
+      const [steps, tree, logs] = await Promise.all([job.steps(), treeOf(this.#tasks, job, mostInTree), hasEvents ? [] : job.logs()]);
+      const log = hasEvents
+        ? feed.log(jobId)
+        : logs.map((entry) => ({ at: entry.at.getTime(), level: entry.level, text: loggedText(entry) }));
+      return { job: jobDetail(job, { log, waitsMs: this.#waitsOf(job), steps, tree, cwd }) };
     } catch (error) {
       if ((error as { code?: unknown }).code === 'ESCAPEMENT_RESULT_NOT_FOUND') return { job: 'gone' };
       throw error;

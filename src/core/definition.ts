@@ -16,6 +16,17 @@ export interface TaskLog {
 }
 
 /** The second argument of a task's function: the current attempt. `Result` is the caller's view of the job. */
+/** The metadata of a job, as its task reads and changes it. */
+export interface TaskMetadata {
+  get(key: string): unknown;
+  /**
+   * Changes the metadata of the job, for whoever looks at it: it is saved within seconds, and with the outcome. Later attempts see it.
+   * @param value plain data; undefined removes the key. The metadata has at most 16 KiB of JSON.
+   * @throws InputError if it cannot be stored
+   */
+  set(key: string, value: unknown): void;
+}
+
 /** What the function of a step is given. */
 export interface StepContext {
   /** The job's id and the step's name: the same whenever this step runs again, so it can serve as an idempotency key. */
@@ -70,7 +81,10 @@ export interface TaskContext<Result = unknown, Workflow = unknown> {
    * function has 4 s more: a return value counts as usual, and any error returns the job to the queue without using up an attempt.
    */
   readonly signal: AbortSignal;
+  /** Writes to the application's logger, and to the job's log: the latest 100 lines are kept with the job, see `result.logs`. */
   readonly log: TaskLog;
+  /** The job's metadata. */
+  readonly metadata: TaskMetadata;
   /** The current time of the engine's clock. */
   now(): Date;
   /**

@@ -163,6 +163,7 @@ export function settled(job: Job, s: Settlement): Job {
     returnValue: s.returnValue,
     reason: cancelled ? job.cancelRequested : s.reason,
     progress: s.progress ?? job.progress,
+    metadata: s.metadata ?? job.metadata,
     awaits: finished || undoes ? null : (s.awaits ?? null),
   };
 }

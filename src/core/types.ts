@@ -156,6 +156,10 @@ export interface Settlement {
   readonly reason: string | null;
   /** The last reported progress, if any. */
   readonly progress: Progress | null;
+  /** Lines to be added to the job's log, see `core/log`. */
+  readonly log?: readonly string[];
+  /** In place of the job's metadata. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
   /** The signal that ends the wait of a job that is queued again early. */
   readonly awaits?: string;
   /** The job has steps to undo: where cancellation was requested, it is queued nevertheless, and its next attempt undoes them. */

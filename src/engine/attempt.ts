@@ -22,7 +22,8 @@ import {
 } from '../core/errors.ts';
 import type { LogLevel } from '../core/events.ts';
 import { cut, isPermanentError, maxTextBytes, recordError } from '../core/failure.ts';
-import { decode, encode } from '../core/json.ts';
+import { decode, encode, utf8Length } from '../core/json.ts';
+import { latestLines, lineText, mostLines } from '../core/log.ts';
 import { type Cancel, isSnooze, cancel as makeCancel, snooze as makeSnooze, type Snooze, steering } from '../core/outcomes.ts';
 import { nameOfStep } from '../core/steps.ts';
 import type { Job, Progress, Settlement, Step } from '../core/types.ts';
@@ -44,6 +45,17 @@ interface Interruption {
   readonly error: AttemptError;
   readonly outcome: Outcome | null;
 }
+
+/** What an attempt has written down and the store has not saved yet. */
+export interface Notes {
+  readonly log?: readonly string[];
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
+const noNotes: Notes = {};
+
+/** Maximum size of a job's metadata when a task changes it, in bytes of JSON. */
+const maxMetadataBytes = 16_384;
 
 /** Tasks that a warning has been logged for. */
 const warned = new WeakSet<Definition>();
@@ -83,6 +95,12 @@ export class RunningAttempt implements Scope {
   progress: Progress | null = null;
   /** The progress that the store has saved. */
   savedProgress: Progress | null = null;
+  /** Lines that the store does not have yet, and how many there were in all. */
+  #lines: string[] = [];
+  #logged = 0;
+  /** The metadata as the attempt has changed it, and as the store has saved it. */
+  #metadata: Readonly<Record<string, unknown>> | undefined;
+  #savedMetadata: Readonly<Record<string, unknown>> | undefined;
   readonly #runner: AttemptRunner;
   #controller: AbortController | undefined;
   #steps: Steps | undefined;
@@ -184,7 +202,10 @@ export class RunningAttempt implements Scope {
   stray(error: unknown): void {
     if (!this.#ended) this.#end(this.#failed(error));
     // Node.js reports a rejection slightly later. The outcome may not have been sent to the store yet.
-    else this.#runner.revise?.(this, decide(this.job, this.#backoff, this.#failed(error), this.host.clock.now(), 0, this.progress));
+    else {
+      const settlement = decide(this.job, this.#backoff, this.#failed(error), this.host.clock.now(), 0, this.progress);
+      this.#runner.revise?.(this, { ...settlement, ...this.notes });
+    }
   }
 
   /** Settles the job in the application's transaction. The attempt continues until its function ends. */
@@ -196,13 +217,15 @@ export class RunningAttempt implements Scope {
     if (this.#ended) throw this.#aborted ?? refuse('the attempt has ended');
     if (!this.#runner.complete) throw refuse('no store here can join a transaction');
     const text = value === undefined ? null : encode(value, `the value of ctx.complete() of ${job.task}`);
-    const settlement = decide(job, defaultBackoff, { kind: 'done', value: text }, host.clock.now(), 0, this.progress);
+    const { notes } = this;
+    const settlement = { ...decide(job, defaultBackoff, { kind: 'done', value: text }, host.clock.now(), 0, this.progress), ...notes };
     const settled = (row: Job | null) => {
       if (!row)
         throw new LeaseLostError(
           `attempt ${job.attempt} of job ${job.id} no longer holds the job; let this error roll back the transaction`,
         );
       this.#completed = settlement;
+      this.saved(notes);
     };
     const answer = this.#runner.complete(settlement, transaction);
     return answer instanceof Promise ? answer.then(settled) : settled(answer);
@@ -211,6 +234,36 @@ export class RunningAttempt implements Scope {
   /** Runs isolated tasks, if this attempt's does not run here. */
   get isolate(): Isolate | undefined {
     return this.definition?.isolate && this.#runner.isolates ? this.host.isolate : undefined;
+  }
+
+  /** What is to be saved with the next renewal, or with the outcome. */
+  get notes(): Notes {
+    const log = this.#lines.length > 0 ? { log: this.#lines } : noNotes;
+    return this.#metadata === this.#savedMetadata || this.#metadata === undefined ? log : { ...log, metadata: this.#metadata };
+  }
+
+  /** The store has saved them. */
+  saved({ log, metadata }: Notes): void {
+    if (log) this.#lines = this.#lines.filter((line) => !log.includes(line));
+    if (metadata) this.#savedMetadata = metadata;
+  }
+
+  get metadata(): Readonly<Record<string, unknown>> {
+    return this.#metadata ?? this.job.metadata;
+  }
+
+  setMetadata(key: string, value: unknown): void {
+    if (this.#ended) return;
+    const where = `ctx.metadata.set(${show(key)}) of ${this.job.task}`;
+    if (typeof key !== 'string') throw new InputError(`${where}: the key must be a text`);
+    const { [key]: _, ...others } = this.metadata;
+    const text = encode(value === undefined ? others : { ...others, [key]: value }, where);
+    if (utf8Length(text) > maxMetadataBytes)
+      throw new InputError(
+        `${where}: the metadata of a job has at most ${maxMetadataBytes} bytes of JSON; this would be ${utf8Length(text)}`,
+      );
+    this.#metadata = decode(text) as Readonly<Record<string, unknown>>;
+    this.host.clock.inTurn(this, () => this.#runner.progressed?.(this));
   }
 
   get steps(): Steps {
@@ -334,9 +387,10 @@ export class RunningAttempt implements Scope {
     const { host, job } = this;
     const text = typeof message === 'string' ? message : show(message);
     const kept = fields === undefined ? null : copied(fields);
+    const at = host.clock.now();
+    this.#keepLine(level, text, kept, at);
     host.logger[level](told({ task: job.task, job: job.id, attempt: job.attempt, ...kept }), text);
     if (!host.events.hasListeners('logged')) return;
-    const at = host.clock.now();
     host.events.emit({
       type: 'logged',
       at,
@@ -347,6 +401,12 @@ export class RunningAttempt implements Scope {
       message: text,
       fields: kept,
     });
+  }
+
+  #keepLine(level: LogLevel, message: string, fields: Record<string, unknown> | null, at: number): void {
+    const { attempt, claim } = this.job;
+    this.#lines.push(lineText({ at, level, message, fields, attempt, claim, n: this.#logged++ }));
+    if (this.#lines.length >= 2 * mostLines) this.#lines = latestLines(this.#lines);
   }
 
   report(fraction: number, message: string | undefined): void {
@@ -417,8 +477,8 @@ export class RunningAttempt implements Scope {
     }
     const { clock, random } = this.host;
     const fraction = outcome.kind === 'failed' ? random.fraction('backoff.jitter') : 0;
-    const settle = (end: Outcome) => decide(this.job, this.#backoff, end, clock.now(), fraction, this.progress);
-    if (!this.#completed) this.#runner.ended(this, this.#steps?.canUndo ? { ...settle(outcome), undoes: true } : settle(outcome));
+    const settle = (end: Outcome) => this.#noted(decide(this.job, this.#backoff, end, clock.now(), fraction, this.progress));
+    if (!this.#completed) this.#runner.ended(this, settle(outcome));
     else
       this.#runner.ended(
         this,
@@ -464,7 +524,14 @@ export class RunningAttempt implements Scope {
     host.clock.leave(this, true);
     const maxAttempts = this.steps.attemptsToUndo;
     const fraction = end.kind === 'failed' ? host.random.fraction('backoff.jitter') : 0;
-    this.#runner.ended(this, decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.progress));
+    this.#runner.ended(this, this.#noted(decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.progress)));
+  }
+
+  /** A settlement with what is to be stored beside it. */
+  #noted(settlement: Settlement): Settlement {
+    const { notes } = this;
+    const undoes = this.#steps?.canUndo && settlement.status === 'queued';
+    return notes === noNotes && !undoes ? settlement : { ...settlement, ...notes, ...(undoes ? { undoes: true as const } : {}) };
   }
 
   /** True if the job ends with this outcome, and not well. */

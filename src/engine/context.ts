@@ -1,7 +1,7 @@
 /** The context passed to a task's function: a limited view of its attempt. */
 
 import type { StandardSchemaV1 } from '@standard-schema/spec';
-import type { StepContext, StepOptions, TaskContext, TaskLog, WaitOptions } from '../core/definition.ts';
+import type { StepContext, StepOptions, TaskContext, TaskLog, TaskMetadata, WaitOptions } from '../core/definition.ts';
 import { type Duration, durationMs, show } from '../core/duration.ts';
 import { InputError } from '../core/errors.ts';
 import type { RunningAttempt } from './attempt.ts';
@@ -54,6 +54,14 @@ export class Context implements TaskContext {
       error: (message, fields) => attempt.log('error', message, fields),
     };
     return this.#log;
+  }
+
+  get metadata(): TaskMetadata {
+    const attempt = this.#attempt;
+    return {
+      get: (key) => (Object.hasOwn(attempt.metadata, key) ? structuredClone(attempt.metadata[key]) : undefined),
+      set: (key, value) => attempt.setMetadata(key, value),
+    };
   }
 
   now(): Date {

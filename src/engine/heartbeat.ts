@@ -5,7 +5,7 @@
  * gives up any attempt.
  */
 import type { Timer } from '../ports/clock.ts';
-import type { RenewAnswer, Store } from '../ports/store.ts';
+import type { Held, RenewAnswer, Store } from '../ports/store.ts';
 import type { RunningAttempt } from './attempt.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
@@ -63,10 +63,11 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
     asked();
     if (running.size === 0) return Number.POSITIVE_INFINITY;
     const attempts = [...running.values()];
-    const held = attempts.map(({ job, progress, savedProgress }) => ({
+    const held: readonly Held[] = attempts.map(({ job, progress, savedProgress, notes }) => ({
       id: job.id,
       claim: job.claim,
       progress: progress === savedProgress ? null : progress,
+      ...notes,
     }));
     asking = true;
     let answers: readonly RenewAnswer[];
@@ -89,6 +90,7 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
         attempt.confirmedAt = askedAfter;
         attempt.askedAt = null;
         attempt.savedProgress = held[i]?.progress ?? attempt.savedProgress;
+        attempt.saved(held[i] ?? {});
       }
       if (answer?.kind === 'cancelled') attempt.cancel(answer.reason);
     }

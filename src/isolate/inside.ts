@@ -21,15 +21,19 @@ import { encode } from '../core/json.ts';
 import { isSnooze, steering } from '../core/outcomes.ts';
 import type { Job } from '../core/types.ts';
 import { stored, unstored } from '../engine/attempt.ts';
+import type { Host } from '../engine/host.ts';
 import { parseInput } from '../engine/input.ts';
 import { scope } from '../engine/scope.ts';
 import { systemClock } from '../ports/clock.ts';
 import { crossing, made } from './crossing.ts';
 import { type Ended, type FromInside, home, type Method, type Start, type ToInside } from './messages.ts';
 
+/** The host of the task's application there, which makes handles of jobs. */
+type HostOf = () => Pick<Host, 'resultOf' | 'workflowOf'>;
+
 /** In the thread or process of an isolated task: makes a task known to it. Elsewhere this does nothing. */
-export function offer(definition: Definition, resultOf: (job: Job) => unknown): void {
-  home()?.tasks.set(definition.name, startOf(definition, resultOf));
+export function offer(definition: Definition, host: HostOf): void {
+  home()?.tasks.set(definition.name, startOf(definition, host));
 }
 
 /**
@@ -53,9 +57,9 @@ export function checkUse(backend: { readonly name: string; readonly supports: { 
 }
 
 const startOf =
-  (definition: Definition, resultOf: (job: Job) => unknown): Start =>
+  (definition: Definition, host: HostOf): Start =>
   (job, post) => {
-    const run = new InsideRun(definition, job, post, resultOf);
+    const run = new InsideRun(definition, job, post, host);
     void run.run().then((ended) => post({ kind: 'ended', ended }));
     return (message) => run.receive(message);
   };
@@ -88,16 +92,18 @@ class InsideRun {
   readonly #definition: Definition;
   readonly #job: Job;
   readonly #post: (message: FromInside) => void;
-  readonly #resultOf: (job: Job) => unknown;
+  readonly #host: HostOf;
   readonly #controller = new AbortController();
   readonly #calls = new Map<number, Call>();
+  readonly #metadata: Map<string, unknown>;
   #made = 0;
 
-  constructor(definition: Definition, job: Job, post: (message: FromInside) => void, resultOf: (job: Job) => unknown) {
+  constructor(definition: Definition, job: Job, post: (message: FromInside) => void, host: HostOf) {
     this.#definition = definition;
     this.#job = job;
     this.#post = post;
-    this.#resultOf = resultOf;
+    this.#host = host;
+    this.#metadata = new Map(Object.entries(job.metadata));
   }
 
   async run(): Promise<Ended> {
@@ -201,7 +207,7 @@ class InsideRun {
 
   #context(): TaskContext {
     const job = this.#job;
-    const resultOf = this.#resultOf;
+    const host = this.#host;
     const post = this.#post;
     const line = (level: LogLevel) => (message: string, fields?: Record<string, unknown>) =>
       post({ kind: 'log', level, message: typeof message === 'string' ? message : show(message), fields: plain(fields) });
@@ -214,16 +220,22 @@ class InsideRun {
       schedule: job.schedule,
       scheduledAt: job.scheduledAt === null ? null : new Date(job.scheduledAt),
       get result() {
-        return resultOf(job);
+        return host().resultOf(job);
       },
       get workflow() {
-        if (job.workflow === null) return null;
-        throw new InputError(
-          `ctx.workflow of ${job.task} cannot be used from the ${home()?.in} of an isolated task; add jobs from another part, or define the task without isolate`,
-        );
+        return job.workflow === null ? null : host().workflowOf(job, this.result);
       },
       signal: this.#controller.signal,
       log,
+      metadata: {
+        get: (key) => this.#metadata.get(key),
+        set: (key, value) => {
+          // Refused here, where it is called, if it cannot be stored.
+          if (value !== undefined) encode(value, `ctx.metadata.set(${show(key)}) of ${job.task}`);
+          this.#metadata.set(key, value);
+          post({ kind: 'metadata', key, value });
+        },
+      },
       now: () => new Date(systemClock.now()),
       sleep: (duration: Duration) => this.#ask('sleep', [durationMs(duration, 'ctx.sleep()')]),
       progress: (fraction, message) =>

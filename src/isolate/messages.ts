@@ -44,6 +44,7 @@ export type FromInside =
   | { readonly kind: 'call'; readonly call: number; readonly method: Method; readonly values: readonly unknown[] }
   | { readonly kind: 'tried'; readonly call: number; readonly value?: unknown; readonly error?: Crossed }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly message: string; readonly fields?: Record<string, unknown> | undefined }
+  | { readonly kind: 'metadata'; readonly key: string; readonly value: unknown }
   | { readonly kind: 'progress'; readonly fraction: number; readonly message: string | undefined }
   | { readonly kind: 'ended'; readonly ended: Ended };
 

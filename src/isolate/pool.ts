@@ -146,6 +146,9 @@ class Run {
       case 'log':
         this.#attempt.log(message.level, message.message, message.fields);
         break;
+      case 'metadata':
+        this.#attempt.setMetadata(message.key, message.value);
+        break;
       case 'progress':
         this.#attempt.report(message.fraction, message.message);
         break;

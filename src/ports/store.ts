@@ -58,6 +58,10 @@ export interface Held {
   readonly claim: number;
   /** Saved with the renewal. Null or omitted: no change. */
   readonly progress?: Progress | null;
+  /** Added to the job's log with the renewal, see `core/log`: the log is the blob `logBlob`. */
+  readonly log?: readonly string[];
+  /** Saved with the renewal, in place of the job's metadata. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
 /**
@@ -221,7 +225,7 @@ export interface Store {
   renew(held: readonly Held[], options: { readonly now: number; readonly leaseUntil: number }): Awaitable<readonly RenewAnswer[]>;
   /**
    * Applies each settlement whose claim still holds the job (law 2) as `settled` of `core/job` does, closes its attempt row, and then
-   * claims in the same transaction. A settlement that was applied before gets the same answer again (`core/changes`). A settlement with
+   * claims in the same transaction. A settlement's `log` is added to the job's log. A settlement that was applied before gets the same answer again (`core/changes`). A settlement with
    * `confirm` changes nothing.
    */
   settle(

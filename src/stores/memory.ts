@@ -19,6 +19,7 @@ import {
   visibleStatus,
   withoutOldStacks,
 } from '../core/job.ts';
+import { appended, logBlob } from '../core/log.ts';
 import { changesVersions } from '../core/schedule.ts';
 import { signalValue } from '../core/steps.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
@@ -154,10 +155,12 @@ export class MemoryStore implements Store {
   }
 
   renew(held: readonly Held[], options: { now: number; leaseUntil: number }): readonly RenewAnswer[] {
-    return held.map(({ id, claim, progress }) => {
+    return held.map(({ id, claim, progress, log, metadata }) => {
       const node = this.#nodes.get(id);
       if (node?.job.status !== 'running' || node.job.claim !== claim) return { kind: 'lost' };
-      node.job = { ...node.job, leaseUntil: options.leaseUntil, progress: progress ?? node.job.progress };
+      const { job } = node;
+      node.job = { ...job, leaseUntil: options.leaseUntil, progress: progress ?? job.progress, metadata: metadata ?? job.metadata };
+      this.#addLog(id, log);
       this.#indexes.renewed(node);
       return node.job.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: node.job.cancelRequested };
     });
@@ -413,6 +416,10 @@ export class MemoryStore implements Store {
     };
   }
 
+  #addLog(id: string, lines: readonly string[] | undefined): void {
+    if (lines) this.#keepBlob(id, { name: logBlob, bytes: appended(this.#blobs.get(id)?.get(logBlob), lines) });
+  }
+
   #keepBlob(id: string, { name, bytes }: Omit<JobBlob, 'job'>): void {
     const blobs = this.#blobs.get(id) ?? new Map<string, Uint8Array>();
     this.#blobs.set(id, blobs.set(name, bytes.slice()));
@@ -506,6 +513,7 @@ export class MemoryStore implements Store {
       return repeated(node.job, attempt, settlement);
     }
     if (settlement.confirm) return null;
+    this.#addLog(settlement.id, settlement.log);
     let job = settled(node.job, settlement);
     // The signal came while the job still ran.
     if (job.awaits !== null && this.#signals.has(job.awaits)) job = signalled(job, job.awaits, settlement.settledAt) ?? job;

@@ -9,6 +9,7 @@ import { keeping } from './conformance/inserts.ts';
 import type { ConformanceCase } from './conformance/kit.ts';
 import { leases } from './conformance/leases.ts';
 import { limits } from './conformance/limits.ts';
+import { notes } from './conformance/notes.ts';
 import { operating } from './conformance/operate.ts';
 import { reads } from './conformance/reads.ts';
 import { schedules } from './conformance/schedules.ts';
@@ -29,6 +30,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...reads,
   ...keeping,
   ...blobs,
+  ...notes,
   ...operating,
   ...unique,
   ...limits,

@@ -422,7 +422,7 @@ export class InvariantChecker {
       const wanted = job.cancelRequested === null ? 'held' : 'cancelled';
       if (answer.kind !== wanted) this.#say(job, `I14: a renewal returned ${answer.kind} instead of ${wanted}`);
       if (answer.kind === 'cancelled') this.#tell(job, lease.claim, 'I14: its worker was told to cancel it but continues');
-      if (answer.kind !== 'lost') this.#model.renewed(job, leaseUntil, lease.progress);
+      if (answer.kind !== 'lost') this.#model.renewed(job, leaseUntil, lease);
     });
   }
 

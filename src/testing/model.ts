@@ -2,7 +2,8 @@
  * The invariant checker's model of the jobs in a store: the expected row after each answer of the store. It deliberately does not use `core/job`,
  * which all stores share, so that it also detects bugs there.
  */
-import type { Amendment, Attempt, Job, Progress, Settlement } from '../core/types.ts';
+import type { Amendment, Attempt, Job, Settlement } from '../core/types.ts';
+import type { Held } from '../ports/store.ts';
 
 const keptAttempts = 200;
 
@@ -57,40 +58,32 @@ export class Model {
     return after;
   }
 
-  renewed(job: Job, leaseUntil: number, progress: Progress | null | undefined): void {
-    this.#set(progress ? { ...job, leaseUntil, progress } : { ...job, leaseUntil });
+  renewed(job: Job, leaseUntil: number, { progress, metadata }: Pick<Held, 'progress' | 'metadata'>): void {
+    this.#set({ ...job, leaseUntil, ...(progress ? { progress } : {}), ...(metadata ? { metadata } : {}) });
   }
 
   /** If cancellation was requested while it ran, the job is cancelled instead of being queued again. */
   settled(
     job: Job,
-    { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress, awaits, undoes }: Settlement,
+    { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress, metadata, awaits, undoes }: Settlement,
   ): Job {
     const free: Job = { ...job, worker: null, leaseUntil: null, cancelRequested: null, attempt, losses, dueAt, returnValue, reason };
-    if (status === 'queued' && undoes && job.cancelRequested !== null) {
-      const again = {
-        ...job,
-        worker: null,
-        leaseUntil: null,
-        attempt,
-        losses,
-        returnValue,
-        reason,
-        status,
-        dueAt: settledAt,
-        awaits: null,
-      };
-      return this.#ended(progress === null ? again : { ...again, progress }, settledAt, outcome, error);
-    }
+    const noted = {
+      progress: progress === null ? job.progress : progress,
+      metadata: metadata === undefined ? job.metadata : metadata,
+    };
     const wanted = status === 'queued' ? job.cancelRequested : null;
+    // Its next attempt undoes its steps, and is then cancelled.
+    if (wanted !== null && undoes)
+      return this.#ended({ ...free, ...noted, status, dueAt: settledAt, cancelRequested: wanted, awaits: null }, settledAt, outcome, error);
     const over = status !== 'queued' || wanted !== null;
     const after: Job = {
       ...free,
+      ...noted,
       status: wanted === null ? status : 'cancelled',
       reason: wanted === null ? reason : wanted,
       finishedAt: over ? settledAt : null,
       awaits: over || awaits === undefined ? null : awaits,
-      progress: progress === null ? job.progress : progress,
     };
     return this.#ended(after, settledAt, outcome, error);
   }

@@ -465,6 +465,25 @@ test('show prints what a job has recorded, what it is unique by, and what it wai
   });
 });
 
+test('show prints what a job has logged, for whoever reads it and for programs', async () => {
+  const store = sharedStore();
+  const id = await store.use(async ({ tasks }) => {
+    const tells = tasks.define('tells', (_: void, ctx) => {
+      ctx.log.info('begun');
+      ctx.log.warn('ev\u001b[31mil', { step: 1 });
+    });
+    await tasks.worker().start();
+    return (await (await tells.enqueue()).wait({ timeout: '30s' })).id;
+  });
+  const { stdout } = await store.run('show', [id]);
+  expect(stdout).toMatch(/\n {2}log\n {4}\S+Z {2}info {3}begun\n {4}\S+Z {2}warn {3}ev.*il {2}\{"step":1\}\n/);
+  expect(stdout).not.toContain('\u001b');
+  expect((await store.document('show', id)).logs).toEqual([
+    { at: expect.any(String), level: 'info', message: 'begun', fields: null, attempt: 1 },
+    { at: expect.any(String), level: 'warn', message: 'ev\u001b[31mil', fields: { step: 1 }, attempt: 1 },
+  ]);
+});
+
 test('show --tree draws who enqueued what, and list finds the parts of a workflow', async () => {
   const store = sharedStore();
   const { id, workflow } = await store.use(async ({ tasks, greet, wide }) => {

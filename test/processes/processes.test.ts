@@ -280,6 +280,17 @@ test('a process that was stopped, and whose job another has taken meanwhile, is 
   expect(result.errors.map(({ name }) => name)).toEqual(['LeaseLostError']);
 });
 
+test('a job that runs in another process is cancelled there', async () => {
+  const worker = start('worker', file, log, '600000');
+  await startedUp(worker);
+  const result = await define().enqueue(1);
+  await expect.poll(async () => (await result.refresh()).status, { timeout: 30_000 }).toBe('running');
+  await result.cancel('no longer wanted');
+  await expect.poll(async () => (await result.refresh()).status, { timeout: 60_000 }).toBe('cancelled');
+  expect(result).toMatchObject({ reason: 'no longer wanted', attempts: 1, workerIds: [expect.any(String)] });
+  await expect.poll(() => readFileSync(log, 'utf8'), { timeout: 30_000 }).toBe(`1 ${worker.pid} aborted by CancelledError\n`);
+});
+
 test.runIf(soak)('a process that was stopped for longer than its lease is told so, and changes nothing', async () => {
   const first = start('worker', file, log, '60000');
   await startedUp(first);

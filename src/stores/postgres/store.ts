@@ -152,14 +152,23 @@ export class PostgresStore implements Store {
     if (held.length === 0) return [];
     // In one order, as everywhere.
     const sorted = held.toSorted((a, b) => (a.id < b.id ? -1 : 1));
-    const rows = await this.#query<{ id: string; claim: number; cancelRequested: string | null }>(this.#sql.renew, [
+    const values = [
       leaseUntil,
       sorted.map(({ id }) => clean(id)),
       sorted.map(({ claim }) => claim),
       sorted.map(({ progress }) => (progress ? JSON.stringify(progress) : null)),
-    ]);
+    ];
+    const keyed = (rows: readonly Renewed[]) => new Map(rows.map((row) => [`${row.id} ${row.claim}`, row]));
+    const noted = sorted.filter(({ log, metadata }) => log ?? metadata);
+    const found =
+      noted.length === 0
+        ? keyed(await this.#query<Renewed>(this.#sql.renew, values))
+        : await this.#connection.transact(async (session) => {
+            const renewed = keyed(await session.rows<Renewed>(this.#sql.renew, values));
+            await new Work(session, this.#sql.work).keep(noted.filter(({ id, claim }) => renewed.has(`${id} ${claim}`)));
+            return renewed;
+          });
     this.#leases.lower(leaseUntil);
-    const found = new Map(rows.map((row) => [`${row.id} ${row.claim}`, row]));
     return held.map(({ id, claim }) => {
       const row = found.get(`${id} ${claim}`);
       if (!row) return { kind: 'lost' };
@@ -554,8 +563,15 @@ async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T
   return value;
 }
 
-function isPlainSuccess({ outcome, status, confirm, losses, reason }: Settlement): boolean {
-  return outcome === 'successful' && status === 'successful' && confirm === undefined && losses === 0 && reason === null;
+interface Renewed {
+  readonly id: string;
+  readonly claim: number;
+  readonly cancelRequested: string | null;
+}
+
+function isPlainSuccess({ outcome, status, confirm, losses, reason, log, metadata }: Settlement): boolean {
+  const isPlain = confirm === undefined && losses === 0 && reason === null && log === undefined && metadata === undefined;
+  return outcome === 'successful' && status === 'successful' && isPlain;
 }
 
 /** An array of texts as the server reads it; the driver takes longer. */

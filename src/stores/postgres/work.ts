@@ -8,12 +8,13 @@ import { repeated } from '../../core/changes.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, takesPlace } from '../../core/gate.ts';
 import { amended, ended, isFenced, isFinished, settled, signalled } from '../../core/job.ts';
+import { appended, logBlob } from '../../core/log.ts';
 import { signalValue } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
 import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
 import type { Advance, Amended, Held, JobBlob, Settled, Taken, WantedSignal } from '../../ports/store.ts';
-import { type AttemptRow, attemptOf, type JobRow, recordOf } from '../sql/rows.ts';
+import { type AttemptRow, attemptOf, type JobRow, recordOf, textOf } from '../sql/rows.ts';
 import { Retry } from './connection.ts';
 import { edgesSql, WorkflowEdges } from './edges.ts';
 import { changedColumns, changedRow, type Entry, editedColumns, entryOf, insertedColumns, insertedRow, jobColumns } from './rows.ts';
@@ -45,6 +46,8 @@ export function workSql(schema: string) {
     releaseKey: `UPDATE ${schema}.jobs SET unique_key = NULL WHERE id = $1::text`,
     hasBlocked: `SELECT 1 AS found FROM ${schema}.jobs WHERE blocked_by IS NOT NULL LIMIT 1`,
     unblock: `SELECT ${schema}.unblock(gate.name, gate.count) FROM json_to_recordset(${given}) gate(name text, count integer)`,
+    blobs: `SELECT job, bytes FROM ${schema}.blobs WHERE job IN (SELECT json_array_elements_text(${given})) AND name = $2::text`,
+    setMetadata: `UPDATE ${schema}.jobs j SET metadata = r.metadata FROM json_populate_recordset(NULL::${schema}.jobs, ${given}) r WHERE j.id = r.id`,
     keepBlobs: `INSERT INTO ${schema}.blobs (job, name, bytes) SELECT job, name, decode(bytes, 'base64')
       FROM json_to_recordset(${given}) b(job text, name text, bytes text) ON CONFLICT (job, name) DO UPDATE SET bytes = excluded.bytes`,
     saveSteps: `INSERT INTO ${schema}.steps (job, name, kind, value, attempt, at)
@@ -240,6 +243,7 @@ export class Work {
     const dirty = new Set<string>();
     const gates: string[] = [];
     const answers: (Job | null)[] = [];
+    const noted: Settlement[] = [];
     for (const settlement of settlements) {
       const entry = entries.get(settlement.id);
       if (!entry?.attempt || entry.job.status !== 'running' || isFenced(entry.job, settlement)) {
@@ -261,12 +265,28 @@ export class Work {
       // Another settlement may want the key that this one has taken or given up.
       if (job.unique) await this.#write([after]);
       else dirty.add(job.id);
+      if (settlement.log ?? settlement.metadata) noted.push(settlement);
       changed.push(job);
       answers.push(job);
     }
     await this.#write([...dirty].map((id) => entries.get(id) as Entry));
+    await this.keep(noted);
     await this.#unblock(gates);
     return answers;
+  }
+
+  /** What attempts have written down, beside their outcomes. */
+  async keep(held: readonly Pick<Held, 'id' | 'log' | 'metadata'>[]): Promise<void> {
+    const marked = held.flatMap(({ id, metadata }) => (metadata ? [{ id, metadata: textOf(metadata) }] : []));
+    if (marked.length > 0) await this.#session.run(this.#sql.setMetadata, [records(marked)]);
+    const logged = held.filter(({ log }) => log !== undefined);
+    if (logged.length === 0) return;
+    const rows = await this.#session.rows<{ job: string; bytes: Uint8Array }>(this.#sql.blobs, [
+      texts(logged.map(({ id }) => id)),
+      logBlob,
+    ]);
+    const before = new Map(rows.map(({ job, bytes }) => [job, bytes]));
+    await this.#keepBlobs(logged.map(({ id, log = [] }) => ({ job: id, name: logBlob, bytes: appended(before.get(id), log) })));
   }
 
   /** The attempts that settlements ask for, by job and claim. */

@@ -93,7 +93,7 @@ export function insertValues(job: Job, state: JobRow['state'], uniqueKey: string
     job.enqueuedAt,
     job.runAfter,
     job.tags.length === 0 ? null : JSON.stringify(job.tags),
-    json(job.metadata),
+    textOf(job.metadata),
     job.schedule,
     job.scheduledAt,
     job.overrides === null ? null : JSON.stringify(job.overrides),
@@ -143,7 +143,7 @@ export function plainValues(job: Job, state: JobRow['state']): unknown[] | undef
   if (
     more !== null ||
     tags.length > 0 ||
-    json(job.metadata) !== null ||
+    textOf(job.metadata) !== null ||
     job.status !== 'queued' ||
     job.claim !== 0 ||
     job.attempt !== 0 ||
@@ -330,7 +330,8 @@ function isOverrides(value: unknown): value is Overrides {
   return kind !== 'list' || (Array.isArray(delaysMs) && delaysMs.every((ms) => typeof ms === 'number'));
 }
 
-function json(value: Readonly<Record<string, unknown>>): string | null {
+/** An object as text; null: it is empty. */
+export function textOf(value: Readonly<Record<string, unknown>>): string | null {
   for (const _ in value) return JSON.stringify(value);
   return Object.keys(value).length === 0 ? null : JSON.stringify(value);
 }

@@ -9,12 +9,13 @@ import { decide, type Outcome } from '../../core/decide.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
 import { amended, claimed, isFenced, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
+import { appended, logBlob } from '../../core/log.ts';
 import { signalValue } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
 import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
 import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
-import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues } from '../sql/rows.ts';
+import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues, textOf } from '../sql/rows.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { WorkflowEdges } from './edges.ts';
@@ -280,10 +281,17 @@ export class Ready {
     return jobs;
   }
 
-  renew({ id, claim, progress }: Held, leaseUntil: number): RenewAnswer {
+  renew({ id, claim, progress, log, metadata }: Held, leaseUntil: number): RenewAnswer {
     const row = this.statements.renew.get(leaseUntil, progress ? JSON.stringify(progress) : null, id, claim);
     if (!row) return { kind: 'lost' };
+    this.#keep(id, { log, metadata });
     return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
+  }
+
+  /** What an attempt has written down, beside its outcome. */
+  #keep(id: string, { log, metadata }: { log?: readonly string[] | undefined; metadata?: Job['metadata'] | undefined }): void {
+    if (metadata) this.statements.setMetadata.run(textOf(metadata), id);
+    if (log) this.statements.keepBlob.run(id, logBlob, appended(this.statements.blob.get(id, logBlob)?.bytes, log));
   }
 
   /** Law 8. Returns the rows that it changed. */
@@ -312,6 +320,7 @@ export class Ready {
       const state = stateOf(job, now);
       this.#madeReady(job, now);
       this.#settle(row, job, state, settlement, now);
+      this.#keep(job.id, settlement);
       this.#count(row, state, job.attempt);
       hasBlocked ??= this.claims.hasBlocked();
       if (hasBlocked) this.claims.unblock(gateOf(row));
@@ -499,6 +508,7 @@ interface Statements {
   readonly hasSignal: Statement<[string], unknown>;
   readonly takeSignal: Statement<[string], Signal>;
   readonly awaiting: Statement<[string], SqliteRow>;
+  readonly setMetadata: Statement<[string | null, string]>;
   readonly keepBlob: Statement<[string, string, Uint8Array]>;
   readonly blob: Statement<[string, string], { bytes: Buffer }>;
   readonly saveQueue: Statement<[string, number]>;
@@ -559,6 +569,7 @@ function prepare(db: Database): Statements {
     ),
     awaiting: db.prepare(`${selectJob} WHERE awaits = ? ORDER BY n`),
     pruneBlobs: db.prepare('DELETE FROM escapement_blobs WHERE job IN (SELECT value FROM json_each(?))'),
+    setMetadata: db.prepare('UPDATE escapement_jobs SET metadata = ? WHERE id = ?'),
     keepBlob: db.prepare('INSERT INTO escapement_blobs VALUES (?, ?, ?) ON CONFLICT (job, name) DO UPDATE SET bytes = excluded.bytes'),
     blob: db.prepare('SELECT bytes FROM escapement_blobs WHERE job = ? AND name = ?'),
     saveQueue: db.prepare('INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused'),
