@@ -43,7 +43,7 @@ import { Wakeups } from './wakeups.ts';
 import { Work, workSql } from './work.ts';
 
 /** While other processes' hints arrive, a worker looks for what they did not tell this often. */
-const pollWithHintsMs = 5_000;
+const pollWithHintsMs = 8_000;
 
 export interface StoreOptions {
   /** No other process uses the schema: nothing needs to be heard from others or told to them. */
