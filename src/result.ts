@@ -8,7 +8,7 @@ import type { RecordedError } from './core/failure.ts';
 import { isFinished, visibleStatus } from './core/job.ts';
 import { decode, encode } from './core/json.ts';
 import { logBlob, readLog } from './core/log.ts';
-import { nameOfStep } from './core/steps.ts';
+import { isHidden, nameOfStep } from './core/steps.ts';
 import type { AttemptOutcome, JobRecord, Status } from './core/types.ts';
 import type { Part } from './core/workflow.ts';
 import { parseInput } from './engine/input.ts';
@@ -245,13 +245,15 @@ export class TaskResult<Output = unknown, Input = unknown> {
   async steps(): Promise<readonly StepInfo[]> {
     const store = await this.#open();
     const [steps = []] = await store.getSteps([this.id]);
-    return steps.map((step) => ({
-      name: nameOfStep(step),
-      kind: step.kind,
-      value: step.value === null ? undefined : decode(step.value),
-      attempt: step.attempt,
-      at: new Date(step.at),
-    }));
+    return steps
+      .filter((step) => !isHidden(step))
+      .map((step) => ({
+        name: nameOfStep(step),
+        kind: step.kind,
+        value: step.value === null ? undefined : decode(step.value),
+        attempt: step.attempt,
+        at: new Date(step.at),
+      }));
   }
 
   /**

@@ -1,6 +1,7 @@
 /** Durable steps, sleeps and signals, as applications use them: on memory and SQLite, in virtual time, through failures, crashes and replays. */
+import { setTimeout } from 'node:timers/promises';
 import Database from 'better-sqlite3';
-import { createTasks, immediate, memory, snooze, type Tasks } from 'escapement';
+import { cancel, createTasks, immediate, memory, PermanentError, snooze, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { everyCrash, explore, simulate } from 'escapement/testing';
 import 'escapement/vitest';
@@ -45,6 +46,82 @@ describe.each(stores)('on %s', (_, store) => {
       { name: 'ship', attempt: 3 },
     ]);
     expect(String(sim.timeline())).toMatch(/w0 {2}step +checkout#1 charge/);
+  });
+
+  /** An order of three steps, of which the first two can be undone, and that fails at the end. */
+  function order(options: { readonly refundFails?: number; readonly maxAttempts?: number } = {}) {
+    const tasks = createTasks({ backend: memory() });
+    const world: string[] = [];
+    let refundFails = options.refundFails ?? 0;
+    const place = tasks.define('place', {
+      retry: { maxAttempts: options.maxAttempts ?? 2, backoff: '1m' },
+      run: async (how: 'fails' | 'cancels' | 'hangs' | 'stalls', ctx) => {
+        await ctx.step('reserve', () => world.push('reserve'), { compensate: () => void world.push('unreserve') });
+        const charge = await ctx.step('charge', ({ id }) => world.push('charge') && id, {
+          compensate: async (id, { id: undoId }) => {
+            await ctx.sleep(0).catch(() => {});
+            if (refundFails-- > 0) throw new Error('the bank is closed');
+            world.push(`refund ${id === charge} ${undoId.endsWith('/undo charge')}`);
+          },
+        });
+        await ctx.step('note', () => void world.push('note'));
+        if (how === 'cancels') return cancel('sold out');
+        if (how === 'hangs') await ctx.sleep('1h');
+        if (how === 'stalls') await setTimeout(3_600_000, undefined, { signal: ctx.signal });
+        await ctx.step('ship', () => {
+          world.push('ship fails');
+          throw new Error('no parcel');
+        });
+        return 'shipped';
+      },
+    });
+    return { tasks, world, place };
+  }
+
+  test('a job that fails for good undoes its steps, the latest first, and ends with its own error', async () => {
+    const { tasks, world, place } = order();
+    await using sim = await simulated(tasks);
+    const result = await place.enqueue('fails');
+    await sim.runUntilIdle();
+    await expect(result).toHaveFailed({ error: 'no parcel' });
+    expect(world).toEqual(['reserve', 'charge', 'note', 'ship fails', 'ship fails', 'refund true true', 'unreserve']);
+    expect(result.attempts).toBe(2);
+  });
+
+  test('a job that cancels itself, or is cancelled, is undone too; one that times out as well', async () => {
+    const { tasks, world, place } = order();
+    await using sim = await simulated(tasks);
+    const result = await place.enqueue('cancels');
+    await sim.runUntilIdle();
+    await result.refresh();
+    expect([result.status, result.reason]).toEqual(['cancelled', 'sold out']);
+    expect(world).toEqual(['reserve', 'charge', 'note', 'refund true true', 'unreserve']);
+    world.length = 0;
+    const hanging = await place.enqueue('hangs');
+    await sim.advance('1s');
+    await hanging.cancel('by hand');
+    await sim.runUntilIdle();
+    expect([(await hanging.refresh()).status, hanging.reason]).toEqual(['cancelled', 'by hand']);
+    expect(world).toEqual(['reserve', 'charge', 'note', 'refund true true', 'unreserve']);
+    world.length = 0;
+    const late = await place.using({ timeout: '10s', retry: { maxAttempts: 1 } }).enqueue('stalls');
+    await sim.runUntilIdle();
+    await expect(late).toHaveFailed({ error: /timeout/ });
+    expect(world).toEqual(['reserve', 'charge', 'note', 'refund true true', 'unreserve']);
+  });
+
+  test('a compensation that fails is tried again; what was undone is not undone twice, and no step runs meanwhile', async () => {
+    const { tasks, world, place } = order({ refundFails: 2, maxAttempts: 1 });
+    await using sim = await simulated(tasks);
+    const result = await place.enqueue('fails');
+    await sim.runUntilIdle();
+    await expect(result).toHaveFailed({ error: 'no parcel' });
+    expect(world).toEqual(['reserve', 'charge', 'note', 'ship fails', 'refund true true', 'unreserve']);
+    expect(result.errors.map(({ message }) => message)).toEqual([
+      'undoing the step charge failed: the bank is closed',
+      'undoing the step charge failed: the bank is closed',
+      'no parcel',
+    ]);
   });
 
   test('names that repeat are numbered; parallel steps of one name need a key, and the error says where both are', async () => {
@@ -295,4 +372,47 @@ test('mistakes are told', async () => {
   await expect(tasks.signal('a', new Date())).rejects.toThrow(/the data of signal a/);
   await expect(tasks.signal('a', 1, { backend: 'bulk' })).rejects.toThrow(/one of the backends default/);
   expect(snooze('1s')).toBeDefined();
+});
+
+test('every crash of a job that is undone: what was done is undone once, or the worker died in its last attempt', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const world: string[] = [];
+  const place = tasks.define('place', {
+    retry: { maxAttempts: 4, backoff: '1m' },
+    run: async (_: void, ctx) => {
+      await ctx.step('charge', () => void world.push('charge'), { compensate: () => void world.push('refund') });
+      await ctx.sleep('1s');
+      throw new PermanentError('no parcel');
+    },
+  });
+  await everyCrash(tasks, { workers: 2 }, async (sim) => {
+    world.length = 0;
+    const result = await place.enqueue();
+    await sim.runUntilIdle();
+    return async () => {
+      await expect(result).toHaveFailed({ error: 'no parcel' });
+      // A crash between an effect and its record repeats the effect, whichever way it goes.
+      expect(world.filter((what) => what === 'refund').length).toBeGreaterThanOrEqual(1);
+      expect(world.at(-1)).toBe('refund');
+    };
+  });
+});
+
+test('replay runs a function again from the top after each step: what stands between steps is done again', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const ran: string[] = [];
+  const order = tasks.define('order', async (_: void, ctx) => {
+    const charge = await ctx.step('charge', () => ran.push('charge') && 'c1');
+    ran.push('between');
+    await ctx.step('ship', () => void ran.push('ship'));
+    return charge;
+  });
+  await using sim = await simulate(tasks, { replay: 'steps' });
+  const result = await order.enqueue();
+  await sim.runUntilIdle();
+  await expect(result).toHaveSucceeded({ attempts: 1, returnValue: 'c1' });
+  await expect(result).toHaveStepped(['charge', 'ship']);
+  expect(ran.filter((what) => what === 'charge' || what === 'ship')).toEqual(['charge', 'ship']);
+  expect(ran.filter((what) => what === 'between').length).toBeGreaterThan(1);
+  await expect(simulate(tasks, { replay: 'all' as never })).rejects.toThrow("replay: expected 'steps'");
 });

@@ -37,14 +37,20 @@ export interface StepContext {
   readonly signal: AbortSignal;
 }
 
-/** Options of a step. */
-export interface StepOptions {
+/** Options of a step. @typeParam T what its function returns */
+export interface StepOptions<T = never> {
   /** Tells steps apart that run in parallel under one name. */
   key?: string | number;
   /** Retries within the attempt. An error after the last try fails the attempt; the job's next attempt goes on from this step. @default one try */
   retry?: { maxAttempts?: number; backoff?: BackoffInput };
   /** The longest time for one try. @default none */
   timeout?: Duration;
+  /**
+   * Undoes the step when the job fails for good, or is cancelled, after the step has run. The steps of a job are undone in reverse order, each once.
+   * One that fails is tried again with the delays of the task's retries, up to ten times; the job ends when all are undone.
+   * @param value what the step returned
+   */
+  compensate?: (value: T, step: StepContext) => unknown;
 }
 
 /** Options of a wait for a signal. */
@@ -119,7 +125,7 @@ export interface TaskContext<Result = unknown, Workflow = unknown> {
    * @throws what `fn` throws, after the tries of `options.retry`
    * @example const charge = await ctx.step('charge', ({ id }) => stripe.charge(order, { idempotencyKey: id }));
    */
-  step<T>(name: string, fn: (step: StepContext) => T, options?: StepOptions): Promise<Awaited<T>>;
+  step<T>(name: string, fn: (step: StepContext) => T, options?: StepOptions<Awaited<T>>): Promise<Awaited<T>>;
   /**
    * Waits for `tasks.signal(name)`, which may have been sent before: signals are kept until a job reads them. The job gives its slot back while it
    * waits, and its function then starts from the top, so keep what has effects in steps.

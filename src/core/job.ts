@@ -136,7 +136,6 @@ export function claimed(job: Job, worker: string, now: number, leaseUntil: numbe
     leaseUntil,
     startedAt: job.startedAt ?? now,
     lastAttemptedAt: now,
-    cancelRequested: null,
     awaits: null,
   };
 }
@@ -146,23 +145,26 @@ export function claimed(job: Job, worker: string, now: number, leaseUntil: numbe
  * the meantime, it is cancelled here: the worker that decided did not know, and a cancellation must not be lost to a race.
  */
 export function settled(job: Job, s: Settlement): Job {
-  const cancelled = s.status === 'queued' && job.cancelRequested !== null;
+  const wanted = s.status === 'queued' ? job.cancelRequested : null;
+  // Its next attempt undoes its steps first.
+  const undoes = wanted !== null && s.undoes === true;
+  const cancelled = wanted !== null && !undoes;
   const finished = s.status !== 'queued' || cancelled;
   return {
     ...job,
     status: cancelled ? 'cancelled' : s.status,
     attempt: s.attempt,
     losses: s.losses,
-    dueAt: s.dueAt,
+    dueAt: undoes ? s.settledAt : s.dueAt,
     worker: null,
     leaseUntil: null,
-    cancelRequested: null,
+    cancelRequested: undoes ? wanted : null,
     finishedAt: finished ? s.settledAt : null,
     returnValue: s.returnValue,
     reason: cancelled ? job.cancelRequested : s.reason,
     progress: s.progress ?? job.progress,
     metadata: s.metadata ?? job.metadata,
-    awaits: finished ? null : (s.awaits ?? null),
+    awaits: finished || undoes ? null : (s.awaits ?? null),
   };
 }
 

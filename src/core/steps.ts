@@ -16,6 +16,16 @@ export function signalValue({ data }: Signal): string {
 /** The most steps of one job. */
 export const maxSteps = 10_000;
 
+/** Marks that a job has steps that can be undone. */
+export const undoableStep = '~undoable';
+/** How a job that is being undone ends. */
+export const failedStep = '~failed';
+
+/** True for what the engine records for itself: people see neither it nor its absence. */
+export function isHidden({ name }: Pick<Step, 'name'>): boolean {
+  return name === undoableStep || name === failedStep || name.startsWith('~undo ');
+}
+
 /** A step's name as people read it. */
 export function nameOfStep({ name }: Pick<Step, 'name'>): string {
   return name.startsWith('~') ? name.slice(1) : name;

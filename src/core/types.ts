@@ -55,7 +55,10 @@ export interface Job {
   readonly startedAt: number | null;
   readonly lastAttemptedAt: number | null;
   readonly finishedAt: number | null;
-  /** The reason given when cancellation of a running job was requested. Its worker learns of it at the next renewal. */
+  /**
+   * The reason given when cancellation of a running job was requested: its worker learns of it at the next renewal. Of a queued job: its next
+   * attempt undoes its steps, and cancels it.
+   */
   readonly cancelRequested: string | null;
   readonly returnValue: string | null;
   /** Why the job ended as it did: `expired`, `poisoned`, or the reason passed to cancel. */
@@ -159,6 +162,8 @@ export interface Settlement {
   readonly metadata?: Readonly<Record<string, unknown>>;
   /** The signal that ends the wait of a job that is queued again early. */
   readonly awaits?: string;
+  /** The job has steps to undo: where cancellation was requested, it is queued nevertheless, and its next attempt undoes them. */
+  readonly undoes?: true;
   /** Asks whether this settlement was applied in a transaction of the application that may not have committed. Changes nothing. */
   readonly confirm?: true;
 }

@@ -35,7 +35,7 @@ import { crossedError } from './crossed.ts';
 import { type Host, type Isolate, told } from './host.ts';
 import { parseInput } from './input.ts';
 import { scope } from './scope.ts';
-import { type StepStore, Steps } from './steps.ts';
+import { type Failure, type StepStore, Steps } from './steps.ts';
 
 /**
  * Why the attempt ended before its function did: the error that its signal carries, and the outcome for the job. Null: no outcome, because
@@ -112,6 +112,8 @@ export class RunningAttempt implements Scope {
   /** The control value that its function created last; it must be returned. */
   #made: Snooze | Cancel | undefined;
   #timeout: Timer | undefined;
+  /** Its job has failed, and what its steps did is being undone. */
+  #undoing = false;
   #waits: Set<(error: AttemptError) => void> | undefined;
 
   constructor(host: Host, worker: string, job: Job, runner: AttemptRunner) {
@@ -465,6 +467,7 @@ export class RunningAttempt implements Scope {
   /** The first call wins. */
   #end(outcome: Outcome | null, returned = false): void {
     if (this.#ended) return;
+    if (outcome !== null && this.#undoFirst(outcome)) return;
     this.#ended = true;
     this.#timeout?.cancel();
     this.host.clock.leave(this, returned);
@@ -474,11 +477,7 @@ export class RunningAttempt implements Scope {
     }
     const { clock, random } = this.host;
     const fraction = outcome.kind === 'failed' ? random.fraction('backoff.jitter') : 0;
-    const settle = (end: Outcome) => {
-      const settlement = decide(this.job, this.#backoff, end, clock.now(), fraction, this.progress);
-      const { notes } = this;
-      return notes === noNotes ? settlement : { ...settlement, ...notes };
-    };
+    const settle = (end: Outcome) => this.#noted(decide(this.job, this.#backoff, end, clock.now(), fraction, this.progress));
     if (!this.#completed) this.#runner.ended(this, settle(outcome));
     else
       this.#runner.ended(
@@ -486,6 +485,59 @@ export class RunningAttempt implements Scope {
         { ...this.#completed, confirm: true },
         settle(outcome.kind === 'done' ? this.#failed(notCommitted()) : outcome),
       );
+  }
+
+  /** True if its job ends badly, and its steps are undone before that; or if they are being undone, and only that decides. */
+  #undoFirst(outcome: Outcome): boolean {
+    if (outcome.kind === 'released') return false;
+    if (this.#undoing) return true;
+    const steps = this.#steps;
+    if (!steps?.canUndo || (!steps.failure && !this.#isEnd(outcome))) return false;
+    this.#undoing = true;
+    this.#timeout?.cancel();
+    const why = steps.failure ?? {
+      error: outcome.kind === 'failed' ? outcome.error : null,
+      reason: outcome.kind === 'cancelled' ? outcome.reason : null,
+    };
+    void scope.run(this, () => this.#undo(steps, why));
+    return true;
+  }
+
+  async #undo(steps: Steps, why: Omit<Failure, 'maxAttempts'>): Promise<void> {
+    let end: Outcome;
+    try {
+      await steps.undo(why);
+      const { error, reason } = why;
+      end = error ? { kind: 'failed', error, thrown: undefined, permanent: true } : { kind: 'cancelled', reason: reason ?? 'cancelled' };
+    } catch (error) {
+      end = this.#failed(error);
+    }
+    if (this.#ended) return;
+    this.host.clock.inTurn(this, () => this.#endUndone(end));
+  }
+
+  #endUndone(end: Outcome): void {
+    if (this.#ended) return;
+    this.#undoing = false;
+    const { host, job } = this;
+    this.#ended = true;
+    host.clock.leave(this, true);
+    const maxAttempts = this.steps.attemptsToUndo;
+    const fraction = end.kind === 'failed' ? host.random.fraction('backoff.jitter') : 0;
+    this.#runner.ended(this, this.#noted(decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.progress)));
+  }
+
+  /** A settlement with what is to be stored beside it. */
+  #noted(settlement: Settlement): Settlement {
+    const { notes } = this;
+    const undoes = this.#steps?.canUndo && settlement.status === 'queued';
+    return notes === noNotes && !undoes ? settlement : { ...settlement, ...notes, ...(undoes ? { undoes: true as const } : {}) };
+  }
+
+  /** True if the job ends with this outcome, and not well. */
+  #isEnd(outcome: Outcome): boolean {
+    if (outcome.kind === 'cancelled') return true;
+    return outcome.kind === 'failed' && (outcome.permanent || this.job.attempt >= this.job.maxAttempts);
   }
 
   readonly #onReturn = (value: unknown): void => {

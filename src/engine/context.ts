@@ -77,7 +77,7 @@ export class Context implements TaskContext {
     return slept;
   }
 
-  step<T>(name: string, fn: (step: StepContext) => T, options?: StepOptions): Promise<Awaited<T>> {
+  step<T>(name: string, fn: (step: StepContext) => T, options?: StepOptions<Awaited<T>>): Promise<Awaited<T>> {
     return this.#attempt.steps.run(name, fn, options);
   }
 

@@ -7,6 +7,7 @@ import { dependentEvents } from '../core/changes.ts';
 import { DuplicateJobError, InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
+import { undoableStep } from '../core/steps.ts';
 import type { Amendment, Job } from '../core/types.ts';
 import { upstreamFailed } from '../core/workflow.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
@@ -16,12 +17,17 @@ import type { Host } from './host.ts';
 /** The change to make to a job, null to delete it, or undefined for no change. */
 type Change = (job: Job, now: number) => Amendment['set'] | undefined;
 
+/** Changes that depend on more than the rows of the jobs. */
+interface Wish {
+  forJobs(ids: readonly string[]): Promise<Change>;
+}
+
 const page = 500;
 const nothing: Amended = { amended: [], dependents: [] };
 
 /** Cancels one job: immediately if it is not running, otherwise through its worker. Returns false if it had already finished. */
 export async function cancelJob(host: Host, store: Store, id: string, reason: string): Promise<boolean> {
-  return (await change(host, store, [id], cancelling(reason))) > 0;
+  return (await change(host, store, [id], cancelling(reason, await undoable(store, [id])))) > 0;
 }
 
 /**
@@ -115,23 +121,28 @@ function hasTurnAhead({ status }: Job): boolean {
 
 /** Cancels those of these jobs that have not finished. */
 export async function cancelSome(host: Host, store: Store, jobs: readonly Job[], reason: string): Promise<void> {
-  await change(
-    host,
-    store,
-    jobs.map(({ id }) => id),
-    cancelling(reason),
-  );
+  const ids = jobs.map(({ id }) => id);
+  await change(host, store, ids, cancelling(reason, await undoable(store, ids)));
 }
 
 /** Cancels all matching jobs; returns their number. */
 export function cancelJobs(host: Host, store: Store, filter: JobFilter, reason: string): Promise<number> {
-  return changeAll(host, store, filter, cancelling(reason));
+  return changeAll(host, store, filter, { forJobs: async (ids) => cancelling(reason, await undoable(store, ids)) });
 }
 
 /** Cancels all jobs of a workflow that have not ended, except those that run always. */
 export function cancelParts(host: Host, store: Store, workflow: string, reason: string): Promise<number> {
-  const cancel = cancelling(reason);
-  return changeAll(host, store, { workflow }, (job, now) => (job.part?.always ? undefined : cancel(job, now)));
+  const forJobs = async (ids: readonly string[]): Promise<Change> => {
+    const cancel = cancelling(reason, await undoable(store, ids));
+    return (job, now) => (job.part?.always ? undefined : cancel(job, now));
+  };
+  return changeAll(host, store, { workflow }, { forJobs });
+}
+
+/** Those of these jobs that have steps to undo. */
+async function undoable(store: Store, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  const steps = await store.getSteps(ids);
+  return new Set(ids.filter((_, i) => steps[i]?.some(({ name }) => name === undoableStep)));
 }
 
 /** Runs all matching failed and cancelled jobs again, except those that are revived by the job that they wait for; returns their number. */
@@ -146,11 +157,13 @@ function isHeldUp({ status, workflow, reason }: Job): boolean {
   return workflow !== null && status === 'cancelled' && reason === upstreamFailed;
 }
 
-function cancelling(why: string): Change {
+/** @param undoable jobs that have steps to undo: an attempt does that, and then cancels them */
+function cancelling(why: string, undoable: ReadonlySet<string>): Change {
   const reason = cut(String(why), maxTextBytes);
   return (job, now) => {
     if (isFinished(job)) return undefined;
     if (job.status === 'running') return { cancelRequested: job.cancelRequested ?? reason };
+    if (undoable.has(job.id)) return { cancelRequested: job.cancelRequested ?? reason, dueAt: Math.min(job.dueAt, now) };
     return { status: 'cancelled', reason, finishedAt: now };
   };
 }
@@ -163,11 +176,12 @@ function again(job: Job, now: number): NonNullable<Amendment['set']> {
 /** `told`: events are emitted. `untold`: no events are emitted. `count`: nothing is changed. */
 type Manner = 'told' | 'untold' | 'count';
 
-async function changeAll(host: Host, store: Store, filter: JobFilter, wanted: Change, manner: Manner = 'told'): Promise<number> {
+async function changeAll(host: Host, store: Store, filter: JobFilter, wish: Change | Wish, manner: Manner = 'told'): Promise<number> {
   let count = 0;
   let cursor: string | undefined;
   do {
     const found = await store.list(filter, { now: host.clock.now(), limit: page, cursor });
+    const wanted = typeof wish === 'function' ? wish : await wish.forJobs(found.items.map(({ job }) => job.id));
     const jobs = found.items.map(({ job }) => job).filter((job) => manner === 'told' || wanted(job, host.clock.now()) !== undefined);
     const ids = jobs.map(({ id }) => id);
     count += manner === 'count' ? jobs.length : await change(host, store, ids, wanted, manner);

@@ -16,16 +16,16 @@ import {
   SuspendedError,
   TimeoutError,
 } from '../core/errors.ts';
-import { isPermanentError } from '../core/failure.ts';
+import { isPermanentError, type RecordedError } from '../core/failure.ts';
 import { decode, encode } from '../core/json.ts';
-import { maxSteps, nameOfStep, signalValue, waitState } from '../core/steps.ts';
+import { failedStep, isHidden, maxSteps, nameOfStep, signalValue, undoableStep, waitState } from '../core/steps.ts';
 import type { Step } from '../core/types.ts';
 import type { Store } from '../ports/store.ts';
 import type { RunningAttempt } from './attempt.ts';
 import { parseInput } from './input.ts';
 
 /** The part of a store that keeps steps. */
-export type StepStore = Pick<Store, 'saveSteps' | 'getSteps' | 'takeSignal'>;
+export type StepStore = Pick<Store, 'saveSteps' | 'getSteps' | 'takeSignal' | 'amend'>;
 
 /** Set in the function of a step: it runs once, so its own sleeps are not recorded. */
 const inStep = new AsyncLocalStorage<true>();
@@ -45,6 +45,8 @@ export class Steps {
   readonly #names = new Set<string>();
   /** Where the steps that run now were started. */
   readonly #running = new Map<string, Error>();
+  /** The steps that have run and can be undone, in order. */
+  readonly #undone: Undo[] = [];
 
   constructor(attempt: RunningAttempt, store: StepStore | undefined) {
     this.#attempt = attempt;
@@ -56,12 +58,16 @@ export class Steps {
     return this.#names.size > 0 && inStep.getStore() === undefined;
   }
 
-  async run<T>(name: string, fn: (step: StepContext) => T, options: StepOptions = {}): Promise<Awaited<T>> {
+  async run<T>(name: string, fn: (step: StepContext) => T, options: StepOptions<Awaited<T>> = {}): Promise<Awaited<T>> {
     const what = `ctx.step(${show(name)}) of ${this.#attempt.task}`;
     checkName(name, what);
     if (typeof fn !== 'function')
       throw new InputError(`${what}: the second argument must be the function that does the work; got ${show(fn)}`);
-    const { maxAttempts, backoff, timeoutMs, key } = readOptions(options, what);
+    const { maxAttempts, backoff, timeoutMs, key } = readOptions(options as StepOptions, what);
+    const done = (id: string, value: Awaited<T>): Awaited<T> => {
+      if (options.compensate) this.#undone.push({ id, value, compensate: options.compensate as Undo['compensate'] });
+      return value;
+    };
     const base = key === undefined ? name : `${name}:${key}`;
     const site = new Error('started');
     const other = this.#running.get(base);
@@ -74,10 +80,10 @@ export class Steps {
     try {
       const id = this.#next(base);
       const recorded = await this.#find(id);
-      if (recorded) return (recorded.value === null ? undefined : decode(recorded.value)) as Awaited<T>;
+      if (recorded) return done(id, (recorded.value === null ? undefined : decode(recorded.value)) as Awaited<T>);
       for (let attempt = 1; ; attempt++) {
         try {
-          return await this.#perform(id, fn, attempt, timeoutMs, what);
+          return done(id, await this.#perform(id, fn, attempt, timeoutMs, what, options.compensate !== undefined));
         } catch (error) {
           if (this.#attempt.ended || attempt >= maxAttempts || error instanceof Unstorable || isPermanentError(error))
             throw unwrapped(error);
@@ -129,9 +135,56 @@ export class Steps {
     throw this.#attempt.suspend(until === null ? longestDurationMs : until - clock.now(), name, `waits for the signal ${name}`);
   }
 
+  /** True if steps have to be undone when the job fails, or some have been undone because it has failed. */
+  get canUndo(): boolean {
+    return this.#undone.length > 0 || this.failure !== undefined;
+  }
+
+  /** Why the job is being undone, as an earlier attempt has recorded it. */
+  get failure(): Failure | undefined {
+    const recorded = this.#loaded?.get(failedStep)?.value;
+    if (recorded != null) return JSON.parse(recorded) as Failure;
+    const { cancelRequested, attempt } = this.#attempt.job;
+    return cancelRequested === null ? undefined : { error: null, reason: cancelRequested, maxAttempts: attempt + undoAttempts };
+  }
+
+  /** The number of attempts of a job whose steps are being undone. */
+  get attemptsToUndo(): number {
+    return this.failure?.maxAttempts ?? this.#attempt.attempt + undoAttempts;
+  }
+
+  /**
+   * Undoes the steps that have run, the latest first. What is undone is recorded, so that it happens once.
+   * @throws what the first function throws that fails; the others are left for the next attempt
+   */
+  async undo(why: Omit<Failure, 'maxAttempts'>): Promise<void> {
+    const { job, host } = this.#attempt;
+    if (!this.#loaded?.has(failedStep)) {
+      const maxAttempts = this.attemptsToUndo;
+      await this.#save({ name: failedStep, kind: 'step', value: JSON.stringify({ ...why, maxAttempts }) });
+      // Beyond the attempts of the task, for a worker may be killed meanwhile.
+      const amendment = { id: job.id, expect: { status: 'running', claim: job.claim }, set: { maxAttempts } } as const;
+      await this.#store?.amend([amendment], { now: host.clock.now() });
+    }
+    for (const { id, value, compensate } of this.#undone.toReversed()) {
+      const name = `~undo ${id}`;
+      if ((await this.#recorded)?.has(name)) continue;
+      try {
+        await inStep.run(true, compensate, value, {
+          id: `${job.id}/undo ${id}`,
+          attempt: job.attempt,
+          signal: new AbortController().signal,
+        });
+      } catch (error) {
+        throw new UndoFailed(id, error);
+      }
+      await this.#save({ name, kind: 'step', value: null });
+    }
+  }
+
   /** The names of the recorded steps that the function has not asked for: its code has changed. */
   unused(): readonly string[] {
-    return [...(this.#loaded?.values() ?? [])].filter(({ name }) => !this.#names.has(name)).map(nameOfStep);
+    return [...(this.#loaded?.values() ?? [])].filter((step) => !this.#names.has(step.name) && !isHidden(step)).map(nameOfStep);
   }
 
   async #perform<T>(
@@ -140,6 +193,7 @@ export class Steps {
     attempt: number,
     timeoutMs: number | null,
     what: string,
+    isUndoable: boolean,
   ): Promise<Awaited<T>> {
     const { signal } = this.#attempt;
     const timeout = timeoutMs === null ? undefined : new AbortController();
@@ -168,7 +222,7 @@ export class Steps {
         ),
       );
     }
-    await this.#save({ name: id, kind: 'step', value: text });
+    await this.#save({ name: id, kind: 'step', value: text }, isUndoable);
     return (text === null ? undefined : decode(text)) as Awaited<T>;
   }
 
@@ -187,7 +241,10 @@ export class Steps {
     if (this.#attempt.ended) throw this.#attempt.aborted;
     // What was never run before has nothing recorded.
     this.#recorded ??= job.claim <= 1 || !this.#store ? Promise.resolve(new Map()) : this.#load(this.#store);
-    return (await this.#recorded).get(name);
+    const found = (await this.#recorded).get(name);
+    // The job has failed, and is being undone: nothing new is done.
+    if (!found && this.failure) throw new SuspendedError(`job ${job.id} has failed, and its steps are being undone`);
+    return found;
   }
 
   async #load(store: StepStore): Promise<Map<string, Step>> {
@@ -197,10 +254,11 @@ export class Steps {
     return recorded;
   }
 
-  async #save(step: Pick<Step, 'name' | 'kind' | 'value'>): Promise<void> {
+  async #save(step: Pick<Step, 'name' | 'kind' | 'value'>, isUndoable = false): Promise<void> {
     const { job, host } = this.#attempt;
     const row = { ...step, attempt: job.attempt, at: host.clock.now() };
-    if (this.#store && !(await this.#insist(() => (this.#store as StepStore).saveSteps(job, [row])))) throw this.#lost();
+    const rows = isUndoable ? [row, { ...row, name: undoableStep, kind: 'sleep' as const, value: null }] : [row];
+    if (this.#store && !(await this.#insist(() => (this.#store as StepStore).saveSteps(job, rows)))) throw this.#lost();
     (await this.#recorded)?.set(step.name, row);
     this.#attempt.stepped(row);
   }
@@ -233,6 +291,31 @@ export class Steps {
   }
 }
 
+/** How a job that is being undone ends. */
+export interface Failure {
+  /** Null: it was cancelled. */
+  readonly error: RecordedError | null;
+  /** Why it was cancelled. */
+  readonly reason: string | null;
+  readonly maxAttempts: number;
+}
+
+interface Undo {
+  readonly id: string;
+  readonly value: unknown;
+  readonly compensate: (value: unknown, step: StepContext) => unknown;
+}
+
+const undoAttempts = 10;
+
+/** A compensation that failed. */
+export class UndoFailed extends Error {
+  constructor(id: string, error: unknown) {
+    super(`undoing the step ${id} failed: ${error instanceof Error ? error.message : show(error)}`, { cause: error });
+    this.name = error instanceof Error ? error.name : 'Error';
+  }
+}
+
 /** Wraps an error that must not be retried by the step itself. */
 class Unstorable extends Error {
   readonly error: unknown;
@@ -254,8 +337,10 @@ function checkName(name: unknown, what: string): void {
 function readOptions(options: StepOptions, what: string) {
   const faults: ConfigFault[] = [];
   const fault = (path: string, expected: string, got: unknown) => void faults.push({ path, expected, got: show(got) });
-  for (const key of Object.keys(options)) if (!['retry', 'timeout', 'key'].includes(key)) fault(key, 'one of retry, timeout, key', key);
-  const { retry = {}, timeout, key } = options;
+  for (const key of Object.keys(options))
+    if (!['retry', 'timeout', 'key', 'compensate'].includes(key)) fault(key, 'one of retry, timeout, key, compensate', key);
+  const { retry = {}, timeout, key, compensate } = options;
+  if (compensate !== undefined && typeof compensate !== 'function') fault('compensate', 'a function (value) => …', compensate);
   for (const name of Object.keys(retry))
     if (name !== 'maxAttempts' && name !== 'backoff') fault(`retry.${name}`, 'one of maxAttempts, backoff', name);
   const { maxAttempts = retry.backoff === undefined ? 1 : 3 } = retry;

@@ -353,6 +353,7 @@ export class Worker {
       saveSteps: (held, steps) => this.#store.saveSteps(held, steps),
       getSteps: (ids) => this.#store.getSteps(ids),
       takeSignal: (held, wanted) => this.#store.takeSignal(held, wanted),
+      amend: (amendments, options) => this.#store.amend(amendments, options),
     },
     blobs: { getBlobs: (ids, name) => this.#store.getBlobs(ids, name), saveBlobs: (held, blobs) => this.#store.saveBlobs(held, blobs) },
     ended: (attempt, settlement, otherwise) => {

@@ -247,8 +247,13 @@ class InsideRun {
       },
       blob: (name) => this.#ask('blob', [name]),
       saveBlob: (name, bytes) => this.#ask('saveBlob', [name, bytes]),
-      step: <T>(name: string, fn: (step: StepContext) => T, options?: StepOptions): Promise<Awaited<T>> =>
-        this.#ask('step', [name, options], fn),
+      step: <T>(name: string, fn: (step: StepContext) => T, options?: StepOptions<Awaited<T>>): Promise<Awaited<T>> => {
+        if (options?.compensate)
+          throw new InputError(
+            `ctx.step(${show(name)}) of ${job.task}: compensate cannot be used from the ${home()?.in} of an isolated task; define the task without isolate`,
+          );
+        return this.#ask('step', [name, options], fn);
+      },
       waitFor: async <Schema extends StandardSchemaV1 | undefined = undefined>(name: string, options: WaitOptions<Schema> = {}) => {
         const { schema, ...rest } = options;
         const data: unknown = await this.#ask('waitFor', [name, rest]);

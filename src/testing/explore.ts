@@ -65,6 +65,8 @@ export interface ExploreOptions {
    * @default 'forever'
    */
   retention?: SimulationOptions['retention'];
+  /** As of `simulate`: `'steps'` runs the function of a job again from the top after each of its steps. */
+  replay?: SimulationOptions['replay'];
   /**
    * After faults have stopped, all work must finish within this time.
    * @default '30d'
@@ -116,6 +118,7 @@ export interface Settings {
   readonly store: ExploreOptions['store'];
   readonly stores: ExploreOptions['stores'];
   readonly retention: ExploreOptions['retention'];
+  readonly replay: ExploreOptions['replay'];
   readonly signal: AbortSignal | undefined;
 }
 
@@ -253,6 +256,7 @@ export function readExploration(options: ExploreOptions, tasks: Tasks, scenario:
     'store',
     'stores',
     'retention',
+    'replay',
     'within',
     'for',
     'file',
@@ -276,8 +280,10 @@ export function readExploration(options: ExploreOptions, tasks: Tasks, scenario:
     store: given.store as ExploreOptions['store'],
     stores: given.stores as ExploreOptions['stores'],
     retention: given.retention as ExploreOptions['retention'],
+    replay: given.replay as ExploreOptions['replay'],
     signal: given.signal as AbortSignal | undefined,
   };
+  if (given.replay !== undefined && given.replay !== 'steps') reader.fault('replay', "'steps'", given.replay);
   if (given.file !== undefined && typeof given.file !== 'string') reader.fault('file', 'a path', given.file);
   reader.done();
   return settings;
@@ -324,6 +330,7 @@ export async function playRun(
   if (store) options.store = made(store);
   if (stores) options.stores = Object.fromEntries(Object.entries(stores).map(([alias, source]) => [alias, made(source)]));
   if (retention !== undefined) options.retention = retention;
+  if (settings.replay !== undefined) options.replay = settings.replay;
   const rates = crashable ? { crash: 0 } : settings.families.size > 0 ? ratesOf(seed, settings.families) : undefined;
   const problems: string[] = [];
   let thrown: unknown;

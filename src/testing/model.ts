@@ -48,7 +48,6 @@ export class Model {
       attempt: job.attempt + 1,
       lastAttemptedAt: now,
       startedAt: job.startedAt === null ? now : job.startedAt,
-      cancelRequested: null,
       awaits: null,
     };
     const { attempt, claim } = after;
@@ -66,23 +65,33 @@ export class Model {
   /** If cancellation was requested while it ran, the job is cancelled instead of being queued again. */
   settled(
     job: Job,
-    { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress, metadata, awaits }: Settlement,
+    { status, outcome, error, settledAt, attempt, losses, dueAt, returnValue, reason, progress, metadata, awaits, undoes }: Settlement,
   ): Job {
     const free: Job = { ...job, worker: null, leaseUntil: null, cancelRequested: null, attempt, losses, dueAt, returnValue, reason };
+    const noted = {
+      progress: progress === null ? job.progress : progress,
+      metadata: metadata === undefined ? job.metadata : metadata,
+    };
     const wanted = status === 'queued' ? job.cancelRequested : null;
+    // Its next attempt undoes its steps, and is then cancelled.
+    if (wanted !== null && undoes)
+      return this.#ended({ ...free, ...noted, status, dueAt: settledAt, cancelRequested: wanted, awaits: null }, settledAt, outcome, error);
     const over = status !== 'queued' || wanted !== null;
     const after: Job = {
       ...free,
+      ...noted,
       status: wanted === null ? status : 'cancelled',
       reason: wanted === null ? reason : wanted,
       finishedAt: over ? settledAt : null,
       awaits: over || awaits === undefined ? null : awaits,
-      progress: progress === null ? job.progress : progress,
-      metadata: metadata === undefined ? job.metadata : metadata,
     };
-    const attempts = this.#attempts.get(job.id) ?? [];
+    return this.#ended(after, settledAt, outcome, error);
+  }
+
+  #ended(after: Job, endedAt: number, outcome: Settlement['outcome'], error: Settlement['error']): Job {
+    const attempts = this.#attempts.get(after.id) ?? [];
     const last = attempts.pop();
-    if (last) attempts.push({ ...last, endedAt: settledAt, outcome, error });
+    if (last) attempts.push({ ...last, endedAt, outcome, error });
     this.#set(after);
     return after;
   }

@@ -55,6 +55,12 @@ export interface SimulationOptions {
    * @default true
    */
   record?: boolean;
+  /**
+   * `'steps'`: after each step that a job records, its attempt is given back and its function runs again from the top. This finds what stands
+   * between steps and should not be done twice.
+   * @default none: attempts go on after a step
+   */
+  replay?: 'steps';
 }
 
 /** All options, parsed. */
@@ -68,6 +74,7 @@ export interface Settings {
   readonly retention: Retention;
   readonly realBudgetMs: number;
   readonly record: boolean;
+  readonly replay: boolean;
 }
 
 const forever: Retention = {
@@ -75,7 +82,7 @@ const forever: Retention = {
   failedMs: Number.POSITIVE_INFINITY,
   cancelledMs: Number.POSITIVE_INFINITY,
 };
-const optionNames = ['now', 'seed', 'workers', 'concurrency', 'store', 'stores', 'globals', 'retention', 'realBudget', 'record'];
+const optionNames = ['now', 'seed', 'workers', 'concurrency', 'store', 'stores', 'globals', 'retention', 'realBudget', 'record', 'replay'];
 
 /**
  * Parses the options of `simulate` for an application.
@@ -101,6 +108,7 @@ export function readSettings(options: SimulationOptions, app: App): Settings {
   const concurrency = read.integer(given.concurrency, 'concurrency', 1, 10_000) ?? 10;
   const retention = given.retention === undefined || given.retention === 'forever' ? forever : readRetention(read, given.retention);
   const realBudgetMs = read.duration(given.realBudget, 'realBudget') ?? 3_000;
+  if (given.replay !== undefined && given.replay !== 'steps') read.fault('replay', "'steps'", given.replay);
   read.done();
   return {
     now,
@@ -112,5 +120,6 @@ export function readSettings(options: SimulationOptions, app: App): Settings {
     retention,
     realBudgetMs,
     record: given.record !== false,
+    replay: given.replay === 'steps',
   };
 }

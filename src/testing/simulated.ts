@@ -8,6 +8,7 @@ import type { Event } from '../core/events.ts';
 import { mostAttempts, newJob } from '../core/job.ts';
 import type { Job, JobRecord } from '../core/types.ts';
 import { type SentMail, seamOf } from '../email/seam.ts';
+import type { RunningAttempt } from '../engine/attempt.ts';
 import type { Host } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
 import { nearest } from '../options.ts';
@@ -214,6 +215,7 @@ export class Simulated implements Simulation {
       this.#stores.set(source, this.#checker?.watch(store) ?? store);
     }
     if (record) this.#undo.push(this.#app.events.on('*', this.#recorded));
+    if (this.#settings.replay) this.#replayIn(this.#app);
     this.#takeMail(this.tasks);
     this.#undo.push(rebind(this.#app, this.#binding(this.#host)));
     this.#undo.push(
@@ -297,6 +299,7 @@ export class Simulated implements Simulation {
       version = { app, host: { ...this.#hostFor(app), newId: this.#host.newId } };
       this.#versions.push(version);
       if (this.#settings.record) this.#undo.push(app.events.on('*', this.#recorded));
+      if (this.#settings.replay) this.#replayIn(app);
       this.#takeMail(tasks);
       this.#undo.push(rebind(app, this.#binding(version.host)));
       if (this.#crashing) this.#crashIn(app);
@@ -325,6 +328,16 @@ export class Simulated implements Simulation {
     if (at !== 'in run' || this.#crashing) return;
     this.#crashing = true;
     for (const { app } of this.#versions) this.#crashIn(app);
+  }
+
+  /** Gives an attempt back after each step that it records. */
+  #replayIn(app: App): void {
+    this.#undo.push(
+      app.events.on('stepped', (event, attempt) => {
+        if (event.type !== 'stepped' || event.kind !== 'step') return;
+        (attempt as RunningAttempt | undefined)?.suspend(0, undefined, `runs again from the top after its step ${event.step}`);
+      }),
+    );
   }
 
   #crashIn(app: App): void {

@@ -6,6 +6,7 @@ import { Gate, gateOf, type Limits, maxPassedOver, noLimits, type RunningCount, 
 import { comesBefore } from '../../core/job.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { JobRow } from '../sql/rows.ts';
+import { type Line, wholeLines } from './lines.ts';
 import { jobColumns } from './rows.ts';
 import { records, type Session, texts } from './session.ts';
 
@@ -24,11 +25,12 @@ const none: readonly string[] = [];
 export function claimsSql(schema: string) {
   const given = '$1::text::json';
   return {
-    claim: `SELECT ${jobColumns} FROM ${schema}.claim($1, $2, $3, $4, $5, $6, $7)`,
-    succeed: `SELECT ${jobColumns} FROM ${schema}.succeed($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-    nextDue: `SELECT ${schema}.next_due($1, $2, $3, $4, $5) AS at`,
+    lines: `SELECT queue, priority FROM ${schema}.lines()`,
+    claim: `SELECT ${jobColumns} FROM ${schema}.claim($1, $2, $3, $4, $5, $6, $7, $8)`,
+    succeed: `SELECT ${jobColumns} FROM ${schema}.succeed($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+    nextDue: `SELECT ${schema}.next_due($1, $2, $3, $4, $5, $6) AS at`,
     candidates: `SELECT j.id, j.queue, j.task, j.concurrency_key AS "concurrencyKey", j.rate_key AS "rateKey", j.due_at AS "dueAt"
-      FROM unnest(${schema}.candidates($1, $2, $3, $4, $5)) WITH ORDINALITY c(id, n) JOIN ${schema}.jobs j ON j.id = c.id ORDER BY c.n`,
+      FROM unnest(${schema}.candidates($1, $2, $3, $4, $5, $6)) WITH ORDINALITY c(id, n) JOIN ${schema}.jobs j ON j.id = c.id ORDER BY c.n`,
     lease: `SELECT ${jobColumns} FROM ${schema}.lease($1, $2, $3, $4)`,
     running: `SELECT queue, task, concurrency_key AS "concurrencyKey", count(*) AS count FROM ${schema}.jobs WHERE state = 'running'
       GROUP BY queue, task, concurrency_key`,
@@ -43,11 +45,6 @@ export function claimsSql(schema: string) {
   };
 }
 export type ClaimsSql = ReturnType<typeof claimsSql>;
-
-/** The first arguments of the functions that look for jobs. */
-export function servedValues({ tasks, queues, excludeQueues }: Served): [readonly string[], readonly string[] | null, readonly string[]] {
-  return [tasks, queues ?? null, excludeQueues ?? none];
-}
 
 /** The gate as a caller with these limits sees it, and what it knows of rates. */
 class Look {
@@ -162,8 +159,9 @@ export class Claims {
     return rows;
   }
 
-  #candidates(served: Served, now: number, limit: number): Promise<Candidate[]> {
-    return this.#session.rows<Candidate>(this.#sql.candidates, [...servedValues(served), now, limit]);
+  async #candidates(served: Served, now: number, limit: number): Promise<Candidate[]> {
+    const lines = await this.#session.rows<Line>(this.#sql.lines);
+    return this.#session.rows<Candidate>(this.#sql.candidates, [...wholeLines(served, lines), now, limit]);
   }
 
   async #hasBlocked(): Promise<boolean> {
@@ -247,9 +245,13 @@ export class Claims {
     return opensAt;
   }
 
+  #lines: readonly Line[] | undefined;
+
   async #nextDueAt(served: Served, now: number, isLater = false): Promise<number | null> {
     if (served.tasks.length === 0) return null;
-    const [next] = await this.#session.rows<{ at: number | null }>(this.#sql.nextDue, [...servedValues(served), now, isLater]);
+    this.#lines ??= await this.#session.rows<Line>(this.#sql.lines);
+    const values = [...wholeLines(served, this.#lines), now, isLater];
+    const [next] = await this.#session.rows<{ at: number | null }>(this.#sql.nextDue, values);
     return next?.at ?? null;
   }
 }

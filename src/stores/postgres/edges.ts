@@ -15,7 +15,7 @@ export function edgesSql(schema: string) {
     byParent: `SELECT parent, child, value FROM ${schema}.edges WHERE parent IN ${ids} ORDER BY n`,
     byChild: `SELECT parent, child, value FROM ${schema}.edges WHERE child IN ${ids} ORDER BY n`,
     open: `SELECT DISTINCT child FROM ${schema}.edges WHERE value IS NULL AND child IN ${ids}`,
-    parts: `SELECT id FROM ${schema}.jobs WHERE workflow = $1::text ORDER BY enqueued_at, id`,
+    parts: `SELECT id FROM ${schema}.jobs WHERE workflow = $1::text ORDER BY id`,
     forget: `DELETE FROM ${schema}.edges WHERE child IN ${ids}`,
   };
 }

@@ -3,6 +3,7 @@ import { isExpired, withoutOldStacks } from '../../core/job.ts';
 import type { Job, JobRecord, Status } from '../../core/types.ts';
 import type { JobFilter, JobOrder, NextDue, PruneOptions, QueueStats } from '../../ports/store.ts';
 import { type JobRow, jobOf } from '../sql/rows.ts';
+import type { FirstLease } from './lines.ts';
 import { jobColumns } from './rows.ts';
 import { ownId, timedId } from './schema.ts';
 import { clean, quoteText, type Session, type Value } from './session.ts';
@@ -53,9 +54,9 @@ export function readsSql(schema: string) {
     select: `SELECT ${jobColumns} ${from}`,
     get: `SELECT ${jobColumns} ${from} WHERE id = ANY ($1::text[])`,
     attempts,
-    overdue: `(SELECT ${jobColumns} ${from} WHERE state = 'running' AND lease_until <= $1 ORDER BY lease_until, id LIMIT $2)
+    overdue: `(SELECT ${jobColumns} ${from} WHERE state = 'running' AND lease_until <= $1 AND lease_until >= $3 ORDER BY lease_until, id LIMIT $2)
       UNION ALL (SELECT ${jobColumns} ${from} WHERE ${expiring} AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2)`,
-    nextOverdue: `SELECT (SELECT lease_until ${from} WHERE state = 'running' ORDER BY lease_until LIMIT 1) AS lease,
+    nextOverdue: `SELECT (SELECT lease_until ${from} WHERE state = 'running' AND lease_until >= $1 ORDER BY lease_until LIMIT 1) AS lease,
       (SELECT expires_at ${from} WHERE ${expiring} ORDER BY expires_at LIMIT 1) AS expiry,
       (SELECT min(at) FROM (${finishedStates
         .map((state) => `(SELECT prune_at AS at ${from} WHERE state = '${state}' AND prune_at IS NOT NULL ORDER BY prune_at LIMIT 1)`)
@@ -88,8 +89,9 @@ export class Reads {
     return recordsOf(this.#session, this.#sql.attempts, ids, rows);
   }
 
-  async overdue(now: number, limit: number): Promise<Job[]> {
-    const rows = await this.#session.rows<JobRow>(this.#sql.overdue, [now, limit]);
+  /** @param from no lease ends before */
+  async overdue(now: number, limit: number, from: number): Promise<Job[]> {
+    const rows = await this.#session.rows<JobRow>(this.#sql.overdue, [now, limit, from]);
     const all = rows
       .map((row) => ({ at: (row.state === 'running' ? row.leaseUntil : row.expiresAt) ?? 0, job: jobOf(row) }))
       .filter(({ job }) => job.status === 'running' || isExpired(job, now))
@@ -97,8 +99,12 @@ export class Reads {
     return all.slice(0, limit).map(({ job }) => job);
   }
 
-  async nextDue(): Promise<Omit<NextDue, 'jobAt'>> {
-    const [row] = await this.#session.rows<{ lease: number | null; expiry: number | null; prune: number | null }>(this.#sql.nextOverdue);
+  /** @param leases no lease ends before `from`; told of the first that is found */
+  async nextDue(from: number, leases: FirstLease): Promise<Omit<NextDue, 'jobAt'>> {
+    const [row] = await this.#session.rows<{ lease: number | null; expiry: number | null; prune: number | null }>(this.#sql.nextOverdue, [
+      from,
+    ]);
+    leases.found(row?.lease ?? null, from);
     const overdue = Math.min(row?.lease ?? Number.POSITIVE_INFINITY, row?.expiry ?? Number.POSITIVE_INFINITY);
     const pruneAt = row?.prune ?? undefined;
     return { overdueAt: overdue === Number.POSITIVE_INFINITY ? null : overdue, ...(pruneAt === undefined ? {} : { pruneAt }) };

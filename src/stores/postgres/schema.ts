@@ -23,6 +23,65 @@ export const timedId = "(id < '1' AND id LIKE '________-____-7___-____-_________
 const planned =
   'SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_generic_plan';
 
+// Parts of functions. They are not functions of their own, since every level of functions copies the rows that it returns.
+
+const candidates = `DECLARE
+    v_taken text[] := '{}';
+    v_found text[];
+    v_again boolean := false;
+    v_found_again boolean;
+    v_level integer;
+    v_queues text[];
+    v_froms bigint[];`;
+
+/** Fills `v_taken`, and `v_again` if one of them was claimed before. */
+const findCandidates = `SELECT max(l.priority) INTO v_level FROM unnest(p_priorities) l(priority);
+    WHILE v_level IS NOT NULL AND cardinality(v_taken) < p_limit LOOP
+      SELECT array_agg(l.queue), array_agg(l.due) INTO v_queues, v_froms FROM unnest(p_queues, p_priorities, p_dues) l(queue, priority, due)
+        WHERE l.priority = v_level AND NOT EXISTS (SELECT 1 FROM $schema.queues q WHERE q.name = l.queue AND q.paused);
+      SELECT array_agg(best.id ORDER BY best.due_at, best.id), bool_or(best.claim > 0) INTO v_found, v_found_again FROM (
+        SELECT due.id, due.due_at, due.claim FROM unnest(v_queues, v_froms) l(queue, due) CROSS JOIN LATERAL (
+          SELECT j.id, j.due_at, j.claim FROM $schema.jobs j
+          WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = l.queue AND j.priority = v_level
+            AND j.due_at >= l.due AND j.due_at <= p_now
+            AND j.task = ANY (p_tasks) AND (j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > p_now)
+          ORDER BY j.due_at, j.id LIMIT p_limit - cardinality(v_taken) FOR UPDATE SKIP LOCKED) due
+        ORDER BY due.due_at, due.id LIMIT p_limit - cardinality(v_taken)) best;
+      IF v_found IS NOT NULL THEN
+        v_taken := v_taken || v_found;
+        v_again := v_again OR v_found_again;
+      END IF;
+      SELECT max(l.priority) INTO v_level FROM unnest(p_priorities) l(priority) WHERE l.priority < v_level;
+    END LOOP;`;
+
+/** The latest attempts of jobs move out of their rows. */
+const keepAttempts = (ids: string) => `INSERT INTO $schema.attempts (job, claim, attempt, worker, started_at, ended_at, outcome, error)
+      SELECT j.id, j.claim, j.last_attempt, j.last_worker, j.last_attempted_at, j.last_ended_at, j.last_outcome, j.last_error
+      FROM $schema.jobs j WHERE j.id = ANY (${ids}) AND j.claim > 0 AND j.last_attempt IS NOT NULL AND j.last_worker IS NOT NULL
+      ON CONFLICT (job, claim) DO NOTHING;
+    DELETE FROM $schema.attempts a USING $schema.jobs j
+      WHERE j.id = ANY (${ids}) AND j.claim >= ${mostAttempts} AND a.job = j.id AND a.claim <= j.claim + 1 - ${mostAttempts};`;
+
+const lease = (ids: string) => `UPDATE $schema.jobs j SET
+      state = 'running', attempt = j.attempt + 1, claim = j.claim + 1, lease_until = p_lease_until, started_at = coalesce(j.started_at, p_now),
+      last_attempted_at = p_now, awaits = NULL, last_attempt = j.attempt + 1, last_worker = p_worker,
+      last_ended_at = NULL, last_outcome = NULL, last_error = NULL,
+      unique_key = CASE WHEN position(' running ' IN j.unique_while) > 0 THEN j.unique_key END
+      WHERE j.id = ANY (${ids}) RETURNING j.*`;
+
+const findAndLease = `${findCandidates}
+    IF cardinality(v_taken) < p_limit AND EXISTS (
+      SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL AND j.task = ANY (p_tasks)
+    ) THEN
+      RAISE EXCEPTION 'blocked' USING ERRCODE = 'ESC02';
+    END IF;
+    IF v_again THEN
+      ${keepAttempts('v_taken')}
+    END IF;
+    IF cardinality(v_taken) > 0 THEN
+      RETURN QUERY ${lease('v_taken')};
+    END IF;`;
+
 export const migrations: readonly string[] = [
   `
   CREATE TABLE $schema.jobs (
@@ -85,7 +144,7 @@ export const migrations: readonly string[] = [
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'queued', 'running');
   CREATE UNIQUE INDEX jobs_unique_keys ON $schema.jobs (unique_key) WHERE unique_key IS NOT NULL;
   CREATE INDEX jobs_enqueued_by ON $schema.jobs (enqueued_by, id) WHERE enqueued_by IS NOT NULL;
-  CREATE INDEX jobs_by_workflow ON $schema.jobs (workflow, enqueued_at, id) WHERE workflow IS NOT NULL;
+  CREATE INDEX jobs_by_workflow ON $schema.jobs (workflow, id) WHERE workflow IS NOT NULL;
   CREATE INDEX jobs_awaiting ON $schema.jobs (awaits) WHERE awaits IS NOT NULL;
 
   CREATE TABLE $schema.attempts (
@@ -156,130 +215,84 @@ export const migrations: readonly string[] = [
   END
   $body$;
 
-  -- The queues that have queued jobs and that a caller serves: one index step for each.
-  CREATE FUNCTION $schema.served_queues(p_queues text[], p_exclude text[]) RETURNS text[] LANGUAGE plpgsql STABLE AS $body$
+  -- The lines of queued jobs: each priority of each queue. One index step for each.
+  CREATE FUNCTION $schema.lines() RETURNS TABLE (queue text, priority integer) LANGUAGE plpgsql STABLE ${planned} AS $body$
   DECLARE
-    v_served text[] := '{}';
     v_queue text;
+    v_priority integer;
   BEGIN
-    IF p_queues IS NOT NULL THEN
-      SELECT coalesce(array_agg(DISTINCT given), '{}') INTO v_served FROM unnest(p_queues) given
-        WHERE NOT given = ANY (p_exclude) AND NOT EXISTS (SELECT 1 FROM $schema.queues q WHERE q.name = given AND q.paused);
-      RETURN v_served;
-    END IF;
-    SELECT j.queue INTO v_queue FROM $schema.jobs j WHERE j.state = 'queued' AND j.blocked_by IS NULL ORDER BY j.queue LIMIT 1;
+    SELECT j.queue, j.priority INTO v_queue, v_priority FROM $schema.jobs j
+      WHERE j.state = 'queued' AND j.blocked_by IS NULL ORDER BY j.queue, j.priority DESC LIMIT 1;
     WHILE v_queue IS NOT NULL LOOP
-      IF NOT v_queue = ANY (p_exclude) AND NOT EXISTS (SELECT 1 FROM $schema.queues q WHERE q.name = v_queue AND q.paused) THEN
-        v_served := v_served || v_queue;
-      END IF;
-      SELECT j.queue INTO v_queue FROM $schema.jobs j
-        WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue > v_queue ORDER BY j.queue LIMIT 1;
+      WHILE v_priority IS NOT NULL LOOP
+        queue := v_queue;
+        priority := v_priority;
+        RETURN NEXT;
+        SELECT j.priority INTO v_priority FROM $schema.jobs j
+          WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = v_queue AND j.priority < v_priority ORDER BY j.priority DESC LIMIT 1;
+      END LOOP;
+      SELECT j.queue, j.priority INTO v_queue, v_priority FROM $schema.jobs j
+        WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue > v_queue ORDER BY j.queue, j.priority DESC LIMIT 1;
     END LOOP;
-    RETURN v_served;
   END
   $body$;
 
-  -- The best due jobs, up to a limit, in the order of claims, and locked. Future jobs are never read: each priority of a queue is a range of
-  -- the index that ends at the present. Jobs that another worker is about to claim are skipped.
-  CREATE FUNCTION $schema.candidates(p_tasks text[], p_queues text[], p_exclude text[], p_now bigint, p_limit integer) RETURNS text[]
-  LANGUAGE plpgsql AS $body$
-  DECLARE
-    v_served text[] := $schema.served_queues(p_queues, p_exclude);
-    v_level integer;
-    v_taken text[] := '{}';
-    v_found text[];
+  -- The best due jobs of some lines, up to a limit, in the order of claims, and locked. Future jobs are never read: a line is a range of the index that ends at the
+  -- present. It begins where the caller says, after what has been claimed before. Jobs that another worker is about to claim are skipped.
+  CREATE FUNCTION $schema.candidates(
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_now bigint, p_limit integer
+  ) RETURNS text[] LANGUAGE plpgsql ${planned} AS $body$
+  ${candidates}
   BEGIN
-    SELECT max(first.priority) INTO v_level FROM unnest(v_served) q(name) CROSS JOIN LATERAL (
-      SELECT j.priority FROM $schema.jobs j WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = q.name
-      ORDER BY j.priority DESC LIMIT 1) first;
-    WHILE v_level IS NOT NULL AND cardinality(v_taken) < p_limit LOOP
-      SELECT array_agg(best.id ORDER BY best.due_at, best.id) INTO v_found FROM (
-        SELECT due.id, due.due_at FROM unnest(v_served) q(name) CROSS JOIN LATERAL (
-          SELECT j.id, j.due_at FROM $schema.jobs j
-          WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = q.name AND j.priority = v_level AND j.due_at <= p_now
-            AND j.task = ANY (p_tasks) AND (j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > p_now)
-          ORDER BY j.due_at, j.id LIMIT p_limit - cardinality(v_taken) FOR UPDATE SKIP LOCKED) due
-        ORDER BY due.due_at, due.id LIMIT p_limit - cardinality(v_taken)) best;
-      IF v_found IS NOT NULL THEN
-        v_taken := v_taken || v_found;
-      END IF;
-      SELECT max(next.priority) INTO v_level FROM unnest(v_served) q(name) CROSS JOIN LATERAL (
-        SELECT j.priority FROM $schema.jobs j WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = q.name AND j.priority < v_level
-        ORDER BY j.priority DESC LIMIT 1) next;
-    END LOOP;
+    ${findCandidates}
     RETURN v_taken;
   END
   $body$;
 
-  -- Leases jobs that the transaction has locked. Their latest attempts move out of their rows.
+  -- Leases jobs that the transaction has locked.
   CREATE FUNCTION $schema.lease(p_ids text[], p_worker text, p_lease_until bigint, p_now bigint) RETURNS SETOF $schema.jobs
-  LANGUAGE plpgsql AS $body$
+  LANGUAGE plpgsql ${planned} AS $body$
   BEGIN
-    INSERT INTO $schema.attempts (job, claim, attempt, worker, started_at, ended_at, outcome, error)
-      SELECT j.id, j.claim, j.last_attempt, j.last_worker, j.last_attempted_at, j.last_ended_at, j.last_outcome, j.last_error
-      FROM $schema.jobs j WHERE j.id = ANY (p_ids) AND j.claim > 0 AND j.last_attempt IS NOT NULL AND j.last_worker IS NOT NULL
-      ON CONFLICT (job, claim) DO NOTHING;
-    IF FOUND THEN
-      DELETE FROM $schema.attempts a USING $schema.jobs j
-        WHERE j.id = ANY (p_ids) AND j.claim >= ${mostAttempts} AND a.job = j.id AND a.claim <= j.claim + 1 - ${mostAttempts};
-    END IF;
-    RETURN QUERY UPDATE $schema.jobs j SET
-      state = 'running', attempt = j.attempt + 1, claim = j.claim + 1, lease_until = p_lease_until, started_at = coalesce(j.started_at, p_now),
-      last_attempted_at = p_now, cancel_requested = NULL, awaits = NULL, last_attempt = j.attempt + 1, last_worker = p_worker,
-      last_ended_at = NULL, last_outcome = NULL, last_error = NULL,
-      unique_key = CASE WHEN position(' running ' IN j.unique_while) > 0 THEN j.unique_key END
-      WHERE j.id = ANY (p_ids) RETURNING j.*;
+    ${keepAttempts('p_ids')}
+    RETURN QUERY ${lease('p_ids')};
   END
   $body$;
 
   -- Claims without limits. If too few jobs are found and others wait for a place, the caller has to look at those.
   CREATE FUNCTION $schema.claim(
-    p_tasks text[], p_queues text[], p_exclude text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
   ) RETURNS SETOF $schema.jobs LANGUAGE plpgsql ${planned} AS $body$
-  DECLARE
-    v_taken text[] := $schema.candidates(p_tasks, p_queues, p_exclude, p_now, p_limit);
+  ${candidates}
   BEGIN
-    IF cardinality(v_taken) < p_limit AND EXISTS (
-      SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL AND j.task = ANY (p_tasks)
-    ) THEN
-      RAISE EXCEPTION 'blocked' USING ERRCODE = 'ESC02';
-    END IF;
-    IF cardinality(v_taken) > 0 THEN
-      RETURN QUERY SELECT * FROM $schema.lease(v_taken, p_worker, p_lease_until, p_now);
-    END IF;
+    ${findAndLease}
   END
   $body$;
 
-  -- The next due time of a job that a caller serves; p_now if one is ready. p_later: only jobs that are not due yet.
-  CREATE FUNCTION $schema.next_due(p_tasks text[], p_queues text[], p_exclude text[], p_now bigint, p_later boolean) RETURNS bigint
-  LANGUAGE plpgsql STABLE ${planned} AS $body$
+  -- The next due time of a job in some lines; p_now if one is ready. p_later: only jobs that are not due yet.
+  CREATE FUNCTION $schema.next_due(
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_now bigint, p_later boolean
+  ) RETURNS bigint LANGUAGE plpgsql STABLE ${planned} AS $body$
   DECLARE
-    v_queue text;
-    v_level integer;
     v_found bigint;
     v_at bigint;
   BEGIN
-    FOREACH v_queue IN ARRAY $schema.served_queues(p_queues, p_exclude) LOOP
-      SELECT j.priority INTO v_level FROM $schema.jobs j
-        WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = v_queue ORDER BY j.priority DESC LIMIT 1;
-      WHILE v_level IS NOT NULL LOOP
-        IF p_later THEN
-          SELECT j.due_at INTO v_found FROM $schema.jobs j
-            WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = v_queue AND j.priority = v_level AND j.task = ANY (p_tasks)
-              AND j.due_at > p_now ORDER BY j.due_at LIMIT 1;
-        ELSE
-          SELECT j.due_at INTO v_found FROM $schema.jobs j
-            WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = v_queue AND j.priority = v_level AND j.task = ANY (p_tasks)
-              AND (j.due_at > p_now OR j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > p_now)
-            ORDER BY j.due_at LIMIT 1;
-        END IF;
-        v_at := least(v_at, v_found);
-        IF v_at <= p_now THEN
-          RETURN p_now;
-        END IF;
-        SELECT j.priority INTO v_level FROM $schema.jobs j
-          WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = v_queue AND j.priority < v_level ORDER BY j.priority DESC LIMIT 1;
-      END LOOP;
+    FOR i IN 1 .. cardinality(p_queues) LOOP
+      CONTINUE WHEN EXISTS (SELECT 1 FROM $schema.queues q WHERE q.name = p_queues[i] AND q.paused);
+      IF p_later THEN
+        SELECT j.due_at INTO v_found FROM $schema.jobs j
+          WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = p_queues[i] AND j.priority = p_priorities[i] AND j.task = ANY (p_tasks)
+            AND j.due_at > p_now ORDER BY j.due_at LIMIT 1;
+      ELSE
+        SELECT j.due_at INTO v_found FROM $schema.jobs j
+          WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = p_queues[i] AND j.priority = p_priorities[i] AND j.task = ANY (p_tasks)
+            AND j.due_at >= p_dues[i]
+            AND (j.due_at > p_now OR j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > p_now)
+          ORDER BY j.due_at LIMIT 1;
+      END IF;
+      v_at := least(v_at, v_found);
+      IF v_at <= p_now THEN
+        RETURN p_now;
+      END IF;
     END LOOP;
     RETURN v_at;
   END
@@ -300,17 +313,17 @@ export const migrations: readonly string[] = [
   -- The most common outcome, of jobs that hold nothing but their lease; raises ESC01, having changed nothing, if one of them is another.
   -- Then claims, if p_limit says so. Returns the settled rows, which are successful, and the claimed ones, which run.
   CREATE FUNCTION $schema.succeed(
-    p_ids text[], p_claims integer[], p_attempts integer[], p_dues bigint[], p_ends bigint[], p_values text[], p_progress text[],
-    p_tasks text[], p_queues text[], p_exclude text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+    p_ids text[], p_claims integer[], p_attempts integer[], p_settled_dues bigint[], p_ends bigint[], p_values text[], p_progress text[],
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
   ) RETURNS SETOF $schema.jobs LANGUAGE plpgsql ${planned} AS $body$
-  DECLARE
+  ${candidates}
     v_applied integer;
   BEGIN
     RETURN QUERY UPDATE $schema.jobs j SET
       state = 'successful', attempt = s.attempt, losses = 0, due_at = s.due_at, lease_until = NULL, finished_at = s.ended_at,
       cancel_requested = NULL, return_value = s.value, reason = NULL, progress = coalesce(s.progress, j.progress), awaits = NULL,
       blocked_by = NULL, last_ended_at = s.ended_at, last_outcome = 'successful', last_error = NULL
-      FROM unnest(p_ids, p_claims, p_attempts, p_dues, p_ends, p_values, p_progress) s(id, claim, attempt, due_at, ended_at, value, progress)
+      FROM unnest(p_ids, p_claims, p_attempts, p_settled_dues, p_ends, p_values, p_progress) s(id, claim, attempt, due_at, ended_at, value, progress)
       -- Written so that the planner does not look for the row in the index of running jobs.
       WHERE j.id = s.id AND j.claim = s.claim AND coalesce(j.state, '') = 'running' AND j.uniqueness IS NULL AND j.workflow IS NULL
         AND (j.overrides IS NULL OR position('retention' IN j.overrides) = 0)
@@ -325,7 +338,7 @@ export const migrations: readonly string[] = [
         FROM $schema.jobs j WHERE j.id = ANY (p_ids) GROUP BY 1) gate;
     END IF;
     IF p_limit > 0 THEN
-      RETURN QUERY SELECT * FROM $schema.claim(p_tasks, p_queues, p_exclude, p_now, p_limit, p_worker, p_lease_until);
+      ${findAndLease}
     END IF;
   END
   $body$;

@@ -29,10 +29,11 @@ import type {
   WantedSignal,
 } from '../../ports/store.ts';
 import { type JobRow, jobOf, workerOf } from '../sql/rows.ts';
-import { Claims, claimsSql, inOrder, type Served, type Sweep, servedValues } from './claims.ts';
+import { Claims, claimsSql, inOrder, type Served, type Sweep } from './claims.ts';
 import { type Connection, codeOf, upkeepMs } from './connection.ts';
 import { Enqueues, enqueuesSql } from './enqueues.ts';
 import { guestSession } from './guest.ts';
+import { FirstLease, type Line, Lines, type Start } from './lines.ts';
 import { Reads, readsSql } from './reads.ts';
 import { Schedules, schedulesSql } from './schedules.ts';
 import { isMigrated, migrate } from './schema.ts';
@@ -56,6 +57,8 @@ export class PostgresStore implements Store {
   readonly #wakeups: Wakeups | undefined;
   readonly #enqueues: Enqueues;
   readonly #sweep: Sweep = { after: '' };
+  readonly #lines = new Lines();
+  readonly #leases = new FirstLease();
   readonly #locks: { readonly migrations: readonly [number, number]; readonly limits: readonly [number, number] };
   readonly #sql;
   #listeners: ((hint: Hint) => void)[] = [];
@@ -68,7 +71,7 @@ export class PostgresStore implements Store {
     const schema = quoteName(place.schema);
     this.#connection = connection;
     this.#schema = schema;
-    this.#wakeups = alone || !place.listen ? undefined : new Wakeups(connection, (hint) => this.#notify(hint));
+    this.#wakeups = alone || !place.listen ? undefined : new Wakeups(connection, (hint, lines) => this.#heard(hint, lines));
     this.#locks = { migrations: lockOf(`${place.schema} migrations`), limits: lockOf(`${place.schema} limits`) };
     this.#sql = {
       work: workSql(schema),
@@ -122,15 +125,25 @@ export class PostgresStore implements Store {
     if (options.limit <= 0) return [];
     const { now, limit, worker, leaseUntil } = options;
     if (options.limits) this.#hasLimits = true;
-    const rows = options.limits
-      ? await this.#claimWithin(options)
-      : await this.#orElse(
-          'ESC02',
-          async () =>
-            inOrder(await this.#query<JobRow>(this.#sql.claims.claim, [...servedValues(options), now, limit, worker, leaseUntil])),
-          () => this.#claimWithin(options),
-        );
+    if (options.limits) return this.#claimed(await this.#claimWithin(options), options);
+    const start = await this.#start(options, now);
+    const rows = await this.#orElse(
+      'ESC02',
+      async () => inOrder(await this.#query<JobRow>(this.#sql.claims.claim, [...start.values, now, limit, worker, leaseUntil])),
+      () => this.#claimWithin(options),
+    );
+    start.claimed(rows);
     return this.#claimed(rows, options);
+  }
+
+  /** Where a claim begins. */
+  #start(served: Served, now: number): Promise<Start> {
+    return this.#lines.start(served, now, this.#readEveryMs, () => this.#query<Line>(this.#sql.claims.lines, []));
+  }
+
+  /** How often everything is read, in case that something was not told. */
+  get #readEveryMs(): number {
+    return this.#wakeups && !this.#wakeups.isAlive ? 1_000 : 5_000;
   }
 
   async renew(held: readonly Held[], { leaseUntil }: { now: number; leaseUntil: number }): Promise<readonly RenewAnswer[]> {
@@ -153,6 +166,7 @@ export class PostgresStore implements Store {
             await new Work(session, this.#sql.work).keep(noted.filter(({ id, claim }) => renewed.has(`${id} ${claim}`)));
             return renewed;
           });
+    this.#leases.lower(leaseUntil);
     return held.map(({ id, claim }) => {
       const row = found.get(`${id} ${claim}`);
       if (!row) return { kind: 'lost' };
@@ -185,6 +199,7 @@ export class PostgresStore implements Store {
   /** Settles successes and claims, in one call. */
   async #succeed(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
     const sorted = settlements.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+    const start = await this.#start(claim ?? nothing, now);
     const rows = await this.#orElse(
       'ESC02',
       () =>
@@ -196,7 +211,7 @@ export class PostgresStore implements Store {
           sorted.map(({ settledAt }) => settledAt),
           sorted.map(({ returnValue }) => returnValue),
           sorted.map(({ progress }) => progress && JSON.stringify(progress)),
-          ...servedValues(claim ?? { tasks: [] }),
+          ...start.values,
           now,
           claim?.limit ?? 0,
           claim?.worker ?? '',
@@ -211,6 +226,7 @@ export class PostgresStore implements Store {
       if (row.state === 'successful') ended.set(row.id, jobOf(row));
       else leased.push(row);
     }
+    start.claimed(leased);
     const settled = settlements.map(({ id }) => ended.get(id) ?? null);
     this.#hint([...ended.values()], false);
     return { settled, dependents: [], claimed: claim ? await this.#claimed(inOrder(leased), claim) : [] };
@@ -245,6 +261,7 @@ export class PostgresStore implements Store {
       else failures.push(decide(job, defaultBackoff, unreadable(job, faults), options.now, 0));
     }
     if (failures.length > 0) await this.#quarantine(failures, options.now);
+    if (rows.length > 0) this.#leases.lower(options.leaseUntil);
     if (jobs.length > 0) this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
     return jobs;
   }
@@ -286,13 +303,14 @@ export class PostgresStore implements Store {
   }
 
   overdue({ now, limit }: { now: number; limit: number }): Promise<readonly Job[]> {
-    return this.#read((reads) => reads.overdue(now, limit));
+    return this.#read((reads) => reads.overdue(now, limit, this.#leases.from(now, this.#readEveryMs)));
   }
 
   nextDueAt(options: Served & { now: number }): Promise<NextDue> {
+    const { now } = options;
     return this.#session(async (session) => {
-      const overdue = await new Reads(session, this.#sql.reads).nextDue();
-      return { jobAt: await this.#claims(session).nextDueAt(options, options.now), ...overdue };
+      const overdue = await new Reads(session, this.#sql.reads).nextDue(this.#leases.from(now, this.#readEveryMs), this.#leases);
+      return { jobAt: await this.#claims(session).nextDueAt(options, now), ...overdue };
     });
   }
 
@@ -444,23 +462,35 @@ export class PostgresStore implements Store {
 
   /** Tells listeners of changed jobs. @param isForOthers other processes' workers may have something to do */
   #hint(jobs: readonly Job[], isForOthers: boolean): void {
-    if (jobs.length === 0 || (this.#listeners.length === 0 && !this.#wakeups)) return;
+    if (jobs.length === 0) return;
+    for (const job of jobs) if (job.status === 'queued') this.#lines.lower(job, job.dueAt);
     for (const hint of hintsOf(jobs)) {
       this.#notify(hint);
-      if (hint.finished ? this.#hasLimits : isForOthers) this.#wakeups?.tell(hint);
+      if (hint.finished ? this.#hasLimits : isForOthers) this.#wakeups?.tell(hint, jobs);
     }
+  }
+
+  /** Another process has told of changes. @param lines those of the jobs that became due; undefined: they may be any */
+  #heard(hint: Hint, lines: readonly Line[] | undefined): void {
+    if (!lines) {
+      this.#lines.forget();
+      this.#leases.forget();
+    } else if (hint.dueAt !== undefined) for (const line of lines) this.#lines.lower(line, hint.dueAt);
+    this.#notify(hint);
   }
 
   /** Tells listeners here and in other processes. */
   #hear(hint: Hint): void {
     this.#notify(hint);
-    this.#wakeups?.tell(hint);
+    this.#wakeups?.tell(hint, []);
   }
 
   #notify(hint: Hint): void {
     for (const listener of this.#listeners) listener(hint);
   }
 }
+
+const nothing: Served = { tasks: [] };
 
 async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T> {
   await session.script('SAVEPOINT escapement');

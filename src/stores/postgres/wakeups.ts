@@ -7,8 +7,11 @@ import { createHash, randomUUID } from 'node:crypto';
 import type { Hint } from '../../core/types.ts';
 import { systemClock, type Timer } from '../../ports/clock.ts';
 import type { Connection, PgListener } from './connection.ts';
+import type { Line } from './lines.ts';
 import { quoteText } from './session.ts';
 
+/** More lines of jobs are not told: a payload has 8,000 bytes at most. */
+const mostLines = 16;
 const askEveryMs = 8_000;
 const answerWithinMs = 5_000;
 const firstRetryMs = 100;
@@ -16,7 +19,7 @@ const longestRetryMs = 3_000;
 
 export class Wakeups {
   readonly #connection: Connection;
-  readonly #hear: (hint: Hint) => void;
+  readonly #hear: (hint: Hint, lines: readonly Line[] | undefined) => void;
   readonly #origin = randomUUID();
   readonly channel: string;
   #listening = false;
@@ -24,9 +27,12 @@ export class Wakeups {
   /** Ends the connection that listens. */
   #cut: (() => void) | undefined;
   #told: Hint | undefined;
+  /** The lines of what is to be told. */
+  readonly #lines = new Map<string, Line>();
   #telling = false;
 
-  constructor(connection: Connection, hear: (hint: Hint) => void) {
+  /** @param hear called with hints of others, and the lines of jobs that became due; undefined: any */
+  constructor(connection: Connection, hear: (hint: Hint, lines: readonly Line[] | undefined) => void) {
     this.#connection = connection;
     this.#hear = hear;
     this.channel = `escapement_${createHash('sha256').update(connection.place.schema).digest('hex').slice(0, 20)}`;
@@ -43,8 +49,12 @@ export class Wakeups {
     return `SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('${this.channel}', ${payload})::text END AS told`;
   }
 
-  /** Tells other processes, soon. */
-  tell(hint: Hint): void {
+  /** Tells other processes, soon. @param jobs those of which it tells */
+  tell(hint: Hint, jobs: readonly Line[]): void {
+    for (const { queue, priority } of jobs) {
+      if (this.#lines.size > mostLines) break;
+      this.#lines.set(`${queue} ${priority}`, { queue, priority });
+    }
     this.#told = this.#told ? merged(this.#told, hint) : hint;
     if (!this.#telling) void this.#tellAll();
   }
@@ -53,13 +63,16 @@ export class Wakeups {
     this.#telling = true;
     try {
       while (this.#told && !this.#connection.isClosed) {
-        const payload = JSON.stringify({ ...this.#told, origin: this.#origin });
+        const lines = this.#lines.size > mostLines ? undefined : [...this.#lines.values()].map(({ queue, priority }) => [queue, priority]);
+        const payload = JSON.stringify({ ...this.#told, lines, origin: this.#origin });
         this.#told = undefined;
+        this.#lines.clear();
         await this.#connection.query('SELECT pg_notify($1, $2)::text AS told', [this.channel, payload]);
       }
     } catch {
       // Workers poll.
       this.#told = undefined;
+      this.#lines.clear();
     } finally {
       this.#telling = false;
     }
@@ -111,7 +124,7 @@ export class Wakeups {
         hasListened = true;
         this.#isAlive = true;
         // What happened before may have been missed.
-        this.#hear({});
+        this.#hear({}, undefined);
         ask();
         await ended.promise;
       }
@@ -126,14 +139,18 @@ export class Wakeups {
   }
 
   #heard(payload: string): void {
-    let hint: Hint & { origin?: string };
+    let told: Hint & { readonly origin?: string; readonly lines?: readonly (readonly [string, number])[] };
     try {
-      hint = JSON.parse(payload) as Hint;
+      told = JSON.parse(payload) as Hint;
     } catch {
-      hint = {};
+      told = {};
     }
-    const { origin, ...rest } = hint;
-    if (origin !== this.#origin) this.#hear(rest);
+    const { origin, lines, ...hint } = told;
+    if (origin === this.#origin) return;
+    this.#hear(
+      hint,
+      lines?.map(([queue, priority]) => ({ queue, priority })),
+    );
   }
 }
 

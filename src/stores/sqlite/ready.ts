@@ -524,7 +524,7 @@ function prepare(db: Database): Statements {
     insertPlain: db.prepare(insertPlainJob),
     claim: db.prepare(
       `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, last_worker = ?, lease_until = ?,
-       started_at = coalesce(started_at, ?), last_attempted_at = ?, cancel_requested = NULL, last_attempt = attempt + 1,
+       started_at = coalesce(started_at, ?), last_attempted_at = ?, last_attempt = attempt + 1,
        last_ended_at = NULL, last_outcome = NULL, last_error = NULL WHERE n IN (SELECT value FROM json_each(?))`,
     ),
     renew: db.prepare(

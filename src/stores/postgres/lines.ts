@@ -1,0 +1,158 @@
+/**
+ * Where claims begin. A line is a priority of a queue. What was claimed leaves dead entries in the index of queued jobs, which stay as long as any
+ * transaction of the server could still see them; so a claim begins where the last one ended. Whatever makes a job due before that lowers the
+ * line: changes of this process, and hints of others. In case one is missed, all lines are read anew every few seconds.
+ */
+import type { Job } from '../../core/types.ts';
+import type { ClaimOptions } from '../../ports/store.ts';
+import type { Value } from './session.ts';
+
+export interface Line {
+  readonly queue: string;
+  readonly priority: number;
+}
+
+interface KnownLine extends Line {
+  /** No claimable job is due before this instant. */
+  dueAt: number;
+  /** Changes when `dueAt` is lowered, so that a claim that was under way does not raise it again. */
+  lowered: number;
+}
+
+/** The first arguments of the functions that look for jobs: the tasks, and the lines with the instants at which they begin. */
+export type LineValues = readonly [tasks: Value, queues: Value, priorities: Value, dues: Value];
+
+/** The same for lines of which nothing is known. */
+export function wholeLines({ tasks, queues, excludeQueues }: Served, lines: readonly Line[]): LineValues {
+  const served = lines.filter(({ queue }) => (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue));
+  return [tasks, served.map(({ queue }) => queue), served.map(({ priority }) => priority), served.map(() => beginning)];
+}
+
+/** A claim, or a look, that begins at these lines. */
+export interface Start {
+  readonly values: LineValues;
+  /** Called with the jobs that were claimed. */
+  claimed(jobs: readonly Pick<Job, 'queue' | 'priority' | 'dueAt'>[]): void;
+}
+
+/** With more lines than this, every claim reads them. */
+const mostLines = 200;
+/** More than the number of combinations of tasks and queues in use at a time. */
+const mostViews = 50;
+const beginning = -8_640_000_000_000_000;
+/** The instant before which no lease ends. */
+export class FirstLease {
+  #from = beginning;
+  #readAt = Number.NaN;
+
+  /** Where to begin at this instant. */
+  from(now: number, everyMs: number): number {
+    if (!(now - this.#readAt < everyMs && now >= this.#readAt)) {
+      this.#from = beginning;
+      this.#readAt = now;
+    }
+    return this.#from;
+  }
+
+  /** The first lease that was found, from there on. */
+  found(leaseUntil: number | null, from: number): void {
+    if (leaseUntil !== null && this.#from === from) this.#from = leaseUntil;
+  }
+
+  lower(leaseUntil: number): void {
+    this.#from = Math.min(this.#from, leaseUntil);
+  }
+
+  forget(): void {
+    this.#readAt = Number.NaN;
+  }
+}
+
+const keyOf = ({ queue, priority }: Line) => `${queue} ${priority}`;
+
+type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'>;
+
+/** The lines of callers that serve the same tasks and queues: what one of them skips, another could claim. */
+class View {
+  readonly served: Served;
+  readonly lines = new Map<string, KnownLine>();
+  readAt = Number.NaN;
+
+  constructor(served: Served) {
+    this.served = served;
+  }
+
+  serves(queue: string): boolean {
+    return (this.served.queues?.includes(queue) ?? true) && !this.served.excludeQueues?.includes(queue);
+  }
+}
+
+export class Lines {
+  readonly #views = new Map<string, View>();
+
+  /**
+   * @param read reads all lines of queued jobs
+   * @param everyMs how often they are read in any case
+   */
+  async start(served: Served, now: number, everyMs: number, read: () => Promise<readonly Line[]>): Promise<Start> {
+    const view = this.#view(served);
+    const isKnown = now - view.readAt < everyMs && now >= view.readAt;
+    if (!isKnown) await this.#read(view, now, read);
+    const lines = [...view.lines.values()];
+    const before = lines.map(({ lowered }) => lowered);
+    return {
+      values: [served.tasks, lines.map(({ queue }) => queue), lines.map(({ priority }) => priority), lines.map(({ dueAt }) => dueAt)],
+      claimed: (jobs) => {
+        for (const job of jobs) {
+          const line = view.lines.get(keyOf(job));
+          const at = line ? lines.indexOf(line) : -1;
+          if (line && line.lowered === before[at] && job.dueAt > line.dueAt) line.dueAt = job.dueAt;
+        }
+      },
+    };
+  }
+
+  /** A job of this line is queued, and due at this instant. */
+  lower(line: Line, dueAt: number): void {
+    for (const view of this.#views.values()) {
+      const known = view.lines.get(keyOf(line));
+      if (known) {
+        known.dueAt = Math.min(known.dueAt, dueAt);
+        known.lowered += 1;
+      } else if (view.serves(line.queue)) view.lines.set(keyOf(line), { ...line, dueAt: beginning, lowered: 0 });
+    }
+  }
+
+  /** Anything may have changed. */
+  forget(): void {
+    for (const view of this.#views.values()) view.readAt = Number.NaN;
+  }
+
+  #last: View | undefined;
+
+  #view(served: Served): View {
+    const last = this.#last?.served;
+    // Callers pass the same arrays again and again.
+    if (last && last.tasks === served.tasks && last.queues === served.queues && last.excludeQueues === served.excludeQueues)
+      return this.#last as View;
+    const key = JSON.stringify([served.tasks, served.queues ?? null, served.excludeQueues ?? []]);
+    let view = this.#views.get(key);
+    if (!view) {
+      if (this.#views.size >= mostViews) this.#views.clear();
+      const { tasks, queues, excludeQueues } = served;
+      view = new View({ tasks, queues, excludeQueues });
+      this.#views.set(key, view);
+    }
+    this.#last = view;
+    return view;
+  }
+
+  async #read(view: View, now: number, read: () => Promise<readonly Line[]>): Promise<void> {
+    // What is lowered while it reads is kept.
+    view.lines.clear();
+    for (const line of await read()) {
+      if (view.serves(line.queue) && !view.lines.has(keyOf(line))) view.lines.set(keyOf(line), { ...line, dueAt: beginning, lowered: 0 });
+    }
+    view.readAt = view.lines.size > mostLines ? Number.NaN : now;
+  }
+}
