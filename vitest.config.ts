@@ -63,7 +63,7 @@ export default defineConfig({
     testTimeout: 300_000,
     hookTimeout: 60_000,
     expect: { poll: { timeout: 30_000 } },
-    globalSetup: ['test/setup/build.ts', 'test/setup/postgres.ts'],
+    globalSetup: ['test/setup/folder.ts', 'test/setup/build.ts', 'test/setup/postgres.ts'],
     projects: [
       // These keep nothing between two files, and need not load the sources anew for each.
       { extends: true, test: { name: 'pure', isolate: false, include: pure, exclude: elsewhere } },

@@ -1,5 +1,5 @@
 /** Isolated tasks on a real worker. The threads and processes load the fixture with the built package. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import * as heavy from './fixtures/heavy.ts';
 
 const { tasks } = heavy;
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 beforeAll(() => tasks.worker({ concurrency: 20 }).start());
 afterAll(() => tasks.close());
 
@@ -48,11 +49,37 @@ describe('a function that never yields', () => {
         resolve();
       });
     });
-    const result = await heavy.endless.enqueue();
+    const result = await heavy.endless.enqueue('');
     await spinning;
     await result.cancel('no longer wanted');
     expect(await result.wait({ timeout: '60s' })).toMatchObject({ status: 'cancelled', reason: 'no longer wanted' });
   });
+});
+
+test('a worker that stops gives a job back whose function does not end, and ends it', async () => {
+  const own = createTasks({ backend: memory(), logger: quiet });
+  const file = join(mkdtempSync(join(tmpdir(), 'escapement-isolate-')), 'turns');
+  const { endless } = heavy;
+  const same = own.define(endless.name, {
+    isolate: { in: 'thread', module: new URL('./fixtures/heavy.ts', import.meta.url) },
+    run: (_: string) => {},
+  });
+  const worker = own.worker();
+  await worker.start();
+  const result = await same.enqueue(file);
+  await expect.poll(() => existsSync(file)).toBe(true);
+  await worker.stop({ timeout: 0 });
+  expect(await result.refresh()).toMatchObject({ status: 'ready', attempts: 0 });
+  await own.close();
+  // Its turns are counted in the file, until it has gone.
+  let turns = -1;
+  await expect
+    .poll(() => {
+      const before = turns;
+      turns = statSync(file).size;
+      return turns === before;
+    })
+    .toBe(true);
 });
 
 test('one that reacts to its signal gets the reason', async () => {
@@ -151,7 +178,7 @@ test('what cannot work says what to do', async () => {
   expect(await messageOf(heavy.hidden())).toMatch(
     /^hidden cannot run in a thread: file:.*heavy\.ts does not define it .* isolate: \{ in: 'thread', module: import\.meta\.url \}$/,
   );
-  const own = createTasks({ backend: memory(), logger: { debug() {}, info() {}, warn() {}, error() {} } });
+  const own = createTasks({ backend: memory(), logger: quiet });
   const define = (isolate: unknown) => own.define('job', { isolate: isolate as 'thread', run: () => {} });
   expect(() => define('fiber')).toThrow("isolate: expected 'thread' or 'process', got \"fiber\"");
   expect(() => define({ in: 'thread', module: 'https://example.com/tasks.js' })).toThrow(
