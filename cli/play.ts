@@ -3,7 +3,7 @@
  * that stops at the end of the period, reports progress, and handles Ctrl-C between events.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { isEscapementError, SimulationRunawayError, type Tasks } from 'escapement';
+import { isEscapementError, SimulationRunawayError, type StoreSource, type Tasks } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
 import { parseDuration, parseInstant } from '../src/core/duration.ts';
 import type { Application } from './config.ts';
@@ -19,6 +19,8 @@ export interface Plan {
   readonly concurrency: number;
   /** Kill a worker during about 1 in 50 attempts. */
   readonly crash: boolean;
+  /** The store that keeps the jobs; undefined: memory. */
+  readonly store?: StoreSource | undefined;
 }
 
 /** The result of a play. */
@@ -41,8 +43,9 @@ export async function play<T>(
   afterwards: (sim: Simulation, played: Played) => Promise<T>,
 ): Promise<{ readonly result: T; readonly leftBehind: Error | undefined }> {
   const yieldToEventLoop = eventLoopYielder();
-  const { from, to, seed, workers, concurrency } = plan;
-  const sim = await simulate(tasks, { now: from, workers, concurrency, ...(seed === undefined ? {} : { seed }) });
+  const { from, to, seed, workers, concurrency, store } = plan;
+  const chosen = { ...(seed === undefined ? {} : { seed }), ...(store ? { store } : {}) };
+  const sim = await simulate(tasks, { now: from, workers, concurrency, ...chosen });
   try {
     const startedAt = io.realNow();
     const stage = new Stage(sim, to, { realNow: io.realNow, yieldToEventLoop, at: (virtualNow) => progress.at(virtualNow, from, to) });

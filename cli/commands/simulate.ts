@@ -13,6 +13,7 @@ import type { Plan, Played } from '../play.ts';
 import { printReport } from '../print.ts';
 import { closingLine, progressOf } from '../progress.ts';
 import { factsOf, type Report } from '../report.ts';
+import { type TemporaryStore, temporaryStore } from '../stores.ts';
 
 interface Options {
   readonly for?: number;
@@ -28,6 +29,7 @@ interface Options {
   readonly untilFailure?: boolean;
   readonly faults?: string;
   readonly failures?: string;
+  readonly store?: string;
 }
 
 const faultKinds = ['crash', 'store', 'slow', 'pause', 'stale', 'clock', 'handler', 'scheduler'];
@@ -89,6 +91,10 @@ export function addSimulate(program: Command, io: Io, done: (code: ExitCode) => 
     .option('--workers <n>', 'number of workers (default: simulation.workers, else 1, with --explore 3)', whole(0, 64))
     .option('--concurrency <n>', 'maximum number of attempts at the same time per worker (default: 10)', whole(1, 10_000))
     .option('--crash', 'kill a worker during about one attempt in fifty; it restarts after 1 s')
+    .option(
+      '--store <url>',
+      'keep the jobs in a PostgreSQL database (postgres://…), in a schema that is dropped at the end (default: memory)',
+    )
     .option('--json', 'print one JSON document')
     .option('--timeline <file>', 'write every event of the simulation to a file, one per line')
     .option('--explore <seeds>', 'search for failures: play N seeds, each with its own faults', whole(1, Number.MAX_SAFE_INTEGER))
@@ -103,6 +109,7 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
   const progress = progressOf(io);
   // The module may print while the progress line is shown.
   const restoreConsole = captureConsole(io.stderr, progress.clear);
+  let temporary: TemporaryStore | undefined;
   try {
     // Imported here, so that a worker does not load the simulator.
     const { play } = await import('../play.ts');
@@ -111,12 +118,15 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
     // `play` may define some.
     if (nothing !== undefined && !application.simulation.play) io.stderr.write(`escapement: ${nothing}\n`);
     const plan = planOf(application, options);
+    if (options.store !== undefined && isSearch(options))
+      throw new CommandError('--store does not work with a search, which plays in memory');
     if (isSearch(options)) return await exploration(application, plan, options, io);
     if (options.faults !== undefined || options.failures !== undefined)
       throw new CommandError('--faults and --failures need --explore SEEDS or --until-failure');
     // Fail now, not after a long run, if the file cannot be written.
     if (options.timeline !== undefined) writeTimeline(options.timeline, '', io);
-    const { result, leftBehind } = await play(application, plan, { io, progress }, (sim, played) =>
+    if (options.store !== undefined) temporary = await temporaryStore(options.store);
+    const { result, leftBehind } = await play(application, { ...plan, store: temporary?.store }, { io, progress }, (sim, played) =>
       reportOf(application, sim, plan, played, { io, timeline: options.timeline }),
     );
     const { report, played } = result;
@@ -126,6 +136,7 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
     if (report.interrupted) return exitCodes.interrupted;
     return leftBehind || report.expectation.outcome === 'fails' ? exitCodes.expectation : exitCodes.ok;
   } finally {
+    await temporary?.end();
     progress.clear();
     restoreConsole();
   }

@@ -3,7 +3,7 @@ import { isExpired, withoutOldStacks } from '../../core/job.ts';
 import type { Job, JobRecord, Status } from '../../core/types.ts';
 import type { JobFilter, JobOrder, NextDue, PruneOptions, QueueStats } from '../../ports/store.ts';
 import { type JobRow, jobOf } from '../sql/rows.ts';
-import type { FirstLease } from './lines.ts';
+import type { FirstLease, LineValues } from './lines.ts';
 import { jobColumns } from './rows.ts';
 import { ownId, timedId } from './schema.ts';
 import { clean, quoteText, type Session, type Value } from './session.ts';
@@ -56,7 +56,10 @@ export function readsSql(schema: string) {
     attempts,
     overdue: `(SELECT ${jobColumns} ${from} WHERE state = 'running' AND lease_until <= $1 AND lease_until >= $3 ORDER BY lease_until, id LIMIT $2)
       UNION ALL (SELECT ${jobColumns} ${from} WHERE ${expiring} AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2)`,
-    nextOverdue: `SELECT (SELECT lease_until ${from} WHERE state = 'running' AND lease_until >= $1 ORDER BY lease_until LIMIT 1) AS lease,
+    /** The instants of `NextDue`, by lines that are known; and whether jobs wait for a place. */
+    next: `SELECT ${schema}.next_due($1, $2, $3, $4, $5, false) AS job,
+      EXISTS (SELECT 1 ${from} WHERE blocked_by IS NOT NULL AND task = ANY ($1)) AS "hasBlocked",
+      (SELECT lease_until ${from} WHERE state = 'running' AND lease_until >= $6 ORDER BY lease_until LIMIT 1) AS lease,
       (SELECT expires_at ${from} WHERE ${expiring} ORDER BY expires_at LIMIT 1) AS expiry,
       (SELECT min(at) FROM (${finishedStates
         .map((state) => `(SELECT prune_at AS at ${from} WHERE state = '${state}' AND prune_at IS NOT NULL ORDER BY prune_at LIMIT 1)`)
@@ -100,14 +103,17 @@ export class Reads {
   }
 
   /** @param leases no lease ends before `from`; told of the first that is found */
-  async nextDue(from: number, leases: FirstLease): Promise<Omit<NextDue, 'jobAt'>> {
-    const [row] = await this.#session.rows<{ lease: number | null; expiry: number | null; prune: number | null }>(this.#sql.nextOverdue, [
-      from,
-    ]);
+  async next(lines: LineValues, now: number, from: number, leases: FirstLease): Promise<NextDue & { readonly hasBlocked: boolean }> {
+    const [row] = await this.#session.rows<Next>(this.#sql.next, [...lines, now, from]);
     leases.found(row?.lease ?? null, from);
     const overdue = Math.min(row?.lease ?? Number.POSITIVE_INFINITY, row?.expiry ?? Number.POSITIVE_INFINITY);
     const pruneAt = row?.prune ?? undefined;
-    return { overdueAt: overdue === Number.POSITIVE_INFINITY ? null : overdue, ...(pruneAt === undefined ? {} : { pruneAt }) };
+    return {
+      jobAt: row?.job ?? null,
+      overdueAt: overdue === Number.POSITIVE_INFINITY ? null : overdue,
+      ...(pruneAt === undefined ? {} : { pruneAt }),
+      hasBlocked: row?.hasBlocked ?? false,
+    };
   }
 
   async list(
@@ -187,6 +193,14 @@ export class Reads {
     if (count < limit) await this.#session.run(this.#sql.forgetRates, [finishedBefore]);
     return count;
   }
+}
+
+interface Next {
+  readonly job: number | null;
+  readonly hasBlocked: boolean;
+  readonly lease: number | null;
+  readonly expiry: number | null;
+  readonly prune: number | null;
 }
 
 interface Counted {

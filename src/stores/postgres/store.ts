@@ -364,11 +364,13 @@ export class PostgresStore implements Store {
     return this.#read((reads) => reads.overdue(now, limit, this.#leases.from(now, this.#readEveryMs)));
   }
 
-  nextDueAt(options: Served & { now: number }): Promise<NextDue> {
-    const { now } = options;
+  async nextDueAt(options: Served & { now: number }): Promise<NextDue> {
+    const { now, limits } = options;
+    const start = await this.#start(options, now);
     return this.#session(async (session) => {
-      const overdue = await new Reads(session, this.#sql.reads).nextDue(this.#leases.from(now, this.#readEveryMs), this.#leases);
-      return { jobAt: await this.#claims(session).nextDueAt(options, now), ...overdue };
+      const from = this.#leases.from(now, this.#readEveryMs);
+      const { hasBlocked, ...next } = await new Reads(session, this.#sql.reads).next(start.values, now, from, this.#leases);
+      return limits || hasBlocked ? { ...next, jobAt: await this.#claims(session).nextDueAt(options, now) } : next;
     });
   }
 
