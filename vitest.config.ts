@@ -24,7 +24,7 @@ const pure = [
   'test/dash/{decode,frames,instants,keys,pace,rewind,screen,source,virtual}.test.ts',
   'test/engine/*.test.ts',
   'test/testing/{determinism,edges,explore,planted,simulation,sound}.test.ts',
-  'test/{aliases,applications,exports,hooks,imports,limits,mistakes,notes,operations,steps,tasks,unique}.test.ts',
+  'test/{aliases,applications,exports,hooks,imports,limits,mistakes,notes,operations,steps,tasks,unique,workflow}.test.ts',
   'test/email/{classify,queued,simulation,smtp}.test.ts',
   'test/vitest/{enqueued,outcome,runs}.test.ts',
   'test/scenarios/*.test.ts',
