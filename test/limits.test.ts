@@ -3,10 +3,12 @@ import { createTasks, memory, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { explore, simulate } from 'escapement/testing';
 import { describe, expect, test } from 'vitest';
+import { emptyPostgres } from './stores/postgres-server.ts';
 
 const stores = [
   ['memory', undefined],
   ['sqlite', sqlite({ file: ':memory:' })],
+  ...(process.env.ESCAPEMENT_POSTGRES ? [['postgres', emptyPostgres()] as const] : []),
 ] as const;
 type Options = NonNullable<Parameters<typeof simulate>[1]>;
 
