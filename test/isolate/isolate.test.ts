@@ -1,8 +1,10 @@
 /** Isolated tasks on a real worker. The threads and processes load the fixture with the built package. */
+import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import { threadId } from 'node:worker_threads';
 import { createTasks, immediate, memory, type Task } from 'escapement';
 import { simulate } from 'escapement/testing';
@@ -165,6 +167,11 @@ test('it enqueues to a store that others see; its module may start a worker', as
   expect(await shared.tasks.workers.list()).toHaveLength(1);
   await shared.tasks.close();
   rmSync(folder, { recursive: true });
+});
+
+test('threads and processes that wait for work keep no program alive', async () => {
+  const { stdout } = await promisify(execFile)(process.execPath, [fileURLToPath(new URL('./fixtures/ends.ts', import.meta.url))]);
+  expect(stdout).toBe('1\n2\n');
 });
 
 test('what cannot work says what to do', async () => {
