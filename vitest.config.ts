@@ -24,10 +24,10 @@ const pure = [
   'test/dash/{decode,frames,instants,keys,pace,rewind,screen,source,virtual}.test.ts',
   'test/engine/*.test.ts',
   'test/testing/{determinism,edges,explore,planted,simulation,sound}.test.ts',
-  'test/{aliases,applications,exports,hooks,imports,limits,mistakes,notes,operations,steps,tasks,unique}.test.ts',
+  'test/{aliases,applications,exports,hooks,imports,limits,mistakes,notes,operations,steps,tasks,unique,workflow}.test.ts',
   'test/email/{classify,queued,simulation,smtp}.test.ts',
   'test/vitest/{enqueued,outcome,runs}.test.ts',
-  'test/scenarios/*.test.ts',
+  'test/{guides,scenarios}/*.test.ts',
   'test/cli/{clocks,explore,format,init,log,mail,operate,simulate,time}.test.ts',
   'test/stores/{conformance,differential,mutants,sqlite-files,sqlite-keeper,sqlite-schedules}.test.ts',
 ];
@@ -63,7 +63,7 @@ export default defineConfig({
     testTimeout: 300_000,
     hookTimeout: 60_000,
     expect: { poll: { timeout: 30_000 } },
-    globalSetup: ['test/setup/build.ts', 'test/setup/postgres.ts'],
+    globalSetup: ['test/setup/folder.ts', 'test/setup/build.ts', 'test/setup/postgres.ts'],
     projects: [
       // These keep nothing between two files, and need not load the sources anew for each.
       { extends: true, test: { name: 'pure', isolate: false, include: pure, exclude: elsewhere } },

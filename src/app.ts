@@ -59,6 +59,10 @@ export class App implements Application {
   readonly ownLogger: Logger | null;
   readonly events: Emitter;
   binding: Binding;
+  /** What it runs on outside of simulations. */
+  readonly ownBinding: Binding;
+  /** Called when a backend is used. */
+  onUse: ((backend: Backend) => void) | undefined;
   closed = false;
   identity: Identity | undefined;
   replaced = false;
@@ -79,7 +83,8 @@ export class App implements Application {
     this.logger = options.logger;
     this.ownLogger = options.ownLogger;
     this.events = options.events;
-    this.binding = bind(this);
+    this.ownBinding = bind(this);
+    this.binding = this.ownBinding;
     const compensate = compensateDefinition({
       host: () => this.binding.host,
       backendOf: (result) => this.backend((result as TaskResult).backend),
@@ -136,6 +141,7 @@ export class App implements Application {
     const found = this.binding.backends.get(alias);
     if (found) {
       checkUse(found);
+      this.onUse?.(found);
       return found;
     }
     throw new ConfigError('Unknown backend', [

@@ -104,10 +104,16 @@ export interface UniqueOptions<Input = unknown> {
 
 /** How many jobs may run at a time, over all workers of the store. */
 export interface ConcurrencyOptions<Input = unknown> {
-  /** 1 … 100,000. */
-  limit: number;
+  /** 1 … 100,000. May be left out with `fair`. */
+  limit?: number;
   /** The limit holds for the jobs of each key by itself. @default all jobs of the task have one key */
   key?: (input: Input) => string | number;
+  /**
+   * The keys take turns: while several have jobs that are due, a free place goes to the key with the fewest running jobs, however many the others
+   * have waiting. A function gives a key its weight, more than 0: a key of weight 2 gets twice as much as one of weight 1.
+   * @default false: first come, first served
+   */
+  fair?: boolean | ((key: string) => number);
 }
 
 /** How many jobs may start within a time, over all workers of the store (the generic cell rate algorithm). A job beyond the rate is due when it fits. */
@@ -145,6 +151,12 @@ export interface QueueOptions {
   concurrency?: number;
   /** The number of its jobs that may start within a time. @default no limit */
   rate?: Omit<RateOptions, 'key'>;
+  /**
+   * A job that has been due for this long starts before all jobs of the queue that have not, whatever their priorities, so that jobs of the lowest
+   * priority run too.
+   * @default never: a job waits for as long as there are jobs of higher priority
+   */
+  aging?: Duration;
 }
 
 /** Options of `using`: every option of a task except `run` and `input`, and options for individual jobs. */
@@ -405,9 +417,30 @@ const maxRate = 1_000_000;
 function readConcurrency(read: OptionReader, value: unknown, path: string): Definition['concurrency'] {
   if (value === undefined) return null;
   // A number is a limit: so it is on a queue.
-  const given: Record<string, unknown> = typeof value === 'number' ? { limit: value } : read.object(value, path, ['limit', 'key']);
-  const limit = read.integer(given.limit ?? null, `${path}.limit`, 1, maxConcurrency) ?? 1;
-  return { limit, key: readKey(read, given.key, `${path}.key`) };
+  const given: Record<string, unknown> = typeof value === 'number' ? { limit: value } : read.object(value, path, ['limit', 'key', 'fair']);
+  const { fair } = given;
+  const isFair = fair === true || typeof fair === 'function';
+  if (fair !== undefined && typeof fair !== 'boolean' && !isFair) read.fault(`${path}.fair`, 'true, or a function (key) => weight', fair);
+  if (isFair && given.key === undefined) read.fault(`${path}.key`, 'a function (input) => …: fair shares are those of keys', undefined);
+  const limit = isFair && given.limit === undefined ? null : (read.integer(given.limit ?? null, `${path}.limit`, 1, maxConcurrency) ?? 1);
+  return {
+    limit,
+    key: readKey(read, given.key, `${path}.key`),
+    shareOf: isFair ? weightBy(fair as true | ((key: string) => unknown)) : null,
+  };
+}
+
+/** A weight that is none counts as 1: a claim must not fail. */
+function weightBy(fair: true | ((key: string) => unknown)): (key: string) => number {
+  if (fair === true) return () => 1;
+  return (key) => {
+    try {
+      const weight = fair(key);
+      return typeof weight === 'number' && weight > 0 && Number.isFinite(weight) ? weight : 1;
+    } catch {
+      return 1;
+    }
+  };
 }
 
 function readRate(read: OptionReader, value: unknown, path: string, more: readonly string[]): Definition['rate'] {
@@ -422,11 +455,13 @@ function readRate(read: OptionReader, value: unknown, path: string, more: readon
 
 /** Reads the limits of a queue. */
 export function readQueue(read: OptionReader, value: unknown, path: string): Limit {
-  const given = read.object(value, path, ['concurrency', 'rate']);
+  const given = read.object(value, path, ['concurrency', 'rate', 'aging']);
   const concurrency = read.integer(given.concurrency, `${path}.concurrency`, 1, maxConcurrency);
+  const agingMs = read.duration(given.aging, `${path}.aging`);
   const rate: Rate | null = readRate(read, given.rate, `${path}.rate`, []);
   return {
     ...(concurrency === undefined ? {} : { concurrency }),
+    ...(agingMs === undefined ? {} : { agingMs }),
     ...(rate ? { rate: { limit: rate.limit, perMs: rate.perMs, burst: rate.burst } } : {}),
   };
 }

@@ -11,6 +11,7 @@ import { durationMs, isClass, isGenerator, show } from './core/duration.ts';
 import { ConfigError, DuplicateTaskError, InputError, StoreError } from './core/errors.ts';
 import { Emitter, type Event, type EventMap, type EventName, eventNames } from './core/events.ts';
 import { recordError } from './core/failure.ts';
+import { type FleetEventName, fleetEventNames } from './core/fleet.ts';
 import type { Limit } from './core/gate.ts';
 import { encode } from './core/json.ts';
 import type { Job } from './core/types.ts';
@@ -18,10 +19,11 @@ import { describe, type TaskDescription } from './describe.ts';
 import type { AttemptMiddleware } from './engine/around.ts';
 import { type Host, type Logger, runningHere } from './engine/host.ts';
 import { outside } from './engine/scope.ts';
+import { Fleet } from './fleet.ts';
 import type { EnqueueMiddleware } from './hooks.ts';
 import { offer } from './isolate/inside.ts';
 import { Pool } from './isolate/pool.ts';
-import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
+import { type Jobs, jobsOf, type LimitUse, limitsInUse, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import {
   type JobOptions,
   nearest,
@@ -146,6 +148,21 @@ export interface Tasks extends AsyncDisposable, Workflows {
   /** Calls `listener` for every event with this name; returns a function that removes the listener. */
   on<Name extends EventName>(name: Name, listener: (event: { readonly type: Name } & EventMap[Name]) => void): () => void;
   on(name: '*', listener: (event: Event) => void): () => void;
+  /**
+   * Calls `listener` for events of all processes that share the application's stores, this one included, within about a second. They are reconstructed from
+   * jobs that have changed, from the first use of the backend on, and have the job as it was when it was read. Events that leave nothing in a job's row
+   * are not available. An event may be missed if its process dies, or if more than some thousand jobs change in a second.
+   */
+  on<Name extends FleetEventName>(
+    name: Name,
+    listener: (event: { readonly type: Name } & EventMap[Name]) => void,
+    options: { readonly fleet: true },
+  ): () => void;
+  on(
+    name: '*',
+    listener: (event: Extract<Event, { readonly type: FleetEventName }>) => void,
+    options: { readonly fleet: true },
+  ): () => void;
   readonly jobs: Jobs;
   readonly queues: Queues;
   readonly workers: Workers;
@@ -155,6 +172,11 @@ export interface Tasks extends AsyncDisposable, Workflows {
    * @throws ConfigError if no backend has this alias
    */
   backend(alias: string): BackendOperations;
+  /**
+   * The limits of queues and tasks, and how much of them is in use over all workers.
+   * @param backend the alias of the backend. Default: `default`
+   */
+  limits(backend?: string): Promise<LimitUse[]>;
   /** The names of the tasks, in definition order. */
   readonly names: readonly string[];
   /** The application's own logger; null means the console. */
@@ -409,6 +431,13 @@ class Application implements Tasks {
     return findWorkflow(this.#app, id);
   }
 
+  async limits(backend?: string): Promise<LimitUse[]> {
+    const read = new OptionReader('Invalid argument of limits()');
+    const alias = read.backend(backend, 'backend', this.#app.known.backends) ?? 'default';
+    read.done();
+    return limitsInUse(this.#app, alias);
+  }
+
   backend(alias: string): BackendOperations {
     const read = new OptionReader('Invalid argument of backend()');
     read.backend(alias ?? null, 'alias', this.#app.known.backends);
@@ -433,10 +462,12 @@ class Application implements Tasks {
     return register(this.#app.aroundEnqueue, middleware, 'useEnqueue', '(request, next) => …');
   }
 
-  on(name: EventName | '*', listener: (event: never) => void): () => void {
-    if (name !== '*' && !eventNames.includes(name)) {
-      const read = new OptionReader('Invalid event for tasks.on()');
-      read.fault('event', `'*' or one of ${eventNames.join(', ')}`, name, nearest(String(name), eventNames));
+  on(name: EventName | '*', listener: (event: never) => void, options: { readonly fleet?: boolean } = {}): () => void {
+    const { fleet = false } = OptionReader.given(options, 'tasks.on()', ['fleet']);
+    const names: readonly EventName[] = fleet ? fleetEventNames : eventNames;
+    if (name !== '*' && !names.includes(name)) {
+      const read = new OptionReader(`Invalid event for tasks.on()${fleet ? ' with { fleet: true }' : ''}`);
+      read.fault('event', `'*' or one of ${names.join(', ')}`, name, nearest(String(name), names));
       read.done();
     }
     if (typeof listener !== 'function' || isGenerator(listener) || isClass(listener)) {
@@ -444,8 +475,12 @@ class Application implements Tasks {
       read.fault('listener', 'a function that takes an event', listener);
       read.done();
     }
-    return this.#app.events.on(name, listener as (event: Event) => void);
+    if (!fleet) return this.#app.events.on(name, listener as (event: Event) => void);
+    this.#fleet ??= fleetOf(this.#app);
+    return this.#fleet.on(name as FleetEventName, listener as (event: Event) => void);
   }
+
+  #fleet: Fleet | undefined;
 
   async open(): Promise<void> {
     for (const alias of this.#app.binding.backends.keys()) await this.#app.backend(alias).open();
@@ -456,6 +491,7 @@ class Application implements Tasks {
     this.#app.closed = true;
     if (this.#app.identity) leavePlace(this.#app.identity, this.#app);
     await Promise.all([...this.#app.workers].map((worker) => worker.stop(durationMs('25s', 'timeout'))));
+    this.#fleet?.stop();
     this.#app.binding.host.isolate?.close();
     for (const backend of this.#app.binding.backends.values()) await backend.close();
   }
@@ -463,6 +499,13 @@ class Application implements Tasks {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function fleetOf(app: App): Fleet {
+  const failed = (error: unknown) => app.logger.error({ error: recordError(error).message }, 'a listener of tasks.on() threw an error');
+  const fleet = new Fleet(app, new Emitter(failed, outside));
+  app.onUse = (backend) => fleet.used(backend);
+  return fleet;
 }
 
 function define(app: App, name: unknown, options: unknown): Task<never, unknown> {

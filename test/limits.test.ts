@@ -3,10 +3,12 @@ import { createTasks, memory, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { explore, simulate } from 'escapement/testing';
 import { describe, expect, test } from 'vitest';
+import { emptyPostgres } from './stores/postgres-server.ts';
 
 const stores = [
   ['memory', undefined],
   ['sqlite', sqlite({ file: ':memory:' })],
+  ...(process.env.ESCAPEMENT_POSTGRES ? [['postgres', emptyPostgres()] as const] : []),
 ] as const;
 type Options = NonNullable<Parameters<typeof simulate>[1]>;
 
@@ -31,6 +33,45 @@ describe.each(stores)('on %s', (_, store) => {
       },
     };
   }
+
+  test('fair: a tenant with three jobs does not wait behind one with three hundred, and weights count', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const counts = counter();
+    const work = tasks.define('work', {
+      run: ({ tenant }: { tenant: string }, ctx) => counts.during(tenant, () => ctx.sleep('10s')),
+      concurrency: { key: ({ tenant }) => tenant, fair: (tenant) => (tenant === 'gold' ? 3 : 1) },
+    });
+    await using sim = await simulated(tasks, { workers: 2, concurrency: 4 });
+    const start = sim.now.getTime();
+    await work.enqueueMany(Array.from({ length: 60 }, () => ({ tenant: 'big' })));
+    await sim.advance('1s');
+    const [small] = await work.enqueueMany(Array.from({ length: 3 }, () => ({ tenant: 'small' })));
+    await sim.advance('10s');
+    expect((await small?.refresh())?.startedAt?.getTime()).toBe(start + 10_000);
+    await work.enqueueMany(Array.from({ length: 30 }, () => ({ tenant: 'gold' })));
+    counts.most.clear();
+    await sim.advance('30s');
+    expect(counts.most.get('gold')).toBeGreaterThanOrEqual(5);
+    await sim.runUntilIdle();
+    expect(sim.jobs({ status: 'successful' })).toHaveLength(93);
+    // Nothing was left idle: 93 jobs on 8 slots.
+    expect(sim.now.getTime() - start).toBeLessThanOrEqual(Math.ceil(93 / 8) * 10_000 + 2_000);
+  });
+
+  test('aging: a job of the lowest priority runs within the time, however many urgent ones keep coming', async () => {
+    const tasks = createTasks({ backend: memory(), queues: { default: { aging: '5m' } } });
+    const work = tasks.define('work', (_: string, ctx) => ctx.sleep('10s'));
+    await using sim = await simulated(tasks, { workers: 1, concurrency: 1 });
+    const start = sim.now.getTime();
+    const low = await work.using({ priority: -100 }).enqueue('low');
+    for (let i = 0; i < 60; i++) {
+      await work.using({ priority: 100 }).enqueue('urgent');
+      await sim.advance('9s');
+    }
+    await low.refresh();
+    expect(low.startedAt?.getTime()).toBeGreaterThanOrEqual(start + 300_000);
+    expect(low.startedAt?.getTime()).toBeLessThanOrEqual(start + 320_000);
+  });
 
   test('per key, over all workers: never more than the limit, and none waits longer than it has to', async () => {
     const tasks = createTasks({ backend: memory() });
@@ -157,4 +198,48 @@ test('mistakes in limits are told at the definition', () => {
   expect(() => createTasks({ queues: { default: { rate: { limit: 1, per: '1m', key: 'x' } } } as never })).toThrow(
     /queues.default.rate.key/,
   );
+});
+
+test('fair shares need a key, and a weight that is none counts as one', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const define = (concurrency: object) => () => tasks.define('wrong', { run: () => {}, concurrency } as never);
+  expect(define({ fair: true })).toThrow('concurrency.key: expected a function (input) => …: fair shares are those of keys');
+  expect(define({ fair: 2, limit: 1 })).toThrow('concurrency.fair: expected true, or a function (key) => weight');
+  expect(define({ key: () => 'a' })).toThrow('concurrency.limit');
+  const odd = tasks.define('odd', {
+    run: (_: string) => {},
+    concurrency: {
+      key: (tenant) => tenant,
+      fair: (tenant) => {
+        if (tenant === 'a') throw new Error('no');
+        return Number.NaN;
+      },
+    },
+  });
+  await using sim = await simulate(tasks);
+  await odd.enqueueMany(['a', 'b', 'a']);
+  await sim.runUntilIdle();
+  expect(sim.jobs({ status: 'successful' })).toHaveLength(3);
+});
+
+test('limits in use: by queue, task and key', async () => {
+  const tasks = createTasks({ backend: memory(), queues: { default: { concurrency: 5 }, slow: { aging: '1h' } } });
+  const sync = tasks.define('sync', {
+    run: (_: string, ctx) => ctx.sleep('1h'),
+    concurrency: { key: (user) => user, limit: 2 },
+    rate: { limit: 60, per: '1m' },
+  });
+  expect(await createTasks({ backend: memory() }).limits()).toEqual([]);
+  await using sim = await simulate(tasks);
+  await sync.enqueueMany(['b', 'a', 'a', 'a']);
+  await sim.drain();
+  const rate = { limit: 60, perMs: 60_000, byKey: false };
+  expect(await tasks.limits()).toEqual([
+    { queue: 'default', task: null, key: null, running: 3, concurrency: 5, rate: null },
+    { queue: null, task: 'sync', key: 'a', running: 2, concurrency: 2, rate },
+    { queue: null, task: 'sync', key: 'b', running: 1, concurrency: 2, rate },
+  ]);
+  await expect(tasks.limits('other')).rejects.toThrow('one of the backends default');
+  await tasks.jobs.cancel({});
+  await sim.runUntilIdle();
 });

@@ -7,10 +7,12 @@ import { everyCrash, explore, simulate } from 'escapement/testing';
 import 'escapement/vitest';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { emptyPostgres } from './stores/postgres-server.ts';
 
 const stores = [
   ['memory', undefined],
   ['sqlite', sqlite({ file: ':memory:' })],
+  ...(process.env.ESCAPEMENT_POSTGRES ? [['postgres', emptyPostgres()] as const] : []),
 ] as const;
 
 describe.each(stores)('on %s', (_, store) => {

@@ -5,10 +5,12 @@ import { sqlite } from 'escapement/sqlite';
 import { simulate } from 'escapement/testing';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { emptyPostgres } from './stores/postgres-server.ts';
 
 const stores = [
   ['memory', undefined],
   ['sqlite', sqlite({ file: ':memory:' })],
+  ...(process.env.ESCAPEMENT_POSTGRES ? [['postgres', emptyPostgres()] as const] : []),
 ] as const;
 
 describe.each(stores)('on %s', (_, store) => {

@@ -4,8 +4,10 @@ import { z } from 'zod';
 import { cancel, createTasks, memory, PermanentError, type WorkflowResult } from '../src/index.ts';
 import { sqlite } from '../src/stores/sqlite/index.ts';
 import { simulate } from '../src/testing/index.ts';
+import { emptyPostgres } from './stores/postgres-server.ts';
 
-const stores = { memory: () => memory(), sqlite: () => sqlite({ file: ':memory:' }) };
+const stores = { memory: () => memory(), sqlite: () => sqlite({ file: ':memory:' }), postgres: () => emptyPostgres() };
+const played = (['memory', 'sqlite', 'postgres'] as const).filter((store) => store !== 'postgres' || process.env.ESCAPEMENT_POSTGRES);
 
 /** An application and its simulation. */
 async function application(store: keyof typeof stores = 'memory') {
@@ -45,7 +47,7 @@ afterEach(async () => {
 });
 const statuses = (workflow: WorkflowResult) => Object.fromEntries(workflow.jobs.map((job) => [job.part, job.status]));
 
-describe.each(['memory', 'sqlite'] as const)('on %s', (store) => {
+describe.each(played)('on %s', (store) => {
   test('a chain gives each task what the one before returned', async () => {
     const { tasks, sim, start, double, text } = await application(store);
     const workflow = await tasks.chain([start.with(1), double, text]).enqueue();

@@ -177,7 +177,8 @@ export interface Definition {
   /** Null: only the application's retention applies. */
   readonly retention: OwnRetention | null;
   readonly unique: UniqueRule | null;
-  readonly concurrency: { readonly limit: number; readonly key: KeyOf } | null;
+  /** `limit` null: only the shares of the keys limit it. */
+  readonly concurrency: { readonly limit: number | null; readonly key: KeyOf; readonly shareOf: ((key: string) => number) | null } | null;
   readonly rate: (Rate & { readonly key: KeyOf }) | null;
   /** Null: it runs in the thread of its worker. */
   readonly isolate: Isolation | null;

@@ -25,6 +25,29 @@ export interface Limit {
   /** The jobs of each key are counted by themselves. */
   readonly concurrencyByKey?: boolean;
   readonly rateByKey?: boolean;
+  /** The keys of a task share the places of its workers: the weight of each. */
+  readonly shareOf?: (key: string) => number;
+  /** A job of the queue that has been due for this long comes before all that have not, whatever their priorities. */
+  readonly agingMs?: number;
+}
+
+/** What a gate has to know of jobs that wait where keys share. */
+export interface Waiting {
+  /** The most jobs that the caller starts. */
+  readonly slots: number;
+  /** The keys of a task of which the caller may claim jobs that are due, blocked or not. */
+  keys(task: string): Iterable<string>;
+}
+const nothingWaits: Waiting = { slots: 1, keys: () => [] };
+
+/** The tasks whose keys share. */
+export function sharedTasks({ tasks }: Limits): readonly string[] {
+  return Object.keys(tasks).filter((task) => tasks[task]?.shareOf);
+}
+
+/** How long a job of a queue must have been due to come first, by the queues that have aging. */
+export function agingOf({ queues }: Limits): readonly (readonly [queue: string, agingMs: number])[] {
+  return Object.entries(queues).flatMap(([queue, { agingMs }]) => (agingMs === undefined ? [] : [[queue, agingMs] as const]));
 }
 
 /** The limits of an application: those of its queues and of its tasks, by name. */
@@ -42,11 +65,15 @@ export function limitsOf(queues: Limits['queues'], definitions: Iterable<Definit
   for (const { name, concurrency, rate } of definitions) {
     if (!concurrency && !rate) continue;
     tasks[name] = {
-      ...(concurrency ? { concurrency: concurrency.limit, concurrencyByKey: concurrency.key !== null } : {}),
+      ...(concurrency?.limit == null ? {} : { concurrency: concurrency.limit }),
+      ...(concurrency ? { concurrencyByKey: concurrency.key !== null } : {}),
+      ...(concurrency?.shareOf ? { shareOf: concurrency.shareOf } : {}),
       ...(rate ? { rate: { limit: rate.limit, perMs: rate.perMs, burst: rate.burst }, rateByKey: rate.key !== null } : {}),
     };
   }
-  const limited = Object.entries(queues).filter(([, limit]) => limit.concurrency !== undefined || limit.rate !== undefined);
+  const limited = Object.entries(queues).filter(
+    ([, limit]) => limit.concurrency !== undefined || limit.rate !== undefined || limit.agingMs !== undefined,
+  );
   if (limited.length === 0 && Object.keys(tasks).length === 0) return null;
   return { queues: Object.assign(Object.create(null), Object.fromEntries(limited)), tasks };
 }
@@ -110,9 +137,20 @@ export class Gate {
   /** The same, counting those that were refused here: each is due at another instant. */
   readonly #promised = new Map<string, number>();
 
+  readonly #waiting: Waiting;
+  /** How many jobs of each gate may run where keys share. */
+  readonly #shares = new Map<string, ReadonlyMap<string, number>>();
+
   /** @param read the stored arrival time of a rate's name */
-  constructor(limits: Limits, running: Iterable<RunningCount>, now: number, read: (name: string) => number | undefined) {
+  constructor(
+    limits: Limits,
+    running: Iterable<RunningCount>,
+    now: number,
+    read: (name: string) => number | undefined,
+    waiting: Waiting = nothingWaits,
+  ) {
     this.#limits = limits;
+    this.#waiting = waiting;
     this.#now = now;
     this.#read = read;
     for (const { count, ...of } of running) this.#count(of, count);
@@ -138,8 +176,37 @@ export class Gate {
   /** How many more jobs of a gate may run. */
   freeAt(gate: string): number {
     const limit = this.#limits.tasks[taskOfGate(gate)];
-    if (limit?.concurrency === undefined || !limit.concurrencyByKey) return Number.POSITIVE_INFINITY;
-    return limit.concurrency - (this.#running.get(`g ${gate}`) ?? 0);
+    if (!limit?.concurrencyByKey) return Number.POSITIVE_INFINITY;
+    const most = Math.min(
+      limit.concurrency ?? Number.POSITIVE_INFINITY,
+      limit.shareOf ? this.#shareOf(gate, limit.shareOf) : Number.POSITIVE_INFINITY,
+    );
+    return most - (this.#running.get(`g ${gate}`) ?? 0);
+  }
+
+  /**
+   * How many jobs of a key may run where keys share: as many as the key among those that wait which is served least for its weight, and its part of
+   * the places that are free. A key that has nothing to do leaves its places to the others.
+   */
+  #shareOf(gate: string, weightOf: (key: string) => number): number {
+    const task = taskOfGate(gate);
+    let shares = this.#shares.get(task);
+    if (!shares) {
+      const keys = [...new Set(this.#waiting.keys(task))].map((key) => ({
+        gate: gateOf({ task, concurrencyKey: key }),
+        weight: weightOf(key),
+      }));
+      const least = Math.min(...keys.map((key) => (this.#running.get(`g ${key.gate}`) ?? 0) / key.weight));
+      const all = keys.reduce((sum, { weight }) => sum + weight, 0);
+      shares = new Map(
+        keys.map((key) => [
+          key.gate,
+          Math.floor(least * key.weight + 1e-9) + Math.max(1, Math.ceil((this.#waiting.slots * key.weight) / all)),
+        ]),
+      );
+      this.#shares.set(task, shares);
+    }
+    return shares.get(gate) ?? Number.POSITIVE_INFINITY;
   }
 
   admit(job: Counted): Admission {

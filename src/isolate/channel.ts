@@ -1,5 +1,6 @@
 /** A thread or a process that has loaded a module, as its worker sees it: messages go in and come out, and it can be killed. */
 import type { ChildProcess } from 'node:child_process';
+import type { Socket } from 'node:net';
 import type { Worker } from 'node:worker_threads';
 import type { Isolation } from '../core/definition.ts';
 import { type FromInside, program, type ToInside } from './messages.ts';
@@ -46,6 +47,7 @@ function openProcess(module: string, { heard, gone }: ChannelListener): Channel 
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     serialization: 'advanced',
   });
+  const parts = () => [child, child.channel, child.stdout as Socket | null, child.stderr as Socket | null];
   let isGone = false;
   const ended = (error: unknown) => {
     if (!isGone) gone(error);
@@ -64,12 +66,10 @@ function openProcess(module: string, { heard, gone }: ChannelListener): Channel 
       if (child.connected) child.send(message, () => {});
     },
     idle() {
-      child.unref();
-      child.channel?.unref();
+      for (const part of parts()) part?.unref();
     },
     busy() {
-      child.ref();
-      child.channel?.ref();
+      for (const part of parts()) part?.ref();
     },
     kill: () => void child.kill('SIGKILL'),
   };

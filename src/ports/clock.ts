@@ -162,6 +162,13 @@ export const systemClock: Clock = {
   external: (_label, fn) => fn(),
 };
 
+/** Calls `fn` after a real time, unless the process has nothing else to do before and ends. */
+export function whileAlive(ms: number, fn: () => void): Timer {
+  const handle = outside(() => realSetTimeout(fn, ms));
+  handle.unref();
+  return { cancel: () => realClearTimeout(handle) };
+}
+
 /**
  * Lets timers fire and requests be answered between batches of a long operation. Uses real time in a simulation too: virtual time stands
  * still until the step that yields has ended.

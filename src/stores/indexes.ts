@@ -182,6 +182,28 @@ export class Indexes {
     return this.#blocked.size === 0 ? [] : [...this.#blocked.keys()].filter((gate) => tasks.includes(taskOfGate(gate)));
   }
 
+  /** The keys of a task of which these lines have jobs that are due, blocked or not. */
+  *dueKeys(lines: readonly Line[], task: string, now: number): Iterable<string> {
+    const served = new Set(lines.filter((line) => line.task === task));
+    const waits = ({ line, job }: Node) => served.has(line) && job.dueAt <= now && job.concurrencyKey !== null;
+    for (const line of served) for (const node of line.ready.items()) if (waits(node)) yield node.job.concurrencyKey as string;
+    for (const [gate, heap] of this.#blocked) {
+      const node = taskOfGate(gate) === task ? heap.items.find(waits) : undefined;
+      if (node) yield node.job.concurrencyKey as string;
+    }
+    for (const node of this.#quarantined) if (waits(node)) yield node.job.concurrencyKey as string;
+  }
+
+  /** The jobs of these lines' queue that have been due since `before`, the oldest first. */
+  aged(lines: readonly Line[], queue: string, before: number, now: number, limit: number): readonly Node[] {
+    const found: Node[] = [];
+    for (const line of lines) {
+      if (line.queue !== queue) continue;
+      for (const node of line.ready.items()) if (node.job.dueAt <= before && !isExpired(node.job, now)) found.push(node);
+    }
+    return found.sort((a, b) => (earlier(a.job.dueAt, b.job.dueAt, a, b) ? -1 : 1)).slice(0, limit);
+  }
+
   /** The running jobs, counted by what limits count. */
   running(): Iterable<RunningCount> {
     return this.#leases.items.map(({ job: { queue, task, concurrencyKey } }) => ({ queue, task, concurrencyKey, count: 1 }));

@@ -4,7 +4,7 @@
  */
 import { hintsOf, repeated } from '../core/changes.ts';
 import { DuplicateJobError, StoreError } from '../core/errors.ts';
-import { Gate, gateOf, maxPassedOver, noLimits, takesPlace } from '../core/gate.ts';
+import { agingOf, Gate, gateOf, maxPassedOver, noLimits, takesPlace } from '../core/gate.ts';
 import {
   amended,
   changedAt,
@@ -123,9 +123,10 @@ export class MemoryStore implements Store {
     if (limit <= 0) return [];
     this.#indexes.stage(now);
     const lines = this.#indexes.linesFor(options);
-    const gate = this.#gate(options, now);
+    const gate = this.#gate(options, lines, now, limit);
     const closed = new Set<Line>();
     const jobs: Job[] = [];
+    if (gate && options.limits) this.#claimAged(options, lines, gate, jobs);
     let isSwept = gate === undefined;
     for (let passedOver = 0; jobs.length < limit && passedOver < maxPassedOver; ) {
       let best: Line | undefined;
@@ -152,6 +153,25 @@ export class MemoryStore implements Store {
     for (const [name, arrivalAt] of gate?.changed ?? []) this.#rates.set(name, arrivalAt);
     if (jobs.length > 0) this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
     return jobs;
+  }
+
+  /** Jobs that have been due for long come first. */
+  #claimAged(options: ClaimOptions & { now: number }, lines: readonly Line[], gate: Gate, jobs: Job[]): void {
+    const { now, limit } = options;
+    for (const [queue, agingMs] of agingOf(options.limits ?? noLimits)) {
+      let passedOver = 0;
+      for (const node of this.#indexes.aged(lines, queue, now - agingMs, now, limit + maxPassedOver)) {
+        if (jobs.length >= limit || passedOver >= maxPassedOver) return;
+        const admission = gate.admit(node.job);
+        if (admission === 'closed') continue;
+        if (admission === 'start') jobs.push(this.#lease(node, options));
+        else {
+          passedOver += 1;
+          if (admission === 'blocked') this.#indexes.block(node);
+          else this.#replace(node, { ...node.job, dueAt: admission.dueAt }, now);
+        }
+      }
+    }
   }
 
   renew(held: readonly Held[], options: { now: number; leaseUntil: number }): readonly RenewAnswer[] {
@@ -229,7 +249,7 @@ export class MemoryStore implements Store {
     const { now } = options;
     this.#indexes.stage(now);
     const lines = this.#indexes.linesFor(options);
-    const gate = this.#gate(options, now);
+    const gate = this.#gate(options, lines, now);
     let dueAt = Number.POSITIVE_INFINITY;
     for (const line of lines) {
       if (!this.#indexes.due(line, now)) continue;
@@ -436,9 +456,10 @@ export class MemoryStore implements Store {
   }
 
   /** Undefined: there is nothing to count. */
-  #gate({ limits, tasks }: Pick<ClaimOptions, 'limits' | 'tasks'>, now: number): Gate | undefined {
+  #gate({ limits, tasks }: Pick<ClaimOptions, 'limits' | 'tasks'>, lines: readonly Line[], now: number, slots = 1): Gate | undefined {
     if (!limits && this.#indexes.blockedGates(tasks).length === 0) return undefined;
-    return new Gate(limits ?? noLimits, this.#indexes.running(), now, (name) => this.#rates.get(name));
+    const keys = (task: string) => this.#indexes.dueKeys(lines, task, now);
+    return new Gate(limits ?? noLimits, this.#indexes.running(), now, (name) => this.#rates.get(name), { slots, keys });
   }
 
   #refuseDuplicates(jobs: readonly Job[], now: number): void {

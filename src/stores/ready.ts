@@ -49,6 +49,15 @@ export class ReadyRow<Item extends Placed> {
     return front === undefined || this.#before(other, front) ? other : front;
   }
 
+  /** The items, in no particular order. */
+  *items(): Iterable<Item> {
+    for (let i = this.#from; i < this.#row.length; i++) {
+      const item = this.#row[i];
+      if (item !== undefined) yield item;
+    }
+    yield* this.#heap.items;
+  }
+
   remove(item: Item): void {
     if (item.rowAt >= 0) {
       this.#row[item.rowAt - this.#cut] = undefined;

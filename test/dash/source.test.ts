@@ -202,8 +202,18 @@ describe('what is read', () => {
       expect(error).toMatch(/^Error: .*evil/);
       expect(frames[0]).toMatch(/^at .*test\/dash\/source\.test\.ts/);
     }
+    // What it has logged is in the store.
+    const talking = await tasks.get('logs').enqueue(null);
+    await sim.advance('15s');
+    const { job: logging } = await outside.read(asked({ view: 'job', jobId: talking.id }));
+    if (!logging || logging === 'gone') return expect.unreachable();
+    const { job: heard } = await source.read(asked({ view: 'job', jobId: talking.id }));
+    expect(logging.log.length).toBeGreaterThan(0);
+    expect(logging.log).toEqual(heard !== 'gone' && heard?.log);
     const { events } = await outside.read(asked({ view: 'events' }));
-    expect(events?.map(({ type, worker, text }) => [type, worker, text.replace(/Error.*/, 'Error')])).toEqual([
+    expect(
+      events?.filter(({ job: of }) => of === id).map(({ type, worker, text }) => [type, worker, text.replace(/Error.*/, 'Error')]),
+    ).toEqual([
       ['retrying', 'w0', 'Error'],
       ['started', 'w0', 'attempt 2'],
       ['retrying', 'w0', 'Error'],

@@ -1,8 +1,10 @@
 /** Isolated tasks on a real worker. The threads and processes load the fixture with the built package. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import { threadId } from 'node:worker_threads';
 import { createTasks, immediate, memory, type Task } from 'escapement';
 import { simulate } from 'escapement/testing';
@@ -10,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import * as heavy from './fixtures/heavy.ts';
 
 const { tasks } = heavy;
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 beforeAll(() => tasks.worker({ concurrency: 20 }).start());
 afterAll(() => tasks.close());
 
@@ -48,11 +51,37 @@ describe('a function that never yields', () => {
         resolve();
       });
     });
-    const result = await heavy.endless.enqueue();
+    const result = await heavy.endless.enqueue('');
     await spinning;
     await result.cancel('no longer wanted');
     expect(await result.wait({ timeout: '60s' })).toMatchObject({ status: 'cancelled', reason: 'no longer wanted' });
   });
+});
+
+test('a worker that stops gives a job back whose function does not end, and ends it', async () => {
+  const own = createTasks({ backend: memory(), logger: quiet });
+  const file = join(mkdtempSync(join(tmpdir(), 'escapement-isolate-')), 'turns');
+  const { endless } = heavy;
+  const same = own.define(endless.name, {
+    isolate: { in: 'thread', module: new URL('./fixtures/heavy.ts', import.meta.url) },
+    run: (_: string) => {},
+  });
+  const worker = own.worker();
+  await worker.start();
+  const result = await same.enqueue(file);
+  await expect.poll(() => existsSync(file)).toBe(true);
+  await worker.stop({ timeout: 0 });
+  expect(await result.refresh()).toMatchObject({ status: 'ready', attempts: 0 });
+  await own.close();
+  // Its turns are counted in the file, until it has gone.
+  let turns = -1;
+  await expect
+    .poll(() => {
+      const before = turns;
+      turns = statSync(file).size;
+      return turns === before;
+    })
+    .toBe(true);
 });
 
 test('one that reacts to its signal gets the reason', async () => {
@@ -140,6 +169,11 @@ test('it enqueues to a store that others see; its module may start a worker', as
   rmSync(folder, { recursive: true });
 });
 
+test('threads and processes that wait for work keep no program alive', async () => {
+  const { stdout } = await promisify(execFile)(process.execPath, [fileURLToPath(new URL('./fixtures/ends.ts', import.meta.url))]);
+  expect(stdout).toBe('1\n2\n');
+});
+
 test('what cannot work says what to do', async () => {
   const messageOf = async (task: Task<void, unknown>) => (await ended(task)).errors[0]?.message;
   expect(await messageOf(heavy.completes)).toMatch(
@@ -151,7 +185,7 @@ test('what cannot work says what to do', async () => {
   expect(await messageOf(heavy.hidden())).toMatch(
     /^hidden cannot run in a thread: file:.*heavy\.ts does not define it .* isolate: \{ in: 'thread', module: import\.meta\.url \}$/,
   );
-  const own = createTasks({ backend: memory(), logger: { debug() {}, info() {}, warn() {}, error() {} } });
+  const own = createTasks({ backend: memory(), logger: quiet });
   const define = (isolate: unknown) => own.define('job', { isolate: isolate as 'thread', run: () => {} });
   expect(() => define('fiber')).toThrow("isolate: expected 'thread' or 'process', got \"fiber\"");
   expect(() => define({ in: 'thread', module: 'https://example.com/tasks.js' })).toThrow(

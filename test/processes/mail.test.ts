@@ -14,7 +14,6 @@ const mailer = fileURLToPath(new URL('./fixtures/mailer.ts', import.meta.url));
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const mails = process.env.ESCAPEMENT_SOAK ? 40 : 28;
 const kills = process.env.ESCAPEMENT_SOAK ? 6 : 4;
-const env = { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
 
 test('a worker that is killed while a server answers it loses no mail, and repeats none under another Message-ID', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'escapement-mail-'));
@@ -59,7 +58,6 @@ test('a worker that is killed while a server answers it loses no mail, and repea
   const start = (shiftMs: number) => {
     const child = spawn(process.execPath, [mailer, file, String(server.port), String(shiftMs)], {
       stdio: ['ignore', 'pipe', 'inherit'],
-      env,
     });
     worker = child;
     ended = new Promise((resolve) => child.once('exit', () => resolve()));

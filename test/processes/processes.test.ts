@@ -13,8 +13,7 @@ import { migrations } from '../../src/stores/sqlite/schema.ts';
 
 const app = fileURLToPath(new URL('./fixtures/app.ts', import.meta.url));
 const soak = Boolean(process.env.ESCAPEMENT_SOAK);
-// A good part of what a short process does is to compile.
-const env = { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
+
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 let file: string;
 let log: string;
@@ -37,7 +36,7 @@ afterEach(async () => {
 const complaints = new WeakMap<ChildProcess, string>();
 
 function start(...args: string[]): ChildProcess {
-  const child = spawn(process.execPath, [app, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env });
+  const child = spawn(process.execPath, [app, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   children.push(child);
   child.stderr?.on('data', (chunk) => complaints.set(child, `${complaints.get(child) ?? ''}${chunk}`));
   return child;
@@ -186,7 +185,7 @@ test('a full disk costs nothing but time: workers wait for space, say so once, a
   const job = tasks.define('bulky', { retry: { backoff: 10 }, run: (_: string) => 'x'.repeat(20_000) });
   await tasks.open();
   const workers = [0, 1].map(() => {
-    const child = spawn(process.execPath, [app, 'bulky', file, log, '0'], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env });
+    const child = spawn(process.execPath, [app, 'bulky', file, log, '0'], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
     children.push(child);
     return { child, stderr: '' };
   });

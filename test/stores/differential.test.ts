@@ -87,9 +87,14 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
     limits: pick([undefined, limits, limits]),
   });
   const limits: Limits = {
-    queues: { bulk: { concurrency: 1 + below(3) }, slow: { rate: { limit: 2, perMs: 10_000, burst: 1 + below(3) } } },
+    queues: {
+      bulk: { concurrency: 1 + below(3) },
+      ...pick([{}, { default: { agingMs: 4_000 } }]),
+      slow: { rate: { limit: 2, perMs: 10_000, burst: 1 + below(3) } },
+    },
     tasks: {
       mail: { concurrency: 1 + below(2), concurrencyByKey: true, rate: { limit: 3, perMs: 20_000, burst: 2 }, rateByKey: true },
+      ...pick([{}, { sync: { concurrencyByKey: true, shareOf: (key: string) => key.length } }]),
       report:
         below(2) === 0 ? { concurrency: 2, concurrencyByKey: false } : { rate: { limit: 1, perMs: 5_000, burst: 1 }, rateByKey: false },
     },

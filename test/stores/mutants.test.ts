@@ -355,6 +355,42 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     }),
   ],
   [
+    'leaves out what comes with a settlement',
+    'notes',
+    mutant((store) => ({
+      settle: (settlements: readonly Settlement[], options: At) =>
+        store.settle(
+          settlements.map(({ log: _, metadata: __, ...rest }) => rest),
+          options,
+        ),
+    })),
+  ],
+  [
+    'writes down what a claim brings that no longer holds the job',
+    'notes',
+    mutant((store) => ({
+      renew: (held: readonly Held[], options: At & { leaseUntil: number }) => {
+        const answers = store.renew(held, options);
+        for (const [i, { id, ...notes }] of held.entries())
+          if (answers[i]?.kind === 'lost') store.renew([{ ...notes, id, claim: rowOf(store, id)?.claim ?? 0 }], options);
+        return answers;
+      },
+    })),
+  ],
+  [
+    'adds lines of a log again that it has already',
+    'notes',
+    mutant((store) => ({
+      renew: (held: readonly Held[], options: At & { leaseUntil: number }) => {
+        const again = held.map(({ log = [], ...rest }) => ({
+          ...rest,
+          log: log.map((text) => JSON.stringify({ ...JSON.parse(text), n: Math.random() + 1_000 })),
+        }));
+        return store.renew(again, options);
+      },
+    })),
+  ],
+  [
     'queues a job when the first of its parents ends',
     8,
     mutant((store) => ({

@@ -2,7 +2,19 @@
  * Claims within limits. They are made one at a time over the whole fleet, under a lock that ends with their transaction: what runs is counted in the
  * rows, and must not change between the count and the claim. Claims without limits do not wait for this lock.
  */
-import { Gate, gateOf, type Limits, maxPassedOver, noLimits, type RunningCount, rateNames, taskOfGate } from '../../core/gate.ts';
+import {
+  agingOf,
+  Gate,
+  gateOf,
+  type Limits,
+  maxPassedOver,
+  noLimits,
+  type RunningCount,
+  rateNames,
+  sharedTasks,
+  taskOfGate,
+  type Waiting,
+} from '../../core/gate.ts';
 import { comesBefore } from '../../core/job.ts';
 import type { Job } from '../../core/types.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
@@ -21,6 +33,8 @@ const candidatesAtOnce = 50;
 /** How many gates a sweep looks at, and how many jobs of one it makes ready. */
 const gatesAtOnce = 32;
 const maxUnblocked = 1_000;
+/** How many keys of a task share: a few milliseconds of looking. */
+const maxKeys = 1_000;
 const none: readonly string[] = [];
 
 export function claimsSql(schema: string) {
@@ -32,6 +46,23 @@ export function claimsSql(schema: string) {
     nextDue: `SELECT ${schema}.next_due($1, $2, $3, $4, $5, $6) AS at`,
     candidates: `SELECT j.id, j.queue, j.task, j.concurrency_key AS "concurrencyKey", j.rate_key AS "rateKey", j.due_at AS "dueAt"
       FROM unnest(${schema}.candidates($1, $2, $3, $4, $5, $6)) WITH ORDINALITY c(id, n) JOIN ${schema}.jobs j ON j.id = c.id ORDER BY c.n`,
+    aged: `SELECT due.* FROM unnest($1::integer[]) p(priority) CROSS JOIN LATERAL (
+        SELECT j.id, j.queue, j.task, j.concurrency_key AS "concurrencyKey", j.rate_key AS "rateKey", j.due_at AS "dueAt"
+        FROM ${schema}.jobs j WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = $2 AND j.priority = p.priority AND j.due_at <= $3
+          AND j.task = ANY ($4::text[]) AND (j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > $5)
+        ORDER BY j.due_at, j.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
+      WHERE NOT EXISTS (SELECT 1 FROM ${schema}.queues q WHERE q.name = $2 AND q.paused) ORDER BY due."dueAt", due.id LIMIT $6`,
+    // One index step for each queue and key.
+    dueKeys: `WITH RECURSIVE step AS (
+        (SELECT j.queue, j.concurrency_key, j.due_at FROM ${schema}.jobs j
+         WHERE j.task = $1 AND j.concurrency_key IS NOT NULL AND j.state = 'queued' ORDER BY j.queue, j.concurrency_key, j.due_at LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM step CROSS JOIN LATERAL (
+          SELECT j.queue, j.concurrency_key, j.due_at FROM ${schema}.jobs j
+          WHERE j.task = $1 AND j.concurrency_key IS NOT NULL AND j.state = 'queued' AND (j.queue, j.concurrency_key) > (step.queue, step.concurrency_key)
+          ORDER BY j.queue, j.concurrency_key, j.due_at LIMIT 1) next
+      ) SELECT queue, concurrency_key AS key FROM step WHERE due_at <= $2
+        AND NOT EXISTS (SELECT 1 FROM ${schema}.queues q WHERE q.name = step.queue AND q.paused) LIMIT ${maxKeys}`,
     lease: `SELECT ${jobColumns} FROM ${schema}.lease($1, $2, $3, $4)`,
     running: `SELECT queue, task, concurrency_key AS "concurrencyKey", count(*) AS count FROM ${schema}.jobs WHERE state = 'running'
       GROUP BY queue, task, concurrency_key`,
@@ -55,17 +86,26 @@ class Look {
   readonly #limits: Limits;
   readonly #arrivals: Map<string, number>;
 
-  private constructor(session: Session, sql: ClaimsSql, limits: Limits, running: readonly RunningCount[], now: number) {
+  private constructor(session: Session, sql: ClaimsSql, limits: Limits, running: readonly RunningCount[], now: number, waiting: Waiting) {
     this.#session = session;
     this.#sql = sql;
     this.#limits = limits;
     this.#arrivals = new Map();
-    this.gate = new Gate(limits, running, now, (name) => this.#arrivals.get(name));
+    this.gate = new Gate(limits, running, now, (name) => this.#arrivals.get(name), waiting);
   }
 
-  static async at(session: Session, sql: ClaimsSql, limits: Limits, now: number): Promise<Look> {
+  static async at(session: Session, sql: ClaimsSql, served: Served, now: number, slots = 1): Promise<Look> {
+    const limits = served.limits ?? noLimits;
     const running = await session.rows<RunningCount>(sql.running);
-    const look = new Look(session, sql, limits, running, now);
+    const keys = new Map<string, readonly string[]>();
+    for (const task of sharedTasks(limits)) {
+      const due = await session.rows<{ queue: string; key: string }>(sql.dueKeys, [task, now]);
+      keys.set(
+        task,
+        due.filter(({ queue }) => isServed(served, queue)).map(({ key }) => key),
+      );
+    }
+    const look = new Look(session, sql, limits, running, now, { slots, keys: (task) => keys.get(task) ?? none });
     await look.#read(rateNames(limits));
     return look;
   }
@@ -120,14 +160,16 @@ export class Claims {
   async within(options: ClaimOptions & { now: number }, lock: readonly [number, number]): Promise<JobRow[]> {
     const { now, limit } = options;
     await this.#session.run(`SELECT pg_advisory_xact_lock(${lock[0]}, ${lock[1]})`);
-    const look = await Look.at(this.#session, this.#sql, options.limits ?? noLimits, now);
+    const look = await Look.at(this.#session, this.#sql, options, now, limit);
     const { gate } = look;
     const rows: JobRow[] = [];
     let isSwept = false;
     for (let passedOver = 0; rows.length < limit && passedOver < maxPassedOver; ) {
       const served = look.open(options);
       const most = limit - rows.length + (passedOver > 0 ? candidatesAtOnce : 0);
-      const found = served.tasks.length === 0 ? [] : await this.#candidates(served, now, most);
+      // Those that have been due for long come first.
+      const aged = await this.#aged({ ...served, limits: options.limits }, now, most);
+      const found = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : await this.#candidates(served, now, most);
       await look.prepare(found);
       const admitted: string[] = [];
       const blocked: object[] = [];
@@ -148,7 +190,7 @@ export class Claims {
       if (deferred.length > 0) await this.#session.run(this.#sql.defer, [records(deferred)]);
       if (admitted.length > 0)
         rows.push(...inOrder(await this.#session.rows<JobRow>(this.#sql.lease, [admitted, options.worker, options.leaseUntil, now])));
-      if (found.length > 0 && (found.length === most || isClosed || passedOver > 0)) continue;
+      if (aged.length > 0 || (found.length > 0 && (found.length === most || isClosed || passedOver > 0))) continue;
       if (isSwept || !(await this.#hasBlocked())) break;
       isSwept = true;
       if (!(await this.#sweepGates(options, gate))) break;
@@ -163,6 +205,18 @@ export class Claims {
   async #candidates(served: Served, now: number, limit: number): Promise<Candidate[]> {
     const lines = await this.#session.rows<Line>(this.#sql.lines);
     return this.#session.rows<Candidate>(this.#sql.candidates, [...wholeLines(served, lines), now, limit]);
+  }
+
+  async #aged(served: Served, now: number, limit: number): Promise<Candidate[]> {
+    const aging = agingOf(served.limits ?? noLimits).filter(([queue]) => isServed(served, queue));
+    if (aging.length === 0 || served.tasks.length === 0) return [];
+    const lines = await this.#session.rows<Line>(this.#sql.lines);
+    const found: Candidate[] = [];
+    for (const [queue, agingMs] of aging) {
+      const priorities = lines.filter((line) => line.queue === queue).map(({ priority }) => priority);
+      found.push(...(await this.#session.rows<Candidate>(this.#sql.aged, [priorities, queue, now - agingMs, served.tasks, now, limit])));
+    }
+    return found;
   }
 
   async #hasBlocked(): Promise<boolean> {
@@ -214,7 +268,7 @@ export class Claims {
     if (asked.tasks.length === 0 || asked.queues?.length === 0) return null;
     const hasBlocked = await this.#hasBlocked();
     if (!asked.limits && !hasBlocked) return this.#nextDueAt(asked, now);
-    const look = await Look.at(this.#session, this.#sql, asked.limits ?? noLimits, now);
+    const look = await Look.at(this.#session, this.#sql, asked, now);
     if (hasBlocked) for (const name of await this.#blockedGates(asked.tasks)) if (look.gate.freeAt(name) > 0) return now;
     const open = look.open(asked);
     const openAt = await this.#nextDueAt(open, now);
@@ -238,8 +292,7 @@ export class Claims {
     for (const task of closedTasks) await look({ ...open, tasks: [task] }, gate.taskClosedUntil(task) ?? now);
     for (const queue of Object.keys(asked.limits?.queues ?? {})) {
       const at = gate.queueClosedUntil(queue);
-      const isServed = (asked.queues?.includes(queue) ?? true) && !asked.excludeQueues?.includes(queue);
-      if (at === null || !isServed) continue;
+      if (at === null || !isServed(asked, queue)) continue;
       await look({ tasks: open.tasks, queues: [queue] }, at);
       for (const task of closedTasks) await look({ tasks: [task], queues: [queue] }, Math.max(at, gate.taskClosedUntil(task) ?? now));
     }
@@ -255,4 +308,8 @@ export class Claims {
     const [next] = await this.#session.rows<{ at: number | null }>(this.#sql.nextDue, values);
     return next?.at ?? null;
   }
+}
+
+function isServed({ queues, excludeQueues }: Served, queue: string): boolean {
+  return (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue);
 }

@@ -7,7 +7,7 @@
  * have marked as ready, and skips them.
  */
 import type { Database, Statement } from 'better-sqlite3';
-import { Gate, gateOf, type Limits, noLimits, type RunningCount, taskOfGate } from '../../core/gate.ts';
+import { agingOf, Gate, gateOf, noLimits, type RunningCount, taskOfGate } from '../../core/gate.ts';
 import { comesBefore } from '../../core/job.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { Counts } from './counts.ts';
@@ -35,6 +35,8 @@ const stageAtOnce = 1_000;
 /** How many gates a sweep looks at, and how many jobs of one it makes ready. */
 const gatesAtOnce = 32;
 const maxUnblocked = 1_000;
+/** How many keys of a task share: a few milliseconds of looking. */
+const maxKeys = 1_000;
 /** More than the number of combinations of tasks and queues in use at a time. */
 const mostStatements = 100;
 
@@ -45,6 +47,13 @@ export const scheduledPriorities = `WITH RECURSIVE step (priority) AS (
     SELECT (SELECT max(j.priority) FROM escapement_jobs j INDEXED BY escapement_scheduled WHERE j.state = 'scheduled' AND j.priority < step.priority)
     FROM step WHERE step.priority IS NOT NULL
   )`;
+/** The distinct priorities of a queue's ready jobs; takes one index step per priority. A queue has few priorities but may have a million jobs. */
+export const readyPriorities = `WITH RECURSIVE step (queue, priority) AS (
+    SELECT given.name, (SELECT max(priority) FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = given.name) FROM (SELECT ? AS name) given
+    UNION ALL
+    SELECT step.queue, (SELECT max(priority) FROM escapement_jobs j WHERE state = 'ready' AND j.blocked_by IS NULL AND j.queue = step.queue AND j.priority < step.priority)
+    FROM step WHERE step.priority IS NOT NULL
+  ) SELECT priority FROM step WHERE priority IS NOT NULL`;
 const isDue = "j.state = 'scheduled' AND j.priority = step.priority AND j.due_at <= ?";
 
 // `+due_at` keeps the planner from choosing an index on the due time over the claim order. The task names are part of the text, and the
@@ -61,6 +70,8 @@ interface Candidates {
   readonly ofOne: Statement<[string, number, number, number], SqliteRow>;
   readonly ofSeveral: Statement<[string, number, number, number, number], SqliteRow>;
   readonly queues: Statement<[string, number, number, number, number], { queue: string }>;
+  /** Of one queue and priority, due before an instant. */
+  readonly aged: Statement<[string, number, number, number, number], SqliteRow>;
 }
 
 export class Claims {
@@ -82,6 +93,9 @@ export class Claims {
   readonly #unblock: Statement<[string, number]>;
   readonly #anyBlocked: Statement<[], unknown>;
   readonly #nextGate: Statement<[string], { name: string | null }>;
+  readonly #nextKey: Statement<[string, string, string], { queue: string; key: string; dueAt: number }>;
+  readonly #paused: Statement<[], { name: string }>;
+  readonly #priorities: Statement<[string], { priority: number }>;
   readonly #nextDue = new Map<string, Statement<[number, number], { at: number | null }>>();
 
   constructor(db: Database, counts: Counts, horizon: Horizon) {
@@ -102,6 +116,13 @@ export class Claims {
     );
     this.#anyBlocked = db.prepare('SELECT 1 FROM escapement_jobs INDEXED BY escapement_blocked WHERE blocked_by IS NOT NULL LIMIT 1');
     this.#nextGate = db.prepare('SELECT min(blocked_by) AS name FROM escapement_jobs WHERE blocked_by > ?');
+    this.#nextKey = db.prepare(
+      `SELECT queue, concurrency_key AS key, due_at AS dueAt FROM escapement_jobs INDEXED BY escapement_keys
+       WHERE task = ? AND (queue, concurrency_key) > (?, ?) AND concurrency_key IS NOT NULL AND state IN ('ready', 'scheduled')
+       ORDER BY queue, concurrency_key, due_at LIMIT 1`,
+    );
+    this.#paused = db.prepare('SELECT name FROM escapement_queues WHERE paused = 1');
+    this.#priorities = db.prepare(readyPriorities);
     // One index step for each queue that has a ready job.
     this.#readyQueues = db.prepare(
       `WITH RECURSIVE step (queue) AS (
@@ -131,8 +152,35 @@ export class Claims {
   }
 
   /** The gate of a caller's limits, at this instant. */
-  gate(limits: Limits, now: number): Gate {
-    return new Gate(limits, this.#running.all(), now, (name) => this.#rate.get(name)?.arrivalAt);
+  gate(served: Served, now: number, slots = 1): Gate {
+    const keys = (task: string) => this.#dueKeys(served, task, now);
+    return new Gate(served.limits ?? noLimits, this.#running.all(), now, (name) => this.#rate.get(name)?.arrivalAt, { slots, keys });
+  }
+
+  /** The keys of a task of which the caller may claim jobs that are due. */
+  *#dueKeys(served: Served, task: string, now: number): Iterable<string> {
+    const paused = new Set(this.#paused.all().map(({ name }) => name));
+    let [queue, key] = ['', ''];
+    for (let i = 0; i < maxKeys; i++) {
+      const next = this.#nextKey.get(task, queue, key);
+      if (!next) return;
+      ({ queue, key } = next);
+      if (next.dueAt <= now && isServed(served, queue) && !paused.has(queue)) yield key;
+    }
+  }
+
+  /** The jobs of queues with aging that have been due for long, the oldest first. Call it in a write transaction. */
+  aged(served: Served, now: number, limit: number): SqliteRow[] {
+    const aging = agingOf(served.limits ?? noLimits).filter(([queue]) => isServed(served, queue));
+    if (aging.length === 0 || served.tasks.length === 0) return [];
+    this.#stageDue(now, Math.max(limit, stageAtOnce));
+    const open = new Set(this.#servedQueues(served));
+    const { aged } = this.#statements(served.tasks);
+    return aging.flatMap(([queue, agingMs]) => {
+      if (!open.has(queue)) return [];
+      const rows = this.#priorities.all(queue).flatMap(({ priority }) => aged.all(queue, priority, now - agingMs, now, limit));
+      return rows.sort((a, b) => a.dueAt - b.dueAt || (a.id < b.id ? -1 : 1)).slice(0, limit);
+    });
   }
 
   /** What is left of what a caller serves without the queues and tasks that a gate has closed. */
@@ -220,7 +268,7 @@ export class Claims {
     if (asked.tasks.length === 0 || asked.queues?.length === 0) return null;
     const hasBlocked = this.hasBlocked();
     if (!asked.limits && !hasBlocked) return this.#nextDueAt(asked, now);
-    const gate = this.gate(asked.limits ?? noLimits, now);
+    const gate = this.gate(asked, now);
     if (hasBlocked) for (const name of this.#blockedGates(asked.tasks)) if (gate.freeAt(name) > 0) return now;
     const open = this.open(asked, gate);
     const openAt = this.#nextDueAt(open, now);
@@ -316,6 +364,11 @@ export class Claims {
         ofOne: this.#db.prepare(Claims.sql(tasks)),
         ofSeveral: this.#db.prepare(`${selectJob} WHERE n IN (${bestOf('j.n', 'IN')}) ORDER BY priority DESC, due_at, id`),
         queues: this.#db.prepare(bestOf('j.queue', '=')),
+        aged: this.#db.prepare(
+          `${selectJob} WHERE state = 'ready' AND blocked_by IS NULL AND queue = (SELECT ?) AND priority = (SELECT ?) AND due_at <= (SELECT ?)
+           AND task IN (${tasks.map(quote).join(', ')}) AND (expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?)
+           ORDER BY due_at, id LIMIT ?`,
+        ),
       };
       this.#perTasks.set(tasks, statements);
     }

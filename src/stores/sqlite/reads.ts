@@ -4,7 +4,7 @@ import { isExpired } from '../../core/job.ts';
 import type { Attempt, Job, JobRecord, Status, WorkerRow } from '../../core/types.ts';
 import type { JobFilter, JobOrder, NextDue, QueueStats } from '../../ports/store.ts';
 import { type AttemptRow, attemptOf, jobOf, recordOf, workerOf } from '../sql/rows.ts';
-import { type Horizon, quote, scheduledPriorities } from './claims.ts';
+import { type Horizon, quote, readyPriorities, scheduledPriorities } from './claims.ts';
 import { type Counted, countedAs } from './counts.ts';
 import { type SqliteRow, selectJob } from './rows.ts';
 import { ownId, timedId } from './schema.ts';
@@ -111,15 +111,7 @@ export class Reads {
       `SELECT ${grouped} escapement_jobs j WHERE j.state = 'ready' AND j.blocked_by ${blocked} AND j.due_at > ? GROUP BY 1, 2`;
     this.#undue = db.prepare(`${undue('IS NULL')} UNION ALL ${undue('IS NOT NULL')}`);
     this.#queues = db.prepare('SELECT name, paused FROM escapement_queues');
-    // The distinct priorities; takes one index step per priority. A queue has few priorities but may have a million jobs.
-    this.#priorities = db.prepare(
-      `WITH RECURSIVE step (queue, priority) AS (
-         SELECT given.name, (SELECT max(priority) FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = given.name) FROM (SELECT ? AS name) given
-         UNION ALL
-         SELECT step.queue, (SELECT max(priority) FROM escapement_jobs j WHERE state = 'ready' AND j.blocked_by IS NULL AND j.queue = step.queue AND j.priority < step.priority)
-         FROM step WHERE step.priority IS NOT NULL
-       ) SELECT priority FROM step WHERE priority IS NOT NULL`,
-    );
+    this.#priorities = db.prepare(readyPriorities);
     this.#oldestBlocked = db.prepare('SELECT min(due_at) AS at FROM escapement_jobs WHERE blocked_by IS NOT NULL AND queue = ?');
     this.#oldest = db.prepare(
       "SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = ? AND priority = ?",

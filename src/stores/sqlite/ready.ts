@@ -226,13 +226,15 @@ export class Ready {
   /** Claims what the limits admit. What they do not is blocked or due later, so that the next ones are looked at. */
   #claimWithin(options: ClaimOptions & { now: number }, limits: Limits, quarantined: Job[]): readonly Job[] {
     const { now, limit } = options;
-    const gate = this.claims.gate(limits, now);
+    const gate = this.claims.gate({ ...options, limits }, now, limit);
     const jobs: Job[] = [];
     let isSwept = false;
     for (let passedOver = 0; jobs.length < limit && passedOver < maxPassedOver; ) {
       const served = this.claims.open(options, gate);
       const most = limit - jobs.length + (passedOver > 0 ? candidatesAtOnce : 0);
-      const rows = served.tasks.length === 0 ? [] : this.claims.take(served, now, most);
+      // Those that have been due for long come first.
+      const aged = this.claims.aged({ ...served, limits }, now, most);
+      const rows = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : this.claims.take(served, now, most);
       const admitted: SqliteRow[] = [];
       const blocked: SqliteRow[] = [];
       let isClosed = false;
@@ -249,7 +251,7 @@ export class Ready {
       }
       this.claims.block(blocked);
       jobs.push(...this.#claim(options, admitted, quarantined));
-      if (rows.length > 0 && (rows.length === most || isClosed || passedOver > 0)) continue;
+      if (aged.length > 0 || (rows.length > 0 && (rows.length === most || isClosed || passedOver > 0))) continue;
       if (isSwept || !this.claims.hasBlocked()) break;
       isSwept = true;
       if (!this.claims.sweep(options, gate)) break;

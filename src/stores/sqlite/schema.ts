@@ -230,7 +230,7 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_signals_by_name ON escapement_signals (name, n);
   CREATE TABLE escapement_rates (name TEXT PRIMARY KEY NOT NULL, arrival_at REAL NOT NULL) STRICT, WITHOUT ROWID;
   `,
-  // Workflows. An edge has its parent's value once the parent has ended and lets the child go on: the child's input is made of these values,
+  // Where keys share, those of jobs that are due are found by one index step each. Workflows: an edge has its parent's value once the parent has ended and lets the child go on: the child's input is made of these values,
   // and parents may be pruned before.
   `
   ALTER TABLE escapement_jobs ADD COLUMN workflow TEXT;
@@ -240,6 +240,8 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_edges_by_parent ON escapement_edges (parent, child);
   CREATE INDEX escapement_edges_by_child ON escapement_edges (child, n);
   CREATE INDEX escapement_open_edges ON escapement_edges (child) WHERE value IS NULL;
+  CREATE INDEX escapement_keys ON escapement_jobs (task, queue, concurrency_key, due_at)
+    WHERE concurrency_key IS NOT NULL AND state IN ('ready', 'scheduled');
   `,
 ];
 

@@ -14,7 +14,72 @@ const rated = (rate: Rate, rateByKey = false): Limits => ({ queues: {}, tasks: {
 const nextAt = async (store: Store, now: number, limits: Limits) => (await store.nextDueAt({ now, tasks, limits })).jobAt;
 const end = (store: Store, job: Job | undefined, at = t0) => settle(store, done(job as Job, at));
 
+const shared = (shareOf: (key: string) => number = () => 1, rest: object = {}): Limits => ({
+  queues: {},
+  tasks: { mail: { concurrencyByKey: true, shareOf, ...rest } },
+});
+const keysOf = (jobs: readonly Job[]) => {
+  const counts: Record<string, number> = {};
+  for (const { concurrencyKey } of jobs) counts[concurrencyKey ?? ''] = (counts[concurrencyKey ?? ''] ?? 0) + 1;
+  return counts;
+};
+/** Claims as a worker does that is told to look again, until nothing is due. */
+async function claimAll(store: Store, slots: number, limits: Limits, now = t0): Promise<Job[]> {
+  const jobs: Job[] = [];
+  for (let i = 0; i < 50 && jobs.length < slots; i++) {
+    jobs.push(...(await claim(store, now, { limits, limit: slots - jobs.length })));
+    if ((await nextAt(store, now, limits)) !== now) break;
+  }
+  return jobs;
+}
+
 export const limits = cases(3, {
+  'keys that share take turns, however many jobs one of them has': async (store, job) => {
+    const [flood, few] = [many(40, job, { concurrencyKey: 'a' }), many(3, job, { concurrencyKey: 'b' })];
+    await insert(store, ...flood, ...few);
+    const first = await claimAll(store, 8, shared());
+    assert.deepEqual(keysOf(first), { a: 5, b: 3 }, 'what one key does not need goes to the other');
+    await end(
+      store,
+      first.find(({ concurrencyKey }) => concurrencyKey === 'a'),
+    );
+    await insert(store, ...many(3, job, { concurrencyKey: 'c' }));
+    assert.deepEqual(keysOf(await claimAll(store, 1, shared())), { c: 1 }, 'a free place goes to the key that is served least');
+    for (const row of first.filter(({ concurrencyKey }) => concurrencyKey === 'b')) await end(store, row);
+    assert.deepEqual(keysOf(await claimAll(store, 3, shared())), { a: 1, c: 2 });
+    assert.equal((await claimAll(store, 100, shared())).length, 34, 'and nothing is left over');
+  },
+  'keys share by their weights, and no key beyond its own limit': async (store, job) => {
+    await insert(store, ...many(30, job, { concurrencyKey: 'a' }), ...many(30, job, { concurrencyKey: 'b' }));
+    const weights = shared((key) => (key === 'a' ? 3 : 1));
+    assert.deepEqual(keysOf(await claimAll(store, 8, weights)), { a: 6, b: 2 });
+    assert.deepEqual(
+      keysOf(
+        await claimAll(
+          store,
+          4,
+          shared(() => 1, { concurrency: 4 }),
+        ),
+      ),
+      { b: 2 },
+    );
+  },
+  'a key whose jobs the caller may not claim keeps nobody waiting': async (store, job) => {
+    await insert(store, ...many(3, job, { concurrencyKey: 'a', queue: 'other' }), ...many(2, job, { concurrencyKey: 'b', dueAt: t0 + 9 }));
+    await insert(store, ...many(4, job, { concurrencyKey: 'c' }));
+    await store.saveQueue({ name: 'other', paused: true }, { now: t0 });
+    assert.deepEqual(keysOf(await claimAll(store, 4, shared())), { c: 4 });
+  },
+  'jobs that have been due for long come first where a queue has aging': async (store, job) => {
+    const aging: Limits = { queues: { default: { agingMs: 1_000 } }, tasks: {} };
+    const [low, urgent] = [many(3, job, { priority: -10 }), many(3, job, { priority: 10, dueAt: t0 + 500 })];
+    const other = job({ queue: 'other', priority: -20 });
+    await insert(store, ...urgent, ...low, other);
+    assert.deepEqual(idsOf(await claim(store, t0 + 999, { limits: aging, limit: 1 })), [urgent[0]?.id]);
+    const late = await claim(store, t0 + 1_000, { limits: aging, limit: 4 });
+    assert.deepEqual(idsOf(late), [...idsOf(low), urgent[1]?.id]);
+    assert.deepEqual(idsOf(await claim(store, t0 + 1_000, { limits: aging })), [urgent[2]?.id, other.id]);
+  },
   'no more jobs of a queue run than its limit, over all workers, and nobody is asked to look until one ends': async (store, job) => {
     const jobs = many(5, job);
     await insert(store, ...jobs, job({ queue: 'other', priority: -1 }));

@@ -1,0 +1,70 @@
+/** Reconstructs events from the rows of a job: for listeners that hear of what other processes do. Pure. */
+import type { Event, EventName } from './events.ts';
+import type { Attempt, Job, JobRecord } from './types.ts';
+
+/** The events that rows tell of. */
+export const fleetEventNames = [
+  'enqueued',
+  'started',
+  'successful',
+  'retrying',
+  'snoozed',
+  'failed',
+  'cancelled',
+  'orphaned',
+  'released',
+] as const satisfies readonly EventName[];
+export type FleetEventName = (typeof fleetEventNames)[number];
+
+export interface FleetEvent {
+  /** The same whenever the row is read. */
+  readonly key: string;
+  readonly event: Event;
+}
+
+/** What has happened to a job, oldest first. The row in each event is as it was when it was read. */
+export function fleetEvents({ job, attempts }: JobRecord): FleetEvent[] {
+  const found: FleetEvent[] = [{ key: `${job.id} enqueued`, event: { type: 'enqueued', at: job.enqueuedAt, job } }];
+  for (const [i, attempt] of attempts.entries()) {
+    const { claim, worker, startedAt } = attempt;
+    found.push({ key: `${job.id} ${claim} started`, event: { type: 'started', at: startedAt, job, worker, attempt: attempt.attempt } });
+    const ended = endOf(job, attempt, attempts[i + 1]);
+    if (ended) found.push({ key: `${job.id} ${claim} ended`, event: ended });
+  }
+  const end = endWithoutAttempt(job, attempts.at(-1));
+  if (end) found.push({ key: `${job.id} finished ${job.finishedAt}`, event: end });
+  return found;
+}
+
+const lostLease = { name: 'LeaseLostError', message: 'the lease ended without an outcome', stack: '' };
+
+function endOf(job: Job, attempt: Attempt, next: Attempt | undefined): Event | undefined {
+  const { worker, endedAt: at, outcome, error } = attempt;
+  if (at === null || outcome === null) return undefined;
+  const of = { at, job, worker, attempt: attempt.attempt };
+  const dueAt = next ? next.startedAt : job.dueAt;
+  switch (outcome) {
+    case 'successful':
+      return { type: 'successful', ...of };
+    case 'failed':
+      if (!next && job.status === 'failed') return { type: 'failed', ...of, error };
+      return { type: 'retrying', ...of, error: error ?? lostLease, dueAt };
+    case 'snoozed':
+      return { type: 'snoozed', ...of, dueAt };
+    case 'cancelled':
+      return { type: 'cancelled', ...of };
+    case 'lost':
+      return { type: 'orphaned', ...of, error: error ?? lostLease };
+    case 'released':
+      return { type: 'released', ...of };
+  }
+}
+
+/** A job may end before an attempt starts, after a failure that was to be retried, or when its lease ended. */
+function endWithoutAttempt(job: Job, last: Attempt | undefined): Event | undefined {
+  const { status, finishedAt: at, attempt } = job;
+  if (at === null || (status !== 'cancelled' && status !== 'failed')) return undefined;
+  if (last?.outcome === status) return undefined;
+  const of = { at, job, worker: null, attempt };
+  return status === 'cancelled' ? { type: 'cancelled', ...of } : { type: 'failed', ...of, error: last?.error ?? null };
+}

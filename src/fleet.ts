@@ -1,0 +1,136 @@
+/**
+ * Events of other processes, for listeners that ask for them: once a second the jobs that changed last are read, and what has happened to them
+ * since is told. Where no other process can see the jobs, and in a simulation, the application's own events are all there are.
+ */
+import type { App } from './app.ts';
+import type { Emitter, Event, EventName } from './core/events.ts';
+import { type FleetEvent, type FleetEventName, fleetEventNames, fleetEvents } from './core/fleet.ts';
+import { changedAt } from './core/job.ts';
+import type { JobRecord } from './core/types.ts';
+import type { Backend } from './ports/backend.ts';
+import { type Timer, whileAlive } from './ports/clock.ts';
+
+const everyMs = 1_000;
+/** Commits become visible after the instants in their rows, and the clocks of machines differ. */
+const overlapMs = 5_000;
+/** How long it is known which events were told. */
+const knownMs = 60_000;
+const fewest = 50;
+const most = 12_800;
+
+export class Fleet {
+  readonly #app: App;
+  readonly #emitter: Emitter;
+  readonly #watches = new Map<Backend, Watch>();
+  #listeners = 0;
+
+  constructor(app: App, emitter: Emitter) {
+    this.#app = app;
+    this.#emitter = emitter;
+  }
+
+  on(name: FleetEventName | '*', listener: (event: Event) => void): () => void {
+    const app = this.#app;
+    const isOfFleet = (type: EventName) => (fleetEventNames as readonly EventName[]).includes(type);
+    const off = this.#emitter.on(name, listener);
+    const offLocal = app.events.on(name, (event) => {
+      if (isOfFleet(event.type) && !this.#isWatched()) listener(event);
+    });
+    this.#listeners += 1;
+    return () => {
+      off();
+      offLocal();
+      this.#listeners -= 1;
+      if (this.#listeners === 0) this.stop();
+    };
+  }
+
+  /** A backend is used, so that its store may be read. */
+  used(backend: Backend): void {
+    if (this.#listeners === 0 || this.#watches.has(backend) || !backend.supports.shared || this.#app.binding !== this.#app.ownBinding)
+      return;
+    this.#watches.set(backend, new Watch(backend, this.#app, (event) => this.#emitter.emit(event)));
+  }
+
+  stop(): void {
+    for (const watch of this.#watches.values()) watch.stop();
+    this.#watches.clear();
+  }
+
+  /** Rows tell of the application's own jobs too. */
+  #isWatched(): boolean {
+    const { binding, ownBinding } = this.#app;
+    return binding === ownBinding && [...binding.backends.values()].some(({ supports }) => supports.shared);
+  }
+}
+
+class Watch {
+  readonly #backend: Backend;
+  readonly #app: App;
+  readonly #emit: (event: Event) => void;
+  readonly #startedAt: number;
+  readonly #told = new Map<string, number>();
+  #caughtUpTo: number;
+  #timer: Timer | undefined;
+  #isStopped = false;
+
+  constructor(backend: Backend, app: App, emit: (event: Event) => void) {
+    this.#backend = backend;
+    this.#app = app;
+    this.#emit = emit;
+    this.#startedAt = app.binding.host.clock.now();
+    this.#caughtUpTo = this.#startedAt;
+    this.#again();
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#timer?.cancel();
+  }
+
+  #again(): void {
+    if (!this.#isStopped) this.#timer = whileAlive(everyMs, () => void this.#look());
+  }
+
+  async #look(): Promise<void> {
+    try {
+      const now = this.#app.binding.host.clock.now();
+      const records = await this.#changed(now);
+      if (this.#isStopped) return;
+      this.#tell(records, now);
+      this.#caughtUpTo = now;
+    } catch {
+      // Whoever uses the store is told. What happens meanwhile is told later.
+    }
+    this.#again();
+  }
+
+  /** The jobs that changed since the last time, and some that changed before. */
+  async #changed(now: number): Promise<readonly JobRecord[]> {
+    const store = await this.#backend.open();
+    const since = this.#caughtUpTo - overlapMs;
+    for (let limit = fewest; ; limit *= 4) {
+      const { items } = await store.list({}, { now, limit, order: 'changed' });
+      const oldest = items.at(-1);
+      if (items.length < limit || !oldest || changedAt(oldest) < since) return items;
+      if (limit < most) continue;
+      this.#app.logger.warn({ jobs: limit }, 'more jobs changed in a second than can be told of; events of other processes were left out');
+      return items;
+    }
+  }
+
+  #tell(records: readonly JobRecord[], now: number): void {
+    const fresh: FleetEvent[] = [];
+    for (const record of records) {
+      for (const one of fleetEvents(record)) {
+        const { at } = one.event;
+        if (at < this.#startedAt || at < now - knownMs || this.#told.has(one.key)) continue;
+        this.#told.set(one.key, at);
+        fresh.push(one);
+      }
+    }
+    // Those of one job are in order already.
+    for (const { event } of fresh.sort((a, b) => a.event.at - b.event.at)) this.#emit(event);
+    for (const [key, at] of this.#told) if (at < now - 2 * knownMs) this.#told.delete(key);
+  }
+}
