@@ -1,6 +1,7 @@
 /** `escapement check`: checks that the jobs of a module can run. */
 import type { Command } from 'commander';
 import type { QueueStats, ScheduleInfo, WorkerInfo } from 'escapement';
+import { unusedIn } from '../../src/core/steps.ts';
 import { listed } from '../arguments.ts';
 import { declaredBy, isLive, serves, stateOf, unknownTasks } from '../fleet.ts';
 import { clean, cleanLines, type Mark, padEnd, plural } from '../format.ts';
@@ -57,7 +58,27 @@ async function look(operation: Operation): Promise<Finding[]> {
     ...(await schedules(operation, workers)),
     ...staffing(operation, queues, workers),
     ...(await unknown(operation, queues, workers)),
+    ...(await unusedSteps(operation)),
   ];
+}
+
+/** How many of the latest jobs are asked for steps that their code no longer knew. */
+const jobsAsked = 200;
+
+async function unusedSteps({ tasks }: Operation): Promise<Finding[]> {
+  const { items } = await tasks.jobs.list({ order: 'changed', status: 'successful', limit: jobsAsked });
+  const found = new Map<string, { jobs: number; steps: string }>();
+  for (const job of items) {
+    for (const { message } of await job.logs()) {
+      const steps = unusedIn(message);
+      if (steps !== undefined) found.set(job.task, { steps, jobs: (found.get(job.task)?.jobs ?? 0) + 1 });
+    }
+  }
+  return [...found].map(([task, { jobs, steps }]) => ({
+    outcome: 'note',
+    about: 'steps',
+    message: `${clean(task)}: ${plural(jobs, 'recent job')} had recorded steps that the code no longer asks for: ${clean(steps)}`,
+  }));
 }
 
 async function backends({ tasks, label }: Operation): Promise<Finding[]> {

@@ -30,3 +30,15 @@ export function isHidden({ name }: Pick<Step, 'name'>): boolean {
 export function nameOfStep({ name }: Pick<Step, 'name'>): string {
   return name.startsWith('~') ? name.slice(1) : name;
 }
+
+const unusedWords = 'recorded steps that the code no longer asks for: ';
+
+/** The line that a job logs when it ends with recorded steps that its code, which has changed, did not ask for. */
+export function unusedLine(names: readonly string[]): string {
+  return unusedWords + names.slice(0, 10).join(', ');
+}
+
+/** The names of these steps in a logged line; undefined if it says something else. */
+export function unusedIn(line: string): string | undefined {
+  return line.startsWith(unusedWords) ? line.slice(unusedWords.length) : undefined;
+}

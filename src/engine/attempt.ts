@@ -25,7 +25,7 @@ import { cut, isPermanentError, maxTextBytes, recordError } from '../core/failur
 import { decode, encode, utf8Length } from '../core/json.ts';
 import { latestLines, lineText, mostLines } from '../core/log.ts';
 import { type Cancel, isSnooze, cancel as makeCancel, snooze as makeSnooze, type Snooze, steering } from '../core/outcomes.ts';
-import { nameOfStep } from '../core/steps.ts';
+import { nameOfStep, unusedLine } from '../core/steps.ts';
 import type { Job, Progress, Settlement, Step } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
 import type { Awaitable, Store } from '../ports/store.ts';
@@ -583,10 +583,7 @@ export class RunningAttempt implements Scope {
       this.log('warn', lost, undefined);
     }
     const unused = this.#steps?.unused() ?? [];
-    if (unused.length > 0) {
-      const names = unused.slice(0, 10).join(', ');
-      this.log('warn', `recorded steps that ${this.job.task} did not ask for, because its code has changed: ${names}`, undefined);
-    }
+    if (unused.length > 0) this.log('warn', unusedLine(unused), undefined);
     return { kind: 'done', value: text };
   }
 

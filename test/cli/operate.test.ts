@@ -1,6 +1,8 @@
 /** What operators do from the shell, in this process, over a SQLite file. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { createTasks } from 'escapement';
+import { sqlite } from 'escapement/sqlite';
 import { expect, test } from 'vitest';
 import { placesOf, propertyLines } from '../../cli/jobs.ts';
 import { cli, root } from './cli.ts';
@@ -506,4 +508,26 @@ test('show --tree draws who enqueued what, and list finds the parts of a workflo
     ],
     isCut: false,
   });
+});
+
+test('check names recorded steps that the code no longer asks for', async () => {
+  const store = sharedStore();
+  const id = await store.use(async ({ tasks, delivery }) => {
+    const { id: job } = await delivery.enqueue(8);
+    const worker = tasks.worker();
+    await worker.start();
+    await expect.poll(async () => (await (await tasks.getResult(job)).steps()).length).toBe(2);
+    await worker.stop();
+    await tasks.signal('packed:8');
+    return job;
+  });
+  const changed = createTasks({ name: 'changed', backend: sqlite({ file: store.file, synchronous: 'NORMAL' }) });
+  changed.define('delivery', { unique: { key: 'one at a time' }, run: (_: number, ctx) => ctx.waitFor('packed:8') });
+  const worker = changed.worker();
+  await changed.open();
+  await worker.start();
+  await (await changed.getResult(id)).wait({ timeout: '30s' });
+  await changed.close();
+  const { stdout } = await store.run('check');
+  expect(stdout).toMatch(/note +steps +delivery: 1 recent job had recorded steps that the code no longer asks for: charge/);
 });
