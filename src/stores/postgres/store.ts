@@ -251,7 +251,7 @@ export class PostgresStore implements Store {
       }),
     );
     const done = parts.flatMap((part) => (part.status === 'fulfilled' ? [part.value] : []));
-    const claimed = inOrder(done.flatMap((part) => [...part.claimed]));
+    const claimed = done.length === 1 ? (done[0] as Settled).claimed : inOrder(done.flatMap((part) => [...part.claimed]));
     const failed = parts.find((part) => part.status === 'rejected');
     if (failed) {
       // Its settlements are sent again, and what the others have claimed is given to the worker then.
@@ -299,7 +299,7 @@ export class PostgresStore implements Store {
     start.claimed(leased, claim && leased.length < claim.limit ? this.#toldUpTo(now) : undefined);
     this.#hint(settled, false);
     const left = unreadables.filter(({ job }) => job.status === 'running');
-    return { settled, dependents: [], claimed: claim ? await this.#leased(leased, left, claim) : [] };
+    return { settled, dependents: [], claimed: claim ? await this.#leased(inOrder(leased), left, claim) : [] };
   }
 
   /** Jobs that were claimed by a call that failed in part, by worker. */
