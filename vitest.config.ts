@@ -27,7 +27,7 @@ const pure = [
   'test/{aliases,applications,exports,hooks,imports,limits,mistakes,notes,operations,steps,tasks,unique,workflow}.test.ts',
   'test/email/{classify,queued,simulation,smtp}.test.ts',
   'test/vitest/{enqueued,outcome,runs}.test.ts',
-  'test/scenarios/*.test.ts',
+  'test/{guides,scenarios}/*.test.ts',
   'test/cli/{clocks,explore,format,init,log,mail,operate,simulate,time}.test.ts',
   'test/stores/{conformance,differential,mutants,sqlite-files,sqlite-keeper,sqlite-schedules}.test.ts',
 ];

@@ -28,7 +28,7 @@ export type { AttemptMiddleware } from './engine/around.ts';
 export { cancel, failCurrentAttempt, snooze } from './engine/attempt.ts';
 export type { Logger } from './engine/host.ts';
 export type { EnqueueMiddleware, EnqueueRequest } from './hooks.ts';
-export type { JobSelection, Jobs, Queues, WorkerInfo, Workers } from './operations.ts';
+export type { JobSelection, Jobs, LimitUse, Queues, WorkerInfo, Workers } from './operations.ts';
 export type {
   ConcurrencyOptions,
   EditOptions,

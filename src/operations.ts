@@ -1,8 +1,9 @@
 /** Operations on existing jobs and queues, individually or by selection. */
 import type { App } from './app.ts';
 import { type Duration, durationExpected } from './core/duration.ts';
+import type { Limit } from './core/gate.ts';
 import { frozen } from './core/json.ts';
-import type { Status } from './core/types.ts';
+import type { Job, Status } from './core/types.ts';
 import { cancelJobs, deleteJobs, prioritizeJobs, pruneJobs, retryJobs } from './engine/operator.ts';
 import { type EditOptions, namePattern, nearest, OptionReader } from './options.ts';
 import { yieldToEventLoop } from './ports/clock.ts';
@@ -113,6 +114,60 @@ export function workersOf(app: App, alias = 'default'): Workers {
       }));
     },
   };
+}
+
+/** A limit, and how much of it is in use. */
+export interface LimitUse {
+  /** The queue that it limits, or null. */
+  readonly queue: string | null;
+  /** The task that it limits, or null. */
+  readonly task: string | null;
+  /** The key, of a limit by key. Only keys that have running jobs are listed. */
+  readonly key: string | null;
+  readonly running: number;
+  /** The number of jobs that may run at a time; null: only the rate or the shares of keys limit it. */
+  readonly concurrency: number | null;
+  /** How many jobs may start within a time, or null. */
+  readonly rate: { readonly limit: number; readonly perMs: number; readonly byKey: boolean } | null;
+}
+
+/** The limits of queues and tasks, in the order of their names, as far as they apply to a backend. */
+export async function limitsInUse(app: App, alias = 'default'): Promise<LimitUse[]> {
+  const limits = app.limits();
+  if (limits === null) return [];
+  const store = await app.backend(alias).open();
+  const now = app.binding.host.clock.now();
+  const running: Job[] = [];
+  let cursor: string | undefined;
+  do {
+    const found = await store.list({ status: ['running'] }, { now, limit: 1_000, cursor });
+    for (const { job } of found.items) running.push(job);
+    cursor = found.cursor ?? undefined;
+  } while (cursor !== undefined);
+  const use = (of: Pick<LimitUse, 'queue' | 'task' | 'key'>, { concurrency, rate, rateByKey }: Limit, jobs: readonly Job[]): LimitUse => ({
+    ...of,
+    running: jobs.length,
+    concurrency: concurrency ?? null,
+    rate: rate ? { limit: rate.limit, perMs: rate.perMs, byKey: rateByKey ?? false } : null,
+  });
+  const uses: LimitUse[] = [];
+  for (const [queue, limit] of sorted(limits.queues)) {
+    if (limit.concurrency === undefined && !limit.rate) continue;
+    const jobs = running.filter((job) => job.queue === queue);
+    uses.push(use({ queue, task: null, key: null }, limit, jobs));
+  }
+  for (const [task, limit] of sorted(limits.tasks)) {
+    const jobs = running.filter((job) => job.task === task);
+    if (!limit.concurrencyByKey) uses.push(use({ queue: null, task, key: null }, limit, jobs));
+    else
+      for (const [key, its] of sorted(Object.groupBy(jobs, ({ concurrencyKey }) => concurrencyKey ?? '')))
+        uses.push(use({ queue: null, task, key }, limit, its ?? []));
+  }
+  return uses;
+}
+
+function sorted<T>(of: Readonly<Record<string, T>> | Partial<Record<string, T>>): [string, T][] {
+  return (Object.entries(of) as [string, T][]).sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /** Operations on queues: `tasks.queues`. */

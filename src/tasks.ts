@@ -23,7 +23,7 @@ import { Fleet } from './fleet.ts';
 import type { EnqueueMiddleware } from './hooks.ts';
 import { offer } from './isolate/inside.ts';
 import { Pool } from './isolate/pool.ts';
-import { type Jobs, jobsOf, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
+import { type Jobs, jobsOf, type LimitUse, limitsInUse, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
 import {
   type JobOptions,
   nearest,
@@ -172,6 +172,11 @@ export interface Tasks extends AsyncDisposable, Workflows {
    * @throws ConfigError if no backend has this alias
    */
   backend(alias: string): BackendOperations;
+  /**
+   * The limits of queues and tasks, and how much of them is in use over all workers.
+   * @param backend the alias of the backend. Default: `default`
+   */
+  limits(backend?: string): Promise<LimitUse[]>;
   /** The names of the tasks, in definition order. */
   readonly names: readonly string[];
   /** The application's own logger; null means the console. */
@@ -424,6 +429,13 @@ class Application implements Tasks {
 
   getWorkflow(id: string): Promise<WorkflowResult> {
     return findWorkflow(this.#app, id);
+  }
+
+  async limits(backend?: string): Promise<LimitUse[]> {
+    const read = new OptionReader('Invalid argument of limits()');
+    const alias = read.backend(backend, 'backend', this.#app.known.backends) ?? 'default';
+    read.done();
+    return limitsInUse(this.#app, alias);
   }
 
   backend(alias: string): BackendOperations {

@@ -221,3 +221,25 @@ test('fair shares need a key, and a weight that is none counts as one', async ()
   await sim.runUntilIdle();
   expect(sim.jobs({ status: 'successful' })).toHaveLength(3);
 });
+
+test('limits in use: by queue, task and key', async () => {
+  const tasks = createTasks({ backend: memory(), queues: { default: { concurrency: 5 }, slow: { aging: '1h' } } });
+  const sync = tasks.define('sync', {
+    run: (_: string, ctx) => ctx.sleep('1h'),
+    concurrency: { key: (user) => user, limit: 2 },
+    rate: { limit: 60, per: '1m' },
+  });
+  expect(await createTasks({ backend: memory() }).limits()).toEqual([]);
+  await using sim = await simulate(tasks);
+  await sync.enqueueMany(['b', 'a', 'a', 'a']);
+  await sim.drain();
+  const rate = { limit: 60, perMs: 60_000, byKey: false };
+  expect(await tasks.limits()).toEqual([
+    { queue: 'default', task: null, key: null, running: 3, concurrency: 5, rate: null },
+    { queue: null, task: 'sync', key: 'a', running: 2, concurrency: 2, rate },
+    { queue: null, task: 'sync', key: 'b', running: 1, concurrency: 2, rate },
+  ]);
+  await expect(tasks.limits('other')).rejects.toThrow('one of the backends default');
+  await tasks.jobs.cancel({});
+  await sim.runUntilIdle();
+});

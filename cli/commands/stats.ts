@@ -1,17 +1,19 @@
 /** `escapement stats`: queues, workers, and jobs whose task no worker knows. */
 import type { Command } from 'commander';
-import type { WorkerInfo } from 'escapement';
+import type { LimitUse, WorkerInfo } from 'escapement';
 import { stateOf, type UnknownTask, unknownTasks } from '../fleet.ts';
 import { type Cell, clean, type Mark, plural, shorten, table } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { ago } from '../jobs.ts';
 import { addCommand, type Operation, operate } from '../operate.ts';
+import { exactDuration } from '../time.ts';
 import { queueRow, queuesOf, queueTable } from './queues.ts';
 
 export function addStats(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'stats', {
     summary: 'show the state of queues and workers',
-    description: 'Shows the queues, the workers seen in the last 24 hours, and ready jobs whose task no live worker knows.',
+    description:
+      'Shows the queues, the limits in use, the workers seen in the last 24 hours, and ready jobs whose task no live worker knows.',
     examples: ['tasks.ts', "tasks.ts --json | jq '.queues[] | {name, ready: .counts.ready}'"],
     more: '\nA worker is silent if it sent no heartbeat for 30 s: it has died, is paused, or cannot reach the store.',
   })
@@ -26,20 +28,34 @@ async function stats(operation: Operation): Promise<ExitCode> {
   const now = io.now();
   const [queues, workers] = await Promise.all([queuesOf(operation), tasks.workers.list()]);
   const unknown = await unknownTasks(tasks, queues, workers, now);
+  const limits = await tasks.limits();
   print(
     () => ({
       queues: queues.map(queueRow),
+      limits,
       workers: workers.map((worker) => workerRow(worker, now)),
       unknownTasks: unknown,
     }),
     () => [
       ...queueTable(queues, operation),
       '',
+      ...(limits.length > 0 ? [...limitTable(limits, operation), ''] : []),
       ...workerTable(workers, operation),
       ...(unknown.length > 0 ? ['', ...unknown.map((task) => operation.paint('yellow', unknownLine(task, now)))] : []),
     ],
   );
   return exitCodes.ok;
+}
+
+function limitTable(limits: readonly LimitUse[], { paint }: Operation): string[] {
+  const columns = [{ title: 'limit' }, { title: 'key' }, { title: 'running', align: 'right' as const }, { title: 'rate' }];
+  const rows = limits.map(({ queue, task, key, running, concurrency, rate }): Cell[] => [
+    shorten(clean(queue === null ? `task ${task}` : `queue ${queue}`), 36, 'middle'),
+    shorten(clean(key ?? ''), 24, 'middle'),
+    concurrency === null ? running : { text: `${running}/${concurrency}`, mark: running >= concurrency ? 'yellow' : undefined },
+    rate === null ? '' : `${rate.limit} in ${exactDuration(rate.perMs)}${rate.byKey ? ' by key' : ''}`,
+  ]);
+  return table(columns, rows, paint);
 }
 
 /** With a fixed order of keys, independent of the store. */

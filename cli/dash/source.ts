@@ -283,11 +283,19 @@ export class Source {
   async #queues(infos: readonly WorkerInfo[]): Promise<QueueItem[]> {
     const { now, feed, hasEvents, shared } = this.#known;
     const live = infos.filter((worker) => (shared ? isLive(worker, now()) : worker.state !== 'stopped'));
+    const limits = await this.#tasks.limits();
     const stats = (await this.#tasks.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
     return stats.map(({ name, paused, counts, oldestReadyAt }): QueueItem => {
       if (!hasEvents) this.#count(name, counts.successful + counts.failed + counts.cancelled);
       const its = live.filter((worker) => serves(worker, name));
-      const slots = its.length === 0 ? null : its.reduce((sum, { concurrency }) => sum + concurrency, 0);
+      const most = limits.find(({ queue }) => queue === name)?.concurrency ?? Number.POSITIVE_INFINITY;
+      const slots =
+        its.length === 0
+          ? null
+          : Math.min(
+              most,
+              its.reduce((sum, { concurrency }) => sum + concurrency, 0),
+            );
       const [minutes, perMinute] = [feed.minutes(name, now()).slice(-minutesKept), feed.perMinute(name, now())];
       return { name: clean(name), paused, counts, slots, oldestReadyAt, minutes, perMinute };
     });

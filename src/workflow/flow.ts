@@ -43,9 +43,11 @@ export type OutputOf<P> =
         : never;
 
 /** The pieces of a chain: each task without an input of its own must accept what the one before returns. */
-export type Chained<Parts extends readonly unknown[], Before = void> = Parts extends readonly [infer First, ...infer Rest]
-  ? readonly [Fitting<First, Before>, ...Chained<Rest, OutputOf<First>>]
-  : readonly [];
+export type Chained<Parts extends readonly unknown[], Before = void> = number extends Parts['length']
+  ? readonly unknown[]
+  : Parts extends readonly [infer First, ...infer Rest]
+    ? readonly [Fitting<First, Before>, ...Chained<Rest, OutputOf<First>>]
+    : readonly [];
 type Fitting<P, Before> =
   P extends Task<infer Input, infer Output> ? ([Input] extends [void] ? P : [Before] extends [Input] ? P : Task<Before, Output>) : P;
 type Last<Parts extends readonly unknown[]> = Parts extends readonly [...unknown[], infer One] ? One : never;

@@ -6,6 +6,7 @@ import {
   type Duration,
   memory,
   PermanentError,
+  type QueueOptions,
   type StoreSource,
   snooze,
   type Task,
@@ -15,7 +16,14 @@ import {
 import { type Simulation, type StoreCall, type StoreFault, simulate } from 'escapement/testing';
 import { type Line, milliseconds, type Scenario } from './read.ts';
 
-/** `ok` `fail` `permanent` `snooze:10m` `cancel` `sleep:40s` (obeys its signal) `ignore:1h` (does not) `hang` `string` `null` `bigint` `getter` `cycle` `huge`. */
+/** What a task does one after the other: `step:charge+sleep:1h+fail`. The last word says how the attempt ends. */
+async function behaveAll(words: string, context: TaskContext): Promise<unknown> {
+  let ended: unknown;
+  for (const word of words.split('+')) ended = await behave(word, context);
+  return ended;
+}
+
+/** `step:name` `undoable:name` `wait:signal:1h` `ok` `fail` `permanent` `snooze:10m` `cancel` `sleep:40s` (obeys its signal) `ignore:1h` (does not) `hang` `string` `null` `bigint` `getter` `cycle` `huge`. */
 async function behave(word: string, context: TaskContext): Promise<unknown> {
   const [kind, argument] = word.split(':');
   switch (kind) {
@@ -35,6 +43,12 @@ async function behave(word: string, context: TaskContext): Promise<unknown> {
     case 'ignore':
       await new Promise((resolve) => setTimeout(resolve, milliseconds(argument ?? '', word)));
       return 'late';
+    case 'step':
+      return context.step(argument ?? '', () => 'done');
+    case 'undoable':
+      return context.step(argument ?? '', () => 'done', { compensate: () => context.log.info(`undone ${argument}`) });
+    case 'wait':
+      return context.waitFor(argument ?? '', { timeout: word.split(':')[2] as Duration });
     case 'hang':
       return new Promise(() => {});
     case 'string':
@@ -63,7 +77,11 @@ async function behave(word: string, context: TaskContext): Promise<unknown> {
 }
 
 export async function playOnEngine(scenario: Scenario, store: StoreSource): Promise<void> {
-  const tasks = createTasks({ backend: memory() });
+  const queues: Record<string, QueueOptions> = { default: {} };
+  for (const { words, options } of scenario.lines.filter(({ verb }) => verb === 'queue'))
+    queues[words[0] ?? ''] = { ...(options.concurrency ? { concurrency: Number(options.concurrency) } : {}) };
+  const isLimited = scenario.lines.some(({ verb }) => verb === 'queue');
+  const tasks = createTasks({ backend: memory(), ...(isLimited ? { queues } : {}) });
   const defined = new Map<string, Task<void, unknown>>();
   const results = new Map<string, TaskResult<unknown, void>>();
   let workers = 1;
@@ -72,7 +90,7 @@ export async function playOnEngine(scenario: Scenario, store: StoreSource): Prom
 
   for (const line of scenario.lines.filter(({ at }) => at === null)) {
     const [name = ''] = line.words;
-    const { does = 'ok', maxAttempts, timeout, priority, queue, backoff, expires } = line.options;
+    const { does = 'ok', maxAttempts, timeout, priority, queue, backoff, expires, unique, wait, rate, burst } = line.options;
     if (line.verb === 'workers') {
       workers = Number(name);
       concurrency = Number(line.options.concurrency ?? concurrency);
@@ -84,10 +102,16 @@ export async function playOnEngine(scenario: Scenario, store: StoreSource): Prom
         ...(priority ? { priority: Number(priority) } : {}),
         ...(queue ? { queue } : {}),
         ...(expires ? { expires: expires as Duration } : {}),
+        ...(unique ? { unique: { onConflict: unique as 'skip' | 'replace', ...(wait ? { wait: wait as Duration } : {}) } } : {}),
+        ...(rate
+          ? { rate: { limit: Number(rate.split('/')[0]), per: `1${rate.split('/')[1]}` as Duration, burst: Number(burst ?? 1) } }
+          : {}),
       };
       let started = 0;
-      const run = (_: void, context: TaskContext) => behave(words[Math.min(started++, words.length - 1)] ?? 'ok', context);
+      const run = (_: void, context: TaskContext) => behaveAll(words[Math.min(started++, words.length - 1)] ?? 'ok', context);
       defined.set(name, tasks.define(name, { ...options, run }) as Task<void, unknown>);
+    } else if (line.verb === 'queue') {
+      // Read above.
     } else if (line.verb === 'schedule') {
       const task = defined.get(name) as Task<void, unknown>;
       const { every, cron = '', timezone } = line.options;
@@ -131,6 +155,27 @@ export async function playOnEngine(scenario: Scenario, store: StoreSource): Prom
         results.set(line.options.as ?? first, await (defined.get(first) as Task<void, unknown>).using(using).enqueue());
         return;
       }
+      case 'chain':
+      case 'group': {
+        const [head, ...rest] = line.words.map((name) => defined.get(name) as Task<void, unknown>);
+        if (!head) throw new Error(`${line.verb} takes tasks`);
+        const then = line.options.then;
+        const flow = line.verb === 'chain' ? tasks.chain([head, ...rest]) : tasks.group([head, ...rest]);
+        const made = await (then ? flow.then(defined.get(then) as Task<void, unknown>) : flow).enqueue();
+        for (const job of made.jobs) results.set(job.part ?? '', job as TaskResult<unknown, void>);
+        return;
+      }
+      case 'signal':
+        return tasks.signal(first);
+      case 'steps':
+        equal(
+          (await result().steps())
+            .filter(({ kind }) => kind === 'step')
+            .map(({ name }) => name)
+            .join(','),
+          second,
+        );
+        return;
       case 'crash':
         return worker().crash({ restart: line.options.restart !== 'no' });
       case 'pause':

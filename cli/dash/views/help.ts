@@ -8,7 +8,7 @@ import { blank, filled, type Line, line, span } from '../text.ts';
 export const meanings: Readonly<Record<ViewName, readonly (readonly [string, string])[]>> = {
   overview: [
     ['ready', 'jobs that are due and wait for a worker'],
-    ['running', 'attempts in progress / slots of live workers serving the queue'],
+    ['running', 'attempts in progress / slots of live workers, or the limit'],
     ['sched', 'jobs due later, or waiting for other jobs'],
     ['retry', 'jobs that failed and will be retried'],
     ['failed', 'jobs that failed permanently, until they are pruned'],

@@ -37,7 +37,7 @@ export interface PostgresOptions {
   listen?: boolean;
   /**
    * How often workers look for jobs of which they were not told, in milliseconds: 100 … 60,000. While the connection that listens is alive, they look
-   * every 5 s at most.
+   * every 8 s at most.
    * @default 1_000
    */
   pollMs?: number;

@@ -15,8 +15,9 @@ export interface Line {
 interface KnownLine extends Line {
   /** No claimable job is due before this instant. */
   dueAt: number;
-  /** Changes when `dueAt` is lowered, so that a claim that was under way does not raise it again. */
+  /** How often it was lowered, and to what the last times: a claim that was under way does not raise it beyond. */
   lowered: number;
+  readonly to: number[];
 }
 
 /** The first arguments of the functions that look for jobs: the tasks, and the lines with the instants at which they begin. */
@@ -31,14 +32,16 @@ export function wholeLines({ tasks, queues, excludeQueues }: Served, lines: read
 /** A claim, or a look, that begins at these lines. */
 export interface Start {
   readonly values: LineValues;
-  /** Called with the jobs that were claimed. */
-  claimed(jobs: readonly Pick<Job, 'queue' | 'priority' | 'dueAt'>[]): void;
+  /** Called with the jobs that were claimed. @param upTo nothing else is due up to this instant */
+  claimed(jobs: readonly Pick<Job, 'queue' | 'priority' | 'dueAt'>[], upTo?: number): void;
 }
 
 /** With more lines than this, every claim reads them. */
 const mostLines = 200;
 /** More than the number of combinations of tasks and queues in use at a time. */
 const mostViews = 50;
+/** How many changes while a claim is under way are remembered one by one. */
+const mostLowered = 64;
 const beginning = -8_640_000_000_000_000;
 /** The instant before which no lease ends. */
 export class FirstLease {
@@ -102,12 +105,10 @@ export class Lines {
     const before = lines.map(({ lowered }) => lowered);
     return {
       values: [served.tasks, lines.map(({ queue }) => queue), lines.map(({ priority }) => priority), lines.map(({ dueAt }) => dueAt)],
-      claimed: (jobs) => {
-        for (const job of jobs) {
-          const line = view.lines.get(keyOf(job));
-          const at = line ? lines.indexOf(line) : -1;
-          if (line && line.lowered === before[at] && job.dueAt > line.dueAt) line.dueAt = job.dueAt;
-        }
+      claimed: (jobs, upTo = beginning) => {
+        const latest = new Map<string, number>();
+        for (const job of jobs) latest.set(keyOf(job), Math.max(job.dueAt, latest.get(keyOf(job)) ?? beginning));
+        for (const [i, line] of lines.entries()) raise(line, Math.max(upTo, latest.get(keyOf(line)) ?? beginning), before[i] as number);
       },
     };
   }
@@ -118,8 +119,9 @@ export class Lines {
       const known = view.lines.get(keyOf(line));
       if (known) {
         known.dueAt = Math.min(known.dueAt, dueAt);
+        known.to[known.lowered % mostLowered] = dueAt;
         known.lowered += 1;
-      } else if (view.serves(line.queue)) view.lines.set(keyOf(line), { ...line, dueAt: beginning, lowered: 0 });
+      } else if (view.serves(line.queue)) view.lines.set(keyOf(line), fresh(line));
     }
   }
 
@@ -151,8 +153,21 @@ export class Lines {
     // What is lowered while it reads is kept.
     view.lines.clear();
     for (const line of await read()) {
-      if (view.serves(line.queue) && !view.lines.has(keyOf(line))) view.lines.set(keyOf(line), { ...line, dueAt: beginning, lowered: 0 });
+      if (view.serves(line.queue) && !view.lines.has(keyOf(line))) view.lines.set(keyOf(line), fresh(line));
     }
     view.readAt = view.lines.size > mostLines ? Number.NaN : now;
   }
+}
+
+function fresh({ queue, priority }: Line): KnownLine {
+  return { queue, priority, dueAt: beginning, lowered: 0, to: [] };
+}
+
+/** @param before how often it had been lowered when the claim began */
+function raise(line: KnownLine, dueAt: number, before: number): void {
+  const count = line.lowered - before;
+  if (count > mostLowered) return;
+  let to = dueAt;
+  for (let i = 0; i < count; i++) to = Math.min(to, line.to[(before + i) % mostLowered] as number);
+  if (to > line.dueAt) line.dueAt = to;
 }

@@ -37,9 +37,11 @@ export function schedulesSql(schema: string) {
     list: `${columns} WHERE ($1::text[] IS NULL OR name = ANY ($1::text[])) AND ($2::text IS NULL OR source = $2::text) ORDER BY name`,
     pause: `UPDATE ${schema}.schedules SET paused = true WHERE name = ANY ($1::text[])`,
     due: `${columns} WHERE next_at IS NOT NULL AND NOT paused AND next_at <= $2 AND ${mine} ORDER BY next_at, name LIMIT $3`,
-    holding: `SELECT 1 AS found FROM ${schema}.schedules WHERE held_at IS NOT NULL AND NOT paused LIMIT 1`,
+    /** Most of the time nothing is due, and this is all. */
+    look: `SELECT EXISTS (SELECT 1 FROM ${schema}.schedules WHERE held_at IS NOT NULL AND NOT paused) AS holding,
+      EXISTS (SELECT 1 FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at <= $2 AND ${mine}) AS "isDue",
+      (SELECT next_at FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at > $2 AND ${mine} ORDER BY next_at LIMIT 1) AS at`,
     released: `${columns} WHERE held_at IS NOT NULL AND NOT paused AND ${mine} AND (next_at IS NULL OR next_at > $2) AND ${free} ORDER BY name LIMIT $3`,
-    nextAt: `SELECT next_at AS at FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at > $2 AND ${mine} ORDER BY next_at LIMIT 1`,
     open: `SELECT open.* FROM unnest($1::text[]) asked(name) CROSS JOIN LATERAL (
       SELECT ${jobColumns} FROM ${schema}.jobs WHERE schedule = asked.name AND ${unfinished} ORDER BY id LIMIT ${mostOpen}) open`,
   };
@@ -86,15 +88,16 @@ export class Schedules {
     holding: boolean;
   }> {
     const rows = <Row>(sql: string, values?: readonly Value[]) => this.#session.rows<Row>(sql, values);
-    const holding = (await rows(this.#sql.holding)).length > 0;
+    const [look] = await rows<{ holding: boolean; isDue: boolean; at: number | null }>(this.#sql.look, [computes, now]);
+    const { holding = false, isDue = false, at = null } = look ?? {};
     const found = holding ? await rows<Columns>(this.#sql.released, [computes, now, limit]) : [];
-    if (found.length < limit) found.push(...(await rows<Columns>(this.#sql.due, [computes, now, limit - found.length])));
+    if (isDue && found.length < limit) found.push(...(await rows<Columns>(this.#sql.due, [computes, now, limit - found.length])));
     const readable = found.flatMap((columns) => scheduleOf(columns) ?? []);
     const names = new Set(readable.map(({ name }) => name));
     await this.#setAside(found.map(({ name }) => name).filter((name) => !names.has(name)));
     const open = await this.#openOf(readable.filter(({ overlap }) => overlap !== 'allow'));
-    const [next] = found.length < limit ? await rows<{ at: number }>(this.#sql.nextAt, [computes, now]) : [];
-    return { due: readable.map((row) => ({ row, open: open.get(row.name) ?? [] })), nextAt: next?.at ?? null, holding };
+    const due = readable.map((row) => ({ row, open: open.get(row.name) ?? [] }));
+    return { due, nextAt: found.length < limit ? at : null, holding };
   }
 
   /** The unfinished jobs of schedules, by name. */

@@ -43,7 +43,7 @@ import { Wakeups } from './wakeups.ts';
 import { Work, workSql } from './work.ts';
 
 /** While other processes' hints arrive, a worker looks for what they did not tell this often. */
-const pollWithHintsMs = 5_000;
+const pollWithHintsMs = 8_000;
 
 export interface StoreOptions {
   /** No other process uses the schema: nothing needs to be heard from others or told to them. */
@@ -92,13 +92,14 @@ export class PostgresStore implements Store {
       workers: `SELECT "row" FROM ${schema}.workers ORDER BY started_at, id`,
     };
     this.#enqueues = new Enqueues(connection, enqueuesSql(schema), this.#sql.work.insert);
-    if (alone) this.#pollMs = Number.POSITIVE_INFINITY;
+    this.#isAlone = alone;
   }
 
-  #pollMs: number | undefined;
+  readonly #isAlone: boolean;
   get pollMs(): number {
+    if (this.#isAlone) return Number.POSITIVE_INFINITY;
     const { pollMs } = this.#connection.place;
-    return this.#pollMs ?? (this.#wakeups?.isAlive ? Math.max(pollMs, pollWithHintsMs) : pollMs);
+    return this.#wakeups?.isAlive ? Math.max(pollMs, pollWithHintsMs) : pollMs;
   }
 
   async migrate(): Promise<void> {
@@ -116,7 +117,10 @@ export class PostgresStore implements Store {
 
   async insert(jobs: readonly Job[], { now, transaction, ...more }: Parameters<Store['insert']>[1]): Promise<Taken | undefined> {
     const isPlain = !more.once && !more.blobs?.length && !more.edges?.length && jobs.every(({ unique }) => unique === null);
-    if (transaction !== undefined) return this.#joined(transaction, (work) => work.insert(jobs, now, more), { dueAt: 0 }, isPlain);
+    if (transaction !== undefined) {
+      const hint = { dueAt: Math.min(...jobs.map(({ dueAt }) => dueAt)) };
+      return this.#joined(transaction, (work) => work.insert(jobs, now, more), { hint, jobs }, isPlain);
+    }
     const taken = isPlain ? await this.#enqueues.add(jobs) : await this.#work((work) => work.insert(jobs, now, more));
     this.#hint(taken ? jobs.map((job, i) => taken[i]?.job ?? job) : jobs, true);
     return taken ?? undefined;
@@ -134,7 +138,7 @@ export class PostgresStore implements Store {
     if (!rows) return this.#claimed(await this.#claimWithin(options), options);
     const unreadables: Unreadable[] = [];
     const jobs = inOrder(rows.map((row) => readHot(row, unreadables)));
-    start.claimed(jobs);
+    start.claimed(jobs, jobs.length < limit ? this.#toldUpTo(now) : undefined);
     return this.#leased(jobs, unreadables, options);
   }
 
@@ -145,7 +149,17 @@ export class PostgresStore implements Store {
 
   /** How often everything is read, in case that something was not told. */
   get #readEveryMs(): number {
-    return this.#wakeups && !this.#wakeups.isAlive ? 1_000 : 5_000;
+    return this.#isTold ? 30_000 : 1_000;
+  }
+
+  /** Whether this process is told of what others enqueue. */
+  get #isTold(): boolean {
+    return this.#isAlone || this.#wakeups?.isAlive === true;
+  }
+
+  /** A claim that found too little has seen everything up to now; whatever comes later is told. */
+  #toldUpTo(now: number): number | undefined {
+    return this.#isTold ? now : undefined;
   }
 
   async renew(held: readonly Held[], { leaseUntil }: { now: number; leaseUntil: number }): Promise<readonly RenewAnswer[]> {
@@ -182,7 +196,12 @@ export class PostgresStore implements Store {
   ): Promise<Settled> {
     const { now, claim, transaction } = options;
     if (transaction !== undefined) {
-      const answer = await this.#joined(transaction, (work) => work.settle(settlements, now, []), { dueAt: 0, finished: true }, false);
+      const answer = await this.#joined(
+        transaction,
+        (work) => work.settle(settlements, now, []),
+        { hint: { dueAt: 0, finished: true } },
+        false,
+      );
       return { ...answer, claimed: [] };
     }
     if (claim?.limits) this.#hasLimits = true;
@@ -266,7 +285,7 @@ export class PostgresStore implements Store {
       const job = readHot(row, unreadables);
       (job.status === 'successful' ? settled : leased).push(job);
     }
-    start.claimed(leased);
+    start.claimed(leased, claim && leased.length < claim.limit ? this.#toldUpTo(now) : undefined);
     this.#hint(settled, false);
     const left = unreadables.filter(({ job }) => job.status === 'running');
     return { settled, dependents: [], claimed: claim ? await this.#leased(leased, left, claim) : [] };
@@ -346,7 +365,7 @@ export class PostgresStore implements Store {
 
   async sendSignal(signal: Signal, { now, transaction }: { now: number; transaction?: unknown }): Promise<void> {
     if (transaction !== undefined) {
-      await this.#joined(transaction, (work) => work.sendSignal(signal, now), { dueAt: 0 }, false);
+      await this.#joined(transaction, (work) => work.sendSignal(signal, now), { hint: { dueAt: 0 } }, false);
       return;
     }
     this.#hint(await this.#work((work) => work.sendSignal(signal, now)), true);
@@ -400,7 +419,7 @@ export class PostgresStore implements Store {
       row,
       forgetBefore,
     ]);
-    if (changesVersions(before && workerOf(before.row), worker)) this.#hear({ workers: true });
+    if (changesVersions(before && workerOf(before.row), worker)) this.#hear({ workers: true }, []);
   }
 
   async listWorkers(): Promise<readonly WorkerRow[]> {
@@ -410,12 +429,14 @@ export class PostgresStore implements Store {
 
   async saveQueue({ name, paused }: QueueRow): Promise<void> {
     await this.#query(this.#sql.saveQueue, [clean(name), paused]);
-    if (!paused) this.#hear({});
+    // Claims have passed over its jobs.
+    this.#lines.forget();
+    if (!paused) this.#hear({}, undefined);
   }
 
   async saveSchedule(row: ScheduleRow, { expect }: { expect: number | null }): Promise<boolean> {
     const saved = await this.#connection.transact((session) => new Schedules(session, this.#sql.schedules).save(row, expect));
-    if (saved && row.nextAt !== null) this.#hear({ scheduleAt: row.nextAt });
+    if (saved && row.nextAt !== null) this.#hear({ scheduleAt: row.nextAt }, []);
     return saved;
   }
 
@@ -496,14 +517,14 @@ export class PostgresStore implements Store {
   }
 
   /** Runs in the caller's transaction, which may still be rolled back. Others are told when it commits. */
-  async #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, hint: Hint, isOneStatement: boolean): Promise<T> {
+  async #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, { hint, jobs }: Told, isOneStatement: boolean): Promise<T> {
     const session = guestSession(transaction);
     if (!this.#migrated) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
     try {
       const work = new Work(session, this.#sql.work);
       // What is refused leaves nothing behind, whatever the caller does next.
       const value = await (isOneStatement ? fn(work) : inSavepoint(session, () => fn(work)));
-      if (this.#wakeups) await session.rows(this.#wakeups.sqlToTell(hint));
+      if (this.#wakeups) await session.rows(this.#wakeups.sqlToTell(hint, jobs));
       return value;
     } catch (error) {
       throw this.#connection.error(error);
@@ -540,9 +561,9 @@ export class PostgresStore implements Store {
   }
 
   /** Tells listeners here and in other processes. */
-  #hear(hint: Hint): void {
+  #hear(hint: Hint, jobs: readonly Job[] | undefined): void {
     this.#notify(hint);
-    this.#wakeups?.tell(hint, []);
+    this.#wakeups?.tell(hint, jobs);
   }
 
   #notify(hint: Hint): void {
@@ -584,6 +605,12 @@ function textsOf(values: readonly string[]): Value {
 /** Texts of which all are often null: what is missing at the end is null. */
 function orEmpty(values: readonly (string | null)[]): Value {
   return values.every((value) => value === null) ? [] : values;
+}
+
+/** What others are told when a transaction of the application commits. */
+interface Told {
+  readonly hint: Hint;
+  readonly jobs?: readonly Job[];
 }
 
 /** A claimed job, and its columns that cannot be read. */

@@ -27,8 +27,8 @@ export class Wakeups {
   /** Ends the connection that listens. */
   #cut: (() => void) | undefined;
   #told: Hint | undefined;
-  /** The lines of what is to be told. */
-  readonly #lines = new Map<string, Line>();
+  /** The jobs of which it is to tell; undefined: any may be affected. */
+  #jobs: readonly Line[] | undefined = [];
   #telling = false;
 
   /** @param hear called with hints of others, and the lines of jobs that became due; undefined: any */
@@ -44,17 +44,14 @@ export class Wakeups {
   }
 
   /** The statement that tells others when the transaction commits. It is left out where the server's queue of notifications fills up. */
-  sqlToTell(hint: Hint): string {
-    const payload = quoteText(JSON.stringify({ ...hint, by: undefined }));
+  sqlToTell(hint: Hint, jobs: readonly Line[] | undefined): string {
+    const payload = quoteText(JSON.stringify({ ...hint, lines: jobs && linesOf(jobs) }));
     return `SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('${this.channel}', ${payload})::text END AS told`;
   }
 
-  /** Tells other processes, soon. @param jobs those of which it tells */
-  tell(hint: Hint, jobs: readonly Line[]): void {
-    for (const { queue, priority } of jobs) {
-      if (this.#lines.size > mostLines) break;
-      this.#lines.set(`${queue} ${priority}`, { queue, priority });
-    }
+  /** Tells other processes, soon. @param jobs those of which it tells; undefined: any may be affected */
+  tell(hint: Hint, jobs: readonly Line[] | undefined): void {
+    this.#jobs = this.#jobs && jobs && [...this.#jobs, ...jobs];
     this.#told = this.#told ? merged(this.#told, hint) : hint;
     if (!this.#telling) void this.#tellAll();
   }
@@ -63,16 +60,15 @@ export class Wakeups {
     this.#telling = true;
     try {
       while (this.#told && !this.#connection.isClosed) {
-        const lines = this.#lines.size > mostLines ? undefined : [...this.#lines.values()].map(({ queue, priority }) => [queue, priority]);
-        const payload = JSON.stringify({ ...this.#told, lines, origin: this.#origin });
+        const payload = JSON.stringify({ ...this.#told, lines: this.#jobs && linesOf(this.#jobs), origin: this.#origin });
         this.#told = undefined;
-        this.#lines.clear();
+        this.#jobs = [];
         await this.#connection.query('SELECT pg_notify($1, $2)::text AS told', [this.channel, payload]);
       }
     } catch {
       // Workers poll.
       this.#told = undefined;
-      this.#lines.clear();
+      this.#jobs = [];
     } finally {
       this.#telling = false;
     }
@@ -152,6 +148,16 @@ export class Wakeups {
       lines?.map(([queue, priority]) => ({ queue, priority })),
     );
   }
+}
+
+/** The lines of jobs, without repetition; undefined: they are too many to be told. */
+function linesOf(jobs: readonly Line[]): (readonly [string, number])[] | undefined {
+  const lines = new Map<string, readonly [string, number]>();
+  for (const { queue, priority } of jobs) {
+    lines.set(`${queue} ${priority}`, [queue, priority]);
+    if (lines.size > mostLines) return undefined;
+  }
+  return [...lines.values()];
 }
 
 function pause(ms: number): Promise<void> {

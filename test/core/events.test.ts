@@ -1,0 +1,35 @@
+/** The documentation of events is made from the code. `ESCAPEMENT_TABLE=write` writes it anew. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { eventNames } from '../../src/core/events.ts';
+
+const page = new URL('../../docs/events.md', import.meta.url);
+const source = readFileSync(new URL('../../src/core/events.ts', import.meta.url), 'utf8');
+
+test('docs/events.md has the catalogue and the payloads of src/core/events.ts', () => {
+  const rows = source
+    .split('\n')
+    .filter((line) => line.startsWith(' * |'))
+    .map((line) => line.slice(3));
+  const named = rows.slice(2).flatMap((row) => (row.split('|')[1] ?? '').split(',').map((name) => name.trim()));
+  expect([...named].sort()).toEqual([...eventNames].sort());
+  const payloads = /\/\*\* The payload of each event[\s\S]*?\n}\n/.exec(source)?.[0].split('\n').slice(1).join('\n').trim();
+  const shared = /interface OfJob \{[\s\S]*?(?=\/\*\* The severity)/.exec(source)?.[0].trim();
+  const text = `# Events
+
+\`tasks.on(name, listener)\` calls a listener for events of this process, \`tasks.on('*', listener)\` for all of them; it returns a function that removes the listener. With
+\`{ fleet: true }\` it also hears of what other processes on the same store do. Errors of listeners are logged and affect nothing else. Every event has \`type\` and \`at\`.
+
+${rows.join('\n')}
+
+## Payloads
+
+\`\`\`ts
+${shared}
+
+${payloads}
+\`\`\`
+`;
+  if (process.env.ESCAPEMENT_TABLE === 'write') writeFileSync(page, text);
+  expect(readFileSync(page, 'utf8')).toBe(text);
+});
