@@ -187,6 +187,11 @@ export class RunningAttempt implements Scope {
     });
   }
 
+  /** True after `ctx.complete()`. */
+  get isCompleted(): boolean {
+    return this.#completed !== undefined;
+  }
+
   /** The worker is stopping: aborts the signal and gives the function a little time to return or throw. */
   shutdown(): void {
     if (this.#ended) return;

@@ -84,7 +84,9 @@ export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<s
     for (let i = 0; i < attempts.length; i++) {
       const attempt = attempts[i] as RunningAttempt;
       const answer = answers[i];
-      if (answer?.kind === 'lost') attempt.fence('another worker holds the job, or it has finished');
+      // After ctx.complete() the job may have ended with the transaction; the attempt finds out when it is confirmed.
+      if (answer?.kind === 'lost' && attempt.isCompleted) attempt.askedAt = null;
+      else if (answer?.kind === 'lost') attempt.fence('another worker holds the job, or it has finished');
       // The store counts the lease from the time of the request, however late it answers.
       else {
         attempt.confirmedAt = askedAfter;

@@ -310,6 +310,11 @@ export interface Store {
 
   /** Calls `notify` after changes in this process or others, as far as the store can detect them. Returns a function that removes the listener. */
   listen?(notify: (hint: Hint) => void): () => void;
+  /**
+   * Resolves when the application's transactions that changes have joined have ended, or soon, if one of them stays open. For simulations: virtual
+   * time stands still until then. Stores whose transactions end at once do without it.
+   */
+  transactionsEnded?(): Promise<void>;
   /** For stores that several processes share. Uses real time; stores in a simulation have no keeper. */
   keeper?(options: KeeperOptions): Keeper;
 }

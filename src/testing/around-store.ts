@@ -2,7 +2,10 @@
 import type { Store } from '../ports/store.ts';
 
 /** The calls of the store port, but for those that open, close and listen. */
-export type StoreCall = Exclude<keyof Store, 'name' | 'supports' | 'pollMs' | 'listen' | 'keeper' | 'migrate' | 'close'>;
+export type StoreCall = Exclude<
+  keyof Store,
+  'name' | 'supports' | 'pollMs' | 'listen' | 'keeper' | 'transactionsEnded' | 'migrate' | 'close'
+>;
 
 /** A method that is added to the port and not here does not compile. */
 const named: Record<StoreCall, true> = {
@@ -48,6 +51,7 @@ export function aroundStore(store: Store, around: AroundCall): Store {
     close: () => store.close(),
     ...(store.listen ? { listen: store.listen.bind(store) } : {}),
     ...(store.keeper ? { keeper: store.keeper.bind(store) } : {}),
+    ...(store.transactionsEnded ? { transactionsEnded: store.transactionsEnded.bind(store) } : {}),
   };
   for (const call of calls) {
     // Every method of the port has two parameters at most.

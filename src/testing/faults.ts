@@ -136,6 +136,14 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
     const perform = () => {
       const answer = really();
       if (answer instanceof Promise) realWork.storeCall(answer, scope.getStore() !== undefined || caller.process() === undefined);
+      const isJoined = (b as { readonly transaction?: unknown } | undefined)?.transaction !== undefined;
+      if (isJoined && answer instanceof Promise && store.transactionsEnded) {
+        const ended = store.transactionsEnded.bind(store);
+        realWork.storeCall(
+          answer.then(ended, () => {}),
+          true,
+        );
+      }
       return answer;
     };
     const ask = () => {
@@ -164,7 +172,8 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
   });
   // Threads of their own live in real time.
   delete view.keeper;
-  // The simulation closes the store itself, once, at its end.
+  // The simulation has opened the store, and closes it itself, once, at its end.
+  view.migrate = () => {};
   view.close = () => {};
   if (store.listen) {
     const listen = store.listen.bind(store);

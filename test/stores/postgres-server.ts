@@ -28,13 +28,18 @@ let sources = 0;
 
 /** A store in a schema of its own, which is empty whenever it is opened. It has one pool; nothing is closed before the process ends. */
 export function emptyPostgres(
-  options: Omit<PostgresOptions, 'schema' | 'connectionString' | 'pool'> & { max?: number; alone?: boolean } = {},
+  options: Omit<PostgresOptions, 'schema' | 'connectionString' | 'pool'> & { max?: number; alone?: boolean; url?: () => string } = {},
 ): StoreSource {
-  const { alone = true, max = 4, ...rest } = options;
+  const { alone = true, max = 4, url: through, ...rest } = options;
   const schema = `test_${process.pid}_${++sources}`;
   const prepare = () =>
     asOwnWork(async () => {
-      const pool = new pg.Pool({ connectionString: await postgresUrl(), max, allowExitOnIdle: true, idleTimeoutMillis: 0 });
+      const pool = new pg.Pool({
+        connectionString: through ? through() : await postgresUrl(),
+        max,
+        allowExitOnIdle: true,
+        idleTimeoutMillis: 0,
+      });
       await pool.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`);
       return pool;
     });

@@ -61,6 +61,8 @@ const mostTries = 10;
 const partSize = 50;
 const mostParts = 4;
 const oldestVersion = 140_000;
+/** Clocks that are synchronized differ by less. */
+const warnFromMs = 1_000;
 
 /** Conversions of this store alone: the types of the application's pool stay as they are. */
 const parsers: Readonly<Record<number, (value: string) => unknown>> = {
@@ -176,7 +178,11 @@ export class Connection {
       if (this.place.pool) this.#lend(this.place.pool);
       else await this.#connect();
     }
-    const [server] = await this.query<{ version: number }>("SELECT current_setting('server_version_num')::integer AS version");
+    const before = systemClock.now();
+    const [server] = await this.query<{ version: number; at: number }>(
+      "SELECT current_setting('server_version_num')::integer AS version, extract(epoch FROM clock_timestamp())::float8 * 1000 AS at",
+    );
+    if (server && !this.#inTurn) warnOfSkew(server.at, before, systemClock.now());
     if (server && server.version < oldestVersion) {
       throw new StoreError(`postgres() needs PostgreSQL 14 or later; the server is ${server.version / 10_000}`, { kind: 'unsupported' });
     }
@@ -324,6 +330,16 @@ export class Connection {
   error(error: unknown): unknown {
     return storeError(error, this.place.schema);
   }
+}
+
+/** Workers compare instants of the machines that they run on: one whose clock is wrong starts jobs at the wrong time. */
+function warnOfSkew(serverAt: number, before: number, after: number): void {
+  const skewMs = Math.round((before + after) / 2 - serverAt);
+  if (Math.abs(skewMs) - (after - before) / 2 < warnFromMs) return;
+  process.emitWarning(
+    `the clock of this machine is ${Math.abs(skewMs)} ms ${skewMs > 0 ? 'ahead of' : 'behind'} that of the database; jobs start too ${skewMs > 0 ? 'early' : 'late'} here. Synchronize the clocks, for example by NTP`,
+    { type: 'EscapementWarning', code: 'ESCAPEMENT_CLOCK_SKEW' },
+  );
 }
 
 /** Thrown in a transaction that has lost a race: it is begun anew. */

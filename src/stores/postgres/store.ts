@@ -10,6 +10,7 @@ import { StoreError } from '../../core/errors.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../../core/types.ts';
 import type { Edges } from '../../core/workflow.ts';
+import { systemClock } from '../../ports/clock.ts';
 import type {
   Advance,
   Amended,
@@ -79,9 +80,13 @@ export class PostgresStore implements Store {
       claims: claimsSql(schema),
       reads: readsSql(schema),
       schedules: schedulesSql(schema),
-      renew: `UPDATE ${schema}.jobs j SET lease_until = $1, progress = coalesce(r.progress, j.progress)
-        FROM unnest($2::text[], $3::integer[], $4::text[]) r(id, claim, progress)
-        WHERE j.id = r.id AND j.claim = r.claim AND coalesce(j.state, '') = 'running' RETURNING j.id, j.claim, j.cancel_requested AS "cancelRequested"`,
+      // A row that a transaction of the application holds, since ctx.complete() has changed it, must not keep others from being renewed.
+      renew: `WITH mine AS (
+          SELECT j.id, r.progress FROM ${schema}.jobs j JOIN unnest($2::text[], $3::integer[], $4::text[]) r(id, claim, progress) ON j.id = r.id
+          WHERE j.claim = r.claim AND coalesce(j.state, '') = 'running' ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
+        ) UPDATE ${schema}.jobs j SET lease_until = $1, progress = coalesce(mine.progress, j.progress) FROM mine
+        WHERE j.id = mine.id RETURNING j.id, j.claim, j.cancel_requested AS "cancelRequested"`,
+      stillHeld: `SELECT id, claim, NULL AS "cancelRequested" FROM ${schema}.jobs WHERE id = ANY ($1::text[]) AND coalesce(state, '') = 'running'`,
       blobs: `SELECT job, bytes FROM ${schema}.blobs WHERE job = ANY ($1::text[]) AND name = $2`,
       saveQueue: `INSERT INTO ${schema}.queues (name, paused) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused`,
       saveWorker: `WITH saved AS (
@@ -183,6 +188,12 @@ export class PostgresStore implements Store {
             return renewed;
           });
     this.#leases.lower(leaseUntil);
+    const missing = held.filter(({ id, claim }) => !found.has(`${id} ${claim}`));
+    // They are lost, or held by a transaction; then nobody else can take them either.
+    if (missing.length > 0) {
+      const still = await this.#query<Renewed>(this.#sql.stillHeld, [missing.map(({ id }) => clean(id))]);
+      for (const row of still) found.set(`${row.id} ${row.claim}`, row);
+    }
     return held.map(({ id, claim }) => {
       const row = found.get(`${id} ${claim}`);
       if (!row) return { kind: 'lost' };
@@ -525,10 +536,34 @@ export class PostgresStore implements Store {
       // What is refused leaves nothing behind, whatever the caller does next.
       const value = await (isOneStatement ? fn(work) : inSavepoint(session, () => fn(work)));
       if (this.#wakeups) await session.rows(this.#wakeups.sqlToTell(hint, jobs));
+      else if (this.#isAlone) await this.#watch(session);
       return value;
     } catch (error) {
       throw this.#connection.error(error);
     }
+  }
+
+  /** Tells listeners here when the caller's transaction has ended: nobody else does. */
+  async #watch(session: Session): Promise<void> {
+    const [row] = await session.rows<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
+    if (row) this.#watched.push(this.#ended(row.xid));
+  }
+  #watched: Promise<void>[] = [];
+
+  async #ended(xid: string): Promise<void> {
+    for (let looks = 0; looks < mostLooks && !this.#connection.isClosed; looks++) {
+      await pause(looks === 0 ? 0 : lookEveryMs);
+      const [row] = await this.#query<{ status: string | null }>('SELECT pg_xact_status($1::text::xid8) AS status', [xid]).catch(() => []);
+      if (row?.status !== 'in progress') break;
+    }
+    this.#lines.forget();
+    this.#notify({});
+  }
+
+  async transactionsEnded(): Promise<void> {
+    const watched = this.#watched;
+    this.#watched = [];
+    await Promise.all(watched);
   }
 
   /** The answer of a function; undefined if it raises one of these codes. */
@@ -573,6 +608,14 @@ export class PostgresStore implements Store {
 
 const nothing: Served = { tasks: [] };
 
+/** How often, and how many times, a store that is alone looks whether a transaction of the application has ended. */
+const lookEveryMs = 5;
+const mostLooks = 100;
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => systemClock.after(ms, resolve));
+}
+
 async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T> {
   await session.script('SAVEPOINT escapement');
   let value: T;
@@ -586,6 +629,7 @@ async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T
   return value;
 }
 
+/** A lease after a renewal. */
 interface Renewed {
   readonly id: string;
   readonly claim: number;
