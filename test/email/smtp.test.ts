@@ -127,7 +127,10 @@ describe('a mail', () => {
 
   test('does not wait for ever for a server that stalls', async () => {
     let stalls = 0;
-    const { server, note } = await setUp({ data: () => (stalls++ === 0 ? 'stall' : undefined) }, { timeout: '200ms' });
+    const { server, note } = await setUp(
+      { data: () => (stalls++ === 0 ? 'stall' : undefined) },
+      { timeout: '1s', retry: { maxAttempts: 100, backoff: 1 } },
+    );
     const result = await finished(await note.send({ to: 'ada@example.org' }));
     expect(result.errors[0]).toMatchObject({ name: 'TimeoutError' });
     expect(result.status).toBe('successful');
