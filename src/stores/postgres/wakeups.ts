@@ -1,7 +1,7 @@
 /**
  * Hints from and to other processes by LISTEN and NOTIFY. They are hints and nothing more: they are sent after the commit, by a statement of their
- * own, so that they neither fail nor delay what they tell of, and workers poll beneath. A connection that listens is asked now and then
- * whether it lives, since a half-open one stays silent.
+ * own, so that they neither fail nor delay what they tell of, and workers poll beneath. A connection that listens is sent something now and then
+ * that it must hear, since one that is half-open, or behind a pooler, stays silent.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import type { Hint } from '../../core/types.ts';
@@ -21,6 +21,7 @@ export class Wakeups {
   readonly #connection: Connection;
   readonly #hear: (hint: Hint, lines: readonly Line[] | undefined) => void;
   readonly #origin = randomUUID();
+  readonly #ownChannel = `escapement_${this.#origin.replaceAll('-', '')}`;
   readonly channel: string;
   #listening = false;
   #isAlive = false;
@@ -103,20 +104,40 @@ export class Wakeups {
     this.#cut = ended.resolve;
     client.on('error', () => ended.resolve());
     client.on('end', () => ended.resolve());
-    client.on('notification', ({ payload }) => this.#heard(payload ?? ''));
+    let heard: () => void = () => {};
+    client.on('notification', ({ channel, payload }) => {
+      if (channel === this.#ownChannel) heard();
+      else this.#heard(payload ?? '');
+    });
+    /** Resolves when the connection has heard something that was sent on another. */
+    const hears = async () => {
+      const answer = new Promise<void>((resolve) => {
+        heard = resolve;
+      });
+      await this.#connection.query("SELECT pg_notify($1, '')::text AS told", [this.#ownChannel]);
+      await answer;
+    };
     const within = async (work: Promise<unknown>) => {
       timer = systemClock.after(answerWithinMs, () => ended.resolve());
       await Promise.race([work, ended.promise]);
       timer.cancel();
     };
+    let isOver = false;
     const ask = () => {
+      if (isOver) return;
       timer = systemClock.after(askEveryMs, () => {
-        within(client.query({ text: 'SELECT 1' })).then(ask, () => ended.resolve());
+        within(hears()).then(ask, () => ended.resolve());
       });
     };
     try {
-      await within(client.connect().then(() => client.query({ text: `LISTEN ${this.channel}` })));
-      if (this.#listening) {
+      await within(client.connect().then(() => client.query({ text: `LISTEN ${this.channel}; LISTEN ${this.#ownChannel}` })));
+      let isHeard = false;
+      await within(
+        hears().then(() => {
+          isHeard = true;
+        }),
+      );
+      if (this.#listening && isHeard) {
         hasListened = true;
         this.#isAlive = true;
         // What happened before may have been missed.
@@ -127,6 +148,7 @@ export class Wakeups {
     } catch {
       // Tried again.
     }
+    isOver = true;
     this.#isAlive = false;
     timer?.cancel();
     this.#cut = undefined;
