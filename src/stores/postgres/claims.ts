@@ -188,8 +188,7 @@ export class Claims {
       }
       if (blocked.length > 0) await this.#session.run(this.#sql.block, [records(blocked)]);
       if (deferred.length > 0) await this.#session.run(this.#sql.defer, [records(deferred)]);
-      if (admitted.length > 0)
-        rows.push(...inOrder(await this.#session.rows<JobRow>(this.#sql.lease, [admitted, options.worker, options.leaseUntil, now])));
+      if (admitted.length > 0) rows.push(...(await this.#lease(admitted, options)));
       if (aged.length > 0 || (found.length > 0 && (found.length === most || isClosed || passedOver > 0))) continue;
       if (isSwept || !(await this.#hasBlocked())) break;
       isSwept = true;
@@ -200,6 +199,12 @@ export class Claims {
       await this.#session.run(this.#sql.saveRates, [records(rates)]);
     }
     return rows;
+  }
+
+  /** In the order in which they were admitted: the server returns changed rows in any order. */
+  async #lease(ids: readonly string[], { worker, leaseUntil, now }: ClaimOptions & { now: number }): Promise<JobRow[]> {
+    const rows = new Map((await this.#session.rows<JobRow>(this.#sql.lease, [ids, worker, leaseUntil, now])).map((row) => [row.id, row]));
+    return ids.flatMap((id) => rows.get(id) ?? []);
   }
 
   async #candidates(served: Served, now: number, limit: number): Promise<Candidate[]> {

@@ -80,6 +80,8 @@ class View {
   readonly served: Served;
   readonly lines = new Map<string, KnownLine>();
   readAt = Number.NaN;
+  /** The latest instant at which a caller looked. For one whose clock is behind, what had expired then has not. */
+  latestAt = Number.NEGATIVE_INFINITY;
 
   constructor(served: Served) {
     this.served = served;
@@ -99,8 +101,9 @@ export class Lines {
    */
   async start(served: Served, now: number, everyMs: number, read: () => Promise<readonly Line[]>): Promise<Start> {
     const view = this.#view(served);
-    const isKnown = now - view.readAt < everyMs && now >= view.readAt;
+    const isKnown = now - view.readAt < everyMs && now >= view.latestAt;
     if (!isKnown) await this.#read(view, now, read);
+    view.latestAt = isKnown ? now : Math.max(now, view.readAt);
     const lines = [...view.lines.values()];
     const before = lines.map(({ lowered }) => lowered);
     return {

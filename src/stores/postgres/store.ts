@@ -140,7 +140,10 @@ export class PostgresStore implements Store {
     const rows = await this.#unless(['ESC02'], () =>
       this.#connection.arrays<HotRow>(this.#sql.claims.claim, [...start.values, now, limit, worker, leaseUntil]),
     );
-    if (!rows) return this.#claimed(await this.#claimWithin(options), options);
+    if (!rows) {
+      this.#hasLimits = true;
+      return this.#claimed(await this.#claimWithin(options), options);
+    }
     const unreadables: Unreadable[] = [];
     const jobs = inOrder(rows.map((row) => readHot(row, unreadables)));
     start.claimed(jobs, jobs.length < limit ? this.#toldUpTo(now) : undefined);
@@ -154,6 +157,8 @@ export class PostgresStore implements Store {
 
   /** How often everything is read, in case that something was not told. */
   get #readEveryMs(): number {
+    // What was blocked may be free again, wherever claims have come to.
+    if (this.#hasLimits) return 0;
     return this.#isTold ? 30_000 : 1_000;
   }
 
@@ -251,7 +256,7 @@ export class PostgresStore implements Store {
       }),
     );
     const done = parts.flatMap((part) => (part.status === 'fulfilled' ? [part.value] : []));
-    const claimed = inOrder(done.flatMap((part) => [...part.claimed]));
+    const claimed = done.length === 1 ? (done[0] as Settled).claimed : inOrder(done.flatMap((part) => [...part.claimed]));
     const failed = parts.find((part) => part.status === 'rejected');
     if (failed) {
       // Its settlements are sent again, and what the others have claimed is given to the worker then.
@@ -299,7 +304,7 @@ export class PostgresStore implements Store {
     start.claimed(leased, claim && leased.length < claim.limit ? this.#toldUpTo(now) : undefined);
     this.#hint(settled, false);
     const left = unreadables.filter(({ job }) => job.status === 'running');
-    return { settled, dependents: [], claimed: claim ? await this.#leased(leased, left, claim) : [] };
+    return { settled, dependents: [], claimed: claim ? await this.#leased(inOrder(leased), left, claim) : [] };
   }
 
   /** Jobs that were claimed by a call that failed in part, by worker. */
@@ -400,6 +405,7 @@ export class PostgresStore implements Store {
     return this.#session(async (session) => {
       const from = this.#leases.from(now, this.#readEveryMs);
       const { hasBlocked, ...next } = await new Reads(session, this.#sql.reads).next(start.values, now, from, this.#leases);
+      if (hasBlocked) this.#hasLimits = true;
       return limits || hasBlocked ? { ...next, jobAt: await this.#claims(session).nextDueAt(options, now) } : next;
     });
   }
