@@ -176,7 +176,7 @@ test('explorations find no way round the limits and keys', async () => {
     unique: { key: ({ key, n }) => `${key}${n}`, onConflict: 'replace', wait: '1s' },
   });
   const send = tasks.define('send', { queue: 'mail', run: (_: number) => {}, rate: { key: (n) => n % 2, limit: 5, per: '10s' } });
-  await explore(tasks, { seeds: 12, workers: 3, faults: 'all', for: '5m' }, async (sim) => {
+  await explore(tasks, { seeds: process.env.ESCAPEMENT_LONG ? 24 : 6, workers: 3, faults: 'all', for: '5m' }, async (sim) => {
     running = 0;
     for (let i = 0; i < 20; i++) {
       await work.enqueue({ key: i % 3 === 0 ? 'a' : 'b', n: i % 7 });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { allStores } from '../stores/stores.ts';
+import { storesOfKinds } from '../stores/stores.ts';
 import { playOnEngine } from './engine-level.ts';
 import { readScenarios } from './read.ts';
 import { playOnStore } from './store-level.ts';
@@ -10,7 +10,7 @@ test('there are at least thirty scenarios', () => {
   expect(scenarios.length).toBeGreaterThanOrEqual(30);
 });
 
-for (const source of allStores) {
+for (const source of storesOfKinds) {
   for (const scenario of scenarios) {
     test(`${source.label}: ${scenario.name} (${scenario.file})`, async () => {
       if (scenario.level === 'engine') await playOnEngine(scenario, source);
