@@ -213,10 +213,10 @@ export class OptionReader {
   }
 
   /** Reads the value as an object with known keys only. */
-  object(value: unknown, path: string, keys: readonly string[]): Record<string, unknown> {
+  object(value: unknown, path: string, keys: readonly string[], expected = 'an object'): Record<string, unknown> {
     if (value === undefined) return {};
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      this.fault(path === '' ? 'options' : path, 'an object', value);
+      this.fault(path === '' ? 'options' : path, expected, value);
       return {};
     }
     for (const key of Object.keys(value)) {
@@ -290,8 +290,7 @@ export class OptionReader {
   queue(value: unknown, path: string, known: readonly string[] | undefined): string | undefined {
     if (value === undefined) return undefined;
     const name = this.name(value, path);
-    if (name !== '' && known && !known.includes(name))
-      return this.fault(path, `one of the queues ${known.join(', ')}`, name, nearest(name, known));
+    if (name !== '' && known && !known.includes(name)) return this.fault(path, knownQueues(known), name, nearest(name, known));
     return name;
   }
 
@@ -375,7 +374,8 @@ function readKey(read: OptionReader, value: unknown, path: string): KeyOf {
 
 function readUnique(read: OptionReader, value: unknown, path: string): UniqueRule | undefined {
   if (value === undefined) return undefined;
-  const given = read.object(value, path, ['key', 'within', 'while', 'onConflict', 'wait', 'maxWait']);
+  const unlessObject = 'an object such as { key: (input) => … }, or {} for the whole input';
+  const given = read.object(value, path, ['key', 'within', 'while', 'onConflict', 'wait', 'maxWait'], unlessObject);
   const { key, onConflict = 'skip' } = given as { key?: unknown; onConflict?: OnConflict };
   const ways: readonly OnConflict[] = ['skip', 'replace', 'reject'];
   if (!ways.includes(onConflict))
@@ -533,7 +533,9 @@ export function readDefinition(name: unknown, options: unknown, defaults: unknow
     run: given.run as Definition['run'],
   };
   if (known.queues && !known.queues.includes(definition.queue) && read.faults.length === 0) {
-    read.fault('queue', `one of the queues ${known.queues.join(', ')}`, definition.queue, nearest(definition.queue, known.queues));
+    const expected =
+      given.queue === undefined ? `${knownQueues(known.queues)}, or add default to the queues of createTasks()` : knownQueues(known.queues);
+    read.fault('queue', expected, definition.queue, nearest(definition.queue, known.queues));
   }
   read.done();
   return definition;
@@ -759,4 +761,8 @@ function edits(a: string, b: string): number {
     row = next;
   }
   return row[b.length] ?? 0;
+}
+
+function knownQueues(known: readonly string[]): string {
+  return known.length === 1 ? `the queue ${known[0]}` : `one of the queues ${known.join(', ')}`;
 }

@@ -427,9 +427,15 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     const read = new OptionReader(`Cannot enqueue ${this.name} in a workflow`);
     const refuse = (path: string, expected: string, got: string) => void read.faults.push({ path, expected, got });
     if (using.id !== undefined) refuse('id', 'no id: parts of a workflow have keys', using.id);
-    if ((using.unique ?? definition.unique) !== null) refuse('unique', 'a task that is not unique', 'unique');
+    if ((using.unique ?? definition.unique) !== null)
+      refuse('unique', 'a task without unique: parts of a workflow cannot be unique jobs', 'unique');
     const byKey = concurrency?.key ? 'concurrency.key' : rate?.key ? 'rate.key' : undefined;
-    if (isFilled && byKey) refuse(byKey, 'an input of its own, from which the key is made', 'an input that other parts give');
+    if (isFilled && byKey)
+      refuse(
+        byKey,
+        'an input that with() or add() gives in full, because the key is computed from it at enqueue',
+        'an input that holds values of other parts',
+      );
     read.done();
     const make = (parsed: unknown) => {
       const { workflow, isWaiting, id, now } = place;

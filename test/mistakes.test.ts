@@ -1,6 +1,7 @@
 /** What a newcomer does wrong: each mistake is met by a message that says what to do. */
 import { inspect } from 'node:util';
 import { type ConfigError, cancel, createTasks, dummy, exponential, immediate, memory, snooze, type Tasks } from 'escapement';
+import { postgres } from 'escapement/postgres';
 import { sqlite } from 'escapement/sqlite';
 import { simulate } from 'escapement/testing';
 import { expect, test } from 'vitest';
@@ -41,6 +42,31 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
   ['the backend in the place of the options', () => createTasks(memory() as Any), /expected createTasks\(\{ backend: memory\(…\) \}\)/],
   ['a path in the place of the options', () => sqlite('tasks.db' as Any), /expected an object: sqlite\(\{ file: "tasks\.db" \}\)/],
   ['a path by another name', () => sqlite({ path: 'tasks.db' } as Any), /path: .*did you mean file\?/],
+  [
+    'an environment variable that is not set',
+    () => postgres({ connectionString: undefined } as Any),
+    /connectionString: expected a URL such as .*; is its environment variable set\?, got undefined/,
+  ],
+  ['no options for PostgreSQL', () => postgres({} as Any), /expected connectionString, a URL such as .*, or pool, got {}/],
+  ['a URL and a pool', () => postgres({ connectionString: 'postgres://x', pool: {} } as Any), /connectionString or pool, not both/],
+  [
+    'unique: true',
+    ({ define }) => define('once', { unique: true, run: noop }),
+    /unique: expected an object such as .*, or {} for the whole input/,
+  ],
+  [
+    'no queue among named queues',
+    () => createTasks({ backend: memory(), queues: { mail: {} } }).define('any', noop),
+    /queue: expected the queue mail, or add default to the queues of createTasks\(\), got "default"/,
+  ],
+  [
+    'a part in the place of its output',
+    ({ tasks, define }) => {
+      const photo: Any = define('photo', (_: number) => 1);
+      return tasks.workflow((w: Any) => w.add(photo, { file: w.add(photo, 1) })).enqueue();
+    },
+    /the input of a part holds another part at file; pass its value instead, as in photo\.output/,
+  ],
   ['store for backend', () => createTasks({ store: memory() } as Any), /store: .*did you mean backend\?/],
   [
     'calling a task like a function',

@@ -376,9 +376,9 @@ describe('mistakes', () => {
     await expect(tasks.group([start.with(1), strict.with({ to: 'nobody' })]).enqueue()).rejects.toThrow('input of strict');
     expect((await tasks.jobs.list()).items).toEqual([]);
     const once = tasks.define('once', { unique: { key: 'a' }, run: () => 1 });
-    await expect(tasks.group([once]).enqueue()).rejects.toThrow('a task that is not unique');
+    await expect(tasks.group([once]).enqueue()).rejects.toThrow('a task without unique');
     const keyed = tasks.define('keyed', { run: (n: number) => n, concurrency: { limit: 1, key: (n) => `${n}` } });
-    await expect(tasks.chain([start.with(1), keyed]).enqueue()).rejects.toThrow('an input of its own, from which the key is made');
+    await expect(tasks.chain([start.with(1), keyed]).enqueue()).rejects.toThrow('an input that with() or add() gives in full');
   });
 
   test('a task that cancels itself cancels what waits for it', async () => {

@@ -503,6 +503,7 @@ export class RunningAttempt implements Scope {
     const why = steps.failure ?? {
       error: outcome.kind === 'failed' ? outcome.error : null,
       reason: outcome.kind === 'cancelled' ? outcome.reason : null,
+      permanent: outcome.kind === 'failed' && outcome.permanent,
     };
     void scope.run(this, () => this.#undo(steps, why));
     return true;
@@ -510,24 +511,26 @@ export class RunningAttempt implements Scope {
 
   async #undo(steps: Steps, why: Omit<Failure, 'maxAttempts'>): Promise<void> {
     let end: Outcome;
+    // Once all is undone, this attempt is the job's last.
+    let maxAttempts = this.job.attempt;
     try {
       await steps.undo(why);
-      const { error, reason } = why;
-      end = error ? { kind: 'failed', error, thrown: undefined, permanent: true } : { kind: 'cancelled', reason: reason ?? 'cancelled' };
+      const { error, reason, permanent } = why;
+      end = error ? { kind: 'failed', error, thrown: undefined, permanent } : { kind: 'cancelled', reason: reason ?? 'cancelled' };
     } catch (error) {
       end = this.#failed(error);
+      maxAttempts = steps.attemptsToUndo;
     }
     if (this.#ended) return;
-    this.host.clock.inTurn(this, () => this.#endUndone(end));
+    this.host.clock.inTurn(this, () => this.#endUndone(end, maxAttempts));
   }
 
-  #endUndone(end: Outcome): void {
+  #endUndone(end: Outcome, maxAttempts: number): void {
     if (this.#ended) return;
     this.#undoing = false;
     const { host, job } = this;
     this.#ended = true;
     host.clock.leave(this, true);
-    const maxAttempts = this.steps.attemptsToUndo;
     const fraction = end.kind === 'failed' ? host.random.fraction('backoff.jitter') : 0;
     this.#runner.ended(this, this.#noted(decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.progress)));
   }

@@ -145,7 +145,9 @@ export class Steps {
     const recorded = this.#loaded?.get(failedStep)?.value;
     if (recorded != null) return JSON.parse(recorded) as Failure;
     const { cancelRequested, attempt } = this.#attempt.job;
-    return cancelRequested === null ? undefined : { error: null, reason: cancelRequested, maxAttempts: attempt + undoAttempts };
+    return cancelRequested === null
+      ? undefined
+      : { error: null, reason: cancelRequested, permanent: false, maxAttempts: attempt + undoAttempts };
   }
 
   /** The number of attempts of a job whose steps are being undone. */
@@ -297,6 +299,8 @@ export interface Failure {
   readonly error: RecordedError | null;
   /** Why it was cancelled. */
   readonly reason: string | null;
+  /** True if it failed for good before its last attempt. */
+  readonly permanent: boolean;
   readonly maxAttempts: number;
 }
 

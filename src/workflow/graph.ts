@@ -224,6 +224,12 @@ function sourceOf(value: unknown): Source | undefined {
   }
 }
 
+function isHandle(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { output, after } = value as Partial<PartHandle>;
+  return typeof after === 'function' && sourceOf(output) !== undefined;
+}
+
 /** A copy of an input with null in the place of each value that is not there yet. */
 function withoutValues(
   value: unknown,
@@ -234,6 +240,10 @@ function withoutValues(
   if (from !== undefined) {
     found.push({ path: [...path], source: from });
     return null;
+  }
+  if (isHandle(value)) {
+    const at = path.length === 0 ? '' : ` at ${path.join('.')}`;
+    throw new InputError(`the input of a part holds another part${at}; pass its value instead, as in photo.output`);
   }
   if (Array.isArray(value)) return value.map((part, i) => withoutValues(part, [...path, i], found));
   if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value;

@@ -81,9 +81,13 @@ function read(options: PostgresOptions): Place {
       ...(/^(url|uri|dsn|connection|database)$/i.test(key) ? { didYouMean: 'connectionString' } : {}),
     });
   }
-  if ((connectionString === undefined) === (pool === undefined)) fault('', 'either connectionString or pool', Object.keys(options ?? {}));
+  if (connectionString === undefined && pool === undefined) {
+    if ('connectionString' in (options ?? {}))
+      fault('.connectionString', 'a URL such as postgres://user@host/database; is its environment variable set?', undefined);
+    else fault('', 'connectionString, a URL such as postgres://user@host/database, or pool', options);
+  } else if (connectionString !== undefined && pool !== undefined) fault('', 'connectionString or pool, not both', Object.keys(options));
   if (connectionString !== undefined && (typeof connectionString !== 'string' || connectionString === ''))
-    fault('.connectionString', 'a text such as postgres://user@host/database', connectionString);
+    fault('.connectionString', 'a URL such as postgres://user@host/database', connectionString);
   if (pool !== undefined && (typeof pool?.connect !== 'function' || typeof (pool as { query?: unknown }).query !== 'function'))
     fault('.pool', 'a Pool of the package pg', pool);
   if (typeof schema !== 'string' || !/^[A-Za-z_][A-Za-z0-9_]{0,62}$/.test(schema) || /^pg_/i.test(schema))
