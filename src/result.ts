@@ -171,6 +171,11 @@ export class TaskResult<Output = unknown, Input = unknown> {
     const { unique, task } = this.#record.job;
     return unique === null ? null : unique.key.slice(task.length + 1);
   }
+  /** The keys under which it is counted by the limits of its task; null where a limit has none. */
+  get limitKeys(): { readonly concurrency: string | null; readonly rate: string | null } {
+    const { concurrencyKey, rateKey } = this.#record.job;
+    return { concurrency: concurrencyKey, rate: rateKey };
+  }
   /** The name of the signal that it waits for, until `dueAt`; or null. */
   get awaits(): string | null {
     return this.#record.job.awaits;

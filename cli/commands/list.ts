@@ -107,6 +107,7 @@ function jobDocument(job: TaskResult) {
     progress: job.progress,
     metadata: job.metadata,
     uniqueKey: job.uniqueKey,
+    limitKeys: job.limitKeys,
     ...placeOf(job),
     awaits: job.awaits,
     input: input.value,
@@ -115,6 +116,11 @@ function jobDocument(job: TaskResult) {
     errors: job.errors,
     history: job.history,
   };
+}
+
+/** The keys under which its task's limits count it. */
+function limitText({ limitKeys: { concurrency, rate } }: TaskResult): string | null {
+  return [...new Set([concurrency, rate])].flatMap((key) => (key === null ? [] : [clean(key)])).join(', ') || null;
 }
 
 /** The recorded steps, oldest first. */
@@ -171,6 +177,7 @@ function jobLines(job: TaskResult, { io, paint }: Operation): string[] {
       job.schedule && `${clean(job.schedule)}${job.scheduledAt ? `, occurrence of ${job.scheduledAt.toISOString()}` : ''}`,
     ),
     ...line('unique by', job.uniqueKey && clean(job.uniqueKey)),
+    ...line('limit key', limitText(job)),
     ...line('enqueued', at(job.enqueuedAt)),
     ...line('by job', job.enqueuedBy),
     ...line('workflow', job.workflow && `${clean(job.workflowName ?? '')}, part ${clean(job.part ?? '')}  ${paint('dim', job.workflow)}`),

@@ -49,6 +49,7 @@ export function jobDetail(job: TaskResult, { log, waitsMs, steps, tree, cwd }: A
   const last = job.errors.at(-1);
   const facts: (readonly [string, string | null])[] = [
     ['unique by', job.uniqueKey],
+    ['limit key', limitText(job.limitKeys)],
     ['waits for', job.awaits && `the signal ${job.awaits}`],
     ['workflow', job.workflow && `${job.workflowName}, part ${job.part}`],
   ];
@@ -64,6 +65,11 @@ export function jobDetail(job: TaskResult, { log, waitsMs, steps, tree, cwd }: A
     tries: job.history.map((one) => attemptOf(one, cwd)),
     log,
   };
+}
+
+function limitText({ concurrency, rate }: TaskResult['limitKeys']): string | null {
+  if (concurrency === null || rate === null || concurrency === rate) return concurrency ?? rate;
+  return `${concurrency} (concurrency), ${rate} (rate)`;
 }
 
 function stepText(kind: StepInfo['kind'], value: unknown): string {

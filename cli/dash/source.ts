@@ -120,7 +120,10 @@ export class Source {
     ]);
     const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
     const failures = alike([...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a))).slice(0, 30);
-    return { failures, coming: await this.#coming([...retrying, ...scheduled]), unknown: await this.#unknownNow() };
+    const full = (await this.#tasks.limits())
+      .filter(({ key, running, concurrency }) => key !== null && concurrency !== null && running >= concurrency)
+      .map(({ task, key, running, concurrency }) => clean(`${task} ${key} ${running}/${concurrency}`));
+    return { full, failures, coming: await this.#coming([...retrying, ...scheduled]), unknown: await this.#unknownNow() };
   }
 
   /** Read rarely, because it scans thousands of jobs. */

@@ -171,6 +171,8 @@ export interface Data {
   readonly unknown: readonly { readonly task: string; readonly jobs: number }[];
   readonly coming: readonly Coming[];
   readonly failures: readonly Failure[];
+  /** The limits by key that are full: `sync ada 2/2`. */
+  readonly full: readonly string[];
   readonly jobs: { readonly items: readonly JobItem[]; readonly cursor: string | null; readonly note: string | null };
   /** Null: not read yet. */
   readonly job: JobDetail | 'gone' | null;
@@ -321,6 +323,7 @@ export const emptyData: Data = {
   unknown: [],
   coming: [],
   failures: [],
+  full: [],
   jobs: { items: [], cursor: null, note: null },
   job: null,
   retries: [],

@@ -47,6 +47,7 @@ function full(columns: number, rows: number, text: string): State {
       queues: [queueNamed(text, { paused: true }), queueNamed('mail')],
       coming: [{ at: now + 5_000, status: 'retrying', name: text, note: text, job: null }],
       failures: [{ ...job, times: 12 }],
+      full: [text],
       jobs: { items: [job, ...state.data.jobs.items], cursor: 'c', note: text },
       job: {
         ...job,

@@ -25,7 +25,7 @@ import { marks } from '../theme.ts';
 export function overview(state: State, wide: number, high: number): readonly Line[] {
   const { queues } = state.data;
   if (queues.length === 0) return [blank, emptyLine(state, 'no jobs yet'), blank, ...belowLines(state, wide, Math.max(1, high - 3))];
-  const warnings = unknownLines(state, wide).slice(0, high >= 12 ? 3 : 0);
+  const warnings = [...unknownLines(state, wide), ...fullLines(state, wide)].slice(0, high >= 12 ? 3 : 0);
   const below = high >= 12 ? Math.max(6, Math.min(high - queues.length - warnings.length - 4, Math.floor(high / 2))) : 0;
   return [
     ...queueLines(state, wide, high - below - warnings.length),
@@ -39,6 +39,12 @@ function unknownLines({ data }: State, wide: number): readonly Line[] {
   return data.unknown.map(({ task, jobs }) =>
     filled(line(span(` ⚠ no live worker can run ${task}: ${plural(jobs, 'ready job')}`, 'warn')), wide),
   );
+}
+
+/** Keys whose limits are full: their jobs wait, and no others. */
+function fullLines({ data }: State, wide: number): readonly Line[] {
+  if (data.full.length === 0) return [];
+  return [filled(line(span(shorten(` at their limit: ${data.full.join(', ')}`, wide - 1), 'dim')), wide)];
 }
 
 function queueLines(state: State, wide: number, high: number): readonly Line[] {
