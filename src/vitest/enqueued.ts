@@ -1,8 +1,8 @@
-/** `toHaveEnqueued`: looks for a job that matches; if there is none, reports the closest one and its differences. */
+/** `toHaveEnqueued`: looks among the jobs of a simulation, or those that a job has enqueued; if none matches, reports the closest one and its differences. */
 import type { TaskResult } from 'escapement';
 import type { MatcherState } from './matching.ts';
 import { checkOptions, checkTimes, closeness, count, difference, indent, line, matches } from './matching.ts';
-import { simulationOf, taskOf } from './received.ts';
+import { enqueuerOf, isSimulation, labelOf, taskOf } from './received.ts';
 import type { EnqueuedOptions } from './register.ts';
 import { durationOf, exact } from './time.ts';
 
@@ -27,24 +27,35 @@ interface Candidate {
 }
 
 export function toHaveEnqueued(this: MatcherState, received: unknown, task: unknown, input?: unknown, options?: EnqueuedOptions) {
-  const sim = simulationOf(this, name, received);
-  const { name: taskName } = taskOf(this, name, task, sim);
+  const by = enqueuerOf(this, name, received);
+  const { name: taskName } = taskOf(this, name, task, isSimulation(by) ? by : undefined);
   checkOptions(name, options, keys);
   checkTimes(name, options?.times);
   const conditions = conditionsOf(options ?? {});
-  const candidates = sim.jobs({ task: taskName }).map((job, i) => candidateOf(this, job, `${taskName}#${i + 1}`, input, conditions));
-  const found = candidates.filter((candidate) => candidate.inputMatches && candidate.unmet.length === 0);
-  const times = options?.times;
-  return {
-    pass: times === undefined ? found.length > 0 : found.length === times,
-    message: () => {
-      const hint = this.utils.matcherHint(name, 'sim', taskName, {
-        isNot: this.isNot,
-        ...(input === undefined ? {} : { secondArgument: 'input' }),
-      });
-      return `${hint}\n\n${explain(this, taskName, input, conditions, candidates, found, times)}`;
-    },
+  const judge = (jobs: readonly TaskResult[], label: (job: TaskResult, i: number) => string) => {
+    const candidates = jobs.map((job, i) => candidateOf(this, job, label(job, i), input, conditions));
+    const found = candidates.filter((candidate) => candidate.inputMatches && candidate.unmet.length === 0);
+    const times = options?.times;
+    return {
+      pass: times === undefined ? found.length > 0 : found.length === times,
+      message: () => {
+        const received = isSimulation(by) ? 'sim' : 'result';
+        const hint = this.utils.matcherHint(name, received, taskName, {
+          isNot: this.isNot,
+          ...(input === undefined ? {} : { secondArgument: 'input' }),
+        });
+        const enqueuer = isSimulation(by) ? 'the simulation' : labelOf(by);
+        return `${hint}\n\n${explain(this, enqueuer, taskName, input, conditions, candidates, found, times)}`;
+      },
+    };
   };
+  if (isSimulation(by)) return judge(by.jobs({ task: taskName }), (_, i) => `${taskName}#${i + 1}`);
+  return by.children().then((children) =>
+    judge(
+      children.filter((job) => job.task === taskName),
+      labelOf,
+    ),
+  );
 }
 
 function conditionsOf(options: EnqueuedOptions): Condition[] {
@@ -111,6 +122,7 @@ function candidateOf(state: MatcherState, job: TaskResult, label: string, input:
 
 function explain(
   state: MatcherState,
+  enqueuer: string,
   taskName: string,
   input: unknown,
   conditions: readonly Condition[],
@@ -123,14 +135,14 @@ function explain(
   const wanted = asked ? `\n\n${describe(state, input, conditions)}` : '';
   if (state.isNot) {
     const expected = times === undefined ? `not to have enqueued ${such}` : `to have enqueued ${such} any number of times except ${times}`;
-    return `Expected the simulation ${expected}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}`;
+    return `Expected ${enqueuer} ${expected}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}`;
   }
   if (times !== undefined && found.length > 0) {
     const rest = candidates.filter((candidate) => !found.includes(candidate));
     const others = rest.length === 0 ? '' : `\n\nThese are different:\n\n${list(state, rest)}`;
-    return `Expected the simulation to have enqueued ${such} ${count(times, 'time')}; it has ${count(found.length, 'time')}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}${others}`;
+    return `Expected ${enqueuer} to have enqueued ${such} ${count(times, 'time')}; it has ${count(found.length, 'time')}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}${others}`;
   }
-  const head = `Expected the simulation to have enqueued ${such}${times === undefined ? '' : ` ${count(times, 'time')}`}.${wanted}`;
+  const head = `Expected ${enqueuer} to have enqueued ${such}${times === undefined ? '' : ` ${count(times, 'time')}`}.${wanted}`;
   if (candidates.length === 0) return `${head}\n\nIt has enqueued no job of ${taskName}.`;
   return `${head}\n\n${nearest(state, input, candidates)}`;
 }

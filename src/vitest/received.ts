@@ -12,6 +12,16 @@ export function simulationOf(state: MatcherState, matcher: string, received: unk
   throw misuse(state, matcher, 'a simulation, from simulate() or the fixture of testTasks(): expect(sim)', received);
 }
 
+/**
+ * What has enqueued jobs: a simulation, or one job.
+ * @throws TypeError
+ */
+export function enqueuerOf(state: MatcherState, matcher: string, received: unknown): Simulation | TaskResult {
+  if (isSimulation(received) || isResult(received)) return received;
+  const expected = 'a simulation, from simulate() or the fixture of testTasks(), or a TaskResult, as returned by await task.enqueue()';
+  throw misuse(state, matcher, expected, received);
+}
+
 /** @throws TypeError */
 export function resultOf(state: MatcherState, matcher: string, received: unknown): TaskResult {
   if (isResult(received)) return received;
@@ -19,12 +29,12 @@ export function resultOf(state: MatcherState, matcher: string, received: unknown
 }
 
 /**
- * A task of this simulation's application.
+ * A task, of this simulation's application.
  * @throws TypeError
  */
-export function taskOf(state: MatcherState, matcher: string, received: unknown, sim: Simulation): AnyTask {
+export function taskOf(state: MatcherState, matcher: string, received: unknown, sim = currentSimulation()): AnyTask {
   if (!isTask(received)) throw misuse(state, matcher, 'a task, as returned by tasks.define()', received);
-  const names = namesOf(sim);
+  const names = sim && namesOf(sim);
   if (!names || names.includes(received.name)) return received;
   throw new TypeError(
     `${matcher}: ${received.name} is not a task of the simulated application, whose tasks are ${names.join(', ') || 'none'}. ` +

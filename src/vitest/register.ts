@@ -82,12 +82,16 @@ type AnyTask = { readonly name: string; readonly enqueue: unknown; readonly getR
 declare module 'vitest' {
   interface Matchers<R extends void | Promise<void> = void | Promise<void>, T = unknown> {
     /**
-     * The simulation has enqueued a job of this task whose input contains `input`. Finished jobs count.
+     * The simulation has enqueued a job of this task whose input contains `input`; of a TaskResult: its job has, in any attempt. Finished jobs count.
+     * On a TaskResult it reads the store and returns a promise.
      * @example expect(sim).toHaveEnqueued(sendWelcome, { userId: 'ada' }, { in: '1h', queue: 'mail' });
+     * @example await expect(order).toHaveEnqueued(sendReceipt, { orderId: 7 });
      */
     toHaveEnqueued: T extends Simulation
       ? <Input>(task: Task<Input, unknown>, input?: NoInfer<Expected<Input>>, options?: EnqueuedOptions) => R
-      : never;
+      : T extends TaskResult
+        ? <Input>(task: Task<Input, unknown>, input?: NoInfer<Expected<Input>>, options?: EnqueuedOptions) => Promise<void>
+        : never;
     /**
      * The simulation's mail server has accepted a mail that is as expected.
      * @example expect(sim).toHaveSentMail({ to: 'ada@example.com', subject: /trial/ }, { at: '+3d' });

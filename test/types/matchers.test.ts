@@ -63,6 +63,10 @@ test('toHaveEnqueued takes a part of the input, at any depth', () => {
     expect(sim).not.toHaveEnqueued(mail, { to: { name: 1 } });
     // @ts-expect-error on a simulation alone
     expect(mail).toHaveEnqueued(mail);
+    const result = await noInput.enqueue();
+    expectTypeOf(expect(result).toHaveEnqueued(mail, { to: { name: 'Ada' } }, { times: 1 })).toEqualTypeOf<Promise<void>>();
+    // @ts-expect-error: of another type
+    expect(result).toHaveEnqueued(mail, { to: { name: 1 } });
   });
 });
 

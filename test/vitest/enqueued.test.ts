@@ -2,12 +2,15 @@
 import { createTasks, memory } from 'escapement';
 import { testTasks } from 'escapement/vitest';
 import { describe, expect } from 'vitest';
-import { messageOf } from './messages.ts';
+import { messageFrom, messageOf } from './messages.ts';
 
 const tasks = createTasks({ backend: memory() });
 const mail = tasks.define('mail.welcome', async (_: { userId: string; lines?: { sku: string; count: number }[] }) => {});
 const digest = tasks.define('digest', () => {});
 const other = createTasks().define('other', () => {});
+const order = tasks.define('order', async ({ userId }: { userId: string }) => {
+  await mail.enqueue({ userId });
+});
 const test = testTasks(tasks);
 
 describe('toHaveEnqueued passes', () => {
@@ -206,7 +209,7 @@ describe('toHaveEnqueued fails', () => {
 
   test('on anything but a simulation and a task of its application', async ({ sim }) => {
     expect(messageOf(() => expect(sim).toHaveEnqueued(other))).toBe(
-      'toHaveEnqueued: other is not a task of the simulated application, whose tasks are mail.welcome, digest. ' +
+      'toHaveEnqueued: other is not a task of the simulated application, whose tasks are mail.welcome, digest, order. ' +
         'Simulate the application that defines it, or register a portable task with tasks.register().',
     );
     // @ts-expect-error a task is no simulation
@@ -228,6 +231,32 @@ describe('toHaveEnqueued fails', () => {
     );
     expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, {}, { times: 1.5 }))).toBe(
       'Invalid arguments of toHaveEnqueued(): times: expected a whole number, got 1.5',
+    );
+  });
+});
+
+describe('toHaveEnqueued of a job', () => {
+  test('finds what the job has enqueued, and nothing that another has', async ({ sim }) => {
+    const [ada, eva] = [await order.enqueue({ userId: 'ada' }), await order.enqueue({ userId: 'eva' })];
+    await expect(ada).not.toHaveEnqueued(mail);
+    await sim.runUntilIdle();
+    await expect(ada).toHaveEnqueued(mail, { userId: 'ada' }, { times: 1 });
+    await expect(eva).toHaveEnqueued(mail, { userId: 'eva' }, { queue: 'default', status: 'successful' });
+    await expect(ada).not.toHaveEnqueued(mail, { userId: 'eva' });
+    await expect(ada).not.toHaveEnqueued(digest);
+  });
+
+  test('names the job, and the closest of those that it has enqueued', async ({ sim }) => {
+    const ada = await order.enqueue({ userId: 'ada' });
+    await mail.enqueue({ userId: 'eva' });
+    await sim.runUntilIdle();
+    const message = await messageFrom(expect(ada).toHaveEnqueued(mail, { userId: 'eva' }));
+    expect(message).toContain('expect(result).toHaveEnqueued(mail.welcome, input)');
+    expect(message).toContain('Expected order#1 to have enqueued a job of mail.welcome like this.');
+    expect(message).toContain('The only one is mail.welcome#2, which differs:');
+    expect(await messageFrom(expect(ada).toHaveEnqueued(digest))).toContain('It has enqueued no job of digest.');
+    expect(await messageFrom(expect(ada).not.toHaveEnqueued(mail))).toContain(
+      'Expected order#1 not to have enqueued a job of mail.welcome.',
     );
   });
 });
