@@ -1,6 +1,6 @@
 /** `escapement list` and `escapement show`: jobs in a table, or one job in full. */
 import type { Command } from 'commander';
-import type { AttemptInfo, LogEntry, StepInfo, TaskResult } from 'escapement';
+import type { AttemptInfo, LogEntry, StepInfo, TaskResult, Tasks } from 'escapement';
 import { given, whole } from '../arguments.ts';
 import { clean, cleanLines, padEnd, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
@@ -57,13 +57,14 @@ export function addShow(program: Command, io: Io, done: (code: ExitCode) => void
     more: '\nExit codes:\n  0  shown\n  1  no such job, or the partial id matches several\n  2  wrong usage, or the module or its store cannot be used',
   })
     .argument('<id>', "the job's id, or the start or end of the id of one of the 5,000 newest jobs")
-    .option('--tree', 'print the jobs that belong together: who enqueued what, and the parts of workflows')
+    .option('--tree', 'print the jobs that belong together: who enqueued what, and the parts of workflows; <id> may be that of a workflow')
     .option('--json', 'print one JSON document')
     .action(async (module: string, id: string, options: { json?: boolean; tree?: boolean }) => {
       done(
         await operate(module, options, io, async (operation) => {
-          const job = await findJob(operation.tasks, id);
-          if (options.tree) return printTree(operation, job);
+          const part = options.tree ? await firstPart(operation.tasks, id) : undefined;
+          const job = part ?? (await findJob(operation.tasks, id));
+          if (options.tree) return printTree(operation, job, part ? id : job.id);
           const [steps, logs] = await Promise.all([job.steps(), job.logs()]);
           operation.print(
             () => ({ ...jobDocument(job), steps, logs }),
@@ -75,13 +76,20 @@ export function addShow(program: Command, io: Io, done: (code: ExitCode) => void
     });
 }
 
-async function printTree({ tasks, print, paint }: Operation, job: TaskResult): Promise<ExitCode> {
+/** A part of the workflow with this id, if there is one. */
+async function firstPart(tasks: Tasks, workflow: string): Promise<TaskResult | undefined> {
+  const { items } = workflow.length < 36 ? { items: [] } : await tasks.jobs.list({ workflow, limit: 1 });
+  return items[0];
+}
+
+/** @param asked the id that was asked for */
+async function printTree({ tasks, print, paint }: Operation, job: TaskResult, asked: string): Promise<ExitCode> {
   const tree = await treeOf(tasks, job);
   print(
     () => ({ jobs: tree.jobs.map((one) => ({ ...jobRow(one), ...placeOf(one) })), isCut: tree.isCut }),
     () => [
       ...treeLinesOf(tree).map(({ lead, text, id, status }) => {
-        const shown = id === job.id ? paint('bold', text) : text;
+        const shown = id === asked ? paint('bold', text) : text;
         return `${paint('dim', lead)}${shown}${status === null ? '' : `  ${status}`}${id === null ? '' : `  ${paint('dim', id)}`}`;
       }),
       ...(tree.isCut ? [paint('dim', `… more than ${tree.jobs.length} jobs`)] : []),

@@ -499,6 +499,7 @@ test('show --tree draws who enqueued what, and list finds the parts of a workflo
   expect(before.stdout).toBe(
     `workflow chain, 0 of 2 ended\n├─ mail.greet  ready  ${id}\n└─ wide  waiting  ${(await store.document('list', '--task', 'wide')).jobs[0]?.id}\n`,
   );
+  expect((await store.run('show', [workflow, '--tree'])).stdout).toBe(before.stdout);
   expect((await store.document('list', '--workflow', workflow)).jobs).toHaveLength(2);
   await store.work();
   expect(await store.document('show', id, '--tree')).toMatchObject({
