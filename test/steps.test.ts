@@ -1,12 +1,13 @@
 /** Durable steps, sleeps and signals, as applications use them: on memory and SQLite, in virtual time, through failures, crashes and replays. */
 import { setTimeout } from 'node:timers/promises';
 import Database from 'better-sqlite3';
-import { cancel, createTasks, immediate, memory, PermanentError, snooze, type Tasks } from 'escapement';
+import { cancel, createTasks, immediate, memory, PermanentError, StoreError, snooze, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { everyCrash, explore, simulate } from 'escapement/testing';
 import 'escapement/vitest';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { MemoryStore } from '../src/stores/memory.ts';
 import { emptyPostgres } from './stores/postgres-server.ts';
 
 const stores = [
@@ -281,6 +282,28 @@ test('whenever a worker dies, what was recorded is not repeated', async () => {
     await expect(result).toHaveSucceeded({ returnValue: [`${result.id}/charge`, 'yes'] });
     expect(charges).toHaveLength(1);
   });
+});
+
+test('a signal whose taking was answered by an error is neither lost nor followed by the next', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const flow = tasks.define('flow', { run: async (_: number, ctx) => [await ctx.waitFor('go'), await ctx.waitFor('go')] });
+  let lost = 0;
+  const open = () => {
+    const store = new MemoryStore();
+    const { takeSignal } = store;
+    store.takeSignal = (...call) => {
+      const answer = takeSignal.apply(store, call);
+      if (answer && lost++ % 2 === 0) throw new StoreError('the answer was lost', { kind: 'failing', transient: true });
+      return answer;
+    };
+    return store;
+  };
+  await using sim = await simulate(tasks, { store: { kind: 'store', name: 'forgetful', open } });
+  const result = await flow.enqueue(1);
+  for (const n of [1, 2, 3]) await tasks.signal('go', n);
+  await sim.runUntilIdle();
+  await expect(result).toHaveSucceeded({ returnValue: [1, 2], attempts: 1 });
+  expect(lost).toBe(2);
 });
 
 test('explorations find no way to repeat a step or to lose a signal', async () => {

@@ -126,8 +126,8 @@ export class Steps {
       if ('timedOut' in state) return null;
       until = state.until;
     } else await this.#save({ name: step, kind: 'signal', value: JSON.stringify({ until }) });
-    const signal = await this.#take(name, step);
-    if (signal) return accept((decode(signalValue(signal)) as { data: unknown }).data);
+    const taken = await this.#take(name, step);
+    if (taken !== null) return accept((decode(taken) as { data: unknown }).data);
     if (until !== null && until <= clock.now()) {
       await this.#save({ name: step, kind: 'signal', value: '{"timedOut":true}' });
       return null;
@@ -265,14 +265,25 @@ export class Steps {
     this.#attempt.stepped(row);
   }
 
-  async #take(name: string, step: string): Promise<Awaited<ReturnType<StepStore['takeSignal']>>> {
-    if (!this.#store)
-      throw new InputError(`ctx.waitFor() of ${this.#attempt.task}: call() has no job that could wait; enqueue() it instead`);
-    const row = { name: step, kind: 'signal', attempt: this.#attempt.attempt, at: this.#attempt.host.clock.now() } as const;
-    const signal = await this.#insist(() => (this.#store as StepStore).takeSignal(this.#attempt.job, { name, step: row }));
-    if (signal === false) throw this.#lost();
-    if (signal) this.#attempt.stepped({ ...row, value: signalValue(signal) });
-    return signal;
+  /** Takes a signal, if there is one: the value of the step that has recorded it. */
+  async #take(name: string, step: string): Promise<string | null> {
+    const store = this.#store;
+    if (!store) throw new InputError(`ctx.waitFor() of ${this.#attempt.task}: call() has no job that could wait; enqueue() it instead`);
+    const { id, job, attempt, host } = this.#attempt;
+    const row = { name: step, kind: 'signal', attempt, at: host.clock.now() } as const;
+    let isRepeated = false;
+    const value = await this.#insist(async () => {
+      // A call whose answer was lost may have taken the signal; to repeat it would take the next one, or wait for one that has come.
+      const [steps = []] = isRepeated ? await store.getSteps([id]) : [];
+      isRepeated = true;
+      const kept = steps.find((one) => one.name === step && 'data' in waitState(one))?.value;
+      if (kept) return kept;
+      const signal = await store.takeSignal(job, { name, step: row });
+      return signal && signalValue(signal);
+    });
+    if (value === false) throw this.#lost();
+    if (value !== null) this.#attempt.stepped({ ...row, value });
+    return value;
   }
 
   /** A store that fails for a while must not make a step run again that has had its effect. */
