@@ -399,29 +399,33 @@ test('mistakes are told', async () => {
   expect(snooze('1s')).toBeDefined();
 });
 
-test('every crash of a job that is undone: what was done is undone once, or the worker died in its last attempt', async () => {
-  const tasks = createTasks({ backend: memory() });
-  const world: string[] = [];
-  const place = tasks.define('place', {
-    retry: { maxAttempts: 4, backoff: '1m' },
-    run: async (_: void, ctx) => {
-      await ctx.step('charge', () => void world.push('charge'), { compensate: () => void world.push('refund') });
-      await ctx.sleep('1s');
-      throw new PermanentError('no parcel');
-    },
-  });
-  await everyCrash(tasks, { workers: 2 }, async (sim) => {
-    world.length = 0;
-    const result = await place.enqueue();
-    await sim.runUntilIdle();
-    return async () => {
-      await expect(result).toHaveFailed({ error: 'no parcel' });
-      // A crash between an effect and its record repeats the effect, whichever way it goes.
-      expect(world.filter((what) => what === 'refund').length).toBeGreaterThanOrEqual(1);
-      expect(world.at(-1)).toBe('refund');
-    };
-  });
-});
+test.each([4, 1])(
+  'every crash of a job of %i attempts that is undone: what was recorded is undone, also after its last attempt',
+  async (maxAttempts) => {
+    const tasks = createTasks({ backend: memory() });
+    const world: string[] = [];
+    const place = tasks.define('place', {
+      retry: { maxAttempts, backoff: '1m' },
+      run: async (_: void, ctx) => {
+        await ctx.step('charge', () => void world.push('charge'), { compensate: () => void world.push('refund') });
+        await ctx.sleep('1s');
+        throw new PermanentError('no parcel');
+      },
+    });
+    await everyCrash(tasks, { workers: 2 }, async (sim) => {
+      world.length = 0;
+      const result = await place.enqueue();
+      await sim.runUntilIdle();
+      return async () => {
+        await expect(result).toHaveFailed({ error: maxAttempts === 1 ? /no parcel|lease expired/ : 'no parcel' });
+        // A crash between an effect and its record repeats the effect, whichever way it goes; in the last attempt nothing is known of it.
+        if (maxAttempts === 1 && !(await result.steps()).some(({ name }) => name === 'charge')) return;
+        expect(world.filter((what) => what === 'refund').length).toBeGreaterThanOrEqual(1);
+        expect(world.at(-1)).toBe('refund');
+      };
+    });
+  },
+);
 
 test('replay runs a function again from the top after each step: what stands between steps is done again', async () => {
   const tasks = createTasks({ backend: memory() });

@@ -1,4 +1,5 @@
 /** What a job remembers of its steps, sleeps and signals, as texts that a store keeps. Pure. */
+import type { RecordedError } from './failure.ts';
 import type { Signal, Step } from './types.ts';
 
 /** The state of a wait for a signal: until when it waits (null: without end), then what came. */
@@ -20,6 +21,26 @@ export const maxSteps = 10_000;
 export const undoableStep = '~undoable';
 /** How a job that is being undone ends. */
 export const failedStep = '~failed';
+
+/** How a job that is being undone ends. */
+export interface Failure {
+  /** Null: it was cancelled. */
+  readonly error: RecordedError | null;
+  /** Why it was cancelled. */
+  readonly reason: string | null;
+  /** True if it failed for good before its last attempt. */
+  readonly permanent: boolean;
+  /** Of the job, while it is being undone. */
+  readonly maxAttempts: number;
+}
+
+/** How many attempts a job gets for undoing its steps, beyond those of its task: a compensation can fail, and a worker can be killed meanwhile. */
+export const undoAttempts = 10;
+
+/** Records that the job is being undone. */
+export function failureStep(failure: Failure): Pick<Step, 'name' | 'kind' | 'value'> {
+  return { name: failedStep, kind: 'step', value: JSON.stringify(failure) };
+}
 
 /** True for what the engine records for itself: people see neither it nor its absence. */
 export function isHidden({ name }: Pick<Step, 'name'>): boolean {

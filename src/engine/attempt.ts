@@ -25,7 +25,7 @@ import { cut, isPermanentError, maxTextBytes, recordError } from '../core/failur
 import { decode, encode, utf8Length } from '../core/json.ts';
 import { latestLines, lineText, mostLines } from '../core/log.ts';
 import { type Cancel, isSnooze, cancel as makeCancel, snooze as makeSnooze, type Snooze, steering } from '../core/outcomes.ts';
-import { nameOfStep, unusedLine } from '../core/steps.ts';
+import { type Failure, nameOfStep, unusedLine } from '../core/steps.ts';
 import type { Job, Progress, Settlement, Step } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
 import type { Awaitable, Store } from '../ports/store.ts';
@@ -35,7 +35,7 @@ import { crossedError } from './crossed.ts';
 import { type Host, type Isolate, told } from './host.ts';
 import { parseInput } from './input.ts';
 import { scope } from './scope.ts';
-import { type Failure, type StepStore, Steps } from './steps.ts';
+import { type StepStore, Steps } from './steps.ts';
 
 /**
  * Why the attempt ended before its function did: the error that its signal carries, and the outcome for the job. Null: no outcome, because

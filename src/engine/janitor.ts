@@ -9,8 +9,9 @@ import { dependentEvents, endingEvents } from '../core/changes.ts';
 import { decide } from '../core/decide.ts';
 import { latestInstant } from '../core/duration.ts';
 import { LeaseLostError } from '../core/errors.ts';
-import { recordError } from '../core/failure.ts';
-import type { Amendment, Job } from '../core/types.ts';
+import { type RecordedError, recordError } from '../core/failure.ts';
+import { failedStep, failureStep, undoAttempts, undoableStep } from '../core/steps.ts';
+import type { Amendment, Job, Settlement } from '../core/types.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
 import type { PruneOptions, Store } from '../ports/store.ts';
 import { leaseMs, renewEveryMs } from './heartbeat.ts';
@@ -132,12 +133,14 @@ async function shortenLeases(store: Store, now: number): Promise<void> {
 }
 
 async function recover(host: Host, store: Store, orphans: readonly Job[], now: number): Promise<void> {
-  const settlements = orphans.map((job) => {
-    const error = recordError(
-      new LeaseLostError('the lease expired without an outcome: the worker was killed, suspended, or disconnected'),
-    );
-    return decide(job, defaultBackoff, { kind: 'lost', error }, now, 0);
-  });
+  const error = recordError(new LeaseLostError('the lease expired without an outcome: the worker was killed, suspended, or disconnected'));
+  const settlements = await undoing(
+    store,
+    orphans,
+    orphans.map((job) => decide(job, defaultBackoff, { kind: 'lost', error }, now, 0)),
+    error,
+    now,
+  );
   const { settled, dependents } = await store.settle(settlements, { now });
   for (let i = 0; i < orphans.length; i++) {
     const job = settled[i];
@@ -152,6 +155,34 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
     );
   }
   for (const event of dependentEvents(dependents, now)) host.events.emit(event);
+}
+
+/** Jobs that would end with steps that can be undone are queued instead: their next attempt undoes them. */
+async function undoing(
+  store: Store,
+  jobs: readonly Job[],
+  ends: readonly Settlement[],
+  error: RecordedError,
+  now: number,
+): Promise<readonly Settlement[]> {
+  const ending = jobs.filter(({ cancelRequested }, i) => ends[i]?.status === 'failed' || cancelRequested !== null);
+  if (ending.length === 0) return ends;
+  const steps = await store.getSteps(ending.map(({ id }) => id));
+  const names = new Map(ending.map((job, i) => [job, new Set(steps[i]?.map(({ name }) => name))]));
+  return Promise.all(
+    jobs.map(async (job, i) => {
+      const end = ends[i] as Settlement;
+      const recorded = names.get(job);
+      if (!recorded?.has(undoableStep)) return end;
+      if (recorded.has(failedStep)) return end.status === 'failed' ? end : { ...end, undoes: true };
+      const maxAttempts = job.attempt + undoAttempts;
+      const failure = { error: job.cancelRequested === null ? error : null, reason: job.cancelRequested, permanent: false, maxAttempts };
+      // If it is not saved, another has settled the job.
+      if (!(await store.saveSteps(job, [{ ...failureStep(failure), attempt: job.attempt, at: now }]))) return end;
+      await store.amend([{ id: job.id, expect: { status: 'running', claim: job.claim }, set: { maxAttempts } }], { now });
+      return { ...end, status: 'queued', reason: null, dueAt: now, undoes: true };
+    }),
+  );
 }
 
 async function expire(host: Host, store: Store, jobs: readonly Job[], now: number): Promise<void> {

@@ -16,9 +16,20 @@ import {
   SuspendedError,
   TimeoutError,
 } from '../core/errors.ts';
-import { isPermanentError, type RecordedError } from '../core/failure.ts';
+import { isPermanentError } from '../core/failure.ts';
 import { decode, encode } from '../core/json.ts';
-import { failedStep, isHidden, maxSteps, nameOfStep, signalValue, undoableStep, waitState } from '../core/steps.ts';
+import {
+  type Failure,
+  failedStep,
+  failureStep,
+  isHidden,
+  maxSteps,
+  nameOfStep,
+  signalValue,
+  undoAttempts,
+  undoableStep,
+  waitState,
+} from '../core/steps.ts';
 import type { Step } from '../core/types.ts';
 import type { Store } from '../ports/store.ts';
 import type { RunningAttempt } from './attempt.ts';
@@ -163,7 +174,7 @@ export class Steps {
     const { job, host } = this.#attempt;
     if (!this.#loaded?.has(failedStep)) {
       const maxAttempts = this.attemptsToUndo;
-      await this.#save({ name: failedStep, kind: 'step', value: JSON.stringify({ ...why, maxAttempts }) });
+      await this.#save(failureStep({ ...why, maxAttempts }));
       // Beyond the attempts of the task, for a worker may be killed meanwhile.
       const amendment = { id: job.id, expect: { status: 'running', claim: job.claim }, set: { maxAttempts } } as const;
       await this.#store?.amend([amendment], { now: host.clock.now() });
@@ -304,24 +315,11 @@ export class Steps {
   }
 }
 
-/** How a job that is being undone ends. */
-export interface Failure {
-  /** Null: it was cancelled. */
-  readonly error: RecordedError | null;
-  /** Why it was cancelled. */
-  readonly reason: string | null;
-  /** True if it failed for good before its last attempt. */
-  readonly permanent: boolean;
-  readonly maxAttempts: number;
-}
-
 interface Undo {
   readonly id: string;
   readonly value: unknown;
   readonly compensate: (value: unknown, step: StepContext) => unknown;
 }
-
-const undoAttempts = 10;
 
 /** A compensation that failed. */
 export class UndoFailed extends Error {

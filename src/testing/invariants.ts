@@ -473,6 +473,7 @@ export class InvariantChecker {
   #decided(job: Job, settlement: Settlement): void {
     const { outcome, status, attempt, dueAt, settledAt, losses, reason, error } = settlement;
     this.#returned(job, settlement);
+    const isUndone = this.#remembered.isUndone(job.id);
     const given = outcome === 'snoozed' || outcome === 'released' ? 1 : 0;
     if (attempt !== job.attempt - given) this.#say(job, `I5: ${outcome}, but its attempt number went from ${job.attempt} to ${attempt}`);
     const kept = outcome === 'lost' ? job.losses + 1 : outcome === 'released' ? job.losses : 0;
@@ -480,7 +481,7 @@ export class InvariantChecker {
     if (outcome === 'lost') {
       if (status === 'queued' && dueAt !== settledAt)
         this.#say(job, `I11: its lease was lost, but it is due ${dueAt - settledAt} ms later`);
-      if (status === 'queued' && (losses >= maxLosses || attempt >= job.maxAttempts))
+      if (status === 'queued' && !isUndone && (losses >= maxLosses || attempt >= job.maxAttempts))
         this.#say(job, `I5: lost ${losses} times at attempt ${attempt} of ${job.maxAttempts}, but continues`);
       const worker = job.worker ?? '';
       // It may be found late by workers that had trouble themselves.
@@ -488,7 +489,7 @@ export class InvariantChecker {
       if (since > troubleLastsMs)
         this.#say(job, `L2: ${worker} lost its lease, although nothing has gone wrong with it for ${Math.round(since / 1_000)} s`);
     }
-    if (outcome === 'failed' && status === 'failed' && reason !== 'permanent' && attempt < job.maxAttempts)
+    if (outcome === 'failed' && status === 'failed' && reason !== 'permanent' && attempt < job.maxAttempts && !isUndone)
       this.#say(job, `I5: failed for good at attempt ${attempt} of ${job.maxAttempts}`);
     if (outcome !== 'failed' || status !== 'queued') return;
     if (error?.name === 'PermanentError') this.#say(job, 'I5: its error is permanent, but it is retried');

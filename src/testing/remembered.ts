@@ -1,4 +1,5 @@
 /** I17 and I18: what the invariant checker knows of steps and signals. A step that was stored is there, and does not run again; a signal is kept until it is taken. */
+import { failedStep } from '../core/steps.ts';
 import type { Job, Signal, Step } from '../core/types.ts';
 import type { Model } from './model.ts';
 
@@ -20,7 +21,9 @@ export class Remembered {
     const kept = this.#steps.get(id) ?? new Map<string, Step>();
     this.#steps.set(id, kept);
     for (const step of steps) {
-      if (step.kind === 'step' && kept.has(step.name)) this.#say(id, `I17: its step ${step.name} ran again after it was stored`);
+      // Two workers may find at once that the job has failed.
+      if (step.kind === 'step' && step.name !== failedStep && kept.has(step.name))
+        this.#say(id, `I17: its step ${step.name} ran again after it was stored`);
       kept.set(step.name, step);
     }
   }
@@ -47,6 +50,11 @@ export class Remembered {
     if (isAtOnce && count === 0) this.#say(id, `I18: it was given the signal ${name}, which was not sent or has been taken`);
     this.#signals.set(name, Math.max(0, count - 1));
     this.#steps.set(id, (this.#steps.get(id) ?? new Map<string, Step>()).set(step.name, { ...step, value: null }));
+  }
+
+  /** True if the job's steps are being undone: it has attempts of its own for that. */
+  isUndone(id: string): boolean {
+    return this.#steps.get(id)?.has(failedStep) === true;
   }
 
   /** True if a signal with this name has been sent and not taken. */
