@@ -127,6 +127,42 @@ describe.each(stores)('on %s', (_, store) => {
     ]);
   });
 
+  test('a job that was undone, and is retried by hand, does again what was undone, under new ids, and nothing else', async () => {
+    const tasks = createTasks({ backend: memory() });
+    const world: string[] = [];
+    let fails = true;
+    const place = tasks.define('place', {
+      retry: { maxAttempts: 1 },
+      run: async (_: void, ctx) => {
+        await ctx.step('note', () => void world.push('note'));
+        await ctx.step('charge', ({ id }) => void world.push(id.slice(37)), {
+          compensate: (_, { id }) => void world.push(id.slice(37)),
+        });
+        const parcel = await ctx.waitFor('parcel');
+        await ctx.step('ship', ({ id }) => {
+          world.push(id.slice(37));
+          if (fails) throw new PermanentError('lost');
+        });
+        return parcel;
+      },
+    });
+    await using sim = await simulated(tasks);
+    const result = await place.enqueue();
+    await tasks.signal('parcel', 7);
+    for (let round = 0; round < 3; round++) {
+      fails = round < 2;
+      if (round > 0) await result.retry();
+      await sim.runUntilIdle();
+    }
+    await expect(result).toHaveSucceeded({ returnValue: 7 });
+    expect(world).toEqual([
+      ...['note', 'charge', 'ship', 'undo charge'],
+      ...['charge/1', 'ship', 'undo charge/1'],
+      ...['charge/2', 'ship'],
+    ]);
+    await expect(result).toHaveStepped(['note', 'charge', 'ship']);
+  });
+
   test('names that repeat are numbered; parallel steps of one name need a key, and the error says where both are', async () => {
     const tasks = createTasks({ backend: memory() });
     const resize = tasks.define('resize', {

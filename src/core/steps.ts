@@ -42,9 +42,32 @@ export function failureStep(failure: Failure): Pick<Step, 'name' | 'kind' | 'val
   return { name: failedStep, kind: 'step', value: JSON.stringify(failure) };
 }
 
+const undoPrefix = '~undo ';
+const undonePrefix = '~undone ';
+
+/** Records that a step has been undone. */
+export function undoStep(name: string): string {
+  return `${undoPrefix}${name}`;
+}
+
+/** Records that a step was undone before the job was queued again. */
+export function undoneStep(name: string): string {
+  return `${undonePrefix}${name}`;
+}
+
+/** What is left of the recorded steps when a job that has ended is queued again: what was undone is done again. Undefined: nothing changes. */
+export function stepsRunAgain(steps: readonly Step[]): readonly Step[] | undefined {
+  if (!steps.some(({ name }) => name === failedStep)) return undefined;
+  const undone = steps.flatMap(({ name }) => (name.startsWith(undoPrefix) ? [name.slice(undoPrefix.length)] : []));
+  const gone = new Set([failedStep, ...undone, ...undone.map(undoneStep)]);
+  return steps
+    .filter(({ name }) => !gone.has(name))
+    .map((step) => (step.name.startsWith(undoPrefix) ? { ...step, name: undoneStep(step.name.slice(undoPrefix.length)) } : step));
+}
+
 /** True for what the engine records for itself: people see neither it nor its absence. */
 export function isHidden({ name }: Pick<Step, 'name'>): boolean {
-  return name === undoableStep || name === failedStep || name.startsWith('~undo ');
+  return name === undoableStep || name === failedStep || name.startsWith(undoPrefix) || name.startsWith(undonePrefix);
 }
 
 /** A step's name as people read it. */

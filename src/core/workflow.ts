@@ -86,6 +86,11 @@ export function affectsOthers(before: Pick<Job, 'status'>, after: Pick<Job, 'sta
   return after.workflow !== null && isFinished(before) !== isFinished(after);
 }
 
+/** True if a job that had ended is to run again. */
+export function isRevived(before: Pick<Job, 'status'>, after: Pick<Job, 'status'>): boolean {
+  return isFinished(before) && !isFinished(after);
+}
+
 /** The row of a waiting job when all its parents are done. */
 function unblocked(job: Job, values: readonly string[], now: number): Job {
   const { part, runAfter } = job;

@@ -28,6 +28,8 @@ import {
   signalValue,
   undoAttempts,
   undoableStep,
+  undoneStep,
+  undoStep,
   waitState,
 } from '../core/steps.ts';
 import type { Step } from '../core/types.ts';
@@ -180,11 +182,11 @@ export class Steps {
       await this.#store?.amend([amendment], { now: host.clock.now() });
     }
     for (const { id, value, compensate } of this.#undone.toReversed()) {
-      const name = `~undo ${id}`;
+      const name = undoStep(id);
       if ((await this.#recorded)?.has(name)) continue;
       try {
         await inStep.run(true, compensate, value, {
-          id: `${job.id}/undo ${id}`,
+          id: await this.#idOf(id, `undo ${id}`),
           attempt: job.attempt,
           signal: new AbortController().signal,
         });
@@ -210,6 +212,7 @@ export class Steps {
   ): Promise<Awaited<T>> {
     const { signal } = this.#attempt;
     const timeout = timeoutMs === null ? undefined : new AbortController();
+    const stepId = await this.#idOf(id, id);
     const value = await this.#attempt.within(
       timeoutMs,
       () => {
@@ -219,7 +222,7 @@ export class Steps {
       },
       () =>
         inStep.run(true, fn, {
-          id: `${this.#attempt.id}/${id}`,
+          id: stepId,
           attempt,
           signal: timeout ? AbortSignal.any([signal, timeout.signal]) : signal,
         }),
@@ -237,6 +240,12 @@ export class Steps {
     }
     await this.#save({ name: id, kind: 'step', value: text }, isUndoable);
     return (text === null ? undefined : decode(text)) as Awaited<T>;
+  }
+
+  /** A step that is done again after it was undone has another id: by the former, the receiver would take it for a repetition. */
+  async #idOf(name: string, what: string): Promise<string> {
+    const undone = (await this.#recorded)?.get(undoneStep(name));
+    return `${this.#attempt.id}/${what}${undone ? `/${undone.attempt}` : ''}`;
   }
 
   /** Names repeat in the order in which they are asked for: the second `name` is `name#2`. */

@@ -21,10 +21,10 @@ import {
 } from '../core/job.ts';
 import { appended, logBlob } from '../core/log.ts';
 import { changesVersions } from '../core/schedule.ts';
-import { signalValue } from '../core/steps.ts';
+import { signalValue, stepsRunAgain } from '../core/steps.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
-import { affectsOthers, asPart, type Edge, type Edges, edgeConflict, edgesOf, followNow, type Parts } from '../core/workflow.ts';
+import { affectsOthers, asPart, type Edge, type Edges, edgeConflict, edgesOf, followNow, isRevived, type Parts } from '../core/workflow.ts';
 import type {
   Advance,
   Amended,
@@ -616,9 +616,15 @@ export class MemoryStore implements Store {
     if (node.job.awaits !== null) this.#awaiting.get(node.job.awaits)?.delete(node);
     if (job.awaits !== null) this.#awaiting.set(job.awaits, (this.#awaiting.get(job.awaits) ?? new Set()).add(node));
     if (job.queue !== node.job.queue) node.line = this.#indexes.line(job.queue, job.task);
+    if (isRevived(node.job, job)) this.#runStepsAgain(job.id);
     node.job = job;
     this.#indexes.add(node, now);
     if (job.unique) this.#hold(node, now);
+  }
+
+  #runStepsAgain(id: string): void {
+    const steps = stepsRunAgain([...(this.#steps.get(id)?.values() ?? [])]);
+    if (steps) this.#steps.set(id, new Map(steps.map((step) => [step.name, step])));
   }
 
   #hint(jobs: readonly Job[]): void {

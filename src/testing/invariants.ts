@@ -538,6 +538,7 @@ export class InvariantChecker {
       if (rows[i] && isOver(job) && amendment.set?.status !== undefined && amendment.set.status !== 'queued')
         this.#say(job, `I12: it was ${job.status} and becomes ${amendment.set.status}`);
       if (!isAsExpected || !rows[i]) return;
+      if (isOver(job) && amendment.set?.status === 'queued') this.#remembered.runAgain(job.id);
       if (amendment.set === null) {
         this.#dependents.deleted(job);
         this.#remembered.forget(job.id);
@@ -550,6 +551,10 @@ export class InvariantChecker {
   }
 
   #follow(dependents: readonly Job[], ended: readonly string[]): void {
+    for (const row of dependents) {
+      const before = this.#model.get(row.id);
+      if (before && isOver(before) && !isOver(row)) this.#remembered.runAgain(row.id);
+    }
     this.#dependents.changed(dependents, ended, this.#isAtOnce);
   }
 

@@ -1,5 +1,5 @@
 /** I17 and I18: what the invariant checker knows of steps and signals. A step that was stored is there, and does not run again; a signal is kept until it is taken. */
-import { failedStep } from '../core/steps.ts';
+import { failedStep, stepsRunAgain } from '../core/steps.ts';
 import type { Job, Signal, Step } from '../core/types.ts';
 import type { Model } from './model.ts';
 
@@ -50,6 +50,12 @@ export class Remembered {
     if (isAtOnce && count === 0) this.#say(id, `I18: it was given the signal ${name}, which was not sent or has been taken`);
     this.#signals.set(name, Math.max(0, count - 1));
     this.#steps.set(id, (this.#steps.get(id) ?? new Map<string, Step>()).set(step.name, { ...step, value: null }));
+  }
+
+  /** The job had ended, and is queued again. */
+  runAgain(id: string): void {
+    const steps = stepsRunAgain([...(this.#steps.get(id)?.values() ?? [])]);
+    if (steps) this.#steps.set(id, new Map(steps.map((step) => [step.name, step])));
   }
 
   /** True if the job's steps are being undone: it has attempts of its own for that. */

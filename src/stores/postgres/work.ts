@@ -9,10 +9,10 @@ import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, takesPlace } from '../../core/gate.ts';
 import { amended, ended, isFenced, isFinished, settled, signalled } from '../../core/job.ts';
 import { appended, logBlob } from '../../core/log.ts';
-import { signalValue } from '../../core/steps.ts';
+import { signalValue, stepsRunAgain } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
-import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
+import { affectsOthers, asPart, type Edge, edgesOf, isRevived } from '../../core/workflow.ts';
 import type { Advance, Amended, Held, JobBlob, Settled, Taken, WantedSignal } from '../../ports/store.ts';
 import { type AttemptRow, attemptOf, type JobRow, recordOf, textOf } from '../sql/rows.ts';
 import { Retry } from './connection.ts';
@@ -61,6 +61,7 @@ export function workSql(schema: string) {
       RETURNING name, data, sent_at AS "sentAt"`,
     awaiting: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE awaits = $1::text ORDER BY id FOR UPDATE`,
     deleteJobs: `DELETE FROM ${schema}.jobs WHERE ${ofIds}`,
+    deleteSteps: `DELETE FROM ${schema}.steps WHERE job IN (SELECT json_array_elements_text(${given}))`,
     deleteParts: (['attempts', 'steps', 'blobs'] as const).map(
       (table) => `DELETE FROM ${schema}.${table} WHERE job IN (SELECT json_array_elements_text(${given}))`,
     ),
@@ -340,7 +341,22 @@ export class Work {
     }
     await this.#write(written);
     await this.#write(edited, true);
+    await this.#runStepsAgain(changes.filter(({ before, after }) => isRevived(before.job, after)).map(({ after }) => after.id));
     await this.#unblock(gates);
+  }
+
+  async #runStepsAgain(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return;
+    const steps = Map.groupBy(
+      await this.#session.rows<Step & { readonly job: string }>(this.#sql.getSteps, [texts(ids)]),
+      ({ job }) => job,
+    );
+    for (const [id, recorded] of steps) {
+      const left = stepsRunAgain(recorded);
+      if (!left) continue;
+      await this.#session.run(this.#sql.deleteSteps, [texts([id])]);
+      await this.#saveSteps(id, left);
+    }
   }
 
   /** @param parts receives the rows that affect other jobs of their workflow */
@@ -349,6 +365,7 @@ export class Work {
     const dirty = new Set<string>();
     const edited = new Set<string>();
     const gone: string[] = [];
+    const revived: string[] = [];
     const gates: string[] = [];
     const answers: (Job | null)[] = [];
     for (const { id, expect, set: given } of amendments) {
@@ -387,6 +404,7 @@ export class Work {
         if (isEdited) edited.add(id);
       }
       if (gavePlace && !takesPlace(job, false, now)) gates.push(gateOf(entry.job));
+      if (isRevived(entry.job, job)) revived.push(id);
       if (affectsOthers(entry.job, job)) parts.push(job);
       answers.push(job);
     }
@@ -402,6 +420,7 @@ export class Work {
       for (const sql of this.#sql.deleteParts) await this.#session.run(sql, [ids]);
       await this.edges.forget(gone);
     }
+    await this.#runStepsAgain(revived);
     await this.#unblock(gates);
     return answers;
   }

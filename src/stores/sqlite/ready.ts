@@ -10,7 +10,7 @@ import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
 import { amended, claimed, isFenced, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
 import { appended, logBlob } from '../../core/log.ts';
-import { signalValue } from '../../core/steps.ts';
+import { signalValue, stepsRunAgain } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
 import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
@@ -376,10 +376,19 @@ export class Ready {
     return job;
   }
 
+  #runStepsAgain(id: string): void {
+    const ids = JSON.stringify([id]);
+    const steps = stepsRunAgain(this.statements.steps.all(ids));
+    if (!steps) return;
+    this.statements.pruneSteps.run(ids);
+    for (const { name, kind, value, attempt, at } of steps) this.statements.saveStep.run(id, name, kind, value, attempt, at);
+  }
+
   /** @param isEdited whether what is written at insert alone has changed too */
   #update(row: SqliteRow, job: Job, now: number, isEdited: boolean): void {
     const state = stateOf(job, now);
     this.#madeReady(job, now);
+    if (row.finishedAt !== null && job.finishedAt === null) this.#runStepsAgain(row.id);
     this.statements.update.run(...changes(job, state, this.#keyAfter(row, job, now)), row.n);
     if (isEdited) this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
     this.#count(row, state, job.attempt, job.queue);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { decide } from '../../core/decide.ts';
 import type { Job, Signal, Step } from '../../core/types.ts';
 import type { Store } from '../../ports/store.ts';
-import { amend, cases, claim, claimOne, done, failed, insert, lost, rowOf, settle, snoozed, t0 } from './kit.ts';
+import { amend, cases, claim, claimOne, done, failed, gaveUp, insert, lost, rowOf, settle, snoozed, t0 } from './kit.ts';
 
 const step = (name: string, overrides: Partial<Step> = {}): Step => ({ name, kind: 'step', value: '1', attempt: 1, at: t0, ...overrides });
 const signal = (name: string, data: string | null = null, sentAt = t0): Signal => ({ name, data, sentAt });
@@ -52,6 +52,25 @@ export const steps = cases('steps', {
     await amend(store, await rowOf(store, a.id), null);
     await store.prune({ status: 'successful', finishedBefore: t0 + 1, limit: 9 });
     assert.deepEqual(await store.getSteps([a.id, b.id]), [[], []]);
+  },
+  'a job that ended and is queued again forgets the steps that were undone, and keeps the others': async (store, job) => {
+    const [a, b] = [job(), job()];
+    await insert(store, a, b);
+    const undo = [step('~failed'), step('~undo charge', { value: null })];
+    for (const row of await claim(store, t0)) await store.saveSteps(row, [step('note'), step('charge'), ...(row.id === a.id ? undo : [])]);
+    for (const { id } of [a, b]) await settle(store, gaveUp(await rowOf(store, id), t0));
+    for (const { id } of [a, b])
+      await amend(store, await rowOf(store, id), { status: 'queued', dueAt: t0, reason: null, finishedAt: null, maxAttempts: 9 });
+    assert.deepEqual(await store.getSteps([a.id, b.id]), [
+      [step('note'), step('~undone charge', { value: null })],
+      [step('note'), step('charge')],
+    ]);
+    const row = await claimOne(store, t0, { limit: 1 });
+    assert.equal(row.id, a.id);
+    await store.saveSteps(row, [step('charge', { attempt: 2 }), step('~failed', { attempt: 2 }), step('~undo charge', { attempt: 2 })]);
+    await settle(store, gaveUp(row, t0));
+    await amend(store, await rowOf(store, a.id), { status: 'queued', dueAt: t0, reason: null, finishedAt: null, maxAttempts: 9 });
+    assert.deepEqual(await stepsOf(store, a.id), [step('note'), step('~undone charge', { attempt: 2 })]);
   },
   'a signal is kept until a job takes it, once, the oldest first, and recorded with it': async (store, job) => {
     for (const data of ['{"n":1}', null]) await store.sendSignal(signal('a b', data), { now: t0 });
