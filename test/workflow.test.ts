@@ -190,6 +190,25 @@ describe.each(played)('on %s', (store) => {
     expect(ran).toEqual(['broken 1', 'alone']);
   });
 
+  test('a failure that ends its whole workflow undoes the steps of parts that wait between steps', async () => {
+    const { tasks, sim } = await application(store);
+    const world: string[] = [];
+    const pay = tasks.define('pay', async (_: void, ctx) => {
+      await ctx.step('charge', () => void world.push('charge'), { compensate: () => void world.push('refund') });
+      await ctx.sleep('1h');
+      world.push('too late');
+    });
+    const pack = tasks.define('pack', async (_: void, ctx) => {
+      await ctx.sleep('1m');
+      throw new PermanentError('nothing in stock');
+    });
+    const workflow = await tasks.group([pay.with(), pack.with()], { onFailure: 'workflow' }).enqueue();
+    await sim.advance('10m');
+    await workflow.refresh();
+    expect(statuses(workflow)).toEqual({ pay: 'cancelled', pack: 'failed' });
+    expect(world).toEqual(['charge', 'refund']);
+  });
+
   test('sim.tree() shows who enqueued what, and workflows', async () => {
     const { tasks, sim, start, double, sum } = await application(store);
     const outer = tasks.define('outer', async (_: void, ctx) => {

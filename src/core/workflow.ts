@@ -122,11 +122,18 @@ function filled(input: string | null, fill: Fill, values: readonly string[]): st
   return JSON.stringify(whole);
 }
 
+/** True if a job's end depends on whether it has steps to undo. */
+function mayHaveSteps({ status, claim }: Job): boolean {
+  return status === 'queued' && claim > 0;
+}
+
 /** The row of an unfinished job when its workflow ends because another part failed; undefined if nothing changes. */
-function stopped(job: Job, now: number): Job | undefined {
+function stopped(job: Job, isUndoable: boolean, now: number): Job | undefined {
   if (isFinished(job) || job.part?.always) return undefined;
-  if (job.status !== 'running') return cancelled(job, now);
-  return job.cancelRequested === null ? { ...job, cancelRequested: upstreamFailed } : undefined;
+  if (job.status !== 'running' && !isUndoable) return cancelled(job, now);
+  if (job.cancelRequested !== null) return undefined;
+  // Its next attempt undoes its steps, and cancels it.
+  return { ...job, cancelRequested: upstreamFailed, ...(isUndoable ? { dueAt: Math.min(job.dueAt, now) } : {}) };
 }
 
 function cancelled(job: Job, now: number): Job {
@@ -156,6 +163,8 @@ export interface Parts {
   values(children: readonly string[]): Awaitable<readonly (readonly string[])[]>;
   /** All jobs of a workflow, in the order in which they were enqueued. */
   parts(workflow: string): Awaitable<readonly Job[]>;
+  /** Those of these jobs that have steps to undo. */
+  undoable(jobs: readonly string[]): Awaitable<ReadonlySet<string>>;
   change(changes: readonly { readonly before: Job; readonly after: Job }[]): Awaitable<void>;
 }
 type Awaitable<T> = T | Promise<T>;
@@ -188,8 +197,11 @@ export function* follow(changed: readonly Job[], now: number, parts: Parts): Gen
     for (const { status, workflow, part } of level) {
       if (part?.onFailure !== 'workflow' || workflow === null || (status !== 'failed' && isFinished({ status }))) continue;
       if (!others.has(workflow)) others.set(workflow, yield parts.parts(workflow));
-      for (const job of others.get(workflow) ?? []) {
-        if (status === 'failed') change(job, stopped(job, now));
+      const all = others.get(workflow) ?? [];
+      const asked = status === 'failed' ? all.filter(mayHaveSteps).map(({ id }) => id) : [];
+      const undoable: Answer<'undoable'> = asked.length === 0 ? new Set<string>() : yield parts.undoable(asked);
+      for (const job of all) {
+        if (status === 'failed') change(job, stopped(job, undoable.has(job.id), now));
         else touched.set(job.id, job);
       }
     }

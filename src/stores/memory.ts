@@ -21,7 +21,7 @@ import {
 } from '../core/job.ts';
 import { appended, logBlob } from '../core/log.ts';
 import { changesVersions } from '../core/schedule.ts';
-import { signalValue, stepsRunAgain } from '../core/steps.ts';
+import { signalValue, stepsRunAgain, undoableStep } from '../core/steps.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
 import { affectsOthers, asPart, type Edge, type Edges, edgeConflict, edgesOf, followNow, isRevived, type Parts } from '../core/workflow.ts';
@@ -579,6 +579,7 @@ export class MemoryStore implements Store {
       waiting: (children) => new Set(children.filter((id) => this.#edges.isWaiting(id))),
       parts: (workflow) => [...(this.#workflows.get(workflow) ?? [])].map(({ job }) => job),
       values: (children) => children.map((id) => this.#edges.values(id)),
+      undoable: (jobs) => new Set(jobs.filter((id) => this.#steps.get(id)?.has(undoableStep))),
       change: (changes) => {
         for (const { before, after } of changes) {
           const node = this.#nodes.get(before.id) as Node;

@@ -1,5 +1,6 @@
 /** The edges of workflows, in one transaction. An edge is done once it has its parent's value. */
 import { isFinished } from '../../core/job.ts';
+import { undoableStep } from '../../core/steps.ts';
 import type { Job } from '../../core/types.ts';
 import { type Edge, type Edges, edgeConflict, follow, type Parts } from '../../core/workflow.ts';
 import type { Entry } from './rows.ts';
@@ -16,6 +17,7 @@ export function edgesSql(schema: string) {
     byChild: `SELECT parent, child, value FROM ${schema}.edges WHERE child IN ${ids} ORDER BY n`,
     open: `SELECT DISTINCT child FROM ${schema}.edges WHERE value IS NULL AND child IN ${ids}`,
     parts: `SELECT id FROM ${schema}.jobs WHERE workflow = $1::text ORDER BY n`,
+    undoable: `SELECT job FROM ${schema}.steps WHERE name = '${undoableStep}' AND job IN ${ids}`,
     forget: `DELETE FROM ${schema}.edges WHERE child IN ${ids}`,
   };
 }
@@ -113,6 +115,10 @@ export class WorkflowEdges {
         const ids = (await this.#session.rows<{ id: string }>(this.#sql.parts, [workflow])).map(({ id }) => id);
         await lock(ids);
         return ids.flatMap((id) => entries.get(id)?.job ?? []);
+      },
+      undoable: async (jobs) => {
+        const rows = await this.#session.rows<{ job: string }>(this.#sql.undoable, [texts(jobs)]);
+        return new Set(rows.map(({ job }) => job));
       },
       change: async (changes) => {
         await this.#rows.change(

@@ -1,6 +1,7 @@
 /** The edges of workflows. An edge is done once it has its parent's value. */
 import type { Database, Statement } from 'better-sqlite3';
 import { isFinished } from '../../core/job.ts';
+import { undoableStep } from '../../core/steps.ts';
 import type { Job } from '../../core/types.ts';
 import { type Edge, type Edges, edgeConflict, followNow } from '../../core/workflow.ts';
 import { jobOf } from '../sql/rows.ts';
@@ -18,6 +19,7 @@ export class WorkflowEdges {
   readonly #open: Statement<[string], unknown>;
   readonly #row: Statement<[string], SqliteRow>;
   readonly #parts: Statement<[string], SqliteRow>;
+  readonly #step: Statement<[string, string], unknown>;
   readonly #forget: Statement<[string]>;
 
   constructor(db: Database) {
@@ -29,6 +31,7 @@ export class WorkflowEdges {
     this.#open = db.prepare('SELECT 1 FROM escapement_edges WHERE child = ? AND value IS NULL LIMIT 1');
     this.#row = db.prepare(`${selectJob} WHERE id = ?`);
     this.#parts = db.prepare(`${selectJob} WHERE workflow = ? ORDER BY n`);
+    this.#step = db.prepare('SELECT 1 FROM escapement_steps WHERE job = ? AND name = ?');
     this.#forget = db.prepare('DELETE FROM escapement_edges WHERE child IN (SELECT value FROM json_each(?))');
   }
 
@@ -76,6 +79,7 @@ export class WorkflowEdges {
       },
       waiting: (children) => new Set(children.filter((child) => this.isWaiting(child))),
       values: (children) => children.map((child) => this.#values.all(child).map(({ value }) => value ?? 'null')),
+      undoable: (jobs) => new Set(jobs.filter((job) => this.#step.get(job, undoableStep))),
       parts: (workflow) => this.#parts.all(workflow).map(read),
       change: (changes) => {
         for (const { before, after } of changes) change(rows.get(before.id) as SqliteRow, after);

@@ -1,6 +1,6 @@
 /** Law 8: a job that waits for others changes in the transaction in which they end. */
 import assert from 'node:assert/strict';
-import type { Job } from '../../core/types.ts';
+import type { Job, Step } from '../../core/types.ts';
 import { type Edge, type Part, upstreamFailed } from '../../core/workflow.ts';
 import type { Store } from '../../ports/store.ts';
 import {
@@ -218,6 +218,23 @@ export const workflows = cases(8, {
     assert.equal((await rowOf(store, b.id)).cancelRequested, upstreamFailed);
     assert.equal((await rowOf(store, stranger.id)).status, 'queued');
     assert.equal((await settle(store, failed(two, t0)))[0], 'cancelled');
+  },
+  'a job with steps to undo that waits when its workflow ends is queued for that': async (store, job) => {
+    const [a, b, c] = [part(job, { onFailure: 'workflow' }), part(job), part(job)];
+    await insertAll(store, [a, b, c], []);
+    const [one, two, three] = await claim(store, t0);
+    assert.ok(one && two && three);
+    const undoable: Step = { name: '~undoable', kind: 'sleep', value: null, attempt: 1, at: t0 };
+    await store.saveSteps(two, [undoable]);
+    await store.saveSteps(three, [{ ...undoable, name: 'charge' }]);
+    await settle(store, snoozed(two, t0, 60_000), snoozed(three, t0, 60_000));
+    const { dependents } = await store.settle([gaveUp(one, t0 + 5)], { now: t0 + 5 });
+    assert.deepEqual(dependents.map(brief), [
+      [b.id, 'queued', null],
+      [c.id, 'cancelled', upstreamFailed],
+    ]);
+    assert.equal(dependents[0]?.cancelRequested, upstreamFailed);
+    assert.equal((await claimOne(store, t0 + 5)).id, b.id);
   },
   'a failed job that runs again revives those that were cancelled because of it': async (store, job) => {
     const [a, b] = [part(job), part(job)];
