@@ -429,6 +429,10 @@ test('mistakes are told', async () => {
   expect(await failing((ctx) => context(ctx).step('a', 5))).toMatch(/the second argument must be the function/);
   expect(await failing((ctx) => context(ctx).step('a', () => 1, { retries: 3 }))).toMatch(/retries: expected one of retry, timeout, key/);
   expect(await failing((ctx) => context(ctx).waitFor('a', { within: '1s' }))).toMatch(/expected \{ timeout, schema \}/);
+  expect(await failing((ctx) => context(ctx).step('a', () => context(ctx).step('b', () => 1)))).toMatch(
+    /ctx\.step\("b"\) of .* stands in the function of another step/,
+  );
+  expect(await failing((ctx) => context(ctx).step('a', () => context(ctx).waitFor('b')))).toMatch(/ctx\.waitFor\("b"\) of .* another step/);
   await expect(tasks.signal('', 1)).rejects.toThrow(/name: expected a text of 1 to 200 characters/);
   await expect(tasks.signal('a', new Date())).rejects.toThrow(/the data of signal a/);
   await expect(tasks.signal('a', 1, { backend: 'bulk' })).rejects.toThrow(/one of the backends default/);

@@ -74,6 +74,7 @@ export class Steps {
   async run<T>(name: string, fn: (step: StepContext) => T, options: StepOptions<Awaited<T>> = {}): Promise<Awaited<T>> {
     const what = `ctx.step(${show(name)}) of ${this.#attempt.task}`;
     checkName(name, what);
+    refuseInStep(what);
     if (typeof fn !== 'function')
       throw new InputError(`${what}: the second argument must be the function that does the work; got ${show(fn)}`);
     const { maxAttempts, backoff, timeoutMs, key } = readOptions(options as StepOptions, what);
@@ -124,6 +125,7 @@ export class Steps {
   async waitFor(name: string, options: WaitOptions<StandardSchemaV1 | undefined> = {}): Promise<unknown> {
     const what = `ctx.waitFor(${show(name)}) of ${this.#attempt.task}`;
     checkName(name, what);
+    refuseInStep(what);
     for (const key of Object.keys(options))
       if (key !== 'timeout' && key !== 'schema') throw new InputError(`${what}: expected { timeout, schema }; got ${show(key)}`);
     const { clock } = this.#attempt.host;
@@ -354,6 +356,11 @@ function unwrapped(error: unknown): unknown {
 function checkName(name: unknown, what: string): void {
   if (typeof name === 'string' && name !== '' && name.length <= maxNameLength && !name.startsWith('~')) return;
   throw new InputError(`${what}: the name must be a text of 1 to ${maxNameLength} characters that does not begin with ~`);
+}
+
+/** What a step does is done once, as a whole: what is recorded inside it would be read by nobody. */
+function refuseInStep(what: string): void {
+  if (inStep.getStore()) throw new InputError(`${what} stands in the function of another step; call it before or after that step`);
 }
 
 function readOptions(options: StepOptions, what: string) {
