@@ -1,6 +1,6 @@
 /**
- * Events of other processes, for listeners that ask for them: once a second the jobs that changed last are read, and what has happened to them
- * since is told. Where no other process can see the jobs, and in a simulation, the application's own events are all there are.
+ * Events of other processes, for listeners that ask for them: once a second the jobs that changed last are read, and an event is emitted for each
+ * change. Where no other process can see the jobs, and in a simulation, there are only the application's own events.
  */
 import type { App } from './app.ts';
 import type { Emitter, Event, EventName } from './core/events.ts';
@@ -100,7 +100,7 @@ class Watch {
       this.#tell(records, now);
       this.#caughtUpTo = now;
     } catch {
-      // Whoever uses the store is told. What happens meanwhile is told later.
+      // Other uses of the store report the error. The events of this time are emitted later.
     }
     this.#again();
   }
@@ -114,7 +114,7 @@ class Watch {
       const oldest = items.at(-1);
       if (items.length < limit || !oldest || changedAt(oldest) < since) return items;
       if (limit < most) continue;
-      this.#app.logger.warn({ jobs: limit }, 'more jobs changed in a second than can be told of; events of other processes were left out');
+      this.#app.logger.warn({ jobs: limit }, 'too many jobs changed in a second; some events of other processes were left out');
       return items;
     }
   }

@@ -20,7 +20,7 @@ export interface TaskLog {
 export interface TaskMetadata {
   get(key: string): unknown;
   /**
-   * Changes the metadata of the job, for whoever looks at it: it is saved within seconds, and with the outcome. Later attempts see it.
+   * Changes the metadata of the job. The change is saved within seconds, and with the outcome; later attempts read it.
    * @param value plain data; undefined removes the key. The metadata has at most 16 KiB of JSON.
    * @throws InputError if it cannot be stored
    */

@@ -53,7 +53,7 @@ function openProcess(module: string, { heard, gone }: ChannelListener): Channel 
     if (!isGone) gone(error);
     isGone = true;
   };
-  // As a thread does, whoever has replaced these meanwhile.
+  // Looked up at each write, as for a thread: the application may have replaced process.stdout.
   child.stdout?.on('data', (text: Uint8Array) => process.stdout.write(text));
   child.stderr?.on('data', (text: Uint8Array) => process.stderr.write(text));
   child.on('message', (message) => heard(message as FromInside));

@@ -237,7 +237,7 @@ export class Connection {
     return this.#retried(() => this.#with(hotMs, (session) => session.arrays<Row>(text, values)));
   }
 
-  /** One transaction. It is begun anew if the server asks for that. */
+  /** Runs one transaction, and repeats it after a serialization failure or a deadlock. */
   transact<T>(fn: (session: Session) => Promise<T>, ms = hotMs): Promise<T> {
     return this.#retried(() =>
       this.#with(ms, async (session) => {
