@@ -55,8 +55,17 @@ export function undoneStep(name: string): string {
   return `${undonePrefix}${name}`;
 }
 
-/** What is left of the recorded steps when a job that has ended is queued again: what was undone is done again. Undefined: nothing changes. */
-export function stepsRunAgain(steps: readonly Step[]): readonly Step[] | undefined {
+/**
+ * What is left of the recorded steps when a job that has ended is queued again: what was undone is done again. A job that was successful starts
+ * from the beginning, as all of it was undone, or is to be done once more; only the signals that it has taken are kept. Undefined: nothing changes.
+ */
+export function stepsRunAgain(steps: readonly Step[], wasSuccessful: boolean): readonly Step[] | undefined {
+  if (wasSuccessful && steps.length > 0) {
+    const done = steps.filter((step) => step.kind === 'step' && !isHidden(step));
+    const names = new Set(done.map(({ name }) => undoneStep(name)));
+    const kept = steps.filter(({ name, kind }) => kind === 'signal' || (name.startsWith(undonePrefix) && !names.has(name)));
+    return [...kept, ...done.map((step) => ({ ...step, name: undoneStep(step.name), value: null }))];
+  }
   if (!steps.some(({ name }) => name === failedStep)) return undefined;
   const undone = steps.flatMap(({ name }) => (name.startsWith(undoPrefix) ? [name.slice(undoPrefix.length)] : []));
   const gone = new Set([failedStep, ...undone, ...undone.map(undoneStep)]);
