@@ -580,6 +580,9 @@ describe('mistakes', () => {
       w.add(double, Number(`${a.output}`));
     });
     await expect(reads.enqueue()).rejects.toThrow('is not there yet');
+    // @ts-expect-error a promise
+    const late = tasks.workflow(async (w) => void w.add(start, 1));
+    await expect(late.enqueue()).rejects.toThrow('add parts without await');
     expect(() => tasks.chain([start.with(1)], { onFailure: 'all' as never })).toThrow("onFailure: expected 'dependents' or 'workflow'");
     // @ts-expect-error no such option
     expect(() => start.with(1, { allowFail: true })).toThrow('allowFail');

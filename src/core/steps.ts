@@ -32,6 +32,14 @@ export interface Failure {
   readonly permanent: boolean;
   /** Of the job, while it is being undone. */
   readonly maxAttempts: number;
+  /** Of the job before; absent where an earlier version recorded it. */
+  readonly ownMaxAttempts?: number;
+}
+
+/** How the steps say that a job that was undone ended; undefined: it was not undone. */
+export function failureIn(steps: readonly Step[]): Failure | undefined {
+  const value = steps.find(({ name }) => name === failedStep)?.value;
+  return value == null ? undefined : (JSON.parse(value) as Failure);
 }
 
 /** How many attempts a job gets for undoing its steps, beyond those of its task: a compensation can fail, and a worker can be killed meanwhile. */

@@ -7,7 +7,7 @@ import { dependentEvents } from '../core/changes.ts';
 import { DuplicateJobError, InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
-import { undoableStep } from '../core/steps.ts';
+import { failureIn, undoableStep } from '../core/steps.ts';
 import type { Amendment, Job } from '../core/types.ts';
 import { compensateTask, isCompensating, roundOf, undoingId, upstreamFailed } from '../core/workflow.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
@@ -35,6 +35,7 @@ export async function cancelJob(host: Host, store: Store, id: string, reason: st
  * @throws InputError if it is running or was successful, or its workflow is being undone; DuplicateJobError if another job holds its unique key
  */
 export async function retryJob(host: Host, store: Store, id: string): Promise<void> {
+  const own = await ownAttempts(store, [id]);
   const wanted: Change = (job, now) => {
     if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait until it finishes`);
     if (isHeldUp(job))
@@ -42,7 +43,7 @@ export async function retryJob(host: Host, store: Store, id: string): Promise<vo
         `job ${id} was cancelled because a job that it waits for failed or was cancelled; retry that job, or the workflow`,
       );
     if (job.status === 'successful') throw new InputError(`job ${id} was successful; enqueue a new job to repeat the work`);
-    return again(job, now);
+    return again(job, now, own);
   };
   const [record] = await store.get([id]);
   if (record?.job.part?.undoes) await refuseLateUndo(store, record.job);
@@ -154,9 +155,12 @@ async function undoable(store: Store, ids: readonly string[]): Promise<ReadonlyS
  * @param heldBy called for a job that stays as it is, because another one holds its unique key or undoes its workflow
  */
 export function retryJobs(host: Host, store: Store, filter: JobFilter, heldBy?: HeldBy): Promise<number> {
-  const wanted: Change = (job, now) =>
-    (job.status === 'failed' || job.status === 'cancelled') && !isHeldUp(job) && !isCompensating(job) ? again(job, now) : undefined;
-  return changeAll(host, store, filter, wanted, 'told', heldBy);
+  const forJobs = async (ids: readonly string[]): Promise<Change> => {
+    const own = await ownAttempts(store, ids);
+    return (job, now) =>
+      (job.status === 'failed' || job.status === 'cancelled') && !isHeldUp(job) && !isCompensating(job) ? again(job, now, own) : undefined;
+  };
+  return changeAll(host, store, filter, { forJobs }, 'told', heldBy);
 }
 
 /** Runs the failed and cancelled jobs of a workflow again. @throws InputError if it is being undone */
@@ -202,9 +206,20 @@ function cancelling(why: string, undoable: ReadonlySet<string>): Change {
   };
 }
 
-function again(job: Job, now: number): NonNullable<Amendment['set']> {
+/** The attempts of jobs that were undone: while they were, they had more. */
+async function ownAttempts(store: Store, ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
+  const steps = await store.getSteps(ids);
+  return new Map(
+    ids.flatMap((id, i) => {
+      const own = failureIn(steps[i] ?? [])?.ownMaxAttempts;
+      return own === undefined ? [] : [[id, own] as const];
+    }),
+  );
+}
+
+function again(job: Job, now: number, own: ReadonlyMap<string, number>): NonNullable<Amendment['set']> {
   const set = { status: 'queued', dueAt: now, expiresAt: null, losses: 0, reason: null, finishedAt: null } as const;
-  return { ...set, maxAttempts: Math.max(job.maxAttempts, job.attempt + 1) };
+  return { ...set, maxAttempts: Math.max(own.get(job.id) ?? job.maxAttempts, job.attempt + 1) };
 }
 
 /** `told`: events are emitted. `untold`: no events are emitted. `count`: nothing is changed. */
