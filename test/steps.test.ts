@@ -155,6 +155,7 @@ describe.each(stores)('on %s', (_, store) => {
       await sim.runUntilIdle();
     }
     await expect(result).toHaveSucceeded({ returnValue: 7 });
+    expect([result.attempts, result.maxAttempts]).toEqual([3, 3]);
     expect(world).toEqual([
       ...['note', 'charge', 'ship', 'undo charge'],
       ...['charge/1', 'ship', 'undo charge/1'],

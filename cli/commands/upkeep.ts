@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { duration, given, oneOf } from '../arguments.ts';
 import { clean, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
-import { addCommand, operate } from '../operate.ts';
+import { addBackend, addCommand, operate } from '../operate.ts';
 import { exactDuration } from '../time.ts';
 
 interface PruneOptions {
@@ -11,11 +11,12 @@ interface PruneOptions {
   readonly status?: 'successful' | 'failed' | 'cancelled';
   readonly queue?: string;
   readonly dryRun?: boolean;
+  readonly backend?: string;
   readonly json?: boolean;
 }
 
 export function addPrune(program: Command, io: Io, done: (code: ExitCode) => void): void {
-  addCommand(program, 'prune', {
+  const command = addCommand(program, 'prune', {
     summary: 'delete old finished jobs',
     description:
       "Deletes finished jobs in small batches; workers can keep running. Workers also prune on their own, after the application's retention.",
@@ -24,7 +25,8 @@ export function addPrune(program: Command, io: Io, done: (code: ExitCode) => voi
       'tasks.ts --older-than 1h --status successful',
       'tasks.ts --older-than 1d --queue mail --dry-run',
     ],
-  })
+  });
+  addBackend(command)
     .requiredOption('--older-than <duration>', 'minimum time since the job finished', duration)
     .option(
       '--status <status>',
@@ -34,10 +36,10 @@ export function addPrune(program: Command, io: Io, done: (code: ExitCode) => voi
     .option('--queue <name>', 'only jobs in this queue')
     .option('--dry-run', 'delete nothing; print the number of jobs that would be deleted')
     .option('--json', 'print one JSON document')
-    .action(async (module: string, { olderThan, status, queue, dryRun = false, json }: PruneOptions) => {
+    .action(async (module: string, { olderThan, status, queue, dryRun = false, json, backend }: PruneOptions) => {
       done(
-        await operate(module, json === undefined ? {} : { json }, io, async ({ tasks, print }) => {
-          const found = await tasks.jobs.prune({ olderThan, ...given({ status, queue }), dryRun });
+        await operate(module, given({ json, backend }), io, async ({ store, print }) => {
+          const found = await store.jobs.prune({ olderThan, ...given({ status, queue }), dryRun });
           const what = `${plural(found, `${status ?? 'finished'} job`)}${queue === undefined ? '' : ` of queue ${clean(queue)}`}`;
           print(
             () => (dryRun ? { deleted: 0, wouldDelete: found } : { deleted: found }),

@@ -509,7 +509,7 @@ export class RunningAttempt implements Scope {
     return true;
   }
 
-  async #undo(steps: Steps, why: Omit<Failure, 'maxAttempts'>): Promise<void> {
+  async #undo(steps: Steps, why: Omit<Failure, 'maxAttempts' | 'ownMaxAttempts'>): Promise<void> {
     let end: Outcome;
     // Once all is undone, this attempt is the job's last.
     let maxAttempts = this.job.attempt;

@@ -531,14 +531,14 @@ export class InvariantChecker {
       const job = this.#model.get(amendment.id);
       if (!job) return;
       const isAsExpected = job.status === amendment.expect.status && job.claim === amendment.expect.claim;
-      // Another job holds its unique key, and it stays as it is.
+      // Another job holds its unique key, or undoes its workflow, and it stays as it is.
       if (isAsExpected && rows[i] && rows[i]?.id !== amendment.id) return;
       if (isAsExpected !== (rows[i] !== null))
         this.#say(job, `I2: an amendment was ${rows[i] === null ? 'wrongly refused' : 'wrongly accepted'}`);
       if (rows[i] && isOver(job) && amendment.set?.status !== undefined && amendment.set.status !== 'queued')
         this.#say(job, `I12: it was ${job.status} and becomes ${amendment.set.status}`);
       if (!isAsExpected || !rows[i]) return;
-      if (isOver(job) && amendment.set?.status === 'queued') this.#remembered.runAgain(job.id);
+      if (isOver(job) && amendment.set?.status === 'queued') this.#remembered.runAgain(job);
       if (amendment.set === null) {
         this.#dependents.deleted(job);
         this.#remembered.forget(job.id);
@@ -553,7 +553,7 @@ export class InvariantChecker {
   #follow(dependents: readonly Job[], ended: readonly string[]): void {
     for (const row of dependents) {
       const before = this.#model.get(row.id);
-      if (before && isOver(before) && !isOver(row)) this.#remembered.runAgain(row.id);
+      if (before && isOver(before) && !isOver(row)) this.#remembered.runAgain(before);
     }
     this.#dependents.changed(dependents, ended, this.#isAtOnce);
   }

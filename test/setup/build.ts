@@ -11,12 +11,13 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 
 export function setup(): void {
   const builtAt = statSync(join(root, 'dist/cli/main.js'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const newest = Math.max(...['src', 'cli'].flatMap((folder) => changedAt(join(root, folder))));
+  const sources = ['src', 'cli'].flatMap((folder) => changedAt(join(root, folder)));
+  const newest = Math.max(...sources, statSync(join(root, 'rolldown.config.ts')).mtimeMs);
   if (newest <= builtAt) return;
-  execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json'), '--noCheck'], {
-    cwd: root,
-    stdio: 'inherit',
-  });
+  const run = (program: string, ...args: string[]) =>
+    execFileSync(process.execPath, [join(root, 'node_modules', program), ...args], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+  run('typescript/bin/tsc', '-p', join(root, 'tsconfig.build.json'), '--noCheck');
+  run('rolldown/bin/cli.mjs', '-c', '--log-level', 'warn');
 }
 
 function changedAt(folder: string): number[] {
