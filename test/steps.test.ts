@@ -306,7 +306,7 @@ test('whenever a worker dies, what was recorded is not repeated', async () => {
         if (!charges.includes(key)) charges.push(key);
         return key;
       });
-      await ctx.sleep('1h');
+      await ctx.sleep('1m');
       const packed = await ctx.waitFor('packed', { timeout: '1d' });
       return [id, packed];
     },
