@@ -95,11 +95,36 @@ test('a late beat is reported, with how long the thread was blocked', async () =
   const { file, db, lease } = await running('told');
   lease(60_000);
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  let keeper: ThreadKeeper | undefined;
   const told = new Promise<number>((blocked) => {
-    const keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 30_000, limitMs: 60_000, blocked }, 50);
+    keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 30_000, limitMs: 60_000, blocked }, 50);
     keeper.begun();
     Atomics.wait(sleeper, 0, 0, 1_200);
   });
   expect(await told).toBeGreaterThanOrEqual(50);
+  keeper?.close();
   db.close();
+});
+
+test('the exit of the process ends the helper threads: terminating one that still loads can fail', async () => {
+  const { file, db, leaseUntil, lease } = await running('exit');
+  const beside = await running('beside the exit');
+  lease(60_000);
+  beside.lease(60_000);
+  const atExit = () => process.listeners('exit').filter(({ name }) => name === 'closeAtExit');
+  const [ending, other] = [file, beside.file].map(
+    (path) => new ThreadKeeper(path, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50),
+  );
+  ending?.begun();
+  expect(blockUntil(() => leaseUntil() > Date.now() + 70_000)).toBe(true);
+  for (const listener of atExit()) listener(0);
+  expect(atExit()).toEqual([]);
+  const last = leaseUntil();
+  other?.begun();
+  // Three renewals of the other one: the first would have had its turns.
+  for (let seen = beside.leaseUntil(), i = 0; i < 3; i++, seen = beside.leaseUntil())
+    expect(blockUntil(() => beside.leaseUntil() > seen)).toBe(true);
+  expect(leaseUntil()).toBe(last);
+  other?.close();
+  for (const one of [db, beside.db]) one.close();
 });
