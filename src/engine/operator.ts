@@ -47,7 +47,7 @@ export async function retryJob(host: Host, store: Store, id: string): Promise<vo
   };
   const [record] = await store.get([id]);
   if (record?.job.part?.undoes) await refuseLateUndo(store, record.job);
-  await change(host, store, [id], wanted, 'told', (_, holder) => {
+  await change(host, store, [id], wanted, 'events', (_, holder) => {
     if (isCompensating(holder)) throw obstacleTo(id, holder);
     throw new DuplicateJobError(`job ${id} cannot run again: job ${holder.id}, which is ${holder.status}, holds its unique key`, {
       id: holder.id,
@@ -111,7 +111,7 @@ export function deleteJobs(host: Host, store: Store, filter: JobFilter): Promise
  */
 export function pruneJobs(host: Host, store: Store, filter: JobFilter, finishedBefore: number, dryRun: boolean): Promise<number> {
   const isOld: Change = ({ finishedAt }) => (finishedAt !== null && finishedAt < finishedBefore ? null : undefined);
-  return changeAll(host, store, filter, isOld, dryRun ? 'count' : 'untold');
+  return changeAll(host, store, filter, isOld, dryRun ? 'count' : 'quiet');
 }
 
 /** Changes the priority of all matching queued jobs; returns their number. */
@@ -160,7 +160,7 @@ export function retryJobs(host: Host, store: Store, filter: JobFilter, heldBy?: 
     return (job, now) =>
       (job.status === 'failed' || job.status === 'cancelled') && !isHeldUp(job) && !isCompensating(job) ? again(job, now, own) : undefined;
   };
-  return changeAll(host, store, filter, { forJobs }, 'told', heldBy);
+  return changeAll(host, store, filter, { forJobs }, 'events', heldBy);
 }
 
 /** Runs the failed and cancelled jobs of a workflow again. @throws InputError if it is being undone */
@@ -222,8 +222,8 @@ function again(job: Job, now: number, own: ReadonlyMap<string, number>): NonNull
   return { ...set, maxAttempts: Math.max(own.get(job.id) ?? job.maxAttempts, job.attempt + 1) };
 }
 
-/** `told`: events are emitted. `untold`: no events are emitted. `count`: nothing is changed. */
-type Manner = 'told' | 'untold' | 'count';
+/** `events`: events are emitted. `quiet`: no events are emitted. `count`: nothing is changed. */
+type Manner = 'events' | 'quiet' | 'count';
 
 /** @param holder the job because of which the job `id` stays as it is */
 type HeldBy = (id: string, holder: Job) => void;
@@ -233,7 +233,7 @@ async function changeAll(
   store: Store,
   filter: JobFilter,
   wish: Change | Wish,
-  manner: Manner = 'told',
+  manner: Manner = 'events',
   heldBy?: HeldBy,
 ): Promise<number> {
   let count = 0;
@@ -241,7 +241,7 @@ async function changeAll(
   do {
     const found = await store.list(filter, { now: host.clock.now(), limit: page, cursor });
     const wanted = typeof wish === 'function' ? wish : await wish.forJobs(found.items.map(({ job }) => job.id));
-    const jobs = found.items.map(({ job }) => job).filter((job) => manner === 'told' || wanted(job, host.clock.now()) !== undefined);
+    const jobs = found.items.map(({ job }) => job).filter((job) => manner === 'events' || wanted(job, host.clock.now()) !== undefined);
     const ids = jobs.map(({ id }) => id);
     count += manner === 'count' ? jobs.length : await change(host, store, ids, wanted, manner, heldBy);
     cursor = found.cursor ?? undefined;
@@ -256,7 +256,7 @@ async function change(
   store: Store,
   ids: readonly string[],
   wanted: Change,
-  manner: Manner = 'told',
+  manner: Manner = 'events',
   heldBy?: HeldBy,
 ): Promise<number> {
   let count = 0;
@@ -273,16 +273,16 @@ async function change(
     const held = answers.map((job, i) => (job && job.id !== amendments[i]?.id ? job : null));
     for (const [i, holder] of held.entries()) if (holder) heldBy?.(amendments[i]?.id ?? '', holder);
     const rows = answers.map((job, i) => (held[i] ? null : job));
-    for (const [i, job] of rows.entries()) if (job && manner === 'told') tell(host, job, amendments[i]?.set ?? null, now);
+    for (const [i, job] of rows.entries()) if (job && manner === 'events') emitChange(host, job, amendments[i]?.set ?? null, now);
     const isAgain = amendments.some(({ set }) => set?.status === 'queued');
-    if (manner === 'told') for (const event of dependentEvents(dependents, now, isAgain)) host.events.emit(event);
+    if (manner === 'events') for (const event of dependentEvents(dependents, now, isAgain)) host.events.emit(event);
     count += rows.filter((job) => job !== null).length;
     left = amendments.filter((_, i) => answers[i] === null).map(({ id }) => id);
   }
   return count;
 }
 
-function tell(host: Host, job: Job, set: Amendment['set'], now: number): void {
+function emitChange(host: Host, job: Job, set: Amendment['set'], now: number): void {
   if (set === null) {
     // Listeners that track pending jobs treat a deletion as an end.
     const over = isFinished(job) ? job : { ...job, status: 'cancelled' as const, reason: 'deleted', finishedAt: now };

@@ -40,14 +40,14 @@ export class ThreadKeeper implements Keeper {
     if (!this.#isStarted) this.#start();
     this.#isStarted = true;
     this.#arm();
-    this.#tell(active);
+    this.#send(active);
   }
 
   rest(): void {
     if (!this.#timer) return;
     this.#timer.cancel();
     this.#timer = undefined;
-    this.#tell(idle);
+    this.#send(idle);
   }
 
   /** The thread ends by itself. */
@@ -55,10 +55,10 @@ export class ThreadKeeper implements Keeper {
     if (started.delete(this) && started.size === 0) process.off('exit', closeAtExit);
     this.rest();
     this.#closed = true;
-    this.#tell(closed);
+    this.#send(closed);
   }
 
-  #tell(what: number): void {
+  #send(what: number): void {
     Atomics.store(this.#state, activity, what);
     Atomics.notify(this.#state, activity);
     if (what === closed) Atomics.notify(this.#state, beats);

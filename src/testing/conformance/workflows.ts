@@ -203,7 +203,7 @@ export const workflows = cases(8, {
     assert.deepEqual(dependents.map(brief), [[always.id, 'queued', null]]);
     assert.equal(dependents[0]?.input, '[null,null,null]');
   },
-  'a failure ends its whole workflow, if it is told to': async (store, job) => {
+  'a failure ends its whole workflow if its parts ask for that': async (store, job) => {
     const [a, b, c] = [part(job, { onFailure: 'workflow' }), part(job), part(job)];
     const [child, stranger] = [waiting(job), job({ workflow: 'other', part: plain })];
     await insertAll(store, [a, b, c, child, stranger], [edge(c, child)]);
