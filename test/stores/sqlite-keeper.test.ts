@@ -36,7 +36,7 @@ function blockUntil(condition: () => boolean): boolean {
   return false;
 }
 
-test('while the thread is blocked, another one renews the leases of its worker', async () => {
+test('a helper thread renews leases while the event loop is blocked', async () => {
   const { file, db, leaseUntil, lease } = await running('blocked');
   lease(60_000);
   const before = leaseUntil();
@@ -47,7 +47,7 @@ test('while the thread is blocked, another one renews the leases of its worker',
   db.close();
 });
 
-test('it renews no lease of another worker, and none that has passed', async () => {
+test('it does not renew leases of other workers or leases that have ended', async () => {
   const { file, db, leaseUntil, lease } = await running('others');
   const own = await running('own');
   lease(-1_000);
@@ -67,7 +67,7 @@ test('it renews no lease of another worker, and none that has passed', async () 
   for (const one of [db, own.db, third.db]) one.close();
 });
 
-test('beyond its limit it renews no more', async () => {
+test('it stops renewing after its limit', async () => {
   const { file, db, leaseUntil, lease } = await running('limit');
   const second = await running('unlimited');
   lease(60_000);
@@ -91,7 +91,7 @@ test('beyond its limit it renews no more', async () => {
   for (const one of [db, second.db]) one.close();
 });
 
-test('a late beat is reported, with how long the thread was blocked', async () => {
+test('a blocked event loop is reported with its duration', async () => {
   const { file, db, lease } = await running('told');
   lease(60_000);
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
@@ -106,7 +106,7 @@ test('a late beat is reported, with how long the thread was blocked', async () =
   db.close();
 });
 
-test('the exit of the process ends the helper threads: terminating one that still loads can fail', async () => {
+test('the exit of the process ends helper threads, also while they load', async () => {
   const { file, db, leaseUntil, lease } = await running('exit');
   const beside = await running('beside the exit');
   lease(60_000);
