@@ -1,6 +1,7 @@
 /**
  * Joins the modules that `import 'escapement'` loads into one file: loading eighty small ones takes three times as long. Each of them stays where it
- * is and exports the same from the joined file, so that the other entry points, which are not joined, share it. Runs after `tsc`.
+ * is and exports the same from the joined file, so that the other entry points, which are not joined, share it. The command line is joined likewise.
+ * Runs after `tsc`.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -31,7 +32,7 @@ const exported = modules.map(
   ({ file, names }, i) => `export { ${names.map((name) => `${name} as ${inJoined(name, i)}`).join(', ')} } from ${JSON.stringify(file)};`,
 );
 
-export default defineConfig({
+const core = defineConfig({
   input: { [joined.replace('.js', '')]: entry },
   platform: 'node',
   external: (id) => id.startsWith('node:') || /^[a-z@]/.test(id),
@@ -52,3 +53,28 @@ export default defineConfig({
   ],
   output: { dir: folder, format: 'esm' },
 });
+
+/** Whether a module only exports from the joined file. Known once the joined file is written. */
+const isJoined = (file: string) => readFileSync(file, 'utf8').trimEnd().endsWith(`${joined}';`);
+
+/** The command line, with a chunk for what a command loads when it runs. The chunks lie as deep as the modules that find the package by their own path. */
+const program = defineConfig({
+  input: { start: join(folder, '../cli/start.js') },
+  platform: 'node',
+  treeshake: false,
+  plugins: [
+    {
+      name: 'program',
+      resolveId(id, importer) {
+        if (importer === undefined) return undefined;
+        if (!id.startsWith('.')) return { id, external: true };
+        const file = join(dirname(importer), id);
+        const isShared = file.startsWith(join(folder, '/')) && !isJoined(file);
+        return isShared ? { id: file, external: 'relative' } : undefined;
+      },
+    },
+  ],
+  output: { dir: join(folder, '../cli'), chunkFileNames: 'joined/[name].js', format: 'esm' },
+});
+
+export default [core, program];

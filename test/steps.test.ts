@@ -223,7 +223,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect((sim.now.getTime() - start) / 1_000).toBe(14);
   });
 
-  test('a long sleep between steps holds no worker, and ends at the same instant whatever happens meanwhile', async () => {
+  test('a long sleep between steps occupies no worker, and ends at the same instant after crashes', async () => {
     const tasks = createTasks({ backend: memory() });
     const seen: string[] = [];
     const trial = tasks.define('trial', {
@@ -246,7 +246,7 @@ describe.each(stores)('on %s', (_, store) => {
     await expect(results[0]).toHaveSucceeded({ attempts: 1 });
   });
 
-  test('a signal is waited for without a worker, kept when it comes first, and times out', async () => {
+  test('waiting for a signal occupies no worker; a signal that comes first is kept; the wait times out', async () => {
     const tasks = createTasks({ backend: memory() });
     const ship = tasks.define('ship', {
       run: async (order: number, ctx) => {
@@ -269,7 +269,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect((await never?.refresh())?.finishedAt).toEqual(new Date('2026-01-08T00:00:00Z'));
   });
 
-  test('a recorded step that the code no longer asks for is reported, and is no error', async () => {
+  test('a recorded step that the code no longer runs is reported without failing the job', async () => {
     const tasks = createTasks({ backend: memory() });
     const deploy = tasks.define('deploy', {
       run: async (_: string, ctx) => {
@@ -286,7 +286,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect(String(sim.timeline())).toMatch(/warn +deploy#1 recorded steps that the code no longer asks for: old/);
   });
 
-  test('a step that cannot be stored fails the job for good, and says that it has run', async () => {
+  test('a step whose result cannot be stored fails the job permanently, and the error says that it has run', async () => {
     const tasks = createTasks({ backend: memory() });
     const odd = tasks.define('odd', { run: (_: string, ctx) => ctx.step('date', () => new Date()) as Promise<unknown> as Promise<void> });
     await using sim = await simulated(tasks);
@@ -296,7 +296,7 @@ describe.each(stores)('on %s', (_, store) => {
   });
 });
 
-test('whenever a worker dies, what was recorded is not repeated', async () => {
+test('recorded steps are not repeated, whenever a worker crashes', async () => {
   const charges: string[] = [];
   const tasks = createTasks({ backend: memory() });
   const checkout = tasks.define('checkout', {
@@ -321,7 +321,7 @@ test('whenever a worker dies, what was recorded is not repeated', async () => {
   });
 });
 
-test('a signal whose taking was answered by an error is neither lost nor followed by the next', async () => {
+test('a signal is neither lost nor skipped when taking it fails after the store has taken it', async () => {
   const tasks = createTasks({ backend: memory() });
   const flow = tasks.define('flow', { run: async (_: number, ctx) => [await ctx.waitFor('go'), await ctx.waitFor('go')] });
   let lost = 0;
@@ -415,7 +415,7 @@ test('steps run where there is no worker: immediate() records them, call() only 
   await expect(waits.call(1)).rejects.toThrow(/call\(\) has no job that could wait/);
 });
 
-test('mistakes are told', async () => {
+test('mistakes are reported', async () => {
   const tasks = createTasks({ backend: immediate() });
   const failing = async (
     run: (ctx: Parameters<Parameters<Tasks['define']>[1] & ((input: never, ctx: never) => unknown)>[1]) => unknown,

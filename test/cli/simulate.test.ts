@@ -17,14 +17,14 @@ const shop = (...options: string[]): Promise<Ran> => {
 };
 
 describe('the report', () => {
-  test('of a small application is what it was', async () => {
+  test('of a small application matches its snapshot', async () => {
     const { code, stdout, stderr } = await simulated('small');
     await expect(stdout).toMatchFileSnapshot('golden/small.txt');
     expect(stderr).toMatch(/^this goes to stderr\nplayed 2d in .* × real time\n$/);
     expect(code).toBe(0);
   });
 
-  test('as JSON is what it was, and can be read back', async () => {
+  test('as JSON matches its snapshot and can be parsed', async () => {
     const { code, stdout } = await simulated('small', '--json');
     await expect(stdout).toMatchFileSnapshot('golden/small.json');
     const report = JSON.parse(stdout) as Report;
@@ -33,7 +33,7 @@ describe('the report', () => {
     expect(code).toBe(0);
   });
 
-  test('obeys nothing that an error or a reason says to the terminal', async () => {
+  test('contains no control characters of errors and reasons', async () => {
     for (const option of ['--json', '--seed=1']) {
       const { stdout } = await simulated('small', option);
       // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
@@ -52,7 +52,7 @@ describe('the report', () => {
     expect(Math.max(...stdout.split('\n').map(width))).toBeLessThanOrEqual(100);
   });
 
-  test('has colour on a terminal alone, and says the same', async () => {
+  test('has colour only on a terminal, with the same text', async () => {
     const argv = ['simulate', 'test/cli/fixtures/small.ts'];
     const [coloured, declined, piped] = [
       await cli(argv, { tty: true }),
@@ -85,7 +85,7 @@ describe('the period', () => {
     ]);
   });
 
-  test('is that of the options, else that of the module, else a week', async () => {
+  test('comes from the options, or the module, or is a week', async () => {
     const heading = async (fixture: string, ...options: string[]) => (await simulated(fixture, ...options)).stdout.split('\n')[1];
     expect(await heading('small')).toBe('Sat 2026-03-28 00:00 → Mon 2026-03-30 00:00 UTC');
     expect(await heading('small', '--for', '36h')).toBe('Sat 2026-03-28 00:00 → Sun 2026-03-29 12:00 UTC');
@@ -100,7 +100,7 @@ describe('the period', () => {
     expect(stdout).toContain('Thu 2026-01-01 00:00 → Tue 2026-02-10 00:00 UTC');
   });
 
-  test('ends early at Ctrl-C: what was played is printed, and nothing is expected of it', async () => {
+  test('ends early at Ctrl-C: prints the part that was played, and checks no expectation', async () => {
     const argv = ['simulate', 'test/cli/fixtures/small.ts', '--json'];
     const { code, stdout } = await cli(argv, { interruptAfterReadings: 20 });
     const report = JSON.parse(stdout) as Report;
@@ -110,7 +110,7 @@ describe('the period', () => {
   });
 });
 
-test('on a terminal, progress is one line that is written over and then taken away', async () => {
+test('on a terminal, progress is one line that is overwritten and then removed', async () => {
   const { stderr } = await cli(['simulate', 'test/cli/fixtures/small.ts'], { tty: true, env: { NO_COLOR: '1' } });
   const written = stderr.split('\r\u001b[2K');
   expect(written.length).toBeGreaterThan(3);
@@ -134,7 +134,7 @@ test('the timeline goes to a file', async () => {
 });
 
 describe('the exit code', () => {
-  test('is 1 when an expectation does not hold, which is then said', async () => {
+  test('is 1 when an expectation does not hold, with its message', async () => {
     const { code, stdout } = await simulated('wrong');
     expect(code).toBe(1);
     expect(stdout).toMatch(/✗ expectation failed: the ledger is off:\n {4}by 1 cent\n$/);
@@ -180,7 +180,7 @@ describe('the exit code', () => {
     expect(await simulated(fixture, ...options)).toEqual({ code: 2, stdout: '', stderr: `escapement: ${message}\n` });
   });
 
-  test('is 2 for a simulation that stalls, and says on what', async () => {
+  test('is 2 for a simulation that stalls, with what it waits on', async () => {
     const { code, stderr } = await simulated('stalls');
     expect(code).toBe(2);
     expect(stderr).toMatch(/^escapement: test\/cli\/fixtures\/stalls.ts: virtual time has stood still for 3000 ms/);
@@ -194,7 +194,7 @@ describe('the exit code', () => {
     expect(Math.max(...stdout.split('\n').map(width))).toBeLessThanOrEqual(100);
   });
 
-  test('shows a stack to those who ask for it', async () => {
+  test('comes with a stack if ESCAPEMENT_DEBUG is set', async () => {
     const argv = ['simulate', 'test/cli/fixtures/play-throws.ts'];
     expect((await cli(argv, { env: { ESCAPEMENT_DEBUG: '1' } })).stderr).toMatch(/\n {4}at .*play-throws/);
   });

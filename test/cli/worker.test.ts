@@ -31,7 +31,7 @@ async function signalled(program: Program, signal: 'SIGINT' | 'SIGTERM'): Promis
   }
 }
 
-test.concurrent('SIGTERM: nothing more is claimed, and what runs may end', async ({ onTestFinished }) => {
+test.concurrent('SIGTERM stops claiming and lets running attempts finish', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   await store.use(async ({ nap, until }) => {
     await until.enqueue(store.gate.path);
@@ -62,7 +62,7 @@ test.concurrent('SIGTERM: nothing more is claimed, and what runs may end', async
   expect(lines.at(-1)).toMatchObject({ event: 'workerStopped' });
 });
 
-test.concurrent('a second signal leaves at once', async ({ onTestFinished }) => {
+test.concurrent('a second signal ends the process immediately', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   await store.use(({ stubborn }) => stubborn.enqueue(60_000));
   const [first, second] = [worker(store, '--log-level', 'debug'), worker(store, '--queues', 'none')];
@@ -75,7 +75,7 @@ test.concurrent('a second signal leaves at once', async ({ onTestFinished }) => 
   expect(await statuses(store)).toEqual(['stubborn running 1']);
 });
 
-test.concurrent('a signal that arrives twice within a second, or as TERM and HUP, is one', async ({ onTestFinished }) => {
+test.concurrent('signals within one second count as one', async ({ onTestFinished }) => {
   const stores = [sharedStore(onTestFinished), sharedStore(onTestFinished)];
   const programs = stores.map((store) => worker(store, '--log-level', 'debug'));
   await Promise.all(programs.map((program) => program.line(event('workerStarted'))));
@@ -93,7 +93,7 @@ test.concurrent('a signal that arrives twice within a second, or as TERM and HUP
   expect(await Promise.all(stores.map(statuses))).toEqual([['until successful 1'], ['until successful 1']]);
 });
 
-test('requests to end are told from their echoes', () => {
+test('a repeated signal is recognized as the same request', () => {
   let now = 5_000;
   const isRequest = requests(() => now);
   const heard = [0, 5, 999, 1_000, 1_001, 1_999, 2_000].map((at) => {
@@ -103,7 +103,7 @@ test('requests to end are told from their echoes', () => {
   expect(heard).toEqual([true, false, false, true, false, false, true]);
 });
 
-test.concurrent('a task that calls process.exit() is named, and the exit code is not 0', async ({ onTestFinished }) => {
+test.concurrent('a task that calls process.exit() is named, and the exit code is 1', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   const own = (code: number) =>
     store.module(`tasks.define("leave", async () => { await new Promise(setImmediate); process.exit(${code}); });\n`);
@@ -125,7 +125,7 @@ test.concurrent('a task that calls process.exit() is named, and the exit code is
   });
 });
 
-test.concurrent('a worker that takes the place of a killed one under the same process id does not warn', async ({ onTestFinished }) => {
+test.concurrent('unnamed workers on one store have different ids and do not warn about each other', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   const unnamed = () => start(['worker', store.module(), '--log-level', 'debug']);
   const [one, other] = [unnamed(), unnamed()];
@@ -171,7 +171,7 @@ test.concurrent('an unhandled rejection is logged, other attempts finish, and th
   expect(line).toMatchObject({ task: 'careless', attempt: 1 });
 });
 
-test.concurrent('--processes keeps so many workers: a killed one is replaced, and all stop together', async ({ onTestFinished }) => {
+test.concurrent('--processes replaces a killed worker, and stops all of them together', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   const program = worker(store, '--processes', '2', '--log-level', 'debug');
   const born = await Promise.all(['w-0', 'w-1'].map((id) => program.line((line) => line.child === id && line.pid !== undefined)));
@@ -197,7 +197,9 @@ test.concurrent('--processes keeps so many workers: a killed one is replaced, an
   expect(stopped.map((line) => line.worker).sort()).toEqual(['w-0', 'w-1']);
 });
 
-test.concurrent('a supervisor recycles children, ends when all have drained, and leaves at a second signal', async ({ onTestFinished }) => {
+test.concurrent('a supervisor recycles its children, exits when all have drained, and ends immediately at a second signal', async ({
+  onTestFinished,
+}) => {
   const [store, other] = [sharedStore(onTestFinished), sharedStore(onTestFinished)];
   await store.use(({ greet }) => greet.enqueueMany(Array.from({ length: 6 }, (_, i) => ({ name: String(i) }))));
   await other.use(({ stubborn }) => stubborn.enqueue(60_000));
@@ -222,10 +224,7 @@ test.concurrent('children whose supervisor is killed stop by themselves', async 
   expect(stopped.map((line) => line.worker).sort()).toEqual(['w-0', 'w-1']);
 });
 
-test.concurrent('a child that does not end is killed, and one that is asked to end while it loads does', async ({
-  expect,
-  onTestFinished,
-}) => {
+test.concurrent('a child that does not stop is killed, and a worker stops while its module loads', async ({ expect, onTestFinished }) => {
   const [store, other] = [sharedStore(onTestFinished), sharedStore(onTestFinished)];
   const spinning = store.module('tasks.define("spin", () => { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); });\n');
   await store.use(({ tasks }) => tasks.define('spin', () => {}).enqueue());
@@ -245,7 +244,7 @@ test.concurrent('a child that does not end is killed, and one that is asked to e
   expect(program.lines().some(says(/^w-0 did not stop in time and is killed/))).toBe(true);
 });
 
-test.concurrent('a limit of memory that no worker can keep is told of, and slows the supervisor down', async ({ onTestFinished }) => {
+test.concurrent('a memory limit that is too low is reported, and restarts are delayed', async ({ onTestFinished }) => {
   const program = worker(sharedStore(onTestFinished), '--processes', '1', '--max-memory', '10mb');
   await program.line(says(/^w-0 reached --max-memory within \d+ s of its start: the limit is too low$/));
   await program.line(says(/replacing it in 500 ms/));

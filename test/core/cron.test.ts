@@ -52,7 +52,7 @@ describe('the next occurrence', () => {
     expect(nextCron('0 9 * * *', 'Europe/Berlin', nine + 0.5)).toBe(at('2026-01-02T08:00:00Z'));
   });
 
-  test('takes names of zones in any case', () => {
+  test('accepts zone names in any case', () => {
     expect(nextCron('0 9 * * *', 'europe/berlin', now)).toBe(at('2026-01-01T08:00:00Z'));
   });
 
@@ -68,7 +68,7 @@ describe('the next occurrence', () => {
     expect(iso(nextCron(nickname, 'UTC', now))).toBe(expected);
   });
 
-  test('comes after decades, or after more than a lifetime, or never', () => {
+  test('may be decades or more than a century away, or never', () => {
     expect(iso(nextCron('0 0 29 2 +MON', 'UTC', now))).toBe('2044-02-29T00:00:00Z');
     // From a leap Monday to the next across 1900, which was no leap year.
     expect(iso(nextCron('0 0 29 2 +MON', 'UTC', at('1892-03-01T00:00:00Z')))).toBe('1904-02-29T00:00:00Z');
@@ -77,20 +77,20 @@ describe('the next occurrence', () => {
     expect(latestCron('0 0 30 2 *', 'UTC', 0, now)).toBeNull();
   });
 
-  test('an interval that fits only what a zone always skips never comes, and says so', () => {
+  test('is never, if an interval matches only times that the zone always skips', () => {
     // The last Sunday of March, from 02:00 to 03:00.
     expect(nextCron('*/5 2 * 3 +SUNL', 'Europe/Berlin', now)).toBeNull();
     expect(iso(nextCron('5 2 * 3 +SUNL', 'Europe/Berlin', now))).toBe('2026-03-29T01:00:00Z');
   });
 
-  test('does not pass the end of time', () => {
+  test('is never after the last instant of Date', () => {
     expect(nextCron('0 0 1 1 *', 'UTC', 8_640_000_000_000_000)).toBeNull();
     expect(nextCron('* * * * *', 'Europe/Berlin', 8_640_000_000_000_000)).toBeNull();
   });
 });
 
 describe('the latest occurrence', () => {
-  test('is after the one instant, and not after the other', () => {
+  test('lies after one instant, and not after the other', () => {
     const nine = at('2026-01-01T09:00:00Z');
     expect(latestCron('0 9 * * *', 'UTC', nine - 1, nine)).toBe(nine);
     expect(latestCron('0 9 * * *', 'UTC', nine, nine)).toBeNull();
@@ -108,7 +108,7 @@ const faultsOf = (expression: unknown, timezone: unknown = 'UTC') => {
 };
 const messageOf = (expression: unknown, timezone?: unknown) => new ConfigError('Invalid schedule', faultsOf(expression, timezone)).message;
 
-describe('what is wrong with an expression', () => {
+describe('faults of an expression', () => {
   test.each<[string, string]>([
     ['61 * * * *', 'cron: expected minute to be 0-59, got 61'],
     ['* 24 * * *', 'cron: expected hour to be 0-23, got 24'],
@@ -160,7 +160,7 @@ describe('what is wrong with an expression', () => {
     expect(messageOf(expression)).toContain('cron: expected a cron expression of 5 fields');
   });
 
-  test('every field that is wrong is named, and the zone too', () => {
+  test('name every wrong field, and the zone', () => {
     expect(faultsOf('61 25 * * 9', '+02:00').map(({ path, expected }) => `${path} ${expected.split(' ')[0]}`)).toEqual([
       'timezone an',
       'cron minute',
@@ -182,7 +182,7 @@ describe('what is wrong with an expression', () => {
     expect(faultsOf(expression)).toEqual([]);
   });
 
-  test('whatever is written: a check does not throw, and what it lets pass comes at a time', () => {
+  test('are found without throwing; any expression without faults has a next occurrence', () => {
     const piece = fc.constantFrom(
       '*',
       '?',
@@ -236,20 +236,20 @@ describe('an expression in words', () => {
     expect(describeCron(expression)).toBe(words);
   });
 
-  test('what cannot be put in words is given back', () => {
+  test('is the expression itself if it cannot be described', () => {
     expect(describeCron('nonsense')).toBe('nonsense');
     expect(describeCron('')).toBe('');
   });
 });
 
 // A walk over every occurrence or every day would not come to its end; `bench/cron.ts` has the figures.
-describe('nothing is walked through', () => {
+describe('without walking through all instants', () => {
   test('the latest of a thousand years of seconds', () => {
     const until = at('2026-04-15T12:00:00.500Z');
     expect(latestCron('* * * * * *', 'Europe/Berlin', until - 365_000 * dayMs, until)).toBe(at('2026-04-15T12:00:00Z'));
   });
 
-  test('what never comes is refused', () => {
+  test('an expression that never occurs is rejected', () => {
     for (let i = 0; i < 100; i++) expect(faultsOf('0 0 30 2 *', 'Europe/Berlin')).toHaveLength(1);
     expect(faultsOf('0 0 31 11 *', 'UTC')).toHaveLength(1);
   });
@@ -261,7 +261,7 @@ describe('nothing is walked through', () => {
   });
 });
 
-describe('what is written otherwise elsewhere means the same as', () => {
+describe('other notations mean the same as', () => {
   test.each<[string, string]>([
     ['5/15 * * * *', '5-59/15 * * * *'],
     ['0/15 0 * * * *', '0-59/15 0 * * * *'],
@@ -306,7 +306,7 @@ describe('what is written otherwise elsewhere means the same as', () => {
     expect(describeCron(other)).not.toBe(other);
   });
 
-  test('days before the last are counted in each month', () => {
+  test('days before the last day are counted in each month', () => {
     const days = (expression: string) => {
       const found: string[] = [];
       for (let next = nextCron(expression, 'UTC', now); found.length < 4; next = nextCron(expression, 'UTC', next as number))

@@ -51,12 +51,12 @@ test('an error whose getters throw is recorded', () => {
   expect(recordError(error).name).toBe('Error');
 });
 
-test('causes are told, five deep', () => {
+test('records causes up to five levels deep', () => {
   const root = new Error('root');
   expect(recordError(new Error('outer', { cause: root })).stack).toContain('caused by: Error: root');
 });
 
-test('causes are kept with what they say, and end where they close a circle', () => {
+test('keeps the properties of causes, and stops at a cycle', () => {
   const root = Object.assign(new Error('connect ECONNREFUSED ::1:5432'), { code: 'ECONNREFUSED', errno: -111 });
   const { cause, stack } = recordError(new TypeError('fetch failed', { cause: root }));
   expect(cause).toEqual({ name: 'Error', message: root.message, code: 'ECONNREFUSED', properties: { errno: -111 } });
@@ -64,7 +64,7 @@ test('causes are kept with what they say, and end where they close a circle', ()
   expect(recordError(circular).cause).toBeUndefined();
 });
 
-test('the members of an AggregateError are kept, ten of them', () => {
+test('keeps ten members of an AggregateError', () => {
   const members = Array.from({ length: 12 }, (_, i) => new Error(`${i} down`));
   const { errors, stack, message } = recordError(new AggregateError(members, 'all down'));
   expect(message).toBe('all down');
@@ -72,7 +72,7 @@ test('the members of an AggregateError are kept, ten of them', () => {
   expect(stack).toContain('error 2 of 12: Error: 1 down');
 });
 
-test('both errors of a SuppressedError are kept', () => {
+test('keeps both errors of a SuppressedError', () => {
   const suppressed = Object.assign(new Error('outer'), {
     name: 'SuppressedError',
     error: new Error('closing'),
@@ -91,11 +91,11 @@ test.each<[string, unknown, string]>([
   ['an error that says nothing says so', new Error('  '), '(no message)'],
   ['an empty text', '', '(no message)'],
   ['an empty AggregateError', new AggregateError([]), '(no message)'],
-])('no message is empty: %s', (_, thrown, message) => {
+])('never records an empty message: %s', (_, thrown, message) => {
   expect(recordError(thrown).message).toBe(message);
 });
 
-test('code, status and other plain properties are kept; what is large, live or secret is not', () => {
+test('keeps code, status and other plain properties, but not large, live or secret values', () => {
   const error = Object.assign(new Error('declined'), {
     code: 'E_CARD',
     status: 402,
@@ -122,7 +122,7 @@ test('code, status and errors that are data of another shape are properties', ()
   expect(properties).toEqual({ code: { pg: 1 }, status: false, errors: { email: ['taken'] } });
 });
 
-test('what is too large is not read to its end', () => {
+test('does not read oversized values to the end', () => {
   let reads = 0;
   const counted = (target: object) =>
     new Proxy(target, {
@@ -144,7 +144,7 @@ test('what is too large is not read to its end', () => {
   expect(reads).toBeLessThan(100_000);
 });
 
-test('what is kept beside the stack is bounded', () => {
+test('limits what it keeps beside the stack', () => {
   const wide = (depth: number): Error => {
     const members = depth === 0 ? [] : Array.from({ length: 20 }, () => wide(depth - 1));
     return Object.assign(new AggregateError(members, 'm'.repeat(2_000)), { note: 'n'.repeat(900), cause: new Error('c'.repeat(2_000)) });
@@ -154,19 +154,19 @@ test('what is kept beside the stack is bounded', () => {
   expect(utf8Length(JSON.stringify(details))).toBeLessThan(2 * maxDetailBytes);
 });
 
-test('ten megabytes of stack are cut to the bound', () => {
+test('truncates a stack of ten megabytes to the limit', () => {
   const error = Object.assign(new Error('m'.repeat(1_000_000)), { stack: 'é'.repeat(10_000_000) });
   const { name, message, stack } = recordError(error);
   expect(utf8Length(name + message + stack)).toBeLessThanOrEqual(maxErrorBytes);
   expect(stack).toContain('(cut)');
 });
 
-test('NUL and lone surrogates are replaced: databases refuse them', () => {
+test('replaces NUL and lone surrogates, which databases reject', () => {
   const { message } = recordError(new Error('a\0b\ud800c'));
   expect(message).toBe('a\u2400b\ufffdc');
 });
 
-test('recording never fails, and never exceeds its bound', () => {
+test('never fails and never exceeds its limit, whatever is thrown', () => {
   fc.assert(
     fc.property(
       fc.anything({ withBigInt: true, withDate: true, withMap: true, withNullPrototype: true, withObjectString: true }),

@@ -20,7 +20,7 @@ const named = Object.assign([1], { extra: 2 });
 let deep: unknown = 1;
 for (let i = 0; i < 20_000; i++) deep = { deep };
 
-describe('what JSON would change or drop is refused, with its path', () => {
+describe('rejects values that JSON would change or drop, with their path', () => {
   test.each<[string, unknown, string]>([
     ['undefined in an array', { list: [1, undefined] }, 'list[1]'],
     ['a hole in an array', { list: holes }, 'list[1]'],
@@ -65,11 +65,11 @@ describe('what JSON would change or drop is refused, with its path', () => {
   });
 });
 
-test('undefined properties are left out, as everyone expects', () => {
+test('omits undefined properties', () => {
   expect(encode({ a: undefined, b: 1, c: { d: undefined } }, 'input')).toBe('{"b":1,"c":{}}');
 });
 
-test('__proto__, constructor and prototype are data', () => {
+test('treats __proto__, constructor and prototype as data', () => {
   const value = JSON.parse('{"__proto__":{"admin":true},"constructor":{"prototype":1},"prototype":2}');
   const text = encode(value, 'input');
   expect(text).toBe('{"__proto__":{"admin":true},"constructor":{"prototype":1},"prototype":2}');
@@ -79,12 +79,12 @@ test('__proto__, constructor and prototype are data', () => {
   expect(({} as { admin?: boolean }).admin).toBeUndefined();
 });
 
-test('the same object twice is no cycle', () => {
+test('accepts the same object twice', () => {
   const shared = { a: 1 };
   expect(encode([shared, shared], 'input')).toBe('[{"a":1},{"a":1}]');
 });
 
-test('a getter is read once: what was checked is what is stored', () => {
+test('reads a getter once, and stores the value that was checked', () => {
   let reads = 0;
   const text = encode(
     {
@@ -99,7 +99,7 @@ test('a getter is read once: what was checked is what is stored', () => {
   expect(reads).toBe(1);
 });
 
-test('what is accepted comes back as it went in, and as JSON.stringify writes it', () => {
+test('round-trips accepted values, and writes them as JSON.stringify does', () => {
   fc.assert(
     fc.property(fc.jsonValue({ maxDepth: 6 }), (value) => {
       // fast-check makes -0, which is refused on its own account.
@@ -114,7 +114,7 @@ test('what is accepted comes back as it went in, and as JSON.stringify writes it
 /** Any text, with halves of surrogate pairs. Building fast-check's unit 'binary' takes two seconds. */
 const anyText = fc.string({ unit: fc.oneof(fc.nat(0xffff), fc.nat(0x10ffff)).map((code) => String.fromCodePoint(code)) });
 
-test('the length in bytes is that of UTF-8', () => {
+test('computes the length in bytes of UTF-8', () => {
   fc.assert(
     fc.property(anyText, (text) => {
       expect(utf8Length(text)).toBe(new TextEncoder().encode(text).length);

@@ -44,7 +44,7 @@ describe('events of the sun', () => {
   const anySun = fc.record({ event: fc.constantFrom(...names), ...place });
   const instant = fc.integer({ min: at('1950-01-01T00:00:00Z'), max: at('2050-01-01T00:00:00Z') });
 
-  test('the sun stands where the event says, anywhere and at any time', () => {
+  test('match the position of the sun, anywhere and at any time', () => {
     fc.assert(
       fc.property(anySun, instant, (sun, afterAt) => {
         const next = nextSun(sun, afterAt);
@@ -60,7 +60,7 @@ describe('events of the sun', () => {
     );
   });
 
-  test('they follow one another, in whole seconds, each once, and the same from wherever they are asked for', () => {
+  test('occur in order, in whole seconds, once each, and independently of the instant that is asked from', () => {
     fc.assert(
       fc.property(anySun, instant, (sun, afterAt) => {
         const found = following(sun, afterAt, 8);
@@ -93,7 +93,7 @@ describe('events of the sun', () => {
     expect(Math.max(...gaps)).toBeLessThan(dayMs + 120_000);
   });
 
-  test('a polar night and a polar day are passed over', () => {
+  test('skip polar nights and polar days', () => {
     const tromso = { latitude: 69.65, longitude: 18.96 };
     const month = (event: SunEvent, after: string) =>
       new Date(nextSun({ event, ...tromso }, at(after)) as number).toISOString().slice(0, 7);
@@ -102,7 +102,7 @@ describe('events of the sun', () => {
     expect(month('noon', '2026-12-05T00:00:00Z')).toBe('2026-12');
   });
 
-  test('at the poles there is noon, and nothing else', () => {
+  test('are noon only at the poles', () => {
     for (const latitude of [-90, 90]) {
       for (const event of names) {
         const next = nextSun({ event, latitude, longitude: 0 }, at('2026-01-01T00:00:00Z'));
@@ -111,19 +111,19 @@ describe('events of the sun', () => {
     }
   });
 
-  test('suncalc loses its way in Antarctica: what it answers is not believed', () => {
+  test('reject wrong results of suncalc in Antarctica', () => {
     // Its dusk of 24 October 2026 at 72.09° south is on the 17th.
     const found = following({ event: 'dusk', latitude: -72.09, longitude: 25.3 }, at('2026-10-10T00:00:00Z'), 20);
     expect(found.every((next, i) => next > (found[i - 1] ?? 0))).toBe(true);
     for (const next of found) expect(position(next, -72.09, 25.3).altitude).toBeCloseTo(-6, 0.7);
   });
 
-  test('an end of time is an end', () => {
+  test('end with the last instant of Date', () => {
     expect(nextSun({ event: 'noon', ...berlin }, 8_640_000_000_000_000)).toBeNull();
   });
 });
 
-describe('what is wrong with a place', () => {
+describe('faults of a place', () => {
   const faultsOf = (value: unknown) => {
     const faults: ConfigFault[] = [];
     checkSun(value, 'sun', faults);
@@ -135,7 +135,7 @@ describe('what is wrong with a place', () => {
     expect(faultsOf({ event, latitude: -90, longitude: 180 })).toEqual([]);
   });
 
-  test('every fault is told', () => {
+  test('are all reported', () => {
     expect(faultsOf({ event: 'moonrise', latitude: 91, longitude: Number.NaN, height: 2 })).toEqual([
       'sun.height: one of event, latitude, longitude, height',
       'sun.event: one of sunrise, sunset, dawn, dusk, noon, "moonrise"',

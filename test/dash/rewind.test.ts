@@ -166,7 +166,7 @@ describe.each<[string, () => StoreSource, number | undefined]>([
     expect(again.told(at + hour)).toEqual(future);
   });
 
-  test('to every instant on the way', async () => {
+  test('a rewind works for any instant', async () => {
     const first = await begin(store(), seed);
     await firstTime(first);
     const { recorded } = first;

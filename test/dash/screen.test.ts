@@ -122,7 +122,7 @@ test.each(views)('%s lets nothing through that a terminal would obey', (view) =>
   expect(own.replaceAll('\n', '')).not.toMatch(obeyed);
 });
 
-test('a status is told by its glyph as well as by its colour', () => {
+test('a status has a glyph as well as a colour', () => {
   const glyphs = Object.values(marks).map(({ glyph }) => glyph);
   expect(new Set(glyphs).size).toBe(glyphs.length);
 });
@@ -214,7 +214,7 @@ describe('a job', () => {
     ).toBe(true);
   });
 
-  test('keeps its status in sight, and the day and the second of what happened on another', () => {
+  test('keeps its status visible, and shows the day and second of events on another day', () => {
     expect(textOf(state)).toMatch(/failed {2}attempt 1 of 5 *$/m);
     const all = scrolled(state);
     expect(all).toMatch(/1 +w0 +Sat 01:12:40/);
@@ -222,7 +222,7 @@ describe('a job', () => {
   });
 });
 
-test('at 80 columns a long name of a module takes nothing from who works', () => {
+test('a long module name does not hide the workers at 80 columns', () => {
   const state = { ...sample(80, 24), label: 'a/folder/with-a-name-that-is-longer-than-there-is-room-for-at-eighty-columns.ts' };
   expect(textOf(state).split('\n')[0]).toMatch(/01:12:40 UTC .*no worker *$/);
 });

@@ -71,7 +71,7 @@ describe('a simulation', () => {
     expect(sim.outbox[0]).toMatchObject({ to: ['b@example.org'], bcc: ['c@example.org'], attachments: [{ filename: 'a.txt', size: 5 }] });
   });
 
-  test('builds nothing for nobody, and later for those who sleep', async ({ sim }) => {
+  test('builds no mail without a recipient, and defers mail in quiet hours', async ({ sim }) => {
     const results = await welcome.sendMany([{ userId: 'nobody' }, { userId: 'gone' }, { userId: 'later' }]);
     await sim.runUntilIdle();
     for (const result of results) await result.refresh();
@@ -137,7 +137,7 @@ describe('a simulation', () => {
     expect(sim).not.toHaveSentMail();
   });
 
-  test('the outbox of the application has it with its text', async ({ sim }) => {
+  test("the application's outbox has the mail with its text", async ({ sim }) => {
     const result = await welcome.using({ runAfter: '1h' }).send({ userId: 'ada' });
     expect(await mail.outbox.list()).toMatchObject([{ state: 'queued', subject: '', at: new Date(sim.now.getTime() + 3_600_000) }]);
     await mail.outbox.send(result.id);
@@ -243,7 +243,7 @@ describe('toHaveSentMail', () => {
     `);
   });
 
-  test('says which jobs have not sent theirs', async ({ sim }) => {
+  test('names the jobs that have not sent their mail', async ({ sim }) => {
     sim.smtp.reject(/ada/, 550);
     await welcome.send({ userId: 'ada' });
     await sim.drain();
@@ -260,7 +260,7 @@ describe('toHaveSentMail', () => {
     `);
   });
 
-  test('refuses what it does not know', async ({ sim }) => {
+  test('rejects unknown keys', async ({ sim }) => {
     expect(() => expect(sim).toHaveSentMail({ too: 'a' } as never)).toThrow(/too: expected one of to, cc/);
   });
 });
@@ -289,7 +289,7 @@ describe('explorations', () => {
     return { runs, twice };
   };
 
-  plain('under every fault each mail arrives, under its one Message-ID, and some arrive twice', async () => {
+  plain('each mail arrives under every fault, always with its own Message-ID, and some arrive twice', async () => {
     const seeds = process.env.ESCAPEMENT_LONG ? 40 : 20;
     const first = await arrivals(seeds);
     expect(first.twice).toBeGreaterThan(0);

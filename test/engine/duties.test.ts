@@ -57,7 +57,7 @@ test('heartbeat: without a confirmed renewal a worker fences itself at 25 s; the
   expect(events).toEqual(['started 0', 'discarded 25000', 'orphaned 30000', 'started 30000', 'successful 31000']);
 });
 
-test('heartbeat: a worker that stood still asks the store before it gives a job up, and its janitor leaves its own alone', async () => {
+test('heartbeat: a worker that was blocked asks the store before it gives a job up, and its janitor ignores its own jobs', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', (_: void, ctx) => ctx.sleep('2m'));
   const sim = await simulate(tasks, { concurrency: 2 });
@@ -68,7 +68,7 @@ test('heartbeat: a worker that stood still asks the store before it gives a job 
   for (const result of results) expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 1 });
 });
 
-test('heartbeat: a worker that stood still, and whose store then fails, gives its jobs up', async () => {
+test('heartbeat: a worker that was blocked, and whose store then fails, gives its jobs up', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', (_: void, ctx) => ctx.sleep('2m'));
   const sim = await simulate(tasks);
@@ -91,7 +91,7 @@ test.each([3_600_000, -3_600_000])('heartbeat: the clock is set by %d ms: what r
   for (const result of results) expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 1 });
 });
 
-test('janitor: after the clock was set back, the jobs of a killed worker start again in the usual time', async () => {
+test('janitor: jobs of a killed worker start again in the usual time after the clock was set back', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', (_: void, ctx) => ctx.sleep(ctx.attempt === 1 ? '5m' : '1s'));
   const sim = await simulate(tasks, { workers: 2, concurrency: 1 });
@@ -106,7 +106,7 @@ test('janitor: after the clock was set back, the jobs of a killed worker start a
   expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 2 });
 });
 
-test('events tell what becomes of an orphan, of a late outcome, and of what a stopping worker gives back', async () => {
+test('events report orphans, late outcomes, and jobs that a stopping worker releases', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', { retry: { maxAttempts: 2 }, run: async (_: void, ctx) => ctx.sleep('20s') });
   const events: string[] = [];
@@ -126,7 +126,7 @@ test('events tell what becomes of an orphan, of a late outcome, and of what a st
   expect(events).toEqual([`orphaned ${first?.worker} 1 LeaseLostError`, `discarded ${first?.worker} 1 lease lost`, `released w${other} 1`]);
 });
 
-test('janitor: finished jobs are deleted within an hour after their retention, each kind after its own, also after a long rest', async () => {
+test('janitor: finished jobs are deleted within an hour after the retention of their status, also after a long idle time', async () => {
   const tasks = createTasks({ backend: memory() });
   const fine = tasks.define('fine', () => 'ok');
   const broken = tasks.define('broken', {
@@ -156,46 +156,49 @@ test('janitor: finished jobs are deleted within an hour after their retention, e
 test.each([
   ['memory', memory],
   ['sqlite', () => sqlite({ file: ':memory:' })],
-])('janitor: a job is kept as using(), its task, defaults and the application say, in this order, on %s', async (_name, store) => {
-  const tasks = createTasks({ backend: memory(), defaults: { retention: { cancelled: '3h', failed: 'forever' } } });
-  const run = () => {
-    throw new Error('no');
-  };
-  const fine = tasks.define('fine', () => 'ok');
-  const brief = tasks.define('brief', { retention: { successful: '2h' }, run: () => 'ok' });
-  const broken = tasks.define('broken', { retry: { maxAttempts: 1 }, run });
-  tasks.schedule('once', { task: brief, every: '1000d', retention: { successful: '4h' } });
-  const sim = await simulate(tasks, { store: store(), retention: { successful: '1d', failed: '1d', cancelled: '1d' } });
-  const jobs = {
-    application: await fine.enqueue(),
-    task: await brief.enqueue(),
-    using: await brief
-      .using({ retention: { successful: '6h' } })
-      .using({ priority: 1 })
-      .enqueue(),
-    defaults: await fine.using({ runAfter: '1d' }).enqueue(),
-    forever: await broken.enqueue(),
-    given: await broken.using({ retention: { failed: '5h' } }).enqueue(),
-    schedule: await tasks.schedules.runNow('once'),
-  };
-  await jobs.defaults.cancel();
-  const there = async () => {
-    const { items } = await tasks.jobs.list();
-    return Object.entries(jobs).flatMap(([name, { id }]) => (items.some((item) => item.id === id) ? [name] : []));
-  };
-  const left = [];
-  for (const _ of Array(8)) {
-    await sim.advance('1h');
-    left.push((await there()).length);
-  }
-  // Each is deleted within an hour after its end.
-  expect(left).toEqual([7, 7, 6, 5, 4, 3, 2, 2]);
-  expect(await there()).toEqual(['application', 'forever']);
-  await sim.advance('18h');
-  expect(await there()).toEqual(['forever']);
-  await sim.advance('30d');
-  expect(await there()).toEqual(['forever']);
-});
+])(
+  'janitor: retention comes from using(), the task, its schedule, the defaults or the application, in this order, on %s',
+  async (_name, store) => {
+    const tasks = createTasks({ backend: memory(), defaults: { retention: { cancelled: '3h', failed: 'forever' } } });
+    const run = () => {
+      throw new Error('no');
+    };
+    const fine = tasks.define('fine', () => 'ok');
+    const brief = tasks.define('brief', { retention: { successful: '2h' }, run: () => 'ok' });
+    const broken = tasks.define('broken', { retry: { maxAttempts: 1 }, run });
+    tasks.schedule('once', { task: brief, every: '1000d', retention: { successful: '4h' } });
+    const sim = await simulate(tasks, { store: store(), retention: { successful: '1d', failed: '1d', cancelled: '1d' } });
+    const jobs = {
+      application: await fine.enqueue(),
+      task: await brief.enqueue(),
+      using: await brief
+        .using({ retention: { successful: '6h' } })
+        .using({ priority: 1 })
+        .enqueue(),
+      defaults: await fine.using({ runAfter: '1d' }).enqueue(),
+      forever: await broken.enqueue(),
+      given: await broken.using({ retention: { failed: '5h' } }).enqueue(),
+      schedule: await tasks.schedules.runNow('once'),
+    };
+    await jobs.defaults.cancel();
+    const there = async () => {
+      const { items } = await tasks.jobs.list();
+      return Object.entries(jobs).flatMap(([name, { id }]) => (items.some((item) => item.id === id) ? [name] : []));
+    };
+    const left = [];
+    for (const _ of Array(8)) {
+      await sim.advance('1h');
+      left.push((await there()).length);
+    }
+    // Each is deleted within an hour after its end.
+    expect(left).toEqual([7, 7, 6, 5, 4, 3, 2, 2]);
+    expect(await there()).toEqual(['application', 'forever']);
+    await sim.advance('18h');
+    expect(await there()).toEqual(['forever']);
+    await sim.advance('30d');
+    expect(await there()).toEqual(['forever']);
+  },
+);
 
 test('janitor: thousands of finished jobs are deleted in batches, within the instant', async () => {
   const tasks = createTasks({ backend: memory() });
@@ -209,7 +212,7 @@ test('janitor: thousands of finished jobs are deleted in batches, within the ins
   expect(await successful()).toBe(0);
 });
 
-test('a store that fails for long is told of once in half a minute, whatever loops meet it, and its end once', async () => {
+test('a store that keeps failing is logged at most every 30 s for all loops, and its recovery once', async () => {
   const tasks = createTasks({ backend: memory() });
   const events: string[] = [];
   tasks.on('storeFailing', ({ at }) => events.push(`failing ${at - start}`));

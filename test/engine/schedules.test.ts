@@ -25,7 +25,7 @@ describe.each(stores)('on $label', ({ open }) => {
     return { tasks, simulate: () => simulate(tasks, { now, store, ...options }) };
   };
 
-  test('each occurrence makes one job, with any number of workers, and tells its task what it stands for', async () => {
+  test('each occurrence enqueues one job with any number of workers, and passes the occurrence to the task', async () => {
     const { tasks, simulate } = begin({ workers: 3 });
     const seen: unknown[] = [];
     const tick = tasks.define('tick', (input: { n: number }, ctx) => {
@@ -69,7 +69,7 @@ describe.each(stores)('on $label', ({ open }) => {
     expect((await tasks.schedules.get('thrice')).nextAt).toBeNull();
   });
 
-  test('what passes while no scheduler runs is caught up as the schedule says', async () => {
+  test('missed occurrences are caught up according to the schedule', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', () => {});
     tasks.schedule('latest', { task: job, cron: '0 * * * *' });
@@ -93,7 +93,7 @@ describe.each(stores)('on $label', ({ open }) => {
     for (const name of ['latest', 'none', 'all', 'strict']) expect(minutes(sim.fires(name)).at(-1)).toBe(360);
   });
 
-  test('a job that is not finished: allowed, left out, waited for, or cancelled', async () => {
+  test('overlaps are allowed, skipped, queued, or cancel the running job', async () => {
     const { tasks, simulate } = begin({ workers: 2 });
     const slow = tasks.define('slow', async (_: void, ctx) => {
       await ctx.sleep('25m');
@@ -124,7 +124,7 @@ describe.each(stores)('on $label', ({ open }) => {
     }
   });
 
-  test('an occurrence that waits survives a crash of all workers', async () => {
+  test('a queued occurrence survives a crash of all workers', async () => {
     const { tasks, simulate } = begin();
     const slow = tasks.define('slow', { retry: { backoff: 1_000 }, run: async (_: void, ctx) => ctx.sleep('15m') });
     tasks.schedule('waits', { task: slow, cron: '*/10 * * * *', overlap: 'queue-one' });
@@ -137,7 +137,7 @@ describe.each(stores)('on $label', ({ open }) => {
     expect(sim.jobs().map(({ status }) => status)).toEqual(['successful', 'running']);
   });
 
-  test('jitter moves the start, within its bound, and not the occurrence', async () => {
+  test('jitter delays the start within its limit, but not the occurrence', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', () => {});
     tasks.schedule('jittered', { task: job, cron: '0 * * * *', jitter: '10m' });
@@ -150,7 +150,7 @@ describe.each(stores)('on $label', ({ open }) => {
     for (const delay of delays) expect(delay).toSatisfy((ms: number) => ms >= 0 && ms <= 600_000);
   });
 
-  test('an input that cannot be computed costs its occurrence, is told of, and stops nothing', async () => {
+  test('an input that throws skips its occurrence, is reported, and stops nothing else', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', (_: number) => {});
     tasks.schedule('broken', {
@@ -172,7 +172,7 @@ describe.each(stores)('on $label', ({ open }) => {
     ]);
   });
 
-  test('a run by hand takes no occurrence away, and inputs that fail use up no run', async () => {
+  test('a manual run consumes no occurrence, and inputs that throw consume no run', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', (_: number) => {});
     let calls = 0;
@@ -192,7 +192,7 @@ describe.each(stores)('on $label', ({ open }) => {
     expect(await tasks.schedules.get('thrice')).toMatchObject({ runs: 3, nextAt: null });
   });
 
-  test('one that is defined while workers run fires too', async () => {
+  test('a schedule that is defined while workers run fires', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', () => {});
     const sim = await simulate();
@@ -202,7 +202,7 @@ describe.each(stores)('on $label', ({ open }) => {
     expect(minutes(sim.fires('late'))).toEqual([70, 80, 90]);
   });
 
-  test('made, changed, paused, run, and removed at run time', async () => {
+  test('schedules are saved, changed, paused, run and removed at run time', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', (_: { n: number }) => {});
     tasks.schedule('of-code', { task: job, input: { n: 0 }, cron: '0 0 1 * *' });
@@ -250,7 +250,7 @@ describe.each(stores)('on $label', ({ open }) => {
     );
   });
 
-  test('a backfill makes the jobs that are not there, oldest first, and no more', async () => {
+  test('a backfill enqueues the missing jobs only, oldest first', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', () => {});
     tasks.schedule('hourly', { task: job, cron: '0 * * * *' });
@@ -270,7 +270,7 @@ describe.each(stores)('on $label', ({ open }) => {
     await expect(tasks.schedules.backfill('hourly', {} as never)).rejects.toThrow(/from/);
   });
 
-  test('a pause outlasts restarts, and one in code that has not been seen by a worker can be paused too', async () => {
+  test('a pause survives restarts, and a schedule in code can be paused before a worker has registered it', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', () => {});
     const sim = await simulate();
@@ -312,7 +312,7 @@ async function open0(tasks: unknown) {
   return appOf(tasks).backend('default').open();
 }
 
-describe('over the changes of the clocks', () => {
+describe('over clock changes', () => {
   const zones = [
     'Europe/Berlin',
     'America/New_York',
@@ -338,7 +338,7 @@ describe('over the changes of the clocks', () => {
     expect(await runsOverClockChanges(tasks, 'quarters', 2026)).toEqual(minutelyRuns(15, timezone, 2026));
   });
 
-  test('the lists are what people expect', () => {
+  test('the lists match the local clock', () => {
     expect(dailyRuns('02:30', 'Europe/Berlin', 2026)).toEqual([
       '2026-03-28T02:30:00+01:00',
       '2026-03-29T03:00:00+02:00',
@@ -358,7 +358,7 @@ describe('over the changes of the clocks', () => {
     expect(() => clockChanges('Europe/Atlantis', 2026)).toThrow(/unknown time zone/);
   });
 
-  test('moments can be written as local times', async () => {
+  test('instants can be written as local times', async () => {
     expect(localTime('2026-03-29T03:00[Europe/Berlin]').toISOString()).toBe('2026-03-29T01:00:00.000Z');
     expect(localTime('2026-10-25T02:30+01:00[Europe/Berlin]').toISOString()).toBe('2026-10-25T01:30:00.000Z');
     expect(() => localTime('2026-10-25T02:30[Europe/Berlin]')).toThrow(/twice.*02:30:00\+02:00\[Europe\/Berlin\] or /);
@@ -403,7 +403,7 @@ describe('a job of a schedule that waits for a retry', () => {
     },
   );
 
-  test('that snoozes counts as running: it has asked to go on later', async () => {
+  test('counts as running when it snoozes', async () => {
     const tasks = createTasks({ backend: memory() });
     let snoozes = 0;
     const poll = tasks.define('poll', () => (++snoozes <= 3 ? snooze('20m') : undefined));
@@ -436,7 +436,7 @@ describe('several versions of an application on one store', () => {
     return sourceOf(() => store);
   };
 
-  test('the one that was first seen last holds while one of its workers lives', async () => {
+  test('the version that registered last wins while one of its workers lives', async () => {
     const source = kept();
     const [first, second] = [version(source, 1), version(source, 2)];
     const cron = async () => (await version(source, 0).schedules.get('report')).cron;
@@ -460,7 +460,7 @@ describe('several versions of an application on one store', () => {
     for (const tasks of [first, second]) await tasks.close();
   });
 
-  test('one that was taken out of the code fires no more after two minutes, and goes on when it is declared again', async () => {
+  test('a schedule that was removed from the code stops within two minutes, and resumes when it is declared again', async () => {
     const source = kept();
     const [before, after] = [version(source, 5), version(source, 0)];
     const sim = await simulate(before, { now, store: source });
@@ -477,7 +477,7 @@ describe('several versions of an application on one store', () => {
     expect(await again.schedules.get('report')).toMatchObject({ paused: false, pausedBecause: null, runs: runs + 1 });
   });
 
-  test('one that was renamed does not run twice', async () => {
+  test('a renamed schedule does not run twice', async () => {
     const source = kept();
     const ran: Date[] = [];
     const named = (name: string) => {
@@ -493,7 +493,7 @@ describe('several versions of an application on one store', () => {
     expect(ran.map((at) => at.getUTCDate())).toEqual([1, 2, 3, 4]);
   });
 
-  test('one that was renamed right before it fires does not run twice, and one that is declared again runs', async () => {
+  test('a schedule that was renamed right before it fires does not run twice, and one that is declared again runs', async () => {
     const source = kept();
     const ran: string[] = [];
     const named = (name: string) => {
@@ -514,7 +514,7 @@ describe('several versions of an application on one store', () => {
     expect(ran.slice(1)).toEqual(['daily-report 2026-01-02T09:00:20.000Z']);
   });
 
-  test('what one version computes is not computed by another, nor is its definition written over by a pause', async () => {
+  test('occurrences are computed by one version only, and a pause does not overwrite its definition', async () => {
     const source = kept();
     const computing = (name: string) => {
       const tasks = createTasks({ backend: source });
@@ -536,7 +536,7 @@ describe('several versions of an application on one store', () => {
     await expect(a.tasks.schedules.runNow('report')).rejects.toThrow(/a different version/);
   });
 
-  test('those made at run time are left alone', async () => {
+  test('schedules saved at run time are left alone', async () => {
     const source = kept();
     const tasks = version(source, 0);
     const job = tasks.define('other', () => {});

@@ -22,7 +22,7 @@ async function ended<Input, Output>(task: Task<Input, Output>, ...input: NoInfer
   return result.wait({ timeout: '60s' });
 }
 
-test('it runs in another thread, or in another process, which is used again', async () => {
+test('a task runs in a thread or process that is reused', async () => {
   const first = await ended(heavy.where);
   const second = await ended(heavy.where);
   expect(first.returnValue).toMatchObject({ isMainThread: false, pid: process.pid });
@@ -58,7 +58,7 @@ describe('a function that never yields', () => {
   });
 });
 
-test('a worker that stops gives a job back whose function does not end, and ends it', async () => {
+test('a worker that stops releases a job whose function does not return, and ends its thread', async () => {
   const own = createTasks({ backend: memory(), logger: quiet });
   const file = join(mkdtempSync(join(tmpdir(), 'escapement-isolate-')), 'turns');
   const { endless } = heavy;
@@ -84,11 +84,11 @@ test('a worker that stops gives a job back whose function does not end, and ends
     .toBe(true);
 });
 
-test('one that reacts to its signal gets the reason', async () => {
+test('a function that observes its signal gets the reason', async () => {
   expect(await ended(heavy.spin, 'until the signal')).toMatchObject({ status: 'failed', errors: [{ name: 'TimeoutError' }] });
 });
 
-test('input, context and return value cross', async () => {
+test('input, context and return value are passed on', async () => {
   const seen: unknown[] = [];
   const offs = [
     tasks.on('progressed', ({ job, progress }) => job.task === 'talk' && seen.push(['progress', progress.fraction, progress.message])),
@@ -105,8 +105,8 @@ test('input, context and return value cross', async () => {
   await expect(heavy.talk.enqueue(input)).rejects.toThrow(/at: /);
 });
 
-describe('errors and control values cross', () => {
-  test('an error with its class known to the rules of the task', async () => {
+describe('errors and control values are passed on', () => {
+  test('an error whose class the retry rules of the task know', async () => {
     const { status, attempts, errors, reason } = await ended(heavy.fails, 'unlucky');
     expect({ status, attempts, reason }).toEqual({ status: 'failed', attempts: 1, reason: 'permanent' });
     expect(errors[0]).toMatchObject({
@@ -156,7 +156,7 @@ test('steps are recorded, and signals waited for', async () => {
   expect((await result.steps()).map(({ name }) => name)).toEqual(['charge', 'signal go']);
 });
 
-test('it enqueues to a store that others see; its module may start a worker', async () => {
+test('a task enqueues to a shared store, and its module may start a worker', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'escapement-isolate-'));
   process.env.ESCAPEMENT_TEST_FILE = join(folder, 'jobs.db');
   const shared = await import('./fixtures/shared.ts');
@@ -169,12 +169,12 @@ test('it enqueues to a store that others see; its module may start a worker', as
   rmSync(folder, { recursive: true });
 });
 
-test('threads and processes that wait for work keep no program alive', async () => {
+test('idle threads and processes do not keep a program alive', async () => {
   const { stdout } = await promisify(execFile)(process.execPath, [fileURLToPath(new URL('./fixtures/ends.ts', import.meta.url))]);
   expect(stdout).toBe('1\n2\n');
 });
 
-test('what cannot work says what to do', async () => {
+test('errors say what to do', async () => {
   const messageOf = async (task: Task<void, unknown>) => (await ended(task)).errors[0]?.message;
   expect(await messageOf(heavy.completes)).toMatch(
     /^ctx\.complete\(\) of completes: a transaction cannot be used from the thread .* return the value/,
@@ -201,7 +201,7 @@ test('what cannot work says what to do', async () => {
   await own.close();
 });
 
-test('in a simulation, and where it is enqueued, it runs here', async () => {
+test('a task runs in the calling thread in a simulation, with call() and with immediate()', async () => {
   const own = createTasks({ backend: memory() });
   const here = own.define('here', { isolate: 'thread', run: () => threadId });
   expect(own.describe('here')).toMatchObject({ isolate: 'thread' });

@@ -57,7 +57,7 @@ const logged = () =>
   );
 const define = () => tasks.define('append', { retry: { backoff: 10 }, run: (_: number) => {} });
 
-test('workers that are killed all the time lose no job, and run few twice', async () => {
+test('killed workers lose no job, and few jobs run twice', async () => {
   const jobs = soak ? 12_000 : 1_000;
   const job = define();
   await job.enqueueMany(Array.from({ length: jobs }, (_, n) => n));
@@ -98,7 +98,7 @@ test('workers that are killed all the time lose no job, and run few twice', asyn
   db.close();
 });
 
-test('what a killed producer was told is there', async () => {
+test('every enqueue that was acknowledged to a killed producer is stored', async () => {
   define();
   await tasks.open();
   const told: string[] = [];
@@ -126,7 +126,7 @@ test('what a killed producer was told is there', async () => {
   db.close();
 });
 
-test('many processes that start at once on a new file take turns to make its tables; they claim every job once, and none starves', async () => {
+test('processes that start at once on a new file create its tables once, claim every job once, and none starves', async () => {
   const workers = Array.from({ length: soak ? 12 : 3 }, () => start('worker', file, log));
   await Promise.all(workers.map(startedUp));
   const numbers = Array.from({ length: soak ? 3_000 : 300 }, (_, n) => n);
@@ -181,7 +181,7 @@ test.each(versions)('a process killed inside of migration %i leaves a file that 
   await expect.poll(() => ran).toEqual([7]);
 });
 
-test('a full disk costs nothing but time: workers wait for space, say so once, and go on', async () => {
+test('workers wait for space on a full disk, log it once, and continue', async () => {
   const job = tasks.define('bulky', { retry: { backoff: 10 }, run: (_: string) => 'x'.repeat(20_000) });
   await tasks.open();
   const workers = [0, 1].map(() => {
@@ -225,7 +225,7 @@ test('a full disk costs nothing but time: workers wait for space, say so once, a
   db.close();
 });
 
-test('processes with one schedule make one job for each second, also when they are killed', async () => {
+test('processes with one schedule enqueue one job per second, also when they are killed', async () => {
   const workers = Array.from({ length: soak ? 8 : 3 }, () => start('ticker', file));
   await Promise.all(workers.map(startedUp));
   const db = new Database(file);
@@ -259,7 +259,7 @@ function stopOutsideOfWrites(process: ChildProcess, file: string): void {
   db.close();
 }
 
-test('a process that was stopped, and whose job another has taken meanwhile, is told so, and changes nothing', async () => {
+test('a suspended process whose job was taken over gets a LeaseLostError, and changes nothing', async () => {
   const first = start('worker', file, log, '60000');
   await startedUp(first);
   const result = await define().enqueue(1);
@@ -290,7 +290,7 @@ test('a job that runs in another process is cancelled there', async () => {
   await expect.poll(() => readFileSync(log, 'utf8'), { timeout: 30_000 }).toBe(`1 ${worker.pid} aborted by CancelledError\n`);
 });
 
-test.runIf(soak)('a process that was stopped for longer than its lease is told so, and changes nothing', async () => {
+test.runIf(soak)('a process that was suspended for longer than its lease gets a LeaseLostError, and changes nothing', async () => {
   const first = start('worker', file, log, '60000');
   await startedUp(first);
   const result = await define().enqueue(1);

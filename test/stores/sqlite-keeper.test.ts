@@ -36,7 +36,7 @@ function blockUntil(condition: () => boolean): boolean {
   return false;
 }
 
-test('while the thread is blocked, another one renews the leases of its worker', async () => {
+test('a helper thread renews leases while the event loop is blocked', async () => {
   const { file, db, leaseUntil, lease } = await running('blocked');
   lease(60_000);
   const before = leaseUntil();
@@ -47,7 +47,7 @@ test('while the thread is blocked, another one renews the leases of its worker',
   db.close();
 });
 
-test('it renews no lease of another worker, and none that has passed', async () => {
+test('it does not renew leases of other workers or leases that have ended', async () => {
   const { file, db, leaseUntil, lease } = await running('others');
   const own = await running('own');
   lease(-1_000);
@@ -67,7 +67,7 @@ test('it renews no lease of another worker, and none that has passed', async () 
   for (const one of [db, own.db, third.db]) one.close();
 });
 
-test('beyond its limit it renews no more', async () => {
+test('it stops renewing after its limit', async () => {
   const { file, db, leaseUntil, lease } = await running('limit');
   const second = await running('unlimited');
   lease(60_000);
@@ -91,15 +91,40 @@ test('beyond its limit it renews no more', async () => {
   for (const one of [db, second.db]) one.close();
 });
 
-test('a late beat is reported, with how long the thread was blocked', async () => {
+test('a blocked event loop is reported with its duration', async () => {
   const { file, db, lease } = await running('told');
   lease(60_000);
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  let keeper: ThreadKeeper | undefined;
   const told = new Promise<number>((blocked) => {
-    const keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 30_000, limitMs: 60_000, blocked }, 50);
+    keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 30_000, limitMs: 60_000, blocked }, 50);
     keeper.begun();
     Atomics.wait(sleeper, 0, 0, 1_200);
   });
   expect(await told).toBeGreaterThanOrEqual(50);
+  keeper?.close();
   db.close();
+});
+
+test('the exit of the process ends helper threads, also while they load', async () => {
+  const { file, db, leaseUntil, lease } = await running('exit');
+  const beside = await running('beside the exit');
+  lease(60_000);
+  beside.lease(60_000);
+  const atExit = () => process.listeners('exit').filter(({ name }) => name === 'closeAtExit');
+  const [ending, other] = [file, beside.file].map(
+    (path) => new ThreadKeeper(path, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50),
+  );
+  ending?.begun();
+  expect(blockUntil(() => leaseUntil() > Date.now() + 70_000)).toBe(true);
+  for (const listener of atExit()) listener(0);
+  expect(atExit()).toEqual([]);
+  const last = leaseUntil();
+  other?.begun();
+  // Three renewals of the other one: the first would have had its turns.
+  for (let seen = beside.leaseUntil(), i = 0; i < 3; i++, seen = beside.leaseUntil())
+    expect(blockUntil(() => beside.leaseUntil() > seen)).toBe(true);
+  expect(leaseUntil()).toBe(last);
+  other?.close();
+  for (const one of [db, beside.db]) one.close();
 });

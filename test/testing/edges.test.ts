@@ -12,8 +12,8 @@ afterEach(() =>
     .catch(() => {}),
 );
 
-describe('what can never end is an error at once', () => {
-  test('a parent that waits for its child, with one slot for both', async () => {
+describe('deadlock detection', () => {
+  test('reports a parent that waits for its child with one slot for both', async () => {
     const tasks = createTasks({ backend: memory() });
     const child = tasks.define('child', () => 1);
     const parent = tasks.define('parent', async () => (await (await child.enqueue()).wait()).returnValue);
@@ -29,7 +29,7 @@ describe('what can never end is an error at once', () => {
     expect((await result.refresh()).returnValue).toBe(1);
   });
 
-  test('a long sleep, a late job and a late deadline are no deadlock', async () => {
+  test('does not report a long sleep, a late job or a late deadline', async () => {
     const tasks = createTasks({ backend: memory() });
     const sleepy = tasks.define('sleepy', async (_: void, ctx) => ctx.sleep('6h'));
     const deaf = tasks.define('deaf', { timeout: '4h', retry: { maxAttempts: 1 }, run: () => new Promise<void>(() => {}) });
@@ -40,7 +40,7 @@ describe('what can never end is an error at once', () => {
     expect(results.map(({ status }) => status)).toEqual(['successful', 'failed', 'successful']);
   });
 
-  test('a task that snoozes for no time', async () => {
+  test('reports a task that snoozes for no time', async () => {
     const tasks = createTasks({ backend: memory() });
     const again = tasks.define('again', () => snooze(0));
     const sim = await simulate(tasks);
@@ -52,7 +52,7 @@ describe('what can never end is an error at once', () => {
 });
 
 describe('AbortSignal.timeout', () => {
-  test('that is left over is no work left behind', async () => {
+  test('does not count as work left behind', async () => {
     const tasks = createTasks({ backend: memory() });
     const quick = tasks.define('quick', () => AbortSignal.timeout(5_000).aborted);
     await using sim = await simulate(tasks);
@@ -60,7 +60,7 @@ describe('AbortSignal.timeout', () => {
     await sim.runUntilIdle();
   });
 
-  test('does not beat real work, and does end what hangs', async () => {
+  test('does not preempt real work, and aborts a task that hangs', async () => {
     const tasks = createTasks({ backend: memory() });
     const reading = tasks.define('reading', async () => {
       const signal = AbortSignal.timeout(5_000);
@@ -104,7 +104,7 @@ describe('a paused process', () => {
     expect(fired).toEqual(['first', 'end']);
   });
 
-  test('progress from beyond the lease changes nothing of what is known', async () => {
+  test('ignores progress that was made after the lease ended', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', {
       retry: { maxAttempts: 1 },
@@ -125,7 +125,7 @@ describe('a paused process', () => {
   });
 });
 
-test('synchronous crypto and zlib are over when they return', async () => {
+test('synchronous crypto and zlib leave no real work pending', async () => {
   const tasks = createTasks({ backend: memory() });
   let release = () => {};
   const gate = new Promise<void>((resolve) => {

@@ -12,6 +12,13 @@ const beatMs = 1_000;
 /** How long beats may be missing before the helper thread renews and the blockage is reported. The thread checks at this interval. */
 const patienceMs = 5_000;
 
+const started = new Set<ThreadKeeper>();
+
+/** Node terminates threads when the process exits, but one that is still loading can miss that, and the process would wait for it forever. */
+function closeAtExit(): void {
+  for (const keeper of started) keeper.close();
+}
+
 export class ThreadKeeper implements Keeper {
   readonly #file: string;
   readonly #options: KeeperOptions;
@@ -45,6 +52,7 @@ export class ThreadKeeper implements Keeper {
 
   /** The thread ends by itself. */
   close(): void {
+    if (started.delete(this) && started.size === 0) process.off('exit', closeAtExit);
     this.rest();
     this.#closed = true;
     this.#send(closed);
@@ -82,6 +90,8 @@ export class ThreadKeeper implements Keeper {
       const thread = new Worker(new URL(name, import.meta.url), { workerData: data, execArgv: [] });
       thread.unref();
       thread.on('error', failed);
+      if (started.size === 0) process.on('exit', closeAtExit);
+      started.add(this);
     } catch (error) {
       failed(error);
     }
