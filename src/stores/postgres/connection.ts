@@ -57,9 +57,6 @@ export const hotMs = 10_000;
 export const upkeepMs = 30_000;
 const connectMs = 10_000;
 const mostTries = 10;
-/** A batch is shared among some connections where each gets this many jobs at least. */
-const partSize = 50;
-const mostParts = 4;
 const oldestVersion = 140_000;
 /** Clocks that are synchronized differ by less. */
 const warnFromMs = 1_000;
@@ -149,13 +146,6 @@ export class Connection {
   constructor(place: Place, inTurn = false) {
     this.place = place;
     this.#inTurn = inTurn;
-  }
-
-  /** How many connections share a batch of this size. One is left for everything else. */
-  partsOf(size: number): number {
-    if (this.#inTurn) return 1;
-    const max = this.place.pool ? ((this.place.pool.options as { max?: number } | undefined)?.max ?? 10) : this.place.max;
-    return Math.max(1, Math.min(mostParts, max - 1, Math.floor(size / partSize)));
   }
 
   get isClosed(): boolean {
