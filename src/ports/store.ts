@@ -194,6 +194,11 @@ export interface Store {
   };
   /** How long a worker sleeps without a hint before it polls again; Infinity if every change sends a hint. */
   readonly pollMs: number;
+  /**
+   * How many calls of `claim` and `settle` a worker may have under way at a time.
+   * @default 1
+   */
+  readonly lanes?: number;
 
   /** Prepares the store. Called before anything else; may be called any number of times. */
   migrate(): Awaitable<void>;

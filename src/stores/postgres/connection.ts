@@ -57,6 +57,8 @@ export const hotMs = 10_000;
 export const upkeepMs = 30_000;
 const connectMs = 10_000;
 const mostTries = 10;
+/** With more, claims get into each other's way. */
+const mostLanes = 2;
 const oldestVersion = 140_000;
 /** Clocks that are synchronized differ by less. */
 const warnFromMs = 1_000;
@@ -146,6 +148,13 @@ export class Connection {
   constructor(place: Place, inTurn = false) {
     this.place = place;
     this.#inTurn = inTurn;
+  }
+
+  /** How many connections a worker may use at a time to claim and settle. One is left for everything else. */
+  get lanes(): number {
+    if (this.#inTurn) return 1;
+    const max = this.place.pool ? ((this.place.pool.options as { max?: number } | undefined)?.max ?? 10) : this.place.max;
+    return Math.max(1, Math.min(mostLanes, max - 1));
   }
 
   get isClosed(): boolean {

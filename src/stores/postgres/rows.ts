@@ -105,12 +105,14 @@ export type ClaimedRow = readonly [
   claim: number,
   /** Null: with this claim. */
   startedAt: number | null,
+  /** Where the row is, until it is changed again. */
+  place: string,
   whole: string | null,
 ];
 
 /** @param faults receives the names of columns that cannot be read */
 export function claimedJobOf(row: ClaimedRow, { worker, leaseUntil }: ClaimOptions, now: number, faults: string[]): Job {
-  const whole = row[11];
+  const whole = row[12];
   if (whole !== null) return jobOf(rowOf(JSON.parse(whole) as Record<string, unknown>), faults);
   return {
     id: row[0],

@@ -92,7 +92,8 @@ const places = `#variable_conflict use_column
     v_found_again boolean;
     v_level integer;
     v_queues text[];
-    v_froms bigint[];`;
+    v_froms bigint[];
+    v_ids text[];`;
 
 /** What a row has that most jobs lack. */
 const seldom = `j.losses > 0 OR num_nonnulls(j.run_after, j.expires_at, j.scheduled_at, j.prune_at, j.cancel_requested, j.reason, j.progress, j.tags,
@@ -102,13 +103,13 @@ const seldom = `j.losses > 0 OR num_nonnulls(j.run_after, j.expires_at, j.schedu
 /** Locks the best due jobs and leases them where they are: the place of a locked row does not change. */
 const findAndLeaseInPlace = `SELECT max(l.priority) INTO v_level FROM unnest(p_priorities) l(priority);
     WHILE v_level IS NOT NULL AND cardinality(v_taken) < p_limit LOOP
-      SELECT array_agg(l.queue), array_agg(l.due) INTO v_queues, v_froms FROM unnest(p_queues, p_priorities, p_dues) l(queue, priority, due)
+      SELECT array_agg(l.queue), array_agg(l.due), array_agg(l.id) INTO v_queues, v_froms, v_ids FROM unnest(p_queues, p_priorities, p_dues, p_after) l(queue, priority, due, id)
         WHERE l.priority = v_level AND NOT EXISTS (SELECT 1 FROM $schema.queues q WHERE q.name = l.queue AND q.paused);
       SELECT array_agg(best.place), bool_or(best.claim > 0) INTO v_found, v_found_again FROM (
-        SELECT due.place, due.claim FROM unnest(v_queues, v_froms) l(queue, due) CROSS JOIN LATERAL (
+        SELECT due.place, due.claim FROM unnest(v_queues, v_froms, v_ids) l(queue, due, id) CROSS JOIN LATERAL (
           SELECT j.ctid AS place, j.id, j.due_at, j.claim FROM $schema.jobs j
           WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = l.queue AND j.priority = v_level
-            AND j.due_at >= l.due AND j.due_at <= p_now
+            AND (j.due_at, j.id) > (l.due, l.id COLLATE "C") AND j.due_at <= p_now
             AND j.task = ANY (p_tasks) AND (j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > p_now)
           ORDER BY j.due_at, j.id LIMIT p_limit - cardinality(v_taken) FOR UPDATE SKIP LOCKED) due
         ORDER BY due.due_at, due.id LIMIT p_limit - cardinality(v_taken)) best;
@@ -133,12 +134,20 @@ const findAndLeaseInPlace = `SELECT max(l.priority) INTO v_level FROM unnest(p_p
         last_ended_at = NULL, last_outcome = NULL, last_error = NULL,
         unique_key = CASE WHEN position(' running ' IN j.unique_while) > 0 THEN j.unique_key END
         WHERE j.ctid = ANY (v_taken)
-        RETURNING j.id, j.task, j.queue, j.priority, j.input, j.due_at, j.enqueued_at, j.attempt, j.max_attempts, j.claim, nullif(j.started_at, p_now),
+        RETURNING j.id, j.task, j.queue, j.priority, j.input, j.due_at, j.enqueued_at, j.attempt, j.max_attempts, j.claim, nullif(j.started_at, p_now), j.ctid,
           CASE WHEN ${seldom} THEN row_to_json(j)::text END;
     END IF;`;
 
+const succeed = (where: string) => `UPDATE $schema.jobs j SET
+      state = 'successful', losses = 0, lease_until = NULL, finished_at = s.ended_at, cancel_requested = NULL, return_value = s.value, reason = NULL,
+      progress = coalesce(s.progress, j.progress), awaits = NULL, blocked_by = NULL,
+      last_ended_at = s.ended_at, last_outcome = 'successful', last_error = NULL
+      FROM unnest(p_ids, p_places, p_claims, p_ends, p_values, p_progress) s(id, place, claim, ended_at, value, progress)
+      -- Written so that the planner does not look for the row in the index of running jobs.
+      WHERE ${where} AND j.claim = s.claim AND coalesce(j.state, '') = 'running';`;
+
 const claimedColumns = `id text, task text, queue text, priority integer, input text, due_at bigint, enqueued_at bigint, attempt integer,
-    max_attempts integer, claim integer, started_at bigint, whole text`;
+    max_attempts integer, claim integer, started_at bigint, place tid, whole text`;
 
 export const migrations: readonly string[] = [
   `
@@ -405,9 +414,10 @@ export const migrations: readonly string[] = [
   $body$;
   `,
   `
-  -- As claim, in fewer columns; started_at is null where it is p_now.
+  -- As claim, in fewer columns; started_at is null where it is p_now. A line begins after a due time and an id: enqueued together, thousands of
+  -- jobs are due at the same instant.
   CREATE FUNCTION $schema.claim_2(
-    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_after text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
   ) RETURNS TABLE (${claimedColumns}) LANGUAGE plpgsql ${planned} AS $body$
   ${places}
   BEGIN
@@ -417,21 +427,21 @@ export const migrations: readonly string[] = [
 
   -- As succeed, of jobs whose rows the caller knows: it returns the claimed ones alone.
   CREATE FUNCTION $schema.succeed_2(
-    p_ids text[], p_claims integer[], p_ends bigint[], p_values text[], p_progress text[],
-    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+    p_ids text[], p_places tid[], p_claims integer[], p_ends bigint[], p_values text[], p_progress text[],
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_after text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
   ) RETURNS TABLE (${claimedColumns}) LANGUAGE plpgsql ${planned} AS $body$
   ${places}
     v_applied integer;
+    v_moved integer := 0;
   BEGIN
-    UPDATE $schema.jobs j SET
-      state = 'successful', losses = 0, lease_until = NULL, finished_at = s.ended_at, cancel_requested = NULL, return_value = s.value, reason = NULL,
-      progress = coalesce(s.progress, j.progress), awaits = NULL, blocked_by = NULL,
-      last_ended_at = s.ended_at, last_outcome = 'successful', last_error = NULL
-      FROM unnest(p_ids, p_claims, p_ends, p_values, p_progress) s(id, claim, ended_at, value, progress)
-      -- Written so that the planner does not look for the row in the index of running jobs.
-      WHERE j.id = s.id AND j.claim = s.claim AND coalesce(j.state, '') = 'running';
+    ${succeed('j.ctid = s.place AND j.id = s.id')}
     GET DIAGNOSTICS v_applied = ROW_COUNT;
-    IF v_applied <> cardinality(p_ids) THEN
+    IF v_applied < cardinality(p_ids) THEN
+      -- Rows whose leases have been renewed are elsewhere.
+      ${succeed('j.id = s.id')}
+      GET DIAGNOSTICS v_moved = ROW_COUNT;
+    END IF;
+    IF v_applied + v_moved <> cardinality(p_ids) THEN
       RAISE EXCEPTION 'not plain' USING ERRCODE = 'ESC01';
     END IF;
     IF EXISTS (SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL) THEN

@@ -102,6 +102,9 @@ export class PostgresStore implements Store {
   }
 
   readonly #isAlone: boolean;
+  get lanes(): number {
+    return this.#connection.lanes;
+  }
   get pollMs(): number {
     if (this.#isAlone) return Number.POSITIVE_INFINITY;
     const { pollMs } = this.#connection.place;
@@ -139,7 +142,7 @@ export class PostgresStore implements Store {
     if (options.limits) return this.#claimed(await this.#claimWithin(options), options);
     const start = await this.#start(options, now);
     const rows = await this.#unless(['ESC02'], () =>
-      this.#connection.arrays<ClaimedRow>(this.#sql.claims.claim, [...start.values, now, limit, worker, leaseUntil]),
+      this.#connection.arrays<ClaimedRow>(this.#sql.claims.claim, [...start.values, start.after, now, limit, worker, leaseUntil]),
     );
     if (!rows) {
       this.#hasLimits = true;
@@ -155,12 +158,13 @@ export class PostgresStore implements Store {
     const jobs = inOrder(rows.map((row) => readClaimed(row, options, unreadables)));
     start.claimed(jobs, jobs.length < limit ? this.#toldUpTo(now) : undefined);
     if (this.#running.size > mostRemembered) this.#running.clear();
-    for (const job of jobs) this.#running.set(job.id, job);
+    const places = new Map(rows.map((row) => [row[0], row[11]]));
+    for (const job of jobs) this.#running.set(job.id, { job, place: places.get(job.id) as string });
     return this.#leased(jobs, unreadables, options);
   }
 
   /** Rows of jobs that were claimed here and have not changed since, so that a settlement need not read them. */
-  readonly #running = new Map<string, Job>();
+  readonly #running = new Map<string, { readonly job: Job; readonly place: string }>();
 
   /** Where a claim begins. */
   #start(served: Served, now: number): Promise<Start> {
@@ -245,23 +249,27 @@ export class PostgresStore implements Store {
     claim: (ClaimOptions & { now: number }) | undefined,
   ): Promise<Settled | undefined> {
     const settled: Job[] = [];
+    const sorted: (Settlement & { readonly place: string })[] = [];
     for (const settlement of settlements) {
-      const job = this.#running.get(settlement.id);
-      if (!job || !isPlainSuccess(job, settlement)) return undefined;
-      settled.push(settledJob(job, settlement));
+      const known = this.#running.get(settlement.id);
+      if (!known || !isPlainSuccess(known.job, settlement)) return undefined;
+      settled.push(settledJob(known.job, settlement));
+      sorted.push({ ...settlement, place: known.place });
     }
     if (settled.length === 0) return undefined;
     // In one order, as everywhere.
-    const sorted = settlements.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+    sorted.sort((a, b) => (a.id < b.id ? -1 : 1));
     const start = await this.#start(claim ?? nothing, now);
     const rows = await this.#unless(['ESC01', 'ESC02'], () =>
       this.#connection.arrays<ClaimedRow>(this.#sql.claims.succeed, [
         textsOf(sorted.map(({ id }) => id)),
+        `{"${sorted.map(({ place }) => place).join('","')}"}`,
         `{${sorted.map((one) => one.claim).join()}}`,
         `{${sorted.map(({ settledAt }) => settledAt).join()}}`,
         orEmpty(sorted.map(({ returnValue }) => returnValue)),
         orEmpty(sorted.map(({ progress }) => progress && JSON.stringify(progress))),
         ...start.values,
+        start.after,
         now,
         claim?.limit ?? 0,
         claim?.worker ?? '',
