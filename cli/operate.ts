@@ -3,10 +3,12 @@
  * and closes the store. Output of the module goes to stderr; stdout is reserved for the command.
  */
 import type { Command } from 'commander';
+import { postgresUrl } from './arguments.ts';
 import { type Application, loadApplication } from './config.ts';
 import { captureConsole } from './console.ts';
 import { clean, json, type Paint, painter, wantsColour } from './format.ts';
 import { CommandError, type ExitCode, type Io, orStuck } from './io.ts';
+import { type Place, putOn } from './stores.ts';
 
 /** The context of an operating command. */
 export interface Operation extends Application {
@@ -32,7 +34,7 @@ export function requireShared({ label, tasks }: Application, alias = 'default'):
   );
 }
 
-interface Options {
+interface Options extends Place {
   readonly json?: boolean;
   /** The backend's alias, if the command takes one. */
   readonly backend?: string;
@@ -50,6 +52,7 @@ export async function operate(
   const restoreConsole = captureConsole(io.stderr, () => {});
   try {
     const application = await loadApplication(module, io);
+    await putOn(application, options);
     if (!options.anyBackend) requireShared(application, options.backend);
     const { label } = application;
     const operation: Operation = {
@@ -105,5 +108,7 @@ export function addCommand(
     .summary(texts.summary)
     .description(texts.description)
     .argument('<module>', 'the module that calls createTasks(); .ts runs directly')
+    .option('--postgres <url>', "PostgreSQL database to use instead of the module's default backend", postgresUrl)
+    .option('--schema <name>', 'its schema (default: escapement)')
     .addHelpText('after', `\nExamples:\n${examples.join('\n')}\n${texts.more ?? ''}`);
 }

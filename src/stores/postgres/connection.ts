@@ -424,6 +424,12 @@ function storeError(error: unknown, schema: string): unknown {
   if (code === '53100') return as(`the disk of the database is full: ${message}`, 'full', true);
   if (/^(53|55P03|40)/.test(code)) return as(`the database is busy: ${message}`, 'busy', true);
   if (code === '25006') return as(`the database is read-only, as after a failover: ${message}`, 'failing', true);
+  if (code === '3D000') {
+    const name = /"(.+)"/.exec(message)?.[1];
+    return as(`${message}; create it: createdb ${name ?? 'NAME'}, or CREATE DATABASE in psql`, 'closed', false);
+  }
+  if (/^28/.test(code))
+    return as(`the database refused the connection: ${message}; check the user and password of its URL`, 'closed', false);
   if (code === '42P01' || code === '3F000' || code === '42883') {
     return as(
       `the schema ${schema} is not migrated; call and await tasks.open() first, or run escapement migrate: ${message}`,
