@@ -5,7 +5,7 @@ import type { Logger } from 'escapement';
 import type { Output } from './io.ts';
 
 const loggerKey = Symbol.for('escapement.logger');
-const toldKey = Symbol.for('escapement.told');
+const duplicateKey = Symbol.for('escapement.duplicatesEvent');
 
 /**
  * Captures the engine's log of applications without a logger, except messages that events report too. Call it before the module is loaded,
@@ -17,7 +17,7 @@ export function captureLogger(
 ): () => void {
   const home = globalThis as { [loggerKey]?: Logger | undefined };
   const line = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => {
-    if (!(toldKey in fields)) write(level, { ...fields }, message);
+    if (!(duplicateKey in fields)) write(level, { ...fields }, message);
   };
   home[loggerKey] = { debug() {}, info: line('info'), warn: line('warn'), error: line('error') };
   return () => {

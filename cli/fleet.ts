@@ -36,7 +36,7 @@ export interface UnknownTask {
 
 /** Tasks, by name, with ready jobs that were due a minute ago and that no live worker of their queue can run; among the newest ready jobs. */
 export async function unknownTasks(
-  tasks: Tasks,
+  store: Pick<Tasks, 'jobs'>,
   queues: readonly QueueStats[],
   workers: readonly WorkerInfo[],
   now: number,
@@ -45,7 +45,7 @@ export async function unknownTasks(
   const found = new Map<string, UnknownTask>();
   if (live.length === 0 || !queues.some(({ counts }) => counts.ready > 0)) return [];
   const known = new Map(queues.map(({ name }) => [name, knownIn(name, live)]));
-  for await (const page of pages(tasks, { status: 'ready' }, lookedAt)) {
+  for await (const page of pages(store, { status: 'ready' }, lookedAt)) {
     for (const { task, queue, dueAt } of page) {
       if (now - dueAt.getTime() < unknownAfterMs || (known.get(queue)?.has(task) ?? true)) continue;
       const before = found.get(task);

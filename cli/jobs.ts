@@ -1,10 +1,10 @@
 /** Selects and prints jobs for the commands: filters, abbreviated ids, and the common JSON document and table. */
 import type { Command } from 'commander';
-import { type ErrorDetails, isEscapementError, type JobSelection, type Status, type TaskResult, type Tasks } from 'escapement';
+import { type ErrorDetails, isEscapementError, type JobSelection, type Status, type TaskResult } from 'escapement';
 import { given, someOf } from './arguments.ts';
 import { type Cell, clean, cleanLines, count, type Mark, shorten, table } from './format.ts';
 import { CommandError, exitCodes } from './io.ts';
-import type { Operation } from './operate.ts';
+import { addBackend, type Operation } from './operate.ts';
 import { shortDuration } from './time.ts';
 
 export const statuses: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running', 'successful', 'failed', 'cancelled'];
@@ -16,11 +16,12 @@ export interface Filters {
   readonly schedule?: string;
   readonly tag?: string;
   readonly workflow?: string;
+  readonly backend?: string;
 }
 
 /** Adds the options that select jobs. @param allowed the statuses that the command applies to */
 export function addFilters(command: Command, allowed: readonly Status[] = statuses): Command {
-  return command
+  return addBackend(command)
     .option('--status <status>', `${allowed.join(', ')}; several with commas`, someOf(allowed))
     .option('--task <name>', 'of this task')
     .option('--queue <name>', 'in this queue')
@@ -34,8 +35,8 @@ export function selectionOf({ status, task, queue, schedule, tag, workflow }: Fi
 }
 
 /** The filters as command-line options. */
-export function filterText({ status, task, queue, schedule, tag, workflow }: Filters): string {
-  const options = Object.entries({ status: status?.join(','), task, queue, schedule, tag, workflow }).filter(
+export function filterText({ status, task, queue, schedule, tag, workflow, backend }: Filters): string {
+  const options = Object.entries({ status: status?.join(','), task, queue, schedule, tag, workflow, backend }).filter(
     ([, value]) => value !== undefined,
   );
   return options.map(([name, value]) => ` --${name} ${quoted(value as string)}`).join('');
@@ -46,23 +47,25 @@ function quoted(value: string): string {
   return /^[\w./:,@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
+type Jobs = Pick<Operation['store'], 'jobs'>;
+
 const pageSize = 1_000;
 /** The number of newest jobs in which an abbreviated id is searched. */
 const recentJobs = 5_000;
 
 /** Counts the matching jobs, up to a limit. */
-export async function countJobs(tasks: Tasks, selection: JobSelection, most: number): Promise<number> {
+export async function countJobs(store: Jobs, selection: JobSelection, most: number): Promise<number> {
   let found = 0;
-  for await (const page of pages(tasks, selection, most)) found += page.length;
+  for await (const page of pages(store, selection, most)) found += page.length;
   return found;
 }
 
 /** Reads pages of matching jobs, newest first, until there are at least `most`. */
-export async function* pages(tasks: Tasks, selection: JobSelection, most: number): AsyncGenerator<TaskResult[]> {
+export async function* pages(store: Jobs, selection: JobSelection, most: number): AsyncGenerator<TaskResult[]> {
   let after: string | undefined;
   let found = 0;
   do {
-    const page = await tasks.jobs.list({ ...selection, limit: pageSize, ...given({ after }) });
+    const page = await store.jobs.list({ ...selection, limit: pageSize, ...given({ after }) });
     yield page.items;
     found += page.items.length;
     after = page.cursor;
@@ -73,7 +76,7 @@ export async function* pages(tasks: Tasks, selection: JobSelection, most: number
  * The job with this id, or the only recent job whose id begins or ends with it.
  * @throws CommandError if there are none or several
  */
-export async function findJob(tasks: Tasks, id: string): Promise<TaskResult> {
+export async function findJob({ tasks, store }: Pick<Operation, 'tasks' | 'store'>, id: string): Promise<TaskResult> {
   try {
     return await tasks.getResult(id);
   } catch (error) {
@@ -83,7 +86,7 @@ export async function findJob(tasks: Tasks, id: string): Promise<TaskResult> {
   if (id.length < 4 || id.length >= 36) throw refused(`no job has the id ${clean(id)}; finished jobs are deleted after their retention`);
   const part = id.toLowerCase();
   const found: TaskResult[] = [];
-  for await (const page of pages(tasks, {}, recentJobs)) {
+  for await (const page of pages(store, {}, recentJobs)) {
     found.push(...page.filter(({ id: whole }) => whole.toLowerCase().startsWith(part) || whole.toLowerCase().endsWith(part)));
   }
   const [first, ...others] = found;

@@ -3,6 +3,7 @@
  * and closes the store. Output of the module goes to stderr; stdout is reserved for the command.
  */
 import type { Command } from 'commander';
+import type { BackendOperations, LimitUse } from 'escapement';
 import { postgresUrl } from './arguments.ts';
 import { type Application, loadApplication } from './config.ts';
 import { captureConsole } from './console.ts';
@@ -10,9 +11,16 @@ import { clean, json, type Paint, painter, wantsColour } from './format.ts';
 import { CommandError, type ExitCode, type Io, orStuck } from './io.ts';
 import { type Place, putOn } from './stores.ts';
 
+/** The store that a command works on. */
+export interface StoreOperations extends BackendOperations {
+  limits(): Promise<LimitUse[]>;
+}
+
 /** The context of an operating command. */
 export interface Operation extends Application {
   readonly io: Io;
+  /** That of `--backend`. */
+  readonly store: StoreOperations;
   readonly paint: Paint;
   /** The module as the user wrote it, for suggested commands. */
   readonly module: string;
@@ -21,17 +29,23 @@ export interface Operation extends Application {
 }
 
 /** @throws CommandError if the module's backend does not keep jobs in a store that processes can share */
-export function requireShared({ label, tasks }: Application, alias = 'default'): void {
-  const backend = tasks.backends.find((other) => other.alias === alias);
-  if (!backend) {
-    const aliases = tasks.backends.map((other) => clean(other.alias)).join(', ');
-    throw new CommandError(`${label} has no backend ${clean(alias)}; its backends are: ${aliases}`);
-  }
+export function requireShared(application: Application, alias = 'default'): void {
+  const { label } = application;
+  const backend = backendOf(application, alias);
   if (backend.supports.shared) return;
+  const what = alias === 'default' ? label : `the backend ${clean(alias)} of ${label}`;
   throw new CommandError(
-    `${label} runs on ${backend.name}${backend.name === 'sqlite' ? "({ file: ':memory:' })" : '()'}, whose jobs live in one process and cannot be seen from another; ` +
+    `${what} runs on ${backend.name}${backend.name === 'sqlite' ? "({ file: ':memory:' })" : '()'}, whose jobs live in one process and cannot be seen from another; ` +
       `use createTasks({ backend: sqlite({ file: 'tasks.db' }) }), from 'escapement/sqlite'`,
   );
+}
+
+/** @throws CommandError if the module has no backend with this alias */
+function backendOf({ label, tasks }: Application, alias: string): Application['tasks']['backends'][number] {
+  const backend = tasks.backends.find((other) => other.alias === alias);
+  if (backend) return backend;
+  const aliases = tasks.backends.map((other) => clean(other.alias)).join(', ');
+  throw new CommandError(`${label} has no backend ${clean(alias)}; its backends are: ${aliases}`);
 }
 
 interface Options extends Place {
@@ -53,11 +67,13 @@ export async function operate(
   try {
     const application = await loadApplication(module, io);
     await putOn(application, options);
-    if (!options.anyBackend) requireShared(application, options.backend);
-    const { label } = application;
+    const { label, tasks } = application;
+    const { alias } = backendOf(application, options.backend ?? 'default');
+    if (!options.anyBackend) requireShared(application, alias);
     const operation: Operation = {
       ...application,
       io,
+      store: { ...tasks.backend(alias), limits: () => tasks.limits(alias) },
       module: clean(module),
       paint: painter(wantsColour(io.stdout, io.env)),
       print: (document, lines) =>
@@ -92,6 +108,11 @@ async function opened({ tasks, label }: Application, io: Io, work: () => Promise
   } finally {
     await tasks.close();
   }
+}
+
+/** Adds the option that selects the store. */
+export function addBackend(command: Command): Command {
+  return command.option('--backend <alias>', 'backend whose store is used (default: default)');
 }
 
 /** Adds a command that takes a module, with examples. @param parent the program, or the command to which this subcommand belongs */

@@ -10,8 +10,9 @@ import { ConfigError, DuplicateTaskError, UnknownTaskError } from './core/errors
 import type { Emitter } from './core/events.ts';
 import { type Limit, type Limits, limitsOf } from './core/gate.ts';
 import type { CodeSchedule } from './core/schedule.ts';
+import { compensateTask } from './core/workflow.ts';
 import type { AttemptMiddleware } from './engine/around.ts';
-import { compensateDefinition, compensateTask } from './engine/compensate.ts';
+import { compensateDefinition } from './engine/compensate.ts';
 import type { Host, Logger, Retention } from './engine/host.ts';
 import type { Worker } from './engine/worker.ts';
 import type { EnqueueMiddleware } from './hooks.ts';

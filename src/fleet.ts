@@ -13,7 +13,7 @@ import { type Timer, whileAlive } from './ports/clock.ts';
 const everyMs = 1_000;
 /** Commits become visible after the instants in their rows, and the clocks of machines differ. */
 const overlapMs = 5_000;
-/** How long it is known which events were told. */
+/** How long it is known which events were emitted. */
 const knownMs = 60_000;
 const fewest = 50;
 const most = 12_800;
@@ -69,7 +69,7 @@ class Watch {
   readonly #app: App;
   readonly #emit: (event: Event) => void;
   readonly #startedAt: number;
-  readonly #told = new Map<string, number>();
+  readonly #emitted = new Map<string, number>();
   #caughtUpTo: number;
   #timer: Timer | undefined;
   #isStopped = false;
@@ -97,7 +97,7 @@ class Watch {
       const now = this.#app.binding.host.clock.now();
       const records = await this.#changed(now);
       if (this.#isStopped) return;
-      this.#tell(records, now);
+      this.#emitNew(records, now);
       this.#caughtUpTo = now;
     } catch {
       // Other uses of the store report the error. The events of this time are emitted later.
@@ -119,18 +119,18 @@ class Watch {
     }
   }
 
-  #tell(records: readonly JobRecord[], now: number): void {
+  #emitNew(records: readonly JobRecord[], now: number): void {
     const fresh: FleetEvent[] = [];
     for (const record of records) {
       for (const one of fleetEvents(record)) {
         const { at } = one.event;
-        if (at < this.#startedAt || at < now - knownMs || this.#told.has(one.key)) continue;
-        this.#told.set(one.key, at);
+        if (at < this.#startedAt || at < now - knownMs || this.#emitted.has(one.key)) continue;
+        this.#emitted.set(one.key, at);
         fresh.push(one);
       }
     }
     // Those of one job are in order already.
     for (const { event } of fresh.sort((a, b) => a.event.at - b.event.at)) this.#emit(event);
-    for (const [key, at] of this.#told) if (at < now - 2 * knownMs) this.#told.delete(key);
+    for (const [key, at] of this.#emitted) if (at < now - 2 * knownMs) this.#emitted.delete(key);
   }
 }

@@ -111,6 +111,7 @@ export interface ConcurrencyOptions<Input = unknown> {
   /**
    * The keys take turns: while several have jobs that are due, a free place goes to the key with the fewest running jobs, however many the others
    * have waiting. A function gives a key its weight, more than 0: a key of weight 2 gets twice as much as one of weight 1.
+   * Anything else counts as 1.
    * @default false: first come, first served
    */
   fair?: boolean | ((key: string) => number);
@@ -194,6 +195,9 @@ const nameExpected = 'a name of 1 to 128 letters, digits and _ . : / -, starting
 const limitKeys = ['unique', 'concurrency', 'rate'];
 const jobKeys = ['queue', 'priority', 'retry', 'timeout', 'expires', 'tags', 'retention', 'backend'];
 
+/** Stands for a required value that is not given. */
+const missing = Symbol('missing');
+
 /** Reads options, collects faults, and throws them together. */
 export class OptionReader {
   readonly faults: ConfigFault[] = [];
@@ -204,7 +208,7 @@ export class OptionReader {
   }
 
   fault(path: string, expected: string, got: unknown, didYouMean?: string): undefined {
-    this.faults.push({ path, expected, got: show(got), ...(didYouMean === undefined ? {} : { didYouMean }) });
+    this.faults.push({ path, expected, got: got === missing ? 'nothing' : show(got), ...(didYouMean === undefined ? {} : { didYouMean }) });
     return undefined;
   }
 
@@ -249,7 +253,7 @@ export class OptionReader {
 
   /** A required priority. */
   priority(value: unknown, path: string): number {
-    return this.integer(value ?? null, path, -100, 100) ?? 0;
+    return this.integer(value ?? missing, path, -100, 100) ?? 0;
   }
 
   duration(value: unknown, path: string): number | undefined {
@@ -422,7 +426,8 @@ function readConcurrency(read: OptionReader, value: unknown, path: string): Defi
   const isFair = fair === true || typeof fair === 'function';
   if (fair !== undefined && typeof fair !== 'boolean' && !isFair) read.fault(`${path}.fair`, 'true, or a function (key) => weight', fair);
   if (isFair && given.key === undefined) read.fault(`${path}.key`, 'a function (input) => …: fair shares are those of keys', undefined);
-  const limit = isFair && given.limit === undefined ? null : (read.integer(given.limit ?? null, `${path}.limit`, 1, maxConcurrency) ?? 1);
+  const limit =
+    isFair && given.limit === undefined ? null : (read.integer(given.limit ?? missing, `${path}.limit`, 1, maxConcurrency) ?? 1);
   return {
     limit,
     key: readKey(read, given.key, `${path}.key`),
@@ -446,8 +451,8 @@ function weightBy(fair: true | ((key: string) => unknown)): (key: string) => num
 function readRate(read: OptionReader, value: unknown, path: string, more: readonly string[]): Definition['rate'] {
   if (value === undefined) return null;
   const given = read.object(value, path, ['limit', 'per', 'burst', ...more]);
-  const limit = read.integer(given.limit ?? null, `${path}.limit`, 1, maxRate) ?? 1;
-  const perMs = read.duration(given.per ?? null, `${path}.per`) ?? 1;
+  const limit = read.integer(given.limit ?? missing, `${path}.limit`, 1, maxRate) ?? 1;
+  const perMs = read.duration(given.per ?? missing, `${path}.per`) ?? 1;
   if (perMs === 0) read.fault(`${path}.per`, 'more than 0 ms', given.per);
   const burst = read.integer(given.burst, `${path}.burst`, 1, maxRate) ?? limit;
   return { limit, perMs, burst, key: readKey(read, given.key, `${path}.key`) };

@@ -155,6 +155,7 @@ describe.each(stores)('on %s', (_, store) => {
       await sim.runUntilIdle();
     }
     await expect(result).toHaveSucceeded({ returnValue: 7 });
+    expect([result.attempts, result.maxAttempts]).toEqual([3, 3]);
     expect(world).toEqual([
       ...['note', 'charge', 'ship', 'undo charge'],
       ...['charge/1', 'ship', 'undo charge/1'],
@@ -305,7 +306,7 @@ test('whenever a worker dies, what was recorded is not repeated', async () => {
         if (!charges.includes(key)) charges.push(key);
         return key;
       });
-      await ctx.sleep('1h');
+      await ctx.sleep('1m');
       const packed = await ctx.waitFor('packed', { timeout: '1d' });
       return [id, packed];
     },

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, expectTypeOf, test } from 'vitest';
 import { z } from 'zod';
 import { cancel, createTasks, memory, PermanentError, type WorkflowResult } from '../src/index.ts';
 import { sqlite } from '../src/stores/sqlite/index.ts';
-import { simulate } from '../src/testing/index.ts';
+import { explore, simulate } from '../src/testing/index.ts';
 import { emptyPostgres } from './stores/postgres-server.ts';
 
 const stores = { memory: () => memory(), sqlite: () => sqlite({ file: ':memory:' }), postgres: () => emptyPostgres() };
@@ -317,6 +317,207 @@ describe.each(played)('on %s', (store) => {
     expect((await well.refresh()).status).toBe('successful');
     expect(world).toEqual([]);
   });
+
+  /** An order whose shipping fails until `isBroken.now` is false; its charge and its reservation can be undone. */
+  async function orders() {
+    const { tasks, sim, isBroken } = await application(store);
+    const world: string[] = [];
+    const fails = new Set<string>();
+    const does = (what: string) => {
+      if (fails.has(what)) throw new PermanentError(`cannot ${what}`);
+      world.push(what);
+    };
+    const refund = tasks.define('refund', ({ id }: { id: string }) => does(`refund ${id}`));
+    const unreserve = tasks.define('unreserve', (stock: string) => does(`unreserve ${stock}`));
+    const reserve = tasks.define('reserve', (item: string) => {
+      does('reserve');
+      return item;
+    });
+    const label = tasks.define('label', (item: string) => does(`label ${item}`));
+    const charge = tasks.define('charge', (_: string, ctx) =>
+      ctx.step('pay', ({ id }) => {
+        does('charge');
+        return { id: `${id.slice(ctx.id.length)}` };
+      }),
+    );
+    const ship = tasks.define('ship', ({ id }: { id: string }) => {
+      if (isBroken.now) throw new PermanentError('no carrier');
+      does(`ship for ${id}`);
+    });
+    const report = tasks.define('report', () => does('report'));
+    const flow = tasks.workflow((w) => {
+      const stock = w.add(reserve, 'mug', { compensate: unreserve });
+      w.add(label, stock.output);
+      const paid = w.add(charge, stock.output, { compensate: refund });
+      const sent = w.add(ship, paid.output);
+      w.add(report, undefined, { after: [sent], always: true });
+    });
+    const workflow = await flow.enqueue();
+    await sim.runUntilIdle();
+    await workflow.refresh();
+    const happened = () => world.splice(0).sort();
+    return { sim, workflow, isBroken, happened, fails, tasks };
+  }
+
+  test.each(['workflow', 'job'])('what was undone runs again when its %s is retried, and is undone again', async (what) => {
+    const { sim, workflow, isBroken, happened } = await orders();
+    const retry = async () => {
+      await (what === 'workflow' ? workflow.retry() : workflow.part('ship').retry());
+      await workflow.refresh();
+    };
+    expect(happened()).toEqual(['charge', 'label mug', 'refund /pay', 'report', 'reserve', 'unreserve mug']);
+    await retry();
+    expect(statuses(workflow)).toMatchObject({
+      reserve: 'ready',
+      label: 'successful',
+      charge: 'waiting',
+      ship: 'waiting',
+      report: 'waiting',
+      compensate: 'waiting',
+    });
+    await sim.runUntilIdle();
+    expect(happened()).toEqual(['charge', 'refund /pay/1', 'report', 'reserve', 'unreserve mug']);
+    expect((await workflow.refresh()).status).toBe('failed');
+    isBroken.now = false;
+    await retry();
+    await sim.runUntilIdle();
+    expect(happened()).toEqual(['charge', 'report', 'reserve', 'ship for /pay/2']);
+    expect((await workflow.refresh()).status).toBe('successful');
+  });
+
+  test('a part that could not be undone keeps its value when its workflow is retried', async () => {
+    const { sim, workflow, isBroken, happened, fails, tasks } = await orders();
+    happened();
+    fails.add('refund /pay/1').add('unreserve mug');
+    await workflow.retry();
+    await sim.runUntilIdle();
+    expect(happened()).toEqual(['charge', 'report', 'reserve']);
+    expect(await tasks.jobs.retry({ status: 'failed', task: 'refund' })).toBe(0);
+    fails.delete('unreserve mug');
+    await workflow.retry();
+    await sim.runUntilIdle();
+    expect(happened()).toEqual(['report', 'unreserve mug']);
+    fails.clear();
+    const undoing = (await workflow.refresh()).jobs.filter(({ task, status }) => task === 'refund' && status === 'failed');
+    await expect(undoing[0]?.retry()).rejects.toThrow('was retried since');
+    isBroken.now = false;
+    await workflow.retry();
+    await sim.runUntilIdle();
+    expect(happened()).toEqual(['report', 'reserve', 'ship for /pay/1']);
+    expect((await workflow.refresh()).status).toBe('successful');
+  });
+
+  test('a job that undoes a part can be retried as long as its workflow was not', async () => {
+    const { sim, workflow, isBroken, happened, fails } = await orders();
+    fails.add('refund /pay/1');
+    await workflow.retry();
+    await sim.runUntilIdle();
+    happened();
+    fails.clear();
+    const undoing = (await workflow.refresh()).jobs.find(({ task, status }) => task === 'refund' && status === 'failed');
+    await undoing?.retry();
+    await expect(workflow.retry()).rejects.toThrow('while its workflow');
+    await sim.runUntilIdle();
+    expect(happened()).toEqual(['refund /pay/1']);
+    isBroken.now = false;
+    await workflow.retry();
+    await sim.runUntilIdle();
+    expect(happened()).toEqual(['charge', 'report', 'reserve', 'ship for /pay/2']);
+  });
+
+  test('a workflow is not retried while it is undone, nor when what was undone is gone', async () => {
+    const { sim, workflow, happened, tasks } = await orders();
+    const slow = tasks.define('slow', (_: number, ctx) => ctx.sleep('20s'));
+    const charge = tasks.define('bill', (n: number) => n);
+    const broken = tasks.define('fail', { retry: { maxAttempts: 1 }, run: (_: number) => Promise.reject(new Error('no')) });
+    const other = await tasks.chain([charge.with(1, { compensate: slow }), broken]).enqueue();
+    await sim.advance('10s');
+    await expect(other.retry()).rejects.toThrow(/while its workflow .* is being undone; wait for the workflow to end, then retry it/);
+    await expect(other.part('fail').retry()).rejects.toThrow('is being undone');
+    expect(await tasks.jobs.retry({ workflow: other.id })).toBe(0);
+    await sim.runUntilIdle();
+    await other.retry();
+
+    happened();
+    await workflow.part('charge').delete();
+    await expect(workflow.retry()).rejects.toThrow('a part of workflow');
+    expect(happened()).toEqual([]);
+  });
+
+  test('a part that is queued again waits for the parts before it that run again', async () => {
+    const { tasks, sim, ran, isBroken, start, broken } = await application(store);
+    const last = tasks.define('last', {
+      retry: { maxAttempts: 1 },
+      run: (n: number | null) => (isBroken.now ? Promise.reject(new Error('no')) : n),
+    });
+    const workflow = await tasks.chain([start.with(1), broken.with(7, { allowFailure: true }), last]).enqueue();
+    await sim.runUntilIdle();
+    expect(statuses(await workflow.refresh())).toMatchObject({ broken: 'failed', last: 'failed' });
+    isBroken.now = false;
+    expect(statuses(await workflow.retry())).toMatchObject({ broken: 'ready', last: 'waiting' });
+    await sim.runUntilIdle();
+    expect((await workflow.refresh()).returnValue).toBe(7);
+    expect(ran).toEqual(['start 1', 'broken 7', 'broken 7']);
+  });
+});
+
+test('explored with faults and retries, an order that ends well is paid for once, and one that does not has been paid back', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const paid = new Set<string>();
+  const isPaid = (order: string) => [...paid].filter((key) => key.startsWith(`${order}:`)).length;
+  let isOpen = false;
+  const refund = tasks.define('refund', {
+    retry: { maxAttempts: 30, backoff: '5s' },
+    run: async (charge: string, ctx) => {
+      await ctx.sleep('10s');
+      paid.delete(charge);
+    },
+  });
+  const reserve = tasks.define('reserve', { retry: { maxAttempts: 30, backoff: '5s' }, run: (order: string) => order });
+  const charge = tasks.define('charge', {
+    retry: { maxAttempts: 30, backoff: '5s' },
+    run: (order: string, ctx) =>
+      ctx.step('pay', ({ id }) => {
+        paid.add(`${order}:${id}`);
+        return `${order}:${id}`;
+      }),
+  });
+  const ship = tasks.define('ship', {
+    retry: { maxAttempts: 30, backoff: '5s' },
+    run: async (payment: string, ctx) => {
+      await ctx.sleep('10s');
+      if (!isOpen) throw new PermanentError('closed');
+      if (!paid.has(payment)) throw new PermanentError(`ships what ${payment} no longer pays for`);
+    },
+  });
+  const sagas: WorkflowResult[] = [];
+  await explore(tasks, { seeds: process.env.ESCAPEMENT_LONG ? 40 : 6, workers: 2, faults: 'all', for: '30m' }, async (sim) => {
+    isOpen = false;
+    paid.clear();
+    sagas.length = 0;
+    for (let i = 0; i < 3; i++) {
+      const parts = [
+        reserve.with(`o${i}`, { compensate: refund }),
+        charge.with(undefined, { compensate: refund }),
+        ship.with(undefined),
+      ] as const;
+      sagas.push(await tasks.chain([parts[0], parts[1], parts[2]]).enqueue());
+      await sim.advance(sim.choose('wait', 8) * 5_000);
+      if (sim.choose('retry', 2) === 1) await sagas[sim.choose('which', sagas.length)]?.retry().catch(() => {});
+      if (sim.choose('cancel', 4) === 1) await sagas[sim.choose('which', sagas.length)]?.cancel();
+    }
+    isOpen = sim.choose('opens', 2) === 1;
+    await sim.advance('10m');
+    await sagas[0]?.retry().catch(() => {});
+    return async () => {
+      for (const [i, saga] of sagas.entries()) {
+        await saga.refresh();
+        const isUndone = saga.jobs.every(({ task, status }) => task !== 'refund' || status === 'successful');
+        if (isUndone) expect([saga.status, isPaid(`o${i}`)]).toEqual([saga.status, saga.status === 'successful' ? 1 : 0]);
+      }
+      expect(sim.jobs().filter(({ errors }) => errors.some(({ message }) => message.includes('no longer pays')))).toEqual([]);
+    };
+  });
 });
 
 test('on immediate(), the parts run in order where the workflow is enqueued', async () => {
@@ -379,6 +580,9 @@ describe('mistakes', () => {
       w.add(double, Number(`${a.output}`));
     });
     await expect(reads.enqueue()).rejects.toThrow('is not there yet');
+    // @ts-expect-error a promise
+    const late = tasks.workflow(async (w) => void w.add(start, 1));
+    await expect(late.enqueue()).rejects.toThrow('add parts without await');
     expect(() => tasks.chain([start.with(1)], { onFailure: 'all' as never })).toThrow("onFailure: expected 'dependents' or 'workflow'");
     // @ts-expect-error no such option
     expect(() => start.with(1, { allowFail: true })).toThrow('allowFail');

@@ -1,6 +1,6 @@
 /** `escapement retry`, `cancel`, `prioritize` and `delete`: one command with different verbs. Jobs are selected by id or by filters. */
 import type { Command } from 'commander';
-import type { JobSelection, Status, TaskResult, Tasks } from 'escapement';
+import type { JobSelection, Jobs, Status, TaskResult } from 'escapement';
 import { isEscapementError } from 'escapement';
 import { whole } from '../arguments.ts';
 import { clean, count, plural } from '../format.ts';
@@ -24,7 +24,7 @@ interface Verb {
   one(job: TaskResult, options: Options): Promise<unknown>;
   /** The job's state after the change, as printed. */
   after(job: TaskResult): string;
-  all(tasks: Tasks, selection: JobSelection, options: Options): Promise<number>;
+  all(jobs: Jobs, selection: JobSelection, options: Options): Promise<number>;
 }
 
 const unfinished: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying', 'running'];
@@ -37,7 +37,7 @@ const retry: Verb = {
   meant: ['failed'],
   one: (job) => job.retry(),
   after: ({ status }) => `now ${status}`,
-  all: (tasks, selection) => tasks.jobs.retry(selection),
+  all: (jobs, selection) => jobs.retry(selection),
 };
 
 const cancel: Verb = {
@@ -50,7 +50,7 @@ const cancel: Verb = {
     await job.cancel(reason);
   },
   after: ({ status }) => `now ${status}`,
-  all: (tasks, selection, { reason }) => tasks.jobs.cancel(selection, reason),
+  all: (jobs, selection, { reason }) => jobs.cancel(selection, reason),
 };
 
 const waiting: readonly Status[] = ['waiting', 'scheduled', 'ready', 'retrying'];
@@ -62,7 +62,7 @@ const prioritize: Verb = {
   meant: waiting,
   one: (job, { priority }) => job.prioritize(priority ?? 0),
   after: ({ priority }) => `now ${priority}`,
-  all: (tasks, selection, { priority }) => tasks.jobs.prioritize(selection, priority ?? 0),
+  all: (jobs, selection, { priority }) => jobs.prioritize(selection, priority ?? 0),
 };
 
 const finished: readonly Status[] = ['successful', 'failed', 'cancelled'];
@@ -75,7 +75,7 @@ const remove: Verb = {
   meant: finished,
   one: (job) => job.delete(),
   after: ({ status }) => `was ${status}`,
-  all: (tasks, selection) => tasks.jobs.delete(selection),
+  all: (jobs, selection) => jobs.delete(selection),
 };
 
 /** Without --yes, matching jobs are counted up to this number. */
@@ -148,13 +148,14 @@ function addOptions(command: Command, verb: Verb, io: Io, done: (code: ExitCode)
     });
 }
 
-async function changeNamed({ tasks, io, print }: Operation, verb: Verb, ids: readonly string[], options: Options): Promise<ExitCode> {
+async function changeNamed(operation: Operation, verb: Verb, ids: readonly string[], options: Options): Promise<ExitCode> {
+  const { io, print } = operation;
   if (Object.keys(selectionOf(options)).length > 0) throw new CommandError('give ids or filters, not both');
   const refused: { id: string; why: string }[] = [];
   const changed: TaskResult[] = [];
   for (const id of ids) {
     try {
-      const job = await findJob(tasks, id);
+      const job = await findJob(operation, id);
       await verb.one(job, options);
       changed.push(job);
     } catch (error) {
@@ -172,7 +173,7 @@ async function changeNamed({ tasks, io, print }: Operation, verb: Verb, ids: rea
   return refused.length > 0 ? exitCodes.refused : exitCodes.ok;
 }
 
-async function changeMatching({ tasks, print }: Operation, verb: Verb, options: Options): Promise<ExitCode> {
+async function changeMatching({ store, print }: Operation, verb: Verb, options: Options): Promise<ExitCode> {
   const chosen = selectionOf(options);
   if (Object.keys(chosen).length === 0) {
     throw new CommandError(`which jobs? give ids, or filters such as --status ${verb.meant[0]} or --task NAME`);
@@ -180,11 +181,11 @@ async function changeMatching({ tasks, print }: Operation, verb: Verb, options: 
   const selection = { ...chosen, status: options.status ?? verb.meant };
   if (!options.yes) {
     // Two jobs would be enough for the error, but its message says how many there are.
-    const found = await countJobs(tasks, selection, countedJobs);
+    const found = await countJobs(store, selection, countedJobs);
     const many = found >= countedJobs ? `${count(countedJobs)} or more jobs` : plural(found, 'job');
     if (found > 1) throw new CommandError(`${many} would be ${verb.past}; add --yes to do it`);
   }
-  const changed = await verb.all(tasks, selection, options);
+  const changed = await verb.all(store.jobs, selection, options);
   print(
     () => ({ [verb.past]: changed }),
     () => [changed === 0 ? `no matching job can be ${verb.past}` : `${verb.past} ${plural(changed, 'job')}`],

@@ -1,11 +1,11 @@
 /** `escapement list` and `escapement show`: jobs in a table, or one job in full. */
 import type { Command } from 'commander';
-import type { AttemptInfo, LogEntry, StepInfo, TaskResult, Tasks } from 'escapement';
+import type { AttemptInfo, LogEntry, StepInfo, TaskResult } from 'escapement';
 import { given, whole } from '../arguments.ts';
 import { clean, cleanLines, padEnd, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { addFilters, type Filters, filterText, findJob, jobRow, jobTable, placesOf, propertyLines, selectionOf } from '../jobs.ts';
-import { addCommand, type Operation, operate } from '../operate.ts';
+import { addBackend, addCommand, type Operation, operate } from '../operate.ts';
 import { shortDuration } from '../time.ts';
 import { treeLinesOf, treeOf } from '../tree.ts';
 
@@ -32,9 +32,9 @@ export function addList(program: Command, io: Io, done: (code: ExitCode) => void
 }
 
 async function list(operation: Operation, options: ListOptions): Promise<ExitCode> {
-  const { tasks, print, paint, module } = operation;
+  const { store, print, paint, module } = operation;
   const { limit, after } = options;
-  const { items, cursor = null } = await tasks.jobs.list({ ...selectionOf(options), limit, ...given({ after }) });
+  const { items, cursor = null } = await store.jobs.list({ ...selectionOf(options), limit, ...given({ after }) });
   print(
     () => ({ jobs: items.map(jobRow), cursor }),
     () => {
@@ -49,21 +49,22 @@ async function list(operation: Operation, options: ListOptions): Promise<ExitCod
 }
 
 export function addShow(program: Command, io: Io, done: (code: ExitCode) => void): void {
-  addCommand(program, 'show', {
+  const command = addCommand(program, 'show', {
     summary: 'show everything about one job',
     description:
       'Shows a job: its input, its state, its return value, every attempt with its worker, duration, error and stack, and what it has logged.',
     examples: ['tasks.ts 0199ab3c-7f00-7000-8000-3d5e8a1c42f7', 'tasks.ts 1c42f7', 'tasks.ts 1c42f7 --tree', 'tasks.ts 1c42f7 --json'],
     more: '\nExit codes:\n  0  shown\n  1  no such job, or the partial id matches several\n  2  wrong usage, or the module or its store cannot be used',
-  })
+  });
+  addBackend(command)
     .argument('<id>', "the job's id, or the start or end of the id of one of the 5,000 newest jobs")
     .option('--tree', 'print the jobs that belong together: who enqueued what, and the parts of workflows; <id> may be that of a workflow')
     .option('--json', 'print one JSON document')
-    .action(async (module: string, id: string, options: { json?: boolean; tree?: boolean }) => {
+    .action(async (module: string, id: string, options: { json?: boolean; tree?: boolean; backend?: string }) => {
       done(
         await operate(module, options, io, async (operation) => {
-          const part = options.tree ? await firstPart(operation.tasks, id) : undefined;
-          const job = part ?? (await findJob(operation.tasks, id));
+          const part = options.tree ? await firstPart(operation, id) : undefined;
+          const job = part ?? (await findJob(operation, id));
           if (options.tree) return printTree(operation, job, part ? id : job.id);
           const [steps, logs] = await Promise.all([job.steps(), job.logs()]);
           operation.print(
@@ -77,8 +78,8 @@ export function addShow(program: Command, io: Io, done: (code: ExitCode) => void
 }
 
 /** A part of the workflow with this id, if there is one. */
-async function firstPart(tasks: Tasks, workflow: string): Promise<TaskResult | undefined> {
-  const { items } = workflow.length < 36 ? { items: [] } : await tasks.jobs.list({ workflow, limit: 1 });
+async function firstPart({ store }: Operation, workflow: string): Promise<TaskResult | undefined> {
+  const { items } = workflow.length < 36 ? { items: [] } : await store.jobs.list({ workflow, limit: 1 });
   return items[0];
 }
 

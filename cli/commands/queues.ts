@@ -4,16 +4,17 @@ import type { QueueStats } from 'escapement';
 import { type Cell, clean, plural, shorten, table } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { ago } from '../jobs.ts';
-import { addCommand, type Operation, operate } from '../operate.ts';
+import { addBackend, addCommand, type Operation, operate } from '../operate.ts';
 
 export function addQueues(program: Command, io: Io, done: (code: ExitCode) => void): void {
-  addCommand(program, 'queues', {
+  const command = addCommand(program, 'queues', {
     summary: 'list the queues and the number of jobs in each',
     description: 'Lists the queues that have jobs or were paused, with the number of jobs in each state.',
     examples: ['tasks.ts', 'tasks.ts --json'],
-  })
+  });
+  addBackend(command)
     .option('--json', 'print one JSON document')
-    .action(async (module: string, options: { json?: boolean }) => {
+    .action(async (module: string, options: { json?: boolean; backend?: string }) => {
       done(
         await operate(module, options, io, async (operation) => {
           const queues = await queuesOf(operation);
@@ -28,8 +29,8 @@ export function addQueues(program: Command, io: Io, done: (code: ExitCode) => vo
 }
 
 /** By name. */
-export async function queuesOf({ tasks }: Pick<Operation, 'tasks'>): Promise<QueueStats[]> {
-  return (await tasks.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
+export async function queuesOf({ store }: Pick<Operation, 'store'>): Promise<QueueStats[]> {
+  return (await store.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 export function queueRow({ name, paused, counts, oldestReadyAt }: QueueStats) {
@@ -74,14 +75,14 @@ export function addResume(program: Command, io: Io, done: (code: ExitCode) => vo
 }
 
 function addSwitch(command: Command, paused: boolean, io: Io, done: (code: ExitCode) => void): void {
-  command
+  addBackend(command)
     .argument('<queue>', "the queue's name")
     .option('--json', 'print one JSON document')
-    .action(async (module: string, name: string, options: { json?: boolean }) => {
+    .action(async (module: string, name: string, options: { json?: boolean; backend?: string }) => {
       done(
-        await operate(module, options, io, async ({ tasks, print }) => {
-          const before = (await tasks.queues.list()).find((queue) => queue.name === name);
-          await (paused ? tasks.queues.pause(name) : tasks.queues.resume(name));
+        await operate(module, options, io, async ({ store, print }) => {
+          const before = (await store.queues.list()).find((queue) => queue.name === name);
+          await (paused ? store.queues.pause(name) : store.queues.resume(name));
           const { ready = 0, running = 0 } = before?.counts ?? {};
           print(
             () => ({ queue: name, paused }),

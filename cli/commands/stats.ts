@@ -5,30 +5,31 @@ import { stateOf, type UnknownTask, unknownTasks } from '../fleet.ts';
 import { type Cell, clean, type Mark, plural, shorten, table } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { ago } from '../jobs.ts';
-import { addCommand, type Operation, operate } from '../operate.ts';
+import { addBackend, addCommand, type Operation, operate } from '../operate.ts';
 import { exactDuration } from '../time.ts';
 import { queueRow, queuesOf, queueTable } from './queues.ts';
 
 export function addStats(program: Command, io: Io, done: (code: ExitCode) => void): void {
-  addCommand(program, 'stats', {
+  const command = addCommand(program, 'stats', {
     summary: 'show the state of queues and workers',
     description:
       'Shows the queues, the limits in use, the workers seen in the last 24 hours, and ready jobs whose task no live worker knows.',
     examples: ['tasks.ts', "tasks.ts --json | jq '.queues[] | {name, ready: .counts.ready}'"],
     more: '\nA worker is silent if it sent no heartbeat for 30 s: it has died, is paused, or cannot reach the store.',
-  })
+  });
+  addBackend(command)
     .option('--json', 'print one JSON document')
-    .action(async (module: string, options: { json?: boolean }) => {
+    .action(async (module: string, options: { json?: boolean; backend?: string }) => {
       done(await operate(module, options, io, stats));
     });
 }
 
 async function stats(operation: Operation): Promise<ExitCode> {
-  const { tasks, io, print } = operation;
+  const { store, io, print } = operation;
   const now = io.now();
-  const [queues, workers] = await Promise.all([queuesOf(operation), tasks.workers.list()]);
-  const unknown = await unknownTasks(tasks, queues, workers, now);
-  const limits = await tasks.limits();
+  const [queues, workers] = await Promise.all([queuesOf(operation), store.workers.list()]);
+  const unknown = await unknownTasks(store, queues, workers, now);
+  const limits = await store.limits();
   print(
     () => ({
       queues: queues.map(queueRow),

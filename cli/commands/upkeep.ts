@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { duration, given, oneOf } from '../arguments.ts';
 import { clean, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
-import { addCommand, operate } from '../operate.ts';
+import { addBackend, addCommand, operate } from '../operate.ts';
 import type { Place } from '../stores.ts';
 import { exactDuration } from '../time.ts';
 
@@ -12,11 +12,12 @@ interface PruneOptions extends Place {
   readonly status?: 'successful' | 'failed' | 'cancelled';
   readonly queue?: string;
   readonly dryRun?: boolean;
+  readonly backend?: string;
   readonly json?: boolean;
 }
 
 export function addPrune(program: Command, io: Io, done: (code: ExitCode) => void): void {
-  addCommand(program, 'prune', {
+  const command = addCommand(program, 'prune', {
     summary: 'delete old finished jobs',
     description:
       "Deletes finished jobs in small batches; workers can keep running. Workers also prune on their own, after the application's retention.",
@@ -25,7 +26,8 @@ export function addPrune(program: Command, io: Io, done: (code: ExitCode) => voi
       'tasks.ts --older-than 1h --status successful',
       'tasks.ts --older-than 1d --queue mail --dry-run',
     ],
-  })
+  });
+  addBackend(command)
     .requiredOption('--older-than <duration>', 'minimum time since the job finished', duration)
     .option(
       '--status <status>',
@@ -38,8 +40,8 @@ export function addPrune(program: Command, io: Io, done: (code: ExitCode) => voi
     .action(async (module: string, options: PruneOptions) => {
       const { olderThan, status, queue, dryRun = false } = options;
       done(
-        await operate(module, options, io, async ({ tasks, print }) => {
-          const found = await tasks.jobs.prune({ olderThan, ...given({ status, queue }), dryRun });
+        await operate(module, options, io, async ({ store, print }) => {
+          const found = await store.jobs.prune({ olderThan, ...given({ status, queue }), dryRun });
           const what = `${plural(found, `${status ?? 'finished'} job`)}${queue === undefined ? '' : ` of queue ${clean(queue)}`}`;
           print(
             () => (dryRun ? { deleted: 0, wouldDelete: found } : { deleted: found }),

@@ -79,10 +79,12 @@ export class EngineBackend implements Backend {
 
   #insert(store: Store, jobs: readonly Job[], options: EnqueueTo): Awaitable<readonly Enqueued[]> {
     const done = store.insert(jobs, options);
-    return done instanceof Promise ? done.then((taken) => this.#told(jobs, options.now, taken)) : this.#told(jobs, options.now, done);
+    return done instanceof Promise
+      ? done.then((taken) => this.#enqueued(jobs, options.now, taken))
+      : this.#enqueued(jobs, options.now, done);
   }
 
-  #told(jobs: readonly Job[], now: number, taken: Taken | undefined): readonly Enqueued[] {
+  #enqueued(jobs: readonly Job[], now: number, taken: Taken | undefined): readonly Enqueued[] {
     return enqueued(this.#host, jobs, now, taken);
   }
 }

@@ -33,13 +33,16 @@ export function endingEvents({ job, settlement, worker, attempt }: Ending): read
   return [{ ...of, type: outcome }];
 }
 
-/** The events of jobs that changed because others of their workflow did. */
-export function dependentEvents(dependents: readonly Job[], at: number): readonly Event[] {
+/**
+ * The events of jobs that changed because others of their workflow did.
+ * @param isAgain true if these run again; otherwise they have ended
+ */
+export function dependentEvents(dependents: readonly Job[], at: number, isAgain = false): readonly Event[] {
   return dependents.flatMap((job): Event[] => {
     if (job.status === 'cancelled') return [{ type: 'cancelled', at, job, worker: null, attempt: job.attempt }];
     // Its worker tells how a running job ends.
     if (job.status === 'running') return [];
-    return [{ type: job.status === 'waiting' ? 'requeued' : 'unblocked', at, job }];
+    return [{ type: isAgain ? 'requeued' : 'unblocked', at, job }];
   });
 }
 

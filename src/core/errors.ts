@@ -71,8 +71,8 @@ function tellCaller(error: EscapementError, ...properties: string[]): void {
   for (const key of [...properties, brand]) Object.defineProperty(error, key, { enumerable: false });
 }
 
-/** This package's folder; undefined in a bundle, where files can no longer be told apart. */
-const ownFolder = /^(file:.*\/)core\/errors\.[jt]s$/.exec(import.meta.url ?? '')?.[1];
+/** This package's folder; undefined in an application's bundle, where files can no longer be told apart. */
+const ownFolder = /^(file:.*\/)(?:core\/errors\.[jt]s|escapement-core\.js)$/.exec(import.meta.url ?? '')?.[1];
 
 /** Removes this package's frames from the top of a stack and limits it to `most` frames. Returns the whole stack if it has no other frames. */
 function withoutOwnFrames(stack: string, most: number): string {

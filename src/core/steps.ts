@@ -32,6 +32,14 @@ export interface Failure {
   readonly permanent: boolean;
   /** Of the job, while it is being undone. */
   readonly maxAttempts: number;
+  /** Of the job before; absent where an earlier version recorded it. */
+  readonly ownMaxAttempts?: number;
+}
+
+/** How the steps say that a job that was undone ended; undefined: it was not undone. */
+export function failureIn(steps: readonly Step[]): Failure | undefined {
+  const value = steps.find(({ name }) => name === failedStep)?.value;
+  return value == null ? undefined : (JSON.parse(value) as Failure);
 }
 
 /** How many attempts a job gets for undoing its steps, beyond those of its task: a compensation can fail, and a worker can be killed meanwhile. */
@@ -55,8 +63,17 @@ export function undoneStep(name: string): string {
   return `${undonePrefix}${name}`;
 }
 
-/** What is left of the recorded steps when a job that has ended is queued again: what was undone is done again. Undefined: nothing changes. */
-export function stepsRunAgain(steps: readonly Step[]): readonly Step[] | undefined {
+/**
+ * What is left of the recorded steps when a job that has ended is queued again: what was undone is done again. A job that was successful starts
+ * from the beginning, as all of it was undone, or is to be done once more; only the signals that it has taken are kept. Undefined: nothing changes.
+ */
+export function stepsRunAgain(steps: readonly Step[], wasSuccessful: boolean): readonly Step[] | undefined {
+  if (wasSuccessful && steps.length > 0) {
+    const done = steps.filter((step) => step.kind === 'step' && !isHidden(step));
+    const names = new Set(done.map(({ name }) => undoneStep(name)));
+    const kept = steps.filter(({ name, kind }) => kind === 'signal' || (name.startsWith(undonePrefix) && !names.has(name)));
+    return [...kept, ...done.map((step) => ({ ...step, name: undoneStep(step.name), value: null }))];
+  }
   if (!steps.some(({ name }) => name === failedStep)) return undefined;
   const undone = steps.flatMap(({ name }) => (name.startsWith(undoPrefix) ? [name.slice(undoPrefix.length)] : []));
   const gone = new Set([failedStep, ...undone, ...undone.map(undoneStep)]);

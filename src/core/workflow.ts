@@ -50,12 +50,27 @@ export interface Part {
   readonly onFailure: OnPartFailure;
   /** The task that undoes the job if the workflow fails; null: none. */
   readonly compensate: string | null;
+  /** Of a job that undoes another: that job, and the attempt in which it was successful. */
+  readonly undoes?: { readonly job: string; readonly attempt: number };
   /** Of the first job of a workflow: the jobs whose values are that of the workflow, by their places. */
   readonly output?: Shape;
 }
 
 /** The reason of a job that was cancelled because a job that it waits for failed, or was cancelled. */
 export const upstreamFailed = 'upstream failed';
+
+/** The task of the job that waits for all parts of a workflow, and adds the jobs that undo them if one has failed. Those wait for it. */
+export const compensateTask = 'escapement.compensate';
+
+/** True for jobs that undo others, and the job that adds these. */
+export function isCompensating({ task, part }: Pick<Job, 'task' | 'part'>): boolean {
+  return part != null && (task === compensateTask || part.undoes !== undefined);
+}
+
+/** The id of the job that undoes a part in a round of its workflow. */
+export function undoingId(job: string, round: number): string {
+  return `${job}/undo${round > 1 ? ` ${round}` : ''}`;
+}
 
 /** The edges that are added with the jobs that are inserted: a job that exists already has its edges. */
 export function edgesOf(inserted: readonly Job[], edges: readonly Edge[] | undefined): readonly Edge[] {
@@ -140,10 +155,36 @@ function cancelled(job: Job, now: number): Job {
   return { ...job, status: 'cancelled', reason: upstreamFailed, finishedAt: now };
 }
 
-/** The row of a job that was cancelled because another failed, when that one runs again; undefined if nothing changes. */
-function revived(job: Job, isWaiting: boolean, now: number): Job | undefined {
-  if (job.status !== 'cancelled' || job.reason !== upstreamFailed) return undefined;
-  return { ...job, status: isWaiting ? 'waiting' : 'queued', reason: null, finishedAt: null, dueAt: Math.max(job.dueAt, now) };
+/** True for a job that runs again when a job that it waits for does. */
+function followsAgain({ status, reason, part }: Job): boolean {
+  return (status === 'cancelled' && reason === upstreamFailed) || (part?.always === true && isFinished({ status }));
+}
+
+/** The row of a job when jobs of its workflow run again; undefined if nothing changes. */
+function restarted(job: Job, isAgain: boolean, isWaiting: boolean, now: number): Job | undefined {
+  const { status, startedAt, part, attempt } = job;
+  const isCompensation = job.task === compensateTask;
+  if (!isFinished(job)) {
+    const isHeld = status === 'queued' && isWaiting && (isAgain || part?.always || startedAt === null);
+    return isHeld ? { ...job, status: 'waiting' } : undefined;
+  }
+  if (!isAgain && !isCompensation) return undefined;
+  return {
+    ...job,
+    status: isWaiting ? 'waiting' : 'queued',
+    dueAt: Math.max(job.dueAt, now),
+    reason: null,
+    finishedAt: null,
+    losses: 0,
+    returnValue: null,
+    maxAttempts: Math.max(job.maxAttempts, attempt + 1),
+    ...(isCompensation ? { input: JSON.stringify(roundOf(job) + 1) } : {}),
+  };
+}
+
+/** How many times a workflow has been enqueued, or was retried after its parts could be undone. */
+export function roundOf({ input }: Pick<Job, 'input'>): number {
+  return input === null ? 1 : Number(input);
 }
 
 /** A part that is queued again by hand while its parents are not done waits for them. */
@@ -170,14 +211,17 @@ export interface Parts {
 type Awaitable<T> = T | Promise<T>;
 type Answer<Method extends keyof Parts> = Awaited<ReturnType<Parts[Method]>>;
 
+/** Yields what it has to wait for. */
+type Walk<T> = Generator<unknown, T, never>;
+
 /**
- * Changes the jobs that are affected when parts of a workflow end, or run again, and the jobs that these affect in turn. Yields what it has to
- * wait for; returns the changed rows.
+ * Changes the jobs that are affected when parts of a workflow end, or run again, and the jobs that these affect in turn; returns the changed rows.
  * @param changed the rows for which `affectsOthers` is true; a deleted job as cancelled
  */
-export function* follow(changed: readonly Job[], now: number, parts: Parts): Generator<unknown, readonly Job[], never> {
-  const dependents: Job[] = [];
-  for (let level = changed; level.length > 0; ) {
+export function* follow(changed: readonly Job[], now: number, parts: Parts): Walk<readonly Job[]> {
+  const again = changed.filter((job) => !isFinished(job));
+  const dependents: Job[] = again.length > 0 ? [...(yield* runAgain(again, now, parts))] : [];
+  for (let level = changed.filter(isFinished); level.length > 0; ) {
     const ofLevel = new Map(level.map((job) => [job.id, job]));
     const edges: Answer<'children'> = yield parts.children([...ofLevel.keys()]);
     const changes = new Map<string, { readonly before: Job; readonly after: Job }>();
@@ -188,29 +232,20 @@ export function* follow(changed: readonly Job[], now: number, parts: Parts): Gen
     const touched = new Map<string, Job>();
     for (const { parent, job } of edges) {
       const from = ofLevel.get(parent) as Job;
-      if (!isFinished(from)) values.push({ parent, child: job.id, value: null });
-      else if (job.part?.always || letsGoOn(from)) values.push({ parent, child: job.id, value: given(from) });
+      if (job.part?.always || letsGoOn(from)) values.push({ parent, child: job.id, value: given(from) });
       else if (job.status === 'waiting') change(job, cancelled(job, now));
       touched.set(job.id, job);
     }
-    const others = new Map<string, readonly Job[]>();
-    for (const { status, workflow, part } of level) {
-      if (part?.onFailure !== 'workflow' || workflow === null || (status !== 'failed' && isFinished({ status }))) continue;
-      if (!others.has(workflow)) others.set(workflow, yield parts.parts(workflow));
-      const all = others.get(workflow) ?? [];
-      const asked = status === 'failed' ? all.filter(mayHaveSteps).map(({ id }) => id) : [];
+    for (const workflow of endedWhole(level.filter(({ status }) => status === 'failed'))) {
+      const all: Answer<'parts'> = yield parts.parts(workflow);
+      const asked = all.filter(mayHaveSteps).map(({ id }) => id);
       const undoable: Answer<'undoable'> = asked.length === 0 ? new Set<string>() : yield parts.undoable(asked);
-      for (const job of all) {
-        if (status === 'failed') change(job, stopped(job, undoable.has(job.id), now));
-        else touched.set(job.id, job);
-      }
+      for (const job of all) change(job, stopped(job, undoable.has(job.id), now));
     }
     if (values.length > 0) yield parts.give(values);
     const left = [...touched.values()].filter(({ id }) => !changes.has(id));
     const waiting: Answer<'waiting'> = left.length === 0 ? new Set<string>() : yield parts.waiting(left.map(({ id }) => id));
-    const isRunAgain = level.some((job) => !isFinished(job));
-    if (isRunAgain) for (const job of left) change(job, revived(job, waiting.has(job.id), now));
-    const free = left.filter(({ id, status }) => status === 'waiting' && !waiting.has(id) && !changes.has(id));
+    const free = left.filter(({ id, status }) => status === 'waiting' && !waiting.has(id));
     if (free.length > 0) {
       const inputs: Answer<'values'> = yield parts.values(free.map(({ id }) => id));
       for (const [i, job] of free.entries()) change(job, unblocked(job, inputs[i] ?? [], now));
@@ -223,9 +258,110 @@ export function* follow(changed: readonly Job[], now: number, parts: Parts): Gen
   return dependents;
 }
 
-/** Runs `follow` on a store that answers at once. */
-export function followNow(changed: readonly Job[], now: number, parts: Parts): readonly Job[] {
-  if (changed.length === 0) return changed;
-  const steps = follow(changed, now, parts);
-  for (let step = steps.next(); ; step = steps.next(step.value as never)) if (step.done) return step.value;
+/** The workflows that end as a whole when one of these jobs fails. */
+function endedWhole(jobs: readonly Job[]): ReadonlySet<string> {
+  return new Set(jobs.flatMap(({ workflow, part }) => (workflow !== null && part?.onFailure === 'workflow' ? [workflow] : [])));
+}
+
+/**
+ * Changes the jobs that depend on jobs that run again: they wait for these. What was undone runs again too, and the job that undoes the workflow
+ * waits once more.
+ */
+function* runAgain(changed: readonly Job[], now: number, parts: Parts): Walk<readonly Job[]> {
+  const again = new Set(changed.map(({ id }) => id));
+  const met = new Map<string, Job>();
+  const open: { parent: string; child: string; value: null }[] = [];
+  for (let level = changed; level.length > 0; ) {
+    const next = new Map<string, Job>();
+    const compensations = new Map<string, Job>();
+    const edges: Answer<'children'> = yield parts.children(level.map(({ id }) => id));
+    for (const { parent, job } of edges) {
+      open.push({ parent, child: job.id, value: null });
+      met.set(job.id, job);
+      if (job.task === compensateTask) compensations.set(job.id, job);
+      else if (followsAgain(job)) next.set(job.id, job);
+    }
+    for (const workflow of endedWhole(level)) {
+      const all: Answer<'parts'> = yield parts.parts(workflow);
+      for (const job of all) if (followsAgain(job) && !isCompensating(job) && !job.part?.always) next.set(job.id, job);
+    }
+    const { done }: Undoing = yield* undoing([...compensations.values()], parts);
+    for (const job of done) next.set(job.id, job);
+    level = [...next.values()].filter(({ id }) => !again.has(id));
+    for (const job of level) {
+      again.add(job.id);
+      met.set(job.id, job);
+    }
+  }
+  if (open.length > 0) yield parts.give(open);
+  const waiting: Answer<'waiting'> = met.size === 0 ? new Set<string>() : yield parts.waiting([...met.keys()]);
+  const changes = [...met.values()].flatMap((before) => {
+    const after = restarted(before, again.has(before.id), waiting.has(before.id), now);
+    return after ? [{ before, after }] : [];
+  });
+  if (changes.length > 0) yield parts.change(changes);
+  return changes.map(({ after }) => after);
+}
+
+interface Undoing {
+  /** The parts that have been undone, and have not run again since. */
+  readonly done: readonly Job[];
+  /** The jobs that keep the parts of a workflow from running again, by its compensating job: one that has not ended, or that one if an undone part was deleted. */
+  readonly obstacles: ReadonlyMap<string, Job>;
+}
+
+/** @param compensations the jobs that undo workflows */
+function* undoing(compensations: readonly Job[], parts: Parts): Walk<Undoing> {
+  const obstacles = new Map<string, Job>();
+  if (compensations.length === 0) return { done: [], obstacles };
+  /** By compensating job and undone job: in which attempts that was undone. */
+  const undone = new Map<string, Map<string, Set<number>>>();
+  const edges: Answer<'children'> = yield parts.children(compensations.map(({ id }) => id));
+  for (const { parent, job } of edges) {
+    if (!isFinished(job)) obstacles.set(parent, job);
+    if (job.status !== 'successful' || !job.part?.undoes) continue;
+    const { job: id, attempt } = job.part.undoes;
+    const ofOne = undone.get(parent) ?? new Map<string, Set<number>>();
+    undone.set(parent, ofOne.set(id, (ofOne.get(id) ?? new Set()).add(attempt)));
+  }
+  const done: Job[] = [];
+  for (const compensation of compensations) {
+    const { id, workflow, status } = compensation;
+    if (status === 'running') obstacles.set(id, compensation);
+    const ofOne = undone.get(id);
+    if (workflow === null || !ofOne) continue;
+    const all: Answer<'parts'> = yield parts.parts(workflow);
+    done.push(...all.filter(({ status, attempt, ...job }) => status === 'successful' && ofOne.get(job.id)?.has(attempt)));
+    const there = new Set(all.map((job) => job.id));
+    if (!obstacles.has(id) && [...ofOne.keys()].some((undoneId) => !there.has(undoneId))) obstacles.set(id, compensation);
+  }
+  return { done, obstacles };
+}
+
+/**
+ * The jobs that keep others from being queued again, by the ids of those: while a workflow is being undone none of its parts runs again, nor
+ * when a part that was undone has been deleted.
+ * @param jobs that have ended
+ */
+export function* obstaclesOf(jobs: readonly Job[], parts: Parts): Walk<ReadonlyMap<string, Job>> {
+  const edges: Answer<'children'> = jobs.length === 0 ? [] : yield parts.children(jobs.map(({ id }) => id));
+  const toCompensation = edges.filter(({ job }) => job.task === compensateTask);
+  const compensations = new Map(toCompensation.map(({ job }) => [job.id, job]));
+  const { obstacles }: Undoing = yield* undoing([...compensations.values()], parts);
+  return new Map(
+    toCompensation.flatMap(({ parent, job }) => {
+      const obstacle = obstacles.get(job.id);
+      return obstacle ? [[parent, obstacle] as const] : [];
+    }),
+  );
+}
+
+/** Runs a walk on a store that answers at once. */
+export function walkNow<T>(walk: Walk<T>): T {
+  for (let step = walk.next(); ; step = walk.next(step.value as never)) if (step.done) return step.value;
+}
+
+/** Runs a walk on any store. */
+export async function walkThrough<T>(walk: Walk<T>): Promise<T> {
+  for (let step = walk.next(); ; step = walk.next((await step.value) as never)) if (step.done) return step.value;
 }

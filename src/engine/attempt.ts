@@ -32,7 +32,7 @@ import type { Awaitable, Store } from '../ports/store.ts';
 import { runAround } from './around.ts';
 import { Context } from './context.ts';
 import { crossedError } from './crossed.ts';
-import { type Host, type Isolate, told } from './host.ts';
+import { duplicatesEvent, type Host, type Isolate } from './host.ts';
 import { parseInput } from './input.ts';
 import { scope } from './scope.ts';
 import { type StepStore, Steps } from './steps.ts';
@@ -394,7 +394,7 @@ export class RunningAttempt implements Scope {
     const kept = fields === undefined ? null : copied(fields);
     const at = host.clock.now();
     this.#keepLine(level, text, kept, at);
-    host.logger[level](told({ task: job.task, job: job.id, attempt: job.attempt, ...kept }), text);
+    host.logger[level](duplicatesEvent({ task: job.task, job: job.id, attempt: job.attempt, ...kept }), text);
     if (!host.events.hasListeners('logged')) return;
     host.events.emit({
       type: 'logged',
@@ -509,7 +509,7 @@ export class RunningAttempt implements Scope {
     return true;
   }
 
-  async #undo(steps: Steps, why: Omit<Failure, 'maxAttempts'>): Promise<void> {
+  async #undo(steps: Steps, why: Omit<Failure, 'maxAttempts' | 'ownMaxAttempts'>): Promise<void> {
     let end: Outcome;
     // Once all is undone, this attempt is the job's last.
     let maxAttempts = this.job.attempt;
@@ -660,7 +660,7 @@ function noted<T extends Snooze | Cancel>(outcome: T): T {
 export function logFailure(host: Host, of: Pick<Job, 'task' | 'id'> & { attempt: number; worker: string }, end: Settlement): void {
   const { error, reason } = end;
   if (end.status !== 'failed' && (end.status !== 'queued' || end.outcome !== 'failed')) return;
-  const fields = told({ task: of.task, job: of.id, attempt: of.attempt, worker: of.worker, ...(error ? { error } : {}) });
+  const fields = duplicatesEvent({ task: of.task, job: of.id, attempt: of.attempt, worker: of.worker, ...(error ? { error } : {}) });
   const why = error ? `: ${error.name}: ${error.message}` : '';
   if (end.status === 'failed') host.logger.error(fields, `job failed for good${reason === null ? '' : ` (${reason})`}${why}`);
   else host.logger.warn(fields, `attempt failed, retrying in ${formatDuration(Math.max(0, end.dueAt - end.settledAt))}${why}`);

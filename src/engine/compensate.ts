@@ -1,18 +1,17 @@
 /**
  * The task that undoes what the parts of a failed workflow have done. It is a job of the workflow that runs when all others have ended: it adds
- * one job for each successful part that has a `compensate` task, the latest first, one after another.
+ * one job for each successful part that has a `compensate` task, the latest first, one after another. They wait for it, too, so that none runs
+ * before all are there. When the workflow is retried, the job waits once more, and what was undone runs again (`core/workflow`).
  */
 
 import { defaultBackoff } from '../core/backoff.ts';
 import type { Definition } from '../core/definition.ts';
 import { newJob } from '../core/job.ts';
 import type { Job } from '../core/types.ts';
-import type { Edge, Part } from '../core/workflow.ts';
+import { compensateTask, type Part, roundOf, undoingId } from '../core/workflow.ts';
 import type { Backend } from '../ports/backend.ts';
 import type { Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
-
-export const compensateTask = 'escapement.compensate';
 
 /** What the task needs of its application. */
 export interface Compensating {
@@ -47,16 +46,24 @@ export function compensateDefinition({ host, backendOf }: Compensating): Definit
       if (!own || workflow == null) return;
       const jobs = await partsOf(store, workflow, host().clock.now());
       if (!jobs.some((job) => isFailure(job) && job.id !== ctx.id)) return 0;
+      const undone = new Set(jobs.flatMap(({ status, part }) => (status === 'successful' && part?.undoes ? [keyOf(part.undoes)] : [])));
       const done = jobs
-        .filter(({ status, part }) => status === 'successful' && part?.compensate)
+        .filter(({ id, attempt, status, part }) => status === 'successful' && part?.compensate && !undone.has(keyOf({ job: id, attempt })))
         .sort((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0) || (b.part?.place ?? 0) - (a.part?.place ?? 0));
       const now = host().clock.now();
-      const undoing = done.map((job, i) => undo(host(), own.job, job, i > 0, now));
-      const edges: Edge[] = undoing.slice(1).map(({ id: child }, i) => ({ parent: (undoing[i] as Job).id, child }));
+      const undoing = done.map((job) => undo(host(), own.job, job, now));
+      const edges = undoing.flatMap(({ id: child }, i) => {
+        const before = undoing[i - 1];
+        return [ctx.id, ...(before ? [before.id] : [])].map((parent) => ({ parent, child }));
+      });
       if (undoing.length > 0) await backend.enqueue(undoing, { now, once: true, edges });
       return undoing.length;
     },
   };
+}
+
+function keyOf({ job, attempt }: NonNullable<Part['undoes']>): string {
+  return `${job} ${attempt}`;
 }
 
 function isFailure({ status, part }: Job): boolean {
@@ -75,7 +82,7 @@ async function partsOf(store: Store, workflow: string, now: number): Promise<Job
 }
 
 /** The job that undoes another; its input is what the other returned. Its failure does not keep the others from being undone. */
-function undo({ definitions }: Host, own: Job, job: Job, isWaiting: boolean, now: number): Job {
+function undo({ definitions }: Host, own: Job, job: Job, now: number): Job {
   const task = job.part?.compensate as string;
   const definition = definitions.get(task);
   const part: Part = {
@@ -89,6 +96,7 @@ function undo({ definitions }: Host, own: Job, job: Job, isWaiting: boolean, now
     always: false,
     onFailure: 'dependents',
     compensate: null,
+    undoes: { job: job.id, attempt: job.attempt },
   };
   const request = {
     task,
@@ -102,11 +110,11 @@ function undo({ definitions }: Host, own: Job, job: Job, isWaiting: boolean, now
     metadata: {},
     schedule: null,
     scheduledAt: null,
-    overrides: definition?.retention ? { retention: definition.retention } : null,
+    overrides: { retention: { ...definition?.retention, ...own.overrides?.retention } },
     enqueuedBy: own.id,
     workflow: own.workflow,
     part,
-    isWaiting,
+    isWaiting: true,
   };
-  return newJob(request, `${job.id}/undo`, now);
+  return newJob(request, undoingId(job.id, roundOf(own)), now);
 }

@@ -17,11 +17,11 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
-const toldKey = Symbol.for('escapement.told');
+const duplicateKey = Symbol.for('escapement.duplicatesEvent');
 
 /** Marks a log line that duplicates an event. Logs written from events skip these lines; other logs ignore the mark. */
-export function told<Fields extends object>(fields: Fields): Fields {
-  return Object.defineProperty(fields, toldKey, { value: true });
+export function duplicatesEvent<Fields extends object>(fields: Fields): Fields {
+  return Object.defineProperty(fields, duplicateKey, { value: true });
 }
 
 /** How long finished jobs are kept, in milliseconds; Infinity means forever. */

@@ -15,7 +15,7 @@ import type { Amendment, Job, Settlement } from '../core/types.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
 import type { PruneOptions, Store } from '../ports/store.ts';
 import { leaseMs, renewEveryMs } from './heartbeat.ts';
-import { type Host, told } from './host.ts';
+import { duplicatesEvent, type Host } from './host.ts';
 import type { Step } from './loop.ts';
 
 const batch = 500;
@@ -148,7 +148,7 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
     if (!job || !settlement) continue;
     const { worker, attempt } = orphans[i] as Job;
     for (const event of endingEvents({ job, settlement, worker: worker ?? '', attempt })) host.events.emit(event);
-    const fields = told({ task: job.task, job: job.id, worker, attempt });
+    const fields = duplicatesEvent({ task: job.task, job: job.id, worker, attempt });
     host.logger[job.status === 'failed' ? 'error' : 'warn'](
       fields,
       `lease lost; the job is ${job.status}${job.reason === null ? '' : ` (${job.reason})`}`,

@@ -7,9 +7,9 @@ import { dependentEvents } from '../core/changes.ts';
 import { DuplicateJobError, InputError } from '../core/errors.ts';
 import { cut, maxTextBytes } from '../core/failure.ts';
 import { isFinished } from '../core/job.ts';
-import { undoableStep } from '../core/steps.ts';
+import { failureIn, undoableStep } from '../core/steps.ts';
 import type { Amendment, Job } from '../core/types.ts';
-import { upstreamFailed } from '../core/workflow.ts';
+import { compensateTask, isCompensating, roundOf, undoingId, upstreamFailed } from '../core/workflow.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
 import type { Amended, JobFilter, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
@@ -32,9 +32,10 @@ export async function cancelJob(host: Host, store: Store, id: string, reason: st
 
 /**
  * Runs one job again, allowing one more attempt than it has used.
- * @throws InputError if it is running or was successful; DuplicateJobError if another job holds its unique key
+ * @throws InputError if it is running or was successful, or its workflow is being undone; DuplicateJobError if another job holds its unique key
  */
 export async function retryJob(host: Host, store: Store, id: string): Promise<void> {
+  const own = await ownAttempts(store, [id]);
   const wanted: Change = (job, now) => {
     if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait until it finishes`);
     if (isHeldUp(job))
@@ -42,9 +43,12 @@ export async function retryJob(host: Host, store: Store, id: string): Promise<vo
         `job ${id} was cancelled because a job that it waits for failed or was cancelled; retry that job, or the workflow`,
       );
     if (job.status === 'successful') throw new InputError(`job ${id} was successful; enqueue a new job to repeat the work`);
-    return again(job, now);
+    return again(job, now, own);
   };
-  await change(host, store, [id], wanted, 'told', (_, holder) => {
+  const [record] = await store.get([id]);
+  if (record?.job.part?.undoes) await refuseLateUndo(store, record.job);
+  await change(host, store, [id], wanted, 'events', (_, holder) => {
+    if (isCompensating(holder)) throw obstacleTo(id, holder);
     throw new DuplicateJobError(`job ${id} cannot run again: job ${holder.id}, which is ${holder.status}, holds its unique key`, {
       id: holder.id,
     });
@@ -107,7 +111,7 @@ export function deleteJobs(host: Host, store: Store, filter: JobFilter): Promise
  */
 export function pruneJobs(host: Host, store: Store, filter: JobFilter, finishedBefore: number, dryRun: boolean): Promise<number> {
   const isOld: Change = ({ finishedAt }) => (finishedAt !== null && finishedAt < finishedBefore ? null : undefined);
-  return changeAll(host, store, filter, isOld, dryRun ? 'count' : 'untold');
+  return changeAll(host, store, filter, isOld, dryRun ? 'count' : 'quiet');
 }
 
 /** Changes the priority of all matching queued jobs; returns their number. */
@@ -145,11 +149,45 @@ async function undoable(store: Store, ids: readonly string[]): Promise<ReadonlyS
   return new Set(ids.filter((_, i) => steps[i]?.some(({ name }) => name === undoableStep)));
 }
 
-/** Runs all matching failed and cancelled jobs again, except those that are revived by the job that they wait for; returns their number. */
-export function retryJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
-  return changeAll(host, store, filter, (job, now) =>
-    (job.status === 'failed' || job.status === 'cancelled') && !isHeldUp(job) ? again(job, now) : undefined,
+/**
+ * Runs all matching failed and cancelled jobs again, except those that are revived by the job that they wait for, and those that undo others;
+ * returns their number.
+ * @param heldBy called for a job that stays as it is, because another one holds its unique key or undoes its workflow
+ */
+export function retryJobs(host: Host, store: Store, filter: JobFilter, heldBy?: HeldBy): Promise<number> {
+  const forJobs = async (ids: readonly string[]): Promise<Change> => {
+    const own = await ownAttempts(store, ids);
+    return (job, now) =>
+      (job.status === 'failed' || job.status === 'cancelled') && !isHeldUp(job) && !isCompensating(job) ? again(job, now, own) : undefined;
+  };
+  return changeAll(host, store, filter, { forJobs }, 'events', heldBy);
+}
+
+/** Runs the failed and cancelled jobs of a workflow again. @throws InputError if it is being undone */
+export async function retryParts(host: Host, store: Store, workflow: string): Promise<void> {
+  await retryJobs(host, store, { workflow }, (id, holder) => {
+    if (isCompensating(holder)) throw obstacleTo(id, holder);
+  });
+}
+
+/** The error of a job that cannot run again because of a job that undoes its workflow. */
+function obstacleTo(id: string, { status, workflow, task }: Job): InputError {
+  if (task === compensateTask && status === 'successful')
+    return new InputError(
+      `job ${id} cannot run again: a part of workflow ${workflow} was undone, and has been deleted since; enqueue a new workflow`,
+    );
+  return new InputError(
+    `job ${id} cannot run again while its workflow ${workflow} is being undone; wait for the workflow to end, then retry it`,
   );
+}
+
+/** @throws InputError if what a job undoes may have run again since */
+async function refuseLateUndo(store: Store, { id, enqueuedBy, workflow, part }: Job): Promise<void> {
+  const [compensation, undone] = await store.get([enqueuedBy ?? '', part?.undoes?.job ?? '']);
+  const isThere = undone?.job.status === 'successful' && undone.job.attempt === part?.undoes?.attempt;
+  const isCurrent = compensation?.job.status === 'successful' && id === undoingId(part?.undoes?.job ?? '', roundOf(compensation.job));
+  if (!isThere || !isCurrent)
+    throw new InputError(`job ${id} cannot run again: workflow ${workflow} was retried since, or what the job undoes was deleted`);
 }
 
 /** It was cancelled because a job that it waits for failed, and is revived when that one runs again. */
@@ -168,37 +206,58 @@ function cancelling(why: string, undoable: ReadonlySet<string>): Change {
   };
 }
 
-function again(job: Job, now: number): NonNullable<Amendment['set']> {
-  const set = { status: 'queued', dueAt: now, expiresAt: null, losses: 0, reason: null, finishedAt: null } as const;
-  return { ...set, maxAttempts: Math.max(job.maxAttempts, job.attempt + 1) };
+/** The attempts of jobs that were undone: while they were, they had more. */
+async function ownAttempts(store: Store, ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
+  const steps = await store.getSteps(ids);
+  return new Map(
+    ids.flatMap((id, i) => {
+      const own = failureIn(steps[i] ?? [])?.ownMaxAttempts;
+      return own === undefined ? [] : [[id, own] as const];
+    }),
+  );
 }
 
-/** `told`: events are emitted. `untold`: no events are emitted. `count`: nothing is changed. */
-type Manner = 'told' | 'untold' | 'count';
+function again(job: Job, now: number, own: ReadonlyMap<string, number>): NonNullable<Amendment['set']> {
+  const set = { status: 'queued', dueAt: now, expiresAt: null, losses: 0, reason: null, finishedAt: null } as const;
+  return { ...set, maxAttempts: Math.max(own.get(job.id) ?? job.maxAttempts, job.attempt + 1) };
+}
 
-async function changeAll(host: Host, store: Store, filter: JobFilter, wish: Change | Wish, manner: Manner = 'told'): Promise<number> {
+/** `events`: events are emitted. `quiet`: no events are emitted. `count`: nothing is changed. */
+type Manner = 'events' | 'quiet' | 'count';
+
+/** @param holder the job because of which the job `id` stays as it is */
+type HeldBy = (id: string, holder: Job) => void;
+
+async function changeAll(
+  host: Host,
+  store: Store,
+  filter: JobFilter,
+  wish: Change | Wish,
+  manner: Manner = 'events',
+  heldBy?: HeldBy,
+): Promise<number> {
   let count = 0;
   let cursor: string | undefined;
   do {
     const found = await store.list(filter, { now: host.clock.now(), limit: page, cursor });
     const wanted = typeof wish === 'function' ? wish : await wish.forJobs(found.items.map(({ job }) => job.id));
-    const jobs = found.items.map(({ job }) => job).filter((job) => manner === 'told' || wanted(job, host.clock.now()) !== undefined);
+    const jobs = found.items.map(({ job }) => job).filter((job) => manner === 'events' || wanted(job, host.clock.now()) !== undefined);
     const ids = jobs.map(({ id }) => id);
-    count += manner === 'count' ? jobs.length : await change(host, store, ids, wanted, manner);
+    count += manner === 'count' ? jobs.length : await change(host, store, ids, wanted, manner, heldBy);
     cursor = found.cursor ?? undefined;
     if (cursor !== undefined) await yieldToEventLoop();
   } while (cursor !== undefined);
   return count;
 }
 
-/** @param heldBy called for a job that stays as it is, because another one holds its unique key */
+/** @param heldBy called for a job that stays as it is, because another one holds its unique key or undoes its workflow */
 async function change(
   host: Host,
   store: Store,
   ids: readonly string[],
   wanted: Change,
-  manner: Manner = 'told',
-  heldBy?: (id: string, holder: Job) => void,
+  manner: Manner = 'events',
+  heldBy?: HeldBy,
 ): Promise<number> {
   let count = 0;
   let left = ids;
@@ -214,15 +273,16 @@ async function change(
     const held = answers.map((job, i) => (job && job.id !== amendments[i]?.id ? job : null));
     for (const [i, holder] of held.entries()) if (holder) heldBy?.(amendments[i]?.id ?? '', holder);
     const rows = answers.map((job, i) => (held[i] ? null : job));
-    for (const [i, job] of rows.entries()) if (job && manner === 'told') tell(host, job, amendments[i]?.set ?? null, now);
-    if (manner === 'told') for (const event of dependentEvents(dependents, now)) host.events.emit(event);
+    for (const [i, job] of rows.entries()) if (job && manner === 'events') emitChange(host, job, amendments[i]?.set ?? null, now);
+    const isAgain = amendments.some(({ set }) => set?.status === 'queued');
+    if (manner === 'events') for (const event of dependentEvents(dependents, now, isAgain)) host.events.emit(event);
     count += rows.filter((job) => job !== null).length;
     left = amendments.filter((_, i) => answers[i] === null).map(({ id }) => id);
   }
   return count;
 }
 
-function tell(host: Host, job: Job, set: Amendment['set'], now: number): void {
+function emitChange(host: Host, job: Job, set: Amendment['set'], now: number): void {
   if (set === null) {
     // Listeners that track pending jobs treat a deletion as an end.
     const over = isFinished(job) ? job : { ...job, status: 'cancelled' as const, reason: 'deleted', finishedAt: now };

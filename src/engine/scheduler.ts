@@ -11,7 +11,7 @@ import { type CodeSchedule, type Firing, fire, pausedRow, recounted, waitsForRet
 import type { Amendment, Job, ScheduleRow } from '../core/types.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
 import type { Advance, DueSchedule, Store } from '../ports/store.ts';
-import { type Host, told } from './host.ts';
+import { duplicatesEvent, type Host } from './host.ts';
 import { type Keys, keysOf } from './keys.ts';
 import type { Step } from './loop.ts';
 import { cancelSome } from './operator.ts';
@@ -75,7 +75,7 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
         const advances = plans.map(({ advance }) => advance);
         const asked = store.advanceSchedules(advances, { now });
         const made = asked instanceof Promise ? await asked : asked;
-        for (const [i, plan] of plans.entries()) tell(host, plan, made[i] ?? null, now);
+        for (const [i, plan] of plans.entries()) report(host, plan, made[i] ?? null, now);
         for (const { times } of advances) {
           nextAt = Math.min(nextAt, times.nextAt ?? nextAt);
           holding ||= times.heldAt !== null;
@@ -177,7 +177,7 @@ export function scheduledJob(host: Host, row: ScheduleRow, input: string | null,
   return newJob(request, host.newId(now), now);
 }
 
-/** An occurrence whose keys cannot be made fires without them: nobody is there to be told. */
+/** An occurrence whose keys cannot be made fires without them: nobody is there to handle an error. */
 function scheduledKeys(host: Host, row: ScheduleRow, input: string | null, now: number): Keys | undefined {
   const definition = host.definitions.get(row.task);
   if (!definition?.unique && !definition?.concurrency && !definition?.rate) return undefined;
@@ -190,7 +190,7 @@ function scheduledKeys(host: Host, row: ScheduleRow, input: string | null, now: 
 }
 
 /** @param made null if another scheduler was faster and reports instead */
-function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] | null, now: number): void {
+function report(host: Host, { row, firing, failures }: Plan, made: readonly Job[] | null, now: number): void {
   if (made === null) return;
   const { events, logger } = host;
   if (events.hasListeners('scheduled') || events.hasListeners('enqueued')) {
@@ -206,7 +206,7 @@ function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] 
     if (reason !== 'missed') continue;
     const many = count >= maxCounted ? `${maxCounted} occurrences or more` : count === 1 ? '1 occurrence' : `${count} occurrences`;
     logger.warn(
-      told({ schedule: row.name, count }),
+      duplicatesEvent({ schedule: row.name, count }),
       `${many} passed while no scheduler was running and ${count === 1 ? 'was' : 'were'} skipped`,
     );
   }
@@ -214,7 +214,7 @@ function tell(host: Host, { row, firing, failures }: Plan, made: readonly Job[] 
     const error = recordError(thrown);
     events.emit({ ...of, reason: 'failed', count: 1, error });
     logger.error(
-      told({ schedule: row.name, error: `${error.name}: ${error.message}` }),
+      duplicatesEvent({ schedule: row.name, error: `${error.name}: ${error.message}` }),
       'computing the input of an occurrence failed; it creates no job',
     );
   }

@@ -174,11 +174,11 @@ export class Steps {
    * Undoes the steps that have run, the latest first. What is undone is recorded, so that it happens once.
    * @throws what the first function throws that fails; the others are left for the next attempt
    */
-  async undo(why: Omit<Failure, 'maxAttempts'>): Promise<void> {
+  async undo(why: Omit<Failure, 'maxAttempts' | 'ownMaxAttempts'>): Promise<void> {
     const { job, host } = this.#attempt;
     if (!this.#loaded?.has(failedStep)) {
       const maxAttempts = this.attemptsToUndo;
-      await this.#save(failureStep({ ...why, maxAttempts }));
+      await this.#save(failureStep({ ...why, maxAttempts, ownMaxAttempts: job.maxAttempts }));
       // Beyond the attempts of the task, for a worker may be killed meanwhile.
       const amendment = { id: job.id, expect: { status: 'running', claim: job.claim }, set: { maxAttempts } } as const;
       await this.#store?.amend([amendment], { now: host.clock.now() });

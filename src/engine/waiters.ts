@@ -83,7 +83,7 @@ export class Waiters {
   /** Ends every wait, because the store is being closed. */
   close(): void {
     this.#closed = true;
-    for (const id of [...this.#waiting.keys()]) this.#tell(id, null, closed());
+    for (const id of [...this.#waiting.keys()]) this.#settle(id, null, closed());
     this.#restIfIdle();
   }
 
@@ -132,18 +132,18 @@ export class Waiters {
       const records = await this.#records(ids);
       for (const id of ids) {
         const record = records.get(id) ?? null;
-        if (!record || isFinished(record.job)) this.#tell(id, record);
+        if (!record || isFinished(record.job)) this.#settle(id, record);
       }
     } catch (error) {
       // If the store fails temporarily, it is asked again. Callers that cannot wait set a timeout.
-      if (!(error instanceof StoreError && error.transient)) for (const id of [...this.#waiting.keys()]) this.#tell(id, null, error);
+      if (!(error instanceof StoreError && error.transient)) for (const id of [...this.#waiting.keys()]) this.#settle(id, null, error);
     }
     this.#looking = false;
     if (this.#again) this.#lookSoon();
     this.#restIfIdle();
   }
 
-  #tell(id: string, record: JobRecord | null, error?: unknown): void {
+  #settle(id: string, record: JobRecord | null, error?: unknown): void {
     const those = this.#waiting.get(id);
     this.#waiting.delete(id);
     for (const done of those ?? []) done(record, error);

@@ -17,7 +17,7 @@ import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, Keeper, NextDue, Settled, Store } from '../ports/store.ts';
 import { type AttemptRunner, logFailure, RunningAttempt } from './attempt.ts';
 import { createHeartbeat, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
-import { type Host, told } from './host.ts';
+import { duplicatesEvent, type Host } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
 import { Loop, type Step } from './loop.ts';
 import { createRegistry } from './registry.ts';
@@ -50,7 +50,7 @@ export const abandonAfterMs = 1_000;
 const saveProgressAfterMs = 1_000;
 /** With fewer ended attempts than this, one lane is enough: a call of the store costs more than its jobs. */
 const smallBatch = 50;
-const tellFailingEveryMs = 30_000;
+const reportFailingEveryMs = 30_000;
 const noSchedules: readonly CodeSchedule[] = [];
 
 export class Worker {
@@ -75,8 +75,8 @@ export class Worker {
   readonly #registry: Loop;
   #keeper: Keeper | undefined;
   #failingLoops = 0;
-  #toldFailing = false;
-  #toldFailingAt = Number.NEGATIVE_INFINITY;
+  #reportedFailing = false;
+  #reportedFailingAt = Number.NEGATIVE_INFINITY;
   #startedAt = 0;
   #unlisten: (() => void) | undefined;
   #alive: Timer | undefined;
@@ -466,19 +466,22 @@ export class Worker {
   #storeFailing(error: unknown, first: boolean): void {
     if (first) this.#failingLoops += 1;
     const at = this.#host.clock.now();
-    if (at - this.#toldFailingAt < tellFailingEveryMs) return;
-    this.#toldFailingAt = at;
-    this.#toldFailing = true;
+    if (at - this.#reportedFailingAt < reportFailingEveryMs) return;
+    this.#reportedFailingAt = at;
+    this.#reportedFailing = true;
     const recorded = recordError(error);
-    this.#host.logger.warn(told({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }), 'the store is failing; retrying');
+    this.#host.logger.warn(
+      duplicatesEvent({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }),
+      'the store is failing; retrying',
+    );
     this.#emit({ type: 'storeFailing', at, worker: this.id, error: recorded });
   }
 
   #storeRecovered(): void {
     this.#failingLoops -= 1;
-    if (this.#failingLoops > 0 || !this.#toldFailing) return;
-    this.#toldFailing = false;
-    this.#host.logger.info(told({ worker: this.id }), 'the store has recovered');
+    if (this.#failingLoops > 0 || !this.#reportedFailing) return;
+    this.#reportedFailing = false;
+    this.#host.logger.info(duplicatesEvent({ worker: this.id }), 'the store has recovered');
     this.#emit({ type: 'storeRecovered', at: this.#host.clock.now(), worker: this.id });
   }
 

@@ -1,7 +1,7 @@
 /** Finds the module that calls this package: it is the one that a thread or process has to load. */
 
-/** This package's folder; undefined in a bundle, where its functions are in the file that calls them. */
-const ownFolder = /^file:\/\/(.*\/)isolate\/caller\.[jt]s$/.exec(import.meta.url ?? '')?.[1];
+/** This package's folder; undefined in an application's bundle, where its functions are in the file that calls them. */
+const ownFolder = /^file:\/\/(.*\/)(?:isolate\/caller\.[jt]s|escapement-core\.js)$/.exec(import.meta.url ?? '')?.[1];
 
 /** How many calls of this package may be above that of the application. */
 const deepest = 30;

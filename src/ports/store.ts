@@ -261,7 +261,8 @@ export interface Store {
   /**
    * Applies each amendment whose row is as expected, as `amended` of `core/job` does. Returns the new row, or the deleted one, whose
    * occurrence becomes free again. Null: the row was not as expected. An amendment that would take a unique key from another job changes nothing
-   * and returns the other job's row. A part of a workflow that is queued again while its parents are not done waits for them.
+   * and returns the other job's row; so does one that would run a part of a workflow again while that is being undone, as `obstaclesOf` of
+   * `core/workflow` says. A part that is queued again while its parents are not done waits for them.
    */
   amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<Amended>;
   /** The edges of each job. A parent may have been deleted since. */

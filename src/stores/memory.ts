@@ -24,7 +24,19 @@ import { changesVersions } from '../core/schedule.ts';
 import { signalValue, stepsRunAgain, undoableStep } from '../core/steps.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
-import { affectsOthers, asPart, type Edge, type Edges, edgeConflict, edgesOf, followNow, isRevived, type Parts } from '../core/workflow.ts';
+import {
+  affectsOthers,
+  asPart,
+  type Edge,
+  type Edges,
+  edgeConflict,
+  edgesOf,
+  follow,
+  isRevived,
+  obstaclesOf,
+  type Parts,
+  walkNow,
+} from '../core/workflow.ts';
 import type {
   Advance,
   Amended,
@@ -266,12 +278,19 @@ export class MemoryStore implements Store {
 
   amend(amendments: readonly Amendment[], options: { now: number }): Amended {
     const changed: Job[] = [];
+    const revived = amendments.flatMap(({ id, set }) => {
+      const job = set?.status === 'queued' ? this.#nodes.get(id)?.job : undefined;
+      return job && job.workflow !== null && isFinished(job) ? [job] : [];
+    });
+    const obstacles = walkNow(obstaclesOf(revived, this.#parts(options.now)));
     const jobs = amendments.map((amendment) => {
       const node = this.#nodes.get(amendment.id);
       const after = node && amended(node.job, amendment);
       if (!node || !after) return null;
       const before = node.job;
       const job = asPart(after, this.#edges.isWaiting(after.id));
+      const obstacle = isRevived(before, job) ? obstacles.get(job.id) : undefined;
+      if (obstacle) return obstacle;
       const holder = heldKey(node.job) === null && this.#holderOf(heldKey(job), options.now);
       if (holder) return holder.job;
       const tookPlace = takesPlace(node.job, node.blockedPlace >= 0, options.now);
@@ -571,7 +590,13 @@ export class MemoryStore implements Store {
   /** Law 8. */
   #follow(changed: readonly Job[], now: number): readonly Job[] {
     if (changed.length === 0) return changed;
-    const parts: Parts = {
+    const dependents = walkNow(follow(changed, now, this.#parts(now)));
+    this.#hint(dependents);
+    return dependents;
+  }
+
+  #parts(now: number): Parts {
+    return {
       children: (parents) => parents.flatMap((parent) => this.#edges.children(parent).map((id) => ({ parent, job: this.#job(id) }))),
       give: (values) => {
         for (const { parent, child, value } of values) this.#edges.give(parent, child, value);
@@ -589,9 +614,6 @@ export class MemoryStore implements Store {
         }
       },
     };
-    const dependents = followNow(changed, now, parts);
-    this.#hint(dependents);
-    return dependents;
   }
 
   #job(id: string): Job {
@@ -617,14 +639,14 @@ export class MemoryStore implements Store {
     if (node.job.awaits !== null) this.#awaiting.get(node.job.awaits)?.delete(node);
     if (job.awaits !== null) this.#awaiting.set(job.awaits, (this.#awaiting.get(job.awaits) ?? new Set()).add(node));
     if (job.queue !== node.job.queue) node.line = this.#indexes.line(job.queue, job.task);
-    if (isRevived(node.job, job)) this.#runStepsAgain(job.id);
+    if (isRevived(node.job, job)) this.#runStepsAgain(node.job);
     node.job = job;
     this.#indexes.add(node, now);
     if (job.unique) this.#hold(node, now);
   }
 
-  #runStepsAgain(id: string): void {
-    const steps = stepsRunAgain([...(this.#steps.get(id)?.values() ?? [])]);
+  #runStepsAgain({ id, status }: Job): void {
+    const steps = stepsRunAgain([...(this.#steps.get(id)?.values() ?? [])], status === 'successful');
     if (steps) this.#steps.set(id, new Map(steps.map((step) => [step.name, step])));
   }
 

@@ -156,16 +156,16 @@ export class Channels {
   readonly #byHandle = new WeakMap<object, Channel>();
   /** The listening sockets of this process. */
   readonly #servers = new Map<number, Handle>();
-  readonly #told: () => void;
+  readonly #onSent: () => void;
   #lastPort: Channel | undefined;
   #lastThread: Channel | undefined;
   #lastChild: Channel | undefined;
   /** When a connection whose answers have no recognisable end last received data since time advanced. */
   #spokeAt = Number.NEGATIVE_INFINITY;
 
-  /** @param told called when a message is sent to a thread */
-  constructor(told: () => void) {
-    this.#told = told;
+  /** @param onSent called when a message is sent to a thread */
+  constructor(onSent: () => void) {
+    this.#onSent = onSent;
   }
 
   /** Registers the resources that exist already. */
@@ -275,7 +275,7 @@ export class Channels {
     if (!channel) return;
     channel.sent += 1;
     channel.excused = false;
-    this.#told();
+    this.#onSent();
   }
 
   /** A message was taken from a port with `receiveMessageOnPort`. */

@@ -92,18 +92,44 @@ export function minutelyRuns(every: number, timezone: string, year: number): str
 
 /** The minutes around each change for which `runs` returns true. `local` is the displayed time, `seenUntil` the latest one displayed so far. */
 function overMinutes(timezone: string, year: number, runs: (local: number, seenUntil: number) => boolean): string[] {
-  const clock = localClock(timezone);
-  return clockChanges(timezone, year).flatMap((change) => {
-    const { fromAt, toAt, contains } = daysAround(change, timezone);
+  return minutesAround(timezone, year).flatMap((minutes) => {
     const found: string[] = [];
     let seenUntil = Number.NEGATIVE_INFINITY;
-    for (let at = fromAt; at < toAt; at += minuteMs) {
-      const local = clock(at);
-      if (contains(local) && runs(local, seenUntil)) found.push(zonedText(at, local - at));
+    for (const { at, local, counts } of minutes) {
+      if (counts && runs(local, seenUntil)) found.push(zonedText(at, local - at));
       seenUntil = Math.max(seenUntil, local);
     }
     return found;
   });
+}
+
+interface Minute {
+  readonly at: number;
+  /** The displayed time, as if it were UTC. */
+  readonly local: number;
+  /** Whether it belongs to the days before, of and after the change. */
+  readonly counts: boolean;
+}
+
+/** The latest walk. It takes most of the time of a list, and lists for the schedules of one zone are made one after the other. */
+let walked: { readonly timezone: string; readonly year: number; readonly changes: readonly (readonly Minute[])[] } | undefined;
+
+/** The minutes around each change of a zone's clocks in a year. */
+function minutesAround(timezone: string, year: number): readonly (readonly Minute[])[] {
+  if (walked?.timezone === timezone && walked.year === year) return walked.changes;
+  const clock = localClock(timezone);
+  const walk = (change: ClockChange): readonly Minute[] => {
+    const { fromAt, toAt, contains } = daysAround(change, timezone);
+    const minutes: Minute[] = [];
+    for (let at = fromAt; at < toAt; at += minuteMs) {
+      const local = clock(at);
+      minutes.push({ at, local, counts: contains(local) });
+    }
+    return minutes;
+  };
+  const found = clockChanges(timezone, year).map(walk);
+  walked = { timezone, year, changes: found };
+  return found;
 }
 
 /** The time that the clocks of a zone show at an instant, as if it were UTC. */

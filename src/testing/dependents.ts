@@ -47,6 +47,7 @@ export class Dependents {
    */
   changed(rows: readonly Job[], ended: readonly string[], isAtOnce: boolean): void {
     const { model, label, say } = this.#around;
+    for (const row of rows) if (isOver(model.get(row.id)) && !isOver(row)) model.replaced(row);
     for (const row of rows) {
       const before = model.get(row.id);
       if (!before) continue;
@@ -106,6 +107,10 @@ export class Dependents {
     if (job.status === 'failed' || job.status === 'cancelled') return job.part?.allowFailure ? 'well' : 'badly';
     return undefined;
   }
+}
+
+function isOver(job: Job | undefined): boolean {
+  return job?.status === 'successful' || job?.status === 'failed' || job?.status === 'cancelled';
 }
 
 function givenBy({ status, returnValue }: Job): string {

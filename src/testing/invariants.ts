@@ -75,7 +75,7 @@ export class InvariantChecker {
   readonly #coming = new Map<string, Job>();
   readonly #seenEarly = new Set<string>();
   /** How often a claim's worker has been told that its job is cancelled or lost. */
-  readonly #told = new Map<string, number>();
+  readonly #notified = new Map<string, number>();
   /** Workers that have reported that they are stopping. */
   readonly #stopping = new Set<string>();
   /** Claims that no process runs, and since when. */
@@ -215,8 +215,8 @@ export class InvariantChecker {
         const isDeferred = this.#limits?.tasks[job.task]?.rateByKey && row.job.dueAt > job.dueAt;
         const [key] = differing(row.job, isDeferred ? { ...job, dueAt: row.job.dueAt } : job);
         if (key) this.#say(job, `E1: the store has ${show(row.job[key])} as its ${key}, but its answers gave ${show(job[key])}`);
-        const [has, told] = [history(row.attempts), history(this.#model.attemptsOf(job.id))];
-        if (has !== told) this.#say(job, `I16: the store has the attempts ${has}, but its answers gave ${told}`);
+        const [has, answered] = [history(row.attempts), history(this.#model.attemptsOf(job.id))];
+        if (has !== answered) this.#say(job, `I16: the store has the attempts ${has}, but its answers gave ${answered}`);
       }
       // Jobs that schedules keep creating, and the jobs these enqueue, may still be on their way.
       const onItsWay = this.#firings.any && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
@@ -429,8 +429,8 @@ export class InvariantChecker {
   /** A worker that ignores repeated cancel requests is broken. */
   #tell(job: Job, claim: number, what: string): void {
     const key = `${job.id} ${claim}`;
-    const times = (this.#told.get(key) ?? 0) + 1;
-    this.#told.set(key, times);
+    const times = (this.#notified.get(key) ?? 0) + 1;
+    this.#notified.set(key, times);
     if (times > maxReminders && this.handlers.atWork(job.id, claim)) this.#say(job, what);
   }
 
@@ -531,14 +531,14 @@ export class InvariantChecker {
       const job = this.#model.get(amendment.id);
       if (!job) return;
       const isAsExpected = job.status === amendment.expect.status && job.claim === amendment.expect.claim;
-      // Another job holds its unique key, and it stays as it is.
+      // Another job holds its unique key, or undoes its workflow, and it stays as it is.
       if (isAsExpected && rows[i] && rows[i]?.id !== amendment.id) return;
       if (isAsExpected !== (rows[i] !== null))
         this.#say(job, `I2: an amendment was ${rows[i] === null ? 'wrongly refused' : 'wrongly accepted'}`);
       if (rows[i] && isOver(job) && amendment.set?.status !== undefined && amendment.set.status !== 'queued')
         this.#say(job, `I12: it was ${job.status} and becomes ${amendment.set.status}`);
       if (!isAsExpected || !rows[i]) return;
-      if (isOver(job) && amendment.set?.status === 'queued') this.#remembered.runAgain(job.id);
+      if (isOver(job) && amendment.set?.status === 'queued') this.#remembered.runAgain(job);
       if (amendment.set === null) {
         this.#dependents.deleted(job);
         this.#remembered.forget(job.id);
@@ -553,7 +553,7 @@ export class InvariantChecker {
   #follow(dependents: readonly Job[], ended: readonly string[]): void {
     for (const row of dependents) {
       const before = this.#model.get(row.id);
-      if (before && isOver(before) && !isOver(row)) this.#remembered.runAgain(row.id);
+      if (before && isOver(before) && !isOver(row)) this.#remembered.runAgain(before);
     }
     this.#dependents.changed(dependents, ended, this.#isAtOnce);
   }

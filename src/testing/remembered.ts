@@ -53,8 +53,8 @@ export class Remembered {
   }
 
   /** The job had ended, and is queued again. */
-  runAgain(id: string): void {
-    const steps = stepsRunAgain([...(this.#steps.get(id)?.values() ?? [])]);
+  runAgain({ id, status }: Pick<Job, 'id' | 'status'>): void {
+    const steps = stepsRunAgain([...(this.#steps.get(id)?.values() ?? [])], status === 'successful');
     if (steps) this.#steps.set(id, new Map(steps.map((step) => [step.name, step])));
   }
 

@@ -457,8 +457,8 @@ export class Simulated implements Simulation {
    * @param site where it was set
    */
   #captured(site: Error): void {
-    if (this.#toldCaptured || !this.#settings.globals) return;
-    this.#toldCaptured = true;
+    if (this.#warnedCaptured || !this.#settings.globals) return;
+    this.#warnedCaptured = true;
     const text =
       `a real timer was set at ${where(site)}: setTimeout was captured before escapement/testing was loaded, so it does not follow virtual time. ` +
       "Import escapement/testing first, or add 'escapement/vitest/setup' to setupFiles in vitest.config.ts";
@@ -466,7 +466,7 @@ export class Simulated implements Simulation {
     this.#clock.onNote(attempt, 'sets a real timer with a function that was captured before escapement/testing was loaded');
     process.emitWarning(text, { code: 'ESCAPEMENT_CAPTURED' });
   }
-  #toldCaptured = false;
+  #warnedCaptured = false;
 
   /** A separate function, so that no reference to the timers remains after it returns. */
   #suspects(): readonly Suspect[] {

@@ -280,7 +280,7 @@ export class VirtualClock implements Clock {
     process.steps = 0;
     for (const entry of [...this.#heap.items]) if (entry.process === process) this.#heap.remove(entry);
     this.#owners.kill(process);
-    for (const tell of process.whenDead) tell();
+    for (const callback of process.whenDead) callback();
   }
 
   /** True for an attempt whose worker was killed: its code may still run, but has no effect. */

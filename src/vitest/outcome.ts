@@ -92,14 +92,14 @@ function verdict(
     message: () => {
       const { isNot, utils } = state;
       const hint = utils.matcherHint(matcher, 'result', isDefault ? '' : line(state, argument), { isNot });
-      const head = `Expected ${labelOf(result)} ${isNot ? 'not ' : ''}${expectation}; ${told(result)}`;
+      const head = `Expected ${labelOf(result)} ${isNot ? 'not ' : ''}${expectation}; ${actual(result)}`;
       return [hint, head, ...(isNot ? [] : faults.map((fault) => indent(fault))), history(result)].filter(Boolean).join('\n\n');
     },
   };
 }
 
 /** The job's current state, as a sentence. */
-function told(result: TaskResult): string {
+function actual(result: TaskResult): string {
   const after = ` after ${count(result.attempts, 'attempt')}`;
   const why = result.reason === null ? '' : `, reason: ${result.reason}`;
   switch (result.status) {

@@ -3,8 +3,8 @@ import type { App } from '../app.ts';
 import { InputError, StoreError, WorkflowError } from '../core/errors.ts';
 import { newJob } from '../core/job.ts';
 import type { Job } from '../core/types.ts';
-import type { Edge, OnPartFailure, Part } from '../core/workflow.ts';
-import { compensateTask } from '../engine/compensate.ts';
+import { compensateTask, type Edge, type OnPartFailure, type Part } from '../core/workflow.ts';
+import type { Host } from '../engine/host.ts';
 import { enqueuing } from '../engine/scope.ts';
 import { OptionReader } from '../options.ts';
 import { resultOf, type TaskResult } from '../result.ts';
@@ -97,15 +97,27 @@ export function jobsOf(app: App, { nodes, output }: Graph, common: Common, inTra
   const edges = nodes.flatMap((node) => node.parents.map((parent) => ({ parent: idFor(parent), child: idFor(node) })));
   const whole = (rows: readonly Job[]): Made => {
     if (undone.length === 0) return { jobs: rows, edges };
-    const end = compensation(rows[0] as Job, common, host.newId(now));
+    const end = compensation(rows, common, host);
     return { jobs: [...rows, end], edges: [...edges, ...rows.map(({ id: parent }) => ({ parent, child: end.id }))] };
   };
   if (!jobs.some((job) => job instanceof Promise)) return whole(jobs as Job[]);
   return Promise.all(jobs).then(whole);
 }
 
-/** The job that runs when all others have ended, and undoes what was done if one of them failed. */
-function compensation(first: Job, { workflow, name, now }: Common, id: string): Job {
+/**
+ * The job that runs when all others have ended, and undoes what was done if one of them failed. It is kept for as long as any of them can be
+ * retried: it knows what was undone.
+ */
+function compensation(jobs: readonly Job[], { workflow, name, now }: Common, host: Host): Job {
+  const [first] = jobs as [Job];
+  const forever = (ms: number | null) => ms ?? Number.POSITIVE_INFINITY;
+  const keepMs = jobs.flatMap(({ overrides }) =>
+    (['failedMs', 'cancelledMs'] as const).map((key) => {
+      const own = overrides?.retention?.[key];
+      return own === undefined ? host.retention[key] : forever(own);
+    }),
+  );
+  const successfulMs = jobs.length > 0 ? keepMs.reduce((a, b) => Math.max(a, b), host.retention.successfulMs) : 0;
   const part: Part = {
     key: 'compensate',
     of: name,
@@ -130,10 +142,10 @@ function compensation(first: Job, { workflow, name, now }: Common, id: string): 
     metadata: {},
     schedule: null,
     scheduledAt: null,
-    overrides: null,
+    overrides: { retention: { successfulMs: successfulMs === Number.POSITIVE_INFINITY ? null : successfulMs } },
     enqueuedBy: enqueuing(),
   };
-  return newJob({ ...request, workflow, part, isWaiting: true }, id, now);
+  return newJob({ ...request, workflow, part, isWaiting: true }, host.newId(now), now);
 }
 
 function aliasOf({ nodes }: Graph): string {

@@ -139,6 +139,10 @@ class Compiler {
       return made(node);
     };
     const returned = build({ add: add as WorkflowBuilder['add'] });
+    if (returned instanceof Promise)
+      throw new InputError(
+        'the function of workflow() is async, or returns a promise; add parts without await: their values are there when they run',
+      );
     if (returned !== undefined && !handles.has(returned as object))
       throw new InputError(`the function of workflow() returns a part that add() has returned, or nothing; got ${show(returned)}`);
     if (returned !== undefined) return handles.get(returned as object) as Source;

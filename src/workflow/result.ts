@@ -4,7 +4,7 @@ import { type Duration, durationMs, formatDuration } from '../core/duration.ts';
 import { ResultNotFoundError, ResultNotReadyError } from '../core/errors.ts';
 import type { Status } from '../core/types.ts';
 import type { Part, Shape } from '../core/workflow.ts';
-import { cancelParts, retryJobs } from '../engine/operator.ts';
+import { cancelParts, retryParts } from '../engine/operator.ts';
 import { OptionReader } from '../options.ts';
 import type { Store } from '../ports/store.ts';
 import { partIn, resultOf, type TaskResult } from '../result.ts';
@@ -141,9 +141,12 @@ export class WorkflowResult<Output = unknown> {
     return this.refresh();
   }
 
-  /** Runs its failed and cancelled jobs again; those that were cancelled because of these wait for them again. */
+  /**
+   * Runs its failed and cancelled jobs again, and what has been undone; those that depend on these wait for them again, also if they run always.
+   * @throws InputError while it is being undone, or if a part that was undone has been deleted
+   */
   async retry(): Promise<this> {
-    await retryJobs(this.#app.binding.host, await this.#store(), { workflow: this.id });
+    await retryParts(this.#app.binding.host, await this.#store(), this.id);
     await this.#app.backend(this.#alias).requeued();
     return this.refresh();
   }

@@ -300,6 +300,44 @@ test('wrong usage is reported on one line that says what to do', async () => {
   expect(piped.code).toBe(0);
 });
 
+test('commands work on the store of --backend', async () => {
+  const { file } = sharedStore();
+  const src = (path: string) => JSON.stringify(join(root, 'src', path));
+  const source = `import { createTasks } from ${src('index.ts')};
+import { sqlite } from ${src('stores/sqlite/index.ts')};
+export const tasks = createTasks({ backends: { default: sqlite({ file: ${JSON.stringify(file)} }), bulk: sqlite({ file: ${JSON.stringify(`${file}.bulk`)} }) } });
+export const add = tasks.define('add', (n: number) => n + 1);
+`;
+  // Each command closes the application.
+  let count = 0;
+  const run = (command: string, ...args: string[]) => {
+    const module = join(dirname(file), `two${count++}.ts`);
+    writeFileSync(module, source);
+    return cli([command, module, ...args]);
+  };
+  const bulk = ['--backend', 'bulk'];
+  for (const n of [1, 2, 3]) expect(await run('enqueue', 'add', '--input', `${n}`, ...bulk)).toMatchObject({ code: 0, stderr: '' });
+  const job = id.exec((await run('list', ...bulk, '--limit', '1')).stdout)?.[0] as string;
+  expect((await run('list')).stdout).toBe('no matching jobs\n');
+  expect((await run('list', ...bulk, '--limit', '1')).stdout).toMatch(/escapement list \S+ --backend bulk --limit 1 --after/);
+  expect((await run('show', job.slice(-8), ...bulk)).stdout).toContain('add');
+  expect((await run('show', job.slice(-8))).code).toBe(1);
+  expect((await run('cancel', job.slice(-8), ...bulk)).stdout).toContain('now cancelled');
+  expect((await run('retry', '--status', 'cancelled', ...bulk)).stdout).toBe('retried 1 job\n');
+  expect((await run('prioritize', '--task', 'add', '--priority', '5', '--yes', ...bulk)).stdout).toBe('prioritized 3 jobs\n');
+  expect((await run('pause', 'default', ...bulk)).stdout).toContain('with 3 jobs ready');
+  expect((await run('queues', ...bulk)).stdout).toMatch(/default +paused/);
+  expect((await run('queues')).stdout).toBe('no queues with jobs\n');
+  expect((await run('resume', 'default', ...bulk)).stdout).toContain('resumed default');
+  expect((await run('stats', ...bulk, '--json')).stdout).toContain('"ready": 3');
+  expect((await run('delete', '--status', 'ready', '--yes', ...bulk)).stdout).toBe('deleted 3 jobs\n');
+  expect((await run('prune', '--older-than', '1s', ...bulk)).stdout).toContain('deleted 0 finished jobs');
+  expect(await run('list', '--backend', 'other')).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('its backends are: default, bulk'),
+  });
+});
+
 test('a module whose jobs live in its own process is not operated from another', async () => {
   const { writeFileSync, mkdtempSync, rmSync } = await import('node:fs');
   const folder = mkdtempSync('/tmp/escapement-cli-');

@@ -250,7 +250,7 @@ describe('nothing is walked through', () => {
   });
 
   test('what never comes is refused', () => {
-    for (let i = 0; i < 1_000; i++) expect(faultsOf('0 0 30 2 *', 'Europe/Berlin')).toHaveLength(1);
+    for (let i = 0; i < 100; i++) expect(faultsOf('0 0 30 2 *', 'Europe/Berlin')).toHaveLength(1);
     expect(faultsOf('0 0 31 11 *', 'UTC')).toHaveLength(1);
   });
 

@@ -193,7 +193,7 @@ describe('a job', () => {
     const seen: string[] = [];
     for (let at = from; ; ) {
       seen.push(...textOf(at).split('\n'));
-      const next = press(at, 'down');
+      const next = press(at, 'pagedown');
       if (next === at) return seen.map((line) => line.trim()).join('\n');
       at = next;
     }

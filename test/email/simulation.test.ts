@@ -290,9 +290,10 @@ describe('explorations', () => {
   };
 
   plain('under every fault each mail arrives, under its one Message-ID, and some arrive twice', async () => {
-    const first = await arrivals(40);
+    const seeds = process.env.ESCAPEMENT_LONG ? 40 : 20;
+    const first = await arrivals(seeds);
     expect(first.twice).toBeGreaterThan(0);
-    expect(await arrivals(40)).toEqual(first);
+    expect(await arrivals(seeds)).toEqual(first);
   });
 
   plain('the same seed sends the same mails', async () => {

@@ -61,12 +61,12 @@ test('workers that are killed all the time lose no job, and run few twice', asyn
   const jobs = soak ? 12_000 : 1_000;
   const job = define();
   await job.enqueueMany(Array.from({ length: jobs }, (_, n) => n));
-  // Enough work for as long as workers are killed.
-  const takes = soak ? '90' : '35';
-  const workers = Array.from({ length: 4 }, () => start('worker', file, log, takes));
+  // Enough work for as long as workers are killed, however slow the machine is.
+  const takes = soak ? '90' : '100';
+  const workers = Array.from({ length: soak ? 4 : 3 }, () => start('worker', file, log, takes));
   await Promise.all(workers.map(startedUp));
   let kills = 0;
-  while (kills < (soak ? 200 : 5)) {
+  while (kills < (soak ? 200 : 3)) {
     // Something is done between any two kills.
     const { successful } = (await counts()) ?? { successful: 0 };
     await expect.poll(async () => (await counts())?.successful, { interval: 20 }).toBeGreaterThan(successful + 20);
@@ -102,7 +102,7 @@ test('what a killed producer was told is there', async () => {
   define();
   await tasks.open();
   const told: string[] = [];
-  for (let i = 0; i < (soak ? 25 : 5); i++) {
+  for (let i = 0; i < (soak ? 25 : 3); i++) {
     const producer = start('producer', file);
     let text = '';
     producer.stdout?.on('data', (chunk) => (text += chunk));
@@ -114,7 +114,7 @@ test('what a killed producer was told is there', async () => {
     // The last line may have been cut.
     told.push(...text.split('\n').slice(0, -1));
   }
-  expect(told.length).toBeGreaterThan(25);
+  expect(told.length).toBeGreaterThan(15);
   const db = new Database(file);
   const there = new Set(
     db
@@ -127,9 +127,9 @@ test('what a killed producer was told is there', async () => {
 });
 
 test('many processes that start at once on a new file take turns to make its tables; they claim every job once, and none starves', async () => {
-  const workers = Array.from({ length: soak ? 12 : 4 }, () => start('worker', file, log));
+  const workers = Array.from({ length: soak ? 12 : 3 }, () => start('worker', file, log));
   await Promise.all(workers.map(startedUp));
-  const numbers = Array.from({ length: soak ? 3_000 : 600 }, (_, n) => n);
+  const numbers = Array.from({ length: soak ? 3_000 : 300 }, (_, n) => n);
   await define().enqueueMany(numbers);
   await expect.poll(async () => (await counts())?.successful, { timeout: 150_000, interval: 100 }).toBe(numbers.length);
   const lines = logged();
@@ -160,26 +160,26 @@ function oldFile(version: number): void {
   db.close();
 }
 
-test.each(migrations.map((_, i) => [i + 1]))(
-  'a process killed inside of migration %i leaves a file that the next one migrates',
-  async (version) => {
-    if (version > 1) oldFile(version - 1);
-    const before = existsSync(file) ? version - 1 : 0;
-    const killed = start('migrator', file, String(version));
-    await ended(killed);
-    expect(killed.signalCode).toBe('SIGKILL');
-    const db = new Database(file, { readonly: true });
-    const tables = db.prepare("SELECT name FROM sqlite_schema WHERE name LIKE 'escapement_%'").all().length;
-    if (before === 0) expect(tables).toBe(0);
-    else expect(db.prepare('SELECT count(*) AS n FROM escapement_migrations').get()).toEqual({ n: before });
-    db.close();
-    const ran: number[] = [];
-    const append = tasks.define('append', { run: (n: number) => void ran.push(n) });
-    if (before === 0) await append.enqueue(7);
-    await tasks.worker().start();
-    await expect.poll(() => ran).toEqual([7]);
-  },
-);
+/** A migration never changes: the soak kills a process inside of each, and other runs in the first and the latest. */
+const versions = migrations.map((_, i) => i + 1).filter((version) => soak || version === 1 || version > migrations.length - 3);
+
+test.each(versions)('a process killed inside of migration %i leaves a file that the next one migrates', async (version) => {
+  if (version > 1) oldFile(version - 1);
+  const before = existsSync(file) ? version - 1 : 0;
+  const killed = start('migrator', file, String(version));
+  await ended(killed);
+  expect(killed.signalCode).toBe('SIGKILL');
+  const db = new Database(file, { readonly: true });
+  const tables = db.prepare("SELECT name FROM sqlite_schema WHERE name LIKE 'escapement_%'").all().length;
+  if (before === 0) expect(tables).toBe(0);
+  else expect(db.prepare('SELECT count(*) AS n FROM escapement_migrations').get()).toEqual({ n: before });
+  db.close();
+  const ran: number[] = [];
+  const append = tasks.define('append', { run: (n: number) => void ran.push(n) });
+  if (before === 0) await append.enqueue(7);
+  await tasks.worker().start();
+  await expect.poll(() => ran).toEqual([7]);
+});
 
 test('a full disk costs nothing but time: workers wait for space, say so once, and go on', async () => {
   const job = tasks.define('bulky', { retry: { backoff: 10 }, run: (_: string) => 'x'.repeat(20_000) });

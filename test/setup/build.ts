@@ -1,4 +1,7 @@
-/** Builds the package once before the tests if its sources are newer: some tests run the program as users do, from `dist`. */
+/**
+ * Builds the package once before the tests if its sources are newer: some tests run the program as users do, from `dist`. Types are not checked
+ * here, which would take most of the time; `npm run typecheck` does that.
+ */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,12 +11,13 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 
 export function setup(): void {
   const builtAt = statSync(join(root, 'dist/cli/main.js'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const newest = Math.max(...['src', 'cli'].flatMap((folder) => changedAt(join(root, folder))));
+  const sources = ['src', 'cli'].flatMap((folder) => changedAt(join(root, folder)));
+  const newest = Math.max(...sources, statSync(join(root, 'rolldown.config.ts')).mtimeMs);
   if (newest <= builtAt) return;
-  execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json')], {
-    cwd: root,
-    stdio: 'inherit',
-  });
+  const run = (program: string, ...args: string[]) =>
+    execFileSync(process.execPath, [join(root, 'node_modules', program), ...args], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+  run('typescript/bin/tsc', '-p', join(root, 'tsconfig.build.json'), '--noCheck');
+  run('rolldown/bin/cli.mjs', '-c', '--log-level', 'warn');
 }
 
 function changedAt(folder: string): number[] {

@@ -31,8 +31,8 @@ describe('what can never end is an error at once', () => {
 
   test('a long sleep, a late job and a late deadline are no deadlock', async () => {
     const tasks = createTasks({ backend: memory() });
-    const sleepy = tasks.define('sleepy', async (_: void, ctx) => ctx.sleep('3d'));
-    const deaf = tasks.define('deaf', { timeout: '2d', retry: { maxAttempts: 1 }, run: () => new Promise<void>(() => {}) });
+    const sleepy = tasks.define('sleepy', async (_: void, ctx) => ctx.sleep('6h'));
+    const deaf = tasks.define('deaf', { timeout: '4h', retry: { maxAttempts: 1 }, run: () => new Promise<void>(() => {}) });
     const sim = await simulate(tasks);
     const results = [await sleepy.enqueue(), await deaf.enqueue(), await sleepy.using({ runAfter: '30d' }).enqueue()];
     await sim.runUntilIdle();

@@ -52,7 +52,7 @@ async function list(operation: Operation, { limit }: Options): Promise<ExitCode>
 
 async function one(operation: Operation, part: string, { send, drop }: Options): Promise<ExitCode> {
   const outbox = outboxOf(operation);
-  const { id } = await findJob(operation.tasks, part);
+  const { id } = await findJob(operation, part);
   if (send) await outbox.send(id);
   if (drop) await outbox.drop(id);
   if (send || drop) {

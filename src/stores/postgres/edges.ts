@@ -2,7 +2,7 @@
 import { isFinished } from '../../core/job.ts';
 import { undoableStep } from '../../core/steps.ts';
 import type { Job } from '../../core/types.ts';
-import { type Edge, type Edges, edgeConflict, follow, type Parts } from '../../core/workflow.ts';
+import { type Edge, type Edges, edgeConflict, follow, obstaclesOf, type Parts, walkThrough } from '../../core/workflow.ts';
 import type { Entry } from './rows.ts';
 import { records, type Session, texts } from './session.ts';
 
@@ -87,12 +87,20 @@ export class WorkflowEdges {
 
   /** Law 8. Returns the changed rows. */
   async follow(changed: readonly Job[], now: number): Promise<readonly Job[]> {
-    if (changed.length === 0) return changed;
+    return changed.length === 0 ? changed : walkThrough(follow(changed, now, this.#partsAt(now)));
+  }
+
+  /** The jobs that keep jobs that have ended from being queued again, by the ids of those. */
+  async obstaclesOf(jobs: readonly Job[], now: number): Promise<ReadonlyMap<string, Job>> {
+    return walkThrough(obstaclesOf(jobs, this.#partsAt(now)));
+  }
+
+  #partsAt(now: number): Parts {
     const entries = new Map<string, Entry>();
     const lock = async (ids: readonly string[]) => {
       for (const [id, entry] of await this.#rows.lock(ids)) entries.set(id, entry);
     };
-    const parts: Parts = {
+    return {
       children: async (parents) => {
         const edges = await this.#session.rows<Row>(this.#sql.byParent, [texts(parents)]);
         // Whoever ends another parent of these children waits here, and then sees what this transaction has done.
@@ -127,7 +135,5 @@ export class WorkflowEdges {
         );
       },
     };
-    const steps = follow(changed, now, parts);
-    for (let step = steps.next(); ; step = steps.next((await step.value) as never)) if (step.done) return step.value;
   }
 }

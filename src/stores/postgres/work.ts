@@ -334,25 +334,27 @@ export class Work {
     const gates: string[] = [];
     for (const { before, after } of changes) {
       const entry = { ...before, job: after, uniqueKey: await this.#keyAfter(before, after, now), blockedBy: null };
-      const isFilled = before.job.status === 'waiting' && after.status === 'queued';
+      const isFilled = before.job.input !== after.input;
       if (after.unique) await this.#write([entry], isFilled);
       else (isFilled ? edited : written).push(entry);
       if (takesPlace(before.job, before.blockedBy !== null, now) && !takesPlace(after, false, now)) gates.push(gateOf(before.job));
     }
     await this.#write(written);
     await this.#write(edited, true);
-    await this.#runStepsAgain(changes.filter(({ before, after }) => isRevived(before.job, after)).map(({ after }) => after.id));
+    await this.#runStepsAgain(changes.filter(({ before, after }) => isRevived(before.job, after)).map(({ before }) => before.job));
     await this.#unblock(gates);
   }
 
-  async #runStepsAgain(ids: readonly string[]): Promise<void> {
-    if (ids.length === 0) return;
+  /** @param jobs as they were when they had ended */
+  async #runStepsAgain(jobs: readonly Job[]): Promise<void> {
+    if (jobs.length === 0) return;
+    const ids = jobs.map(({ id }) => id);
     const steps = Map.groupBy(
       await this.#session.rows<Step & { readonly job: string }>(this.#sql.getSteps, [texts(ids)]),
       ({ job }) => job,
     );
-    for (const [id, recorded] of steps) {
-      const left = stepsRunAgain(recorded);
+    for (const { id, status } of jobs) {
+      const left = stepsRunAgain(steps.get(id) ?? [], status === 'successful');
       if (!left) continue;
       await this.#session.run(this.#sql.deleteSteps, [texts([id])]);
       await this.#saveSteps(id, left);
@@ -365,7 +367,12 @@ export class Work {
     const dirty = new Set<string>();
     const edited = new Set<string>();
     const gone: string[] = [];
-    const revived: string[] = [];
+    const again = amendments.flatMap(({ id, set }) => (set?.status === 'queued' ? (entries.get(id)?.job ?? []) : []));
+    const obstacles = await this.edges.obstaclesOf(
+      again.filter((job) => job.workflow !== null && isFinished(job)),
+      now,
+    );
+    const revived: Job[] = [];
     const gates: string[] = [];
     const answers: (Job | null)[] = [];
     for (const { id, expect, set: given } of amendments) {
@@ -375,6 +382,11 @@ export class Work {
       const job = changed && changed.workflow !== null ? asPart(changed, (await this.edges.waiting([id])).has(id)) : changed;
       if (!entry || !job) {
         answers.push(null);
+        continue;
+      }
+      const obstacle = isRevived(entry.job, job) ? obstacles.get(id) : undefined;
+      if (obstacle) {
+        answers.push(obstacle);
         continue;
       }
       const gavePlace = takesPlace(entry.job, entry.blockedBy !== null, now);
@@ -404,7 +416,7 @@ export class Work {
         if (isEdited) edited.add(id);
       }
       if (gavePlace && !takesPlace(job, false, now)) gates.push(gateOf(entry.job));
-      if (isRevived(entry.job, job)) revived.push(id);
+      if (isRevived(entry.job, job)) revived.push(entry.job);
       if (affectsOthers(entry.job, job)) parts.push(job);
       answers.push(job);
     }

@@ -3,7 +3,7 @@ import type { Database, Statement } from 'better-sqlite3';
 import { isFinished } from '../../core/job.ts';
 import { undoableStep } from '../../core/steps.ts';
 import type { Job } from '../../core/types.ts';
-import { type Edge, type Edges, edgeConflict, followNow } from '../../core/workflow.ts';
+import { type Edge, type Edges, edgeConflict, follow, obstaclesOf, type Parts, walkNow } from '../../core/workflow.ts';
 import { jobOf } from '../sql/rows.ts';
 import { type SqliteRow, selectJob } from './rows.ts';
 
@@ -64,12 +64,21 @@ export class WorkflowEdges {
 
   /** Law 8. Returns the changed rows. */
   follow(changed: readonly Job[], now: number, change: Change): readonly Job[] {
+    return walkNow(follow(changed, now, this.#partsFor(change)));
+  }
+
+  /** The jobs that keep jobs that have ended from being queued again, by the ids of those. */
+  obstaclesOf(jobs: readonly Job[]): ReadonlyMap<string, Job> {
+    return walkNow(obstaclesOf(jobs, this.#partsFor()));
+  }
+
+  #partsFor(change?: Change): Parts {
     const rows = new Map<string, SqliteRow>();
     const read = (row: SqliteRow): Job => {
       rows.set(row.id, row);
       return jobOf(row);
     };
-    return followNow(changed, now, {
+    return {
       children: (parents) =>
         parents
           .flatMap((parent) => this.#children.all(parent))
@@ -82,8 +91,8 @@ export class WorkflowEdges {
       undoable: (jobs) => new Set(jobs.filter((job) => this.#step.get(job, undoableStep))),
       parts: (workflow) => this.#parts.all(workflow).map(read),
       change: (changes) => {
-        for (const { before, after } of changes) change(rows.get(before.id) as SqliteRow, after);
+        for (const { before, after } of changes) change?.(rows.get(before.id) as SqliteRow, after);
       },
-    });
+    };
   }
 }

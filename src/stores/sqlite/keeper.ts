@@ -33,24 +33,24 @@ export class ThreadKeeper implements Keeper {
     if (!this.#isStarted) this.#start();
     this.#isStarted = true;
     this.#arm();
-    this.#tell(active);
+    this.#send(active);
   }
 
   rest(): void {
     if (!this.#timer) return;
     this.#timer.cancel();
     this.#timer = undefined;
-    this.#tell(idle);
+    this.#send(idle);
   }
 
   /** The thread ends by itself. */
   close(): void {
     this.rest();
     this.#closed = true;
-    this.#tell(closed);
+    this.#send(closed);
   }
 
-  #tell(what: number): void {
+  #send(what: number): void {
     Atomics.store(this.#state, activity, what);
     Atomics.notify(this.#state, activity);
     if (what === closed) Atomics.notify(this.#state, beats);

@@ -14,7 +14,7 @@ import { signalValue, stepsRunAgain } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
 import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
-import type { Advance, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
+import type { Advance, Amended, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
 import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues, textOf } from '../sql/rows.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
@@ -300,7 +300,7 @@ export class Ready {
   follow(changed: readonly Job[], now: number): readonly Job[] {
     if (changed.length === 0) return changed;
     return this.edges.follow(changed, now, (row, after) => {
-      this.#update(row, after, now, row.state === 'waiting' && after.status === 'queued');
+      this.#update(row, after, now, row.input !== after.input);
       if (!takesPlace(after, false, now)) this.#gavePlace(row, jobOf(row), now);
     });
   }
@@ -343,11 +343,23 @@ export class Ready {
     }
   }
 
+  amend(amendments: readonly Amendment[], now: number): Amended {
+    const parts: Job[] = [];
+    const again = this.reads.rows(amendments.flatMap(({ id, set }) => (set?.status === 'queued' ? [id] : [])));
+    const obstacles = this.edges.obstaclesOf(
+      again.filter(({ workflow, finishedAt }) => workflow !== null && finishedAt !== null).map((row) => jobOf(row)),
+    );
+    const answers = amendments.map((amendment) => this.#amendOne(amendment, now, obstacles, parts));
+    return { amended: answers, dependents: this.follow(parts, now) };
+  }
+
   /** @param parts receives the row if other jobs of its workflow are affected */
-  amend(amendment: Amendment, now: number, parts: Job[]): Job | null {
+  #amendOne(amendment: Amendment, now: number, obstacles: ReadonlyMap<string, Job>, parts: Job[]): Job | null {
     const [row] = this.reads.rows([amendment.id]);
     const after = row && amended(jobOf(row), amendment);
     if (!row || !after) return null;
+    const obstacle = row.finishedAt !== null && after.finishedAt === null ? obstacles.get(row.id) : undefined;
+    if (obstacle) return obstacle;
     const job = row.workflow === null ? after : asPart(after, this.edges.isWaiting(row.id));
     const changed = this.#amend(row, job, amendment, now);
     const left = amendment.set === null ? { ...job, status: 'cancelled' as const } : job;
@@ -376,9 +388,9 @@ export class Ready {
     return job;
   }
 
-  #runStepsAgain(id: string): void {
+  #runStepsAgain({ id, state }: SqliteRow): void {
     const ids = JSON.stringify([id]);
-    const steps = stepsRunAgain(this.statements.steps.all(ids));
+    const steps = stepsRunAgain(this.statements.steps.all(ids), state === 'successful');
     if (!steps) return;
     this.statements.pruneSteps.run(ids);
     for (const { name, kind, value, attempt, at } of steps) this.statements.saveStep.run(id, name, kind, value, attempt, at);
@@ -388,7 +400,7 @@ export class Ready {
   #update(row: SqliteRow, job: Job, now: number, isEdited: boolean): void {
     const state = stateOf(job, now);
     this.#madeReady(job, now);
-    if (row.finishedAt !== null && job.finishedAt === null) this.#runStepsAgain(row.id);
+    if (row.finishedAt !== null && job.finishedAt === null) this.#runStepsAgain(row);
     this.statements.update.run(...changes(job, state, this.#keyAfter(row, job, now)), row.n);
     if (isEdited) this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
     this.#count(row, state, job.attempt, job.queue);

@@ -181,11 +181,7 @@ export class SqliteStore implements Store {
 
   amend(amendments: readonly Amendment[], options: { now: number }): Awaitable<Amended> {
     return this.#write(
-      (ready) => {
-        const parts: Job[] = [];
-        const amended = amendments.map((amendment) => ready.amend(amendment, options.now, parts));
-        return { amended, dependents: ready.follow(parts, options.now) };
-      },
+      (ready) => ready.amend(amendments, options.now),
       ({ amended: jobs, dependents }) => {
         this.#hint([...jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null), ...dependents]);
         if (amendments.some(({ set }, i) => set === null && jobs[i])) this.#notify({ finished: true });

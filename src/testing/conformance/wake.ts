@@ -184,18 +184,18 @@ async function hinted(store: Store, action: () => Promise<unknown>, serves: (hin
     return;
   }
   const hints: Hint[] = [];
-  const heard = Promise.withResolvers<void>();
+  const matched = Promise.withResolvers<void>();
   const stop = store.listen((hint) => {
     hints.push(hint);
-    if (Object.keys(hint).length === 0 || serves(hint)) heard.resolve();
+    if (Object.keys(hint).length === 0 || serves(hint)) matched.resolve();
   });
   const timer = setTimeout(
-    () => heard.reject(new assert.AssertionError({ message: `no matching hint among ${JSON.stringify(hints)}` })),
+    () => matched.reject(new assert.AssertionError({ message: `no matching hint among ${JSON.stringify(hints)}` })),
     patienceMs,
   );
   try {
     await action();
-    await heard.promise;
+    await matched.promise;
   } finally {
     clearTimeout(timer);
     stop();
@@ -296,19 +296,19 @@ const hints = cases('listen', {
   },
   'a removed listener gets no hints, and the others still do': async (store, job) => {
     if (!store.listen) return;
-    let told = 0;
+    let received = 0;
     const stop = store.listen(() => {
-      told += 1;
+      received += 1;
     });
     await hinted(store, () => insert(store, job()), dueBy(t0));
-    assert.ok(told > 0);
+    assert.ok(received > 0);
     stop();
     stop();
     // A hint from before may still be under way; nothing may arrive after the next hint.
     await hinted(store, () => insert(store, job()), dueBy(t0));
-    const before = told;
+    const before = received;
     await hinted(store, () => insert(store, job()), dueBy(t0));
-    assert.equal(told, before);
+    assert.equal(received, before);
   },
 });
 

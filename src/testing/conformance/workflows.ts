@@ -1,7 +1,7 @@
 /** Law 8: a job that waits for others changes in the transaction in which they end. */
 import assert from 'node:assert/strict';
 import type { Job, Step } from '../../core/types.ts';
-import { type Edge, type Part, upstreamFailed } from '../../core/workflow.ts';
+import { compensateTask, type Edge, type Part, upstreamFailed } from '../../core/workflow.ts';
 import type { Store } from '../../ports/store.ts';
 import {
   amend,
@@ -203,7 +203,7 @@ export const workflows = cases(8, {
     assert.deepEqual(dependents.map(brief), [[always.id, 'queued', null]]);
     assert.equal(dependents[0]?.input, '[null,null,null]');
   },
-  'a failure ends its whole workflow, if it is told to': async (store, job) => {
+  'a failure ends its whole workflow if its parts ask for that': async (store, job) => {
     const [a, b, c] = [part(job, { onFailure: 'workflow' }), part(job), part(job)];
     const [child, stranger] = [waiting(job), job({ workflow: 'other', part: plain })];
     await insertAll(store, [a, b, c, child, stranger], [edge(c, child)]);
@@ -268,6 +268,69 @@ export const workflows = cases(8, {
     assert.equal(moved?.status, 'waiting');
     await settle(store, done(await claimOne(store, t0), t0));
     assert.equal((await rowOf(store, child.id)).status, 'queued');
+  },
+  'jobs that are queued again in one call wait for each other; jobs that run always wait again': async (store, job) => {
+    const [a, b] = [part(job, { allowFailure: true }), waiting(job, { fill: 'first' })];
+    const [always, late] = [waiting(job, { always: true }), waiting(job)];
+    await insertAll(store, [a, b, always, late], [edge(a, b), edge(b, always), edge(a, late)]);
+    await settle(store, gaveUp(await claimOne(store, t0), t0));
+    await settle(store, gaveUp(await claimOne(store, t0, { limit: 1 }), t0));
+    await settle(store, done(await claimOne(store, t0, { limit: 1 }), t0, '7'));
+    const again = { status: 'queued', dueAt: t0 + 5, reason: null, finishedAt: null, maxAttempts: 9 } as const;
+    const wanted = await Promise.all([b, a].map(({ id }) => rowOf(store, id)));
+    const amendments = wanted.map(({ id, claim: number }) => ({ id, expect: { status: 'failed', claim: number }, set: again }) as const);
+    await store.amend(amendments, { now: t0 + 5 });
+    const rows = await Promise.all([a, b, always, late].map(({ id }) => rowOf(store, id)));
+    const statuses = rows.map(({ status }) => status);
+    assert.deepEqual(statuses, ['queued', 'waiting', 'waiting', 'waiting'], 'late has not started, so it waits for the value too');
+    for (const row of await claim(store, t0 + 5)) await settle(store, done(row, t0 + 6, '"new"'));
+    assert.deepEqual([(await rowOf(store, b.id)).status, (await rowOf(store, b.id)).input], ['queued', '"new"']);
+  },
+  'when a part runs again, those that were undone do too; not before all that undoes them has ended': async (store, job) => {
+    const [a, b] = [part(job, { compensate: 'undo' }), waiting(job)];
+    const end = waiting(job, { always: true }, { task: compensateTask, input: null });
+    const tasks = ['mail', compensateTask];
+    const next = () => claimOne(store, t0, { tasks });
+    await insertAll(store, [a, b, end], [edge(a, b), edge(a, end), edge(b, end)]);
+    const step: Step = { name: 'charge', kind: 'step', value: '1', attempt: 1, at: t0 };
+    const taken: Step = { ...step, name: 'packed', kind: 'signal', value: '{"data":1}' };
+    const first = await next();
+    await store.saveSteps(first, [step, taken, { ...step, name: 'pause', kind: 'sleep' }]);
+    await settle(store, done(first, t0, '1'));
+    await settle(store, gaveUp(await next(), t0));
+    const again = { status: 'queued', dueAt: t0, reason: null, finishedAt: null, maxAttempts: 9 } as const;
+    const retry = async (id: string) => {
+      const { status, claim: number } = await rowOf(store, id);
+      const { amended, dependents } = await store.amend([{ id, expect: { status: status as 'failed', claim: number }, set: again }], {
+        now: t0,
+      });
+      return [amended[0]?.id, ...dependents.map(brief)];
+    };
+    const undoes = { job: a.id, attempt: 1 };
+    const undo = waiting(job, { allowFailure: true, undoes });
+    const compensating = await next();
+    assert.equal(compensating.id, end.id);
+    assert.deepEqual(await retry(b.id), [end.id], 'the workflow is being undone');
+    await insertAll(store, [undo], [edge(end, undo)]);
+    await settle(store, done(compensating, t0));
+    assert.deepEqual(await retry(b.id), [undo.id], 'a part is being undone');
+    await settle(store, done(await next(), t0));
+    assert.deepEqual(await retry(b.id), [b.id, [end.id, 'waiting', null], [a.id, 'queued', null], [b.id, 'waiting', null]]);
+    const { input, maxAttempts, finishedAt } = await rowOf(store, end.id);
+    assert.deepEqual([input, maxAttempts, finishedAt], ['2', end.maxAttempts, null]);
+    assert.equal((await rowOf(store, a.id)).returnValue, null);
+    const [steps] = await store.getSteps([a.id]);
+    assert.deepEqual(steps?.map(({ name }) => name).sort(), ['packed', '~undone charge'], 'it starts from the beginning');
+    await settle(store, done(await next(), t0, '2'));
+    await settle(store, gaveUp(await next(), t0));
+    assert.equal((await next()).id, end.id);
+    await settle(store, done(await rowOf(store, end.id), t0));
+    assert.deepEqual(await retry(b.id), [b.id, [end.id, 'waiting', null]], 'what ran again was not undone since');
+    await settle(store, gaveUp(await next(), t0));
+    await settle(store, done(await next(), t0));
+    const latest = await rowOf(store, a.id);
+    await store.amend([{ id: a.id, expect: { status: 'successful', claim: latest.claim }, set: null }], { now: t0 });
+    assert.deepEqual(await retry(b.id), [end.id], 'what was undone is gone');
   },
   'edges can be added to jobs that wait, and to no others': async (store, job) => {
     const [a, child] = [part(job), waiting(job, { fill: 'all' })];
