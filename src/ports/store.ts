@@ -199,6 +199,12 @@ export interface Store {
    * @default 1
    */
   readonly lanes?: number;
+  /**
+   * How far the clock of the store's server is ahead of this machine's, in milliseconds, as measured last. Workers and callers follow the server's
+   * clock. The clock of a simulation rules there.
+   * @default 0
+   */
+  readonly aheadMs?: number;
 
   /** Prepares the store. Called before anything else; may be called any number of times. */
   migrate(): Awaitable<void>;

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { ConfigError, isEscapementError, StoreError } from '../../core/errors.ts';
 import { asOwnWork, systemClock } from '../../ports/clock.ts';
+import { ServerClock } from './server-clock.ts';
 import type { Session, Value } from './session.ts';
 
 /** The part of a `pg` client that is used. */
@@ -177,14 +178,26 @@ export class Connection {
       if (this.place.pool) this.#lend(this.place.pool);
       else await this.#connect();
     }
-    const before = systemClock.now();
-    const [server] = await this.query<{ version: number; at: number }>(
-      "SELECT current_setting('server_version_num')::integer AS version, extract(epoch FROM clock_timestamp())::float8 * 1000 AS at",
-    );
-    if (server && !this.#inTurn) warnOfSkew(server.at, before, systemClock.now());
+    const [server] = await this.query<{ version: number }>("SELECT current_setting('server_version_num')::integer AS version");
     if (server && server.version < oldestVersion) {
       throw new StoreError(`postgres() needs PostgreSQL 14 or later; the server is ${server.version / 10_000}`, { kind: 'unsupported' });
     }
+    if (this.#inTurn) return;
+    await this.#clock.measure();
+    warnOfSkew(this.#clock.aheadMs);
+  }
+
+  readonly #clock = new ServerClock(() =>
+    this.read(async (session) => {
+      const before = systemClock.monotonic();
+      const [row] = await session.rows<{ at: number }>('SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS at');
+      return { serverAt: (row as { at: number }).at, tookMs: systemClock.monotonic() - before };
+    }),
+  );
+
+  /** How far the server's clock is ahead of this machine's. */
+  get aheadMs(): number {
+    return this.#inTurn || this.#closed ? 0 : this.#clock.aheadMs;
   }
 
   #lend(pool: PgPool): void {
@@ -331,12 +344,11 @@ export class Connection {
   }
 }
 
-/** Workers compare instants of the machines that they run on: one whose clock is wrong starts jobs at the wrong time. */
-function warnOfSkew(serverAt: number, before: number, after: number): void {
-  const skewMs = Math.round((before + after) / 2 - serverAt);
-  if (Math.abs(skewMs) - (after - before) / 2 < warnFromMs) return;
+/** The engine follows the server's clock; what else the process does, and its logs, does not. */
+function warnOfSkew(aheadMs: number): void {
+  if (Math.abs(aheadMs) < warnFromMs) return;
   process.emitWarning(
-    `the clock of this machine is ${Math.abs(skewMs)} ms ${skewMs > 0 ? 'ahead of' : 'behind'} that of the database; jobs start too ${skewMs > 0 ? 'early' : 'late'} here. Synchronize the clocks, for example by NTP`,
+    `the clock of this machine is ${Math.abs(aheadMs)} ms ${aheadMs < 0 ? 'ahead of' : 'behind'} that of the database; jobs follow the database's clock. Synchronize the clocks, for example by NTP`,
     { type: 'EscapementWarning', code: 'ESCAPEMENT_CLOCK_SKEW' },
   );
 }

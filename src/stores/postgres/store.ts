@@ -102,6 +102,9 @@ export class PostgresStore implements Store {
   }
 
   readonly #isAlone: boolean;
+  get aheadMs(): number {
+    return this.#connection.aheadMs;
+  }
   get lanes(): number {
     return this.#connection.lanes;
   }
