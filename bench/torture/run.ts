@@ -3,7 +3,7 @@
  * SIGSTOP, and, on PostgreSQL, all their connections are terminated. Afterwards:
  *
  * - lost: jobs that were acknowledged to a client, and never ended
- * - stuck: jobs that have not ended although nothing has gone wrong for a long time
+ * - stuck: jobs that have not ended although nothing goes wrong any more, when none has ended for two minutes
  * - again: jobs that began after the queue had acknowledged their end to a worker
  * - twice at once: jobs that began while another process, which was neither killed nor paused meanwhile, still ran them
  * - beside: with a limit of one at a time, jobs that began while another one ran in such a process
@@ -28,6 +28,10 @@ import { queues } from './queues.ts';
 
 const now = () => Math.round((performance.timeOrigin + performance.now()) * 1_000) / 1_000;
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+/** More than the longest job and the end of its worker's lease. */
+const stuckAfterMs = 120_000;
+/** Beyond this, clients wait with new jobs until others have ended. */
+const mostUnfinished = 1_000;
 const between = (low: number, high: number) => low + Math.random() * (high - low);
 
 if (process.send) await client(process.argv[2] ?? '', process.argv[3] ?? '', process.argv[4] ?? '');
@@ -49,13 +53,15 @@ async function client(store: string, at: string, log: string): Promise<void> {
     },
     (id) => note('settled', id),
   );
-  let isEnqueueing = true;
+  let [isEnqueueing, isFull] = [true, false];
   process.on('message', () => {
     isEnqueueing = false;
   });
   for (let n = 0; ; n++) {
     await wait(between(50, 500));
-    if (!isEnqueueing) continue;
+    // Not more than a slow machine can run.
+    if (n % 10 === 0) isFull = (await queue.unfinished().catch(() => 0)) > mostUnfinished;
+    if (!isEnqueueing || isFull) continue;
     const ids = Array.from({ length: 1 + Math.floor(between(0, 12)) }, (_, i) => {
       const [kind, ms] = i === 0 ? ['one', between(0, 100)] : Math.random() < 0.02 ? ['long', 40_000] : ['any', between(0, 300)];
       return `${kind}-${process.pid}-${n}-${i}-${Math.round(ms as number)}`;
@@ -164,12 +170,14 @@ async function torture(): Promise<void> {
 
   // Nothing goes wrong any more; what is left is to end.
   for (const child of processes) child.send('enough');
-  const graceMs = 240_000;
-  const healed = performance.now();
   let left = Number.POSITIVE_INFINITY;
-  for (let zeros = 0; zeros < 3 && performance.now() - healed < graceMs; await wait(1_000)) {
-    left = await queue.unfinished().catch(() => Number.POSITIVE_INFINITY);
-    zeros = left === 0 ? zeros + 1 : 0;
+  let [zeros, progressAt] = [0, performance.now()];
+  while (zeros < 3 && performance.now() - progressAt < stuckAfterMs) {
+    await wait(1_000);
+    const count = await queue.unfinished().catch(() => left);
+    zeros = count === 0 ? zeros + 1 : 0;
+    if (count < left) progressAt = performance.now();
+    left = count;
   }
   const failed = await queue.failed();
   await wait(500);
