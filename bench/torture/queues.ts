@@ -1,5 +1,5 @@
 /** The queues that the torture can run: this package on each of its stores, and others, if they are installed. */
-import { createTasks, type StoreSource } from 'escapement';
+import { createTasks, type StoreSource, type Tasks } from 'escapement';
 import { postgres } from 'escapement/postgres';
 import { sqlite } from 'escapement/sqlite';
 
@@ -7,6 +7,8 @@ import { sqlite } from 'escapement/sqlite';
 export interface Queue {
   /** Whether jobs whose id begins with `one` run one at a time. */
   readonly hasLimit: boolean;
+  /** Whether a job is enqueued once, however often its id is. */
+  readonly hasIds: boolean;
   /** Resolves once the jobs are acknowledged: from then on none of them may be lost. */
   enqueue(ids: readonly string[]): Promise<void>;
   /** Starts a worker. @param ended called once the queue has acknowledged the end of a job */
@@ -42,6 +44,7 @@ async function escapement(backend: StoreSource, { concurrency }: Place): Promise
   const one = tasks.define('one', { ...options, concurrency: { limit: 1 } });
   return {
     hasLimit: true,
+    hasIds: true,
     async enqueue(ids) {
       for (const task of [any, one]) {
         const its = ids.filter((id) => id.startsWith('one') === (task === one));
@@ -51,6 +54,8 @@ async function escapement(backend: StoreSource, { concurrency }: Place): Promise
     async work(work, ended) {
       run = work;
       tasks.on('successful', ({ job }) => ended(job.id));
+      // Its connection may be cut while it opens the store.
+      while (!(await isOpen(tasks))) await new Promise((resolve) => setTimeout(resolve, 200));
       await tasks.worker({ concurrency }).start();
     },
     async unfinished() {
@@ -70,6 +75,12 @@ async function escapement(backend: StoreSource, { concurrency }: Place): Promise
     close: () => tasks.close(),
   };
 }
+
+const isOpen = (tasks: Tasks) =>
+  tasks.open().then(
+    () => true,
+    () => false,
+  );
 
 /** By name, so that a package that is not installed is no error of types. */
 async function load(name: string): Promise<Record<string, never>> {
@@ -97,6 +108,7 @@ async function pgBoss({ at, concurrency }: Place): Promise<Queue> {
   await boss.createQueue('torture', { retryLimit: 50, retryDelay: 1, expireInSeconds: 60, heartbeatSeconds: 30 });
   return {
     hasLimit: false,
+    hasIds: false,
     enqueue: async (ids) => {
       await boss.insert(
         'torture',
@@ -137,6 +149,7 @@ async function graphileWorker({ at, concurrency }: Place): Promise<Queue> {
   const query = (sql: string) => utils.withPgClient(async (client) => (await client.query(sql)).rows);
   return {
     hasLimit: true,
+    hasIds: true,
     enqueue: async (ids) => {
       const inQueue = (id: string) => (id.startsWith('one') ? { queueName: 'one' } : {});
       await utils.addJobs(ids.map((id) => ({ identifier: 'any', payload: { id }, maxAttempts: 50, jobKey: id, ...inQueue(id) })));

@@ -8,7 +8,9 @@
  * - twice at once: jobs that began while another process, which was neither killed nor paused meanwhile, still ran them
  * - beside: with a limit of one at a time, jobs that began while another one ran in such a process
  * - failed: jobs that were given up although their function never failed
- * - uncaught: errors that would have ended the process
+ * - ended twice: jobs whose end was acknowledged twice
+ * - from nowhere: jobs that began, and nobody had enqueued them
+ * - uncaught, died: errors that would have ended a process, and processes that ended by themselves
  *
  * Each of them is a violation, except that a job that was killed three times in a row may be given up. Jobs that ran twice because a worker died
  * are not: every queue runs jobs at least once.
@@ -24,6 +26,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { startPostgres } from '../../test/setup/postgres.ts';
+import { check, type Harm, type Line } from './check.ts';
 import { queues } from './queues.ts';
 
 const now = () => Math.round((performance.timeOrigin + performance.now()) * 1_000) / 1_000;
@@ -34,16 +37,16 @@ const stuckAfterMs = 120_000;
 const mostUnfinished = 1_000;
 const between = (low: number, high: number) => low + Math.random() * (high - low);
 
-if (process.send) await client(process.argv[2] ?? '', process.argv[3] ?? '', process.argv[4] ?? '');
+if (process.send) await client(process.argv.slice(2));
 else await torture();
 
 /** One process: it enqueues, works, and writes down what it sees, line by line, so that the lines survive SIGKILL. */
-async function client(store: string, at: string, log: string): Promise<void> {
+async function client([store = '', at = '', log = '', slots = '']: readonly string[]): Promise<void> {
   const fd = openSync(log, 'a');
   const note = (what: string, ids: string) => writeSync(fd, `${now()} ${what} ${ids}\n`);
   // Connections that are cut concern the queue, not this process.
   process.on('uncaughtException', (error) => note('uncaught', String(error.message).replaceAll(/\s/g, '_')));
-  const queue = await queues[store]?.({ at, concurrency: 8 });
+  const queue = await queues[store]?.({ at, concurrency: Number(slots) });
   if (!queue) throw new Error(`no queue is called ${store}`);
   await queue.work(
     async (id) => {
@@ -54,6 +57,7 @@ async function client(store: string, at: string, log: string): Promise<void> {
     (id) => note('settled', id),
   );
   let [isEnqueueing, isFull] = [true, false];
+  let refused: readonly string[] = [];
   process.on('message', () => {
     isEnqueueing = false;
   });
@@ -62,31 +66,25 @@ async function client(store: string, at: string, log: string): Promise<void> {
     // Not more than a slow machine can run.
     if (n % 10 === 0) isFull = (await queue.unfinished().catch(() => 0)) > mostUnfinished;
     if (!isEnqueueing || isFull) continue;
-    const ids = Array.from({ length: 1 + Math.floor(between(0, 12)) }, (_, i) => {
-      const [kind, ms] = i === 0 ? ['one', between(0, 100)] : Math.random() < 0.02 ? ['long', 40_000] : ['any', between(0, 300)];
-      return `${kind}-${process.pid}-${n}-${i}-${Math.round(ms as number)}`;
-    });
+    // What was refused may exist all the same. With ids of its own, it is enqueued again until it is acknowledged.
+    const ids = refused.length > 0 ? refused : newIds(n);
+    note('asked', ids.join(' '));
     try {
       await queue.enqueue(ids);
       note('acknowledged', ids.join(' '));
+      refused = [];
     } catch {
-      note('refused', ids.join(' '));
+      if (queue.hasIds) refused = ids;
     }
   }
 }
 
-interface Line {
-  readonly at: number;
-  readonly what: string;
-  readonly ids: readonly string[];
-  readonly process: string;
-}
-
-/** Something that was done to a process, and for how long. */
-interface Harm {
-  readonly process: string;
-  readonly from: number;
-  to: number;
+/** Ids that say what the jobs are and how long they take. */
+function newIds(n: number): string[] {
+  return Array.from({ length: 1 + Math.floor(between(0, 12)) }, (_, i) => {
+    const [kind, ms] = i === 0 ? ['one', between(0, 100)] : Math.random() < 0.02 ? ['long', 40_000] : ['any', between(0, 300)];
+    return `${kind}-${process.pid}-${n}-${i}-${Math.round(ms as number)}`;
+  });
 }
 
 async function torture(): Promise<void> {
@@ -119,11 +117,17 @@ async function torture(): Promise<void> {
   const did = { kills: 0, pauses: 0, cuts: 0 };
   let started = 0;
   const start = () =>
-    fork(fileURLToPath(import.meta.url), [store, at, join(folder, `log-${++started}`)], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    fork(fileURLToPath(import.meta.url), [store, at, join(folder, `log-${++started}`), started % 4 === 0 ? '250' : '8'], {
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
+  const died: string[] = [];
   const nameOf = new Map<ChildProcess, string>();
   const begin = () => {
     const child = start();
     nameOf.set(child, `log-${started}`);
+    child.on('exit', (code, signal) => {
+      if (signal !== 'SIGKILL') died.push(`died: ${nameOf.get(child)}, with the exit code ${code}`);
+    });
     return child;
   };
   const processes = Array.from({ length: Number(values.processes) }, begin);
@@ -186,13 +190,14 @@ async function torture(): Promise<void> {
   await admin?.end();
   await server?.stop();
 
-  const found = check(linesOf(folder), harms, failed, left, queue.hasLimit);
+  const found = check(linesOf(folder), harms, { failed, left, hasLimit: queue.hasLimit });
   console.log(
     `${store}: ${values.processes} processes for ${values.for}, ${did.kills} kills, ${did.pauses} pauses, ${did.cuts} times all connections cut`,
   );
-  console.table(found.table);
-  if (found.violations.length > 0) {
-    for (const line of found.violations.slice(0, 20)) console.log(line);
+  console.table({ ...found.table, died: died.length });
+  const violations = [...died, ...found.violations];
+  if (violations.length > 0) {
+    for (const line of violations.slice(0, 20)) console.log(line);
     appendFileSync(join(folder, 'harms.json'), JSON.stringify(harms));
     console.log(`what the processes saw is in ${folder}`);
     process.exitCode = 1;
@@ -213,71 +218,4 @@ function linesOf(folder: string): Line[] {
         }),
     );
   return lines.sort((a, b) => a.at - b.at);
-}
-
-function check(
-  lines: readonly Line[],
-  harms: readonly Harm[],
-  failed: readonly { id: string; why: string }[],
-  left: number,
-  hasLimit: boolean,
-) {
-  const acknowledged = new Set<string>();
-  const ended = new Map<string, number>();
-  const settledAt = new Map<string, number>();
-  /** The runs that have begun and not ended, by job. */
-  const running = new Map<string, { readonly process: string; readonly at: number }>();
-  const violations: string[] = [];
-  const counts = { again: 0, 'twice at once': 0, beside: 0, uncaught: 0 };
-  let runs = 0;
-  const violated = (kind: keyof typeof counts, text: string) => {
-    counts[kind] += 1;
-    violations.push(`${kind}: ${text}`);
-  };
-  /** A process that is killed or paused no longer holds what it ran: its lease ends, and others take over. */
-  const isSound = (process: string, from: number, to: number) =>
-    !harms.some((harm) => harm.process === process && harm.from <= to && harm.to >= from);
-  let holder: { readonly id: string; readonly process: string; readonly at: number } | undefined;
-  for (const { at, what, ids, process } of lines) {
-    const [id = ''] = ids;
-    if (what === 'uncaught') violated('uncaught', `${process}: ${id}`);
-    else if (what === 'acknowledged') for (const one of ids) acknowledged.add(one);
-    else if (what === 'settled') settledAt.set(id, Math.min(settledAt.get(id) ?? Number.POSITIVE_INFINITY, at));
-    else if (what === 'begun') {
-      runs += 1;
-      const settled = settledAt.get(id);
-      if (settled !== undefined && settled < at)
-        violated('again', `${id} began ${Math.round(at - settled)} ms after its end was acknowledged`);
-      const other = running.get(id);
-      if (other && other.process !== process && isSound(other.process, other.at, at))
-        violated('twice at once', `${id} began in ${process} while it ran in ${other.process} since ${Math.round(at - other.at)} ms`);
-      running.set(id, { process, at });
-      if (hasLimit && id.startsWith('one')) {
-        if (holder && holder.id !== id && isSound(holder.process, holder.at, at))
-          violated('beside', `${id} began in ${process} while ${holder.id} ran in ${holder.process}`);
-        holder = { id, process, at };
-      }
-    } else if (what === 'ended') {
-      ended.set(id, (ended.get(id) ?? 0) + 1);
-      if (running.get(id)?.process === process) running.delete(id);
-      if (holder?.id === id && holder.process === process) holder = undefined;
-    }
-  }
-  const givenUp = new Set(failed.map(({ id }) => id));
-  const poisoned = failed.filter(({ why }) => why === 'poisoned').length;
-  const lost = [...acknowledged].filter((id) => !ended.has(id) && !givenUp.has(id));
-  for (const id of lost) violations.push(`lost: ${id}`);
-  for (const { id, why } of failed) if (why !== 'poisoned') violations.push(`failed: ${id} (${why})`);
-  if (left > 0) violations.push(`stuck: ${left} jobs have not ended`);
-  const table = {
-    acknowledged: acknowledged.size,
-    runs,
-    'more than once': [...ended.values()].filter((count) => count > 1).length,
-    lost: lost.length,
-    stuck: left,
-    ...counts,
-    failed: failed.length - poisoned,
-    'given up after three kills': poisoned,
-  };
-  return { violations, table };
 }
