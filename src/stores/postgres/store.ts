@@ -144,7 +144,7 @@ export class PostgresStore implements Store {
     if (options.limits) this.#hasLimits = true;
     if (options.limits) return this.#claimed(await this.#claimWithin(options), options);
     const start = await this.#start(options, now);
-    const rows = await this.#unless(['ESC02'], () =>
+    const rows = await this.#claiming(['ESC02'], () =>
       this.#connection.arrays<ClaimedRow>(this.#sql.claims.claim, [...start.values, start.after, now, limit, worker, leaseUntil]),
     );
     if (!rows) {
@@ -263,7 +263,7 @@ export class PostgresStore implements Store {
     // In one order, as everywhere.
     sorted.sort((a, b) => (a.id < b.id ? -1 : 1));
     const start = await this.#start(claim ?? nothing, now);
-    const rows = await this.#unless(['ESC01', 'ESC02'], () =>
+    const rows = await this.#claiming(['ESC01', 'ESC02'], () =>
       this.#connection.arrays<ClaimedRow>(this.#sql.claims.succeed, [
         textsOf(sorted.map(({ id }) => id)),
         `{"${sorted.map(({ place }) => place).join('","')}"}`,
@@ -552,6 +552,18 @@ export class PostgresStore implements Store {
     const watched = this.#watched;
     this.#watched = [];
     await Promise.all(watched);
+  }
+
+  /** The same of a function that claims. What it had locked when it failed, claims at the same time have passed over. */
+  async #claiming<T>(codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
+    let isAnswered = false;
+    try {
+      const answer = await this.#unless(codes, fn);
+      isAnswered = answer !== undefined;
+      return answer;
+    } finally {
+      if (!isAnswered) this.#lines.forget();
+    }
   }
 
   /** The answer of a function; undefined if it raises one of these codes. */
