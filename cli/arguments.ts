@@ -33,6 +33,15 @@ export function whole(least: number, most: number): (text: string) => number {
   };
 }
 
+/** @throws InvalidArgumentError without the URL, which may contain a password */
+export function postgresUrl(text: string): string {
+  if (/^postgres(ql)?:\/\/./.test(text)) return text;
+  const scheme = /^(\w+):\/\//.exec(text)?.[1];
+  throw new InvalidArgumentError(
+    `Give a URL such as postgres://user@host/database.${scheme === undefined ? '' : ` Escapement keeps jobs in PostgreSQL or SQLite; ${scheme} is not supported.`}`,
+  );
+}
+
 /** One of several words. */
 export function oneOf<Word extends string>(words: readonly Word[]): (text: string) => Word {
   return (text) => {

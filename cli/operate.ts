@@ -4,10 +4,12 @@
  */
 import type { Command } from 'commander';
 import type { BackendOperations, LimitUse } from 'escapement';
+import { postgresUrl } from './arguments.ts';
 import { type Application, loadApplication } from './config.ts';
 import { captureConsole } from './console.ts';
 import { clean, json, type Paint, painter, wantsColour } from './format.ts';
 import { CommandError, type ExitCode, type Io, orStuck } from './io.ts';
+import { type Place, putOn } from './stores.ts';
 
 /** The store that a command works on. */
 export interface StoreOperations extends BackendOperations {
@@ -46,7 +48,7 @@ function backendOf({ label, tasks }: Application, alias: string): Application['t
   throw new CommandError(`${label} has no backend ${clean(alias)}; its backends are: ${aliases}`);
 }
 
-interface Options {
+interface Options extends Place {
   readonly json?: boolean;
   /** The backend's alias, if the command takes one. */
   readonly backend?: string;
@@ -64,6 +66,7 @@ export async function operate(
   const restoreConsole = captureConsole(io.stderr, () => {});
   try {
     const application = await loadApplication(module, io);
+    await putOn(application, options);
     const { label, tasks } = application;
     const { alias } = backendOf(application, options.backend ?? 'default');
     if (!options.anyBackend) requireShared(application, alias);
@@ -126,5 +129,7 @@ export function addCommand(
     .summary(texts.summary)
     .description(texts.description)
     .argument('<module>', 'the module that calls createTasks(); .ts runs directly')
+    .option('--postgres <url>', "PostgreSQL database to use instead of the module's default backend", postgresUrl)
+    .option('--schema <name>', 'its schema (default: escapement)')
     .addHelpText('after', `\nExamples:\n${examples.join('\n')}\n${texts.more ?? ''}`);
 }

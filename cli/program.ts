@@ -59,8 +59,9 @@ function withModule(argv: readonly string[], io: Io): string[] {
   const takes = command.registeredArguments;
   if (from === 0 || takes[0]?.name() !== 'module' || (!takes[0].required && defaultModule(io.cwd) === undefined)) return [...argv];
   const given = argumentsOf(command, argv.slice(from));
-  // `top --sqlite` takes a file instead of a module.
-  if (!given || command.opts<{ sqlite?: string }>().sqlite !== undefined) return [...argv];
+  // `top --sqlite` and `top --postgres` take a store instead of a module.
+  const { sqlite, postgres } = command.opts<{ sqlite?: string; postgres?: string }>();
+  if (!given || (!takes[0].required && (sqlite ?? postgres) !== undefined)) return [...argv];
   const [first] = given;
   const few = given.length < Math.max(1, takes.filter(({ required }) => required).length);
   const named = first !== undefined && (isPath.test(first) || statSync(resolve(io.cwd, first), { throwIfNoEntry: false }) !== undefined);

@@ -1,7 +1,56 @@
-/** The store of `escapement simulate --store`: a schema of a PostgreSQL database, for the time of the simulation. */
+/** Stores that commands put in place of the module's: with `--postgres`, and for the time of a simulation. */
 import { randomBytes } from 'node:crypto';
 import type { StoreSource } from 'escapement';
+import { placeOn } from '../src/place.ts';
+import type { Application } from './config.ts';
 import { CommandError } from './io.ts';
+
+/** The options of commands that say where the jobs are. */
+export interface Place {
+  readonly postgres?: string;
+  readonly schema?: string;
+}
+
+/** @throws CommandError if a schema is given, and no database */
+export async function placed(place: Place): Promise<StoreSource | undefined> {
+  const { postgres: connectionString, schema } = place;
+  if (connectionString === undefined) {
+    if (schema !== undefined) throw new CommandError('--schema needs --postgres <url>');
+    return undefined;
+  }
+  const { postgres } = await import('escapement/postgres');
+  return postgres({ connectionString, ...(schema === undefined ? {} : { schema }) });
+}
+
+/** Runs the application on the database of `--postgres`, if it is given. */
+export async function putOn(application: Pick<Application, 'tasks'>, place: Place): Promise<void> {
+  const source = await placed(place);
+  if (source) placeOn(application.tasks, source);
+}
+
+/** @throws CommandError if the database has no tables of Escapement, which opening the store would create */
+export async function requireTables({ postgres: connectionString, schema = 'escapement' }: Place): Promise<void> {
+  const { default: pg } = await import('pg');
+  const client = new pg.Client({ connectionString });
+  client.on('error', () => {});
+  await client.connect().catch((error: Error & { code?: string }) => {
+    const name = error.code === '3D000' ? /"(.+)"/.exec(error.message)?.[1] : undefined;
+    throw new CommandError(
+      name === undefined
+        ? `the connection to the database failed: ${error.message || error.code}`
+        : `${error.message}; create it: createdb ${name}, or CREATE DATABASE in psql`,
+    );
+  });
+  try {
+    const { rows } = await client.query('SELECT to_regclass($1) AS found', [`"${schema}".jobs`]);
+    if (rows[0]?.found == null)
+      throw new CommandError(
+        `the schema ${schema} of this database has no tables of Escapement; give the schema passed to postgres({ schema })`,
+      );
+  } finally {
+    await client.end();
+  }
+}
 
 export interface TemporaryStore {
   readonly store: StoreSource;

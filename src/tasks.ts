@@ -35,7 +35,7 @@ import {
   readRetention,
 } from './options.ts';
 import type { Backend, BackendSupports } from './ports/backend.ts';
-import { type Clock, systemClock } from './ports/clock.ts';
+import { type Clock, followingClock } from './ports/clock.ts';
 import { thisMachine, version } from './ports/machine.ts';
 import { createIds, type Random, systemRandom } from './ports/random.ts';
 import type { StoreSource } from './ports/store.ts';
@@ -305,7 +305,9 @@ function createApp(options: CreateTasksOptions): App {
   return new App(
     { known, sources, queueLimits, defaults: given.defaults, retention, logger, ownLogger: (given.logger as Logger) ?? null, events },
     (created) => {
-      const host = { ...hostOf(created, systemClock, systemRandom), isolate: new Pool() };
+      // Until the application is bound, nothing is open.
+      const clock = followingClock(() => (created as Partial<App>).binding?.backends.get('default')?.aheadMs ?? 0);
+      const host = { ...hostOf(created, clock, systemRandom), isolate: new Pool() };
       return { host, backends: new Map([...sources].map(([alias, source]) => [alias, makeBackend(host, source)])) };
     },
   );

@@ -46,6 +46,8 @@ const parts: readonly [string, RegExp][] = [
   // What mail leaves on an application: whoever looks for it loads none of mail.
   ['email/seam', /^src\/email\/seam\.ts$/],
   ['email', /^src\/email\//],
+  // What commands use to run an application on another store.
+  ['place', /^src\/place\.ts$/],
   ['root', /^src\/(workflow\/)?[^/]+$/],
   ['dash', /^cli\/dash\//],
   ['cli', /^cli\//],
@@ -65,10 +67,11 @@ const allowed: Record<string, readonly string[]> = {
   testing: ['testing', 'email/seam', 'root', 'backends', 'engine', 'core', 'ports', 'stores', '@sinonjs/fake-timers', 'node:'],
   vitest: ['vitest', 'escapement', 'escapement/testing', 'node:'],
   'email/seam': [],
+  place: ['root', 'ports'],
   email: ['email', 'email/seam', 'escapement', '@standard-schema/spec', 'nodemailer', 'node:'],
   // React is the dashboard's alone, and there of one file; commands load it when they need it.
   dash: ['dash', 'cli', 'core', 'email/seam', 'escapement', 'escapement/testing', 'ink', 'react', 'node:'],
-  cli: ['cli', 'core', 'email/seam', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
+  cli: ['cli', 'core', 'email/seam', 'place', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
 };
 
 describe('who imports whom', () => {

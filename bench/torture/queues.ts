@@ -5,6 +5,8 @@ import { sqlite } from 'escapement/sqlite';
 
 /** What a process does with a queue. */
 export interface Queue {
+  /** Whether jobs whose id begins with `one` run one at a time. */
+  readonly hasLimit: boolean;
   /** Resolves once the jobs are acknowledged: from then on none of them may be lost. */
   enqueue(ids: readonly string[]): Promise<void>;
   /** Starts a worker. @param ended called once the queue has acknowledged the end of a job */
@@ -31,7 +33,6 @@ export const queues: Readonly<Record<string, Open>> = {
   'graphile-worker': graphileWorker,
 };
 
-/** Jobs whose id begins with `one` run one at a time. */
 async function escapement(backend: StoreSource, { concurrency }: Place): Promise<Queue> {
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
   const tasks = createTasks({ backend, logger: quiet });
@@ -40,6 +41,7 @@ async function escapement(backend: StoreSource, { concurrency }: Place): Promise
   const any = tasks.define('any', options);
   const one = tasks.define('one', { ...options, concurrency: { limit: 1 } });
   return {
+    hasLimit: true,
     async enqueue(ids) {
       for (const task of [any, one]) {
         const its = ids.filter((id) => id.startsWith('one') === (task === one));
@@ -94,6 +96,7 @@ async function pgBoss({ at, concurrency }: Place): Promise<Queue> {
   await boss.start();
   await boss.createQueue('torture', { retryLimit: 50, retryDelay: 1, expireInSeconds: 60, heartbeatSeconds: 30 });
   return {
+    hasLimit: false,
     enqueue: async (ids) => {
       await boss.insert(
         'torture',
@@ -133,8 +136,10 @@ async function graphileWorker({ at, concurrency }: Place): Promise<Queue> {
   await utils.migrate();
   const query = (sql: string) => utils.withPgClient(async (client) => (await client.query(sql)).rows);
   return {
+    hasLimit: true,
     enqueue: async (ids) => {
-      await utils.addJobs(ids.map((id) => ({ identifier: 'any', payload: { id }, maxAttempts: 50, jobKey: id })));
+      const inQueue = (id: string) => (id.startsWith('one') ? { queueName: 'one' } : {});
+      await utils.addJobs(ids.map((id) => ({ identifier: 'any', payload: { id }, maxAttempts: 50, jobKey: id, ...inQueue(id) })));
     },
     work: async (run) => {
       const taskList = { any: ({ id }: { id: string }) => run(id) };

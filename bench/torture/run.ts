@@ -178,7 +178,7 @@ async function torture(): Promise<void> {
   await admin?.end();
   await server?.stop();
 
-  const found = check(linesOf(folder), harms, failed, left);
+  const found = check(linesOf(folder), harms, failed, left, queue.hasLimit);
   console.log(
     `${store}: ${values.processes} processes for ${values.for}, ${did.kills} kills, ${did.pauses} pauses, ${did.cuts} times all connections cut`,
   );
@@ -207,7 +207,13 @@ function linesOf(folder: string): Line[] {
   return lines.sort((a, b) => a.at - b.at);
 }
 
-function check(lines: readonly Line[], harms: readonly Harm[], failed: readonly { id: string; why: string }[], left: number) {
+function check(
+  lines: readonly Line[],
+  harms: readonly Harm[],
+  failed: readonly { id: string; why: string }[],
+  left: number,
+  hasLimit: boolean,
+) {
   const acknowledged = new Set<string>();
   const ended = new Map<string, number>();
   const settledAt = new Map<string, number>();
@@ -238,7 +244,7 @@ function check(lines: readonly Line[], harms: readonly Harm[], failed: readonly 
       if (other && other.process !== process && isSound(other.process, other.at, at))
         violated('twice at once', `${id} began in ${process} while it ran in ${other.process} since ${Math.round(at - other.at)} ms`);
       running.set(id, { process, at });
-      if (id.startsWith('one')) {
+      if (hasLimit && id.startsWith('one')) {
         if (holder && holder.id !== id && isSound(holder.process, holder.at, at))
           violated('beside', `${id} began in ${process} while ${holder.id} ran in ${holder.process}`);
         holder = { id, process, at };

@@ -1,10 +1,13 @@
 /** `escapement top`: watches a running system from outside. */
 import type { Command } from 'commander';
+import { postgresUrl } from '../arguments.ts';
 import type { ExitCode, Io } from '../io.ts';
 import { addLooks, type Looks } from './looks.ts';
 
 interface Options extends Looks {
   readonly sqlite?: string;
+  readonly postgres?: string;
+  readonly schema?: string;
   readonly write?: boolean;
 }
 
@@ -12,6 +15,7 @@ const more = `
 Examples:
   $ escapement top tasks.ts
   $ escapement top --sqlite tasks.db
+  $ escapement top --postgres postgres://user@host/database
   $ escapement top tasks.ts --write
 
 Press ? for an explanation of the keys and numbers. Without --write, nothing is changed.
@@ -28,12 +32,14 @@ export function addTop(program: Command, io: Io, done: (code: ExitCode) => void)
     .description('Shows a running system live: its queues, jobs, retries, schedules, workers and events.')
     .argument('[module]', 'the module that calls createTasks(); .ts runs directly')
     .option('--sqlite <file>', 'database file to watch, instead of a module')
+    .option('--postgres <url>', 'PostgreSQL database to watch, instead of a module', postgresUrl)
+    .option('--schema <name>', 'its schema (default: escapement)')
     .option('--write', 'allow changes: retry, cancel, delete, priority, enqueue, pause, run');
   addLooks(command, "this machine's")
     .addHelpText('after', more)
-    .action(async (module: string | undefined, { sqlite, write = false, zone, theme }: Options) => {
+    .action(async (module: string | undefined, { sqlite, postgres, schema, write = false, zone, theme }: Options) => {
       // Imported here, so that other commands do not load the dashboard.
       const { watchSystem } = await import('../dash/watch.ts');
-      done(await watchSystem({ module, sqlite, write, zone, theme }, io));
+      done(await watchSystem({ module, sqlite, postgres, schema, write, zone, theme }, io));
     });
 }

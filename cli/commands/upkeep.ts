@@ -4,9 +4,10 @@ import { duration, given, oneOf } from '../arguments.ts';
 import { clean, plural } from '../format.ts';
 import { type ExitCode, exitCodes, type Io } from '../io.ts';
 import { addBackend, addCommand, operate } from '../operate.ts';
+import type { Place } from '../stores.ts';
 import { exactDuration } from '../time.ts';
 
-interface PruneOptions {
+interface PruneOptions extends Place {
   readonly olderThan: number;
   readonly status?: 'successful' | 'failed' | 'cancelled';
   readonly queue?: string;
@@ -36,9 +37,10 @@ export function addPrune(program: Command, io: Io, done: (code: ExitCode) => voi
     .option('--queue <name>', 'only jobs in this queue')
     .option('--dry-run', 'delete nothing; print the number of jobs that would be deleted')
     .option('--json', 'print one JSON document')
-    .action(async (module: string, { olderThan, status, queue, dryRun = false, json, backend }: PruneOptions) => {
+    .action(async (module: string, options: PruneOptions) => {
+      const { olderThan, status, queue, dryRun = false } = options;
       done(
-        await operate(module, given({ json, backend }), io, async ({ store, print }) => {
+        await operate(module, options, io, async ({ store, print }) => {
           const found = await store.jobs.prune({ olderThan, ...given({ status, queue }), dryRun });
           const what = `${plural(found, `${status ?? 'finished'} job`)}${queue === undefined ? '' : ` of queue ${clean(queue)}`}`;
           print(

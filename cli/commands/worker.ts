@@ -2,12 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { bytes, duration, oneOf, whole, words } from '../arguments.ts';
+import { bytes, duration, given, oneOf, whole, words } from '../arguments.ts';
 import { CommandError, type ExitCode, type Io } from '../io.ts';
 import { addCommand } from '../operate.ts';
+import type { Place } from '../stores.ts';
 import type { LogLevel } from '../worker/log.ts';
 
-interface Options {
+interface Options extends Place {
   readonly queues?: ReadonlyMap<string, number | undefined>;
   readonly exclude?: readonly string[];
   readonly concurrency: number;
@@ -68,6 +69,7 @@ export function addWorker(program: Command, io: Io, done: (code: ExitCode) => vo
       'tasks.ts',
       'tasks.ts --queues mail,default --concurrency 20',
       'tasks.ts --processes 4 --max-memory 512mb',
+      'tasks.ts --postgres postgres://user@host/database',
       'tasks.ts --drain',
     ],
     more,
@@ -113,7 +115,20 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
       io,
     );
   }
-  const { drain = false, supervised = false, maxJobs, maxMemory, queues, exclude, backend, concurrency, scheduler, blockLimit } = options;
+  const {
+    drain = false,
+    supervised = false,
+    maxJobs,
+    maxMemory,
+    queues,
+    exclude,
+    backend,
+    concurrency,
+    scheduler,
+    blockLimit,
+    postgres,
+    schema,
+  } = options;
   const settings = { id, concurrency, drain, scheduler, timeoutMs: timeout, logLevel, logInput, supervised };
   return work(
     module,
@@ -125,6 +140,7 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
       ...(blockLimit !== undefined && { blockLimit }),
       ...(exclude && { exclude }),
       ...(backend && { backend }),
+      ...given({ postgres, schema }),
     },
     io,
   );
@@ -141,6 +157,8 @@ function childArgv(module: string, options: Options & { readonly timeout: number
   if (options.maxMemory !== undefined) argv.push('--max-memory', String(options.maxMemory));
   if (!options.scheduler) argv.push('--no-scheduler');
   if (options.backend !== undefined) argv.push('--backend', options.backend);
+  if (options.postgres !== undefined) argv.push('--postgres', options.postgres);
+  if (options.schema !== undefined) argv.push('--schema', options.schema);
   if (options.logInput) argv.push('--log-input');
   return argv;
 }

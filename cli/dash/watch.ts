@@ -2,10 +2,12 @@
 import { statSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { createTasks } from 'escapement';
+import { given } from '../arguments.ts';
 import { type Application, loadApplication } from '../config.ts';
 import { clean } from '../format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io, orStuck } from '../io.ts';
 import { requireShared } from '../operate.ts';
+import { type Place, placed, requireTables } from '../stores.ts';
 import type { Session } from './dashboard.ts';
 import { Feed } from './feed.ts';
 import { endBySignal, openDashboard } from './open.ts';
@@ -15,22 +17,30 @@ import type { Theme } from './theme.ts';
 export interface WatchOptions {
   readonly module: string | undefined;
   readonly sqlite: string | undefined;
+  readonly postgres: string | undefined;
+  readonly schema: string | undefined;
   readonly write: boolean;
   readonly zone: string | undefined;
   readonly theme: Theme['name'] | undefined;
 }
 
 export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCode> {
-  const { module, sqlite, write, theme, zone = localZone() } = options;
-  if ((module === undefined) === (sqlite === undefined)) throw new CommandError('give either a module or --sqlite <file>');
+  const { module, sqlite, postgres, schema, write, theme, zone = localZone() } = options;
+  if ([module, sqlite, postgres].filter((one) => one !== undefined).length !== 1)
+    throw new CommandError('give either a module, --sqlite <file> or --postgres <url>');
   const feed = new Feed();
   const { dashboard, restoreConsole } = await openDashboard(
-    { label: module ?? sqlite ?? '', write, zone, theme, feed, alone: true },
+    { label: module ?? sqlite ?? labelOf(postgres), write, zone, theme, feed, alone: true },
     io.now,
     io,
   );
   try {
-    const { tasks, label } = module === undefined ? await ofFile(sqlite as string, io) : await loadApplication(module, io);
+    const { tasks, label } =
+      module !== undefined
+        ? await loadApplication(module, io)
+        : sqlite !== undefined
+          ? await ofFile(sqlite, io)
+          : await ofDatabase(given({ postgres, schema }));
     try {
       if (module !== undefined) requireShared({ tasks, label, simulation: {}, exported: {} });
       const kept = sqlite === undefined ? tasks.backends.find(({ alias }) => alias === 'default')?.file : resolve(io.cwd, sqlite);
@@ -70,6 +80,20 @@ async function ofFile(file: string, io: Io): Promise<Pick<Application, 'tasks' |
   await requireJobs(path);
   const { sqlite } = await import('escapement/sqlite');
   return { tasks: createTasks({ backend: sqlite({ file: path }) }), label: file };
+}
+
+/** Opens the jobs of a database without the module that defines their tasks. */
+async function ofDatabase(place: Place): Promise<Pick<Application, 'tasks' | 'label'>> {
+  const source = await placed(place);
+  if (!source) throw new CommandError('give either a module, --sqlite <file> or --postgres <url>');
+  await requireTables(place);
+  return { tasks: createTasks({ backend: source }), label: labelOf(place.postgres) };
+}
+
+/** The host and database of a URL, without its user and password. */
+function labelOf(url = ''): string {
+  const { host, pathname } = URL.canParse(url) ? new URL(url) : { host: '', pathname: '' };
+  return clean(`${host}${pathname}`);
 }
 
 /** Detects a deleted or replaced file. Processes that have a deleted file open can still read and write it, but no other process sees it. */

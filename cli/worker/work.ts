@@ -7,10 +7,11 @@ import { captureConsole, captureLogger } from '../console.ts';
 import { plural } from '../format.ts';
 import { type ExitCode, type Io, orStuck } from '../io.ts';
 import { requireShared } from '../operate.ts';
+import { type Place, putOn } from '../stores.ts';
 import { Ends } from './ending.ts';
 import { createLog, type Log, type LogLevel } from './log.ts';
 
-export interface WorkOptions {
+export interface WorkOptions extends Place {
   readonly id: string;
   readonly queues?: readonly string[];
   readonly weights?: Readonly<Record<string, number>> | undefined;
@@ -47,6 +48,7 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
   const application = await Promise.race([loadApplication(module, io), stopped]);
   if (!application) return ends.code;
   const { tasks, label } = application;
+  await putOn(application, options);
   requireShared(application, options.backend);
   const opened = orStuck(io, tasks.open(), `the store of ${label} does not answer`).then(() => true);
   if (!(await Promise.race([opened, stopped]))) return ends.code;

@@ -26,6 +26,10 @@ export class EngineBackend implements Backend {
     return { defer: true, results: true, priority: true, transactions: true, workers: true, shared: this.#source.shared !== false };
   }
 
+  get aheadMs(): number {
+    return this.#store === undefined || this.#store instanceof Promise ? 0 : (this.#store.aheadMs ?? 0);
+  }
+
   open(): Awaitable<Store> {
     if (this.#closed)
       throw new StoreError('the application was closed by tasks.close(); create a new one with createTasks()', { kind: 'closed' });

@@ -39,6 +39,11 @@ export class Loop {
     this.#recovered = recovered;
   }
 
+  /** True while its step runs. */
+  get isBusy(): boolean {
+    return this.#state === 'running';
+  }
+
   start(): void {
     if (this.#state !== 'stopped') return;
     this.#state = 'idle';

@@ -1,6 +1,7 @@
 /**
  * A worker claims jobs, runs them, and reports their outcomes. It ticks at its own pace: each tick settles everything that has ended and
- * claims jobs for the free slots, both in one call of the store; wake-ups only make a tick start sooner. Beside the ticks, four duties run
+ * claims jobs for the free slots, both in one call of the store; wake-ups only make a tick start sooner. Where the store answers several calls
+ * at a time, a worker with many slots has several lanes: while one waits for the store, jobs of another run. Beside the ticks, four duties run
  * in their own loops: the heartbeat renews leases, the janitor handles orphans and expired jobs, the scheduler turns occurrences into jobs,
  * and the registry keeps the worker's entry.
  *
@@ -47,6 +48,8 @@ export const releaseAfterMs = 4_000;
 /** How long a stop then waits for a store that fails or does not answer. After that the stop completes anyway, and the leases run out. */
 export const abandonAfterMs = 1_000;
 const saveProgressAfterMs = 1_000;
+/** With fewer ended attempts than this, one lane is enough: a call of the store costs more than its jobs. */
+const smallBatch = 50;
 const reportFailingEveryMs = 30_000;
 const noSchedules: readonly CodeSchedule[] = [];
 
@@ -55,12 +58,14 @@ export class Worker {
   readonly #store: Store;
   readonly #settings: WorkerSettings;
   readonly #running = new Map<string, RunningAttempt>();
-  /** Attempts that have ended and are not settled yet. Their jobs stay leased, and are renewed, until they are. */
+  /** Attempts that have ended and are not being sent to the store. Their jobs stay leased, and are renewed, until they are settled. */
   #ended: Ended[] = [];
-  /** Number of them that are being sent to the store. */
-  #underWay = 0;
+  /** How many more slots will be taken once all calls under way are answered, if they claim as many jobs as they ask for. */
+  #claiming = 0;
+  readonly #lanes: readonly Loop[];
+  /** How many jobs a lane settles and claims at a time. */
+  readonly #batch: number;
   #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
-  readonly #ticks: Loop;
   readonly #heartbeat: Loop;
   readonly #leases: Heartbeat;
   readonly #janitor: Loop;
@@ -82,7 +87,9 @@ export class Worker {
     this.#host = host;
     this.#store = store;
     this.#settings = settings;
-    this.#ticks = this.#loop(() => this.#tick());
+    const lanes = settings.weights ? 1 : Math.max(1, Math.min(store.lanes ?? 1, Math.floor(settings.concurrency / (2 * smallBatch))));
+    this.#lanes = Array.from({ length: lanes }, (_, lane) => this.#loop(() => this.#tick(lane)));
+    this.#batch = lanes === 1 ? Number.POSITIVE_INFINITY : Math.ceil(settings.concurrency / lanes);
     this.#leases = createHeartbeat(host, store, this.#running);
     this.#heartbeat = this.#loop(this.#leases.step);
     this.#duties = createJanitor(host, store);
@@ -103,6 +110,11 @@ export class Worker {
     return this.#running;
   }
 
+  /** The lane that also looks after idle slots. */
+  get #ticks(): Loop {
+    return this.#lanes[0] as Loop;
+  }
+
   /** Starts claiming. The store must be open. */
   start(): void {
     if (this.#state !== 'new') {
@@ -119,7 +131,7 @@ export class Worker {
     this.#startedAt = this.#host.clock.now();
     this.#registry.start();
     this.#scheduler?.start();
-    this.#ticks.start();
+    for (const lane of this.#lanes) lane.start();
     this.#heartbeat.start();
     this.#janitor.start();
   }
@@ -158,7 +170,7 @@ export class Worker {
       this.#drain(graceMs, () =>
         clock.soon(async () => {
           await scheduling;
-          await this.#ticks.stop();
+          await Promise.all(this.#lanes.map((lane) => lane.stop()));
           await this.#janitor.stop();
           // Stopped last: a worker whose leases end while it stops would be considered dead.
           await this.#heartbeat.stop();
@@ -197,7 +209,7 @@ export class Worker {
   /** The store did not accept the remaining settlements; stop waiting for it. */
   #abandon(): void {
     this.#state = 'stopped';
-    for (const loop of [this.#scheduler, this.#ticks, this.#janitor, this.#heartbeat, this.#registry]) void loop?.stop();
+    for (const loop of [this.#scheduler, ...this.#lanes, this.#janitor, this.#heartbeat, this.#registry]) void loop?.stop();
     this.#host.logger.error(
       { worker: this.id, jobs: this.#running.size },
       'the store did not answer while the worker was stopping; its jobs will run again when their leases expire',
@@ -236,49 +248,70 @@ export class Worker {
     this.#ticks.wake();
   }
 
-  async #tick(): Promise<number> {
+  async #tick(lane: number): Promise<number> {
+    if (lane > 0 && this.#ended.length < smallBatch) return Number.POSITIVE_INFINITY;
     const { clock } = this.#host;
     const now = clock.now();
-    // A copy, because more attempts may end during the call of the store.
-    const ending = [...this.#ended];
-    const free = this.#state === 'running' ? this.#settings.concurrency - this.#running.size + this.#leaving(ending) : 0;
-    const claim = free > 0 ? this.#claimOptions(free, now) : undefined;
+    const ending = this.#take();
+    if (this.#ended.length > 0) this.#wake();
+    const leaving = this.#leaving(ending);
+    const free = this.#state === 'running' ? this.#settings.concurrency - this.#running.size - this.#claiming + leaving : 0;
+    const limit = Math.min(free, Math.max(this.#batch, leaving));
+    const claim = limit > 0 ? this.#claimOptions(limit, now) : undefined;
     const { weights } = this.#settings;
     let claimed: readonly Job[] = [];
-    if (ending.length > 0) {
-      // They remain unsettled until the store has answered: if it fails, it gets them again.
-      const settlements = ending.map(({ settlement }) => settlement);
-      this.#underWay = ending.length;
-      let result: Settled;
-      try {
+    const claiming = Math.max(0, limit) - leaving;
+    this.#claiming += claiming;
+    let isSettled = false;
+    try {
+      if (ending.length > 0) {
+        const settlements = ending.map(({ settlement }) => settlement);
         const answer = this.#store.settle(settlements, { now, claim: weights ? undefined : claim });
-        result = answer instanceof Promise ? await answer : answer;
-      } finally {
-        this.#underWay = 0;
+        const result: Settled = answer instanceof Promise ? await answer : answer;
+        isSettled = true;
+        for (let i = 0; i < ending.length; i++) this.#settled(ending[i] as Ended, result.settled[i] ?? null);
+        for (const event of dependentEvents(result.dependents, now)) this.#emit(event);
+        claimed = result.claimed;
+      } else if (claim && !weights) {
+        const answer = this.#store.claim({ ...claim, now });
+        claimed = answer instanceof Promise ? await answer : answer;
       }
-      this.#ended = this.#ended.slice(ending.length);
-      for (let i = 0; i < ending.length; i++) this.#settled(ending[i] as Ended, result.settled[i] ?? null);
-      for (const event of dependentEvents(result.dependents, now)) this.#emit(event);
-      claimed = result.claimed;
-    } else if (claim && !weights) {
-      const answer = this.#store.claim({ ...claim, now });
-      claimed = answer instanceof Promise ? await answer : answer;
+      if (weights && free > 0) claimed = await this.#claimShares(weights, free, now);
+    } finally {
+      this.#claiming -= claiming;
+      // They remain unsettled until the store has answered: if it fails, it gets them again.
+      if (!isSettled) this.#ended = [...ending, ...this.#ended];
     }
 
-    if (weights && free > 0) claimed = await this.#claimShares(weights, free, now);
     if (claimed.length > 0) this.#keeper?.begun();
     for (const job of claimed) this.#begin(job);
     if (this.#running.size === 0) {
       this.#keeper?.rest();
       this.#heartbeat.rest();
-      this.#drained?.();
+      // Another lane may be about to get jobs.
+      if (!this.#lanes.some(({ isBusy }, i) => i !== lane && isBusy)) this.#drained?.();
     } else if (claimed.length > 0) {
       this.#leases.begun();
       this.#heartbeat.wakeAt(now + renewEveryMs);
     }
     if (this.#ended.length > 0) return now;
-    if (free <= 0 || claimed.length === free) return Number.POSITIVE_INFINITY;
-    return this.#idleUntil(now);
+    if (free <= 0) return Number.POSITIVE_INFINITY;
+    if (claimed.length === limit) return limit < free ? now : Number.POSITIVE_INFINITY;
+    if (lane === 0) return this.#idleUntil(now);
+    this.#ticks.wake();
+    return Number.POSITIVE_INFINITY;
+  }
+
+  /** The attempts that a lane settles next. What another lane would not take, it takes too. */
+  #take(): readonly Ended[] {
+    const count = this.#ended.length - this.#batch < smallBatch ? this.#ended.length : this.#batch;
+    return this.#ended.splice(0, count);
+  }
+
+  /** An attempt has ended. */
+  #wake(): void {
+    const idle = this.#ended.length < smallBatch ? undefined : this.#lanes.find(({ isBusy }) => !isBusy);
+    (idle ?? this.#ticks).wake();
   }
 
   /** Claims each queue's share, then fills the remaining slots from queues that have more jobs. */
@@ -364,11 +397,11 @@ export class Worker {
         // Until now this worker renewed the lease; from now on its janitor must watch it.
         this.#janitor.wakeAt(this.#host.clock.now() + leaseMs - (this.#host.clock.monotonic() - attempt.confirmedAt));
       }
-      this.#ticks.wake();
+      this.#wake();
     },
     revise: (attempt, settlement) => {
       // A settlement that is being sent to the store cannot be revised.
-      const at = this.#ended.findIndex((one, i) => one.attempt === attempt && i >= this.#underWay);
+      const at = this.#ended.findIndex((one) => one.attempt === attempt);
       if (at >= 0) this.#ended[at] = { attempt, settlement, otherwise: undefined };
     },
     complete: (settlement, transaction) => {

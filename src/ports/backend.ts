@@ -49,6 +49,8 @@ export interface Backend {
   /** The file that holds its jobs, if any. */
   readonly file?: string | undefined;
   readonly supports: BackendSupports;
+  /** See `Store`. @default 0 */
+  readonly aheadMs?: number;
   /** Opens and migrates on first use. */
   open(): Awaitable<Store>;
   /** Stores new jobs and returns their current rows. A job that exists already, or whose unique key is held, is returned as the existing row. */

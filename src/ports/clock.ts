@@ -86,14 +86,16 @@ export function isOwnWork(): boolean {
 /** A timer of the system clock for an instant. */
 class SystemTimer implements Timer {
   readonly #instant: number;
+  readonly #aheadMs: () => number;
   /** On the monotonic clock. If the clock is set back, the wait does not get longer. */
   readonly #latest: number;
   readonly #fn: () => void | Promise<void>;
   #handle: NodeJS.Timeout | undefined;
 
-  constructor(instant: number, fn: () => void | Promise<void>) {
+  constructor(instant: number, fn: () => void | Promise<void>, aheadMs: () => number) {
     this.#instant = instant;
-    this.#latest = realNow() + instant - RealDate.now();
+    this.#aheadMs = aheadMs;
+    this.#latest = realNow() + instant - aheadMs() - RealDate.now();
     this.#fn = fn;
     armed.add(this);
     this.arm();
@@ -111,7 +113,7 @@ class SystemTimer implements Timer {
   }
 
   get #leftMs(): number {
-    return Math.min(this.#instant - RealDate.now(), this.#latest - realNow());
+    return Math.min(this.#instant - this.#aheadMs() - RealDate.now(), this.#latest - realNow());
   }
 
   readonly #fire = (): void | Promise<void> => {
@@ -135,13 +137,15 @@ function noticeStep(): void {
   for (const timer of armed) timer.arm();
 }
 
+const notAhead = () => 0;
+
 /** The machine's clock. */
 export const systemClock: Clock = {
   now: RealDate.now,
   monotonic: realNow,
   at(instant, fn) {
     noticeStep();
-    return outside(() => new SystemTimer(instant, fn));
+    return outside(() => new SystemTimer(instant, fn, notAhead));
   },
   after(ms, fn) {
     const endsAt = realNow() + ms;
@@ -161,6 +165,21 @@ export const systemClock: Clock = {
   inTurn: (_scope, fn) => fn(),
   external: (_label, fn) => fn(),
 };
+
+/**
+ * The clock of a server, as this machine knows it. Processes on several machines agree on the time by it.
+ * @param aheadMs how far it is ahead of the machine's clock at present, in milliseconds
+ */
+export function followingClock(aheadMs: () => number): Clock {
+  return {
+    ...systemClock,
+    now: () => RealDate.now() + aheadMs(),
+    at(instant, fn) {
+      noticeStep();
+      return outside(() => new SystemTimer(instant, fn, aheadMs));
+    },
+  };
+}
 
 /** Calls `fn` after a real time, unless the process has nothing else to do before and ends. */
 export function whileAlive(ms: number, fn: () => void): Timer {

@@ -194,6 +194,17 @@ export interface Store {
   };
   /** How long a worker sleeps without a hint before it polls again; Infinity if every change sends a hint. */
   readonly pollMs: number;
+  /**
+   * How many calls of `claim` and `settle` a worker may have under way at a time.
+   * @default 1
+   */
+  readonly lanes?: number;
+  /**
+   * How far the clock of the store's server is ahead of this machine's, in milliseconds, as measured last. Workers and callers follow the server's
+   * clock. The clock of a simulation rules there.
+   * @default 0
+   */
+  readonly aheadMs?: number;
 
   /** Prepares the store. Called before anything else; may be called any number of times. */
   migrate(): Awaitable<void>;

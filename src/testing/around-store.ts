@@ -4,7 +4,7 @@ import type { Store } from '../ports/store.ts';
 /** The calls of the store port, but for those that open, close and listen. */
 export type StoreCall = Exclude<
   keyof Store,
-  'name' | 'supports' | 'pollMs' | 'listen' | 'keeper' | 'transactionsEnded' | 'migrate' | 'close'
+  'name' | 'supports' | 'pollMs' | 'lanes' | 'aheadMs' | 'listen' | 'keeper' | 'transactionsEnded' | 'migrate' | 'close'
 >;
 
 /** A method that is added to the port and not here does not compile. */

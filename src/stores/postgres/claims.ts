@@ -20,7 +20,7 @@ import type { Job } from '../../core/types.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { JobRow } from '../sql/rows.ts';
 import { type Line, wholeLines } from './lines.ts';
-import { hotColumns, jobColumns } from './rows.ts';
+import { jobColumns } from './rows.ts';
 import { records, type Session, texts } from './session.ts';
 
 /** Selects the jobs that a caller may claim. */
@@ -41,8 +41,8 @@ export function claimsSql(schema: string) {
   const given = '$1::text::json';
   return {
     lines: `SELECT queue, priority FROM ${schema}.lines()`,
-    claim: `SELECT ${hotColumns} FROM ${schema}.claim($1, $2, $3, $4, $5, $6, $7, $8) j`,
-    succeed: `SELECT ${hotColumns} FROM ${schema}.succeed($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) j`,
+    claim: `SELECT * FROM ${schema}.claim_2($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+    succeed: `SELECT * FROM ${schema}.succeed_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
     nextDue: `SELECT ${schema}.next_due($1, $2, $3, $4, $5, $6) AS at`,
     candidates: `SELECT j.id, j.queue, j.task, j.concurrency_key AS "concurrencyKey", j.rate_key AS "rateKey", j.due_at AS "dueAt"
       FROM unnest(${schema}.candidates($1, $2, $3, $4, $5, $6)) WITH ORDINALITY c(id, n) JOIN ${schema}.jobs j ON j.id = c.id ORDER BY c.n`,

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { ConfigError, isEscapementError, StoreError } from '../../core/errors.ts';
 import { asOwnWork, systemClock } from '../../ports/clock.ts';
+import { ServerClock } from './server-clock.ts';
 import type { Session, Value } from './session.ts';
 
 /** The part of a `pg` client that is used. */
@@ -57,9 +58,8 @@ export const hotMs = 10_000;
 export const upkeepMs = 30_000;
 const connectMs = 10_000;
 const mostTries = 10;
-/** A batch is shared among some connections where each gets this many jobs at least. */
-const partSize = 50;
-const mostParts = 4;
+/** With more, claims get into each other's way. */
+const mostLanes = 2;
 const oldestVersion = 140_000;
 /** Clocks that are synchronized differ by less. */
 const warnFromMs = 1_000;
@@ -151,11 +151,11 @@ export class Connection {
     this.#inTurn = inTurn;
   }
 
-  /** How many connections share a batch of this size. One is left for everything else. */
-  partsOf(size: number): number {
+  /** How many connections a worker may use at a time to claim and settle. One is left for everything else. */
+  get lanes(): number {
     if (this.#inTurn) return 1;
     const max = this.place.pool ? ((this.place.pool.options as { max?: number } | undefined)?.max ?? 10) : this.place.max;
-    return Math.max(1, Math.min(mostParts, max - 1, Math.floor(size / partSize)));
+    return Math.max(1, Math.min(mostLanes, max - 1));
   }
 
   get isClosed(): boolean {
@@ -178,14 +178,26 @@ export class Connection {
       if (this.place.pool) this.#lend(this.place.pool);
       else await this.#connect();
     }
-    const before = systemClock.now();
-    const [server] = await this.query<{ version: number; at: number }>(
-      "SELECT current_setting('server_version_num')::integer AS version, extract(epoch FROM clock_timestamp())::float8 * 1000 AS at",
-    );
-    if (server && !this.#inTurn) warnOfSkew(server.at, before, systemClock.now());
+    const [server] = await this.query<{ version: number }>("SELECT current_setting('server_version_num')::integer AS version");
     if (server && server.version < oldestVersion) {
       throw new StoreError(`postgres() needs PostgreSQL 14 or later; the server is ${server.version / 10_000}`, { kind: 'unsupported' });
     }
+    if (this.#inTurn) return;
+    await this.#clock.measure();
+    warnOfSkew(this.#clock.aheadMs);
+  }
+
+  readonly #clock = new ServerClock(() =>
+    this.read(async (session) => {
+      const before = systemClock.monotonic();
+      const [row] = await session.rows<{ at: number }>('SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS at');
+      return { serverAt: (row as { at: number }).at, tookMs: systemClock.monotonic() - before };
+    }),
+  );
+
+  /** How far the server's clock is ahead of this machine's. */
+  get aheadMs(): number {
+    return this.#inTurn || this.#closed ? 0 : this.#clock.aheadMs;
   }
 
   #lend(pool: PgPool): void {
@@ -332,12 +344,11 @@ export class Connection {
   }
 }
 
-/** Workers compare instants of the machines that they run on: one whose clock is wrong starts jobs at the wrong time. */
-function warnOfSkew(serverAt: number, before: number, after: number): void {
-  const skewMs = Math.round((before + after) / 2 - serverAt);
-  if (Math.abs(skewMs) - (after - before) / 2 < warnFromMs) return;
+/** The engine follows the server's clock; what else the process does, and its logs, does not. */
+function warnOfSkew(aheadMs: number): void {
+  if (Math.abs(aheadMs) < warnFromMs) return;
   process.emitWarning(
-    `the clock of this machine is ${Math.abs(skewMs)} ms ${skewMs > 0 ? 'ahead of' : 'behind'} that of the database; jobs start too ${skewMs > 0 ? 'early' : 'late'} here. Synchronize the clocks, for example by NTP`,
+    `the clock of this machine is ${Math.abs(aheadMs)} ms ${aheadMs < 0 ? 'ahead of' : 'behind'} that of the database; jobs follow the database's clock. Synchronize the clocks, for example by NTP`,
     { type: 'EscapementWarning', code: 'ESCAPEMENT_CLOCK_SKEW' },
   );
 }
@@ -425,6 +436,12 @@ function storeError(error: unknown, schema: string): unknown {
   if (code === '53100') return as(`the disk of the database is full: ${message}`, 'full', true);
   if (/^(53|55P03|40)/.test(code)) return as(`the database is busy: ${message}`, 'busy', true);
   if (code === '25006') return as(`the database is read-only, as after a failover: ${message}`, 'failing', true);
+  if (code === '3D000') {
+    const name = /"(.+)"/.exec(message)?.[1];
+    return as(`${message}; create it: createdb ${name ?? 'NAME'}, or CREATE DATABASE in psql`, 'closed', false);
+  }
+  if (/^28/.test(code))
+    return as(`the database refused the connection: ${message}; check the user and password of its URL`, 'closed', false);
   if (code === '42P01' || code === '3F000' || code === '42883') {
     return as(
       `the schema ${schema} is not migrated; call and await tasks.open() first, or run escapement migrate: ${message}`,

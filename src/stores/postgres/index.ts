@@ -88,6 +88,8 @@ function read(options: PostgresOptions): Place {
   } else if (connectionString !== undefined && pool !== undefined) fault('', 'connectionString or pool, not both', Object.keys(options));
   if (connectionString !== undefined && (typeof connectionString !== 'string' || connectionString === ''))
     fault('.connectionString', 'a URL such as postgres://user@host/database', connectionString);
+  else if (connectionString !== undefined && /^(?!postgres(ql)?:|socket:)\w+:\/\//.test(connectionString))
+    fault('.connectionString', 'a URL that begins with postgres://', `${connectionString.split(':')[0]}://…`);
   if (pool !== undefined && (typeof pool?.connect !== 'function' || typeof (pool as { query?: unknown }).query !== 'function'))
     fault('.pool', 'a Pool of the package pg', pool);
   if (typeof schema !== 'string' || !/^[A-Za-z_][A-Za-z0-9_]{0,62}$/.test(schema) || /^pg_/i.test(schema))

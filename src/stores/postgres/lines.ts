@@ -13,8 +13,9 @@ export interface Line {
 }
 
 interface KnownLine extends Line {
-  /** No claimable job is due before this instant. */
+  /** No claimable job is due before this instant, nor at it with this id or one before it. */
   dueAt: number;
+  after: string;
   /** How often it was lowered, and to what the last times: a claim that was under way does not raise it beyond. */
   lowered: number;
   readonly to: number[];
@@ -32,8 +33,10 @@ export function wholeLines({ tasks, queues, excludeQueues }: Served, lines: read
 /** A claim, or a look, that begins at these lines. */
 export interface Start {
   readonly values: LineValues;
+  /** Of what is due at the instant at which a line begins, only jobs with ids after this one are left. */
+  readonly after: Value;
   /** Called with the jobs that were claimed. @param upTo nothing else is due up to this instant */
-  claimed(jobs: readonly Pick<Job, 'queue' | 'priority' | 'dueAt'>[], upTo?: number): void;
+  claimed(jobs: readonly Pick<Job, 'queue' | 'priority' | 'dueAt' | 'id'>[], upTo?: number): void;
 }
 
 /** With more lines than this, every claim reads them. */
@@ -107,11 +110,13 @@ export class Lines {
     const lines = [...view.lines.values()];
     const before = lines.map(({ lowered }) => lowered);
     return {
+      after: lines.map(({ after }) => after),
       values: [served.tasks, lines.map(({ queue }) => queue), lines.map(({ priority }) => priority), lines.map(({ dueAt }) => dueAt)],
       claimed: (jobs, upTo = beginning) => {
-        const latest = new Map<string, number>();
-        for (const job of jobs) latest.set(keyOf(job), Math.max(job.dueAt, latest.get(keyOf(job)) ?? beginning));
-        for (const [i, line] of lines.entries()) raise(line, Math.max(upTo, latest.get(keyOf(line)) ?? beginning), before[i] as number);
+        const latest = new Map<string, Place>();
+        for (const job of jobs) latest.set(keyOf(job), later(placeOf(job), latest.get(keyOf(job))));
+        for (const [i, line] of lines.entries())
+          raise(line, later({ dueAt: upTo, after: '' }, latest.get(keyOf(line))), before[i] as number);
       },
     };
   }
@@ -121,7 +126,7 @@ export class Lines {
     for (const view of this.#views.values()) {
       const known = view.lines.get(keyOf(line));
       if (known) {
-        known.dueAt = Math.min(known.dueAt, dueAt);
+        if (dueAt <= known.dueAt) Object.assign(known, { dueAt, after: '' });
         known.to[known.lowered % mostLowered] = dueAt;
         known.lowered += 1;
       } else if (view.serves(line.queue)) view.lines.set(keyOf(line), fresh(line));
@@ -163,14 +168,29 @@ export class Lines {
 }
 
 function fresh({ queue, priority }: Line): KnownLine {
-  return { queue, priority, dueAt: beginning, lowered: 0, to: [] };
+  return { queue, priority, dueAt: beginning, after: '', lowered: 0, to: [] };
+}
+
+/** Up to where a line has been claimed. */
+type Place = Pick<KnownLine, 'dueAt' | 'after'>;
+
+/** Ids of other characters have another order here than on the server. */
+const placeOf = ({ dueAt, id }: Pick<Job, 'dueAt' | 'id'>): Place => ({ dueAt, after: /^[\x20-\x7e]*$/.test(id) ? id : '' });
+
+function later(a: Place, b: Place | undefined): Place {
+  return b && (b.dueAt > a.dueAt || (b.dueAt === a.dueAt && b.after > a.after)) ? b : a;
 }
 
 /** @param before how often it had been lowered when the claim began */
-function raise(line: KnownLine, dueAt: number, before: number): void {
+function raise(line: KnownLine, upTo: Place, before: number): void {
   const count = line.lowered - before;
   if (count > mostLowered) return;
-  let to = dueAt;
-  for (let i = 0; i < count; i++) to = Math.min(to, line.to[(before + i) % mostLowered] as number);
-  if (to > line.dueAt) line.dueAt = to;
+  let to = upTo;
+  for (let i = 0; i < count; i++) {
+    const dueAt = line.to[(before + i) % mostLowered] as number;
+    if (dueAt <= to.dueAt) to = { dueAt, after: '' };
+  }
+  const { dueAt, after } = later(line, to);
+  line.dueAt = dueAt;
+  line.after = after;
 }

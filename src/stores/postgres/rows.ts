@@ -1,6 +1,7 @@
 /** Rows of `jobs` as objects whose keys are columns, for statements that take many of them as one JSON text. */
 import { pruneAt } from '../../core/job.ts';
 import type { Attempt, Job } from '../../core/types.ts';
+import type { ClaimOptions } from '../../ports/store.ts';
 import { changing, fixed, type JobRow, jobOf, last, lastAttemptOf, noMetadata, noTags, pairs } from '../sql/rows.ts';
 
 /** What a transaction knows of a job: its row, with the changes that it has made. */
@@ -90,20 +91,11 @@ function changesOf(job: Job, uniqueKey: string | null): object {
   };
 }
 
-/** What few jobs have, and what no running or successful job has without them. */
-const seldom = `run_after, expires_at, scheduled_at, prune_at, cancel_requested, reason, progress, tags, metadata, schedule, overrides, last_error, uniqueness,
-  unique_key, concurrency_key, rate_key, enqueued_by, blocked_by, awaits, workflow, part`;
-
-/** The columns of a job as workers get them all the time: few, and the whole row where it has more. */
-export const hotColumns = `id, task, queue, state, priority, input, due_at, enqueued_at, attempt, max_attempts, claim, last_worker, lease_until, started_at,
-  last_attempted_at, finished_at, return_value, CASE WHEN losses > 0 OR num_nonnulls(${seldom}) > 0 THEN row_to_json(j)::text END`;
-
-/** A row of `hotColumns`. */
-export type HotRow = readonly [
+/** A row of a claim: what most jobs have, and the whole row as JSON where it has more. */
+export type ClaimedRow = readonly [
   id: string,
   task: string,
   queue: string,
-  state: Job['status'],
   priority: number,
   input: string | null,
   dueAt: number,
@@ -111,41 +103,39 @@ export type HotRow = readonly [
   attempt: number,
   maxAttempts: number,
   claim: number,
-  worker: string | null,
-  leaseUntil: number | null,
+  /** Null: with this claim. */
   startedAt: number | null,
-  lastAttemptedAt: number | null,
-  finishedAt: number | null,
-  returnValue: string | null,
+  /** Where the row is, until it is changed again. */
+  place: string,
   whole: string | null,
 ];
 
 /** @param faults receives the names of columns that cannot be read */
-export function hotJobOf(row: HotRow, faults: string[]): Job {
-  const whole = row[17];
+export function claimedJobOf(row: ClaimedRow, { worker, leaseUntil }: ClaimOptions, now: number, faults: string[]): Job {
+  const whole = row[12];
   if (whole !== null) return jobOf(rowOf(JSON.parse(whole) as Record<string, unknown>), faults);
   return {
     id: row[0],
     task: row[1],
     queue: row[2],
-    status: row[3],
-    priority: row[4],
-    input: row[5],
-    dueAt: row[6],
-    enqueuedAt: row[7],
+    status: 'running',
+    priority: row[3],
+    input: row[4],
+    dueAt: row[5],
+    enqueuedAt: row[6],
     runAfter: null,
     expiresAt: null,
-    attempt: row[8],
-    maxAttempts: row[9],
-    claim: row[10],
-    worker: row[3] === 'running' ? row[11] : null,
-    leaseUntil: row[12],
+    attempt: row[7],
+    maxAttempts: row[8],
+    claim: row[9],
+    worker,
+    leaseUntil,
     losses: 0,
-    startedAt: row[13],
-    lastAttemptedAt: row[14],
-    finishedAt: row[15],
+    startedAt: row[10] ?? now,
+    lastAttemptedAt: now,
+    finishedAt: null,
     cancelRequested: null,
-    returnValue: row[16],
+    returnValue: null,
     reason: null,
     progress: null,
     tags: noTags,

@@ -82,6 +82,73 @@ const findAndLease = `${findCandidates}
       RETURN QUERY ${lease('v_taken')};
     END IF;`;
 
+// The same in the functions of the second migration, which return what workers need and nothing else.
+
+const places = `#variable_conflict use_column
+  DECLARE
+    v_taken tid[] := '{}';
+    v_found tid[];
+    v_again boolean := false;
+    v_found_again boolean;
+    v_level integer;
+    v_queues text[];
+    v_froms bigint[];
+    v_ids text[];`;
+
+/** What a row has that most jobs lack. */
+const seldom = `j.losses > 0 OR num_nonnulls(j.run_after, j.expires_at, j.scheduled_at, j.prune_at, j.cancel_requested, j.reason, j.progress, j.tags,
+      j.metadata, j.schedule, j.overrides, j.last_error, j.uniqueness, j.unique_key, j.concurrency_key, j.rate_key, j.enqueued_by, j.blocked_by, j.awaits,
+      j.workflow, j.part, j.return_value, j.finished_at) > 0`;
+
+/** Locks the best due jobs and leases them where they are: the place of a locked row does not change. */
+const findAndLeaseInPlace = `SELECT max(l.priority) INTO v_level FROM unnest(p_priorities) l(priority);
+    WHILE v_level IS NOT NULL AND cardinality(v_taken) < p_limit LOOP
+      SELECT array_agg(l.queue), array_agg(l.due), array_agg(l.id) INTO v_queues, v_froms, v_ids FROM unnest(p_queues, p_priorities, p_dues, p_after) l(queue, priority, due, id)
+        WHERE l.priority = v_level AND NOT EXISTS (SELECT 1 FROM $schema.queues q WHERE q.name = l.queue AND q.paused);
+      SELECT array_agg(best.place), bool_or(best.claim > 0) INTO v_found, v_found_again FROM (
+        SELECT due.place, due.claim FROM unnest(v_queues, v_froms, v_ids) l(queue, due, id) CROSS JOIN LATERAL (
+          SELECT j.ctid AS place, j.id, j.due_at, j.claim FROM $schema.jobs j
+          WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = l.queue AND j.priority = v_level
+            AND (j.due_at, j.id) > (l.due, l.id COLLATE "C") AND j.due_at <= p_now
+            AND j.task = ANY (p_tasks) AND (j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > p_now)
+          ORDER BY j.due_at, j.id LIMIT p_limit - cardinality(v_taken) FOR UPDATE SKIP LOCKED) due
+        ORDER BY due.due_at, due.id LIMIT p_limit - cardinality(v_taken)) best;
+      IF v_found IS NOT NULL THEN
+        v_taken := v_taken || v_found;
+        v_again := v_again OR v_found_again;
+      END IF;
+      SELECT max(l.priority) INTO v_level FROM unnest(p_priorities) l(priority) WHERE l.priority < v_level;
+    END LOOP;
+    IF cardinality(v_taken) < p_limit AND EXISTS (
+      SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL AND j.task = ANY (p_tasks)
+    ) THEN
+      RAISE EXCEPTION 'blocked' USING ERRCODE = 'ESC02';
+    END IF;
+    IF v_again THEN
+      ${keepAttempts('ARRAY(SELECT c.id FROM $schema.jobs c WHERE c.ctid = ANY (v_taken))')}
+    END IF;
+    IF cardinality(v_taken) > 0 THEN
+      RETURN QUERY UPDATE $schema.jobs j SET
+        state = 'running', attempt = j.attempt + 1, claim = j.claim + 1, lease_until = p_lease_until, started_at = coalesce(j.started_at, p_now),
+        last_attempted_at = p_now, awaits = NULL, last_attempt = j.attempt + 1, last_worker = p_worker,
+        last_ended_at = NULL, last_outcome = NULL, last_error = NULL,
+        unique_key = CASE WHEN position(' running ' IN j.unique_while) > 0 THEN j.unique_key END
+        WHERE j.ctid = ANY (v_taken)
+        RETURNING j.id, j.task, j.queue, j.priority, j.input, j.due_at, j.enqueued_at, j.attempt, j.max_attempts, j.claim, nullif(j.started_at, p_now), j.ctid,
+          CASE WHEN ${seldom} THEN row_to_json(j)::text END;
+    END IF;`;
+
+const succeed = (where: string) => `UPDATE $schema.jobs j SET
+      state = 'successful', losses = 0, lease_until = NULL, finished_at = s.ended_at, cancel_requested = NULL, return_value = s.value, reason = NULL,
+      progress = coalesce(s.progress, j.progress), awaits = NULL, blocked_by = NULL,
+      last_ended_at = s.ended_at, last_outcome = 'successful', last_error = NULL
+      FROM unnest(p_ids, p_places, p_claims, p_ends, p_values, p_progress) s(id, place, claim, ended_at, value, progress)
+      -- Written so that the planner does not look for the row in the index of running jobs.
+      WHERE ${where} AND j.claim = s.claim AND coalesce(j.state, '') = 'running';`;
+
+const claimedColumns = `id text, task text, queue text, priority integer, input text, due_at bigint, enqueued_at bigint, attempt integer,
+    max_attempts integer, claim integer, started_at bigint, place tid, whole text`;
+
 export const migrations: readonly string[] = [
   `
   CREATE TABLE $schema.jobs (
@@ -342,6 +409,48 @@ export const migrations: readonly string[] = [
     END IF;
     IF p_limit > 0 THEN
       ${findAndLease}
+    END IF;
+  END
+  $body$;
+  `,
+  `
+  -- As claim, in fewer columns; started_at is null where it is p_now. A line begins after a due time and an id: enqueued together, thousands of
+  -- jobs are due at the same instant.
+  CREATE FUNCTION $schema.claim_2(
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_after text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+  ) RETURNS TABLE (${claimedColumns}) LANGUAGE plpgsql ${planned} AS $body$
+  ${places}
+  BEGIN
+    ${findAndLeaseInPlace}
+  END
+  $body$;
+
+  -- As succeed, of jobs whose rows the caller knows: it returns the claimed ones alone.
+  CREATE FUNCTION $schema.succeed_2(
+    p_ids text[], p_places tid[], p_claims integer[], p_ends bigint[], p_values text[], p_progress text[],
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_after text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+  ) RETURNS TABLE (${claimedColumns}) LANGUAGE plpgsql ${planned} AS $body$
+  ${places}
+    v_applied integer;
+    v_moved integer := 0;
+  BEGIN
+    ${succeed('j.ctid = s.place AND j.id = s.id')}
+    GET DIAGNOSTICS v_applied = ROW_COUNT;
+    IF v_applied < cardinality(p_ids) THEN
+      -- Rows whose leases have been renewed are elsewhere.
+      ${succeed('j.id = s.id')}
+      GET DIAGNOSTICS v_moved = ROW_COUNT;
+    END IF;
+    IF v_applied + v_moved <> cardinality(p_ids) THEN
+      RAISE EXCEPTION 'not plain' USING ERRCODE = 'ESC01';
+    END IF;
+    IF EXISTS (SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL) THEN
+      PERFORM $schema.unblock(gate.name, gate.count::integer) FROM (
+        SELECT j.task || ' ' || coalesce(j.concurrency_key, '') AS name, count(*) AS count
+        FROM $schema.jobs j WHERE j.id = ANY (p_ids) GROUP BY 1) gate;
+    END IF;
+    IF p_limit > 0 THEN
+      ${findAndLeaseInPlace}
     END IF;
   END
   $body$;

@@ -7,6 +7,7 @@ import { defaultBackoff } from '../../core/backoff.ts';
 import { hintsOf } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { StoreError } from '../../core/errors.ts';
+import { settled as settledJob } from '../../core/job.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../../core/types.ts';
 import type { Edges } from '../../core/workflow.ts';
@@ -36,7 +37,7 @@ import { Enqueues, enqueuesSql } from './enqueues.ts';
 import { guestSession } from './guest.ts';
 import { FirstLease, type Line, Lines, type Start } from './lines.ts';
 import { Reads, readsSql } from './reads.ts';
-import { type HotRow, hotJobOf } from './rows.ts';
+import { type ClaimedRow, claimedJobOf } from './rows.ts';
 import { Schedules, schedulesSql } from './schedules.ts';
 import { isMigrated, migrate } from './schema.ts';
 import { clean, quoteName, type Session, texts, type Value } from './session.ts';
@@ -101,6 +102,12 @@ export class PostgresStore implements Store {
   }
 
   readonly #isAlone: boolean;
+  get aheadMs(): number {
+    return this.#connection.aheadMs;
+  }
+  get lanes(): number {
+    return this.#connection.lanes;
+  }
   get pollMs(): number {
     if (this.#isAlone) return Number.POSITIVE_INFINITY;
     const { pollMs } = this.#connection.place;
@@ -138,17 +145,29 @@ export class PostgresStore implements Store {
     if (options.limits) return this.#claimed(await this.#claimWithin(options), options);
     const start = await this.#start(options, now);
     const rows = await this.#unless(['ESC02'], () =>
-      this.#connection.arrays<HotRow>(this.#sql.claims.claim, [...start.values, now, limit, worker, leaseUntil]),
+      this.#connection.arrays<ClaimedRow>(this.#sql.claims.claim, [...start.values, start.after, now, limit, worker, leaseUntil]),
     );
     if (!rows) {
       this.#hasLimits = true;
       return this.#claimed(await this.#claimWithin(options), options);
     }
+    return this.#claimedRows(rows, start, options);
+  }
+
+  /** The jobs of rows that were claimed without limits. */
+  #claimedRows(rows: readonly ClaimedRow[], start: Start, options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
+    const { now, limit } = options;
     const unreadables: Unreadable[] = [];
-    const jobs = inOrder(rows.map((row) => readHot(row, unreadables)));
+    const jobs = inOrder(rows.map((row) => readClaimed(row, options, unreadables)));
     start.claimed(jobs, jobs.length < limit ? this.#toldUpTo(now) : undefined);
+    if (this.#running.size > mostRemembered) this.#running.clear();
+    const places = new Map(rows.map((row) => [row[0], row[11]]));
+    for (const job of jobs) this.#running.set(job.id, { job, place: places.get(job.id) as string });
     return this.#leased(jobs, unreadables, options);
   }
+
+  /** Rows of jobs that were claimed here and have not changed since, so that a settlement need not read them. */
+  readonly #running = new Map<string, { readonly job: Job; readonly place: string }>();
 
   /** Where a claim begins. */
   #start(served: Served, now: number): Promise<Start> {
@@ -184,6 +203,7 @@ export class PostgresStore implements Store {
     ];
     const keyed = (rows: readonly Renewed[]) => new Map(rows.map((row) => [`${row.id} ${row.claim}`, row]));
     const noted = sorted.filter(({ log, metadata }) => log ?? metadata);
+    this.#forget(sorted.filter(({ metadata }) => metadata));
     const found =
       noted.length === 0
         ? keyed(await this.#query<Renewed>(this.#sql.renew, values))
@@ -221,97 +241,53 @@ export class PostgresStore implements Store {
       return { ...answer, claimed: [] };
     }
     if (claim?.limits) this.#hasLimits = true;
-    const isPlain = settlements.length > 0 && settlements.every(isPlainSuccess);
-    const kept = claim ? this.#kept.get(claim.worker) : undefined;
-    if (!claim || !kept) return this.#settle(settlements, now, claim && claim.limit > 0 ? { ...claim, now } : undefined, isPlain);
-    const limit = claim.limit - kept.length;
-    const answer = await this.#settle(settlements, now, limit > 0 ? { ...claim, limit, now } : undefined, isPlain);
-    this.#kept.delete(claim.worker);
-    return { ...answer, claimed: [...kept, ...answer.claimed] };
+    const claiming = claim && claim.limit > 0 ? { ...claim, now } : undefined;
+    return (claim?.limits ? undefined : await this.#succeed(settlements, now, claiming)) ?? this.#settleAll(settlements, now, claiming);
   }
 
-  #settle(
+  /** Settles plain successes and claims. Undefined: one of them is another outcome, or no longer held, and nothing was changed. */
+  async #succeed(
     settlements: readonly Settlement[],
     now: number,
     claim: (ClaimOptions & { now: number }) | undefined,
-    isPlain: boolean,
-  ): Promise<Settled> {
-    return isPlain && !claim?.limits ? this.#succeed(settlements, now, claim) : this.#settleAll(settlements, now, claim);
-  }
-
-  /**
-   * Settles successes and claims. Large batches are shared among some connections, so that the server works on them at the same time: each part
-   * settles and claims in one transaction.
-   */
-  async #succeed(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
-    const sorted = settlements.toSorted((a, b) => (a.id < b.id ? -1 : 1));
-    const start = await this.#start(claim ?? nothing, now);
-    const count = this.#connection.partsOf(sorted.length);
-    const upTo = (whole: number, part: number) => Math.floor((part * whole) / count);
-    const parts = await Promise.allSettled(
-      Array.from({ length: count }, (_, i) => {
-        const part = sorted.slice(upTo(sorted.length, i), upTo(sorted.length, i + 1));
-        const limit = claim ? upTo(claim.limit, i + 1) - upTo(claim.limit, i) : 0;
-        return this.#succeedPart(part, start, now, claim && { ...claim, limit });
-      }),
-    );
-    const done = parts.flatMap((part) => (part.status === 'fulfilled' ? [part.value] : []));
-    const claimed = done.length === 1 ? (done[0] as Settled).claimed : inOrder(done.flatMap((part) => [...part.claimed]));
-    const failed = parts.find((part) => part.status === 'rejected');
-    if (failed) {
-      // Its settlements are sent again, and what the others have claimed is given to the worker then.
-      if (claim && claimed.length > 0) this.#kept.set(claim.worker, [...(this.#kept.get(claim.worker) ?? []), ...claimed]);
-      throw failed.reason;
+  ): Promise<Settled | undefined> {
+    const settled: Job[] = [];
+    const sorted: (Settlement & { readonly place: string })[] = [];
+    for (const settlement of settlements) {
+      const known = this.#running.get(settlement.id);
+      if (!known || !isPlainSuccess(known.job, settlement)) return undefined;
+      settled.push(settledJob(known.job, settlement));
+      sorted.push({ ...settlement, place: known.place });
     }
-    const ended = new Map(done.flatMap(({ settled }) => settled.flatMap((job) => (job ? [[job.id, job] as const] : []))));
-    return {
-      settled: settlements.map(({ id }) => ended.get(id) ?? null),
-      dependents: done.flatMap(({ dependents }) => dependents),
-      claimed,
-    };
-  }
-
-  async #succeedPart(
-    settlements: readonly Settlement[],
-    start: Start,
-    now: number,
-    claim: (ClaimOptions & { now: number }) | undefined,
-  ): Promise<Settled> {
+    if (settled.length === 0) return undefined;
+    // In one order, as everywhere.
+    sorted.sort((a, b) => (a.id < b.id ? -1 : 1));
+    const start = await this.#start(claim ?? nothing, now);
     const rows = await this.#unless(['ESC01', 'ESC02'], () =>
-      this.#connection.arrays<HotRow>(this.#sql.claims.succeed, [
-        textsOf(settlements.map(({ id }) => id)),
-        `{${settlements.map((one) => one.claim).join()}}`,
-        `{${settlements.map(({ attempt }) => attempt).join()}}`,
-        `{${settlements.map(({ dueAt }) => dueAt).join()}}`,
-        `{${settlements.map(({ settledAt }) => settledAt).join()}}`,
-        orEmpty(settlements.map(({ returnValue }) => returnValue)),
-        orEmpty(settlements.map(({ progress }) => progress && JSON.stringify(progress))),
+      this.#connection.arrays<ClaimedRow>(this.#sql.claims.succeed, [
+        textsOf(sorted.map(({ id }) => id)),
+        `{"${sorted.map(({ place }) => place).join('","')}"}`,
+        `{${sorted.map((one) => one.claim).join()}}`,
+        `{${sorted.map(({ settledAt }) => settledAt).join()}}`,
+        orEmpty(sorted.map(({ returnValue }) => returnValue)),
+        orEmpty(sorted.map(({ progress }) => progress && JSON.stringify(progress))),
         ...start.values,
+        start.after,
         now,
         claim?.limit ?? 0,
         claim?.worker ?? '',
         claim?.leaseUntil ?? 0,
       ]),
     );
-    if (!rows) return this.#settleAll(settlements, now, claim);
-    const settled: Job[] = [];
-    const leased: Job[] = [];
-    const unreadables: Unreadable[] = [];
-    for (const row of rows) {
-      const job = readHot(row, unreadables);
-      (job.status === 'successful' ? settled : leased).push(job);
-    }
-    start.claimed(leased, claim && leased.length < claim.limit ? this.#toldUpTo(now) : undefined);
+    if (!rows) return undefined;
+    for (const { id } of sorted) this.#running.delete(id);
     this.#hint(settled, false);
-    const left = unreadables.filter(({ job }) => job.status === 'running');
-    return { settled, dependents: [], claimed: claim ? await this.#leased(inOrder(leased), left, claim) : [] };
+    return { settled, dependents: [], claimed: claim ? await this.#claimedRows(rows, start, claim) : [] };
   }
-
-  /** Jobs that were claimed by a call that failed in part, by worker. */
-  readonly #kept = new Map<string, readonly Job[]>();
 
   async #settleAll(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
     let changed: Job[] = [];
+    this.#forget(settlements);
     const { settled, dependents, rows } = await this.#connection.transact(async (session) => {
       changed = [];
       const answers = await new Work(session, this.#sql.work).settle(settlements, now, changed);
@@ -322,6 +298,11 @@ export class PostgresStore implements Store {
       changed.some(({ status }) => status === 'queued'),
     );
     return { settled, dependents, claimed: claim ? await this.#claimed(rows, claim) : [] };
+  }
+
+  /** These rows change in other ways. */
+  #forget(changes: readonly { readonly id: string }[]): void {
+    for (const { id } of changes) this.#running.delete(id);
   }
 
   #claimWithin(options: ClaimOptions & { now: number }): Promise<JobRow[]> {
@@ -412,6 +393,7 @@ export class PostgresStore implements Store {
 
   async amend(amendments: readonly Amendment[], { now }: { now: number }): Promise<Amended> {
     if (amendments.length === 0) return { amended: [], dependents: [] };
+    this.#forget(amendments);
     const answer = await this.#work((work) => work.amend(amendments, now));
     const changed = answer.amended.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null);
     this.#hint([...changed, ...answer.dependents], true);
@@ -614,6 +596,9 @@ export class PostgresStore implements Store {
 
 const nothing: Served = { tasks: [] };
 
+/** With more claimed jobs than this, their rows are read again. */
+const mostRemembered = 50_000;
+
 /** How often, and how many times, a store that is alone looks whether a transaction of the application has ended. */
 const lookEveryMs = 5;
 const mostLooks = 100;
@@ -642,9 +627,20 @@ interface Renewed {
   readonly cancelRequested: string | null;
 }
 
-function isPlainSuccess({ outcome, status, confirm, losses, reason, log, metadata }: Settlement): boolean {
+/** True if the job ends well, and nothing else depends on it or is to be written down. */
+function isPlainSuccess(job: Job, { claim, attempt, dueAt, outcome, status, confirm, losses, reason, log, metadata }: Settlement): boolean {
   const isPlain = confirm === undefined && losses === 0 && reason === null && log === undefined && metadata === undefined;
-  return outcome === 'successful' && status === 'successful' && isPlain;
+  return (
+    isPlain &&
+    outcome === 'successful' &&
+    status === 'successful' &&
+    claim === job.claim &&
+    attempt === job.attempt &&
+    dueAt === job.dueAt &&
+    job.unique === null &&
+    job.workflow === null &&
+    job.overrides?.retention === undefined
+  );
 }
 
 /** An array of texts as the server reads it; the driver takes longer. */
@@ -669,9 +665,9 @@ interface Unreadable {
   readonly faults: readonly string[];
 }
 
-function readHot(row: HotRow, unreadables: Unreadable[]): Job {
+function readClaimed(row: ClaimedRow, options: ClaimOptions & { now: number }, unreadables: Unreadable[]): Job {
   const faults: string[] = [];
-  const job = hotJobOf(row, faults);
+  const job = claimedJobOf(row, options, options.now, faults);
   if (faults.length > 0) unreadables.push({ job, faults });
   return job;
 }

@@ -1,0 +1,13 @@
+/** What the command line uses to run an application on another store than the one that its module names. */
+import type { StoreSource } from './ports/store.ts';
+import { appOf, makeBackend, rebind } from './tasks.ts';
+
+/**
+ * Replaces the application's default backend, before anything has used it.
+ * @throws ConfigError if `tasks` is not an application of this version
+ */
+export function placeOn(tasks: unknown, source: StoreSource): void {
+  const app = appOf(tasks);
+  const { binding } = app;
+  rebind(app, { ...binding, backends: new Map([...binding.backends, ['default', makeBackend(binding.host, source)]]) });
+}
