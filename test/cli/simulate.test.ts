@@ -48,7 +48,7 @@ describe('the report', () => {
       expect(Math.max(...stdout.split('\n').map(width)), period).toBeLessThanOrEqual(100);
       expect(stdout.split('\n').length).toBeLessThan(40);
     }
-    const { stdout } = await cli(['simulate', 'fixtures/shop/tasks.ts', '--for', '1d', '--seed', '7', '--crash']);
+    const { stdout } = await cli(['simulate', 'fixtures/shop/tasks.ts', '--for', '6h', '--seed', '7', '--crash']);
     expect(Math.max(...stdout.split('\n').map(width))).toBeLessThanOrEqual(100);
   });
 
