@@ -49,7 +49,7 @@ export const releaseAfterMs = 4_000;
 export const abandonAfterMs = 1_000;
 const saveProgressAfterMs = 1_000;
 /** With fewer ended attempts than this, one lane is enough: a call of the store costs more than its jobs. */
-const smallBatch = 50;
+const smallBatch = 25;
 const reportFailingEveryMs = 30_000;
 const noSchedules: readonly CodeSchedule[] = [];
 

@@ -72,9 +72,18 @@ function control(argv: readonly string[]): Control {
 export function openScreen(command: string, columns = 80, rows = 24, env: Record<string, string> = {}): Screen {
   const given = Object.entries({ CI: '', NO_COLOR: '', ...env }).flatMap(([name, value]) => ['-e', `${name}=${value}`]);
   const { run, changed, end } = control(['new-session', '-s', 'main', '-x', String(columns), '-y', String(rows), ...given, 'sh']);
-  const keys = (...names: string[]) => void run('send-keys', '-t', 'main', ...names);
-  const type = (text: string) => keys('-l', text);
   const read = () => run('capture-pane', '-t', 'main', '-p');
+  const isShown = async (expected: RegExp) => {
+    for (;;) {
+      const next = changed();
+      if (expected.test(await read())) return;
+      await next;
+    }
+  };
+  // What is typed before the shell reads may be lost.
+  const prompted = isShown(/^[$#] *$/m);
+  const keys = (...names: string[]) => void prompted.then(() => run('send-keys', '-t', 'main', ...names));
+  const type = (text: string) => keys('-l', text);
   type(`PS1='$ '; clear; ${command}; echo "code $?"`);
   keys('Enter');
   return {

@@ -70,7 +70,7 @@ test('two calls are under way at a time; every job runs once, within the concurr
   await tasks.close();
   expect([runs.size, Math.max(...runs.values()), seen.most]).toEqual([3_000, 1, 2]);
   expect(most()).toBeLessThanOrEqual(200);
-  expect(Math.max(...seen.batches)).toBeGreaterThan(50);
+  expect(Math.max(...seen.batches)).toBeGreaterThan(25);
 });
 
 test('what one lane could not settle is settled with the next call', async () => {
