@@ -491,7 +491,7 @@ test('explored with faults and retries, an order that ends well is paid for once
     },
   });
   const sagas: WorkflowResult[] = [];
-  await explore(tasks, { seeds: process.env.ESCAPEMENT_LONG ? 40 : 6, workers: 2, faults: 'all', for: '30m' }, async (sim) => {
+  await explore(tasks, { seeds: process.env.ESCAPEMENT_LONG ? 40 : 3, workers: 2, faults: 'all', for: '30m' }, async (sim) => {
     isOpen = false;
     paid.clear();
     sagas.length = 0;

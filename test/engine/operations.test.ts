@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { play } from './operations.ts';
 
 // ESCAPEMENT_SEEDS=5000 plays more of them.
-const seeds = Number(process.env.ESCAPEMENT_SEEDS ?? 12);
+const seeds = Number(process.env.ESCAPEMENT_SEEDS ?? (process.env.ESCAPEMENT_LONG ? 50 : 6));
 const from = Number(process.env.ESCAPEMENT_SEED ?? 0);
 
 test(`whatever is done to jobs, workers and the store, the laws hold: ${seeds} seeds, each twice the same`, {

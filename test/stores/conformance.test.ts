@@ -1,9 +1,9 @@
 /** Every store of this package keeps the laws of the port. */
 import { describe, test } from 'vitest';
 import { conformance } from '../../src/testing/conformance.ts';
-import { allStores } from './stores.ts';
+import { storesOfKinds } from './stores.ts';
 
-for (const source of allStores) {
+for (const source of storesOfKinds) {
   const open = async () => {
     const store = await source.open();
     await store.migrate();

@@ -47,7 +47,7 @@ const isPostgresAlone = Boolean(process.env.ESCAPEMENT_POSTGRES);
 /** Every store of this package; with `npm run test:postgres`, PostgreSQL alone. */
 export const allStores: readonly NamedSource[] = isPostgresAlone ? [server] : [...local, server];
 
-/** What plays the scenarios: one store of each kind; with `npm run test:long`, all. */
+/** What the laws and the scenarios are played on: one store of each kind; with `npm run test:long`, all. */
 export const storesOfKinds: readonly NamedSource[] =
   isPostgresAlone || process.env.ESCAPEMENT_LONG ? allStores : allStores.filter(({ label }) => !/later|sqlite in memory/.test(label));
 
