@@ -17,11 +17,12 @@ const elsewhere = [
   ...(process.env.ESCAPEMENT_TEST_SERVERS ? [] : ['test/real-code/**']),
   ...(process.env.ESCAPEMENT_POSTGRES ? [] : ['test/postgres/**']),
 ];
+/** Files that may share what they have loaded. Those that run commands on the shop itself close it, and have a process of their own. */
 const pure = [
   'test/core/*.test.ts',
   'test/types/*.test.ts',
   'test/backends/*.test.ts',
-  'test/dash/{decode,frames,instants,keys,pace,plain,rewind,screen,source,terminal,virtual}.test.ts',
+  'test/dash/{decode,frames,instants,keys,pace,rewind,screen,source,terminal,virtual}.test.ts',
   'test/engine/*.test.ts',
   'test/ports/random.test.ts',
   'test/processes/*.test.ts',
@@ -30,7 +31,7 @@ const pure = [
   'test/email/{classify,queued,simulation,smtp,transports}.test.ts',
   'test/vitest/{enqueued,outcome,report,runs}.test.ts',
   'test/{guides,scenarios}/*.test.ts',
-  'test/cli/{clocks,explore,format,init,log,mail,main,operate,simulate,time,worker}.test.ts',
+  'test/cli/{clocks,explore,format,init,log,mail,operate,simulate,time,worker}.test.ts',
   'test/stores/{conformance,differential,mutants,sqlite,sqlite-files,sqlite-keeper,sqlite-schedules}.test.ts',
 ];
 
