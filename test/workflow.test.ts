@@ -434,8 +434,10 @@ describe.each(played)('on %s', (store) => {
     await sim.advance('10s');
     await expect(other.retry()).rejects.toThrow(/while its workflow .* is being undone; wait for the workflow to end, then retry it/);
     await expect(other.part('fail').retry()).rejects.toThrow('is being undone');
+    await other.cancel();
     expect(await tasks.jobs.retry({ workflow: other.id })).toBe(0);
     await sim.runUntilIdle();
+    expect(statuses(await other.refresh())).toMatchObject({ fail: 'failed', 'undo bill': 'successful' });
     await other.retry();
 
     happened();

@@ -134,11 +134,11 @@ export function cancelJobs(host: Host, store: Store, filter: JobFilter, reason: 
   return changeAll(host, store, filter, { forJobs: async (ids) => cancelling(reason, await undoable(store, ids)) });
 }
 
-/** Cancels all jobs of a workflow that have not ended, except those that run always. */
+/** Cancels all jobs of a workflow that have not ended, except those that run always, and those that undo others. */
 export function cancelParts(host: Host, store: Store, workflow: string, reason: string): Promise<number> {
   const forJobs = async (ids: readonly string[]): Promise<Change> => {
     const cancel = cancelling(reason, await undoable(store, ids));
-    return (job, now) => (job.part?.always ? undefined : cancel(job, now));
+    return (job, now) => (job.part?.always || isCompensating(job) ? undefined : cancel(job, now));
   };
   return changeAll(host, store, { workflow }, { forJobs });
 }

@@ -133,7 +133,7 @@ export class WorkflowResult<Output = unknown> {
   }
 
   /**
-   * Cancels all of its jobs that have not ended, except those that run always.
+   * Cancels all of its jobs that have not ended, except those that run always, and those that undo others: what has begun to be undone is undone.
    * @param reason stored with the jobs. Default `'cancelled'`
    */
   async cancel(reason = 'cancelled'): Promise<this> {

@@ -353,7 +353,7 @@ function warnOfSkew(aheadMs: number): void {
   );
 }
 
-/** Thrown in a transaction that has lost a race: it is begun anew. */
+/** Thrown in a transaction that has lost a race: it starts over. */
 export class Retry extends Error {}
 
 async function acquire(pool: PgPool): Promise<PgPoolClient> {

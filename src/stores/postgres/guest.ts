@@ -1,5 +1,5 @@
 /**
- * Transactions of the application: a `pg` client, postgres.js, Drizzle, Kysely and Prisma, told by their shapes. Values are texts and results one
+ * Transactions of the application: a `pg` client, postgres.js, Drizzle, Kysely and Prisma, recognized by their shapes. Values are texts and results one
  * JSON text, so that the types that an application has set for its driver do not matter.
  */
 import { show } from '../../core/duration.ts';

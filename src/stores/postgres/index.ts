@@ -36,7 +36,7 @@ export interface PostgresOptions {
    */
   listen?: boolean;
   /**
-   * How often workers look for jobs of which they were not told, in milliseconds: 100 … 60,000. While the connection that listens is alive, they look
+   * How often workers look for jobs that no notification announced, in milliseconds: 100 … 60,000. While the connection that listens is alive, they look
    * every 8 s at most.
    * @default 1_000
    */

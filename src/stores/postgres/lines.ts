@@ -1,7 +1,7 @@
 /**
  * Where claims begin. A line is a priority of a queue. What was claimed leaves dead entries in the index of queued jobs, which stay as long as any
  * transaction of the server could still see them; so a claim begins where the last one ended. Whatever makes a job due before that lowers the
- * line: changes of this process, and hints of others. In case one is missed, all lines are read anew every few seconds.
+ * line: changes of this process, and hints of others. In case one is missed, all lines are read again every few seconds.
  */
 import type { Job } from '../../core/types.ts';
 import type { ClaimOptions } from '../../ports/store.ts';

@@ -102,7 +102,7 @@ export class Reads {
     return all.slice(0, limit).map(({ job }) => job);
   }
 
-  /** @param leases no lease ends before `from`; told of the first that is found */
+  /** @param leases no lease ends before `from`; receives the first that is found */
   async next(lines: LineValues, now: number, from: number, leases: FirstLease): Promise<NextDue & { readonly hasBlocked: boolean }> {
     const [row] = await this.#session.rows<Next>(this.#sql.next, [...lines, now, from]);
     leases.found(row?.lease ?? null, from);
@@ -130,7 +130,7 @@ export class Reads {
     if (filter.schedule !== undefined) conditions.push(`schedule = ${bind(clean(filter.schedule))}`);
     if (filter.workflow !== undefined) conditions.push(`workflow = ${bind(clean(filter.workflow))}`);
     if (filter.enqueuedBy !== undefined) conditions.push(`enqueued_by = ${bind(clean(filter.enqueuedBy))}`);
-    // Most rows are told by their text.
+    // The text decides for most rows.
     if (filter.tag !== undefined) {
       const text = `position(${bind(JSON.stringify(filter.tag))} IN tags) > 0`;
       conditions.push(`CASE WHEN ${text} THEN ${this.#sql.schema}.has_tag(tags, ${bind(clean(filter.tag))}) ELSE false END`);

@@ -48,7 +48,7 @@ import { Work, workSql } from './work.ts';
 const pollWithHintsMs = 8_000;
 
 export interface StoreOptions {
-  /** No other process uses the schema: nothing needs to be heard from others or told to them. */
+  /** No other process uses the schema: no notifications are needed. */
   readonly alone: boolean;
 }
 
@@ -74,7 +74,7 @@ export class PostgresStore implements Store {
     const schema = quoteName(place.schema);
     this.#connection = connection;
     this.#schema = schema;
-    this.#wakeups = alone || !place.listen ? undefined : new Wakeups(connection, (hint, lines) => this.#heard(hint, lines));
+    this.#wakeups = alone || !place.listen ? undefined : new Wakeups(connection, (hint, lines) => this.#announced(hint, lines));
     this.#locks = { migrations: lockOf(`${place.schema} migrations`), limits: lockOf(`${place.schema} limits`) };
     this.#sql = {
       work: workSql(schema),
@@ -159,7 +159,7 @@ export class PostgresStore implements Store {
     const { now, limit } = options;
     const unreadables: Unreadable[] = [];
     const jobs = inOrder(rows.map((row) => readClaimed(row, options, unreadables)));
-    start.claimed(jobs, jobs.length < limit ? this.#toldUpTo(now) : undefined);
+    start.claimed(jobs, jobs.length < limit ? this.#seenUpTo(now) : undefined);
     if (this.#running.size > mostRemembered) this.#running.clear();
     const places = new Map(rows.map((row) => [row[0], row[11]]));
     for (const job of jobs) this.#running.set(job.id, { job, place: places.get(job.id) as string });
@@ -174,20 +174,20 @@ export class PostgresStore implements Store {
     return this.#lines.start(served, now, this.#readEveryMs, () => this.#query<Line>(this.#sql.claims.lines, []));
   }
 
-  /** How often everything is read, in case that something was not told. */
+  /** How often everything is read, in case a notification was missed. */
   get #readEveryMs(): number {
     // What was blocked may be free again, wherever claims have come to.
     if (this.#hasLimits) return 0;
     return this.#isTold ? 30_000 : 1_000;
   }
 
-  /** Whether this process is told of what others enqueue. */
+  /** True if notifications of what others enqueue arrive. */
   get #isTold(): boolean {
     return this.#isAlone || this.#wakeups?.isAlive === true;
   }
 
-  /** A claim that found too little has seen everything up to now; whatever comes later is told. */
-  #toldUpTo(now: number): number | undefined {
+  /** A claim that found too little has seen everything up to now; later changes are announced. */
+  #seenUpTo(now: number): number | undefined {
     return this.#isTold ? now : undefined;
   }
 
@@ -515,7 +515,7 @@ export class PostgresStore implements Store {
     return this.#connection.transact((session) => fn(new Work(session, this.#sql.work)));
   }
 
-  /** Runs in the caller's transaction, which may still be rolled back. Others are told when it commits. */
+  /** Runs in the caller's transaction, which may still be rolled back. Others are notified when it commits. */
   async #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, { hint, jobs }: Told, isOneStatement: boolean): Promise<T> {
     const session = guestSession(transaction);
     if (!this.#migrated) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
@@ -586,8 +586,8 @@ export class PostgresStore implements Store {
     }
   }
 
-  /** Another process has told of changes. @param lines those of the jobs that became due; undefined: they may be any */
-  #heard(hint: Hint, lines: readonly Line[] | undefined): void {
+  /** Another process has announced changes. @param lines those of the jobs that became due; undefined: they may be any */
+  #announced(hint: Hint, lines: readonly Line[] | undefined): void {
     if (!lines) {
       this.#lines.forget();
       this.#leases.forget();
@@ -665,7 +665,7 @@ function orEmpty(values: readonly (string | null)[]): Value {
   return values.every((value) => value === null) ? [] : values;
 }
 
-/** What others are told when a transaction of the application commits. */
+/** What others are notified of when a transaction of the application commits. */
 interface Told {
   readonly hint: Hint;
   readonly jobs?: readonly Job[];

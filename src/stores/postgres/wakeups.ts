@@ -10,7 +10,7 @@ import type { Connection, PgListener } from './connection.ts';
 import type { Line } from './lines.ts';
 import { quoteText } from './session.ts';
 
-/** More lines of jobs are not told: a payload has 8,000 bytes at most. */
+/** More lines of jobs are not sent: a payload has 8,000 bytes at most. */
 const mostLines = 16;
 const askEveryMs = 8_000;
 const answerWithinMs = 5_000;
@@ -27,7 +27,7 @@ export class Wakeups {
   #isAlive = false;
   /** Ends the connection that listens. */
   #cut: (() => void) | undefined;
-  #told: Hint | undefined;
+  #pending: Hint | undefined;
   /** The jobs of which it is to tell; undefined: any may be affected. */
   #jobs: readonly Line[] | undefined = [];
   #telling = false;
@@ -47,28 +47,28 @@ export class Wakeups {
   /** The statement that tells others when the transaction commits. It is left out where the server's queue of notifications fills up. */
   sqlToTell(hint: Hint, jobs: readonly Line[] | undefined): string {
     const payload = quoteText(JSON.stringify({ ...hint, lines: jobs && linesOf(jobs) }));
-    return `SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('${this.channel}', ${payload})::text END AS told`;
+    return `SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('${this.channel}', ${payload})::text END AS sent`;
   }
 
   /** Tells other processes, soon. @param jobs those of which it tells; undefined: any may be affected */
   tell(hint: Hint, jobs: readonly Line[] | undefined): void {
     this.#jobs = this.#jobs && jobs && [...this.#jobs, ...jobs];
-    this.#told = this.#told ? merged(this.#told, hint) : hint;
+    this.#pending = this.#pending ? merged(this.#pending, hint) : hint;
     if (!this.#telling) void this.#tellAll();
   }
 
   async #tellAll(): Promise<void> {
     this.#telling = true;
     try {
-      while (this.#told && !this.#connection.isClosed) {
-        const payload = JSON.stringify({ ...this.#told, lines: this.#jobs && linesOf(this.#jobs), origin: this.#origin });
-        this.#told = undefined;
+      while (this.#pending && !this.#connection.isClosed) {
+        const payload = JSON.stringify({ ...this.#pending, lines: this.#jobs && linesOf(this.#jobs), origin: this.#origin });
+        this.#pending = undefined;
         this.#jobs = [];
-        await this.#connection.query('SELECT pg_notify($1, $2)::text AS told', [this.channel, payload]);
+        await this.#connection.query('SELECT pg_notify($1, $2)::text AS sent', [this.channel, payload]);
       }
     } catch {
       // Workers poll.
-      this.#told = undefined;
+      this.#pending = undefined;
       this.#jobs = [];
     } finally {
       this.#telling = false;
@@ -114,7 +114,7 @@ export class Wakeups {
       const answer = new Promise<void>((resolve) => {
         heard = resolve;
       });
-      await this.#connection.query("SELECT pg_notify($1, '')::text AS told", [this.#ownChannel]);
+      await this.#connection.query("SELECT pg_notify($1, '')::text AS sent", [this.#ownChannel]);
       await answer;
     };
     const within = async (work: Promise<unknown>) => {
@@ -157,13 +157,13 @@ export class Wakeups {
   }
 
   #heard(payload: string): void {
-    let told: Hint & { readonly origin?: string; readonly lines?: readonly (readonly [string, number])[] };
+    let received: Hint & { readonly origin?: string; readonly lines?: readonly (readonly [string, number])[] };
     try {
-      told = JSON.parse(payload) as Hint;
+      received = JSON.parse(payload) as Hint;
     } catch {
-      told = {};
+      received = {};
     }
-    const { origin, lines, ...hint } = told;
+    const { origin, lines, ...hint } = received;
     if (origin === this.#origin) return;
     this.#hear(
       hint,
@@ -172,7 +172,7 @@ export class Wakeups {
   }
 }
 
-/** The lines of jobs, without repetition; undefined: they are too many to be told. */
+/** The lines of jobs, without repetition; undefined: they are too many to send. */
 function linesOf(jobs: readonly Line[]): (readonly [string, number])[] | undefined {
   const lines = new Map<string, readonly [string, number]>();
   for (const { queue, priority } of jobs) {
