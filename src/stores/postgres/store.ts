@@ -413,6 +413,7 @@ export class PostgresStore implements Store {
       forgetBefore,
     ]);
     if (changesVersions(before && workerOf(before.row), worker)) this.#hear({ workers: true }, []);
+    await this.#read((reads) => reads.sumFinished());
   }
 
   async listWorkers(): Promise<readonly WorkerRow[]> {
