@@ -4,11 +4,11 @@
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
-import { repeated } from '../../core/changes.ts';
+import { planSettlement } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
-import { amended, claimed, isFenced, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
+import { amended, claimed, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
 import { appended, logBlob } from '../../core/log.ts';
 import { signalValue, stepsRunAgain } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
@@ -372,11 +372,11 @@ export class Ready {
     return settlements.map((settlement) => {
       const row = rows.get(settlement.id);
       if (!row) return null;
-      if (row.state !== 'running' || isFenced(row, settlement)) return this.#repeated(row, settlement);
-      if (settlement.confirm) return null;
-      let job = settled(jobOf(row), settlement);
-      // The signal came while the job still ran.
-      if (job.awaits !== null && this.statements.hasSignal.get(job.awaits)) job = signalled(job, job.awaits, settlement.settledAt) ?? job;
+      const { answer: job, attempt } = planSettlement(jobOf(row), settlement, {
+        attempt: (claim) => (row.claim === claim ? lastAttemptOf(row) : this.#earlier(row.id, claim)),
+        hasSignal: (name) => this.statements.hasSignal.get(name) !== undefined,
+      });
+      if (!job || !attempt) return job;
       const state = stateOf(job, now);
       this.#madeReady(job, now);
       this.#settle(row, job, state, settlement, now);
@@ -515,11 +515,6 @@ export class Ready {
     this.statements.keepAttempt.run(row.id, attempt.claim, attempt.attempt, worker, startedAt, endedAt, outcome, row.lastError);
     // The attempt that starts now reaches the limit.
     if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
-  }
-
-  #repeated(row: SqliteRow, settlement: Settlement): Job | null {
-    const attempt = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
-    return repeated(jobOf(row), attempt, settlement);
   }
 
   #earlier(id: string, claim: number): Attempt | undefined {
