@@ -167,7 +167,7 @@ export class Ready {
       const state = stateOf(job, now);
       const plain = plainValues(job, state);
       if (plain) this.statements.insertPlain.run(...plain);
-      else this.statements.insert.run(...insertValues(job, state, heldKey(job)));
+      else this.statements.insert.run(...insertValues(job, { state, uniqueKey: heldKey(job) }));
       this.counts.add(job.queue, state, 1);
       this.#madeReady(job, now);
     }
@@ -396,7 +396,7 @@ export class Ready {
       const progress = job.progress && JSON.stringify(job.progress);
       this.statements.succeed.run({ n, at: settledAt, value: job.returnValue, progress, pruneAt: pruneAt(job) });
     } else {
-      const changed = changes(job, state, this.#keyAfter(row, job, now));
+      const changed = changes(job, { state, uniqueKey: this.#keyAfter(row, job, now) });
       this.statements.settle.run(...changed, settledAt, outcome, error && JSON.stringify(error), n);
     }
   }
@@ -459,7 +459,7 @@ export class Ready {
     const state = stateOf(job, now);
     this.#madeReady(job, now);
     if (row.finishedAt !== null && job.finishedAt === null) this.#runStepsAgain(row);
-    this.statements.update.run(...changes(job, state, this.#keyAfter(row, job, now)), row.n);
+    this.statements.update.run(...changes(job, { state, uniqueKey: this.#keyAfter(row, job, now) }), row.n);
     if (isEdited) this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
     this.#count(row, state, job.attempt, job.queue);
   }
