@@ -14,7 +14,7 @@ import type { CodeSchedule } from '../core/schedule.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, Keeper, NextDue, Settled, Store } from '../ports/store.ts';
-import { type AttemptRunner, logFailure, RunningAttempt } from './attempt.ts';
+import { type AttemptRunner, RunningAttempt } from './attempt.ts';
 import { createHeartbeat, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
 import type { Host } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
@@ -23,6 +23,7 @@ import { Outage } from './outage.ts';
 import { createRegistry, type Registry } from './registry.ts';
 import { createScheduler, type Scheduler } from './scheduler.ts';
 import { owed } from './shares.ts';
+import { logFailure } from './verdict.ts';
 
 export interface WorkerSettings {
   readonly id: string;
