@@ -8,7 +8,8 @@ import type { Job } from './core/types.ts';
 import type { Logger } from './engine/host.ts';
 import { Worker as EngineWorker, type WorkerSettings } from './engine/worker.ts';
 import { home } from './isolate/messages.ts';
-import { nearest, OptionReader } from './options.ts';
+import { nearest } from './options/names.ts';
+import { OptionReader } from './options/reader.ts';
 import { resultOf } from './result.ts';
 
 /** The options of `tasks.worker`. */
