@@ -7,7 +7,7 @@ import { type Backoff, defaultBackoff } from '../core/backoff.ts';
 import { checkBlob } from '../core/blobs.ts';
 import { decide, type Outcome } from '../core/decide.ts';
 import type { Definition } from '../core/definition.ts';
-import { formatDuration, isThenable, show } from '../core/duration.ts';
+import { formatDuration, isThenable } from '../core/duration.ts';
 import {
   type AttemptError,
   CancelledError,
@@ -19,19 +19,17 @@ import {
   TimeoutError,
   UnknownTaskError,
 } from '../core/errors.ts';
-import type { LogLevel } from '../core/events.ts';
-import { cut, maxTextBytes, recordError } from '../core/failure.ts';
-import { decode, encode, utf8Length } from '../core/json.ts';
-import { latestLines, lineText, mostLines } from '../core/log.ts';
+import { decode, encode } from '../core/json.ts';
 import type { Cancel, Snooze } from '../core/outcomes.ts';
 import { type Failure, nameOfStep } from '../core/steps.ts';
-import type { Job, Progress, Settlement, Step } from '../core/types.ts';
+import type { Job, Settlement, Step } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
 import type { Awaitable, Store } from '../ports/store.ts';
 import { runAround } from './around.ts';
 import { Context } from './context.ts';
-import { duplicatesEvent, type Host, type Isolate } from './host.ts';
+import type { Host, Isolate } from './host.ts';
 import { parseInput } from './input.ts';
+import { Notes, nothingUnsaved } from './notes.ts';
 import { scope } from './scope.ts';
 import { type StepStore, Steps } from './steps.ts';
 import { failed, returned, thrown } from './verdict.ts';
@@ -44,20 +42,6 @@ interface Interruption {
   readonly error: AttemptError;
   readonly outcome: Outcome | null;
 }
-
-/** What an attempt has written down and the store has not saved yet. */
-export interface Notes {
-  readonly log?: readonly string[];
-  readonly metadata?: Readonly<Record<string, unknown>>;
-}
-
-const noNotes: Notes = {};
-
-/** Maximum size of a job's metadata when a task changes it, in bytes of JSON. */
-const maxMetadataBytes = 16_384;
-
-/** Tasks that a warning has been logged for. */
-const warned = new WeakSet<Definition>();
 
 /** Runs the attempt and receives its callbacks. */
 export interface AttemptRunner {
@@ -91,15 +75,8 @@ export class RunningAttempt implements Scope {
   /** When the store was first asked to renew it since then, on the monotonic clock; null if it has not been. */
   askedAt: number | null = null;
   parent: Scope | undefined;
-  progress: Progress | null = null;
-  /** The progress that the store has saved. */
-  savedProgress: Progress | null = null;
-  /** Lines that the store does not have yet, and how many there were in all. */
-  #lines: string[] = [];
-  #logged = 0;
-  /** The metadata as the attempt has changed it, and as the store has saved it. */
-  #metadata: Readonly<Record<string, unknown>> | undefined;
-  #savedMetadata: Readonly<Record<string, unknown>> | undefined;
+  /** What it has written down. */
+  readonly notes: Notes;
   readonly #runner: AttemptRunner;
   #controller: AbortController | undefined;
   #steps: Steps | undefined;
@@ -125,6 +102,7 @@ export class RunningAttempt implements Scope {
     const sinceMs = job.lastAttemptedAt === null ? 0 : clock.now() - job.lastAttemptedAt;
     this.confirmedAt = clock.monotonic() - Math.max(0, sinceMs);
     this.#runner = runner;
+    this.notes = new Notes(this, () => runner.progressed?.(this));
   }
 
   get task(): string {
@@ -207,8 +185,8 @@ export class RunningAttempt implements Scope {
     if (!this.#ended) this.#end(failed(this, error));
     // Node.js reports a rejection slightly later. The outcome may not have been sent to the store yet.
     else {
-      const settlement = decide(this.job, this.#backoff, failed(this, error), this.host.clock.now(), 0, this.progress);
-      this.#runner.revise?.(this, { ...settlement, ...this.notes });
+      const settlement = decide(this.job, this.#backoff, failed(this, error), this.host.clock.now(), 0, this.notes.progress);
+      this.#runner.revise?.(this, { ...settlement, ...this.notes.unsaved });
     }
   }
 
@@ -221,15 +199,15 @@ export class RunningAttempt implements Scope {
     if (this.#ended) throw this.#aborted ?? refuse('the attempt has ended');
     if (!this.#runner.complete) throw refuse('no store here can join a transaction');
     const text = value === undefined ? null : encode(value, `the value of ctx.complete() of ${job.task}`);
-    const { notes } = this;
-    const settlement = { ...decide(job, defaultBackoff, { kind: 'done', value: text }, host.clock.now(), 0, this.progress), ...notes };
+    const { unsaved, progress } = this.notes;
+    const settlement = { ...decide(job, defaultBackoff, { kind: 'done', value: text }, host.clock.now(), 0, progress), ...unsaved };
     const settled = (row: Job | null) => {
       if (!row)
         throw new LeaseLostError(
           `attempt ${job.attempt} of job ${job.id} no longer holds the job; let this error roll back the transaction`,
         );
       this.#completed = settlement;
-      this.saved(notes);
+      this.notes.saved(unsaved);
     };
     const answer = this.#runner.complete(settlement, transaction);
     return answer instanceof Promise ? answer.then(settled) : settled(answer);
@@ -238,36 +216,6 @@ export class RunningAttempt implements Scope {
   /** Runs isolated tasks, if this attempt's does not run here. */
   get isolate(): Isolate | undefined {
     return this.definition?.isolate && this.#runner.isolates ? this.host.isolate : undefined;
-  }
-
-  /** What is to be saved with the next renewal, or with the outcome. */
-  get notes(): Notes {
-    const log = this.#lines.length > 0 ? { log: this.#lines } : noNotes;
-    return this.#metadata === this.#savedMetadata || this.#metadata === undefined ? log : { ...log, metadata: this.#metadata };
-  }
-
-  /** The store has saved them. */
-  saved({ log, metadata }: Notes): void {
-    if (log) this.#lines = this.#lines.filter((line) => !log.includes(line));
-    if (metadata) this.#savedMetadata = metadata;
-  }
-
-  get metadata(): Readonly<Record<string, unknown>> {
-    return this.#metadata ?? this.job.metadata;
-  }
-
-  setMetadata(key: string, value: unknown): void {
-    if (this.#ended) return;
-    const where = `ctx.metadata.set(${show(key)}) of ${this.job.task}`;
-    if (typeof key !== 'string') throw new InputError(`${where}: the key must be a text`);
-    const { [key]: _, ...others } = this.metadata;
-    const text = encode(value === undefined ? others : { ...others, [key]: value }, where);
-    if (utf8Length(text) > maxMetadataBytes)
-      throw new InputError(
-        `${where}: the metadata of a job has at most ${maxMetadataBytes} bytes of JSON; this would be ${utf8Length(text)}`,
-      );
-    this.#metadata = decode(text) as Readonly<Record<string, unknown>>;
-    this.host.clock.inTurn(this, () => this.#runner.progressed?.(this));
   }
 
   get steps(): Steps {
@@ -387,67 +335,6 @@ export class RunningAttempt implements Scope {
     this.#made = outcome;
   }
 
-  log(level: LogLevel, message: string, fields: Record<string, unknown> | undefined): void {
-    const { host, job } = this;
-    const text = typeof message === 'string' ? message : show(message);
-    const kept = fields === undefined ? null : copied(fields);
-    const at = host.clock.now();
-    this.#keepLine(level, text, kept, at);
-    host.logger[level](duplicatesEvent({ task: job.task, job: job.id, attempt: job.attempt, ...kept }), text);
-    if (!host.events.hasListeners('logged')) return;
-    host.events.emit({
-      type: 'logged',
-      at,
-      job,
-      worker: this.worker,
-      attempt: job.attempt,
-      level,
-      message: text,
-      fields: kept,
-    });
-  }
-
-  #keepLine(level: LogLevel, message: string, fields: Record<string, unknown> | null, at: number): void {
-    const { attempt, claim } = this.job;
-    this.#lines.push(lineText({ at, level, message, fields, attempt, claim, n: this.#logged++ }));
-    if (this.#lines.length >= 2 * mostLines) this.#lines = latestLines(this.#lines);
-  }
-
-  report(fraction: number, message: string | undefined): void {
-    // Progress reported after the attempt has ended is ignored.
-    if (this.#ended) return;
-    const { host, job } = this;
-    const at = host.clock.now();
-    if (!(fraction >= 0 && fraction <= 1) || typeof fraction !== 'number') this.#warnOfProgress(fraction);
-    const known = typeof fraction === 'number' && !Number.isNaN(fraction);
-    this.progress = {
-      fraction: known ? Math.min(1, Math.max(0, fraction)) : (this.progress?.fraction ?? 0),
-      message: message === undefined ? null : cut(typeof message === 'string' ? message : show(message), maxTextBytes),
-      at,
-    };
-    this.host.clock.inTurn(this, () => this.#runner.progressed?.(this));
-    if (host.events.hasListeners('progressed')) {
-      host.events.emit({
-        type: 'progressed',
-        at,
-        job: { ...job, progress: this.progress },
-        worker: this.worker,
-        attempt: job.attempt,
-        progress: this.progress,
-      });
-    }
-  }
-
-  /** Warns once per task, because a loop may report a thousand times. */
-  #warnOfProgress(fraction: unknown): void {
-    const { host, job, definition } = this;
-    if (definition === undefined || warned.has(definition)) return;
-    warned.add(definition);
-    const meant = typeof fraction === 'number' && fraction > 1 && fraction <= 100 ? `; for ${fraction} %, pass ${fraction / 100}` : '';
-    const text = `ctx.progress(${show(fraction)}): the fraction is a number from 0 to 1${meant}`;
-    host.logger.warn({ task: job.task, job: job.id, attempt: job.attempt }, text);
-  }
-
   #armTimeout(timeoutMs: number): void {
     this.#timeout = this.host.clock.after(timeoutMs, () => {
       const error = new TimeoutError(`${this.job.task} took longer than its timeout of ${formatDuration(timeoutMs)}`);
@@ -481,7 +368,7 @@ export class RunningAttempt implements Scope {
     }
     const { clock, random } = this.host;
     const fraction = outcome.kind === 'failed' ? random.fraction('backoff.jitter') : 0;
-    const settle = (end: Outcome) => this.#noted(decide(this.job, this.#backoff, end, clock.now(), fraction, this.progress));
+    const settle = (end: Outcome) => this.#noted(decide(this.job, this.#backoff, end, clock.now(), fraction, this.notes.progress));
     if (!this.#completed) this.#runner.ended(this, settle(outcome));
     else
       this.#runner.ended(
@@ -531,14 +418,17 @@ export class RunningAttempt implements Scope {
     this.#ended = true;
     host.clock.leave(this, true);
     const fraction = end.kind === 'failed' ? host.random.fraction('backoff.jitter') : 0;
-    this.#runner.ended(this, this.#noted(decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.progress)));
+    this.#runner.ended(
+      this,
+      this.#noted(decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.notes.progress)),
+    );
   }
 
   /** A settlement with what is to be stored beside it. */
   #noted(settlement: Settlement): Settlement {
-    const { notes } = this;
+    const { unsaved } = this.notes;
     const undoes = this.#steps?.canUndo && settlement.status === 'queued';
-    return notes === noNotes && !undoes ? settlement : { ...settlement, ...notes, ...(undoes ? { undoes: true as const } : {}) };
+    return unsaved === nothingUnsaved && !undoes ? settlement : { ...settlement, ...unsaved, ...(undoes ? { undoes: true as const } : {}) };
   }
 
   /** True if the job ends with this outcome, and not well. */
@@ -565,7 +455,7 @@ export class RunningAttempt implements Scope {
     return returned(this, value, {
       made: this.#made,
       unused: this.#steps?.unused() ?? [],
-      warn: (line) => this.log('warn', line, undefined),
+      warn: (line) => this.notes.log('warn', line, undefined),
     });
   }
 }
@@ -601,14 +491,5 @@ export function stored(job: Job): unknown {
     return decode(job.input);
   } catch (error) {
     throw new PermanentError(`the stored input of job ${job.id} is not valid JSON; it was changed outside Escapement`, { cause: error });
-  }
-}
-
-/** The fields of a log line; unreadable ones are omitted. */
-function copied(fields: Record<string, unknown>): Record<string, unknown> {
-  try {
-    return { ...fields };
-  } catch (error) {
-    return { unreadable: recordError(error).message };
   }
 }

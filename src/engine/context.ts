@@ -48,19 +48,19 @@ export class Context implements TaskContext {
   get log(): TaskLog {
     const attempt = this.#attempt;
     this.#log ??= {
-      debug: (message, fields) => attempt.log('debug', message, fields),
-      info: (message, fields) => attempt.log('info', message, fields),
-      warn: (message, fields) => attempt.log('warn', message, fields),
-      error: (message, fields) => attempt.log('error', message, fields),
+      debug: (message, fields) => attempt.notes.log('debug', message, fields),
+      info: (message, fields) => attempt.notes.log('info', message, fields),
+      warn: (message, fields) => attempt.notes.log('warn', message, fields),
+      error: (message, fields) => attempt.notes.log('error', message, fields),
     };
     return this.#log;
   }
 
   get metadata(): TaskMetadata {
-    const attempt = this.#attempt;
+    const { notes } = this.#attempt;
     return {
-      get: (key) => (Object.hasOwn(attempt.metadata, key) ? structuredClone(attempt.metadata[key]) : undefined),
-      set: (key, value) => attempt.setMetadata(key, value),
+      get: (key) => (Object.hasOwn(notes.metadata, key) ? structuredClone(notes.metadata[key]) : undefined),
+      set: (key, value) => notes.setMetadata(key, value),
     };
   }
 
@@ -88,7 +88,7 @@ export class Context implements TaskContext {
   }
 
   progress(fraction: number, message?: string): void {
-    this.#attempt.report(fraction, message);
+    this.#attempt.notes.report(fraction, message);
   }
 
   complete(value: unknown, options: { readonly transaction: unknown }): void | Promise<void> {

@@ -63,11 +63,11 @@ export function createHeartbeat(host: Host, store: JobStore, running: ReadonlyMa
     asked();
     if (running.size === 0) return Number.POSITIVE_INFINITY;
     const attempts = [...running.values()];
-    const held: readonly Held[] = attempts.map(({ job, progress, savedProgress, notes }) => ({
+    const held: readonly Held[] = attempts.map(({ job, notes }) => ({
       id: job.id,
       claim: job.claim,
-      progress: progress === savedProgress ? null : progress,
-      ...notes,
+      progress: notes.unsavedProgress,
+      ...notes.unsaved,
     }));
     asking = true;
     let answers: readonly RenewAnswer[];
@@ -91,8 +91,7 @@ export function createHeartbeat(host: Host, store: JobStore, running: ReadonlyMa
       else {
         attempt.confirmedAt = askedAfter;
         attempt.askedAt = null;
-        attempt.savedProgress = held[i]?.progress ?? attempt.savedProgress;
-        attempt.saved(held[i] ?? {});
+        attempt.notes.saved(held[i] ?? {});
       }
       if (answer?.kind === 'cancelled') attempt.cancel(answer.reason);
     }

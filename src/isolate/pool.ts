@@ -144,13 +144,13 @@ class Run {
         break;
       }
       case 'log':
-        this.#attempt.log(message.level, message.message, message.fields);
+        this.#attempt.notes.log(message.level, message.message, message.fields);
         break;
       case 'metadata':
-        this.#attempt.setMetadata(message.key, message.value);
+        this.#attempt.notes.setMetadata(message.key, message.value);
         break;
       case 'progress':
-        this.#attempt.report(message.fraction, message.message);
+        this.#attempt.notes.report(message.fraction, message.message);
         break;
       case 'unloadable': {
         const { name, message: text, stack } = message.error;
