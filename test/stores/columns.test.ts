@@ -1,8 +1,12 @@
 /** Every field of a job has its column: a field that is added and forgotten somewhere fails here. */
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { sqlite } from 'escapement/sqlite';
 import { expect, test } from 'vitest';
 import type { Job } from '../../src/core/types.ts';
 import { insertValues, plainValues } from '../../src/stores/sql/rows.ts';
-import { jobMaker } from '../../src/testing/conformance/kit.ts';
+import { amend, claim, done, insert, jobMaker, leaseMs, lost, recordOf, settle, t0 } from '../../src/testing/conformance/kit.ts';
 
 /** Another value for each field. */
 const others: { readonly [Field in keyof Job]: Job[Field] } = {
@@ -57,4 +61,25 @@ test.each(Object.keys(others) as (keyof Job)[])('an insert writes %s', (field) =
   expect(plainValues(job, 'ready')).toBeDefined();
   if (always.has(field)) expect(plainValues(changed, 'ready')).toBeDefined();
   else expect(plainValues(changed, 'ready')).toBeUndefined();
+});
+
+test('on SQLite, a job that another process changes while it runs is settled and counted as it is then', async () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'app.db');
+  const [mine, theirs] = [await sqlite({ file }).open(), await sqlite({ file }).open()];
+  try {
+    for (const store of [mine, theirs]) await store.migrate();
+    const job = jobMaker();
+    await insert(mine, job(), job());
+    const [first, second] = (await claim(mine, t0)) as [Job, Job];
+    // Another queue, in which it is counted from now on.
+    expect(await amend(theirs, first, { queue: 'other' }, t0)).toMatchObject({ status: 'running', queue: 'other' });
+    // Another worker has taken over.
+    await settle(theirs, lost(second, t0 + leaseMs));
+    expect(await settle(mine, done(first, t0), done(second, t0))).toEqual(['settled', 'stale']);
+    expect((await recordOf(theirs, first.id)).job).toMatchObject({ status: 'successful', queue: 'other' });
+    const counts = Object.fromEntries((await mine.stats({ now: t0 + leaseMs })).map((queue) => [queue.name, queue.counts]));
+    expect(counts).toMatchObject({ default: { running: 0, successful: 0 }, other: { running: 0, successful: 1 } });
+  } finally {
+    for (const store of [mine, theirs]) await store.close();
+  }
 });
