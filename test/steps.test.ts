@@ -343,6 +343,20 @@ test('a signal is neither lost nor skipped when taking it fails after the store 
   expect(lost).toBe(2);
 });
 
+// Found by seed 552 of the application that `npm run simulate:long` explores.
+test('a step that is stored again because the answer was lost has run once, for the checker too', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const flow = tasks.define('flow', {
+    run: async (_: number, ctx) => {
+      for (let i = 0; i < 20; i++) await ctx.step('part', () => i);
+    },
+  });
+  await explore(tasks, { seeds: 10, faults: ['store'] }, async (sim) => {
+    await flow.enqueueMany([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    await sim.advance('10m');
+  });
+});
+
 test('explorations find no way to repeat a step or to lose a signal', async () => {
   const tasks = createTasks({ backend: memory() });
   const calls = new Map<string, number>();

@@ -21,8 +21,8 @@ export class Remembered {
     const kept = this.#steps.get(id) ?? new Map<string, Step>();
     this.#steps.set(id, kept);
     for (const step of steps) {
-      // Two workers may find at once that the job has failed.
-      if (step.kind === 'step' && step.name !== failedStep && kept.has(step.name))
+      // Two workers may find at once that the job has failed. The very same row is sent again if the answer was lost.
+      if (step.kind === 'step' && step.name !== failedStep && kept.has(step.name) && kept.get(step.name) !== step)
         this.#say(id, `I17: its step ${step.name} ran again after it was stored`);
       kept.set(step.name, step);
     }
