@@ -46,9 +46,16 @@ async function embeddedPostgres() {
   return EmbeddedPostgres;
 }
 
-/** A server without durability, on a free port. */
-export async function startPostgres(flags: readonly string[] = []): Promise<TestServer> {
-  const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'escapement-postgres-'));
+/** A folder for the data of a server. */
+export function serverFolder(): string {
+  return mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'escapement-postgres-'));
+}
+
+/** A server without durability, on a free port. @param initdbFlags flags of the program that creates its data */
+export async function startPostgres(
+  flags: readonly string[] = [],
+  { folder = serverFolder(), initdbFlags = [] }: { folder?: string; initdbFlags?: readonly string[] } = {},
+): Promise<TestServer> {
   // As root, the server runs as another user.
   chmodSync(folder, 0o755);
   const probe = createServer();
@@ -63,7 +70,7 @@ export async function startPostgres(flags: readonly string[] = []): Promise<Test
     password: 'postgres',
     persistent: true,
     createPostgresUser: true,
-    initdbFlags: ['--no-sync', '--encoding=UTF8'],
+    initdbFlags: ['--no-sync', '--encoding=UTF8', ...initdbFlags],
     postgresFlags: [
       'fsync=off',
       'synchronous_commit=off',
