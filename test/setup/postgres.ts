@@ -58,9 +58,7 @@ export async function startPostgres(
 ): Promise<TestServer> {
   // As root, the server runs as another user.
   chmodSync(folder, 0o755);
-  const probe = createServer();
-  const port = await portOf(probe);
-  await new Promise((resolve) => probe.close(resolve));
+  const port = await freePort();
   const lines: string[] = [];
   const EmbeddedPostgres = await embeddedPostgres();
   const server = new EmbeddedPostgres({
@@ -93,6 +91,13 @@ export async function startPostgres(
     rmSync(folder, { recursive: true, force: true });
   };
   return { url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`, stop, halt: () => server.stop(), resume: () => server.start() };
+}
+
+export async function freePort(): Promise<number> {
+  const probe = createServer();
+  const port = await portOf(probe);
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
 }
 
 async function portOf(server: Server): Promise<number> {
