@@ -1,7 +1,7 @@
 /**
  * How many slots, processes and servers a load needs:
  *
- *     node bench/plan/run.ts --arrivals 200/s --service 50ms --p95 100ms
+ *     npm run plan -- --arrivals 200/s --service 50ms --p95 100ms
  *
  * `--arrivals` 20/s, 600/m or 5000/h; `--service` the mean time of a job's function; `--variation` the squared coefficient of variation of that time, 0
  * if all jobs take as long (1); `--p95` how long 95 % of the jobs may wait from their enqueue to their start (100ms); `--slots` of a process (100);
@@ -51,7 +51,7 @@ const { values } = parseArgs({
 });
 if (!values.arrivals || !values.service) {
   console.error(
-    'usage: node bench/plan/run.ts --arrivals 200/s --service 50ms [--p95 100ms] [--variation 1] [--slots 100] [--check 20s [--url URL]]',
+    'usage: npm run plan -- --arrivals 200/s --service 50ms [--p95 100ms] [--variation 1] [--slots 100] [--check 20s [--url URL]]',
   );
   process.exit(2);
 }
