@@ -32,8 +32,8 @@ import type {
   Taken,
   WantedSignal,
 } from '../../ports/store.ts';
-import { Remembered } from '../sql/remembered.ts';
 import { noKeeper, ThreadKeeper } from '../keeper.ts';
+import { Remembered } from '../sql/remembered.ts';
 import { type JobRow, jobOf, workerOf } from '../sql/rows.ts';
 import { Claims, claimsSql, inOrder, type Served, type Sweep } from './claims.ts';
 import { type Connection, codeOf, upkeepMs } from './connection.ts';
