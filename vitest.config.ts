@@ -27,7 +27,7 @@ const pure = [
   'test/ports/random.test.ts',
   'test/processes/*.test.ts',
   'test/testing/{determinism,edges,explore,node-test,planted,simulation,sound}.test.ts',
-  'test/{aliases,applications,exports,fleet,hooks,imports,limits,mistakes,notes,operations,steps,tasks,torture,unique,workflow}.test.ts',
+  'test/{aliases,applications,exports,fleet,hooks,imports,limits,mistakes,notes,operations,plan,steps,tasks,torture,unique,workflow}.test.ts',
   'test/email/{classify,queued,simulation,smtp,transports}.test.ts',
   'test/vitest/{enqueued,outcome,report,runs}.test.ts',
   'test/{guides,scenarios}/*.test.ts',

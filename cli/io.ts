@@ -50,8 +50,8 @@ export interface Process {
   memory(): number;
   /** Ends the process now. */
   leave(code: number): void;
-  /** Forks another process of this program. */
-  fork(argv: readonly string[]): Child;
+  /** Forks another process of this program. @param postgres the URL for its `Parent` */
+  fork(argv: readonly string[], postgres: string | undefined): Child;
   /** The supervisor that forked this process, if any. */
   readonly parent: Parent | undefined;
 }
@@ -70,6 +70,8 @@ export interface Child {
 }
 
 export interface Parent {
+  /** The URL of `--postgres`. It may contain a password, and all users of a machine can read the arguments of its processes. */
+  readonly postgres: string | undefined;
   tell(report: Report): void;
   onOrder(fn: (order: Order) => void): void;
   /** The supervisor has exited unexpectedly. */

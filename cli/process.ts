@@ -7,6 +7,9 @@ const signals: readonly Signal[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 /** A signal within this time of another is the same request arriving twice: from the terminal and a wrapper that forwards it, or as TERM and HUP. */
 const echoMs = 1_000;
 
+/** The environment variable that holds `Parent.postgres`. */
+const postgresVariable = 'ESCAPEMENT_SUPERVISED_POSTGRES';
+
 /** Returns a function that is true for a new request and false for its duplicates. @param now milliseconds of a monotonic clock */
 export function requests(now: () => number): () => boolean {
   let askedAt = Number.NEGATIVE_INFINITY;
@@ -77,8 +80,14 @@ export function realProcess(ending: Ending, die: (fault: unknown) => void): Proc
     },
     memory: () => process.memoryUsage.rss(),
     leave: (code) => ending.leave(code),
-    fork: (argv) =>
-      childOf(fork(process.argv[1] as string, argv, { execArgv: process.execArgv, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })),
+    fork: (argv, postgres) =>
+      childOf(
+        fork(process.argv[1] as string, argv, {
+          execArgv: process.execArgv,
+          stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+          ...(postgres !== undefined && { env: { ...process.env, [postgresVariable]: postgres } }),
+        }),
+      ),
     parent: process.send ? parentOf() : undefined,
   };
 }
@@ -98,7 +107,11 @@ function childOf(child: ChildProcess): Child {
 }
 
 function parentOf(): Parent {
+  const { [postgresVariable]: postgres } = process.env;
+  // Not for the processes that tasks start.
+  delete process.env[postgresVariable];
   return {
+    postgres,
     tell: (report) => {
       if (process.connected) process.send?.(report, undefined, undefined, () => {});
     },

@@ -16,7 +16,8 @@
  * are not: every queue runs jobs at least once.
  *
  * Run: `npm run torture -- --store sqlite --for 10m`. Options: `--store` sqlite, postgres, pg-boss or graphile-worker (the last two have to be
- * installed), `--for` (1m), `--processes` (4), `--url` of a PostgreSQL server (default: one is started).
+ * installed), `--for` (1m), `--processes` (4), `--url` of a PostgreSQL server (default: one is started). In less than a minute, everything goes
+ * wrong more often, and nothing takes as long.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { appendFileSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
@@ -35,13 +36,15 @@ const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const stuckAfterMs = 120_000;
 /** Beyond this, clients wait with new jobs until others have ended. */
 const mostUnfinished = 1_000;
+/** The longest jobs. */
+const longMs = 40_000;
 const between = (low: number, high: number) => low + Math.random() * (high - low);
 
 if (process.send) await client(process.argv.slice(2));
 else await torture();
 
 /** One process: it enqueues, works, and writes down what it sees, line by line, so that the lines survive SIGKILL. */
-async function client([store = '', at = '', log = '', slots = '']: readonly string[]): Promise<void> {
+async function client([store = '', at = '', log = '', slots = '', pace = '1']: readonly string[]): Promise<void> {
   const fd = openSync(log, 'a');
   const note = (what: string, ids: string) => writeSync(fd, `${now()} ${what} ${ids}\n`);
   // Connections that are cut concern the queue, not this process.
@@ -67,7 +70,7 @@ async function client([store = '', at = '', log = '', slots = '']: readonly stri
     if (n % 10 === 0) isFull = (await queue.unfinished().catch(() => 0)) > mostUnfinished;
     if (!isEnqueueing || isFull) continue;
     // What was refused may exist all the same. With ids of its own, it is enqueued again until it is acknowledged.
-    const ids = refused.length > 0 ? refused : newIds(n);
+    const ids = refused.length > 0 ? refused : newIds(n, Number(pace));
     note('asked', ids.join(' '));
     try {
       await queue.enqueue(ids);
@@ -80,9 +83,9 @@ async function client([store = '', at = '', log = '', slots = '']: readonly stri
 }
 
 /** Ids that say what the jobs are and how long they take. */
-function newIds(n: number): string[] {
+function newIds(n: number, pace: number): string[] {
   return Array.from({ length: 1 + Math.floor(between(0, 12)) }, (_, i) => {
-    const [kind, ms] = i === 0 ? ['one', between(0, 100)] : Math.random() < 0.02 ? ['long', 40_000] : ['any', between(0, 300)];
+    const [kind, ms] = i === 0 ? ['one', between(0, 100)] : Math.random() < 0.02 ? ['long', longMs * pace] : ['any', between(0, 300)];
     return `${kind}-${process.pid}-${n}-${i}-${Math.round(ms as number)}`;
   });
 }
@@ -103,6 +106,7 @@ async function torture(): Promise<void> {
     process.exit(2);
   }
   const forMs = Number(minutes[1]) * (minutes[2] === 'm' ? 60_000 : 1_000);
+  const pace = Math.min(1, forMs / 60_000);
   const folder = mkdtempSync(join(tmpdir(), 'escapement-torture-'));
   const server = store === 'sqlite' || values.url ? undefined : await startPostgres(['fsync=on', 'synchronous_commit=on']);
   const at = store === 'sqlite' ? join(folder, 'jobs.db') : (values.url ?? server?.url ?? '');
@@ -117,7 +121,7 @@ async function torture(): Promise<void> {
   const did = { kills: 0, pauses: 0, cuts: 0 };
   let started = 0;
   const start = () =>
-    fork(fileURLToPath(import.meta.url), [store, at, join(folder, `log-${++started}`), started % 4 === 0 ? '250' : '8'], {
+    fork(fileURLToPath(import.meta.url), [store, at, join(folder, `log-${++started}`), started % 4 === 0 ? '250' : '8', String(pace)], {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
   const died: string[] = [];
@@ -136,7 +140,7 @@ async function torture(): Promise<void> {
   const isOver = () => performance.now() > until;
   const every = async (low: number, high: number, act: () => void | Promise<void>) => {
     for (;;) {
-      await wait(Math.min(between(low, high), Math.max(0, until - performance.now())));
+      await wait(Math.min(between(low, high) * pace, Math.max(0, until - performance.now())));
       if (isOver()) return;
       await act();
     }
@@ -155,7 +159,7 @@ async function torture(): Promise<void> {
     harms.push(harm);
     child.kill('SIGSTOP');
     did.pauses += 1;
-    await wait(between(1_000, 45_000));
+    await wait(between(1_000, 45_000) * pace);
     child.kill('SIGCONT');
     // It takes a while until it has noticed.
     harm.to = now() + 2_000;

@@ -21,6 +21,7 @@ Examples:
   $ escapement top tasks.ts --write
   $ escapement top tasks.ts --backend bulk
 
+A password in the URL is visible to other users of the machine: set PGPASSWORD instead.
 Press ? for an explanation of the keys and numbers. Without --write, nothing is changed.
 If stdout is not a terminal, or CI is set, the overview is printed once as plain lines.
 

@@ -48,6 +48,10 @@ each. A child that exits is restarted, with a delay that grows while it keeps fa
 reaches --max-jobs or --max-memory is restarted immediately. Without --processes, a process manager
 must restart the worker.
 
+The processes get the URL of --postgres through their environment, so that other users of the
+machine do not see its password. To keep it out of this command too, leave it out of the URL and set
+PGPASSWORD.
+
 --drain does not wait for jobs that are due later, in paused queues, or of tasks that the module
 does not define; it works with the default backend only. --max-jobs counts attempts as they start;
 jobs claimed together with the last one still run.
@@ -110,10 +114,8 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
     const { createLog } = await import('../worker/log.ts');
     const { supervise } = await import('../worker/supervise.ts');
     const log = createLog(io, { worker: id, level: logLevel, logInput });
-    return supervise(
-      { id, processes, argv: (childId) => childArgv(module, { ...options, timeout }, childId), log, patienceMs: timeout + lateMs + 1_000 },
-      io,
-    );
+    const argv = (childId: string) => childArgv(module, { ...options, timeout }, childId);
+    return supervise({ id, processes, argv, postgres: options.postgres, log, patienceMs: timeout + lateMs + 1_000 }, io);
   }
   const {
     drain = false,
@@ -126,7 +128,7 @@ async function workerCommand(module: string, options: Options, io: Io): Promise<
     concurrency,
     scheduler,
     blockLimit,
-    postgres,
+    postgres = supervised ? io.process.parent?.postgres : undefined,
     schema,
   } = options;
   const settings = { id, concurrency, drain, scheduler, timeoutMs: timeout, logLevel, logInput, supervised };
@@ -157,7 +159,6 @@ function childArgv(module: string, options: Options & { readonly timeout: number
   if (options.maxMemory !== undefined) argv.push('--max-memory', String(options.maxMemory));
   if (!options.scheduler) argv.push('--no-scheduler');
   if (options.backend !== undefined) argv.push('--backend', options.backend);
-  if (options.postgres !== undefined) argv.push('--postgres', options.postgres);
   if (options.schema !== undefined) argv.push('--schema', options.schema);
   if (options.logInput) argv.push('--log-input');
   return argv;

@@ -22,6 +22,8 @@ interface Plan {
   readonly processes: number;
   /** The arguments for each child. */
   readonly argv: (id: string) => readonly string[];
+  /** The URL of `--postgres`, which is not among the arguments. */
+  readonly postgres: string | undefined;
   readonly log: Log;
   /** The time that a child has to stop before it is killed. */
   readonly patienceMs: number;
@@ -35,7 +37,7 @@ interface Place {
   timer: NodeJS.Timeout | undefined;
 }
 
-export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io): Promise<ExitCode> {
+export function supervise({ id, processes, argv, postgres, log, patienceMs }: Plan, io: Io): Promise<ExitCode> {
   const ownProcess = io.process;
   const places: Place[] = Array.from({ length: processes }, (_, i) => ({
     id: `${id}-${i}`,
@@ -56,7 +58,7 @@ export function supervise({ id, processes, argv, log, patienceMs }: Plan, io: Io
     };
 
     const fill = (place: Place) => {
-      const child = ownProcess.fork(argv(place.id));
+      const child = ownProcess.fork(argv(place.id), postgres);
       const bornAt = io.realNow();
       let why: string | undefined;
       place.child = child;

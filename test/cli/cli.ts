@@ -101,8 +101,8 @@ export function simulated(fixture: string, ...options: string[]): Promise<Ran> {
 }
 
 /** The built program, in a process of its own. */
-export function spawned(argv: readonly string[], stdoutTo: 'pipe' | 'closed' = 'pipe'): Promise<Ran> {
-  const program = start(argv);
+export function spawned(argv: readonly string[], stdoutTo: 'pipe' | 'closed' = 'pipe', env: Record<string, string> = {}): Promise<Ran> {
+  const program = start(argv, env);
   if (stdoutTo === 'closed') program.child.stdout?.destroy();
   return program.ended;
 }
@@ -168,8 +168,12 @@ class Log {
     });
 }
 
-export function start(argv: readonly string[]): Program {
-  const child = spawn(process.execPath, ['dist/cli/main.js', ...argv], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+export function start(argv: readonly string[], env: Record<string, string> = {}): Program {
+  const child = spawn(process.execPath, ['dist/cli/main.js', ...argv], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  });
   const text = { stdout: '', stderr: '' };
   const log = new Log();
   child.stdout.setEncoding('utf8').on('data', (more: string) => {

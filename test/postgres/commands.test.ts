@@ -1,6 +1,7 @@
 /** Commands with `--postgres`: the module's jobs in a database that it does not name. */
+import { existsSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { spawned } from '../cli/cli.ts';
+import { spawned, start } from '../cli/cli.ts';
 import { postgresUrl } from '../stores/postgres-server.ts';
 
 const module = 'test/postgres/fixtures/tasks.ts';
@@ -26,6 +27,38 @@ test('worker, list and top use the database that they are given', async () => {
   const watched = await spawned(['top', ...place]);
   expect(watched).toMatchObject({ code: 0, stderr: '', stdout: expect.stringMatching(/^ *default(?: +·){5} +2 /m) });
   expect(watched.stdout).not.toContain('postgres:');
+});
+
+test('a password is not among the arguments of worker processes', async ({ skip }) => {
+  if (!existsSync('/proc/self/cmdline')) skip('no /proc');
+  const url = await postgresUrl();
+  const program = start(['worker', module, '--processes', '2', '--log-level', 'debug', '--postgres', url, '--schema', schema]);
+  const pids = await Promise.all(
+    ['0', '1'].map(async (n) => (await program.line(({ child, pid }) => String(child).endsWith(`-${n}`) && typeof pid === 'number')).pid),
+  );
+  // They use the database all the same.
+  await program.line(({ event, worker }) => event === 'workerStarted' && String(worker).endsWith('-1'));
+  for (const pid of pids) {
+    const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+    expect(argv).toContain('--supervised');
+    expect(argv.join(' ')).not.toContain('postgres:');
+  }
+  program.child.kill('SIGTERM');
+  expect(await program.ended).toMatchObject({ code: 0, stderr: '' });
+});
+
+test('a password from the environment', async ({ skip }) => {
+  const url = new URL(await postgresUrl());
+  const { password } = url;
+  if (password === '') skip('the server asks for no password');
+  url.password = '';
+  const argv = ['list', module, '--json', '--postgres', url.href, '--schema', schema];
+  expect(await spawned(argv, 'pipe', { PGPASSWORD: password })).toMatchObject({ code: 0, stderr: '' });
+  const { code, stderr } = await spawned(argv, 'pipe', { PGPASSWORD: 'wrong' });
+  expect([code, stderr]).toEqual([
+    2,
+    expect.stringMatching(/^escapement: the database refused the connection: password authentication failed/),
+  ]);
 });
 
 test('a database or a schema that does not exist', async () => {

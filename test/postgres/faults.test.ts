@@ -1,80 +1,27 @@
 /** Faults of a real server: whatever happens to it, an acknowledged job runs to its end, and work goes on soon after it is back. */
-import { createTasks, type Logger, type Tasks } from 'escapement';
-import { postgres } from 'escapement/postgres';
+import type { Tasks } from 'escapement';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { startPostgres, type TestServer } from '../setup/postgres.ts';
+import { Applications, asAdmin, enqueuesDuring, expectAllDone, pause } from './under-fault.ts';
 
 const long = Boolean(process.env.ESCAPEMENT_SOAK);
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 let server: TestServer;
-let schemas = 0;
-let open: Tasks[] = [];
+let open: Applications[] = [];
 
 beforeAll(async () => {
   server = await startPostgres();
 });
 afterAll(() => server?.stop());
 afterEach(async () => {
-  for (const tasks of open) await tasks.close();
+  for (const one of open) await one.close();
   open = [];
 });
 
-/** Applications on one schema, each with its own connections. */
-function applications(count: number, options: { max?: number } = {}): { ran: Map<string, number>; apps: Tasks[]; schema: string } {
-  const schema = `faults_${++schemas}`;
-  const ran = new Map<string, number>();
-  const apps = Array.from({ length: count }, () => {
-    const tasks = createTasks({ backend: postgres({ connectionString: server.url, schema, ...options }), logger: silent });
-    tasks.define('step', async ({ n }: { n: string }) => {
-      await pause(1);
-      ran.set(n, (ran.get(n) ?? 0) + 1);
-    });
-    open.push(tasks);
-    return tasks;
-  });
-  return { ran, apps, schema };
-}
-
-async function asAdmin(sql: string): Promise<void> {
-  const client = new pg.Client({ connectionString: server.url });
-  client.on('error', () => {});
-  await client.connect();
-  await client.query(sql);
-  await client.end();
-}
-
-/** Enqueues all the time while `fault` goes on; returns what was acknowledged. */
-async function enqueuesDuring(tasks: Tasks, fault: () => Promise<void>): Promise<string[]> {
-  const acknowledged: string[] = [];
-  let isOver = false;
-  const produce = async () => {
-    for (let i = 0; !isOver; i++) {
-      const batch = Array.from({ length: 5 }, (_, k) => ({ n: `${i}.${k}` }));
-      try {
-        const made = await (tasks.get('step') as NonNullable<ReturnType<Tasks['get']>>).enqueueMany(batch);
-        acknowledged.push(...made.map(({ id }) => id));
-      } catch {
-        await pause(50);
-      }
-      await pause(5);
-    }
-  };
-  const producing = produce();
-  await fault();
-  isOver = true;
-  await producing;
-  return acknowledged;
-}
-
-async function expectAllDone(tasks: Tasks, ids: readonly string[]): Promise<void> {
-  expect(ids.length).toBeGreaterThan(0);
-  await expect
-    .poll(() => Promise.all(ids.map((id) => tasks.getResult(id))).then((found) => found.filter((one) => !one.isFinished).length))
-    .toBe(0);
-  const found = await Promise.all(ids.map((id) => tasks.getResult(id)));
-  expect(found.filter(({ status }) => status !== 'successful')).toEqual([]);
+function applications(count: number, options: { max?: number } = {}): Applications {
+  const made = new Applications(server.url, count, options);
+  open.push(made);
+  return made;
 }
 
 test('the server is stopped and started several times: nothing is lost, nothing is stuck', async () => {
@@ -102,6 +49,7 @@ test('all connections are terminated again and again', async () => {
     for (let i = 0; i < (long ? 30 : 6); i++) {
       await pause(long ? 2_000 : 400);
       await asAdmin(
+        server.url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
       );
     }
@@ -118,12 +66,12 @@ test('the server is read-only for a while, as after a failover', async () => {
   await tasks.worker({ concurrency: 5 }).start();
   const ids = await enqueuesDuring(tasks, async () => {
     await pause(300);
-    await asAdmin('ALTER SYSTEM SET default_transaction_read_only = on');
-    await asAdmin('SELECT pg_reload_conf()');
+    await asAdmin(server.url, 'ALTER SYSTEM SET default_transaction_read_only = on');
+    await asAdmin(server.url, 'SELECT pg_reload_conf()');
     await expect.poll(() => states.length).toBeGreaterThan(0);
-    await asAdmin('BEGIN READ WRITE; SET LOCAL default_transaction_read_only = off; SELECT 1; COMMIT');
-    await asAdmin('ALTER SYSTEM RESET default_transaction_read_only');
-    await asAdmin('SELECT pg_reload_conf()');
+    await asAdmin(server.url, 'BEGIN READ WRITE; SET LOCAL default_transaction_read_only = off; SELECT 1; COMMIT');
+    await asAdmin(server.url, 'ALTER SYSTEM RESET default_transaction_read_only');
+    await asAdmin(server.url, 'SELECT pg_reload_conf()');
     await pause(300);
   });
   await expectAllDone(tasks, ids);
@@ -172,7 +120,7 @@ test('a connection that listened and died is replaced', async () => {
   };
   await expect.poll(async () => (await listeners()).length).toBe(1);
   const [old] = await listeners();
-  await asAdmin(`SELECT pg_terminate_backend(${old})`);
+  await asAdmin(server.url, `SELECT pg_terminate_backend(${old})`);
   await expect.poll(async () => (await listeners()).filter((pid) => pid !== old).length).toBe(1);
   expect(schema).toMatch(/^faults_/);
   const task = first.get('step');

@@ -46,14 +46,19 @@ async function embeddedPostgres() {
   return EmbeddedPostgres;
 }
 
-/** A server without durability, on a free port. */
-export async function startPostgres(flags: readonly string[] = []): Promise<TestServer> {
-  const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'escapement-postgres-'));
+/** A folder for the data of a server. */
+export function serverFolder(): string {
+  return mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'escapement-postgres-'));
+}
+
+/** A server without durability, on a free port. @param initdbFlags flags of the program that creates its data */
+export async function startPostgres(
+  flags: readonly string[] = [],
+  { folder = serverFolder(), initdbFlags = [] }: { folder?: string; initdbFlags?: readonly string[] } = {},
+): Promise<TestServer> {
   // As root, the server runs as another user.
   chmodSync(folder, 0o755);
-  const probe = createServer();
-  const port = await portOf(probe);
-  await new Promise((resolve) => probe.close(resolve));
+  const port = await freePort();
   const lines: string[] = [];
   const EmbeddedPostgres = await embeddedPostgres();
   const server = new EmbeddedPostgres({
@@ -63,7 +68,7 @@ export async function startPostgres(flags: readonly string[] = []): Promise<Test
     password: 'postgres',
     persistent: true,
     createPostgresUser: true,
-    initdbFlags: ['--no-sync', '--encoding=UTF8'],
+    initdbFlags: ['--no-sync', '--encoding=UTF8', ...initdbFlags],
     postgresFlags: [
       'fsync=off',
       'synchronous_commit=off',
@@ -86,6 +91,13 @@ export async function startPostgres(flags: readonly string[] = []): Promise<Test
     rmSync(folder, { recursive: true, force: true });
   };
   return { url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`, stop, halt: () => server.stop(), resume: () => server.start() };
+}
+
+export async function freePort(): Promise<number> {
+  const probe = createServer();
+  const port = await portOf(probe);
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
 }
 
 async function portOf(server: Server): Promise<number> {

@@ -5,7 +5,8 @@ import Database from 'better-sqlite3';
 import { createTasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ThreadKeeper } from '../../src/stores/sqlite/keeper.ts';
+import type { Keeper, KeeperOptions } from '../../src/ports/store.ts';
+import { ThreadKeeper } from '../../src/stores/keeper.ts';
 
 let folder: string;
 beforeAll(() => {
@@ -26,6 +27,11 @@ async function running(name: string) {
   return { file, db, leaseUntil, lease };
 }
 
+const store = new URL('../../src/stores/sqlite/store.ts', import.meta.url).href;
+function keeperOf(file: string, options: KeeperOptions, patienceMs: number) {
+  return new ThreadKeeper({ beside: store, place: () => file }, options, patienceMs);
+}
+
 /** Blocks this thread until the condition holds; false after half a minute. */
 function blockUntil(condition: () => boolean): boolean {
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
@@ -40,7 +46,7 @@ test('a helper thread renews leases while the event loop is blocked', async () =
   const { file, db, leaseUntil, lease } = await running('blocked');
   lease(60_000);
   const before = leaseUntil();
-  const keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  const keeper = keeperOf(file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
   keeper.begun();
   expect(blockUntil(() => leaseUntil() > before)).toBe(true);
   keeper.close();
@@ -53,12 +59,12 @@ test('it does not renew leases of other workers or leases that have ended', asyn
   lease(-1_000);
   own.lease(60_000);
   const before = [leaseUntil(), own.leaseUntil()] as const;
-  const passed = new ThreadKeeper(file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
-  const other = new ThreadKeeper(own.file, { worker: 'w2', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  const passed = keeperOf(file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  const other = keeperOf(own.file, { worker: 'w2', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
   const third = await running('third');
   third.lease(60_000);
   const begun = third.leaseUntil();
-  const last = new ThreadKeeper(third.file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  const last = keeperOf(third.file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
   for (const keeper of [passed, other, last]) keeper.begun();
   // Three renewals of the last one: the others have had their turns.
   for (let seen = begun, i = 0; i < 3; i++, seen = third.leaseUntil()) expect(blockUntil(() => third.leaseUntil() > seen)).toBe(true);
@@ -72,8 +78,8 @@ test('it stops renewing after its limit', async () => {
   const second = await running('unlimited');
   lease(60_000);
   second.lease(60_000);
-  const keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 120_000, limitMs: 150, blocked() {} }, 50);
-  const beside = new ThreadKeeper(second.file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  const keeper = keeperOf(file, { worker: 'w1', leaseMs: 120_000, limitMs: 150, blocked() {} }, 50);
+  const beside = keeperOf(second.file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
   keeper.begun();
   beside.begun();
   let renewals = 0;
@@ -95,9 +101,9 @@ test('a blocked event loop is reported with its duration', async () => {
   const { file, db, lease } = await running('told');
   lease(60_000);
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
-  let keeper: ThreadKeeper | undefined;
+  let keeper: Keeper | undefined;
   const told = new Promise<number>((blocked) => {
-    keeper = new ThreadKeeper(file, { worker: 'w1', leaseMs: 30_000, limitMs: 60_000, blocked }, 50);
+    keeper = keeperOf(file, { worker: 'w1', leaseMs: 30_000, limitMs: 60_000, blocked }, 50);
     keeper.begun();
     Atomics.wait(sleeper, 0, 0, 1_200);
   });
@@ -112,8 +118,8 @@ test('the exit of the process ends helper threads, also while they load', async 
   lease(60_000);
   beside.lease(60_000);
   const atExit = () => process.listeners('exit').filter(({ name }) => name === 'closeAtExit');
-  const [ending, other] = [file, beside.file].map(
-    (path) => new ThreadKeeper(path, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50),
+  const [ending, other] = [file, beside.file].map((path) =>
+    keeperOf(path, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50),
   );
   ending?.begun();
   expect(blockUntil(() => leaseUntil() > Date.now() + 70_000)).toBe(true);

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { ConfigError, isEscapementError, StoreError } from '../../core/errors.ts';
-import { asOwnWork, systemClock } from '../../ports/clock.ts';
+import { asOwnWork, systemClock, type Timer } from '../../ports/clock.ts';
 import { ServerClock } from './server-clock.ts';
 import type { Session, Value } from './session.ts';
 
@@ -32,6 +32,14 @@ export interface PgPool {
   readonly options?: object;
 }
 
+/** Options of a `pg` client that are looked at. */
+export interface PgClientOptions {
+  readonly connectionString?: string | undefined;
+  /** It may be a function, as is one that asks a cloud for a token. */
+  readonly password?: unknown;
+  readonly ssl?: unknown;
+}
+
 /** A client that listens. */
 export interface PgListener extends PgClient {
   connect(): Promise<unknown>;
@@ -57,6 +65,9 @@ export interface Place {
 export const hotMs = 10_000;
 export const upkeepMs = 30_000;
 const connectMs = 10_000;
+/** A timer that is later than this was held up, and how long calls have after that. */
+const blockedFromMs = 500;
+const afterBlockMs = 2_000;
 const mostTries = 10;
 /** With more, claims get into each other's way. */
 const mostLanes = 2;
@@ -232,7 +243,7 @@ export class Connection {
 
   /** A connection of its own that can listen; undefined where none can be made. */
   listener(): PgListener | undefined {
-    const options = this.place.pool ? this.place.pool.options : { connectionString: this.place.connectionString };
+    const options = clientOptions(this.place);
     if (!this.#Client || !options) return undefined;
     const client = new this.#Client({ ...options, keepAlive: true, fallback_application_name: 'escapement listener' });
     tame(client);
@@ -309,7 +320,7 @@ export class Connection {
       isReleased = true;
       client.release(broken);
     };
-    const timer = systemClock.after(ms + 1_000, () => {
+    const timer = unlessBlocked(ms + 1_000, () => {
       broken = new StoreError(`the database did not answer within ${ms / 1_000} s`, { kind: 'busy', transient: true });
       release();
     });
@@ -344,6 +355,14 @@ export class Connection {
   }
 }
 
+/** The options with which another client connects to the same place; undefined if the application's pool does not say. */
+export function clientOptions({ pool, connectionString }: Place): PgClientOptions | undefined {
+  if (!pool) return { connectionString };
+  const options: PgClientOptions | undefined = pool.options;
+  // A pool hides its password from enumeration.
+  return options && { ...options, ...('password' in options && { password: options.password }) };
+}
+
 /** The engine follows the server's clock; what else the process does, and its logs, does not. */
 function warnOfSkew(aheadMs: number): void {
   if (Math.abs(aheadMs) < warnFromMs) return;
@@ -353,6 +372,16 @@ function warnOfSkew(aheadMs: number): void {
   );
 }
 
+/** While the event loop is blocked, answers arrive and are not read: they have another moment after that. */
+function unlessBlocked(ms: number, fn: () => void): Timer {
+  const dueAt = systemClock.monotonic() + ms;
+  let timer = systemClock.after(ms, () => {
+    if (systemClock.monotonic() - dueAt < blockedFromMs) fn();
+    else timer = systemClock.after(afterBlockMs, fn);
+  });
+  return { cancel: () => timer.cancel() };
+}
+
 /** Thrown in a transaction that has lost a race: it starts over. */
 export class Retry extends Error {}
 
@@ -360,7 +389,7 @@ async function acquire(pool: PgPool): Promise<PgPoolClient> {
   const connecting = pool.connect();
   return new Promise((resolve, reject) => {
     let isLate = false;
-    const timer = systemClock.after(connectMs, () => {
+    const timer = unlessBlocked(connectMs, () => {
       isLate = true;
       reject(new StoreError(`no connection to the database within ${connectMs / 1_000} s`, { kind: 'busy', transient: true }));
     });

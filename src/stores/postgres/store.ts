@@ -21,6 +21,8 @@ import type {
   JobBlob,
   JobFilter,
   JobOrder,
+  Keeper,
+  KeeperOptions,
   NextDue,
   PruneOptions,
   QueueStats,
@@ -30,12 +32,14 @@ import type {
   Taken,
   WantedSignal,
 } from '../../ports/store.ts';
+import { noKeeper, ThreadKeeper } from '../keeper.ts';
 import { Remembered } from '../sql/remembered.ts';
 import { type JobRow, jobOf, workerOf } from '../sql/rows.ts';
 import { Claims, claimsSql, inOrder, type Served, type Sweep } from './claims.ts';
 import { type Connection, codeOf, upkeepMs } from './connection.ts';
 import { Enqueues, enqueuesSql } from './enqueues.ts';
 import { guestSession } from './guest.ts';
+import { keeperPlace } from './keeper-place.ts';
 import { FirstLease, type Line, Lines, type Start } from './lines.ts';
 import { Reads, readsSql } from './reads.ts';
 import { type ClaimedRow, claimedJobOf } from './rows.ts';
@@ -479,6 +483,12 @@ export class PostgresStore implements Store {
 
   stats({ now }: { now: number }): Promise<readonly QueueStats[]> {
     return this.#read((reads) => reads.stats(now), upkeepMs);
+  }
+
+  keeper(options: KeeperOptions): Keeper {
+    if (this.#isAlone) return noKeeper;
+    const { place } = this.#connection;
+    return new ThreadKeeper({ beside: import.meta.url, place: () => keeperPlace(place) }, options);
   }
 
   listen(notify: (hint: Hint) => void): () => void {

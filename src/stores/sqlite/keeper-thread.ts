@@ -1,59 +1,21 @@
-/** The helper thread of `keeper.ts`. It sleeps while the worker's thread sends beats, and renews the worker's leases when the beats stop. */
+/** The helper thread of `../keeper.ts`, on a connection to the file. */
 import { isMainThread, workerData } from 'node:worker_threads';
 import Sqlite, { type Database } from 'better-sqlite3';
 import { systemClock } from '../../ports/clock.ts';
-
-/** Indexes of the shared state: the number of beats, and the worker's activity. */
-export const beats = 0;
-export const activity = 1;
-/** Values of the activity: no attempt is in flight; some are; the worker has stopped. */
-export const idle = 0;
-export const active = 1;
-export const closed = 2;
-
-export interface KeeperData {
-  readonly file: string;
-  readonly worker: string;
-  readonly leaseMs: number;
-  /** The longest time for which the worker's thread may be blocked. */
-  readonly limitMs: number;
-  readonly patienceMs: number;
-  readonly state: Int32Array;
-}
+import { type KeeperData, keep, type Renewing } from '../keeping.ts';
 
 const busyMs = 5_000;
 
-/**
- * Waits are limited even if there is nothing to check: a thread that is terminated just before it starts to wait is not woken, and the
- * process would not exit.
- */
-const longestWaitMs = 1_000;
-
-function keep({ file, worker, leaseMs, limitMs, patienceMs, state }: KeeperData): void {
+function renewing({ place: file, worker, leaseMs }: KeeperData<string>): Renewing {
   let db: Database | undefined;
-  const read = () => Atomics.load(state, activity);
-  /** Sleeps until the time is over or the condition no longer holds. */
-  const sleep = (ms: number, holds: () => boolean, index: number, value: number) => {
-    for (let left = ms; left > 0 && holds(); left -= longestWaitMs) Atomics.wait(state, index, value, Math.min(left, longestWaitMs));
+  return {
+    renew() {
+      db ??= new Sqlite(file, { fileMustExist: true, timeout: busyMs });
+      renew(db, worker, systemClock.now() + leaseMs);
+    },
+    rest() {},
+    close: () => db?.close(),
   };
-  while (read() !== closed) {
-    sleep(Number.POSITIVE_INFINITY, () => read() === idle, activity, idle);
-    const seen = Atomics.load(state, beats);
-    const isBlocked = () => Atomics.load(state, beats) === seen && read() === active;
-    sleep(patienceMs, isBlocked, beats, seen);
-    for (let blockedMs = patienceMs; isBlocked() && blockedMs < limitMs; blockedMs += patienceMs) {
-      try {
-        db ??= new Sqlite(file, { fileMustExist: true, timeout: busyMs });
-        renew(db, worker, systemClock.now() + leaseMs);
-      } catch {
-        // The database is locked or full: retried until the leases end.
-      }
-      sleep(patienceMs, isBlocked, beats, seen);
-    }
-    // The thread stays blocked beyond the limit, so other workers may take its jobs.
-    sleep(Number.POSITIVE_INFINITY, isBlocked, beats, seen);
-  }
-  db?.close();
 }
 
 /** A lease that has ended is left alone: another worker may be handling it. */
@@ -66,4 +28,5 @@ function renew(db: Database, worker: string, until: number): void {
   );
 }
 
-if (!isMainThread && (workerData as KeeperData | null)?.state) keep(workerData as KeeperData);
+const data = workerData as KeeperData<string> | null;
+if (!isMainThread && data?.state) void keep(data, renewing(data));

@@ -31,11 +31,11 @@ import type {
   Taken,
   WantedSignal,
 } from '../../ports/store.ts';
+import { noKeeper, ThreadKeeper } from '../keeper.ts';
 import { workerOf } from '../sql/rows.ts';
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
 import { Enqueues } from './enqueues.ts';
-import { ThreadKeeper } from './keeper.ts';
 import { type Pruned, Ready } from './ready.ts';
 import type { Schedules } from './schedules.ts';
 import { watch } from './watch.ts';
@@ -308,7 +308,8 @@ export class SqliteStore implements Store {
   }
 
   keeper(options: KeeperOptions): Keeper {
-    return this.#connection.isPrivate ? noKeeper : new ThreadKeeper(this.#connection.path, options);
+    const { isPrivate, path } = this.#connection;
+    return isPrivate ? noKeeper : new ThreadKeeper({ beside: import.meta.url, place: () => path }, options);
   }
 
   readonly #guests = new WeakMap<object, Ready>();
@@ -424,9 +425,6 @@ export class SqliteStore implements Store {
     for (const listener of this.#listeners) listener(hint);
   }
 }
-
-/** An in-memory database has no other process that could take a job. */
-const noKeeper: Keeper = { begun() {}, rest() {}, close() {} };
 
 function isEndedPart(job: Job): boolean {
   return job.workflow !== null && isFinished(job);

@@ -1,26 +1,37 @@
 /**
  * Keeps a worker's leases while its thread is blocked: a task that computes for a minute without yielding to the event loop must not run
- * twice. This side sends a beat once a second while attempts are in flight; a helper thread (`keeper-thread.ts`) renews the leases when the
- * beats stop.
+ * twice. This side sends a beat once a second while attempts are in flight; a helper thread (`keeping.ts`, `keeper-thread.ts` of each store) renews
+ * the leases when the beats stop.
  */
 import { Worker } from 'node:worker_threads';
-import { systemClock, type Timer } from '../../ports/clock.ts';
-import type { Keeper, KeeperOptions } from '../../ports/store.ts';
-import { active, activity, beats, closed, idle, type KeeperData } from './keeper-thread.ts';
+import { systemClock, type Timer } from '../ports/clock.ts';
+import type { Keeper, KeeperOptions } from '../ports/store.ts';
+import { active, activity, beats, closed, idle, type KeeperData } from './keeping.ts';
 
 const beatMs = 1_000;
 /** How long beats may be missing before the helper thread renews and the blockage is reported. The thread checks at this interval. */
 const patienceMs = 5_000;
 
-const started = new Set<ThreadKeeper>();
+const started = new Set<Keeper>();
 
 /** Node terminates threads when the process exits, but one that is still loading can miss that, and the process would wait for it forever. */
 function closeAtExit(): void {
   for (const keeper of started) keeper.close();
 }
 
-export class ThreadKeeper implements Keeper {
-  readonly #file: string;
+/** Where a helper thread begins, and where it finds the jobs. */
+export interface KeeperThread<Place> {
+  /** The URL of a module beside the thread's. A CommonJS bundle has none. */
+  readonly beside: string;
+  /** @throws Error if a thread cannot be told; the worker then continues without */
+  readonly place: () => Place;
+}
+
+/** For stores whose jobs no other process could take. */
+export const noKeeper: Keeper = { begun() {}, rest() {}, close() {} };
+
+export class ThreadKeeper<Place> implements Keeper {
+  readonly #thread: KeeperThread<Place>;
   readonly #options: KeeperOptions;
   readonly #patienceMs: number;
   readonly #state = new Int32Array(new SharedArrayBuffer(8));
@@ -29,8 +40,8 @@ export class ThreadKeeper implements Keeper {
   #beatAt = 0;
   #closed = false;
 
-  constructor(file: string, options: KeeperOptions, patience = patienceMs) {
-    this.#file = file;
+  constructor(thread: KeeperThread<Place>, options: KeeperOptions, patience = patienceMs) {
+    this.#thread = thread;
     this.#options = options;
     this.#patienceMs = patience;
   }
@@ -77,7 +88,6 @@ export class ThreadKeeper implements Keeper {
   /** If the file does not exist, as in a bundle, the worker continues without the helper. */
   #start(): void {
     const { worker, leaseMs, limitMs } = this.#options;
-    const data: KeeperData = { file: this.#file, worker, leaseMs, limitMs, patienceMs: this.#patienceMs, state: this.#state };
     const failed = (error: unknown) => {
       process.emitWarning(
         `the helper thread that renews leases while the event loop is blocked failed to start: ${error}. A task that blocks the event loop for more than ${leaseMs / 1_000} s may run twice. If escapement is bundled, mark it as external`,
@@ -85,9 +95,10 @@ export class ThreadKeeper implements Keeper {
       );
     };
     try {
-      // A CommonJS bundle has no import.meta.url.
-      const name = import.meta.url.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js';
-      const thread = new Worker(new URL(name, import.meta.url), { workerData: data, execArgv: [] });
+      const { beside, place } = this.#thread;
+      const name = beside.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js';
+      const data: KeeperData<Place> = { place: place(), worker, leaseMs, limitMs, patienceMs: this.#patienceMs, state: this.#state };
+      const thread = new Worker(new URL(name, beside), { workerData: data, execArgv: [] });
       thread.unref();
       thread.on('error', failed);
       if (started.size === 0) process.on('exit', closeAtExit);
