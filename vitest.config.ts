@@ -52,6 +52,7 @@ export default defineConfig({
       { find: /^escapement$/, replacement: at('./src/index.ts') },
       { find: /^escapement\/sqlite$/, replacement: at('./src/stores/sqlite/index.ts') },
       { find: /^escapement\/postgres$/, replacement: at('./src/stores/postgres/index.ts') },
+      { find: /^escapement\/bullmq$/, replacement: at('./src/bullmq/index.ts') },
       { find: /^escapement\/email$/, replacement: at('./src/email/index.ts') },
       { find: /^escapement\/testing$/, replacement: at('./src/testing/index.ts') },
       { find: /^escapement\/vitest\/setup$/, replacement: at('./src/vitest/setup.ts') },

@@ -42,6 +42,7 @@ import type { StoreSource } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 import type { ScheduleOptions } from './schedule-options.ts';
 import { addSchedule, type Schedules, schedulesOf } from './schedules.ts';
+import { beyond } from './support.ts';
 import { type Define, findResult, type PortableTask, portable, type SyncTransaction, type Task, TaskHandle } from './task.ts';
 import { createWorker, type TaskWorker, type WorkerOptions } from './worker.ts';
 import { partContext } from './workflow/context.ts';
@@ -478,6 +479,11 @@ class Application implements Tasks {
       read.done();
     }
     if (!fleet) return this.#app.events.on(name, listener as (event: Event) => void);
+    const foreign = [...this.#app.binding.backends].filter(([, { supports }]) => !supports.engine);
+    if (foreign.length > 0) {
+      const faults = foreign.map(([alias, backend]) => beyond('fleet', 'events of other processes', alias, backend));
+      throw new ConfigError('Invalid options for tasks.on()', faults);
+    }
     this.#fleet ??= fleetOf(this.#app);
     return this.#fleet.on(name as FleetEventName, listener as (event: Event) => void);
   }
