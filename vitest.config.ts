@@ -15,7 +15,7 @@ const elsewhere = [
   ...(process.env.ESCAPEMENT_SOAK || process.env.ESCAPEMENT_LONG ? [] : long),
   ...(process.env.ESCAPEMENT_SOAK ? [] : ['test/soak/**']),
   ...(process.env.ESCAPEMENT_TEST_SERVERS ? [] : ['test/real-code/**']),
-  ...(process.env.ESCAPEMENT_POSTGRES ? [] : ['test/postgres/**']),
+  ...(process.env.ESCAPEMENT_POSTGRES ? [] : ['test/postgres/**', 'test/bullmq/processes.test.ts']),
 ];
 /** Files that may share what they have loaded. Those that run commands on the shop itself close it, and have a process of their own. */
 const pure = [

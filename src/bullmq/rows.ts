@@ -114,10 +114,11 @@ export function lostClaims({ started, isLocked }: Pick<Source, 'started' | 'isLo
 /** @param now a job that has not started by its expiry counts as cancelled from then on, although it is still in its queue */
 export function recordOf(source: Source, now: number): JobRecord {
   const { input, escapement: kept } = dataOf(source.data);
-  const { started, processedOn, finishedOn, isLocked } = source;
+  const { started, processedOn, finishedOn, isLocked, isCancelled } = source;
   const isRunning = isLocked && !isCancelled;
   const attempt = Math.max(0, started - (kept.givenBack ?? 0) - (isLocked && isCancelled ? 1 : 0));
-  const startedAt = kept.startedAt ?? (started > 0 ? processedOn : null);
+  // A claim that was given back before the task ran was no start.
+  const startedAt = kept.startedAt ?? (attempt > 0 ? processedOn : null);
   const request = {
     task: source.name,
     queue: source.queue,
@@ -139,7 +140,7 @@ export function recordOf(source: Source, now: number): JobRecord {
     claim: started,
     losses: (kept.losses ?? 0) + lostClaims(source, kept),
     startedAt,
-    lastAttemptedAt: processedOn,
+    lastAttemptedAt: startedAt === null ? null : processedOn,
     dueAt: kept.dueAt ?? kept.runAfter ?? source.timestamp,
     progress: progressOf(source.progress),
   };

@@ -49,7 +49,7 @@ const lookEveryMs = 5_000;
 /** How soon another worker finds the jobs of one that died, once their locks have ended. */
 const stalledIntervalMs = 5_000;
 /** A job whose task this worker does not know is left for others, and tried again after this time. */
-const unknownTaskMs = 5_000;
+const unknownTaskMs = 2_000;
 const retryRedisMs = 500;
 const reportFailingEveryMs = 30_000;
 /** The engine decides how often a job runs, and BullMQ must not. */
@@ -413,8 +413,9 @@ export class BullWorker implements OwnWorker {
     // Who cancelled a job that waited, or stopped before it ran, knows.
     if (!hasRun && (claim.cancel || settlement.outcome === 'released')) return;
     const row = settled(claim.job, settlement);
-    if (row.status !== 'cancelled') logFailure(this.#host, { ...claim.job, worker: this.id }, settlement);
-    for (const event of endingEvents({ job: row, settlement, worker: this.id, attempt: claim.job.attempt }))
+    const attempt = hasRun ? claim.job.attempt : settlement.attempt;
+    if (row.status !== 'cancelled') logFailure(this.#host, { ...claim.job, attempt, worker: this.id }, settlement);
+    for (const event of endingEvents({ job: row, settlement, worker: this.id, attempt }))
       if (event.type !== 'orphaned') this.#host.events.emit(event);
   }
 
