@@ -1,6 +1,7 @@
 /** What BullMQ cannot do is refused where it is asked for, before anything is opened: no Redis runs here. */
 import { createTasks } from 'escapement';
 import { bullmq } from 'escapement/bullmq';
+import { createMail } from 'escapement/email';
 import { simulate } from 'escapement/testing';
 import { describe, expect, test } from 'vitest';
 
@@ -95,6 +96,13 @@ describe('a worker', () => {
     tasks.define('elsewhere', { backend: 'other', unique: {}, run });
     await expect(tasks.worker({ queues: ['a'], backend: 'other' }).start()).rejects.toThrow('elsewhere.unique');
   });
+});
+
+test('mail', async () => {
+  const mail = createMail(app(), { transport: { jsonTransport: true }, from: 'shop@example.com' });
+  const welcome = mail.define('welcome', { build: (to: string) => ({ to, subject: 'Welcome', text: 'Hello' }) });
+  await expect(welcome.using({ runAfter: '1h' }).send('ada@example.com')).rejects.toThrow('bullmq() and does not support mail');
+  await expect(welcome.sendMany(['ada@example.com'])).rejects.toThrow('bullmq() and does not support mail');
 });
 
 test('schedules, and events of other processes', async () => {
