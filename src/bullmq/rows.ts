@@ -71,6 +71,11 @@ export interface Source {
 export function foreignId(id: string): string {
   return (/^-?\d+$/.test(id) ? `!${id}` : id).replaceAll(':', '~');
 }
+/** The ids that a job may have in BullMQ: it gives numbers to jobs that other programs add without an id. */
+export function foreignIds(id: string): readonly string[] {
+  const foreign = foreignId(id);
+  return foreign.startsWith('!') ? [foreign, id] : [foreign];
+}
 export function ownId(foreign: string): string {
   return foreign.replace(/^!/, '').replaceAll('~', ':');
 }

@@ -14,6 +14,7 @@ import {
   cancelledField,
   dataOf,
   foreignId,
+  foreignIds,
   foreignPriority,
   keptAgain,
   newData,
@@ -25,6 +26,16 @@ import {
 import { unsupported } from './unsupported.ts';
 
 type Insert = Parameters<Store['insert']>;
+/** A record, and what BullMQ calls the job. */
+interface Found extends JobRecord {
+  readonly foreign: string;
+  readonly nonce: string | undefined;
+}
+interface JobPlace {
+  readonly queue: string;
+  readonly id: string;
+  readonly foreign: string;
+}
 type List = { readonly items: readonly JobRecord[]; readonly cursor: string | null };
 
 const pollMs = 1_000;
@@ -108,20 +119,19 @@ export class BullStore implements Store {
     return found && found.nonce !== nonce ? found : null;
   }
 
-  /** What each queue has under these ids, in the order of the ids. */
-  async get(ids: readonly string[]): Promise<((JobRecord & { readonly nonce?: string | undefined }) | null)[]> {
+  async get(ids: readonly string[]): Promise<(Found | null)[]> {
     return this.call(async () => {
       const queues = await this.connection.names();
       return Promise.all(
         ids.map(async (id) => {
-          const found = await Promise.all(queues.map((queue) => this.#read(queue, foreignId(id))));
+          const found = await Promise.all(queues.flatMap((queue) => foreignIds(id).map((foreign) => this.#read(queue, foreign))));
           return found.find((record) => record !== null) ?? null;
         }),
       );
     });
   }
 
-  async #read(queue: string, foreign: string): Promise<(JobRecord & { readonly nonce?: string | undefined }) | null> {
+  async #read(queue: string, foreign: string): Promise<Found | null> {
     const { client } = this.connection;
     const [fields, locked] = (await client.runCommand('escapementRead', [this.connection.queue(queue).toKey(foreign)])) as [
       string[],
@@ -130,7 +140,7 @@ export class BullStore implements Store {
     if (fields.length === 0) return null;
     const hash = Object.fromEntries(fields.flatMap((field, i) => (i % 2 === 0 ? [[field, fields[i + 1] ?? '']] : [])));
     const source = sourceOf(queue, foreign, hash, locked === 1);
-    return { ...recordOf(source, this.#now()), nonce: dataOf(source.data).escapement.nonce };
+    return { ...recordOf(source, this.#now()), foreign, nonce: dataOf(source.data).escapement.nonce };
   }
 
   list(
@@ -142,14 +152,12 @@ export class BullStore implements Store {
 
   /** BullMQ has no index by id or by task: the ids of all jobs in the states that may match are read, and as many jobs as the page needs. */
   async #pages(filter: JobFilter, { now, limit, cursor }: { now: number; limit: number; cursor?: string | undefined }): Promise<List> {
-    const ids = await this.#ids(filter, -1);
-    ids.sort((a, b) => (a.id < b.id ? 1 : -1));
     const items: JobRecord[] = [];
-    const rest = cursor === undefined ? ids : ids.filter(({ id }) => id < cursor);
-    for (let from = 0; from < rest.length; from += batch) {
-      const records = await Promise.all(rest.slice(from, from + batch).map(({ queue, id }) => this.#read(queue, foreignId(id))));
-      for (const record of records) {
-        if (!record || !matches(record.job, filter, now)) continue;
+    const ids = (await this.#ids(filter, -1)).filter(({ id }) => cursor === undefined || id < cursor);
+    ids.sort((a, b) => (a.id < b.id ? 1 : -1));
+    for (let from = 0; from < ids.length; from += batch) {
+      for (const record of await this.#readAll(ids.slice(from, from + batch))) {
+        if (!matches(record.job, filter, now)) continue;
         if (items.length === limit) return { items, cursor: items.at(-1)?.job.id ?? null };
         items.push(listed(record));
       }
@@ -160,25 +168,29 @@ export class BullStore implements Store {
   async #changed(filter: JobFilter, { now, limit }: { now: number; limit: number }): Promise<List> {
     const ids = await this.#ids(filter, mostChanged - 1);
     const records: JobRecord[] = [];
-    for (let from = 0; from < ids.length; from += batch)
-      for (const record of await Promise.all(ids.slice(from, from + batch).map(({ queue, id }) => this.#read(queue, foreignId(id)))))
-        if (record && matches(record.job, filter, now)) records.push(listed(record));
-    records.sort((a, b) => changedAt(b) - changedAt(a));
-    return { items: records.slice(0, limit), cursor: null };
+    for (let from = 0; from < ids.length; from += batch) records.push(...(await this.#readAll(ids.slice(from, from + batch))));
+    const matching = records.filter(({ job }) => matches(job, filter, now)).sort((a, b) => changedAt(b) - changedAt(a));
+    return { items: matching.slice(0, limit).map(listed), cursor: null };
   }
 
-  async #ids(filter: JobFilter, last: number): Promise<{ readonly queue: string; readonly id: string }[]> {
-    const places = filter.status === undefined ? everywhere : [...new Set(filter.status.flatMap((status) => placesOf[status]))];
+  async #readAll(places: readonly JobPlace[]): Promise<readonly Found[]> {
+    const records = await Promise.all(places.map(({ queue, foreign }) => this.#read(queue, foreign)));
+    return records.filter((record) => record !== null);
+  }
+
+  async #ids(filter: JobFilter, last: number): Promise<JobPlace[]> {
     const names = (await this.connection.names()).filter((name) => filter.queue === undefined || name === filter.queue);
+    const { ids } = filter;
+    if (ids) return names.flatMap((queue) => ids.flatMap((id) => foreignIds(id).map((foreign) => ({ queue, id, foreign }))));
+    const places = filter.status === undefined ? everywhere : [...new Set(filter.status.flatMap((status) => placesOf[status]))];
     if (places.length === 0) return [];
     const found = await Promise.all(
       names.map(async (queue) => {
-        const foreign = await this.connection.queue(queue).getRanges([...places], 0, last);
-        return [...new Set(foreign)].map((id) => ({ queue, id: ownId(id) }));
+        const those = await this.connection.queue(queue).getRanges([...places], 0, last);
+        return [...new Set(those)].map((foreign) => ({ queue, id: ownId(foreign), foreign }));
       }),
     );
-    const ids = found.flat();
-    return filter.ids === undefined ? ids : ids.filter(({ id }) => filter.ids?.includes(id));
+    return found.flat();
   }
 
   amend(amendments: readonly Amendment[]): Promise<Amended> {
@@ -192,13 +204,14 @@ export class BullStore implements Store {
   async #amend({ id, expect, set }: Amendment): Promise<Job | null> {
     const [before] = await this.get([id]);
     if (!before || before.job.status !== expect.status || before.job.claim !== expect.claim) return null;
-    const { job } = before;
+    const { job, foreign } = before;
     const queue = this.connection.queue(job.queue);
-    if (set === null) return (await queue.remove(foreignId(id))) === 1 ? job : null;
-    if (set.status === 'cancelled' || set.cancelRequested) await this.#cancel(queue, job, set.reason ?? set.cancelRequested ?? 'cancelled');
-    else if (set.status === 'queued') await this.#again(queue, job, set);
+    if (set === null) return (await queue.remove(foreign)) === 1 ? job : null;
+    if (set.status === 'cancelled' || set.cancelRequested)
+      await this.#cancel(queue, before, set.reason ?? set.cancelRequested ?? 'cancelled');
+    else if (set.status === 'queued') await this.#again(queue, before, set);
     else if (set.priority !== undefined && Object.keys(set).length === 1)
-      await (await queue.getJob(foreignId(id)))?.changePriority({ priority: foreignPriority(set.priority) });
+      await (await queue.getJob(foreign))?.changePriority({ priority: foreignPriority(set.priority) });
     else
       throw unsupported(
         `changing ${Object.keys(set)
@@ -209,22 +222,21 @@ export class BullStore implements Store {
   }
 
   /** BullMQ cannot end a job that waits: it is marked, and the next worker takes it out. A worker that runs it is told within seconds. */
-  async #cancel(queue: Queue, job: Job, reason: string): Promise<void> {
+  async #cancel(queue: Queue, { job, foreign }: Found, reason: string): Promise<void> {
     const { client } = this.connection;
-    const key = queue.toKey(foreignId(job.id));
-    await client.runCommand('escapementCancel', [key, JSON.stringify({ reason, at: this.#now() })]);
+    await client.runCommand('escapementCancel', [queue.toKey(foreign), JSON.stringify({ reason, at: this.#now() })]);
     // It does not stay until it is due.
-    if (job.status === 'queued') await (await queue.getJob(foreignId(job.id)))?.promote().catch(() => {});
+    if (job.status === 'queued') await (await queue.getJob(foreign))?.promote().catch(() => {});
     this.hint({ finished: true });
   }
 
-  async #again(queue: Queue, job: Job, set: NonNullable<Amendment['set']>): Promise<void> {
-    const found = await queue.getJob(foreignId(job.id));
+  async #again(queue: Queue, { job, foreign }: Found, set: NonNullable<Amendment['set']>): Promise<void> {
+    const found = await queue.getJob(foreign);
     if (!found) return;
     const { input, escapement } = dataOf(found.data);
     const kept = keptAgain(escapement, job.claim, set);
     await found.updateData({ ...(input === undefined ? {} : { input }), escapement: kept });
-    await this.connection.client.hdel(queue.toKey(foreignId(job.id)), cancelField, cancelledField);
+    await this.connection.client.hdel(queue.toKey(foreign), cancelField, cancelledField);
     const state = await found.getState();
     if (state === 'failed') await found.retry('failed');
     else if (state === 'delayed') await found.promote();
@@ -306,7 +318,7 @@ export class BullStore implements Store {
       Promise.all(
         records.map(async (record) => {
           if (!record) return null;
-          const { logs } = await this.connection.queue(record.job.queue).getJobLogs(foreignId(record.job.id));
+          const { logs } = await this.connection.queue(record.job.queue).getJobLogs(record.foreign);
           return logs.length === 0 ? null : new TextEncoder().encode(logs.join('\n'));
         }),
       ),

@@ -11,7 +11,7 @@ import type { Job as BullJob, Worker as BullMQWorker } from 'bullmq';
 import type { OwnWorker } from '../backends/own-worker.ts';
 import { endingEvents } from '../core/changes.ts';
 import { decide } from '../core/decide.ts';
-import { LeaseLostError } from '../core/errors.ts';
+import { ConfigError, LeaseLostError } from '../core/errors.ts';
 import { type RecordedError, recordError } from '../core/failure.ts';
 import { isExpired, settled } from '../core/job.ts';
 import { decode } from '../core/json.ts';
@@ -68,6 +68,13 @@ interface Claim {
   readonly cancel: Source['cancel'];
 }
 
+interface Running {
+  readonly attempt: RunningAttempt;
+  readonly claim: Claim;
+  /** This worker had lost the job and has got it again: when BullMQ forgets the first one, it stops renewing the lock of the second. */
+  readonly isAgain: boolean;
+}
+
 /** What BullMQ is about to be told of it. */
 interface Ending {
   readonly claim: Claim;
@@ -94,12 +101,12 @@ export class BullWorker implements OwnWorker {
   readonly #settings: WorkerSettings;
   readonly #slots: Slots;
   readonly #served = new Map<string, BullMQWorker>();
-  readonly #running = new Map<string, { readonly attempt: RunningAttempt; readonly claim: Claim }>();
+  readonly #running = new Map<string, Running>();
   readonly #ending = new WeakMap<BullJob, Ending>();
   readonly #beat: Loop;
   readonly #look: Loop;
   readonly #registry: Loop;
-  #state: 'running' | 'stopping' | 'stopped' = 'running';
+  #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
   #startedAt = 0;
   #alive: Timer | undefined;
   #stopped: Promise<void> | undefined;
@@ -126,6 +133,12 @@ export class BullWorker implements OwnWorker {
   }
 
   start(): void {
+    if (this.#state !== 'new') {
+      throw new ConfigError('Worker cannot start', [
+        { path: 'worker.start()', expected: 'a new worker', got: `a worker that is ${this.#state}; create a new one with tasks.worker()` },
+      ]);
+    }
+    this.#state = 'running';
     this.#startedAt = this.#host.clock.now();
     this.#host.events.emit({ type: 'workerStarted', at: this.#startedAt, worker: this.id });
     this.#alive = this.#host.clock.at(Number.POSITIVE_INFINITY, () => {});
@@ -321,13 +334,17 @@ export class BullWorker implements OwnWorker {
     const { job } = claim;
     const { clock, events } = this.#host;
     events.emit({ type: 'started', at: clock.now(), job, worker: this.id, attempt: job.attempt });
+    const earlier = this.#running.get(job.id);
+    earlier?.attempt.fence('its lock ended, and the job was started again');
+    let running: Running | undefined;
     const settlement = await new Promise<Settlement | null>((resolve) => {
       const attempt = new RunningAttempt(this.#host, this.id, job, { ...this.#runner, ended: (_, end) => resolve(end) });
-      this.#running.set(job.id, { attempt, claim });
+      running = { attempt, claim, isAgain: earlier !== undefined };
+      this.#running.set(job.id, running);
       this.#beat.wakeAt(clock.now() + beatMs);
       attempt.start();
     });
-    this.#running.delete(job.id);
+    if (this.#running.get(job.id) === running) this.#running.delete(job.id);
     return settlement;
   }
 
@@ -435,7 +452,8 @@ export class BullWorker implements OwnWorker {
   /** Tells running attempts that they are cancelled, and saves what they have written down. */
   async #saveRunning(): Promise<number> {
     await Promise.all(
-      [...this.#running.values()].map(async ({ attempt, claim }) => {
+      [...this.#running.values()].map(async ({ attempt, claim, isAgain }) => {
+        if (isAgain) await claim.bull.extendLock(claim.token, this.#store.connection.place.lockMs);
         const cancel = await this.#cancelOf(claim.queue, claim.bull);
         if (cancel) attempt.cancel(cancel.reason);
         const { notes, progress } = attempt;
@@ -472,7 +490,7 @@ export class BullWorker implements OwnWorker {
       excludeQueues: excludeQueues ?? null,
       concurrency,
       running: this.#running.size,
-      state: this.#state,
+      state: this.#state === 'new' ? ('running' as const) : this.#state,
       startedAt: this.#startedAt,
     };
   }

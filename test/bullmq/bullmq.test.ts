@@ -320,6 +320,8 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     const task = tasks.define('task', (input: { a: number }) => input.a + 1);
     await tasks.worker({ queues: ['default'] }).start();
     const id = await withQueue('default', async (queue) => (await queue.add('task', { a: 1 })).id);
+    expect(await (await task.getResult(id as string)).wait()).toMatchObject({ status: 'successful', input: { a: 1 }, priority: 100 });
+    expect((await tasks.jobs.list()).items).toMatchObject([{ id }]);
     await expect.poll(async () => (await withQueue('default', (queue) => queue.getJob(id as string)))?.returnvalue).toBe(2);
     expect(task.queue).toBe('default');
   });
