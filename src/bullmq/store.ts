@@ -124,14 +124,15 @@ export class BullStore implements Store {
       const queues = await this.connection.names();
       return Promise.all(
         ids.map(async (id) => {
-          const found = await Promise.all(queues.flatMap((queue) => foreignIds(id).map((foreign) => this.#read(queue, foreign))));
+          const found = await Promise.all(queues.flatMap((queue) => foreignIds(id).map((foreign) => this.read(queue, foreign))));
           return found.find((record) => record !== null) ?? null;
         }),
       );
     });
   }
 
-  async #read(queue: string, foreign: string): Promise<Found | null> {
+  /** The job that BullMQ has under this id in a queue. */
+  async read(queue: string, foreign: string): Promise<Found | null> {
     const { client } = this.connection;
     const [fields, locked] = (await client.runCommand('escapementRead', [this.connection.queue(queue).toKey(foreign)])) as [
       string[],
@@ -174,7 +175,7 @@ export class BullStore implements Store {
   }
 
   async #readAll(places: readonly JobPlace[]): Promise<readonly Found[]> {
-    const records = await Promise.all(places.map(({ queue, foreign }) => this.#read(queue, foreign)));
+    const records = await Promise.all(places.map(({ queue, foreign }) => this.read(queue, foreign)));
     return records.filter((record) => record !== null);
   }
 
@@ -227,7 +228,7 @@ export class BullStore implements Store {
     await client.runCommand('escapementCancel', [queue.toKey(foreign), JSON.stringify({ reason, at: this.#now() })]);
     // It does not stay until it is due.
     if (job.status === 'queued') await (await queue.getJob(foreign))?.promote().catch(() => {});
-    this.hint({ finished: true });
+    this.hint({ finished: true, cancelled: true });
   }
 
   async #again(queue: Queue, { job, foreign }: Found, set: NonNullable<Amendment['set']>): Promise<void> {
@@ -250,7 +251,7 @@ export class BullStore implements Store {
         const queue = this.connection.queue(name);
         const ids = await queue.getRanges([status === 'successful' ? 'completed' : 'failed'], 0, limit - 1, true);
         for (const foreign of ids) {
-          const record = await this.#read(name, foreign);
+          const record = await this.read(name, foreign);
           if (record?.job.status !== status || (record.job.finishedAt ?? 0) >= finishedBefore) continue;
           count += await queue.remove(foreign);
         }
@@ -319,7 +320,7 @@ export class BullStore implements Store {
         records.map(async (record) => {
           if (!record) return null;
           const { logs } = await this.connection.queue(record.job.queue).getJobLogs(record.foreign);
-          return logs.length === 0 ? null : new TextEncoder().encode(logs.join('\n'));
+          return logs.length === 0 ? null : new TextEncoder().encode([...new Set(logs)].join('\n'));
         }),
       ),
     );

@@ -101,6 +101,7 @@ export class BullWorker implements OwnWorker {
   readonly #settings: WorkerSettings;
   readonly #slots: Slots;
   readonly #served = new Map<string, BullMQWorker>();
+  /** By the keys of the jobs in Redis: other programs use an id in several queues. */
   readonly #running = new Map<string, Running>();
   readonly #ending = new WeakMap<BullJob, Ending>();
   readonly #beat: Loop;
@@ -109,6 +110,7 @@ export class BullWorker implements OwnWorker {
   #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
   #startedAt = 0;
   #alive: Timer | undefined;
+  #unlisten: (() => void) | undefined;
   #stopped: Promise<void> | undefined;
   #reportedFailingAt = Number.NEGATIVE_INFINITY;
   #isFailing = false;
@@ -142,6 +144,7 @@ export class BullWorker implements OwnWorker {
     this.#startedAt = this.#host.clock.now();
     this.#host.events.emit({ type: 'workerStarted', at: this.#startedAt, worker: this.id });
     this.#alive = this.#host.clock.at(Number.POSITIVE_INFINITY, () => {});
+    this.#unlisten = this.#store.listen(({ cancelled }) => cancelled && this.#beat.wake());
     for (const loop of [this.#look, this.#beat, this.#registry]) loop.start();
   }
 
@@ -186,6 +189,7 @@ export class BullWorker implements OwnWorker {
     await this.#beat.stop();
     if (isClosed) await this.#registry.last();
     else void this.#registry.stop();
+    this.#unlisten?.();
     this.#alive?.cancel();
     events.emit({ type: 'workerStopped', at: clock.now(), worker: this.id });
   }
@@ -223,9 +227,9 @@ export class BullWorker implements OwnWorker {
     );
     worker.on('completed', (bull) => this.#told(bull));
     worker.on('failed', (bull) => bull && this.#told(bull));
-    worker.on('stalled', (id) => void this.#orphaned(ownId(id)).catch(() => {}));
+    worker.on('stalled', (id) => void this.#orphaned(name, id).catch(() => {}));
     worker.on('lockRenewalFailed', (ids) => {
-      for (const id of ids) this.#running.get(ownId(id))?.attempt.fence('its lock in Redis has ended, or another worker has it');
+      for (const id of ids) this.#running.get(worker.toKey(id))?.attempt.fence('its lock in Redis has ended, or another worker has it');
     });
     worker.on('locksRenewed', () => this.#recovered());
     worker.on('error', (error) => this.#failing(error));
@@ -331,20 +335,20 @@ export class BullWorker implements OwnWorker {
   }
 
   async #run(claim: Claim): Promise<Settlement | null> {
-    const { job } = claim;
+    const { job, key } = claim;
     const { clock, events } = this.#host;
     events.emit({ type: 'started', at: clock.now(), job, worker: this.id, attempt: job.attempt });
-    const earlier = this.#running.get(job.id);
+    const earlier = this.#running.get(key);
     earlier?.attempt.fence('its lock ended, and the job was started again');
     let running: Running | undefined;
     const settlement = await new Promise<Settlement | null>((resolve) => {
       const attempt = new RunningAttempt(this.#host, this.id, job, { ...this.#runner, ended: (_, end) => resolve(end) });
       running = { attempt, claim, isAgain: earlier !== undefined };
-      this.#running.set(job.id, running);
+      this.#running.set(key, running);
       this.#beat.wakeAt(clock.now() + beatMs);
       attempt.start();
     });
-    if (this.#running.get(job.id) === running) this.#running.delete(job.id);
+    if (this.#running.get(key) === running) this.#running.delete(key);
     return settlement;
   }
 
@@ -383,7 +387,7 @@ export class BullWorker implements OwnWorker {
   }
 
   /** False: another worker has the job. */
-  async #save({ bull, key, token, data, job, lost }: Claim, settlement: Settlement, hasRun: boolean): Promise<boolean> {
+  async #save({ bull, key, token, job, lost }: Claim, settlement: Settlement, hasRun: boolean): Promise<boolean> {
     const attempt: Attempt = {
       attempt: job.attempt,
       claim: job.claim,
@@ -393,6 +397,7 @@ export class BullWorker implements OwnWorker {
       outcome: null,
       error: null,
     };
+    const data = dataOf(bull.data);
     const before = { ...data.escapement, attempts: [...(data.escapement.attempts ?? []), ...lost] };
     const { status, metadata, returnValue } = settlement;
     const escapement =
@@ -441,8 +446,8 @@ export class BullWorker implements OwnWorker {
   }
 
   /** BullMQ has found that the worker of a job died. */
-  async #orphaned(id: string): Promise<void> {
-    const [record] = await this.#store.get([id]);
+  async #orphaned(queue: string, foreign: string): Promise<void> {
+    const record = await this.#store.read(queue, foreign);
     if (!record) return;
     const { job } = record;
     const error = lostError(job);
@@ -458,12 +463,17 @@ export class BullWorker implements OwnWorker {
         if (cancel) attempt.cancel(cancel.reason);
         const { notes, progress } = attempt;
         if (attempt.ended) return;
-        if (notes.log) await this.#log(claim.bull, notes.log);
+        const { bull, key, token } = claim;
+        if (notes.log) await this.#log(bull, notes.log);
+        if (notes.metadata && !attempt.ended) {
+          const data = dataOf(bull.data);
+          await this.#write(bull, key, token, { ...data, escapement: { ...data.escapement, metadata: notes.metadata } });
+        }
         if (progress && progress !== attempt.savedProgress) {
-          await claim.bull.updateProgress({ ...progress });
+          await bull.updateProgress({ ...progress });
           attempt.savedProgress = progress;
         }
-        attempt.saved(notes.log ? { log: notes.log } : {});
+        attempt.saved(notes);
       }),
     );
     return this.#running.size > 0 ? this.#host.clock.now() + beatMs : Number.POSITIVE_INFINITY;

@@ -208,6 +208,29 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     await expect(tasks.getResult(gone.id)).rejects.toMatchObject({ code: 'ESCAPEMENT_RESULT_NOT_FOUND' });
   });
 
+  test('what a running job has written down is saved', async () => {
+    let end = () => {};
+    const isOver = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const task = tasks.define('task', async (_: void, ctx) => {
+      ctx.metadata.set('step', 1);
+      ctx.log.warn('soon');
+      ctx.progress(0.25);
+      await isOver;
+      ctx.log.info('over');
+    });
+    await tasks.worker().start();
+    const result = await task.enqueue();
+    await expect.poll(async () => (await result.refresh()).progress?.fraction).toBe(0.25);
+    expect(result).toMatchObject({ status: 'running', metadata: { step: 1 } });
+    expect(await result.logs()).toMatchObject([{ message: 'soon' }]);
+    end();
+    await result.wait();
+    expect((await result.logs()).map(({ message }) => message)).toEqual(['soon', 'over']);
+    expect(result.metadata).toEqual({ step: 1 });
+  });
+
   test('a running job is told that it is cancelled', async () => {
     let began = () => {};
     const isRunning = new Promise<void>((resolve) => {
