@@ -3,7 +3,7 @@
  * and closes the store. Output of the module goes to stderr; stdout is reserved for the command.
  */
 import type { Command } from 'commander';
-import type { BackendOperations, LimitUse } from 'escapement';
+import type { BackendOperations, LimitUse, Tasks } from 'escapement';
 import { postgresUrl } from './arguments.ts';
 import { type Application, loadApplication } from './config.ts';
 import { captureConsole } from './console.ts';
@@ -26,6 +26,11 @@ export interface Operation extends Application {
   readonly module: string;
   /** Prints the document with --json, and the lines otherwise. */
   print(document: () => unknown, lines: () => readonly string[]): void;
+}
+
+/** The store of a backend. */
+export function storeOf(tasks: Tasks, alias: string): StoreOperations {
+  return { ...tasks.backend(alias), limits: () => tasks.limits(alias) };
 }
 
 /** @throws CommandError if the module's backend does not keep jobs in a store that processes can share */
@@ -73,7 +78,7 @@ export async function operate(
     const operation: Operation = {
       ...application,
       io,
-      store: { ...tasks.backend(alias), limits: () => tasks.limits(alias) },
+      store: storeOf(tasks, alias),
       module: clean(module),
       paint: painter(wantsColour(io.stdout, io.env)),
       print: (document, lines) =>

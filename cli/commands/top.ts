@@ -2,12 +2,14 @@
 import type { Command } from 'commander';
 import { postgresUrl } from '../arguments.ts';
 import type { ExitCode, Io } from '../io.ts';
+import { addBackend } from '../operate.ts';
 import { addLooks, type Looks } from './looks.ts';
 
 interface Options extends Looks {
   readonly sqlite?: string;
   readonly postgres?: string;
   readonly schema?: string;
+  readonly backend?: string;
   readonly write?: boolean;
 }
 
@@ -17,6 +19,7 @@ Examples:
   $ escapement top --sqlite tasks.db
   $ escapement top --postgres postgres://user@host/database
   $ escapement top tasks.ts --write
+  $ escapement top tasks.ts --backend bulk
 
 Press ? for an explanation of the keys and numbers. Without --write, nothing is changed.
 If stdout is not a terminal, or CI is set, the overview is printed once as plain lines.
@@ -35,11 +38,11 @@ export function addTop(program: Command, io: Io, done: (code: ExitCode) => void)
     .option('--postgres <url>', 'PostgreSQL database to watch, instead of a module', postgresUrl)
     .option('--schema <name>', 'its schema (default: escapement)')
     .option('--write', 'allow changes: retry, cancel, delete, priority, enqueue, pause, run');
-  addLooks(command, "this machine's")
+  addLooks(addBackend(command), "this machine's")
     .addHelpText('after', more)
-    .action(async (module: string | undefined, { sqlite, postgres, schema, write = false, zone, theme }: Options) => {
+    .action(async (module: string | undefined, { sqlite, postgres, schema, backend, write = false, zone, theme }: Options) => {
       // Imported here, so that other commands do not load the dashboard.
       const { watchSystem } = await import('../dash/watch.ts');
-      done(await watchSystem({ module, sqlite, postgres, schema, write, zone, theme }, io));
+      done(await watchSystem({ module, sqlite, postgres, schema, backend, write, zone, theme }, io));
     });
 }

@@ -6,6 +6,7 @@ import type { Tasks } from 'escapement';
 import { isEscapementError } from 'escapement';
 import { clean, cleanLines } from '../format.ts';
 import { mailOf, saveHtml } from '../mail.ts';
+import type { StoreOperations } from '../operate.ts';
 import { startsWork } from './effects.ts';
 import type { Feed } from './feed.ts';
 import { checkInput } from './inputs.ts';
@@ -25,6 +26,8 @@ const { setTimeout, clearTimeout, setImmediate } = globalThis;
 /** The application that the dashboard shows, in real or virtual time. A reload replaces it. */
 export interface Session {
   readonly tasks: Tasks;
+  /** The store whose jobs are shown. Default: that of the default backend. */
+  readonly store?: StoreOperations;
   readonly run: VirtualRun | undefined;
   readonly hasEvents: boolean;
   readonly shared: boolean;
@@ -142,9 +145,9 @@ export class Dashboard {
 
   #use(session: Session): void {
     const { feed, cwd } = this.#options;
-    const { tasks, hasEvents, shared } = session;
+    const { tasks, store, hasEvents, shared } = session;
     this.#session = session;
-    this.#source = new Source(tasks, { now: () => this.#now(), feed, hasEvents, shared, cwd });
+    this.#source = new Source(tasks, { now: () => this.#now(), feed, hasEvents, shared, store, cwd });
     this.dispatch({ type: 'began' });
     this.#lookSoon();
   }
@@ -280,7 +283,7 @@ export class Dashboard {
   async #count(write: Write): Promise<void> {
     if (!this.#session) return;
     try {
-      this.dispatch({ type: 'counted', write, count: await countMatching(this.#session.tasks, write) });
+      this.dispatch({ type: 'counted', write, count: await countMatching(this.#session.store ?? this.#session.tasks, write) });
     } catch (error) {
       this.dispatch({ type: 'no' });
       this.tell('error', messageOf(error));
@@ -306,7 +309,7 @@ export class Dashboard {
     await this.#held;
     const session = this.#session;
     if (!session) return;
-    const perform = (one: Write) => carryOut(session.tasks, one);
+    const perform = (one: Write) => carryOut(session.tasks, one, session.store);
     try {
       session.requirePresent?.();
       const done = await (session.run ? session.run.act(write, perform) : perform(write));

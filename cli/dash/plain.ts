@@ -29,12 +29,12 @@ const plainWide = 100;
 
 /** The overview, read once. */
 export async function overviewLines(
-  { tasks, hasEvents, shared }: Session,
+  { tasks, store, hasEvents, shared }: Session,
   feed: Feed,
   { label, zone, cwd, now }: Place,
 ): Promise<string[]> {
   const state = initialState({ columns: plainWide, rows: 60, label, write: false, clock: null, zone, now: now() });
-  const data = await new Source(tasks, { now, feed, hasEvents, shared, cwd }).read(requestOf(state));
+  const data = await new Source(tasks, { now, feed, hasEvents, shared, store, cwd }).read(requestOf(state));
   const read = { ...reduce(state, { type: 'read', now: state.now, data }), rowsDown: { ...state.rowsDown, overview: -1 } };
   return [header(read, plainWide), ...overview(read, plainWide, data.queues ? data.queues.length + 24 : 24)].map(textOf);
 }

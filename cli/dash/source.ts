@@ -8,6 +8,7 @@ import { changeText, clockChange } from '../clocks.ts';
 import { isLive, serves, stateOf, unknownTasks } from '../fleet.ts';
 import { clean, plural } from '../format.ts';
 import { mailOf } from '../mail.ts';
+import type { StoreOperations } from '../operate.ts';
 import { scheduleState, whyPaused, zoneOf } from '../schedules.ts';
 import { wallTime } from '../time.ts';
 import { treeOf } from '../tree.ts';
@@ -53,6 +54,8 @@ export interface Knowledge {
   readonly hasEvents: boolean;
   /** True if other processes run the same jobs; otherwise all workers are in this process, and their heartbeats do not matter. */
   readonly shared: boolean;
+  /** The store whose jobs are shown. Default: that of the default backend. */
+  readonly store?: StoreOperations | undefined;
   /** Paths in stacks are shown relative to this folder. */
   readonly cwd: string;
 }
@@ -92,6 +95,7 @@ const endings = ['successful', 'retrying', 'failed', 'cancelled'] as const satis
 
 export class Source {
   readonly #tasks: Tasks;
+  readonly #store: StoreOperations;
   readonly #known: Knowledge;
   /** The number of finished jobs of each queue at the last read. */
   readonly #ended = new Map<string, number>();
@@ -101,12 +105,13 @@ export class Source {
 
   constructor(tasks: Tasks, known: Knowledge) {
     this.#tasks = tasks;
+    this.#store = known.store ?? tasks;
     this.#known = known;
   }
 
   async read(request: Request): Promise<Partial<Data>> {
     // For every view: the header shows the counts and the workers.
-    const infos = await this.#tasks.workers.list();
+    const infos = await this.#store.workers.list();
     const queues = await this.#queues(infos);
     const tasks = this.#tasks.names.map(clean);
     return { queues, workers: this.#workerItems(infos, []), tasks, ...(await ofView[request.view](this, request, totals(queues))) };
@@ -120,7 +125,7 @@ export class Source {
     ]);
     const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
     const failures = alike([...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a))).slice(0, 30);
-    const full = (await this.#tasks.limits())
+    const full = (await this.#store.limits())
       .filter(({ key, running, concurrency }) => key !== null && concurrency !== null && running >= concurrency)
       .map(({ task, key, running, concurrency }) => clean(`${task} ${key} ${running}/${concurrency}`));
     return { full, failures, coming: await this.#coming([...retrying, ...scheduled]), unknown: await this.#unknownNow() };
@@ -131,7 +136,7 @@ export class Source {
     const now = this.#known.now();
     if (!this.#known.shared || Math.abs(now - this.#askedUnknownAt) < unknownEveryMs) return this.#unknown;
     this.#askedUnknownAt = now;
-    const found = await unknownTasks(this.#tasks, await this.#tasks.queues.list(), await this.#tasks.workers.list(), now);
+    const found = await unknownTasks(this.#store, await this.#store.queues.list(), await this.#store.workers.list(), now);
     this.#unknown = found.map(({ task, jobs }) => ({ task: clean(task), jobs }));
     return this.#unknown;
   }
@@ -153,7 +158,7 @@ export class Source {
     const { text } = filter;
     const selection = selectionOf(filter);
     if (text === '' && sort === 'newest') {
-      const page = await this.#tasks.jobs.list({ ...selection, limit, ...(after === null ? {} : { after }) });
+      const page = await this.#store.jobs.list({ ...selection, limit, ...(after === null ? {} : { after }) });
       return { jobs: { items: page.items.map(this.#item), cursor: page.cursor ?? null, note: null } };
     }
     if (sort === 'newest') return { jobs: await this.#search(selection, text, limit, after, mostSearched) };
@@ -169,7 +174,7 @@ export class Source {
     let looked = 0;
     let cursor = after ?? undefined;
     do {
-      const page = await this.#tasks.jobs.list({ ...selection, limit: 1_000, ...given({ after: cursor }) });
+      const page = await this.#store.jobs.list({ ...selection, limit: 1_000, ...given({ after: cursor }) });
       looked += page.items.length;
       for (const job of page.items) if (holdsText(job, text)) found.push(job);
       cursor = page.cursor;
@@ -202,18 +207,18 @@ export class Source {
 
   async workers(has: Has): Promise<Partial<Data>> {
     const running = await this.#list(has, { status: 'running', limit: 500 });
-    return { workers: this.#workerItems(await this.#tasks.workers.list(), running) };
+    return { workers: this.#workerItems(await this.#store.workers.list(), running) };
   }
 
   async events({ eventText }: Request, has: Has): Promise<Partial<Data>> {
     const { feed, hasEvents } = this.#known;
     if (hasEvents) return { events: feed.events };
     const limit = eventText.trim() === '' ? jobsForEvents : mostForEvents;
-    const { items } = await this.#tasks.jobs.list({ order: 'changed', limit });
+    const { items } = await this.#store.jobs.list({ order: 'changed', limit });
     const latest = eventsOfJobs(items, items.length < limit);
     // Events of the wanted kind may be much older than those.
     const kinds = endings.filter((status) => eventText.toLowerCase().split(/\s+/).includes(status) && has(status));
-    const earlier = await Promise.all(kinds.map((status) => this.#tasks.jobs.list({ status, order: 'changed', limit: jobsForEvents })));
+    const earlier = await Promise.all(kinds.map((status) => this.#store.jobs.list({ status, order: 'changed', limit: jobsForEvents })));
     const known = new Set(latest.map(({ key }) => key));
     const more = eventsOfJobs([...new Map(earlier.flatMap((page) => page.items).map((job) => [job.id, job])).values()], true);
     return { events: [...latest, ...more.filter(({ key, type }) => !known.has(key) && kinds.some((kind) => kind === type))] };
@@ -246,7 +251,7 @@ export class Source {
     const zone = zoneOf(info);
     const instants = (await this.#tasks.schedules.next(name, 100)).map((at) => at.getTime());
     const next = instants.filter((at) => !paused || at > now);
-    const { items } = await this.#tasks.jobs.list({ schedule: name, limit: 50 });
+    const { items } = await this.#store.jobs.list({ schedule: name, limit: 50 });
     const last = items.find((job) => finishedStatuses.has(job.status)) ?? items[0];
     const change = info.timezone === null || next[0] === undefined ? undefined : clockChange(next[0], info.timezone);
     return {
@@ -280,14 +285,14 @@ export class Source {
   }
 
   async #list(has: Has, selection: { readonly status: Status; readonly limit: number; readonly order?: 'changed' }): Promise<JobItem[]> {
-    return !has(selection.status) ? [] : (await this.#tasks.jobs.list(selection)).items.map(this.#item);
+    return !has(selection.status) ? [] : (await this.#store.jobs.list(selection)).items.map(this.#item);
   }
 
   async #queues(infos: readonly WorkerInfo[]): Promise<QueueItem[]> {
     const { now, feed, hasEvents, shared } = this.#known;
     const live = infos.filter((worker) => (shared ? isLive(worker, now()) : worker.state !== 'stopped'));
-    const limits = await this.#tasks.limits();
-    const stats = (await this.#tasks.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
+    const limits = await this.#store.limits();
+    const stats = (await this.#store.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
     return stats.map(({ name, paused, counts, oldestReadyAt }): QueueItem => {
       if (!hasEvents) this.#count(name, counts.successful + counts.failed + counts.cancelled);
       const its = live.filter((worker) => serves(worker, name));

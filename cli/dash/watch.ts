@@ -6,7 +6,7 @@ import { given } from '../arguments.ts';
 import { type Application, loadApplication } from '../config.ts';
 import { clean } from '../format.ts';
 import { CommandError, type ExitCode, exitCodes, type Io, orStuck } from '../io.ts';
-import { requireShared } from '../operate.ts';
+import { requireShared, storeOf } from '../operate.ts';
 import { type Place, placed, requireTables } from '../stores.ts';
 import type { Session } from './dashboard.ts';
 import { Feed } from './feed.ts';
@@ -19,15 +19,18 @@ export interface WatchOptions {
   readonly sqlite: string | undefined;
   readonly postgres: string | undefined;
   readonly schema: string | undefined;
+  /** The alias of the backend whose jobs are shown. */
+  readonly backend: string | undefined;
   readonly write: boolean;
   readonly zone: string | undefined;
   readonly theme: Theme['name'] | undefined;
 }
 
 export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCode> {
-  const { module, sqlite, postgres, schema, write, theme, zone = localZone() } = options;
+  const { module, sqlite, postgres, schema, backend = 'default', write, theme, zone = localZone() } = options;
   if ([module, sqlite, postgres].filter((one) => one !== undefined).length !== 1)
     throw new CommandError('give either a module, --sqlite <file> or --postgres <url>');
+  if (options.backend !== undefined && module === undefined) throw new CommandError('--backend needs a module, which names its backends');
   const feed = new Feed();
   const { dashboard, restoreConsole } = await openDashboard(
     { label: module ?? sqlite ?? labelOf(postgres), write, zone, theme, feed, alone: true },
@@ -42,13 +45,14 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
           ? await ofFile(sqlite, io)
           : await ofDatabase(given({ postgres, schema }));
     try {
-      if (module !== undefined) requireShared({ tasks, label, simulation: {}, exported: {} });
-      const kept = sqlite === undefined ? tasks.backends.find(({ alias }) => alias === 'default')?.file : resolve(io.cwd, sqlite);
+      if (module !== undefined) requireShared({ tasks, label, simulation: {}, exported: {} }, backend);
+      const kept = sqlite === undefined ? tasks.backends.find(({ alias }) => alias === backend)?.file : resolve(io.cwd, sqlite);
       // Opening the store would create the file and its tables.
       if (module !== undefined && kept !== undefined && !write) await requireJobs(kept);
       await orStuck(io, tasks.open(), `the store of ${label} does not answer`);
       const session: Session = {
         tasks,
+        store: storeOf(tasks, backend),
         run: undefined,
         hasEvents: false,
         shared: true,

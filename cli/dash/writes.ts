@@ -3,6 +3,7 @@ import type { JobSelection, TaskResult, Tasks } from 'escapement';
 import { clean, plural } from '../format.ts';
 import { pages } from '../jobs.ts';
 import { mailOf } from '../mail.ts';
+import type { StoreOperations } from '../operate.ts';
 import { type Count, concerned, isIds } from './effects.ts';
 import { holdsText, selectionOf } from './filter.ts';
 import { typedInput } from './inputs.ts';
@@ -10,20 +11,20 @@ import type { Filter, Write } from './state.ts';
 
 type JobsWrite = Extract<Write, { kind: 'jobs' }>;
 
-/** @returns a sentence for the user @throws the errors of the public API */
-export async function carryOut(tasks: Tasks, write: Write): Promise<string> {
+/** @param store that of the jobs and queues @returns a sentence for the user @throws the errors of the public API */
+export async function carryOut(tasks: Tasks, write: Write, store: StoreOperations = tasks): Promise<string> {
   switch (write.kind) {
     case 'jobs':
-      return isIds(write.which) ? changeJobs(tasks, write, write.which) : changeMatching(tasks, write, write.which);
+      return isIds(write.which) ? changeJobs(tasks, write, write.which) : changeMatching(store, write, write.which);
     case 'enqueue': {
       const job = await tasks.get(write.task).enqueue(typedInput(write.input));
       return `enqueued ${clean(write.task)} as …${job.id.slice(-6)}`;
     }
     case 'pauseQueue':
-      await tasks.queues.pause(write.name);
+      await store.queues.pause(write.name);
       return `paused queue ${clean(write.name)}; running jobs continue`;
     case 'resumeQueue':
-      await tasks.queues.resume(write.name);
+      await store.queues.resume(write.name);
       return `resumed queue ${clean(write.name)}`;
     case 'sendMail':
       await outboxOf(tasks).send(write.job);
@@ -53,7 +54,7 @@ function outboxOf(tasks: Tasks) {
 /** A change of jobs: for one job, for a selection, and the messages about it. */
 interface Change {
   one(job: TaskResult): Promise<unknown>;
-  all(tasks: Tasks, selection: JobSelection): Promise<number>;
+  all(store: StoreOperations, selection: JobSelection): Promise<number>;
   /** The message about one job after the change. */
   describe(job: TaskResult, name: string): string;
   /** The message about several jobs. */
@@ -67,7 +68,7 @@ function changeOf({ verb, priority = 0 }: JobsWrite): Change {
     case 'retry':
       return {
         one: (job) => job.retry(),
-        all: (tasks, selection) => tasks.jobs.retry(selection),
+        all: (store, selection) => store.jobs.retry(selection),
         describe: (job, name) => `${name} is ${job.status} and runs as soon as a worker is free`,
         past: (jobs) => `retrying ${jobs}`,
       };
@@ -77,21 +78,21 @@ function changeOf({ verb, priority = 0 }: JobsWrite): Change {
           if (job.isFinished) throw new Error(`job …${job.id.slice(-6)} is already ${job.status}`);
           return job.cancel(byHand);
         },
-        all: (tasks, selection) => tasks.jobs.cancel(selection, byHand),
+        all: (store, selection) => store.jobs.cancel(selection, byHand),
         describe: (job, name) => (job.status === 'cancelled' ? `cancelled ${name}` : `${name} is running; its worker was asked to stop it`),
         past: (jobs) => `cancelled ${jobs}`,
       };
     case 'delete':
       return {
         one: (job) => job.delete(),
-        all: (tasks, selection) => tasks.jobs.delete(selection),
+        all: (store, selection) => store.jobs.delete(selection),
         describe: (job, name) => `deleted ${name}, which was ${job.status}`,
         past: (jobs) => `deleted ${jobs}`,
       };
     case 'prioritize':
       return {
         one: (job) => job.prioritize(priority),
-        all: (tasks, selection) => tasks.jobs.prioritize(selection, priority),
+        all: (store, selection) => store.jobs.prioritize(selection, priority),
         describe: (job, name) => `${name} has priority ${job.priority}`,
         past: (jobs) => `priority ${priority} for ${jobs}`,
       };
@@ -119,18 +120,18 @@ async function changeJobs(tasks: Tasks, write: JobsWrite, ids: readonly string[]
 const mostCounted = 100_000;
 
 /** Counts the jobs that a change of all matching jobs applies to. Scans at most 100,000 jobs. */
-export async function countMatching(tasks: Tasks, write: Write): Promise<Count> {
+export async function countMatching(store: StoreOperations, write: Write): Promise<Count> {
   if (write.kind !== 'jobs' || isIds(write.which)) return { jobs: 1, more: false };
   const { which: filter, verb } = write;
   const statuses = concerned[verb].filter((status) => filter.status === null || filter.status === status);
   const { queue, task, tag, schedule, text } = filter;
   if (task === null && tag === null && schedule === null && text === '') {
-    const queues = (await tasks.queues.list()).filter(({ name }) => queue === null || name === queue);
+    const queues = (await store.queues.list()).filter(({ name }) => queue === null || name === queue);
     return { jobs: queues.reduce((sum, { counts }) => sum + statuses.reduce((own, status) => own + counts[status], 0), 0), more: false };
   }
   if (statuses.length === 0) return { jobs: 0, more: false };
   const found = { jobs: 0, looked: 0 };
-  for await (const page of pages(tasks, { ...selectionOf(filter), status: statuses }, mostCounted)) {
+  for await (const page of pages(store, { ...selectionOf(filter), status: statuses }, mostCounted)) {
     found.looked += page.length;
     found.jobs += page.filter((job) => holdsText(job, text)).length;
   }
@@ -138,15 +139,15 @@ export async function countMatching(tasks: Tasks, write: Write): Promise<Count> 
 }
 
 /** Text is searched here, page by page; the public API handles the rest of the filter. */
-async function changeMatching(tasks: Tasks, write: JobsWrite, filter: Filter): Promise<string> {
+async function changeMatching(store: StoreOperations, write: JobsWrite, filter: Filter): Promise<string> {
   const change = changeOf(write);
   const selection = selectionOf(filter);
-  if (filter.text === '') return change.past(plural(await change.all(tasks, selection), 'job'));
+  if (filter.text === '') return change.past(plural(await change.all(store, selection), 'job'));
   const ids: string[] = [];
-  for await (const page of pages(tasks, selection, Number.POSITIVE_INFINITY)) {
+  for await (const page of pages(store, selection, Number.POSITIVE_INFINITY)) {
     for (const job of page) if (holdsText(job, filter.text)) ids.push(job.id);
   }
   let done = 0;
-  for (let i = 0; i < ids.length; i += 500) done += await change.all(tasks, { ids: ids.slice(i, i + 500) });
+  for (let i = 0; i < ids.length; i += 500) done += await change.all(store, { ids: ids.slice(i, i + 500) });
   return change.past(plural(done, 'job'));
 }

@@ -103,6 +103,7 @@ describe('where there is no terminal', () => {
 
   test.each([
     [['top', 'tasks.ts', '--sqlite', 'jobs.db'], /give either a module, --sqlite <file> or --postgres <url>/],
+    [['top', '--sqlite', 'jobs.db', '--backend', 'bulk'], /--backend needs a module, which names its backends/],
     [['top', '--sqlite', 'nowhere.db'], /there is no file nowhere\.db/],
     [['top', 'fixtures/shop/tasks.ts'], /runs on memory\(\)/],
     [['dev', 'fixtures/shop/tasks.ts', '--speed', '10'], /--speed needs --virtual/],

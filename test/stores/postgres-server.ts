@@ -23,7 +23,7 @@ async function askForUrl(): Promise<string> {
   return text;
 }
 
-const tables = ['jobs', 'attempts', 'steps', 'blobs', 'signals', 'rates', 'queues', 'workers', 'schedules', 'edges'];
+const tables = ['jobs', 'attempts', 'steps', 'blobs', 'signals', 'rates', 'queues', 'workers', 'schedules', 'edges', 'finished'];
 let sources = 0;
 
 /** A store in a schema of its own, which is empty whenever it is opened. It has one pool; nothing is closed before the process ends. */

@@ -20,6 +20,10 @@ const emptyCounts: Record<Status, number> = {
   cancelled: 0,
 };
 
+/** More than this many changes of the number of finished jobs are summed up, and so many at a time. */
+const fewSummed = 200;
+const mostSummed = 20_000;
+
 const finishedStates = ['successful', 'failed', 'cancelled'] as const;
 const isOver = (state: string) => `state = ${quoteText(state)} AND finished_at IS NOT NULL`;
 
@@ -43,8 +47,9 @@ export function readsSql(schema: string) {
   const prunable = (at: string, own: string) =>
     `SELECT id FROM ${schema}.jobs WHERE state = $1 AND finished_at IS NOT NULL AND ${own} AND ${at} < $2 ORDER BY ${at}, finished_at, n LIMIT $3 FOR UPDATE SKIP LOCKED`;
   const prune = (at: string, own: string) => `WITH doomed AS MATERIALIZED (${prunable(at, own)}), gone AS (
-      DELETE FROM ${schema}.jobs WHERE id IN (SELECT id FROM doomed) RETURNING 1
-    ), old_attempts AS (DELETE FROM ${schema}.attempts WHERE job IN (SELECT id FROM doomed)),
+      DELETE FROM ${schema}.jobs WHERE id IN (SELECT id FROM doomed) RETURNING queue, state
+    ), counted AS (INSERT INTO ${schema}.finished (queue, state, count) SELECT queue, state, -count(*) FROM gone GROUP BY 1, 2),
+    old_attempts AS (DELETE FROM ${schema}.attempts WHERE job IN (SELECT id FROM doomed)),
     old_steps AS (DELETE FROM ${schema}.steps WHERE job IN (SELECT id FROM doomed)),
     old_edges AS (DELETE FROM ${schema}.edges WHERE child IN (SELECT id FROM doomed)),
     old_blobs AS (DELETE FROM ${schema}.blobs WHERE job IN (SELECT id FROM doomed))
@@ -64,8 +69,13 @@ export function readsSql(schema: string) {
       (SELECT min(at) FROM (${finishedStates
         .map((state) => `(SELECT prune_at AS at ${from} WHERE state = '${state}' AND prune_at IS NOT NULL ORDER BY prune_at LIMIT 1)`)
         .join(' UNION ALL ')}) ends) AS prune`,
-    stats: `SELECT queue, state, attempt > 0 AND state = 'queued' AS retried, due_at <= $1 AND state = 'queued' AS due, count(*) AS count,
-      min(CASE WHEN state = 'queued' THEN due_at END) AS at ${from} GROUP BY 1, 2, 3, 4`,
+    stats: `SELECT queue, state, due, count, at FROM ${schema}.stats($1)`,
+    /** Replaces the changes of the number of finished jobs by their sums. */
+    sumFinished: `WITH changes AS (SELECT ctid FROM ${schema}.finished LIMIT ${mostSummed} FOR UPDATE SKIP LOCKED), gone AS (
+        DELETE FROM ${schema}.finished WHERE ctid IN (SELECT ctid FROM changes) RETURNING queue, state, count
+      ) INSERT INTO ${schema}.finished (queue, state, count) SELECT queue, state, sum(count)::bigint FROM gone GROUP BY 1, 2 HAVING sum(count) <> 0`,
+    /** Whether that is worth it. */
+    isManyFinished: `SELECT count(*) > ${fewSummed} AS "isMany" FROM (SELECT 1 FROM ${schema}.finished LIMIT ${fewSummed} + 1) f`,
     queues: `SELECT name, paused FROM ${schema}.queues`,
     prune: {
       left: prune('finished_at', 'prune_at IS NULL'),
@@ -177,13 +187,20 @@ export class Reads {
       return found;
     };
     for (const { name, paused } of await this.#session.rows<{ name: string; paused: boolean }>(this.#sql.queues)) of(name).paused = paused;
-    for (const { queue, state, retried, due, count, at } of await this.#session.rows<Counted>(this.#sql.stats, [now])) {
+    for (const { queue, state, due, count, at } of await this.#session.rows<Counted>(this.#sql.stats, [now])) {
       const found = of(queue);
-      const status: Status = state !== 'queued' ? state : due ? 'ready' : retried ? 'retrying' : 'scheduled';
+      const status = state !== 'queued' ? state : due ? 'ready' : 'scheduled';
       found.counts[status] += count;
+      if (status === 'retrying') found.counts.scheduled -= count;
       if (status === 'ready') found.oldestReadyAt = Math.min(at ?? now, found.oldestReadyAt ?? Number.POSITIVE_INFINITY);
     }
     return [...queues].map(([name, found]) => ({ name, ...found })).sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Keeps `stats` fast. Several workers may do this at the same time. */
+  async sumFinished(): Promise<void> {
+    const [row] = await this.#session.rows<{ isMany: boolean }>(this.#sql.isManyFinished);
+    if (row?.isMany) await this.#session.run(this.#sql.sumFinished);
   }
 
   async prune({ status, finishedBefore, limit, own }: PruneOptions): Promise<number> {
@@ -205,8 +222,7 @@ interface Next {
 
 interface Counted {
   readonly queue: string;
-  readonly state: Exclude<Status, 'scheduled' | 'ready' | 'retrying'> | 'queued';
-  readonly retried: boolean;
+  readonly state: Exclude<Status, 'scheduled' | 'ready'> | 'queued';
   readonly due: boolean;
   readonly count: number;
   readonly at: number | null;

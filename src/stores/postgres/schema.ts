@@ -138,13 +138,39 @@ const findAndLeaseInPlace = `SELECT max(l.priority) INTO v_level FROM unnest(p_p
           CASE WHEN ${seldom} THEN row_to_json(j)::text END;
     END IF;`;
 
-const succeed = (where: string) => `UPDATE $schema.jobs j SET
+const succeeding = (where: string) => `UPDATE $schema.jobs j SET
       state = 'successful', losses = 0, lease_until = NULL, finished_at = s.ended_at, cancel_requested = NULL, return_value = s.value, reason = NULL,
       progress = coalesce(s.progress, j.progress), awaits = NULL, blocked_by = NULL,
       last_ended_at = s.ended_at, last_outcome = 'successful', last_error = NULL
       FROM unnest(p_ids, p_places, p_claims, p_ends, p_values, p_progress) s(id, place, claim, ended_at, value, progress)
       -- Written so that the planner does not look for the row in the index of running jobs.
-      WHERE ${where} AND j.claim = s.claim AND coalesce(j.state, '') = 'running';`;
+      WHERE ${where} AND j.claim = s.claim AND coalesce(j.state, '') = 'running'`;
+const succeed = (where: string, variable: string) => `${succeeding(where)};
+    GET DIAGNOSTICS ${variable} = ROW_COUNT;`;
+/** The same, and adds to the number of finished jobs. */
+const succeedAndCount = (where: string, variable: string) => `WITH done AS (${succeeding(where)} RETURNING j.queue), counted AS (
+        INSERT INTO $schema.finished (queue, state, count) SELECT d.queue, 'successful', count(*) FROM done d GROUP BY 1 RETURNING count
+      ) SELECT coalesce(sum(c.count), 0) INTO ${variable} FROM counted c;`;
+
+/** Settles plain successes where their rows are, or were. @param succeeded puts the number of rows into a variable */
+const succeedAll = (
+  succeeded: (where: string, variable: string) => string,
+) => `${succeeded('j.ctid = s.place AND j.id = s.id', 'v_applied')}
+    IF v_applied < cardinality(p_ids) THEN
+      -- Rows whose leases have been renewed are elsewhere.
+      ${succeeded('j.id = s.id', 'v_moved').replaceAll(/^ {4}(?=\S)/gm, '      ')}
+    END IF;
+    IF v_applied + v_moved <> cardinality(p_ids) THEN
+      RAISE EXCEPTION 'not plain' USING ERRCODE = 'ESC01';
+    END IF;
+    IF EXISTS (SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL) THEN
+      PERFORM $schema.unblock(gate.name, gate.count::integer) FROM (
+        SELECT j.task || ' ' || coalesce(j.concurrency_key, '') AS name, count(*) AS count
+        FROM $schema.jobs j WHERE j.id = ANY (p_ids) GROUP BY 1) gate;
+    END IF;
+    IF p_limit > 0 THEN
+      ${findAndLeaseInPlace}
+    END IF;`;
 
 const claimedColumns = `id text, task text, queue text, priority integer, input text, due_at bigint, enqueued_at bigint, attempt integer,
     max_attempts integer, claim integer, started_at bigint, place tid, whole text`;
@@ -434,24 +460,48 @@ export const migrations: readonly string[] = [
     v_applied integer;
     v_moved integer := 0;
   BEGIN
-    ${succeed('j.ctid = s.place AND j.id = s.id')}
-    GET DIAGNOSTICS v_applied = ROW_COUNT;
-    IF v_applied < cardinality(p_ids) THEN
-      -- Rows whose leases have been renewed are elsewhere.
-      ${succeed('j.id = s.id')}
-      GET DIAGNOSTICS v_moved = ROW_COUNT;
-    END IF;
-    IF v_applied + v_moved <> cardinality(p_ids) THEN
-      RAISE EXCEPTION 'not plain' USING ERRCODE = 'ESC01';
-    END IF;
-    IF EXISTS (SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL) THEN
-      PERFORM $schema.unblock(gate.name, gate.count::integer) FROM (
-        SELECT j.task || ' ' || coalesce(j.concurrency_key, '') AS name, count(*) AS count
-        FROM $schema.jobs j WHERE j.id = ANY (p_ids) GROUP BY 1) gate;
-    END IF;
-    IF p_limit > 0 THEN
-      ${findAndLeaseInPlace}
-    END IF;
+    ${succeedAll(succeed)}
+  END
+  $body$;
+  `,
+  `
+  -- The number of finished jobs of each queue, so that millions of rows need not be counted: what is to be added, or subtracted, in the order in which
+  -- transactions changed them. Rows are only inserted, so that nobody waits; workers replace many of them by their sums now and then.
+  CREATE TABLE $schema.finished (queue text COLLATE "C" NOT NULL, state text COLLATE "C" NOT NULL, count bigint NOT NULL)
+    WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+  LOCK TABLE $schema.jobs IN SHARE MODE;
+  INSERT INTO $schema.finished SELECT queue, state, count(*) FROM $schema.jobs WHERE finished_at IS NOT NULL GROUP BY 1, 2;
+  CREATE INDEX jobs_waiting ON $schema.jobs (queue) WHERE state = 'waiting';
+
+  -- As before, with the number of finished jobs.
+  CREATE OR REPLACE FUNCTION $schema.succeed_2(
+    p_ids text[], p_places tid[], p_claims integer[], p_ends bigint[], p_values text[], p_progress text[],
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_after text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+  ) RETURNS TABLE (${claimedColumns}) LANGUAGE plpgsql ${planned} AS $body$
+  ${places}
+    v_applied integer;
+    v_moved integer := 0;
+  BEGIN
+    ${succeedAll(succeedAndCount)}
+  END
+  $body$;
+
+  -- The number of jobs of each queue in each state. Of queued jobs: whether they are due, and the earliest due time. Jobs that wait for another
+  -- attempt are counted a second time, under a state of their own.
+  CREATE FUNCTION $schema.stats(p_now bigint) RETURNS TABLE (queue text, state text, due boolean, count bigint, at bigint)
+  LANGUAGE plpgsql STABLE ${planned} AS $body$
+  #variable_conflict use_column
+  BEGIN
+    RETURN QUERY
+      SELECT j.queue, 'queued', j.due_at <= p_now, count(*), min(j.due_at) FROM $schema.jobs j
+        WHERE j.state = 'queued' AND j.blocked_by IS NULL GROUP BY 1, 3
+      UNION ALL SELECT j.queue, 'queued', j.due_at <= p_now, count(*), min(j.due_at) FROM $schema.jobs j
+        WHERE j.blocked_by IS NOT NULL AND j.state = 'queued' GROUP BY 1, 3
+      UNION ALL SELECT j.queue, 'retrying', false, count(*), NULL FROM $schema.jobs j
+        WHERE j.last_ended_at IS NOT NULL AND j.state = 'queued' AND j.attempt > 0 AND j.due_at > p_now GROUP BY 1
+      UNION ALL SELECT j.queue, 'running', false, count(*), NULL FROM $schema.jobs j WHERE j.state = 'running' GROUP BY 1
+      UNION ALL SELECT j.queue, 'waiting', false, count(*), NULL FROM $schema.jobs j WHERE j.state = 'waiting' GROUP BY 1
+      UNION ALL SELECT f.queue, f.state, false, sum(f.count)::bigint, NULL FROM $schema.finished f GROUP BY 1, 2 HAVING sum(f.count) <> 0;
   END
   $body$;
   `,

@@ -30,6 +30,7 @@ import type {
   Taken,
   WantedSignal,
 } from '../../ports/store.ts';
+import { Remembered } from '../sql/remembered.ts';
 import { type JobRow, jobOf, workerOf } from '../sql/rows.ts';
 import { Claims, claimsSql, inOrder, type Served, type Sweep } from './claims.ts';
 import { type Connection, codeOf, upkeepMs } from './connection.ts';
@@ -160,14 +161,12 @@ export class PostgresStore implements Store {
     const unreadables: Unreadable[] = [];
     const jobs = inOrder(rows.map((row) => readClaimed(row, options, unreadables)));
     start.claimed(jobs, jobs.length < limit ? this.#seenUpTo(now) : undefined);
-    if (this.#running.size > mostRemembered) this.#running.clear();
     const places = new Map(rows.map((row) => [row[0], row[11]]));
-    for (const job of jobs) this.#running.set(job.id, { job, place: places.get(job.id) as string });
+    for (const job of jobs) this.#running.add(job, places.get(job.id) as string);
     return this.#leased(jobs, unreadables, options);
   }
 
-  /** Rows of jobs that were claimed here and have not changed since, so that a settlement need not read them. */
-  readonly #running = new Map<string, { readonly job: Job; readonly place: string }>();
+  readonly #running = new Remembered<string>();
 
   /** Where a claim begins. */
   #start(served: Served, now: number): Promise<Start> {
@@ -203,7 +202,7 @@ export class PostgresStore implements Store {
     ];
     const keyed = (rows: readonly Renewed[]) => new Map(rows.map((row) => [`${row.id} ${row.claim}`, row]));
     const noted = sorted.filter(({ log, metadata }) => log ?? metadata);
-    this.#forget(sorted.filter(({ metadata }) => metadata));
+    this.#running.forget(sorted.filter(({ metadata }) => metadata));
     const found =
       noted.length === 0
         ? keyed(await this.#query<Renewed>(this.#sql.renew, values))
@@ -254,8 +253,8 @@ export class PostgresStore implements Store {
     const settled: Job[] = [];
     const sorted: (Settlement & { readonly place: string })[] = [];
     for (const settlement of settlements) {
-      const known = this.#running.get(settlement.id);
-      if (!known || !isPlainSuccess(known.job, settlement)) return undefined;
+      const known = this.#running.plain(settlement);
+      if (!known) return undefined;
       settled.push(settledJob(known.job, settlement));
       sorted.push({ ...settlement, place: known.place });
     }
@@ -280,14 +279,14 @@ export class PostgresStore implements Store {
       ]),
     );
     if (!rows) return undefined;
-    for (const { id } of sorted) this.#running.delete(id);
+    this.#running.forget(sorted);
     this.#hint(settled, false);
     return { settled, dependents: [], claimed: claim ? await this.#claimedRows(rows, start, claim) : [] };
   }
 
   async #settleAll(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
     let changed: Job[] = [];
-    this.#forget(settlements);
+    this.#running.forget(settlements);
     const { settled, dependents, rows } = await this.#connection.transact(async (session) => {
       changed = [];
       const answers = await new Work(session, this.#sql.work).settle(settlements, now, changed);
@@ -298,11 +297,6 @@ export class PostgresStore implements Store {
       changed.some(({ status }) => status === 'queued'),
     );
     return { settled, dependents, claimed: claim ? await this.#claimed(rows, claim) : [] };
-  }
-
-  /** These rows change in other ways. */
-  #forget(changes: readonly { readonly id: string }[]): void {
-    for (const { id } of changes) this.#running.delete(id);
   }
 
   #claimWithin(options: ClaimOptions & { now: number }): Promise<JobRow[]> {
@@ -393,7 +387,7 @@ export class PostgresStore implements Store {
 
   async amend(amendments: readonly Amendment[], { now }: { now: number }): Promise<Amended> {
     if (amendments.length === 0) return { amended: [], dependents: [] };
-    this.#forget(amendments);
+    this.#running.forget(amendments);
     const answer = await this.#work((work) => work.amend(amendments, now));
     const changed = answer.amended.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null);
     this.#hint([...changed, ...answer.dependents], true);
@@ -419,6 +413,7 @@ export class PostgresStore implements Store {
       forgetBefore,
     ]);
     if (changesVersions(before && workerOf(before.row), worker)) this.#hear({ workers: true }, []);
+    await this.#read((reads) => reads.sumFinished());
   }
 
   async listWorkers(): Promise<readonly WorkerRow[]> {
@@ -608,9 +603,6 @@ export class PostgresStore implements Store {
 
 const nothing: Served = { tasks: [] };
 
-/** With more claimed jobs than this, their rows are read again. */
-const mostRemembered = 50_000;
-
 /** How often, and how many times, a store that is alone looks whether a transaction of the application has ended. */
 const lookEveryMs = 5;
 const mostLooks = 100;
@@ -637,22 +629,6 @@ interface Renewed {
   readonly id: string;
   readonly claim: number;
   readonly cancelRequested: string | null;
-}
-
-/** True if the job ends well, and nothing else depends on it or is to be written down. */
-function isPlainSuccess(job: Job, { claim, attempt, dueAt, outcome, status, confirm, losses, reason, log, metadata }: Settlement): boolean {
-  const isPlain = confirm === undefined && losses === 0 && reason === null && log === undefined && metadata === undefined;
-  return (
-    isPlain &&
-    outcome === 'successful' &&
-    status === 'successful' &&
-    claim === job.claim &&
-    attempt === job.attempt &&
-    dueAt === job.dueAt &&
-    job.unique === null &&
-    job.workflow === null &&
-    job.overrides?.retention === undefined
-  );
 }
 
 /** An array of texts as the server reads it; the driver takes longer. */

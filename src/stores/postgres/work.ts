@@ -30,6 +30,7 @@ export function workSql(schema: string) {
   const inserted = insertedColumns.join(', ');
   const insert = `INSERT INTO ${schema}.jobs (${inserted}) SELECT ${inserted} FROM json_populate_recordset(NULL::${schema}.jobs, ${given})`;
   const ofIds = `id IN (SELECT json_array_elements_text(${given}))`;
+  const finished = `INSERT INTO ${schema}.finished (queue, state, count)`;
   return {
     edges: edgesSql(schema),
     insert,
@@ -40,7 +41,12 @@ export function workSql(schema: string) {
     get: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE ${ofIds}`,
     attempts: `SELECT job, claim, attempt, worker, started_at AS "startedAt", ended_at AS "endedAt", outcome, error
       FROM ${schema}.attempts WHERE job IN (SELECT json_array_elements_text(${given})) ORDER BY job, claim`,
-    change: `UPDATE ${schema}.jobs j SET ${assign(changedColumns)} FROM json_populate_recordset(NULL::${schema}.jobs, ${given}) r WHERE j.id = r.id`,
+    change: `WITH r AS MATERIALIZED (SELECT * FROM json_populate_recordset(NULL::${schema}.jobs, ${given})),
+      was AS MATERIALIZED (SELECT j.queue, j.state FROM ${schema}.jobs j WHERE j.id IN (SELECT id FROM r) AND j.finished_at IS NOT NULL),
+      changed AS (UPDATE ${schema}.jobs j SET ${assign(changedColumns)} FROM r WHERE j.id = r.id RETURNING j.queue, j.state, j.finished_at)
+      ${finished} SELECT queue, state, sum(change)::bigint FROM (
+        SELECT queue, state, -1 AS change FROM was UNION ALL SELECT queue, state, 1 FROM changed WHERE finished_at IS NOT NULL
+      ) c GROUP BY 1, 2 HAVING sum(change) <> 0`,
     edit: `UPDATE ${schema}.jobs j SET ${assign(editedColumns)} FROM json_populate_recordset(NULL::${schema}.jobs, ${given}) r WHERE j.id = r.id`,
     holder: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE unique_key = $1::text FOR UPDATE`,
     releaseKey: `UPDATE ${schema}.jobs SET unique_key = NULL WHERE id = $1::text`,
@@ -60,7 +66,8 @@ export function workSql(schema: string) {
     takeSignal: `DELETE FROM ${schema}.signals WHERE n = (SELECT n FROM ${schema}.signals WHERE name = $1::text ORDER BY n LIMIT 1 FOR UPDATE SKIP LOCKED)
       RETURNING name, data, sent_at AS "sentAt"`,
     awaiting: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE awaits = $1::text ORDER BY id FOR UPDATE`,
-    deleteJobs: `DELETE FROM ${schema}.jobs WHERE ${ofIds}`,
+    deleteJobs: `WITH gone AS (DELETE FROM ${schema}.jobs WHERE ${ofIds} RETURNING queue, state, finished_at)
+      ${finished} SELECT queue, state, -count(*) FROM gone WHERE finished_at IS NOT NULL GROUP BY 1, 2`,
     deleteSteps: `DELETE FROM ${schema}.steps WHERE job IN (SELECT json_array_elements_text(${given}))`,
     deleteParts: (['attempts', 'steps', 'blobs'] as const).map(
       (table) => `DELETE FROM ${schema}.${table} WHERE job IN (SELECT json_array_elements_text(${given}))`,

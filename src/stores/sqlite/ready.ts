@@ -15,6 +15,7 @@ import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } fro
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
 import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
 import type { Advance, Amended, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
+import { Remembered } from '../sql/remembered.ts';
 import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues, textOf } from '../sql/rows.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
@@ -64,6 +65,7 @@ export class Ready {
   readonly statements: Statements;
   readonly #db: Database;
   readonly #horizon: Horizon;
+  readonly #running = new Remembered<number>();
 
   constructor(handle: Database, horizon: Horizon) {
     const db = preparedLate(handle);
@@ -275,8 +277,10 @@ export class Ready {
       const faults: string[] = [];
       const job = claimed(jobOf(row, faults), worker, now, leaseUntil);
       if (row.uniqueKey !== null && heldKey(job) === null) released.push(row.n);
-      if (faults.length === 0) jobs.push(job);
-      else failures.push(decide(job, defaultBackoff, unreadable(job, faults), now, 0));
+      if (faults.length === 0) {
+        jobs.push(job);
+        this.#running.add(job, row.n);
+      } else failures.push(decide(job, defaultBackoff, unreadable(job, faults), now, 0));
     }
     if (released.length > 0) this.statements.releaseKeys.run(JSON.stringify(released));
     if (failures.length > 0) this.settle(failures, now, quarantined);
@@ -284,6 +288,7 @@ export class Ready {
   }
 
   renew({ id, claim, progress, log, metadata }: Held, leaseUntil: number): RenewAnswer {
+    if (progress ?? metadata) this.#running.forget([{ id }]);
     const row = this.statements.renew.get(leaseUntil, progress ? JSON.stringify(progress) : null, id, claim);
     if (!row) return { kind: 'lost' };
     this.#keep(id, { log, metadata });
@@ -307,6 +312,59 @@ export class Ready {
 
   /** @param changed receives the rows of the settlements that were applied */
   settle(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
+    const plain = this.#succeed(settlements, changed);
+    const others = plain ? settlements.filter(({ id }) => !plain.has(id)) : settlements;
+    const answers = others.length === 0 ? [] : this.#settleEach(others, now, changed);
+    this.#running.forget(settlements);
+    if (!plain) return answers;
+    let i = 0;
+    return settlements.map(({ id }) => plain.get(id) ?? (answers[i++] as Job | null));
+  }
+
+  /** Settles those that end well and whose rows are known. Undefined: none, or one of the rows is another by now; nothing was changed. */
+  #succeed(settlements: readonly Settlement[], changed: Job[]): Map<string, Job> | undefined {
+    const done = new Map<string, Job>();
+    /** What is written is the same for many. */
+    const groups = new Map<string, { readonly job: Job; readonly progress: string | null; readonly keys: number[] }>();
+    for (const settlement of settlements) {
+      const known = this.#running.plain(settlement);
+      if (!known) continue;
+      const job = settled(known.job, settlement);
+      const progress = settlement.progress && JSON.stringify(settlement.progress);
+      const key = `${job.finishedAt} ${job.claim} ${job.queue} ${progress} ${job.returnValue}`;
+      const group = groups.get(key);
+      if (group) group.keys.push(known.place);
+      else groups.set(key, { job, progress, keys: [known.place] });
+      done.set(job.id, job);
+    }
+    if (done.size === 0) return undefined;
+    // Several settlements of one job each see the row that the previous one left.
+    if (new Set(settlements.map(({ id }) => id)).size < settlements.length) return undefined;
+    const failed = this.inSavepoint(() => {
+      for (const { job, progress, keys } of groups.values()) {
+        const { finishedAt, returnValue, claim, queue } = job;
+        const { changes } = this.statements.succeedAll.run(
+          finishedAt,
+          returnValue,
+          progress,
+          finishedAt,
+          JSON.stringify(keys),
+          claim,
+          queue,
+        );
+        if (changes < keys.length) throw moved;
+        this.counts.add(queue, 'running', -keys.length);
+        this.counts.add(queue, 'successful', keys.length);
+      }
+    });
+    if (failed && failed.error !== moved) throw failed.error;
+    if (failed) return undefined;
+    if (this.claims.hasBlocked()) for (const job of done.values()) this.claims.unblock(gateOf(job));
+    changed.push(...done.values());
+    return done;
+  }
+
+  #settleEach(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
     const rows = new Map(this.reads.rows(settlements.map(({ id }) => id)).map((row) => [row.id, row]));
     // If several settlements are for one job, each sees the row that the previous one left.
     const isRepeated = rows.size < settlements.length;
@@ -475,6 +533,9 @@ export class Ready {
   }
 }
 
+/** A row is no longer as it was when it was claimed. */
+const moved = new Error('moved');
+
 function unreadable(job: Job, columns: readonly string[]): Outcome {
   const message = `job ${job.id} cannot be read from the store: invalid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
   return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
@@ -514,6 +575,8 @@ interface Statements {
   readonly settle: Statement<Values>;
   /** The most common outcome, which changes few columns. */
   readonly succeed: Statement<[Success]>;
+  /** The same of several jobs whose rows are known. */
+  readonly succeedAll: Statement<Values>;
   readonly holder: Statement<[string], SqliteRow>;
   readonly releaseKeys: Statement<[string]>;
   readonly keepAttempt: Statement<Values>;
@@ -561,6 +624,11 @@ function prepare(db: Database): Statements {
       `UPDATE escapement_jobs SET state = 'successful', lease_until = NULL, losses = 0, finished_at = :at, cancel_requested = NULL,
        return_value = :value, reason = NULL, progress = :progress, prune_at = :pruneAt, last_ended_at = :at, last_outcome = 'successful',
        last_error = NULL WHERE n = :n`,
+    ),
+    succeedAll: db.prepare(
+      `UPDATE escapement_jobs SET state = 'successful', lease_until = NULL, losses = 0, finished_at = ?, cancel_requested = NULL,
+       return_value = ?, reason = NULL, progress = coalesce(?, progress), last_ended_at = ?, last_outcome = 'successful', last_error = NULL
+       WHERE n IN (SELECT value FROM json_each(?)) AND state = 'running' AND claim = ? AND queue = ?`,
     ),
     holder: db.prepare(`${selectJob} WHERE unique_key = ?`),
     releaseKeys: db.prepare('UPDATE escapement_jobs SET unique_key = NULL WHERE n IN (SELECT value FROM json_each(?))'),
