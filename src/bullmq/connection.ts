@@ -2,7 +2,7 @@
 import type { IRedisClient, Queue, QueueOptions, RedisConnection, WorkerOptions } from 'bullmq';
 import { ConfigError, StoreError } from '../core/errors.ts';
 import { outside, systemClock } from '../ports/clock.ts';
-import { cancelField, cancelledField, foreignId } from './rows.ts';
+import { begunField, cancelField, cancelledField, foreignId } from './rows.ts';
 
 export type BullMQ = typeof import('bullmq');
 
@@ -22,6 +22,18 @@ const mostRetries = 8;
 const scripts = {
   // Replaces the data of a job while the token holds it.
   escapementSave: `if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return 0 end redis.call('HSET', KEYS[1], 'data', ARGV[2]) return 1`,
+  // The task of a job is about to run: counts that and returns what it had counted before, unless the job was cancelled, or expired before its first run.
+  escapementBegin: `if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return {} end
+    local cancel = redis.call('HGET', KEYS[1], '${cancelField}')
+    if cancel then return { cancel } end
+    local before = redis.call('HGET', KEYS[1], '${begunField}') or ''
+    if ARGV[3] == 'expired' and before == '' then return { 'expired' } end
+    local runs, last = string.match(before, '^(%d+) (%d+)')
+    local claim = redis.call('HGET', KEYS[1], 'ats')
+    if last ~= claim then
+      redis.call('HSET', KEYS[1], '${begunField}', string.format('%d', (tonumber(runs) or 0) + 1) .. ' ' .. claim .. ' ' .. ARGV[2])
+    end
+    return { '', before }`,
   escapementRead: `return { redis.call('HGETALL', KEYS[1]), redis.call('EXISTS', KEYS[1] .. ':lock') }`,
   escapementCancel: `if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HEXISTS', KEYS[1], 'finishedOn') == 1 then return 0 end
     if redis.call('HSETNX', KEYS[1], '${cancelField}', ARGV[1]) == 1 and redis.call('EXISTS', KEYS[1] .. ':lock') == 0 then

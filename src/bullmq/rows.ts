@@ -24,10 +24,10 @@ export interface Kept {
   readonly nonce?: string;
   /** When it may run again; left out until an attempt has ended. */
   readonly dueAt?: number;
-  /** How many of its claims were given back: a snooze, or a worker that stopped. */
+  /** How many of its runs were given back: a snooze, or a worker that stopped. */
   readonly givenBack?: number;
-  /** The claim whose outcome is known. Those after it were lost, except the one that runs. */
-  readonly settledClaim?: number;
+  /** How many of its runs are accounted for. Those after them were lost, except the one that runs or has ended well. */
+  readonly settledRuns?: number;
   readonly losses?: number;
   readonly startedAt?: number;
   readonly attempts?: readonly Attempt[];
@@ -42,6 +42,16 @@ export interface Data {
   readonly escapement: Kept;
 }
 
+/** The latest run of its task. A worker that has got a job may die before it begins it, or not learn that it has it. */
+export interface Begun {
+  /** How often it has run, this time included. */
+  readonly runs: number;
+  /** Of `Source.started`. */
+  readonly claim: number;
+  readonly worker: string;
+  readonly at: number;
+}
+
 /** A job as BullMQ has it. */
 export interface Source {
   readonly id: string;
@@ -52,8 +62,9 @@ export interface Source {
   /** The largest runs last. */
   readonly priority: number;
   readonly attempts: number;
-  /** How often it was started. */
+  /** How often a worker has got it. */
   readonly started: number;
+  readonly begun: Begun | null;
   readonly processedOn: number | null;
   readonly processedBy: string | null;
   readonly finishedOn: number | null;
@@ -111,19 +122,14 @@ export function newData(job: Job, nonce: string | undefined): Data {
   };
 }
 
-/** How many of its claims ended without an outcome, before the one that runs. */
-export function lostClaims({ started, isLocked }: Pick<Source, 'started' | 'isLocked'>, { settledClaim = 0 }: Kept): number {
-  return Math.max(0, started - settledClaim - (isLocked ? 1 : 0));
-}
-
 /** @param now a job that has not started by its expiry counts as cancelled from then on, although it is still in its queue */
 export function recordOf(source: Source, now: number): JobRecord {
   const { input, escapement: kept } = dataOf(source.data);
-  const { started, processedOn, finishedOn, isLocked, isCancelled } = source;
-  const isRunning = isLocked && !isCancelled;
-  const attempt = Math.max(0, started - (kept.givenBack ?? 0) - (isLocked && isCancelled ? 1 : 0));
-  // A claim that was given back before the task ran was no start.
-  const startedAt = kept.startedAt ?? (attempt > 0 ? processedOn : null);
+  const { started, finishedOn, begun } = source;
+  const runs = begun?.runs ?? 0;
+  const attempt = Math.max(0, runs - (kept.givenBack ?? 0));
+  const startedAt = kept.startedAt ?? begun?.at ?? null;
+  const isOpen = isRunning(source) || (finishedOn !== null && !kept.end);
   const request = {
     task: source.name,
     queue: source.queue,
@@ -143,20 +149,20 @@ export function recordOf(source: Source, now: number): JobRecord {
     ...newJob(request, source.id, source.timestamp),
     attempt,
     claim: started,
-    losses: (kept.losses ?? 0) + lostClaims(source, kept),
+    losses: (kept.losses ?? 0) + Math.max(0, runs - (kept.settledRuns ?? 0) - (isOpen ? 1 : 0)),
     startedAt,
-    lastAttemptedAt: startedAt === null ? null : processedOn,
+    lastAttemptedAt: begun?.at ?? null,
     dueAt: kept.dueAt ?? kept.runAfter ?? source.timestamp,
     progress: progressOf(source.progress),
   };
   const job = { ...row, ...stateOf(source, row, kept, now) };
   const attempts = [...(kept.attempts ?? [])];
-  if (isRunning || (finishedOn !== null && !kept.end)) attempts.push(latest(source, attempt));
+  if (isOpen) attempts.push(latest(source, attempt));
   return { job, attempts };
 }
 
 function stateOf(source: Source, row: Job, kept: Kept, now: number): Partial<Job> {
-  const { finishedOn, isLocked, cancel, isCancelled, returned } = source;
+  const { finishedOn, cancel, returned, begun, isLocked, isCancelled } = source;
   if (finishedOn !== null) {
     if (returned !== null && !kept.end) {
       const isNothing = returned === 'null' && !kept.returnsNull;
@@ -165,51 +171,80 @@ function stateOf(source: Source, row: Job, kept: Kept, now: number): Partial<Job
     const { status, reason, at } = kept.end ?? { status: 'failed', reason: source.failedReason, at: finishedOn };
     return { status, reason, finishedAt: at };
   }
+  // Held, whether it has begun or not.
   if (isLocked && !isCancelled)
-    return { status: 'running', worker: source.processedBy ?? unknownWorker, cancelRequested: cancel?.reason ?? null };
+    return {
+      status: 'running',
+      worker: isRunning(source) ? (begun?.worker ?? null) : source.processedBy,
+      cancelRequested: cancel?.reason ?? null,
+    };
   if (cancel) return { status: 'cancelled', reason: cancel.reason, finishedAt: cancel.at };
   if (isExpired(row, now)) return { status: 'cancelled', reason: 'expired', finishedAt: row.expiresAt };
   return {};
 }
 
-/** Who has lost a job is not known any more when the next worker has it. */
+/** Whether the worker that holds it has begun to run it. */
+function isRunning({ isLocked, isCancelled, begun, started }: Source): boolean {
+  return isLocked && !isCancelled && begun?.claim === started;
+}
+
+/** A worker that BullMQ does not tell of. */
 export const unknownWorker = 'unknown';
 
 /** The attempt that runs, or has ended the job well: its outcome is in BullMQ's own fields. */
-function latest({ started, processedOn, processedBy, finishedOn, timestamp, returned }: Source, attempt: number): Attempt {
+function latest({ started, begun, processedOn, processedBy, finishedOn, timestamp, returned }: Source, attempt: number): Attempt {
   return {
-    attempt,
+    attempt: Math.max(1, attempt),
     claim: started,
-    worker: processedBy ?? unknownWorker,
-    startedAt: processedOn ?? timestamp,
+    worker: begun?.worker ?? processedBy ?? unknownWorker,
+    startedAt: begun?.at ?? processedOn ?? timestamp,
     endedAt: finishedOn,
     outcome: finishedOn === null ? null : returned === null ? 'failed' : 'successful',
     error: null,
   };
 }
 
-/** What is kept once an attempt has ended. @param hasRun false: the job ended, or was given back, before its task ran */
-export function keptAfter(kept: Kept, attempt: Attempt, s: Settlement, hasRun: boolean): Kept {
-  const givenBack = (kept.givenBack ?? 0) + (s.attempt < attempt.attempt ? 1 : 0);
-  const isOver = s.status === 'failed' || s.status === 'cancelled';
-  const { end: _, losses: __, ...others } = kept;
+/**
+ * What is kept once runs were lost.
+ * @param runs how many there were before the one that has begun
+ * @param isOver the job may not run again: the one that has begun is given back
+ */
+export function keptLost(kept: Kept, lost: readonly Attempt[], runs: number, losses: number, isOver: boolean): Kept {
+  const [first] = lost;
   return {
-    ...others,
-    settledClaim: s.claim,
-    ...(hasRun ? { startedAt: kept.startedAt ?? attempt.startedAt } : {}),
-    attempts: [...(kept.attempts ?? []), ...(hasRun ? [ended(attempt, s)] : [])].slice(-mostKept),
-    ...(givenBack > 0 ? { givenBack } : {}),
-    ...(s.losses > 0 ? { losses: s.losses } : {}),
-    ...(s.metadata ? { metadata: s.metadata } : {}),
-    ...(isOver ? { end: { status: s.status as 'failed' | 'cancelled', reason: s.reason, at: s.settledAt } } : { dueAt: s.dueAt }),
+    ...kept,
+    ...(isOver ? { settledRuns: runs + 1, givenBack: (kept.givenBack ?? 0) + 1 } : { settledRuns: runs }),
+    losses,
+    attempts: [...(kept.attempts ?? []), ...lost].slice(-mostKept),
+    ...(first ? { startedAt: kept.startedAt ?? first.startedAt } : {}),
   };
 }
 
+/** What is kept once an attempt has ended. @param runs the number of runs, this one included */
+export function keptAfter(kept: Kept, attempt: Attempt, s: Settlement, runs: number): Kept {
+  const { losses: _, ...others } = keptEnd(kept, s);
+  const givenBack = (kept.givenBack ?? 0) + (s.attempt < attempt.attempt ? 1 : 0);
+  return {
+    ...others,
+    settledRuns: runs,
+    startedAt: kept.startedAt ?? attempt.startedAt,
+    attempts: [...(kept.attempts ?? []), ended(attempt, s)].slice(-mostKept),
+    ...(givenBack > 0 ? { givenBack } : {}),
+    ...(s.losses > 0 ? { losses: s.losses } : {}),
+    ...(s.metadata ? { metadata: s.metadata } : {}),
+  };
+}
+
+/** What is kept of a job that ends, or is given back, without running. */
+export function keptEnd({ end: _, ...kept }: Kept, { status, reason, settledAt: at, dueAt }: Settlement): Kept {
+  return status === 'failed' || status === 'cancelled' ? { ...kept, end: { status, reason, at } } : { ...kept, dueAt };
+}
+
 /** What is kept of a job that an operator runs again: what it has lost so far is forgiven. */
-export function keptAgain({ end: _, losses: __, ...kept }: Kept, started: number, set: { dueAt?: number; maxAttempts?: number }): Kept {
+export function keptAgain({ end: _, losses: __, ...kept }: Kept, runs: number, set: { dueAt?: number; maxAttempts?: number }): Kept {
   return {
     ...kept,
-    settledClaim: started,
+    settledRuns: runs,
     ...(set.dueAt === undefined ? {} : { dueAt: set.dueAt }),
     ...(set.maxAttempts === undefined ? {} : { maxAttempts: set.maxAttempts }),
   };
@@ -232,6 +267,7 @@ export function sourceOf(queue: string, foreign: string, hash: Readonly<Record<s
     priority: number('priority') ?? 0,
     attempts: (parsed(hash.opts) as { attempts?: number } | undefined)?.attempts ?? 0,
     started: number('ats') ?? 0,
+    begun: begunOf(hash[begunField]),
     processedOn: number('processedOn'),
     processedBy: hash.pb ?? null,
     finishedOn: number('finishedOn'),
@@ -242,6 +278,14 @@ export function sourceOf(queue: string, foreign: string, hash: Readonly<Record<s
     cancel: (parsed(hash[cancelField]) as Source['cancel'] | undefined) ?? null,
     isCancelled: hash[cancelledField] !== undefined,
   };
+}
+
+/** Where a worker counts the runs of a job: how many, its claim, the worker, and when. */
+export const begunField = 'escapement:begun';
+
+export function begunOf(text: string | undefined): Begun | null {
+  const [runs, claim, worker = unknownWorker, at] = text ? text.split(' ') : [];
+  return runs === undefined ? null : { runs: Number(runs), claim: Number(claim), worker, at: Number(at) };
 }
 
 /** Where a request to cancel is written: a worker that saves the data of its job must not overwrite it. */

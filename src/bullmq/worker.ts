@@ -3,8 +3,8 @@
  * decided as in the engine: an attempt runs (`RunningAttempt`), `decide` turns its outcome into a settlement, and this file tells BullMQ. So retries,
  * timeouts, snoozes, cancelling and stops follow the same rules as on every other backend.
  *
- * The number of times that BullMQ has started a job is the claim. Attempts are these, less those that were given back; the claims after the last
- * known outcome were lost. What BullMQ has no place for is saved under the job's lock before the job is moved: if the process dies in between,
+ * Before a task runs, a script counts its runs (`Begun`), because a worker that has got a job from BullMQ may never begin it. Attempts are the runs less
+ * those that were given back; runs after the last known outcome were lost. What BullMQ has no place for is saved under the job's lock before the job is moved: if the process dies in between,
  * BullMQ starts the job again, and an end that was decided is carried out then.
  */
 import type { Job as BullJob, Worker as BullMQWorker } from 'bullmq';
@@ -26,12 +26,15 @@ import { abandonAfterMs, releaseAfterMs, type WorkerSettings } from '../engine/w
 import type { Timer } from '../ports/clock.ts';
 import { asOwnWork, outside } from '../ports/clock.ts';
 import {
+  type Begun,
+  begunOf,
   cancelField,
   type Data,
   dataOf,
   foreignId,
   keptAfter,
-  lostClaims,
+  keptEnd,
+  keptLost,
   ownId,
   parsed,
   recordOf,
@@ -61,11 +64,9 @@ interface Claim {
   readonly bull: BullJob;
   readonly token: string;
   readonly key: string;
-  readonly data: Data;
   readonly job: Job;
-  /** The attempts that were lost since the last known outcome. */
-  readonly lost: readonly Attempt[];
-  readonly cancel: Source['cancel'];
+  /** How often it has run, this time included; 0: it does not run now. */
+  readonly runs: number;
 }
 
 interface Running {
@@ -79,8 +80,8 @@ interface Running {
 interface Ending {
   readonly claim: Claim;
   readonly settlement: Settlement;
-  /** Whether the task has run, or the job ended without. */
-  readonly hasRun: boolean;
+  /** Whoever made the job end has told of it. */
+  readonly isKnown: boolean;
 }
 
 /** Thrown to BullMQ for a job that failed, is to be retried, or was cancelled: its message and stack are those of the task's error. */
@@ -246,20 +247,48 @@ export class BullWorker implements OwnWorker {
   async #process(queue: string, bull: BullJob, token: string): Promise<unknown> {
     Object.assign(bull.opts, { attempts: any, backoff: { type: 'custom' }, keepLogs: mostLines, stackTraceLimit: 10 });
     const isFree = await this.#slots.take();
-    const claim = this.#claim(queue, bull, token, await this.#insist(() => this.#cancelOf(queue, bull)));
-    if (!isFree || this.#state !== 'running') {
-      if (isFree) this.#slots.release();
-      return this.#settle(claim, decideSimply(claim.job, { kind: 'released' }, this.#host.clock.now()), false);
-    }
     try {
-      const before = this.#endedBefore(claim);
-      const settlement = before ?? (await this.#run(claim));
-      if (settlement) return await this.#settle(claim, settlement, before === undefined);
-      this.#discarded(claim, { outcome: 'lost' });
-      throw new this.#store.connection.bull.DelayedError();
+      const key = this.#store.connection.queue(queue).toKey(bull.id as string);
+      const waiting = { queue, bull, token, key, job: this.#row(queue, bull, null), runs: 0 };
+      const kept = this.#endedBefore(waiting);
+      if (kept) return await this.#settle(waiting, kept, kept.outcome === 'released');
+      const begun = await this.#begin(waiting);
+      if (begun === null) return this.#discard(waiting, 'lost');
+      if ('reason' in begun) {
+        const isKnown = begun.reason !== 'expired';
+        return await this.#settle(waiting, endedSo(waiting.job, 'cancelled', begun.reason, begun.at), isKnown);
+      }
+      const claim = { ...waiting, job: this.#row(queue, bull, begun), runs: begun.runs };
+      const lost = await this.#settleLost(claim, begun.before);
+      if (lost) return await this.#settle({ ...claim, runs: 0, job: { ...claim.job, attempt: lost.attempt } }, lost, false);
+      const settlement = await this.#run(claim);
+      return settlement ? await this.#settle(claim, settlement, false) : this.#discard(claim, 'lost');
     } finally {
-      this.#slots.release();
+      if (isFree) this.#slots.release();
     }
+  }
+
+  /** Counts the run of a job that is about to begin. Null: this worker does not hold it any more. Otherwise it may have been cancelled. */
+  async #begin({
+    bull,
+    key,
+    token,
+    job,
+  }: Claim): Promise<(Begun & { readonly before: Begun | null }) | NonNullable<Source['cancel']> | null> {
+    const at = this.#host.clock.now();
+    const { client } = this.#store.connection;
+    const answer = (await this.#insist(() =>
+      client.runCommand('escapementBegin', [key, token, `${this.id} ${at}`, isExpired(job, at) ? 'expired' : '']),
+    )) as string[];
+    const [cancel, text] = answer;
+    if (cancel === undefined) return null;
+    if (cancel === 'expired') return { reason: 'expired', at };
+    if (cancel !== '') return parsed(cancel) as NonNullable<Source['cancel']>;
+    const before = begunOf(text);
+    const claim = bull.attemptsStarted;
+    // The answer to the first call was lost.
+    if (before?.claim === claim) return { ...before, before: { ...before, runs: before.runs - 1, worker: unknownWorker } };
+    return { runs: (before?.runs ?? 0) + 1, claim, worker: this.id, at, before };
   }
 
   async #cancelOf(queue: string, bull: BullJob): Promise<Source['cancel']> {
@@ -268,9 +297,8 @@ export class BullWorker implements OwnWorker {
     return (parsed(text) as Source['cancel'] | undefined) ?? null;
   }
 
-  /** The row of a job as it was claimed, and the attempts that were lost before. */
-  #claim(queue: string, bull: BullJob, token: string, cancel: Source['cancel']): Claim {
-    const now = this.#host.clock.now();
+  /** The row of a job that this worker has got. */
+  #row(queue: string, bull: BullJob, begun: Begun | null): Job {
     const source: Source = {
       id: ownId(bull.id as string),
       queue,
@@ -280,58 +308,64 @@ export class BullWorker implements OwnWorker {
       priority: bull.priority,
       attempts: 0,
       started: bull.attemptsStarted,
-      processedOn: bull.processedOn ?? now,
+      begun,
+      processedOn: bull.processedOn ?? null,
       processedBy: this.id,
       finishedOn: null,
       returned: null,
       failedReason: null,
       progress: bull.progress,
       isLocked: true,
-      cancel,
+      cancel: null,
       isCancelled: false,
     };
+    return recordOf(source, Number.NEGATIVE_INFINITY).job;
+  }
+
+  /** The settlement of a job that does not run now: it has ended already, or is left for others. */
+  #endedBefore({ job, bull }: Claim): Settlement | undefined {
+    const now = this.#host.clock.now();
+    const { end } = dataOf(bull.data).escapement;
+    if (end) return endedSo(job, end.status, end.reason, end.at);
+    const isKnown = this.#host.definitions.has(job.task);
+    if (this.#state !== 'running' || !isKnown) {
+      if (!isKnown) this.#warnOfUnknown(job.task);
+      const dueAt = isKnown ? job.dueAt : now + unknownTaskMs;
+      return { ...endedSo(job, 'queued', null, now), outcome: 'released', dueAt };
+    }
+    return undefined;
+  }
+
+  #warnOfUnknown(task: string): void {
+    if (this.#warnedTasks.has(task)) return;
+    this.#warnedTasks.add(task);
+    this.#host.logger.warn({ worker: this.id, task }, `no task is defined with the name ${task}; its jobs are left for other workers`);
+  }
+
+  /** Accounts for runs that began and have no outcome. Returns how the job ends, if it may not run again. */
+  async #settleLost({ bull, key, token, job }: Claim, before: Begun | null): Promise<Settlement | undefined> {
     const data = dataOf(bull.data);
-    const { job } = recordOf(source, now);
-    const count = lostClaims(source, data.escapement);
+    const runs = before?.runs ?? 0;
+    const count = runs - (data.escapement.settledRuns ?? 0);
+    if (count <= 0) return undefined;
+    const now = this.#host.clock.now();
     const lost = Array.from({ length: count }, (_, i): Attempt => {
-      const back = count - i;
+      const known = i === count - 1 ? before : null;
       return {
-        attempt: Math.max(1, job.attempt - back),
-        claim: job.claim - back,
-        worker: unknownWorker,
-        startedAt: now,
+        attempt: Math.max(1, job.attempt - (count - i)),
+        claim: known?.claim ?? job.claim,
+        worker: known?.worker ?? unknownWorker,
+        startedAt: known?.at ?? now,
         endedAt: now,
         outcome: 'lost',
         error: lostError(job),
       };
     });
-    const key = this.#store.connection.queue(queue).toKey(bull.id as string);
-    return { queue, bull, token, key, data, job, lost, cancel };
-  }
-
-  /** The settlement of a job that has ended already, or must not run. */
-  #endedBefore({ job, data, lost, bull, cancel }: Claim): Settlement | undefined {
-    const now = this.#host.clock.now();
-    const { end } = data.escapement;
-    const back = { ...decideSimply(job, { kind: 'released' }, now), outcome: 'cancelled' as const };
-    if (end) return { ...back, outcome: end.status, status: end.status, reason: end.reason, settledAt: end.at };
-    if (cancel) return { ...back, status: 'cancelled', reason: cancel.reason, settledAt: cancel.at };
-    if (isExpired({ ...job, startedAt: data.escapement.startedAt ?? (bull.attemptsStarted > 1 ? 0 : null) }, now))
-      return { ...back, status: 'cancelled', reason: 'expired' };
-    if (lost.length > 0) {
-      const before = { ...job, attempt: job.attempt - 1, losses: job.losses - 1 };
-      const after = decideSimply(before, { kind: 'lost', error: lostError(job) }, now);
-      if (after.status === 'failed') return after;
-    }
-    if (this.#host.definitions.has(job.task)) return undefined;
-    if (!this.#warnedTasks.has(job.task)) {
-      this.#warnedTasks.add(job.task);
-      this.#host.logger.warn(
-        { worker: this.id, task: job.task },
-        `no task is defined with the name ${job.task}; its jobs are left for other workers`,
-      );
-    }
-    return { ...back, outcome: 'released', dueAt: now + unknownTaskMs };
+    const end = decideSimply({ ...job, attempt: job.attempt - 1, losses: job.losses - 1 }, { kind: 'lost', error: lostError(job) }, now);
+    const isOver = end.status === 'failed';
+    const escapement = keptLost(data.escapement, lost, runs, job.losses, isOver);
+    await this.#write(bull, key, token, { ...data, escapement });
+    return isOver ? end : undefined;
   }
 
   async #run(claim: Claim): Promise<Settlement | null> {
@@ -366,17 +400,14 @@ export class BullWorker implements OwnWorker {
   };
 
   /** Tells BullMQ. Its own moves are made when this returns or throws; those that the engine asks for are made here. */
-  async #settle(claim: Claim, settlement: Settlement, hasRun: boolean): Promise<unknown> {
-    const { bull, job, lost, token } = claim;
+  async #settle(claim: Claim, settlement: Settlement, isKnown: boolean): Promise<unknown> {
+    const { bull, job, token } = claim;
     const { status, outcome, returnValue, log, metadata, progress } = settlement;
     if (log) await this.#insist(() => this.#log(bull, log));
     if (progress && progress !== job.progress) await this.#insist(() => bull.updateProgress({ ...progress }));
-    const mustSave = status !== 'successful' || lost.length > 0 || metadata !== undefined || returnValue === 'null';
-    if (mustSave && !(await this.#save(claim, settlement, hasRun))) {
-      this.#discarded(claim, settlement);
-      throw new this.#store.connection.bull.DelayedError();
-    }
-    this.#ending.set(bull, { claim, settlement, hasRun });
+    const mustSave = status !== 'successful' || metadata !== undefined || returnValue === 'null';
+    if (mustSave && !(await this.#save(claim, settlement))) return this.#discard(claim, outcome);
+    this.#ending.set(bull, { claim, settlement, isKnown });
     if (status === 'successful') return returnValue === null ? undefined : decode(returnValue);
     if (status !== 'queued' || outcome === 'failed') throw new Failed(settlement);
     const { DelayedError, WaitingError } = this.#store.connection.bull;
@@ -386,9 +417,11 @@ export class BullWorker implements OwnWorker {
     throw isDelayed ? new DelayedError() : new WaitingError();
   }
 
-  /** False: another worker has the job. */
-  async #save({ bull, key, token, job, lost }: Claim, settlement: Settlement, hasRun: boolean): Promise<boolean> {
-    const attempt: Attempt = {
+  /** Saves what BullMQ has no place for. False: this worker does not hold the job any more. */
+  async #save({ bull, key, token, job, runs }: Claim, settlement: Settlement): Promise<boolean> {
+    const data = dataOf(bull.data);
+    const { status, metadata, returnValue } = settlement;
+    const running: Attempt = {
       attempt: job.attempt,
       claim: job.claim,
       worker: this.id,
@@ -397,20 +430,12 @@ export class BullWorker implements OwnWorker {
       outcome: null,
       error: null,
     };
-    const data = dataOf(bull.data);
-    const before = { ...data.escapement, attempts: [...(data.escapement.attempts ?? []), ...lost] };
-    const { status, metadata, returnValue } = settlement;
-    const escapement =
-      status === 'successful'
-        ? {
-            ...before,
-            settledClaim: job.claim - 1,
-            losses: job.losses,
-            ...(metadata ? { metadata } : {}),
-            ...(returnValue === 'null' ? { returnsNull: true as const } : {}),
-          }
-        : keptAfter(before, attempt, settlement, hasRun);
-    return this.#write(bull, key, token, { ...data, escapement });
+    const change = () => {
+      if (status === 'successful')
+        return { ...data.escapement, ...(metadata ? { metadata } : {}), ...(returnValue === 'null' ? { returnsNull: true as const } : {}) };
+      return runs === 0 ? keptEnd(data.escapement, settlement) : keptAfter(data.escapement, running, settlement, runs);
+    };
+    return this.#write(bull, key, token, { ...data, escapement: change() });
   }
 
   async #write(bull: BullJob, key: string, token: string, data: Data): Promise<boolean> {
@@ -429,20 +454,21 @@ export class BullWorker implements OwnWorker {
     const ending = this.#ending.get(bull);
     if (!ending) return;
     this.#ending.delete(bull);
-    const { settlement, claim, hasRun } = ending;
+    const { settlement, claim, isKnown } = ending;
     this.#store.hint({ finished: true });
     this.#recovered();
-    // Who cancelled a job that waited, or stopped before it ran, knows.
-    if (!hasRun && (claim.cancel || settlement.outcome === 'released')) return;
+    if (isKnown) return;
     const row = settled(claim.job, settlement);
-    const attempt = hasRun ? claim.job.attempt : settlement.attempt;
+    const { attempt } = claim.job;
     if (row.status !== 'cancelled') logFailure(this.#host, { ...claim.job, attempt, worker: this.id }, settlement);
     for (const event of endingEvents({ job: row, settlement, worker: this.id, attempt }))
       if (event.type !== 'orphaned') this.#host.events.emit(event);
   }
 
-  #discarded({ job }: Claim, { outcome }: Pick<Settlement, 'outcome'>): void {
+  /** Another worker may have the job: BullMQ is told nothing of it. */
+  #discard({ job }: Claim, outcome: string): never {
     this.#host.events.emit({ type: 'discarded', at: this.#host.clock.now(), job, worker: this.id, attempt: job.attempt, outcome });
+    throw new this.#store.connection.bull.DelayedError();
   }
 
   /** BullMQ has found that the worker of a job died. */
@@ -540,6 +566,12 @@ export class BullWorker implements OwnWorker {
 
 function decideSimply(job: Job, outcome: Parameters<typeof decide>[2], now: number): Settlement {
   return decide(job, { kind: 'list', delaysMs: [0], jitter: 0 }, outcome, now, 0);
+}
+
+/** How a job ends, or is given back, that has not run. */
+function endedSo(job: Job, status: Settlement['status'], reason: string | null, at: number): Settlement {
+  const { attempt, losses } = job;
+  return { ...decideSimply(job, { kind: 'cancelled', reason: '' }, at), outcome: 'cancelled', status, reason, attempt, losses };
 }
 
 function lostError(job: Job): RecordedError {

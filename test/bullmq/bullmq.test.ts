@@ -1,5 +1,5 @@
 /** Tasks on BullMQ and a real Redis server. */
-import { Queue } from 'bullmq';
+import { Queue, Worker } from 'bullmq';
 import { cancel, createTasks, PermanentError, RetryAfterError, snooze, type Tasks } from 'escapement';
 import { bullmq } from 'escapement/bullmq';
 import { Redis } from 'ioredis';
@@ -325,6 +325,16 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     await worker.stop({ timeout: 0 });
     expect(await result.refresh()).toMatchObject({ status: 'ready', attempts: 0, history: [{ outcome: 'released', attempt: 1 }] });
     expect((await tasks.queues.list())[0]?.counts).toMatchObject({ ready: 2, running: 0 });
+  });
+
+  test('a job that a worker has got and never begun has used up nothing', async () => {
+    const task = tasks.define('task', (_: void, ctx) => ctx.attempt);
+    const result = await task.using({ retry: { maxAttempts: 1 } }).enqueue();
+    const dead = new Worker('default', null, { connection: connection(), prefix, lockDuration: 50 });
+    expect((await dead.getNextJob('token'))?.id).toBe(result.id);
+    await dead.close();
+    await tasks.worker().start();
+    expect(await result.wait()).toMatchObject({ returnValue: 1, attempts: 1, errors: [] });
   });
 
   test('jobs of tasks that a worker does not know are left for others', async () => {

@@ -34,6 +34,7 @@ describe('a row', () => {
     priority: 101,
     attempts: 3,
     started: 0,
+    begun: null,
     processedOn: null,
     processedBy: null,
     finishedOn: null,
@@ -48,25 +49,38 @@ describe('a row', () => {
   const kept = (escapement: object) => ({ data: { input: 1, escapement: { maxAttempts: 3, ...escapement } } });
   const cancelled = { reason: 'why', at: 3_000 };
 
+  const begun = (runs: number, claim = runs) => ({ runs, claim, worker: 'w', at: 2_000 });
+
   test.each<[string, Partial<Source>, object]>([
     ['waits', {}, { status: 'queued', attempt: 0, claim: 0, startedAt: null, priority: 0, input: '1', dueAt: 1_000 }],
-    ['runs', { started: 1, isLocked: true, processedOn: 2_000 }, { status: 'running', attempt: 1, losses: 0, startedAt: 2_000 }],
-    ['lost its worker', { started: 1, processedOn: 2_000 }, { status: 'queued', attempt: 1, losses: 1 }],
-    ['runs again', { started: 2, isLocked: true, processedOn: 4_000 }, { status: 'running', attempt: 2, losses: 1 }],
+    ['runs', { started: 1, isLocked: true, begun: begun(1) }, { status: 'running', attempt: 1, losses: 0, startedAt: 2_000, worker: 'w' }],
     [
-      'was given back',
-      { started: 1, processedOn: 2_000, ...kept({ givenBack: 1, settledClaim: 1 }) },
-      { attempt: 0, losses: 0, startedAt: null },
+      'is held, and has not begun',
+      { started: 1, isLocked: true, processedBy: 'v' },
+      { status: 'running', attempt: 0, startedAt: null, worker: 'v' },
     ],
-    ['retries', { started: 1, processedOn: 2_000, ...kept({ settledClaim: 1, dueAt: 9_000 }) }, { attempt: 1, losses: 0, dueAt: 9_000 }],
-    ['is done', { started: 1, finishedOn: 3_000, returned: '2' }, { status: 'successful', returnValue: '2', finishedAt: 3_000 }],
+    ['was held, and never begun', { started: 3 }, { status: 'queued', attempt: 0, losses: 0, claim: 3 }],
+    ['lost its worker', { started: 1, begun: begun(1) }, { status: 'queued', attempt: 1, losses: 1 }],
+    ['runs again', { started: 2, isLocked: true, begun: begun(2) }, { status: 'running', attempt: 2, losses: 1 }],
+    ['was given back', { started: 1, begun: begun(1), ...kept({ givenBack: 1, settledRuns: 1 }) }, { attempt: 0, losses: 0 }],
+    ['retries', { started: 1, begun: begun(1), ...kept({ settledRuns: 1, dueAt: 9_000 }) }, { attempt: 1, losses: 0, dueAt: 9_000 }],
+    [
+      'is done',
+      { started: 2, begun: begun(1, 2), finishedOn: 3_000, returned: '2' },
+      { status: 'successful', returnValue: '2', attempt: 1, losses: 0 },
+    ],
     ['returned nothing', { started: 1, finishedOn: 3_000, returned: 'null' }, { returnValue: null }],
     ['returned null', { started: 1, finishedOn: 3_000, returned: 'null', ...kept({ returnsNull: true }) }, { returnValue: 'null' }],
     ['failed elsewhere', { started: 1, finishedOn: 3_000, failedReason: 'no' }, { status: 'failed', reason: 'no' }],
     ['was cancelled', { cancel: cancelled, isCancelled: true }, { status: 'cancelled', reason: 'why', finishedAt: 3_000 }],
     ['is taken out', { cancel: cancelled, isCancelled: true, started: 1, isLocked: true }, { status: 'cancelled', attempt: 0 }],
-    ['is being cancelled', { cancel: cancelled, started: 1, isLocked: true }, { status: 'running', cancelRequested: 'why' }],
+    [
+      'is being cancelled',
+      { cancel: cancelled, started: 1, isLocked: true, begun: begun(1) },
+      { status: 'running', cancelRequested: 'why' },
+    ],
     ['has expired', kept({ expiresAt: 4_000 }), { status: 'cancelled', reason: 'expired', finishedAt: 4_000 }],
+    ['has begun before it expired', { started: 1, begun: begun(1), ...kept({ expiresAt: 4_000 }) }, { status: 'queued' }],
     ['is of another program', { data: { a: 1 }, priority: 0, attempts: 0 }, { input: '{"a":1}', priority: 100, maxAttempts: 1 }],
   ])('of a job that %s', (_, changes, expected) => {
     expect(row(changes).job).toMatchObject(expected);
