@@ -5,7 +5,7 @@
  */
 
 import { ended, isExpired, newJob } from '../core/job.ts';
-import { decode, encode } from '../core/json.ts';
+import { decode } from '../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, Progress, Settlement } from '../core/types.ts';
 
 /** The most attempts of a job that are kept, the latest ones. They are read whenever the job is. */
@@ -134,7 +134,7 @@ export function recordOf(source: Source, now: number): JobRecord {
     task: source.name,
     queue: source.queue,
     priority: ownPriority(source.priority),
-    input: input === undefined ? null : encode(input, `the input of job ${source.id}`),
+    input: input === undefined ? null : JSON.stringify(input),
     runAfter: kept.runAfter ?? null,
     expiresAt: kept.expiresAt ?? null,
     maxAttempts: kept.maxAttempts ?? Math.max(1, source.attempts),

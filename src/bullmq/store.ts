@@ -10,6 +10,7 @@ import { asOwnWork } from '../ports/clock.ts';
 import type { Amended, JobFilter, JobOrder, PruneOptions, QueueStats, Store, Taken } from '../ports/store.ts';
 import { type Connection, failing } from './connection.ts';
 import {
+  type Begun,
   cancelField,
   cancelledField,
   dataOf,
@@ -29,7 +30,7 @@ type Insert = Parameters<Store['insert']>;
 /** A record, and what BullMQ calls the job. */
 interface Found extends JobRecord {
   readonly foreign: string;
-  readonly runs: number;
+  readonly begun: Begun | null;
   readonly nonce: string | undefined;
 }
 interface JobPlace {
@@ -142,7 +143,7 @@ export class BullStore implements Store {
     if (fields.length === 0) return null;
     const hash = Object.fromEntries(fields.flatMap((field, i) => (i % 2 === 0 ? [[field, fields[i + 1] ?? '']] : [])));
     const source = sourceOf(queue, foreign, hash, locked === 1);
-    return { ...recordOf(source, this.#now()), foreign, runs: source.begun?.runs ?? 0, nonce: dataOf(source.data).escapement.nonce };
+    return { ...recordOf(source, this.#now()), foreign, begun: source.begun, nonce: dataOf(source.data).escapement.nonce };
   }
 
   list(
@@ -232,11 +233,11 @@ export class BullStore implements Store {
     this.hint({ finished: true, cancelled: true });
   }
 
-  async #again(queue: Queue, { runs, foreign }: Found, set: NonNullable<Amendment['set']>): Promise<void> {
+  async #again(queue: Queue, { begun, foreign }: Found, set: NonNullable<Amendment['set']>): Promise<void> {
     const found = await queue.getJob(foreign);
     if (!found) return;
     const { input, escapement } = dataOf(found.data);
-    const kept = keptAgain(escapement, runs, set);
+    const kept = keptAgain(escapement, begun?.runs ?? 0, set);
     await found.updateData({ ...(input === undefined ? {} : { input }), escapement: kept });
     await this.connection.client.hdel(queue.toKey(foreign), cancelField, cancelledField);
     const state = await found.getState();

@@ -4,43 +4,28 @@
  * timeouts, snoozes, cancelling and stops follow the same rules as on every other backend.
  *
  * Before a task runs, a script counts its runs (`Begun`), because a worker that has got a job from BullMQ may never begin it. Attempts are the runs less
- * those that were given back; runs after the last known outcome were lost. What BullMQ has no place for is saved under the job's lock before the job is moved: if the process dies in between,
- * BullMQ starts the job again, and an end that was decided is carried out then.
+ * those that were given back; runs after the last known outcome were lost. What BullMQ has no place for is saved under the job's lock before the job is
+ * moved: if the process dies in between, BullMQ starts the job again, and an end that was decided is carried out then.
  */
 import type { Job as BullJob, Worker as BullMQWorker } from 'bullmq';
 import type { OwnWorker } from '../backends/own-worker.ts';
 import { endingEvents } from '../core/changes.ts';
-import { decide } from '../core/decide.ts';
-import { ConfigError, LeaseLostError } from '../core/errors.ts';
-import { type RecordedError, recordError } from '../core/failure.ts';
-import { isExpired, settled } from '../core/job.ts';
+import { ConfigError } from '../core/errors.ts';
+import { recordError } from '../core/failure.ts';
+import { settled } from '../core/job.ts';
 import { decode } from '../core/json.ts';
-import { latestLines, mostLines } from '../core/log.ts';
-import type { Attempt, Job, Settlement } from '../core/types.ts';
+import { mostLines } from '../core/log.ts';
+import type { Job, Settlement } from '../core/types.ts';
 import { compensateTask } from '../core/workflow.ts';
 import { type AttemptRunner, logFailure, RunningAttempt } from '../engine/attempt.ts';
 import { duplicatesEvent, type Host } from '../engine/host.ts';
 import { Loop } from '../engine/loop.ts';
 import { createRegistry } from '../engine/registry.ts';
 import { abandonAfterMs, releaseAfterMs, type WorkerSettings } from '../engine/worker.ts';
-import type { Timer } from '../ports/clock.ts';
-import { asOwnWork, outside } from '../ports/clock.ts';
-import {
-  type Begun,
-  begunOf,
-  cancelField,
-  type Data,
-  dataOf,
-  foreignId,
-  keptAfter,
-  keptEnd,
-  keptLost,
-  ownId,
-  parsed,
-  recordOf,
-  type Source,
-  unknownWorker,
-} from './rows.ts';
+import { asOwnWork, outside, type Timer } from '../ports/clock.ts';
+import { HeldJob, type Insist } from './held.ts';
+import { foreignId, unknownWorker } from './rows.ts';
+import { endedSo, Failed, keptOf, lostBefore, lostError } from './settlements.ts';
 import { Slots } from './slots.ts';
 import type { BullStore } from './store.ts';
 import { unsupportedInTask } from './unsupported.ts';
@@ -57,13 +42,12 @@ const retryRedisMs = 500;
 const reportFailingEveryMs = 30_000;
 /** The engine decides how often a job runs, and BullMQ must not. */
 const any = Number.MAX_SAFE_INTEGER;
+/** BullMQ keeps the stacks of the latest failures for its own tools. */
+const mostStacks = 10;
 
-/** A job that this worker has been given. */
+/** A job as this worker settles it. */
 interface Claim {
-  readonly queue: string;
-  readonly bull: BullJob;
-  readonly token: string;
-  readonly key: string;
+  readonly held: HeldJob;
   readonly job: Job;
   /** How often it has run, this time included; 0: it does not run now. */
   readonly runs: number;
@@ -82,17 +66,6 @@ interface Ending {
   readonly settlement: Settlement;
   /** Whoever made the job end has told of it. */
   readonly isKnown: boolean;
-}
-
-/** Thrown to BullMQ for a job that failed, is to be retried, or was cancelled: its message and stack are those of the task's error. */
-class Failed extends Error {
-  readonly settlement: Settlement;
-  constructor(settlement: Settlement) {
-    const { error, reason, status } = settlement;
-    super(error ? `${error.name}: ${error.message}` : `${status}: ${reason}`);
-    this.stack = error?.stack ?? this.message;
-    this.settlement = settlement;
-  }
 }
 
 export class BullWorker implements OwnWorker {
@@ -223,9 +196,8 @@ export class BullWorker implements OwnWorker {
       ...kept('removeOnFail', Math.max(retention.failedMs, retention.cancelledMs)),
       settings: { backoffStrategy: (_made: number, _type?: string, error?: Error) => this.#delayOf(error) },
     };
-    const worker = outside(() =>
-      asOwnWork(() => new connection.bull.Worker(foreignId(name), (bull, token) => this.#process(name, bull, token ?? ''), options)),
-    );
+    const { Worker } = connection.bull;
+    const worker = outside(() => new Worker(foreignId(name), (bull, token) => this.#process(name, bull, token ?? ''), options));
     worker.on('completed', (bull) => this.#told(bull));
     worker.on('failed', (bull) => bull && this.#told(bull));
     worker.on('stalled', (id) => void this.#orphaned(name, id).catch(() => {}));
@@ -239,93 +211,50 @@ export class BullWorker implements OwnWorker {
 
   /** BullMQ asks how long a job waits before it runs again; -1: it does not. */
   #delayOf(error: Error | undefined): number {
-    if (!(error instanceof Failed)) return retryRedisMs;
+    if (!(error instanceof Failed)) {
+      if (error) this.#failing(error);
+      return retryRedisMs;
+    }
     const { status, dueAt } = error.settlement;
     return status === 'queued' ? Math.max(0, dueAt - this.#host.clock.now()) : -1;
   }
 
   async #process(queue: string, bull: BullJob, token: string): Promise<unknown> {
-    Object.assign(bull.opts, { attempts: any, backoff: { type: 'custom' }, keepLogs: mostLines, stackTraceLimit: 10 });
+    Object.assign(bull.opts, { attempts: any, backoff: { type: 'custom' }, keepLogs: mostLines, stackTraceLimit: mostStacks });
     const isFree = await this.#slots.take();
     try {
-      const key = this.#store.connection.queue(queue).toKey(bull.id as string);
-      const waiting = { queue, bull, token, key, job: this.#row(queue, bull, null), runs: 0 };
-      const kept = this.#endedBefore(waiting);
-      if (kept) return await this.#settle(waiting, kept, kept.outcome === 'released');
-      const begun = await this.#begin(waiting);
-      if (begun === null) return this.#discard(waiting, 'lost');
-      if ('reason' in begun) {
-        const isKnown = begun.reason !== 'expired';
-        return await this.#settle(waiting, endedSo(waiting.job, 'cancelled', begun.reason, begun.at), isKnown);
-      }
-      const claim = { ...waiting, job: this.#row(queue, bull, begun), runs: begun.runs };
-      const lost = await this.#settleLost(claim, begun.before);
-      if (lost) return await this.#settle({ ...claim, runs: 0, job: { ...claim.job, attempt: lost.attempt } }, lost, false);
-      const settlement = await this.#run(claim);
-      return settlement ? await this.#settle(claim, settlement, false) : this.#discard(claim, 'lost');
+      const { connection } = this.#store;
+      const key = connection.queue(queue).toKey(bull.id as string);
+      return await this.#attempt(new HeldJob(queue, bull, token, key, connection.client, this.#insist));
     } finally {
       if (isFree) this.#slots.release();
     }
   }
 
-  /** Counts the run of a job that is about to begin. Null: this worker does not hold it any more. Otherwise it may have been cancelled. */
-  async #begin({
-    bull,
-    key,
-    token,
-    job,
-  }: Claim): Promise<(Begun & { readonly before: Begun | null }) | NonNullable<Source['cancel']> | null> {
-    const at = this.#host.clock.now();
-    const { client } = this.#store.connection;
-    const answer = (await this.#insist(() =>
-      client.runCommand('escapementBegin', [key, token, `${this.id} ${at}`, isExpired(job, at) ? 'expired' : '']),
-    )) as string[];
-    const [cancel, text] = answer;
-    if (cancel === undefined) return null;
-    if (cancel === 'expired') return { reason: 'expired', at };
-    if (cancel !== '') return parsed(cancel) as NonNullable<Source['cancel']>;
-    const before = begunOf(text);
-    const claim = bull.attemptsStarted;
-    // The answer to the first call was lost.
-    if (before?.claim === claim) return { ...before, before: { ...before, runs: before.runs - 1, worker: unknownWorker } };
-    return { runs: (before?.runs ?? 0) + 1, claim, worker: this.id, at, before };
-  }
-
-  async #cancelOf(queue: string, bull: BullJob): Promise<Source['cancel']> {
-    const { client } = this.#store.connection;
-    const text = await client.hget(this.#store.connection.queue(queue).toKey(bull.id as string), cancelField);
-    return (parsed(text) as Source['cancel'] | undefined) ?? null;
-  }
-
-  /** The row of a job that this worker has got. */
-  #row(queue: string, bull: BullJob, begun: Begun | null): Job {
-    const source: Source = {
-      id: ownId(bull.id as string),
-      queue,
-      name: bull.name,
-      data: bull.data,
-      timestamp: bull.timestamp,
-      priority: bull.priority,
-      attempts: 0,
-      started: bull.attemptsStarted,
-      begun,
-      processedOn: bull.processedOn ?? null,
-      processedBy: this.id,
-      finishedOn: null,
-      returned: null,
-      failedReason: null,
-      progress: bull.progress,
-      isLocked: true,
-      cancel: null,
-      isCancelled: false,
-    };
-    return recordOf(source, Number.NEGATIVE_INFINITY).job;
+  async #attempt(held: HeldJob): Promise<unknown> {
+    const { clock } = this.#host;
+    const waiting: Claim = { held, job: held.row(null), runs: 0 };
+    const early = this.#endedBefore(waiting);
+    if (early) return this.#settle(waiting, early, early.outcome === 'released');
+    const beginning = await held.begin(this.id, clock.now());
+    if (beginning === null) return this.#discard(waiting, 'lost');
+    if ('cancelled' in beginning) {
+      const { reason, at } = beginning.cancelled;
+      return this.#settle(waiting, endedSo(waiting.job, 'cancelled', reason, at), reason !== 'expired');
+    }
+    const { begun, before } = beginning;
+    const claim: Claim = { held, job: held.row(begun), runs: begun.runs };
+    const lost = lostBefore(claim.job, held.kept, before, clock.now());
+    if (lost && !(await held.keep(lost.keep))) return this.#discard(claim, 'lost');
+    if (lost?.end) return this.#settle({ ...waiting, job: { ...claim.job, attempt: lost.end.attempt } }, lost.end, false);
+    const settlement = await this.#run(claim);
+    return settlement ? this.#settle(claim, settlement, false) : this.#discard(claim, 'lost');
   }
 
   /** The settlement of a job that does not run now: it has ended already, or is left for others. */
-  #endedBefore({ job, bull }: Claim): Settlement | undefined {
+  #endedBefore({ job, held }: Claim): Settlement | undefined {
     const now = this.#host.clock.now();
-    const { end } = dataOf(bull.data).escapement;
+    const { end } = held.kept;
     if (end) return endedSo(job, end.status, end.reason, end.at);
     const isKnown = this.#host.definitions.has(job.task);
     if (this.#state !== 'running' || !isKnown) {
@@ -342,34 +271,9 @@ export class BullWorker implements OwnWorker {
     this.#host.logger.warn({ worker: this.id, task }, `no task is defined with the name ${task}; its jobs are left for other workers`);
   }
 
-  /** Accounts for runs that began and have no outcome. Returns how the job ends, if it may not run again. */
-  async #settleLost({ bull, key, token, job }: Claim, before: Begun | null): Promise<Settlement | undefined> {
-    const data = dataOf(bull.data);
-    const runs = before?.runs ?? 0;
-    const count = runs - (data.escapement.settledRuns ?? 0);
-    if (count <= 0) return undefined;
-    const now = this.#host.clock.now();
-    const lost = Array.from({ length: count }, (_, i): Attempt => {
-      const known = i === count - 1 ? before : null;
-      return {
-        attempt: Math.max(1, job.attempt - (count - i)),
-        claim: known?.claim ?? job.claim,
-        worker: known?.worker ?? unknownWorker,
-        startedAt: known?.at ?? now,
-        endedAt: now,
-        outcome: 'lost',
-        error: lostError(job),
-      };
-    });
-    const end = decideSimply({ ...job, attempt: job.attempt - 1, losses: job.losses - 1 }, { kind: 'lost', error: lostError(job) }, now);
-    const isOver = end.status === 'failed';
-    const escapement = keptLost(data.escapement, lost, runs, job.losses, isOver);
-    await this.#write(bull, key, token, { ...data, escapement });
-    return isOver ? end : undefined;
-  }
-
   async #run(claim: Claim): Promise<Settlement | null> {
-    const { job, key } = claim;
+    const { job } = claim;
+    const { key } = claim.held;
     const { clock, events } = this.#host;
     events.emit({ type: 'started', at: clock.now(), job, worker: this.id, attempt: job.attempt });
     const earlier = this.#running.get(key);
@@ -399,54 +303,26 @@ export class BullWorker implements OwnWorker {
     progressed: () => this.#beat.wakeAt(this.#host.clock.now() + beatMs / 2),
   };
 
-  /** Tells BullMQ. Its own moves are made when this returns or throws; those that the engine asks for are made here. */
+  /**
+   * Tells BullMQ. Its own moves are made when this returns or throws; those that the engine asks for are made here.
+   * @param isKnown no event is emitted, because whoever made the job end has told of it
+   */
   async #settle(claim: Claim, settlement: Settlement, isKnown: boolean): Promise<unknown> {
-    const { bull, job, token } = claim;
-    const { status, outcome, returnValue, log, metadata, progress } = settlement;
-    if (log) await this.#insist(() => this.#log(bull, log));
+    const { held, job, runs } = claim;
+    const { bull, token } = held;
+    const { status, outcome, returnValue, log, progress, dueAt, settledAt } = settlement;
+    if (log) await held.log(log);
     if (progress && progress !== job.progress) await this.#insist(() => bull.updateProgress({ ...progress }));
-    const mustSave = status !== 'successful' || metadata !== undefined || returnValue === 'null';
-    if (mustSave && !(await this.#save(claim, settlement))) return this.#discard(claim, outcome);
+    const keep = keptOf(job, this.id, runs, settlement);
+    if (keep && !(await held.keep(keep))) return this.#discard(claim, outcome);
     this.#ending.set(bull, { claim, settlement, isKnown });
     if (status === 'successful') return returnValue === null ? undefined : decode(returnValue);
     if (status !== 'queued' || outcome === 'failed') throw new Failed(settlement);
     const { DelayedError, WaitingError } = this.#store.connection.bull;
-    const isDelayed = outcome === 'snoozed' || settlement.dueAt > settlement.settledAt;
-    await this.#insist<unknown>(() => (isDelayed ? bull.moveToDelayed(settlement.dueAt, token) : bull.moveToWait(token)));
+    const isDelayed = outcome === 'snoozed' || dueAt > settledAt;
+    await this.#insist<unknown>(() => (isDelayed ? bull.moveToDelayed(dueAt, token) : bull.moveToWait(token)));
     this.#told(bull);
     throw isDelayed ? new DelayedError() : new WaitingError();
-  }
-
-  /** Saves what BullMQ has no place for. False: this worker does not hold the job any more. */
-  async #save({ bull, key, token, job, runs }: Claim, settlement: Settlement): Promise<boolean> {
-    const data = dataOf(bull.data);
-    const { status, metadata, returnValue } = settlement;
-    const running: Attempt = {
-      attempt: job.attempt,
-      claim: job.claim,
-      worker: this.id,
-      startedAt: job.lastAttemptedAt ?? settlement.settledAt,
-      endedAt: null,
-      outcome: null,
-      error: null,
-    };
-    const change = () => {
-      if (status === 'successful')
-        return { ...data.escapement, ...(metadata ? { metadata } : {}), ...(returnValue === 'null' ? { returnsNull: true as const } : {}) };
-      return runs === 0 ? keptEnd(data.escapement, settlement) : keptAfter(data.escapement, running, settlement, runs);
-    };
-    return this.#write(bull, key, token, { ...data, escapement: change() });
-  }
-
-  async #write(bull: BullJob, key: string, token: string, data: Data): Promise<boolean> {
-    const { client } = this.#store.connection;
-    const saved = await this.#insist(() => client.runCommand('escapementSave', [key, token, JSON.stringify(data)]));
-    if (saved === 1) bull.data = data;
-    return saved === 1;
-  }
-
-  async #log(bull: BullJob, lines: readonly string[]): Promise<void> {
-    for (const line of latestLines([...lines])) await bull.log(line);
   }
 
   /** BullMQ has accepted the end of an attempt. */
@@ -474,39 +350,39 @@ export class BullWorker implements OwnWorker {
   /** BullMQ has found that the worker of a job died. */
   async #orphaned(queue: string, foreign: string): Promise<void> {
     const record = await this.#store.read(queue, foreign);
-    if (!record) return;
-    const { job } = record;
-    const error = lostError(job);
-    this.#host.events.emit({ type: 'orphaned', at: this.#host.clock.now(), job, worker: unknownWorker, attempt: job.attempt, error });
+    // One that never began it has lost nothing.
+    if (!record || record.job.losses === 0) return;
+    const { job, begun } = record;
+    const worker = begun?.worker ?? unknownWorker;
+    this.#host.events.emit({ type: 'orphaned', at: this.#host.clock.now(), job, worker, attempt: job.attempt, error: lostError(job) });
   }
 
-  /** Tells running attempts that they are cancelled, and saves what they have written down. */
   async #saveRunning(): Promise<number> {
-    await Promise.all(
-      [...this.#running.values()].map(async ({ attempt, claim, isAgain }) => {
-        if (isAgain) await claim.bull.extendLock(claim.token, this.#store.connection.place.lockMs);
-        const cancel = await this.#cancelOf(claim.queue, claim.bull);
-        if (cancel) attempt.cancel(cancel.reason);
-        const { notes, progress } = attempt;
-        if (attempt.ended) return;
-        const { bull, key, token } = claim;
-        if (notes.log) await this.#log(bull, notes.log);
-        if (notes.metadata && !attempt.ended) {
-          const data = dataOf(bull.data);
-          await this.#write(bull, key, token, { ...data, escapement: { ...data.escapement, metadata: notes.metadata } });
-        }
-        if (progress && progress !== attempt.savedProgress) {
-          await bull.updateProgress({ ...progress });
-          attempt.savedProgress = progress;
-        }
-        attempt.saved(notes);
-      }),
-    );
+    await Promise.all([...this.#running.values()].map((running) => this.#saveOne(running)));
     return this.#running.size > 0 ? this.#host.clock.now() + beatMs : Number.POSITIVE_INFINITY;
   }
 
+  /** Tells a running attempt that it is cancelled, and saves what it has written down. */
+  async #saveOne({ attempt, claim: { held }, isAgain }: Running): Promise<void> {
+    const { bull, token } = held;
+    if (isAgain) await bull.extendLock(token, this.#store.connection.place.lockMs);
+    const cancel = await held.cancelled();
+    if (cancel) attempt.cancel(cancel.reason);
+    const { notes, progress } = attempt;
+    // Its settlement has them.
+    if (attempt.ended) return;
+    const { log, metadata } = notes;
+    if (metadata) await held.keep((kept) => ({ ...kept, metadata }));
+    if (log) await held.log(log);
+    if (progress && progress !== attempt.savedProgress) {
+      await bull.updateProgress({ ...progress });
+      attempt.savedProgress = progress;
+    }
+    attempt.saved(notes);
+  }
+
   /** Repeats a call until Redis answers it: the job's lock decides whether it still counts then. */
-  async #insist<T>(call: () => Promise<T>): Promise<T> {
+  readonly #insist: Insist = async (call) => {
     for (;;) {
       try {
         return await asOwnWork(call);
@@ -516,7 +392,7 @@ export class BullWorker implements OwnWorker {
         await new Promise<void>((resolve) => this.#host.clock.after(retryRedisMs, resolve));
       }
     }
-  }
+  };
 
   #describe() {
     const { concurrency, queues, excludeQueues } = this.#settings;
@@ -562,20 +438,6 @@ export class BullWorker implements OwnWorker {
     this.#host.logger.info(duplicatesEvent({ worker: this.id }), 'Redis has recovered');
     this.#host.events.emit({ type: 'storeRecovered', at: this.#host.clock.now(), worker: this.id });
   }
-}
-
-function decideSimply(job: Job, outcome: Parameters<typeof decide>[2], now: number): Settlement {
-  return decide(job, { kind: 'list', delaysMs: [0], jitter: 0 }, outcome, now, 0);
-}
-
-/** How a job ends, or is given back, that has not run. */
-function endedSo(job: Job, status: Settlement['status'], reason: string | null, at: number): Settlement {
-  const { attempt, losses } = job;
-  return { ...decideSimply(job, { kind: 'cancelled', reason: '' }, at), outcome: 'cancelled', status, reason, attempt, losses };
-}
-
-function lostError(job: Job): RecordedError {
-  return { ...recordError(new LeaseLostError(`the worker of job ${job.id} died, or lost its lock in Redis`)), stack: '' };
 }
 
 /** What BullMQ answers if the job is not as expected: its lock has ended, or it is gone. */
