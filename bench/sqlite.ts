@@ -1,6 +1,7 @@
 /**
  * How fast the engine is on SQLite, as ratios to the floor: the same inserts and updates on the same tables by better-sqlite3 alone, measured in
- * the same run; medians of several rounds. Run: `npm run bench`, or this file. Options: `--rounds N` (3), `--jobs N` (20000).
+ * the same run; medians of several rounds. The drain is also compared with the least that any queue has to do: claim and complete rows of a
+ * narrow table. Run: `npm run bench`, or this file. Options: `--rounds N` (3), `--jobs N` (20000).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
@@ -105,6 +106,34 @@ async function floorDrain(synchronous: Synchronous): Promise<number> {
   return perSecond;
 }
 
+/** Jobs a second: claim 100 and complete 100 in one transaction, on a table of five columns with one index. */
+async function narrowDrain(synchronous: Synchronous): Promise<number> {
+  const db = new Database(newFile());
+  db.pragma('journal_mode = WAL');
+  db.pragma(`synchronous = ${synchronous}`);
+  db.exec(`CREATE TABLE jobs (n INTEGER PRIMARY KEY, state INTEGER NOT NULL, input TEXT, lease_until INTEGER, finished_at INTEGER);
+    CREATE INDEX ready ON jobs (n) WHERE state = 0`);
+  const insert = db.prepare('INSERT INTO jobs (state, input) VALUES (0, ?)');
+  db.transaction(() => {
+    for (let i = 0; i < jobs; i++) insert.run('{"n":1}');
+  }).immediate();
+  const select = db.prepare('SELECT n, input FROM jobs WHERE state = 0 ORDER BY n LIMIT 100');
+  const claim = db.prepare('UPDATE jobs SET state = 1, lease_until = 9 WHERE n = ?');
+  const done = db.prepare('UPDATE jobs SET state = 2, finished_at = 6 WHERE n = ? AND state = 1');
+  const startedAt = performance.now();
+  let held: number[] = [];
+  const step = db.transaction(() => {
+    for (const n of held) done.run(n);
+    held = select.all().map((row) => (row as { n: number }).n);
+    for (const n of held) claim.run(n);
+  });
+  do step.immediate();
+  while (held.length > 0);
+  const perSecond = jobs / ((performance.now() - startedAt) / 1_000);
+  db.close();
+  return perSecond;
+}
+
 /** Jobs a second through the whole engine: one worker, concurrency 100. */
 async function engineDrain(synchronous: Synchronous): Promise<number> {
   const tasks = createTasks({ backend: sqlite({ file: newFile(), synchronous }), logger: quiet });
@@ -174,6 +203,12 @@ async function compare(name: string, target: number, floor: () => Promise<number
 
 console.log(`${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, Node ${process.version}, ${rounds} rounds, medians`);
 for (const synchronous of ['FULL', 'NORMAL'] as const) {
+  await compare(
+    `drain beside a narrow table, ${synchronous}`,
+    0.2,
+    () => narrowDrain(synchronous),
+    () => engineDrain(synchronous),
+  );
   await compare(
     `drain, ${synchronous}`,
     0.5,

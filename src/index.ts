@@ -25,7 +25,7 @@ export type { DepStatus, Job, Status } from './core/types.ts';
 export type { HoldingStatus, OnConflict } from './core/unique.ts';
 export type { TaskDescription } from './describe.ts';
 export type { AttemptMiddleware } from './engine/around.ts';
-export { cancel, failCurrentAttempt, snooze } from './engine/attempt.ts';
+export { cancel, failCurrentAttempt, snooze } from './engine/control.ts';
 export type { Logger } from './engine/host.ts';
 export type { EnqueueMiddleware, EnqueueRequest } from './hooks.ts';
 export type { JobSelection, Jobs, LimitUse, Queues, WorkerInfo, Workers } from './operations.ts';

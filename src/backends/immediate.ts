@@ -4,9 +4,10 @@
  */
 import { dependentEvents, endingEvents } from '../core/changes.ts';
 import type { Job, Settlement } from '../core/types.ts';
-import { logFailure, RunningAttempt } from '../engine/attempt.ts';
+import { RunningAttempt } from '../engine/attempt.ts';
 import type { Host } from '../engine/host.ts';
 import { createJanitor } from '../engine/janitor.ts';
+import { logFailure } from '../engine/verdict.ts';
 import type { Backend, Enqueued, EnqueueTo } from '../ports/backend.ts';
 import { MemoryStore } from '../stores/memory.ts';
 import type { BackendSource } from './dummy.ts';

@@ -3,7 +3,7 @@
  * hints that wake workers. Pure; shared by stores, workers and the janitor.
  */
 import type { Event } from './events.ts';
-import { alreadySettled, isFinished, pruneAt, settled } from './job.ts';
+import { alreadySettled, ended, isFenced, isFinished, pruneAt, settled, signalled } from './job.ts';
 import type { Attempt, Hint, Job, Settlement } from './types.ts';
 
 /** True if a settlement would have queued its job again but the job was cancelled, because cancellation had been requested. */
@@ -51,10 +51,39 @@ export function dependentEvents(dependents: readonly Job[], at: number, isAgain 
  * @param job the current row; it may have been claimed again, cancelled or retried since
  * @param attempt its attempt under the settlement's claim
  */
-export function repeated(job: Job, attempt: Attempt | undefined, settlement: Settlement): Job | null {
+function repeated(job: Job, attempt: Attempt | undefined, settlement: Settlement): Job | null {
   if (!alreadySettled(attempt, settlement)) return null;
   const wasCancelled = job.claim === settlement.claim && endedAsCancelled(job, settlement) && job.finishedAt === settlement.settledAt;
   return settled({ ...job, claim: settlement.claim, cancelRequested: wasCancelled ? job.reason : null }, settlement);
+}
+
+/** What a store knows of a job beside its row. */
+export interface Beside {
+  /** The job's attempt under a claim. */
+  attempt(claim: number): Attempt | undefined;
+  /** Whether a signal with this name waits to be taken. */
+  hasSignal(name: string): boolean;
+}
+
+/** What a settlement makes of a row. */
+export interface SettlementPlan {
+  /** The answer to the caller. */
+  readonly answer: Job | null;
+  /** The attempt as it ended; undefined: nothing changes. */
+  readonly attempt: Attempt | undefined;
+}
+
+/** Law 2. @param job the current row, which the caller has locked */
+export function planSettlement(job: Job, settlement: Settlement, { attempt: attemptOf, hasSignal }: Beside): SettlementPlan {
+  const attempt = attemptOf(settlement.claim);
+  if (job.status !== 'running' || isFenced(job, settlement) || !attempt)
+    return { answer: repeated(job, attempt, settlement), attempt: undefined };
+  if (settlement.confirm) return { answer: null, attempt: undefined };
+  const after = settled(job, settlement);
+  // The signal came while the job still ran.
+  const isSignalled = after.awaits !== null && hasSignal(after.awaits);
+  const answer = isSignalled ? (signalled(after, after.awaits as string, settlement.settledAt) ?? after) : after;
+  return { answer, attempt: ended(attempt, settlement) };
 }
 
 /** The hints for jobs that were inserted or changed. */

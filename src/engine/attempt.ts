@@ -7,12 +7,11 @@ import { type Backoff, defaultBackoff } from '../core/backoff.ts';
 import { checkBlob } from '../core/blobs.ts';
 import { decide, type Outcome } from '../core/decide.ts';
 import type { Definition } from '../core/definition.ts';
-import { type Duration, formatDuration, isThenable, show } from '../core/duration.ts';
+import { formatDuration, isThenable, show } from '../core/duration.ts';
 import {
   type AttemptError,
   CancelledError,
   InputError,
-  isEscapementError,
   LeaseLostError,
   PermanentError,
   ShutdownError,
@@ -21,21 +20,21 @@ import {
   UnknownTaskError,
 } from '../core/errors.ts';
 import type { LogLevel } from '../core/events.ts';
-import { cut, isPermanentError, maxTextBytes, recordError } from '../core/failure.ts';
+import { cut, maxTextBytes, recordError } from '../core/failure.ts';
 import { decode, encode, utf8Length } from '../core/json.ts';
 import { latestLines, lineText, mostLines } from '../core/log.ts';
-import { type Cancel, isSnooze, cancel as makeCancel, snooze as makeSnooze, type Snooze, steering } from '../core/outcomes.ts';
-import { type Failure, nameOfStep, unusedLine } from '../core/steps.ts';
+import type { Cancel, Snooze } from '../core/outcomes.ts';
+import { type Failure, nameOfStep } from '../core/steps.ts';
 import type { Job, Progress, Settlement, Step } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
 import type { Awaitable, Store } from '../ports/store.ts';
 import { runAround } from './around.ts';
 import { Context } from './context.ts';
-import { crossedError } from './crossed.ts';
 import { duplicatesEvent, type Host, type Isolate } from './host.ts';
 import { parseInput } from './input.ts';
 import { scope } from './scope.ts';
 import { type StepStore, Steps } from './steps.ts';
+import { failed, returned, thrown } from './verdict.ts';
 
 /**
  * Why the attempt ended before its function did: the error that its signal carries, and the outcome for the job. Null: no outcome, because
@@ -205,10 +204,10 @@ export class RunningAttempt implements Scope {
 
   /** A promise that its function created and did not await was rejected. */
   stray(error: unknown): void {
-    if (!this.#ended) this.#end(this.#failed(error));
+    if (!this.#ended) this.#end(failed(this, error));
     // Node.js reports a rejection slightly later. The outcome may not have been sent to the store yet.
     else {
-      const settlement = decide(this.job, this.#backoff, this.#failed(error), this.host.clock.now(), 0, this.progress);
+      const settlement = decide(this.job, this.#backoff, failed(this, error), this.host.clock.now(), 0, this.progress);
       this.#runner.revise?.(this, { ...settlement, ...this.notes });
     }
   }
@@ -452,7 +451,7 @@ export class RunningAttempt implements Scope {
   #armTimeout(timeoutMs: number): void {
     this.#timeout = this.host.clock.after(timeoutMs, () => {
       const error = new TimeoutError(`${this.job.task} took longer than its timeout of ${formatDuration(timeoutMs)}`);
-      this.#interrupt({ error, outcome: this.#failed(error) });
+      this.#interrupt({ error, outcome: failed(this, error) });
     });
   }
 
@@ -488,7 +487,7 @@ export class RunningAttempt implements Scope {
       this.#runner.ended(
         this,
         { ...this.#completed, confirm: true },
-        settle(outcome.kind === 'done' ? this.#failed(notCommitted()) : outcome),
+        settle(outcome.kind === 'done' ? failed(this, notCommitted()) : outcome),
       );
   }
 
@@ -518,7 +517,7 @@ export class RunningAttempt implements Scope {
       const { error, reason, permanent } = why;
       end = error ? { kind: 'failed', error, thrown: undefined, permanent } : { kind: 'cancelled', reason: reason ?? 'cancelled' };
     } catch (error) {
-      end = this.#failed(error);
+      end = failed(this, error);
       maxAttempts = steps.attemptsToUndo;
     }
     if (this.#ended) return;
@@ -558,112 +557,17 @@ export class RunningAttempt implements Scope {
   readonly #onThrow = (error: unknown): void => {
     if (this.#ended) return;
     this.host.clock.inTurn(this, () => {
-      if (!this.#ended) this.#end(this.#thrown(error), true);
+      if (!this.#ended) this.#end(thrown(this, error, this.#stopping), true);
     });
   };
 
   #returned(value: unknown): Outcome {
-    try {
-      return this.#valued(value);
-    } catch (error) {
-      // The task did its work; running it again would do it twice.
-      const fault =
-        error instanceof InputError ? new InputError(unstored(this.job.task, error.message), { path: error.path ?? '' }) : error;
-      return { kind: 'failed', error: recordError(fault), thrown: fault, permanent: true };
-    }
+    return returned(this, value, {
+      made: this.#made,
+      unused: this.#steps?.unused() ?? [],
+      warn: (line) => this.log('warn', line, undefined),
+    });
   }
-
-  #valued(value: unknown): Outcome {
-    const steers = steering(value);
-    if (steers)
-      return isSnooze(steers)
-        ? { kind: 'snoozed', delayMs: steers.delayMs }
-        : { kind: 'cancelled', reason: cut(steers.reason, maxTextBytes) };
-    const text = value === undefined ? null : encode(value, `the return value of ${this.job.task}`);
-    if (this.#made) {
-      const call = isSnooze(this.#made) ? 'snooze()' : 'cancel()';
-      const lost = `${this.job.task} called ${call} but did not return its result, so the job is successful; write: return ${call.replace(')', '…)')}`;
-      this.log('warn', lost, undefined);
-    }
-    const unused = this.#steps?.unused() ?? [];
-    if (unused.length > 0) this.log('warn', unusedLine(unused), undefined);
-    return { kind: 'done', value: text };
-  }
-
-  #thrown(error: unknown): Outcome {
-    // The function stopped because it was asked to, which is not a failure of the job.
-    if (this.#stopping) return { kind: 'released' };
-    const thrown = steering(error);
-    if (!thrown) return this.#failed(error);
-    const call = isSnooze(thrown) ? 'snooze(…)' : 'cancel(…)';
-    return this.#failed(new InputError(`${this.job.task} threw ${call} instead of returning it; write: return ${call}`));
-  }
-
-  #failed(error: unknown): Outcome {
-    const across = crossedError(error);
-    if (across) return { kind: 'failed', error: across.record, thrown: error, permanent: across.permanent };
-    return { kind: 'failed', error: recordError(error), thrown: error, permanent: this.#isPermanent(error) };
-  }
-
-  #isPermanent(error: unknown): boolean {
-    // If a getter or a custom predicate throws, the failure must still be recorded; it is treated as an ordinary one.
-    try {
-      if (isPermanentError(error) || (isEscapementError(error) && error.code === 'ESCAPEMENT_UNKNOWN_TASK')) return true;
-      return this.definition?.retryable ? !this.definition.retryable(error) : false;
-    } catch (thrown) {
-      const { job, host } = this;
-      const fields = { task: job.task, job: job.id, attempt: job.attempt, error: recordError(thrown).message };
-      host.logger.warn(fields, 'retry.unless or retry.only threw an error; the attempt is treated as retryable');
-      return false;
-    }
-  }
-}
-
-/**
- * Fails the attempt whose code calls this. Intended for `process.on('unhandledRejection')`: Node.js calls the handler in the context of the
- * promise.
- * @returns the attempt, even if it has ended; undefined outside any attempt
- */
-export function failCurrentAttempt(error: unknown): Scope | undefined {
-  const current = scope.getStore();
-  // The attempt may belong to another copy of this package and its worker.
-  (current as Partial<RunningAttempt> | undefined)?.stray?.(error);
-  return current;
-}
-
-/**
- * Return this from a task to run the job again after `delay`, without using up an attempt.
- * @param delay a duration, for example `'10m'`, or milliseconds
- * @throws ConfigError if `delay` is not a valid duration
- * @example return snooze('10m');
- */
-export function snooze(delay: Duration): Snooze {
-  return noted(makeSnooze(delay));
-}
-
-/**
- * Return this from a task to end the job as cancelled.
- * @param reason stored with the job
- * @default reason 'cancelled'
- */
-export function cancel(reason = 'cancelled'): Cancel {
-  return noted(makeCancel(reason));
-}
-
-/** Lets the attempt remember a control value it creates. The attempt may belong to another copy of this package. */
-function noted<T extends Snooze | Cancel>(outcome: T): T {
-  (scope.getStore() as Partial<RunningAttempt> | undefined)?.made?.(outcome);
-  return outcome;
-}
-
-/** Logs a failed attempt: as an error if the job failed for good, as a warning if it will be retried. */
-export function logFailure(host: Host, of: Pick<Job, 'task' | 'id'> & { attempt: number; worker: string }, end: Settlement): void {
-  const { error, reason } = end;
-  if (end.status !== 'failed' && (end.status !== 'queued' || end.outcome !== 'failed')) return;
-  const fields = duplicatesEvent({ task: of.task, job: of.id, attempt: of.attempt, worker: of.worker, ...(error ? { error } : {}) });
-  const why = error ? `: ${error.name}: ${error.message}` : '';
-  if (end.status === 'failed') host.logger.error(fields, `job failed for good${reason === null ? '' : ` (${reason})`}${why}`);
-  else host.logger.warn(fields, `attempt failed, retrying in ${formatDuration(Math.max(0, end.dueAt - end.settledAt))}${why}`);
 }
 
 function notCommitted(): Error {
@@ -707,9 +611,4 @@ function copied(fields: Record<string, unknown>): Record<string, unknown> {
   } catch (error) {
     return { unreadable: recordError(error).message };
   }
-}
-
-/** Explains that a return value could not be stored, and why the job is not retried. */
-export function unstored(task: string, why: string): string {
-  return `${why} ${task} completed and its effects have happened, so it is not retried. Return plain data, such as an id, or nothing.`;
 }

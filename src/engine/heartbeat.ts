@@ -5,7 +5,7 @@
  * gives up any attempt.
  */
 import type { Timer } from '../ports/clock.ts';
-import type { Held, RenewAnswer, Store } from '../ports/store.ts';
+import type { Held, JobStore, RenewAnswer } from '../ports/store.ts';
 import type { RunningAttempt } from './attempt.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
@@ -26,7 +26,7 @@ export interface Heartbeat {
 }
 
 /** @param running the attempts in flight, by job id */
-export function createHeartbeat(host: Host, store: Store, running: ReadonlyMap<string, RunningAttempt>): Heartbeat {
+export function createHeartbeat(host: Host, store: JobStore, running: ReadonlyMap<string, RunningAttempt>): Heartbeat {
   const { clock, random } = host;
 
   /** The instant of the monotonic clock at which an attempt is fenced unless it is renewed before. Infinity: no renewal has been requested. */

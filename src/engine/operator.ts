@@ -11,8 +11,10 @@ import { failureIn, undoableStep } from '../core/steps.ts';
 import type { Amendment, Job } from '../core/types.ts';
 import { compensateTask, isCompensating, roundOf, undoingId, upstreamFailed } from '../core/workflow.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
-import type { Amended, JobFilter, Store } from '../ports/store.ts';
+import type { Amended, JobFilter, JobStore, ReadStore } from '../ports/store.ts';
 import type { Host } from './host.ts';
+
+type JobsAndReads = JobStore & ReadStore;
 
 /** The change to make to a job, null to delete it, or undefined for no change. */
 type Change = (job: Job, now: number) => Amendment['set'] | undefined;
@@ -26,7 +28,7 @@ const page = 500;
 const nothing: Amended = { amended: [], dependents: [] };
 
 /** Cancels one job: immediately if it is not running, otherwise through its worker. Returns false if it had already finished. */
-export async function cancelJob(host: Host, store: Store, id: string, reason: string): Promise<boolean> {
+export async function cancelJob(host: Host, store: JobsAndReads, id: string, reason: string): Promise<boolean> {
   return (await change(host, store, [id], cancelling(reason, await undoable(store, [id])))) > 0;
 }
 
@@ -34,7 +36,7 @@ export async function cancelJob(host: Host, store: Store, id: string, reason: st
  * Runs one job again, allowing one more attempt than it has used.
  * @throws InputError if it is running or was successful, or its workflow is being undone; DuplicateJobError if another job holds its unique key
  */
-export async function retryJob(host: Host, store: Store, id: string): Promise<void> {
+export async function retryJob(host: Host, store: JobsAndReads, id: string): Promise<void> {
   const own = await ownAttempts(store, [id]);
   const wanted: Change = (job, now) => {
     if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait until it finishes`);
@@ -59,7 +61,7 @@ export async function retryJob(host: Host, store: Store, id: string): Promise<vo
  * Deletes one job and its attempts. Returns false if it no longer existed.
  * @throws InputError if it is running
  */
-export async function deleteJob(host: Host, store: Store, id: string): Promise<boolean> {
+export async function deleteJob(host: Host, store: JobsAndReads, id: string): Promise<boolean> {
   const deleted = await change(host, store, [id], (job) => {
     if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait until it finishes`);
     return null;
@@ -71,7 +73,7 @@ export async function deleteJob(host: Host, store: Store, id: string): Promise<b
  * Changes one job's priority.
  * @throws InputError if it is running or finished
  */
-export async function prioritizeJob(host: Host, store: Store, id: string, priority: number): Promise<void> {
+export async function prioritizeJob(host: Host, store: JobsAndReads, id: string, priority: number): Promise<void> {
   await change(host, store, [id], (job) => {
     if (hasTurnAhead(job)) return { priority };
     throw new InputError(`job ${id} is ${job.status}; only the priority of a queued job can be changed`);
@@ -86,7 +88,7 @@ export type Edit = Partial<Pick<Job, 'input' | 'runAfter' | 'expiresAt' | 'queue
  * @param read makes the changes for the job at an instant
  * @throws InputError if the job is running or finished, or would expire before it is due
  */
-export async function editJob(host: Host, store: Store, id: string, read: (job: Job, now: number) => Edit): Promise<void> {
+export async function editJob(host: Host, store: JobsAndReads, id: string, read: (job: Job, now: number) => Edit): Promise<void> {
   await change(host, store, [id], (job, now) => {
     if (!hasTurnAhead(job)) throw new InputError(`job ${id} is ${job.status}; only a queued job can be edited`);
     const edit = read(job, now);
@@ -101,7 +103,7 @@ export async function editJob(host: Host, store: Store, id: string, read: (job: 
 }
 
 /** Deletes all matching jobs that are not running; returns their number. */
-export function deleteJobs(host: Host, store: Store, filter: JobFilter): Promise<number> {
+export function deleteJobs(host: Host, store: JobsAndReads, filter: JobFilter): Promise<number> {
   return changeAll(host, store, filter, (job) => (job.status === 'running' ? undefined : null));
 }
 
@@ -109,13 +111,13 @@ export function deleteJobs(host: Host, store: Store, filter: JobFilter): Promise
  * Deletes matching jobs that finished before an instant, as retention does, without emitting events. Returns their number.
  * @param dryRun only counts them
  */
-export function pruneJobs(host: Host, store: Store, filter: JobFilter, finishedBefore: number, dryRun: boolean): Promise<number> {
+export function pruneJobs(host: Host, store: JobsAndReads, filter: JobFilter, finishedBefore: number, dryRun: boolean): Promise<number> {
   const isOld: Change = ({ finishedAt }) => (finishedAt !== null && finishedAt < finishedBefore ? null : undefined);
   return changeAll(host, store, filter, isOld, dryRun ? 'count' : 'quiet');
 }
 
 /** Changes the priority of all matching queued jobs; returns their number. */
-export function prioritizeJobs(host: Host, store: Store, filter: JobFilter, priority: number): Promise<number> {
+export function prioritizeJobs(host: Host, store: JobsAndReads, filter: JobFilter, priority: number): Promise<number> {
   return changeAll(host, store, filter, (job) => (hasTurnAhead(job) ? { priority } : undefined));
 }
 
@@ -124,18 +126,18 @@ function hasTurnAhead({ status }: Job): boolean {
 }
 
 /** Cancels those of these jobs that have not finished. */
-export async function cancelSome(host: Host, store: Store, jobs: readonly Job[], reason: string): Promise<void> {
+export async function cancelSome(host: Host, store: JobsAndReads, jobs: readonly Job[], reason: string): Promise<void> {
   const ids = jobs.map(({ id }) => id);
   await change(host, store, ids, cancelling(reason, await undoable(store, ids)));
 }
 
 /** Cancels all matching jobs; returns their number. */
-export function cancelJobs(host: Host, store: Store, filter: JobFilter, reason: string): Promise<number> {
+export function cancelJobs(host: Host, store: JobsAndReads, filter: JobFilter, reason: string): Promise<number> {
   return changeAll(host, store, filter, { forJobs: async (ids) => cancelling(reason, await undoable(store, ids)) });
 }
 
 /** Cancels all jobs of a workflow that have not ended, except those that run always, and those that undo others. */
-export function cancelParts(host: Host, store: Store, workflow: string, reason: string): Promise<number> {
+export function cancelParts(host: Host, store: JobsAndReads, workflow: string, reason: string): Promise<number> {
   const forJobs = async (ids: readonly string[]): Promise<Change> => {
     const cancel = cancelling(reason, await undoable(store, ids));
     return (job, now) => (job.part?.always || isCompensating(job) ? undefined : cancel(job, now));
@@ -144,7 +146,7 @@ export function cancelParts(host: Host, store: Store, workflow: string, reason: 
 }
 
 /** Those of these jobs that have steps to undo. */
-async function undoable(store: Store, ids: readonly string[]): Promise<ReadonlySet<string>> {
+async function undoable(store: JobsAndReads, ids: readonly string[]): Promise<ReadonlySet<string>> {
   const steps = await store.getSteps(ids);
   return new Set(ids.filter((_, i) => steps[i]?.some(({ name }) => name === undoableStep)));
 }
@@ -154,7 +156,7 @@ async function undoable(store: Store, ids: readonly string[]): Promise<ReadonlyS
  * returns their number.
  * @param heldBy called for a job that stays as it is, because another one holds its unique key or undoes its workflow
  */
-export function retryJobs(host: Host, store: Store, filter: JobFilter, heldBy?: HeldBy): Promise<number> {
+export function retryJobs(host: Host, store: JobsAndReads, filter: JobFilter, heldBy?: HeldBy): Promise<number> {
   const forJobs = async (ids: readonly string[]): Promise<Change> => {
     const own = await ownAttempts(store, ids);
     return (job, now) =>
@@ -164,7 +166,7 @@ export function retryJobs(host: Host, store: Store, filter: JobFilter, heldBy?: 
 }
 
 /** Runs the failed and cancelled jobs of a workflow again. @throws InputError if it is being undone */
-export async function retryParts(host: Host, store: Store, workflow: string): Promise<void> {
+export async function retryParts(host: Host, store: JobsAndReads, workflow: string): Promise<void> {
   await retryJobs(host, store, { workflow }, (id, holder) => {
     if (isCompensating(holder)) throw obstacleTo(id, holder);
   });
@@ -182,7 +184,7 @@ function obstacleTo(id: string, { status, workflow, task }: Job): InputError {
 }
 
 /** @throws InputError if what a job undoes may have run again since */
-async function refuseLateUndo(store: Store, { id, enqueuedBy, workflow, part }: Job): Promise<void> {
+async function refuseLateUndo(store: JobsAndReads, { id, enqueuedBy, workflow, part }: Job): Promise<void> {
   const [compensation, undone] = await store.get([enqueuedBy ?? '', part?.undoes?.job ?? '']);
   const isThere = undone?.job.status === 'successful' && undone.job.attempt === part?.undoes?.attempt;
   const isCurrent = compensation?.job.status === 'successful' && id === undoingId(part?.undoes?.job ?? '', roundOf(compensation.job));
@@ -207,7 +209,7 @@ function cancelling(why: string, undoable: ReadonlySet<string>): Change {
 }
 
 /** The attempts of jobs that were undone: while they were, they had more. */
-async function ownAttempts(store: Store, ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
+async function ownAttempts(store: JobsAndReads, ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
   const steps = await store.getSteps(ids);
   return new Map(
     ids.flatMap((id, i) => {
@@ -230,7 +232,7 @@ type HeldBy = (id: string, holder: Job) => void;
 
 async function changeAll(
   host: Host,
-  store: Store,
+  store: JobsAndReads,
   filter: JobFilter,
   wish: Change | Wish,
   manner: Manner = 'events',
@@ -253,7 +255,7 @@ async function changeAll(
 /** @param heldBy called for a job that stays as it is, because another one holds its unique key or undoes its workflow */
 async function change(
   host: Host,
-  store: Store,
+  store: JobsAndReads,
   ids: readonly string[],
   wanted: Change,
   manner: Manner = 'events',

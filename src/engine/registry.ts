@@ -5,7 +5,7 @@
  */
 import { type CodeSchedule, pauseUndeclaredAfterMs, synchronised, undeclared, undeclaredRow } from '../core/schedule.ts';
 import type { WorkerRow } from '../core/types.ts';
-import type { Store } from '../ports/store.ts';
+import type { RegistryStore, ScheduleStore, Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 import type { Step } from './loop.ts';
 
@@ -20,13 +20,19 @@ export const forgetAfterMs = 86_400_000;
 /** How often to check for undeclared schedules, in stores shared between processes. */
 export const lookEveryMs = 30_000;
 
-function heartbeatMs({ pollMs }: Store): number {
+function heartbeatMs({ pollMs }: Pick<Store, 'pollMs'>): number {
   return pollMs === Number.POSITIVE_INFINITY ? registerPrivatelyEveryMs : Math.max(registerEveryMs, pollMs);
 }
 
 /** Workers with a heartbeat after this instant are alive. */
-export function aliveAfter(store: Store, now: number): number {
+export function aliveAfter(store: Pick<Store, 'pollMs'>, now: number): number {
   return now - missedHeartbeats * heartbeatMs(store);
+}
+
+type DutyStore = RegistryStore & ScheduleStore & Pick<Store, 'pollMs'>;
+
+export interface Registry {
+  readonly step: Step;
 }
 
 /**
@@ -35,17 +41,17 @@ export function aliveAfter(store: Store, now: number): number {
  */
 export function createRegistry(
   host: Host,
-  store: Store,
+  store: DutyStore,
   describe: () => Omit<WorkerRow, 'tasks' | 'schedules' | 'heartbeatAt' | 'host' | 'pid' | 'version'>,
   schedules: () => readonly CodeSchedule[],
-): Step {
+): Registry {
   let code: readonly CodeSchedule[] = [];
   let hashes: WorkerRow['schedules'] = {};
   let lookAt = Number.NEGATIVE_INFINITY;
   let again = Number.POSITIVE_INFINITY;
   let foreign = false;
 
-  return async () => {
+  const step = async () => {
     const now = host.clock.now();
     const isPrivate = store.pollMs === Number.POSITIVE_INFINITY;
     const everyMs = heartbeatMs(store);
@@ -68,14 +74,15 @@ export function createRegistry(
     // In a store that is not shared and has no schedules, only changes are saved.
     return Math.min(again, isPrivate && code.length === 0 && !foreign ? Number.POSITIVE_INFINITY : now + everyMs);
   };
+  return { step };
 }
 
-async function liveWorkers(store: Store, heardAfter: number): Promise<readonly WorkerRow[]> {
+async function liveWorkers(store: RegistryStore, heardAfter: number): Promise<readonly WorkerRow[]> {
   return (await store.listWorkers()).filter(({ state, heartbeatAt }) => state !== 'stopped' && heartbeatAt > heardAfter);
 }
 
 async function synchronise(
-  store: Store,
+  store: DutyStore,
   code: readonly CodeSchedule[],
   live: () => Promise<readonly WorkerRow[]>,
   now: number,
@@ -99,7 +106,7 @@ async function synchronise(
  */
 async function findUndeclared(
   host: Host,
-  store: Store,
+  store: DutyStore,
   own: WorkerRow['schedules'],
   live: () => Promise<readonly WorkerRow[]>,
   now: number,

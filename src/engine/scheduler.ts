@@ -10,7 +10,7 @@ import { decode } from '../core/json.ts';
 import { type CodeSchedule, type Firing, fire, pausedRow, recounted, waitsForRetry } from '../core/schedule.ts';
 import type { Amendment, Job, ScheduleRow } from '../core/types.ts';
 import { yieldToEventLoop } from '../ports/clock.ts';
-import type { Advance, DueSchedule, Store } from '../ports/store.ts';
+import type { Advance, DueSchedule, JobStore, ReadStore, ScheduleStore, Store } from '../ports/store.ts';
 import { duplicatesEvent, type Host } from './host.ts';
 import { type Keys, keysOf } from './keys.ts';
 import type { Step } from './loop.ts';
@@ -32,6 +32,8 @@ interface Plan {
   readonly isFree: boolean;
 }
 
+type DutyStore = ScheduleStore & JobStore & ReadStore & Pick<Store, 'pollMs'>;
+
 export interface Scheduler {
   readonly step: Step;
   /** Returns when to check again after a job has finished: now, if an occurrence may be waiting for it. */
@@ -39,7 +41,7 @@ export interface Scheduler {
 }
 
 /** @param schedules the schedules that code defines; a new array after some are added */
-export function createScheduler(host: Host, store: Store, schedules: () => readonly CodeSchedule[]): Scheduler {
+export function createScheduler(host: Host, store: DutyStore, schedules: () => readonly CodeSchedule[]): Scheduler {
   const { clock } = host;
   let code: readonly CodeSchedule[] = [];
   let computing: ReadonlyMap<string, CodeSchedule> = new Map();
@@ -113,7 +115,7 @@ export function createScheduler(host: Host, store: Store, schedules: () => reado
 }
 
 /** The row itself is invalid and would fail at every step. Pause it so that other schedules do not wait for it. */
-async function setAside(host: Host, store: Store, row: ScheduleRow, error: unknown): Promise<void> {
+async function setAside(host: Host, store: ScheduleStore, row: ScheduleRow, error: unknown): Promise<void> {
   const { name, message } = recordError(error);
   const because = `computing its occurrences failed: ${name}: ${message}`;
   host.logger.error({ schedule: row.name }, `schedule ${row.name} is paused: ${because}`);
@@ -124,7 +126,7 @@ async function setAside(host: Host, store: Store, row: ScheduleRow, error: unkno
  * Cancels jobs that wait for a retry, because an occurrence replaces them; otherwise both would run. Returns false if some of them no
  * longer wait.
  */
-async function supersede(host: Host, store: Store, waiting: readonly Job[], now: number): Promise<boolean> {
+async function supersede(host: Host, store: JobStore, waiting: readonly Job[], now: number): Promise<boolean> {
   if (waiting.length === 0) return true;
   const amendments: Amendment[] = waiting.map(({ id, claim }) => ({
     id,

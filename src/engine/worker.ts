@@ -10,19 +10,20 @@
 import { dependentEvents, endingEvents } from '../core/changes.ts';
 import { ConfigError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
-import { recordError } from '../core/failure.ts';
 import type { CodeSchedule } from '../core/schedule.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, Keeper, NextDue, Settled, Store } from '../ports/store.ts';
-import { type AttemptRunner, logFailure, RunningAttempt } from './attempt.ts';
+import { type AttemptRunner, RunningAttempt } from './attempt.ts';
 import { createHeartbeat, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
-import { duplicatesEvent, type Host } from './host.ts';
+import type { Host } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
 import { Loop, type Step } from './loop.ts';
-import { createRegistry } from './registry.ts';
+import { Outage } from './outage.ts';
+import { createRegistry, type Registry } from './registry.ts';
 import { createScheduler, type Scheduler } from './scheduler.ts';
 import { owed } from './shares.ts';
+import { logFailure } from './verdict.ts';
 
 export interface WorkerSettings {
   readonly id: string;
@@ -50,8 +51,10 @@ export const abandonAfterMs = 1_000;
 const saveProgressAfterMs = 1_000;
 /** With fewer ended attempts than this, one lane is enough: a call of the store costs more than its jobs. */
 const smallBatch = 25;
-const reportFailingEveryMs = 30_000;
 const noSchedules: readonly CodeSchedule[] = [];
+
+/** What a worker does beside running jobs, and the loop in which it does that. */
+type Duty<Made extends { readonly step: Step }> = Made & { readonly loop: Loop };
 
 export class Worker {
   readonly #host: Host;
@@ -66,17 +69,12 @@ export class Worker {
   /** How many jobs a lane settles and claims at a time. */
   readonly #batch: number;
   #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
-  readonly #heartbeat: Loop;
-  readonly #leases: Heartbeat;
-  readonly #janitor: Loop;
-  readonly #duties: Janitor;
-  readonly #scheduler: Loop | undefined;
-  readonly #scheduling: Scheduler | undefined;
-  readonly #registry: Loop;
+  readonly #heartbeat: Duty<Heartbeat>;
+  readonly #janitor: Duty<Janitor>;
+  readonly #scheduler: Duty<Scheduler> | undefined;
+  readonly #registry: Duty<Registry>;
+  readonly #outage: Outage;
   #keeper: Keeper | undefined;
-  #failingLoops = 0;
-  #reportedFailing = false;
-  #reportedFailingAt = Number.NEGATIVE_INFINITY;
   #startedAt = 0;
   #unlisten: (() => void) | undefined;
   #alive: Timer | undefined;
@@ -87,16 +85,14 @@ export class Worker {
     this.#host = host;
     this.#store = store;
     this.#settings = settings;
+    this.#outage = new Outage(host, settings.id);
     const lanes = settings.weights ? 1 : Math.max(1, Math.min(store.lanes ?? 1, Math.floor(settings.concurrency / (2 * smallBatch))));
     this.#lanes = Array.from({ length: lanes }, (_, lane) => this.#loop(() => this.#tick(lane)));
     this.#batch = lanes === 1 ? Number.POSITIVE_INFINITY : Math.ceil(settings.concurrency / lanes);
-    this.#leases = createHeartbeat(host, store, this.#running);
-    this.#heartbeat = this.#loop(this.#leases.step);
-    this.#duties = createJanitor(host, store);
-    this.#janitor = this.#loop(this.#duties.step);
-    this.#registry = this.#loop(createRegistry(host, store, () => this.#describe(), settings.scheduler ? schedules : () => noSchedules));
-    this.#scheduling = settings.scheduler ? createScheduler(host, store, schedules) : undefined;
-    this.#scheduler = this.#scheduling && this.#loop(this.#scheduling.step);
+    this.#heartbeat = this.#duty(createHeartbeat(host, store, this.#running));
+    this.#janitor = this.#duty(createJanitor(host, store));
+    this.#registry = this.#duty(createRegistry(host, store, () => this.#describe(), settings.scheduler ? schedules : () => noSchedules));
+    this.#scheduler = settings.scheduler ? this.#duty(createScheduler(host, store, schedules)) : undefined;
   }
 
   get id(): string {
@@ -129,16 +125,16 @@ export class Worker {
     this.#unlisten = this.#store.listen?.((hint) => this.#onHint(hint));
     this.#emit({ type: 'workerStarted', at: this.#host.clock.now(), worker: this.id });
     this.#startedAt = this.#host.clock.now();
-    this.#registry.start();
-    this.#scheduler?.start();
+    this.#registry.loop.start();
+    this.#scheduler?.loop.start();
     for (const lane of this.#lanes) lane.start();
-    this.#heartbeat.start();
-    this.#janitor.start();
+    this.#heartbeat.loop.start();
+    this.#janitor.loop.start();
   }
 
   /** Saves its entry again, because code has defined another schedule. */
   declare(): void {
-    this.#registry.wake();
+    this.#registry.loop.wake();
   }
 
   /**
@@ -158,8 +154,8 @@ export class Worker {
     const { clock } = this.#host;
     this.#state = 'stopping';
     this.#emit({ type: 'workerStopping', at: clock.now(), worker: this.id });
-    this.#registry.wake();
-    const scheduling = this.#scheduler?.stop();
+    this.#registry.loop.wake();
+    const scheduling = this.#scheduler?.loop.stop();
     return new Promise((resolve) => {
       const deadline = clock.after(graceMs + releaseAfterMs + abandonAfterMs, () => {
         this.#abandon();
@@ -171,13 +167,13 @@ export class Worker {
         clock.soon(async () => {
           await scheduling;
           await Promise.all(this.#lanes.map((lane) => lane.stop()));
-          await this.#janitor.stop();
+          await this.#janitor.loop.stop();
           // Stopped last: a worker whose leases end while it stops would be considered dead.
-          await this.#heartbeat.stop();
+          await this.#heartbeat.loop.stop();
           if (this.#state === 'stopped') return;
           deadline.cancel();
           this.#state = 'stopped';
-          await this.#registry.last();
+          await this.#registry.loop.last();
           this.#stoppedNow();
           resolve();
         }),
@@ -209,7 +205,8 @@ export class Worker {
   /** The store did not accept the remaining settlements; stop waiting for it. */
   #abandon(): void {
     this.#state = 'stopped';
-    for (const loop of [this.#scheduler, ...this.#lanes, this.#janitor, this.#heartbeat, this.#registry]) void loop?.stop();
+    const duties = [this.#janitor, this.#heartbeat, this.#registry].map(({ loop }) => loop);
+    for (const loop of [this.#scheduler?.loop, ...this.#lanes, ...duties]) void loop?.stop();
     this.#host.logger.error(
       { worker: this.id, jobs: this.#running.size },
       'the store did not answer while the worker was stopping; its jobs will run again when their leases expire',
@@ -287,12 +284,12 @@ export class Worker {
     for (const job of claimed) this.#begin(job);
     if (this.#running.size === 0) {
       this.#keeper?.rest();
-      this.#heartbeat.rest();
+      this.#heartbeat.loop.rest();
       // Another lane may be about to get jobs.
       if (!this.#lanes.some(({ isBusy }, i) => i !== lane && isBusy)) this.#drained?.();
     } else if (claimed.length > 0) {
-      this.#leases.begun();
-      this.#heartbeat.wakeAt(now + renewEveryMs);
+      this.#heartbeat.begun();
+      this.#heartbeat.loop.wakeAt(now + renewEveryMs);
     }
     if (this.#ended.length > 0) return now;
     if (free <= 0) return Number.POSITIVE_INFINITY;
@@ -395,7 +392,7 @@ export class Worker {
         this.#discarded(attempt, 'lease lost');
         this.#forget(attempt);
         // Until now this worker renewed the lease; from now on its janitor must watch it.
-        this.#janitor.wakeAt(this.#host.clock.now() + leaseMs - (this.#host.clock.monotonic() - attempt.confirmedAt));
+        this.#janitor.loop.wakeAt(this.#host.clock.now() + leaseMs - (this.#host.clock.monotonic() - attempt.confirmedAt));
       }
       this.#wake();
     },
@@ -410,7 +407,7 @@ export class Worker {
       return answer instanceof Promise ? answer.then(row) : row(answer);
     },
     // Saved with a renewal, at most once a second.
-    progressed: () => this.#heartbeat.wakeAt(this.#host.clock.now() + saveProgressAfterMs),
+    progressed: () => this.#heartbeat.loop.wakeAt(this.#host.clock.now() + saveProgressAfterMs),
   };
 
   #settled({ attempt, settlement, otherwise }: Ended, job: Job | null): void {
@@ -443,13 +440,13 @@ export class Worker {
     const mayFree = (hint.finished || hint.dueAt !== undefined) && this.#host.limits() !== null;
     if (anything || mayFree || hint.dueAt !== undefined) this.#ticks.wakeAt(mayFree ? 0 : (hint.dueAt ?? 0));
     // A worker renews its own leases and watches those of others.
-    if (anything || (hint.overdueAt !== undefined && hint.by !== this.id)) this.#janitor.wakeAt(hint.overdueAt ?? 0);
-    if (anything || hint.cancelled) this.#heartbeat.wake();
-    if (anything || hint.scheduleAt !== undefined) this.#scheduler?.wakeAt(hint.scheduleAt ?? 0);
-    if (hint.workers) this.#registry.wake();
+    if (anything || (hint.overdueAt !== undefined && hint.by !== this.id)) this.#janitor.loop.wakeAt(hint.overdueAt ?? 0);
+    if (anything || hint.cancelled) this.#heartbeat.loop.wake();
+    if (anything || hint.scheduleAt !== undefined) this.#scheduler?.loop.wakeAt(hint.scheduleAt ?? 0);
+    if (hint.workers) this.#registry.loop.wake();
     if (hint.finished) {
-      this.#janitor.wakeAt(this.#duties.finished(hint.pruneAt));
-      if (this.#scheduling) this.#scheduler?.wakeAt(this.#scheduling.finished());
+      this.#janitor.loop.wakeAt(this.#janitor.finished(hint.pruneAt));
+      this.#scheduler?.loop.wakeAt(this.#scheduler.finished());
     }
   }
 
@@ -457,32 +454,13 @@ export class Worker {
     return new Loop(
       this.#host.clock,
       step,
-      (error, first) => this.#storeFailing(error, first),
-      () => this.#storeRecovered(),
+      (error, first) => this.#outage.failed(error, first),
+      () => this.#outage.recovered(),
     );
   }
 
-  /** A worker has several loops, and a full disk may last for hours: failures are reported once, then at most every 30 s. */
-  #storeFailing(error: unknown, first: boolean): void {
-    if (first) this.#failingLoops += 1;
-    const at = this.#host.clock.now();
-    if (at - this.#reportedFailingAt < reportFailingEveryMs) return;
-    this.#reportedFailingAt = at;
-    this.#reportedFailing = true;
-    const recorded = recordError(error);
-    this.#host.logger.warn(
-      duplicatesEvent({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }),
-      'the store is failing; retrying',
-    );
-    this.#emit({ type: 'storeFailing', at, worker: this.id, error: recorded });
-  }
-
-  #storeRecovered(): void {
-    this.#failingLoops -= 1;
-    if (this.#failingLoops > 0 || !this.#reportedFailing) return;
-    this.#reportedFailing = false;
-    this.#host.logger.info(duplicatesEvent({ worker: this.id }), 'the store has recovered');
-    this.#emit({ type: 'storeRecovered', at: this.#host.clock.now(), worker: this.id });
+  #duty<Made extends { readonly step: Step }>(made: Made): Duty<Made> {
+    return { ...made, loop: this.#loop(made.step) };
   }
 
   #emit(event: Event): void {

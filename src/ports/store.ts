@@ -184,32 +184,8 @@ export interface WantedSignal {
 /** The result of `insert` with `once` or with unique jobs. */
 export type Taken = readonly (JobRecord | null)[];
 
-/** The store behind an engine. It throws `StoreError`; if `transient` is set, retrying may help. */
-export interface Store {
-  /** Name for messages, such as `memory` or `sqlite`. */
-  readonly name: string;
-  readonly supports: {
-    /** Whether `insert` and `settle` can join the caller's own transaction. */
-    readonly transactions: boolean;
-  };
-  /** How long a worker sleeps without a hint before it polls again; Infinity if every change sends a hint. */
-  readonly pollMs: number;
-  /**
-   * How many calls of `claim` and `settle` a worker may have under way at a time.
-   * @default 1
-   */
-  readonly lanes?: number;
-  /**
-   * How far the clock of the store's server is ahead of this machine's, in milliseconds, as measured last. Workers and callers follow the server's
-   * clock. The clock of a simulation rules there.
-   * @default 0
-   */
-  readonly aheadMs?: number;
-
-  /** Prepares the store. Called before anything else; may be called any number of times. */
-  migrate(): Awaitable<void>;
-  close(): Awaitable<void>;
-
+/** Jobs: what happens to them between being enqueued and being deleted. */
+export interface JobStore {
   /**
    * Inserts all jobs or none. Acknowledged jobs are kept (law 11). An id that exists already is a StoreError of kind `conflict`; with `once`,
    * such a job is skipped. A job whose unique key is held (law 5) is skipped, replaces fields of the holder, or is a DuplicateJobError, as
@@ -275,12 +251,10 @@ export interface Store {
   getEdges(ids: readonly string[]): Awaitable<readonly Edges[]>;
   /** Deletes finished jobs and returns their number. It reads no job that it does not delete. */
   prune(options: PruneOptions): Awaitable<number>;
-  /** Inserts or replaces the worker's entry, and removes workers whose last heartbeat is before `forgetBefore`. */
-  saveWorker(worker: WorkerRow, options: { readonly forgetBefore: number }): Awaitable<void>;
-  /** Ordered by start time. */
-  listWorkers(): Awaitable<readonly WorkerRow[]>;
-  saveQueue(queue: QueueRow, options: { readonly now: number }): Awaitable<void>;
+}
 
+/** Schedules, and the jobs of their occurrences. */
+export interface ScheduleStore {
   /** Inserts the row, or replaces the one whose revision is `expect` (null: the row must not exist). Returns false if another writer was faster. */
   saveSchedule(row: ScheduleRow, options: { readonly expect: number | null }): Awaitable<boolean>;
   dropSchedule(name: string): Awaitable<boolean>;
@@ -304,7 +278,19 @@ export interface Store {
    * whose unique key is held, creates none. Returns the inserted jobs, or null if another writer was faster.
    */
   advanceSchedules(advances: readonly Advance[], options: { readonly now: number }): Awaitable<readonly (readonly Job[] | null)[]>;
+}
 
+/** Who works, and on what. */
+export interface RegistryStore {
+  /** Inserts or replaces the worker's entry, and removes workers whose last heartbeat is before `forgetBefore`. */
+  saveWorker(worker: WorkerRow, options: { readonly forgetBefore: number }): Awaitable<void>;
+  /** Ordered by start time. */
+  listWorkers(): Awaitable<readonly WorkerRow[]>;
+  saveQueue(queue: QueueRow, options: { readonly now: number }): Awaitable<void>;
+}
+
+/** Queries. They change nothing. */
+export interface ReadStore {
   get(ids: readonly string[]): Awaitable<readonly (JobRecord | null)[]>;
   /**
    * Lists jobs by id in descending order, starting at the cursor: newest first, unless the application chose the ids. The order `changed`
@@ -319,6 +305,33 @@ export interface Store {
   /** The blobs with this name of these jobs; null where a job has none. */
   getBlobs(ids: readonly string[], name: string): Awaitable<readonly (Uint8Array | null)[]>;
   stats(options: { readonly now: number }): Awaitable<readonly QueueStats[]>;
+}
+
+/** The store behind an engine. It throws `StoreError`; if `transient` is set, retrying may help. */
+export interface Store extends JobStore, ScheduleStore, RegistryStore, ReadStore {
+  /** Name for messages, such as `memory` or `sqlite`. */
+  readonly name: string;
+  readonly supports: {
+    /** Whether `insert` and `settle` can join the caller's own transaction. */
+    readonly transactions: boolean;
+  };
+  /** How long a worker sleeps without a hint before it polls again; Infinity if every change sends a hint. */
+  readonly pollMs: number;
+  /**
+   * How many calls of `claim` and `settle` a worker may have under way at a time.
+   * @default 1
+   */
+  readonly lanes?: number;
+  /**
+   * How far the clock of the store's server is ahead of this machine's, in milliseconds, as measured last. Workers and callers follow the server's
+   * clock. The clock of a simulation rules there.
+   * @default 0
+   */
+  readonly aheadMs?: number;
+
+  /** Prepares the store. Called before anything else; may be called any number of times. */
+  migrate(): Awaitable<void>;
+  close(): Awaitable<void>;
 
   /** Calls `notify` after changes in this process or others, as far as the store can detect them. Returns a function that removes the listener. */
   listen?(notify: (hint: Hint) => void): () => void;

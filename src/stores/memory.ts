@@ -2,7 +2,7 @@
  * The in-memory store. Its indexes keep the cost of a claim independent of the number of finished and future jobs. It obeys the same laws
  * as the durable stores and is the oracle that they are compared with.
  */
-import { hintsOf, repeated } from '../core/changes.ts';
+import { hintsOf, planSettlement } from '../core/changes.ts';
 import { DuplicateJobError, StoreError } from '../core/errors.ts';
 import { agingOf, Gate, gateOf, maxPassedOver, noLimits, takesPlace } from '../core/gate.ts';
 import {
@@ -10,11 +10,8 @@ import {
   changedAt,
   claimed,
   comesBefore,
-  ended,
-  isFenced,
   isFinished,
   mostAttempts,
-  settled,
   signalled,
   visibleStatus,
   withoutOldStacks,
@@ -547,20 +544,16 @@ export class MemoryStore implements Store {
   #settle(settlement: Settlement, now: number, parts: Job[]): Job | null {
     const node = this.#nodes.get(settlement.id);
     if (!node) return null;
-    const last = node.attempts.at(-1);
-    if (node.job.status !== 'running' || isFenced(node.job, settlement) || !last) {
-      const attempt = node.attempts.findLast(({ claim }) => claim === settlement.claim);
-      return repeated(node.job, attempt, settlement);
-    }
-    if (settlement.confirm) return null;
+    const { answer: job, attempt } = planSettlement(node.job, settlement, {
+      attempt: (claim) => node.attempts.findLast((one) => one.claim === claim),
+      hasSignal: (name) => this.#signals.has(name),
+    });
+    if (!job || !attempt) return job;
     this.#addLog(settlement.id, settlement.log);
-    let job = settled(node.job, settlement);
-    // The signal came while the job still ran.
-    if (job.awaits !== null && this.#signals.has(job.awaits)) job = signalled(job, job.awaits, settlement.settledAt) ?? job;
     const gate = gateOf(node.job);
     this.#replace(node, job, now);
     this.#indexes.unblock(gate);
-    node.attempts[node.attempts.length - 1] = ended(last, settlement);
+    node.attempts[node.attempts.length - 1] = attempt;
     this.#hint([job]);
     if (job.workflow !== null && isFinished(job)) parts.push(job);
     return job;

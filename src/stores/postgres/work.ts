@@ -4,10 +4,10 @@
  *
  * Everything is bound as text, mostly as one JSON text, so that it runs in a transaction of any driver.
  */
-import { repeated } from '../../core/changes.ts';
+import { planSettlement } from '../../core/changes.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, takesPlace } from '../../core/gate.ts';
-import { amended, ended, isFenced, isFinished, settled, signalled } from '../../core/job.ts';
+import { amended, isFinished, signalled } from '../../core/job.ts';
 import { appended, logBlob } from '../../core/log.ts';
 import { signalValue, stepsRunAgain } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
@@ -248,24 +248,20 @@ export class Work {
     const entries = await this.#lock(settlements.map(({ id }) => id));
     const attempts = await this.#earlierAttempts(settlements, entries);
     const signals = await this.#signalsFor(settlements);
+    const beside = (id: string) => ({
+      attempt: (claim: number) => attempts.get(`${id} ${claim}`),
+      hasSignal: (name: string) => signals.has(clean(name)),
+    });
     const dirty = new Set<string>();
     const gates: string[] = [];
     const answers: (Job | null)[] = [];
     const noted: Settlement[] = [];
     for (const settlement of settlements) {
       const entry = entries.get(settlement.id);
-      if (!entry?.attempt || entry.job.status !== 'running' || isFenced(entry.job, settlement)) {
-        answers.push(entry ? repeated(entry.job, attempts.get(`${settlement.id} ${settlement.claim}`), settlement) : null);
-        continue;
-      }
-      if (settlement.confirm) {
-        answers.push(null);
-        continue;
-      }
-      let job = settled(entry.job, settlement);
-      // The signal came while the job still ran.
-      if (job.awaits !== null && signals.has(clean(job.awaits))) job = signalled(job, job.awaits, settlement.settledAt) ?? job;
-      const attempt = ended(entry.attempt, settlement);
+      const plan = entry && planSettlement(entry.job, settlement, beside(settlement.id));
+      answers.push(plan?.answer ?? null);
+      if (!entry || !plan?.answer || !plan.attempt) continue;
+      const { answer: job, attempt } = plan;
       const after = { job, attempt, uniqueKey: await this.#keyAfter(entry, job, now), blockedBy: null };
       attempts.set(`${job.id} ${settlement.claim}`, attempt);
       gates.push(gateOf(entry.job));
@@ -275,7 +271,6 @@ export class Work {
       else dirty.add(job.id);
       if (settlement.log ?? settlement.metadata) noted.push(settlement);
       changed.push(job);
-      answers.push(job);
     }
     await this.#write([...dirty].map((id) => entries.get(id) as Entry));
     await this.keep(noted);

@@ -30,49 +30,64 @@ export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'ta
   readonly lastError: string | null;
 }
 
-/** Field and column of values that are written on insert; only an edit changes some of them. */
-export const fixed = {
-  id: 'id',
-  task: 'task',
-  queue: 'queue',
-  input: 'input',
-  enqueuedAt: 'enqueued_at',
-  runAfter: 'run_after',
-  tags: 'tags',
-  metadata: 'metadata',
-  schedule: 'schedule',
-  scheduledAt: 'scheduled_at',
-  overrides: 'overrides',
-  unique: 'uniqueness',
-  concurrencyKey: 'concurrency_key',
-  rateKey: 'rate_key',
-  enqueuedBy: 'enqueued_by',
-  workflow: 'workflow',
-  part: 'part',
-} as const;
+/** What a row has beside the job. */
+export interface Beside {
+  readonly state: JobRow['state'];
+  readonly uniqueKey: string | null;
+}
+/** A column, and what it holds of a job. */
+type Column = readonly [name: string, of: (job: Job, beside: Beside) => string | number | null];
+const jsonOf = (value: object | null) => (value === null ? null : JSON.stringify(value));
 
-/** Field and column of values that change. */
-export const changing = {
-  state: 'state',
-  priority: 'priority',
-  dueAt: 'due_at',
-  expiresAt: 'expires_at',
-  attempt: 'attempt',
-  maxAttempts: 'max_attempts',
-  claim: 'claim',
-  leaseUntil: 'lease_until',
-  losses: 'losses',
-  startedAt: 'started_at',
-  lastAttemptedAt: 'last_attempted_at',
-  finishedAt: 'finished_at',
-  cancelRequested: 'cancel_requested',
-  returnValue: 'return_value',
-  reason: 'reason',
-  progress: 'progress',
-  pruneAt: 'prune_at',
-  uniqueKey: 'unique_key',
-  awaits: 'awaits',
-} as const;
+/** By field: the columns that are written on insert; only an edit changes some of them. */
+const fixedColumns = {
+  id: ['id', (job) => job.id],
+  task: ['task', (job) => job.task],
+  queue: ['queue', (job) => job.queue],
+  input: ['input', (job) => job.input],
+  enqueuedAt: ['enqueued_at', (job) => job.enqueuedAt],
+  runAfter: ['run_after', (job) => job.runAfter],
+  tags: ['tags', ({ tags }) => (tags.length === 0 ? null : JSON.stringify(tags))],
+  metadata: ['metadata', ({ metadata }) => textOf(metadata)],
+  schedule: ['schedule', (job) => job.schedule],
+  scheduledAt: ['scheduled_at', (job) => job.scheduledAt],
+  overrides: ['overrides', ({ overrides }) => jsonOf(overrides)],
+  unique: ['uniqueness', ({ unique }) => jsonOf(unique)],
+  concurrencyKey: ['concurrency_key', (job) => job.concurrencyKey],
+  rateKey: ['rate_key', (job) => job.rateKey],
+  enqueuedBy: ['enqueued_by', (job) => job.enqueuedBy],
+  workflow: ['workflow', (job) => job.workflow],
+  part: ['part', ({ part }) => jsonOf(part)],
+} as const satisfies Readonly<Record<string, Column>>;
+
+/** By field: the columns that change. */
+const changingColumns = {
+  state: ['state', (_, { state }) => state],
+  priority: ['priority', (job) => job.priority],
+  dueAt: ['due_at', (job) => job.dueAt],
+  expiresAt: ['expires_at', (job) => job.expiresAt],
+  attempt: ['attempt', (job) => job.attempt],
+  maxAttempts: ['max_attempts', (job) => job.maxAttempts],
+  claim: ['claim', (job) => job.claim],
+  leaseUntil: ['lease_until', (job) => job.leaseUntil],
+  losses: ['losses', (job) => job.losses],
+  startedAt: ['started_at', (job) => job.startedAt],
+  lastAttemptedAt: ['last_attempted_at', (job) => job.lastAttemptedAt],
+  finishedAt: ['finished_at', (job) => job.finishedAt],
+  cancelRequested: ['cancel_requested', (job) => job.cancelRequested],
+  returnValue: ['return_value', (job) => job.returnValue],
+  reason: ['reason', (job) => job.reason],
+  progress: ['progress', ({ progress }) => jsonOf(progress)],
+  pruneAt: ['prune_at', pruneAt],
+  uniqueKey: ['unique_key', (_, { uniqueKey }) => uniqueKey],
+  awaits: ['awaits', (job) => job.awaits],
+} as const satisfies Readonly<Record<string, Column>>;
+
+const insertedColumns = { ...fixedColumns, ...changingColumns };
+const namesOf = (columns: Readonly<Record<string, Column>>) =>
+  Object.fromEntries(Object.entries(columns).map(([field, [name]]) => [field, name]));
+export const fixed: Readonly<Record<string, string>> = namesOf(fixedColumns);
+export const changing: Readonly<Record<string, string>> = namesOf(changingColumns);
 
 export const last = {
   lastAttempt: 'last_attempt',
@@ -83,28 +98,27 @@ export const last = {
 } as const;
 
 export const pairs = (columns: Record<string, string>) => Object.entries(columns);
+
+const insertedValues = Object.values<Column>(insertedColumns);
+const changingValues = Object.values<Column>(changingColumns);
+
 /** The values of an insert of `fixed` and `changing`, in order. */
-export function insertValues(job: Job, state: JobRow['state'], uniqueKey: string | null): unknown[] {
-  return [
-    job.id,
-    job.task,
-    job.queue,
-    job.input,
-    job.enqueuedAt,
-    job.runAfter,
-    job.tags.length === 0 ? null : JSON.stringify(job.tags),
-    textOf(job.metadata),
-    job.schedule,
-    job.scheduledAt,
-    job.overrides === null ? null : JSON.stringify(job.overrides),
-    job.unique === null ? null : JSON.stringify(job.unique),
-    job.concurrencyKey,
-    job.rateKey,
-    job.enqueuedBy,
-    job.workflow,
-    job.part === null ? null : JSON.stringify(job.part),
-    ...changes(job, state, uniqueKey),
-  ];
+export function insertValues(job: Job, beside: Beside): unknown[] {
+  return insertedValues.map(([, of]) => of(job, beside));
+}
+
+/** The values of `changing`, in order. */
+export function changes(job: Job, beside: Beside): unknown[] {
+  return changingValues.map(([, of]) => of(job, beside));
+}
+
+/** The same values under the names of their columns. */
+export function insertedRow(job: Job, beside: Beside): Record<string, unknown> {
+  return Object.fromEntries(insertedValues.map(([name, of]) => [name, of(job, beside)]));
+}
+
+export function changedRow(job: Job, beside: Beside): Record<string, unknown> {
+  return Object.fromEntries(changingValues.map(([name, of]) => [name, of(job, beside)]));
 }
 
 /**
@@ -124,6 +138,7 @@ export function plainValues(job: Job, state: JobRow['state']): unknown[] | undef
     rateKey,
     enqueuedBy,
     workflow,
+    part,
     progress,
     reason,
   } = job;
@@ -138,6 +153,7 @@ export function plainValues(job: Job, state: JobRow['state']): unknown[] | undef
     rateKey ??
     enqueuedBy ??
     workflow ??
+    part ??
     progress ??
     reason;
   if (
@@ -153,31 +169,6 @@ export function plainValues(job: Job, state: JobRow['state']): unknown[] | undef
   const { awaits, cancelRequested, returnValue, finishedAt, startedAt, lastAttemptedAt, leaseUntil } = job;
   if ((awaits ?? cancelRequested ?? returnValue ?? finishedAt ?? startedAt ?? lastAttemptedAt ?? leaseUntil) !== null) return undefined;
   return [job.id, job.task, job.queue, job.input, job.enqueuedAt, state, job.priority, job.dueAt, job.maxAttempts];
-}
-
-/** The values of `changing`, in order. */
-export function changes(job: Job, state: JobRow['state'], uniqueKey: string | null): unknown[] {
-  return [
-    state,
-    job.priority,
-    job.dueAt,
-    job.expiresAt,
-    job.attempt,
-    job.maxAttempts,
-    job.claim,
-    job.leaseUntil,
-    job.losses,
-    job.startedAt,
-    job.lastAttemptedAt,
-    job.finishedAt,
-    job.cancelRequested,
-    job.returnValue,
-    job.reason,
-    job.progress === null ? null : JSON.stringify(job.progress),
-    pruneAt(job),
-    uniqueKey,
-    job.awaits,
-  ];
 }
 
 export const noTags: readonly string[] = Object.freeze([]);

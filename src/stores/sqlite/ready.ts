@@ -4,11 +4,11 @@
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
-import { repeated } from '../../core/changes.ts';
+import { planSettlement } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
-import { amended, claimed, isFenced, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
+import { amended, claimed, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
 import { appended, logBlob } from '../../core/log.ts';
 import { signalValue, stepsRunAgain } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
@@ -167,7 +167,7 @@ export class Ready {
       const state = stateOf(job, now);
       const plain = plainValues(job, state);
       if (plain) this.statements.insertPlain.run(...plain);
-      else this.statements.insert.run(...insertValues(job, state, heldKey(job)));
+      else this.statements.insert.run(...insertValues(job, { state, uniqueKey: heldKey(job) }));
       this.counts.add(job.queue, state, 1);
       this.#madeReady(job, now);
     }
@@ -372,11 +372,11 @@ export class Ready {
     return settlements.map((settlement) => {
       const row = rows.get(settlement.id);
       if (!row) return null;
-      if (row.state !== 'running' || isFenced(row, settlement)) return this.#repeated(row, settlement);
-      if (settlement.confirm) return null;
-      let job = settled(jobOf(row), settlement);
-      // The signal came while the job still ran.
-      if (job.awaits !== null && this.statements.hasSignal.get(job.awaits)) job = signalled(job, job.awaits, settlement.settledAt) ?? job;
+      const { answer: job, attempt } = planSettlement(jobOf(row), settlement, {
+        attempt: (claim) => (row.claim === claim ? lastAttemptOf(row) : this.#earlier(row.id, claim)),
+        hasSignal: (name) => this.statements.hasSignal.get(name) !== undefined,
+      });
+      if (!job || !attempt) return job;
       const state = stateOf(job, now);
       this.#madeReady(job, now);
       this.#settle(row, job, state, settlement, now);
@@ -396,7 +396,7 @@ export class Ready {
       const progress = job.progress && JSON.stringify(job.progress);
       this.statements.succeed.run({ n, at: settledAt, value: job.returnValue, progress, pruneAt: pruneAt(job) });
     } else {
-      const changed = changes(job, state, this.#keyAfter(row, job, now));
+      const changed = changes(job, { state, uniqueKey: this.#keyAfter(row, job, now) });
       this.statements.settle.run(...changed, settledAt, outcome, error && JSON.stringify(error), n);
     }
   }
@@ -459,7 +459,7 @@ export class Ready {
     const state = stateOf(job, now);
     this.#madeReady(job, now);
     if (row.finishedAt !== null && job.finishedAt === null) this.#runStepsAgain(row);
-    this.statements.update.run(...changes(job, state, this.#keyAfter(row, job, now)), row.n);
+    this.statements.update.run(...changes(job, { state, uniqueKey: this.#keyAfter(row, job, now) }), row.n);
     if (isEdited) this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
     this.#count(row, state, job.attempt, job.queue);
   }
@@ -515,11 +515,6 @@ export class Ready {
     this.statements.keepAttempt.run(row.id, attempt.claim, attempt.attempt, worker, startedAt, endedAt, outcome, row.lastError);
     // The attempt that starts now reaches the limit.
     if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
-  }
-
-  #repeated(row: SqliteRow, settlement: Settlement): Job | null {
-    const attempt = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
-    return repeated(jobOf(row), attempt, settlement);
   }
 
   #earlier(id: string, claim: number): Attempt | undefined {
