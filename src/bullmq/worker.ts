@@ -11,16 +11,17 @@ import type { Job as BullJob, Worker as BullMQWorker } from 'bullmq';
 import type { OwnWorker } from '../backends/own-worker.ts';
 import { endingEvents } from '../core/changes.ts';
 import { ConfigError } from '../core/errors.ts';
-import { recordError } from '../core/failure.ts';
 import { settled } from '../core/job.ts';
 import { decode } from '../core/json.ts';
 import { mostLines } from '../core/log.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import { compensateTask } from '../core/workflow.ts';
-import { type AttemptRunner, logFailure, RunningAttempt } from '../engine/attempt.ts';
-import { duplicatesEvent, type Host } from '../engine/host.ts';
+import { type AttemptRunner, RunningAttempt } from '../engine/attempt.ts';
+import type { Host } from '../engine/host.ts';
 import { Loop } from '../engine/loop.ts';
+import { Outage } from '../engine/outage.ts';
 import { createRegistry } from '../engine/registry.ts';
+import { logFailure } from '../engine/verdict.ts';
 import { abandonAfterMs, releaseAfterMs, type WorkerSettings } from '../engine/worker.ts';
 import { asOwnWork, outside, type Timer } from '../ports/clock.ts';
 import { HeldJob, type Insist } from './held.ts';
@@ -39,7 +40,6 @@ const stalledIntervalMs = 5_000;
 /** A job whose task this worker does not know is left for others, and tried again after this time. */
 const unknownTaskMs = 2_000;
 const retryRedisMs = 500;
-const reportFailingEveryMs = 30_000;
 /** The engine decides how often a job runs, and BullMQ must not. */
 const any = Number.MAX_SAFE_INTEGER;
 /** BullMQ keeps the stacks of the latest failures for its own tools. */
@@ -86,7 +86,7 @@ export class BullWorker implements OwnWorker {
   #alive: Timer | undefined;
   #unlisten: (() => void) | undefined;
   #stopped: Promise<void> | undefined;
-  #reportedFailingAt = Number.NEGATIVE_INFINITY;
+  readonly #outage: Outage;
   #isFailing = false;
   readonly #warnedTasks = new Set<string>();
 
@@ -96,16 +96,16 @@ export class BullWorker implements OwnWorker {
     this.#store = store;
     this.#settings = settings;
     this.#slots = new Slots(settings.concurrency);
+    this.#outage = new Outage(host, settings.id);
     this.#beat = this.#loop(() => this.#saveRunning());
     this.#look = this.#loop(() => this.#serveAll());
-    this.#registry = this.#loop(
-      createRegistry(
-        host,
-        store,
-        () => this.#describe(),
-        () => [],
-      ),
+    const registry = createRegistry(
+      host,
+      store,
+      () => this.#describe(),
+      () => [],
     );
+    this.#registry = this.#loop(registry.step);
   }
 
   start(): void {
@@ -419,24 +419,13 @@ export class BullWorker implements OwnWorker {
   #failing(error: unknown): void {
     // BullMQ's own refusals concern one job, not the server.
     if (isRefusal(error) || this.#state === 'stopped') return;
-    const at = this.#host.clock.now();
+    this.#outage.failed(error, !this.#isFailing);
     this.#isFailing = true;
-    if (at - this.#reportedFailingAt < reportFailingEveryMs) return;
-    this.#reportedFailingAt = at;
-    const recorded = recordError(error);
-    this.#host.logger.warn(
-      duplicatesEvent({ worker: this.id, error: `${recorded.name}: ${recorded.message}` }),
-      'Redis is failing; retrying',
-    );
-    this.#host.events.emit({ type: 'storeFailing', at, worker: this.id, error: recorded });
   }
 
   #recovered(): void {
-    if (!this.#isFailing) return;
+    if (this.#isFailing) this.#outage.recovered();
     this.#isFailing = false;
-    this.#reportedFailingAt = Number.NEGATIVE_INFINITY;
-    this.#host.logger.info(duplicatesEvent({ worker: this.id }), 'Redis has recovered');
-    this.#host.events.emit({ type: 'storeRecovered', at: this.#host.clock.now(), worker: this.id });
   }
 }
 
