@@ -2,7 +2,7 @@
 import type { IRedisClient, Queue, QueueOptions, RedisConnection, WorkerOptions } from 'bullmq';
 import { ConfigError, StoreError } from '../core/errors.ts';
 import { outside, systemClock } from '../ports/clock.ts';
-import { begunField, cancelField, cancelledField, foreignId } from './rows.ts';
+import { begunField, cancelField, cancelledField, foreignId, stateField } from './rows.ts';
 
 export type BullMQ = typeof import('bullmq');
 
@@ -20,8 +20,20 @@ const mostRetries = 8;
 
 /** What BullMQ has no command for. `:lock` is BullMQ's lock of a job, which exists while a worker holds it. */
 const scripts = {
-  // Replaces the data of a job while the token holds it.
-  escapementSave: `if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return 0 end redis.call('HSET', KEYS[1], 'data', ARGV[2]) return 1`,
+  // Replaces the data of a job while the token holds it, and says what becomes of it.
+  escapementSave: `if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return 0 end
+    redis.call('HSET', KEYS[1], 'data', ARGV[2], '${stateField}', ARGV[3]) return 1`,
+  // How many of the delayed jobs wait for a retry, and of the failed ones were cancelled: of the next ones, and of the latest.
+  escapementCount: `local function count(ids, state)
+      local n = 0
+      for _, id in ipairs(ids) do if redis.call('HGET', KEYS[1] .. id, '${stateField}') == state then n = n + 1 end end
+      return n
+    end
+    local most = tonumber(ARGV[1]) - 1
+    return {
+      count(redis.call('ZRANGE', KEYS[1] .. 'delayed', 0, most), 'retrying'),
+      count(redis.call('ZREVRANGE', KEYS[1] .. 'failed', 0, most), 'cancelled'),
+    }`,
   // The task of a job is about to run: counts that and returns what it had counted before, unless the job was cancelled, or expired before its first run.
   escapementBegin: `if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return {} end
     local cancel = redis.call('HGET', KEYS[1], '${cancelField}')

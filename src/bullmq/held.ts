@@ -5,7 +5,7 @@
 import type { Job as BullJob, IRedisClient } from 'bullmq';
 import { isExpired } from '../core/job.ts';
 import { latestLines } from '../core/log.ts';
-import type { Job } from '../core/types.ts';
+import type { Job, Settlement } from '../core/types.ts';
 import { type Begun, begunOf, cancelField, dataOf, type Kept, ownId, parsed, recordOf, type Source, unknownWorker } from './rows.ts';
 
 /** Repeats a call until Redis answers. */
@@ -85,11 +85,12 @@ export class HeldJob {
     return (parsed(await this.#client.hget(this.key, cancelField)) as Source['cancel'] | undefined) ?? null;
   }
 
-  /** Changes what BullMQ has no place for. False: this worker does not hold the job any more, and nothing was changed. */
-  async keep(change: (kept: Kept) => Kept): Promise<boolean> {
+  /** Changes what BullMQ has no place for, and says what becomes of the job. False: this worker does not hold the job any more, and nothing was changed. */
+  async keep(change: (kept: Kept) => Kept, state: 'running' | 'retrying' | 'scheduled' | Settlement['status']): Promise<boolean> {
     const data = dataOf(this.bull.data);
     const changed = { ...data, escapement: change(data.escapement) };
-    const saved = await this.#insist(() => this.#client.runCommand('escapementSave', [this.key, this.token, JSON.stringify(changed)]));
+    const args = [this.key, this.token, JSON.stringify(changed), state];
+    const saved = await this.#insist(() => this.#client.runCommand('escapementSave', args));
     if (saved === 1) this.bull.data = changed;
     return saved === 1;
   }

@@ -288,6 +288,9 @@ export function begunOf(text: string | undefined): Begun | null {
   return runs === undefined ? null : { runs: Number(runs), claim: Number(claim), worker, at: Number(at) };
 }
 
+/** What an attempt has made of a job, as one word: to count what BullMQ does not tell apart. */
+export const stateField = 'escapement:state';
+
 /** Where a request to cancel is written: a worker that saves the data of its job must not overwrite it. */
 export const cancelField = 'escapement:cancel';
 /** Set with it if no worker held the job: the next one only takes it out of its queue. */

@@ -42,6 +42,8 @@ type List = { readonly items: readonly JobRecord[]; readonly cursor: string | nu
 
 const pollMs = 1_000;
 const batch = 200;
+/** How many delayed and failed jobs of each queue are looked at to count those that retry, or were cancelled. */
+const mostCounted = 1_000;
 /** How many jobs of each state are read to find those that changed last. */
 const mostChanged = 1_000;
 
@@ -262,26 +264,31 @@ export class BullStore implements Store {
     });
   }
 
-  /** As BullMQ counts: it does not tell jobs that wait for a retry from others that are not due, nor cancelled jobs from failed ones. */
+  /** As BullMQ counts. It does not tell jobs that wait for a retry from others that are not due, nor cancelled jobs from failed ones: some are looked at. */
   stats(): Promise<QueueStats[]> {
     return this.call(async () =>
       Promise.all(
         (await this.connection.names()).map(async (name) => {
           const queue = this.connection.queue(name);
-          const [counts, paused] = await Promise.all([queue.getJobCounts(...everywhere), queue.isPaused()]);
+          const apart = this.connection.client.runCommand('escapementCount', [queue.toKey(''), mostCounted]) as Promise<number[]>;
+          const [counts, paused, [retrying = 0, cancelled = 0]] = await Promise.all([
+            queue.getJobCounts(...everywhere),
+            queue.isPaused(),
+            apart,
+          ]);
           const sum = (...types: readonly JobType[]) => types.reduce((total, type) => total + (counts[type] ?? 0), 0);
           return {
             name,
             paused,
             counts: {
               waiting: 0,
-              scheduled: sum('delayed'),
+              scheduled: Math.max(0, sum('delayed') - retrying),
               ready: sum(...waiting),
-              retrying: 0,
+              retrying,
               running: sum('active'),
               successful: sum('completed'),
-              failed: sum('failed'),
-              cancelled: 0,
+              failed: Math.max(0, sum('failed') - cancelled),
+              cancelled,
             },
             oldestReadyAt: null,
           };

@@ -245,7 +245,7 @@ export class BullWorker implements OwnWorker {
     const { begun, before } = beginning;
     const claim: Claim = { held, job: held.row(begun), runs: begun.runs };
     const lost = lostBefore(claim.job, held.kept, before, clock.now());
-    if (lost && !(await held.keep(lost.keep))) return this.#discard(claim, 'lost');
+    if (lost && !(await held.keep(lost.keep, 'running'))) return this.#discard(claim, 'lost');
     if (lost?.end) return this.#settle({ ...waiting, job: { ...claim.job, attempt: lost.end.attempt } }, lost.end, false);
     const settlement = await this.#run(claim);
     return settlement ? this.#settle(claim, settlement, false) : this.#discard(claim, 'lost');
@@ -314,7 +314,8 @@ export class BullWorker implements OwnWorker {
     if (log) await held.log(log);
     if (progress && progress !== job.progress) await this.#insist(() => bull.updateProgress({ ...progress }));
     const keep = keptOf(job, this.id, runs, settlement);
-    if (keep && !(await held.keep(keep))) return this.#discard(claim, outcome);
+    const waits = settlement.attempt > 0 ? 'retrying' : 'scheduled';
+    if (keep && !(await held.keep(keep, status === 'queued' ? waits : status))) return this.#discard(claim, outcome);
     this.#ending.set(bull, { claim, settlement, isKnown });
     if (status === 'successful') return returnValue === null ? undefined : decode(returnValue);
     if (status !== 'queued' || outcome === 'failed') throw new Failed(settlement);
@@ -372,7 +373,7 @@ export class BullWorker implements OwnWorker {
     // Its settlement has them.
     if (attempt.ended) return;
     const { log, metadata } = notes;
-    if (metadata) await held.keep((kept) => ({ ...kept, metadata }));
+    if (metadata) await held.keep((kept) => ({ ...kept, metadata }), 'running');
     if (log) await held.log(log);
     if (progress && progress !== attempt.savedProgress) {
       await bull.updateProgress({ ...progress });
