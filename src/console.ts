@@ -2,7 +2,7 @@
 import { ignoreRejection, isThenable, show } from './core/duration.ts';
 import type { Logger } from './engine/host.ts';
 import { outside } from './engine/scope.ts';
-import { namePattern } from './options.ts';
+import { namePattern } from './options/names.ts';
 
 const key = Symbol.for('escapement.logger');
 /** A logger that replaces the console, set by processes with their own log such as `escapement worker`. Shared by all copies of this package. */

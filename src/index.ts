@@ -30,6 +30,17 @@ export type { Logger } from './engine/host.ts';
 export type { EnqueueMiddleware, EnqueueRequest } from './hooks.ts';
 export type { JobSelection, Jobs, LimitUse, Queues, WorkerInfo, Workers } from './operations.ts';
 export type {
+  AtOptions,
+  CronOptions,
+  EveryOptions,
+  Occurrence,
+  SavedScheduleOptions,
+  ScheduleOptions,
+  SunOptions,
+  TimingOptions,
+  TriggerOptions,
+} from './options/schedule.ts';
+export type {
   ConcurrencyOptions,
   EditOptions,
   IsolateOptions,
@@ -40,22 +51,11 @@ export type {
   RetryOptions,
   UniqueOptions,
   UsingOptions,
-} from './options.ts';
+} from './options/types.ts';
 export type { BackendSupports } from './ports/backend.ts';
 export type { QueueStats, Store, StoreSource } from './ports/store.ts';
 export type { AttemptFailure, AttemptInfo, LogEntry, ResultProgress, StepInfo } from './result.ts';
 export { TaskResult } from './result.ts';
-export type {
-  AtOptions,
-  CronOptions,
-  EveryOptions,
-  Occurrence,
-  SavedScheduleOptions,
-  ScheduleOptions,
-  SunOptions,
-  TimingOptions,
-  TriggerOptions,
-} from './schedule-options.ts';
 export type { ScheduleInfo, Schedules } from './schedules.ts';
 export { memory } from './stores/memory.ts';
 export type { EnqueueOptions, PortableTask, SyncTransaction, Task } from './task.ts';

@@ -15,7 +15,9 @@ import { parseInput } from './engine/input.ts';
 import { cancelJob, deleteJob, editJob, prioritizeJob, retryJob } from './engine/operator.ts';
 import { scope } from './engine/scope.ts';
 import { waitersOf } from './engine/waiters.ts';
-import { type EditOptions, OptionReader, readEdit } from './options.ts';
+import { OptionReader } from './options/reader.ts';
+import type { EditOptions } from './options/types.ts';
+import { readEdit } from './options/using.ts';
 import type { Backend, Enqueued } from './ports/backend.ts';
 import type { Store } from './ports/store.ts';
 

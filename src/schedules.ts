@@ -8,9 +8,10 @@ import { isOccurrence, nextOccurrence, pausedRow, resumedRow, runsLeft, schedule
 import type { Missed, Overlap, ScheduleRow, Trigger } from './core/types.ts';
 import { parseInput } from './engine/input.ts';
 import { scheduledJob } from './engine/scheduler.ts';
-import { nearest, OptionReader } from './options.ts';
+import { nearest } from './options/names.ts';
+import { OptionReader } from './options/reader.ts';
+import { readSchedule, type SavedScheduleOptions } from './options/schedule.ts';
 import { resultOf, type TaskResult } from './result.ts';
-import { readSchedule, type SavedScheduleOptions } from './schedule-options.ts';
 
 /** A schedule as stored. */
 export interface ScheduleInfo {

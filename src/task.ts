@@ -18,20 +18,10 @@ import { parseInput } from './engine/input.ts';
 import { keysOf } from './engine/keys.ts';
 import { enqueuing } from './engine/scope.ts';
 import { type EnqueueRequest, throughMiddleware } from './hooks.ts';
-import {
-  type IsolateOptions,
-  type JobOptions,
-  type LimitOptions,
-  meant,
-  OptionReader,
-  overridesOf,
-  readUsing,
-  type TaskListeners,
-  type Using,
-  type UsingOptions,
-  usingKeys,
-  usingNothing,
-} from './options.ts';
+import { meant, usingKeys } from './options/names.ts';
+import { OptionReader } from './options/reader.ts';
+import type { IsolateOptions, JobOptions, LimitOptions, TaskListeners, UsingOptions } from './options/types.ts';
+import { overridesOf, readUsing, type Using, usingNothing } from './options/using.ts';
 import type { Enqueued } from './ports/backend.ts';
 import type { JobBlob } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';

@@ -24,23 +24,19 @@ import type { EnqueueMiddleware } from './hooks.ts';
 import { offer } from './isolate/inside.ts';
 import { Pool } from './isolate/pool.ts';
 import { type Jobs, jobsOf, type LimitUse, limitsInUse, type Queues, queuesOf, type Workers, workersOf } from './operations.ts';
-import {
-  type JobOptions,
-  nearest,
-  OptionReader,
-  type QueueOptions,
-  type RetentionOptions,
-  readDefinition,
-  readQueue,
-  readRetention,
-} from './options.ts';
+import { readDefinition } from './options/definition.ts';
+import { readQueue } from './options/limits.ts';
+import { nearest } from './options/names.ts';
+import { OptionReader } from './options/reader.ts';
+import { readRetention } from './options/retention.ts';
+import type { ScheduleOptions } from './options/schedule.ts';
+import type { JobOptions, QueueOptions, RetentionOptions } from './options/types.ts';
 import type { Backend, BackendSupports } from './ports/backend.ts';
 import { type Clock, followingClock } from './ports/clock.ts';
 import { thisMachine, version } from './ports/machine.ts';
 import { createIds, type Random, systemRandom } from './ports/random.ts';
 import type { StoreSource } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
-import type { ScheduleOptions } from './schedule-options.ts';
 import { addSchedule, type Schedules, schedulesOf } from './schedules.ts';
 import { beyond } from './support.ts';
 import { type Define, findResult, type PortableTask, portable, type SyncTransaction, type Task, TaskHandle } from './task.ts';

@@ -8,7 +8,7 @@ import { type Duration, durationMs, type Instant, show } from '../core/duration.
 import { ConfigError, ExplorationError, SimulationDeadlockError, SimulationRunawayError } from '../core/errors.ts';
 import { recordError } from '../core/failure.ts';
 import { textHash } from '../core/schedule.ts';
-import { OptionReader } from '../options.ts';
+import { OptionReader } from '../options/reader.ts';
 import type { StoreSource } from '../ports/store.ts';
 import { appOf, type Tasks } from '../tasks.ts';
 import { type ChoiceOptions, Choices, type Decision, decodeRun, encodeRun, prng } from './choices.ts';

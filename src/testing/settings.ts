@@ -2,7 +2,9 @@
 import type { App } from '../app.ts';
 import type { Duration, Instant } from '../core/duration.ts';
 import type { Retention } from '../engine/host.ts';
-import { OptionReader, type RetentionOptions, readRetention } from '../options.ts';
+import { OptionReader } from '../options/reader.ts';
+import { readRetention } from '../options/retention.ts';
+import type { RetentionOptions } from '../options/types.ts';
 import type { StoreSource } from '../ports/store.ts';
 import { memory } from '../stores/memory.ts';
 

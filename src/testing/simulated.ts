@@ -11,7 +11,7 @@ import { type SentMail, seamOf } from '../email/seam.ts';
 import type { RunningAttempt } from '../engine/attempt.ts';
 import type { Host } from '../engine/host.ts';
 import { scope } from '../engine/scope.ts';
-import { nearest } from '../options.ts';
+import { nearest } from '../options/names.ts';
 import type { Backend } from '../ports/backend.ts';
 import type { Scope } from '../ports/clock.ts';
 import { outside } from '../ports/clock.ts';

@@ -4,7 +4,7 @@ import { show } from '../core/duration.ts';
 import { InputError } from '../core/errors.ts';
 import type { Job } from '../core/types.ts';
 import type { Part } from '../core/workflow.ts';
-import { OptionReader } from '../options.ts';
+import { OptionReader } from '../options/reader.ts';
 import { resultOf, type TaskResult } from '../result.ts';
 import { addToWorkflow } from './enqueue.ts';
 import { isPiece, type Piece } from './flow.ts';

@@ -6,7 +6,7 @@ import type { Job } from '../core/types.ts';
 import { compensateTask, type Edge, type OnPartFailure, type Part } from '../core/workflow.ts';
 import type { Host } from '../engine/host.ts';
 import { enqueuing } from '../engine/scope.ts';
-import { OptionReader } from '../options.ts';
+import { OptionReader } from '../options/reader.ts';
 import { resultOf, type TaskResult } from '../result.ts';
 import type { EnqueueOptions } from '../task.ts';
 import type { Flow } from './flow.ts';

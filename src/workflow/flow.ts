@@ -6,7 +6,7 @@ import type { App } from '../app.ts';
 import { show } from '../core/duration.ts';
 import { InputError, WorkflowError } from '../core/errors.ts';
 import type { OnPartFailure } from '../core/workflow.ts';
-import { OptionReader } from '../options.ts';
+import { OptionReader } from '../options/reader.ts';
 import type { EnqueueOptions, SyncTransaction, Task } from '../task.ts';
 import { TaskHandle } from '../task.ts';
 import { enqueueFlow } from './enqueue.ts';

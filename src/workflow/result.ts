@@ -5,7 +5,7 @@ import { ResultNotFoundError, ResultNotReadyError } from '../core/errors.ts';
 import type { Status } from '../core/types.ts';
 import type { Part, Shape } from '../core/workflow.ts';
 import { cancelParts, retryParts } from '../engine/operator.ts';
-import { OptionReader } from '../options.ts';
+import { OptionReader } from '../options/reader.ts';
 import type { Store } from '../ports/store.ts';
 import { partIn, resultOf, type TaskResult } from '../result.ts';
 

@@ -1,5 +1,5 @@
 /** A task with the input of one job of it, and the options of a part of a workflow. */
-import { OptionReader } from '../options.ts';
+import { OptionReader } from '../options/reader.ts';
 import type { Task, TaskHandle } from '../task.ts';
 
 /** Options of a part of a workflow. */

@@ -1,6 +1,6 @@
 /** The options of schedules: their types, their defaults, and the only code that reads them. */
-import type { App } from './app.ts';
-import { checkCron, isTimezone, timezoneExpected } from './core/cron.ts';
+import type { App } from '../app.ts';
+import { checkCron, isTimezone, timezoneExpected } from '../core/cron.ts';
 import {
   answersAtOnce,
   type Duration,
@@ -10,15 +10,18 @@ import {
   parseDuration,
   parseInstant,
   show,
-} from './core/duration.ts';
-import { InputError } from './core/errors.ts';
-import { encode } from './core/json.ts';
-import { type CodeSchedule, type ScheduleDefinition, type SingleDefinition, type TriggerDefinition, textHash } from './core/schedule.ts';
-import { checkSun, type SunTrigger } from './core/sun.ts';
-import type { Missed, Overlap } from './core/types.ts';
-import { parseInput } from './engine/input.ts';
-import { nearest, OptionReader, overridesOf, readUsing, type UsingOptions, usingNothing } from './options.ts';
-import type { Task } from './task.ts';
+} from '../core/duration.ts';
+import { InputError } from '../core/errors.ts';
+import { encode } from '../core/json.ts';
+import { type CodeSchedule, type ScheduleDefinition, type SingleDefinition, type TriggerDefinition, textHash } from '../core/schedule.ts';
+import { checkSun, type SunTrigger } from '../core/sun.ts';
+import type { Missed, Overlap } from '../core/types.ts';
+import { parseInput } from '../engine/input.ts';
+import type { Task } from '../task.ts';
+import { nearest } from './names.ts';
+import { OptionReader } from './reader.ts';
+import type { UsingOptions } from './types.ts';
+import { overridesOf, readUsing, usingNothing } from './using.ts';
 
 /** When a schedule fires: one of `cron`, `every`, `at`, `sun`, or `any` of several. */
 export type TriggerOptions = (SingleTriggerOptions | { any: readonly SingleTriggerOptions[]; timezone?: string }) & {
