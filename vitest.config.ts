@@ -15,7 +15,7 @@ const elsewhere = [
   ...(process.env.ESCAPEMENT_SOAK || process.env.ESCAPEMENT_LONG ? [] : long),
   ...(process.env.ESCAPEMENT_SOAK ? [] : ['test/soak/**']),
   ...(process.env.ESCAPEMENT_TEST_SERVERS ? [] : ['test/real-code/**']),
-  ...(process.env.ESCAPEMENT_POSTGRES ? [] : ['test/postgres/**']),
+  ...(process.env.ESCAPEMENT_POSTGRES ? [] : ['test/postgres/**', 'test/bullmq/processes.test.ts']),
 ];
 /** Files that may share what they have loaded. Those that run commands on the shop itself close it, and have a process of their own. */
 const pure = [
@@ -52,6 +52,7 @@ export default defineConfig({
       { find: /^escapement$/, replacement: at('./src/index.ts') },
       { find: /^escapement\/sqlite$/, replacement: at('./src/stores/sqlite/index.ts') },
       { find: /^escapement\/postgres$/, replacement: at('./src/stores/postgres/index.ts') },
+      { find: /^escapement\/bullmq$/, replacement: at('./src/bullmq/index.ts') },
       { find: /^escapement\/email$/, replacement: at('./src/email/index.ts') },
       { find: /^escapement\/testing$/, replacement: at('./src/testing/index.ts') },
       { find: /^escapement\/vitest\/setup$/, replacement: at('./src/vitest/setup.ts') },

@@ -5,6 +5,7 @@
 
 import type { Application, Identity } from './applications.ts';
 import type { BackendSource } from './backends/dummy.ts';
+import type { OwnWorker } from './backends/own-worker.ts';
 import type { Definition } from './core/definition.ts';
 import { ConfigError, DuplicateTaskError, UnknownTaskError } from './core/errors.ts';
 import type { Emitter } from './core/events.ts';
@@ -14,7 +15,6 @@ import { compensateTask } from './core/workflow.ts';
 import type { AttemptMiddleware } from './engine/around.ts';
 import { compensateDefinition } from './engine/compensate.ts';
 import type { Host, Logger, Retention } from './engine/host.ts';
-import type { Worker } from './engine/worker.ts';
 import type { EnqueueMiddleware } from './hooks.ts';
 import { checkUse } from './isolate/inside.ts';
 import type { Known } from './options/job.ts';
@@ -49,7 +49,7 @@ export class App implements Application {
   /** Middleware round attempts and round enqueues, in the order in which it was registered. */
   readonly around: AttemptMiddleware[] = [];
   readonly aroundEnqueue: EnqueueMiddleware[] = [];
-  readonly workers = new Set<Worker>();
+  readonly workers = new Set<OwnWorker>();
   readonly known: Known;
   readonly sources: ReadonlyMap<string, StoreSource | BackendSource>;
   readonly queueLimits: Readonly<Record<string, Limit>>;

@@ -103,7 +103,7 @@ export function schedulesOf(app: App): Schedules {
   /** @throws InputError if no worker would ever fire a schedule */
   const openForJobs = () => {
     const backend = app.backend('default');
-    if (backend.supports.workers) return open();
+    if (backend.supports.workers && backend.supports.engine) return open();
     throw new InputError(
       `schedules need a default backend with a store and workers, such as sqlite({ file }); this application uses ${backend.name}()`,
     );

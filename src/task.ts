@@ -25,6 +25,7 @@ import { overridesOf, readUsing, type Using, usingNothing } from './options/usin
 import type { Enqueued } from './ports/backend.ts';
 import type { JobBlob } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
+import { beyond, isLimited } from './support.ts';
 import type { PartContext } from './workflow/context.ts';
 import { type PartOptions, type Signature, SignatureOf } from './workflow/signature.ts';
 
@@ -340,7 +341,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     const { app, definition } = this.#home();
     const alias = this.backend;
     const backend = app.backend(alias);
-    this.#checkSupport(app, alias, transaction);
+    this.#checkSupport(app, alias, transaction, blobs === undefined ? undefined : 'blobs');
     if (transaction !== undefined && backend.open() instanceof Promise) {
       throw new StoreError('the store is not open yet; call and await tasks.open() before enqueueing in a transaction', { kind: 'closed' });
     }
@@ -410,7 +411,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
   }
 
   #part(app: App, definition: Definition, input: unknown, place: Place, inTransaction: boolean): Job | Promise<Job> {
-    this.#checkSupport(app, this.backend, inTransaction ? true : undefined);
+    this.#checkSupport(app, this.backend, inTransaction ? true : undefined, 'workflows');
     const using = this.#using;
     const { schema, concurrency, rate } = definition;
     const isFilled = place.part.fill !== 'none';
@@ -476,8 +477,10 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return newJob(request, using.id ?? app.binding.host.newId(now), now);
   }
 
-  #checkSupport(app: App, alias: string, transaction: unknown): void {
-    const { name, supports } = app.backend(alias);
+  /** @param more what else the enqueue asks for */
+  #checkSupport(app: App, alias: string, transaction: unknown, more?: 'blobs' | 'workflows'): void {
+    const backend = app.backend(alias);
+    const { name, supports } = backend;
     const read = new OptionReader(`Cannot enqueue ${this.name}`);
     const lacks = (path: string, what: string, instead: string) =>
       read.faults.push({ path, expected: instead, got: `backend ${alias}, which is ${name}() and does not support ${what}` });
@@ -487,7 +490,19 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     if (priority !== undefined && !supports.priority)
       lacks('priority', 'priorities', 'the option to be omitted, or a backend such as memory() or sqlite()');
     if (transaction !== undefined && !supports.transactions) lacks('transaction', 'transactions', 'the option to be omitted, or sqlite()');
+    if (!supports.engine) this.#checkBeyond(app, (path, what) => read.faults.push(beyond(path, what, alias, backend)), more);
     read.done();
+  }
+
+  #checkBeyond(app: App, lacks: (path: string, what: string) => void, more: 'blobs' | 'workflows' | undefined): void {
+    const { definition } = this.#home();
+    const { unique = definition.unique, queue = definition.queue, overrides } = this.#using;
+    if (more) lacks(more, more);
+    if (unique) lacks('unique', 'unique jobs');
+    if (definition.concurrency) lacks('concurrency', 'limits of tasks');
+    if (definition.rate) lacks('rate', 'limits of tasks');
+    if (isLimited(app.queueLimits[queue])) lacks(`queues.${queue}`, 'limits of queues');
+    if (overrides?.retention ?? definition.retention) lacks('retention', 'a retention of their own for jobs of a task');
   }
 }
 

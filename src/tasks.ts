@@ -38,6 +38,7 @@ import { createIds, type Random, systemRandom } from './ports/random.ts';
 import type { StoreSource } from './ports/store.ts';
 import { resultOf, type TaskResult } from './result.ts';
 import { addSchedule, type Schedules, schedulesOf } from './schedules.ts';
+import { beyond } from './support.ts';
 import { type Define, findResult, type PortableTask, portable, type SyncTransaction, type Task, TaskHandle } from './task.ts';
 import { createWorker, type TaskWorker, type WorkerOptions } from './worker.ts';
 import { partContext } from './workflow/context.ts';
@@ -474,6 +475,11 @@ class Application implements Tasks {
       read.done();
     }
     if (!fleet) return this.#app.events.on(name, listener as (event: Event) => void);
+    const foreign = [...this.#app.binding.backends].filter(([, { supports }]) => !supports.engine);
+    if (foreign.length > 0) {
+      const faults = foreign.map(([alias, backend]) => beyond('fleet', 'events of other processes', alias, backend));
+      throw new ConfigError('Invalid options for tasks.on()', faults);
+    }
     this.#fleet ??= fleetOf(this.#app);
     return this.#fleet.on(name as FleetEventName, listener as (event: Event) => void);
   }

@@ -1,16 +1,19 @@
 /** Workers as applications use them: made from options, started on a backend's store, stopped gracefully. */
 import type { App } from './app.ts';
 import { takePlace } from './applications.ts';
+import { hasOwnWorker, type OwnWorker } from './backends/own-worker.ts';
 import { guardedLogger } from './console.ts';
 import { type Duration, durationMs } from './core/duration.ts';
-import { ConfigError } from './core/errors.ts';
+import { ConfigError, type ConfigFault } from './core/errors.ts';
 import type { Job } from './core/types.ts';
 import type { Logger } from './engine/host.ts';
 import { Worker as EngineWorker, type WorkerSettings } from './engine/worker.ts';
 import { home } from './isolate/messages.ts';
 import { nearest } from './options/names.ts';
 import { OptionReader } from './options/reader.ts';
+import type { Backend } from './ports/backend.ts';
 import { resultOf } from './result.ts';
+import { beyond, isLimited } from './support.ts';
 
 /** The options of `tasks.worker`. */
 export interface WorkerOptions {
@@ -71,6 +74,7 @@ export interface TaskWorker extends AsyncDisposable {
 }
 
 const none: readonly never[] = [];
+const defaultBlockLimitMs = 300_000;
 
 export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   const read = new OptionReader('Invalid options for tasks.worker()');
@@ -93,7 +97,7 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
     weights,
     excludeQueues: queueNames(given.exclude, 'exclude'),
     scheduler: given.scheduler !== false,
-    blockLimitMs: read.duration(given.blockLimit, 'blockLimit') ?? 300_000,
+    blockLimitMs: read.duration(given.blockLimit, 'blockLimit') ?? defaultBlockLimitMs,
   };
   for (const level of given.logger === undefined ? [] : (['debug', 'info', 'warn', 'error'] as const)) {
     const write = (given.logger as Partial<Logger> | null)?.[level];
@@ -120,7 +124,7 @@ class BoundWorker implements TaskWorker {
   readonly #alias: string;
   readonly #logger: Logger | undefined;
   readonly #settings: WorkerSettings;
-  #worker: EngineWorker | undefined;
+  #worker: OwnWorker | undefined;
   #stopped = false;
 
   constructor(app: App, alias: string, settings: WorkerSettings, logger: Logger | undefined) {
@@ -147,18 +151,16 @@ class BoundWorker implements TaskWorker {
         },
       ]);
     }
+    if (!backend.supports.engine) this.#refuseBeyond(backend);
     const store = await backend.open();
     // Opening takes time.
     this.#refuseLate();
-    const host = { ...app.binding.host, resultOf: (job: Job) => resultOf(app, this.#alias, { job, attempts: [] }) };
+    const own = { ...app.binding.host, resultOf: (job: Job) => resultOf(app, this.#alias, { job, attempts: [] }) };
+    const host = this.#logger ? { ...own, logger: this.#logger } : own;
+    const schedules = this.#alias === 'default' ? () => app.schedules : () => none;
     const worker =
       this.#worker ??
-      new EngineWorker(
-        this.#logger ? { ...host, logger: this.#logger } : host,
-        store,
-        this.#alias === 'default' ? () => app.schedules : () => none,
-        this.#settings,
-      );
+      (hasOwnWorker(backend) ? await backend.ownWorker(host, this.#settings) : new EngineWorker(host, store, schedules, this.#settings));
     this.#worker = worker;
     this.#warnOfUnused();
     worker.start();
@@ -186,6 +188,28 @@ class BoundWorker implements TaskWorker {
       const text = `worker ${this.id} serves queue ${queue}, which no task of this application uses${near ? `; did you mean ${near}?` : ''}`;
       (this.#logger ?? binding.host.logger).warn({ worker: this.id, queue }, text);
     }
+  }
+
+  /** @throws ConfigError with everything that the application asks for and a backend without the engine cannot do */
+  #refuseBeyond(backend: Backend): void {
+    const { definitions, schedules, queueLimits } = this.#app;
+    const { queues, excludeQueues, weights, blockLimitMs } = this.#settings;
+    const faults: ConfigFault[] = [];
+    const lacks = (path: string, what: string) => faults.push(beyond(path, what, this.#alias, backend));
+    if (weights) lacks('worker().queues', 'weights of queues');
+    if (blockLimitMs !== defaultBlockLimitMs) lacks('worker().blockLimit', 'leases that a helper thread renews');
+    if (this.#alias === 'default') for (const { definition } of schedules) lacks(`schedule ${definition.name}`, 'schedules');
+    for (const [queue, limit] of Object.entries(queueLimits))
+      if (isLimited(limit) && (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue))
+        lacks(`queues.${queue}`, 'limits of queues');
+    for (const { name, backend: alias, unique, concurrency, rate, retention } of definitions.values()) {
+      if (alias !== this.#alias) continue;
+      if (unique) lacks(`${name}.unique`, 'unique jobs');
+      if (concurrency) lacks(`${name}.concurrency`, 'limits of tasks');
+      if (rate) lacks(`${name}.rate`, 'limits of tasks');
+      if (retention) lacks(`${name}.retention`, 'a retention of their own for jobs of a task');
+    }
+    if (faults.length > 0) throw new ConfigError('Worker cannot start', faults);
   }
 
   #refuseLate(): void {

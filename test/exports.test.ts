@@ -1,10 +1,15 @@
 /** The names that each entry point exports. A name here is a promise: adding one is a feature, removing one breaks someone. */
 import { expect, test } from 'vitest';
 
-test.each(['escapement', 'escapement/sqlite', 'escapement/postgres', 'escapement/email', 'escapement/testing', 'escapement/vitest'])(
-  '%s exports these names',
-  async (entry) => {
-    const names = Object.keys(await import(entry)).sort();
-    expect(names).toMatchSnapshot();
-  },
-);
+test.each([
+  'escapement',
+  'escapement/sqlite',
+  'escapement/postgres',
+  'escapement/bullmq',
+  'escapement/email',
+  'escapement/testing',
+  'escapement/vitest',
+])('%s exports these names', async (entry) => {
+  const names = Object.keys(await import(entry)).sort();
+  expect(names).toMatchSnapshot();
+});

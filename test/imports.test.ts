@@ -39,6 +39,7 @@ const parts: readonly [string, RegExp][] = [
   ['ports', /^src\/ports\//],
   ['engine', /^src\/engine\//],
   ['backends', /^src\/backends\//],
+  ['bullmq', /^src\/bullmq\//],
   ['isolate', /^src\/isolate\//],
   ['stores', /^src\/stores\//],
   ['testing', /^src\/testing\//],
@@ -62,6 +63,7 @@ const allowed: Record<string, readonly string[]> = {
   engine: ['engine', 'core', 'ports', '@standard-schema/spec', 'node:async_hooks'],
   // `immediate` and `dummy` keep their rows in the memory store.
   backends: ['backends', 'engine', 'core', 'ports', 'stores'],
+  bullmq: ['bullmq', 'backends', 'engine', 'core', 'ports'],
   stores: ['stores', 'core', 'ports', 'better-sqlite3', 'node:'],
   isolate: ['isolate', 'engine', 'core', 'ports', '@standard-schema/spec', 'node:'],
   options: ['options', 'root', 'isolate', 'engine', 'core', '@standard-schema/spec'],
@@ -144,7 +146,7 @@ describe('who imports whom', () => {
 });
 
 describe('the house style', () => {
-  const engineFiles = sources.filter((file) => /^src\/(core|engine|stores|backends)\//.test(file));
+  const engineFiles = sources.filter((file) => /^src\/(core|engine|stores|backends|bullmq)\//.test(file));
 
   test('time and chance are read in ports alone', () => {
     const found = engineFiles.flatMap((file) =>

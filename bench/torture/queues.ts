@@ -1,5 +1,6 @@
 /** The queues that the torture can run: this package on each of its stores, and others, if they are installed. */
-import { createTasks, type StoreSource, type Tasks } from 'escapement';
+import { type CreateTasksOptions, createTasks, type Tasks } from 'escapement';
+import { bullmq } from 'escapement/bullmq';
 import { postgres } from 'escapement/postgres';
 import { sqlite } from 'escapement/sqlite';
 
@@ -21,7 +22,7 @@ export interface Queue {
 }
 
 export interface Place {
-  /** A SQLite file, or a PostgreSQL URL. */
+  /** A SQLite file, or the URL of a server of PostgreSQL or Redis. */
   readonly at: string;
   readonly concurrency: number;
 }
@@ -33,17 +34,20 @@ export const queues: Readonly<Record<string, Open>> = {
   postgres: (place) => escapement(postgres({ connectionString: place.at, schema: 'torture' }), place),
   'pg-boss': pgBoss,
   'graphile-worker': graphileWorker,
+  bullmq: plainBullMQ,
+  'escapement-bullmq': (place) => escapement(bullmq({ connection: { url: place.at }, prefix: 'torture' }), place),
 };
 
-async function escapement(backend: StoreSource, { concurrency }: Place): Promise<Queue> {
+async function escapement(backend: NonNullable<CreateTasksOptions['backend']>, { concurrency }: Place): Promise<Queue> {
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
   const tasks = createTasks({ backend, logger: quiet });
   let run: (id: string) => Promise<void> = async () => {};
   const options = { retry: { maxAttempts: 50, backoff: '500ms' }, run: (id: string) => run(id) } as const;
   const any = tasks.define('any', options);
-  const one = tasks.define('one', { ...options, concurrency: { limit: 1 } });
+  const hasLimit = tasks.backends[0]?.supports.engine ?? false;
+  const one = tasks.define('one', { ...options, ...(hasLimit ? { concurrency: { limit: 1 } } : {}) });
   return {
-    hasLimit: true,
+    hasLimit,
     hasIds: true,
     async enqueue(ids) {
       for (const task of [any, one]) {
@@ -165,5 +169,46 @@ async function graphileWorker({ at, concurrency }: Place): Promise<Queue> {
       return rows.map(({ id }) => ({ id, why: 'failed' }));
     },
     close: () => utils.release(),
+  };
+}
+
+/** As its documentation shows it: the job's id as `jobId`, `attempts` and `backoff` on each job, and a worker with the defaults. */
+async function plainBullMQ({ at, concurrency }: Place): Promise<Queue> {
+  interface Bull {
+    addBulk(jobs: readonly object[]): Promise<unknown>;
+    getJobCounts(...types: string[]): Promise<Record<string, number>>;
+    getFailed(): Promise<readonly { id: string; failedReason: string }[]>;
+    on(event: 'error', listener: () => void): void;
+    close(): Promise<void>;
+  }
+  interface BullWorker {
+    on(event: 'error', listener: () => void): void;
+    on(event: 'completed', listener: (job: { id: string }) => void): void;
+  }
+  const { Queue: Bull, Worker } = (await load('bullmq')) as unknown as {
+    Queue: new (name: string, options: object) => Bull;
+    Worker: new (name: string, run: (job: { id: string }) => Promise<void>, options: object) => BullWorker;
+  };
+  const connection = { url: at };
+  const queue = new Bull('torture', { connection });
+  queue.on('error', () => {});
+  return {
+    hasLimit: false,
+    hasIds: true,
+    enqueue: async (ids) => {
+      const opts = { attempts: 50, backoff: { type: 'fixed', delay: 500 } };
+      await queue.addBulk(ids.map((id) => ({ name: 'any', data: {}, opts: { ...opts, jobId: id } })));
+    },
+    work: async (run, ended) => {
+      const worker = new Worker('torture', ({ id }) => run(id), { connection, concurrency });
+      worker.on('error', () => {});
+      worker.on('completed', ({ id }) => ended(id));
+    },
+    unfinished: async () => {
+      const counts = await queue.getJobCounts('wait', 'active', 'delayed', 'prioritized');
+      return Object.values(counts).reduce((sum, count) => sum + count, 0);
+    },
+    failed: async () => (await queue.getFailed()).map(({ id, failedReason }) => ({ id, why: failedReason })),
+    close: () => queue.close(),
   };
 }

@@ -1,6 +1,6 @@
 /**
  * Tortures a queue, and checks what its clients saw. Several processes enqueue jobs and work on them; they are killed with SIGKILL, paused with
- * SIGSTOP, and, on PostgreSQL, all their connections are terminated. Afterwards:
+ * SIGSTOP, and, on servers, all their connections are terminated. Afterwards:
  *
  * - lost: jobs that were acknowledged to a client, and never ended
  * - stuck: jobs that have not ended although nothing goes wrong any more, when none has ended for two minutes
@@ -15,9 +15,9 @@
  * Each of them is a violation, except that a job that was killed three times in a row may be given up. Jobs that ran twice because a worker died
  * are not: every queue runs jobs at least once.
  *
- * Run: `npm run torture -- --store sqlite --for 10m`. Options: `--store` sqlite, postgres, pg-boss or graphile-worker (the last two have to be
- * installed), `--for` (1m), `--processes` (4), `--url` of a PostgreSQL server (default: one is started). In less than a minute, everything goes
- * wrong more often, and nothing takes as long.
+ * Run: `npm run torture -- --store sqlite --for 10m`. Options: `--store` sqlite, postgres, pg-boss, graphile-worker (these two have to be installed),
+ * bullmq (as its users use it) or escapement-bullmq; `--for` (1m), `--processes` (4), `--url` of a server of PostgreSQL or Redis (default: one is
+ * started; Redis with a log that is on disk before it answers). In less than a minute, everything goes wrong more often, and nothing takes as long.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { appendFileSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
@@ -25,8 +25,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { Redis } from 'ioredis';
 import pg from 'pg';
 import { startPostgres } from '../../test/setup/postgres.ts';
+import { startRedis } from '../../test/setup/redis.ts';
 import { check, type Harm, type Line } from './check.ts';
 import { queues } from './queues.ts';
 
@@ -108,11 +110,8 @@ async function torture(): Promise<void> {
   const forMs = Number(minutes[1]) * (minutes[2] === 'm' ? 60_000 : 1_000);
   const pace = Math.min(1, forMs / 60_000);
   const folder = mkdtempSync(join(tmpdir(), 'escapement-torture-'));
-  const server = store === 'sqlite' || values.url ? undefined : await startPostgres(['fsync=on', 'synchronous_commit=on']);
-  const at = store === 'sqlite' ? join(folder, 'jobs.db') : (values.url ?? server?.url ?? '');
-  const admin = store === 'sqlite' ? undefined : new pg.Pool({ connectionString: at, max: 1 });
-  admin?.on('error', () => {});
-  if (store === 'postgres') await admin?.query('DROP SCHEMA IF EXISTS torture CASCADE');
+  const server = await serverOf(store, values.url);
+  const at = server?.url ?? join(folder, 'jobs.db');
   const queue = await queues[store]?.({ at, concurrency: 1 });
   if (!queue) throw new Error('unreachable');
   await queue.unfinished();
@@ -165,15 +164,14 @@ async function torture(): Promise<void> {
     harm.to = now() + 2_000;
   };
   const cut = async () => {
-    const mine = 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()';
-    await admin?.query(mine).catch(() => {});
+    await server?.cut().catch(() => {});
     did.cuts += 1;
   };
   const progress = setInterval(() => {
     if (process.stderr.isTTY)
       process.stderr.write(`\r${Math.max(0, Math.round((until - performance.now()) / 1_000))} s left, ${did.kills} kills `);
   }, 1_000);
-  await Promise.all([every(1_000, 8_000, kill), every(20_000, 60_000, pause), admin ? every(3_000, 15_000, cut) : undefined]);
+  await Promise.all([every(1_000, 8_000, kill), every(20_000, 60_000, pause), server ? every(3_000, 15_000, cut) : undefined]);
   clearInterval(progress);
 
   // Nothing goes wrong any more; what is left is to end.
@@ -191,7 +189,6 @@ async function torture(): Promise<void> {
   await wait(500);
   for (const child of processes) child.kill('SIGKILL');
   await queue.close();
-  await admin?.end();
   await server?.stop();
 
   const found = check(linesOf(folder), harms, { failed, left, hasLimit: queue.hasLimit });
@@ -206,6 +203,45 @@ async function torture(): Promise<void> {
     console.log(`what the processes saw is in ${folder}`);
     process.exitCode = 1;
   } else rmSync(folder, { recursive: true });
+}
+
+/** The server of a queue. */
+interface Server {
+  readonly url: string;
+  /** Terminates all connections but its own. */
+  cut(): Promise<unknown>;
+  stop(): Promise<void>;
+}
+
+async function serverOf(store: string, url: string | undefined): Promise<Server | undefined> {
+  if (store === 'sqlite') return undefined;
+  return store.endsWith('bullmq') ? onRedis(url) : onPostgres(store, url);
+}
+
+async function onPostgres(store: string, given: string | undefined): Promise<Server> {
+  const server = given ? undefined : await startPostgres(['fsync=on', 'synchronous_commit=on']);
+  const url = given ?? server?.url ?? '';
+  const admin = new pg.Pool({ connectionString: url, max: 1 });
+  admin.on('error', () => {});
+  if (store === 'postgres') await admin.query('DROP SCHEMA IF EXISTS torture CASCADE');
+  const others = 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()';
+  const stop = async () => {
+    await admin.end();
+    await server?.stop();
+  };
+  return { url, cut: () => admin.query(others), stop };
+}
+
+async function onRedis(given: string | undefined): Promise<Server> {
+  const server = given ? undefined : await startRedis(['--appendonly', 'yes', '--appendfsync', 'always']);
+  const url = given ?? `redis://127.0.0.1:${server?.port}`;
+  const admin = new Redis(url);
+  admin.on('error', () => {});
+  const stop = async () => {
+    admin.disconnect();
+    await server?.stop();
+  };
+  return { url, cut: () => admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes'), stop };
 }
 
 function linesOf(folder: string): Line[] {

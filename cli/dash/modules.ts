@@ -103,7 +103,7 @@ export class Modules {
     if (this.#options.backend) return this.#keep(alias, () => this.#options.backend as StoreSource);
     const { kind, name } = (source ?? {}) as { kind?: unknown; name?: unknown };
     const lives = kind === 'store' && name === 'memory';
-    const runsAtOnce = source === undefined || kind === 'backend';
+    const runsAtOnce = source === undefined || (kind === 'backend' && (name === 'immediate' || name === 'dummy'));
     return lives || runsAtOnce ? this.#keep(alias, this.#options.memory) : source;
   }
 

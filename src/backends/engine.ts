@@ -23,7 +23,15 @@ export class EngineBackend implements Backend {
   }
 
   get supports(): BackendSupports {
-    return { defer: true, results: true, priority: true, transactions: true, workers: true, shared: this.#source.shared !== false };
+    return {
+      defer: true,
+      results: true,
+      priority: true,
+      transactions: true,
+      workers: true,
+      shared: this.#source.shared !== false,
+      engine: true,
+    };
   }
 
   get aheadMs(): number {

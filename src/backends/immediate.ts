@@ -18,7 +18,7 @@ const pruneEveryJobs = 1_000;
 
 class ImmediateBackend implements Backend {
   readonly name = 'immediate';
-  readonly supports = { defer: false, results: true, priority: false, transactions: false, workers: false, shared: false };
+  readonly supports = { defer: false, results: true, priority: false, transactions: false, workers: false, shared: false, engine: true };
   readonly #host: Host;
   readonly #store = new MemoryStore();
   /** A concurrent call may run the jobs that another call has enqueued; that call then waits for them here. */

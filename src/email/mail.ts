@@ -142,20 +142,33 @@ function define(
   };
   const own = jobOptions(settings, job, mailRetry);
   const task = tasks.define(taskName, { ...own, ...(input ? { input } : {}), run } as never) as unknown as Task<unknown, MailOutcome>;
-  const mailable = mailableOf(name, task, examples);
+  const mailable = mailableOf(tasks, name, task, examples);
   seam.mailables.set(name, mailable);
   seam.tasks.add(task.name);
   return mailable;
 }
 
-function mailableOf<Input>(name: string, task: Task<Input, MailOutcome>, examples: Readonly<Record<string, Input>>): Mailable<Input> {
+function mailableOf<Input>(
+  tasks: Tasks,
+  name: string,
+  task: Task<Input, MailOutcome>,
+  examples: Readonly<Record<string, Input>>,
+): Mailable<Input> {
+  type Call = (...args: unknown[]) => unknown;
+  const checked =
+    (call: Call): Call =>
+    (...args) => {
+      const refused = refusalOf(tasks, task);
+      return refused ? Promise.reject(refused) : call.apply(task, args);
+    };
   return {
     name,
     task,
     examples,
-    send: task.enqueue.bind(task) as Mailable<Input>['send'],
-    sendMany: task.enqueueMany.bind(task) as Mailable<Input>['sendMany'],
-    using: (options) => mailableOf(name, task.using(options?.tags ? { ...options, tags: withTag(options.tags) } : options), examples),
+    send: checked(task.enqueue as Call) as Mailable<Input>['send'],
+    sendMany: checked(task.enqueueMany as Call) as Mailable<Input>['sendMany'],
+    using: (options) =>
+      mailableOf(tasks, name, task.using(options?.tags ? { ...options, tags: withTag(options.tags) } : options), examples),
     async preview(input) {
       const held: { preview?: MailPreview; none?: string } = {};
       await previewing.run(held, () => (task.call as (input: Input) => Promise<MailOutcome>)(input));
@@ -163,6 +176,16 @@ function mailableOf<Input>(name: string, task: Task<Input, MailOutcome>, example
       throw new InputError(`${task.name} builds no mail from this input: ${held.none ?? 'it ended early'}`);
     },
   };
+}
+
+/** A mail writes down what it has sent beside its job, which not every backend keeps. */
+function refusalOf(tasks: Tasks, { name, backend }: Pick<Task, 'name' | 'backend'>): ConfigError | undefined {
+  const bound = tasks.backends.find(({ alias }) => alias === backend);
+  if (!bound || bound.supports.engine) return undefined;
+  const expected = 'a backend that runs the engine, such as postgres() or sqlite()';
+  return new ConfigError(`Cannot enqueue ${name}`, [
+    { path: 'mail', expected, got: `backend ${backend}, which is ${bound.name}() and does not support mail` },
+  ]);
 }
 
 async function previewOf(

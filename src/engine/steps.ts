@@ -38,7 +38,10 @@ import type { RunningAttempt } from './attempt.ts';
 import { parseInput } from './input.ts';
 
 /** The part of a store that keeps steps. */
-export type StepStore = Pick<Store, 'saveSteps' | 'getSteps' | 'takeSignal' | 'amend'>;
+export interface StepStore extends Pick<Store, 'saveSteps' | 'getSteps' | 'takeSignal' | 'amend'> {
+  /** Set if it keeps none: makes the error for a task that asks for them. */
+  refused?(what: string): Error;
+}
 
 /** Set in the function of a step: it runs once, so its own sleeps are not recorded. */
 const inStep = new AsyncLocalStorage<true>();
@@ -75,6 +78,7 @@ export class Steps {
     const what = `ctx.step(${show(name)}) of ${this.#attempt.task}`;
     checkName(name, what);
     refuseInStep(what);
+    this.#refuseWithoutStore('ctx.step()');
     if (typeof fn !== 'function')
       throw new InputError(`${what}: the second argument must be the function that does the work; got ${show(fn)}`);
     const { maxAttempts, backoff, timeoutMs, key } = readOptions(options as StepOptions, what);
@@ -110,6 +114,10 @@ export class Steps {
     }
   }
 
+  #refuseWithoutStore(what: string): void {
+    if (this.#store?.refused) throw this.#store.refused(what);
+  }
+
   /** Sleeps until the same instant however often the job runs meanwhile. */
   async sleep(ms: number): Promise<void> {
     const { clock } = this.#attempt.host;
@@ -126,6 +134,7 @@ export class Steps {
     const what = `ctx.waitFor(${show(name)}) of ${this.#attempt.task}`;
     checkName(name, what);
     refuseInStep(what);
+    this.#refuseWithoutStore('ctx.waitFor()');
     for (const key of Object.keys(options))
       if (key !== 'timeout' && key !== 'schema') throw new InputError(`${what}: expected { timeout, schema }; got ${show(key)}`);
     const { clock } = this.#attempt.host;

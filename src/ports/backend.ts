@@ -1,7 +1,7 @@
 /**
- * A backend receives enqueued jobs (DEP 14's term). There are three kinds: a store with an engine whose workers run the jobs;
- * `immediate()`, which runs jobs where they are enqueued; `dummy()`, which only records them. All of them keep rows in a store, so results,
- * cancellation and listing work the same way.
+ * A backend receives enqueued jobs (DEP 14's term). There are four kinds: a store with an engine whose workers run the jobs;
+ * `immediate()`, which runs jobs where they are enqueued; `dummy()`, which only records them; and other queues with workers of their own, such as
+ * `bullmq()`. All of them answer reads as a store does, so results, cancellation and listing work the same way.
  */
 import type { Job, JobRecord } from '../core/types.ts';
 import type { Edge } from '../core/workflow.ts';
@@ -9,7 +9,7 @@ import type { Awaitable, JobBlob, Store } from './store.ts';
 
 /**
  * A backend's capabilities (DEP 14: `supports_defer`, `supports_get_result`, `supports_priority`). Capabilities needed by `using` and
- * `enqueue` are checked on enqueue, `results` by `getResult`, and `workers` when a worker starts.
+ * `enqueue` are checked on enqueue, `results` by `getResult`, and `workers` when a worker starts. `engine` is checked at each of these.
  */
 export interface BackendSupports {
   /** `runAfter`. */
@@ -23,6 +23,11 @@ export interface BackendSupports {
   readonly workers: boolean;
   /** Whether other processes can see its jobs. */
   readonly shared: boolean;
+  /**
+   * What the engine and its stores add to a queue: unique jobs, limits, `retention` of tasks, blobs, workflows, schedules, steps, signals, and events of
+   * other processes.
+   */
+  readonly engine: boolean;
 }
 
 /** Options for enqueueing jobs. */

@@ -193,7 +193,8 @@ async function readParts(app: App, alias: string, id: string): Promise<TaskResul
 /** Returns the workflow with this id from the first of the backends that has it. @throws ResultNotFoundError */
 export async function findWorkflow(app: App, id: string): Promise<WorkflowResult> {
   for (const alias of app.known.backends) {
-    if (!app.backend(alias).supports.results) continue;
+    const { results, engine } = app.backend(alias).supports;
+    if (!results || !engine) continue;
     const jobs = await readParts(app, alias, id);
     const part: Part | null | undefined = jobs[0] && partIn(jobs[0]);
     if (part) return new WorkflowResult(app, alias, id, part.of, jobs);

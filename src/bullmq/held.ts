@@ -1,0 +1,103 @@
+/**
+ * A job that a worker has got from BullMQ: what it reads of it, and what it writes under the job's lock. Nothing here decides. Calls are repeated until
+ * Redis answers: the lock tells whether they still count then.
+ */
+import type { Job as BullJob, IRedisClient } from 'bullmq';
+import { isExpired } from '../core/job.ts';
+import { latestLines } from '../core/log.ts';
+import type { Job, Settlement } from '../core/types.ts';
+import { type Begun, begunOf, cancelField, dataOf, type Kept, ownId, parsed, recordOf, type Source, unknownWorker } from './rows.ts';
+
+/** Repeats a call until Redis answers. */
+export type Insist = <T>(call: () => Promise<T>) => Promise<T>;
+
+/** The task of a job may run now: how often it has, this time included, and what was known of that before. */
+export interface Beginning {
+  readonly begun: Begun;
+  readonly before: Begun | null;
+}
+
+export class HeldJob {
+  readonly queue: string;
+  readonly bull: BullJob;
+  readonly token: string;
+  /** Of the job in Redis. */
+  readonly key: string;
+  readonly #client: IRedisClient;
+  readonly #insist: Insist;
+
+  constructor(queue: string, bull: BullJob, token: string, key: string, client: IRedisClient, insist: Insist) {
+    this.queue = queue;
+    this.bull = bull;
+    this.token = token;
+    this.key = key;
+    this.#client = client;
+    this.#insist = insist;
+  }
+
+  get kept(): Kept {
+    return dataOf(this.bull.data).escapement;
+  }
+
+  /** Its row. @param begun its latest run; null: as far as is known without */
+  row(begun: Begun | null): Job {
+    const { bull } = this;
+    const source: Source = {
+      id: ownId(bull.id as string),
+      queue: this.queue,
+      name: bull.name,
+      data: bull.data,
+      timestamp: bull.timestamp,
+      priority: bull.priority,
+      attempts: 0,
+      started: bull.attemptsStarted,
+      begun,
+      processedOn: bull.processedOn ?? null,
+      processedBy: bull.processedBy ?? null,
+      finishedOn: null,
+      returned: null,
+      failedReason: null,
+      progress: bull.progress,
+      isLocked: true,
+      cancel: null,
+      isCancelled: false,
+    };
+    return recordOf(source, Number.NEGATIVE_INFINITY).job;
+  }
+
+  /** Counts the run that is about to begin. `cancelled`: it does not begin. Null: this worker does not hold the job any more. */
+  async begin(worker: string, at: number): Promise<Beginning | { readonly cancelled: NonNullable<Source['cancel']> } | null> {
+    const expired = isExpired(this.row(null), at) ? 'expired' : '';
+    const call = () => this.#client.runCommand('escapementBegin', [this.key, this.token, `${worker} ${at}`, expired]);
+    const [cancel, text] = (await this.#insist(call)) as string[];
+    if (cancel === undefined) return null;
+    if (cancel === 'expired') return { cancelled: { reason: 'expired', at } };
+    if (cancel !== '') return { cancelled: parsed(cancel) as NonNullable<Source['cancel']> };
+    const before = begunOf(text);
+    const claim = this.bull.attemptsStarted;
+    // The answer to the first call was lost, and with it what was known before.
+    if (before?.claim === claim) return { begun: before, before: { ...before, runs: before.runs - 1, worker: unknownWorker } };
+    return { begun: { runs: (before?.runs ?? 0) + 1, claim, worker, at }, before };
+  }
+
+  /** Whether it was cancelled meanwhile, and why. */
+  async cancelled(): Promise<Source['cancel']> {
+    return (parsed(await this.#client.hget(this.key, cancelField)) as Source['cancel'] | undefined) ?? null;
+  }
+
+  /** Changes what BullMQ has no place for, and says what becomes of the job. False: this worker does not hold the job any more, and nothing was changed. */
+  async keep(change: (kept: Kept) => Kept, state: 'running' | 'retrying' | 'scheduled' | Settlement['status']): Promise<boolean> {
+    const data = dataOf(this.bull.data);
+    const changed = { ...data, escapement: change(data.escapement) };
+    const args = [this.key, this.token, JSON.stringify(changed), state];
+    const saved = await this.#insist(() => this.#client.runCommand('escapementSave', args));
+    if (saved === 1) this.bull.data = changed;
+    return saved === 1;
+  }
+
+  async log(lines: readonly string[]): Promise<void> {
+    await this.#insist(async () => {
+      for (const line of latestLines([...lines])) await this.bull.log(line);
+    });
+  }
+}

@@ -1,0 +1,306 @@
+/**
+ * A job of BullMQ as a row of Escapement, and back. What BullMQ has a place for is there: the task is the job's name, the input is in its data, and
+ * so are its id, time, delay, priority, return value and log. The rest is kept in the data too, under `escapement`. A job that another program has
+ * added without that is read as well: all of its data is the input.
+ */
+
+import { ended, isExpired, newJob } from '../core/job.ts';
+import { decode } from '../core/json.ts';
+import type { Attempt, Job, JobRecord, Overrides, Progress, Settlement } from '../core/types.ts';
+
+/** The most attempts of a job that are kept, the latest ones. They are read whenever the job is. */
+export const mostKept = 50;
+
+/** What BullMQ has no place for. */
+export interface Kept {
+  readonly maxAttempts?: number;
+  readonly tags?: readonly string[];
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly overrides?: Overrides;
+  readonly runAfter?: number;
+  readonly expiresAt?: number;
+  readonly enqueuedBy?: string;
+  /** Tells two enqueues of one id apart. */
+  readonly nonce?: string;
+  /** When it may run again; left out until an attempt has ended. */
+  readonly dueAt?: number;
+  /** How many of its runs were given back: a snooze, or a worker that stopped. */
+  readonly givenBack?: number;
+  /** How many of its runs are accounted for. Those after them were lost, except the one that runs or has ended well. */
+  readonly settledRuns?: number;
+  readonly losses?: number;
+  readonly startedAt?: number;
+  readonly attempts?: readonly Attempt[];
+  /** It returned null, and not nothing, which BullMQ keeps alike. */
+  readonly returnsNull?: true;
+  /** How it ended, unless it was successful. */
+  readonly end?: { readonly status: 'failed' | 'cancelled'; readonly reason: string | null; readonly at: number };
+}
+
+export interface Data {
+  readonly input?: unknown;
+  readonly escapement: Kept;
+}
+
+/** The latest run of its task. A worker that has got a job may die before it begins it, or not learn that it has it. */
+export interface Begun {
+  /** How often it has run, this time included. */
+  readonly runs: number;
+  /** Of `Source.started`. */
+  readonly claim: number;
+  readonly worker: string;
+  readonly at: number;
+}
+
+/** A job as BullMQ has it. */
+export interface Source {
+  readonly id: string;
+  readonly queue: string;
+  readonly name: string;
+  readonly data: unknown;
+  readonly timestamp: number;
+  /** The largest runs last. */
+  readonly priority: number;
+  readonly attempts: number;
+  /** How often a worker has got it. */
+  readonly started: number;
+  readonly begun: Begun | null;
+  readonly processedOn: number | null;
+  readonly processedBy: string | null;
+  readonly finishedOn: number | null;
+  /** JSON; null: it has not returned. */
+  readonly returned: string | null;
+  readonly failedReason: string | null;
+  readonly progress: unknown;
+  readonly isLocked: boolean;
+  readonly cancel: { readonly reason: string; readonly at: number } | null;
+  /** It was cancelled while no worker held it. */
+  readonly isCancelled: boolean;
+}
+
+/** BullMQ keeps no `:` in names and ids, and no ids that are numbers; `~` and `!` are in none of Escapement's. */
+export function foreignId(id: string): string {
+  return (/^-?\d+$/.test(id) ? `!${id}` : id).replaceAll(':', '~');
+}
+/** The ids that a job may have in BullMQ: it gives numbers to jobs that other programs add without an id. */
+export function foreignIds(id: string): readonly string[] {
+  const foreign = foreignId(id);
+  return foreign.startsWith('!') ? [foreign, id] : [foreign];
+}
+export function ownId(foreign: string): string {
+  return foreign.replace(/^!/, '').replaceAll('~', ':');
+}
+
+/** In BullMQ the smallest priority comes first, and jobs without one come before all others: so every job has one. */
+export function foreignPriority(priority: number): number {
+  return 101 - priority;
+}
+function ownPriority(foreign: number): number {
+  return foreign === 0 ? 100 : Math.max(-100, Math.min(100, 101 - foreign));
+}
+
+export function dataOf(data: unknown): Data {
+  const kept = (data as Partial<Data> | null | undefined)?.escapement;
+  return typeof kept === 'object' && kept !== null ? (data as Data) : { ...(data === undefined ? {} : { input: data }), escapement: {} };
+}
+
+/** The data of a new job. */
+export function newData(job: Job, nonce: string | undefined): Data {
+  const { maxAttempts, tags, metadata, overrides, runAfter, expiresAt, enqueuedBy } = job;
+  return {
+    ...(job.input === null ? {} : { input: decode(job.input) }),
+    escapement: {
+      maxAttempts,
+      ...(tags.length > 0 ? { tags } : {}),
+      ...(Object.keys(metadata).length > 0 ? { metadata } : {}),
+      ...(overrides ? { overrides } : {}),
+      ...(runAfter === null ? {} : { runAfter }),
+      ...(expiresAt === null ? {} : { expiresAt }),
+      ...(enqueuedBy === null ? {} : { enqueuedBy }),
+      ...(nonce === undefined ? {} : { nonce }),
+    },
+  };
+}
+
+/** @param now a job that has not started by its expiry counts as cancelled from then on, although it is still in its queue */
+export function recordOf(source: Source, now: number): JobRecord {
+  const { input, escapement: kept } = dataOf(source.data);
+  const { started, finishedOn, begun } = source;
+  const runs = begun?.runs ?? 0;
+  const attempt = Math.max(0, runs - (kept.givenBack ?? 0));
+  const startedAt = kept.startedAt ?? begun?.at ?? null;
+  const isOpen = isRunning(source) || (finishedOn !== null && !kept.end);
+  const request = {
+    task: source.name,
+    queue: source.queue,
+    priority: ownPriority(source.priority),
+    input: input === undefined ? null : JSON.stringify(input),
+    runAfter: kept.runAfter ?? null,
+    expiresAt: kept.expiresAt ?? null,
+    maxAttempts: kept.maxAttempts ?? Math.max(1, source.attempts),
+    tags: kept.tags ?? [],
+    metadata: kept.metadata ?? {},
+    schedule: null,
+    scheduledAt: null,
+    overrides: kept.overrides ?? null,
+    enqueuedBy: kept.enqueuedBy ?? null,
+  };
+  const row: Job = {
+    ...newJob(request, source.id, source.timestamp),
+    attempt,
+    claim: started,
+    losses: (kept.losses ?? 0) + Math.max(0, runs - (kept.settledRuns ?? 0) - (isOpen ? 1 : 0)),
+    startedAt,
+    lastAttemptedAt: begun?.at ?? null,
+    dueAt: kept.dueAt ?? kept.runAfter ?? source.timestamp,
+    progress: progressOf(source.progress),
+  };
+  const job = { ...row, ...stateOf(source, row, kept, now) };
+  const attempts = [...(kept.attempts ?? [])];
+  if (isOpen) attempts.push(latest(source, attempt));
+  return { job, attempts };
+}
+
+function stateOf(source: Source, row: Job, kept: Kept, now: number): Partial<Job> {
+  const { finishedOn, cancel, returned, begun, isLocked, isCancelled } = source;
+  if (finishedOn !== null) {
+    if (returned !== null && !kept.end) {
+      const isNothing = returned === 'null' && !kept.returnsNull;
+      return { status: 'successful', finishedAt: finishedOn, returnValue: isNothing ? null : returned };
+    }
+    const { status, reason, at } = kept.end ?? { status: 'failed', reason: source.failedReason, at: finishedOn };
+    return { status, reason, finishedAt: at };
+  }
+  // Held, whether it has begun or not.
+  if (isLocked && !isCancelled)
+    return {
+      status: 'running',
+      worker: isRunning(source) ? (begun?.worker ?? null) : source.processedBy,
+      cancelRequested: cancel?.reason ?? null,
+    };
+  if (cancel) return { status: 'cancelled', reason: cancel.reason, finishedAt: cancel.at };
+  if (isExpired(row, now)) return { status: 'cancelled', reason: 'expired', finishedAt: row.expiresAt };
+  return {};
+}
+
+/** Whether the worker that holds it has begun to run it. */
+function isRunning({ isLocked, isCancelled, begun, started }: Source): boolean {
+  return isLocked && !isCancelled && begun?.claim === started;
+}
+
+/** A worker that BullMQ does not tell of. */
+export const unknownWorker = 'unknown';
+
+/** The attempt that runs, or has ended the job well: its outcome is in BullMQ's own fields. */
+function latest({ started, begun, processedOn, processedBy, finishedOn, timestamp, returned }: Source, attempt: number): Attempt {
+  return {
+    attempt: Math.max(1, attempt),
+    claim: started,
+    worker: begun?.worker ?? processedBy ?? unknownWorker,
+    startedAt: begun?.at ?? processedOn ?? timestamp,
+    endedAt: finishedOn,
+    outcome: finishedOn === null ? null : returned === null ? 'failed' : 'successful',
+    error: null,
+  };
+}
+
+/**
+ * What is kept once runs were lost.
+ * @param runs how many there were before the one that has begun
+ * @param isOver the job may not run again: the one that has begun is given back
+ */
+export function keptLost(kept: Kept, lost: readonly Attempt[], runs: number, losses: number, isOver: boolean): Kept {
+  const [first] = lost;
+  return {
+    ...kept,
+    ...(isOver ? { settledRuns: runs + 1, givenBack: (kept.givenBack ?? 0) + 1 } : { settledRuns: runs }),
+    losses,
+    attempts: [...(kept.attempts ?? []), ...lost].slice(-mostKept),
+    ...(first ? { startedAt: kept.startedAt ?? first.startedAt } : {}),
+  };
+}
+
+/** What is kept once an attempt has ended. @param runs the number of runs, this one included */
+export function keptAfter(kept: Kept, attempt: Attempt, s: Settlement, runs: number): Kept {
+  const { losses: _, ...others } = keptEnd(kept, s);
+  const givenBack = (kept.givenBack ?? 0) + (s.attempt < attempt.attempt ? 1 : 0);
+  return {
+    ...others,
+    settledRuns: runs,
+    startedAt: kept.startedAt ?? attempt.startedAt,
+    attempts: [...(kept.attempts ?? []), ended(attempt, s)].slice(-mostKept),
+    ...(givenBack > 0 ? { givenBack } : {}),
+    ...(s.losses > 0 ? { losses: s.losses } : {}),
+    ...(s.metadata ? { metadata: s.metadata } : {}),
+  };
+}
+
+/** What is kept of a job that ends, or is given back, without running. */
+export function keptEnd({ end: _, ...kept }: Kept, { status, reason, settledAt: at, dueAt }: Settlement): Kept {
+  return status === 'failed' || status === 'cancelled' ? { ...kept, end: { status, reason, at } } : { ...kept, dueAt };
+}
+
+/** What is kept of a job that an operator runs again: what it has lost so far is forgiven. */
+export function keptAgain({ end: _, losses: __, ...kept }: Kept, runs: number, set: { dueAt?: number; maxAttempts?: number }): Kept {
+  return {
+    ...kept,
+    settledRuns: runs,
+    ...(set.dueAt === undefined ? {} : { dueAt: set.dueAt }),
+    ...(set.maxAttempts === undefined ? {} : { maxAttempts: set.maxAttempts }),
+  };
+}
+
+function progressOf(value: unknown): Progress | null {
+  const { fraction, message, at } = (typeof value === 'object' && value !== null ? value : {}) as Partial<Progress>;
+  return typeof fraction === 'number' && typeof at === 'number' ? { fraction, message: message ?? null, at } : null;
+}
+
+/** The fields of the job's hash, and those that BullMQ hands to a worker. */
+export function sourceOf(queue: string, foreign: string, hash: Readonly<Record<string, string>>, isLocked: boolean): Source {
+  const number = (field: string) => (hash[field] === undefined ? null : Number(hash[field]));
+  return {
+    id: ownId(foreign),
+    queue,
+    name: hash.name ?? '',
+    data: parsed(hash.data),
+    timestamp: number('timestamp') ?? 0,
+    priority: number('priority') ?? 0,
+    attempts: (parsed(hash.opts) as { attempts?: number } | undefined)?.attempts ?? 0,
+    started: number('ats') ?? 0,
+    begun: begunOf(hash[begunField]),
+    processedOn: number('processedOn'),
+    processedBy: hash.pb ?? null,
+    finishedOn: number('finishedOn'),
+    returned: hash.returnvalue ?? null,
+    failedReason: hash.failedReason ?? null,
+    progress: parsed(hash.progress),
+    isLocked,
+    cancel: (parsed(hash[cancelField]) as Source['cancel'] | undefined) ?? null,
+    isCancelled: hash[cancelledField] !== undefined,
+  };
+}
+
+/** Where a worker counts the runs of a job: how many, its claim, the worker, and when. */
+export const begunField = 'escapement:begun';
+
+export function begunOf(text: string | undefined): Begun | null {
+  const [runs, claim, worker = unknownWorker, at] = text ? text.split(' ') : [];
+  return runs === undefined ? null : { runs: Number(runs), claim: Number(claim), worker, at: Number(at) };
+}
+
+/** What an attempt has made of a job, as one word: to count what BullMQ does not tell apart. */
+export const stateField = 'escapement:state';
+
+/** Where a request to cancel is written: a worker that saves the data of its job must not overwrite it. */
+export const cancelField = 'escapement:cancel';
+/** Set with it if no worker held the job: the next one only takes it out of its queue. */
+export const cancelledField = 'escapement:cancelled';
+
+export function parsed(text: string | undefined | null): unknown {
+  if (text === undefined || text === null) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,13 @@
+/** What BullMQ cannot do, as errors that say what to use instead. */
+import { PermanentError, StoreError } from '../core/errors.ts';
+
+const instead = 'use a backend that runs the engine, such as postgres() or sqlite()';
+
+export function unsupported(what: string): StoreError {
+  return new StoreError(`bullmq() does not support ${what}; ${instead}`, { kind: 'unsupported' });
+}
+
+/** For a task that asks for it: trying again would not help. */
+export function unsupportedInTask(what: string): PermanentError {
+  return new PermanentError(`bullmq() does not support ${what}; ${instead}`);
+}
