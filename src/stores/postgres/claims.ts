@@ -63,6 +63,7 @@ export function claimsSql(schema: string) {
           ORDER BY j.queue, j.concurrency_key, j.due_at LIMIT 1) next
       ) SELECT queue, concurrency_key AS key FROM step WHERE due_at <= $2
         AND NOT EXISTS (SELECT 1 FROM ${schema}.queues q WHERE q.name = step.queue AND q.paused) LIMIT ${maxKeys}`,
+    look: `SELECT ${schema}.look($1, $2) AS found`,
     lease: `SELECT ${jobColumns} FROM ${schema}.lease($1, $2, $3, $4)`,
     running: `SELECT queue, task, concurrency_key AS "concurrencyKey", count(*) AS count FROM ${schema}.jobs WHERE state = 'running'
       GROUP BY queue, task, concurrency_key`,
@@ -73,10 +74,27 @@ export function claimsSql(schema: string) {
     defer: `UPDATE ${schema}.jobs j SET due_at = r.due_at FROM json_to_recordset(${given}) r(id text, due_at bigint) WHERE j.id = r.id`,
     unblock: `SELECT ${schema}.unblock($1, $2) AS count`,
     hasBlocked: `SELECT 1 AS found FROM ${schema}.jobs WHERE blocked_by IS NOT NULL LIMIT 1`,
-    nextGate: `SELECT min(blocked_by) AS name FROM ${schema}.jobs WHERE blocked_by > $1`,
+    // One index step for each gate.
+    gates: `WITH RECURSIVE step (name) AS (
+        SELECT min(j.blocked_by) FROM ${schema}.jobs j WHERE j.blocked_by > $1
+        UNION ALL SELECT (SELECT min(j.blocked_by) FROM ${schema}.jobs j WHERE j.blocked_by > step.name) FROM step WHERE step.name IS NOT NULL
+      ) SELECT name FROM step WHERE name IS NOT NULL LIMIT $2`,
   };
 }
 export type ClaimsSql = ReturnType<typeof claimsSql>;
+
+/** What a claim with limits looks at first. */
+interface Found {
+  readonly running: readonly RunningCount[];
+  readonly rates: readonly Rate[];
+  readonly lines: readonly Line[];
+  readonly hasBlocked: boolean;
+}
+
+interface Rate {
+  readonly name: string;
+  readonly arrivalAt: number;
+}
 
 /** The gate as a caller with these limits sees it, and what it knows of rates. */
 class Look {
@@ -94,9 +112,9 @@ class Look {
     this.gate = new Gate(limits, running, now, (name) => this.#arrivals.get(name), waiting);
   }
 
-  static async at(session: Session, sql: ClaimsSql, served: Served, now: number, slots = 1): Promise<Look> {
+  static async at(session: Session, sql: ClaimsSql, served: Served, now: number, slots = 1, found?: Found): Promise<Look> {
     const limits = served.limits ?? noLimits;
-    const running = await session.rows<RunningCount>(sql.running);
+    const running = found?.running ?? (await session.rows<RunningCount>(sql.running));
     const keys = new Map<string, readonly string[]>();
     for (const task of sharedTasks(limits)) {
       const due = await session.rows<{ queue: string; key: string }>(sql.dueKeys, [task, now]);
@@ -106,7 +124,8 @@ class Look {
       );
     }
     const look = new Look(session, sql, limits, running, now, { slots, keys: (task) => keys.get(task) ?? none });
-    await look.#read(rateNames(limits));
+    if (found) look.#learn(rateNames(limits), found.rates);
+    else await look.#read(rateNames(limits));
     return look;
   }
 
@@ -118,10 +137,12 @@ class Look {
   readonly #known = new Set<string>();
   async #read(names: readonly string[]): Promise<void> {
     const unknown = names.filter((name) => !this.#known.has(name));
-    if (unknown.length === 0) return;
-    for (const name of unknown) this.#known.add(name);
-    for (const { name, arrivalAt } of await this.#session.rows<{ name: string; arrivalAt: number }>(this.#sql.rates, [texts(unknown)]))
-      this.#arrivals.set(name, arrivalAt);
+    if (unknown.length > 0) this.#learn(unknown, await this.#session.rows<Rate>(this.#sql.rates, [texts(unknown)]));
+  }
+
+  #learn(names: readonly string[], rates: readonly Rate[]): void {
+    for (const name of names) this.#known.add(name);
+    for (const { name, arrivalAt } of rates) this.#arrivals.set(name, arrivalAt);
   }
 
   /** What is left of what a caller serves without the queues and tasks that the gate has closed. */
@@ -159,9 +180,14 @@ export class Claims {
   /** Claims what the limits admit. What they do not is blocked or due later, so that the next ones are looked at. */
   async within(options: ClaimOptions & { now: number }, lock: readonly [number, number]): Promise<JobRow[]> {
     const { now, limit } = options;
-    await this.#session.run(`SELECT pg_advisory_xact_lock(${lock[0]}, ${lock[1]})`);
-    const look = await Look.at(this.#session, this.#sql, options, now, limit);
+    const names = rateNames(options.limits ?? noLimits);
+    const [text] = await this.#session.rows<{ found: string }>(this.#sql.look, [lock, names]);
+    const found = JSON.parse((text as { found: string }).found) as Found;
+    const look = await Look.at(this.#session, this.#sql, options, now, limit, found);
     const { gate } = look;
+    // Others have no turn meanwhile, and what they enqueue is claimed next time.
+    this.#lines = found.lines;
+    let { hasBlocked } = found;
     const rows: JobRow[] = [];
     let isSwept = false;
     for (let passedOver = 0; rows.length < limit && passedOver < maxPassedOver; ) {
@@ -169,13 +195,13 @@ export class Claims {
       const most = limit - rows.length + (passedOver > 0 ? candidatesAtOnce : 0);
       // Those that have been due for long come first.
       const aged = await this.#aged({ ...served, limits: options.limits }, now, most);
-      const found = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : await this.#candidates(served, now, most);
-      await look.prepare(found);
+      const due = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : await this.#candidates(served, now, most);
+      await look.prepare(due);
       const admitted: string[] = [];
       const blocked: object[] = [];
       const deferred: object[] = [];
       let isClosed = false;
-      for (const row of found) {
+      for (const row of due) {
         if (rows.length + admitted.length === limit || passedOver === maxPassedOver) break;
         const admission = gate.admit(row);
         if (admission === 'start') admitted.push(row.id);
@@ -186,11 +212,14 @@ export class Claims {
           else deferred.push({ id: row.id, due_at: admission.dueAt });
         }
       }
-      if (blocked.length > 0) await this.#session.run(this.#sql.block, [records(blocked)]);
+      if (blocked.length > 0) {
+        await this.#session.run(this.#sql.block, [records(blocked)]);
+        hasBlocked = true;
+      }
       if (deferred.length > 0) await this.#session.run(this.#sql.defer, [records(deferred)]);
       if (admitted.length > 0) rows.push(...(await this.#lease(admitted, options)));
-      if (aged.length > 0 || (found.length > 0 && (found.length === most || isClosed || passedOver > 0))) continue;
-      if (isSwept || !(await this.#hasBlocked())) break;
+      if (aged.length > 0 || (due.length > 0 && (due.length === most || isClosed || passedOver > 0))) continue;
+      if (isSwept || !hasBlocked) break;
       isSwept = true;
       if (!(await this.#sweepGates(options, gate))) break;
     }
@@ -208,14 +237,13 @@ export class Claims {
   }
 
   async #candidates(served: Served, now: number, limit: number): Promise<Candidate[]> {
-    const lines = await this.#session.rows<Line>(this.#sql.lines);
-    return this.#session.rows<Candidate>(this.#sql.candidates, [...wholeLines(served, lines), now, limit]);
+    return this.#session.rows<Candidate>(this.#sql.candidates, [...wholeLines(served, await this.#allLines()), now, limit]);
   }
 
   async #aged(served: Served, now: number, limit: number): Promise<Candidate[]> {
     const aging = agingOf(served.limits ?? noLimits).filter(([queue]) => isServed(served, queue));
     if (aging.length === 0 || served.tasks.length === 0) return [];
-    const lines = await this.#session.rows<Line>(this.#sql.lines);
+    const lines = await this.#allLines();
     const found: Candidate[] = [];
     for (const [queue, agingMs] of aging) {
       const priorities = lines.filter((line) => line.queue === queue).map(({ priority }) => priority);
@@ -234,38 +262,31 @@ export class Claims {
    */
   async #sweepGates({ tasks }: Served, gate: Gate): Promise<boolean> {
     let count = 0;
-    for (const name of await this.#blockedGates(tasks)) {
+    const { names, end } = await this.#blockedGates(tasks);
+    for (const name of names) {
       const free = gate.freeAt(name);
-      if (free > 0) {
-        const [freed] = await this.#session.rows<{ count: number }>(this.#sql.unblock, [name, Math.min(free, maxUnblocked)]);
-        count += freed?.count ?? 0;
-      }
-      this.#sweep.after = name;
+      if (free <= 0) continue;
+      const [freed] = await this.#session.rows<{ count: number }>(this.#sql.unblock, [name, Math.min(free, maxUnblocked)]);
+      count += freed?.count ?? 0;
     }
+    this.#sweep.after = end;
+    // Their lines may have been empty.
+    if (count > 0) this.#lines = undefined;
     return count > 0;
   }
 
-  async #blockedGates(tasks: readonly string[]): Promise<string[]> {
-    const names: string[] = [];
-    let { after } = this.#sweep;
-    let isRound = after === '';
-    for (let i = 0; i < gatesAtOnce; i++) {
-      const [next] = await this.#session.rows<{ name: string | null }>(this.#sql.nextGate, [after]);
-      const name = next?.name ?? null;
-      if (name === null && isRound) {
-        this.#sweep.after = '';
-        break;
-      }
-      if (name === null) {
-        isRound = true;
-        after = '';
-        continue;
-      }
-      after = name;
-      if (names.includes(name)) break;
-      if (tasks.includes(taskOfGate(name))) names.push(name);
-    }
-    return names;
+  /** Some gates of these tasks, from where the last sweep ended, and where this one ends. */
+  async #blockedGates(tasks: readonly string[]): Promise<{ readonly names: readonly string[]; readonly end: string }> {
+    const { after } = this.#sweep;
+    const later = await this.#gatesAfter(after, gatesAtOnce);
+    const left = gatesAtOnce - later.length;
+    const first = after === '' || left === 0 ? [] : await this.#gatesAfter('', left);
+    const names = [...new Set([...later, ...first])];
+    return { names: names.filter((name) => tasks.includes(taskOfGate(name))), end: names.length < gatesAtOnce ? '' : (names.at(-1) ?? '') };
+  }
+
+  async #gatesAfter(after: string, limit: number): Promise<string[]> {
+    return (await this.#session.rows<{ name: string }>(this.#sql.gates, [after, limit])).map(({ name }) => name);
   }
 
   /** The earliest due time of a job that the caller may claim; `now` if one is ready. */
@@ -274,7 +295,7 @@ export class Claims {
     const hasBlocked = await this.#hasBlocked();
     if (!asked.limits && !hasBlocked) return this.#nextDueAt(asked, now);
     const look = await Look.at(this.#session, this.#sql, asked, now);
-    if (hasBlocked) for (const name of await this.#blockedGates(asked.tasks)) if (look.gate.freeAt(name) > 0) return now;
+    if (hasBlocked) for (const name of (await this.#blockedGates(asked.tasks)).names) if (look.gate.freeAt(name) > 0) return now;
     const open = look.open(asked);
     const openAt = await this.#nextDueAt(open, now);
     if (openAt === now) return now;
@@ -306,10 +327,14 @@ export class Claims {
 
   #lines: readonly Line[] | undefined;
 
+  async #allLines(): Promise<readonly Line[]> {
+    this.#lines ??= await this.#session.rows<Line>(this.#sql.lines);
+    return this.#lines;
+  }
+
   async #nextDueAt(served: Served, now: number, isLater = false): Promise<number | null> {
     if (served.tasks.length === 0) return null;
-    this.#lines ??= await this.#session.rows<Line>(this.#sql.lines);
-    const values = [...wholeLines(served, this.#lines), now, isLater];
+    const values = [...wholeLines(served, await this.#allLines()), now, isLater];
     const [next] = await this.#session.rows<{ at: number | null }>(this.#sql.nextDue, values);
     return next?.at ?? null;
   }

@@ -486,6 +486,22 @@ export const migrations: readonly string[] = [
   END
   $body$;
 
+  -- What a claim with limits looks at first, once it is its turn: in one round trip, because others wait for the lock.
+  CREATE FUNCTION $schema.look(p_lock integer[], p_rates text[]) RETURNS text LANGUAGE plpgsql ${planned} AS $body$
+  BEGIN
+    PERFORM pg_advisory_xact_lock(p_lock[1], p_lock[2]);
+    -- A statement of its own: it sees what those before have committed.
+    RETURN (SELECT json_build_object(
+      'running', (SELECT coalesce(json_agg(r), '[]') FROM (
+        SELECT j.queue, j.task, j.concurrency_key AS "concurrencyKey", count(*) AS count FROM $schema.jobs j
+          WHERE j.state = 'running' GROUP BY 1, 2, 3) r),
+      'rates', (SELECT coalesce(json_agg(r), '[]') FROM (
+        SELECT r.name, r.arrival_at AS "arrivalAt" FROM $schema.rates r WHERE r.name = ANY (p_rates)) r),
+      'lines', (SELECT coalesce(json_agg(l), '[]') FROM $schema.lines() l),
+      'hasBlocked', EXISTS (SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL)));
+  END
+  $body$;
+
   -- The number of jobs of each queue in each state. Of queued jobs: whether they are due, and the earliest due time. Jobs that wait for another
   -- attempt are counted a second time, under a state of their own.
   CREATE FUNCTION $schema.stats(p_now bigint) RETURNS TABLE (queue text, state text, due boolean, count bigint, at bigint)
