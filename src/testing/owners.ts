@@ -67,6 +67,11 @@ export class Owners {
   #entered = 0;
 
   enter(scope: Scope, owner: Owner): void {
+    // Its process crashed while it started others, as the call of one of these.
+    if (owner.process?.dead) {
+      this.#dead.add(scope);
+      return;
+    }
     this.crowd.add(scope, owner.since);
     owner.rank = this.ownerOf(scope.parent)?.rank ?? this.#entered++;
     this.#owners.set(scope, owner);

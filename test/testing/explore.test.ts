@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { createTasks, type ExplorationError, memory, type StoreSource } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { everyCrash, everyOrder, explore, type Scenario, simulate } from 'escapement/testing';
@@ -262,6 +263,13 @@ describe('every order', () => {
     vi.stubEnv('ESCAPEMENT_REPLAY', error.replay);
     expect(await messageOf(explore(tasks, { workers: 1 }, scenario))).toMatch(/^AssertionError/);
   });
+});
+
+test('runs of the explored application that once failed', async () => {
+  const { tasks, scenario } = explored(20, 5);
+  const file = fileURLToPath(new URL('../../fixtures/explored.runs.json', import.meta.url));
+  // The kept runs, and one seed.
+  expect((await explore(tasks, { seeds: 1, file }, scenario)).runs).toBeGreaterThan(3);
 });
 
 test('without faults there is only the order of things', async () => {
