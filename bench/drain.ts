@@ -5,11 +5,11 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
 import pg from 'pg';
 import { createTasks } from '../dist/src/index.js';
 import { postgres } from '../dist/src/stores/postgres/index.js';
 import { startPostgres } from '../test/setup/postgres.ts';
+import { serverCpu } from './server-cpu.ts';
 
 const jobs = 20_000;
 const silent = { debug() {}, info() {}, warn() {}, error: (fields: object, message: string) => console.error(message, fields) };
@@ -64,26 +64,6 @@ async function theirs(url: string, schema: string, ended: () => void): Promise<(
 
 const pool = new pg.Pool({ max: 2 });
 pool.on('error', () => {});
-
-/** CPU time of the server, in microseconds; 0 where it is not a process of this machine. */
-function serverCpu(postmaster: number): number {
-  let ticks = 0;
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      const fields = stat
-        .slice(stat.lastIndexOf(')') + 2)
-        .split(' ')
-        .map(Number);
-      const [parent, user = 0, system = 0, children = 0, childrenSystem = 0] = [fields[1], fields[11], fields[12], fields[13], fields[14]];
-      if (parent === postmaster) ticks += user + system;
-      if (Number(pid) === postmaster) ticks += user + system + children + childrenSystem;
-    } catch {
-      // It has ended.
-    }
-  }
-  return ticks * 10_000;
-}
 
 async function fill(url: string, schema: string, isOurs: boolean): Promise<void> {
   if (isOurs) {

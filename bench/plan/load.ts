@@ -1,9 +1,9 @@
 /** Runs a load on a real server, with each worker and the producer in a process of its own, and measures what `model.ts` predicts. */
 import { type ChildProcess, fork } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
 import pg from 'pg';
 import { createTasks } from '../../dist/src/index.js';
 import { postgres } from '../../dist/src/stores/postgres/index.js';
+import { serverCpu } from '../server-cpu.ts';
 import type { Load } from './model.ts';
 
 export interface Measured {
@@ -122,24 +122,4 @@ function stop(one: ChildProcess): Promise<Exclude<Told, { ready: true }>> {
     one.once('message', (told) => resolve(told as Exclude<Told, { ready: true }>));
     one.send('stop');
   });
-}
-
-/** CPU time of the server's processes, in microseconds. */
-function serverCpu(postmaster: number): number {
-  let ticks = 0;
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      const fields = stat
-        .slice(stat.lastIndexOf(')') + 2)
-        .split(' ')
-        .map(Number);
-      const [parent, user = 0, system = 0, children = 0, childrenSystem = 0] = [fields[1], fields[11], fields[12], fields[13], fields[14]];
-      if (parent === postmaster) ticks += user + system;
-      if (Number(pid) === postmaster) ticks += user + system + children + childrenSystem;
-    } catch {
-      // It has ended.
-    }
-  }
-  return ticks * 10_000;
 }
