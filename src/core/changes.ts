@@ -57,14 +57,6 @@ function repeated(job: Job, attempt: Attempt | undefined, settlement: Settlement
   return settled({ ...job, claim: settlement.claim, cancelRequested: wasCancelled ? job.reason : null }, settlement);
 }
 
-/** What a store knows of a job beside its row. */
-export interface Beside {
-  /** The job's attempt under a claim. */
-  attempt(claim: number): Attempt | undefined;
-  /** Whether a signal with this name waits to be taken. */
-  hasSignal(name: string): boolean;
-}
-
 /** What a settlement makes of a row. */
 export interface SettlementPlan {
   /** The answer to the caller. */
@@ -73,9 +65,18 @@ export interface SettlementPlan {
   readonly attempt: Attempt | undefined;
 }
 
-/** Law 2. @param job the current row, which the caller has locked */
-export function planSettlement(job: Job, settlement: Settlement, { attempt: attemptOf, hasSignal }: Beside): SettlementPlan {
-  const attempt = attemptOf(settlement.claim);
+/**
+ * Law 2.
+ * @param job the current row, which the caller has locked
+ * @param attempt the job's attempt under the settlement's claim
+ * @param hasSignal whether a signal with this name waits to be taken
+ */
+export function planSettlement(
+  job: Job,
+  attempt: Attempt | undefined,
+  settlement: Settlement,
+  hasSignal: (name: string) => boolean,
+): SettlementPlan {
   if (job.status !== 'running' || isFenced(job, settlement) || !attempt)
     return { answer: repeated(job, attempt, settlement), attempt: undefined };
   if (settlement.confirm) return { answer: null, attempt: undefined };

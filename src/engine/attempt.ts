@@ -22,14 +22,14 @@ import {
 import { decode, encode } from '../core/json.ts';
 import type { Cancel, Snooze } from '../core/outcomes.ts';
 import { type Failure, nameOfStep } from '../core/steps.ts';
-import type { Job, Settlement, Step } from '../core/types.ts';
+import type { Job, Progress, Settlement, Step } from '../core/types.ts';
 import type { Scope, Timer } from '../ports/clock.ts';
 import type { Awaitable, Store } from '../ports/store.ts';
 import { runAround } from './around.ts';
 import { Context } from './context.ts';
 import type { Host, Isolate } from './host.ts';
 import { parseInput } from './input.ts';
-import { Notes, nothingUnsaved } from './notes.ts';
+import { Notes, nothingUnsaved, type Unsaved } from './notes.ts';
 import { scope } from './scope.ts';
 import { type StepStore, Steps } from './steps.ts';
 import { failed, returned, thrown } from './verdict.ts';
@@ -75,8 +75,7 @@ export class RunningAttempt implements Scope {
   /** When the store was first asked to renew it since then, on the monotonic clock; null if it has not been. */
   askedAt: number | null = null;
   parent: Scope | undefined;
-  /** What it has written down. */
-  readonly notes: Notes;
+  #notes: Notes | undefined;
   readonly #runner: AttemptRunner;
   #controller: AbortController | undefined;
   #steps: Steps | undefined;
@@ -102,7 +101,6 @@ export class RunningAttempt implements Scope {
     const sinceMs = job.lastAttemptedAt === null ? 0 : clock.now() - job.lastAttemptedAt;
     this.confirmedAt = clock.monotonic() - Math.max(0, sinceMs);
     this.#runner = runner;
-    this.notes = new Notes(this, () => runner.progressed?.(this));
   }
 
   get task(): string {
@@ -185,8 +183,8 @@ export class RunningAttempt implements Scope {
     if (!this.#ended) this.#end(failed(this, error));
     // Node.js reports a rejection slightly later. The outcome may not have been sent to the store yet.
     else {
-      const settlement = decide(this.job, this.#backoff, failed(this, error), this.host.clock.now(), 0, this.notes.progress);
-      this.#runner.revise?.(this, { ...settlement, ...this.notes.unsaved });
+      const settlement = decide(this.job, this.#backoff, failed(this, error), this.host.clock.now(), 0, this.#progress);
+      this.#runner.revise?.(this, { ...settlement, ...this.#unsaved });
     }
   }
 
@@ -199,15 +197,15 @@ export class RunningAttempt implements Scope {
     if (this.#ended) throw this.#aborted ?? refuse('the attempt has ended');
     if (!this.#runner.complete) throw refuse('no store here can join a transaction');
     const text = value === undefined ? null : encode(value, `the value of ctx.complete() of ${job.task}`);
-    const { unsaved, progress } = this.notes;
-    const settlement = { ...decide(job, defaultBackoff, { kind: 'done', value: text }, host.clock.now(), 0, progress), ...unsaved };
+    const unsaved = this.#unsaved;
+    const settlement = { ...decide(job, defaultBackoff, { kind: 'done', value: text }, host.clock.now(), 0, this.#progress), ...unsaved };
     const settled = (row: Job | null) => {
       if (!row)
         throw new LeaseLostError(
           `attempt ${job.attempt} of job ${job.id} no longer holds the job; let this error roll back the transaction`,
         );
       this.#completed = settlement;
-      this.notes.saved(unsaved);
+      this.#notes?.saved(unsaved);
     };
     const answer = this.#runner.complete(settlement, transaction);
     return answer instanceof Promise ? answer.then(settled) : settled(answer);
@@ -216,6 +214,21 @@ export class RunningAttempt implements Scope {
   /** Runs isolated tasks, if this attempt's does not run here. */
   get isolate(): Isolate | undefined {
     return this.definition?.isolate && this.#runner.isolates ? this.host.isolate : undefined;
+  }
+
+  /** What it has written down. */
+  get notes(): Notes {
+    this.#notes ??= new Notes(this, () => this.#runner.progressed?.(this));
+    return this.#notes;
+  }
+
+  /** What of it is to be saved with the outcome. */
+  get #unsaved(): Unsaved {
+    return this.#notes?.unsaved ?? nothingUnsaved;
+  }
+
+  get #progress(): Progress | null {
+    return this.#notes?.progress ?? null;
   }
 
   get steps(): Steps {
@@ -368,7 +381,7 @@ export class RunningAttempt implements Scope {
     }
     const { clock, random } = this.host;
     const fraction = outcome.kind === 'failed' ? random.fraction('backoff.jitter') : 0;
-    const settle = (end: Outcome) => this.#noted(decide(this.job, this.#backoff, end, clock.now(), fraction, this.notes.progress));
+    const settle = (end: Outcome) => this.#noted(decide(this.job, this.#backoff, end, clock.now(), fraction, this.#progress));
     if (!this.#completed) this.#runner.ended(this, settle(outcome));
     else
       this.#runner.ended(
@@ -418,15 +431,12 @@ export class RunningAttempt implements Scope {
     this.#ended = true;
     host.clock.leave(this, true);
     const fraction = end.kind === 'failed' ? host.random.fraction('backoff.jitter') : 0;
-    this.#runner.ended(
-      this,
-      this.#noted(decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.notes.progress)),
-    );
+    this.#runner.ended(this, this.#noted(decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.#progress)));
   }
 
   /** A settlement with what is to be stored beside it. */
   #noted(settlement: Settlement): Settlement {
-    const { unsaved } = this.notes;
+    const unsaved = this.#unsaved;
     const undoes = this.#steps?.canUndo && settlement.status === 'queued';
     return unsaved === nothingUnsaved && !undoes ? settlement : { ...settlement, ...unsaved, ...(undoes ? { undoes: true as const } : {}) };
   }

@@ -541,13 +541,14 @@ export class MemoryStore implements Store {
   }
 
   /** @param parts receives the row if other jobs may wait for it */
+  readonly #hasSignal = (name: string) => this.#signals.has(name);
+
   #settle(settlement: Settlement, now: number, parts: Job[]): Job | null {
     const node = this.#nodes.get(settlement.id);
     if (!node) return null;
-    const { answer: job, attempt } = planSettlement(node.job, settlement, {
-      attempt: (claim) => node.attempts.findLast((one) => one.claim === claim),
-      hasSignal: (name) => this.#signals.has(name),
-    });
+    const last = node.attempts.at(-1);
+    const its = last?.claim === settlement.claim ? last : node.attempts.findLast(({ claim }) => claim === settlement.claim);
+    const { answer: job, attempt } = planSettlement(node.job, its, settlement, this.#hasSignal);
     if (!job || !attempt) return job;
     this.#addLog(settlement.id, settlement.log);
     const gate = gateOf(node.job);

@@ -248,17 +248,14 @@ export class Work {
     const entries = await this.#lock(settlements.map(({ id }) => id));
     const attempts = await this.#earlierAttempts(settlements, entries);
     const signals = await this.#signalsFor(settlements);
-    const beside = (id: string) => ({
-      attempt: (claim: number) => attempts.get(`${id} ${claim}`),
-      hasSignal: (name: string) => signals.has(clean(name)),
-    });
+    const hasSignal = (name: string) => signals.has(clean(name));
     const dirty = new Set<string>();
     const gates: string[] = [];
     const answers: (Job | null)[] = [];
     const noted: Settlement[] = [];
     for (const settlement of settlements) {
       const entry = entries.get(settlement.id);
-      const plan = entry && planSettlement(entry.job, settlement, beside(settlement.id));
+      const plan = entry && planSettlement(entry.job, attempts.get(`${settlement.id} ${settlement.claim}`), settlement, hasSignal);
       answers.push(plan?.answer ?? null);
       if (!entry || !plan?.answer || !plan.attempt) continue;
       const { answer: job, attempt } = plan;

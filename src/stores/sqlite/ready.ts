@@ -372,10 +372,8 @@ export class Ready {
     return settlements.map((settlement) => {
       const row = rows.get(settlement.id);
       if (!row) return null;
-      const { answer: job, attempt } = planSettlement(jobOf(row), settlement, {
-        attempt: (claim) => (row.claim === claim ? lastAttemptOf(row) : this.#earlier(row.id, claim)),
-        hasSignal: (name) => this.statements.hasSignal.get(name) !== undefined,
-      });
+      const its = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
+      const { answer: job, attempt } = planSettlement(jobOf(row), its, settlement, this.#hasSignal);
       if (!job || !attempt) return job;
       const state = stateOf(job, now);
       this.#madeReady(job, now);
@@ -516,6 +514,8 @@ export class Ready {
     // The attempt that starts now reaches the limit.
     if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
   }
+
+  readonly #hasSignal = (name: string) => this.statements.hasSignal.get(name) !== undefined;
 
   #earlier(id: string, claim: number): Attempt | undefined {
     const row = this.statements.attempt.get(id, claim);
