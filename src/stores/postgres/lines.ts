@@ -32,6 +32,8 @@ export function wholeLines({ tasks, queues, excludeQueues }: Served, lines: read
 
 /** A claim, or a look, that begins at these lines. */
 export interface Start {
+  /** The lines begin at their beginnings. */
+  readonly isWhole: boolean;
   readonly values: LineValues;
   /** Of what is due at the instant at which a line begins, only jobs with ids after this one are left. */
   readonly after: Value;
@@ -110,6 +112,7 @@ export class Lines {
     const lines = [...view.lines.values()];
     const before = lines.map(({ lowered }) => lowered);
     return {
+      isWhole: !isKnown,
       after: lines.map(({ after }) => after),
       values: [served.tasks, lines.map(({ queue }) => queue), lines.map(({ priority }) => priority), lines.map(({ dueAt }) => dueAt)],
       claimed: (jobs, upTo = beginning) => {

@@ -149,7 +149,7 @@ export class PostgresStore implements Store {
     if (options.limits) this.#hasLimits = true;
     if (options.limits) return this.#claimed(await this.#claimWithin(options), options);
     const start = await this.#start(options, now);
-    const rows = await this.#claiming(['ESC02'], () =>
+    const rows = await this.#claiming(start, ['ESC02'], () =>
       this.#connection.arrays<ClaimedRow>(this.#sql.claims.claim, [...start.values, start.after, now, limit, worker, leaseUntil]),
     );
     if (!rows) {
@@ -177,11 +177,14 @@ export class PostgresStore implements Store {
     return this.#lines.start(served, now, this.#readEveryMs, () => this.#query<Line>(this.#sql.claims.lines, []));
   }
 
-  /** How often everything is read, in case a notification was missed. */
+  /** How long a claim took that began at the beginning of every line, where dead entries may have piled up. */
+  #wholeMs = 0;
+
+  /** How often everything is read, in case a notification was missed: the less often, the longer that takes. */
   get #readEveryMs(): number {
     // What was blocked may be free again, wherever claims have come to.
     if (this.#hasLimits) return 0;
-    return this.#isTold ? 30_000 : 1_000;
+    return this.#isTold ? Math.min(longestReadEveryMs, Math.max(30_000, 1_000 * this.#wholeMs)) : 1_000;
   }
 
   /** True if notifications of what others enqueue arrive. */
@@ -266,7 +269,7 @@ export class PostgresStore implements Store {
     // In one order, as everywhere.
     sorted.sort((a, b) => (a.id < b.id ? -1 : 1));
     const start = await this.#start(claim ?? nothing, now);
-    const rows = await this.#claiming(['ESC01', 'ESC02'], () =>
+    const rows = await this.#claiming(start, ['ESC01', 'ESC02'], () =>
       this.#connection.arrays<ClaimedRow>(this.#sql.claims.succeed, [
         textsOf(sorted.map(({ id }) => id)),
         `{"${sorted.map(({ place }) => place).join('","')}"}`,
@@ -560,13 +563,15 @@ export class PostgresStore implements Store {
   }
 
   /** The same of a function that claims. What it had locked when it failed, claims at the same time have passed over. */
-  async #claiming<T>(codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
+  async #claiming<T>({ isWhole }: Start, codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
     let isAnswered = false;
+    const startedAt = systemClock.monotonic();
     try {
       const answer = await this.#unless(codes, fn);
       isAnswered = answer !== undefined;
       return answer;
     } finally {
+      if (isWhole && !this.#isAlone) this.#wholeMs = systemClock.monotonic() - startedAt;
       if (!isAnswered) this.#lines.forget();
     }
   }
@@ -612,6 +617,8 @@ export class PostgresStore implements Store {
 }
 
 const nothing: Served = { tasks: [] };
+
+const longestReadEveryMs = 300_000;
 
 /** How often, and how many times, a store that is alone looks whether a transaction of the application has ended. */
 const lookEveryMs = 5;
