@@ -31,9 +31,10 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
   if ([module, sqlite, postgres].filter((one) => one !== undefined).length !== 1)
     throw new CommandError('give either a module, --sqlite <file> or --postgres <url>');
   if (options.backend !== undefined && module === undefined) throw new CommandError('--backend needs a module, which names its backends');
+  const ofBackend = (name: string) => (options.backend === undefined ? name : `${name} (${clean(options.backend)})`);
   const feed = new Feed();
   const { dashboard, restoreConsole } = await openDashboard(
-    { label: module ?? sqlite ?? labelOf(postgres), write, zone, theme, feed, alone: true },
+    { label: ofBackend(module ?? sqlite ?? labelOf(postgres)), write, zone, theme, feed, alone: true },
     io.now,
     io,
   );
@@ -59,7 +60,7 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
         ...(kept === undefined ? {} : { requirePresent: presence(kept) }),
       };
       if (!dashboard) {
-        const lines = await overviewLines(session, feed, { label, zone, now: io.now, cwd: io.cwd });
+        const lines = await overviewLines(session, feed, { label: ofBackend(label), zone, now: io.now, cwd: io.cwd });
         io.stdout.write(lines.map((line) => `${line}\n`).join(''));
         return exitCodes.ok;
       }
