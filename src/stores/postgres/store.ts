@@ -569,9 +569,9 @@ export class PostgresStore implements Store {
     try {
       const answer = await this.#unless(codes, fn);
       isAnswered = answer !== undefined;
+      if (isAnswered && isWhole && !this.#isAlone) this.#wholeMs = systemClock.monotonic() - startedAt;
       return answer;
     } finally {
-      if (isWhole && !this.#isAlone) this.#wholeMs = systemClock.monotonic() - startedAt;
       if (!isAnswered) this.#lines.forget();
     }
   }

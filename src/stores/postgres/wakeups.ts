@@ -14,6 +14,9 @@ import { quoteText } from './session.ts';
 const mostLines = 16;
 const askEveryMs = 8_000;
 const answerWithinMs = 5_000;
+/** What could not be sent is sent again after this time, up to a number of failures. */
+const tellAgainMs = 1_000;
+const mostFailures = 15;
 const firstRetryMs = 100;
 const longestRetryMs = 3_000;
 
@@ -59,20 +62,24 @@ export class Wakeups {
 
   async #tellAll(): Promise<void> {
     this.#telling = true;
-    try {
-      while (this.#pending && !this.#connection.isClosed) {
-        const payload = JSON.stringify({ ...this.#pending, lines: this.#jobs && linesOf(this.#jobs), origin: this.#origin });
-        this.#pending = undefined;
-        this.#jobs = [];
-        await this.#connection.query('SELECT pg_notify($1, $2)::text AS sent', [this.channel, payload]);
-      }
-    } catch {
-      // Workers poll.
+    for (let failures = 0; this.#pending && !this.#connection.isClosed; ) {
+      const payload = JSON.stringify({ ...this.#pending, lines: this.#jobs && linesOf(this.#jobs), origin: this.#origin });
       this.#pending = undefined;
       this.#jobs = [];
-    } finally {
-      this.#telling = false;
+      try {
+        await this.#connection.query('SELECT pg_notify($1, $2)::text AS sent', [this.channel, payload]);
+        failures = 0;
+      } catch {
+        failures += 1;
+        // Workers find it by themselves within half a minute.
+        if (failures === mostFailures) break;
+        // Whose answer was lost, or what was told meanwhile, is told as anything.
+        this.#pending = {};
+        this.#jobs = undefined;
+        await pause(tellAgainMs);
+      }
     }
+    this.#telling = false;
   }
 
   start(): void {
