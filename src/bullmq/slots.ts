@@ -1,4 +1,4 @@
-/** The places of a worker: its queues of BullMQ each take jobs by themselves, and at most so many of them run at a time. */
+/** The slots of a worker. Its queues of BullMQ each fetch jobs by themselves; the slots limit how many of these run at a time. */
 export class Slots {
   #free: number;
   readonly #waiting: ((isFree: boolean) => void)[] = [];

@@ -226,7 +226,7 @@ export class BullStore implements Store {
     return (await this.get([id]))[0]?.job ?? null;
   }
 
-  /** BullMQ cannot end a job that waits: it is marked, and the next worker takes it out. A worker that runs it is told within seconds. */
+  /** BullMQ cannot end a job that waits: it is marked, and the next worker takes it out. A worker that runs it sees the mark within seconds. */
   async #cancel(queue: Queue, { job, foreign }: Found, reason: string): Promise<void> {
     const { client } = this.connection;
     await client.runCommand('escapementCancel', [queue.toKey(foreign), JSON.stringify({ reason, at: this.#now() })]);

@@ -60,11 +60,11 @@ interface Running {
   readonly isAgain: boolean;
 }
 
-/** What BullMQ is about to be told of it. */
+/** An end that BullMQ has not accepted yet. */
 interface Ending {
   readonly claim: Claim;
   readonly settlement: Settlement;
-  /** Whoever made the job end has told of it. */
+  /** The event was emitted where the job was ended. */
   readonly isKnown: boolean;
 }
 
@@ -198,8 +198,8 @@ export class BullWorker implements OwnWorker {
     };
     const { Worker } = connection.bull;
     const worker = outside(() => new Worker(foreignId(name), (bull, token) => this.#process(name, bull, token ?? ''), options));
-    worker.on('completed', (bull) => this.#told(bull));
-    worker.on('failed', (bull) => bull && this.#told(bull));
+    worker.on('completed', (bull) => this.#accepted(bull));
+    worker.on('failed', (bull) => bull && this.#accepted(bull));
     worker.on('stalled', (id) => void this.#orphaned(name, id).catch(() => {}));
     worker.on('lockRenewalFailed', (ids) => {
       for (const id of ids) this.#running.get(worker.toKey(id))?.attempt.fence('its lock in Redis has ended, or another worker has it');
@@ -304,8 +304,8 @@ export class BullWorker implements OwnWorker {
   };
 
   /**
-   * Tells BullMQ. Its own moves are made when this returns or throws; those that the engine asks for are made here.
-   * @param isKnown no event is emitted, because whoever made the job end has told of it
+   * Carries out a settlement. BullMQ moves the job when this returns or throws; moves that only the engine knows are made here.
+   * @param isKnown no event is emitted: that was done where the job was ended
    */
   async #settle(claim: Claim, settlement: Settlement, isKnown: boolean): Promise<unknown> {
     const { held, job, runs } = claim;
@@ -322,12 +322,12 @@ export class BullWorker implements OwnWorker {
     const { DelayedError, WaitingError } = this.#store.connection.bull;
     const isDelayed = outcome === 'snoozed' || dueAt > settledAt;
     await this.#insist<unknown>(() => (isDelayed ? bull.moveToDelayed(dueAt, token) : bull.moveToWait(token)));
-    this.#told(bull);
+    this.#accepted(bull);
     throw isDelayed ? new DelayedError() : new WaitingError();
   }
 
   /** BullMQ has accepted the end of an attempt. */
-  #told(bull: BullJob): void {
+  #accepted(bull: BullJob): void {
     const ending = this.#ending.get(bull);
     if (!ending) return;
     this.#ending.delete(bull);
@@ -342,7 +342,7 @@ export class BullWorker implements OwnWorker {
       if (event.type !== 'orphaned') this.#host.events.emit(event);
   }
 
-  /** Another worker may have the job: BullMQ is told nothing of it. */
+  /** Another worker may have the job: BullMQ must not move it. */
   #discard({ job }: Claim, outcome: string): never {
     this.#host.events.emit({ type: 'discarded', at: this.#host.clock.now(), job, worker: this.id, attempt: job.attempt, outcome });
     throw new this.#store.connection.bull.DelayedError();

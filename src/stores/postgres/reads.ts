@@ -20,7 +20,7 @@ const emptyCounts: Record<Status, number> = {
   cancelled: 0,
 };
 
-/** More than this many changes of the number of finished jobs are summed up, and so many at a time. */
+/** Changes of the number of finished jobs are summed up if there are more than this, and how many at a time. */
 const fewSummed = 200;
 const mostSummed = 20_000;
 

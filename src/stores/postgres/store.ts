@@ -187,6 +187,11 @@ export class PostgresStore implements Store {
     return this.#isTold ? Math.min(longestReadEveryMs, Math.max(30_000, 1_000 * this.#wholeMs)) : 1_000;
   }
 
+  /** The same of leases: the jobs of a lost worker must not wait longer. */
+  get #leasesEveryMs(): number {
+    return Math.min(30_000, this.#readEveryMs);
+  }
+
   /** True if notifications of what others enqueue arrive. */
   get #isTold(): boolean {
     return this.#isAlone || this.#wakeups?.isAlive === true;
@@ -378,14 +383,14 @@ export class PostgresStore implements Store {
   }
 
   overdue({ now, limit }: { now: number; limit: number }): Promise<readonly Job[]> {
-    return this.#read((reads) => reads.overdue(now, limit, this.#leases.from(now, this.#readEveryMs)));
+    return this.#read((reads) => reads.overdue(now, limit, this.#leases.from(now, this.#leasesEveryMs)));
   }
 
   async nextDueAt(options: Served & { now: number }): Promise<NextDue> {
     const { now, limits } = options;
     const start = await this.#start(options, now);
     return this.#session(async (session) => {
-      const from = this.#leases.from(now, this.#readEveryMs);
+      const from = this.#leases.from(now, this.#leasesEveryMs);
       const { hasBlocked, ...next } = await new Reads(session, this.#sql.reads).next(start.values, now, from, this.#leases);
       if (hasBlocked) this.#hasLimits = true;
       return limits || hasBlocked ? { ...next, jobAt: await this.#claims(session).nextDueAt(options, now) } : next;

@@ -16,7 +16,7 @@ const askEveryMs = 8_000;
 const answerWithinMs = 5_000;
 /** What could not be sent is sent again after this time, up to a number of failures. */
 const tellAgainMs = 1_000;
-const mostFailures = 15;
+const mostFailures = 10;
 const firstRetryMs = 100;
 const longestRetryMs = 3_000;
 
@@ -71,9 +71,9 @@ export class Wakeups {
         failures = 0;
       } catch {
         failures += 1;
-        // Workers find it by themselves within half a minute.
+        // Workers find it by themselves when they read everything again.
         if (failures === mostFailures) break;
-        // Whose answer was lost, or what was told meanwhile, is told as anything.
+        // Anything may have changed: this, and what has been added to it meanwhile.
         this.#pending = {};
         this.#jobs = undefined;
         await pause(tellAgainMs);

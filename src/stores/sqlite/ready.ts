@@ -400,6 +400,7 @@ export class Ready {
   }
 
   amend(amendments: readonly Amendment[], now: number): Amended {
+    this.#running.forget(amendments);
     const parts: Job[] = [];
     const again = this.reads.rows(amendments.flatMap(({ id, set }) => (set?.status === 'queued' ? [id] : [])));
     const obstacles = this.edges.obstaclesOf(
