@@ -330,7 +330,7 @@ export const add = tasks.define('add', (n: number) => n + 1);
   expect((await run('queues')).stdout).toBe('no queues with jobs\n');
   expect((await run('resume', 'default', ...bulk)).stdout).toContain('resumed default');
   expect((await run('stats', ...bulk, '--json')).stdout).toContain('"ready": 3');
-  expect((await run('top', ...bulk)).stdout).toMatch(/^ escapement +two\d+\.ts \(bulk\)[^]*default\s+3/);
+  expect((await run('top', ...bulk)).stdout).toMatch(/^ escapement +two\d+\.ts \(bulk\)[\s\S]*default\s+3/);
   expect((await run('top')).stdout).not.toMatch(/default\s+3/);
   expect((await run('top', '--backend', 'other')).stderr).toContain('its backends are: default, bulk');
   expect((await run('delete', '--status', 'ready', '--yes', ...bulk)).stdout).toBe('deleted 3 jobs\n');
