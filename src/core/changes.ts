@@ -3,8 +3,11 @@
  * hints that wake workers. Pure; shared by stores, workers and the janitor.
  */
 import type { Event } from './events.ts';
-import { alreadySettled, ended, isFenced, isFinished, pruneAt, settled, signalled } from './job.ts';
-import type { Attempt, Hint, Job, Settlement } from './types.ts';
+import { takesPlace } from './gate.ts';
+import { alreadySettled, amended, ended, isFenced, isFinished, pruneAt, settled, signalled } from './job.ts';
+import type { Amendment, Attempt, Hint, Job, Settlement } from './types.ts';
+import { heldKey } from './unique.ts';
+import { affectsOthers, asPart, isRevived } from './workflow.ts';
 
 /** True if a settlement would have queued its job again but the job was cancelled, because cancellation had been requested. */
 export function endedAsCancelled(job: Pick<Job, 'status'>, settlement: Pick<Settlement, 'status'>): boolean {
@@ -85,6 +88,62 @@ export function planSettlement(
   const isSignalled = after.awaits !== null && hasSignal(after.awaits);
   const answer = isSignalled ? (signalled(after, after.awaits as string, settlement.settledAt) ?? after) : after;
   return { answer, attempt: ended(attempt, settlement) };
+}
+
+/** What the caller knows of a row that is amended. */
+export interface AmendedRow {
+  readonly job: Job;
+  /** Whether the job waits for a place in its gate. */
+  readonly isBlocked: boolean;
+  /** Whether the job is part of a workflow, and parents of it are not done. */
+  readonly isWaiting: boolean;
+  /** The job of its workflow that keeps it from running again. */
+  readonly obstacle: Job | undefined;
+}
+
+/** How an amendment changes a row. */
+export interface AmendmentChange {
+  /** The row after the change; undefined: it is deleted. */
+  readonly job: Job | undefined;
+  /** Whether more has changed than attempts change. */
+  readonly isEdited: boolean;
+  /** The unique key that the row needs and did not hold. If another job holds it, that job is the answer, and nothing changes. */
+  readonly wantedKey: string | null;
+  /** Whether another job of its gate takes its place. */
+  readonly leavesPlace: boolean;
+  /** What the other jobs of its workflow follow; undefined: they do not change. */
+  readonly followed: Job | undefined;
+}
+
+/** What an amendment makes of a row. */
+export interface AmendmentPlan {
+  /** The answer to the caller. */
+  readonly answer: Job | null;
+  /** Undefined: nothing changes. */
+  readonly change: AmendmentChange | undefined;
+}
+
+/** Law 5. @param row the current row, which the caller has locked */
+export function planAmendment(
+  { job: before, isBlocked, isWaiting, obstacle }: AmendedRow,
+  amendment: Amendment,
+  now: number,
+): AmendmentPlan {
+  const { set } = amendment;
+  const after = amended(before, amendment);
+  if (!after) return { answer: null, change: undefined };
+  const job = asPart(after, isWaiting);
+  if (obstacle && isRevived(before, job)) return { answer: obstacle, change: undefined };
+  // For others, a job that is deleted has ended.
+  const left = set ? job : { ...job, status: 'cancelled' as const };
+  const change: AmendmentChange = {
+    job: set ? job : undefined,
+    isEdited: set?.input !== undefined || set?.queue !== undefined || set?.runAfter !== undefined,
+    wantedKey: set && heldKey(before) === null ? heldKey(job) : null,
+    leavesPlace: takesPlace(before, isBlocked, now) && !(set && takesPlace(job, false, now)),
+    followed: affectsOthers(before, left) ? left : undefined,
+  };
+  return { answer: job, change };
 }
 
 /** The hints for jobs that were inserted or changed. */

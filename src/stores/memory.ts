@@ -2,38 +2,16 @@
  * The in-memory store. Its indexes keep the cost of a claim independent of the number of finished and future jobs. It obeys the same laws
  * as the durable stores and is the oracle that they are compared with.
  */
-import { hintsOf, planSettlement } from '../core/changes.ts';
+import { hintsOf, planAmendment, planSettlement } from '../core/changes.ts';
 import { DuplicateJobError, StoreError } from '../core/errors.ts';
 import { agingOf, Gate, gateOf, maxPassedOver, noLimits, takesPlace } from '../core/gate.ts';
-import {
-  amended,
-  changedAt,
-  claimed,
-  comesBefore,
-  isFinished,
-  mostAttempts,
-  signalled,
-  visibleStatus,
-  withoutOldStacks,
-} from '../core/job.ts';
+import { changedAt, claimed, comesBefore, isFinished, mostAttempts, signalled, visibleStatus, withoutOldStacks } from '../core/job.ts';
 import { appended, logBlob } from '../core/log.ts';
 import { changesVersions } from '../core/schedule.ts';
 import { signalValue, stepsRunAgain, undoableStep } from '../core/steps.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
-import {
-  affectsOthers,
-  asPart,
-  type Edge,
-  type Edges,
-  edgeConflict,
-  edgesOf,
-  follow,
-  isRevived,
-  obstaclesOf,
-  type Parts,
-  walkNow,
-} from '../core/workflow.ts';
+import { type Edge, type Edges, edgeConflict, edgesOf, follow, isRevived, obstaclesOf, type Parts, walkNow } from '../core/workflow.ts';
 import type {
   Advance,
   Amended,
@@ -282,22 +260,18 @@ export class MemoryStore implements Store {
     const obstacles = walkNow(obstaclesOf(revived, this.#parts(options.now)));
     const jobs = amendments.map((amendment) => {
       const node = this.#nodes.get(amendment.id);
-      const after = node && amended(node.job, amendment);
-      if (!node || !after) return null;
-      const before = node.job;
-      const job = asPart(after, this.#edges.isWaiting(after.id));
-      const obstacle = isRevived(before, job) ? obstacles.get(job.id) : undefined;
-      if (obstacle) return obstacle;
-      const holder = heldKey(node.job) === null && this.#holderOf(heldKey(job), options.now);
+      if (!node) return null;
+      const { job, blockedPlace } = node;
+      const row = { job, isBlocked: blockedPlace >= 0, isWaiting: this.#edges.isWaiting(job.id), obstacle: obstacles.get(job.id) };
+      const { answer, change } = planAmendment(row, amendment, options.now);
+      if (!change) return answer;
+      const holder = this.#holderOf(change.wantedKey, options.now);
       if (holder) return holder.job;
-      const tookPlace = takesPlace(node.job, node.blockedPlace >= 0, options.now);
-      if (amendment.set) this.#replace(node, job, options.now);
+      if (change.job) this.#replace(node, change.job, options.now);
       else this.#delete(node);
-      // Another job of its gate takes its place.
-      if (tookPlace && !(amendment.set && takesPlace(job, false, options.now))) this.#indexes.unblock(gateOf(job));
-      const left = amendment.set ? job : { ...job, status: 'cancelled' as const };
-      if (affectsOthers(before, left)) changed.push(left);
-      return job;
+      if (change.leavesPlace) this.#indexes.unblock(gateOf(job));
+      if (change.followed) changed.push(change.followed);
+      return answer;
     });
     const dependents = this.#follow(changed, options.now);
     this.#hint(jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null));

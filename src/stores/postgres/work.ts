@@ -4,15 +4,15 @@
  *
  * Everything is bound as text, mostly as one JSON text, so that it runs in a transaction of any driver.
  */
-import { planSettlement } from '../../core/changes.ts';
+import { planAmendment, planSettlement } from '../../core/changes.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, takesPlace } from '../../core/gate.ts';
-import { amended, isFinished, signalled } from '../../core/job.ts';
+import { isFinished, signalled } from '../../core/job.ts';
 import { appended, logBlob } from '../../core/log.ts';
 import { signalValue, stepsRunAgain } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
-import { affectsOthers, asPart, type Edge, edgesOf, isRevived } from '../../core/workflow.ts';
+import { type Edge, edgesOf, isRevived } from '../../core/workflow.ts';
 import type { Advance, Amended, Held, JobBlob, Settled, Taken, WantedSignal } from '../../ports/store.ts';
 import { type AttemptRow, attemptOf, type JobRow, recordOf, textOf } from '../sql/rows.ts';
 import { Retry } from './connection.ts';
@@ -371,53 +371,35 @@ export class Work {
       again.filter((job) => job.workflow !== null && isFinished(job)),
       now,
     );
+    const waiting = await this.edges.waiting([...entries.values()].flatMap(({ job }) => (job.workflow === null ? [] : [job.id])));
     const revived: Job[] = [];
     const gates: string[] = [];
     const answers: (Job | null)[] = [];
-    for (const { id, expect, set: given } of amendments) {
+    for (const { id, expect, set } of amendments) {
       const entry = entries.get(id);
-      const set = given && cleanedSet(given);
-      const changed = entry && amended(entry.job, { id, expect, set });
-      const job = changed && changed.workflow !== null ? asPart(changed, (await this.edges.waiting([id])).has(id)) : changed;
-      if (!entry || !job) {
-        answers.push(null);
-        continue;
-      }
-      const obstacle = isRevived(entry.job, job) ? obstacles.get(id) : undefined;
-      if (obstacle) {
-        answers.push(obstacle);
-        continue;
-      }
-      const gavePlace = takesPlace(entry.job, entry.blockedBy !== null, now);
-      if (set === null) {
+      const row = entry && { job: entry.job, isBlocked: entry.blockedBy !== null, isWaiting: waiting.has(id), obstacle: obstacles.get(id) };
+      const plan = row && planAmendment(row, { id, expect, set: set && cleanedSet(set) }, now);
+      const holder = await this.#holderOf(plan?.change?.wantedKey ?? null, now);
+      answers.push(holder?.job ?? plan?.answer ?? null);
+      if (!entry || !plan?.change || holder) continue;
+      const { job, isEdited, leavesPlace, followed } = plan.change;
+      if (leavesPlace) gates.push(gateOf(entry.job));
+      if (followed) parts.push(followed);
+      if (!job) {
         gone.push(id);
-        const left = { ...job, status: 'cancelled' as const };
-        if (affectsOthers(entry.job, left)) parts.push(left);
         entries.delete(id);
         dirty.delete(id);
         edited.delete(id);
-        if (gavePlace) gates.push(gateOf(entry.job));
-        answers.push(job);
         continue;
       }
-      const holder = job.unique && heldKey(entry.job) === null ? await this.#holderOf(heldKey(job), now) : undefined;
-      if (holder) {
-        answers.push(holder.job);
-        continue;
-      }
+      if (isRevived(entry.job, job)) revived.push(entry.job);
       const after = { ...entry, job, uniqueKey: await this.#keyAfter(entry, job, now), blockedBy: null };
-      const { input, queue, runAfter } = set;
-      const isEdited = input !== undefined || queue !== undefined || runAfter !== undefined;
       entries.set(id, after);
       if (job.unique) await this.#write([after], isEdited);
       else {
         dirty.add(id);
         if (isEdited) edited.add(id);
       }
-      if (gavePlace && !takesPlace(job, false, now)) gates.push(gateOf(entry.job));
-      if (isRevived(entry.job, job)) revived.push(entry.job);
-      if (affectsOthers(entry.job, job)) parts.push(job);
-      answers.push(job);
     }
     const written = (wanted: (id: string) => boolean) => [...dirty].filter(wanted).map((id) => entries.get(id) as Entry);
     await this.#write(written((id) => !edited.has(id)));

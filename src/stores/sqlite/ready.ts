@@ -4,16 +4,16 @@
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
-import { planSettlement } from '../../core/changes.ts';
+import { planAmendment, planSettlement } from '../../core/changes.ts';
 import { decide, type Outcome } from '../../core/decide.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
-import { amended, claimed, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
+import { claimed, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
 import { appended, logBlob } from '../../core/log.ts';
 import { signalValue, stepsRunAgain } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
-import { affectsOthers, asPart, type Edge, edgesOf } from '../../core/workflow.ts';
+import { type Edge, edgesOf } from '../../core/workflow.ts';
 import type { Advance, Amended, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
 import { Remembered } from '../sql/remembered.ts';
 import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues, textOf } from '../sql/rows.ts';
@@ -306,7 +306,7 @@ export class Ready {
     if (changed.length === 0) return changed;
     return this.edges.follow(changed, now, (row, after) => {
       this.#update(row, after, now, row.input !== after.input);
-      if (!takesPlace(after, false, now)) this.#gavePlace(row, jobOf(row), now);
+      if (takesPlace(jobOf(row), row.blockedBy !== null, now) && !takesPlace(after, false, now)) this.#unblock(gateOf(row));
     });
   }
 
@@ -413,36 +413,29 @@ export class Ready {
   /** @param parts receives the row if other jobs of its workflow are affected */
   #amendOne(amendment: Amendment, now: number, obstacles: ReadonlyMap<string, Job>, parts: Job[]): Job | null {
     const [row] = this.reads.rows([amendment.id]);
-    const after = row && amended(jobOf(row), amendment);
-    if (!row || !after) return null;
-    const obstacle = row.finishedAt !== null && after.finishedAt === null ? obstacles.get(row.id) : undefined;
-    if (obstacle) return obstacle;
-    const job = row.workflow === null ? after : asPart(after, this.edges.isWaiting(row.id));
-    const changed = this.#amend(row, job, amendment, now);
-    const left = amendment.set === null ? { ...job, status: 'cancelled' as const } : job;
-    if (changed === job && affectsOthers(jobOf(row), left)) parts.push(left);
-    return changed;
+    if (!row) return null;
+    const isWaiting = row.workflow !== null && this.edges.isWaiting(row.id);
+    const given = { job: jobOf(row), isBlocked: row.blockedBy !== null, isWaiting, obstacle: obstacles.get(row.id) };
+    const { answer, change } = planAmendment(given, amendment, now);
+    if (!change) return answer;
+    const holder = this.#holderOf(change.wantedKey, now);
+    if (holder) return jobOf(holder);
+    // Large inputs are not rewritten with every change.
+    if (change.job) this.#update(row, change.job, now, change.isEdited);
+    else this.#delete(row);
+    if (change.leavesPlace) this.#unblock(gateOf(row));
+    if (change.followed) parts.push(change.followed);
+    return answer;
   }
 
-  #amend(row: SqliteRow, job: Job, amendment: Amendment, now: number): Job {
-    if (amendment.set === null) {
-      this.counts.add(row.queue, countedAs(row.state, row.attempt), -1);
-      if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
-      const ids = JSON.stringify([row.id]);
-      this.statements.prune.run(ids);
-      this.statements.pruneBlobs.run(ids);
-      this.statements.pruneSteps.run(ids);
-      if (row.workflow !== null) this.edges.forget(ids);
-      this.#gavePlace(row, job, now);
-      return job;
-    }
-    const holder = row.unique !== null && heldKey(jobOf(row)) === null ? this.#holderOf(heldKey(job), now) : undefined;
-    if (holder) return jobOf(holder);
-    const { input, queue, runAfter } = amendment.set;
-    // Large inputs are not rewritten with every change.
-    this.#update(row, job, now, input !== undefined || queue !== undefined || runAfter !== undefined);
-    if (!takesPlace(job, false, now)) this.#gavePlace(row, jobOf(row), now);
-    return job;
+  #delete(row: SqliteRow): void {
+    this.counts.add(row.queue, countedAs(row.state, row.attempt), -1);
+    if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
+    const ids = JSON.stringify([row.id]);
+    this.statements.prune.run(ids);
+    this.statements.pruneBlobs.run(ids);
+    this.statements.pruneSteps.run(ids);
+    if (row.workflow !== null) this.edges.forget(ids);
   }
 
   #runStepsAgain({ id, state }: SqliteRow): void {
@@ -463,9 +456,9 @@ export class Ready {
     this.#count(row, state, job.attempt, job.queue);
   }
 
-  /** Another job of its gate takes the place of one that was changed or deleted. */
-  #gavePlace(row: SqliteRow, before: Job, now: number): void {
-    if (takesPlace(before, row.blockedBy !== null, now) && this.claims.hasBlocked()) this.claims.unblock(gateOf(row));
+  /** Another job of the gate takes the place of one that was changed or deleted. */
+  #unblock(gate: string): void {
+    if (this.claims.hasBlocked()) this.claims.unblock(gate);
   }
 
   /** Deletes no more at a time than takes a few milliseconds: many rows, or a few large ones. */
