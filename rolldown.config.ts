@@ -1,6 +1,6 @@
 /**
  * Joins the modules that `import 'escapement'` loads into one file: loading eighty small ones takes three times as long. Each of them stays where it
- * is and exports the same from the joined file, so that the other entry points, which are not joined, share it. The command line is joined likewise.
+ * is and exports the same from the joined file, so that the other entry points, which are not joined, share it. The command line and the helper threads are joined likewise.
  * Runs after `tsc`.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -54,6 +54,16 @@ const core = defineConfig({
   output: { dir: folder, format: 'esm' },
 });
 
+/** The helper threads, each with the little that it needs: a thread starts with every worker. Written before the modules export from the joined file. */
+const threads = ['sqlite', 'postgres'].map((store) =>
+  defineConfig({
+    input: { 'keeper-thread': join(folder, 'stores', store, 'keeper-thread.js') },
+    platform: 'node',
+    external: (id) => id.startsWith('node:') || /^[a-z@]/.test(id),
+    output: { dir: join(folder, 'stores', store), format: 'esm', codeSplitting: false },
+  }),
+);
+
 /** Whether a module only exports from the joined file. Known once the joined file is written. */
 const isJoined = (file: string) => readFileSync(file, 'utf8').trimEnd().endsWith(`${joined}';`);
 
@@ -77,4 +87,4 @@ const program = defineConfig({
   output: { dir: join(folder, '../cli'), chunkFileNames: 'joined/[name].js', format: 'esm' },
 });
 
-export default [core, program];
+export default [...threads, core, program];
