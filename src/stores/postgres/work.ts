@@ -31,6 +31,14 @@ export function workSql(schema: string) {
   const insert = `INSERT INTO ${schema}.jobs (${inserted}) SELECT ${inserted} FROM json_populate_recordset(NULL::${schema}.jobs, ${given})`;
   const ofIds = `id IN (SELECT json_array_elements_text(${given}))`;
   const finished = `INSERT INTO ${schema}.finished (queue, state, count)`;
+  const change = (
+    columns: readonly string[],
+  ) => `WITH r AS MATERIALIZED (SELECT * FROM json_populate_recordset(NULL::${schema}.jobs, ${given})),
+      was AS MATERIALIZED (SELECT j.queue, j.state FROM ${schema}.jobs j WHERE j.id IN (SELECT id FROM r) AND j.finished_at IS NOT NULL),
+      changed AS (UPDATE ${schema}.jobs j SET ${assign(columns)} FROM r WHERE j.id = r.id RETURNING j.queue, j.state, j.finished_at)
+      ${finished} SELECT queue, state, sum(change)::bigint FROM (
+        SELECT queue, state, -1 AS change FROM was UNION ALL SELECT queue, state, 1 FROM changed WHERE finished_at IS NOT NULL
+      ) c GROUP BY 1, 2 HAVING sum(change) <> 0`;
   return {
     edges: edgesSql(schema),
     insert,
@@ -41,13 +49,8 @@ export function workSql(schema: string) {
     get: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE ${ofIds}`,
     attempts: `SELECT job, claim, attempt, worker, started_at AS "startedAt", ended_at AS "endedAt", outcome, error
       FROM ${schema}.attempts WHERE job IN (SELECT json_array_elements_text(${given})) ORDER BY job, claim`,
-    change: `WITH r AS MATERIALIZED (SELECT * FROM json_populate_recordset(NULL::${schema}.jobs, ${given})),
-      was AS MATERIALIZED (SELECT j.queue, j.state FROM ${schema}.jobs j WHERE j.id IN (SELECT id FROM r) AND j.finished_at IS NOT NULL),
-      changed AS (UPDATE ${schema}.jobs j SET ${assign(changedColumns)} FROM r WHERE j.id = r.id RETURNING j.queue, j.state, j.finished_at)
-      ${finished} SELECT queue, state, sum(change)::bigint FROM (
-        SELECT queue, state, -1 AS change FROM was UNION ALL SELECT queue, state, 1 FROM changed WHERE finished_at IS NOT NULL
-      ) c GROUP BY 1, 2 HAVING sum(change) <> 0`,
-    edit: `UPDATE ${schema}.jobs j SET ${assign(editedColumns)} FROM json_populate_recordset(NULL::${schema}.jobs, ${given}) r WHERE j.id = r.id`,
+    change: change(changedColumns),
+    edit: change([...changedColumns, ...editedColumns]),
     holder: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE unique_key = $1::text FOR UPDATE`,
     releaseKey: `UPDATE ${schema}.jobs SET unique_key = NULL WHERE id = $1::text`,
     hasBlocked: `SELECT 1 AS found FROM ${schema}.jobs WHERE blocked_by IS NOT NULL LIMIT 1`,
@@ -226,10 +229,10 @@ export class Work {
 
   async #write(entries: readonly Entry[], isEdited = false): Promise<void> {
     if (entries.length === 0) return;
-    await this.#session.run(this.#sql.change, [records(entries.map(changedRow))]);
-    if (!isEdited) return;
-    const edited = entries.map(({ job }) => ({ id: job.id, queue: job.queue, input: job.input, run_after: job.runAfter }));
-    await this.#session.run(this.#sql.edit, [records(edited)]);
+    const rows = isEdited
+      ? entries.map((entry) => ({ ...changedRow(entry), queue: entry.job.queue, input: entry.job.input, run_after: entry.job.runAfter }))
+      : entries.map(changedRow);
+    await this.#session.run(isEdited ? this.#sql.edit : this.#sql.change, [records(rows)]);
   }
 
   /** @param changed receives the rows of the settlements that were applied, and of those that changed with them */

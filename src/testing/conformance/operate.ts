@@ -287,6 +287,16 @@ const prunes = cases('prune', {
     );
     assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 250, limit: 10 }), 1);
   },
+  'a job that finishes and moves to another queue at once is counted there, also when it is queued again': async (store, job) => {
+    const row = job();
+    await insert(store, row);
+    const moved = await amend(store, row, { status: 'cancelled', finishedAt: t0, queue: 'bulk' });
+    const counts = async () => (await store.stats({ now: t0 })).map(({ name, counts: { cancelled: over, ready } }) => [name, over, ready]);
+    const present = async () => (await counts()).filter(([, over, ready]) => over !== 0 || ready !== 0);
+    assert.deepEqual(await present(), [['bulk', 1, 0]]);
+    await amend(store, moved as Job, { status: 'queued', finishedAt: null, queue: 'default' });
+    assert.deepEqual(await present(), [['default', 0, 1]]);
+  },
   'a job with its own retention is only pruned by that; one without a value for its outcome by the default': async (store, job) => {
     const retention = { successfulMs: 10, failedMs: null };
     await insert(store, job({ overrides: { retention } }), job({ overrides: { retention } }), job({ overrides: { retention } }), job());
