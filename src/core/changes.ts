@@ -66,6 +66,8 @@ export interface SettlementPlan {
   readonly answer: Job | null;
   /** The attempt as it ended; undefined: nothing changes. */
   readonly attempt: Attempt | undefined;
+  /** Whether the row is deleted, with all that is kept under its id. */
+  readonly isPruned: boolean;
 }
 
 /**
@@ -81,13 +83,14 @@ export function planSettlement(
   hasSignal: (name: string) => boolean,
 ): SettlementPlan {
   if (job.status !== 'running' || isFenced(job, settlement) || !attempt)
-    return { answer: repeated(job, attempt, settlement), attempt: undefined };
-  if (settlement.confirm) return { answer: null, attempt: undefined };
+    return { answer: repeated(job, attempt, settlement), attempt: undefined, isPruned: false };
+  if (settlement.confirm) return { answer: null, attempt: undefined, isPruned: false };
   const after = settled(job, settlement);
   // The signal came while the job still ran.
   const isSignalled = after.awaits !== null && hasSignal(after.awaits);
   const answer = isSignalled ? (signalled(after, after.awaits as string, settlement.settledAt) ?? after) : after;
-  return { answer, attempt: ended(attempt, settlement) };
+  const isPruned = settlement.prune === true && isFinished(answer) && answer.workflow === null;
+  return { answer, attempt: ended(attempt, settlement), isPruned };
 }
 
 /** What the caller knows of a row that is amended. */

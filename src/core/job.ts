@@ -108,6 +108,16 @@ export function pruneAt({ status, finishedAt, overrides }: Pick<Job, 'status' | 
   return keepMs === null ? latestInstant : Math.min(finishedAt + keepMs, latestInstant);
 }
 
+/**
+ * True if nothing is kept of a job that succeeds, so that it is deleted with its outcome. Other jobs, schedules and unique keys depend on rows:
+ * such jobs are left to the next pruning.
+ * @param keepMs the application's retention of successful jobs
+ */
+export function isGoneAtOnce({ overrides, workflow, schedule, unique }: Job, keepMs: number): boolean {
+  const own = overrides?.retention?.successfulMs;
+  return (own === undefined ? keepMs : own) === 0 && workflow === null && schedule === null && unique === null;
+}
+
 /** When the job last changed: it was enqueued, an attempt started or ended, or it finished. */
 export function changedAt({ job, attempts }: JobRecord): number {
   return Math.max(job.enqueuedAt, job.lastAttemptedAt ?? 0, attempts.at(-1)?.endedAt ?? 0, job.finishedAt ?? 0);

@@ -162,6 +162,8 @@ export interface Settlement {
   readonly metadata?: Readonly<Record<string, unknown>>;
   /** The signal that ends the wait of a job that is queued again early. */
   readonly awaits?: string;
+  /** Deletes the job if this settlement finishes it, since nothing is to be kept of it. A part of a workflow stays: others depend on its row. */
+  readonly prune?: true;
   /** The job has steps to undo: where cancellation was requested, it is queued nevertheless, and its next attempt undoes them. */
   readonly undoes?: true;
   /** Asks whether this settlement was applied in a transaction of the application that may not have committed. Changes nothing. */

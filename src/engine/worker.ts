@@ -10,6 +10,7 @@
 import { dependentEvents, endingEvents } from '../core/changes.ts';
 import { ConfigError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
+import { isGoneAtOnce, settled } from '../core/job.ts';
 import type { CodeSchedule } from '../core/schedule.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
@@ -42,6 +43,8 @@ interface Ended {
   readonly attempt: RunningAttempt;
   readonly settlement: Settlement;
   readonly otherwise: Settlement | undefined;
+  /** Whether a call of the store with this settlement has failed. It may have been applied nevertheless. */
+  readonly isRepeated?: boolean;
 }
 
 /** How long attempts have to end after a stop has aborted their signal, before their jobs are given back. */
@@ -277,7 +280,7 @@ export class Worker {
     } finally {
       this.#claiming -= claiming;
       // They remain unsettled until the store has answered: if it fails, it gets them again.
-      if (!isSettled) this.#ended = [...ending, ...this.#ended];
+      if (!isSettled) this.#ended = [...ending.map((one) => ({ ...one, isRepeated: true })), ...this.#ended];
     }
 
     if (claimed.length > 0) this.#keeper?.begun();
@@ -387,7 +390,7 @@ export class Worker {
     },
     blobs: { getBlobs: (ids, name) => this.#store.getBlobs(ids, name), saveBlobs: (held, blobs) => this.#store.saveBlobs(held, blobs) },
     ended: (attempt, settlement, otherwise) => {
-      if (settlement) this.#ended.push({ attempt, settlement, otherwise });
+      if (settlement) this.#ended.push({ attempt, settlement: this.#pruned(settlement, attempt.job), otherwise });
       else {
         this.#discarded(attempt, 'lease lost');
         this.#forget(attempt);
@@ -410,7 +413,15 @@ export class Worker {
     progressed: () => this.#heartbeat.loop.wakeAt(this.#host.clock.now() + saveProgressAfterMs),
   };
 
-  #settled({ attempt, settlement, otherwise }: Ended, job: Job | null): void {
+  /** With the settlement that deletes the job, if nothing is kept of it. */
+  #pruned(settlement: Settlement, job: Job): Settlement {
+    const isPruned = settlement.status === 'successful' && !settlement.confirm && isGoneAtOnce(job, this.#host.retention.successfulMs);
+    return isPruned ? { ...settlement, prune: true } : settlement;
+  }
+
+  #settled({ attempt, settlement, otherwise, isRepeated }: Ended, row: Job | null): void {
+    // A row that is no longer there was deleted by the call whose answer was lost.
+    const job = row ?? (isRepeated && settlement.prune ? settled(attempt.job, settlement) : null);
     if (!job && otherwise) {
       this.#ended.push({ attempt, settlement: otherwise, otherwise: undefined });
       return;

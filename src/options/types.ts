@@ -153,7 +153,11 @@ export interface UsingOptions extends JobOptions {
 
 /** How long finished jobs are kept. */
 export interface RetentionOptions {
-  /** @default '24h' */
+  /**
+   * With 0, a job is deleted in the transaction that records its success, unless it is part of a workflow, a schedule's, or unique: those are
+   * deleted within the hour. Its result cannot be read then.
+   * @default '24h'
+   */
   successful?: Duration | 'forever';
   /** @default '7d' */
   failed?: Duration | 'forever';

@@ -213,7 +213,8 @@ export interface JobStore {
   /**
    * Applies each settlement whose claim still holds the job (law 2) as `settled` of `core/job` does, closes its attempt row, and then
    * claims in the same transaction. A settlement's `log` is added to the job's log. A settlement that was applied before gets the same answer again (`core/changes`). A settlement with
-   * `confirm` changes nothing.
+   * `confirm` changes nothing. One with `prune` deletes the job that it finishes, with all that is kept under its id; it is answered with the row
+   * as it would have been, and null when it is repeated.
    */
   settle(
     settlements: readonly Settlement[],

@@ -522,7 +522,7 @@ export class MemoryStore implements Store {
     if (!node) return null;
     const last = node.attempts.at(-1);
     const its = last?.claim === settlement.claim ? last : node.attempts.findLast(({ claim }) => claim === settlement.claim);
-    const { answer: job, attempt } = planSettlement(node.job, its, settlement, this.#hasSignal);
+    const { answer: job, attempt, isPruned } = planSettlement(node.job, its, settlement, this.#hasSignal);
     if (!job || !attempt) return job;
     this.#addLog(settlement.id, settlement.log);
     const gate = gateOf(node.job);
@@ -531,6 +531,7 @@ export class MemoryStore implements Store {
     node.attempts[node.attempts.length - 1] = attempt;
     this.#hint([job]);
     if (job.workflow !== null && isFinished(job)) parts.push(job);
+    if (isPruned) this.#delete(node);
     return job;
   }
 

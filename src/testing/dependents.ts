@@ -4,7 +4,7 @@
  */
 import type { Job } from '../core/types.ts';
 import type { Edge } from '../core/workflow.ts';
-import type { Model } from './model.ts';
+import { isOver, type Model } from './model.ts';
 
 interface Around {
   readonly model: Model;
@@ -107,10 +107,6 @@ export class Dependents {
     if (job.status === 'failed' || job.status === 'cancelled') return job.part?.allowFailure ? 'well' : 'badly';
     return undefined;
   }
-}
-
-function isOver(job: Job | undefined): boolean {
-  return job?.status === 'successful' || job?.status === 'failed' || job?.status === 'cancelled';
 }
 
 function givenBy({ status, returnValue }: Job): string {

@@ -83,6 +83,8 @@ export class InvariantChecker {
   /** Those of the last claim. */
   #limits: Limits | undefined;
   #pruned = 0;
+  /** Jobs that were deleted with their outcomes. */
+  readonly #deleted = new Set<string>();
   #isAtOnce = false;
   #healedAt = Number.POSITIVE_INFINITY;
   #lookedAt = 0;
@@ -130,6 +132,7 @@ export class InvariantChecker {
         this.#renew(answers, held, options.leaseUntil),
       settle: (answer: Settled, settlements: readonly Settlement[], options: At & { claim?: ClaimOptions }) => {
         settlements.forEach((settlement, i) => void this.#settle(settlement, answer.settled[i] ?? null));
+        for (const [i, { id, prune }] of settlements.entries()) if (prune && isOver(answer.settled[i])) this.#deleted.add(id);
         this.#follow(
           answer.dependents,
           settlements.map(({ id }) => id),
@@ -209,6 +212,7 @@ export class InvariantChecker {
       if (starts > job.claim) this.#say(job, `I6: it was started ${starts} times but claimed ${job.claim} times`);
       if (job.status === 'successful' && starts === 0) this.#say(job, 'I6: it succeeded without being started');
       const row = rows.get(job.id);
+      if (!row && this.#deleted.has(job.id)) continue;
       if (!row && isOver(job) && gone < this.#pruned) gone += 1;
       else if (!row) this.#say(job, 'I1: it was acknowledged but does not exist');
       else {
@@ -302,7 +306,8 @@ export class InvariantChecker {
 
   /** A job that was reported as enqueued and that the store does not have. */
   lost(id: string): void {
-    if (!this.#lost.has(id) && this.#model.get(id)) this.#problem(`${this.#around.label(id)}: I1: it was acknowledged but does not exist`);
+    const job = this.#model.get(id);
+    if (!this.#lost.has(id) && job && !this.#deleted.has(id)) this.#say(job, 'I1: it was acknowledged but does not exist');
     this.#lost.add(id);
   }
 
@@ -444,7 +449,8 @@ export class InvariantChecker {
     const before = this.#settled.get(key);
     const again = before?.settledAt === settlement.settledAt && before.outcome === settlement.outcome;
     if (!holds) {
-      if (again && answer === null) this.#say(job, `I4: the outcome of claim ${settlement.claim} was accepted, but stale when repeated`);
+      if (again && answer === null && !this.#deleted.has(job.id))
+        this.#say(job, `I4: the outcome of claim ${settlement.claim} was accepted, but stale when repeated`);
       if (answer === null || again) return;
       if (job.status === 'running' && job.claim === settlement.claim)
         this.#say(job, `I3: treated as an orphan ${(job.leaseUntil ?? 0) - settlement.settledAt} ms before its lease expired`);

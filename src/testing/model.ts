@@ -116,8 +116,8 @@ export class Model {
   }
 }
 
-export function isOver({ status }: Job): boolean {
-  return status === 'successful' || status === 'failed' || status === 'cancelled';
+export function isOver(job: Job | null | undefined): boolean {
+  return job?.status === 'successful' || job?.status === 'failed' || job?.status === 'cancelled';
 }
 
 /** The job did not start before its expiry. */

@@ -1,7 +1,10 @@
-import { createTasks, memory } from 'escapement';
+import { createTasks, memory, StoreError } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { simulate } from 'escapement/testing';
 import { afterEach, expect, test } from 'vitest';
+import type { StoreSource } from '../../src/ports/store.ts';
+import { MemoryStore } from '../../src/stores/memory.ts';
+import { aroundStore } from '../../src/testing/around-store.ts';
 import { currentSimulation } from '../../src/testing/simulation.ts';
 
 afterEach(() =>
@@ -199,6 +202,68 @@ test.each([
     expect(await there()).toEqual(['forever']);
   },
 );
+
+test.each([
+  ['memory', memory],
+  ['sqlite', () => sqlite({ file: ':memory:' })],
+])('a job whose retention is 0 is deleted when it succeeds, and not before, on %s', async (_name, store) => {
+  const tasks = createTasks({ backend: memory() });
+  const ends: string[] = [];
+  for (const type of ['retrying', 'successful', 'failed', 'discarded'] as const)
+    tasks.on(type, ({ job }) => ends.push(`${type} ${job.task}`));
+  const fine = tasks.define('fine', (n: number) => n * 2);
+  const flaky = tasks.define('flaky', {
+    retry: { maxAttempts: 2 },
+    run: (_: void, ctx) => {
+      ctx.log.info('here');
+      if (ctx.attempt === 1) throw new Error('no');
+      return 'late';
+    },
+  });
+  const broken = tasks.define('broken', {
+    retry: { maxAttempts: 1 },
+    run: () => {
+      throw new Error('no');
+    },
+  });
+  const kept = tasks.define('kept', { retention: { successful: '1h' }, run: () => 'ok' });
+  const sim = await simulate(tasks, { store: store(), retention: { successful: 0 } });
+  const results = { fine: await fine.enqueue(2), flaky: await flaky.enqueue(), broken: await broken.enqueue(), kept: await kept.enqueue() };
+  await kept.using({ retention: { successful: 0 } }).enqueue();
+  await sim.advance('10m');
+  expect((await tasks.jobs.list()).items.map(({ task }) => task).sort()).toEqual(['broken', 'kept']);
+  expect(ends.sort()).toEqual([
+    'failed broken',
+    'retrying flaky',
+    'successful fine',
+    'successful flaky',
+    'successful kept',
+    'successful kept',
+  ]);
+  await expect(results.fine.refresh()).rejects.toMatchObject({ code: 'ESCAPEMENT_RESULT_NOT_FOUND' });
+});
+
+test('the outcome of a job that was deleted with it is known although the answer of the store was lost', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const ends: string[] = [];
+  for (const type of ['successful', 'discarded'] as const) tasks.on(type, ({ job }) => ends.push(`${type} ${job.task}`));
+  const fine = tasks.define('fine', { retention: { successful: 0 }, run: () => 'ok' });
+  let isLost = false;
+  const store: StoreSource = {
+    ...memory(),
+    open: () =>
+      aroundStore(new MemoryStore(), (call, _given, perform) => {
+        const answer = perform();
+        if (call !== 'settle' || isLost) return answer;
+        isLost = true;
+        throw new StoreError('the connection was lost', { kind: 'io', transient: true });
+      }),
+  };
+  const sim = await simulate(tasks, { store });
+  await fine.enqueue();
+  await sim.advance('1m');
+  expect([isLost, ends]).toEqual([true, ['successful fine']]);
+});
 
 test('janitor: thousands of finished jobs are deleted in batches, within the instant', async () => {
   const tasks = createTasks({ backend: memory() });

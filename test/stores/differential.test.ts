@@ -102,7 +102,9 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
   const settlement = () => {
     const job = held.length > 0 && below(8) > 0 ? (held.splice(below(held.length), 1)[0] as Job) : undefined;
     if (!job) return undefined;
-    return decide(job, exponential({ jitter: 0 }), outcome(), now, 0, below(4) === 0 ? { fraction: 0.5, message: 'half', at: now } : null);
+    const progress = below(4) === 0 ? { fraction: 0.5, message: 'half', at: now } : null;
+    const decided = decide(job, exponential({ jitter: 0 }), outcome(), now, 0, progress);
+    return below(4) === 0 ? { ...decided, prune: true as const } : decided;
   };
 
   const operations: (() => Promise<unknown>)[] = [

@@ -313,6 +313,17 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
+    'keeps jobs of which nothing is to be kept',
+    'settle',
+    mutant((store) => ({
+      settle: (settlements: readonly Settlement[], options: At) =>
+        store.settle(
+          settlements.map(({ prune: _, ...others }) => others),
+          options,
+        ),
+    })),
+  ],
+  [
     'prunes jobs by the retention of the application, whatever their own is',
     'prune',
     mutant((store) => ({

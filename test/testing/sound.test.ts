@@ -48,6 +48,15 @@ describe('is no failure:', () => {
     expect(await found(stopped)).toBe(nothing);
   });
 
+  test.each([
+    [1, process.env.ESCAPEMENT_LONG ? 300 : 8],
+    [277, 1],
+  ])('a job that is deleted when it succeeds, from seed %i on', async (first, seeds) => {
+    const { tasks, scenario } = explored(20, 5);
+    const retention = { successful: 0, failed: 'forever', cancelled: 'forever' } as const;
+    expect((await explore(tasks, { first, seeds, retention }, scenario)).seeds).toBe(seeds);
+  });
+
   test('a job that is due long after, or stays in a paused queue', async () => {
     const tasks = application();
     const job = tasks.define('job', () => {});

@@ -42,7 +42,7 @@ export function claimsSql(schema: string) {
   return {
     lines: `SELECT queue, priority FROM ${schema}.lines()`,
     claim: `SELECT * FROM ${schema}.claim_2($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-    succeed: `SELECT * FROM ${schema}.succeed_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+    succeed: `SELECT * FROM ${schema}.succeed_3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
     nextDue: `SELECT ${schema}.next_due($1, $2, $3, $4, $5, $6) AS at`,
     candidates: `SELECT j.id, j.queue, j.task, j.concurrency_key AS "concurrencyKey", j.rate_key AS "rateKey", j.due_at AS "dueAt"
       FROM unnest(${schema}.candidates($1, $2, $3, $4, $5, $6)) WITH ORDINALITY c(id, n) JOIN ${schema}.jobs j ON j.id = c.id ORDER BY c.n`,

@@ -153,7 +153,7 @@ const succeedAndCount = (where: string, variable: string) => `WITH done AS (${su
       ) SELECT coalesce(sum(c.count), 0) INTO ${variable} FROM counted c;`;
 
 /** Settles plain successes where their rows are, or were. @param succeeded puts the number of rows into a variable */
-const succeedAll = (
+const settlePlain = (
   succeeded: (where: string, variable: string) => string,
 ) => `${succeeded('j.ctid = s.place AND j.id = s.id', 'v_applied')}
     IF v_applied < cardinality(p_ids) THEN
@@ -167,10 +167,34 @@ const succeedAll = (
       PERFORM $schema.unblock(gate.name, gate.count::integer) FROM (
         SELECT j.task || ' ' || coalesce(j.concurrency_key, '') AS name, count(*) AS count
         FROM $schema.jobs j WHERE j.id = ANY (p_ids) GROUP BY 1) gate;
-    END IF;
+    END IF;`;
+const succeedAll = (succeeded: (where: string, variable: string) => string) => `${settlePlain(succeeded)}
     IF p_limit > 0 THEN
       ${findAndLeaseInPlace}
     END IF;`;
+
+/** Deletes the jobs of plain successes where their rows are, or were, and what is kept under their ids. */
+const pruning = (
+  where: string,
+  variable: string,
+) => `DELETE FROM $schema.jobs j USING unnest(p_pruned, p_pruned_places, p_pruned_claims) s(id, place, claim)
+        WHERE ${where} AND j.claim = s.claim AND coalesce(j.state, '') = 'running';
+      GET DIAGNOSTICS ${variable} = ROW_COUNT;`;
+const pruneAll = `IF EXISTS (SELECT 1 FROM $schema.jobs j WHERE j.blocked_by IS NOT NULL) THEN
+        -- Others may take their places.
+        RAISE EXCEPTION 'not plain' USING ERRCODE = 'ESC01';
+      END IF;
+      ${pruning('j.ctid = s.place AND j.id = s.id', 'v_pruned')}
+      v_moved := 0;
+      IF v_pruned < cardinality(p_pruned) THEN
+        ${pruning('j.id = s.id', 'v_moved').replaceAll(/^ {6}(?=\S)/gm, '        ')}
+      END IF;
+      IF v_pruned + v_moved <> cardinality(p_pruned) THEN
+        RAISE EXCEPTION 'not plain' USING ERRCODE = 'ESC01';
+      END IF;
+      DELETE FROM $schema.attempts a WHERE a.job = ANY (p_pruned);
+      DELETE FROM $schema.steps t WHERE t.job = ANY (p_pruned);
+      DELETE FROM $schema.blobs b WHERE b.job = ANY (p_pruned);`;
 
 const claimedColumns = `id text, task text, queue text, priority integer, input text, due_at bigint, enqueued_at bigint, attempt integer,
     max_attempts integer, claim integer, started_at bigint, place tid, whole text`;
@@ -518,6 +542,31 @@ export const migrations: readonly string[] = [
       UNION ALL SELECT j.queue, 'running', false, count(*), NULL FROM $schema.jobs j WHERE j.state = 'running' GROUP BY 1
       UNION ALL SELECT j.queue, 'waiting', false, count(*), NULL FROM $schema.jobs j WHERE j.state = 'waiting' GROUP BY 1
       UNION ALL SELECT f.queue, f.state, false, sum(f.count)::bigint, NULL FROM $schema.finished f GROUP BY 1, 2 HAVING sum(f.count) <> 0;
+  END
+  $body$;
+  `,
+  `
+  -- As succeed_2, and deletes those of which nothing is kept.
+  CREATE FUNCTION $schema.succeed_3(
+    p_ids text[], p_places tid[], p_claims integer[], p_ends bigint[], p_values text[], p_progress text[],
+    p_pruned text[], p_pruned_places tid[], p_pruned_claims integer[],
+    p_tasks text[], p_queues text[], p_priorities integer[], p_dues bigint[], p_after text[], p_now bigint, p_limit integer, p_worker text, p_lease_until bigint
+  ) RETURNS TABLE (${claimedColumns}) LANGUAGE plpgsql ${planned} AS $body$
+  ${places}
+    v_applied integer;
+    v_moved integer;
+    v_pruned integer;
+  BEGIN
+    IF cardinality(p_pruned) > 0 THEN
+      ${pruneAll}
+    END IF;
+    IF cardinality(p_ids) > 0 THEN
+    v_moved := 0;
+    ${settlePlain(succeedAndCount)}
+    END IF;
+    IF p_limit > 0 THEN
+      ${findAndLeaseInPlace}
+    END IF;
   END
   $body$;
   `,

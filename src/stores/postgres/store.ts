@@ -263,25 +263,27 @@ export class PostgresStore implements Store {
     claim: (ClaimOptions & { now: number }) | undefined,
   ): Promise<Settled | undefined> {
     const settled: Job[] = [];
-    const sorted: (Settlement & { readonly place: string })[] = [];
+    const ending: Ending[] = [];
     for (const settlement of settlements) {
       const known = this.#running.plain(settlement);
       if (!known) return undefined;
       settled.push(settledJob(known.job, settlement));
-      sorted.push({ ...settlement, place: known.place });
+      ending.push({ ...settlement, place: known.place });
     }
     if (settled.length === 0) return undefined;
     // In one order, as everywhere.
-    sorted.sort((a, b) => (a.id < b.id ? -1 : 1));
+    ending.sort((a, b) => (a.id < b.id ? -1 : 1));
+    const [kept, pruned] = ending.some(({ prune }) => prune)
+      ? [ending.filter(({ prune }) => !prune), ending.filter(({ prune }) => prune)]
+      : [ending, noEndings];
     const start = await this.#start(claim ?? nothing, now);
     const rows = await this.#claiming(start, ['ESC01', 'ESC02'], () =>
       this.#connection.arrays<ClaimedRow>(this.#sql.claims.succeed, [
-        textsOf(sorted.map(({ id }) => id)),
-        `{"${sorted.map(({ place }) => place).join('","')}"}`,
-        `{${sorted.map((one) => one.claim).join()}}`,
-        `{${sorted.map(({ settledAt }) => settledAt).join()}}`,
-        orEmpty(sorted.map(({ returnValue }) => returnValue)),
-        orEmpty(sorted.map(({ progress }) => progress && JSON.stringify(progress))),
+        ...rowsOf(kept),
+        `{${kept.map(({ settledAt }) => settledAt).join()}}`,
+        orEmpty(kept.map(({ returnValue }) => returnValue)),
+        orEmpty(kept.map(({ progress }) => progress && JSON.stringify(progress))),
+        ...rowsOf(pruned),
         ...start.values,
         start.after,
         now,
@@ -291,7 +293,7 @@ export class PostgresStore implements Store {
       ]),
     );
     if (!rows) return undefined;
-    this.#running.forget(sorted);
+    this.#running.forget(ending);
     this.#hint(settled, false);
     return { settled, dependents: [], claimed: claim ? await this.#claimedRows(rows, start, claim) : [] };
   }
@@ -622,6 +624,7 @@ export class PostgresStore implements Store {
 }
 
 const nothing: Served = { tasks: [] };
+const noEndings: readonly Ending[] = [];
 
 const longestReadEveryMs = 300_000;
 
@@ -646,6 +649,9 @@ async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T
   return value;
 }
 
+/** A settlement, and where the row is. */
+type Ending = Settlement & { readonly place: string };
+
 /** A lease after a renewal. */
 interface Renewed {
   readonly id: string;
@@ -656,6 +662,13 @@ interface Renewed {
 /** An array of texts as the server reads it; the driver takes longer. */
 function textsOf(values: readonly string[]): Value {
   return values.every((value) => /^[\w.:/-]+$/.test(value)) ? `{"${values.join('","')}"}` : values.map(clean);
+}
+
+/** The ids, places and claims of rows. */
+function rowsOf(ending: readonly Ending[]): readonly Value[] {
+  if (ending.length === 0) return ['{}', '{}', '{}'];
+  const places = `{"${ending.map(({ place }) => place).join('","')}"}`;
+  return [textsOf(ending.map(({ id }) => id)), places, `{${ending.map(({ claim }) => claim).join()}}`];
 }
 
 /** Texts of which all are often null: what is missing at the end is null. */

@@ -254,6 +254,7 @@ export class Work {
     const hasSignal = (name: string) => signals.has(clean(name));
     const dirty = new Set<string>();
     const gates: string[] = [];
+    const gone: string[] = [];
     const answers: (Job | null)[] = [];
     const noted: Settlement[] = [];
     for (const settlement of settlements) {
@@ -261,17 +262,24 @@ export class Work {
       const plan = entry && planSettlement(entry.job, attempts.get(`${settlement.id} ${settlement.claim}`), settlement, hasSignal);
       answers.push(plan?.answer ?? null);
       if (!entry || !plan?.answer || !plan.attempt) continue;
-      const { answer: job, attempt } = plan;
+      const { answer: job, attempt, isPruned } = plan;
+      changed.push(job);
+      gates.push(gateOf(entry.job));
+      if (isPruned) {
+        gone.push(job.id);
+        entries.delete(job.id);
+        dirty.delete(job.id);
+        continue;
+      }
       const after = { job, attempt, uniqueKey: await this.#keyAfter(entry, job, now), blockedBy: null };
       attempts.set(`${job.id} ${settlement.claim}`, attempt);
-      gates.push(gateOf(entry.job));
       entries.set(job.id, after);
       // Another settlement may want the key that this one has taken or given up.
       if (job.unique) await this.#write([after]);
       else dirty.add(job.id);
       if (settlement.log ?? settlement.metadata) noted.push(settlement);
-      changed.push(job);
     }
+    await this.#delete(gone);
     await this.#write([...dirty].map((id) => entries.get(id) as Entry));
     await this.keep(noted);
     await this.#unblock(gates);
@@ -410,15 +418,18 @@ export class Work {
       written((id) => edited.has(id)),
       true,
     );
-    if (gone.length > 0) {
-      const ids = texts(gone);
-      await this.#session.run(this.#sql.deleteJobs, [ids]);
-      for (const sql of this.#sql.deleteParts) await this.#session.run(sql, [ids]);
-      await this.edges.forget(gone);
-    }
+    await this.#delete(gone);
+    if (gone.length > 0) await this.edges.forget(gone);
     await this.#runStepsAgain(revived);
     await this.#unblock(gates);
     return answers;
+  }
+
+  async #delete(gone: readonly string[]): Promise<void> {
+    if (gone.length === 0) return;
+    const ids = texts(gone);
+    await this.#session.run(this.#sql.deleteJobs, [ids]);
+    for (const sql of this.#sql.deleteParts) await this.#session.run(sql, [ids]);
   }
 
   async holds({ id, claim }: Pick<Held, 'id' | 'claim'>): Promise<boolean> {

@@ -31,7 +31,8 @@ export class Remembered<Place> {
   }
 }
 
-function isPlainSuccess(job: Job, { claim, attempt, dueAt, outcome, status, confirm, losses, reason, log, metadata }: Settlement): boolean {
+function isPlainSuccess(job: Job, settlement: Settlement): boolean {
+  const { claim, attempt, dueAt, outcome, status, confirm, losses, reason, log, metadata, prune } = settlement;
   const isPlain = confirm === undefined && losses === 0 && reason === null && log === undefined && metadata === undefined;
   return (
     isPlain &&
@@ -42,6 +43,6 @@ function isPlainSuccess(job: Job, { claim, attempt, dueAt, outcome, status, conf
     dueAt === job.dueAt &&
     job.unique === null &&
     job.workflow === null &&
-    job.overrides?.retention === undefined
+    (prune === true || job.overrides?.retention === undefined)
   );
 }

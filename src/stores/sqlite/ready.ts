@@ -38,6 +38,15 @@ export interface InsertOptions {
   readonly edges?: readonly Edge[] | undefined;
 }
 
+/** Jobs that end well and have the same written into their rows, or are all deleted. */
+interface SuccessGroup {
+  readonly job: Job;
+  readonly progress: string | null;
+  readonly isPruned: boolean;
+  readonly keys: number[];
+  readonly ids: string[];
+}
+
 /** A finished job and its size. */
 interface Prunable {
   readonly id: string;
@@ -325,36 +334,30 @@ export class Ready {
   #succeed(settlements: readonly Settlement[], changed: Job[]): Map<string, Job> | undefined {
     const done = new Map<string, Job>();
     /** What is written is the same for many. */
-    const groups = new Map<string, { readonly job: Job; readonly progress: string | null; readonly keys: number[] }>();
+    const groups = new Map<string, SuccessGroup>();
     for (const settlement of settlements) {
       const known = this.#running.plain(settlement);
       if (!known) continue;
       const job = settled(known.job, settlement);
       const progress = settlement.progress && JSON.stringify(settlement.progress);
-      const key = `${job.finishedAt} ${job.claim} ${job.queue} ${progress} ${job.returnValue}`;
-      const group = groups.get(key);
-      if (group) group.keys.push(known.place);
-      else groups.set(key, { job, progress, keys: [known.place] });
+      const isPruned = settlement.prune === true;
+      const key = isPruned ? `${job.claim} ${job.queue}` : `${job.finishedAt} ${job.claim} ${job.queue} ${progress} ${job.returnValue}`;
+      const group = groups.get(key) ?? { job, progress, isPruned, keys: [], ids: [] };
+      groups.set(key, group);
+      group.keys.push(known.place);
+      group.ids.push(job.id);
       done.set(job.id, job);
     }
     if (done.size === 0) return undefined;
     // Several settlements of one job each see the row that the previous one left.
     if (new Set(settlements.map(({ id }) => id)).size < settlements.length) return undefined;
     const failed = this.inSavepoint(() => {
-      for (const { job, progress, keys } of groups.values()) {
-        const { finishedAt, returnValue, claim, queue } = job;
-        const { changes } = this.statements.succeedAll.run(
-          finishedAt,
-          returnValue,
-          progress,
-          finishedAt,
-          JSON.stringify(keys),
-          claim,
-          queue,
-        );
-        if (changes < keys.length) throw moved;
+      for (const group of groups.values()) {
+        const { keys, isPruned } = group;
+        const { queue } = group.job;
+        if ((isPruned ? this.#pruneAll(group) : this.#succeedAll(group)) < keys.length) throw moved;
         this.counts.add(queue, 'running', -keys.length);
-        this.counts.add(queue, 'successful', keys.length);
+        if (!isPruned) this.counts.add(queue, 'successful', keys.length);
       }
     });
     if (failed && failed.error !== moved) throw failed.error;
@@ -362,6 +365,17 @@ export class Ready {
     if (this.claims.hasBlocked()) for (const job of done.values()) this.claims.unblock(gateOf(job));
     changed.push(...done.values());
     return done;
+  }
+
+  /** Returns the number of rows. */
+  #succeedAll({ job: { finishedAt, returnValue, claim, queue }, progress, keys }: SuccessGroup): number {
+    return this.statements.succeedAll.run(finishedAt, returnValue, progress, finishedAt, JSON.stringify(keys), claim, queue).changes;
+  }
+
+  #pruneAll({ job: { claim, queue }, keys, ids }: SuccessGroup): number {
+    this.#pruneParts(JSON.stringify(ids));
+    if (claim > 1) for (const id of ids) this.statements.pruneAttempts.run(id);
+    return this.statements.pruneAll.run(JSON.stringify(keys), claim, queue).changes;
   }
 
   #settleEach(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
@@ -373,23 +387,24 @@ export class Ready {
       const row = rows.get(settlement.id);
       if (!row) return null;
       const its = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
-      const { answer: job, attempt } = planSettlement(jobOf(row), its, settlement, this.#hasSignal);
+      const { answer: job, attempt, isPruned } = planSettlement(jobOf(row), its, settlement, this.#hasSignal);
       if (!job || !attempt) return job;
-      const state = stateOf(job, now);
-      this.#madeReady(job, now);
-      this.#settle(row, job, state, settlement, now);
-      this.#keep(job.id, settlement);
-      this.#count(row, state, job.attempt);
+      if (isPruned) this.#delete(row);
+      else this.#settleOne(row, job, settlement, now);
       hasBlocked ??= this.claims.hasBlocked();
       if (hasBlocked) this.claims.unblock(gateOf(row));
-      if (isRepeated) for (const after of this.reads.rows([job.id])) rows.set(job.id, after);
+      if (isPruned) rows.delete(job.id);
+      else if (isRepeated) for (const after of this.reads.rows([job.id])) rows.set(job.id, after);
       changed.push(job);
       return job;
     });
   }
 
-  #settle(row: SqliteRow, job: Job, state: SqliteRow['state'], { outcome, settledAt, error }: Settlement, now: number): void {
+  #settleOne(row: SqliteRow, job: Job, settlement: Settlement, now: number): void {
     const { n, attempt, dueAt, unique } = row;
+    const { outcome, settledAt, error } = settlement;
+    const state = stateOf(job, now);
+    this.#madeReady(job, now);
     if (outcome === 'successful' && job.attempt === attempt && job.dueAt === dueAt && unique === null) {
       const progress = job.progress && JSON.stringify(job.progress);
       this.statements.succeed.run({ n, at: settledAt, value: job.returnValue, progress, pruneAt: pruneAt(job) });
@@ -397,6 +412,8 @@ export class Ready {
       const changed = changes(job, { state, uniqueKey: this.#keyAfter(row, job, now) });
       this.statements.settle.run(...changed, settledAt, outcome, error && JSON.stringify(error), n);
     }
+    this.#keep(job.id, settlement);
+    this.#count(row, state, job.attempt);
   }
 
   amend(amendments: readonly Amendment[], now: number): Amended {
@@ -433,9 +450,13 @@ export class Ready {
     if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
     const ids = JSON.stringify([row.id]);
     this.statements.prune.run(ids);
+    this.#pruneParts(ids);
+    if (row.workflow !== null) this.edges.forget(ids);
+  }
+
+  #pruneParts(ids: string): void {
     this.statements.pruneBlobs.run(ids);
     this.statements.pruneSteps.run(ids);
-    if (row.workflow !== null) this.edges.forget(ids);
   }
 
   #runStepsAgain({ id, state }: SqliteRow): void {
@@ -474,8 +495,7 @@ export class Ready {
     }
     const ids = JSON.stringify(pruned.map(({ id }) => id));
     this.statements.prune.run(ids);
-    this.statements.pruneBlobs.run(ids);
-    this.statements.pruneSteps.run(ids);
+    this.#pruneParts(ids);
     this.edges.forget(ids);
     // Nothing is left to prune: remove the counts of queues that have no jobs.
     if (count < limit && count === finished.length) {
@@ -566,6 +586,7 @@ interface Statements {
   readonly succeed: Statement<[Success]>;
   /** The same of several jobs whose rows are known. */
   readonly succeedAll: Statement<Values>;
+  readonly pruneAll: Statement<Values>;
   readonly holder: Statement<[string], SqliteRow>;
   readonly releaseKeys: Statement<[string]>;
   readonly keepAttempt: Statement<Values>;
@@ -618,6 +639,9 @@ function prepare(db: Database): Statements {
       `UPDATE escapement_jobs SET state = 'successful', lease_until = NULL, losses = 0, finished_at = ?, cancel_requested = NULL,
        return_value = ?, reason = NULL, progress = coalesce(?, progress), last_ended_at = ?, last_outcome = 'successful', last_error = NULL
        WHERE n IN (SELECT value FROM json_each(?)) AND state = 'running' AND claim = ? AND queue = ?`,
+    ),
+    pruneAll: db.prepare(
+      `DELETE FROM escapement_jobs WHERE n IN (SELECT value FROM json_each(?)) AND state = 'running' AND claim = ? AND queue = ?`,
     ),
     holder: db.prepare(`${selectJob} WHERE unique_key = ?`),
     releaseKeys: db.prepare('UPDATE escapement_jobs SET unique_key = NULL WHERE n IN (SELECT value FROM json_each(?))'),

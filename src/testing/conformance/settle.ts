@@ -1,7 +1,9 @@
 /** Law 2 and the method `settle`: what a worker's outcome changes, and what a stale one must not change. */
 import assert from 'node:assert/strict';
 import { settled } from '../../core/job.ts';
+import { logBlob } from '../../core/log.ts';
 import type { Settlement } from '../../core/types.ts';
+import type { Store } from '../../ports/store.ts';
 import {
   amend,
   broken,
@@ -284,4 +286,65 @@ const repeats = cases('settle', {
   },
 });
 
-export const settling = [...fence, ...applies, ...repeats];
+const countsOf = async (store: Store) => (await store.stats({ now: t0 }))[0]?.counts;
+
+const prunes = cases('settle', {
+  'an outcome of which nothing is kept deletes the job, and is answered as any other': async (store, job) => {
+    await insert(store, ...many(4, job));
+    const rows = await claim(store, t0, { limit: 3 });
+    const [a, b, c] = rows;
+    assert.ok(a && b && c);
+    await store.saveBlobs(a, [{ name: 'x', bytes: new Uint8Array([1]) }]);
+    await store.saveSteps(a, [{ name: 's', kind: 'step', value: '1', attempt: 1, at: t0 }]);
+    const outcomes = [{ ...done(a, t0 + 1, '"a"'), prune: true as const }, done(b, t0 + 1), { ...done(c, t0 + 1), prune: true as const }];
+    const { settled: answers, claimed } = await store.settle(outcomes, { now: t0 + 1, claim: wanted(t0 + 1) });
+    assert.deepEqual(
+      answers,
+      rows.map((row, i) => settled(row, outcomes[i] as Settlement)),
+    );
+    assert.equal(claimed.length, 1);
+    assert.deepEqual(
+      (await store.get(idsOf(rows))).map((record) => record?.job.id ?? null),
+      [null, b.id, null],
+    );
+    assert.deepEqual([(await store.getBlobs([a.id], 'x'))[0], (await store.getSteps([a.id]))[0]], [null, []]);
+    const counts = await countsOf(store);
+    assert.deepEqual([counts?.successful, counts?.running, counts?.ready], [1, 1, 0]);
+    // Its id is free again.
+    await insert(store, { ...job(), id: a.id });
+    assert.deepEqual((await recordOf(store, a.id)).attempts, []);
+  },
+  'the same after earlier attempts, with lines of a log': async (store, job) => {
+    await insert(store, job());
+    const first = await claimOne(store, t0);
+    await settle(store, { ...failed(first, t0), log: ['1'] });
+    const row = await claimOne(store, t0);
+    assert.deepEqual(await settle(store, { ...done(row, t0 + 1), prune: true, log: ['2'] }), ['settled']);
+    await insert(store, { ...job(), id: row.id });
+    const again = await claimOne(store, t0 + 2);
+    assert.deepEqual(
+      [again.claim, (await recordOf(store, row.id)).attempts.length, (await store.getBlobs([row.id], logBlob))[0]],
+      [1, 1, null],
+    );
+  },
+  'a row that was changed while it ran is deleted too; one that was claimed again is not': async (store, job) => {
+    await insert(store, job(), job());
+    const [a, b] = await claim(store, t0);
+    assert.ok(a && b);
+    await store.renew([a], { now: t0 + 1, leaseUntil: t0 + 2 * leaseMs });
+    await settle(store, lost(b, t0 + leaseMs));
+    const heir = await claimOne(store, t0 + leaseMs);
+    const outcomes = [a, b].map((row) => ({ ...done(row, t0 + leaseMs + 1), prune: true as const }));
+    assert.deepEqual(await settle(store, ...outcomes), ['settled', 'stale']);
+    assert.deepEqual([(await store.get([a.id]))[0], (await rowOf(store, b.id)).claim], [null, heir.claim]);
+    assert.deepEqual(await settle(store, ...outcomes), ['stale', 'stale']);
+  },
+  'what does not finish the job deletes nothing': async (store, job) => {
+    await insert(store, job());
+    const row = await claimOne(store, t0);
+    await settle(store, { ...failed(row, t0 + 1), prune: true });
+    assert.equal((await rowOf(store, row.id)).status, 'queued');
+  },
+});
+
+export const settling = [...fence, ...applies, ...repeats, ...prunes];
