@@ -1,7 +1,9 @@
 /**
- * PostgreSQL: how fast processes drain 20,000 no-op jobs, beside graphile-worker (local queue and batching) on the same server, run alternately:
- * `npm install --no-save graphile-worker@0.18`, then `node bench/drain.ts [PROCESSES] [ROUNDS] [CONCURRENCY …]`. Prints jobs a second, the ratio, and
- * CPU time of Node.js and the server for each job. Needs a server: `ESCAPEMENT_TEST_POSTGRES=postgres://…`, or one is started from npm, with fsync.
+ * PostgreSQL: how fast processes drain 20,000 no-op jobs, beside graphile-worker (local queue and batching) and pg-boss (batches, in bursts) on the same
+ * server, and BullMQ on Redis, run alternately: `npm install --no-save graphile-worker@0.18 pg-boss@12`, then
+ * `node bench/drain.ts [PROCESSES] [ROUNDS] [CONCURRENCY …]`. Each concurrency runs twice: with jobs that are kept when they have ended, and deleted then,
+ * as graphile-worker does. Prints jobs a second, the ratio to graphile-worker, and CPU time of Node.js and the server for each job. What is not
+ * installed is left out. Needs a server: `ESCAPEMENT_TEST_POSTGRES=postgres://…`, or one is started from npm, with fsync.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter } from 'node:events';
@@ -9,17 +11,22 @@ import pg from 'pg';
 import { createTasks } from '../dist/src/index.js';
 import { postgres } from '../dist/src/stores/postgres/index.js';
 import { startPostgres } from '../test/setup/postgres.ts';
+import { redisServer, startRedis } from '../test/setup/redis.ts';
 import { serverCpu } from './server-cpu.ts';
 
 const jobs = 20_000;
 const silent = { debug() {}, info() {}, warn() {}, error: (fields: object, message: string) => console.error(message, fields) };
+/** Who drains: another queue, or Escapement with a number of slots, `!` if nothing is kept of its jobs. */
+type Side = string;
 const graphile = 'graphile-worker';
+const boss = 'pg-boss';
+const redis = 'bullmq';
 
 /** What the child tells: it is ready; so many jobs are done; the CPU time that they took, in microseconds. */
 type Told = { readonly ready: true } | { readonly done: number } | { readonly cpu: number };
 
 /** In a process of its own: waits for `go`, and works until it is stopped. */
-async function work(url: string, schema: string, concurrency: number): Promise<void> {
+async function work(url: string, schema: string, side: Side): Promise<void> {
   let [done, isTold] = [0, true];
   const ended = () => {
     done += 1;
@@ -30,7 +37,7 @@ async function work(url: string, schema: string, concurrency: number): Promise<v
       process.send?.({ done } satisfies Told);
     });
   };
-  const start = concurrency > 0 ? await ours(url, schema, concurrency, ended) : await theirs(url, schema, ended);
+  const start = await (peers[side]?.ready ?? ours)(url, schema, ended, side);
   let before: NodeJS.CpuUsage;
   process.on('message', async (message) => {
     if (message === 'go') {
@@ -44,42 +51,100 @@ async function work(url: string, schema: string, concurrency: number): Promise<v
   process.send?.({ ready: true } satisfies Told);
 }
 
-async function ours(url: string, schema: string, concurrency: number, ended: () => void): Promise<() => Promise<void>> {
-  const tasks = createTasks({ backend: postgres({ connectionString: url, schema }), logger: silent });
+type Start = () => Promise<unknown>;
+
+async function ours(url: string, schema: string, ended: () => void, side: Side): Promise<Start> {
+  const retention = side.endsWith('!') ? { successful: 0 } : {};
+  const tasks = createTasks({ backend: postgres({ connectionString: url, schema }), logger: silent, retention });
   await tasks.open();
   tasks.define('noop', async (_: { n: number }) => {});
   tasks.on('successful', ended);
-  const worker = tasks.worker({ concurrency });
-  return () => worker.start();
+  const worker = tasks.worker({ concurrency: Number.parseInt(side, 10) });
+  return async () => worker.start();
 }
 
-async function theirs(url: string, schema: string, ended: () => void): Promise<() => Promise<void>> {
-  const { run, Logger } = await import(graphile);
-  const events = new EventEmitter().on('job:success', ended);
-  const worker = { concurrentJobs: 24, localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBatchDelay: 0 };
-  const logger = new Logger(() => () => {});
-  return () =>
-    run({ connectionString: url, schema, taskList: { noop: async () => {} }, events, logger, noHandleSignals: true, preset: { worker } });
+async function fillOurs(url: string, schema: string): Promise<void> {
+  const tasks = createTasks({ backend: postgres({ connectionString: url, schema }), logger: silent });
+  const noop = tasks.define('noop', async (_: { n: number }) => {});
+  for (let i = 0; i < jobs; i += 1_000) await noop.enqueueMany(Array.from({ length: 1_000 }, (_, n) => ({ n: i + n })));
+  await tasks.close();
 }
+
+interface Peer {
+  fill(url: string, schema: string): Promise<unknown>;
+  ready(url: string, schema: string, ended: () => void): Promise<Start>;
+}
+
+const load = (name: string) => import(name);
+const batches = Array.from({ length: jobs / 1_000 }, (_, i) => Array.from({ length: 1_000 }, (_, n) => ({ n: 1_000 * i + n })));
+
+/** Each as its documentation says that it is fast. */
+const peers: Readonly<Record<string, Peer>> = {
+  [graphile]: {
+    async fill(url, schema) {
+      const utils = await (await load(graphile)).makeWorkerUtils({ connectionString: url, schema });
+      await utils.migrate();
+      await pool.query(
+        `SELECT ${schema}.add_jobs(array(SELECT ('noop', json_build_object('n', n), NULL, NULL, NULL, NULL, NULL, NULL)::${schema}.job_spec FROM generate_series(1, ${jobs}) n))`,
+      );
+      await utils.release();
+    },
+    async ready(url, schema, ended) {
+      const { run, Logger } = await load(graphile);
+      const events = new EventEmitter().on('job:success', ended);
+      const worker = { concurrentJobs: 24, localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBatchDelay: 0 };
+      const logger = new Logger(() => () => {});
+      return () =>
+        run({
+          connectionString: url,
+          schema,
+          taskList: { noop: async () => {} },
+          events,
+          logger,
+          noHandleSignals: true,
+          preset: { worker },
+        });
+    },
+  },
+  [boss]: {
+    async fill(url, schema) {
+      const queue = new (await load(boss)).PgBoss({ connectionString: url, schema });
+      await queue.start();
+      await queue.createQueue('noop');
+      for (const batch of batches)
+        await queue.insert(
+          'noop',
+          batch.map((data) => ({ data })),
+        );
+      await queue.stop({ graceful: false });
+    },
+    async ready(url, schema, ended) {
+      const queue = new (await load(boss)).PgBoss({ connectionString: url, schema, supervise: false, schedule: false });
+      await queue.start();
+      const options = { batchSize: 500, pollingIntervalSeconds: 0.5, burstWhenBatchFull: true, localConcurrency: 2 };
+      return () =>
+        queue.work('noop', options, async (batch: readonly unknown[]) => {
+          for (const _ of batch) ended();
+        });
+    },
+  },
+  [redis]: {
+    async fill(url) {
+      const queue = new (await load(redis)).Queue('noop', { connection: { url } });
+      for (const batch of batches) await queue.addBulk(batch.map((data) => ({ name: 'noop', data })));
+      await queue.close();
+    },
+    async ready(url, _schema, ended) {
+      const { Worker } = await load(redis);
+      const options = { connection: { url }, concurrency: 100, autorun: false, removeOnComplete: { count: 0 } };
+      const worker = new Worker('noop', async () => {}, options).on('completed', ended);
+      return async () => void worker.run();
+    },
+  },
+};
 
 const pool = new pg.Pool({ max: 2 });
 pool.on('error', () => {});
-
-async function fill(url: string, schema: string, isOurs: boolean): Promise<void> {
-  if (isOurs) {
-    const tasks = createTasks({ backend: postgres({ connectionString: url, schema }), logger: silent });
-    const noop = tasks.define('noop', async (_: { n: number }) => {});
-    for (let i = 0; i < jobs; i += 1_000) await noop.enqueueMany(Array.from({ length: 1_000 }, (_, n) => ({ n: i + n })));
-    return tasks.close();
-  }
-  const { makeWorkerUtils } = await import(graphile);
-  const utils = await makeWorkerUtils({ connectionString: url, schema });
-  await utils.migrate();
-  await pool.query(
-    `SELECT ${schema}.add_jobs(array(SELECT ('noop', json_build_object('n', n), NULL, NULL, NULL, NULL, NULL, NULL)::${schema}.job_spec FROM generate_series(1, ${jobs}) n))`,
-  );
-  await utils.release();
-}
 
 interface Drained {
   readonly rate: number;
@@ -87,17 +152,16 @@ interface Drained {
   readonly server: number;
 }
 
-/** @param concurrency 0: graphile-worker */
-async function drain(url: string, postmaster: number, processes: number, concurrency: number): Promise<Drained> {
+async function drain(url: string, postmaster: number, processes: number, side: Side): Promise<Drained> {
   const schema = 'bench_drain';
   await pool.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`);
-  await fill(url, schema, concurrency > 0);
+  await (peers[side]?.fill ?? fillOurs)(url, schema);
   const done = new Map<ChildProcess, number>();
   const all = Promise.withResolvers<void>();
   const cpus: Promise<number>[] = [];
   const children = await Promise.all(
     Array.from({ length: processes }, () => {
-      const child = fork(import.meta.filename, ['--work', url, schema, String(concurrency)], {
+      const child = fork(import.meta.filename, ['--work', url, schema, side], {
         stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       });
       return new Promise<ChildProcess>((ready) => {
@@ -120,7 +184,7 @@ async function drain(url: string, postmaster: number, processes: number, concurr
   const server = (serverCpu(postmaster) - before) / jobs;
   for (const child of children) child.send('stop');
   const node = (await Promise.all(cpus)).reduce((sum, cpu) => sum + cpu, 0) / jobs;
-  await pool.query(`DROP SCHEMA ${schema} CASCADE`);
+  await pool.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`);
   return { rate: (jobs / ms) * 1_000, node, server };
 }
 
@@ -132,25 +196,35 @@ async function main([processes = 1, rounds = 3, ...concurrencies]: number[]): Pr
   const url = given ?? (started?.url as string);
   pool.options.connectionString = url;
   const { rows } = await pool.query(`SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::integer AS pid`);
-  const isThere = await import(graphile).then(
-    () => true,
-    () => false,
-  );
-  const sides = [...(isThere ? [0] : []), ...(concurrencies.length > 0 ? concurrencies : [100, 500])];
-  const drained = new Map<number, Drained[]>(sides.map((side) => [side, []]));
-  for (let round = 0; round < rounds; round++)
-    for (const side of sides) drained.get(side)?.push(await drain(url, rows[0].pid, processes, side));
-  const of = (side: number, field: keyof Drained) => median((drained.get(side) ?? []).map((one) => one[field]));
-  for (const side of sides) {
-    const name = side === 0 ? 'graphile-worker' : `escapement, concurrency ${side}`;
-    const ratio = isThere ? `${(of(side, 'rate') / of(0, 'rate')).toFixed(2)} ×` : '';
-    const cpu = `Node.js ${of(side, 'node').toFixed(0)} µs, PostgreSQL ${of(side, 'server').toFixed(0)} µs a job`;
-    console.log(`${name.padEnd(30)} ${processes} proc.  ${String(Math.round(of(side, 'rate'))).padStart(6)}/s  ${ratio}  ${cpu}`);
+  const onRedis = redisServer ? await startRedis() : undefined;
+  const isThere = (name: string) =>
+    load(name).then(
+      () => name !== redis || onRedis !== undefined,
+      () => false,
+    );
+  const slots = concurrencies.length > 0 ? concurrencies : [100, 500];
+  const sides: Side[] = [];
+  for (const name of Object.keys(peers)) if (await isThere(name)) sides.push(name);
+  for (const count of slots) sides.push(`${count}`, `${count}!`);
+  const drained = new Map<Side, Drained[]>(sides.map((side) => [side, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (const side of sides) {
+      const at = side === redis ? `redis://127.0.0.1:${onRedis?.port}` : url;
+      drained.get(side)?.push(await drain(at, rows[0].pid, processes, side));
+    }
   }
+  const of = (side: Side, field: keyof Drained) => median((drained.get(side) ?? []).map((one) => one[field]));
+  for (const side of sides) {
+    const name = peers[side] ? side : `escapement, concurrency ${Number.parseInt(side, 10)}${side.endsWith('!') ? ', deleted' : ''}`;
+    const ratio = drained.has(graphile) ? `${(of(side, 'rate') / of(graphile, 'rate')).toFixed(2)} ×` : '';
+    const cpu = `Node.js ${of(side, 'node').toFixed(0)} µs${side === redis ? '' : `, PostgreSQL ${of(side, 'server').toFixed(0)} µs`} a job`;
+    console.log(`${name.padEnd(39)} ${processes} proc.  ${String(Math.round(of(side, 'rate'))).padStart(6)}/s  ${ratio}  ${cpu}`);
+  }
+  await onRedis?.stop();
   await pool.end();
   await started?.stop();
 }
 
-const [flag, url = '', schema = '', concurrency = ''] = process.argv.slice(2);
-if (flag === '--work') await work(url, schema, Number(concurrency));
+const [flag, url = '', schema = '', side = ''] = process.argv.slice(2);
+if (flag === '--work') await work(url, schema, side);
 else await main(process.argv.slice(2).map(Number));
