@@ -307,7 +307,7 @@ export class InvariantChecker {
   /** A job that was reported as enqueued and that the store does not have. */
   lost(id: string): void {
     const job = this.#model.get(id);
-    if (!this.#lost.has(id) && job && !this.#deleted.has(id)) this.#say(job, 'I1: it was acknowledged but does not exist');
+    if (!this.#lost.has(id) && job && !isOver(job)) this.#say(job, 'I1: it was acknowledged but does not exist');
     this.#lost.add(id);
   }
 

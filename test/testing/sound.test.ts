@@ -51,6 +51,7 @@ describe('is no failure:', () => {
   test.each([
     [1, process.env.ESCAPEMENT_LONG ? 300 : 8],
     [277, 1],
+    [27, 1],
   ])('a job that is deleted when it succeeds, from seed %i on', async (first, seeds) => {
     const { tasks, scenario } = explored(20, 5);
     const retention = { successful: 0, failed: 'forever', cancelled: 'forever' } as const;
