@@ -232,14 +232,19 @@ function where(conditions: readonly string[]): string {
   return conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
 }
 
+/** Each half has its index. */
+function queued(where: string): string {
+  return `(state = 'queued' AND blocked_by IS NULL AND ${where} OR blocked_by IS NOT NULL AND state = 'queued' AND ${where})`;
+}
+
 function visible(status: Status, now: string): string {
   switch (status) {
     case 'ready':
-      return `(state = 'queued' AND due_at <= ${now})`;
+      return queued(`due_at <= ${now}`);
     case 'scheduled':
-      return `(state = 'queued' AND due_at > ${now} AND attempt = 0)`;
+      return queued(`due_at > ${now} AND attempt = 0`);
     case 'retrying':
-      return `(state = 'queued' AND due_at > ${now} AND attempt > 0)`;
+      return `(last_ended_at IS NOT NULL AND state = 'queued' AND due_at > ${now} AND attempt > 0)`;
     case 'successful':
     case 'failed':
     case 'cancelled':
