@@ -1,5 +1,5 @@
 /** Rows of `jobs` as objects whose keys are columns, for statements that take many of them as one JSON text. */
-import type { Attempt, Job } from '../../core/types.ts';
+import type { Attempt, Job, Settlement } from '../../core/types.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import {
   changedRow as changed,
@@ -14,6 +14,7 @@ import {
   noTags,
   pairs,
 } from '../sql/rows.ts';
+import { clean, type Value } from './session.ts';
 
 /** What a transaction knows of a job: its row, with the changes that it has made. */
 export interface Entry {
@@ -125,4 +126,52 @@ function rowOf(columns: Readonly<Record<string, unknown>>): JobRow {
   const row: Record<string, unknown> = { blockedBy: columns.blocked_by };
   for (const [field, column] of pairs(all)) row[field] = columns[column];
   return row as unknown as JobRow;
+}
+
+/** A claimed job, and its columns that cannot be read. */
+export interface Unreadable {
+  readonly job: Job;
+  readonly faults: readonly string[];
+}
+
+export function readClaimed(row: ClaimedRow, options: ClaimOptions & { now: number }, unreadables: Unreadable[]): Job {
+  const faults: string[] = [];
+  const job = claimedJobOf(row, options, options.now, faults);
+  if (faults.length > 0) unreadables.push({ job, faults });
+  return job;
+}
+
+/** A settlement, and where the row is. */
+export type Ending = Settlement & { readonly place: string };
+
+/** What settles plain successes: those whose jobs are kept, then those whose jobs are deleted, each in the order of their ids, as everywhere. */
+export function endingValues(endings: readonly Ending[]): readonly Value[] {
+  const sorted = endings.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const hasPruned = sorted.some(({ prune }) => prune);
+  const kept = hasPruned ? sorted.filter(({ prune }) => !prune) : sorted;
+  const pruned = hasPruned ? sorted.filter(({ prune }) => prune) : [];
+  return [
+    ...placesOf(kept),
+    `{${kept.map(({ settledAt }) => settledAt).join()}}`,
+    orEmpty(kept.map(({ returnValue }) => returnValue)),
+    orEmpty(kept.map(({ progress }) => progress && JSON.stringify(progress))),
+    ...placesOf(pruned),
+  ];
+}
+
+/** An array of texts as the server reads it; the driver takes longer. */
+function textsOf(values: readonly string[]): Value {
+  return values.every((value) => /^[\w.:/-]+$/.test(value)) ? `{"${values.join('","')}"}` : values.map(clean);
+}
+
+/** The ids, places and claims of rows. */
+function placesOf(ending: readonly Ending[]): readonly Value[] {
+  if (ending.length === 0) return ['{}', '{}', '{}'];
+  const places = `{"${ending.map(({ place }) => place).join('","')}"}`;
+  return [textsOf(ending.map(({ id }) => id)), places, `{${ending.map(({ claim }) => claim).join()}}`];
+}
+
+/** Texts of which all are often null: what is missing at the end is null. */
+function orEmpty(values: readonly (string | null)[]): Value {
+  return values.every((value) => value === null) ? [] : values;
 }

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { defaultBackoff } from '../../core/backoff.ts';
 import { hintsOf } from '../../core/changes.ts';
-import { decide, type Outcome } from '../../core/decide.ts';
+import { decide } from '../../core/decide.ts';
 import { StoreError } from '../../core/errors.ts';
 import { settled as settledJob } from '../../core/job.ts';
 import { changesVersions } from '../../core/schedule.ts';
@@ -34,7 +34,7 @@ import type {
 } from '../../ports/store.ts';
 import { noKeeper, ThreadKeeper } from '../keeper.ts';
 import { Remembered } from '../sql/remembered.ts';
-import { type JobRow, jobOf, workerOf } from '../sql/rows.ts';
+import { type JobRow, jobOf, unreadable, workerOf } from '../sql/rows.ts';
 import { Claims, claimsSql, inOrder, type Served, type Sweep } from './claims.ts';
 import { type Connection, codeOf, upkeepMs } from './connection.ts';
 import { Enqueues, enqueuesSql } from './enqueues.ts';
@@ -42,10 +42,10 @@ import { guestSession } from './guest.ts';
 import { keeperPlace } from './keeper-place.ts';
 import { FirstLease, type Line, Lines, type Start } from './lines.ts';
 import { Reads, readsSql } from './reads.ts';
-import { type ClaimedRow, claimedJobOf } from './rows.ts';
+import { type ClaimedRow, type Ending, endingValues, readClaimed, type Unreadable } from './rows.ts';
 import { Schedules, schedulesSql } from './schedules.ts';
 import { isMigrated, migrate } from './schema.ts';
-import { clean, quoteName, type Session, texts, type Value } from './session.ts';
+import { clean, quoteName, type Session, texts } from './session.ts';
 import { Wakeups } from './wakeups.ts';
 import { Work, workSql } from './work.ts';
 
@@ -271,19 +271,10 @@ export class PostgresStore implements Store {
       ending.push({ ...settlement, place: known.place });
     }
     if (settled.length === 0) return undefined;
-    // In one order, as everywhere.
-    ending.sort((a, b) => (a.id < b.id ? -1 : 1));
-    const [kept, pruned] = ending.some(({ prune }) => prune)
-      ? [ending.filter(({ prune }) => !prune), ending.filter(({ prune }) => prune)]
-      : [ending, noEndings];
     const start = await this.#start(claim ?? nothing, now);
     const rows = await this.#claiming(start, ['ESC01', 'ESC02'], () =>
       this.#connection.arrays<ClaimedRow>(this.#sql.claims.succeed, [
-        ...rowsOf(kept),
-        `{${kept.map(({ settledAt }) => settledAt).join()}}`,
-        orEmpty(kept.map(({ returnValue }) => returnValue)),
-        orEmpty(kept.map(({ progress }) => progress && JSON.stringify(progress))),
-        ...rowsOf(pruned),
+        ...endingValues(ending),
         ...start.values,
         start.after,
         now,
@@ -624,7 +615,6 @@ export class PostgresStore implements Store {
 }
 
 const nothing: Served = { tasks: [] };
-const noEndings: readonly Ending[] = [];
 
 const longestReadEveryMs = 300_000;
 
@@ -649,9 +639,6 @@ async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T
   return value;
 }
 
-/** A settlement, and where the row is. */
-type Ending = Settlement & { readonly place: string };
-
 /** A lease after a renewal. */
 interface Renewed {
   readonly id: string;
@@ -659,45 +646,10 @@ interface Renewed {
   readonly cancelRequested: string | null;
 }
 
-/** An array of texts as the server reads it; the driver takes longer. */
-function textsOf(values: readonly string[]): Value {
-  return values.every((value) => /^[\w.:/-]+$/.test(value)) ? `{"${values.join('","')}"}` : values.map(clean);
-}
-
-/** The ids, places and claims of rows. */
-function rowsOf(ending: readonly Ending[]): readonly Value[] {
-  if (ending.length === 0) return ['{}', '{}', '{}'];
-  const places = `{"${ending.map(({ place }) => place).join('","')}"}`;
-  return [textsOf(ending.map(({ id }) => id)), places, `{${ending.map(({ claim }) => claim).join()}}`];
-}
-
-/** Texts of which all are often null: what is missing at the end is null. */
-function orEmpty(values: readonly (string | null)[]): Value {
-  return values.every((value) => value === null) ? [] : values;
-}
-
 /** What others are notified of when a transaction of the application commits. */
 interface Told {
   readonly hint: Hint;
   readonly jobs?: readonly Job[];
-}
-
-/** A claimed job, and its columns that cannot be read. */
-interface Unreadable {
-  readonly job: Job;
-  readonly faults: readonly string[];
-}
-
-function readClaimed(row: ClaimedRow, options: ClaimOptions & { now: number }, unreadables: Unreadable[]): Job {
-  const faults: string[] = [];
-  const job = claimedJobOf(row, options, options.now, faults);
-  if (faults.length > 0) unreadables.push({ job, faults });
-  return job;
-}
-
-function unreadable(job: Job, columns: readonly string[]): Outcome {
-  const message = `job ${job.id} cannot be read from the store: invalid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
-  return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
 }
 
 /** The key of an advisory lock. */

@@ -2,6 +2,7 @@
  * What the stores on SQL databases share: the columns of a job, and the conversion of table rows to rows of the port and back. A damaged column must not affect other rows: it is read as if it were empty, and
  * callers that need to know can ask for its name.
  */
+import type { Outcome } from '../../core/decide.ts';
 import type { RecordedError } from '../../core/failure.ts';
 import { pruneAt } from '../../core/job.ts';
 import { frozen } from '../../core/json.ts';
@@ -325,4 +326,10 @@ function isOverrides(value: unknown): value is Overrides {
 export function textOf(value: Readonly<Record<string, unknown>>): string | null {
   for (const _ in value) return JSON.stringify(value);
   return Object.keys(value).length === 0 ? null : JSON.stringify(value);
+}
+
+/** How an attempt ends whose job cannot be read. @param columns those with invalid JSON */
+export function unreadable(job: Job, columns: readonly string[]): Outcome {
+  const message = `job ${job.id} cannot be read from the store: invalid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
+  return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
 }

@@ -2,10 +2,10 @@
  * The store's operations on one handle, either the engine's or one of the application's: claim, settle, amend, insert, prune. They run
  * inside a transaction that the caller has started, and write their changes to the counts before it commits.
  */
-import type { Database, Statement } from 'better-sqlite3';
+import type { Database } from 'better-sqlite3';
 import { defaultBackoff } from '../../core/backoff.ts';
 import { planAmendment, planSettlement } from '../../core/changes.ts';
-import { decide, type Outcome } from '../../core/decide.ts';
+import { decide } from '../../core/decide.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
 import { claimed, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
@@ -16,16 +16,15 @@ import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique
 import { type Edge, edgesOf } from '../../core/workflow.ts';
 import type { Advance, Amended, ClaimOptions, Held, JobBlob, PruneOptions, RenewAnswer, Taken, WantedSignal } from '../../ports/store.ts';
 import { Remembered } from '../sql/remembered.ts';
-import { type AttemptRow, attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues, textOf } from '../sql/rows.ts';
+import { attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues, textOf, unreadable } from '../sql/rows.ts';
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { WorkflowEdges } from './edges.ts';
 import { Reads } from './reads.ts';
-import { editJob, insertJob, insertPlainJob, type SqliteRow, selectJob, updateJob } from './rows.ts';
+import { type Prunable, type ReadyStatements, readyStatements } from './ready-statements.ts';
+import type { SqliteRow } from './rows.ts';
 import { Schedules } from './schedules.ts';
 import { preparedLate } from './statements.ts';
-
-type Values = unknown[];
 
 /** How many candidates a claim reads at a time, once it has met one that may not start. */
 const candidatesAtOnce = 50;
@@ -47,14 +46,6 @@ interface SuccessGroup {
   readonly ids: string[];
 }
 
-/** A finished job and its size. */
-interface Prunable {
-  readonly id: string;
-  readonly queue: string;
-  readonly claim: number;
-  readonly bytes: number;
-}
-
 /** How many were deleted, and whether more remain because of their size. */
 export interface Pruned {
   readonly count: number;
@@ -71,7 +62,7 @@ export class Ready {
   readonly reads: Reads;
   readonly schedules: Schedules;
   readonly edges: WorkflowEdges;
-  readonly statements: Statements;
+  readonly statements: ReadyStatements;
   readonly #db: Database;
   readonly #horizon: Horizon;
   readonly #running = new Remembered<number>();
@@ -85,7 +76,7 @@ export class Ready {
     this.reads = new Reads(db, horizon);
     this.schedules = new Schedules(db);
     this.edges = new WorkflowEdges(db);
-    this.statements = prepare(db);
+    this.statements = readyStatements(db);
   }
 
   /** Runs `fn` and writes its changes to the counts; discards them if it throws. */
@@ -544,141 +535,3 @@ export class Ready {
 
 /** A row is no longer as it was when it was claimed. */
 const moved = new Error('moved');
-
-function unreadable(job: Job, columns: readonly string[]): Outcome {
-  const message = `job ${job.id} cannot be read from the store: invalid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
-  return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
-}
-
-interface PruneValues {
-  readonly status: string;
-  readonly before: number;
-  readonly limit: number;
-}
-
-/** Selects finished jobs of a status whose instant `at` is before another, using an index that starts with these columns. */
-const finishedJobs = (at: string, order: string) => `
-  SELECT n, id, queue, claim, finished_at, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
-    + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END
-    + (SELECT coalesce(sum(octet_length(bytes)), 0) FROM escapement_blobs WHERE job = j.id) AS bytes
-  FROM escapement_jobs j WHERE state = :status AND finished_at IS NOT NULL AND ${at} < :before ORDER BY ${order}, n LIMIT :limit`;
-const withoutOwn = finishedJobs('prune_at IS NULL AND finished_at', 'finished_at');
-const withOwn = finishedJobs('prune_at IS NOT NULL AND finished_at', 'finished_at');
-
-interface Success {
-  readonly n: number;
-  readonly at: number;
-  readonly value: string | null;
-  readonly progress: string | null;
-  readonly pruneAt: number | null;
-}
-
-interface Statements {
-  readonly lock: Statement<[]>;
-  readonly insert: Statement<Values>;
-  readonly insertPlain: Statement<Values>;
-  readonly claim: Statement<Values>;
-  readonly renew: Statement<Values, { cancelRequested: string | null }>;
-  readonly update: Statement<Values>;
-  readonly edit: Statement<[string, string | null, number | null, number]>;
-  readonly settle: Statement<Values>;
-  /** The most common outcome, which changes few columns. */
-  readonly succeed: Statement<[Success]>;
-  /** The same of several jobs whose rows are known. */
-  readonly succeedAll: Statement<Values>;
-  readonly pruneAll: Statement<Values>;
-  readonly holder: Statement<[string], SqliteRow>;
-  readonly releaseKeys: Statement<[string]>;
-  readonly keepAttempt: Statement<Values>;
-  readonly dropAttempts: Statement<[string, number]>;
-  readonly attempt: Statement<[string, number], AttemptRow>;
-  /** The statements for pruning, by `PruneOptions.own`. */
-  readonly finished: Readonly<Record<'left' | 'only' | 'both', Statement<[PruneValues], Prunable>>>;
-  readonly prune: Statement<[string]>;
-  readonly pruneAttempts: Statement<[string]>;
-  readonly pruneBlobs: Statement<[string]>;
-  readonly saveStep: Statement<Values>;
-  readonly steps: Statement<[string], Step & { readonly job: string }>;
-  readonly pruneSteps: Statement<[string]>;
-  readonly sendSignal: Statement<[string, string | null, number]>;
-  readonly hasSignal: Statement<[string], unknown>;
-  readonly takeSignal: Statement<[string], Signal>;
-  readonly awaiting: Statement<[string], SqliteRow>;
-  readonly setMetadata: Statement<[string | null, string]>;
-  readonly keepBlob: Statement<[string, string, Uint8Array]>;
-  readonly blob: Statement<[string, string], { bytes: Buffer }>;
-  readonly saveQueue: Statement<[string, number]>;
-  readonly worker: Statement<[string], { row: string }>;
-  readonly saveWorker: Statement<Values>;
-  readonly forgetWorkers: Statement<[number]>;
-}
-
-function prepare(db: Database): Statements {
-  return {
-    lock: db.prepare('DELETE FROM escapement_migrations WHERE version IS NULL'),
-    insert: db.prepare(insertJob),
-    insertPlain: db.prepare(insertPlainJob),
-    claim: db.prepare(
-      `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, last_worker = ?, lease_until = ?,
-       started_at = coalesce(started_at, ?), last_attempted_at = ?, last_attempt = attempt + 1,
-       last_ended_at = NULL, last_outcome = NULL, last_error = NULL WHERE n IN (SELECT value FROM json_each(?))`,
-    ),
-    renew: db.prepare(
-      `UPDATE escapement_jobs SET lease_until = ?, progress = coalesce(?, progress) WHERE id = ? AND claim = ? AND state = 'running'
-       RETURNING cancel_requested AS cancelRequested`,
-    ),
-    update: db.prepare(updateJob),
-    edit: db.prepare(editJob),
-    settle: db.prepare(updateJob.replace(' WHERE n = ?', ', last_ended_at = ?, last_outcome = ?, last_error = ? WHERE n = ?')),
-    succeed: db.prepare(
-      `UPDATE escapement_jobs SET state = 'successful', lease_until = NULL, losses = 0, finished_at = :at, cancel_requested = NULL,
-       return_value = :value, reason = NULL, progress = :progress, prune_at = :pruneAt, last_ended_at = :at, last_outcome = 'successful',
-       last_error = NULL WHERE n = :n`,
-    ),
-    succeedAll: db.prepare(
-      `UPDATE escapement_jobs SET state = 'successful', lease_until = NULL, losses = 0, finished_at = ?, cancel_requested = NULL,
-       return_value = ?, reason = NULL, progress = coalesce(?, progress), last_ended_at = ?, last_outcome = 'successful', last_error = NULL
-       WHERE n IN (SELECT value FROM json_each(?)) AND state = 'running' AND claim = ? AND queue = ?`,
-    ),
-    pruneAll: db.prepare(
-      `DELETE FROM escapement_jobs WHERE n IN (SELECT value FROM json_each(?)) AND state = 'running' AND claim = ? AND queue = ?`,
-    ),
-    holder: db.prepare(`${selectJob} WHERE unique_key = ?`),
-    releaseKeys: db.prepare('UPDATE escapement_jobs SET unique_key = NULL WHERE n IN (SELECT value FROM json_each(?))'),
-    keepAttempt: db.prepare('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),
-    dropAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ? AND claim <= ?'),
-    attempt: db.prepare(
-      'SELECT job, claim, attempt, worker, started_at AS startedAt, ended_at AS endedAt, outcome, error FROM escapement_attempts WHERE job = ? AND claim = ?',
-    ),
-    finished: {
-      left: db.prepare(withoutOwn),
-      only: db.prepare(finishedJobs('prune_at', 'prune_at, finished_at')),
-      both: db.prepare(`SELECT * FROM (${withoutOwn}) UNION ALL SELECT * FROM (${withOwn}) ORDER BY finished_at, n LIMIT :limit`),
-    },
-    prune: db.prepare('DELETE FROM escapement_jobs WHERE id IN (SELECT value FROM json_each(?))'),
-    pruneAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ?'),
-    saveStep: db.prepare(
-      `INSERT INTO escapement_steps (job, name, kind, value, attempt, at) VALUES (?, ?, ?, ?, ?, ?)
-       ON CONFLICT (job, name) DO UPDATE SET kind = excluded.kind, value = excluded.value, attempt = excluded.attempt, at = excluded.at`,
-    ),
-    steps: db.prepare(
-      'SELECT job, name, kind, value, attempt, at FROM escapement_steps WHERE job IN (SELECT value FROM json_each(?)) ORDER BY n',
-    ),
-    pruneSteps: db.prepare('DELETE FROM escapement_steps WHERE job IN (SELECT value FROM json_each(?))'),
-    sendSignal: db.prepare('INSERT INTO escapement_signals (name, data, sent_at) VALUES (?, ?, ?)'),
-    hasSignal: db.prepare('SELECT 1 FROM escapement_signals WHERE name = ? LIMIT 1'),
-    takeSignal: db.prepare(
-      `DELETE FROM escapement_signals WHERE n = (SELECT n FROM escapement_signals WHERE name = ? ORDER BY n LIMIT 1)
-       RETURNING name, data, sent_at AS sentAt`,
-    ),
-    awaiting: db.prepare(`${selectJob} WHERE awaits = ? ORDER BY n`),
-    pruneBlobs: db.prepare('DELETE FROM escapement_blobs WHERE job IN (SELECT value FROM json_each(?))'),
-    setMetadata: db.prepare('UPDATE escapement_jobs SET metadata = ? WHERE id = ?'),
-    keepBlob: db.prepare('INSERT INTO escapement_blobs VALUES (?, ?, ?) ON CONFLICT (job, name) DO UPDATE SET bytes = excluded.bytes'),
-    blob: db.prepare('SELECT bytes FROM escapement_blobs WHERE job = ? AND name = ?'),
-    saveQueue: db.prepare('INSERT INTO escapement_queues VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET paused = excluded.paused'),
-    worker: db.prepare('SELECT row FROM escapement_workers WHERE id = ?'),
-    saveWorker: db.prepare('INSERT OR REPLACE INTO escapement_workers VALUES (?, ?, ?, ?)'),
-    forgetWorkers: db.prepare('DELETE FROM escapement_workers WHERE heartbeat_at < ?'),
-  };
-}
