@@ -17,7 +17,7 @@ export const renewEveryMs = 10_000;
 /** A worker that has requested a renewal but has had none confirmed for this long gives up its attempt, before another worker may take the job. */
 export const fenceAfterMs = 25_000;
 /** How long a worker that renews late waits for the answer. */
-const answerWithinMs = leaseMs - fenceAfterMs;
+export const answerWithinMs = leaseMs - fenceAfterMs;
 
 export interface Heartbeat {
   readonly step: Step;

@@ -16,7 +16,7 @@ import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, Keeper, NextDue, Settled, Store } from '../ports/store.ts';
 import { type AttemptRunner, RunningAttempt } from './attempt.ts';
-import { createHeartbeat, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
+import { createHeartbeat, fenceAfterMs, type Heartbeat, leaseMs, renewEveryMs } from './heartbeat.ts';
 import type { Host } from './host.ts';
 import { createJanitor, type Janitor } from './janitor.ts';
 import { Loop, type Step } from './loop.ts';
@@ -55,6 +55,7 @@ const saveProgressAfterMs = 1_000;
 /** With fewer ended attempts than this, one lane is enough: a call of the store costs more than its jobs. */
 const smallBatch = 25;
 const noSchedules: readonly CodeSchedule[] = [];
+const none: ReadonlySet<string> = new Set();
 
 /** What a worker does beside running jobs, and the loop in which it does that. */
 type Duty<Made extends { readonly step: Step }> = Made & { readonly loop: Loop };
@@ -269,7 +270,9 @@ export class Worker {
         const answer = this.#store.settle(settlements, { now, claim: weights ? undefined : claim });
         const result: Settled = answer instanceof Promise ? await answer : answer;
         isSettled = true;
-        for (let i = 0; i < ending.length; i++) this.#settled(ending[i] as Ended, result.settled[i] ?? null);
+        const doubtful = ending.filter(({ settlement, isRepeated }, i) => isRepeated && settlement.prune && !result.settled[i]);
+        const gone = doubtful.length > 0 ? await this.#goneOf(doubtful) : none;
+        for (let i = 0; i < ending.length; i++) this.#settled(ending[i] as Ended, result.settled[i] ?? null, gone);
         for (const event of dependentEvents(result.dependents, now)) this.#emit(event);
         claimed = result.claimed;
       } else if (claim && !weights) {
@@ -369,8 +372,9 @@ export class Worker {
     // The process was suspended for longer than its lease, and gets the job back before it has noticed.
     this.#running.get(job.id)?.fence('its lease expired, and the job was claimed again');
     this.#running.set(job.id, attempt);
-    // Claimed by a call that was under way when the stop began: returned to the queue without starting.
-    if (this.#state !== 'running') {
+    // Claimed by a call that was under way when the stop began, or that was answered when its lease may have ended: returned to the queue without starting.
+    const isLate = this.#host.clock.monotonic() - attempt.confirmedAt >= fenceAfterMs;
+    if (this.#state !== 'running' || isLate) {
       attempt.release();
       return;
     }
@@ -419,9 +423,19 @@ export class Worker {
     return isPruned ? { ...settlement, prune: true } : settlement;
   }
 
-  #settled({ attempt, settlement, otherwise, isRepeated }: Ended, row: Job | null): void {
-    // A row that is no longer there was deleted by the call whose answer was lost.
-    const job = row ?? (isRepeated && settlement.prune ? settled(attempt.job, settlement) : null);
+  /** The jobs that a call whose answer was lost has deleted with their outcomes. */
+  async #goneOf(doubtful: readonly Ended[]): Promise<ReadonlySet<string>> {
+    const ids = doubtful.map(({ attempt }) => attempt.id);
+    try {
+      const records = await this.#store.get(ids);
+      return new Set(ids.filter((_, i) => !records[i]));
+    } catch {
+      return none;
+    }
+  }
+
+  #settled({ attempt, settlement, otherwise }: Ended, row: Job | null, gone: ReadonlySet<string>): void {
+    const job = row ?? (gone.has(attempt.id) ? settled(attempt.job, settlement) : null);
     if (!job && otherwise) {
       this.#ended.push({ attempt, settlement: otherwise, otherwise: undefined });
       return;

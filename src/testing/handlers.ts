@@ -5,6 +5,7 @@
 import type { Definition, TaskContext } from '../core/definition.ts';
 import { isSnooze, steering } from '../core/outcomes.ts';
 import type { Job } from '../core/types.ts';
+import { answerWithinMs } from '../engine/heartbeat.ts';
 import type { Process } from './owners.ts';
 
 /** What this file needs from the simulation. */
@@ -121,8 +122,8 @@ export class Handlers {
     for (const other of this.#running) {
       if (other.id !== id || !isAtWork(other)) continue;
       if (other.process === process) problem(id, `I6: it starts on ${process.name}, where it is already running`);
-      // A paused process cannot react, and one that was paused needs a moment.
-      else if (holds && other.process.pausedUntil < now() - slackMs)
+      // A paused process cannot react, and one that was paused asks before it gives up an attempt.
+      else if (holds && other.process.pausedUntil < now() - answerWithinMs)
         problem(id, `I3: it starts on ${process.name} while it is running on ${other.process.name}, which has not been told to end it`);
     }
     const timeoutMs = row?.overrides?.timeoutMs ?? definition.timeoutMs;

@@ -1,7 +1,11 @@
 /** What overlaps when a store is slow: attempts that end while it is being told of others, and renewals that do not know what was claimed meanwhile. */
 import { createTasks, memory } from 'escapement';
-import type { Simulation } from 'escapement/testing';
+import { type Simulation, simulate } from 'escapement/testing';
 import { expect, test } from 'vitest';
+import type { Job } from '../../src/core/types.ts';
+import type { StoreSource } from '../../src/ports/store.ts';
+import { MemoryStore } from '../../src/stores/memory.ts';
+import { aroundStore } from '../../src/testing/around-store.ts';
 import { playRun, readExploration } from '../../src/testing/explore.ts';
 import { stores } from '../stores/stores.ts';
 
@@ -42,4 +46,32 @@ test('an attempt whose claim was answered late is ended in time, also while a re
     }
   }
   expect([...found]).toEqual([]);
+});
+
+test('a job whose claim is answered when its lease may have ended is given back without being started', async () => {
+  const tasks = createTasks({ backend: memory() });
+  let starts = 0;
+  const job = tasks.define('job', () => {
+    starts += 1;
+  });
+  const events: string[] = [];
+  for (const type of ['started', 'released', 'successful'] as const)
+    tasks.on(type, ({ attempt, at }) => events.push(`${type} ${attempt} ${at - start}`));
+  let isLate = false;
+  const store: StoreSource = {
+    ...memory(),
+    open: () =>
+      aroundStore(new MemoryStore(), (call, _given, perform) => {
+        const answer = perform();
+        if (isLate || call !== 'claim' || (answer as readonly Job[]).length === 0) return answer;
+        isLate = true;
+        // As if it had been asked 26 s ago.
+        return (answer as readonly Job[]).map((row) => ({ ...row, lastAttemptedAt: (row.lastAttemptedAt ?? 0) - 26_000 }));
+      }),
+  };
+  await using sim = await simulate(tasks, { store });
+  const start = Number(sim.now);
+  await job.enqueue();
+  await sim.advance('1m');
+  expect([starts, events]).toEqual([1, ['released 1 0', 'started 1 0', 'successful 1 0']]);
 });
