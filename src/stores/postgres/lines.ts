@@ -2,6 +2,9 @@
  * Where claims begin. A line is a priority of a queue. What was claimed leaves dead entries in the index of queued jobs, which stay as long as any
  * transaction of the server could still see them; so a claim begins where the last one ended. Whatever makes a job due before that lowers the
  * line: changes of this process, and hints of others. In case one is missed, all lines are read again every few seconds.
+ *
+ * Claims pass over rows that others have locked, and these may stay queued: another claim that dies, a janitor that comes second, a transaction of
+ * the application that is rolled back. So when a claim has found too little, a plain read looks from where the last one ended.
  */
 import type { Job } from '../../core/types.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
@@ -16,6 +19,8 @@ interface KnownLine extends Line {
   /** No claimable job is due before this instant, nor at it with this id or one before it. */
   dueAt: number;
   after: string;
+  /** No job is due before this instant, not even one that is locked: a plain read has said so. */
+  clearTo: number;
   /** How often it was lowered, and to what the last times: a claim that was under way does not raise it beyond. */
   lowered: number;
   readonly to: number[];
@@ -37,6 +42,13 @@ export interface Start {
   readonly values: LineValues;
   /** Of what is due at the instant at which a line begins, only jobs with ids after this one are left. */
   readonly after: Value;
+  /** The same from where the last plain read ended. */
+  readonly unread: LineValues;
+  /**
+   * Called after that read. @param isDue whether it found a job that is due: the next claim begins there
+   * @param upTo otherwise: no job is due up to this instant
+   */
+  looked(isDue: boolean, upTo: number): void;
   /** Called with the jobs that were claimed. @param upTo nothing else is due up to this instant */
   claimed(jobs: readonly Pick<Job, 'queue' | 'priority' | 'dueAt' | 'id'>[], upTo?: number): void;
 }
@@ -111,10 +123,19 @@ export class Lines {
     view.latestAt = isKnown ? now : Math.max(now, view.readAt);
     const lines = [...view.lines.values()];
     const before = lines.map(({ lowered }) => lowered);
+    const [queues, priorities] = [lines.map(({ queue }) => queue), lines.map(({ priority }) => priority)];
     return {
       isWhole: !isKnown,
       after: lines.map(({ after }) => after),
-      values: [served.tasks, lines.map(({ queue }) => queue), lines.map(({ priority }) => priority), lines.map(({ dueAt }) => dueAt)],
+      values: [served.tasks, queues, priorities, lines.map(({ dueAt }) => dueAt)],
+      unread: [served.tasks, queues, priorities, lines.map(({ clearTo }) => clearTo)],
+      looked: (isDue, upTo) => {
+        for (const [i, line] of lines.entries()) {
+          if (!isDue)
+            line.clearTo = Math.max(line.clearTo, lowest(line, { dueAt: upTo, after: '' }, before[i] as number)?.dueAt ?? beginning);
+          else if (line.clearTo <= line.dueAt) Object.assign(line, { dueAt: line.clearTo, after: '' });
+        }
+      },
       claimed: (jobs, upTo = beginning) => {
         const latest = new Map<string, Place>();
         for (const job of jobs) latest.set(keyOf(job), later(placeOf(job), latest.get(keyOf(job))));
@@ -130,6 +151,7 @@ export class Lines {
       const known = view.lines.get(keyOf(line));
       if (known) {
         if (dueAt <= known.dueAt) Object.assign(known, { dueAt, after: '' });
+        known.clearTo = Math.min(known.clearTo, dueAt);
         known.to[known.lowered % mostLowered] = dueAt;
         known.lowered += 1;
       } else if (view.serves(line.queue)) view.lines.set(keyOf(line), fresh(line));
@@ -171,7 +193,7 @@ export class Lines {
 }
 
 function fresh({ queue, priority }: Line): KnownLine {
-  return { queue, priority, dueAt: beginning, after: '', lowered: 0, to: [] };
+  return { queue, priority, dueAt: beginning, after: '', clearTo: beginning, lowered: 0, to: [] };
 }
 
 /** Up to where a line has been claimed. */
@@ -184,16 +206,21 @@ function later(a: Place, b: Place | undefined): Place {
   return b && (b.dueAt > a.dueAt || (b.dueAt === a.dueAt && b.after > a.after)) ? b : a;
 }
 
-/** @param before how often it had been lowered when the claim began */
-function raise(line: KnownLine, upTo: Place, before: number): void {
+/** Up to where a line can be raised that has been lowered meanwhile; undefined: nowhere. @param before how often it had been lowered before */
+function lowest(line: KnownLine, upTo: Place, before: number): Place | undefined {
   const count = line.lowered - before;
-  if (count > mostLowered) return;
+  if (count > mostLowered) return undefined;
   let to = upTo;
   for (let i = 0; i < count; i++) {
     const dueAt = line.to[(before + i) % mostLowered] as number;
     if (dueAt <= to.dueAt) to = { dueAt, after: '' };
   }
-  const { dueAt, after } = later(line, to);
+  return to;
+}
+
+/** @param before how often it had been lowered when the claim began */
+function raise(line: KnownLine, upTo: Place, before: number): void {
+  const { dueAt, after } = later(line, lowest(line, upTo, before));
   line.dueAt = dueAt;
   line.after = after;
 }

@@ -165,6 +165,7 @@ export class PostgresStore implements Store {
     const unreadables: Unreadable[] = [];
     const jobs = inOrder(rows.map((row) => readClaimed(row, options, unreadables)));
     start.claimed(jobs, jobs.length < limit ? this.#seenUpTo(now) : undefined);
+    if (jobs.length > 0) this.#passedOver = 0;
     const places = new Map(rows.map((row) => [row[0], row[11]]));
     for (const job of jobs) this.#running.add(job, places.get(job.id) as string);
     return this.#leased(jobs, unreadables, options);
@@ -384,10 +385,28 @@ export class PostgresStore implements Store {
     const start = await this.#start(options, now);
     return this.#session(async (session) => {
       const from = this.#leases.from(now, this.#leasesEveryMs);
-      const { hasBlocked, ...next } = await new Reads(session, this.#sql.reads).next(start.values, now, from, this.#leases);
+      const lines = this.#looksBehind ? start.unread : start.values;
+      const { hasBlocked, ...next } = await new Reads(session, this.#sql.reads).next(lines, now, from, this.#leases);
       if (hasBlocked) this.#hasLimits = true;
-      return limits || hasBlocked ? { ...next, jobAt: await this.#claims(session).nextDueAt(options, now) } : next;
+      if (limits || hasBlocked) return { ...next, jobAt: await this.#claims(session).nextDueAt(options, now) };
+      return this.#looksBehind ? { ...next, jobAt: this.#looked(start, next.jobAt, now) } : next;
     });
+  }
+
+  /** Whether plain reads look for jobs that claims have passed over. Where no notifications arrive, everything is read every second instead. */
+  get #looksBehind(): boolean {
+    return !this.#isAlone && this.#isTold;
+  }
+
+  /** How often in a row a job was due that no claim had found. */
+  #passedOver = 0;
+
+  /** A job that is due and was not claimed is locked, mostly by another claim: it is looked for again, less and less often. */
+  #looked(start: Start, jobAt: number | null, now: number): number | null {
+    const isDue = jobAt !== null && jobAt <= now;
+    start.looked(isDue, now);
+    this.#passedOver = isDue ? this.#passedOver + 1 : 0;
+    return isDue ? now + Math.min(longestLookMs, firstLookMs * 2 ** Math.min(this.#passedOver - 1, 10)) : jobAt;
   }
 
   async amend(amendments: readonly Amendment[], { now }: { now: number }): Promise<Amended> {
@@ -617,6 +636,9 @@ export class PostgresStore implements Store {
 const nothing: Served = { tasks: [] };
 
 const longestReadEveryMs = 300_000;
+/** When a job that is locked is looked for again: at first, and at last. */
+const firstLookMs = 50;
+const longestLookMs = 1_000;
 
 /** How often, and how many times, a store that is alone looks whether a transaction of the application has ended. */
 const lookEveryMs = 5;
