@@ -120,21 +120,28 @@ export function addBackend(command: Command): Command {
   return command.option('--backend <alias>', 'backend whose store is used (default: default)');
 }
 
-/** Adds a command that takes a module, with examples. @param parent the program, or the command to which this subcommand belongs */
+/**
+ * Adds a command that takes a module, with examples.
+ * @param parent the program, or the command to which this subcommand belongs
+ * @param options isGroup: it has subcommands. Options that it had itself would not reach them
+ */
 export function addCommand(
   parent: Command,
   name: string,
   texts: { summary: string; description: string; examples: readonly string[]; more?: string },
-  options: { isDefault?: boolean } = {},
+  options: { isDefault?: boolean; isGroup?: boolean } = {},
 ): Command {
   const path = parent.parent ? `${parent.parent.name()} ${parent.name()} ${name}` : `${parent.name()} ${name}`;
   const examples = texts.examples.map((example) => `  $ ${path} ${example}`);
-  return parent
+  const command = parent
     .command(name, options)
     .summary(texts.summary)
     .description(texts.description)
-    .argument('<module>', 'the module that calls createTasks(); .ts runs directly')
-    .option('--postgres <url>', "PostgreSQL database to use instead of the module's default backend", postgresUrl)
-    .option('--schema <name>', 'its schema (default: escapement)')
-    .addHelpText('after', `\nExamples:\n${examples.join('\n')}\n${texts.more ?? ''}`);
+    .argument('<module>', 'the module that calls createTasks(); .ts runs directly');
+  if (!options.isGroup) {
+    command
+      .option('--postgres <url>', "PostgreSQL database to use instead of the module's default backend", postgresUrl)
+      .option('--schema <name>', 'its schema (default: escapement)');
+  }
+  return command.addHelpText('after', `\nExamples:\n${examples.join('\n')}\n${texts.more ?? ''}`);
 }

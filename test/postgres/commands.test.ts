@@ -29,6 +29,22 @@ test('worker, list and top use the database that they are given', async () => {
   expect(watched.stdout).not.toContain('postgres:');
 });
 
+test('schedules are listed and changed in the database that is given', async () => {
+  const place = ['--postgres', await postgresUrl(), '--schema', `${schema}_schedules`];
+  const each = 'test/postgres/fixtures/schedule.ts';
+  await spawned(['migrate', each, ...place]);
+  expect(await spawned(['schedules', 'run', each, 'each', ...place])).toMatchObject({ code: 0 });
+  const { jobs } = JSON.parse((await spawned(['list', each, '--json', ...place])).stdout) as { jobs: { task: string }[] };
+  expect(jobs.map(({ task }) => task)).toEqual(['tick']);
+  expect(await spawned(['schedules', 'pause', each, 'each', ...place])).toMatchObject({ code: 0 });
+  expect((await spawned(['schedules', each, ...place])).stdout).toMatch(/each .* paused/);
+  const nowhere = await otherDatabase();
+  expect(await spawned(['schedules', 'pause', each, 'each', '--postgres', nowhere])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('nowhere'),
+  });
+});
+
 test('a password is not among the arguments of worker processes', async ({ skip }) => {
   if (!existsSync('/proc/self/cmdline')) skip('no /proc');
   const url = await postgresUrl();

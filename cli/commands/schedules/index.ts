@@ -16,13 +16,14 @@ const groups = {
 };
 
 export function addSchedules(program: Command, io: Io, done: (code: ExitCode) => void): void {
-  const command = addCommand(program, 'schedules', {
+  const texts = {
     summary: 'list schedules and when they fire next, or change one',
     description:
       'Lists the schedules in the store, and those in the module that no worker has stored yet. Subcommands show or change one schedule.',
     examples: ['tasks.ts', 'next tasks.ts digest.daily', 'pause tasks.ts digest.daily --reason "until the new template is there"'],
     more: '\nEach command prints one JSON document with --json. escapement schedules <command> --help shows examples.',
-  })
+  };
+  const command = addCommand(program, 'schedules', texts, { isGroup: true })
     .usage('[command] <module> [name] [options]')
     .helpCommand(false);
   for (const [heading, adders] of Object.entries(groups)) {
