@@ -470,7 +470,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       metadata: using.metadata,
       schedule: null,
       scheduledAt: null,
-      overrides: overridesOf(definition, using),
+      overrides: overridesOf(definition, using, unique, app.binding.host.retention),
       ...keysOf(definition, unique, text, parsed, now),
       enqueuedBy: enqueuing(),
     };

@@ -108,14 +108,17 @@ export function pruneAt({ status, finishedAt, overrides }: Pick<Job, 'status' | 
   return keepMs === null ? latestInstant : Math.min(finishedAt + keepMs, latestInstant);
 }
 
+/** An id that was made for the job: a UUID of version 7. */
+const generatedId = /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[\da-f]{4}-[\da-f]{12}$/;
+
 /**
- * True if nothing is kept of a job that succeeds, so that it is deleted with its outcome. Other jobs, schedules and unique keys depend on rows:
- * such jobs are left to the next pruning.
+ * True if nothing is kept of a job that succeeds, so that it is deleted with its outcome. Other jobs, schedules and unique keys depend on rows, and
+ * an enqueue with an id of the application may be repeated: such jobs are left to the next pruning.
  * @param keepMs the application's retention of successful jobs
  */
-export function isGoneAtOnce({ overrides, workflow, schedule, unique }: Job, keepMs: number): boolean {
+export function isGoneAtOnce({ id, overrides, workflow, schedule, unique }: Job, keepMs: number): boolean {
   const own = overrides?.retention?.successfulMs;
-  return (own === undefined ? keepMs : own) === 0 && workflow === null && schedule === null && unique === null;
+  return (own === undefined ? keepMs : own) === 0 && workflow === null && schedule === null && unique === null && generatedId.test(id);
 }
 
 /** When the job last changed: it was enqueued, an attempt started or ended, or it finished. */

@@ -1,4 +1,5 @@
 /** How long finished jobs are kept. */
+import type { UniqueRule } from '../core/definition.ts';
 import { frozen } from '../core/json.ts';
 import type { OwnRetention } from '../core/types.ts';
 import type { Retention } from '../engine/host.ts';
@@ -29,4 +30,17 @@ export function ownRetention(read: OptionReader, options: unknown, path: string)
 export function kept(below: OwnRetention | null | undefined, above: OwnRetention | undefined): OwnRetention | null {
   const both = { ...below, ...above };
   return Object.keys(both).length > 0 ? frozen(both) : null;
+}
+
+/** A finished job that keeps others from its key is not deleted before its window ends. */
+export function keptInWindow(own: OwnRetention | null, unique: UniqueRule | null, application: Retention): OwnRetention | null {
+  const windowMs = unique?.withinMs ?? 0;
+  const longer: Partial<Record<keyof OwnRetention, number>> = {};
+  for (const status of ['successful', 'failed', 'cancelled'] as const) {
+    if (!unique?.while.includes(status)) continue;
+    const given = own?.[`${status}Ms`];
+    const keepMs = given === undefined ? application[`${status}Ms`] : (given ?? Number.POSITIVE_INFINITY);
+    if (keepMs < windowMs) longer[`${status}Ms`] = windowMs;
+  }
+  return kept(own, longer);
 }

@@ -178,7 +178,7 @@ export function readSchedule(app: App, name: unknown, options: unknown, source: 
     expiresMs: expires === null ? null : (parseDuration(expires) ?? null),
     tags: chosen.tags ?? task.tags,
     metadata: chosen.metadata,
-    overrides: overridesOf(task, chosen),
+    overrides: overridesOf(task, chosen, chosen.unique ?? task.unique, app.retention),
     input: given.input === undefined || compute ? null : encode(given.input, `input of schedule ${scheduleName}`),
     computed: compute !== undefined,
     ...times,

@@ -4,11 +4,12 @@ import { type Duration, durationExpected, type Instant, parseWhen, show } from '
 import { InputError } from '../core/errors.ts';
 import { decode, encode, frozen } from '../core/json.ts';
 import type { Overrides } from '../core/types.ts';
+import type { Retention } from '../engine/host.ts';
 import { type Known, type ReadJobOptions, readJobOptions } from './job.ts';
 import { readUnique } from './limits.ts';
 import { usingKeys } from './names.ts';
 import { OptionReader, whenExpected } from './reader.ts';
-import { kept } from './retention.ts';
+import { kept, keptInWindow } from './retention.ts';
 import type { EditOptions } from './types.ts';
 
 /** Overrides from `using` for the jobs of one call. */
@@ -101,8 +102,17 @@ export function plain(value: unknown, what: string): Readonly<Record<string, unk
   return frozen(decode(encode(value, what)) as Record<string, unknown>);
 }
 
-/** Overrides stored with a task's jobs: those from `using`, and the task's retention. */
-export function overridesOf({ retention }: Definition, { overrides }: Using): Overrides | null {
-  const both = kept(retention, overrides?.retention);
+/**
+ * Overrides stored with a task's jobs: those from `using`, and the task's retention.
+ * @param unique the rule by which the job is unique
+ * @param application the application's retention
+ */
+export function overridesOf(
+  { retention }: Definition,
+  { overrides }: Using,
+  unique: UniqueRule | null,
+  application: Retention,
+): Overrides | null {
+  const both = keptInWindow(kept(retention, overrides?.retention), unique, application);
   return both === null ? overrides : frozen({ ...overrides, retention: both });
 }

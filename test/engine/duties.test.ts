@@ -243,6 +243,35 @@ test.each([
   await expect(results.fine.refresh()).rejects.toMatchObject({ code: 'ESCAPEMENT_RESULT_NOT_FOUND' });
 });
 
+test('what others depend on is not deleted with its outcome: ids of the application, and keys whose window has not ended', async () => {
+  const tasks = createTasks({ backend: memory() });
+  const runs: string[] = [];
+  const order = tasks.define('order', { retention: { successful: 0 }, run: (name: string) => void runs.push(name) });
+  const hourly = tasks.define('hourly', {
+    unique: { within: '6h' },
+    retention: { successful: '1m' },
+    run: (name: string) => void runs.push(name),
+  });
+  const daily = tasks.define('daily', { unique: { within: '3d' }, run: (name: string) => void runs.push(name) });
+  const sim = await simulate(tasks, { retention: { successful: '1h', failed: '1h', cancelled: '1h' } });
+  for (let hour = 0; hour < 5; hour++) {
+    await order.using({ id: 'order:1' }).enqueue('order');
+    await sim.advance('1s');
+    await order.using({ id: 'order:1' }).enqueue('order');
+    await hourly.enqueue('hourly');
+    await daily.enqueue('daily');
+    await sim.advance('1h');
+  }
+  // An id is known for an hour at most.
+  expect(runs.filter((name) => name === 'order').length).toBeLessThanOrEqual(5);
+  expect(runs.filter((name) => name !== 'order')).toEqual(['hourly', 'daily']);
+  await sim.advance('7h');
+  await hourly.enqueue('hourly');
+  await daily.enqueue('daily');
+  await sim.advance('1h');
+  expect(runs.filter((name) => name !== 'order')).toEqual(['hourly', 'daily', 'hourly']);
+});
+
 test('the outcome of a job that was deleted with it is known although the answer of the store was lost', async () => {
   const tasks = createTasks({ backend: memory() });
   const ends: string[] = [];
