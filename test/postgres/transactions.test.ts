@@ -124,6 +124,27 @@ describe.each(Object.entries(drivers))('%s', (driver, transact) => {
     });
   });
 
+  test('calls that do not wait for each other: what is refused takes nothing else with it', async () => {
+    const unique = tasks.define(`once-${driver.replaceAll(/\W/g, '')}`, { unique: {}, run: (_: number) => {} });
+    const plain = tasks.define(`plain-${driver.replaceAll(/\W/g, '')}`, (_: number) => {});
+    const strict = tasks.define(`strict-${driver.replaceAll(/\W/g, '')}`, { unique: { onConflict: 'reject' }, run: (_: number) => {} });
+    await strict.enqueue(1);
+    let ends: PromiseSettledResult<unknown>[] = [];
+    await transact(async (transaction, insert) => {
+      const enqueues = [unique.enqueue(1, { transaction }), strict.enqueue(1, { transaction }), plain.enqueue(2, { transaction })];
+      ends = await Promise.allSettled([
+        ...enqueues,
+        insert(`beside ${driver}`),
+        unique.enqueue(2, { transaction }),
+        strict.enqueue(1, { transaction }),
+      ]);
+    });
+    expect(ends.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled', 'fulfilled', 'rejected']);
+    const found = await tasks.jobs.list({ status: 'ready', limit: 500 });
+    expect(found.items.filter(({ task }) => [unique.name, plain.name].includes(task))).toHaveLength(3);
+    expect((await pool.query(`SELECT 1 FROM ${schema}.users WHERE name = $1`, [`beside ${driver}`])).rowCount).toBe(1);
+  });
+
   test('an attempt ends with the transaction of its effects, or goes on without it', async () => {
     let tries = 0;
     const task = tasks.define(`complete-${driver.replaceAll(/\W/g, '')}`, {

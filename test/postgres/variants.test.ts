@@ -1,7 +1,10 @@
-/** The conformance suite in the ways in which an application may connect. */
-import { describe, test } from 'vitest';
+/** The conformance suite in the ways in which an application may connect, and databases and roles that are set otherwise. */
+import pg from 'pg';
+import { describe, expect, test } from 'vitest';
+import { postgres } from '../../src/stores/postgres/index.ts';
+import { insert, jobMaker, t0 } from '../../src/testing/conformance/kit.ts';
 import { conformance } from '../../src/testing/conformance.ts';
-import { emptyPostgres } from '../stores/postgres-server.ts';
+import { emptyPostgres, postgresUrl } from '../stores/postgres-server.ts';
 
 const variants = {
   'postgres, beside other processes': emptyPostgres({ alone: false }),
@@ -9,3 +12,63 @@ const variants = {
 };
 
 for (const [label, source] of Object.entries(variants)) conformance(label, () => source.open(), { describe, test });
+
+async function withDatabase(create: string, fn: (url: string, admin: pg.Client) => Promise<void>): Promise<void> {
+  const admin = new pg.Client(await postgresUrl());
+  await admin.connect();
+  const name = `variant_${process.pid}`;
+  const url = new URL(await postgresUrl());
+  url.pathname = `/${name}`;
+  try {
+    await admin.query(`CREATE DATABASE ${name} ${create}`);
+    await fn(url.href, admin);
+  } finally {
+    await admin.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+    await admin.end();
+  }
+}
+
+test('bytes are read in the form that the database is set to', async () => {
+  await withDatabase('', async (url, admin) => {
+    await admin.query(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET bytea_output = 'escape'`);
+    const pool = new pg.Pool({ connectionString: url, max: 2 });
+    const store = await postgres({ pool }).open({ alone: true });
+    await store.migrate();
+    const row = jobMaker()();
+    const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
+    await store.insert([row], { now: t0, blobs: [{ job: row.id, name: 'a', bytes }] });
+    const [found] = await store.getBlobs([row.id], 'a');
+    expect([...(found ?? [])]).toEqual([...bytes]);
+    await store.close();
+    await pool.end();
+  });
+});
+
+test('a database that cannot store any text is refused', async () => {
+  await withDatabase("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", async (url) => {
+    const store = await postgres({ connectionString: url }).open({ alone: true });
+    await expect((async () => store.migrate())()).rejects.toThrow(
+      'postgres() needs a database in UTF8, which stores any text; this one is in LATIN1',
+    );
+    await store.close();
+  });
+});
+
+test('a role that may not create schemas uses one that is there', async () => {
+  await withDatabase('', async (url, admin) => {
+    const role = `variant_role_${process.pid}`;
+    await admin.query(`CREATE ROLE ${role} LOGIN PASSWORD 'x'`);
+    const owner = new pg.Client(url);
+    await owner.connect();
+    await owner.query(`CREATE SCHEMA given AUTHORIZATION ${role}`);
+    await owner.end();
+    const own = new URL(url);
+    Object.assign(own, { username: role, password: 'x' });
+    const store = await postgres({ connectionString: own.href, schema: 'given' }).open({ alone: true });
+    await store.migrate();
+    await insert(store, jobMaker()());
+    await store.close();
+    await admin.query(`DROP DATABASE ${new URL(url).pathname.slice(1)} WITH (FORCE)`);
+    await admin.query(`DROP ROLE ${role}`);
+  });
+});

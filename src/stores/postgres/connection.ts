@@ -72,19 +72,29 @@ const mostTries = 10;
 /** With more, claims get into each other's way. */
 const mostLanes = 2;
 const oldestVersion = 140_000;
+/** An outcome with a character that the database refuses could never be recorded. */
+const encodings: readonly string[] = ['UTF8', 'SQL_ASCII'];
 /** Clocks that are synchronized differ by less. */
 const warnFromMs = 1_000;
 
 /** Conversions of this store alone: the types of the application's pool stay as they are. */
 const parsers: Readonly<Record<number, (value: string) => unknown>> = {
   16: (value) => value === 't',
-  17: (value) => Buffer.from(value.slice(2), 'hex'),
+  17: bytesOf,
   20: Number,
   21: Number,
   23: Number,
   700: Number,
   701: Number,
 };
+/** Bytes in either form, by `bytea_output` of the database or the role. */
+function bytesOf(value: string): Buffer {
+  if (value.startsWith('\\x')) return Buffer.from(value.slice(2), 'hex');
+  const plain = value.replaceAll(/\\(\\|[0-7]{3})/g, (_, code: string) =>
+    code === '\\' ? code : String.fromCharCode(Number.parseInt(code, 8)),
+  );
+  return Buffer.from(plain, 'latin1');
+}
 const asText = (value: string) => value;
 const types = { getTypeParser: (oid: number) => parsers[oid] ?? asText };
 
@@ -189,9 +199,17 @@ export class Connection {
       if (this.place.pool) this.#lend(this.place.pool);
       else await this.#connect();
     }
-    const [server] = await this.query<{ version: number }>("SELECT current_setting('server_version_num')::integer AS version");
+    const [server] = await this.query<{ version: number; encoding: string }>(
+      "SELECT current_setting('server_version_num')::integer AS version, current_setting('server_encoding') AS encoding",
+    );
     if (server && server.version < oldestVersion) {
       throw new StoreError(`postgres() needs PostgreSQL 14 or later; the server is ${server.version / 10_000}`, { kind: 'unsupported' });
+    }
+    if (server && !encodings.includes(server.encoding)) {
+      throw new StoreError(
+        `postgres() needs a database in UTF8, which stores any text; this one is in ${server.encoding}. Create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`,
+        { kind: 'unsupported' },
+      );
     }
     if (this.#inTurn) return;
     await this.#clock.measure();

@@ -581,7 +581,9 @@ const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex')
  */
 export async function migrate(session: Session, schema: string, lock: readonly [number, number]): Promise<void> {
   await session.run(`SELECT pg_advisory_xact_lock(${lock[0]}, ${lock[1]})`);
-  await session.run(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
+  // Creating a schema that is there needs a permission for the database all the same.
+  const [there] = await session.rows<{ found: string | null }>('SELECT to_regnamespace($1)::text AS found', [schema]);
+  if (there?.found == null) await session.run(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
   await session.run(`CREATE TABLE IF NOT EXISTS ${schema}.migrations (version integer PRIMARY KEY, checksum text NOT NULL)`);
   for (let version = (await applied(session, schema)) + 1; version <= migrations.length; version++) {
     const sql = migrations[version - 1] as string;

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { defaultBackoff } from '../../core/backoff.ts';
 import { hintsOf } from '../../core/changes.ts';
 import { decide } from '../../core/decide.ts';
-import { StoreError } from '../../core/errors.ts';
+import { DuplicateJobError, StoreError } from '../../core/errors.ts';
 import { settled as settledJob } from '../../core/job.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../../core/types.ts';
@@ -136,7 +136,8 @@ export class PostgresStore implements Store {
     const isPlain = !more.once && !more.blobs?.length && !more.edges?.length && jobs.every(({ unique }) => unique === null);
     if (transaction !== undefined) {
       const hint = { dueAt: Math.min(...jobs.map(({ dueAt }) => dueAt)) };
-      return this.#joined(transaction, (work) => work.insert(jobs, now, more), { hint, jobs }, isPlain);
+      const isSingle = jobs.length === 1 && !more.blobs?.length && !more.edges?.length;
+      return this.#joined(transaction, (work) => work.insert(jobs, now, more), { hint, jobs, isSingle }, isPlain);
     }
     const taken = isPlain ? await this.#enqueues.add(jobs) : await this.#work((work) => work.insert(jobs, now, more));
     this.#hint(taken ? jobs.map((job, i) => taken[i]?.job ?? job) : jobs, true);
@@ -541,13 +542,18 @@ export class PostgresStore implements Store {
   }
 
   /** Runs in the caller's transaction, which may still be rolled back. Others are notified when it commits. */
-  async #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, { hint, jobs }: Told, isOneStatement: boolean): Promise<T> {
+  #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, told: Told, isOneStatement: boolean): Promise<T> {
     const session = guestSession(transaction);
     if (!this.#migrated) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
+    return inTurn(transaction as Transaction, () => this.#join(session, fn, told, isOneStatement));
+  }
+
+  async #join<T>(session: Session, fn: (work: Work) => Promise<T>, told: Told, isOneStatement: boolean): Promise<T> {
+    const { hint, jobs, isSingle = false } = told;
     try {
       const work = new Work(session, this.#sql.work);
       // What is refused leaves nothing behind, whatever the caller does next.
-      const value = await (isOneStatement ? fn(work) : inSavepoint(session, () => fn(work)));
+      const value = await (isOneStatement ? fn(work) : inSavepoint(session, () => fn(work), isSingle));
       if (this.#wakeups) await session.rows(this.#wakeups.sqlToTell(hint, jobs));
       else if (this.#isAlone) await this.#watch(session);
       return value;
@@ -648,13 +654,29 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => systemClock.after(ms, resolve));
 }
 
-async function inSavepoint<T>(session: Session, fn: () => Promise<T>): Promise<T> {
+/** The last call on each transaction of the application. */
+const turns = new WeakMap<object, Promise<unknown>>();
+/** Drizzle's nested transactions share their client. */
+type Transaction = object & { readonly session?: { readonly client?: object } };
+
+/** Calls on one transaction come one after the other: a savepoint that is rolled back takes everything with it that came after it began. */
+function inTurn<T>(transaction: Transaction, fn: () => Promise<T>): Promise<T> {
+  const client = transaction.session?.client ?? transaction;
+  const before = turns.get(client);
+  const mine = before === undefined ? fn() : before.then(fn, fn);
+  turns.set(client, mine);
+  return mine;
+}
+
+/** @param isSingle a job that is refused because another holds its key has changed nothing: statements of the application that came since then stay */
+async function inSavepoint<T>(session: Session, fn: () => Promise<T>, isSingle: boolean): Promise<T> {
   await session.script('SAVEPOINT escapement');
   let value: T;
   try {
     value = await fn();
   } catch (error) {
-    await session.script('ROLLBACK TO SAVEPOINT escapement').catch(() => {});
+    const isRefusal = isSingle && error instanceof DuplicateJobError;
+    await session.script(`${isRefusal ? 'RELEASE' : 'ROLLBACK TO'} SAVEPOINT escapement`).catch(() => {});
     throw error;
   }
   await session.script('RELEASE SAVEPOINT escapement');
@@ -672,6 +694,8 @@ interface Renewed {
 interface Told {
   readonly hint: Hint;
   readonly jobs?: readonly Job[];
+  /** It is the insert of one job, and of nothing else. */
+  readonly isSingle?: boolean;
 }
 
 /** The key of an advisory lock. */
