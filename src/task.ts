@@ -489,7 +489,8 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
       lacks('runAfter', 'deferred jobs', 'the option to be omitted, or a backend such as memory() or sqlite()');
     if (priority !== undefined && !supports.priority)
       lacks('priority', 'priorities', 'the option to be omitted, or a backend such as memory() or sqlite()');
-    if (transaction !== undefined && !supports.transactions) lacks('transaction', 'transactions', 'the option to be omitted, or sqlite()');
+    if (transaction !== undefined && !supports.transactions)
+      lacks('transaction', 'transactions', 'the option to be omitted, or a backend such as sqlite() or postgres()');
     if (!supports.engine) this.#checkBeyond(app, (path, what) => read.faults.push(beyond(path, what, alias, backend)), more);
     read.done();
   }

@@ -161,11 +161,18 @@ async function loadBullMQ(): Promise<BullMQ> {
   try {
     return await import('bullmq');
   } catch (error) {
-    if ((error as { code?: unknown }).code !== 'ERR_MODULE_NOT_FOUND') throw error;
-    throw new ConfigError('bullmq() needs the packages bullmq and ioredis', [
-      { path: 'bullmq', expected: 'the packages to be installed: npm install bullmq ioredis', got: 'no such package' },
-    ]);
+    throw isMissing(error) ? missing() : error;
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return ['ERR_MODULE_NOT_FOUND', 'MODULE_NOT_FOUND'].includes(String((error as { code?: unknown }).code));
+}
+
+function missing(): ConfigError {
+  return new ConfigError('bullmq() needs the packages bullmq and ioredis', [
+    { path: 'bullmq', expected: 'the packages to be installed: npm install bullmq ioredis', got: 'no such package' },
+  ]);
 }
 
 function within<T>(ms: number, promise: Promise<T>): Promise<T> {
@@ -178,6 +185,7 @@ function within<T>(ms: number, promise: Promise<T>): Promise<T> {
 /** The error of a call to Redis, as stores report it. */
 export function failing(error: unknown): unknown {
   if (error instanceof StoreError || error instanceof ConfigError) return error;
+  if (error instanceof Error && isMissing(error)) return missing();
   const why = error instanceof Error ? `: ${error.message === '' ? error.name : error.message}` : ' does not answer';
   return new StoreError(`Redis${why}`, { kind: 'failing', transient: true, cause: error });
 }

@@ -221,7 +221,7 @@ export class BullStore implements Store {
       throw unsupported(
         `changing ${Object.keys(set)
           .filter((key) => key !== 'dueAt')
-          .join(', ')} of a job: cancel it and enqueue another, or`,
+          .join(', ')} of a job; cancel it and enqueue another`,
       );
     return (await this.get([id]))[0]?.job ?? null;
   }

@@ -39,7 +39,7 @@ export interface StepContext {
 
 /** Options of a step. @typeParam T what its function returns */
 export interface StepOptions<T = never> {
-  /** Tells steps apart that run in parallel under one name. */
+  /** Tells steps apart that run in parallel under one name: a number, or at most 200 characters. */
   key?: string | number;
   /** Retries within the attempt. An error after the last try fails the attempt; the job's next attempt goes on from this step. @default one try */
   retry?: { maxAttempts?: number; backoff?: BackoffInput };

@@ -383,7 +383,8 @@ function readOptions(options: StepOptions, what: string) {
     if (name !== 'maxAttempts' && name !== 'backoff') fault(`retry.${name}`, 'one of maxAttempts, backoff', name);
   const { maxAttempts = retry.backoff === undefined ? 1 : 3 } = retry;
   if (!Number.isInteger(maxAttempts) || maxAttempts < 1) fault('retry.maxAttempts', 'a whole number from 1', maxAttempts);
-  if (key !== undefined && typeof key !== 'string' && typeof key !== 'number') fault('key', 'a string or a number', key);
+  const isKey = typeof key === 'number' || (typeof key === 'string' && key.length <= maxNameLength);
+  if (key !== undefined && !isKey) fault('key', `a number or a string of at most ${maxNameLength} characters`, key);
   const backoff = parseBackoff(retry.backoff ?? [1_000], 'retry.backoff', faults);
   const timeoutMs = timeout === undefined ? null : durationMs(timeout, `${what}: timeout`);
   if (faults.length > 0) throw new ConfigError(`Invalid options for ${what}`, faults);
