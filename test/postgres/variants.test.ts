@@ -1,8 +1,8 @@
 /** The conformance suite in the ways in which an application may connect, and databases and roles that are set otherwise. */
 import pg from 'pg';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { postgres } from '../../src/stores/postgres/index.ts';
-import { insert, jobMaker, t0 } from '../../src/testing/conformance/kit.ts';
+import { claim, done, idsOf, insert, jobMaker, many, t0, wanted } from '../../src/testing/conformance/kit.ts';
 import { conformance } from '../../src/testing/conformance.ts';
 import { emptyPostgres, postgresUrl } from '../stores/postgres-server.ts';
 
@@ -71,4 +71,38 @@ test('a role that may not create schemas uses one that is there', async () => {
     await admin.query(`DROP DATABASE ${new URL(url).pathname.slice(1)} WITH (FORCE)`);
     await admin.query(`DROP ROLE ${role}`);
   });
+});
+
+test('an outcome whose value the server refuses is recorded as a failure, and the others as they are', async () => {
+  const schema = `refusing_${process.pid}`;
+  const pool = new pg.Pool({ connectionString: await postgresUrl(), max: 2 });
+  const store = await postgres({ pool, schema }).open({ alone: true });
+  await store.migrate();
+  const warned: string[] = [];
+  const warn = ({ message }: Error) => void warned.push(message);
+  process.on('warning', warn);
+  try {
+    await pool.query(`CREATE FUNCTION ${schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF NEW.return_value = '"bad"' THEN RAISE EXCEPTION 'no such character' USING ERRCODE = '22P05'; END IF; RETURN NEW; END $$`);
+    await pool.query(`CREATE TRIGGER refuse BEFORE UPDATE ON ${schema}.jobs FOR EACH ROW EXECUTE FUNCTION ${schema}.refuse()`);
+    const jobs = many(4, jobMaker());
+    await insert(store, ...jobs);
+    const rows = await claim(store, t0, { limit: 3 });
+    const outcomes = rows.map((row, i) => done(row, t0 + 1, i === 1 ? '"bad"' : '"good"'));
+    const { settled, claimed } = await store.settle(outcomes, { now: t0 + 1, claim: wanted(t0 + 1) });
+    expect(settled.map((job) => job && [job.status, job.returnValue])).toEqual([
+      ['successful', '"good"'],
+      ['failed', null],
+      ['successful', '"good"'],
+    ]);
+    expect(idsOf(claimed)).toEqual(idsOf(jobs.slice(3)));
+    const [record] = await store.get([jobs[1]?.id ?? '']);
+    expect(record?.attempts).toMatchObject([{ outcome: 'failed', error: { message: expect.stringContaining('no such character') } }]);
+    await vi.waitFor(() => expect(warned).toEqual([expect.stringContaining('cannot be stored')]), { timeout: 30_000 });
+  } finally {
+    process.off('warning', warn);
+    await store.close();
+    await pool.query(`DROP SCHEMA ${schema} CASCADE`);
+    await pool.end();
+  }
 });

@@ -255,7 +255,39 @@ export class PostgresStore implements Store {
     }
     if (claim?.limits) this.#hasLimits = true;
     const claiming = claim && claim.limit > 0 ? { ...claim, now } : undefined;
-    return (claim?.limits ? undefined : await this.#succeed(settlements, now, claiming)) ?? this.#settleAll(settlements, now, claiming);
+    try {
+      const plain = claim?.limits ? undefined : await this.#succeed(settlements, now, claiming);
+      return plain ?? (await this.#settleAll(settlements, now, claiming));
+    } catch (error) {
+      if (!isRefusedValue(error)) throw error;
+    }
+    return this.#settleEach(settlements, now, claiming);
+  }
+
+  /** The server refuses a value of one of them: the others are recorded as they are, and that one as a failure. */
+  async #settleEach(
+    settlements: readonly Settlement[],
+    now: number,
+    claim: (ClaimOptions & { now: number }) | undefined,
+  ): Promise<Settled> {
+    const answers: Settled[] = [];
+    for (const settlement of settlements) {
+      try {
+        answers.push(await this.#settleAll([settlement], now, undefined));
+      } catch (error) {
+        if (!isRefusedValue(error)) throw error;
+        process.emitWarning(`the outcome of job ${settlement.id} cannot be stored, and is recorded as a failure: ${error.message}`, {
+          type: 'EscapementWarning',
+          code: 'ESCAPEMENT_UNSTORABLE_OUTCOME',
+        });
+        answers.push(await this.#settleAll([refused(settlement, error)], now, undefined));
+      }
+    }
+    return {
+      settled: answers.flatMap(({ settled }) => settled),
+      dependents: answers.flatMap(({ dependents }) => dependents),
+      claimed: claim ? await this.claim(claim) : [],
+    };
   }
 
   /** Settles plain successes and claims. Undefined: one of them is another outcome, or no longer held, and nothing was changed. */
@@ -637,6 +669,25 @@ export class PostgresStore implements Store {
   #notify(hint: Hint): void {
     for (const listener of this.#listeners) listener(hint);
   }
+}
+
+/** The server has taken the statement, and refuses data in it (class 22), or its size (class 54). */
+function isRefusedValue(error: unknown): error is Error {
+  return error instanceof StoreError && !error.transient && /^(22|54)/.test(codeOf(error.cause) ?? '');
+}
+
+/** What can be stored of an outcome. */
+function refused({ log: _, metadata: __, prune: ___, ...settlement }: Settlement, { message }: Error): Settlement {
+  const isSuccess = settlement.outcome === 'successful';
+  return {
+    ...settlement,
+    outcome: isSuccess ? 'failed' : settlement.outcome,
+    status: settlement.status === 'successful' ? 'failed' : settlement.status,
+    returnValue: null,
+    progress: null,
+    reason: null,
+    error: { name: 'StoreError', message: `the outcome cannot be stored: ${message}`, stack: '' },
+  };
 }
 
 const nothing: Served = { tasks: [] };
