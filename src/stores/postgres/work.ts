@@ -15,12 +15,15 @@ import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique
 import { type Edge, edgesOf, isRevived } from '../../core/workflow.ts';
 import type { Advance, Amended, Held, JobBlob, Settled, Taken, WantedSignal } from '../../ports/store.ts';
 import { type AttemptRow, attemptOf, type JobRow, recordOf, textOf } from '../sql/rows.ts';
-import { Retry } from './connection.ts';
+import { chunks, sizeOf } from './chunks.ts';
+import { codeOf, Retry } from './connection.ts';
 import { edgesSql, WorkflowEdges } from './edges.ts';
 import { changedColumns, changedRow, type Entry, editedColumns, entryOf, insertedColumns, insertedRow, jobColumns } from './rows.ts';
 import { clean, cleaned, records, type Session, texts } from './session.ts';
 
-const mostRounds = 10;
+/** How often an insert starts over because keys became free meanwhile, or because of a deadlock. */
+const mostRounds = 50;
+const mostDeadlocks = 3;
 const mostAtOnce = 1_000;
 
 /** The texts of the statements, for a schema. */
@@ -52,7 +55,9 @@ export function workSql(schema: string) {
     change: change(changedColumns),
     edit: change([...changedColumns, ...editedColumns]),
     holder: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE unique_key = $1::text FOR UPDATE`,
-    releaseKey: `UPDATE ${schema}.jobs SET unique_key = NULL WHERE id = $1::text`,
+    holders: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE unique_key = ANY (ARRAY(SELECT json_array_elements_text(${given})))
+      ORDER BY id FOR UPDATE`,
+    releaseKeys: `UPDATE ${schema}.jobs SET unique_key = NULL WHERE ${ofIds}`,
     hasBlocked: `SELECT 1 AS found FROM ${schema}.jobs WHERE blocked_by IS NOT NULL LIMIT 1`,
     unblock: `SELECT ${schema}.unblock(gate.name, gate.count) FROM json_to_recordset(${given}) gate(name text, count integer)`,
     blobs: `SELECT job, bytes FROM ${schema}.blobs WHERE job IN (SELECT json_array_elements_text(${given})) AND name = $2::text`,
@@ -131,63 +136,115 @@ export class Work {
 
   async #insertJobs(jobs: readonly Job[], now: number, once: boolean): Promise<Taken | undefined> {
     if (!once && jobs.every(({ unique }) => unique === null)) {
-      await this.#insert(this.#sql.insert, jobs);
+      for (const part of chunksOf(jobs)) await this.#session.run(this.#sql.insert, [rowsOf(part)]);
       return undefined;
     }
-    const taken: (JobRecord | null)[] = jobs.map(() => null);
-    let left = jobs.map((_, i) => i);
-    for (let round = 0; left.length > 0; round++) {
-      if (round === mostRounds) throw new Retry();
+    if (jobs.length === 1) return this.#insertAgain(() => this.#insertOrFind(jobs, now, once));
+    await this.#session.script('SAVEPOINT escapement_jobs');
+    const restart = () => this.#session.script('ROLLBACK TO SAVEPOINT escapement_jobs');
+    return this.#insertAgain(() => this.#insertOrFind(jobs, now, once), restart);
+  }
+
+  /** @param restart gives up what an insert has inserted and locked; undefined: it leaves nothing behind unless it succeeds */
+  async #insertAgain(insert: () => Promise<Taken | undefined>, restart?: () => Promise<void>): Promise<Taken> {
+    let deadlocks = 0;
+    for (let round = 0; round < mostRounds; round++) {
+      try {
+        const taken = await insert();
+        if (taken) return taken;
+      } catch (error) {
+        if (!restart || codeOf(error) !== '40P01' || ++deadlocks > mostDeadlocks) throw error;
+      }
+      await restart?.();
+    }
+    throw new Retry();
+  }
+
+  /**
+   * Keys are taken in one order, then their holders are locked in the order of their ids, and after that nothing is waited for: inserts at the same
+   * time do not deadlock, nor do they with workers. That is why a key that has become free meanwhile cannot be taken now.
+   * @returns undefined if a key became free: the insert has to start over, without what it has inserted and locked
+   */
+  async #insertOrFind(jobs: readonly Job[], now: number, once: boolean): Promise<Taken | undefined> {
+    const refused: number[] = [];
+    const existing = new Map<string, JobRecord>();
+    const holders = new Map<string, Holder>();
+    let wanted: readonly number[] = inOrderOfKeys(jobs, once);
+    while (wanted.length > 0) {
       const isIn = await this.#insertNew(
-        left.map((i) => jobs[i] as Job),
+        wanted.map((i) => jobs[i] as Job),
         once,
       );
-      const others = left.filter((_, i) => !isIn.has(i));
-      left = [];
-      for (const i of others) {
-        const standing = await this.#standIn(jobs[i] as Job, now, once);
-        if (standing) taken[i] = standing;
-        // Whoever held the key has given it up in the meantime.
-        else left.push(i);
-      }
+      const left = wanted.filter((_, i) => !isIn.has(i));
+      if (once) await this.#find(jobs, left, existing);
+      const ofKeys = left.filter((i) => !existing.has((jobs[i] as Job).id));
+      const found = await this.#holdersOf(ofKeys.map((i) => keyOf(jobs[i] as Job)));
+      if (ofKeys.some((i) => !found.has(keyOf(jobs[i] as Job) ?? ''))) return undefined;
+      const over = new Set([...found].filter(([, { entry }]) => !isStanding(entry.job, now)).map(([key]) => key));
+      for (const [key, holder] of found) if (!over.has(key)) holders.set(key, holder);
+      // Until this transaction ends, nobody else can take a key that it has released.
+      if (over.size > 0)
+        await this.#session.run(this.#sql.releaseKeys, [texts([...over].map((key) => (found.get(key) as Holder).entry.job.id))]);
+      wanted = ofKeys.filter((i) => over.has(keyOf(jobs[i] as Job) ?? ''));
+      const again = new Set(wanted);
+      refused.push(...left.filter((i) => !again.has(i)));
     }
+    return this.#standIns(jobs, new Set(refused), existing, holders);
+  }
+
+  /** Those whose ids exist already. */
+  async #find(jobs: readonly Job[], wanted: readonly number[], existing: Map<string, JobRecord>): Promise<void> {
+    if (wanted.length === 0) return;
+    const ids = wanted.map((i) => (jobs[i] as Job).id);
+    for (const [i, record] of (await this.records(ids)).entries()) if (record) existing.set(ids[i] as string, record);
+  }
+
+  /** The jobs that have unique keys, by their keys, whether or not their windows are over. */
+  async #holdersOf(keys: readonly (string | null)[]): Promise<Map<string, Holder>> {
+    const wanted = new Set(keys.filter((key) => key !== null));
+    if (wanted.size === 0) return new Map();
+    const rows = await this.#session.rows<JobRow>(this.#sql.holders, [texts([...wanted])]);
+    const ids = rows.map(({ id }) => id);
+    const found = await recordsOf(this.#session, this.#sql.attempts, ids, rows);
+    return new Map(rows.map((row, i) => [row.uniqueKey as string, { entry: entryOf(row), attempts: found[i]?.attempts ?? [] }]));
+  }
+
+  /** The records that stand in the places of jobs, because they have their ids or hold their unique keys; replaced if the jobs ask for that. */
+  async #standIns(
+    jobs: readonly Job[],
+    refused: ReadonlySet<number>,
+    existing: ReadonlyMap<string, JobRecord>,
+    holders: ReadonlyMap<string, Holder>,
+  ): Promise<Taken> {
+    const replaced = new Map<string, Entry>();
+    const taken = jobs.map((job, i): JobRecord | null => {
+      if (!refused.has(i)) return null;
+      const there = existing.get(job.id);
+      if (there) return { ...there, job: replaced.get(there.job.id)?.job ?? there.job };
+      const { entry, attempts } = holders.get(keyOf(job) ?? '') as Holder;
+      const standing = replaced.get(entry.job.id)?.job ?? entry.job;
+      if (job.unique?.onConflict === 'reject') throw new DuplicateJobError(...duplicateOf(job, standing));
+      const set = job.unique?.onConflict === 'replace' ? replacement(standing, job) : undefined;
+      if (!set) return { job: standing, attempts };
+      const after = { ...standing, ...set, input: cleaned(set.input) };
+      replaced.set(after.id, { ...entry, job: after, blockedBy: null });
+      return { job: after, attempts };
+    });
+    for (const part of chunks([...replaced.values()], mostAtOnce, ({ job }) => sizeOf(job))) await this.#write(part, true);
     return taken;
   }
 
   /** Inserts those whose ids and keys are free; which they are, as indexes. */
   async #insertNew(jobs: readonly Job[], once: boolean): Promise<ReadonlySet<number>> {
     const isIn = new Set<number>();
-    for (let from = 0; from < jobs.length; from += mostAtOnce) {
-      const part = jobs.slice(from, from + mostAtOnce);
-      const rows = records(part.map((job) => insertedRow(job, heldKey(job))));
-      const ids = new Set(
-        (await this.#session.rows<{ id: string }>(once ? this.#sql.insertOnce : this.#sql.insertUnique, [rows])).map(({ id }) => id),
-      );
+    let from = 0;
+    for (const part of chunksOf(jobs)) {
+      const sql = once ? this.#sql.insertOnce : this.#sql.insertUnique;
+      const ids = new Set((await this.#session.rows<{ id: string }>(sql, [rowsOf(part)])).map(({ id }) => id));
       for (const [i, { id }] of part.entries()) if (ids.delete(id)) isIn.add(from + i);
+      from += part.length;
     }
     return isIn;
-  }
-
-  async #insert(sql: string, jobs: readonly Job[]): Promise<void> {
-    for (let from = 0; from < jobs.length; from += mostAtOnce) {
-      const part = jobs.slice(from, from + mostAtOnce);
-      await this.#session.run(sql, [records(part.map((job) => insertedRow(job, heldKey(job))))]);
-    }
-  }
-
-  /** The record that stands in a job's place, because it has its id or holds its unique key; replaced if the job asks for that. */
-  async #standIn(job: Job, now: number, once: boolean): Promise<JobRecord | undefined> {
-    if (once) {
-      const [there] = await this.records([job.id]);
-      if (there) return there;
-    }
-    const holder = await this.#holderOf(heldKey(job), now);
-    if (!holder) return undefined;
-    const standing = holder.job;
-    if (job.unique?.onConflict === 'reject') throw new DuplicateJobError(...duplicateOf(job, standing));
-    const set = job.unique?.onConflict === 'replace' ? replacement(standing, job) : undefined;
-    if (set) await this.#write([{ ...holder, job: { ...standing, ...set }, blockedBy: null }], true);
-    return (await this.records([standing.id]))[0] ?? undefined;
   }
 
   /** The job that keeps others from a unique key. One whose window is over gives the key up. */
@@ -197,7 +254,7 @@ export class Work {
     if (!row) return undefined;
     const entry = entryOf(row);
     if (isStanding(entry.job, now)) return entry;
-    await this.#session.run(this.#sql.releaseKey, [entry.job.id]);
+    await this.#session.run(this.#sql.releaseKeys, [texts([entry.job.id])]);
     return undefined;
   }
 
@@ -210,9 +267,10 @@ export class Work {
   }
 
   async #keepBlobs(blobs: readonly JobBlob[]): Promise<void> {
-    if (blobs.length === 0) return;
-    const rows = blobs.map(({ job, name, bytes }) => ({ job, name, bytes: Buffer.from(bytes).toString('base64') }));
-    await this.#session.run(this.#sql.keepBlobs, [JSON.stringify(rows)]);
+    for (const part of chunks(blobs, mostAtOnce, ({ bytes }) => bytes.length)) {
+      const rows = part.map(({ job, name, bytes }) => ({ job, name, bytes: Buffer.from(bytes).toString('base64') }));
+      await this.#session.run(this.#sql.keepBlobs, [JSON.stringify(rows)]);
+    }
   }
 
   async records(ids: readonly string[]): Promise<(JobRecord | null)[]> {
@@ -509,6 +567,37 @@ export async function recordsOf(
   }
   const found = new Map(rows.map((row) => [row.id, recordOf(row, earlier.get(row.id) ?? [])]));
   return ids.map((id) => found.get(id) ?? null);
+}
+
+/** A job that has a unique key, and its attempts. */
+interface Holder {
+  readonly entry: Entry;
+  readonly attempts: readonly Attempt[];
+}
+
+/** The unique key that a job takes, as it is stored. */
+function keyOf(job: Job): string | null {
+  return cleaned(heldKey(job));
+}
+
+/** Those that may meet others, as indexes, in an order that is the same in all transactions; before them the other ones as they come. */
+function inOrderOfKeys(jobs: readonly Job[], once: boolean): number[] {
+  const ranks = jobs.map((job) => {
+    const key = keyOf(job);
+    if (key !== null) return `2 ${key}`;
+    return once && job.workflow === null ? `1 ${job.id}` : '';
+  });
+  const rank = (i: number) => ranks[i] as string;
+  return [...jobs.keys()].sort((a, b) => (rank(a) === rank(b) ? a - b : rank(a) < rank(b) ? -1 : 1));
+}
+
+/** The jobs of each statement. */
+function chunksOf(jobs: readonly Job[]): Job[][] {
+  return chunks(jobs, mostAtOnce, sizeOf);
+}
+
+function rowsOf(jobs: readonly Job[]): string {
+  return records(jobs.map((job) => insertedRow(job, heldKey(job))));
 }
 
 function cleanedSet(set: NonNullable<Amendment['set']>): NonNullable<Amendment['set']> {
