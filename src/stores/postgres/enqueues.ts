@@ -5,12 +5,15 @@
 import { isEscapementError, StoreError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
 import { plainValues } from '../sql/rows.ts';
-import type { Connection } from './connection.ts';
+import { chunks, mostText, sizeOf } from './chunks.ts';
+import { type Connection, hotMs } from './connection.ts';
 import { insertedRow } from './rows.ts';
 import { records, type Value } from './session.ts';
 
 interface Pending {
   readonly jobs: readonly Job[];
+  /** The characters of its jobs. */
+  readonly size: number;
   resolve(): void;
   reject(error: unknown): void;
 }
@@ -44,8 +47,9 @@ export class Enqueues {
   }
 
   add(jobs: readonly Job[]): Promise<void> {
+    const size = jobs.reduce((sum, job) => sum + sizeOf(job), 0);
     return new Promise((resolve, reject) => {
-      this.#pending.push({ jobs, resolve, reject });
+      this.#pending.push({ jobs, size, resolve, reject });
       if (this.#isScheduled || this.#groups >= mostGroups) return;
       this.#isScheduled = true;
       queueMicrotask(() => {
@@ -69,10 +73,12 @@ export class Enqueues {
 
   #take(): Pending[] {
     let count = 0;
+    let total = 0;
     let end = 0;
-    for (const { jobs } of this.#pending) {
-      if (end > 0 && count + jobs.length > mostAtOnce) break;
+    for (const { jobs, size } of this.#pending) {
+      if (end > 0 && (count + jobs.length > mostAtOnce || total + size > mostText)) break;
       count += jobs.length;
+      total += size;
       end += 1;
     }
     return this.#pending.splice(0, end);
@@ -94,9 +100,19 @@ export class Enqueues {
   }
 
   async #write(jobs: readonly Job[]): Promise<void> {
-    if (jobs.length === 0) return;
-    const [sql, values] = this.#statement(jobs);
-    await this.#connection.query(sql, values);
+    const [first, ...others] = chunks(jobs, Number.POSITIVE_INFINITY, sizeOf);
+    if (!first) return;
+    if (others.length === 0) {
+      await this.#connection.query(...this.#statement(first));
+      return;
+    }
+    // One enqueue of many long inputs: all of them or none.
+    await this.#connection.transact(
+      async (session) => {
+        for (const part of [first, ...others]) await session.run(...this.#statement(part));
+      },
+      hotMs * (1 + others.length),
+    );
   }
 
   #statement(jobs: readonly Job[]): [string, Value[]] {
