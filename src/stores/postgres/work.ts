@@ -55,6 +55,7 @@ export function workSql(schema: string) {
     change: change(changedColumns),
     edit: change([...changedColumns, ...editedColumns]),
     holder: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE unique_key = $1::text FOR UPDATE`,
+    holderNow: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE unique_key = $1::text`,
     holders: `SELECT ${jobColumns} FROM ${schema}.jobs WHERE unique_key = ANY (ARRAY(SELECT json_array_elements_text(${given})))
       ORDER BY id FOR UPDATE`,
     releaseKeys: `UPDATE ${schema}.jobs SET unique_key = NULL WHERE ${ofIds}`,
@@ -261,9 +262,13 @@ export class Work {
   /** The unique key that a row holds after a change. */
   async #keyAfter(entry: Entry, job: Job, now: number): Promise<string | null> {
     const key = job.unique === null ? null : cleaned(heldKey(job));
+    if (key === null) return null;
     // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
-    const holder = await this.#holderOf(key, now);
-    return holder === undefined || holder.job.id === entry.job.id ? key : null;
+    const [row] = await this.#session.rows<JobRow>(this.#sql.holderNow, [key]);
+    if (!row || row.id === entry.job.id) return key;
+    // The other row is not locked: whoever has locked it may wait for the rows of this transaction.
+    if (isStanding(entryOf(row).job, now)) return null;
+    return (await this.#holderOf(key, now)) === undefined ? key : null;
   }
 
   async #keepBlobs(blobs: readonly JobBlob[]): Promise<void> {
@@ -313,12 +318,14 @@ export class Work {
     const dirty = new Set<string>();
     const gates: string[] = [];
     const gone: string[] = [];
-    const answers: (Job | null)[] = [];
+    const answers: (Job | null)[] = settlements.map(() => null);
     const noted: Settlement[] = [];
-    for (const settlement of settlements) {
+    // Keys are taken and given up in the order in which inserts take them.
+    for (const i of inOrder(settlements.map(({ id }) => entries.get(id)?.job.unique?.key ?? ''))) {
+      const settlement = settlements[i] as Settlement;
       const entry = entries.get(settlement.id);
       const plan = entry && planSettlement(entry.job, attempts.get(`${settlement.id} ${settlement.claim}`), settlement, hasSignal);
-      answers.push(plan?.answer ?? null);
+      answers[i] = plan?.answer ?? null;
       if (!entry || !plan?.answer || !plan.attempt) continue;
       const { answer: job, attempt, isPruned } = plan;
       changed.push(job);
@@ -580,15 +587,21 @@ function keyOf(job: Job): string | null {
   return cleaned(heldKey(job));
 }
 
-/** Those that may meet others, as indexes, in an order that is the same in all transactions; before them the other ones as they come. */
+/** Indexes of jobs. Those that may meet others come in an order that is the same in all transactions; before them the other ones as they are. */
 function inOrderOfKeys(jobs: readonly Job[], once: boolean): number[] {
-  const ranks = jobs.map((job) => {
-    const key = keyOf(job);
-    if (key !== null) return `2 ${key}`;
-    return once && job.workflow === null ? `1 ${job.id}` : '';
-  });
-  const rank = (i: number) => ranks[i] as string;
-  return [...jobs.keys()].sort((a, b) => (rank(a) === rank(b) ? a - b : rank(a) < rank(b) ? -1 : 1));
+  return inOrder(
+    jobs.map((job) => {
+      const key = keyOf(job);
+      if (key !== null) return `2 ${key}`;
+      return once && job.workflow === null ? `1 ${job.id}` : '';
+    }),
+  );
+}
+
+/** The indexes of texts, in their order. */
+function inOrder(given: readonly string[]): number[] {
+  const at = (i: number) => given[i] as string;
+  return [...given.keys()].sort((a, b) => (at(a) === at(b) ? a - b : at(a) < at(b) ? -1 : 1));
 }
 
 /** The jobs of each statement. */
