@@ -35,8 +35,9 @@ import type {
 import { noKeeper, ThreadKeeper } from '../keeper.ts';
 import { Remembered } from '../sql/remembered.ts';
 import { type JobRow, jobOf, unreadable, workerOf } from '../sql/rows.ts';
+import { chunks, sizeOf } from './chunks.ts';
 import { Claims, claimsSql, inOrder, type Served, type Sweep } from './claims.ts';
-import { type Connection, codeOf, upkeepMs } from './connection.ts';
+import { type Connection, codeOf, hotMs, upkeepMs } from './connection.ts';
 import { Enqueues, enqueuesSql } from './enqueues.ts';
 import { guestSession } from './guest.ts';
 import { keeperPlace } from './keeper-place.ts';
@@ -139,7 +140,12 @@ export class PostgresStore implements Store {
       const isSingle = jobs.length === 1 && !more.blobs?.length && !more.edges?.length;
       return this.#joined(transaction, (work) => work.insert(jobs, now, more), { hint, jobs, isSingle }, isPlain);
     }
-    const taken = isPlain ? await this.#enqueues.add(jobs) : await this.#work((work) => work.insert(jobs, now, more));
+    const taken = isPlain
+      ? await this.#enqueues.add(jobs)
+      : await this.#work(
+          (work) => work.insert(jobs, now, more),
+          hotMs * Math.max(1, chunks(jobs, Number.POSITIVE_INFINITY, sizeOf).length),
+        );
     this.#hint(taken ? jobs.map((job, i) => taken[i]?.job ?? job) : jobs, true);
     return taken ?? undefined;
   }
@@ -569,8 +575,8 @@ export class PostgresStore implements Store {
     return this.#session((session) => fn(new Reads(session, this.#sql.reads)), ms);
   }
 
-  #work<T>(fn: (work: Work) => Promise<T>): Promise<T> {
-    return this.#connection.transact((session) => fn(new Work(session, this.#sql.work)));
+  #work<T>(fn: (work: Work) => Promise<T>, ms = hotMs): Promise<T> {
+    return this.#connection.transact((session) => fn(new Work(session, this.#sql.work)), ms);
   }
 
   /** Runs in the caller's transaction, which may still be rolled back. Others are notified when it commits. */
