@@ -424,11 +424,12 @@ export class PostgresStore implements Store {
     const start = await this.#start(options, now);
     return this.#session(async (session) => {
       const from = this.#leases.from(now, this.#leasesEveryMs);
-      const lines = this.#looksBehind ? start.unread : start.values;
+      const looksBehind = this.#looksBehind;
+      const lines = looksBehind ? start.unread : start.values;
       const { hasBlocked, ...next } = await new Reads(session, this.#sql.reads).next(lines, now, from, this.#leases);
       if (hasBlocked) this.#hasLimits = true;
       if (limits || hasBlocked) return { ...next, jobAt: await this.#claims(session).nextDueAt(options, now) };
-      return this.#looksBehind ? { ...next, jobAt: this.#looked(start, next.jobAt, now) } : next;
+      return looksBehind ? { ...next, jobAt: this.#looked(start, next.jobAt, now) } : next;
     });
   }
 
