@@ -55,7 +55,8 @@ function withModule(argv: readonly string[], io: Io): string[] {
   }
   // `escapement schedules` means `escapement schedules list`; a word after it may be a mistyped command.
   const isGroup = from > 0 && command.commands.length > 0;
-  if (isGroup && argv.slice(from).some((word) => !word.startsWith('-'))) return [...argv];
+  if (isGroup && argv[from]?.startsWith('-') === false) return [...argv];
+  if (isGroup) command = subcommand(command, 'list') ?? command;
   const takes = command.registeredArguments;
   if (from === 0 || takes[0]?.name() !== 'module' || (!takes[0].required && defaultModule(io.cwd) === undefined)) return [...argv];
   const given = argumentsOf(command, argv.slice(from));

@@ -38,6 +38,8 @@ test('schedules are listed and changed in the database that is given', async () 
   expect(jobs.map(({ task }) => task)).toEqual(['tick']);
   expect(await spawned(['schedules', 'pause', each, 'each', ...place])).toMatchObject({ code: 0 });
   expect((await spawned(['schedules', each, ...place])).stdout).toMatch(/each .* paused/);
+  // Options before the module, whose values are no commands.
+  expect((await spawned(['schedules', ...place, each])).stdout).toMatch(/each .* paused/);
   const nowhere = await otherDatabase();
   expect(await spawned(['schedules', 'pause', each, 'each', '--postgres', nowhere])).toMatchObject({
     code: 2,

@@ -32,7 +32,9 @@ export function addSchedules(program: Command, io: Io, done: (code: ExitCode) =>
   }
   // Commander takes an unknown subcommand for the module of `list`, and would complain about too many arguments.
   command.hook('preSubcommand', ({ args, commands }) => {
-    const [word = '', ...rest] = args.filter((arg) => !arg.startsWith('-'));
+    // What follows an option may be its value.
+    const end = args.findIndex((arg) => arg.startsWith('-'));
+    const [word = '', ...rest] = end === -1 ? args : args.slice(0, end);
     const names = commands.map((one) => one.name());
     if (names.includes(word) || rest.length === 0 || /[./\\]/.test(word)) return;
     throw new CommandError(`unknown command schedules ${clean(word)}; the commands are ${listed(names, 'and')}`);

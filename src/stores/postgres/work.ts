@@ -266,7 +266,7 @@ export class Work {
     // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
     const [row] = await this.#session.rows<JobRow>(this.#sql.holderNow, [key]);
     if (!row || row.id === entry.job.id) return key;
-    // The other row is not locked: whoever has locked it may wait for the rows of this transaction.
+    // The other row is not locked: a transaction that has locked it may wait for the rows of this one.
     if (isStanding(entryOf(row).job, now)) return null;
     return (await this.#holderOf(key, now)) === undefined ? key : null;
   }
