@@ -334,6 +334,8 @@ function configure(db: Database, { synchronous }: Place): void {
   db.pragma('busy_timeout = 0');
   db.pragma(`synchronous = ${synchronous}`);
   db.pragma(`journal_size_limit = ${largeLogBytes}`);
+  // Statements that change many rows keep the old pages until they have ended, by default in a file.
+  db.pragma('temp_store = MEMORY');
 }
 
 const warningOf = {
