@@ -1,5 +1,5 @@
 /** What only a file can do: take part in the application's transactions, be shared, be wrong, be full. */
-import { chmodSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -612,6 +612,13 @@ test('claims read the ready jobs by their index, with and without ANALYZE', asyn
     ]);
     db.exec('ANALYZE');
   }
+});
+
+test('no limit is bound where the planner sees it, which would prepare the statement again on every call', () => {
+  const folder = join(import.meta.dirname, '../../src/stores/sqlite');
+  const limits = readdirSync(folder).flatMap((name) => readFileSync(join(folder, name), 'utf8').match(/LIMIT [^\s`')]+/g) ?? []);
+  expect(limits.length).toBeGreaterThan(10);
+  expect(limits.filter((limit) => /^LIMIT [?:]/.test(limit))).toEqual([]);
 });
 
 test('creating all tables at once gives the same schema as the migrations, beside other tables', () => {

@@ -56,11 +56,12 @@ export const readyPriorities = `WITH RECURSIVE step (queue, priority) AS (
   ) SELECT priority FROM step WHERE priority IS NOT NULL`;
 const isDue = "j.state = 'scheduled' AND j.priority = step.priority AND j.due_at <= ?";
 
-// `+due_at` keeps the planner from choosing an index on the due time over the claim order. The task names are part of the text, and the
-// queue is in a subquery, because SQLite prepares a statement again on every call if values bound to an index change.
+// `+due_at` keeps the planner from choosing an index on the due time over the claim order. The task names are part of the text, the queue is in
+// a subquery, and `+?` hides the limit from the planner, here as in all statements: SQLite prepares a statement again on every call, which takes
+// ten times as long as a claim, if a value that the planner has looked at is bound again.
 const candidate = (queue: string, tasks: readonly string[]) =>
   `WHERE state = 'ready' AND blocked_by IS NULL AND queue = ${queue} AND +due_at <= ? AND task IN (${tasks.map(quote).join(', ')})
-   AND (expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?) ORDER BY priority DESC, due_at, id LIMIT ?`;
+   AND (expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?) ORDER BY priority DESC, due_at, id LIMIT +?`;
 
 /**
  * Statements for the best ready jobs of one queue; for those of several queues, with up to `limit` jobs from each; and for the queues whose
@@ -112,7 +113,7 @@ export class Claims {
     this.#block = db.prepare('UPDATE escapement_jobs SET blocked_by = ? WHERE n = ?');
     this.#unblock = db.prepare(
       `UPDATE escapement_jobs SET blocked_by = NULL WHERE n IN
-         (SELECT n FROM escapement_jobs WHERE blocked_by = ? ORDER BY priority DESC, due_at, id LIMIT ?)`,
+         (SELECT n FROM escapement_jobs WHERE blocked_by = ? ORDER BY priority DESC, due_at, id LIMIT +?)`,
     );
     this.#anyBlocked = db.prepare('SELECT 1 FROM escapement_jobs INDEXED BY escapement_blocked WHERE blocked_by IS NOT NULL LIMIT 1');
     this.#nextGate = db.prepare('SELECT min(blocked_by) AS name FROM escapement_jobs WHERE blocked_by > ?');
@@ -139,7 +140,7 @@ export class Claims {
     );
     this.#due = db.prepare(
       `SELECT n, id, priority, due_at AS dueAt, queue, attempt > 0 AS retried FROM escapement_jobs INDEXED BY escapement_scheduled
-       WHERE state = 'scheduled' AND priority = (SELECT ?) AND due_at <= (SELECT ?) ORDER BY due_at, id LIMIT ?`,
+       WHERE state = 'scheduled' AND priority = (SELECT ?) AND due_at <= (SELECT ?) ORDER BY due_at, id LIMIT +?`,
     );
     this.#stage = db.prepare("UPDATE escapement_jobs SET state = 'ready' WHERE n IN (SELECT value FROM json_each(?))");
   }
@@ -359,7 +360,7 @@ export class Claims {
     if (!statements) {
       const best = `(SELECT n FROM escapement_jobs ${candidate('q.value', tasks)})`;
       const bestOf = (what: string, which: string) =>
-        `SELECT ${what} FROM json_each(?) q CROSS JOIN escapement_jobs j WHERE j.n ${which} ${best} ORDER BY j.priority DESC, j.due_at, j.id LIMIT ?`;
+        `SELECT ${what} FROM json_each(?) q CROSS JOIN escapement_jobs j WHERE j.n ${which} ${best} ORDER BY j.priority DESC, j.due_at, j.id LIMIT +?`;
       statements = {
         ofOne: this.#db.prepare(Claims.sql(tasks)),
         ofSeveral: this.#db.prepare(`${selectJob} WHERE n IN (${bestOf('j.n', 'IN')}) ORDER BY priority DESC, due_at, id`),
@@ -367,7 +368,7 @@ export class Claims {
         aged: this.#db.prepare(
           `${selectJob} WHERE state = 'ready' AND blocked_by IS NULL AND queue = (SELECT ?) AND priority = (SELECT ?) AND due_at <= (SELECT ?)
            AND task IN (${tasks.map(quote).join(', ')}) AND (expires_at IS NULL OR started_at IS NOT NULL OR expires_at > ?)
-           ORDER BY due_at, id LIMIT ?`,
+           ORDER BY due_at, id LIMIT +?`,
         ),
       };
       this.#perTasks.set(tasks, statements);

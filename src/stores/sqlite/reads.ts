@@ -91,8 +91,8 @@ export class Reads {
     this.#attempts = earlier('error');
     this.#listedAttempts = earlier("CASE WHEN json_valid(error) THEN json_set(error, '$.stack', '') ELSE error END AS error");
     const expiring = "expires_at IS NOT NULL AND started_at IS NULL AND state IN ('scheduled', 'ready')";
-    this.#orphans = db.prepare(`${selectJob} WHERE state = 'running' AND lease_until <= ? ORDER BY lease_until, id LIMIT ?`);
-    this.#expired = db.prepare(`${selectJob} WHERE ${expiring} AND expires_at <= ? ORDER BY expires_at, id LIMIT ?`);
+    this.#orphans = db.prepare(`${selectJob} WHERE state = 'running' AND lease_until <= ? ORDER BY lease_until, id LIMIT +?`);
+    this.#expired = db.prepare(`${selectJob} WHERE ${expiring} AND expires_at <= ? ORDER BY expires_at, id LIMIT +?`);
     this.#nextLease = db.prepare("SELECT lease_until AS at FROM escapement_jobs WHERE state = 'running' ORDER BY lease_until LIMIT 1");
     this.#nextExpiry = db.prepare(`SELECT expires_at AS at FROM escapement_jobs WHERE ${expiring} ORDER BY expires_at LIMIT 1`);
     const firstEnd = (state: string) => `(SELECT prune_at FROM escapement_jobs INDEXED BY escapement_finished
@@ -179,7 +179,7 @@ export class Reads {
     // Few jobs are in these states: reading them by their index and sorting is faster than searching all jobs, newest first.
     const few = filter.status !== undefined && this.#countOf(filter.status) <= fewRows;
     const order = few ? 'ORDER BY +id DESC' : 'ORDER BY id DESC';
-    const sql = `${selectJob}${conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : ''} ${order} LIMIT ?`;
+    const sql = `${selectJob}${conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : ''} ${order} LIMIT +?`;
     const rows = this.#listing(sql).all(...values, options.limit + 1);
     const page = rows.slice(0, options.limit);
     return { items: this.#records(page, this.#listedAttempts), cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
@@ -192,9 +192,9 @@ export class Reads {
     const latest = changes.map(({ where, at }) => {
       const all = [...conditions, ...(where === '' ? [] : [where])];
       const which = all.length > 0 ? ` WHERE ${all.join(' AND ')}` : '';
-      return `SELECT id FROM (SELECT id FROM escapement_jobs${which} ORDER BY ${at} DESC, id DESC LIMIT ?)`;
+      return `SELECT id FROM (SELECT id FROM escapement_jobs${which} ORDER BY ${at} DESC, id DESC LIMIT +?)`;
     });
-    const rows = this.#listing(`${selectJob} WHERE id IN (${latest.join(' UNION ')}) ORDER BY ${changedAt} DESC, id DESC LIMIT ?`);
+    const rows = this.#listing(`${selectJob} WHERE id IN (${latest.join(' UNION ')}) ORDER BY ${changedAt} DESC, id DESC LIMIT +?`);
     return this.#records(rows.all(...changes.flatMap(() => [...values, limit]), limit), this.#listedAttempts);
   }
 

@@ -25,7 +25,7 @@ const finishedJobs = (at: string, order: string) => `
   SELECT n, id, queue, claim, finished_at, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
     + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END
     + (SELECT coalesce(sum(octet_length(bytes)), 0) FROM escapement_blobs WHERE job = j.id) AS bytes
-  FROM escapement_jobs j WHERE state = :status AND finished_at IS NOT NULL AND ${at} < :before ORDER BY ${order}, n LIMIT :limit`;
+  FROM escapement_jobs j WHERE state = :status AND finished_at IS NOT NULL AND ${at} < :before ORDER BY ${order}, n LIMIT +:limit`;
 const withoutOwn = finishedJobs('prune_at IS NULL AND finished_at', 'finished_at');
 const withOwn = finishedJobs('prune_at IS NOT NULL AND finished_at', 'finished_at');
 
@@ -117,7 +117,7 @@ export function readyStatements(db: Database): ReadyStatements {
     finished: {
       left: db.prepare(withoutOwn),
       only: db.prepare(finishedJobs('prune_at', 'prune_at, finished_at')),
-      both: db.prepare(`SELECT * FROM (${withoutOwn}) UNION ALL SELECT * FROM (${withOwn}) ORDER BY finished_at, n LIMIT :limit`),
+      both: db.prepare(`SELECT * FROM (${withoutOwn}) UNION ALL SELECT * FROM (${withOwn}) ORDER BY finished_at, n LIMIT +:limit`),
     },
     prune: db.prepare('DELETE FROM escapement_jobs WHERE id IN (SELECT value FROM json_each(?))'),
     pruneAttempts: db.prepare('DELETE FROM escapement_attempts WHERE job = ?'),

@@ -52,16 +52,16 @@ export class Schedules {
     this.#named = db.prepare(`${columns} WHERE name IN (SELECT value FROM json_each(?)) ORDER BY name`);
     this.#from = db.prepare(`${columns} WHERE source = ? ORDER BY name`);
     this.#due = db.prepare(
-      `${columns} WHERE next_at IS NOT NULL AND paused = 0 AND next_at <= ? AND ${mine} ORDER BY next_at, name LIMIT ?`,
+      `${columns} WHERE next_at IS NOT NULL AND paused = 0 AND next_at <= ? AND ${mine} ORDER BY next_at, name LIMIT +?`,
     );
     this.#holding = db.prepare('SELECT 1 AS found FROM escapement_schedules WHERE held_at IS NOT NULL AND paused = 0 LIMIT 1');
     this.#released = db.prepare(
-      `${columns} WHERE held_at IS NOT NULL AND paused = 0 AND ${mine} AND (next_at IS NULL OR next_at > ?) AND ${free} ORDER BY name LIMIT ?`,
+      `${columns} WHERE held_at IS NOT NULL AND paused = 0 AND ${mine} AND (next_at IS NULL OR next_at > ?) AND ${free} ORDER BY name LIMIT +?`,
     );
     this.#nextAt = db.prepare(
       `SELECT next_at AS at FROM escapement_schedules WHERE next_at IS NOT NULL AND paused = 0 AND next_at > ? AND ${mine} ORDER BY next_at LIMIT 1`,
     );
-    this.#open = db.prepare(`${selectJob} WHERE schedule = ? AND ${unfinished} ORDER BY id LIMIT ?`);
+    this.#open = db.prepare(`${selectJob} WHERE schedule = ? AND ${unfinished} ORDER BY id LIMIT +?`);
     this.#taken = db.prepare('SELECT 1 AS found FROM escapement_jobs WHERE schedule = ? AND scheduled_at = ?');
   }
 
