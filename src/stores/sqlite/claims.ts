@@ -11,7 +11,7 @@ import { agingOf, Gate, gateOf, noLimits, type RunningCount, taskOfGate } from '
 import { comesBefore } from '../../core/job.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { Counts } from './counts.ts';
-import { type SqliteRow, selectJob } from './rows.ts';
+import { plainRow, type ReadyRow, type SqliteRow, selectJob, selectReady } from './rows.ts';
 
 /** Selects the jobs that a caller may claim. */
 export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'>;
@@ -68,7 +68,7 @@ const candidate = (queue: string, tasks: readonly string[]) =>
  * first jobs are the best.
  */
 interface Candidates {
-  readonly ofOne: Statement<[string, number, number, number], SqliteRow>;
+  readonly ofOne: Statement<[string, number, number, number], ReadyRow>;
   readonly ofSeveral: Statement<[string, number, number, number, number], SqliteRow>;
   readonly queues: Statement<[string, number, number, number, number], { queue: string }>;
   /** Of one queue and priority, due before an instant. */
@@ -84,6 +84,7 @@ export class Claims {
   readonly #duePriorities: Statement<[number], { priority: number }>;
   readonly #due: Statement<[number, number, number], Due>;
   readonly #stage: Statement<[string]>;
+  readonly #rows: Statement<[string], SqliteRow>;
   readonly #parts = new Map<string, readonly string[]>();
   #sweptTo = '';
   readonly #running: Statement<[], RunningCount>;
@@ -142,6 +143,7 @@ export class Claims {
       `SELECT n, id, priority, due_at AS dueAt, queue, attempt > 0 AS retried FROM escapement_jobs INDEXED BY escapement_scheduled
        WHERE state = 'scheduled' AND priority = (SELECT ?) AND due_at <= (SELECT ?) ORDER BY due_at, id LIMIT +?`,
     );
+    this.#rows = db.prepare(`${selectJob} WHERE n IN (SELECT value FROM json_each(?))`);
     this.#stage = db.prepare("UPDATE escapement_jobs SET state = 'ready' WHERE n IN (SELECT value FROM json_each(?))");
   }
 
@@ -317,7 +319,7 @@ export class Claims {
 
   /** For tests of the query plan. */
   static sql(tasks: readonly string[]): string {
-    return `${selectJob} ${candidate('(SELECT ?)', tasks)}`;
+    return `${selectReady} ${candidate('(SELECT ?)', tasks)}`;
   }
 
   /** Returns the last job that was marked as ready if more are due. */
@@ -344,8 +346,15 @@ export class Claims {
     if (queues.length > limit) queues = statements.queues.all(JSON.stringify(queues), now, now, 1, limit).map(({ queue }) => queue);
     const [only] = queues;
     if (only === undefined) return [];
-    if (queues.length === 1) return statements.ofOne.all(only, now, now, limit);
+    if (queues.length === 1) return this.#whole(statements.ofOne.all(only, now, now, limit));
     return statements.ofSeveral.all(JSON.stringify(queues), now, now, limit, limit);
+  }
+
+  #whole(rows: readonly ReadyRow[]): SqliteRow[] {
+    const keys = rows.flatMap(({ n, more }) => (more ? n : []));
+    if (keys.length === 0) return rows.map(plainRow);
+    const found = new Map(this.#rows.all(JSON.stringify(keys)).map((row) => [row.n, row]));
+    return rows.map((row) => found.get(row.n) ?? plainRow(row));
   }
 
   #servedQueues(served: Served): string[] {
