@@ -154,22 +154,20 @@ export function hintsOf(jobs: readonly Job[]): readonly Hint[] {
   let dueAt = Number.POSITIVE_INFINITY;
   let overdueAt = Number.POSITIVE_INFINITY;
   let isCancelled = false;
+  let hasFinished = false;
+  let endsAt = Number.POSITIVE_INFINITY;
   for (const job of jobs) {
     if (job.status === 'queued') {
       dueAt = Math.min(dueAt, job.dueAt);
       if (job.startedAt === null) overdueAt = Math.min(overdueAt, job.expiresAt ?? Number.POSITIVE_INFINITY);
+    } else if (isFinished(job)) {
+      hasFinished = true;
+      endsAt = Math.min(endsAt, pruneAt(job) ?? Number.POSITIVE_INFINITY);
     } else if (job.status === 'running' && job.cancelRequested !== null) isCancelled = true;
   }
   const hints: Hint[] = [];
   if (dueAt < Number.POSITIVE_INFINITY) hints.push(overdueAt < Number.POSITIVE_INFINITY ? { dueAt, overdueAt } : { dueAt });
   if (isCancelled) hints.push({ cancelled: true });
-  const finished = jobs.filter(isFinished);
-  if (finished.length > 0) hints.push(finishedHint(finished));
+  if (hasFinished) hints.push(endsAt < Number.POSITIVE_INFINITY ? { finished: true, pruneAt: endsAt } : { finished: true });
   return hints;
-}
-
-/** The hint for jobs that finished or were deleted. */
-export function finishedHint(jobs: readonly Job[]): Hint {
-  const ends = jobs.flatMap((job) => pruneAt(job) ?? []);
-  return ends.length > 0 ? { finished: true, pruneAt: Math.min(...ends) } : { finished: true };
 }

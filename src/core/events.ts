@@ -137,6 +137,7 @@ type Listener = (event: Event, attempt: unknown) => void;
 export class Emitter {
   readonly #listeners: { [Name in EventName]?: Listener[] } = {};
   #all: Listener[] = [];
+  #isUsed = false;
   readonly #failed: (error: unknown) => void;
   readonly #outside: (call: (attempt: unknown) => void) => void;
 
@@ -152,6 +153,7 @@ export class Emitter {
 
   /** Calls `listener` for every event with this name (`'*'`: any event). Returns a function that removes the listener. */
   on(name: EventName | '*', listener: Listener): () => void {
+    this.#isUsed = true;
     if (name === '*') {
       this.#all = [...this.#all, listener];
       return () => {
@@ -162,6 +164,11 @@ export class Emitter {
     return () => {
       this.#listeners[name] = this.#listeners[name]?.filter((other) => other !== listener) ?? [];
     };
+  }
+
+  /** Whether any event has had a listener. */
+  get isUsed(): boolean {
+    return this.#isUsed;
   }
 
   /** Whether an event has listeners. If not, callers need not build it. */

@@ -446,6 +446,7 @@ export class Worker {
       return;
     }
     if (job.status !== 'cancelled') logFailure(this.#host, attempt, settlement);
+    if (!this.#host.events.isUsed) return;
     for (const event of endingEvents({ job, settlement, worker: this.id, attempt: attempt.attempt })) this.#emit(event);
   }
 

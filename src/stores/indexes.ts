@@ -166,6 +166,10 @@ export class Indexes {
     heap.push(node);
   }
 
+  get hasBlocked(): boolean {
+    return this.#blocked.size > 0;
+  }
+
   /** Puts the best blocked jobs of a gate back among the ready ones. */
   unblock(gate: string, count = 1): void {
     const heap = this.#blocked.get(gate);

@@ -514,9 +514,9 @@ export class MemoryStore implements Store {
     return job;
   }
 
-  /** @param parts receives the row if other jobs may wait for it */
   readonly #hasSignal = (name: string) => this.#signals.has(name);
 
+  /** @param parts receives the row if other jobs may wait for it */
   #settle(settlement: Settlement, now: number, parts: Job[]): Job | null {
     const node = this.#nodes.get(settlement.id);
     if (!node) return null;
@@ -525,9 +525,8 @@ export class MemoryStore implements Store {
     const { answer: job, attempt, isPruned } = planSettlement(node.job, its, settlement, this.#hasSignal);
     if (!job || !attempt) return job;
     this.#addLog(settlement.id, settlement.log);
-    const gate = gateOf(node.job);
     this.#replace(node, job, now);
-    this.#indexes.unblock(gate);
+    if (this.#indexes.hasBlocked) this.#indexes.unblock(gateOf(job));
     node.attempts[node.attempts.length - 1] = attempt;
     this.#hint([job]);
     if (job.workflow !== null && isFinished(job)) parts.push(job);
