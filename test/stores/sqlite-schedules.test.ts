@@ -31,7 +31,7 @@ test('of many schedules only those that are due are looked at', async () => {
   await due();
   database.exec('DELETE FROM escapement_jobs; UPDATE escapement_schedules SET held_at = NULL');
   const steps = prepared.filter(
-    (sql) => sql.startsWith('SELECT') && /next_at|held_at IS NOT NULL|schedule = \?/.test(sql) && !/ORDER BY name$/.test(sql),
+    (sql) => sql.startsWith('SELECT') && /next_at|held_at IS NOT NULL|schedule = /.test(sql) && !/ORDER BY name$/.test(sql),
   );
   const asked = steps.filter((sql) => /WHERE/.test(sql) && !/WHERE (name|source)/.test(sql));
   expect(asked).toHaveLength(6);
@@ -42,7 +42,7 @@ test('of many schedules only those that are due are looked at', async () => {
         .prepare<unknown[], { detail: string }>(`EXPLAIN QUERY PLAN ${sql}`)
         .all(...(sql.match(/\?/g) ?? []).map(() => 1))
         .map(({ detail }) => detail);
-      const scans = plan.filter((line) => line.startsWith('SCAN') && !/json_each|escapement_held_schedules/.test(line));
+      const scans = plan.filter((line) => line.startsWith('SCAN') && !/json_each|CONSTANT ROW|escapement_held_schedules/.test(line));
       expect(scans, sql).toEqual([]);
     }
   }

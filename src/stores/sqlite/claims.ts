@@ -114,13 +114,13 @@ export class Claims {
     this.#block = db.prepare('UPDATE escapement_jobs SET blocked_by = ? WHERE n = ?');
     this.#unblock = db.prepare(
       `UPDATE escapement_jobs SET blocked_by = NULL WHERE n IN
-         (SELECT n FROM escapement_jobs WHERE blocked_by = ? ORDER BY priority DESC, due_at, id LIMIT +?)`,
+         (SELECT n FROM escapement_jobs WHERE blocked_by = (SELECT ?) ORDER BY priority DESC, due_at, id LIMIT +?)`,
     );
     this.#anyBlocked = db.prepare('SELECT 1 FROM escapement_jobs INDEXED BY escapement_blocked WHERE blocked_by IS NOT NULL LIMIT 1');
     this.#nextGate = db.prepare('SELECT min(blocked_by) AS name FROM escapement_jobs WHERE blocked_by > ?');
     this.#nextKey = db.prepare(
       `SELECT queue, concurrency_key AS key, due_at AS dueAt FROM escapement_jobs INDEXED BY escapement_keys
-       WHERE task = ? AND (queue, concurrency_key) > (?, ?) AND concurrency_key IS NOT NULL AND state IN ('ready', 'scheduled')
+       WHERE task = (SELECT ?) AND (queue, concurrency_key) > ((SELECT ?), (SELECT ?)) AND concurrency_key IS NOT NULL AND state IN ('ready', 'scheduled')
        ORDER BY queue, concurrency_key, due_at LIMIT 1`,
     );
     this.#paused = db.prepare('SELECT name FROM escapement_queues WHERE paused = 1');

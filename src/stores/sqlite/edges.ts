@@ -25,12 +25,12 @@ export class WorkflowEdges {
   constructor(db: Database) {
     this.#add = db.prepare('INSERT INTO escapement_edges (parent, child) VALUES (?, ?)');
     this.#give = db.prepare('UPDATE escapement_edges SET value = ? WHERE parent = ? AND child = ?');
-    this.#children = db.prepare('SELECT parent, child FROM escapement_edges WHERE parent = ? ORDER BY n');
-    this.#parents = db.prepare('SELECT parent FROM escapement_edges WHERE child = ? ORDER BY n');
-    this.#values = db.prepare('SELECT value FROM escapement_edges WHERE child = ? ORDER BY n');
+    this.#children = db.prepare('SELECT parent, child FROM escapement_edges WHERE parent = (SELECT ?) ORDER BY n');
+    this.#parents = db.prepare('SELECT parent FROM escapement_edges WHERE child = (SELECT ?) ORDER BY n');
+    this.#values = db.prepare('SELECT value FROM escapement_edges WHERE child = (SELECT ?) ORDER BY n');
     this.#open = db.prepare('SELECT 1 FROM escapement_edges WHERE child = ? AND value IS NULL LIMIT 1');
     this.#row = db.prepare(`${selectJob} WHERE id = ?`);
-    this.#parts = db.prepare(`${selectJob} WHERE workflow = ? ORDER BY n`);
+    this.#parts = db.prepare(`${selectJob} WHERE workflow = (SELECT ?) ORDER BY n`);
     this.#step = db.prepare('SELECT 1 FROM escapement_steps WHERE job = ? AND name = ?');
     this.#forget = db.prepare('DELETE FROM escapement_edges WHERE child IN (SELECT value FROM json_each(?))');
   }

@@ -112,9 +112,9 @@ export class Reads {
     this.#undue = db.prepare(`${undue('IS NULL')} UNION ALL ${undue('IS NOT NULL')}`);
     this.#queues = db.prepare('SELECT name, paused FROM escapement_queues');
     this.#priorities = db.prepare(readyPriorities);
-    this.#oldestBlocked = db.prepare('SELECT min(due_at) AS at FROM escapement_jobs WHERE blocked_by IS NOT NULL AND queue = ?');
+    this.#oldestBlocked = db.prepare('SELECT min(due_at) AS at FROM escapement_jobs WHERE blocked_by IS NOT NULL AND queue = (SELECT ?)');
     this.#oldest = db.prepare(
-      "SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = ? AND priority = ?",
+      "SELECT min(due_at) AS at FROM escapement_jobs WHERE state = 'ready' AND blocked_by IS NULL AND queue = (SELECT ?) AND priority = (SELECT ?)",
     );
   }
 

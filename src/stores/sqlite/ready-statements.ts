@@ -132,10 +132,10 @@ export function readyStatements(db: Database): ReadyStatements {
     sendSignal: db.prepare('INSERT INTO escapement_signals (name, data, sent_at) VALUES (?, ?, ?)'),
     hasSignal: db.prepare('SELECT 1 FROM escapement_signals WHERE name = ? LIMIT 1'),
     takeSignal: db.prepare(
-      `DELETE FROM escapement_signals WHERE n = (SELECT n FROM escapement_signals WHERE name = ? ORDER BY n LIMIT 1)
+      `DELETE FROM escapement_signals WHERE n = (SELECT n FROM escapement_signals WHERE name = (SELECT ?) ORDER BY n LIMIT 1)
        RETURNING name, data, sent_at AS sentAt`,
     ),
-    awaiting: db.prepare(`${selectJob} WHERE awaits = ? ORDER BY n`),
+    awaiting: db.prepare(`${selectJob} WHERE awaits = (SELECT ?) ORDER BY n`),
     pruneBlobs: db.prepare('DELETE FROM escapement_blobs WHERE job IN (SELECT value FROM json_each(?))'),
     setMetadata: db.prepare('UPDATE escapement_jobs SET metadata = ? WHERE id = ?'),
     keepBlob: db.prepare('INSERT INTO escapement_blobs VALUES (?, ?, ?) ON CONFLICT (job, name) DO UPDATE SET bytes = excluded.bytes'),

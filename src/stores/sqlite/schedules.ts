@@ -61,7 +61,7 @@ export class Schedules {
     this.#nextAt = db.prepare(
       `SELECT next_at AS at FROM escapement_schedules WHERE next_at IS NOT NULL AND paused = 0 AND next_at > ? AND ${mine} ORDER BY next_at LIMIT 1`,
     );
-    this.#open = db.prepare(`${selectJob} WHERE schedule = ? AND ${unfinished} ORDER BY id LIMIT +?`);
+    this.#open = db.prepare(`${selectJob} WHERE schedule = (SELECT ?) AND ${unfinished} ORDER BY id LIMIT +?`);
     this.#taken = db.prepare('SELECT 1 AS found FROM escapement_jobs WHERE schedule = ? AND scheduled_at = ?');
   }
 
