@@ -1,8 +1,8 @@
-/** The memory store's edges of workflows, found from both ends. */
+/** The memory store's workflow edges, indexed from both ends. */
 import type { Edge, Edges } from '../core/workflow.ts';
 
 interface Kept extends Edge {
-  /** What the parent gave, once it has ended in a way that lets the child go on. */
+  /** The parent's value, once the parent has ended in a way that lets the child proceed. */
   value: string | null;
 }
 
@@ -40,7 +40,7 @@ export class MemoryEdges {
     return (this.#toParents.get(child) ?? []).map(({ value }) => value ?? 'null');
   }
 
-  /** The parent gives a value, or, with null, none yet. */
+  /** Sets the parent's value; null if it has none yet. */
   give(parent: string, child: string, value: string | null): void {
     for (const edge of this.#toParents.get(child) ?? []) {
       if (edge.parent !== parent) continue;
@@ -49,7 +49,7 @@ export class MemoryEdges {
     }
   }
 
-  /** The child is deleted. */
+  /** Removes the edges of a deleted child. */
   forget(child: string): void {
     for (const { parent } of this.#toParents.get(child) ?? []) {
       const left = (this.#toChildren.get(parent) ?? []).filter((edge) => edge.child !== child);

@@ -1,9 +1,9 @@
 /**
- * The memory store's indexes: each job is placed by what it waits for, so that the next one is found immediately.
+ * The memory store's indexes. Each job is filed under what it waits for, so that the next one is found immediately.
  *
  * A queued job is in one of two places: in `#future`, ordered by due time, or, once a caller's `now` has passed its due time, among the
  * ready jobs of its line. There is one line (a heap) per queue and task, so a paused queue or an unknown task hides only its own jobs. A
- * caller whose clock is behind moves jobs that are not due back. Callers do not see this staging.
+ * caller whose clock is behind moves jobs that are not yet due back. Callers do not see this staging.
  */
 import { gateOf, type RunningCount, taskOfGate } from '../core/gate.ts';
 import { Heap } from '../core/heap.ts';
@@ -16,7 +16,7 @@ import { ReadyRow } from './ready.ts';
 export interface Node {
   job: Job;
   readonly attempts: Attempt[];
-  /** Its place in the order in which jobs were inserted. */
+  /** Its position in insertion order. */
   readonly n: number;
   /** Changes when the job moves to another queue. */
   line: Line;
@@ -85,15 +85,17 @@ function byFinish(a: Node, b: Node): boolean {
 export class Indexes {
   readonly #isPaused: (queue: string) => boolean;
   readonly #lines = new Map<string, Line>();
-  /** The lines found for each array of task names; cleared when a line or a queue changes. */
+  /** The lines for each array of task names; cleared when a line or a queue changes. */
   #served = new WeakMap<readonly string[], Pick<Served, 'queues' | 'excludeQueues'> & { readonly lines: readonly Line[] }>();
   readonly #future = new Heap<'futureAt', Node>('futureAt', (a, b) => earlier(a.job.dueAt, b.job.dueAt, a, b));
   readonly #leases = new Heap<'leaseAt', Node>('leaseAt', (a, b) => earlier(a.job.leaseUntil ?? 0, b.job.leaseUntil ?? 0, a, b));
   readonly #expiries = new Heap<'expiryAt', Node>('expiryAt', (a, b) => earlier(a.job.expiresAt ?? 0, b.job.expiresAt ?? 0, a, b));
-  /** Jobs that are due and of a full gate, best first, by the gate. */
+  /** Due jobs of full gates, best first, by gate. */
   readonly #blocked = new Map<string, Heap<'blockedPlace', Node>>();
   readonly finished = { successful: new Finished(), failed: new Finished(), cancelled: new Finished() };
-  /** Queued jobs that had expired at some caller's `now`. They are not among the ready jobs until a caller's clock is behind that instant. */
+  /**
+   * Queued jobs that had expired at some caller's `now`. They rejoin the ready jobs only for a caller whose clock is behind that instant.
+   */
   readonly #quarantined = new Set<Node>();
   #quarantinedAt = Number.NEGATIVE_INFINITY;
   #inserted = 0;
@@ -102,19 +104,19 @@ export class Indexes {
     this.#isPaused = isPaused;
   }
 
-  /** A node that is in no index yet. */
+  /** Creates a node that is not in any index yet. */
   nodeOf(job: Job): Node {
     const places = { futureAt: -1, rowAt: -1, heapAt: -1, leaseAt: -1, expiryAt: -1, finishedPlace: -1, prunePlace: -1, blockedPlace: -1 };
     this.#inserted += 1;
     return { job, attempts: [], n: this.#inserted, line: this.line(job.queue, job.task), ...places };
   }
 
-  /** A queue was paused or resumed. */
+  /** Called when a queue was paused or resumed. */
   changed(): void {
     this.#served = new WeakMap();
   }
 
-  /** Adds the node to the indexes for its row. */
+  /** Adds the node to the indexes that its row belongs in. */
   add(node: Node, now: number): void {
     const { job } = node;
     switch (job.status) {
@@ -133,7 +135,6 @@ export class Indexes {
     }
   }
 
-  /** Removes the node from the indexes. */
   remove(node: Node): void {
     this.#future.remove(node);
     node.line.ready.remove(node);
@@ -181,12 +182,12 @@ export class Indexes {
     }
   }
 
-  /** The gates of these tasks that have blocked jobs. */
+  /** The gates of these tasks with blocked jobs. */
   blockedGates(tasks: readonly string[]): readonly string[] {
     return this.#blocked.size === 0 ? [] : [...this.#blocked.keys()].filter((gate) => tasks.includes(taskOfGate(gate)));
   }
 
-  /** The keys of a task of which these lines have jobs that are due, blocked or not. */
+  /** The keys of a task with due jobs in these lines, blocked or not. */
   *dueKeys(lines: readonly Line[], task: string, now: number): Iterable<string> {
     const served = new Set(lines.filter((line) => line.task === task));
     const waits = ({ line, job }: Node) => served.has(line) && job.dueAt <= now && job.concurrencyKey !== null;
@@ -198,7 +199,7 @@ export class Indexes {
     for (const node of this.#quarantined) if (waits(node)) yield node.job.concurrencyKey as string;
   }
 
-  /** The jobs of these lines' queue that have been due since `before`, the oldest first. */
+  /** The jobs in the lines of this queue that have been due since `before`, oldest first. */
   aged(lines: readonly Line[], queue: string, before: number, now: number, limit: number): readonly Node[] {
     const found: Node[] = [];
     for (const line of lines) {
@@ -208,7 +209,7 @@ export class Indexes {
     return found.sort((a, b) => (earlier(a.job.dueAt, b.job.dueAt, a, b) ? -1 : 1)).slice(0, limit);
   }
 
-  /** The running jobs, counted by what limits count. */
+  /** Counts the running jobs by everything that limits count. */
   running(): Iterable<RunningCount> {
     return this.#leases.items.map(({ job: { queue, task, concurrencyKey } }) => ({ queue, task, concurrencyKey, count: 1 }));
   }
@@ -220,13 +221,13 @@ export class Indexes {
     if (heap?.size === 0) this.#blocked.delete(gate);
   }
 
-  /** The line's first job that may be claimed at this instant; it is then at the top of its heap. */
+  /** The line's first job that may be claimed at this instant. It is then at the top of its heap. */
   due(line: Line, now: number): Node | undefined {
     for (;;) {
       const node = line.ready.peek();
       if (!node) return undefined;
       if (node.job.dueAt > now) {
-        // Staged by a caller whose clock is ahead of this one's.
+        // Staged by a caller whose clock is ahead.
         line.ready.remove(node);
         this.#future.push(node);
       } else if (isExpired(node.job, now)) {
@@ -253,7 +254,6 @@ export class Indexes {
     return lines;
   }
 
-  /** The line of a queue and a task. */
   line(queue: string, task: string): Line {
     // Names contain no spaces, so the key is unique.
     const key = `${queue} ${task}`;
@@ -279,7 +279,7 @@ export class Indexes {
     return next;
   }
 
-  /** The lease of a running job has a new end. */
+  /** Called when the lease of a running job has a new end. */
   renewed(node: Node): void {
     this.#leases.moved(node);
   }
@@ -292,7 +292,7 @@ export class Indexes {
 
   /** Jobs whose lease has ended or that have expired, earliest first, up to `limit`. */
   overdue(now: number, limit: number): readonly Node[] {
-    // Removed and added back: a heap is ordered only at its top, and there are few of them.
+    // Nodes are removed and added back because a heap is ordered only at its top. There are few of them.
     const found: Node[] = [];
     for (let node = this.nextOverdue(); node && found.length < limit; node = this.nextOverdue()) {
       if (overdueAt(node) > now) break;

@@ -9,25 +9,30 @@ import type { Keeper, KeeperOptions } from '../ports/store.ts';
 import { active, activity, beats, closed, idle, type KeeperData } from './keeping.ts';
 
 const beatMs = 1_000;
-/** How long beats may be missing before the helper thread renews and the blockage is reported. The thread checks at this interval. */
+/**
+ * How long beats may be missing before the helper thread renews the leases and reports the blockage. The thread checks at this interval.
+ */
 const patienceMs = 5_000;
 
 const started = new Set<Keeper>();
 
-/** Node terminates threads when the process exits, but one that is still loading can miss that, and the process would wait for it forever. */
+/**
+ * Node terminates threads when the process exits, but a thread that is still loading can miss that, and the process would wait for it
+ * forever.
+ */
 function closeAtExit(): void {
   for (const keeper of started) keeper.close();
 }
 
-/** Where a helper thread begins, and where it finds the jobs. */
+/** The location of a helper thread's module, and of the jobs. */
 export interface KeeperThread<Place> {
-  /** The URL of a module beside the thread's. A CommonJS bundle has none. */
+  /** The URL of a module in the same folder as the thread's. A CommonJS bundle has none. */
   readonly beside: string;
-  /** @throws Error if a thread cannot be told; the worker then continues without */
+  /** @throws Error if the location cannot be passed to a thread; the worker then continues without one */
   readonly place: () => Place;
 }
 
-/** For stores whose jobs no other process could take. */
+/** For stores whose jobs no other process can take. */
 export const noKeeper: Keeper = { begun() {}, rest() {}, close() {} };
 
 export class ThreadKeeper<Place> implements Keeper {
@@ -61,7 +66,7 @@ export class ThreadKeeper<Place> implements Keeper {
     this.#send(idle);
   }
 
-  /** The thread ends by itself. */
+  /** The thread ends without being terminated. */
   close(): void {
     if (started.delete(this) && started.size === 0) process.off('exit', closeAtExit);
     this.rest();

@@ -1,10 +1,10 @@
 /**
- * What the helper threads of `keeper.ts` do: such a thread sleeps while the worker's thread sends beats, and renews the worker's leases when the
- * beats stop. How a lease is renewed is each store's own.
+ * The loop of the helper threads of `keeper.ts`. A helper thread sleeps while the worker's thread sends beats, and renews the worker's
+ * leases when the beats stop. Each store implements the renewal.
  */
 import { systemClock } from '../ports/clock.ts';
 
-/** Indexes of the shared state: the number of beats, and the worker's activity. */
+/** Indexes into the shared state: the number of beats, and the worker's activity. */
 export const beats = 0;
 export const activity = 1;
 /** Values of the activity: no attempt is in flight; some are; the worker has stopped. */
@@ -12,22 +12,22 @@ export const idle = 0;
 export const active = 1;
 export const closed = 2;
 
-/** What a helper thread is started with. `place` says where the jobs are. */
+/** The data passed to a helper thread. `place` is the location of the jobs. */
 export interface KeeperData<Place> {
   readonly place: Place;
   readonly worker: string;
   readonly leaseMs: number;
-  /** The longest time for which the worker's thread may be blocked. */
+  /** The longest time that the worker's thread may be blocked. */
   readonly limitMs: number;
   readonly patienceMs: number;
   readonly state: Int32Array;
 }
 
-/** How the leases of a worker are renewed. */
+/** Renews the leases of a worker. */
 export interface Renewing {
-  /** Makes the leases that have not ended last `leaseMs` from now on. If it throws, it is called again until the leases have ended. */
+  /** Extends the leases that have not ended to `leaseMs` from now. If it throws, it is called again until the leases have ended. */
   renew(): void | Promise<void>;
-  /** The worker's thread is no longer blocked. */
+  /** Called when the worker's thread is no longer blocked. */
   rest(): void | Promise<void>;
   close(): void;
 }
@@ -55,7 +55,7 @@ export async function keep({ limitMs, patienceMs, state }: KeeperData<unknown>, 
       try {
         await renewing.renew();
       } catch {
-        // The database is locked, full or away: retried until the leases end.
+        // The database is locked, full or unreachable: retried until the leases end.
       }
       sleep(patienceMs, isBlocked, beats, seen);
     }

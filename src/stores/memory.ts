@@ -56,7 +56,7 @@ export class MemoryStore implements Store {
   readonly #edges = new MemoryEdges();
   /** The jobs of each workflow. */
   readonly #workflows = new Map<string, Set<Node>>();
-  /** The arrival times of rates, by their names. */
+  /** The theoretical arrival times of rates, by name. */
   readonly #rates = new Map<string, number>();
   #listeners: ((hint: Hint) => void)[] = [];
 
@@ -142,7 +142,7 @@ export class MemoryStore implements Store {
     return jobs;
   }
 
-  /** Jobs that have been due for long come first. */
+  /** Claims jobs that have been due for a long time first. */
   #claimAged(options: ClaimOptions & { now: number }, lines: readonly Line[], gate: Gate, jobs: Job[]): void {
     const { now, limit } = options;
     for (const [queue, agingMs] of agingOf(options.limits ?? noLimits)) {
@@ -292,7 +292,7 @@ export class MemoryStore implements Store {
       this.#schedules.free(node.job);
       count += 1;
     }
-    // What is past says nothing of the rates to come.
+    // Arrival times in the past have no effect on future jobs.
     if (count < options.limit)
       for (const [name, arrivalAt] of this.#rates) if (arrivalAt < options.finishedBefore) this.#rates.delete(name);
     return count;
@@ -445,7 +445,7 @@ export class MemoryStore implements Store {
     }
   }
 
-  /** Undefined: there is nothing to count. */
+  /** Undefined if there is nothing to count. */
   #gate({ limits, tasks }: Pick<ClaimOptions, 'limits' | 'tasks'>, lines: readonly Line[], now: number, slots = 1): Gate | undefined {
     if (!limits && this.#indexes.blockedGates(tasks).length === 0) return undefined;
     const keys = (task: string) => this.#indexes.dueKeys(lines, task, now);
@@ -463,7 +463,7 @@ export class MemoryStore implements Store {
     }
   }
 
-  /** The record that stands in a job's place, because it holds its unique key; replaced if the job asks for that. */
+  /** The existing record returned in place of a job because it holds its unique key; replaced if the job asks for it. */
   #standIn(job: Job, now: number): JobRecord | undefined {
     const holder = this.#holderOf(heldKey(job), now);
     if (!holder) return undefined;
@@ -472,13 +472,13 @@ export class MemoryStore implements Store {
     return record(holder);
   }
 
-  /** The job that keeps others from a unique key. */
+  /** The job that holds a unique key and keeps others from taking it. */
   #holderOf(key: string | null, now: number): Node | undefined {
     const node = key === null ? undefined : this.#keys.get(key);
     return node && isStanding(node.job, now) ? node : undefined;
   }
 
-  /** Its status has changed: the node takes or leaves its unique key. */
+  /** Takes or gives up the node's unique key after a change of status. */
   #hold(node: Node, now: number): void {
     const key = heldKey(node.job);
     if (key === null) this.#release(node);
@@ -542,7 +542,7 @@ export class MemoryStore implements Store {
     this.#schedules.free(node.job);
   }
 
-  /** Removes what is kept under the job's id. */
+  /** Removes everything stored under the job's id. */
   #forget(node: Node): void {
     const { id, workflow } = node.job;
     this.#nodes.delete(id);

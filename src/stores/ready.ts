@@ -1,10 +1,10 @@
 /**
- * The ready jobs of one line, in claim order. Most jobs arrive in the order in which they leave; these are kept in an array that is read
- * from its front. The others are kept in a heap. The next job is the better of the two fronts.
+ * The ready jobs of one line, in claim order. Most jobs arrive in the order in which they leave. These are kept in an array that is read
+ * from the front; the others are kept in a heap. The next job is the better of the two fronts.
  */
 import { Heap } from '../core/heap.ts';
 
-/** The position of an item: in the array at `rowAt`, in the heap at `heapAt`, or (both -1) in neither. */
+/** The position of an item: in the array at `rowAt`, in the heap at `heapAt`, or in neither (both -1). */
 export interface Placed {
   rowAt: number;
   heapAt: number;
@@ -66,7 +66,7 @@ export class ReadyRow<Item extends Placed> {
     } else this.#heap.remove(item);
   }
 
-  /** The last item has left; new items are compared with the current last one. */
+  /** Drops removed items from the end, because new items are compared with the last one. */
   #trim(): void {
     while (this.#row.length > this.#from && this.#row.at(-1) === undefined) this.#row.pop();
     this.#last = this.#row.length > this.#from ? this.#row.at(-1) : undefined;

@@ -1,4 +1,7 @@
-/** The memory store's schedules, ordered by next fire time. Each entry keeps its unfinished jobs and the occurrences that have a job. */
+/**
+ * The memory store's schedules, ordered by next fire time. Each entry keeps its unfinished jobs and the occurrences that already have a
+ * job.
+ */
 import { Heap } from '../core/heap.ts';
 import type { Job, ScheduleRow } from '../core/types.ts';
 import type { DueSchedule, Store } from '../ports/store.ts';
@@ -109,7 +112,7 @@ export class MemorySchedules {
     if (taken?.size === 0) this.#taken.delete(schedule);
   }
 
-  /** Schedules that hold an occurrence, have no unfinished job, and are not due anyway. */
+  /** Schedules that hold an occurrence, have no unfinished job, and are not otherwise due. */
   #released(now: number, mine: (entry: Entry) => boolean): Entry[] {
     const free = [...this.#holding].filter((entry) => mine(entry) && (this.#open.get(entry.row.name)?.size ?? 0) === 0);
     return free.filter(({ row }) => (row.nextAt ?? now + 1) > now).sort((a, b) => (a.row.name < b.row.name ? -1 : 1));

@@ -1,12 +1,12 @@
-/** Divides what is written into statements: neither V8 nor the server takes a text of any length. */
+/** Splits writes into several statements, because both V8 and the server limit the length of a text. */
 import type { Job } from '../../core/types.ts';
 
-/** How many characters one statement is given, unless a single job has more. */
+/** The maximum number of characters in a statement, unless a single job has more. */
 export const mostText: number = 16 * 1024 * 1024;
-/** About what a job has beside its input. */
+/** The approximate size of a job without its input. */
 const besideInput = 300;
 
-/** @param most how many items a chunk has at most */
+/** @param most maximum number of items per chunk */
 export function chunks<Item>(items: readonly Item[], most: number, size: (item: Item) => number): Item[][] {
   const found: Item[][] = [];
   let last: Item[] = [];

@@ -1,6 +1,6 @@
 /**
- * Claims within limits. They are made one at a time over the whole fleet, under a lock that ends with their transaction: what runs is counted in the
- * rows, and must not change between the count and the claim. Claims without limits do not wait for this lock.
+ * Claims within limits. Only one runs at a time in the whole fleet, under a lock that is held until its transaction ends: it counts running
+ * jobs in the rows, and the count must not change before the claim. Claims without limits do not take this lock.
  */
 import {
   agingOf,
@@ -28,12 +28,12 @@ export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | '
 
 type Candidate = Pick<JobRow, 'id' | 'queue' | 'task' | 'concurrencyKey' | 'rateKey' | 'dueAt'>;
 
-/** How many candidates a claim reads at a time, once it has met one that may not start. */
+/** How many candidates a claim reads at a time after the first one that may not start. */
 const candidatesAtOnce = 50;
-/** How many gates a sweep looks at, and how many jobs of one it makes ready. */
+/** How many gates a sweep checks, and how many jobs of one gate it makes ready. */
 const gatesAtOnce = 32;
 const maxUnblocked = 1_000;
-/** How many keys of a task share: a few milliseconds of looking. */
+/** How many keys of a task are considered for sharing. Finding them takes a few milliseconds. */
 const maxKeys = 1_000;
 const none: readonly string[] = [];
 
@@ -83,7 +83,7 @@ export function claimsSql(schema: string) {
 }
 export type ClaimsSql = ReturnType<typeof claimsSql>;
 
-/** What a claim with limits looks at first. */
+/** The first thing that a claim with limits reads. */
 interface Found {
   readonly running: readonly RunningCount[];
   readonly rates: readonly Rate[];
@@ -96,7 +96,7 @@ interface Rate {
   readonly arrivalAt: number;
 }
 
-/** The gate as a caller with these limits sees it, and what it knows of rates. */
+/** The gate for a caller with these limits, and the rates read for it. */
 class Look {
   readonly gate: Gate;
   readonly #session: Session;
@@ -129,7 +129,7 @@ class Look {
     return look;
   }
 
-  /** Reads the rates of these jobs' keys. */
+  /** Reads the rates of the jobs' keys. */
   async prepare(jobs: readonly Candidate[]): Promise<void> {
     await this.#read(rateNames(this.#limits, jobs));
   }
@@ -145,7 +145,7 @@ class Look {
     for (const { name, arrivalAt } of rates) this.#arrivals.set(name, arrivalAt);
   }
 
-  /** What is left of what a caller serves without the queues and tasks that the gate has closed. */
+  /** What the caller serves, without the queues and tasks that the gate has closed. */
   open({ tasks, queues, excludeQueues = none, limits }: Served): Served {
     const closedQueues = Object.keys(limits?.queues ?? {}).filter((queue) => this.gate.queueClosedUntil(queue) !== null);
     return {
@@ -161,7 +161,7 @@ export function inOrder<Row extends Pick<Job, 'priority' | 'dueAt' | 'id'>>(rows
   return rows.sort((a, b) => (comesBefore(a, b) ? -1 : 1));
 }
 
-/** Where the next sweep begins. */
+/** Where the next sweep starts. */
 export interface Sweep {
   after: string;
 }
@@ -177,7 +177,7 @@ export class Claims {
     this.#sweep = sweep;
   }
 
-  /** Claims what the limits admit. What they do not is blocked or due later, so that the next ones are looked at. */
+  /** Claims the jobs that the limits admit. The others are blocked or deferred, so that the jobs behind them are considered. */
   async within(options: ClaimOptions & { now: number }, lock: readonly [number, number]): Promise<JobRow[]> {
     const { now, limit } = options;
     const names = rateNames(options.limits ?? noLimits);
@@ -185,7 +185,7 @@ export class Claims {
     const found = JSON.parse((text as { found: string }).found) as Found;
     const look = await Look.at(this.#session, this.#sql, options, now, limit, found);
     const { gate } = look;
-    // Others have no turn meanwhile, and what they enqueue is claimed next time.
+    // No other claim runs while this one holds the lock. Jobs enqueued in the meantime are claimed next time.
     this.#lines = found.lines;
     let { hasBlocked } = found;
     const rows: JobRow[] = [];
@@ -193,7 +193,7 @@ export class Claims {
     for (let passedOver = 0; rows.length < limit && passedOver < maxPassedOver; ) {
       const served = look.open(options);
       const most = limit - rows.length + (passedOver > 0 ? candidatesAtOnce : 0);
-      // Those that have been due for long come first.
+      // Jobs that have been due for a long time come first.
       const aged = await this.#aged({ ...served, limits: options.limits }, now, most);
       const due = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : await this.#candidates(served, now, most);
       await look.prepare(due);
@@ -230,7 +230,7 @@ export class Claims {
     return rows;
   }
 
-  /** In the order in which they were admitted: the server returns changed rows in any order. */
+  /** Returns the jobs in the order in which they were admitted: the server returns changed rows in any order. */
   async #lease(ids: readonly string[], { worker, leaseUntil, now }: ClaimOptions & { now: number }): Promise<JobRow[]> {
     const rows = new Map((await this.#session.rows<JobRow>(this.#sql.lease, [ids, worker, leaseUntil, now])).map((row) => [row.id, row]));
     return ids.flatMap((id) => rows.get(id) ?? []);
@@ -257,8 +257,8 @@ export class Claims {
   }
 
   /**
-   * Unblocks where there is room, for a caller that found nothing else to claim. It looks at some gates each time, and goes round. Says whether it
-   * found a job.
+   * Unblocks jobs whose gates have room, for a caller that found nothing else to claim. Each sweep checks a limited number of gates and
+   * continues where the last one stopped. Returns true if it unblocked a job.
    */
   async #sweepGates({ tasks }: Served, gate: Gate): Promise<boolean> {
     let count = 0;
@@ -270,12 +270,12 @@ export class Claims {
       count += freed?.count ?? 0;
     }
     this.#sweep.after = end;
-    // Their lines may have been empty.
+    // The unblocked jobs may be in lines that were empty.
     if (count > 0) this.#lines = undefined;
     return count > 0;
   }
 
-  /** Some gates of these tasks, from where the last sweep ended, and where this one ends. */
+  /** Up to `gatesAtOnce` gates of these tasks, starting where the last sweep ended, and where this sweep ends. */
   async #blockedGates(tasks: readonly string[]): Promise<{ readonly names: readonly string[]; readonly end: string }> {
     const { after } = this.#sweep;
     const later = await this.#gatesAfter(after, gatesAtOnce);
@@ -299,7 +299,7 @@ export class Claims {
     const open = look.open(asked);
     const openAt = await this.#nextDueAt(open, now);
     if (openAt === now) return now;
-    // What is closed matters where it has jobs that are due when it opens, and for those that will be due.
+    // Closed queues and tasks matter if they have due jobs when they open, or jobs that become due later.
     const at = Math.min(
       openAt ?? Number.POSITIVE_INFINITY,
       await this.#opensAt(asked, open, look.gate, now),
@@ -308,7 +308,7 @@ export class Claims {
     return at === Number.POSITIVE_INFINITY ? null : at;
   }
 
-  /** When the first of the closed queues and tasks that have a job which is due opens by itself. */
+  /** The earliest time at which a closed queue or task with a due job opens without outside action. */
   async #opensAt(asked: Served, open: Served, gate: Gate, now: number): Promise<number> {
     let opensAt = Number.POSITIVE_INFINITY;
     const look = async (served: Served, at: number) => {

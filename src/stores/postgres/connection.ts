@@ -1,6 +1,6 @@
 /**
- * The engine's connections: a pool of its own or the application's. Each call takes one client at most, so a pool of one is enough, and leaves
- * nothing behind in its session, so a pooler may stand in between. Connections that fail are closed, and the pool opens others.
+ * The engine's connections, from its own pool or the application's. Each call takes at most one client, so a pool of one is enough, and
+ * leaves no session state behind, so a pooler may sit in between. Connections that fail are closed, and the pool opens new ones.
  */
 import { createHash } from 'node:crypto';
 import { ConfigError, isEscapementError, StoreError } from '../../core/errors.ts';
@@ -8,7 +8,7 @@ import { asOwnWork, systemClock, type Timer } from '../../ports/clock.ts';
 import { ServerClock } from './server-clock.ts';
 import type { Session, Value } from './session.ts';
 
-/** The part of a `pg` client that is used. */
+/** The methods of a `pg` client that the store uses. */
 export interface PgClient {
   query(config: {
     text: string;
@@ -23,7 +23,7 @@ export interface PgPoolClient extends PgClient {
   release(error?: Error | boolean): void;
 }
 
-/** The part of a `pg` pool that is used. */
+/** The methods of a `pg` pool that the store uses. */
 export interface PgPool {
   connect(): Promise<PgPoolClient>;
   end(): Promise<void>;
@@ -32,15 +32,15 @@ export interface PgPool {
   readonly options?: object;
 }
 
-/** Options of a `pg` client that are looked at. */
+/** The options of a `pg` client that the store reads. */
 export interface PgClientOptions {
   readonly connectionString?: string | undefined;
-  /** It may be a function, as is one that asks a cloud for a token. */
+  /** May be a function, for example one that requests a token from a cloud provider. */
   readonly password?: unknown;
   readonly ssl?: unknown;
 }
 
-/** A client that listens. */
+/** A client that can LISTEN. */
 export interface PgListener extends PgClient {
   connect(): Promise<unknown>;
   end(): Promise<void>;
@@ -52,7 +52,7 @@ export interface PgListener extends PgClient {
 export interface Place {
   readonly connectionString: string | undefined;
   readonly pool: PgPool | undefined;
-  /** The name of the schema, unquoted. */
+  /** The unquoted name of the schema. */
   readonly schema: string;
   readonly prepare: boolean;
   readonly listen: boolean;
@@ -61,23 +61,23 @@ export interface Place {
   readonly max: number;
 }
 
-/** How long a statement of a worker's rounds may take, and one of the upkeep, before its connection is closed. */
+/** Time limits for statements of a worker's rounds and for upkeep statements. A connection that exceeds its limit is closed. */
 export const hotMs = 10_000;
 export const upkeepMs = 30_000;
 const connectMs = 10_000;
-/** A timer that is later than this was held up, and how long calls have after that. */
+/** A timer that fires later than this was delayed by a blocked event loop. Calls get this much extra time after that. */
 const blockedFromMs = 500;
 const afterBlockMs = 2_000;
 const mostTries = 10;
-/** With more, claims get into each other's way. */
+/** With more lanes, claims contend with each other. */
 const mostLanes = 2;
 const oldestVersion = 140_000;
-/** An outcome with a character that the database refuses could never be recorded. */
+/** In other encodings the database may refuse a character of an outcome, which could then never be recorded. */
 const encodings: readonly string[] = ['UTF8', 'SQL_ASCII'];
-/** Clocks that are synchronized differ by less. */
+/** Synchronized clocks differ by less. */
 const warnFromMs = 1_000;
 
-/** Conversions of this store alone: the types of the application's pool stay as they are. */
+/** Type parsers for this store only. The parsers of the application's pool stay as they are. */
 const parsers: Readonly<Record<number, (value: string) => unknown>> = {
   16: (value) => value === 't',
   17: bytesOf,
@@ -87,7 +87,7 @@ const parsers: Readonly<Record<number, (value: string) => unknown>> = {
   700: Number,
   701: Number,
 };
-/** Bytes in either form, by `bytea_output` of the database or the role. */
+/** Parses bytes in either output format. The database or the role sets `bytea_output`. */
 function bytesOf(value: string): Buffer {
   if (value.startsWith('\\x')) return Buffer.from(value.slice(2), 'hex');
   const plain = value.replaceAll(/\\(\\|[0-7]{3})/g, (_, code: string) =>
@@ -100,14 +100,14 @@ const types = { getTypeParser: (oid: number) => parsers[oid] ?? asText };
 
 const known = new WeakSet<object>();
 
-/** A client that fails while nobody asks it anything must not end the process. */
+/** An error on an idle client must not end the process. */
 function tame(client: { on(event: 'error', listener: (error: Error) => void): unknown }): void {
   if (known.has(client)) return;
   known.add(client);
   client.on('error', () => {});
 }
 
-/** The same for a pool and its clients, also in the moment in which they are handed out. */
+/** The same for a pool and its clients, including a client that is just being handed out. */
 function tameAll(pool: PgPool): void {
   if (known.has(pool)) return;
   tame(pool);
@@ -141,7 +141,7 @@ class ClientSession implements Session {
     return rows as Row[];
   }
 
-  /** The rows as arrays, which takes less time for many rows. */
+  /** Returns the rows as arrays, which is faster for many rows. */
   async arrays<Row>(text: string, values: readonly Value[]): Promise<Row[]> {
     const name = this.#prepare ? { name: nameOf(text) } : {};
     const { rows } = await this.#client.query({ text, values: [...values], types, rowMode: 'array', ...name });
@@ -166,13 +166,13 @@ export class Connection {
 
   readonly #inTurn: boolean;
 
-  /** @param inTurn whether calls come one after the other, in the order in which they were made */
+  /** @param inTurn whether calls run one after another, in the order in which they were made */
   constructor(place: Place, inTurn = false) {
     this.place = place;
     this.#inTurn = inTurn;
   }
 
-  /** How many connections a worker may use at a time to claim and settle. One is left for everything else. */
+  /** The maximum number of connections that a worker uses at a time for claims and settlements. One is left for everything else. */
   get lanes(): number {
     if (this.#inTurn) return 1;
     const max = this.place.pool ? ((this.place.pool.options as { max?: number } | undefined)?.max ?? 10) : this.place.max;
@@ -183,7 +183,7 @@ export class Connection {
     return this.#closed;
   }
 
-  /** Connects for the first time, and checks the server. */
+  /** Opens the first connection and checks the server. */
   async open(): Promise<void> {
     this.#opening ??= this.#open();
     try {
@@ -246,7 +246,7 @@ export class Connection {
   #newPool(Pool: new (options: object) => PgPool): PgPool {
     this.#Pool = Pool;
     const { connectionString, max } = this.place;
-    // Idle connections stay: workers come back every second. They do not keep the process alive.
+    // Idle connections stay open because workers use them every second. They do not keep the process alive.
     const pool = new Pool({
       connectionString,
       max,
@@ -259,7 +259,7 @@ export class Connection {
     return pool;
   }
 
-  /** A connection of its own that can listen; undefined where none can be made. */
+  /** A separate connection that can LISTEN, or undefined if none can be created. */
   listener(): PgListener | undefined {
     const options = clientOptions(this.place);
     if (!this.#Client || !options) return undefined;
@@ -268,7 +268,7 @@ export class Connection {
     return client;
   }
 
-  /** One statement, committed by itself. */
+  /** Runs one statement in its own transaction. */
   query<Row>(text: string, values: readonly Value[] = [], ms = hotMs): Promise<Row[]> {
     return this.#retried(() => this.#with(ms, (session) => session.rows<Row>(text, values)));
   }
@@ -278,7 +278,7 @@ export class Connection {
     return this.#retried(() => this.#with(hotMs, (session) => session.arrays<Row>(text, values)));
   }
 
-  /** Runs one transaction, and repeats it after a serialization failure or a deadlock. */
+  /** Runs a transaction, and repeats it after a serialization failure or a deadlock. */
   transact<T>(fn: (session: Session) => Promise<T>, ms = hotMs): Promise<T> {
     return this.#retried(() =>
       this.#with(ms, async (session) => {
@@ -299,7 +299,7 @@ export class Connection {
     );
   }
 
-  /** Several reads on one client. */
+  /** Runs several reads on one client. */
   read<T>(fn: (session: Session) => Promise<T>, ms = hotMs): Promise<T> {
     return this.#retried(() => this.#with(ms, fn));
   }
@@ -348,7 +348,7 @@ export class Connection {
       if (broken) throw broken;
       if (isLost(error)) broken = error as Error;
       if (codeOf(error) === '25006') {
-        // The server has become a replica: connect again, which may lead to the new primary.
+        // The server has become a replica. Reconnecting may reach the new primary.
         broken = error as Error;
         this.#reconnect();
       }
@@ -367,21 +367,21 @@ export class Connection {
     old.end().catch(() => {});
   }
 
-  /** Converts an error of the driver or the server to one of the engine. */
+  /** Converts an error of the driver or the server to an error of the engine. */
   error(error: unknown): unknown {
     return storeError(error, this.place.schema);
   }
 }
 
-/** The options with which another client connects to the same place; undefined if the application's pool does not say. */
+/** The options for another client that connects to the same server; undefined if the application's pool does not expose them. */
 export function clientOptions({ pool, connectionString }: Place): PgClientOptions | undefined {
   if (!pool) return { connectionString };
   const options: PgClientOptions | undefined = pool.options;
-  // A pool hides its password from enumeration.
+  // A pool makes its password non-enumerable.
   return options && { ...options, ...('password' in options && { password: options.password }) };
 }
 
-/** The engine follows the server's clock; what else the process does, and its logs, does not. */
+/** The engine follows the server's clock. The rest of the process, including its logs, does not. */
 function warnOfSkew(aheadMs: number): void {
   if (Math.abs(aheadMs) < warnFromMs) return;
   process.emitWarning(
@@ -390,7 +390,7 @@ function warnOfSkew(aheadMs: number): void {
   );
 }
 
-/** While the event loop is blocked, answers arrive and are not read: they have another moment after that. */
+/** Answers that arrive while the event loop is blocked are not read until it is free, so they get some extra time after that. */
 function unlessBlocked(ms: number, fn: () => void): Timer {
   const dueAt = systemClock.monotonic() + ms;
   let timer = systemClock.after(ms, () => {
@@ -400,7 +400,7 @@ function unlessBlocked(ms: number, fn: () => void): Timer {
   return { cancel: () => timer.cancel() };
 }
 
-/** Thrown in a transaction that has lost a race: it starts over. */
+/** Thrown in a transaction that has lost a race. The transaction starts over. */
 export class Retry extends Error {}
 
 async function acquire(pool: PgPool): Promise<PgPoolClient> {
@@ -457,7 +457,7 @@ const lostCodes = /^(08...|57P0[1-5]|ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETU
 const lostMessages =
   /Connection terminated|Client has encountered a connection error|not queryable|timeout exceeded when trying to connect/i;
 
-/** True if the connection is gone, or of no more use. */
+/** True if the connection is lost or no longer usable. */
 export function isLost(error: unknown): boolean {
   const code = codeOf(error);
   if (code !== undefined && lostCodes.test(code)) return true;

@@ -1,4 +1,4 @@
-/** The edges of workflows, in one transaction. An edge is done once it has its parent's value. */
+/** Maintains the edges of workflows in one transaction. An edge is done once it holds its parent's value. */
 import { isFinished } from '../../core/job.ts';
 import { undoableStep } from '../../core/steps.ts';
 import type { Job } from '../../core/types.ts';
@@ -27,11 +27,11 @@ interface Row extends Edge {
   readonly value: string | null;
 }
 
-/** What a transaction does with rows for `WorkflowEdges`. */
+/** The row operations that `WorkflowEdges` needs from a transaction. */
 export interface Rows {
   /** Locks rows, in the order of their ids. */
   lock(ids: readonly string[]): Promise<ReadonlyMap<string, Entry>>;
-  /** Writes the changes of rows that other ones caused. */
+  /** Writes rows that changed as a consequence of other changes. */
   change(changes: readonly { readonly before: Entry; readonly after: Job }[], now: number): Promise<void>;
 }
 
@@ -47,8 +47,8 @@ export class WorkflowEdges {
   }
 
   /**
-   * Locks the jobs that exist already, so that none of them ends meanwhile.
-   * @throws StoreError if an edge is to a job that does not wait, or from one that has ended
+   * Locks the jobs that exist already, so that none of them ends in the meantime.
+   * @throws StoreError if an edge leads to a job that is not waiting, or from a job that has ended
    */
   async check(edges: readonly Edge[], inserted: ReadonlySet<string>): Promise<void> {
     const there = await this.#rows.lock(
@@ -65,7 +65,7 @@ export class WorkflowEdges {
     if (edges.length > 0) await this.#session.run(this.#sql.add, [records(edges.map(({ parent, child }) => ({ parent, child })))]);
   }
 
-  /** Those of these jobs that have an edge that is not done. */
+  /** The jobs that have an edge that is not done. */
   async waiting(children: readonly string[]): Promise<ReadonlySet<string>> {
     if (children.length === 0) return new Set();
     const rows = await this.#session.rows<{ child: string }>(this.#sql.open, [texts(children)]);
@@ -90,7 +90,7 @@ export class WorkflowEdges {
     return changed.length === 0 ? changed : walkThrough(follow(changed, now, this.#partsAt(now)));
   }
 
-  /** The jobs that keep jobs that have ended from being queued again, by the ids of those. */
+  /** The jobs that keep ended jobs from being queued again, by the id of the ended job. */
   async obstaclesOf(jobs: readonly Job[], now: number): Promise<ReadonlyMap<string, Job>> {
     return walkThrough(obstaclesOf(jobs, this.#partsAt(now)));
   }
@@ -103,7 +103,7 @@ export class WorkflowEdges {
     return {
       children: async (parents) => {
         const edges = await this.#session.rows<Row>(this.#sql.byParent, [texts(parents)]);
-        // Whoever ends another parent of these children waits here, and then sees what this transaction has done.
+        // A transaction that ends another parent of these children waits here, and then sees the changes of this one.
         await lock([...new Set(edges.map(({ child }) => child))]);
         const inOrder = Map.groupBy(edges, ({ parent }) => parent);
         return parents.flatMap((parent) =>

@@ -1,6 +1,6 @@
 /**
- * Groups plain enqueues into statements: those of one moment, and those that come while others are being committed, share a commit. If one of a group
- * is invalid, only that one fails.
+ * Groups plain enqueues into statements. Enqueues that are made in the same tick, or while other groups are being committed, share a
+ * commit. If one enqueue of a group is invalid, only that one fails.
  */
 import { isEscapementError, StoreError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
@@ -12,7 +12,7 @@ import { records, type Value } from './session.ts';
 
 interface Pending {
   readonly jobs: readonly Job[];
-  /** The characters of its jobs. */
+  /** The number of characters in its jobs. */
   readonly size: number;
   resolve(): void;
   reject(error: unknown): void;
@@ -106,7 +106,7 @@ export class Enqueues {
       await this.#connection.query(...this.#statement(first));
       return;
     }
-    // One enqueue of many long inputs: all of them or none.
+    // A single enqueue with many long inputs still inserts all of them or none.
     await this.#connection.transact(
       async (session) => {
         for (const part of [first, ...others]) await session.run(...this.#statement(part));
@@ -126,7 +126,7 @@ export class Enqueues {
   }
 }
 
-/** True for errors caused by one enqueue of a group; other errors affect all of them. */
+/** True for errors caused by one enqueue of a group. Other errors affect the whole group. */
 function isOfOne(error: unknown): boolean {
   return !isEscapementError(error) || (error instanceof StoreError && (error.kind === 'conflict' || error.kind === 'invalid'));
 }

@@ -1,6 +1,6 @@
 /**
- * Transactions of the application: a `pg` client, postgres.js, Drizzle, Kysely and Prisma, recognized by their shapes. Values are texts and results one
- * JSON text, so that the types that an application has set for its driver do not matter.
+ * Transactions of the application. A `pg` client, postgres.js, Drizzle, Kysely and Prisma are recognized by their shapes. Values are bound
+ * as text and results are read as one JSON text, so that an application's type settings for its driver have no effect.
  */
 import { show } from '../../core/duration.ts';
 import { InputError } from '../../core/errors.ts';
@@ -34,7 +34,7 @@ class GuestSession implements Session {
   }
 }
 
-/** The parts of drivers that are used. */
+/** The parts of the drivers that are used. */
 interface Shapes {
   readonly query?: (text: string, values: unknown[]) => Promise<{ readonly rows: unknown[] }>;
   readonly getTransactionStatus?: () => string | null;
@@ -55,8 +55,8 @@ const expected =
   'a pg client with an open transaction, the transaction of postgres.js, Drizzle or Kysely, or the client that Prisma passes to $transaction()';
 
 /**
- * The session of a transaction.
- * @throws InputError if it is none that is known, or not in a transaction
+ * Returns a session for the application's transaction.
+ * @throws InputError if the driver is unknown, or the client is not in a transaction
  */
 export function guestSession(transaction: unknown): Session {
   const given = transaction as Shapes | null | undefined;
@@ -107,7 +107,7 @@ function prisma(client: Shapes): Session {
   if (client.$transaction !== undefined || client.$connect !== undefined)
     throw refused('got a client without a transaction: pass the client that $transaction() gives to its function');
   return new GuestSession(async (text, values) => {
-    // What returns no rows may be refused as a query.
+    // Prisma may refuse to run a statement that returns no rows as a query.
     if (/^\s*(SELECT|WITH)/i.test(text)) return (await client.$queryRawUnsafe?.(text, ...values)) ?? [];
     await client.$executeRawUnsafe?.(text, ...values);
     return [];

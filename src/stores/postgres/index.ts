@@ -6,43 +6,44 @@ import type { StoreSource } from '../../ports/store.ts';
 import { Connection, type PgPool, type Place } from './connection.ts';
 import { PostgresStore } from './store.ts';
 
-/** The part of a `pg` pool that is used. */
+/** The part of a `pg` pool that the store uses. */
 export interface PostgresPool {
   connect(): Promise<unknown>;
   end(): Promise<void>;
   on(event: 'error', listener: (error: Error) => void): unknown;
 }
 
-/** Options of `postgres`: a connection string, or a pool of the package `pg`. */
+/** Options of `postgres`: either a connection string or a pool of the package `pg`. */
 export interface PostgresOptions {
-  /** `postgres://user:password@host:5432/database`; other settings come from the environment, as `pg` reads it. */
+  /** `postgres://user:password@host:5432/database`. Missing settings are read from the environment, as `pg` does. */
   connectionString?: string;
-  /** The application's own pool. It is not closed with the application. A pool of one is enough. */
+  /** The application's own pool. `tasks.close()` does not close it. A pool of one is enough. */
   pool?: PostgresPool;
   /**
-   * The schema that holds the tables. It is created if it does not exist. Applications that share a database use one each.
+   * The schema that holds the tables. It is created if it does not exist. Applications that share a database each use their own schema.
    * @default 'escapement'
    */
   schema?: string;
   /**
-   * Whether to use prepared statements. False for poolers that do not support them in transaction mode, such as pgbouncer before 1.21.
+   * Whether to use prepared statements. Set it to false for poolers that do not support them in transaction mode, such as PgBouncer before
+   * 1.21.
    * @default true
    */
   prepare?: boolean;
   /**
-   * Whether to wake workers of other processes by NOTIFY, and to keep a connection that listens while workers run here. False for poolers in
-   * transaction mode; workers then find new jobs by polling.
+   * Whether to wake workers of other processes with NOTIFY, and to keep a listening connection open while workers run in this process. Set
+   * it to false for poolers in transaction mode; workers then find new jobs by polling.
    * @default true
    */
   listen?: boolean;
   /**
-   * How often workers look for jobs that no notification announced, in milliseconds: 100 … 60,000. While the connection that listens is alive, they look
-   * every 8 s at most.
+   * How often workers poll for jobs that were not announced by a notification, in milliseconds: 100 … 60,000. While the listening
+   * connection is alive, they poll at most every 8 s.
    * @default 1_000
    */
   pollMs?: number;
   /**
-   * Size of the engine's own pool, with `connectionString`: 1 … 100.
+   * Size of the engine's own pool when `connectionString` is given: 1 … 100.
    * @default 10
    */
   max?: number;
@@ -51,7 +52,8 @@ export interface PostgresOptions {
 const optionNames = ['connectionString', 'pool', 'schema', 'prepare', 'listen', 'pollMs', 'max'];
 
 /**
- * Keeps jobs in a PostgreSQL database, version 14 or later. Needs the package `pg`. Nothing is opened before `tasks.open()` or the first use.
+ * Keeps jobs in a PostgreSQL database, version 14 or later. Requires the package `pg`. Nothing is opened before `tasks.open()` or the first
+ * use.
  * @throws ConfigError with all faults of the options
  * @example createTasks({ backend: postgres({ connectionString: process.env.DATABASE_URL }) })
  */

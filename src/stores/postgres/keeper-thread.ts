@@ -1,6 +1,6 @@
 /**
- * The helper thread of `../keeper.ts`. It connects when the worker's thread is blocked, and not before. Leases are instants of the server's clock,
- * so the server computes their ends.
+ * The helper thread of `../keeper.ts`. It connects only when the worker's thread is blocked. Leases are instants of the server's clock, so
+ * the server computes when they end.
  */
 import { isMainThread, workerData } from 'node:worker_threads';
 import { systemClock } from '../../ports/clock.ts';
@@ -25,7 +25,7 @@ function renewing({ place, worker, leaseMs }: KeeperData<KeeperPlace>): Renewing
     if (!client) return;
     const ending = client.end().catch(() => {});
     client = undefined;
-    // A connection that does not end must not hold up the next renewal.
+    // A connection that fails to close must not delay the next renewal.
     await Promise.race([ending, new Promise<void>((resolve) => systemClock.after(endWithinMs, resolve))]);
   };
   return {
@@ -57,8 +57,8 @@ async function connect(options: object): Promise<Client> {
 }
 
 /**
- * A lease that has ended is left alone: another worker may be handling it. So is a row that a transaction of the application holds, since
- * `ctx.complete` has changed it. One text, so that nothing stays in the session.
+ * Does not renew leases that have ended, because another worker may have the job. Skips rows that are locked by a transaction of the
+ * application that called `ctx.complete`. A single text leaves no state in the session.
  */
 function renewal(schemaName: string, worker: string, leaseMs: number): string {
   const schema = quoteName(schemaName);

@@ -1,10 +1,12 @@
 /**
- * Where claims begin. A line is a priority of a queue. What was claimed leaves dead entries in the index of queued jobs, which stay as long as any
- * transaction of the server could still see them; so a claim begins where the last one ended. Whatever makes a job due before that lowers the
- * line: changes of this process, and hints of others. In case one is missed, all lines are read again every few seconds.
+ * Tracks where claims start. A line is one priority of one queue. Claimed jobs leave dead entries in the index of queued jobs until no
+ * transaction on the server can see them, so a claim starts where the previous one ended. A job that becomes due earlier than that lowers
+ * the start of its line, whether this process changed it or another one announced it. Because announcements can be lost, all lines are
+ * reread from the beginning every few seconds.
  *
- * Claims pass over rows that others have locked, and these may stay queued: another claim that dies, a janitor that comes second, a transaction of
- * the application that is rolled back. So when a claim has found too little, a plain read looks from where the last one ended.
+ * Claims skip rows that others have locked, and those jobs may stay queued: the other claim may die, a second janitor may find nothing to
+ * do, a transaction of the application may roll back. When a claim has found too few jobs, a plain read therefore checks from where the
+ * previous plain read ended.
  */
 import type { Job } from '../../core/types.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
@@ -16,56 +18,57 @@ export interface Line {
 }
 
 interface KnownLine extends Line {
-  /** No claimable job is due before this instant, nor at it with this id or one before it. */
+  /** No claimable job is due before this instant, or at this instant with an id up to `after`. */
   dueAt: number;
   after: string;
-  /** No job is due before this instant, not even one that is locked: a plain read has said so. */
+  /** A plain read has found no job that is due before this instant, locked or not. */
   clearTo: number;
-  /** How often it was lowered, and to what the last times: a claim that was under way does not raise it beyond. */
+  /** How often the line was lowered, and the most recent targets. A claim that was in progress does not raise the line past them. */
   lowered: number;
   readonly to: number[];
 }
 
-/** The first arguments of the functions that look for jobs: the tasks, and the lines with the instants at which they begin. */
+/** The first arguments of the functions that find jobs: the tasks, then the lines and the instants where they start. */
 export type LineValues = readonly [tasks: Value, queues: Value, priorities: Value, dues: Value];
 
-/** The same for lines of which nothing is known. */
+/** The same for lines whose start is unknown. */
 export function wholeLines({ tasks, queues, excludeQueues }: Served, lines: readonly Line[]): LineValues {
   const served = lines.filter(({ queue }) => (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue));
   return [tasks, served.map(({ queue }) => queue), served.map(({ priority }) => priority), served.map(() => beginning)];
 }
 
-/** A claim, or a look, that begins at these lines. */
+/** The starting point of a claim or a plain read. */
 export interface Start {
-  /** The lines begin at their beginnings. */
+  /** True if every line is read from its beginning. */
   readonly isWhole: boolean;
   readonly values: LineValues;
-  /** Of what is due at the instant at which a line begins, only jobs with ids after this one are left. */
+  /** For each line: jobs that are due exactly at its start are considered only if their ids follow this one. */
   readonly after: Value;
-  /** The same from where the last plain read ended. */
+  /** Like `values`, but starting where the last plain read ended. */
   readonly unread: LineValues;
   /**
-   * Called after that read. @param isDue whether it found a job that is due: the next claim begins there
-   * @param upTo otherwise: no job is due up to this instant
+   * Called after a plain read.
+   * @param isDue whether it found a due job; the next claim then starts where that read started
+   * @param upTo if it found none: no job is due up to this instant
    */
   looked(isDue: boolean, upTo: number): void;
-  /** Called with the jobs that were claimed. @param upTo nothing else is due up to this instant */
+  /** Called with the claimed jobs. @param upTo no other job is due up to this instant */
   claimed(jobs: readonly Pick<Job, 'queue' | 'priority' | 'dueAt' | 'id'>[], upTo?: number): void;
 }
 
-/** With more lines than this, every claim reads them. */
+/** With more lines than this, they are reread for every claim. */
 const mostLines = 200;
-/** More than the number of combinations of tasks and queues in use at a time. */
+/** Larger than the number of task and queue combinations in use at a time. */
 const mostViews = 50;
-/** How many changes while a claim is under way are remembered one by one. */
+/** How many changes during a claim are tracked individually. */
 const mostLowered = 64;
 const beginning = -8_640_000_000_000_000;
-/** The instant before which no lease ends. */
+/** Tracks an instant before which no lease ends. */
 export class FirstLease {
   #from = beginning;
   #readAt = Number.NaN;
 
-  /** Where to begin at this instant. */
+  /** Where to start reading leases. */
   from(now: number, everyMs: number): number {
     if (!(now - this.#readAt < everyMs && now >= this.#readAt)) {
       this.#from = beginning;
@@ -74,7 +77,7 @@ export class FirstLease {
     return this.#from;
   }
 
-  /** The first lease that was found, from there on. */
+  /** Records the earliest lease end found by a read that started at `from`. */
   found(leaseUntil: number | null, from: number): void {
     if (leaseUntil !== null && this.#from === from) this.#from = leaseUntil;
   }
@@ -92,12 +95,12 @@ const keyOf = ({ queue, priority }: Line) => `${queue} ${priority}`;
 
 type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues'>;
 
-/** The lines of callers that serve the same tasks and queues: what one of them skips, another could claim. */
+/** The lines for callers that serve the same tasks and queues. Callers that serve others may claim jobs that these skip. */
 class View {
   readonly served: Served;
   readonly lines = new Map<string, KnownLine>();
   readAt = Number.NaN;
-  /** The latest instant at which a caller looked. For one whose clock is behind, what had expired then has not. */
+  /** The latest instant passed by a caller. For a caller whose clock is behind it, jobs that have expired are not expired yet. */
   latestAt = Number.NEGATIVE_INFINITY;
 
   constructor(served: Served) {
@@ -114,7 +117,7 @@ export class Lines {
 
   /**
    * @param read reads all lines of queued jobs
-   * @param everyMs how often they are read in any case
+   * @param everyMs maximum interval between reads
    */
   async start(served: Served, now: number, everyMs: number, read: () => Promise<readonly Line[]>): Promise<Start> {
     const view = this.#view(served);
@@ -145,7 +148,7 @@ export class Lines {
     };
   }
 
-  /** A job of this line is queued, and due at this instant. */
+  /** Records that a job of this line is queued and due at this instant. */
   lower(line: Line, dueAt: number): void {
     for (const view of this.#views.values()) {
       const known = view.lines.get(keyOf(line));
@@ -158,7 +161,7 @@ export class Lines {
     }
   }
 
-  /** Anything may have changed. */
+  /** Called when any line may have changed. */
   forget(): void {
     for (const view of this.#views.values()) view.readAt = Number.NaN;
   }
@@ -167,7 +170,7 @@ export class Lines {
 
   #view(served: Served): View {
     const last = this.#last?.served;
-    // Callers pass the same arrays again and again.
+    // Callers keep passing the same arrays.
     if (last && last.tasks === served.tasks && last.queues === served.queues && last.excludeQueues === served.excludeQueues)
       return this.#last as View;
     const key = JSON.stringify([served.tasks, served.queues ?? null, served.excludeQueues ?? []]);
@@ -183,7 +186,7 @@ export class Lines {
   }
 
   async #read(view: View, now: number, read: () => Promise<readonly Line[]>): Promise<void> {
-    // What is lowered while it reads is kept.
+    // Lines that are lowered during the read are kept.
     view.lines.clear();
     for (const line of await read()) {
       if (view.serves(line.queue) && !view.lines.has(keyOf(line))) view.lines.set(keyOf(line), fresh(line));
@@ -196,17 +199,20 @@ function fresh({ queue, priority }: Line): KnownLine {
   return { queue, priority, dueAt: beginning, after: '', clearTo: beginning, lowered: 0, to: [] };
 }
 
-/** Up to where a line has been claimed. */
+/** How far a line has been claimed. */
 type Place = Pick<KnownLine, 'dueAt' | 'after'>;
 
-/** Ids of other characters have another order here than on the server. */
+/** Ids with other characters sort differently here and on the server. */
 const placeOf = ({ dueAt, id }: Pick<Job, 'dueAt' | 'id'>): Place => ({ dueAt, after: /^[\x20-\x7e]*$/.test(id) ? id : '' });
 
 function later(a: Place, b: Place | undefined): Place {
   return b && (b.dueAt > a.dueAt || (b.dueAt === a.dueAt && b.after > a.after)) ? b : a;
 }
 
-/** Up to where a line can be raised that has been lowered meanwhile; undefined: nowhere. @param before how often it had been lowered before */
+/**
+ * How far a line that has been lowered in the meantime can be raised; undefined if it cannot be raised. @param before its `lowered` count
+ * at the start
+ */
 function lowest(line: KnownLine, upTo: Place, before: number): Place | undefined {
   const count = line.lowered - before;
   if (count > mostLowered) return undefined;
@@ -218,7 +224,7 @@ function lowest(line: KnownLine, upTo: Place, before: number): Place | undefined
   return to;
 }
 
-/** @param before how often it had been lowered when the claim began */
+/** @param before its `lowered` count when the claim started */
 function raise(line: KnownLine, upTo: Place, before: number): void {
   const { dueAt, after } = later(line, lowest(line, upTo, before));
   line.dueAt = dueAt;

@@ -1,4 +1,4 @@
-/** Queries: jobs by id or filter, counts, workers. Each is one statement, or two on one connection. */
+/** Queries for jobs by id or filter, counts and workers. Each is one statement, or two on one connection. */
 import { isExpired, withoutOldStacks } from '../../core/job.ts';
 import type { Job, JobRecord, Status } from '../../core/types.ts';
 import type { JobFilter, JobOrder, NextDue, PruneOptions, QueueStats } from '../../ports/store.ts';
@@ -20,7 +20,7 @@ const emptyCounts: Record<Status, number> = {
   cancelled: 0,
 };
 
-/** Changes of the number of finished jobs are summed up if there are more than this, and how many at a time. */
+/** Deltas of the finished counts are summed when there are more than `fewSummed`, at most `mostSummed` at a time. */
 const fewSummed = 200;
 const mostSummed = 20_000;
 
@@ -30,7 +30,7 @@ const isOver = (state: string) => `state = ${quoteText(state)} AND finished_at I
 /** `changedAt` of `core/job`. */
 const changedAt = 'greatest(enqueued_at, coalesce(last_attempted_at, 0), coalesce(last_ended_at, 0), coalesce(finished_at, 0))';
 
-/** The possible last changes of a job, and when they happened. */
+/** The possible latest changes of a job, and when they happened. */
 const latestChanges: readonly { readonly where: string; readonly at: string; readonly of: readonly Status[] }[] = [
   { where: timedId, at: 'id', of: ['waiting', 'scheduled', 'ready'] },
   { where: ownId, at: 'enqueued_at', of: ['waiting', 'scheduled', 'ready'] },
@@ -61,7 +61,7 @@ export function readsSql(schema: string) {
     attempts,
     overdue: `(SELECT ${jobColumns} ${from} WHERE state = 'running' AND lease_until <= $1 AND lease_until >= $3 ORDER BY lease_until, id LIMIT $2)
       UNION ALL (SELECT ${jobColumns} ${from} WHERE ${expiring} AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2)`,
-    /** The instants of `NextDue`, by lines that are known; and whether jobs wait for a place. */
+    /** The instants of `NextDue`, starting from known lines, and whether jobs are blocked by a limit. */
     next: `SELECT ${schema}.next_due($1, $2, $3, $4, $5, false) AS job,
       EXISTS (SELECT 1 ${from} WHERE blocked_by IS NOT NULL AND task = ANY ($1)) AS "hasBlocked",
       (SELECT lease_until ${from} WHERE state = 'running' AND lease_until >= $6 ORDER BY lease_until LIMIT 1) AS lease,
@@ -70,11 +70,11 @@ export function readsSql(schema: string) {
         .map((state) => `(SELECT prune_at AS at ${from} WHERE state = '${state}' AND prune_at IS NOT NULL ORDER BY prune_at LIMIT 1)`)
         .join(' UNION ALL ')}) ends) AS prune`,
     stats: `SELECT queue, state, due, count, at FROM ${schema}.stats($1)`,
-    /** Replaces the changes of the number of finished jobs by their sums. */
+    /** Replaces deltas of the finished counts with their sums. */
     sumFinished: `WITH changes AS (SELECT ctid FROM ${schema}.finished LIMIT ${mostSummed} FOR UPDATE SKIP LOCKED), gone AS (
         DELETE FROM ${schema}.finished WHERE ctid IN (SELECT ctid FROM changes) RETURNING queue, state, count
       ) INSERT INTO ${schema}.finished (queue, state, count) SELECT queue, state, sum(count)::bigint FROM gone GROUP BY 1, 2 HAVING sum(count) <> 0`,
-    /** Whether that is worth it. */
+    /** Whether there are enough deltas to sum. */
     isManyFinished: `SELECT count(*) > ${fewSummed} AS "isMany" FROM (SELECT 1 FROM ${schema}.finished LIMIT ${fewSummed} + 1) f`,
     queues: `SELECT name, paused FROM ${schema}.queues`,
     prune: {
@@ -102,7 +102,7 @@ export class Reads {
     return recordsOf(this.#session, this.#sql.attempts, ids, rows);
   }
 
-  /** @param from no lease ends before */
+  /** @param from no lease ends before this instant */
   async overdue(now: number, limit: number, from: number): Promise<Job[]> {
     const rows = await this.#session.rows<JobRow>(this.#sql.overdue, [now, limit, from]);
     const all = rows
@@ -112,7 +112,7 @@ export class Reads {
     return all.slice(0, limit).map(({ job }) => job);
   }
 
-  /** @param leases no lease ends before `from`; receives the first that is found */
+  /** @param leases receives the earliest lease end that is found; no lease ends before `from` */
   async next(lines: LineValues, now: number, from: number, leases: FirstLease): Promise<NextDue & { readonly hasBlocked: boolean }> {
     const [row] = await this.#session.rows<Next>(this.#sql.next, [...lines, now, from]);
     leases.found(row?.lease ?? null, from);
@@ -140,7 +140,7 @@ export class Reads {
     if (filter.schedule !== undefined) conditions.push(`schedule = ${bind(clean(filter.schedule))}`);
     if (filter.workflow !== undefined) conditions.push(`workflow = ${bind(clean(filter.workflow))}`);
     if (filter.enqueuedBy !== undefined) conditions.push(`enqueued_by = ${bind(clean(filter.enqueuedBy))}`);
-    // The text decides for most rows.
+    // The match on the JSON text rules out most rows.
     if (filter.tag !== undefined) {
       const text = `position(${bind(JSON.stringify(filter.tag))} IN tags) > 0`;
       conditions.push(`CASE WHEN ${text} THEN ${this.#sql.schema}.has_tag(tags, ${bind(clean(filter.tag))}) ELSE false END`);
@@ -168,7 +168,10 @@ export class Reads {
     return { items, cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
   }
 
-  /** The latest jobs for each kind of change that jobs with these statuses can have had, each from its own index; then the latest of them all. */
+  /**
+   * Reads the latest jobs for each kind of change that is possible in these statuses, each from its own index, and then takes the latest of
+   * all.
+   */
   #changed(statuses: readonly Status[] | undefined, conditions: readonly string[], limit: string): string | undefined {
     const changes = latestChanges.filter(({ of }) => statuses === undefined || of.some((status) => statuses.includes(status)));
     if (changes.length === 0) return undefined;
@@ -206,7 +209,7 @@ export class Reads {
   async prune({ status, finishedBefore, limit, own }: PruneOptions): Promise<number> {
     const [row] = await this.#session.rows<{ count: number }>(this.#sql.prune[own ?? 'both'], [status, finishedBefore, limit]);
     const count = row?.count ?? 0;
-    // What is past says nothing of the rates to come.
+    // Arrival times in the past have no effect on future jobs.
     if (count < limit) await this.#session.run(this.#sql.forgetRates, [finishedBefore]);
     return count;
   }
@@ -232,7 +235,7 @@ function where(conditions: readonly string[]): string {
   return conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
 }
 
-/** Each half has its index. */
+/** Each half uses its own index. */
 function queued(where: string): string {
   return `(state = 'queued' AND blocked_by IS NULL AND ${where} OR blocked_by IS NOT NULL AND state = 'queued' AND ${where})`;
 }

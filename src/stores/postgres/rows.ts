@@ -1,4 +1,4 @@
-/** Rows of `jobs` as objects whose keys are columns, for statements that take many of them as one JSON text. */
+/** Converts rows of `jobs` to objects keyed by column, for statements that take many rows as one JSON text. */
 import type { Attempt, Job, Settlement } from '../../core/types.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import {
@@ -16,7 +16,7 @@ import {
 } from '../sql/rows.ts';
 import { clean, type Value } from './session.ts';
 
-/** What a transaction knows of a job: its row, with the changes that it has made. */
+/** A job's row with the changes made so far in the transaction. */
 export interface Entry {
   readonly job: Job;
   readonly attempt: Attempt | undefined;
@@ -25,15 +25,15 @@ export interface Entry {
 }
 
 const all = { ...fixed, ...changing, ...last };
-/** The columns of a job, named like its fields. */
+/** The columns of a job, aliased to its field names. */
 export const jobColumns: string = `blocked_by AS "blockedBy", ${pairs(all)
   .map(([field, column]) => `${column} AS "${field}"`)
   .join(', ')}`;
-/** The columns that an insert writes. */
+/** The columns written by an insert. */
 export const insertedColumns: readonly string[] = [...pairs({ ...fixed, ...changing }).map(([, column]) => column), 'unique_while'];
-/** The columns that a change writes. */
+/** The columns written by a change. */
 export const changedColumns: readonly string[] = [...pairs({ ...changing, ...last }).map(([, column]) => column), 'blocked_by'];
-/** What is written at insert, and changed by hand alone. */
+/** Columns that are written on insert and changed only by edits. */
 export const editedColumns = ['queue', 'input', 'run_after'] as const;
 
 export function entryOf(row: JobRow): Entry {
@@ -59,7 +59,7 @@ export function changedRow({ job, attempt, uniqueKey, blockedBy }: Entry): objec
   };
 }
 
-/** A row of a claim: what most jobs have, and the whole row as JSON where it has more. */
+/** A row of a claim: the columns that most jobs use, and the whole row as JSON if the job uses others. */
 export type ClaimedRow = readonly [
   id: string,
   task: string,
@@ -71,14 +71,14 @@ export type ClaimedRow = readonly [
   attempt: number,
   maxAttempts: number,
   claim: number,
-  /** Null: with this claim. */
+  /** Null: the job starts with this claim. */
   startedAt: number | null,
-  /** Where the row is, until it is changed again. */
+  /** The row's physical location (ctid), valid until the row is changed again. */
   place: string,
   whole: string | null,
 ];
 
-/** @param faults receives the names of columns that cannot be read */
+/** @param faults receives the names of unreadable columns */
 export function claimedJobOf(row: ClaimedRow, { worker, leaseUntil }: ClaimOptions, now: number, faults: string[]): Job {
   const whole = row[12];
   if (whole !== null) return jobOf(rowOf(JSON.parse(whole) as Record<string, unknown>), faults);
@@ -121,14 +121,14 @@ export function claimedJobOf(row: ClaimedRow, { worker, leaseUntil }: ClaimOptio
   };
 }
 
-/** A row whose keys are columns, with its fields. */
+/** Converts an object keyed by column to a row keyed by field. */
 function rowOf(columns: Readonly<Record<string, unknown>>): JobRow {
   const row: Record<string, unknown> = { blockedBy: columns.blocked_by };
   for (const [field, column] of pairs(all)) row[field] = columns[column];
   return row as unknown as JobRow;
 }
 
-/** A claimed job, and its columns that cannot be read. */
+/** A claimed job with the names of its unreadable columns. */
 export interface Unreadable {
   readonly job: Job;
   readonly faults: readonly string[];
@@ -141,10 +141,13 @@ export function readClaimed(row: ClaimedRow, options: ClaimOptions & { now: numb
   return job;
 }
 
-/** A settlement, and where the row is. */
+/** A settlement and the location of the row. */
 export type Ending = Settlement & { readonly place: string };
 
-/** What settles plain successes: those whose jobs are kept, then those whose jobs are deleted, each in the order of their ids, as everywhere. */
+/**
+ * The arguments for settling plain successes: first the jobs that are kept, then the jobs that are deleted, each sorted by id, the global
+ * lock order.
+ */
 export function endingValues(endings: readonly Ending[]): readonly Value[] {
   const sorted = endings.toSorted((a, b) => (a.id < b.id ? -1 : 1));
   const hasPruned = sorted.some(({ prune }) => prune);
@@ -159,19 +162,19 @@ export function endingValues(endings: readonly Ending[]): readonly Value[] {
   ];
 }
 
-/** An array of texts as the server reads it; the driver takes longer. */
+/** Serializes a text array for the server. The driver is slower. */
 function textsOf(values: readonly string[]): Value {
   return values.every((value) => /^[\w.:/-]+$/.test(value)) ? `{"${values.join('","')}"}` : values.map(clean);
 }
 
-/** The ids, places and claims of rows. */
+/** The ids, locations and claims of rows. */
 function placesOf(ending: readonly Ending[]): readonly Value[] {
   if (ending.length === 0) return ['{}', '{}', '{}'];
   const places = `{"${ending.map(({ place }) => place).join('","')}"}`;
   return [textsOf(ending.map(({ id }) => id)), places, `{${ending.map(({ claim }) => claim).join()}}`];
 }
 
-/** Texts of which all are often null: what is missing at the end is null. */
+/** An array of texts that are often all null: trailing nulls are omitted. */
 function orEmpty(values: readonly (string | null)[]): Value {
   return values.every((value) => value === null) ? [] : values;
 }

@@ -1,4 +1,4 @@
-/** Schedules. Values that change with every occurrence are columns; the rest is JSON. Advances are in `work`. */
+/** Schedules. Values that change with every occurrence are columns; the rest is JSON. Advances are in `work.ts`. */
 import type { Job, ScheduleRow } from '../../core/types.ts';
 import type { DueSchedule, Store } from '../../ports/store.ts';
 import { type JobRow, jobOf } from '../sql/rows.ts';
@@ -37,7 +37,7 @@ export function schedulesSql(schema: string) {
     list: `${columns} WHERE ($1::text[] IS NULL OR name = ANY ($1::text[])) AND ($2::text IS NULL OR source = $2::text) ORDER BY name`,
     pause: `UPDATE ${schema}.schedules SET paused = true WHERE name = ANY ($1::text[])`,
     due: `${columns} WHERE next_at IS NOT NULL AND NOT paused AND next_at <= $2 AND ${mine} ORDER BY next_at, name LIMIT $3`,
-    /** Most of the time nothing is due, and this is all. */
+    /** Usually nothing is due, and this is the only query. */
     look: `SELECT EXISTS (SELECT 1 FROM ${schema}.schedules WHERE held_at IS NOT NULL AND NOT paused) AS holding,
       EXISTS (SELECT 1 FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at <= $2 AND ${mine}) AS "isDue",
       (SELECT next_at FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at > $2 AND ${mine} ORDER BY next_at LIMIT 1) AS at`,
@@ -100,7 +100,7 @@ export class Schedules {
     return { due, nextAt: found.length < limit ? at : null, holding };
   }
 
-  /** The unfinished jobs of schedules, by name. */
+  /** The unfinished jobs of schedules, by schedule name. */
   async #openOf(rows: readonly ScheduleRow[]): Promise<ReadonlyMap<string, readonly Job[]>> {
     if (rows.length === 0) return new Map();
     const jobs = await this.#session.rows<JobRow>(this.#sql.open, [rows.map(({ name }) => name)]);
@@ -110,7 +110,7 @@ export class Schedules {
     );
   }
 
-  /** Keeps rows that cannot be read from blocking other schedules. */
+  /** Keeps unreadable rows from blocking other schedules. */
   async #setAside(names: readonly string[]): Promise<void> {
     if (names.length === 0) return;
     await this.#session.run(this.#sql.pause, [names]);

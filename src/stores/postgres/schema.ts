@@ -2,28 +2,28 @@
  * The tables and functions, as migrations. Each is applied once, in order, in one transaction, and never changed afterwards; its checksum
  * is stored with it. `$schema` stands for the quoted name of the schema.
  *
- * All values that have an order are compared bytewise (`COLLATE "C"`), as in the other stores. Structured values are JSON in text columns:
- * a text can hold `\u0000` as an escape sequence, where `jsonb` refuses it. The latest attempt is stored in the job's own row and moves to
+ * All ordered values are compared bytewise (`COLLATE "C"`), as in the other stores. Structured values are JSON in text columns, because a
+ * text can hold `\u0000` as an escape sequence and `jsonb` refuses it. The latest attempt is stored in the job's own row and moves to
  * `attempts` when the job is claimed again.
  *
- * What workers do all the time are functions: one round trip, plans that are kept, and settings of the planner that hold for them alone, since
- * statistics of a queue are always out of date. A later version of a function gets another name, because workers of two versions run side by
- * side during a deployment.
+ * The operations that workers call all the time are functions: one round trip, cached plans, and planner settings that apply only to them,
+ * because statistics of a queue are always out of date. A later version of a function gets a new name, because workers of two versions run
+ * side by side during a deployment.
  */
 import { createHash } from 'node:crypto';
 import { MigrationError } from '../../core/errors.ts';
 import { mostAttempts } from '../../core/job.ts';
 import type { Session } from './session.ts';
 
-/** Ids that are not UUIDs of version 7, or that stand for instants after the year 2526. All other ids sort in enqueue order. */
+/** Ids that are not UUIDv7, or whose timestamp is after the year 2526. All other ids sort in enqueue order. */
 export const ownId = "(id >= '1' OR id NOT LIKE '________-____-7___-____-____________')";
 export const timedId = "(id < '1' AND id LIKE '________-____-7___-____-____________')";
 
-/** The planner must walk the indexes in order, whatever it believes of the size of the tables. */
+/** The planner must walk the indexes in order, whatever the table statistics say. */
 const planned =
   'SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_generic_plan';
 
-// Parts of functions. They are not functions of their own, since every level of functions copies the rows that it returns.
+// Fragments of functions. They are not separate functions because each level of calls copies the returned rows.
 
 const candidates = `DECLARE
     v_taken text[] := '{}';
@@ -54,7 +54,7 @@ const findCandidates = `SELECT max(l.priority) INTO v_level FROM unnest(p_priori
       SELECT max(l.priority) INTO v_level FROM unnest(p_priorities) l(priority) WHERE l.priority < v_level;
     END LOOP;`;
 
-/** The latest attempts of jobs move out of their rows. */
+/** Moves the latest attempts of jobs out of their rows. */
 const keepAttempts = (ids: string) => `INSERT INTO $schema.attempts (job, claim, attempt, worker, started_at, ended_at, outcome, error)
       SELECT j.id, j.claim, j.last_attempt, j.last_worker, j.last_attempted_at, j.last_ended_at, j.last_outcome, j.last_error
       FROM $schema.jobs j WHERE j.id = ANY (${ids}) AND j.claim > 0 AND j.last_attempt IS NOT NULL AND j.last_worker IS NOT NULL
@@ -82,7 +82,7 @@ const findAndLease = `${findCandidates}
       RETURN QUERY ${lease('v_taken')};
     END IF;`;
 
-// The same in the functions of the second migration, which return what workers need and nothing else.
+// The same fragments for the functions of the second migration, which return only what workers need.
 
 const places = `#variable_conflict use_column
   DECLARE
@@ -95,12 +95,12 @@ const places = `#variable_conflict use_column
     v_froms bigint[];
     v_ids text[];`;
 
-/** What a row has that most jobs lack. */
+/** True for a row with values in columns that most jobs leave empty. */
 const seldom = `j.losses > 0 OR num_nonnulls(j.run_after, j.expires_at, j.scheduled_at, j.prune_at, j.cancel_requested, j.reason, j.progress, j.tags,
       j.metadata, j.schedule, j.overrides, j.last_error, j.uniqueness, j.unique_key, j.concurrency_key, j.rate_key, j.enqueued_by, j.blocked_by, j.awaits,
       j.workflow, j.part, j.return_value, j.finished_at) > 0`;
 
-/** Locks the best due jobs and leases them where they are: the place of a locked row does not change. */
+/** Locks the best due jobs and leases them by ctid, which cannot change while the rows are locked. */
 const findAndLeaseInPlace = `SELECT max(l.priority) INTO v_level FROM unnest(p_priorities) l(priority);
     WHILE v_level IS NOT NULL AND cardinality(v_taken) < p_limit LOOP
       SELECT array_agg(l.queue), array_agg(l.due), array_agg(l.id) INTO v_queues, v_froms, v_ids FROM unnest(p_queues, p_priorities, p_dues, p_after) l(queue, priority, due, id)
@@ -147,12 +147,14 @@ const succeeding = (where: string) => `UPDATE $schema.jobs j SET
       WHERE ${where} AND j.claim = s.claim AND coalesce(j.state, '') = 'running'`;
 const succeed = (where: string, variable: string) => `${succeeding(where)};
     GET DIAGNOSTICS ${variable} = ROW_COUNT;`;
-/** The same, and adds to the number of finished jobs. */
+/** The same, and adds to the finished counts. */
 const succeedAndCount = (where: string, variable: string) => `WITH done AS (${succeeding(where)} RETURNING j.queue), counted AS (
         INSERT INTO $schema.finished (queue, state, count) SELECT d.queue, 'successful', count(*) FROM done d GROUP BY 1 RETURNING count
       ) SELECT coalesce(sum(c.count), 0) INTO ${variable} FROM counted c;`;
 
-/** Settles plain successes where their rows are, or were. @param succeeded puts the number of rows into a variable */
+/**
+ * Settles plain successes by ctid, or by id if a row has moved. @param succeeded a statement that puts the number of rows into a variable
+ */
 const settlePlain = (
   succeeded: (where: string, variable: string) => string,
 ) => `${succeeded('j.ctid = s.place AND j.id = s.id', 'v_applied')}
@@ -173,7 +175,7 @@ const succeedAll = (succeeded: (where: string, variable: string) => string) => `
       ${findAndLeaseInPlace}
     END IF;`;
 
-/** Deletes the jobs of plain successes where their rows are, or were, and what is kept under their ids. */
+/** Deletes plain successes by ctid, or by id if a row has moved, along with everything stored under their ids. */
 const pruning = (
   where: string,
   variable: string,
@@ -575,13 +577,13 @@ export const migrations: readonly string[] = [
 const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex');
 
 /**
- * Migrates the schema in the session's transaction. Processes that start at the same time do this one after another.
+ * Migrates the schema in the session's transaction. Processes that start at the same time take turns.
  * @param schema the quoted name
  * @throws MigrationError if a newer version has migrated the schema, or its migrations do not match the known ones
  */
 export async function migrate(session: Session, schema: string, lock: readonly [number, number]): Promise<void> {
   await session.run(`SELECT pg_advisory_xact_lock(${lock[0]}, ${lock[1]})`);
-  // Creating a schema that is there needs a permission for the database all the same.
+  // CREATE SCHEMA IF NOT EXISTS requires a privilege on the database even if the schema exists.
   const [there] = await session.rows<{ found: string | null }>('SELECT to_regnamespace($1)::text AS found', [schema]);
   if (there?.found == null) await session.run(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
   await session.run(`CREATE TABLE IF NOT EXISTS ${schema}.migrations (version integer PRIMARY KEY, checksum text NOT NULL)`);
@@ -593,7 +595,7 @@ export async function migrate(session: Session, schema: string, lock: readonly [
 }
 
 /**
- * True if the schema exists and is up to date. Only reads.
+ * True if the schema exists and is up to date. Read-only.
  * @throws MigrationError like `migrate`
  */
 export async function isMigrated(session: Session, schema: string): Promise<boolean> {
@@ -601,7 +603,7 @@ export async function isMigrated(session: Session, schema: string): Promise<bool
   return found?.found != null && (await applied(session, schema)) === migrations.length;
 }
 
-/** Number of applied migrations. */
+/** The number of applied migrations. */
 async function applied(session: Session, schema: string): Promise<number> {
   const rows = await session.rows<{ version: number; checksum: string }>(
     `SELECT version, checksum FROM ${schema}.migrations ORDER BY version`,

@@ -1,17 +1,17 @@
 /**
- * How far the server's clock is ahead of this machine's. Workers on several machines compare instants, so all of them follow the server's clock.
- * It is measured when the store is opened, and every few seconds while anybody reads the time.
+ * How far the server's clock is ahead of this machine's. Workers on several machines compare instants, so all of them follow the server's
+ * clock. The difference is measured when the store is opened, and every few seconds while the time is being read.
  */
 import { systemClock } from '../../ports/clock.ts';
 
 const measureEveryMs = 10_000;
-/** Clocks that are synchronized differ by less. */
+/** Synchronized clocks differ by less. */
 const toleranceMs = 100;
-/** This machine's clock was set, or the machine was suspended, if it moved by so much against the monotonic clock. */
+/** If this machine's clock moves by this much relative to the monotonic clock, it was set or the machine was suspended. */
 const stepMs = 1_000;
 
 export interface Measurement {
-  /** The server's clock, at some time during the call. */
+  /** The server's clock at some time during the call. */
   readonly serverAt: number;
   /** How long the call took. */
   readonly tookMs: number;
@@ -29,7 +29,7 @@ export class ServerClock {
     this.#measure = measure;
   }
 
-  /** As measured last, in milliseconds. If that was some time ago, it is measured again. */
+  /** The last measured difference, in milliseconds. Starts a new measurement if the last one is old. */
   get aheadMs(): number {
     const monotonic = systemClock.monotonic();
     const hasStepped = Math.abs(systemClock.now() - monotonic - this.#machineAheadMs) >= stepMs;
@@ -42,14 +42,14 @@ export class ServerClock {
     try {
       this.#adopt(await this.#measure());
     } finally {
-      // What failed is not repeated at once.
+      // A failed measurement is not repeated at once.
       this.#measuredAt = systemClock.monotonic();
       this.#machineAheadMs = systemClock.now() - this.#measuredAt;
       this.#isMeasuring = false;
     }
   }
 
-  /** A difference that the length of the call explains is none. */
+  /** Ignores a difference that the duration of the call can explain. */
   #adopt({ serverAt, tookMs }: Measurement): void {
     const found = serverAt + tookMs / 2 - systemClock.now();
     if (Math.abs(found - this.#aheadMs) <= toleranceMs + tookMs / 2) return;

@@ -1,18 +1,18 @@
-/** How statements are run: on a connection of the engine, or in a transaction of the application. */
+/** Runs statements, either on a connection of the engine or in a transaction of the application. */
 
-/** A value that is bound to a statement. In a transaction of the application: texts alone. */
+/** A bound value. Transactions of the application accept only texts. */
 export type Value = string | number | boolean | null | readonly (string | number | null)[];
 
 export interface Session {
-  /** The rows of a query, or of a change with RETURNING. */
+  /** Returns the rows of a query, or of a change with RETURNING. */
   rows<Row>(sql: string, values?: readonly Value[]): Promise<Row[]>;
-  /** A statement that returns no rows. */
+  /** Runs a statement that returns no rows. */
   run(sql: string, values?: readonly Value[]): Promise<void>;
-  /** Several statements in one text, without values. */
+  /** Runs several statements in one text, without values. */
   script(sql: string): Promise<void>;
 }
 
-/** What a text column cannot hold: NUL, and halves of surrogate pairs. Both are replaced by U+FFFD. */
+/** Replaces what a text column cannot hold, NUL and lone surrogates, with U+FFFD. */
 export function clean(text: string): string {
   const whole = text.isWellFormed() ? text : text.toWellFormed();
   return whole.includes('\0') ? whole.replaceAll('\0', '\ufffd') : whole;
@@ -22,7 +22,7 @@ export function cleaned<Text extends string | null>(text: Text): Text {
   return text === null ? text : (clean(text) as Text);
 }
 
-/** JSON for `json_populate_recordset`: objects whose keys are columns. */
+/** JSON for `json_populate_recordset`: objects keyed by column. */
 export function records(rows: readonly object[]): string {
   return JSON.stringify(rows, (_, value: unknown) => (typeof value === 'string' ? clean(value) : value));
 }
@@ -32,7 +32,6 @@ export function texts(values: readonly string[]): string {
   return JSON.stringify(values.map(clean));
 }
 
-/** A quoted name. */
 export function quoteName(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }

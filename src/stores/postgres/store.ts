@@ -1,6 +1,7 @@
 /**
- * The store on a PostgreSQL schema. It obeys the laws of every store and uses the core's functions to compute new rows. What workers do all the
- * time is one call of a function of the schema; everything else is a transaction that locks rows, changes and writes them.
+ * The store on a PostgreSQL schema. It obeys the laws of every store and computes new rows with the core's functions. The operations that
+ * workers call all the time are single calls of functions in the schema. Everything else is a transaction that locks rows, changes them and
+ * writes them back.
  */
 import { createHash } from 'node:crypto';
 import { defaultBackoff } from '../../core/backoff.ts';
@@ -50,11 +51,11 @@ import { clean, quoteName, type Session, texts } from './session.ts';
 import { Wakeups } from './wakeups.ts';
 import { Work, workSql } from './work.ts';
 
-/** While other processes' hints arrive, a worker looks for what they did not tell this often. */
+/** How often a worker polls for changes that were not announced, while hints of other processes arrive. */
 const pollWithHintsMs = 8_000;
 
 export interface StoreOptions {
-  /** No other process uses the schema: no notifications are needed. */
+  /** True if no other process uses the schema, so no notifications are needed. */
   readonly alone: boolean;
 }
 
@@ -72,7 +73,7 @@ export class PostgresStore implements Store {
   readonly #sql;
   #listeners: ((hint: Hint) => void)[] = [];
   #migrated = false;
-  /** Jobs that end may let others start, in other processes too. */
+  /** With limits, a job that ends may let others start, in other processes too. */
   #hasLimits = false;
 
   constructor(connection: Connection, { alone }: StoreOptions) {
@@ -87,7 +88,8 @@ export class PostgresStore implements Store {
       claims: claimsSql(schema),
       reads: readsSql(schema),
       schedules: schedulesSql(schema),
-      // A row that a transaction of the application holds, since ctx.complete() has changed it, must not keep others from being renewed.
+      // Skips rows that are locked by a transaction of the application that called `ctx.complete()`; they must not delay the other
+      // renewals.
       renew: `WITH mine AS (
           SELECT j.id, r.progress FROM ${schema}.jobs j JOIN unnest($2::text[], $3::integer[], $4::text[]) r(id, claim, progress) ON j.id = r.id
           WHERE j.claim = r.claim AND coalesce(j.state, '') = 'running' ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
@@ -166,7 +168,7 @@ export class PostgresStore implements Store {
     return this.#claimedRows(rows, start, options);
   }
 
-  /** The jobs of rows that were claimed without limits. */
+  /** Converts rows that were claimed without limits to jobs. */
   #claimedRows(rows: readonly ClaimedRow[], start: Start, options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
     const { now, limit } = options;
     const unreadables: Unreadable[] = [];
@@ -185,34 +187,34 @@ export class PostgresStore implements Store {
     return this.#lines.start(served, now, this.#readEveryMs, () => this.#query<Line>(this.#sql.claims.lines, []));
   }
 
-  /** How long a claim took that began at the beginning of every line, where dead entries may have piled up. */
+  /** How long the last claim from the beginning of every line took. Dead entries may have piled up there. */
   #wholeMs = 0;
 
-  /** How often everything is read, in case a notification was missed: the less often, the longer that takes. */
+  /** How often all lines are read from the beginning, in case a notification was missed. The longer that takes, the less often. */
   get #readEveryMs(): number {
-    // What was blocked may be free again, wherever claims have come to.
+    // Blocked jobs may become claimable anywhere before the current starting points.
     if (this.#hasLimits) return 0;
     return this.#isTold ? Math.min(longestReadEveryMs, Math.max(30_000, 1_000 * this.#wholeMs)) : 1_000;
   }
 
-  /** The same of leases: the jobs of a lost worker must not wait longer. */
+  /** The same for leases, but at least every 30 s, so that the jobs of a lost worker do not wait longer. */
   get #leasesEveryMs(): number {
     return Math.min(30_000, this.#readEveryMs);
   }
 
-  /** True if notifications of what others enqueue arrive. */
+  /** True if other processes' enqueues are announced. */
   get #isTold(): boolean {
     return this.#isAlone || this.#wakeups?.isAlive === true;
   }
 
-  /** A claim that found too little has seen everything up to now; later changes are announced. */
+  /** A claim that found too few jobs has seen everything up to now, because later changes are announced. */
   #seenUpTo(now: number): number | undefined {
     return this.#isTold ? now : undefined;
   }
 
   async renew(held: readonly Held[], { leaseUntil }: { now: number; leaseUntil: number }): Promise<readonly RenewAnswer[]> {
     if (held.length === 0) return [];
-    // In one order, as everywhere.
+    // Rows are always locked in the order of their ids.
     const sorted = held.toSorted((a, b) => (a.id < b.id ? -1 : 1));
     const values = [
       leaseUntil,
@@ -233,7 +235,7 @@ export class PostgresStore implements Store {
           });
     this.#leases.lower(leaseUntil);
     const missing = held.filter(({ id, claim }) => !found.has(`${id} ${claim}`));
-    // They are lost, or held by a transaction; then nobody else can take them either.
+    // Missing rows are either lost or locked by a transaction. Locked rows cannot be taken by others.
     if (missing.length > 0) {
       const still = await this.#query<Renewed>(this.#sql.stillHeld, [missing.map(({ id }) => clean(id))]);
       for (const row of still) found.set(`${row.id} ${row.claim}`, row);
@@ -270,7 +272,7 @@ export class PostgresStore implements Store {
     return this.#settleEach(settlements, now, claiming);
   }
 
-  /** The server refuses a value of one of them: the others are recorded as they are, and that one as a failure. */
+  /** The server refuses a value of one settlement: records the others unchanged, and that one as a failure. */
   async #settleEach(
     settlements: readonly Settlement[],
     now: number,
@@ -296,7 +298,7 @@ export class PostgresStore implements Store {
     };
   }
 
-  /** Settles plain successes and claims. Undefined: one of them is another outcome, or no longer held, and nothing was changed. */
+  /** Settles plain successes and claims. Returns undefined, with nothing changed, if one of them is another outcome or no longer held. */
   async #succeed(
     settlements: readonly Settlement[],
     now: number,
@@ -348,7 +350,7 @@ export class PostgresStore implements Store {
     return this.#connection.transact((session) => this.#claims(session).within(options, this.#locks.limits));
   }
 
-  /** The jobs of claimed rows, in order. */
+  /** Converts claimed rows to jobs, in claim order. */
   #claimed(rows: readonly JobRow[], options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
     const unreadables: Unreadable[] = [];
     const jobs = rows.map((row) => {
@@ -360,7 +362,7 @@ export class PostgresStore implements Store {
     return this.#leased(jobs, unreadables, options);
   }
 
-  /** Claimed jobs. Those that cannot be read fail here with a reason. */
+  /** Returns claimed jobs. Jobs that cannot be read fail here with a reason. */
   async #leased(
     jobs: readonly Job[],
     unreadables: readonly Unreadable[],
@@ -433,15 +435,15 @@ export class PostgresStore implements Store {
     });
   }
 
-  /** Whether plain reads look for jobs that claims have passed over. Where no notifications arrive, everything is read every second instead. */
+  /** Whether plain reads look for jobs that claims have skipped. Without notifications, all lines are read every second instead. */
   get #looksBehind(): boolean {
     return !this.#isAlone && this.#isTold;
   }
 
-  /** How often in a row a job was due that no claim had found. */
+  /** How many times in a row a due job was found that no claim had taken. */
   #passedOver = 0;
 
-  /** A job that is due and was not claimed is locked, mostly by another claim: it is looked for again, less and less often. */
+  /** A due job that was not claimed is locked, usually by another claim. It is checked again at increasing intervals. */
   #looked(start: Start, jobAt: number | null, now: number): number | null {
     const isDue = jobAt !== null && jobAt <= now;
     start.looked(isDue, now);
@@ -487,7 +489,7 @@ export class PostgresStore implements Store {
 
   async saveQueue({ name, paused }: QueueRow): Promise<void> {
     await this.#query(this.#sql.saveQueue, [clean(name), paused]);
-    // Claims have passed over its jobs.
+    // Claims have skipped the jobs of a paused queue.
     this.#lines.forget();
     if (!paused) this.#hear({}, undefined);
   }
@@ -580,7 +582,7 @@ export class PostgresStore implements Store {
     return this.#connection.transact((session) => fn(new Work(session, this.#sql.work)), ms);
   }
 
-  /** Runs in the caller's transaction, which may still be rolled back. Others are notified when it commits. */
+  /** Runs in the caller's transaction, which may still roll back. Other processes are notified when it commits. */
   #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, told: Told, isOneStatement: boolean): Promise<T> {
     const session = guestSession(transaction);
     if (!this.#migrated) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
@@ -591,7 +593,7 @@ export class PostgresStore implements Store {
     const { hint, jobs, isSingle = false } = told;
     try {
       const work = new Work(session, this.#sql.work);
-      // What is refused leaves nothing behind, whatever the caller does next.
+      // A refused call must leave nothing behind, whatever the caller does next.
       const value = await (isOneStatement ? fn(work) : inSavepoint(session, () => fn(work), isSingle));
       if (this.#wakeups) await session.rows(this.#wakeups.sqlToTell(hint, jobs));
       else if (this.#isAlone) await this.#watch(session);
@@ -601,7 +603,7 @@ export class PostgresStore implements Store {
     }
   }
 
-  /** Tells listeners here when the caller's transaction has ended: nobody else does. */
+  /** Notifies listeners in this process when the caller's transaction ends. Without other processes there are no notifications. */
   async #watch(session: Session): Promise<void> {
     const [row] = await session.rows<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
     if (row) this.#watched.push(this.#ended(row.xid));
@@ -624,7 +626,7 @@ export class PostgresStore implements Store {
     await Promise.all(watched);
   }
 
-  /** The same of a function that claims. What it had locked when it failed, claims at the same time have passed over. */
+  /** Like `#unless`, for a function that claims. If it fails, concurrent claims have skipped the rows that it had locked. */
   async #claiming<T>({ isWhole }: Start, codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
     let isAnswered = false;
     const startedAt = systemClock.monotonic();
@@ -638,7 +640,7 @@ export class PostgresStore implements Store {
     }
   }
 
-  /** The answer of a function; undefined if it raises one of these codes. */
+  /** The result of a function; undefined if it raises one of these codes. */
   async #unless<T>(codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
     try {
       return await fn();
@@ -648,7 +650,7 @@ export class PostgresStore implements Store {
     }
   }
 
-  /** Tells listeners of changed jobs. @param isForOthers other processes' workers may have something to do */
+  /** Notifies listeners of changed jobs. @param isForOthers whether workers of other processes may have something to do */
   #hint(jobs: readonly Job[], isForOthers: boolean): void {
     if (jobs.length === 0) return;
     for (const job of jobs) if (job.status === 'queued') this.#lines.lower(job, job.dueAt);
@@ -658,7 +660,9 @@ export class PostgresStore implements Store {
     }
   }
 
-  /** Another process has announced changes. @param lines those of the jobs that became due; undefined: they may be any */
+  /**
+   * Handles changes announced by another process. @param lines the lines of the jobs that became due; undefined: any line may be affected
+   */
   #announced(hint: Hint, lines: readonly Line[] | undefined): void {
     if (!lines) {
       this.#lines.forget();
@@ -667,7 +671,7 @@ export class PostgresStore implements Store {
     this.#notify(hint);
   }
 
-  /** Tells listeners here and in other processes. */
+  /** Notifies listeners in this process and in others. */
   #hear(hint: Hint, jobs: readonly Job[] | undefined): void {
     this.#notify(hint);
     this.#wakeups?.tell(hint, jobs);
@@ -678,12 +682,12 @@ export class PostgresStore implements Store {
   }
 }
 
-/** The server has taken the statement, and refuses data in it (class 22), or its size (class 54). */
+/** True if the server rejected a value (class 22) or the size of the statement (class 54). */
 function isRefusedValue(error: unknown): error is Error {
   return error instanceof StoreError && !error.transient && /^(22|54)/.test(codeOf(error.cause) ?? '');
 }
 
-/** What can be stored of an outcome. */
+/** The storable part of an outcome. */
 function refused({ log: _, metadata: __, prune: ___, ...settlement }: Settlement, { message }: Error): Settlement {
   const isSuccess = settlement.outcome === 'successful';
   return {
@@ -700,11 +704,11 @@ function refused({ log: _, metadata: __, prune: ___, ...settlement }: Settlement
 const nothing: Served = { tasks: [] };
 
 const longestReadEveryMs = 300_000;
-/** When a job that is locked is looked for again: at first, and at last. */
+/** The first and the longest interval before a locked job is checked again. */
 const firstLookMs = 50;
 const longestLookMs = 1_000;
 
-/** How often, and how many times, a store that is alone looks whether a transaction of the application has ended. */
+/** How often, and at most how many times, a store without other processes checks whether a transaction of the application has ended. */
 const lookEveryMs = 5;
 const mostLooks = 100;
 
@@ -712,12 +716,12 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => systemClock.after(ms, resolve));
 }
 
-/** The last call on each transaction of the application. */
+/** The latest call on each transaction of the application. */
 const turns = new WeakMap<object, Promise<unknown>>();
 /** Drizzle's nested transactions share their client. */
 type Transaction = object & { readonly session?: { readonly client?: object } };
 
-/** Calls on one transaction come one after the other: a savepoint that is rolled back takes everything with it that came after it began. */
+/** Serializes calls on one transaction: rolling back to a savepoint undoes everything that came after it. */
 function inTurn<T>(transaction: Transaction, fn: () => Promise<T>): Promise<T> {
   const client = transaction.session?.client ?? transaction;
   const before = turns.get(client);
@@ -726,7 +730,10 @@ function inTurn<T>(transaction: Transaction, fn: () => Promise<T>): Promise<T> {
   return mine;
 }
 
-/** @param isSingle a job that is refused because another holds its key has changed nothing: statements of the application that came since then stay */
+/**
+ * @param isSingle if another job holds the key, a refused insert of one job has changed nothing, so statements that the application ran
+ * since then are kept
+ */
 async function inSavepoint<T>(session: Session, fn: () => Promise<T>, isSingle: boolean): Promise<T> {
   await session.script('SAVEPOINT escapement');
   let value: T;
@@ -748,11 +755,11 @@ interface Renewed {
   readonly cancelRequested: string | null;
 }
 
-/** What others are notified of when a transaction of the application commits. */
+/** What to announce to others when a transaction of the application commits. */
 interface Told {
   readonly hint: Hint;
   readonly jobs?: readonly Job[];
-  /** It is the insert of one job, and of nothing else. */
+  /** True if the call inserts one job and does nothing else. */
   readonly isSingle?: boolean;
 }
 

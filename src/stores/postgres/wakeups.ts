@@ -1,7 +1,7 @@
 /**
- * Hints from and to other processes by LISTEN and NOTIFY. They are hints and nothing more: they are sent after the commit, by a statement of their
- * own, so that they neither fail nor delay what they tell of, and workers poll beneath. A connection that listens is sent something now and then
- * that it must hear, since one that is half-open, or behind a pooler, stays silent.
+ * Exchanges hints with other processes through LISTEN and NOTIFY. Hints are optional: they are sent after the commit, in a separate
+ * statement, so that they neither fail nor delay the change that they announce, and workers also poll. A half-open connection, or one
+ * behind a pooler, stays silent, so the listening connection is tested with a message from time to time.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import type { Hint } from '../../core/types.ts';
@@ -10,11 +10,11 @@ import type { Connection, PgListener } from './connection.ts';
 import type { Line } from './lines.ts';
 import { quoteText } from './session.ts';
 
-/** More lines of jobs are not sent: a payload has 8,000 bytes at most. */
+/** If more lines are affected, none are listed: a payload is limited to 8,000 bytes. */
 const mostLines = 16;
 const askEveryMs = 8_000;
 const answerWithinMs = 5_000;
-/** What could not be sent is sent again after this time, up to a number of failures. */
+/** Delay before a failed notification is sent again, and the maximum number of failures. */
 const tellAgainMs = 1_000;
 const mostFailures = 10;
 const firstRetryMs = 100;
@@ -28,14 +28,14 @@ export class Wakeups {
   readonly channel: string;
   #listening = false;
   #isAlive = false;
-  /** Ends the connection that listens. */
+  /** Closes the listening connection. */
   #cut: (() => void) | undefined;
   #pending: Hint | undefined;
-  /** The jobs of which it is to tell; undefined: any may be affected. */
+  /** The jobs to announce; undefined: any job may be affected. */
   #jobs: readonly Line[] | undefined = [];
   #telling = false;
 
-  /** @param hear called with hints of others, and the lines of jobs that became due; undefined: any */
+  /** @param hear called with hints of other processes and the lines of jobs that became due; undefined: any line */
   constructor(connection: Connection, hear: (hint: Hint, lines: readonly Line[] | undefined) => void) {
     this.#connection = connection;
     this.#hear = hear;
@@ -47,13 +47,15 @@ export class Wakeups {
     return this.#isAlive;
   }
 
-  /** The statement that tells others when the transaction commits. It is left out where the server's queue of notifications fills up. */
+  /**
+   * The statement that announces a hint when the transaction commits. It sends nothing while the server's notification queue is half full.
+   */
   sqlToTell(hint: Hint, jobs: readonly Line[] | undefined): string {
     const payload = quoteText(JSON.stringify({ ...hint, lines: jobs && linesOf(jobs) }));
     return `SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('${this.channel}', ${payload})::text END AS sent`;
   }
 
-  /** Tells other processes, soon. @param jobs those of which it tells; undefined: any may be affected */
+  /** Announces a hint to other processes soon. @param jobs the jobs that it is about; undefined: any job may be affected */
   tell(hint: Hint, jobs: readonly Line[] | undefined): void {
     this.#jobs = this.#jobs && jobs && [...this.#jobs, ...jobs];
     this.#pending = this.#pending ? merged(this.#pending, hint) : hint;
@@ -71,9 +73,9 @@ export class Wakeups {
         failures = 0;
       } catch {
         failures += 1;
-        // Workers find it by themselves when they read everything again.
+        // Workers find the changes when they next read all lines.
         if (failures === mostFailures) break;
-        // Anything may have changed: this, and what has been added to it meanwhile.
+        // Announce that anything may have changed; this covers the failed hint and those added since.
         this.#pending = {};
         this.#jobs = undefined;
         await pause(tellAgainMs);
@@ -103,7 +105,7 @@ export class Wakeups {
     }
   }
 
-  /** Listens until the connection ends or is dead. Says whether it has listened. */
+  /** Listens until the connection ends or stops responding. Returns true if it was listening. */
   async #attend(client: PgListener): Promise<boolean> {
     let timer: Timer | undefined;
     let hasListened = false;
@@ -116,7 +118,7 @@ export class Wakeups {
       if (channel === this.#ownChannel) heard();
       else this.#heard(payload ?? '');
     });
-    /** Resolves when the connection has heard something that was sent on another. */
+    /** Resolves when the connection receives a message that was sent on another connection. */
     const hears = async () => {
       const answer = new Promise<void>((resolve) => {
         heard = resolve;
@@ -147,13 +149,13 @@ export class Wakeups {
       if (this.#listening && isHeard) {
         hasListened = true;
         this.#isAlive = true;
-        // What happened before may have been missed.
+        // Earlier announcements may have been missed.
         this.#hear({}, undefined);
         ask();
         await ended.promise;
       }
     } catch {
-      // Tried again.
+      // The caller retries.
     }
     isOver = true;
     this.#isAlive = false;
@@ -179,7 +181,7 @@ export class Wakeups {
   }
 }
 
-/** The lines of jobs, without repetition; undefined: they are too many to send. */
+/** The distinct lines of jobs; undefined if there are too many to send. */
 function linesOf(jobs: readonly Line[]): (readonly [string, number])[] | undefined {
   const lines = new Map<string, readonly [string, number]>();
   for (const { queue, priority } of jobs) {
@@ -193,7 +195,7 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => systemClock.after(ms, resolve));
 }
 
-/** One hint that says both. */
+/** Combines two hints. */
 function merged(a: Hint, b: Hint): Hint {
   if (Object.keys(a).length === 0 || Object.keys(b).length === 0) return {};
   const instants: Record<string, number> = {};

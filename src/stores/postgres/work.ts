@@ -1,8 +1,8 @@
 /**
- * The store's operations in one transaction, either the engine's or one of the application's: insert, settle, amend, signals, steps, advances. Rows
- * are locked in the order of their ids, changed by the functions of `core`, and written together.
+ * The store's operations within one transaction, either the engine's or the application's: insert, settle, amend, signals, steps, advances.
+ * Rows are locked in the order of their ids, changed by the functions of `core`, and written together.
  *
- * Everything is bound as text, mostly as one JSON text, so that it runs in a transaction of any driver.
+ * All values are bound as text, mostly as one JSON text, so that the operations run in a transaction of any driver.
  */
 import { planAmendment, planSettlement } from '../../core/changes.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
@@ -21,12 +21,12 @@ import { edgesSql, WorkflowEdges } from './edges.ts';
 import { changedColumns, changedRow, type Entry, editedColumns, entryOf, insertedColumns, insertedRow, jobColumns } from './rows.ts';
 import { clean, cleaned, records, type Session, texts } from './session.ts';
 
-/** How often an insert starts over because keys became free meanwhile, or because of a deadlock. */
+/** How often an insert starts over because keys became free in the meantime, or because of a deadlock. */
 const mostRounds = 50;
 const mostDeadlocks = 3;
 const mostAtOnce = 1_000;
 
-/** The texts of the statements, for a schema. */
+/** The statements for a schema. */
 export function workSql(schema: string) {
   const given = '$1::text::json';
   const assign = (columns: readonly string[]) => columns.map((column) => `${column} = r.${column}`).join(', ');
@@ -88,7 +88,7 @@ export function workSql(schema: string) {
 }
 export type WorkSql = ReturnType<typeof workSql>;
 
-/** What `insert` stores beside the jobs. */
+/** What `insert` stores in addition to the jobs. */
 export interface InsertOptions {
   /** Skips jobs whose ids exist already, and returns the existing ones. */
   readonly once?: boolean | undefined;
@@ -122,7 +122,7 @@ export class Work {
     return answer;
   }
 
-  /** The edges are checked before anything is inserted, and added for jobs that were not there before. */
+  /** Checks the edges before inserting anything, and adds them for the jobs that did not exist yet. */
   async #withEdges(jobs: readonly Job[], now: number, once: boolean, edges: readonly Edge[]): Promise<{ answer: Taken | undefined }> {
     const ids = jobs.map(({ id }) => id);
     const there = once ? await this.#lock(ids) : new Map<string, Entry>();
@@ -146,7 +146,7 @@ export class Work {
     return this.#insertAgain(() => this.#insertOrFind(jobs, now, once), restart);
   }
 
-  /** @param restart gives up what an insert has inserted and locked; undefined: it leaves nothing behind unless it succeeds */
+  /** @param restart undoes the inserts and locks of a failed round; undefined: a failed round leaves nothing behind */
   async #insertAgain(insert: () => Promise<Taken | undefined>, restart?: () => Promise<void>): Promise<Taken> {
     let deadlocks = 0;
     for (let round = 0; round < mostRounds; round++) {
@@ -162,9 +162,10 @@ export class Work {
   }
 
   /**
-   * Keys are taken in one order, then their holders are locked in the order of their ids, and after that nothing is waited for: inserts at the same
-   * time do not deadlock, nor do they with workers. That is why a key that has become free meanwhile cannot be taken now.
-   * @returns undefined if a key became free: the insert has to start over, without what it has inserted and locked
+   * Takes keys in a fixed order, then locks their holders in the order of their ids, and waits for nothing after that. Concurrent inserts
+   * therefore do not deadlock with each other or with workers. This is also why a key that becomes free in the meantime cannot be taken
+   * now.
+   * @returns undefined if a key became free: the insert must undo its inserts and locks and start over
    */
   async #insertOrFind(jobs: readonly Job[], now: number, once: boolean): Promise<Taken | undefined> {
     const refused: number[] = [];
@@ -183,7 +184,7 @@ export class Work {
       if (ofKeys.some((i) => !found.has(keyOf(jobs[i] as Job) ?? ''))) return undefined;
       const over = new Set([...found].filter(([, { entry }]) => !isStanding(entry.job, now)).map(([key]) => key));
       for (const [key, holder] of found) if (!over.has(key)) holders.set(key, holder);
-      // Until this transaction ends, nobody else can take a key that it has released.
+      // Until this transaction ends, no other can take a key that it has released.
       if (over.size > 0)
         await this.#session.run(this.#sql.releaseKeys, [texts([...over].map((key) => (found.get(key) as Holder).entry.job.id))]);
       wanted = ofKeys.filter((i) => over.has(keyOf(jobs[i] as Job) ?? ''));
@@ -193,14 +194,14 @@ export class Work {
     return this.#standIns(jobs, new Set(refused), existing, holders);
   }
 
-  /** Those whose ids exist already. */
+  /** Finds the jobs whose ids exist already. */
   async #find(jobs: readonly Job[], wanted: readonly number[], existing: Map<string, JobRecord>): Promise<void> {
     if (wanted.length === 0) return;
     const ids = wanted.map((i) => (jobs[i] as Job).id);
     for (const [i, record] of (await this.records(ids)).entries()) if (record) existing.set(ids[i] as string, record);
   }
 
-  /** The jobs that have unique keys, by their keys, whether or not their windows are over. */
+  /** The jobs that hold these unique keys, by key, including those whose windows are over. */
   async #holdersOf(keys: readonly (string | null)[]): Promise<Map<string, Holder>> {
     const wanted = new Set(keys.filter((key) => key !== null));
     if (wanted.size === 0) return new Map();
@@ -210,7 +211,10 @@ export class Work {
     return new Map(rows.map((row, i) => [row.uniqueKey as string, { entry: entryOf(row), attempts: found[i]?.attempts ?? [] }]));
   }
 
-  /** The records that stand in the places of jobs, because they have their ids or hold their unique keys; replaced if the jobs ask for that. */
+  /**
+   * The existing records returned in place of jobs because they have the same ids or hold their unique keys; replaced if the jobs ask for
+   * it.
+   */
   async #standIns(
     jobs: readonly Job[],
     refused: ReadonlySet<number>,
@@ -235,7 +239,7 @@ export class Work {
     return taken;
   }
 
-  /** Inserts those whose ids and keys are free; which they are, as indexes. */
+  /** Inserts the jobs whose ids and keys are free, and returns their indexes. */
   async #insertNew(jobs: readonly Job[], once: boolean): Promise<ReadonlySet<number>> {
     const isIn = new Set<number>();
     let from = 0;
@@ -248,7 +252,7 @@ export class Work {
     return isIn;
   }
 
-  /** The job that keeps others from a unique key. One whose window is over gives the key up. */
+  /** The job that holds a unique key. A job whose window is over gives up the key. */
   async #holderOf(key: string | null, now: number): Promise<Entry | undefined> {
     if (key === null) return undefined;
     const [row] = await this.#session.rows<JobRow>(this.#sql.holder, [clean(key)]);
@@ -263,10 +267,10 @@ export class Work {
   async #keyAfter(entry: Entry, job: Job, now: number): Promise<string | null> {
     const key = job.unique === null ? null : cleaned(heldKey(job));
     if (key === null) return null;
-    // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
+    // The row in memory does not tell: if its window was over, another job may have taken the key since it was read.
     const [row] = await this.#session.rows<JobRow>(this.#sql.holderNow, [key]);
     if (!row || row.id === entry.job.id) return key;
-    // The other row is not locked: a transaction that has locked it may wait for the rows of this one.
+    // The other row is not locked, because a transaction that has locked it may be waiting for the rows of this one.
     if (isStanding(entryOf(row).job, now)) return null;
     return (await this.#holderOf(key, now)) === undefined ? key : null;
   }
@@ -298,7 +302,7 @@ export class Work {
     await this.#session.run(isEdited ? this.#sql.edit : this.#sql.change, [records(rows)]);
   }
 
-  /** @param changed receives the rows of the settlements that were applied, and of those that changed with them */
+  /** @param changed receives the rows of the applied settlements, and the rows that changed as a consequence */
   async settle(given: readonly Settlement[], now: number, changed: Job[]): Promise<Omit<Settled, 'claimed'>> {
     const settled = await this.#settle(given, now, changed);
     const dependents = await this.edges.follow(
@@ -320,7 +324,7 @@ export class Work {
     const gone: string[] = [];
     const answers: (Job | null)[] = settlements.map(() => null);
     const noted: Settlement[] = [];
-    // Keys are taken and given up in the order in which inserts take them.
+    // Keys are taken and given up in the same order as in inserts.
     for (const i of inOrder(settlements.map(({ id }) => entries.get(id)?.job.unique?.key ?? ''))) {
       const settlement = settlements[i] as Settlement;
       const entry = entries.get(settlement.id);
@@ -339,7 +343,7 @@ export class Work {
       const after = { job, attempt, uniqueKey: await this.#keyAfter(entry, job, now), blockedBy: null };
       attempts.set(`${job.id} ${settlement.claim}`, attempt);
       entries.set(job.id, after);
-      // Another settlement may want the key that this one has taken or given up.
+      // Another settlement may need the key that this one has taken or given up.
       if (job.unique) await this.#write([after]);
       else dirty.add(job.id);
       if (settlement.log ?? settlement.metadata) noted.push(settlement);
@@ -351,7 +355,7 @@ export class Work {
     return answers;
   }
 
-  /** What attempts have written down, beside their outcomes. */
+  /** Writes the logs and metadata of attempts. */
   async keep(held: readonly Pick<Held, 'id' | 'log' | 'metadata'>[]): Promise<void> {
     const marked = held.flatMap(({ id, metadata }) => (metadata ? [{ id, metadata: textOf(metadata) }] : []));
     if (marked.length > 0) await this.#session.run(this.#sql.setMetadata, [records(marked)]);
@@ -365,7 +369,7 @@ export class Work {
     await this.#keepBlobs(logged.map(({ id, log = [] }) => ({ job: id, name: logBlob, bytes: appended(before.get(id), log) })));
   }
 
-  /** The attempts that settlements ask for, by job and claim. */
+  /** The earlier attempts that settlements refer to, by job and claim. */
   async #earlierAttempts(settlements: readonly Settlement[], entries: ReadonlyMap<string, Entry>): Promise<Map<string, Attempt>> {
     const found = new Map<string, Attempt>();
     const asked = new Set<string>();
@@ -402,7 +406,7 @@ export class Work {
     return { amended: answers, dependents: await this.edges.follow(parts, now) };
   }
 
-  /** Rows that changed because others of their workflow did. */
+  /** Handles rows that changed because other jobs of their workflow changed. */
   async #follow(changes: readonly { readonly before: Entry; readonly after: Job }[], now: number): Promise<void> {
     const written: Entry[] = [];
     const edited: Entry[] = [];
@@ -420,7 +424,7 @@ export class Work {
     await this.#unblock(gates);
   }
 
-  /** @param jobs as they were when they had ended */
+  /** @param jobs as they were when they ended */
   async #runStepsAgain(jobs: readonly Job[]): Promise<void> {
     if (jobs.length === 0) return;
     const ids = jobs.map(({ id }) => id);
@@ -513,7 +517,7 @@ export class Work {
     await this.#session.run(this.#sql.saveSteps, [records([...latest.values()])]);
   }
 
-  /** The jobs that it makes due. */
+  /** Returns the jobs that become due. */
   async sendSignal({ name, data, sentAt }: Signal, now: number): Promise<Job[]> {
     await this.#session.run(this.#sql.sendSignal, [records([{ name, data, sent_at: sentAt }])]);
     const woken: Entry[] = [];
@@ -540,7 +544,7 @@ export class Work {
     return true;
   }
 
-  /** Returns the jobs that it inserted; null if another scheduler was faster. */
+  /** Returns the inserted jobs; null if another scheduler was faster. */
   async advance({ name, revision, times, jobs }: Advance, now: number): Promise<readonly Job[] | null> {
     const { nextAt, occurrenceAt, lastAt, heldAt, runs } = times;
     const row = { name, revision, next_at: nextAt, occurrence_at: occurrenceAt, last_at: lastAt, held_at: heldAt, runs };
@@ -576,18 +580,21 @@ export async function recordsOf(
   return ids.map((id) => found.get(id) ?? null);
 }
 
-/** A job that has a unique key, and its attempts. */
+/** A job that holds a unique key, and its attempts. */
 interface Holder {
   readonly entry: Entry;
   readonly attempts: readonly Attempt[];
 }
 
-/** The unique key that a job takes, as it is stored. */
+/** The unique key of a job, as stored. */
 function keyOf(job: Job): string | null {
   return cleaned(heldKey(job));
 }
 
-/** Indexes of jobs. Those that may meet others come in an order that is the same in all transactions; before them the other ones as they are. */
+/**
+ * Indexes of jobs. Jobs that cannot conflict with others come first, in their original order; the rest follow in an order that is the same
+ * in all transactions.
+ */
 function inOrderOfKeys(jobs: readonly Job[], once: boolean): number[] {
   return inOrder(
     jobs.map((job) => {
@@ -598,13 +605,13 @@ function inOrderOfKeys(jobs: readonly Job[], once: boolean): number[] {
   );
 }
 
-/** The indexes of texts, in their order. */
+/** The indexes of texts, sorted by text. */
 function inOrder(given: readonly string[]): number[] {
   const at = (i: number) => given[i] as string;
   return [...given.keys()].sort((a, b) => (at(a) === at(b) ? a - b : at(a) < at(b) ? -1 : 1));
 }
 
-/** The jobs of each statement. */
+/** Splits jobs into one chunk per statement. */
 function chunksOf(jobs: readonly Job[]): Job[][] {
   return chunks(jobs, mostAtOnce, sizeOf);
 }

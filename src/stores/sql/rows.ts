@@ -1,6 +1,6 @@
 /**
- * What the stores on SQL databases share: the columns of a job, and the conversion of table rows to rows of the port and back. A damaged column must not affect other rows: it is read as if it were empty, and
- * callers that need to know can ask for its name.
+ * Shared by the stores on SQL databases: the columns of a job, and the conversion between table rows and rows of the port. A damaged column
+ * must not affect other rows: it is read as if it were empty, and callers that need its name can ask for it.
  */
 import type { Outcome } from '../../core/decide.ts';
 import type { RecordedError } from '../../core/failure.ts';
@@ -10,9 +10,9 @@ import type { Attempt, Job, JobRecord, Overrides, StoredStatus, WorkerRow } from
 import type { Uniqueness } from '../../core/unique.ts';
 import type { Part } from '../../core/workflow.ts';
 
-/** A row of a job, with its columns named like a job's fields. */
+/** A job's row, with columns named after the job's fields. */
 export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'tags' | 'metadata' | 'overrides' | 'unique' | 'part'> {
-  /** Some stores tell queued jobs that are due from others. */
+  /** Some stores distinguish queued jobs that are due. */
   readonly state: StoredStatus | 'scheduled' | 'ready';
   readonly progress: string | null;
   readonly tags: string | null;
@@ -22,7 +22,7 @@ export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'ta
   readonly part: string | null;
   /** The unique key, while the job holds it. */
   readonly uniqueKey: string | null;
-  /** The gate whose limit keeps a ready job from being claimed; null: none does. */
+  /** The gate whose limit keeps a ready job from being claimed; null if not blocked. */
   readonly blockedBy: string | null;
   readonly lastAttempt: number | null;
   readonly lastWorker: string | null;
@@ -31,16 +31,16 @@ export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'ta
   readonly lastError: string | null;
 }
 
-/** What a row has beside the job. */
+/** The columns of a row that are not fields of the job. */
 export interface Beside {
   readonly state: JobRow['state'];
   readonly uniqueKey: string | null;
 }
-/** A column, and what it holds of a job. */
+/** A column and its value for a job. */
 type Column = readonly [name: string, of: (job: Job, beside: Beside) => string | number | null];
 const jsonOf = (value: object | null) => (value === null ? null : JSON.stringify(value));
 
-/** By field: the columns that are written on insert; only an edit changes some of them. */
+/** By field: the columns written on insert. Only an edit changes some of them. */
 const fixedColumns = {
   id: ['id', (job) => job.id],
   task: ['task', (job) => job.task],
@@ -103,7 +103,7 @@ export const pairs = (columns: Record<string, string>) => Object.entries(columns
 const insertedValues = Object.values<Column>(insertedColumns);
 const changingValues = Object.values<Column>(changingColumns);
 
-/** The values of an insert of `fixed` and `changing`, in order. */
+/** The values of `fixed` and `changing` for an insert, in order. */
 export function insertValues(job: Job, beside: Beside): unknown[] {
   return insertedValues.map(([, of]) => of(job, beside));
 }
@@ -113,7 +113,7 @@ export function changes(job: Job, beside: Beside): unknown[] {
   return changingValues.map(([, of]) => of(job, beside));
 }
 
-/** The same values under the names of their columns. */
+/** The same values, keyed by column. */
 export function insertedRow(job: Job, beside: Beside): Record<string, unknown> {
   return Object.fromEntries(insertedValues.map(([name, of]) => [name, of(job, beside)]));
 }
@@ -123,8 +123,8 @@ export function changedRow(job: Job, beside: Beside): Record<string, unknown> {
 }
 
 /**
- * The values of a job of which little is given, as of most: id, task, queue, input, enqueue time, state, priority, due time and number of
- * attempts. Undefined: the job has more.
+ * The values of a job that sets only what most jobs set: id, task, queue, input, enqueue time, state, priority, due time and number of
+ * attempts. Undefined if the job sets more.
  */
 export function plainValues(job: Job, state: JobRow['state']): unknown[] | undefined {
   const {
@@ -175,7 +175,7 @@ export function plainValues(job: Job, state: JobRow['state']): unknown[] | undef
 export const noTags: readonly string[] = Object.freeze([]);
 export const noMetadata: Readonly<Record<string, unknown>> = Object.freeze({});
 
-/** @param faults receives the names of columns that cannot be read */
+/** @param faults receives the names of unreadable columns */
 export function jobOf(row: JobRow, faults?: string[]): Job {
   return {
     id: row.id,
@@ -216,7 +216,7 @@ export function jobOf(row: JobRow, faults?: string[]): Job {
   };
 }
 
-/** A row of the earlier attempts. */
+/** A row of the table of earlier attempts. */
 export interface AttemptRow extends Omit<Attempt, 'error'> {
   readonly job: string;
   readonly error: string | null;
@@ -245,7 +245,7 @@ export function recordOf(row: JobRow, earlier: readonly Attempt[]): JobRecord {
   return { job: jobOf(row), attempts: latest ? [...earlier, latest] : earlier };
 }
 
-/** The worker of a row, or undefined if it cannot be read; its next heartbeat writes it again. */
+/** The worker in a row; undefined if it cannot be read. The worker's next heartbeat rewrites it. */
 export function workerOf(text: string): WorkerRow | undefined {
   return read<WorkerRow | undefined>(text, 'row', isWorker, undefined);
 }
@@ -304,7 +304,7 @@ function isPart(value: unknown): value is Part {
   return isObject(value) && typeof value.key === 'string' && (typeof value.fill === 'string' || Array.isArray(value.fill));
 }
 
-/** The numbers required in each stored backoff. If one is missing, there would be no next due time. */
+/** The numbers required in each stored backoff. Without them there is no next due time. */
 const backoffNumbers: Readonly<Record<string, readonly string[]>> = {
   exponential: ['initialMs', 'factor', 'maxMs', 'jitter'],
   linear: ['initialMs', 'stepMs', 'maxMs', 'jitter'],
@@ -322,13 +322,13 @@ function isOverrides(value: unknown): value is Overrides {
   return kind !== 'list' || (Array.isArray(delaysMs) && delaysMs.every((ms) => typeof ms === 'number'));
 }
 
-/** An object as text; null: it is empty. */
+/** An object as text; null if it is empty. */
 export function textOf(value: Readonly<Record<string, unknown>>): string | null {
   for (const _ in value) return JSON.stringify(value);
   return Object.keys(value).length === 0 ? null : JSON.stringify(value);
 }
 
-/** How an attempt ends whose job cannot be read. @param columns those with invalid JSON */
+/** The outcome of an attempt whose job cannot be read. @param columns the columns with invalid JSON */
 export function unreadable(job: Job, columns: readonly string[]): Outcome {
   const message = `job ${job.id} cannot be read from the store: invalid JSON in ${columns.join(', ')}; it was changed outside Escapement`;
   return { kind: 'failed', error: { name: 'StoreError', message, stack: '' }, thrown: undefined, permanent: true };
