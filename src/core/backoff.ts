@@ -137,7 +137,7 @@ export function backoffMs(policy: Backoff, attempt: number, fraction: number, er
   }
 }
 
-/** The delay that a RetryAfterError asks for at least, in milliseconds; 0 for any other error. */
+/** The minimum delay that a RetryAfterError requests, in milliseconds; 0 for any other error. */
 export function retryAfterMs(error: unknown): number {
   if (!isEscapementError(error) || error.code !== 'ESCAPEMENT_RETRY_AFTER') return 0;
   return parseDuration((error as RetryAfterError).after) ?? 0;

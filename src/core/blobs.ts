@@ -1,15 +1,15 @@
-/** What bytes may be kept beside a job. A store takes what passes here. */
+/** Checks the bytes that are stored with a job. Stores accept whatever passes. */
 import { show } from './duration.ts';
 import { InputError } from './errors.ts';
 
-/** The most bytes that one job is enqueued with, and that one call of `ctx.saveBlob` keeps: 32 MB. */
+/** Maximum number of bytes per enqueued job, and per call of `ctx.saveBlob`: 32 MB. */
 export const maxBlobBytes = 32_000_000;
 
 const namePattern = /^[A-Za-z0-9_.:/-]{1,128}$/;
 
 /**
- * @param what the call, for messages
- * @throws InputError when a name or its bytes cannot be kept
+ * @param what the call, for error messages
+ * @throws InputError if the name or the bytes cannot be stored
  */
 export function checkBlob(name: unknown, bytes: unknown, what: string): void {
   if (typeof name !== 'string' || !namePattern.test(name))

@@ -15,39 +15,42 @@ export interface TaskLog {
   error(message: string, fields?: Record<string, unknown>): void;
 }
 
-/** The second argument of a task's function: the current attempt. `Result` is the caller's view of the job. */
-/** The metadata of a job, as its task reads and changes it. */
+/** The metadata of a job, for its task to read and change. */
 export interface TaskMetadata {
   get(key: string): unknown;
   /**
-   * Changes the metadata of the job. The change is saved within seconds, and with the outcome; later attempts read it.
-   * @param value plain data; undefined removes the key. The metadata has at most 16 KiB of JSON.
+   * Changes the metadata of the job. The change is saved within seconds, and at the latest with the outcome. Later attempts see it.
+   * @param value plain data; undefined removes the key. The metadata may have at most 16 KiB of JSON.
    * @throws InputError if it cannot be stored
    */
   set(key: string, value: unknown): void;
 }
 
-/** What the function of a step is given. */
+/** The argument of a step's function. */
 export interface StepContext {
-  /** The job's id and the step's name: the same whenever this step runs again, so it can serve as an idempotency key. */
+  /** The job's id and the step's name. It is the same every time this step runs, so it can serve as an idempotency key. */
   readonly id: string;
   /** 1 for the first try of this step in this attempt of the job. */
   readonly attempt: number;
-  /** Aborts when the attempt ends or the step's timeout is over. */
+  /** Aborts when the attempt ends or the step times out. */
   readonly signal: AbortSignal;
 }
 
 /** Options of a step. @typeParam T what its function returns */
 export interface StepOptions<T = never> {
-  /** Tells steps apart that run in parallel under one name: a number, or at most 200 characters. */
+  /** Distinguishes steps that run in parallel under one name: a number, or a string of at most 200 characters. */
   key?: string | number;
-  /** Retries within the attempt. An error after the last try fails the attempt; the job's next attempt goes on from this step. @default one try */
+  /**
+   * Retries within the attempt. An error after the last try fails the attempt; the job's next attempt resumes at this step. @default one
+   * try
+   */
   retry?: { maxAttempts?: number; backoff?: BackoffInput };
-  /** The longest time for one try. @default none */
+  /** Time limit for one try. @default none */
   timeout?: Duration;
   /**
-   * Undoes the step when the job fails for good, or is cancelled, after the step has run. The steps of a job are undone in reverse order, each once.
-   * One that fails is tried again with the delays of the task's retries, up to ten times; the job ends when all are undone.
+   * Undoes the step if the job fails for good or is cancelled after the step has run. The steps of a job are undone in reverse order, each
+   * once. A compensation that fails is retried with the delays of the task's retries, up to ten times. The job ends when all steps are
+   * undone.
    * @param value what the step returned
    */
   compensate?: (value: T, step: StepContext) => unknown;
@@ -55,12 +58,13 @@ export interface StepOptions<T = never> {
 
 /** Options of a wait for a signal. */
 export interface WaitOptions<Schema extends StandardSchemaV1 | undefined = undefined> {
-  /** When the wait is over without a signal. @default never */
+  /** How long to wait for the signal. @default forever */
   timeout?: Duration;
   /** Parses the data of the signal. */
   schema?: Schema;
 }
 
+/** The second argument of a task's function: the current attempt. `Result` is the caller's view of the job. */
 export interface TaskContext<Result = unknown, Workflow = unknown> {
   /** The job's id. */
   readonly id: string;
@@ -88,9 +92,9 @@ export interface TaskContext<Result = unknown, Workflow = unknown> {
   /** The current time of the engine's clock. */
   now(): Date;
   /**
-   * Waits; rejects with the signal's reason when it aborts. Between steps, the instant at which a sleep ends is recorded with the job, and a sleep of
-   * more than 30 s gives the slot back: the function then starts from the top, and sleeps until the same instant. In a job that has not asked for a
-   * step, the attempt goes on waiting.
+   * Waits. Rejects with the signal's reason when it aborts. Between steps, the end of a sleep is recorded with the job, and a sleep of more
+   * than 30 s gives up the worker's slot: the function then starts from the top and sleeps until the recorded instant. In a job that has
+   * not used a step, the attempt keeps waiting.
    */
   sleep(duration: Duration): Promise<void>;
   /**
@@ -109,42 +113,44 @@ export interface TaskContext<Result = unknown, Workflow = unknown> {
     value: Value & IfStorable<Settled<Value>, Stored<Settled<Value>>>,
     options: { readonly transaction: unknown },
   ): void | Promise<void>;
-  /** The bytes that the job was enqueued with under this name, or that `saveBlob` kept; null: there are none. */
+  /** The bytes stored under this name, either when the job was enqueued or by `saveBlob`; null if there are none. */
   blob(name: string): Promise<Uint8Array | null>;
   /**
-   * Keeps bytes beside the job, before it ends: a later attempt reads them with `blob`. They are deleted with the job.
+   * Stores bytes with the job before it ends. A later attempt reads them with `blob`. They are deleted with the job.
    * @param name 1 to 128 characters: letters, digits and _ . : / -
-   * @throws LeaseLostError when another worker has the job
+   * @throws LeaseLostError if another worker has the job
    */
   saveBlob(name: string, bytes: Uint8Array): Promise<void>;
   /**
-   * Runs `fn` once in the life of the job and records what it returns. When the job runs again, after a failure, a lost worker or a sleep, the function
-   * of the task starts from the top and this returns what was recorded, without running `fn`. No other rule applies to the code around it.
-   * A name that repeats is numbered by its order: `name`, `name#2`.
-   * @param fn what it returns must be plain JSON data
+   * Runs `fn` once in the lifetime of the job and records what it returns. When the job runs again, after a failure, a lost worker or a
+   * sleep, the task's function starts from the top, and this returns the recorded value without running `fn`. The code around a step has no
+   * other restrictions. Repeated names are numbered in order: `name`, `name#2`.
+   * @param fn must return plain JSON data
    * @throws what `fn` throws, after the tries of `options.retry`
    * @example const charge = await ctx.step('charge', ({ id }) => stripe.charge(order, { idempotencyKey: id }));
    */
   step<T>(name: string, fn: (step: StepContext) => T, options?: StepOptions<Awaited<T>>): Promise<Awaited<T>>;
   /**
-   * Waits for `tasks.signal(name)`, which may have been sent before: signals are kept until a job reads them. The job gives its slot back while it
-   * waits, and its function then starts from the top, so keep what has effects in steps.
-   * @returns the data of the signal (true if it was sent without); null after the timeout
+   * Waits for `tasks.signal(name)`. Signals may be sent before the wait begins: they are kept until a job reads them. The job gives up its
+   * slot while it waits, and its function then starts from the top, so put side effects in steps.
+   * @returns the data of the signal (true if it was sent without data); null after the timeout
    */
   waitFor<Schema extends StandardSchemaV1 | undefined = undefined>(
     name: string,
     options?: WaitOptions<Schema>,
   ): Promise<(Schema extends StandardSchemaV1 ? StandardSchemaV1.InferOutput<Schema> : unknown) | null>;
-  /** Waits on something outside the process. In a simulation, virtual time stands still until it is done; otherwise this just calls `fn`. */
+  /**
+   * Waits for something outside the process. In a simulation, virtual time stands still until it is done. Otherwise this just calls `fn`.
+   */
   external<T>(label: string, fn: () => Promise<T>): Promise<T>;
 }
 
-/** The application's function that makes a key of an input as the schema has parsed it; null: all inputs have one key. */
+/** The application's function that derives a key from the parsed input; null: all inputs have the same key. */
 export type KeyOf = ((input: unknown) => unknown) | null;
 
-/** A task's `unique`, read. */
+/** A task's parsed `unique` option. */
 export interface UniqueRule {
-  /** A text: the key itself. Null: the whole input is the key. */
+  /** A string is the key itself. Null: the whole input is the key. */
   readonly key: string | KeyOf;
   readonly withinMs: number | null;
   readonly while: readonly HoldingStatus[];
@@ -190,7 +196,7 @@ export function takesParameter(run: Definition['run']): boolean {
   return run.length > 0 && !/^(?:async\s+)?(?:function\s*)?[\w$]*\s*\(?\s*_/.test(Function.prototype.toString.call(run));
 }
 
-/** True if the jobs of a task get an input. */
+/** True if the task's jobs have an input. */
 export function takesInput({ schema, run }: Definition): boolean {
   return schema !== null || takesParameter(run);
 }

@@ -123,7 +123,7 @@ export class DuplicateTaskError extends EscapementError {
   }
 }
 
-/** Another job holds the unique key of the one that was to be enqueued, and its task says `onConflict: 'reject'`. */
+/** Another job holds the unique key of the job to be enqueued, and its task has `onConflict: 'reject'`. */
 export class DuplicateJobError extends EscapementError {
   static override readonly name: string = 'DuplicateJobError';
   override readonly code = 'ESCAPEMENT_DUPLICATE_JOB';
@@ -154,7 +154,7 @@ export class ResultNotReadyError extends EscapementError {
   override readonly code = 'ESCAPEMENT_RESULT_NOT_READY';
 }
 
-/** A workflow cannot be enqueued: its parts wait for each other in a circle, or are on several backends; or it was awaited. */
+/** A workflow cannot be enqueued because its parts depend on each other in a cycle or use several backends, or because it was awaited. */
 export class WorkflowError extends EscapementError {
   static override readonly name: string = 'WorkflowError';
   override readonly code = 'ESCAPEMENT_WORKFLOW';
@@ -203,7 +203,7 @@ export class LeaseLostError extends AttemptError {
   override readonly code = 'ESCAPEMENT_LEASE_LOST';
 }
 
-/** The attempt ended early because its job sleeps or waits for a signal. The job holds no worker, and runs again later. */
+/** The attempt ended early because its job is sleeping or waiting for a signal. The job occupies no worker, and runs again later. */
 export class SuspendedError extends AttemptError {
   static override readonly name: string = 'SuspendedError';
   override readonly code = 'ESCAPEMENT_SUSPENDED';
@@ -223,13 +223,14 @@ export class PermanentError extends EscapementError {
 }
 
 /**
- * Throw this from a task to fail the attempt and have the next one wait at least `after`, as a server asked for; the task's backoff holds if it is longer.
+ * Throw this from a task to fail the attempt and delay the next one by at least `after`, for example as a server requested. The task's
+ * backoff applies if it is longer.
  * @example throw new RetryAfterError('429 Too Many Requests', { after: '5m', cause: error });
  */
 export class RetryAfterError extends EscapementError {
   static override readonly name: string = 'RetryAfterError';
   override readonly code = 'ESCAPEMENT_RETRY_AFTER';
-  /** A duration, for example `'5m'`, or milliseconds. One that cannot be read changes nothing. */
+  /** A duration such as `'5m'`, or milliseconds. An invalid one has no effect. */
   readonly after: string | number;
   constructor(message: string, options: { readonly after: string | number; readonly cause?: unknown }) {
     super(message, 'cause' in options ? { cause: options.cause } : {});

@@ -1,8 +1,8 @@
-/** Reconstructs events from the rows of a job: for listeners that hear of what other processes do. Pure. */
+/** Reconstructs events from a job's rows, for listeners that follow other processes. Pure. */
 import type { Event, EventName } from './events.ts';
 import type { Attempt, Job, JobRecord } from './types.ts';
 
-/** The events that rows tell of. */
+/** The events that can be derived from rows. */
 export const fleetEventNames = [
   'enqueued',
   'started',
@@ -17,12 +17,12 @@ export const fleetEventNames = [
 export type FleetEventName = (typeof fleetEventNames)[number];
 
 export interface FleetEvent {
-  /** The same whenever the row is read. */
+  /** The same every time the row is read. */
   readonly key: string;
   readonly event: Event;
 }
 
-/** What has happened to a job, oldest first. The row in each event is as it was when it was read. */
+/** What has happened to a job, oldest first. Each event has the row as it was when it was read. */
 export function fleetEvents({ job, attempts }: JobRecord): FleetEvent[] {
   const found: FleetEvent[] = [{ key: `${job.id} enqueued`, event: { type: 'enqueued', at: job.enqueuedAt, job } }];
   for (const [i, attempt] of attempts.entries()) {
@@ -60,7 +60,7 @@ function endOf(job: Job, attempt: Attempt, next: Attempt | undefined): Event | u
   }
 }
 
-/** A job may end before an attempt starts, after a failure that was to be retried, or when its lease ended. */
+/** A job may end before an attempt starts, while it waits for a retry, or when its lease ends. */
 function endWithoutAttempt(job: Job, last: Attempt | undefined): Event | undefined {
   const { status, finishedAt: at, attempt } = job;
   if (at === null || (status !== 'cancelled' && status !== 'failed')) return undefined;

@@ -1,41 +1,44 @@
 /**
- * Limits: how many jobs of a queue, a task or a key may run at a time, and how many may start within a time. Pure. A store counts running jobs in
- * its rows, whichever worker claimed them, so a crash cannot leak a permit.
+ * Limits: how many jobs of a queue, a task or a key may run at a time, and how many may start per period. Pure. A store counts running jobs
+ * in its rows, whichever worker claimed them, so a crash cannot leak a permit.
  *
- * A queue, or a task whose limits have no key, is closed as a whole while it is full or its rate is used up: its jobs stay where they are, and
- * workers sleep until it opens. Where a limit counts by key, a job that is claimed too early moves: it is blocked until a job of its key ends, or
- * due when its key's rate allows it, so that a thousand jobs of a full key delay no other.
+ * A queue, or a task whose limits have no key, is closed as a whole while it is full or its rate is used up: its jobs stay in place, and
+ * workers sleep until it opens. If a limit has a key, a job that cannot start yet is moved out of the way: it is blocked until a job with
+ * its key ends, or deferred until the rate of its key allows it. A thousand jobs of a full key therefore delay no other job.
  */
 import type { Definition } from './definition.ts';
 import { latestInstant } from './duration.ts';
 import type { Job } from './types.ts';
 
-/** At most `limit` starts in `perMs`, spread evenly; up to `burst` may start at once after a quiet time (the generic cell rate algorithm). */
+/**
+ * At most `limit` starts per `perMs`, evenly spaced. After a quiet period, up to `burst` may start at once (the generic cell rate
+ * algorithm).
+ */
 export interface Rate {
   readonly limit: number;
   readonly perMs: number;
   readonly burst: number;
 }
 
-/** What holds for the jobs of a queue or a task. */
+/** The limits of a queue or a task. */
 export interface Limit {
-  /** The number of jobs that may run at a time, over all workers. */
+  /** The maximum number of running jobs, across all workers. */
   readonly concurrency?: number;
   readonly rate?: Rate;
-  /** The jobs of each key are counted by themselves. */
+  /** True if the jobs of each key are counted separately. */
   readonly concurrencyByKey?: boolean;
   readonly rateByKey?: boolean;
-  /** The keys of a task share the places of its workers: the weight of each. */
+  /** The weight of each key, if the keys of a task share the slots of its workers. */
   readonly shareOf?: (key: string) => number;
-  /** A job of the queue that has been due for this long comes before all that have not, whatever their priorities. */
+  /** A job of the queue that has been due for this long comes before all jobs that have not, regardless of priority. */
   readonly agingMs?: number;
 }
 
-/** What a gate has to know of jobs that wait where keys share. */
+/** What a gate needs to know about waiting jobs if keys share. */
 export interface Waiting {
-  /** The most jobs that the caller starts. */
+  /** The maximum number of jobs that the caller starts. */
   readonly slots: number;
-  /** The keys of a task of which the caller may claim jobs that are due, blocked or not. */
+  /** The keys of a task with due jobs that the caller may claim, blocked or not. */
   keys(task: string): Iterable<string>;
 }
 const nothingWaits: Waiting = { slots: 1, keys: () => [] };
@@ -45,7 +48,7 @@ export function sharedTasks({ tasks }: Limits): readonly string[] {
   return Object.keys(tasks).filter((task) => tasks[task]?.shareOf);
 }
 
-/** How long a job of a queue must have been due to come first, by the queues that have aging. */
+/** The queues that have aging, each with how long a job must have been due to come first. */
 export function agingOf({ queues }: Limits): readonly (readonly [queue: string, agingMs: number])[] {
   return Object.entries(queues).flatMap(([queue, { agingMs }]) => (agingMs === undefined ? [] : [[queue, agingMs] as const]));
 }
@@ -56,10 +59,10 @@ export interface Limits {
   readonly tasks: Readonly<Record<string, Limit>>;
 }
 
-/** No limits: what others have blocked is free. */
+/** No limits: jobs blocked by others may run. */
 export const noLimits: Limits = { queues: {}, tasks: {} };
 
-/** The limits of these queues and tasks; null where there are none. */
+/** The limits of these queues and tasks; null if there are none. */
 export function limitsOf(queues: Limits['queues'], definitions: Iterable<Definition>): Limits | null {
   const tasks: Record<string, Limit> = Object.create(null);
   for (const { name, concurrency, rate } of definitions) {
@@ -78,20 +81,23 @@ export function limitsOf(queues: Limits['queues'], definitions: Iterable<Definit
   return { queues: Object.assign(Object.create(null), Object.fromEntries(limited)), tasks };
 }
 
-/** What a job is counted by: its queue, its task, and its keys. */
+/** What a job is counted under: its queue, its task, and its keys. */
 export type Counted = Pick<Job, 'queue' | 'task' | 'concurrencyKey' | 'rateKey'>;
 
-/** How many jobs of a queue, a task and a key run now. */
+/** The number of running jobs of a queue, a task and a key. */
 export interface RunningCount extends Pick<Job, 'queue' | 'task' | 'concurrencyKey'> {
   readonly count: number;
 }
 
-/** The name of a task and key, by which blocked jobs are found. Names of tasks hold no spaces. */
+/** A name for a task and key, under which blocked jobs are found. Task names contain no spaces. */
 export function gateOf({ task, concurrencyKey }: Pick<Job, 'task' | 'concurrencyKey'>): string {
   return `${task} ${concurrencyKey ?? ''}`;
 }
 
-/** True for a job that may leave a place in its gate to another: due, and not running. @param isBlocked it waits for such a place itself */
+/**
+ * True for a job whose removal may free a place in its gate: due and not running. @param isBlocked whether it is waiting for such a place
+ * itself
+ */
 export function takesPlace({ status, dueAt }: Pick<Job, 'status' | 'dueAt'>, isBlocked: boolean, now: number): boolean {
   return status === 'queued' && dueAt <= now && !isBlocked;
 }
@@ -101,13 +107,13 @@ export function taskOfGate(gate: string): string {
   return gate.slice(0, gate.indexOf(' '));
 }
 
-/** What becomes of a job that is due: it starts, its queue or task is closed, it is blocked, or it is due when its rate allows it. */
+/** The decision for a due job: it starts; its queue or task is closed; it is blocked; or it is deferred until its rate allows it. */
 export type Admission = 'start' | 'closed' | 'blocked' | { readonly dueAt: number };
 
 const queueRate = (queue: string) => `queue ${queue}`;
 const taskRate = (task: string, key: string | null = null) => (key === null ? `task ${task}` : `task ${task} ${key}`);
 
-/** The names of the rates that hold for all jobs of a queue or a task, or, with jobs, of those that hold for their keys. */
+/** The names of the rates that apply to all jobs of a queue or a task, or, with jobs, of the rates that apply to their keys. */
 export function rateNames({ queues, tasks }: Limits, jobs?: readonly Pick<Job, 'task' | 'rateKey'>[]): string[] {
   if (!jobs) {
     const rated = (limits: Limits['queues']) => Object.keys(limits).filter((name) => limits[name]?.rate);
@@ -117,31 +123,31 @@ export function rateNames({ queues, tasks }: Limits, jobs?: readonly Pick<Job, '
   return [...new Set(keyed.map(({ task, rateKey }) => taskRate(task, rateKey)))];
 }
 
-/** The most jobs that one claim blocks or defers: a few milliseconds of a store. The next claim goes on. */
+/** The maximum number of jobs that one claim blocks or defers, which takes a store a few milliseconds. The next claim continues. */
 export const maxPassedOver = 1_000;
 
 /**
- * Admits due jobs one after the other, in the order of claims, by what runs and what has started before.
+ * Admits due jobs one by one in claim order, based on the running jobs and earlier starts.
  *
- * For each name of a rate one instant is kept: the theoretical arrival time of its next start, if all had come evenly (GCRA, ITU-T I.371). A start
- * may be earlier than that by the burst.
+ * Each rate has one stored instant: the theoretical arrival time of its next start if all starts were evenly spaced (GCRA, ITU-T I.371).
+ * The burst allows a start before that time.
  */
 export class Gate {
   readonly #limits: Limits;
   readonly #now: number;
   readonly #running = new Map<string, number>();
-  /** The theoretical arrival times by the names of rates, as stored and as changed here. */
+  /** The theoretical arrival times by rate name, as stored and as changed here. */
   readonly #arrivals = new Map<string, number>();
   readonly #read: (name: string) => number | undefined;
   readonly changed = new Map<string, number>();
-  /** The same, counting those that were refused here: each is due at another instant. */
+  /** The same, but also counting the jobs refused here, so that each is due at a different instant. */
   readonly #promised = new Map<string, number>();
 
   readonly #waiting: Waiting;
-  /** How many jobs of each gate may run where keys share. */
+  /** How many jobs of each gate may run if keys share. */
   readonly #shares = new Map<string, ReadonlyMap<string, number>>();
 
-  /** @param read the stored arrival time of a rate's name */
+  /** @param read returns the stored arrival time of a rate */
   constructor(
     limits: Limits,
     running: Iterable<RunningCount>,
@@ -156,12 +162,12 @@ export class Gate {
     for (const { count, ...of } of running) this.#count(of, count);
   }
 
-  /** When a queue's rate allows its next start; Infinity: when a job of it ends; null: it is open. */
+  /** When a queue's rate allows its next start; Infinity: when one of its jobs ends; null: it is open. */
   queueClosedUntil(queue: string): number | null {
     return this.#closedUntil(this.#limits.queues[queue], `q ${queue}`, queueRate(queue));
   }
 
-  /** The same of a task; null also where its limits count by key. */
+  /** The same for a task; null also if its limits have a key. */
   taskClosedUntil(task: string): number | null {
     const limit = this.#limits.tasks[task];
     if (!limit) return null;
@@ -185,8 +191,8 @@ export class Gate {
   }
 
   /**
-   * How many jobs of a key may run where keys share: as many as the key among those that wait which is served least for its weight, and its part of
-   * the places that are free. A key that has nothing to do leaves its places to the others.
+   * How many jobs of a key may run if keys share. Each key may match the waiting key that is served least relative to its weight, plus its
+   * share of the free slots. An idle key leaves its slots to the others.
    */
   #shareOf(gate: string, weightOf: (key: string) => number): number {
     const task = taskOfGate(gate);
@@ -246,7 +252,7 @@ export class Gate {
 
   #fitsAt(arrivals: ReadonlyMap<string, number>, name: string, { limit, perMs, burst }: Rate): number {
     const arrivalAt = arrivals.get(name) ?? this.#arrivalOf(name);
-    // A clock that was set back must not close a rate for longer than it can be closed by starts.
+    // If the clock was set back, a rate must not stay closed for longer than starts alone could close it.
     const step = perMs / limit;
     return Math.ceil(Math.min(arrivalAt, this.#now + burst * step + perMs) - (burst - 1) * step);
   }
@@ -257,7 +263,7 @@ export class Gate {
     this.changed.set(name, arrivalAt);
   }
 
-  /** The instant at which a refused job fits, after those that were refused before it. */
+  /** When a refused job may start, after the jobs refused before it. */
   #promise(name: string, rate: Rate): number {
     const step = rate.perMs / rate.limit;
     const arrivalAt = this.#promised.get(name) ?? this.#arrivalOf(name);

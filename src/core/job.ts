@@ -25,7 +25,7 @@ export interface JobRequest {
   readonly enqueuedBy?: string | null;
   readonly workflow?: string | null;
   readonly part?: Part | null;
-  /** It waits for other jobs of its workflow. */
+  /** True if it waits for other jobs of its workflow. */
   readonly isWaiting?: boolean;
 }
 
@@ -108,12 +108,13 @@ export function pruneAt({ status, finishedAt, overrides }: Pick<Job, 'status' | 
   return keepMs === null ? latestInstant : Math.min(finishedAt + keepMs, latestInstant);
 }
 
-/** An id that was made for the job: a UUID of version 7. */
+/** A generated id: UUIDv7. */
 const generatedId = /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[\da-f]{4}-[\da-f]{12}$/;
 
 /**
- * True if nothing is kept of a job that succeeds, so that it is deleted with its outcome. Other jobs, schedules and unique keys depend on rows, and
- * an enqueue with an id of the application may be repeated: such jobs are left to the next pruning.
+ * True if nothing is kept of a successful job, so that it is deleted together with its outcome. Jobs whose rows are still needed are left
+ * to the next pruning: other jobs, schedules and unique keys may depend on a row, and an enqueue with an id chosen by the application may
+ * be repeated.
  * @param keepMs the application's retention of successful jobs
  */
 export function isGoneAtOnce({ id, overrides, workflow, schedule, unique }: Job, keepMs: number): boolean {
@@ -217,7 +218,7 @@ export function amended(job: Job, a: Amendment): Job | undefined {
   return job.status === a.expect.status && job.claim === a.expect.claim ? { ...job, ...a.set } : undefined;
 }
 
-/** A signal has arrived: the row of a job that waits for it, which is now due; undefined if it does not wait. */
+/** Handles the arrival of a signal: returns the row of a job that waits for it, now due; undefined if the job does not wait for it. */
 export function signalled(job: Job, name: string, now: number): Job | undefined {
   return job.status === 'queued' && job.awaits === name && job.dueAt > now ? { ...job, dueAt: now } : undefined;
 }

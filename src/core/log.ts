@@ -1,12 +1,12 @@
 /**
- * The log lines that are kept with a job: the latest, within bounds. They are bytes beside the job, one line of JSON each, under a name that no
- * blob of an application has.
+ * The log lines stored with a job: the latest ones, within limits. They are stored as a blob, one line of JSON each, under a name that
+ * blobs of an application cannot have.
  */
 import type { LogLevel } from './events.ts';
 import { cut } from './failure.ts';
 import { encode, utf8Length } from './json.ts';
 
-/** One line that an attempt has logged. */
+/** One line logged by an attempt. */
 export interface LogLine {
   /** Epoch milliseconds. */
   readonly at: number;
@@ -14,20 +14,20 @@ export interface LogLine {
   readonly message: string;
   readonly fields: Readonly<Record<string, unknown>> | null;
   readonly attempt: number;
-  /** Of the attempt, and how many lines it had logged before: a line that is added twice is kept once. */
+  /** The attempt's claim, and the number of lines that it had logged before. A line that is added twice is kept once. */
   readonly claim: number;
   readonly n: number;
 }
 
 /** The name of the blob. */
 export const logBlob = '~log';
-/** How many lines are kept with a job, and how many bytes. */
+/** The maximum number of lines and bytes kept per job. */
 export const mostLines = 100;
 export const mostLogBytes = 16_384;
 const mostMessageBytes = 2_048;
 const mostFieldBytes = 2_048;
 
-/** A line as text, within its own bounds; fields that are no plain data, or too many, are left out. */
+/** A line as text, within its own size limit. Fields that are not plain data, or that are too large, are left out. */
 export function lineText({ at, level, message, fields, attempt, claim, n }: LogLine): string {
   return JSON.stringify({ at, level, message: cut(message, mostMessageBytes), fields: smallFields(fields), attempt, claim, n });
 }
@@ -55,7 +55,7 @@ export function latestLines(lines: readonly string[]): string[] {
   return kept.reverse();
 }
 
-/** The log of a job with lines added to it. Pure; every store applies it. */
+/** A job's log with added lines. Pure; every store uses it. */
 export function appended(before: Uint8Array | null | undefined, added: readonly string[]): Uint8Array {
   const old = before ? linesOf(before) : [];
   const last = old.at(-1);
@@ -67,7 +67,7 @@ export function appended(before: Uint8Array | null | undefined, added: readonly 
   return new TextEncoder().encode(latestLines([...old, ...fresh]).join('\n'));
 }
 
-/** The lines of a job's log, oldest first. Those that cannot be read are left out. */
+/** The lines of a job's log, oldest first. Unreadable lines are left out. */
 export function readLog(bytes: Uint8Array | null | undefined): LogLine[] {
   return bytes ? linesOf(bytes).flatMap((text) => parsed(text) ?? []) : [];
 }

@@ -1,4 +1,4 @@
-/** Draws who enqueued what: jobs below the jobs that enqueued them, and the parts of each workflow together. Pure. */
+/** Draws which job enqueued which: each job below the job that enqueued it, and the parts of each workflow together. Pure. */
 
 /** A job of a tree. */
 export interface TreeItem {
@@ -9,10 +9,10 @@ export interface TreeItem {
 }
 
 export interface TreeLine {
-  /** Lines and blanks that lead to the text. */
+  /** The lines and blanks that precede the text. */
   readonly lead: string;
   readonly text: string;
-  /** The job; null: the title of a workflow. */
+  /** The job's id; null for the title of a workflow. */
   readonly id: string | null;
 }
 
@@ -20,8 +20,8 @@ type Entry<Item> = { readonly item: Item } | { readonly workflow: string; readon
 
 /**
  * The lines of the tree.
- * @param items jobs in the order in which they were enqueued; a job whose `enqueuedBy` is not among them is a root
- * @param title of a workflow, from its parts
+ * @param items jobs in enqueue order; a job whose `enqueuedBy` is not among them is a root
+ * @param title returns the title of a workflow, given its parts
  */
 export function treeLines<Item extends TreeItem>(items: readonly Item[], title: (parts: readonly Item[]) => string): TreeLine[] {
   const known = new Map(items.map((item) => [item.id, item]));
@@ -34,7 +34,7 @@ export function treeLines<Item extends TreeItem>(items: readonly Item[], title: 
     enqueuedBy !== null && enqueuedBy !== id && known.has(enqueuedBy) ? enqueuedBy : null,
   );
 
-  /** Jobs side by side; the parts of a workflow stand below its title, in the place of the first of them. */
+  /** Sibling entries. The parts of a workflow are placed below its title, at the position of the first part. */
   const entries = (siblings: readonly Item[]): Entry<Item>[] => {
     const done = new Set<string>();
     return siblings.flatMap((item): Entry<Item>[] => {
@@ -67,7 +67,7 @@ export function treeLines<Item extends TreeItem>(items: readonly Item[], title: 
   return lines;
 }
 
-/** True if a part of a workflow has the key that it gets without being asked: the name of its task, numbered where it repeats. */
+/** True if a part of a workflow has its default key: the name of its task, numbered if it repeats. */
 export function isUsualPart(key: string, task: string): boolean {
   return key === task || (key.startsWith(`${task}#`) && /^\d+$/.test(key.slice(task.length + 1)));
 }

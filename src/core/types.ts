@@ -25,7 +25,7 @@ export interface Progress {
 
 /** One job: one enqueued call of a task, one row. */
 export interface Job {
-  /** A UUID of version 7, in enqueue order within a process, or an id chosen by the application: letters, digits and _ . : / -. */
+  /** A UUIDv7, in enqueue order within a process, or an id chosen by the application: letters, digits and _ . : / -. */
   readonly id: string;
   readonly task: string;
   readonly queue: string;
@@ -56,8 +56,8 @@ export interface Job {
   readonly lastAttemptedAt: number | null;
   readonly finishedAt: number | null;
   /**
-   * The reason given when cancellation of a running job was requested: its worker learns of it at the next renewal. Of a queued job: its next
-   * attempt undoes its steps, and cancels it.
+   * The reason given when cancellation of a running job was requested. Its worker learns of it at the next renewal. For a queued job: its
+   * next attempt undoes its steps and cancels it.
    */
   readonly cancelRequested: string | null;
   readonly returnValue: string | null;
@@ -70,27 +70,30 @@ export interface Job {
   readonly scheduledAt: number | null;
   /** Options of this job that override its task's definition. */
   readonly overrides: Overrides | null;
-  /** Null: any number of jobs may be like this one. */
+  /** Null if the job is not unique. */
   readonly unique: Uniqueness | null;
-  /** The key under which its task's `concurrency` is counted; null: the task's jobs are counted together. */
+  /** The key under which its task's `concurrency` counts the job; null: all jobs of the task are counted together. */
   readonly concurrencyKey: string | null;
-  /** The key under which its task's `rate` is counted; null: the task's jobs are counted together. */
+  /** The key under which its task's `rate` counts the job; null: all jobs of the task are counted together. */
   readonly rateKey: string | null;
-  /** The job whose attempt enqueued this one; null: none did. */
+  /** The job whose attempt enqueued this one; null if none did. */
   readonly enqueuedBy: string | null;
-  /** The name of the signal for which it waits, until `dueAt`; null: for none. */
+  /** The name of the signal that it waits for until `dueAt`; null if it waits for none. */
   readonly awaits: string | null;
-  /** The id of the workflow that it is part of; null: it is part of none. */
+  /** The id of its workflow; null if it has none. */
   readonly workflow: string | null;
   readonly part: Part | null;
 }
 
-/** What a job remembers between its attempts: the result of a step, the end of a sleep, or a signal. */
+/** A job's record of a step's result, the end of a sleep, or a signal, kept between attempts. */
 export interface Step {
   /** Unique within the job. */
   readonly name: string;
   readonly kind: 'step' | 'sleep' | 'signal';
-  /** JSON: what the step returned, the instant at which the sleep ends, or `WaitState` of `core/steps`. Null: nothing was returned. */
+  /**
+   * JSON: the return value of the step, the instant at which the sleep ends, or `WaitState` of `core/steps`. Null: the step returned
+   * nothing.
+   */
   readonly value: string | null;
   /** The attempt that recorded it. */
   readonly attempt: number;
@@ -100,12 +103,14 @@ export interface Step {
 /** A signal that is kept until a job reads it. */
 export interface Signal {
   readonly name: string;
-  /** JSON; null: no data. */
+  /** JSON; null if there is no data. */
   readonly data: string | null;
   readonly sentAt: number;
 }
 
-/** Options stored with a job: those passed to `using`, and its task's retention. They are plain data, since functions cannot be stored. */
+/**
+ * Options stored with a job: those passed to `using`, and its task's retention. They are plain data, because functions cannot be stored.
+ */
 export interface Overrides {
   readonly timeoutMs?: number;
   readonly backoff?: Backoff;
@@ -156,15 +161,17 @@ export interface Settlement {
   readonly reason: string | null;
   /** The last reported progress, if any. */
   readonly progress: Progress | null;
-  /** Lines to be added to the job's log, see `core/log`. */
+  /** Lines to add to the job's log, see `core/log`. */
   readonly log?: readonly string[];
-  /** In place of the job's metadata. */
+  /** Replaces the job's metadata. */
   readonly metadata?: Readonly<Record<string, unknown>>;
-  /** The signal that ends the wait of a job that is queued again early. */
+  /** For a job that is queued again: the signal that ends its wait early. */
   readonly awaits?: string;
-  /** Deletes the job if this settlement finishes it, since nothing is to be kept of it. A part of a workflow stays: others depend on its row. */
+  /**
+   * Deletes the job if this settlement finishes it, because nothing of it is kept. A part of a workflow stays: others depend on its row.
+   */
   readonly prune?: true;
-  /** The job has steps to undo: where cancellation was requested, it is queued nevertheless, and its next attempt undoes them. */
+  /** The job has steps to undo: if cancellation was requested, it is queued anyway, and its next attempt undoes them. */
   readonly undoes?: true;
   /** Asks whether this settlement was applied in a transaction of the application that may not have committed. Changes nothing. */
   readonly confirm?: true;

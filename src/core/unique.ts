@@ -1,38 +1,38 @@
 /**
- * Unique jobs: which job holds a key, and what an enqueue does when another job holds it already. Pure; stores keep at most one holder of each
- * key, by a unique index where they have one.
+ * Unique jobs: which job holds a key, and what an enqueue does if another job already holds it. Pure. Stores keep at most one holder per
+ * key, enforced by a unique index if they have one.
  */
 import { latestInstant } from './duration.ts';
 import type { Job, StoredStatus } from './types.ts';
 
-/** The statuses that `unique.while` takes. `queued` includes scheduled, ready and retrying jobs, and those that wait for others. */
+/** The statuses that `unique.while` accepts. `queued` includes scheduled, ready and retrying jobs, and jobs that wait for others. */
 export type HoldingStatus = 'queued' | 'running' | 'successful' | 'failed' | 'cancelled';
 export const holdingStatuses: readonly HoldingStatus[] = ['queued', 'running', 'successful', 'failed', 'cancelled'];
 
-/** What an enqueue does when another job holds its key. */
+/** What an enqueue does if another job holds its key. */
 export type OnConflict = 'skip' | 'replace' | 'reject';
 
-/** What a job carries of its task's `unique`. */
+/** The part of its task's `unique` that a job carries. */
 export interface Uniqueness {
-  /** The task's name and the key: keys of different tasks never conflict. */
+  /** Task name and key: keys of different tasks never conflict. */
   readonly key: string;
   /** The job holds the key in these statuses. */
   readonly while: readonly HoldingStatus[];
   /** The job holds the key until this instant; null: no end. */
   readonly untilAt: number | null;
   readonly onConflict: OnConflict;
-  /** With `replace`: the standing job is never delayed beyond this long after it was enqueued; null: no bound. */
+  /** With `replace`: the maximum time after its enqueue by which the existing job is delayed; null: unlimited. */
   readonly maxWaitMs: number | null;
 }
 
 /** The statuses that hold a key unless the task says otherwise. */
 export function defaultWhile(onConflict: OnConflict, hasWindow: boolean): readonly HoldingStatus[] {
-  // A running job has read its input: replacing that would lose the change, so the next enqueue makes another job.
+  // A running job has already read its input. Replacing it would lose the change, so the next enqueue creates another job.
   if (onConflict === 'replace') return ['queued'];
   return hasWindow ? ['queued', 'running', 'successful'] : ['queued', 'running'];
 }
 
-/** The key that a job in this status holds, or null. The end of its window counts when another job asks for the key. */
+/** The key that a job in this status holds, or null. The end of its window is checked when another job requests the key. */
 export function heldKey({ unique, status }: Pick<Job, 'unique' | 'status'>): string | null {
   return unique?.while.includes(holding(status)) ? unique.key : null;
 }
@@ -41,12 +41,12 @@ function holding(status: StoredStatus): HoldingStatus {
   return status === 'waiting' ? 'queued' : status;
 }
 
-/** True if the job that holds a key still keeps others from it. */
+/** True if the holder of a key still keeps other jobs from taking it. */
 export function isStanding({ unique }: Pick<Job, 'unique'>, now: number): boolean {
   return (unique?.untilAt ?? latestInstant) > now;
 }
 
-/** What the error of a refused duplicate says. */
+/** The message and options of the error for a rejected duplicate. */
 export function duplicateOf(job: Job, holder: Job): [message: string, options: { id: string }] {
   const key = job.unique?.key.slice(job.task.length + 1);
   return [`${job.task} is unique by ${key}, and job ${holder.id}, which is ${holder.status}, holds this key`, { id: holder.id }];
@@ -56,8 +56,8 @@ export function duplicateOf(job: Job, holder: Job): [message: string, options: {
 export type Replacement = Pick<Job, 'input' | 'priority' | 'dueAt' | 'runAfter' | 'expiresAt'>;
 
 /**
- * What an enqueue that replaces changes of the standing job: it takes the new input, priority and times. Its due time never moves beyond
- * `maxWait` after it was first enqueued. Undefined: the job has started meanwhile, and stays as it is.
+ * What an enqueue with `replace` changes in the existing job: its input, priority and times. Its due time never moves beyond `maxWait`
+ * after it was first enqueued. Undefined: the job has started in the meantime and is left unchanged.
  */
 export function replacement(standing: Job, job: Job): Replacement | undefined {
   if (standing.status !== 'queued' && standing.status !== 'waiting') return undefined;

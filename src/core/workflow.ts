@@ -1,7 +1,7 @@
 /**
- * Workflows: jobs that wait for others. A store keeps an edge from each job to every job that waits for it, and applies these rules in the
- * transaction in which a job ends (law 8): when the last edge to a job is done, it is queued with the values of its parents; when a parent fails,
- * it is cancelled, until the parent is retried. Pure.
+ * Workflows: jobs that wait for other jobs. A store keeps an edge from each job to every job that waits for it, and applies these rules in
+ * the transaction in which a job ends (law 8). When the last edge to a job is done, the job is queued with the values of its parents. When
+ * a parent fails, the job is cancelled until the parent is retried. Pure.
  */
 import { latestInstant } from './duration.ts';
 import { StoreError } from './errors.ts';
@@ -9,7 +9,7 @@ import { isFinished } from './job.ts';
 import { decode } from './json.ts';
 import type { Job } from './types.ts';
 
-/** `child` waits for `parent`. The edges to a child are in the order in which its parents' values are given to it. */
+/** `child` waits for `parent`. The edges to a child are in the order in which it receives its parents' values. */
 export interface Edge {
   readonly parent: string;
   readonly child: string;
@@ -21,13 +21,16 @@ export interface Edges {
   readonly children: readonly string[];
 }
 
-/** A value: that of an edge, by its number; a part of one; or a list of these. */
+/** A value: the value of an edge, given by its index; a part of one; or a list of these. */
 export type Shape = number | { readonly edge: number; readonly path: readonly (string | number)[] } | readonly Shape[];
 
-/** `none`: the input is the job's own. `first`: it is the first parent's value. `all`: it is the list of all values. Otherwise: parts of it are values. */
+/**
+ * `none`: the job has its own input. `first`: the input is the first parent's value. `all`: the input is the list of all values. Otherwise:
+ * parts of the input are replaced by values.
+ */
 export type Fill = 'none' | 'first' | 'all' | readonly { readonly path: readonly (string | number)[]; readonly from: Shape }[];
 
-/** What happens when a part fails: its dependents are cancelled, or all that is left of the workflow. */
+/** What happens when a part fails: either its dependents are cancelled, or the rest of the workflow. */
 export type OnPartFailure = 'dependents' | 'workflow';
 
 /** A job's part in its workflow. */
@@ -36,33 +39,35 @@ export interface Part {
   readonly key: string;
   /** The name of the workflow. */
   readonly of: string;
-  /** Its place in the order in which the parts were added; null: it was added while the workflow ran. */
+  /** Its position in the order in which the parts were added; null: it was added while the workflow was running. */
   readonly place: number | null;
   readonly fill: Fill;
-  /** How long after its last parent it is due. */
+  /** How long after its last parent ends it is due. */
   readonly delayMs: number | null;
-  /** How long after it is due it expires. */
+  /** How long after its due time it expires. */
   readonly expiresMs: number | null;
-  /** Its dependents go on when it fails or is cancelled; its value is then null. */
+  /** Its dependents proceed even if it fails or is cancelled; its value is then null. */
   readonly allowFailure: boolean;
-  /** It runs when all its parents have ended, however they ended. */
+  /** It runs when all its parents have ended, regardless of how. */
   readonly always: boolean;
   readonly onFailure: OnPartFailure;
-  /** The task that undoes the job if the workflow fails; null: none. */
+  /** The task that undoes the job if the workflow fails; null if none. */
   readonly compensate: string | null;
-  /** Of a job that undoes another: that job, and the attempt in which it was successful. */
+  /** For a job that undoes another: that job, and the attempt in which it succeeded. */
   readonly undoes?: { readonly job: string; readonly attempt: number };
-  /** Of the first job of a workflow: the jobs whose values are that of the workflow, by their places. */
+  /** For the first job of a workflow: the jobs whose values make up the value of the workflow, by position. */
   readonly output?: Shape;
 }
 
-/** The reason of a job that was cancelled because a job that it waits for failed, or was cancelled. */
+/** The reason of a job that was cancelled because a job that it waits for failed or was cancelled. */
 export const upstreamFailed = 'upstream failed';
 
-/** The task of the job that waits for all parts of a workflow, and adds the jobs that undo them if one has failed. Those wait for it. */
+/**
+ * The task of the job that waits for all parts of a workflow and, if one has failed, adds the jobs that undo them. Those jobs wait for it.
+ */
 export const compensateTask = 'escapement.compensate';
 
-/** True for jobs that undo others, and the job that adds these. */
+/** True for jobs that undo others, and for the job that adds them. */
 export function isCompensating({ task, part }: Pick<Job, 'task' | 'part'>): boolean {
   return part != null && (task === compensateTask || part.undoes !== undefined);
 }
@@ -72,7 +77,7 @@ export function undoingId(job: string, round: number): string {
   return `${job}/undo${round > 1 ? ` ${round}` : ''}`;
 }
 
-/** The edges that are added with the jobs that are inserted: a job that exists already has its edges. */
+/** The edges to add with newly inserted jobs. A job that exists already has its edges. */
 export function edgesOf(inserted: readonly Job[], edges: readonly Edge[] | undefined): readonly Edge[] {
   if (!edges || edges.length === 0) return none;
   const ids = new Set(inserted.map(({ id }) => id));
@@ -80,23 +85,23 @@ export function edgesOf(inserted: readonly Job[], edges: readonly Edge[] | undef
 }
 const none: readonly Edge[] = [];
 
-/** The error of an edge that cannot be added. */
+/** The error for an edge that cannot be added. */
 export function edgeConflict(id: string, why: 'parent' | 'child'): StoreError {
   const what = why === 'parent' ? 'does not exist or has ended, so no job can wait for it' : 'does not wait for other jobs, or no longer';
   return new StoreError(`job ${id} ${what}`, { kind: 'conflict' });
 }
 
-/** True if the jobs that wait for a finished job go on. */
+/** True if the jobs that wait for a finished job may proceed. */
 function letsGoOn({ status, part }: Pick<Job, 'status' | 'part'>): boolean {
   return status === 'successful' || (isFinished({ status }) && part?.allowFailure === true);
 }
 
-/** The value that a finished job gives to the jobs that wait for it. */
+/** The value that a finished job passes to the jobs that wait for it. */
 function given({ status, returnValue }: Pick<Job, 'status' | 'returnValue'>): string {
   return (status === 'successful' ? returnValue : null) ?? 'null';
 }
 
-/** True if a job ended, or is no longer ended, so that the jobs that wait for it change too. */
+/** True if a job ended, or was revived, so that the jobs that wait for it change too. */
 export function affectsOthers(before: Pick<Job, 'status'>, after: Pick<Job, 'status' | 'workflow'>): boolean {
   return after.workflow !== null && isFinished(before) !== isFinished(after);
 }
@@ -147,7 +152,7 @@ function stopped(job: Job, isUndoable: boolean, now: number): Job | undefined {
   if (isFinished(job) || job.part?.always) return undefined;
   if (job.status !== 'running' && !isUndoable) return cancelled(job, now);
   if (job.cancelRequested !== null) return undefined;
-  // Its next attempt undoes its steps, and cancels it.
+  // Its next attempt undoes its steps and cancels it.
   return { ...job, cancelRequested: upstreamFailed, ...(isUndoable ? { dueAt: Math.min(job.dueAt, now) } : {}) };
 }
 
@@ -155,7 +160,7 @@ function cancelled(job: Job, now: number): Job {
   return { ...job, status: 'cancelled', reason: upstreamFailed, finishedAt: now };
 }
 
-/** True for a job that runs again when a job that it waits for does. */
+/** True for a job that runs again when a job that it depends on does. */
 function followsAgain({ status, reason, part }: Job): boolean {
   return (status === 'cancelled' && reason === upstreamFailed) || (part?.always === true && isFinished({ status }));
 }
@@ -182,41 +187,44 @@ function restarted(job: Job, isAgain: boolean, isWaiting: boolean, now: number):
   };
 }
 
-/** How many times a workflow has been enqueued, or was retried after its parts could be undone. */
+/** How many times a workflow has been enqueued or, once its parts could be undone, retried. */
 export function roundOf({ input }: Pick<Job, 'input'>): number {
   return input === null ? 1 : Number(input);
 }
 
-/** A part that is queued again by hand while its parents are not done waits for them. */
+/** A part that is queued again by hand waits for its parents if they are not done. */
 export function asPart(job: Job, isWaiting: boolean): Job {
   return job.status === 'queued' && isWaiting ? { ...job, status: 'waiting' } : job;
 }
 
-/** What a store does for `follow`, within its transaction. Each method takes many jobs at once. */
+/** The store operations that `follow` needs, within one transaction. Each method takes many jobs at once. */
 export interface Parts {
-  /** The edges from these parents, in order, with their children's rows; no other transaction changes these before this one ends. */
+  /**
+   * The edges from these parents, in order, with the rows of their children. No other transaction changes these rows before this one ends.
+   */
   children(parents: readonly string[]): Awaitable<readonly { readonly parent: string; readonly job: Job }[]>;
   /** Sets the values of edges; null: the edge is not done. */
   give(values: readonly { readonly parent: string; readonly child: string; readonly value: string | null }[]): Awaitable<void>;
-  /** Those of these jobs that have an edge that is not done. */
+  /** The jobs that have an edge that is not done. */
   waiting(children: readonly string[]): Awaitable<ReadonlySet<string>>;
   /** The values of the edges to each child, in order. */
   values(children: readonly string[]): Awaitable<readonly (readonly string[])[]>;
   /** All jobs of a workflow, in the order in which they were enqueued. */
   parts(workflow: string): Awaitable<readonly Job[]>;
-  /** Those of these jobs that have steps to undo. */
+  /** The jobs that have steps to undo. */
   undoable(jobs: readonly string[]): Awaitable<ReadonlySet<string>>;
   change(changes: readonly { readonly before: Job; readonly after: Job }[]): Awaitable<void>;
 }
 type Awaitable<T> = T | Promise<T>;
 type Answer<Method extends keyof Parts> = Awaited<ReturnType<Parts[Method]>>;
 
-/** Yields what it has to wait for. */
+/** Yields whatever it has to await. */
 type Walk<T> = Generator<unknown, T, never>;
 
 /**
- * Changes the jobs that are affected when parts of a workflow end, or run again, and the jobs that these affect in turn; returns the changed rows.
- * @param changed the rows for which `affectsOthers` is true; a deleted job as cancelled
+ * Changes the jobs that are affected when parts of a workflow end or run again, and the jobs that these affect in turn. Returns the changed
+ * rows.
+ * @param changed the rows for which `affectsOthers` is true; a deleted job is passed as cancelled
  */
 export function* follow(changed: readonly Job[], now: number, parts: Parts): Walk<readonly Job[]> {
   const again = changed.filter((job) => !isFinished(job));
@@ -264,8 +272,8 @@ function endedWhole(jobs: readonly Job[]): ReadonlySet<string> {
 }
 
 /**
- * Changes the jobs that depend on jobs that run again: they wait for these. What was undone runs again too, and the job that undoes the workflow
- * waits once more.
+ * Changes the jobs that depend on jobs that run again: they wait for these. Parts that were undone run again too, and the job that undoes
+ * the workflow waits once more.
  */
 function* runAgain(changed: readonly Job[], now: number, parts: Parts): Walk<readonly Job[]> {
   const again = new Set(changed.map(({ id }) => id));
@@ -304,9 +312,12 @@ function* runAgain(changed: readonly Job[], now: number, parts: Parts): Walk<rea
 }
 
 interface Undoing {
-  /** The parts that have been undone, and have not run again since. */
+  /** The parts that have been undone and have not run again since. */
   readonly done: readonly Job[];
-  /** The jobs that keep the parts of a workflow from running again, by its compensating job: one that has not ended, or that one if an undone part was deleted. */
+  /**
+   * The jobs that keep the parts of a workflow from running again, by its compensating job: an unfinished job, or the compensating job
+   * itself if it is running or an undone part was deleted.
+   */
   readonly obstacles: ReadonlyMap<string, Job>;
 }
 
@@ -314,7 +325,7 @@ interface Undoing {
 function* undoing(compensations: readonly Job[], parts: Parts): Walk<Undoing> {
   const obstacles = new Map<string, Job>();
   if (compensations.length === 0) return { done: [], obstacles };
-  /** By compensating job and undone job: in which attempts that was undone. */
+  /** By compensating job and undone job: the attempts that were undone. */
   const undone = new Map<string, Map<string, Set<number>>>();
   const edges: Answer<'children'> = yield parts.children(compensations.map(({ id }) => id));
   for (const { parent, job } of edges) {
@@ -339,9 +350,9 @@ function* undoing(compensations: readonly Job[], parts: Parts): Walk<Undoing> {
 }
 
 /**
- * The jobs that keep others from being queued again, by the ids of those: while a workflow is being undone none of its parts runs again, nor
- * when a part that was undone has been deleted.
- * @param jobs that have ended
+ * The jobs that keep others from being queued again, by the id of the blocked job. No part of a workflow can run again while the workflow
+ * is being undone, or if an undone part has been deleted.
+ * @param jobs ended jobs
  */
 export function* obstaclesOf(jobs: readonly Job[], parts: Parts): Walk<ReadonlyMap<string, Job>> {
   const edges: Answer<'children'> = jobs.length === 0 ? [] : yield parts.children(jobs.map(({ id }) => id));
@@ -356,7 +367,7 @@ export function* obstaclesOf(jobs: readonly Job[], parts: Parts): Walk<ReadonlyM
   );
 }
 
-/** Runs a walk on a store that answers at once. */
+/** Runs a walk on a synchronous store. */
 export function walkNow<T>(walk: Walk<T>): T {
   for (let step = walk.next(); ; step = walk.next(step.value as never)) if (step.done) return step.value;
 }

@@ -30,7 +30,7 @@ const busyTurns = 40;
 const busyTries = 2_000;
 const longestPauseMs = 10;
 
-/** A write that waits for the lock. */
+/** A write that is waiting for the lock. */
 interface Waiting {
   run(): void;
   reject(error: unknown): void;
@@ -61,7 +61,7 @@ export class Connection {
   #warned = false;
   /** Set once the database is in WAL mode and migrated; undefined in memory. */
   #files: Files | undefined;
-  /** Called when the database was opened again, which invalidates statements prepared on the old handle. */
+  /** Called when the database was reopened, which invalidates statements prepared on the old handle. */
   onReopen: () => void = () => {};
 
   constructor(place: Place) {
@@ -85,7 +85,7 @@ export class Connection {
     return this.#db;
   }
 
-  /** Switches to WAL and migrates the schema if necessary. Processes that start at the same time do this one after another. */
+  /** Switches to WAL and migrates the schema if necessary. Processes that start at the same time take turns. */
   prepare(file: string): Awaitable<void> {
     return this.#orWait(() => {
       if (!this.isPrivate && this.db.pragma('journal_mode', { simple: true }) !== 'wal') {
@@ -97,7 +97,7 @@ export class Connection {
           );
         }
       }
-      // Reading alone needs no lock.
+      // Checking first avoids the write lock.
       if (!isMigrated(this.db)) this.#transact(() => migrate(this.db));
       if (!this.isPrivate) this.#files ??= new Files(this.path);
     });
@@ -109,7 +109,7 @@ export class Connection {
     return this.#waiting.length > 0 ? this.#wait(transaction) : this.#orWait(transaction);
   }
 
-  /** In WAL mode a read needs no lock and waits for no writer. */
+  /** In WAL mode a read needs no lock and does not wait for writers. */
   read<T>(fn: () => T): Awaitable<T> {
     return this.#orWait(fn);
   }
@@ -120,7 +120,7 @@ export class Connection {
   }
 
   /**
-   * Opens the database again if its files are no longer those of the connection.
+   * Reopens the database if its files are no longer those of the connection.
    * @throws StoreError of kind `replaced` if that is not possible now
    */
   checkFiles(): void {
@@ -334,7 +334,7 @@ function configure(db: Database, { synchronous }: Place): void {
   db.pragma('busy_timeout = 0');
   db.pragma(`synchronous = ${synchronous}`);
   db.pragma(`journal_size_limit = ${largeLogBytes}`);
-  // Statements that change many rows keep the old pages until they have ended, by default in a file.
+  // Statements that change many rows keep the old pages until they end, by default in a file.
   db.pragma('temp_store = MEMORY');
 }
 

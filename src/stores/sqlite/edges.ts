@@ -7,7 +7,7 @@ import { type Edge, type Edges, edgeConflict, follow, obstaclesOf, type Parts, w
 import { jobOf } from '../sql/rows.ts';
 import { type SqliteRow, selectJob } from './rows.ts';
 
-/** Applies the change of a row that another one caused. */
+/** Applies a change to a row that another change caused. */
 type Change = (row: SqliteRow, after: Job) => void;
 
 export class WorkflowEdges {
@@ -35,7 +35,10 @@ export class WorkflowEdges {
     this.#forget = db.prepare('DELETE FROM escapement_edges WHERE child IN (SELECT value FROM json_each(?))');
   }
 
-  /** @param inserted the jobs that are inserted in the same transaction @throws StoreError if an edge is to a job that does not wait, or from one that has ended */
+  /**
+   * @param inserted the jobs that are inserted in the same transaction
+   * @throws StoreError if an edge leads to a job that is not waiting, or from a job that has ended
+   */
   add(edges: readonly Edge[], inserted: readonly Job[]): void {
     const fresh = new Set(inserted.map(({ id }) => id));
     for (const { parent, child } of edges) {
@@ -57,7 +60,7 @@ export class WorkflowEdges {
     };
   }
 
-  /** @param ids JSON */
+  /** @param ids JSON array */
   forget(ids: string): void {
     this.#forget.run(ids);
   }
@@ -67,7 +70,7 @@ export class WorkflowEdges {
     return walkNow(follow(changed, now, this.#partsFor(change)));
   }
 
-  /** The jobs that keep jobs that have ended from being queued again, by the ids of those. */
+  /** The jobs that keep ended jobs from being queued again, by the id of the ended job. */
   obstaclesOf(jobs: readonly Job[]): ReadonlyMap<string, Job> {
     return walkNow(obstaclesOf(jobs, this.#partsFor()));
   }

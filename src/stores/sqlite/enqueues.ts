@@ -1,6 +1,6 @@
 /**
- * Groups enqueues of one moment into a single commit, so that they wait for the disk only once. If one of them is invalid, only that one
- * fails; if the lock, the disk or its free space is the problem, all of them fail.
+ * Groups enqueues that are made in the same tick into a single commit, so that they wait for the disk only once. If one of them is invalid,
+ * only that one fails. If the lock, the disk or its free space is the problem, all of them fail.
  */
 import { StoreError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
@@ -8,7 +8,7 @@ import { systemClock } from '../../ports/clock.ts';
 import type { Awaitable, Taken } from '../../ports/store.ts';
 import type { InsertOptions, Ready } from './ready.ts';
 
-/** An enqueue that waits for its group. */
+/** An enqueue that is waiting for its group. */
 interface Pending {
   readonly jobs: readonly Job[];
   readonly now: number;
@@ -102,7 +102,7 @@ export class Enqueues {
   }
 }
 
-/** True for errors caused by one enqueue of a group; other errors affect all of them. */
+/** True for errors caused by one enqueue of a group. Other errors affect the whole group. */
 function isOfOne(error: unknown): boolean {
   return !(error instanceof StoreError) || error.kind === 'conflict' || error.kind === 'invalid';
 }

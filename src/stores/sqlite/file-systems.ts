@@ -67,7 +67,7 @@ function mountedAs(folder: string): string | undefined {
       String.fromCharCode(Number.parseInt(digits, 8)),
     );
     const contains = folder === point || folder.startsWith(point.endsWith('/') ? point : `${point}/`);
-    // If several are mounted at one point, the last one is on top.
+    // If several file systems are mounted at one point, the last one is on top.
     if (point !== '' && contains && point.length >= (found?.point.length ?? 0)) found = { point, type: after.split(' ')[0] };
   }
   return found?.type;

@@ -21,7 +21,7 @@ export class Files {
   #logSeenAt = Number.NEGATIVE_INFINITY;
   #fileSeenAt = Number.NEGATIVE_INFINITY;
 
-  /** @param path of the database, with links resolved */
+  /** @param path path of the database, with links resolved */
   constructor(path: string) {
     this.#path = path;
     this.#file = identityOf(path);
@@ -29,7 +29,7 @@ export class Files {
   }
 
   /**
-   * What has changed since the connection opened the files; undefined: nothing. Called before each read and write. The log is checked
+   * What has changed since the connection opened the files; undefined if nothing has. Called before each read and write. The log is checked
    * unless the last commit has just done so. The file itself is checked once a second, because it is replaced by people and not by SQLite.
    */
   change(): Change | undefined {
@@ -47,7 +47,7 @@ export class Files {
     const log = identityOf(`${this.#path}-wal`);
     if (this.#log === undefined) this.#log = log;
     const isSame = log === this.#log;
-    // A change is checked again at the next use, however soon.
+    // If it has changed, the next use checks it again, however soon.
     this.#logSeenAt = isSame ? systemClock.monotonic() : Number.NEGATIVE_INFINITY;
     return isSame ? undefined : 'log replaced';
   }

@@ -8,7 +8,7 @@ import type { StoreSource } from '../../ports/store.ts';
 import { Connection, type Place, pathOf } from './connection.ts';
 import { SqliteStore } from './store.ts';
 
-/** The part of a better-sqlite3 database that is used. */
+/** The part of a better-sqlite3 database that the store uses. */
 export interface SqliteHandle {
   /** The path of its file. */
   readonly name: string;
@@ -27,8 +27,8 @@ export interface SqliteOptions {
    */
   database?: SqliteHandle;
   /**
-   * `FULL`: an acknowledged enqueue survives a power failure. `NORMAL`: it survives a crash of the process, but the last moments before a
-   * power failure or a crash of the operating system may be lost; the file stays intact.
+   * `FULL`: an acknowledged enqueue survives a power failure. `NORMAL`: it survives a crash of the process, but the most recent commits
+   * before a power failure or a crash of the operating system may be lost; the file stays intact.
    * @default 'FULL'
    */
   synchronous?: 'FULL' | 'NORMAL';

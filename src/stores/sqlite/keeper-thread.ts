@@ -18,7 +18,7 @@ function renewing({ place: file, worker, leaseMs }: KeeperData<string>): Renewin
   };
 }
 
-/** A lease that has ended is left alone: another worker may be handling it. */
+/** Does not renew leases that have ended, because another worker may have the job. */
 function renew(db: Database, worker: string, until: number): void {
   db.prepare("UPDATE escapement_jobs SET lease_until = ? WHERE last_worker = ? AND state = 'running' AND lease_until BETWEEN ? AND ?").run(
     until,

@@ -22,7 +22,7 @@ const emptyCounts: Record<Status, number> = {
 };
 
 const finishedStates = ['successful', 'failed', 'cancelled'] as const;
-/** The condition of the index. */
+/** Matches the condition of the index. */
 const isOver = (state: string) => `state = ${quote(state)} AND finished_at IS NOT NULL`;
 
 /** `changedAt` of `core/job`. */
@@ -176,7 +176,7 @@ export class Reads {
       where(states.length > 0 ? `(${states.join(' OR ')})` : '0', ...instants);
     }
     if (options.order === 'changed') return { items: this.#changed(filter.status, conditions, values, options.limit), cursor: null };
-    // Few jobs are in these states: reading them by their index and sorting is faster than searching all jobs, newest first.
+    // If few jobs are in these states, reading them by their index and sorting them is faster than searching all jobs, newest first.
     const few = filter.status !== undefined && this.#countOf(filter.status) <= fewRows;
     const order = few ? 'ORDER BY +id DESC' : 'ORDER BY id DESC';
     const sql = `${selectJob}${conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : ''} ${order} LIMIT +?`;
@@ -185,7 +185,10 @@ export class Reads {
     return { items: this.#records(page, this.#listedAttempts), cursor: rows.length > page.length ? (page.at(-1)?.id ?? null) : null };
   }
 
-  /** The latest jobs for each kind of change that jobs with these statuses can have had, each from its own index; then the latest of them all. */
+  /**
+   * Reads the latest jobs for each kind of change that is possible in these statuses, each from its own index, and then takes the latest of
+   * all.
+   */
   #changed(statuses: readonly Status[] | undefined, conditions: readonly string[], values: readonly unknown[], limit: number): JobRecord[] {
     const changes = latestChanges.filter(({ of }) => statuses === undefined || of.some((status) => statuses.includes(status)));
     if (changes.length === 0) return [];
@@ -207,7 +210,8 @@ export class Reads {
     };
     for (const { name, paused } of this.#queues.all()) Object.assign(of(name), { paused: paused === 1, row: true });
     for (const { queue, state, count } of this.#counts.all()) of(queue).counts[state] = count;
-    // Jobs that no claim has marked as ready, or that a claim with a fast clock has: counted by their state at this instant.
+    // Jobs that no claim has marked as ready yet, or that a claim with a fast clock has marked too early, are counted by their state at
+    // this instant.
     for (const { queue, retried, count, at } of this.#due.all(now)) {
       const found = of(queue);
       found.counts[countedAs('scheduled', retried)] -= count;
@@ -250,7 +254,7 @@ export class Reads {
   #listing(sql: string): Statement<unknown[], SqliteRow> {
     let statement = this.#lists.get(sql);
     if (!statement) {
-      // More shapes than are in use at a time.
+      // More query shapes than are in use at a time.
       if (this.#lists.size >= 50) this.#lists.clear();
       statement = this.#db.prepare(sql);
       this.#lists.set(sql, statement);

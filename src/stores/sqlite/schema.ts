@@ -12,7 +12,7 @@ import { createHash } from 'node:crypto';
 import type { Database } from 'better-sqlite3';
 import { MigrationError } from '../../core/errors.ts';
 
-/** Ids that are not UUIDs of version 7, or that stand for instants after the year 2526. All other ids sort in enqueue order. */
+/** Ids that are not UUIDv7, or whose timestamp is after the year 2526. All other ids sort in enqueue order. */
 export const ownId = "(id >= '1' OR id NOT GLOB '????????-????-7???-????-????????????')";
 export const timedId = "id < '1' AND id GLOB '????????-????-7???-????-????????????'";
 
@@ -112,17 +112,18 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_open_by_schedule ON escapement_jobs (schedule, id)
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready', 'running');
   `,
-  // In claim order, so that some of the due jobs can be marked as ready in that order. Queues are found through their jobs.
+  // In claim order, so that due jobs can be marked as ready in that order, some at a time. Queues are found through their jobs.
   `
   DROP INDEX escapement_scheduled;
   CREATE INDEX escapement_scheduled ON escapement_jobs (priority DESC, due_at, id, queue, task, attempt) WHERE state = 'scheduled';
   DELETE FROM escapement_queues WHERE paused IS NULL;
   `,
-  // Jobs that were attempted and wait for another attempt, by the end of the last one, so that recent changes are found without reading all of them.
+  // Jobs that were attempted and wait for another attempt, by the end of the last one, so that recent changes are found without reading all
+  // jobs.
   `
   CREATE INDEX escapement_ended ON escapement_jobs (last_ended_at) WHERE last_ended_at IS NOT NULL AND state IN ('scheduled', 'ready');
   `,
-  // Jobs whose ids the application chose, by enqueue time, which their ids do not show.
+  // Jobs with ids chosen by the application, by enqueue time, because these ids do not sort by it.
   `
   CREATE INDEX escapement_own_ids ON escapement_jobs (enqueued_at) WHERE ${ownId};
   `,
@@ -136,7 +137,7 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_own_retention ON escapement_jobs (state, finished_at) WHERE prune_at IS NOT NULL;
   `,
   // Jobs with an integer key: index entries are small, and a claim or an outcome finds its row without comparing texts. The worker of a
-  // running job is the one of its last attempt.
+  // running job is that of its last attempt.
   `
   CREATE TABLE escapement_new_jobs (
     n INTEGER PRIMARY KEY,
@@ -194,11 +195,12 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_open_by_schedule ON escapement_jobs (schedule, id)
     WHERE schedule IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready', 'running');
   `,
-  // Bytes kept beside jobs. Under row numbers: large values would make an index that holds them slow.
+  // Bytes stored with jobs. Keyed by row number, because an index that contains large values is slow.
   `
   CREATE TABLE escapement_blobs (job TEXT NOT NULL, name TEXT NOT NULL, bytes BLOB NOT NULL, UNIQUE (job, name)) STRICT;
   `,
-  // Unique jobs, limits, and who enqueued a job. A ready job whose key is full is blocked by its gate, and no longer in the index of ready jobs.
+  // Unique jobs, limits, and who enqueued a job. A ready job whose key is full is blocked by its gate, and is not in the index of ready
+  // jobs.
   `
   ALTER TABLE escapement_jobs ADD COLUMN uniqueness TEXT;
   ALTER TABLE escapement_jobs ADD COLUMN unique_key TEXT;
@@ -230,8 +232,8 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_signals_by_name ON escapement_signals (name, n);
   CREATE TABLE escapement_rates (name TEXT PRIMARY KEY NOT NULL, arrival_at REAL NOT NULL) STRICT, WITHOUT ROWID;
   `,
-  // Where keys share, those of jobs that are due are found by one index step each. Workflows: an edge has its parent's value once the parent has ended and lets the child go on: the child's input is made of these values,
-  // and parents may be pruned before.
+  // If keys share a limit, the keys of due jobs are found with one index step each. Workflows: an edge gets its parent's value once the
+  // parent has ended and lets the child proceed. The child's input is made of these values, and the parents may be pruned before it runs.
   `
   ALTER TABLE escapement_jobs ADD COLUMN workflow TEXT;
   ALTER TABLE escapement_jobs ADD COLUMN part TEXT;
@@ -247,7 +249,6 @@ export const migrations: readonly string[] = [
 
 const checksums: string[] = [];
 
-/** Of the migration at this index. */
 function checksumOf(i: number): string {
   checksums[i] ??= createHash('sha256')
     .update(migrations[i] as string)
@@ -255,18 +256,21 @@ function checksumOf(i: number): string {
   return checksums[i];
 }
 
-/** The error if the schema is newer, either on opening or while this process is running. */
+/** The error for a schema that is newer, either on opening or while this process is running. */
 const newer = (version: number) =>
   new MigrationError(
     `the database has schema version ${version}, but this version of escapement only supports ${migrations.length}: a newer version has opened it. Update escapement in this process.`,
     { kind: 'newer' },
   );
 
-/** What the migrations make of a database without tables, known once they have run on one: its parts are then created at once, in a fifth of the time. */
+/**
+ * The schema that the migrations produce on an empty database, known once they have run. It is then created directly, in a fifth of the
+ * time.
+ */
 let current: string | undefined;
 
 /**
- * Migrates the schema. The caller holds the write lock, so processes that start at the same time do this one after another.
+ * Migrates the schema. The caller holds the write lock, so processes that start at the same time take turns.
  * @throws MigrationError if a newer version wrote the file, or its migrations do not match the known ones
  */
 export function migrate(db: Database): void {
@@ -283,7 +287,7 @@ export function migrate(db: Database): void {
   if (isNew) current ??= partsOf(db).join(';\n');
 }
 
-/** The statements that create the tables and indexes that are there, except for the table of migrations. */
+/** The statements that create the existing tables and indexes, except for the table of migrations. */
 function partsOf(db: Database): string[] {
   const parts = `SELECT sql FROM sqlite_schema
     WHERE tbl_name LIKE 'escapement\\_%' ESCAPE '\\' AND tbl_name <> 'escapement_migrations' AND sql IS NOT NULL ORDER BY rowid`;
@@ -291,7 +295,7 @@ function partsOf(db: Database): string[] {
 }
 
 /**
- * True if the schema exists and is up to date. Only reads.
+ * True if the schema exists and is up to date. Read-only.
  * @throws MigrationError like `migrate`
  */
 export function isMigrated(db: Database): boolean {
@@ -299,7 +303,7 @@ export function isMigrated(db: Database): boolean {
   return table !== undefined && applied(db) === migrations.length;
 }
 
-/** Number of applied migrations. */
+/** The number of applied migrations. */
 function applied(db: Database): number {
   const rows = db
     .prepare<[], { version: number; checksum: string }>('SELECT version, checksum FROM escapement_migrations ORDER BY version')

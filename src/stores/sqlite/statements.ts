@@ -1,4 +1,6 @@
-/** Prepares statements when they are first used: a store has a hundred, most handles use a dozen, and preparing all takes longer than opening a file. */
+/**
+ * Prepares statements on first use: a store has a hundred, most handles use a dozen, and preparing all takes longer than opening a file.
+ */
 import type { Database, Statement } from 'better-sqlite3';
 
 /** The methods of a statement that the store uses. */
@@ -30,7 +32,7 @@ class Prepared implements Pick<Statement<unknown[], unknown>, 'source' | 'run' |
   }
 }
 
-/** The handle, whose statements are prepared when they are first used. */
+/** The handle, with statements that are prepared on first use. */
 export function preparedLate(db: Database): Database {
   return Object.create(db, { prepare: { value: (sql: string) => new Prepared(db, sql) } }) as Database;
 }

@@ -1,6 +1,6 @@
 /**
- * The store on a SQLite file. It obeys the laws of every store and uses the core's functions to compute new rows. Every change is one write
- * transaction; enqueues of one moment share one, so that they wait for the disk only once.
+ * The store on a SQLite file. It obeys the laws of every store and computes new rows with the core's functions. Every change is one write
+ * transaction. Enqueues that are made in the same tick share one, so that they wait for the disk only once.
  */
 import type { Database } from 'better-sqlite3';
 import { hintsOf } from '../../core/changes.ts';
@@ -315,7 +315,7 @@ export class SqliteStore implements Store {
   readonly #guests = new WeakMap<object, Ready>();
   #warned = false;
 
-  /** The statements on the application's own handle; they run in its transaction. */
+  /** The statements on the application's own handle. They run in its transaction. */
   #guest(transaction: unknown): Ready {
     const db = transaction as Database;
     if (typeof db?.prepare !== 'function' || typeof db.inTransaction !== 'boolean') {
@@ -365,7 +365,7 @@ export class SqliteStore implements Store {
     });
   }
 
-  /** Runs in the caller's transaction, which may still be rolled back. If it commits, the watcher notices; an extra hint is harmless. */
+  /** Runs in the caller's transaction, which may still roll back. If it commits, the watcher notices; an extra hint is harmless. */
   #joined<T>(guest: Ready, fn: () => T): T {
     try {
       guest.lock();
@@ -391,7 +391,7 @@ export class SqliteStore implements Store {
 
   #write<T>(fn: (ready: Ready) => T, after?: (value: T) => void): Awaitable<T> {
     this.#prepared();
-    // The connection may have opened the file again.
+    // The connection may have reopened the file.
     const written = this.#connection.write(() => this.#prepared().counted(() => fn(this.#prepared())));
     if (written instanceof Promise) {
       return written.then((value) => {
