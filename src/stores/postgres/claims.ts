@@ -1,345 +1,355 @@
 /**
- * Claims within limits. Only one runs at a time in the whole fleet, under a lock that is held until its transaction ends: it counts running
- * jobs in the rows, and the count must not change before the claim. Claims without limits do not take this lock.
+ * What workers do all the time: claiming, settling together with the next claim, and asking when the next job is due. Each is a single call
+ * of a function in the schema, which starts where the previous claim ended. Jobs within limits, and outcomes other than plain successes,
+ * take a transaction.
  */
-import {
-  agingOf,
-  Gate,
-  gateOf,
-  type Limits,
-  maxPassedOver,
-  noLimits,
-  type RunningCount,
-  rateNames,
-  sharedTasks,
-  taskOfGate,
-  type Waiting,
-} from '../../core/gate.ts';
-import { comesBefore } from '../../core/job.ts';
-import type { Job } from '../../core/types.ts';
-import type { ClaimOptions } from '../../ports/store.ts';
-import type { JobRow } from '../sql/rows.ts';
-import { type Line, wholeLines } from './lines.ts';
-import { jobColumns } from './rows.ts';
-import { records, type Session, texts } from './session.ts';
+import { defaultBackoff } from '../../core/backoff.ts';
+import { decide } from '../../core/decide.ts';
+import { StoreError } from '../../core/errors.ts';
+import { comesBefore, settled as settledJob } from '../../core/job.ts';
+import type { Job, Settlement } from '../../core/types.ts';
+import { systemClock } from '../../ports/clock.ts';
+import type { ClaimOptions, Hint, NextDue, Settled } from '../../ports/store.ts';
+import { Remembered } from '../sql/remembered.ts';
+import { type JobRow, jobOf, unreadable } from '../sql/rows.ts';
+import { type Connection, codeOf } from './connection.ts';
+import { LimitedClaims, limitedSql, type Served, type Sweep } from './limited-claims.ts';
+import { FirstLease, type Line, Lines, type Start } from './lines.ts';
+import { Reads, type ReadsSql } from './reads.ts';
+import { type ClaimedRow, type Ending, endingValues, readClaimed, type Unreadable } from './rows.ts';
+import type { Session } from './session.ts';
+import { Work, type WorkSql } from './work.ts';
 
-/** Selects the jobs that a caller may claim. */
-export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'>;
-
-type Candidate = Pick<JobRow, 'id' | 'queue' | 'task' | 'concurrencyKey' | 'rateKey' | 'dueAt'>;
-
-/** How many candidates a claim reads at a time after the first one that may not start. */
-const candidatesAtOnce = 50;
-/** How many gates a sweep checks, and how many jobs of one gate it makes ready. */
-const gatesAtOnce = 32;
-const maxUnblocked = 1_000;
-/** How many keys of a task are considered for sharing. Finding them takes a few milliseconds. */
-const maxKeys = 1_000;
-const none: readonly string[] = [];
+const longestReadEveryMs = 300_000;
+/** The first and the longest interval before a locked job is checked again. */
+const firstLookMs = 50;
+const longestLookMs = 1_000;
 
 export function claimsSql(schema: string) {
-  const given = '$1::text::json';
   return {
     lines: `SELECT queue, priority FROM ${schema}.lines()`,
     claim: `SELECT * FROM ${schema}.claim_2($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
     succeed: `SELECT * FROM ${schema}.succeed_3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
-    nextDue: `SELECT ${schema}.next_due($1, $2, $3, $4, $5, $6) AS at`,
-    candidates: `SELECT j.id, j.queue, j.task, j.concurrency_key AS "concurrencyKey", j.rate_key AS "rateKey", j.due_at AS "dueAt"
-      FROM unnest(${schema}.candidates($1, $2, $3, $4, $5, $6)) WITH ORDINALITY c(id, n) JOIN ${schema}.jobs j ON j.id = c.id ORDER BY c.n`,
-    aged: `SELECT due.* FROM unnest($1::integer[]) p(priority) CROSS JOIN LATERAL (
-        SELECT j.id, j.queue, j.task, j.concurrency_key AS "concurrencyKey", j.rate_key AS "rateKey", j.due_at AS "dueAt"
-        FROM ${schema}.jobs j WHERE j.state = 'queued' AND j.blocked_by IS NULL AND j.queue = $2 AND j.priority = p.priority AND j.due_at <= $3
-          AND j.task = ANY ($4::text[]) AND (j.expires_at IS NULL OR j.started_at IS NOT NULL OR j.expires_at > $5)
-        ORDER BY j.due_at, j.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
-      WHERE NOT EXISTS (SELECT 1 FROM ${schema}.queues q WHERE q.name = $2 AND q.paused) ORDER BY due."dueAt", due.id LIMIT $6`,
-    // One index step for each queue and key.
-    dueKeys: `WITH RECURSIVE step AS (
-        (SELECT j.queue, j.concurrency_key, j.due_at FROM ${schema}.jobs j
-         WHERE j.task = $1 AND j.concurrency_key IS NOT NULL AND j.state = 'queued' ORDER BY j.queue, j.concurrency_key, j.due_at LIMIT 1)
-        UNION ALL
-        SELECT next.* FROM step CROSS JOIN LATERAL (
-          SELECT j.queue, j.concurrency_key, j.due_at FROM ${schema}.jobs j
-          WHERE j.task = $1 AND j.concurrency_key IS NOT NULL AND j.state = 'queued' AND (j.queue, j.concurrency_key) > (step.queue, step.concurrency_key)
-          ORDER BY j.queue, j.concurrency_key, j.due_at LIMIT 1) next
-      ) SELECT queue, concurrency_key AS key FROM step WHERE due_at <= $2
-        AND NOT EXISTS (SELECT 1 FROM ${schema}.queues q WHERE q.name = step.queue AND q.paused) LIMIT ${maxKeys}`,
-    look: `SELECT ${schema}.look($1, $2) AS found`,
-    lease: `SELECT ${jobColumns} FROM ${schema}.lease($1, $2, $3, $4)`,
-    running: `SELECT queue, task, concurrency_key AS "concurrencyKey", count(*) AS count FROM ${schema}.jobs WHERE state = 'running'
-      GROUP BY queue, task, concurrency_key`,
-    rates: `SELECT name, arrival_at AS "arrivalAt" FROM ${schema}.rates WHERE name IN (SELECT json_array_elements_text(${given}))`,
-    saveRates: `INSERT INTO ${schema}.rates (name, arrival_at) SELECT name, arrival_at FROM json_populate_recordset(NULL::${schema}.rates, ${given})
-      ON CONFLICT (name) DO UPDATE SET arrival_at = excluded.arrival_at`,
-    block: `UPDATE ${schema}.jobs j SET blocked_by = r.blocked_by FROM json_to_recordset(${given}) r(id text, blocked_by text) WHERE j.id = r.id`,
-    defer: `UPDATE ${schema}.jobs j SET due_at = r.due_at FROM json_to_recordset(${given}) r(id text, due_at bigint) WHERE j.id = r.id`,
-    unblock: `SELECT ${schema}.unblock($1, $2) AS count`,
-    hasBlocked: `SELECT 1 AS found FROM ${schema}.jobs WHERE blocked_by IS NOT NULL LIMIT 1`,
-    // One index step for each gate.
-    gates: `WITH RECURSIVE step (name) AS (
-        SELECT min(j.blocked_by) FROM ${schema}.jobs j WHERE j.blocked_by > $1
-        UNION ALL SELECT (SELECT min(j.blocked_by) FROM ${schema}.jobs j WHERE j.blocked_by > step.name) FROM step WHERE step.name IS NOT NULL
-      ) SELECT name FROM step WHERE name IS NOT NULL LIMIT $2`,
+    limited: limitedSql(schema),
   };
 }
-export type ClaimsSql = ReturnType<typeof claimsSql>;
 
-/** The first thing that a claim with limits reads. */
-interface Found {
-  readonly running: readonly RunningCount[];
-  readonly rates: readonly Rate[];
-  readonly lines: readonly Line[];
-  readonly hasBlocked: boolean;
+export interface ClaimsDeps {
+  readonly connection: Connection;
+  readonly sql: { readonly claims: ReturnType<typeof claimsSql>; readonly work: WorkSql; readonly reads: ReadsSql };
+  /** The advisory lock that serializes claims within limits. */
+  readonly limitsLock: readonly [number, number];
+  /** True if no other process uses the schema. */
+  readonly isAlone: boolean;
+  /** True if other processes' enqueues are announced. */
+  readonly isTold: () => boolean;
+  /** Notifies listeners of changed jobs. @param isForOthers whether workers of other processes may have something to do */
+  readonly hint: (jobs: readonly Job[], isForOthers: boolean) => void;
+  /** Notifies listeners in this process. */
+  readonly notify: (hint: Hint) => void;
 }
 
-interface Rate {
-  readonly name: string;
-  readonly arrivalAt: number;
-}
+type Claiming = ClaimOptions & { readonly now: number };
 
-/** The gate for a caller with these limits, and the rates read for it. */
-class Look {
-  readonly gate: Gate;
-  readonly #session: Session;
-  readonly #sql: ClaimsSql;
-  readonly #limits: Limits;
-  readonly #arrivals: Map<string, number>;
+export class Claims {
+  readonly #deps: ClaimsDeps;
+  readonly #lines = new Lines();
+  readonly #leases = new FirstLease();
+  readonly #running = new Remembered<string>();
+  readonly #sweep: Sweep = { after: '' };
+  #hasLimits = false;
+  /** How long the last claim from the beginning of every line took. Dead entries may have piled up there. */
+  #wholeMs = 0;
+  /** How often in a row a job was due that no claim had found. */
+  #passedOver = 0;
 
-  private constructor(session: Session, sql: ClaimsSql, limits: Limits, running: readonly RunningCount[], now: number, waiting: Waiting) {
-    this.#session = session;
-    this.#sql = sql;
-    this.#limits = limits;
-    this.#arrivals = new Map();
-    this.gate = new Gate(limits, running, now, (name) => this.#arrivals.get(name), waiting);
+  constructor(deps: ClaimsDeps) {
+    this.#deps = deps;
   }
 
-  static async at(session: Session, sql: ClaimsSql, served: Served, now: number, slots = 1, found?: Found): Promise<Look> {
-    const limits = served.limits ?? noLimits;
-    const running = found?.running ?? (await session.rows<RunningCount>(sql.running));
-    const keys = new Map<string, readonly string[]>();
-    for (const task of sharedTasks(limits)) {
-      const due = await session.rows<{ queue: string; key: string }>(sql.dueKeys, [task, now]);
-      keys.set(
-        task,
-        due.filter(({ queue }) => isServed(served, queue)).map(({ key }) => key),
-      );
+  /** With limits, a job that ends may let others start, in other processes too. */
+  get hasLimits(): boolean {
+    return this.#hasLimits;
+  }
+
+  async claim(options: Claiming): Promise<readonly Job[]> {
+    if (options.limit <= 0) return [];
+    const { now, limit, worker, leaseUntil } = options;
+    if (options.limits) return this.#claimWithin(options);
+    const start = await this.#start(options, now);
+    const { connection, sql } = this.#deps;
+    const rows = await this.#claiming(start, ['ESC02'], () =>
+      connection.arrays<ClaimedRow>(sql.claims.claim, [...start.values, start.after, now, limit, worker, leaseUntil]),
+    );
+    return rows ? this.#claimedRows(rows, start, options) : this.#claimWithin(options);
+  }
+
+  async settle(settlements: readonly Settlement[], now: number, options: ClaimOptions | undefined): Promise<Settled> {
+    if (options?.limits) this.#hasLimits = true;
+    const claim = options && options.limit > 0 ? { ...options, now } : undefined;
+    try {
+      const plain = options?.limits ? undefined : await this.#succeed(settlements, now, claim);
+      return plain ?? (await this.#settleAll(settlements, now, claim));
+    } catch (error) {
+      if (!isRefusedValue(error)) throw error;
     }
-    const look = new Look(session, sql, limits, running, now, { slots, keys: (task) => keys.get(task) ?? none });
-    if (found) look.#learn(rateNames(limits), found.rates);
-    else await look.#read(rateNames(limits));
-    return look;
+    return this.#settleEach(settlements, now, claim);
   }
 
-  /** Reads the rates of the jobs' keys. */
-  async prepare(jobs: readonly Candidate[]): Promise<void> {
-    await this.#read(rateNames(this.#limits, jobs));
+  async nextDueAt(options: Served & { now: number }): Promise<NextDue> {
+    const { now, limits } = options;
+    const start = await this.#start(options, now);
+    return this.#deps.connection.read(async (session) => {
+      const looksBehind = this.#looksBehind;
+      const lines = looksBehind ? start.unread : start.values;
+      const reads = new Reads(session, this.#deps.sql.reads);
+      const { hasBlocked, ...next } = await reads.next(lines, now, this.leasesFrom(now), this.#leases);
+      if (hasBlocked) this.#hasLimits = true;
+      if (limits || hasBlocked) return { ...next, jobAt: await this.#limited(session).nextDueAt(options, now) };
+      return looksBehind ? { ...next, jobAt: this.#looked(start, next.jobAt, now) } : next;
+    });
   }
 
-  readonly #known = new Set<string>();
-  async #read(names: readonly string[]): Promise<void> {
-    const unknown = names.filter((name) => !this.#known.has(name));
-    if (unknown.length > 0) this.#learn(unknown, await this.#session.rows<Rate>(this.#sql.rates, [texts(unknown)]));
+  /** No lease ends before this instant. Read from the beginning at least every 30 s, so that the jobs of a lost worker do not wait longer. */
+  leasesFrom(now: number): number {
+    return this.#leases.from(now, Math.min(30_000, this.#readEveryMs));
   }
 
-  #learn(names: readonly string[], rates: readonly Rate[]): void {
-    for (const name of names) this.#known.add(name);
-    for (const { name, arrivalAt } of rates) this.#arrivals.set(name, arrivalAt);
+  /** A lease now ends at this instant. */
+  leased(until: number): void {
+    this.#leases.lower(until);
   }
 
-  /** What the caller serves, without the queues and tasks that the gate has closed. */
-  open({ tasks, queues, excludeQueues = none, limits }: Served): Served {
-    const closedQueues = Object.keys(limits?.queues ?? {}).filter((queue) => this.gate.queueClosedUntil(queue) !== null);
+  /** The rows of these jobs are about to change, other than by `settle`. */
+  forget(changes: readonly { readonly id: string }[]): void {
+    this.#running.forget(changes);
+  }
+
+  /** This process has inserted or changed jobs. */
+  changed(jobs: readonly Job[]): void {
+    for (const job of jobs) if (job.status === 'queued') this.#lines.lower(job, job.dueAt);
+  }
+
+  /**
+   * Another process has announced a change. @param lines the lines of the jobs that became due; undefined: any line may be affected
+   */
+  announced(hint: Hint, lines: readonly Line[] | undefined): void {
+    if (!lines) {
+      this.#lines.forget();
+      this.#leases.forget();
+    } else if (hint.dueAt !== undefined) for (const line of lines) this.#lines.lower(line, hint.dueAt);
+  }
+
+  /** Jobs of any line may have become claimable. */
+  forgetLines(): void {
+    this.#lines.forget();
+  }
+
+  /** Where a claim begins. */
+  #start(served: Served, now: number): Promise<Start> {
+    const { connection, sql } = this.#deps;
+    return this.#lines.start(served, now, this.#readEveryMs, () => connection.query<Line>(sql.claims.lines, []));
+  }
+
+  /** How often all lines are read from the beginning, in case a notification was missed. The longer that takes, the less often. */
+  get #readEveryMs(): number {
+    // Blocked jobs may become claimable anywhere before the current starting points.
+    if (this.#hasLimits) return 0;
+    return this.#deps.isTold() ? Math.min(longestReadEveryMs, Math.max(30_000, 1_000 * this.#wholeMs)) : 1_000;
+  }
+
+  /** Converts rows that were claimed without limits to jobs. */
+  #claimedRows(rows: readonly ClaimedRow[], start: Start, options: Claiming): Promise<readonly Job[]> {
+    const { now, limit } = options;
+    const unreadables: Unreadable[] = [];
+    const read = rows.map((row) => {
+      const job = readClaimed(row, options, unreadables);
+      this.#running.add(job, row[11]);
+      return job;
+    });
+    const jobs = inOrder(read);
+    start.claimed(jobs, jobs.length < limit ? this.#seenUpTo(now) : undefined);
+    if (jobs.length > 0) this.#passedOver = 0;
+    return this.#leased(jobs, unreadables, options);
+  }
+
+  /** A claim that found too few jobs has seen everything up to now, because later changes are announced. */
+  #seenUpTo(now: number): number | undefined {
+    return this.#deps.isTold() ? now : undefined;
+  }
+
+  /** The server refuses a value of one settlement: records the others unchanged, and that one as a failure. */
+  async #settleEach(settlements: readonly Settlement[], now: number, claim: Claiming | undefined): Promise<Settled> {
+    const answers: Settled[] = [];
+    for (const settlement of settlements) {
+      try {
+        answers.push(await this.#settleAll([settlement], now, undefined));
+      } catch (error) {
+        if (!isRefusedValue(error)) throw error;
+        process.emitWarning(`the outcome of job ${settlement.id} cannot be stored, and is recorded as a failure: ${error.message}`, {
+          type: 'EscapementWarning',
+          code: 'ESCAPEMENT_UNSTORABLE_OUTCOME',
+        });
+        answers.push(await this.#settleAll([refused(settlement, error)], now, undefined));
+      }
+    }
     return {
-      tasks: tasks.filter((task) => !limits?.tasks[task] || this.gate.taskClosedUntil(task) === null),
-      queues,
-      excludeQueues: [...excludeQueues, ...closedQueues],
+      settled: answers.flatMap(({ settled }) => settled),
+      dependents: answers.flatMap(({ dependents }) => dependents),
+      claimed: claim ? await this.claim(claim) : [],
     };
+  }
+
+  /** Settles plain successes and claims. Returns undefined, with nothing changed, if one of them is another outcome or no longer held. */
+  async #succeed(settlements: readonly Settlement[], now: number, claim: Claiming | undefined): Promise<Settled | undefined> {
+    const settled: Job[] = [];
+    const ending: Ending[] = [];
+    for (const settlement of settlements) {
+      const known = this.#running.plain(settlement);
+      if (!known) return undefined;
+      settled.push(settledJob(known.job, settlement));
+      ending.push({ ...settlement, place: known.place });
+    }
+    if (settled.length === 0) return undefined;
+    const start = await this.#start(claim ?? nothing, now);
+    const rows = await this.#claiming(start, ['ESC01', 'ESC02'], () =>
+      this.#deps.connection.arrays<ClaimedRow>(this.#deps.sql.claims.succeed, [
+        ...endingValues(ending),
+        ...start.values,
+        start.after,
+        now,
+        claim?.limit ?? 0,
+        claim?.worker ?? '',
+        claim?.leaseUntil ?? 0,
+      ]),
+    );
+    if (!rows) return undefined;
+    this.#running.forget(ending);
+    this.#deps.hint(settled, false);
+    return { settled, dependents: [], claimed: claim ? await this.#claimedRows(rows, start, claim) : [] };
+  }
+
+  async #settleAll(settlements: readonly Settlement[], now: number, claim: Claiming | undefined): Promise<Settled> {
+    let changed: Job[] = [];
+    this.#running.forget(settlements);
+    const { settled, dependents, rows } = await this.#deps.connection.transact(async (session) => {
+      changed = [];
+      const answers = await new Work(session, this.#deps.sql.work).settle(settlements, now, changed);
+      return { ...answers, rows: claim ? await this.#limited(session).claim(claim, this.#deps.limitsLock) : [] };
+    });
+    this.#deps.hint(
+      changed,
+      changed.some(({ status }) => status === 'queued'),
+    );
+    return { settled, dependents, claimed: claim ? await this.#claimed(rows, claim) : [] };
+  }
+
+  async #claimWithin(options: Claiming): Promise<readonly Job[]> {
+    this.#hasLimits = true;
+    const { connection, limitsLock } = this.#deps;
+    return this.#claimed(await connection.transact((session) => this.#limited(session).claim(options, limitsLock)), options);
+  }
+
+  /** Converts claimed rows to jobs, in claim order. */
+  #claimed(rows: readonly JobRow[], options: Claiming): Promise<readonly Job[]> {
+    const unreadables: Unreadable[] = [];
+    const jobs = rows.map((row) => {
+      const faults: string[] = [];
+      const job = jobOf(row, faults);
+      if (faults.length > 0) unreadables.push({ job, faults });
+      return job;
+    });
+    return this.#leased(jobs, unreadables, options);
+  }
+
+  /** Returns claimed jobs. Jobs that cannot be read fail here with a reason. */
+  async #leased(jobs: readonly Job[], unreadables: readonly Unreadable[], options: Claiming): Promise<readonly Job[]> {
+    if (jobs.length === 0) return jobs;
+    this.#leases.lower(options.leaseUntil);
+    this.#deps.notify({ overdueAt: options.leaseUntil, by: options.worker });
+    if (unreadables.length === 0) return jobs;
+    const { now } = options;
+    await this.#quarantine(
+      unreadables.map(({ job, faults }) => decide(job, defaultBackoff, unreadable(job, faults), now, 0)),
+      now,
+    );
+    const failed = new Set(unreadables.map(({ job }) => job));
+    return jobs.filter((job) => !failed.has(job));
+  }
+
+  async #quarantine(failures: readonly Settlement[], now: number): Promise<void> {
+    await this.#settleAll(failures, now, undefined);
+    const others = failures.length > 1 ? ` and ${failures.length - 1} more` : '';
+    process.emitWarning(`job ${failures[0]?.id}${others} cannot be read from the store and failed; see the job's error`, {
+      type: 'EscapementWarning',
+      code: 'ESCAPEMENT_UNREADABLE_JOB',
+    });
+  }
+
+  /** Whether plain reads look for jobs that claims have skipped. Without notifications, all lines are read every second instead. */
+  get #looksBehind(): boolean {
+    return !this.#deps.isAlone && this.#deps.isTold();
+  }
+
+  /** A due job that was not claimed is locked, usually by another claim. It is checked again at increasing intervals. */
+  #looked(start: Start, jobAt: number | null, now: number): number | null {
+    const isDue = jobAt !== null && jobAt <= now;
+    start.looked(isDue, now);
+    this.#passedOver = isDue ? this.#passedOver + 1 : 0;
+    return isDue ? now + Math.min(longestLookMs, firstLookMs * 2 ** Math.min(this.#passedOver - 1, 10)) : jobAt;
+  }
+
+  /** Like `#unless`, for a function that claims. If it fails, concurrent claims have skipped the rows that it had locked. */
+  async #claiming<T>({ isWhole }: Start, codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
+    let isAnswered = false;
+    const startedAt = systemClock.monotonic();
+    try {
+      const answer = await this.#unless(codes, fn);
+      isAnswered = answer !== undefined;
+      if (isAnswered && isWhole && !this.#deps.isAlone) this.#wholeMs = systemClock.monotonic() - startedAt;
+      return answer;
+    } finally {
+      if (!isAnswered) this.#lines.forget();
+    }
+  }
+
+  /** The result of a function; undefined if it raises one of these codes. */
+  async #unless<T>(codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await fn();
+    } catch (error) {
+      if (!codes.includes(codeOf((error as Error).cause) ?? '')) throw error;
+      return undefined;
+    }
+  }
+
+  #limited(session: Session): LimitedClaims {
+    return new LimitedClaims(session, this.#deps.sql.claims.limited, this.#sweep);
   }
 }
 
 /** Law 4. The server returns changed rows in any order. */
-export function inOrder<Row extends Pick<Job, 'priority' | 'dueAt' | 'id'>>(rows: Row[]): Row[] {
+function inOrder<Row extends Pick<Job, 'priority' | 'dueAt' | 'id'>>(rows: Row[]): Row[] {
   return rows.sort((a, b) => (comesBefore(a, b) ? -1 : 1));
 }
 
-/** Where the next sweep starts. */
-export interface Sweep {
-  after: string;
+/** True if the server rejected a value (class 22) or the size of the statement (class 54). */
+function isRefusedValue(error: unknown): error is Error {
+  return error instanceof StoreError && !error.transient && /^(22|54)/.test(codeOf(error.cause) ?? '');
 }
 
-export class Claims {
-  readonly #session: Session;
-  readonly #sql: ClaimsSql;
-  readonly #sweep: Sweep;
-
-  constructor(session: Session, sql: ClaimsSql, sweep: Sweep) {
-    this.#session = session;
-    this.#sql = sql;
-    this.#sweep = sweep;
-  }
-
-  /** Claims the jobs that the limits admit. The others are blocked or deferred, so that the jobs behind them are considered. */
-  async within(options: ClaimOptions & { now: number }, lock: readonly [number, number]): Promise<JobRow[]> {
-    const { now, limit } = options;
-    const names = rateNames(options.limits ?? noLimits);
-    const [text] = await this.#session.rows<{ found: string }>(this.#sql.look, [lock, names]);
-    const found = JSON.parse((text as { found: string }).found) as Found;
-    const look = await Look.at(this.#session, this.#sql, options, now, limit, found);
-    const { gate } = look;
-    // No other claim runs while this one holds the lock. Jobs enqueued in the meantime are claimed next time.
-    this.#lines = found.lines;
-    let { hasBlocked } = found;
-    const rows: JobRow[] = [];
-    let isSwept = false;
-    for (let passedOver = 0; rows.length < limit && passedOver < maxPassedOver; ) {
-      const served = look.open(options);
-      const most = limit - rows.length + (passedOver > 0 ? candidatesAtOnce : 0);
-      // Jobs that have been due for a long time come first.
-      const aged = await this.#aged({ ...served, limits: options.limits }, now, most);
-      const due = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : await this.#candidates(served, now, most);
-      await look.prepare(due);
-      const admitted: string[] = [];
-      const blocked: object[] = [];
-      const deferred: object[] = [];
-      let isClosed = false;
-      for (const row of due) {
-        if (rows.length + admitted.length === limit || passedOver === maxPassedOver) break;
-        const admission = gate.admit(row);
-        if (admission === 'start') admitted.push(row.id);
-        else if (admission === 'closed') isClosed = true;
-        else {
-          passedOver += 1;
-          if (admission === 'blocked') blocked.push({ id: row.id, blocked_by: gateOf(row) });
-          else deferred.push({ id: row.id, due_at: admission.dueAt });
-        }
-      }
-      if (blocked.length > 0) {
-        await this.#session.run(this.#sql.block, [records(blocked)]);
-        hasBlocked = true;
-      }
-      if (deferred.length > 0) await this.#session.run(this.#sql.defer, [records(deferred)]);
-      if (admitted.length > 0) rows.push(...(await this.#lease(admitted, options)));
-      if (aged.length > 0 || (due.length > 0 && (due.length === most || isClosed || passedOver > 0))) continue;
-      if (isSwept || !hasBlocked) break;
-      isSwept = true;
-      if (!(await this.#sweepGates(options, gate))) break;
-    }
-    if (gate.changed.size > 0) {
-      const rates = [...gate.changed].map(([name, arrivalAt]) => ({ name, arrival_at: arrivalAt }));
-      await this.#session.run(this.#sql.saveRates, [records(rates)]);
-    }
-    return rows;
-  }
-
-  /** Returns the jobs in the order in which they were admitted: the server returns changed rows in any order. */
-  async #lease(ids: readonly string[], { worker, leaseUntil, now }: ClaimOptions & { now: number }): Promise<JobRow[]> {
-    const rows = new Map((await this.#session.rows<JobRow>(this.#sql.lease, [ids, worker, leaseUntil, now])).map((row) => [row.id, row]));
-    return ids.flatMap((id) => rows.get(id) ?? []);
-  }
-
-  async #candidates(served: Served, now: number, limit: number): Promise<Candidate[]> {
-    return this.#session.rows<Candidate>(this.#sql.candidates, [...wholeLines(served, await this.#allLines()), now, limit]);
-  }
-
-  async #aged(served: Served, now: number, limit: number): Promise<Candidate[]> {
-    const aging = agingOf(served.limits ?? noLimits).filter(([queue]) => isServed(served, queue));
-    if (aging.length === 0 || served.tasks.length === 0) return [];
-    const lines = await this.#allLines();
-    const found: Candidate[] = [];
-    for (const [queue, agingMs] of aging) {
-      const priorities = lines.filter((line) => line.queue === queue).map(({ priority }) => priority);
-      found.push(...(await this.#session.rows<Candidate>(this.#sql.aged, [priorities, queue, now - agingMs, served.tasks, now, limit])));
-    }
-    return found;
-  }
-
-  async #hasBlocked(): Promise<boolean> {
-    return (await this.#session.rows(this.#sql.hasBlocked)).length > 0;
-  }
-
-  /**
-   * Unblocks jobs whose gates have room, for a caller that found nothing else to claim. Each sweep checks a limited number of gates and
-   * continues where the last one stopped. Returns true if it unblocked a job.
-   */
-  async #sweepGates({ tasks }: Served, gate: Gate): Promise<boolean> {
-    let count = 0;
-    const { names, end } = await this.#blockedGates(tasks);
-    for (const name of names) {
-      const free = gate.freeAt(name);
-      if (free <= 0) continue;
-      const [freed] = await this.#session.rows<{ count: number }>(this.#sql.unblock, [name, Math.min(free, maxUnblocked)]);
-      count += freed?.count ?? 0;
-    }
-    this.#sweep.after = end;
-    // The unblocked jobs may be in lines that were empty.
-    if (count > 0) this.#lines = undefined;
-    return count > 0;
-  }
-
-  /** Up to `gatesAtOnce` gates of these tasks, starting where the last sweep ended, and where this sweep ends. */
-  async #blockedGates(tasks: readonly string[]): Promise<{ readonly names: readonly string[]; readonly end: string }> {
-    const { after } = this.#sweep;
-    const later = await this.#gatesAfter(after, gatesAtOnce);
-    const left = gatesAtOnce - later.length;
-    const first = after === '' || left === 0 ? [] : await this.#gatesAfter('', left);
-    const names = [...new Set([...later, ...first])];
-    return { names: names.filter((name) => tasks.includes(taskOfGate(name))), end: names.length < gatesAtOnce ? '' : (names.at(-1) ?? '') };
-  }
-
-  async #gatesAfter(after: string, limit: number): Promise<string[]> {
-    return (await this.#session.rows<{ name: string }>(this.#sql.gates, [after, limit])).map(({ name }) => name);
-  }
-
-  /** The earliest due time of a job that the caller may claim; `now` if one is ready. */
-  async nextDueAt(asked: Served, now: number): Promise<number | null> {
-    if (asked.tasks.length === 0 || asked.queues?.length === 0) return null;
-    const hasBlocked = await this.#hasBlocked();
-    if (!asked.limits && !hasBlocked) return this.#nextDueAt(asked, now);
-    const look = await Look.at(this.#session, this.#sql, asked, now);
-    if (hasBlocked) for (const name of (await this.#blockedGates(asked.tasks)).names) if (look.gate.freeAt(name) > 0) return now;
-    const open = look.open(asked);
-    const openAt = await this.#nextDueAt(open, now);
-    if (openAt === now) return now;
-    // Closed queues and tasks matter if they have due jobs when they open, or jobs that become due later.
-    const at = Math.min(
-      openAt ?? Number.POSITIVE_INFINITY,
-      await this.#opensAt(asked, open, look.gate, now),
-      (await this.#nextDueAt(asked, now, true)) ?? Number.POSITIVE_INFINITY,
-    );
-    return at === Number.POSITIVE_INFINITY ? null : at;
-  }
-
-  /** The earliest time at which a closed queue or task with a due job opens without outside action. */
-  async #opensAt(asked: Served, open: Served, gate: Gate, now: number): Promise<number> {
-    let opensAt = Number.POSITIVE_INFINITY;
-    const look = async (served: Served, at: number) => {
-      if (at < opensAt && (await this.#nextDueAt(served, now)) === now) opensAt = at;
-    };
-    const closedTasks = asked.tasks.filter((task) => !open.tasks.includes(task));
-    for (const task of closedTasks) await look({ ...open, tasks: [task] }, gate.taskClosedUntil(task) ?? now);
-    for (const queue of Object.keys(asked.limits?.queues ?? {})) {
-      const at = gate.queueClosedUntil(queue);
-      if (at === null || !isServed(asked, queue)) continue;
-      await look({ tasks: open.tasks, queues: [queue] }, at);
-      for (const task of closedTasks) await look({ tasks: [task], queues: [queue] }, Math.max(at, gate.taskClosedUntil(task) ?? now));
-    }
-    return opensAt;
-  }
-
-  #lines: readonly Line[] | undefined;
-
-  async #allLines(): Promise<readonly Line[]> {
-    this.#lines ??= await this.#session.rows<Line>(this.#sql.lines);
-    return this.#lines;
-  }
-
-  async #nextDueAt(served: Served, now: number, isLater = false): Promise<number | null> {
-    if (served.tasks.length === 0) return null;
-    const values = [...wholeLines(served, await this.#allLines()), now, isLater];
-    const [next] = await this.#session.rows<{ at: number | null }>(this.#sql.nextDue, values);
-    return next?.at ?? null;
-  }
+/** The storable part of an outcome. */
+function refused({ log: _, metadata: __, prune: ___, ...settlement }: Settlement, { message }: Error): Settlement {
+  const isSuccess = settlement.outcome === 'successful';
+  return {
+    ...settlement,
+    outcome: isSuccess ? 'failed' : settlement.outcome,
+    status: settlement.status === 'successful' ? 'failed' : settlement.status,
+    returnValue: null,
+    progress: null,
+    reason: null,
+    error: { name: 'StoreError', message: `the outcome cannot be stored: ${message}`, stack: '' },
+  };
 }
 
-function isServed({ queues, excludeQueues }: Served, queue: string): boolean {
-  return (queues?.includes(queue) ?? true) && !excludeQueues?.includes(queue);
-}
+const nothing: Served = { tasks: [] };

@@ -3,7 +3,7 @@
  * as text and results are read as one JSON text, so that an application's type settings for its driver have no effect.
  */
 import { show } from '../../core/duration.ts';
-import { InputError } from '../../core/errors.ts';
+import { DuplicateJobError, InputError } from '../../core/errors.ts';
 import type { Session, Value } from './session.ts';
 
 type Ask = (text: string, values: readonly Value[]) => Promise<readonly unknown[]>;
@@ -112,4 +112,36 @@ function prisma(client: Shapes): Session {
     await client.$executeRawUnsafe?.(text, ...values);
     return [];
   });
+}
+
+/** The latest call on each transaction of the application. */
+const turns = new WeakMap<object, Promise<unknown>>();
+/** Drizzle's nested transactions share their client. */
+export type Transaction = object & { readonly session?: { readonly client?: object } };
+
+/** Serializes calls on one transaction: rolling back to a savepoint undoes everything that came after it. */
+export function inTurn<T>(transaction: Transaction, fn: () => Promise<T>): Promise<T> {
+  const client = transaction.session?.client ?? transaction;
+  const before = turns.get(client);
+  const mine = before === undefined ? fn() : before.then(fn, fn);
+  turns.set(client, mine);
+  return mine;
+}
+
+/**
+ * @param isSingle if another job holds the key, a refused insert of one job has changed nothing, so statements that the application ran
+ * since then are kept
+ */
+export async function inSavepoint<T>(session: Session, fn: () => Promise<T>, isSingle: boolean): Promise<T> {
+  await session.script('SAVEPOINT escapement');
+  let value: T;
+  try {
+    value = await fn();
+  } catch (error) {
+    const isRefusal = isSingle && error instanceof DuplicateJobError;
+    await session.script(`${isRefusal ? 'RELEASE' : 'ROLLBACK TO'} SAVEPOINT escapement`).catch(() => {});
+    throw error;
+  }
+  await session.script('RELEASE SAVEPOINT escapement');
+  return value;
 }

@@ -4,11 +4,8 @@
  * writes them back.
  */
 import { createHash } from 'node:crypto';
-import { defaultBackoff } from '../../core/backoff.ts';
 import { hintsOf } from '../../core/changes.ts';
-import { decide } from '../../core/decide.ts';
-import { DuplicateJobError, StoreError } from '../../core/errors.ts';
-import { settled as settledJob } from '../../core/job.ts';
+import { StoreError } from '../../core/errors.ts';
 import { changesVersions } from '../../core/schedule.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Step, WorkerRow } from '../../core/types.ts';
 import type { Edges } from '../../core/workflow.ts';
@@ -34,17 +31,16 @@ import type {
   WantedSignal,
 } from '../../ports/store.ts';
 import { noKeeper, ThreadKeeper } from '../keeper.ts';
-import { Remembered } from '../sql/remembered.ts';
-import { type JobRow, jobOf, unreadable, workerOf } from '../sql/rows.ts';
+import { workerOf } from '../sql/rows.ts';
 import { chunks, sizeOf } from './chunks.ts';
-import { Claims, claimsSql, inOrder, type Served, type Sweep } from './claims.ts';
-import { type Connection, codeOf, hotMs, upkeepMs } from './connection.ts';
+import { Claims, claimsSql } from './claims.ts';
+import { type Connection, hotMs, upkeepMs } from './connection.ts';
 import { Enqueues, enqueuesSql } from './enqueues.ts';
-import { guestSession } from './guest.ts';
+import { guestSession, inSavepoint, inTurn, type Transaction } from './guest.ts';
 import { keeperPlace } from './keeper-place.ts';
-import { FirstLease, type Line, Lines, type Start } from './lines.ts';
+import type { Served } from './limited-claims.ts';
+import type { Line } from './lines.ts';
 import { Reads, readsSql } from './reads.ts';
-import { type ClaimedRow, type Ending, endingValues, readClaimed, type Unreadable } from './rows.ts';
 import { Schedules, schedulesSql } from './schedules.ts';
 import { isMigrated, migrate } from './schema.ts';
 import { clean, quoteName, type Session, texts } from './session.ts';
@@ -66,15 +62,11 @@ export class PostgresStore implements Store {
   readonly #schema: string;
   readonly #wakeups: Wakeups | undefined;
   readonly #enqueues: Enqueues;
-  readonly #sweep: Sweep = { after: '' };
-  readonly #lines = new Lines();
-  readonly #leases = new FirstLease();
-  readonly #locks: { readonly migrations: readonly [number, number]; readonly limits: readonly [number, number] };
+  readonly #claims: Claims;
+  readonly #migrationsLock: readonly [number, number];
   readonly #sql;
   #listeners: ((hint: Hint) => void)[] = [];
   #migrated = false;
-  /** With limits, a job that ends may let others start, in other processes too. */
-  #hasLimits = false;
 
   constructor(connection: Connection, { alone }: StoreOptions) {
     const { place } = connection;
@@ -82,7 +74,7 @@ export class PostgresStore implements Store {
     this.#connection = connection;
     this.#schema = schema;
     this.#wakeups = alone || !place.listen ? undefined : new Wakeups(connection, (hint, lines) => this.#announced(hint, lines));
-    this.#locks = { migrations: lockOf(`${place.schema} migrations`), limits: lockOf(`${place.schema} limits`) };
+    this.#migrationsLock = lockOf(`${place.schema} migrations`);
     this.#sql = {
       work: workSql(schema),
       claims: claimsSql(schema),
@@ -106,6 +98,15 @@ export class PostgresStore implements Store {
       workers: `SELECT "row" FROM ${schema}.workers ORDER BY started_at, id`,
     };
     this.#enqueues = new Enqueues(connection, enqueuesSql(schema), this.#sql.work.insert);
+    this.#claims = new Claims({
+      connection,
+      sql: this.#sql,
+      limitsLock: lockOf(`${place.schema} limits`),
+      isAlone: alone,
+      isTold: () => alone || this.#wakeups?.isAlive === true,
+      hint: (jobs, isForOthers) => this.#hint(jobs, isForOthers),
+      notify: (hint) => this.#notify(hint),
+    });
     this.#isAlone = alone;
   }
 
@@ -126,7 +127,7 @@ export class PostgresStore implements Store {
     await this.#connection.open();
     if (this.#migrated) return;
     const isDone = await this.#connection.read((session) => isMigrated(session, this.#schema));
-    if (!isDone) await this.#connection.transact((session) => migrate(session, this.#schema, this.#locks.migrations), upkeepMs);
+    if (!isDone) await this.#connection.transact((session) => migrate(session, this.#schema, this.#migrationsLock), upkeepMs);
     this.#migrated = true;
   }
 
@@ -152,64 +153,8 @@ export class PostgresStore implements Store {
     return taken ?? undefined;
   }
 
-  async claim(options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
-    if (options.limit <= 0) return [];
-    const { now, limit, worker, leaseUntil } = options;
-    if (options.limits) this.#hasLimits = true;
-    if (options.limits) return this.#claimed(await this.#claimWithin(options), options);
-    const start = await this.#start(options, now);
-    const rows = await this.#claiming(start, ['ESC02'], () =>
-      this.#connection.arrays<ClaimedRow>(this.#sql.claims.claim, [...start.values, start.after, now, limit, worker, leaseUntil]),
-    );
-    if (!rows) {
-      this.#hasLimits = true;
-      return this.#claimed(await this.#claimWithin(options), options);
-    }
-    return this.#claimedRows(rows, start, options);
-  }
-
-  /** Converts rows that were claimed without limits to jobs. */
-  #claimedRows(rows: readonly ClaimedRow[], start: Start, options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
-    const { now, limit } = options;
-    const unreadables: Unreadable[] = [];
-    const jobs = inOrder(rows.map((row) => readClaimed(row, options, unreadables)));
-    start.claimed(jobs, jobs.length < limit ? this.#seenUpTo(now) : undefined);
-    if (jobs.length > 0) this.#passedOver = 0;
-    const places = new Map(rows.map((row) => [row[0], row[11]]));
-    for (const job of jobs) this.#running.add(job, places.get(job.id) as string);
-    return this.#leased(jobs, unreadables, options);
-  }
-
-  readonly #running = new Remembered<string>();
-
-  /** Where a claim begins. */
-  #start(served: Served, now: number): Promise<Start> {
-    return this.#lines.start(served, now, this.#readEveryMs, () => this.#query<Line>(this.#sql.claims.lines, []));
-  }
-
-  /** How long the last claim from the beginning of every line took. Dead entries may have piled up there. */
-  #wholeMs = 0;
-
-  /** How often all lines are read from the beginning, in case a notification was missed. The longer that takes, the less often. */
-  get #readEveryMs(): number {
-    // Blocked jobs may become claimable anywhere before the current starting points.
-    if (this.#hasLimits) return 0;
-    return this.#isTold ? Math.min(longestReadEveryMs, Math.max(30_000, 1_000 * this.#wholeMs)) : 1_000;
-  }
-
-  /** The same for leases, but at least every 30 s, so that the jobs of a lost worker do not wait longer. */
-  get #leasesEveryMs(): number {
-    return Math.min(30_000, this.#readEveryMs);
-  }
-
-  /** True if other processes' enqueues are announced. */
-  get #isTold(): boolean {
-    return this.#isAlone || this.#wakeups?.isAlive === true;
-  }
-
-  /** A claim that found too few jobs has seen everything up to now, because later changes are announced. */
-  #seenUpTo(now: number): number | undefined {
-    return this.#isTold ? now : undefined;
+  claim(options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
+    return this.#claims.claim(options);
   }
 
   async renew(held: readonly Held[], { leaseUntil }: { now: number; leaseUntil: number }): Promise<readonly RenewAnswer[]> {
@@ -224,7 +169,7 @@ export class PostgresStore implements Store {
     ];
     const keyed = (rows: readonly Renewed[]) => new Map(rows.map((row) => [`${row.id} ${row.claim}`, row]));
     const noted = sorted.filter(({ log, metadata }) => log ?? metadata);
-    this.#running.forget(sorted.filter(({ metadata }) => metadata));
+    this.#claims.forget(sorted.filter(({ metadata }) => metadata));
     const found =
       noted.length === 0
         ? keyed(await this.#query<Renewed>(this.#sql.renew, values))
@@ -233,7 +178,7 @@ export class PostgresStore implements Store {
             await new Work(session, this.#sql.work).keep(noted.filter(({ id, claim }) => renewed.has(`${id} ${claim}`)));
             return renewed;
           });
-    this.#leases.lower(leaseUntil);
+    this.#claims.leased(leaseUntil);
     const missing = held.filter(({ id, claim }) => !found.has(`${id} ${claim}`));
     // Missing rows are either lost or locked by a transaction. Locked rows cannot be taken by others.
     if (missing.length > 0) {
@@ -261,133 +206,7 @@ export class PostgresStore implements Store {
       );
       return { ...answer, claimed: [] };
     }
-    if (claim?.limits) this.#hasLimits = true;
-    const claiming = claim && claim.limit > 0 ? { ...claim, now } : undefined;
-    try {
-      const plain = claim?.limits ? undefined : await this.#succeed(settlements, now, claiming);
-      return plain ?? (await this.#settleAll(settlements, now, claiming));
-    } catch (error) {
-      if (!isRefusedValue(error)) throw error;
-    }
-    return this.#settleEach(settlements, now, claiming);
-  }
-
-  /** The server refuses a value of one settlement: records the others unchanged, and that one as a failure. */
-  async #settleEach(
-    settlements: readonly Settlement[],
-    now: number,
-    claim: (ClaimOptions & { now: number }) | undefined,
-  ): Promise<Settled> {
-    const answers: Settled[] = [];
-    for (const settlement of settlements) {
-      try {
-        answers.push(await this.#settleAll([settlement], now, undefined));
-      } catch (error) {
-        if (!isRefusedValue(error)) throw error;
-        process.emitWarning(`the outcome of job ${settlement.id} cannot be stored, and is recorded as a failure: ${error.message}`, {
-          type: 'EscapementWarning',
-          code: 'ESCAPEMENT_UNSTORABLE_OUTCOME',
-        });
-        answers.push(await this.#settleAll([refused(settlement, error)], now, undefined));
-      }
-    }
-    return {
-      settled: answers.flatMap(({ settled }) => settled),
-      dependents: answers.flatMap(({ dependents }) => dependents),
-      claimed: claim ? await this.claim(claim) : [],
-    };
-  }
-
-  /** Settles plain successes and claims. Returns undefined, with nothing changed, if one of them is another outcome or no longer held. */
-  async #succeed(
-    settlements: readonly Settlement[],
-    now: number,
-    claim: (ClaimOptions & { now: number }) | undefined,
-  ): Promise<Settled | undefined> {
-    const settled: Job[] = [];
-    const ending: Ending[] = [];
-    for (const settlement of settlements) {
-      const known = this.#running.plain(settlement);
-      if (!known) return undefined;
-      settled.push(settledJob(known.job, settlement));
-      ending.push({ ...settlement, place: known.place });
-    }
-    if (settled.length === 0) return undefined;
-    const start = await this.#start(claim ?? nothing, now);
-    const rows = await this.#claiming(start, ['ESC01', 'ESC02'], () =>
-      this.#connection.arrays<ClaimedRow>(this.#sql.claims.succeed, [
-        ...endingValues(ending),
-        ...start.values,
-        start.after,
-        now,
-        claim?.limit ?? 0,
-        claim?.worker ?? '',
-        claim?.leaseUntil ?? 0,
-      ]),
-    );
-    if (!rows) return undefined;
-    this.#running.forget(ending);
-    this.#hint(settled, false);
-    return { settled, dependents: [], claimed: claim ? await this.#claimedRows(rows, start, claim) : [] };
-  }
-
-  async #settleAll(settlements: readonly Settlement[], now: number, claim: (ClaimOptions & { now: number }) | undefined): Promise<Settled> {
-    let changed: Job[] = [];
-    this.#running.forget(settlements);
-    const { settled, dependents, rows } = await this.#connection.transact(async (session) => {
-      changed = [];
-      const answers = await new Work(session, this.#sql.work).settle(settlements, now, changed);
-      return { ...answers, rows: claim ? await this.#claims(session).within(claim, this.#locks.limits) : [] };
-    });
-    this.#hint(
-      changed,
-      changed.some(({ status }) => status === 'queued'),
-    );
-    return { settled, dependents, claimed: claim ? await this.#claimed(rows, claim) : [] };
-  }
-
-  #claimWithin(options: ClaimOptions & { now: number }): Promise<JobRow[]> {
-    return this.#connection.transact((session) => this.#claims(session).within(options, this.#locks.limits));
-  }
-
-  /** Converts claimed rows to jobs, in claim order. */
-  #claimed(rows: readonly JobRow[], options: ClaimOptions & { now: number }): Promise<readonly Job[]> {
-    const unreadables: Unreadable[] = [];
-    const jobs = rows.map((row) => {
-      const faults: string[] = [];
-      const job = jobOf(row, faults);
-      if (faults.length > 0) unreadables.push({ job, faults });
-      return job;
-    });
-    return this.#leased(jobs, unreadables, options);
-  }
-
-  /** Returns claimed jobs. Jobs that cannot be read fail here with a reason. */
-  async #leased(
-    jobs: readonly Job[],
-    unreadables: readonly Unreadable[],
-    options: ClaimOptions & { now: number },
-  ): Promise<readonly Job[]> {
-    if (jobs.length === 0) return jobs;
-    this.#leases.lower(options.leaseUntil);
-    this.#notify({ overdueAt: options.leaseUntil, by: options.worker });
-    if (unreadables.length === 0) return jobs;
-    const { now } = options;
-    await this.#quarantine(
-      unreadables.map(({ job, faults }) => decide(job, defaultBackoff, unreadable(job, faults), now, 0)),
-      now,
-    );
-    const failed = new Set(unreadables.map(({ job }) => job));
-    return jobs.filter((job) => !failed.has(job));
-  }
-
-  async #quarantine(failures: readonly Settlement[], now: number): Promise<void> {
-    await this.#settleAll(failures, now, undefined);
-    const others = failures.length > 1 ? ` and ${failures.length - 1} more` : '';
-    process.emitWarning(`job ${failures[0]?.id}${others} cannot be read from the store and failed; see the job's error`, {
-      type: 'EscapementWarning',
-      code: 'ESCAPEMENT_UNREADABLE_JOB',
-    });
+    return this.#claims.settle(settlements, now, claim);
   }
 
   saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): Promise<boolean> {
@@ -418,42 +237,16 @@ export class PostgresStore implements Store {
   }
 
   overdue({ now, limit }: { now: number; limit: number }): Promise<readonly Job[]> {
-    return this.#read((reads) => reads.overdue(now, limit, this.#leases.from(now, this.#leasesEveryMs)));
+    return this.#read((reads) => reads.overdue(now, limit, this.#claims.leasesFrom(now)));
   }
 
-  async nextDueAt(options: Served & { now: number }): Promise<NextDue> {
-    const { now, limits } = options;
-    const start = await this.#start(options, now);
-    return this.#session(async (session) => {
-      const from = this.#leases.from(now, this.#leasesEveryMs);
-      const looksBehind = this.#looksBehind;
-      const lines = looksBehind ? start.unread : start.values;
-      const { hasBlocked, ...next } = await new Reads(session, this.#sql.reads).next(lines, now, from, this.#leases);
-      if (hasBlocked) this.#hasLimits = true;
-      if (limits || hasBlocked) return { ...next, jobAt: await this.#claims(session).nextDueAt(options, now) };
-      return looksBehind ? { ...next, jobAt: this.#looked(start, next.jobAt, now) } : next;
-    });
-  }
-
-  /** Whether plain reads look for jobs that claims have skipped. Without notifications, all lines are read every second instead. */
-  get #looksBehind(): boolean {
-    return !this.#isAlone && this.#isTold;
-  }
-
-  /** How many times in a row a due job was found that no claim had taken. */
-  #passedOver = 0;
-
-  /** A due job that was not claimed is locked, usually by another claim. It is checked again at increasing intervals. */
-  #looked(start: Start, jobAt: number | null, now: number): number | null {
-    const isDue = jobAt !== null && jobAt <= now;
-    start.looked(isDue, now);
-    this.#passedOver = isDue ? this.#passedOver + 1 : 0;
-    return isDue ? now + Math.min(longestLookMs, firstLookMs * 2 ** Math.min(this.#passedOver - 1, 10)) : jobAt;
+  nextDueAt(options: Served & { now: number }): Promise<NextDue> {
+    return this.#claims.nextDueAt(options);
   }
 
   async amend(amendments: readonly Amendment[], { now }: { now: number }): Promise<Amended> {
     if (amendments.length === 0) return { amended: [], dependents: [] };
-    this.#running.forget(amendments);
+    this.#claims.forget(amendments);
     const answer = await this.#work((work) => work.amend(amendments, now));
     const changed = answer.amended.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null);
     this.#hint([...changed, ...answer.dependents], true);
@@ -490,7 +283,7 @@ export class PostgresStore implements Store {
   async saveQueue({ name, paused }: QueueRow): Promise<void> {
     await this.#query(this.#sql.saveQueue, [clean(name), paused]);
     // Claims have skipped the jobs of a paused queue.
-    this.#lines.forget();
+    this.#claims.forgetLines();
     if (!paused) this.#hear({}, undefined);
   }
 
@@ -562,10 +355,6 @@ export class PostgresStore implements Store {
     };
   }
 
-  #claims(session: Session): Claims {
-    return new Claims(session, this.#sql.claims, this.#sweep);
-  }
-
   #query<Row>(text: string, values: Parameters<Connection['query']>[1]): Promise<Row[]> {
     return this.#connection.query<Row>(text, values);
   }
@@ -616,7 +405,7 @@ export class PostgresStore implements Store {
       const [row] = await this.#query<{ status: string | null }>('SELECT pg_xact_status($1::text::xid8) AS status', [xid]).catch(() => []);
       if (row?.status !== 'in progress') break;
     }
-    this.#lines.forget();
+    this.#claims.forgetLines();
     this.#notify({});
   }
 
@@ -626,37 +415,13 @@ export class PostgresStore implements Store {
     await Promise.all(watched);
   }
 
-  /** Like `#unless`, for a function that claims. If it fails, concurrent claims have skipped the rows that it had locked. */
-  async #claiming<T>({ isWhole }: Start, codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
-    let isAnswered = false;
-    const startedAt = systemClock.monotonic();
-    try {
-      const answer = await this.#unless(codes, fn);
-      isAnswered = answer !== undefined;
-      if (isAnswered && isWhole && !this.#isAlone) this.#wholeMs = systemClock.monotonic() - startedAt;
-      return answer;
-    } finally {
-      if (!isAnswered) this.#lines.forget();
-    }
-  }
-
-  /** The result of a function; undefined if it raises one of these codes. */
-  async #unless<T>(codes: readonly string[], fn: () => Promise<T>): Promise<T | undefined> {
-    try {
-      return await fn();
-    } catch (error) {
-      if (!codes.includes(codeOf((error as Error).cause) ?? '')) throw error;
-      return undefined;
-    }
-  }
-
   /** Notifies listeners of changed jobs. @param isForOthers whether workers of other processes may have something to do */
   #hint(jobs: readonly Job[], isForOthers: boolean): void {
     if (jobs.length === 0) return;
-    for (const job of jobs) if (job.status === 'queued') this.#lines.lower(job, job.dueAt);
+    this.#claims.changed(jobs);
     for (const hint of hintsOf(jobs)) {
       this.#notify(hint);
-      if (hint.finished ? this.#hasLimits : isForOthers) this.#wakeups?.tell(hint, jobs);
+      if (hint.finished ? this.#claims.hasLimits : isForOthers) this.#wakeups?.tell(hint, jobs);
     }
   }
 
@@ -664,10 +429,7 @@ export class PostgresStore implements Store {
    * Handles changes announced by another process. @param lines the lines of the jobs that became due; undefined: any line may be affected
    */
   #announced(hint: Hint, lines: readonly Line[] | undefined): void {
-    if (!lines) {
-      this.#lines.forget();
-      this.#leases.forget();
-    } else if (hint.dueAt !== undefined) for (const line of lines) this.#lines.lower(line, hint.dueAt);
+    this.#claims.announced(hint, lines);
     this.#notify(hint);
   }
 
@@ -682,70 +444,12 @@ export class PostgresStore implements Store {
   }
 }
 
-/** True if the server rejected a value (class 22) or the size of the statement (class 54). */
-function isRefusedValue(error: unknown): error is Error {
-  return error instanceof StoreError && !error.transient && /^(22|54)/.test(codeOf(error.cause) ?? '');
-}
-
-/** The storable part of an outcome. */
-function refused({ log: _, metadata: __, prune: ___, ...settlement }: Settlement, { message }: Error): Settlement {
-  const isSuccess = settlement.outcome === 'successful';
-  return {
-    ...settlement,
-    outcome: isSuccess ? 'failed' : settlement.outcome,
-    status: settlement.status === 'successful' ? 'failed' : settlement.status,
-    returnValue: null,
-    progress: null,
-    reason: null,
-    error: { name: 'StoreError', message: `the outcome cannot be stored: ${message}`, stack: '' },
-  };
-}
-
-const nothing: Served = { tasks: [] };
-
-const longestReadEveryMs = 300_000;
-/** The first and the longest interval before a locked job is checked again. */
-const firstLookMs = 50;
-const longestLookMs = 1_000;
-
 /** How often, and at most how many times, a store without other processes checks whether a transaction of the application has ended. */
 const lookEveryMs = 5;
 const mostLooks = 100;
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => systemClock.after(ms, resolve));
-}
-
-/** The latest call on each transaction of the application. */
-const turns = new WeakMap<object, Promise<unknown>>();
-/** Drizzle's nested transactions share their client. */
-type Transaction = object & { readonly session?: { readonly client?: object } };
-
-/** Serializes calls on one transaction: rolling back to a savepoint undoes everything that came after it. */
-function inTurn<T>(transaction: Transaction, fn: () => Promise<T>): Promise<T> {
-  const client = transaction.session?.client ?? transaction;
-  const before = turns.get(client);
-  const mine = before === undefined ? fn() : before.then(fn, fn);
-  turns.set(client, mine);
-  return mine;
-}
-
-/**
- * @param isSingle if another job holds the key, a refused insert of one job has changed nothing, so statements that the application ran
- * since then are kept
- */
-async function inSavepoint<T>(session: Session, fn: () => Promise<T>, isSingle: boolean): Promise<T> {
-  await session.script('SAVEPOINT escapement');
-  let value: T;
-  try {
-    value = await fn();
-  } catch (error) {
-    const isRefusal = isSingle && error instanceof DuplicateJobError;
-    await session.script(`${isRefusal ? 'RELEASE' : 'ROLLBACK TO'} SAVEPOINT escapement`).catch(() => {});
-    throw error;
-  }
-  await session.script('RELEASE SAVEPOINT escapement');
-  return value;
 }
 
 /** A lease after a renewal. */
