@@ -1,4 +1,4 @@
-/** A backend that runs nothing and records what is enqueued, for tests that check only that (DEP 14's DummyBackend). */
+/** A backend that runs nothing and records what is enqueued, for tests that check only enqueueing (DEP 14's DummyBackend). */
 
 import type { Host } from '../engine/host.ts';
 import type { Backend, BackendSupports } from '../ports/backend.ts';

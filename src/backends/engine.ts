@@ -64,7 +64,7 @@ export class EngineBackend implements Backend {
     const opened = this.#source.open();
     if (opened instanceof Promise) {
       const ready = opened.then((store) => this.#migrate(store));
-      // A store that could not be opened or migrated is tried again on the next use.
+      // If the store could not be opened or migrated, the next use tries again.
       ready.catch(() => {
         this.#store = undefined;
       });
@@ -101,7 +101,7 @@ export class EngineBackend implements Backend {
   }
 }
 
-/** Emits the events of an enqueue, and answers as `Backend.enqueue` does. */
+/** Emits the events of an enqueue, and returns what `Backend.enqueue` returns. */
 export function enqueued({ events }: Host, jobs: readonly Job[], now: number, taken: Taken | undefined): readonly Enqueued[] {
   for (const [i, job] of jobs.entries()) {
     const standing = taken?.[i];

@@ -1,15 +1,15 @@
-/** Backends whose jobs are not run by the engine's workers, but by workers of their own, which run attempts as the engine does. */
+/** Backends whose jobs are run by their own workers instead of the engine's. They run attempts as the engine does. */
 import type { Host } from '../engine/host.ts';
 import type { WorkerSettings } from '../engine/worker.ts';
 import type { Backend } from '../ports/backend.ts';
 
-/** What an application does with a worker. The engine's workers have it too. */
+/** The part of a worker that an application uses. The engine's workers have it too. */
 export interface OwnWorker {
   readonly id: string;
   start(): void;
-  /** Lets attempts end; aborts their signals after `graceMs`, and gives their jobs back a little later. */
+  /** Lets attempts end. Aborts their signals after `graceMs`, and returns their jobs to the queue a little later. */
   stop(graceMs: number): Promise<void>;
-  /** The application has defined another schedule. */
+  /** Called when the application has defined another schedule. */
   declare(): void;
 }
 

@@ -1,4 +1,7 @@
-/** A backend whose jobs are in BullMQ's queues and run by its workers. Reads and operations are those of every backend, over `BullStore`. */
+/**
+ * A backend whose jobs are in BullMQ's queues and run by its workers. Reads and operations are the same as in every backend, on top of
+ * `BullStore`.
+ */
 import { EngineBackend } from '../backends/engine.ts';
 import type { OwnWorker, WithOwnWorker } from '../backends/own-worker.ts';
 import type { Host } from '../engine/host.ts';

@@ -1,4 +1,7 @@
-/** The connection to Redis: one for all that is enqueued and read, and a queue of BullMQ for each of Escapement's. Workers have their own. */
+/**
+ * The connection to Redis: one for everything that is enqueued and read, with a BullMQ queue for each Escapement queue. Workers have their
+ * own.
+ */
 import type { IRedisClient, Queue, QueueOptions, RedisConnection, WorkerOptions } from 'bullmq';
 import { ConfigError, StoreError } from '../core/errors.ts';
 import { outside, systemClock } from '../ports/clock.ts';
@@ -6,24 +9,24 @@ import { begunField, cancelField, cancelledField, foreignId, stateField } from '
 
 export type BullMQ = typeof import('bullmq');
 
-/** Where the jobs are. */
+/** The location of the jobs. */
 export interface Place {
-  /** What BullMQ takes as its `connection`: options of ioredis, `{ url }`, or a client. */
+  /** What BullMQ accepts as its `connection`: options of ioredis, `{ url }`, or a client. */
   readonly connection: object;
   readonly prefix: string;
   readonly lockMs: number;
 }
 
 const connectMs = 10_000;
-/** With the delays below, some five seconds. */
+/** With the delays below, about five seconds. */
 const mostRetries = 8;
 
-/** What BullMQ has no command for. `:lock` is BullMQ's lock of a job, which exists while a worker holds it. */
+/** Operations that BullMQ has no command for. `:lock` is BullMQ's lock of a job, which exists while a worker holds it. */
 const scripts = {
-  // Replaces the data of a job while the token holds it, and says what becomes of it.
+  // Replaces the data and the state of a job while the token holds its lock.
   escapementSave: `if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return 0 end
     redis.call('HSET', KEYS[1], 'data', ARGV[2], '${stateField}', ARGV[3]) return 1`,
-  // How many of the delayed jobs wait for a retry, and of the failed ones were cancelled: of the next ones, and of the latest.
+  // Counts the delayed jobs that wait for a retry, among those due next, and the failed jobs that were cancelled, among the latest.
   escapementCount: `local function count(ids, state)
       local n = 0
       for _, id in ipairs(ids) do if redis.call('HGET', KEYS[1] .. id, '${stateField}') == state then n = n + 1 end end
@@ -34,7 +37,8 @@ const scripts = {
       count(redis.call('ZRANGE', KEYS[1] .. 'delayed', 0, most), 'retrying'),
       count(redis.call('ZREVRANGE', KEYS[1] .. 'failed', 0, most), 'cancelled'),
     }`,
-  // The task of a job is about to run: counts that and returns what it had counted before, unless the job was cancelled, or expired before its first run.
+  // Called when the task of a job is about to run. Counts the run and returns the previous count, unless the job was cancelled or expired
+  // before its first run.
   escapementBegin: `if redis.call('GET', KEYS[1] .. ':lock') ~= ARGV[1] then return {} end
     local cancel = redis.call('HGET', KEYS[1], '${cancelField}')
     if cancel then return { cancel } end
@@ -99,7 +103,7 @@ export class Connection {
     return this.#client;
   }
 
-  /** The queue of BullMQ for one of Escapement's. */
+  /** The BullMQ queue for an Escapement queue. */
   queue(name: string): Queue {
     let queue = this.#queues.get(name);
     if (!queue) {
@@ -111,7 +115,7 @@ export class Connection {
     return queue;
   }
 
-  /** Makes a queue known to others: BullMQ has no list of them. */
+  /** Registers a queue for other processes: BullMQ has no list of queues. */
   async note(name: string): Promise<void> {
     if (this.#noted.has(name)) return;
     await this.client.hset(this.#namesKey, { [name]: 1 });
@@ -129,12 +133,12 @@ export class Connection {
     return `${this.place.prefix}-escapement:workers`;
   }
 
-  /** @param id Escapement's */
+  /** @param id Escapement's id */
   key(queue: string, id: string): string {
     return this.queue(queue).toKey(foreignId(id));
   }
 
-  /** The options of BullMQ's workers. */
+  /** The options for BullMQ's workers. */
   workerOptions(): Pick<WorkerOptions, 'connection' | 'prefix' | 'lockDuration'> {
     const { connection, prefix, lockMs } = this.place;
     return { connection: (isClient(connection) ? connection : { retryStrategy, ...connection }) as never, prefix, lockDuration: lockMs };
@@ -152,7 +156,7 @@ function retryStrategy(times: number): number {
   return Math.min(times * 100, 2_000);
 }
 
-/** A client of ioredis or another library, and not options for one. */
+/** True for a client of ioredis or another library; false for options of one. */
 export function isClient(value: object): boolean {
   return typeof (value as { duplicate?: unknown }).duplicate === 'function';
 }
@@ -182,7 +186,7 @@ function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   });
 }
 
-/** The error of a call to Redis, as stores report it. */
+/** Converts an error of a call to Redis to a StoreError. */
 export function failing(error: unknown): unknown {
   if (error instanceof StoreError || error instanceof ConfigError) return error;
   if (error instanceof Error && isMissing(error)) return missing();

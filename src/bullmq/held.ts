@@ -1,6 +1,6 @@
 /**
- * A job that a worker has got from BullMQ: what it reads of it, and what it writes under the job's lock. Nothing here decides. Calls are repeated until
- * Redis answers: the lock tells whether they still count then.
+ * A job that a worker has received from BullMQ: reads it, and writes to it under the job's lock. Makes no decisions. Calls are repeated
+ * until Redis answers; the lock determines whether they still apply.
  */
 import type { Job as BullJob, IRedisClient } from 'bullmq';
 import { isExpired } from '../core/job.ts';
@@ -11,7 +11,7 @@ import { type Begun, begunOf, cancelField, dataOf, type Kept, ownId, parsed, rec
 /** Repeats a call until Redis answers. */
 export type Insist = <T>(call: () => Promise<T>) => Promise<T>;
 
-/** The task of a job may run now: how often it has, this time included, and what was known of that before. */
+/** The run that may begin: its record, and the previous one. */
 export interface Beginning {
   readonly begun: Begun;
   readonly before: Begun | null;
@@ -21,7 +21,7 @@ export class HeldJob {
   readonly queue: string;
   readonly bull: BullJob;
   readonly token: string;
-  /** Of the job in Redis. */
+  /** The key of the job in Redis. */
   readonly key: string;
   readonly #client: IRedisClient;
   readonly #insist: Insist;
@@ -39,7 +39,7 @@ export class HeldJob {
     return dataOf(this.bull.data).escapement;
   }
 
-  /** Its row. @param begun its latest run; null: as far as is known without */
+  /** The job's row. @param begun its latest run; null: unknown */
   row(begun: Begun | null): Job {
     const { bull } = this;
     const source: Source = {
@@ -65,7 +65,9 @@ export class HeldJob {
     return recordOf(source, Number.NEGATIVE_INFINITY).job;
   }
 
-  /** Counts the run that is about to begin. `cancelled`: it does not begin. Null: this worker does not hold the job any more. */
+  /**
+   * Counts the run that is about to begin. `cancelled`: the job was cancelled and must not run. Null: this worker no longer holds the job.
+   */
   async begin(worker: string, at: number): Promise<Beginning | { readonly cancelled: NonNullable<Source['cancel']> } | null> {
     const expired = isExpired(this.row(null), at) ? 'expired' : '';
     const call = () => this.#client.runCommand('escapementBegin', [this.key, this.token, `${worker} ${at}`, expired]);
@@ -75,17 +77,20 @@ export class HeldJob {
     if (cancel !== '') return { cancelled: parsed(cancel) as NonNullable<Source['cancel']> };
     const before = begunOf(text);
     const claim = this.bull.attemptsStarted;
-    // The answer to the first call was lost, and with it what was known before.
+    // The first answer was lost, and with it the record of the run before.
     if (before?.claim === claim) return { begun: before, before: { ...before, runs: before.runs - 1, worker: unknownWorker } };
     return { begun: { runs: (before?.runs ?? 0) + 1, claim, worker, at }, before };
   }
 
-  /** Whether it was cancelled meanwhile, and why. */
+  /** Its cancellation and the reason, if it has been cancelled. */
   async cancelled(): Promise<Source['cancel']> {
     return (parsed(await this.#client.hget(this.key, cancelField)) as Source['cancel'] | undefined) ?? null;
   }
 
-  /** Changes what BullMQ has no place for, and says what becomes of the job. False: this worker does not hold the job any more, and nothing was changed. */
+  /**
+   * Changes the data that BullMQ has no field for, and sets the state of the job. False: this worker no longer holds the job, and nothing
+   * was changed.
+   */
   async keep(change: (kept: Kept) => Kept, state: 'running' | 'retrying' | 'scheduled' | Settlement['status']): Promise<boolean> {
     const data = dataOf(this.bull.data);
     const changed = { ...data, escapement: change(data.escapement) };

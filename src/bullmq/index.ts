@@ -9,19 +9,19 @@ import { isClient, type Place } from './connection.ts';
 /** Options of `bullmq`. */
 export interface BullMQOptions {
   /**
-   * Where Redis is: `{ host, port, … }` or `{ url }` with the options of ioredis, or a client of ioredis whose `maxRetriesPerRequest` is null. A client
-   * is not closed with the application.
+   * How to connect to Redis: `{ host, port, … }` or `{ url }` with the options of ioredis, or a client of ioredis whose
+   * `maxRetriesPerRequest` is null. `tasks.close()` does not close a client that you pass.
    */
   connection: object;
   /**
-   * The beginning of the keys in Redis. Applications that share a server use one each; with `bull`, other programs find the queues under their usual
-   * names. On a cluster, put it in braces: `{escapement}`.
+   * The prefix of the keys in Redis. Applications that share a server each use their own; with `bull`, other programs find the queues under
+   * their usual names. On a cluster, put it in braces: `{escapement}`.
    * @default 'escapement'
    */
   prefix?: string;
   /**
-   * How long a worker's hold of a job lasts without being renewed: the jobs of a worker that died run again within this time and 5 s more. A task that
-   * blocks the event loop for longer may run twice. 1 s … 10 min.
+   * How long a worker holds a job without renewing its lock: the jobs of a worker that died run again within this time plus 5 s. A task
+   * that blocks the event loop for longer may run twice. 1 s … 10 min.
    * @default '30s'
    */
   lockDuration?: Duration;
@@ -30,12 +30,12 @@ export interface BullMQOptions {
 const optionNames = ['connection', 'prefix', 'lockDuration'];
 
 /**
- * Hands jobs to BullMQ: each queue is a queue of BullMQ in Redis, and `tasks.worker()` runs BullMQ's workers. Needs the packages `bullmq` and
- * `ioredis`. Nothing is opened before `tasks.open()` or the first use.
+ * Hands jobs to BullMQ: each queue is a BullMQ queue in Redis, and `tasks.worker()` runs BullMQ's workers. Requires the packages `bullmq`
+ * and `ioredis`. Nothing is opened before `tasks.open()` or the first use.
  *
- * Enqueueing, `runAfter`, priorities, ids, retries, timeouts, `snooze`, cancelling, results, events and middleware work as on every other backend. What
- * needs the engine's own store is refused with an error: transactions, unique jobs, limits of queues and tasks, `retention` of a task, blobs, steps and
- * signals, workflows, schedules, and events of other processes (`supports.engine` is false).
+ * Enqueueing, `runAfter`, priorities, ids, retries, timeouts, `snooze`, cancelling, results, events and middleware work as on every other
+ * backend. Features that need the engine's own store are refused with an error: transactions, unique jobs, limits of queues and tasks,
+ * `retention` of a task, blobs, steps and signals, workflows, schedules, and events of other processes (`supports.engine` is false).
  * @throws ConfigError with all faults of the options
  * @example createTasks({ backend: bullmq({ connection: { url: process.env.REDIS_URL } }) })
  */

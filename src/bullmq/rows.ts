@@ -1,17 +1,17 @@
 /**
- * A job of BullMQ as a row of Escapement, and back. What BullMQ has a place for is there: the task is the job's name, the input is in its data, and
- * so are its id, time, delay, priority, return value and log. The rest is kept in the data too, under `escapement`. A job that another program has
- * added without that is read as well: all of its data is the input.
+ * Converts between BullMQ jobs and Escapement rows. Data that BullMQ has a field for is stored there: the task is the job's name, the input
+ * is in its data, and its id, time, delay, priority, return value and log have their own fields. The rest is stored in the data as well,
+ * under `escapement`. A job that another program has added without it can be read too: all of its data is the input.
  */
 
 import { ended, isExpired, newJob } from '../core/job.ts';
 import { decode } from '../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, Progress, Settlement } from '../core/types.ts';
 
-/** The most attempts of a job that are kept, the latest ones. They are read whenever the job is. */
+/** The maximum number of attempts kept per job; the latest are kept. They are read whenever the job is. */
 export const mostKept = 50;
 
-/** What BullMQ has no place for. */
+/** The data that BullMQ has no field for. */
 export interface Kept {
   readonly maxAttempts?: number;
   readonly tags?: readonly string[];
@@ -20,18 +20,18 @@ export interface Kept {
   readonly runAfter?: number;
   readonly expiresAt?: number;
   readonly enqueuedBy?: string;
-  /** Tells two enqueues of one id apart. */
+  /** Distinguishes two enqueues of the same id. */
   readonly nonce?: string;
-  /** When it may run again; left out until an attempt has ended. */
+  /** When it may run again; omitted until an attempt has ended. */
   readonly dueAt?: number;
-  /** How many of its runs were given back: a snooze, or a worker that stopped. */
+  /** How many of its runs were given back, because of a snooze or a worker that stopped. */
   readonly givenBack?: number;
-  /** How many of its runs are accounted for. Those after them were lost, except the one that runs or has ended well. */
+  /** How many of its runs have a known outcome. Later runs were lost, except one that is running or was successful. */
   readonly settledRuns?: number;
   readonly losses?: number;
   readonly startedAt?: number;
   readonly attempts?: readonly Attempt[];
-  /** It returned null, and not nothing, which BullMQ keeps alike. */
+  /** True if it returned null. BullMQ does not distinguish that from returning nothing. */
   readonly returnsNull?: true;
   /** How it ended, unless it was successful. */
   readonly end?: { readonly status: 'failed' | 'cancelled'; readonly reason: string | null; readonly at: number };
@@ -42,47 +42,49 @@ export interface Data {
   readonly escapement: Kept;
 }
 
-/** The latest run of its task. A worker that has got a job may die before it begins it, or not learn that it has it. */
+/**
+ * The latest run of its task. A worker that has received a job may die before it begins the run, or may never learn that it holds the job.
+ */
 export interface Begun {
-  /** How often it has run, this time included. */
+  /** The number of runs, including this one. */
   readonly runs: number;
-  /** Of `Source.started`. */
+  /** The value of `Source.started` in this run. */
   readonly claim: number;
   readonly worker: string;
   readonly at: number;
 }
 
-/** A job as BullMQ has it. */
+/** A job as stored by BullMQ. */
 export interface Source {
   readonly id: string;
   readonly queue: string;
   readonly name: string;
   readonly data: unknown;
   readonly timestamp: number;
-  /** The largest runs last. */
+  /** The largest value runs last. */
   readonly priority: number;
   readonly attempts: number;
-  /** How often a worker has got it. */
+  /** How often a worker has received it. */
   readonly started: number;
   readonly begun: Begun | null;
   readonly processedOn: number | null;
   readonly processedBy: string | null;
   readonly finishedOn: number | null;
-  /** JSON; null: it has not returned. */
+  /** JSON; null if it has not returned. */
   readonly returned: string | null;
   readonly failedReason: string | null;
   readonly progress: unknown;
   readonly isLocked: boolean;
   readonly cancel: { readonly reason: string; readonly at: number } | null;
-  /** It was cancelled while no worker held it. */
+  /** True if it was cancelled while no worker held it. */
   readonly isCancelled: boolean;
 }
 
-/** BullMQ keeps no `:` in names and ids, and no ids that are numbers; `~` and `!` are in none of Escapement's. */
+/** BullMQ does not allow `:` in names and ids, or numeric ids. Escapement's contain neither `~` nor `!`. */
 export function foreignId(id: string): string {
   return (/^-?\d+$/.test(id) ? `!${id}` : id).replaceAll(':', '~');
 }
-/** The ids that a job may have in BullMQ: it gives numbers to jobs that other programs add without an id. */
+/** The ids that a job may have in BullMQ, which numbers the jobs that other programs add without an id. */
 export function foreignIds(id: string): readonly string[] {
   const foreign = foreignId(id);
   return foreign.startsWith('!') ? [foreign, id] : [foreign];
@@ -91,7 +93,7 @@ export function ownId(foreign: string): string {
   return foreign.replace(/^!/, '').replaceAll('~', ':');
 }
 
-/** In BullMQ the smallest priority comes first, and jobs without one come before all others: so every job has one. */
+/** In BullMQ the smallest priority comes first, and jobs without one come before all others, so every job gets one. */
 export function foreignPriority(priority: number): number {
   return 101 - priority;
 }
@@ -122,7 +124,7 @@ export function newData(job: Job, nonce: string | undefined): Data {
   };
 }
 
-/** @param now a job that has not started by its expiry counts as cancelled from then on, although it is still in its queue */
+/** @param now a job that has not started by its expiry is reported as cancelled from then on, although it is still in its queue */
 export function recordOf(source: Source, now: number): JobRecord {
   const { input, escapement: kept } = dataOf(source.data);
   const { started, finishedOn, begun } = source;
@@ -171,7 +173,7 @@ function stateOf(source: Source, row: Job, kept: Kept, now: number): Partial<Job
     const { status, reason, at } = kept.end ?? { status: 'failed', reason: source.failedReason, at: finishedOn };
     return { status, reason, finishedAt: at };
   }
-  // Held, whether it has begun or not.
+  // Held by a worker, whether its run has begun or not.
   if (isLocked && !isCancelled)
     return {
       status: 'running',
@@ -183,15 +185,15 @@ function stateOf(source: Source, row: Job, kept: Kept, now: number): Partial<Job
   return {};
 }
 
-/** Whether the worker that holds it has begun to run it. */
+/** True if the worker that holds it has begun to run it. */
 function isRunning({ isLocked, isCancelled, begun, started }: Source): boolean {
   return isLocked && !isCancelled && begun?.claim === started;
 }
 
-/** A worker that BullMQ does not tell of. */
+/** Stands for a worker that BullMQ does not report. */
 export const unknownWorker = 'unknown';
 
-/** The attempt that runs, or has ended the job well: its outcome is in BullMQ's own fields. */
+/** The attempt that is running or was successful. Its outcome is in BullMQ's own fields. */
 function latest({ started, begun, processedOn, processedBy, finishedOn, timestamp, returned }: Source, attempt: number): Attempt {
   return {
     attempt: Math.max(1, attempt),
@@ -205,9 +207,9 @@ function latest({ started, begun, processedOn, processedBy, finishedOn, timestam
 }
 
 /**
- * What is kept once runs were lost.
- * @param runs how many there were before the one that has begun
- * @param isOver the job may not run again: the one that has begun is given back
+ * The kept data after runs were lost.
+ * @param runs the number of runs before the one that has begun
+ * @param isOver whether the job may not run again; the run that has begun is then given back
  */
 export function keptLost(kept: Kept, lost: readonly Attempt[], runs: number, losses: number, isOver: boolean): Kept {
   const [first] = lost;
@@ -220,7 +222,7 @@ export function keptLost(kept: Kept, lost: readonly Attempt[], runs: number, los
   };
 }
 
-/** What is kept once an attempt has ended. @param runs the number of runs, this one included */
+/** The kept data after an attempt has ended. @param runs the number of runs, including this one */
 export function keptAfter(kept: Kept, attempt: Attempt, s: Settlement, runs: number): Kept {
   const { losses: _, ...others } = keptEnd(kept, s);
   const givenBack = (kept.givenBack ?? 0) + (s.attempt < attempt.attempt ? 1 : 0);
@@ -235,12 +237,12 @@ export function keptAfter(kept: Kept, attempt: Attempt, s: Settlement, runs: num
   };
 }
 
-/** What is kept of a job that ends, or is given back, without running. */
+/** The kept data of a job that ends, or is returned to the queue, without running. */
 export function keptEnd({ end: _, ...kept }: Kept, { status, reason, settledAt: at, dueAt }: Settlement): Kept {
   return status === 'failed' || status === 'cancelled' ? { ...kept, end: { status, reason, at } } : { ...kept, dueAt };
 }
 
-/** What is kept of a job that an operator runs again: what it has lost so far is forgiven. */
+/** The kept data of a job that an operator runs again. Its losses are reset. */
 export function keptAgain({ end: _, losses: __, ...kept }: Kept, runs: number, set: { dueAt?: number; maxAttempts?: number }): Kept {
   return {
     ...kept,
@@ -255,7 +257,7 @@ function progressOf(value: unknown): Progress | null {
   return typeof fraction === 'number' && typeof at === 'number' ? { fraction, message: message ?? null, at } : null;
 }
 
-/** The fields of the job's hash, and those that BullMQ hands to a worker. */
+/** Builds a source from the fields of the job's hash, or from those that BullMQ passes to a worker. */
 export function sourceOf(queue: string, foreign: string, hash: Readonly<Record<string, string>>, isLocked: boolean): Source {
   const number = (field: string) => (hash[field] === undefined ? null : Number(hash[field]));
   return {
@@ -280,7 +282,7 @@ export function sourceOf(queue: string, foreign: string, hash: Readonly<Record<s
   };
 }
 
-/** Where a worker counts the runs of a job: how many, its claim, the worker, and when. */
+/** The field where a worker records the latest run of a job: number of runs, claim, worker and time. */
 export const begunField = 'escapement:begun';
 
 export function begunOf(text: string | undefined): Begun | null {
@@ -288,12 +290,12 @@ export function begunOf(text: string | undefined): Begun | null {
   return runs === undefined ? null : { runs: Number(runs), claim: Number(claim), worker, at: Number(at) };
 }
 
-/** What an attempt has made of a job, as one word: to count what BullMQ does not tell apart. */
+/** The state of a job in one word, used to count states that BullMQ does not distinguish. */
 export const stateField = 'escapement:state';
 
-/** Where a request to cancel is written: a worker that saves the data of its job must not overwrite it. */
+/** The field for cancellation requests. It is separate because a worker that saves the data of its job must not overwrite it. */
 export const cancelField = 'escapement:cancel';
-/** Set with it if no worker held the job: the next one only takes it out of its queue. */
+/** Set together with `cancelField` if no worker held the job. The next worker then only removes the job from its queue. */
 export const cancelledField = 'escapement:cancelled';
 
 export function parsed(text: string | undefined | null): unknown {

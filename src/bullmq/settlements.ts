@@ -1,11 +1,11 @@
-/** Settlements of jobs that do not run, what is kept after a run, and the error by which BullMQ learns of a failure. Pure. */
+/** Settlements of jobs that do not run, the data kept after a run, and the error that reports a failure to BullMQ. Pure. */
 import { decide } from '../core/decide.ts';
 import { LeaseLostError } from '../core/errors.ts';
 import { type RecordedError, recordError } from '../core/failure.ts';
 import type { Attempt, Job, Settlement } from '../core/types.ts';
 import { type Begun, type Kept, keptAfter, keptEnd, keptLost, unknownWorker } from './rows.ts';
 
-/** Thrown to BullMQ for a job that failed, is to be retried, or was cancelled: its message and stack are those of the task's error. */
+/** Thrown to BullMQ for a job that failed, will be retried, or was cancelled. Its message and stack are those of the task's error. */
 export class Failed extends Error {
   readonly settlement: Settlement;
   constructor(settlement: Settlement) {
@@ -16,16 +16,16 @@ export class Failed extends Error {
   }
 }
 
-/** How a job ends, or is given back, that has not run. */
+/** The settlement of a job that ends, or is returned to the queue, without having run. */
 export function endedSo(job: Job, status: Settlement['status'], reason: string | null, at: number): Settlement {
   const { attempt, losses } = job;
   return { ...decideSimply(job, { kind: 'cancelled', reason: '' }, at), status, reason, attempt, losses };
 }
 
-/** What became of runs that began and have no outcome. */
+/** The consequences of runs that began and have no outcome. */
 export interface Lost {
   readonly keep: (kept: Kept) => Kept;
-  /** How the job ends; null: it may run again. */
+  /** The settlement if the job ends; null if it may run again. */
   readonly end: Settlement | null;
 }
 
@@ -57,8 +57,8 @@ export function lostBefore(job: Job, kept: Kept, before: Begun | null, now: numb
 }
 
 /**
- * What is kept once a job is settled; undefined: BullMQ has a place for all of it.
- * @param runs the number of runs, this one included; 0: it did not run
+ * The kept data of a settled job; undefined if BullMQ has a field for all of it.
+ * @param runs the number of runs, including this one; 0: it did not run
  */
 export function keptOf(job: Job, worker: string, runs: number, settlement: Settlement): ((kept: Kept) => Kept) | undefined {
   const { status, metadata, returnValue, settledAt } = settlement;

@@ -1,4 +1,4 @@
-/** The slots of a worker. Its queues of BullMQ each fetch jobs by themselves; the slots limit how many of these run at a time. */
+/** The slots of a worker. Each of its BullMQ queues fetches jobs independently; the slots limit how many of them run at a time. */
 export class Slots {
   #free: number;
   readonly #waiting: ((isFree: boolean) => void)[] = [];
@@ -8,7 +8,7 @@ export class Slots {
     this.#free = count;
   }
 
-  /** Resolves to true once there is a free place, which the caller then has; false once the worker stops. */
+  /** Takes a slot once one is free and resolves to true; resolves to false once the worker stops. */
   take(): Promise<boolean> {
     if (this.#closed) return Promise.resolve(false);
     if (this.#free > 0) {
@@ -24,7 +24,7 @@ export class Slots {
     else this.#free += 1;
   }
 
-  /** No more places are given. */
+  /** Hands out no more slots. */
   close(): void {
     this.#closed = true;
     for (const resolve of this.#waiting.splice(0)) resolve(false);

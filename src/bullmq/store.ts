@@ -1,6 +1,6 @@
 /**
- * The jobs of BullMQ's queues as the rest of Escapement reads and changes them: a store, as far as results and operations need one. It claims and
- * settles nothing, because BullMQ's workers do that, and refuses what BullMQ cannot do.
+ * Gives the rest of Escapement access to the jobs in BullMQ's queues: a store, as far as results and operations need one. It claims and
+ * settles nothing, because BullMQ's workers do that, and refuses what BullMQ does not support.
  */
 import type { JobType, Queue } from 'bullmq';
 import { changedAt, visibleStatus, withoutOldStacks } from '../core/job.ts';
@@ -27,7 +27,7 @@ import {
 import { unsupported } from './unsupported.ts';
 
 type Insert = Parameters<Store['insert']>;
-/** A record, and what BullMQ calls the job. */
+/** A record, and the job's id in BullMQ. */
 interface Found extends JobRecord {
   readonly foreign: string;
   readonly begun: Begun | null;
@@ -42,14 +42,16 @@ type List = { readonly items: readonly JobRecord[]; readonly cursor: string | nu
 
 const pollMs = 1_000;
 const batch = 200;
-/** How many delayed and failed jobs of each queue are looked at to count those that retry, or were cancelled. */
+/** How many delayed and failed jobs of each queue are read to count retrying and cancelled jobs. */
 const mostCounted = 1_000;
-/** How many jobs of each state are read to find those that changed last. */
+/** How many jobs of each state are read to find the most recently changed ones. */
 const mostChanged = 1_000;
 
 const waiting: readonly JobType[] = ['wait', 'prioritized'];
 const unfinished: readonly JobType[] = [...waiting, 'delayed', 'active'];
-/** Where the jobs of each status may be. What is cancelled before it starts, or has expired, stays where it is until a worker takes it out. */
+/**
+ * Where jobs of each status may be. A job that was cancelled before it started, or has expired, stays in place until a worker removes it.
+ */
 const placesOf: Readonly<Record<Status, readonly JobType[]>> = {
   waiting: [],
   scheduled: ['delayed'],
@@ -72,7 +74,7 @@ export class BullStore implements Store {
   readonly #nonce: () => string;
   readonly #listeners = new Set<(hint: Hint) => void>();
 
-  /** @param nonce makes a text that no other enqueue has */
+  /** @param nonce returns a text that is unique to the enqueue */
   constructor(connection: Connection, now: () => number, nonce: () => string) {
     this.connection = connection;
     this.#now = now;
@@ -87,7 +89,7 @@ export class BullStore implements Store {
     return this.connection.close();
   }
 
-  /** Calls Redis; what fails there is a StoreError. */
+  /** Calls Redis. Errors become StoreErrors. */
   async call<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await asOwnWork(work);
@@ -111,7 +113,7 @@ export class BullStore implements Store {
     });
   }
 
-  /** BullMQ leaves a job alone whose id is added again, and does not say so. */
+  /** If the id exists already, BullMQ leaves the existing job alone and does not report it. */
   async #insertOnce(job: Job): Promise<JobRecord | null> {
     const [standing] = await this.get([job.id]);
     if (standing) return standing;
@@ -135,7 +137,7 @@ export class BullStore implements Store {
     });
   }
 
-  /** The job that BullMQ has under this id in a queue. */
+  /** Reads the job with this BullMQ id from a queue. */
   async read(queue: string, foreign: string): Promise<Found | null> {
     const { client } = this.connection;
     const [fields, locked] = (await client.runCommand('escapementRead', [this.connection.queue(queue).toKey(foreign)])) as [
@@ -155,7 +157,10 @@ export class BullStore implements Store {
     return this.call(() => (options.order === 'changed' ? this.#changed(filter, options) : this.#pages(filter, options)));
   }
 
-  /** BullMQ has no index by id or by task: the ids of all jobs in the states that may match are read, and as many jobs as the page needs. */
+  /**
+   * BullMQ has no index by id or by task, so this reads the ids of all jobs in the states that may match, and as many jobs as the page
+   * needs.
+   */
   async #pages(filter: JobFilter, { now, limit, cursor }: { now: number; limit: number; cursor?: string | undefined }): Promise<List> {
     const items: JobRecord[] = [];
     const ids = (await this.#ids(filter, -1)).filter(({ id }) => cursor === undefined || id < cursor);
@@ -226,11 +231,14 @@ export class BullStore implements Store {
     return (await this.get([id]))[0]?.job ?? null;
   }
 
-  /** BullMQ cannot end a job that waits: it is marked, and the next worker takes it out. A worker that runs it sees the mark within seconds. */
+  /**
+   * BullMQ cannot end a waiting job: the job is marked, and the next worker removes it. A worker that is running the job sees the mark
+   * within seconds.
+   */
   async #cancel(queue: Queue, { job, foreign }: Found, reason: string): Promise<void> {
     const { client } = this.connection;
     await client.runCommand('escapementCancel', [queue.toKey(foreign), JSON.stringify({ reason, at: this.#now() })]);
-    // It does not stay until it is due.
+    // Otherwise it would stay until it is due.
     if (job.status === 'queued') await (await queue.getJob(foreign))?.promote().catch(() => {});
     this.hint({ finished: true, cancelled: true });
   }
@@ -264,7 +272,10 @@ export class BullStore implements Store {
     });
   }
 
-  /** As BullMQ counts. It does not tell jobs that wait for a retry from others that are not due, nor cancelled jobs from failed ones: some are looked at. */
+  /**
+   * Counts as BullMQ does. BullMQ distinguishes neither jobs that wait for a retry from other delayed jobs, nor cancelled jobs from failed
+   * ones, so a limited number of these is read.
+   */
   stats(): Promise<QueueStats[]> {
     return this.call(async () =>
       Promise.all(
@@ -340,7 +351,7 @@ export class BullStore implements Store {
     return () => this.#listeners.delete(notify);
   }
 
-  /** Something has happened in this process. */
+  /** Called when something has happened in this process. */
   hint(hint: Hint): void {
     for (const notify of this.#listeners) notify(hint);
   }

@@ -1,4 +1,4 @@
-/** What BullMQ cannot do, as errors that say what to use instead. */
+/** Errors for features that BullMQ does not support. They say what to use instead. */
 import { PermanentError, StoreError } from '../core/errors.ts';
 
 const instead = 'use a backend that runs the engine, such as postgres() or sqlite()';
@@ -7,7 +7,7 @@ export function unsupported(what: string): StoreError {
   return new StoreError(`bullmq() does not support ${what}; ${instead}`, { kind: 'unsupported' });
 }
 
-/** For a task that asks for it: trying again would not help. */
+/** For a task that uses such a feature: a retry would not help. */
 export function unsupportedInTask(what: string): PermanentError {
   return new PermanentError(`bullmq() does not support ${what}; ${instead}`);
 }

@@ -1,11 +1,12 @@
 /**
- * A worker on BullMQ: one of BullMQ's workers for each queue fetches jobs, renews their locks and finds those whose worker died. What a job means is
- * decided as in the engine: an attempt runs (`RunningAttempt`), `decide` turns its outcome into a settlement, and this file tells BullMQ. So retries,
- * timeouts, snoozes, cancelling and stops follow the same rules as on every other backend.
+ * A worker on BullMQ: a BullMQ worker for each queue fetches jobs, renews their locks and finds jobs whose worker died. Decisions are made
+ * as in the engine: an attempt runs (`RunningAttempt`), `decide` turns its outcome into a settlement, and this file carries it out in
+ * BullMQ. Retries, timeouts, snoozes, cancellations and stops therefore follow the same rules as on every other backend.
  *
- * Before a task runs, a script counts its runs (`Begun`), because a worker that has got a job from BullMQ may never begin it. Attempts are the runs less
- * those that were given back; runs after the last known outcome were lost. What BullMQ has no place for is saved under the job's lock before the job is
- * moved: if the process dies in between, BullMQ starts the job again, and an end that was decided is carried out then.
+ * Before a task runs, a script counts its runs (`Begun`), because a worker that has received a job from BullMQ may never begin it. The
+ * number of attempts is the number of runs minus those that were given back; runs after the last known outcome were lost. Data that BullMQ
+ * has no field for is saved under the job's lock before the job is moved: if the process dies in between, BullMQ starts the job again, and
+ * an end that was already decided is carried out then.
  */
 import type { Job as BullJob, Worker as BullMQWorker } from 'bullmq';
 import type { OwnWorker } from '../backends/own-worker.ts';
@@ -31,32 +32,35 @@ import { Slots } from './slots.ts';
 import type { BullStore } from './store.ts';
 import { unsupportedInTask } from './unsupported.ts';
 
-/** How often running jobs are asked whether they were cancelled, and what they have written down is saved. */
+/** How often running jobs are checked for cancellation and their notes are saved. */
 const beatMs = 2_000;
-/** How often it looks for queues that it does not know yet, if it serves all. */
+/** How often to look for new queues, if the worker serves all queues. */
 const lookEveryMs = 5_000;
-/** How soon another worker finds the jobs of one that died, once their locks have ended. */
+/** How soon another worker finds the jobs of a dead worker once their locks have ended. */
 const stalledIntervalMs = 5_000;
-/** A job whose task this worker does not know is left for others, and tried again after this time. */
+/** A job whose task this worker does not know is left to others, and checked again after this delay. */
 const unknownTaskMs = 2_000;
 const retryRedisMs = 500;
-/** The engine decides how often a job runs, and BullMQ must not. */
+/** The engine limits how often a job runs, so BullMQ must not. */
 const any = Number.MAX_SAFE_INTEGER;
-/** BullMQ keeps the stacks of the latest failures for its own tools. */
+/** The number of failure stacks that BullMQ keeps for its own tools. */
 const mostStacks = 10;
 
-/** A job as this worker settles it. */
+/** A job to be settled by this worker. */
 interface Claim {
   readonly held: HeldJob;
   readonly job: Job;
-  /** How often it has run, this time included; 0: it does not run now. */
+  /** The number of runs, including this one; 0: the job is not run now. */
   readonly runs: number;
 }
 
 interface Running {
   readonly attempt: RunningAttempt;
   readonly claim: Claim;
-  /** This worker had lost the job and has got it again: when BullMQ forgets the first one, it stops renewing the lock of the second. */
+  /**
+   * True if this worker lost the job and then received it again. When BullMQ forgets the first one, it stops renewing the lock of the
+   * second.
+   */
   readonly isAgain: boolean;
 }
 
@@ -64,7 +68,7 @@ interface Running {
 interface Ending {
   readonly claim: Claim;
   readonly settlement: Settlement;
-  /** The event was emitted where the job was ended. */
+  /** True if the event was emitted where the job was ended. */
   readonly isKnown: boolean;
 }
 
@@ -75,7 +79,7 @@ export class BullWorker implements OwnWorker {
   readonly #settings: WorkerSettings;
   readonly #slots: Slots;
   readonly #served = new Map<string, BullMQWorker>();
-  /** By the keys of the jobs in Redis: other programs use an id in several queues. */
+  /** By the jobs' keys in Redis, because other programs may use an id in several queues. */
   readonly #running = new Map<string, Running>();
   readonly #ending = new WeakMap<BullJob, Ending>();
   readonly #beat: Loop;
@@ -145,7 +149,7 @@ export class BullWorker implements OwnWorker {
         for (const attempt of attempts()) attempt.release();
       }),
     ];
-    // They fetch no more, and go on renewing locks until their jobs have ended.
+    // They fetch nothing more, and keep renewing locks until their jobs have ended.
     const closed = Promise.all([...this.#served.values()].map((worker) => worker.close())).then(() => true);
     const late = new Promise<boolean>((resolve) => {
       timers.push(clock.after(graceMs + releaseAfterMs + abandonAfterMs, () => resolve(false)));
@@ -168,7 +172,7 @@ export class BullWorker implements OwnWorker {
     events.emit({ type: 'workerStopped', at: clock.now(), worker: this.id });
   }
 
-  /** Serves the queues that it is to serve: those named, or all that are known by now. */
+  /** Starts serving the queues that were named, or all queues known by now. */
   async #serveAll(): Promise<number> {
     const { queues, excludeQueues } = this.#settings;
     const { definitions, queues: known } = this.#host;
@@ -190,7 +194,7 @@ export class BullWorker implements OwnWorker {
       name: this.id,
       concurrency: this.#settings.concurrency,
       stalledInterval: Math.min(stalledIntervalMs, connection.place.lockMs),
-      // After how many lost workers a job is given up is for the engine to decide.
+      // The engine decides after how many lost workers a job fails.
       maxStalledCount: any,
       ...kept('removeOnComplete', retention.successfulMs),
       ...kept('removeOnFail', Math.max(retention.failedMs, retention.cancelledMs)),
@@ -209,7 +213,7 @@ export class BullWorker implements OwnWorker {
     this.#served.set(name, worker);
   }
 
-  /** BullMQ asks how long a job waits before it runs again; -1: it does not. */
+  /** Called by BullMQ: how long a job waits before it runs again; -1 if it does not. */
   #delayOf(error: Error | undefined): number {
     if (!(error instanceof Failed)) {
       if (error) this.#failing(error);
@@ -251,7 +255,7 @@ export class BullWorker implements OwnWorker {
     return settlement ? this.#settle(claim, settlement, false) : this.#discard(claim, 'lost');
   }
 
-  /** The settlement of a job that does not run now: it has ended already, or is left for others. */
+  /** The settlement of a job that is not run now, because it has already ended or is left to others. */
   #endedBefore({ job, held }: Claim): Settlement | undefined {
     const now = this.#host.clock.now();
     const { end } = held.kept;
@@ -304,8 +308,8 @@ export class BullWorker implements OwnWorker {
   };
 
   /**
-   * Carries out a settlement. BullMQ moves the job when this returns or throws; moves that only the engine knows are made here.
-   * @param isKnown no event is emitted: that was done where the job was ended
+   * Carries out a settlement. BullMQ moves the job when this returns or throws. Moves that BullMQ would not make are made here.
+   * @param isKnown whether the event was already emitted where the job was ended
    */
   async #settle(claim: Claim, settlement: Settlement, isKnown: boolean): Promise<unknown> {
     const { held, job, runs } = claim;
@@ -326,7 +330,7 @@ export class BullWorker implements OwnWorker {
     throw isDelayed ? new DelayedError() : new WaitingError();
   }
 
-  /** BullMQ has accepted the end of an attempt. */
+  /** Called when BullMQ has accepted the end of an attempt. */
   #accepted(bull: BullJob): void {
     const ending = this.#ending.get(bull);
     if (!ending) return;
@@ -342,16 +346,16 @@ export class BullWorker implements OwnWorker {
       if (event.type !== 'orphaned') this.#host.events.emit(event);
   }
 
-  /** Another worker may have the job: BullMQ must not move it. */
+  /** Another worker may have the job, so BullMQ must not move it. */
   #discard({ job }: Claim, outcome: string): never {
     this.#host.events.emit({ type: 'discarded', at: this.#host.clock.now(), job, worker: this.id, attempt: job.attempt, outcome });
     throw new this.#store.connection.bull.DelayedError();
   }
 
-  /** BullMQ has found that the worker of a job died. */
+  /** Called when BullMQ finds that the worker of a job died. */
   async #orphaned(queue: string, foreign: string): Promise<void> {
     const record = await this.#store.read(queue, foreign);
-    // One that never began it has lost nothing.
+    // A worker that never began the run has lost nothing.
     if (!record || record.job.losses === 0) return;
     const { job, begun } = record;
     const worker = begun?.worker ?? unknownWorker;
@@ -363,14 +367,14 @@ export class BullWorker implements OwnWorker {
     return this.#running.size > 0 ? this.#host.clock.now() + beatMs : Number.POSITIVE_INFINITY;
   }
 
-  /** Tells a running attempt that it is cancelled, and saves what it has written down. */
+  /** Informs a running attempt of its cancellation, and saves its notes. */
   async #saveOne({ attempt, claim: { held }, isAgain }: Running): Promise<void> {
     const { bull, token } = held;
     if (isAgain) await bull.extendLock(token, this.#store.connection.place.lockMs);
     const cancel = await held.cancelled();
     if (cancel) attempt.cancel(cancel.reason);
     const { unsaved, unsavedProgress: progress } = attempt.notes;
-    // Its settlement has them.
+    // The settlement has saved them.
     if (attempt.ended) return;
     const { log, metadata } = unsaved;
     if (metadata) await held.keep((kept) => ({ ...kept, metadata }), 'running');
@@ -379,7 +383,7 @@ export class BullWorker implements OwnWorker {
     attempt.notes.saved({ ...unsaved, progress });
   }
 
-  /** Repeats a call until Redis answers it: the job's lock decides whether it still counts then. */
+  /** Repeats a call until Redis answers. The job's lock determines whether it still applies. */
   readonly #insist: Insist = async (call) => {
     for (;;) {
       try {
@@ -427,7 +431,7 @@ export class BullWorker implements OwnWorker {
   }
 }
 
-/** What BullMQ answers if the job is not as expected: its lock has ended, or it is gone. */
+/** True for BullMQ's error if a job is not as expected, because its lock has ended or it is gone. */
 function isRefusal(error: unknown): boolean {
   return error instanceof Error && /^(Missing (lock|key)|Lock mismatch|Job .* is not in the|could not renew lock)/i.test(error.message);
 }

@@ -1,14 +1,14 @@
-/** Middleware round every attempt, as `tasks.use` registers it. */
+/** Middleware around every attempt, registered with `tasks.use`. */
 import type { Definition, TaskContext } from '../core/definition.ts';
 import { InputError } from '../core/errors.ts';
 
 /**
- * Runs round every attempt of every task. Call `next` once; it resolves to what the task returned. A value that the middleware returns takes its
- * place; an error that it throws fails the attempt, like an error of the task.
+ * Runs around every attempt of every task. Call `next` once; it resolves to what the task returned. If the middleware returns a value, that
+ * value replaces the task's. If it throws, the attempt fails as if the task had thrown.
  */
 export type AttemptMiddleware<Result = unknown> = (attempt: TaskContext<Result>, next: () => Promise<unknown>) => unknown;
 
-/** Calls a task's function, with middleware round it. */
+/** Calls a task's function inside its middleware. */
 export function runAround(around: readonly AttemptMiddleware[], definition: Definition, input: unknown, context: TaskContext): unknown {
   const step = async (i: number): Promise<unknown> => {
     const middleware = around[i];
@@ -17,11 +17,11 @@ export function runAround(around: readonly AttemptMiddleware[], definition: Defi
     const value = await middleware(context, () => {
       if (inner !== undefined) return Promise.reject(new InputError(`${context.task}: a middleware of tasks.use() called next() twice`));
       inner = step(i + 1);
-      // Awaited below, also if the middleware does not wait for it.
+      // Awaited below even if the middleware does not await it.
       inner.catch(() => {});
       return inner;
     });
-    // Most middleware does not pass the value on.
+    // Most middleware does not return a value.
     return value === undefined ? await inner : value;
   };
   return step(0);

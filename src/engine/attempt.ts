@@ -55,11 +55,11 @@ export interface AttemptRunner {
   complete?(settlement: Settlement, transaction: unknown): Awaitable<Job | null>;
   /** Replaces the settlement of an attempt, unless it has already been sent to the store. */
   revise?(attempt: RunningAttempt, settlement: Settlement): void;
-  /** Where the job's steps are; left out where the job is in no store. */
+  /** Stores the job's steps; omitted if the job is in no store. */
   readonly steps?: StepStore;
-  /** Where the job's blobs are; left out where the job is in no store. */
+  /** Stores the job's blobs; omitted if the job is in no store. */
   readonly blobs?: Pick<Store, 'getBlobs' | 'saveBlobs'>;
-  /** Isolated tasks run outside of this thread, if the host can; left out: they run like all others. */
+  /** True if isolated tasks run outside this thread, provided that the host supports it. Otherwise they run like all others. */
   readonly isolates?: true;
   /** New progress needs to be saved. */
   progressed?(attempt: RunningAttempt): void;
@@ -72,7 +72,7 @@ export class RunningAttempt implements Scope {
   readonly worker: string;
   /** When the lease was last known to be held, on the monotonic clock. */
   confirmedAt: number;
-  /** When the store was first asked to renew it since then, on the monotonic clock; null if it has not been. */
+  /** When the store was first asked to renew it since then, on the monotonic clock; null if it has not been asked. */
   askedAt: number | null = null;
   parent: Scope | undefined;
   #notes: Notes | undefined;
@@ -87,7 +87,7 @@ export class RunningAttempt implements Scope {
   /** The control value that its function created last; it must be returned. */
   #made: Snooze | Cancel | undefined;
   #timeout: Timer | undefined;
-  /** Its job has failed, and what its steps did is being undone. */
+  /** Set once the job has failed and its steps are being undone. */
   #undoing = false;
   #waits: Set<(error: AttemptError) => void> | undefined;
 
@@ -211,18 +211,18 @@ export class RunningAttempt implements Scope {
     return answer instanceof Promise ? answer.then(settled) : settled(answer);
   }
 
-  /** Runs isolated tasks, if this attempt's does not run here. */
+  /** Runs the task outside this thread; undefined if it runs here. */
   get isolate(): Isolate | undefined {
     return this.definition?.isolate && this.#runner.isolates ? this.host.isolate : undefined;
   }
 
-  /** What it has written down. */
+  /** Its progress, log lines and metadata. */
   get notes(): Notes {
     this.#notes ??= new Notes(this, () => this.#runner.progressed?.(this));
     return this.#notes;
   }
 
-  /** What of it is to be saved with the outcome. */
+  /** The part of its notes that must be saved with the outcome. */
   get #unsaved(): Unsaved {
     return this.#notes?.unsaved ?? nothingUnsaved;
   }
@@ -256,7 +256,7 @@ export class RunningAttempt implements Scope {
     });
   }
 
-  /** Runs `work`, and rejects with the error of `late` if it takes longer than this, or when the attempt is ended. */
+  /** Runs `work`. Rejects with the error from `late` if it takes longer than `ms`, or when the attempt is ended. */
   within<T>(ms: number | null, late: () => Error, work: () => T): Promise<Awaited<T>> {
     if (this.#aborted) return Promise.reject(this.#aborted);
     return new Promise((resolve, reject) => {
@@ -275,7 +275,7 @@ export class RunningAttempt implements Scope {
         timer?.cancel();
         reject(error);
       });
-      // A function that throws at once rejects too.
+      // If the function throws synchronously, this rejects as well.
       new Promise<T>((start) => start(work())).then(
         (value) => {
           end();
@@ -289,14 +289,14 @@ export class RunningAttempt implements Scope {
     });
   }
 
-  /** Ends the attempt: its job runs again after a time, or when a signal comes. */
+  /** Ends the attempt. Its job runs again after a delay or when a signal arrives. */
   suspend(delayMs: number, awaits: string | undefined, why: string): AttemptError {
     const error = new SuspendedError(`job ${this.job.id} ${why}; it holds no worker meanwhile`);
     this.#interrupt({ error, outcome: { kind: 'snoozed', delayMs, ...(awaits === undefined ? {} : { awaits }) } });
     return this.#aborted ?? error;
   }
 
-  /** A step was recorded. */
+  /** Emits that a step was recorded. */
   stepped(step: Step): void {
     const { host, job } = this;
     if (!host.events.hasListeners('stepped')) return;
@@ -324,7 +324,7 @@ export class RunningAttempt implements Scope {
     if (!isSaved) throw new LeaseLostError(`attempt ${job.attempt} of job ${job.id} no longer holds it`);
   }
 
-  /** The worker cannot wait any longer. */
+  /** Called when the worker cannot wait any longer. */
   release(): void {
     this.#end({ kind: 'released' });
   }
@@ -391,7 +391,10 @@ export class RunningAttempt implements Scope {
       );
   }
 
-  /** True if its job ends badly, and its steps are undone before that; or if they are being undone, and only that decides. */
+  /**
+   * True if the steps must be undone before the job ends, because the job is about to fail or be cancelled, or if they are being undone
+   * already; the result of that then decides.
+   */
   #undoFirst(outcome: Outcome): boolean {
     if (outcome.kind === 'released') return false;
     if (this.#undoing) return true;
@@ -410,7 +413,7 @@ export class RunningAttempt implements Scope {
 
   async #undo(steps: Steps, why: Omit<Failure, 'maxAttempts' | 'ownMaxAttempts'>): Promise<void> {
     let end: Outcome;
-    // Once all is undone, this attempt is the job's last.
+    // Once all steps are undone, this attempt is the job's last.
     let maxAttempts = this.job.attempt;
     try {
       await steps.undo(why);
@@ -434,14 +437,14 @@ export class RunningAttempt implements Scope {
     this.#runner.ended(this, this.#noted(decide({ ...job, maxAttempts }, this.#backoff, end, host.clock.now(), fraction, this.#progress)));
   }
 
-  /** A settlement with what is to be stored beside it. */
+  /** Adds the notes that are stored with a settlement. */
   #noted(settlement: Settlement): Settlement {
     const unsaved = this.#unsaved;
     const undoes = this.#steps?.canUndo && settlement.status === 'queued';
     return unsaved === nothingUnsaved && !undoes ? settlement : { ...settlement, ...unsaved, ...(undoes ? { undoes: true as const } : {}) };
   }
 
-  /** True if the job ends with this outcome, and not well. */
+  /** True if the job ends with this outcome, and not successfully. */
   #isEnd(outcome: Outcome): boolean {
     if (outcome.kind === 'cancelled') return true;
     return outcome.kind === 'failed' && (outcome.permanent || this.job.attempt >= this.job.maxAttempts);
@@ -482,7 +485,7 @@ function begin(attempt: RunningAttempt): unknown {
   const { isolate } = attempt;
   const { around } = attempt.host;
   if (isolate) {
-    // The input is parsed where the function is.
+    // The input is parsed in the thread or process that runs the function.
     const isolated = { ...definition, run: () => isolate.run(definition, attempt, context) };
     return around.length === 0 ? isolated.run() : runAround(around, isolated, undefined, context);
   }

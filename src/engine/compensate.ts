@@ -1,7 +1,8 @@
 /**
- * The task that undoes what the parts of a failed workflow have done. It is a job of the workflow that runs when all others have ended: it adds
- * one job for each successful part that has a `compensate` task, the latest first, one after another. They wait for it, too, so that none runs
- * before all are there. When the workflow is retried, the job waits once more, and what was undone runs again (`core/workflow`).
+ * The task that undoes what the parts of a failed workflow have done. It is a job of the workflow that runs when all others have ended. It
+ * adds one job for each successful part that has a `compensate` task, from the latest to the earliest, one after another. They also wait
+ * for this job, so that none runs before all are added. When the workflow is retried, this job waits again, and the parts that were undone
+ * run again (`core/workflow`).
  */
 
 import { defaultBackoff } from '../core/backoff.ts';
@@ -13,10 +14,10 @@ import type { Backend } from '../ports/backend.ts';
 import type { Store } from '../ports/store.ts';
 import type { Host } from './host.ts';
 
-/** What the task needs of its application. */
+/** What the task needs from its application. */
 export interface Compensating {
   readonly host: () => Host;
-  /** The backend on which a job is. */
+  /** The backend that has the job. */
   readonly backendOf: (result: unknown) => Backend;
 }
 
@@ -81,7 +82,7 @@ async function partsOf(store: Store, workflow: string, now: number): Promise<Job
   return jobs;
 }
 
-/** The job that undoes another; its input is what the other returned. Its failure does not keep the others from being undone. */
+/** The job that undoes another. Its input is what the other returned. If it fails, the remaining ones still run. */
 function undo({ definitions }: Host, own: Job, job: Job, now: number): Job {
   const task = job.part?.compensate as string;
   const definition = definitions.get(task);

@@ -1,4 +1,4 @@
-/** Functions for the code of tasks that concern the attempt in which they are called. */
+/** Functions that tasks call or return to control their current attempt. */
 import type { Duration } from '../core/duration.ts';
 import { type Cancel, cancel as makeCancel, snooze as makeSnooze, type Snooze } from '../core/outcomes.ts';
 import type { Scope } from '../ports/clock.ts';
@@ -36,7 +36,7 @@ export function cancel(reason = 'cancelled'): Cancel {
   return noted(makeCancel(reason));
 }
 
-/** Lets the attempt remember a control value it creates. The attempt may belong to another copy of this package. */
+/** Records a control value with the attempt that created it. The attempt may belong to another copy of this package. */
 function noted<T extends Snooze | Cancel>(outcome: T): T {
   (scope.getStore() as Partial<RunningAttempt> | undefined)?.made?.(outcome);
   return outcome;

@@ -1,6 +1,6 @@
 /**
- * What is known of errors that were thrown in the thread or process of a task and made again here: how they were recorded, and whether the
- * task's own rules, which saw the error itself, let them be retried.
+ * Tracks errors that were thrown in a task's thread or process and recreated here: how they were recorded, and whether they may be retried
+ * according to the task's own rules, which saw the original error.
  */
 import type { RecordedError } from '../core/failure.ts';
 

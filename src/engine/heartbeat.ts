@@ -40,7 +40,7 @@ export function createHeartbeat(host: Host, store: JobStore, running: ReadonlyMa
 
   /** Set from the request of a renewal until it is confirmed. It fences in time even if the store fails or never answers. */
   let watch: Timer | undefined;
-  /** A renewal is under way. */
+  /** True while a renewal is in progress. */
   let asking = false;
   /** Each attempt was confirmed at a different time, so each is fenced at its own deadline. */
   function fenceInTime(): void {

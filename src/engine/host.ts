@@ -39,9 +39,9 @@ export interface InFlight {
 /** The workers running in this process, for all applications. */
 export const runningHere: Host['running'] = new Set();
 
-/** Runs the functions of isolated tasks outside of the worker's thread. */
+/** Runs the functions of isolated tasks outside the worker's thread. */
 export interface Isolate {
-  /** Resolves or rejects as the function does. It follows the attempt: when that is ended, so is the function. */
+  /** Resolves or rejects as the function does. If the attempt is ended, the function is ended too. */
   run(definition: Definition, attempt: RunningAttempt, context: TaskContext): Promise<unknown>;
   close(): void;
 }
@@ -62,9 +62,9 @@ export interface Host {
   names(): readonly string[];
   /** The limits of queues and tasks, or null; the same object until a task is added. */
   limits(): Limits | null;
-  /** Middleware round every attempt; the list changes when the application registers more. */
+  /** Middleware around every attempt. The list changes when the application registers more. */
   readonly around: readonly AttemptMiddleware[];
-  /** Left out: isolated tasks run like all others, as in a simulation. */
+  /** Undefined: isolated tasks run like all others, as in a simulation. */
   readonly isolate?: Isolate;
   newId(now: number): string;
   /** The caller's view of a job, for `ctx.result`. */

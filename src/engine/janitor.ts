@@ -22,7 +22,7 @@ const batch = 500;
 const noTasks: readonly string[] = [];
 /** How often a janitor polls without a hint, in stores shared between processes. */
 export const overdueEveryMs = 5_000;
-/** The longest time for which finished jobs stay after their retention. */
+/** Finished jobs are pruned at most this long after their retention ends. */
 export const pruneEveryMs = 3_600_000;
 const pruneBatch = 1_000;
 const finishedStatuses = ['successful', 'failed', 'cancelled'] as const;
@@ -157,7 +157,7 @@ async function recover(host: Host, store: Store, orphans: readonly Job[], now: n
   for (const event of dependentEvents(dependents, now)) host.events.emit(event);
 }
 
-/** Jobs that would end with steps that can be undone are queued instead: their next attempt undoes them. */
+/** Queues jobs that would otherwise end with steps to undo. Their next attempt undoes the steps. */
 async function undoing(
   store: Store,
   jobs: readonly Job[],
@@ -177,7 +177,7 @@ async function undoing(
       if (recorded.has(failedStep)) return end.status === 'failed' ? end : { ...end, undoes: true };
       const maxAttempts = job.attempt + undoAttempts;
       const failure = { error: job.cancelRequested === null ? error : null, reason: job.cancelRequested, permanent: false, maxAttempts };
-      // If it is not saved, another has settled the job.
+      // If it is not saved, another worker has settled the job.
       if (!(await store.saveSteps(job, [{ ...failureStep(failure), attempt: job.attempt, at: now }]))) return end;
       await store.amend([{ id: job.id, expect: { status: 'running', claim: job.claim }, set: { maxAttempts } }], { now });
       return { ...end, status: 'queued', reason: null, dueAt: now, undoes: true };

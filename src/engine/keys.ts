@@ -1,4 +1,4 @@
-/** The keys under which a job is counted: what the application's key functions make of its input, as texts that a store can index. */
+/** Computes a job's keys by calling the application's key functions with its input, and returns them as texts that a store can index. */
 import type { Definition, KeyOf, UniqueRule } from '../core/definition.ts';
 import { ignoreRejection, isThenable, show } from '../core/duration.ts';
 import { InputError } from '../core/errors.ts';
@@ -7,12 +7,12 @@ import type { Job } from '../core/types.ts';
 import type { Uniqueness } from '../core/unique.ts';
 import { digest } from '../ports/machine.ts';
 
-/** Longer keys are stored as their digest. */
+/** Longer keys are stored as a digest. */
 const maxKeyLength = 200;
 
 /**
- * The key that a function makes of an input.
- * @throws InputError when the function throws, or returns something other than a string that is not empty or a finite number
+ * Calls a key function with an input.
+ * @throws InputError if the function throws, or returns anything but a non-empty string or a finite number
  */
 function keyOf(key: NonNullable<KeyOf>, input: unknown, what: string): string {
   let value: unknown;
@@ -27,14 +27,14 @@ function keyOf(key: NonNullable<KeyOf>, input: unknown, what: string): string {
   throw new InputError(`${what} returned ${show(value)}; expected a string that is not empty, or a number`);
 }
 
-/** What a job carries of its task's limits and of `unique`. */
+/** The keys of a job for its task's limits and `unique`. */
 export type Keys = Pick<Job, 'unique' | 'concurrencyKey' | 'rateKey'>;
 
 /**
  * The keys of a job.
  * @param text the encoded input
- * @param input the input as the schema has parsed it
- * @throws InputError when a key function fails
+ * @param input the input as parsed by the schema
+ * @throws InputError if a key function fails
  */
 export function keysOf(
   { name, concurrency, rate }: Definition,
@@ -60,7 +60,7 @@ function bounded(key: string): string {
   return key.length <= maxKeyLength ? key : digest(key);
 }
 
-/** An input as text, whatever the order of its properties. */
+/** An input as text that does not depend on the order of its properties. */
 function canonical(text: string | null): string {
   return text === null ? '-' : JSON.stringify(sorted(decode(text)));
 }
@@ -68,7 +68,7 @@ function canonical(text: string | null): string {
 function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted);
   if (typeof value !== 'object' || value === null) return value;
-  // Entries, for `__proto__` as a key would be lost in an object.
+  // An object would lose `__proto__` as a key, so it is written as a list of entries.
   return {
     entries: Object.entries(value)
       .map(([key, part]) => [key, sorted(part)] as const)

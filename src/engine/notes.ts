@@ -1,6 +1,6 @@
 /**
- * What an attempt writes down while it runs: progress, log lines and metadata. The worker saves them with its renewals and with the outcome; until
- * then they are here.
+ * The notes of an attempt: progress, log lines and metadata. They are held here until the worker saves them with a renewal or with the
+ * outcome.
  */
 import type { Definition } from '../core/definition.ts';
 import { show } from '../core/duration.ts';
@@ -13,7 +13,7 @@ import type { Job, Progress } from '../core/types.ts';
 import type { Scope } from '../ports/clock.ts';
 import { duplicatesEvent, type Host } from './host.ts';
 
-/** What the store has not saved yet. */
+/** Notes that the store has not saved yet. */
 export interface Unsaved {
   readonly log?: readonly string[];
   readonly metadata?: Readonly<Record<string, unknown>>;
@@ -33,7 +33,7 @@ export const nothingUnsaved: Unsaved = {};
 /** Maximum size of a job's metadata when a task changes it, in bytes of JSON. */
 const maxMetadataBytes = 16_384;
 
-/** Tasks that a warning has been logged for. */
+/** Tasks for which a warning has been logged. */
 const warned = new WeakSet<Definition>();
 
 export class Notes {
@@ -41,14 +41,14 @@ export class Notes {
   #savedProgress: Progress | null = null;
   readonly #of: Of;
   readonly #changed: () => void;
-  /** Lines that the store does not have yet, and how many there were in all. */
+  /** Lines that are not saved yet, and the total number of lines logged. */
   #lines: string[] | undefined;
   #logged = 0;
-  /** The metadata as the attempt has changed it, and as the store has saved it. */
+  /** The metadata as changed by the attempt, and as last saved. */
   #metadata: Readonly<Record<string, unknown>> | undefined;
   #savedMetadata: Readonly<Record<string, unknown>> | undefined;
 
-  /** @param changed there is something to be saved soon */
+  /** @param changed called when something needs to be saved soon */
   constructor(of: Of, changed: () => void) {
     this.#of = of;
     this.#changed = changed;
@@ -58,18 +58,18 @@ export class Notes {
     return this.#progress;
   }
 
-  /** To be saved with the next renewal. */
+  /** The progress to save with the next renewal. */
   get unsavedProgress(): Progress | null {
     return this.#progress === this.#savedProgress ? null : this.#progress;
   }
 
-  /** What is to be saved with the next renewal, or with the outcome. */
+  /** The notes to save with the next renewal or with the outcome. */
   get unsaved(): Unsaved {
     const log = this.#lines && this.#lines.length > 0 ? { log: this.#lines } : nothingUnsaved;
     return this.#metadata === this.#savedMetadata || this.#metadata === undefined ? log : { ...log, metadata: this.#metadata };
   }
 
-  /** The store has saved them. */
+  /** Called when the store has saved these notes. */
   saved({ log, metadata, progress }: Unsaved & { readonly progress?: Progress | null }): void {
     if (progress) this.#savedProgress = progress;
     if (log) this.#lines = this.#lines?.filter((line) => !log.includes(line));
@@ -111,7 +111,7 @@ export class Notes {
 
   report(fraction: number, message: string | undefined): void {
     const { ended, host, job, worker } = this.#of;
-    // Progress reported after the attempt has ended is ignored.
+    // Progress reported after the end of the attempt is ignored.
     if (ended) return;
     const at = host.clock.now();
     if (!(fraction >= 0 && fraction <= 1) || typeof fraction !== 'number') this.#warnOfProgress(fraction);

@@ -19,7 +19,7 @@ type JobsAndReads = JobStore & ReadStore;
 /** The change to make to a job, null to delete it, or undefined for no change. */
 type Change = (job: Job, now: number) => Amendment['set'] | undefined;
 
-/** Changes that depend on more than the rows of the jobs. */
+/** Changes that depend on more than the jobs' own rows. */
 interface Wish {
   forJobs(ids: readonly string[]): Promise<Change>;
 }
@@ -34,7 +34,8 @@ export async function cancelJob(host: Host, store: JobsAndReads, id: string, rea
 
 /**
  * Runs one job again, allowing one more attempt than it has used.
- * @throws InputError if it is running or was successful, or its workflow is being undone; DuplicateJobError if another job holds its unique key
+ * @throws InputError if it is running or was successful, or if its workflow is being undone; DuplicateJobError if another job holds its
+ * unique key
  */
 export async function retryJob(host: Host, store: JobsAndReads, id: string): Promise<void> {
   const own = await ownAttempts(store, [id]);
@@ -85,7 +86,7 @@ export type Edit = Partial<Pick<Job, 'input' | 'runAfter' | 'expiresAt' | 'queue
 
 /**
  * Changes a queued job.
- * @param read makes the changes for the job at an instant
+ * @param read returns the changes for the job at an instant
  * @throws InputError if the job is running or finished, or would expire before it is due
  */
 export async function editJob(host: Host, store: JobsAndReads, id: string, read: (job: Job, now: number) => Edit): Promise<void> {
@@ -125,7 +126,7 @@ function hasTurnAhead({ status }: Job): boolean {
   return status === 'queued' || status === 'waiting';
 }
 
-/** Cancels those of these jobs that have not finished. */
+/** Cancels the unfinished ones of these jobs. */
 export async function cancelSome(host: Host, store: JobsAndReads, jobs: readonly Job[], reason: string): Promise<void> {
   const ids = jobs.map(({ id }) => id);
   await change(host, store, ids, cancelling(reason, await undoable(store, ids)));
@@ -136,7 +137,7 @@ export function cancelJobs(host: Host, store: JobsAndReads, filter: JobFilter, r
   return changeAll(host, store, filter, { forJobs: async (ids) => cancelling(reason, await undoable(store, ids)) });
 }
 
-/** Cancels all jobs of a workflow that have not ended, except those that run always, and those that undo others. */
+/** Cancels all unfinished jobs of a workflow, except parts that always run, and jobs that undo others. */
 export function cancelParts(host: Host, store: JobsAndReads, workflow: string, reason: string): Promise<number> {
   const forJobs = async (ids: readonly string[]): Promise<Change> => {
     const cancel = cancelling(reason, await undoable(store, ids));
@@ -145,16 +146,16 @@ export function cancelParts(host: Host, store: JobsAndReads, workflow: string, r
   return changeAll(host, store, { workflow }, { forJobs });
 }
 
-/** Those of these jobs that have steps to undo. */
+/** The jobs that have steps to undo. */
 async function undoable(store: JobsAndReads, ids: readonly string[]): Promise<ReadonlySet<string>> {
   const steps = await store.getSteps(ids);
   return new Set(ids.filter((_, i) => steps[i]?.some(({ name }) => name === undoableStep)));
 }
 
 /**
- * Runs all matching failed and cancelled jobs again, except those that are revived by the job that they wait for, and those that undo others;
- * returns their number.
- * @param heldBy called for a job that stays as it is, because another one holds its unique key or undoes its workflow
+ * Runs all matching failed and cancelled jobs again and returns their number. Skips jobs that are revived by the job that they wait for,
+ * and jobs that undo others.
+ * @param heldBy called for a job that is left unchanged because another one holds its unique key or undoes its workflow
  */
 export function retryJobs(host: Host, store: JobsAndReads, filter: JobFilter, heldBy?: HeldBy): Promise<number> {
   const forJobs = async (ids: readonly string[]): Promise<Change> => {
@@ -172,7 +173,7 @@ export async function retryParts(host: Host, store: JobsAndReads, workflow: stri
   });
 }
 
-/** The error of a job that cannot run again because of a job that undoes its workflow. */
+/** The error for a job that cannot run again because of a job that undoes its workflow. */
 function obstacleTo(id: string, { status, workflow, task }: Job): InputError {
   if (task === compensateTask && status === 'successful')
     return new InputError(
@@ -183,7 +184,7 @@ function obstacleTo(id: string, { status, workflow, task }: Job): InputError {
   );
 }
 
-/** @throws InputError if what a job undoes may have run again since */
+/** @throws InputError if the job that was undone may have run again since */
 async function refuseLateUndo(store: JobsAndReads, { id, enqueuedBy, workflow, part }: Job): Promise<void> {
   const [compensation, undone] = await store.get([enqueuedBy ?? '', part?.undoes?.job ?? '']);
   const isThere = undone?.job.status === 'successful' && undone.job.attempt === part?.undoes?.attempt;
@@ -192,12 +193,12 @@ async function refuseLateUndo(store: JobsAndReads, { id, enqueuedBy, workflow, p
     throw new InputError(`job ${id} cannot run again: workflow ${workflow} was retried since, or what the job undoes was deleted`);
 }
 
-/** It was cancelled because a job that it waits for failed, and is revived when that one runs again. */
+/** True for a job that was cancelled because a job that it waits for failed. It is revived when that job runs again. */
 function isHeldUp({ status, workflow, reason }: Job): boolean {
   return workflow !== null && status === 'cancelled' && reason === upstreamFailed;
 }
 
-/** @param undoable jobs that have steps to undo: an attempt does that, and then cancels them */
+/** @param undoable jobs that have steps to undo: an attempt undoes them and then cancels the job */
 function cancelling(why: string, undoable: ReadonlySet<string>): Change {
   const reason = cut(String(why), maxTextBytes);
   return (job, now) => {
@@ -208,7 +209,7 @@ function cancelling(why: string, undoable: ReadonlySet<string>): Change {
   };
 }
 
-/** The attempts of jobs that were undone: while they were, they had more. */
+/** The original number of attempts of jobs that were undone. Undoing raises the number. */
 async function ownAttempts(store: JobsAndReads, ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
   const steps = await store.getSteps(ids);
   return new Map(
@@ -227,7 +228,7 @@ function again(job: Job, now: number, own: ReadonlyMap<string, number>): NonNull
 /** `events`: events are emitted. `quiet`: no events are emitted. `count`: nothing is changed. */
 type Manner = 'events' | 'quiet' | 'count';
 
-/** @param holder the job because of which the job `id` stays as it is */
+/** @param holder the job that keeps the job `id` from being changed */
 type HeldBy = (id: string, holder: Job) => void;
 
 async function changeAll(
@@ -252,7 +253,7 @@ async function changeAll(
   return count;
 }
 
-/** @param heldBy called for a job that stays as it is, because another one holds its unique key or undoes its workflow */
+/** @param heldBy called for a job that is left unchanged because another one holds its unique key or undoes its workflow */
 async function change(
   host: Host,
   store: JobsAndReads,

@@ -1,8 +1,8 @@
-/** Reports that a worker's store fails, once for all of its loops, and that it has recovered. */
+/** Reports that a worker's store is failing, once for all of its loops, and that it has recovered. */
 import { recordError } from '../core/failure.ts';
 import { duplicatesEvent, type Host } from './host.ts';
 
-/** A full disk may last for hours: after the first report, there is one at most this often. */
+/** A full disk may last for hours, so after the first report there is at most one per interval. */
 const reportEveryMs = 30_000;
 
 export class Outage {
@@ -17,7 +17,7 @@ export class Outage {
     this.#worker = worker;
   }
 
-  /** A loop's call of the store has failed. @param first the one before had not */
+  /** Called when a loop's call of the store fails. @param first whether the previous call had succeeded */
   failed(error: unknown, first: boolean): void {
     if (first) this.#failingLoops += 1;
     const { clock, logger, events } = this.#host;
@@ -31,7 +31,7 @@ export class Outage {
     events.emit({ type: 'storeFailing', at, worker: this.#worker, error: recorded });
   }
 
-  /** A loop's call has succeeded after failures. */
+  /** Called when a loop's call succeeds after failures. */
   recovered(): void {
     this.#failingLoops -= 1;
     if (this.#failingLoops > 0 || !this.#isReported) return;

@@ -1,7 +1,6 @@
 /**
- * A worker's fourth duty: registering itself for anyone who looks, with what it serves, how busy it is, its last heartbeat, and the
- * schedules its code defines. It saves these schedules in the store, and pauses code-defined schedules that no live worker declares any
- * more.
+ * A worker's fourth duty: keeping its entry in the registry, with what it serves, how busy it is, its last heartbeat, and the schedules its
+ * code defines. It saves these schedules in the store, and pauses code-defined schedules that no live worker declares any more.
  */
 import { type CodeSchedule, pauseUndeclaredAfterMs, synchronised, undeclared, undeclaredRow } from '../core/schedule.ts';
 import type { WorkerRow } from '../core/types.ts';

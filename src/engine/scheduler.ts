@@ -21,7 +21,7 @@ const batch = 100;
 const schedulesAtOnce = 25;
 const jobsAtOnce = 100;
 
-/** What a due schedule leads to in this step. */
+/** What to do for a due schedule in this step. */
 interface Plan {
   readonly row: ScheduleRow;
   readonly firing: Firing;
@@ -179,7 +179,10 @@ export function scheduledJob(host: Host, row: ScheduleRow, input: string | null,
   return newJob(request, host.newId(now), now);
 }
 
-/** An occurrence whose keys cannot be made fires without them: nobody is there to handle an error. */
+/**
+ * The keys of an occurrence's job. If they cannot be computed, the job is created without them, because there is no caller to handle the
+ * error.
+ */
 function scheduledKeys(host: Host, row: ScheduleRow, input: string | null, now: number): Keys | undefined {
   const definition = host.definitions.get(row.task);
   if (!definition?.unique && !definition?.concurrency && !definition?.rate) return undefined;

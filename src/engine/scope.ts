@@ -18,7 +18,7 @@ export function outside(call: (attempt: Scope | undefined) => void): void {
   else scope.exit(call, attempt);
 }
 
-/** The job whose attempt the running code belongs to; null outside of any. What `call` runs is no job. */
+/** The id of the job whose attempt the running code belongs to; null outside any. Code run by `call` belongs to no job. */
 export function enqueuing(): string | null {
   let current = scope.getStore();
   while (current?.worker === 'call') current = current.parent;

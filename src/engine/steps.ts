@@ -1,6 +1,6 @@
 /**
- * The durable steps of one attempt: what `ctx.step`, long sleeps and `ctx.waitFor` record with their job, and read again when the job runs again.
- * The task's function starts from the top each time; what is recorded is not done twice.
+ * The durable steps of one attempt: what `ctx.step`, long sleeps and `ctx.waitFor` record with their job and read when the job runs again.
+ * The task's function starts from the top each time, but recorded steps do not run twice.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
@@ -39,14 +39,14 @@ import { parseInput } from './input.ts';
 
 /** The part of a store that keeps steps. */
 export interface StepStore extends Pick<Store, 'saveSteps' | 'getSteps' | 'takeSignal' | 'amend'> {
-  /** Set if it keeps none: makes the error for a task that asks for them. */
+  /** Set if it cannot keep steps: returns the error for a task that uses them. */
   refused?(what: string): Error;
 }
 
-/** Set in the function of a step: it runs once, so its own sleeps are not recorded. */
+/** Set inside a step's function. The step runs once, so sleeps inside it are not recorded. */
 const inStep = new AsyncLocalStorage<true>();
 
-/** A job that sleeps for longer than this between steps gives its slot back. */
+/** A job that sleeps for longer than this between steps gives up its slot. */
 const holdMs = 30_000;
 const retryStoreMs = 1_000;
 const maxNameLength = 200;
@@ -56,12 +56,12 @@ export class Steps {
   readonly #store: StepStore | undefined;
   #recorded: Promise<Map<string, Step>> | undefined;
   #loaded: ReadonlyMap<string, Step> | undefined;
-  /** How often each name was asked for. */
+  /** How often each name was used. */
   readonly #asked = new Map<string, number>();
   readonly #names = new Set<string>();
-  /** Where the steps that run now were started. */
+  /** The call sites of the steps that are running. */
   readonly #running = new Map<string, Error>();
-  /** The steps that have run and can be undone, in order. */
+  /** The completed steps that can be undone, in order. */
   readonly #undone: Undo[] = [];
 
   constructor(attempt: RunningAttempt, store: StepStore | undefined) {
@@ -69,7 +69,7 @@ export class Steps {
     this.#store = store;
   }
 
-  /** True between steps, once the attempt has asked for one: a sleep there is recorded. */
+  /** True between steps, once the attempt has used one. A sleep at this point is recorded. */
   get areUsed(): boolean {
     return this.#names.size > 0 && inStep.getStore() === undefined;
   }
@@ -118,7 +118,7 @@ export class Steps {
     if (this.#store?.refused) throw this.#store.refused(what);
   }
 
-  /** Sleeps until the same instant however often the job runs meanwhile. */
+  /** Sleeps until the same instant, however often the job runs in the meantime. */
   async sleep(ms: number): Promise<void> {
     const { clock } = this.#attempt.host;
     const name = this.#next('~sleep');
@@ -159,12 +159,12 @@ export class Steps {
     throw this.#attempt.suspend(until === null ? longestDurationMs : until - clock.now(), name, `waits for the signal ${name}`);
   }
 
-  /** True if steps have to be undone when the job fails, or some have been undone because it has failed. */
+  /** True if steps must be undone when the job fails, or if it has failed and they are being undone. */
   get canUndo(): boolean {
     return this.#undone.length > 0 || this.failure !== undefined;
   }
 
-  /** Why the job is being undone, as an earlier attempt has recorded it. */
+  /** Why the job is being undone, as recorded by an earlier attempt, or because its cancellation was requested. */
   get failure(): Failure | undefined {
     const recorded = this.#loaded?.get(failedStep)?.value;
     if (recorded != null) return JSON.parse(recorded) as Failure;
@@ -174,21 +174,21 @@ export class Steps {
       : { error: null, reason: cancelRequested, permanent: false, maxAttempts: attempt + undoAttempts };
   }
 
-  /** The number of attempts of a job whose steps are being undone. */
+  /** The maximum number of attempts of a job whose steps are being undone. */
   get attemptsToUndo(): number {
     return this.failure?.maxAttempts ?? this.#attempt.attempt + undoAttempts;
   }
 
   /**
-   * Undoes the steps that have run, the latest first. What is undone is recorded, so that it happens once.
-   * @throws what the first function throws that fails; the others are left for the next attempt
+   * Undoes the completed steps, latest first, and records each one so that it is undone only once.
+   * @throws the error of the first compensation that fails; the remaining ones are left to the next attempt
    */
   async undo(why: Omit<Failure, 'maxAttempts' | 'ownMaxAttempts'>): Promise<void> {
     const { job, host } = this.#attempt;
     if (!this.#loaded?.has(failedStep)) {
       const maxAttempts = this.attemptsToUndo;
       await this.#save(failureStep({ ...why, maxAttempts, ownMaxAttempts: job.maxAttempts }));
-      // Beyond the attempts of the task, for a worker may be killed meanwhile.
+      // More attempts than the task allows, because a worker may be killed while it undoes the steps.
       const amendment = { id: job.id, expect: { status: 'running', claim: job.claim }, set: { maxAttempts } } as const;
       await this.#store?.amend([amendment], { now: host.clock.now() });
     }
@@ -208,7 +208,7 @@ export class Steps {
     }
   }
 
-  /** The names of the recorded steps that the function has not asked for: its code has changed. */
+  /** The names of recorded steps that the function has not used, which means that its code has changed. */
   unused(): readonly string[] {
     return [...(this.#loaded?.values() ?? [])].filter((step) => !this.#names.has(step.name) && !isHidden(step)).map(nameOfStep);
   }
@@ -253,13 +253,13 @@ export class Steps {
     return (text === null ? undefined : decode(text)) as Awaited<T>;
   }
 
-  /** A step that is done again after it was undone has another id: by the former, the receiver would take it for a repetition. */
+  /** A step that runs again after it was undone has a new id. With the old one, the receiver would treat the call as a repetition. */
   async #idOf(name: string, what: string): Promise<string> {
     const undone = (await this.#recorded)?.get(undoneStep(name));
     return `${this.#attempt.id}/${what}${undone ? `/${undone.attempt}` : ''}`;
   }
 
-  /** Names repeat in the order in which they are asked for: the second `name` is `name#2`. */
+  /** Repeated names are numbered in order: the second `name` is `name#2`. */
   #next(base: string): string {
     const count = (this.#asked.get(base) ?? 0) + 1;
     this.#asked.set(base, count);
@@ -272,10 +272,10 @@ export class Steps {
   async #find(name: string): Promise<Step | undefined> {
     const { job } = this.#attempt;
     if (this.#attempt.ended) throw this.#attempt.aborted;
-    // What was never run before has nothing recorded.
+    // A job that has never run before has no records.
     this.#recorded ??= job.claim <= 1 || !this.#store ? Promise.resolve(new Map()) : this.#load(this.#store);
     const found = (await this.#recorded).get(name);
-    // The job has failed, and is being undone: nothing new is done.
+    // The job has failed and is being undone, so no new steps run.
     if (!found && this.failure) throw new SuspendedError(`job ${job.id} has failed, and its steps are being undone`);
     return found;
   }
@@ -296,7 +296,7 @@ export class Steps {
     this.#attempt.stepped(row);
   }
 
-  /** Takes a signal, if there is one: the value of the step that has recorded it. */
+  /** Takes a signal, if there is one, and returns the value of the step that records it. */
   async #take(name: string, step: string): Promise<string | null> {
     const store = this.#store;
     if (!store) throw new InputError(`ctx.waitFor() of ${this.#attempt.task}: call() has no job that could wait; enqueue() it instead`);
@@ -304,7 +304,8 @@ export class Steps {
     const row = { name: step, kind: 'signal', attempt, at: host.clock.now() } as const;
     let isRepeated = false;
     const value = await this.#insist(async () => {
-      // A call whose answer was lost may have taken the signal; to repeat it would take the next one, or wait for one that has come.
+      // An earlier call whose answer was lost may have taken the signal. Repeating it would take the next signal, or wait for one that has
+      // already arrived.
       const [steps = []] = isRepeated ? await store.getSteps([id]) : [];
       isRepeated = true;
       const kept = steps.find((one) => one.name === step && 'data' in waitState(one))?.value;
@@ -317,7 +318,7 @@ export class Steps {
     return value;
   }
 
-  /** A store that fails for a while must not make a step run again that has had its effect. */
+  /** Retries while the store fails temporarily: a step that has already had its effect must not run again. */
   async #insist<T>(call: () => T | Promise<T>): Promise<T> {
     for (;;) {
       try {
@@ -367,7 +368,7 @@ function checkName(name: unknown, what: string): void {
   throw new InputError(`${what}: the name must be a text of 1 to ${maxNameLength} characters that does not begin with ~`);
 }
 
-/** What a step does is done once, as a whole: what is recorded inside it would be read by nobody. */
+/** A step runs once, as a whole, so nothing would ever read what is recorded inside it. */
 function refuseInStep(what: string): void {
   if (inStep.getStore()) throw new InputError(`${what} stands in the function of another step; call it before or after that step`);
 }
@@ -391,7 +392,7 @@ function readOptions(options: StepOptions, what: string) {
   return { maxAttempts, backoff, timeoutMs, key };
 }
 
-/** The place in the application's code, by the first frame that is not the engine's. */
+/** The location in the application's code: the first stack frame outside the engine. */
 function placeOf(site: Error): string {
   const frames = (site.stack ?? '').split('\n').filter((line) => /^\s*at /.test(line));
   const own = frames.find((line) => !/[\\/]engine[\\/](steps|context)\.[jt]s/.test(line));

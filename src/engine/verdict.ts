@@ -1,4 +1,4 @@
-/** What the end of a task's function means: it returned, it threw, or it was interrupted. */
+/** Interprets the end of a task's function: it returned, it threw, or it was interrupted. */
 import type { Outcome } from '../core/decide.ts';
 import type { Definition } from '../core/definition.ts';
 import { formatDuration } from '../core/duration.ts';
@@ -22,7 +22,7 @@ interface Of {
 interface Left {
   /** The control value that it created last; it must be returned. */
   readonly made: Snooze | Cancel | undefined;
-  /** Recorded steps that it did not ask for. */
+  /** Recorded steps that it did not use. */
   readonly unused: readonly string[];
   warn(line: string): void;
 }
@@ -31,7 +31,7 @@ export function returned(of: Of, value: unknown, left: Left): Outcome {
   try {
     return valued(of, value, left);
   } catch (error) {
-    // The task did its work; running it again would do it twice.
+    // The task has done its work. Running it again would repeat it.
     const fault = error instanceof InputError ? new InputError(unstored(of.job.task, error.message), { path: error.path ?? '' }) : error;
     return { kind: 'failed', error: recordError(fault), thrown: fault, permanent: true };
   }
@@ -52,7 +52,7 @@ function valued({ job: { task } }: Of, value: unknown, { made, unused, warn }: L
   return { kind: 'done', value: text };
 }
 
-/** @param isStopping it was asked to stop, and stopping is not a failure of the job */
+/** @param isStopping whether the attempt was asked to stop; stopping is not a failure of the job */
 export function thrown(of: Of, error: unknown, isStopping: boolean): Outcome {
   if (isStopping) return { kind: 'released' };
   const steers = steering(error);

@@ -135,7 +135,7 @@ export class Waiters {
         if (!record || isFinished(record.job)) this.#settle(id, record);
       }
     } catch (error) {
-      // If the store fails temporarily, it is asked again. Callers that cannot wait set a timeout.
+      // Temporary failures of the store are retried. Callers that cannot wait set a timeout.
       if (!(error instanceof StoreError && error.transient)) for (const id of [...this.#waiting.keys()]) this.#settle(id, null, error);
     }
     this.#looking = false;

@@ -1,11 +1,11 @@
 /**
  * A worker claims jobs, runs them, and reports their outcomes. It ticks at its own pace: each tick settles everything that has ended and
- * claims jobs for the free slots, both in one call of the store; wake-ups only make a tick start sooner. Where the store answers several calls
- * at a time, a worker with many slots has several lanes: while one waits for the store, jobs of another run. Beside the ticks, four duties run
- * in their own loops: the heartbeat renews leases, the janitor handles orphans and expired jobs, the scheduler turns occurrences into jobs,
- * and the registry keeps the worker's entry.
+ * claims jobs for the free slots, both in one call of the store. Wake-ups only make a tick start sooner. If the store handles several calls
+ * at a time, a worker with many slots has several lanes: while one waits for the store, jobs of another run. Besides the ticks, four duties
+ * run in their own loops: the heartbeat renews leases, the janitor handles orphans and expired jobs, the scheduler turns occurrences into
+ * jobs, and the registry maintains the worker's entry.
  *
- * A worker is new, running, stopping (claims nothing and lets attempts end) or stopped. It cannot be started again: make a new one.
+ * A worker is new, running, stopping (claims nothing and lets attempts end) or stopped. It cannot be restarted; create a new one.
  */
 import { dependentEvents, endingEvents } from '../core/changes.ts';
 import { ConfigError } from '../core/errors.ts';
@@ -31,10 +31,10 @@ export interface WorkerSettings {
   readonly concurrency: number;
   readonly queues: readonly string[] | undefined;
   readonly excludeQueues: readonly string[] | undefined;
-  /** The queues' shares of its slots; undefined: jobs are claimed in order, whatever their queue. */
+  /** The queues' shares of its slots; undefined: jobs are claimed in order, regardless of queue. */
   readonly weights: ReadonlyMap<string, number> | undefined;
   readonly scheduler: boolean;
-  /** How long a task may block the thread before others may take this worker's jobs; 0: no longer than a lease lasts. */
+  /** How long a task may block the thread before others may take this worker's jobs; 0: only until the lease ends. */
   readonly blockLimitMs: number;
 }
 
@@ -43,21 +43,21 @@ interface Ended {
   readonly attempt: RunningAttempt;
   readonly settlement: Settlement;
   readonly otherwise: Settlement | undefined;
-  /** Whether a call of the store with this settlement has failed. It may have been applied nevertheless. */
+  /** True if a call of the store with this settlement has failed. The settlement may have been applied anyway. */
   readonly isRepeated?: boolean;
 }
 
-/** How long attempts have to end after a stop has aborted their signal, before their jobs are given back. */
+/** How long attempts have to end after a stop has aborted their signal, before their jobs are returned to the queue. */
 export const releaseAfterMs = 4_000;
 /** How long a stop then waits for a store that fails or does not answer. After that the stop completes anyway, and the leases run out. */
 export const abandonAfterMs = 1_000;
 const saveProgressAfterMs = 1_000;
-/** With fewer ended attempts than this, one lane is enough: a call of the store costs more than its jobs. */
+/** With fewer ended attempts than this, one lane is enough, because the fixed cost of a call outweighs that of its jobs. */
 const smallBatch = 25;
 const noSchedules: readonly CodeSchedule[] = [];
 const none: ReadonlySet<string> = new Set();
 
-/** What a worker does beside running jobs, and the loop in which it does that. */
+/** A duty of the worker besides running jobs, and its loop. */
 type Duty<Made extends { readonly step: Step }> = Made & { readonly loop: Loop };
 
 export class Worker {
@@ -65,12 +65,15 @@ export class Worker {
   readonly #store: Store;
   readonly #settings: WorkerSettings;
   readonly #running = new Map<string, RunningAttempt>();
-  /** Attempts that have ended and are not being sent to the store. Their jobs stay leased, and are renewed, until they are settled. */
+  /**
+   * Attempts that have ended and are not currently being sent to the store. Their jobs stay leased, and are renewed, until they are
+   * settled.
+   */
   #ended: Ended[] = [];
-  /** How many more slots will be taken once all calls under way are answered, if they claim as many jobs as they ask for. */
+  /** How many more slots will be in use once all pending calls are answered, if they claim as many jobs as they requested. */
   #claiming = 0;
   readonly #lanes: readonly Loop[];
-  /** How many jobs a lane settles and claims at a time. */
+  /** The maximum number of jobs that a lane settles and claims at a time. */
   readonly #batch: number;
   #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
   readonly #heartbeat: Duty<Heartbeat>;
@@ -110,7 +113,7 @@ export class Worker {
     return this.#running;
   }
 
-  /** The lane that also looks after idle slots. */
+  /** The lane that also handles idle slots. */
   get #ticks(): Loop {
     return this.#lanes[0] as Loop;
   }
@@ -136,14 +139,14 @@ export class Worker {
     this.#janitor.loop.start();
   }
 
-  /** Saves its entry again, because code has defined another schedule. */
+  /** Saves its entry again because code has defined another schedule. */
   declare(): void {
     this.#registry.loop.wake();
   }
 
   /**
-   * Stops the worker. It claims nothing more and lets attempts end. After `graceMs` it aborts their signals, and after `releaseAfterMs`
-   * more it gives their jobs back without using up an attempt. Leases are renewed until the end.
+   * Stops the worker. It claims nothing more and lets attempts end. After `graceMs` it aborts their signals, and after another
+   * `releaseAfterMs` it returns their jobs to the queue without using up an attempt. Leases are renewed until the end.
    */
   stop(graceMs: number): Promise<void> {
     this.#stopped ??= this.#stop(graceMs);
@@ -231,7 +234,10 @@ export class Worker {
     };
   }
 
-  /** Calls `drained` once no attempts are running: if the store answers, at the latest when the remaining jobs have been given back. */
+  /**
+   * Calls `drained` once no attempts are running: if the store answers, at the latest when the remaining jobs have been returned to the
+   * queue.
+   */
   #drain(graceMs: number, drained: () => void): void {
     const { clock } = this.#host;
     let timer = clock.after(graceMs, () => {
@@ -245,7 +251,7 @@ export class Worker {
       timer.cancel();
       drained();
     };
-    // The next tick checks whether anything is running. A claim that is under way completes before it.
+    // The next tick checks whether anything is running. A claim in progress completes before it.
     this.#ticks.wake();
   }
 
@@ -282,7 +288,7 @@ export class Worker {
       if (weights && free > 0) claimed = await this.#claimShares(weights, free, now);
     } finally {
       this.#claiming -= claiming;
-      // They remain unsettled until the store has answered: if it fails, it gets them again.
+      // They stay unsettled until the store has answered. If the call fails, they are sent again.
       if (!isSettled) this.#ended = [...ending.map((one) => ({ ...one, isRepeated: true })), ...this.#ended];
     }
 
@@ -305,13 +311,13 @@ export class Worker {
     return Number.POSITIVE_INFINITY;
   }
 
-  /** The attempts that a lane settles next. What another lane would not take, it takes too. */
+  /** The attempts that a lane settles next, including a remainder too small for another lane. */
   #take(): readonly Ended[] {
     const count = this.#ended.length - this.#batch < smallBatch ? this.#ended.length : this.#batch;
     return this.#ended.splice(0, count);
   }
 
-  /** An attempt has ended. */
+  /** Called when an attempt has ended. */
   #wake(): void {
     const idle = this.#ended.length < smallBatch ? undefined : this.#lanes.find(({ isBusy }) => !isBusy);
     (idle ?? this.#ticks).wake();
@@ -372,7 +378,8 @@ export class Worker {
     // The process was suspended for longer than its lease, and gets the job back before it has noticed.
     this.#running.get(job.id)?.fence('its lease expired, and the job was claimed again');
     this.#running.set(job.id, attempt);
-    // Claimed by a call that was under way when the stop began, or that was answered when its lease may have ended: returned to the queue without starting.
+    // Claimed by a call that was in progress when the stop began, or that was answered when its lease may have ended: returned to the queue
+    // without starting.
     const isLate = this.#host.clock.monotonic() - attempt.confirmedAt >= fenceAfterMs;
     if (this.#state !== 'running' || isLate) {
       attempt.release();
@@ -417,13 +424,13 @@ export class Worker {
     progressed: () => this.#heartbeat.loop.wakeAt(this.#host.clock.now() + saveProgressAfterMs),
   };
 
-  /** With the settlement that deletes the job, if nothing is kept of it. */
+  /** Marks the settlement so that it deletes the job, if nothing of the job is kept. */
   #pruned(settlement: Settlement, job: Job): Settlement {
     const isPruned = settlement.status === 'successful' && !settlement.confirm && isGoneAtOnce(job, this.#host.retention.successfulMs);
     return isPruned ? { ...settlement, prune: true } : settlement;
   }
 
-  /** The jobs that a call whose answer was lost has deleted with their outcomes. */
+  /** The jobs that were deleted with their outcomes by a call whose answer was lost. */
   async #goneOf(doubtful: readonly Ended[]): Promise<ReadonlySet<string>> {
     const ids = doubtful.map(({ attempt }) => attempt.id);
     try {
@@ -462,7 +469,7 @@ export class Worker {
 
   #onHint(hint: Hint): void {
     const anything = Object.keys(hint).length === 0;
-    // Where there are limits, a job that has ended may let another one start.
+    // With limits, a job that has ended may let another one start.
     const mayFree = (hint.finished || hint.dueAt !== undefined) && this.#host.limits() !== null;
     if (anything || mayFree || hint.dueAt !== undefined) this.#ticks.wakeAt(mayFree ? 0 : (hint.dueAt ?? 0));
     // A worker renews its own leases and watches those of others.

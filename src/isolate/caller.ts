@@ -1,9 +1,9 @@
-/** Finds the module that calls this package: it is the one that a thread or process has to load. */
+/** Finds the module that calls this package, which is the one that a thread or process has to load. */
 
 /** This package's folder; undefined in an application's bundle, where its functions are in the file that calls them. */
 const ownFolder = /^file:\/\/(.*\/)(?:isolate\/caller\.[jt]s|escapement-core\.js)$/.exec(import.meta.url ?? '')?.[1];
 
-/** How many calls of this package may be above that of the application. */
+/** How many stack frames of this package may be above the application's. */
 const deepest = 30;
 
 /** The file of the function that called this package, as a `file:` URL; undefined if it is not in a file. */
@@ -22,7 +22,7 @@ export function callingModule(): string | undefined {
 function callSites(): readonly NodeJS.CallSite[] {
   const { prepareStackTrace, stackTraceLimit } = Error;
   try {
-    // The stack as text may name the sources of a bundle, which cannot be loaded.
+    // The textual stack may name the source files of a bundle, which cannot be loaded.
     Error.prepareStackTrace = (_, sites) => sites;
     Error.stackTraceLimit = deepest;
     const sites: unknown = new Error().stack;
@@ -33,7 +33,7 @@ function callSites(): readonly NodeJS.CallSite[] {
   }
 }
 
-/** The path of a file, without the query by which a dev server loads it again. */
+/** The path of a file, without the query that a dev server adds to reload it. */
 function pathOf(name: string): string | undefined {
   const { fileURLToPath } = process.getBuiltinModule('node:url');
   try {
@@ -48,7 +48,7 @@ function fileUrl(path: string): string {
   return process.getBuiltinModule('node:url').pathToFileURL(path).href;
 }
 
-/** A `file:` URL, or a path that is absolute, as the URL to load; undefined for anything else. */
+/** The URL of a module given as a `file:` URL or an absolute path; undefined for anything else. */
 export function moduleUrl(module: unknown): string | undefined {
   const text = module instanceof URL ? module.href : module;
   if (typeof text !== 'string') return undefined;

@@ -1,4 +1,4 @@
-/** A thread or a process that has loaded a module, as its worker sees it: messages go in and come out, and it can be killed. */
+/** A thread or a process that has loaded a module, as seen by its worker. Messages go in and come out, and it can be killed. */
 import type { ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
 import type { Worker } from 'node:worker_threads';
@@ -7,7 +7,7 @@ import { type FromInside, program, type ToInside } from './messages.ts';
 
 export interface Channel {
   post(message: ToInside): void;
-  /** Lets the process of the worker end although this one is there. */
+  /** Lets the worker's process exit while this one is still running. */
   idle(): void;
   busy(): void;
   kill(): void;
@@ -15,7 +15,7 @@ export interface Channel {
 
 export interface ChannelListener {
   heard(message: FromInside): void;
-  /** It is gone. @param error what was thrown and not caught in it, or how it ended */
+  /** Called when it has ended. @param error the error that it did not catch, or how it ended */
   gone(error: unknown): void;
 }
 

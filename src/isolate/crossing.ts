@@ -1,4 +1,4 @@
-/** Errors that cross between a worker and the thread or process of a task: recorded on one side, and made again on the other. */
+/** Errors that are passed between a worker and a task's thread or process: recorded on one side, and recreated on the other. */
 import { isEscapementError, type RetryAfterError } from '../core/errors.ts';
 import { type ErrorDetails, isPermanentError, recordError } from '../core/failure.ts';
 import { crossed } from '../engine/crossed.ts';
@@ -10,7 +10,7 @@ export function crossing(thrown: unknown, isPermanent: (error: unknown) => boole
   return { record: recordError(thrown), permanent: isPermanent(thrown), ...(after === undefined ? {} : { after }) };
 }
 
-/** The error as the other side sees it: no instance of its class, but with its name, message, stack and properties. */
+/** The recreated error. It is not an instance of the original class, but has its name, message, stack and properties. */
 export function made({ record, permanent, after }: Crossed): Error {
   const error = madeOf(record);
   error.stack = record.stack;

@@ -1,6 +1,6 @@
 /**
- * The side of the thread or process: runs a task's function with a context that asks the worker for everything but time and code. It makes no
- * decision about the job.
+ * Code that runs in the thread or process: runs a task's function with a context that asks the worker for everything except time and code.
+ * It makes no decision about the job.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Definition, StepContext, StepOptions, TaskContext, TaskLog, WaitOptions } from '../core/definition.ts';
@@ -29,17 +29,17 @@ import { systemClock } from '../ports/clock.ts';
 import { crossing, made } from './crossing.ts';
 import { type Ended, type FromInside, home, type Method, type Start, type ToInside } from './messages.ts';
 
-/** The host of the task's application there, which makes handles of jobs. */
+/** The host of the task's application in the thread or process, which creates handles of jobs. */
 type HostOf = () => Pick<Host, 'resultOf' | 'workflowOf'>;
 
-/** In the thread or process of an isolated task: makes a task known to it. Elsewhere this does nothing. */
+/** In the thread or process of an isolated task, registers a task with it. Does nothing elsewhere. */
 export function offer(definition: Definition, host: HostOf): void {
   home()?.tasks.set(definition.name, startOf(definition, host));
 }
 
 /**
- * In the thread or process of an isolated task, backends are used with care: not while its module is loaded, which would happen again in each
- * thread, and only if their jobs are seen outside of it.
+ * Restricts the use of backends in the thread or process of an isolated task. They must not be used while its module is loaded, because
+ * that happens again in each thread, and only backends whose jobs are visible outside of it may be used.
  * @throws EscapementError with what to do
  */
 export function checkUse(backend: { readonly name: string; readonly supports: { readonly shared: boolean } }): void {
@@ -84,7 +84,7 @@ interface Call {
   reject(error: unknown): void;
   /** The function of a step. */
   readonly fn?: (step: StepContext) => unknown;
-  /** What it threw last. */
+  /** Its last error. */
   thrown?: unknown;
   controller?: AbortController;
 }
@@ -152,7 +152,7 @@ class InsideRun {
     try {
       return { kind: 'done', value: value === undefined ? null : encode(value, `the return value of ${task}`) };
     } catch (error) {
-      // The task did its work; running it again would do it twice.
+      // The task has done its work. Running it again would repeat it.
       const fault = error instanceof InputError ? new InputError(unstored(task, error.message), { path: error.path ?? '' }) : error;
       return { kind: 'failed', error: crossing(fault, () => true) };
     }
@@ -187,7 +187,7 @@ class InsideRun {
         reject(new InputError(`ctx.${method}() of ${this.#job.task}: with isolate, its arguments must be plain data (${why})`));
       }
     });
-    // One that is not awaited must not end the thread when the attempt is aborted.
+    // A call that is not awaited must not end the thread when the attempt is aborted.
     answer.catch(() => {});
     return answer;
   }
@@ -231,7 +231,7 @@ class InsideRun {
       metadata: {
         get: (key) => this.#metadata.get(key),
         set: (key, value) => {
-          // Refused here, where it is called, if it cannot be stored.
+          // Throws at the call site if the value cannot be stored.
           if (value !== undefined) encode(value, `ctx.metadata.set(${show(key)}) of ${job.task}`);
           this.#metadata.set(key, value);
           post({ kind: 'metadata', key, value });
@@ -265,7 +265,7 @@ class InsideRun {
   }
 }
 
-/** The fields of a log line, if they can cross. */
+/** The fields of a log line, if they can be passed on. */
 function plain(fields: Record<string, unknown> | undefined): Record<string, unknown> | undefined {
   if (fields === undefined) return undefined;
   try {

@@ -1,5 +1,5 @@
 /**
- * What a worker and the thread or process that runs a task's function tell each other. Both sides send plain data; functions, schemas and
+ * The messages between a worker and the thread or process that runs a task's function. Both sides send plain data; functions, schemas and
  * transactions stay where they are.
  */
 import type { Isolation } from '../core/definition.ts';
@@ -7,12 +7,12 @@ import type { LogLevel } from '../core/events.ts';
 import type { ErrorDetails, RecordedError } from '../core/failure.ts';
 import type { Job } from '../core/types.ts';
 
-/** An error that crosses. */
+/** An error in a message. */
 export interface Crossed {
   readonly record: RecordedError;
-  /** Whether the task's own rules, which see the error itself, say that it is not retried. */
+  /** True if the task's own rules, which see the original error, do not allow a retry. */
   readonly permanent: boolean;
-  /** Of a RetryAfterError. */
+  /** Set for a RetryAfterError. */
   readonly after?: string | number;
 }
 
@@ -26,19 +26,19 @@ export type Ended =
   /** The module does not define the task. */
   | { readonly kind: 'undefined' };
 
-/** The methods of the context that the worker answers. */
+/** The context methods that the worker answers. */
 export type Method = 'sleep' | 'step' | 'waitFor' | 'blob' | 'saveBlob';
 
-/** From the worker. */
+/** Messages from the worker. */
 export type ToInside =
   | { readonly kind: 'run'; readonly job: Job }
   | { readonly kind: 'abort'; readonly name: string; readonly message: string }
   | { readonly kind: 'answer'; readonly call: number; readonly value?: unknown; readonly error?: Crossed }
-  /** Run the function of a step. */
+  /** Runs the function of a step. */
   | { readonly kind: 'try'; readonly call: number; readonly step: { readonly id: string; readonly attempt: number } }
   | { readonly kind: 'abortTry'; readonly call: number; readonly name: string; readonly message: string };
 
-/** To the worker. */
+/** Messages to the worker. */
 export type FromInside =
   | { readonly kind: 'unloadable'; readonly error: ErrorDetails & { readonly stack?: string } }
   | { readonly kind: 'call'; readonly call: number; readonly method: Method; readonly values: readonly unknown[] }
@@ -48,27 +48,27 @@ export type FromInside =
   | { readonly kind: 'progress'; readonly fraction: number; readonly message: string | undefined }
   | { readonly kind: 'ended'; readonly ended: Ended };
 
-/** Starts a run inside, and returns what receives the worker's further messages. */
+/** Starts a run inside, and returns the receiver of the worker's further messages. */
 export type Start = (job: Job, post: (message: FromInside) => void) => (message: ToInside) => void;
 
-/** What the program of a thread or process puts on its `globalThis`; every copy of the package in it adds the tasks that it defines. */
+/** What the program of a thread or process puts on its `globalThis`. Every copy of the package in it adds the tasks that it defines. */
 export interface Home {
   readonly in: Isolation['in'];
   readonly tasks: Map<string, Start>;
-  /** The module is being evaluated. */
+  /** True while the module is being evaluated. */
   loading: boolean;
 }
 
 const key = Symbol.for('escapement.isolated');
 
-/** Where this code runs, if that is the thread or process of an isolated task. */
+/** The home of this code, if it runs in the thread or process of an isolated task. */
 export function home(): Home | undefined {
   return (globalThis as { [key]?: Home })[key];
 }
 
 /**
- * The program of a thread or process: it loads the module that defines the task, and hands the messages of a run to it. It is text because a
- * bundle has no file for it.
+ * The program of a thread or process. It loads the module that defines the task, and passes the messages of a run to it. It is text because
+ * a bundle has no file for it.
  */
 export const program = `
 const threads = require('node:worker_threads');

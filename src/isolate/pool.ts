@@ -1,7 +1,7 @@
 /**
- * Runs tasks' functions in threads or processes of their own, one run in each at a time. A thread that has loaded a module is used again for its
- * tasks. When an attempt ends before its function does, by its timeout, a cancellation or the loss of its lease, the function has a second
- * to react to its signal; then its thread is killed, whatever it is doing.
+ * Runs tasks' functions in separate threads or processes, one run in each at a time. A thread that has loaded a module is reused for its
+ * tasks. If an attempt ends before its function does, because of its timeout, a cancellation or the loss of its lease, the function has a
+ * second to react to its signal. Then its thread is killed, whatever it is doing.
  */
 import type { Definition, TaskContext } from '../core/definition.ts';
 import type { AttemptError } from '../core/errors.ts';
@@ -16,13 +16,13 @@ import type { Ended, FromInside, Method } from './messages.ts';
 
 /** How long a function has to react to its signal. */
 const graceMs = 1_000;
-/** After the signal of a stopping worker, it has the time in which its outcome counts. */
+/** How long a function has after the signal of a stopping worker. Its outcome counts during this time. */
 const stopGraceMs = 5_000;
-/** How many threads, and how many processes, are kept for later runs. */
+/** The maximum number of idle threads and processes kept for later runs. */
 const mostIdle = 8;
 
 export class Pool implements Isolate {
-  /** By where and what they have loaded. */
+  /** By kind and by the module that they have loaded. */
   readonly #idle: Place[] = [];
   readonly #all = new Set<Place>();
 
@@ -98,7 +98,7 @@ class Run {
   readonly #where: Pick<Place, 'in' | 'module'>;
   readonly #attempt: RunningAttempt;
   readonly #context: TaskContext;
-  /** The tries of steps that are under way inside, by the call of the step. */
+  /** The tries of steps that are in progress inside, by the call of the step. */
   readonly #tries = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #settle!: { resolve(value: unknown): void; reject(error: unknown): void };
   #killed: Timer | undefined;
@@ -124,7 +124,7 @@ class Run {
     }
   }
 
-  /** The thread or process has ended, by itself or because it was killed. */
+  /** The thread or process has ended or was killed. */
   gone(error: unknown): void {
     this.#settle.reject(error);
   }

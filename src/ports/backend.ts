@@ -1,7 +1,7 @@
 /**
- * A backend receives enqueued jobs (DEP 14's term). There are four kinds: a store with an engine whose workers run the jobs;
- * `immediate()`, which runs jobs where they are enqueued; `dummy()`, which only records them; and other queues with workers of their own, such as
- * `bullmq()`. All of them answer reads as a store does, so results, cancellation and listing work the same way.
+ * A backend receives enqueued jobs (DEP 14's term). There are four kinds: a store with an engine whose workers run the jobs; `immediate()`,
+ * which runs jobs where they are enqueued; `dummy()`, which only records them; and other queues with their own workers, such as `bullmq()`.
+ * All of them answer reads as a store does, so results, cancellation and listing work the same way.
  */
 import type { Job, JobRecord } from '../core/types.ts';
 import type { Edge } from '../core/workflow.ts';
@@ -36,15 +36,15 @@ export interface EnqueueTo {
   readonly transaction?: unknown;
   /** Skip jobs whose id exists already. */
   readonly once?: boolean | undefined;
-  /** Bytes to be kept beside the jobs. */
+  /** Bytes to store with the jobs. */
   readonly blobs?: readonly JobBlob[] | undefined;
-  /** Between the jobs of a workflow. */
+  /** The edges between the jobs of a workflow. */
   readonly edges?: readonly Edge[] | undefined;
 }
 
-/** A job as `enqueue` answers with it. */
+/** A job as returned by `enqueue`. */
 export interface Enqueued extends JobRecord {
-  /** No job was made: this one has the id already, or holds the unique key. */
+  /** True if no job was created, because this one already has the id or holds the unique key. */
   readonly duplicate?: boolean;
 }
 

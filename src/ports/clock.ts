@@ -72,13 +72,13 @@ export const outside: <T>(fn: () => T) => T = AsyncLocalStorage.snapshot();
 const ownWork = new AsyncLocalStorage<true>();
 
 /**
- * Runs the input and output of a store. The engine waits for its calls anyway, so a simulation does not take its connections for work of tasks.
+ * Runs the input and output of a store. The engine awaits these calls itself, so a simulation does not attribute its connections to tasks.
  */
 export function asOwnWork<T>(fn: () => T): T {
   return ownWork.run(true, fn);
 }
 
-/** True within `asOwnWork`, and in what is called back from there. */
+/** True within `asOwnWork` and in callbacks from there. */
 export function isOwnWork(): boolean {
   return ownWork.getStore() === true;
 }
@@ -167,8 +167,8 @@ export const systemClock: Clock = {
 };
 
 /**
- * The clock of a server, as this machine knows it. Processes on several machines agree on the time by it.
- * @param aheadMs how far it is ahead of the machine's clock at present, in milliseconds
+ * A server's clock as known to this machine. Processes on several machines use it to agree on the time.
+ * @param aheadMs how far it is currently ahead of the machine's clock, in milliseconds
  */
 export function followingClock(aheadMs: () => number): Clock {
   return {
@@ -181,7 +181,7 @@ export function followingClock(aheadMs: () => number): Clock {
   };
 }
 
-/** Calls `fn` after a real time, unless the process has nothing else to do before and ends. */
+/** Calls `fn` after a real time, unless the process ends first because it has nothing else to do. */
 export function whileAlive(ms: number, fn: () => void): Timer {
   const handle = outside(() => realSetTimeout(fn, ms));
   handle.unref();

@@ -13,7 +13,7 @@ export const version = '0.1.0';
 
 export const thisMachine: Machine = { host: hostname(), pid: process.pid, version };
 
-/** The SHA-256 digest of a text, in hexadecimal. The module is loaded at first use: most applications never need it. */
+/** The SHA-256 digest of a text, in hexadecimal. The module is loaded on first use: most applications never need it. */
 export function digest(text: string): string {
   const { createHash } = process.getBuiltinModule('node:crypto');
   return createHash('sha256').update(text).digest('hex');

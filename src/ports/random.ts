@@ -25,12 +25,12 @@ export const systemRandom: Random = {
 };
 
 /**
- * Makes job ids: UUIDs of version 7 (RFC 9562), which sort by time, and by a counter within a millisecond. If the clock is set back, new
- * ids still sort after earlier ones. (Loading the package `uuid` takes a third as long as loading all of this package.)
+ * Makes job ids: UUIDv7 (RFC 9562), which sort by time, and by a counter within a millisecond. If the clock is set back, new ids still sort
+ * after earlier ones. (Loading the package `uuid` takes a third as long as loading all of this package.)
  */
 export function createIds(random: Random): (now: number) => string {
   const bytes = new Uint8Array(16);
-  // The bytes before these hold the instant and the counter.
+  // The bytes before these contain the instant and the counter.
   const tail = bytes.subarray(10);
   let lastAt = -1;
   let sequence = 0;

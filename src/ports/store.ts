@@ -48,7 +48,7 @@ export interface ClaimOptions {
   /** Undefined means all queues. */
   readonly queues?: readonly string[] | undefined;
   readonly excludeQueues?: readonly string[] | undefined;
-  /** How many of them may run, and start; the same object again and again. Null or left out: no limits. */
+  /** How many of them may run and start. Callers keep passing the same object. Null or omitted: no limits. */
   readonly limits?: Limits | null | undefined;
 }
 
@@ -58,9 +58,9 @@ export interface Held {
   readonly claim: number;
   /** Saved with the renewal. Null or omitted: no change. */
   readonly progress?: Progress | null;
-  /** Added to the job's log with the renewal, see `core/log`: the log is the blob `logBlob`. */
+  /** Added to the job's log with the renewal. The log is stored as the blob `logBlob`, see `core/log`. */
   readonly log?: readonly string[];
-  /** Saved with the renewal, in place of the job's metadata. */
+  /** Replaces the job's metadata with the renewal. */
   readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
@@ -74,7 +74,7 @@ export type RenewAnswer = { readonly kind: 'held' } | { readonly kind: 'lost' } 
 export interface Settled {
   /** The job's row after each settlement. Null: nothing changed, because another claim holds the job or the job has finished. */
   readonly settled: readonly (Job | null)[];
-  /** The rows of other jobs that changed with them (law 8): jobs that waited for them, or parts of a workflow that ends. */
+  /** The rows of other jobs that changed as a consequence (law 8): jobs that waited for them, or parts of a workflow that ends. */
   readonly dependents: readonly Job[];
   readonly claimed: readonly Job[];
 }
@@ -82,7 +82,7 @@ export interface Settled {
 /** The result of `amend`. */
 export interface Amended {
   readonly amended: readonly (Job | null)[];
-  /** As of `Settled`. */
+  /** As in `Settled`. */
   readonly dependents: readonly Job[];
 }
 
@@ -153,7 +153,7 @@ export interface Advance {
 export interface KeeperOptions {
   readonly worker: string;
   readonly leaseMs: number;
-  /** The longest time for which the worker's thread may be blocked. After that its leases run out. */
+  /** The longest time that the worker's thread may be blocked. After that its leases run out. */
   readonly limitMs: number;
   /** Called when the thread resumes after being blocked for this many milliseconds. */
   blocked(ms: number): void;
@@ -168,7 +168,10 @@ export interface Keeper {
   close(): void;
 }
 
-/** Bytes kept beside a job under a name, such as an attachment of a mail. They are deleted with the job, and never read by a claim or a list. */
+/**
+ * Bytes stored with a job under a name, such as an attachment of a mail. They are deleted with the job, and never read by a claim or a
+ * list.
+ */
 export interface JobBlob {
   readonly job: string;
   readonly name: string;
@@ -184,14 +187,15 @@ export interface WantedSignal {
 /** The result of `insert` with `once` or with unique jobs. */
 export type Taken = readonly (JobRecord | null)[];
 
-/** Jobs: what happens to them between being enqueued and being deleted. */
+/** Jobs: the operations from enqueueing to deletion. */
 export interface JobStore {
   /**
-   * Inserts all jobs or none. Acknowledged jobs are kept (law 11). An id that exists already is a StoreError of kind `conflict`; with `once`,
-   * such a job is skipped. A job whose unique key is held (law 5) is skipped, replaces fields of the holder, or is a DuplicateJobError, as
-   * `core/unique` says. With `once` or unique jobs, the result has for each job the existing record, or null if the job was inserted. `blobs`
-   * belong to the inserted jobs and are stored in the same transaction. So are `edges`: from jobs that are inserted, or that exist and have not
-   * ended, to jobs that are inserted, or that exist and wait; otherwise nothing is inserted and a StoreError of kind `conflict` is thrown.
+   * Inserts all jobs or none. Acknowledged jobs are kept (law 11). An id that exists already is a StoreError of kind `conflict`; with
+   * `once`, such a job is skipped. If a job's unique key is held (law 5), the job is skipped, replaces fields of the holder, or causes a
+   * DuplicateJobError, as defined in `core/unique`. With `once` or unique jobs, the result has for each job the existing record, or null if
+   * the job was inserted. `blobs` belong to the inserted jobs and are stored in the same transaction. So are `edges`. Their parents are
+   * inserted with them, or exist and have not ended; their children are inserted with them, or exist and wait. Otherwise nothing is
+   * inserted and a StoreError of kind `conflict` is thrown.
    */
   insert(
     jobs: readonly Job[],
@@ -204,17 +208,17 @@ export interface JobStore {
     },
   ): Awaitable<Taken | undefined>;
   /**
-   * Leases due jobs in claim order, up to `limit`. Returns the rows as `claimed` of `core/job` makes them and opens an attempt row for
+   * Leases due jobs in claim order, up to `limit`. Returns the rows as computed by `claimed` of `core/job`, and opens an attempt row for
    * each. Only the latest `mostAttempts` attempts of a job are kept.
    */
   claim(options: ClaimOptions & { readonly now: number }): Awaitable<readonly Job[]>;
-  /** Extends leases that are still held, including leases that have ended but that no other worker has taken. */
+  /** Extends leases that are still held, including leases that have ended if no other worker has taken the job. */
   renew(held: readonly Held[], options: { readonly now: number; readonly leaseUntil: number }): Awaitable<readonly RenewAnswer[]>;
   /**
    * Applies each settlement whose claim still holds the job (law 2) as `settled` of `core/job` does, closes its attempt row, and then
-   * claims in the same transaction. A settlement's `log` is added to the job's log. A settlement that was applied before gets the same answer again (`core/changes`). A settlement with
-   * `confirm` changes nothing. One with `prune` deletes the job that it finishes, with all that is kept under its id; it is answered with the row
-   * as it would have been, and null when it is repeated.
+   * claims in the same transaction. A settlement's `log` is added to the job's log. A settlement that was applied before gets the same
+   * answer again (`core/changes`). A settlement with `confirm` changes nothing. A settlement with `prune` deletes the job that it finishes,
+   * with everything stored under its id; it returns the row as it would have been, or null if it is repeated.
    */
   settle(
     settlements: readonly Settlement[],
@@ -223,8 +227,8 @@ export interface JobStore {
   /** Running jobs whose lease has ended at `now`, and queued jobs that expired before they started; earliest first. */
   overdue(options: { readonly now: number; readonly limit: number }): Awaitable<readonly Job[]>;
   /**
-   * Records steps of a running job while the claim holds it, replacing those of the same names. False: the claim no longer holds it, and nothing
-   * was changed.
+   * Records steps of a running job while the claim holds it, replacing steps of the same names. False: the claim no longer holds the job,
+   * and nothing was changed.
    */
   saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): Awaitable<boolean>;
   /** The steps of each job, in the order in which they were first recorded. */
@@ -233,24 +237,27 @@ export interface JobStore {
   sendSignal(signal: Signal, options: { readonly now: number; readonly transaction?: unknown }): Awaitable<void>;
   /**
    * Gives the oldest signal with this name to a running job while the claim holds it, and records it as a step in the same transaction.
-   * Null: no such signal is there. False: the claim no longer holds the job.
-   * @param wanted the name of the signal, and the step without its value, which `signalValue` of `core/steps` makes of the signal
+   * Null: there is no such signal. False: the claim no longer holds the job.
+   * @param wanted the name of the signal, and the step without its value, which `signalValue` of `core/steps` computes from the signal
    */
   takeSignal(held: Pick<Held, 'id' | 'claim'>, wanted: WantedSignal): Awaitable<Signal | null | false>;
-  /** Adds blobs to a running job, or replaces those of the same names, while the claim holds it; false: it does not, and nothing was changed. */
+  /**
+   * Adds blobs to a running job while the claim holds it, replacing blobs of the same names. False: the claim no longer holds the job, and
+   * nothing was changed.
+   */
   saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Awaitable<boolean>;
   nextDueAt(options: Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'> & { readonly now: number }): Awaitable<NextDue>;
 
   /**
    * Applies each amendment whose row is as expected, as `amended` of `core/job` does. Returns the new row, or the deleted one, whose
-   * occurrence becomes free again. Null: the row was not as expected. An amendment that would take a unique key from another job changes nothing
-   * and returns the other job's row; so does one that would run a part of a workflow again while that is being undone, as `obstaclesOf` of
-   * `core/workflow` says. A part that is queued again while its parents are not done waits for them.
+   * occurrence becomes free again. Null: the row was not as expected. An amendment that would take a unique key from another job changes
+   * nothing and returns the other job's row. So does an amendment that would run a part of a workflow again while the workflow is being
+   * undone (`obstaclesOf` of `core/workflow`). A part that is queued again waits for its parents if they are not done.
    */
   amend(amendments: readonly Amendment[], options: { readonly now: number }): Awaitable<Amended>;
   /** The edges of each job. A parent may have been deleted since. */
   getEdges(ids: readonly string[]): Awaitable<readonly Edges[]>;
-  /** Deletes finished jobs and returns their number. It reads no job that it does not delete. */
+  /** Deletes finished jobs and returns their number. Reads only the jobs that it deletes. */
   prune(options: PruneOptions): Awaitable<number>;
 }
 
@@ -281,7 +288,7 @@ export interface ScheduleStore {
   advanceSchedules(advances: readonly Advance[], options: { readonly now: number }): Awaitable<readonly (readonly Job[] | null)[]>;
 }
 
-/** Who works, and on what. */
+/** The workers and the queues. */
 export interface RegistryStore {
   /** Inserts or replaces the worker's entry, and removes workers whose last heartbeat is before `forgetBefore`. */
   saveWorker(worker: WorkerRow, options: { readonly forgetBefore: number }): Awaitable<void>;
@@ -296,14 +303,14 @@ export interface ReadStore {
   /**
    * Lists jobs by id in descending order, starting at the cursor: newest first, unless the application chose the ids. The order `changed`
    * lists the most recently changed jobs first, see `changedAt` in `core/job`, and has no cursor. Among jobs that have not changed since
-   * they were enqueued, a store may return those with the largest ids if the ids are UUIDs of version 7. Only the latest attempt has its
-   * error's stack, see `withoutOldStacks` in `core/job`.
+   * they were enqueued, a store may return those with the largest ids if the ids are UUIDv7. Only the latest attempt has its error's stack,
+   * see `withoutOldStacks` in `core/job`.
    */
   list(
     filter: JobFilter,
     options: { readonly now: number; readonly limit: number; readonly cursor?: string | undefined; readonly order?: JobOrder | undefined },
   ): Awaitable<{ readonly items: readonly JobRecord[]; readonly cursor: string | null }>;
-  /** The blobs with this name of these jobs; null where a job has none. */
+  /** The blob with this name for each job; null if it has none. */
   getBlobs(ids: readonly string[], name: string): Awaitable<readonly (Uint8Array | null)[]>;
   stats(options: { readonly now: number }): Awaitable<readonly QueueStats[]>;
 }
@@ -319,13 +326,13 @@ export interface Store extends JobStore, ScheduleStore, RegistryStore, ReadStore
   /** How long a worker sleeps without a hint before it polls again; Infinity if every change sends a hint. */
   readonly pollMs: number;
   /**
-   * How many calls of `claim` and `settle` a worker may have under way at a time.
+   * The maximum number of concurrent `claim` and `settle` calls per worker.
    * @default 1
    */
   readonly lanes?: number;
   /**
-   * How far the clock of the store's server is ahead of this machine's, in milliseconds, as measured last. Workers and callers follow the server's
-   * clock. The clock of a simulation rules there.
+   * How far the clock of the store's server is ahead of this machine's, in milliseconds, as last measured. Workers and callers follow the
+   * server's clock. In a simulation, the simulation's clock applies instead.
    * @default 0
    */
   readonly aheadMs?: number;
@@ -337,8 +344,8 @@ export interface Store extends JobStore, ScheduleStore, RegistryStore, ReadStore
   /** Calls `notify` after changes in this process or others, as far as the store can detect them. Returns a function that removes the listener. */
   listen?(notify: (hint: Hint) => void): () => void;
   /**
-   * Resolves when the application's transactions that changes have joined have ended, or soon, if one of them stays open. For simulations: virtual
-   * time stands still until then. Stores whose transactions end at once do without it.
+   * Resolves when the application's transactions that changes have joined have ended, or after a short wait if one of them stays open. For
+   * simulations: virtual time stands still until then. Not needed by stores whose transactions end at once.
    */
   transactionsEnded?(): Promise<void>;
   /** For stores that several processes share. Uses real time; stores in a simulation have no keeper. */
@@ -359,7 +366,10 @@ export interface StoreSource {
   readonly shared?: boolean;
   /** The file that holds its rows, if it is a file on this machine. */
   readonly file?: string;
-  /** @param options.alone no other process uses the rows while it is open, as in a simulation: the store need not listen to others */
+  /**
+   * @param options.alone true if no other process uses the rows while the store is open, as in a simulation: the store need not listen to
+   * others
+   */
   open(options?: { readonly alone?: boolean }): Awaitable<Store>;
 }
 
