@@ -1,10 +1,10 @@
 /**
- * What an answer of a mail server means for each recipient: accepted, refused for good, or deferred. Pure. The rule is RFC 5321's: 5yz about the
- * message or a recipient is permanent, 4yz and everything about the connection is not. A login that fails is about us and not about the mail, so it is
- * tried again.
+ * Classifies the answer of a mail server for each recipient: accepted, refused permanently, or deferred. Pure. The rule is RFC 5321's: 5yz
+ * about the message or a recipient is permanent; 4yz and everything about the connection is not. A failed login is a problem of our
+ * configuration and not of the mail, so it is retried.
  */
 
-/** An address that got nothing, and what the server said. */
+/** An address that did not get the mail, with the server's answer. */
 export interface Refusal {
   readonly address: string;
   readonly response: string;
@@ -18,7 +18,7 @@ export interface Verdict {
   readonly afterMs: number | undefined;
 }
 
-/** What Nodemailer's transports put on their errors. */
+/** The fields that Nodemailer's transports set on their errors. */
 interface Failure {
   readonly name?: unknown;
   readonly message?: unknown;
@@ -37,7 +37,7 @@ interface Failure {
 const longestHintMs = 24 * 3_600_000;
 const unit: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000 };
 
-/** What a transport's `sendMail` answered. Recipients that it does not name count as accepted. */
+/** Interprets the result of a transport's `sendMail`. Recipients that it does not name count as accepted. */
 export function verdictOfInfo(
   info: { readonly rejected?: unknown; readonly rejectedErrors?: unknown; readonly response?: unknown } | null | undefined,
   recipients: readonly string[],
@@ -57,7 +57,7 @@ export function verdictOfInfo(
   return { accepted: recipients.filter((address) => !rejected.has(address)), refused, deferred, afterMs: longestHint(errors) };
 }
 
-/** What a transport's `sendMail` threw: nobody got the mail. */
+/** Interprets an error of a transport's `sendMail`: no recipient got the mail. */
 export function verdictOfError(error: unknown, recipients: readonly string[]): Verdict {
   const failure = (typeof error === 'object' && error !== null ? error : { message: String(error) }) as Failure;
   const errors = failuresIn(failure.rejectedErrors);
@@ -75,9 +75,9 @@ function failuresIn(value: unknown): Failure[] {
   return Array.isArray(value) ? value.filter((one): one is Failure => typeof one === 'object' && one !== null) : [];
 }
 
-/** Codes of Nodemailer's for what no server was asked. */
+/** Nodemailer's codes for errors found without asking a server. */
 const permanentCodes: ReadonlySet<unknown> = new Set(['EENVELOPE', 'EMESSAGE', 'EMAXRECIPIENTS', 'EFILEACCESS', 'EURLACCESS']);
-/** What is said to these is about the connection. */
+/** Answers to these commands concern the connection. */
 const connectionCommands = /^(CONN|EHLO|HELO|LHLO|STARTTLS|AUTH|XCLIENT)/i;
 /** EX_DATAERR, EX_NOUSER, EX_NOHOST of sysexits.h. */
 const permanentExits: ReadonlySet<number> = new Set([65, 67, 68]);
@@ -104,10 +104,10 @@ export function isPermanent(error: unknown): boolean {
   return status === 400 || status === 413 || status === 422;
 }
 
-/** What an HTTP API says of its own load, also with the status 400. */
+/** What an HTTP API reports about its own load, also with the status 400. */
 const busyNames = /throttl|toomanyrequests|limitexceeded|sendingpaused|suspended/i;
 
-/** What the server said, on one line. */
+/** The server's answer, on one line. */
 function textOf({ response, message }: Failure): string {
   const text = typeof response === 'string' && response !== '' ? response : String(message ?? 'failed');
   return text.replace(/\s+/g, ' ').trim().slice(0, 500);

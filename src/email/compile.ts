@@ -1,16 +1,19 @@
-/** What Nodemailer does for us: it composes a message, whose envelope, addresses and headers are read here, and makes the transporter that sends. */
+/**
+ * The uses of Nodemailer: it composes messages, whose envelope, addresses and headers are read here, and creates the transporter that sends
+ * them.
+ */
 import { createTransport, type Transport as NodemailerTransport } from 'nodemailer';
 import type { MailMessage } from './message.ts';
 
-/** What is used of a Nodemailer transporter. */
+/** The part of a Nodemailer transporter that is used. */
 export interface Transporter {
   sendMail(message: never): Promise<unknown>;
   close?: (() => void) | undefined;
 }
 
 /**
- * What sends: a Nodemailer transporter, a transport plugin, options of a transport, or a URL such as `smtps://user:pass@smtp.example.com`; or a
- * function that returns one of these, called before the first mail is sent.
+ * A Nodemailer transporter, a transport plugin, options of a transport, a URL such as `smtps://user:pass@smtp.example.com`, or a function
+ * that returns one of these, called before the first mail is sent.
  */
 export type MailTransport = Transporter | object | string | (() => Transporter | object | string);
 
@@ -22,11 +25,11 @@ export interface Composed {
   readonly bcc: readonly string[];
   readonly messageId: string;
   readonly headers: string;
-  /** The whole message, where it was asked for. */
+  /** The whole message, if requested. */
   readonly raw: Uint8Array | null;
 }
 
-/** What is used of Nodemailer's tree of MIME parts. */
+/** The part of Nodemailer's tree of MIME parts that is used. */
 interface Node {
   getEnvelope(): { from: string | false; to: string[] };
   getAddresses(): Readonly<Record<string, readonly { address: string }[] | undefined>>;
@@ -38,8 +41,8 @@ interface Node {
 
 /**
  * Composes a message whose content is in memory.
- * @param id the part of the Message-ID before the @, where the message has none itself
- * @param options.raw whether the whole message is wanted, attachments included
+ * @param id the part of the Message-ID before the @, if the message has no Message-ID
+ * @param options.raw whether to return the whole message, attachments included
  */
 export async function compose(message: MailMessage, id: string, { raw = false }: { raw?: boolean } = {}): Promise<Composed> {
   const composer = createTransport<Composed>({
@@ -69,7 +72,7 @@ export async function compose(message: MailMessage, id: string, { raw = false }:
   return composer.sendMail(message as never);
 }
 
-/** The Message-ID that a message brings: in its field, its headers, or its finished text. */
+/** The Message-ID that a message already has, in its field, its headers, or its raw text. */
 export function ownMessageId({ messageId, headers, raw }: MailMessage): string | undefined {
   if (messageId) return messageId;
   const pairs = Array.isArray(headers) ? headers.map(({ key, value }) => [key, value] as const) : Object.entries(headers ?? {});
@@ -80,7 +83,7 @@ export function ownMessageId({ messageId, headers, raw }: MailMessage): string |
   return /^message-id:\s*(<[^<>\s]+>)/im.exec(head)?.[1];
 }
 
-/** How long a server may take before Nodemailer gives up, where the options do not say. */
+/** How long a server may take before Nodemailer gives up, unless set by the options. */
 const timeouts = { connectionTimeout: 30_000, greetingTimeout: 30_000, socketTimeout: 60_000 };
 
 export function transporterOf(transport: MailTransport): Transporter {

@@ -1,6 +1,6 @@
 /**
- * Brings all content of a message into memory: streams and files become bytes, so that a message can be stored, sent again and looked at. URLs
- * stay what they are; the transport reads them. The given message is not changed.
+ * Brings all content of a message into memory: streams and files become bytes, so that a message can be stored, sent again and displayed.
+ * URLs are left unchanged; the transport reads them. The given message is not changed.
  */
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -13,16 +13,16 @@ import type { MailMessage } from './message.ts';
 const contents: ReadonlySet<string> = new Set(['text', 'html', 'watchHtml', 'amp', 'icalEvent', 'raw', 'attachments', 'alternatives']);
 
 export interface InlineOptions {
-  /** The most bytes in all. */
+  /** Maximum number of bytes in total. */
   readonly limit: number;
   /** True: everything must be plain data, and credentials are refused, because the message will be stored. */
   readonly stored: boolean;
 }
 
-/** Something that is still to be read. */
+/** Content that has not been read yet. */
 interface Load {
   readonly path: string;
-  /** Undefined: it can only be read asynchronously. */
+  /** Undefined if it can only be read asynchronously. */
   readonly now: (() => Buffer) | undefined;
   later(): Promise<Buffer>;
   set(bytes: Buffer): void;
@@ -31,8 +31,8 @@ interface Load {
 type Plain = Record<string, unknown>;
 
 /**
- * Reads everything now.
- * @throws InputError for a stream, which cannot be read at once
+ * Reads everything synchronously.
+ * @throws InputError for a stream, which cannot be read synchronously
  */
 export function inlineNow(message: MailMessage, options: InlineOptions): MailMessage {
   const { copy, loads, count } = walk(message, options);
@@ -66,7 +66,7 @@ function walk(message: MailMessage, { limit, stored }: InlineOptions) {
   };
   const { disableFileAccess } = message;
 
-  /** @param isContent whether the value is content: there, `path` names a file */
+  /** @param isContent whether the value is content, where `path` names a file */
   const copyOf = (value: unknown, path: string, isContent: boolean, set: (value: unknown) => void): unknown => {
     if (value === null || value === undefined || typeof value === 'boolean') return value;
     if (typeof value === 'string') {
@@ -109,7 +109,7 @@ function walk(message: MailMessage, { limit, stored }: InlineOptions) {
     return copy;
   };
 
-  /** An object such as `{ path }` or `{ content }`. Its other fields are plain. */
+  /** An object such as `{ path }` or `{ content }`. Its other fields are plain data. */
   const contentOf = (value: Plain, path: string): Plain => {
     const copy: Plain = {};
     for (const [key, part] of Object.entries(value)) {
@@ -148,7 +148,7 @@ function walk(message: MailMessage, { limit, stored }: InlineOptions) {
   return { copy: plainOf(message as Plain, '') as MailMessage, loads, count };
 }
 
-/** The file that a path names; undefined where it is a URL for the transport to read. */
+/** The file that a path names; undefined for a URL, which the transport reads. */
 function localFile(path: unknown): string | undefined {
   if (path instanceof URL || (typeof path === 'string' && path.startsWith('file:'))) {
     const url = new URL(path);
@@ -161,7 +161,7 @@ function isStream(value: object | ((...args: never) => unknown)): value is Async
   return typeof (value as { pipe?: unknown }).pipe === 'function' && Symbol.asyncIterator in value;
 }
 
-/** Stops one chunk beyond the limit, so that the caller can refuse the content. */
+/** Stops one chunk past the limit, so that the caller can refuse the content. */
 async function readStream(stream: AsyncIterable<unknown>, limit: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;

@@ -1,7 +1,7 @@
 /**
- * One attempt to send a mail. It reads as: compose it, leave out who has it already and who is not to get it, write down what is about to happen,
- * send, write down what came of it, and tell the engine. What is written down survives a crash, so that the next attempt asks only for the rest; only a
- * crash between the server's answer and the note sends a mail twice, and then with the same Message-ID.
+ * One attempt to send a mail: compose it, drop the recipients who already have it or must not get it, record what is about to happen, send,
+ * record the result, and report to the engine. The records survive a crash, so that the next attempt sends only to the remaining
+ * recipients. Only a crash between the server's answer and the record sends a mail twice, and then with the same Message-ID.
  */
 import { type Cancel, cancel, isEscapementError, PermanentError, RetryAfterError, type TaskContext, type TaskResult } from 'escapement';
 import { isPermanent, type Refusal, type Verdict, verdictOfError, verdictOfInfo } from './classify.ts';
@@ -13,13 +13,13 @@ import { bodyBlob, decodeBlob, encodeBlob, type MailBody, type MailRecord, recor
 import type { MailSeam, SentMail } from './seam.ts';
 import type { Sender } from './sender.ts';
 
-/** What a mail's job returns. */
+/** The return value of a mail's job. */
 export interface MailOutcome {
-  /** `held`: it is in the outbox, and nobody got it. */
+  /** `held`: it is in the outbox, and no recipient got it. */
   state: 'sent' | 'held';
   messageId: string;
   accepted: string[];
-  /** Addresses that got nothing, with the server's answer or the reason. */
+  /** Addresses that did not get the mail, with the server's answer or the reason. */
   refused: { address: string; response: string }[];
 }
 
@@ -32,7 +32,7 @@ export interface Delivery {
   readonly sender: Sender;
 }
 
-/** What an outbox puts into a job's metadata when somebody has a held mail sent. */
+/** What an outbox adds to a job's metadata when a user sends a held mail. */
 export interface SendNow {
   readonly deliver: true;
   readonly messageId: string;
@@ -43,9 +43,9 @@ export function isSendNow(value: unknown): value is SendNow {
 }
 
 /**
- * Builds and sends.
- * @param build makes the message; a Cancel, a Snooze or nothing ends the attempt without a mail
- * @throws PermanentError when every address is refused for good, and RetryAfterError or what the transport threw when some are to be tried again
+ * Builds and sends a mail.
+ * @param build returns the message; a Cancel, a Snooze or nothing ends the attempt without a mail
+ * @throws PermanentError if every address is refused permanently; RetryAfterError or the transport's error if some are to be retried
  */
 export async function deliver<Other>(
   delivery: Delivery,
@@ -54,7 +54,7 @@ export async function deliver<Other>(
   isMessage: (built: MailMessage | Other) => built is MailMessage,
 ): Promise<MailOutcome | Other | Cancel> {
   const before = decodeBlob<MailRecord>(await ctx.blob(recordBlob));
-  // The mail was sent, and the worker died before the job was told so.
+  // The mail was sent, but the worker died before the job was settled.
   if (before && (before.state === 'sent' || before.state === 'held')) return outcomeOf(before);
   const built = await build();
   if (!isMessage(built)) return built;
@@ -84,7 +84,7 @@ async function send(
   if (from === '' && !built.envelope)
     throw new PermanentError('the mail has no sender: set from in the message, or in the options of createMail()');
 
-  // A refused mail was retried by hand: ask the server that refused it again.
+  // A refused mail was retried by hand, so the server that refused it is asked again.
   const refused: Refusal[] = before?.state === 'refused' ? [] : [...(before?.refused ?? [])];
   const accepted = [...(before?.accepted ?? [])];
   let rest = everyone.filter((address) => !accepted.includes(address) && !refused.some((refusal) => refusal.address === address));
@@ -123,7 +123,7 @@ async function send(
   const { outlet } = seam;
   if (outlet?.kind === 'held' && !sendNow) return hold(outlet.because ?? 'mail is not delivered here');
   const { allow } = settings;
-  // Whom the application itself leaves out is no failure.
+  // Addresses that the application itself leaves out do not count as failures.
   let leftOut = 0;
   if (allow && settings.intercept === undefined) {
     const stranger = rest.length > 0 && rest.every((address) => !allow.includes(domainOf(address)));
@@ -166,7 +166,7 @@ async function send(
   accepted.push(...verdict.accepted);
   refused.push(...verdict.refused);
   if (verdict.deferred.length === 0) return finish(ctx, record, accepted, refused, composed.messageId, error);
-  // Who has the mail must be known before it is tried again.
+  // The recipients who have the mail must be recorded before it is retried.
   if (verdict.accepted.length > 0 || verdict.refused.length > 0) await keep(ctx, record('deferred', verdict.deferred));
   else await keep(ctx, record('deferred', verdict.deferred)).catch(() => {});
   throw deferral(verdict, accepted, error);
@@ -176,13 +176,13 @@ async function attempt(rest: readonly string[], fn: () => Promise<unknown>): Pro
   try {
     return { verdict: verdictOfInfo((await fn()) as never, rest) };
   } catch (error) {
-    // What ends the attempt is the engine's; it is no answer of a server.
+    // The engine's own errors end the attempt. They are not answers of a server.
     if (isEscapementError(error)) throw error;
     return { verdict: verdictOfError(error, rest), error };
   }
 }
 
-/** No address is left to try. */
+/** Called when no address is left to try. */
 async function finish(
   ctx: Context,
   record: (state: MailRecord['state']) => MailRecord,
@@ -193,7 +193,7 @@ async function finish(
 ): Promise<MailOutcome> {
   const isSent = accepted.length > 0;
   const end = record(isSent ? 'sent' : 'refused');
-  // The mail is out: an error now must not have it sent again.
+  // The mail has been sent, so an error at this point must not cause a retry.
   await keep(ctx, end).catch(() => {});
   if (isSent) {
     ctx.log.info('mail sent', { messageId, accepted: accepted.length, refused: refused.length });
@@ -212,7 +212,7 @@ function deferral({ deferred, afterMs }: Verdict, accepted: readonly string[], e
   return new RetryAfterError(message, { after: afterMs ?? 0, ...(error === undefined ? {} : { cause: error }) });
 }
 
-/** What the server said to a recipient says more than that all were rejected. */
+/** A server's answer for one recipient is more specific than the error that all were rejected. */
 function ofRecipient(error: unknown, address: string | undefined): unknown {
   const { rejectedErrors } = error as { rejectedErrors?: unknown };
   if (!Array.isArray(rejectedErrors)) return undefined;
@@ -225,7 +225,7 @@ function countOf(addresses: number): string {
 
 const keepTries = 4;
 
-/** Writes down what came of it, through short failures of the store. */
+/** Saves the record, with retries while the store fails briefly. */
 async function keep(ctx: Context, record: MailRecord): Promise<void> {
   for (let tries = 1; ; tries++) {
     try {
@@ -243,7 +243,7 @@ function outcomeOf({ state, messageId, accepted, refused }: MailRecord): MailOut
   return { state: state === 'held' ? 'held' : 'sent', messageId, accepted: [...accepted], refused: refused.map((one) => ({ ...one })) };
 }
 
-/** Sent to one address, with a header that says who it was for. */
+/** The message addressed to one address, with a header that names the original recipients. */
 function intercepted(message: MailMessage, to: string | undefined): MailMessage {
   if (to === undefined) return message;
   const meant = [message.to, message.cc, message.bcc].flatMap((part) => (part === undefined ? [] : [part].flat()));
@@ -256,13 +256,16 @@ function intercepted(message: MailMessage, to: string | undefined): MailMessage 
   return { ...rest, to, headers, ...(message.envelope ? { envelope: from === undefined ? { to } : { from, to } } : {}) };
 }
 
-/** The Message-ID before the @, made of the job: the same on every attempt. An id that an application gave may come again once its job is deleted. */
+/**
+ * The Message-ID before the @, derived from the job: the same on every attempt. Includes the enqueue time, because an id chosen by the
+ * application may be reused once its job is deleted.
+ */
 export function idOf({ id, enqueuedAt }: Pick<TaskResult, 'id' | 'enqueuedAt'>): string {
   const isUuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id);
   return isUuid ? id : `${encodeURIComponent(id)}.${enqueuedAt.getTime().toString(36)}`;
 }
 
-/** A message that cannot be composed will not be on the next attempt either. */
+/** A message that cannot be composed will not compose on the next attempt either. */
 function unusable(error: unknown): never {
   if (isPermanent(error)) throw new PermanentError(`the mail cannot be composed: ${(error as Error).message}`, { cause: error });
   throw error;
@@ -287,7 +290,7 @@ function textOf(value: MailMessage['text']): string | null {
   return typeof content === 'string' ? content : null;
 }
 
-/** What a build returns that has nobody to write to. */
+/** Return this from `build` if there are no recipients. */
 export function nothingToSend(): Cancel {
   return cancel('nothing to send');
 }

@@ -1,6 +1,6 @@
 /**
- * `escapement/email`: mail that is built and sent by workers. Two doors lead to one engine: mailables (`createMail`), and a Nodemailer transport for code
- * that calls `sendMail` itself (`queued`). Nodemailer is an optional peer dependency.
+ * `escapement/email`: mail that is built and sent by workers. There are two ways to use it: mailables (`createMail`), and a Nodemailer
+ * transport for code that calls `sendMail` itself (`queued`). Nodemailer is an optional peer dependency.
  */
 export type { Refusal } from './classify.ts';
 export type { MailTransport, Transporter } from './compile.ts';

@@ -1,6 +1,6 @@
 /**
- * Mailables: a mail as a task. Arguments travel, the worker builds the message and sends it. A mailable is an ordinary task, with all that tasks have: a
- * queue, retries, a delay, schedules, simulation.
+ * Mailables: a mail as a task. The job stores the arguments; the worker builds the message and sends it. A mailable is an ordinary task
+ * with everything that tasks have: a queue, retries, a delay, schedules, simulation.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
@@ -35,43 +35,49 @@ type Built = MailMessage | Cancel | Snooze | null | undefined;
 
 /** A mailable's definition. */
 export interface MailableOptions<Input, Schema extends StandardSchemaV1 | undefined> extends JobOptions {
-  /** Any Standard Schema. Without one, the input's type is that of `build`'s first parameter. */
+  /** Any Standard Schema. Without one, the input has the type of `build`'s first parameter. */
   input?: Schema;
-  /** Which mails count as the same, and what happens to a second one. Keys are made of the input; without a schema, put `build` before them. */
+  /**
+   * Which mails count as the same, and what happens to a duplicate. Keys are computed from the input; without a schema, put `build` before
+   * them.
+   */
   unique?: UniqueOptions<BuildInput<Schema, Input>>;
-  /** How many may be sent at a time. */
+  /** How many of these mails may be sent at a time. */
   concurrency?: ConcurrencyOptions<BuildInput<Schema, Input>>;
   /**
-   * How many may be sent within a time.
+   * How many of these mails may be sent per period.
    * @example rate: { limit: 100, per: '1m', key: ({ email }) => domainOf(email) }
    */
   rate?: RateOptions<BuildInput<Schema, Input>>;
-  /** Inputs to preview it with, by name. */
+  /** Named inputs for previews. */
   examples?: Readonly<Record<string, NoInfer<SchemaInput<Schema, Input>>>>;
-  /** The name of its task, for a mail that was a task of yours before. @default the name of the mail application, a dot, and the mail's name */
+  /**
+   * The name of its task, for a mail that used to be a task of yours. @default the name of the mail application, a dot, and the mail's name
+   */
   task?: string;
   /**
-   * Makes the message, in the worker, on every attempt. Return `cancel(reason)` or nothing to send none, and `snooze(delay)` to be asked later.
+   * Builds the message, in the worker, on every attempt. Return `cancel(reason)` or nothing to send no mail, and `snooze(delay)` to be
+   * called again later.
    */
   build(input: BuildInput<Schema, Input>, ctx: TaskContext<TaskResult>): Built | Promise<Built>;
 }
 
 /** A mail that can be sent. */
 export interface Mailable<Input> {
-  /** As it was defined, without the name of the mail application. */
+  /** The name as defined, without the name of the mail application. */
   readonly name: string;
-  /** The task behind it. */
+  /** The mail's task. */
   readonly task: Task<Input, MailOutcome>;
   readonly examples: Readonly<Record<string, Input>>;
   /** Enqueues the mail. @throws what `enqueue` throws */
   readonly send: Task<Input, MailOutcome>['enqueue'];
-  /** Enqueues a mail for each input: all of them, or none. */
+  /** Enqueues a mail for each input, either all or none. */
   readonly sendMany: Task<Input, MailOutcome>['enqueueMany'];
   /** The same mail with other options. @example await welcome.using({ runAfter: '3d' }).send({ userId }) */
   using(options: UsingOptions): Mailable<Input>;
   /**
-   * Builds the mail here and now, and sends nothing.
-   * @throws what `build` throws; InputError when it builds no mail
+   * Builds the mail immediately, without sending it.
+   * @throws what `build` throws; InputError if it builds no mail
    */
   preview(input: Input): Promise<MailPreview>;
 }
@@ -86,11 +92,11 @@ export interface Mail {
     name: string,
     options: MailableOptions<Input, Schema>,
   ): Mailable<SchemaInput<Schema, Input>>;
-  /** The mails of the application: those that wait, and what became of the others. */
+  /** The mails of the application: those that wait, and the outcomes of the others. */
   readonly outbox: Outbox;
 }
 
-/** What is handed the message that a call of `preview` has built. */
+/** Receives the message that a call of `preview` has built. */
 const previewing = new AsyncLocalStorage<{ preview?: MailPreview; none?: string }>();
 
 /**
@@ -119,7 +125,7 @@ export function deliveryOf(tasks: Tasks, settings: Settings): Delivery {
   return { settings, seam, sender: new Sender(tasks, settings.transport, () => seam.outlet?.kind === 'simulated') };
 }
 
-/** From a minute to four hours: a server that greylists is asked again soon, one that is down is left alone. */
+/** From one minute to four hours: a server that greylists is tried again soon, and one that is down is left alone. */
 export const mailRetry: NonNullable<JobOptions['retry']> = { backoff: exponential({ initial: '1m', max: '4h' }) };
 
 function define(
@@ -178,7 +184,7 @@ function mailableOf<Input>(
   };
 }
 
-/** A mail writes down what it has sent beside its job, which not every backend keeps. */
+/** The records of sent mails are stored with the job, which not every backend supports. */
 function refusalOf(tasks: Tasks, { name, backend }: Pick<Task, 'name' | 'backend'>): ConfigError | undefined {
   const bound = tasks.backends.find(({ alias }) => alias === backend);
   if (!bound || bound.supports.engine) return undefined;
@@ -205,7 +211,7 @@ async function previewOf(
   held.preview = { mail: { ...mail, ...bodyOf(message, composed) }, raw: raw ?? new Uint8Array() };
 }
 
-/** Steering values have a brand; a message is plain. */
+/** Control values have a brand; a message is plain data. */
 function isMessage(built: MailMessage | Cancel | Snooze): built is MailMessage {
   return Object.getOwnPropertySymbols(built).length === 0;
 }

@@ -1,6 +1,6 @@
 /**
- * A message as Nodemailer takes it, typed here so that applications need neither Nodemailer's types nor Node's. Its fields are documented at
- * https://nodemailer.com/message.
+ * A message as Nodemailer accepts it. The types are defined here so that applications need neither Nodemailer's types nor Node's. The
+ * fields are documented at https://nodemailer.com/message.
  */
 
 /** One address: `'ada@example.com'`, `'Ada <ada@example.com>'`, or its parts. */
@@ -8,14 +8,14 @@ export type MailAddress = string | { name?: string | undefined; address: string 
 /** Addresses: one, several in an array, or several in one string, separated by commas. */
 export type MailAddresses = MailAddress | MailAddress[];
 
-/** A stream of bytes: Node's `Readable` is one. */
+/** A stream of bytes, such as Node's `Readable`. */
 export interface MailStream extends AsyncIterable<unknown> {
   pipe(...args: never): unknown;
 }
 
 type Bytes = string | Uint8Array | MailStream;
 
-/** Where content comes from: given here, a file, or a URL. */
+/** The source of content: inline, a file, or a URL. */
 export interface MailContent {
   content?: Bytes | undefined;
   path?: string | { readonly href: string } | undefined;
@@ -37,7 +37,7 @@ export type MailHeaders = { [name: string]: string | string[] | { prepared: bool
 
 type ListHeader = string | { url: string; comment: string };
 
-/** What a mailable builds, and what `sendMail` takes. */
+/** What a mailable builds and `sendMail` accepts. */
 export interface MailMessage {
   from?: MailAddresses | undefined;
   sender?: MailAddress | undefined;
@@ -57,11 +57,11 @@ export interface MailMessage {
   list?: { [name: string]: ListHeader | ListHeader[] | ListHeader[][] } | undefined;
   attachments?: MailAttachment[] | undefined;
   alternatives?: MailAttachment[] | undefined;
-  /** The addresses that the server is given, where they differ from those of the headers. */
+  /** The addresses given to the server, if they differ from those in the headers. */
   envelope?:
     | { from?: string | undefined; to?: string | string[] | undefined; cc?: string | undefined; bcc?: string | undefined }
     | undefined;
-  /** @default one made from the job's id, the same on every attempt */
+  /** @default derived from the job's id, the same on every attempt */
   messageId?: string | undefined;
   /** @default the instant of the first attempt */
   date?: Date | string | undefined;
@@ -77,14 +77,14 @@ export interface MailMessage {
 }
 
 /**
- * The domain of an address, in lower case, to limit mails by the server that they go to. Names and brackets round the address are left out.
+ * The domain of an address in lower case, to limit mails by receiving domain. Ignores the display name and angle brackets.
  * @example domainOf('Ada <ada@Example.org>') // 'example.org'
  */
 export function domainOf(address: string): string {
   return /@([^@<>\s]*)>?\s*$/.exec(address)?.[1]?.toLowerCase() ?? '';
 }
 
-/** True if a server could take the address: one @, something on both sides, and no white space or control characters. */
+/** True if a server could accept the address: one @, something on both sides, and no white space or control characters. */
 export function isAddress(address: string): boolean {
   return /^[^\s@\p{Cc}<>]+@[^\s@\p{Cc}<>]+$/u.test(address) || /^"[^"\p{Cc}]+"@[^\s@\p{Cc}<>]+$/u.test(address);
 }

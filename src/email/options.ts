@@ -1,39 +1,39 @@
-/** The options of mail, and how they are read: all faults at once. */
+/** The options of mail. Reading them reports all faults at once. */
 import type { JobOptions } from 'escapement';
 import { ConfigError } from 'escapement';
 import type { MailTransport } from './compile.ts';
 import type { MailAddresses, MailMessage } from './message.ts';
 
-/** The options of `createMail` and `queued`. Those of a job are defaults for every mail. */
+/** The options of `createMail` and `queued`. Job options are defaults for every mail. */
 export interface MailOptions extends JobOptions {
-  /** What sends. Not opened before the first mail leaves. */
+  /** Sends the mails. Not opened before the first mail is sent. */
   transport: MailTransport;
-  /** The sender of messages that name none. */
+  /** The sender of messages without one. */
   from?: MailAddresses;
   replyTo?: MailAddresses;
   /**
-   * All mails go to this address instead of their recipients, whom the header `X-Intercepted-To` names. For staging.
+   * All mails go to this address instead of their recipients, which are listed in the header `X-Intercepted-To`. For staging.
    * @example intercept: process.env.NODE_ENV === 'production' ? undefined : 'team@example.com'
    */
   intercept?: string | undefined;
-  /** Only addresses of these domains get mail; a mail without any such address is held in the outbox. */
+  /** Only addresses in these domains get mail. A mail without any such address is held in the outbox. */
   allow?: readonly string[] | undefined;
   /**
-   * Asked for each address just before sending; a true answer, or a reason, leaves the address out. For bounces and unsubscribes.
+   * Called for each address just before sending. Return true or a reason to leave the address out. For bounces and unsubscribes.
    * @example suppress: async (address) => (await db.isBounced(address)) && 'bounced'
    */
   suppress?: ((address: string, mail: { readonly task: string; readonly subject: string }) => Suppressed | Promise<Suppressed>) | undefined;
-  /** The most bytes of content that a message may have, attachments included. At most 30,000,000. @default 10_000_000 */
+  /** Maximum number of bytes of content per message, attachments included. At most 30,000,000. @default 10_000_000 */
   limit?: number;
-  /** Keep the text, HTML and headers of mails that were sent, for the outbox. Those of mails that are held are kept always. @default false */
+  /** Keep the text, HTML and headers of sent mails for the outbox. Those of held mails are always kept. @default false */
   keepBodies?: boolean;
-  /** What the names of its tasks begin with: the mailable `welcome` is the task `mail.welcome`. @default 'mail' */
+  /** The prefix of its task names: the mailable `welcome` is the task `mail.welcome`. @default 'mail' */
   name?: string;
 }
 
 type Suppressed = boolean | string | null | undefined;
 
-/** The options with every default. */
+/** The options with all defaults filled in. */
 export interface Settings {
   readonly transport: MailTransport;
   readonly defaults: Pick<MailMessage, 'from' | 'replyTo'>;
@@ -47,11 +47,11 @@ export interface Settings {
 }
 
 const mailKeys = ['transport', 'from', 'replyTo', 'intercept', 'allow', 'suppress', 'limit', 'keepBodies', 'name'] as const;
-/** What a job of mail is, unless it says otherwise: two days of attempts. */
+/** The default job options of mail: two days of attempts. */
 const jobDefaults = { timeout: '2m', retry: { maxAttempts: 20 } } satisfies JobOptions;
 const maxLimit = 30_000_000;
 
-/** @param call what was called, for messages */
+/** @param call the function that was called, for error messages */
 export function readOptions(call: string, options: MailOptions): Settings {
   const faults: { path: string; expected: string; got: string }[] = [];
   const fault = (path: string, expected: string, got: unknown) => faults.push({ path, expected, got: printed(got) });
@@ -100,7 +100,7 @@ export function withTag(tags: readonly string[]): string[] {
   return [...new Set([mailTag, ...tags])];
 }
 
-/** True if a name is one of an option of mail and not of a job. */
+/** True for the name of a mail option; false for that of a job option. */
 export function isMailKey(key: string): boolean {
   return (mailKeys as readonly string[]).includes(key);
 }

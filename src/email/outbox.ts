@@ -1,4 +1,4 @@
-/** The outbox: the mails of an application, read off its jobs and what is kept beside them. */
+/** The outbox: the mails of an application, derived from its jobs and the blobs stored with them. */
 import type { TaskResult, Tasks } from 'escapement';
 import type { SendNow } from './deliver.ts';
 import { mailTag } from './options.ts';
@@ -40,7 +40,7 @@ export function createOutbox(tasks: Tasks, names: ReadonlySet<string>): Outbox {
         await result.retry();
         return;
       }
-      // A copy that may be delivered. For its recipients it is the same mail.
+      // A copy that may be delivered. To its recipients it is the same mail.
       const mail: SendNow = { deliver: true, messageId: record.messageId };
       const copy = tasks.get(result.task).using({ queue: result.queue, tags: result.tags, metadata: { ...result.metadata, mail } });
       const blobs = await storedBlobs(result);
@@ -77,7 +77,7 @@ async function entryOf(result: TaskResult): Promise<OutboxEntry> {
   };
 }
 
-/** A message that was queued brings its addresses and subject as its input. */
+/** The input of a queued message, which contains its addresses and subject. */
 function inputOf({ input }: TaskResult): StoredInput | undefined {
   const given = input as Partial<StoredInput> | null;
   return Array.isArray(given?.to) && typeof given.subject === 'string' ? (given as StoredInput) : undefined;

@@ -1,6 +1,6 @@
 /**
- * A Nodemailer transport for code that calls `sendMail` itself: the message is stored with a job, and a worker sends it through the real transport. What
- * it answers claims nothing that is not so: the message is pending, and nobody has accepted it.
+ * A Nodemailer transport for code that calls `sendMail` itself. The message is stored with a job, and a worker sends it through the real
+ * transport. The result reports only what is true at that point: the message is pending, and no server has accepted it.
  */
 import { type Cancel, InputError, PermanentError, type RateOptions, type TaskResult, type Tasks, type UsingOptions } from 'escapement';
 import { ownMessageId } from './compile.ts';
@@ -17,16 +17,16 @@ export interface QueuedInfo {
   /** The job that sends the message: `tasks.getResult(jobId)`. */
   jobId: string;
   queued: true;
-  /** Nobody yet. */
+  /** Always empty. */
   accepted: string[];
   rejected: string[];
-  /** Who the message is for. */
+  /** The recipients of the message. */
   pending: string[];
   envelope: { from: string; to: string[] };
   response: string;
 }
 
-/** What is used of the message that Nodemailer hands to a transport. */
+/** The part of the message that is used, as Nodemailer passes it to a transport. */
 interface NodemailerMail {
   readonly data: object;
   readonly message: {
@@ -34,18 +34,18 @@ interface NodemailerMail {
   };
 }
 
-/** How a message is enqueued. */
+/** Options for enqueueing a message. */
 export interface QueuedOptions extends UsingOptions {
   /**
-   * The caller's own open transaction: the message is sent if it commits, and not if it does not. `sendMail` throws at once what goes wrong then, and
-   * streams are refused, because they cannot be read at once.
+   * The caller's own open transaction: the message is sent if and only if it commits. Errors are then thrown synchronously by `sendMail`,
+   * and streams are refused, because they cannot be read synchronously.
    */
   transaction?: unknown;
 }
 
 /** The options of `queued`. */
 export interface QueuedMailOptions extends MailOptions {
-  /** How many messages may be sent to one domain within a time. A message belongs to the domain of its first recipient. @default no limit */
+  /** How many messages may be sent to one domain per period. A message belongs to the domain of its first recipient. @default no limit */
   ratePerDomain?: Omit<RateOptions, 'key'>;
 }
 
@@ -56,15 +56,15 @@ export interface QueuedTransport {
   send(mail: NodemailerMail, callback: (error: Error | null, info: QueuedInfo) => void): void;
   verify(callback?: (error: Error | null, success: true) => void): Promise<true>;
   /**
-   * The same transport with other options for the messages that are sent through it.
+   * The same transport with other options for the messages sent through it.
    * @example createTransport(outgoing.using({ runAfter: '3d', transaction: db })).sendMail(message)
    */
   using(options: QueuedOptions): QueuedTransport;
 }
 
 /**
- * A Nodemailer transport that enqueues each message; a worker of the application sends it.
- * @param options.transport what sends
+ * A Nodemailer transport that enqueues each message. A worker of the application sends it.
+ * @param options.transport sends the messages
  * @throws ConfigError with all faults of the options
  * @example const mailer = nodemailer.createTransport(queued(tasks, { transport: process.env.SMTP_URL }));
  */
@@ -126,7 +126,7 @@ export function queued(tasks: Tasks, options: QueuedMailOptions): QueuedTranspor
     version: '1',
     send(mail, callback) {
       const failed = (error: unknown) => callback(error as Error, undefined as never);
-      // In the caller's transaction what goes wrong is thrown, so that the transaction fails with it.
+      // In the caller's transaction errors are thrown, so that the transaction fails too.
       if (using.transaction !== undefined) {
         const info = enqueue(mail, using);
         if (info instanceof Promise) info.then((value) => callback(null, value), failed);

@@ -1,6 +1,6 @@
 /**
- * What is kept of a mail beside its job: who it is for and what became of each address, so that an attempt after a crash knows who has it already.
- * The text is kept apart, and only where somebody may want to see it.
+ * The record of a mail stored with its job: the recipients and the outcome for each address, so that an attempt after a crash knows who
+ * already has it. The body is stored separately, and only if someone may want to see it.
  */
 import type { Refusal } from './classify.ts';
 import type { SentMail } from './seam.ts';
@@ -40,7 +40,7 @@ export function encodeBlob(value: MailRecord | MailBody): Uint8Array {
   return Buffer.from(JSON.stringify(value));
 }
 
-/** Null where there is none, or where it cannot be read. */
+/** Null if there is none, or if it cannot be read. */
 export function decodeBlob<T extends MailRecord | MailBody>(bytes: Uint8Array | null): T | null {
   if (!bytes) return null;
   try {

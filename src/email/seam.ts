@@ -1,14 +1,14 @@
 /**
- * What mail leaves on an application for others to find: its mailables, and where a simulation or `escapement dev` puts an outlet, to which
- * mails go instead of the transport. It imports nothing, so that looking for mail loads none of it.
+ * What mail registers on an application for other parts to find: its mailables, and an outlet that a simulation or `escapement dev`
+ * installs to receive mails instead of the transport. This file imports nothing, so looking for mail does not load any mail code.
  */
 
-/** A mail as it leaves: who gets it, and what is in it. */
+/** A mail as sent: its recipients and its content. */
 export interface SentMail {
-  /** The instant at which the server answered. */
+  /** When the server answered. */
   readonly at: Date;
   readonly from: string;
-  /** The addresses of the headers. */
+  /** The addresses in the headers. */
   readonly to: readonly string[];
   readonly cc: readonly string[];
   readonly bcc: readonly string[];
@@ -26,7 +26,7 @@ export interface SentMail {
   readonly attempt: number;
 }
 
-/** What a server says to a mail. Errors that it throws look as Nodemailer's do. */
+/** A server's answer to a mail. Its errors look like Nodemailer's. */
 export interface OutletAnswer {
   readonly accepted: readonly string[];
   readonly rejected: readonly string[];
@@ -34,11 +34,11 @@ export interface OutletAnswer {
   readonly response: string;
 }
 
-/** Where mails go instead of the transport. */
+/** Receives mails instead of the transport. */
 export interface MailOutlet {
-  /** `held`: mails are kept in the outbox, and nothing is sent. `simulated`: a server of the simulation takes them. */
+  /** `held`: mails are kept in the outbox, and nothing is sent. `simulated`: a simulated server accepts them. */
   readonly kind: 'held' | 'simulated';
-  /** Why mails are held, for people. */
+  /** Why mails are held, as shown to users. */
   readonly because?: string;
   send?(mail: SentMail, sleep: (ms: number) => Promise<void>): Promise<OutletAnswer>;
 }
@@ -57,7 +57,7 @@ export interface Previewed {
   preview(input: unknown): Promise<MailPreview>;
 }
 
-/** What became of a mail, as far as it has come. */
+/** The current state of a mail. */
 export type MailState = 'queued' | 'sending' | 'deferred' | 'held' | 'sent' | 'refused' | 'dropped';
 
 /** A mail of the outbox. */
@@ -65,7 +65,7 @@ export interface OutboxEntry {
   readonly job: string;
   readonly task: string;
   readonly state: MailState;
-  /** When it was sent, held or refused; when it is tried next, if it waits. */
+  /** When it was sent, held or refused; for a waiting mail, when it is tried next. */
   readonly at: Date;
   /** Empty until the mail has been built. */
   readonly to: readonly string[];
@@ -73,13 +73,13 @@ export interface OutboxEntry {
   readonly messageId: string | null;
   readonly attempts: number;
   readonly accepted: readonly string[];
-  /** Addresses that got nothing, and what the server said, or why they were left out. */
+  /** Addresses that did not get the mail, with the server's answer or the reason why they were left out. */
   readonly refused: readonly { readonly address: string; readonly response: string }[];
   /** The last error, or why the mail is held. */
   readonly note: string | null;
 }
 
-/** A mail of the outbox with its content, as far as that is kept. */
+/** A mail of the outbox with its content, as far as it is stored. */
 export interface OutboxMail extends OutboxEntry {
   readonly from: string;
   readonly headers: string | null;
@@ -90,28 +90,28 @@ export interface OutboxMail extends OutboxEntry {
 
 /** The mails of an application. */
 export interface Outbox {
-  /** The newest first. @param options.limit 1 … 1,000. Default 100 */
+  /** Newest first. @param options.limit 1 … 1,000. Default 100 */
   list(options?: { limit?: number }): Promise<OutboxEntry[]>;
   /** @throws ResultNotFoundError */
   get(job: string): Promise<OutboxMail>;
-  /** Sends it now: one that waits is tried now, and one that is held leaves by the transport, with the same Message-ID. */
+  /** Sends a mail now. A waiting mail is tried now, and a held mail is sent through the transport, with the same Message-ID. */
   send(job: string): Promise<void>;
-  /** Cancels a mail that waits; deletes one that is over. */
+  /** Cancels a waiting mail; deletes a finished one. */
   drop(job: string): Promise<void>;
 }
 
-/** What belongs to mail on one application. */
+/** The mail registrations of one application. */
 export interface MailSeam {
   outlet: MailOutlet | undefined;
   readonly mailables: Map<string, Previewed>;
-  /** The names of the tasks that send mail: others may have the tag too. */
+  /** The names of the tasks that send mail. Other tasks may have the tag too. */
   readonly tasks: Set<string>;
   outbox: Outbox | undefined;
 }
 
 const key = Symbol.for('escapement.mail');
 
-/** The seam of an application; made on first use. */
+/** The seam of an application, created on first use. */
 export function seamOf(tasks: object): MailSeam {
   const there = (tasks as { [key]?: MailSeam })[key];
   if (there) return there;

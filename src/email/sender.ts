@@ -1,4 +1,7 @@
-/** The transporter of one mail application: made when the first mail leaves, closed when the last worker of the application here has stopped. */
+/**
+ * The transporter of one mail application. It is created when the first mail is sent, and closed when the application's last worker in this
+ * process has stopped.
+ */
 import type { Tasks } from 'escapement';
 import { type MailTransport, type Transporter, transporterOf } from './compile.ts';
 import type { MailMessage } from './message.ts';
@@ -11,10 +14,10 @@ export class Sender {
   /** The workers of the application in this process. */
   readonly #workers = new Set<string>();
 
-  /** @param isSimulated whether workers are those of a simulation, which send nothing and may end without a word */
+  /** @param isSimulated whether the workers belong to a simulation: they send nothing and may end without an event */
   constructor(tasks: Tasks, transport: MailTransport, isSimulated: () => boolean) {
     this.#transport = transport;
-    // One that the application made is its to close.
+    // A transporter created by the application is closed by the application.
     this.#isOwn = typeof (transport as Partial<Transporter>).sendMail !== 'function';
     tasks.on('workerStarted', ({ worker }) => {
       if (!isSimulated()) this.#workers.add(worker);
@@ -24,7 +27,7 @@ export class Sender {
     });
   }
 
-  /** Rejects with the signal's reason when it aborts; a worker that stops lets the server answer. */
+  /** Rejects with the signal's reason when it aborts. A worker that stops lets the server answer. */
   async send(message: MailMessage, signal: AbortSignal): Promise<unknown> {
     this.#transporter ??= transporterOf(this.#transport);
     const sending = new AbortController();

@@ -1,20 +1,20 @@
 /**
- * How a message travels with a job: addresses and subject as the job's input, which lists show; everything else as a blob, and each piece of bytes as
- * one more, so that neither a text nor a file comes near a list or a log.
+ * How a message is stored with a job: addresses and subject are the job's input, which lists show. Everything else is a blob, with one more
+ * for each piece of bytes, so that neither text nor files appear in a list or a log.
  */
 import type { TaskContext, TaskResult } from 'escapement';
 import type { MailMessage } from './message.ts';
 
-/** The input of a job that sends a message. */
+/** The input of a job that sends a stored message. */
 export interface StoredInput {
   from: string;
   to: string[];
   subject: string;
-  /** How many pieces of bytes there are. */
+  /** The number of pieces of bytes. */
   parts: number;
 }
 
-/** The keys by which what is no JSON stands in a stored message. */
+/** The keys that mark values which JSON cannot represent. */
 const marks = ['$part', '$date', '$entries'] as const;
 
 const messageBlob = 'message';
@@ -45,7 +45,7 @@ export function encodeMessage(message: MailMessage): { blobs: Record<string, Uin
   return { blobs, parts };
 }
 
-/** The message of the job whose attempt this is; null: it has none. */
+/** The message stored with the attempt's job; null if it has none. */
 export async function decodeMessage(ctx: TaskContext, parts: number): Promise<MailMessage | null> {
   const blobs = await blobsOf({ blob: (name) => ctx.blob(name) }, parts);
   const text = blobs?.[messageBlob];
@@ -62,7 +62,7 @@ export async function decodeMessage(ctx: TaskContext, parts: number): Promise<Ma
   return decoded(JSON.parse(Buffer.from(text).toString())) as MailMessage;
 }
 
-/** What a job of a stored message was enqueued with; undefined for other jobs. */
+/** The blobs that a stored message was enqueued with; undefined for jobs of other kinds. */
 export async function storedBlobs(result: TaskResult): Promise<Record<string, Uint8Array> | undefined> {
   const parts = (result.input as Partial<StoredInput> | null)?.parts;
   return typeof parts === 'number' ? blobsOf({ blob: (name) => result.blob(name) }, parts) : undefined;

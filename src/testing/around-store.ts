@@ -1,13 +1,13 @@
-/** The one way round a store: for faults, the invariant checker, and whatever else sees its calls. */
+/** The only wrapper around a store, used for faults, the invariant checker, and anything else that observes its calls. */
 import type { Store } from '../ports/store.ts';
 
-/** The calls of the store port, but for those that open, close and listen. */
+/** The calls of the store port, except those that open, close and listen. */
 export type StoreCall = Exclude<
   keyof Store,
   'name' | 'supports' | 'pollMs' | 'lanes' | 'aheadMs' | 'listen' | 'keeper' | 'transactionsEnded' | 'migrate' | 'close'
 >;
 
-/** A method that is added to the port and not here does not compile. */
+/** A method that is added to the port but not here does not compile. */
 const named: Record<StoreCall, true> = {
   insert: true,
   claim: true,
@@ -38,10 +38,10 @@ const named: Record<StoreCall, true> = {
 };
 const calls = Object.keys(named) as readonly StoreCall[];
 
-/** Sees a call of a store with its arguments, and performs it, or not. */
+/** Receives a call of a store with its arguments, and performs it or not. */
 export type AroundCall = (call: StoreCall, args: readonly [unknown, unknown], perform: () => unknown) => unknown;
 
-/** A store whose calls go through `around`; everything else is the store's own. */
+/** A store whose calls go through `around`; everything else is passed through. */
 export function aroundStore(store: Store, around: AroundCall): Store {
   const view: Partial<Record<keyof Store, unknown>> = {
     name: store.name,
@@ -54,7 +54,7 @@ export function aroundStore(store: Store, around: AroundCall): Store {
     ...(store.transactionsEnded ? { transactionsEnded: store.transactionsEnded.bind(store) } : {}),
   };
   for (const call of calls) {
-    // Every method of the port has two parameters at most.
+    // Every method of the port has at most two parameters.
     const real = (store[call] as (a: unknown, b: unknown) => unknown).bind(store);
     view[call] = (a: unknown, b: unknown) => around(call, [a, b], () => real(a, b));
   }

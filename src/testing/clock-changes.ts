@@ -111,7 +111,7 @@ interface Minute {
   readonly counts: boolean;
 }
 
-/** The latest walk. It takes most of the time of a list, and lists for the schedules of one zone are made one after the other. */
+/** The latest walk, cached. Walking takes most of the time of a list, and lists for one zone are usually requested in a row. */
 let walked: { readonly timezone: string; readonly year: number; readonly changes: readonly (readonly Minute[])[] } | undefined;
 
 /** The minutes around each change of a zone's clocks in a year. */

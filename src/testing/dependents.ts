@@ -1,5 +1,5 @@
 /**
- * I8: what the invariant checker knows of jobs that wait for others, and checks when one of these ends. It deliberately does not use
+ * I8: the invariant checker's model of jobs that wait for others, checked when one of these ends. It deliberately does not use
  * `core/workflow`, which all stores share.
  */
 import type { Job } from '../core/types.ts';
@@ -18,7 +18,7 @@ export class Dependents {
   readonly #around: Around;
   readonly #parents = new Map<string, string[]>();
   readonly #children = new Map<string, string[]>();
-  /** What parents gave that are gone since. */
+  /** The values of parents that have been deleted. */
   readonly #gone = new Map<string, { readonly ended: Ended; readonly value: string }>();
 
   constructor(around: Around) {
@@ -28,7 +28,7 @@ export class Dependents {
   inserted(edges: readonly Edge[] | undefined): void {
     for (const { parent, child } of edges ?? []) {
       const parents = this.#parents.get(child) ?? [];
-      // Jobs that are inserted once have their edges already.
+      // Jobs inserted with `once` may already have their edges.
       if (parents.includes(parent)) continue;
       this.#parents.set(child, [...parents, parent]);
       this.#children.set(parent, [...(this.#children.get(parent) ?? []), child]);
@@ -41,9 +41,9 @@ export class Dependents {
   }
 
   /**
-   * The rows that changed because other jobs ended or run again.
-   * @param ended the ids of these
-   * @param isAtOnce false: other calls may have taken effect meanwhile
+   * Checks the rows that changed because other jobs ended or run again.
+   * @param ended the ids of those jobs
+   * @param isAtOnce false: other calls may have taken effect in the meantime
    */
   changed(rows: readonly Job[], ended: readonly string[], isAtOnce: boolean): void {
     const { model, label, say } = this.#around;

@@ -51,7 +51,7 @@ const handlerFaults = [
   ['handler', 'throws a value that is not an error'],
 ] as const satisfies readonly (readonly [FaultFamily, string])[];
 
-/** What can go wrong with a mail, in the order of the picks. */
+/** The mail faults, in the order of the picks. */
 const mailFaults: readonly MailFault[] = ['mail server down', 'mail deferred', 'answer of the mail server lost'];
 
 /** A worker fences itself 5 s before its lease ends, so two clocks must differ by less than that. */
@@ -72,7 +72,7 @@ const keyCalls: readonly StoreCall[] = ['claim', 'settle', 'renew', 'advanceSche
 /** The probability of each family at a call that matters; 0: only if planned; omitted: never. */
 export type FaultRates = Readonly<Partial<Record<FaultFamily, number>>>;
 
-/** What drawing faults needs from the simulation. */
+/** What this file needs from the simulation. */
 export interface World {
   readonly choices: Choices;
   now(): number;
@@ -237,7 +237,7 @@ export class DrawnFaults {
     };
   }
 
-  /** What goes wrong when an attempt sends a mail. */
+  /** The fault drawn for a mail that an attempt sends. */
   mail(process: Process | undefined): MailFault | undefined {
     if (!process || this.healed || this.#rates.handler === undefined) return undefined;
     const rate = this.#rates.handler * 2;

@@ -65,7 +65,7 @@ export interface ExploreOptions {
    * @default 'forever'
    */
   retention?: SimulationOptions['retention'];
-  /** As of `simulate`: `'steps'` runs the function of a job again from the top after each of its steps. */
+  /** As in `simulate`: `'steps'` runs the function of a job again from the top after each of its steps. */
   replay?: SimulationOptions['replay'];
   /**
    * After faults have stopped, all work must finish within this time.
@@ -370,12 +370,12 @@ export async function playRun(
   return { seed, decisions, problems, error: thrown, lines, fired, drawn: choices.drawn };
 }
 
-/** A hash of the events without the faults: two runs are equal if it is. */
+/** A hash of the events without the faults. Two runs are equal if their hashes are. */
 function hashOf({ lines, problems }: Run): string {
   return textHash([...lines.filter((line) => !/ {2}note {2}/.test(line)), ...problems].join('\n'));
 }
 
-/** The outcomes of the jobs, whatever the time and place: a fault that does not change them did not matter. */
+/** The outcomes of the jobs, regardless of time and place. A fault that does not change them did not matter. */
 function fateOf({ lines, problems }: Run): string {
   const fates = lines
     .filter((line) => /#\d/.test(line) && !/ {2}note {2}/.test(line))

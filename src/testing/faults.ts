@@ -88,7 +88,7 @@ export class Faults {
     return this.#crashes.length > 0;
   }
 
-  /** No more faults from here on. */
+  /** Stops all faults. */
   heal(): void {
     this.#pending = [];
     this.#crashes = [];
@@ -170,7 +170,7 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
       return !faults.drawn || faults.drawn.healed ? Number.POSITIVE_INFINITY : drawnPollMs;
     },
   });
-  // Threads of their own live in real time.
+  // Other threads run in real time.
   delete view.keeper;
   // The simulation has opened the store, and closes it itself, once, at its end.
   view.migrate = () => {};

@@ -80,7 +80,7 @@ export class InvariantChecker {
   readonly #stopping = new Set<string>();
   /** Claims that no process runs, and since when. */
   readonly #unattended = new Map<string, number>();
-  /** Those of the last claim. */
+  /** The limits passed to the latest claim. */
   #limits: Limits | undefined;
   #pruned = 0;
   /** Jobs that were deleted with their outcomes. */
@@ -224,7 +224,7 @@ export class InvariantChecker {
       }
       // Jobs that schedules keep creating, and the jobs these enqueue, may still be on their way.
       const onItsWay = this.#firings.any && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
-      // A part of a workflow waits for others, which are checked themselves.
+      // A part of a workflow waits for jobs that are checked themselves.
       const due = job.status !== 'waiting' && (job.dueAt <= now || job.startedAt !== null);
       if (!isOver(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && due)
         this.#say(job, `L1: it never finished and is ${visibleStatus(job, now)}`);
@@ -256,7 +256,7 @@ export class InvariantChecker {
     return rows;
   }
 
-  /** No more faults from here on. */
+  /** Called when no more faults happen. */
   healed(): void {
     this.#healedAt = this.#around.now();
   }
@@ -324,7 +324,7 @@ export class InvariantChecker {
     }
   }
 
-  /** A job was not inserted, because another one holds its unique key. */
+  /** A job was not inserted because another one holds its unique key. */
   #stoodIn(job: Job, standing: Job): void {
     const before = this.#model.get(standing.id);
     if (!before) return;
@@ -337,7 +337,7 @@ export class InvariantChecker {
     this.#model.replaced({ ...before, input, priority, dueAt, runAfter, expiresAt });
   }
 
-  /** Who holds the unique key of a job throughout, from enqueue to its end. */
+  /** The job that holds a unique key from the enqueue of another job until now. */
   #holderOf({ id, unique, enqueuedAt }: Job): Job | undefined {
     if (!unique) return undefined;
     return this.#model.open.find(
@@ -350,12 +350,12 @@ export class InvariantChecker {
     );
   }
 
-  /** The limits that hold for a job, by the last claim. */
+  /** The limits that apply to a job, as of the latest claim. */
   #limitsOf({ queue, task }: Job): readonly Limit[] {
     return [this.#limits?.queues[queue], this.#limits?.tasks[task]].filter((limit) => limit !== undefined);
   }
 
-  /** I9: no more run than the limits allow. Counted here in the simplest way. */
+  /** I9: no more jobs run than the limits allow. Counted here in the simplest way. */
   #checkLimits(job: Job, limits: Limits): void {
     const running = this.#model.open.filter(({ status }) => status === 'running');
     const ofTask = limits.tasks[job.task];
@@ -380,7 +380,7 @@ export class InvariantChecker {
         this.#seenEarly.add(job.id);
       }
       let before = this.#model.get(job.id);
-      // A job beyond the rate of its key has been deferred by a claim.
+      // A claim has deferred a job that exceeds the rate of its key.
       if (before && job.dueAt > before.dueAt && limits?.tasks[job.task]?.rateByKey) before = { ...before, dueAt: job.dueAt };
       if (!before) {
         this.#say(job, 'I1: it was claimed but never enqueued');
@@ -464,7 +464,7 @@ export class InvariantChecker {
     }
     this.#decided(job, settlement);
     let after = this.#model.settled(job, settlement);
-    // The signal that it waits for came while it ran.
+    // The signal that it waits for arrived while it ran.
     if (settlement.awaits !== undefined && answer.status === 'queued' && answer.dueAt === settlement.settledAt) {
       after = { ...after, dueAt: answer.dueAt };
       this.#model.replaced(after);
@@ -537,7 +537,7 @@ export class InvariantChecker {
       const job = this.#model.get(amendment.id);
       if (!job) return;
       const isAsExpected = job.status === amendment.expect.status && job.claim === amendment.expect.claim;
-      // Another job holds its unique key, or undoes its workflow, and it stays as it is.
+      // Another job holds its unique key or undoes its workflow, so it is left unchanged.
       if (isAsExpected && rows[i] && rows[i]?.id !== amendment.id) return;
       if (isAsExpected !== (rows[i] !== null))
         this.#say(job, `I2: an amendment was ${rows[i] === null ? 'wrongly refused' : 'wrongly accepted'}`);

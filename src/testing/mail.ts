@@ -1,31 +1,31 @@
 /**
- * The mail server of a simulation. Every mail of the application comes here instead of its transport; what the server takes is the simulation's
- * outbox. It fails as a test asks, and as an exploration draws, with the errors that Nodemailer would throw.
+ * The mail server of a simulation. It receives every mail of the application instead of the transport; the accepted mails are the
+ * simulation's outbox. It fails on a test's request or as drawn by an exploration, with the errors that Nodemailer would throw.
  */
 import { type Duration, durationMs, show } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
 import type { MailOutlet, OutletAnswer, SentMail } from '../email/seam.ts';
 
-/** How the simulated mail server misbehaves: `sim.smtp`. */
+/** Controls the faults of the simulated mail server: `sim.smtp`. */
 export interface SimulatedSmtp {
   /**
-   * Refuses recipients: for good with a code from 500 on, for now with one from 400 to 499.
+   * Refuses recipients: permanently with a code of 500 or more, temporarily with a code from 400 to 499.
    * @param recipients a pattern of addresses, or one address
    * @param code Default 550
-   * @param options.times how many recipients in a row. Default: all of them
-   * @param options.text what the server says after the code
+   * @param options.times number of consecutive recipients. Default: no limit
+   * @param options.text the server's text after the code
    * @example sim.smtp.reject(/@full\.example/, 452)
    */
   reject(recipients: RegExp | string, code?: number, options?: { times?: number; text?: string }): void;
-  /** Refuses connections for a while from now. */
+  /** Refuses connections for this long, starting now. */
   down(duration: Duration): void;
-  /** Takes mails and loses its answers: the fault that makes a mail arrive twice. @param options.times how many answers. Default 1 */
+  /** Accepts mails but loses its answers, the fault that makes a mail arrive twice. @param options.times number of answers. Default 1 */
   loseAnswers(options?: { times?: number }): void;
-  /** Takes this long to answer each mail, from now on. */
+  /** Delays the answer to each mail by this long, from now on. */
   slow(duration: Duration): void;
 }
 
-/** What an exploration makes of a mail: the server is down, defers it, or loses its answer; undefined: nothing. */
+/** A mail fault drawn by an exploration: the server is down, defers the mail, or loses its answer. */
 export type MailFault = 'mail server down' | 'mail deferred' | 'answer of the mail server lost';
 
 interface Rule {
@@ -35,12 +35,12 @@ interface Rule {
   left: number;
 }
 
-/** What the server needs of the simulation. */
+/** What the server needs from the simulation. */
 export interface MailWorld {
   now(): number;
-  /** When an attempt may send, if that is not at once: attempts that work beside each other have an order. */
+  /** When an attempt may send, if not immediately: concurrent attempts have an order. */
   turn(): Promise<void> | undefined;
-  /** What goes wrong with this mail because an exploration draws it. */
+  /** The fault that an exploration draws for this mail. */
   fault(): MailFault | undefined;
   note(text: string): void;
 }
@@ -76,7 +76,7 @@ export class SimulatedMailServer implements MailOutlet, SimulatedSmtp {
       throw new SimulationError(`smtp.reject() takes a pattern of addresses; got ${show(recipients)}`);
     if (!Number.isInteger(code) || code < 400 || code > 599)
       throw new SimulationError(`smtp.reject() takes a code from 400 to 599; got ${show(code)}`);
-    // A pattern with the flag g remembers where it was.
+    // A pattern with the flag g keeps state between calls.
     const pattern = recipients instanceof RegExp ? new RegExp(recipients.source, recipients.flags.replace(/[gy]/g, '')) : undefined;
     this.#rules.push({
       matches: (address) => (pattern ? pattern.test(address) : address === recipients),
@@ -98,7 +98,7 @@ export class SimulatedMailServer implements MailOutlet, SimulatedSmtp {
     this.#slowMs = durationMs(duration, 'smtp.slow()');
   }
 
-  /** What fails for now works again; addresses that do not exist do not. */
+  /** Ends temporary faults. Addresses that do not exist still do not exist. */
   heal(): void {
     this.#rules = this.#rules.filter(({ code }) => code >= 500);
     this.#downUntil = Number.NEGATIVE_INFINITY;
@@ -162,7 +162,7 @@ export class SimulatedMailServer implements MailOutlet, SimulatedSmtp {
   }
 }
 
-/** An error as Nodemailer's. */
+/** An error like Nodemailer's. */
 function failure(command: string, responseCode: number, text: string) {
   const response = `${responseCode} ${text}`;
   return Object.assign(new Error(`${command} failed: ${response}`), { code: 'EENVELOPE', command, response, responseCode });

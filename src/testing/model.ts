@@ -73,7 +73,7 @@ export class Model {
       metadata: metadata === undefined ? job.metadata : metadata,
     };
     const wanted = status === 'queued' ? job.cancelRequested : null;
-    // Its next attempt undoes its steps, and is then cancelled.
+    // Its next attempt undoes its steps and then cancels it.
     if (wanted !== null && undoes)
       return this.#ended({ ...free, ...noted, status, dueAt: settledAt, cancelRequested: wanted, awaits: null }, settledAt, outcome, error);
     const over = status !== 'queued' || wanted !== null;

@@ -36,7 +36,7 @@ export interface Ground {
   readonly between: ((store: Store, worker: string) => Store) | undefined;
   /** Throws if the simulation can no longer be used. */
   use(): void;
-  /** A process died: what it did to a store just before may not have been reported. */
+  /** Called when a process died. The last changes that it made to a store may not have been reported. */
   untold(): void;
 }
 

@@ -101,7 +101,7 @@ export class RealWork {
   /** Callbacks of setImmediate that attempts are waiting for. */
   readonly #immediates = new Map<number, Work>();
   readonly #channels = new Channels(() => this.#event());
-  /** What stores have opened and requested. */
+  /** Resources and requests of stores. */
   readonly #own = new Set<number>();
   /** Compressors; each may become active again. */
   readonly #compressors = new Map<number, Request>();
@@ -241,7 +241,7 @@ export class RealWork {
       }
     }
     for (const immediate of this.#immediates.values()) {
-      // What a client does in its next turn for an attempt that has ended is not waited for.
+      // Virtual time does not wait for what a client does in its next turn for an attempt that has ended.
       if (wanted(immediate) && this.#attendant?.isInFlight(immediate.scope as Scope)) yield immediate;
     }
     if (this.#channels.size > 0) yield* this.#channels.busy(wanted);
@@ -348,10 +348,10 @@ export class RealWork {
   /** Negative, to stay distinct from Node's async ids. */
   #unseenId = 0;
 
-  /** Number of calls of stores that have not been answered. Virtual time stands still, whoever made them, and whether or not they live. */
+  /** Number of unanswered store calls. Virtual time stands still for all of them, whichever process made them, alive or dead. */
   storeCalls = 0;
 
-  /** @param isOfAttempt made by an attempt or a test: what follows comes in the order of attempts */
+  /** @param isOfAttempt whether an attempt or a test made the call; what follows then happens in the order of attempts */
   storeCall(answer: Promise<unknown>, isOfAttempt: boolean): void {
     if (isOfAttempt) this.#unseen('a call of the store', answer);
     this.storeCalls += 1;

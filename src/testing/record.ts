@@ -67,7 +67,7 @@ export class SimulationRecord {
     }
   };
 
-  /** A job ended, but the process that ended it died before it could report it. */
+  /** A job ended, but the process that ended it died before it could report that. */
   correct({ job, attempts }: JobRecord): void {
     const row = this.#rows.get(job.id);
     if (!row) return;
@@ -128,7 +128,7 @@ export class SimulationRecord {
     return this.#rows.get(id)?.label ?? id;
   }
 
-  /** The jobs below the jobs that enqueued them, with their statuses at an instant. */
+  /** Jobs below the jobs that enqueued them, with their statuses at an instant. */
   tree(now: number): string[] {
     const items = [...this.#rows.values()].map(({ job, label }) => {
       const { id, enqueuedBy, workflow, part, task } = job;

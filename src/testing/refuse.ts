@@ -1,4 +1,4 @@
-/** Symbols by which parts of a simulation find what ends a wait for a timer that nothing drives. */
+/** Symbols through which parts of a simulation reject waits for timers that nothing drives. */
 
 /** On a timer's callback: the function that rejects the promise that the callback resolves. */
 export const refuse: unique symbol = Symbol('escapement.refuse') as never;

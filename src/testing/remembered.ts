@@ -1,4 +1,7 @@
-/** I17 and I18: what the invariant checker knows of steps and signals. A step that was stored is there, and does not run again; a signal is kept until it is taken. */
+/**
+ * I17 and I18: the invariant checker's model of steps and signals. A step that was stored is kept and does not run again; a signal is kept
+ * until it is taken.
+ */
 import { failedStep, stepsRunAgain } from '../core/steps.ts';
 import type { Job, Signal, Step } from '../core/types.ts';
 import type { Model } from './model.ts';
@@ -21,7 +24,7 @@ export class Remembered {
     const kept = this.#steps.get(id) ?? new Map<string, Step>();
     this.#steps.set(id, kept);
     for (const step of steps) {
-      // Two workers may find at once that the job has failed. The very same row is sent again if the answer was lost.
+      // Two workers may find out at the same time that the job has failed. The same row is sent again if the answer was lost.
       if (step.kind === 'step' && step.name !== failedStep && kept.has(step.name) && kept.get(step.name) !== step)
         this.#say(id, `I17: its step ${step.name} ran again after it was stored`);
       kept.set(step.name, step);
@@ -52,13 +55,13 @@ export class Remembered {
     this.#steps.set(id, (this.#steps.get(id) ?? new Map<string, Step>()).set(step.name, { ...step, value: null }));
   }
 
-  /** The job had ended, and is queued again. */
+  /** The job had ended and is queued again. */
   runAgain({ id, status }: Pick<Job, 'id' | 'status'>): void {
     const steps = stepsRunAgain([...(this.#steps.get(id)?.values() ?? [])], status === 'successful');
     if (steps) this.#steps.set(id, new Map(steps.map((step) => [step.name, step])));
   }
 
-  /** True if the job's steps are being undone: it has attempts of its own for that. */
+  /** True if the job's steps are being undone, for which it has additional attempts. */
   isUndone(id: string): boolean {
     return this.#steps.get(id)?.has(failedStep) === true;
   }
@@ -68,7 +71,7 @@ export class Remembered {
     return (this.#signals.get(name) ?? 0) > 0;
   }
 
-  /** The job is deleted or pruned. */
+  /** The job was deleted or pruned. */
   forget(id: string): void {
     this.#steps.delete(id);
   }

@@ -58,9 +58,9 @@ export interface SimulationOptions {
    */
   record?: boolean;
   /**
-   * `'steps'`: after each step that a job records, its attempt is given back and its function runs again from the top. This finds what stands
-   * between steps and should not be done twice.
-   * @default none: attempts go on after a step
+   * `'steps'`: after each step that a job records, its attempt is returned to the queue and its function runs again from the top. This
+   * finds code between steps that must not run twice.
+   * @default none: attempts continue after a step
    */
   replay?: 'steps';
 }

@@ -76,7 +76,7 @@ export class Simulated implements Simulation {
   }
   readonly #mail: SimulatedMailServer;
 
-  /** Mails of the application come here until the simulation ends. */
+  /** Receives the mails of the application until the simulation ends. */
   #takeMail(tasks: Tasks): void {
     const seam = seamOf(tasks);
     const before = seam.outlet;
@@ -160,7 +160,7 @@ export class Simulated implements Simulation {
     return this.#choices.choose(`op.${point.replace(/[^\w.-]+/g, '-')}`, count);
   }
 
-  /** No more faults from here on; every worker is running and its clock is right. */
+  /** Stops all faults, starts every worker and corrects its clock. */
   async heal(): Promise<void> {
     this.#use();
     this.#faults.heal();
@@ -330,7 +330,7 @@ export class Simulated implements Simulation {
     for (const { app } of this.#versions) this.#crashIn(app);
   }
 
-  /** Gives an attempt back after each step that it records. */
+  /** Returns an attempt to the queue after each step that it records. */
   #replayIn(app: App): void {
     this.#undo.push(
       app.events.on('stepped', (event, attempt) => {

@@ -87,11 +87,11 @@ export interface Simulation extends AsyncDisposable {
   attempts(task?: { readonly name: string } | string): SimulatedAttempt[];
   /** The events so far, one per line. */
   timeline(): Timeline;
-  /** Who enqueued what so far: jobs below the jobs that enqueued them, the parts of each workflow together, and the status of each job. */
+  /** A tree of the jobs so far: jobs below the jobs that enqueued them, the parts of each workflow together, and the status of each job. */
   tree(): Timeline;
   worker(index: number): SimulatedWorker;
   /**
-   * Chooses one of `count` possibilities, drawn like every other choice of the simulation: from its seed, or 0 without one. `point` names
+   * Chooses one of `count` possibilities. Drawn like every other choice of the simulation: from its seed, or 0 without one. `point` names
    * the choice.
    * @example if (sim.choose('customer cancels', 2) === 1) await result.cancel();
    */
@@ -126,7 +126,7 @@ export interface Simulation extends AsyncDisposable {
   at(instant: Instant): { jobs(filter?: SimulatedJobFilter): TaskResult[]; timeline(): Timeline };
   /** The mails that the simulated mail server has accepted, in order. Nothing leaves the process. */
   readonly outbox: readonly SentMail[];
-  /** How the simulated mail server misbehaves. */
+  /** Controls the faults of the simulated mail server. */
   readonly smtp: SimulatedSmtp;
   readonly scheduler: {
     /** No worker fires schedules until `start`, as if no scheduler were running. */

@@ -47,7 +47,7 @@ export class Idler {
     this.#checker = of.checker;
   }
 
-  /** A process died: what it did to a store just before may not have been reported. */
+  /** Called when a process died. The last changes that it made to a store may not have been reported. */
   untold(): void {
     this.#untold = 2;
     this.#mayBeUntold = true;
@@ -97,7 +97,7 @@ export class Idler {
         const known = jobs[i] as Job;
         const { id } = known;
         if (!record) this.#checker?.lost(id);
-        // It waits for its next attempt: the process that ended the last one died before it could report it.
+        // It waits for its next attempt. The process that ended the last one died before it could report that.
         const isQueued = record?.job.status === 'queued' && known.status === 'running' && record.job.claim === known.claim;
         if (record && !isFinished(record.job) && !isQueued) continue;
         if (record) this.#record.correct(record);

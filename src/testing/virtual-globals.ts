@@ -237,7 +237,7 @@ class VirtualTimeout {
     if (!this.#ref) timer.setBackground(true);
   }
 
-  /** It does not keep the process alive by itself. */
+  /** The timer does not keep the process alive on its own. */
   #armReal(delay: number): void {
     this.#leftMs = delay;
     this.#real = realSetTimeout(this.#fire, delay).unref();

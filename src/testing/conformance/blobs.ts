@@ -1,4 +1,4 @@
-/** Bytes beside jobs: `insert` with blobs, `saveBlobs`, `getBlobs`. They come and go with their job. */
+/** Bytes stored with jobs: `insert` with blobs, `saveBlobs`, `getBlobs`. They are added and deleted with their job. */
 import assert from 'node:assert/strict';
 import type { Store } from '../../ports/store.ts';
 import { amend, cases, claim, claimOne, done, failed, idOf, insert, lost, refuses, rowOf, settle, t0 } from './kit.ts';

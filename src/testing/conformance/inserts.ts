@@ -211,7 +211,7 @@ const inserts = cases(11, {
   },
 });
 
-/** Some of everything, starting at an instant; returns the answers in order. */
+/** Performs a mix of operations, starting at an instant; returns the answers in order. */
 async function play(store: Store, baseAt: number): Promise<readonly unknown[]> {
   const job = jobMaker(baseAt);
   const at = (ms: number) => baseAt + ms;

@@ -50,7 +50,7 @@ export async function withStore<T>(open: () => Awaitable<Store>, use: (store: St
   }
 }
 
-/** The n-th id. Ids sort like their numbers and are UUIDs of version 7. */
+/** The n-th id. Ids sort like their numbers and are UUIDv7. */
 export function idOf(n: number): string {
   return `019b7600-0000-7000-8000-${n.toString(16).padStart(12, '0')}`;
 }

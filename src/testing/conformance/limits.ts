@@ -23,7 +23,7 @@ const keysOf = (jobs: readonly Job[]) => {
   for (const { concurrencyKey } of jobs) counts[concurrencyKey ?? ''] = (counts[concurrencyKey ?? ''] ?? 0) + 1;
   return counts;
 };
-/** Claims as a worker does that is told to look again, until nothing is due. */
+/** Claims like a worker that is told to look again, until nothing is due. */
 async function claimAll(store: Store, slots: number, limits: Limits, now = t0): Promise<Job[]> {
   const jobs: Job[] = [];
   for (let i = 0; i < 50 && jobs.length < slots; i++) {
@@ -91,7 +91,7 @@ export const limits = cases(3, {
     await end(store, first[0]);
     assert.equal(await nextAt(store, t0, ofQueue(2)), t0);
     assert.deepEqual(idsOf(await claim(store, t0, { limits: ofQueue(2), worker: 'b' })), [jobs[2]?.id]);
-    // Another limit holds at once.
+    // A new limit applies immediately.
     assert.equal((await claim(store, t0, { limits: ofQueue(4) })).length, 2);
   },
   'a task without keys is counted as a whole, and claimed together with what is settled': async (store, job) => {
@@ -111,7 +111,7 @@ export const limits = cases(3, {
     await insert(store, ...others);
     const [held] = await claim(store, t0, { limits: byKey(1), limit: 1 });
     const found: string[] = [];
-    // A claim passes over a thousand at most; the next one goes on.
+    // A claim passes over at most a thousand jobs; the next one continues.
     for (let i = 0; i < 2; i++) found.push(...idsOf(await claim(store, t0, { limits: byKey(1) })));
     assert.deepEqual(found, idsOf(others));
     assert.equal(await nextAt(store, t0, byKey(1)), null);
@@ -185,7 +185,7 @@ export const limits = cases(3, {
       assert.deepEqual(await claim(store, at - 1, { limits: rated(rate) }), []);
       assert.equal((await claim(store, at, { limits: rated(rate), worker: `w${at}` })).length, 1);
     }
-    // A quiet time gives the burst back, and no more.
+    // A quiet period restores the burst, but no more than that.
     await insert(store, ...many(6, job));
     assert.equal((await claim(store, t0 + 600_000, { limits: rated(rate) })).length, 3);
   },

@@ -1,4 +1,4 @@
-/** What an attempt writes down: lines of its log and metadata, which come with a renewal or a settlement, and only under its claim. */
+/** The notes of an attempt: log lines and metadata, which are saved with a renewal or a settlement, and only under its claim. */
 import assert from 'node:assert/strict';
 import { lineText, logBlob, mostLogBytes, readLog } from '../../core/log.ts';
 import type { Store } from '../../ports/store.ts';

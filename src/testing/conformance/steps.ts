@@ -1,4 +1,4 @@
-/** Steps and signals: what a job remembers is fenced by its claim and deleted with it; a signal is kept until one job has taken it. */
+/** Steps and signals: a job's records are fenced by its claim and deleted with it; a signal is kept until one job has taken it. */
 import assert from 'node:assert/strict';
 import { decide } from '../../core/decide.ts';
 import type { Job, Signal, Step } from '../../core/types.ts';

@@ -25,7 +25,7 @@ import {
   t0,
 } from './kit.ts';
 
-/** Unique by the key `mail a`, unless said otherwise. */
+/** Unique by the key `mail a`, unless overridden. */
 function by(overrides: Partial<Uniqueness> = {}): { unique: Uniqueness } {
   return { unique: { key: 'mail a', while: ['queued', 'running'], untilAt: null, onConflict: 'skip', maxWaitMs: null, ...overrides } };
 }
