@@ -46,7 +46,7 @@ export class App implements Application {
   readonly definitions = new Map<string, Definition>();
   /** Replaced by a new array when a schedule is added. */
   schedules: readonly CodeSchedule[] = [];
-  /** Middleware round attempts and round enqueues, in the order in which it was registered. */
+  /** Middleware around attempts and around enqueues, in registration order. */
   readonly around: AttemptMiddleware[] = [];
   readonly aroundEnqueue: EnqueueMiddleware[] = [];
   readonly workers = new Set<OwnWorker>();
@@ -60,7 +60,7 @@ export class App implements Application {
   readonly ownLogger: Logger | null;
   readonly events: Emitter;
   binding: Binding;
-  /** What it runs on outside of simulations. */
+  /** Its binding outside simulations. */
   readonly ownBinding: Binding;
   /** Called when a backend is used. */
   onUse: ((backend: Backend) => void) | undefined;
@@ -105,10 +105,10 @@ export class App implements Application {
   /** The names of all tasks; the same array until a task is added. */
   readonly names = (): readonly string[] => this.#names;
 
-  /** The names of all tasks whose jobs its workers run, with the engine's own; the same array until a task is added. */
+  /** The names of all tasks whose jobs its workers run, including the engine's own; the same array until a task is added. */
   readonly claimable = (): readonly string[] => this.#claimable;
 
-  /** The limits of all queues and tasks, or null where there are none; the same object until a task with a limit is added. */
+  /** The limits of all queues and tasks, or null if there are none; the same object until a task with a limit is added. */
   readonly limits = (): Limits | null => this.#limits;
 
   add(definition: Definition): void {

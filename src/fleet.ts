@@ -1,6 +1,6 @@
 /**
- * Events of other processes, for listeners that ask for them: once a second the jobs that changed last are read, and an event is emitted for each
- * change. Where no other process can see the jobs, and in a simulation, there are only the application's own events.
+ * Events of other processes, for listeners that request them: once a second the most recently changed jobs are read, and an event is
+ * emitted for each change. If no other process can see the jobs, and in a simulation, only the application's own events are emitted.
  */
 import type { App } from './app.ts';
 import type { Emitter, Event, EventName } from './core/events.ts';
@@ -11,9 +11,9 @@ import type { Backend } from './ports/backend.ts';
 import { type Timer, whileAlive } from './ports/clock.ts';
 
 const everyMs = 1_000;
-/** Commits become visible after the instants in their rows, and the clocks of machines differ. */
+/** Commits become visible after the instants in their rows, and clocks differ between machines. */
 const overlapMs = 5_000;
-/** How long it is known which events were emitted. */
+/** How long emitted events are remembered. */
 const knownMs = 60_000;
 const fewest = 50;
 const most = 12_800;
@@ -45,7 +45,7 @@ export class Fleet {
     };
   }
 
-  /** A backend is used, so that its store may be read. */
+  /** Called when a backend is used, so that its store may be read. */
   used(backend: Backend): void {
     if (this.#listeners === 0 || this.#watches.has(backend) || !backend.supports.shared || this.#app.binding !== this.#app.ownBinding)
       return;
@@ -57,7 +57,7 @@ export class Fleet {
     this.#watches.clear();
   }
 
-  /** Rows tell of the application's own jobs too. */
+  /** The rows include the application's own jobs. */
   #isWatched(): boolean {
     const { binding, ownBinding } = this.#app;
     return binding === ownBinding && [...binding.backends.values()].some(({ supports }) => supports.shared);
@@ -100,12 +100,12 @@ class Watch {
       this.#emitNew(records, now);
       this.#caughtUpTo = now;
     } catch {
-      // Other uses of the store report the error. The events of this time are emitted later.
+      // Other uses of the store report the error. The events of this period are emitted later.
     }
     this.#again();
   }
 
-  /** The jobs that changed since the last time, and some that changed before. */
+  /** The jobs that changed since the last read, and some that changed before. */
   async #changed(now: number): Promise<readonly JobRecord[]> {
     const store = await this.#backend.open();
     const since = this.#caughtUpTo - overlapMs;
@@ -129,7 +129,7 @@ class Watch {
         fresh.push(one);
       }
     }
-    // Those of one job are in order already.
+    // The sort is stable, and the events of one job are already in order.
     for (const { event } of fresh.sort((a, b) => a.event.at - b.event.at)) this.#emit(event);
     for (const [key, at] of this.#emitted) if (at < now - 2 * knownMs) this.#emitted.delete(key);
   }

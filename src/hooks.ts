@@ -1,4 +1,4 @@
-/** Middleware round every enqueue, as `tasks.useEnqueue` registers it. Middleware round attempts is in `engine/around`. */
+/** Middleware around every enqueue, registered with `tasks.useEnqueue`. Middleware around attempts is in `engine/around`. */
 import { isThenable } from './core/duration.ts';
 import { InputError } from './core/errors.ts';
 import type { TaskResult } from './result.ts';
@@ -7,21 +7,24 @@ import type { TaskResult } from './result.ts';
 export interface EnqueueRequest {
   /** The name of the task. */
   readonly task: string;
-  /** One for each job. */
+  /** One input per job. */
   inputs: readonly unknown[];
-  /** Kept on each of the jobs, beside what `using` gave. */
+  /** Stored with each of the jobs, in addition to the metadata of `using`. */
   metadata: Record<string, unknown>;
   tags: readonly string[];
-  /** The enqueue joins a transaction of the caller. In a synchronous one, middleware must not return a promise. */
+  /** True if the enqueue joins a transaction of the caller. In a synchronous transaction, middleware must not return a promise. */
   readonly inTransaction: boolean;
 }
 
-/** Runs round every `enqueue` and `enqueueMany`. `next` makes the jobs, and returns their results; in a caller's transaction at once. */
+/**
+ * Runs around every `enqueue` and `enqueueMany`. `next` creates the jobs and returns their results, synchronously in a caller's synchronous
+ * transaction.
+ */
 export type EnqueueMiddleware = (request: EnqueueRequest, next: () => TaskResult[] | Promise<TaskResult[]>) => unknown;
 
 /**
- * Runs an enqueue through the middleware of its application.
- * @param make makes the jobs of the request
+ * Runs an enqueue through the application's middleware.
+ * @param make creates the jobs of the request
  * @param mayWait false: the caller's transaction is synchronous
  */
 export function throughMiddleware<Results extends TaskResult[] | Promise<TaskResult[]>>(

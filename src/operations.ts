@@ -36,7 +36,7 @@ export interface Jobs {
    * @param selection.limit 1 … 1,000. Default 50
    */
   list(selection?: JobSelection & { limit?: number; after?: string; order?: JobOrder }): Promise<{ items: TaskResult[]; cursor?: string }>;
-  /** Runs failed and cancelled jobs again; resolves to their number. */
+  /** Runs failed and cancelled jobs again and resolves to their number. */
   retry(selection?: JobSelection): Promise<number>;
   /** Cancels unfinished jobs; resolves to their number. */
   cancel(selection?: JobSelection, reason?: string): Promise<number>;
@@ -51,7 +51,7 @@ export interface Jobs {
    */
   prioritize(selection: JobSelection, priority: number): Promise<number>;
   /**
-   * Changes the queued job with this id: its input, when it is due or expires, its queue, its priority.
+   * Changes the queued job with this id: its input, due time, expiry, queue or priority.
    * @throws ResultNotFoundError; and the errors of `result.edit`
    * @example await tasks.jobs.edit(id, { input: { to: 'ada@example.com' } });
    */
@@ -124,7 +124,7 @@ export interface LimitUse {
   readonly queue: string | null;
   /** The task that it limits, or null. */
   readonly task: string | null;
-  /** The key, of a limit by key. Only keys that have running jobs are listed. */
+  /** The key, if the limit has one. Only keys with running jobs are listed. */
   readonly key: string | null;
   readonly running: number;
   /** The number of jobs that may run at a time; null: only the rate or the shares of keys limit it. */
@@ -133,7 +133,7 @@ export interface LimitUse {
   readonly rate: { readonly limit: number; readonly perMs: number; readonly byKey: boolean } | null;
 }
 
-/** The limits of queues and tasks, in the order of their names, as far as they apply to a backend. */
+/** The limits of queues and tasks that apply to a backend, sorted by name. */
 export async function limitsInUse(app: App, alias = 'default'): Promise<LimitUse[]> {
   const limits = app.limits();
   if (limits === null) return [];

@@ -1,4 +1,4 @@
-/** What the command line uses to run an application on another store than the one that its module names. */
+/** Lets the command line run an application on a different store than the one in its module. */
 import type { StoreSource } from './ports/store.ts';
 import { appOf, makeBackend, rebind } from './tasks.ts';
 

@@ -30,22 +30,22 @@ export interface AttemptFailure extends RecordedError {
 
 /** One attempt, whatever its outcome. */
 export interface AttemptInfo {
-  /** Its number; 1 for the first. After an attempt that was snoozed or given back, the next one has the same number. */
+  /** Its number; 1 for the first. After a snoozed or released attempt, the next one has the same number. */
   readonly attempt: number;
   readonly worker: string;
   readonly startedAt: Date;
   readonly endedAt: Date | null;
-  /** Null while it is running. `lost`: its worker's lease ended; `released`: its worker stopped and gave it back. */
+  /** Null while it is running. `lost`: its worker's lease ended; `released`: its worker stopped and returned the job to the queue. */
   readonly outcome: AttemptOutcome | null;
   readonly error: RecordedError | null;
 }
 
-/** A line that an attempt has logged. */
+/** A line logged by an attempt. */
 export interface LogEntry {
   readonly at: Date;
   readonly level: LogLevel;
   readonly message: string;
-  /** Null: it has none, or they were no plain data or too large. */
+  /** Null if it has none, or if they were not plain data or were too large. */
   readonly fields: Readonly<Record<string, unknown>> | null;
   readonly attempt: number;
 }
@@ -58,12 +58,15 @@ export interface ResultProgress {
   readonly at: Date;
 }
 
-/** One step that a job has recorded. */
+/** One step recorded by a job. */
 export interface StepInfo {
   readonly name: string;
-  /** `step`: of `ctx.step`. `sleep`: a long `ctx.sleep`. `signal`: of `ctx.waitFor`. */
+  /** `step`: from `ctx.step`. `sleep`: from a long `ctx.sleep`. `signal`: from `ctx.waitFor`. */
   readonly kind: 'step' | 'sleep' | 'signal';
-  /** What the step returned; the instant at which the sleep ends, in epoch milliseconds; `{ until }`, `{ data }` or `{ timedOut }` of a signal. */
+  /**
+   * The return value of a step; the instant at which a sleep ends, in epoch milliseconds; `{ until }`, `{ data }` or `{ timedOut }` for a
+   * signal.
+   */
   readonly value: unknown;
   /** The attempt that recorded it. */
   readonly attempt: number;
@@ -96,7 +99,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
     this.#duplicate = record.duplicate ?? false;
   }
 
-  /** A UUID of version 7, or the id passed to `using({ id })`. */
+  /** A UUIDv7, or the id passed to `using({ id })`. */
   get id(): string {
     return this.#record.job.id;
   }
@@ -168,17 +171,17 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get duplicate(): boolean {
     return this.#duplicate;
   }
-  /** The key under which the job is unique, whether it holds it or not; null if any number of jobs may be like it. */
+  /** The key under which the job is unique, whether or not it holds the key; null if the job is not unique. */
   get uniqueKey(): string | null {
     const { unique, task } = this.#record.job;
     return unique === null ? null : unique.key.slice(task.length + 1);
   }
-  /** The keys under which it is counted by the limits of its task; null where a limit has none. */
+  /** The keys under which its task's limits count it; null if a limit has no key. */
   get limitKeys(): { readonly concurrency: string | null; readonly rate: string | null } {
     const { concurrencyKey, rateKey } = this.#record.job;
     return { concurrency: concurrencyKey, rate: rateKey };
   }
-  /** The name of the signal that it waits for, until `dueAt`; or null. */
+  /** The name of the signal that it waits for until `dueAt`, or null. */
   get awaits(): string | null {
     return this.#record.job.awaits;
   }
@@ -186,14 +189,14 @@ export class TaskResult<Output = unknown, Input = unknown> {
   get enqueuedBy(): string | null {
     return this.#record.job.enqueuedBy;
   }
-  /** The id of the workflow that it is part of, or null. */
+  /** The id of its workflow, or null. */
   get workflow(): string | null {
     return this.#record.job.workflow;
   }
   get workflowName(): string | null {
     return this.#record.job.part?.of ?? null;
   }
-  /** The key of the part of the workflow that it is, or null. */
+  /** The key of its part in the workflow, or null. */
   get part(): string | null {
     return this.#record.job.part?.key ?? null;
   }
@@ -246,7 +249,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * What the job remembers: the steps, sleeps and signals that its attempts have recorded, in order. Reads the store.
+   * The steps, sleeps and signals recorded by the job's attempts, in order. Reads the store.
    * @example (await result.steps()).map(({ name }) => name)
    */
   async steps(): Promise<readonly StepInfo[]> {
@@ -264,8 +267,8 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * The lines that its attempts have logged with `ctx.log`, oldest first: the latest 100, within 16 KiB. Those of a running attempt are there within
-   * 10 seconds. Reads the store.
+   * The lines that its attempts have logged with `ctx.log`, oldest first: the latest 100, at most 16 KiB. Lines of a running attempt appear
+   * within 10 seconds. Reads the store.
    */
   async logs(): Promise<readonly LogEntry[]> {
     const store = await this.#open();
@@ -273,7 +276,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
     return readLog(bytes).map(({ at, level, message, fields, attempt }) => ({ at: new Date(at), level, message, fields, attempt }));
   }
 
-  /** The jobs that its attempts have enqueued, oldest first. Reads the store. */
+  /** The jobs enqueued by its attempts, oldest first. Reads the store. */
   async children(): Promise<TaskResult[]> {
     const store = await this.#open();
     const children: TaskResult[] = [];
@@ -303,7 +306,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
     this.#readAt = this.#binding.host.clock.now();
   }
 
-  /** The bytes kept beside the job under this name; null: there are none. */
+  /** The bytes stored with the job under this name; null if there are none. */
   async blob(name: string): Promise<Uint8Array | null> {
     const store = await this.#open();
     const [bytes = null] = await store.getBlobs([this.id], name);
@@ -380,7 +383,7 @@ export class TaskResult<Output = unknown, Input = unknown> {
   }
 
   /**
-   * Changes a queued job: its input, when it is due or expires, its queue, its priority.
+   * Changes a queued job: its input, due time, expiry, queue or priority.
    * @throws ConfigError for invalid options; InputError if the job is running or finished, or the input does not match the task's schema
    * @example await result.edit({ runAfter: '2h', queue: 'bulk' });
    */
@@ -443,7 +446,7 @@ function date(at: number | null): Date | null {
   return at === null ? null : new Date(at);
 }
 
-/** The part of a workflow that a job is. Not exported from the package. */
+/** The part of the workflow that a job belongs to. Not exported from the package. */
 export function partIn(result: TaskResult): Part | null {
   return TaskResult.partOf(result);
 }

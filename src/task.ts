@@ -29,7 +29,7 @@ import { beyond, isLimited } from './support.ts';
 import type { PartContext } from './workflow/context.ts';
 import { type PartOptions, type Signature, SignatureOf } from './workflow/signature.ts';
 
-/** Where a part of a workflow is in it. */
+/** The position of a part in its workflow. */
 interface Place {
   readonly id: string;
   readonly workflow: string;
@@ -44,7 +44,7 @@ export interface SyncTransaction {
   prepare(sql: string): unknown;
 }
 
-/** True for a transaction that waits for nothing: what is enqueued in it is there at once. */
+/** True for a synchronous transaction: jobs enqueued in it exist immediately. */
 function isSync(transaction: unknown): transaction is SyncTransaction {
   return typeof (transaction as Partial<SyncTransaction> | null | undefined)?.prepare === 'function';
 }
@@ -57,8 +57,8 @@ export interface EnqueueOptions<T = unknown> {
    */
   transaction?: T;
   /**
-   * Bytes to be kept beside the job, by name, in the same transaction; its attempts read them with `ctx.blob`. At most 32 MB in all. They are
-   * neither part of lists nor of the input, and deleted with the job.
+   * Bytes to store with the job, by name, in the same transaction. Its attempts read them with `ctx.blob`. At most 32 MB in total. They are
+   * not part of lists or of the input, and are deleted with the job.
    */
   blobs?: Readonly<Record<string, Uint8Array>> | undefined;
 }
@@ -78,7 +78,7 @@ type Transacted<Input> = [input: [Input] extends [void] ? undefined : Input, opt
 /** A task: its name and all operations on it. `Task` without type arguments is any task. */
 export interface Task<Input = unknown, Output = unknown> {
   readonly name: string;
-  /** The queue, the priority and the backend's alias that its jobs get, from `using` or the definition. */
+  /** The queue, the priority and the backend's alias of its jobs, from `using` or the definition. */
   readonly queue: string;
   readonly priority: number;
   readonly backend: string;
@@ -93,14 +93,14 @@ export interface Task<Input = unknown, Output = unknown> {
    */
   enqueue(...args: Transacted<Input>): TaskResult<Output, Input>;
   enqueue(...args: EnqueueArguments<Input, EnqueueOptions>): Promise<TaskResult<Output, Input>>;
-  /** Enqueues one job per input: all of them, or none. */
+  /** Enqueues one job per input, either all or none. */
   enqueueMany(inputs: readonly Input[], options: { transaction: SyncTransaction }): TaskResult<Output, Input>[];
   enqueueMany(inputs: readonly Input[], options?: EnqueueOptions): Promise<TaskResult<Output, Input>[]>;
   /** The same task with different options for the jobs enqueued through it. */
   using(options: UsingOptions): Task<Input, Output>;
   /**
-   * The task and the input of one job of it, as a part of a workflow.
-   * @param input left out: what the parts before it return
+   * The task with an input, as a part of a workflow.
+   * @param input if omitted, the part receives what the parts before it return
    * @example tasks.chain([fetchPage.with({ url }), parse, store])
    */
   with(
@@ -130,10 +130,11 @@ export interface TaskOptions<Input, R, Schema extends StandardSchemaV1 | undefin
     TaskListeners,
     LimitOptions<Settled<RunInput<Schema, Input>>> {
   /**
-   * Runs the function in a thread of its own, or in a process, so that one that computes for long blocks nothing, and can be ended at its timeout,
-   * when the job is cancelled, or when its lease is lost. The thread loads the module that defines the task, which therefore must do so at its
-   * top level, and must not depend on what others do to it. Inputs, outputs and arguments of the context must be plain data; `ctx.complete` is not
-   * available. In a simulation, and where a job runs as soon as it is enqueued, the function runs like all others.
+   * Runs the function in a separate thread or process, so that a long computation blocks nothing, and can be ended at its timeout, when the
+   * job is cancelled, or when its lease is lost. The thread loads the module that defines the task. The module must define the task at its
+   * top level, and must not depend on changes that other modules make to it. Inputs, outputs and arguments of the context must be plain
+   * data; `ctx.complete` is not available. In a simulation, and on backends that run jobs as soon as they are enqueued, the function runs
+   * like all others.
    * @default the thread of the worker
    */
   isolate?: 'thread' | 'process' | IsolateOptions;
@@ -240,7 +241,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     const { host } = app.binding;
     const now = host.clock.now();
     const input = args[0] as unknown;
-    // Key functions get the parsed input, as at enqueue.
+    // Key functions get the parsed input, as they do on enqueue.
     const parsed = definition.schema ? await parseInput(definition.schema, input, `input of ${this.name}`) : input;
     const job = {
       ...this.#job(app, definition, input, now, parsed),
@@ -313,7 +314,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return (async () => this.#through(inputs, undefined))();
   }
 
-  /** Runs the enqueue through the middleware of the application. */
+  /** Runs the enqueue through the application's middleware. */
   #through(
     inputs: readonly unknown[],
     transaction: unknown,
@@ -358,7 +359,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return this.#store(app, definition, inputs, inputs, transaction, alias, blobs);
   }
 
-  /** @param parsed the inputs as the schema has made them, for the key functions */
+  /** @param parsed the inputs as parsed by the schema, for the key functions */
   #store(
     app: App,
     definition: Definition,
@@ -384,7 +385,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return records instanceof Promise ? records.then(results) : results(records);
   }
 
-  /** @internal The job of a part of a workflow, through the middleware of the application. */
+  /** @internal The job of a part of a workflow, created through the application's middleware. */
   partOf(input: unknown, place: Place, inTransaction: boolean): Job | Promise<Job> {
     const { app, definition } = this.#home();
     if (app.aroundEnqueue.length === 0) return this.#part(app, definition, input, place, inTransaction);
@@ -477,7 +478,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     return newJob(request, using.id ?? app.binding.host.newId(now), now);
   }
 
-  /** @param more what else the enqueue asks for */
+  /** @param more further features that the enqueue needs */
   #checkSupport(app: App, alias: string, transaction: unknown, more?: 'blobs' | 'workflows'): void {
     const backend = app.backend(alias);
     const { name, supports } = backend;
@@ -522,7 +523,7 @@ function checkEnqueueOptions(options: unknown): void {
   read.done();
 }
 
-/** The bytes to be kept beside a job, checked. */
+/** Validates the bytes to store with a job. */
 function blobsOf(given: unknown, job: string, task: string): JobBlob[] {
   const what = `the blobs of ${task}`;
   if (typeof given !== 'object' || given === null) throw new InputError(`${what}: expected an object of bytes by name; got ${show(given)}`);

@@ -76,7 +76,6 @@ export interface CreateTasksOptions {
   logger?: Logger;
 }
 
-/** The return value of `createTasks`. */
 /** Operations on the jobs of one backend. */
 export interface BackendOperations {
   readonly jobs: Jobs;
@@ -90,6 +89,7 @@ export interface SignalOptions {
   backend?: string;
 }
 
+/** The return value of `createTasks`. */
 export interface Tasks extends AsyncDisposable, Workflows {
   /**
    * Defines a task. The name identifies it in the store, so do not change it while jobs of the task are queued.
@@ -121,8 +121,9 @@ export interface Tasks extends AsyncDisposable, Workflows {
    */
   getWorkflow(id: string): Promise<WorkflowResult>;
   /**
-   * Sends a signal to the job that waits for this name with `ctx.waitFor`. It is kept until a job reads it, so it may come first.
-   * @param data plain JSON data; `true` if it is left out
+   * Sends a signal to the job that waits for this name with `ctx.waitFor`. The signal is kept until a job reads it, so it may be sent
+   * before the job waits.
+   * @param data plain JSON data; `true` if omitted
    * @param options.transaction the caller's own open transaction: the signal is sent if it commits
    * @param options.backend the alias of the backend. Default: `default`
    * @throws InputError if the data cannot be stored as JSON
@@ -131,13 +132,14 @@ export interface Tasks extends AsyncDisposable, Workflows {
   signal(name: string, data?: unknown, options?: SignalOptions): Promise<void>;
   worker(options?: WorkerOptions): TaskWorker;
   /**
-   * Runs middleware round every attempt, in the order of registration: for context, tenancy or error capture. Errors that it throws fail the attempt.
+   * Runs middleware around every attempt, in registration order: for context, tenancy or error capture. Errors that it throws fail the
+   * attempt.
    * @returns a function that removes it
    * @example tasks.use((attempt, next) => tenants.run(String(attempt.result.metadata.tenant), next));
    */
   use(middleware: AttemptMiddleware<TaskResult>): () => void;
   /**
-   * Runs middleware round every `enqueue` and `enqueueMany`, in the order of registration; not round the jobs of schedules.
+   * Runs middleware around every `enqueue` and `enqueueMany`, in registration order, but not around the jobs of schedules.
    * @returns a function that removes it
    * @example tasks.useEnqueue((request, next) => { request.metadata.tenant = tenants.getStore(); return next(); });
    */
@@ -146,9 +148,10 @@ export interface Tasks extends AsyncDisposable, Workflows {
   on<Name extends EventName>(name: Name, listener: (event: { readonly type: Name } & EventMap[Name]) => void): () => void;
   on(name: '*', listener: (event: Event) => void): () => void;
   /**
-   * Calls `listener` for events of all processes that share the application's stores, this one included, within about a second. They are reconstructed from
-   * jobs that have changed, from the first use of the backend on, and have the job as it was when it was read. Events that leave nothing in a job's row
-   * are not available. An event may be missed if its process dies, or if more than some thousand jobs change in a second.
+   * Calls `listener` for events of all processes that share the application's stores, including this one, within about a second. The events
+   * are reconstructed from changed jobs, from the first use of the backend on, and contain the job as it was when it was read. Events that
+   * leave nothing in a job's row are not available. An event may be missed if its process dies, or if more than a few thousand jobs change
+   * in a second.
    */
   on<Name extends FleetEventName>(
     name: Name,
@@ -165,12 +168,12 @@ export interface Tasks extends AsyncDisposable, Workflows {
   readonly workers: Workers;
   readonly schedules: Schedules;
   /**
-   * Operations on another backend than the default one. Schedules are always on the default backend.
+   * Operations on a backend other than the default. Schedules are always on the default backend.
    * @throws ConfigError if no backend has this alias
    */
   backend(alias: string): BackendOperations;
   /**
-   * The limits of queues and tasks, and how much of them is in use over all workers.
+   * The limits of queues and tasks, and their current use across all workers.
    * @param backend the alias of the backend. Default: `default`
    */
   limits(backend?: string): Promise<LimitUse[]>;
@@ -260,7 +263,7 @@ export function hostOf(
 export function createTasks(options: CreateTasksOptions = {}): Tasks {
   const app = createApp(options);
   const sources = [...app.sources].map(([alias, { name, ...source }]) => `${alias}:${name}:${'file' in source ? source.file : ''}`);
-  // Starting at the caller.
+  // The stack, starting at the caller.
   const stack = new Error().stack?.split('\n').slice(2).join('\n') ?? '';
   app.identity = identityOf(options.name, sources.join(' '), stack);
   if (app.identity?.given) takePlace(app.identity, app);
@@ -444,7 +447,7 @@ class Application implements Tasks {
     return { jobs: jobsOf(this.#app, alias), queues: queuesOf(this.#app, alias), workers: workersOf(this.#app, alias) };
   }
 
-  // The signatures are the interface's: in a synchronous transaction nothing is awaited.
+  // The signatures are those of the interface: a synchronous transaction must not await anything.
   signal(name: string, data: unknown = true, options: SignalOptions = {}): never {
     return sendSignal(this.#app, name, data, options) as never;
   }
@@ -528,7 +531,7 @@ function handle(app: App, name: string): Task<never, unknown> {
 }
 
 /**
- * A portable task, for authors of libraries. It runs on `immediate()` until an application calls `tasks.register(it)`.
+ * A portable task, for library authors. It runs on `immediate()` until an application calls `tasks.register(it)`.
  * @throws ConfigError with all faults of the options
  */
 export const task = ((name: string, options: unknown): PortableTask => {

@@ -1,4 +1,4 @@
-/** Workers as applications use them: made from options, started on a backend's store, stopped gracefully. */
+/** Workers as applications use them: created from options, started on a backend's store, stopped gracefully. */
 import type { App } from './app.ts';
 import { takePlace } from './applications.ts';
 import { hasOwnWorker, type OwnWorker } from './backends/own-worker.ts';
@@ -20,8 +20,8 @@ export interface WorkerOptions {
   /** The backend's alias. @default 'default' */
   backend?: string;
   /**
-   * Only serves these queues. With weights, such as `{ mail: 3, bulk: 1 }`, each queue has its share of the worker's slots while it has
-   * jobs, at least one; unused slots go to the others. Without weights, jobs start in order, regardless of their queue.
+   * Only serves these queues. With weights, such as `{ mail: 3, bulk: 1 }`, each queue gets its share of the worker's slots while it has
+   * jobs, but at least one; unused slots go to the others. Without weights, jobs start in order, regardless of their queue.
    * @default all
    */
   queues?: readonly string[] | Readonly<Record<string, number>>;
@@ -63,11 +63,11 @@ export interface TaskWorker extends AsyncDisposable {
   start(): Promise<void>;
   /**
    * Claims no more jobs, and resolves when all attempts have ended: either within `timeout`, or within 4 s after their signal has aborted
-   * with a ShutdownError. Attempts that have not ended by then are given back without using up an attempt.
+   * with a ShutdownError. The jobs of attempts that have not ended by then are returned to the queue without using up an attempt.
    *
    * After the signal has aborted, a return value still counts: the job is successful with that value, or snoozed or cancelled if it is
-   * `snooze()` or `cancel()`. An error gives the job back. A function that stops halfway must throw, as `ctx.signal.throwIfAborted()` does,
-   * instead of returning.
+   * `snooze()` or `cancel()`. An error returns the job to the queue. A function that stops halfway must throw, as
+   * `ctx.signal.throwIfAborted()` does, instead of returning.
    * @param options.timeout Default `'25s'`
    */
   stop(options?: { timeout?: Duration }): Promise<void>;
@@ -136,7 +136,7 @@ class BoundWorker implements TaskWorker {
   }
 
   async start(): Promise<void> {
-    // A module that is loaded by a thread of an isolated task is loaded for that task.
+    // When the thread of an isolated task loads a module, it must not start workers.
     if (home()) return;
     const app = this.#app;
     this.#refuseLate();
@@ -190,7 +190,7 @@ class BoundWorker implements TaskWorker {
     }
   }
 
-  /** @throws ConfigError with everything that the application asks for and a backend without the engine cannot do */
+  /** @throws ConfigError with everything that the application uses and a backend without the engine does not support */
   #refuseBeyond(backend: Backend): void {
     const { definitions, schedules, queueLimits } = this.#app;
     const { queues, excludeQueues, weights, blockLimitMs } = this.#settings;

@@ -31,7 +31,7 @@ function isTask(value: unknown): value is { readonly name: string } {
   return typeof value === 'function' && typeof (value as { enqueueMany?: unknown }).enqueueMany === 'function';
 }
 
-/** The options of a task's definition. */
+/** Parses the options of a task's definition. */
 export function readDefinition(name: unknown, options: unknown, defaults: unknown, known: Known): Definition & TaskListeners {
   const read = new OptionReader(`Invalid definition of task ${show(name)}`);
   const given = read.object(typeof options === 'function' ? { run: options } : options, '', [

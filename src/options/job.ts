@@ -13,7 +13,7 @@ export interface Known {
   readonly warn?: (text: string) => void;
 }
 
-/** The parsed options of jobs; undefined: not given. */
+/** The parsed options of jobs; undefined if not given. */
 export interface ReadJobOptions {
   readonly queue: string | undefined;
   readonly priority: number | undefined;

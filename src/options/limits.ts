@@ -1,4 +1,4 @@
-/** Uniqueness, concurrency and rates. */
+/** The options for uniqueness, concurrency and rates. */
 import type { Definition, KeyOf, UniqueRule } from '../core/definition.ts';
 import { answersAtOnce, isClass } from '../core/duration.ts';
 import type { Limit, Rate } from '../core/gate.ts';
@@ -57,7 +57,7 @@ const maxRate = 1_000_000;
 
 export function readConcurrency(read: OptionReader, value: unknown, path: string): Definition['concurrency'] {
   if (value === undefined) return null;
-  // A number is a limit: so it is on a queue.
+  // A number is a limit, as it is for a queue.
   const given: Record<string, unknown> = typeof value === 'number' ? { limit: value } : read.object(value, path, ['limit', 'key', 'fair']);
   const { fair } = given;
   const isFair = fair === true || typeof fair === 'function';
@@ -72,7 +72,7 @@ export function readConcurrency(read: OptionReader, value: unknown, path: string
   };
 }
 
-/** A weight that is none counts as 1: a claim must not fail. */
+/** An invalid weight counts as 1, because a claim must not fail. */
 function weightBy(fair: true | ((key: string) => unknown)): (key: string) => number {
   if (fair === true) return () => 1;
   return (key) => {

@@ -32,7 +32,7 @@ export function kept(below: OwnRetention | null | undefined, above: OwnRetention
   return Object.keys(both).length > 0 ? frozen(both) : null;
 }
 
-/** A finished job that keeps others from its key is not deleted before its window ends. */
+/** Keeps a finished job that holds its unique key until its window ends. */
 export function keptInWindow(own: OwnRetention | null, unique: UniqueRule | null, application: Retention): OwnRetention | null {
   const windowMs = unique?.withinMs ?? 0;
   const longer: Partial<Record<keyof OwnRetention, number>> = {};

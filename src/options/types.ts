@@ -24,7 +24,7 @@ export interface JobOptions {
   priority?: number;
   retry?: RetryOptions;
   /**
-   * The longest time for one attempt. After that its signal aborts and it fails with a TimeoutError.
+   * Time limit for one attempt. After that its signal aborts and it fails with a TimeoutError.
    * @default none
    */
   timeout?: Duration;
@@ -51,86 +51,89 @@ export interface JobOptions {
 /** Where a task's function runs. */
 export interface IsolateOptions {
   in: 'thread' | 'process';
-  /** The module that defines the task at its top level: `import.meta.url` there. @default the module that calls `define` */
+  /** The URL of the module that defines the task at its top level, `import.meta.url` there. @default the module that calls `define` */
   module?: string | URL;
 }
 
-/** Which jobs of a task count as the same, and what an enqueue does when there is one already. */
+/** Which jobs of a task count as the same, and what an enqueue does if such a job exists already. */
 export interface UniqueOptions<Input = unknown> {
-  /** Makes the key of an input, as the schema has parsed it; or the key itself. @default the whole input, whatever the order of its properties */
+  /** The key, or a function that computes it from the parsed input. @default the whole input, regardless of the order of its properties */
   key?: string | ((input: Input) => string | number);
-  /** A job keeps others away for this long after it was enqueued, and no longer. @default as long as it is in one of the statuses of `while` */
+  /** A job holds its key for this long after it was enqueued, and no longer. @default as long as it is in one of the statuses of `while` */
   within?: Duration;
   /**
-   * The statuses in which a job keeps others away. `queued` includes scheduled, ready and retrying jobs.
-   * @default ['queued', 'running']; with `within` also 'successful'; with `replace` ['queued'] alone
+   * The statuses in which a job holds its key. `queued` includes scheduled, ready and retrying jobs.
+   * @default ['queued', 'running']; with `within` also 'successful'; with `replace` only ['queued']
    */
   while?: readonly HoldingStatus[];
   /**
-   * `skip`: enqueue makes no job and resolves to the one that is there, with `duplicate` set. `replace`: so too, and that job takes the new input,
-   * priority and times. `reject`: enqueue throws a DuplicateJobError. @default 'skip'
+   * `skip`: enqueue creates no job and resolves to the existing one, with `duplicate` set. `replace`: the same, and the existing job takes
+   * the new input, priority and times. `reject`: enqueue throws a DuplicateJobError. @default 'skip'
    */
   onConflict?: OnConflict;
-  /** With `replace`, to debounce: jobs without a `runAfter` are due this long after the latest enqueue. @default due at once */
+  /** With `replace`, to debounce: jobs without a `runAfter` are due this long after the latest enqueue. @default due immediately */
   wait?: Duration;
-  /** With `replace`: the job is due at the latest this long after its first enqueue. @default no bound */
+  /** With `replace`: the job is due at the latest this long after its first enqueue. @default no limit */
   maxWait?: Duration;
 }
 
-/** How many jobs may run at a time, over all workers of the store. */
+/** How many jobs may run at a time, across all workers of the store. */
 export interface ConcurrencyOptions<Input = unknown> {
-  /** 1 … 100,000. May be left out with `fair`. */
+  /** 1 … 100,000. Optional with `fair`. */
   limit?: number;
-  /** The limit holds for the jobs of each key by itself. @default all jobs of the task have one key */
+  /** Applies the limit to the jobs of each key separately. @default all jobs of the task share one key */
   key?: (input: Input) => string | number;
   /**
-   * The keys take turns: while several have jobs that are due, a free place goes to the key with the fewest running jobs, however many the others
-   * have waiting. A function gives a key its weight, more than 0: a key of weight 2 gets twice as much as one of weight 1.
-   * Anything else counts as 1.
+   * Lets the keys take turns: while several keys have due jobs, a free slot goes to the key with the fewest running jobs, regardless of how
+   * many are waiting. A function returns the weight of a key, greater than 0: a key of weight 2 gets twice as much as one of weight 1. Any
+   * other value counts as 1.
    * @default false: first come, first served
    */
   fair?: boolean | ((key: string) => number);
 }
 
-/** How many jobs may start within a time, over all workers of the store (the generic cell rate algorithm). A job beyond the rate is due when it fits. */
+/**
+ * How many jobs may start per period, across all workers of the store (the generic cell rate algorithm). A job that exceeds the rate
+ * becomes due when the rate allows it.
+ */
 export interface RateOptions<Input = unknown> {
   /** 1 … 1,000,000. */
   limit: number;
   per: Duration;
-  /** How many may start at once after a quiet time; the others are spread evenly. @default the limit */
+  /** How many may start at once after a quiet period; the others are evenly spaced. @default the limit */
   burst?: number;
-  /** The rate holds for the jobs of each key by itself. @default all jobs of the task have one key */
+  /** Applies the rate to the jobs of each key separately. @default all jobs of the task share one key */
   key?: (input: Input) => string | number;
 }
 
-/** The options of a task that count its jobs. */
+/** The options of a task that limit its jobs. */
 export interface LimitOptions<Input = unknown> {
   unique?: UniqueOptions<Input>;
   concurrency?: ConcurrencyOptions<Input>;
   rate?: RateOptions<Input>;
 }
 
-/** Listeners of a task's own events. */
+/** Listeners for a task's own events. */
 export interface TaskListeners {
   /**
-   * Called after a job of the task was recorded as successful, in the process that ran it. Errors are logged. It is not called if that process dies
-   * first; what must happen belongs in the task, in a step.
+   * Called after a job of the task was recorded as successful, in the process that ran it. Errors are logged. It is not called if that
+   * process dies first, so put anything that must happen in the task, in a step.
    */
   onSuccess?: ((event: EventMap['successful']) => unknown) | undefined;
   /** Called after a job of the task failed for good, in the process that recorded it. Errors are logged. */
   onFailure?: ((event: EventMap['failed']) => unknown) | undefined;
 }
 
-/** The limits of a queue, over all workers of the store. */
+/** The limits of a queue, across all workers of the store. */
 export interface QueueOptions {
-  /** The number of its jobs that may run at a time. @default no limit */
+  /** The maximum number of its jobs that run at a time. @default no limit */
   concurrency?: number;
-  /** The number of its jobs that may start within a time. @default no limit */
+  /** How many of its jobs may start per period. @default no limit */
   rate?: Omit<RateOptions, 'key'>;
   /**
-   * A job that has been due for this long starts before all jobs of the queue that have not, whatever their priorities, so that jobs of the lowest
-   * priority run too.
-   * @default never: a job waits for as long as there are jobs of higher priority
+   * A job that has been due for this long starts before all jobs of the queue that have not, regardless of priority, so that jobs of the
+   * lowest priority run too.
+   * @default never: a job waits as long as there are jobs of higher priority
    */
   aging?: Duration;
 }
@@ -142,10 +145,10 @@ export interface UsingOptions extends JobOptions {
   /**
    * A custom job id: 1 to 128 letters, digits and _ . : / -, starting with a letter or digit. Enqueueing the same id again creates no job
    * and returns the existing one, as long as it is kept.
-   * @default a UUID of version 7
+   * @default a UUIDv7
    */
   id?: string;
-  /** Instead of the task's. @default the task's */
+  /** Replaces the task's `unique`. @default the task's */
   unique?: UniqueOptions<never>;
   /** Plain data for the application, stored with the job. */
   metadata?: Readonly<Record<string, unknown>>;
@@ -154,8 +157,8 @@ export interface UsingOptions extends JobOptions {
 /** How long finished jobs are kept. */
 export interface RetentionOptions {
   /**
-   * With 0, a job is deleted in the transaction that records its success, unless it is part of a workflow, a schedule's, or unique: those are
-   * deleted within the hour. Its result cannot be read then.
+   * With 0, a job is deleted in the transaction that records its success, unless it is part of a workflow, belongs to a schedule, or is
+   * unique; those jobs are deleted within the hour. The results of deleted jobs cannot be read.
    * @default '24h'
    */
   successful?: Duration | 'forever';

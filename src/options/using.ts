@@ -104,7 +104,7 @@ export function plain(value: unknown, what: string): Readonly<Record<string, unk
 
 /**
  * Overrides stored with a task's jobs: those from `using`, and the task's retention.
- * @param unique the rule by which the job is unique
+ * @param unique the uniqueness rule of the job
  * @param application the application's retention
  */
 export function overridesOf(

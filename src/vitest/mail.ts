@@ -1,4 +1,7 @@
-/** `toHaveSentMail`: has the simulation's mail server accepted a mail that is as expected, and if not, which one is nearest and in what does it differ? */
+/**
+ * `toHaveSentMail`: looks among the mails that the simulation's mail server has accepted; if none matches, reports the closest one and its
+ * differences.
+ */
 import { ConfigError } from 'escapement';
 import type { SentMail, Simulation } from 'escapement/testing';
 import type { MatcherState } from './matching.ts';
@@ -11,7 +14,7 @@ const name = 'toHaveSentMail';
 const fields = ['to', 'cc', 'bcc', 'from', 'subject', 'text', 'html', 'headers', 'messageId', 'task'] as const;
 type Field = (typeof fields)[number];
 
-/** Something that is asked of a mail. */
+/** One condition on a mail. */
 interface Condition {
   readonly field: string;
   readonly expected: string;
@@ -63,14 +66,14 @@ function conditionsOf(state: MatcherState, sim: Simulation, expected: ExpectedMa
   return conditions;
 }
 
-/** Whoever asks who got a mail asks for those of the envelope too. */
+/** A test that asks for recipients also means those in the envelope. */
 function valuesOf(mail: SentMail, field: Field): readonly unknown[] {
   if (field === 'to') return [...new Set([...mail.to, ...mail.recipients])];
   const value = mail[field];
   return Array.isArray(value) ? value : [value];
 }
 
-/** A text is the whole value, of addresses in any case; a pattern is found in it. */
+/** A string must equal the whole value, ignoring case for addresses; a pattern may match anywhere in it. */
 function matches(state: MatcherState, value: unknown, wanted: unknown, field: Field): boolean {
   if (wanted instanceof RegExp) return typeof value === 'string' && value.search(wanted) >= 0;
   if (typeof wanted === 'string' && typeof value === 'string') {
@@ -112,7 +115,7 @@ function explain(
   return `${head}\n\n${which}:\n\n${list(state, sim, [best])}\n${differences.join('\n')}`;
 }
 
-/** Jobs of mail that have not sent theirs are the likeliest reason. */
+/** Mail jobs that have not sent their mail are the most likely reason. */
 function unsent(sim: Simulation): string {
   const open = sim.jobs().filter(({ tags, status }) => tags.includes('mail') && status !== 'successful');
   const lines = open.slice(0, most).map(({ task, status, errors }) => {

@@ -13,7 +13,7 @@ export function simulationOf(state: MatcherState, matcher: string, received: unk
 }
 
 /**
- * What has enqueued jobs: a simulation, or one job.
+ * The source of enqueued jobs: a simulation, or one job.
  * @throws TypeError
  */
 export function enqueuerOf(state: MatcherState, matcher: string, received: unknown): Simulation | TaskResult {
@@ -29,7 +29,7 @@ export function resultOf(state: MatcherState, matcher: string, received: unknown
 }
 
 /**
- * A task, of this simulation's application.
+ * A task of this simulation's application.
  * @throws TypeError
  */
 export function taskOf(state: MatcherState, matcher: string, received: unknown, sim = currentSimulation()): AnyTask {

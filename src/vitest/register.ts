@@ -54,7 +54,10 @@ export interface RetriedOptions {
 
 type MailText = string | RegExp | { asymmetricMatch(other: unknown): boolean };
 
-/** What `toHaveSentMail` asks of a mail. A text is the whole value, a pattern is found in it; of addresses, one of the mail's must match, and each of an array. */
+/**
+ * Conditions of `toHaveSentMail`. A string must equal the whole value; a pattern may match anywhere in it. For addresses, one of the mail's
+ * must match; for an array, each element must match one.
+ */
 export interface ExpectedMail {
   to?: MailText | readonly MailText[];
   cc?: MailText | readonly MailText[];
@@ -69,11 +72,11 @@ export interface ExpectedMail {
   task?: MailText;
 }
 
-/** What else `toHaveSentMail` asks. */
+/** Further conditions of `toHaveSentMail`. */
 export interface SentMailOptions {
   /** When the server accepted it. */
   at?: Moment;
-  /** The exact number of matching mails. @default at least one */
+  /** Exact number of matching mails. @default at least one */
   times?: number;
 }
 
@@ -82,8 +85,8 @@ type AnyTask = { readonly name: string; readonly enqueue: unknown; readonly getR
 declare module 'vitest' {
   interface Matchers<R extends void | Promise<void> = void | Promise<void>, T = unknown> {
     /**
-     * The simulation has enqueued a job of this task whose input contains `input`; of a TaskResult: its job has, in any attempt. Finished jobs count.
-     * On a TaskResult it reads the store and returns a promise.
+     * On a simulation: it has enqueued a job of this task whose input contains `input`. On a TaskResult: one of its job's attempts has.
+     * Finished jobs count. On a TaskResult it reads the store and returns a promise.
      * @example expect(sim).toHaveEnqueued(sendWelcome, { userId: 'ada' }, { in: '1h', queue: 'mail' });
      * @example await expect(order).toHaveEnqueued(sendReceipt, { orderId: 7 });
      */
@@ -93,7 +96,7 @@ declare module 'vitest' {
         ? <Input>(task: Task<Input, unknown>, input?: NoInfer<Expected<Input>>, options?: EnqueuedOptions) => Promise<void>
         : never;
     /**
-     * The simulation's mail server has accepted a mail that is as expected.
+     * The simulation's mail server has accepted a matching mail.
      * @example expect(sim).toHaveSentMail({ to: 'ada@example.com', subject: /trial/ }, { at: '+3d' });
      */
     toHaveSentMail: T extends Simulation ? (expected?: ExpectedMail, options?: SentMailOptions) => R : never;
@@ -125,7 +128,7 @@ declare module 'vitest' {
      */
     toHaveRetried: T extends TaskResult ? (options?: RetriedOptions) => Promise<void> : never;
     /**
-     * The job has recorded exactly these steps, in this order. Sleeps and signals are left out. Reads the store.
+     * The job has recorded exactly these steps, in this order. Sleeps and signals are ignored. Reads the store.
      * @example await expect(result).toHaveStepped(['charge', 'ship']);
      */
     toHaveStepped: T extends TaskResult ? (names: readonly string[]) => Promise<void> : never;

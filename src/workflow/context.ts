@@ -1,4 +1,4 @@
-/** `ctx.workflow`: what a job sees of the workflow that it is part of, and how it adds to it. */
+/** `ctx.workflow`: a job's view of its workflow, and the way to add jobs to it. */
 import type { App } from '../app.ts';
 import { show } from '../core/duration.ts';
 import { InputError } from '../core/errors.ts';
@@ -14,13 +14,13 @@ import { graphOf } from './graph.ts';
 export interface PartContext {
   readonly id: string;
   readonly name: string;
-  /** The key of the part that the job is. */
+  /** The key of the job's part. */
   readonly part: string;
-  /** The jobs that it waited for, in the order of their values; without those that have been pruned. */
+  /** The jobs that it waited for, in the order of their values, except those that have been pruned. */
   parents(): Promise<TaskResult[]>;
   /**
-   * Adds jobs to the workflow while this one runs. The jobs that wait for this one wait for them too, and get their values, if their input is
-   * a list of values. An attempt that runs again adds the same parts only once: they are known by their keys.
+   * Adds jobs to the workflow while this one runs. The jobs that wait for this one wait for them too, and get their values if their input
+   * is a list of values. An attempt that runs again adds the same parts only once: parts are identified by their keys.
    * @param pieces tasks with an input, tasks that take none, and flows
    * @param options.blocking false: no job waits for them. Default: true
    */

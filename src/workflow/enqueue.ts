@@ -1,4 +1,4 @@
-/** Makes the jobs of a flow and inserts them, all or none. */
+/** Creates the jobs of a flow and inserts them, all or none. */
 import type { App } from '../app.ts';
 import { InputError, StoreError, WorkflowError } from '../core/errors.ts';
 import { newJob } from '../core/job.ts';
@@ -66,11 +66,11 @@ export interface Common {
   readonly name: string;
   readonly onFailure: OnPartFailure;
   readonly now: number;
-  /** Makes the id of a part that is added to a running workflow. */
+  /** Returns the id of a part that is added to a running workflow. */
   readonly idOf?: (node: Node) => string;
 }
 
-/** Makes the jobs of a graph and the edges between them. */
+/** Creates the jobs of a graph and the edges between them. */
 export function jobsOf(app: App, { nodes, output }: Graph, common: Common, inTransaction: boolean): Made | Promise<Made> {
   const { workflow, name, onFailure, now, idOf } = common;
   const { host } = app.binding;
@@ -105,8 +105,8 @@ export function jobsOf(app: App, { nodes, output }: Graph, common: Common, inTra
 }
 
 /**
- * The job that runs when all others have ended, and undoes what was done if one of them failed. It is kept for as long as any of them can be
- * retried: it knows what was undone.
+ * The job that runs when all others have ended, and undoes what was done if one of them failed. It is kept as long as any of them can be
+ * retried, because it records what was undone.
  */
 function compensation(jobs: readonly Job[], { workflow, name, now }: Common, host: Host): Job {
   const [first] = jobs as [Job];
@@ -159,7 +159,7 @@ function nameOf({ shape }: Flow): string {
   return shape.kind === 'graph' ? 'workflow' : shape.kind;
 }
 
-/** Jobs that are added to a workflow while one of its jobs runs. Jobs that an earlier attempt has added are there already. */
+/** Adds jobs to a workflow while one of its jobs runs. Jobs added by an earlier attempt exist already. */
 export async function addToWorkflow(
   app: App,
   from: TaskResult,

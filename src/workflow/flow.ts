@@ -1,6 +1,6 @@
 /**
- * What workflows are made of: tasks, tasks with an input, and flows of these. A flow is a plain description; `enqueue` makes its jobs, all of
- * them or none.
+ * The building blocks of workflows: tasks, tasks with an input, and flows of these. A flow is only a description; `enqueue` creates its
+ * jobs, all or none.
  */
 import type { App } from '../app.ts';
 import { show } from '../core/duration.ts';
@@ -21,7 +21,8 @@ export interface WorkflowOptions {
    */
   name?: string;
   /**
-   * When a part fails for good: `dependents` cancels the parts that wait for it; others go on. `workflow` cancels everything that has not ended.
+   * What happens when a part fails for good: `dependents` cancels the parts that wait for it, and others continue; `workflow` cancels
+   * everything that has not ended.
    * @default 'dependents'
    */
   onFailure?: OnPartFailure;
@@ -31,7 +32,7 @@ export interface WorkflowOptions {
 // biome-ignore lint/suspicious/noExplicitAny: a task of any input
 export type Piece<Output = unknown> = Task<any, Output> | Signature<Output> | Flow<Output>;
 
-/** What a piece returns. */
+/** The return type of a piece. */
 export type OutputOf<P> =
   P extends Flow<infer Output>
     ? Output
@@ -42,7 +43,7 @@ export type OutputOf<P> =
         ? Output
         : never;
 
-/** The pieces of a chain: each task without an input of its own must accept what the one before returns. */
+/** The pieces of a chain: each task without its own input must accept what the previous piece returns. */
 export type Chained<Parts extends readonly unknown[], Before = void> = number extends Parts['length']
   ? readonly unknown[]
   : Parts extends readonly [infer First, ...infer Rest]
@@ -53,12 +54,12 @@ type Fitting<P, Before> =
 type Last<Parts extends readonly unknown[]> = Parts extends readonly [...unknown[], infer One] ? One : never;
 type Outputs<Parts extends readonly unknown[]> = { -readonly [Place in keyof Parts]: OutputOf<Parts[Place]> };
 
-/** How a flow is built up. */
+/** The structure of a flow. */
 export type Shape =
   | { readonly kind: 'chain' | 'group'; readonly parts: readonly Piece[] }
   | { readonly kind: 'graph'; readonly build: (builder: WorkflowBuilder) => unknown };
 
-/** A description of jobs that depend on each other. It can be part of another one, and be enqueued any number of times. */
+/** A description of jobs that depend on each other. It can be part of another flow, and can be enqueued any number of times. */
 export class Flow<Output = unknown> {
   declare readonly [output]?: Output;
   /** @internal */
@@ -76,13 +77,13 @@ export class Flow<Output = unknown> {
   }
 
   /**
-   * The flow, and then another piece, which gets what the flow returns: of a group, an array of what its parts return, in their order.
+   * The flow, followed by another piece, which receives what the flow returns: for a group, an array of what its parts return, in order.
    * @example tasks.group([resize.with({ width: 100 }), resize.with({ width: 800 })]).then(publish)
    */
   // biome-ignore lint/suspicious/noThenProperty: what follows, in the words of the field; awaiting a flow is refused
   then<Next extends Piece>(next: Next & Fitting<Next, Output>): Flow<OutputOf<Next>> {
     if (!isPiece(next)) {
-      // A promise that resolves to a flow, and `await`, call this method with two functions.
+      // `await`, and a promise that resolves to a flow, call this method with two functions.
       throw new WorkflowError(
         typeof next === 'function'
           ? 'a workflow was awaited, which does not run it; write: await workflow.enqueue()'
@@ -101,7 +102,7 @@ export class Flow<Output = unknown> {
    * Enqueues all jobs of the workflow, or none.
    * @param options.transaction the caller's own open transaction: the jobs exist if it commits
    * @throws InputError if an input does not match its schema or cannot be stored as JSON
-   * @throws WorkflowError if parts wait for each other in a circle, or are on several backends
+   * @throws WorkflowError if parts depend on each other in a cycle, or are on several backends
    */
   enqueue(options: { transaction: SyncTransaction }): WorkflowResult<Output>;
   enqueue(options?: Pick<EnqueueOptions, 'transaction'>): Promise<WorkflowResult<Output>>;
@@ -110,22 +111,22 @@ export class Flow<Output = unknown> {
   }
 }
 
-/** A part that a builder has added. */
+/** A part that was added with a builder. */
 export interface PartHandle<Output = unknown> {
   /**
-   * Stands for what the part returns in the input of another part, which then waits for it: the whole of it, or a property of it.
+   * Stands for the part's return value, or a property of it, in the input of another part, which then waits for this one.
    * @example w.add(publish, { small: small.output, width: big.output.width })
    */
   readonly output: Output;
-  /** Makes this part wait for others, whose values it does not need. Returns this part. */
+  /** Makes this part wait for others whose values it does not need. Returns this part. */
   after(...others: readonly PartHandle[]): this;
 }
 
 /** Adds parts to a workflow. */
 export interface WorkflowBuilder {
   /**
-   * Adds a task with its input, which may hold the `output` of other parts.
-   * @param options.after parts that it waits for, and whose values it does not need
+   * Adds a task with its input, which may contain the `output` of other parts.
+   * @param options.after parts that it waits for without needing their values
    */
   add<Input, Output>(
     task: Task<Input, Output>,
@@ -137,27 +138,27 @@ export interface WorkflowBuilder {
   add<Output>(piece: Signature<Output> | Flow<Output>, options?: { after?: readonly PartHandle[] }): PartHandle<Output>;
 }
 
-/** The members of `tasks` that make workflows. */
+/** The members of `tasks` that create workflows. */
 export interface Workflows {
   /**
-   * Pieces that run one after another. A task without an input of its own gets what the piece before returns.
+   * Pieces that run one after another. A task without its own input gets what the previous piece returns.
    * @example await tasks.chain([fetchPage.with({ url }), parse, store]).enqueue();
    */
   chain<const Parts extends readonly [Piece, ...Piece[]]>(
     parts: Parts & Chained<Parts>,
     options?: WorkflowOptions,
   ): Flow<OutputOf<Last<Parts>>>;
-  /** Pieces that run beside each other. Its value is an array of theirs, in their order. */
+  /** Pieces that run in parallel. The value of a group is an array of their values, in order. */
   group<const Parts extends readonly Piece[]>(parts: Parts, options?: WorkflowOptions): Flow<Outputs<Parts>>;
   /** A group of jobs of one task, one for each input. */
   map<Input, Output>(task: Task<Input, Output>, inputs: readonly Input[], options?: WorkflowOptions): Flow<Output[]>;
-  /** A group of jobs of a task that takes arrays: each gets `size` of the items. */
+  /** A group of jobs of a task that takes arrays. Each job gets `size` of the items. */
   chunks<Item, Output>(task: Task<Item[], Output>, items: readonly Item[], size: number, options?: WorkflowOptions): Flow<Output[]>;
   /**
-   * Jobs that wait for each other in any way.
-   * @param build adds the parts; its value is that of the part that it returns, or an array of those for which no other waits
-   * @example
-   * tasks.workflow((w) => {
+   * Jobs with arbitrary dependencies on each other.
+   * @param build adds the parts. The workflow's value is that of the part that it returns, or otherwise an array of the values of all parts
+   * that no other part waits for.
+   * @example tasks.workflow((w) => {
    *   const photo = w.add(download, { url });
    *   const small = w.add(resize, { file: photo.output, width: 100 });
    *   const large = w.add(resize, { file: photo.output, width: 800 });
@@ -167,7 +168,7 @@ export interface Workflows {
   workflow<Output = unknown[]>(build: (builder: WorkflowBuilder) => PartHandle<Output> | void, options?: WorkflowOptions): Flow<Output>;
 }
 
-/** Makes the members of `tasks` that make workflows. */
+/** Creates the members of `tasks` that create workflows. */
 export function workflowsOf(app: App): Workflows {
   const checked = (parts: readonly unknown[], call: string): readonly Piece[] => {
     if (!Array.isArray(parts)) throw new InputError(`${call}() takes an array of tasks; got ${show(parts)}`);
@@ -211,7 +212,7 @@ export function workflowsOf(app: App): Workflows {
   };
 }
 
-/** True for what a workflow can be made of. */
+/** True for anything that can be part of a workflow. */
 export function isPiece(value: unknown): value is Piece {
   return value instanceof TaskHandle || value instanceof SignatureOf || value instanceof Flow;
 }

@@ -1,4 +1,4 @@
-/** Turns flows into parts: which jobs there are, for which others each waits, and of which values its input is made. */
+/** Turns flows into parts: which jobs there are, which others each one waits for, and which values make up its input. */
 import { takesInput } from '../core/definition.ts';
 import { show } from '../core/duration.ts';
 import { InputError, WorkflowError } from '../core/errors.ts';
@@ -7,7 +7,7 @@ import type { TaskHandle } from '../task.ts';
 import type { Flow, PartHandle, Piece, WorkflowBuilder } from './flow.ts';
 import { type PartOptions, readPartOptions, SignatureOf } from './signature.ts';
 
-/** What a piece returns: the value of a part, a property of one, or a list. */
+/** The value of a piece: the value of a part, a property of one, or a list. */
 type Source = Node | Property | readonly Source[];
 interface Property {
   readonly node: Source;
@@ -19,7 +19,7 @@ export interface Node {
   readonly handle: TaskHandle<unknown, unknown>;
   readonly key: string;
   readonly options: PartOptions<unknown>;
-  /** The input, with null where a value goes; undefined: none. */
+  /** The input, with null in place of each value; undefined if there is none. */
   readonly input: unknown;
   /** The parts that it waits for, in the order of its edges. */
   readonly parents: readonly Node[];
@@ -33,16 +33,16 @@ interface OpenNode extends Node {
   fill: Fill;
 }
 
-/** The parts of a flow, parents before children, and the places of the values that it returns. */
+/** The parts of a flow, parents before children, and the positions of the values that it returns. */
 export interface Graph {
   readonly nodes: readonly Node[];
-  /** The parts for which no other waits. */
+  /** The parts that no other part waits for. */
   readonly exits: readonly Node[];
-  /** What the flow returns, of the values of its parts by their places. */
+  /** The flow's value, expressed in values of its parts by position. */
   readonly output: Shape;
 }
 
-/** @throws WorkflowError if parts wait for each other in a circle, or two have the same key */
+/** @throws WorkflowError if parts depend on each other in a cycle, or if two have the same key */
 export function graphOf(flow: Piece): Graph {
   const compiler = new Compiler();
   const output = compiler.add(flow, undefined, []);
@@ -58,7 +58,7 @@ class Compiler {
   readonly nodes: OpenNode[] = [];
 
   /**
-   * @param before what the piece gets, and waits for; undefined: nothing
+   * @param before what the piece receives and waits for; undefined: nothing
    * @param after parts that it only waits for
    */
   add(piece: Piece, before: Source | undefined, after: readonly OpenNode[]): Source {
@@ -71,7 +71,7 @@ class Compiler {
     for (const part of shape.parts) {
       const first = this.nodes.length;
       source = this.add(part, source, after);
-      // An empty group in a chain: what comes after it still waits for what comes before.
+      // An empty group in a chain: the next piece still waits for the previous one.
       if (this.nodes.length === first && before !== undefined && leaves(source).length === 0) after = [...after, ...leaves(before)];
     }
     return source as Source;
@@ -151,7 +151,7 @@ class Compiler {
     return own.filter((node) => !waitedFor.has(node));
   }
 
-  /** Sets what a part waits for: what fills its input, then what is before it, then the others. */
+  /** Sets what a part waits for: first the parts that fill its input, then the parts before it, then the others. */
   #wait(
     node: OpenNode,
     found: readonly { readonly path: readonly (string | number)[]; readonly source: Source }[],
@@ -170,7 +170,7 @@ class Compiler {
       else if (JSON.stringify(shape) === JSON.stringify(node.parents.map((_, place) => place))) node.fill = 'all';
       else node.fill = [{ path: [], from: shape }];
       if (node.parents.length === 0) {
-        // What an empty group returns.
+        // The value of an empty group.
         node.fill = 'none';
         node.input = [];
       }
@@ -195,7 +195,7 @@ function shapeOf(source: Source, place: (node: OpenNode) => number): Shape {
   const { node, path } = source as Property;
   if (path.length === 0) return shapeOf(node, place);
   if (!Array.isArray(node)) return { edge: place(node as OpenNode), path };
-  // A property of what a group returns is one of its parts, by its number.
+  // A property of a group's value is one of its parts, by index.
   const [first, ...rest] = path;
   const one = (node as readonly Source[])[Number(first)];
   if (one === undefined) throw new InputError(`the output of a group of ${node.length} has no ${show(first)}`);
@@ -204,7 +204,7 @@ function shapeOf(source: Source, place: (node: OpenNode) => number): Shape {
 
 const source: unique symbol = Symbol('escapement.source');
 
-/** Stands for a value that is not there yet. */
+/** Stands for a value that is not available yet. */
 function placeholder(node: Source, path: readonly (string | number)[], what: string): never {
   const refuse = () => {
     throw new InputError(`${what} is not there yet: it can only be passed on, whole or a property of it, in the input of another part`);
@@ -234,7 +234,7 @@ function isHandle(value: unknown): boolean {
   return typeof after === 'function' && sourceOf(output) !== undefined;
 }
 
-/** A copy of an input with null in the place of each value that is not there yet. */
+/** A copy of an input with null in place of each value that is not available yet. */
 function withoutValues(
   value: unknown,
   path: readonly (string | number)[],
@@ -259,7 +259,7 @@ function inOrder(nodes: readonly OpenNode[]): readonly OpenNode[] {
   const placed = new Set<OpenNode>();
   const ordered: OpenNode[] = [];
   for (const start of nodes) {
-    // Without recursion: a chain may be thousands of parts long.
+    // Not recursive, because a chain may be thousands of parts long.
     const path: { readonly node: OpenNode; next: number }[] = placed.has(start) ? [] : [{ node: start, next: 0 }];
     const on = new Set(path.map(({ node }) => node));
     for (let top = path.at(-1); top; top = path.at(-1)) {

@@ -1,4 +1,4 @@
-/** A caller's view of a workflow: a snapshot of its jobs that `refresh` updates, and what can be done with all of them. */
+/** A caller's view of a workflow: a snapshot of its jobs that `refresh` updates, and operations on all of them. */
 import type { App } from '../app.ts';
 import { type Duration, durationMs, formatDuration } from '../core/duration.ts';
 import { ResultNotFoundError, ResultNotReadyError } from '../core/errors.ts';
@@ -9,25 +9,25 @@ import { OptionReader } from '../options/reader.ts';
 import type { Store } from '../ports/store.ts';
 import { partIn, resultOf, type TaskResult } from '../result.ts';
 
-/** `running` until all of its jobs have ended; `failed` if a part failed that was not allowed to, `cancelled` if one was cancelled. */
+/** `running` until all of its jobs have ended. `failed` if a part without `allowFailure` failed, `cancelled` if one was cancelled. */
 export type WorkflowStatus = 'running' | 'successful' | 'failed' | 'cancelled';
 
 const page = 500;
 const inspectCustom: unique symbol = Symbol.for('nodejs.util.inspect.custom') as never;
 
-/** What `enqueue` of a workflow returns. `Output` is what the workflow returns. */
+/** The return value of a workflow's `enqueue`. `Output` is what the workflow returns. */
 export class WorkflowResult<Output = unknown> {
   readonly #app: App;
   readonly #alias: string;
   readonly id: string;
-  /** The name given in its options; or `chain`, `group`, `workflow`. */
+  /** The name given in its options; otherwise `chain`, `group` or `workflow`. */
   readonly name: string;
   readonly #empty: unknown;
   #jobs: readonly TaskResult[];
 
   /**
    * @internal
-   * @param empty what a workflow without jobs returns
+   * @param empty the value of a workflow without jobs
    */
   constructor(app: App, alias: string, id: string, name: string, jobs: readonly TaskResult[], empty?: unknown) {
     this.#app = app;
@@ -38,14 +38,14 @@ export class WorkflowResult<Output = unknown> {
     this.#empty = empty;
   }
 
-  /** Its jobs, in the order in which they were added; those added while it ran come last. As of the last refresh. */
+  /** Its jobs, in the order in which they were added; jobs added while it ran come last. As of the last refresh. */
   get jobs(): readonly TaskResult[] {
     return this.#jobs;
   }
 
   /**
    * The job of a part.
-   * @param key of the part: its name, or that of its task
+   * @param key the part's name, or that of its task
    * @throws ResultNotFoundError if there is none
    */
   part(key: string): TaskResult {
@@ -64,13 +64,13 @@ export class WorkflowResult<Output = unknown> {
   get isFinished(): boolean {
     return this.#jobs.every(({ isFinished }) => isFinished);
   }
-  /** How many of its jobs have ended, however they ended. */
+  /** How many of its jobs have ended, regardless of how. */
   get progress(): { readonly finished: number; readonly total: number; readonly fraction: number } {
     const total = this.#jobs.length;
     const finished = this.#jobs.filter(({ isFinished }) => isFinished).length;
     return { finished, total, fraction: total === 0 ? 1 : finished / total };
   }
-  /** The number of jobs in each status that some have. */
+  /** The number of jobs in each status; statuses without jobs are omitted. */
   get counts(): Readonly<Partial<Record<Status, number>>> {
     const counts: Partial<Record<Status, number>> = {};
     for (const { status } of this.#jobs) counts[status] = (counts[status] ?? 0) + 1;
@@ -78,8 +78,9 @@ export class WorkflowResult<Output = unknown> {
   }
 
   /**
-   * What the workflow returns: the value of a chain's last part, an array of a group's. A part that was allowed to fail, and failed, has null.
-   * @throws ResultNotReadyError unless these parts have ended, as of the last refresh
+   * The workflow's value: the value of a chain's last part, or an array of the values of a group. A part with `allowFailure` that failed
+   * has the value null.
+   * @throws ResultNotReadyError unless these parts had ended as of the last refresh
    */
   get returnValue(): Output {
     const places = this.#jobs.filter((job) => typeof partIn(job)?.place === 'number');
@@ -107,7 +108,7 @@ export class WorkflowResult<Output = unknown> {
   }
 
   /**
-   * Waits until all of its jobs have ended, however they ended.
+   * Waits until all of its jobs have ended, regardless of how.
    * @param options.timeout the maximum time to wait. Default: no limit
    * @throws ResultNotReadyError after the timeout
    */
@@ -117,7 +118,7 @@ export class WorkflowResult<Output = unknown> {
     const timeoutMs = options.timeout === undefined ? undefined : durationMs(options.timeout, 'wait().timeout');
     const until = clock.now() + (timeoutMs ?? 0);
     for (;;) {
-      // The last one usually ends last.
+      // The last job usually ends last.
       const open = (await this.refresh()).jobs.findLast(({ isFinished }) => !isFinished);
       if (!open) return this;
       try {
@@ -133,7 +134,7 @@ export class WorkflowResult<Output = unknown> {
   }
 
   /**
-   * Cancels all of its jobs that have not ended, except those that run always, and those that undo others: what has begun to be undone is undone.
+   * Cancels all of its unfinished jobs, except parts that always run, and jobs that undo others: an undo that has begun is completed.
    * @param reason stored with the jobs. Default `'cancelled'`
    */
   async cancel(reason = 'cancelled'): Promise<this> {
@@ -142,7 +143,8 @@ export class WorkflowResult<Output = unknown> {
   }
 
   /**
-   * Runs its failed and cancelled jobs again, and what has been undone; those that depend on these wait for them again, also if they run always.
+   * Runs its failed and cancelled jobs again, and those that were undone. The jobs that depend on these wait for them again, even if they
+   * always run.
    * @throws InputError while it is being undone, or if a part that was undone has been deleted
    */
   async retry(): Promise<this> {

@@ -1,4 +1,4 @@
-/** A task with the input of one job of it, and the options of a part of a workflow. */
+/** A task with an input and options, as a part of a workflow. */
 import { OptionReader } from '../options/reader.ts';
 import type { Task, TaskHandle } from '../task.ts';
 
@@ -6,29 +6,29 @@ import type { Task, TaskHandle } from '../task.ts';
 export interface PartOptions<Output = never> {
   /**
    * The part's name within its workflow.
-   * @default the name of its task, followed by `#2`, `#3` … where the name repeats
+   * @default the name of its task, followed by `#2`, `#3` … if it repeats
    */
   key?: string;
-  /** The parts that wait for it go on if it fails or is cancelled; they get null for its value. */
+  /** The parts that wait for it proceed even if it fails or is cancelled; they get null as its value. */
   allowFailure?: boolean;
-  /** It runs when all the parts that it waits for have ended, however they ended. */
+  /** It runs when all the parts that it waits for have ended, regardless of how. */
   always?: boolean;
-  /** A task that undoes the part when the workflow fails after the part was successful. Its input is what the part returned. */
+  /** A task that undoes the part if the workflow fails after the part succeeded. Its input is what the part returned. */
   compensate?: Task<Output, unknown>;
 }
 
 export declare const output: unique symbol;
 
-/** A task and the input of one job of it, as a part of a workflow. Made by `task.with(input)`. */
+/** A task with an input, as a part of a workflow. Created by `task.with(input)`. */
 export interface Signature<Output = unknown> {
   readonly task: string;
   readonly [output]?: Output;
 }
 
-/** A signature, with what it is made of. */
+/** The implementation of a signature. */
 export class SignatureOf<Output> implements Signature<Output> {
   readonly handle: TaskHandle<unknown, Output>;
-  /** Undefined: what the parts before it return. */
+  /** Undefined: it receives what the parts before it return. */
   readonly input: unknown;
   readonly options: PartOptions<Output>;
 
