@@ -41,7 +41,7 @@ export function json(value: unknown): string {
 
 let segmenter: Intl.Segmenter | undefined;
 
-/** Made when it is first needed: this takes longer than to load most of the program. */
+/** Created on first use, because that takes longer than loading most of the program. */
 function graphemes(text: string): Iterable<{ readonly segment: string }> {
   segmenter ??= new Intl.Segmenter('en', { granularity: 'grapheme' });
   return segmenter.segment(text);

@@ -19,7 +19,7 @@ export interface StoreOperations extends BackendOperations {
 /** The context of an operating command. */
 export interface Operation extends Application {
   readonly io: Io;
-  /** That of `--backend`. */
+  /** The store of `--backend`. */
   readonly store: StoreOperations;
   readonly paint: Paint;
   /** The module as the user wrote it, for suggested commands. */
@@ -123,7 +123,7 @@ export function addBackend(command: Command): Command {
 /**
  * Adds a command that takes a module, with examples.
  * @param parent the program, or the command to which this subcommand belongs
- * @param options isGroup: it has subcommands. Options that it had itself would not reach them
+ * @param options isGroup: it has subcommands; its own options would not reach them
  */
 export function addCommand(
   parent: Command,

@@ -108,7 +108,7 @@ function childOf(child: ChildProcess): Child {
 
 function parentOf(): Parent {
   const { [postgresVariable]: postgres } = process.env;
-  // Not for the processes that tasks start.
+  // Must not be visible to the processes that tasks start.
   delete process.env[postgresVariable];
   return {
     postgres,

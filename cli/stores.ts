@@ -1,17 +1,17 @@
-/** Stores that commands put in place of the module's: with `--postgres`, and for the time of a simulation. */
+/** Stores that commands use instead of the module's: with `--postgres`, and during a simulation. */
 import { randomBytes } from 'node:crypto';
 import type { StoreSource } from 'escapement';
 import { placeOn } from '../src/place.ts';
 import type { Application } from './config.ts';
 import { CommandError } from './io.ts';
 
-/** The options of commands that say where the jobs are. */
+/** The options that select where the jobs are. */
 export interface Place {
   readonly postgres?: string;
   readonly schema?: string;
 }
 
-/** @throws CommandError if a schema is given, and no database */
+/** @throws CommandError if a schema is given without a database */
 export async function placed(place: Place): Promise<StoreSource | undefined> {
   const { postgres: connectionString, schema } = place;
   if (connectionString === undefined) {
@@ -22,13 +22,13 @@ export async function placed(place: Place): Promise<StoreSource | undefined> {
   return postgres({ connectionString, ...(schema === undefined ? {} : { schema }) });
 }
 
-/** Runs the application on the database of `--postgres`, if it is given. */
+/** Runs the application on the database of `--postgres`, if given. */
 export async function putOn(application: Pick<Application, 'tasks'>, place: Place): Promise<void> {
   const source = await placed(place);
   if (source) placeOn(application.tasks, source);
 }
 
-/** @throws CommandError if the database has no tables of Escapement, which opening the store would create */
+/** @throws CommandError if the database has no tables of Escapement, because opening the store would create them */
 export async function requireTables({ postgres: connectionString, schema = 'escapement' }: Place): Promise<void> {
   const { default: pg } = await import('pg');
   const client = new pg.Client({ connectionString });
@@ -58,7 +58,7 @@ export interface TemporaryStore {
   end(): Promise<void>;
 }
 
-/** @throws CommandError if the text is no URL of PostgreSQL */
+/** @throws CommandError if the text is not a PostgreSQL URL */
 export async function temporaryStore(url: string): Promise<TemporaryStore> {
   if (!/^postgres(ql)?:\/\//.test(url)) throw new CommandError('--store: give a URL that begins with postgres://');
   const schema = `escapement_simulation_${randomBytes(6).toString('hex')}`;

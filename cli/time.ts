@@ -85,7 +85,7 @@ export function localIso(at: number, zone = 'UTC'): string {
   return `${date}T${time.length > 5 ? time : `${time}:00`}${zone === 'UTC' ? 'Z' : offset}`;
 }
 
-/** `in 3h00m`; `due` once it has come. */
+/** `in 3h00m`; `due` if the instant has passed. */
 export function untilText(at: number, now: number): string {
   return at <= now ? 'due' : `in ${shortDuration(at - now)}`;
 }

@@ -1,4 +1,4 @@
-/** Who enqueued what: reads the jobs that belong together, from the first one on, and draws them as a tree. */
+/** Shows which job enqueued which: reads related jobs, starting with the first, and draws them as a tree. */
 import type { Status, TaskResult, Tasks } from 'escapement';
 import { isUsualPart, type TreeLine, treeLines } from '../src/core/tree.ts';
 import { clean } from './format.ts';
@@ -6,7 +6,7 @@ import { clean } from './format.ts';
 const mostJobs = 500;
 const mostAbove = 100;
 
-/** The jobs of a tree, in the order in which they were enqueued. */
+/** The jobs of a tree, in enqueue order. */
 export interface JobTree {
   readonly jobs: readonly TaskResult[];
   /** True if there are more. */
@@ -14,8 +14,8 @@ export interface JobTree {
 }
 
 /**
- * The tree that a job is in: the job that started it all, and every job that it and its workflows led to.
- * @param most about how many jobs are read, because each takes a read of its own
+ * The tree that contains a job: the job that started it, and every job that it and its workflows led to.
+ * @param most the approximate number of jobs to read, because each takes a separate read
  */
 export async function treeOf(tasks: Tasks, job: TaskResult, most = mostJobs): Promise<JobTree> {
   const { jobs: operations } = tasks.backend(job.backend);

@@ -62,7 +62,7 @@ async function look(operation: Operation): Promise<Finding[]> {
   ];
 }
 
-/** How many of the latest jobs are asked for steps that their code no longer knew. */
+/** How many of the latest jobs are checked for recorded steps that their code no longer has. */
 const jobsAsked = 200;
 
 async function unusedSteps({ tasks }: Operation): Promise<Finding[]> {

@@ -83,7 +83,7 @@ async function firstPart({ store }: Operation, workflow: string): Promise<TaskRe
   return items[0];
 }
 
-/** @param asked the id that was asked for */
+/** @param asked the id as the user typed it */
 async function printTree({ tasks, print, paint }: Operation, job: TaskResult, asked: string): Promise<ExitCode> {
   const tree = await treeOf(tasks, job);
   print(
@@ -99,7 +99,7 @@ async function printTree({ tasks, print, paint }: Operation, job: TaskResult, as
   return exitCodes.ok;
 }
 
-/** Where a job is among others. */
+/** The job's relations to other jobs. */
 function placeOf({ enqueuedBy, workflow, part }: TaskResult) {
   return { enqueuedBy, workflow, part };
 }
@@ -143,7 +143,7 @@ function stepLines(steps: readonly StepInfo[], { io, paint }: Operation): string
   return [`  ${paint('dim', 'steps')}`, ...lines];
 }
 
-/** The lines that its attempts have logged, oldest first. */
+/** The lines logged by its attempts, oldest first. */
 function logLines(logs: readonly LogEntry[], { paint }: Operation): string[] {
   if (logs.length === 0) return [];
   const lines = logs.map(({ at, level, message, fields }) => {

@@ -28,7 +28,7 @@ export function addQueues(program: Command, io: Io, done: (code: ExitCode) => vo
     });
 }
 
-/** By name. */
+/** Ordered by name. */
 export async function queuesOf({ store }: Pick<Operation, 'store'>): Promise<QueueStats[]> {
   return (await store.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
 }

@@ -213,7 +213,7 @@ export class Dashboard {
     try {
       this.#session?.requirePresent?.();
       const data = await source.read(request);
-      // The user has moved to another view meanwhile.
+      // The user has moved to another view in the meantime.
       if (JSON.stringify(requestOf(this.#state)) === this.#lookedFor)
         this.dispatch({ type: 'read', now: this.#now(), data, ...this.#clock() });
     } catch (error) {
@@ -360,7 +360,7 @@ export class Dashboard {
       const done = () => {
         clearTimeout(timer);
         this.#wake = () => {};
-        // Handle the keys that have arrived meanwhile first.
+        // Handle the keys that have arrived in the meantime first.
         setImmediate(resolve);
       };
       const timer = setTimeout(done, ms);

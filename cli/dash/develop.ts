@@ -165,7 +165,7 @@ function rewoundText({ running: { run }, again, dropped, reloaded }: Rewound, at
   ].join('; ');
 }
 
-/** Runs one reload at a time. A reload requested meanwhile runs after it. */
+/** Runs one reload at a time. A reload requested in the meantime runs after it. */
 class Reloads {
   readonly #reload: () => Promise<void>;
   readonly #failed: (text: string) => void;

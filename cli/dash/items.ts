@@ -36,7 +36,7 @@ export function jobItem(job: TaskResult, waitsMs: Waits): JobItem {
   };
 }
 
-/** What the view of a job shows beside its row. */
+/** What the view of a job shows in addition to its row. */
 export interface AboutJob {
   readonly log: readonly LogLine[];
   readonly waitsMs: Waits;

@@ -73,11 +73,11 @@ export interface JobDetail extends JobItem {
   readonly returned: readonly string[] | null;
   readonly tries: readonly Attempt[];
   readonly log: readonly { readonly at: number; readonly level: string; readonly text: string }[];
-  /** What it is unique by, which signal it waits for, and which part of a workflow it is, as texts by title. */
+  /** Its unique key, the signal it waits for, and its part in a workflow, as texts by title. */
   readonly facts: readonly (readonly [title: string, text: string])[];
-  /** What it remembers between its attempts. */
+  /** Its recorded steps. */
   readonly steps: readonly { readonly at: number; readonly name: string; readonly text: string }[];
-  /** The jobs that it belongs to and that it led to; empty if it is alone. */
+  /** The related jobs: those that led to it and those that it led to; empty if there are none. */
   readonly tree: readonly { readonly lead: string; readonly text: string; readonly status: Status | null; readonly isThis: boolean }[];
 }
 
@@ -212,7 +212,7 @@ export interface Prompt {
   readonly task: string | null;
   /** The result of validating the text against the task's schema. */
   readonly verdict: { readonly ok: boolean; readonly text: string } | null;
-  /** The change that the text completes. It is fixed when the prompt opens, because rows may move meanwhile. */
+  /** The change that the text completes. It is fixed when the prompt opens, because rows may move in the meantime. */
   readonly write: Write | null;
 }
 

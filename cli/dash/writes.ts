@@ -11,7 +11,7 @@ import type { Filter, Write } from './state.ts';
 
 type JobsWrite = Extract<Write, { kind: 'jobs' }>;
 
-/** @param store that of the jobs and queues @returns a sentence for the user @throws the errors of the public API */
+/** @param store the store of the jobs and queues @returns a sentence for the user @throws the errors of the public API */
 export async function carryOut(tasks: Tasks, write: Write, store: StoreOperations = tasks): Promise<string> {
   switch (write.kind) {
     case 'jobs':

@@ -1,4 +1,4 @@
-/** `escapement mail`: see mails before they are sent, and what became of those that were. */
+/** `escapement mail`: previews mails before they are sent, and lists the outbox. */
 import type { Command } from 'commander';
 import type { ExitCode, Io } from '../../io.ts';
 import { addOutbox } from './outbox.ts';

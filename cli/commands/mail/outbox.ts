@@ -1,4 +1,4 @@
-/** `escapement mail outbox`: the mails of an application: which wait, which were sent, held or refused. */
+/** `escapement mail outbox`: lists an application's mails by state: waiting, sent, held or refused. */
 import type { Command } from 'commander';
 import { whole } from '../../arguments.ts';
 import { type Cell, clean, cleanLines, type Mark, shorten, table } from '../../format.ts';

@@ -104,7 +104,7 @@ async function inputFor({ name, examples }: Mailable, { example, input }: Option
   );
 }
 
-/** Where there is no browser, the path that is printed is all. */
+/** Without a browser, the printed path has to do. */
 function open(file: string): void {
   const [command, ...args] =
     process.platform === 'darwin' ? ['open', file] : process.platform === 'win32' ? ['cmd', '/c', 'start', '', file] : ['xdg-open', file];

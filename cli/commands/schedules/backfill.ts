@@ -64,7 +64,7 @@ async function backfill(operation: Operation, name: string, options: Options): P
   const jobs =
     dryRun || first === undefined || last === undefined
       ? []
-      : // Only up to the last occurrence counted: another one may have passed meanwhile.
+      : // Only up to the last occurrence counted: another one may have passed in the meantime.
         await tasks.schedules.backfill(name, { from: new Date(first), to: new Date(last), limit: options.limit });
   print(
     () => ({

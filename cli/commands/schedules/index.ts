@@ -32,7 +32,7 @@ export function addSchedules(program: Command, io: Io, done: (code: ExitCode) =>
   }
   // Commander takes an unknown subcommand for the module of `list`, and would complain about too many arguments.
   command.hook('preSubcommand', ({ args, commands }) => {
-    // What follows an option may be its value.
+    // A word after an option may be its value.
     const end = args.findIndex((arg) => arg.startsWith('-'));
     const [word = '', ...rest] = end === -1 ? args : args.slice(0, end);
     const names = commands.map((one) => one.name());

@@ -99,7 +99,7 @@ export function bodyLines(detail: JobDetail, state: State, wide: number): Line[]
   return lines;
 }
 
-/** What it remembers, oldest first. */
+/** Its recorded steps, oldest first. */
 function stepLines({ steps }: JobDetail, { now, zone }: State, wide: number): Line[] {
   const times = steps.map(({ at }) => dayClockTime(at, now, zone));
   const longest = Math.max(...times.map((text) => text.length));
@@ -108,7 +108,7 @@ function stepLines({ steps }: JobDetail, { now, zone }: State, wide: number): Li
   );
 }
 
-/** Who enqueued what: the lines around the job's own if collapsed, all of them if expanded. */
+/** The tree of jobs: the lines around the job's own if collapsed, all of them if expanded. */
 function treeLines({ tree }: JobDetail, open: boolean, wide: number): Line[] {
   const own = Math.max(
     0,

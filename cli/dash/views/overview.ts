@@ -41,7 +41,7 @@ function unknownLines({ data }: State, wide: number): readonly Line[] {
   );
 }
 
-/** Keys whose limits are full: their jobs wait, and no others. */
+/** Keys whose limits are full. Only their jobs wait. */
 function fullLines({ data }: State, wide: number): readonly Line[] {
   if (data.full.length === 0) return [];
   return [filled(line(span(shorten(` at their limit: ${data.full.join(', ')}`, wide - 1), 'dim')), wide)];
