@@ -1,6 +1,6 @@
-/** The yardstick: a binary heap filled with events, each popped and its empty async handler awaited. What no engine can be faster than. */
+/** The baseline: a binary heap filled with events, each popped and its empty async handler awaited. No engine can be faster than this. */
 
-/** The real clock, taken before a simulation fakes it. */
+/** The real clock, captured before a simulation replaces it. */
 export const realNow = performance.now.bind(performance);
 
 interface BareEvent {
@@ -8,7 +8,7 @@ interface BareEvent {
   readonly run: () => Promise<void>;
 }
 
-/** Milliseconds for `count` events. */
+/** Returns the milliseconds for `count` events. */
 export async function bareLoop(count: number): Promise<number> {
   const heap: BareEvent[] = [];
   const run = async () => {};

@@ -1,6 +1,6 @@
 /**
- * What the next occurrence of a cron expression costs, beside croner. Run: `node bench/cron.ts`.
- * Options: `--sample N` (5,000): how many of croner's calls are timed and compared, each pattern.
+ * The cost of computing the next occurrence of a cron expression, compared with croner. Run: `node bench/cron.ts`. Options: `--sample N`
+ * (5,000): how many of croner's calls are timed and compared for each pattern.
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -13,11 +13,11 @@ import { schedule } from '../src/testing/conformance/kit.ts';
 
 const { values: options } = parseArgs({ options: { sample: { type: 'string', default: '5000' } } });
 const sample = Number(options.sample);
-/** The day before Berlin's clocks change: every sample has a gap in it. */
+/** The day before Berlin's clocks change, so that every sample contains a gap. */
 const fromAt = Date.UTC(2026, 2, 28);
 const yearMs = 365 * 86_400_000;
 
-/** Microseconds a call, the best of three, after a first time for the compiler. */
+/** Microseconds per call, the best of three, after a warm-up for the compiler. */
 function microseconds(calls: number, work: () => void): number {
   const times = [0, 1, 2, 3].map(() => {
     const startedAt = performance.now();
@@ -27,7 +27,7 @@ function microseconds(calls: number, work: () => void): number {
   return (Math.min(...times.slice(1)) * 1_000) / calls;
 }
 
-/** Walks `count` occurrences and returns them; starts again where there are no more. */
+/** Walks `count` occurrences and returns them; starts over if there are no more. */
 function walk(count: number, next: (afterAt: number) => number | null): number[] {
   const found: number[] = [];
   let at = fromAt;
@@ -38,7 +38,7 @@ function walk(count: number, next: (afterAt: number) => number | null): number[]
   return found;
 }
 
-/** Ours and croner's cost of a call; throws if they disagree on one of the sample's instants. */
+/** The cost of our call and of croner's; throws if they disagree on an instant of the sample. */
 function compare(expression: string, timezone: string, count: number): { ours: number; theirs: number } {
   const job = new Cron(expression, { timezone, paused: true });
   const ask = (afterAt: number) => job.nextRun(new Date(afterAt))?.getTime() ?? null;
@@ -94,7 +94,7 @@ const sunset = microseconds(365, () => {
 });
 console.log(`the next sunset: ${sunset.toFixed(1)} µs`);
 
-/** Microseconds that a scheduler's wake-up costs, of which one schedule is due, in a store that has so many. */
+/** The cost of a scheduler's wake-up in microseconds, with one due schedule in a store with this many. */
 async function wakeUp(schedules: number): Promise<number> {
   const store = await sqlite({ file: ':memory:' }).open();
   await store.migrate();

@@ -1,6 +1,6 @@
 /**
- * The dashboard on a SQLite file with a million jobs, in a terminal of its own: from a key to its frame, what it takes while nothing happens, and
- * the memory that it holds; and what it costs workers that drain jobs: `dev` in their own process, `top` beside it. Run: `npm run bench:dash`.
+ * The dashboard on a SQLite file with a million jobs, in a separate terminal: the time from a key to its frame, the cost while idle, and
+ * memory; and its cost for workers that drain jobs, with `dev` in their own process and `top` in another one. Run: `npm run bench:dash`.
  * Options: `--rows N` (1000000), `--jobs N` (100000), `--only keys|costs`. Needs `script` of util-linux.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
@@ -22,7 +22,7 @@ const folder = mkdtempSync(join(tmpdir(), 'escapement-bench-'));
 const file = join(folder, 'jobs.db');
 const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
-/** Jobs of every kind: most have ended, some are due, some will be, some failed. */
+/** Enqueues jobs of every kind: most have ended, some are due, some are scheduled, some failed. */
 async function fill(): Promise<void> {
   await using tasks = createTasks({ backend: sqlite({ file, synchronous: 'NORMAL' }) });
   const job = tasks.define('mail.welcome', (_: { user: number }) => {});
@@ -33,7 +33,7 @@ async function fill(): Promise<void> {
     await using.enqueueMany(Array.from({ length: 1_000 }, (_, n) => ({ user: i + n })));
   }
   await tasks.close();
-  // As if they had been worked on: the states and the counts as the store keeps them.
+  // Simulates past work: writes states and counts as the store keeps them.
   const db = new Database(file);
   db.exec(`UPDATE escapement_jobs SET state = CASE WHEN substr(id, -1) IN ('0', '1') THEN 'failed' ELSE 'successful' END, attempt = 1, claim = 1,
       finished_at = enqueued_at + 50, started_at = enqueued_at, last_attempted_at = enqueued_at, last_attempt = 1, last_worker = 'w1',
@@ -62,7 +62,7 @@ class Screen {
     });
   }
 
-  /** Milliseconds from the key to the frame in which something stands. */
+  /** Milliseconds from the key to the frame that contains the expected text. */
   async press(key: string, expected: RegExp): Promise<number> {
     this.#text = '';
     const startedAt = performance.now();
@@ -86,7 +86,7 @@ class Screen {
     }
   }
 
-  /** Of the dashboard itself, beneath `script` and the shell. */
+  /** The process id of the dashboard itself, below `script` and the shell. */
   get pid(): number {
     return Number(execFileSync('pgrep', ['-f', this.#command], { encoding: 'utf8' }).trim().split('\n').at(-1));
   }
@@ -108,7 +108,7 @@ const cpuMs = (pid: number) => {
 };
 const megabytes = (pid: number) => Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1_024);
 
-/** Drains so many jobs, beside whatever else is to be there, and tells how many a second the worker did: from its first attempt to its last. */
+/** Drains jobs, optionally alongside another process, and returns the worker's jobs per second, from its first attempt to its last. */
 async function drain(
   jobs: number,
   run: (module: string, file: string, drained: () => Promise<number>) => Promise<number>,
@@ -148,7 +148,7 @@ tasks.define('nothing', (_: number) => {
   });
 }
 
-/** A worker without any dashboard, one with `top` beside it, and `dev`: in turns, for the machine is not always as fast. */
+/** A worker without a dashboard, one with `top` alongside, and `dev`, run alternately because the machine's speed varies. */
 async function costs(jobs: number): Promise<void> {
   const held = new Map<string, number[]>();
   const hold = (name: string, pid: number) => held.set(name, [...(held.get(name) ?? []), megabytes(pid)]);
@@ -215,7 +215,7 @@ async function keys(): Promise<void> {
       times.set(what, [...(times.get(what) ?? []), await screen.press(key, expected)]);
       await sleep(300);
     }
-    // No filter any more.
+    // Clear the filter.
     for (const key of ['2', '\u001b', '1']) {
       await screen.press(key, /./);
       await sleep(200);

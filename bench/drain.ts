@@ -1,9 +1,10 @@
 /**
- * PostgreSQL: how fast processes drain 20,000 no-op jobs, beside graphile-worker (local queue and batching) and pg-boss (batches, in bursts) on the same
- * server, and BullMQ on Redis, run alternately: `npm install --no-save graphile-worker@0.18 pg-boss@12`, then
- * `node bench/drain.ts [PROCESSES] [ROUNDS] [CONCURRENCY …]`. Each concurrency runs twice: with jobs that are kept when they have ended, and deleted then,
- * as graphile-worker does. Prints jobs a second, the ratio to graphile-worker, and CPU time of Node.js and the server for each job. What is not
- * installed is left out. Needs a server: `ESCAPEMENT_TEST_POSTGRES=postgres://…`, or one is started from npm, with fsync.
+ * PostgreSQL: how fast processes drain 20,000 no-op jobs, compared with graphile-worker (local queue and batching) and pg-boss (batches, in
+ * bursts) on the same server, and BullMQ on Redis, run alternately: `npm install --no-save graphile-worker@0.18 pg-boss@12`, then `node
+ * bench/drain.ts [PROCESSES] [ROUNDS] [CONCURRENCY …]`. Each concurrency runs twice: with finished jobs kept, and with finished jobs
+ * deleted, as graphile-worker does. Prints jobs per second, the ratio to graphile-worker, and CPU time of Node.js and the server per job.
+ * Queues that are not installed are skipped. Needs a server: `ESCAPEMENT_TEST_POSTGRES=postgres://…`; otherwise one from npm is started,
+ * with fsync.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter } from 'node:events';
@@ -16,16 +17,16 @@ import { serverCpu } from './server-cpu.ts';
 
 const jobs = 20_000;
 const silent = { debug() {}, info() {}, warn() {}, error: (fields: object, message: string) => console.error(message, fields) };
-/** Who drains: another queue, or Escapement with a number of slots, `!` if nothing is kept of its jobs. */
+/** The queue under test: another queue, or Escapement with a number of slots, followed by `!` if finished jobs are deleted. */
 type Side = string;
 const graphile = 'graphile-worker';
 const boss = 'pg-boss';
 const redis = 'bullmq';
 
-/** What the child tells: it is ready; so many jobs are done; the CPU time that they took, in microseconds. */
+/** A message from the child: it is ready; the number of jobs done; the CPU time that they took, in microseconds. */
 type Told = { readonly ready: true } | { readonly done: number } | { readonly cpu: number };
 
-/** In a process of its own: waits for `go`, and works until it is stopped. */
+/** Runs in a separate process: waits for `go`, and works until it is stopped. */
 async function work(url: string, schema: string, side: Side): Promise<void> {
   let [done, isTold] = [0, true];
   const ended = () => {
@@ -78,7 +79,7 @@ interface Peer {
 const load = (name: string) => import(name);
 const batches = Array.from({ length: jobs / 1_000 }, (_, i) => Array.from({ length: 1_000 }, (_, n) => ({ n: 1_000 * i + n })));
 
-/** Each as its documentation says that it is fast. */
+/** Each configured for speed as its documentation recommends. */
 const peers: Readonly<Record<string, Peer>> = {
   [graphile]: {
     async fill(url, schema) {

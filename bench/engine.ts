@@ -1,6 +1,6 @@
 /**
- * How fast the engine is in virtual time, as ratios to a bare loop measured in the same run; medians of several rounds. Run: `npm run bench`.
- * Options: `--rounds N` (3), `--only NAME`.
+ * The speed of the engine in virtual time, as ratios to a bare loop measured in the same run; medians of several rounds. Run: `npm run
+ * bench`. Options: `--rounds N` (3), `--only NAME`.
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -13,7 +13,7 @@ const rounds = Number(options.rounds);
 const minutes = 525_600;
 const dueJobs = 200_000;
 
-/** A year of a schedule that fires every minute, scheduler and all; milliseconds. */
+/** A year of a schedule that fires every minute, including the scheduler; milliseconds. */
 async function yearOfMinutes(when: { every: '1m' } | { cron: string; timezone: string }): Promise<number> {
   const tasks = createTasks({ backend: memory() });
   let ran = 0;
@@ -58,7 +58,7 @@ async function enqueue(): Promise<number> {
   return ms;
 }
 
-/** The heap after a year of minutes beside the heap after a day of them, both pruned after an hour; bytes. */
+/** The heap after a year of minutes and after a day of them, both pruned after an hour; bytes. */
 async function memoryGrowth(): Promise<{ day: number; year: number }> {
   const tasks = createTasks({ backend: memory() });
   const tick = tasks.define('tick', async () => {});

@@ -1,7 +1,7 @@
 /**
- * How many seeds of a scenario an exploration plays in a minute: twenty jobs, three workers, every fault; in memory and on SQLite. Run: `npm run bench`.
- * With `--for 10m` (`npm run simulate:long`) it searches for so long over a larger scenario: fifty jobs in two hundred steps, in memory and then on
- * SQLite, and prints what it finds. Options: `--for DURATION`, `--first SEED` (drawn), `--seeds N` (400).
+ * How many seeds of a scenario an exploration plays per minute: twenty jobs, three workers, every fault; in memory and on SQLite. Run: `npm
+ * run bench`. With `--for 10m` (`npm run simulate:long`) it searches for that long in a larger scenario: fifty jobs in two hundred steps,
+ * in memory and then on SQLite, and prints what it finds. Options: `--for DURATION`, `--first SEED` (drawn), `--seeds N` (400).
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';

@@ -1,5 +1,6 @@
 /**
- * What limits cost: claims on a SQLite file with 100,000 waiting jobs of 1,000 keys, with limits by key and without, alternately in one run.
+ * The cost of limits: claims on a SQLite file with 100,000 waiting jobs of 1,000 keys, with limits by key and without, alternately in one
+ * run.
  *   npm run --silent build && node bench/limits.ts
  */
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,6 +1,7 @@
 /**
- * What a transaction that is held open does to a queue: it keeps every dead row, and whatever reads past them slows down. Enqueues and drains 800
- * jobs a second, first alone, then beside a held snapshot, and prints both. `node bench/pinned.ts [SECONDS]` (60; alone at most 60).
+ * The effect of a long-running transaction on a queue: it keeps every dead row, which slows down reads that pass over them. Enqueues and
+ * drains 800 jobs per second, first alone, then alongside a held snapshot, and prints both. `node bench/pinned.ts [SECONDS]` (60; alone at
+ * most 60).
  */
 import pg from 'pg';
 import { createTasks } from '../dist/src/index.js';

@@ -1,6 +1,6 @@
 /**
- * PostgreSQL: drain, enqueue and pick-up through the whole engine, beside what bare SQL allows on the same server. Needs a server:
- * `ESCAPEMENT_TEST_POSTGRES=postgres://…`, or one is started from npm, with fsync.
+ * PostgreSQL: drain, enqueue and pick-up through the whole engine, compared with bare SQL on the same server. Needs a server:
+ * `ESCAPEMENT_TEST_POSTGRES=postgres://…`; otherwise one from npm is started, with fsync.
  */
 import pg from 'pg';
 import { createTasks } from '../dist/src/index.js';

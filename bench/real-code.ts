@@ -1,7 +1,7 @@
 /**
- * What it costs that virtual time waits for real work: tasks that start none against an earlier version of the package, and tasks that read files or
- * fetch against a real worker; medians of several rounds in one run, each measure in a process of its own. Run: `npm run bench:real-code`.
- * Options: `--against REV` (c475ee7), `--rounds N` (9), `--only NAME`.
+ * The cost of making virtual time wait for real work: tasks that start none compared with an earlier version of the package, and tasks that
+ * read files or fetch compared with a real worker; medians of several rounds in one run, each measurement in a separate process. Run: `npm
+ * run bench:real-code`. Options: `--against REV` (c475ee7), `--rounds N` (9), `--only NAME`.
  */
 import { execFile, execFileSync, fork } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 
-/** The real clock, taken before the package is imported, which puts a stand-in in its place. */
+/** The real clock, captured before the package is imported and replaces it. */
 const realNow = performance.now.bind(performance);
 
 const { values: options } = parseArgs({
@@ -35,14 +35,14 @@ if (options.serve) serve();
 else if (options.child !== undefined) await child(options.child);
 else await main();
 
-/** A server that answers at once. */
+/** A server that responds immediately. */
 function serve(): void {
   const server = createServer((_, response) => response.end('hello'));
   server.listen(0, '127.0.0.1', () => process.send?.((server.address() as AddressInfo).port));
   process.on('disconnect', () => process.exit());
 }
 
-/** Measures one thing with one version of the package, and prints how many milliseconds it took. */
+/** Runs one measurement with one version of the package, and prints its duration in milliseconds. */
 async function child(folder: string): Promise<void> {
   const load = (path: string) => import(pathToFileURL(join(folder, 'dist/src', path)).href);
   const { createTasks, fixed, memory }: typeof import('escapement') = await load('index.js');
@@ -51,7 +51,7 @@ async function child(folder: string): Promise<void> {
   /** Runs jobs on a worker in real time. Nothing of escapement/testing is loaded. */
   const byWorker = async (work: Job, jobs: number) => {
     const tasks = createTasks({ backend: memory() });
-    // What it returns is not kept: a buffer could not be.
+    // The return value is dropped, because a buffer cannot be stored.
     const job = tasks.define('job', async (input: number) => void (await work(input)));
     await job.enqueueMany(Array.from({ length: jobs }, (_, i) => i));
     const done = Promise.withResolvers<void>();
@@ -89,7 +89,7 @@ async function child(folder: string): Promise<void> {
     return ms;
   };
 
-  /** Jobs that sleep five times for a minute. */
+  /** Jobs that sleep for a minute five times. */
   const sleeps = async (by: 'sleep' | 'setTimeout', jobs: number) => {
     const { simulate }: typeof import('escapement/testing') = await load('testing/index.js');
     const tasks = createTasks({ backend: memory() });
@@ -105,7 +105,7 @@ async function child(folder: string): Promise<void> {
     return ms;
   };
 
-  /** A whole simulation of one job that succeeds at its third attempt; the mean of several. */
+  /** A whole simulation of one job that succeeds on its third attempt; the mean of several. */
   const tests = async (count: number) => {
     const { simulate }: typeof import('escapement/testing') = await load('testing/index.js');
     const startedAt = realNow();
@@ -128,7 +128,7 @@ async function child(folder: string): Promise<void> {
 
   const read: Job = () => readFile(options.on);
   const get: Job = async () => (await fetch(options.on)).text();
-  /** What warms up, then what is measured. */
+  /** Each warms up before it measures. */
   const measures: Record<string, (share: number) => Promise<number>> = {
     noop: (share) => inVirtualTime('drain', async () => {}, 20_000 * share, { record: false, concurrency: 100 }),
     sleep: (share) => sleeps('sleep', 2_000 * share),
@@ -145,7 +145,7 @@ async function child(folder: string): Promise<void> {
   const times: number[] = [];
   for (let i = 0; i < (options.on ? 1 : 3); i++) times.push(await measure(1));
   console.log(median(times));
-  // Connections that are kept alive need not be waited for.
+  // Do not wait for keep-alive connections.
   process.exit();
 }
 
@@ -162,7 +162,7 @@ function build(revision: string, folder: string): void {
   execFileSync(join(home, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.build.json'], { cwd: folder, stdio: ['ignore', 2, 2] });
 }
 
-/** Medians of two measures, taken in turns, and of the ratios of each turn: a machine that is busy for a while slows both. */
+/** Medians of two alternating measurements, and of their ratios: a temporarily busy machine slows both. */
 async function both(one: readonly string[], other: readonly string[]): Promise<[number, number, number]> {
   const run = async ([folder = '', measure = '', on = '']: readonly string[]) => {
     const args = [self, '--child', folder, '--measure', measure, '--on', on];

@@ -1,6 +1,7 @@
 /**
- * SQLite beside others and under load, as ratios within one run: against plainjob 0.0.14 (which this bench installs for itself), beside a million
- * finished and a million future jobs, and with two worker processes. Run: `npm run bench:scale`. Options: `--rows N` (1000000), `--jobs N` (20000).
+ * SQLite compared with another queue and under load, as ratios within one run: against plainjob 0.0.14 (which this benchmark installs for
+ * itself), with a million finished and a million future jobs in the file, and with two worker processes. Run: `npm run bench:scale`.
+ * Options: `--rows N` (1000000), `--jobs N` (20000).
  */
 import { execFileSync, fork } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -41,7 +42,7 @@ async function fill({ job }: Application, count: number): Promise<void> {
   for (let i = 0; i < count; i += 1_000) await job.enqueueMany(Array.from({ length: Math.min(1_000, count - i) }, (_, n) => i + n));
 }
 
-/** Jobs a second until no job of the application is ready or running. */
+/** Jobs per second until no job of the application is ready or running. */
 async function drain({ tasks }: Application, count: number): Promise<number> {
   let left = count;
   const done = Promise.withResolvers<void>();
@@ -64,7 +65,7 @@ async function plainjob(): Promise<number> {
   execFileSync('npm', ['install', '--silent', '--no-audit', '--no-fund', 'plainjob@0.0.14'], { cwd: home });
   const peer = await import(pathToFileURL(createRequire(join(home, 'x.js')).resolve('plainjob')).href);
   const db = new Database(newFile());
-  // What it recommends, and far faster than what it does by itself.
+  // As plainjob recommends. This is far faster than its default.
   db.pragma('journal_mode = WAL');
   db.pragma('synchronous = NORMAL');
   const connection = peer.better(db);
@@ -152,7 +153,7 @@ async function besideMillions(): Promise<void> {
   }).immediate();
   db.close();
   await app.tasks.close();
-  // In turns, and the medians: one slow moment of the machine is no verdict.
+  // Alternating rounds and medians, so that a slow moment of the machine does not decide.
   const rounds: (readonly [Record<string, number>, Record<string, number>])[] = [];
   for (let i = 0; i < 3; i++) rounds.push([await measure(empty), await measure(full)]);
   for (const what of Object.keys(rounds[0]?.[0] ?? {})) {

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** CPU time of the server, in microseconds; 0 where it is not a process of this machine. */
+/** CPU time of the server, in microseconds; 0 if the server does not run on this machine. */
 export function serverCpu(postmaster: number): number {
   let ticks = 0;
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
@@ -14,7 +14,7 @@ export function serverCpu(postmaster: number): number {
       if (parent === postmaster) ticks += user + system;
       if (Number(pid) === postmaster) ticks += user + system + children + childrenSystem;
     } catch {
-      // It has ended.
+      // The process has ended.
     }
   }
   return ticks * 10_000;

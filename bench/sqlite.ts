@@ -1,7 +1,7 @@
 /**
- * How fast the engine is on SQLite, as ratios to the floor: the same inserts and updates on the same tables by better-sqlite3 alone, measured in
- * the same run; medians of several rounds. The drain is also compared with the least that any queue has to do: claim and complete rows of a
- * narrow table. Run: `npm run bench`, or this file. Options: `--rounds N` (3), `--jobs N` (20000).
+ * The speed of the engine on SQLite, as ratios to a baseline: the same inserts and updates on the same tables by better-sqlite3 alone,
+ * measured in the same run; medians of several rounds. The drain is also compared with the minimum work of any queue: claiming and
+ * completing rows of a narrow table. Run: `npm run bench`, or this file. Options: `--rounds N` (3), `--jobs N` (20000).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
@@ -41,7 +41,7 @@ const columns =
   `id task queue input enqueued_at run_after tags metadata schedule scheduled_at overrides state priority due_at expires_at attempt max_attempts
   claim lease_until losses started_at last_attempted_at finished_at cancel_requested return_value reason progress`.split(/\s+/);
 const insertSql = `INSERT INTO escapement_jobs (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`;
-/** The same columns as the engine writes; the row differs in its id alone. */
+/** The columns that the engine writes. Rows differ only in their ids. */
 const rowOf = (i: number) => [
   ...[
     idOf(i),
@@ -74,7 +74,7 @@ const rowOf = (i: number) => [
 ];
 const idOf = (i: number) => `01900000-0000-7000-8000-${String(i).padStart(12, '0')}`;
 
-/** Jobs a second: claim 100 and complete 100 in one transaction, without an engine. */
+/** Jobs per second: claim 100 and complete 100 in one transaction, without an engine. */
 async function floorDrain(synchronous: Synchronous): Promise<number> {
   const db = await emptyFile(synchronous);
   const insert = db.prepare(insertSql);
@@ -106,7 +106,7 @@ async function floorDrain(synchronous: Synchronous): Promise<number> {
   return perSecond;
 }
 
-/** Jobs a second: claim 100 and complete 100 in one transaction, on a table of five columns with one index. */
+/** Jobs per second: claim 100 and complete 100 in one transaction, on a table of five columns with one index. */
 async function narrowDrain(synchronous: Synchronous): Promise<number> {
   const db = new Database(newFile());
   db.pragma('journal_mode = WAL');
@@ -134,7 +134,7 @@ async function narrowDrain(synchronous: Synchronous): Promise<number> {
   return perSecond;
 }
 
-/** Jobs a second through the whole engine: one worker, concurrency 100. */
+/** Jobs per second through the whole engine: one worker, concurrency 100. */
 async function engineDrain(synchronous: Synchronous): Promise<number> {
   const tasks = createTasks({ backend: sqlite({ file: newFile(), synchronous }), logger: quiet });
   let left = jobs;

@@ -1,6 +1,6 @@
 /**
- * How soon a worker in another process starts a job, and what an idle worker costs. Run: `node bench/wakeup.ts` (after a build).
- * Options: `--jobs N` (300), `--idle SECONDS` (20).
+ * How soon a worker in another process starts a job, and the cost of an idle worker. Run: `node bench/wakeup.ts` (after a build). Options:
+ * `--jobs N` (300), `--idle SECONDS` (20).
  */
 import { fork } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -24,7 +24,7 @@ function application(file: string, started: (sentAt: number) => void) {
 }
 
 if (options.worker) {
-  // The monotonic clock is the machine's: both processes read the same one.
+  // The monotonic clock is the machine's, so both processes read the same one.
   const { tasks } = application(options.worker, (sentAt) => process.send?.({ tookMs: monotonicMs() - sentAt }));
   await tasks.worker().start();
   process.send?.({ started: true });

@@ -1,4 +1,4 @@
-/** Runs a load on a real server, with each worker and the producer in a process of its own, and measures what `model.ts` predicts. */
+/** Runs a load on a real server, with each worker and the producer in a separate process, and measures what `model.ts` predicts. */
 import { type ChildProcess, fork } from 'node:child_process';
 import pg from 'pg';
 import { createTasks } from '../../dist/src/index.js';
@@ -12,15 +12,15 @@ export interface Measured {
   readonly serviceMs: number;
   readonly utilization: number;
   readonly waitMs: { readonly p50: number; readonly p95: number };
-  /** CPU time for a job, in microseconds: of all workers, of the server, of the process that enqueues. */
+  /** CPU time per job, in microseconds: of all workers, of the server, of the process that enqueues. */
   readonly cpu: { readonly node: number; readonly server: number; readonly enqueue: number };
 }
 
-/** What a process tells at the end: its CPU time in microseconds, and for how long its functions ran. */
+/** A process's final message: its CPU time in microseconds, and how long its functions ran. */
 type Told = { readonly ready: true } | { readonly cpu: number; readonly ran: number; readonly busyMs: number };
 
 const schema = 'bench_plan';
-/** Not measured: connections, plans and just-in-time compilation. */
+/** Excluded from the measurement: connections, plans and just-in-time compilation. */
 const warmUpMs = 3_000;
 const silent = { debug() {}, info() {}, warn() {}, error: (fields: object, message: string) => console.error(message, fields) };
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -67,7 +67,7 @@ async function child(url: string, { arrivals, serviceMs, variation, slots }: Chi
 /** @param processes the slots of each worker process */
 export async function measure(url: string, load: Load, processes: readonly number[], forMs: number): Promise<Measured> {
   const pool = new pg.Pool({ connectionString: url, max: 1 });
-  // The server may stop while it closes.
+  // The server may stop while the pool closes.
   pool.on('error', () => {});
   await pool.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`);
   const tasks = open(url);

@@ -1,20 +1,20 @@
 /**
- * How many slots, processes and servers a load needs. Pure. Jobs arrive at random (Poisson) and wait for a free slot of any worker, so this is the
- * queue M/G/c: Erlang's C formula for the waits, corrected for how much the times of jobs vary (Allen and Cunneen).
+ * How many slots, processes and servers a load needs. Pure. Jobs arrive at random (Poisson) and wait for a free slot of any worker, so this
+ * is the queue M/G/c: Erlang's C formula for the waits, corrected for the variation of service times (Allen and Cunneen).
  */
 
 export interface Load {
-  /** Jobs a second. */
+  /** Jobs per second. */
   readonly arrivals: number;
   /** The mean time of a job's function, in milliseconds. */
   readonly serviceMs: number;
-  /** The squared coefficient of variation of that time: 0 if all jobs take as long, 1 if it is exponential. */
+  /** The squared coefficient of variation of that time: 0 if all jobs take equally long, 1 if it is exponential. */
   readonly variation: number;
-  /** How long 95 % of the jobs may wait from their enqueue to their start, in milliseconds. */
+  /** The maximum wait of 95 % of the jobs from enqueue to start, in milliseconds. */
   readonly p95Ms: number;
 }
 
-/** What a job costs, measured by `--check`. CPU times are microseconds. */
+/** The cost of a job, measured by `--check`. CPU times are in microseconds. */
 export interface Costs {
   /** From an enqueue to the start of its job by an idle slot, in milliseconds. */
   readonly pickUpMs: number;
@@ -22,11 +22,14 @@ export interface Costs {
   readonly callMs: number;
   readonly node: Cost;
   readonly server: Cost;
-  /** Of the process that enqueues. */
+  /** The cost in the process that enqueues. */
   readonly enqueue: Cost;
 }
 
-/** CPU time for a job and for a call. What ends or arrives during a call is part of the next, so a job gets cheaper as a process gets busier. */
+/**
+ * CPU time per job and per call. Jobs that end or arrive during a call are part of the next one, so a job gets cheaper as a process gets
+ * busier.
+ */
 interface Cost {
   readonly job: number;
   readonly call: number;
@@ -35,16 +38,16 @@ interface Cost {
 export interface Plan {
   readonly slots: number;
   readonly processes: number;
-  /** The share of the slots that is taken. */
+  /** The fraction of the slots in use. */
   readonly utilization: number;
   readonly waitMs: { readonly p50: number; readonly p95: number };
-  /** The CPU time of workers, of the server and of the process that enqueues for a job, in microseconds, and the cores that they keep busy. */
+  /** The CPU time per job of the workers, the server and the process that enqueues, in microseconds, and the cores that they keep busy. */
   readonly node: { readonly us: number; readonly cores: number };
   readonly server: { readonly us: number; readonly cores: number };
   readonly enqueue: { readonly us: number; readonly cores: number };
 }
 
-/** Cores and slots are planned to be busy for this part of the time at most: close to the whole, small deviations make long waits. */
+/** The maximum planned utilization of cores and slots: close to full use, small deviations cause long waits. */
 export const busiest = { cores: 0.7, slots: 0.85 };
 
 /** The probability that a job waits. @param load the offered load in Erlangs, less than `slots` */
@@ -55,10 +58,10 @@ export function erlangC(slots: number, load: number): number {
   return blocked / (1 - utilization * (1 - blocked));
 }
 
-/** From the end of a function until its slot takes another job: the rest of the call that is under way, and the next one. */
+/** From the end of a function until its slot takes another job: the rest of the current call, and the next one. */
 const turnMs = ({ callMs }: Costs) => 2 * callMs;
 
-/** The wait for a slot that this part of the jobs does not exceed, in milliseconds. @param betweenMs how long a slot is idle between two jobs */
+/** The maximum wait for a slot of this fraction of the jobs, in milliseconds. @param betweenMs how long a slot is idle between two jobs */
 export function waitMs(part: number, slots: number, { arrivals, serviceMs, variation }: Load, betweenMs: number): number {
   const holdMs = serviceMs + betweenMs;
   const load = (arrivals * holdMs) / 1_000;
@@ -67,7 +70,7 @@ export function waitMs(part: number, slots: number, { arrivals, serviceMs, varia
   return Math.max(0, Math.log(erlangC(slots, load) / (1 - part))) * meanMs * ((1 + variation) / 2);
 }
 
-/** @param slotsPerProcess how many slots each process has, unless its CPU is too busy for them */
+/** @param slotsPerProcess slots per process, unless they would overload its CPU */
 export function plan(load: Load, costs: Costs, slotsPerProcess: number): Plan {
   const { arrivals, serviceMs, p95Ms } = load;
   let slots = Math.ceil((arrivals * (serviceMs + turnMs(costs))) / 1_000 / busiest.slots);

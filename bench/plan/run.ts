@@ -3,9 +3,10 @@
  *
  *     npm run plan -- --arrivals 200/s --service 50ms --p95 100ms
  *
- * `--arrivals` 20/s, 600/m or 5000/h; `--service` the mean time of a job's function; `--variation` the squared coefficient of variation of that time, 0
- * if all jobs take as long (1); `--p95` how long 95 % of the jobs may wait from their enqueue to their start (100ms); `--slots` of a process (100);
- * `--check 20s` also runs that load on a server, started from npm or that of `--url`, and prints what it measures beside what was predicted.
+ * `--arrivals` 20/s, 600/m or 5000/h; `--service` the mean time of a job's function; `--variation` the squared coefficient of variation of
+ * that time, 0 if all jobs take equally long (1); `--p95` the maximum wait of 95 % of the jobs from enqueue to start (100ms); `--slots` per
+ * process (100); `--check 20s` also runs that load on a server, started from npm or given by `--url`, and prints the measured values next
+ * to the predicted ones.
  */
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';

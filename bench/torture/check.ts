@@ -1,19 +1,19 @@
-/** What the clients of a queue saw, and which promises that breaks. Pure. */
+/** Checks what the clients of a queue observed for broken guarantees. Pure. */
 
-/** A line that a process has written. */
+/** A line written by a process. */
 export interface Line {
   /** Milliseconds. */
   readonly at: number;
   /**
-   * `asked`: it is about to enqueue these jobs; `acknowledged`: the queue has them. `begun`, `ended`: the function of a job. `settled`: the queue has
-   * acknowledged the job's end. `uncaught`: an error that would have ended the process.
+   * `asked`: it is about to enqueue these jobs; `acknowledged`: the queue has them. `begun`, `ended`: the function of a job. `settled`: the
+   * queue has acknowledged the job's end. `uncaught`: an error that would have ended the process.
    */
   readonly what: string;
   readonly ids: readonly string[];
   readonly process: string;
 }
 
-/** Something that was done to a process, and for how long. */
+/** A fault injected into a process, and its duration. */
 export interface Harm {
   readonly process: string;
   readonly from: number;
@@ -43,7 +43,7 @@ export function check(lines: readonly Line[], harms: readonly Harm[], { failed, 
     counts[kind] += 1;
     violations.push(`${kind}: ${text}`);
   };
-  /** A process that is killed or paused no longer holds what it ran: its lease ends, and others take over. */
+  /** A process that was killed or paused no longer holds its jobs: their leases end, and others take over. */
   const isSound = (process: string, from: number, to: number) =>
     !harms.some((harm) => harm.process === process && harm.from <= to && harm.to >= from);
   let holder: { readonly id: string; readonly process: string; readonly at: number } | undefined;

@@ -1,16 +1,16 @@
-/** The queues that the torture can run: this package on each of its stores, and others, if they are installed. */
+/** The queues that can be tortured: this package on each of its stores, and other queues that are installed. */
 import { type CreateTasksOptions, createTasks, type Tasks } from 'escapement';
 import { bullmq } from 'escapement/bullmq';
 import { postgres } from 'escapement/postgres';
 import { sqlite } from 'escapement/sqlite';
 
-/** What a process does with a queue. */
+/** A process's interface to a queue. */
 export interface Queue {
   /** Whether jobs whose id begins with `one` run one at a time. */
   readonly hasLimit: boolean;
-  /** Whether a job is enqueued once, however often its id is. */
+  /** True if a job is enqueued once, however often its id is enqueued. */
   readonly hasIds: boolean;
-  /** Resolves once the jobs are acknowledged: from then on none of them may be lost. */
+  /** Resolves once the jobs are acknowledged. From then on none of them may be lost. */
   enqueue(ids: readonly string[]): Promise<void>;
   /** Starts a worker. @param ended called once the queue has acknowledged the end of a job */
   work(run: (id: string) => Promise<void>, ended: (id: string) => void): Promise<void>;
@@ -58,7 +58,7 @@ async function escapement(backend: NonNullable<CreateTasksOptions['backend']>, {
     async work(work, ended) {
       run = work;
       tasks.on('successful', ({ job }) => ended(job.id));
-      // Its connection may be cut while it opens the store.
+      // The connection may be cut while the store is being opened.
       while (!(await isOpen(tasks))) await new Promise((resolve) => setTimeout(resolve, 200));
       await tasks.worker({ concurrency }).start();
     },
@@ -86,7 +86,7 @@ const isOpen = (tasks: Tasks) =>
     () => false,
   );
 
-/** By name, so that a package that is not installed is no error of types. */
+/** Imported by a variable name, so that a missing package is not a type error. */
 async function load(name: string): Promise<Record<string, never>> {
   try {
     return (await import(name)) as Record<string, never>;
@@ -172,7 +172,7 @@ async function graphileWorker({ at, concurrency }: Place): Promise<Queue> {
   };
 }
 
-/** As its documentation shows it: the job's id as `jobId`, `attempts` and `backoff` on each job, and a worker with the defaults. */
+/** As in its documentation: the job's id as `jobId`, `attempts` and `backoff` on each job, and a worker with the defaults. */
 async function plainBullMQ({ at, concurrency }: Place): Promise<Queue> {
   interface Bull {
     addBulk(jobs: readonly object[]): Promise<unknown>;

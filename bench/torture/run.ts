@@ -1,23 +1,24 @@
 /**
- * Tortures a queue, and checks what its clients saw. Several processes enqueue jobs and work on them; they are killed with SIGKILL, paused with
- * SIGSTOP, and, on servers, all their connections are terminated. Afterwards:
+ * Tortures a queue and checks what its clients observed. Several processes enqueue and work on jobs. They are killed with SIGKILL, paused
+ * with SIGSTOP, and, on servers, all their connections are terminated. It then reports:
  *
- * - lost: jobs that were acknowledged to a client, and never ended
- * - stuck: jobs that have not ended although nothing goes wrong any more, when none has ended for two minutes
+ * - lost: jobs that were acknowledged to a client and never ended
+ * - stuck: jobs that have not ended after the faults stopped, when none has ended for two minutes
  * - again: jobs that began after the queue had acknowledged their end to a worker
- * - twice at once: jobs that began while another process, which was neither killed nor paused meanwhile, still ran them
- * - beside: with a limit of one at a time, jobs that began while another one ran in such a process
+ * - twice at once: jobs that began while another process, which was neither killed nor paused in the meantime, was still running them
+ * - beside: with a limit of one at a time, jobs that began while another one was running in such a process
  * - failed: jobs that were given up although their function never failed
  * - ended twice: jobs whose end was acknowledged twice
- * - from nowhere: jobs that began, and nobody had enqueued them
- * - uncaught, died: errors that would have ended a process, and processes that ended by themselves
+ * - from nowhere: jobs that began but were never enqueued
+ * - uncaught, died: errors that would have ended a process, and processes that ended on their own
  *
- * Each of them is a violation, except that a job that was killed three times in a row may be given up. Jobs that ran twice because a worker died
- * are not: every queue runs jobs at least once.
+ * Each of these is a violation, except that a job that was killed three times in a row may be given up. Jobs that ran twice because a
+ * worker died are not: every queue runs jobs at least once.
  *
- * Run: `npm run torture -- --store sqlite --for 10m`. Options: `--store` sqlite, postgres, pg-boss, graphile-worker (these two have to be installed),
- * bullmq (as its users use it) or escapement-bullmq; `--for` (1m), `--processes` (4), `--url` of a server of PostgreSQL or Redis (default: one is
- * started; Redis with a log that is on disk before it answers). In less than a minute, everything goes wrong more often, and nothing takes as long.
+ * Run: `npm run torture -- --store sqlite --for 10m`. Options: `--store` sqlite, postgres, pg-boss, graphile-worker (both must be
+ * installed), bullmq (used as documented) or escapement-bullmq; `--for` (1m), `--processes` (4), `--url` of a PostgreSQL or Redis server
+ * (default: one is started; Redis with a log that is on disk before it answers). In runs of less than a minute, faults are more frequent,
+ * and jobs are shorter.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { appendFileSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
@@ -34,22 +35,22 @@ import { queues } from './queues.ts';
 
 const now = () => Math.round((performance.timeOrigin + performance.now()) * 1_000) / 1_000;
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-/** More than the longest job and the end of its worker's lease. */
+/** Longer than the longest job and its worker's lease. */
 const stuckAfterMs = 120_000;
-/** Beyond this, clients wait with new jobs until others have ended. */
+/** Above this number, clients wait for jobs to end before they enqueue more. */
 const mostUnfinished = 1_000;
-/** The longest jobs. */
+/** The duration of the longest jobs. */
 const longMs = 40_000;
 const between = (low: number, high: number) => low + Math.random() * (high - low);
 
 if (process.send) await client(process.argv.slice(2));
 else await torture();
 
-/** One process: it enqueues, works, and writes down what it sees, line by line, so that the lines survive SIGKILL. */
+/** One process: it enqueues, works, and logs what it observes line by line, so that the lines survive SIGKILL. */
 async function client([store = '', at = '', log = '', slots = '', pace = '1']: readonly string[]): Promise<void> {
   const fd = openSync(log, 'a');
   const note = (what: string, ids: string) => writeSync(fd, `${now()} ${what} ${ids}\n`);
-  // Connections that are cut concern the queue, not this process.
+  // Cut connections concern the queue, not this process.
   process.on('uncaughtException', (error) => note('uncaught', String(error.message).replaceAll(/\s/g, '_')));
   const queue = await queues[store]?.({ at, concurrency: Number(slots) });
   if (!queue) throw new Error(`no queue is called ${store}`);
@@ -68,10 +69,10 @@ async function client([store = '', at = '', log = '', slots = '', pace = '1']: r
   });
   for (let n = 0; ; n++) {
     await wait(between(50, 500));
-    // Not more than a slow machine can run.
+    // No more than a slow machine can run.
     if (n % 10 === 0) isFull = (await queue.unfinished().catch(() => 0)) > mostUnfinished;
     if (!isEnqueueing || isFull) continue;
-    // What was refused may exist all the same. With ids of its own, it is enqueued again until it is acknowledged.
+    // A failed enqueue may have succeeded anyway. If the queue supports ids, it is repeated until it is acknowledged.
     const ids = refused.length > 0 ? refused : newIds(n, Number(pace));
     note('asked', ids.join(' '));
     try {
@@ -84,7 +85,7 @@ async function client([store = '', at = '', log = '', slots = '', pace = '1']: r
   }
 }
 
-/** Ids that say what the jobs are and how long they take. */
+/** Ids that encode the kind of the job and its duration. */
 function newIds(n: number, pace: number): string[] {
   return Array.from({ length: 1 + Math.floor(between(0, 12)) }, (_, i) => {
     const [kind, ms] = i === 0 ? ['one', between(0, 100)] : Math.random() < 0.02 ? ['long', longMs * pace] : ['any', between(0, 300)];
@@ -160,7 +161,7 @@ async function torture(): Promise<void> {
     did.pauses += 1;
     await wait(between(1_000, 45_000) * pace);
     child.kill('SIGCONT');
-    // It takes a while until it has noticed.
+    // The process takes a while to notice.
     harm.to = now() + 2_000;
   };
   const cut = async () => {
@@ -174,7 +175,7 @@ async function torture(): Promise<void> {
   await Promise.all([every(1_000, 8_000, kill), every(20_000, 60_000, pause), server ? every(3_000, 15_000, cut) : undefined]);
   clearInterval(progress);
 
-  // Nothing goes wrong any more; what is left is to end.
+  // The faults have stopped; the remaining jobs must end.
   for (const child of processes) child.send('enough');
   let left = Number.POSITIVE_INFINITY;
   let [zeros, progressAt] = [0, performance.now()];
@@ -208,7 +209,7 @@ async function torture(): Promise<void> {
 /** The server of a queue. */
 interface Server {
   readonly url: string;
-  /** Terminates all connections but its own. */
+  /** Terminates all connections except its own. */
   cut(): Promise<unknown>;
   stop(): Promise<void>;
 }
@@ -250,7 +251,7 @@ function linesOf(folder: string): Line[] {
     .flatMap((name) =>
       readFileSync(join(folder, name), 'utf8')
         .split('\n')
-        // The last line of a process that was killed may be cut.
+        // The last line of a killed process may be incomplete.
         .slice(0, -1)
         .map((line): Line => {
           const [at, what = '', ...ids] = line.split(' ');
