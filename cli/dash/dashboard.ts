@@ -321,7 +321,7 @@ export class Dashboard {
     this.#lookSoon();
   }
 
-  /** Schedules a frame within the frame rate. @param asked a key was pressed: draw immediately if the limit allows it */
+  /** Schedules a frame within the frame rate. @param asked true if a key was pressed: draw immediately if the limit allows it */
   #draw(asked = false): void {
     if (this.#ended) return;
     if (this.#drawing) {

@@ -163,8 +163,8 @@ function misplaced(field: string, index: number, seconds: boolean): string | und
 }
 
 /**
- * Describes the fault in one field: croner is asked about an expression in which only this field is restricted. Its reason is included if
- * it says more than "not in range", since it counts days and months from 0, which would mislead.
+ * Describes the fault in one field. croner parses an expression in which only this field is restricted. Its reason is included if it says
+ * more than "not in range", because croner counts days and months from 0, which would mislead.
  */
 function fieldFault(field: string, index: number): string | undefined {
   const fields = ['*', '*', '*', '*', '*', '*'];

@@ -41,8 +41,8 @@ export interface StepOptions<T = never> {
   /** Distinguishes steps that run in parallel under one name: a number, or a string of at most 200 characters. */
   key?: string | number;
   /**
-   * Retries within the attempt. An error after the last try fails the attempt; the job's next attempt resumes at this step. @default one
-   * try
+   * Retries within the attempt. An error after the last try fails the attempt; the job's next attempt resumes at this step.
+   * @default one try
    */
   retry?: { maxAttempts?: number; backoff?: BackoffInput };
   /** Time limit for one try. @default none */

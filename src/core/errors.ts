@@ -54,8 +54,8 @@ export class ConfigError extends EscapementError {
 const deepestCall = 20;
 
 /**
- * Makes an error point at the caller. Its stack starts where this package was called, since the frames inside the package are of no use.
- * The properties given are hidden from Node's error output, because the message already contains them.
+ * Makes an error point at the caller: its stack starts where this package was called, because the frames inside the package are of no use.
+ * The given properties are hidden from Node's error output, because the message already contains them.
  */
 function tellCaller(error: EscapementError, ...properties: string[]): void {
   const limit = Error.stackTraceLimit;
@@ -179,7 +179,7 @@ export class MigrationError extends StoreError {
   static override readonly name: string = 'MigrationError';
 }
 
-/** The abort reason of an attempt's signal, or the error that the engine records when an attempt does not end by itself. */
+/** The abort reason of an attempt's signal, or the error that the engine records when an attempt is ended from outside. */
 export class AttemptError extends EscapementError {
   static override readonly name: string = 'AttemptError';
   override readonly code: string = 'ESCAPEMENT_ATTEMPT';

@@ -167,7 +167,7 @@ function namesSecret(json: string): boolean {
   return (json.match(/"(?:[^"\\]|\\.)*":/g) ?? []).some((key) => secret.test(key));
 }
 
-/** @param told counts the errors whose stacks are in the text; the text is for people and is cut */
+/** @param told counts the errors whose stacks are in the text, which is for humans and may be cut */
 function stackOf(thrown: unknown, within: readonly unknown[], told: { errors: number }): string {
   told.errors += 1;
   let text = read(thrown, 'stack') ?? (within.length === 0 ? '' : (read(thrown, 'message') ?? printed(thrown)));

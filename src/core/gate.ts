@@ -95,8 +95,8 @@ export function gateOf({ task, concurrencyKey }: Pick<Job, 'task' | 'concurrency
 }
 
 /**
- * True for a job whose removal may free a place in its gate: due and not running. @param isBlocked whether it is waiting for such a place
- * itself
+ * True for a job whose removal may free a place in its gate: due and not running.
+ * @param isBlocked whether it is waiting for such a place itself
  */
 export function takesPlace({ status, dueAt }: Pick<Job, 'status' | 'dueAt'>, isBlocked: boolean, now: number): boolean {
   return status === 'queued' && dueAt <= now && !isBlocked;

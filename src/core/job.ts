@@ -196,7 +196,7 @@ export function isFenced(job: Pick<Job, 'claim' | 'leaseUntil'>, s: Settlement):
  */
 export const mostAttempts = 200;
 
-/** Attempts as shown in lists. Only the latest one has its stack, since a stack can take 64 KiB and a page can have a thousand jobs. */
+/** Attempts as shown in lists. Only the latest one has its stack, because a stack can take 64 KiB and a page can have a thousand jobs. */
 export function withoutOldStacks(attempts: readonly Attempt[]): readonly Attempt[] {
   return attempts.map((attempt, i) =>
     attempt.error === null || i === attempts.length - 1 ? attempt : { ...attempt, error: { ...attempt.error, stack: '' } },

@@ -199,7 +199,7 @@ const maxCounted = 1_000;
 /** Why an occurrence created no job. */
 export type Skipped = 'missed' | 'overlap';
 
-/** What a due schedule does. */
+/** The effects of a due schedule. */
 export interface Firing {
   /** Occurrences that create a job, oldest first. */
   readonly occurrences: readonly number[];
@@ -320,7 +320,7 @@ function overlapped(
   return of([], newest, true);
 }
 
-/** What a worker does with a schedule that its code defines. Null: the stored row stays as it is. */
+/** What a worker does with a schedule that its code defines. Null: the stored row is kept unchanged. */
 export function synchronised(
   { definition, hash }: CodeSchedule,
   stored: ScheduleRow | undefined,

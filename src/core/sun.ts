@@ -19,7 +19,7 @@ export interface SunTrigger {
 }
 
 const dayMs = 86_400_000;
-/** How far ahead to search: more than a year, which passes over any polar night at places where the sun rises at all. */
+/** How many days ahead to search: more than a year, which covers any polar night at places where the sun rises at all. */
 const searchedDays = 400;
 /** The altitude of the sun's centre at each event, in degrees, and the side of noon. Values from suncalc. */
 const events = {

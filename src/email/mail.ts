@@ -52,7 +52,8 @@ export interface MailableOptions<Input, Schema extends StandardSchemaV1 | undefi
   /** Named inputs for previews. */
   examples?: Readonly<Record<string, NoInfer<SchemaInput<Schema, Input>>>>;
   /**
-   * The name of its task, for a mail that used to be a task of yours. @default the name of the mail application, a dot, and the mail's name
+   * The name of its task, for a mail that used to be a task of yours.
+   * @default the name of the mail application, a dot, and the mail's name
    */
   task?: string;
   /**

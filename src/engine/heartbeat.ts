@@ -1,6 +1,6 @@
 /**
  * A worker's first duty: renewing the leases of its running jobs, all in one call, which also reports the jobs it has lost or should
- * cancel. If renewals fail or get no answer for so long that a lease may end, the worker fences itself: it stops working on a job rather
+ * cancel. If renewals fail or get no answer until a lease may end, the worker fences itself: it stops working on a job rather
  * than risk that two workers run it. A worker that could not ask, because its process was suspended or its thread blocked, asks before it
  * gives up any attempt.
  */
@@ -21,7 +21,7 @@ export const answerWithinMs = leaseMs - fenceAfterMs;
 
 export interface Heartbeat {
   readonly step: Step;
-  /** Attempts have started. A renewal that is under way does not cover them. */
+  /** Called when attempts have started. A renewal in progress does not cover them. */
   begun(): void;
 }
 

@@ -36,7 +36,7 @@ const askAgainMs = 1_000;
 export interface Janitor {
   readonly step: Step;
   /**
-   * Called when jobs finish, since they will have to be pruned. Returns when to do so.
+   * Called when jobs finish, because they will have to be pruned. Returns when to prune them.
    * @param ownAt the earliest end of a retention that belongs to one of the jobs
    */
   finished(ownAt?: number): number;

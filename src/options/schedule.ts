@@ -121,7 +121,7 @@ type Options<Input> = TimingOptions & Omit<UsingOptions, 'runAfter' | 'backend'>
  */
 export type ScheduleOptions<Input = unknown> = Options<Input> & ScheduledInput<Input, Input | ((occurrence: Occurrence) => Input)>;
 
-/** The options of `tasks.schedules.save`: those of `tasks.schedule` as plain data only, since the store cannot keep functions. */
+/** The options of `tasks.schedules.save`: those of `tasks.schedule`, but only plain data, because the store cannot keep functions. */
 export type SavedScheduleOptions<Input = unknown> = Options<Input> & ScheduledInput<Input, Input>;
 
 type ScheduledInput<Input, Given> = [Input] extends [void]

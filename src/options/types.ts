@@ -68,7 +68,8 @@ export interface UniqueOptions<Input = unknown> {
   while?: readonly HoldingStatus[];
   /**
    * `skip`: enqueue creates no job and resolves to the existing one, with `duplicate` set. `replace`: the same, and the existing job takes
-   * the new input, priority and times. `reject`: enqueue throws a DuplicateJobError. @default 'skip'
+   * the new input, priority and times. `reject`: enqueue throws a DuplicateJobError.
+   * @default 'skip'
    */
   onConflict?: OnConflict;
   /** With `replace`, to debounce: jobs without a `runAfter` are due this long after the latest enqueue. @default due immediately */

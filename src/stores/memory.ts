@@ -463,7 +463,7 @@ export class MemoryStore implements Store {
     }
   }
 
-  /** The existing record returned in place of a job because it holds its unique key; replaced if the job asks for it. */
+  /** The existing record returned in place of a job because it holds its unique key; replaced if the job requests it. */
   #standIn(job: Job, now: number): JobRecord | undefined {
     const holder = this.#holderOf(heldKey(job), now);
     if (!holder) return undefined;

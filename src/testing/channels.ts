@@ -1,6 +1,6 @@
 /**
- * Long-lived resources: connections, HTTP requests, child processes, threads and the ports to them. Each is asked whether anything waits
- * for it.
+ * Long-lived resources: connections, HTTP requests, child processes, threads and the ports to them. Each reports
+ * whether anything waits for it.
  *
  * - A client's connection is busy if it was written to after data last arrived, or if nothing has arrived yet; this fits every
  *   request/response protocol. Connections of undici (`fetch`) report it themselves: they are referenced during a request.
@@ -15,7 +15,7 @@ import type { Scope } from '../ports/clock.ts';
 import { realNow } from '../ports/real.ts';
 import type { Work } from './real-work.ts';
 
-/** How long a connection that has answered may send more before virtual time advances, since an answer may arrive in pieces. */
+/** How long a connection that has answered may send more before virtual time advances, because an answer may arrive in pieces. */
 const settleMs = 25;
 
 /** The inspected part of a native handle. */

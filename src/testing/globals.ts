@@ -5,7 +5,7 @@
  * nothing behind.
  *
  * There is one exception: a `setTimeout` captured from `globalThis` before the simulation is real if neither an attempt nor a test calls
- * it, for example in a server of the test that needs real latency. Virtual time stands still meanwhile.
+ * it, for example in a server of the test that needs real latency. Virtual time stands still in the meantime.
  *
  * Streams and HTTP clients need the real `nextTick`, `queueMicrotask` and `setImmediate`, which are never replaced.
  */
@@ -98,7 +98,7 @@ function isFakeDate(date: object): boolean {
   return date !== registry.Date && (Object.hasOwn(date, 'isFake') || Object.hasOwn(date, 'isMock'));
 }
 
-/** Timers of fake-timers have a clock; those of node:test are bound methods. A spy has neither. */
+/** Timers of fake-timers have a clock, and those of node:test are bound methods. A spy has neither property. */
 function isFakeTimer(timer: typeof setTimeout): boolean {
   return 'clock' in timer || /^bound /.test(timer.name);
 }

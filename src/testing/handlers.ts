@@ -113,7 +113,7 @@ export class Handlers {
     const row = rowOf(id);
     const holds = row?.status === 'running' && row.worker === process.name && row.attempt === attempt;
     const recently = (worker: string) => now() - troubledAt(worker) < troubleLastsMs;
-    // Jobs claimed by a call that was under way must be given back.
+    // Jobs claimed by a call that was in progress must be returned to the queue.
     if (this.#sight.stops(process.name)) problem(id, `I7: it starts on ${process.name}, which is stopping`);
     if (!holds && !recently(process.name)) problem(id, `I3: attempt ${attempt} starts on ${process.name}, which does not hold the job`);
     // A schema may transform the input.

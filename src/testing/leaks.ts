@@ -36,7 +36,7 @@ export function suspectsAmong(left: readonly Entry[]): Suspect[] {
 /** The suspects that nothing can clear any more. */
 export async function leaksAmong(suspects: readonly Suspect[]): Promise<readonly Leak[]> {
   if (!suspects.some(({ handle }) => handle)) return suspects;
-  // Twice: a collection that is already under way keeps what it has seen, and objects accessed in a turn of the event loop are kept until its end.
+  // Twice: a collection in progress keeps what it has seen, and objects accessed in a turn of the event loop are kept until its end.
   for (let i = 0; i < 2; i++) {
     await new Promise<void>((resolve) => realSetImmediate(resolve));
     collectGarbage();

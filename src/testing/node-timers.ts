@@ -24,7 +24,7 @@ interface InnerTimeout extends NodeJS.Timeout {
 const shadows = new WeakMap<object, NodeJS.Timeout>();
 /** Real timers set by code other than Node.js itself. */
 const known = new WeakSet<object>();
-/** Those of them that nothing waits for, such as housekeeping. */
+/** The known timers that nothing waits for, such as housekeeping. */
 let background: WeakRef<InnerTimeout>[] = [];
 let maxBackground = 1_000;
 

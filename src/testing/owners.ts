@@ -78,7 +78,7 @@ export class Owners {
     this.#working.add(owner);
   }
 
-  /** @returns the attempt's own real work that is still under way, if any */
+  /** @returns the attempt's own real work that is still in progress, if any */
   leave(scope: Scope, returned: boolean): string | undefined {
     const owner = this.#owners.get(scope);
     if (!owner) return undefined;

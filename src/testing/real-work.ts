@@ -24,7 +24,7 @@ export interface Work {
   readonly site: Error | undefined;
   /** It has exceeded the budget, so virtual time advances anyway. */
   excused: boolean;
-  /** It was left under way by an attempt of a simulation that has ended. */
+  /** It was left in progress by an attempt of a simulation that has ended. */
   forgotten: boolean;
 }
 
@@ -105,7 +105,7 @@ export class RealWork {
   readonly #own = new Set<number>();
   /** Compressors; each may become active again. */
   readonly #compressors = new Map<number, Request>();
-  /** Calls of attempts that are under way, by name: `fetch https://…`. */
+  /** The pending calls of attempts, by name: `fetch https://…`. */
   readonly #calls = new Set<Work>();
   #wake: (() => void) | undefined;
   /** Number of real events: work that has started or ended, data that has arrived. */
@@ -143,12 +143,12 @@ export class RealWork {
     this.#located = 0;
     return () => {
       if (this.#attendant === attendant) this.#attendant = undefined;
-      // Work that attempts have left under way does not affect the next simulation.
+      // Work that attempts have left in progress does not affect the next simulation.
       for (const work of this.#underWay(({ scope }) => scope !== undefined)) work.forgotten = true;
     };
   }
 
-  /** True if real work is under way, except work started by attempts of dead processes. */
+  /** True if real work is in progress, except work started by attempts of dead processes. */
   busy(isDead: (scope: Scope) => boolean): boolean {
     if (this.#requests.size + this.#immediates.size + this.#compressors.size + this.#channels.size === 0) return false;
     for (const _ of this.#underWay((work) => !work.excused && !isDeadIn(work, isDead))) return true;
@@ -165,27 +165,27 @@ export class RealWork {
     this.#channels.moved();
   }
 
-  /** True if connections are among the work under way. */
+  /** True if the work in progress includes connections. */
   hasConnections(isDead: (scope: Scope) => boolean): boolean {
     for (const work of this.#underWay((one) => !isDeadIn(one, isDead))) if (isConnection(work)) return true;
     return false;
   }
 
-  /** Virtual time no longer waits for the work that is under way now. */
+  /** Virtual time no longer waits for the work that is in progress now. */
   excuse(isDead: (scope: Scope) => boolean): Work[] {
     const all = [...this.#underWay((work) => !work.excused && !isDeadIn(work, isDead))];
     for (const work of all) work.excused = true;
     return all;
   }
 
-  /** Work that an attempt has started and that is still under way, whether excused or not. */
+  /** Work that an attempt has started and that is still in progress, whether excused or not. */
   of(scope: Scope): Work[] {
     if (this.#requests.size + this.#compressors.size + this.#channels.size + this.#calls.size === 0) return [];
     const calls = [...this.#calls].filter((call) => call.scope === scope);
     return [...calls, ...this.#underWay((work) => work.scope === scope)];
   }
 
-  /** All work under way, whether excused or not. */
+  /** All work in progress, whether excused or not. */
   all(isDead: (scope: Scope) => boolean): Work[] {
     return [...this.#underWay((work) => !isDeadIn(work, isDead))];
   }
@@ -208,7 +208,7 @@ export class RealWork {
     return without.sort().join(', ');
   }
 
-  /** The names of the calls under way, or otherwise their kinds. */
+  /** The names of the pending calls, or otherwise their kinds. */
   names(work: readonly Work[]): string {
     return this.kinds(this.#calls.size > 0 ? [...this.#calls] : work);
   }

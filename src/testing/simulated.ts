@@ -119,7 +119,7 @@ export class Simulated implements Simulation {
         now: clock.now,
         alive: () => this.#processes.alive,
         concurrency: settings.concurrency,
-        // A broken application may run forever, so the run ends at once.
+        // A broken application may run forever, so the run ends immediately.
         found: (problem) => clock.fail(new SimulationError(problem)),
       });
     }
@@ -480,7 +480,7 @@ export class Simulated implements Simulation {
   /** Only one driver at a time, and never from inside a task. */
   #drive<T>(call: string, fn: () => Promise<T>): Promise<T> {
     const driven = this.#driven(call, fn);
-    // A refused call does not affect the one that is under way.
+    // A refused call does not affect the pending one.
     if (this.#driving === call) this.#underWay = driven;
     return driven;
   }

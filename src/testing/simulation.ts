@@ -119,7 +119,7 @@ export interface Simulation extends AsyncDisposable {
    * Deploys another application on the same stores: starts its workers, and stops the running ones gracefully, as in a deployment.
    * Schedules and jobs are kept; jobs that the new application does not know wait for a worker that does.
    * @param options.workers number of workers. Default: as at the start of the simulation
-   * @param options.beside true: the running workers continue beside the new ones
+   * @param options.beside true: the running workers continue alongside the new ones
    */
   deploy(tasks: Tasks, options?: { workers?: number; beside?: boolean }): void;
   /** The past at an instant: the jobs as they were then, and the events up to then. */

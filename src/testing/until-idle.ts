@@ -24,7 +24,7 @@ export class Idler {
   readonly #versions: readonly Version[];
   readonly #processes: Processes;
   readonly #checker: InvariantChecker | undefined;
-  /** How often the stores still have to be asked for unreported changes. */
+  /** How many more times to ask the stores for unreported changes. */
   #untold = 0;
   /** A process has died; only then can a job have ended without being reported. */
   #mayBeUntold = false;

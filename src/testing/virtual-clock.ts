@@ -3,8 +3,8 @@
  * and then by insertion. A driver runs them one at a time, and before each one waits until everything that the previous one started has
  * either ended or waits again. A timer that fires therefore sees exactly its instant, and nothing happens outside a driver's call.
  *
- * There is one rule: while any real work is under way in the process, virtual time stands still, whatever timers are set; otherwise it
- * advances. `real-work` knows what is under way. Three more things hold an instant: a step of the engine that has not ended; an attempt
+ * There is one rule: while any real work is in progress in the process, virtual time stands still, whatever timers are set; otherwise it
+ * advances. `real-work` tracks that work. Three more things hold an instant: a step of the engine that has not ended; an attempt
  * that waits neither on time nor on anything real (it may wait on another part of the program, and lets time pass if time can help); and a
  * call that is marked as external. Whatever exceeds the budget is passed over, with a note, if a timer or a deadline can end it.
  *
@@ -95,7 +95,7 @@ export class VirtualClock implements Clock {
   #branching = false;
   #errors: unknown[] = [];
   readonly #gate = new Gate();
-  /** Real work has been under way since the gate was last opened. */
+  /** Real work has been in progress since the gate was last opened. */
   #tainted = false;
   /** Called with notes for the timeline about an attempt and real work; without a scope, about no particular attempt. */
   onNote: (scope: Scope | undefined, text: string) => void = () => {};
@@ -459,7 +459,7 @@ export class VirtualClock implements Clock {
     if (owner) this.#owners.waited(owner, background);
   }
 
-  /** True if real work is under way that virtual time waits for. */
+  /** True if real work is in progress that virtual time waits for. */
   get isBusy(): boolean {
     return realWork.busy(this.#owners.isDead);
   }
@@ -469,7 +469,9 @@ export class VirtualClock implements Clock {
     this.#gate.isOpen = false;
   }
 
-  /** Takes a turn of the event loop. If anything real is under way in it, effects of attempts from its start on wait for their turn. */
+  /**
+   * Takes a turn of the event loop. If anything real is in progress during it, effects of attempts wait for their turn from its start on.
+   */
   async #turn(waits = yieldToEventLoop): Promise<void> {
     this.#gate.isOpen = false;
     const { events } = realWork;
@@ -524,7 +526,7 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** The work under way has taken too long: time advances anyway if that can help. */
+  /** The work in progress has taken too long: time advances anyway if that can help. */
   #overBudget(): void {
     const isStepping = this.#steps > 0 && !this.#excused;
     if (isStepping || (this.#owners.size > 0 && !this.#canTimeHelp)) throw this.stalled();
@@ -549,7 +551,7 @@ export class VirtualClock implements Clock {
     );
   }
 
-  /** True if a few microtasks may finish something. If real work is under way, effects of attempts wait for their turn anyway. */
+  /** True if a few microtasks may finish something. If real work is in progress, effects of attempts wait for their turn anyway. */
   get #isAtWork(): boolean {
     return (this.#steps > 0 && !this.#excused) || (!this.#tainted && this.#owners.working > 0) || realWork.storeCalls > 0;
   }

@@ -62,7 +62,7 @@ export function testTasks(tasks: Tasks, options: TestTasksOptions = {}): TaskTes
     try {
       await sim.end();
     } catch (error) {
-      // A failure of the test itself comes first, since it is often the reason why work is left behind.
+      // A failure of the test itself takes precedence, because it is often the reason why work is left behind.
       if (task.result?.state !== 'fail') throw error;
       left = error instanceof Error ? error.message : String(error);
     }

@@ -210,8 +210,8 @@ function later(a: Place, b: Place | undefined): Place {
 }
 
 /**
- * How far a line that has been lowered in the meantime can be raised; undefined if it cannot be raised. @param before its `lowered` count
- * at the start
+ * How far a line that has been lowered in the meantime can be raised; undefined if it cannot be raised.
+ * @param before its `lowered` count at the start
  */
 function lowest(line: KnownLine, upTo: Place, before: number): Place | undefined {
   const count = line.lowered - before;

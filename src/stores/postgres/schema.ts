@@ -153,7 +153,8 @@ const succeedAndCount = (where: string, variable: string) => `WITH done AS (${su
       ) SELECT coalesce(sum(c.count), 0) INTO ${variable} FROM counted c;`;
 
 /**
- * Settles plain successes by ctid, or by id if a row has moved. @param succeeded a statement that puts the number of rows into a variable
+ * Settles plain successes by ctid, or by id if a row has moved.
+ * @param succeeded a statement that puts the number of rows into a variable
  */
 const settlePlain = (
   succeeded: (where: string, variable: string) => string,

@@ -426,7 +426,8 @@ export class PostgresStore implements Store {
   }
 
   /**
-   * Handles changes announced by another process. @param lines the lines of the jobs that became due; undefined: any line may be affected
+   * Handles changes announced by another process.
+   * @param lines the lines of the jobs that became due; undefined: any line may be affected
    */
   #announced(hint: Hint, lines: readonly Line[] | undefined): void {
     this.#claims.announced(hint, lines);

@@ -267,7 +267,7 @@ export class Work {
   async #keyAfter(entry: Entry, job: Job, now: number): Promise<string | null> {
     const key = job.unique === null ? null : cleaned(heldKey(job));
     if (key === null) return null;
-    // The row in memory does not tell: if its window was over, another job may have taken the key since it was read.
+    // The row in memory is not conclusive: if its window was over, another job may have taken the key since it was read.
     const [row] = await this.#session.rows<JobRow>(this.#sql.holderNow, [key]);
     if (!row || row.id === entry.job.id) return key;
     // The other row is not locked, because a transaction that has locked it may be waiting for the rows of this one.

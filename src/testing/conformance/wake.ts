@@ -304,7 +304,7 @@ const hints = cases('listen', {
     assert.ok(received > 0);
     stop();
     stop();
-    // A hint from before may still be under way; nothing may arrive after the next hint.
+    // An earlier hint may still be in transit; nothing may arrive after the next hint.
     await hinted(store, () => insert(store, job()), dueBy(t0));
     const before = received;
     await hinted(store, () => insert(store, job()), dueBy(t0));
