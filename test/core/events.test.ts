@@ -17,8 +17,9 @@ test('docs/events.md has the catalogue and the payloads of src/core/events.ts', 
   const shared = /interface OfJob \{[\s\S]*?(?=\/\*\* The severity)/.exec(source)?.[0].trim();
   const text = `# Events
 
-\`tasks.on(name, listener)\` calls a listener for events of this process, \`tasks.on('*', listener)\` for all of them; it returns a function that removes the listener. With
-\`{ fleet: true }\` it also hears of what other processes on the same store do. Errors of listeners are logged and affect nothing else. Every event has \`type\` and \`at\`.
+\`tasks.on(name, listener)\` calls a listener for one kind of event of this process, and \`tasks.on('*', listener)\` for every kind. It returns a function that removes
+the listener. With \`{ fleet: true }\`, the listener also receives events of other processes that use the same store, of the kinds that
+[README](../README.md#hooks) lists. If a listener throws, the error is logged and has no other effect. Every event has \`type\` and \`at\`.
 
 ${rows.join('\n')}
 

@@ -5,7 +5,7 @@ export const outside = { sent: [] as string[], rendered: [] as string[], now: ()
 
 // guide: bullmq
 export const tasks = createTasks({
-  backend: memory(), // postgres({ connectionString }) where several machines work
+  backend: memory(), // postgres({ connectionString }) for several machines
   queues: { default: {}, mail: { concurrency: 10, rate: { limit: 100, per: '1m' } } }, // limiter: { max: 100, duration: 60_000 }
 });
 

@@ -28,8 +28,8 @@ const versions: Record<string, string> = { ...dependencies, ...devDependencies }
 
 const intro = `# Libraries in virtual time
 
-While the process does real work, virtual time stands still; when there is none, it moves. So most code needs no changes to run
-in a simulation. The tables list the cases in test/real-code. Each case runs alone, with a task timeout, beside a job that sleeps for an
+While the process does real work, virtual time stands still. When no real work is in progress, time moves. Most code therefore needs no
+changes to run in a simulation. The tables list the cases in test/real-code. Each case runs alone, with a task timeout, beside a job that sleeps for an
 hour, and as three concurrent jobs with a seed. If a server never answers, the simulation waits for \`realBudget\`, then moves on to the
 timeout that ends the wait. The tables are generated from the cases by
 \`ESCAPEMENT_TABLE=1 npm run test:real-code -- test/real-code/libraries.test.ts\`.
