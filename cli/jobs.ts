@@ -25,7 +25,7 @@ export function addFilters(command: Command, allowed: readonly Status[] = status
     .option('--status <status>', `${allowed.join(', ')}; several with commas`, someOf(allowed))
     .option('--task <name>', 'of this task')
     .option('--queue <name>', 'in this queue')
-    .option('--schedule <name>', 'made by this schedule')
+    .option('--schedule <name>', 'created by this schedule')
     .option('--tag <tag>', 'with this tag')
     .option('--workflow <id>', 'parts of this workflow');
 }

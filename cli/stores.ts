@@ -45,7 +45,7 @@ export async function requireTables({ postgres: connectionString, schema = 'esca
     const { rows } = await client.query('SELECT to_regclass($1) AS found', [`"${schema}".jobs`]);
     if (rows[0]?.found == null)
       throw new CommandError(
-        `the schema ${schema} of this database has no tables of Escapement; give the schema passed to postgres({ schema })`,
+        `the schema ${schema} of this database has no Escapement tables; give the schema passed to postgres({ schema })`,
       );
   } finally {
     await client.end();

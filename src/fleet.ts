@@ -114,7 +114,7 @@ class Watch {
       const oldest = items.at(-1);
       if (items.length < limit || !oldest || changedAt(oldest) < since) return items;
       if (limit < most) continue;
-      this.#app.logger.warn({ jobs: limit }, 'too many jobs changed in a second; some events of other processes were left out');
+      this.#app.logger.warn({ jobs: limit }, 'too many jobs changed in a second; some events of other processes were dropped');
       return items;
     }
   }

@@ -38,7 +38,7 @@ export function throughMiddleware<Results extends TaskResult[] | Promise<TaskRes
     if (!middleware) return make(request);
     let inner: Results | undefined;
     const returned = middleware(request, () => {
-      if (inner) throw new InputError(`${request.task}: a middleware of tasks.useEnqueue() called next() twice`);
+      if (inner) throw new InputError(`${request.task}: a tasks.useEnqueue() middleware called next() twice`);
       inner = step(i + 1);
       return inner;
     });
@@ -46,7 +46,7 @@ export function throughMiddleware<Results extends TaskResult[] | Promise<TaskRes
       if (!mayWait) {
         returned.then(undefined, () => {});
         throw new InputError(
-          `${request.task}: a middleware of tasks.useEnqueue() returned a promise, for which a synchronous transaction cannot wait`,
+          `${request.task}: a tasks.useEnqueue() middleware returned a promise, which a synchronous transaction cannot await`,
         );
       }
       return Promise.resolve(returned).then(() => inner ?? refused(request)) as Results;
@@ -57,5 +57,5 @@ export function throughMiddleware<Results extends TaskResult[] | Promise<TaskRes
 }
 
 function refused({ task }: EnqueueRequest): never {
-  throw new InputError(`${task}: a middleware of tasks.useEnqueue() did not call next(); throw an error to refuse an enqueue`);
+  throw new InputError(`${task}: a tasks.useEnqueue() middleware did not call next(); throw an error to reject an enqueue`);
 }

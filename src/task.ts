@@ -425,8 +425,8 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     if (isFilled && byKey)
       refuse(
         byKey,
-        'an input that with() or add() gives in full, because the key is computed from it at enqueue',
-        'an input that holds values of other parts',
+        'a complete input in with() or add(), because the key is computed from it at enqueue',
+        'an input that contains values of other parts',
       );
     read.done();
     const make = (parsed: unknown) => {
@@ -504,7 +504,7 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
     if (definition.concurrency) lacks('concurrency', 'limits of tasks');
     if (definition.rate) lacks('rate', 'limits of tasks');
     if (isLimited(app.queueLimits[queue])) lacks(`queues.${queue}`, 'limits of queues');
-    if (overrides?.retention ?? definition.retention) lacks('retention', 'a retention of their own for jobs of a task');
+    if (overrides?.retention ?? definition.retention) lacks('retention', 'a retention for the jobs of a task');
   }
 }
 
@@ -532,7 +532,7 @@ function blobsOf(given: unknown, job: string, task: string): JobBlob[] {
     return { job, name, bytes: bytes as Uint8Array };
   });
   const total = blobs.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
-  if (total > maxBlobBytes) throw new InputError(`${what}: ${total} bytes in all; the maximum is ${maxBlobBytes}`);
+  if (total > maxBlobBytes) throw new InputError(`${what}: ${total} bytes in total; the maximum is ${maxBlobBytes}`);
   return blobs;
 }
 

@@ -211,7 +211,7 @@ export function appOf(tasks: unknown): App {
           expected: `an application of escapement ${version}`,
           got: `an application of escapement ${found.version}; install a single version`,
         }
-      : { path: 'tasks', expected: 'what createTasks() returned', got: show(tasks) },
+      : { path: 'tasks', expected: 'the return value of createTasks()', got: show(tasks) },
   ]);
 }
 
@@ -403,7 +403,7 @@ class Application implements Tasks {
 
   register<Input, Output>(task: PortableTask<Input, Output>): Task<Input, Output> {
     const kept = task?.[portable];
-    if (!kept) throw new InputError(`register() takes a task made with task() from 'escapement'; got ${show(task)}`);
+    if (!kept) throw new InputError(`register() takes a task created with task() from 'escapement'; got ${show(task)}`);
     if (kept.app && kept.app !== this.#app) {
       throw new DuplicateTaskError(`the portable task ${kept.name} is already registered with another application`);
     }
@@ -556,7 +556,7 @@ function sendSignal(app: App, name: string, data: unknown, options: SignalOption
   const checked = () => {
     const read = new OptionReader('Invalid arguments of signal()');
     if (typeof name !== 'string' || name === '' || name.length > maxSignalName)
-      read.fault('name', `a text of 1 to ${maxSignalName} characters`, name);
+      read.fault('name', `a string of 1 to ${maxSignalName} characters`, name);
     const given = read.object(options, '', ['transaction', 'backend']);
     const alias = read.backend(given.backend, 'backend', app.known.backends) ?? 'default';
     read.done();

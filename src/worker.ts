@@ -207,7 +207,7 @@ class BoundWorker implements TaskWorker {
       if (unique) lacks(`${name}.unique`, 'unique jobs');
       if (concurrency) lacks(`${name}.concurrency`, 'limits of tasks');
       if (rate) lacks(`${name}.rate`, 'limits of tasks');
-      if (retention) lacks(`${name}.retention`, 'a retention of their own for jobs of a task');
+      if (retention) lacks(`${name}.retention`, 'a retention for the jobs of a task');
     }
     if (faults.length > 0) throw new ConfigError('Worker cannot start', faults);
   }

@@ -115,10 +115,10 @@ test('an enqueue can be changed, refused, and must not wait in a synchronous tra
     off.push(tasks.useEnqueue(async (_, next) => next()));
     expect((await work.enqueue({ n: 7 })).input).toEqual({ n: 8 });
     expect(() => db.transaction(() => work.enqueue({ n: 5 }, { transaction: db }))()).toThrow(
-      /returned a promise, for which a synchronous/,
+      /returned a promise, which a synchronous/,
     );
     off.push(tasks.useEnqueue(() => undefined));
-    await expect(work.enqueue({ n: 1 })).rejects.toThrow(/did not call next\(\); throw an error to refuse an enqueue/);
+    await expect(work.enqueue({ n: 1 })).rejects.toThrow(/did not call next\(\); throw an error to reject an enqueue/);
     for (const end of off) end();
     expect((await work.enqueue({ n: 1 })).input).toEqual({ n: 1 });
     expect((await tasks.jobs.list({})).items).toHaveLength(4);

@@ -203,7 +203,7 @@ test('mistakes in limits are told at the definition', () => {
 test('fair shares need a key, and a weight that is none counts as one', async () => {
   const tasks = createTasks({ backend: memory() });
   const define = (concurrency: object) => () => tasks.define('wrong', { run: () => {}, concurrency } as never);
-  expect(define({ fair: true })).toThrow('concurrency.key: expected a function (input) => …: fair shares are those of keys');
+  expect(define({ fair: true })).toThrow('concurrency.key: expected a function (input) => …; fair shares need a key');
   expect(define({ fair: 2, limit: 1 })).toThrow('concurrency.fair: expected true, or a function (key) => weight');
   expect(define({ key: () => 'a' })).toThrow('concurrency.limit');
   const odd = tasks.define('odd', {

@@ -185,7 +185,7 @@ describe.each(stores)('on %s', (_, store) => {
     await sim.runUntilIdle();
     await expect(result).toHaveStepped(['resize', 'resize#2', 'resize#3', 'upload:a', 'upload:b', 'resize#4']);
     await expect(failed).toHaveFailed({
-      error: /is running already: it was started at .*steps\.test\.ts:\d+:\d+ and again at .*steps\.test\.ts:\d+/,
+      error: /is already running: it was started at .*steps\.test\.ts:\d+:\d+ and again at .*steps\.test\.ts:\d+/,
     });
   });
 
@@ -283,7 +283,7 @@ describe.each(stores)('on %s', (_, store) => {
     await sim.runUntilIdle();
     await expect(result).toHaveSucceeded();
     await expect(result).toHaveStepped(['old', 'new']);
-    expect(String(sim.timeline())).toMatch(/warn +deploy#1 recorded steps that the code no longer asks for: old/);
+    expect(String(sim.timeline())).toMatch(/warn +deploy#1 recorded steps that no longer occur in the code: old/);
   });
 
   test('a step whose result cannot be stored fails the job permanently, and the error says that it has run', async () => {
@@ -426,7 +426,7 @@ test('steps run where there is no worker: immediate() records them, call() only 
   expect([result.returnValue, (await result.steps()).map(({ name }) => name)]).toEqual([3, ['one', 'two']]);
   expect(await add.call(5)).toBe(7);
   const waits = tasks.define('waits', { run: (_: number, ctx) => ctx.waitFor('x') });
-  await expect(waits.call(1)).rejects.toThrow(/call\(\) has no job that could wait/);
+  await expect(waits.call(1)).rejects.toThrow(/call\(\) has no job that can wait/);
 });
 
 test('mistakes are reported', async () => {
@@ -440,15 +440,15 @@ test('mistakes are reported', async () => {
     return `${result.errors[0]?.message}`;
   };
   const context = (ctx: unknown) => ctx as { step(...args: unknown[]): unknown; waitFor(...args: unknown[]): unknown };
-  expect(await failing((ctx) => context(ctx).step('', () => 1))).toMatch(/the name must be a text of 1 to 200 characters/);
+  expect(await failing((ctx) => context(ctx).step('', () => 1))).toMatch(/the name must be a string of 1 to 200 characters/);
   expect(await failing((ctx) => context(ctx).step('a', 5))).toMatch(/the second argument must be the function/);
   expect(await failing((ctx) => context(ctx).step('a', () => 1, { retries: 3 }))).toMatch(/retries: expected one of retry, timeout, key/);
   expect(await failing((ctx) => context(ctx).waitFor('a', { within: '1s' }))).toMatch(/expected \{ timeout, schema \}/);
   expect(await failing((ctx) => context(ctx).step('a', () => context(ctx).step('b', () => 1)))).toMatch(
-    /ctx\.step\("b"\) of .* stands in the function of another step/,
+    /ctx\.step\("b"\) of .* is called inside another step/,
   );
   expect(await failing((ctx) => context(ctx).step('a', () => context(ctx).waitFor('b')))).toMatch(/ctx\.waitFor\("b"\) of .* another step/);
-  await expect(tasks.signal('', 1)).rejects.toThrow(/name: expected a text of 1 to 200 characters/);
+  await expect(tasks.signal('', 1)).rejects.toThrow(/name: expected a string of 1 to 200 characters/);
   await expect(tasks.signal('a', new Date())).rejects.toThrow(/the data of signal a/);
   await expect(tasks.signal('a', 1, { backend: 'bulk' })).rejects.toThrow(/one of the backends default/);
   expect(snooze('1s')).toBeDefined();

@@ -822,9 +822,9 @@ describe('bytes beside a job', () => {
     const tasks = createTasks({ backend: memory(), logger: quiet });
     const job = tasks.define('job', (_: number) => {});
     const enqueue = (blobs: unknown) => job.enqueue(1, { blobs: blobs as Record<string, Uint8Array> });
-    await expect(enqueue({ 'no name': Buffer.from('') })).rejects.toThrow(/a blob's name has 1 to 128 characters/);
+    await expect(enqueue({ 'no name': Buffer.from('') })).rejects.toThrow(/a blob's name must consist of 1 to 128 letters/);
     await expect(enqueue({ photo: 'text' })).rejects.toThrow(/blob photo must be a Uint8Array or a Buffer; got "text"/);
-    await expect(enqueue({ a: Buffer.alloc(20_000_000), b: Buffer.alloc(20_000_000) })).rejects.toThrow(/40000000 bytes in all/);
+    await expect(enqueue({ a: Buffer.alloc(20_000_000), b: Buffer.alloc(20_000_000) })).rejects.toThrow(/40000000 bytes in total/);
     await expect(job.enqueueMany([1, 2], { blobs: { a: Buffer.from('') } })).rejects.toThrow(/blobs belong to one job/);
     expect((await tasks.jobs.list()).items).toEqual([]);
   });

@@ -187,16 +187,16 @@ test('dummy() and immediate() keep to it', async () => {
 test('mistakes are told at the definition, or at enqueue', async () => {
   const tasks = createTasks({ backend: memory() });
   const define = (unique: object) => () => tasks.define(`t${Math.trunc(Math.random() * 1e9)}`, { run: (_: string) => {}, unique } as never);
-  expect(define({ key: async () => 'a' })).toThrow(/unique.key: expected a function of the input that returns a string at once/);
+  expect(define({ key: async () => 'a' })).toThrow(/unique.key: expected a synchronous function of the input that returns a string/);
   expect(define({ onConflict: 'replce' })).toThrow(/unique.onConflict.*did you mean replace/s);
-  expect(define({ while: ['running'] })).toThrow(/unique.while: expected 'queued' among them/);
+  expect(define({ while: ['running'] })).toThrow(/unique.while: expected 'queued' to be included/);
   expect(define({ while: ['queued', 'running'], onConflict: 'replace' })).toThrow(/a job that has started cannot be replaced/);
-  expect(define({ wait: '5s' })).toThrow(/unique.wait: expected onConflict: 'replace' beside it/);
+  expect(define({ wait: '5s' })).toThrow(/unique.wait: expected onConflict: 'replace' with it/);
   expect(define({ within: 'soon' })).toThrow(/unique.within/);
   expect(define({ per: '1m' })).toThrow(/per: expected one of key, within/);
   const odd = tasks.define('odd', { run: (_: { id?: string }) => {}, unique: { key: ({ id }) => id as string } });
   await expect(odd.enqueue({})).rejects.toThrow(InputError);
-  await expect(odd.enqueue({})).rejects.toThrow('unique.key of odd returned undefined; expected a string that is not empty, or a number');
+  await expect(odd.enqueue({})).rejects.toThrow('unique.key of odd returned undefined; expected a non-empty string, or a number');
   const broken = tasks.define('broken', { run: (_: string) => {}, unique: { key: () => JSON.parse('{') } });
   await expect(broken.enqueue('x')).rejects.toThrow(/unique.key of broken failed: /);
 });

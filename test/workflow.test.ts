@@ -399,7 +399,7 @@ describe.each(played)('on %s', (store) => {
     expect(happened()).toEqual(['report', 'unreserve mug']);
     fails.clear();
     const undoing = (await workflow.refresh()).jobs.filter(({ task, status }) => task === 'refund' && status === 'failed');
-    await expect(undoing[0]?.retry()).rejects.toThrow('was retried since');
+    await expect(undoing[0]?.retry()).rejects.toThrow('has since been retried');
     isBroken.now = false;
     await workflow.retry();
     await sim.runUntilIdle();
@@ -581,7 +581,7 @@ describe('mistakes', () => {
       const a = w.add(start, 1);
       w.add(double, Number(`${a.output}`));
     });
-    await expect(reads.enqueue()).rejects.toThrow('is not there yet');
+    await expect(reads.enqueue()).rejects.toThrow('is not available yet');
     // @ts-expect-error a promise
     const late = tasks.workflow(async (w) => void w.add(start, 1));
     await expect(late.enqueue()).rejects.toThrow('add parts without await');
@@ -603,7 +603,7 @@ describe('mistakes', () => {
     const once = tasks.define('once', { unique: { key: 'a' }, run: () => 1 });
     await expect(tasks.group([once]).enqueue()).rejects.toThrow('a task without unique');
     const keyed = tasks.define('keyed', { run: (n: number) => n, concurrency: { limit: 1, key: (n) => `${n}` } });
-    await expect(tasks.chain([start.with(1), keyed]).enqueue()).rejects.toThrow('an input that with() or add() gives in full');
+    await expect(tasks.chain([start.with(1), keyed]).enqueue()).rejects.toThrow('a complete input in with() or add()');
   });
 
   test('a task that cancels itself cancels what waits for it', async () => {

@@ -77,7 +77,7 @@ async function unusedSteps({ tasks }: Operation): Promise<Finding[]> {
   return [...found].map(([task, { jobs, steps }]) => ({
     outcome: 'note',
     about: 'steps',
-    message: `${clean(task)}: ${plural(jobs, 'recent job')} had recorded steps that the code no longer asks for: ${clean(steps)}`,
+    message: `${clean(task)}: ${plural(jobs, 'recent job')} had recorded steps that no longer occur in the code: ${clean(steps)}`,
   }));
 }
 

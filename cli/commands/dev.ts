@@ -30,14 +30,14 @@ they return to the queue; jobs in memory are kept. If a version cannot be loaded
 and the previous version keeps running.
 
 With --virtual, the whole application runs on a virtual clock and plays the module's simulation
-export (see escapement simulate --help). Time stands still until you press space, which plays and
+export (see escapement simulate --help). Time is paused until you press space, which plays and
 pauses it. + and - change the speed, n goes to the next event, f to the next failure, . ] } advance
 by a minute, an hour or a day, and g goes to an instant.
 R goes back in time, to an instant, to a time of day, or by a duration: the module is loaded again,
 and the seed and your actions up to then are replayed; later actions are discarded.
 
-Mail that the application sends is held in the outbox, where you can read it and have it sent;
---deliver sends all of it.
+Email from the application is held in the outbox, where you can read and send it. With --deliver,
+it is sent immediately.
 
 Press ? for an explanation of the keys and numbers. If stdout is not a terminal, or CI is set, events
 are printed as plain lines; in virtual time without --speed, for the period in simulation.for, else a day.
@@ -58,9 +58,9 @@ export function addDev(program: Command, io: Io, done: (code: ExitCode) => void)
     .option('--from <instant>', 'start of virtual time (default: simulation.now, else 2026-01-01T00:00:00Z)', instant)
     .option('--speed <n>', '1, 10, 60, 600, 3600 or max (default: 60)', speed)
     .option('--seed <n>', 'draw ties, jitter and faults from this seed', whole(0, Number.MAX_SAFE_INTEGER))
-    .option('--play', 'start with virtual time running (default: it stands still until you press space)')
+    .option('--play', 'start with virtual time running (default: paused until you press space)')
     .addOption(new Option('--paused').hideHelp())
-    .option('--deliver', 'send mail through its transport (default: it is held in the outbox)')
+    .option('--deliver', 'send email through its transport (default: hold it in the outbox)')
     .option('--workers <n>', 'number of workers (default: simulation.workers, else 1)', whole(1, 64))
     .option('--concurrency <n>', 'maximum number of attempts at the same time per worker (default: 10)', whole(1, 10_000));
   addLooks(command, "this machine's; UTC in virtual time")
@@ -89,7 +89,7 @@ export function addDev(program: Command, io: Io, done: (code: ExitCode) => void)
         '--paused': paused,
       }).find(([, value]) => value !== undefined);
       if (!virtual && only) throw new CommandError(`${only[0]} needs --virtual`);
-      if (virtual && deliver) throw new CommandError('--deliver sends mail, which virtual time never does; leave out --virtual');
+      if (virtual && deliver) throw new CommandError('--deliver sends mail, which virtual time never does; omit --virtual');
       // Imported here, so that other commands do not load the dashboard and the simulator.
       const { develop } = await import('../dash/develop.ts');
       done(

@@ -52,13 +52,13 @@ export function addShow(program: Command, io: Io, done: (code: ExitCode) => void
   const command = addCommand(program, 'show', {
     summary: 'show everything about one job',
     description:
-      'Shows a job: its input, its state, its return value, every attempt with its worker, duration, error and stack, and what it has logged.',
+      'Shows a job: its input, its state, its return value, every attempt with its worker, duration, error and stack, and its log lines.',
     examples: ['tasks.ts 0199ab3c-7f00-7000-8000-3d5e8a1c42f7', 'tasks.ts 1c42f7', 'tasks.ts 1c42f7 --tree', 'tasks.ts 1c42f7 --json'],
     more: '\nExit codes:\n  0  shown\n  1  no such job, or the partial id matches several\n  2  wrong usage, or the module or its store cannot be used',
   });
   addBackend(command)
     .argument('<id>', "the job's id, or the start or end of the id of one of the 5,000 newest jobs")
-    .option('--tree', 'print the jobs that belong together: who enqueued what, and the parts of workflows; <id> may be that of a workflow')
+    .option('--tree', 'print related jobs as a tree: which job enqueued which, and the parts of workflows; <id> may be a workflow id')
     .option('--json', 'print one JSON document')
     .action(async (module: string, id: string, options: { json?: boolean; tree?: boolean; backend?: string }) => {
       done(

@@ -58,8 +58,8 @@ In the report:
   retried        failed or lost attempts that were followed by another
   wait p50, p95  from the due time of a job to the start of its first attempt
   busiest hour   the hour (UTC) in which most attempts started
-  outbox         mails that the simulated mail server accepted; twice: again, with one Message-ID;
-                 to: different addresses
+  outbox         emails that the simulated mail server accepted; twice: accepted again, with
+                 the same Message-ID; to: different addresses
 
 With --json, a single document: version, module, from, to, durationMs, seed, workers,
 concurrency, crashes, interrupted, totals, tasks[], schedules[], hours[], retried[], failed[],
@@ -77,9 +77,9 @@ With ESCAPEMENT_DEBUG=1, errors are printed with their stacks.`;
 export function addSimulate(program: Command, io: Io, done: (code: ExitCode) => void): void {
   program
     .command('simulate')
-    .summary('play days of an application in virtual time, within seconds')
+    .summary('play days of an application in virtual time, in seconds')
     .description('Plays the tasks and schedules of a module over a period of virtual time, and prints a report.')
-    .argument('<module>', 'the module that calls createTasks(); .ts runs as it is')
+    .argument('<module>', 'the module that calls createTasks(); .ts runs directly')
     .option('--for <duration>', "how long to play: '90m', '7d' (default: simulation.for, else 7d; with --explore at most 1h)", duration)
     .option('--until <instant>', "play up to this instant: '2026-03-30T00:00:00Z'", instant)
     .option('--from <instant>', 'start of virtual time (default: simulation.now, else 2026-01-01T00:00:00Z)', instant)
@@ -119,7 +119,7 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
     if (nothing !== undefined && !application.simulation.play) io.stderr.write(`escapement: ${nothing}\n`);
     const plan = planOf(application, options);
     if (options.store !== undefined && isSearch(options))
-      throw new CommandError('--store does not work with a search, which plays in memory');
+      throw new CommandError('--store does not work with a search, which runs in memory');
     if (isSearch(options)) return await exploration(application, plan, options, io);
     if (options.faults !== undefined || options.failures !== undefined)
       throw new CommandError('--faults and --failures need --explore SEEDS or --until-failure');

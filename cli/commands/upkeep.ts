@@ -20,7 +20,7 @@ export function addPrune(program: Command, io: Io, done: (code: ExitCode) => voi
   const command = addCommand(program, 'prune', {
     summary: 'delete old finished jobs',
     description:
-      "Deletes finished jobs in small batches; workers can keep running. Workers also prune on their own, after the application's retention.",
+      'Deletes finished jobs in small batches; workers can keep running. Workers also delete jobs automatically when their retention ends.',
     examples: [
       'tasks.ts --older-than 7d',
       'tasks.ts --older-than 1h --status successful',
@@ -55,7 +55,7 @@ export function addPrune(program: Command, io: Io, done: (code: ExitCode) => voi
 
 export function addMigrate(program: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(program, 'migrate', {
-    summary: "bring the store's tables up to date",
+    summary: "create or migrate the store's tables",
     description:
       'Creates the tables of the store, or migrates them to the current version. Workers also do this at start; run it once before a deployment.',
     examples: ['tasks.ts'],

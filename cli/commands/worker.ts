@@ -48,7 +48,7 @@ each. A child that exits is restarted, with a delay that grows while it keeps fa
 reaches --max-jobs or --max-memory is restarted immediately. Without --processes, a process manager
 must restart the worker.
 
-The processes get the URL of --postgres through their environment, so that other users of the
+Child processes receive the URL of --postgres in their environment, so that other users of the
 machine do not see its password. To keep it out of this command too, leave it out of the URL and set
 PGPASSWORD.
 

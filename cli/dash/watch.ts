@@ -117,7 +117,7 @@ async function requireJobs(path: string): Promise<void> {
   if (!statSync(path, { throwIfNoEntry: false })?.isFile())
     throw new CommandError(`there is no file ${name} yet; start a worker or run escapement migrate to create it`);
   if (await isForeign(path))
-    throw new CommandError(`${name} has no tables of Escapement; start a worker or run escapement migrate to create them`);
+    throw new CommandError(`${name} has no Escapement tables; start a worker or run escapement migrate to create them`);
 }
 
 /** True for a database without the store's tables. The store would create them in a file that may belong to another application. */

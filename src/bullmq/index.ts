@@ -57,9 +57,9 @@ function read(options: BullMQOptions): Place {
     faults.push({ path: `bullmq().${key}`, expected: `one of ${optionNames.join(', ')}`, got: key, ...meant });
   }
   if (typeof connection !== 'object' || connection === null)
-    fault('.connection', 'an object such as { host, port } or { url }, or a client of ioredis', connection);
+    fault('.connection', 'an object such as { host, port } or { url }, or an ioredis client', connection);
   else readConnection(connection, fault);
-  if (typeof prefix !== 'string' || prefix === '' || prefix.includes(':')) fault('.prefix', 'a text without :', prefix);
+  if (typeof prefix !== 'string' || prefix === '' || prefix.includes(':')) fault('.prefix', 'a string without colons', prefix);
   const lockMs = parseDuration(lockDuration);
   if (lockMs === undefined) fault('.lockDuration', durationExpected(lockDuration), lockDuration);
   else if (lockMs < 1_000 || lockMs > 600_000) fault('.lockDuration', 'a duration from 1s to 10m', lockDuration);

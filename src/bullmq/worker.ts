@@ -206,7 +206,7 @@ export class BullWorker implements OwnWorker {
     worker.on('failed', (bull) => bull && this.#accepted(bull));
     worker.on('stalled', (id) => void this.#orphaned(name, id).catch(() => {}));
     worker.on('lockRenewalFailed', (ids) => {
-      for (const id of ids) this.#running.get(worker.toKey(id))?.attempt.fence('its lock in Redis has ended, or another worker has it');
+      for (const id of ids) this.#running.get(worker.toKey(id))?.attempt.fence('its lock in Redis expired, or another worker holds it');
     });
     worker.on('locksRenewed', () => this.#recovered());
     worker.on('error', (error) => this.#failing(error));
@@ -281,7 +281,7 @@ export class BullWorker implements OwnWorker {
     const { clock, events } = this.#host;
     events.emit({ type: 'started', at: clock.now(), job, worker: this.id, attempt: job.attempt });
     const earlier = this.#running.get(key);
-    earlier?.attempt.fence('its lock ended, and the job was started again');
+    earlier?.attempt.fence('its lock expired, and the job was started again');
     let running: Running | undefined;
     const settlement = await new Promise<Settlement | null>((resolve) => {
       const attempt = new RunningAttempt(this.#host, this.id, job, { ...this.#runner, ended: (_, end) => resolve(end) });

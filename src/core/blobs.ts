@@ -13,7 +13,7 @@ const namePattern = /^[A-Za-z0-9_.:/-]{1,128}$/;
  */
 export function checkBlob(name: unknown, bytes: unknown, what: string): void {
   if (typeof name !== 'string' || !namePattern.test(name))
-    throw new InputError(`${what}: a blob's name has 1 to 128 characters, letters, digits and _ . : / -; got ${show(name)}`);
+    throw new InputError(`${what}: a blob's name must consist of 1 to 128 letters, digits and _ . : / -; got ${show(name)}`);
   if (!(bytes instanceof Uint8Array)) throw new InputError(`${what}: blob ${name} must be a Uint8Array or a Buffer; got ${show(bytes)}`);
   if (bytes.byteLength > maxBlobBytes)
     throw new InputError(`${what}: blob ${name} has ${bytes.byteLength} bytes; the maximum is ${maxBlobBytes}`);

@@ -122,10 +122,10 @@ const fieldRules = [
 /** Forms that other tools accept, and what to write instead. */
 const elsewhere: readonly (readonly [pattern: RegExp, instead: string])[] = [
   [/^@reboot\b/i, 'for @reboot, enqueue the task where your program starts'],
-  [/^@every\b/i, "for @every, give the schedule `every: '5m'` and no cron"],
-  [/^(?:CRON_)?TZ=/i, "for TZ=, give the zone as the schedule's `timezone`"],
-  [/^cron\(/i, 'for cron(…), give the fields alone'],
-  [/^rate\(/i, "for rate(…), give the schedule `every: '5m'` and no cron"],
+  [/^@every\b/i, "for @every, use `every: '5m'` instead of `cron`"],
+  [/^(?:CRON_)?TZ=/i, "for TZ=, set the schedule's `timezone`"],
+  [/^cron\(/i, 'for cron(…), give only the fields'],
+  [/^rate\(/i, "for rate(…), use `every: '5m'` instead of `cron`"],
 ];
 
 function checkFields(expression: string, faults: ConfigFault[]): void {

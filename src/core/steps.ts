@@ -96,7 +96,7 @@ export function nameOfStep({ name }: Pick<Step, 'name'>): string {
   return name.startsWith('~') ? name.slice(1) : name;
 }
 
-const unusedWords = 'recorded steps that the code no longer asks for: ';
+const unusedWords = 'recorded steps that no longer occur in the code: ';
 
 /** The line that a job logs when it ends with recorded steps that its code, which has changed, did not run. */
 export function unusedLine(names: readonly string[]): string {

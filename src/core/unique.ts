@@ -49,7 +49,7 @@ export function isStanding({ unique }: Pick<Job, 'unique'>, now: number): boolea
 /** The message and options of the error for a rejected duplicate. */
 export function duplicateOf(job: Job, holder: Job): [message: string, options: { id: string }] {
   const key = job.unique?.key.slice(job.task.length + 1);
-  return [`${job.task} is unique by ${key}, and job ${holder.id}, which is ${holder.status}, holds this key`, { id: holder.id }];
+  return [`${job.task} is unique by ${key}; job ${holder.id}, which is ${holder.status}, holds this key`, { id: holder.id }];
 }
 
 /** The fields that a `replace` changes. */

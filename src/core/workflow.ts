@@ -87,7 +87,7 @@ const none: readonly Edge[] = [];
 
 /** The error for an edge that cannot be added. */
 export function edgeConflict(id: string, why: 'parent' | 'child'): StoreError {
-  const what = why === 'parent' ? 'does not exist or has ended, so no job can wait for it' : 'does not wait for other jobs, or no longer';
+  const what = why === 'parent' ? 'does not exist or has ended, so no job can wait for it' : 'is not waiting for other jobs';
   return new StoreError(`job ${id} ${what}`, { kind: 'conflict' });
 }
 

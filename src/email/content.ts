@@ -57,7 +57,7 @@ function walk(message: MailMessage, { limit, stored }: InlineOptions) {
     total += bytes.length;
     if (total <= limit) return bytes;
     throw new InputError(
-      `${path}: the message has more than ${limit} bytes of content, which is its limit; link to large files instead, or raise the option limit`,
+      `${path}: the message has more than ${limit} bytes of content; link to large files instead, or raise the option limit`,
       { path },
     );
   };
@@ -144,7 +144,7 @@ function walk(message: MailMessage, { limit, stored }: InlineOptions) {
     return copy;
   };
 
-  if (stored && (message as Plain).auth !== undefined) refuse('auth', 'credentials are not stored; put them on the transport that sends');
+  if (stored && (message as Plain).auth !== undefined) refuse('auth', 'credentials are not stored; set them on the transport that sends');
   return { copy: plainOf(message as Plain, '') as MailMessage, loads, count };
 }
 

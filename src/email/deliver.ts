@@ -80,9 +80,9 @@ async function send(
   const composed = await compose(message, idOf(ctx.result)).catch(unusable);
   const { from, to } = composed.envelope;
   const everyone = settings.intercept === undefined ? to : [settings.intercept];
-  if (everyone.length === 0) throw new PermanentError('the mail has no recipient: set to, cc, bcc or envelope');
+  if (everyone.length === 0) throw new PermanentError('the message has no recipient: set to, cc, bcc or envelope');
   if (from === '' && !built.envelope)
-    throw new PermanentError('the mail has no sender: set from in the message, or in the options of createMail()');
+    throw new PermanentError('the message has no sender: set from in the message, or in the options of createMail()');
 
   // A refused mail was retried by hand, so the server that refused it is asked again.
   const refused: Refusal[] = before?.state === 'refused' ? [] : [...(before?.refused ?? [])];
@@ -207,8 +207,8 @@ async function finish(
 function deferral({ deferred, afterMs }: Verdict, accepted: readonly string[], error: unknown): unknown {
   const [first] = deferred;
   if (afterMs === undefined && error !== undefined && accepted.length === 0) return ofRecipient(error, first?.address) ?? error;
-  const some = accepted.length > 0 ? `${countOf(accepted.length)} got the mail, ` : '';
-  const message = `${some}${countOf(deferred.length)} will be tried again: ${first?.response ?? 'deferred'}`;
+  const some = accepted.length > 0 ? `${countOf(accepted.length)} accepted, ` : '';
+  const message = `${some}${countOf(deferred.length)} will be retried: ${first?.response ?? 'deferred'}`;
   return new RetryAfterError(message, { after: afterMs ?? 0, ...(error === undefined ? {} : { cause: error }) });
 }
 
@@ -267,7 +267,7 @@ export function idOf({ id, enqueuedAt }: Pick<TaskResult, 'id' | 'enqueuedAt'>):
 
 /** A message that cannot be composed will not compose on the next attempt either. */
 function unusable(error: unknown): never {
-  if (isPermanent(error)) throw new PermanentError(`the mail cannot be composed: ${(error as Error).message}`, { cause: error });
+  if (isPermanent(error)) throw new PermanentError(`the message cannot be composed: ${(error as Error).message}`, { cause: error });
   throw error;
 }
 

@@ -180,7 +180,7 @@ function mailableOf<Input>(
       const held: { preview?: MailPreview; none?: string } = {};
       await previewing.run(held, () => (task.call as (input: Input) => Promise<MailOutcome>)(input));
       if (held.preview) return held.preview;
-      throw new InputError(`${task.name} builds no mail from this input: ${held.none ?? 'it ended early'}`);
+      throw new InputError(`${task.name} builds no message from this input: ${held.none ?? 'it ended early'}`);
     },
   };
 }

@@ -15,7 +15,7 @@ export function runAround(around: readonly AttemptMiddleware[], definition: Defi
     if (middleware === undefined) return definition.run(input, context);
     let inner: Promise<unknown> | undefined;
     const value = await middleware(context, () => {
-      if (inner !== undefined) return Promise.reject(new InputError(`${context.task}: a middleware of tasks.use() called next() twice`));
+      if (inner !== undefined) return Promise.reject(new InputError(`${context.task}: a tasks.use() middleware called next() twice`));
       inner = step(i + 1);
       // Awaited below even if the middleware does not await it.
       inner.catch(() => {});

@@ -291,7 +291,7 @@ export class RunningAttempt implements Scope {
 
   /** Ends the attempt. Its job runs again after a delay or when a signal arrives. */
   suspend(delayMs: number, awaits: string | undefined, why: string): AttemptError {
-    const error = new SuspendedError(`job ${this.job.id} ${why}; it holds no worker meanwhile`);
+    const error = new SuspendedError(`job ${this.job.id} ${why}; it does not occupy a worker meanwhile`);
     this.#interrupt({ error, outcome: { kind: 'snoozed', delayMs, ...(awaits === undefined ? {} : { awaits }) } });
     return this.#aborted ?? error;
   }
@@ -321,7 +321,7 @@ export class RunningAttempt implements Scope {
     checkBlob(name, bytes, `ctx.saveBlob() of ${job.task}`);
     if (this.#ended) throw this.#aborted ?? new InputError(`ctx.saveBlob() of ${job.task}: the attempt has ended`);
     const isSaved = (await this.#runner.blobs?.saveBlobs(job, [{ name, bytes }])) ?? true;
-    if (!isSaved) throw new LeaseLostError(`attempt ${job.attempt} of job ${job.id} no longer holds it`);
+    if (!isSaved) throw new LeaseLostError(`attempt ${job.attempt} of job ${job.id} no longer holds the job`);
   }
 
   /** Called when the worker cannot wait any longer. */

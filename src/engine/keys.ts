@@ -24,7 +24,7 @@ function keyOf(key: NonNullable<KeyOf>, input: unknown, what: string): string {
   if (typeof value === 'string' && value !== '') return bounded(value);
   if (typeof value === 'number' && Number.isFinite(value)) return String(value);
   if (isThenable(value)) ignoreRejection(value);
-  throw new InputError(`${what} returned ${show(value)}; expected a string that is not empty, or a number`);
+  throw new InputError(`${what} returned ${show(value)}; expected a non-empty string, or a number`);
 }
 
 /** The keys of a job for its task's limits and `unique`. */

@@ -84,12 +84,12 @@ export class Notes {
     const { ended, host, job } = this.#of;
     if (ended) return;
     const where = `ctx.metadata.set(${show(key)}) of ${job.task}`;
-    if (typeof key !== 'string') throw new InputError(`${where}: the key must be a text`);
+    if (typeof key !== 'string') throw new InputError(`${where}: the key must be a string`);
     const { [key]: _, ...others } = this.metadata;
     const text = encode(value === undefined ? others : { ...others, [key]: value }, where);
     if (utf8Length(text) > maxMetadataBytes)
       throw new InputError(
-        `${where}: the metadata of a job has at most ${maxMetadataBytes} bytes of JSON; this would be ${utf8Length(text)}`,
+        `${where}: the metadata of a job is limited to ${maxMetadataBytes} bytes of JSON; this would be ${utf8Length(text)}`,
       );
     this.#metadata = decode(text) as Readonly<Record<string, unknown>>;
     host.clock.inTurn(this.#of, this.#changed);

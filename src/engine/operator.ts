@@ -177,7 +177,7 @@ export async function retryParts(host: Host, store: JobsAndReads, workflow: stri
 function obstacleTo(id: string, { status, workflow, task }: Job): InputError {
   if (task === compensateTask && status === 'successful')
     return new InputError(
-      `job ${id} cannot run again: a part of workflow ${workflow} was undone, and has been deleted since; enqueue a new workflow`,
+      `job ${id} cannot run again: a part of workflow ${workflow} was undone and has since been deleted; enqueue a new workflow`,
     );
   return new InputError(
     `job ${id} cannot run again while its workflow ${workflow} is being undone; wait for the workflow to end, then retry it`,
@@ -190,7 +190,9 @@ async function refuseLateUndo(store: JobsAndReads, { id, enqueuedBy, workflow, p
   const isThere = undone?.job.status === 'successful' && undone.job.attempt === part?.undoes?.attempt;
   const isCurrent = compensation?.job.status === 'successful' && id === undoingId(part?.undoes?.job ?? '', roundOf(compensation.job));
   if (!isThere || !isCurrent)
-    throw new InputError(`job ${id} cannot run again: workflow ${workflow} was retried since, or what the job undoes was deleted`);
+    throw new InputError(
+      `job ${id} cannot run again: workflow ${workflow} has since been retried, or the part that the job undoes was deleted`,
+    );
 }
 
 /** True for a job that was cancelled because a job that it waits for failed. It is revived when that job runs again. */

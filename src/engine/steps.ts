@@ -91,7 +91,7 @@ export class Steps {
     const other = this.#running.get(base);
     if (other) {
       throw new InputError(
-        `${what} is running already: it was started at ${placeOf(other)} and again at ${placeOf(site)}. Give steps that run in parallel a key: ctx.step(${show(name)}, fn, { key })`,
+        `${what} is already running: it was started at ${placeOf(other)} and again at ${placeOf(site)}. Give steps that run in parallel a key: ctx.step(${show(name)}, fn, { key })`,
       );
     }
     this.#running.set(base, site);
@@ -265,7 +265,7 @@ export class Steps {
     this.#asked.set(base, count);
     const name = count === 1 ? base : `${base}#${count}`;
     this.#names.add(name);
-    if (this.#names.size > maxSteps) throw new PermanentError(`${this.#attempt.task} asked for more than ${maxSteps} steps in one job`);
+    if (this.#names.size > maxSteps) throw new PermanentError(`${this.#attempt.task} used more than ${maxSteps} steps in one job`);
     return name;
   }
 
@@ -299,7 +299,7 @@ export class Steps {
   /** Takes a signal, if there is one, and returns the value of the step that records it. */
   async #take(name: string, step: string): Promise<string | null> {
     const store = this.#store;
-    if (!store) throw new InputError(`ctx.waitFor() of ${this.#attempt.task}: call() has no job that could wait; enqueue() it instead`);
+    if (!store) throw new InputError(`ctx.waitFor() of ${this.#attempt.task}: call() has no job that can wait; use enqueue() instead`);
     const { id, job, attempt, host } = this.#attempt;
     const row = { name: step, kind: 'signal', attempt, at: host.clock.now() } as const;
     let isRepeated = false;
@@ -365,12 +365,12 @@ function unwrapped(error: unknown): unknown {
 
 function checkName(name: unknown, what: string): void {
   if (typeof name === 'string' && name !== '' && name.length <= maxNameLength && !name.startsWith('~')) return;
-  throw new InputError(`${what}: the name must be a text of 1 to ${maxNameLength} characters that does not begin with ~`);
+  throw new InputError(`${what}: the name must be a string of 1 to ${maxNameLength} characters that does not begin with ~`);
 }
 
 /** A step runs once, as a whole, so nothing would ever read what is recorded inside it. */
 function refuseInStep(what: string): void {
-  if (inStep.getStore()) throw new InputError(`${what} stands in the function of another step; call it before or after that step`);
+  if (inStep.getStore()) throw new InputError(`${what} is called inside another step; call it before or after that step`);
 }
 
 function readOptions(options: StepOptions, what: string) {

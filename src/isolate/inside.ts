@@ -47,12 +47,12 @@ export function checkUse(backend: { readonly name: string; readonly supports: { 
   if (!here) return;
   if (here.loading) {
     throw new EscapementError(
-      `the module of an isolated task uses a backend while it is loaded, which happens again in every ${here.in}; do it in a function, or in another module`,
+      `the module of an isolated task uses a backend while it loads, and every ${here.in} loads it again; use the backend in a function, or in another module`,
     );
   }
   if (!backend.supports.shared) {
     throw new EscapementError(
-      `an isolated task cannot use the backend ${backend.name}(), whose jobs only exist in the worker's own ${here.in}; use sqlite(), or return what is to be enqueued`,
+      `an isolated task cannot use the backend ${backend.name}(), whose jobs only exist in the worker's own ${here.in}; use sqlite(), or return the input and enqueue the job elsewhere`,
     );
   }
 }

@@ -12,7 +12,7 @@ import { kept } from './retention.ts';
 import type { TaskListeners } from './types.ts';
 import { noTags } from './using.ts';
 
-const moduleExpected = '`import.meta.url` of the module that defines the task, which is to be a file';
+const moduleExpected = '`import.meta.url` of the module that defines the task, as a file URL';
 
 function readIsolate(read: OptionReader, value: unknown): Isolation | null {
   if (value === undefined) return null;

@@ -9,7 +9,7 @@ import { missing, type OptionReader } from './reader.ts';
 function readKey(read: OptionReader, value: unknown, path: string): KeyOf {
   if (value === undefined) return null;
   if (typeof value === 'function' && answersAtOnce(value) && !isClass(value)) return value as KeyOf;
-  read.fault(path, 'a function of the input that returns a string at once', value);
+  read.fault(path, 'a synchronous function of the input that returns a string', value);
   return null;
 }
 
@@ -32,16 +32,16 @@ export function readUnique(read: OptionReader, value: unknown, path: string): Un
   if (statuses !== undefined && !(Array.isArray(statuses) && statuses.every((status) => holdingStatuses.includes(status))))
     read.fault(`${path}.while`, expected, statuses);
   else if (statuses !== undefined && !statuses.includes('queued'))
-    read.fault(`${path}.while`, "'queued' among them: a job that does not keep others away while it waits is not unique", statuses);
+    read.fault(`${path}.while`, "'queued' to be included; without it, waiting jobs are not unique", statuses);
   else if (onConflict === 'replace' && statuses !== undefined && statuses.length > 1)
     read.fault(`${path}.while`, "['queued']: a job that has started cannot be replaced", statuses);
   const waits = { waitMs: read.duration(given.wait, `${path}.wait`), maxWaitMs: read.duration(given.maxWait, `${path}.maxWait`) };
   if (onConflict !== 'replace') {
-    if (given.wait !== undefined) read.fault(`${path}.wait`, "onConflict: 'replace' beside it", onConflict);
-    if (given.maxWait !== undefined) read.fault(`${path}.maxWait`, "onConflict: 'replace' beside it", onConflict);
+    if (given.wait !== undefined) read.fault(`${path}.wait`, "onConflict: 'replace' with it", onConflict);
+    if (given.maxWait !== undefined) read.fault(`${path}.maxWait`, "onConflict: 'replace' with it", onConflict);
   }
   const own = typeof key === 'string' ? key : readKey(read, key, `${path}.key`);
-  if (own === '') read.fault(`${path}.key`, 'a string that is not empty', key);
+  if (own === '') read.fault(`${path}.key`, 'a non-empty string', key);
   return {
     key: own,
     withinMs,
@@ -62,7 +62,7 @@ export function readConcurrency(read: OptionReader, value: unknown, path: string
   const { fair } = given;
   const isFair = fair === true || typeof fair === 'function';
   if (fair !== undefined && typeof fair !== 'boolean' && !isFair) read.fault(`${path}.fair`, 'true, or a function (key) => weight', fair);
-  if (isFair && given.key === undefined) read.fault(`${path}.key`, 'a function (input) => …: fair shares are those of keys', undefined);
+  if (isFair && given.key === undefined) read.fault(`${path}.key`, 'a function (input) => …; fair shares need a key', undefined);
   const limit =
     isFair && given.limit === undefined ? null : (read.integer(given.limit ?? missing, `${path}.limit`, 1, maxConcurrency) ?? 1);
   return {

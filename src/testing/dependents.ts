@@ -54,12 +54,12 @@ export class Dependents {
       const bad = this.#bad(before);
       const open = (this.#parents.get(row.id) ?? []).find((id) => !this.#isDone(before, id));
       if (row.status === 'queued' && before.status === 'waiting') {
-        if (open !== undefined) say(row, `I8: it was released, and ${label(open)} has not ended well`);
+        if (open !== undefined) say(row, `I8: it was released, but ${label(open)} has not succeeded`);
         else this.#checkInput(row, before);
       } else if (row.status === 'cancelled') {
         if (bad === undefined && !this.#isEndedByWorkflow(before))
-          say(row, 'I8: it was cancelled, and no job that it waits for has failed');
-      } else if (row.status === 'waiting' && open === undefined) say(row, 'I8: it waits again, and all jobs that it waits for have ended');
+          say(row, 'I8: it was cancelled, but no job that it waits for has failed');
+      } else if (row.status === 'waiting' && open === undefined) say(row, 'I8: it waits again, but all jobs that it waits for have ended');
       model.replaced(row);
     }
     if (!isAtOnce) return;
@@ -67,9 +67,9 @@ export class Dependents {
       const job = model.get(id);
       if (job?.status !== 'waiting') continue;
       const bad = this.#bad(job);
-      if (bad !== undefined) say(job, `I8: ${label(bad)} has failed, and it still waits`);
+      if (bad !== undefined) say(job, `I8: ${label(bad)} has failed, but it still waits`);
       else if ((this.#parents.get(id) ?? []).every((parent) => this.#isDone(job, parent)))
-        say(job, 'I8: the last job that it waits for has ended, and it was not released in the same call');
+        say(job, 'I8: the last job that it waits for has ended, but it was not released in the same call');
     }
   }
 

@@ -282,7 +282,7 @@ export class InvariantChecker {
         if (since !== undefined && since < late) this.#say(job, `L2: ${job.worker} holds it but does not run it`);
       } else if (job.status === 'waiting') continue;
       else if (job.awaits !== null && dueAt > now && this.#remembered.has(job.awaits))
-        this.#say(job, `I18: it waits for the signal ${job.awaits}, which was sent and is not there`);
+        this.#say(job, `I18: it waits for the signal ${job.awaits}, which was sent but is missing`);
       else if (isTooLate(job, late)) this.#say(job, `L1: it expired ${now - (expiresAt ?? 0)} ms ago, but no worker has found it`);
       else if (
         dueAt < late &&
@@ -317,7 +317,7 @@ export class InvariantChecker {
       this.#coming.delete(job.id);
       if (this.#model.get(job.id)) this.#say(job, 'I1: it was inserted twice');
       const holder = this.#isAtOnce ? this.#holderOf(job) : undefined;
-      if (holder) this.#say(job, `I13: it was inserted, and ${this.#around.label(holder.id)} holds its unique key`);
+      if (holder) this.#say(job, `I13: it was inserted, but ${this.#around.label(holder.id)} holds its unique key`);
       this.#model.inserted(job);
       this.#homes.set(job.id, home);
       this.#firings.occurrence(job);
@@ -329,11 +329,11 @@ export class InvariantChecker {
     const before = this.#model.get(standing.id);
     if (!before) return;
     if (before.unique?.key !== job.unique?.key)
-      this.#say(job, `I13: ${this.#around.label(standing.id)} stands in its place, and has another key`);
+      this.#say(job, `I13: ${this.#around.label(standing.id)} took its place but has another key`);
     if (job.unique?.onConflict !== 'replace' || before.status !== 'queued') return;
     const { input, priority, dueAt, runAfter, expiresAt } = standing;
     const isReplaced = input === job.input && priority === job.priority && dueAt <= Math.max(job.dueAt, job.enqueuedAt);
-    if (!isReplaced) this.#say(standing, 'I13: it was replaced, and has not what was enqueued');
+    if (!isReplaced) this.#say(standing, 'I13: it was replaced, but does not have the enqueued values');
     this.#model.replaced({ ...before, input, priority, dueAt, runAfter, expiresAt });
   }
 

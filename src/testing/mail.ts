@@ -170,5 +170,5 @@ function failure(command: string, responseCode: number, text: string) {
 
 function timesOf(call: string, times: number): number {
   if (times === Number.POSITIVE_INFINITY || (Number.isSafeInteger(times) && times >= 1)) return times;
-  throw new SimulationError(`${call} takes { times }, a whole number from 1 on; got ${show(times)}`);
+  throw new SimulationError(`${call} takes { times }, a positive integer; got ${show(times)}`);
 }

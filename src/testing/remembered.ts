@@ -35,7 +35,7 @@ export class Remembered {
     for (const [i, id] of ids.entries()) {
       const there = new Set(answers[i]?.map(({ name }) => name));
       for (const name of this.#steps.get(id)?.keys() ?? [])
-        if (isAtOnce && !there.has(name)) this.#say(id, `I17: its step ${name} was stored and is not there`);
+        if (isAtOnce && !there.has(name)) this.#say(id, `I17: its step ${name} was stored but is missing`);
     }
   }
 
@@ -47,7 +47,7 @@ export class Remembered {
     if (answer === false) return;
     const count = this.#signals.get(name) ?? 0;
     if (answer === null) {
-      if (isAtOnce && count > 0) this.#say(id, `I18: the signal ${name} was sent, and is not there`);
+      if (isAtOnce && count > 0) this.#say(id, `I18: the signal ${name} was sent but is missing`);
       return;
     }
     if (isAtOnce && count === 0) this.#say(id, `I18: it was given the signal ${name}, which was not sent or has been taken`);

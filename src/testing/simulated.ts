@@ -209,7 +209,7 @@ export class Simulated implements Simulation {
       for (const { name } of await store.listSchedules()) this.#faults.schedules.add(name);
       if (this.#checker && (await store.list({}, { now: this.#clock.now(), limit: 1 })).items.length > 0) {
         throw new SimulationError(
-          `the store ${source.name} already has jobs, but every run of an exploration starts with an empty store; use memory(), sqlite({ file: ':memory:' }), or a function that makes a new store`,
+          `the store ${source.name} already has jobs, but every run of an exploration starts with an empty store; use memory(), sqlite({ file: ':memory:' }), or a function that creates a new store`,
         );
       }
       this.#stores.set(source, this.#checker?.watch(store) ?? store);

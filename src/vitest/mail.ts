@@ -82,7 +82,7 @@ function matches(state: MatcherState, value: unknown, wanted: unknown, field: Fi
   }
   if (typeof wanted === 'object' && wanted !== null && 'asymmetricMatch' in wanted) return state.equals(value, wanted);
   throw new ConfigError(`Invalid arguments for ${name}()`, [
-    { path: field, expected: 'a text, a pattern, an asymmetric matcher, or an array of these', got: String(wanted) },
+    { path: field, expected: 'a string, a pattern, an asymmetric matcher, or an array of these', got: String(wanted) },
   ]);
 }
 
@@ -94,11 +94,11 @@ function explain(
   found: readonly Candidate[],
   times: number | undefined,
 ): string {
-  const such = conditions.length > 0 ? 'a mail like this' : 'a mail';
+  const such = conditions.length > 0 ? 'an email like this' : 'a mail';
   const wanted = conditions.map(({ field, expected }) => `\n  ${field}: ${state.utils.EXPECTED_COLOR(expected)}`).join('');
   const asked = wanted === '' ? '' : `\n${wanted}`;
   if (state.isNot) {
-    const often = times === undefined ? `not to have sent ${such}` : `to have sent ${such} any number of times but ${times}`;
+    const often = times === undefined ? `not to have sent ${such}` : `to have sent ${such} any number of times except ${times}`;
     return `Expected the simulation ${often}.${asked}\n\nIt has sent:\n\n${list(state, sim, found)}`;
   }
   const often = times === undefined ? '' : ` ${count(times, 'time')}`;

@@ -169,7 +169,7 @@ export async function addToWorkflow(
 ): Promise<TaskResult[]> {
   const alias = from.backend;
   if (graph.nodes.length > 0 && aliasOf(graph) !== alias)
-    throw new WorkflowError(`the workflow is on the backend ${alias}, and the parts to be added are on ${aliasOf(graph)}`);
+    throw new WorkflowError(`the workflow is on the backend ${alias}, but the parts to add are on ${aliasOf(graph)}`);
   const { jobs, edges } = await jobsOf(app, graph, common, false);
   if (jobs.length === 0) return [];
   const idsOfExits = graph.exits.map((node) => jobs[graph.nodes.indexOf(node)]?.id as string);

@@ -200,7 +200,7 @@ export function workflowsOf(app: App): Workflows {
     group: (parts, options) => flow('group', parts, options),
     map: (task, inputs, options) => each(task, inputs, options, 'map'),
     chunks: (task, items, size, options) => {
-      if (!Number.isInteger(size) || size < 1) throw new InputError(`chunks(): the size is a whole number from 1; got ${show(size)}`);
+      if (!Number.isInteger(size) || size < 1) throw new InputError(`chunks(): the size must be a positive integer; got ${show(size)}`);
       if (!Array.isArray(items)) throw new InputError(`chunks() takes an array of items; got ${show(items)}`);
       const slices = Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
       return each(task, slices, options, 'chunks');

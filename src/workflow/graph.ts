@@ -141,10 +141,10 @@ class Compiler {
     const returned = build({ add: add as WorkflowBuilder['add'] });
     if (returned instanceof Promise)
       throw new InputError(
-        'the function of workflow() is async, or returns a promise; add parts without await: their values are there when they run',
+        'the function passed to workflow() is async or returns a promise; add parts without await: their values are only available when they run',
       );
     if (returned !== undefined && !handles.has(returned as object))
-      throw new InputError(`the function of workflow() returns a part that add() has returned, or nothing; got ${show(returned)}`);
+      throw new InputError(`the function passed to workflow() must return a part from add(), or nothing; got ${show(returned)}`);
     if (returned !== undefined) return handles.get(returned as object) as Source;
     const own = this.nodes.slice(first);
     const waitedFor = new Set(own.flatMap(({ parents }) => parents));
@@ -207,7 +207,7 @@ const source: unique symbol = Symbol('escapement.source');
 /** Stands for a value that is not available yet. */
 function placeholder(node: Source, path: readonly (string | number)[], what: string): never {
   const refuse = () => {
-    throw new InputError(`${what} is not there yet: it can only be passed on, whole or a property of it, in the input of another part`);
+    throw new InputError(`${what} is not available yet: you can only pass it, or a property of it, in the input of another part`);
   };
   return new Proxy(refuse, {
     get: (_, key) => {

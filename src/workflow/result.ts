@@ -127,7 +127,7 @@ export class WorkflowResult<Output = unknown> {
         if (!(error instanceof ResultNotReadyError)) throw error;
         const { finished, total } = (await this.refresh()).progress;
         throw new ResultNotReadyError(
-          `workflow ${this.id} has ended ${finished} of its ${total} jobs after ${formatDuration(timeoutMs ?? 0)}`,
+          `workflow ${this.id} has finished ${finished} of its ${total} jobs after ${formatDuration(timeoutMs ?? 0)}`,
         );
       }
     }

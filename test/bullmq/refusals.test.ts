@@ -13,11 +13,11 @@ describe('options of bullmq()', () => {
   test.each([
     [undefined, 'an object: bullmq({ connection: { host, port } })'],
     ['redis://localhost', 'an object: bullmq({ connection: { url: "redis://localhost" } })'],
-    [{ prefix: 'a' }, 'an object such as { host, port } or { url }, or a client of ioredis'],
+    [{ prefix: 'a' }, 'an object such as { host, port } or { url }, or an ioredis client'],
     [{ url: 'redis://localhost' }, 'did you mean connection?'],
     [{ connection: { url: undefined } }, 'is its environment variable set?'],
     [{ connection: { url: 'postgres://localhost' } }, 'a URL such as redis://host:6379'],
-    [{ connection: { host: 'a' }, prefix: 'a:b' }, 'a text without :'],
+    [{ connection: { host: 'a' }, prefix: 'a:b' }, 'a string without colons'],
     [{ connection: { host: 'a' }, lockDuration: 100 }, 'a duration from 1s to 10m'],
     [{ connection: { duplicate() {}, options: { maxRetriesPerRequest: 20 } } }, 'a client whose maxRetriesPerRequest is null'],
   ])('%j', (options, expected) => {
@@ -42,7 +42,7 @@ describe('an enqueue', () => {
     'limits of tasks': () => tasks.define('one', { concurrency: { limit: 1 }, run }).enqueue(),
     'limits of tasks, by rate': () => tasks.define('rated', { rate: { limit: 1, per: '1s' }, run }).enqueue(),
     'limits of queues': () => plain.using({ queue: 'narrow' }).enqueue('a'),
-    'a retention of their own for jobs of a task': () => plain.using({ retention: { successful: '1h' } }).enqueue('a'),
+    'a retention for the jobs of a task': () => plain.using({ retention: { successful: '1h' } }).enqueue('a'),
     blobs: () => plain.enqueue('a', { blobs: { a: new Uint8Array(1) } }),
     transactions: async () => plain.enqueue('a', { transaction: {} }),
     workflows: () => tasks.group([plain.with('a'), plain.with('b')]).enqueue(),

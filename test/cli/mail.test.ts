@@ -67,7 +67,7 @@ test('what cannot be previewed is refused', async () => {
     const { code, stderr } = await cli(['mail', 'preview', module(), ...args]);
     return [code, stderr.trim().replace(/tasks-\d+/, 'tasks')];
   };
-  expect(await refused('goodbye')).toEqual([2, 'escapement: tasks.ts defines no mail goodbye; its mails are welcome']);
+  expect(await refused('goodbye')).toEqual([2, 'escapement: tasks.ts defines no email goodbye; its emails are welcome']);
   expect(await refused('welcome', '--example', 'eve')).toEqual([2, 'escapement: welcome has no example eve; its examples are ada and bob']);
   expect(await refused('welcome', '--input', '{"name":"nobody"}')).toEqual([1, 'escapement: welcome cannot be built: no such user']);
   expect(await refused('welcome', '--input', '{}', '--example', 'ada')).toEqual([2, 'escapement: give --example or --input, not both']);
@@ -107,12 +107,12 @@ test('the outbox lists mails, shows one, sends one that is held, and drops one',
   expect(anonymous(shown.stdout)).toMatch(
     /Welcome, Eve {2}held[\s\S]*note {8}no recipient is in an allowed domain \(example\.org\)[\s\S]*Dear Eve,\n\nwelcome\./,
   );
-  expect((await outbox(sent.id)).stdout).toMatch(/the text and headers of this mail are not kept/);
+  expect((await outbox(sent.id)).stdout).toMatch(/the text and headers of this email are not kept/);
 
   await worker.stop();
   expect((await outbox(later.id, '--drop')).stdout).toBe(`${later.id}  dropped\n`);
-  expect((await outbox(held.id, '--send')).stdout).toBe(`${held.id}  to be sent by the next free worker\n`);
+  expect((await outbox(held.id, '--send')).stdout).toBe(`${held.id}  will be sent by the next free worker\n`);
   const document = JSON.parse((await outbox('--json')).stdout) as { mails: { state: string; job: string }[] };
   expect(document.mails.map(({ state }) => state)).toEqual(['queued', 'dropped', 'sent']);
-  expect((await outbox('--send')).stderr).toMatch(/--send and --drop need the id of a mail/);
+  expect((await outbox('--send')).stderr).toMatch(/--send and --drop need the id of an email/);
 });

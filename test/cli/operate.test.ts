@@ -552,7 +552,7 @@ test('show --tree draws who enqueued what, and list finds the parts of a workflo
   });
 });
 
-test('check names recorded steps that the code no longer asks for', async () => {
+test('check names recorded steps that no longer occur in the code', async () => {
   const store = sharedStore();
   const id = await store.use(async ({ tasks, delivery }) => {
     const { id: job } = await delivery.enqueue(8);
@@ -571,5 +571,5 @@ test('check names recorded steps that the code no longer asks for', async () => 
   await (await changed.getResult(id)).wait({ timeout: '30s' });
   await changed.close();
   const { stdout } = await store.run('check');
-  expect(stdout).toMatch(/note +steps +delivery: 1 recent job had recorded steps that the code no longer asks for: charge/);
+  expect(stdout).toMatch(/note +steps +delivery: 1 recent job had recorded steps that no longer occur in the code: charge/);
 });

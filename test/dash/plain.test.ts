@@ -35,8 +35,8 @@ describe('where there is no terminal', () => {
   });
 
   test.each([
-    ['of another application', (file: string) => new Database(file).exec('CREATE TABLE users (id)').close(), /has no tables of Escapement/],
-    ['that is empty', (file: string) => writeFileSync(file, ''), /has no tables of Escapement/],
+    ['of another application', (file: string) => new Database(file).exec('CREATE TABLE users (id)').close(), /has no Escapement tables/],
+    ['that is empty', (file: string) => writeFileSync(file, ''), /has no Escapement tables/],
     ['that is no database', (file: string) => writeFileSync(file, 'a diary'.repeat(1_000)), /not a SQLite database/],
   ] as const)('a file %s is left as it is', async (_, make, sentence) => {
     const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'other.db');

@@ -206,7 +206,7 @@ describe('toHaveSentMail', () => {
     ).toMatchInlineSnapshot(`
       "expect(sim).toHaveSentMail(mail)
 
-      Expected the simulation to have sent a mail like this.
+      Expected the simulation to have sent an email like this.
 
         to: "bob@example.org"
         subject: /invoice/
@@ -221,7 +221,7 @@ describe('toHaveSentMail', () => {
     expect(messageOf(() => expect(sim).not.toHaveSentMail({ to: /ada/ }))).toMatchInlineSnapshot(`
       "expect(sim).not.toHaveSentMail(mail)
 
-      Expected the simulation not to have sent a mail like this.
+      Expected the simulation not to have sent an email like this.
 
         to: /ada/
 
@@ -232,7 +232,7 @@ describe('toHaveSentMail', () => {
     expect(messageOf(() => expect(sim).toHaveSentMail({ subject: 'Your trial ends' }, { times: 1 }))).toMatchInlineSnapshot(`
       "expect(sim).toHaveSentMail(mail)
 
-      Expected the simulation to have sent a mail like this 1 time.
+      Expected the simulation to have sent an email like this 1 time.
 
         subject: "Your trial ends"
 
@@ -250,7 +250,7 @@ describe('toHaveSentMail', () => {
     expect(messageOf(() => expect(sim).toHaveSentMail({ to: 'ada@example.org' }))).toMatchInlineSnapshot(`
       "expect(sim).toHaveSentMail(mail)
 
-      Expected the simulation to have sent a mail like this.
+      Expected the simulation to have sent an email like this.
 
         to: "ada@example.org"
 

@@ -85,10 +85,7 @@ test('a database or a schema that does not exist', async () => {
   expect(await spawned(['list', module, '--postgres', url])).toEqual({ code: 2, stdout: '', stderr: missing });
   expect(await spawned(['top', '--postgres', url])).toEqual({ code: 2, stdout: '', stderr: missing });
   const { code, stderr } = await spawned(['top', '--postgres', await postgresUrl(), '--schema', 'nowhere']);
-  expect([code, stderr]).toEqual([
-    2,
-    expect.stringMatching(/^escapement: the schema nowhere of this database has no tables of Escapement/),
-  ]);
+  expect([code, stderr]).toEqual([2, expect.stringMatching(/^escapement: the schema nowhere of this database has no Escapement tables/)]);
 });
 
 test.each([

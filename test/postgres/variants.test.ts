@@ -48,7 +48,7 @@ test('a database that cannot store any text is refused', async () => {
   await withDatabase("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", async (url) => {
     const store = await postgres({ connectionString: url }).open({ alone: true });
     await expect((async () => store.migrate())()).rejects.toThrow(
-      'postgres() needs a database in UTF8, which stores any text; this one is in LATIN1',
+      'postgres() needs a database with the encoding UTF8; this one has LATIN1',
     );
     await store.close();
   });

@@ -439,7 +439,7 @@ describe('binding', () => {
     await worker.start();
     await expect(simulate(tasks)).rejects.toThrow(/a worker of this application is running/);
     await worker.stop();
-    await expect(simulate({} as never)).rejects.toThrow(/what createTasks\(\)/);
+    await expect(simulate({} as never)).rejects.toThrow(/the return value of createTasks\(\)/);
     await expect(simulate(tasks, { sede: 5, workers: -1 } as never)).rejects.toThrow(/sede.*did you mean seed.*workers/s);
   });
 });

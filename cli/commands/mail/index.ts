@@ -7,8 +7,8 @@ import { addPreview } from './preview.ts';
 export function addMail(program: Command, io: Io, done: (code: ExitCode) => void): void {
   const command = program
     .command('mail')
-    .summary('preview mails, or list what was sent and held')
-    .description('Previews the mails that a module defines with createMail(), or lists the outbox.')
+    .summary('preview emails, or list sent and held ones')
+    .description('Previews the emails that a module defines with createMail(), or lists the outbox.')
     .usage('<command> <module> [options]')
     .helpCommand(false);
   addPreview(command, io, done);

@@ -17,20 +17,20 @@ interface Options {
 
 export function addOutbox(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(parent, 'outbox', {
-    summary: 'list mails, or show, send or drop one',
+    summary: 'list emails, or show, send or drop one',
     description:
-      'Lists the mails of an application, newest first: queued, sending, deferred, held, sent, refused or dropped. With an id, shows one.',
+      'Lists the emails of an application, newest first: queued, sending, deferred, held, sent, refused or dropped. With an id, shows one of them.',
     examples: ['tasks.ts', 'tasks.ts 1c42f7', 'tasks.ts 1c42f7 --send', "tasks.ts --json | jq -r '.mails[].subject'"],
-    more: '\nText and headers are kept of mails that are held; of mails that were sent, with the option keepBodies.\n\nExit codes:\n  0  done\n  1  no such mail\n  2  wrong usage, or the module or its store cannot be used',
+    more: '\nThe text and headers of held emails are kept; those of sent emails are kept only with the option keepBodies.\n\nExit codes:\n  0  done\n  1  no such email\n  2  wrong usage, or the module or its store cannot be used',
   })
     .argument('[id]', "the job's id, or the start or end of the id of one of the 5,000 newest jobs")
-    .option('--limit <n>', 'maximum number of mails', whole(1, 1_000), 50)
-    .option('--send', 'send this mail now, also if it is held')
-    .option('--drop', 'cancel this mail, or delete it if it is over')
+    .option('--limit <n>', 'maximum number of emails', whole(1, 1_000), 50)
+    .option('--send', 'send this email now, even if it is held')
+    .option('--drop', 'cancel this email, or delete it if it is finished')
     .option('--json', 'print one JSON document')
     .action(async (module: string, id: string | undefined, options: Options) => {
       if (options.send && options.drop) throw new CommandError('give --send or --drop, not both');
-      if (id === undefined && (options.send || options.drop)) throw new CommandError('--send and --drop need the id of a mail');
+      if (id === undefined && (options.send || options.drop)) throw new CommandError('--send and --drop need the id of an email');
       done(await operate(module, options, io, (operation) => (id === undefined ? list(operation, options) : one(operation, id, options))));
     });
 }
@@ -45,7 +45,7 @@ async function list(operation: Operation, { limit }: Options): Promise<ExitCode>
   const mails = await outboxOf(operation).list({ limit });
   operation.print(
     () => ({ mails }),
-    () => (mails.length === 0 ? ['no mails'] : mailTable(mails, operation)),
+    () => (mails.length === 0 ? ['no emails'] : mailTable(mails, operation)),
   );
   return exitCodes.ok;
 }
@@ -56,7 +56,7 @@ async function one(operation: Operation, part: string, { send, drop }: Options):
   if (send) await outbox.send(id);
   if (drop) await outbox.drop(id);
   if (send || drop) {
-    const done = send ? 'to be sent by the next free worker' : 'dropped';
+    const done = send ? 'will be sent by the next free worker' : 'dropped';
     operation.print(
       () => ({ job: id, done }),
       () => [`${id}  ${done}`],
@@ -122,7 +122,9 @@ function mailLines(mail: OutboxMail, { paint }: Operation): string[] {
     ...mail.refused.flatMap(({ address, response }) => line('not', `${address}: ${response}`)),
     ...line('note', mail.note ?? ''),
     ...line('attached', mail.attachments.map(({ filename, size }) => `${filename} (${size} bytes)`).join(', ')),
-    ...(mail.headers === null ? ['', paint('dim', '(the text and headers of this mail are not kept)')] : ['', ...cleanLines(mail.headers)]),
+    ...(mail.headers === null
+      ? ['', paint('dim', '(the text and headers of this email are not kept)')]
+      : ['', ...cleanLines(mail.headers)]),
     ...(mail.text === null ? [] : ['', ...textLines(mail.text)]),
   ];
 }

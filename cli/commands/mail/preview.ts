@@ -21,17 +21,17 @@ type Mailable = ReturnType<ReturnType<typeof mailOf>['mailables']['get']> & obje
 
 export function addPreview(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(parent, 'preview', {
-    summary: 'build a mail and show it',
+    summary: 'build an email and show it',
     description:
-      'Builds one mail from an example or an input, prints its headers and text, and writes its HTML to a file. Nothing is enqueued or sent. Without a name, lists the mails and their examples.',
+      'Builds an email from an example or an input, prints its headers and text, and writes its HTML to a file. Nothing is enqueued or sent. Without a name, lists the emails and their examples.',
     examples: ['tasks.ts', 'tasks.ts welcome', 'tasks.ts welcome --example ada --open', `tasks.ts welcome --input '{"userId":"u1"}'`],
-    more: '\nThe build function runs in this process, with all that it reads.\n\nExit codes:\n  0  shown\n  1  the mail cannot be built\n  2  wrong usage or input, or the module cannot be used',
+    more: '\nThe build function runs in this process, and reads the same data as in a worker.\n\nExit codes:\n  0  shown\n  1  the email cannot be built\n  2  wrong usage or input, or the module cannot be used',
   })
-    .argument('[name]', 'the mail, as mail.define() names it')
+    .argument('[name]', 'the name given to mail.define()')
     .option('--example <name>', 'one of its examples (default: the first)')
     .option('--input <json>', 'an input instead of an example; - reads it from stdin')
-    .option('--out <file>', 'file for the HTML (default: one in the folder for temporary files)')
-    .option('--open', 'open the HTML in the browser')
+    .option('--out <file>', 'file for the HTML (default: a file in the temporary folder)')
+    .option('--open', 'open the HTML in a browser')
     .option('--json', 'print one JSON document')
     .action(async (module: string, name: string | undefined, options: Options) => {
       done(
@@ -48,7 +48,7 @@ async function listMails({ tasks, label, print }: Operation): Promise<ExitCode> 
     () => ({ mails }),
     () =>
       mails.length === 0
-        ? [`${label} defines no mails; see createMail() in 'escapement/email'`]
+        ? [`${label} defines no emails; see createMail() in 'escapement/email'`]
         : mails.map(({ name, examples }) => `${clean(name)}${examples.length > 0 ? `  examples: ${examples.map(clean).join(', ')}` : ''}`),
   );
   return exitCodes.ok;
@@ -60,7 +60,7 @@ async function preview({ tasks, label, io, print, paint }: Operation, name: stri
   if (!mailable) {
     const names = [...mailables.keys()].map(clean);
     throw new CommandError(
-      `${label} defines no mail ${clean(name)}${names.length > 0 ? `; its mails are ${listed(names, 'and')}` : "; see createMail() in 'escapement/email'"}`,
+      `${label} defines no email ${clean(name)}${names.length > 0 ? `; its emails are ${listed(names, 'and')}` : "; see createMail() in 'escapement/email'"}`,
     );
   }
   const input = await inputFor(mailable, options, io);

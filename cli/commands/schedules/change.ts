@@ -27,7 +27,7 @@ export function addPause(parent: Command, io: Io, done: (code: ExitCode) => void
     description:
       'Pauses a schedule: it does not fire until it is resumed, and occurrences in between are skipped. Existing jobs are not affected. ' +
       'Restarts and deployments do not resume it.',
-    examples: ['tasks.ts digest.daily', 'tasks.ts digest.daily --reason "until the new template is there"'],
+    examples: ['tasks.ts digest.daily', 'tasks.ts digest.daily --reason "until the new template is ready"'],
     more: exits('paused, or already paused'),
   }).option('--reason <text>', 'stored with the schedule and displayed (default: paused)');
   addAction(command, pause, io, done);

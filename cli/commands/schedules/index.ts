@@ -20,7 +20,7 @@ export function addSchedules(program: Command, io: Io, done: (code: ExitCode) =>
     summary: 'list schedules and when they fire next, or change one',
     description:
       'Lists the schedules in the store, and those in the module that no worker has stored yet. Subcommands show or change one schedule.',
-    examples: ['tasks.ts', 'next tasks.ts digest.daily', 'pause tasks.ts digest.daily --reason "until the new template is there"'],
+    examples: ['tasks.ts', 'next tasks.ts digest.daily', 'pause tasks.ts digest.daily --reason "until the new template is ready"'],
     more: '\nEach command prints one JSON document with --json. escapement schedules <command> --help shows examples.',
   };
   const command = addCommand(program, 'schedules', texts, { isGroup: true })

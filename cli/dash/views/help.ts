@@ -45,15 +45,15 @@ export const meanings: Readonly<Record<ViewName, readonly (readonly [string, str
     ['silent', 'no heartbeat for 30 s, and no clean shutdown'],
   ],
   outbox: [
-    ['state', 'queued and deferred mails wait; held mails are not sent'],
+    ['state', 'queued and deferred wait to be sent; held are not sent'],
     ['refused', 'no address was accepted, or all attempts are used up'],
     ['dropped', 'cancelled before it was sent'],
-    ['to', 'empty until a worker has built the mail'],
+    ['to', 'empty until a worker has built it'],
   ],
   mail: [
     ['accepted', 'addresses that the server accepted'],
     ['not', 'addresses that were not accepted, and why'],
-    ['text', 'kept for held mails, or with keepBodies'],
+    ['text', 'kept for held emails, or with keepBodies'],
   ],
   events: [
     ['what', 'event names, as in tasks.on()'],

@@ -96,7 +96,7 @@ const titleWide = 10;
 
 function noText({ state: standing, messageId }: MailDetail): string {
   if (messageId === '' && standing === 'queued') return 'no worker has built it yet';
-  return 'the text and headers of this mail are not kept';
+  return 'the text and headers of this email are not kept';
 }
 
 /** The lines below the subject. */

@@ -207,7 +207,7 @@ export class Connection {
     }
     if (server && !encodings.includes(server.encoding)) {
       throw new StoreError(
-        `postgres() needs a database in UTF8, which stores any text; this one is in ${server.encoding}. Create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`,
+        `postgres() needs a database with the encoding UTF8; this one has ${server.encoding}. Create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`,
         { kind: 'unsupported' },
       );
     }
@@ -385,7 +385,7 @@ export function clientOptions({ pool, connectionString }: Place): PgClientOption
 function warnOfSkew(aheadMs: number): void {
   if (Math.abs(aheadMs) < warnFromMs) return;
   process.emitWarning(
-    `the clock of this machine is ${Math.abs(aheadMs)} ms ${aheadMs < 0 ? 'ahead of' : 'behind'} that of the database; jobs follow the database's clock. Synchronize the clocks, for example by NTP`,
+    `the clock of this machine is ${Math.abs(aheadMs)} ms ${aheadMs < 0 ? 'ahead of' : 'behind'} that of the database; jobs follow the database's clock. Synchronize the clocks, for example with NTP`,
     { type: 'EscapementWarning', code: 'ESCAPEMENT_CLOCK_SKEW' },
   );
 }
@@ -468,14 +468,14 @@ export function isLost(error: unknown): boolean {
 function storeError(error: unknown, schema: string): unknown {
   if (isEscapementError(error)) return error;
   if (error instanceof Retry) {
-    return new StoreError('the change lost too many races against others; try again', { kind: 'busy', transient: true });
+    return new StoreError('the change conflicted with concurrent changes too often; try again', { kind: 'busy', transient: true });
   }
   const code = codeOf(error) ?? '';
   const message = error instanceof Error && error.message !== '' ? error.message : String(code || error);
   const as = (text: string, kind: string, transient: boolean) => new StoreError(text, { kind, transient, cause: error });
   if (code === '23505') {
     const { constraint } = error as { constraint?: string };
-    const what = constraint === 'jobs_occurrences' ? 'the occurrence of a schedule already has a job' : 'a job with this id exists already';
+    const what = constraint === 'jobs_occurrences' ? 'the occurrence of a schedule already has a job' : 'a job with this id already exists';
     return as(what, 'conflict', false);
   }
   if (isLost(error)) return as(`the connection to the database failed: ${message}`, 'failing', true);
@@ -488,7 +488,7 @@ function storeError(error: unknown, schema: string): unknown {
     return as(`${message}; create it: createdb ${name ?? 'NAME'}, or CREATE DATABASE in psql`, 'closed', false);
   }
   if (/^28/.test(code))
-    return as(`the database refused the connection: ${message}; check the user and password of its URL`, 'closed', false);
+    return as(`the database refused the connection: ${message}; check the user and password in its URL`, 'closed', false);
   if (code === '42P01' || code === '3F000' || code === '42883') {
     return as(
       `the schema ${schema} is not migrated; call and await tasks.open() first, or run escapement migrate: ${message}`,
@@ -496,6 +496,6 @@ function storeError(error: unknown, schema: string): unknown {
       false,
     );
   }
-  if (/^22/.test(code)) return as(`the database refused a value: ${message}`, 'invalid', false);
+  if (/^22/.test(code)) return as(`the database rejected a value: ${message}`, 'invalid', false);
   return as(`the database failed: ${message}`, 'failing', false);
 }

@@ -100,7 +100,7 @@ function read(options: PostgresOptions): Place {
   if (typeof listen !== 'boolean') fault('.listen', 'true or false', listen);
   if (typeof pollMs !== 'number' || !(pollMs >= 100 && pollMs <= 60_000)) fault('.pollMs', 'milliseconds from 100 to 60000', pollMs);
   if (!Number.isInteger(max) || max < 1 || max > 100) fault('.max', 'a whole number from 1 to 100', max);
-  if (max !== 10 && pool !== undefined) fault('.max', 'to be left out with pool, which has its own size', max);
+  if (max !== 10 && pool !== undefined) fault('.max', 'it to be omitted with pool, which has its own size', max);
   if (faults.length > 0) throw new ConfigError('Invalid options for postgres()', faults);
   return { connectionString, pool: pool as PgPool | undefined, schema, prepare, listen, pollMs, max };
 }
