@@ -11,7 +11,7 @@ async function blobOf(store: Store, id: string, name: string): Promise<number[] 
 }
 
 export const blobs = cases('getBlobs', {
-  'what a job was inserted with is there, byte for byte, and is its own': async (store, job) => {
+  'the blobs of a job are stored byte for byte, and are separate from those of other jobs': async (store, job) => {
     const all = Uint8Array.from({ length: 70_000 }, (_, i) => i % 256);
     const [row, other] = [job(), job()];
     const own = [
@@ -28,7 +28,7 @@ export const blobs = cases('getBlobs', {
     assert.deepEqual(await blobOf(store, row.id, 'empty'), []);
     assert.equal(await blobOf(store, row.id, 'b'), null);
   },
-  'a change of the given bytes changes nothing that is kept': async (store, job) => {
+  'changing the given bytes later does not change the stored blob': async (store, job) => {
     const row = job();
     const given = bytes(1, 2);
     await store.insert([row], { now: t0, blobs: [{ job: row.id, name: 'a', bytes: given }] });
@@ -37,14 +37,14 @@ export const blobs = cases('getBlobs', {
     if (read) read[1] = 9;
     assert.deepEqual(await blobOf(store, row.id, 'a'), [1, 2]);
   },
-  'an insert that is refused keeps no blobs': async (store, job) => {
+  'a rejected insert stores no blobs': async (store, job) => {
     const [row, next] = [job(), job()];
     await insert(store, row);
     const given = [row, next].map(({ id }) => ({ job: id, name: 'a', bytes: bytes(1) }));
     await refuses('conflict', () => store.insert([next, row], { now: t0, blobs: given }));
     assert.deepEqual([await blobOf(store, row.id, 'a'), await blobOf(store, next.id, 'a')], [null, null]);
   },
-  'once: the blobs of a job that is left out are left out': async (store, job) => {
+  'once: if a job is skipped, so are its blobs': async (store, job) => {
     const row = job();
     await store.insert([row], { now: t0, once: true, blobs: [{ job: row.id, name: 'a', bytes: bytes(1) }] });
     const other = job();
@@ -52,7 +52,7 @@ export const blobs = cases('getBlobs', {
     await store.insert([row, other], { now: t0, once: true, blobs: given });
     assert.deepEqual([await blobOf(store, row.id, 'a'), await blobOf(store, other.id, 'a')], [[1], [7]]);
   },
-  'a running job takes blobs under its claim: new ones, and others in place of those that are there': async (store, job) => {
+  'a running job can add and replace blobs under its claim': async (store, job) => {
     const row = job();
     await store.insert([row], { now: t0, blobs: [{ job: row.id, name: 'a', bytes: bytes(1) }] });
     const held = await claimOne(store, t0);
@@ -64,7 +64,7 @@ export const blobs = cases('getBlobs', {
     await settle(store, failed(held, t0 + 1));
     assert.deepEqual([await blobOf(store, row.id, 'a'), await blobOf(store, row.id, 'b')], [[2], [3]]);
   },
-  'a job takes none from a claim that does not hold it': async (store, job) => {
+  'blobs from a claim that does not hold the job are rejected': async (store, job) => {
     const row = job();
     await insert(store, row);
     const save = (claimNumber: number) => store.saveBlobs({ id: row.id, claim: claimNumber }, [{ name: 'a', bytes: bytes(1) }]);
@@ -80,7 +80,7 @@ export const blobs = cases('getBlobs', {
     assert.equal(await store.saveBlobs({ id: idOf(900), claim: 1 }, [{ name: 'a', bytes: bytes(1) }]), false);
     assert.equal(await blobOf(store, row.id, 'a'), null);
   },
-  'blobs are gone with their job, and only with theirs': async (store, job) => {
+  'blobs are deleted with their job, and only with it': async (store, job) => {
     const [pruned, deleted, kept] = [job(), job({ dueAt: t0 + 100 }), job({ dueAt: t0 + 100 })];
     const given = [pruned, deleted, kept].map(({ id }) => ({ job: id, name: 'a', bytes: bytes(1) }));
     await store.insert([pruned, deleted, kept], { now: t0, blobs: given });
@@ -95,7 +95,7 @@ export const blobs = cases('getBlobs', {
     await store.insert([{ ...pruned }], { now: t0 });
     assert.equal(await blobOf(store, pruned.id, 'a'), null);
   },
-  'rows are the same with blobs and without': async (store, job) => {
+  'blobs do not change the row of their job': async (store, job) => {
     const row = job();
     await store.insert([row], { now: t0, blobs: [{ job: row.id, name: 'a', bytes: bytes(1) }] });
     assert.deepEqual(await store.get([row.id]), [{ job: row, attempts: [] }]);

@@ -34,22 +34,22 @@ async function claimAll(store: Store, slots: number, limits: Limits, now = t0): 
 }
 
 export const limits = cases(3, {
-  'keys that share take turns, however many jobs one of them has': async (store, job) => {
+  'with fair shares, keys take turns, however many jobs one of them has': async (store, job) => {
     const [flood, few] = [many(40, job, { concurrencyKey: 'a' }), many(3, job, { concurrencyKey: 'b' })];
     await insert(store, ...flood, ...few);
     const first = await claimAll(store, 8, shared());
-    assert.deepEqual(keysOf(first), { a: 5, b: 3 }, 'what one key does not need goes to the other');
+    assert.deepEqual(keysOf(first), { a: 5, b: 3 }, 'slots that one key does not need go to the other');
     await end(
       store,
       first.find(({ concurrencyKey }) => concurrencyKey === 'a'),
     );
     await insert(store, ...many(3, job, { concurrencyKey: 'c' }));
-    assert.deepEqual(keysOf(await claimAll(store, 1, shared())), { c: 1 }, 'a free place goes to the key that is served least');
+    assert.deepEqual(keysOf(await claimAll(store, 1, shared())), { c: 1 }, 'a free slot goes to the key with the fewest running jobs');
     for (const row of first.filter(({ concurrencyKey }) => concurrencyKey === 'b')) await end(store, row);
     assert.deepEqual(keysOf(await claimAll(store, 3, shared())), { a: 1, c: 2 });
     assert.equal((await claimAll(store, 100, shared())).length, 34, 'and nothing is left over');
   },
-  'keys share by their weights, and no key beyond its own limit': async (store, job) => {
+  'slots are shared by weight, and no key exceeds its own limit': async (store, job) => {
     await insert(store, ...many(30, job, { concurrencyKey: 'a' }), ...many(30, job, { concurrencyKey: 'b' }));
     const weights = shared((key) => (key === 'a' ? 3 : 1));
     assert.deepEqual(keysOf(await claimAll(store, 8, weights)), { a: 6, b: 2 });
@@ -64,13 +64,13 @@ export const limits = cases(3, {
       { b: 2 },
     );
   },
-  'a key whose jobs the caller may not claim keeps nobody waiting': async (store, job) => {
+  'a key whose jobs the caller may not claim does not delay others': async (store, job) => {
     await insert(store, ...many(3, job, { concurrencyKey: 'a', queue: 'other' }), ...many(2, job, { concurrencyKey: 'b', dueAt: t0 + 9 }));
     await insert(store, ...many(4, job, { concurrencyKey: 'c' }));
     await store.saveQueue({ name: 'other', paused: true }, { now: t0 });
     assert.deepEqual(keysOf(await claimAll(store, 4, shared())), { c: 4 });
   },
-  'jobs that have been due for long come first where a queue has aging': async (store, job) => {
+  'in a queue with aging, jobs that have been due for that long come first': async (store, job) => {
     const aging: Limits = { queues: { default: { agingMs: 1_000 } }, tasks: {} };
     const [low, urgent] = [many(3, job, { priority: -10 }), many(3, job, { priority: 10, dueAt: t0 + 500 })];
     const other = job({ queue: 'other', priority: -20 });
@@ -80,7 +80,7 @@ export const limits = cases(3, {
     assert.deepEqual(idsOf(late), [...idsOf(low), urgent[1]?.id]);
     assert.deepEqual(idsOf(await claim(store, t0 + 1_000, { limits: aging })), [urgent[2]?.id, other.id]);
   },
-  'no more jobs of a queue run than its limit, over all workers, and nobody is asked to look until one ends': async (store, job) => {
+  'the limit of a queue applies across all workers, and no worker is woken until a job ends': async (store, job) => {
     const jobs = many(5, job);
     await insert(store, ...jobs, job({ queue: 'other', priority: -1 }));
     const first = await claim(store, t0, { limits: ofQueue(2), worker: 'a' });
@@ -94,7 +94,7 @@ export const limits = cases(3, {
     // A new limit applies immediately.
     assert.equal((await claim(store, t0, { limits: ofQueue(4) })).length, 2);
   },
-  'a task without keys is counted as a whole, and claimed together with what is settled': async (store, job) => {
+  'a limit without a key counts the whole task, and settling frees a slot for the claim in the same call': async (store, job) => {
     const whole: Limits = { queues: {}, tasks: { mail: { concurrency: 1 } } };
     const jobs = many(3, job, { concurrencyKey: 'k' });
     await insert(store, ...jobs, job({ task: 'report', priority: -5 }));
@@ -104,7 +104,7 @@ export const limits = cases(3, {
     const { claimed } = await store.settle([failed(first as Job, t0, 60_000)], { now: t0, claim: options });
     assert.deepEqual(idsOf(claimed), [jobs[1]?.id]);
   },
-  'of each key as many run as the limit says; a full key holds up no other': async (store, job) => {
+  'the limit applies to each key; a key at its limit does not delay others': async (store, job) => {
     const full = many(1_200, job, { concurrencyKey: 'full', priority: 9 });
     await store.insert(full, { now: t0 });
     const others = [job({ concurrencyKey: 'a' }), job({ concurrencyKey: null }), job({ task: 'report' })];
@@ -121,7 +121,7 @@ export const limits = cases(3, {
     const [stats] = await store.stats({ now: t0 });
     assert.deepEqual([stats?.counts.ready, stats?.counts.running, stats?.oldestReadyAt], [1_198, 4, t0]);
   },
-  'the best of a key comes first when it has room again, also one that came later': async (store, job) => {
+  'when a key has room again, its first job in order is claimed, even if it was inserted later': async (store, job) => {
     const jobs = many(3, job, { concurrencyKey: 'k' });
     await insert(store, ...jobs);
     let [held] = await claim(store, t0, { limits: byKey(1) });
@@ -133,7 +133,7 @@ export const limits = cases(3, {
       assert.equal(held?.id, expected?.id);
     }
   },
-  'the holder of a key may fail, be lost, or be given up: the next one runs, and a late outcome frees nothing': async (store, job) => {
+  'if the running job of a key fails, is lost or succeeds, the next one runs; a late outcome frees no slot': async (store, job) => {
     await insert(store, ...many(4, job, { concurrencyKey: 'k', maxAttempts: 1 }));
     let [held] = await claim(store, t0, { limits: byKey(1), leaseUntil: t0 + 10 });
     for (const outcome of [gaveUp, lost, done]) {
@@ -147,7 +147,7 @@ export const limits = cases(3, {
       held = next[0];
     }
   },
-  'one that is cancelled, deleted or moved while it was to start leaves its place to the next of its key': async (store, job) => {
+  'if the next job of a key is cancelled, deleted or moved, the one after it takes its place': async (store, job) => {
     const jobs = many(5, job, { concurrencyKey: 'k' });
     await insert(store, ...jobs);
     const [held] = await claim(store, t0, { limits: byKey(1) });
@@ -158,7 +158,7 @@ export const limits = cases(3, {
     await amend(store, jobs[3] as Job, { dueAt: t0 + 60_000 });
     assert.deepEqual(idsOf(await claim(store, t0, { limits: byKey(1) })), [jobs[4]?.id]);
   },
-  'a limit that is raised, or taken away, holds for those that wait': async (store, job) => {
+  'a raised or removed limit applies to waiting jobs': async (store, job) => {
     await insert(store, ...many(9, job, { concurrencyKey: 'k' }));
     assert.equal((await claim(store, t0, { limits: byKey(1) })).length, 1);
     assert.equal((await claim(store, t0, { limits: byKey(1) })).length, 0);
@@ -167,7 +167,7 @@ export const limits = cases(3, {
     assert.equal((await store.nextDueAt({ now: t0, tasks })).jobAt, t0);
     assert.equal((await claim(store, t0)).length, 6);
   },
-  'a blocked job is listed, expires, and is cancelled as any that is ready': async (store, job) => {
+  'a blocked job is listed, expires and is cancelled like a ready job': async (store, job) => {
     const jobs = many(3, job, { concurrencyKey: 'k', expiresAt: t0 + 50 });
     await insert(store, ...jobs);
     await claim(store, t0, { limits: byKey(1) });
@@ -176,7 +176,7 @@ export const limits = cases(3, {
     assert.deepEqual(idsOf(await store.overdue({ now: t0 + 50, limit: 9 })), idsOf(jobs.slice(1)));
     assert.equal((await amend(store, jobs[1] as Job, { status: 'cancelled', finishedAt: t0 }))?.status, 'cancelled');
   },
-  'a rate spreads the starts evenly after its burst, and says when to look again': async (store, job) => {
+  'after its burst, a rate spreads starts evenly, and nextDueAt returns the next start': async (store, job) => {
     const rate = { limit: 10, perMs: 10_000, burst: 3 };
     await insert(store, ...many(6, job));
     assert.equal((await claim(store, t0, { limits: rated(rate) })).length, 3);
@@ -189,7 +189,7 @@ export const limits = cases(3, {
     await insert(store, ...many(6, job));
     assert.equal((await claim(store, t0 + 600_000, { limits: rated(rate) })).length, 3);
   },
-  'a rate by key defers those beyond it, each to the instant at which it fits, and holds up no other key': async (store, job) => {
+  'a rate by key defers each job that exceeds it to the earliest allowed instant, and does not delay other keys': async (store, job) => {
     const rate = { limit: 1, perMs: 1_000, burst: 1 };
     const jobs = many(4, job, { rateKey: 'k' });
     await insert(store, ...jobs, job({ rateKey: 'other', priority: -1 }));
@@ -203,7 +203,7 @@ export const limits = cases(3, {
     for (const [i, at] of [1_000, 2_000, 3_000].entries())
       assert.deepEqual(idsOf(await claim(store, t0 + at, { limits: rated(rate, true) })), [jobs[i + 1]?.id]);
   },
-  'a rate of a queue holds for all of its tasks': async (store, job) => {
+  'the rate of a queue applies to all of its tasks': async (store, job) => {
     const slow: Limits = { queues: { default: { rate: { limit: 1, perMs: 1_000, burst: 1 } } }, tasks: {} };
     await insert(store, job(), job({ task: 'report' }), job({ queue: 'other' }));
     assert.deepEqual(

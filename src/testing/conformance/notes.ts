@@ -13,7 +13,7 @@ async function logOf(store: Store, id: string): Promise<string[]> {
 }
 
 export const notes = cases('notes', {
-  'lines come with renewals and with the settlement, in order': async (store, job) => {
+  'log lines are stored with renewals and settlements, in order': async (store, job) => {
     await insert(store, job(), job());
     const [row, other] = await claim(store, t0);
     assert.ok(row && other);
@@ -28,7 +28,7 @@ export const notes = cases('notes', {
     assert.deepEqual(await logOf(store, row.id), ['line 0', 'line 1', 'line 2']);
     assert.deepEqual(await logOf(store, other.id), []);
   },
-  'lines that come twice are kept once; a later attempt adds its own': async (store, job) => {
+  'log lines that are sent twice are stored once; later attempts append to the log': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     const renew = (...log: string[]) => store.renew([{ id: row.id, claim: row.claim, log }], { now: t0 + 1, leaseUntil: t0 + leaseMs + 1 });
@@ -40,7 +40,7 @@ export const notes = cases('notes', {
     await settle(store, { ...done(again, t0 + 4), log: [line(0, again.claim, 'again')] });
     assert.deepEqual(await logOf(store, row.id), ['line 0', 'line 1', 'line 2', 'again']);
   },
-  'the latest lines are kept, within their bounds': async (store, job) => {
+  'the latest log lines are kept, up to the limits': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     const many = Array.from({ length: 120 }, (_, n) => line(n));
@@ -53,7 +53,7 @@ export const notes = cases('notes', {
     assert.ok(bytes && bytes.length <= mostLogBytes, `${bytes?.length} bytes`);
     assert.ok((await logOf(store, row.id)).length > 5);
   },
-  'metadata that comes with a renewal or a settlement takes the place of what was there': async (store, job) => {
+  'metadata sent with a renewal or a settlement replaces the stored metadata': async (store, job) => {
     const row = job({ metadata: { tenant: 'a' } });
     await insert(store, row);
     const held = await claimOne(store, t0);
@@ -65,7 +65,7 @@ export const notes = cases('notes', {
     await settle(store, done(await claimOne(store, t0 + 3), t0 + 4));
     assert.deepEqual((await rowOf(store, row.id)).metadata, { step: 2 });
   },
-  'a claim that does not hold the job writes nothing down': async (store, job) => {
+  'a claim that does not hold the job cannot store log lines or metadata': async (store, job) => {
     await insert(store, job());
     const first = await claimOne(store, t0, { leaseUntil: t0 + 10 });
     await settle(store, lost(first, t0 + 10));

@@ -287,7 +287,7 @@ const prunes = cases('prune', {
     );
     assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 250, limit: 10 }), 1);
   },
-  'a job that finishes and moves to another queue at once is counted there, also when it is queued again': async (store, job) => {
+  'a job that finishes and moves to another queue in one step is counted there, also when it is queued again': async (store, job) => {
     const row = job();
     await insert(store, row);
     const moved = await amend(store, row, { status: 'cancelled', finishedAt: t0, queue: 'bulk' });

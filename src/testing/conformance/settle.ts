@@ -289,7 +289,7 @@ const repeats = cases('settle', {
 const countsOf = async (store: Store) => (await store.stats({ now: t0 }))[0]?.counts;
 
 const prunes = cases('settle', {
-  'an outcome of which nothing is kept deletes the job, and is answered as any other': async (store, job) => {
+  'a settlement with prune deletes the job, and has the same answer as any other': async (store, job) => {
     await insert(store, ...many(4, job));
     const rows = await claim(store, t0, { limit: 3 });
     const [a, b, c] = rows;
@@ -314,7 +314,7 @@ const prunes = cases('settle', {
     await insert(store, { ...job(), id: a.id });
     assert.deepEqual((await recordOf(store, a.id)).attempts, []);
   },
-  'the same after earlier attempts, with lines of a log': async (store, job) => {
+  'a settlement with prune also deletes earlier attempts and log lines': async (store, job) => {
     await insert(store, job());
     const first = await claimOne(store, t0);
     await settle(store, { ...failed(first, t0), log: ['1'] });
@@ -327,7 +327,7 @@ const prunes = cases('settle', {
       [1, 1, null],
     );
   },
-  'a row that was changed while it ran is deleted too; one that was claimed again is not': async (store, job) => {
+  'a settlement with prune deletes a row that was changed while it ran, but not one that was claimed again': async (store, job) => {
     await insert(store, job(), job());
     const [a, b] = await claim(store, t0);
     assert.ok(a && b);
@@ -339,7 +339,7 @@ const prunes = cases('settle', {
     assert.deepEqual([(await store.get([a.id]))[0], (await rowOf(store, b.id)).claim], [null, heir.claim]);
     assert.deepEqual(await settle(store, ...outcomes), ['stale', 'stale']);
   },
-  'what does not finish the job deletes nothing': async (store, job) => {
+  'a settlement that does not finish the job deletes nothing': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await settle(store, { ...failed(row, t0 + 1), prune: true });

@@ -53,7 +53,7 @@ export const steps = cases('steps', {
     await store.prune({ status: 'successful', finishedBefore: t0 + 1, limit: 9 });
     assert.deepEqual(await store.getSteps([a.id, b.id]), [[], []]);
   },
-  'a job that ended and is queued again forgets the steps that were undone, and keeps the others': async (store, job) => {
+  'when a finished job is queued again, its undone steps are deleted, and the others are kept': async (store, job) => {
     const [a, b] = [job(), job()];
     await insert(store, a, b);
     const undo = [step('~failed'), step('~undo charge', { value: null })];
@@ -72,7 +72,7 @@ export const steps = cases('steps', {
     await amend(store, await rowOf(store, a.id), { status: 'queued', dueAt: t0, reason: null, finishedAt: null, maxAttempts: 9 });
     assert.deepEqual(await stepsOf(store, a.id), [step('note'), step('~undone charge', { attempt: 2 })]);
   },
-  'a signal is kept until a job takes it, once, the oldest first, and recorded with it': async (store, job) => {
+  'a signal is kept until one job takes it, oldest first, and is recorded with that job': async (store, job) => {
     for (const data of ['{"n":1}', null]) await store.sendSignal(signal('a b', data), { now: t0 });
     await insert(store, job(), job());
     const [one, two] = await claim(store, t0);
@@ -83,7 +83,7 @@ export const steps = cases('steps', {
     assert.deepEqual(await take(store, two, 'a b'), signal('a b'));
     assert.equal(await take(store, one, 'a b'), null);
   },
-  'a signal makes the jobs that wait for it due, and no others': async (store, job) => {
+  'a signal makes the jobs that wait for it due, and no other jobs': async (store, job) => {
     const [waits, other, snoozes] = [job(), job(), job()];
     await insert(store, waits, other, snoozes);
     const [a, b, c] = await claim(store, t0);
@@ -97,7 +97,7 @@ export const steps = cases('steps', {
     await store.sendSignal(signal('x'), { now: t0 + 6 });
     assert.equal((await rowOf(store, waits.id)).dueAt, t0 + 60_005);
   },
-  'a signal that comes while the job still runs ends its wait at once': async (store, job) => {
+  'a signal that arrives while the job is still running ends its wait immediately': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     assert.equal(await take(store, row, 'x'), null);
@@ -106,7 +106,7 @@ export const steps = cases('steps', {
     const again = await claimOne(store, t0 + 2);
     assert.deepEqual(await take(store, again, 'x'), signal('x', '7', t0 + 1));
   },
-  'of two jobs that wait for one signal, one takes it': async (store, job) => {
+  'if two jobs wait for one signal, one of them takes it': async (store, job) => {
     await insert(store, job(), job());
     for (const row of await claim(store, t0)) await settle(store, waiting(row, 'x', 60_000));
     await store.sendSignal(signal('x'), { now: t0 + 1 });

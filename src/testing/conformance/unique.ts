@@ -33,13 +33,13 @@ const ids = (taken: Taken | undefined) => taken?.map((record) => record?.job.id 
 const rejected = (error: unknown) => isEscapementError(error) && error.code === 'ESCAPEMENT_DUPLICATE_JOB';
 
 export const unique = cases(5, {
-  'a second job with a key that is held is left out, and answered with the first': async (store, job) => {
+  'a second job with a held key is skipped, and the first is returned': async (store, job) => {
     const [first, second, other] = [job(by()), job({ ...by(), input: '"other"' }), job(by({ key: 'mail b' }))];
     assert.deepEqual(await store.insert([first], { now: t0 }), [null]);
     assert.deepEqual(await store.insert([second, other], { now: t0 }), [{ job: first, attempts: [] }, null]);
     assert.deepEqual(idsOf(await claim(store, t0)), idsOf([first, other]));
   },
-  'of fifty at the same time, one is inserted, and all are answered with it': async (store, job) => {
+  'of fifty concurrent inserts, one succeeds, and all return its job': async (store, job) => {
     const jobs = many(50, job, by());
     const answers = await Promise.all(jobs.map(async (row) => store.insert([row], { now: t0 })));
     const inserted = jobs.filter((_, i) => answers[i]?.[0] === null);
@@ -47,12 +47,12 @@ export const unique = cases(5, {
     assert.ok(answers.every((taken) => (taken?.[0]?.job.id ?? inserted[0]?.id) === inserted[0]?.id));
     assert.equal((await claim(store, t0)).length, 1);
   },
-  'two of a key in one batch: the second is answered with the first': async (store, job) => {
+  'if two jobs in a batch have the same key, the first is returned for the second': async (store, job) => {
     const [a, b] = [job(by()), job(by())];
     assert.deepEqual(ids(await store.insert([a, b], { now: t0 })), [null, a.id]);
     assert.deepEqual(await store.get([b.id]), [null]);
   },
-  'two jobs that are settled together, and the window of one is over: the first of them has the key': async (store, job) => {
+  'if two jobs are settled together and the window of one has ended, the first of them holds the key': async (store, job) => {
     const [first, second] = [job(by({ while: ['queued'] })), job(by({ untilAt: t0 + 10 }))];
     await insert(store, first);
     const one = await claimOne(store, t0);
@@ -71,7 +71,7 @@ export const unique = cases(5, {
       assert.deepEqual(ids(await store.insert([job(by())], { now: t0 })), [first.id]);
     }
   },
-  'however a job ends, its key is free': async (store, job) => {
+  'the key is free when the job ends, whatever its outcome': async (store, job) => {
     for (const end of [done, gaveUp, (row: Job, at: number) => cancelled(row, at, 'no')]) {
       await insert(store, job(by()));
       await settle(store, end(await claimOne(store, t0), t0));
@@ -84,7 +84,7 @@ export const unique = cases(5, {
     await amend(store, deleted, null);
     assert.deepEqual(await store.insert([job(by())], { now: t0 }), [null]);
   },
-  'a window outlasts a success, and ends at its instant': async (store, job) => {
+  'a window continues after a success, and ends at its instant': async (store, job) => {
     const window = () => by({ while: ['queued', 'running', 'successful'], untilAt: t0 + 1_000 });
     const first = job(window());
     await insert(store, first);
@@ -94,7 +94,7 @@ export const unique = cases(5, {
     assert.deepEqual(await store.insert([second], { now: t0 + 1_000 }), [null]);
     assert.deepEqual(ids(await store.insert([job(window())], { now: t0 + 1_000 })), [second.id]);
   },
-  'a job whose window is over goes on without its key': async (store, job) => {
+  'a job whose window has ended continues without its key': async (store, job) => {
     const first = job(by({ untilAt: t0 + 1_000 }));
     await insert(store, first);
     const row = await claimOne(store, t0);
@@ -104,13 +104,13 @@ export const unique = cases(5, {
     assert.deepEqual(ids(await store.insert([job(by())], { now: t0 + 1_002 })), [second.id]);
     assert.equal((await claim(store, t0 + 1_002)).length, 2);
   },
-  'a prune frees the key': async (store, job) => {
+  'pruning frees the key': async (store, job) => {
     await insert(store, job(by({ while: ['queued', 'running', 'successful'] })));
     await settle(store, done(await claimOne(store, t0), t0));
     await store.prune({ status: 'successful', finishedBefore: t0 + 1, limit: 1 });
     assert.deepEqual(await store.insert([job(by())], { now: t0 + 1 }), [null]);
   },
-  'a key that is held while its job is queued alone is free once it runs, and taken again by a retry if nobody has it': async (
+  'a key that is held only while its job is queued is free once the job runs, and a retry takes it again if it is free': async (
     store,
     job,
   ) => {
@@ -127,7 +127,7 @@ export const unique = cases(5, {
     await settle(store, failed(rows[0] as Job, t0));
     assert.deepEqual(ids(await store.insert([job(queued())], { now: t0 })), [rows[0]?.id]);
   },
-  'reject: the whole batch is refused by a DuplicateJobError that names the holder': async (store, job) => {
+  'reject: the whole batch is rejected with a DuplicateJobError that names the holder': async (store, job) => {
     const first = job(by());
     await insert(store, first);
     const [a, b] = [job(), job(by({ onConflict: 'reject' }))];
@@ -139,7 +139,7 @@ export const unique = cases(5, {
     );
     await assert.rejects(async () => store.insert(many(2, job, by({ key: 'mail c', onConflict: 'reject' })), { now: t0 }), rejected);
   },
-  'replace: the job that waits takes input, priority and times, and keeps its id and its place in time': async (store, job) => {
+  'replace: the waiting job takes the new input, priority and times, and keeps its id and its enqueue time': async (store, job) => {
     const replacing = by({ while: ['queued'], onConflict: 'replace', maxWaitMs: 5_000 });
     const first = job({ ...replacing, dueAt: t0 + 1_000, runAfter: t0 + 1_000 });
     await insert(store, first);
@@ -155,7 +155,7 @@ export const unique = cases(5, {
     assert.deepEqual(idsOf(await claim(store, t0 + 5_000)), [first.id]);
     assert.deepEqual(await store.insert([job({ ...replacing, dueAt: t0 + 9_000 })], { now: t0 + 5_000 }), [null]);
   },
-  'a job that would take a key from another by being run again stays as it is, and the answer is the other': async (store, job) => {
+  'a job is not queued again if another job holds its key, and the answer is that job': async (store, job) => {
     const first = job(by());
     await insert(store, first);
     await settle(store, gaveUp(await claimOne(store, t0), t0));
@@ -169,7 +169,7 @@ export const unique = cases(5, {
     assert.equal((await amend(store, failure, again))?.status, 'queued');
     assert.deepEqual(ids(await store.insert([job(by())], { now: t0 })), [first.id]);
   },
-  'an id that is taken is a conflict also for a unique job': async (store, job) => {
+  'an existing id is a conflict for a unique job, too': async (store, job) => {
     const first = job(by());
     await insert(store, first);
     await refuses('conflict', () => store.insert([{ ...first, unique: by({ key: 'mail z' }).unique }], { now: t0 }));

@@ -59,9 +59,9 @@ export const workflows = cases(8, {
       claim: { worker: 'w1', limit: 5, leaseUntil: t0 + leaseMs, tasks: ['mail'] },
     });
     assert.deepEqual(dependents, [{ ...child, status: 'queued', dueAt: t0 + 9 }]);
-    assert.deepEqual(idsOf(claimed), [child.id], 'it is claimed in the same call');
+    assert.deepEqual(idsOf(claimed), [child.id], 'a child can be claimed in the call that settles its last parent');
   },
-  'its input is made of what its parents returned, in the order of the edges': async (store, job) => {
+  'the input of a child consists of the return values of its parents, in the order of the edges': async (store, job) => {
     const [a, b] = [part(job), part(job)];
     const fills = {
       none: waiting(job),
@@ -96,7 +96,7 @@ export const workflows = cases(8, {
     assert.equal(await input(fills.parts), '{"a":"é","b":[null],"c":[{"of":"a"},[null]]}');
     assert.equal(await input(fills.whole), '{"of":"a"}');
   },
-  'what a parent returned is kept when the parent is pruned': async (store, job) => {
+  'the return value of a parent is kept when the parent is pruned': async (store, job) => {
     const [a, b, child] = [part(job), part(job), waiting(job, { fill: 'all' })];
     await insertAll(store, [a, b, child], [edge(a, child), edge(b, child)]);
     const [one, two] = await claim(store, t0);
@@ -106,7 +106,7 @@ export const workflows = cases(8, {
     await settle(store, done(two, t0, '2'));
     assert.equal((await rowOf(store, child.id)).input, '["kept",2]');
   },
-  'its delay and its expiry count from its last parent': async (store, job) => {
+  'the delay and the expiry of a child start when its last parent ends': async (store, job) => {
     const a = part(job);
     const later = waiting(job, { delayMs: 1_000, expiresMs: 500 });
     const fixed = waiting(job, {}, { runAfter: t0 + 3_000, dueAt: t0 + 3_000, expiresAt: t0 + 9_000 });
@@ -136,7 +136,7 @@ export const workflows = cases(8, {
     assert.equal((await store.settle([end], { now: t0 + leaseMs })).dependents.length, 1);
     assert.deepEqual((await store.settle([end], { now: t0 + leaseMs })).dependents, []);
   },
-  'when a job fails, those that wait for it are cancelled, and those that wait for these': async (store, job) => {
+  'when a job fails, the jobs that depend on it are cancelled, directly or indirectly': async (store, job) => {
     const [a, b] = [part(job), part(job)];
     const [child, other, grandchild] = [waiting(job), waiting(job), waiting(job)];
     await insertAll(
@@ -154,7 +154,7 @@ export const workflows = cases(8, {
     assert.equal((await rowOf(store, child.id)).finishedAt, t0 + 7);
     assert.deepEqual((await store.settle([done(two, t0 + 8)], { now: t0 + 8 })).dependents.map(brief), [[other.id, 'queued', null]]);
   },
-  'a job that is cancelled, by itself or by hand, or deleted, cancels those that wait for it': async (store, job) => {
+  'when a job is cancelled, by itself or by hand, or deleted, the jobs that wait for it are cancelled': async (store, job) => {
     const parents = [part(job), part(job), part(job)];
     const children = parents.map(() => waiting(job));
     await insertAll(
@@ -178,7 +178,7 @@ export const workflows = cases(8, {
       children.map(({ id }) => [[id, 'cancelled', upstreamFailed]]),
     );
   },
-  'a job that may fail lets those that wait for it go on, with null as its value': async (store, job) => {
+  'if a job that is allowed to fail fails, the jobs that wait for it continue with null as its value': async (store, job) => {
     const [a, b] = [part(job, { allowFailure: true }), part(job)];
     const child = waiting(job, { fill: 'all' });
     await insertAll(store, [a, b, child], [edge(a, child), edge(b, child)]);
@@ -188,7 +188,7 @@ export const workflows = cases(8, {
     const row = await rowOf(store, child.id);
     assert.deepEqual([row.status, row.input], ['queued', '[null,1]']);
   },
-  'a job that always runs is queued when all its parents have ended, however they ended': async (store, job) => {
+  'a job with always is queued when all its parents have ended, whatever their outcome': async (store, job) => {
     const [a, b] = [part(job, { onFailure: 'workflow' }), part(job)];
     const [child, always] = [waiting(job), waiting(job, { always: true, fill: 'all' })];
     await insertAll(store, [a, b, child, always], [edge(a, child), edge(a, always), edge(child, always), edge(b, always)]);
@@ -203,7 +203,7 @@ export const workflows = cases(8, {
     assert.deepEqual(dependents.map(brief), [[always.id, 'queued', null]]);
     assert.equal(dependents[0]?.input, '[null,null,null]');
   },
-  'a failure ends its whole workflow if its parts ask for that': async (store, job) => {
+  'a failure ends the whole workflow if its parts request that': async (store, job) => {
     const [a, b, c] = [part(job, { onFailure: 'workflow' }), part(job), part(job)];
     const [child, stranger] = [waiting(job), job({ workflow: 'other', part: plain })];
     await insertAll(store, [a, b, c, child, stranger], [edge(c, child)]);
@@ -219,7 +219,7 @@ export const workflows = cases(8, {
     assert.equal((await rowOf(store, stranger.id)).status, 'queued');
     assert.equal((await settle(store, failed(two, t0)))[0], 'cancelled');
   },
-  'a job with steps to undo that waits when its workflow ends is queued for that': async (store, job) => {
+  'a waiting job with steps to undo is queued to undo them when its workflow ends': async (store, job) => {
     const [a, b, c] = [part(job, { onFailure: 'workflow' }), part(job), part(job)];
     await insertAll(store, [a, b, c], []);
     const [one, two, three] = await claim(store, t0);
@@ -236,7 +236,7 @@ export const workflows = cases(8, {
     assert.equal(dependents[0]?.cancelRequested, upstreamFailed);
     assert.equal((await claimOne(store, t0 + 5)).id, b.id);
   },
-  'a failed job that runs again revives those that were cancelled because of it': async (store, job) => {
+  'when a failed job runs again, the jobs that were cancelled because of it wait again': async (store, job) => {
     const [a, b] = [part(job), part(job)];
     const [child, grandchild, byHand] = [waiting(job), waiting(job), waiting(job)];
     await insertAll(store, [a, b, child, grandchild, byHand], [edge(a, child), edge(b, child), edge(child, grandchild), edge(a, byHand)]);
@@ -257,7 +257,7 @@ export const workflows = cases(8, {
     assert.equal((await rowOf(store, child.id)).status, 'queued');
     assert.deepEqual(brief(await rowOf(store, byHand.id)), [byHand.id, 'cancelled', 'by hand']);
   },
-  'a job that is queued by hand while its parents are not done waits for them': async (store, job) => {
+  'a job that is queued by hand waits for its unfinished parents': async (store, job) => {
     const [a, child] = [part(job), waiting(job)];
     await insertAll(store, [a, child], [edge(a, child)]);
     const stopped = await amend(store, child, { status: 'cancelled', reason: 'by hand', finishedAt: t0 });
@@ -269,7 +269,7 @@ export const workflows = cases(8, {
     await settle(store, done(await claimOne(store, t0), t0));
     assert.equal((await rowOf(store, child.id)).status, 'queued');
   },
-  'jobs that are queued again in one call wait for each other; jobs that run always wait again': async (store, job) => {
+  'jobs that are queued again in one call wait for each other; jobs with always wait again': async (store, job) => {
     const [a, b] = [part(job, { allowFailure: true }), waiting(job, { fill: 'first' })];
     const [always, late] = [waiting(job, { always: true }), waiting(job)];
     await insertAll(store, [a, b, always, late], [edge(a, b), edge(b, always), edge(a, late)]);
@@ -282,11 +282,11 @@ export const workflows = cases(8, {
     await store.amend(amendments, { now: t0 + 5 });
     const rows = await Promise.all([a, b, always, late].map(({ id }) => rowOf(store, id)));
     const statuses = rows.map(({ status }) => status);
-    assert.deepEqual(statuses, ['queued', 'waiting', 'waiting', 'waiting'], 'late has not started, so it waits for the value too');
+    assert.deepEqual(statuses, ['queued', 'waiting', 'waiting', 'waiting'], 'late has not started, so it also waits for the value');
     for (const row of await claim(store, t0 + 5)) await settle(store, done(row, t0 + 6, '"new"'));
     assert.deepEqual([(await rowOf(store, b.id)).status, (await rowOf(store, b.id)).input], ['queued', '"new"']);
   },
-  'when a part runs again, those that were undone do too; not before all that undoes them has ended': async (store, job) => {
+  'when a part runs again, undone parts run again too, but only after their compensation has ended': async (store, job) => {
     const [a, b] = [part(job, { compensate: 'undo' }), waiting(job)];
     const end = waiting(job, { always: true }, { task: compensateTask, input: null });
     const tasks = ['mail', compensateTask];
@@ -325,14 +325,14 @@ export const workflows = cases(8, {
     await settle(store, gaveUp(await next(), t0));
     assert.equal((await next()).id, end.id);
     await settle(store, done(await rowOf(store, end.id), t0));
-    assert.deepEqual(await retry(b.id), [b.id, [end.id, 'waiting', null]], 'what ran again was not undone since');
+    assert.deepEqual(await retry(b.id), [b.id, [end.id, 'waiting', null]], 'the part that ran again has not been undone since');
     await settle(store, gaveUp(await next(), t0));
     await settle(store, done(await next(), t0));
     const latest = await rowOf(store, a.id);
     await store.amend([{ id: a.id, expect: { status: 'successful', claim: latest.claim }, set: null }], { now: t0 });
-    assert.deepEqual(await retry(b.id), [end.id], 'what was undone is gone');
+    assert.deepEqual(await retry(b.id), [end.id], 'the undone part has been deleted');
   },
-  'edges can be added to jobs that wait, and to no others': async (store, job) => {
+  'edges can be added to waiting jobs only': async (store, job) => {
     const [a, child] = [part(job), waiting(job, { fill: 'all' })];
     await insertAll(store, [a, child], [edge(a, child)]);
     const row = await claimOne(store, t0);
@@ -353,14 +353,14 @@ export const workflows = cases(8, {
       { parents: [], children: [] },
     ]);
   },
-  'jobs that are inserted once keep the edges that they have': async (store, job) => {
+  'once: an existing job keeps its edges': async (store, job) => {
     const [a, child] = [part(job), waiting(job, { fill: 'all' })];
     for (let i = 0; i < 2; i++) await store.insert([a, child], { now: t0, once: true, edges: [edge(a, child)] });
     const more = part(job);
     await store.insert([a, more], { now: t0, once: true, edges: [edge(a, child), edge(more, child)] });
     assert.deepEqual((await store.getEdges([child.id]))[0]?.parents, [a.id, more.id]);
   },
-  'one job waits for many, and many for one': async (store, job) => {
+  'one job can wait for many, and many for one': async (store, job) => {
     const root = part(job);
     const middle = many(300, job, { status: 'waiting', workflow: 'w', part: { ...plain, fill: 'first' } });
     const last = waiting(job, { fill: 'all' });
