@@ -20,8 +20,8 @@ export interface Known {
  */
 export function describe(write: Write, known: (id: string) => Known | undefined, count?: Count): string | null {
   if (write.kind === 'pauseQueue') return `Pause queue ${clean(write.name)}?`;
-  if (write.kind === 'sendMail') return write.state === 'held' ? `Send the mail to ${clean(write.to)} for real?` : null;
-  if (write.kind === 'dropMail') return `Drop the mail to ${clean(write.to) || 'nobody yet'}?`;
+  if (write.kind === 'sendMail') return write.state === 'held' ? `Send the email to ${clean(write.to)} for real?` : null;
+  if (write.kind === 'dropMail') return `Drop the email to ${clean(write.to) || 'nobody yet'}?`;
   if (write.kind !== 'jobs') return null;
   const { verb, which, priority } = write;
   const to = priority === undefined ? '' : ` to ${priority}`;

@@ -204,7 +204,7 @@ export const bindings: readonly Binding[] = [
     only: 'write',
     hint: 'delete',
     rank: 7,
-    help: 'drop: cancel or delete the mail',
+    help: 'drop: cancel or delete it',
     applies: (state) => selectedMail(state) !== undefined,
     action: { type: 'dropMail' },
   },

@@ -142,7 +142,7 @@ export function reduce(state: State, action: Action): State {
     case 'dropMail': {
       const mail = selectedMail(state);
       const { job = '', to = '', state: standing = 'queued' } = mail ?? {};
-      return allowed(state, mail && { kind: action.type, job, to, state: standing }, 'no mail under the cursor');
+      return allowed(state, mail && { kind: action.type, job, to, state: standing }, 'no email under the cursor');
     }
     case 'saveMail': {
       const mail = selectedMail(state);

@@ -128,7 +128,7 @@ export class DevSessions {
   }
 
   async #real({ tasks }: Application): Promise<Running> {
-    if (!this.#options.deliver) mailOf(tasks).outlet = { kind: 'held', because: 'escapement dev holds mail; --deliver sends it' };
+    if (!this.#options.deliver) mailOf(tasks).outlet = { kind: 'held', because: 'escapement dev holds email; --deliver sends it' };
     await tasks.open();
     const off = tasks.on('*', this.#feed.add);
     this.#starts += 1;

@@ -28,10 +28,10 @@ export async function carryOut(tasks: Tasks, write: Write, store: StoreOperation
       return `resumed queue ${clean(write.name)}`;
     case 'sendMail':
       await outboxOf(tasks).send(write.job);
-      return `the mail …${write.job.slice(-6)} is sent as soon as a worker is free`;
+      return `the email …${write.job.slice(-6)} is sent as soon as a worker is free`;
     case 'dropMail':
       await outboxOf(tasks).drop(write.job);
-      return `dropped the mail …${write.job.slice(-6)}`;
+      return `dropped the email …${write.job.slice(-6)}`;
     case 'runSchedule': {
       const job = await tasks.schedules.runNow(write.name);
       return `enqueued a job of ${clean(write.name)} as …${job.id.slice(-6)}`;
@@ -47,7 +47,7 @@ export async function carryOut(tasks: Tasks, write: Write, store: StoreOperation
 
 function outboxOf(tasks: Tasks) {
   const { outbox } = mailOf(tasks);
-  if (!outbox) throw new Error('the application does not define mail');
+  if (!outbox) throw new Error('the application defines no emails');
   return outbox;
 }
 

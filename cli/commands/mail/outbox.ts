@@ -38,7 +38,7 @@ export function addOutbox(parent: Command, io: Io, done: (code: ExitCode) => voi
 function outboxOf({ tasks, label }: Operation) {
   const { outbox } = mailOf(tasks);
   if (outbox) return outbox;
-  throw new CommandError(`${label} has no mail; see createMail() and queued() in 'escapement/email'`);
+  throw new CommandError(`${label} has no emails; see createMail() and queued() in 'escapement/email'`);
 }
 
 async function list(operation: Operation, { limit }: Options): Promise<ExitCode> {

@@ -37,7 +37,7 @@ export function outbox(state: State, wide: number, high: number): readonly Line[
   if (mails.length === 0) {
     return [
       blank,
-      emptyLine(state, hasMail ? 'no mail yet' : "this application does not define mail; see createMail() in 'escapement/email'"),
+      emptyLine(state, hasMail ? 'no mail yet' : "this application defines no emails; see createMail() in 'escapement/email'"),
     ];
   }
   const { from, to } = windowOf(mails.length, state.rowsDown.outbox, Math.max(1, high - 1));
@@ -75,8 +75,8 @@ function whenTitle({ zone }: State): string {
 export function mail(state: State, wide: number, high: number): readonly Line[] {
   const { mail: detail } = state.data;
   const id = state.jobId === null ? '' : shortId(state.jobId);
-  if (!detail) return [blank, line(span(`   loading mail ${id}`, 'dim'))];
-  if (detail === 'gone') return [blank, line(span(`   mail ${id} not found: dropped, pruned, or sent as another job`, 'dim'))];
+  if (!detail) return [blank, line(span(`   loading email ${id}`, 'dim'))];
+  if (detail === 'gone') return [blank, line(span(`   email ${id} not found: dropped, pruned, or sent as another job`, 'dim'))];
   const { subject, task, attempts } = detail;
   const head = [
     ends(
