@@ -114,9 +114,7 @@ test('an enqueue can be changed, refused, and must not wait in a synchronous tra
     expect(db.transaction(() => work.enqueue({ n: 5 }, { transaction: db }).input)()).toEqual({ n: 6 });
     off.push(tasks.useEnqueue(async (_, next) => next()));
     expect((await work.enqueue({ n: 7 })).input).toEqual({ n: 8 });
-    expect(() => db.transaction(() => work.enqueue({ n: 5 }, { transaction: db }))()).toThrow(
-      /returned a promise, which a synchronous/,
-    );
+    expect(() => db.transaction(() => work.enqueue({ n: 5 }, { transaction: db }))()).toThrow(/returned a promise, which a synchronous/);
     off.push(tasks.useEnqueue(() => undefined));
     await expect(work.enqueue({ n: 1 })).rejects.toThrow(/did not call next\(\); throw an error to reject an enqueue/);
     for (const end of off) end();
