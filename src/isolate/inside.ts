@@ -52,7 +52,7 @@ export function checkUse(backend: { readonly name: string; readonly supports: { 
   }
   if (!backend.supports.shared) {
     throw new EscapementError(
-      `an isolated task cannot use the backend ${backend.name}(), whose jobs only exist in the worker's own ${here.in}; use sqlite(), or return the input and enqueue the job elsewhere`,
+      `an isolated task cannot use the backend ${backend.name}(), whose jobs only exist in the worker's own ${here.in}; use sqlite() or postgres(), or return the input and enqueue the job elsewhere`,
     );
   }
 }
