@@ -3,7 +3,7 @@ import { createTasks, memory, ResultNotFoundError } from 'escapement';
 import { simulate } from 'escapement/testing';
 import { expect, test } from 'vitest';
 
-test('getResult, ctx.result and operations answer from the backend of the job', async () => {
+test("getResult, ctx.result and operations use the job's own backend", async () => {
   const tasks = createTasks({ backends: { default: memory(), bulk: memory() } });
   const seen: string[] = [];
   const work = tasks.define('work', async (n: number, ctx) => {
@@ -29,7 +29,7 @@ test('getResult, ctx.result and operations answer from the backend of the job', 
   await tasks.close();
 });
 
-test('the same in a simulation', async () => {
+test('jobs keep their backend in a simulation', async () => {
   const tasks = createTasks({ backends: { default: memory(), bulk: memory() } });
   const seen: string[] = [];
   const work = tasks.define('work', (n: number, ctx) => void seen.push(`${n} ${ctx.result.backend}`));

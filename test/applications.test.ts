@@ -22,8 +22,8 @@ function version(number: number, name?: string, backend = memory()) {
 const stopped = async (tasks: ReturnType<typeof createTasks>) =>
   expect.poll(async () => (await tasks.workers.list()).every(({ state }) => state === 'stopped'), { timeout: 30_000 }).toBe(true);
 
-describe('applications of one name', () => {
-  test('the workers of the former one stop, and its worker cannot be started any more', async () => {
+describe('applications with the same name', () => {
+  test('a new application stops the workers of the previous one, which cannot be started again', async () => {
     const first = version(1, 'shop');
     await first.tasks.worker().start();
     const second = version(2, 'shop');
@@ -35,7 +35,7 @@ describe('applications of one name', () => {
     expect((await second.tasks.workers.list()).map(({ state }) => state)).toEqual(['running']);
   });
 
-  test('those of other names, and those without one that functions make, go on beside each other', async () => {
+  test('applications with other names, or unnamed ones created in functions, run side by side', async () => {
     const all = [version(1, 'a'), version(2, 'b'), version(3), version(4)];
     for (const { tasks } of all) await tasks.worker().start();
     for (const { tasks, task } of all) {
@@ -44,7 +44,7 @@ describe('applications of one name', () => {
     }
   });
 
-  test('one that was closed leaves its name', async () => {
+  test('closing an application frees its name', async () => {
     await version(1, 'left').tasks.close();
     const { tasks, task } = version(2, 'left');
     await tasks.worker().start();
@@ -65,7 +65,7 @@ describe('a module that is evaluated again', () => {
     [['f (/app/tasks.js:5:11)', 'eval (/app/tasks.js:9:1)'], undefined],
     [['file:///app/test.js:5:11', 'file:///node_modules/vitest/dist/runner.js:9:1'], undefined],
     [[], undefined],
-  ])('is known by its path where its own code makes the application: %j', (frames, path) => {
+  ])('is identified by its path if its own top-level code creates the application: %j', (frames, path) => {
     expect(at(frames)?.trim()).toBe(path);
   });
 
@@ -73,7 +73,7 @@ describe('a module that is evaluated again', () => {
   const vite = 'ESModulesEvaluator.runInlinedModule (file:///node_modules/vite/dist/node/module-runner.js:807:163)';
   const nextTurn = () => new Promise(setImmediate);
 
-  test('is told from applications that one evaluation makes beside each other', async () => {
+  test('is distinguished from other applications created in the same evaluation', async () => {
     expect(at(['file:///app/two.js:1:1', native])).not.toBe(at(['file:///app/two.js:2:1', native]));
     await nextTurn();
     const [first, second, third] = [1, 2, 3].map((line) => at([`file:///app/two.js?v=2:${line}:1`, native]));
@@ -83,7 +83,7 @@ describe('a module that is evaluated again', () => {
     expect([5, 6].map((line) => at([`file:///app/two.js?v=3:${line}:1`, native]))).toEqual([first, second]);
   });
 
-  test('of a dev server is one that comes later, or to the same place', async () => {
+  test('of a dev server is recognized by a later evaluation or the same position', async () => {
     const load = (...lines: number[]) => lines.map((line) => at([`eval (/app/two.js:${line}:1)`, vite]));
     const [first, second] = load(1, 2);
     expect(first).not.toBe(second);
@@ -92,7 +92,7 @@ describe('a module that is evaluated again', () => {
     expect(load(3, 4)).toEqual([first, second]);
   });
 
-  test('runs alone: the workers that its former evaluation started stop', async () => {
+  test('replaces the previous evaluation, whose workers stop', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'escapement-reload-'));
     const module = join(folder, 'tasks.mjs');
     writeFileSync(

@@ -29,7 +29,7 @@ test.each(errors.map(([name]) => name))('%s has a literal name, which a minifier
   expect(new Derived('x').name).toBe('Derived');
 });
 
-test('errors and outcomes of another copy are what they are here', async () => {
+test('errors and outcomes from another copy are recognized', async () => {
   const tasks = createTasks({ backend: memory() });
   class Declined extends copy.PermanentError {
     override readonly code = 'E_DECLINED';
@@ -51,7 +51,7 @@ test('errors and outcomes of another copy are what they are here', async () => {
   expect(isEscapementError(new copy.InputError('x'))).toBe(true);
 });
 
-test('an application of another copy can be simulated here, and its portable tasks registered', async () => {
+test('an application from another copy can be simulated, and its portable tasks registered', async () => {
   const tasks = copy.createTasks({ backend: copy.memory() });
   const job = tasks.define('job', async (_: void, ctx) => ctx.sleep('1h'));
   await using sim = await simulate(tasks as never);
@@ -63,7 +63,7 @@ test('an application of another copy can be simulated here, and its portable tas
   expect((await other.register(portable as never).enqueue()).returnValue).toBe('run');
 });
 
-test('an application of another version is refused by name', async () => {
+test('an application from another version is rejected, and the error names the version', async () => {
   const tasks = { [Symbol.for('escapement.application')]: { version: '0.0.9' } };
   await expect(simulate(tasks as never)).rejects.toThrow(
     /an application of escapement .*, got an application of escapement 0\.0\.9; install a single version/,

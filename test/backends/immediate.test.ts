@@ -1,7 +1,7 @@
 import { createTasks, immediate } from 'escapement';
 import { expect, test } from 'vitest';
 
-test('enqueueMany resolves when all its jobs are finished, also when another call has taken one of them', async () => {
+test('enqueueMany resolves when all its jobs are finished, even those that another call runs', async () => {
   const tasks = createTasks({ backend: immediate() });
   const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const wait = tasks.define('wait', async (n: number) => gates[n]?.promise);

@@ -42,7 +42,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
   });
   afterEach(() => tasks.close());
 
-  test('a job runs with its whole context, and its result has what happened', async () => {
+  test('a job runs with its full context, and its result records what happened', async () => {
     const welcome = tasks.define('mail.welcome', {
       queue: 'mail',
       priority: 7,
@@ -89,7 +89,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     await expect(another.using({ id: '4711' }).enqueue()).rejects.toMatchObject({ code: 'ESCAPEMENT_RESULT_MISMATCH' });
   });
 
-  test('jobs start by priority, then in the order in which they came, at most as many at a time as there are places', async () => {
+  test('jobs start by priority, then in enqueue order, within the concurrency', async () => {
     const order: number[] = [];
     let [running, most] = [0, 0];
     const run = async (x: number) => {
@@ -112,7 +112,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect(most).toBe(2);
   });
 
-  test('the task decides about retries, and errors are kept', async () => {
+  test('the task controls retries, and errors are kept', async () => {
     class Refused extends Error {
       override name = 'Refused';
     }
@@ -171,7 +171,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     });
   });
 
-  test('snoozes use up no attempt, and a task can cancel itself', async () => {
+  test('snoozes use up no attempts, and a task can cancel itself', async () => {
     let calls = 0;
     const snoozy = tasks.define('snoozy', { retry: { maxAttempts: 1 }, run: () => (++calls < 3 ? snooze(1) : undefined) });
     const stopper = tasks.define('stopper', () => cancel('enough'));
@@ -182,7 +182,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect(await (await stopper.enqueue()).wait()).toMatchObject({ status: 'cancelled', reason: 'enough' });
   });
 
-  test('jobs that wait are cancelled, made urgent, deleted, and run again', async () => {
+  test('waiting jobs can be cancelled, reprioritized, deleted and retried', async () => {
     const ran: string[] = [];
     const task = tasks.define('task', (name: string) => void ran.push(name));
     const later = await task.using({ runAfter: '1h' }).enqueue('later');
@@ -209,7 +209,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     await expect(tasks.getResult(gone.id)).rejects.toMatchObject({ code: 'ESCAPEMENT_RESULT_NOT_FOUND' });
   });
 
-  test('what a running job has written down is saved', async () => {
+  test('progress, metadata and logs of a running job are saved', async () => {
     let end = () => {};
     const isOver = new Promise<void>((resolve) => {
       end = resolve;
@@ -232,7 +232,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect(result.metadata).toEqual({ step: 1 });
   });
 
-  test('a running job is told that it is cancelled', async () => {
+  test('cancelling a running job aborts its signal', async () => {
     let began = () => {};
     const isRunning = new Promise<void>((resolve) => {
       began = resolve;
@@ -252,7 +252,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect(reason).toMatchObject({ name: 'CancelledError' });
   });
 
-  test('a job that has expired is not started', async () => {
+  test('an expired job is not started', async () => {
     const task = tasks.define('task', { expires: 1, run: () => expect.unreachable() });
     const result = await task.enqueue();
     await expect.poll(async () => (await result.refresh()).status).toBe('cancelled');
@@ -261,7 +261,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect(await result.refresh()).toMatchObject({ status: 'cancelled', reason: 'expired', attempts: 0 });
   });
 
-  test('what asks for the store of the engine while it runs fails for good, and does nothing', async () => {
+  test("using a feature that needs the engine's store fails the job permanently and has no effect", async () => {
     const effects: string[] = [];
     const step = tasks.define('step', (_: void, ctx) => ctx.step('charge', () => void effects.push('charged')));
     const wait = tasks.define('wait', (_: void, ctx) => ctx.waitFor('packed'));
@@ -309,7 +309,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect(await tasks.jobs.prune({ olderThan: 0, status: 'successful' })).toBeGreaterThanOrEqual(5);
   });
 
-  test('a stopped worker gives its jobs back without using up an attempt', async () => {
+  test('a stopped worker releases its jobs without using up an attempt', async () => {
     let began = () => {};
     const isRunning = new Promise<void>((resolve) => {
       began = resolve;
@@ -328,7 +328,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect((await tasks.queues.list())[0]?.counts).toMatchObject({ ready: 2, running: 0 });
   });
 
-  test('a job that a worker has got and never begun has used up nothing', async () => {
+  test('a job that was fetched but never started uses up no attempt', async () => {
     const task = tasks.define('task', (_: void, ctx) => ctx.attempt);
     const result = await task.using({ retry: { maxAttempts: 1 } }).enqueue();
     const dead = new Worker('default', null, { connection: connection(), prefix, lockDuration: 50 });
@@ -338,7 +338,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect(await result.wait()).toMatchObject({ returnValue: 1, attempts: 1, errors: [] });
   });
 
-  test('jobs of tasks that a worker does not know are left for others', async () => {
+  test('a worker leaves jobs of unknown tasks to other workers', async () => {
     const other = app();
     other.define('mine', () => 'mine');
     const theirs = tasks.define('theirs', () => 'theirs');
@@ -350,7 +350,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect(await result.wait()).toMatchObject({ returnValue: 'theirs', attempts: 1 });
   });
 
-  test('jobs that other programs add to a queue of BullMQ run too', async () => {
+  test('jobs that other programs add to a BullMQ queue run too', async () => {
     const task = tasks.define('task', (input: { a: number }) => input.a + 1);
     await tasks.worker({ queues: ['default'] }).start();
     const id = await withQueue('default', async (queue) => (await queue.add('task', { a: 1 })).id);
@@ -360,7 +360,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     expect(task.queue).toBe('default');
   });
 
-  test('a client of ioredis serves as the connection, and stays open', async () => {
+  test('an ioredis client can be passed as the connection, and stays open', async () => {
     const client = new Redis({ ...connection(), maxRetriesPerRequest: null });
     const own = app({ backend: bullmq({ connection: client, prefix }) });
     const task = own.define('task', () => 1);
@@ -371,7 +371,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
     client.disconnect();
   });
 
-  test('finished jobs are kept as long as the application says', async () => {
+  test('finished jobs are kept for the configured retention', async () => {
     const own = app({ retention: { successful: '1h', failed: '1d', cancelled: '2d' } });
     const task = own.define('task', () => 1);
     await own.worker().start();
@@ -382,7 +382,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
 });
 
 describe.skipIf(!redisServer)('without Redis (needs redis-server)', () => {
-  test('a server that goes away and comes back loses nothing', async () => {
+  test('a server that restarts loses nothing', async () => {
     const redis = await startRedis(['--appendonly', 'yes', '--appendfsync', 'always']);
     const backend = bullmq({ connection: { host: '127.0.0.1', port: redis.port }, lockDuration: '1s' });
     const tasks = createTasks({ name: 'away', backend, logger: quiet });

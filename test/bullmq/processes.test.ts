@@ -41,7 +41,7 @@ describe.skipIf(!redisServer)('processes on BullMQ (needs redis-server)', () => 
     return { tasks, append, lines, start };
   };
 
-  test('a killed worker loses nothing: another one runs its jobs', async () => {
+  test('another worker runs the jobs of a killed worker', async () => {
     const { tasks, append, lines, start } = prepare();
     const victim = await start(60_000);
     const jobs = await append.enqueueMany([1, 2, 3, 4, 5, 6]);
@@ -62,7 +62,7 @@ describe.skipIf(!redisServer)('processes on BullMQ (needs redis-server)', () => 
     await tasks.close();
   });
 
-  test('a job that has no attempt left when its worker is killed has failed', async () => {
+  test('a job whose worker is killed during its last attempt fails', async () => {
     const { tasks, append, lines, start } = prepare();
     const victim = await start(60_000);
     const job = await append.using({ retry: { maxAttempts: 1 } }).enqueue(1);
@@ -76,7 +76,7 @@ describe.skipIf(!redisServer)('processes on BullMQ (needs redis-server)', () => 
     await tasks.close();
   });
 
-  test('a worker that was paused for longer than its lock does not disturb the next one', async () => {
+  test('a worker that is suspended past its lock does not disturb the next one', async () => {
     const { tasks, append, lines, start } = prepare();
     const sleeper = await start(3_000);
     const job = await append.enqueue(1);

@@ -25,7 +25,7 @@ describe('options of bullmq()', () => {
   });
 });
 
-test('the flags', () => {
+test('the capability flags', () => {
   expect(app().backends[0]).toEqual({
     alias: 'default',
     name: 'bullmq',
@@ -54,7 +54,7 @@ describe('an enqueue', () => {
     });
   });
 
-  test('is told all faults at once', async () => {
+  test('reports all errors at once', async () => {
     const all = tasks.define('all', { unique: {}, concurrency: { limit: 1 }, run });
     await expect(all.using({ queue: 'narrow' }).enqueue()).rejects.toMatchObject({
       faults: [{ path: 'unique' }, { path: 'concurrency' }, { path: 'queues.narrow' }],
@@ -63,7 +63,7 @@ describe('an enqueue', () => {
 });
 
 describe('a worker', () => {
-  test('of tasks that need the engine', async () => {
+  test('rejects tasks that need the engine', async () => {
     const tasks = app({ queues: { default: {}, narrow: { rate: { limit: 1, per: '1m' } } } });
     const task = tasks.define('all', {
       unique: {},
@@ -88,7 +88,7 @@ describe('a worker', () => {
     await expect(tasks.worker().start()).rejects.toThrow('queues.narrow');
   });
 
-  test('on another backend does not mind', async () => {
+  test('ignores tasks on other backends', async () => {
     const tasks = createTasks({
       name: 'both',
       backends: { default: nowhere, other: bullmq({ connection: { host: '127.0.0.1', port: 1 } }) },
@@ -105,14 +105,14 @@ test('mail', async () => {
   await expect(welcome.sendMany(['ada@example.com'])).rejects.toThrow('bullmq() and does not support mail');
 });
 
-test('schedules, and events of other processes', async () => {
+test('schedules and fleet events are rejected', async () => {
   const tasks = app();
   const task = tasks.define('task', run);
   await expect(tasks.schedules.save('later', { task, every: '1h' })).rejects.toThrow('this application uses bullmq()');
   expect(() => tasks.on('successful', () => {}, { fleet: true })).toThrow('does not support events of other processes');
 });
 
-test('a simulation runs the engine on its own store instead, and refuses nothing', async () => {
+test('a simulation runs the engine on its own store and rejects nothing', async () => {
   const tasks = app();
   const task = tasks.define('task', { unique: {}, run: async (_: void, ctx) => ctx.step('one', () => 1) });
   const sim = await simulate(tasks);

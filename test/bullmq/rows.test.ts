@@ -14,13 +14,13 @@ describe('ids', () => {
     expect(ownId(foreign)).toBe(own);
   });
 
-  test('a number may also be of a job that another program has added', () => {
+  test('a numeric id may belong to a job that another program added', () => {
     expect(foreignIds('17')).toEqual(['!17', '17']);
     expect(ownId('17')).toBe('17');
   });
 });
 
-test('priorities are turned round, and none is 0, which would come before all others', () => {
+test('priorities are inverted, and none is 0, which would come first', () => {
   expect([100, 1, 0, -100].map(foreignPriority)).toEqual([1, 100, 101, 201]);
 });
 
