@@ -2,7 +2,7 @@ import type { ScheduleInfo } from 'escapement';
 import { describe, expect, test } from 'vitest';
 import { changeText, clockChange, skippedTime } from '../../cli/clocks.ts';
 
-describe('a day on which the clocks change', () => {
+describe('a day with a clock change', () => {
   test.each([
     ['Europe/Berlin', '2026-03-28T22:59:59Z', undefined],
     ['Europe/Berlin', '2026-03-28T23:00:00Z', 'clocks go forward at 02:00, +1h'],
@@ -27,7 +27,7 @@ describe('a day on which the clocks change', () => {
   });
 });
 
-describe('the local time that an occurrence stands for', () => {
+describe('the local time of an occurrence', () => {
   const cron = (expression: string, timezone: string): ScheduleInfo['trigger'] => ({ kind: 'cron', expression, timezone });
   test.each([
     ['30 2 * * *', 'Europe/Berlin', '2026-03-29T01:00:00Z', '2026-03-29 02:30'],
@@ -49,7 +49,7 @@ describe('the local time that an occurrence stands for', () => {
     expect(skipped && `${skipped.date} ${skipped.time}`).toBe(text);
   });
 
-  test('is found among several triggers', () => {
+  test('is found for schedules with several triggers', () => {
     const at = Date.parse('2026-03-29T01:00:00Z');
     const every: ScheduleInfo['trigger'] = { kind: 'every', everyMs: 60_000, anchorAt: 0 };
     expect(skippedTime(every, at)).toBeUndefined();

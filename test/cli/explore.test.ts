@@ -9,8 +9,8 @@ afterEach(() => vi.unstubAllEnvs());
 
 const explored = (...options: string[]) => cli(['simulate', 'test/cli/fixtures/charges.ts', ...options]);
 
-describe('a search', () => {
-  test('says what it found, and replays it by the line that it printed', async () => {
+describe('an exploration', () => {
+  test('reports the failure and replays it from the printed command', async () => {
     const { code, stdout } = await explored('--explore', '500');
     expect(stdout).toMatch(/^found: Error: charge \d was charged twice\n[\s\S]*shrunk from \d+ to 1 decision:/);
     expect(code).toBe(1);
@@ -24,7 +24,7 @@ describe('a search', () => {
     });
   });
 
-  test('writes what it found to a folder, and plays it first the next time', async () => {
+  test('saves failures to a folder and runs them first next time', async () => {
     const folder = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'failures');
     const { stdout } = await explored('--until-failure', '--failures', folder);
     const [text = ''] = readdirSync(folder).filter((name) => name.endsWith('.txt'));
@@ -34,7 +34,7 @@ describe('a search', () => {
     expect((await explored('--explore', '1', '--faults', 'crash,handler', '--failures', folder)).code).toBe(1);
   });
 
-  test('that finds nothing says how far it went, and which faults there were', async () => {
+  test('without a failure reports its coverage and the injected faults', async () => {
     vi.stubEnv('CHARGES_KEY', '1');
     const { code, stdout } = await explored('--explore', '60');
     expect(stdout).toMatch(/^no failures found: 60 seeds of 30m in .*\nfaults: F1 [\d,]+, /);
@@ -42,7 +42,7 @@ describe('a search', () => {
     expect((await explored('--explore', '5', '--faults', 'none')).stdout).toMatch(/\nno faults occurred\n$/);
   });
 
-  test('ends at Ctrl-C, and says what it has seen', async () => {
+  test('stops at Ctrl-C and reports what it has covered', async () => {
     vi.stubEnv('CHARGES_KEY', '1');
     const argv = ['simulate', 'test/cli/fixtures/charges.ts', '--until-failure'];
     const { code, stdout } = await cli(argv, { interruptAfterReadings: 40 });
@@ -50,7 +50,7 @@ describe('a search', () => {
     expect(code).toBe(130);
   });
 
-  test('plays an hour of a longer simulation, unless a period is given, and expects nothing of a play that it cut off', async () => {
+  test('plays one hour of a longer simulation unless a period is given, and skips expectations if play was cut off', async () => {
     const shop = ['simulate', 'fixtures/shop/tasks.ts', '--explore', '1', '--faults', 'none'];
     const { code, stdout } = await cli(shop);
     expect(stdout).toMatch(/^no failures found: 1 seed of 1h in /);
@@ -59,13 +59,13 @@ describe('a search', () => {
     expect((await cli([...shop, '--for', '2h'])).stdout).toMatch(/^no failures found: 1 seed of 2h in [^\n]*\nno faults occurred\n$/);
   });
 
-  test('tells how far it is and how long it takes, also where there is no terminal', async () => {
+  test('reports its progress and elapsed time without a terminal', async () => {
     vi.stubEnv('CHARGES_KEY', '1');
     const { stderr } = await explored('--explore', '40');
     expect(stderr).toMatch(/^\d+ of 40 seeds of 30m, [\d,]+ a minute, about [\dhms ]+ left$/m);
   });
 
-  test('counts on a terminal, on one line that is taken away', async () => {
+  test('shows progress on one line of a terminal, then removes it', async () => {
     vi.stubEnv('CHARGES_KEY', '1');
     const { stderr } = await cli(['simulate', 'test/cli/fixtures/charges.ts', '--explore', '30'], { tty: true, env: { NO_COLOR: '1' } });
     expect(stderr).toMatch(/\d+ of 30 seeds of 30m, [\d,]+ a minute, about [\dhms ]+ left/);
@@ -73,7 +73,7 @@ describe('a search', () => {
   });
 });
 
-describe('a search is refused', () => {
+describe('an exploration is refused', () => {
   test.each([
     [['--explore', '5', '--json'], /do not work with a search/],
     [['--explore', '5', '--faults', 'crahs'], /unknown kind crahs; give all, none, or some of crash,/],
@@ -87,7 +87,7 @@ describe('a search is refused', () => {
     expect(code).toBe(2);
   });
 
-  test('when what is to be replayed, or the file of failures, is something else', async () => {
+  test('if the failures file or ESCAPEMENT_REPLAY is invalid', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
     writeFileSync(join(folder, 'failures.json'), 'something dear');
     expect(await explored('--explore', '1', '--failures', folder)).toMatchObject({
@@ -99,7 +99,7 @@ describe('a search is refused', () => {
     expect(await explored('--explore', '1')).toMatchObject({ code: 2, stderr: expect.stringMatching(/ESCAPEMENT_REPLAY/) });
   });
 
-  test('when play waits for what will not come', async () => {
+  test('if play waits for something that never happens', async () => {
     const { code, stderr } = await spawned(['simulate', 'test/cli/fixtures/play-waits.ts', '--explore', '5']);
     expect(stderr).toMatch(/play\(sim\) of .*play-waits\.ts waits for something that never happens/);
     expect(code).toBe(2);

@@ -33,7 +33,7 @@ test.each([
   expect(clean(text)).toBe(expected);
 });
 
-test('cleanLines keeps lines and their indents, and drops empty ones', () => {
+test('cleanLines keeps lines and their indentation, and drops empty lines', () => {
   expect(cleanLines('one\n  two\u0007\r\n\n\tthree')).toEqual(['one', '  two', ' three']);
 });
 
@@ -92,14 +92,14 @@ test.each([
   expect(roughly(value)).toBe(text);
 });
 
-test('one of a thing has no plural', () => {
+test('a count of one uses the singular', () => {
   expect([plural(0, 'job'), plural(1, 'job'), plural(2_000, 'job')]).toEqual(['0 jobs', '1 job', '2,000 jobs']);
 });
 
 describe('table', () => {
   const columns = [{ title: 'task' }, { title: 'jobs', align: 'right' as const }, { title: 'last' }];
 
-  test('aligns words to the left and numbers to the right, whatever their width', () => {
+  test('aligns text left and numbers right, whatever their width', () => {
     const rows = [['mail', 1_204, 'a'], ['山田', 7, 'b'], null, ['total', 0, '']];
     expect(table(columns, rows, plain)).toEqual([
       'task    jobs  last', //
@@ -110,7 +110,7 @@ describe('table', () => {
     ]);
   });
 
-  test('is as wide with colour as without', () => {
+  test('has the same width with and without colour', () => {
     const rows = [['a', { text: 3, mark: 'red' as const }, 'x']];
     const coloured = table(columns, rows, painter(true));
     expect(coloured[1]).toContain('\u001b[31m3\u001b[39m');
@@ -118,7 +118,7 @@ describe('table', () => {
   });
 });
 
-test('bars: a dot for nothing, a space for outside, eight heights up to the most', () => {
+test('bars draw a dot for zero, a space outside the range, and eight heights up to the maximum', () => {
   expect(bars([undefined, 0, 1, 2, 3, 4, 5, 6, 7, 8], 8)).toBe(' ·▁▂▃▄▅▆▇█');
   expect(bars([1, 50, 100], 100)).toBe('▁▄█');
   expect(bars([0, 0], 0)).toBe('··');
@@ -135,7 +135,7 @@ test.each([
   expect(scale(max)).toBe(text);
 });
 
-test('what the scale says of a height is what the bars draw', () => {
+test('the scale matches the heights of the bars', () => {
   for (let max = 1; max <= 60; max++) {
     for (const [, block, from, to] of scale(max).matchAll(/(\S) (\d+)(?:–(\d+))?/g)) {
       expect(bars([Number(from), Number(to ?? from)], max), `max ${max}`).toBe(`${block}${block}`);

@@ -21,7 +21,7 @@ const files = () => (readdirSync(cwd, { recursive: true }) as string[]).filter((
 const init = (...options: string[]) => cli(['init', ...options], { cwd });
 
 describe('escapement init', () => {
-  test('makes a project in an empty folder', async () => {
+  test('creates a project in an empty folder', async () => {
     const { code, stdout, stderr } = await init();
     expect([code, stderr]).toEqual([0, '']);
     expect(files()).toEqual(['data/.gitignore', 'package.json', 'tasks.test.ts', 'tasks.ts']);
@@ -35,7 +35,7 @@ describe('escapement init', () => {
     expect(stdout).toContain('node node_modules/escapement/dist/cli/main.js worker tasks.ts');
   });
 
-  test('takes up what the project is: its language, modules, folder, test runner, indent and scripts', async () => {
+  test("adapts to the project's language, module system, folder, test runner, indentation and scripts", async () => {
     put('package.json', '{\n    "name": "shop",\n    "scripts": { "test": "mocha" },\n    "devDependencies": { "vitest": "5" }\n}\n');
     put('src/index.js', 'module.exports = 1;\n');
     const { stdout } = await init();
@@ -48,14 +48,14 @@ describe('escapement init', () => {
     expect(stdout).toContain('npx vitest run src/tasks.test.mjs');
   });
 
-  test('replaces what npm writes for a test', async () => {
+  test('replaces the test script that npm generates', async () => {
     put('package.json', JSON.stringify({ type: 'module', scripts: { test: 'echo "Error: no test specified" && exit 1' } }));
     await init();
     expect(manifest().scripts?.test).toBe('node --test');
     expect(files()).toContain('tasks.ts');
   });
 
-  test('keeps every file that is there, and says so', async () => {
+  test('keeps every existing file, and reports it', async () => {
     put('tasks.ts', 'mine\n');
     put('Dockerfile', 'mine\n');
     const { code, stdout } = await init('--docker');
@@ -67,7 +67,7 @@ describe('escapement init', () => {
     expect(again.stdout).not.toMatch(/wrote|changed|replaced/);
   });
 
-  test('writes what runs a worker, by Node itself', async () => {
+  test('writes a script that runs a worker with plain Node', async () => {
     await init('--systemd', '--docker');
     expect(read('escapement-worker.service')).toContain(
       `ExecStart="${process.execPath}" node_modules/escapement/dist/cli/main.js worker tasks.ts\n`,
@@ -75,7 +75,7 @@ describe('escapement init', () => {
     expect(read('Dockerfile')).toContain('CMD ["node", "node_modules/escapement/dist/cli/main.js", "worker", "tasks.ts"]');
   });
 
-  test('asks at a terminal: for a worker, and before it replaces a file', async () => {
+  test('asks on a terminal whether to add a worker and before replacing a file', async () => {
     put('tasks.ts', 'mine\n');
     const asked: string[] = [];
     const answers = ['d', 'y'];
@@ -90,7 +90,7 @@ describe('escapement init', () => {
     expect(readdirSync(cwd)).toContain('Dockerfile');
   });
 
-  test('a package.json that cannot be read is left alone', async () => {
+  test('leaves an unreadable package.json unchanged', async () => {
     put('package.json', '{');
     const { code, stderr } = await init();
     expect([code, stderr]).toEqual([2, expect.stringMatching(/^escapement: package.json is not valid JSON/)]);

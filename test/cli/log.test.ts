@@ -34,7 +34,7 @@ function logged(
   return text;
 }
 
-test('a line is one JSON object, with nothing that a terminal would obey', () => {
+test('a line is one JSON object without terminal control characters', () => {
   const text = logged([{ type: 'retrying', ...of, error, dueAt: at + 90_000 }]);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
   expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
@@ -54,7 +54,7 @@ test('a line is one JSON object, with nothing that a terminal would obey', () =>
   });
 });
 
-test('what a job was given is logged only when asked for, and never its secrets', () => {
+test('job input is logged only on request, without its secrets', () => {
   const started: Event = { type: 'started', ...of };
   expect(logged([started])).toBe('');
   expect(JSON.parse(logged([started], { level: 'debug' }))).not.toHaveProperty('input');
@@ -69,7 +69,7 @@ test('what a job was given is logged only when asked for, and never its secrets'
   expect(JSON.parse(logged([line])).fields).toEqual({ to: 'u1', headers: { Authorization: '[redacted]' } });
 });
 
-test('secrets go by many names', () => {
+test('secrets are recognized by many names', () => {
   const secrets = [
     'password',
     'userPassword',
@@ -106,7 +106,7 @@ test('secrets go by many names', () => {
   });
 });
 
-test('on a terminal lines are aligned, whatever is in them', () => {
+test('lines are aligned on a terminal, whatever they contain', () => {
   const lines = logged(
     [
       { type: 'workerStopped', at, worker: 'w' },

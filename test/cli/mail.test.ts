@@ -32,7 +32,7 @@ const anonymous = (text: string) =>
     .replace(/^Date: .*$/m, 'Date: NOW')
     .replace(/--_\S+|boundary="[^"]*"/g, 'BOUNDARY');
 
-test('a mail is previewed, from its first example, another one, or an input', async () => {
+test('preview renders a mail from its first example, another example, or an input', async () => {
   const out = join(folder, 'mail.html');
   const first = await cli(['mail', 'preview', module(), 'welcome', '--out', out]);
   expect(first.stderr).toBe('');
@@ -62,7 +62,7 @@ test('a mail is previewed, from its first example, another one, or an input', as
   expect(first.stdout + bob.stdout).not.toMatch(/[\u0000-\u0009\u000b-\u001f]/);
 });
 
-test('what cannot be previewed is refused', async () => {
+test('preview rejects what it cannot render', async () => {
   const refused = async (...args: string[]) => {
     const { code, stderr } = await cli(['mail', 'preview', module(), ...args]);
     return [code, stderr.trim().replace(/tasks-\d+/, 'tasks')];
@@ -74,7 +74,7 @@ test('what cannot be previewed is refused', async () => {
   expect((await cli(['mail', 'preview', module()])).stdout).toBe('welcome  examples: ada, bob\n');
 });
 
-test('the outbox lists mails, shows one, sends one that is held, and drops one', async () => {
+test('outbox lists mails, shows one, and sends or drops a held one', async () => {
   const server = await startServer();
   onTestFinished(() => server.close());
   const { tasks, welcome, odd } = mailOn(join(folder, 'app.db'), server.port);

@@ -18,7 +18,7 @@ function module(name: string, text: string): string {
   return file;
 }
 
-test('equal seeds print equal bytes, and another seed others', async () => {
+test('the same seed prints the same bytes, and another seed prints others', async () => {
   const shop = ['simulate', 'fixtures/shop/tasks.ts', '--for', '2h', '--seed'];
   const [one, two, other] = await Promise.all([spawned([...shop, '7']), spawned([...shop, '7']), spawned([...shop, '8'])]);
   expect(one.code).toBe(0);
@@ -27,7 +27,7 @@ test('equal seeds print equal bytes, and another seed others', async () => {
   expect(one.stderr).toMatch(/^played 2h in [\d.]+ s: [\d,]+ × real time\n$/);
 });
 
-test('syntax errors are reported with their line, a play that never ends is reported, and a closed pipe is not an error', async () => {
+test('syntax errors include their line, an endless play is reported, and a closed pipe is not an error', async () => {
   const syntax = module('syntax.ts', 'const a = 1;\nexport const tasks = createTasks(;\n');
   const typescript = module('enum.ts', 'export enum A { x }\n');
   const script = module('script.mjs', '\nexport const = 1;\n');
@@ -59,7 +59,7 @@ test('syntax errors are reported with their line, a play that never ends is repo
   expect(closed.stderr).toMatch(/^played 2h in .*\n$/);
 });
 
-test('the oldest Node that is not refused is that of package.json', () => {
+test('the minimum Node version matches package.json', () => {
   const [, major = '', minor = ''] = /^>=(\d+)\.(\d+)$/.exec(engines.node) ?? [];
   expect(nodeFault('20.20.2')).toBe(`escapement needs Node ${major}.${minor} or later; this is Node 20.20.2`);
   expect(nodeFault(`${major}.${Number(minor) - 1}.9`)).toBeDefined();

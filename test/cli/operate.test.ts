@@ -17,7 +17,7 @@ const anHourLater = { now: () => Date.now() + 3_600_000 };
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
 const unsafe = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/;
 
-test('a job is enqueued, listed, shown, cancelled and run again', async () => {
+test('a job is enqueued, listed, shown, cancelled and retried', async () => {
   const store = sharedStore();
   const enqueued = await store.run('enqueue', ['mail.greet', '--input', '{"name":"Ada"}', '--tag', 'a', '--tag', 'b', '--priority', '-5']);
   expect(enqueued).toMatchObject({ code: 0, stderr: '' });
@@ -58,7 +58,7 @@ test('a job is enqueued, listed, shown, cancelled and run again', async () => {
   expect(again.stderr).toMatch(/was successful; enqueue a new job/);
 });
 
-test('jobs are given another priority, and deleted', async () => {
+test('jobs are reprioritized and deleted', async () => {
   const store = sharedStore();
   await store.use(async ({ greet, wide }) => {
     await greet.using({ runAfter: '1h' }).enqueueMany([{ name: 'a' }, { name: 'b' }]);
@@ -91,7 +91,7 @@ test('jobs are given another priority, and deleted', async () => {
   expect((await store.run('delete', [b?.id ?? ''])).code).toBe(1);
 });
 
-test('filters change many jobs only when told so, and then those alone', async () => {
+test('filters change many jobs only with confirmation, and only matching jobs', async () => {
   const store = sharedStore();
   await store.use(async ({ greet, wide }) => {
     await greet.using({ runAfter: '1h' }).enqueueMany([{ name: 'a' }, { name: 'b' }, { name: 'c' }]);
@@ -116,7 +116,7 @@ test('filters change many jobs only when told so, and then those alone', async (
   });
 });
 
-test('lists come page by page, and say how to go on', async () => {
+test('lists are paginated and print how to continue', async () => {
   const store = sharedStore();
   await store.use(({ greet }) => greet.enqueueMany(Array.from({ length: 5 }, (_, i) => ({ name: String(i) }))));
   const first = await store.run('list', ['--limit', '2', '--task', 'mail.greet']);
@@ -131,7 +131,7 @@ test('lists come page by page, and say how to go on', async () => {
   expect(ambiguous).toMatchObject({ code: 1, stderr: expect.stringMatching(/^escapement: 5 jobs have ids that begin or end with/) });
 });
 
-test('of an error are shown its properties that its message does not tell, and the messages of its causes and members', () => {
+test('errors show the properties missing from their messages, and the messages of causes and members', () => {
   expect(
     propertyLines({ name: 'A', message: '402 declined', code: 'E_CARD', status: 402, properties: { detail: { pan: '\u001b[1m' } } }),
   ).toEqual(['code=E_CARD  detail={"pan":"\\u001b[1m"}']);
@@ -143,7 +143,7 @@ test('of an error are shown its properties that its message does not tell, and t
   ]);
 });
 
-test('errors are shown with their stacks, and nothing in them is obeyed by a terminal', async () => {
+test('errors show their stacks without terminal control characters', async () => {
   const store = sharedStore();
   await store.use(async ({ broken, wide, flaky }) => {
     await broken.enqueue();
@@ -170,7 +170,7 @@ test('errors are shown with their stacks, and nothing in them is obeyed by a ter
     expect(text).not.toMatch(unsafe);
 });
 
-test('queues are paused and resumed, and stats and check tell who works them', async () => {
+test('queues are paused and resumed, and stats and check show their workers', async () => {
   const store = sharedStore();
   await store.use(async ({ greet, wide }) => {
     await greet.enqueueMany([{ name: 'a' }, { name: 'b' }]);
@@ -207,7 +207,7 @@ test('queues are paused and resumed, and stats and check tell who works them', a
   });
 });
 
-test('a task that no live worker knows is named, and so is a schedule without one', async () => {
+test('ready jobs and schedules of unknown tasks are reported', async () => {
   const store = sharedStore();
   await store.use(async ({ tasks }) => {
     const gone = tasks.define('gone', () => {});
@@ -239,7 +239,7 @@ test('a task that no live worker knows is named, and so is a schedule without on
   });
 });
 
-test('prune deletes what is old enough, and migrate opens', async () => {
+test('prune deletes jobs past the given age, and migrate opens the store', async () => {
   const store = sharedStore();
   expect((await store.run('migrate')).stdout).toBe('default (sqlite) is up to date\n');
   await store.run('enqueue', ['mail.greet', '--input', '{"name":"x"}', '--run-after', '2h']);
@@ -260,7 +260,7 @@ test('prune deletes what is old enough, and migrate opens', async () => {
   expect(await store.document('prune', '--older-than', '1ms')).toEqual({ deleted: 1 });
 });
 
-test('wrong usage is reported on one line that says what to do', async () => {
+test('usage errors are one line that says what to do', async () => {
   const store = sharedStore();
   const faults: [command: string, args: string[], line: RegExp][] = [
     [
@@ -300,7 +300,7 @@ test('wrong usage is reported on one line that says what to do', async () => {
   expect(piped.code).toBe(0);
 });
 
-test('commands work on the store of --backend', async () => {
+test('commands use the store of --backend', async () => {
   const { file } = sharedStore();
   const src = (path: string) => JSON.stringify(join(root, 'src', path));
   const source = `import { createTasks } from ${src('index.ts')};
@@ -341,7 +341,7 @@ export const add = tasks.define('add', (n: number) => n + 1);
   });
 });
 
-test('a module whose jobs live in its own process is not operated from another', async () => {
+test('a module whose jobs live in its own process cannot be operated from another', async () => {
   const { writeFileSync, mkdtempSync, rmSync } = await import('node:fs');
   const folder = mkdtempSync('/tmp/escapement-cli-');
   let modules = 0;
@@ -393,7 +393,7 @@ test('a module whose jobs live in its own process is not operated from another',
   }
 });
 
-test('every command says what it does, with examples; the program says its version', async () => {
+test('every command has help with examples, and the program prints its version', async () => {
   const top = await cli(['--help']);
   const names = [...top.stdout.matchAll(/^ {2}([a-z]+) .*<module>/gm)].map(([, name]) => name as string);
   expect(names).toEqual(
@@ -411,7 +411,7 @@ test('every command says what it does, with examples; the program says its versi
   expect(await cli(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
 });
 
-test('commands find the module where none is named: by the key of package.json, tasks.ts or src/tasks.ts', async () => {
+test('commands find the module through package.json, tasks.ts or src/tasks.ts', async () => {
   const store = sharedStore();
   const cwd = dirname(store.file);
   const put = (name: string, text: string) => {
@@ -449,7 +449,7 @@ test('commands find the module where none is named: by the key of package.json, 
   expect((await run('list')).stderr).toMatch(/package\.json: escapement must be the path of a module/);
 });
 
-test('an input that stands where no input belongs, or that is missing, is told of', async () => {
+test('an unexpected or missing input is reported', async () => {
   const store = sharedStore();
   expect((await store.run('enqueue', ['mail.greet', '{"name":"Ada"}'])).stderr).toBe(
     `escapement: pass the input as an option: --input '{"name":"Ada"}'\n`,
@@ -466,14 +466,14 @@ test('an input that stands where no input belongs, or that is missing, is told o
   expect((await store.run('enqueue', ['broken'])).stderr).toBe('');
 });
 
-test('a module that starts its own worker is told of, under whatever command', async () => {
+test('every command reports a module that starts its own worker', async () => {
   const store = sharedStore();
   const own = 'await tasks.worker({ logger: { debug() {}, info() {}, warn() {}, error() {} } }).start();';
   expect((await cli(['list', store.module(own)])).stderr).toMatch(/^escapement: tasks\.ts starts a worker when it is loaded/);
   expect((await store.run('list')).stderr).toBe('');
 });
 
-test('an application without tasks is reported by commands that run it', async () => {
+test('commands that run tasks reject an application without tasks', async () => {
   const store = sharedStore();
   const folder = join(dirname(store.file), 'empty');
   mkdirSync(folder);
@@ -487,7 +487,7 @@ test('an application without tasks is reported by commands that run it', async (
   );
 });
 
-test('show prints what a job has recorded, what it is unique by, and what it waits for', async () => {
+test("show prints a job's records, unique key and dependencies", async () => {
   const store = sharedStore();
   const id = await store.use(async ({ delivery }) => (await delivery.enqueue(7)).id);
   await store.work();
@@ -508,7 +508,7 @@ test('show prints what a job has recorded, what it is unique by, and what it wai
   });
 });
 
-test('show prints what a job has logged, for whoever reads it and for programs', async () => {
+test("show prints a job's log as text and as JSON", async () => {
   const store = sharedStore();
   const id = await store.use(async ({ tasks }) => {
     const tells = tasks.define('tells', (_: void, ctx) => {
@@ -527,7 +527,7 @@ test('show prints what a job has logged, for whoever reads it and for programs',
   ]);
 });
 
-test('show --tree draws who enqueued what, and list finds the parts of a workflow', async () => {
+test('show --tree draws which job enqueued which, and list filters by workflow', async () => {
   const store = sharedStore();
   const { id, workflow } = await store.use(async ({ tasks, greet, wide }) => {
     const made = await tasks
@@ -552,7 +552,7 @@ test('show --tree draws who enqueued what, and list finds the parts of a workflo
   });
 });
 
-test('check names recorded steps that no longer occur in the code', async () => {
+test('check names recorded steps that no longer exist in the code', async () => {
   const store = sharedStore();
   const id = await store.use(async ({ tasks, delivery }) => {
     const { id: job } = await delivery.enqueue(8);

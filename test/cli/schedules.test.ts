@@ -55,7 +55,7 @@ function schedulesOn({ code = '' }: Options = {}) {
 const digest = "tasks.schedule('digest', { task: later, cron: '0 9 * * *', timezone: 'Europe/Berlin' });";
 
 describe('list', () => {
-  test('says when each fires, in words, and how it stands; also without its name', async () => {
+  test('describes when each schedule fires and its state, also without the subcommand', async () => {
     const { store, printed, save } = schedulesOn({ code: digest });
     await save('later', { every: '90m', startAt: '2026-03-28T05:45:00Z' });
     await save('off', { every: '1d', enabled: false });
@@ -98,7 +98,7 @@ describe('list', () => {
     ]);
   });
 
-  test('of an empty store says how to define one', async () => {
+  test('explains how to define a schedule if there are none', async () => {
     const { printed, document } = schedulesOn();
     expect(await printed('list')).toBe('no schedules are defined; tasks.schedule(name, { task, cron }) defines one\n');
     expect(await printed('next')).toBe('no schedule has a next occurrence\n');
@@ -106,7 +106,7 @@ describe('list', () => {
     expect(await document('next')).toEqual({ occurrences: [] });
   });
 
-  test('keeps to 100 columns, and the task is told however many words there are', async () => {
+  test('fits in 100 columns and keeps the task name, however long the description', async () => {
     const { printed, save } = schedulesOn();
     const any = [{ cron: '0 9 * * 1-5' }, { every: '90m' }, { sun: { event: 'sunset', latitude: 52.52001, longitude: 13.40495 } }];
     await save(`a${'b'.repeat(100)}c`, { any, timezone: 'Europe/Berlin' });
@@ -118,7 +118,7 @@ describe('list', () => {
 });
 
 describe('next', () => {
-  test('tells local time and UTC, and what the clocks of Berlin do', async () => {
+  test('shows local time, UTC and the clock changes of Berlin', async () => {
     const { printed, document, save } = schedulesOn();
     await save('night', { cron: '30 2 * * *', timezone: 'Europe/Berlin' });
     expect(await printed('next', 'night', '--count', '3')).toMatchInlineSnapshot(`
@@ -145,7 +145,7 @@ describe('next', () => {
     });
   });
 
-  test('reports a clock change of half an hour once for its day', async () => {
+  test('reports a half-hour clock change once, on its day', async () => {
     const { printed, save } = schedulesOn();
     clock.at = '2026-04-04T14:00:00Z';
     await save('howe', { cron: '0 1-2 * * *', timezone: 'Australia/Lord_Howe', maxRuns: 3 });
@@ -169,7 +169,7 @@ describe('next', () => {
     `);
   });
 
-  test('without a name puts all in one line of time, but those that are paused', async () => {
+  test('without a name merges all active schedules in time order', async () => {
     const { store, printed, document, save } = schedulesOn({ code: digest });
     await save('often', { every: '6h', startAt: '2026-03-28T00:30:00Z', jitter: '5h' });
     await save('night', { cron: '30 2 * * *', timezone: 'Europe/Berlin' });
@@ -195,7 +195,7 @@ describe('next', () => {
     );
   });
 
-  test('omits past occurrences of a paused schedule, and says that it is paused', async () => {
+  test('omits past occurrences of a paused schedule, and reports the pause', async () => {
     const { store, printed, save } = schedulesOn();
     await save('van', { cron: '*/5 * * * *' });
     await store.use(({ tasks }) => tasks.schedules.pause('van', 'in the garage'));
@@ -254,7 +254,7 @@ test('show prints everything about a schedule, with its next occurrences and lat
   });
 });
 
-test('a schedule that holds an occurrence says so', async () => {
+test('a held occurrence is reported', async () => {
   const { store, printed, save } = schedulesOn();
   await save('slow', { every: '1h', startAt: '2026-03-28T05:00:00Z', overlap: 'queue-one' });
   edit(store.file, "UPDATE escapement_schedules SET held_at = unixepoch('2026-03-28T05:00:00Z') * 1000");
@@ -264,7 +264,7 @@ test('a schedule that holds an occurrence says so', async () => {
   );
 });
 
-test('a schedule that this machine cannot compute does not hide the others, and shows what it can', async () => {
+test('a schedule that this machine cannot compute is shown partially and does not hide the others', async () => {
   const { store, run, printed, document, save } = schedulesOn();
   await save('abroad', { cron: '0 9 * * *', timezone: 'Europe/Berlin' });
   await save('here', { every: '1h' });
@@ -291,7 +291,7 @@ test('a schedule is paused with a reason and resumed', async () => {
   expect(await document('resume', 'digest')).toMatchObject({ name: 'digest', state: 'active', nextAt: '2026-03-28T08:00:00.000Z' });
 });
 
-test('run enqueues a job now, with the input that is given', async () => {
+test('run enqueues a job immediately with the given input', async () => {
   const { store, run, printed, document } = schedulesOn({
     code: "tasks.schedule('hello', { task: greet, input: { name: 'Ada' }, every: '1d' });",
   });
@@ -311,7 +311,7 @@ test('run enqueues a job now, with the input that is given', async () => {
 describe('backfill', () => {
   const march = ['--from', '2026-03-25T00:00:00+01:00', '--to', '2026-03-28T00:00:00+01:00'];
 
-  test('reports what it would enqueue, and enqueues more than one job only with --yes', async () => {
+  test('reports what it would enqueue, and requires --yes for more than one job', async () => {
     const { run, printed, document } = schedulesOn({ code: digest });
     expect(await run('backfill', 'digest', ...march)).toEqual({
       code: 2,
@@ -345,7 +345,7 @@ describe('backfill', () => {
     );
   });
 
-  test('counts what it then makes, whatever the triggers are', async () => {
+  test('reports the number of jobs it creates, for any trigger', async () => {
     const { document, save } = schedulesOn();
     clock.at = '2026-03-20T00:00:00Z';
     await save('several', {
@@ -368,7 +368,7 @@ describe('backfill', () => {
     );
   });
 
-  test('stays below its limit, and in the past', async () => {
+  test('is limited in number and to the past', async () => {
     const { run, printed, save } = schedulesOn({ code: digest });
     await save('minute', { cron: '* * * * *' });
     const refusals: [args: string[], line: string][] = [
@@ -391,7 +391,7 @@ describe('backfill', () => {
   });
 });
 
-test('remove asks for --yes, and leaves what code defines', async () => {
+test('remove requires --yes and does not remove schedules defined in code', async () => {
   const { run, document, save } = schedulesOn({ code: digest });
   await save('once', { at: '2026-04-01T00:00:00Z' });
   expect(await run('remove', 'once')).toEqual({
@@ -408,7 +408,7 @@ test('remove asks for --yes, and leaves what code defines', async () => {
   });
 });
 
-test('a name that nobody has is answered with one that is near, and a wrong command with the right ones', async () => {
+test('an unknown name or command suggests the closest match', async () => {
   const { run, store } = schedulesOn({ code: digest });
   const from = ['--from', '2026-03-27T00:00:00Z'];
   for (const [command = '', ...args] of [['next'], ['show'], ['pause'], ['resume'], ['run'], ['backfill', ...from], ['remove', '--yes']]) {
@@ -429,7 +429,7 @@ test('a name that nobody has is answered with one that is near, and a wrong comm
   });
 });
 
-test('nothing that a name, a reason or a trigger says is obeyed by a terminal', async () => {
+test('names, reasons and triggers print no terminal control characters', async () => {
   const { store, run, save } = schedulesOn();
   await save('evil', { cron: '0 9 * * *' });
   await store.use(({ tasks }) => tasks.schedules.pause('evil', 'see \u001b]52;c;AAAA\u0007 \u202ethis\u0085'));
@@ -462,7 +462,7 @@ describe('check', () => {
   const lines = async (store: ReturnType<typeof sharedStore>, code = '') =>
     (await cli(['check', store.module(code)])).stdout.split('\n').filter((line) => line.includes('  schedule  '));
 
-  test('tells schedules that are paused, disabled or at their end', async () => {
+  test('reports paused, disabled and ended schedules', async () => {
     const { store, save } = schedulesOn();
     await save('van', { every: '1m' });
     await save('off', { every: '1m', enabled: false });
@@ -477,7 +477,7 @@ describe('check', () => {
     expect((await lines(store)).at(-1)).toBe('note   schedule  6 schedules have no occurrence left');
   });
 
-  test('tells schedules of code that no live worker declares, and those of tasks that the module does not know', async () => {
+  test('reports schedules in code that no live worker declares, and those with unknown tasks', async () => {
     const { store } = schedulesOn();
     clock.at = undefined;
     await store.use(async ({ tasks, later }) => {
@@ -508,7 +508,7 @@ describe('check', () => {
   });
 });
 
-test('every command of schedules says what it does, with examples', async () => {
+test('every schedules command has help with examples', async () => {
   const { stdout } = await cli(['schedules', '--help']);
   const names = [...stdout.matchAll(/^ {2}([a-z]+) .*<module>/gm)].map(([, name]) => name as string);
   expect(names).toEqual('list next show pause resume run backfill remove'.split(' '));

@@ -33,7 +33,7 @@ describe('the report', () => {
     expect(code).toBe(0);
   });
 
-  test('contains no control characters of errors and reasons', async () => {
+  test('contains no control characters from errors and reasons', async () => {
     for (const option of ['--json', '--seed=1']) {
       const { stdout } = await simulated('small', option);
       // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
@@ -41,7 +41,7 @@ describe('the report', () => {
     }
   });
 
-  test('of the shop stays within 100 columns, over a day, a week, a month and years', async () => {
+  test('of the shop fits in 100 columns for a day, a week, a month and years', async () => {
     for (const period of ['1h', '1d', '200d']) {
       const { code, stdout } = await simulated('schedules-only', '--for', period);
       expect(code).toBe(0);
@@ -52,7 +52,7 @@ describe('the report', () => {
     expect(Math.max(...stdout.split('\n').map(width))).toBeLessThanOrEqual(100);
   });
 
-  test('has colour only on a terminal, with the same text', async () => {
+  test('is coloured only on a terminal, with the same text', async () => {
     const argv = ['simulate', 'test/cli/fixtures/small.ts'];
     const [coloured, declined, piped] = [
       await cli(argv, { tty: true }),
@@ -67,7 +67,7 @@ describe('the report', () => {
 });
 
 describe('the period', () => {
-  test('ends a play at exactly its last instant, however it moves and whatever it catches', async () => {
+  test('ends play at exactly its last instant, however play advances time and whatever it catches', async () => {
     const { code, stdout } = await simulated('catches');
     expect(code).toBe(0);
     expect(stdout).toContain('Thu 2026-01-01 00:00 → Thu 2026-01-01 02:00 UTC');
@@ -85,7 +85,7 @@ describe('the period', () => {
     ]);
   });
 
-  test('comes from the options, or the module, or is a week', async () => {
+  test('comes from the options, then the module, and defaults to a week', async () => {
     const heading = async (fixture: string, ...options: string[]) => (await simulated(fixture, ...options)).stdout.split('\n')[1];
     expect(await heading('small')).toBe('Sat 2026-03-28 00:00 → Mon 2026-03-30 00:00 UTC');
     expect(await heading('small', '--for', '36h')).toBe('Sat 2026-03-28 00:00 → Sun 2026-03-29 12:00 UTC');
@@ -94,13 +94,13 @@ describe('the period', () => {
     expect(await heading('schedules-only')).toBe('Thu 2026-01-01 00:00 → Thu 2026-01-08 00:00 UTC');
   });
 
-  test('can be longer than a timer can wait', async () => {
+  test('can exceed the longest timer delay', async () => {
     const { code, stdout } = await simulated('sleeps', '--for', '40d');
     expect(code).toBe(0);
     expect(stdout).toContain('Thu 2026-01-01 00:00 → Tue 2026-02-10 00:00 UTC');
   });
 
-  test('ends early at Ctrl-C: prints the part that was played, and checks no expectation', async () => {
+  test('ends early at Ctrl-C, prints what has run, and checks no expectations', async () => {
     const argv = ['simulate', 'test/cli/fixtures/small.ts', '--json'];
     const { code, stdout } = await cli(argv, { interruptAfterReadings: 20 });
     const report = JSON.parse(stdout) as Report;
@@ -110,7 +110,7 @@ describe('the period', () => {
   });
 });
 
-test('on a terminal, progress is one line that is overwritten and then removed', async () => {
+test('progress on a terminal is one line that is overwritten and then removed', async () => {
   const { stderr } = await cli(['simulate', 'test/cli/fixtures/small.ts'], { tty: true, env: { NO_COLOR: '1' } });
   const written = stderr.split('\r\u001b[2K');
   expect(written.length).toBeGreaterThan(3);
@@ -120,7 +120,7 @@ test('on a terminal, progress is one line that is overwritten and then removed',
   expect(written.at(-1)).toMatch(/^played 2d in /);
 });
 
-test('the timeline goes to a file', async () => {
+test('the timeline is written to a file', async () => {
   const file = join(tmpdir(), `escapement-timeline-${process.pid}.txt`);
   try {
     await simulated('small', '--timeline', file);
@@ -134,7 +134,7 @@ test('the timeline goes to a file', async () => {
 });
 
 describe('the exit code', () => {
-  test('is 1 when an expectation does not hold, with its message', async () => {
+  test('is 1 if an expectation fails, and its message is printed', async () => {
     const { code, stdout } = await simulated('wrong');
     expect(code).toBe(1);
     expect(stdout).toMatch(/✗ expectation failed: the ledger is off:\n {4}by 1 cent\n$/);
@@ -143,7 +143,7 @@ describe('the exit code', () => {
     expect(JSON.parse(json.stdout).expectation).toEqual({ outcome: 'fails', message: 'the \u001b[2Jledger is off:\n  by 1 cent' });
   });
 
-  test('is 1 when attempts left work behind', async () => {
+  test('is 1 if attempts leave work behind', async () => {
     const { code, stdout, stderr } = await simulated('leaks');
     expect(code).toBe(1);
     expect(stdout).toContain('forget');
@@ -180,7 +180,7 @@ describe('the exit code', () => {
     expect(await simulated(fixture, ...options)).toEqual({ code: 2, stdout: '', stderr: `escapement: ${message}\n` });
   });
 
-  test('is 2 for a simulation that stalls, with what it waits on', async () => {
+  test('is 2 for a stalled simulation, and the report says what it waits for', async () => {
     const { code, stderr } = await simulated('stalls');
     expect(code).toBe(2);
     expect(stderr).toMatch(/^escapement: test\/cli\/fixtures\/stalls.ts: virtual time has stood still for 3000 ms/);
@@ -194,7 +194,7 @@ describe('the exit code', () => {
     expect(Math.max(...stdout.split('\n').map(width))).toBeLessThanOrEqual(100);
   });
 
-  test('comes with a stack if ESCAPEMENT_DEBUG is set', async () => {
+  test('is followed by a stack if ESCAPEMENT_DEBUG is set', async () => {
     const argv = ['simulate', 'test/cli/fixtures/play-throws.ts'];
     expect((await cli(argv, { env: { ESCAPEMENT_DEBUG: '1' } })).stderr).toMatch(/\n {4}at .*play-throws/);
   });
@@ -208,23 +208,20 @@ describe('the shop', () => {
 
   const promised: string[] = [];
 
-  test.each(soak ? [1, 2, 3, 4] : [3])(
-    'keeps its promises with %i workers, whatever the seed and whichever worker crashes',
-    async (workers) => {
-      for (const seed of soak ? ['1', '7'] : ['7']) {
-        for (const options of long ? [[], ['--crash']] : [period]) {
-          const { code, stdout } = await shop('--json', '--workers', String(workers), '--seed', seed, ...options);
-          promised.push(stdout);
-          const { expectation, totals } = JSON.parse(stdout) as Report;
-          expect(expectation).toEqual({ outcome: 'holds', message: null });
-          expect(code).toBe(0);
-          expect(totals.successful).toBeGreaterThan(1_500);
-        }
+  test.each(soak ? [1, 2, 3, 4] : [3])('keeps its guarantees with %i workers, for any seed and any crashed worker', async (workers) => {
+    for (const seed of soak ? ['1', '7'] : ['7']) {
+      for (const options of long ? [[], ['--crash']] : [period]) {
+        const { code, stdout } = await shop('--json', '--workers', String(workers), '--seed', seed, ...options);
+        promised.push(stdout);
+        const { expectation, totals } = JSON.parse(stdout) as Report;
+        expect(expectation).toEqual({ outcome: 'holds', message: null });
+        expect(code).toBe(0);
+        expect(totals.successful).toBeGreaterThan(1_500);
       }
-    },
-  );
+    }
+  });
 
-  test('shows the failures of the gateway in the hours of its two outages', async () => {
+  test('reports the gateway failures in the hours of its two outages', async () => {
     const stdout = promised[0] ?? (await shop('--json', '--workers', '3', '--seed', '7', ...period)).stdout;
     const worst = (JSON.parse(stdout) as Report).hours.toSorted((a, b) => b.failed - a.failed).slice(0, 2);
     expect(worst.map(({ at }) => at)).toEqual(['2026-03-28T19:00:00.000Z', '2026-03-24T17:00:00.000Z']);

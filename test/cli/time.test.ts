@@ -63,7 +63,7 @@ test.each([
   expect(exactDuration(ms)).toBe(text);
 });
 
-test('the wall has the offset of its day', () => {
+test('local time uses the UTC offset of its day', () => {
   const before = Date.parse('2026-03-28T08:00:00Z');
   expect(instantText(before, 'Europe/Berlin')).toBe('Sat 2026-03-28 09:00 +01:00');
   expect(instantText(before + 86_400_000, 'Europe/Berlin')).toBe('Sun 2026-03-29 10:00 +02:00');
@@ -71,13 +71,13 @@ test('the wall has the offset of its day', () => {
   expect(wallTime(before + 5_000, 'Asia/Kolkata')).toEqual({ weekday: 'Sat', date: '2026-03-28', time: '13:30:05', offset: '+05:30' });
 });
 
-test('an instant on a wall can be read back', () => {
+test('a printed local time can be parsed', () => {
   const at = Date.parse('2026-03-29T01:00:00Z');
   expect(localIso(at, 'Europe/Berlin')).toBe('2026-03-29T03:00:00+02:00');
   expect(localIso(at + 5_000)).toBe('2026-03-29T01:00:05Z');
   expect(Date.parse(localIso(at, 'Australia/Lord_Howe'))).toBe(at);
 });
 
-test('what has come is due', () => {
+test('a reached instant is shown as due', () => {
   expect([untilText(5, 5), untilText(4, 5), untilText(10_800_005, 5)]).toEqual(['due', 'due', 'in 3h00m']);
 });

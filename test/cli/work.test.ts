@@ -18,7 +18,7 @@ const statuses = (store: Shared) =>
   store.use(async ({ tasks }) =>
     (await tasks.jobs.list({ limit: 1_000 })).items.map(({ task, status, attempts }) => `${task} ${status} ${attempts}`).sort(),
   );
-test('SIGTERM: after the grace time attempts are aborted and released', async () => {
+test('SIGTERM aborts and releases attempts after the grace period', async () => {
   const store = sharedStore();
   await store.use(({ nap }) => nap.enqueue(60_000));
   const program = worker(store, '--timeout', '100ms', '--log-level', 'debug');
@@ -29,7 +29,7 @@ test('SIGTERM: after the grace time attempts are aborted and released', async ()
   expect(await statuses(store)).toEqual(['nap ready 0']);
 });
 
-test('what the engine warns of is a line of the log, and what an event tells is one line', async () => {
+test('engine warnings are log lines, and events are one line each', async () => {
   const store = sharedStore();
   const module = store.module(`
     tasks.define('brief', { timeout: 30, run() {} });
@@ -67,7 +67,7 @@ test('what the engine warns of is a line of the log, and what an event tells is 
   expect(lines).toHaveLength(once.length);
 });
 
-test('--drain ends when nothing is ready or running, and leaves what nobody here knows', async () => {
+test('--drain exits when no known job is ready or running, and leaves unknown tasks', async () => {
   const store = sharedStore();
   await store.use(async ({ tasks, greet, nap, broken, later }) => {
     await greet.enqueueMany(Array.from({ length: 50 }, (_, i) => ({ name: String(i) })));
@@ -99,7 +99,7 @@ test('--drain ends when nothing is ready or running, and leaves what nobody here
   ).toEqual(['1 ready job left behind: its task is not defined here', 'drained: nothing is ready or running']);
 });
 
-test('--max-jobs and --max-memory end a worker that has had enough', async () => {
+test('--max-jobs and --max-memory stop a worker that reaches them', async () => {
   const store = sharedStore();
   await store.use(({ greet }) => greet.enqueueMany(Array.from({ length: 5 }, (_, i) => ({ name: String(i) }))));
   const few = worker(store, '--max-jobs', '2');
@@ -116,7 +116,7 @@ test('--max-jobs and --max-memory end a worker that has had enough', async () =>
   expect(large.lines().some(says(/^using \d+ MB of memory, --max-memory is 1 MB: stopping$/))).toBe(true);
 });
 
-test('what a task logs is written once, without its secrets', async () => {
+test('task logs are written once, without secrets', async () => {
   const store = sharedStore();
   const own = 'tasks.define("tells", (_: void, ctx) => ctx.log.info("signing in", { user: "u1", password: "hunter2" }));\n';
   const module = store.module(own);
@@ -128,7 +128,7 @@ test('what a task logs is written once, without its secrets', async () => {
   expect(stdout).not.toContain('hunter2');
 });
 
-test('queues with weights are worked; other words behind their names are refused', async () => {
+test('queue weights are accepted, and other suffixes are rejected', async () => {
   const store = sharedStore();
   await store.use(({ greet }) => greet.using({ queue: 'mail' }).enqueue({ name: 'ada' }));
   const alone = await worker(store, '--queues', 'mail=3,bulk', '--queues', 'other=0.5', '--block-limit', '1m', '--drain').ended;
@@ -138,7 +138,7 @@ test('queues with weights are worked; other words behind their names are refused
   expect(await statuses(store)).toEqual(['mail.greet successful 1']);
 });
 
-test('what cannot start says why once, and ends with 2', async () => {
+test('a worker that cannot start reports the reason once and exits with 2', async () => {
   const store = sharedStore();
   const broken = () => store.module("throw new Error('no database password');");
   const alone = await inside(['worker', broken()]).ended;

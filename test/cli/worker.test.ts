@@ -197,7 +197,7 @@ test.concurrent('--processes replaces a killed worker, and stops all of them tog
   expect(stopped.map((line) => line.worker).sort()).toEqual(['w-0', 'w-1']);
 });
 
-test.concurrent('a supervisor recycles its children, exits when all have drained, and ends immediately at a second signal', async ({
+test.concurrent('a supervisor recycles its children, exits when all have drained, and ends immediately on a second signal', async ({
   onTestFinished,
 }) => {
   const [store, other] = [sharedStore(onTestFinished), sharedStore(onTestFinished)];
@@ -213,7 +213,7 @@ test.concurrent('a supervisor recycles its children, exits when all have drained
   expect(new Set(await statuses(store))).toEqual(new Set(['mail.greet successful 1']));
 });
 
-test.concurrent('children whose supervisor is killed stop by themselves', async ({ onTestFinished }) => {
+test.concurrent('children of a killed supervisor stop', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   const program = worker(store, '--processes', '2');
   await Promise.all(['w-0', 'w-1'].map((id) => program.line((line) => line.worker === id && line.event === 'workerStarted')));
@@ -252,7 +252,7 @@ test.concurrent('a memory limit that is too low is reported, and restarts are de
   expect((await program.ended).code).toBe(0);
 });
 
-test.concurrent('children work the queues with weights; when none can start, the supervisor says why once', async ({ onTestFinished }) => {
+test.concurrent('children use the queue weights; if none can start, the supervisor reports the reason once', async ({ onTestFinished }) => {
   const store = sharedStore(onTestFinished);
   await store.use(({ greet }) => greet.using({ queue: 'mail' }).enqueue({ name: 'ada' }));
   const broken = store.module("throw new Error('no database password');");
