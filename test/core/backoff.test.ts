@@ -22,13 +22,13 @@ describe('delays', () => {
     expect(delays(policy, 5)).toEqual(expected);
   });
 
-  test('jitter is added after the cap, up to its share', () => {
+  test('jitter is added after the cap, up to its fraction', () => {
     const policy = exponential({ initial: '1m', max: '1m', jitter: 0.2 });
     expect(backoffMs(policy, 9, 0, null)).toBe(60_000);
     expect(backoffMs(policy, 9, 0.999999, null)).toBe(72_000);
   });
 
-  test('an own policy is given the attempt and the error, and may answer in words', () => {
+  test('a custom policy receives the attempt and the error, and may return a duration string', () => {
     const own = parseBackoff((attempt: number, error: unknown) => (error === 'slow' ? '1h' : attempt * 100), 'retry.backoff', []);
     expect(backoffMs(own, 3, 0, null)).toBe(300);
     expect(backoffMs(own, 3, 0, 'slow')).toBe(3_600_000);
@@ -44,12 +44,12 @@ describe('delays', () => {
     ['returns NaN', () => Number.NaN],
     ['returns a negative number', () => -5],
     ['returns nothing', () => undefined],
-  ])('an own policy that %s is replaced by the default', (_, delay) => {
+  ])('the default replaces a custom policy that %s', (_, delay) => {
     expect(backoffMs({ kind: 'own', delay: delay as never }, 2, 0, null)).toBe(2_000);
   });
 });
 
-test('delays of any policy are whole, finite and within bounds for attempts 1 to 10,000', () => {
+test('delays of all policies are integers, finite and in range for attempts 1 to 10,000', () => {
   const duration = fc.integer({ min: 0, max: longestDurationMs });
   const jitter = fc.double({ min: 0, max: 1, noNaN: true });
   const policy = fc.oneof(
@@ -77,7 +77,7 @@ test('delays of any policy are whole, finite and within bounds for attempts 1 to
   );
 });
 
-test('without jitter no delay is shorter than the one before', () => {
+test('without jitter, delays never decrease', () => {
   const policy = exponential({ initial: '1s', factor: 1.7, max: '24h', jitter: 0 });
   const all = delays(policy, 10_000);
   for (let i = 1; i < all.length; i++) expect(all[i]).toBeGreaterThanOrEqual(all[i - 1] as number);
@@ -91,12 +91,12 @@ test.each([
   ['a duration that is none', () => exponential({ initial: 'soon' as never }), 'exponential().initial'],
   ['an empty list', () => list([]), 'list()'],
   ['a list with a fault in it', () => list(['1s', 'x' as never]), 'list()[1]'],
-])('%s is refused, and its place named', (_, make, path) => {
+])('%s is rejected, and the error names its path', (_, make, path) => {
   expect(make).toThrow(ConfigError);
   expect(make).toThrow(path);
 });
 
-test('retry.backoff may be a duration, a list, a policy or a function; anything else is a fault', () => {
+test('retry.backoff accepts a duration, a list, a policy or a function; anything else is an error', () => {
   const faults: ConfigFault[] = [];
   expect(delays(parseBackoff(100, 'b', faults), 2)).toEqual([100, 100]);
   expect(delays(parseBackoff('2s', 'b', faults), 2)).toEqual([2_000, 2_000]);

@@ -122,7 +122,7 @@ function agrees(expression: string, clocks: Clocks, share: number): void {
 const runs = (count: number) => ({ numRuns: soak ? count * 50 : count, seed: 20_260_329 });
 const share = fc.double({ min: 0, max: 1, noNaN: true });
 
-describe('against the oracle', () => {
+describe('compared with the oracle', () => {
   test.each(hardTimes)('%s %s: %s, by the minute', (timezone, at) => {
     const clocks = readClocks(timezone, Date.parse(at) - 1.5 * dayMs, Date.parse(at) + 1.5 * dayMs, 60_000);
     expect(changesAt(clocks)).toContain(Date.parse(at));
@@ -177,7 +177,7 @@ describe('against the oracle', () => {
   );
 });
 
-describe('against croner, where its rule is ours', () => {
+describe('compared with croner, where both follow the same rule', () => {
   /** croner's default rule takes one value each for an appointment, and lists for intervals; so those with lists are left to the oracle. */
   const oneRule = fc.oneof(
     fc.tuple(single(0, 59), single(0, 23), dayField, monthField, weekdayField),
@@ -189,7 +189,7 @@ describe('against croner, where its rule is ours', () => {
   // croner 11.0.1 does not see a gap of a whole day: what Apia's 30th of December 2011 held is lost. By the rule it runs once, after it.
   const changesOfHours = hardTimes.filter(([, , what]) => !what.startsWith('a skipped day'));
 
-  test('the next ten from anywhere between 1971 and 2090', () => {
+  test('the next ten occurrences from any instant between 1971 and 2090', () => {
     fc.assert(
       fc.property(
         oneRule,
@@ -213,7 +213,7 @@ describe('against croner, where its rule is ours', () => {
     );
   }, 600_000);
 
-  test('and about the changes', () => {
+  test('the occurrences around clock changes', () => {
     fc.assert(
       fc.property(oneRule, fc.constantFrom(...changesOfHours), number(-172_800, 86_400), (fields, [timezone, changeAt], away) => {
         const expression = fields.join(' ');

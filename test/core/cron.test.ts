@@ -43,7 +43,7 @@ describe.each(files)('%s', (file) => {
 });
 
 describe('the next occurrence', () => {
-  test('is after the instant, in whole seconds', () => {
+  test('is after the given instant, in whole seconds', () => {
     const nine = at('2026-01-01T09:00:00Z');
     expect(nextCron('0 9 * * *', 'UTC', nine - 1)).toBe(nine);
     expect(nextCron('0 9 * * *', 'UTC', nine)).toBe(nine + dayMs);
@@ -68,7 +68,7 @@ describe('the next occurrence', () => {
     expect(iso(nextCron(nickname, 'UTC', now))).toBe(expected);
   });
 
-  test('may be decades or more than a century away, or never', () => {
+  test('may be decades or more than a century away, or not exist', () => {
     expect(iso(nextCron('0 0 29 2 +MON', 'UTC', now))).toBe('2044-02-29T00:00:00Z');
     // From a leap Monday to the next across 1900, which was no leap year.
     expect(iso(nextCron('0 0 29 2 +MON', 'UTC', at('1892-03-01T00:00:00Z')))).toBe('1904-02-29T00:00:00Z');
@@ -77,20 +77,20 @@ describe('the next occurrence', () => {
     expect(latestCron('0 0 30 2 *', 'UTC', 0, now)).toBeNull();
   });
 
-  test('is never, if an interval matches only times that the zone always skips', () => {
+  test('does not exist if an interval matches only times that the zone always skips', () => {
     // The last Sunday of March, from 02:00 to 03:00.
     expect(nextCron('*/5 2 * 3 +SUNL', 'Europe/Berlin', now)).toBeNull();
     expect(iso(nextCron('5 2 * 3 +SUNL', 'Europe/Berlin', now))).toBe('2026-03-29T01:00:00Z');
   });
 
-  test('is never after the last instant of Date', () => {
+  test('does not exist after the last instant of Date', () => {
     expect(nextCron('0 0 1 1 *', 'UTC', 8_640_000_000_000_000)).toBeNull();
     expect(nextCron('* * * * *', 'Europe/Berlin', 8_640_000_000_000_000)).toBeNull();
   });
 });
 
 describe('the latest occurrence', () => {
-  test('lies after one instant, and not after the other', () => {
+  test('is after the first instant and not after the second', () => {
     const nine = at('2026-01-01T09:00:00Z');
     expect(latestCron('0 9 * * *', 'UTC', nine - 1, nine)).toBe(nine);
     expect(latestCron('0 9 * * *', 'UTC', nine, nine)).toBeNull();
@@ -108,7 +108,7 @@ const faultsOf = (expression: unknown, timezone: unknown = 'UTC') => {
 };
 const messageOf = (expression: unknown, timezone?: unknown) => new ConfigError('Invalid schedule', faultsOf(expression, timezone)).message;
 
-describe('faults of an expression', () => {
+describe('errors in an expression', () => {
   test.each<[string, string]>([
     ['61 * * * *', 'cron: expected minute to be 0-59, got 61'],
     ['* 24 * * *', 'cron: expected hour to be 0-23, got 24'],
@@ -156,11 +156,11 @@ describe('faults of an expression', () => {
     expect(messageOf(expression)).toContain(message);
   });
 
-  test.each([undefined, null, 5, {}, []])('%j is no expression', (expression) => {
+  test.each([undefined, null, 5, {}, []])('%j is not an expression', (expression) => {
     expect(messageOf(expression)).toContain('cron: expected a cron expression of 5 fields');
   });
 
-  test('name every wrong field, and the zone', () => {
+  test('name every invalid field, and the zone', () => {
     expect(faultsOf('61 25 * * 9', '+02:00').map(({ path, expected }) => `${path} ${expected.split(' ')[0]}`)).toEqual([
       'timezone an',
       'cron minute',
@@ -178,11 +178,11 @@ describe('faults of an expression', () => {
     '@Daily',
     ' 0  9 * * 7 ',
     '0 0 12 ? * * *',
-  ])('%s is sound', (expression) => {
+  ])('%s is valid', (expression) => {
     expect(faultsOf(expression)).toEqual([]);
   });
 
-  test('are found without throwing; any expression without faults has a next occurrence', () => {
+  test('are returned without throwing; every valid expression has a next occurrence', () => {
     const piece = fc.constantFrom(
       '*',
       '?',
@@ -222,7 +222,7 @@ describe('faults of an expression', () => {
   });
 });
 
-describe('an expression in words', () => {
+describe('the description of an expression', () => {
   test.each([
     ['0 9 * * MON-FRI', 'At 09:00, Monday through Friday'],
     ['30 22 * * *', 'At 22:30'],
@@ -243,8 +243,8 @@ describe('an expression in words', () => {
 });
 
 // A walk over every occurrence or every day would not come to its end; `bench/cron.ts` has the figures.
-describe('without walking through all instants', () => {
-  test('the latest of a thousand years of seconds', () => {
+describe('long spans are skipped', () => {
+  test('the latest in a thousand years of seconds', () => {
     const until = at('2026-04-15T12:00:00.500Z');
     expect(latestCron('* * * * * *', 'Europe/Berlin', until - 365_000 * dayMs, until)).toBe(at('2026-04-15T12:00:00Z'));
   });
@@ -261,7 +261,7 @@ describe('without walking through all instants', () => {
   });
 });
 
-describe('other notations mean the same as', () => {
+describe('equivalent notations', () => {
   test.each<[string, string]>([
     ['5/15 * * * *', '5-59/15 * * * *'],
     ['0/15 0 * * * *', '0-59/15 0 * * * *'],
@@ -319,7 +319,7 @@ describe('other notations mean the same as', () => {
     expect(days('0 0 L-3 2 +WED')).toEqual(['02-25', '02-25', '02-25', '02-26']);
   });
 
-  test('a stepped start and a range that wraps are appointments: what the clocks skip runs once, what they repeat runs once', () => {
+  test('a stepped start and a wrapping range are fixed times: skipped times run once, repeated times run once', () => {
     const day = (expression: string, from: string, count: number) => {
       const found: string[] = [];
       let next = at(from);

@@ -37,7 +37,7 @@ const asking = (delay: string | number): Outcome => ({
 });
 const lost: Outcome = { kind: 'lost', error };
 
-describe('what becomes of a job', () => {
+describe('the next state of a job', () => {
   test.each<[string, Partial<Job>, Outcome, object]>([
     ['done', {}, { kind: 'done', value: '1' }, { status: 'successful', outcome: 'successful', returnValue: '1', attempt: 1 }],
     ['failed with attempts left', {}, failed(), { status: 'queued', outcome: 'failed', attempt: 1, dueAt: now + 7_000 }],
@@ -57,12 +57,12 @@ describe('what becomes of a job', () => {
     expect(decide(running(job), fixed('7s'), outcome, now, 0)).toMatchObject(expected);
   });
 
-  test('a snooze without end stays within the instants that there are', () => {
+  test('an endless snooze stays within the range of Date', () => {
     expect(decide(running(), fixed(0), { kind: 'snoozed', delayMs: latestInstant }, now, 0).dueAt).toBe(latestInstant);
   });
 });
 
-test('whatever happens, the next state is sound', () => {
+test('every next state is valid', () => {
   const outcome: fc.Arbitrary<Outcome> = fc.oneof(
     fc.record({ kind: fc.constant('done' as const), value: fc.constantFrom(null, '1') }),
     fc.record({ kind: fc.constant('snoozed' as const), delayMs: fc.nat({ max: latestInstant }) }),

@@ -39,7 +39,7 @@ test.each([
   {},
   [],
   '99999999999999w',
-])('%s is no duration', (value) => {
+])('%s is not a duration', (value) => {
   expect(parseDuration(value)).toBeUndefined();
 });
 
@@ -55,13 +55,13 @@ test.each([
 });
 
 test.each(['2026-03-28', '2026-03-28T00:00:00', 'tomorrow', '', new Date('x'), Number.NaN, null, undefined, 9e15, '2026-13-01T00:00:00Z'])(
-  '%s is no instant',
+  '%s is not an instant',
   (value) => {
     expect(parseInstant(value)).toBeUndefined();
   },
 );
 
-test('a bare number is a duration where both are accepted', () => {
+test('a number is a duration where both are accepted', () => {
   expect(parseWhen(5_000, 1_000)).toBe(6_000);
   expect(parseWhen('2h', 1_000)).toBe(7_201_000);
   expect(parseWhen(new Date(9), 1_000)).toBe(9);
@@ -70,13 +70,13 @@ test('a bare number is a duration where both are accepted', () => {
   expect(parseWhen(-5, 0)).toBeUndefined();
 });
 
-test('errors name the place, what belongs there, and what was got', () => {
+test('errors name the path, what was expected, and what was received', () => {
   expect(() => durationMs('5 minutes' as never, 'retry.initial')).toThrow(ConfigError);
   expect(() => durationMs('5 minutes' as never, 'retry.initial')).toThrow(/retry\.initial: expected a duration .* got "5 minutes"/);
   expect(() => instantMs('2026-03-28T00:00:00', 'startAt')).toThrow(/startAt: expected an instant/);
 });
 
-describe('durations for people', () => {
+describe('readable durations', () => {
   test.each([
     [0, '0ms', '0s'],
     [250, '250ms', '250ms'],
@@ -91,7 +91,7 @@ describe('durations for people', () => {
     expect(exact(ms)).toBe(long);
   });
 
-  test('exact durations lose nothing', () => {
+  test('exact durations are lossless', () => {
     const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
     fc.assert(
       fc.property(fc.nat({ max: 10 ** 12 }), (ms) => {
@@ -107,7 +107,7 @@ describe('durations for people', () => {
   });
 });
 
-test('showing a value never throws, and fits one line', () => {
+test('formatting a value never throws, and fits on one line', () => {
   fc.assert(
     fc.property(
       fc.anything({ withBigInt: true, withDate: true, withMap: true, withNullPrototype: true, withSparseArray: true }),

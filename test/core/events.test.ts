@@ -6,7 +6,7 @@ import { eventNames } from '../../src/core/events.ts';
 const page = new URL('../../docs/events.md', import.meta.url);
 const source = readFileSync(new URL('../../src/core/events.ts', import.meta.url), 'utf8');
 
-test('docs/events.md has the catalogue and the payloads of src/core/events.ts', () => {
+test('docs/events.md matches the catalogue and payloads in src/core/events.ts', () => {
   const rows = source
     .split('\n')
     .filter((line) => line.startsWith(' * |'))

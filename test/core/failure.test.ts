@@ -51,12 +51,12 @@ test('an error whose getters throw is recorded', () => {
   expect(recordError(error).name).toBe('Error');
 });
 
-test('records causes up to five levels deep', () => {
+test('causes are recorded up to five levels deep', () => {
   const root = new Error('root');
   expect(recordError(new Error('outer', { cause: root })).stack).toContain('caused by: Error: root');
 });
 
-test('keeps the properties of causes, and stops at a cycle', () => {
+test('properties of causes are recorded, and cycles end', () => {
   const root = Object.assign(new Error('connect ECONNREFUSED ::1:5432'), { code: 'ECONNREFUSED', errno: -111 });
   const { cause, stack } = recordError(new TypeError('fetch failed', { cause: root }));
   expect(cause).toEqual({ name: 'Error', message: root.message, code: 'ECONNREFUSED', properties: { errno: -111 } });
@@ -64,7 +64,7 @@ test('keeps the properties of causes, and stops at a cycle', () => {
   expect(recordError(circular).cause).toBeUndefined();
 });
 
-test('keeps ten members of an AggregateError', () => {
+test('ten members of an AggregateError are recorded', () => {
   const members = Array.from({ length: 12 }, (_, i) => new Error(`${i} down`));
   const { errors, stack, message } = recordError(new AggregateError(members, 'all down'));
   expect(message).toBe('all down');
@@ -72,7 +72,7 @@ test('keeps ten members of an AggregateError', () => {
   expect(stack).toContain('error 2 of 12: Error: 1 down');
 });
 
-test('keeps both errors of a SuppressedError', () => {
+test('both errors of a SuppressedError are recorded', () => {
   const suppressed = Object.assign(new Error('outer'), {
     name: 'SuppressedError',
     error: new Error('closing'),
@@ -91,11 +91,11 @@ test.each<[string, unknown, string]>([
   ['an error that says nothing says so', new Error('  '), '(no message)'],
   ['an empty text', '', '(no message)'],
   ['an empty AggregateError', new AggregateError([]), '(no message)'],
-])('never records an empty message: %s', (_, thrown, message) => {
+])('an empty message is never recorded: %s', (_, thrown, message) => {
   expect(recordError(thrown).message).toBe(message);
 });
 
-test('keeps code, status and other plain properties, but not large, live or secret values', () => {
+test('code, status and other plain properties are recorded, but not large, live or secret values', () => {
   const error = Object.assign(new Error('declined'), {
     code: 'E_CARD',
     status: 402,
@@ -115,14 +115,14 @@ test('keeps code, status and other plain properties, but not large, live or secr
   expect(Object.isFrozen(properties?.detail)).toBe(true);
 });
 
-test('code, status and errors that are data of another shape are properties', () => {
+test('code, status and errors of unexpected types are recorded as properties', () => {
   const error = Object.assign(new Error('invalid'), { code: { pg: 1 }, status: false, errors: { email: ['taken'] } });
   const { code, status, errors, properties } = recordError(error);
   expect([code, status, errors]).toEqual([undefined, undefined, undefined]);
   expect(properties).toEqual({ code: { pg: 1 }, status: false, errors: { email: ['taken'] } });
 });
 
-test('does not read oversized values to the end', () => {
+test('oversized values are not read to the end', () => {
   let reads = 0;
   const counted = (target: object) =>
     new Proxy(target, {
@@ -144,7 +144,7 @@ test('does not read oversized values to the end', () => {
   expect(reads).toBeLessThan(100_000);
 });
 
-test('limits what it keeps beside the stack', () => {
+test('everything recorded beside the stack is limited', () => {
   const wide = (depth: number): Error => {
     const members = depth === 0 ? [] : Array.from({ length: 20 }, () => wide(depth - 1));
     return Object.assign(new AggregateError(members, 'm'.repeat(2_000)), { note: 'n'.repeat(900), cause: new Error('c'.repeat(2_000)) });
@@ -154,19 +154,19 @@ test('limits what it keeps beside the stack', () => {
   expect(utf8Length(JSON.stringify(details))).toBeLessThan(2 * maxDetailBytes);
 });
 
-test('truncates a stack of ten megabytes to the limit', () => {
+test('a stack of ten megabytes is truncated', () => {
   const error = Object.assign(new Error('m'.repeat(1_000_000)), { stack: 'é'.repeat(10_000_000) });
   const { name, message, stack } = recordError(error);
   expect(utf8Length(name + message + stack)).toBeLessThanOrEqual(maxErrorBytes);
   expect(stack).toContain('(cut)');
 });
 
-test('replaces NUL and lone surrogates, which databases reject', () => {
+test('NUL and lone surrogates, which databases reject, are replaced', () => {
   const { message } = recordError(new Error('a\0b\ud800c'));
   expect(message).toBe('a\u2400b\ufffdc');
 });
 
-test('never fails and never exceeds its limit, whatever is thrown', () => {
+test('recording never throws and never exceeds its limit', () => {
   fc.assert(
     fc.property(
       fc.anything({ withBigInt: true, withDate: true, withMap: true, withNullPrototype: true, withObjectString: true }),

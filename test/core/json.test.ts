@@ -84,7 +84,7 @@ test('accepts the same object twice', () => {
   expect(encode([shared, shared], 'input')).toBe('[{"a":1},{"a":1}]');
 });
 
-test('reads a getter once, and stores the value that was checked', () => {
+test('reads a getter once, and stores the checked value', () => {
   let reads = 0;
   const text = encode(
     {
@@ -99,7 +99,7 @@ test('reads a getter once, and stores the value that was checked', () => {
   expect(reads).toBe(1);
 });
 
-test('round-trips accepted values, and writes them as JSON.stringify does', () => {
+test('round-trips accepted values, and writes the same text as JSON.stringify', () => {
   fc.assert(
     fc.property(fc.jsonValue({ maxDepth: 6 }), (value) => {
       // fast-check makes -0, which is refused on its own account.
@@ -114,7 +114,7 @@ test('round-trips accepted values, and writes them as JSON.stringify does', () =
 /** Any text, with halves of surrogate pairs. Building fast-check's unit 'binary' takes two seconds. */
 const anyText = fc.string({ unit: fc.oneof(fc.nat(0xffff), fc.nat(0x10ffff)).map((code) => String.fromCodePoint(code)) });
 
-test('computes the length in bytes of UTF-8', () => {
+test('computes the byte length in UTF-8', () => {
   fc.assert(
     fc.property(anyText, (text) => {
       expect(utf8Length(text)).toBe(new TextEncoder().encode(text).length);

@@ -75,7 +75,7 @@ describe('occurrences', () => {
     .option(fc.integer({ min: -2 * day, max: 2 * day }), { nil: null })
     .map((offset) => (offset === null ? null : t0 + offset));
 
-  test('the latest in a span is the last that is walked through, whatever the trigger', () => {
+  test('latest() returns the last occurrence that next() reaches in a span, for any trigger', () => {
     fc.assert(
       fc.property(
         triggers,
@@ -98,7 +98,7 @@ describe('occurrences', () => {
     );
   });
 
-  test('several triggers at one instant are one occurrence', () => {
+  test('triggers that coincide are one occurrence', () => {
     const times = {
       trigger: { kind: 'any', of: [cron('0 * * * *'), cron('*/30 * * * *'), { kind: 'at', at: t0 + hour }] },
       startAt: null,
@@ -117,7 +117,7 @@ describe('occurrences', () => {
 });
 
 describe('jitter', () => {
-  test('is the same for an occurrence, within its bound, and keeps the order', () => {
+  test('is constant per occurrence, bounded, and preserves the order', () => {
     fc.assert(
       fc.property(
         fc.constantFrom('* * * * *', '*/5 * * * *', '0 0 * * *'),
@@ -139,7 +139,7 @@ describe('jitter', () => {
     );
   });
 
-  test('spreads over the whole bound, differently for each schedule', () => {
+  test('covers the whole range, and differs between schedules', () => {
     const draws = Array.from({ length: 1_000 }, (_, i) => fireAt({ ...row({ jitterMs: 30_000 }), name: `s${i}` }, t0) - t0);
     expect(Math.min(...draws)).toBeLessThan(500);
     expect(Math.max(...draws)).toBeGreaterThan(29_500);
@@ -149,7 +149,7 @@ describe('jitter', () => {
     expect(new Set(Array.from({ length: 10_000 }, (_, i) => textHash(`${i}`))).size).toBe(10_000);
   });
 
-  test('an occurrence whose jitter is not over is not due, though its instant has passed', () => {
+  test('an occurrence is not due before its jitter has elapsed', () => {
     const jittered = row({ trigger: cron('*/10 * * * *'), jitterMs: 9 * minute });
     const first = jittered.nextAt as number;
     expect(jittered.occurrenceAt).toBe(t0 + 10 * minute);
@@ -167,7 +167,7 @@ describe('missed occurrences', () => {
   };
   const latest = { graceMs: hour, catchUp: 'latest', limit: 100 } as const;
 
-  test('the latest runs, if it is within its grace; the times go on', () => {
+  test('with latest, the most recent one runs if it is within its grace', () => {
     const firing = down(latest, 10 * minute + 1);
     expect(instants(firing.occurrences)).toEqual(['2026-01-01T00:11:00']);
     expect(firing.skipped).toEqual([{ reason: 'missed', count: 10 }]);
@@ -177,7 +177,7 @@ describe('missed occurrences', () => {
     expect(down(latest, hour, { trigger: cron('0 0 * * *') }).occurrences).toHaveLength(1);
   });
 
-  test('all run, oldest first, the latest of them up to the limit', () => {
+  test('with all, they run oldest first, the most recent ones up to the limit', () => {
     const all = { graceMs: null, catchUp: 'all', limit: 4 } as const;
     expect(instants(down(all, 2 * minute).occurrences)).toEqual(['2026-01-01T00:01:00', '2026-01-01T00:02:00', '2026-01-01T00:03:00']);
     const many = down(all, 30 * day);
@@ -189,21 +189,21 @@ describe('missed occurrences', () => {
       expect(down({ ...all, limit }, 2 * hour, { trigger: cron('* * * * * *') }).skipped).toEqual([{ reason: 'missed', count: 1_000 }]);
   });
 
-  test('none runs that is over a minute late', () => {
+  test('with none, those more than a minute late are skipped', () => {
     const none = { graceMs: hour, catchUp: 'none', limit: 100 } as const;
     expect(down(none, 59_000).occurrences).toHaveLength(1);
     expect(down(none, 61_000, { trigger: cron('0 0 * * *') }).occurrences).toEqual([]);
     expect(instants(down(none, 5 * minute + 30_000).occurrences)).toEqual(['2026-01-01T00:06:00']);
   });
 
-  test('a month of minutes, and of seconds, is passed over at once', () => {
+  test('a month of minutes, or of seconds, is skipped at once', () => {
     for (const expression of ['* * * * *', '* * * * * *']) {
       const firing = down(latest, 30 * day, { trigger: cron(expression, 'Europe/Berlin') });
       expect(firing.occurrences).toHaveLength(1);
     }
   });
 
-  test('an end, and a number of runs, end it', () => {
+  test('endAt and maxRuns end the schedule', () => {
     const two = row({ maxRuns: 2 });
     const first = fire(two, t0 + minute, 0);
     const second = fire({ ...two, ...first.times }, t0 + 2 * minute, 0);
@@ -219,7 +219,7 @@ describe('overlap', () => {
   const due = (overlap: ScheduleDefinition['overlap'], open: number, more: Partial<ScheduleRow> = {}, now = t0 + minute) =>
     fire({ ...row({ overlap, missed: { graceMs: null, catchUp: 'all', limit: 100 } }), ...more }, now, open);
 
-  test('is allowed, or the occurrence is left out', () => {
+  test('allow runs the occurrence; skip drops it', () => {
     expect(due('allow', 3).occurrences).toHaveLength(1);
     expect(due('skip', 0).occurrences).toHaveLength(1);
     expect(due('skip', 1)).toMatchObject({
@@ -230,7 +230,7 @@ describe('overlap', () => {
     expect(due('skip', 0, {}, t0 + 3 * minute)).toMatchObject({ occurrences: [t0 + minute], skipped: [{ reason: 'overlap', count: 2 }] });
   });
 
-  test('the first waits for the end of what runs; later ones are left out', () => {
+  test('queue-one holds the first occurrence, and drops later ones', () => {
     const held = due('queue-one', 1);
     expect(held).toMatchObject({ occurrences: [], skipped: [], times: { heldAt: t0 + minute, runs: 0 } });
     const third = due('queue-one', 1, { heldAt: t0 }, t0 + minute);
@@ -241,7 +241,7 @@ describe('overlap', () => {
     expect(both).toMatchObject({ occurrences: [t0], times: { heldAt: t0 + minute, runs: 1 } });
   });
 
-  test('what runs is cancelled, and the newest waits for its end', () => {
+  test('cancel-running cancels the running job, and holds the latest occurrence', () => {
     const first = due('cancel-running', 2);
     expect(first).toMatchObject({ occurrences: [], cancels: true, times: { heldAt: t0 + minute } });
     const second = due('cancel-running', 1, { ...first.times }, t0 + 2 * minute);
@@ -249,7 +249,7 @@ describe('overlap', () => {
     expect(due('cancel-running', 0)).toMatchObject({ occurrences: [t0 + minute], cancels: false });
   });
 
-  test('a newer occurrence takes the place of one that is held, where the newest counts', () => {
+  test('with cancel-running, a newer occurrence replaces the held one', () => {
     const firing = due('cancel-running', 0, { heldAt: t0 }, t0 + minute);
     expect(firing).toMatchObject({
       occurrences: [t0 + minute],
@@ -259,7 +259,7 @@ describe('overlap', () => {
     });
   });
 
-  test('a held occurrence counts as one of the runs that are allowed', () => {
+  test('a held occurrence counts towards maxRuns', () => {
     const held = due('queue-one', 1, { maxRuns: 1 });
     expect(held.times).toMatchObject({ heldAt: t0 + minute, nextAt: null, runs: 0 });
     expect(due('queue-one', 0, { maxRuns: 1, ...held.times }).times).toMatchObject({ heldAt: null, nextAt: null, runs: 1 });
@@ -267,7 +267,7 @@ describe('overlap', () => {
 });
 
 describe('definitions and rows', () => {
-  test('a change that leaves the times as they are keeps the next occurrence; other times start anew', () => {
+  test('changes to other options keep the next occurrence; changed times recompute it', () => {
     const monthly = row({ trigger: cron('0 0 1 * *') });
     const later = t0 + 20 * day;
     expect(scheduleRow(definition({ trigger: cron('0 0 1 * *'), input: '1' }), 'h2', { ...monthly, revision: 4 }, later)).toMatchObject({
@@ -286,13 +286,13 @@ describe('definitions and rows', () => {
     ).toBe(t0 + hour);
   });
 
-  test('a clock that was put back repeats nothing, also when the definition changes meanwhile', () => {
+  test('setting the clock back repeats no occurrence, even if the definition changes meanwhile', () => {
     const fired = { ...row(), ...fire(row(), t0 + minute, 0).times };
     const changed = scheduleRow(definition({ trigger: cron('*/1 * * * *') }), 'h2', fired, t0 - 10 * minute);
     expect(changed.nextAt).toBe(t0 + 2 * minute);
   });
 
-  test('one that is disabled, or has run often enough, never fires; an instant that has just passed does', () => {
+  test('a disabled or exhausted schedule never fires; an instant that has just passed does', () => {
     expect(row({ enabled: false }).nextAt).toBeNull();
     const ended = { ...row({ maxRuns: 1 }), runs: 1, nextAt: null, occurrenceAt: null };
     expect(scheduleRow(definition({ maxRuns: 1, input: '2' }), 'h2', ended, t0 + day).nextAt).toBeNull();
@@ -301,7 +301,7 @@ describe('definitions and rows', () => {
     expect(row({ trigger: { kind: 'at', at: t0 - 61 * minute } }).nextAt).toBeNull();
   });
 
-  test('more runs, or a later end, leave an occurrence that is due as it is', () => {
+  test('raising maxRuns or endAt keeps a due occurrence', () => {
     const stored = row({ trigger: cron('0 9 * * *'), maxRuns: 10 });
     for (const more of [{ maxRuns: 20 }, { maxRuns: 10, endAt: t0 + 300 * day }, { maxRuns: 10, priority: 5 }])
       expect(scheduleRow(definition({ trigger: cron('0 9 * * *'), ...more }), 'h2', stored, t0 + 9 * hour + 10 * minute).nextAt).toBe(
@@ -310,7 +310,7 @@ describe('definitions and rows', () => {
     expect(scheduleRow(definition({ trigger: cron('0 9 * * *'), endAt: t0 + hour }), 'h2', stored, t0).nextAt).toBeNull();
   });
 
-  test('an instant that passes while it is paused is left out too, and one that is disabled holds nothing', () => {
+  test('a paused schedule skips a single instant, and a disabled one holds no occurrence', () => {
     const once = pausedRow(row({ trigger: { kind: 'at', at: t0 + 10 * minute } }), 'wait');
     expect(resumedRow(once, t0 + 30 * minute).nextAt).toBeNull();
     const held = { ...row({ overlap: 'queue-one' }), heldAt: t0 };
@@ -318,14 +318,14 @@ describe('definitions and rows', () => {
     expect(scheduleRow(definition({ overlap: 'queue-one', input: '1' }), 'h2', held, t0).heldAt).toBe(t0);
   });
 
-  test('an interval keeps its anchor wherever it stands among several triggers', () => {
+  test('an interval keeps its anchor at any position among several triggers', () => {
     const every = { kind: 'every', everyMs: day, anchorAt: null } as const;
     const before = row({ trigger: { kind: 'any', of: [every, cron('0 5 * * *')] } });
     const after = scheduleRow(definition({ trigger: { kind: 'any', of: [cron('0 5 * * *'), every] } }), 'h2', before, t0 + 6 * hour);
     expect(after.nextAt).toBe(t0 + day);
   });
 
-  test('what passes while it is paused is left out', () => {
+  test('occurrences during a pause are skipped', () => {
     const paused = pausedRow(row(), 'holidays');
     expect(paused).toMatchObject({ paused: true, pausedBecause: 'holidays', revision: 2 });
     expect(resumedRow(paused, t0 + day)).toMatchObject({ paused: false, pausedBecause: null, nextAt: t0 + day + minute, revision: 3 });
@@ -337,7 +337,7 @@ describe('several versions', () => {
   const worker = (hash: string) => ({ schedules: { nightly: hash } }) as unknown as WorkerRow;
   const [v1, v2] = [code('h1', '1'), code('h2', '2')];
 
-  test('the definition first seen last holds while a live worker declares it, and does not flap', () => {
+  test('the most recently added definition wins while a live worker declares it, and does not flap', () => {
     const first = synchronised(v1, undefined, [], t0) as ScheduleRow;
     expect(synchronised(v1, first, [worker('h1')], t0 + 1)).toBeNull();
     const second = synchronised(v2, first, [worker('h1'), worker('h2')], t0 + hour) as ScheduleRow;
@@ -352,7 +352,7 @@ describe('several versions', () => {
     expect(synchronised(v2, back, [worker('h1'), worker('h2')], t0 + 3 * day)).toMatchObject({ hash: 'h2' });
   });
 
-  test('of two that were first seen at one instant, one holds', () => {
+  test('if two were first seen at the same instant, exactly one wins', () => {
     const first = synchronised(v1, undefined, [], t0) as ScheduleRow;
     const both = synchronised(v2, first, [worker('h1'), worker('h2')], t0) as ScheduleRow;
     const live = [worker('h1'), worker('h2')];
@@ -362,7 +362,7 @@ describe('several versions', () => {
     expect(synchronised(v2, other, live, t0 + 1)).toMatchObject({ hash: 'h2' });
   });
 
-  test('one that nobody declares is paused after a minute, and goes on when it is declared again', () => {
+  test('an undeclared schedule is paused after a minute, and resumes when it is declared again', () => {
     const first = synchronised(v1, undefined, [], t0) as ScheduleRow;
     const noticed = undeclaredRow(first, t0 + hour) as ScheduleRow;
     expect(noticed.undeclaredAt).toBe(t0 + hour);
@@ -381,7 +381,7 @@ describe('several versions', () => {
   });
 });
 
-test('the row decides: what another machine has computed with other time zone data fires, and the times go on from there', () => {
+test('the stored occurrence wins: a value computed with other time zone data fires, and the next ones follow from it', () => {
   const nightly = row({ trigger: cron('0 3 * * *', 'Europe/Berlin') });
   // A machine that knows of another rule has put the occurrence an hour earlier.
   const other = { ...nightly, nextAt: (nightly.nextAt as number) - hour, occurrenceAt: (nightly.occurrenceAt as number) - hour };
@@ -391,7 +391,7 @@ test('the row decides: what another machine has computed with other time zone da
   expect(fire({ ...other, ...firing.times }, nightly.nextAt as number, 0).occurrences).toEqual([nightly.nextAt]);
 });
 
-test('what fires monthly fires though every process restarts daily, on another version each day', () => {
+test('a monthly schedule fires although every process restarts daily with a new version', () => {
   let stored = row({ trigger: cron('0 0 1 * *') });
   const first = stored.nextAt;
   for (let at = t0 + day; at < (first as number); at += day) {

@@ -60,7 +60,7 @@ describe('events of the sun', () => {
     );
   });
 
-  test('occur in order, in whole seconds, once each, and independently of the instant that is asked from', () => {
+  test('occur in order, in whole seconds, once each, from any starting instant', () => {
     fc.assert(
       fc.property(anySun, instant, (sun, afterAt) => {
         const found = following(sun, afterAt, 8);
@@ -81,7 +81,7 @@ describe('events of the sun', () => {
     expect(new Set(found.map((next) => new Date(next - 5 * 3_600_000).toISOString().slice(0, 10))).size).toBe(365);
   });
 
-  test.each(names)('%s is the same on both sides of the date line', (event) => {
+  test.each(names)('%s matches on both sides of the date line', (event) => {
     const sun = { event, latitude: -16.5 };
     const east = following({ ...sun, longitude: 180 }, at('2026-03-01T00:00:00Z'), 400);
     expect(following({ ...sun, longitude: -180 }, at('2026-03-01T00:00:00Z'), 400)).toEqual(east);
@@ -102,7 +102,7 @@ describe('events of the sun', () => {
     expect(month('noon', '2026-12-05T00:00:00Z')).toBe('2026-12');
   });
 
-  test('are noon only at the poles', () => {
+  test('are only noon at the poles', () => {
     for (const latitude of [-90, 90]) {
       for (const event of names) {
         const next = nextSun({ event, latitude, longitude: 0 }, at('2026-01-01T00:00:00Z'));
@@ -111,26 +111,26 @@ describe('events of the sun', () => {
     }
   });
 
-  test('reject wrong results of suncalc in Antarctica', () => {
+  test('exclude wrong results of suncalc in Antarctica', () => {
     // Its dusk of 24 October 2026 at 72.09° south is on the 17th.
     const found = following({ event: 'dusk', latitude: -72.09, longitude: 25.3 }, at('2026-10-10T00:00:00Z'), 20);
     expect(found.every((next, i) => next > (found[i - 1] ?? 0))).toBe(true);
     for (const next of found) expect(position(next, -72.09, 25.3).altitude).toBeCloseTo(-6, 0.7);
   });
 
-  test('end with the last instant of Date', () => {
+  test('end at the last instant of Date', () => {
     expect(nextSun({ event: 'noon', ...berlin }, 8_640_000_000_000_000)).toBeNull();
   });
 });
 
-describe('faults of a place', () => {
+describe('errors in a location', () => {
   const faultsOf = (value: unknown) => {
     const faults: ConfigFault[] = [];
     checkSun(value, 'sun', faults);
     return faults.map(({ path, expected, got }) => `${path}: ${expected}, ${got}`);
   };
 
-  test.each(names)('nothing, for %s in Berlin and at the edges', (event) => {
+  test.each(names)('are absent for %s in Berlin and at the limits', (event) => {
     expect(faultsOf({ event, ...berlin })).toEqual([]);
     expect(faultsOf({ event, latitude: -90, longitude: 180 })).toEqual([]);
   });
@@ -148,7 +148,7 @@ describe('faults of a place', () => {
     ]);
   });
 
-  test.each([null, undefined, 'sunset', [], 5])('%j is no place', (value) => {
+  test.each([null, undefined, 'sunset', [], 5])('%j is not a location', (value) => {
     expect(faultsOf(value)).toHaveLength(1);
   });
 });
