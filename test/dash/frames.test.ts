@@ -56,7 +56,7 @@ describe.each(sizes)('at $columns×$rows', ({ columns, rows }) => {
   });
 });
 
-test.each(['overview', 'job', 'retries', 'schedules'])('the picture of %s is that of the frame', async (name) => {
+test.each(['overview', 'job', 'retries', 'schedules'])('the SVG of %s matches its text frame', async (name) => {
   const state = await shop.look({ columns: 110, rows: 26 }, ...(views[name] as readonly string[]));
   const file = new URL(`${name}.svg`, folder);
   const text = svgOf(state, `escapement dev: ${name}`);

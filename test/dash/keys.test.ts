@@ -12,7 +12,7 @@ function pressed(keys: readonly string[], change: Partial<State> = {}): State {
   return keys.reduce(press, { ...sample(), ...change });
 }
 
-describe('where keys lead', () => {
+describe('navigation', () => {
   const table: [keys: string[], expected: Partial<State>][] = [
     [['2'], { view: 'jobs' }],
     [['tab', 'tab'], { view: 'retries' }],
@@ -36,19 +36,19 @@ describe('where keys lead', () => {
     expect(pressed(keys)).toMatchObject(expected);
   });
 
-  test('a queue that is opened shows its jobs, and esc leads back', () => {
+  test('opening a queue shows its jobs, and esc goes back', () => {
     expect(pressed(['down', 'return']).filter.queue).toBe('mail');
     expect(pressed(['down', 'return', 'escape']).view).toBe('overview');
   });
 
-  test('the cursor stays among the rows', () => {
+  test('the cursor stays within the rows', () => {
     expect(pressed(['2', 'up', 'up']).rowsDown.jobs).toBe(0);
     expect(pressed(['2', 'end']).rowsDown.jobs).toBe(4);
     expect(pressed(['2', ...Array<string>(9).fill('down')]).rowsDown.jobs).toBe(4);
     expect(pressed(['2', 'end', 'home']).rowsDown.jobs).toBe(0);
   });
 
-  test('beyond the last row is the next page, and before the first the one before', () => {
+  test('moving past the last row shows the next page, and before the first row the previous page', () => {
     const state = sample();
     const more = { ...state, data: { ...state.data, jobs: { ...state.data.jobs, cursor: 'c1' } } };
     const next = ['2', 'end', 'down'].reduce(press, more);
@@ -57,7 +57,7 @@ describe('where keys lead', () => {
   });
 });
 
-test('the cursor stays on its job when others come before it', () => {
+test('the cursor stays on its job when jobs are inserted before it', () => {
   const state = pressed(['2', 'down']);
   const items = [jobNamed(9), jobNamed(8), ...state.data.jobs.items];
   const read = (more: typeof items) => reduce(state, { type: 'read', now: state.now, data: { jobs: { ...state.data.jobs, items: more } } });
@@ -67,7 +67,7 @@ test('the cursor stays on its job when others come before it', () => {
   expect(read([]).rowsDown.jobs).toBe(0);
 });
 
-test('that the system cannot be read is told until it can, whatever is told or pressed meanwhile', () => {
+test('a read error stays visible until a read succeeds', () => {
   const unread = reduce(sample(), { type: 'unread', text: 'the file jobs.db was deleted' });
   const later = ['2', 'j', 'j', 'j', 'j', '1'].reduce(press, reduce(unread, { type: 'told', kind: 'done', text: 'paused queue mail' }));
   const lines = (state: State) => screen(state).map(({ spans }) => spans.map(({ text }) => text).join(''));
@@ -77,7 +77,7 @@ test('that the system cannot be read is told until it can, whatever is told or p
   expect(lines(read).join('\n')).not.toMatch(/cannot be read/);
 });
 
-describe('what keys ask for', () => {
+describe('actions', () => {
   const table: [keys: string[], effects: Effect[]][] = [
     [['space'], [{ kind: 'clock', order: { kind: 'play' } }]],
     [['+'], [{ kind: 'clock', order: { kind: 'speed', speed: 600 } }]],
@@ -130,7 +130,7 @@ describe('what keys ask for', () => {
     expect(pressed(keys).effects).toEqual(effects);
   });
 
-  test('changes of several jobs ask for confirmation, with their number or filter', () => {
+  test('changes of several jobs require confirmation, which shows their number or filter', () => {
     expect(pressed(['2', 'x', 'x', 'T']).confirm?.question).toBe('Retry 2 jobs?');
     expect(pressed(['2', 'x', 'x', 'U', '7', 'return']).confirm?.question).toBe('Set the priority of 2 jobs to 7?');
     const counted = (keys: string[], jobs: number, more = false) => {
@@ -153,7 +153,7 @@ describe('what keys ask for', () => {
     expect(counted(['2', 'a', 'T'], 0)).toBe('no matching job can be changed this way');
   });
 
-  test('what cannot be undone is asked for, also for one job', () => {
+  test('irreversible changes require confirmation, even for one job', () => {
     const running = {
       ...sample(),
       data: { ...sample().data, jobs: { items: [jobNamed(0, { status: 'running' })], cursor: null, note: null } },
@@ -169,7 +169,7 @@ describe('what keys ask for', () => {
     expect(pressed(['6', 'C'], { data: { ...sample().data, events } }).confirm?.question).toBe('Cancel job …job-77?');
   });
 
-  test('what was selected in one view is not changed from another', () => {
+  test('a selection in one view is not changed from another', () => {
     expect(pressed(['2', 'x', '3', 'C']).effects).toMatchObject([{ write: { which: ['job-0'] } }]);
     expect(pressed(['2', 'end', 'x', '3', 'C']).effects).toMatchObject([{ write: { which: ['job-0'] } }]);
     expect(pressed(['2', 'end', 'x', 'tab', 'C']).effects).toMatchObject([{ write: { which: ['job-0'] } }]);
@@ -178,14 +178,14 @@ describe('what keys ask for', () => {
     expect(pressed(['2', 'end', 'x', '2', 'C']).effects).toMatchObject([{ write: { which: ['job-4'] } }]);
   });
 
-  test('a priority is for the jobs that were chosen when it was asked for, wherever they are now', () => {
+  test('a priority applies to the jobs selected when the prompt opened', () => {
     const asked = pressed(['2', 'U', '9']);
     const items = [jobNamed(9), ...asked.data.jobs.items.slice(1)];
     const moved = reduce(asked, { type: 'read', now: asked.now, data: { jobs: { ...asked.data.jobs, items } } });
     expect(press(moved, 'return').effects).toMatchObject([{ write: { which: ['job-0'], priority: 9 } }]);
   });
 
-  test('an input is checked as it is typed, and enqueued only if it is accepted', () => {
+  test('an input is checked while it is typed, and enqueued only if it is valid', () => {
     const typed = pressed(['E', 'm', 'a', 'i', 'return', '{', '}']);
     expect(typed.effects.at(-1)).toEqual({ kind: 'check', task: 'mail.welcome', input: '{}' });
     const refused: State = {
@@ -198,13 +198,13 @@ describe('what keys ask for', () => {
     expect(press(accepted, 'return').effects).toEqual([{ kind: 'write', write: { kind: 'enqueue', task: 'mail.welcome', input: '{}' } }]);
   });
 
-  test('who may only look is told so', () => {
+  test('read-only mode explains why keys do nothing', () => {
     const state = pressed(['2', 'C'], { write: false });
     expect(state.effects).toEqual([]);
     expect(state.notice).toMatchObject({ kind: 'error', text: 'read-only; start with --write to make changes' });
   });
 
-  test('while time is turned back, esc stops it, and nothing else is moved or changed', () => {
+  test('during a rewind, esc stops it and other actions are ignored', () => {
     const busy = { busy: 'rewinding' };
     expect(pressed(['escape'], busy).effects).toEqual([{ kind: 'interrupt' }]);
     for (const key of ['space', ']', 'n', 'R', 'E', 'P']) expect(pressed([key], busy), key).toMatchObject({ effects: [], prompt: null });
@@ -212,18 +212,18 @@ describe('what keys ask for', () => {
     expect(pressed(['q'], busy).effects).toEqual([{ kind: 'quit' }]);
   });
 
-  test('keys of the clock mean nothing where time is real', () => {
+  test('clock keys do nothing in real time', () => {
     for (const key of ['space', 'n', 'f', '+', ']', 'g']) expect(pressed([key], { clock: null }).effects, key).toEqual([]);
   });
 
-  test('what is typed is text, whatever it means elsewhere', () => {
+  test('typed keys are text in a prompt', () => {
     expect(pressed(['2', '/', 'q', 'C', 'space', '1', 'return']).filter.text).toBe('qC 1');
     expect(pressed(['2', '/', 'a', 'b', 'left', 'backspace', 'X', 'return']).filter.text).toBe('Xb');
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
     expect(pressed(['2', '/', '\u001b]0;title\u0007evil\u202e', 'return']).filter.text).not.toMatch(/[\u0007\u001b\u202e]/);
   });
 
-  test('what is pasted is text where one types, and nothing anywhere else', () => {
+  test('pasted text is inserted in a prompt, and ignored elsewhere', () => {
     const paste = (text: string) => `\u001b[200~${text}`;
     for (const key of ['q', 'C', 'D', 'return', 'escape', '2']) {
       expect(pressed(['2', paste(key)]), key).toEqual(pressed(['2']));
@@ -233,7 +233,7 @@ describe('what keys ask for', () => {
     expect(pressed(['2', '/', 'a', 'alt-D', 'alt-\r', 'return']).filter.text).toBe('a');
   });
 
-  test('whatever is filtered by is told beside the list', () => {
+  test('the list shows every active filter', () => {
     const text = (state: State) =>
       screen(state)
         .map(({ spans }) => spans.map((one) => one.text).join(''))
@@ -242,7 +242,7 @@ describe('what keys ask for', () => {
     expect(text(pressed(['2', 'right']))).toMatch(/\/ status:ready/);
   });
 
-  test('a filter is read word by word', () => {
+  test('filters are parsed word by word', () => {
     expect(pressed(['/', 'status:failed queue:mail task:x time out', 'return']).filter).toEqual({
       status: 'failed',
       queue: 'mail',
@@ -254,15 +254,15 @@ describe('what keys ask for', () => {
   });
 });
 
-describe('the table', () => {
-  test('no key has two meanings in a view', () => {
+describe('the key table', () => {
+  test('assigns only one meaning to each key in a view', () => {
     for (const view of [...viewNames, 'job', 'mail'] as const) {
       const keys = bindingsOf({ ...sample(), view }).flatMap((binding) => binding.keys);
       expect(keys, view).toEqual([...new Set(keys)]);
     }
   });
 
-  test('a key means one thing, wherever it works', () => {
+  test('assigns the same meaning to a key in all views', () => {
     for (const { keys, hint } of bindings) {
       for (const key of keys) {
         const hints = bindings.filter((other) => other.keys.includes(key)).map((other) => other.hint);
@@ -271,7 +271,7 @@ describe('the table', () => {
     }
   });
 
-  test('the foot offers only what there is something for', () => {
+  test('offers only applicable keys in the footer', () => {
     const hints = (state: State) => offered(state).flatMap(({ hint }) => hint ?? []);
     const empty = { ...sample(), data: { ...emptyData, tasks: [] } };
     for (const view of viewNames)
@@ -292,23 +292,23 @@ describe('the table', () => {
     expect(hints({ ...sample(), now: sample().clock?.startedAt ?? 0 })).not.toContain('rewind');
   });
 
-  test('what writes is upper-case, and nothing else is', () => {
+  test('uses upper case for all changes, and nothing else', () => {
     for (const { keys, only } of bindings) {
       for (const key of keys) expect(/^[A-Z]$/.test(key), key).toBe(only === 'write' || key === 'R');
     }
   });
 
-  test('on 80 columns no key is explained by half a sentence', () => {
+  test('keeps descriptions short enough for 80 columns', () => {
     for (const view of [...viewNames, 'job', 'mail'] as const) {
       for (const { help } of bindingsOf({ ...sample(), view })) expect(help.length, help).toBeLessThanOrEqual(32);
     }
   });
 
-  test('every view says what its words mean', () => {
+  test('explains the terms of every view', () => {
     for (const view of [...viewNames, 'job', 'mail'] as const) expect(meanings[view].length, view).toBeGreaterThan(1);
   });
 
-  test('a job that nobody chose is not changed', () => {
+  test('never changes a job that was not selected', () => {
     expect(pressed(['5', 'C']).notice?.kind).toBe('error');
     expect(jobNamed(3).id).toBe('job-3');
   });

@@ -18,7 +18,7 @@ function frames(forMs: number, keysMs: number, moves: boolean): number[] {
   return drawnAt;
 }
 
-test('a key is answered at once, also while something moves', () => {
+test('a key is answered immediately, even while the display changes', () => {
   for (const moves of [false, true]) {
     const drawnAt = frames(10_000, 250, moves);
     for (let key = 0; key < 10_000; key += 250) expect(drawnAt, String(key)).toContain(key);
@@ -31,7 +31,7 @@ test.each([
   [5, false],
   [250, true],
   [20_000, true],
-])('a key every %i ms, %s: at most 15 frames in any second, and none that is long in coming', (keysMs, moves) => {
+])('keys every %i ms, %s: at most 15 frames per second, and none is late', (keysMs, moves) => {
   const drawnAt = frames(5_000, keysMs, moves);
   for (const at of drawnAt) expect(drawnAt.filter((other) => other >= at && other < at + 1_000).length).toBeLessThanOrEqual(15);
   const waits = drawnAt.slice(1).map((at, i) => at - (drawnAt[i] ?? 0));

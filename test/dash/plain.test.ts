@@ -22,8 +22,8 @@ function moduleOf(source: string): { readonly path: string } {
   return { path };
 }
 
-describe('where there is no terminal', () => {
-  test('top prints one look, without escape codes', async () => {
+describe('without a terminal', () => {
+  test('top prints one snapshot, without escape codes', async () => {
     const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'jobs.db');
     folders.push(join(file, '..'));
     await using tasks = createTasks({ backend: sqlite({ file }) });
@@ -38,7 +38,7 @@ describe('where there is no terminal', () => {
     ['of another application', (file: string) => new Database(file).exec('CREATE TABLE users (id)').close(), /has no Escapement tables/],
     ['that is empty', (file: string) => writeFileSync(file, ''), /has no Escapement tables/],
     ['that is no database', (file: string) => writeFileSync(file, 'a diary'.repeat(1_000)), /not a SQLite database/],
-  ] as const)('a file %s is left as it is', async (_, make, sentence) => {
+  ] as const)('a file %s is not modified', async (_, make, sentence) => {
     const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'other.db');
     folders.push(join(file, '..'));
     make(file);
@@ -51,7 +51,7 @@ describe('where there is no terminal', () => {
     expect(readdirSync(join(file, '..'))).toEqual(['other.db']);
   });
 
-  test('a module whose file does not exist yet gets an error, and the file is not created', async () => {
+  test('a missing module file is an error, and the file is not created', async () => {
     const folder = mkdtempSync(join(root, 'test/dash/.tmp-'));
     folders.push(folder);
     const fixture = JSON.stringify(join(root, 'test/cli/fixtures/shared.ts'));
@@ -66,7 +66,7 @@ describe('where there is no terminal', () => {
     expect(readdirSync(folder)).toContain('jobs.db');
   });
 
-  test('dev prints events, without escape codes, to the end of the period', async () => {
+  test('dev prints events, without escape codes, until the period ends', async () => {
     const { code, stdout } = await spawned(['dev', 'test/cli/fixtures/schedules-only.ts', '--virtual']);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^\d\d:\d\d:\d\d {2}\w+ +/m);
@@ -74,7 +74,7 @@ describe('where there is no terminal', () => {
   });
 
   test.each([['in real time', []] as const, ['in virtual time', ['--virtual']] as const])(
-    'dev tells what the engine warns of, %s',
+    'dev prints engine warnings, %s',
     async (_, flags) => {
       const { path } = moduleOf(`
       import { createTasks, fixed, memory } from 'escapement';
@@ -108,7 +108,7 @@ describe('where there is no terminal', () => {
     [['top', 'fixtures/shop/tasks.ts'], /runs on memory\(\)/],
     [['dev', 'fixtures/shop/tasks.ts', '--speed', '10'], /--speed needs --virtual/],
     [['dev', 'nowhere.ts'], /there is no file nowhere\.ts/],
-  ] as const)('%j is refused in one line', async (argv, sentence) => {
+  ] as const)('%j is rejected with one line', async (argv, sentence) => {
     const { code, stderr } = await cli(argv);
     expect(code).toBe(2);
     expect(stderr).toMatch(sentence);

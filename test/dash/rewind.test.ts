@@ -144,7 +144,7 @@ describe.each<[string, () => StoreSource, number | undefined]>([
   ['in memory, without a seed', memory, undefined],
   ['on SQLite', () => sqlite({ file: ':memory:' }), 7],
 ])('%s', (_, store, seed) => {
-  test('a rewind restores an earlier instant, and the replay is the same', async () => {
+  test('a rewind restores an earlier instant, and replaying reproduces the same events', async () => {
     const first = await begin(store(), seed);
     await firstTime(first);
     const { recorded } = first;
@@ -188,7 +188,7 @@ describe.each<[string, () => StoreSource, number | undefined]>([
   });
 });
 
-test('an interrupted replay stops where it is and discards the remaining actions', async () => {
+test('an interrupted replay stops at its current instant and discards the remaining actions', async () => {
   const first = await begin(memory(), 7);
   await firstTime(first);
   const { recorded } = first;

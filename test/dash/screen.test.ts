@@ -87,7 +87,7 @@ function full(columns: number, rows: number, text: string): State {
 }
 
 describe.each(sizes)('at %i×%i', (columns, rows) => {
-  test.each(views)('%s fits, whatever stands in it', (view) => {
+  test.each(views)('%s fits with any content', (view) => {
     for (const text of ['plain', odd, evil, '']) {
       for (const help of [false, true]) {
         const lines = screen({ ...full(columns, rows, text), view, help });
@@ -98,7 +98,7 @@ describe.each(sizes)('at %i×%i', (columns, rows) => {
     expect(screen({ ...sample(columns, rows), data: emptyData, view })).toHaveLength(rows);
   });
 
-  test('questions, answers and prompts fit too', () => {
+  test('questions, results and prompts fit too', () => {
     const state = full(columns, rows, odd);
     expect(screen({ ...state, view: 'job', data: { ...state.data, job: 'gone' } })).toHaveLength(rows);
     const prompt = { kind: 'input', text: odd.repeat(9), at: 40, task: odd, verdict: { ok: false, text: evil }, write: null } as const;
@@ -112,7 +112,7 @@ describe.each(sizes)('at %i×%i', (columns, rows) => {
   });
 });
 
-test.each(views)('%s lets nothing through that a terminal would obey', (view) => {
+test.each(views)('%s contains no terminal control characters from data', (view) => {
   const frame = renderFrame({ ...full(140, 40, evil), view }, themes.sixteen).join('\n');
   // What is left of escape codes are the theme's own colours.
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
@@ -134,7 +134,7 @@ test.each([
   [{ TERM: 'xterm-256color' }, 'dark'],
   [{ TERM: 'xterm', COLORTERM: 'truecolor' }, 'dark'],
   [{ TERM: 'xterm-256color', COLORFGBG: '0;15' }, 'light'],
-] satisfies [Environment, string][])('%j asks for the %s theme', (env, name) => {
+] satisfies [Environment, string][])('%j selects the %s theme', (env, name) => {
   expect(themeFor(env).name).toBe(name);
 });
 
@@ -151,7 +151,7 @@ const textOf = (state: State) =>
     .join('\n');
 const facts = /no worker|no queue|nothing|none\b|no job|no schedule|no event/;
 
-test.each(viewNames)('%s does not report missing data before it was read', (view) => {
+test.each(viewNames)('%s does not report missing data before the first read', (view) => {
   const empty = { ...sample(80, 24), view, data: emptyData };
   expect(textOf({ ...empty, read: {} })).not.toMatch(facts);
   expect(textOf({ ...empty, read: {} })).toMatch(/loading …\s*$/m);
@@ -214,7 +214,7 @@ describe('a job', () => {
     ).toBe(true);
   });
 
-  test('keeps its status visible, and shows the day and second of events on another day', () => {
+  test('keeps its status visible, and shows dates and seconds of events on other days', () => {
     expect(textOf(state)).toMatch(/failed {2}attempt 1 of 5 *$/m);
     const all = scrolled(state);
     expect(all).toMatch(/1 +w0 +Sat 01:12:40/);
@@ -227,7 +227,7 @@ test('a long module name does not hide the workers at 80 columns', () => {
   expect(textOf(state).split('\n')[0]).toMatch(/01:12:40 UTC .*no worker *$/);
 });
 
-test('what is wrong with the module can be read on a narrow screen', () => {
+test('a module error is readable on a narrow screen', () => {
   const fault = [
     'tasks.ts:12 cannot be read: Unexpected token `=`. Expected an identifier, void, yield, null, await, break, a string literal, or a numeric literal',
   ];
@@ -249,7 +249,7 @@ test('what is wrong with the module can be read on a narrow screen', () => {
   expect(small.at(-2)).toMatch(/^✗ tasks\.ts:12 cannot be read: Un.*…$/);
 });
 
-test('text is broken between words, and cut only on its last line', () => {
+test('text wraps between words, and is truncated only on its last line', () => {
   expect(wrapped('one two three', 7, 4)).toEqual(['one two', 'three']);
   expect(wrapped('one two three four', 7, 2)).toEqual(['one two', 'three …']);
   expect(wrapped('incomprehensible', 7, 4)).toEqual(['incomp…']);

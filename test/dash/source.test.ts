@@ -68,8 +68,8 @@ async function readJob(jobId: string): Promise<JobDetail> {
 
 const asked = (change: Partial<State>) => requestOf({ ...sample(), ...change });
 
-describe('what is read', () => {
-  test('the overview: counts, what is to come, what failed, and how many ended in which minute', async () => {
+describe('reads', () => {
+  test('the overview shows counts, upcoming jobs, failures, and finished jobs per minute', async () => {
     await tasks.get('mail.send').enqueue({ to: 'x' });
     await tasks.get('fails').enqueue(null);
     await sim.drain();
@@ -88,7 +88,7 @@ describe('what is read', () => {
     ]);
   });
 
-  test('the same failure is told once, with its latest job and its count', async () => {
+  test('identical failures are grouped, with their latest job and count', async () => {
     for (let i = 0; i < 3; i++) await tasks.get('fails').enqueue(null);
     await tasks.get('mail.send').enqueueMany([{ to: 'x' }, { to: 'x' }]);
     await sim.drain();
@@ -103,7 +103,7 @@ describe('what is read', () => {
     expect(failures?.[0]?.id).toBe(id);
   });
 
-  test('what matches is counted for a question', async () => {
+  test('a confirmation counts the matching jobs', async () => {
     await tasks
       .get('mail.send')
       .using({ runAfter: '1h' })
@@ -119,7 +119,7 @@ describe('what is read', () => {
     expect(await count('cancel', { task: 'mail.send', status: 'failed' })).toEqual({ jobs: 0, more: false });
   });
 
-  test('jobs: by filter, by text, sorted, and page by page', async () => {
+  test('jobs are filtered, searched, sorted and paged', async () => {
     for (let i = 0; i < 5; i++)
       await tasks
         .get('mail.send')
@@ -162,7 +162,7 @@ describe('what is read', () => {
     });
   });
 
-  test('a job: every attempt, its log, the waits to come; all of it clean', async () => {
+  test('a job shows its attempts, log and upcoming delays, without control characters', async () => {
     const { id } = await tasks.get('mail.send').enqueue({ to: 'x' });
     await sim.advance('15s');
     const job = await readJob(id);
@@ -181,7 +181,7 @@ describe('what is read', () => {
     expect((await source.read(asked({ view: 'job', jobId: '0198c3f0-0000-7000-8000-000000000000' }))).job).toBe('gone');
   });
 
-  test('a job from outside: every attempt with its worker, its time, its error and its stack; and what jobs tell of events', async () => {
+  test('a job read from the store shows each attempt with worker, time, error and stack', async () => {
     const { id } = await tasks.get('mail.send').enqueue({ to: 'x' });
     await sim.advance('15s');
     const outside = new Source(tasks, {
@@ -222,7 +222,7 @@ describe('what is read', () => {
     ]);
   });
 
-  test('events from outside come by the time they happened, under a backlog too', async () => {
+  test('events read from the store are ordered by time, even with a backlog', async () => {
     const failing = await tasks.get('fails').enqueue(null);
     await sim.advance('1m');
     await tasks.get('mail.send').enqueueMany(Array.from({ length: 2_000 }, (_, i) => ({ to: `user-${i}` })));
@@ -251,21 +251,21 @@ describe('what is read', () => {
     expect(await read('no such word')).toEqual([]);
   });
 
-  test('schedules: the day, hour by hour', async () => {
+  test('schedules show their day hour by hour', async () => {
     await sim.advance('2h');
     const { schedules } = await source.read(asked({ view: 'schedules' }));
     expect(schedules?.[0]?.hours.slice(0, 5)).toEqual([null, 'failed', 'failed', 'coming', 'coming']);
     expect(schedules?.[0]).toMatchObject({ name: 'hourly', state: 'active', last: { status: 'failed' } });
   });
 
-  test('workers and what they run, of this process without a heartbeat', async () => {
+  test('workers show their running jobs; those of this process have no heartbeat', async () => {
     await tasks.get('logs').enqueue(null);
     await sim.advance('10m');
     const { workers } = await source.read(asked({ view: 'workers' }));
     expect(workers).toMatchObject([{ id: 'w0', state: 'running', heartbeatAt: null, running: 1, jobs: [{ task: 'logs' }] }]);
   });
 
-  test('events, or what jobs tell of them to those who hear none', async () => {
+  test('events come from the engine, or are derived from jobs', async () => {
     await tasks.get('fails').enqueue(null);
     await sim.drain();
     const { events } = await source.read(asked({ view: 'events' }));
@@ -274,8 +274,8 @@ describe('what is read', () => {
   });
 });
 
-describe('what is written', () => {
-  test('each says what it did', async () => {
+describe('actions', () => {
+  test('report what they did', async () => {
     expect(await carryOut(tasks, { kind: 'enqueue', task: 'mail.send', input: '{"to":"x"}' })).toMatch(/^enqueued mail\.send as …\w{6}$/);
     await sim.drain();
     const [job] = (await tasks.jobs.list()).items;
@@ -304,7 +304,7 @@ describe('what is written', () => {
     expect(await carryOut(tasks, { kind: 'resumeSchedule', name: 'hourly' })).toBe('resumed hourly');
   });
 
-  test('a filter with text changes what it finds, and nothing else', async () => {
+  test('with a text filter change only the matching jobs', async () => {
     for (const to of ['a', 'b', 'b']) await tasks.get('mail.send').using({ runAfter: '1h' }).enqueue({ to });
     expect(await carryOut(tasks, { kind: 'jobs', verb: 'cancel', which: { ...emptyFilter, text: '"to":"b"' } })).toBe('cancelled 2 jobs');
     expect(sim.jobs({ status: 'scheduled' })).toHaveLength(1);
@@ -316,7 +316,7 @@ describe('what is written', () => {
   });
 });
 
-test('an input is checked by its schema', async () => {
+test('an input is validated by its schema', async () => {
   expect(await checkInput(tasks, 'mail.send', '{"to":')).toMatchObject({ ok: false });
   expect(await checkInput(tasks, 'mail.send', '{"to":1}')).toEqual({
     ok: false,
@@ -333,17 +333,17 @@ test.each([
   [[1_000], 5, 5, []],
   [[1_000], 6, 5, []],
   [[1_000], 1, 10_000, Array.from({ length: 100 }, () => 1_000)],
-])('of %j the waits after attempt %i of %i', (waitsMs, attempt, maxAttempts, waits) => {
+])('delays of %j after attempt %i of %i', (waitsMs, attempt, maxAttempts, waits) => {
   expect(waitsAfter(waitsMs, attempt, maxAttempts)).toEqual(waits);
 });
 
-test("the frames of a stack: the user's own first, from where the user is", () => {
+test("a stack shows the user's own frames first, relative to the working directory", () => {
   const stack =
     'Error: x\n    at run (file:///app/tasks.ts?escapement=3:4:5)\n    at go (/app/node_modules/a/b.js:1:1)\n    at node:internal/x:1:1';
   expect(framesOf(stack, '/app')).toEqual(['at run (tasks.ts:4:5)', '▸ 2 more frames']);
 });
 
-test('what caused an error is told with its message', () => {
+test('causes of an error are shown with their messages', () => {
   const stack =
     'Error: x\n  of two lines\n    at run (/app/a.ts:1:1)\n    at node:internal/x:1:1\ncaused by: TypeError: y\n    at load (/app/b.ts:2:2)\ncaused by: just text';
   expect(framesOf(stack, '/app')).toEqual([
@@ -356,7 +356,7 @@ test('what caused an error is told with its message', () => {
   expect(framesOf('\ncaused by: no stack at all', '/app')).toEqual(['caused by: no stack at all']);
 });
 
-test('the jobs that ended in the last 60 s are counted up to now', () => {
+test('jobs per minute count the last 60 s', () => {
   const counts = new Feed();
   const minute = Date.parse('2026-03-28T00:01:00Z');
   counts.ended('mail', minute - 70_000, 5);
@@ -368,7 +368,7 @@ test('the jobs that ended in the last 60 s are counted up to now', () => {
   expect(counts.minutes('mail', minute + 2_500).slice(-3)).toEqual([5, 7, 11]);
 });
 
-test('what cannot be read is said so', () => {
+test('unreadable data is reported as such', () => {
   expect(
     jsonLines(() => {
       throw new Error('damaged');

@@ -150,7 +150,7 @@ tasks.schedule('often', { task: work, every: '1m' });`);
     await terminal.until(/^code 0$/m);
   });
 
-  test('the screen is given back: at the end, at SIGTERM, and while the shell has it', async ({ open }) => {
+  test('the terminal is restored on exit, on SIGTERM, and while the process is suspended', async ({ open }) => {
     const terminal = open(shop);
     await terminal.until(/1 Overview/);
     terminal.keys('C-z');
@@ -172,7 +172,7 @@ tasks.schedule('often', { task: work, every: '1m' });`);
     expect(await terminal.read()).not.toMatch(/1 Overview/);
   });
 
-  test('any size will do, also one that changes', async ({ open }) => {
+  test('any terminal size works, and resizing', async ({ open }) => {
     const terminal = open(shop, 20, 5);
     await terminal.until(/‖ ×60/);
     for (const key of ['1', '2', '3', '4', '5', '6', '?', 'Escape']) terminal.keys(key);
@@ -183,7 +183,7 @@ tasks.schedule('often', { task: work, every: '1m' });`);
     for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
   });
 
-  test('what changes is loaded; what cannot be loaded is told of, and the old goes on', async ({ open, moduleOf, folder }) => {
+  test('changed files are reloaded; if loading fails, the error is shown and the old version stays', async ({ open, moduleOf, folder }) => {
     const module = moduleOf(`import { createTasks, memory } from 'escapement';
 import { word } from './word.ts';
 export const tasks = createTasks({ backend: memory() });
@@ -236,14 +236,14 @@ tasks.define('greet', () => console.log('said ${word}'));`;
     await greet('four');
   });
 
-  test('a build server gets plain lines, also where it has a terminal', async ({ open }) => {
+  test('a CI server gets plain lines, even with a terminal', async ({ open }) => {
     const terminal = open('dev test/cli/fixtures/schedules-only.ts --virtual', 80, 24, { CI: 'true' });
     const text = await terminal.until(/code 0/);
     expect(text).toMatch(/\d\d:\d\d:\d\d {2}successful/);
     expect(text).not.toMatch(/1 Overview/);
   });
 
-  test('a store whose file has gone is not shown as if it were there, nor written to', async ({ open, folder }) => {
+  test('a store whose file was deleted is reported as missing and not written to', async ({ open, folder }) => {
     const file = join(folder, 'jobs.db');
     await using tasks = createTasks({ backend: sqlite({ file }) });
     await tasks.define('job', (_: number) => {}).enqueue(1);
@@ -257,7 +257,7 @@ tasks.define('greet', () => console.log('said ${word}'));`;
     await terminal.until(/✗ the file .*jobs\.db was deleted/);
   });
 
-  test('100,000 jobs are no reason to wait', async ({ open, moduleOf }) => {
+  test('100,000 jobs do not slow the dashboard down', async ({ open, moduleOf }) => {
     const module = moduleOf(`import { createTasks, memory } from 'escapement';
 export const tasks = createTasks({ backend: memory() });
 const job = tasks.define('job', (n: number) => n);

@@ -61,7 +61,7 @@ async function begin(tasks: Tasks, module: SimulationModule = {}, playing = fals
   };
 }
 
-test('it plays at its speed, and pauses on request', async () => {
+test('virtual time plays at its speed, and pauses on request', async () => {
   const { run: virtual, real } = await begin(application(), {}, true);
   real.now = 1_000;
   await virtual.slice();
@@ -77,7 +77,7 @@ test('it plays at its speed, and pauses on request', async () => {
   expect(virtual.still).toBe(true);
 });
 
-test('what passes while the process is stopped is not made up for', async () => {
+test('time while the process is suspended is not played', async () => {
   const { run: virtual, real } = await begin(application(), {}, true);
   real.now = 3_600_000;
   await virtual.slice();
@@ -87,13 +87,13 @@ test('what passes while the process is stopped is not made up for', async () => 
   expect(virtual.now - from).toBe(minute);
 });
 
-test('skips add up while they are on their way', async () => {
+test('skips add up while one is running', async () => {
   const { run: virtual, order } = await begin(application());
   virtual.order({ kind: 'skip', ms: 60 * minute });
   expect(await order({ kind: 'skip', ms: 60 * minute })).toBe(120 * minute);
 });
 
-test('to the next event, to the next failure, to an instant', async () => {
+test('skips go to the next event, the next failure, or an instant', async () => {
   const tasks = application();
   const { order, feed, run: virtual } = await begin(tasks);
   await tasks.get('flaky').using({ runAfter: '5m' }).enqueue(null);
@@ -105,13 +105,13 @@ test('to the next event, to the next failure, to an instant', async () => {
   expect(virtual.sim.jobs({ status: 'successful' })).toHaveLength(1);
 });
 
-test('where nothing will ever happen, the next event is not waited for', async () => {
+test('a skip to the next event does nothing if there is none', async () => {
   const { order, run: virtual } = await begin(application());
   expect(await order({ kind: 'event' })).toBe(0);
   expect(virtual.clock.until).toBe(null);
 });
 
-test('the play of a module goes on as far as time has come', async () => {
+test('play of a module continues as time advances', async () => {
   const tasks = application();
   const calm = tasks.get('calm');
   const seen: string[] = [];
@@ -139,7 +139,7 @@ test('the play of a module goes on as far as time has come', async () => {
   expect(failed).toEqual([]);
 });
 
-test('what play throws is told, and time goes on', async () => {
+test('errors in play are reported, and time continues', async () => {
   const { order, failed } = await begin(application(), {
     async play(sim: Simulation) {
       await sim.advance('1m');
