@@ -5,7 +5,7 @@ import { hintMs, isPermanent, verdictOfError, verdictOfInfo } from '../../src/em
 const smtp = (responseCode: number, text: string, command = 'RCPT TO', code = 'EENVELOPE') =>
   Object.assign(new Error(text), { responseCode, response: `${responseCode} ${text}`, command, code });
 
-describe('what fails for good', () => {
+describe('permanent failures', () => {
   test.each<[string, unknown, boolean]>([
     ['an unknown user', smtp(550, '5.1.1 unknown user'), true],
     ['a message that is refused', smtp(554, 'spam', 'DATA', 'EMESSAGE'), true],
@@ -33,7 +33,7 @@ describe('what fails for good', () => {
   });
 });
 
-describe('how long to wait', () => {
+describe('retry delays', () => {
   test.each<[string, number | undefined]>([
     ['450 4.7.1 Greylisted, try again in 300 seconds', 300_000],
     ['451 Please try again in 5 minutes', 300_000],
@@ -45,22 +45,22 @@ describe('how long to wait', () => {
     expect(hintMs({ response, responseCode: Number(response.slice(0, 3)) })).toBe(expected);
   });
 
-  test('as a header or a property', () => {
+  test('come from a header or a property', () => {
     expect(hintMs({ headers: { 'retry-after': '30' } })).toBe(30_000);
     expect(hintMs({ retryAfter: 7 })).toBe(7_000);
     expect(hintMs({ headers: { 'retry-after': 'Wed, 21 Oct 2015 07:28:00 GMT' } })).toBeUndefined();
   });
 
-  test('no longer than a day, and not after a refusal for good', () => {
+  test('are at most a day, and none follows a permanent rejection', () => {
     expect(verdictOfError(smtp(451, 'try again in 999 hours'), ['a@b.c']).afterMs).toBe(86_400_000);
     expect(hintMs({ response: '550 try again in 5 minutes', responseCode: 550 })).toBeUndefined();
   });
 });
 
-describe('for whom', () => {
+describe('recipients', () => {
   const to = ['ada@example.org', 'bob@example.org', 'eve@example.org'];
 
-  test('each recipient has its own answer', () => {
+  test('each have their own response', () => {
     const rejectedErrors = [
       Object.assign(smtp(550, 'no such user'), { recipient: 'bob@example.org' }),
       Object.assign(smtp(452, 'full, try again in 1 hour'), { recipient: 'eve@example.org' }),
@@ -80,13 +80,13 @@ describe('for whom', () => {
     });
   });
 
-  test('a transport that says nothing of rejections has accepted all', () => {
+  test('are all accepted by a transport that reports no rejections', () => {
     expect(verdictOfInfo({ response: 'ok' }, to).accepted).toEqual(to);
     expect(verdictOfInfo(undefined, to).accepted).toEqual(to);
     expect(verdictOfInfo({ rejected: [{ address: 'bob@example.org' }] }, to)).toMatchObject({ refused: [{ address: 'bob@example.org' }] });
   });
 
-  test('one failure is that of all', () => {
+  test('share a failure that concerns the whole message', () => {
     expect(verdictOfError(smtp(554, 'spam', 'DATA', 'EMESSAGE'), to).refused.map(({ address }) => address)).toEqual(to);
     expect(verdictOfError(new Error('socket\n closed'), to).deferred[0]).toEqual({ address: 'ada@example.org', response: 'socket closed' });
   });

@@ -40,7 +40,7 @@ async function sent(
 }
 
 describe('sendMail', () => {
-  test('answers that the message is pending, and a worker sends it', async () => {
+  test('returns a pending message, and a worker sends it', async () => {
     const server = await startServer();
     ends.push(server.close);
     const tasks = createTasks({ backend: memory(), logger: quiet });
@@ -61,7 +61,7 @@ describe('sendMail', () => {
     expect(JSON.stringify([result, await tasks.jobs.list()])).not.toContain('secret');
   });
 
-  test('carries headers, lists, envelope, priority and attachments of every kind', async () => {
+  test('preserves headers, lists, envelope, priority and all kinds of attachments', async () => {
     const server = await startServer();
     ends.push(server.close);
     const tasks = createTasks({ backend: memory(), logger: quiet });
@@ -105,7 +105,7 @@ describe('sendMail', () => {
       expect(mail?.raw).toMatch(part);
   });
 
-  test('carries a finished message, and what signs it', async () => {
+  test('preserves a raw message, and its DKIM options', async () => {
     const server = await startServer();
     ends.push(server.close);
     const tasks = createTasks({ backend: memory(), logger: quiet });
@@ -129,7 +129,7 @@ describe('sendMail', () => {
     expect(server.received.find(({ messageId }) => messageId === second.messageId)?.raw).toMatch(/^DKIM-Signature: .*d=example\.com/m);
   });
 
-  test('takes options of the job from using()', async () => {
+  test('applies job options from using()', async () => {
     const tasks = createTasks({ backend: dummy(), queues: { default: {}, bulk: {} }, logger: quiet });
     const outgoing = queued(tasks, { transport: 'smtp://localhost' });
     const later = createTransport<QueuedInfo>(outgoing.using({ runAfter: '3d', tags: ['news'] }).using({ queue: 'bulk' }));
@@ -140,7 +140,7 @@ describe('sendMail', () => {
   });
 });
 
-describe('what cannot travel is refused, with its path', () => {
+describe('unsupported messages are rejected with their path', () => {
   const refused = async (extra: object, options: object = {}) => {
     const tasks = createTasks({ backend: dummy(), logger: quiet });
     const mailer = createTransport<QueuedInfo>(queued(tasks, { transport: 'smtp://localhost', ...options }));
@@ -168,16 +168,16 @@ describe('what cannot travel is refused, with its path', () => {
     ['a buffer', { attachments: [{ content: Buffer.alloc(60) }, { content: Buffer.alloc(60) }] }, 'attachments[1].content'],
     ['a stream', { attachments: [{ content: Readable.from([Buffer.alloc(500), Buffer.alloc(500)]) }] }, 'attachments[0].content'],
     ['a text', { text: 'x'.repeat(200) }, 'text'],
-  ])('more content than the limit, from %s', async (_, extra, path) => {
+  ])('content over the limit, from %s', async (_, extra, path) => {
     expect(await refused(extra, { limit: 100 })).toMatchObject({ path, message: expect.stringMatching(/more than 100 bytes of content/) });
   });
 
-  test('a message for nobody', async () => {
+  test('a message without recipients', async () => {
     expect(await refused({ to: '', cc: '' })).toMatchObject({ message: expect.stringMatching(/no recipient/) });
   });
 });
 
-describe('in the transaction of the caller', () => {
+describe("in the caller's transaction", () => {
   function setUp() {
     const file = join(folder(), 'app.db');
     const tasks = createTasks({ backend: sqlite({ file }), logger: quiet });
@@ -188,7 +188,7 @@ describe('in the transaction of the caller', () => {
     return { tasks, db, mailer: createTransport<QueuedInfo>(outgoing.using({ transaction: db })) };
   }
 
-  test('the message is there if it commits, with its files, and not if it does not', async () => {
+  test('the message and its files exist if and only if the transaction commits', async () => {
     const { tasks, db, mailer } = setUp();
     await tasks.open();
     const file = join(folder(), 'a.txt');
@@ -206,7 +206,7 @@ describe('in the transaction of the caller', () => {
     await expect(tasks.getResult(gone?.jobId ?? '')).rejects.toThrow(/not in the store|no job/);
   });
 
-  test('what goes wrong is thrown, so that the transaction fails', async () => {
+  test('errors are thrown, so that the transaction fails', async () => {
     const { tasks, db, mailer } = setUp();
     await tasks.open();
     db.exec('CREATE TABLE users (name TEXT)');

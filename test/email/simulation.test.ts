@@ -34,7 +34,7 @@ const transport = queued(tasks, { transport: 'smtp://this.is.never.asked.invalid
 const test = testTasks(tasks);
 
 describe('a simulation', () => {
-  test('sends a mail three days later, to its outbox', async ({ sim }) => {
+  test('delivers a mail three days later to its outbox', async ({ sim }) => {
     await welcome.using({ runAfter: '3d' }).send({ userId: 'ada' });
     await sim.advance('2d');
     expect(sim.outbox).toEqual([]);
@@ -62,7 +62,7 @@ describe('a simulation', () => {
     `);
   });
 
-  test('takes what is sent through Nodemailer, with attachments', async ({ sim }) => {
+  test('captures mail sent through Nodemailer, with attachments', async ({ sim }) => {
     const mailer = createTransport(transport);
     const attachments = [{ filename: 'a.txt', content: Buffer.from('12345') }];
     await mailer.sendMail({ from: 'a@example.com', to: 'b@example.org', bcc: 'c@example.org', subject: 'Hi', text: 'there', attachments });
@@ -71,7 +71,7 @@ describe('a simulation', () => {
     expect(sim.outbox[0]).toMatchObject({ to: ['b@example.org'], bcc: ['c@example.org'], attachments: [{ filename: 'a.txt', size: 5 }] });
   });
 
-  test('builds no mail without a recipient, and defers mail in quiet hours', async ({ sim }) => {
+  test('skips mail without a recipient, and defers mail in quiet hours', async ({ sim }) => {
     const results = await welcome.sendMany([{ userId: 'nobody' }, { userId: 'gone' }, { userId: 'later' }]);
     await sim.runUntilIdle();
     for (const result of results) await result.refresh();
@@ -83,7 +83,7 @@ describe('a simulation', () => {
     expect(sim).toHaveSentMail({ to: 'later@example.org' }, { at: '+8h' });
   });
 
-  test('a server that greylists is asked again', async ({ sim }) => {
+  test('retries a greylisting server', async ({ sim }) => {
     sim.smtp.reject(/@example\.org/, 451, { times: 1 });
     const result = await welcome.send({ userId: 'ada' });
     await sim.runUntilIdle();
@@ -91,7 +91,7 @@ describe('a simulation', () => {
     expect(sim).toHaveSentMail({ to: 'ada@example.org' }, { at: '+1m' });
   });
 
-  test('a mailbox that is full waits, as long as the server says; one that does not exist fails at once', async ({ sim }) => {
+  test('waits for a full mailbox as long as the server asks, and fails an unknown one immediately', async ({ sim }) => {
     sim.smtp.reject('full@example.org', 452, { text: 'mailbox full, try again in 2 hours', times: 1 });
     sim.smtp.reject(/^nosuch@/);
     const [full, none] = await welcome.sendMany([{ userId: 'full' }, { userId: 'nosuch' }]);
@@ -101,7 +101,7 @@ describe('a simulation', () => {
     expect(sim).toHaveSentMail({ to: 'full@example.org' }, { at: '+2h' });
   });
 
-  test('a server that is down, and one that is slow', async ({ sim }) => {
+  test('retries a server that is down or slow', async ({ sim }) => {
     sim.smtp.down('5m');
     const result = await welcome.send({ userId: 'ada' });
     await sim.runUntilIdle();
@@ -113,14 +113,14 @@ describe('a simulation', () => {
     expect(sim.outbox).toHaveLength(1);
   });
 
-  test('an answer that is lost makes the mail arrive twice, with one Message-ID', async ({ sim }) => {
+  test('delivers a mail twice with the same Message-ID if the response was lost', async ({ sim }) => {
     sim.smtp.loseAnswers();
     const result = await welcome.send({ userId: 'ada' });
     await sim.runUntilIdle();
     expect(sim).toHaveSentMail({ messageId: `<${result.id}@example.com>` }, { times: 2 });
   });
 
-  test('a worker that dies after the server has answered sends nothing twice', async ({ sim }) => {
+  test('sends nothing twice if the worker dies after the server has responded', async ({ sim }) => {
     sim.crash({ at: 'before settle', task: 'mail.welcome' });
     const result = await welcome.send({ userId: 'ada' });
     await sim.runUntilIdle();
@@ -128,7 +128,7 @@ describe('a simulation', () => {
     expect(sim.outbox).toHaveLength(1);
   });
 
-  test('asks for suppressed addresses', async ({ sim }) => {
+  test('checks for suppressed addresses', async ({ sim }) => {
     unsubscribed.add('ada@example.org');
     const result = await welcome.send({ userId: 'ada' });
     await sim.runUntilIdle();
@@ -137,7 +137,7 @@ describe('a simulation', () => {
     expect(sim).not.toHaveSentMail();
   });
 
-  test("the application's outbox has the mail with its text", async ({ sim }) => {
+  test("lists mail with its text in the application's outbox", async ({ sim }) => {
     const result = await welcome.using({ runAfter: '1h' }).send({ userId: 'ada' });
     expect(await mail.outbox.list()).toMatchObject([{ state: 'queued', subject: '', at: new Date(sim.now.getTime() + 3_600_000) }]);
     await mail.outbox.send(result.id);
@@ -146,7 +146,7 @@ describe('a simulation', () => {
   });
 });
 
-describe('limits', () => {
+describe('rate limits', () => {
   const limited = createTasks({ backend: memory(), logger: quiet });
   const own = createMail(limited, { transport: 'smtp://this.is.never.asked.invalid', from: 'shop@example.com' });
   const news = own.define('news', {
@@ -198,7 +198,7 @@ describe('toHaveSentMail', () => {
     return 'it passed';
   };
 
-  test('shows the nearest mail', async ({ sim }) => {
+  test('shows the closest mail', async ({ sim }) => {
     await welcome.sendMany([{ userId: 'ada' }, { userId: 'bob' }]);
     await sim.advance('1m');
     expect(
@@ -243,7 +243,7 @@ describe('toHaveSentMail', () => {
     `);
   });
 
-  test('names the jobs that have not sent their mail', async ({ sim }) => {
+  test('names jobs that have not sent their mail', async ({ sim }) => {
     sim.smtp.reject(/ada/, 550);
     await welcome.send({ userId: 'ada' });
     await sim.drain();

@@ -43,7 +43,7 @@ function idsOf({ received }: Server): string[] {
 }
 
 describe('a mail', () => {
-  test('is built by the worker and sent, and its text is in no row', async () => {
+  test('is built and sent by the worker, and its text is not in any row', async () => {
     const { server, tasks, mail, note } = await setUp();
     const result = await finished(await note.send({ to: 'Ada <ada@example.org>' }));
     expect(outcome(result)).toMatchObject({ state: 'sent', accepted: ['ada@example.org'], refused: [] });
@@ -53,7 +53,7 @@ describe('a mail', () => {
     expect(JSON.stringify([await tasks.jobs.list(), result.history, await mail.outbox.get(result.id)])).not.toContain('secret');
   });
 
-  test('waits for a server that greylists, and keeps its Message-ID and date', async () => {
+  test('is retried on a greylisting server, with the same Message-ID and date', async () => {
     let tries = 0;
     const { server, note } = await setUp({ rcpt: () => (++tries < 3 ? '450 4.7.1 Greylisted, try again in 0 seconds' : undefined) });
     const result = await finished(await note.send({ to: 'ada@example.org' }));
@@ -71,7 +71,7 @@ describe('a mail', () => {
     expect(await entry(mail)).toMatchObject({ state: 'deferred', note: expect.stringMatching(/try again in 10 minutes/) });
   });
 
-  test('that the server refuses is not tried again', async () => {
+  test('is not retried if the server rejects it permanently', async () => {
     const { server, mail, note } = await setUp({ rcpt: () => '550 5.1.1 no such user' });
     const result = await finished(await note.send({ to: 'ada@example.org' }));
     expect(result).toMatchObject({ status: 'failed', reason: 'permanent', attempts: 1 });
@@ -80,7 +80,7 @@ describe('a mail', () => {
     expect(await entry(mail)).toMatchObject({ state: 'refused', refused: [{ address: 'ada@example.org' }] });
   });
 
-  test('that was refused, and is tried again by hand, is offered to the same addresses', async () => {
+  test('is sent to the same addresses when it is retried by hand after a rejection', async () => {
     let isThere = false;
     const { server, mail, note } = await setUp({ rcpt: () => (isThere ? undefined : '550 5.1.1 no such user') });
     const result = await finished(await note.send({ to: 'ada@example.org' }));
@@ -91,7 +91,7 @@ describe('a mail', () => {
     expect(await entry(mail)).toMatchObject({ state: 'sent', accepted: ['ada@example.org'], refused: [] });
   });
 
-  test('goes to the rest alone where some recipients were accepted and some deferred', async () => {
+  test('is retried only for the deferred recipients', async () => {
     let tries = 0;
     const { server, note } = await setUp({
       rcpt: (address) => {
@@ -109,7 +109,7 @@ describe('a mail', () => {
     });
   });
 
-  test('that the server took, and whose answer was lost, arrives twice with one Message-ID', async () => {
+  test("arrives twice with the same Message-ID if the server's response was lost", async () => {
     let drops = 0;
     const { server, note } = await setUp({ data: () => (drops++ === 0 ? 'drop' : undefined) });
     const result = await finished(await note.send({ to: 'ada@example.org' }));
@@ -118,14 +118,14 @@ describe('a mail', () => {
     expect(idsOf(server)).toHaveLength(1);
   });
 
-  test('is tried again when the server fails after the message was transferred', async () => {
+  test('is retried if the server fails after the transfer', async () => {
     let tries = 0;
     const { server, note } = await setUp({ data: () => (++tries === 1 ? '451 4.3.0 local error' : undefined) });
     expect(await finished(await note.send({ to: 'ada@example.org' }))).toMatchObject({ status: 'successful', attempts: 2 });
     expect(server.received).toHaveLength(1);
   });
 
-  test('does not wait for ever for a server that stalls', async () => {
+  test('times out on a stalled server', async () => {
     let stalls = 0;
     const { server, note } = await setUp(
       { data: () => (stalls++ === 0 ? 'stall' : undefined) },
@@ -137,7 +137,7 @@ describe('a mail', () => {
     expect(idsOf(server)).toEqual([`<${result.id}@example.com>`]);
   });
 
-  test('that is under way when the worker stops is finished, and not sent again', async () => {
+  test('is finished if the worker stops while sending it, and is not sent again', async () => {
     let answer = () => {};
     const answered = new Promise<undefined>((resolve) => {
       answer = () => resolve(undefined);
@@ -152,7 +152,7 @@ describe('a mail', () => {
     expect(server.received).toHaveLength(1);
   });
 
-  test('is tried again when nobody listens', async () => {
+  test('is retried if the connection is refused', async () => {
     const { server, note } = await setUp({}, { retry: { maxAttempts: 2, backoff: 1 } });
     await server.close();
     const result = await finished(await note.send({ to: 'ada@example.org' }));
@@ -160,7 +160,7 @@ describe('a mail', () => {
     expect(result.errors[0]?.message).toMatch(/ECONNREFUSED/);
   });
 
-  test('has a recipient with a valid address and a sender, or fails at once', async () => {
+  test('fails immediately without a sender and a valid recipient', async () => {
     const { server, note, mail } = await setUp();
     const failures = async (to: string) => (await finished(await note.send({ to }))).errors.map(({ message }) => message);
     expect(await failures('')).toEqual([expect.stringMatching(/no recipient/)]);
@@ -171,7 +171,7 @@ describe('a mail', () => {
   });
 });
 
-describe('a server that asks for a login', () => {
+describe('a server that requires a login', () => {
   const login = (): Behaviour => ({
     authOptional: false,
     allowInsecureAuth: true,
@@ -181,13 +181,13 @@ describe('a server that asks for a login', () => {
     },
   });
 
-  test('takes mail from who has one', async () => {
+  test('accepts mail with valid credentials', async () => {
     const { server, note } = await setUp(login(), {}, { auth: { user: 'shop', pass: 'right' } });
     await finished(await note.send({ to: 'ada@example.org' }));
     expect(server.received).toHaveLength(1);
   });
 
-  test('and refuses it: the mail waits for the password to be put right', async () => {
+  test('rejects wrong credentials, and the mail waits until they are corrected', async () => {
     const { note } = await setUp(login(), { retry: { maxAttempts: 2, backoff: 1 } }, { auth: { user: 'shop', pass: 'wrong' } });
     const result = await finished(await note.send({ to: 'ada@example.org' }));
     expect(result).toMatchObject({ status: 'failed', reason: null, attempts: 2 });
@@ -195,7 +195,7 @@ describe('a server that asks for a login', () => {
   });
 });
 
-test('a server that speaks TLS after STARTTLS', async () => {
+test('a server with STARTTLS', async () => {
   const { server, note } = await setUp(
     { secure: false, disabledCommands: [] },
     {},
@@ -205,7 +205,7 @@ test('a server that speaks TLS after STARTTLS', async () => {
   expect(server.received).toHaveLength(1);
 });
 
-test('a pool of connections is closed with the last worker, and not before', async () => {
+test('a connection pool is closed with the last worker, and not before', async () => {
   const { server, tasks, note } = await setUp({}, {}, { pool: true, maxConnections: 1 });
   const other = tasks.worker();
   await other.start();
@@ -220,8 +220,8 @@ test('a pool of connections is closed with the last worker, and not before', asy
   await expect.poll(() => server.open(), { timeout: 30_000 }).toBe(0);
 });
 
-describe('who gets mail', () => {
-  test('intercept: one address, whoever it was for', async () => {
+describe('delivery options', () => {
+  test('intercept sends all mail to one address', async () => {
     const { server, note } = await setUp({}, { intercept: 'team@example.com', allow: ['example.net'] });
     const result = await finished(await note.send({ to: 'ada@example.org, bob@example.org' }));
     expect(server.received.map(({ to }) => to)).toEqual([['team@example.com']]);
@@ -230,7 +230,7 @@ describe('who gets mail', () => {
     expect(outcome(result).accepted).toEqual(['team@example.com']);
   });
 
-  test('allow: addresses of these domains; a mail for others alone is held', async () => {
+  test('allow sends only to the given domains, and holds mail for others', async () => {
     const { server, mail, note } = await setUp({}, { allow: ['Example.org'] });
     const some = await finished(await note.send({ to: 'ada@example.org, eve@elsewhere.example' }));
     expect(outcome(some)).toMatchObject({ accepted: ['ada@example.org'], refused: [{ address: 'eve@elsewhere.example' }] });
@@ -241,7 +241,7 @@ describe('who gets mail', () => {
     expect(held).toMatchObject({ state: 'held', text: 'secret words', note: 'no recipient is in an allowed domain (example.org)' });
   });
 
-  test('suppress: asked just before sending, for each address', async () => {
+  test('suppress is called for each address just before sending', async () => {
     const asked: unknown[] = [];
     const suppress = async (address: string, about: object) => {
       asked.push([address, about]);

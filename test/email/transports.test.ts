@@ -26,8 +26,8 @@ async function sentBy(transport: MailOptions['transport']) {
   return (await note.send()).wait({ timeout: '60s' });
 }
 
-describe('a mail leaves by', () => {
-  test('sendmail, which may fail for now, or for good', async () => {
+describe('a mail is sent through', () => {
+  test('sendmail, with temporary and permanent failures', async () => {
     const program = (name: string, body: string) => {
       const path = join(folder, name);
       writeFileSync(path, `#!/bin/sh\n${body}\n`);
@@ -64,7 +64,7 @@ describe('a mail leaves by', () => {
     expect(sent[0]?.Content.Raw.Data.toString()).toMatch(/words/);
   });
 
-  test('a transporter of the application, a plugin, and what a function returns', async () => {
+  test('a transporter of the application, a plugin, and a transport returned by a function', async () => {
     const server = await startServer();
     onTestFinished(() => server.close());
     const options = { host: '127.0.0.1', port: server.port };
@@ -94,7 +94,7 @@ describe('escapement dev', () => {
     return { server, entry: await mail.outbox.get(result.id), mail, tasks };
   };
 
-  test('holds mail, which can be sent from the outbox afterwards', async () => {
+  test('holds mail, which can be sent from the outbox later', async () => {
     const { server, entry, mail, tasks } = await app();
     expect(entry).toMatchObject({
       state: 'held',
@@ -108,7 +108,7 @@ describe('escapement dev', () => {
     expect(server.received[0]?.messageId).toBe(entry.messageId);
   });
 
-  test('--deliver sends it', async () => {
+  test('sends mail with --deliver', async () => {
     const { server, entry } = await app('--deliver');
     expect(entry.state).toBe('sent');
     expect(server.received).toHaveLength(1);
