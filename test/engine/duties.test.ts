@@ -15,7 +15,7 @@ afterEach(() =>
 
 const start = Date.UTC(2026, 0, 1);
 
-test('heartbeat: a lease is renewed every 10 s for as long as the attempt lasts', async () => {
+test('heartbeat: a lease is renewed every 10 s while the attempt runs', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', async (_: void, ctx) => ctx.sleep('1h'));
   const sim = await simulate(tasks, { workers: 2 });
@@ -24,7 +24,7 @@ test('heartbeat: a lease is renewed every 10 s for as long as the attempt lasts'
   expect(sim.attempts(long)).toMatchObject([{ attempt: 1, outcome: 'successful' }]);
 });
 
-test('heartbeat: progress reaches the store within a second, also when there is much of it', async () => {
+test('heartbeat: progress reaches the store within a second, even in large amounts', async () => {
   const tasks = createTasks({ backend: memory() });
   const busy = tasks.define('busy', async (_: void, ctx) => {
     for (let i = 1; i <= 100; i++) {
@@ -38,7 +38,7 @@ test('heartbeat: progress reaches the store within a second, also when there is 
   expect((await result.refresh()).progress?.fraction).toBeGreaterThan(0.4);
 });
 
-test('heartbeat: without a confirmed renewal a worker fences itself at 25 s; the job is an orphan at 30 s, and starts again', async () => {
+test('heartbeat: a worker without confirmed renewals fences itself at 25 s; the job is an orphan at 30 s and starts again', async () => {
   const tasks = createTasks({ backend: memory() });
   let aborted = 0;
   const long = tasks.define('long', async (_: void, ctx) => {
@@ -60,7 +60,7 @@ test('heartbeat: without a confirmed renewal a worker fences itself at 25 s; the
   expect(events).toEqual(['started 0', 'discarded 25000', 'orphaned 30000', 'started 30000', 'successful 31000']);
 });
 
-test('heartbeat: a worker that was blocked asks the store before it gives a job up, and its janitor ignores its own jobs', async () => {
+test('heartbeat: a blocked worker asks the store before giving up a job, and its janitor ignores its own jobs', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', (_: void, ctx) => ctx.sleep('2m'));
   const sim = await simulate(tasks, { concurrency: 2 });
@@ -71,7 +71,7 @@ test('heartbeat: a worker that was blocked asks the store before it gives a job 
   for (const result of results) expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 1 });
 });
 
-test('heartbeat: a worker that was blocked, and whose store then fails, gives its jobs up', async () => {
+test('heartbeat: a worker that was blocked gives up its jobs if its store then fails', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', (_: void, ctx) => ctx.sleep('2m'));
   const sim = await simulate(tasks);
@@ -83,7 +83,7 @@ test('heartbeat: a worker that was blocked, and whose store then fails, gives it
   expect(sim.attempts(long).map(({ outcome }) => outcome)).toEqual(['lost', 'successful']);
 });
 
-test.each([3_600_000, -3_600_000])('heartbeat: the clock is set by %d ms: what runs goes on, and is run by nobody else', async (byMs) => {
+test.each([3_600_000, -3_600_000])('heartbeat: setting the clock by %d ms does not end or duplicate running jobs', async (byMs) => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', { timeout: '10m', run: (_: void, ctx) => ctx.sleep('5m') });
   const sim = await simulate(tasks, { workers: 2, concurrency: 1 });
@@ -94,7 +94,7 @@ test.each([3_600_000, -3_600_000])('heartbeat: the clock is set by %d ms: what r
   for (const result of results) expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 1 });
 });
 
-test('janitor: jobs of a killed worker start again in the usual time after the clock was set back', async () => {
+test('janitor: jobs of a killed worker restart in the usual time after the clock was set back', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', (_: void, ctx) => ctx.sleep(ctx.attempt === 1 ? '5m' : '1s'));
   const sim = await simulate(tasks, { workers: 2, concurrency: 1 });
@@ -109,7 +109,7 @@ test('janitor: jobs of a killed worker start again in the usual time after the c
   expect(await result.refresh()).toMatchObject({ status: 'successful', attempts: 2 });
 });
 
-test('events report orphans, late outcomes, and jobs that a stopping worker releases', async () => {
+test('events report orphans, late outcomes and released jobs', async () => {
   const tasks = createTasks({ backend: memory() });
   const long = tasks.define('long', { retry: { maxAttempts: 2 }, run: async (_: void, ctx) => ctx.sleep('20s') });
   const events: string[] = [];
@@ -129,7 +129,7 @@ test('events report orphans, late outcomes, and jobs that a stopping worker rele
   expect(events).toEqual([`orphaned ${first?.worker} 1 LeaseLostError`, `discarded ${first?.worker} 1 lease lost`, `released w${other} 1`]);
 });
 
-test('janitor: finished jobs are deleted within an hour after the retention of their status, also after a long idle time', async () => {
+test('janitor: finished jobs are deleted within an hour after their retention, even after a long idle time', async () => {
   const tasks = createTasks({ backend: memory() });
   const fine = tasks.define('fine', () => 'ok');
   const broken = tasks.define('broken', {
@@ -206,7 +206,7 @@ test.each([
 test.each([
   ['memory', memory],
   ['sqlite', () => sqlite({ file: ':memory:' })],
-])('a job whose retention is 0 is deleted when it succeeds, and not before, on %s', async (_name, store) => {
+])('a job with a retention of 0 is deleted once it succeeds, on %s', async (_name, store) => {
   const tasks = createTasks({ backend: memory() });
   const ends: string[] = [];
   for (const type of ['retrying', 'successful', 'failed', 'discarded'] as const)
@@ -243,7 +243,7 @@ test.each([
   await expect(results.fine.refresh()).rejects.toMatchObject({ code: 'ESCAPEMENT_RESULT_NOT_FOUND' });
 });
 
-test('what others depend on is not deleted with its outcome: ids of the application, and keys whose window has not ended', async () => {
+test('a job with retention 0 is kept while its id or unique key is in use', async () => {
   const tasks = createTasks({ backend: memory() });
   const runs: string[] = [];
   const order = tasks.define('order', { retention: { successful: 0 }, run: (name: string) => void runs.push(name) });
@@ -272,7 +272,7 @@ test('what others depend on is not deleted with its outcome: ids of the applicat
   expect(runs.filter((name) => name !== 'order')).toEqual(['hourly', 'daily', 'hourly']);
 });
 
-test('the outcome of a job that was deleted with it is known although the answer of the store was lost', async () => {
+test("the outcome of a job that was deleted on settlement is known even if the store's response was lost", async () => {
   const tasks = createTasks({ backend: memory() });
   const ends: string[] = [];
   for (const type of ['successful', 'discarded'] as const) tasks.on(type, ({ job }) => ends.push(`${type} ${job.task}`));
@@ -294,7 +294,7 @@ test('the outcome of a job that was deleted with it is known although the answer
   expect([isLost, ends]).toEqual([true, ['successful fine']]);
 });
 
-test('janitor: thousands of finished jobs are deleted in batches, within the instant', async () => {
+test('janitor: thousands of finished jobs are deleted in batches at the same instant', async () => {
   const tasks = createTasks({ backend: memory() });
   const fine = tasks.define('fine', (_: number) => 'ok');
   const sim = await simulate(tasks, { concurrency: 100, retention: { successful: '2h' } });
@@ -306,7 +306,7 @@ test('janitor: thousands of finished jobs are deleted in batches, within the ins
   expect(await successful()).toBe(0);
 });
 
-test('a store that keeps failing is logged at most every 30 s for all loops, and its recovery once', async () => {
+test('a failing store is logged at most every 30 s for all loops, and its recovery once', async () => {
   const tasks = createTasks({ backend: memory() });
   const events: string[] = [];
   tasks.on('storeFailing', ({ at }) => events.push(`failing ${at - start}`));

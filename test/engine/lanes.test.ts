@@ -62,7 +62,7 @@ async function drain(source: StoreSource, jobs: number, concurrency: number) {
   return { tasks, worker, runs, done: () => done, most: () => most };
 }
 
-test('two calls are under way at a time; every job runs once, within the concurrency', async () => {
+test('two store calls run concurrently; every job runs once, within the concurrency', async () => {
   const { source, seen } = parallel();
   const { tasks, worker, runs, done, most } = await drain(source, 3_000, 200);
   await expect.poll(done, { timeout: 30_000 }).toBe(3_000);
@@ -73,7 +73,7 @@ test('two calls are under way at a time; every job runs once, within the concurr
   expect(Math.max(...seen.batches)).toBeGreaterThan(25);
 });
 
-test('what one lane could not settle is settled with the next call', async () => {
+test('outcomes that one lane failed to settle are settled with the next call', async () => {
   const { source } = parallel((call) => call % 5 === 2);
   const { tasks, worker, runs, done } = await drain(source, 1_000, 200);
   await expect.poll(done, { timeout: 30_000 }).toBe(1_000);
@@ -82,7 +82,7 @@ test('what one lane could not settle is settled with the next call', async () =>
   expect([runs.size, Math.max(...runs.values())]).toEqual([1_000, 1]);
 });
 
-test('a stop returns what another lane was about to get', async () => {
+test('stopping releases jobs that another lane was claiming', async () => {
   const { source } = parallel();
   const { tasks, worker, runs, done } = await drain(source, 3_000, 200);
   await expect.poll(done, { timeout: 30_000, interval: 1 }).toBeGreaterThan(100);

@@ -20,7 +20,7 @@ function loopOf(step: (now: number) => Promise<number> | number) {
   return { clock, loop, at, told };
 }
 
-test('a loop runs at the instants that its step asks for, and when it is woken', async () => {
+test('a loop runs when its step asks, and when it is woken', async () => {
   const { clock, loop, at } = loopOf((now) => now + 1_000);
   loop.start();
   await clock.advanceTo(2_500);
@@ -37,7 +37,7 @@ test('a loop runs at the instants that its step asks for, and when it is woken',
   expect(at).toHaveLength(6);
 });
 
-test('a step that fails is tried again after 100 ms, then twice as long, at most 3 s; it is told once', async () => {
+test('a failing step is retried after 100 ms, doubling up to 3 s, and reported once', async () => {
   const { clock, loop, at, told } = loopOf((now) => {
     if (now < 20_000) throw new Error('no');
     return Number.POSITIVE_INFINITY;
@@ -48,7 +48,7 @@ test('a step that fails is tried again after 100 ms, then twice as long, at most
   expect(told.filter((what) => what !== 'still failing')).toEqual(['failing', 'recovered']);
 });
 
-test('steps never overlap, and stop waits for the one that runs', async () => {
+test('steps never overlap, and stop waits for the running one', async () => {
   let running = 0;
   const release = Promise.withResolvers<void>();
   const { clock, loop, at } = loopOf(async () => {
@@ -72,7 +72,7 @@ test('steps never overlap, and stop waits for the one that runs', async () => {
   expect(at).toHaveLength(1);
 });
 
-test('a timer that the clock was set past is due, whatever the loop is woken for', async () => {
+test('a timer is due after the clock is set past it, whatever wakes the loop', async () => {
   const clock = new VirtualClock({ now: 0, choices: new Choices(undefined), realBudgetMs: 1_000 });
   const process = new Process('w0');
   const own = clock.forProcess(process);

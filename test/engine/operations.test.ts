@@ -5,7 +5,7 @@ import { play } from './operations.ts';
 const seeds = Number(process.env.ESCAPEMENT_SEEDS ?? (process.env.ESCAPEMENT_LONG ? 50 : 6));
 const from = Number(process.env.ESCAPEMENT_SEED ?? 0);
 
-test(`whatever is done to jobs, workers and the store, the laws hold: ${seeds} seeds, each twice the same`, {
+test(`invariants hold under random operations and faults: ${seeds} seeds, each played twice with the same result`, {
   timeout: 3_600_000,
 }, async () => {
   for (let seed = from; seed < from + seeds; seed++) {

@@ -47,7 +47,7 @@ describe.each(stores)('on $label', ({ open }) => {
     expect(await tasks.schedules.get('ticks')).toMatchObject({ runs: 3, nextAt: new Date(start + 40 * 60_000) });
   });
 
-  test('once, daily by the sun, by any of several, and between a start and an end', async () => {
+  test('schedules fire once, daily by the sun, by any of several triggers, and between a start and an end', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', () => {});
     tasks.schedule('once', { task: job, at: '2026-01-01T00:05:00Z' });
@@ -150,7 +150,7 @@ describe.each(stores)('on $label', ({ open }) => {
     for (const delay of delays) expect(delay).toSatisfy((ms: number) => ms >= 0 && ms <= 600_000);
   });
 
-  test('an input that throws skips its occurrence, is reported, and stops nothing else', async () => {
+  test('an input function that throws skips its occurrence, is reported, and stops nothing else', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', (_: number) => {});
     tasks.schedule('broken', {
@@ -250,7 +250,7 @@ describe.each(stores)('on $label', ({ open }) => {
     );
   });
 
-  test('a backfill enqueues the missing jobs only, oldest first', async () => {
+  test('a backfill enqueues only the missing jobs, oldest first', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', () => {});
     tasks.schedule('hourly', { task: job, cron: '0 * * * *' });
@@ -285,7 +285,7 @@ describe.each(stores)('on $label', ({ open }) => {
     expect(sim.fires('minutely')).toHaveLength(1);
   });
 
-  test('rows whose trigger cannot be read are paused, with the reason, and the others go on', async () => {
+  test('rows with unreadable triggers are paused with the reason, and the others continue', async () => {
     const { tasks, simulate } = begin();
     const job = tasks.define('job', () => {});
     tasks.schedule('fine', { task: job, every: '1m' });
@@ -312,7 +312,7 @@ async function open0(tasks: unknown) {
   return appOf(tasks).backend('default').open();
 }
 
-describe('over clock changes', () => {
+describe('across clock changes', () => {
   const zones = [
     'Europe/Berlin',
     'America/New_York',
@@ -374,9 +374,9 @@ describe('over clock changes', () => {
   });
 });
 
-describe('a job of a schedule that waits for a retry', () => {
+describe("a schedule's job that waits for a retry", () => {
   test.each(['skip', 'queue-one', 'cancel-running'] as const)(
-    'is no overlap: with %s the next occurrence takes its place',
+    'is not an overlap: with %s the next occurrence replaces it',
     async (overlap) => {
       const tasks = createTasks({ backend: memory() });
       let isDown = true;
@@ -403,7 +403,7 @@ describe('a job of a schedule that waits for a retry', () => {
     },
   );
 
-  test('counts as running when it snoozes', async () => {
+  test('counts as running while it snoozes', async () => {
     const tasks = createTasks({ backend: memory() });
     let snoozes = 0;
     const poll = tasks.define('poll', () => (++snoozes <= 3 ? snooze('20m') : undefined));
@@ -414,7 +414,7 @@ describe('a job of a schedule that waits for a retry', () => {
   });
 });
 
-test('with cancel-running, an occurrence starts at once where the job before it only waited', async () => {
+test('with cancel-running, an occurrence starts immediately if the previous job was only waiting', async () => {
   const tasks = createTasks({ backend: memory() });
   const poll = tasks.define('poll', () => snooze('1h'));
   tasks.schedule('poll', { task: poll, every: '10m', overlap: 'cancel-running' });
@@ -460,7 +460,7 @@ describe('several versions of an application on one store', () => {
     for (const tasks of [first, second]) await tasks.close();
   });
 
-  test('a schedule that was removed from the code stops within two minutes, and resumes when it is declared again', async () => {
+  test('a schedule removed from the code stops within two minutes, and resumes when it is declared again', async () => {
     const source = kept();
     const [before, after] = [version(source, 5), version(source, 0)];
     const sim = await simulate(before, { now, store: source });
@@ -493,7 +493,7 @@ describe('several versions of an application on one store', () => {
     expect(ran.map((at) => at.getUTCDate())).toEqual([1, 2, 3, 4]);
   });
 
-  test('a schedule that was renamed right before it fires does not run twice, and one that is declared again runs', async () => {
+  test('a schedule that is renamed right before it fires does not run twice, and runs if it is declared again', async () => {
     const source = kept();
     const ran: string[] = [];
     const named = (name: string) => {
@@ -536,7 +536,7 @@ describe('several versions of an application on one store', () => {
     await expect(a.tasks.schedules.runNow('report')).rejects.toThrow(/a different version/);
   });
 
-  test('schedules saved at run time are left alone', async () => {
+  test('schedules saved at run time are not changed', async () => {
     const source = kept();
     const tasks = version(source, 0);
     const job = tasks.define('other', () => {});
@@ -547,7 +547,7 @@ describe('several versions of an application on one store', () => {
   });
 });
 
-test('schedules are refused where no worker would ever fire them', async () => {
+test('schedules are rejected if no worker could ever fire them', async () => {
   const tasks = createTasks();
   const job = tasks.define('job', () => {});
   await expect(tasks.schedules.save('x', { task: job, every: '1m' })).rejects.toThrow(/need a default backend with a store and workers/);

@@ -3,7 +3,7 @@ import { sqlite } from 'escapement/sqlite';
 import { describe, expect, test } from 'vitest';
 import { owed } from '../../src/engine/shares.ts';
 
-describe('the slots that queues are owed', () => {
+describe('the slots of weighted queues', () => {
   const weights = new Map([
     ['mail', 3],
     ['bulk', 1],
@@ -49,7 +49,7 @@ describe('the slots that queues are owed', () => {
 test.each([
   ['memory', () => memory()],
   ['sqlite', () => sqlite({ file: ':memory:' })],
-])('a queue with a share waits for one slot and not for the line of another: %s', async (_, backend) => {
+])('a queue waits for one slot of its share, not for other queues: %s', async (_, backend) => {
   const tasks = createTasks({ backend: backend() });
   const started: string[] = [];
   const ends: (() => void)[] = [];

@@ -9,7 +9,7 @@ import { aroundStore } from '../../src/testing/around-store.ts';
 import { playRun, readExploration } from '../../src/testing/explore.ts';
 import { stores } from '../stores/stores.ts';
 
-test('with a store that answers later, every job runs once and ends at once', async () => {
+test('with a slow store, every job runs once and ends immediately', async () => {
   const store = stores.find(({ label }) => label === 'memory, answering later');
   if (!store) throw new Error('no such store');
   await using tasks = createTasks({ backend: store, logger: { debug() {}, info() {}, warn() {}, error() {} } });
@@ -24,7 +24,7 @@ test('with a store that answers later, every job runs once and ends at once', as
   expect(runs).toBe(200);
 });
 
-test('an attempt whose claim was answered late is ended in time, also while a renewal is under way that does not know it', async () => {
+test('an attempt whose claim was answered late is ended in time, even during a renewal that does not include it', async () => {
   const tasks = createTasks({ backend: memory() });
   const job = tasks.define('job', { retry: { backoff: '1s' }, run: (_: void, ctx) => ctx.sleep('50s') });
   const scenario = async (sim: Simulation) => {
@@ -48,7 +48,7 @@ test('an attempt whose claim was answered late is ended in time, also while a re
   expect([...found]).toEqual([]);
 });
 
-test('a job whose claim is answered when its lease may have ended is given back without being started', async () => {
+test('a job whose claim is answered when its lease may have ended is released without being started', async () => {
   const tasks = createTasks({ backend: memory() });
   let starts = 0;
   const job = tasks.define('job', () => {

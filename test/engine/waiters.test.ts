@@ -15,7 +15,7 @@ function counting() {
   return { tasks, get, task: tasks.define('task', (n: number) => n) };
 }
 
-test('a thousand that wait cost a few reads', async () => {
+test('a thousand waiters cause few reads', async () => {
   const { tasks, get, task } = counting();
   const results = await task.enqueueMany(Array.from({ length: 1_000 }, (_, i) => i));
   get.mockClear();
@@ -28,7 +28,7 @@ test('a thousand that wait cost a few reads', async () => {
   await tasks.close();
 });
 
-test('every wait ends when the application is closed', async () => {
+test('all waits end when the application is closed', async () => {
   const { tasks, task } = counting();
   const results = await task.enqueueMany([1, 2, 3]);
   const ends = results.map((result) => result.wait().catch((error: unknown) => error));
@@ -40,7 +40,7 @@ test('every wait ends when the application is closed', async () => {
   }
 });
 
-test('a wait ends with its time, and when its job is deleted', async () => {
+test('a wait ends at its timeout, and when its job is deleted', async () => {
   const { tasks, task } = counting();
   const [late, gone] = await task.enqueueMany([1, 2]);
   await expect(late?.wait({ timeout: 1 })).rejects.toThrow(ResultNotReadyError);
@@ -50,7 +50,7 @@ test('a wait ends with its time, and when its job is deleted', async () => {
   await tasks.close();
 });
 
-test('who waits for a job that no live worker could run is told after 5 s, once', async () => {
+test('waiting for a job that no live worker can run is reported once, after 5 s', async () => {
   const clock = new VirtualClock({ now: 0, choices: new Choices(undefined), realBudgetMs: 1_000 });
   const warn = vi.fn();
   const store = new MemoryStore();

@@ -24,7 +24,7 @@ function heard(tasks: ReturnType<typeof app>, ...names: Event['type'][]): string
 }
 
 describe('stopping', () => {
-  test('takes exactly the grace, 4 s after the signal, and gives back without using an attempt', async () => {
+  test('takes exactly the grace period, plus 4 s after the signal, and releases jobs without using up an attempt', async () => {
     const tasks = app();
     const deaf = tasks.define('deaf', { timeout: '1d', run: () => new Promise<void>(() => {}) });
     const seen = heard(tasks, 'workerStopping', 'workerStopped', 'released');
@@ -46,7 +46,7 @@ describe('stopping', () => {
     ['returns cancel()', () => cancel('no use'), ['cancelled', 1, null]],
     ['throws', () => Promise.reject(new Error('stopped halfway')), ['ready', 0, null]],
     ['throws what forbids a retry', () => Promise.reject(new PermanentError('stopped')), ['ready', 0, null]],
-  ])('a function that %s after its signal aborted', async (_name, then, expected) => {
+  ])('records the outcome of a function that %s after its signal aborted', async (_name, then, expected) => {
     const tasks = app();
     const told = tasks.define('told', async (_: void, ctx) => {
       await ctx.sleep('1d').catch(() => {});
@@ -77,7 +77,7 @@ describe('stopping', () => {
     expect(seen).toEqual(['discarded 25000', 'workerStopped 25000']);
   });
 
-  test('ends 5 s after the grace though the store takes nothing; the leases pass', async () => {
+  test('ends 5 s after the grace period if the store fails, and the leases expire', async () => {
     const tasks = app();
     const work = tasks.define('work', async (_: void, ctx) => ctx.sleep('5s'));
     const seen = heard(tasks, 'workerStopped');
@@ -93,7 +93,7 @@ describe('stopping', () => {
     expect([(await result.refresh()).status, result.attempts]).toEqual(['successful', 2]);
   });
 
-  test('gives back what a claim brings that was under way', async () => {
+  test('releases jobs from a claim in progress', async () => {
     const real = new MemoryStore();
     const claiming = Promise.withResolvers<void>();
     const answer = Promise.withResolvers<void>();
@@ -127,7 +127,7 @@ describe('stopping', () => {
     expect([ran, result.status, result.attempts]).toEqual([false, 'ready', 0]);
   });
 
-  test('of a worker that has crashed, or crashes meanwhile, resolves', async () => {
+  test('resolves for a worker that crashes before or meanwhile', async () => {
     const tasks = app();
     const deaf = tasks.define('deaf', { timeout: '1d', run: () => new Promise<void>(() => {}) });
     const sim = await simulate(tasks);
@@ -140,7 +140,7 @@ describe('stopping', () => {
     await sim.worker(0).stop();
   });
 
-  test('before the start has ended, it wins', async () => {
+  test('wins over a later start', async () => {
     await using tasks = app();
     const worker = tasks.worker();
     await worker.stop();
@@ -148,7 +148,7 @@ describe('stopping', () => {
   });
 });
 
-test('a logger that throws fails no job and stops no loop; async listeners that reject end no process', async () => {
+test('a logger that throws fails no job and stops no loop; async listeners that reject do not end the process', async () => {
   const boom = () => {
     throw new Error('no space on the log device');
   };
@@ -164,7 +164,7 @@ test('a logger that throws fails no job and stops no loop; async listeners that 
   expect(result.status).toBe('successful');
 });
 
-test('what a function says after its attempt was ended counts for nothing, and a sleep that nobody awaits ends no process', async () => {
+test('results after the end of an attempt are ignored, and an unawaited sleep does not end the process', async () => {
   const tasks = app();
   const late = tasks.define('late', {
     timeout: '1s',
@@ -184,7 +184,7 @@ test('what a function says after its attempt was ended counts for nothing, and a
   expect(seen).toEqual([]);
 });
 
-test('texts for people are cut and cleaned wherever they come from', async () => {
+test('texts are truncated and cleaned wherever they come from', async () => {
   const tasks = app();
   const wordy = tasks.define('wordy', async (_: void, ctx) => {
     ctx.progress(0.5, 'a\0b'.repeat(100_000));
@@ -202,7 +202,7 @@ test('texts for people are cut and cleaned wherever they come from', async () =>
   }
 });
 
-test('a job that is cancelled while its outcome is on its way is told with the reason that was given', async () => {
+test('a cancellation while the outcome is being stored is reported with its reason', async () => {
   const tasks = app();
   const work = tasks.define('work', (_: void) => snooze('1h'));
   const reasons: (string | null)[] = [];
@@ -217,7 +217,7 @@ test('a job that is cancelled while its outcome is on its way is told with the r
   expect((await result.refresh()).reason).toBe('changed my mind');
 });
 
-test('a process that stood still, and gets its own job back, tells the old attempt to end before the new one begins', async () => {
+test('a suspended process that claims its own job again aborts the old attempt before the new one starts', async () => {
   const tasks = app();
   const sim = await simulate(tasks, { workers: 2, concurrency: 2 });
   const signals: AbortSignal[] = [];
@@ -237,7 +237,7 @@ test('a process that stood still, and gets its own job back, tells the old attem
   expect(abortedAtBegin).toEqual([[], [true]]);
 });
 
-test('a worker that cannot reach its store ends an attempt 25 s after its last renewal, though an earlier one has ended and is still to be told', async () => {
+test('a worker without its store ends an attempt 25 s after its last renewal, even if an earlier outcome is pending', async () => {
   const tasks = app();
   const sim = await simulate(tasks, { workers: 1 });
   const aborted: number[] = [];
@@ -254,7 +254,7 @@ test('a worker that cannot reach its store ends an attempt 25 s after its last r
   expect(aborted).toEqual([26_300]);
 });
 
-test('a failed attempt is a line in the log: a warning while it is retried, an error when it failed for good', async () => {
+test('a failed attempt is logged: a warning if it will be retried, an error if it failed permanently', async () => {
   const lines: unknown[] = [];
   const log = (level: string) => (fields: { error?: { message: string } }, message: string) =>
     void lines.push([level, { ...fields, error: fields.error?.message }, message]);
@@ -277,7 +277,7 @@ test('a failed attempt is a line in the log: a warning while it is retried, an e
   ]);
 });
 
-test('the console gets a line in full, without control characters and stacks', async () => {
+test('the console gets full lines, without control characters and stacks', async () => {
   const written: string[] = [];
   const error = console.error;
   console.error = (line: string) => void written.push(line);
