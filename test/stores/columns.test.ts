@@ -63,7 +63,7 @@ test.each(Object.keys(others) as (keyof Job)[])('an insert writes %s', (field) =
   else expect(plainValues(changed, 'ready')).toBeUndefined();
 });
 
-test('on SQLite, a job that another process changes while it runs is settled and counted as it is then', async () => {
+test('on SQLite, a job changed by another process while it runs is settled and counted by its current state', async () => {
   const file = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'app.db');
   const [mine, theirs] = [await sqlite({ file }).open(), await sqlite({ file }).open()];
   try {

@@ -282,7 +282,7 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
 const seeds = Array.from({ length: process.env.ESCAPEMENT_SOAK ? 500 : process.env.ESCAPEMENT_LONG ? 40 : 4 }, (_, i) => i + 1);
 
 for (const source of stores.filter(({ label }) => label !== 'memory')) {
-  test.each(seeds)(`${source.label}: history %d is the same as in memory`, async (seed) => {
+  test.each(seeds)(`${source.label}: history %d has the same results as in memory`, async (seed) => {
     const store = await source.open();
     await store.migrate();
     const steps = 300;

@@ -455,14 +455,14 @@ async function failures(law: number | string, open: () => Store): Promise<readon
   return failed;
 }
 
-describe('a store that is broken fails the law that it breaks', () => {
-  test.each(mutants)('one that %s breaks law %s', async (_, law, open) => {
+describe('the conformance suite detects faulty stores', () => {
+  test.each(mutants)('a store that %s breaks law %s', async (_, law, open) => {
     const sound = new Set(await failures(law, () => new MemoryStore()));
     const caught = (await failures(law, open)).filter((name) => !sound.has(name));
     expect(caught).not.toEqual([]);
   });
 
-  test('one that gives no hints breaks the law of listen', async () => {
+  test('a store that sends no notifications breaks the law of listen', async () => {
     const deaf = mutant(() => ({ listen: () => () => {} }));
     const insertCase = conformanceCases.find(({ law, name }) => law === 'listen' && name === 'an insert sends a hint');
     await expect(insertCase?.run(deaf)).rejects.toThrow('no matching hint');

@@ -42,8 +42,8 @@ function application(name: string) {
   return { file, tasks, task: tasks.define('task', (_: void) => 1) };
 }
 
-describe('a log that was deleted beneath the connection', () => {
-  test('is noticed before the next write, which goes to the new one; a warning says why', async () => {
+describe('a write-ahead log that was deleted while the database is open', () => {
+  test('is noticed before the next write, which uses the new log, and causes a warning', async () => {
     const { file, tasks, task } = application('log');
     await task.enqueue();
     for (let jobs = 1; jobs <= 3; jobs++) {
@@ -71,7 +71,7 @@ describe('a log that was deleted beneath the connection', () => {
     await tasks.close();
   });
 
-  test('is not joined while another connection of the process uses it: nothing is acknowledged, and the error says what to do', async () => {
+  test('is not replaced while another connection in the process uses it: writes fail, and the error says what to do', async () => {
     const { file, tasks, task } = application('held');
     await task.enqueue();
     const Database = createRequire(import.meta.url)('better-sqlite3');
@@ -88,7 +88,7 @@ describe('a log that was deleted beneath the connection', () => {
     await tasks.close();
   });
 
-  test('is noticed by a worker, which goes on', async () => {
+  test('is noticed by a worker, which continues', async () => {
     const { file, tasks, task } = application('worker');
     await tasks.worker().start();
     await (await task.enqueue()).wait({ timeout: '30s' });
@@ -101,7 +101,7 @@ describe('a log that was deleted beneath the connection', () => {
   });
 });
 
-test('a file that is replaced by another is opened again, and its log stays', async () => {
+test('a replaced file is opened again, and its log stays', async () => {
   const { file, tasks, task } = application('file');
   await task.enqueue();
   const next = application('next');
@@ -118,7 +118,7 @@ test('a file that is replaced by another is opened again, and its log stays', as
   expect(fs.readdirSync(folder).filter((name) => name.endsWith('kept'))).toEqual([]);
 });
 
-test('a file that is deleted takes no more jobs', async () => {
+test('a deleted file accepts no more jobs', async () => {
   const { file, tasks, task } = application('deleted');
   await task.enqueue();
   for (const end of ['', '-wal', '-shm']) rmSync(`${file}${end}`);
@@ -163,13 +163,13 @@ describe('file systems', () => {
     ['lustre', 0x0bd00bd0, /Lustre/],
     ['nfs4', 0x6969, /NFS/],
     ['cifs', 0xff534d42, /CIFS/],
-  ])('%s is refused, also where FUSE is allowed', async (mounted, type, message) => {
+  ])('%s is rejected, even if FUSE is allowed', async (mounted, type, message) => {
     pretend(type, mounted);
     expect(await opened()).toMatch(message);
     expect(await opened({ allowFuse: true })).toMatch(message);
   });
 
-  test.each(['fuseblk', 'fuse.ntfs-3g', 'fuse.mergerfs'])('%s, of a local disk, is accepted where FUSE is allowed', async (mounted) => {
+  test.each(['fuseblk', 'fuse.ntfs-3g', 'fuse.mergerfs'])('%s on a local disk is accepted if FUSE is allowed', async (mounted) => {
     pretend(fuse, mounted);
     expect(await opened()).toMatch(/sqlite\(\{ allowFuse: true \}\)/);
     expect(await opened({ allowFuse: true })).toBe('opened');

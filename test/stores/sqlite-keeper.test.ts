@@ -53,7 +53,7 @@ test('a helper thread renews leases while the event loop is blocked', async () =
   db.close();
 });
 
-test('it does not renew leases of other workers or leases that have ended', async () => {
+test('leases of other workers and leases that have ended are not renewed', async () => {
   const { file, db, leaseUntil, lease } = await running('others');
   const own = await running('own');
   lease(-1_000);
@@ -73,7 +73,7 @@ test('it does not renew leases of other workers or leases that have ended', asyn
   for (const one of [db, own.db, third.db]) one.close();
 });
 
-test('it stops renewing after its limit', async () => {
+test('renewal stops after its limit', async () => {
   const { file, db, leaseUntil, lease } = await running('limit');
   const second = await running('unlimited');
   lease(60_000);
@@ -112,7 +112,7 @@ test('a blocked event loop is reported with its duration', async () => {
   db.close();
 });
 
-test('the exit of the process ends helper threads, also while they load', async () => {
+test('the exit of the process ends helper threads, even while they load', async () => {
   const { file, db, leaseUntil, lease } = await running('exit');
   const beside = await running('beside the exit');
   lease(60_000);

@@ -17,7 +17,7 @@ async function opened() {
   return { database, store, prepared };
 }
 
-test('of many schedules only those that are due are looked at', async () => {
+test('only due schedules are read', async () => {
   const { database, store, prepared } = await opened();
   for (let i = 0; i < 5_000; i++) {
     const at = t0 + 1_000 + i;
@@ -51,7 +51,7 @@ test('of many schedules only those that are due are looked at', async () => {
   expect(answer.nextAt).toBe(t0 + 1_003);
 });
 
-test('a row that cannot be read is paused with a warning, and does not affect other schedules', async () => {
+test('an unreadable row is paused with a warning, and does not affect other schedules', async () => {
   const { database, store } = await opened();
   await store.saveSchedule(schedule({ name: 'damaged' }), { expect: null });
   await store.saveSchedule(schedule({ name: 'sound' }), { expect: null });

@@ -34,7 +34,7 @@ describe("enqueue in the caller's transaction", () => {
   const define = () => tasks.define('mail', (input: { user: string }) => `sent to ${input.user}`);
   const insertUser = (id: string) => db.prepare('INSERT INTO users VALUES (?)').run(id);
 
-  test('committed, one job; rolled back, none', async () => {
+  test('creates one job if it commits, and none if it rolls back', async () => {
     const mail = define();
     await tasks.open();
     const signUp = db.transaction((id: string, fails: boolean) => {
@@ -53,7 +53,7 @@ describe("enqueue in the caller's transaction", () => {
     expect((await tasks.queues.list())[0]?.counts.ready).toBe(1);
   });
 
-  test('a worker on its own connection finds it when it is committed', async () => {
+  test('is seen by a worker on another connection after the commit', async () => {
     const mail = define();
     const worker = tasks.worker();
     await worker.start();
@@ -62,7 +62,7 @@ describe("enqueue in the caller's transaction", () => {
     expect(result.returnValue).toBe('sent to ada');
   });
 
-  test('many at once, through Drizzle and through Kysely', async () => {
+  test('accepts many jobs, through Drizzle and Kysely', async () => {
     const mail = define();
     await tasks.open();
     const orm = drizzle({ client: db });
@@ -84,7 +84,7 @@ describe("enqueue in the caller's transaction", () => {
     expect((await tasks.jobs.list()).items.map(({ input }) => (input as { user: string }).user).sort()).toEqual(['a', 'b', 'c']);
   });
 
-  test('invalid uses are rejected with what to do', async () => {
+  test('rejects invalid uses, and says what to do', async () => {
     const mail = define();
     expect(() => db.transaction(() => mail.enqueue({ user: 'a' }, { transaction: db })).immediate()).toThrow(/tasks\.open\(\)/);
     await tasks.open();
@@ -95,7 +95,7 @@ describe("enqueue in the caller's transaction", () => {
     expect(() => mail.enqueue({ user: 'a' }, { transaction: {} as never })).toThrow(/better-sqlite3 database/);
   });
 
-  test('a deferred transaction whose first statement is the enqueue succeeds while others write', async () => {
+  test('succeeds as the first statement of a deferred transaction while others write', async () => {
     const mail = define();
     await tasks.open();
     const other = new Database(file);
@@ -134,7 +134,7 @@ describe("enqueue in the caller's transaction", () => {
     for (const one of [other, late]) one.close();
   });
 
-  test('the same file by another name is the same file', async () => {
+  test('recognizes the same file by another name', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
     symlinkSync(file, join(folder, 'link.db'));
     const before = process.cwd();
@@ -162,7 +162,7 @@ describe("enqueue in the caller's transaction", () => {
     expect((await tasks.jobs.list()).items).toHaveLength(4);
   });
 
-  test('a worker on a link to the file wakes up for commits of others', async () => {
+  test('wakes a worker that opened the file through a link', async () => {
     const link = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'link.db');
     symlinkSync(file, link);
     await tasks.open();
@@ -174,7 +174,7 @@ describe("enqueue in the caller's transaction", () => {
     await store.close();
   });
 
-  test('a handle that returns BigInts works', async () => {
+  test('works with a handle that returns BigInts', async () => {
     const mail = define();
     await tasks.open();
     db.defaultSafeIntegers(true);
@@ -191,7 +191,7 @@ describe("enqueue in the caller's transaction", () => {
     await own.close();
   });
 
-  test('a handle that is less durable than the store causes one warning', async () => {
+  test('warns once about a handle that is less durable than the store', async () => {
     const mail = define();
     await tasks.open();
     const codes: unknown[] = [];
@@ -206,7 +206,7 @@ describe("enqueue in the caller's transaction", () => {
     expect(codes).toEqual(['ESCAPEMENT_SYNCHRONOUS']);
   });
 
-  test('the same test in virtual time, on the handle that the application uses', async () => {
+  test("works in virtual time, on the application's handle", async () => {
     const memory = new Database(':memory:');
     const mail = define();
     await using sim = await simulate(tasks, { store: sqlite({ database: memory }) });
@@ -237,7 +237,7 @@ describe("completion in the caller's transaction", () => {
     await expect.poll(() => events).toEqual(['pay']);
   });
 
-  test('neither commits when the transaction fails, and the attempt fails', async () => {
+  test('neither commits if the transaction fails, and the attempt fails', async () => {
     const pay = tasks.define('pay', {
       retry: { maxAttempts: 1 },
       run: (id: string, context) => {
@@ -294,7 +294,7 @@ describe('opening', () => {
     }
   };
 
-  test('nothing is opened before the first use', () => {
+  test('happens on first use', () => {
     createTasks({ backend: sqlite({ file: '/nowhere/at/all.db' }) });
   });
 
@@ -340,25 +340,25 @@ describe('opening', () => {
       /migration 1 of the database does not match/,
     ],
     ['a folder', () => dirname(file), /is a folder; specify a file in it/],
-  ])('%s is refused, with the reason', async (_, path, message) => {
+  ])('rejects %s, with the reason', async (_, path, message) => {
     const refused = await openFile(path()).catch((error) => error);
     expect(refused).toBeInstanceOf(StoreError);
     expect(refused.message).toMatch(message);
   });
 
-  test.runIf(process.getuid?.() !== 0)('a folder that cannot be written is refused', async () => {
+  test.runIf(process.getuid?.() !== 0)('rejects a read-only folder', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'escapement-'));
     chmodSync(folder, 0o500);
     await expect(openFile(join(folder, 'a.db'))).rejects.toThrow(/cannot be written/);
   });
 
-  test.runIf(process.getuid?.() !== 0)('a file that cannot be written is refused', async () => {
+  test.runIf(process.getuid?.() !== 0)('rejects a read-only file', async () => {
     chmodSync(file, 0o400);
     const error = await openFile(file).catch((reason) => reason);
     expect(error).toMatchObject({ kind: 'readonly', message: expect.stringMatching(/cannot be written/) });
   });
 
-  test('needs no lock when the tables are there', async () => {
+  test('takes no lock if the tables exist', async () => {
     await openFile(file);
     db.exec('BEGIN IMMEDIATE');
     await openFile(file);
@@ -369,7 +369,7 @@ describe('opening', () => {
     await reader.close();
   });
 
-  test('a newer schema that appears at run time is named in the error', async () => {
+  test('names a newer schema that appears at run time', async () => {
     await tasks.open();
     db.exec("ALTER TABLE escapement_jobs RENAME TO escapement_work; INSERT INTO escapement_migrations VALUES (99, 'x')");
     const job = tasks.define('job', (_: number) => {});
@@ -378,7 +378,7 @@ describe('opening', () => {
     }
   });
 
-  test('a database that is closed is a fault of the options', () => {
+  test('rejects a closed database in the options', () => {
     db.close();
     expect(() => sqlite({ database: db })).toThrow(/an open better-sqlite3 database/);
   });
@@ -388,7 +388,7 @@ describe('opening', () => {
     ['both', { file: 'a.db', database: {} }],
     ['an unknown option', { file: 'a.db', fiel: 'b' }],
     ['a mode that is none', { file: 'a.db', synchronous: 'OFF' }],
-  ])('%s is a fault of the options', (_, options) => {
+  ])('rejects %s in the options', (_, options) => {
     expect(() => sqlite(options as never)).toThrow(/sqlite\(\)/);
   });
 });
@@ -436,7 +436,7 @@ describe('enqueues of one tick', () => {
     expect((await tasks.queues.list())[0]?.counts.ready).toBe(500);
   });
 
-  test('are committed when the application closes without waiting for them', async () => {
+  test('are committed when the application closes without awaiting them', async () => {
     const job = tasks.define('job', (_: number) => {});
     await tasks.open();
     const all: Promise<unknown>[] = [];
@@ -450,7 +450,7 @@ describe('enqueues of one tick', () => {
     expect(db.prepare('SELECT count(*) AS n FROM escapement_jobs').get()).toEqual({ n: 40 });
   });
 
-  test('a fault in one does not affect the others', async () => {
+  test('fail separately', async () => {
     const job = tasks.define('job', (n: number) => n);
     await tasks.open();
     db.exec(
@@ -470,7 +470,7 @@ describe('enqueues of one tick', () => {
     expect((await tasks.queues.list())[0]?.counts.ready).toBe(8);
   });
 
-  test('fail together when the lock is held for too long, in the order of their calls; reads do not wait', async () => {
+  test('fail together, in call order, when the lock is held for too long; reads do not wait', async () => {
     const job = tasks.define('job', (_: number) => {});
     await tasks.open();
     db.exec('BEGIN IMMEDIATE');
@@ -498,7 +498,7 @@ describe('enqueues of one tick', () => {
   });
 });
 
-test('a job whose stored input is damaged fails with the reason, and the next one runs', async () => {
+test('a job with damaged input fails with the reason, and the next job runs', async () => {
   const job = tasks.define('job', (input: string) => input);
   await tasks.open();
   const bad = await job.enqueue('bad');
@@ -547,7 +547,7 @@ describe('damaged rows', () => {
     expect((await tasks.queues.list())[0]?.counts).toMatchObject({ successful: 1, failed: 1, running: 0, ready: 0 });
   });
 
-  test('a job that is damaged while it runs, is overdue or is being cancelled blocks nothing else', async () => {
+  test('a job that is damaged while it runs, is overdue or is being cancelled blocks no other job', async () => {
     const job = tasks.define('job', (input: string) => {
       damage('tags', result.id);
       return input;
@@ -563,7 +563,7 @@ describe('damaged rows', () => {
     expect(await tasks.jobs.cancel({ status: 'scheduled' })).toBe(1);
   });
 
-  test('an unreadable error record says so, and the others are kept', async () => {
+  test('an unreadable error record is reported as such, and the others are kept', async () => {
     const job = tasks.define('job', {
       retry: { maxAttempts: 3, backoff: 1 },
       run: () => {
@@ -591,7 +591,7 @@ describe('damaged rows', () => {
   });
 });
 
-test('claims read the ready jobs by their index, with and without ANALYZE', async () => {
+test('claims read the ready jobs through their index, with and without ANALYZE', async () => {
   await tasks.open();
   const insert = db.prepare(
     `INSERT INTO escapement_jobs (id, task, queue, state, priority, due_at, enqueued_at, attempt, max_attempts, claim, losses)
@@ -614,14 +614,14 @@ test('claims read the ready jobs by their index, with and without ANALYZE', asyn
   }
 });
 
-test('no limit is bound where the planner sees it, which would prepare the statement again on every call', () => {
+test('no limit is a bound parameter visible to the planner, which would prepare the statement again on every call', () => {
   const folder = join(import.meta.dirname, '../../src/stores/sqlite');
   const limits = readdirSync(folder).flatMap((name) => readFileSync(join(folder, name), 'utf8').match(/LIMIT [^\s`')]+/g) ?? []);
   expect(limits.length).toBeGreaterThan(10);
   expect(limits.filter((limit) => /^LIMIT [?:]/.test(limit))).toEqual([]);
 });
 
-test('creating all tables at once gives the same schema as the migrations, beside other tables', () => {
+test('creating all tables at once produces the same schema as the migrations, beside other tables', () => {
   const made = (create: (own: Database.Database) => void) => {
     const own = new Database(':memory:');
     own.exec('CREATE TABLE users (name TEXT)');
@@ -635,7 +635,7 @@ test('creating all tables at once gives the same schema as the migrations, besid
   for (let i = 0; i < 2; i++) expect(made(migrate)).toEqual(expected);
 });
 
-test('pruning uses an index beside any number of jobs with longer retention', async () => {
+test('pruning uses an index, however many jobs have a longer retention', async () => {
   await tasks.open();
   const insert = db.prepare(
     `INSERT INTO escapement_jobs (id, task, queue, state, priority, due_at, enqueued_at, attempt, max_attempts, claim, losses, finished_at, prune_at)
@@ -664,7 +664,7 @@ test('pruning uses an index beside any number of jobs with longer retention', as
   }
 });
 
-test('queues without jobs do not slow claims down, and are removed with their last jobs', async () => {
+test('empty queues do not slow claims down, and are removed with their last jobs', async () => {
   const job = tasks.define('job', (_: number) => {});
   await tasks.open();
   for (let i = 0; i < 500; i++) await job.using({ queue: `tenant-${i}` }).enqueue(i);
@@ -701,7 +701,7 @@ test('queues without jobs do not slow claims down, and are removed with their la
   expect(db.prepare('SELECT count(*) AS n FROM escapement_queues').get()).toEqual({ n: 0 });
 });
 
-test('a claim beside thousands of queues with jobs looks at the first job of each', async () => {
+test('a claim with thousands of queues reads the first job of each', async () => {
   const job = tasks.define('job', (_: number) => {});
   await tasks.open();
   await Promise.all(Array.from({ length: 3_000 }, (_, i) => job.using({ queue: `tenant-${i}` }).enqueue(i)));
@@ -716,7 +716,7 @@ test('a claim beside thousands of queues with jobs looks at the first job of eac
   await own.close();
 });
 
-test('jobs that came due together are made ready a part at a time', async () => {
+test('jobs that become due together are made ready in batches', async () => {
   const job = tasks.define('job', (_: number) => {});
   const soon = Date.now() + 3_600_000;
   const later = job.using({ runAfter: new Date(soon) });
@@ -774,7 +774,7 @@ test('a pruning transaction deletes fewer rows if they are large', async () => {
   expect(await prunes(200, 100_000)).toBeGreaterThanOrEqual(5);
 });
 
-describe('a reader that keeps the write-ahead log from being reused', () => {
+describe('a reader that blocks checkpoints of the write-ahead log', () => {
   /** The warnings that come while so many megabytes are written beside such a reader. */
   const warningsOf = async (path: string, megabytes: number) => {
     const own = createTasks({ backend: sqlite({ file: path, synchronous: 'NORMAL' }), logger: quiet });
@@ -810,7 +810,7 @@ describe('a reader that keeps the write-ahead log from being reused', () => {
   });
 });
 
-test('a backup that is made while workers are busy is whole', async () => {
+test('a backup made while workers are busy is complete', async () => {
   const job = tasks.define('job', (n: number) => n);
   await job.enqueueMany(Array.from({ length: 2_000 }, (_, n) => n));
   await tasks.worker({ concurrency: 50 }).start();
