@@ -56,7 +56,7 @@ async function tasksOn(connectionString: string): Promise<string[]> {
   return rows.map(({ task }) => task as string);
 }
 
-test('jobs of each alias are on its server, and run by its workers', async () => {
+test('jobs of each alias are on its server, and its workers run them', async () => {
   const { here, there, beside } = await start();
   const results = [await here.enqueue(), await there.enqueue(), await beside.enqueue(), await here.using({ backend: 'bulk' }).enqueue()];
   for (const result of results) await result.wait({ timeout: '30s' });
@@ -79,7 +79,7 @@ test('jobs of each alias are on its server, and run by its workers', async () =>
     expect((await tasks.backend(alias).jobs.list()).items.map(({ task }) => task).sort()).toEqual(names);
 });
 
-test('a server that is down holds up its own jobs only', async () => {
+test('a server that is down delays only its own jobs', async () => {
   const { here, there, beside } = await start();
   await (await there.enqueue()).wait({ timeout: '30s' });
   await other.halt();

@@ -28,7 +28,7 @@ function start(url: string, schema: string, skewMs: number): () => string {
 test.each([
   ['ten minutes ahead', tenMinutes, -tenMinutes],
   ['ten minutes behind', -tenMinutes, tenMinutes],
-])('beside one that is %s, a lease is not stolen, and nothing starts early or late', async (_, other, own) => {
+])('beside a worker whose clock is %s, leases are kept, and jobs start on time', async (_, other, own) => {
   const [url, schema] = [await postgresUrl(), `clocks_${process.pid}_${other > 0 ? 'ahead' : 'behind'}`];
   const tasks = createTasks({ backend: postgres({ connectionString: url, schema }) });
   onTestFinished(() => tasks.close());
@@ -50,7 +50,7 @@ test.each([
   expect(begun[1]).toBeGreaterThan(0);
 });
 
-test('a difference that the length of a call explains is none', async () => {
+test('a clock difference within the duration of a call is ignored', async () => {
   let measured = { serverAt: 0, tookMs: 0 };
   const clock = new ServerClock(async () => measured);
   const ahead = async (serverAt: number, tookMs: number) => {

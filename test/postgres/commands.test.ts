@@ -14,7 +14,7 @@ async function otherDatabase(): Promise<string> {
   return url.href;
 }
 
-test('worker, list and top use the database that they are given', async () => {
+test('worker, list and top use the given database', async () => {
   const place = ['--postgres', await postgresUrl(), '--schema', schema];
   const enqueued = await spawned(['enqueue', module, 'greet', '--input', '"Ada"', ...place]);
   expect(enqueued).toMatchObject({ code: 0, stdout: expect.stringContaining('greet, ready in queue default') });
@@ -29,7 +29,7 @@ test('worker, list and top use the database that they are given', async () => {
   expect(watched.stdout).not.toContain('postgres:');
 });
 
-test('schedules are listed and changed in the database that is given', async () => {
+test('schedules are listed and changed in the given database', async () => {
   const place = ['--postgres', await postgresUrl(), '--schema', `${schema}_schedules`];
   const each = 'test/postgres/fixtures/schedule.ts';
   await spawned(['migrate', each, ...place]);
@@ -47,7 +47,7 @@ test('schedules are listed and changed in the database that is given', async () 
   });
 });
 
-test('a password is not among the arguments of worker processes', async ({ skip }) => {
+test('passwords are not in the arguments of worker processes', async ({ skip }) => {
   if (!existsSync('/proc/self/cmdline')) skip('no /proc');
   const url = await postgresUrl();
   const program = start(['worker', module, '--processes', '2', '--log-level', 'debug', '--postgres', url, '--schema', schema]);
@@ -65,7 +65,7 @@ test('a password is not among the arguments of worker processes', async ({ skip 
   expect(await program.ended).toMatchObject({ code: 0, stderr: '' });
 });
 
-test('a password from the environment', async ({ skip }) => {
+test('a password is read from the environment', async ({ skip }) => {
   const url = new URL(await postgresUrl());
   const { password } = url;
   if (password === '') skip('the server asks for no password');
@@ -79,7 +79,7 @@ test('a password from the environment', async ({ skip }) => {
   ]);
 });
 
-test('a database or a schema that does not exist', async () => {
+test('a missing database or schema is reported', async () => {
   const url = await otherDatabase();
   const missing = 'escapement: database "nowhere" does not exist; create it: createdb nowhere, or CREATE DATABASE in psql\n';
   expect(await spawned(['list', module, '--postgres', url])).toEqual({ code: 2, stdout: '', stderr: missing });
@@ -93,7 +93,7 @@ test.each([
   [['list', module, '--postgres', 'app'], /Give a URL such as postgres:\/\/user@host\/database\./],
   [['list', module, '--schema', 'jobs'], /--schema needs --postgres <url>/],
   [['top', module, '--postgres', 'postgres://localhost/app'], /give either a module, --sqlite <file> or --postgres <url>/],
-] as const)('%j is refused in one line', async (argv, sentence) => {
+] as const)('%j is rejected with one line', async (argv, sentence) => {
   const { code, stderr } = await spawned(argv);
   expect([code, stderr]).toEqual([2, expect.stringMatching(sentence)]);
   expect(stderr.trim().split('\n')).toHaveLength(1);

@@ -5,7 +5,7 @@ import { postgres } from '../../src/stores/postgres/index.ts';
 import { claim, done, insert, jobMaker, settle, t0, worker } from '../../src/testing/conformance/kit.ts';
 import { postgresUrl } from '../stores/postgres-server.ts';
 
-test('thousands of changes are summed up by the heartbeats of workers, and by several of them at once', async () => {
+test('worker heartbeats sum thousands of count changes, also concurrently', async () => {
   const schema = `counts_${process.pid}`;
   const pool = new pg.Pool({ connectionString: await postgresUrl(), max: 4 });
   const store = await postgres({ pool, schema }).open({ alone: true });

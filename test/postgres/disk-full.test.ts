@@ -119,7 +119,7 @@ async function expectToEndure(url: string, disk: { fill(schema: string): Promise
   return { refused: refused as StoreError[] };
 }
 
-test('tables that cannot grow, by a trigger', async () => {
+test('tables that cannot grow, simulated by a trigger', async () => {
   const { url } = await start();
   const { refused } = await expectToEndure(url, {
     fill: (schema) =>
@@ -138,7 +138,7 @@ test('tables that cannot grow, by a trigger', async () => {
   });
 });
 
-test('tables on a disk that is full', async (context) => {
+test('tables on a full disk', async (context) => {
   const disk = smallDisk(16);
   if (!disk) return context.skip('the tests may not mount a file system');
   const { url } = await start();
@@ -151,7 +151,7 @@ test('tables on a disk that is full', async (context) => {
   expect(refused[0]).toMatchObject({ kind: 'full', transient: true });
 });
 
-test('a server whose whole disk is full, and that stops', async (context) => {
+test('a server that stops because its whole disk is full', async (context) => {
   const disk = smallDisk(96);
   if (!disk) return context.skip('the tests may not mount a file system');
   const folder = join(disk.folder, 'server');

@@ -7,7 +7,7 @@ import { emptyPostgres } from '../stores/postgres-server.ts';
 
 const soak = Boolean(process.env.ESCAPEMENT_SOAK);
 
-test('the engine holds under every fault', { timeout: 900_000 }, async () => {
+test('engine invariants hold under every fault', { timeout: 900_000 }, async () => {
   const { tasks, scenario } = soak ? explored(20, 5) : explored(8, 3);
   const seeds = soak ? 200 : 6;
   const store: StoreSource = emptyPostgres();

@@ -24,7 +24,7 @@ function applications(count: number, options: { max?: number } = {}): Applicatio
   return made;
 }
 
-test('the server is stopped and started several times: nothing is lost, nothing is stuck', async () => {
+test('restarting the server several times loses no job and leaves none stuck', async () => {
   const { apps, ran } = applications(2);
   const [first] = apps as [Tasks, Tasks];
   for (const tasks of apps) await tasks.worker({ concurrency: 5 }).start();
@@ -41,7 +41,7 @@ test('the server is stopped and started several times: nothing is lost, nothing 
   expect(ran.size).toBeGreaterThanOrEqual(ids.length);
 });
 
-test('all connections are terminated again and again', async () => {
+test('terminating all connections repeatedly loses no job', async () => {
   const { apps } = applications(2, { max: 2 });
   const [first] = apps as [Tasks, Tasks];
   for (const tasks of apps) await tasks.worker({ concurrency: 5 }).start();
@@ -57,7 +57,7 @@ test('all connections are terminated again and again', async () => {
   await expectAllDone(first, ids);
 });
 
-test('the server is read-only for a while, as after a failover', async () => {
+test('a server that is read-only for a while, as after a failover, loses no job', async () => {
   const { apps } = applications(1);
   const [tasks] = apps as [Tasks];
   const states: string[] = [];
@@ -106,7 +106,7 @@ test('whatever a task throws or returns, its outcome is recorded', async () => {
   expect((await tasks.jobs.list({ tag: odd })).items.map(({ id }) => id)).toEqual([held.id]);
 });
 
-test('a connection that listened and died is replaced', async () => {
+test('a listening connection that was terminated is replaced', async () => {
   const { apps, schema } = applications(2);
   const [first, second] = apps as [Tasks, Tasks];
   await first.open();

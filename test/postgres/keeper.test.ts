@@ -53,7 +53,7 @@ function block(ms: number): void {
 const connections = async () =>
   (await admin.query("SELECT 1 FROM pg_stat_activity WHERE application_name = 'escapement keeper'")).rows.length;
 
-test('a helper thread renews the leases of its worker that have not ended, while the event loop is blocked', async () => {
+test("a helper thread renews its worker's open leases while the event loop is blocked", async () => {
   const { leases, keeper } = await running();
   const before = await leases();
   const thread = keeper();
@@ -69,7 +69,7 @@ test('a helper thread renews the leases of its worker that have not ended, while
   thread.close();
 });
 
-test('a row that a transaction of the application holds does not keep the others from being renewed', async () => {
+test("a row locked by an application's transaction does not prevent renewal of the others", async () => {
   const { schema, leases, keeper } = await running();
   await admin.query(`UPDATE ${schema}.jobs SET last_worker = 'w1'`);
   const before = await leases();
@@ -108,7 +108,7 @@ test('a job that blocks its worker for longer than a lease runs once', async () 
   }
 });
 
-test('a pool whose password is a function, which no thread can call', () => {
+test('a pool with a password function, which no thread can call', () => {
   const pool = new pg.Pool({ host: '127.0.0.1', password: async () => 'secret' });
   expect(() => keeperPlace({ ...place, connectionString: undefined, pool: pool as never, schema: 'jobs' })).toThrow(/is a function/);
   const named = new pg.Pool({ host: '127.0.0.1', port: 1, password: 'secret', max: 3, ssl: { key: 'key' } });

@@ -42,7 +42,7 @@ async function stored(ids: readonly string[]): Promise<number> {
 
 const unique = (n: number) => ({ key: `mail ${n}`, while: ['queued'], untilAt: null, onConflict: 'replace', maxWaitMs: null }) as const;
 
-test('enqueues of one moment are divided into several statements', async () => {
+test('concurrent enqueues are split into several statements', async () => {
   lengths.length = 0;
   const jobs = many(count, make, { input });
   await Promise.all(jobs.map((job) => store.insert([job], { now: t0 })));
@@ -69,7 +69,7 @@ test.for([
   expect(Math.max(...lengths)).toBeLessThan(1.1 * mostText);
 });
 
-test('long inputs replace others, and are inserted in a transaction of the application', async () => {
+test("long inputs are updated, and inserted in the application's transaction", async () => {
   const before = Array.from({ length: count }, (_, n) => make({ unique: { ...unique(n), key: `mail r${n}` } }));
   const after = Array.from({ length: count }, (_, n) => make({ input, unique: { ...unique(n), key: `mail r${n}` } }));
   await store.insert(before, { now: t0 });

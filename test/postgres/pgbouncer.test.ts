@@ -72,7 +72,7 @@ describe.skipIf(!program)('through pgbouncer', () => {
   const source = emptyPostgres({ alone: false, prepare: false, listen: false, url: () => url });
   conformance('postgres', () => source.open(), { describe, test });
 
-  test('jobs that one process enqueues run in another', async () => {
+  test('jobs enqueued by one process run in another', async () => {
     const options = { connectionString: url, schema: `bounced_${process.pid}`, prepare: false, pollMs: 100 };
     const [here, there] = [createTasks({ backend: postgres(options) }), createTasks({ backend: postgres(options) })];
     const task = here.define('double', async (n: number) => n);

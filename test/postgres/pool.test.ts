@@ -5,7 +5,7 @@ import pg from 'pg';
 import { expect, test } from 'vitest';
 import { postgresUrl } from '../stores/postgres-server.ts';
 
-test('a pool whose password is not in a URL: a connection listens all the same', async () => {
+test('notifications work with a pool whose password is not in a URL', async () => {
   const { hostname: host, port, username: user, password, pathname } = new URL(await postgresUrl());
   const application_name = `pool_${process.pid}`;
   const database = pathname.slice(1);

@@ -24,7 +24,7 @@ function start(url: string, schema: string): { child: ChildProcess; said: () => 
   return { child, said: () => text };
 }
 
-test('the job of a worker that was killed is done by the other within 35 s', async () => {
+test('another worker runs the job of a killed worker within 35 s', async () => {
   const [url, schema] = [await postgresUrl(), `processes_${process.pid}`];
   const tasks = createTasks({ backend: postgres({ connectionString: url, schema }) });
   await tasks.open();

@@ -50,7 +50,7 @@ async function startReplica(primary: string, from: string): Promise<string> {
   return url.href;
 }
 
-test('top, list and stats read from a replica; what writes is refused', async ({ skip }) => {
+test('top, list and stats read from a replica; changes are rejected', async ({ skip }) => {
   if (process.platform !== 'linux') skip('/proc says where the server program is');
   const folder = serverFolder();
   const server = await startPostgres(['wal_level=replica'], { folder });

@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => client.end());
 
-test('a job runs once the transaction in which it was enqueued has committed, at its instant', async () => {
+test('a job runs when due, after the transaction that enqueued it has committed', async () => {
   const tasks = createTasks({ backend: memory() });
   const ran: string[] = [];
   const task = tasks.define('task', async (name: string, ctx) => {
@@ -40,7 +40,7 @@ test('a job runs once the transaction in which it was enqueued has committed, at
   }
 });
 
-test('an attempt may enqueue and complete in a transaction', async () => {
+test('an attempt can enqueue and complete in a transaction', async () => {
   const tasks = createTasks({ backend: memory() });
   const second = tasks.define('second', async () => 'second');
   const first = tasks.define('first', async (_: void, ctx) => {

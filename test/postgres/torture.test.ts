@@ -7,7 +7,7 @@ import { test } from 'vitest';
 const program = fileURLToPath(new URL('../../bench/torture/run.ts', import.meta.url));
 
 test.concurrent.for(['sqlite', 'postgres'])(
-  'processes on %s that are killed, paused and cut off break no promise',
+  'processes on %s that are killed, paused and disconnected violate no guarantee',
   async (store, { expect }) => {
     const { stdout } = await promisify(execFile)(process.execPath, [program, '--store', store, '--for', '12s', '--processes', '3']).catch(
       ({ stdout, stderr }) => {

@@ -82,7 +82,7 @@ describe.each(Object.entries(drivers))('%s', (driver, transact) => {
     pool.query(`SELECT name FROM ${schema}.users ORDER BY name`).then(({ rows }) => rows.map(({ name }) => name as string));
   const name = (what: string) => `${driver} ${what}`;
 
-  test('a job exists once the transaction has committed, together with its other changes', async () => {
+  test('a job exists once its transaction has committed, together with the other changes', async () => {
     const task = define();
     let ids: string[] = [];
     await transact(async (transaction, insert) => {
@@ -97,7 +97,7 @@ describe.each(Object.entries(drivers))('%s', (driver, transact) => {
     expect(await names()).toContain(name('ada'));
   });
 
-  test('of a transaction that was rolled back, nothing is left', async () => {
+  test('a transaction that was rolled back leaves nothing', async () => {
     const task = define();
     let id = '';
     const undone = transact(async (transaction, insert) => {
@@ -110,7 +110,7 @@ describe.each(Object.entries(drivers))('%s', (driver, transact) => {
     expect(await names()).not.toContain(name('bob'));
   });
 
-  test('a unique job is answered with the one that holds its key', async () => {
+  test('a unique enqueue resolves to the job that holds the key', async () => {
     const task = tasks.define(`unique-${driver.replaceAll(/\W/g, '')}`, {
       unique: { key: ({ user }: { user: string }) => user },
       run: async (_: { user: string }) => {},
@@ -124,7 +124,7 @@ describe.each(Object.entries(drivers))('%s', (driver, transact) => {
     });
   });
 
-  test('calls that do not wait for each other: what is refused takes nothing else with it', async () => {
+  test('a rejected call does not affect concurrent calls in the same transaction', async () => {
     const unique = tasks.define(`once-${driver.replaceAll(/\W/g, '')}`, { unique: {}, run: (_: number) => {} });
     const plain = tasks.define(`plain-${driver.replaceAll(/\W/g, '')}`, (_: number) => {});
     const strict = tasks.define(`strict-${driver.replaceAll(/\W/g, '')}`, { unique: { onConflict: 'reject' }, run: (_: number) => {} });
@@ -145,7 +145,7 @@ describe.each(Object.entries(drivers))('%s', (driver, transact) => {
     expect((await pool.query(`SELECT 1 FROM ${schema}.users WHERE name = $1`, [`beside ${driver}`])).rowCount).toBe(1);
   });
 
-  test('an attempt ends with the transaction of its effects, or goes on without it', async () => {
+  test('an attempt completes with the transaction of its effects, or continues if it rolls back', async () => {
     let tries = 0;
     const task = tasks.define(`complete-${driver.replaceAll(/\W/g, '')}`, {
       retry: { backoff: 1 },
@@ -174,7 +174,7 @@ describe.each(Object.entries(drivers))('%s', (driver, transact) => {
 
 let defined = 0;
 
-test('what is no transaction is refused with what to pass', async () => {
+test('an invalid transaction is rejected, and the error says what to pass', async () => {
   const task = tasks.define('refused', async () => {});
   const refusal = (transaction: unknown) => Promise.resolve().then(() => task.enqueue(undefined, { transaction }));
   await expect(refusal(pool)).rejects.toThrow(/got a pool: take a client with pool.connect\(\)/);
@@ -185,7 +185,7 @@ test('what is no transaction is refused with what to pass', async () => {
   client.release();
 });
 
-test('workers are told of a job when its transaction commits', async () => {
+test('workers are notified of a job when its transaction commits', async () => {
   const started = Promise.withResolvers<void>();
   const task = tasks.define('told', async () => started.resolve());
   const other = createTasks({ backend: postgres({ connectionString: await postgresUrl(), schema, pollMs: 60_000 }) });

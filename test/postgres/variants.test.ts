@@ -28,7 +28,7 @@ async function withDatabase(create: string, fn: (url: string, admin: pg.Client) 
   }
 }
 
-test('bytes are read in the form that the database is set to', async () => {
+test('bytes are read in either output format of the database', async () => {
   await withDatabase('', async (url, admin) => {
     await admin.query(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET bytea_output = 'escape'`);
     const pool = new pg.Pool({ connectionString: url, max: 2 });
@@ -44,7 +44,7 @@ test('bytes are read in the form that the database is set to', async () => {
   });
 });
 
-test('a database that cannot store any text is refused', async () => {
+test('a database whose encoding cannot store all text is rejected', async () => {
   await withDatabase("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", async (url) => {
     const store = await postgres({ connectionString: url }).open({ alone: true });
     await expect((async () => store.migrate())()).rejects.toThrow(
@@ -54,7 +54,7 @@ test('a database that cannot store any text is refused', async () => {
   });
 });
 
-test('a role that may not create schemas uses one that is there', async () => {
+test('a role without permission to create schemas uses an existing one', async () => {
   await withDatabase('', async (url, admin) => {
     const role = `variant_role_${process.pid}`;
     await admin.query(`CREATE ROLE ${role} LOGIN PASSWORD 'x'`);
@@ -73,7 +73,7 @@ test('a role that may not create schemas uses one that is there', async () => {
   });
 });
 
-test('an outcome whose value the server refuses is recorded as a failure, and the others as they are', async () => {
+test('an outcome whose value the server rejects is recorded as a failure, and the others are recorded unchanged', async () => {
   const schema = `refusing_${process.pid}`;
   const pool = new pg.Pool({ connectionString: await postgresUrl(), max: 2 });
   const store = await postgres({ pool, schema }).open({ alone: true });

@@ -15,7 +15,7 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const mails = process.env.ESCAPEMENT_SOAK ? 40 : 16;
 const kills = process.env.ESCAPEMENT_SOAK ? 6 : 2;
 
-test('a worker that is killed while a server answers loses no mail, and repeats mails with the same Message-ID only', async () => {
+test('a worker killed while sending loses no mail, and resends only with the same Message-ID', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'escapement-mail-'));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   const file = join(folder, 'app.db');

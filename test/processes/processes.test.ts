@@ -126,7 +126,7 @@ test('every enqueue that was acknowledged to a killed producer is stored', async
   db.close();
 });
 
-test('processes that start at once on a new file create its tables once, claim every job once, and none starves', async () => {
+test('processes that start together on a new file create its tables once, claim every job once, and none starves', async () => {
   const workers = Array.from({ length: soak ? 12 : 3 }, () => start('worker', file, log));
   await Promise.all(workers.map(startedUp));
   const numbers = Array.from({ length: soak ? 3_000 : 300 }, (_, n) => n);
@@ -163,7 +163,7 @@ function oldFile(version: number): void {
 /** A migration never changes: the soak kills a process inside of each, and other runs in the first and the latest. */
 const versions = migrations.map((_, i) => i + 1).filter((version) => soak || version === 1 || version > migrations.length - 3);
 
-test.each(versions)('a process killed inside of migration %i leaves a file that the next one migrates', async (version) => {
+test.each(versions)('a process killed inside migration %i leaves a file that the next process migrates', async (version) => {
   if (version > 1) oldFile(version - 1);
   const before = existsSync(file) ? version - 1 : 0;
   const killed = start('migrator', file, String(version));
@@ -225,7 +225,7 @@ test('workers wait for space on a full disk, log it once, and continue', async (
   db.close();
 });
 
-test('processes with one schedule enqueue one job per second, also when they are killed', async () => {
+test('processes that share a schedule enqueue one job per second, even when they are killed', async () => {
   const workers = Array.from({ length: soak ? 8 : 3 }, () => start('ticker', file));
   await Promise.all(workers.map(startedUp));
   const db = new Database(file);

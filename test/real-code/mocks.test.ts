@@ -9,7 +9,7 @@ import { matrix } from './matrix.ts';
 matrix(mockCases);
 
 test.skipIf(onRealWorker)(
-  'a spy on setTimeout that is restored after the simulation leaves a timer that works',
+  'a spy on setTimeout that is restored after the simulation leaves a working timer',
   { timeout: 3_000 },
   async () => {
     const sim = await simulate(createTasks({ backend: memory() }));
@@ -20,7 +20,7 @@ test.skipIf(onRealWorker)(
   },
 );
 
-test.skipIf(onRealWorker)('a simulation refuses to start when the system time is set', async () => {
+test.skipIf(onRealWorker)('a simulation refuses to start when the system time is mocked', async () => {
   vi.setSystemTime(new Date('2030-01-01T00:00:00Z'));
   try {
     await expect(simulate(createTasks({ backend: memory() }))).rejects.toThrow(/fake/);

@@ -17,7 +17,7 @@ const app = fileURLToPath(new URL('./app.ts', import.meta.url));
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const between = (low: number, high: number) => low + Math.floor(Math.random() * (high - low));
 
-test('four workers that are killed lose nothing, whatever the clock is set to', { timeout: (minutes + 30) * 60_000 }, async () => {
+test('four killed workers lose nothing, whatever the clock is set to', { timeout: (minutes + 30) * 60_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'escapement-soak-'));
   const [file, log] = [join(folder, 'jobs.db'), join(folder, 'log.txt')];
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
