@@ -24,13 +24,13 @@ test.each([
   expect(seen(text)).toEqual([expect.stringMatching(new RegExp(`^${kind}: `))]);
 });
 
-test('what is stuck, or was given up for another reason than three lost workers', () => {
+test('reports stuck jobs, and jobs that failed for any reason other than three lost workers', () => {
   const end = { left: 2, failed: [{ id: 'a', why: 'permanent' }] };
   expect(seen(job, [], end)).toEqual(['failed: a (permanent)', 'stuck: 2 jobs have not ended']);
   expect(seen(job, [], { failed: [{ id: 'a', why: 'poisoned' }] })).toEqual([]);
 });
 
-test('a job whose worker was killed or paused runs again, and what it ran alone no longer counts', () => {
+test('jobs of killed or paused workers may run again, and their interrupted runs do not count', () => {
   expect(seen(`${job}, p begun a, q begun a, q ended a, q settled a`, [killed])).toEqual([]);
   expect(seen('p asked one-1 one-2, p acknowledged one-2, p begun one-1, q begun one-2, q ended one-2', [killed])).toEqual([]);
 });

@@ -13,7 +13,7 @@ afterEach(() =>
 );
 
 describe('deadlock detection', () => {
-  test('reports a parent that waits for its child with one slot for both', async () => {
+  test('reports a parent that waits for its child when only one slot exists', async () => {
     const tasks = createTasks({ backend: memory() });
     const child = tasks.define('child', () => 1);
     const parent = tasks.define('parent', async () => (await (await child.enqueue()).wait()).returnValue);
@@ -40,7 +40,7 @@ describe('deadlock detection', () => {
     expect(results.map(({ status }) => status)).toEqual(['successful', 'failed', 'successful']);
   });
 
-  test('reports a task that snoozes for no time', async () => {
+  test('reports a task that snoozes for 0 ms', async () => {
     const tasks = createTasks({ backend: memory() });
     const again = tasks.define('again', () => snooze(0));
     const sim = await simulate(tasks);
@@ -60,7 +60,7 @@ describe('AbortSignal.timeout', () => {
     await sim.runUntilIdle();
   });
 
-  test('does not preempt real work, and aborts a task that hangs', async () => {
+  test('does not preempt real work, and aborts a hanging task', async () => {
     const tasks = createTasks({ backend: memory() });
     const reading = tasks.define('reading', async () => {
       const signal = AbortSignal.timeout(5_000);
@@ -81,8 +81,8 @@ describe('AbortSignal.timeout', () => {
   });
 });
 
-describe('a paused process', () => {
-  test('a timer that is cleared when it goes on does not fire, and the others keep their order', async () => {
+describe('a suspended process', () => {
+  test('does not fire a timer that is cleared when it resumes, and keeps the order of the others', async () => {
     const tasks = createTasks({ backend: memory() });
     const fired: string[] = [];
     const job = tasks.define('job', async () => {
@@ -104,7 +104,7 @@ describe('a paused process', () => {
     expect(fired).toEqual(['first', 'end']);
   });
 
-  test('ignores progress that was made after the lease ended', async () => {
+  test('has its progress ignored after the lease ended', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', {
       retry: { maxAttempts: 1 },
@@ -149,7 +149,7 @@ test('synchronous crypto and zlib leave no real work pending', async () => {
   expect(String(sim.timeline())).not.toContain('note');
 });
 
-test("another application's tasks, inside of a task, are on virtual time and a part of it", async () => {
+test("another application's tasks run in virtual time inside a task, as part of it", async () => {
   const library = createTasks();
   const slow = library.define('slow', async () => {
     await new Promise((resolve) => setTimeout(resolve, 5_000));
@@ -163,7 +163,7 @@ test("another application's tasks, inside of a task, are on virtual time and a p
   expect((await result.refresh()).returnValue).toBe(Date.UTC(2026, 0, 1, 0, 0, 5));
 });
 
-test('a simulation has its own workers, knows any alias, and can be made after one that could not', async () => {
+test('a simulation has its own workers, accepts any alias, and can be created after one that failed', async () => {
   const tasks = createTasks({ backends: { default: memory(), constructor: memory() } });
   await expect(simulate(tasks, { store: { kind: 'store', name: 'bad', open: () => Promise.reject(new Error('nope')) } })).rejects.toThrow(
     'nope',

@@ -24,7 +24,7 @@ const messageOf = (promise: Promise<unknown>): Promise<string> =>
     (error: Error) => error.message,
   );
 
-test.each(stores)('the engine holds under every fault, on $label', async ({ label, open }) => {
+test.each(stores)('engine invariants hold under every fault, on $label', async ({ label, open }) => {
   const { tasks, scenario } = soak ? explored(20, 5) : explored(8, 3);
   const store: StoreSource = { kind: 'store', name: 'explored', open };
   const some: Record<string, number> = { memory: 60, 'sqlite in memory': 5, 'sqlite on a file': 1 };
@@ -58,7 +58,7 @@ function shop() {
 }
 
 describe('a failure', () => {
-  test('is shrunk, told, and replayed', async () => {
+  test('is shrunk, reported and replayed', async () => {
     const { tasks, scenario } = shop();
     const found = await messageOf(explore(tasks, { seeds: 500 }, scenario));
     expect(found).toMatch(/^AssertionError: expected \[ 'o1', 'o1' \] to deeply equal \[ 'o1' \]/);
@@ -76,7 +76,7 @@ describe('a failure', () => {
     expect(await messageOf(explore(tasks, {}, scenario))).toMatch(/expected the value printed with a failure/);
   });
 
-  test('is kept in a file, and played first the next time', async () => {
+  test('is saved in a file, and replayed first next time', async () => {
     const { tasks, charges, charge, scenario } = shop();
     const file = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'deep', 'failures.json');
     await messageOf(explore(tasks, { seeds: 500, file }, scenario));
@@ -92,7 +92,7 @@ describe('a failure', () => {
     expect(await explore(tasks, { seeds: 20, file }, mended)).toMatchObject({ seeds: 20 });
   });
 
-  test('that comes without any fault takes no decision', async () => {
+  test('without faults needs no decisions', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', () => {});
     const found = await messageOf(
@@ -105,7 +105,7 @@ describe('a failure', () => {
     expect(found).toMatch(/^Error: always\n\nseed 1, shrunk from \d+ to 0 decisions: it fails without any/);
   });
 
-  test('of the scenario to be the same twice is told with the first line that differs', async () => {
+  test('in repeating the scenario is reported with the first line that differs', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', (_: number) => {});
     let calls = 0;
@@ -117,7 +117,7 @@ describe('a failure', () => {
     );
   });
 
-  test('of the scenario to be the same twice is looked for in one seed of 25, and told with the first decision that differs', async () => {
+  test('in repeating the scenario is checked in one of 25 seeds, and reported with the first decision that differs', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', (_: number) => {});
     let runs = 0;
@@ -137,7 +137,7 @@ describe('a failure', () => {
 });
 
 describe('every crash', () => {
-  test('of a scenario that survives them all is in the table', async () => {
+  test('that a scenario survives is listed in the table', async () => {
     const tasks = createTasks({ backend: memory() });
     const done = new Set<string>();
     const job = tasks.define('job', {
@@ -169,7 +169,7 @@ describe('every crash', () => {
     expect(String(table)).toMatch(/^ {2}w0 {2}before claim +#1 +held$/m);
   });
 
-  test('that is not survived is told, with what replays it', async () => {
+  test('that breaks the application is reported with its replay', async () => {
     const { tasks, scenario } = shop();
     const error = (await everyCrash(tasks, {}, scenario).catch((reason) => reason)) as ExplorationError;
     expect(error.message).toMatch(/^\d of \d+ crashes break the application:/);
@@ -179,7 +179,7 @@ describe('every crash', () => {
   });
 });
 
-describe('what an attempt enqueues', () => {
+describe('a job enqueued by an attempt', () => {
   /** A task that enqueues another: twice, if it dies between that and its own end. */
   const family = () => {
     const tasks = createTasks({ backend: memory() });
@@ -188,7 +188,7 @@ describe('what an attempt enqueues', () => {
     return { tasks, child, parent };
   };
 
-  test.each(['before enqueue', 'after enqueue'] as const)('crashes %s, when it is asked to', async (at) => {
+  test.each(['before enqueue', 'after enqueue'] as const)('is enqueued once or twice after a crash %s', async (at) => {
     const { tasks, child, parent } = family();
     const sim = await simulate(tasks);
     sim.crash({ at, task: child });
@@ -199,7 +199,7 @@ describe('what an attempt enqueues', () => {
     await sim.end();
   });
 
-  test('is found to be there twice, also by every crash', async () => {
+  test('is detected as a duplicate, also by everyCrash', async () => {
     const { tasks, child, parent } = family();
     const scenario: Scenario = async () => {
       await parent.enqueue();
@@ -212,7 +212,7 @@ describe('what an attempt enqueues', () => {
   });
 });
 
-test('a job whose input cannot be read fails for good, and harms no other', async () => {
+test('a job with unreadable input fails permanently, and affects no other job', async () => {
   const tasks = createTasks({ backend: memory() });
   const ran: number[] = [];
   const work = tasks.define('work', (n: number) => void ran.push(n));
@@ -237,7 +237,7 @@ describe('every order', () => {
     return { tasks, job };
   };
 
-  test('of a timeout and an end at one instant is played', async () => {
+  test('of a timeout and an end at the same instant is played', async () => {
     const { tasks, job } = race();
     const ends = new Set<string>();
     const orders = await everyOrder(tasks, { most: 400 }, async (sim) => {
@@ -252,7 +252,7 @@ describe('every order', () => {
     expect(ends).toEqual(new Set(['successful ', 'failed TimeoutError']));
   });
 
-  test('under which something does not hold is told, and replayed', async () => {
+  test('that violates an expectation is reported, and replayed', async () => {
     const { tasks, job } = race();
     const scenario = async () => {
       const result = await job.enqueue();
@@ -265,14 +265,14 @@ describe('every order', () => {
   });
 });
 
-test('runs of the explored application that once failed', async () => {
+test('previously failing runs of the explored application', async () => {
   const { tasks, scenario } = explored(20, 5);
   const file = fileURLToPath(new URL('../../fixtures/explored.runs.json', import.meta.url));
   // The kept runs, and one seed.
   expect((await explore(tasks, { seeds: 1, file }, scenario)).runs).toBeGreaterThan(3);
 });
 
-test('without faults there is only the order of things', async () => {
+test('without faults only the order of events varies', async () => {
   const { tasks, scenario } = explored(20, 5);
   const report = await explore(tasks, { seeds: 20, faults: 'none' }, scenario);
   expect(report).toMatchObject({ seeds: 20, fired: {}, mattered: [] });
@@ -280,7 +280,7 @@ test('without faults there is only the order of things', async () => {
   await expect(explore(tasks, { sedes: 1 } as never, scenario)).rejects.toThrow(/seeds/);
 });
 
-test('some kinds of faults, and progress', async () => {
+test('faults can be selected, and progress is reported', async () => {
   const { tasks, scenario } = explored(20, 5);
   const played: number[] = [];
   const report = await explore(
@@ -292,7 +292,7 @@ test('some kinds of faults, and progress', async () => {
   expect(Object.keys(report.fired).filter((code) => code !== 'F8')).toEqual([]);
 });
 
-test('a job whose enqueue is not waited for may be claimed before the store has answered', async () => {
+test('a job whose enqueue is not awaited may be claimed before the store has responded', async () => {
   const tasks = createTasks({ backend: memory() });
   const work = tasks.define('work', (_: void, ctx) => ctx.sleep('1s'));
   const report = await explore(tasks, { seeds: 5, faults: 'none', store: sqlite({ file: ':memory:' }) }, async (sim) => {

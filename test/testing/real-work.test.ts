@@ -30,8 +30,8 @@ afterEach(() =>
     .catch(() => {}),
 );
 
-describe('in the order of attempts', () => {
-  test('ends, enqueues, ids, log lines and Math.random do not depend on how long real work takes', async () => {
+describe('attempt order', () => {
+  test('outcomes, enqueues, ids, log lines and Math.random do not depend on the duration of real work', async () => {
     const play = async (delays: readonly number[]) => {
       const tasks = createTasks();
       const child = tasks.define('child', (_: number) => {});
@@ -53,8 +53,8 @@ describe('in the order of attempts', () => {
   });
 });
 
-describe('notes', () => {
-  test('there is one where an attempt ends while its own real work goes on, without a path', async () => {
+describe('notes in the timeline', () => {
+  test('report an attempt that ends while its real work continues, without a path', async () => {
     const tasks = createTasks();
     const job = tasks.define('careless', () => {
       readFile(import.meta.filename, () => {});
@@ -67,7 +67,7 @@ describe('notes', () => {
     ]);
   });
 
-  test('there is none where real work has been awaited', async () => {
+  test('do not report awaited real work', async () => {
     const tasks = createTasks();
     const job = tasks.define('careful', async () => (await read(import.meta.filename)).length + (await run('true')).stdout.length);
     await using sim = await simulate(tasks);
@@ -77,7 +77,7 @@ describe('notes', () => {
   });
 });
 
-describe('a timer that is left behind', () => {
+describe('a timer left behind', () => {
   const left = async (body: () => void) => {
     const tasks = createTasks();
     const job = tasks.define('leaves', body);
@@ -90,7 +90,7 @@ describe('a timer that is left behind', () => {
     );
   };
 
-  test('is a leak, at the line that set it, if nothing can clear it any more', async () => {
+  test('is a leak if nothing can clear it, and the error shows the line that set it', async () => {
     expect(await left(() => void setTimeout(() => {}, 60_000))).toMatch(/leaves#1 attempt 1: a timer set at .*real-work\.test\.ts/);
     expect(
       await left(() => {
@@ -99,7 +99,7 @@ describe('a timer that is left behind', () => {
     ).toMatch(/leaves#1 attempt 1: a timer set at Object\.run \(test\/testing\/real-work\.test\.ts:\d+/);
   });
 
-  test('is none if it is kept: a pool clears it at its next use', async () => {
+  test('is not a leak while it is referenced, for example by a pool that clears it on next use', async () => {
     const pool: { idle?: NodeJS.Timeout } = {};
     expect(
       await left(() => {
@@ -110,7 +110,7 @@ describe('a timer that is left behind', () => {
   });
 });
 
-test('what is captured from globalThis is real for code outside of tasks, and virtual time waits for it', async () => {
+test('functions captured from globalThis are real outside tasks, and virtual time waits for them', async () => {
   const { setTimeout: real } = globalThis;
   const queue: (() => void)[] = [];
   const tasks = createTasks();
@@ -127,7 +127,7 @@ test('what is captured from globalThis is real for code outside of tasks, and vi
   opens();
 });
 
-test('a timer that was captured too early is real, waited for, and told once', async () => {
+test('a timer function captured too early is real, awaited, and reported once', async () => {
   const early = Reflect.get(globalThis.setTimeout, Symbol.for('escapement.real')) as typeof setTimeout;
   const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
   const tasks = createTasks();
@@ -142,7 +142,7 @@ test('a timer that was captured too early is real, waited for, and told once', a
   warned.mockRestore();
 });
 
-test('tasks see no asynchronous context of the test, and keep their own through real work', async () => {
+test("tasks do not see the test's asynchronous context, and keep their own across real work", async () => {
   const request = new AsyncLocalStorage<string>();
   const tasks = createTasks();
   const job = tasks.define('job', async () => {
@@ -162,7 +162,7 @@ test('tasks see no asynchronous context of the test, and keep their own through 
 });
 
 describe('other fake timers', () => {
-  test('are refused while a simulation runs, and work before and after one', async () => {
+  test('are rejected while a simulation runs, and work before and after one', async () => {
     const sim = await simulate(createTasks());
     expect(() => vi.useFakeTimers()).toThrow(/cannot be enabled during a simulation/);
     await sim.end();
@@ -172,7 +172,7 @@ describe('other fake timers', () => {
     expect(Date.now()).toBeGreaterThan(0);
   });
 
-  test('that replace the globals in the middle are told at the next call', async () => {
+  test('that replace the globals during a simulation are reported on the next call', async () => {
     await using sim = await simulate(createTasks());
     const own = globalThis.Date;
     globalThis.Date = Object.assign(class extends own {}, { isMock: true }) as never;
@@ -182,7 +182,7 @@ describe('other fake timers', () => {
 });
 
 describe('a crashed process', () => {
-  test('is not waited for: its real work is forgotten', async () => {
+  test('is not awaited, and its real work is dropped', async () => {
     const tasks = createTasks();
     const job = tasks.define('hangs', {
       retry: { maxAttempts: 2, backoff: fixed('1s') },
@@ -198,7 +198,7 @@ describe('a crashed process', () => {
     ended.abort();
   });
 
-  test('at every step of a task that does real work, in everyCrash', async () => {
+  test('is tested at every step of a task with real work, in everyCrash', async () => {
     const tasks = createTasks();
     const job = tasks.define('reads', {
       retry: { maxAttempts: 5, backoff: fixed('1s') },
@@ -212,7 +212,7 @@ describe('a crashed process', () => {
   });
 });
 
-test('a hung call beside a job that sleeps lets time pass, and is named in the end', async () => {
+test('a hung call lets time pass for a sleeping job, and is named at the end', async () => {
   const tasks = createTasks();
   const hangs = tasks.define('hangs', async () => void (await run('sleep', ['60'], { signal: ended.signal }).catch(() => {})));
   const sleeps = tasks.define('sleeps', (_: void, ctx) => ctx.sleep('10m'));
@@ -225,7 +225,7 @@ test('a hung call beside a job that sleeps lets time pass, and is named in the e
   ended.abort();
 });
 
-test('ctx.signal ends a request that is never answered at the timeout of the task', async () => {
+test("ctx.signal ends an unanswered request at the task's timeout", async () => {
   const tasks = createTasks();
   const job = tasks.define('job', {
     timeout: '10s',

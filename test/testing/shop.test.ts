@@ -35,11 +35,11 @@ const scenario: Scenario = async (sim) => {
   };
 };
 
-test('whatever happens, nobody is charged twice', async () => {
+test('no customer is charged twice, whatever fails', async () => {
   await explore(tasks, { seeds: 30 }, scenario);
 });
 
-test('a key that is another for each attempt charges twice, and it takes one fault to see it', async () => {
+test('an idempotency key that differs between attempts charges twice, and one fault reveals it', async () => {
   let attempts = 0;
   keyOf = ({ key }) => `${key}/${++attempts}`;
   const found = await explore(tasks, { seeds: 500 }, scenario).then(

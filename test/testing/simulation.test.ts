@@ -19,7 +19,7 @@ afterEach(() =>
 );
 
 describe('driving time', () => {
-  test('drain runs what is due and leaves attempts parked on time', async () => {
+  test('drain runs due jobs and leaves attempts that wait for time', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', async (_: void, context) => {
       await context.sleep('5s');
@@ -39,7 +39,7 @@ describe('driving time', () => {
     expect(sim.now).toEqual(new Date('2026-01-01T01:00:05.000Z'));
   });
 
-  test('every event on the way happens at its own instant, in order', async () => {
+  test('every event occurs at its own instant, in order', async () => {
     const tasks = createTasks({ backend: memory() });
     const seen: number[] = [];
     const job = tasks.define('job', (_: number, context) => {
@@ -51,7 +51,7 @@ describe('driving time', () => {
     expect(seen).toEqual([100, 500, 900]);
   });
 
-  test('next goes to the next instant at which something happens', async () => {
+  test('next advances to the next instant with an event', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', { retry: { maxAttempts: 2, backoff: '10m' }, run: () => Promise.reject(new Error('no')) });
     await using sim = await simulate(tasks, { now: 0 });
@@ -66,7 +66,7 @@ describe('driving time', () => {
     expect(sim.now).toEqual(new Date(4_200_000));
   });
 
-  test('advanceTo does not go back', async () => {
+  test('advanceTo rejects the past', async () => {
     const tasks = createTasks({ backend: memory() });
     await using sim = await simulate(tasks);
     await sim.advanceTo('2026-02-01T00:00:00Z');
@@ -82,7 +82,7 @@ describe('driving time', () => {
     expect(sim.attempts(job)).toHaveLength(365);
   });
 
-  test('one driver at a time, and never from inside a task', async () => {
+  test('concurrent calls, and calls inside a task, are rejected', async () => {
     const tasks = createTasks({ backend: memory() });
     let inside: unknown;
     const job = tasks.define('job', async () => {
@@ -96,7 +96,7 @@ describe('driving time', () => {
     expect(String(inside)).toMatch(/called inside a task/);
   });
 
-  test('result.wait() in a test names what to call instead; inside a task it waits', async () => {
+  test('result.wait() in a test says what to call instead; inside a task it waits', async () => {
     const tasks = createTasks({ backend: memory() });
     const child = tasks.define('child', async (_: void, context) => {
       await context.sleep('10s');
@@ -111,8 +111,8 @@ describe('driving time', () => {
   });
 });
 
-describe('the globals that tasks see', () => {
-  test('dates, timers and Math.random are virtual, and restored', async () => {
+describe('globals in tasks', () => {
+  test('dates, timers and Math.random are virtual, and restored afterwards', async () => {
     const real = { Date, setTimeout, random: Math.random, fetch };
     const tasks = createTasks({ backend: memory() });
     const seen: Record<string, unknown> = {};
@@ -176,7 +176,7 @@ describe('the globals that tasks see', () => {
     expect(await Promise.all(results.map(async (result) => (await result.refresh()).returnValue))).toEqual(['a', 'b']);
   });
 
-  test('what is on already is refused, unless the globals are left alone', async () => {
+  test('fake timers that are already enabled are rejected, unless globals is false', async () => {
     const tasks = createTasks({ backend: memory() });
     vi.useFakeTimers();
     try {
@@ -188,7 +188,7 @@ describe('the globals that tasks see', () => {
     }
   });
 
-  test('a parallel branch of a task arms its timer at the right instant', async () => {
+  test('a parallel branch of a task sets its timer at the right instant', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', async () => {
       const branch = async () => {
@@ -206,8 +206,8 @@ describe('the globals that tasks see', () => {
   });
 });
 
-describe('the real world', () => {
-  test('virtual time stands still while a task waits on something real', async () => {
+describe('real work', () => {
+  test('virtual time stops while a task waits for real work', async () => {
     const server = createServer((_, response) => response.end('hello')).listen(0, '127.0.0.1');
     await new Promise((resolve) => server.once('listening', resolve));
     const { port } = server.address() as { port: number };
@@ -229,7 +229,7 @@ describe('the real world', () => {
     server.closeAllConnections();
   });
 
-  test('a call that never ends, and that nothing can end, is named with its place', async () => {
+  test('an endless call that nothing can end is reported with its location', async () => {
     const tasks = createTasks({ backend: memory() });
     const ended = new AbortController();
     const job = tasks.define(
@@ -251,7 +251,7 @@ describe('the real world', () => {
     ended.abort();
   });
 
-  test('a request that is never answered meets the timeout of its client, and the timeline says what was waited on', async () => {
+  test("an unanswered request ends at its client's timeout, and the timeline says what was awaited", async () => {
     const server = fork(new URL('./fixtures/never-answers.ts', import.meta.url));
     const [port] = await once(server, 'message');
     const tasks = createTasks({ backend: memory() });
@@ -268,7 +268,7 @@ describe('the real world', () => {
     server.kill();
   });
 
-  test('a task that nothing will ever release is named', async () => {
+  test('a task that nothing will ever resume is named', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('hangs', () => new Promise<void>(() => {}));
     const sim = await simulate(tasks, { realBudget: '200ms' });
@@ -277,7 +277,7 @@ describe('the real world', () => {
     await sim.end();
   });
 
-  test('a task that hangs until its timeout does not stall: time can help it', async () => {
+  test('a task that hangs until its timeout is not a stall', async () => {
     const tasks = createTasks({ backend: memory() });
     const hangs = tasks.define('hangs', { timeout: '1h', retry: { maxAttempts: 1 }, run: () => new Promise<void>(() => {}) });
     const listens = tasks.define('listens', {
@@ -291,7 +291,7 @@ describe('the real world', () => {
     for (const result of results) expect((await result.refresh()).errors[0]?.name).toBe('TimeoutError');
   });
 
-  test('a task may wait for another one that waits on time', async () => {
+  test('a task can wait for another that waits for time', async () => {
     const tasks = createTasks({ backend: memory() });
     let release: (() => void) | undefined;
     const locked = tasks.define('locked', () => new Promise<number>((resolve) => (release = () => resolve(Date.now()))));
@@ -306,7 +306,7 @@ describe('the real world', () => {
     expect((await result.refresh()).returnValue).toBe(60_000);
   });
 
-  test('ctx.external holds time for what cannot be seen', async () => {
+  test('ctx.external stops time for work that cannot be detected', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', async (_: void, context) => {
       await context.external('a message to myself', async () => {
@@ -326,8 +326,8 @@ describe('the real world', () => {
   });
 });
 
-describe('what cannot go on', () => {
-  test('jobs that nothing will ever start are a deadlock, with the reason of each', async () => {
+describe('errors', () => {
+  test('jobs that can never start are a deadlock, with the reason for each', async () => {
     const tasks = createTasks({ backend: memory(), queues: { default: {}, mail: {} } });
     const job = tasks.define('job', { queue: 'mail', run() {} });
     const sim = await simulate(tasks);
@@ -342,7 +342,7 @@ describe('what cannot go on', () => {
     await none.end();
   });
 
-  test('jobs that never come to an end run away', async () => {
+  test('jobs that never end cause a SimulationRunawayError', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('forever', () => snooze('1h'));
     const sim = await simulate(tasks);
@@ -352,7 +352,7 @@ describe('what cannot go on', () => {
     await sim.end();
   });
 
-  test('work that an ended attempt left behind fails the end', async () => {
+  test('work left behind by an ended attempt fails end()', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('leaky', () => {
       setInterval(() => {}, 1_000);
@@ -377,7 +377,7 @@ describe('what cannot go on', () => {
     expect(sim.worker(0).alive).toBe(false);
   });
 
-  test('a callback that throws is told to the test', async () => {
+  test('a callback that throws is reported to the test', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', async () => {
       setTimeout(() => {
@@ -392,7 +392,7 @@ describe('what cannot go on', () => {
   });
 });
 
-test('attempts of one instant stand in the order in which they started', async () => {
+test('attempts at the same instant are ordered by start', async () => {
   const tasks = createTasks({ backend: memory() });
   const low = tasks.define('low', () => {});
   const high = tasks.define('high', { priority: 10, run() {} });
@@ -404,7 +404,7 @@ test('attempts of one instant stand in the order in which they started', async (
 });
 
 describe('binding', () => {
-  test('every alias, immediate and dummy too, is the engine until the end', async () => {
+  test('every alias, including immediate and dummy, uses the engine until the simulation ends', async () => {
     const tasks = createTasks({ backends: { default: immediate(), kept: dummy() } });
     const job = tasks.define('job', (_: string) => 'done');
     const before = await job.using({ backend: 'kept' }).enqueue('before');
@@ -419,7 +419,7 @@ describe('binding', () => {
     expect((await job.enqueue('after')).status).toBe('successful');
   });
 
-  test('a store of its own for one alias has workers of its own', async () => {
+  test('an alias with its own store has its own workers', async () => {
     const tasks = createTasks({ backends: { default: memory(), bulk: memory() } });
     const job = tasks.define('job', (_: string) => 'done');
     await using sim = await simulate(tasks, { stores: { bulk: memory() } });
@@ -430,7 +430,7 @@ describe('binding', () => {
     for (const result of results) expect((await result.refresh()).status).toBe('successful');
   });
 
-  test('one simulation at a time, and none beside a running worker', async () => {
+  test('a second simulation is rejected, as is one beside a running worker', async () => {
     const tasks = createTasks({ backend: memory(), logger: { debug() {}, info() {}, warn() {}, error() {} } });
     const sim = await simulate(tasks);
     await expect(simulate(tasks)).rejects.toThrow(/another simulation is running/);
@@ -445,7 +445,7 @@ describe('binding', () => {
 });
 
 describe('faults', () => {
-  test('a store that fails makes enqueue reject, and nothing is kept', async () => {
+  test('a failing store rejects enqueue, and nothing is stored', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', () => {});
     await using sim = await simulate(tasks);
@@ -456,7 +456,7 @@ describe('faults', () => {
     expect(sim.jobs()).toHaveLength(1);
   });
 
-  test('progress of a running job can be read', async () => {
+  test("a running job's progress can be read", async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', async (_: void, context) => {
       context.progress(0.25, 'a quarter');
@@ -492,13 +492,13 @@ describe('seeds', () => {
     return trace;
   };
 
-  test('the same seed makes the same trace, another one another', async () => {
+  test('the same seed repeats a trace, and another seed changes it', async () => {
     expect(await play(7)).toBe(await play(7));
     expect(await play(8)).not.toBe(await play(7));
     expect(await play(undefined)).toBe(await play(undefined));
   });
 
-  test('without a seed, it is first in, first out, without jitter', async () => {
+  test('without a seed, jobs run first in, first out, without jitter', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', { retry: { maxAttempts: 3 }, run: () => Promise.reject(new Error('no')) });
     await using sim = await simulate(tasks, { workers: 2 });
@@ -525,7 +525,7 @@ describe('seeds', () => {
   });
 });
 
-describe('faults that a test asks for', () => {
+describe('requested faults', () => {
   const crashing = async (at: CrashPoint, nth = 1) => {
     const tasks = createTasks({ backend: memory() });
     const effects: string[] = [];
@@ -562,11 +562,11 @@ describe('faults that a test asks for', () => {
     expect(await crashing(at)).toEqual({ effects, crashes: 1, statuses: ['successful', 'successful'] });
   });
 
-  test('the second time that a worker comes there', async () => {
+  test('a crash the second time a worker reaches the point', async () => {
     expect(await crashing('before settle', 2)).toEqual({ effects: ['a', 'b', 'b'], crashes: 1, statuses: ['successful', 'successful'] });
   });
 
-  test('a clock that is behind starts what is due late, and one that is ahead early', async () => {
+  test('a slow clock starts due jobs late, and a fast one early', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', () => {});
     const sim = await simulate(tasks);
@@ -586,7 +586,7 @@ describe('faults that a test asks for', () => {
     await sim.end();
   });
 
-  test('a clock that is off is off for all that the task asks', async () => {
+  test('a skewed clock applies to everything that the task reads', async () => {
     const tasks = createTasks({ backend: memory() });
     const seen: number[][] = [];
     const job = tasks.define('job', async (_: void, ctx) => {
@@ -603,7 +603,7 @@ describe('faults that a test asks for', () => {
     await sim.end();
   });
 
-  test('a clock that is put back repeats no occurrence of a schedule, one that is put forward has missed some', async () => {
+  test('setting a clock back repeats no occurrence of a schedule, and setting it forward skips some', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', () => {});
     tasks.schedule('hourly', { task: job, cron: '0 * * * *' });
@@ -621,7 +621,7 @@ describe('faults that a test asks for', () => {
     await sim.end();
   });
 
-  test('what was, at an instant that has passed', async () => {
+  test('the past can be queried at any instant', async () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', async (_: void, ctx) => ctx.sleep('10s'));
     const sim = await simulate(tasks);
@@ -660,7 +660,7 @@ describe('a deploy', () => {
     return { tasks, all, ran };
   };
 
-  test('lets what runs end on the old workers, and the rest run on the new ones', async () => {
+  test('lets running jobs end on the old workers, and runs the rest on the new ones', async () => {
     const [v1, v2] = [version('v1', ['a', 'b']), version('v2', ['a', 'c'])];
     const sim = await simulate(v1.tasks, { workers: 2 });
     await v1.all[0]?.enqueue();
@@ -679,7 +679,7 @@ describe('a deploy', () => {
     await sim.end();
   });
 
-  test('brings its schedules: those of the new version hold, beside the old one too, and those of the old one after a rollback', async () => {
+  test('replaces schedules: the new version wins, even beside the old one, and the old one after a rollback', async () => {
     const [v1, v2] = [version('v1', ['a']), version('v2', ['a'], '2m')];
     const sim = await simulate(v1.tasks);
     const minutes = () => sim.fires('tick').map((at) => (at.getTime() - sim.startedAt.getTime()) / 60_000);

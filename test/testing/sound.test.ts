@@ -18,8 +18,8 @@ const found = (promise: Promise<unknown>): Promise<string> =>
   );
 const application = () => createTasks({ backend: memory() });
 
-describe('is no failure:', () => {
-  test('a worker that the scenario crashes, at once or where it is told to', async () => {
+describe('explorations report no failure for', () => {
+  test('a worker that the scenario crashes, immediately or at a crash point', async () => {
     const tasks = application();
     const job = tasks.define('job', { retry: { backoff: '1s' }, run: (_: void, ctx) => ctx.sleep('60s') });
     const byHand = explore(tasks, { seeds: 5, faults: 'none', workers: 1 }, async (sim) => {
@@ -37,7 +37,7 @@ describe('is no failure:', () => {
     expect(await found(atPoint)).toBe(nothing);
   });
 
-  test('a worker that the scenario stops: it is there again when the world heals', async () => {
+  test('a worker that the scenario stops, because it is restarted before the final checks', async () => {
     const tasks = application();
     const job = tasks.define('job', () => {});
     const stopped = explore(tasks, { seeds: 3, workers: 1, faults: 'none' }, async (sim) => {
@@ -52,13 +52,13 @@ describe('is no failure:', () => {
     [1, process.env.ESCAPEMENT_LONG ? 300 : 8],
     [277, 1],
     [27, 1],
-  ])('a job that is deleted when it succeeds, from seed %i on', async (first, seeds) => {
+  ])('a job that is deleted when it succeeds, starting at seed %i', async (first, seeds) => {
     const { tasks, scenario } = explored(20, 5);
     const retention = { successful: 0, failed: 'forever', cancelled: 'forever' } as const;
     expect((await explore(tasks, { first, seeds, retention }, scenario)).seeds).toBe(seeds);
   });
 
-  test('a job that is due long after, or stays in a paused queue', async () => {
+  test('a job that is due much later, or stays in a paused queue', async () => {
     const tasks = application();
     const job = tasks.define('job', () => {});
     expect(await found(explore(tasks, { seeds: 1 }, async () => void (await job.using({ runAfter: '35d' }).enqueue())))).toBe(nothing);
@@ -69,14 +69,14 @@ describe('is no failure:', () => {
     expect(await found(paused)).toBe(nothing);
   });
 
-  test('a crash after an end was told, beside a schedule that is always busy', async () => {
+  test('a crash after an outcome was reported, beside a schedule that is always busy', async () => {
     const tasks = application();
     const job = tasks.define('job', () => {});
     tasks.schedule('busy', { task: job, every: '10s' });
     expect(await found(everyCrash(tasks, { within: '6h' }, async () => void (await job.enqueue())))).toBe(nothing);
   });
 
-  test('what a job of a schedule has enqueued and is on its way', async () => {
+  test('a running job that a scheduled job enqueued', async () => {
     const tasks = application();
     const child = tasks.define('child', (_: void, ctx) => ctx.sleep('20s'));
     const parent = tasks.define('parent', async () => void (await child.enqueue()));
@@ -98,7 +98,7 @@ describe('is no failure:', () => {
     expect(await found(both)).toBe(nothing);
   });
 
-  test('a payment that happens once whatever comes', async () => {
+  test('a payment that happens once under all faults', async () => {
     const tasks = application();
     const charges = new Map<string, number>();
     const charge = tasks.define('charge', {
@@ -118,7 +118,7 @@ describe('is no failure:', () => {
   });
 });
 
-describe('is found:', () => {
+describe('explorations find', () => {
   /** It pays once, and ships after that; whoever dies between the two has paid for nothing. */
   const paying = (waits: boolean) => {
     const tasks = application();
@@ -144,7 +144,7 @@ describe('is found:', () => {
     return { tasks, scenario };
   };
 
-  test.each([true, false])('a crash between two effects of one attempt; it waits between them: %s', async (waits) => {
+  test.each([true, false])('a crash between two effects of one attempt, with a wait between them: %s', async (waits) => {
     const { tasks, scenario } = paying(waits);
     expect(await found(explore(tasks, { seeds: 500 }, scenario))).toMatch(/^AssertionError[\s\S]*shrunk from \d+ to 1 decision:/);
     expect(await found(everyCrash(tasks, {}, scenario))).toMatch(
@@ -152,7 +152,7 @@ describe('is found:', () => {
     );
   });
 
-  test('a job that never comes to its end, soon', async () => {
+  test('a job that never ends, quickly', async () => {
     const tasks = application();
     const job = tasks.define('job', () => snooze('1m'));
     expect(await found(explore(tasks, { seeds: 3, within: '1d' }, async () => void (await job.enqueue())))).toMatch(
@@ -160,7 +160,7 @@ describe('is found:', () => {
     );
   });
 
-  test('what one run leaves behind for the next, and what to do about it', async () => {
+  test('state left over from a previous run, and say how to reset it', async () => {
     const tasks = application();
     const charges: string[] = [];
     const charge = tasks.define('charge', () => void charges.push('x'));
@@ -174,8 +174,8 @@ describe('is found:', () => {
   });
 });
 
-describe('is refused:', () => {
-  test('a store that keeps the jobs of the last run; a new file for each run is explored', async () => {
+describe('explorations report as an error', () => {
+  test('a store that keeps the jobs of the last run, unlike a new file for each run', async () => {
     const tasks = application();
     const job = tasks.define('job', (_: void, ctx) => ctx.sleep('1s'));
     const scenario = async () => void (await job.enqueue());
@@ -190,7 +190,7 @@ describe('is refused:', () => {
     expect(files).toBeGreaterThanOrEqual(6);
   });
 
-  test('variables, files and arguments that are not what they ought to be', async () => {
+  test('invalid environment variables, files and arguments', async () => {
     const tasks = application();
     const scenario = async () => {};
     const play = () => found(explore(tasks, { seeds: 1 }, scenario));
@@ -210,7 +210,7 @@ describe('is refused:', () => {
     expect(await found(everyOrder(tasks, { most: 'x' as never }, scenario))).toMatch(/most[\s\S]*a whole number/);
   });
 
-  test('nothing of what was found, when it cannot be kept', async () => {
+  test('a failures file that cannot be written, after the failure itself', async () => {
     const tasks = application();
     const file = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'no-folder');
     writeFileSync(file, '[]');
@@ -221,7 +221,7 @@ describe('is refused:', () => {
   });
 });
 
-test('what one of them prints is replayed by the one that printed it', async () => {
+test('a replay is run by the function that printed it', async () => {
   const tasks = application();
   const job = tasks.define('job', { timeout: '10s', retry: { maxAttempts: 1 }, run: (_: void, ctx) => ctx.sleep('10s') });
   const scenario = async (sim: { advance(duration: '10m'): Promise<void> }) => {
@@ -234,7 +234,7 @@ test('what one of them prints is replayed by the one that printed it', async () 
   expect(await found(everyOrder(tasks, { most: 400 }, scenario))).toMatch(/^AssertionError/);
 });
 
-test('without faults a run goes the same way on the memory store and on SQLite', async () => {
+test('without faults a run has the same timeline on the memory store and on SQLite', async () => {
   const timelines = async (store: ReturnType<typeof memory>) => {
     const { tasks, scenario } = explored(20, 5);
     const all: string[] = [];
@@ -247,7 +247,7 @@ test('without faults a run goes the same way on the memory store and on SQLite',
   expect(await timelines(sqlite({ file: ':memory:' }))).toEqual(await timelines(memory()));
 });
 
-test('a worker that has stood still, and gets its own jobs back, runs no more than it may', async () => {
+test('a suspended worker that claims its own jobs again does not exceed its concurrency', async () => {
   const tasks = application();
   const job = tasks.define('job', { retry: { backoff: '1s' }, run: (ms: number, ctx) => ctx.sleep(ms) });
   const scenario = async (sim: Simulation) => {
