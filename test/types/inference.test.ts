@@ -40,7 +40,7 @@ const onlySteers = tasks.define('only-steers', () => cancel());
 const nothing = tasks.define('nothing', async (_: number) => {});
 
 describe('the input', () => {
-  test('comes from the annotation of run', () => {
+  test('is inferred from the annotation of run', () => {
     expectTypeOf(annotated).toEqualTypeOf<Task<{ userId: string }, { sentTo: string }>>();
     unrun(() => annotated.enqueue({ userId: 'ada' }));
     // @ts-expect-error not a string
@@ -53,7 +53,7 @@ describe('the input', () => {
     unrun(() => annotated.enqueue(undefined));
   });
 
-  test('is what goes into a schema, where run gets what comes out', () => {
+  test("is the schema's input type, and run receives its output type", () => {
     expectTypeOf(withSchema).toEqualTypeOf<Task<{ id: string; at: string; limit?: number | undefined }, number>>();
     unrun(() => withSchema.enqueue({ id: 'a', at: '2026-01-01' }));
     unrun(() => withSchema.enqueue({ id: 'a', at: '2026-01-01', limit: 5 }));
@@ -81,7 +81,7 @@ describe('the input', () => {
     expectTypeOf(annotated.using({})).toEqualTypeOf(annotated);
   });
 
-  test('may be left out where there is none, or where it may be undefined', () => {
+  test('may be omitted if there is none, or if it may be undefined', () => {
     expectTypeOf(noInput).toEqualTypeOf<Task<void, string>>();
     unrun(() => noInput.enqueue());
     unrun(() => noInput.enqueue(undefined, {}));
@@ -106,7 +106,7 @@ describe('the input', () => {
 });
 
 describe('the output', () => {
-  test('is what run returns, promises awaited, snoozes and cancels left out', () => {
+  test('is what run returns, with promises awaited, and without snooze and cancel', () => {
     expectTypeOf(steered).toEqualTypeOf<Task<number, { days: number }>>();
     expectTypeOf(onlySteers).toEqualTypeOf<Task<void, never>>();
     expectTypeOf(nothing).toEqualTypeOf<Task<number, void>>();
@@ -131,7 +131,7 @@ describe('the output', () => {
     });
   });
 
-  test('is not known of a job that is found by id alone', () => {
+  test('is unknown for a job found by id alone', () => {
     unrun(async () => {
       const result = await tasks.getResult('id');
       expectTypeOf(result).toEqualTypeOf<TaskResult<unknown, unknown>>();
@@ -139,7 +139,7 @@ describe('the output', () => {
     });
   });
 
-  test('is a result at once in a synchronous transaction, and a promise in another', () => {
+  test('is returned synchronously in a synchronous transaction, and as a promise in other ones', () => {
     unrun(async () => {
       const sync: SyncTransaction = { inTransaction: true, prepare: never };
       expectTypeOf(annotated.enqueue({ userId: 'ada' }, { transaction: sync })).toEqualTypeOf<
@@ -158,7 +158,7 @@ describe('the output', () => {
 });
 
 describe('options', () => {
-  test('take durations of one number and one unit', () => {
+  test('accept durations of one number and one unit', () => {
     expectTypeOf<'250ms' | '30s' | '5m' | '2h' | '1d' | '1w' | '1.5h' | 250>().toExtend<Duration>();
     expectTypeOf<'5 minutes'>().not.toExtend<Duration>();
     expectTypeOf<'5x'>().not.toExtend<Duration>();
@@ -199,7 +199,7 @@ describe('options', () => {
     unrun(() => tasks.define('typo', { input: { id: 'string' }, run: () => {} }));
   });
 
-  test('keep the types beside other options, whatever their order', () => {
+  test('keep their types beside other options, in any order', () => {
     unrun(() => {
       const first = tasks.define('first', { run: ({ n }: { n: number }) => n, queue: 'default', retry: { maxAttempts: 3 } });
       const last = tasks.define('last', {
@@ -218,7 +218,7 @@ describe('options', () => {
 });
 
 describe('schedules', () => {
-  test('take an input that fits the task', () => {
+  test('accept an input that matches the task', () => {
     unrun(() => tasks.schedule('a', { task: annotated, input: { userId: 'ada' }, cron: '0 9 * * *' }));
     unrun(() => tasks.schedule('b', { task: withSchema, input: { id: 'a', at: '2026-01-01' }, every: '15m' }));
     unrun(() => tasks.schedule('c', { task: noInput, every: '15m' }));
@@ -249,7 +249,7 @@ describe('portable tasks', () => {
   const portable = task('portable', { input: z.object({ n: z.coerce.number<string>() }), run: ({ n }) => n * 2 });
   const simple = task('simple', (name: string) => name.length);
 
-  test('are typed as others are, before and after they are registered', () => {
+  test('have the same types as other tasks, before and after registration', () => {
     expectTypeOf(portable).toEqualTypeOf<PortableTask<{ n: string }, number>>();
     expectTypeOf(simple).toEqualTypeOf<PortableTask<string, number>>();
     unrun(() => {
@@ -265,7 +265,7 @@ describe('portable tasks', () => {
 });
 
 describe('tasks of any kind', () => {
-  test('fit where any task does', () => {
+  test('are accepted wherever any task is', () => {
     expectTypeOf(annotated).toExtend<Task>();
     expectTypeOf(noInput).toExtend<Task>();
     expectTypeOf(withSchema).toExtend<Task>();
@@ -277,7 +277,7 @@ describe('tasks of any kind', () => {
 });
 
 describe('events', () => {
-  test('are typed by their names', () => {
+  test('are typed by name', () => {
     unrun(() =>
       tasks.on('retrying', (event) => {
         expectTypeOf(event.type).toEqualTypeOf<'retrying'>();

@@ -22,7 +22,7 @@ const annotated = mail.define('annotated', { build: async ({ userId }: { userId:
 const noInput = mail.define('no-input', { build: () => null });
 
 describe('a mailable', () => {
-  test('takes what goes into its schema, or what build is annotated with', () => {
+  test("accepts its schema's input, or the annotated parameter of build", () => {
     expectTypeOf(withSchema).toEqualTypeOf<Mailable<{ userId: string; at: string }>>();
     expectTypeOf(annotated).toEqualTypeOf<Mailable<{ userId: string }>>();
     unrun(() => withSchema.send({ userId: 'a', at: '2026-01-01' }));
@@ -39,14 +39,14 @@ describe('a mailable', () => {
     );
   });
 
-  test('is a task, and sends a TaskResult', () => {
+  test('is a task, and returns a TaskResult from send', () => {
     expectTypeOf(annotated.task).toEqualTypeOf<Task<{ userId: string }, MailOutcome>>();
     unrun(async () => expectTypeOf(await annotated.send({ userId: 'a' })).toEqualTypeOf<TaskResult<MailOutcome, { userId: string }>>());
     unrun(() => tasks.schedule('daily', { task: noInput.task, cron: '0 9 * * *' }));
   });
 });
 
-test('the transport is one of Nodemailer, and plain messages are those of both', () => {
+test('the transport is a Nodemailer transport, and plain messages fit both', () => {
   const message = { to: [{ name: 'Ada', address: 'ada@example.org' }], subject: 'Hi', text: 'a', attachments: [{ path: 'a.pdf' }] };
   expectTypeOf(message).toExtend<MailMessage>();
   expectTypeOf(message).toExtend<SendMailOptions>();

@@ -21,7 +21,7 @@ const optional = tasks.define('optional', (_?: { n: number; m: number }) => {});
 const noInput = tasks.define('no-input', () => {});
 const portable = task('portable', (_: { n: number }) => {});
 
-test('toHaveEnqueued takes a part of the input, at any depth', () => {
+test('toHaveEnqueued accepts part of the input, at any depth', () => {
   unrun(async () => {
     const sim = await simulate(tasks);
     expect(sim).toHaveEnqueued(mail);
@@ -70,7 +70,7 @@ test('toHaveEnqueued takes a part of the input, at any depth', () => {
   });
 });
 
-test('toHaveRun is of a simulation or a task, toHaveRunAt of a task', () => {
+test('toHaveRun accepts a simulation or a task, toHaveRunAt a task', () => {
   unrun((sim?: Simulation) => {
     if (!sim) return;
     expect(sim).toHaveRun(mail);
@@ -94,7 +94,7 @@ test('toHaveRun is of a simulation or a task, toHaveRunAt of a task', () => {
   });
 });
 
-test('the matchers on a result are asynchronous, and know the output', () => {
+test('matchers on a result are asynchronous, and know the output type', () => {
   unrun(async () => {
     const result = await mail.enqueue({ to: { name: 'Ada', address: 'a@b.c' }, copies: [] });
     expectTypeOf(expect(result).toHaveSucceeded()).toEqualTypeOf<Promise<void>>();
@@ -122,7 +122,7 @@ test('the matchers on a result are asynchronous, and know the output', () => {
   });
 });
 
-test('sim is a fixture of tests and of their hooks, not of suites', () => {
+test('sim is a fixture of tests and their hooks, not of suites', () => {
   unrun(() => {
     const simulated = testTasks(tasks, { seed: 7, workers: 2 });
     simulated('a test', ({ sim }) => expectTypeOf(sim).toEqualTypeOf<Simulation>());

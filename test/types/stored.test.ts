@@ -30,7 +30,7 @@ type Id = string & { readonly [brand]: 'Id' };
 type Order = { id: Id; lines: { sku: string }[] } & { readonly [brand]: 'Order' };
 const noInput = tasks.define('no-input', () => {});
 
-test('a return value that cannot be stored is refused, at any depth', () => {
+test('a return value that cannot be stored is rejected, at any depth', () => {
   // @ts-expect-error a Date
   unrun(() => tasks.define('a', () => new Date()));
   // @ts-expect-error a Date inside
@@ -71,7 +71,7 @@ test('a return value that cannot be stored is refused, at any depth', () => {
   unrun(() => tasks.define('a', (_: number, ctx) => ctx.complete({ at: new Date() }, { transaction: {} })));
 });
 
-test('an input that cannot be stored is refused, at any depth', () => {
+test('an input that cannot be stored is rejected, at any depth', () => {
   // @ts-expect-error a Date
   unrun(() => tasks.define('a', (_: { at: Date }) => {}));
   // @ts-expect-error a Map
@@ -88,7 +88,7 @@ test('an input that cannot be stored is refused, at any depth', () => {
   unrun(() => task('a', (_: Date) => {}));
 });
 
-test('what can be stored is accepted, and keeps its type', () => {
+test('values that can be stored are accepted, and keep their types', () => {
   unrun(() => tasks.define('a', (_: Tree): Tree => ({ name: 'a', children: [] })));
   unrun(() => tasks.define('a', (_: Json): Json => null));
   unrun(() => tasks.define('a', (_: Nest<string>): Nest<string> => ({ value: 'a' })));
@@ -116,7 +116,7 @@ test('what can be stored is accepted, and keeps its type', () => {
   expectTypeOf(tasks.define('kept', (_: Tree) => ({ id: 'a' as Id }))).toEqualTypeOf<Task<Tree, { id: Id }>>();
 });
 
-test('of types that are not known yet nothing is asked', () => {
+test('types that are not yet known are not checked', () => {
   function save<Row extends { id: string }>(name: string, write: (row: Row) => Promise<Row>) {
     return tasks.define(name, async (row: Row) => write(row));
   }

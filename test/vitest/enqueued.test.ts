@@ -14,14 +14,14 @@ const order = tasks.define('order', async ({ userId }: { userId: string }) => {
 const test = testTasks(tasks);
 
 describe('toHaveEnqueued passes', () => {
-  test('for any job of the task, when no more is asked', async ({ sim }) => {
+  test('for any job of the task, if nothing else is specified', async ({ sim }) => {
     expect(sim).not.toHaveEnqueued(digest);
     await digest.enqueue();
     expect(sim).toHaveEnqueued(digest);
     expect(sim).not.toHaveEnqueued(mail);
   });
 
-  test('for an input that has everything asked for, and more', async ({ sim }) => {
+  test('for an input that contains the expected properties', async ({ sim }) => {
     await mail.enqueue({ userId: 'ada', lines: [{ sku: 'tea', count: 2 }] });
     expect(sim).toHaveEnqueued(mail, { userId: 'ada' });
     expect(sim).toHaveEnqueued(mail, { lines: [{ sku: 'tea' }] });
@@ -38,7 +38,7 @@ describe('toHaveEnqueued passes', () => {
     expect(sim).not.toHaveEnqueued(mail, { userId: expect.any(Number) });
   });
 
-  test('by the delay that was asked for, in any unit', async ({ sim }) => {
+  test('for the expected delay, in any unit', async ({ sim }) => {
     await mail.using({ runAfter: '90m' }).enqueue({ userId: 'ada' });
     await mail.using({ runAfter: sim.now }).enqueue({ userId: 'bob' });
     await mail.enqueue({ userId: 'eva' });
@@ -49,14 +49,14 @@ describe('toHaveEnqueued passes', () => {
     expect(sim).not.toHaveEnqueued(mail, undefined, { in: '1h' });
   });
 
-  test('by queue, priority and tags, all of which must hold', async ({ sim }) => {
+  test('for queue, priority and tags, all of which must match', async ({ sim }) => {
     await mail.using({ queue: 'slow', priority: 5, tags: ['signup', 'eu'] }).enqueue({ userId: 'ada' });
     expect(sim).toHaveEnqueued(mail, undefined, { queue: 'slow', priority: 5, tags: ['eu'] });
     expect(sim).not.toHaveEnqueued(mail, undefined, { queue: 'slow', priority: 6 });
     expect(sim).not.toHaveEnqueued(mail, undefined, { tags: ['eu', 'us'] });
   });
 
-  test('by status, as it is now: finished jobs count', async ({ sim }) => {
+  test('for the current status, including finished jobs', async ({ sim }) => {
     await mail.enqueue({ userId: 'ada' });
     expect(sim).toHaveEnqueued(mail, undefined, { status: 'ready' });
     await sim.drain();
@@ -65,7 +65,7 @@ describe('toHaveEnqueued passes', () => {
     expect(sim).not.toHaveEnqueued(mail, undefined, { status: 'ready' });
   });
 
-  test('for an exact number of times, none included', async ({ sim }) => {
+  test('for an exact count, including 0', async ({ sim }) => {
     await mail.enqueueMany([{ userId: 'ada' }, { userId: 'bob' }, { userId: 'ada' }]);
     expect(sim).toHaveEnqueued(mail, undefined, { times: 3 });
     expect(sim).toHaveEnqueued(mail, { userId: 'ada' }, { times: 2 });
@@ -75,7 +75,7 @@ describe('toHaveEnqueued passes', () => {
 });
 
 describe('toHaveEnqueued fails', () => {
-  test('with a diff against the nearest job, and the options that differ', async ({ sim }) => {
+  test('with a diff against the closest job, and the options that differ', async ({ sim }) => {
     await mail.enqueue({ userId: 'bob' });
     await mail.using({ runAfter: '2h', tags: ['a'] }).enqueue({ userId: 'ada', lines: [{ sku: 'tea', count: 2 }] });
     const expected = { userId: expect.any(String), lines: [{ sku: 'tea', count: 3 }] };
@@ -111,7 +111,7 @@ describe('toHaveEnqueued fails', () => {
     `);
   });
 
-  test('naming the only job there is', async ({ sim }) => {
+  test('with the name of the only job', async ({ sim }) => {
     await mail.using({ priority: 7 }).enqueue({ userId: 'ada' });
     expect(
       messageOf(() => expect(sim).toHaveEnqueued(mail, { userId: 'ada' }, { priority: 1, status: ['failed', 'running'] })),
@@ -131,7 +131,7 @@ describe('toHaveEnqueued fails', () => {
     `);
   });
 
-  test('when a property that was asked for is missing', async ({ sim }) => {
+  test('if an expected property is missing', async ({ sim }) => {
     await mail.enqueue({ userId: 'ada' });
     expect(messageOf(() => expect(sim).toHaveEnqueued(mail, { userId: 'ada', lines: [] }))).toMatchInlineSnapshot(`
       "expect(sim).toHaveEnqueued(mail.welcome, input)
@@ -153,7 +153,7 @@ describe('toHaveEnqueued fails', () => {
     `);
   });
 
-  test('saying that there is no job of the task', ({ sim }) => {
+  test('if the task has no jobs', ({ sim }) => {
     expect(messageOf(() => expect(sim).toHaveEnqueued(digest))).toMatchInlineSnapshot(`
       "expect(sim).toHaveEnqueued(digest)
 
@@ -163,7 +163,7 @@ describe('toHaveEnqueued fails', () => {
     `);
   });
 
-  test('saying how many there are, and which others', async ({ sim }) => {
+  test('with the count, and the other jobs', async ({ sim }) => {
     await mail.enqueueMany([{ userId: 'ada' }, { userId: 'bob' }]);
     expect(messageOf(() => expect(sim).toHaveEnqueued(mail, { userId: 'ada' }, { times: 2 }))).toMatchInlineSnapshot(`
       "expect(sim).toHaveEnqueued(mail.welcome, input)
@@ -182,7 +182,7 @@ describe('toHaveEnqueued fails', () => {
     `);
   });
 
-  test('when negated, listing the jobs that should not be there', async ({ sim }) => {
+  test('when negated, with a list of the jobs that should not exist', async ({ sim }) => {
     await mail.enqueueMany([{ userId: 'ada' }, { userId: 'bob' }]);
     expect(messageOf(() => expect(sim).not.toHaveEnqueued(mail, { userId: 'ada' }))).toMatchInlineSnapshot(`
       "expect(sim).not.toHaveEnqueued(mail.welcome, input)
@@ -207,7 +207,7 @@ describe('toHaveEnqueued fails', () => {
     `);
   });
 
-  test('on anything but a simulation and a task of its application', async ({ sim }) => {
+  test('if the arguments are not a simulation and a task of its application', async ({ sim }) => {
     expect(messageOf(() => expect(sim).toHaveEnqueued(other))).toBe(
       'toHaveEnqueued: other is not a task of the simulated application, whose tasks are mail.welcome, digest, order. ' +
         'Simulate the application that defines it, or register a portable task with tasks.register().',
@@ -236,7 +236,7 @@ describe('toHaveEnqueued fails', () => {
 });
 
 describe('toHaveEnqueued of a job', () => {
-  test('finds what the job has enqueued, and nothing that another has', async ({ sim }) => {
+  test('finds jobs that the job has enqueued, and no others', async ({ sim }) => {
     const [ada, eva] = [await order.enqueue({ userId: 'ada' }), await order.enqueue({ userId: 'eva' })];
     await expect(ada).not.toHaveEnqueued(mail);
     await sim.runUntilIdle();
@@ -246,7 +246,7 @@ describe('toHaveEnqueued of a job', () => {
     await expect(ada).not.toHaveEnqueued(digest);
   });
 
-  test('names the job, and the closest of those that it has enqueued', async ({ sim }) => {
+  test('names the job, and the closest of the jobs that it enqueued', async ({ sim }) => {
     const ada = await order.enqueue({ userId: 'ada' });
     await mail.enqueue({ userId: 'eva' });
     await sim.runUntilIdle();

@@ -14,14 +14,14 @@ const roll = tasks.define('roll', () => Math.random());
 const test = testTasks(tasks, { seed: 7, workers: 2 });
 
 describe('the fixture sim', () => {
-  test('is a simulation of the tasks, by the options', ({ sim }) => {
+  test('is a simulation of the tasks, with the given options', ({ sim }) => {
     expect(sim.seed).toBe(7);
     expect(sim.worker(1).alive).toBe(true);
     expect(() => sim.worker(2)).toThrow('worker 2 does not exist');
     expect(currentSimulation()).toBe(sim);
   });
 
-  test('is there for a test that never names it', async () => {
+  test('is set up for a test that does not name it', async () => {
     expect(Date.now()).toBe(Date.parse('2026-01-01T00:00:00Z'));
     const result = await greet.enqueue('ada');
     await currentSimulation()?.drain();
@@ -35,7 +35,7 @@ describe('the fixture sim', () => {
 
   const drawn: unknown[] = [];
   for (const time of ['first', 'second']) {
-    test(`draws the same choices each time: the ${time}`, async ({ sim }) => {
+    test(`repeats the same choices: the ${time}`, async ({ sim }) => {
       const result = await roll.enqueue();
       await sim.drain();
       await expect(result).toHaveSucceeded();
@@ -44,7 +44,7 @@ describe('the fixture sim', () => {
     });
   }
 
-  test.for([1, 2])('is there in tests with cases: %i', async (count, { sim }) => {
+  test.for([1, 2])('is available in parametrized tests: %i', async (count, { sim }) => {
     await greet.enqueueMany(Array.from({ length: count }, () => 'ada'));
     await sim.drain();
     expect(greet).toHaveRun(count);
@@ -117,11 +117,11 @@ describe('a simulation in Vitest', () => {
     }
   });
 
-  test('is the only one: a second is refused', async () => {
+  test('is the only one: a second is rejected', async () => {
     await expect(simulate(tasks)).rejects.toThrow('another simulation is running in this process; end it first (await sim.end())');
   });
 
-  test('leaves waitFor, waitUntil and poll in real time, which does not move its own', async ({ sim }) => {
+  test('keeps waitFor, waitUntil and poll in real time, and they do not advance virtual time', async ({ sim }) => {
     const before = sim.now;
     let calls = 0;
     await vi.waitFor(() => expect(++calls).toBe(3), { interval: 5 });
@@ -130,11 +130,11 @@ describe('a simulation in Vitest', () => {
     expect(sim.now).toEqual(before);
   });
 
-  test('does not hold up a wait that gives up', async () => {
+  test('does not block a wait that times out', async () => {
     await expect(vi.waitFor(() => Promise.reject(new Error('not yet')), { interval: 5, timeout: 20 })).rejects.toThrow('not yet');
   });
 
-  test('shows its timeline plainly in snapshots', async ({ sim }) => {
+  test('prints its timeline in snapshots', async ({ sim }) => {
     await greet.using({ runAfter: '1h' }).enqueue('ada');
     await sim.runUntilIdle();
     expect(sim.timeline()).toMatchInlineSnapshot(`
@@ -156,7 +156,7 @@ describe('a simulation in Vitest', () => {
     `);
   });
 
-  testTasks(tasks, { workers: 0 })('shows an empty timeline too', ({ sim }) => {
+  testTasks(tasks, { workers: 0 })('prints an empty timeline', ({ sim }) => {
     expect(sim.timeline()).toMatchInlineSnapshot(`(nothing has happened)`);
   });
 });
@@ -206,19 +206,19 @@ plain('real time goes on after all of them', async () => {
   expect(performance.now()).toBeGreaterThan(before);
 });
 
-describe('a test that waits for a timer which it does not drive', () => {
+describe('a test that waits for a timer without advancing time', () => {
   const test = testTasks(createTasks({ backend: memory() }));
   const told =
     /^the test waits for a timer of 1m, set at .*fixture\.test\.ts.*, but virtual time stands still; drive it with await sim\.advance\(60000\)/;
 
-  test('fails with what to do, however it waits', async ({ sim }) => {
+  test('fails with advice, however it waits', async ({ sim }) => {
     const waits = [new Promise((resolve) => setTimeout(resolve, 60_000)), timers.setTimeout(60_000), promisify(setTimeout)(60_000)];
     const ends = await Promise.allSettled(waits);
     for (const end of ends) expect((end as PromiseRejectedResult).reason.message).toMatch(told);
     expect(sim.now).toEqual(sim.startedAt);
   });
 
-  test('is no test that drives it', async ({ sim }) => {
+  test('is not confused with a test that advances time', async ({ sim }) => {
     const waited = new Promise((resolve) => setTimeout(() => resolve('late'), 60_000));
     await sim.advance('1m');
     expect(await waited).toBe('late');

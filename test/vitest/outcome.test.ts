@@ -22,7 +22,7 @@ const moot = tasks.define('moot', () => cancel('unsubscribed'));
 const test = testTasks(tasks);
 
 describe('toHaveSucceeded', () => {
-  test('refreshes the result, and knows attempts and value', async ({ sim }) => {
+  test('refreshes the result, and checks attempts and value', async ({ sim }) => {
     const result = await flaky.enqueue({ until: 2 });
     await expect(result).not.toHaveSucceeded();
     await sim.runUntilIdle();
@@ -38,7 +38,7 @@ describe('toHaveSucceeded', () => {
     await expect(result).not.toHaveFailed();
   });
 
-  test('says what differs', async ({ sim }) => {
+  test('shows what differs', async ({ sim }) => {
     const result = await flaky.enqueue({ until: 2 });
     await sim.runUntilIdle();
     expect(await messageFrom(expect(result).toHaveSucceeded({ attempts: 1, returnValue: { to: ['ada', 'bob'] } }))).toMatchInlineSnapshot(`
@@ -73,7 +73,7 @@ describe('toHaveSucceeded', () => {
     `);
   });
 
-  test('says what has become of a job that did not succeed', async ({ sim }) => {
+  test('shows the state of a job that did not succeed', async ({ sim }) => {
     const results = {
       retrying: await flaky.enqueue({ until: 9 }),
       scheduled: await flaky.using({ runAfter: '1h' }).enqueue({ until: 1 }),
@@ -115,7 +115,7 @@ describe('toHaveSucceeded', () => {
 });
 
 describe('toHaveFailed', () => {
-  test('knows the last error by name and message, the attempts and the reason', async ({ sim }) => {
+  test('checks the last error by name and message, the attempts and the reason', async ({ sim }) => {
     const [worn, declined] = [await flaky.enqueue({ until: 9 }), await broken.enqueue()];
     await sim.runUntilIdle();
     await expect(worn).toHaveFailed();
@@ -128,13 +128,13 @@ describe('toHaveFailed', () => {
     await expect(worn).not.toHaveSucceeded();
   });
 
-  test('is not met by a cancelled job', async ({ sim }) => {
+  test('does not match a cancelled job', async ({ sim }) => {
     const result = await moot.enqueue();
     await sim.drain();
     await expect(result).not.toHaveFailed();
   });
 
-  test('says what differs', async ({ sim }) => {
+  test('shows what differs', async ({ sim }) => {
     const result = await flaky.enqueue({ until: 9 });
     await sim.runUntilIdle();
     expect(await messageFrom(expect(result).toHaveFailed({ error: /declined/, attempts: 1, reason: 'permanent' }))).toMatchInlineSnapshot(`
@@ -168,7 +168,7 @@ describe('toHaveFailed', () => {
 });
 
 describe('toHaveRetried', () => {
-  test('counts failed attempts that others followed, or will', async ({ sim }) => {
+  test('counts failed attempts that are followed by another', async ({ sim }) => {
     const result = await flaky.enqueue({ until: 3 });
     await expect(result).not.toHaveRetried();
     await expect(result).toHaveRetried({ times: 0 });
@@ -188,7 +188,7 @@ describe('toHaveRetried', () => {
     await expect(result).toHaveRetried({ times: 0 });
   });
 
-  test('says how often it was', async ({ sim }) => {
+  test('shows the count', async ({ sim }) => {
     const result = await flaky.enqueue({ until: 2 });
     await sim.runUntilIdle();
     expect(await messageFrom(expect(result).toHaveRetried({ times: 2 }))).toMatchInlineSnapshot(`
@@ -213,7 +213,7 @@ describe('toHaveRetried', () => {
 });
 
 describe('toBeScheduledAt', () => {
-  test('knows first attempts, retries and snoozes, by offset or instant', async ({ sim }) => {
+  test('matches first attempts, retries and snoozes, by offset or instant', async ({ sim }) => {
     const later = await flaky.using({ runAfter: '1h' }).enqueue({ until: 1 });
     const [again, asleep] = [await flaky.enqueue({ until: 2 }), await sleepy.enqueue(1)];
     await sim.drain();
@@ -225,7 +225,7 @@ describe('toBeScheduledAt', () => {
     await expect(asleep).toBeScheduledAt('+1s');
   });
 
-  test('is not met by a job that has run', async ({ sim }) => {
+  test('does not match a job that has run', async ({ sim }) => {
     const result = await flaky.using({ runAfter: '1h' }).enqueue({ until: 1 });
     await sim.runUntilIdle();
     await expect(result).not.toBeScheduledAt('+1h');
@@ -257,7 +257,7 @@ describe('toBeScheduledAt', () => {
 });
 
 describe('matchers on a result', () => {
-  test('refuse a promise, which somebody forgot to await', async () => {
+  test('reject a promise that was not awaited', async () => {
     const promise = flaky.enqueue({ until: 1 });
     // @ts-expect-error a promise is no result
     expect(await messageFrom(expect(promise).toHaveSucceeded())).toBe(
@@ -266,7 +266,7 @@ describe('matchers on a result', () => {
     await expect(promise).resolves.not.toHaveSucceeded();
   });
 
-  test('refuse options that assert nothing', async () => {
+  test('reject options that assert nothing', async () => {
     const result = await flaky.enqueue({ until: 1 });
     // @ts-expect-error there is no such option
     expect(await messageFrom(expect(result).not.toHaveSucceeded({ attempt: 1 }))).toBe(

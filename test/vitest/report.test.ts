@@ -48,7 +48,7 @@ describe('the report of a failing test', () => {
   });
 
   test('shows the last forty lines of a long timeline', () => {
-    const section = sectionOf('fails by itself, after a long story');
+    const section = sectionOf('fails by itself, with a long timeline');
     expect(section).toMatch(/^Error: something else\n/);
     const [, timeline = ''] = section.split('↳ with seed 7, from 2026-01-01T00:00:00.000Z for 29m\n');
     const lines = timeline.split('\n');
@@ -57,21 +57,21 @@ describe('the report of a failing test', () => {
     expect(lines.at(-1)).toBe('    +29m  w0  failed    flaky#1 attempt 30: RangeError: no luck');
   });
 
-  test('shows that there was no seed, and what happened in a test that never names its simulation', () => {
+  test('reports a missing seed, and the events of a test that does not name its simulation', () => {
     const section = sectionOf('never names its simulation');
     expect(section).toMatch(/^Error: expect\(greet\)\.toHaveRun\(\)\n\nExpected greet to have run\. No attempt has started\.\n/);
     expect(section).toContain('↳ without a seed, from 2026-01-01T00:00:00.000Z for 0s\n');
     expect(section).toMatch(/\+0s {6}enqueued {2}greet#1$/);
   });
 
-  test('names the work that tasks left behind', () => {
+  test('names work left behind by tasks', () => {
     const section = sectionOf('leaves work behind');
     expect(section).toMatch(/^SimulationError: attempts have ended but left work behind/);
     expect(section).toContain('leaky#1 attempt 1: a timer set at ');
     expect(section).toMatch(/\+0s {2}w0 {2}successful {2}leaky#1 attempt 1$/);
   });
 
-  test("puts the test's own failure before that", () => {
+  test("puts the test's own failure before leftover work", () => {
     const section = sectionOf('leaves work behind and fails');
     expect(section).toMatch(/^AssertionError: expected 'its own failure' to be 'first'/);
     expect(report.split('FAIL  failing.ts > leaves work behind and fails\n')).toHaveLength(2);
@@ -79,12 +79,12 @@ describe('the report of a failing test', () => {
     expect(section).toContain('      leaky#1 attempt 1: a timer set at ');
   });
 
-  test('is silent about tests that pass, or fail as they should', () => {
+  test('prints nothing for tests that pass, or fail as expected', () => {
     expect(report).toContain('7 failed | 3 passed | 1 expected fail');
-    expect(report.split('Failed Tests')[1]).not.toContain('says nothing');
+    expect(report.split('Failed Tests')[1]).not.toContain('prints nothing');
   });
 
-  test('shows what an exploration found, and keeps it beside the file of the test', () => {
+  test('shows a failure found by an exploration, and saves it beside the test file', () => {
     const section = sectionOf('is charged once');
     expect(section).toMatch(/^ExplorationError: AssertionError: expected 2 to be 1/);
     const [, replay] = /to replay it: ESCAPEMENT_REPLAY='(.+?)'/.exec(section) ?? [];
@@ -92,7 +92,7 @@ describe('the report of a failing test', () => {
     expect(JSON.parse(readFileSync(kept, 'utf8'))).toEqual([replay]);
   });
 
-  test('says why tests at the same time cannot be', () => {
+  test('explains why concurrent tests fail', () => {
     const section = [sectionOf('is one of two at a time'), sectionOf('is the other of two at a time')].join('');
     expect(section).toContain('another simulation is running in this process; end it first');
   });

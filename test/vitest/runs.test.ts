@@ -18,7 +18,7 @@ const portable = task('portable', () => {});
 const test = testTasks(tasks, { now: '2026-03-28T00:00:00Z' });
 
 describe('toHaveRun', () => {
-  test('counts every attempt that started, on the task or on the simulation', async ({ sim }) => {
+  test('counts every attempt that started, on the task or the simulation', async ({ sim }) => {
     await flaky.enqueue({ until: 3 });
     expect(flaky).not.toHaveRun();
     await sim.runUntilIdle();
@@ -31,7 +31,7 @@ describe('toHaveRun', () => {
     expect(idle).toHaveRun(0);
   });
 
-  test('says which attempts there were', async ({ sim }) => {
+  test('lists the attempts', async ({ sim }) => {
     await flaky.enqueue({ until: 2 });
     await sim.runUntilIdle();
     expect(messageOf(() => expect(flaky).toHaveRun(1))).toMatchInlineSnapshot(`
@@ -65,7 +65,7 @@ describe('toHaveRun', () => {
     `);
   });
 
-  test('does not list a thousand attempts', async ({ sim }) => {
+  test('truncates a long list of attempts', async ({ sim }) => {
     await poll.enqueue('2026-03-28T00:01:00.000Z');
     await sim.runUntilIdle();
     const message = messageOf(() => expect(poll).toHaveRun(1));
@@ -76,7 +76,7 @@ describe('toHaveRun', () => {
 });
 
 describe('toHaveRunAt', () => {
-  test('knows offsets, ISO instants, dates and Temporal instants', async ({ sim }) => {
+  test('accepts offsets, ISO instants, dates and Temporal instants', async ({ sim }) => {
     await flaky.enqueue({ until: 3 });
     await sim.runUntilIdle();
     expect(flaky).toHaveRunAt(['+0s', '+90m', '+3h']);
@@ -95,7 +95,7 @@ describe('toHaveRunAt', () => {
     expect(poll).not.toHaveRunAt(['+0s', '+250ms', '+501ms']);
   });
 
-  test('shows a diff of the moments', async ({ sim }) => {
+  test('shows a diff of the instants', async ({ sim }) => {
     await flaky.enqueue({ until: 3 });
     await sim.runUntilIdle();
     expect(messageOf(() => expect(flaky).toHaveRunAt(['+0s', '+1h', '+3h']))).toMatchInlineSnapshot(`
@@ -128,7 +128,7 @@ describe('toHaveRunAt', () => {
     `);
   });
 
-  test('refuses what is no moment', () => {
+  test('rejects invalid instants', () => {
     const expected =
       "expected an offset from the start of the simulation such as '+10m' or '+1h 30m', a Date, an ISO string with offset, or a local time with its zone such as '2026-03-29T03:00[Europe/Berlin]'";
     for (const wrong of ['10m', '+10', '+10 minutes', '+', '2026-03-28', '2026-03-28T00:00:00']) {
@@ -163,14 +163,14 @@ describe('matchers on a task', () => {
     expect(sim).toHaveRun(idle, 1);
   });
 
-  test('fail for a task of another application, and for a portable one that nobody registered', () => {
+  test('reject a task of another application, and a portable task that is not registered', () => {
     expect(messageOf(() => expect(portable).not.toHaveRun())).toBe(
       'toHaveRun: portable is not a task of the simulated application, whose tasks are flaky, poll, idle. ' +
         'Simulate the application that defines it, or register a portable task with tasks.register().',
     );
   });
 
-  test('fail for what is no task', ({ sim }) => {
+  test('reject values that are not tasks', ({ sim }) => {
     // @ts-expect-error a number is no task
     expect(messageOf(() => expect(42).toHaveRun())).toBe('toHaveRun expects a task, as returned by tasks.define(); got 42');
     // @ts-expect-error a task is missing

@@ -21,7 +21,7 @@ describe('the fixture', () => {
   beforeEach(({ task }) => expect(task.name).not.toBe(''));
   afterEach(({ task }) => expect(task.name).not.toBe(''));
 
-  test('simulates, and knows outcomes', async ({ sim }) => {
+  test('simulates tasks and checks outcomes', async ({ sim }) => {
     const result = await mail.enqueue({ to: 'ada' });
     expect(sim).toHaveEnqueued(mail, { to: 'ada' }, { times: 1 });
     expect(sim).not.toHaveEnqueued(mail, { to: 'eva' });
@@ -34,7 +34,7 @@ describe('the fixture', () => {
     expect(mail).toHaveRunAt(['+0s', '+10s']);
   });
 
-  test('has a simulation for each test', async ({ sim }) => {
+  test('creates a simulation for each test', async ({ sim }) => {
     const result = await digest.using({ runAfter: '1h' }).enqueue();
     await expect(result).toBeScheduledAt('+1h');
     await sim.runUntilIdle();
@@ -53,11 +53,11 @@ describe('the fixture', () => {
     `);
   });
 
-  test('simulates also where sim is not named', async () => {
+  test('simulates even if sim is not used', async () => {
     await expect(simulate(tasks)).rejects.toThrow(/another simulation is running/);
   });
 
-  test('says what did not match', async ({ sim }) => {
+  test('reports what did not match', async ({ sim }) => {
     const result = await mail.enqueue({ to: 'ada' });
     await sim.runUntilIdle();
     await expect(expect(result).toHaveFailed()).rejects.toThrow(/Expected mail#1 to have failed; it succeeded at \+10s/);
