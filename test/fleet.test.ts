@@ -12,7 +12,7 @@ import { jobMaker, t0 } from '../src/testing/conformance/kit.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
-describe('the events of a row', () => {
+describe('fleet events derived from a row', () => {
   const error = { name: 'Error', message: 'no', stack: '' };
   const attempt = (n: number, outcome: Attempt['outcome'], more: Partial<Attempt> = {}): Attempt => ({
     attempt: n,
@@ -101,7 +101,7 @@ describe('the events of a row', () => {
   });
 });
 
-test('an application that runs no worker hears of all that others do, once', async () => {
+test('an application without workers receives all events of the others, once', async () => {
   const file = join(mkdtempSync(join(tmpdir(), 'escapement-fleet-')), 'jobs.db');
   const application = () => {
     const tasks = createTasks({ backend: sqlite({ file, synchronous: 'NORMAL' }), logger: quiet });
@@ -146,7 +146,7 @@ test('an application that runs no worker hears of all that others do, once', asy
   expect(heard.some((event) => 'job' in event && event.job.id === before.id)).toBe(false);
 });
 
-test('in a simulation, and where no other process sees the jobs, they are the events of the application', async () => {
+test("in a simulation, and on stores of a single process, the application's own events are used", async () => {
   const tasks = createTasks({ backend: sqlite({ file: '/nowhere/jobs.db' }), logger: quiet });
   const alone = createTasks({ backend: memory(), logger: quiet });
   const heard: string[] = [];
@@ -167,7 +167,7 @@ test('in a simulation, and where no other process sees the jobs, they are the ev
   expect(heard).toEqual(['enqueued', 'started', 'successful', 'enqueued', 'started', 'successful']);
 });
 
-test('what rows do not tell is refused', () => {
+test('events that rows do not record are rejected', () => {
   const tasks = createTasks();
   expect(() => tasks.on('logged' as 'failed', () => {}, { fleet: true })).toThrow(
     /with \{ fleet: true \}: event: expected '\*' or one of enqueued/,

@@ -8,7 +8,7 @@ import { simulate } from 'escapement/testing';
 import 'escapement/vitest';
 import { expect, test } from 'vitest';
 
-test('what the caller runs in reaches the task, by metadata, also through retries', async () => {
+test("the caller's context reaches the task through metadata, also on retries", async () => {
   const tenants = new AsyncLocalStorage<string>();
   const tasks = createTasks({ backend: memory() });
   tasks.useEnqueue((request, next) => {
@@ -36,7 +36,7 @@ test('what the caller runs in reaches the task, by metadata, also through retrie
   expect(seen).toHaveLength(4);
 });
 
-test('middleware runs in the order of registration, sees errors and values, and may take their place', async () => {
+test('middleware runs in registration order, sees errors and values, and may replace them', async () => {
   const tasks = createTasks({ backend: memory() });
   const log: string[] = [];
   const off = tasks.use(async (attempt, next) => {
@@ -73,7 +73,7 @@ test('middleware runs in the order of registration, sees errors and values, and 
   expect(log).toEqual(['b']);
 });
 
-test('an error of middleware fails the attempt, and is retried like one of the task', async () => {
+test('a middleware error fails the attempt, and is retried like an error of the task', async () => {
   const tasks = createTasks({ backend: memory() });
   let calls = 0;
   tasks.use(async (_, next) => {
@@ -90,7 +90,7 @@ test('an error of middleware fails the attempt, and is retried like one of the t
   await expect(result).toHaveSucceeded({ attempts: 3, returnValue: 'done' });
 });
 
-test('an enqueue can be changed, refused, and must not wait in a synchronous transaction', async () => {
+test('enqueue middleware can change or reject a job, and must not wait in a synchronous transaction', async () => {
   const { mkdtempSync, rmSync } = await import('node:fs');
   const folder = mkdtempSync('/tmp/escapement-hooks-');
   try {
@@ -127,7 +127,7 @@ test('an enqueue can be changed, refused, and must not wait in a synchronous tra
   }
 });
 
-test("a task's own listeners are called for its jobs only, and cannot fail them", async () => {
+test("a task's own listeners receive only its jobs' events, and cannot fail the jobs", async () => {
   const heard: unknown[] = [];
   const tasks = createTasks({ backend: memory(), logger: { debug() {}, info() {}, warn() {}, error: (_, text) => void heard.push(text) } });
   const work = tasks.define('work', {

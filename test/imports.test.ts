@@ -78,13 +78,13 @@ const allowed: Record<string, readonly string[]> = {
   cli: ['cli', 'core', 'email/seam', 'place', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
 };
 
-describe('who imports whom', () => {
-  test('the imports were found', () => {
+describe('module boundaries', () => {
+  test('imports are found', () => {
     expect(imports.length).toBeGreaterThan(150);
     expect(imports).toContainEqual({ from: 'src/engine/worker.ts', to: 'src/engine/loop.ts', typeOnly: false });
   });
 
-  test.each(Object.keys(allowed))('%s imports only what it may', (part) => {
+  test.each(Object.keys(allowed))('%s imports only allowed modules', (part) => {
     const wrong = imports
       .filter(({ from }) => partOf(from) === part)
       .filter(({ to }) => {
@@ -100,18 +100,18 @@ describe('who imports whom', () => {
     expect(wrong).toEqual([]);
   });
 
-  test('only the one file of the dashboard that draws knows React', () => {
+  test('React is imported by one file of the dashboard', () => {
     const drawn = imports.filter(({ to, typeOnly }) => /^(ink|react)(\/|$)/.test(to) && !typeOnly);
     expect([...new Set(drawn.map(({ from }) => from))]).toEqual(['cli/dash/app.tsx']);
     expect(imports.filter(({ from, to }) => partOf(from) === 'cli' && partOf(to) === 'dash')).toEqual([]);
   });
 
-  test('instants and durations have one parser, that of core', () => {
+  test('only core parses instants and durations', () => {
     const parsers = sources.filter((file) => /function parse(Instant|Duration)\b/.test(texts.get(file) as string));
     expect(parsers).toEqual(['src/core/duration.ts']);
   });
 
-  test('nothing imports in a circle', () => {
+  test('imports have no cycles', () => {
     const graph = new Map<string, string[]>();
     for (const { from, to, typeOnly } of imports) if (!typeOnly) graph.set(from, [...(graph.get(from) ?? []), to]);
     const circles: string[] = [];
@@ -127,7 +127,7 @@ describe('who imports whom', () => {
     expect(circles).toEqual([]);
   });
 
-  test('`escapement` itself loads no driver, no React and no fake timers', () => {
+  test('`escapement` loads no driver, no React and no fake timers', () => {
     const seen = new Set<string>();
     const visit = (file: string) => {
       if (seen.has(file)) return;
@@ -148,7 +148,7 @@ describe('who imports whom', () => {
 describe('the house style', () => {
   const engineFiles = sources.filter((file) => /^src\/(core|engine|stores|backends|bullmq)\//.test(file));
 
-  test('time and chance are read in ports alone', () => {
+  test('time and randomness are read in ports only', () => {
     const found = engineFiles.flatMap((file) =>
       (texts.get(file) as string)
         .split('\n')
@@ -161,12 +161,12 @@ describe('the house style', () => {
     expect(found).toEqual([]);
   });
 
-  test('every file opens by saying what it is for', () => {
+  test('every file starts with a comment on its purpose', () => {
     const silent = sources.filter((file) => !/^(#!.*\n)?\/\*\*/.test(texts.get(file) as string));
     expect(silent).toEqual([]);
   });
 
-  test('there are no default exports', () => {
+  test('no file has a default export', () => {
     expect(sources.filter((file) => /^export default/m.test(texts.get(file) as string))).toEqual([]);
   });
 });

@@ -34,7 +34,7 @@ describe.each(stores)('on %s', (_, store) => {
     };
   }
 
-  test('fair: a tenant with three jobs does not wait behind one with three hundred, and weights count', async () => {
+  test('fair: a tenant with three jobs does not wait behind one with three hundred, and weights apply', async () => {
     const tasks = createTasks({ backend: memory() });
     const counts = counter();
     const work = tasks.define('work', {
@@ -58,7 +58,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect(sim.now.getTime() - start).toBeLessThanOrEqual(Math.ceil(93 / 8) * 10_000 + 2_000);
   });
 
-  test('aging: a job of the lowest priority runs within the time, however many urgent ones keep coming', async () => {
+  test('aging: a job of the lowest priority runs within the given time, despite a stream of urgent ones', async () => {
     const tasks = createTasks({ backend: memory(), queues: { default: { aging: '5m' } } });
     const work = tasks.define('work', (_: string, ctx) => ctx.sleep('10s'));
     await using sim = await simulated(tasks, { workers: 1, concurrency: 1 });
@@ -73,7 +73,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect(low.startedAt?.getTime()).toBeLessThanOrEqual(start + 320_000);
   });
 
-  test('per key, over all workers: never more than the limit, and none waits longer than it has to', async () => {
+  test('per key, across all workers: the limit is never exceeded, and no job waits longer than necessary', async () => {
     const tasks = createTasks({ backend: memory() });
     const counts = counter();
     const sync = tasks.define('sync', {
@@ -88,7 +88,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect((sim.now.getTime() - start) / 1_000).toBe(40);
   });
 
-  test('of a queue and of a task; what a limit holds back wakes when there is room', async () => {
+  test('limits of queues and tasks hold, and waiting jobs start when a slot is free', async () => {
     const tasks = createTasks({ backend: memory(), queues: { default: {}, mail: { concurrency: 3 } } });
     const counts = counter();
     const send = tasks.define('send', { queue: 'mail', run: (_: number, ctx) => counts.during('send', () => ctx.sleep('10s')) });
@@ -105,7 +105,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect((sim.now.getTime() - start) / 1_000).toBe(30);
   });
 
-  test('a rate spreads starts, and its burst comes back', async () => {
+  test('a rate spreads starts, and its burst refills', async () => {
     const tasks = createTasks({ backend: memory() });
     const starts: number[] = [];
     const call = tasks.define('call', {
@@ -119,7 +119,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect(starts.map((at) => (at - start) / 1_000)).toEqual([0, 0, 10, 20, 30]);
   });
 
-  test('the holder of the only place is killed: the next starts within 35 s, and never two at once', async () => {
+  test('when the holder of the only slot is killed, the next job starts within 35 s, and two never run at once', async () => {
     const tasks = createTasks({ backend: memory() });
     const starts: [string, number][] = [];
     const charge = tasks.define('charge', {
@@ -148,7 +148,7 @@ describe.each(stores)('on %s', (_, store) => {
     for (let i = 1; i < sorted.length; i++) expect(sorted[i]?.[0]).toBeGreaterThanOrEqual(sorted[i - 1]?.[1] ?? 0);
   });
 
-  test('the jobs of schedules are counted too', async () => {
+  test('limits include the jobs of schedules', async () => {
     const tasks = createTasks({ backend: memory() });
     const counts = counter();
     const poll = tasks.define('poll', {
@@ -162,7 +162,7 @@ describe.each(stores)('on %s', (_, store) => {
   });
 });
 
-test('explorations find no way round the limits and keys', async () => {
+test('explorations find no violation of limits and keys', async () => {
   const tasks = createTasks({ backend: memory(), queues: { default: { concurrency: 4 }, mail: { rate: { limit: 20, per: '1m' } } } });
   let running = 0;
   let most = 0;
@@ -188,7 +188,7 @@ test('explorations find no way round the limits and keys', async () => {
   expect(most).toBeGreaterThan(0);
 });
 
-test('mistakes in limits are told at the definition', () => {
+test('invalid limits are rejected at the definition', () => {
   const define = (options: object) => () => createTasks({ backend: memory() }).define('t', { run: (_: string) => {}, ...options } as never);
   expect(define({ concurrency: { limit: 0 } })).toThrow(/concurrency.limit: expected a whole number from 1/);
   expect(define({ concurrency: { key: (x: string) => x } })).toThrow(/concurrency.limit/);
@@ -200,7 +200,7 @@ test('mistakes in limits are told at the definition', () => {
   );
 });
 
-test('fair shares need a key, and a weight that is none counts as one', async () => {
+test('fair shares need a key, and an invalid weight counts as one', async () => {
   const tasks = createTasks({ backend: memory() });
   const define = (concurrency: object) => () => tasks.define('wrong', { run: () => {}, concurrency } as never);
   expect(define({ fair: true })).toThrow('concurrency.key: expected a function (input) => …; fair shares need a key');
@@ -222,7 +222,7 @@ test('fair shares need a key, and a weight that is none counts as one', async ()
   expect(sim.jobs({ status: 'successful' })).toHaveLength(3);
 });
 
-test('limits in use: by queue, task and key', async () => {
+test('current limits are listed by queue, task and key', async () => {
   const tasks = createTasks({ backend: memory(), queues: { default: { concurrency: 5 }, slow: { aging: '1h' } } });
   const sync = tasks.define('sync', {
     run: (_: string, ctx) => ctx.sleep('1h'),

@@ -251,7 +251,7 @@ test.each(mistakes)('%s', async (_name, mistake, message) => {
   expect(await said(() => mistake(bench()))).toMatch(message);
 });
 
-test('a word is suggested only where it is near', () => {
+test('a suggestion is made only for a close match', () => {
   const { define } = bench();
   expect(() => define('mail', { xy: 1, run: noop })).toThrow(/^(?!.*did you mean)/s);
   expect(() => createTasks({ start: true } as Any)).toThrow(/^(?!.*did you mean)/s);
@@ -261,7 +261,7 @@ test.each<[string, (bench: Bench) => unknown, RegExp]>([
   ['an input that cannot be stored', ({ define }) => define('mail', noop).enqueue(noop), /^InputError: input of mail is a function/],
   ['a task that nobody defined', ({ tasks }) => tasks.get('mail'), /^UnknownTaskError: no task is defined with the name mail\n/],
   ['a name that is taken', ({ define }) => [define('mail', noop), define('mail', noop)], /^DuplicateTaskError: /],
-])('%s is printed without what is of this package', async (_, mistake, message) => {
+])('%s is printed without frames of this package', async (_, mistake, message) => {
   const error = await Promise.resolve(bench())
     .then(mistake)
     .catch((thrown: unknown) => thrown);
@@ -271,7 +271,7 @@ test.each<[string, (bench: Bench) => unknown, RegExp]>([
   expect(printed).not.toMatch(/ESCAPEMENT|src\/(task|tasks|app|core\/json)\.ts/);
 });
 
-test('an error that nobody catches prints its message and the line that was wrong, and nothing of this package', () => {
+test('an uncaught error prints its message and the failing line, and no frames of this package', () => {
   let error: unknown;
   try {
     createTasks({ attempts: 3 } as Any);

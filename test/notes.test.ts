@@ -8,7 +8,7 @@ import { stores } from './stores/stores.ts';
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
 describe.each(stores)('on $label', (source) => {
-  test('the log of a job has the lines of all its attempts, while it runs and when it has ended', async () => {
+  test("a job's log contains the lines of all its attempts, while it runs and afterwards", async () => {
     const tasks = createTasks({ backend: memory(), logger: quiet });
     const job = tasks.define('job', {
       retry: { maxAttempts: 2, backoff: fixed('1m') },
@@ -35,7 +35,7 @@ describe.each(stores)('on $label', (source) => {
     await sim.end();
   });
 
-  test('a task changes the metadata of its job; later attempts and others see it', async () => {
+  test("a task changes its job's metadata, and later attempts and callers see it", async () => {
     const tasks = createTasks({ backend: memory(), logger: quiet });
     const seen: unknown[] = [];
     const job = tasks.define('job', {
@@ -61,7 +61,7 @@ describe.each(stores)('on $label', (source) => {
   });
 });
 
-test('metadata that cannot be stored is refused where it is set', async () => {
+test('metadata that cannot be stored throws when it is set', async () => {
   const tasks = createTasks({ logger: quiet });
   const set = tasks.define('set', {
     run: (_: void, { metadata }) => {
@@ -81,7 +81,7 @@ test('metadata that cannot be stored is refused where it is set', async () => {
   await set.call();
 });
 
-test('a log is kept within its bounds, whatever is logged', async () => {
+test('a log stays within its limits', async () => {
   const tasks = createTasks({ logger: quiet });
   const job = tasks.define('job', (_: void, ctx) => {
     for (let i = 0; i < 1_000; i++) ctx.log.info(`line ${i}`);
@@ -93,7 +93,7 @@ test('a log is kept within its bounds, whatever is logged', async () => {
   expect(lines.at(-1)).toMatchObject({ level: 'error', message: expect.stringMatching(/^long .*… \(cut\)$/), fields: null });
 });
 
-describe('the lines of a log', () => {
+describe('log lines', () => {
   const line = (n: number, claim = 1, message = `line ${n}`) =>
     lineText({ at: n, level: 'info', message, fields: { n }, attempt: 1, claim, n });
 
@@ -104,7 +104,7 @@ describe('the lines of a log', () => {
     expect(latestLines([])).toEqual([]);
   });
 
-  test('are added once, and read back whatever else is there', () => {
+  test('are added once, and can be read with any other content', () => {
     const one = appended(null, [line(0), line(1)]);
     const two = appended(one, [line(1), line(2), line(0, 2)]);
     expect(readLog(two).map(({ claim, n }) => [claim, n])).toEqual([

@@ -20,7 +20,7 @@ test.each<[string, object, RegExp]>([
   ['ids that are one id', { ids: 'a' }, /ids: expected an array of ids/],
   ['a promise of a selection', Promise.resolve({}), /selection: expected a plain object such as .*, got an instance of Promise/],
   ['a Map', new Map([['tag', 'a']]), /selection: expected a plain object such as .*, got an instance of Map/],
-])('%s selects nothing: it is refused', async (_, selection, message) => {
+])('%s is rejected as a selection', async (_, selection, message) => {
   const tasks = createTasks({ backend: memory() });
   const job = tasks.define('job', () => {});
   const result = await job.enqueue();
@@ -35,7 +35,7 @@ test.each<[string, object, RegExp]>([
   expect((await result.refresh()).status).toBe('ready');
 });
 
-test('a result in the place of a selection is not taken for all jobs', async () => {
+test('a result passed as a selection does not select all jobs', async () => {
   const tasks = createTasks({ backend: memory() });
   const job = tasks.define('job', () => {});
   const [one] = await job.enqueueMany([undefined, undefined]);
@@ -52,18 +52,18 @@ test.each<[unknown, RegExp]>([
   [{ olderThan: 'never' }, /olderThan: expected/],
   [{}, /olderThan: expected/],
   [undefined, /olderThan: expected/],
-])('prune(%j) deletes nothing', async (options, message) => {
+])('prune(%j) is rejected and deletes nothing', async (options, message) => {
   const tasks = createTasks({ backend: memory() });
   await expect(tasks.jobs.prune(anything(options))).rejects.toThrow(message);
 });
 
-test('a cursor that is none is refused', async () => {
+test('an invalid cursor is rejected', async () => {
   const tasks = createTasks({ backend: memory() });
   for (const after of ['x y', '', 5])
     await expect(tasks.jobs.list({ after: anything(after) })).rejects.toThrow(/after: expected the cursor/);
 });
 
-test('thousands are cancelled and pruned in a simulation, by a test and by a task', async () => {
+test('a test and a task cancel and prune thousands of jobs in a simulation', async () => {
   const tasks = createTasks({ backend: memory() });
   const job = tasks.define('job', (_: number) => {});
   const cleaned: number[] = [];
@@ -84,7 +84,7 @@ test('thousands are cancelled and pruned in a simulation, by a test and by a tas
   expect(cleaned).toEqual([2_500, 2_500]);
 });
 
-test('jobs that do not run are deleted, and their results say so; those that run are left alone, or refused by name', async () => {
+test('delete removes jobs that are not running, and their results report it; running jobs are skipped, or rejected by id', async () => {
   const tasks = createTasks({ backend: memory() });
   const slow = tasks.define('slow', async (_: void, ctx) => ctx.sleep('1h'));
   const told: string[] = [];
@@ -108,7 +108,7 @@ test('jobs that do not run are deleted, and their results say so; those that run
   expect(await tasks.jobs.delete({})).toBe(0);
 });
 
-test('who waits for a job that is deleted is told', async () => {
+test('waiting for a job rejects when it is deleted', async () => {
   await using tasks = createTasks({ backend: memory() });
   const result = await tasks.define('job', () => {}).enqueue();
   const waited = result.wait();
@@ -116,7 +116,7 @@ test('who waits for a job that is deleted is told', async () => {
   await expect(waited).rejects.toThrow(/does not exist/);
 });
 
-test('a priority is changed while a job waits for its turn', async () => {
+test("a waiting job's priority can be changed", async () => {
   const tasks = createTasks({ backend: memory() });
   const started: number[] = [];
   const job = tasks.define('job', (n: number) => void started.push(n));
@@ -134,7 +134,7 @@ test('a priority is changed while a job waits for its turn', async () => {
   await expect(first?.prioritize(5)).rejects.toThrow(/is ready; only|is successful; only/);
 });
 
-test('what is missing or out of range changes nothing', async () => {
+test('missing or out-of-range arguments change nothing', async () => {
   const tasks = createTasks({ backend: memory() });
   const result = await tasks.define('job', () => {}).enqueue();
   const { jobs } = tasks;
@@ -150,7 +150,7 @@ test('what is missing or out of range changes nothing', async () => {
   expect((await result.refresh()).priority).toBe(0);
 });
 
-test('a result tells every attempt, however it ended', async () => {
+test('a result lists every attempt, whatever its outcome', async () => {
   const tasks = createTasks({ backend: memory() });
   const job = tasks.define('job', {
     retry: { maxAttempts: 3, backoff: '10s' },
@@ -182,7 +182,7 @@ test('a result tells every attempt, however it ended', async () => {
 });
 
 test.each(['ids', 'status', 'task', 'queue', 'schedule', 'tag'])(
-  'a filter whose %s is undefined selects nothing, and every operation says so',
+  'a filter whose %s is undefined selects nothing, and every operation warns',
   async (key) => {
     const warn = vi.fn();
     const tasks = createTasks({ backend: memory(), logger: { debug() {}, info() {}, warn, error() {} } });
@@ -199,7 +199,7 @@ test.each(['ids', 'status', 'task', 'queue', 'schedule', 'tag'])(
   },
 );
 
-test('a selection that was lost on the way is not the lack of one', async () => {
+test('an undefined selection is not treated as an omitted one', async () => {
   const tasks = createTasks({ backend: memory() });
   const result = await tasks.define('job', () => {}).enqueue();
   const lost = anything(undefined);
@@ -210,14 +210,14 @@ test('a selection that was lost on the way is not the lack of one', async () => 
   expect(await tasks.jobs.cancel()).toBe(1);
 });
 
-test('a queue that is undefined is neither paused nor resumed', async () => {
+test('an undefined queue is neither paused nor resumed', async () => {
   const tasks = createTasks({ backend: memory() });
   for (const operation of [tasks.queues.pause, tasks.queues.resume])
     await expect(operation(anything(undefined))).rejects.toThrow(/name: expected a name/);
   expect(await tasks.queues.list()).toEqual([]);
 });
 
-test('a filter of a simulation that is undefined is refused', async () => {
+test('an undefined filter of a simulation is rejected', async () => {
   const tasks = createTasks({ backend: memory() });
   await using sim = await simulate(tasks);
   expect(() => sim.jobs(anything({ task: undefined }))).toThrow(/jobs\(\).task is undefined/);
@@ -247,7 +247,7 @@ test.each([
   ['dummy', () => dummy()],
   ['memory', () => memory()],
   ['sqlite', () => sqlite({ file: ':memory:' })],
-])('what %s() hands out can be written to without effect on the engine', async (_, backend) => {
+])('changing a value returned by %s() does not affect the engine', async (_, backend) => {
   await using tasks = createTasks({ backend: backend(), logger: { debug() {}, info() {}, warn() {}, error() {} } });
   tasks.on('*', (event: Event) => tamper(event));
   const fields = { a: 1 };
@@ -291,10 +291,10 @@ test.each([
   expect(fields).toEqual({ a: 1 });
 });
 
-describe('editing a job that waits for its turn', () => {
+describe('editing a waiting job', () => {
   const app = () => createTasks({ backend: memory(), queues: { default: {}, bulk: {} }, logger: quiet });
 
-  test('changes input, due time, queue and priority, by id or on the result', async () => {
+  test('changes its input, due time, queue and priority, by id or on the result', async () => {
     const tasks = app();
     const seen: unknown[] = [];
     const mail = tasks.define('mail', { input: z.object({ to: z.string() }), run: ({ to }) => void seen.push(to) });
@@ -332,7 +332,7 @@ describe('editing a job that waits for its turn', () => {
     expect([result.input, result.queue]).toEqual([{ to: 'ada' }, 'default']);
   });
 
-  test('refuses one that runs or is over', async () => {
+  test('rejects a running or finished job', async () => {
     const tasks = app();
     const slow = tasks.define('slow', (_: void, ctx) => ctx.sleep('1h'));
     await using sim = await simulate(tasks);
@@ -345,13 +345,13 @@ describe('editing a job that waits for its turn', () => {
   });
 });
 
-describe('ids of their own', () => {
+describe('custom ids', () => {
   test.each([
     ['memory()', () => memory()],
     ['sqlite()', () => sqlite({ file: ':memory:' })],
     ['immediate()', () => immediate()],
     ['dummy()', () => dummy()],
-  ])('on %s a second enqueue, and fifty at once, answer with the first', async (_name, backend) => {
+  ])('on %s later enqueues, and fifty concurrent ones, resolve to the first job', async (_name, backend) => {
     await using tasks = createTasks({ backend: backend(), logger: quiet });
     const seen: number[] = [];
     const pay = tasks.define('pay', async (order: number) => void seen.push(order));
@@ -372,7 +372,7 @@ describe('ids of their own', () => {
     expect((await tasks.getResult('order:1')).input).toBe(1);
   });
 
-  test("in the caller's transaction too: of two in one, and where the first has committed", async () => {
+  test("work in the caller's transaction, twice in one and after the first has committed", async () => {
     const db = new Database(':memory:');
     await using tasks = createTasks({ backend: sqlite({ database: db }), logger: quiet });
     const pay = tasks.define('pay', (_: number) => {});
@@ -384,7 +384,7 @@ describe('ids of their own', () => {
     expect((await tasks.queues.list()).map(({ counts }) => counts.ready)).toEqual([1]);
   });
 
-  test('hold under search: whatever crashes, one job comes of it', async () => {
+  test('create one job under crashes', async () => {
     const tasks = createTasks({ backend: memory(), logger: quiet });
     const pay = tasks.define('pay', (_: number) => {});
     const order = tasks.define('order', async (n: number) => void (await pay.using({ id: `order:${n}` }).enqueue(n)));
@@ -394,7 +394,7 @@ describe('ids of their own', () => {
     });
   });
 
-  test('that cannot be are refused', async () => {
+  test('are validated', async () => {
     const tasks = createTasks({ backend: memory(), logger: quiet });
     const pay = tasks.define('pay', (_: number) => {});
     const mail = tasks.define('mail', (_: number) => {});
@@ -409,7 +409,7 @@ describe('ids of their own', () => {
 test.each([
   ['memory()', () => memory()],
   ['sqlite()', () => sqlite({ file: ':memory:' })],
-])('prune of a queue leaves the others, and a dry run leaves all, on %s', async (_name, store) => {
+])('prune of one queue keeps other queues, and a dry run keeps all, on %s', async (_name, store) => {
   const tasks = createTasks({ backend: memory(), logger: quiet });
   const mail = tasks.define('mail', () => {});
   const events: string[] = [];

@@ -16,11 +16,11 @@ test.each([
   [2, 1, 1 / 3],
   [10, 8, 0.4092],
   [100, 90, 0.2169],
-])('of jobs for %i slots with %d Erlangs, this part waits', (slots, erlangs, part) => {
+])('of jobs for %i slots with %d Erlangs, this fraction waits', (slots, erlangs, part) => {
   expect(erlangC(slots, erlangs)).toBeCloseTo(part, 4);
 });
 
-test('one slot: the time that a job waits is exponential', () => {
+test('with one slot, waiting times are exponential', () => {
   const one = { arrivals: 5, serviceMs: 100, variation: 1, p95Ms: 1_000 };
   // P(wait > t) = 0.5 × exp(-t / 200 ms)
   expect(waitMs(0.95, 1, one, 0)).toBeCloseTo(200 * Math.log(10), 6);
@@ -29,7 +29,7 @@ test('one slot: the time that a job waits is exponential', () => {
   expect(waitMs(0.95, 1, { ...one, arrivals: 10 }, 0)).toBe(Number.POSITIVE_INFINITY);
 });
 
-test('a plan keeps the wait, with no slot too many, and slots to spare', () => {
+test('a plan meets the waiting time with the fewest slots, within the utilization limit', () => {
   const { slots, processes, waitMs: waits, utilization } = plan(load, costs, 100);
   expect([slots, processes]).toEqual([15, 1]);
   expect(waits.p95).toBeLessThanOrEqual(100);
@@ -39,7 +39,7 @@ test('a plan keeps the wait, with no slot too many, and slots to spare', () => {
   expect(costs.pickUpMs + waitMs(0.95, strict.slots - 1, load, 2 * costs.callMs)).toBeGreaterThan(10);
 });
 
-test('more processes than the slots need, where their CPU is too busy', () => {
+test('a plan adds processes if their CPU would be too busy', () => {
   const { slots, processes, node } = plan({ arrivals: 20_000, serviceMs: 1, variation: 1, p95Ms: 50 }, costs, 1_000);
   expect(processes).toBeGreaterThan(Math.ceil(slots / 1_000));
   expect(node.cores / processes).toBeLessThanOrEqual(0.7);

@@ -20,7 +20,7 @@ describe.each(stores)('on %s', (_, store) => {
   const simulated = (tasks: Tasks, options: object = {}) =>
     simulate(tasks, { now: '2026-01-01T00:00:00Z', ...(store ? { store } : {}), ...options });
 
-  test('a step that was recorded does not run again when the attempt fails', async () => {
+  test('a recorded step does not run again when the attempt fails', async () => {
     const tasks = createTasks({ backend: memory() });
     const ran: string[] = [];
     const checkout = tasks.define('checkout', {
@@ -81,7 +81,7 @@ describe.each(stores)('on %s', (_, store) => {
     return { tasks, world, place };
   }
 
-  test('a job that fails for good undoes its steps, the latest first, and ends with its own error', async () => {
+  test('a job that fails permanently compensates its steps, latest first, and ends with its own error', async () => {
     const { tasks, world, place } = order();
     await using sim = await simulated(tasks);
     const result = await place.enqueue('fails');
@@ -91,7 +91,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect([result.attempts, result.reason]).toEqual([2, null]);
   });
 
-  test('a job that cancels itself, or is cancelled, is undone too; one that times out as well', async () => {
+  test('a job that cancels itself, is cancelled or times out is compensated too', async () => {
     const { tasks, world, place } = order();
     await using sim = await simulated(tasks);
     const result = await place.enqueue('cancels');
@@ -113,7 +113,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect(world).toEqual(['reserve', 'charge', 'note', 'refund true true', 'unreserve']);
   });
 
-  test('a compensation that fails is tried again; what was undone is not undone twice, and no step runs meanwhile', async () => {
+  test('a failed compensation is retried; finished ones do not run again, and no step runs meanwhile', async () => {
     const { tasks, world, place } = order({ refundFails: 2, maxAttempts: 1 });
     await using sim = await simulated(tasks);
     const result = await place.enqueue('fails');
@@ -127,7 +127,7 @@ describe.each(stores)('on %s', (_, store) => {
     ]);
   });
 
-  test('a job that was undone, and is retried by hand, does again what was undone, under new ids, and nothing else', async () => {
+  test('a compensated job that is retried by hand repeats only the compensated steps, with new ids', async () => {
     const tasks = createTasks({ backend: memory() });
     const world: string[] = [];
     let fails = true;
@@ -164,7 +164,7 @@ describe.each(stores)('on %s', (_, store) => {
     await expect(result).toHaveStepped(['note', 'charge', 'ship']);
   });
 
-  test('names that repeat are numbered; parallel steps of one name need a key, and the error says where both are', async () => {
+  test('repeated names are numbered; parallel steps with one name need a key, and the error names both locations', async () => {
     const tasks = createTasks({ backend: memory() });
     const resize = tasks.define('resize', {
       run: async (_: string, ctx) => {
@@ -189,7 +189,7 @@ describe.each(stores)('on %s', (_, store) => {
     });
   });
 
-  test('a step retries by itself, times out, and fails the attempt after its last try', async () => {
+  test('a step retries separately, times out, and fails the attempt after its last try', async () => {
     const tasks = createTasks({ backend: memory() });
     const tries: string[] = [];
     const call = tasks.define('call', {
@@ -246,7 +246,7 @@ describe.each(stores)('on %s', (_, store) => {
     await expect(results[0]).toHaveSucceeded({ attempts: 1 });
   });
 
-  test('waiting for a signal occupies no worker; a signal that comes first is kept; the wait times out', async () => {
+  test('waiting for a signal occupies no worker; a signal that arrives first is kept; the wait times out', async () => {
     const tasks = createTasks({ backend: memory() });
     const ship = tasks.define('ship', {
       run: async (order: number, ctx) => {
@@ -286,7 +286,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect(String(sim.timeline())).toMatch(/warn +deploy#1 recorded steps that no longer occur in the code: old/);
   });
 
-  test('a step whose result cannot be stored fails the job permanently, and the error says that it has run', async () => {
+  test('a step whose result cannot be stored fails the job permanently, and the error says that the step has run', async () => {
     const tasks = createTasks({ backend: memory() });
     const odd = tasks.define('odd', { run: (_: string, ctx) => ctx.step('date', () => new Date()) as Promise<unknown> as Promise<void> });
     await using sim = await simulated(tasks);
@@ -344,7 +344,7 @@ test('a signal is neither lost nor skipped when taking it fails after the store 
 });
 
 // Found by seed 552 of the application that `npm run simulate:long` explores.
-test('a step that is stored again because the answer was lost has run once, for the checker too', async () => {
+test('a step that is stored twice because the first response was lost counts as one run, also in the checker', async () => {
   const tasks = createTasks({ backend: memory() });
   const flow = tasks.define('flow', {
     run: async (_: number, ctx) => {
@@ -357,7 +357,7 @@ test('a step that is stored again because the answer was lost has run once, for 
   });
 });
 
-test('explorations find no way to repeat a step or to lose a signal', async () => {
+test('explorations find no repeated step and no lost signal', async () => {
   const tasks = createTasks({ backend: memory() });
   const calls = new Map<string, number>();
   const flow = tasks.define('flow', {
@@ -389,7 +389,7 @@ test('explorations find no way to repeat a step or to lose a signal', async () =
   });
 });
 
-test('a signal joins the transaction of the caller', async () => {
+test("a signal joins the caller's transaction", async () => {
   const { mkdtempSync, rmSync } = await import('node:fs');
   const folder = mkdtempSync('/tmp/escapement-steps-');
   try {
@@ -417,7 +417,7 @@ test('a signal joins the transaction of the caller', async () => {
   }
 });
 
-test('steps run where there is no worker: immediate() records them, call() only runs them', async () => {
+test('steps run without a worker: immediate() records them, call() only runs them', async () => {
   const tasks = createTasks({ backend: immediate() });
   const add = tasks.define('add', {
     run: async (n: number, ctx) => (await ctx.step('one', () => n + 1)) + (await ctx.step('two', () => 1)),
@@ -455,7 +455,7 @@ test('mistakes are reported', async () => {
 });
 
 test.each([4, 1])(
-  'every crash of a job of %i attempts that is undone: what was recorded is undone, also after its last attempt',
+  'every crash of a compensated job with %i attempts: all recorded steps are compensated, even after its last attempt',
   async (maxAttempts) => {
     const tasks = createTasks({ backend: memory() });
     const world: string[] = [];
@@ -482,7 +482,7 @@ test.each([4, 1])(
   },
 );
 
-test('replay runs a function again from the top after each step: what stands between steps is done again', async () => {
+test('replay restarts a function from the top after each step, so code between steps runs again', async () => {
   const tasks = createTasks({ backend: memory() });
   const ran: string[] = [];
   const order = tasks.define('order', async (_: void, ctx) => {

@@ -37,7 +37,7 @@ const faults = (fn: () => unknown): string[] => {
   return [];
 };
 
-test('a task tells its queue, priority and backend, with what using() changes', () => {
+test('a task exposes its queue, priority and backend, including changes from using()', () => {
   const tasks = createTasks({ backends: { default: memory(), bulk: memory() } });
   const mail = tasks.define('mail', { queue: 'mail', priority: 7, run: () => {} });
   const told = ({ queue, priority, backend }: typeof mail) => [queue, priority, backend];
@@ -67,7 +67,7 @@ describe('immediate(), the default backend', () => {
     expect((await double.getResult(result.id)).returnValue).toBe(42);
   });
 
-  test('records an error, and does not try again', async () => {
+  test('records an error without retrying', async () => {
     const result = await broken.enqueue();
     expect(result).toMatchObject({ status: 'failed', attempts: 1, maxAttempts: 1 });
     expect(result.errors).toMatchObject([{ name: 'TypeError', message: 'no', attempt: 1 }]);
@@ -75,18 +75,18 @@ describe('immediate(), the default backend', () => {
     expect(() => result.returnValue).toThrow(/TypeError: no/);
   });
 
-  test('a task may enqueue another', async () => {
+  test('allows a task to enqueue another', async () => {
     const outer = tasks.define('outer', async () => (await double.enqueue(4)).returnValue);
     expect((await outer.enqueue()).returnValue).toBe(8);
   });
 
-  test('many at once each get their own result', async () => {
+  test('returns the right result to each of many concurrent calls', async () => {
     const results = await double.enqueueMany([1, 2, 3]);
     expect(results.map(({ returnValue }) => returnValue)).toEqual([2, 4, 6]);
     expect(await double.enqueueMany([])).toEqual([]);
   });
 
-  test('a failure is a line in the log', async () => {
+  test('logs a failure', async () => {
     const lines: unknown[] = [];
     const logger = { ...quiet, error: (fields: object, message: string) => lines.push([fields, message]) };
     const result = await createTasks({ logger })
@@ -98,7 +98,7 @@ describe('immediate(), the default backend', () => {
     expect(lines).toEqual([[fields, 'job failed for good: TypeError: no']]);
   });
 
-  test('cannot defer or order, and says what can', async () => {
+  test('rejects deferring and priorities, and says which backends support them', async () => {
     const deferred = double.using({ runAfter: '1h', priority: 5 }).enqueue(1);
     await expect(deferred).rejects.toBeInstanceOf(ConfigError);
     await expect(deferred).rejects.toThrow(/runAfter: .*memory\(\).*immediate\(\) and does not support deferred jobs[\s\S]*priority: /);
@@ -112,7 +112,7 @@ describe('immediate(), the default backend', () => {
     ).toBe('successful');
   });
 
-  test('a retry by hand runs it again at once', async () => {
+  test('runs a job again immediately when it is retried by hand', async () => {
     let fails = true;
     const moody = tasks.define('moody', () => {
       if (fails) throw new Error('not now');
@@ -126,12 +126,12 @@ describe('immediate(), the default backend', () => {
     await expect(result.retry()).rejects.toThrow(/was successful/);
   });
 
-  test('no worker is needed, and none can be started', async () => {
+  test('needs no worker, and cannot start one', async () => {
     await expect(tasks.worker().start()).rejects.toThrow(/immediate\(\) and needs no worker/);
   });
 });
 
-test('dummy() keeps what is enqueued and runs nothing', async () => {
+test('dummy() stores enqueued jobs and runs nothing', async () => {
   const tasks = createTasks({ backend: dummy() });
   const mail = tasks.define('mail', () => {
     throw new Error('was run');
@@ -143,7 +143,7 @@ test('dummy() keeps what is enqueued and runs nothing', async () => {
 });
 
 describe('definitions', () => {
-  test('all faults are told at once, each with its place', () => {
+  test('all errors are reported at once, each with its path', () => {
     const tasks = createTasks({ queues: { default: {}, mail: {} } });
     const bad = {
       queue: 'mial',
@@ -177,21 +177,21 @@ describe('definitions', () => {
     );
   });
 
-  test.each(['', ' x', '-x', 'a b', 'ä', 'x'.repeat(129), 'a\u0000'])('%j is no name', (name) => {
+  test.each(['', ' x', '-x', 'a b', 'ä', 'x'.repeat(129), 'a\u0000'])('%j is not a valid name', (name) => {
     expect(faults(() => createTasks().define(name, () => {}))).toEqual(['name']);
   });
 
-  test.each(['a', 'mail.welcome', 'A-1:b/c_d', 'x'.repeat(128), 'constructor', 'toString'])('%s is a name', (name) => {
+  test.each(['a', 'mail.welcome', 'A-1:b/c_d', 'x'.repeat(128), 'constructor', 'toString'])('%s is a valid name', (name) => {
     expect(createTasks().define(name, () => {}).name).toBe(name);
   });
 
-  test('a name stands once', () => {
+  test('a name can be defined only once', () => {
     const tasks = createTasks();
     tasks.define('x', () => {});
     expect(() => tasks.define('x', () => {})).toThrow(DuplicateTaskError);
   });
 
-  test('defaults hold for tasks that do not say otherwise', async () => {
+  test('defaults apply to tasks that do not override them', async () => {
     const tasks = createTasks({ backend: dummy(), defaults: { queue: 'bulk', priority: 5, retry: { maxAttempts: 3 }, tags: ['a'] } });
     const plain = await tasks.define('plain', () => {}).enqueue();
     expect(plain).toMatchObject({ queue: 'bulk', priority: 5, maxAttempts: 3, tags: ['a'] });
@@ -207,7 +207,7 @@ describe('definitions', () => {
     ['a retention that is none', { retention: { failed: 'a week' } }, 'retention.failed'],
     ['a limit of nothing', { queues: { mail: { concurrency: 0 } } }, 'queues.mail.concurrency'],
     ['a logger that is none', { logger: {} }, 'logger.debug'],
-  ])('createTasks refuses %s', (_, options, path) => {
+  ])('createTasks rejects %s', (_, options, path) => {
     expect(faults(() => createTasks(options as never))).toContain(path);
   });
 });
@@ -219,7 +219,7 @@ describe('enqueue', () => {
     run: async ({ copies }) => copies,
   });
 
-  test('using changes what it names and leaves the task alone', async () => {
+  test('using() overrides the given options and does not change the task', async () => {
     const later = mail.using({ runAfter: '2h', priority: 50, queue: 'slow', tags: ['signup'], metadata: { a: 1 }, expires: '1d' });
     const result = await later.using({ priority: -5 }).enqueue({ to: 'a@b.ch' });
     expect(result).toMatchObject({ status: 'scheduled', priority: -5, queue: 'slow', tags: ['signup'], metadata: { a: 1 } });
@@ -227,11 +227,11 @@ describe('enqueue', () => {
     expect(await mail.enqueue({ to: 'a@b.ch' })).toMatchObject({ status: 'ready', priority: 0, queue: 'default', runAfter: null });
   });
 
-  test('the raw input is stored, not what the schema makes of it', async () => {
+  test("the raw input is stored, not the schema's output", async () => {
     expect((await mail.enqueue({ to: 'a@b.ch' })).input).toEqual({ to: 'a@b.ch' });
   });
 
-  test('input that does not fit the schema is refused, with every issue', async () => {
+  test('input that does not match the schema is rejected, with every issue', async () => {
     const wrong = mail.enqueue({ to: 'nobody', copies: 'x' } as never);
     await expect(wrong).rejects.toThrow(InputError);
     await expect(mail.enqueue({ to: 'nobody', copies: 'x' } as never)).rejects.toThrow(
@@ -240,18 +240,18 @@ describe('enqueue', () => {
     expect(await tasks.jobs.list({ task: mail, limit: 1 })).not.toContain('nobody');
   });
 
-  test('input that JSON would change is refused', async () => {
+  test('input that JSON would change is rejected', async () => {
     const any = tasks.define('any', (_: { at: unknown }) => {});
     await expect(any.enqueue({ at: new Date(0) })).rejects.toThrow(/input of any: at is Date 1970.*toISOString/);
   });
 
-  test('of many, one bad input refuses all', async () => {
+  test('one invalid input rejects a whole batch', async () => {
     const before = (await tasks.jobs.list({ limit: 1_000 })).items.length;
     await expect(mail.enqueueMany([{ to: 'a@b.ch' }, { to: 'nobody' }])).rejects.toThrow(InputError);
     expect((await tasks.jobs.list({ limit: 1_000 })).items.length).toBe(before);
   });
 
-  test('jobs go to the backend of their alias', async () => {
+  test('jobs go to the backend with their alias', async () => {
     const result = await mail.using({ backend: 'bulk' }).enqueue({ to: 'a@b.ch' });
     expect(result.backend).toBe('bulk');
     expect((await tasks.getResult(result.id)).backend).toBe('bulk');
@@ -259,14 +259,14 @@ describe('enqueue', () => {
     expect((await mail.using({ backend: 'bulk' }).getResult(result.id)).id).toBe(result.id);
   });
 
-  test('a result of another task is refused', async () => {
+  test('a result of another task is rejected', async () => {
     const other = tasks.define('other', () => {});
     const result = await other.enqueue();
     await expect(mail.getResult(result.id)).rejects.toThrow(ResultMismatchError);
     await expect(mail.getResult('unknown')).rejects.toThrow(ResultNotFoundError);
   });
 
-  test('in a transaction, dummy and memory refuse at once', () => {
+  test('dummy and memory reject transactions immediately', () => {
     const db = { inTransaction: true, prepare: () => null };
     expect(() => mail.enqueue({ to: 'a@b.ch' }, { transaction: db })).toThrow(/does not support transactions/);
     const kept = createTasks({ backend: memory() }).define('kept', () => {});
@@ -282,14 +282,14 @@ describe('enqueue', () => {
     ['a backoff that cannot be stored', { retry: { backoff: () => 5 } }],
     ['a retention of no status', { retention: { done: '1h' } }],
     ['a retention that is no duration', { retention: { failed: 'never' } }],
-  ])('using refuses %s', (_, options) => {
+  ])('using rejects %s', (_, options) => {
     expect(() => mail.using(options as never)).toThrow(ConfigError);
   });
 });
 
 describe('call', () => {
   const tasks = createTasks({ backend: dummy(), logger: quiet });
-  test('runs here and now, without a job', async () => {
+  test('runs immediately, without a job', async () => {
     const seen: unknown[] = [];
     const sum = tasks.define('sum', {
       input: z.object({ a: z.number(), b: z.number().default(2) }),
@@ -304,7 +304,7 @@ describe('call', () => {
     await expect(sum.call({ a: 'x' } as never)).rejects.toThrow(InputError);
   });
 
-  test('throws what the task throws, and refuses to snooze or cancel', async () => {
+  test("throws the task's errors, and rejects snooze and cancel", async () => {
     const error = new PermanentError('no');
     await expect(tasks.define('throws', () => Promise.reject(error)).call()).rejects.toBe(error);
     await expect(tasks.define('snoozes', (): Snooze => snooze('1m')).call()).rejects.toThrow(/snoozed; call\(\) has no job/);
@@ -325,7 +325,7 @@ describe('portable tasks', () => {
     expect(() => createTasks().register(greet)).toThrow(DuplicateTaskError);
   });
 
-  test('their faults are told where they are made', () => {
+  test('report errors where they are created', () => {
     expect(() => task('bad name', () => {})).toThrow(ConfigError);
     expect(() => createTasks().register({} as never)).toThrow(InputError);
   });
@@ -337,7 +337,7 @@ describe('a worker on memory(), in real time', () => {
     await fn(tasks);
   };
 
-  test('runs jobs, and wait resolves when they are finished', () =>
+  test('runs jobs, and wait resolves when they finish', () =>
     withWorker(async (tasks) => {
       const double = tasks.define('double', async (n: number, context) => {
         await context.sleep(5);
@@ -352,13 +352,13 @@ describe('a worker on memory(), in real time', () => {
       await expect(worker.start()).rejects.toThrow(/stopped/);
     }));
 
-  test('wait gives up when its time is over', () =>
+  test('wait rejects after its timeout', () =>
     withWorker(async (tasks) => {
       const never = tasks.define('never', () => {});
       await expect((await never.enqueue()).wait({ timeout: 10 })).rejects.toThrow(/still ready after 10ms/);
     }));
 
-  test('cancel reaches a running job through its signal', () =>
+  test("cancel aborts a running job's signal", () =>
     withWorker(async (tasks) => {
       const started = Promise.withResolvers<void>();
       const reasons: unknown[] = [];
@@ -399,12 +399,12 @@ describe('a worker on memory(), in real time', () => {
     ['an unknown backend', { backend: 'bulk' }],
     ['queues that are no list', { queues: 'mail' }],
     ['an unknown option', { threads: 2 }],
-  ])('%s is refused', (_, options) => {
+  ])('%s is rejected', (_, options) => {
     expect(() => createTasks().worker(options as never)).toThrow(ConfigError);
   });
 });
 
-test('events tell every edge, and a listener that throws disturbs nobody', async () => {
+test('events report every transition, and a listener that throws affects nothing else', async () => {
   const errors: string[] = [];
   const tasks = createTasks({ logger: { ...quiet, error: (_, message) => errors.push(message) } });
   const job = tasks.define('job', (_: void, context) => {
@@ -425,7 +425,7 @@ test('events tell every edge, and a listener that throws disturbs nobody', async
   expect(seen).toHaveLength(7);
 });
 
-test('names like constructor find no task that was not defined', async () => {
+test('names like constructor find no undefined task', async () => {
   const tasks = createTasks();
   expect(() => tasks.schedule('s', { task: { name: 'constructor' } as never, every: '1m' })).toThrow(/a task of this application/);
   expect(tasks.names).toEqual([]);
@@ -467,11 +467,11 @@ describe('schedules', () => {
     ['what is neither enabled nor not', { every: '1m', enabled: 'yes' }, 'enabled'],
     ['a function as an option of the job', { every: '1m', retry: { unless: () => true } }, 'retry.unless, retry.only'],
     ['a start that is no instant', { every: '1m', startAt: 'tomorrow' }, 'startAt'],
-  ])('%s is refused', (_, options, path) => {
+  ])('%s is rejected', (_, options, path) => {
     expect(faults(schedule(options))).toContain(path);
   });
 
-  test('their coming instants can be asked for', async () => {
+  test('return their next occurrences', async () => {
     const own = createTasks({ backend: memory() });
     const tick = own.define('tick', () => {});
     own.schedule('nine', {
@@ -497,7 +497,7 @@ describe('schedules', () => {
 });
 
 describe('jobs and queues', () => {
-  test('are listed, cancelled, retried and pruned by what they are', async () => {
+  test('are listed, cancelled, retried and pruned by selection', async () => {
     const tasks = createTasks({ backend: dummy() });
     const a = tasks.define('a', () => {});
     const b = tasks.define('b', () => {});
@@ -523,7 +523,7 @@ describe('jobs and queues', () => {
   });
 });
 
-test('input that is left out stays left out: defaults of the schema and of the parameter apply', async () => {
+test('omitted input stays undefined: defaults of the schema and of the parameter apply', async () => {
   const tasks = createTasks();
   const schema = tasks.define('schema', { input: z.string().default('from the schema'), run: (text) => text });
   const parameter = tasks.define('parameter', (text: string | null = 'from the parameter') => text);
@@ -551,11 +551,11 @@ describe('describe', () => {
     [exponential({ initial: 10, factor: 5, max: 100 }), [10, 50, 100]],
     [linear({ initial: 10, step: 5, max: 18 }), [10, 15, 18]],
     [() => expect.unreachable(), null],
-  ])('the waits of %j', (backoff, expected) => {
+  ])('the delays of %j', (backoff, expected) => {
     expect(waits(backoff)).toEqual(expected);
   });
 
-  test('tells what a definition says, with all defaults; of a task that there is none of, nothing', () => {
+  test("returns a task's definition with all defaults, and throws for an unknown task", () => {
     const tasks = createTasks({ backend: memory(), defaults: { queue: 'slow' } });
     tasks.define('job', { priority: 5, timeout: '30s', retry: { maxAttempts: 2 }, tags: ['a'], run: () => {} });
     expect(tasks.describe('job')).toEqual({
@@ -593,7 +593,7 @@ describe('describe', () => {
   });
 });
 
-describe('functions that could never answer are refused where they are defined', () => {
+describe('generators and async functions are rejected at the definition', () => {
   const tasks = createTasks({ backend: memory(), logger: quiet });
   const job = tasks.define('job', () => {});
   const run = () => {};
@@ -631,7 +631,7 @@ describe('functions that could never answer are refused where they are defined',
     expect(define).toThrow(/got (an async|a generator|an async generator) function|got undefined/);
   });
 
-  test('what only turns out when it is called, a promise from unless, counts as no answer, and is warned of', async () => {
+  test('a promise from unless is ignored with a warning', async () => {
     const lines: string[] = [];
     const logger = {
       ...quiet,
@@ -658,7 +658,7 @@ describe('what a task reports cannot fail it', () => {
     },
   };
 
-  test('progress outside 0 … 1 is warned of, once for each task', async () => {
+  test('progress outside 0 … 1 causes one warning per task', async () => {
     const lines: string[] = [];
     const tasks = createTasks({ logger: { ...quiet, warn: (_: object, message: string) => lines.push(message) } });
     const job = tasks.define('job', (fractions: unknown[], ctx) => {
@@ -681,7 +681,7 @@ describe('what a task reports cannot fail it', () => {
     ]);
   });
 
-  test('a log line of anything, a logger and listeners that throw or reject', async () => {
+  test('nor can any log line, or a logger or listener that throws or rejects', async () => {
     const thrown = () => {
       throw new Error('no');
     };
@@ -712,7 +712,7 @@ describe('what a task reports cannot fail it', () => {
     expect(stray).toEqual([]);
   });
 
-  test('listeners and loggers run outside of the attempt: what they leave behind is not its own', async () => {
+  test('listeners and loggers run outside the attempt, so their leftovers are not attributed to it', async () => {
     const seen: unknown[] = [];
     const look = () => seen.push(failCurrentAttempt(new Error('stray')));
     const tasks = createTasks({ logger: { ...quiet, info: look } });
@@ -726,7 +726,7 @@ describe('what a task reports cannot fail it', () => {
   });
 });
 
-describe('options that no call knows are refused', () => {
+describe('unknown options are rejected', () => {
   const tasks = createTasks({ backend: memory(), logger: quiet });
   const job = tasks.define('job', (_: number) => {});
   const unknown = (options: unknown) => options as never;
@@ -742,7 +742,7 @@ describe('options that no call knows are refused', () => {
     expect((await job.enqueue(1, {})).status).toBe('ready');
   });
 
-  test('by what else takes some', async () => {
+  test('by all other calls with options', async () => {
     const result = await job.enqueue(1);
     await expect(result.wait(unknown({ timout: '1s' }))).rejects.toThrow(/wait\(\): timout: .*did you mean timeout/);
     await expect(tasks.worker().stop(unknown({ grace: '1s' }))).rejects.toThrow(/stop\(\): grace/);
@@ -750,7 +750,7 @@ describe('options that no call knows are refused', () => {
   });
 });
 
-test('of an object, properties that are undefined are left out; all else that JSON would change is refused', async () => {
+test('undefined properties of objects are omitted; everything else that JSON would change is rejected', async () => {
   const tasks = createTasks({ backend: memory() });
   const job = tasks.define('job', (_: unknown) => {});
   const result = await job.using({ metadata: { a: undefined, b: 1 } }).enqueue({ a: undefined, b: { c: undefined } });
@@ -760,7 +760,7 @@ test('of an object, properties that are undefined are left out; all else that JS
     await expect(job.enqueue(refused)).rejects.toBeInstanceOf(InputError);
 });
 
-test('a return value that cannot be stored fails the job for good, and the error says that its effects have happened and what to return', async () => {
+test('a return value that cannot be stored fails the job permanently, and the error says that it has run and what to return', async () => {
   const values: [unknown, RegExp][] = [
     [{ at: new Date(0) }, /^the return value of job: at is Date 1970.*use toISOString\(\) or getTime\(\)/],
     [{ n: 1n }, /n is the BigInt 1n.*use a string/],
@@ -783,7 +783,7 @@ test('a return value that cannot be stored fails the job for good, and the error
   expect(ran).toBe(values.length);
 });
 
-test('a result is printed as a person wants it', async () => {
+test('a result prints readably', async () => {
   const tasks = createTasks({ logger: quiet });
   const printed = async (run: () => unknown) => {
     const result = await tasks.define(`job${tasks.names.length}`, run).enqueue();
@@ -802,10 +802,10 @@ test('a result is printed as a person wants it', async () => {
   expect(inspect(deep)).toMatch(/\[TaskResult [0-9a-f-]{36}\]/);
 });
 
-describe('bytes beside a job', () => {
+describe('blobs', () => {
   const text = (bytes: Uint8Array | null) => bytes && Buffer.from(bytes).toString();
 
-  test('come with the job, are added to by its attempts, and are read by its callers', async () => {
+  test('are stored with the job, added by its attempts, and read by callers', async () => {
     const tasks = createTasks({ logger: quiet });
     const job = tasks.define('job', async (_: number, ctx) => {
       await ctx.saveBlob('note', Buffer.from('seen'));
@@ -818,7 +818,7 @@ describe('bytes beside a job', () => {
     expect(await tasks.define('called', async (_: number, ctx) => text(await ctx.blob('photo'))).call(1)).toBeNull();
   });
 
-  test('must have names and be bytes, of a limited size, and belong to one job', async () => {
+  test('are validated: name, type, total size, and one job only', async () => {
     const tasks = createTasks({ backend: memory(), logger: quiet });
     const job = tasks.define('job', (_: number) => {});
     const enqueue = (blobs: unknown) => job.enqueue(1, { blobs: blobs as Record<string, Uint8Array> });

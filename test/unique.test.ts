@@ -18,7 +18,7 @@ describe.each(stores)('on %s', (_, store) => {
     return simulate(tasks, { now: '2026-01-01T00:00:00Z', ...(store ? { store } : {}) });
   }
 
-  test('an enqueue of a key that is taken answers with the job that has it', async () => {
+  test('an enqueue with a taken key resolves to the job that holds it', async () => {
     const tasks = createTasks({ backend: memory() });
     const ran: string[] = [];
     const welcome = tasks.define('welcome', {
@@ -39,7 +39,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect((await welcome.getResult(first.id)).duplicate).toBe(false);
   });
 
-  test('without a key the whole input is it, whatever the order of its properties', async () => {
+  test('without a key the whole input is the key, whatever the order of its properties', async () => {
     const tasks = createTasks({ backend: memory() });
     const sync = tasks.define('sync', { run: (_: { a?: unknown; b?: number }) => {}, unique: {} });
     await using _sim = await simulated(tasks);
@@ -50,7 +50,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect((await sync.enqueue({ b: 2, a: 'x'.repeat(100_000) })).duplicate).toBe(true);
   });
 
-  test('throttle: one in a window, also once it has run', async () => {
+  test('throttle: one job per window, even after it has run', async () => {
     const tasks = createTasks({ backend: memory() });
     const report = tasks.define('report', { run: () => {}, unique: { within: '1m' } });
     await using sim = await simulated(tasks);
@@ -64,7 +64,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect(sim.jobs({ task: report })).toHaveLength(2);
   });
 
-  test('debounce: each enqueue moves the due time, and the last input runs, no later than maxWait', async () => {
+  test('debounce: each enqueue moves the due time, and the last input runs within maxWait', async () => {
     const tasks = createTasks({ backend: memory() });
     const ran: [number, number][] = [];
     const index = tasks.define('index', {
@@ -86,7 +86,7 @@ describe.each(stores)('on %s', (_, store) => {
     ]);
   });
 
-  test('reject: enqueue throws, and says which job holds the key; using() can say otherwise', async () => {
+  test('reject: enqueue throws, and names the job that holds the key; using() can override it', async () => {
     const tasks = createTasks({ backend: memory() });
     const pay = tasks.define('pay', { run: (_: { order: number }) => {}, unique: { key: ({ order }) => order, onConflict: 'reject' } });
     await using _sim = await simulated(tasks);
@@ -98,7 +98,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect((await pay.using({ unique: { key: 'other' } }).enqueue({ order: 7 })).duplicate).toBe(false);
   });
 
-  test('a failed job cannot run again while another holds its key', async () => {
+  test('a failed job cannot be retried while another holds its key', async () => {
     const tasks = createTasks({ backend: memory() });
     let fails = true;
     const pay = tasks.define('pay', {
@@ -122,7 +122,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect((await first.refresh()).status).toBe('successful');
   });
 
-  test('the jobs of a schedule are unique too: an occurrence whose key is held makes none', async () => {
+  test('the jobs of a schedule are unique too: an occurrence whose key is held creates no job', async () => {
     const tasks = createTasks({ backend: memory() });
     const sync = tasks.define('sync', { run: (_: string, ctx) => ctx.sleep('90s'), unique: {} });
     tasks.schedule('sync', { task: sync, input: 'all', every: '1m' });
@@ -132,7 +132,7 @@ describe.each(stores)('on %s', (_, store) => {
   });
 });
 
-test('fifty enqueues at once of one key, half of them rolled back, make one job', async () => {
+test('fifty concurrent enqueues of one key, half of them rolled back, create one job', async () => {
   const { mkdtempSync, rmSync } = await import('node:fs');
   const folder = mkdtempSync('/tmp/escapement-unique-');
   try {
@@ -174,7 +174,7 @@ test('call() gives key functions the parsed input too', async () => {
   expect(await work.call({})).toBe('none');
 });
 
-test('dummy() and immediate() keep to it', async () => {
+test('dummy() and immediate() keep jobs unique', async () => {
   const dull = createTasks({ backend: dummy() });
   const pay = dull.define('pay', { run: (_: string) => {}, unique: {} });
   expect((await pay.enqueue('a')).id).toBe((await pay.enqueue('a')).id);
@@ -184,7 +184,7 @@ test('dummy() and immediate() keep to it', async () => {
   expect([second.id, second.duplicate, second.returnValue]).toEqual([first.id, true, 5]);
 });
 
-test('mistakes are told at the definition, or at enqueue', async () => {
+test('mistakes are reported at the definition, or at enqueue', async () => {
   const tasks = createTasks({ backend: memory() });
   const define = (unique: object) => () => tasks.define(`t${Math.trunc(Math.random() * 1e9)}`, { run: (_: string) => {}, unique } as never);
   expect(define({ key: async () => 'a' })).toThrow(/unique.key: expected a synchronous function of the input that returns a string/);

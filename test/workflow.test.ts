@@ -48,7 +48,7 @@ afterEach(async () => {
 const statuses = (workflow: WorkflowResult) => Object.fromEntries(workflow.jobs.map((job) => [job.part, job.status]));
 
 describe.each(played)('on %s', (store) => {
-  test('a chain gives each task what the one before returned', async () => {
+  test('a chain passes each task the output of the previous one', async () => {
     const { tasks, sim, start, double, text } = await application(store);
     const workflow = await tasks.chain([start.with(1), double, text]).enqueue();
     expectTypeOf<(typeof workflow)['returnValue']>().toEqualTypeOf<string>();
@@ -63,7 +63,7 @@ describe.each(played)('on %s', (store) => {
     expect(workflow.progress).toEqual({ finished: 3, total: 3, fraction: 1 });
   });
 
-  test('a group runs side by side, and what follows it gets all values in order', async () => {
+  test('the jobs of a group run in parallel, and the next part receives all values in order', async () => {
     const { tasks, sim, start, sum, double } = await application(store);
     const flow = tasks.group([start.with(1), tasks.chain([start.with(2), double]), start.with(3)]).then(sum);
     const workflow = await flow.enqueue();
@@ -79,7 +79,7 @@ describe.each(played)('on %s', (store) => {
     expect((await tasks.getWorkflow(group.id)).returnValue).toEqual([6, [7, 8]]);
   });
 
-  test('map and chunks make a job for each input', async () => {
+  test('map and chunks create a job for each input', async () => {
     const { tasks, sim, double, sum } = await application(store);
     const workflow = await tasks.map(double, [1, 2, 3]).then(sum).enqueue();
     const chunks = await tasks.chunks(sum, [1, 2, 3, 4, 5], 2).enqueue();
@@ -93,7 +93,7 @@ describe.each(played)('on %s', (store) => {
     expect((await empty.refresh()).returnValue).toBe(0);
   });
 
-  test('a graph: outputs in inputs, whole or in part, and parts that only wait', async () => {
+  test('a graph passes outputs into inputs, whole or in part, and parts can wait without input', async () => {
     const { tasks, sim, ran, alone, start } = await application(store);
     const measure = tasks.define('measure', (of: { file: string }) => ({ size: { width: of.file.length }, tags: ['a', 'b'] }));
     const publish = tasks.define(
@@ -126,7 +126,7 @@ describe.each(played)('on %s', (store) => {
     expect(ran.at(-1)).toBe('alone');
   });
 
-  test('a failure cancels what waits for it and leaves the rest; a retry of the failed part resumes the rest', async () => {
+  test('a failure cancels the parts that wait for it, and retrying the failed part resumes them', async () => {
     const { tasks, sim, start, broken, double, sum, isBroken } = await application(store);
     const workflow = await tasks
       .group([tasks.chain([start.with(1), broken, double]), tasks.chain([start.with(5), double])])
@@ -153,7 +153,7 @@ describe.each(played)('on %s', (store) => {
     expect(sim.attempts(double)).toHaveLength(2);
   });
 
-  test('allowFailure gives null; always runs at the end; onFailure: workflow ends everything', async () => {
+  test('allowFailure passes null, always runs at the end, and onFailure: workflow cancels everything', async () => {
     const { tasks, sim, ran, start, broken, double, sum, alone } = await application(store);
     const allowed = await tasks
       .group([broken.with(1, { allowFailure: true }), start.with(1)])
@@ -190,7 +190,7 @@ describe.each(played)('on %s', (store) => {
     expect(ran).toEqual(['broken 1', 'alone']);
   });
 
-  test('a failure that ends its whole workflow undoes the steps of parts that wait between steps', async () => {
+  test('a failure of the whole workflow compensates the steps of parts that wait between steps', async () => {
     const { tasks, sim } = await application(store);
     const world: string[] = [];
     const pay = tasks.define('pay', async (_: void, ctx) => {
@@ -209,7 +209,7 @@ describe.each(played)('on %s', (store) => {
     expect(world).toEqual(['charge', 'refund']);
   });
 
-  test('sim.tree() shows who enqueued what, and workflows', async () => {
+  test('sim.tree() shows which job enqueued which, and workflows', async () => {
     const { tasks, sim, start, double, sum } = await application(store);
     const outer = tasks.define('outer', async (_: void, ctx) => {
       await start.enqueue(1);
@@ -248,7 +248,7 @@ describe.each(played)('on %s', (store) => {
     expect((second?.startedAt.getTime() ?? 0) - (first?.endedAt?.getTime() ?? 0)).toBe(7_200_000);
   });
 
-  test('jobs add to their workflow while they run, once, and what waits for them waits for these too', async () => {
+  test('running jobs can add parts, once, and their dependents wait for these too', async () => {
     const { tasks, sim, start, sum } = await application(store);
     let fails = 1;
     const plan = tasks.define('plan', {
@@ -272,7 +272,7 @@ describe.each(played)('on %s', (store) => {
     expect(children.map(({ task }) => task)).toEqual(['start', 'start', 'start', 'start']);
   });
 
-  test('ctx.workflow tells of the workflow; a job that is part of none has null', async () => {
+  test('ctx.workflow describes the workflow, and is null outside one', async () => {
     const { tasks, sim, start } = await application(store);
     const seen: unknown[] = [];
     const look = tasks.define('look', async (n: number, ctx) => {
@@ -286,7 +286,7 @@ describe.each(played)('on %s', (store) => {
     expect(seen).toEqual([null, ['looking', 'look', ['start successful']]]);
   });
 
-  test('a part that is compensated is undone, the latest first, when the workflow fails', async () => {
+  test('parts are compensated, latest first, when the workflow fails', async () => {
     const { tasks, sim, broken } = await application(store);
     const world: string[] = [];
     const refund = tasks.define('refund', {
@@ -359,7 +359,7 @@ describe.each(played)('on %s', (store) => {
     return { sim, workflow, isBroken, happened, fails, tasks };
   }
 
-  test.each(['workflow', 'job'])('what was undone runs again when its %s is retried, and is undone again', async (what) => {
+  test.each(['workflow', 'job'])('compensated parts run again when the %s is retried, and are compensated again', async (what) => {
     const { sim, workflow, isBroken, happened } = await orders();
     const retry = async () => {
       await (what === 'workflow' ? workflow.retry() : workflow.part('ship').retry());
@@ -385,7 +385,7 @@ describe.each(played)('on %s', (store) => {
     expect((await workflow.refresh()).status).toBe('successful');
   });
 
-  test('a part that could not be undone keeps its value when its workflow is retried', async () => {
+  test('a part whose compensation failed keeps its value when its workflow is retried', async () => {
     const { sim, workflow, isBroken, happened, fails, tasks } = await orders();
     happened();
     fails.add('refund /pay/1').add('unreserve mug');
@@ -407,7 +407,7 @@ describe.each(played)('on %s', (store) => {
     expect((await workflow.refresh()).status).toBe('successful');
   });
 
-  test('a job that undoes a part can be retried as long as its workflow was not', async () => {
+  test('a compensating job can be retried until its workflow is', async () => {
     const { sim, workflow, isBroken, happened, fails } = await orders();
     fails.add('refund /pay/1');
     await workflow.retry();
@@ -425,7 +425,7 @@ describe.each(played)('on %s', (store) => {
     expect(happened()).toEqual(['charge', 'report', 'reserve', 'ship for /pay/2']);
   });
 
-  test('a workflow is not retried while it is undone, nor when what was undone is gone', async () => {
+  test('a workflow is not retried while it is being compensated, or after compensated parts were deleted', async () => {
     const { sim, workflow, happened, tasks } = await orders();
     const slow = tasks.define('slow', (_: number, ctx) => ctx.sleep('20s'));
     const charge = tasks.define('bill', (n: number) => n);
@@ -446,7 +446,7 @@ describe.each(played)('on %s', (store) => {
     expect(happened()).toEqual([]);
   });
 
-  test('a part that is queued again waits for the parts before it that run again', async () => {
+  test('a requeued part waits for its predecessors to run again', async () => {
     const { tasks, sim, ran, isBroken, start, broken } = await application(store);
     const last = tasks.define('last', {
       retry: { maxAttempts: 1 },
@@ -463,7 +463,7 @@ describe.each(played)('on %s', (store) => {
   });
 });
 
-test('explored with faults and retries, an order that ends well is paid for once, and one that does not has been paid back', async () => {
+test('under faults and retries, a successful order is paid once, and a failed one is refunded', async () => {
   const tasks = createTasks({ backend: memory() });
   const paid = new Set<string>();
   const isPaid = (order: string) => [...paid].filter((key) => key.startsWith(`${order}:`)).length;
@@ -522,7 +522,7 @@ test('explored with faults and retries, an order that ends well is paid for once
   });
 });
 
-test('on immediate(), the parts run in order where the workflow is enqueued', async () => {
+test('on immediate(), the parts run in order during enqueue', async () => {
   const tasks = createTasks();
   const one = tasks.define('one', (n: number) => n + 1);
   const all = tasks.define('all', (n: number[]) => n.length);
@@ -531,7 +531,7 @@ test('on immediate(), the parts run in order where the workflow is enqueued', as
   expect(await workflow.wait()).toBe(workflow);
 });
 
-test('in a transaction of better-sqlite3, all jobs exist if it commits, and none otherwise', async () => {
+test('in a better-sqlite3 transaction, all jobs exist if and only if it commits', async () => {
   const { default: Database } = await import('better-sqlite3');
   const db = new Database(':memory:');
   const tasks = createTasks({ backend: sqlite({ database: db }) });
@@ -556,7 +556,7 @@ test('in a transaction of better-sqlite3, all jobs exist if it commits, and none
 });
 
 describe('mistakes', () => {
-  test('a circle is refused with its path', async () => {
+  test('a cycle is rejected with its path', async () => {
     const { tasks, alone, start } = await application();
     const flow = tasks.workflow((w) => {
       const a = w.add(alone, undefined, { key: 'a' });
@@ -567,7 +567,7 @@ describe('mistakes', () => {
     await expect(flow.enqueue()).rejects.toThrow('parts of the workflow wait for each other: a → b → start → a');
   });
 
-  test('a workflow that is awaited, a part that is no task, an input that is not there', async () => {
+  test('awaiting a workflow, invalid parts and missing inputs are rejected', async () => {
     const { tasks, start, alone, double } = await application();
     const flow = tasks.chain([start.with(1), double]);
     await expect((async () => flow as unknown as number)()).rejects.toThrow('write: await workflow.enqueue()');
@@ -595,7 +595,7 @@ describe('mistakes', () => {
     await expect(same.enqueue()).rejects.toThrow('two parts of the workflow have the key x');
   });
 
-  test('inputs are checked before anything is inserted', async () => {
+  test('inputs are validated before anything is inserted', async () => {
     const { tasks, start } = await application();
     const strict = tasks.define('strict', { input: z.object({ to: z.email() }), run: ({ to }) => to });
     await expect(tasks.group([start.with(1), strict.with({ to: 'nobody' })]).enqueue()).rejects.toThrow('input of strict');
@@ -606,7 +606,7 @@ describe('mistakes', () => {
     await expect(tasks.chain([start.with(1), keyed]).enqueue()).rejects.toThrow('a complete input in with() or add()');
   });
 
-  test('a task that cancels itself cancels what waits for it', async () => {
+  test('a task that cancels itself cancels the parts that wait for it', async () => {
     const { tasks, sim, double } = await application();
     const stop = tasks.define('stop', (n: number) => (n > 0 ? cancel('enough') : n));
     const workflow = await tasks.chain([stop.with(1), double]).enqueue();

@@ -22,7 +22,7 @@ async function ended<Input, Output>(task: Task<Input, Output>, ...input: NoInfer
   return result.wait({ timeout: '60s' });
 }
 
-test('a task runs in a thread or process that is reused', async () => {
+test('a task runs in a reused thread or process', async () => {
   const first = await ended(heavy.where);
   const second = await ended(heavy.where);
   expect(first.returnValue).toMatchObject({ isMainThread: false, pid: process.pid });
@@ -35,7 +35,7 @@ test('a task runs in a thread or process that is reused', async () => {
 
 describe('a function that never yields', () => {
   test.each([heavy.spin, heavy.spinInProcess].map((task) => [task.name, task] as const))(
-    'ends at its timeout, and the worker lives on: %s',
+    'ends at its timeout, and the worker survives: %s',
     async (_, task) => {
       expect(await ended(task, 'forever')).toMatchObject({ status: 'failed', errors: [{ name: 'TimeoutError' }] });
       expect((await ended(heavy.where)).status).toBe('successful');
@@ -58,7 +58,7 @@ describe('a function that never yields', () => {
   });
 });
 
-test('a worker that stops releases a job whose function does not return, and ends its thread', async () => {
+test('a stopping worker releases a job whose function does not return, and ends its thread', async () => {
   const own = createTasks({ backend: memory(), logger: quiet });
   const file = join(mkdtempSync(join(tmpdir(), 'escapement-isolate-')), 'turns');
   const { endless } = heavy;
@@ -84,7 +84,7 @@ test('a worker that stops releases a job whose function does not return, and end
     .toBe(true);
 });
 
-test('a function that observes its signal gets the reason', async () => {
+test('a function that observes its signal receives the reason', async () => {
   expect(await ended(heavy.spin, 'until the signal')).toMatchObject({ status: 'failed', errors: [{ name: 'TimeoutError' }] });
 });
 
@@ -106,7 +106,7 @@ test('input, context and return value are passed on', async () => {
 });
 
 describe('errors and control values are passed on', () => {
-  test('an error whose class the retry rules of the task know', async () => {
+  test("an error class named in the task's retry rules", async () => {
     const { status, attempts, errors, reason } = await ended(heavy.fails, 'unlucky');
     expect({ status, attempts, reason }).toEqual({ status: 'failed', attempts: 1, reason: 'permanent' });
     expect(errors[0]).toMatchObject({
@@ -148,7 +148,7 @@ describe('errors and control values are passed on', () => {
   });
 });
 
-test('steps are recorded, and signals waited for', async () => {
+test('steps are recorded, and signals are received', async () => {
   const result = await heavy.steps.enqueue();
   await expect.poll(async () => (await result.refresh()).awaits).toBe('go');
   await tasks.signal('go', { n: 7 });

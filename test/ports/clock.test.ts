@@ -12,7 +12,7 @@ function setClock(byMs: number): void {
   vi.spyOn(RealDate, 'now').mockImplementation(() => now() + byMs);
 }
 
-test('a timer that the clock is set past fires at the next use of the clock', async () => {
+test('a timer fires at the next use of the clock after the clock is set past it', async () => {
   const fired = new Promise<void>((resolve) => void systemClock.at(RealDate.now() + hourMs, resolve));
   setClock(2 * hourMs);
   const other = systemClock.at(RealDate.now() + hourMs, () => {});
@@ -20,7 +20,7 @@ test('a timer that the clock is set past fires at the next use of the clock', as
   other.cancel();
 });
 
-test('a timer fires no later because the clock is set back', async () => {
+test('setting the clock back does not delay a timer', async () => {
   const fired = new Promise<void>((resolve) => void systemClock.at(RealDate.now() + 20, resolve));
   setClock(-hourMs);
   const other = systemClock.at(RealDate.now() + hourMs, () => {});
@@ -28,7 +28,7 @@ test('a timer fires no later because the clock is set back', async () => {
   other.cancel();
 });
 
-test('an amount of time passes at its own pace, whatever the clock is set to', async () => {
+test('elapsed time does not depend on the clock setting', async () => {
   const fired: string[] = [];
   const long = systemClock.after(hourMs, () => void fired.push('long'));
   setClock(2 * hourMs);

@@ -9,7 +9,7 @@ const from = (first: number): Random => ({
   fill: (bytes) => bytes.set(bytes.map((_, i) => first + i)),
 });
 
-test('ids are those of the package uuid, for any instant, counter and random bytes', () => {
+test('ids match those of the uuid package, for any instant, counter and random bytes', () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 2 ** 48 - 1 }), fc.nat(255), fc.nat(2_000), (now, first, count) => {
       const newId = createIds(from(first));
@@ -23,7 +23,7 @@ test('ids are those of the package uuid, for any instant, counter and random byt
   );
 });
 
-test('ids sort in the order in which they were made, also when the clock steps back', () => {
+test('ids sort in creation order, even when the clock steps back', () => {
   const newId = createIds(from(7));
   const ids = [1_000, 1_000, 1_001, 900, 1_001, 2_000].map(newId);
   expect(ids).toEqual([...ids].sort());
