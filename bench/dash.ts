@@ -75,7 +75,7 @@ class Screen {
     const giveUp = performance.now() + 20_000;
     // biome-ignore lint/suspicious/noControlCharactersInRegex: what colours and moves
     while (!expected.test(this.#text.replace(/\u001b\[[0-9;?]*[A-Za-z]/g, ' '))) {
-      if (performance.now() > giveUp) throw new Error(`the screen never showed ${expected}`);
+      if (performance.now() > giveUp) throw new Error(`the screen did not show ${expected}`);
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, 1_000);
         this.#changed = () => {
@@ -141,7 +141,7 @@ tasks.define('nothing', (_: number) => {
   return run(module, store, async () => {
     const giveUp = performance.now() + 120_000;
     while (!existsSync(told) || readFileSync(told, 'utf8') === '') {
-      if (performance.now() > giveUp) throw new Error('the jobs were never drained');
+      if (performance.now() > giveUp) throw new Error('the jobs did not finish');
       await sleep(20);
     }
     return (jobs * 1_000) / Number(readFileSync(told, 'utf8'));
@@ -185,7 +185,7 @@ async function costs(jobs: number): Promise<void> {
   for (const name of rates.keys()) {
     const loss = 100 * (1 - median(name) / median('no dashboard'));
     console.log(
-      `${name.padEnd(14)} ${Math.round(median(name))} jobs a second (median of 5)${name === 'no dashboard' ? '' : `, ${loss.toFixed(1)} % less`}`,
+      `${name.padEnd(14)} ${Math.round(median(name))} jobs/s (median of 5)${name === 'no dashboard' ? '' : `, ${loss.toFixed(1)} % fewer`}`,
     );
   }
   for (const [name, found] of held) console.log(`${name}, ${jobs} jobs done: ${found.toSorted((a, b) => a - b)[found.length >> 1]} MB`);
@@ -198,7 +198,7 @@ async function keys(): Promise<void> {
   await screen.until(/1 Overview/);
   await sleep(2_000);
   const { pid } = screen;
-  console.log(`at first: ${megabytes(pid)} MB`);
+  console.log(`after start: ${megabytes(pid)} MB`);
   const steps: [what: string, key: string, expected: RegExp][] = [
     ['jobs', '2', /\[2 Jobs\]/],
     ['down', 'j', /▸/],
@@ -227,7 +227,7 @@ async function keys(): Promise<void> {
       `${what.padEnd(10)} ${sorted
         .at(sorted.length >> 1)
         ?.toFixed(0)
-        .padStart(4)} ms (median) ${sorted.at(-1)?.toFixed(0).padStart(4)} ms (most)`,
+        .padStart(4)} ms (median) ${sorted.at(-1)?.toFixed(0).padStart(4)} ms (max)`,
     );
   }
   const before = cpuMs(pid);

@@ -218,7 +218,7 @@ async function main([processes = 1, rounds = 3, ...concurrencies]: number[]): Pr
   for (const side of sides) {
     const name = peers[side] ? side : `escapement, concurrency ${Number.parseInt(side, 10)}${side.endsWith('!') ? ', deleted' : ''}`;
     const ratio = drained.has(graphile) ? `${(of(side, 'rate') / of(graphile, 'rate')).toFixed(2)} ×` : '';
-    const cpu = `Node.js ${of(side, 'node').toFixed(0)} µs${side === redis ? '' : `, PostgreSQL ${of(side, 'server').toFixed(0)} µs`} a job`;
+    const cpu = `Node.js ${of(side, 'node').toFixed(0)} µs${side === redis ? '' : `, PostgreSQL ${of(side, 'server').toFixed(0)} µs`} per job`;
     console.log(`${name.padEnd(39)} ${processes} proc.  ${String(Math.round(of(side, 'rate'))).padStart(6)}/s  ${ratio}  ${cpu}`);
   }
   await onRedis?.stop();

@@ -94,7 +94,7 @@ async function ratio(name: string, count: number, target: number, measure: () =>
   const verdict = o / b <= target ? 'within' : 'OVER';
   console.log(
     `${name.padEnd(10)} ${count.toLocaleString('en')} jobs in ${o.toFixed(0)} ms (${((o * 1_000) / count).toFixed(2)} µs each), bare loop ${b.toFixed(0)} ms ` +
-      `(${((b * 1_000) / count).toFixed(2)} µs): ${(o / b).toFixed(1)} × (${verdict} the ${target} × asked for)`,
+      `(${((b * 1_000) / count).toFixed(2)} µs): ${(o / b).toFixed(1)} × (${verdict} the target of ${target} ×)`,
   );
 }
 
@@ -107,9 +107,7 @@ if (!options.only || options.only === 'enqueue') {
   for (let i = 0; i < rounds; i++) times.push(await enqueue());
   const perSecond = dueJobs / (median(times) / 1_000);
   const verdict = perSecond >= 100_000 ? 'at least' : 'UNDER';
-  console.log(
-    `enqueue    ${Math.round(perSecond).toLocaleString('en')} a second, one at a time, awaited (${verdict} the 100,000 asked for)`,
-  );
+  console.log(`enqueue    ${Math.round(perSecond).toLocaleString('en')}/s, one at a time, awaited (${verdict} the target of 100,000)`);
 }
 if ((!options.only || options.only === 'memory') && globalThis.gc) {
   const { day, year } = await memoryGrowth();

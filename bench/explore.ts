@@ -15,7 +15,7 @@ const { values: options } = parseArgs({
 });
 
 const told = ({ seeds, runs, ms, fired, mattered }: Exploration) =>
-  `${seeds.toLocaleString('en')} seeds, ${runs.toLocaleString('en')} runs in ${(ms / 1_000).toFixed(1)} s: ${Math.round((seeds / ms) * 60_000).toLocaleString('en')} seeds a minute; ` +
+  `${seeds.toLocaleString('en')} seeds, ${runs.toLocaleString('en')} runs in ${(ms / 1_000).toFixed(1)} s: ${Math.round((seeds / ms) * 60_000).toLocaleString('en')} seeds per minute; ` +
   `faults ${Object.entries(fired)
     .map(([code, times]) => `${code} ${times}`)
     .join(', ')}; mattered: ${mattered.length} of ${Object.keys(fired).length}`;
@@ -26,15 +26,15 @@ const stores: readonly (readonly [string, StoreSource | undefined, number])[] = 
 ];
 console.log(`${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, Node ${process.version}`);
 const first = options.first === undefined ? (options.for === undefined ? 1 : Math.floor(Math.random() * 1e9)) : Number(options.first);
-for (const [name, store, asked] of stores) {
+for (const [name, store, target] of stores) {
   const long = options.for !== undefined;
   const { tasks, scenario } = explored(long ? 50 : 20, long ? 200 : 5);
   const limits = long ? { seeds: Number.MAX_SAFE_INTEGER, for: options.for as Duration } : { seeds: Number(options.seeds) };
   try {
     const report = await explore(tasks, { first, ...limits, ...(store ? { store } : {}) }, scenario);
-    console.log(`${name}, from seed ${first}: ${told(report)}${long ? '' : ` (${asked.toLocaleString('en')} asked for)`}`);
+    console.log(`${name}, from seed ${first}: ${told(report)}${long ? '' : ` (target: ${target.toLocaleString('en')})`}`);
   } catch (error) {
-    console.log(`${name}: found\n${error instanceof Error ? error.message : error}`);
+    console.log(`${name}: failure found\n${error instanceof Error ? error.message : error}`);
     process.exitCode = 1;
   }
 }

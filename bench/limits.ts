@@ -72,9 +72,9 @@ try {
     }
   }
   const [plain = 0, limited = 0] = cpuMs.map((ms, i) => (ms * 1_000) / (claimed[i] ?? 1));
-  console.log(`claim of ${batch}, ${jobs} jobs waiting, ${keys} keys: ${plain.toFixed(1)} µs CPU a job without limits`);
+  console.log(`claim of ${batch}, ${jobs} jobs waiting, ${keys} keys: ${plain.toFixed(1)} µs CPU per job without limits`);
   console.log(
-    `                                                ${limited.toFixed(1)} µs CPU a job with limits by key: ${(limited / plain).toFixed(2)} ×`,
+    `                                                ${limited.toFixed(1)} µs CPU per job with limits by key: ${(limited / plain).toFixed(2)} ×`,
   );
   for (const store of stores) await store.close();
 } finally {

@@ -138,7 +138,7 @@ if (wants('drain'))
       `drain ${jobs}, concurrency ${String(concurrency).padEnd(4)}      ${median([await drain(concurrency), await drain(concurrency), await drain(concurrency)])}/s`,
     );
 if (wants('enqueue')) {
-  console.log(`enqueue 1,000 a call                ${median([await bulk(), await bulk(), await bulk()])}/s`);
+  console.log(`enqueue 1,000 per call              ${median([await bulk(), await bulk(), await bulk()])}/s`);
   for (const inFlight of [1, 10, 100])
     console.log(
       `enqueue, ${String(inFlight).padStart(3)} in flight             ${await single(inFlight, inFlight === 1 ? 1_000 : 5_000)}/s`,

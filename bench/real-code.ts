@@ -198,14 +198,14 @@ async function main(): Promise<void> {
     ] as const) {
       if (!wanted(name)) continue;
       const [now, before, ratio] = await both([home, name], [earlier, name]);
-      const asked = most === undefined ? 'for information' : `${verdict(ratio, most)} the ${most} × asked for`;
+      const asked = most === undefined ? 'for information' : `${verdict(ratio, most)} the target of ${most} ×`;
       console.log(`${name.padEnd(10)} ${what} in ${now.toFixed(0)} ms, before ${before.toFixed(0)} ms: ${ratio.toFixed(2)} × (${asked})`);
     }
     if (wanted('test')) {
       const [now, before, ratio] = await both([home, 'test'], [earlier, 'test']);
       console.log(
         `test       simulate(), a job of three attempts, end() in ${now.toFixed(2)} ms, before ${before.toFixed(2)} ms: ` +
-          `${ratio.toFixed(2)} × (${verdict(now, 1)} the 1 ms asked for)`,
+          `${ratio.toFixed(2)} × (${verdict(now, 1)} the target of 1 ms)`,
       );
     }
     for (const [name, on] of [
@@ -216,7 +216,7 @@ async function main(): Promise<void> {
       const [virtual, worker, ratio] = await both([home, `${name}, virtual`, on], [home, `${name}, worker`, on]);
       console.log(
         `${name.padEnd(10)} ${realJobs.toLocaleString('en')} jobs in ${virtual.toFixed(0)} ms, a worker ${worker.toFixed(0)} ms: ` +
-          `${ratio.toFixed(2)} × (${verdict(ratio, 1.5)} the 1.5 × asked for)`,
+          `${ratio.toFixed(2)} × (${verdict(ratio, 1.5)} the target of 1.5 ×)`,
       );
     }
   } finally {

@@ -103,7 +103,7 @@ async function besidePeers(): Promise<void> {
     const ours = await drain(app, jobs);
     await app.tasks.close();
     console.log(
-      `drain, ${synchronous.padEnd(6)}  ${Math.round(ours).toLocaleString('en')} a second, plainjob ${Math.round(theirs).toLocaleString('en')}: ${(ours / theirs).toFixed(1)} × (10 × asked for)`,
+      `drain, ${synchronous.padEnd(6)}  ${Math.round(ours).toLocaleString('en')}/s, plainjob ${Math.round(theirs).toLocaleString('en')}: ${(ours / theirs).toFixed(1)} × (target: 10 ×)`,
     );
   }
 }
@@ -126,7 +126,7 @@ async function measure(file: string): Promise<Record<string, number>> {
   }
   const viewMs = (performance.now() - startedAt) / 50;
   await tasks.close();
-  return { 'drain, µs a job': 1e6 / perSecond, 'enqueue, µs a job': (enqueueMs * 1_000) / jobs, 'a view of queues and jobs, ms': viewMs };
+  return { 'drain, µs per job': 1e6 / perSecond, 'enqueue, µs per job': (enqueueMs * 1_000) / jobs, 'view of queues and jobs, ms': viewMs };
 }
 
 function median(values: number[]): number {
@@ -161,7 +161,7 @@ async function besideMillions(): Promise<void> {
     const ratio = ms / alone;
     if (!(ratio <= 1.3)) process.exitCode = 1;
     console.log(
-      `${what.padEnd(30)} ${ms.toFixed(2)}, in an empty file ${alone.toFixed(2)}: ${ratio.toFixed(2)} × (${ratio <= 1.3 ? 'within' : 'OVER'} the 1.3 × asked for)`,
+      `${what.padEnd(30)} ${ms.toFixed(2)}, in an empty file ${alone.toFixed(2)}: ${ratio.toFixed(2)} × (${ratio <= 1.3 ? 'within' : 'OVER'} the target of 1.3 ×)`,
     );
   }
 }
@@ -201,7 +201,7 @@ if (options.worker) {
     const one = await processes(1, cpuMs, total);
     const two = await processes(2, cpuMs, total);
     console.log(
-      `two processes, ${what}: ${Math.round(two).toLocaleString('en')} a second, one ${Math.round(one).toLocaleString('en')}: ${(two / one).toFixed(2)} × (${target} × asked for)`,
+      `two processes, ${what}: ${Math.round(two).toLocaleString('en')}/s, one ${Math.round(one).toLocaleString('en')}: ${(two / one).toFixed(2)} × (target: ${target} ×)`,
     );
   }
   rmSync(folder, { recursive: true });

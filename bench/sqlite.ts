@@ -196,8 +196,8 @@ async function compare(name: string, target: number, floor: () => Promise<number
   const [f, e] = [median(floors), median(engines)];
   const verdict = e / f >= target ? 'at least' : 'UNDER';
   console.log(
-    `${name.padEnd(34)} ${Math.round(e).toLocaleString('en').padStart(8)} a second, floor ${Math.round(f).toLocaleString('en').padStart(8)}: ` +
-      `${((e / f) * 100).toFixed(0)} % (${verdict} the ${target * 100} % asked for)`,
+    `${name.padEnd(34)} ${Math.round(e).toLocaleString('en').padStart(8)}/s, floor ${Math.round(f).toLocaleString('en').padStart(8)}: ` +
+      `${((e / f) * 100).toFixed(0)} % (${verdict} the target of ${target * 100} %)`,
   );
 }
 

@@ -49,7 +49,7 @@ if (options.worker) {
   times.sort((a, b) => a - b);
   const at = (share: number) => (times[Math.floor(times.length * share)] ?? Number.NaN).toFixed(2);
   console.log(
-    `enqueue to start in another process, FULL: median ${at(0.5)} ms, p95 ${at(0.95)} ms, p99 ${at(0.99)} ms (at most 5 ms at p95 asked for)`,
+    `enqueue to start in another process, FULL: median ${at(0.5)} ms, p95 ${at(0.95)} ms, p99 ${at(0.99)} ms (target: at most 5 ms at p95)`,
   );
   const usage = async () => {
     const answer = heard();
@@ -66,7 +66,7 @@ if (options.worker) {
   }
   const cpuMs = (after.usage.user + after.usage.system - before.usage.user - before.usage.system) / 1_000;
   console.log(
-    `idle worker: ${((cpuMs / (Number(options.idle) * 1_000)) * 100).toFixed(2)} % of a core, ${sizes.map((size) => (size / 1e6).toFixed(0)).join(' ')} MB over ${options.idle} s (under 1 % and 90 MB asked for, flat)`,
+    `idle worker: ${((cpuMs / (Number(options.idle) * 1_000)) * 100).toFixed(2)} % of a core, ${sizes.map((size) => (size / 1e6).toFixed(0)).join(' ')} MB over ${options.idle} s (target: under 1 % and 90 MB, constant)`,
   );
   child.kill();
   await tasks.close();

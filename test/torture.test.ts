@@ -1,4 +1,4 @@
-/** The checker of `npm run torture` finds what it is for, and nothing where a process was killed. */
+/** The checker of `npm run torture` detects each violation, and tolerates the effects of killed processes. */
 import { expect, test } from 'vitest';
 import { check, type End, type Harm, type Line } from '../bench/torture/check.ts';
 
@@ -16,9 +16,9 @@ test.each([
   ['lost', `${job}`],
   ['again', `${job}, p begun a, p ended a, p settled a, q begun a, q ended a`],
   ['twice at once', `${job}, p begun a, q begun a, q ended a`],
-  ['beside', 'p asked one-1 one-2, p begun one-1, q begun one-2'],
+  ['over the limit', 'p asked one-1 one-2, p begun one-1, q begun one-2'],
   ['ended twice', `${job}, p begun a, p ended a, p settled a, q settled a`],
-  ['from nowhere', 'p begun a'],
+  ['not enqueued', 'p begun a'],
   ['uncaught', 'p uncaught oh'],
 ])('%s', (kind, text) => {
   expect(seen(text)).toEqual([expect.stringMatching(new RegExp(`^${kind}: `))]);

@@ -69,13 +69,11 @@ if (values.check) await check(planned, durationMs(values.check));
 function print({ slots, processes, utilization, waitMs, node, server }: Plan): void {
   const percent = Math.round(utilization * 100);
   console.log(`slots           ${slots}, ${percent} % of them busy`);
-  console.log(
-    `processes       ${processes}, of ${Math.ceil(slots / processes)} slots each; one more if the load must be carried without one of them`,
-  );
+  console.log(`processes       ${processes}, of ${Math.ceil(slots / processes)} slots each; one more for redundancy`);
   console.log(`waits           p50 ${waitMs.p50.toFixed(0)} ms, p95 ${waitMs.p95.toFixed(0)} ms`);
-  console.log(`CPU of workers  ${node.us.toFixed(0)} µs a job beside its function: ${node.cores.toFixed(2)} cores`);
+  console.log(`CPU of workers  ${node.us.toFixed(0)} µs per job in addition to its function: ${node.cores.toFixed(2)} cores`);
   console.log(
-    `CPU of server   ${server.us.toFixed(0)} µs a job: ${server.cores.toFixed(2)} cores busy, so a server of ${Math.max(1, Math.ceil(server.cores / busiest.cores))}`,
+    `CPU of server   ${server.us.toFixed(0)} µs per job: ${server.cores.toFixed(2)} cores busy, so a server of ${Math.max(1, Math.ceil(server.cores / busiest.cores))}`,
   );
 }
 
@@ -94,14 +92,14 @@ async function check({ slots, processes, utilization, waitMs, node, server, enqu
       measured: Number(measured.toFixed(2)),
     });
     console.table({
-      'arrivals, a second': row(load.arrivals, found.arrivals),
+      'arrivals per second': row(load.arrivals, found.arrivals),
       'service, ms': row(load.serviceMs, found.serviceMs),
       utilization: row(utilization, found.utilization),
       'wait p50, ms': row(waitMs.p50, found.waitMs.p50),
       'wait p95, ms': row(waitMs.p95, found.waitMs.p95),
-      'workers, µs a job': row(node.us, found.cpu.node),
-      'server, µs a job': row(server.us, found.cpu.server),
-      'enqueues, µs a job': row(enqueue.us, found.cpu.enqueue),
+      'workers, µs per job': row(node.us, found.cpu.node),
+      'server, µs per job': row(server.us, found.cpu.server),
+      'enqueues, µs per job': row(enqueue.us, found.cpu.enqueue),
     });
   } finally {
     await started?.stop();

@@ -37,7 +37,7 @@ export function check(lines: readonly Line[], harms: readonly Harm[], { failed, 
   /** The runs that have begun and not ended, by job. */
   const running = new Map<string, { readonly process: string; readonly at: number }>();
   const violations: string[] = [];
-  const counts = { again: 0, 'twice at once': 0, beside: 0, 'ended twice': 0, 'from nowhere': 0, uncaught: 0 };
+  const counts = { again: 0, 'twice at once': 0, 'over the limit': 0, 'ended twice': 0, 'not enqueued': 0, uncaught: 0 };
   let runs = 0;
   const violated = (kind: keyof typeof counts, text: string) => {
     counts[kind] += 1;
@@ -53,21 +53,24 @@ export function check(lines: readonly Line[], harms: readonly Harm[], { failed, 
     else if (what === 'asked') for (const one of ids) asked.add(one);
     else if (what === 'acknowledged') for (const one of ids) acknowledged.add(one);
     else if (what === 'settled') {
-      if (settledAt.has(id)) violated('ended twice', `the end of ${id} was acknowledged in ${process}, and before`);
+      if (settledAt.has(id)) violated('ended twice', `the end of ${id} was acknowledged in ${process}, and earlier`);
       else settledAt.set(id, at);
     } else if (what === 'begun') {
       runs += 1;
-      if (!asked.has(id)) violated('from nowhere', `${id} began in ${process}, and nobody had enqueued it`);
+      if (!asked.has(id)) violated('not enqueued', `${id} began in ${process}, but was not enqueued`);
       const settled = settledAt.get(id);
       if (settled !== undefined && settled < at)
         violated('again', `${id} began ${Math.round(at - settled)} ms after its end was acknowledged`);
       const other = running.get(id);
       if (other && other.process !== process && isSound(other.process, other.at, at))
-        violated('twice at once', `${id} began in ${process} while it ran in ${other.process} since ${Math.round(at - other.at)} ms`);
+        violated(
+          'twice at once',
+          `${id} began in ${process} while it had been running in ${other.process} for ${Math.round(at - other.at)} ms`,
+        );
       running.set(id, { process, at });
       if (hasLimit && id.startsWith('one')) {
         if (holder && holder.id !== id && isSound(holder.process, holder.at, at))
-          violated('beside', `${id} began in ${process} while ${holder.id} ran in ${holder.process}`);
+          violated('over the limit', `${id} began in ${process} while ${holder.id} was running in ${holder.process}`);
         holder = { id, process, at };
       }
     } else if (what === 'ended') {

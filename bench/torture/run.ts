@@ -6,10 +6,10 @@
  * - stuck: jobs that have not ended after the faults stopped, when none has ended for two minutes
  * - again: jobs that began after the queue had acknowledged their end to a worker
  * - twice at once: jobs that began while another process, which was neither killed nor paused in the meantime, was still running them
- * - beside: with a limit of one at a time, jobs that began while another one was running in such a process
+ * - over the limit: with a limit of one at a time, jobs that began while another one was running in such a process
  * - failed: jobs that were given up although their function never failed
  * - ended twice: jobs whose end was acknowledged twice
- * - from nowhere: jobs that began but were never enqueued
+ * - not enqueued: jobs that began without having been enqueued
  * - uncaught, died: errors that would have ended a process, and processes that ended on their own
  *
  * Each of these is a violation, except that a job that was killed three times in a row may be given up. Jobs that ran twice because a
@@ -53,7 +53,7 @@ async function client([store = '', at = '', log = '', slots = '', pace = '1']: r
   // Cut connections concern the queue, not this process.
   process.on('uncaughtException', (error) => note('uncaught', String(error.message).replaceAll(/\s/g, '_')));
   const queue = await queues[store]?.({ at, concurrency: Number(slots) });
-  if (!queue) throw new Error(`no queue is called ${store}`);
+  if (!queue) throw new Error(`unknown queue ${store}`);
   await queue.work(
     async (id) => {
       note('begun', id);
@@ -130,7 +130,7 @@ async function torture(): Promise<void> {
     const child = start();
     nameOf.set(child, `log-${started}`);
     child.on('exit', (code, signal) => {
-      if (signal !== 'SIGKILL') died.push(`died: ${nameOf.get(child)}, with the exit code ${code}`);
+      if (signal !== 'SIGKILL') died.push(`died: ${nameOf.get(child)}, exit code ${code}`);
     });
     return child;
   };
@@ -194,14 +194,14 @@ async function torture(): Promise<void> {
 
   const found = check(linesOf(folder), harms, { failed, left, hasLimit: queue.hasLimit });
   console.log(
-    `${store}: ${values.processes} processes for ${values.for}, ${did.kills} kills, ${did.pauses} pauses, ${did.cuts} times all connections cut`,
+    `${store}: ${values.processes} processes for ${values.for}, ${did.kills} kills, ${did.pauses} pauses, ${did.cuts} times all connections terminated`,
   );
   console.table({ ...found.table, died: died.length });
   const violations = [...died, ...found.violations];
   if (violations.length > 0) {
     for (const line of violations.slice(0, 20)) console.log(line);
     appendFileSync(join(folder, 'harms.json'), JSON.stringify(harms));
-    console.log(`what the processes saw is in ${folder}`);
+    console.log(`the processes' logs are in ${folder}`);
     process.exitCode = 1;
   } else rmSync(folder, { recursive: true });
 }
