@@ -1,4 +1,4 @@
-/** Runs the command line in this process, with streams that a test can read, or as a program of its own. */
+/** Runs the command line, in this process with streams that a test can read, or as a separate program. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Io, Process, Signal } from '../../cli/io.ts';
@@ -18,34 +18,34 @@ export interface Surroundings {
   readonly stdin?: string;
   /** @default the repository's root */
   readonly cwd?: string;
-  /** The person at the terminal. */
+  /** Answers prompts at the terminal. */
   readonly ask?: (question: string) => Promise<string>;
-  /** What time it is. */
+  /** The current time. */
   readonly now?: () => number;
-  /** Ctrl-C when the reading of the real clock has come so often. */
+  /** Presses Ctrl-C after this number of clock reads. */
   readonly interruptAfterReadings?: number;
-  /** What a command may ask of its process. @default nothing */
+  /** The process functions that a command may call. @default none */
   readonly process?: Process;
   /** Receives what is written to stdout. */
   readonly heard?: (text: string) => void;
 }
 
-/** Commands that live long are tested in processes of their own. */
-const nobody = () => {
-  throw new Error('only in a process of its own');
+/** Long-running commands are tested in separate processes. */
+const unavailable = () => {
+  throw new Error('only available in a separate process');
 };
 const ownProcess: Process = {
-  onSignal: nobody,
-  onFault: nobody,
-  onForeignExit: nobody,
-  onOutputClosed: nobody,
-  memory: nobody,
-  leave: nobody,
-  fork: nobody,
+  onSignal: unavailable,
+  onFault: unavailable,
+  onForeignExit: unavailable,
+  onOutputClosed: unavailable,
+  memory: unavailable,
+  leave: unavailable,
+  fork: unavailable,
   parent: undefined,
 };
 
-/** The real clock of a test goes on by 50 ms with every look at it. */
+/** Each read of the test's real clock advances it by 50 ms. */
 export async function cli(argv: readonly string[], surroundings: Surroundings = {}): Promise<Ran> {
   const {
     tty = false,
@@ -100,7 +100,7 @@ export function simulated(fixture: string, ...options: string[]): Promise<Ran> {
   return cli(['simulate', `test/cli/fixtures/${fixture}.ts`, ...options]);
 }
 
-/** The built program, in a process of its own. */
+/** The built program, in a separate process. */
 export function spawned(argv: readonly string[], stdoutTo: 'pipe' | 'closed' = 'pipe', env: Record<string, string> = {}): Promise<Ran> {
   const program = start(argv, env);
   if (stdoutTo === 'closed') program.child.stdout?.destroy();
@@ -110,21 +110,21 @@ export function spawned(argv: readonly string[], stdoutTo: 'pipe' | 'closed' = '
 /** A line of a worker's log. */
 export type Line = Readonly<Record<string, unknown>> & { readonly message: string };
 
-/** A program while it runs. */
+/** A running program. */
 export interface Running {
   readonly ended: Promise<Ran>;
   /** All lines of the log so far. */
   lines(): Line[];
-  /** The first line that matches; waits for it. Rejects when the program ends without it. */
+  /** Resolves to the first matching line; rejects if the program ends without one. */
   line(matches: (line: Line) => boolean): Promise<Line>;
 }
 
-/** The built program while it runs. */
+/** Starts the built program. */
 export interface Program extends Running {
   readonly child: ChildProcess;
 }
 
-/** A command that lives long, in this process. */
+/** Starts a long-running command in this process. */
 export interface Inside extends Running {
   signal(name: Signal): void;
 }
@@ -191,7 +191,7 @@ export function start(argv: readonly string[], env: Record<string, string> = {})
   return { child, ended, lines: log.lines, line: log.line };
 }
 
-/** Runs a command as `start` does, in this process: its console and its log are the command's from then on. */
+/** Like `start`, but runs the command in this process and takes over its console and log. */
 export function inside(argv: readonly string[]): Inside {
   const listeners: ((signal: Signal) => void)[] = [];
   const log = new Log();

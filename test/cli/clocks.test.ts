@@ -16,7 +16,7 @@ describe('a day with a clock change', () => {
     ['Africa/Cairo', '2026-04-23T22:00:00Z', 'clocks go forward at 00:00, +1h'],
     ['Africa/Cairo', '2026-10-29T12:00:00Z', 'clocks go back at 24:00, -1h'],
     ['Africa/Cairo', '2026-10-30T12:00:00Z', undefined],
-    // The night before Sunday loses its last hour: Saturday is short.
+    // The night before Sunday loses its last hour, so Saturday is short.
     ['America/Nuuk', '2026-03-28T12:00:00Z', 'clocks go forward at 23:00, +1h'],
     ['America/Nuuk', '2026-03-29T12:00:00Z', undefined],
     ['Asia/Kolkata', '2026-03-29T12:00:00Z', undefined],

@@ -1,4 +1,4 @@
-/** `escapement init` writes into the project that is there, and replaces nothing without being told to. */
+/** `escapement init` adds to an existing project, and replaces files only with permission. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

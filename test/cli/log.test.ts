@@ -1,4 +1,4 @@
-/** Lines of a worker's log, for programs and for people, and what is kept out of them. */
+/** A worker's log lines, for programs and people, and the data that is redacted from them. */
 import type { Event, Job } from 'escapement';
 import { expect, test } from 'vitest';
 import { painter } from '../../cli/format.ts';

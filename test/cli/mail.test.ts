@@ -1,4 +1,4 @@
-/** `escapement mail`: previews, and the outbox from the shell. */
+/** `escapement mail`: previews and the outbox. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** The built program in processes of its own: what cannot be seen from within one. */
+/** The built program in separate processes, for behaviour that cannot be tested in-process. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** What operators do from the shell, in this process, over a SQLite file. */
+/** Operator commands, in this process, on a SQLite file. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createTasks } from 'escapement';
@@ -11,9 +11,9 @@ import { sharedStore } from './shared.ts';
 const id = /[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/;
 const ids = new RegExp(id, 'g');
 const anonymous = (text: string) => text.replace(ids, 'ID'.padEnd(36)).replace(/due in \S+/g, 'due in …');
-/** Where ages are printed, to the minute. */
+/** Fixes the clock, because ages are printed to the minute. */
 const anHourLater = { now: () => Date.now() + 3_600_000 };
-/** What a terminal would obey, or show in another order than it was written. */
+/** Characters that control a terminal or reorder its text. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
 const unsafe = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/;
 
@@ -78,7 +78,7 @@ test('jobs are reprioritized and deleted', async () => {
   expect(await store.document('prioritize', '--task', 'mail.greet', '--priority', '50', '--yes')).toEqual({ prioritized: 2 });
   expect(await store.document('show', a?.id ?? '')).toMatchObject({ priority: 50 });
 
-  // Without a status, what is still to be done is left alone.
+  // Without a status, unfinished jobs are not deleted.
   expect((await store.run('delete', ['--task', 'mail.greet', '--yes'])).stdout).toBe('no matching job can be deleted\n');
   expect((await store.run('delete', [over?.id ?? ''])).stdout).toMatch(/^deleted .* was cancelled\n$/);
   expect((await store.run('delete', [over?.id ?? ''])).code).toBe(1);
@@ -214,7 +214,7 @@ test('ready jobs and schedules of unknown tasks are reported', async () => {
     tasks.schedule('old', { task: gone, every: '1h' });
     const scheduler = tasks.worker({ queues: ['none'] });
     await scheduler.start();
-    // Another application knows of it once it is in the store.
+    // The other application sees the schedule once it is stored.
     await store.use(async (other) => {
       while ((await other.tasks.schedules.list()).length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     });
@@ -293,7 +293,7 @@ test('usage errors are one line that says what to do', async () => {
     expect(stderr.split('\n'), command).toHaveLength(2);
     expect([code, stdout], command).toEqual([command === 'show' ? 1 : 2, '']);
   }
-  // A task need not be exported.
+  // Tasks need not be exported.
   const hidden = store.module("tasks.define('not.exported', () => {});");
   expect(await cli(['enqueue', hidden, 'not.exported'])).toMatchObject({ code: 0, stderr: '' });
   const piped = await store.run('enqueue', ['mail.greet', '--input', '-'], { stdin: '{"name":"Grace"}' });
@@ -433,7 +433,7 @@ test('commands find the module through package.json, tasks.ts or src/tasks.ts', 
   put('package.json', '{ "escapement": "app/jobs.ts" }');
   expect((await run('queues')).stderr).toMatch(/there is no file app\/jobs\.ts/);
   let modules = 0;
-  // A command closes what it has loaded.
+  // A command closes the application that it loads.
   const again = (...argv: string[]) => {
     modules += 1;
     put(`app/jobs-${modules}.ts`, source);

@@ -1,4 +1,4 @@
-/** `escapement schedules` and what `check` says of schedules, in this process, over a SQLite file. */
+/** `escapement schedules`, and what `check` reports about schedules, in this process, on a SQLite file. */
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import type { ScheduleInfo } from 'escapement';
@@ -7,25 +7,25 @@ import { width } from '../../cli/format.ts';
 import { cli, type Ran } from './cli.ts';
 import { sharedStore } from './shared.ts';
 
-/** What time it is: the engine takes `Date.now` when it is loaded, so it must be another by then. Undefined: what it really is. */
+/** The current time. It must be set before the engine is loaded, which captures `Date.now`. Undefined: the real time. */
 const clock = vi.hoisted(() => {
   const real = Date.now;
   const set: { at: string | undefined } = { at: undefined };
   Date.now = () => (set.at === undefined ? real() : Date.parse(set.at));
   return set;
 });
-// The day before the clocks of Berlin go forward.
+// The day before Berlin changes to summer time.
 beforeEach(() => {
   clock.at = '2026-03-28T06:00:00Z';
 });
 
-/** What a terminal would obey, or show in another order than it was written. */
+/** Characters that control a terminal or reorder its text. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
 const unsafe = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/;
 const id = /[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/g;
 
 interface Options {
-  /** Lines at the end of the module: what its code defines. */
+  /** Lines appended to the module, which define its schedules. */
   readonly code?: string;
 }
 
@@ -36,7 +36,7 @@ function schedulesOn({ code = '' }: Options = {}) {
     const [command = '', ...rest] = args;
     return cli(['schedules', command, store.module(code), ...rest]);
   };
-  /** With the module's path, which is another each time, taken out. */
+  /** Replaces the module's path, which differs between runs. */
   const printed = async (...args: string[]) => {
     const { code: exitCode, stdout, stderr } = await run(...args);
     expect([exitCode, stderr]).toEqual([0, '']);
@@ -520,7 +520,7 @@ test('every schedules command has help with examples', async () => {
   }
 });
 
-/** Changes the store as nobody should. */
+/** Changes the store directly, bypassing the API. */
 function edit(file: string, sql: string, ...values: string[]): void {
   const db = new Database(file);
   db.prepare(sql).run(...values);

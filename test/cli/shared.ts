@@ -1,4 +1,4 @@
-/** A SQLite file for each test, and modules on it: one for every run of a command, for a command closes what it has loaded. */
+/** A SQLite file for each test, and a new module on it for each command, because a command closes the application that it loads. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,21 +15,21 @@ type App = ReturnType<typeof appOn>;
 export interface Shared {
   /** The path of the store. */
   readonly file: string;
-  /** The path of a module that nobody has loaded yet. @param more lines at its end */
+  /** The path of a module that is not loaded yet. @param more lines appended to it */
   module(more?: string): string;
-  /** Runs a command on such a module. */
+  /** Runs a command on a new module. */
   run(command: string, args?: readonly string[], surroundings?: Surroundings): Promise<Ran>;
-  /** The document that a command prints. */
+  /** The JSON document that a command prints. */
   document(command: string, ...args: string[]): Promise<Document>;
-  /** A path for the task `until`, and what lets its job end. */
+  /** The file that the task `until` waits for, and a function that creates it. */
   readonly gate: { readonly path: string; open(): void };
-  /** Does something with the application, in this process. */
+  /** Runs a function with the application, in this process. */
   use<T>(work: (app: App) => Promise<T>): Promise<T>;
-  /** Runs all that is due. */
+  /** Runs all due jobs. */
   work(): Promise<void>;
 }
 
-/** @param finished tests that run beside others give their own `onTestFinished` */
+/** @param finished concurrent tests pass their own `onTestFinished` */
 export function sharedStore(finished: (clean: () => void) => void = onTestFinished): Shared {
   const folder = mkdtempSync(join(tmpdir(), 'escapement-cli-'));
   const file = join(folder, 'tasks.db');

@@ -8,7 +8,7 @@ import { cli, type Ran, simulated } from './cli.ts';
 import { seen } from './fixtures/catches.ts';
 
 const plays = new Map<string, Promise<Ran>>();
-/** The shop; equal options are played once. */
+/** The shop; runs with equal options are cached. */
 const shop = (...options: string[]): Promise<Ran> => {
   const asked = options.join(' ');
   const played = plays.get(asked) ?? cli(['simulate', 'fixtures/shop/tasks.ts', ...options]);
@@ -203,7 +203,7 @@ describe('the exit code', () => {
 describe('the shop', () => {
   const soak = Boolean(process.env.ESCAPEMENT_SOAK);
   const long = soak || Boolean(process.env.ESCAPEMENT_LONG);
-  /** The days of both outages; in the long form, the whole week. */
+  /** The days of both outages, or the whole week in long runs. */
   const period = long ? [] : ['--from', '2026-03-24T12:00:00Z', '--until', '2026-03-29T00:00:00Z', '--crash'];
 
   const promised: string[] = [];

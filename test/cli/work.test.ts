@@ -1,4 +1,4 @@
-/** The worker in the process of the test: what it runs, and what its log says. How its process begins and ends is in worker.test.ts. */
+/** The worker command in the test's process: what it runs, and its log. worker.test.ts covers the start and end of its process. */
 import { expect, test } from 'vitest';
 import { type Inside, inside, type Line } from './cli.ts';
 import { type Shared, sharedStore } from './shared.ts';

@@ -1,10 +1,10 @@
-/** The worker as a program: how it begins, and all the ways in which it ends. */
+/** The worker as a program: how it starts, and all the ways in which it stops. */
 import { expect, test } from 'vitest';
 import { requests } from '../../cli/process.ts';
 import { type Line, type Program, type Ran, start } from './cli.ts';
 import { type Shared, sharedStore } from './shared.ts';
 
-// Some two dozen processes start here, beside those of other tests.
+// These tests start about two dozen processes, beside those of other tests.
 
 function worker(store: Shared, ...args: string[]): Program {
   return start(['worker', store.module(), '--id', 'w', ...args]);
@@ -21,7 +21,7 @@ const statuses = (store: Shared) =>
   store.use(async ({ tasks }) =>
     (await tasks.jobs.list({ limit: 1_000 })).items.map(({ task, status, attempts }) => `${task} ${status} ${attempts}`).sort(),
   );
-/** Signals a program until it has ended: signals within a second of another are one. */
+/** Sends the signal until the program has ended, because signals within a second count as one. */
 async function signalled(program: Program, signal: 'SIGINT' | 'SIGTERM'): Promise<Ran> {
   const again = setInterval(() => program.child.kill(signal), 300);
   try {
@@ -82,7 +82,7 @@ test.concurrent('signals within one second count as one', async ({ onTestFinishe
   const [first, second] = programs as [Program, Program];
   await Promise.all(stores.map((store) => store.use(({ until }) => until.enqueue(store.gate.path))));
   await Promise.all(programs.map((program) => program.line(event('started', 'until'))));
-  // In one go: the process sees both within the second, however slow the machine is.
+  // Both signals are sent at once, so that they arrive within a second on any machine.
   first.child.kill('SIGINT');
   first.child.kill('SIGINT');
   second.child.kill('SIGTERM');
@@ -142,7 +142,7 @@ test.concurrent('the worker stops cleanly when the reader of its log exits', asy
   const program = worker(store, '--log-level', 'debug');
   await program.line(event('started'));
   program.child.stdout?.destroy();
-  // By now the first job may be done: it takes another line to notice.
+  // The first job may have finished by now; another line is needed to notice.
   await store.use(({ greet }) => greet.enqueue({ name: 'Ada' }));
   const { code, stderr } = await program.ended;
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
@@ -218,7 +218,7 @@ test.concurrent('children of a killed supervisor stop', async ({ onTestFinished 
   const program = worker(store, '--processes', '2');
   await Promise.all(['w-0', 'w-1'].map((id) => program.line((line) => line.worker === id && line.event === 'workerStarted')));
   program.child.kill('SIGKILL');
-  // The end of the log is the end of all who write it.
+  // The log ends when all its writers have.
   await program.ended;
   const stopped = program.lines().filter(event('workerStopped'));
   expect(stopped.map((line) => line.worker).sort()).toEqual(['w-0', 'w-1']);
