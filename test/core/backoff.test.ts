@@ -13,7 +13,7 @@ describe('delays', () => {
     ['exponential with a cap', exponential({ initial: '10s', factor: 3, max: '1m', jitter: 0 }), [10_000, 30_000, 60_000, 60_000, 60_000]],
     ['exponential from zero stays zero', exponential({ initial: 0, max: '1m' }), [0, 0, 0, 0, 0]],
     ['exponential with factor 1 is fixed', exponential({ initial: '5s', factor: 1 }), [5_000, 5_000, 5_000, 5_000, 5_000]],
-    ['exponential that begins over its cap', exponential({ initial: '1h', max: '1m' }), [60_000, 60_000, 60_000, 60_000, 60_000]],
+    ['exponential that starts above its cap', exponential({ initial: '1h', max: '1m' }), [60_000, 60_000, 60_000, 60_000, 60_000]],
     ['linear', linear({ initial: '1s', step: '2s', max: '6s' }), [1_000, 3_000, 5_000, 6_000, 6_000]],
     ['linear without a step grows by its initial delay', linear({ initial: '3s' }), [3_000, 6_000, 9_000, 12_000, 15_000]],
     ['fixed', fixed('7s'), [7_000, 7_000, 7_000, 7_000, 7_000]],
@@ -85,12 +85,12 @@ test('without jitter, delays never decrease', () => {
 });
 
 test.each([
-  ['a factor under one', () => exponential({ factor: 0.5 }), 'exponential().factor'],
-  ['a jitter over one', () => exponential({ jitter: 1.5 }), 'exponential().jitter'],
+  ['a factor below 1', () => exponential({ factor: 0.5 }), 'exponential().factor'],
+  ['a jitter above 1', () => exponential({ jitter: 1.5 }), 'exponential().jitter'],
   ['a negative jitter', () => linear({ jitter: -0.1 }), 'linear().jitter'],
-  ['a duration that is none', () => exponential({ initial: 'soon' as never }), 'exponential().initial'],
+  ['an invalid duration', () => exponential({ initial: 'soon' as never }), 'exponential().initial'],
   ['an empty list', () => list([]), 'list()'],
-  ['a list with a fault in it', () => list(['1s', 'x' as never]), 'list()[1]'],
+  ['a list with an invalid entry', () => list(['1s', 'x' as never]), 'list()[1]'],
 ])('%s is rejected, and the error names its path', (_, make, path) => {
   expect(make).toThrow(ConfigError);
   expect(make).toThrow(path);

@@ -1,4 +1,4 @@
-/** Cron against the slow oracle and against croner, over random expressions and the zones and years whose clocks behave worst. */
+/** Cron compared with the slow oracle and with croner, for random expressions in zones and years with unusual clock changes. */
 import { Cron } from 'croner';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -9,7 +9,7 @@ const soak = Boolean(process.env.ESCAPEMENT_SOAK);
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 
-/** A change of the clocks, by the zone and the first instant after it, and what is special about it. */
+/** A clock change: its zone, the first instant after it, and what is unusual about it. */
 const hardTimes: readonly (readonly [timezone: string, at: string, what: string])[] = [
   ['Europe/Berlin', '2026-03-29T01:00:00Z', 'gap'],
   ['Europe/Berlin', '2026-10-25T01:00:00Z', 'overlap'],
@@ -57,7 +57,7 @@ const oddSeconds: readonly (readonly [timezone: string, at: string, what: string
 const number = (from: number, to: number) => fc.integer({ min: from, max: to });
 const star = fc.constantFrom('*', '*', '?');
 
-/** A list of numbers, ranges and ranges with steps. */
+/** A field with numbers, ranges and steps. */
 function listOf(from: number, to: number): fc.Arbitrary<string> {
   const range = fc.tuple(number(from, to), number(from, to)).map(([a, b]) => `${Math.min(a, b)}-${Math.max(a, b)}`);
   const part = fc.oneof(
@@ -98,20 +98,20 @@ function all(expression: string, timezone: string, fromAt: number, toAt: number)
   return found;
 }
 
-/** Where the clocks do not simply go on by a step. */
+/** The instants around clock changes. */
 function changesAt({ walls, stepMs, leadMs, fromAt }: Clocks): number[] {
   return [...walls.keys()].filter((i) => i > 0 && walls[i] !== (walls[i - 1] as number) + stepMs).map((i) => fromAt - leadMs + i * stepMs);
 }
 
 const iso = (instants: readonly number[]) => instants.slice(0, 50).map((at) => new Date(at).toISOString());
 
-/** The whole window by nextCron, and from a few of its instants the latest by latestCron. */
+/** All instants in the window from nextCron, and latestCron from a few of them. */
 function agrees(expression: string, clocks: Clocks, share: number): void {
   const { timezone, fromAt, toAt } = clocks;
   const expected = fires(expression, clocks);
   const found = all(expression, timezone, fromAt, toAt);
   if (found.length !== expected.length || found.some((at, i) => at !== expected[i])) expect(iso(found)).toEqual(iso(expected));
-  // The window's end is not in it.
+  // The window's end is exclusive.
   const untilAt = fromAt + Math.floor((toAt - 1 - fromAt) * share);
   const latest = expected.findLast((at) => at <= untilAt) ?? null;
   if (latestCron(expression, timezone, fromAt - 1, untilAt) !== latest)
@@ -178,7 +178,7 @@ describe('compared with the oracle', () => {
 });
 
 describe('compared with croner, where both follow the same rule', () => {
-  /** croner's default rule takes one value each for an appointment, and lists for intervals; so those with lists are left to the oracle. */
+  /** croner's default rule treats single values as fixed times, and lists as intervals, so the oracle checks those with lists. */
   const oneRule = fc.oneof(
     fc.tuple(single(0, 59), single(0, 23), dayField, monthField, weekdayField),
     fc.tuple(minuteField, star, dayField, monthField, weekdayField),
@@ -186,7 +186,7 @@ describe('compared with croner, where both follow the same rule', () => {
     fc.tuple(steps(60), fc.constantFrom('2', '0'), fc.constantFrom('29', 'L', '*'), monthField, fc.constantFrom('MON#5', '+FRI', '*')),
   );
   const zones = ['UTC', ...new Set(hardTimes.map(([timezone]) => timezone))];
-  // croner 11.0.1 does not see a gap of a whole day: what Apia's 30th of December 2011 held is lost. By the rule it runs once, after it.
+  // croner 11.0.1 does not detect a gap of a whole day and drops those of Apia's 30 December 2011. The rule runs them once, after it.
   const changesOfHours = hardTimes.filter(([, , what]) => !what.startsWith('a skipped day'));
 
   test('the next ten occurrences from any instant between 1971 and 2090', () => {

@@ -1,4 +1,4 @@
-/** Cron: the cases of fixtures/cron (worked out by hand from each zone's changes), what is refused and in which words, and what it costs. */
+/** Cron: the cases of fixtures/cron (computed by hand from each zone's changes), the errors and their messages, and the cost. */
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -70,7 +70,7 @@ describe('the next occurrence', () => {
 
   test('may be decades or more than a century away, or not exist', () => {
     expect(iso(nextCron('0 0 29 2 +MON', 'UTC', now))).toBe('2044-02-29T00:00:00Z');
-    // From a leap Monday to the next across 1900, which was no leap year.
+    // From one leap Monday to the next across 1900, which was not a leap year.
     expect(iso(nextCron('0 0 29 2 +MON', 'UTC', at('1892-03-01T00:00:00Z')))).toBe('1904-02-29T00:00:00Z');
     expect(nextCron('0 0 30 2 *', 'UTC', now)).toBeNull();
     expect(nextCron('0 0 31 4,6,9,11 *', 'Europe/Berlin', now)).toBeNull();
@@ -242,7 +242,7 @@ describe('the description of an expression', () => {
   });
 });
 
-// A walk over every occurrence or every day would not come to its end; `bench/cron.ts` has the figures.
+// A walk over every occurrence or every day would not end; `bench/cron.ts` has the figures.
 describe('long spans are skipped', () => {
   test('the latest in a thousand years of seconds', () => {
     const until = at('2026-04-15T12:00:00.500Z');

@@ -42,13 +42,13 @@ describe('the next state of a job', () => {
     ['done', {}, { kind: 'done', value: '1' }, { status: 'successful', outcome: 'successful', returnValue: '1', attempt: 1 }],
     ['failed with attempts left', {}, failed(), { status: 'queued', outcome: 'failed', attempt: 1, dueAt: now + 7_000 }],
     ['failed on the last attempt', { attempt: 5 }, failed(), { status: 'failed', attempt: 5, reason: null }],
-    ['failed for good', {}, failed(true), { status: 'failed', reason: 'permanent' }],
+    ['failed permanently', {}, failed(true), { status: 'failed', reason: 'permanent' }],
     ['snoozed', { attempt: 3 }, { kind: 'snoozed', delayMs: 60_000 }, { status: 'queued', attempt: 2, dueAt: now + 60_000, claim: 1 }],
     ['cancelled', {}, { kind: 'cancelled', reason: 'why' }, { status: 'cancelled', reason: 'why' }],
-    ['given back', { attempt: 3, losses: 1 }, { kind: 'released' }, { status: 'queued', attempt: 2, losses: 1 }],
-    ['failed, and asked to wait longer', {}, asking('5m'), { status: 'queued', dueAt: now + 300_000 }],
-    ['failed, and asked to wait less long', {}, asking(10), { status: 'queued', dueAt: now + 7_000 }],
-    ['failed, and asked to wait for what is no duration', {}, asking('soon'), { status: 'queued', dueAt: now + 7_000 }],
+    ['released', { attempt: 3, losses: 1 }, { kind: 'released' }, { status: 'queued', attempt: 2, losses: 1 }],
+    ['failed, with a longer requested delay', {}, asking('5m'), { status: 'queued', dueAt: now + 300_000 }],
+    ['failed, with a shorter requested delay', {}, asking(10), { status: 'queued', dueAt: now + 7_000 }],
+    ['failed, with an invalid requested delay', {}, asking('soon'), { status: 'queued', dueAt: now + 7_000 }],
     ['lost once', {}, lost, { status: 'queued', attempt: 1, losses: 1, dueAt: now }],
     ['lost the third time in a row', { losses: 2 }, lost, { status: 'failed', reason: 'poisoned', losses: 3 }],
     ['lost on its last attempt', { attempt: 5 }, lost, { status: 'failed', reason: 'lease lost' }],
@@ -94,7 +94,7 @@ test('every next state is valid', () => {
         expect(Number.isSafeInteger(after.dueAt)).toBe(true);
         expect(after.worker).toBeNull();
         expect(after.leaseUntil).toBeNull();
-        // Only a job with attempts left is queued after it used one up.
+        // Only a job with attempts left is queued after using one up.
         if (after.status === 'queued' && (what.kind === 'failed' || what.kind === 'lost'))
           expect(after.attempt).toBeLessThan(after.maxAttempts);
         if (after.status === 'queued') expect(before.cancelRequested).toBeNull();

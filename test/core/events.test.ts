@@ -1,4 +1,4 @@
-/** The documentation of events is made from the code. `ESCAPEMENT_TABLE=write` writes it anew. */
+/** The documentation of events is generated from the code. `ESCAPEMENT_TABLE=write` rewrites it. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { eventNames } from '../../src/core/events.ts';

@@ -34,7 +34,7 @@ test.each<[string, unknown, string, string]>([
   ['a plain object', { code: 5 }, 'Object', '{"code":5}'],
   ['an object like an error', { name: 'Odd', message: 'thing' }, 'Odd', 'thing'],
   ['a circular error', circular, 'Error', 'round'],
-  ['a proxy that throws at every touch', trap, 'unknown', 'a value that cannot be printed'],
+  ['a proxy whose traps all throw', trap, 'unknown', 'a value that cannot be printed'],
 ])('%s is recorded', (_, thrown, name, message) => {
   expect(recordError(thrown)).toMatchObject({ name, message });
 });
@@ -85,10 +85,14 @@ test('both errors of a SuppressedError are recorded', () => {
 });
 
 test.each<[string, unknown, string]>([
-  ['an AggregateError is told by its members', new AggregateError([new Error('a'), new Error(''), new Error('a')]), 'a; (no message)'],
-  ['an error is told by its cause', new Error('', { cause: new Error('why') }), 'why'],
-  ['an error is told by its code', Object.assign(new Error(''), { code: 'E_CARD' }), 'E_CARD'],
-  ['an error that says nothing says so', new Error('  '), '(no message)'],
+  [
+    'an AggregateError uses the messages of its members',
+    new AggregateError([new Error('a'), new Error(''), new Error('a')]),
+    'a; (no message)',
+  ],
+  ['an error uses the message of its cause', new Error('', { cause: new Error('why') }), 'why'],
+  ['an error uses its code', Object.assign(new Error(''), { code: 'E_CARD' }), 'E_CARD'],
+  ['a blank message', new Error('  '), '(no message)'],
   ['an empty text', '', '(no message)'],
   ['an empty AggregateError', new AggregateError([]), '(no message)'],
 ])('an empty message is never recorded: %s', (_, thrown, message) => {
@@ -182,7 +186,7 @@ test('recording never throws and never exceeds its limit', () => {
       },
     ),
   );
-  // Any text, with halves of surrogate pairs. Building fast-check's unit 'binary' takes two seconds.
+  // Arbitrary text with lone surrogates. Building fast-check's unit 'binary' takes two seconds.
   const anyText = fc.string({ unit: fc.oneof(fc.nat(0xffff), fc.nat(0x10ffff)).map((code) => String.fromCodePoint(code)) });
   fc.assert(
     fc.property(anyText, fc.integer({ min: 20, max: 200 }), (text, bytes) => {

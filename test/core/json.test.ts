@@ -43,7 +43,7 @@ describe('rejects values that JSON would change or drop, with their path', () =>
     ['toJSON', { x: { toJSON: () => 'surprise' } }, 'x'],
     ['an inherited toJSON', { x: new URL('https://example.com') }, 'x'],
     ['a cycle', cycle, 'a.b'],
-    ['a key that is no word', { 'a key': { 'x-y': 1n } }, '["a key"]["x-y"]'],
+    ['a key that is not an identifier', { 'a key': { 'x-y': 1n } }, '["a key"]["x-y"]'],
     ['undefined itself', undefined, ''],
   ])('%s', (_, value, path) => {
     const error = thrown(() => encode(value, 'input of mail'));
@@ -102,7 +102,7 @@ test('reads a getter once, and stores the checked value', () => {
 test('round-trips accepted values, and writes the same text as JSON.stringify', () => {
   fc.assert(
     fc.property(fc.jsonValue({ maxDepth: 6 }), (value) => {
-      // fast-check makes -0, which is refused on its own account.
+      // fast-check generates -0, which is rejected for another reason.
       fc.pre(!JSON.stringify(value, (_, item) => (Object.is(item, -0) ? 'minus zero' : item)).includes('minus zero'));
       const text = encode(value, 'input');
       expect(text).toBe(JSON.stringify(value));
@@ -111,7 +111,7 @@ test('round-trips accepted values, and writes the same text as JSON.stringify', 
   );
 });
 
-/** Any text, with halves of surrogate pairs. Building fast-check's unit 'binary' takes two seconds. */
+/** Arbitrary text with lone surrogates. Building fast-check's unit 'binary' takes two seconds. */
 const anyText = fc.string({ unit: fc.oneof(fc.nat(0xffff), fc.nat(0x10ffff)).map((code) => String.fromCodePoint(code)) });
 
 test('computes the byte length in UTF-8', () => {

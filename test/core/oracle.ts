@@ -1,6 +1,6 @@
 /**
- * What a cron expression should do, worked out the slow way: read the wall clock at every step of real time from `Intl`, and compare it
- * with the fields. Shares nothing with `src` and nothing with croner: it has its own reader of expressions, and no idea of offsets.
+ * Evaluates a cron expression the slow way: reads the local time from `Intl` at every step of real time, and compares it with the fields.
+ * Independent of `src` and croner: it has its own parser, and does not use offsets.
  */
 
 /** A local date and time, month from 1. */
@@ -11,7 +11,7 @@ interface Wall {
   readonly hour: number;
   readonly minute: number;
   readonly second: number;
-  /** How many days its month has. */
+  /** The number of days in its month. */
   readonly length: number;
 }
 
@@ -20,18 +20,18 @@ interface Rule {
   matches(wall: Wall): boolean;
 }
 
-/** What a zone's clocks show in a window of real time, one reading a step. Wall times are milliseconds as if they were UTC. */
+/** The local times of a zone in a window of real time, one reading per step. Local times are milliseconds as if they were UTC. */
 export interface Clocks {
   readonly timezone: string;
   readonly fromAt: number;
   readonly toAt: number;
   readonly stepMs: number;
-  /** How long before the window the clocks are read, so that what they showed before is known. */
+  /** How long before the window readings start, so that the preceding local times are known. */
   readonly leadMs: number;
   readonly walls: Float64Array;
 }
 
-/** Reads the clocks of a zone at every step from `leadMs` before `fromAt` up to `toAt`. */
+/** Reads the local time of a zone at every step from `leadMs` before `fromAt` to `toAt`. */
 export function readClocks(timezone: string, fromAt: number, toAt: number, stepMs: number, leadMs = 30 * 3_600_000): Clocks {
   const format = new Intl.DateTimeFormat('en-US', {
     timeZone: timezone,
@@ -55,7 +55,7 @@ export function readClocks(timezone: string, fromAt: number, toAt: number, stepM
   return { timezone, fromAt, toAt, stepMs, leadMs, walls };
 }
 
-/** Every instant in the window, its end excluded, at which the expression fires. The step has to divide all of the expression's times. */
+/** Every instant in the window, whose end is exclusive, at which the expression fires. The step must divide all its times. */
 export function fires(expression: string, clocks: Clocks): number[] {
   const rule = readRule(expression);
   const { walls, stepMs, leadMs, fromAt } = clocks;
@@ -68,7 +68,7 @@ export function fires(expression: string, clocks: Clocks): number[] {
     const wall = walls[i] as number;
     const previous = i === 0 ? wall - stepMs : (walls[i - 1] as number);
     let runs = matches(wall) && !(rule.appointment && shown.has(wall));
-    // A gap: the clocks jumped over these times.
+    // A gap: the clocks skipped these times.
     if (rule.appointment) for (let skipped = previous + stepMs; skipped < wall && !runs; skipped += stepMs) runs = matches(skipped);
     shown.add(wall);
     if (runs && at >= fromAt) found.push(at);
@@ -125,7 +125,7 @@ function named(field: string, names: readonly string[], first: number): string {
   return names.reduce((text, name, i) => text.replaceAll(name, String(i + first)), field);
 }
 
-/** The numbers that a field of lists, ranges and steps names. */
+/** The numbers in a field with lists, ranges and steps. */
 function numbers(field: string, first: number, last: number): Set<number> {
   const found = new Set<number>();
   for (const part of field.split(',')) {
@@ -140,7 +140,7 @@ function numbers(field: string, first: number, last: number): Set<number> {
 function dayRule(field: string): (wall: Wall) => boolean {
   const parts = field.split(',').map((part): ((wall: Wall) => boolean) => {
     if (part === 'L') return (wall) => wall.day === wall.length;
-    // The last day that is neither Saturday nor Sunday: no later day of the month is one.
+    // The last weekday: no later day of the month is one.
     if (part === 'LW') return (wall) => isWorkday(wall.weekday) && laterDays(wall).every((weekday) => !isWorkday(weekday));
     if (part.endsWith('W')) return nearest(Number(part.slice(0, -1)));
     const days = numbers(part, 1, 31);
@@ -152,7 +152,7 @@ function dayRule(field: string): (wall: Wall) => boolean {
 const isWorkday = (weekday: number) => weekday >= 1 && weekday <= 5;
 const laterDays = (wall: Wall) => Array.from({ length: wall.length - wall.day }, (_, i) => (wall.weekday + i + 1) % 7);
 
-/** Whether this is the workday nearest to a day of the same month: try the day itself, then the days about it. */
+/** Whether this is the weekday nearest to a day of the same month: tries the day itself, then its neighbours. */
 function nearest(day: number): (wall: Wall) => boolean {
   return (wall) => {
     if (day > wall.length) return false;

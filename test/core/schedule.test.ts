@@ -276,7 +276,7 @@ describe('definitions and rows', () => {
       revision: 5,
       seen: { h1: t0, h2: later },
     });
-    // Even one that has passed meanwhile: it is caught up, or missed.
+    // Even if it has passed meanwhile: it is then caught up or missed.
     expect(scheduleRow(definition({ trigger: cron('0 0 1 * *'), input: '1' }), 'h2', monthly, t0 + 40 * day).nextAt).toBe(monthly.nextAt);
     const hourly = scheduleRow(definition({ trigger: cron('0 * * * *') }), 'h2', monthly, later + 1);
     expect(hourly.nextAt).toBe(later + hour);
@@ -348,7 +348,7 @@ describe('several versions', () => {
     }
     const back = synchronised(v1, second, [worker('h1')], t0 + 2 * day) as ScheduleRow;
     expect(back).toMatchObject({ input: '1', hash: 'h1', seen: { h1: t0, h2: t0 + hour } });
-    // Rolled forward again: it was seen later than the other.
+    // Rolled forward again: it was added later than the other.
     expect(synchronised(v2, back, [worker('h1'), worker('h2')], t0 + 3 * day)).toMatchObject({ hash: 'h2' });
   });
 
@@ -373,9 +373,9 @@ describe('several versions', () => {
     expect(synchronised(v1, noticed, [], t0 + 2 * hour)).toMatchObject({ undeclaredAt: null, paused: false });
     expect(synchronised(v1, paused, [], t0 + 9 * day)).toMatchObject({ undeclaredAt: null, paused: false, nextAt: t0 + 9 * day + minute });
     expect(synchronised(v2, paused, [], t0 + 9 * day)).toMatchObject({ hash: 'h2', paused: false, nextAt: t0 + 9 * day + minute });
-    // After a short gap its next occurrence stands, though it has passed: the rule for missed ones holds.
+    // After a short gap the next occurrence is kept although it has passed, and the rule for missed ones applies.
     expect(synchronised(v1, paused, [], t0 + 5 * hour)).toMatchObject({ paused: false, nextAt: first.nextAt });
-    // What a person paused stays so.
+    // A manual pause remains.
     expect(synchronised(v1, pausedRow(first, 'holidays'), [], t0 + hour)).toBeNull();
     expect(undeclaredRow(row({ source: 'store' }), t0 + 9 * day)).toBeNull();
   });
@@ -383,7 +383,7 @@ describe('several versions', () => {
 
 test('the stored occurrence wins: a value computed with other time zone data fires, and the next ones follow from it', () => {
   const nightly = row({ trigger: cron('0 3 * * *', 'Europe/Berlin') });
-  // A machine that knows of another rule has put the occurrence an hour earlier.
+  // A machine with another time zone rule has stored the occurrence an hour earlier.
   const other = { ...nightly, nextAt: (nightly.nextAt as number) - hour, occurrenceAt: (nightly.occurrenceAt as number) - hour };
   const firing = fire(other, other.nextAt, 0);
   expect(firing.occurrences).toEqual([other.occurrenceAt]);

@@ -1,4 +1,4 @@
-/** Events of the sun against an independent formula, and their order and rarity in odd places. */
+/** Sun events compared with an independent formula, and their order and absence in extreme locations. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ConfigFault } from '../../src/core/errors.ts';
@@ -85,7 +85,7 @@ describe('events of the sun', () => {
     const sun = { event, latitude: -16.5 };
     const east = following({ ...sun, longitude: 180 }, at('2026-03-01T00:00:00Z'), 400);
     expect(following({ ...sun, longitude: -180 }, at('2026-03-01T00:00:00Z'), 400)).toEqual(east);
-    // The sun needs under a second from one side to the other; rounding may make it one more.
+    // The sun crosses the date line in less than a second; rounding may add another.
     const near = following({ ...sun, longitude: -179.999 }, at('2026-03-01T00:00:00Z'), 400);
     expect(near.every((next, i) => Math.abs(next - (east[i] as number)) <= 2_000)).toBe(true);
     const gaps = east.slice(1).map((next, i) => next - (east[i] as number));
@@ -112,7 +112,7 @@ describe('events of the sun', () => {
   });
 
   test('exclude wrong results of suncalc in Antarctica', () => {
-    // Its dusk of 24 October 2026 at 72.09° south is on the 17th.
+    // suncalc returns the dusk of 24 October 2026 at 72.09° south on the 17th.
     const found = following({ event: 'dusk', latitude: -72.09, longitude: 25.3 }, at('2026-10-10T00:00:00Z'), 20);
     expect(found.every((next, i) => next > (found[i - 1] ?? 0))).toBe(true);
     for (const next of found) expect(position(next, -72.09, 25.3).altitude).toBeCloseTo(-6, 0.7);

@@ -1,4 +1,4 @@
-/** Offsets and their changes against what the clocks of `Intl` show, step by step. */
+/** Offsets and their changes compared with the local times of `Intl`, step by step. */
 import { describe, expect, test } from 'vitest';
 import { changes, firstShown, isTimezone, offsetAt, unseenLocal, zoneOf } from '../../src/core/zone.ts';
 import { readClocks } from './oracle.ts';
@@ -34,7 +34,7 @@ describe('the offset changes of a zone', () => {
       ['2014-05-15T22:00:00.000Z', '2014-06-26T21:00:00.000Z', '2014-07-31T22:00:00.000Z', '2014-09-25T21:00:00.000Z'],
     ],
     ['Africa/Casablanca', 2025, ['2025-02-23T02:00:00.000Z', '2025-04-06T02:00:00.000Z']],
-    // A week of summer time: the shortest there was in our time.
+    // A week of summer time: the shortest on record.
     ['America/Recife', 2000, ['2000-02-27T02:00:00.000Z', '2000-10-08T03:00:00.000Z', '2000-10-15T02:00:00.000Z']],
     ['Pacific/Apia', 2011, ['2011-04-02T14:00:00.000Z', '2011-09-24T14:00:00.000Z', '2011-12-30T10:00:00.000Z']],
     ['Africa/Monrovia', 1972, ['1972-01-07T00:44:30.000Z']],

@@ -1,4 +1,4 @@
-/** The bytes of keys. */
+/** Decoding of key bytes. */
 import { expect, test } from 'vitest';
 import { decodeKeys, unfinished } from '../../cli/dash/decode.ts';
 
@@ -19,14 +19,14 @@ test.each([
   ['\u0003', ['ctrl-c']],
   ['\u001a', ['ctrl-z']],
   ['é👍', ['é', '👍']],
-  // Of what is unknown, no half is taken for keys.
+  // No part of an unknown sequence is taken for keys.
   ['\u001b[1;5C', []],
   ['\u001b[<0;10;10M', []],
-  // Nor is a key that is held with Alt taken for an escape and the key.
+  // Nor is a key pressed with Alt taken for Escape and the key.
   ['\u001bD', ['alt-D']],
   ['\u001b\u007f', ['alt-\u007f']],
   ['\u001b\u001b[A', ['escape', 'up']],
-  // A view that is asked for right after Escape is both.
+  // A view key right after Escape counts as both.
   ['\u001b2', ['escape', '2']],
   ['\u001b\u001b6', ['escape', 'escape', '6']],
   ['\u001b[200~cd\n{"a":1}\u001b[201~x', ['\u001b[200~cd\n{"a":1}', 'x']],

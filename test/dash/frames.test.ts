@@ -1,6 +1,6 @@
 /**
- * Every view, to the character, at 80×24 and 140×40: the shop on the evening on which its gateway was down. `ESCAPEMENT_FRAMES=write`
- * writes the frames anew; look at what changed.
+ * Golden frames of every view at 80×24 and 140×40: the shop on the evening of its gateway's outage. `ESCAPEMENT_FRAMES=write` rewrites the
+ * frames; review the changes.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-/** Instants as they are typed beside a clock that shows a zone. */
+/** Instants as typed beside a clock with a time zone. */
 import { expect, test } from 'vitest';
 import { instantNear } from '../../cli/dash/instants.ts';
 
@@ -17,7 +17,7 @@ test.each<[text: string, zone: string, side: 'after' | 'before', expected: strin
   ['15:30', 'UTC', 'before', '2026-03-27T15:30:00.000Z'],
   ['12:00', 'UTC', 'after', '2026-03-29T12:00:00.000Z'],
   ['12:00', 'UTC', 'before', '2026-03-27T12:00:00.000Z'],
-  // The day on which the clocks go forward there.
+  // The day of the change to summer time there.
   ['02:30', 'Europe/Berlin', 'after', '2026-03-29T01:30:00.000Z'],
   ['20:30', 'Asia/Tokyo', 'before', '2026-03-28T11:30:00.000Z'],
   ['25:00', 'UTC', 'after', undefined],

@@ -1,4 +1,4 @@
-/** What each key does, as a table: state and keys in, what became of the state out. */
+/** Each key as a table: state and keys in, changed state out. */
 import { describe, expect, test } from 'vitest';
 import { bindings, bindingsOf, offered, press } from '../../cli/dash/keys.ts';
 import { reduce } from '../../cli/dash/reduce.ts';
@@ -62,7 +62,7 @@ test('the cursor stays on its job when jobs are inserted before it', () => {
   const items = [jobNamed(9), jobNamed(8), ...state.data.jobs.items];
   const read = (more: typeof items) => reduce(state, { type: 'read', now: state.now, data: { jobs: { ...state.data.jobs, items: more } } });
   expect(read(items).rowsDown.jobs).toBe(3);
-  // What has gone leaves its place to what follows.
+  // If its job is gone, the cursor moves to the next one.
   expect(read([jobNamed(0), jobNamed(2)]).rowsDown.jobs).toBe(1);
   expect(read([]).rowsDown.jobs).toBe(0);
 });
@@ -94,7 +94,7 @@ describe('actions', () => {
     [['R', '-30m', 'return'], [{ kind: 'rewind', at: now - 1_800_000 }]],
     [['R', '01:00', 'return'], [{ kind: 'rewind', at: Date.parse('2026-03-29T01:00:00Z') }]],
     [['R', '2026-03-29T00:30:00Z', 'return'], [{ kind: 'rewind', at: Date.parse('2026-03-29T00:30:00Z') }]],
-    // Before time began, and yet to come.
+    // Before the start of the simulation, and in the future.
     [['R', '2h', 'return'], []],
     [['R', '2026-03-29T02:00:00Z', 'return'], []],
     [['P'], []],
@@ -138,7 +138,7 @@ describe('actions', () => {
       const write = asked.confirm?.write as Write;
       expect(asked.effects).toEqual([{ kind: 'count', write }]);
       expect(asked.confirm?.question).toMatch(/\? Counting …$/);
-      // Nobody says yes to what is not known yet.
+      // Confirming is not possible before the count is known.
       expect(press(asked, 'y')).toBe(asked);
       expect(press(asked, 'n').confirm).toBeNull();
       expect(reduce(press(asked, 'n'), { type: 'counted', write, count: { jobs, more } }).confirm).toBeNull();
@@ -164,7 +164,7 @@ describe('actions', () => {
     expect(pressed(['P']).confirm?.question).toBe('Pause queue default?');
     const paused = { data: { ...sample().data, queues: [queueNamed('default', { paused: true })] } };
     expect(pressed(['P'], paused).effects).toEqual([{ kind: 'write', write: { kind: 'resumeQueue', name: 'default' } }]);
-    // An event tells the job, and not how it stands.
+    // An event identifies the job, but not its state.
     const events = [{ seq: 1, at: now, type: 'started', task: 'a', job: 'job-77', worker: '', text: '' }];
     expect(pressed(['6', 'C'], { data: { ...sample().data, events } }).confirm?.question).toBe('Cancel job …job-77?');
   });
@@ -173,7 +173,7 @@ describe('actions', () => {
     expect(pressed(['2', 'x', '3', 'C']).effects).toMatchObject([{ write: { which: ['job-0'] } }]);
     expect(pressed(['2', 'end', 'x', '3', 'C']).effects).toMatchObject([{ write: { which: ['job-0'] } }]);
     expect(pressed(['2', 'end', 'x', 'tab', 'C']).effects).toMatchObject([{ write: { which: ['job-0'] } }]);
-    // On the way to one of them and back they stay.
+    // The selection survives opening one of them and going back.
     expect(pressed(['2', 'end', 'x', 'return', 'escape', 'C']).effects).toMatchObject([{ write: { which: ['job-4'] } }]);
     expect(pressed(['2', 'end', 'x', '2', 'C']).effects).toMatchObject([{ write: { which: ['job-4'] } }]);
   });

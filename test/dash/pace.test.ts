@@ -1,8 +1,8 @@
-/** How often frames are drawn, whoever asks for them and how often. */
+/** How often frames are drawn, whatever requests them and however often. */
 import { expect, test } from 'vitest';
 import { Pace } from '../../cli/dash/pace.ts';
 
-/** When frames are drawn if every `keysMs` a key is pressed, and something moves by itself all the time. */
+/** The instants of frames if a key is pressed every `keysMs` and the display changes continuously. */
 function frames(forMs: number, keysMs: number, moves: boolean): number[] {
   const pace = new Pace();
   const drawnAt: number[] = [];

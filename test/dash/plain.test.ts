@@ -1,4 +1,4 @@
-/** `dev` and `top` where there is no terminal: plain lines. */
+/** `dev` and `top` without a terminal print plain lines. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -13,7 +13,7 @@ afterEach(() => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
 
-/** A module of a folder of its own. */
+/** A module in its own folder. */
 function moduleOf(source: string): { readonly path: string } {
   const folder = mkdtempSync(join(root, 'test/dash/.tmp-'));
   folders.push(folder);
@@ -37,7 +37,7 @@ describe('without a terminal', () => {
   test.each([
     ['of another application', (file: string) => new Database(file).exec('CREATE TABLE users (id)').close(), /has no Escapement tables/],
     ['that is empty', (file: string) => writeFileSync(file, ''), /has no Escapement tables/],
-    ['that is no database', (file: string) => writeFileSync(file, 'a diary'.repeat(1_000)), /not a SQLite database/],
+    ['that is not a database', (file: string) => writeFileSync(file, 'a diary'.repeat(1_000)), /not a SQLite database/],
   ] as const)('a file %s is not modified', async (_, make, sentence) => {
     const file = join(mkdtempSync(join(root, 'test/dash/.tmp-')), 'other.db');
     folders.push(join(file, '..'));
@@ -56,7 +56,7 @@ describe('without a terminal', () => {
     folders.push(folder);
     const fixture = JSON.stringify(join(root, 'test/cli/fixtures/shared.ts'));
     const file = join(folder, 'jobs.db');
-    // A module is loaded once, and a command closes what it has loaded.
+    // A module is loaded once, and a command closes the application that it loads.
     for (const name of ['one.ts', 'other.ts'])
       writeFileSync(join(folder, name), `import { appOn } from ${fixture};\nexport const { tasks } = appOn(${JSON.stringify(file)});\n`);
     const { code, stderr } = await cli(['top', join(folder, 'one.ts')]);

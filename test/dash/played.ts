@@ -1,4 +1,4 @@
-/** The shop in virtual time, driven as `escapement dev --virtual` drives it, and the dashboard's state at an instant of it. */
+/** The shop in virtual time, driven like `escapement dev --virtual`, and the dashboard's state at an instant. */
 import { memory, type Tasks } from 'escapement';
 import type { SimulationModule } from '../../cli/config.ts';
 import { Feed } from '../../cli/dash/feed.ts';
@@ -14,13 +14,13 @@ const yieldToEventLoop = () => new Promise<void>((resolve) => realImmediate(reso
 export interface Played {
   readonly run: VirtualRun;
   readonly feed: Feed;
-  /** Presses keys, then reads what the view shows. */
+  /** Presses keys, then reads the view's data. */
   look(size: { columns: number; rows: number }, ...keys: string[]): Promise<State>;
   to(at: string): Promise<void>;
   end(): Promise<void>;
 }
 
-/** Real time stands still meanwhile, so that a slice ends by its goal alone. */
+/** Real time stands still, so that a slice ends only at its goal. */
 export async function played(tasks: Tasks, module: SimulationModule, from: string, seed = 7): Promise<Played> {
   const feed = new Feed();
   const off = tasks.on('*', feed.add);

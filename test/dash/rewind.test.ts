@@ -1,4 +1,4 @@
-/** Time turned back: the same seed and the same actions make the same past, and from there the same future, whatever pace time was moved at. */
+/** Rewinding: the same seed and the same actions reproduce the past, and the future from there, at any pace. */
 import { createTasks, exponential, memory, type StoreSource, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import type { Simulation } from 'escapement/testing';
@@ -22,7 +22,7 @@ async function end(): Promise<void> {
   run = undefined;
 }
 
-/** A module as it is loaded: its state is fresh, and what it plays waits in every way there is. */
+/** A freshly loaded module, whose play waits in every possible way. */
 function load(): { tasks: Tasks; simulation: SimulationModule } {
   const tasks = createTasks({ backend: memory() });
   let calls = 0;
@@ -60,7 +60,7 @@ interface Begun {
   readonly real: { now: number };
   order(order: ClockOrder): Promise<void>;
   act(write: Write): Promise<string>;
-  /** What happened up to an instant, with its ids. */
+  /** The events up to an instant, with their ids. */
   told(until?: number): unknown;
 }
 
@@ -72,7 +72,7 @@ async function begin(store: StoreSource, seed: number | undefined): Promise<Begu
   const recorded: Recorded[] = [];
   const yieldToEventLoop = () => new Promise<void>((done) => realImmediate(done));
   const plan = { from, startedAt: from, speed: 60, seed, workers: 2, concurrency: 2, store, playing: true, recorded };
-  // Each look at the clock takes a while, or a slice at full speed would have no end.
+  // Each clock read takes a while, or a slice at full speed would not end.
   const realNow = () => {
     real.now += 2;
     return real.now;
@@ -100,7 +100,7 @@ async function begin(store: StoreSource, seed: number | undefined): Promise<Begu
   };
 }
 
-/** Half an hour and more, moved through in every way, with something from outside now and then. */
+/** More than half an hour, advanced in every way, with occasional outside actions. */
 async function firstTime(first: Begun): Promise<void> {
   const { order, act, run: virtual, real, feed } = first;
   const enqueue = (n: number) => act({ kind: 'enqueue', task: 'flaky', input: `{"n":${n}}` });
@@ -112,7 +112,7 @@ async function firstTime(first: Begun): Promise<void> {
   await order({ kind: 'event' });
   await order({ kind: 'event' });
   await enqueue(1_002);
-  // Two at one instant, and in between all of it that was to be done.
+  // Two at the same instant, with everything between them done.
   await order({ kind: 'until', at: virtual.now });
   const [latest] = feed.events.filter(({ type }) => type === 'enqueued');
   await act({ kind: 'jobs', verb: 'prioritize', which: [latest?.job ?? ''], priority: 9 }).catch(() => {});

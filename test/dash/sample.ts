@@ -1,4 +1,4 @@
-/** A small state, made by hand. */
+/** A small state, written by hand. */
 import {
   emptyData,
   initialState,

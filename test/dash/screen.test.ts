@@ -1,4 +1,4 @@
-/** Any state on any screen: lines that are exactly as wide as they ought to be, and nothing that a terminal would obey. */
+/** Any state on any screen: lines have exactly the right width, and contain no terminal control characters from data. */
 import { describe, expect, test } from 'vitest';
 import { renderFrame } from '../../cli/dash/app.tsx';
 import { press } from '../../cli/dash/keys.ts';
@@ -114,7 +114,7 @@ describe.each(sizes)('at %i×%i', (columns, rows) => {
 
 test.each(views)('%s contains no terminal control characters from data', (view) => {
   const frame = renderFrame({ ...full(140, 40, evil), view }, themes.sixteen).join('\n');
-  // What is left of escape codes are the theme's own colours.
+  // The remaining escape codes are the theme's own colours.
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   const own = frame.replace(/\u001b\[[0-9;]*m/g, '');
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for

@@ -1,4 +1,4 @@
-/** What is read for each view, what is said of it, and what writing does. */
+/** The data read for each view, its texts, and the effects of actions. */
 import { createTasks, memory, PermanentError } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -176,7 +176,7 @@ describe('reads', () => {
     await sim.drain();
     const running = await readJob(other.id);
     expect(running?.log).toHaveLength(1);
-    // JSON writes control characters so; a backslash before it is one of the text's own.
+    // JSON writes control characters like this; a preceding backslash belongs to the text.
     expect(JSON.stringify([job, running])).not.toMatch(/(?<!\\)\\u00|[\u0080-\u009f\u202e]/);
     expect((await source.read(asked({ view: 'job', jobId: '0198c3f0-0000-7000-8000-000000000000' }))).job).toBe('gone');
   });
@@ -202,7 +202,7 @@ describe('reads', () => {
       expect(error).toMatch(/^Error: .*evil/);
       expect(frames[0]).toMatch(/^at .*test\/dash\/source\.test\.ts/);
     }
-    // What it has logged is in the store.
+    // Its log is in the store.
     const talking = await tasks.get('logs').enqueue(null);
     await sim.advance('15s');
     const { job: logging } = await outside.read(asked({ view: 'job', jobId: talking.id }));

@@ -1,4 +1,4 @@
-/** A screen as a picture: what README shows is made from real frames. Every cell has its place, whatever font is there. */
+/** A screen as a picture: the pictures in README are real frames. Every cell has its own position, whatever the font. */
 
 import { parts } from '../../cli/dash/prompt.ts';
 import type { State } from '../../cli/dash/state.ts';
@@ -42,7 +42,7 @@ ${pieces.join('\n')}
 `;
 }
 
-/** Words between spaces, each where it stands: XML keeps no spaces. */
+/** Words with their positions, because XML collapses spaces. */
 function runsOf(text: string): { readonly at: number; readonly run: string }[] {
   const runs: { at: number; run: string }[] = [];
   let at = 0;

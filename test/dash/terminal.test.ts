@@ -1,4 +1,4 @@
-/** The built program in a real terminal: what someone who develops an application does, key by key. */
+/** The built program in a real terminal, operated key by key like an application developer would. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createTasks } from 'escapement';
@@ -11,7 +11,7 @@ const shop = 'dev fixtures/shop/tasks.ts --virtual --from 2026-03-24T17:00:00Z -
 
 interface Fixtures {
   open(command: string, columns?: number, rows?: number, env?: Record<string, string>): Screen;
-  /** A folder of its own. */
+  /** A folder for the test. */
   readonly folder: string;
   /** The path of a module in the folder. */
   moduleOf(source: string): string;
@@ -127,7 +127,7 @@ describe.skipIf(!hasTmux).concurrent('in a terminal', () => {
   });
 
   test('a long rewind can be interrupted, and time continues from there', async ({ open, moduleOf }) => {
-    // Each minute takes its real time.
+    // Each minute takes real time.
     const module = moduleOf(`import { pbkdf2 } from 'node:crypto';
 import { promisify } from 'node:util';
 import { createTasks, memory } from 'escapement';

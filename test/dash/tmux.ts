@@ -1,6 +1,6 @@
 /**
- * A real terminal: tmux, in which a test presses keys and looks at the screen. Where there is none, such tests are skipped. One client in control
- * mode carries the commands of a test and their answers, and tells when the screen changes.
+ * A real terminal: tmux, in which a test presses keys and reads the screen. Without tmux, these tests are skipped. One client in control
+ * mode sends the commands of a test, receives their output, and reports when the screen changes.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,19 +9,19 @@ import { root } from '../cli/cli.ts';
 export const hasTmux = spawnSync('tmux', ['-V']).status === 0;
 
 export interface Screen {
-  /** Keys by tmux's names, or a text to be typed. */
+  /** Key names of tmux, or text to be typed. */
   keys(...names: string[]): void;
   type(text: string): void;
   resize(columns: number, rows: number): void;
   read(): Promise<string>;
-  /** The screen once it is as expected; rejects with what it was instead. */
+  /** Resolves to the screen once it matches; rejects with the actual screen. */
   until(expected: RegExp, forMs?: number): Promise<string>;
-  /** The process that runs in it. */
+  /** The id of the process in the terminal. */
   pid(): Promise<number>;
   end(): void;
 }
 
-/** Runs commands one after the other. `changed` resolves at the next output of a program in the terminal, or soon. */
+/** Runs commands one after another. `changed` resolves at the program's next output, or soon. */
 interface Control {
   run(...argv: string[]): Promise<string>;
   changed(): Promise<void>;
@@ -55,7 +55,7 @@ function control(argv: readonly string[]): Control {
     rest = lines.pop() ?? '';
     for (const line of lines) take(line);
   });
-  // The server may have ended first.
+  // The server may have exited first.
   tmux.stdin.on('error', () => {});
   return {
     run: (...words) =>
@@ -68,7 +68,7 @@ function control(argv: readonly string[]): Control {
   };
 }
 
-/** @param command for the shell, whose own screen comes back when it ends */
+/** @param command a shell command; the shell's screen returns when it ends */
 export function openScreen(command: string, columns = 80, rows = 24, env: Record<string, string> = {}): Screen {
   const given = Object.entries({ CI: '', NO_COLOR: '', ...env }).flatMap(([name, value]) => ['-e', `${name}=${value}`]);
   const { run, changed, end } = control(['new-session', '-s', 'main', '-x', String(columns), '-y', String(rows), ...given, 'sh']);
@@ -80,7 +80,7 @@ export function openScreen(command: string, columns = 80, rows = 24, env: Record
       await next;
     }
   };
-  // What is typed before the shell reads may be lost.
+  // Text typed before the shell reads may be lost.
   const prompted = isShown(/^[$#] *$/m);
   const keys = (...names: string[]) => void prompted.then(() => run('send-keys', '-t', 'main', ...names));
   const type = (text: string) => keys('-l', text);
@@ -99,7 +99,7 @@ export function openScreen(command: string, columns = 80, rows = 24, env: Record
         if (expected.test(text)) return text;
         if (Date.now() > until) throw new Error(`the screen never showed ${expected}:\n${text}`);
         await next;
-        // What is drawn comes in several pieces.
+        // Output arrives in several pieces.
         await sleep(10);
       }
     },

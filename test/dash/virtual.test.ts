@@ -1,4 +1,4 @@
-/** Virtual time under the dashboard's hand: in slices, at a pace, to events, failures and instants, with the module's own play beside it. */
+/** Virtual time controlled by the dashboard: in slices, at a pace, to events, failures and instants, beside the module's own play. */
 import { createTasks, memory, type Tasks } from 'escapement';
 import type { Simulation } from 'escapement/testing';
 import { afterEach, expect, test } from 'vitest';
@@ -29,7 +29,7 @@ function application(): Tasks {
   return tasks;
 }
 
-/** Real time is what the test says. */
+/** Real time is set by the test. */
 async function begin(tasks: Tasks, module: SimulationModule = {}, playing = false) {
   const feed = new Feed();
   tasks.on('*', feed.add);
@@ -132,7 +132,7 @@ test('play of a module continues as time advances', async () => {
   await order({ kind: 'skip', ms: 30 * minute });
   expect(seen).toEqual(['begun']);
   await order({ kind: 'skip', ms: 31 * minute });
-  // Idle at the instant at which the job ended, whatever pace time was moved at.
+  // Idle at the instant at which the job ended, whatever the pace.
   expect(seen).toEqual(['begun', '2026-03-28T01:00:00.000Z', '2026-03-28T01:00:01.000Z']);
   await order({ kind: 'skip', ms: 60 * minute });
   expect(seen.at(-1)).toBe('over');
