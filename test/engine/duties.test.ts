@@ -262,7 +262,7 @@ test('a job with retention 0 is kept while its id or unique key is in use', asyn
     await daily.enqueue('daily');
     await sim.advance('1h');
   }
-  // An id is known for an hour at most.
+  // An id is remembered for at most an hour.
   expect(runs.filter((name) => name === 'order').length).toBeLessThanOrEqual(5);
   expect(runs.filter((name) => name !== 'order')).toEqual(['hourly', 'daily']);
   await sim.advance('7h');

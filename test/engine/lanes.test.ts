@@ -1,11 +1,11 @@
-/** A store that answers several calls at a time, and a worker with several lanes. */
+/** A store that accepts concurrent calls, and a worker with several lanes. */
 import { createTasks, memory, type Store, type StoreSource } from 'escapement';
 import { expect, test } from 'vitest';
 import { StoreError } from '../../src/core/errors.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** A store in memory whose settlements and claims take a turn of the event loop, two at a time. */
+/** An in-memory store whose settlements and claims take a turn of the event loop, two at a time. */
 function parallel(failing: (call: number) => boolean = () => false) {
   const seen = { calls: 0, underWay: 0, most: 0, batches: [] as number[] };
   const later = async <T>(fn: () => T): Promise<T> => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { play } from './operations.ts';
 
-// ESCAPEMENT_SEEDS=5000 plays more of them.
+// ESCAPEMENT_SEEDS=5000 plays more seeds.
 const seeds = Number(process.env.ESCAPEMENT_SEEDS ?? (process.env.ESCAPEMENT_LONG ? 50 : 6));
 const from = Number(process.env.ESCAPEMENT_SEED ?? 0);
 

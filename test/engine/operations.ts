@@ -1,6 +1,6 @@
 /**
- * Random operations on a simulated application: three workers, tasks of every temper, crashes, pauses, a failing store, cancels and retries.
- * Whatever a seed plays is checked as it happens (from events), and once more when the world has healed.
+ * Random operations on a simulated application: three workers, tasks of every kind, crashes, pauses, a failing store, cancels and retries.
+ * Invariants are checked on each event, and again after all faults have ended.
  */
 import { cancel, createTasks, type Event, memory, PermanentError, snooze, type TaskContext, type TaskResult } from 'escapement';
 import { type Simulation, type StoreCall, simulate } from 'escapement/testing';
@@ -11,7 +11,7 @@ const queues = ['default', 'mail', 'slow'] as const;
 const tempers = ['quick', 'sleepy', 'failing', 'permanent', 'snoozing', 'cancelling', 'deaf', 'parent', 'branching', 'odd'] as const;
 type Temper = (typeof tempers)[number];
 
-/** A seed's draws: whole numbers below a bound. */
+/** A seed's random numbers: integers below a bound. */
 export type Draw = (below: number) => number;
 
 function drawOf(seed: number): Draw {
@@ -53,7 +53,7 @@ async function behave(temper: Temper, ms: number, ctx: TaskContext, child: (n: n
     case 'cancelling':
       return cancel('by itself');
     case 'deaf':
-      // Hears no signal: only its timeout ends it.
+      // Ignores its signal: only its timeout ends it.
       return new Promise(() => {});
     case 'parent':
       await child(ms);
@@ -66,7 +66,7 @@ async function behave(temper: Temper, ms: number, ctx: TaskContext, child: (n: n
   }
 }
 
-/** Watches events, and says what must not be. */
+/** Observes events and reports violations. */
 class Witness {
   readonly problems: string[] = [];
   readonly paused = new Set<string>();
@@ -76,25 +76,25 @@ class Witness {
 
   readonly see = (event: Event): void => {
     if (!('job' in event)) return;
-    // A worker that was cut off does not know yet, and says on.
+    // A worker that was cut off does not know yet, and continues.
     if (event.type === 'discarded' || event.type === 'progressed' || event.type === 'logged') return;
     const { job, type, at } = event;
     if (type === 'requeued') this.#over.delete(job.id);
-    // `orphaned` is followed by what that means for the job.
-    else if (this.#lost !== job.id) this.#check(!this.#over.has(job.id), 'something happens to a job that is over', event);
+    // `orphaned` is followed by the resulting event of the job.
+    else if (this.#lost !== job.id) this.#check(!this.#over.has(job.id), 'an event of a finished job', event);
     this.#lost = type === 'orphaned' ? job.id : undefined;
-    this.#check(job.attempt <= job.maxAttempts, 'more attempts than are allowed', event);
+    this.#check(job.attempt <= job.maxAttempts, 'more attempts than allowed', event);
     switch (type) {
       case 'started':
         this.#check(!this.#running.has(job.id), 'two attempts at once', event);
         this.#check(job.dueAt <= at, 'started before it was due', event);
-        this.#check(job.expiresAt === null || job.startedAt !== at || job.expiresAt > at, 'started though expired', event);
+        this.#check(job.expiresAt === null || job.startedAt !== at || job.expiresAt > at, 'started although expired', event);
         this.#check(!this.paused.has(job.queue), 'started in a paused queue', event);
         this.#running.set(job.id, { attempt: event.attempt, at });
         break;
       case 'orphaned': {
         const since = this.#running.get(job.id);
-        this.#check(since === undefined || at - since.at >= leaseMs, 'an orphan before its lease has passed', event);
+        this.#check(since === undefined || at - since.at >= leaseMs, 'an orphan before its lease has expired', event);
         this.#running.delete(job.id);
         break;
       }
@@ -131,7 +131,7 @@ const failable: readonly (StoreCall | undefined)[] = [
   undefined,
 ];
 
-/** One of the things that a caller, an operator or fate does. */
+/** An action of a caller, an operator or a fault. */
 async function step(draw: Draw, sim: Simulation, { tasks, work }: ReturnType<typeof makeTasks>, witness: Witness, results: TaskResult[]) {
   const index = draw(3);
   const worker = sim.worker(index);
@@ -191,7 +191,7 @@ async function step(draw: Draw, sim: Simulation, { tasks, work }: ReturnType<typ
   }
 }
 
-/** True if it was done; a store that is told to fail, or a job that cannot, refuses. */
+/** True if it was done; a failing store, or a job in the wrong state, rejects it. */
 async function done(promise: Promise<unknown>): Promise<boolean> {
   return promise.then(
     () => true,
@@ -199,7 +199,7 @@ async function done(promise: Promise<unknown>): Promise<boolean> {
   );
 }
 
-/** Plays a seed. Resolves to its trace and all that was not as it should be. */
+/** Plays a seed. Resolves to its trace and all violations. */
 export async function play(seed: number, steps = 40): Promise<{ trace: string; problems: readonly string[] }> {
   const app = makeTasks();
   const witness = new Witness();
@@ -218,7 +218,7 @@ export async function play(seed: number, steps = 40): Promise<{ trace: string; p
   }
 }
 
-/** Faults run out, processes come back, queues flow; then everything must come to its end. */
+/** Ends all faults: processes and queues resume, and every job must finish. */
 async function heal(sim: Simulation, tasks: ReturnType<typeof makeTasks>['tasks'], witness: Witness): Promise<void> {
   for (const queue of queues) while (!(await done(tasks.queues.resume(queue))));
   witness.paused.clear();
@@ -226,18 +226,18 @@ async function heal(sim: Simulation, tasks: ReturnType<typeof makeTasks>['tasks'
   await sim.runUntilIdle({ max: '10d' });
 }
 
-/** What the events told, what the store has, and what it counts must be one. */
+/** Events, stored rows and counts must agree. */
 async function compare(sim: Simulation, tasks: ReturnType<typeof makeTasks>['tasks'], problems: string[]): Promise<void> {
   const told = sim.jobs();
   const stored = (await tasks.jobs.list({ limit: 1_000 })).items;
-  if (told.length !== stored.length) problems.push(`${told.length} jobs were told of, ${stored.length} are stored`);
+  if (told.length !== stored.length) problems.push(`${told.length} jobs had events, ${stored.length} are stored`);
   const byId = new Map(stored.map((result) => [result.id, result]));
   const counts = new Map<string, number>();
   for (const { id, status, attempts, reason } of told) {
     const row = byId.get(id);
     const [a, b] = [`${status} ${attempts} ${reason}`, `${row?.status} ${row?.attempts} ${row?.reason}`];
-    if (a !== b) problems.push(`job ${id} was told to be ${a}, and is ${b}`);
-    if (!row?.isFinished) problems.push(`job ${id} never ended: ${row?.status}`);
+    if (a !== b) problems.push(`job ${id} was reported as ${a}, but is ${b}`);
+    if (!row?.isFinished) problems.push(`job ${id} did not end: ${row?.status}`);
     const key = `${row?.queue} ${row?.status}`;
     counts.set(key, (counts.get(key) ?? 0) + 1);
   }
@@ -246,5 +246,5 @@ async function compare(sim: Simulation, tasks: ReturnType<typeof makeTasks>['tas
       if (count !== (counts.get(`${queue.name} ${status}`) ?? 0)) problems.push(`stats of ${queue.name}: ${count} ${status}`);
     }
   }
-  for (const { job, attempt, outcome } of sim.attempts()) if (outcome === null) problems.push(`attempt ${attempt} of ${job} never ended`);
+  for (const { job, attempt, outcome } of sim.attempts()) if (outcome === null) problems.push(`attempt ${attempt} of ${job} did not end`);
 }

@@ -109,7 +109,7 @@ describe.each(stores)('on $label', ({ open }) => {
         .map(({ startedAt }) => ((startedAt?.getTime() ?? 0) - start) / 60_000);
     expect(starts('allow')).toEqual([10, 20, 30, 40, 50, 60]);
     expect(starts('skip')).toEqual([10, 40]);
-    // What waited starts at the end of the one before: an occurrence of its own.
+    // The held occurrence starts when the previous one ends, as a separate occurrence.
     expect(starts('queue-one')).toEqual([10, 35, 60]);
     expect(minutes(sim.fires('queue-one'))).toEqual([10, 20, 40]);
     expect(minutes(sim.fires('cancel-running'))).toEqual([10, 20, 30, 40, 50, 60]);
@@ -219,7 +219,7 @@ describe.each(stores)('on $label', ({ open }) => {
     await schedules.pause('trial:u1', 'on holiday');
     expect(await schedules.get('trial:u1')).toMatchObject({ paused: true, pausedBecause: 'on holiday', nextAt: null });
     await sim.advance('1h');
-    // What would come, were it resumed; and what comes from an instant on.
+    // Occurrences after a resume, and from a given instant.
     expect(minutes(await schedules.next('trial:u1', 2))).toEqual([105, 120]);
     expect(minutes(await schedules.next('trial:u1', 2, { from: start + 3_600_000 }))).toEqual([60, 75]);
     await schedules.resume('trial:u1');
@@ -449,7 +449,7 @@ describe('several versions of an application on one store', () => {
     await expect.poll(cron).toBe('1 * * * *');
     const young = await worker(second);
     await expect.poll(cron).toBe('2 * * * *');
-    // An old version that starts again, beside the new one, changes nothing.
+    // Restarting an old version beside the new one changes nothing.
     const again = await worker(first);
     await expect.poll(async () => (await first.workers.list()).length).toBe(3);
     expect(await cron()).toBe('2 * * * *');
@@ -473,7 +473,7 @@ describe('several versions of an application on one store', () => {
     const again = version(source, 5);
     sim.deploy(again);
     await sim.advance('1m');
-    // Within the grace: the occurrence that was missed during the gap is made up for.
+    // Within the grace: the occurrence missed during the gap is caught up.
     expect(await again.schedules.get('report')).toMatchObject({ paused: false, pausedBecause: null, runs: runs + 1 });
   });
 

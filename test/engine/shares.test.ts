@@ -59,7 +59,7 @@ test.each([
   });
   await job.using({ queue: 'bulk' }).enqueueMany(Array.from({ length: 50 }, (_, i) => `bulk ${i}`));
   await tasks.worker({ concurrency: 4, queues: { mail: 1, bulk: 1 } }).start();
-  // What the other leaves free is filled.
+  // Slots that the other queue leaves free are used.
   await expect.poll(() => started).toEqual(['bulk 0', 'bulk 1', 'bulk 2', 'bulk 3']);
   await job.using({ queue: 'mail' }).enqueueMany(['mail 0', 'mail 1', 'mail 2']);
   for (const expected of ['mail 0', 'mail 1', 'bulk 4', 'mail 2']) {

@@ -1,4 +1,4 @@
-/** What overlaps when a store is slow: attempts that end while it is being told of others, and renewals that do not know what was claimed meanwhile. */
+/** Overlaps with a slow store: attempts that end during a settlement, and renewals that do not include jobs claimed meanwhile. */
 import { createTasks, memory } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
 import { expect, test } from 'vitest';
@@ -65,7 +65,7 @@ test('a job whose claim is answered when its lease may have ended is released wi
         const answer = perform();
         if (isLate || call !== 'claim' || (answer as readonly Job[]).length === 0) return answer;
         isLate = true;
-        // As if it had been asked 26 s ago.
+        // As if the claim had been sent 26 s ago.
         return (answer as readonly Job[]).map((row) => ({ ...row, lastAttemptedAt: (row.lastAttemptedAt ?? 0) - 26_000 }));
       }),
   };

@@ -7,7 +7,7 @@ import { MemoryStore } from '../../src/stores/memory.ts';
 import { Choices } from '../../src/testing/choices.ts';
 import { VirtualClock } from '../../src/testing/virtual-clock.ts';
 
-/** An application whose store counts how often it is read. */
+/** An application whose store counts reads. */
 function counting() {
   const store = new MemoryStore();
   const get = vi.spyOn(store, 'get');

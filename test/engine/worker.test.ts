@@ -14,7 +14,7 @@ afterEach(() =>
     .catch(() => {}),
 );
 
-/** When, from the simulation's beginning, events of these names happened. */
+/** Event names with the milliseconds since the start of the simulation. */
 function heard(tasks: ReturnType<typeof app>, ...names: Event['type'][]): string[] {
   const seen: string[] = [];
   tasks.on('*', (event) => {
@@ -45,7 +45,7 @@ describe('stopping', () => {
     ['returns snooze()', () => snooze('1h'), ['scheduled', 0, null]],
     ['returns cancel()', () => cancel('no use'), ['cancelled', 1, null]],
     ['throws', () => Promise.reject(new Error('stopped halfway')), ['ready', 0, null]],
-    ['throws what forbids a retry', () => Promise.reject(new PermanentError('stopped')), ['ready', 0, null]],
+    ['throws a PermanentError', () => Promise.reject(new PermanentError('stopped')), ['ready', 0, null]],
   ])('records the outcome of a function that %s after its signal aborted', async (_name, then, expected) => {
     const tasks = app();
     const told = tasks.define('told', async (_: void, ctx) => {
@@ -179,7 +179,7 @@ test('results after the end of an attempt are ignored, and an unawaited sleep do
   const sim = await simulate(tasks);
   await late.enqueue();
   await sim.advance('1m');
-  // A rejection that nobody handled would be told in the next turn, and fail this file.
+  // An unhandled rejection would be reported in the next turn, and fail this file.
   await new Promise((resolve) => setImmediate(resolve));
   expect(seen).toEqual([]);
 });
@@ -228,7 +228,7 @@ test('a suspended process that claims its own job again aborts the old attempt b
     signals.push(ctx.signal);
     await ctx.sleep('60s');
   });
-  // Its end is told when the process goes on, and with that call the process claims again.
+  // Its end is stored when the process resumes, and with that call the process claims again.
   const stopping = tasks.define('stopping', (_: void) => void (sim.attempts('stopping').length === 1 && sim.worker(0).pauseFor('45s')));
   await long.enqueue('first');
   await stopping.enqueue();

@@ -1,4 +1,4 @@
-/** Queues over two servers by aliases, with a SQLite file beside them. */
+/** Aliases on two PostgreSQL servers and a SQLite file. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,7 +39,7 @@ beforeEach(async () => {
 });
 afterEach(() => tasks.close());
 
-/** A task on each backend, and a worker that runs its jobs. */
+/** A task on each backend, and workers that run its jobs. */
 async function start() {
   const here = tasks.define('here', async () => 'here');
   const there = tasks.define('there', { backend: 'bulk', run: async () => 'there' });

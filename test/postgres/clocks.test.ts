@@ -1,4 +1,4 @@
-/** Workers whose clocks are ten minutes off, on a server whose clock is that of this process. */
+/** Workers whose clocks are ten minutes off. The server's clock matches this process's clock. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { createTasks } from 'escapement';
@@ -11,7 +11,7 @@ const app = fileURLToPath(new URL('./fixtures/app.ts', import.meta.url));
 const skewed = fileURLToPath(new URL('./fixtures/skewed.ts', import.meta.url));
 const tenMinutes = 600_000;
 
-/** A worker of one slot in a process whose clock is off, and what it has said. */
+/** Starts a worker with one slot in a process with a skewed clock; returns its output. */
 function start(url: string, schema: string, skewMs: number): () => string {
   const child = spawn(process.execPath, ['--import', skewed, app, url, schema], {
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -41,7 +41,7 @@ test.each([
   const later = await slow.using({ runAfter: new Date(dueAt) }).enqueue(5);
   for (const result of [...held, later]) await result.wait({ timeout: '60s' });
   expect(held.map(({ attempts, history }) => [attempts, history.length])).toEqual(held.map(() => [1, 1]));
-  // By the server's clock, which is this one's; what starts ten minutes late fails the wait.
+  // Compares with the server's clock, which is this process's; a start ten minutes late fails the wait.
   const early = dueAt - (later.startedAt?.getTime() ?? 0);
   expect(early).toBeLessThanOrEqual(1_000);
   expect(early).toBeGreaterThan(-60_000);

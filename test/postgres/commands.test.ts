@@ -1,4 +1,4 @@
-/** Commands with `--postgres`: the module's jobs in a database that it does not name. */
+/** Commands with `--postgres` use that database instead of the module's. */
 import { existsSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { spawned, start } from '../cli/cli.ts';
@@ -7,7 +7,7 @@ import { postgresUrl } from '../stores/postgres-server.ts';
 const module = 'test/postgres/fixtures/tasks.ts';
 const schema = `commands_${process.pid}`;
 
-/** The database that the tests share, with another name. */
+/** The tests' shared database under another name. */
 async function otherDatabase(): Promise<string> {
   const url = new URL(await postgresUrl());
   url.pathname = '/nowhere';
@@ -21,7 +21,7 @@ test('worker, list and top use the given database', async () => {
   expect(await spawned(['worker', module, '--drain', ...place])).toMatchObject({ code: 0, stderr: '' });
   const { jobs } = JSON.parse((await spawned(['list', module, '--json', ...place])).stdout) as { jobs: { status: string }[] };
   expect(jobs.map(({ status }) => status)).toEqual(['successful']);
-  // Several processes get the place from their supervisor.
+  // Worker processes receive the database from their supervisor.
   await spawned(['enqueue', module, 'greet', '--input', '"Bob"', ...place]);
   expect(await spawned(['worker', module, '--drain', '--processes', '2', ...place])).toMatchObject({ code: 0, stderr: '' });
   const watched = await spawned(['top', ...place]);
@@ -38,7 +38,7 @@ test('schedules are listed and changed in the given database', async () => {
   expect(jobs.map(({ task }) => task)).toEqual(['tick']);
   expect(await spawned(['schedules', 'pause', each, 'each', ...place])).toMatchObject({ code: 0 });
   expect((await spawned(['schedules', each, ...place])).stdout).toMatch(/each .* paused/);
-  // Options before the module, whose values are no commands.
+  // Options before the module, whose values are not commands.
   expect((await spawned(['schedules', ...place, each])).stdout).toMatch(/each .* paused/);
   const nowhere = await otherDatabase();
   expect(await spawned(['schedules', 'pause', each, 'each', '--postgres', nowhere])).toMatchObject({
@@ -54,7 +54,7 @@ test('passwords are not in the arguments of worker processes', async ({ skip }) 
   const pids = await Promise.all(
     ['0', '1'].map(async (n) => (await program.line(({ child, pid }) => String(child).endsWith(`-${n}`) && typeof pid === 'number')).pid),
   );
-  // They use the database all the same.
+  // They use the database nevertheless.
   await program.line(({ event, worker }) => event === 'workerStarted' && String(worker).endsWith('-1'));
   for (const pid of pids) {
     const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
@@ -68,7 +68,7 @@ test('passwords are not in the arguments of worker processes', async ({ skip }) 
 test('a password is read from the environment', async ({ skip }) => {
   const url = new URL(await postgresUrl());
   const { password } = url;
-  if (password === '') skip('the server asks for no password');
+  if (password === '') skip('the server requires no password');
   url.password = '';
   const argv = ['list', module, '--json', '--postgres', url.href, '--schema', schema];
   expect(await spawned(argv, 'pipe', { PGPASSWORD: password })).toMatchObject({ code: 0, stderr: '' });

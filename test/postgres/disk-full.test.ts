@@ -1,6 +1,6 @@
 /**
- * The disk of a server is full: enqueues are refused, outcomes wait, and both go on once there is room. On a small file system where the tests may
- * mount one, first for the tables alone and then for the whole server, whose log is what fails then; and anywhere by a trigger.
+ * A server's disk is full: enqueues are rejected, outcomes wait, and both resume once space is free. Tested with a trigger on any machine,
+ * and, if the tests may mount a small file system, with only the tables on it and with the whole server, whose log fails first.
  */
 import { execFileSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { afterEach, expect, test } from 'vitest';
 import { serverFolder, startPostgres, type TestServer } from '../setup/postgres.ts';
 import { Applications, asAdmin, enqueuesDuring, expectAllDone, pause } from './under-fault.ts';
 
-/** Once there is room, jobs run within 10 s; on a machine that does other things at the same time, a little later. */
+/** Jobs run within 10 s of free space; on a busy machine, a little later. */
 const mostLateMs = process.env.ESCAPEMENT_SOAK ? 10_000 : 30_000;
 
 const cleanups: (() => Promise<unknown> | unknown)[] = [];
@@ -20,7 +20,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-/** A small file system in memory; undefined where the tests may not mount one. */
+/** A small in-memory file system; undefined if the tests may not mount one. */
 function smallDisk(megabytes: number): { readonly folder: string; fill(): void; free(): void } | undefined {
   const folder = serverFolder();
   try {
@@ -42,7 +42,7 @@ function smallDisk(megabytes: number): { readonly folder: string; fill(): void; 
       try {
         for (;;) writeSync(fd, block);
       } catch {
-        // There is no room left.
+        // No space is left.
       } finally {
         closeSync(fd);
       }
@@ -57,7 +57,7 @@ async function start(...options: Parameters<typeof startPostgres>): Promise<Test
   return server;
 }
 
-/** Runs two workers, with a load, while the disk is full, and checks what users see. */
+/** Runs two workers under load while the disk is full, and checks what users observe. */
 async function expectToEndure(url: string, disk: { fill(schema: string): Promise<void>; free(schema: string): Promise<void> }) {
   const lines: string[] = [];
   const note = (_: unknown, message?: string) => lines.push(message ?? '');
@@ -74,7 +74,7 @@ async function expectToEndure(url: string, disk: { fill(schema: string): Promise
     states.push('recovered');
     lateMs.push(performance.now() - freeAt);
   });
-  // Its value does not fit into the pages that the tables have.
+  // Its value does not fit in the tables' existing pages.
   const release = Promise.withResolvers<void>();
   let [begun, ended] = [0, 0];
   const value = Array.from({ length: 20_000 }, (_, i) => `${i * 7_919}`).join('');
@@ -109,12 +109,12 @@ async function expectToEndure(url: string, disk: { fill(schema: string): Promise
     await result.wait({ timeout: '30s' });
     expect([result.status, result.attempts, result.returnValue]).toEqual(['successful', 1, value]);
   }
-  // Outcomes waited for room: nothing ran twice.
+  // Outcomes waited for space: nothing ran twice.
   expect(ended).toBe(2);
   expect([...ran.values()].filter((count) => count > 1)).toEqual([]);
   expect(states).toEqual(['failing', 'recovered']);
   expect(lateMs.filter((ms) => ms > mostLateMs)).toEqual([]);
-  // One line for each of the two workers, whatever the number of calls that failed.
+  // One line per worker, however many calls failed.
   expect(lines.filter((line) => /the store is failing/.test(line)).length).toBeLessThanOrEqual(2);
   return { refused: refused as StoreError[] };
 }
@@ -156,7 +156,7 @@ test('a server that stops because its whole disk is full', async (context) => {
   if (!disk) return context.skip('the tests may not mount a file system');
   const folder = join(disk.folder, 'server');
   mkdirSync(folder);
-  // Without synchronous commits, a server that crashes forgets the latest ones.
+  // Without synchronous commits, a crashed server loses the latest ones.
   const server = await start(['synchronous_commit=on', 'min_wal_size=2MB', 'max_wal_size=8MB'], {
     folder,
     initdbFlags: ['--wal-segsize=1'],
@@ -171,11 +171,11 @@ test('a server that stops because its whole disk is full', async (context) => {
       await comesBack(server);
     },
   });
-  // It was not only short of room.
+  // The server stopped, and was not merely out of space.
   expect(refused.map(({ kind }) => kind)).toContain('failing');
 });
 
-/** Writes to the server's log until the server gives up. */
+/** Writes to the server's log until the server stops. */
 async function fillLog(url: string): Promise<void> {
   const sql = "SELECT pg_logical_emit_message(false, 'test', repeat('x', 100000))";
   await expect
@@ -188,7 +188,7 @@ async function fillLog(url: string): Promise<void> {
     .toBe('down');
 }
 
-/** A server that cannot write its log ends its connections, and itself if it cannot recover; then somebody starts it again. */
+/** A server that cannot write its log closes its connections, and exits if it cannot recover; then it is started again. */
 async function comesBack(server: TestServer): Promise<void> {
   await expect
     .poll(async () => {

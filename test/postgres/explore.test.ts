@@ -1,4 +1,4 @@
-/** Seeds, interleavings and faults, played in virtual time on a real server. */
+/** Seeds, interleavings and faults in virtual time on a real server. */
 import type { StoreSource } from 'escapement';
 import { explore } from 'escapement/testing';
 import { expect, test } from 'vitest';

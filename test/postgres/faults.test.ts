@@ -1,4 +1,4 @@
-/** Faults of a real server: whatever happens to it, an acknowledged job runs to its end, and work goes on soon after it is back. */
+/** Faults of a real server: every acknowledged job finishes, and work resumes soon after the server is back. */
 import type { Tasks } from 'escapement';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';

@@ -1,4 +1,4 @@
-/** A task blocks the event loop of its worker: the leases are renewed meanwhile, and nothing runs twice. */
+/** A task that blocks its worker's event loop: its leases are renewed meanwhile, and nothing runs twice. */
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { createTasks } from 'escapement';
@@ -21,7 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => admin.end());
 
-/** Two jobs that `w1` and `w2` run, and when their leases end. */
+/** Two jobs that `w1` and `w2` run, and the ends of their leases. */
 async function running() {
   const schema = `keeper_${process.pid}_${++schemas}`;
   const connectionString = await postgresUrl();
@@ -59,12 +59,12 @@ test("a helper thread renews its worker's open leases while the event loop is bl
   const thread = keeper();
   thread.begun();
   expect(await connections()).toBe(0);
-  // Until the thread has started and renewed, however slow the machine is.
+  // Waits until the thread has started and renewed, on any machine.
   for (let i = 0; i < 30 && (await leases())[0] === before[0]; i++) block(1_000);
   const [own = 0, other, ended] = await leases();
   expect(own).toBeGreaterThan((before[0] ?? 0) + 30_000);
   expect([other, ended]).toEqual(before.slice(1));
-  // It disconnects once the event loop turns again.
+  // The thread disconnects once the event loop turns again.
   await expect.poll(connections).toBe(0);
   thread.close();
 });

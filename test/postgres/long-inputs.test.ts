@@ -1,4 +1,4 @@
-/** More inputs at once than one statement takes. */
+/** More inputs than fit in one statement. */
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Store } from '../../src/ports/store.ts';
@@ -13,7 +13,7 @@ const count = 20;
 const make = jobMaker();
 let pool: pg.Pool;
 let store: Store;
-/** The lengths of what statements were given. */
+/** The lengths of the statements' parameters. */
 const lengths: number[] = [];
 
 beforeAll(async () => {
@@ -57,7 +57,7 @@ test.for([
 ] as const)('%s of one enqueue are inserted by several statements, all or none', async ([, jobsOf]) => {
   lengths.length = 0;
   const jobs = jobsOf();
-  // The last of them has an id that is taken.
+  // The last one has a taken id.
   const taken = make();
   await store.insert([taken], { now: t0 });
   await refuses('conflict', () =>

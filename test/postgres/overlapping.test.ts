@@ -1,6 +1,6 @@
 /**
- * Sixteen workers in four processes serve overlapping sets of queues, while jobs are enqueued, given other priorities and cancelled: each job runs once,
- * none is stuck, limits hold, and no deadlock reaches anybody. A minute of it with `ESCAPEMENT_SOAK`.
+ * Sixteen workers in four processes serve overlapping sets of queues, while jobs are enqueued, reprioritized and cancelled. Each job runs
+ * once, none is stuck, limits hold, and no caller sees a deadlock. Takes a minute with `ESCAPEMENT_SOAK`.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -13,10 +13,10 @@ import { pause } from './under-fault.ts';
 type Run = Extract<Told, { what: 'ran' }>;
 
 const forMs = process.env.ESCAPEMENT_SOAK ? 60_000 : 0;
-/** Beyond this, producers wait. */
+/** Producers wait above this number. */
 const mostWaiting = 1_000;
 const queues = ['a', 'b', 'c', 'd'] as const;
-/** The sets of the four workers of a process. */
+/** The queue sets of a process's four workers. */
 const sets = [
   [['a'], ['a', 'b'], ['b', 'c', 'd'], queues],
   [['b'], ['b', 'c'], ['c', 'd', 'a'], queues],
@@ -28,7 +28,7 @@ const fixture = fileURLToPath(new URL('./fixtures/overlapping.ts', import.meta.u
 const any = <T>(items: readonly T[]) => items[Math.floor(Math.random() * items.length)] as T;
 const upTo = (most: number) => Math.floor(Math.random() * (most + 1));
 
-/** The largest number of runs at a time. */
+/** The maximum number of concurrent runs. */
 function mostAtOnce(runs: readonly Run[]): number {
   const changes = runs.flatMap(({ begunAt, endedAt }) => [
     [begunAt, 1],
@@ -55,7 +55,7 @@ beforeAll(async () => {
 });
 afterAll(() => server?.stop());
 
-// With limits, claims are made one after the other.
+// With limits, claims run one after another.
 test.each([
   [false, 5_000],
   [true, 1_000],
@@ -92,7 +92,7 @@ test.each([
         const tags = Math.random() < 0.1 ? ['doomed'] : [];
         const options = { queue: any(queues), priority: upTo(4) - 2, tags };
         for (const result of await kind.using(options).enqueueMany(inputs)) jobs.set(result.id, result);
-        // Those may never run.
+        // These may never run.
         if (tags.length > 0) doomed += inputs.length;
         while (!isOver() && jobs.size - doomed - runs.length > mostWaiting) await pause(20);
       }
@@ -112,7 +112,7 @@ test.each([
     const alive = [...jobs.values()].filter(({ tags }) => !tags.includes('doomed'));
     const ran = () => new Set(runs.map(({ id }) => id));
     const missing = (found = ran()) => alive.filter(({ id }) => !found.has(id)).map(({ id }) => id);
-    // What the processes have told may take a moment to arrive.
+    // Messages from the processes may take a moment to arrive.
     await expect.poll(() => missing()).toEqual([]);
     expect(runs.length).toBe(ran().size);
     expect(warnings).toEqual([]);

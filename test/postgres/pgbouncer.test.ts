@@ -1,6 +1,6 @@
 /**
- * Through pgbouncer in transaction mode: every statement may run on another connection of the server. Skipped where Debian's pgbouncer is not
- * installed; `.ci/run` installs it.
+ * PgBouncer in transaction mode: every statement may run on a different server connection. Skipped if pgbouncer is not installed;
+ * `.ci/run` installs it.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';

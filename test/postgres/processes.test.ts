@@ -1,4 +1,4 @@
-/** Two processes on one database: the job of a worker that is killed without a word is done by the other. */
+/** Two processes on one database: one runs the job of the other, which was killed. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { createTasks } from 'escapement';
@@ -13,7 +13,7 @@ afterEach(() => {
   for (const child of children.splice(0)) child.kill('SIGKILL');
 });
 
-/** A worker in a process of its own, and what it says. */
+/** A worker in a separate process, and its output. */
 function start(url: string, schema: string): { child: ChildProcess; said: () => string } {
   const child = spawn(process.execPath, [app, url, schema], { stdio: ['ignore', 'pipe', 'inherit'] });
   children.push(child);
@@ -34,7 +34,7 @@ test('another worker runs the job of a killed worker within 35 s', async () => {
   const results = await slow.enqueueMany([1, 2, 3, 4]);
   const begun = () => workers.map(({ said }) => said().match(/begun/g)?.length ?? 0);
   await expect.poll(() => begun().reduce((sum, count) => sum + count, 0)).toBe(4);
-  // One of them holds jobs; it takes them with it.
+  // One of them holds jobs, which are lost with it.
   const dead = begun()[0] ? workers[0] : workers[1];
   dead?.child.kill('SIGKILL');
   for (const result of results) await result.wait({ timeout: '60s' });

@@ -1,4 +1,4 @@
-/** A read replica that follows its primary: what only reads works there, and what writes says why it does not. */
+/** A read replica: reading commands work there, and changing commands explain why they do not. */
 import { execFileSync, spawn } from 'node:child_process';
 import { appendFileSync, chmodSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-/** A copy of the server's data, taken while it runs. The server program is that of the primary. */
+/** A copy of the server's data, taken while it runs. Uses the primary's server program. */
 async function startReplica(primary: string, from: string): Promise<string> {
   const folder = serverFolder();
   cleanups.push(() => rmSync(folder, { recursive: true }));
@@ -51,7 +51,7 @@ async function startReplica(primary: string, from: string): Promise<string> {
 }
 
 test('top, list and stats read from a replica; changes are rejected', async ({ skip }) => {
-  if (process.platform !== 'linux') skip('/proc says where the server program is');
+  if (process.platform !== 'linux') skip('needs /proc to find the server program');
   const folder = serverFolder();
   const server = await startPostgres(['wal_level=replica'], { folder });
   cleanups.push(() => server.stop());

@@ -1,4 +1,4 @@
-/** `npm run torture` for some seconds on each store. What holds for minutes is measured by hand; here it shows that nothing is broken at once. */
+/** `npm run torture` for a few seconds on each store. Long runs are done by hand; this detects gross errors. */
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';

@@ -1,4 +1,4 @@
-/** Jobs in the application's own transactions: each driver's, committed and rolled back. */
+/** Jobs in the application's own transactions, committed and rolled back, with each driver. */
 
 import { drizzle } from 'drizzle-orm/node-postgres';
 import { createTasks, type Tasks } from 'escapement';
@@ -28,7 +28,7 @@ afterAll(async () => {
 
 class Undone extends Error {}
 
-/** Runs a transaction of a driver; it is rolled back if the function throws. */
+/** Runs a transaction with a driver; rolls back if the function throws. */
 type Transact = (fn: (transaction: unknown, insert: (name: string) => Promise<unknown>) => Promise<void>) => Promise<unknown>;
 
 const drivers: Record<string, Transact> = {
@@ -59,7 +59,7 @@ const drivers: Record<string, Transact> = {
     new Kysely<Record<string, { name: string }>>({ dialect: new PostgresDialect({ pool }) })
       .transaction()
       .execute((trx) => fn(trx, (name) => trx.withSchema(schema).insertInto('users').values({ name }).execute())),
-  /** The calls that Prisma's client has in a transaction. */
+  /** The methods of Prisma's client in a transaction. */
   async Prisma(fn) {
     const client = await pool.connect();
     const $queryRawUnsafe = async (text: string, ...values: unknown[]) => (await client.query(text, values)).rows;
@@ -192,7 +192,7 @@ test('workers are notified of a job when its transaction commits', async () => {
   other.define('told', async () => started.resolve());
   const worker = other.worker();
   await worker.start();
-  // The worker's connection listens before it says so.
+  // The worker's connection listens before it reports so.
   await expect
     .poll(async () => (await pool.query("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN escapement%'")).rowCount)
     .toBeGreaterThan(0);

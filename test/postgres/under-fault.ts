@@ -1,4 +1,4 @@
-/** Applications that share a schema, and a load that goes on while something happens to their server. */
+/** Applications that share a schema, and a load that continues during a fault of their server. */
 import { createTasks, type Logger, type Tasks } from 'escapement';
 import { postgres } from 'escapement/postgres';
 import pg from 'pg';
@@ -14,10 +14,10 @@ interface Options {
   readonly logger?: Logger;
 }
 
-/** Applications on one schema, each with its own connections. */
+/** Applications on one schema, each with separate connections. */
 export class Applications {
   readonly schema = `faults_${process.pid}_${++schemas}`;
-  /** How often each job ran. */
+  /** The number of runs of each job. */
   readonly ran = new Map<string, number>();
   readonly apps: Tasks[];
 
@@ -45,7 +45,7 @@ export async function asAdmin(url: string, sql: string): Promise<void> {
   await client.end();
 }
 
-/** Enqueues all the time while `fault` goes on; returns what was acknowledged. @param refused called with what an enqueue rejects with */
+/** Enqueues continuously during `fault`; returns the acknowledged ids. @param refused called with the error of each rejected enqueue */
 export async function enqueuesDuring(tasks: Tasks, fault: () => Promise<void>, refused?: (error: unknown) => void): Promise<string[]> {
   const acknowledged: string[] = [];
   let isOver = false;
@@ -72,7 +72,7 @@ export async function enqueuesDuring(tasks: Tasks, fault: () => Promise<void>, r
   return acknowledged;
 }
 
-/** How many of these jobs have each status; `lost`: the store does not have them. */
+/** The number of these jobs in each status; `lost`: the store does not have them. */
 async function statuses(tasks: Tasks, ids: readonly string[]): Promise<Record<string, number>> {
   const counts: Record<string, number> = {};
   const count = (status: string, by: number) => {

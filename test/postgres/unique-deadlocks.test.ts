@@ -1,4 +1,4 @@
-/** Batches of unique jobs from several processes at once: none waits for another that waits for it. */
+/** Concurrent batches of unique jobs from several processes do not deadlock. */
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Job, Settlement } from '../../src/core/types.ts';
@@ -8,7 +8,7 @@ import { postgres } from '../../src/stores/postgres/index.ts';
 import { claim, done, failed, jobMaker, settle, t0 } from '../../src/testing/conformance/kit.ts';
 import { postgresUrl } from '../stores/postgres-server.ts';
 
-/** A database of its own: deadlocks are counted for each. */
+/** A separate database, because deadlocks are counted per database. */
 const database = `unique_deadlocks_${process.pid}`;
 const batches = 60;
 const atOnce = 4;
@@ -29,7 +29,7 @@ afterAll(async () => {
   await admin?.end();
 });
 
-/** Counted once the connections have ended. */
+/** Statistics are complete once the connections have ended. */
 async function deadlocks(): Promise<number> {
   await expect
     .poll(async () => (await admin.query('SELECT 1 FROM pg_stat_activity WHERE datname = $1', [database])).rows.length, { timeout: 30_000 })
@@ -57,20 +57,20 @@ const inTransaction: Insert = async (store, pool, jobs, now) => {
 };
 
 type Settle = (job: Job, at: number) => Settlement;
-/** Every other attempt: its job takes its key again. */
+/** Every other attempt fails, so that its job takes its key again. */
 const failedOnce: Settle = (job, at) => (job.attempt === 1 ? failed(job, at) : done(job, at));
 
 type Case = readonly [name: string, insert: Insert, rule: (now: number) => Partial<Uniqueness>, end?: Settle];
 const cases: readonly Case[] = [
-  ['that are left out', plainly, () => ({})],
-  ['that are left out, in transactions of the application', inTransaction, () => ({})],
+  ['that are skipped', plainly, () => ({})],
+  ['that are skipped, in transactions of the application', inTransaction, () => ({})],
   ['that replace jobs which wait', plainly, () => ({ while: ['queued'], onConflict: 'replace' })],
   ['that replace jobs which are tried again', inTransaction, () => ({ while: ['queued'], onConflict: 'replace' }), failedOnce],
-  ['whose windows end all the time', inTransaction, (now) => ({ untilAt: now + 2 })],
+  ['whose windows end continuously', inTransaction, (now) => ({ untilAt: now + 2 })],
 ];
 
 test.for(cases)(
-  'batches %s, in opposite orders and while a worker ends jobs',
+  'batches %s, in opposite orders and while a worker settles jobs',
   { timeout: 60_000 },
   async ([name, insert, rule, end = done]) => {
     const schema = `s${cases.findIndex(([one]) => one === name)}`;
@@ -108,7 +108,7 @@ test.for(cases)(
     const ends = await Promise.allSettled([...callers, run()]);
     for (const pool of pools) await pool.end();
     expect(ends.filter(({ status }) => status === 'rejected')).toEqual([]);
-    // A claim and a settlement may still meet; then the settlement is repeated.
+    // A claim and a settlement may still deadlock; then the settlement is repeated.
     if (end === done) expect((await deadlocks()) - before).toBe(0);
   },
 );

@@ -1,4 +1,4 @@
-/** The conformance suite in the ways in which an application may connect, and databases and roles that are set otherwise. */
+/** The conformance suite with each kind of connection, and databases and roles with other settings. */
 import pg from 'pg';
 import { describe, expect, test, vi } from 'vitest';
 import { postgres } from '../../src/stores/postgres/index.ts';

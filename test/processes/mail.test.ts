@@ -1,4 +1,4 @@
-/** A worker that is killed while it sends: every mail arrives, once, or twice with one Message-ID. */
+/** A worker killed while sending: every mail arrives once, or twice with the same Message-ID. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,7 +23,7 @@ test('a worker killed while sending loses no mail, and resends only with the sam
   let killed = 0;
   let sinceKill = 0;
   const seen = new Set<string>();
-  // After the message was taken: at once, so that the answer is never read, or when the answer is on its way.
+  // After the message was accepted: immediately, so that the response is never read, or while the response is in transit.
   const kill = (child: ChildProcess | undefined) => {
     killed += 1;
     sinceKill = 0;
@@ -62,7 +62,7 @@ test('a worker killed while sending loses no mail, and resends only with the sam
     worker = child;
     ended = new Promise((resolve) => child.once('exit', () => resolve()));
   };
-  // Each worker's clock is past the leases of the one before it: the orphans need not be waited for.
+  // Each worker's clock is past the previous worker's leases, so the test need not wait for orphans.
   for (let i = 0; i <= kills; i++) {
     start(i * 40_000);
     if (i < kills) await ended;
@@ -82,7 +82,7 @@ test('a worker killed while sending loses no mail, and resends only with the sam
     }
   }
   expect(server.received.every(({ messageId }) => results.some(({ id }) => messageId === `<${id}@example.com>`))).toBe(true);
-  // Only what was under way may have been repeated.
+  // Only mail in progress may have been repeated.
   expect(twice).toBeGreaterThan(0);
   expect(twice).toBeLessThanOrEqual(kills * 2);
 });

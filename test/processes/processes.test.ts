@@ -1,4 +1,4 @@
-/** Real processes on one file, killed without a word. The long forms run with `npm run test:soak`. */
+/** Real processes on one file, killed with SIGKILL. `npm run test:soak` runs longer versions. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
@@ -32,7 +32,7 @@ afterEach(async () => {
   await tasks.close();
 });
 
-/** What each process has written to its standard error. */
+/** The standard error output of each process. */
 const complaints = new WeakMap<ChildProcess, string>();
 
 function start(...args: string[]): ChildProcess {
@@ -44,7 +44,7 @@ function start(...args: string[]): ChildProcess {
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const ended = (child: ChildProcess) =>
   new Promise((resolve) => (child.exitCode !== null || child.signalCode ? resolve(null) : child.once('exit', resolve)));
-/** Rejects when the process ends before it has said that it is up. */
+/** Rejects if the process exits before it has reported that it is up. */
 const startedUp = (child: ChildProcess) =>
   new Promise((resolve, reject) => {
     child.stdout?.once('data', resolve);
@@ -61,13 +61,13 @@ test('killed workers lose no job, and few jobs run twice', async () => {
   const jobs = soak ? 12_000 : 1_000;
   const job = define();
   await job.enqueueMany(Array.from({ length: jobs }, (_, n) => n));
-  // Enough work for as long as workers are killed, however slow the machine is.
+  // Enough work for as long as workers are killed, on any machine.
   const takes = soak ? '90' : '100';
   const workers = Array.from({ length: soak ? 4 : 3 }, () => start('worker', file, log, takes));
   await Promise.all(workers.map(startedUp));
   let kills = 0;
   while (kills < (soak ? 200 : 3)) {
-    // Something is done between any two kills.
+    // Some jobs run between any two kills.
     const { successful } = (await counts()) ?? { successful: 0 };
     await expect.poll(async () => (await counts())?.successful, { interval: 20 }).toBeGreaterThan(successful + 20);
     const victim = Math.floor(Math.random() * workers.length);
@@ -79,7 +79,7 @@ test('killed workers lose no job, and few jobs run twice', async () => {
   kills += workers.length;
   expect((await counts())?.successful).toBeLessThan(jobs);
   await Promise.all(workers.map(ended));
-  // Workers whose clock is past every lease: the orphans need not be waited for.
+  // These workers' clock is past every lease, so the test need not wait for orphans.
   const last = [start('worker', file, log, '2', '40000'), start('worker', file, log, '2', '40000')];
   await expect.poll(async () => (await counts())?.successful, { timeout: 150_000, interval: 100 }).toBe(jobs);
   for (const worker of last) worker.kill('SIGTERM');
@@ -111,7 +111,7 @@ test('every enqueue that was acknowledged to a killed producer is stored', async
     await expect.poll(() => text.split('\n').length, { interval: 1 }).toBeGreaterThan(lines);
     producer.kill('SIGKILL');
     await new Promise((resolve) => producer.once('close', resolve));
-    // The last line may have been cut.
+    // The last line may be incomplete.
     told.push(...text.split('\n').slice(0, -1));
   }
   expect(told.length).toBeGreaterThan(15);
@@ -139,11 +139,11 @@ test('processes that start together on a new file create its tables once, claim 
   for (const worker of workers) worker.kill('SIGTERM');
   await Promise.all(workers.map(ended));
   expect(workers.map(({ exitCode }) => exitCode)).toEqual(workers.map(() => 0));
-  // That others hold the lock is no failure: nobody receives it.
+  // A lock held by others is not an error that users see.
   expect(workers.map((worker) => complaints.get(worker) ?? '')).toEqual(workers.map(() => ''));
 });
 
-/** A file as an older version left it: the first migrations, and a job. */
+/** A file from an older version: the first migrations, and a job. */
 function oldFile(version: number): void {
   const db = new Database(file);
   db.exec('CREATE TABLE escapement_migrations (version INTEGER PRIMARY KEY NOT NULL, checksum TEXT NOT NULL) STRICT');
@@ -160,7 +160,7 @@ function oldFile(version: number): void {
   db.close();
 }
 
-/** A migration never changes: the soak kills a process inside of each, and other runs in the first and the latest. */
+/** Migrations never change, so only the soak test kills a process inside each; other runs test the first and the latest. */
 const versions = migrations.map((_, i) => i + 1).filter((version) => soak || version === 1 || version > migrations.length - 3);
 
 test.each(versions)('a process killed inside migration %i leaves a file that the next process migrates', async (version) => {
@@ -198,7 +198,7 @@ test('workers wait for space on a full disk, log it once, and continue', async (
     });
   await job.enqueueMany(Array.from({ length: 200 }, () => 'z'));
   await expect.poll(async () => (await counts())?.successful, { timeout: 60_000 }).toBe(200);
-  // As many pages as there are now: the disk is full, for both.
+  // The page limit is the current number of pages: the disk is full, for both.
   for (const { child } of workers) await ask(child, { pages: 1 });
 
   const refused = await ask((workers[0] as (typeof workers)[0]).child, { enqueue: 1_000 });
@@ -215,7 +215,7 @@ test('workers wait for space on a full disk, log it once, and continue', async (
   const during = await counts();
   expect(during).toMatchObject({ failed: 0, cancelled: 0 });
   expect(during?.successful).toBeLessThan(300);
-  // At most one more in each half minute, however long this has taken.
+  // At most one more every half minute, however long this has taken.
   const most = 1 + Math.floor((performance.now() - fullAt) / 30_000);
   for (const worker of workers) expect(complaintsOf(worker)).toBeLessThanOrEqual(most);
   for (const { child } of workers) await ask(child, { pages: 1_000_000 });
@@ -250,7 +250,7 @@ test('processes that share a schedule enqueue one job per second, even when they
   db.close();
 });
 
-/** A process that is stopped in the middle of a write keeps everyone from writing, as SQLite's lock is its own until it ends or goes on. */
+/** A process that is suspended during a write blocks all others, because SQLite's lock is held until it resumes or exits. */
 function stopOutsideOfWrites(process: ChildProcess, file: string): void {
   const db = new Database(file, { timeout: 5_000 });
   db.exec('BEGIN IMMEDIATE');
@@ -265,12 +265,12 @@ test('a suspended process whose job was taken over gets a LeaseLostError, and ch
   const result = await define().enqueue(1);
   await expect.poll(async () => (await result.refresh()).status, { timeout: 30_000 }).toBe('running');
   stopOutsideOfWrites(first, file);
-  // Its clock is past the lease: the orphan need not be waited for.
+  // Its clock is past the lease, so the test need not wait for the orphan.
   const second = start('worker', file, log, '10', '40000');
   await expect.poll(async () => (await result.refresh()).status, { timeout: 60_000 }).toBe('successful');
   const settled = { at: result.finishedAt, workers: result.workerIds };
   first.kill('SIGCONT');
-  // The first worker's task is aborted before it can append; the second one's did.
+  // The first worker's task is aborted before it can append; the second one's appends.
   const lines = () => readFileSync(log, 'utf8').trim().split('\n');
   await expect.poll(lines, { timeout: 60_000 }).toEqual([`1 ${second.pid} 2`, `1 ${first.pid} aborted by LeaseLostError`]);
   await result.refresh();
@@ -307,6 +307,6 @@ test.runIf(soak)('a process that was suspended for longer than its lease gets a 
   expect({ at: result.finishedAt, workers: result.workerIds }).toEqual(settled);
   expect(result).toMatchObject({ status: 'successful', attempts: 2 });
   expect(result.errors.map(({ name }) => name)).toEqual(['LeaseLostError']);
-  // The first worker's task was aborted before it could append; the second one's did.
+  // The first worker's task was aborted before it could append; the second one's appended.
   expect(readFileSync(log, 'utf8').trim().split('\n')).toEqual([`1 ${second.pid} 2`, `1 ${first.pid} aborted by LeaseLostError`]);
 });

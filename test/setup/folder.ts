@@ -1,6 +1,6 @@
 /**
- * Temporary files of tests are kept in memory where there is room, since hundreds of databases would wait for the disk, and are deleted when all
- * tests have ended. What Node.js has compiled is kept for the next run.
+ * Keeps temporary files of tests in memory if there is space, because hundreds of databases would wait for the disk, and deletes them after
+ * all tests. Node.js's compile cache is kept for the next run.
  */
 import { accessSync, chmodSync, constants, mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,7 +13,7 @@ let folder: string | undefined;
 export function setup(): void {
   process.env.NODE_COMPILE_CACHE ??= join(tmpdir(), 'node-compile-cache');
   folder = mkdtempSync(join(hasRoom() ? inMemory : tmpdir(), 'escapement-tests-'));
-  // The PostgreSQL of the tests runs as another user.
+  // The tests' PostgreSQL runs as another user.
   chmodSync(folder, 0o755);
   process.env.TMPDIR = folder;
 }

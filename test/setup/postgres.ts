@@ -1,6 +1,6 @@
 /**
- * A PostgreSQL server for the tests, from npm, started when the first of them asks for it: test processes connect to a port of this one and are
- * answered with its URL. `ESCAPEMENT_TEST_POSTGRES` names another server instead.
+ * A PostgreSQL server for the tests, from npm, started on first use: test processes connect to a port of this process and receive its URL.
+ * `ESCAPEMENT_TEST_POSTGRES` names another server instead.
  */
 import { chmodSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
@@ -12,10 +12,10 @@ let started: Promise<TestServer> | undefined;
 
 export interface TestServer {
   readonly url: string;
-  /** Shuts it down, and starts it again with its data. */
+  /** Shuts it down and restarts it with its data. */
   halt(): Promise<void>;
   resume(): Promise<void>;
-  /** Shuts it down for good. */
+  /** Shuts it down permanently. */
   stop(): Promise<void>;
 }
 
@@ -37,7 +37,7 @@ export async function teardown(): Promise<void> {
   await (await started?.catch(() => undefined))?.stop();
 }
 
-/** The package ends the process with the exit code 0 as soon as it has nothing to do, although tests have failed. It is stopped here, at the latest by a signal. */
+/** The package exits the process with code 0 when it is idle, even if tests failed. It is stopped here, at the latest by a signal. */
 async function embeddedPostgres() {
   const listeners = () => [...process.rawListeners('beforeExit'), ...process.rawListeners('exit')] as (() => void)[];
   const before = listeners();
@@ -46,12 +46,12 @@ async function embeddedPostgres() {
   return EmbeddedPostgres;
 }
 
-/** A folder for the data of a server. */
+/** A data folder for a server. */
 export function serverFolder(): string {
   return mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'escapement-postgres-'));
 }
 
-/** A server without durability, on a free port. @param initdbFlags flags of the program that creates its data */
+/** A server without durability, on a free port. @param initdbFlags flags of initdb */
 export async function startPostgres(
   flags: readonly string[] = [],
   { folder = serverFolder(), initdbFlags = [] }: { folder?: string; initdbFlags?: readonly string[] } = {},

@@ -1,4 +1,4 @@
-/** A Redis server of the machine, such as Debian's, started on a free port with an empty folder. */
+/** A Redis server installed on the machine, started on a free port with an empty folder. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -6,14 +6,14 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
-/** The program, if it is installed. */
+/** The path of the program, if installed. */
 export const redisServer = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/local/bin', '/usr/sbin']
   .map((folder) => join(folder, 'redis-server'))
   .find((path) => existsSync(path));
 
 export interface TestRedis {
   readonly port: number;
-  /** Kills it without a word, and starts it again with what it has written to its folder. */
+  /** Kills it with SIGKILL, and restarts it with the data in its folder. */
   halt(): Promise<void>;
   resume(): Promise<void>;
   stop(): Promise<void>;
@@ -52,7 +52,7 @@ export async function startRedis(settings: readonly string[] = []): Promise<Test
   return { port, halt, resume, stop };
 }
 
-/** Whether it is up, and has read its folder. */
+/** True if it is up and has loaded its data. */
 function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1', () => socket.write('PING\r\n'));

@@ -1,13 +1,13 @@
 /**
- * An application whose clock is set from outside: `app.ts FILE LOG CLOCK` works on jobs with a clock that is ahead by the milliseconds that the file
- * CLOCK holds, for all processes at once, as a machine's clock is. Each run of a job is a line of LOG.
+ * An application whose clock is set from outside: `app.ts FILE LOG CLOCK` runs jobs with a clock that is ahead by the milliseconds in the
+ * file CLOCK, which all processes share like a machine's clock. Each run of a job is a line in LOG.
  */
 import { appendFileSync, openSync, readSync } from 'node:fs';
 
 const [file = '', log = '', clock = ''] = process.argv.slice(2);
 const ahead = new Float64Array(1);
 const fd = openSync(clock, 'r');
-// Before the package is loaded: it keeps the clock that it finds.
+// Before the package is loaded, because it captures the clock.
 const { now } = Date;
 Date.now = () => {
   readSync(fd, ahead, 0, 8, 0);
@@ -32,7 +32,7 @@ tasks.define('fails', {
     if (ctx.attempt <= n % 4) throw new Error('not yet');
   },
 });
-// Holds the thread for longer than it is patient with: its worker is not dead.
+// Blocks the thread for longer than its limit, although its worker is alive.
 tasks.define('blocks', (n: number) => {
   note('blocks', n);
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 7_000);

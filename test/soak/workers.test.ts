@@ -1,6 +1,6 @@
 /**
- * Four workers on one file for an hour (`ESCAPEMENT_SOAK_MINUTES`): they are killed, the clock of the machine is set an hour forward and back, threads
- * are blocked. Whatever was acknowledged has run, has ended, and is counted once.
+ * Four workers on one file for an hour (`ESCAPEMENT_SOAK_MINUTES`). They are killed, the clock is set an hour forward and back, and threads
+ * are blocked. Every acknowledged job has run, has ended, and is counted once.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
@@ -60,7 +60,7 @@ test('four killed workers lose nothing, whatever the clock is set to', { timeout
           const results = await kinds[name].enqueueMany(inputs);
           for (const [i, { id }] of results.entries()) acknowledged.push({ name, n: inputs[i] as number, id });
         } catch (error) {
-          // A process that was stopped in the middle of a write holds the lock until it goes on: nothing was acknowledged.
+          // A process that was suspended during a write holds the lock until it resumes: nothing was acknowledged.
           if (!(error instanceof StoreError && error.transient)) throw error;
           refused += 1;
         }
@@ -94,7 +94,7 @@ test('four killed workers lose nothing, whatever the clock is set to', { timeout
     }
   };
   await Promise.all([enqueueing(), killing(), stopping(), stepping()]);
-  // Past every instant that a job may have been given by a clock that was ahead.
+  // Past every instant that a fast clock may have given a job.
   setClock(3 * 3_600_000);
   const db = new Database(file);
   const left = () =>
@@ -102,7 +102,7 @@ test('four killed workers lose nothing, whatever the clock is set to', { timeout
   await expect.poll(left, { timeout: 20 * 60_000, interval: 500 }).toBe(0);
   for (const worker of workers) worker.kill('SIGKILL');
 
-  // What was killed three times in a row is given up, as documented.
+  // Jobs that were killed three times in a row are failed, as documented.
   const given = db.prepare("SELECT reason, count(*) AS n FROM escapement_jobs WHERE state = 'failed' GROUP BY reason").all() as {
     reason: string;
     n: number;

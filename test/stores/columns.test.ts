@@ -1,4 +1,4 @@
-/** Every field of a job has its column: a field that is added and forgotten somewhere fails here. */
+/** Every field of a job has a column: a missing new field fails here. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import type { Job } from '../../src/core/types.ts';
 import { insertValues, plainValues } from '../../src/stores/sql/rows.ts';
 import { amend, claim, done, insert, jobMaker, leaseMs, lost, recordOf, settle, t0 } from '../../src/testing/conformance/kit.ts';
 
-/** Another value for each field. */
+/** A different value for each field. */
 const others: { readonly [Field in keyof Job]: Job[Field] } = {
   id: 'other',
   task: 'other',
@@ -47,7 +47,7 @@ const others: { readonly [Field in keyof Job]: Job[Field] } = {
   part: { key: 'a', fill: 'input' } as unknown as Job['part'],
 };
 const stateOf = ({ status }: Job) => status;
-/** The worker of a running job is that of its last attempt. */
+/** The worker of a running job is the one of its last attempt. */
 const elsewhere = new Set<keyof Job>(['worker']);
 const always = new Set<keyof Job>(['id', 'task', 'queue', 'priority', 'input', 'dueAt', 'enqueuedAt', 'maxAttempts', 'worker']);
 
@@ -57,7 +57,7 @@ test.each(Object.keys(others) as (keyof Job)[])('an insert writes %s', (field) =
   expect(changed[field]).not.toEqual(job[field]);
   const values = (one: Job) => insertValues(one, { state: stateOf(one), uniqueKey: null });
   if (!elsewhere.has(field)) expect(values(changed)).not.toEqual(values(job));
-  // The short insert has few columns: a job with any other value must not take it.
+  // The short insert has few columns: a job with other values must not use it.
   expect(plainValues(job, 'ready')).toBeDefined();
   if (always.has(field)) expect(plainValues(changed, 'ready')).toBeDefined();
   else expect(plainValues(changed, 'ready')).toBeUndefined();

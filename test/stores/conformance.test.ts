@@ -1,4 +1,4 @@
-/** Every store of this package keeps the laws of the port. */
+/** Every store of this package keeps the laws of the store port. */
 import { describe, test } from 'vitest';
 import { conformance } from '../../src/testing/conformance.ts';
 import { storesOfKinds } from './stores.ts';

@@ -1,4 +1,4 @@
-/** The memory store is the oracle: the same random history, step by step, gives the same answers and the same rows in every other store. */
+/** The memory store is the oracle: the same random history gives the same results and the same rows in every other store. */
 import { expect, test } from 'vitest';
 import { exponential } from '../../src/core/backoff.ts';
 import { decide, type Outcome } from '../../src/core/decide.ts';
@@ -18,7 +18,7 @@ const tasks = ['mail', 'report', 'sync'];
 const queues = ['default', 'bulk', 'slow'];
 const error = { name: 'Error', message: 'no', stack: 'at x' };
 
-/** Plays a history of `steps` operations; every answer is a line. Ends with a dump of everything. */
+/** Plays a history of `steps` operations; every result is a line. Ends with a dump of all rows. */
 async function play(store: Store, seed: number, steps: number): Promise<string[]> {
   const draw = prng(seed);
   const below = (n: number) => draw() % n;
@@ -117,7 +117,7 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
       }
     },
     async () => {
-      // Two parts wait for some of those before them; sometimes one of them is a job that runs.
+      // Two parts wait for some of the preceding ones; sometimes one of them is a running job.
       const workflow = `w${below(3)}`;
       const before = held.find((job) => job.workflow !== null && below(2) === 0);
       const count = 2 + below(3);
@@ -208,7 +208,7 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
       ),
     async () => {
       const options = claimOptions();
-      // A clock that is behind may ask too early about what is closed; stores differ in how early.
+      // A slow clock may ask too early about finished jobs; stores differ in how early.
       say('next', await store.nextDueAt({ now, ...options, ...(now < latest ? { limits: undefined } : {}) }));
     },
     async () => say('stats', await store.stats({ now })),
@@ -223,7 +223,7 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
         { enqueuedBy: 'x' },
         { status: ['failed'] as const, task: 'sync' },
       ]);
-      // Ids here are no instants: only a list of all is in the same order everywhere.
+      // Ids here contain no instants: only a list of all jobs has the same order everywhere.
       const order = below(3) === 0 ? 'changed' : 'enqueued';
       say(
         'list',
@@ -267,7 +267,7 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
   ];
 
   for (let step = 0; step < steps; step++) {
-    // Mostly forward; now and then a caller whose clock is behind.
+    // Mostly forward; occasionally a caller's clock is behind.
     now = Math.max(1_000_000, now + (below(20) === 0 ? -below(20_000) : below(4_000)));
     latest = Math.max(latest, now);
     await pick(operations)();

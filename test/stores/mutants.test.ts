@@ -1,6 +1,6 @@
 /**
- * The conformance suite can fail: each of these stores breaks one law in the way in which real queues have broken it, and is caught by a
- * case of that law that the sound store passes.
+ * Verifies that the conformance suite can fail: each of these stores breaks one law in a way that real queues have, and fails a case of
+ * that law that the correct store passes.
  */
 import { describe, expect, test } from 'vitest';
 import { visibleStatus } from '../../src/core/job.ts';
@@ -12,7 +12,7 @@ import { conformanceCases } from '../../src/testing/conformance.ts';
 type At = { now: number };
 type ClaimAt = ClaimOptions & At;
 
-/** A mutant is the memory store with one method replaced; the replacement is given the sound one's. */
+/** A mutant is the memory store with one method replaced; the replacement can call the original. */
 function mutant(change: (sound: MemoryStore) => Partial<Store>): () => Store {
   return () => {
     const sound = new MemoryStore();
@@ -30,14 +30,14 @@ const rowOf = (store: MemoryStore, id: string) => store.get([id])[0]?.job;
 
 const mutants: readonly (readonly [name: string, law: number | string, open: () => Store])[] = [
   [
-    'hands out a job whose lease has passed',
+    'hands out a job whose lease has expired',
     1,
     mutant((store) => ({
       claim: (options: ClaimAt) => [...store.overdue({ ...options, limit: 1 }), ...store.claim(options)],
     })),
   ],
   [
-    'reads first and claims later',
+    'reads jobs before claiming them',
     1,
     mutant((store) => ({
       claim: async (options: ClaimAt) => {
@@ -49,7 +49,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'settles without looking at the claim number',
+    'settles without checking the claim number',
     2,
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At) =>
@@ -60,7 +60,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'drops a whole batch for one stale outcome',
+    'drops a whole batch because of one stale outcome',
     2,
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At) =>
@@ -70,7 +70,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'calls a settlement stale that it has applied before',
+    'reports a settlement as stale that it has already applied',
     'settle',
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At) => {
@@ -91,7 +91,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'forgets a wish to cancel',
+    'forgets a cancellation',
     'settle',
     mutant((store) => ({
       amend: (amendments: readonly Amendment[], options: At) =>
@@ -126,13 +126,9 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({ claim: (options: ClaimAt) => store.claim({ ...options, now: options.now + 1 }) })),
   ],
   ['ignores the limit', 3, mutant((store) => ({ claim: (options: ClaimAt) => store.claim({ ...options, limit: 1_000 }) }))],
+  ['ignores excluded queues', 3, mutant((store) => ({ claim: (options: ClaimAt) => store.claim({ ...options, excludeQueues: [] }) }))],
   [
-    'ignores which queues are excluded',
-    3,
-    mutant((store) => ({ claim: (options: ClaimAt) => store.claim({ ...options, excludeQueues: [] }) })),
-  ],
-  [
-    'takes no queues for all queues',
+    'treats no queues as all queues',
     3,
     mutant((store) => ({ claim: (o: ClaimAt) => store.claim({ ...o, queues: o.queues?.length ? o.queues : undefined }) })),
   ],
@@ -143,7 +139,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
       claim: (options: ClaimAt) => [...store.claim(options)].sort((a, b) => (a.id < b.id ? -1 : 1)),
     })),
   ],
-  ['answers a claim worst first', 4, mutant((store) => ({ claim: (options: ClaimAt) => [...store.claim(options)].reverse() }))],
+  ['returns claimed jobs in reverse order', 4, mutant((store) => ({ claim: (options: ClaimAt) => [...store.claim(options)].reverse() }))],
   [
     'advances a schedule from any revision',
     6,
@@ -156,7 +152,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'inserts the jobs of an advance that was lost',
+    'inserts the jobs of a stale advance',
     6,
     mutant((store) => ({
       advanceSchedules: (advances: readonly Advance[], options: At) => {
@@ -167,7 +163,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'makes another job for an occurrence that has one',
+    'creates a second job for an occurrence',
     6,
     mutant((store) => ({
       advanceSchedules: (advances: readonly Advance[], options: At) =>
@@ -183,7 +179,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     mutant((store) => ({ overdue: (o: At & { limit: number }) => store.overdue({ ...o, now: o.now + 1 }) })),
   ],
   [
-    'compares the end of a lease with <',
+    'treats the end of a lease as inclusive',
     7,
     mutant((store) => ({ overdue: (o: At & { limit: number }) => store.overdue({ ...o, now: o.now - 1 }) })),
   ],
@@ -210,13 +206,9 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
         }),
     })),
   ],
+  ['reads the system clock', 10, mutant((store) => ({ claim: (o: ClaimAt) => store.claim({ ...o, leaseUntil: Date.now() + 30_000 }) }))],
   [
-    'reads the clock of the machine',
-    10,
-    mutant((store) => ({ claim: (o: ClaimAt) => store.claim({ ...o, leaseUntil: Date.now() + 30_000 }) })),
-  ],
-  [
-    'inserts one by one, up to the first conflict',
+    'inserts jobs separately, up to the first conflict',
     11,
     mutant((store) => ({
       insert: (jobs: readonly Job[], options: At) => {
@@ -225,12 +217,12 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'loses the last of many',
+    'loses the last job of a batch',
     11,
     mutant((store) => ({ insert: (jobs: readonly Job[], options: At) => store.insert(jobs.slice(0, 999), options) })),
   ],
   [
-    'writes the input as a JSON reader would',
+    'reparses and rewrites the input',
     11,
     mutant((store) => ({
       insert: (jobs: readonly Job[], options: At & { transaction?: unknown }) =>
@@ -241,7 +233,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'lists ready jobs as queued ones, due or not',
+    'lists all queued jobs as ready, due or not',
     'list',
     mutant((store) => ({
       list: (filter: JobFilter, options: At & { limit: number; cursor?: string | undefined }) => {
@@ -251,7 +243,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'turns pages by counting, so that new jobs push old ones along',
+    'paginates by offset, so that new jobs shift old ones',
     'list',
     mutant((store) => ({
       list: (filter: JobFilter, options: At & { limit: number; cursor?: string | undefined }) => {
@@ -263,7 +255,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'hands out its own rows and goes on writing in them',
+    'returns its own rows and keeps changing them',
     'get',
     mutant((store) => {
       const live = new Map<string, object>();
@@ -284,7 +276,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     }),
   ],
   [
-    'amends whatever state the row is in',
+    'updates a row in any state',
     'amend',
     mutant((store) => ({
       amend: (amendments: readonly Amendment[], options: At) =>
@@ -295,7 +287,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'says of what it deletes that it has changed it',
+    'reports deleted jobs as changed',
     'amend',
     mutant((store) => ({
       amend: (amendments: readonly Amendment[], options: At) =>
@@ -306,14 +298,14 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'prunes what finished at the instant too',
+    'prunes jobs that finished exactly at the limit',
     'prune',
     mutant((store) => ({
       prune: (options: Parameters<MemoryStore['prune']>[0]) => store.prune({ ...options, finishedBefore: options.finishedBefore + 1 }),
     })),
   ],
   [
-    'keeps jobs of which nothing is to be kept',
+    'keeps jobs with a retention of 0',
     'settle',
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At) =>
@@ -324,7 +316,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'prunes jobs by the retention of the application, whatever their own is',
+    "ignores a job's own retention",
     'prune',
     mutant((store) => ({
       prune: ({ own, ...options }: Parameters<MemoryStore['prune']>[0]) => (own === 'only' ? 0 : store.prune(options)),
@@ -343,7 +335,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'takes blobs from a claim that no longer holds the job',
+    'accepts blobs from a stale claim',
     'getBlobs',
     mutant((store) => ({
       saveBlobs: ({ id }: Pick<Held, 'id' | 'claim'>, blobs: Parameters<Store['saveBlobs']>[1]) =>
@@ -351,7 +343,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'keeps the blobs of a job that was deleted',
+    'keeps the blobs of a deleted job',
     'getBlobs',
     mutant((store) => {
       const all = new Map<string, Uint8Array>();
@@ -366,7 +358,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     }),
   ],
   [
-    'leaves out what comes with a settlement',
+    'drops the log lines and metadata of a settlement',
     'notes',
     mutant((store) => ({
       settle: (settlements: readonly Settlement[], options: At) =>
@@ -377,7 +369,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'writes down what a claim brings that no longer holds the job',
+    'accepts progress, metadata and log lines from a stale claim',
     'notes',
     mutant((store) => ({
       renew: (held: readonly Held[], options: At & { leaseUntil: number }) => {
@@ -389,7 +381,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'adds lines of a log again that it has already',
+    'stores log lines twice',
     'notes',
     mutant((store) => ({
       renew: (held: readonly Held[], options: At & { leaseUntil: number }) => {
@@ -402,7 +394,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'queues a job when the first of its parents ends',
+    'queues a job when its first parent ends',
     8,
     mutant((store) => ({
       insert: (jobs: readonly Job[], { edges, ...options }: Parameters<Store['insert']>[1]) => {
@@ -412,7 +404,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'queues the jobs that wait for a settled one only in the next call',
+    'queues dependents only in the next call',
     8,
     mutant((store) => {
       const late: Job[] = [];
@@ -427,7 +419,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     }),
   ],
   [
-    'leaves the jobs that wait for a failed one waiting',
+    'leaves the dependents of a failed job waiting',
     8,
     mutant((store) => ({
       insert: (jobs: readonly Job[], options: Parameters<Store['insert']>[1]) =>
@@ -438,7 +430,7 @@ const mutants: readonly (readonly [name: string, law: number | string, open: () 
     })),
   ],
   [
-    'goes on telling those who have stopped listening',
+    'keeps notifying removed listeners',
     'listen',
     mutant((store) => ({
       listen: (notify: (hint: Hint) => void) => {

@@ -1,4 +1,4 @@
-/** The PostgreSQL server of the tests, and stores on it. */
+/** The tests' PostgreSQL server, and stores on it. */
 import { connect } from 'node:net';
 import type { StoreSource } from 'escapement';
 import { type PostgresOptions, postgres } from 'escapement/postgres';
@@ -26,7 +26,7 @@ async function askForUrl(): Promise<string> {
 const tables = ['jobs', 'attempts', 'steps', 'blobs', 'signals', 'rates', 'queues', 'workers', 'schedules', 'edges', 'finished'];
 let sources = 0;
 
-/** A store in a schema of its own, which is empty whenever it is opened. It has one pool; nothing is closed before the process ends. */
+/** A store in a separate schema, emptied on open. It has one pool, which stays open until the process exits. */
 export function emptyPostgres(
   options: Omit<PostgresOptions, 'schema' | 'connectionString' | 'pool'> & { max?: number; alone?: boolean; url?: () => string } = {},
 ): StoreSource {

@@ -22,14 +22,14 @@ afterEach(() => void vi.restoreAllMocks());
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const driver = createRequire(import.meta.url).resolve('better-sqlite3');
-/** The number of jobs as another process sees it, which opens and closes the file. */
+/** The number of jobs seen by another process, which opens and closes the file. */
 function seenByOthers(file: string): number {
   const script = `const db = new (require(${JSON.stringify(driver)}))(${JSON.stringify(file)});
     console.log(db.prepare('SELECT count(*) AS n FROM escapement_jobs').get().n); db.close();`;
   return Number(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8' }));
 }
 
-/** Opens and closes the file by another copy of SQLite, which releases the locks of this process. */
+/** Opens and closes the file with another copy of SQLite, which releases the locks of this process. */
 function dropLocks(file: string): void {
   const db = new DatabaseSync(file, { readOnly: true });
   db.prepare('SELECT 1 FROM escapement_jobs').get();
@@ -122,7 +122,7 @@ test('a deleted file accepts no more jobs', async () => {
   const { file, tasks, task } = application('deleted');
   await task.enqueue();
   for (const end of ['', '-wal', '-shm']) rmSync(`${file}${end}`);
-  // Right after a commit the next one notices; then every one does before it writes.
+  // Right after a commit the next enqueue notices; later ones notice before they write.
   await expect(task.enqueue()).rejects.toThrow(/was deleted/);
   await expect(task.enqueue()).rejects.toThrow(/the database file was deleted; restart the process/);
   expect(fs.existsSync(file)).toBe(false);
@@ -136,7 +136,7 @@ describe('file systems', () => {
     syncBuiltinESMExports();
   });
 
-  /** Makes every folder look as if it were on a file system of this type. */
+  /** Makes every folder appear to be on a file system of this type. */
   function pretend(type: number, mounted: string): void {
     fs.statfsSync = ((path: string) => ({ ...statfsSync(path), type })) as typeof fs.statfsSync;
     fs.readFileSync = ((path: string, options: never) =>

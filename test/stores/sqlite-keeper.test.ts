@@ -14,7 +14,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** A file with one job that `w1` runs, and how to read and set the end of its lease. */
+/** A file with one job that `w1` runs, and functions that read and set the end of its lease. */
 async function running(name: string) {
   const file = join(folder, `${name}.db`);
   const tasks = createTasks({ backend: sqlite({ file }) });
@@ -32,7 +32,7 @@ function keeperOf(file: string, options: KeeperOptions, patienceMs: number) {
   return new ThreadKeeper({ beside: store, place: () => file }, options, patienceMs);
 }
 
-/** Blocks this thread until the condition holds; false after half a minute. */
+/** Blocks this thread until the condition holds; returns false after half a minute. */
 function blockUntil(condition: () => boolean): boolean {
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   for (let i = 0; i < 3_000; i++) {
@@ -66,7 +66,7 @@ test('leases of other workers and leases that have ended are not renewed', async
   const begun = third.leaseUntil();
   const last = keeperOf(third.file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
   for (const keeper of [passed, other, last]) keeper.begun();
-  // Three renewals of the last one: the others have had their turns.
+  // After three renewals of the last one, the others have had their chance.
   for (let seen = begun, i = 0; i < 3; i++, seen = third.leaseUntil()) expect(blockUntil(() => third.leaseUntil() > seen)).toBe(true);
   expect([leaseUntil(), own.leaseUntil()]).toEqual(before);
   for (const keeper of [passed, other, last]) keeper.close();
@@ -127,7 +127,7 @@ test('the exit of the process ends helper threads, even while they load', async 
   expect(atExit()).toEqual([]);
   const last = leaseUntil();
   other?.begun();
-  // Three renewals of the other one: the first would have had its turns.
+  // After three renewals of the other one, the first would have had its chance.
   for (let seen = beside.leaseUntil(), i = 0; i < 3; i++, seen = beside.leaseUntil())
     expect(blockUntil(() => beside.leaseUntil() > seen)).toBe(true);
   expect(leaseUntil()).toBe(last);

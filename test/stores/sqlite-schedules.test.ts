@@ -1,4 +1,4 @@
-/** What is the SQLite store's own about schedules: that it looks only at those that are due, and that a damaged row stops no other. */
+/** Schedules in the SQLite store: only due ones are read, and a damaged row does not stop the others. */
 import Database from 'better-sqlite3';
 import { sqlite } from 'escapement/sqlite';
 import { expect, test, vi } from 'vitest';
@@ -24,7 +24,7 @@ test('only due schedules are read', async () => {
     const overlap = i % 3 === 0 ? ('skip' as const) : ('allow' as const);
     await store.saveSchedule(schedule({ name: `s${i}`, nextAt: at, occurrenceAt: at, computed: i % 5 === 0, overlap }), { expect: null });
   }
-  // The statements that every step of a scheduler runs, as the store prepares them when it first does.
+  // The statements of a scheduler step, captured when the store prepares them.
   const due = () => store.dueSchedules({ now: t0 + 1_002, limit: 10, computes: ['s0'] });
   const job = jobMaker()({ schedule: 's4999', scheduledAt: t0 + 5_999 });
   await store.advanceSchedules([advanceOf({ name: 's4999', jobs: [job] }, { heldAt: t0 + 5_999 })], { now: t0 });
@@ -67,7 +67,7 @@ test('an unreadable row is paused with a warning, and does not affect other sche
   expect(await store.advanceSchedules([advanceOf({ name: 'sound' })], { now: t0 })).toEqual([[]]);
   expect((await store.listSchedules()).map(({ name }) => name)).toEqual(['sound']);
   expect(warned).toHaveBeenCalledTimes(1);
-  // Saved again, it is there again.
+  // Saving it restores it.
   expect(await store.saveSchedule(schedule({ name: 'damaged' }), { expect: null })).toBe(true);
   expect(await due()).toEqual(['damaged']);
   warned.mockRestore();

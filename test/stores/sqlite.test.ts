@@ -1,4 +1,4 @@
-/** What only a file can do: take part in the application's transactions, be shared, be wrong, be full. */
+/** Behaviour specific to files: joining the application's transactions, sharing, damage, a full disk. */
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -100,7 +100,7 @@ describe("enqueue in the caller's transaction", () => {
     await tasks.open();
     const other = new Database(file);
     const late = new Database(file, { timeout: 0 });
-    // Whatever the store prepares on the handle, up to the statement that takes the lock, someone commits before it.
+    // Another connection commits before each statement that the store prepares on the handle, up to the one that takes the lock.
     const { prepare } = late;
     let writes = 0;
     let locks = false;
@@ -299,9 +299,9 @@ describe('opening', () => {
   });
 
   test.each<[string, () => string, RegExp]>([
-    ['a folder that is not there', () => '/nowhere/at/all.db', /folder \/nowhere\/at does not exist/],
+    ['a missing folder', () => '/nowhere/at/all.db', /folder \/nowhere\/at does not exist/],
     [
-      'a file that is no database',
+      'a file that is not a database',
       () => {
         const path = join(mkdtempSync(join(tmpdir(), 'escapement-')), 'text.db');
         writeFileSync(path, 'only text, and rather more of it than a header has '.repeat(100));
@@ -310,7 +310,7 @@ describe('opening', () => {
       /not a SQLite database/,
     ],
     [
-      'a schema from the future',
+      'a newer schema',
       () => {
         db.exec(
           "CREATE TABLE escapement_migrations (version INTEGER PRIMARY KEY NOT NULL, checksum TEXT NOT NULL) STRICT; INSERT INTO escapement_migrations VALUES (1, 'x'), (2, 'y'), (3, 'w'), (99, 'z')",
@@ -320,7 +320,7 @@ describe('opening', () => {
       /a newer version has opened it/,
     ],
     [
-      'a migration that was changed',
+      'a changed migration',
       () => {
         db.exec(
           "CREATE TABLE escapement_migrations (version INTEGER PRIMARY KEY NOT NULL, checksum TEXT NOT NULL) STRICT; INSERT INTO escapement_migrations VALUES (1, 'x')",
@@ -387,14 +387,14 @@ describe('opening', () => {
     ['neither file nor database', {}],
     ['both', { file: 'a.db', database: {} }],
     ['an unknown option', { file: 'a.db', fiel: 'b' }],
-    ['a mode that is none', { file: 'a.db', synchronous: 'OFF' }],
+    ['an invalid mode', { file: 'a.db', synchronous: 'OFF' }],
   ])('rejects %s in the options', (_, options) => {
     expect(() => sqlite(options as never)).toThrow(/sqlite\(\)/);
   });
 });
 
 test('a full disk fails the enqueue with its code, stores nothing, and is recoverable', async () => {
-  // The limit is a connection's: a database in memory shares its one with the engine.
+  // The limit applies to a connection, and an in-memory database shares its only one with the engine.
   const memory = new Database(':memory:');
   const small = createTasks({ backend: sqlite({ database: memory }), logger: quiet });
   const job = small.define('job', (_: string) => {});
@@ -412,7 +412,7 @@ test('a full disk fails the enqueue with its code, stores nothing, and is recove
   await small.close();
 });
 
-/** How often `fn` makes the store commit. */
+/** The number of commits that `fn` causes. */
 const commitsOf = async (fn: () => Promise<unknown>) => {
   const { exec } = Database.prototype;
   let commits = 0;
@@ -440,7 +440,7 @@ describe('enqueues of one tick', () => {
     const job = tasks.define('job', (_: number) => {});
     await tasks.open();
     const all: Promise<unknown>[] = [];
-    // Among them one for which the event loop is to turn first.
+    // One of them waits for a turn of the event loop.
     for (let i = 0; i < 40; i++) {
       all.push(job.enqueue(i));
       await null;
@@ -484,7 +484,7 @@ describe('enqueues of one tick', () => {
         },
       );
     const first = Array.from({ length: 4 }, (_, i) => failed('first', job.enqueue(i)));
-    // Of another moment.
+    // From another tick.
     for (let turns = 0; turns < 100; turns++) await new Promise(setImmediate);
     const second = failed('second', job.enqueue(5));
     await tasks.queues.list();
@@ -653,7 +653,7 @@ test('pruning uses an index, however many jobs have a longer retention', async (
         .prepare<[object], { detail: string }>(`EXPLAIN QUERY PLAN ${sql}`)
         .all(values)
         .flatMap(({ detail }) => (/escapement_jobs|\bj\b|B-TREE/.test(detail) ? [detail] : []));
-    // A sort would read all that is old enough, and not only as many as are deleted.
+    // A sort would read all rows that are old enough, not only those that are deleted.
     const byIndex = (index: string, terms: string) => expect.stringMatching(new RegExp(`^SEARCH j USING INDEX ${index} \\(${terms}`));
     const left = byIndex('escapement_finished', String.raw`state=\? AND prune_at=\? AND .*finished_at<\?`);
     expect(plan(finished.left.source)).toEqual([left]);
@@ -693,7 +693,7 @@ test('empty queues do not slow claims down, and are removed with their last jobs
   Object.assign(statements, { get: counted(get), all: counted(all) });
   await own.claim({ worker: 'w', limit: 10, leaseUntil: Date.now() + 1_000, tasks: ['job'], now: Date.now() });
   Object.assign(statements, { get, all });
-  // Not one for each of the 500 queues; `bench/scale.ts` has the times.
+  // Not one per queue of the 500; `bench/scale.ts` has the times.
   expect(run).toBeLessThan(20);
   await own.close();
   expect(await tasks.jobs.prune({ olderThan: 0 })).toBe(500);
@@ -775,7 +775,7 @@ test('a pruning transaction deletes fewer rows if they are large', async () => {
 });
 
 describe('a reader that blocks checkpoints of the write-ahead log', () => {
-  /** The warnings that come while so many megabytes are written beside such a reader. */
+  /** The warnings emitted while this many megabytes are written beside such a reader. */
   const warningsOf = async (path: string, megabytes: number) => {
     const own = createTasks({ backend: sqlite({ file: path, synchronous: 'NORMAL' }), logger: quiet });
     const job = own.define('job', (_: string) => {});

@@ -1,4 +1,4 @@
-/** The stores that the suites run over. */
+/** The stores on which the suites run. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ export interface NamedSource extends StoreSource {
   readonly label: string;
 }
 
-/** The memory store with the latency of a network: each answer comes a few turns of the event loop later. */
+/** The memory store with network latency: each call resolves a few turns of the event loop later. */
 function later(store: Store): Store {
   const yieldToEventLoop = () => new Promise((resolve) => setImmediate(resolve));
   return new Proxy(store, {
@@ -44,12 +44,12 @@ const local: readonly NamedSource[] = [
 const server: NamedSource = { ...emptyPostgres(), label: 'postgres' };
 const isPostgresAlone = Boolean(process.env.ESCAPEMENT_POSTGRES);
 
-/** Every store of this package; with `npm run test:postgres`, PostgreSQL alone. */
+/** Every store of this package; with `npm run test:postgres`, only PostgreSQL. */
 export const allStores: readonly NamedSource[] = isPostgresAlone ? [server] : [...local, server];
 
-/** What the laws and the scenarios are played on: one store of each kind; with `npm run test:long`, all. */
+/** The stores for laws and scenarios: one of each kind; with `npm run test:long`, all. */
 export const storesOfKinds: readonly NamedSource[] =
   isPostgresAlone || process.env.ESCAPEMENT_LONG ? allStores : allStores.filter(({ label }) => !/later|sqlite in memory/.test(label));
 
-/** What the larger suites run over: PostgreSQL only with `npm run test:postgres`. */
+/** The stores for the larger suites: PostgreSQL only with `npm run test:postgres`. */
 export const stores: readonly NamedSource[] = isPostgresAlone ? [server] : local;
