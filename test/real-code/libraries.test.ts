@@ -1,4 +1,4 @@
-/** docs/libraries.md is what the cases say. `ESCAPEMENT_TABLE=1 npm run test:real-code -- test/real-code/libraries.test.ts` rewrites it. */
+/** docs/libraries.md matches the cases. `ESCAPEMENT_TABLE=1 npm run test:real-code -- test/real-code/libraries.test.ts` rewrites it. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { allCases, librariesDocument } from './libraries.ts';

@@ -1,6 +1,6 @@
 /**
- * Runs cases in every variant, each as two simulations one after the other in the same process. With ESCAPEMENT_REAL=1 the cases run once on
- * a real worker instead, which shows that the case itself is right.
+ * Runs cases in every variant, each as two consecutive simulations in the same process. With ESCAPEMENT_REAL=1 the cases run once on a real
+ * worker instead, which validates the cases themselves.
  */
 import { createTasks, type Duration, memory, SimulationError, type TaskResult, type Tasks } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
@@ -11,7 +11,7 @@ import { startOutside, stopOutside } from './outside.ts';
 const serversRun = process.env.ESCAPEMENT_TEST_SERVERS === '1';
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const absolutePath = /(?:^|[\s('"])(?:file:\/\/)?\/(?:[\w.@+-]+\/)+/;
-/** On a real worker, what would take longer is skipped. */
+/** Skips cases that would take longer on a real worker. */
 const realLimitMs = 5_000;
 
 /** Registers a test for each case and variant. */
@@ -113,7 +113,7 @@ function check(one: Case, sim: Simulation, results: readonly TaskResult[], end: 
   });
 }
 
-/** Refused by the call that drives the simulation, or in the task itself by what it called. */
+/** Rejected by the call that drives the simulation, or by a call in the task. */
 function checkRefused(message: RegExp, thrown: unknown, results: readonly TaskResult[]): void {
   const told = thrown ?? results[0]?.errors[0];
   expect(told).toMatchObject({ name: SimulationError.name, message: expect.stringMatching(message) });

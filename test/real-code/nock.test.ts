@@ -1,4 +1,4 @@
-/** nock in tasks; in a file of its own, because it and msw cannot be active in one process. */
+/** nock in tasks; in a separate file, because nock and msw cannot be active in one process. */
 import 'escapement/testing';
 import { nockCases } from './cases/nock.ts';
 import { matrix } from './matrix.ts';

@@ -1,4 +1,4 @@
-/** The addresses of the servers outside of the test's process; see servers/outside.ts. */
+/** The addresses of the servers outside the test's process; see servers/outside.ts. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Ports } from './servers/outside.ts';
@@ -43,5 +43,5 @@ export const outside = {
   socket: () => ports().socket,
 };
 
-/** What a GET of a page of the HTTP server answers. */
+/** The response to a GET of a page from the HTTP server. */
 export const fetchText = async (path: string, init?: RequestInit): Promise<string> => (await fetch(outside.http(path), init)).text();

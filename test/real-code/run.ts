@@ -1,6 +1,6 @@
 /**
  * `npm run test:real-code`: starts PostgreSQL and Redis on free ports with empty data directories, runs the tests in this directory against
- * them, and stops them again. Arguments go to Vitest, and may name other files. If a server is missing, it is installed with apt-get when run as root.
+ * them, and stops them. Arguments are passed to Vitest, and may name other files. As root, it installs missing servers with apt-get.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -68,7 +68,7 @@ async function answers(name: string, child: ChildProcess, port: number): Promise
 const directory = mkdtempSync(join(tmpdir(), 'escapement-servers-'));
 const servers: ChildProcess[] = [];
 
-/** Starts a server in a process group of its own, so that Ctrl-C reaches only this script. */
+/** Starts a server in a separate process group, so that Ctrl-C reaches only this script. */
 function start(program: string, args: readonly string[], user: { uid?: number; gid?: number } = {}): ChildProcess {
   const child = spawn(program, args, { ...user, cwd: directory, detached: true, stdio: ['ignore', 'ignore', 'inherit'] });
   servers.push(child);
@@ -113,7 +113,7 @@ async function stop(): Promise<void> {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => {
     process.exitCode = 1;
-    // Vitest ends, and then so does this script; before it has started, nothing else would end it.
+    // Vitest exits, and then this script; before Vitest has started, nothing else would end it.
     if (vitest) vitest.kill(signal);
     else void stop().then(() => process.exit(1));
   });

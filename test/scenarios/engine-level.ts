@@ -1,4 +1,4 @@
-/** Plays a scenario with the engine's workers in virtual time. A task's behaviour is a list of words, one for each attempt; the last repeats. */
+/** Plays a scenario with the engine's workers in virtual time. A task's behaviour is a list of words, one per attempt; the last repeats. */
 import { equal } from 'node:assert/strict';
 import {
   cancel,
@@ -16,7 +16,7 @@ import {
 import { type Simulation, type StoreCall, type StoreFault, simulate } from 'escapement/testing';
 import { type Line, milliseconds, type Scenario } from './read.ts';
 
-/** What a task does one after the other: `step:charge+sleep:1h+fail`. The last word says how the attempt ends. */
+/** What an attempt does in sequence: `step:charge+sleep:1h+fail`. The last word is its outcome. */
 async function behaveAll(words: string, context: TaskContext): Promise<unknown> {
   let ended: unknown;
   for (const word of words.split('+')) ended = await behave(word, context);

@@ -1,4 +1,4 @@
-/** Reads fixtures/scenarios/*.txt: aligned lines that anyone can read; `#` begins a comment, the first comment is the scenario's name. */
+/** Reads fixtures/scenarios/*.txt: aligned, readable lines; `#` begins a comment, and the first comment is the scenario's name. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { parseDuration } from '../../src/core/duration.ts';
 
@@ -7,7 +7,7 @@ const folder = new URL('../../fixtures/scenarios/', import.meta.url);
 export interface Line {
   readonly file: string;
   readonly number: number;
-  /** Milliseconds from the beginning; null for lines that set the stage. */
+  /** Milliseconds from the start; null for setup lines. */
   readonly at: number | null;
   readonly verb: string;
   readonly words: readonly string[];
@@ -17,7 +17,7 @@ export interface Line {
 export interface Scenario {
   readonly file: string;
   readonly name: string;
-  /** By hand on the store, or by workers of the engine. */
+  /** Store calls by hand, or the engine's workers. */
   readonly level: 'store' | 'engine';
   readonly lines: readonly Line[];
 }
@@ -62,6 +62,6 @@ function parseLine(file: string, number: number, line: string): Line[] {
 export function milliseconds(text: string, where: string): number {
   const sign = text.startsWith('-') ? -1 : 1;
   const parts = text.replace(/^-/, '').match(/\d+(?:\.\d+)?(?:ms|[smhd])/g);
-  if (!parts || parts.join('') !== text.replace(/^-/, '')) throw new Error(`${where}: ${text} is no duration`);
+  if (!parts || parts.join('') !== text.replace(/^-/, '')) throw new Error(`${where}: ${text} is not a duration`);
   return sign * parts.reduce((sum, part) => sum + (parseDuration(part) ?? Number.NaN), 0);
 }

@@ -1,4 +1,4 @@
-/** Plays a scenario by hand on a store: every claim, renewal and outcome is a line. The janitor looks before every line. */
+/** Plays a scenario by hand on a store: every claim, renewal and outcome is a line. The janitor runs before every line. */
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { type Backoff, fixed } from '../../src/core/backoff.ts';
 import { decide, type Outcome } from '../../src/core/decide.ts';
@@ -13,7 +13,7 @@ const lost = { name: 'LeaseLostError', message: 'lost', stack: '' };
 export async function playOnStore(scenario: Scenario, store: Store): Promise<void> {
   const ids = new Map<string, string>();
   const backoffs = new Map<string, Backoff>();
-  /** What each worker believes it holds. */
+  /** The jobs that each worker believes it holds. */
   const held = new Map<string, Job>();
   let sequence = 0;
 
@@ -22,7 +22,7 @@ export async function playOnStore(scenario: Scenario, store: Store): Promise<voi
   const number = (line: Line, key: string) => (line.options[key] === undefined ? undefined : Number(line.options[key]));
   const row = async (name: string) => {
     const [record] = await store.get([ids.get(name) ?? '']);
-    ok(record, `there is no job ${name}`);
+    ok(record, `job ${name} does not exist`);
     return record;
   };
 

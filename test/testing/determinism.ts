@@ -1,4 +1,4 @@
-/** Plays the shop with crashes and a failing store, all drawn from a seed, and returns the trace. */
+/** Plays the shop with crashes and a failing store, drawn from a seed, and returns the trace. */
 import { simulate } from 'escapement/testing';
 import { simulation, tasks } from '../../fixtures/shop/tasks.ts';
 import { prng } from '../../src/testing/choices.ts';
@@ -17,7 +17,7 @@ export async function playShop(seed: number, hours: number): Promise<string> {
     else if (what < 9)
       sim.store.fail('busy', { times: 1 + (draw() % 3), on: (['claim', 'settle', 'renew', 'overdue'] as const)[draw() % 4] ?? 'claim' });
   };
-  // What the shop's own web process does, cut at the end, with something going wrong at every step now and then.
+  // The shop's play, cut off at the end, with a rare fault at every step.
   const world = new Proxy(sim, {
     get(target, key) {
       if (key === 'advanceTo') {

@@ -31,13 +31,13 @@ test.each(stores)('engine invariants hold under every fault, on $label', async (
   const seeds = (some[label] ?? 12) * (soak ? 20 : 1);
   const report = await explore(tasks, { seeds, store }, scenario);
   expect(report.seeds).toBe(seeds);
-  // Every fault has happened, and some run would have gone otherwise without it.
+  // Every kind of fault occurred, and changed the outcome of some run.
   const codes = ['F1', 'F7', 'F13', 'F14', 'F18', 'F2', 'F21', 'F22', 'F3', 'F5', 'F8', 'F9'];
   if (seeds >= 60) expect(Object.keys(report.fired)).toEqual(expect.arrayContaining(codes));
   if (label === 'memory') expect(report.mattered).toEqual(expect.arrayContaining(codes));
 });
 
-/** An application with a mistake of its own: it charges, and the charge has no key that would make it happen once. */
+/** An application with a bug: its charges have no idempotency key. */
 function shop() {
   const charges: string[] = [];
   const tasks = createTasks({ backend: memory() });
@@ -83,7 +83,7 @@ describe('a failure', () => {
     const kept = JSON.parse(readFileSync(file, 'utf8'));
     expect(kept).toEqual([expect.stringMatching(/^\d+\/w\d/)]);
     expect(await messageOf(explore(tasks, { seeds: 0, file }, scenario))).toMatch(/^AssertionError/);
-    // Mended: nothing is found any more.
+    // Fixed: nothing is found.
     const mended = async () => {
       charges.length = 0;
       await charge.enqueue({ order: 'o1' });
@@ -124,7 +124,7 @@ describe('a failure', () => {
     const found = await messageOf(
       explore(tasks, { seeds: 30, faults: 'none' }, async () => {
         runs += 1;
-        // Seeds 1 and 26 are played twice: this is the second time of the latter.
+        // Seeds 1 and 26 are played twice: this is the second run of the latter.
         const late = job.using({ runAfter: runs === 28 ? 2_000 : 1_000 });
         await late.enqueueMany([1, 2, 3]);
       }),
@@ -180,7 +180,7 @@ describe('every crash', () => {
 });
 
 describe('a job enqueued by an attempt', () => {
-  /** A task that enqueues another: twice, if it dies between that and its own end. */
+  /** A task that enqueues another: twice, if its worker dies between that and its own end. */
   const family = () => {
     const tasks = createTasks({ backend: memory() });
     const child = tasks.define('child', (_: void) => undefined);
@@ -230,7 +230,7 @@ test('a job with unreadable input fails permanently, and affects no other job', 
 });
 
 describe('every order', () => {
-  /** A task that ends at the very instant of its timeout, while someone cancels it. */
+  /** A task that ends exactly at its timeout, while it is cancelled. */
   const race = () => {
     const tasks = createTasks({ backend: memory() });
     const job = tasks.define('job', { timeout: '10s', retry: { maxAttempts: 1 }, run: (_: void, ctx) => ctx.sleep('10s') });
@@ -268,7 +268,7 @@ describe('every order', () => {
 test('previously failing runs of the explored application', async () => {
   const { tasks, scenario } = explored(20, 5);
   const file = fileURLToPath(new URL('../../fixtures/explored.runs.json', import.meta.url));
-  // The kept runs, and one seed.
+  // The saved runs, and one seed.
   expect((await explore(tasks, { seeds: 1, file }, scenario)).runs).toBeGreaterThan(3);
 });
 

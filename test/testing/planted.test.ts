@@ -1,4 +1,4 @@
-/** An exploration with default settings finds every planted fault, and shrinks it to a few decisions. */
+/** An exploration with default settings finds every planted bug, and shrinks it to a few decisions. */
 import { createTasks, memory } from 'escapement';
 import { describe, expect, test } from 'vitest';
 import { explored } from '../../fixtures/explored.ts';
@@ -8,7 +8,7 @@ import { type Scenario, search } from '../../src/testing/explore.ts';
 import { memoryStore, planted } from './planted.ts';
 
 describe('planted', () => {
-  // Found late, or shrunk slowly: `npm run test:soak` plays them all.
+  // These are found late or shrink slowly; `npm run test:soak` plays them all.
   const slow = [
     'a schedule advances from the current time instead of its occurrence',
     'an occurrence creates two jobs when two schedulers race',
@@ -40,7 +40,7 @@ describe('planted', () => {
   });
 });
 
-/** Bugs in limits and unique keys, in a store whose other methods are sound. */
+/** Bugs in limits and unique keys, in an otherwise correct store. */
 const limited: readonly (readonly [bug: string, found: RegExp, change: (store: Store) => Partial<Store>])[] = [
   [
     'a unique key is looked up before the insert, not with it',
@@ -53,7 +53,7 @@ const limited: readonly (readonly [bug: string, found: RegExp, change: (store: S
           (job) => items.find((other) => other.job.unique?.key === job.unique?.key && other.job.status === 'queued') ?? null,
         );
         const free = jobs.filter((_, i) => taken[i] === null);
-        // The row has its key, and nothing holds others off.
+        // The row has its key, but the key is not reserved.
         await store.insert(
           free.map((job) => ({ ...job, unique: null })),
           options,
@@ -98,7 +98,7 @@ test.each(limited)('%s', async (_, found, change) => {
   await expect(search(tasks, options, scenario)).rejects.toThrow(found);
 });
 
-/** Bugs in what waits for others, and in what a job remembers. */
+/** Bugs in dependencies, signals and steps. */
 const remembering: readonly (readonly [bug: string, found: RegExp, change: (store: Store) => Partial<Store>])[] = [
   [
     'a job that waits is released in the call after the one that settles its last parent',
@@ -123,7 +123,7 @@ const remembering: readonly (readonly [bug: string, found: RegExp, change: (stor
     },
   ],
   [
-    'a signal is lost when nobody waits for it',
+    'a signal is lost if no job waits for it',
     /I18/,
     (store) => ({
       async sendSignal(signal, options) {

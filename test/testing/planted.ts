@@ -1,6 +1,6 @@
 /**
- * Faults that were planted on purpose, to see that an exploration finds them. Those of the store lie below the invariant checker; those of the engine
- * change what workers ask of the store, or what they are told.
+ * Planted bugs, which verify that explorations find them. Bugs in the store are below the invariant checker; bugs in the engine change the
+ * calls from workers to the store, or their results.
  */
 import type { Store } from 'escapement';
 import { endedAsCancelled } from '../../src/core/changes.ts';
@@ -11,7 +11,7 @@ import { MemoryStore } from '../../src/stores/memory.ts';
 
 type At = { readonly now: number };
 
-/** The store with some of its calls replaced. */
+/** The store with some of its methods replaced. */
 function mutant<S extends Store>(store: S, changes: Record<string, unknown>): Store {
   return new Proxy(store as Store, {
     get(target, key) {
@@ -24,9 +24,9 @@ function mutant<S extends Store>(store: S, changes: Record<string, unknown>): St
 
 export interface Planted {
   readonly bug: string;
-  /** What is wrong with the store. */
+  /** A bug in the store. */
   readonly store?: (store: MemoryStore) => Store;
-  /** What is wrong with the engine, seen from its store. */
+  /** A bug in the engine, injected through its store. */
   readonly engine?: (store: Store) => Store;
 }
 

@@ -1,4 +1,4 @@
-/** What a simulation does about real work beyond waiting for it: order, notes, leaks, captured timers, and the end of processes. */
+/** How a simulation treats real work beyond waiting for it: order, notes, leaks, captured timers, and process ends. */
 import 'escapement/testing';
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { type ChildProcess, execFile, fork } from 'node:child_process';
@@ -116,7 +116,7 @@ test('functions captured from globalThis are real outside tasks, and virtual tim
   const tasks = createTasks();
   const job = tasks.define('asks', () => new Promise<string>((resolve) => queue.push(() => resolve('answered'))));
   const opens = tasks.on('started', () => {
-    // As a server of the test would: a listener belongs to no attempt.
+    // Like a server in the test: a listener belongs to no attempt.
     queueMicrotask(() => real(() => queue.pop()?.(), 20));
   });
   await using sim = await simulate(tasks, { now: 0 });
@@ -189,7 +189,7 @@ describe('a crashed process', () => {
       run: async (_: void, ctx) => (ctx.attempt === 1 ? void (await run('sleep', ['60'], { signal: ended.signal })) : 'done'),
     });
     const ended = new AbortController();
-    // Long enough to fail the test, were it waited for.
+    // Long enough to fail the test if it were awaited.
     await using sim = await simulate(tasks, { realBudget: '1h' });
     const result = await job.enqueue();
     sim.crash({ at: 'in run', task: job });

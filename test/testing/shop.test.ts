@@ -1,6 +1,6 @@
 /**
- * The shop under exploration. Its gateway charges a key once; a mistake is planted by a key that is another for each attempt, as one forgets it
- * easily: then a crash between the charge and its record charges the customer twice.
+ * Explores the shop. Its gateway charges each key once. With a planted bug, a common mistake, the key differs between attempts, and a crash
+ * between the charge and its record charges the customer twice.
  */
 import { explore, type Scenario } from 'escapement/testing';
 import { afterEach, expect, test, vi } from 'vitest';
@@ -27,7 +27,7 @@ const scenario: Scenario = async (sim) => {
     await reserveStock.enqueue({ order: id });
   }
   return () => {
-    // Three crashes of one job in a row, and it is given up: not everyone is charged. Nobody is charged twice.
+    // A job that crashes three times in a row fails, so not every customer is charged. But no one is charged twice.
     for (const { id } of customers) {
       const charges = world.charges.filter(({ order }) => order === id);
       expect(charges.length, `charges of order ${id}`).toBeLessThan(2);

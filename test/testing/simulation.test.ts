@@ -11,7 +11,7 @@ import { type CrashPoint, simulate } from 'escapement/testing';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { currentSimulation } from '../../src/testing/simulation.ts';
 
-// A test that fails half-way must not take the next ones with it.
+// Ends the simulation of a failed test, so that the next ones can start.
 afterEach(() =>
   currentSimulation()
     ?.end()
@@ -60,7 +60,7 @@ describe('driving time', () => {
     expect(sim.now).toEqual(new Date(3_540_000));
     expect(await sim.next({ max: '1m' })).toEqual(new Date(3_600_000));
     expect(await sim.next()).toEqual(new Date(4_200_000));
-    // Nothing ever will: time stays.
+    // No further event: time does not change.
     expect(await sim.next()).toBeUndefined();
     expect(await sim.next({ max: '1d' })).toBeUndefined();
     expect(sim.now).toEqual(new Date(4_200_000));
@@ -259,7 +259,7 @@ describe('real work', () => {
     await using sim = await simulate(tasks, { realBudget: '200ms' });
     const result = await job.enqueue();
     await sim.runUntilIdle();
-    // undici waits five minutes for the head of an answer.
+    // undici waits five minutes for response headers.
     expect((await result.refresh()).errors[0]?.message).toBe('fetch failed');
     expect(sim.now.getTime() - sim.startedAt.getTime()).toBeGreaterThanOrEqual(300_000);
     expect(String(sim.timeline())).toMatch(
@@ -671,7 +671,7 @@ describe('a deploy', () => {
     await v1.all[1]?.enqueue();
     await sim.advance('30s');
     expect([v1.ran, v2.ran]).toEqual([['v1 a'], ['v2 a', 'v2 c']]);
-    // Nobody knows b any more: it waits for one that does.
+    // No worker knows b any more, so it waits.
     expect(sim.jobs({ task: 'b' }).map(({ status }) => status)).toEqual(['ready']);
     sim.deploy(v1.tasks, { workers: 1, beside: true });
     await sim.advance('15s');

@@ -1,4 +1,4 @@
-/** What an exploration finds where nothing is wrong, and what it must find: each of these was a mistake of its own once. */
+/** Explorations without bugs report none, and others report what they must. Each case was once a bug of the explorer. */
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -119,7 +119,7 @@ describe('explorations report no failure for', () => {
 });
 
 describe('explorations find', () => {
-  /** It pays once, and ships after that; whoever dies between the two has paid for nothing. */
+  /** Pays once and ships afterwards; a crash between the two leaves a paid order unshipped. */
   const paying = (waits: boolean) => {
     const tasks = application();
     const paid = new Set<string>();

@@ -1,4 +1,4 @@
-/** Types flow from a task's definition to all that is done with it. Checked by the compiler; run for what little they do. */
+/** Types flow from a task's definition to its uses. Checked by the compiler; run for the few values that are checked. */
 import {
   cancel,
   createTasks,
@@ -18,7 +18,7 @@ import { z } from 'zod';
 
 const tasks = createTasks({ backend: memory() });
 const never = (..._: unknown[]): void => {};
-/** What is in here is for the compiler alone. */
+/** The body is checked by the compiler and never called. */
 const unrun = (_: () => unknown): void => {};
 
 const annotated = tasks.define('annotated', async ({ userId }: { userId: string }) => ({ sentTo: userId }));
@@ -57,9 +57,9 @@ describe('the input', () => {
     expectTypeOf(withSchema).toEqualTypeOf<Task<{ id: string; at: string; limit?: number | undefined }, number>>();
     unrun(() => withSchema.enqueue({ id: 'a', at: '2026-01-01' }));
     unrun(() => withSchema.enqueue({ id: 'a', at: '2026-01-01', limit: 5 }));
-    // @ts-expect-error what comes out does not go in
+    // @ts-expect-error the schema's output is not its input
     unrun(() => withSchema.enqueue({ id: 'a', at: new Date(), limit: 5 }));
-    // @ts-expect-error run takes something else than the schema makes
+    // @ts-expect-error run expects a type other than the schema's output
     unrun(() => tasks.define('clash', { input: z.object({ id: z.string() }), run: (_: { id: number }) => {} }));
     // @ts-expect-error without a default
     unrun(() => withSchema.enqueue({ at: '2026-01-01' }));
@@ -88,7 +88,7 @@ describe('the input', () => {
     unrun(() => optional.enqueue());
     unrun(() => optional.enqueue('ada'));
     unrun(() => tasks.define('context-only', (_: undefined, ctx) => ctx.sleep('1s')).enqueue());
-    // @ts-expect-error there is none
+    // @ts-expect-error there is no input
     unrun(() => noInput.enqueue({ userId: 'ada' }));
     // @ts-expect-error not a string
     unrun(() => optional.enqueue(1));
@@ -195,7 +195,7 @@ describe('options', () => {
     unrun(() => tasks.schedule('typo', { task: noInput, crom: '0 9 * * *' }));
     // @ts-expect-error run is missing
     unrun(() => tasks.define('typo', { timeout: '30s' }));
-    // @ts-expect-error a schema is none
+    // @ts-expect-error not a schema
     unrun(() => tasks.define('typo', { input: { id: 'string' }, run: () => {} }));
   });
 
@@ -232,9 +232,9 @@ describe('schedules', () => {
       tasks.schedule('h', { task: noInput, sun: { event: 'dusk', latitude: 1, longitude: 2 }, missed: { catchUp: 'all', limit: 3 } }),
     );
     unrun(() => tasks.schedules.save('i', { task: annotated, input: { userId: 'ada' }, every: '1h' }));
-    // @ts-expect-error what is kept in the store has no functions
+    // @ts-expect-error stored schedules contain no functions
     unrun(() => tasks.schedules.save('j', { task: annotated, input: () => ({ userId: 'ada' }), every: '1h' }));
-    // @ts-expect-error the function gives another input
+    // @ts-expect-error the function returns another input
     unrun(() => tasks.schedule('k', { task: annotated, input: () => ({ userId: 1 }), every: '1h' }));
     // @ts-expect-error no such overlap
     unrun(() => tasks.schedule('l', { task: noInput, every: '1h', overlap: 'never' }));
@@ -259,7 +259,7 @@ describe('portable tasks', () => {
     });
     // @ts-expect-error not a string
     unrun(() => simple.enqueue(1));
-    // @ts-expect-error a task that is bound already
+    // @ts-expect-error the task is already bound
     unrun(() => tasks.register(annotated));
   });
 });

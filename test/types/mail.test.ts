@@ -26,7 +26,7 @@ describe('a mailable', () => {
     expectTypeOf(withSchema).toEqualTypeOf<Mailable<{ userId: string; at: string }>>();
     expectTypeOf(annotated).toEqualTypeOf<Mailable<{ userId: string }>>();
     unrun(() => withSchema.send({ userId: 'a', at: '2026-01-01' }));
-    // @ts-expect-error what comes out does not go in
+    // @ts-expect-error the schema's output is not its input
     unrun(() => withSchema.send({ userId: 'a', at: new Date() }));
     // @ts-expect-error the input is missing
     unrun(() => annotated.using({ runAfter: '3d' }).send());

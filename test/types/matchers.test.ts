@@ -1,4 +1,4 @@
-/** The matchers' arguments are those of the task, and each matcher is there only on what it is about. */
+/** The matchers take the task's types, and each exists only on the values that it checks. */
 import { cancel, createTasks, memory, task } from 'escapement';
 import { type Simulation, simulate } from 'escapement/testing';
 import { testTasks } from 'escapement/vitest';
@@ -6,7 +6,7 @@ import { expect, expectTypeOf, test } from 'vitest';
 import { z } from 'zod';
 
 const tasks = createTasks({ backend: memory() });
-/** What is in here is for the compiler alone. */
+/** The body is checked by the compiler and never called. */
 const unrun = (_: () => unknown): void => {};
 
 const mail = tasks.define('mail', async (_: { to: { name: string; address: string }; copies: string[]; urgent?: boolean }) => ({
@@ -43,9 +43,9 @@ test('toHaveEnqueued accepts part of the input, at any depth', () => {
     expect(sim).toHaveEnqueued(mail, { to: { phone: '1' } });
     // @ts-expect-error not an array of strings
     expect(sim).toHaveEnqueued(mail, { copies: [1] });
-    // @ts-expect-error what comes out of the schema is not what was enqueued
+    // @ts-expect-error the schema's output is not what was enqueued
     expect(sim).toHaveEnqueued(withSchema, { at: new Date() });
-    // @ts-expect-error there is no input
+    // @ts-expect-error the task takes no input
     expect(sim).toHaveEnqueued(noInput, { to: 'ada' });
     // @ts-expect-error options come after the input
     expect(sim).toHaveEnqueued(mail, { in: '1h' });
@@ -61,7 +61,7 @@ test('toHaveEnqueued accepts part of the input, at any depth', () => {
     expect(sim).toHaveEnqueued();
     // @ts-expect-error negated too
     expect(sim).not.toHaveEnqueued(mail, { to: { name: 1 } });
-    // @ts-expect-error on a simulation alone
+    // @ts-expect-error only on a simulation
     expect(mail).toHaveEnqueued(mail);
     const result = await noInput.enqueue();
     expectTypeOf(expect(result).toHaveEnqueued(mail, { to: { name: 'Ada' } }, { times: 1 })).toEqualTypeOf<Promise<void>>();
@@ -81,15 +81,15 @@ test('toHaveRun accepts a simulation or a task, toHaveRunAt a task', () => {
     expectTypeOf(expect(mail).toHaveRunAt([])).toEqualTypeOf<void>();
     // @ts-expect-error a task is missing
     expect(sim).toHaveRun();
-    // @ts-expect-error so many times
+    // @ts-expect-error not a count
     expect(mail).toHaveRun(portable);
-    // @ts-expect-error of a task
+    // @ts-expect-error only on a task
     expect(sim).toHaveRunAt(['+0s']);
     // @ts-expect-error a number could be an instant or a duration
     expect(mail).toHaveRunAt([1]);
-    // @ts-expect-error a list
+    // @ts-expect-error not a list
     expect(mail).toHaveRunAt('+0s');
-    // @ts-expect-error a string is no task
+    // @ts-expect-error a string is not a task
     expect('mail').toHaveRun();
   });
 });
@@ -115,9 +115,9 @@ test('matchers on a result are asynchronous, and know the output type', () => {
     await expect(result).toHaveFailed({ error: TypeError });
     // @ts-expect-error a number could be an instant or a duration
     await expect(result).toBeScheduledAt(3_600_000);
-    // @ts-expect-error a promise is no result
+    // @ts-expect-error a promise is not a result
     await expect(mail.enqueue({ to: { name: 'Ada', address: 'a@b.c' }, copies: [] })).toHaveSucceeded();
-    // @ts-expect-error of a result alone
+    // @ts-expect-error only on a result
     await expect(mail).toHaveSucceeded();
   });
 });
@@ -133,7 +133,7 @@ test('sim is a fixture of tests and their hooks, not of suites', () => {
     simulated.beforeEach(({ sim }) => {
       expectTypeOf(sim).toEqualTypeOf<Simulation>();
     });
-    // @ts-expect-error before there is a test
+    // @ts-expect-error outside a test
     simulated.beforeAll(({ sim }) => sim);
     simulated.extend('started', ({ sim }) => sim.startedAt)('more', ({ sim, started }) => {
       expectTypeOf(sim).toEqualTypeOf<Simulation>();
@@ -141,7 +141,7 @@ test('sim is a fixture of tests and their hooks, not of suites', () => {
     });
     // @ts-expect-error no such option
     testTasks(tasks, { sed: 7 });
-    // @ts-expect-error an application
+    // @ts-expect-error not an application
     testTasks(mail);
   });
 });

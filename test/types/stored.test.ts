@@ -1,4 +1,4 @@
-/** What cannot be stored as JSON is an error of the compiler where the task is defined; whatever can be is none. */
+/** Values that cannot be stored as JSON are compile-time errors in the task's definition; all others are accepted. */
 import { type Cancel, cancel, createTasks, type PortableTask, type Snooze, snooze, type Task, task } from 'escapement';
 import { expectTypeOf, test } from 'vitest';
 import { z } from 'zod';
@@ -59,7 +59,7 @@ test('a return value that cannot be stored is rejected, at any depth', () => {
   unrun(() => tasks.define('a', async () => new User()));
   // @ts-expect-error a result: return its id
   unrun(() => tasks.define('a', () => noInput.enqueue()));
-  // @ts-expect-error beside steering values
+  // @ts-expect-error beside control values
   unrun(() => tasks.define('a', async (n: number) => (n > 1 ? snooze('1m') : n > 2 ? cancel() : new Date())));
   // @ts-expect-error of a task with options
   unrun(() => tasks.define('a', { queue: 'mail', run: async () => new Date() }));

@@ -1,4 +1,4 @@
-/** `toHaveEnqueued`: what it finds, and what it says when it finds nothing. */
+/** `toHaveEnqueued`: its matches, and its failure messages. */
 import { createTasks, memory } from 'escapement';
 import { testTasks } from 'escapement/vitest';
 import { describe, expect } from 'vitest';
@@ -212,9 +212,9 @@ describe('toHaveEnqueued fails', () => {
       'toHaveEnqueued: other is not a task of the simulated application, whose tasks are mail.welcome, digest, order. ' +
         'Simulate the application that defines it, or register a portable task with tasks.register().',
     );
-    // @ts-expect-error a task is no simulation
+    // @ts-expect-error a task is not a simulation
     expect(messageOf(() => expect(mail).toHaveEnqueued(mail))).toMatch(/^toHaveEnqueued expects a simulation, .* got /s);
-    // @ts-expect-error a name is no task
+    // @ts-expect-error a name is not a task
     expect(messageOf(() => expect(sim).toHaveEnqueued('mail.welcome'))).toBe(
       'toHaveEnqueued expects a task, as returned by tasks.define(); got "mail.welcome"',
     );

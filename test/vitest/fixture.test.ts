@@ -1,4 +1,4 @@
-/** `testTasks`: every test runs simulated, whether it says so or not, and nothing of one reaches the next. */
+/** `testTasks`: every test runs simulated, whether or not it uses `sim`, and tests are isolated from each other. */
 import timers, { setTimeout as realSleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { createTasks, memory, snooze } from 'escapement';
@@ -75,7 +75,7 @@ describe('hooks around a test', () => {
     seen.push(currentSimulation()?.jobs().length);
   });
 
-  describe('of its own', () => {
+  describe('registered with test.beforeEach()', () => {
     test.beforeEach(async ({ sim }) => {
       await greet.enqueue(`at ${sim.now.toISOString()}`);
     });
@@ -86,13 +86,13 @@ describe('hooks around a test', () => {
     });
   });
 
-  plain('up to the very end of the test', () => {
+  plain('until the end of the test', () => {
     expect(seen.slice(0, 2)).toEqual([7, 1]);
   });
 });
 
 describe('a simulation in Vitest', () => {
-  plain('is refused while fake timers are on', async () => {
+  plain('is rejected while fake timers are enabled', async () => {
     vi.useFakeTimers();
     try {
       await expect(simulate(tasks)).rejects.toThrow(
@@ -105,7 +105,7 @@ describe('a simulation in Vitest', () => {
     expect(currentSimulation()).toBeUndefined();
   });
 
-  plain('is not refused with globals: false', async () => {
+  plain('is accepted with globals: false', async () => {
     vi.useFakeTimers({ now: 0 });
     try {
       const sim = await simulate(tasks, { globals: false });
@@ -200,7 +200,7 @@ describe('the README example', () => {
   });
 });
 
-plain('real time goes on after all of them', async () => {
+plain('real time continues after all of them', async () => {
   const before = performance.now();
   await sleep(2);
   expect(performance.now()).toBeGreaterThan(before);
@@ -225,12 +225,12 @@ describe('a test that waits for a timer without advancing time', () => {
   });
 });
 
-plain('a test that calls simulate() is told of a timer which it does not drive, too', async () => {
+plain('a test that calls simulate() fails with the same advice', async () => {
   await using _sim = await simulate(createTasks({ backend: memory() }));
   await expect(timers.setTimeout(60_000)).rejects.toThrow(/the test waits for a timer of 1m, set at .*, but virtual time stands still/);
 });
 
-plain('a drive that was not awaited is named by what it keeps from being done, once', async () => {
+plain('an unawaited call is named by the next call, once', async () => {
   const tasks = createTasks({ backend: memory() });
   const slow = tasks.define('slow', (_: void, ctx) => ctx.sleep('1h'));
   for (const misuse of [(sim: Simulation) => sim.drain(), async () => (await slow.enqueue()).wait()]) {
@@ -244,7 +244,7 @@ plain('a drive that was not awaited is named by what it keeps from being done, o
   }
 });
 
-plain('a drive that was not awaited is named where the simulation ends', async () => {
+plain('an unawaited call is named when the simulation ends', async () => {
   const tasks = createTasks({ backend: memory() });
   const slow = tasks.define('slow', (_: void, ctx) => ctx.sleep('1h'));
   const sim = await simulate(tasks);

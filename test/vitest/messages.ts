@@ -1,4 +1,4 @@
-/** What a failing expectation says, without its colours. */
+/** The message of a failing expectation, without colours. */
 import { stripVTControlCharacters } from 'node:util';
 
 export function messageOf(expectation: () => void): string {

@@ -1,4 +1,4 @@
-/** The matchers on a TaskResult: they refresh it, and tell what has become of the job when that is not what was expected. */
+/** The matchers on a TaskResult: they refresh it, and report the job's state when it is not the expected one. */
 import { cancel, createTasks, fixed, memory, PermanentError, snooze } from 'escapement';
 import { simulate } from 'escapement/testing';
 import { testTasks } from 'escapement/vitest';
@@ -32,7 +32,7 @@ describe('toHaveSucceeded', () => {
     await expect(result).toHaveSucceeded({ returnValue: { to: ['ada', expect.any(String)] } });
     await expect(result).not.toHaveSucceeded({ attempts: 1 });
     await expect(result).not.toHaveSucceeded({ returnValue: { sent: false } });
-    // Its former name.
+    // The previous name of the option.
     await expect(result).toHaveSucceeded({ value: { sent: true } });
     await expect(result).not.toHaveSucceeded({ value: { sent: false } });
     await expect(result).not.toHaveFailed();
@@ -259,7 +259,7 @@ describe('toBeScheduledAt', () => {
 describe('matchers on a result', () => {
   test('reject a promise that was not awaited', async () => {
     const promise = flaky.enqueue({ until: 1 });
-    // @ts-expect-error a promise is no result
+    // @ts-expect-error a promise is not a result
     expect(await messageFrom(expect(promise).toHaveSucceeded())).toBe(
       'toHaveSucceeded expects a TaskResult, as returned by await task.enqueue(); got a promise; await it first',
     );
@@ -278,7 +278,7 @@ describe('matchers on a result', () => {
     );
   });
 
-  plain('work without a simulation too, on whatever the job was enqueued to', async () => {
+  plain("work without a simulation, on the job's own backend", async () => {
     const app = createTasks();
     const now = app.define('now', () => 'done');
     await expect(await now.enqueue()).toHaveSucceeded({ returnValue: 'done' });
@@ -289,7 +289,7 @@ describe('matchers on a result', () => {
     expect(await messageFrom(expect(result).toBeScheduledAt('+1h'))).toMatch(/^toBeScheduledAt with an offset needs a running sim/);
   });
 
-  plain('cannot be used on what belonged to a simulation that has ended', async () => {
+  plain('reject results of a simulation that has ended', async () => {
     const sim = await simulate(tasks);
     const result = await flaky.enqueue({ until: 1 });
     await sim.end();

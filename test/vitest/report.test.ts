@@ -1,4 +1,4 @@
-/** What people see of a failing test: a child Vitest runs some, and its report is read. */
+/** The report of a failing test, produced by a child Vitest. */
 import { execFile } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';

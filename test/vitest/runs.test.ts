@@ -1,4 +1,4 @@
-/** `toHaveRun` and `toHaveRunAt`: starts of attempts, counted and timed. */
+/** `toHaveRun` and `toHaveRunAt`: the count and times of attempts. */
 import { createTasks, fixed, memory, snooze, task } from 'escapement';
 import { currentSimulation, simulate } from 'escapement/testing';
 import { testTasks } from 'escapement/vitest';
@@ -150,7 +150,7 @@ describe('matchers on a task', () => {
     expect(messageOf(() => expect(idle).not.toHaveRunAt([]))).toBe(`toHaveRunAt ${message}`);
   });
 
-  plain('use the simulation that is running, whoever began it', async () => {
+  plain('use the running simulation, however it was started', async () => {
     const sim = await simulate(tasks);
     try {
       await idle.enqueue();
@@ -171,7 +171,7 @@ describe('matchers on a task', () => {
   });
 
   test('reject values that are not tasks', ({ sim }) => {
-    // @ts-expect-error a number is no task
+    // @ts-expect-error a number is not a task
     expect(messageOf(() => expect(42).toHaveRun())).toBe('toHaveRun expects a task, as returned by tasks.define(); got 42');
     // @ts-expect-error a task is missing
     expect(messageOf(() => expect(sim).toHaveRun())).toBe('toHaveRun expects a task, as returned by tasks.define(); got undefined');

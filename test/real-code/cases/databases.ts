@@ -1,4 +1,4 @@
-/** Clients of PostgreSQL and Redis: pools and connections at module level, as applications have them, and in the task. */
+/** Clients of PostgreSQL and Redis: pools and connections at module level, and in the task. */
 import { once } from 'node:events';
 import { sql as raw } from 'drizzle-orm';
 import { drizzle } from 'drizzle-orm/node-postgres';
@@ -22,7 +22,7 @@ const withPool =
     return { run: run(pool), close: () => pool.end() };
   };
 
-/** A task with a connection of its own. */
+/** A task with its own connection. */
 const withClient =
   (use: (client: pg.Client, ...args: Parameters<Run>) => Promise<unknown>, options: pg.ClientConfig = {}): Run =>
   async (...args) => {
@@ -203,7 +203,7 @@ const otherPostgresCases: Case[] = [
   },
 ];
 
-/** A task with a client that is connected. */
+/** A task with a connected client. */
 const withRedis =
   (run: (redis: Redis) => Run, options: { commandTimeout?: number } = {}) =>
   async (): Promise<Prepared> => {

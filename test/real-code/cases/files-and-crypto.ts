@@ -1,4 +1,4 @@
-/** Files, compression, cryptography, images and whatever else Node does on its thread pool. */
+/** Files, compression, cryptography, images and other work on Node's thread pool. */
 import { generateKeyPair, pbkdf2, randomBytes, scrypt } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { once } from 'node:events';
@@ -22,7 +22,7 @@ import type { Case, Run } from '../case.ts';
 
 const here = import.meta.filename;
 
-/** A task with a directory that is there before the simulation. */
+/** A task with a directory that exists before the simulation. */
 const inDirectory = (use: (directory: string) => Run) => async () => {
   const directory = await mkdtemp(join(tmpdir(), 'escapement-real-code-'));
   return { run: use(directory), close: () => rm(directory, { recursive: true, force: true }) };
@@ -31,7 +31,7 @@ const inDirectory = (use: (directory: string) => Run) => async () => {
 const data = Buffer.alloc(200_000, 'escapement ');
 const large = Buffer.alloc(30_000_000);
 const wasm = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]);
-// Not among the types of Node.js.
+// Missing in the types of Node.js.
 const { WebAssembly } = globalThis as unknown as {
   WebAssembly: {
     compile(bytes: Uint8Array): Promise<object>;

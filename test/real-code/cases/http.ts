@@ -1,4 +1,4 @@
-/** HTTP clients, against servers outside of the process and in it. */
+/** HTTP clients, with servers outside and inside the process. */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import http, { createServer, type IncomingMessage } from 'node:http';
@@ -16,13 +16,13 @@ import { outside, fetchText as text } from '../outside.ts';
 
 const ca = readFileSync(new URL('../servers/self-signed.pem', import.meta.url));
 
-/** Opens a connection that the task finds idle, as in any process that has run for a while. */
+/** Opens a connection that the task finds idle, as in a long-running process. */
 const warm = (run: Run) => async (): Promise<Prepared> => {
   await text('/quick');
   return { run };
 };
 
-/** A server in the process of the test, which answers after a timer of its own. */
+/** A server in the test's process, which responds after its own timer. */
 async function serverHere(delayMs: number) {
   const server = createServer((_, response) => setTimeout(() => response.end('from here'), delayMs)).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -313,7 +313,7 @@ const clientCases: Case[] = [
   },
 ];
 
-/** The body of a request made with node:http or node:https. */
+/** The body of a request with node:http or node:https. */
 const bodyOf = async (sent: http.ClientRequest) => textOf((await once(sent, 'response'))[0] as IncomingMessage);
 
 const nodeCases: Case[] = [

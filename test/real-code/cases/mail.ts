@@ -1,4 +1,4 @@
-/** Mail, through a server outside of the process and one in it. */
+/** Mail, through a server outside the process and one inside. */
 import type { AddressInfo, Server } from 'node:net';
 import { createTransport, type Transporter } from 'nodemailer';
 import { SMTPServer } from 'smtp-server';
@@ -8,7 +8,7 @@ import { outside } from '../outside.ts';
 const send = async (mailer: Transporter) =>
   (await mailer.sendMail({ from: 'shop@shop.test', to: 'ada@shop.test', subject: 'Your order', text: 'Thank you.' })).accepted;
 
-/** A mail server in the process of the test, which takes its time for each mail. */
+/** A mail server in the test's process, which takes a while for each mail. */
 async function serverHere(delayMs: number) {
   const smtp = new SMTPServer({
     disabledCommands: ['STARTTLS', 'AUTH'],
@@ -86,7 +86,7 @@ export const mailCases: Case[] = [
     expect: ['ada@shop.test'],
     // A timer of 0 ms fires after 1 ms; a new connection, for the second simulation, is greeted after 100 ms.
     between: [1, 101],
-    // One mail after the other.
+    // One mail after another.
     without: ['seeded'],
   },
 ];

@@ -1,4 +1,4 @@
-/** The clients that are tried with each library that mocks HTTP. */
+/** The clients that are tested with each HTTP mocking library. */
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';

@@ -1,4 +1,4 @@
-/** Mocks: their latency is virtual. Other fake clocks are refused. */
+/** Mocks have virtual latency. Other fake clocks are rejected. */
 import { mock } from 'node:test';
 import { delay, HttpResponse, http as mocked } from 'msw';
 import { setupServer } from 'msw/node';
@@ -6,7 +6,7 @@ import { vi } from 'vitest';
 import type { Case, Run } from '../case.ts';
 import { mockClients as clients, mockedUrl as url } from './mocked.ts';
 
-/** Answers each request with msw. */
+/** Responds to each request with msw. */
 const withMsw = (answer: () => Promise<Response> | Response, run: Run) => () => {
   const server = setupServer(mocked.get(url, answer));
   server.listen();

@@ -1,9 +1,9 @@
-/** nock, which replaces fetch and node:http when it is imported. */
+/** nock, which replaces fetch and node:http on import. */
 import nock from 'nock';
 import type { Case, Run } from '../case.ts';
 import { mockClients as clients } from './mocked.ts';
 
-/** Answers each request with nock. */
+/** Responds to each request with nock. */
 const withNock = (prepare: (interceptor: nock.Interceptor) => nock.Interceptor, run: Run) => () => {
   prepare(nock('http://shop.test').persist().get('/')).reply(200, 'mocked');
   return {

@@ -1,4 +1,4 @@
-/** Clocks and timers, however a module comes by them, and async contexts. */
+/** Clocks and timers, however a module obtains them, and async contexts. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
@@ -8,7 +8,7 @@ import { DateTime } from 'luxon';
 import { type Case, elapsed, type Run } from '../case.ts';
 import { fetchText } from '../outside.ts';
 
-/** How much a clock moves during a sleep of 2 s. */
+/** How far a clock moves during a sleep of 2 s. */
 const during =
   (clock: () => number): Run =>
   async (_, ctx) => {
@@ -36,7 +36,7 @@ const timers: Record<string, () => Promise<unknown>> = {
   'AbortSignal.timeout': () => new Promise((resolve) => AbortSignal.timeout(2_000).addEventListener('abort', resolve)),
 };
 
-/** Modules are loaded after 'escapement/testing', as an application's are when its tests import that first. */
+/** Modules are loaded after 'escapement/testing', like an application's modules if its tests import that first. */
 const captured = () => import('../fixtures/captured.ts');
 const capturedTimers = {
   setTimeout: 'setTimeout',

@@ -1,6 +1,6 @@
 /**
- * The servers that the cases talk to, in a process of their own so that they are outside of every simulation. Run by `child_process.fork`:
- * sends the ports when all servers listen, and exits with its parent.
+ * The servers used by the cases, in a separate process, so that they are outside every simulation. Run by `child_process.fork`: sends the
+ * ports when all servers listen, and exits with its parent.
  */
 import { readFileSync } from 'node:fs';
 import { createServer as createHttpServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
