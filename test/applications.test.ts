@@ -18,7 +18,7 @@ function version(number: number, name?: string, backend = memory()) {
   return { tasks, task: tasks.define('task', () => number) };
 }
 
-/** True once the application has no worker that runs. */
+/** Resolves once the application has no running workers. */
 const stopped = async (tasks: ReturnType<typeof createTasks>) =>
   expect.poll(async () => (await tasks.workers.list()).every(({ state }) => state === 'stopped'), { timeout: 30_000 }).toBe(true);
 

@@ -1,4 +1,4 @@
-/** Another copy of the package in the same process, bundled and minified: what it throws, returns and makes is known to this one. */
+/** Another copy of the package in the same process, bundled and minified. Its errors, outcomes and applications are recognized. */
 import { fileURLToPath } from 'node:url';
 import * as escapement from 'escapement';
 import { createTasks, isEscapementError, memory } from 'escapement';

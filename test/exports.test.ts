@@ -1,4 +1,4 @@
-/** The names that each entry point exports. A name here is a promise: adding one is a feature, removing one breaks someone. */
+/** The names that each entry point exports. Adding a name is a feature; removing one is a breaking change. */
 import { expect, test } from 'vitest';
 
 test.each([

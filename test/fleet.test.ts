@@ -1,4 +1,4 @@
-/** Events of other processes: reconstructed from rows, and told by an application that runs no worker. */
+/** Events of other processes, reconstructed from rows, as an application without workers receives them. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -46,7 +46,7 @@ describe('fleet events derived from a row', () => {
       ],
     ],
     [
-      'that fails for good',
+      'that fails permanently',
       { status: 'failed', finishedAt: t0 + 15 },
       [attempt(1, 'failed')],
       [
@@ -64,7 +64,7 @@ describe('fleet events derived from a row', () => {
       ],
     ],
     [
-      'that was snoozed, given back and lost',
+      'that was snoozed, released and lost',
       {},
       [attempt(1, 'snoozed'), attempt(2, 'released'), attempt(3, 'lost')],
       [

@@ -1,5 +1,5 @@
 // biome-ignore-all lint/correctness/useHookAtTopLevel: `useEnqueue` is not a hook of React
-/** Hooks: middleware round attempts and enqueues, and a task's own listeners. */
+/** Hooks: middleware around attempts and enqueues, and a task's own listeners. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import Database from 'better-sqlite3';
 import { cancel, createTasks, InputError, memory, PermanentError } from 'escapement';
@@ -50,7 +50,7 @@ test('middleware runs in registration order, sees errors and values, and may rep
   });
   tasks.use(async (attempt, next) => {
     if (attempt.task === 'skipped') return cancel('not today');
-    // Does not pass the value on.
+    // Does not return the value.
     await next();
     log.push('b');
     return undefined;

@@ -1,4 +1,4 @@
-/** The house's rules (docs: which folder may import which), read off the imports themselves. */
+/** Checks which folder may import which, and other rules of the code base. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 interface Import {
   readonly from: string;
   readonly to: string;
-  /** Types are gone at run time: they make no cycle, and load nothing. */
+  /** Type imports do not exist at run time: they cause no cycle, and load nothing. */
   readonly typeOnly: boolean;
 }
 
@@ -19,7 +19,7 @@ const sources = ['src', 'cli'].flatMap((folder) =>
     .map((file) => join(folder, file)),
 );
 const texts = new Map(sources.map((file) => [file, readFileSync(join(root, file), 'utf8')]));
-/** The imports in it are those of the files that `escapement init` writes. */
+/** Imports in these files are text for files that `escapement init` writes. */
 const templates = 'cli/commands/templates.ts';
 const imports: Import[] = sources.flatMap((from) => {
   if (from === templates) return [];
@@ -33,7 +33,7 @@ const imports: Import[] = sources.flatMap((from) => {
     });
 });
 
-/** Where a file belongs: the first that fits. */
+/** The part to which a file belongs: the first match. */
 const parts: readonly [string, RegExp][] = [
   ['core', /^src\/core\//],
   ['ports', /^src\/ports\//],
@@ -44,10 +44,10 @@ const parts: readonly [string, RegExp][] = [
   ['stores', /^src\/stores\//],
   ['testing', /^src\/testing\//],
   ['vitest', /^src\/vitest\//],
-  // What mail leaves on an application: whoever looks for it loads none of mail.
+  // What mail attaches to an application, so that its readers need not load mail.
   ['email/seam', /^src\/email\/seam\.ts$/],
   ['email', /^src\/email\//],
-  // What commands use to run an application on another store.
+  // Used by commands to run an application on another store.
   ['place', /^src\/place\.ts$/],
   ['options', /^src\/options\//],
   ['root', /^src\/(workflow\/)?[^/]+$/],
@@ -56,7 +56,7 @@ const parts: readonly [string, RegExp][] = [
 ];
 const partOf = (path: string) => parts.find(([, pattern]) => pattern.test(path))?.[0] ?? path;
 
-/** What each part may import: parts, packages, and `node:` where it may. */
+/** What each part may import: parts, packages, and `node:` if allowed. */
 const allowed: Record<string, readonly string[]> = {
   core: ['core', 'croner', 'cronstrue', 'suncalc', '@standard-schema/spec'],
   ports: ['ports', 'core', 'uuid', 'node:async_hooks', 'node:os'],
@@ -73,7 +73,7 @@ const allowed: Record<string, readonly string[]> = {
   'email/seam': [],
   place: ['root', 'ports'],
   email: ['email', 'email/seam', 'escapement', '@standard-schema/spec', 'nodemailer', 'node:'],
-  // React is the dashboard's alone, and there of one file; commands load it when they need it.
+  // Only one file of the dashboard uses React; commands load it on demand.
   dash: ['dash', 'cli', 'core', 'email/seam', 'escapement', 'escapement/testing', 'ink', 'react', 'node:'],
   cli: ['cli', 'core', 'email/seam', 'place', 'escapement', 'escapement/testing', 'commander', 'pino', 'node:'],
 };

@@ -1,4 +1,4 @@
-/** Limits as applications use them: concurrency and rates by queue, task and key, over several workers, in virtual time and through crashes. */
+/** Limits on concurrency and rates by queue, task and key, across several workers, in virtual time and despite crashes. */
 import { createTasks, memory, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { explore, simulate } from 'escapement/testing';
@@ -16,7 +16,7 @@ describe.each(stores)('on %s', (_, store) => {
   const simulated = (tasks: Tasks, options: Options = {}) =>
     simulate(tasks, { now: '2026-01-01T00:00:00Z', workers: 3, ...(store ? { store } : {}), ...options });
 
-  /** Counts what runs by a key. */
+  /** Counts running jobs by key. */
   function counter() {
     const running = new Map<string, number>();
     const most = new Map<string, number>();
@@ -54,7 +54,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect(counts.most.get('gold')).toBeGreaterThanOrEqual(5);
     await sim.runUntilIdle();
     expect(sim.jobs({ status: 'successful' })).toHaveLength(93);
-    // Nothing was left idle: 93 jobs on 8 slots.
+    // No slot was idle: 93 jobs on 8 slots.
     expect(sim.now.getTime() - start).toBeLessThanOrEqual(Math.ceil(93 / 8) * 10_000 + 2_000);
   });
 

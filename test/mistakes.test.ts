@@ -1,4 +1,4 @@
-/** What a newcomer does wrong: each mistake is met by a message that says what to do. */
+/** Common mistakes of new users; each message says what to do. */
 import { inspect } from 'node:util';
 import { type ConfigError, cancel, createTasks, dummy, exponential, immediate, memory, snooze, type Tasks } from 'escapement';
 import { postgres } from 'escapement/postgres';
@@ -6,14 +6,14 @@ import { sqlite } from 'escapement/sqlite';
 import { simulate } from 'escapement/testing';
 import { expect, test } from 'vitest';
 
-/** Without types, as in JavaScript. */
+/** Removes types, as in JavaScript. */
 // biome-ignore lint/suspicious/noExplicitAny: the mistakes are those that types would find
 type Any = any;
 
 interface Bench {
   readonly tasks: Tasks;
   readonly define: Any;
-  /** The lines that were logged at `warn` or `error`. */
+  /** The lines logged at `warn` or `error`. */
   readonly lines: string[];
   /** Runs the task once with the engine, and resolves to its result. */
   run(task: Any): Promise<Any>;
@@ -37,11 +37,11 @@ function bench(options: object = {}): Bench {
 const soon = Date.UTC(2026, 5, 1);
 const noop = () => {};
 
-/** The mistake, and what is said. What the mistake returns is said too: lines of a log, or an error on a result. */
+/** The mistake, and the expected message. A returned result counts too: log lines, or an error on the result. */
 const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
-  ['the backend in the place of the options', () => createTasks(memory() as Any), /expected createTasks\(\{ backend: memory\(…\) \}\)/],
-  ['a path in the place of the options', () => sqlite('tasks.db' as Any), /expected an object: sqlite\(\{ file: "tasks\.db" \}\)/],
-  ['a path by another name', () => sqlite({ path: 'tasks.db' } as Any), /path: .*did you mean file\?/],
+  ['the backend instead of options', () => createTasks(memory() as Any), /expected createTasks\(\{ backend: memory\(…\) \}\)/],
+  ['a path instead of options', () => sqlite('tasks.db' as Any), /expected an object: sqlite\(\{ file: "tasks\.db" \}\)/],
+  ['a misnamed path option', () => sqlite({ path: 'tasks.db' } as Any), /path: .*did you mean file\?/],
   [
     'an environment variable that is not set',
     () => postgres({ connectionString: undefined } as Any),
@@ -55,26 +55,26 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
     /unique: expected an object such as .*, or {} for the whole input/,
   ],
   [
-    'no queue among named queues',
+    'a missing default queue',
     () => createTasks({ backend: memory(), queues: { mail: {} } }).define('any', noop),
     /queue: expected the queue mail, or add default to the queues of createTasks\(\), got "default"/,
   ],
   [
-    'a part in the place of its output',
+    'a part instead of its output',
     ({ tasks, define }) => {
       const photo: Any = define('photo', (_: number) => 1);
       return tasks.workflow((w: Any) => w.add(photo, { file: w.add(photo, 1) })).enqueue();
     },
     /the input of a part holds another part at file; pass its value instead, as in photo\.output/,
   ],
-  ['store for backend', () => createTasks({ store: memory() } as Any), /store: .*did you mean backend\?/],
+  ['store instead of backend', () => createTasks({ store: memory() } as Any), /store: .*did you mean backend\?/],
   [
     'calling a task like a function',
     ({ define }) => define('mail', noop)({ to: 'ada' }),
     /mail is a task.*mail\.enqueue\(input\) enqueues a job/,
   ],
-  ['a task for a function', ({ define }) => define('again', define('mail', noop)), /run: expected the function.*got "the task mail/],
-  ['handler for run', ({ define }) => define('mail', { handler: noop }), /handler: .*did you mean run\?/],
+  ['a task instead of a function', ({ define }) => define('again', define('mail', noop)), /run: expected the function.*got "the task mail/],
+  ['handler instead of run', ({ define }) => define('mail', { handler: noop }), /handler: .*did you mean run\?/],
   ['attempts in define', ({ define }) => define('mail', { attempts: 3, run: noop }), /attempts: .*did you mean retry\.maxAttempts\?/],
   ['retries in defaults', () => createTasks({ defaults: { retries: 3 } } as Any), /retries: .*did you mean retry\.maxAttempts\?/],
   ['delay in using', ({ define }) => define('mail', noop).using({ delay: 5_000 }), /delay: .*did you mean runAfter\?/],
@@ -102,11 +102,11 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
     /at most ten years.*pass a Date: new Date\(1780272000000\)/,
   ],
   ['an instant as an expiry', ({ define }) => define('mail', { expires: soon, run: noop }), /expires: .*pass a Date/],
-  ['an instant to sleep until', () => snooze(soon), /at most ten years.*pass a Date/],
-  ['an instant as a wait', () => exponential({ max: soon }), /at most ten years.*pass a Date/],
+  ['an instant as a snooze', () => snooze(soon), /at most ten years.*pass a Date/],
+  ['an instant as a delay', () => exponential({ max: soon }), /at most ten years.*pass a Date/],
   ['a century', ({ define }) => define('mail', noop).using({ runAfter: '5200w' }), /a duration of at most ten years, got "5200w"/],
   [
-    'a unit in full',
+    'a spelled-out unit',
     ({ define }) => define('mail', { timeout: '30 seconds', run: noop }),
     /timeout: expected a duration such as '250ms', '30s'/,
   ],
@@ -157,35 +157,31 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
     },
     /^(?!.*its job is successful).*\[0\] is what snooze\(\) returns.*return it from the task directly: return snooze\(…\)/,
   ],
-  ['a class for a function', ({ define }) => define('mail', class Mail {}), /run: expected the function.*got a class \(Mail\)/],
+  ['a class instead of a function', ({ define }) => define('mail', class Mail {}), /run: expected the function.*got a class \(Mail\)/],
   [
-    'an error class for a predicate',
+    'an error class instead of a predicate',
     ({ define }) => define('mail', { retry: { unless: TypeError }, run: noop }),
     /retry\.unless: expected a function: \(error\) => error instanceof TypeError/,
   ],
-  [
-    'a queue that is undefined',
-    ({ tasks }) => tasks.worker({ queues: [undefined] } as Any),
-    /queues\[0\]: expected a name .*got undefined/,
-  ],
+  ['an undefined queue', ({ tasks }) => tasks.worker({ queues: [undefined] } as Any), /queues\[0\]: expected a name .*got undefined/],
   ['excludeQueues', ({ tasks }) => tasks.worker({ excludeQueues: ['mail'] } as Any), /did you mean exclude\?/],
   ['no options in define', ({ define }) => define('mail', 5), /options: expected an object, got 5/],
-  ['a unit in words', ({ define }) => define('mail', { timeout: '1 hour', run: noop }), /timeout: .*; write '1h', got "1 hour"/],
-  ['another unit in words', () => snooze('10min' as Any), /write '10m'/],
+  ['a unit as a word', ({ define }) => define('mail', { timeout: '1 hour', run: noop }), /timeout: .*; write '1h', got "1 hour"/],
+  ['another unit as a word', () => snooze('10min' as Any), /write '10m'/],
   [
-    'an interval in words',
+    'an interval as words',
     ({ tasks, define }) => tasks.schedule('mail', { task: define('mail', noop), every: '10 minutes' as Any }),
     /^Invalid definition of schedule "mail": every: .*write '10m', got "10 minutes"$/,
   ],
   [
-    'a function where a schedule has to be stored',
+    'a function in a stored schedule',
     ({ tasks, define }) => tasks.schedule('mail', { task: define('mail', noop), every: '1h', retry: { unless: noop } } as Any),
     /^Invalid definition of schedule "mail": retry\.unless/,
   ],
   ['no queues', ({ tasks }) => tasks.worker({ queues: [] }), /queues: expected at least one name; omit the option to serve all queues/],
   ['one queue', ({ tasks }) => tasks.worker({ queues: 'mail' as Any }), /queues: expected an array of queue names, got "mail"/],
   [
-    'a queue of no task',
+    'a queue that no task uses',
     async ({ tasks, define, lines }) => {
       define('welcome', { queue: 'mail', run: noop });
       const worker = tasks.worker({ queues: ['mial'] });
@@ -203,14 +199,14 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
     /runAfter: .*memory\(\) or sqlite\(\).*immediate\(\) and does not support deferred jobs/,
   ],
   [
-    'a task that is not there',
+    'an unknown task',
     ({ tasks, define }) => [define('mail', noop), tasks.get('mial')],
     /no task is defined with the name mial; did you mean mail\?/,
   ],
-  ['an event that is not there', ({ tasks }) => tasks.on('completed' as Any, noop), /event: expected '\*' or one of .*successful/],
-  ['what JSON cannot hold', ({ define }) => define('mail', noop).enqueue({ at: new Date(0) }), /input of mail.*at/],
+  ['an unknown event', ({ tasks }) => tasks.on('completed' as Any, noop), /event: expected '\*' or one of .*successful/],
+  ['an input that JSON cannot represent', ({ define }) => define('mail', noop).enqueue({ at: new Date(0) }), /input of mail.*at/],
   [
-    'a schedule by the wrong name',
+    'an unknown schedule name',
     async ({ tasks, define }) => {
       tasks.schedule('daily', { task: define('mail', noop), cron: '0 9 * * *' });
       await using sim = await simulate(tasks);
@@ -219,7 +215,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
     /no schedule has the name "dayly"; did you mean daily\?/,
   ],
   [
-    'a task by the wrong name',
+    'an unknown task name',
     async ({ tasks, define }) => {
       define('mail', noop);
       await using sim = await simulate(tasks);
@@ -228,7 +224,7 @@ const mistakes: readonly [string, (bench: Bench) => unknown, RegExp][] = [
     /attempts\(\): no task is defined with the name "mial"; did you mean mail\?/,
   ],
   [
-    'jobs of a task by the wrong name',
+    'jobs of an unknown task name',
     async ({ tasks, define }) => {
       define('mail', noop);
       await using sim = await simulate(tasks);
@@ -259,8 +255,8 @@ test('a suggestion is made only for a close match', () => {
 
 test.each<[string, (bench: Bench) => unknown, RegExp]>([
   ['an input that cannot be stored', ({ define }) => define('mail', noop).enqueue(noop), /^InputError: input of mail is a function/],
-  ['a task that nobody defined', ({ tasks }) => tasks.get('mail'), /^UnknownTaskError: no task is defined with the name mail\n/],
-  ['a name that is taken', ({ define }) => [define('mail', noop), define('mail', noop)], /^DuplicateTaskError: /],
+  ['an undefined task', ({ tasks }) => tasks.get('mail'), /^UnknownTaskError: no task is defined with the name mail\n/],
+  ['a duplicate name', ({ define }) => [define('mail', noop), define('mail', noop)], /^DuplicateTaskError: /],
 ])('%s is printed without frames of this package', async (_, mistake, message) => {
   const error = await Promise.resolve(bench())
     .then(mistake)

@@ -1,4 +1,4 @@
-/** What an attempt writes down for others: lines of its log, and metadata. */
+/** Data that an attempt records: log lines and metadata. */
 import { createTasks, fixed, memory } from 'escapement';
 import { simulate } from 'escapement/testing';
 import { describe, expect, test } from 'vitest';

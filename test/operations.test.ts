@@ -1,4 +1,4 @@
-/** Operations on many jobs: what they refuse, and that they end in virtual time too. */
+/** Operations on many jobs: rejected arguments, and completion in virtual time. */
 import Database from 'better-sqlite3';
 import { ConfigError, createTasks, dummy, type Event, immediate, memory, snooze } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
@@ -15,7 +15,7 @@ test.each<[string, object, RegExp]>([
   ['a misspelt status', { status: 'finshed' }, /status: expected one of .*, got "?'?finshed/],
   ['a misspelt status among others', { status: ['failed', 'runing'] }, /did you mean running/],
   ['a queue that is a number', { queue: 5 }, /queue: expected the name of a queue, got 5/],
-  ['a schedule that is none', { schedule: {} }, /schedule: expected the name of a schedule/],
+  ['an invalid schedule', { schedule: {} }, /schedule: expected the name of a schedule/],
   ['a tag that is an array', { tag: ['a'] }, /tag: expected a tag/],
   ['ids that are one id', { ids: 'a' }, /ids: expected an array of ids/],
   ['a promise of a selection', Promise.resolve({}), /selection: expected a plain object such as .*, got an instance of Promise/],
@@ -101,7 +101,7 @@ test('delete removes jobs that are not running, and their results report it; run
   await expect(over.refresh()).rejects.toThrow(/does not exist/);
   await expect(later.delete()).rejects.toThrow(/no longer exists/);
   expect((await tasks.jobs.list()).items.map(({ id }) => id)).toEqual([running.id]);
-  // Nothing waits for what was deleted.
+  // Nothing waits for a deleted job.
   await sim.runUntilIdle();
   expect(sim.now.toISOString()).toBe('2026-01-01T01:00:00.000Z');
   await running.delete();
@@ -223,7 +223,7 @@ test('an undefined filter of a simulation is rejected', async () => {
   expect(() => sim.jobs(anything({ task: undefined }))).toThrow(/jobs\(\).task is undefined/);
 });
 
-/** Everything that can be written to in what it is given, but for functions and class instances' private parts. */
+/** Every writable object reachable from the value, except functions and private fields. */
 function tamper(value: unknown): void {
   if (typeof value !== 'object' || value === null) return;
   for (const key of Object.keys(value)) {
@@ -231,7 +231,7 @@ function tamper(value: unknown): void {
     try {
       (value as Record<string, unknown>)[key] = 'tampered';
     } catch {
-      // Frozen is as good as copied.
+      // Frozen counts as copied.
     }
   }
   try {
@@ -280,7 +280,7 @@ test.each([
       ['every', 'latest'],
     ]);
   }
-  // Only the list of a job's own row, and no other row's, shows what was read from it.
+  // Only the list with the job's own row returns the value that was read from it.
   const [plain, full] = await run();
   expect([plain.tags, plain.metadata]).toEqual([[], {}]);
   expect([full.tags, full.metadata]).toEqual([['t'], { nested: { list: [1] } }]);
@@ -320,7 +320,7 @@ describe('editing a waiting job', () => {
     ['a lost value', { queue: undefined }, /queue: expected a value; omit the property/],
     ['an unknown queue', { queue: 'bulg' }, /did you mean bulk/],
     ['an unknown option', { delay: 5 }, /delay: /],
-    ['an input that does not fit', { input: { to: 5 } }, /does not match its schema: to/],
+    ['an input that does not match', { input: { to: 5 } }, /does not match its schema: to/],
     ['a due time after its end', { runAfter: '2d' }, /would expire at .*change expires too/],
   ])('refuses %s', async (_name, changes, message) => {
     const tasks = app();

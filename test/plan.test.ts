@@ -1,4 +1,4 @@
-/** The model behind `bench/plan`: known values of Erlang's formula, and what a plan must hold. */
+/** The model of `bench/plan`: known values of Erlang's formula, and properties of plans. */
 import { expect, test } from 'vitest';
 import { type Costs, erlangC, plan, waitMs } from '../bench/plan/model.ts';
 

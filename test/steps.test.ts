@@ -1,4 +1,4 @@
-/** Durable steps, sleeps and signals, as applications use them: on memory and SQLite, in virtual time, through failures, crashes and replays. */
+/** Durable steps, sleeps and signals on memory and SQLite, in virtual time, through failures, crashes and replays. */
 import { setTimeout } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { cancel, createTasks, immediate, memory, PermanentError, StoreError, snooze, type Tasks } from 'escapement';
@@ -51,7 +51,7 @@ describe.each(stores)('on %s', (_, store) => {
     expect(String(sim.timeline())).toMatch(/w0 {2}step +checkout#1 charge/);
   });
 
-  /** An order of three steps, of which the first two can be undone, and that fails at the end. */
+  /** An order with three steps, of which the first two can be compensated, and that fails at the end. */
   function order(options: { readonly refundFails?: number; readonly maxAttempts?: number } = {}) {
     const tasks = createTasks({ backend: memory() });
     const world: string[] = [];
@@ -302,7 +302,7 @@ test('recorded steps are not repeated, whenever a worker crashes', async () => {
   const checkout = tasks.define('checkout', {
     run: async (_: number, ctx) => {
       const id = await ctx.step('charge', ({ id: key }) => {
-        // The service knows the key: the same call has one effect.
+        // The service recognizes the key: the repeated call has one effect.
         if (!charges.includes(key)) charges.push(key);
         return key;
       });
@@ -343,7 +343,7 @@ test('a signal is neither lost nor skipped when taking it fails after the store 
   expect(lost).toBe(2);
 });
 
-// Found by seed 552 of the application that `npm run simulate:long` explores.
+// Found by seed 552 of `npm run simulate:long`.
 test('a step that is stored twice because the first response was lost counts as one run, also in the checker', async () => {
   const tasks = createTasks({ backend: memory() });
   const flow = tasks.define('flow', {
@@ -473,7 +473,7 @@ test.each([4, 1])(
       await sim.runUntilIdle();
       return async () => {
         await expect(result).toHaveFailed({ error: maxAttempts === 1 ? /no parcel|lease expired/ : 'no parcel' });
-        // A crash between an effect and its record repeats the effect, whichever way it goes; in the last attempt nothing is known of it.
+        // A crash between an effect and its record repeats the effect, in either direction; in the last attempt the effect stays unknown.
         if (maxAttempts === 1 && !(await result.steps()).some(({ name }) => name === 'charge')) return;
         expect(world.filter((what) => what === 'refund').length).toBeGreaterThanOrEqual(1);
         expect(world.at(-1)).toBe('refund');

@@ -102,7 +102,7 @@ describe('immediate(), the default backend', () => {
     const deferred = double.using({ runAfter: '1h', priority: 5 }).enqueue(1);
     await expect(deferred).rejects.toBeInstanceOf(ConfigError);
     await expect(deferred).rejects.toThrow(/runAfter: .*memory\(\).*immediate\(\) and does not support deferred jobs[\s\S]*priority: /);
-    // The priority of a definition is for the backends that have one.
+    // A task definition's priority is used only by backends that support priorities.
     expect(
       (
         await createTasks({ logger: quiet })
@@ -200,13 +200,13 @@ describe('definitions', () => {
   });
 
   test.each<[string, object, string]>([
-    ['two ways to name a backend', { backend: memory(), backends: { default: memory() } }, 'backend, backends'],
+    ['both backend and backends', { backend: memory(), backends: { default: memory() } }, 'backend, backends'],
     ['backends without a default', { backends: { bulk: memory() } }, 'backends.default'],
-    ['a backend that is none', { backend: 'sqlite' }, 'backend'],
+    ['an invalid backend', { backend: 'sqlite' }, 'backend'],
     ['an unknown option', { backnd: memory() }, 'backnd'],
-    ['a retention that is none', { retention: { failed: 'a week' } }, 'retention.failed'],
-    ['a limit of nothing', { queues: { mail: { concurrency: 0 } } }, 'queues.mail.concurrency'],
-    ['a logger that is none', { logger: {} }, 'logger.debug'],
+    ['an invalid retention', { retention: { failed: 'a week' } }, 'retention.failed'],
+    ['a limit of 0', { queues: { mail: { concurrency: 0 } } }, 'queues.mail.concurrency'],
+    ['an invalid logger', { logger: {} }, 'logger.debug'],
   ])('createTasks rejects %s', (_, options, path) => {
     expect(faults(() => createTasks(options as never))).toContain(path);
   });
@@ -277,11 +277,11 @@ describe('enqueue', () => {
   test.each<[string, object]>([
     ['a queue that is not one', { queue: 'fast' }],
     ['a priority out of range', { priority: 1_000 }],
-    ['a due time that is none', { runAfter: 'later' }],
+    ['an invalid due time', { runAfter: 'later' }],
     ['a function that cannot be stored', { retry: { unless: () => true } }],
     ['a backoff that cannot be stored', { retry: { backoff: () => 5 } }],
     ['a retention of no status', { retention: { done: '1h' } }],
-    ['a retention that is no duration', { retention: { failed: 'never' } }],
+    ['an invalid retention', { retention: { failed: 'never' } }],
   ])('using rejects %s', (_, options) => {
     expect(() => mail.using(options as never)).toThrow(ConfigError);
   });
@@ -395,7 +395,7 @@ describe('a worker on memory(), in real time', () => {
   });
 
   test.each<[string, object]>([
-    ['a concurrency of none', { concurrency: 0 }],
+    ['a concurrency of 0', { concurrency: 0 }],
     ['an unknown backend', { backend: 'bulk' }],
     ['queues that are no list', { queues: 'mail' }],
     ['an unknown option', { threads: 2 }],
@@ -444,29 +444,29 @@ describe('schedules', () => {
     ['two triggers', { cron: '* * * * *', every: '1m' }, 'cron, every, at, sun, any'],
     ['an interval under a second', { every: '500ms' }, 'every'],
     ['seven fields', { cron: '0 0 0 1 1 * 2027' }, 'cron'],
-    ['a minute that is none', { cron: '61 * * * *' }, 'cron'],
+    ['an invalid minute', { cron: '61 * * * *' }, 'cron'],
     ['a date that never comes', { cron: '0 0 30 2 *' }, 'cron'],
     ['no expression', { cron: '' }, 'cron'],
     ['an unknown zone', { cron: '0 9 * * *', timezone: 'Europe/Atlantis' }, 'timezone'],
     ['an empty zone', { cron: '0 9 * * *', timezone: '' }, 'timezone'],
     ['an offset for a zone', { cron: '0 9 * * *', timezone: '+02:00' }, 'timezone'],
     ['a zone for an interval', { every: '1m', timezone: 'UTC' }, 'timezone'],
-    ['an instant that is none', { at: 'tomorrow' }, 'at'],
-    ['a place that is none', { sun: { event: 'sunset', latitude: 91, longitude: 0 } }, 'sun.latitude'],
+    ['an invalid instant', { at: 'tomorrow' }, 'at'],
+    ['an invalid location', { sun: { event: 'sunset', latitude: 91, longitude: 0 } }, 'sun.latitude'],
     ['an event that the sun does not know', { sun: { event: 'tea', latitude: 1, longitude: 0 } }, 'sun.event'],
-    ['any of nothing', { any: [] }, 'any'],
-    ['any with a trigger that is none', { any: [{ cron: '0 9 * * *' }, { cron: '99 * * * *' }] }, 'any[1].cron'],
+    ['an empty any', { any: [] }, 'any'],
+    ['any with an invalid trigger', { any: [{ cron: '0 9 * * *' }, { cron: '99 * * * *' }] }, 'any[1].cron'],
     ['any within any', { any: [{ any: [{ every: '1m' }] }] }, 'any[0].any'],
     ['an unknown overlap', { every: '1m', overlap: 'skipp' }, 'overlap'],
     ['an unknown way to catch up', { every: '1m', missed: { catchUp: 'some' } }, 'missed.catchUp'],
     ['a limit for what has none', { every: '1m', missed: { limit: 3 } }, 'missed.limit'],
-    ['a grace that is no duration', { every: '1m', missed: { grace: 'long' } }, 'missed.grace'],
+    ['an invalid grace', { every: '1m', missed: { grace: 'long' } }, 'missed.grace'],
     ['no runs', { every: '1m', maxRuns: 0 }, 'maxRuns'],
-    ['a jitter that is no duration', { every: '1m', jitter: -1 }, 'jitter'],
+    ['an invalid jitter', { every: '1m', jitter: -1 }, 'jitter'],
     ['an end before the start', { every: '1m', startAt: '2030-01-02T00:00:00Z', endAt: '2030-01-01T00:00:00Z' }, 'endAt'],
     ['what is neither enabled nor not', { every: '1m', enabled: 'yes' }, 'enabled'],
     ['a function as an option of the job', { every: '1m', retry: { unless: () => true } }, 'retry.unless, retry.only'],
-    ['a start that is no instant', { every: '1m', startAt: 'tomorrow' }, 'startAt'],
+    ['an invalid start', { every: '1m', startAt: 'tomorrow' }, 'startAt'],
   ])('%s is rejected', (_, options, path) => {
     expect(faults(schedule(options))).toContain(path);
   });
@@ -625,7 +625,7 @@ describe('generators and async functions are rejected at the definition', () => 
           anything(function* () {}),
         ),
     ],
-    ['no listener', 'listener', () => tasks.on('failed', anything(undefined))],
+    ['a missing listener', 'listener', () => tasks.on('failed', anything(undefined))],
   ])('%s', (_, path, define) => {
     expect(faults(define)).toEqual([path]);
     expect(define).toThrow(/got (an async|a generator|an async generator) function|got undefined/);

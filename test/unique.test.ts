@@ -1,4 +1,4 @@
-/** Unique jobs, as applications use them: keys, windows, debounce and throttle, on the memory store and on SQLite, in virtual time and in transactions. */
+/** Unique jobs: keys, windows, debounce and throttle, on memory and SQLite, in virtual time and in transactions. */
 import Database from 'better-sqlite3';
 import { createTasks, DuplicateJobError, dummy, InputError, immediate, memory, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
@@ -28,7 +28,7 @@ describe.each(stores)('on %s', (_, store) => {
     });
     await using sim = await simulated(tasks);
     const first = await welcome.using({ runAfter: '1h' }).enqueue({ userId: 'ada' });
-    // The key is made of what the schema makes of the input.
+    // The key is made from the schema's output.
     const second = await welcome.enqueue({ userId: ' ada ', note: 'again' });
     const other = await welcome.enqueue({ userId: 'bob' });
     expect([second.id, second.duplicate, first.duplicate, other.duplicate]).toEqual([first.id, true, false, false]);

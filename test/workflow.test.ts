@@ -1,4 +1,4 @@
-/** Workflows as applications use them: chains, groups, graphs, failures, retries, and what jobs see of them. */
+/** Workflows: chains, groups, graphs, failures, retries, and `ctx.workflow`. */
 import { afterEach, describe, expect, expectTypeOf, test } from 'vitest';
 import { z } from 'zod';
 import { cancel, createTasks, memory, PermanentError, type WorkflowResult } from '../src/index.ts';
@@ -318,7 +318,7 @@ describe.each(played)('on %s', (store) => {
     expect(world).toEqual([]);
   });
 
-  /** An order whose shipping fails until `isBroken.now` is false; its charge and its reservation can be undone. */
+  /** An order whose shipping fails until `isBroken.now` is false; its charge and its reservation can be compensated. */
   async function orders() {
     const { tasks, sim, isBroken } = await application(store);
     const world: string[] = [];
@@ -571,7 +571,7 @@ describe('mistakes', () => {
     const { tasks, start, alone, double } = await application();
     const flow = tasks.chain([start.with(1), double]);
     await expect((async () => flow as unknown as number)()).rejects.toThrow('write: await workflow.enqueue()');
-    // @ts-expect-error no task
+    // @ts-expect-error not a task
     expect(() => tasks.group([() => 1])).toThrow('part 1 is');
     // @ts-expect-error text needs a number
     unrun(() => tasks.chain([alone, double]));

@@ -22,7 +22,7 @@ describe.skipIf(!redisServer)('on BullMQ (needs redis-server)', () => {
       logger: quiet,
       ...options,
     });
-  /** The queue as BullMQ's own programs see it. */
+  /** The queue as seen by BullMQ's own API. */
   const withQueue = async <T>(name: string, use: (queue: Queue) => Promise<T>): Promise<T> => {
     const queue = new Queue(name, { connection: connection(), prefix });
     try {

@@ -1,4 +1,4 @@
-/** Real processes on one Redis, killed without a word. */
+/** Real processes on one Redis server, killed with SIGKILL. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** What BullMQ cannot do is refused where it is asked for, before anything is opened: no Redis runs here. */
+/** Features that BullMQ does not support are rejected before a connection is opened. These tests need no Redis. */
 import { createTasks } from 'escapement';
 import { bullmq } from 'escapement/bullmq';
 import { createMail } from 'escapement/email';

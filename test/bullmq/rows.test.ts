@@ -1,4 +1,4 @@
-/** How jobs are called and ordered in BullMQ. */
+/** How job ids and priorities are mapped to BullMQ. */
 import { describe, expect, test } from 'vitest';
 import { foreignId, foreignIds, foreignPriority, ownId, recordOf, type Source } from '../../src/bullmq/rows.ts';
 
@@ -55,14 +55,14 @@ describe('a row', () => {
     ['waits', {}, { status: 'queued', attempt: 0, claim: 0, startedAt: null, priority: 0, input: '1', dueAt: 1_000 }],
     ['runs', { started: 1, isLocked: true, begun: begun(1) }, { status: 'running', attempt: 1, losses: 0, startedAt: 2_000, worker: 'w' }],
     [
-      'is held, and has not begun',
+      'is claimed but not started',
       { started: 1, isLocked: true, processedBy: 'v' },
       { status: 'running', attempt: 0, startedAt: null, worker: 'v' },
     ],
     ['was held, and never begun', { started: 3 }, { status: 'queued', attempt: 0, losses: 0, claim: 3 }],
     ['lost its worker', { started: 1, begun: begun(1) }, { status: 'queued', attempt: 1, losses: 1 }],
     ['runs again', { started: 2, isLocked: true, begun: begun(2) }, { status: 'running', attempt: 2, losses: 1 }],
-    ['was given back', { started: 1, begun: begun(1), ...kept({ givenBack: 1, settledRuns: 1 }) }, { attempt: 0, losses: 0 }],
+    ['was released', { started: 1, begun: begun(1), ...kept({ givenBack: 1, settledRuns: 1 }) }, { attempt: 0, losses: 0 }],
     ['retries', { started: 1, begun: begun(1), ...kept({ settledRuns: 1, dueAt: 9_000 }) }, { attempt: 1, losses: 0, dueAt: 9_000 }],
     [
       'is done',

@@ -1,4 +1,4 @@
-/** What answers of mail servers mean: for good or for now, for whom, and for how long. */
+/** The meaning of mail server responses: permanent or temporary, for which recipients, and for how long. */
 import { describe, expect, test } from 'vitest';
 import { hintMs, isPermanent, verdictOfError, verdictOfInfo } from '../../src/email/classify.ts';
 

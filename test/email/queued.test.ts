@@ -1,4 +1,4 @@
-/** The Nodemailer transport that enqueues: what it answers, what travels with a message and what cannot, and transactions. */
+/** The Nodemailer transport that enqueues: its results, which message fields are supported, and transactions. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** A mail server on loopback that does as a test says: it takes mail, or refuses, defers, stalls, or takes it and loses its own answer. */
+/** A mail server on loopback that a test controls: it accepts, rejects, defers or stalls mail, or accepts it and loses the response. */
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server';
@@ -11,19 +11,19 @@ export interface Received {
 }
 
 export interface Behaviour extends SMTPServerOptions {
-  /** What the server says to a recipient: a code and a text; undefined takes it. */
+  /** The response to a recipient: a code and a text; undefined accepts it. */
   rcpt?(address: string): string | undefined;
-  /** What it says after a message was transferred. `drop`: it has the message, and closes the connection without an answer. */
+  /** The response after the transfer. `drop`: it has the message, and closes the connection without responding. */
   data?(mail: Received): string | 'drop' | 'stall' | undefined | Promise<undefined>;
 }
 
 export interface Server {
   readonly port: number;
-  /** Every message that was taken. */
+  /** Every accepted message. */
   readonly received: Received[];
-  /** How many connections there were. */
+  /** The number of connections. */
   readonly connections: () => number;
-  /** How many are open. */
+  /** The number of open connections. */
   readonly open: () => number;
   close(): Promise<void>;
 }

@@ -159,7 +159,7 @@ describe('rate limits', () => {
   const emails = ['a@one.example', 'B <b@One.example>', 'c@one.example', 'a@two.example'];
   const limitedTest = testTasks(limited);
 
-  limitedTest('a mailable is limited by the domain that its input names, and sent once', async ({ sim }) => {
+  limitedTest('a mailable is limited by the domain in its input, and sent once', async ({ sim }) => {
     await news.sendMany(emails.map((email) => ({ email })));
     const again = await news.send({ email: 'a@two.example' });
     expect(again.duplicate).toBe(true);
@@ -266,7 +266,7 @@ describe('toHaveSentMail', () => {
 });
 
 describe('explorations', () => {
-  /** What arrived in each run, in the order of the seeds. */
+  /** The mail delivered in each run, in seed order. */
   const arrivals = async (seeds: number) => {
     const runs: string[] = [];
     let twice = 0;
@@ -278,7 +278,7 @@ describe('explorations', () => {
         runs.push(mails.join('\n'));
         for (const { id } of results) {
           const count = mails.filter((mail) => mail.endsWith(` <${id}@example.com>`)).length;
-          // Three crashes of one job in a row, and it is given up.
+          // A job that crashes three times in a row is failed as poisoned.
           const isPoisoned = sim.jobs({ task: welcome.task }).find((job) => job.id === id)?.reason === 'poisoned';
           if (!isPoisoned) expect(count, `arrivals of ${id}`).toBeGreaterThan(0);
           if (count > 1) twice += 1;
@@ -289,7 +289,7 @@ describe('explorations', () => {
     return { runs, twice };
   };
 
-  plain('each mail arrives under every fault, always with its own Message-ID, and some arrive twice', async () => {
+  plain('every mail arrives under all faults, always with the same Message-ID, and some arrive twice', async () => {
     const seeds = process.env.ESCAPEMENT_LONG ? 40 : 20;
     const first = await arrivals(seeds);
     expect(first.twice).toBeGreaterThan(0);

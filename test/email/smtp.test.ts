@@ -1,4 +1,4 @@
-/** Mail and real servers on loopback: what is taken, deferred, refused, dropped and stalled, and what becomes of the jobs. */
+/** Mail through real servers on loopback: accepted, deferred, rejected, dropped and stalled, and the resulting jobs. */
 import { createTasks, memory, type TaskResult } from 'escapement';
 import { createMail, type MailOptions } from 'escapement/email';
 import { afterEach, describe, expect, test } from 'vitest';

@@ -1,4 +1,4 @@
-/** The application of the guide from bullmq (docs/migrating.md); the imports stand apart. */
+/** The application in the guide for BullMQ users (docs/migrating.md); its imports are not shown there. */
 import { createTasks, memory } from 'escapement';
 
 export const outside = { sent: [] as string[], rendered: [] as string[], now: () => new Date() };

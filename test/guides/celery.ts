@@ -1,4 +1,4 @@
-/** The application of the guide from celery (docs/migrating.md); the imports stand apart. */
+/** The application in the guide for Celery users (docs/migrating.md); its imports are not shown there. */
 import { createTasks, exponential, memory, PermanentError } from 'escapement';
 
 export const outside = { pages: new Map<string, string>(), saved: [] as string[], reports: [] as number[], fails: 0 };

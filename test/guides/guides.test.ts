@@ -1,4 +1,4 @@
-/** The applications of docs/migrating.md, which shows them as they are here: each is played in virtual time. */
+/** Plays the applications that docs/migrating.md shows in virtual time. */
 import { readFileSync } from 'node:fs';
 import { simulate } from 'escapement/testing';
 import { expect, test } from 'vitest';

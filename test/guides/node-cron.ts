@@ -1,4 +1,4 @@
-/** The application of the guide from node-cron (docs/migrating.md); the imports stand apart. */
+/** The application in the guide for node-cron users (docs/migrating.md); its imports are not shown there. */
 import { createTasks, memory } from 'escapement';
 
 export const outside = { backups: [] as string[], pings: 0, takes: 0 };

@@ -1,4 +1,4 @@
-/** The application of the guide from pg-boss (docs/migrating.md); the imports stand apart. */
+/** The application in the guide for pg-boss users (docs/migrating.md); its imports are not shown there. */
 import { createTasks, memory } from 'escapement';
 
 export const outside = { exported: [] as number[], synced: [] as string[] };

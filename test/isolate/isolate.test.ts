@@ -16,7 +16,7 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 beforeAll(() => tasks.worker({ concurrency: 20 }).start());
 afterAll(() => tasks.close());
 
-/** A job that has ended. */
+/** A finished job. */
 async function ended<Input, Output>(task: Task<Input, Output>, ...input: NoInfer<Input>[]) {
   const result = await (task as unknown as Task<unknown, Output>).enqueue(input[0]);
   return result.wait({ timeout: '60s' });
@@ -73,7 +73,7 @@ test('a stopping worker releases a job whose function does not return, and ends 
   await worker.stop({ timeout: 0 });
   expect(await result.refresh()).toMatchObject({ status: 'ready', attempts: 0 });
   await own.close();
-  // Its turns are counted in the file, until it has gone.
+  // Counts its turns in the file, until the thread has ended.
   let turns = -1;
   await expect
     .poll(() => {

@@ -1,6 +1,6 @@
 /**
- * The package as its users get it: packed, installed into projects of their kinds, and used there. Run by `npm run test:packaged`, after a build; with names, those
- * cases alone. Packages come from the registry that npm is set up with.
+ * Tests the package as users install it: packed, installed in various kinds of projects, and used there. Run by `npm run test:packaged`
+ * after a build; arguments select cases. Packages come from npm's configured registry.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const here = fileURLToPath(new URL('.', import.meta.url));
 const base = mkdtempSync(join(tmpdir(), 'escapement-packaged-'));
-/** By npm, the same Node that runs this comes first. */
+/** npm puts the Node that runs this script first in PATH. */
 const env = { ...process.env, NO_COLOR: '1', PATH: `${dirname(process.execPath)}:${process.env.PATH}` };
 
 const [packed] = JSON.parse(
@@ -25,7 +25,7 @@ interface Ran {
   readonly text: string;
 }
 
-/** Runs a program; what it printed is shown when it ends otherwise than expected. */
+/** Runs a program; prints its output if the exit code differs from the expected one. */
 function run(cwd: string, command: string, args: readonly string[], expected: number | 'failure' = 0): Ran {
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     cwd,
@@ -40,7 +40,7 @@ function run(cwd: string, command: string, args: readonly string[], expected: nu
   return { code: status, text };
 }
 
-/** A project with these packages beside Escapement. */
+/** A project with Escapement and these packages. */
 function project(name: string, packages: readonly string[], manifest: object): string {
   const folder = join(base, name);
   mkdirSync(folder, { recursive: true });
@@ -77,7 +77,7 @@ function vitest(version: string, typescript: string, compiler: object): void {
 
 function types(version: string): void {
   const folder = project(`types-${version}`, [`typescript@${version}`], { type: 'module' });
-  // In CommonJS too, where Node requires ES modules.
+  // Also as CommonJS, which requires an ES module.
   for (const file of ['consumer.ts', 'consumer.cts']) cpSync(join(here, 'types/consumer.ts'), join(folder, file));
   cpSync(join(here, 'types/wrong.txt'), join(folder, 'wrong.ts'));
   const tsc = (file: string, expected: number | 'failure') => {
@@ -121,14 +121,14 @@ const cases: Record<string, () => void> = {
     console.log(`        from an empty folder to a green test in ${seconds.toFixed(1)} s`);
     check(/pass 2/.test(text), 'not two tests have passed', text);
     check(seconds < 60, 'it takes longer than 60 s', '');
-    // What else it writes: for Vitest, in JavaScript, into a CommonJS project.
+    // Other generated files: for Vitest, in JavaScript, in a CommonJS project.
     const js = project('init-js', ['vitest@5'], { type: 'commonjs', scripts: { test: 'exit 3' } });
     write(js, 'index.js', 'module.exports = 1;\n');
     const printed = run(js, 'npx', ['escapement', 'init', '--systemd', '--docker']).text;
     check(JSON.parse(readFileSync(join(js, 'package.json'), 'utf8')).scripts.test === 'exit 3', 'a script was replaced', printed);
     check(/npx vitest run tasks.test.mjs/.test(printed), 'the command is not shown', printed);
     check(/2 passed/.test(run(js, 'npx', ['vitest', 'run', 'tasks.test.mjs']).text), 'not two tests have passed', '');
-    // The command that the unit and the Dockerfile run.
+    // The command in the systemd unit and the Dockerfile.
     const unit = readFileSync(join(js, 'escapement-worker.service'), 'utf8');
     const [program = '', ...args] = /^ExecStart="[^"]+" (.*)$/m.exec(unit)?.[1]?.split(' ') ?? [];
     run(js, process.execPath, [program, ...args, '--drain']);

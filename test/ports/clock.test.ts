@@ -6,7 +6,7 @@ afterEach(() => void vi.restoreAllMocks());
 
 const hourMs = 3_600_000;
 
-/** Sets the clock of the machine; the monotonic clock goes on as it was. */
+/** Sets the system clock; the monotonic clock does not change. */
 function setClock(byMs: number): void {
   const { now } = RealDate;
   vi.spyOn(RealDate, 'now').mockImplementation(() => now() + byMs);

@@ -3,7 +3,7 @@ import { v7 } from 'uuid';
 import { expect, test } from 'vitest';
 import { createIds, type Random } from '../../src/ports/random.ts';
 
-/** Fills with a byte, its successor, and so on. */
+/** Fills the array with a byte, its successor, and so on. */
 const from = (first: number): Random => ({
   fraction: () => 0,
   fill: (bytes) => bytes.set(bytes.map((_, i) => first + i)),

@@ -1,4 +1,4 @@
-/** A worker, bundled with the package. Ends with 1 if it does not do its work. */
+/** A worker, bundled with the package. Exits with 1 if its jobs do not run. */
 import { createTasks, isEscapementError, memory, PermanentError } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 

@@ -1,4 +1,4 @@
-/** A simulation, bundled with the package in CommonJS. Ends with 1 if it does not do its work. */
+/** A simulation, bundled with the package as CommonJS. Exits with 1 if it fails. */
 import { createTasks, memory } from 'escapement';
 import { simulate } from 'escapement/testing';
 

@@ -1,4 +1,4 @@
-/** What compiles in a strict project without skipLibCheck and without @types/node. */
+/** Compiles in a strict project without skipLibCheck and without @types/node. */
 import { createTasks, memory, snooze } from 'escapement';
 import { createMail } from 'escapement/email';
 import { sqlite } from 'escapement/sqlite';

@@ -1,4 +1,4 @@
-/** Fixture, matchers, snapshots and explorations, on each version of Vitest that the peer range allows. */
+/** Fixture, matchers, snapshots and explorations, with each Vitest version in the peer range. */
 import { createTasks, memory, snooze } from 'escapement';
 import { simulate } from 'escapement/testing';
 import { testTasks } from 'escapement/vitest';
