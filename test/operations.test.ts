@@ -322,7 +322,7 @@ describe('editing a waiting job', () => {
     ['an unknown option', { delay: 5 }, /delay: /],
     ['an input that does not match', { input: { to: 5 } }, /does not match its schema: to/],
     ['a due time after its end', { runAfter: '2d' }, /would expire at .*change expires too/],
-  ])('refuses %s', async (_name, changes, message) => {
+  ])('rejects %s', async (_name, changes, message) => {
     const tasks = app();
     const mail = tasks.define('mail', { expires: '1d', input: z.object({ to: z.string() }), run: () => {} });
     await using _ = await simulate(tasks);

@@ -645,7 +645,7 @@ describe('generators and async functions are rejected at the definition', () => 
   });
 });
 
-describe('what a task reports cannot fail it', () => {
+describe('reports from a task cannot fail it', () => {
   const unreadable = Object.defineProperty({}, 'field', {
     enumerable: true,
     get() {
@@ -658,7 +658,7 @@ describe('what a task reports cannot fail it', () => {
     },
   };
 
-  test('progress outside 0 … 1 causes one warning per task', async () => {
+  test('progress outside 0 … 1, which causes one warning per task', async () => {
     const lines: string[] = [];
     const tasks = createTasks({ logger: { ...quiet, warn: (_: object, message: string) => lines.push(message) } });
     const job = tasks.define('job', (fractions: unknown[], ctx) => {
@@ -681,7 +681,7 @@ describe('what a task reports cannot fail it', () => {
     ]);
   });
 
-  test('nor can any log line, or a logger or listener that throws or rejects', async () => {
+  test('log lines of any kind, and loggers and listeners that throw or reject', async () => {
     const thrown = () => {
       throw new Error('no');
     };

@@ -73,7 +73,7 @@ describe('an exploration', () => {
   });
 });
 
-describe('an exploration is refused', () => {
+describe('an exploration is rejected', () => {
   test.each([
     [['--explore', '5', '--json'], /do not work with a search/],
     [['--explore', '5', '--faults', 'crahs'], /unknown kind crahs; give all, none, or some of crash,/],

@@ -18,7 +18,7 @@ function frames(forMs: number, keysMs: number, moves: boolean): number[] {
   return drawnAt;
 }
 
-test('a key is answered immediately, even while the display changes', () => {
+test('a key press is drawn immediately, even while the display changes', () => {
   for (const moves of [false, true]) {
     const drawnAt = frames(10_000, 250, moves);
     for (let key = 0; key < 10_000; key += 250) expect(drawnAt, String(key)).toContain(key);

@@ -24,7 +24,7 @@ test('with a slow store, every job runs once and ends immediately', async () => 
   expect(runs).toBe(200);
 });
 
-test('an attempt whose claim was answered late is ended in time, even during a renewal that does not include it', async () => {
+test('an attempt whose claim returned late is ended in time, even during a renewal that does not include it', async () => {
   const tasks = createTasks({ backend: memory() });
   const job = tasks.define('job', { retry: { backoff: '1s' }, run: (_: void, ctx) => ctx.sleep('50s') });
   const scenario = async (sim: Simulation) => {
@@ -48,7 +48,7 @@ test('an attempt whose claim was answered late is ended in time, even during a r
   expect([...found]).toEqual([]);
 });
 
-test('a job whose claim is answered when its lease may have ended is released without being started', async () => {
+test('a job whose claim returns when its lease may have ended is released without being started', async () => {
   const tasks = createTasks({ backend: memory() });
   let starts = 0;
   const job = tasks.define('job', () => {
