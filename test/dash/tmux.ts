@@ -97,7 +97,7 @@ export function openScreen(command: string, columns = 80, rows = 24, env: Record
         const next = changed();
         const text = await read();
         if (expected.test(text)) return text;
-        if (Date.now() > until) throw new Error(`the screen never showed ${expected}:\n${text}`);
+        if (Date.now() > until) throw new Error(`the screen did not show ${expected}:\n${text}`);
         await next;
         // Output arrives in several pieces.
         await sleep(10);

@@ -5,27 +5,27 @@ import { hintMs, isPermanent, verdictOfError, verdictOfInfo } from '../../src/em
 const smtp = (responseCode: number, text: string, command = 'RCPT TO', code = 'EENVELOPE') =>
   Object.assign(new Error(text), { responseCode, response: `${responseCode} ${text}`, command, code });
 
-describe('permanent failures', () => {
+describe('permanent and temporary failures', () => {
   test.each<[string, unknown, boolean]>([
     ['an unknown user', smtp(550, '5.1.1 unknown user'), true],
-    ['a message that is refused', smtp(554, 'spam', 'DATA', 'EMESSAGE'), true],
-    ['a mailbox that is full for now', smtp(452, 'full'), false],
+    ['a rejected message', smtp(554, 'spam', 'DATA', 'EMESSAGE'), true],
+    ['a full mailbox', smtp(452, 'full'), false],
     ['greylisting', smtp(451, '4.7.1 greylisted'), false],
-    ['a server that closes', smtp(421, 'closing', 'DATA'), false],
-    ['a greeting that refuses us', smtp(554, 'no service for you', 'CONN', 'ECONNECTION'), false],
-    ['a password that is wrong', smtp(535, 'bad credentials', 'AUTH PLAIN', 'EAUTH'), false],
+    ['a server that shuts down', smtp(421, 'closing', 'DATA'), false],
+    ['a greeting that rejects the client', smtp(554, 'no service for you', 'CONN', 'ECONNECTION'), false],
+    ['a wrong password', smtp(535, 'bad credentials', 'AUTH PLAIN', 'EAUTH'), false],
     ['a message without a recipient', Object.assign(new Error('No recipients defined'), { code: 'EENVELOPE' }), true],
     ['a message that is too large', Object.assign(new Error('Message size larger than allowed'), { code: 'EMESSAGE' }), true],
-    ['nobody who listens', Object.assign(new Error('connect ECONNREFUSED'), { code: 'ESOCKET' }), false],
+    ['a refused connection', Object.assign(new Error('connect ECONNREFUSED'), { code: 'ESOCKET' }), false],
     ['a name that does not resolve', Object.assign(new Error('getaddrinfo ENOTFOUND'), { code: 'EDNS' }), false],
-    ['a certificate', Object.assign(new Error('self-signed certificate'), { code: 'ETLS' }), false],
+    ['an invalid certificate', Object.assign(new Error('self-signed certificate'), { code: 'ETLS' }), false],
     ['a rejection by SES', Object.assign(new Error('Email address is not verified'), { name: 'MessageRejected' }), true],
     ['throttling by SES', Object.assign(new Error('rate'), { name: 'ThrottlingException', $metadata: { httpStatusCode: 400 } }), false],
     ['an outage of SES', Object.assign(new Error('oops'), { $metadata: { httpStatusCode: 503 } }), false],
-    ['an API that refuses the message', Object.assign(new Error('bad request'), { statusCode: 400 }), true],
+    ['an API that rejects the message', Object.assign(new Error('bad request'), { statusCode: 400 }), true],
     ['an API that asks to wait', Object.assign(new Error('slow down'), { statusCode: 429 }), false],
-    ['sendmail without the user', new Error('Sendmail exited with code 67'), true],
-    ['sendmail for now', new Error('Sendmail exited with code 75'), false],
+    ['sendmail with an unknown user', new Error('Sendmail exited with code 67'), true],
+    ['a temporary sendmail failure', new Error('Sendmail exited with code 75'), false],
     ['a text', 'no', false],
     ['nothing', undefined, false],
   ])('%s', (_, error, expected) => {

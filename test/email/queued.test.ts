@@ -145,7 +145,7 @@ describe('unsupported messages are rejected with their path', () => {
     const tasks = createTasks({ backend: dummy(), logger: quiet });
     const mailer = createTransport<QueuedInfo>(queued(tasks, { transport: 'smtp://localhost', ...options }));
     const error: { path?: string; message: string } = await mailer.sendMail({ ...message, ...extra } as never).then(
-      () => new Error('it was taken'),
+      () => new Error('the message was accepted'),
       (thrown) => thrown,
     );
     expect((await tasks.jobs.list()).items).toEqual([]);

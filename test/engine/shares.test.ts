@@ -17,10 +17,10 @@ describe('the slots of weighted queues', () => {
         ['bulk', 5],
       ],
     ],
-    ['one has more than its share', { bulk: 20 }, [['mail', 15]]],
-    ['both have theirs', { mail: 15, bulk: 5 }, []],
+    ['one uses more than its share', { bulk: 20 }, [['mail', 15]]],
+    ['both use their shares', { mail: 15, bulk: 5 }, []],
     [
-      'the one that uses less of its share comes first',
+      'the queue that uses less of its share comes first',
       { mail: 9, bulk: 1 },
       [
         ['bulk', 4],

@@ -17,7 +17,7 @@ const env = { ...process.env, NO_COLOR: '1', PATH: `${dirname(process.execPath)}
 const [packed] = JSON.parse(
   execFileSync('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', base], { cwd: root, env, encoding: 'utf8' }),
 ) as { filename: string; files: { path: string }[] }[];
-if (!packed) throw new Error('npm pack has packed nothing');
+if (!packed) throw new Error('npm pack created no package');
 const tarball = join(base, packed.filename);
 
 interface Ran {

@@ -62,7 +62,7 @@ async function answers(name: string, child: ChildProcess, port: number): Promise
     if (connected) return;
     await sleep(50);
   }
-  throw new Error(`${name} does not answer on port ${port}`);
+  throw new Error(`${name} does not respond on port ${port}`);
 }
 
 const directory = mkdtempSync(join(tmpdir(), 'escapement-servers-'));
