@@ -54,14 +54,14 @@ const pageSize = 1_000;
 const recentJobs = 5_000;
 
 /** Counts the matching jobs, up to a limit. */
-export async function countJobs(store: Jobs, selection: JobSelection, most: number): Promise<number> {
+export async function countJobs(store: Jobs, selection: JobSelection, max: number): Promise<number> {
   let found = 0;
-  for await (const page of pages(store, selection, most)) found += page.length;
+  for await (const page of pages(store, selection, max)) found += page.length;
   return found;
 }
 
-/** Reads pages of matching jobs, newest first, until there are at least `most`. */
-export async function* pages(store: Jobs, selection: JobSelection, most: number): AsyncGenerator<TaskResult[]> {
+/** Reads pages of matching jobs, newest first, until there are at least `max`. */
+export async function* pages(store: Jobs, selection: JobSelection, max: number): AsyncGenerator<TaskResult[]> {
   let after: string | undefined;
   let found = 0;
   do {
@@ -69,7 +69,7 @@ export async function* pages(store: Jobs, selection: JobSelection, most: number)
     yield page.items;
     found += page.items.length;
     after = page.cursor;
-  } while (after !== undefined && found < most);
+  } while (after !== undefined && found < max);
 }
 
 /**

@@ -140,7 +140,7 @@ const grids: readonly Grid[] = [
   { columns: 28, columnMs: 7 * dayMs, unit: 'week' },
   { columns: 28, columnMs: 28 * dayMs, unit: '4 weeks' },
 ];
-const mostLines = 16;
+const maxLines = 16;
 
 function activity(report: Report, paint: Paint): string[] {
   if (report.totals.attempts === 0) return [];
@@ -148,7 +148,7 @@ function activity(report: Report, paint: Paint): string[] {
   // Days begin at midnight UTC; longer lines begin on the first day of the period.
   const start = Math.floor(from / dayMs) * dayMs;
   const linesOf = ({ columns, columnMs }: Grid) => Math.max(1, Math.ceil((to - start) / (columns * columnMs)));
-  const grid = grids.find((candidate) => linesOf(candidate) <= mostLines) ?? (grids.at(-1) as Grid);
+  const grid = grids.find((candidate) => linesOf(candidate) <= maxLines) ?? (grids.at(-1) as Grid);
   const cells = linesOf(grid) * grid.columns;
   const sums = (value: (hour: Report['hours'][number]) => number): (number | undefined)[] => {
     const all = new Array<number | undefined>(cells).fill(undefined);
@@ -172,7 +172,7 @@ interface ChartData {
 
 function chart({ start, grid, started, failed }: ChartData, paint: Paint): string[] {
   const { columns, columnMs, unit } = grid;
-  const [most, mostFailed] = [maximum(started), maximum(failed)];
+  const [maxStarted, maxFailed] = [maximum(started), maximum(failed)];
   const rows: {
     readonly day: string;
     readonly started: readonly (number | undefined)[];
@@ -197,10 +197,10 @@ function chart({ start, grid, started, failed }: ChartData, paint: Paint): strin
     legend('activity', title, 'failed or lost'),
     ...(columnMs === hourMs ? [legend('', ruler, ruler)] : []),
     ...rows.map((row, i) => {
-      const left = padEnd(`${bars(row.started, most)}  ${startedSums[i]}`, leftWidth);
-      return `${row.day}  ${left}     ${paintBars(bars(row.failed, mostFailed), paint)}  ${failedSums[i]}`;
+      const left = padEnd(`${bars(row.started, maxStarted)}  ${startedSums[i]}`, leftWidth);
+      return `${row.day}  ${left}     ${paintBars(bars(row.failed, maxFailed), paint)}  ${failedSums[i]}`;
     }),
-    legend('', scale(most), scale(mostFailed)),
+    legend('', scale(maxStarted), scale(maxFailed)),
   ];
 }
 
@@ -209,7 +209,7 @@ function paintBars(text: string, paint: Paint): string {
 }
 
 function maximum(values: readonly (number | undefined)[]): number {
-  return values.reduce<number>((most, value) => Math.max(most, value ?? 0), 0);
+  return values.reduce<number>((max, value) => Math.max(max, value ?? 0), 0);
 }
 
 function total(values: readonly (number | undefined)[]): number {
@@ -241,14 +241,14 @@ function localText(instant: string, zone: string, year: string): string {
   return `${date.startsWith(`${year}-`) ? date.slice(5) : date} ${time} ${offset}`;
 }
 
-const mostReasons = 10;
+const maxReasons = 10;
 const reasonMarks = { retried: 'yellow', failed: 'red', cancelled: 'dim' } as const;
 const nouns = { retried: 'attempt', failed: 'job', cancelled: 'job' } as const;
 
 function reasons(kind: 'retried' | 'failed' | 'cancelled', groups: readonly Group[], paint: Paint, report: Report): string[] {
   if (groups.length === 0) return [];
   const sum = groups.reduce((all, group) => all + group.count, 0);
-  const shown = groups.slice(0, mostReasons);
+  const shown = groups.slice(0, maxReasons);
   const when = whenStyle(report);
   const taskWidth = Math.max(...shown.map(({ task }) => Math.min(task.length, longestTaskName)));
   const countWidth = Math.max(3, ...shown.map((group) => count(group.count).length));
@@ -258,7 +258,7 @@ function reasons(kind: 'retried' | 'failed' | 'cancelled', groups: readonly Grou
     const task = padEnd(shorten(group.task, longestTaskName, 'middle'), taskWidth);
     return `  ${padStart(count(group.count), countWidth)}  ${task}  ${what}  ${paint('dim', when.text(group))}`;
   });
-  const rest = groups.slice(mostReasons);
+  const rest = groups.slice(maxReasons);
   if (rest.length > 0) {
     const jobs = plural(
       rest.reduce((all, group) => all + group.count, 0),

@@ -65,7 +65,7 @@ export interface Coming {
   readonly skipped: SkippedTime | null;
 }
 
-const mostAsked = 10_000;
+const maxOccurrences = 10_000;
 
 /** The next occurrences of a schedule, without those that will be skipped because it is paused. */
 export async function comingOf({ tasks, io }: Pick<Operation, 'tasks' | 'io'>, schedule: ScheduleInfo, count: number): Promise<Coming[]> {
@@ -73,7 +73,7 @@ export async function comingOf({ tasks, io }: Pick<Operation, 'tasks' | 'io'>, s
   const now = io.now();
   let instants = await tasks.schedules.next(name, count);
   if (paused && instants[0] && instants[0].getTime() <= now) {
-    const asked = await tasks.schedules.next(name, mostAsked);
+    const asked = await tasks.schedules.next(name, maxOccurrences);
     instants = asked.filter((at) => at.getTime() > now).slice(0, count);
   }
   return instants.map((instant) => {

@@ -3,8 +3,8 @@ import type { Status, TaskResult, Tasks } from 'escapement';
 import { isUsualPart, type TreeLine, treeLines } from '../src/core/tree.ts';
 import { clean } from './format.ts';
 
-const mostJobs = 500;
-const mostAbove = 100;
+const maxJobs = 500;
+const maxAncestors = 100;
 
 /** The jobs of a tree, in enqueue order. */
 export interface JobTree {
@@ -15,27 +15,27 @@ export interface JobTree {
 
 /**
  * The tree that contains a job: the job that started it, and every job that it and its workflows led to.
- * @param most the approximate number of jobs to read, because each takes a separate read
+ * @param limit the approximate number of jobs to read, because each takes a separate read
  */
-export async function treeOf(tasks: Tasks, job: TaskResult, most = mostJobs): Promise<JobTree> {
+export async function treeOf(tasks: Tasks, job: TaskResult, limit = maxJobs): Promise<JobTree> {
   const { jobs: operations } = tasks.backend(job.backend);
   const found = new Map<string, TaskResult>([[job.id, job]]);
   const workflows = new Set<string>();
   const asked = new Set<string>();
   let isCut = false;
   const add = async (selection: { workflow: string } | { enqueuedBy: string }) => {
-    const { items, cursor } = await operations.list({ ...selection, limit: most });
+    const { items, cursor } = await operations.list({ ...selection, limit });
     isCut ||= cursor !== undefined;
     for (const one of items) if (!found.has(one.id)) found.set(one.id, one);
   };
-  for (let top: TaskResult | undefined = job, i = 0; top && i < mostAbove; i++) {
+  for (let top: TaskResult | undefined = job, i = 0; top && i < maxAncestors; i++) {
     const above: string | null = top.enqueuedBy;
     const [parent]: TaskResult[] = above === null || found.has(above) ? [] : (await operations.list({ ids: [above] })).items;
     if (parent) found.set(parent.id, parent);
     top = parent;
   }
   for (const one of found.values()) {
-    if (found.size > most) {
+    if (found.size > limit) {
       isCut = true;
       break;
     }
@@ -49,7 +49,7 @@ export async function treeOf(tasks: Tasks, job: TaskResult, most = mostJobs): Pr
     }
   }
   const jobs = [...found.values()].sort((a, b) => a.enqueuedAt.getTime() - b.enqueuedAt.getTime() || (a.id < b.id ? -1 : 1));
-  return { jobs: jobs.slice(0, most), isCut };
+  return { jobs: jobs.slice(0, limit), isCut };
 }
 
 /** A line of the tree, and the status of its job. */

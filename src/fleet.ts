@@ -16,7 +16,7 @@ const overlapMs = 5_000;
 /** How long emitted events are remembered. */
 const knownMs = 60_000;
 const fewest = 50;
-const most = 12_800;
+const maxRead = 12_800;
 
 export class Fleet {
   readonly #app: App;
@@ -113,7 +113,7 @@ class Watch {
       const { items } = await store.list({}, { now, limit, order: 'changed' });
       const oldest = items.at(-1);
       if (items.length < limit || !oldest || changedAt(oldest) < since) return items;
-      if (limit < most) continue;
+      if (limit < maxRead) continue;
       this.#app.logger.warn({ jobs: limit }, 'too many jobs changed in a second; some events of other processes were dropped');
       return items;
     }

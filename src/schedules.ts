@@ -169,13 +169,13 @@ export function schedulesOf(app: App): Schedules {
     get: async (name) => infoOf((await find(name)).row),
     async next(name, count = 5, options = {}) {
       const read = new OptionReader('Invalid options for schedules.next()');
-      const most = read.integer(count, 'count', 1, 10_000) ?? 5;
+      const max = read.integer(count, 'count', 1, 10_000) ?? 5;
       const from = read.instant(read.object(options, '', ['from']).from, 'from');
       read.done();
       const { row } = await find(name);
       const coming: Date[] = [];
       const first = from === undefined ? (row.paused ? resumedRow(row, now()) : row).occurrenceAt : nextOccurrence(row, from - 1);
-      const left = from !== undefined ? most : Math.min(most, runsLeft(row, row.runs, row.heldAt));
+      const left = from !== undefined ? max : Math.min(max, runsLeft(row, row.runs, row.heldAt));
       for (let at = first; at !== null && coming.length < left; at = nextOccurrence(row, at)) coming.push(new Date(at));
       return coming;
     },

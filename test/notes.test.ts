@@ -2,7 +2,7 @@
 import { createTasks, fixed, memory } from 'escapement';
 import { simulate } from 'escapement/testing';
 import { describe, expect, test } from 'vitest';
-import { appended, latestLines, lineText, mostLogBytes, readLog } from '../src/core/log.ts';
+import { appended, latestLines, lineText, maxLogBytes, readLog } from '../src/core/log.ts';
 import { stores } from './stores/stores.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
@@ -100,7 +100,7 @@ describe('log lines', () => {
   test('are the latest that fit', () => {
     expect(latestLines(Array.from({ length: 150 }, (_, i) => String(i)))).toEqual(Array.from({ length: 100 }, (_, i) => String(i + 50)));
     const kept = latestLines(Array.from({ length: 50 }, () => 'ü'.repeat(500)));
-    expect(kept).toHaveLength(Math.floor(mostLogBytes / 1_001));
+    expect(kept).toHaveLength(Math.floor(maxLogBytes / 1_001));
     expect(latestLines([])).toEqual([]);
   });
 

@@ -130,13 +130,13 @@ async function schedules({ tasks, io, module }: Operation, workers: readonly Wor
   if (ended.length > 0)
     add(
       'note',
-      `${ended.length > mostNamed ? plural(ended.length, 'schedule') : listed(ended, 'and')} ${ended.length === 1 ? 'has' : 'have'} no occurrence left`,
+      `${ended.length > maxNamed ? plural(ended.length, 'schedule') : listed(ended, 'and')} ${ended.length === 1 ? 'has' : 'have'} no occurrence left`,
     );
   if (all.length > 0 && findings.length === 0) add('ok', `${plural(all.length, 'schedule')}, each with a next occurrence`);
   return findings;
 }
 
-const mostNamed = 5;
+const maxNamed = 5;
 
 /** A schedule from code that no live worker declares. False if there are no live workers, or one does not report its schedules. */
 function isUndeclared({ name, source }: ScheduleInfo, live: readonly (ReadonlySet<string> | undefined)[]): boolean {

@@ -7,9 +7,9 @@ import { clean } from '../format.ts';
 import { shortDuration } from '../time.ts';
 import type { EventItem } from './state.ts';
 
-const mostEvents = 1_000;
-const mostJobs = 2_000;
-const mostOfJob = 1_000;
+const maxEvents = 1_000;
+const maxJobs = 2_000;
+const maxEventsPerJob = 1_000;
 const minuteMs = 60_000;
 export const minutesKept = 30;
 
@@ -52,12 +52,12 @@ export class Feed {
     const { job } = event;
     const known = this.#logs.get(job.id);
     if (known) {
-      if (known.length < mostOfJob) known.push(event);
+      if (known.length < maxEventsPerJob) known.push(event);
       return;
     }
     this.#logs.set(job.id, [event]);
     // Another ring buffer: finding the oldest key of a Map is slow after many deletions.
-    const at = this.#jobs % mostJobs;
+    const at = this.#jobs % maxJobs;
     const oldest = this.#ids[at];
     if (oldest !== undefined) this.#logs.delete(oldest);
     this.#ids[at] = job.id;
@@ -82,15 +82,15 @@ export class Feed {
   }
 
   #push(event: Event | Printed): void {
-    this.#events[this.seq % mostEvents] = event;
+    this.#events[this.seq % maxEvents] = event;
     this.seq += 1;
   }
 
   /** The latest events, newest first. */
   get events(): readonly EventItem[] {
     const items: EventItem[] = [];
-    for (let seq = this.seq; seq > Math.max(0, this.seq - mostEvents); seq--) {
-      items.push(itemOf(seq, this.#events[(seq - 1) % mostEvents] as Event | Printed));
+    for (let seq = this.seq; seq > Math.max(0, this.seq - maxEvents); seq--) {
+      items.push(itemOf(seq, this.#events[(seq - 1) % maxEvents] as Event | Printed));
     }
     return items;
   }

@@ -93,11 +93,11 @@ export function jsonLines(read: () => unknown): string[] {
   }
 }
 
-const mostWaits = 100;
+const maxWaits = 100;
 
 /** The delays after `attempt` and each later attempt except the last. */
 export function waitsAfter(waitsMs: readonly number[], attempt: number, maxAttempts: number): number[] {
-  const length = Math.min(mostWaits, Math.max(0, maxAttempts - attempt));
+  const length = Math.min(maxWaits, Math.max(0, maxAttempts - attempt));
   return Array.from({ length }, (_, i) => waitsMs[attempt - 1 + i] ?? waitsMs.at(-1) ?? 0);
 }
 
@@ -113,8 +113,8 @@ function attemptOf({ attempt, worker, startedAt, endedAt, outcome, error }: Atte
   };
 }
 
-const mostFrames = 8;
-const mostSections = 8;
+const maxFrames = 8;
+const maxSections = 8;
 
 /** The frames of a stack: those in the user's files, then the number of the others. Causes follow, each with its message. */
 export function framesOf(stack: string, cwd: string): string[] {
@@ -127,13 +127,13 @@ export function framesOf(stack: string, cwd: string): string[] {
     else if (text !== '') here.messages.push(text);
   }
   // The message of the error itself is already shown above its stack.
-  return sections.slice(0, mostSections).flatMap(({ messages, places }, i) => [...(i === 0 ? [] : messages), ...ownFirst(places)]);
+  return sections.slice(0, maxSections).flatMap(({ messages, places }, i) => [...(i === 0 ? [] : messages), ...ownFirst(places)]);
 }
 
 function ownFirst(places: readonly string[]): string[] {
   const foreign = (text: string) => /node_modules|node:|\/dist\/src\/|\/escapement\/src\//.test(text);
   const own = places.filter((text) => !foreign(text));
-  const shown = (own.length > 0 ? own : places).slice(0, mostFrames);
+  const shown = (own.length > 0 ? own : places).slice(0, maxFrames);
   const more = places.length - shown.length;
   return more > 0 ? [...shown, `▸ ${more} more ${more === 1 ? 'frame' : 'frames'}`] : shown;
 }

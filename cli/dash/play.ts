@@ -26,7 +26,7 @@ export interface Course {
 }
 
 /** Event loop iterations to wait for a `play` that is waiting for something other than the simulation. */
-const mostTurns = 200;
+const maxTurns = 200;
 
 export class Play {
   readonly #sim: Simulation;
@@ -81,7 +81,7 @@ export class Play {
   }
 
   async #goOn(): Promise<void> {
-    for (let turn = 0; turn < mostTurns && !this.#waiting && !this.#over; turn++) await this.#course.yieldToEventLoop();
+    for (let turn = 0; turn < maxTurns && !this.#waiting && !this.#over; turn++) await this.#course.yieldToEventLoop();
   }
 
   #view(): Simulation {

@@ -183,8 +183,8 @@ function followed(before: State, state: State): State {
   const was = before.pages === state.pages ? rowKeys(before)[here] : undefined;
   // The cursor stays on the latest event until the user moves it.
   const at = was === undefined || (state.view === 'events' && here === 0) ? -1 : rowKeys(state).indexOf(was);
-  const most = Math.max(0, visibleCount(state) - 1);
-  const next = at === -1 ? Math.min(here, most) : at;
+  const last = Math.max(0, visibleCount(state) - 1);
+  const next = at === -1 ? Math.min(here, last) : at;
   return next === here ? state : { ...state, rowsDown: { ...state.rowsDown, [state.view]: next } };
 }
 

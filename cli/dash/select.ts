@@ -53,9 +53,9 @@ const aroundJob = 12;
 
 /** Moves the cursor. Returns the same object if it does not move. */
 export function moved(state: State, by: number): State {
-  const most = Math.max(0, visibleCount(state) - 1);
+  const last = Math.max(0, visibleCount(state) - 1);
   const here = state.rowsDown[state.view];
-  const next = Math.min(most, Math.max(0, here + by));
+  const next = Math.min(last, Math.max(0, here + by));
   return next === here ? state : { ...state, rowsDown: { ...state.rowsDown, [state.view]: next } };
 }
 

@@ -80,16 +80,16 @@ const ofView: Readonly<Record<Request['view'], (source: Source, request: Request
 };
 
 const unknownEveryMs = 15_000;
-const mostSearched = 5_000;
-const mostSorted = 1_000;
-const mostRetries = 1_000;
-const mostMails = 200;
-const mostInTree = 60;
+const maxSearched = 5_000;
+const maxSorted = 1_000;
+const maxRetries = 1_000;
+const maxMails = 200;
+const maxInTree = 60;
 /** The number of failures searched for equal errors, among failed and among retrying jobs. */
-const mostFailures = 200;
+const maxFailures = 200;
 /** The number of jobs whose events are shown, and the number whose events are searched. */
 const jobsForEvents = 200;
-const mostForEvents = 1_000;
+const maxJobsForEvents = 1_000;
 /** The events that put a job into the status of the same name. */
 const endings = ['successful', 'retrying', 'failed', 'cancelled'] as const satisfies readonly Status[];
 
@@ -119,8 +119,8 @@ export class Source {
 
   async overview(has: Has): Promise<Partial<Data>> {
     const [failed, retrying, scheduled] = await Promise.all([
-      this.#list(has, { status: 'failed', limit: mostFailures, order: 'changed' }),
-      this.#list(has, { status: 'retrying', limit: mostFailures, order: 'changed' }),
+      this.#list(has, { status: 'failed', limit: maxFailures, order: 'changed' }),
+      this.#list(has, { status: 'retrying', limit: maxFailures, order: 'changed' }),
       this.#list(has, { status: 'scheduled', limit: 50 }),
     ]);
     const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
@@ -161,15 +161,15 @@ export class Source {
       const page = await this.#store.jobs.list({ ...selection, limit, ...(after === null ? {} : { after }) });
       return { jobs: { items: page.items.map(this.#item), cursor: page.cursor ?? null, note: null } };
     }
-    if (sort === 'newest') return { jobs: await this.#search(selection, text, limit, after, mostSearched) };
+    if (sort === 'newest') return { jobs: await this.#search(selection, text, limit, after, maxSearched) };
     // Other sort orders cover only the newest matching jobs: the store orders jobs by id.
-    const { items, cursor } = await this.#search(selection, text, mostSorted, null, mostSearched);
+    const { items, cursor } = await this.#search(selection, text, maxSorted, null, maxSearched);
     const note = cursor === null ? null : `of the ${plural(items.length, 'newest matching job')}`;
     return { jobs: { items: items.sort(orders[sort]), cursor: null, note } };
   }
 
   /** The first matching jobs. The cursor leads to further matches, or to jobs that were not searched. */
-  async #search(selection: JobSelection, text: string, wanted: number, after: string | null, most: number) {
+  async #search(selection: JobSelection, text: string, wanted: number, after: string | null, maxJobs: number) {
     const found: TaskResult[] = [];
     let looked = 0;
     let cursor = after ?? undefined;
@@ -178,7 +178,7 @@ export class Source {
       looked += page.items.length;
       for (const job of page.items) if (holdsText(job, text)) found.push(job);
       cursor = page.cursor;
-    } while (cursor !== undefined && found.length <= wanted && looked < most);
+    } while (cursor !== undefined && found.length <= wanted && looked < maxJobs);
     const items = found.slice(0, wanted).map(this.#item);
     if (found.length > wanted) return { items, cursor: items.at(-1)?.id ?? null, note: null };
     return { items, cursor: cursor ?? null, note: cursor === undefined ? null : `${plural(looked, 'job')} searched` };
@@ -189,7 +189,7 @@ export class Source {
     try {
       const job = await this.#tasks.getResult(jobId);
       const { feed, cwd, hasEvents } = this.#known;
-      const [steps, tree, logs] = await Promise.all([job.steps(), treeOf(this.#tasks, job, mostInTree), hasEvents ? [] : job.logs()]);
+      const [steps, tree, logs] = await Promise.all([job.steps(), treeOf(this.#tasks, job, maxInTree), hasEvents ? [] : job.logs()]);
       const log = hasEvents
         ? feed.log(jobId)
         : logs.map((entry) => ({ at: entry.at.getTime(), level: entry.level, text: loggedText(entry) }));
@@ -201,7 +201,7 @@ export class Source {
   }
 
   async retries(has: Has): Promise<Partial<Data>> {
-    const items = await this.#list(has, { status: 'retrying', limit: mostRetries });
+    const items = await this.#list(has, { status: 'retrying', limit: maxRetries });
     return { retries: items.sort((a, b) => a.dueAt - b.dueAt) };
   }
 
@@ -213,7 +213,7 @@ export class Source {
   async events({ eventText }: Request, has: Has): Promise<Partial<Data>> {
     const { feed, hasEvents } = this.#known;
     if (hasEvents) return { events: feed.events };
-    const limit = eventText.trim() === '' ? jobsForEvents : mostForEvents;
+    const limit = eventText.trim() === '' ? jobsForEvents : maxJobsForEvents;
     const { items } = await this.#store.jobs.list({ order: 'changed', limit });
     const latest = eventsOfJobs(items, items.length < limit);
     // Events of the wanted kind may be much older than those.
@@ -226,7 +226,7 @@ export class Source {
 
   async outbox(): Promise<Partial<Data>> {
     const { outbox } = mailOf(this.#tasks);
-    return outbox ? { mails: (await outbox.list({ limit: mostMails })).map(mailItem), hasMail: true } : { mails: [], hasMail: false };
+    return outbox ? { mails: (await outbox.list({ limit: maxMails })).map(mailItem), hasMail: true } : { mails: [], hasMail: false };
   }
 
   async mail({ jobId }: Request): Promise<Partial<Data>> {
@@ -296,12 +296,12 @@ export class Source {
     return stats.map(({ name, paused, counts, oldestReadyAt }): QueueItem => {
       if (!hasEvents) this.#count(name, counts.successful + counts.failed + counts.cancelled);
       const its = live.filter((worker) => serves(worker, name));
-      const most = limits.find(({ queue }) => queue === name)?.concurrency ?? Number.POSITIVE_INFINITY;
+      const queueLimit = limits.find(({ queue }) => queue === name)?.concurrency ?? Number.POSITIVE_INFINITY;
       const slots =
         its.length === 0
           ? null
           : Math.min(
-              most,
+              queueLimit,
               its.reduce((sum, { concurrency }) => sum + concurrency, 0),
             );
       const [minutes, perMinute] = [feed.minutes(name, now()).slice(-minutesKept), feed.perMinute(name, now())];

@@ -60,19 +60,19 @@ export function ends(left: readonly Span[], right: readonly Span[], columns: num
   const gap = columns - widthOf(left) - widthOf(right);
   if (gap >= 1) return { spans: [...left, span(' '.repeat(gap)), ...right] };
   const room = columns - widthOf(right) - 1;
-  return room < leastLeft ? filled({ spans: left }, columns) : { spans: [...filled({ spans: left }, room).spans, span(' '), ...right] };
+  return room < minLeft ? filled({ spans: left }, columns) : { spans: [...filled({ spans: left }, room).spans, span(' '), ...right] };
 }
 
-const leastLeft = 20;
+const minLeft = 20;
 
-/** Wraps a text between words. Text beyond `most` lines is cut off. */
-export function wrapped(text: string, columns: number, most: number): string[] {
+/** Wraps a text between words. Text beyond `maxLines` lines is cut off. */
+export function wrapped(text: string, columns: number, maxLines: number): string[] {
   const lines = [''];
   for (const word of text.split(/ +/)) {
     const before = lines.at(-1) ?? '';
     const longer = before === '' ? word : `${before} ${word}`;
     // The last line takes the remaining text, which is cut off.
-    if (before === '' || lines.length === most || width(longer) <= columns) lines[lines.length - 1] = longer;
+    if (before === '' || lines.length === maxLines || width(longer) <= columns) lines[lines.length - 1] = longer;
     else lines.push(word);
   }
   return lines.map((one) => shorten(one, columns));
@@ -85,13 +85,13 @@ export function emptyLine(state: State, text: string, role: Role = 'dim'): Line 
 
 /** Wraps a whole text between words, and within words that are longer than a line. */
 export function folded(text: string, columns: number): string[] {
-  const most = Math.max(1, columns);
+  const max = Math.max(1, columns);
   const lines: string[] = [];
   let line = '';
   let wide = 0;
   for (const part of parts(text)) {
     const more = width(part);
-    if (wide + more > most && line !== '') {
+    if (wide + more > max && line !== '') {
       const space = line.lastIndexOf(' ');
       // Do not break within the indentation.
       const broken = part !== ' ' && space > 0 && line.slice(0, space).trim() !== '';
@@ -115,8 +115,8 @@ export interface Column<Row> {
   readonly title: string;
   readonly align?: 'right';
   /** The bounds of its width, which follows its cells. */
-  readonly least?: number;
-  readonly most?: number;
+  readonly minWidth?: number;
+  readonly maxWidth?: number;
   /** Takes the remaining width; several such columns share it. */
   readonly grows?: boolean;
   /** Narrow screens drop the columns with the highest number first. A column without a number is never dropped. */
@@ -140,8 +140,8 @@ export function table<Row>(
   margin: (row: Row, i: number) => Line,
 ): Table {
   const cells = rows.map((row) => columns.map(({ cell }) => toSpan(cell(row))));
-  const own = columns.map(({ title, least = 0, most = 60 }, c) =>
-    Math.min(most, Math.max(least, width(title), ...cells.map((row) => width(row[c]?.text ?? '')))),
+  const own = columns.map(({ title, minWidth = 0, maxWidth = 60 }, c) =>
+    Math.min(maxWidth, Math.max(minWidth, width(title), ...cells.map((row) => width(row[c]?.text ?? '')))),
   );
   const shown = columns.map((_, c) => c).filter((c) => own[c] !== 0);
   const needed = () => 1 + shown.reduce((sum, c) => sum + (columns[c]?.grows ? Math.min(own[c] ?? 0, 12) : (own[c] ?? 0)) + 2, 0);

@@ -58,7 +58,7 @@ const dayMs = 86_400_000;
 /** If nothing happens within this time, the run does not wait for anything to happen. */
 const quietMs = 366 * dayMs;
 /** The maximum wait for an external action, in real milliseconds: an action may itself be waiting for time to pass. */
-const mostForWriteMs = 2_000;
+const maxWriteMs = 2_000;
 /** Added to the grace time and the 4 s that attempts have after their abort signal. */
 const lateMs = 5_000;
 const stopStepMs = 100;
@@ -139,7 +139,7 @@ export class VirtualRun {
     this.#moved = false;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error('it is waiting for time to pass and continues when it does')), mostForWriteMs);
+      timer = setTimeout(() => reject(new Error('it is waiting for time to pass and continues when it does')), maxWriteMs);
     });
     return Promise.race([perform(write), late]).finally(() => clearTimeout(timer));
   }

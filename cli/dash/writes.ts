@@ -117,7 +117,7 @@ async function changeJobs(tasks: Tasks, write: JobsWrite, ids: readonly string[]
   return `${change.past(plural(done, 'job'))}${refused.length > 0 ? `; ${plural(refused.length, 'job')} could not be changed: ${refused[0]}` : ''}`;
 }
 
-const mostCounted = 100_000;
+const maxCounted = 100_000;
 
 /** Counts the jobs that a change of all matching jobs applies to. Scans at most 100,000 jobs. */
 export async function countMatching(store: StoreOperations, write: Write): Promise<Count> {
@@ -131,11 +131,11 @@ export async function countMatching(store: StoreOperations, write: Write): Promi
   }
   if (statuses.length === 0) return { jobs: 0, more: false };
   const found = { jobs: 0, looked: 0 };
-  for await (const page of pages(store, { ...selectionOf(filter), status: statuses }, mostCounted)) {
+  for await (const page of pages(store, { ...selectionOf(filter), status: statuses }, maxCounted)) {
     found.looked += page.length;
     found.jobs += page.filter((job) => holdsText(job, text)).length;
   }
-  return { jobs: found.jobs, more: found.looked >= mostCounted };
+  return { jobs: found.jobs, more: found.looked >= maxCounted };
 }
 
 /** Text is searched here, page by page; the public API handles the rest of the filter. */

@@ -122,11 +122,11 @@ function servedText({ queues, exclude }: WorkOptions): string {
   return exclude ? `all queues except ${exclude.join(', ')}` : 'all queues';
 }
 
-function stopAfterJobs(tasks: Tasks, most: number, ends: Ends, log: Log): void {
+function stopAfterJobs(tasks: Tasks, max: number, ends: Ends, log: Log): void {
   let attempts = 0;
   tasks.on('started', () => {
     attempts += 1;
-    if (attempts !== most) return;
+    if (attempts !== max) return;
     log.write('info', { attempts }, `${plural(attempts, 'attempt')} started, --max-jobs reached: stopping`);
     ends.ask('max jobs');
   });
@@ -134,12 +134,12 @@ function stopAfterJobs(tasks: Tasks, most: number, ends: Ends, log: Log): void {
 
 const lookAtMemoryEveryMs = 1_000;
 
-function stopAtMemory(most: number, io: Io, ends: Ends, log: Log): () => void {
+function stopAtMemory(max: number, io: Io, ends: Ends, log: Log): () => void {
   const timer = setInterval(() => {
     const memory = io.process.memory();
-    if (memory <= most) return;
+    if (memory <= max) return;
     const mb = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MB`;
-    log.write('warn', { memory }, `using ${mb(memory)} of memory, --max-memory is ${mb(most)}: stopping`);
+    log.write('warn', { memory }, `using ${mb(memory)} of memory, --max-memory is ${mb(max)}: stopping`);
     ends.ask('max memory');
   }, lookAtMemoryEveryMs);
   return () => clearInterval(timer);

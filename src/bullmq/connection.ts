@@ -19,7 +19,7 @@ export interface Place {
 
 const connectMs = 10_000;
 /** With the delays below, about five seconds. */
-const mostRetries = 8;
+const maxRetries = 8;
 
 /** Operations that BullMQ has no command for. `:lock` is BullMQ's lock of a job, which exists while a worker holds it. */
 const scripts = {
@@ -83,7 +83,7 @@ export class Connection {
     const { RedisConnection } = this.#bull;
     const options = isClient(this.place.connection)
       ? this.place.connection
-      : { maxRetriesPerRequest: mostRetries, retryStrategy, ...this.place.connection };
+      : { maxRetriesPerRequest: maxRetries, retryStrategy, ...this.place.connection };
     const connection = outside(() => new RedisConnection(options as never, { shared: isClient(options), blocking: false }));
     connection.on('error', (error: unknown) => {
       this.#lastError = error;

@@ -9,7 +9,7 @@ import { decode } from '../core/json.ts';
 import type { Attempt, Job, JobRecord, Overrides, Progress, Settlement } from '../core/types.ts';
 
 /** The maximum number of attempts kept per job; the latest are kept. They are read whenever the job is. */
-export const mostKept = 50;
+export const maxStored = 50;
 
 /** The data that BullMQ has no field for. */
 export interface Kept {
@@ -217,7 +217,7 @@ export function keptLost(kept: Kept, lost: readonly Attempt[], runs: number, los
     ...kept,
     ...(isOver ? { settledRuns: runs + 1, givenBack: (kept.givenBack ?? 0) + 1 } : { settledRuns: runs }),
     losses,
-    attempts: [...(kept.attempts ?? []), ...lost].slice(-mostKept),
+    attempts: [...(kept.attempts ?? []), ...lost].slice(-maxStored),
     ...(first ? { startedAt: kept.startedAt ?? first.startedAt } : {}),
   };
 }
@@ -230,7 +230,7 @@ export function keptAfter(kept: Kept, attempt: Attempt, s: Settlement, runs: num
     ...others,
     settledRuns: runs,
     startedAt: kept.startedAt ?? attempt.startedAt,
-    attempts: [...(kept.attempts ?? []), ended(attempt, s)].slice(-mostKept),
+    attempts: [...(kept.attempts ?? []), ended(attempt, s)].slice(-maxStored),
     ...(givenBack > 0 ? { givenBack } : {}),
     ...(s.losses > 0 ? { losses: s.losses } : {}),
     ...(s.metadata ? { metadata: s.metadata } : {}),

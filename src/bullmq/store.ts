@@ -43,9 +43,9 @@ type List = { readonly items: readonly JobRecord[]; readonly cursor: string | nu
 const pollMs = 1_000;
 const batch = 200;
 /** How many delayed and failed jobs of each queue are read to count retrying and cancelled jobs. */
-const mostCounted = 1_000;
+const maxCounted = 1_000;
 /** How many jobs of each state are read to find the most recently changed ones. */
-const mostChanged = 1_000;
+const maxChanged = 1_000;
 
 const waiting: readonly JobType[] = ['wait', 'prioritized'];
 const unfinished: readonly JobType[] = [...waiting, 'delayed', 'active'];
@@ -176,7 +176,7 @@ export class BullStore implements Store {
   }
 
   async #changed(filter: JobFilter, { now, limit }: { now: number; limit: number }): Promise<List> {
-    const ids = await this.#ids(filter, mostChanged - 1);
+    const ids = await this.#ids(filter, maxChanged - 1);
     const records: JobRecord[] = [];
     for (let from = 0; from < ids.length; from += batch) records.push(...(await this.#readAll(ids.slice(from, from + batch))));
     const matching = records.filter(({ job }) => matches(job, filter, now)).sort((a, b) => changedAt(b) - changedAt(a));
@@ -281,7 +281,7 @@ export class BullStore implements Store {
       Promise.all(
         (await this.connection.names()).map(async (name) => {
           const queue = this.connection.queue(name);
-          const apart = this.connection.client.runCommand('escapementCount', [queue.toKey(''), mostCounted]) as Promise<number[]>;
+          const apart = this.connection.client.runCommand('escapementCount', [queue.toKey(''), maxCounted]) as Promise<number[]>;
           const [counts, paused, [retrying = 0, cancelled = 0]] = await Promise.all([
             queue.getJobCounts(...everywhere),
             queue.isPaused(),

@@ -14,7 +14,7 @@ import { endingEvents } from '../core/changes.ts';
 import { ConfigError } from '../core/errors.ts';
 import { settled } from '../core/job.ts';
 import { decode } from '../core/json.ts';
-import { mostLines } from '../core/log.ts';
+import { maxLines } from '../core/log.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import { compensateTask } from '../core/workflow.ts';
 import { type AttemptRunner, RunningAttempt } from '../engine/attempt.ts';
@@ -44,7 +44,7 @@ const retryRedisMs = 500;
 /** The engine limits how often a job runs, so BullMQ must not. */
 const any = Number.MAX_SAFE_INTEGER;
 /** The number of failure stacks that BullMQ keeps for its own tools. */
-const mostStacks = 10;
+const maxStacks = 10;
 
 /** A job to be settled by this worker. */
 interface Claim {
@@ -224,7 +224,7 @@ export class BullWorker implements OwnWorker {
   }
 
   async #process(queue: string, bull: BullJob, token: string): Promise<unknown> {
-    Object.assign(bull.opts, { attempts: any, backoff: { type: 'custom' }, keepLogs: mostLines, stackTraceLimit: mostStacks });
+    Object.assign(bull.opts, { attempts: any, backoff: { type: 'custom' }, keepLogs: maxLines, stackTraceLimit: maxStacks });
     const isFree = await this.#slots.take();
     try {
       const { connection } = this.#store;

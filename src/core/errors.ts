@@ -74,8 +74,8 @@ function tellCaller(error: EscapementError, ...properties: string[]): void {
 /** This package's folder; undefined in an application's bundle, where files can no longer be told apart. */
 const ownFolder = /^(file:.*\/)(?:core\/errors\.[jt]s|escapement-core\.js)$/.exec(import.meta.url ?? '')?.[1];
 
-/** Removes this package's frames from the top of a stack and limits it to `most` frames. Returns the whole stack if it has no other frames. */
-function withoutOwnFrames(stack: string, most: number): string {
+/** Removes this package's frames from the top of a stack and limits it to `maxFrames` frames. Returns the whole stack if it has no other frames. */
+function withoutOwnFrames(stack: string, maxFrames: number): string {
   const lines = stack.split('\n');
   const first = lines.findIndex((line) => /^ {4}at /.test(line));
   if (first < 0) return stack;
@@ -88,7 +88,7 @@ function withoutOwnFrames(stack: string, most: number): string {
     line.endsWith('(<anonymous>)');
   const foreign = lines.findIndex((line, i) => i >= first && /^ {4}at /.test(line) && !isOwn(line));
   const from = foreign < 0 ? first : foreign;
-  return [...lines.slice(0, first), ...lines.slice(from, from + most)].join('\n');
+  return [...lines.slice(0, first), ...lines.slice(from, from + maxFrames)].join('\n');
 }
 
 /** An invalid input, return value or argument. `path` names the offending value. */

@@ -183,11 +183,11 @@ export class Gate {
   freeAt(gate: string): number {
     const limit = this.#limits.tasks[taskOfGate(gate)];
     if (!limit?.concurrencyByKey) return Number.POSITIVE_INFINITY;
-    const most = Math.min(
+    const slots = Math.min(
       limit.concurrency ?? Number.POSITIVE_INFINITY,
       limit.shareOf ? this.#shareOf(gate, limit.shareOf) : Number.POSITIVE_INFINITY,
     );
-    return most - (this.#running.get(`g ${gate}`) ?? 0);
+    return slots - (this.#running.get(`g ${gate}`) ?? 0);
   }
 
   /**

@@ -194,7 +194,7 @@ export function isFenced(job: Pick<Job, 'claim' | 'leaseUntil'>, s: Settlement):
  * Maximum number of attempts that a store keeps per job; the latest are kept. A job that polls with `snooze` adds one every few seconds,
  * for days.
  */
-export const mostAttempts = 200;
+export const maxAttemptsKept = 200;
 
 /** Attempts as shown in lists. Only the latest one has its stack, because a stack can take 64 KiB and a page can have a thousand jobs. */
 export function withoutOldStacks(attempts: readonly Attempt[]): readonly Attempt[] {

@@ -22,21 +22,21 @@ export interface LogLine {
 /** The name of the blob. */
 export const logBlob = '~log';
 /** The maximum number of lines and bytes kept per job. */
-export const mostLines = 100;
-export const mostLogBytes = 16_384;
-const mostMessageBytes = 2_048;
-const mostFieldBytes = 2_048;
+export const maxLines = 100;
+export const maxLogBytes = 16_384;
+const maxMessageBytes = 2_048;
+const maxFieldBytes = 2_048;
 
 /** A line as text, within its own size limit. Fields that are not plain data, or that are too large, are left out. */
 export function lineText({ at, level, message, fields, attempt, claim, n }: LogLine): string {
-  return JSON.stringify({ at, level, message: cut(message, mostMessageBytes), fields: smallFields(fields), attempt, claim, n });
+  return JSON.stringify({ at, level, message: cut(message, maxMessageBytes), fields: smallFields(fields), attempt, claim, n });
 }
 
 function smallFields(fields: LogLine['fields']): LogLine['fields'] {
   if (fields === null) return null;
   try {
     const text = encode(fields, 'fields');
-    return utf8Length(text) <= mostFieldBytes ? JSON.parse(text) : null;
+    return utf8Length(text) <= maxFieldBytes ? JSON.parse(text) : null;
   } catch {
     return null;
   }
@@ -46,10 +46,10 @@ function smallFields(fields: LogLine['fields']): LogLine['fields'] {
 export function latestLines(lines: readonly string[]): string[] {
   const kept: string[] = [];
   let bytes = 0;
-  for (let i = lines.length - 1; i >= 0 && kept.length < mostLines; i--) {
+  for (let i = lines.length - 1; i >= 0 && kept.length < maxLines; i--) {
     const line = lines[i] as string;
     bytes += utf8Length(line) + 1;
-    if (bytes > mostLogBytes) break;
+    if (bytes > maxLogBytes) break;
     kept.push(line);
   }
   return kept.reverse();

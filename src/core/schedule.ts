@@ -282,8 +282,8 @@ function caught(row: ScheduleRow, first: number, last: number, now: number): num
   const grace = graceOf(row);
   if (first === last) return now - fireAt(row, first) <= grace ? [first] : [];
   const found: number[] = [];
-  const most = catchUp === 'all' ? limit : 1;
-  for (let at: number | null = last; at !== null && found.length < most && now - fireAt(row, at) <= grace; ) {
+  const maxFound = catchUp === 'all' ? limit : 1;
+  for (let at: number | null = last; at !== null && found.length < maxFound && now - fireAt(row, at) <= grace; ) {
     found.unshift(at);
     at = at === first ? null : (latestOccurrence(row, first, at - 1) ?? first);
   }

@@ -60,13 +60,13 @@ export function checkSun(value: unknown, path: string, faults: ConfigFault[]): v
       faults.push({ path: `${path}.${key}`, expected: 'one of event, latitude, longitude', got: key });
   }
   if (!names.includes(given.event)) faults.push({ path: `${path}.event`, expected: `one of ${names.join(', ')}`, got: show(given.event) });
-  for (const [key, most] of [
+  for (const [key, maxDegrees] of [
     ['latitude', 90],
     ['longitude', 180],
   ] as const) {
     const degrees = given[key];
-    if (typeof degrees !== 'number' || !(Math.abs(degrees) <= most))
-      faults.push({ path: `${path}.${key}`, expected: `degrees from -${most} to ${most}`, got: show(degrees) });
+    if (typeof degrees !== 'number' || !(Math.abs(degrees) <= maxDegrees))
+      faults.push({ path: `${path}.${key}`, expected: `degrees from -${maxDegrees} to ${maxDegrees}`, got: show(degrees) });
   }
 }
 

@@ -8,7 +8,7 @@ import { InputError } from '../core/errors.ts';
 import type { LogLevel } from '../core/events.ts';
 import { cut, maxTextBytes, recordError } from '../core/failure.ts';
 import { decode, encode, utf8Length } from '../core/json.ts';
-import { latestLines, lineText, mostLines } from '../core/log.ts';
+import { latestLines, lineText, maxLines } from '../core/log.ts';
 import type { Job, Progress } from '../core/types.ts';
 import type { Scope } from '../ports/clock.ts';
 import { duplicatesEvent, type Host } from './host.ts';
@@ -103,7 +103,7 @@ export class Notes {
     const at = host.clock.now();
     this.#lines ??= [];
     this.#lines.push(lineText({ at, level, message: text, fields: kept, attempt, claim, n: this.#logged++ }));
-    if (this.#lines.length >= 2 * mostLines) this.#lines = latestLines(this.#lines);
+    if (this.#lines.length >= 2 * maxLines) this.#lines = latestLines(this.#lines);
     host.logger[level](duplicatesEvent({ task: job.task, job: job.id, attempt, ...kept }), text);
     if (!host.events.hasListeners('logged')) return;
     host.events.emit({ type: 'logged', at, job, worker, attempt, level, message: text, fields: kept });

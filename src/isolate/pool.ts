@@ -19,7 +19,7 @@ const graceMs = 1_000;
 /** How long a function has after the signal of a stopping worker. Its outcome counts during this time. */
 const stopGraceMs = 5_000;
 /** The maximum number of idle threads and processes kept for later runs. */
-const mostIdle = 8;
+const maxIdle = 8;
 
 export class Pool implements Isolate {
   /** By kind and by the module that they have loaded. */
@@ -29,7 +29,7 @@ export class Pool implements Isolate {
   run(definition: Definition, attempt: RunningAttempt, context: TaskContext): Promise<unknown> {
     const place = this.#placeFor(definition);
     return place.run(attempt, context, () => {
-      if (this.#idle.length < mostIdle) this.#idle.push(place);
+      if (this.#idle.length < maxIdle) this.#idle.push(place);
       else place.kill();
     });
   }

@@ -209,7 +209,7 @@ export interface JobStore {
   ): Awaitable<Taken | undefined>;
   /**
    * Leases due jobs in claim order, up to `limit`. Returns the rows as computed by `claimed` of `core/job`, and opens an attempt row for
-   * each. Only the latest `mostAttempts` attempts of a job are kept.
+   * each. Only the latest `maxAttemptsKept` attempts of a job are kept.
    */
   claim(options: ClaimOptions & { readonly now: number }): Awaitable<readonly Job[]>;
   /** Extends leases that are still held, including leases that have ended if no other worker has taken the job. */

@@ -5,7 +5,7 @@
 import { hintsOf, planAmendment, planSettlement } from '../core/changes.ts';
 import { DuplicateJobError, StoreError } from '../core/errors.ts';
 import { agingOf, Gate, gateOf, maxPassedOver, noLimits, takesPlace } from '../core/gate.ts';
-import { changedAt, claimed, comesBefore, isFinished, mostAttempts, signalled, visibleStatus, withoutOldStacks } from '../core/job.ts';
+import { changedAt, claimed, comesBefore, isFinished, maxAttemptsKept, signalled, visibleStatus, withoutOldStacks } from '../core/job.ts';
 import { appended, logBlob } from '../core/log.ts';
 import { changesVersions } from '../core/schedule.ts';
 import { signalValue, stepsRunAgain, undoableStep } from '../core/steps.ts';
@@ -510,7 +510,7 @@ export class MemoryStore implements Store {
       outcome: null,
       error: null,
     });
-    if (node.attempts.length > mostAttempts) node.attempts.shift();
+    if (node.attempts.length > maxAttemptsKept) node.attempts.shift();
     return job;
   }
 

@@ -8,7 +8,7 @@ import type { Scope } from '../ports/clock.ts';
 /** Maximum number of attempts of one job at one instant. */
 const maxPerJob = 1_000;
 /** Maximum number of attempts at one instant. More is possible by draining that many jobs, but not as a test. */
-const most = 500_000;
+const maxTotal = 500_000;
 /** Below this number, attempts are not counted per job. */
 const unsuspicious = 10_000;
 
@@ -28,7 +28,7 @@ export class Crowd {
     if (this.#count <= unsuspicious) return;
     const count = (this.#byJob.get(scope.id) ?? 0) + 1;
     this.#byJob.set(scope.id, count);
-    if (count > maxPerJob || this.#count > most) this.#found = scope;
+    if (count > maxPerJob || this.#count > maxTotal) this.#found = scope;
   }
 
   /** @throws SimulationRunawayError */

@@ -300,8 +300,9 @@ export class InvariantChecker {
 
   /** Nothing was due for a while, so a worker that keeps calling the store is in a busy loop. */
   calm(calls: number, workers: number, ms: number): void {
-    const most = Math.ceil((ms / 1_000) * workers * maxCallsASecond);
-    if (calls > most) this.#problem(`L4: nothing was due for ${ms / 1_000} s, but the store was called ${calls} times, more than ${most}`);
+    const maxCalls = Math.ceil((ms / 1_000) * workers * maxCallsASecond);
+    if (calls > maxCalls)
+      this.#problem(`L4: nothing was due for ${ms / 1_000} s, but the store was called ${calls} times, more than ${maxCalls}`);
   }
 
   /** A job that was reported as enqueued and that the store does not have. */
@@ -362,11 +363,11 @@ export class InvariantChecker {
     const same = running.filter(
       ({ task, concurrencyKey }) => task === job.task && (!ofTask?.concurrencyByKey || concurrencyKey === job.concurrencyKey),
     );
-    const most = ofTask?.concurrency ?? Number.POSITIVE_INFINITY;
-    if (same.length > most) this.#say(job, `I9: ${same.length} jobs of its task and key run, and the limit is ${most}`);
-    const mostOfQueue = limits.queues[job.queue]?.concurrency ?? Number.POSITIVE_INFINITY;
+    const taskLimit = ofTask?.concurrency ?? Number.POSITIVE_INFINITY;
+    if (same.length > taskLimit) this.#say(job, `I9: ${same.length} jobs of its task and key run, and the limit is ${taskLimit}`);
+    const queueLimit = limits.queues[job.queue]?.concurrency ?? Number.POSITIVE_INFINITY;
     const ofQueue = running.filter(({ queue }) => queue === job.queue).length;
-    if (ofQueue > mostOfQueue) this.#say(job, `I9: ${ofQueue} jobs of queue ${job.queue} run, and the limit is ${mostOfQueue}`);
+    if (ofQueue > queueLimit) this.#say(job, `I9: ${ofQueue} jobs of queue ${job.queue} run, and the limit is ${queueLimit}`);
   }
 
   #claim(jobs: readonly Job[], options: ClaimOptions & At, home: Store): void {
@@ -502,10 +503,9 @@ export class InvariantChecker {
     if (attempt >= job.maxAttempts) this.#say(job, `I5: it is retried after attempt ${attempt} of ${job.maxAttempts}`);
     const backoff = job.overrides?.backoff ?? this.#around.definition(job.task)?.backoff;
     if (!backoff || backoff.kind === 'own') return;
-    const [least, most] = [backoffMs(backoff, job.attempt, 0, undefined), backoffMs(backoff, job.attempt, 1, undefined)];
+    const [min, max] = [backoffMs(backoff, job.attempt, 0, undefined), backoffMs(backoff, job.attempt, 1, undefined)];
     const delay = dueAt - settledAt;
-    if (delay < least || delay > most)
-      this.#say(job, `I11: attempt ${job.attempt} is retried after ${delay} ms instead of ${least} to ${most}`);
+    if (delay < min || delay > max) this.#say(job, `I11: attempt ${job.attempt} is retried after ${delay} ms instead of ${min} to ${max}`);
   }
 
   /** Checks that the task's return value decides the job's outcome. */

@@ -5,7 +5,7 @@ import { silentLogger } from '../console.ts';
 import { type Duration, durationMs, formatDuration, type Instant, instantMs, show } from '../core/duration.ts';
 import { SimulationError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
-import { mostAttempts, newJob } from '../core/job.ts';
+import { maxAttemptsKept, newJob } from '../core/job.ts';
 import type { Job, JobRecord } from '../core/types.ts';
 import { type SentMail, seamOf } from '../email/seam.ts';
 import type { RunningAttempt } from '../engine/attempt.ts';
@@ -398,7 +398,7 @@ export class Simulated implements Simulation {
       const alias = this.record.aliases.get(job.id) ?? 'default';
       const result = new TaskResult(this.#bound, alias, this.#bound.backends.get(alias) as Backend, {
         job,
-        attempts: attempts.slice(-mostAttempts),
+        attempts: attempts.slice(-maxAttemptsKept),
       });
       if (!statuses || statuses.includes(result.status)) results.push(result);
     }

@@ -168,12 +168,12 @@ function describe(state: MatcherState, input: unknown, conditions: readonly Cond
   return lines.join('\n');
 }
 
-const most = 10;
+const maxListed = 10;
 
 function list(state: MatcherState, candidates: readonly Candidate[]): string {
   if (candidates.length === 0) return '  none';
-  const lines = candidates.slice(0, most).map(({ job, label }) => `  ${label} ${state.utils.RECEIVED_COLOR(line(state, job.input))}`);
-  if (candidates.length > most) lines.push(`  and ${candidates.length - most} more`);
+  const lines = candidates.slice(0, maxListed).map(({ job, label }) => `  ${label} ${state.utils.RECEIVED_COLOR(line(state, job.input))}`);
+  if (candidates.length > maxListed) lines.push(`  and ${candidates.length - maxListed} more`);
   return lines.join('\n');
 }
 

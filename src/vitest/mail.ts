@@ -118,25 +118,25 @@ function explain(
 /** Mail jobs that have not sent their mail are the most likely reason. */
 function unsent(sim: Simulation): string {
   const open = sim.jobs().filter(({ tags, status }) => tags.includes('mail') && status !== 'successful');
-  const lines = open.slice(0, most).map(({ task, status, errors }) => {
+  const lines = open.slice(0, maxListed).map(({ task, status, errors }) => {
     const last = errors.at(-1);
     return `\n  ${task}: ${status}${last ? `, ${last.message.split('\n', 1)[0]}` : ''}`;
   });
   return lines.length === 0 ? '' : ` ${count(open.length, 'job')} of mail:\n${lines.join('')}`;
 }
 
-const most = 10;
+const maxListed = 10;
 
 function list(state: MatcherState, sim: Simulation, candidates: readonly Candidate[]): string {
   if (candidates.length === 0) return '  none';
   const startedAt = sim.startedAt.getTime();
   const lines = candidates
-    .slice(0, most)
+    .slice(0, maxListed)
     .map(
       ({ mail }) =>
         `  ${offset(mail.at.getTime(), startedAt)} ${state.utils.RECEIVED_COLOR(`${mail.recipients.join(', ')}: ${mail.subject}`)}`,
     );
-  if (candidates.length > most) lines.push(`  and ${candidates.length - most} more`);
+  if (candidates.length > maxListed) lines.push(`  and ${candidates.length - maxListed} more`);
   return lines.join('\n');
 }
 

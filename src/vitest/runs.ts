@@ -53,13 +53,13 @@ export function toHaveRunAt(this: MatcherState, received: unknown, moments: read
   };
 }
 
-const most = 20;
+const maxListed = 20;
 
 function starts(sim: Simulation, attempts: readonly SimulatedAttempt[]): string {
-  const lines = attempts.slice(0, most).map(({ startedAt, worker, attempt, outcome, error }) => {
+  const lines = attempts.slice(0, maxListed).map(({ startedAt, worker, attempt, outcome, error }) => {
     const ended = error ? `${outcome}: ${error.name}: ${error.message.split('\n', 1)[0]}` : (outcome ?? 'running');
     return `  ${offset(startedAt.getTime(), sim.startedAt.getTime())} on ${worker}, attempt ${attempt}: ${ended}`;
   });
-  if (attempts.length > most) lines.push(`  and ${attempts.length - most} more`);
+  if (attempts.length > maxListed) lines.push(`  and ${attempts.length - maxListed} more`);
   return lines.join('\n');
 }

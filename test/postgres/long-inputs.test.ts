@@ -2,7 +2,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Store } from '../../src/ports/store.ts';
-import { mostText } from '../../src/stores/postgres/chunks.ts';
+import { maxTextLength } from '../../src/stores/postgres/chunks.ts';
 import { postgres } from '../../src/stores/postgres/index.ts';
 import { idsOf, jobMaker, many, refuses, t0 } from '../../src/testing/conformance/kit.ts';
 import { postgresUrl } from '../stores/postgres-server.ts';
@@ -46,7 +46,7 @@ test('concurrent enqueues are split into several statements', async () => {
   lengths.length = 0;
   const jobs = many(count, make, { input });
   await Promise.all(jobs.map((job) => store.insert([job], { now: t0 })));
-  expect(Math.max(...lengths)).toBeLessThanOrEqual(mostText);
+  expect(Math.max(...lengths)).toBeLessThanOrEqual(maxTextLength);
   expect(await stored(idsOf(jobs))).toBe(count);
 });
 
@@ -66,7 +66,7 @@ test.for([
   expect(await stored(idsOf(jobs))).toBe(0);
   await store.insert(jobs, { now: t0 });
   expect(await stored(idsOf(jobs))).toBe(count);
-  expect(Math.max(...lengths)).toBeLessThan(1.1 * mostText);
+  expect(Math.max(...lengths)).toBeLessThan(1.1 * maxTextLength);
 });
 
 test("long inputs are updated, and inserted in the application's transaction", async () => {
@@ -86,5 +86,5 @@ test("long inputs are updated, and inserted in the application's transaction", a
     client.release();
   }
   expect(await stored(idsOf([...before, ...others]))).toBe(2 * count);
-  expect(Math.max(...lengths)).toBeLessThan(1.1 * mostText);
+  expect(Math.max(...lengths)).toBeLessThan(1.1 * maxTextLength);
 });

@@ -18,7 +18,7 @@ interface Options {
   readonly json?: boolean;
 }
 
-const mostListed = 20;
+const maxListed = 20;
 
 export function addBackfill(parent: Command, io: Io, done: (code: ExitCode) => void): void {
   addCommand(parent, 'backfill', {
@@ -90,8 +90,8 @@ function summary({ name, task }: ScheduleInfo, made: number, present: number, dr
 }
 
 function occurrenceLines(open: readonly number[], schedule: ScheduleInfo, { paint }: Operation): string[] {
-  const lines = open.slice(0, mostListed).map((at) => `  ${instantOf(at, schedule)}  ${utcText(new Date(at))}`);
-  return open.length > mostListed ? [...lines, paint('dim', `  and ${count(open.length - mostListed)} more`)] : lines;
+  const lines = open.slice(0, maxListed).map((at) => `  ${instantOf(at, schedule)}  ${utcText(new Date(at))}`);
+  return open.length > maxListed ? [...lines, paint('dim', `  and ${count(open.length - maxListed)} more`)] : lines;
 }
 
 function instantOf(at: number, schedule: ScheduleInfo): string {

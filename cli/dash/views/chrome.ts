@@ -74,26 +74,26 @@ export function tabs(state: State, wide: number): Line {
 /** The lines above the footer: an error of the module, a question or a notice. Usually empty; wrapped if there is room. */
 export function banner(state: State, wide: number, high: number): readonly Line[] {
   const { confirm, notice, fault, busy, unread, zone } = state;
-  const most = high >= 12 ? 4 : 1;
+  const maxLines = high >= 12 ? 4 : 1;
   if (busy !== null) return [filled(line(span(` ◂◂ ${busy}   `, 'warn'), span('esc', 'key'), span(' stops', 'dim')), wide)];
   if (confirm?.counting) return [filled(line(span(` ${confirm.question}`, 'warn'), span('   n', 'key'), span(' no')), wide)];
   if (confirm)
     return [filled(line(span(` ${confirm.question} `, 'warn'), span(' y', 'key'), span(' yes   '), span('n', 'key'), span(' no')), wide)];
-  if (notice?.kind === 'done') return toldLines(marks.successful, 'text', clean(notice.text), wide, most);
-  if (notice) return toldLines(marks.failed, 'bad', clean(notice.text), wide, most);
+  if (notice?.kind === 'done') return toldLines(marks.successful, 'text', clean(notice.text), wide, maxLines);
+  if (notice) return toldLines(marks.failed, 'bad', clean(notice.text), wide, maxLines);
   if (unread) {
     const text = `no data since ${clockTime(unread.since, zone)}: ${clean(unread.text)}`;
-    return toldLines(marks.failed, 'bad', text, wide, most);
+    return toldLines(marks.failed, 'bad', text, wide, maxLines);
   }
   if (!fault) return [];
-  const lines = toldLines(marks.failed, 'bad', clean(fault.join(' ')), wide, most);
-  return most === 1
+  const lines = toldLines(marks.failed, 'bad', clean(fault.join(' ')), wide, maxLines);
+  return maxLines === 1
     ? lines
     : [filled(line(span('   the module cannot be loaded; the previous version keeps running', 'dim')), wide), ...lines];
 }
 
-function toldLines({ glyph, role: glyphRole }: Mark, role: Role, text: string, wide: number, most: number): readonly Line[] {
-  return wrapped(text, Math.max(1, wide - 4), most).map((one, i) =>
+function toldLines({ glyph, role: glyphRole }: Mark, role: Role, text: string, wide: number, maxLines: number): readonly Line[] {
+  return wrapped(text, Math.max(1, wide - 4), maxLines).map((one, i) =>
     filled(line(span(i === 0 ? ` ${glyph} ` : '   ', glyphRole), span(one, role)), wide),
   );
 }

@@ -48,10 +48,10 @@ export function events(state: State, wide: number, high: number): readonly Line[
   const shown = items.slice(from, to);
   const columns: Column<EventItem>[] = [
     { title: 'when', cell: ({ at }) => span(dayTime(at, state.now, state.zone), 'dim') },
-    { title: 'what', least: 12, cell: ({ type }) => typeSpan(type) },
-    { title: 'task', least: 16, most: wide >= 120 ? 32 : 18, cut: 'middle', cell: ({ task }) => span(task) },
-    { title: 'job', least: 7, drop: 3, cell: ({ job }) => span(job === '' ? '' : shortId(job), 'dim') },
-    { title: 'worker', most: 16, least: 6, cut: 'middle', drop: 4, cell: ({ worker }) => span(worker, 'dim') },
+    { title: 'what', minWidth: 12, cell: ({ type }) => typeSpan(type) },
+    { title: 'task', minWidth: 16, maxWidth: wide >= 120 ? 32 : 18, cut: 'middle', cell: ({ task }) => span(task) },
+    { title: 'job', minWidth: 7, drop: 3, cell: ({ job }) => span(job === '' ? '' : shortId(job), 'dim') },
+    { title: 'worker', maxWidth: 16, minWidth: 6, cut: 'middle', drop: 4, cell: ({ worker }) => span(worker, 'dim') },
     { title: '', grows: true, drop: 2, cell: ({ type, text }) => span(text, type === 'failed' || type === 'retrying' ? 'bad' : 'calm') },
   ];
   const { head: titles, rows } = table(columns, shown, wide, (_, i) => margin(i + from === state.rowsDown.events));

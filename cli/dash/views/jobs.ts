@@ -44,9 +44,9 @@ export function jobs(state: State, wide: number, high: number): readonly Line[] 
   }
   const columns: Column<JobItem>[] = [
     ...(wide >= 100 ? [{ title: 'job', cell: ({ id }: JobItem) => span(shortId(id), 'dim') }] : []),
-    { title: 'status', least: 12, cell: ({ status }) => statusSpan(status, status) },
-    { title: 'task', least: wide >= 120 ? 28 : 18, most: wide >= 120 ? 28 : 18, cut: 'middle', cell: ({ task }) => span(task) },
-    { title: 'queue', least: 9, most: wide >= 120 ? 16 : 9, cut: 'middle', drop: 4, cell: ({ queue }) => span(queue, 'dim') },
+    { title: 'status', minWidth: 12, cell: ({ status }) => statusSpan(status, status) },
+    { title: 'task', minWidth: wide >= 120 ? 28 : 18, maxWidth: wide >= 120 ? 28 : 18, cut: 'middle', cell: ({ task }) => span(task) },
+    { title: 'queue', minWidth: 9, maxWidth: wide >= 120 ? 16 : 9, cut: 'middle', drop: 4, cell: ({ queue }) => span(queue, 'dim') },
     {
       title: 'prio',
       align: 'right',
@@ -58,7 +58,7 @@ export function jobs(state: State, wide: number, high: number): readonly Line[] 
       align: 'right',
       cell: ({ attempts, maxAttempts }) => span(`${attempts}/${maxAttempts}`, attempts > 1 ? 'warn' : 'dim'),
     },
-    { title: 'age', align: 'right', least: 6, drop: 5, cell: ({ enqueuedAt }) => span(since(enqueuedAt, state.now), 'dim') },
+    { title: 'age', align: 'right', minWidth: 6, drop: 5, cell: ({ enqueuedAt }) => span(since(enqueuedAt, state.now), 'dim') },
     { title: '', grows: true, cell: (job) => noteOf(job, state.now) },
   ];
   const room = Math.max(1, high - head.length - 2);

@@ -43,12 +43,18 @@ export function outbox(state: State, wide: number, high: number): readonly Line[
   const { from, to } = windowOf(mails.length, state.rowsDown.outbox, Math.max(1, high - 1));
   const shown = mails.slice(from, to);
   const columns: Column<MailItem>[] = [
-    { title: whenTitle(state), least: 10, cell: ({ at }) => span(whenText(at, state), 'dim') },
-    { title: 'state', least: 10, cell: ({ state: standing }) => stateSpan(standing) },
-    { title: 'to', least: 14, most: wide >= 120 ? 32 : 22, cut: 'middle', cell: (mail) => span(mail.to) },
+    { title: whenTitle(state), minWidth: 10, cell: ({ at }) => span(whenText(at, state), 'dim') },
+    { title: 'state', minWidth: 10, cell: ({ state: standing }) => stateSpan(standing) },
+    { title: 'to', minWidth: 14, maxWidth: wide >= 120 ? 32 : 22, cut: 'middle', cell: (mail) => span(mail.to) },
     { title: 'subject', grows: true, cell: ({ subject, task }) => (subject === '' ? span(`(${task})`, 'dim') : span(subject, 'strong')) },
     { title: 'tries', align: 'right', drop: 2, cell: ({ attempts }) => span(String(attempts), attempts > 1 ? 'warn' : 'dim') },
-    { title: '', grows: true, most: 60, drop: 3, cell: ({ note, state: standing }) => span(note, standing === 'refused' ? 'bad' : 'calm') },
+    {
+      title: '',
+      grows: true,
+      maxWidth: 60,
+      drop: 3,
+      cell: ({ note, state: standing }) => span(note, standing === 'refused' ? 'bad' : 'calm'),
+    },
   ];
   const { head, rows } = table(columns, shown, wide, (_, i) => margin(i + from === state.rowsDown.outbox));
   return [head, ...rows];

@@ -50,31 +50,31 @@ function fullLines({ data }: State, wide: number): readonly Line[] {
 function queueLines(state: State, wide: number, high: number): readonly Line[] {
   const { now, data, rowsDown } = state;
   const minutes = wide >= 104 ? 30 : wide >= 90 ? 15 : wide >= 78 ? 10 : 0;
-  const most = Math.max(1, ...data.queues.flatMap((queue) => queue.minutes));
+  const max = Math.max(1, ...data.queues.flatMap((queue) => queue.minutes));
   const columns: Column<QueueItem>[] = [
-    { title: 'queue', most: wide >= 120 ? 32 : 16, cut: 'middle', cell: ({ name }) => span(name) },
-    { title: 'ready', align: 'right', least: 5, cell: ({ counts }) => number(counts.ready, 'accent') },
-    { title: 'running', align: 'right', least: 7, cell: running },
-    { title: 'sched', align: 'right', least: 5, drop: 3, cell: ({ counts }) => number(counts.scheduled + counts.waiting) },
-    { title: 'retry', align: 'right', least: 5, cell: ({ counts }) => number(counts.retrying, 'warn') },
-    { title: 'failed', align: 'right', least: 6, cell: ({ counts }) => number(counts.failed, 'bad') },
-    { title: 'done', align: 'right', least: 6, drop: wide >= 100 ? 4 : 9, cell: ({ counts }) => number(counts.successful, 'good') },
+    { title: 'queue', maxWidth: wide >= 120 ? 32 : 16, cut: 'middle', cell: ({ name }) => span(name) },
+    { title: 'ready', align: 'right', minWidth: 5, cell: ({ counts }) => number(counts.ready, 'accent') },
+    { title: 'running', align: 'right', minWidth: 7, cell: running },
+    { title: 'sched', align: 'right', minWidth: 5, drop: 3, cell: ({ counts }) => number(counts.scheduled + counts.waiting) },
+    { title: 'retry', align: 'right', minWidth: 5, cell: ({ counts }) => number(counts.retrying, 'warn') },
+    { title: 'failed', align: 'right', minWidth: 6, cell: ({ counts }) => number(counts.failed, 'bad') },
+    { title: 'done', align: 'right', minWidth: 6, drop: wide >= 100 ? 4 : 9, cell: ({ counts }) => number(counts.successful, 'good') },
     {
       title: 'oldest',
       align: 'right',
-      least: 6,
+      minWidth: 6,
       drop: 2,
       cell: ({ oldestReadyAt }) => (oldestReadyAt === null ? span('·', 'dim') : span(since(oldestReadyAt, now))),
     },
-    { title: 'per min', align: 'right', least: 7, drop: 5, cell: ({ perMinute }) => number(perMinute) },
+    { title: 'per min', align: 'right', minWidth: 7, drop: 5, cell: ({ perMinute }) => number(perMinute) },
     ...(minutes === 0
       ? []
       : [
           {
             title: `last ${minutes} min`,
             drop: 6,
-            least: minutes,
-            cell: (queue: QueueItem) => span(bars(queue.minutes.slice(-minutes), most), 'busy'),
+            minWidth: minutes,
+            cell: (queue: QueueItem) => span(bars(queue.minutes.slice(-minutes), max), 'busy'),
           },
         ]),
   ];

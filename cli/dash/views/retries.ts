@@ -32,15 +32,15 @@ export function retries(state: State, wide: number, high: number): readonly Line
   const spanMs = axisOf(shown, now);
   const axisWide = Math.max(0, wide - (wide >= 60 ? 51 : 36) + (wide >= 60 ? 4 : 0));
   const columns: Column<JobItem>[] = [
-    { title: 'task', least: 18, most: wide >= 120 ? 32 : 18, cut: 'middle', cell: ({ task }) => span(task) },
+    { title: 'task', minWidth: 18, maxWidth: wide >= 120 ? 32 : 18, cut: 'middle', cell: ({ task }) => span(task) },
     { title: 'job', drop: 2, cell: ({ id }) => span(shortId(id), 'dim') },
     {
       title: 'tries',
       align: 'right',
       cell: ({ attempts, maxAttempts }) => span(`${attempts}/${maxAttempts}`, attempts + 1 >= maxAttempts ? 'bad' : 'dim'),
     },
-    { title: 'in', align: 'right', least: 6, cell: ({ dueAt }) => span(until(dueAt, now), 'warn') },
-    { title: axisTitle(spanMs, axisWide), most: 400, drop: 1, cell: () => span('─'.repeat(axisWide)) },
+    { title: 'in', align: 'right', minWidth: 6, cell: ({ dueAt }) => span(until(dueAt, now), 'warn') },
+    { title: axisTitle(spanMs, axisWide), maxWidth: 400, drop: 1, cell: () => span('─'.repeat(axisWide)) },
   ];
   const { head, rows } = table(columns, shown, wide, ({ id }, i) =>
     margin(i + from === rowsDown.retries, state.selected.has(id) ? span('◆', 'key') : undefined),

@@ -26,11 +26,11 @@ export function schedules(state: State, wide: number, high: number): readonly Li
   if (items.length === 0) return [blank, emptyLine(state, 'no schedules are defined')];
   const foot = high >= 10 ? 4 : 0;
   const columns: Column<ScheduleItem>[] = [
-    { title: 'schedule', most: wide >= 110 ? 32 : 16, cut: 'middle', cell: ({ name }) => span(name) },
+    { title: 'schedule', maxWidth: wide >= 110 ? 32 : 16, cut: 'middle', cell: ({ name }) => span(name) },
     { title: 'when', grows: true, drop: 3, cell: ({ words }) => span(wordsShort(words), 'calm') },
-    { title: 'zone', drop: wide >= 110 ? 2 : 9, most: 20, cell: ({ zone }) => span(zone, 'dim') },
-    { title: 'next in', align: 'right', least: 7, cell: (one) => nextSpan(one, now) },
-    { title: 'last', least: 8, drop: 4, cell: (one) => lastSpan(one, now) },
+    { title: 'zone', drop: wide >= 110 ? 2 : 9, maxWidth: 20, cell: ({ zone }) => span(zone, 'dim') },
+    { title: 'next in', align: 'right', minWidth: 7, cell: (one) => nextSpan(one, now) },
+    { title: 'last', minWidth: 8, drop: 4, cell: (one) => lastSpan(one, now) },
     { title: '0     6     12    18    ', drop: 5, cell: ({ hours }) => span('─'.repeat(hours.length)) },
   ];
   const { head, rows } = table(columns, items, wide, ({ state: standing }, i) =>

@@ -29,18 +29,18 @@ export function workers(state: State, wide: number, high: number): readonly Line
   const chosen = items[rowsDown.workers];
   const foot = high >= 8 && chosen ? Math.min(Math.max(3, chosen.jobs.length + 2), Math.floor(high / 2)) : 0;
   const columns: Column<WorkerItem>[] = [
-    { title: 'worker', most: wide >= 110 ? 40 : 18, cut: 'middle', cell: ({ id }) => span(id) },
-    { title: 'state', least: 8, cell: (one) => span(one.state, stateRoles[one.state] ?? 'text') },
+    { title: 'worker', maxWidth: wide >= 110 ? 40 : 18, cut: 'middle', cell: ({ id }) => span(id) },
+    { title: 'state', minWidth: 8, cell: (one) => span(one.state, stateRoles[one.state] ?? 'text') },
     {
       title: 'last seen',
       align: 'right',
-      least: 8,
+      minWidth: 8,
       cell: ({ heartbeatAt }) => span(heartbeatAt === null ? 'here' : since(heartbeatAt, now), 'dim'),
     },
-    { title: 'slots', least: 16, drop: 2, cell: slots },
+    { title: 'slots', minWidth: 16, drop: 2, cell: slots },
     { title: 'queues', grows: true, drop: 4, cell: (one) => span(one.queues, 'dim') },
-    { title: 'host', most: 24, drop: 5, cell: ({ host, pid }) => span(pid === 0 ? host : `${host} ${pid}`, 'dim') },
-    { title: 'up', align: 'right', least: 6, drop: 3, cell: ({ startedAt }) => span(since(startedAt, now), 'dim') },
+    { title: 'host', maxWidth: 24, drop: 5, cell: ({ host, pid }) => span(pid === 0 ? host : `${host} ${pid}`, 'dim') },
+    { title: 'up', align: 'right', minWidth: 6, drop: 3, cell: ({ startedAt }) => span(since(startedAt, now), 'dim') },
   ];
   const { head, rows } = table(columns, items, wide, (_, i) => margin(i === rowsDown.workers));
   const { from, to } = windowOf(items.length, rowsDown.workers, Math.max(1, high - 1 - foot));

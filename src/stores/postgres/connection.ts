@@ -68,9 +68,9 @@ const connectMs = 10_000;
 /** A timer that fires later than this was delayed by a blocked event loop. Calls get this much extra time after that. */
 const blockedFromMs = 500;
 const afterBlockMs = 2_000;
-const mostTries = 10;
+const maxTries = 10;
 /** With more lanes, claims contend with each other. */
-const mostLanes = 2;
+const maxLanes = 2;
 const oldestVersion = 140_000;
 /** In other encodings the database may refuse a character of an outcome, which could then never be recorded. */
 const encodings: readonly string[] = ['UTF8', 'SQL_ASCII'];
@@ -176,7 +176,7 @@ export class Connection {
   get lanes(): number {
     if (this.#inTurn) return 1;
     const max = this.place.pool ? ((this.place.pool.options as { max?: number } | undefined)?.max ?? 10) : this.place.max;
-    return Math.max(1, Math.min(mostLanes, max - 1));
+    return Math.max(1, Math.min(maxLanes, max - 1));
   }
 
   get isClosed(): boolean {
@@ -315,7 +315,7 @@ export class Connection {
       try {
         return await fn();
       } catch (error) {
-        if (!hasLostRace(error) || tries === mostTries) throw this.error(error);
+        if (!hasLostRace(error) || tries === maxTries) throw this.error(error);
       }
     }
   }

@@ -5,7 +5,7 @@
 import { isEscapementError, StoreError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
 import { plainValues } from '../sql/rows.ts';
-import { chunks, mostText, sizeOf } from './chunks.ts';
+import { chunks, maxTextLength, sizeOf } from './chunks.ts';
 import { type Connection, hotMs } from './connection.ts';
 import { insertedRow } from './rows.ts';
 import { records, type Value } from './session.ts';
@@ -19,8 +19,8 @@ interface Pending {
 }
 
 /** How many groups are committed at the same time. */
-const mostGroups = 2;
-const mostAtOnce = 2_000;
+const maxGroups = 2;
+const maxBatchSize = 2_000;
 
 export function enqueuesSql(schema: string) {
   return {
@@ -50,7 +50,7 @@ export class Enqueues {
     const size = jobs.reduce((sum, job) => sum + sizeOf(job), 0);
     return new Promise((resolve, reject) => {
       this.#pending.push({ jobs, size, resolve, reject });
-      if (this.#isScheduled || this.#groups >= mostGroups) return;
+      if (this.#isScheduled || this.#groups >= maxGroups) return;
       this.#isScheduled = true;
       queueMicrotask(() => {
         this.#isScheduled = false;
@@ -60,7 +60,7 @@ export class Enqueues {
   }
 
   async #flush(): Promise<void> {
-    while (this.#pending.length > 0 && this.#groups < mostGroups) {
+    while (this.#pending.length > 0 && this.#groups < maxGroups) {
       this.#groups += 1;
       const group = this.#take();
       try {
@@ -76,7 +76,7 @@ export class Enqueues {
     let total = 0;
     let end = 0;
     for (const { jobs, size } of this.#pending) {
-      if (end > 0 && (count + jobs.length > mostAtOnce || total + size > mostText)) break;
+      if (end > 0 && (count + jobs.length > maxBatchSize || total + size > maxTextLength)) break;
       count += jobs.length;
       total += size;
       end += 1;

@@ -183,10 +183,10 @@ export class LimitedClaims {
     let isSwept = false;
     for (let passedOver = 0; rows.length < limit && passedOver < maxPassedOver; ) {
       const served = look.open(options);
-      const most = limit - rows.length + (passedOver > 0 ? candidatesAtOnce : 0);
+      const batchLimit = limit - rows.length + (passedOver > 0 ? candidatesAtOnce : 0);
       // Jobs that have been due for a long time come first.
-      const aged = await this.#aged({ ...served, limits: options.limits }, now, most);
-      const due = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : await this.#candidates(served, now, most);
+      const aged = await this.#aged({ ...served, limits: options.limits }, now, batchLimit);
+      const due = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : await this.#candidates(served, now, batchLimit);
       await look.prepare(due);
       const admitted: string[] = [];
       const blocked: object[] = [];
@@ -209,7 +209,7 @@ export class LimitedClaims {
       }
       if (deferred.length > 0) await this.#session.run(this.#sql.defer, [records(deferred)]);
       if (admitted.length > 0) rows.push(...(await this.#lease(admitted, options)));
-      if (aged.length > 0 || (due.length > 0 && (due.length === most || isClosed || passedOver > 0))) continue;
+      if (aged.length > 0 || (due.length > 0 && (due.length === batchLimit || isClosed || passedOver > 0))) continue;
       if (isSwept || !hasBlocked) break;
       isSwept = true;
       if (!(await this.#sweepGates(options, gate))) break;

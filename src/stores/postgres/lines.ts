@@ -57,11 +57,11 @@ export interface Start {
 }
 
 /** With more lines than this, they are reread for every claim. */
-const mostLines = 200;
+const maxLines = 200;
 /** Larger than the number of task and queue combinations in use at a time. */
-const mostViews = 50;
+const maxViews = 50;
 /** How many changes during a claim are tracked individually. */
-const mostLowered = 64;
+const maxLowered = 64;
 const beginning = -8_640_000_000_000_000;
 /** Tracks an instant before which no lease ends. */
 export class FirstLease {
@@ -155,7 +155,7 @@ export class Lines {
       if (known) {
         if (dueAt <= known.dueAt) Object.assign(known, { dueAt, after: '' });
         known.clearTo = Math.min(known.clearTo, dueAt);
-        known.to[known.lowered % mostLowered] = dueAt;
+        known.to[known.lowered % maxLowered] = dueAt;
         known.lowered += 1;
       } else if (view.serves(line.queue)) view.lines.set(keyOf(line), fresh(line));
     }
@@ -176,7 +176,7 @@ export class Lines {
     const key = JSON.stringify([served.tasks, served.queues ?? null, served.excludeQueues ?? []]);
     let view = this.#views.get(key);
     if (!view) {
-      if (this.#views.size >= mostViews) this.#views.clear();
+      if (this.#views.size >= maxViews) this.#views.clear();
       const { tasks, queues, excludeQueues } = served;
       view = new View({ tasks, queues, excludeQueues });
       this.#views.set(key, view);
@@ -191,7 +191,7 @@ export class Lines {
     for (const line of await read()) {
       if (view.serves(line.queue) && !view.lines.has(keyOf(line))) view.lines.set(keyOf(line), fresh(line));
     }
-    view.readAt = view.lines.size > mostLines ? Number.NaN : now;
+    view.readAt = view.lines.size > maxLines ? Number.NaN : now;
   }
 }
 
@@ -215,10 +215,10 @@ function later(a: Place, b: Place | undefined): Place {
  */
 function lowest(line: KnownLine, upTo: Place, before: number): Place | undefined {
   const count = line.lowered - before;
-  if (count > mostLowered) return undefined;
+  if (count > maxLowered) return undefined;
   let to = upTo;
   for (let i = 0; i < count; i++) {
-    const dueAt = line.to[(before + i) % mostLowered] as number;
+    const dueAt = line.to[(before + i) % maxLowered] as number;
     if (dueAt <= to.dueAt) to = { dueAt, after: '' };
   }
   return to;

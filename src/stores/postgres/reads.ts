@@ -20,9 +20,9 @@ const emptyCounts: Record<Status, number> = {
   cancelled: 0,
 };
 
-/** Deltas of the finished counts are summed when there are more than `fewSummed`, at most `mostSummed` at a time. */
+/** Deltas of the finished counts are summed when there are more than `fewSummed`, at most `maxSummed` at a time. */
 const fewSummed = 200;
-const mostSummed = 20_000;
+const maxSummed = 20_000;
 
 const finishedStates = ['successful', 'failed', 'cancelled'] as const;
 const isOver = (state: string) => `state = ${quoteText(state)} AND finished_at IS NOT NULL`;
@@ -71,7 +71,7 @@ export function readsSql(schema: string) {
         .join(' UNION ALL ')}) ends) AS prune`,
     stats: `SELECT queue, state, due, count, at FROM ${schema}.stats($1)`,
     /** Replaces deltas of the finished counts with their sums. */
-    sumFinished: `WITH changes AS (SELECT ctid FROM ${schema}.finished LIMIT ${mostSummed} FOR UPDATE SKIP LOCKED), gone AS (
+    sumFinished: `WITH changes AS (SELECT ctid FROM ${schema}.finished LIMIT ${maxSummed} FOR UPDATE SKIP LOCKED), gone AS (
         DELETE FROM ${schema}.finished WHERE ctid IN (SELECT ctid FROM changes) RETURNING queue, state, count
       ) INSERT INTO ${schema}.finished (queue, state, count) SELECT queue, state, sum(count)::bigint FROM gone GROUP BY 1, 2 HAVING sum(count) <> 0`,
     /** Whether there are enough deltas to sum. */
@@ -152,10 +152,10 @@ export class Reads {
       conditions.push(states.length > 0 ? `(${states.join(' OR ')})` : 'false');
     }
     const isChanged = options.order === 'changed';
-    const most = isChanged ? options.limit : options.limit + 1;
+    const pageLimit = isChanged ? options.limit : options.limit + 1;
     const sql = isChanged
-      ? this.#changed(filter.status, conditions, bind(most))
-      : `${this.#sql.select}${where(conditions)} ORDER BY id DESC LIMIT ${bind(most)}`;
+      ? this.#changed(filter.status, conditions, bind(pageLimit))
+      : `${this.#sql.select}${where(conditions)} ORDER BY id DESC LIMIT ${bind(pageLimit)}`;
     const rows = sql === undefined ? [] : await this.#session.rows<JobRow>(sql, values);
     const page = rows.slice(0, options.limit);
     const records = await recordsOf(

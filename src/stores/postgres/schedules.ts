@@ -16,7 +16,7 @@ interface Columns {
   readonly row: string;
 }
 
-const mostOpen = 1_000;
+const maxOpen = 1_000;
 const unfinished = "state IN ('waiting', 'queued', 'running')";
 
 export function schedulesSql(schema: string) {
@@ -43,7 +43,7 @@ export function schedulesSql(schema: string) {
       (SELECT next_at FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at > $2 AND ${mine} ORDER BY next_at LIMIT 1) AS at`,
     released: `${columns} WHERE held_at IS NOT NULL AND NOT paused AND ${mine} AND (next_at IS NULL OR next_at > $2) AND ${free} ORDER BY name LIMIT $3`,
     open: `SELECT open.* FROM unnest($1::text[]) asked(name) CROSS JOIN LATERAL (
-      SELECT ${jobColumns} FROM ${schema}.jobs WHERE schedule = asked.name AND ${unfinished} ORDER BY id LIMIT ${mostOpen}) open`,
+      SELECT ${jobColumns} FROM ${schema}.jobs WHERE schedule = asked.name AND ${unfinished} ORDER BY id LIMIT ${maxOpen}) open`,
   };
 }
 export type SchedulesSql = ReturnType<typeof schedulesSql>;

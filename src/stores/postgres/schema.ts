@@ -12,7 +12,7 @@
  */
 import { createHash } from 'node:crypto';
 import { MigrationError } from '../../core/errors.ts';
-import { mostAttempts } from '../../core/job.ts';
+import { maxAttemptsKept } from '../../core/job.ts';
 import type { Session } from './session.ts';
 
 /** Ids that are not UUIDv7, or whose timestamp is after the year 2526. All other ids sort in enqueue order. */
@@ -60,7 +60,7 @@ const keepAttempts = (ids: string) => `INSERT INTO $schema.attempts (job, claim,
       FROM $schema.jobs j WHERE j.id = ANY (${ids}) AND j.claim > 0 AND j.last_attempt IS NOT NULL AND j.last_worker IS NOT NULL
       ON CONFLICT (job, claim) DO NOTHING;
     DELETE FROM $schema.attempts a USING $schema.jobs j
-      WHERE j.id = ANY (${ids}) AND j.claim >= ${mostAttempts} AND a.job = j.id AND a.claim <= j.claim + 1 - ${mostAttempts};`;
+      WHERE j.id = ANY (${ids}) AND j.claim >= ${maxAttemptsKept} AND a.job = j.id AND a.claim <= j.claim + 1 - ${maxAttemptsKept};`;
 
 const lease = (ids: string) => `UPDATE $schema.jobs j SET
       state = 'running', attempt = j.attempt + 1, claim = j.claim + 1, lease_until = p_lease_until, started_at = coalesce(j.started_at, p_now),

@@ -400,8 +400,8 @@ export class PostgresStore implements Store {
   #watched: Promise<void>[] = [];
 
   async #ended(xid: string): Promise<void> {
-    for (let looks = 0; looks < mostLooks && !this.#connection.isClosed; looks++) {
-      await pause(looks === 0 ? 0 : lookEveryMs);
+    for (let checks = 0; checks < maxChecks && !this.#connection.isClosed; checks++) {
+      await pause(checks === 0 ? 0 : lookEveryMs);
       const [row] = await this.#query<{ status: string | null }>('SELECT pg_xact_status($1::text::xid8) AS status', [xid]).catch(() => []);
       if (row?.status !== 'in progress') break;
     }
@@ -447,7 +447,7 @@ export class PostgresStore implements Store {
 
 /** How often, and at most how many times, a store without other processes checks whether a transaction of the application has ended. */
 const lookEveryMs = 5;
-const mostLooks = 100;
+const maxChecks = 100;
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => systemClock.after(ms, resolve));

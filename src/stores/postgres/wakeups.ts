@@ -11,12 +11,12 @@ import type { Line } from './lines.ts';
 import { quoteText } from './session.ts';
 
 /** If more lines are affected, none are listed: a payload is limited to 8,000 bytes. */
-const mostLines = 16;
+const maxLines = 16;
 const askEveryMs = 8_000;
 const answerWithinMs = 5_000;
 /** Delay before a failed notification is sent again, and the maximum number of failures. */
 const tellAgainMs = 1_000;
-const mostFailures = 10;
+const maxFailures = 10;
 const firstRetryMs = 100;
 const longestRetryMs = 3_000;
 
@@ -74,7 +74,7 @@ export class Wakeups {
       } catch {
         failures += 1;
         // Workers find the changes when they next read all lines.
-        if (failures === mostFailures) break;
+        if (failures === maxFailures) break;
         // Announce that anything may have changed; this covers the failed hint and those added since.
         this.#pending = {};
         this.#jobs = undefined;
@@ -186,7 +186,7 @@ function linesOf(jobs: readonly Line[]): (readonly [string, number])[] | undefin
   const lines = new Map<string, readonly [string, number]>();
   for (const { queue, priority } of jobs) {
     lines.set(`${queue} ${priority}`, [queue, priority]);
-    if (lines.size > mostLines) return undefined;
+    if (lines.size > maxLines) return undefined;
   }
   return [...lines.values()];
 }

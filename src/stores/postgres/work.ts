@@ -22,9 +22,9 @@ import { changedColumns, changedRow, type Entry, editedColumns, entryOf, inserte
 import { clean, cleaned, records, type Session, texts } from './session.ts';
 
 /** How often an insert starts over because keys became free in the meantime, or because of a deadlock. */
-const mostRounds = 50;
-const mostDeadlocks = 3;
-const mostAtOnce = 1_000;
+const maxRounds = 50;
+const maxDeadlocks = 3;
+const maxBatchSize = 1_000;
 
 /** The statements for a schema. */
 export function workSql(schema: string) {
@@ -149,12 +149,12 @@ export class Work {
   /** @param restart undoes the inserts and locks of a failed round; undefined: a failed round leaves nothing behind */
   async #insertAgain(insert: () => Promise<Taken | undefined>, restart?: () => Promise<void>): Promise<Taken> {
     let deadlocks = 0;
-    for (let round = 0; round < mostRounds; round++) {
+    for (let round = 0; round < maxRounds; round++) {
       try {
         const taken = await insert();
         if (taken) return taken;
       } catch (error) {
-        if (!restart || codeOf(error) !== '40P01' || ++deadlocks > mostDeadlocks) throw error;
+        if (!restart || codeOf(error) !== '40P01' || ++deadlocks > maxDeadlocks) throw error;
       }
       await restart?.();
     }
@@ -235,7 +235,7 @@ export class Work {
       replaced.set(after.id, { ...entry, job: after, blockedBy: null });
       return { job: after, attempts };
     });
-    for (const part of chunks([...replaced.values()], mostAtOnce, ({ job }) => sizeOf(job))) await this.#write(part, true);
+    for (const part of chunks([...replaced.values()], maxBatchSize, ({ job }) => sizeOf(job))) await this.#write(part, true);
     return taken;
   }
 
@@ -276,7 +276,7 @@ export class Work {
   }
 
   async #keepBlobs(blobs: readonly JobBlob[]): Promise<void> {
-    for (const part of chunks(blobs, mostAtOnce, ({ bytes }) => bytes.length)) {
+    for (const part of chunks(blobs, maxBatchSize, ({ bytes }) => bytes.length)) {
       const rows = part.map(({ job, name, bytes }) => ({ job, name, bytes: Buffer.from(bytes).toString('base64') }));
       await this.#session.run(this.#sql.keepBlobs, [JSON.stringify(rows)]);
     }
@@ -613,7 +613,7 @@ function inOrder(given: readonly string[]): number[] {
 
 /** Splits jobs into one chunk per statement. */
 function chunksOf(jobs: readonly Job[]): Job[][] {
-  return chunks(jobs, mostAtOnce, sizeOf);
+  return chunks(jobs, maxBatchSize, sizeOf);
 }
 
 function rowsOf(jobs: readonly Job[]): string {

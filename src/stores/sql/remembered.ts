@@ -2,7 +2,7 @@
 import type { Job, Settlement } from '../../core/types.ts';
 
 /** The maximum number of jobs remembered. The rows of others are read again. */
-const mostRemembered = 50_000;
+const maxRemembered = 50_000;
 
 interface Known<Place> {
   readonly job: Job;
@@ -15,7 +15,7 @@ export class Remembered<Place> {
 
   /** Remembers a job as it was claimed. */
   add(job: Job, place: Place): void {
-    if (this.#known.size >= mostRemembered) this.#known.clear();
+    if (this.#known.size >= maxRemembered) this.#known.clear();
     this.#known.set(job.id, { job, place });
   }
 

@@ -38,7 +38,7 @@ const maxUnblocked = 1_000;
 /** How many keys of a task share: a few milliseconds of looking. */
 const maxKeys = 1_000;
 /** More than the number of combinations of tasks and queues in use at a time. */
-const mostStatements = 100;
+const maxStatements = 100;
 
 /** The distinct priorities of scheduled jobs, highest first; takes one index step per priority. */
 export const scheduledPriorities = `WITH RECURSIVE step (priority) AS (
@@ -207,7 +207,7 @@ export class Claims {
     const key = tasks.join(' ');
     let part = this.#parts.get(key);
     if (!part) {
-      if (this.#parts.size >= mostStatements) this.#parts.clear();
+      if (this.#parts.size >= maxStatements) this.#parts.clear();
       part = tasks;
       this.#parts.set(key, part);
     }
@@ -410,7 +410,7 @@ export class Claims {
            FROM step WHERE priority IS NOT NULL`;
     let statement = this.#nextDue.get(sql);
     if (!statement) {
-      if (this.#nextDue.size >= mostStatements) this.#nextDue.clear();
+      if (this.#nextDue.size >= maxStatements) this.#nextDue.clear();
       statement = this.#db.prepare(sql);
       this.#nextDue.set(sql, statement);
     }

@@ -8,7 +8,7 @@ import { planAmendment, planSettlement } from '../../core/changes.ts';
 import { decide } from '../../core/decide.ts';
 import { DuplicateJobError } from '../../core/errors.ts';
 import { gateOf, type Limits, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
-import { claimed, mostAttempts, pruneAt, settled, signalled } from '../../core/job.ts';
+import { claimed, maxAttemptsKept, pruneAt, settled, signalled } from '../../core/job.ts';
 import { appended, logBlob } from '../../core/log.ts';
 import { signalValue, stepsRunAgain } from '../../core/steps.ts';
 import type { Amendment, Attempt, Job, JobRecord, Settlement, Signal, Step } from '../../core/types.ts';
@@ -53,7 +53,7 @@ export interface Pruned {
 }
 
 /** A prune transaction deletes at most this much, plus one row. */
-const mostPrunedBytes = 4_000_000;
+const maxPrunedBytes = 4_000_000;
 
 /** The statements on one handle and the operations that use them. Everything runs inside a transaction that the caller has started. */
 export class Ready {
@@ -233,10 +233,10 @@ export class Ready {
     let isSwept = false;
     for (let passedOver = 0; jobs.length < limit && passedOver < maxPassedOver; ) {
       const served = this.claims.open(options, gate);
-      const most = limit - jobs.length + (passedOver > 0 ? candidatesAtOnce : 0);
+      const batchLimit = limit - jobs.length + (passedOver > 0 ? candidatesAtOnce : 0);
       // Those that have been due for long come first.
-      const aged = this.claims.aged({ ...served, limits }, now, most);
-      const rows = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : this.claims.take(served, now, most);
+      const aged = this.claims.aged({ ...served, limits }, now, batchLimit);
+      const rows = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : this.claims.take(served, now, batchLimit);
       const admitted: SqliteRow[] = [];
       const blocked: SqliteRow[] = [];
       let isClosed = false;
@@ -253,7 +253,7 @@ export class Ready {
       }
       this.claims.block(blocked);
       jobs.push(...this.#claim(options, admitted, quarantined));
-      if (aged.length > 0 || (rows.length > 0 && (rows.length === most || isClosed || passedOver > 0))) continue;
+      if (aged.length > 0 || (rows.length > 0 && (rows.length === batchLimit || isClosed || passedOver > 0))) continue;
       if (isSwept || !this.claims.hasBlocked()) break;
       isSwept = true;
       if (!this.claims.sweep(options, gate)) break;
@@ -478,7 +478,7 @@ export class Ready {
     const finished = this.statements.finished[own ?? 'both'].all({ status, before: finishedBefore, limit });
     let bytes = 0;
     let count = 0;
-    while (count < finished.length && bytes < mostPrunedBytes) bytes += (finished[count++] as Prunable).bytes;
+    while (count < finished.length && bytes < maxPrunedBytes) bytes += (finished[count++] as Prunable).bytes;
     const pruned = finished.slice(0, count);
     for (const { id, queue, claim } of pruned) {
       this.counts.add(queue, status, -1);
@@ -517,7 +517,7 @@ export class Ready {
     const { worker, startedAt, endedAt, outcome } = attempt;
     this.statements.keepAttempt.run(row.id, attempt.claim, attempt.attempt, worker, startedAt, endedAt, outcome, row.lastError);
     // The attempt that starts now reaches the limit.
-    if (attempt.claim >= mostAttempts) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - mostAttempts);
+    if (attempt.claim >= maxAttemptsKept) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - maxAttemptsKept);
   }
 
   readonly #hasSignal = (name: string) => this.statements.hasSignal.get(name) !== undefined;

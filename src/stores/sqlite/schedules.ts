@@ -16,7 +16,7 @@ interface Columns {
   readonly row: string;
 }
 
-const mostOpen = 1_000;
+const maxOpen = 1_000;
 const columns = `SELECT name, revision, next_at AS nextAt, occurrence_at AS occurrenceAt, last_at AS lastAt, held_at AS heldAt, runs, row
   FROM escapement_schedules s`;
 const unfinished = "state IN ('waiting', 'scheduled', 'ready', 'running')";
@@ -106,7 +106,7 @@ export class Schedules {
     const unreadable: string[] = [];
     for (const columnsOf of found) {
       const row = scheduleOf(columnsOf);
-      if (row) due.push({ row, open: row.overlap === 'allow' ? [] : this.#open.all(row.name, mostOpen).map((job) => jobOf(job)) });
+      if (row) due.push({ row, open: row.overlap === 'allow' ? [] : this.#open.all(row.name, maxOpen).map((job) => jobOf(job)) });
       else unreadable.push(columnsOf.name);
     }
     return { due, nextAt: found.length < limit ? (this.#nextAt.get(now, known)?.at ?? null) : null, holding, unreadable };

@@ -1,6 +1,6 @@
 /** The notes of an attempt: log lines and metadata, which are saved with a renewal or a settlement, and only under its claim. */
 import assert from 'node:assert/strict';
-import { lineText, logBlob, mostLogBytes, readLog } from '../../core/log.ts';
+import { lineText, logBlob, maxLogBytes, readLog } from '../../core/log.ts';
 import type { Store } from '../../ports/store.ts';
 import { cases, claim, claimOne, done, failed, insert, leaseMs, lost, rowOf, settle, t0 } from './kit.ts';
 
@@ -50,7 +50,7 @@ export const notes = cases('notes', {
     const long = Array.from({ length: 20 }, (_, i) => line(200 + i, 1, 'x'.repeat(1_900)));
     await settle(store, { ...done(row, t0 + 2), log: long });
     const [bytes] = await store.getBlobs([row.id], logBlob);
-    assert.ok(bytes && bytes.length <= mostLogBytes, `${bytes?.length} bytes`);
+    assert.ok(bytes && bytes.length <= maxLogBytes, `${bytes?.length} bytes`);
     assert.ok((await logOf(store, row.id)).length > 5);
   },
   'metadata sent with a renewal or a settlement replaces the stored metadata': async (store, job) => {
