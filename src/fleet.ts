@@ -80,7 +80,7 @@ class Watch {
     this.#emit = emit;
     this.#startedAt = app.binding.host.clock.now();
     this.#caughtUpTo = this.#startedAt;
-    this.#again();
+    this.#schedulePoll();
   }
 
   stop(): void {
@@ -88,11 +88,11 @@ class Watch {
     this.#timer?.cancel();
   }
 
-  #again(): void {
-    if (!this.#isStopped) this.#timer = whileAlive(everyMs, () => void this.#look());
+  #schedulePoll(): void {
+    if (!this.#isStopped) this.#timer = whileAlive(everyMs, () => void this.#poll());
   }
 
-  async #look(): Promise<void> {
+  async #poll(): Promise<void> {
     try {
       const now = this.#app.binding.host.clock.now();
       const records = await this.#changed(now);
@@ -102,7 +102,7 @@ class Watch {
     } catch {
       // Other uses of the store report the error. The events of this period are emitted later.
     }
-    this.#again();
+    this.#schedulePoll();
   }
 
   /** The jobs that changed since the last read, and some that changed before. */

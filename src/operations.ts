@@ -162,8 +162,8 @@ export async function limitsInUse(app: App, alias = 'default'): Promise<LimitUse
     const jobs = running.filter((job) => job.task === task);
     if (!limit.concurrencyByKey) uses.push(use({ queue: null, task, key: null }, limit, jobs));
     else
-      for (const [key, its] of sorted(Object.groupBy(jobs, ({ concurrencyKey }) => concurrencyKey ?? '')))
-        uses.push(use({ queue: null, task, key }, limit, its ?? []));
+      for (const [key, keyed] of sorted(Object.groupBy(jobs, ({ concurrencyKey }) => concurrencyKey ?? '')))
+        uses.push(use({ queue: null, task, key }, limit, keyed ?? []));
   }
   return uses;
 }

@@ -455,8 +455,8 @@ export class TaskHandle<Input, Output> extends Callable implements Task<Input, O
   #job(app: App, definition: Definition, input: unknown, now: number, parsed: unknown = input, delay?: { runAfter?: null }): Job {
     const using = this.#using;
     const unique = using.unique ?? definition.unique;
-    const asked = using.runAfter === undefined || delay?.runAfter === null ? null : (parseWhen(using.runAfter, now) ?? null);
-    const runAfter = asked ?? (unique === null || unique.waitMs === null ? null : now + unique.waitMs);
+    const requestedAt = using.runAfter === undefined || delay?.runAfter === null ? null : (parseWhen(using.runAfter, now) ?? null);
+    const runAfter = requestedAt ?? (unique === null || unique.waitMs === null ? null : now + unique.waitMs);
     const text = input === undefined ? null : encode(input, `input of ${this.name}`);
     const expires = using.expires ?? definition.expires;
     const request = {

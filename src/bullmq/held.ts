@@ -9,7 +9,7 @@ import type { Job, Settlement } from '../core/types.ts';
 import { type Begun, begunOf, cancelField, dataOf, type Kept, ownId, parsed, recordOf, type Source, unknownWorker } from './rows.ts';
 
 /** Repeats a call until Redis answers. */
-export type Insist = <T>(call: () => Promise<T>) => Promise<T>;
+export type WithRetries = <T>(call: () => Promise<T>) => Promise<T>;
 
 /** The run that may begin: its record, and the previous one. */
 export interface Beginning {
@@ -24,15 +24,15 @@ export class HeldJob {
   /** The key of the job in Redis. */
   readonly key: string;
   readonly #client: IRedisClient;
-  readonly #insist: Insist;
+  readonly #withRetries: WithRetries;
 
-  constructor(queue: string, bull: BullJob, token: string, key: string, client: IRedisClient, insist: Insist) {
+  constructor(queue: string, bull: BullJob, token: string, key: string, client: IRedisClient, withRetries: WithRetries) {
     this.queue = queue;
     this.bull = bull;
     this.token = token;
     this.key = key;
     this.#client = client;
-    this.#insist = insist;
+    this.#withRetries = withRetries;
   }
 
   get kept(): Kept {
@@ -71,7 +71,7 @@ export class HeldJob {
   async begin(worker: string, at: number): Promise<Beginning | { readonly cancelled: NonNullable<Source['cancel']> } | null> {
     const expired = isExpired(this.row(null), at) ? 'expired' : '';
     const call = () => this.#client.runCommand('escapementBegin', [this.key, this.token, `${worker} ${at}`, expired]);
-    const [cancel, text] = (await this.#insist(call)) as string[];
+    const [cancel, text] = (await this.#withRetries(call)) as string[];
     if (cancel === undefined) return null;
     if (cancel === 'expired') return { cancelled: { reason: 'expired', at } };
     if (cancel !== '') return { cancelled: parsed(cancel) as NonNullable<Source['cancel']> };
@@ -95,13 +95,13 @@ export class HeldJob {
     const data = dataOf(this.bull.data);
     const changed = { ...data, escapement: change(data.escapement) };
     const args = [this.key, this.token, JSON.stringify(changed), state];
-    const saved = await this.#insist(() => this.#client.runCommand('escapementSave', args));
+    const saved = await this.#withRetries(() => this.#client.runCommand('escapementSave', args));
     if (saved === 1) this.bull.data = changed;
     return saved === 1;
   }
 
   async log(lines: readonly string[]): Promise<void> {
-    await this.#insist(async () => {
+    await this.#withRetries(async () => {
       for (const line of latestLines([...lines])) await this.bull.log(line);
     });
   }

@@ -17,7 +17,7 @@ export class Failed extends Error {
 }
 
 /** The settlement of a job that ends, or is returned to the queue, without having run. */
-export function endedSo(job: Job, status: Settlement['status'], reason: string | null, at: number): Settlement {
+export function endedAs(job: Job, status: Settlement['status'], reason: string | null, at: number): Settlement {
   const { attempt, losses } = job;
   return { ...decideSimply(job, { kind: 'cancelled', reason: '' }, at), status, reason, attempt, losses };
 }

@@ -105,9 +105,9 @@ export class BullStore implements Store {
     return this.call(async () => {
       if (options.once) return Promise.all(jobs.map((job) => this.#insertOnce(job)));
       const byQueue = Map.groupBy(jobs, ({ queue }) => queue);
-      for (const [name, its] of byQueue) {
+      for (const [name, queueJobs] of byQueue) {
         await this.connection.note(name);
-        await this.connection.queue(name).addBulk(its.map((job) => added(job, undefined)));
+        await this.connection.queue(name).addBulk(queueJobs.map((job) => added(job, undefined)));
       }
       return undefined;
     });

@@ -25,9 +25,9 @@ import { createRegistry } from '../engine/registry.ts';
 import { logFailure } from '../engine/verdict.ts';
 import { abandonAfterMs, releaseAfterMs, type WorkerSettings } from '../engine/worker.ts';
 import { asOwnWork, outside, type Timer } from '../ports/clock.ts';
-import { HeldJob, type Insist } from './held.ts';
+import { HeldJob, type WithRetries } from './held.ts';
 import { foreignId, unknownWorker } from './rows.ts';
-import { endedSo, Failed, keptOf, lostBefore, lostError } from './settlements.ts';
+import { endedAs, Failed, keptOf, lostBefore, lostError } from './settlements.ts';
 import { Slots } from './slots.ts';
 import type { BullStore } from './store.ts';
 import { unsupportedInTask } from './unsupported.ts';
@@ -83,7 +83,7 @@ export class BullWorker implements OwnWorker {
   readonly #running = new Map<string, Running>();
   readonly #ending = new WeakMap<BullJob, Ending>();
   readonly #beat: Loop;
-  readonly #look: Loop;
+  readonly #serveLoop: Loop;
   readonly #registry: Loop;
   #state: 'new' | 'running' | 'stopping' | 'stopped' = 'new';
   #startedAt = 0;
@@ -102,7 +102,7 @@ export class BullWorker implements OwnWorker {
     this.#slots = new Slots(settings.concurrency);
     this.#outage = new Outage(host, settings.id);
     this.#beat = this.#loop(() => this.#saveRunning());
-    this.#look = this.#loop(() => this.#serveAll());
+    this.#serveLoop = this.#loop(() => this.#serveAll());
     const registry = createRegistry(
       host,
       store,
@@ -123,7 +123,7 @@ export class BullWorker implements OwnWorker {
     this.#host.events.emit({ type: 'workerStarted', at: this.#startedAt, worker: this.id });
     this.#alive = this.#host.clock.at(Number.POSITIVE_INFINITY, () => {});
     this.#unlisten = this.#store.listen(({ cancelled }) => cancelled && this.#beat.wake());
-    for (const loop of [this.#look, this.#beat, this.#registry]) loop.start();
+    for (const loop of [this.#serveLoop, this.#beat, this.#registry]) loop.start();
   }
 
   /** It fires no schedules. */
@@ -139,7 +139,7 @@ export class BullWorker implements OwnWorker {
     this.#state = 'stopping';
     events.emit({ type: 'workerStopping', at: clock.now(), worker: this.id });
     this.#slots.close();
-    await this.#look.stop();
+    await this.#serveLoop.stop();
     const attempts = () => [...this.#running.values()].map(({ attempt }) => attempt);
     const timers = [
       clock.after(graceMs, () => {
@@ -229,7 +229,7 @@ export class BullWorker implements OwnWorker {
     try {
       const { connection } = this.#store;
       const key = connection.queue(queue).toKey(bull.id as string);
-      return await this.#attempt(new HeldJob(queue, bull, token, key, connection.client, this.#insist));
+      return await this.#attempt(new HeldJob(queue, bull, token, key, connection.client, this.#withRetries));
     } finally {
       if (isFree) this.#slots.release();
     }
@@ -244,7 +244,7 @@ export class BullWorker implements OwnWorker {
     if (beginning === null) return this.#discard(waiting, 'lost');
     if ('cancelled' in beginning) {
       const { reason, at } = beginning.cancelled;
-      return this.#settle(waiting, endedSo(waiting.job, 'cancelled', reason, at), reason !== 'expired');
+      return this.#settle(waiting, endedAs(waiting.job, 'cancelled', reason, at), reason !== 'expired');
     }
     const { begun, before } = beginning;
     const claim: Claim = { held, job: held.row(begun), runs: begun.runs };
@@ -259,12 +259,12 @@ export class BullWorker implements OwnWorker {
   #endedBefore({ job, held }: Claim): Settlement | undefined {
     const now = this.#host.clock.now();
     const { end } = held.kept;
-    if (end) return endedSo(job, end.status, end.reason, end.at);
+    if (end) return endedAs(job, end.status, end.reason, end.at);
     const isKnown = this.#host.definitions.has(job.task);
     if (this.#state !== 'running' || !isKnown) {
       if (!isKnown) this.#warnOfUnknown(job.task);
       const dueAt = isKnown ? job.dueAt : now + unknownTaskMs;
-      return { ...endedSo(job, 'queued', null, now), outcome: 'released', dueAt };
+      return { ...endedAs(job, 'queued', null, now), outcome: 'released', dueAt };
     }
     return undefined;
   }
@@ -316,7 +316,7 @@ export class BullWorker implements OwnWorker {
     const { bull, token } = held;
     const { status, outcome, returnValue, log, progress, dueAt, settledAt } = settlement;
     if (log) await held.log(log);
-    if (progress && progress !== job.progress) await this.#insist(() => bull.updateProgress({ ...progress }));
+    if (progress && progress !== job.progress) await this.#withRetries(() => bull.updateProgress({ ...progress }));
     const keep = keptOf(job, this.id, runs, settlement);
     const waits = settlement.attempt > 0 ? 'retrying' : 'scheduled';
     if (keep && !(await held.keep(keep, status === 'queued' ? waits : status))) return this.#discard(claim, outcome);
@@ -325,7 +325,7 @@ export class BullWorker implements OwnWorker {
     if (status !== 'queued' || outcome === 'failed') throw new Failed(settlement);
     const { DelayedError, WaitingError } = this.#store.connection.bull;
     const isDelayed = outcome === 'snoozed' || dueAt > settledAt;
-    await this.#insist<unknown>(() => (isDelayed ? bull.moveToDelayed(dueAt, token) : bull.moveToWait(token)));
+    await this.#withRetries<unknown>(() => (isDelayed ? bull.moveToDelayed(dueAt, token) : bull.moveToWait(token)));
     this.#accepted(bull);
     throw isDelayed ? new DelayedError() : new WaitingError();
   }
@@ -384,7 +384,7 @@ export class BullWorker implements OwnWorker {
   }
 
   /** Repeats a call until Redis answers. The job's lock determines whether it still applies. */
-  readonly #insist: Insist = async (call) => {
+  readonly #withRetries: WithRetries = async (call) => {
     for (;;) {
       try {
         return await asOwnWork(call);

@@ -46,7 +46,7 @@ export class ConfigError extends EscapementError {
     );
     super(lines.length === 1 ? `${what}: ${lines[0]}` : `${what}:\n${lines.map((line) => `  - ${line}`).join('\n')}`);
     Object.defineProperty(this, 'faults', { value: faults });
-    tellCaller(this, 'code');
+    pointAtCaller(this, 'code');
   }
 }
 
@@ -57,7 +57,7 @@ const deepestCall = 20;
  * Makes an error point at the caller: its stack starts where this package was called, because the frames inside the package are of no use.
  * The given properties are hidden from Node's error output, because the message already contains them.
  */
-function tellCaller(error: EscapementError, ...properties: string[]): void {
+function pointAtCaller(error: EscapementError, ...properties: string[]): void {
   const limit = Error.stackTraceLimit;
   // The caller may be deeper in the stack than the default limit.
   if (limit >= 1) {
@@ -99,7 +99,7 @@ export class InputError extends EscapementError {
   constructor(message: string, options?: ErrorOptions & { path?: string }) {
     super(message, options);
     this.path = options?.path;
-    tellCaller(this, 'code', 'path');
+    pointAtCaller(this, 'code', 'path');
   }
 }
 
@@ -109,7 +109,7 @@ export class UnknownTaskError extends EscapementError {
   override readonly code = 'ESCAPEMENT_UNKNOWN_TASK';
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
-    tellCaller(this, 'code');
+    pointAtCaller(this, 'code');
   }
 }
 
@@ -119,7 +119,7 @@ export class DuplicateTaskError extends EscapementError {
   override readonly code = 'ESCAPEMENT_DUPLICATE_TASK';
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
-    tellCaller(this, 'code');
+    pointAtCaller(this, 'code');
   }
 }
 
@@ -132,7 +132,7 @@ export class DuplicateJobError extends EscapementError {
   constructor(message: string, options: ErrorOptions & { id: string }) {
     super(message, options);
     this.id = options.id;
-    tellCaller(this, 'code', 'id');
+    pointAtCaller(this, 'code', 'id');
   }
 }
 

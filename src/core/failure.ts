@@ -68,8 +68,8 @@ function detailsOf(thrown: unknown, messageBytes: number, within: readonly unkno
   if (code !== undefined) own.code = code;
   if (status !== undefined) own.status = status;
   const members = membersOf(thrown);
-  const told = new Set(['name', 'message', 'stack', 'cause', ...Object.keys(own), ...(members.length > 0 ? ['errors'] : [])]);
-  const properties = propertiesOf(thrown, told, left);
+  const recorded = new Set(['name', 'message', 'stack', 'cause', ...Object.keys(own), ...(members.length > 0 ? ['errors'] : [])]);
+  const properties = propertiesOf(thrown, recorded, left);
   if (properties) own.properties = properties;
   const path = [...within, thrown];
   const cause = get(thrown, 'cause');
@@ -84,20 +84,20 @@ function follows(error: unknown, path: readonly unknown[], left: { readonly byte
   return error !== undefined && error !== null && left.bytes > 0 && path.length <= deepest && !path.includes(error);
 }
 
-/** @param told counts the errors that are described by other errors; the result is empty if there are too many */
-function messageOf(thrown: unknown, within: readonly unknown[], told: { errors: number }): string {
+/** @param described counts the errors that are described by other errors; the result is empty if there are too many */
+function messageOf(thrown: unknown, within: readonly unknown[], described: { errors: number }): string {
   const text = read(thrown, 'message') ?? printed(thrown);
   if (text.trim() !== '') return text;
-  told.errors += 1;
-  if (told.errors > maxErrors) return '';
+  described.errors += 1;
+  if (described.errors > maxErrors) return '';
   if (within.length >= deepest || within.includes(thrown)) return noMessage;
   const path = [...within, thrown];
-  const members = membersOf(thrown).map(({ error }) => cut(messageOf(error, path, told), maxPartBytes));
+  const members = membersOf(thrown).map(({ error }) => cut(messageOf(error, path, described), maxPartBytes));
   const texts = new Set(members.filter((text) => text !== ''));
   if (members.length > 0) return [...texts].join('; ') || noMessage;
   const cause = get(thrown, 'cause');
   const code = get(thrown, 'code');
-  if (cause !== undefined && cause !== null) return messageOf(cause, path, told) || noMessage;
+  if (cause !== undefined && cause !== null) return messageOf(cause, path, described) || noMessage;
   return typeof code === 'string' && code !== '' ? code : noMessage;
 }
 
@@ -124,13 +124,13 @@ function word(thrown: unknown, key: string, left: { bytes: number }): string | n
   return text;
 }
 
-/** @param told the properties that are recorded already */
-function propertiesOf(thrown: unknown, told: ReadonlySet<string>, left: { bytes: number }): Record<string, unknown> | undefined {
+/** @param recorded the properties that are recorded already */
+function propertiesOf(thrown: unknown, recorded: ReadonlySet<string>, left: { bytes: number }): Record<string, unknown> | undefined {
   if (typeof thrown !== 'object' || thrown === null) return undefined;
   const found: [string, unknown][] = [];
   for (const key of guarded(() => Object.keys(thrown)) ?? []) {
     if (found.length === maxProperties) break;
-    if (told.has(key) || secret.test(key) || key.length > maxNameLength) continue;
+    if (recorded.has(key) || secret.test(key) || key.length > maxNameLength) continue;
     if (isSuppressed(thrown) && (key === 'error' || key === 'suppressed')) continue;
     const value = get(thrown, key);
     // Values that cannot be stored, such as connections and responses, are not part of an error's description.
@@ -167,15 +167,15 @@ function namesSecret(json: string): boolean {
   return (json.match(/"(?:[^"\\]|\\.)*":/g) ?? []).some((key) => secret.test(key));
 }
 
-/** @param told counts the errors whose stacks are in the text, which is for humans and may be cut */
-function stackOf(thrown: unknown, within: readonly unknown[], told: { errors: number }): string {
-  told.errors += 1;
+/** @param described counts the errors whose stacks are in the text, which is for humans and may be cut */
+function stackOf(thrown: unknown, within: readonly unknown[], described: { errors: number }): string {
+  described.errors += 1;
   let text = read(thrown, 'stack') ?? (within.length === 0 ? '' : (read(thrown, 'message') ?? printed(thrown)));
   const path = [...within, thrown];
   const parts = [{ label: 'caused by', error: get(thrown, 'cause') }, ...membersOf(thrown)];
   for (const { label, error } of parts) {
-    if (!follows(error, path, { bytes: maxErrorBytes - text.length }) || told.errors > maxErrors) continue;
-    text += `\n${label}: ${stackOf(error, path, told)}`;
+    if (!follows(error, path, { bytes: maxErrorBytes - text.length }) || described.errors > maxErrors) continue;
+    text += `\n${label}: ${stackOf(error, path, described)}`;
   }
   return text;
 }

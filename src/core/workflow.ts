@@ -92,7 +92,7 @@ export function edgeConflict(id: string, why: 'parent' | 'child'): StoreError {
 }
 
 /** True if the jobs that wait for a finished job may proceed. */
-function letsGoOn({ status, part }: Pick<Job, 'status' | 'part'>): boolean {
+function releasesDependents({ status, part }: Pick<Job, 'status' | 'part'>): boolean {
   return status === 'successful' || (isFinished({ status }) && part?.allowFailure === true);
 }
 
@@ -240,14 +240,14 @@ export function* follow(changed: readonly Job[], now: number, parts: Parts): Wal
     const touched = new Map<string, Job>();
     for (const { parent, job } of edges) {
       const from = ofLevel.get(parent) as Job;
-      if (job.part?.always || letsGoOn(from)) values.push({ parent, child: job.id, value: given(from) });
+      if (job.part?.always || releasesDependents(from)) values.push({ parent, child: job.id, value: given(from) });
       else if (job.status === 'waiting') change(job, cancelled(job, now));
       touched.set(job.id, job);
     }
     for (const workflow of endedWhole(level.filter(({ status }) => status === 'failed'))) {
       const all: Answer<'parts'> = yield parts.parts(workflow);
-      const asked = all.filter(mayHaveSteps).map(({ id }) => id);
-      const undoable: Answer<'undoable'> = asked.length === 0 ? new Set<string>() : yield parts.undoable(asked);
+      const candidates = all.filter(mayHaveSteps).map(({ id }) => id);
+      const undoable: Answer<'undoable'> = candidates.length === 0 ? new Set<string>() : yield parts.undoable(candidates);
       for (const job of all) change(job, stopped(job, undoable.has(job.id), now));
     }
     if (values.length > 0) yield parts.give(values);
@@ -343,8 +343,8 @@ function* undoing(compensations: readonly Job[], parts: Parts): Walk<Undoing> {
     if (workflow === null || !ofOne) continue;
     const all: Answer<'parts'> = yield parts.parts(workflow);
     done.push(...all.filter(({ status, attempt, ...job }) => status === 'successful' && ofOne.get(job.id)?.has(attempt)));
-    const there = new Set(all.map((job) => job.id));
-    if (!obstacles.has(id) && [...ofOne.keys()].some((undoneId) => !there.has(undoneId))) obstacles.set(id, compensation);
+    const present = new Set(all.map((job) => job.id));
+    if (!obstacles.has(id) && [...ofOne.keys()].some((undoneId) => !present.has(undoneId))) obstacles.set(id, compensation);
   }
   return { done, obstacles };
 }
@@ -368,11 +368,11 @@ export function* obstaclesOf(jobs: readonly Job[], parts: Parts): Walk<ReadonlyM
 }
 
 /** Runs a walk on a synchronous store. */
-export function walkNow<T>(walk: Walk<T>): T {
+export function walkSync<T>(walk: Walk<T>): T {
   for (let step = walk.next(); ; step = walk.next(step.value as never)) if (step.done) return step.value;
 }
 
 /** Runs a walk on any store. */
-export async function walkThrough<T>(walk: Walk<T>): Promise<T> {
+export async function walkAsync<T>(walk: Walk<T>): Promise<T> {
   for (let step = walk.next(); ; step = walk.next((await step.value) as never)) if (step.done) return step.value;
 }

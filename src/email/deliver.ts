@@ -79,15 +79,15 @@ async function send(
   const message = await inline(intercepted(given, settings.intercept), { limit: settings.limit, stored: false });
   const composed = await compose(message, idOf(ctx.result)).catch(unusable);
   const { from, to } = composed.envelope;
-  const everyone = settings.intercept === undefined ? to : [settings.intercept];
-  if (everyone.length === 0) throw new PermanentError('the message has no recipient: set to, cc, bcc or envelope');
+  const recipients = settings.intercept === undefined ? to : [settings.intercept];
+  if (recipients.length === 0) throw new PermanentError('the message has no recipient: set to, cc, bcc or envelope');
   if (from === '' && !built.envelope)
     throw new PermanentError('the message has no sender: set from in the message, or in the options of createMail()');
 
   // A refused mail was retried by hand, so the server that refused it is asked again.
   const refused: Refusal[] = before?.state === 'refused' ? [] : [...(before?.refused ?? [])];
   const accepted = [...(before?.accepted ?? [])];
-  let rest = everyone.filter((address) => !accepted.includes(address) && !refused.some((refusal) => refusal.address === address));
+  let rest = recipients.filter((address) => !accepted.includes(address) && !refused.some((refusal) => refusal.address === address));
   const leaveOut = (why: (address: string) => string | undefined) => {
     const left = rest.map((address) => ({ address, response: why(address) })).filter((one): one is Refusal => one.response !== undefined);
     refused.push(...left);
@@ -200,8 +200,8 @@ async function finish(
     return outcomeOf(end);
   }
   const reasons = [...new Set(refused.map(({ response }) => response))].join('; ');
-  const whom = refused.length === 1 ? '' : ` for ${countOf(refused.length)}`;
-  throw new PermanentError(`refused${whom}: ${reasons}`, error === undefined ? {} : { cause: error });
+  const recipientsText = refused.length === 1 ? '' : ` for ${countOf(refused.length)}`;
+  throw new PermanentError(`refused${recipientsText}: ${reasons}`, error === undefined ? {} : { cause: error });
 }
 
 function deferral({ deferred, afterMs }: Verdict, accepted: readonly string[], error: unknown): unknown {

@@ -113,8 +113,8 @@ const key = Symbol.for('escapement.mail');
 
 /** The seam of an application, created on first use. */
 export function seamOf(tasks: object): MailSeam {
-  const there = (tasks as { [key]?: MailSeam })[key];
-  if (there) return there;
+  const existing = (tasks as { [key]?: MailSeam })[key];
+  if (existing) return existing;
   const seam: MailSeam = { outlet: undefined, mailables: new Map(), tasks: new Set(), outbox: undefined };
   Object.defineProperty(tasks, key, { value: seam });
   return seam;

@@ -73,7 +73,7 @@ export class RunningAttempt implements Scope {
   /** When the lease was last known to be held, on the monotonic clock. */
   confirmedAt: number;
   /** When the store was first asked to renew it since then, on the monotonic clock; null if it has not been asked. */
-  askedAt: number | null = null;
+  renewalRequestedAt: number | null = null;
   parent: Scope | undefined;
   #notes: Notes | undefined;
   readonly #runner: AttemptRunner;

@@ -30,8 +30,10 @@ export function createHeartbeat(host: Host, store: JobStore, running: ReadonlyMa
   const { clock, random } = host;
 
   /** The instant of the monotonic clock at which an attempt is fenced unless it is renewed before. Infinity: no renewal has been requested. */
-  function fenceAt({ ended, confirmedAt, askedAt }: RunningAttempt): number {
-    return ended || askedAt === null ? Number.POSITIVE_INFINITY : Math.max(confirmedAt + fenceAfterMs, askedAt + answerWithinMs);
+  function fenceAt({ ended, confirmedAt, renewalRequestedAt }: RunningAttempt): number {
+    return ended || renewalRequestedAt === null
+      ? Number.POSITIVE_INFINITY
+      : Math.max(confirmedAt + fenceAfterMs, renewalRequestedAt + answerWithinMs);
   }
 
   function fence(attempt: RunningAttempt): void {
@@ -41,7 +43,7 @@ export function createHeartbeat(host: Host, store: JobStore, running: ReadonlyMa
   /** Set from the request of a renewal until it is confirmed. It fences in time even if the store fails or never answers. */
   let watch: Timer | undefined;
   /** True while a renewal is in progress. */
-  let asking = false;
+  let isRenewing = false;
   /** Each attempt was confirmed at a different time, so each is fenced at its own deadline. */
   function fenceInTime(): void {
     watch?.cancel();
@@ -52,15 +54,15 @@ export function createHeartbeat(host: Host, store: JobStore, running: ReadonlyMa
     watch = next === Number.POSITIVE_INFINITY ? undefined : clock.after(next - now, fenceInTime);
   }
 
-  function asked(): void {
-    for (const attempt of running.values()) attempt.askedAt ??= clock.monotonic();
+  function markRequested(): void {
+    for (const attempt of running.values()) attempt.renewalRequestedAt ??= clock.monotonic();
     fenceInTime();
   }
 
   const step = async () => {
-    const askedAt = clock.now();
-    const askedAfter = clock.monotonic();
-    asked();
+    const requestedAt = clock.now();
+    const requestedMonotonicAt = clock.monotonic();
+    markRequested();
     if (running.size === 0) return Number.POSITIVE_INFINITY;
     const attempts = [...running.values()];
     const held: readonly Held[] = attempts.map(({ job, notes }) => ({
@@ -69,39 +71,39 @@ export function createHeartbeat(host: Host, store: JobStore, running: ReadonlyMa
       progress: notes.unsavedProgress,
       ...notes.unsaved,
     }));
-    asking = true;
+    isRenewing = true;
     let answers: readonly RenewAnswer[];
     try {
-      answers = await store.renew(held, { now: askedAt, leaseUntil: askedAt + leaseMs });
+      answers = await store.renew(held, { now: requestedAt, leaseUntil: requestedAt + leaseMs });
     } catch (error) {
       // The renewal was late and got no answer, so the leases may have ended long ago.
       for (const attempt of attempts) if (clock.monotonic() - attempt.confirmedAt >= fenceAfterMs) fence(attempt);
       throw error;
     } finally {
-      asking = false;
+      isRenewing = false;
     }
     watch?.cancel();
     for (let i = 0; i < attempts.length; i++) {
       const attempt = attempts[i] as RunningAttempt;
       const answer = answers[i];
       // After ctx.complete() the job may have ended with the transaction; the attempt finds out when it is confirmed.
-      if (answer?.kind === 'lost' && attempt.isCompleted) attempt.askedAt = null;
+      if (answer?.kind === 'lost' && attempt.isCompleted) attempt.renewalRequestedAt = null;
       else if (answer?.kind === 'lost') attempt.fence('another worker holds the job, or it has finished');
       // The store counts the lease from the time of the request, however late it answers.
       else {
-        attempt.confirmedAt = askedAfter;
-        attempt.askedAt = null;
+        attempt.confirmedAt = requestedMonotonicAt;
+        attempt.renewalRequestedAt = null;
         attempt.notes.saved(held[i] ?? {});
       }
       if (answer?.kind === 'cancelled') attempt.cancel(answer.reason);
     }
-    return running.size === 0 ? Number.POSITIVE_INFINITY : askedAt + renewEveryMs * (1 - 0.1 * random.fraction('renew.jitter'));
+    return running.size === 0 ? Number.POSITIVE_INFINITY : requestedAt + renewEveryMs * (1 - 0.1 * random.fraction('renew.jitter'));
   };
 
   return {
     step,
     begun() {
-      if (asking) asked();
+      if (isRenewing) markRequested();
     },
   };
 }

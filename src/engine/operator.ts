@@ -20,12 +20,12 @@ type JobsAndReads = JobStore & ReadStore;
 type Change = (job: Job, now: number) => Amendment['set'] | undefined;
 
 /** Changes that depend on more than the jobs' own rows. */
-interface Wish {
+interface ChangePlan {
   forJobs(ids: readonly string[]): Promise<Change>;
 }
 
 const page = 500;
-const nothing: Amended = { amended: [], dependents: [] };
+const noneAmended: Amended = { amended: [], dependents: [] };
 
 /** Cancels one job: immediately if it is not running, otherwise through its worker. Returns false if it had already finished. */
 export async function cancelJob(host: Host, store: JobsAndReads, id: string, reason: string): Promise<boolean> {
@@ -237,7 +237,7 @@ async function changeAll(
   host: Host,
   store: JobsAndReads,
   filter: JobFilter,
-  wish: Change | Wish,
+  plan: Change | ChangePlan,
   manner: Manner = 'events',
   heldBy?: HeldBy,
 ): Promise<number> {
@@ -245,7 +245,7 @@ async function changeAll(
   let cursor: string | undefined;
   do {
     const found = await store.list(filter, { now: host.clock.now(), limit: page, cursor });
-    const wanted = typeof wish === 'function' ? wish : await wish.forJobs(found.items.map(({ job }) => job.id));
+    const wanted = typeof plan === 'function' ? plan : await plan.forJobs(found.items.map(({ job }) => job.id));
     const jobs = found.items.map(({ job }) => job).filter((job) => manner === 'events' || wanted(job, host.clock.now()) !== undefined);
     const ids = jobs.map(({ id }) => id);
     count += manner === 'count' ? jobs.length : await change(host, store, ids, wanted, manner, heldBy);
@@ -274,7 +274,7 @@ async function change(
       if (record && set !== undefined)
         amendments.push({ id: record.job.id, expect: { status: record.job.status, claim: record.job.claim }, set });
     }
-    const { amended: answers, dependents } = amendments.length > 0 ? await store.amend(amendments, { now }) : nothing;
+    const { amended: answers, dependents } = amendments.length > 0 ? await store.amend(amendments, { now }) : noneAmended;
     const held = answers.map((job, i) => (job && job.id !== amendments[i]?.id ? job : null));
     for (const [i, holder] of held.entries()) if (holder) heldBy?.(amendments[i]?.id ?? '', holder);
     const rows = answers.map((job, i) => (held[i] ? null : job));

@@ -76,8 +76,8 @@ export function createRegistry(
   return { step };
 }
 
-async function liveWorkers(store: RegistryStore, heardAfter: number): Promise<readonly WorkerRow[]> {
-  return (await store.listWorkers()).filter(({ state, heartbeatAt }) => state !== 'stopped' && heartbeatAt > heardAfter);
+async function liveWorkers(store: RegistryStore, aliveSince: number): Promise<readonly WorkerRow[]> {
+  return (await store.listWorkers()).filter(({ state, heartbeatAt }) => state !== 'stopped' && heartbeatAt > aliveSince);
 }
 
 async function synchronise(

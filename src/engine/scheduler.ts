@@ -56,8 +56,8 @@ export function createScheduler(host: Host, store: DutyStore, schedules: () => r
       computes = [...computing.keys()];
     }
     for (;;) {
-      const asked = store.dueSchedules({ now, limit: batch, computes });
-      const answer = asked instanceof Promise ? await asked : asked;
+      const returned = store.dueSchedules({ now, limit: batch, computes });
+      const answer = returned instanceof Promise ? await returned : returned;
       holding = answer.holding;
       let nextAt = answer.nextAt ?? Number.POSITIVE_INFINITY;
       let again = false;
@@ -75,8 +75,8 @@ export function createScheduler(host: Host, store: DutyStore, schedules: () => r
         if (plans.length === 0) continue;
         advanced += plans.length;
         const advances = plans.map(({ advance }) => advance);
-        const asked = store.advanceSchedules(advances, { now });
-        const made = asked instanceof Promise ? await asked : asked;
+        const returned = store.advanceSchedules(advances, { now });
+        const made = returned instanceof Promise ? await returned : returned;
         for (const [i, plan] of plans.entries()) report(host, plan, made[i] ?? null, now);
         for (const { times } of advances) {
           nextAt = Math.min(nextAt, times.nextAt ?? nextAt);

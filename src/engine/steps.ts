@@ -57,7 +57,7 @@ export class Steps {
   #recorded: Promise<Map<string, Step>> | undefined;
   #loaded: ReadonlyMap<string, Step> | undefined;
   /** How often each name was used. */
-  readonly #asked = new Map<string, number>();
+  readonly #nameCounts = new Map<string, number>();
   readonly #names = new Set<string>();
   /** The call sites of the steps that are running. */
   readonly #running = new Map<string, Error>();
@@ -261,8 +261,8 @@ export class Steps {
 
   /** Repeated names are numbered in order: the second `name` is `name#2`. */
   #next(base: string): string {
-    const count = (this.#asked.get(base) ?? 0) + 1;
-    this.#asked.set(base, count);
+    const count = (this.#nameCounts.get(base) ?? 0) + 1;
+    this.#nameCounts.set(base, count);
     const name = count === 1 ? base : `${base}#${count}`;
     this.#names.add(name);
     if (this.#names.size > maxSteps) throw new PermanentError(`${this.#attempt.task} used more than ${maxSteps} steps in one job`);
@@ -281,7 +281,7 @@ export class Steps {
   }
 
   async #load(store: StepStore): Promise<Map<string, Step>> {
-    const [steps = []] = await this.#insist(() => store.getSteps([this.#attempt.id]));
+    const [steps = []] = await this.#withRetries(() => store.getSteps([this.#attempt.id]));
     const recorded = new Map(steps.map((step) => [step.name, step]));
     this.#loaded = recorded;
     return recorded;
@@ -291,7 +291,7 @@ export class Steps {
     const { job, host } = this.#attempt;
     const row = { ...step, attempt: job.attempt, at: host.clock.now() };
     const rows = isUndoable ? [row, { ...row, name: undoableStep, kind: 'sleep' as const, value: null }] : [row];
-    if (this.#store && !(await this.#insist(() => (this.#store as StepStore).saveSteps(job, rows)))) throw this.#lost();
+    if (this.#store && !(await this.#withRetries(() => (this.#store as StepStore).saveSteps(job, rows)))) throw this.#lost();
     (await this.#recorded)?.set(step.name, row);
     this.#attempt.stepped(row);
   }
@@ -303,7 +303,7 @@ export class Steps {
     const { id, job, attempt, host } = this.#attempt;
     const row = { name: step, kind: 'signal', attempt, at: host.clock.now() } as const;
     let isRepeated = false;
-    const value = await this.#insist(async () => {
+    const value = await this.#withRetries(async () => {
       // An earlier call whose answer was lost may have taken the signal. Repeating it would take the next signal, or wait for one that has
       // already arrived.
       const [steps = []] = isRepeated ? await store.getSteps([id]) : [];
@@ -319,7 +319,7 @@ export class Steps {
   }
 
   /** Retries while the store fails temporarily: a step that has already had its effect must not run again. */
-  async #insist<T>(call: () => T | Promise<T>): Promise<T> {
+  async #withRetries<T>(call: () => T | Promise<T>): Promise<T> {
     for (;;) {
       try {
         return await call();

@@ -12,14 +12,14 @@ import { crossedError } from './crossed.ts';
 import { duplicatesEvent, type Host } from './host.ts';
 
 /** The attempt. */
-interface Of {
+interface Execution {
   readonly host: Host;
   readonly job: Job;
   readonly definition: Definition | undefined;
 }
 
 /** What the function left behind. */
-interface Left {
+interface Leftovers {
   /** The control value that it created last; it must be returned. */
   readonly made: Snooze | Cancel | undefined;
   /** Recorded steps that it did not use. */
@@ -27,17 +27,18 @@ interface Left {
   warn(line: string): void;
 }
 
-export function returned(of: Of, value: unknown, left: Left): Outcome {
+export function returned(execution: Execution, value: unknown, left: Leftovers): Outcome {
   try {
-    return valued(of, value, left);
+    return valued(execution, value, left);
   } catch (error) {
     // The task has done its work. Running it again would repeat it.
-    const fault = error instanceof InputError ? new InputError(unstored(of.job.task, error.message), { path: error.path ?? '' }) : error;
+    const fault =
+      error instanceof InputError ? new InputError(unstored(execution.job.task, error.message), { path: error.path ?? '' }) : error;
     return { kind: 'failed', error: recordError(fault), thrown: fault, permanent: true };
   }
 }
 
-function valued({ job: { task } }: Of, value: unknown, { made, unused, warn }: Left): Outcome {
+function valued({ job: { task } }: Execution, value: unknown, { made, unused, warn }: Leftovers): Outcome {
   const steers = steering(value);
   if (steers)
     return isSnooze(steers)
@@ -53,21 +54,21 @@ function valued({ job: { task } }: Of, value: unknown, { made, unused, warn }: L
 }
 
 /** @param isStopping whether the attempt was asked to stop; stopping is not a failure of the job */
-export function thrown(of: Of, error: unknown, isStopping: boolean): Outcome {
+export function thrown(execution: Execution, error: unknown, isStopping: boolean): Outcome {
   if (isStopping) return { kind: 'released' };
   const steers = steering(error);
-  if (!steers) return failed(of, error);
+  if (!steers) return failed(execution, error);
   const call = isSnooze(steers) ? 'snooze(…)' : 'cancel(…)';
-  return failed(of, new InputError(`${of.job.task} threw ${call} instead of returning it; write: return ${call}`));
+  return failed(execution, new InputError(`${execution.job.task} threw ${call} instead of returning it; write: return ${call}`));
 }
 
-export function failed(of: Of, error: unknown): Outcome {
+export function failed(execution: Execution, error: unknown): Outcome {
   const across = crossedError(error);
   if (across) return { kind: 'failed', error: across.record, thrown: error, permanent: across.permanent };
-  return { kind: 'failed', error: recordError(error), thrown: error, permanent: isPermanent(of, error) };
+  return { kind: 'failed', error: recordError(error), thrown: error, permanent: isPermanent(execution, error) };
 }
 
-function isPermanent({ host, job, definition }: Of, error: unknown): boolean {
+function isPermanent({ host, job, definition }: Execution, error: unknown): boolean {
   // If a getter or a custom predicate throws, the failure must still be recorded; it is treated as an ordinary one.
   try {
     if (isPermanentError(error) || (isEscapementError(error) && error.code === 'ESCAPEMENT_UNKNOWN_TASK')) return true;

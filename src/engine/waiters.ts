@@ -32,7 +32,7 @@ export class Waiters {
   #reading: Reading | undefined;
   /** How often a hint reported that jobs finished. */
   #hints = 0;
-  #looking = false;
+  #checking = false;
   #again = false;
   #poll: Timer | undefined;
   #notice: Timer | undefined;
@@ -70,7 +70,7 @@ export class Waiters {
     }
     const those = this.#waiting.get(id) ?? new Set<Done>();
     this.#waiting.set(id, those.add(done));
-    if (hints !== this.#hints) this.#lookSoon();
+    if (hints !== this.#hints) this.#checkSoon();
     outside(() => this.#armPoll());
     if (!scope.getStore()) outside(() => this.#armNotice());
     return () => {
@@ -91,7 +91,7 @@ export class Waiters {
     this.#unlisten ??= this.#store.listen?.((hint) => {
       if (!hint.finished && Object.keys(hint).length > 0) return;
       this.#hints += 1;
-      this.#lookSoon();
+      this.#checkSoon();
     });
   }
 
@@ -115,17 +115,17 @@ export class Waiters {
     return found;
   }
 
-  #lookSoon(): void {
+  #checkSoon(): void {
     if (this.#waiting.size === 0) return;
-    if (this.#looking) {
+    if (this.#checking) {
       this.#again = true;
       return;
     }
-    this.#looking = true;
-    this.#host.clock.soon(() => this.#look());
+    this.#checking = true;
+    this.#host.clock.soon(() => this.#check());
   }
 
-  async #look(): Promise<void> {
+  async #check(): Promise<void> {
     this.#again = false;
     try {
       const ids = [...this.#waiting.keys()];
@@ -138,8 +138,8 @@ export class Waiters {
       // Temporary failures of the store are retried. Callers that cannot wait set a timeout.
       if (!(error instanceof StoreError && error.transient)) for (const id of [...this.#waiting.keys()]) this.#settle(id, null, error);
     }
-    this.#looking = false;
-    if (this.#again) this.#lookSoon();
+    this.#checking = false;
+    if (this.#again) this.#checkSoon();
     this.#restIfIdle();
   }
 
@@ -155,7 +155,7 @@ export class Waiters {
     this.#poll = this.#host.clock.after(pollMs, () => {
       this.#poll = undefined;
       if (this.#waiting.size === 0) return;
-      this.#lookSoon();
+      this.#checkSoon();
       this.#armPoll();
     });
   }
@@ -164,32 +164,32 @@ export class Waiters {
     this.#notice ??= this.#host.clock.after(noticeAfterMs, async () => {
       this.#notice = undefined;
       try {
-        await this.#tellOfNoWorker();
+        await this.#warnOfMissingWorkers();
       } catch {
         // The wait itself reports errors of the store.
       }
     });
   }
 
-  async #tellOfNoWorker(): Promise<void> {
+  async #warnOfMissingWorkers(): Promise<void> {
     const ready = [...(await this.#records([...this.#waiting.keys()].slice(0, batch))).values()].filter(
       ({ job }) => job.status === 'queued',
     );
     if (ready.length === 0) return;
     const now = this.#host.clock.now();
-    const heardAfter = this.#store.pollMs === Number.POSITIVE_INFINITY ? Number.NEGATIVE_INFINITY : aliveAfter(this.#store, now);
-    const workers = (await this.#store.listWorkers()).filter(({ state, heartbeatAt }) => state === 'running' && heartbeatAt > heardAfter);
+    const aliveSince = this.#store.pollMs === Number.POSITIVE_INFINITY ? Number.NEGATIVE_INFINITY : aliveAfter(this.#store, now);
+    const workers = (await this.#store.listWorkers()).filter(({ state, heartbeatAt }) => state === 'running' && heartbeatAt > aliveSince);
     const serves = ({ queue, task }: Job) =>
       workers.some((one) => (one.queues?.includes(queue) ?? true) && !one.excludeQueues?.includes(queue) && one.tasks.includes(task));
     for (const { job } of ready) {
       if (job.dueAt > now || serves(job)) continue;
       const inQueue = workers.some((one) => (one.queues?.includes(job.queue) ?? true) && !one.excludeQueues?.includes(job.queue));
-      const nobody = inQueue ? `no live worker knows task ${job.task}` : `no live worker serves queue ${job.queue}`;
-      if (this.#noticed.has(nobody)) continue;
-      this.#noticed.add(nobody);
+      const problem = inQueue ? `no live worker knows task ${job.task}` : `no live worker serves queue ${job.queue}`;
+      if (this.#noticed.has(problem)) continue;
+      this.#noticed.add(problem);
       this.#host.logger.warn(
         { job: job.id, task: job.task, queue: job.queue },
-        `${nobody}, and result.wait() is waiting for one; start one with tasks.worker().start() or escapement worker`,
+        `${problem}, and result.wait() is waiting for one; start one with tasks.worker().start() or escapement worker`,
       );
     }
   }

@@ -358,10 +358,10 @@ export class Worker {
   #idleUntil(now: number): number | Promise<number> {
     const { queues, excludeQueues } = this.#settings;
     const next = this.#store.nextDueAt({ now, tasks: this.#host.names(), queues, excludeQueues, limits: this.#host.limits() });
-    return next instanceof Promise ? next.then((answer) => this.#wakeFor(answer, now)) : this.#wakeFor(next, now);
+    return next instanceof Promise ? next.then((answer) => this.#wakeAt(answer, now)) : this.#wakeAt(next, now);
   }
 
-  #wakeFor({ jobAt }: NextDue, now: number): number {
+  #wakeAt({ jobAt }: NextDue, now: number): number {
     // A job that is due but was not claimed must not cause a busy loop.
     const nextAt = jobAt === null ? Number.POSITIVE_INFINITY : Math.max(jobAt, now + 1);
     return Math.min(nextAt, now + this.#store.pollMs);

@@ -237,19 +237,19 @@ function oneOf<T extends string>(read: OptionReader, value: unknown, path: strin
   return read.fault(path, `one of ${words.join(', ')}`, value, typeof value === 'string' ? nearest(value, words) : undefined);
 }
 
-const nothing: SingleDefinition = { kind: 'at', at: 0 };
+const placeholder: SingleDefinition = { kind: 'at', at: 0 };
 
 function readTrigger(read: OptionReader, given: Record<string, unknown>, now: number): TriggerDefinition {
   const kinds = triggers.filter((kind) => given[kind] !== undefined);
   if (kinds.length !== 1) {
     read.fault(triggers.join(', '), 'exactly one of them', kinds.length === 0 ? undefined : kinds);
-    return nothing;
+    return placeholder;
   }
   if (kinds[0] !== 'any') return readSingle(read, given, '', undefined, now);
   const { any } = given;
   if (!Array.isArray(any) || any.length === 0 || any.length > maxTriggers) {
     read.fault('any', `an array of 1 to ${maxTriggers} triggers, such as [{ cron: '0 9 * * *' }, { at: '2026-12-24T12:00:00Z' }]`, any);
-    return nothing;
+    return placeholder;
   }
   const of = any.map((one, i) => {
     const path = `any[${i}]`;
@@ -257,7 +257,7 @@ function readTrigger(read: OptionReader, given: Record<string, unknown>, now: nu
     const own = triggers.filter((kind) => single[kind] !== undefined);
     if (own.length === 1) return readSingle(read, single, `${path}.`, given.timezone, now);
     read.fault(path, `exactly one of ${triggers.slice(0, -1).join(', ')}`, one);
-    return nothing;
+    return placeholder;
   });
   return { kind: 'any', of };
 }
@@ -269,13 +269,13 @@ function readSingle(read: OptionReader, given: Record<string, unknown>, path: st
     checkCron(given.cron, timezone, now, read.faults);
     if (read.faults.length === before) return { kind: 'cron', expression: String(given.cron).trim(), timezone: String(timezone) };
     read.faults.push(...read.faults.splice(before).map((fault) => ({ ...fault, path: `${path}${fault.path}` })));
-    return nothing;
+    return placeholder;
   }
   if (given.timezone !== undefined)
     read.fault(`${path}timezone`, 'no time zone, except with `cron`; other triggers are absolute instants', given.timezone);
   if (given.every !== undefined) {
     const everyMs = read.duration(given.every, `${path}every`);
-    if (everyMs === undefined) return nothing;
+    if (everyMs === undefined) return placeholder;
     if (everyMs < 1_000) read.fault(`${path}every`, 'an interval of at least a second', given.every);
     return { kind: 'every', everyMs, anchorAt: null };
   }
@@ -284,7 +284,7 @@ function readSingle(read: OptionReader, given: Record<string, unknown>, path: st
   }
   const before = read.faults.length;
   checkSun(given.sun, `${path}sun`, read.faults);
-  if (read.faults.length > before) return nothing;
+  if (read.faults.length > before) return placeholder;
   const { event, latitude, longitude } = given.sun as SunOptions['sun'];
   return { kind: 'sun', event, latitude, longitude };
 }

@@ -62,7 +62,7 @@ export class MemoryEdges {
 }
 
 function append(map: Map<string, Kept[]>, key: string, edge: Kept): void {
-  const there = map.get(key);
-  if (there) there.push(edge);
+  const existing = map.get(key);
+  if (existing) existing.push(edge);
   else map.set(key, [edge]);
 }

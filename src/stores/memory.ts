@@ -11,7 +11,7 @@ import { changesVersions } from '../core/schedule.ts';
 import { signalValue, stepsRunAgain, undoableStep } from '../core/steps.ts';
 import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
 import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
-import { type Edge, type Edges, edgeConflict, edgesOf, follow, isRevived, obstaclesOf, type Parts, walkNow } from '../core/workflow.ts';
+import { type Edge, type Edges, edgeConflict, edgesOf, follow, isRevived, obstaclesOf, type Parts, walkSync } from '../core/workflow.ts';
 import type {
   Advance,
   Amended,
@@ -74,8 +74,8 @@ export class MemoryStore implements Store {
     },
   ): readonly (JobRecord | null)[] | undefined {
     refuseTransaction(options.transaction);
-    const there = options.once ? this.get(given.map(({ id }) => id)) : undefined;
-    const jobs = there ? given.filter((_, i) => there[i] === null) : given;
+    const existing = options.once ? this.get(given.map(({ id }) => id)) : undefined;
+    const jobs = existing ? given.filter((_, i) => existing[i] === null) : given;
     this.#refuseTaken(jobs);
     const edges = edgesOf(jobs, options.edges);
     this.#refuseEdges(edges, jobs);
@@ -102,7 +102,7 @@ export class MemoryStore implements Store {
       for (const blob of options.blobs) if (ids.has(blob.job)) this.#keepBlob(blob.job, blob);
     }
     this.#hint(standing ? jobs.map((job) => standing.get(job)?.job ?? job) : jobs);
-    return standing ? given.map((job, i) => there?.[i] ?? standing.get(job) ?? null) : there;
+    return standing ? given.map((job, i) => existing?.[i] ?? standing.get(job) ?? null) : existing;
   }
 
   claim(options: ClaimOptions & { now: number }): readonly Job[] {
@@ -257,7 +257,7 @@ export class MemoryStore implements Store {
       const job = set?.status === 'queued' ? this.#nodes.get(id)?.job : undefined;
       return job && job.workflow !== null && isFinished(job) ? [job] : [];
     });
-    const obstacles = walkNow(obstaclesOf(revived, this.#parts(options.now)));
+    const obstacles = walkSync(obstaclesOf(revived, this.#parts(options.now)));
     const jobs = amendments.map((amendment) => {
       const node = this.#nodes.get(amendment.id);
       if (!node) return null;
@@ -521,8 +521,8 @@ export class MemoryStore implements Store {
     const node = this.#nodes.get(settlement.id);
     if (!node) return null;
     const last = node.attempts.at(-1);
-    const its = last?.claim === settlement.claim ? last : node.attempts.findLast(({ claim }) => claim === settlement.claim);
-    const { answer: job, attempt, isPruned } = planSettlement(node.job, its, settlement, this.#hasSignal);
+    const own = last?.claim === settlement.claim ? last : node.attempts.findLast(({ claim }) => claim === settlement.claim);
+    const { answer: job, attempt, isPruned } = planSettlement(node.job, own, settlement, this.#hasSignal);
     if (!job || !attempt) return job;
     this.#addLog(settlement.id, settlement.log);
     this.#replace(node, job, now);
@@ -558,7 +558,7 @@ export class MemoryStore implements Store {
   /** Law 8. */
   #follow(changed: readonly Job[], now: number): readonly Job[] {
     if (changed.length === 0) return changed;
-    const dependents = walkNow(follow(changed, now, this.#parts(now)));
+    const dependents = walkSync(follow(changed, now, this.#parts(now)));
     this.#hint(dependents);
     return dependents;
   }

@@ -63,15 +63,15 @@ export class MemorySchedules {
   }
 
   due({ now, limit, computes }: Parameters<Store['dueSchedules']>[0]): { due: DueSchedule[]; nextAt: number | null; holding: boolean } {
-    const mine = ({ row }: Entry) => !row.computed || computes.includes(row.name);
-    const due: Entry[] = this.#holding.size === 0 ? [] : this.#released(now, mine).slice(0, limit);
+    const isOwn = ({ row }: Entry) => !row.computed || computes.includes(row.name);
+    const due: Entry[] = this.#holding.size === 0 ? [] : this.#released(now, isOwn).slice(0, limit);
     // Removed and added back, because a heap is ordered only at its top.
     const out: Entry[] = [];
     let first = this.#coming.peek();
-    for (; first && ((first.row.nextAt as number) > now ? !mine(first) : due.length < limit); first = this.#coming.peek()) {
+    for (; first && ((first.row.nextAt as number) > now ? !isOwn(first) : due.length < limit); first = this.#coming.peek()) {
       this.#coming.remove(first);
       out.push(first);
-      if (mine(first)) due.push(first);
+      if (isOwn(first)) due.push(first);
     }
     const nextAt = first && due.length < limit && (first.row.nextAt as number) > now ? first.row.nextAt : null;
     for (const entry of out) this.#coming.push(entry);
@@ -113,8 +113,8 @@ export class MemorySchedules {
   }
 
   /** Schedules that hold an occurrence, have no unfinished job, and are not otherwise due. */
-  #released(now: number, mine: (entry: Entry) => boolean): Entry[] {
-    const free = [...this.#holding].filter((entry) => mine(entry) && (this.#open.get(entry.row.name)?.size ?? 0) === 0);
+  #released(now: number, isOwn: (entry: Entry) => boolean): Entry[] {
+    const free = [...this.#holding].filter((entry) => isOwn(entry) && (this.#open.get(entry.row.name)?.size ?? 0) === 0);
     return free.filter(({ row }) => (row.nextAt ?? now + 1) > now).sort((a, b) => (a.row.name < b.row.name ? -1 : 1));
   }
 

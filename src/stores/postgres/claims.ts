@@ -22,8 +22,8 @@ import { Work, type WorkSql } from './work.ts';
 
 const longestReadEveryMs = 300_000;
 /** The first and the longest interval before a locked job is checked again. */
-const firstLookMs = 50;
-const longestLookMs = 1_000;
+const firstRecheckMs = 50;
+const longestRecheckMs = 1_000;
 
 export function claimsSql(schema: string) {
   return {
@@ -42,7 +42,7 @@ export interface ClaimsDeps {
   /** True if no other process uses the schema. */
   readonly isAlone: boolean;
   /** True if other processes' enqueues are announced. */
-  readonly isTold: () => boolean;
+  readonly isNotified: () => boolean;
   /** Notifies listeners of changed jobs. @param isForOthers whether workers of other processes may have something to do */
   readonly hint: (jobs: readonly Job[], isForOthers: boolean) => void;
   /** Notifies listeners in this process. */
@@ -100,13 +100,13 @@ export class Claims {
     const { now, limits } = options;
     const start = await this.#start(options, now);
     return this.#deps.connection.read(async (session) => {
-      const looksBehind = this.#looksBehind;
-      const lines = looksBehind ? start.unread : start.values;
+      const readsSkipped = this.#readsSkipped;
+      const lines = readsSkipped ? start.unread : start.values;
       const reads = new Reads(session, this.#deps.sql.reads);
       const { hasBlocked, ...next } = await reads.next(lines, now, this.leasesFrom(now), this.#leases);
       if (hasBlocked) this.#hasLimits = true;
       if (limits || hasBlocked) return { ...next, jobAt: await this.#limited(session).nextDueAt(options, now) };
-      return looksBehind ? { ...next, jobAt: this.#looked(start, next.jobAt, now) } : next;
+      return readsSkipped ? { ...next, jobAt: this.#recheckAt(start, next.jobAt, now) } : next;
     });
   }
 
@@ -155,7 +155,7 @@ export class Claims {
   get #readEveryMs(): number {
     // Blocked jobs may become claimable anywhere before the current starting points.
     if (this.#hasLimits) return 0;
-    return this.#deps.isTold() ? Math.min(longestReadEveryMs, Math.max(30_000, 1_000 * this.#wholeMs)) : 1_000;
+    return this.#deps.isNotified() ? Math.min(longestReadEveryMs, Math.max(30_000, 1_000 * this.#wholeMs)) : 1_000;
   }
 
   /** Converts rows that were claimed without limits to jobs. */
@@ -175,7 +175,7 @@ export class Claims {
 
   /** A claim that found too few jobs has seen everything up to now, because later changes are announced. */
   #seenUpTo(now: number): number | undefined {
-    return this.#deps.isTold() ? now : undefined;
+    return this.#deps.isNotified() ? now : undefined;
   }
 
   /** The server refuses a value of one settlement: records the others unchanged, and that one as a failure. */
@@ -211,7 +211,7 @@ export class Claims {
       ending.push({ ...settlement, place: known.place });
     }
     if (settled.length === 0) return undefined;
-    const start = await this.#start(claim ?? nothing, now);
+    const start = await this.#start(claim ?? noTasks, now);
     const rows = await this.#claiming(start, ['ESC01', 'ESC02'], () =>
       this.#deps.connection.arrays<ClaimedRow>(this.#deps.sql.claims.succeed, [
         ...endingValues(ending),
@@ -287,16 +287,16 @@ export class Claims {
   }
 
   /** Whether plain reads look for jobs that claims have skipped. Without notifications, all lines are read every second instead. */
-  get #looksBehind(): boolean {
-    return !this.#deps.isAlone && this.#deps.isTold();
+  get #readsSkipped(): boolean {
+    return !this.#deps.isAlone && this.#deps.isNotified();
   }
 
   /** A due job that was not claimed is locked, usually by another claim. It is checked again at increasing intervals. */
-  #looked(start: Start, jobAt: number | null, now: number): number | null {
+  #recheckAt(start: Start, jobAt: number | null, now: number): number | null {
     const isDue = jobAt !== null && jobAt <= now;
-    start.looked(isDue, now);
+    start.scanned(isDue, now);
     this.#passedOver = isDue ? this.#passedOver + 1 : 0;
-    return isDue ? now + Math.min(longestLookMs, firstLookMs * 2 ** Math.min(this.#passedOver - 1, 10)) : jobAt;
+    return isDue ? now + Math.min(longestRecheckMs, firstRecheckMs * 2 ** Math.min(this.#passedOver - 1, 10)) : jobAt;
   }
 
   /** Like `#unless`, for a function that claims. If it fails, concurrent claims have skipped the rows that it had locked. */
@@ -352,4 +352,4 @@ function refused({ log: _, metadata: __, prune: ___, ...settlement }: Settlement
   };
 }
 
-const nothing: Served = { tasks: [] };
+const noTasks: Served = { tasks: [] };

@@ -322,9 +322,9 @@ export class Connection {
 
   #with<T>(ms: number, fn: (session: ClientSession) => Promise<T>): Promise<T> {
     if (!this.#inTurn) return asOwnWork(() => this.#on(ms, fn));
-    const mine = this.#last.then(() => asOwnWork(() => this.#on(ms, fn)));
-    this.#last = mine.catch(() => {});
-    return mine;
+    const turn = this.#last.then(() => asOwnWork(() => this.#on(ms, fn)));
+    this.#last = turn.catch(() => {});
+    return turn;
   }
   #last: Promise<unknown> = Promise.resolve();
 

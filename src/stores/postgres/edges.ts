@@ -2,7 +2,7 @@
 import { isFinished } from '../../core/job.ts';
 import { undoableStep } from '../../core/steps.ts';
 import type { Job } from '../../core/types.ts';
-import { type Edge, type Edges, edgeConflict, follow, obstaclesOf, type Parts, walkThrough } from '../../core/workflow.ts';
+import { type Edge, type Edges, edgeConflict, follow, obstaclesOf, type Parts, walkAsync } from '../../core/workflow.ts';
 import type { Entry } from './rows.ts';
 import { records, type Session, texts } from './session.ts';
 
@@ -51,13 +51,13 @@ export class WorkflowEdges {
    * @throws StoreError if an edge leads to a job that is not waiting, or from a job that has ended
    */
   async check(edges: readonly Edge[], inserted: ReadonlySet<string>): Promise<void> {
-    const there = await this.#rows.lock(
+    const locked = await this.#rows.lock(
       [...new Set(edges.flatMap(({ parent, child }) => [parent, child]))].filter((id) => !inserted.has(id)),
     );
     for (const { parent, child } of edges) {
-      const from = there.get(parent)?.job;
+      const from = locked.get(parent)?.job;
       if (!inserted.has(parent) && (!from || isFinished(from))) throw edgeConflict(parent, 'parent');
-      if (!inserted.has(child) && there.get(child)?.job.status !== 'waiting') throw edgeConflict(child, 'child');
+      if (!inserted.has(child) && locked.get(child)?.job.status !== 'waiting') throw edgeConflict(child, 'child');
     }
   }
 
@@ -87,12 +87,12 @@ export class WorkflowEdges {
 
   /** Law 8. Returns the changed rows. */
   async follow(changed: readonly Job[], now: number): Promise<readonly Job[]> {
-    return changed.length === 0 ? changed : walkThrough(follow(changed, now, this.#partsAt(now)));
+    return changed.length === 0 ? changed : walkAsync(follow(changed, now, this.#partsAt(now)));
   }
 
   /** The jobs that keep ended jobs from being queued again, by the id of the ended job. */
   async obstaclesOf(jobs: readonly Job[], now: number): Promise<ReadonlyMap<string, Job>> {
-    return walkThrough(obstaclesOf(jobs, this.#partsAt(now)));
+    return walkAsync(obstaclesOf(jobs, this.#partsAt(now)));
   }
 
   #partsAt(now: number): Parts {

@@ -123,9 +123,9 @@ export type Transaction = object & { readonly session?: { readonly client?: obje
 export function inTurn<T>(transaction: Transaction, fn: () => Promise<T>): Promise<T> {
   const client = transaction.session?.client ?? transaction;
   const before = turns.get(client);
-  const mine = before === undefined ? fn() : before.then(fn, fn);
-  turns.set(client, mine);
-  return mine;
+  const turn = before === undefined ? fn() : before.then(fn, fn);
+  turns.set(client, turn);
+  return turn;
 }
 
 /**

@@ -93,7 +93,7 @@ interface Rate {
 }
 
 /** The gate for a caller with these limits, and the rates read for it. */
-class Look {
+class LoadedGate {
   readonly gate: Gate;
   readonly #session: Session;
   readonly #sql: LimitedSql;
@@ -108,7 +108,7 @@ class Look {
     this.gate = new Gate(limits, running, now, (name) => this.#arrivals.get(name), waiting);
   }
 
-  static async at(session: Session, sql: LimitedSql, served: Served, now: number, slots = 1, found?: Found): Promise<Look> {
+  static async at(session: Session, sql: LimitedSql, served: Served, now: number, slots = 1, found?: Found): Promise<LoadedGate> {
     const limits = served.limits ?? noLimits;
     const running = found?.running ?? (await session.rows<RunningCount>(sql.running));
     const keys = new Map<string, readonly string[]>();
@@ -119,10 +119,10 @@ class Look {
         due.filter(({ queue }) => isServed(served, queue)).map(({ key }) => key),
       );
     }
-    const look = new Look(session, sql, limits, running, now, { slots, keys: (task) => keys.get(task) ?? none });
-    if (found) look.#learn(rateNames(limits), found.rates);
-    else await look.#read(rateNames(limits));
-    return look;
+    const loaded = new LoadedGate(session, sql, limits, running, now, { slots, keys: (task) => keys.get(task) ?? none });
+    if (found) loaded.#learn(rateNames(limits), found.rates);
+    else await loaded.#read(rateNames(limits));
+    return loaded;
   }
 
   /** Reads the rates of the jobs' keys. */
@@ -174,20 +174,20 @@ export class LimitedClaims {
     const names = rateNames(options.limits ?? noLimits);
     const [text] = await this.#session.rows<{ found: string }>(this.#sql.look, [lock, names]);
     const found = JSON.parse((text as { found: string }).found) as Found;
-    const look = await Look.at(this.#session, this.#sql, options, now, limit, found);
-    const { gate } = look;
+    const loaded = await LoadedGate.at(this.#session, this.#sql, options, now, limit, found);
+    const { gate } = loaded;
     // No other claim runs while this one holds the lock. Jobs enqueued in the meantime are claimed next time.
     this.#lines = found.lines;
     let { hasBlocked } = found;
     const rows: JobRow[] = [];
     let isSwept = false;
     for (let passedOver = 0; rows.length < limit && passedOver < maxPassedOver; ) {
-      const served = look.open(options);
+      const served = loaded.open(options);
       const batchLimit = limit - rows.length + (passedOver > 0 ? candidatesAtOnce : 0);
       // Jobs that have been due for a long time come first.
       const aged = await this.#aged({ ...served, limits: options.limits }, now, batchLimit);
       const due = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : await this.#candidates(served, now, batchLimit);
-      await look.prepare(due);
+      await loaded.prepare(due);
       const admitted: string[] = [];
       const blocked: object[] = [];
       const deferred: object[] = [];
@@ -281,37 +281,37 @@ export class LimitedClaims {
   }
 
   /** The earliest due time of a job that the caller may claim; `now` if one is ready. */
-  async nextDueAt(asked: Served, now: number): Promise<number | null> {
-    if (asked.tasks.length === 0 || asked.queues?.length === 0) return null;
+  async nextDueAt(requested: Served, now: number): Promise<number | null> {
+    if (requested.tasks.length === 0 || requested.queues?.length === 0) return null;
     const hasBlocked = await this.#hasBlocked();
-    if (!asked.limits && !hasBlocked) return this.#nextDueAt(asked, now);
-    const look = await Look.at(this.#session, this.#sql, asked, now);
-    if (hasBlocked) for (const name of (await this.#blockedGates(asked.tasks)).names) if (look.gate.freeAt(name) > 0) return now;
-    const open = look.open(asked);
+    if (!requested.limits && !hasBlocked) return this.#nextDueAt(requested, now);
+    const loaded = await LoadedGate.at(this.#session, this.#sql, requested, now);
+    if (hasBlocked) for (const name of (await this.#blockedGates(requested.tasks)).names) if (loaded.gate.freeAt(name) > 0) return now;
+    const open = loaded.open(requested);
     const openAt = await this.#nextDueAt(open, now);
     if (openAt === now) return now;
     // Closed queues and tasks matter if they have due jobs when they open, or jobs that become due later.
     const at = Math.min(
       openAt ?? Number.POSITIVE_INFINITY,
-      await this.#opensAt(asked, open, look.gate, now),
-      (await this.#nextDueAt(asked, now, true)) ?? Number.POSITIVE_INFINITY,
+      await this.#opensAt(requested, open, loaded.gate, now),
+      (await this.#nextDueAt(requested, now, true)) ?? Number.POSITIVE_INFINITY,
     );
     return at === Number.POSITIVE_INFINITY ? null : at;
   }
 
   /** The earliest time at which a closed queue or task with a due job opens without outside action. */
-  async #opensAt(asked: Served, open: Served, gate: Gate, now: number): Promise<number> {
+  async #opensAt(requested: Served, open: Served, gate: Gate, now: number): Promise<number> {
     let opensAt = Number.POSITIVE_INFINITY;
-    const look = async (served: Served, at: number) => {
+    const check = async (served: Served, at: number) => {
       if (at < opensAt && (await this.#nextDueAt(served, now)) === now) opensAt = at;
     };
-    const closedTasks = asked.tasks.filter((task) => !open.tasks.includes(task));
-    for (const task of closedTasks) await look({ ...open, tasks: [task] }, gate.taskClosedUntil(task) ?? now);
-    for (const queue of Object.keys(asked.limits?.queues ?? {})) {
+    const closedTasks = requested.tasks.filter((task) => !open.tasks.includes(task));
+    for (const task of closedTasks) await check({ ...open, tasks: [task] }, gate.taskClosedUntil(task) ?? now);
+    for (const queue of Object.keys(requested.limits?.queues ?? {})) {
       const at = gate.queueClosedUntil(queue);
-      if (at === null || !isServed(asked, queue)) continue;
-      await look({ tasks: open.tasks, queues: [queue] }, at);
-      for (const task of closedTasks) await look({ tasks: [task], queues: [queue] }, Math.max(at, gate.taskClosedUntil(task) ?? now));
+      if (at === null || !isServed(requested, queue)) continue;
+      await check({ tasks: open.tasks, queues: [queue] }, at);
+      for (const task of closedTasks) await check({ tasks: [task], queues: [queue] }, Math.max(at, gate.taskClosedUntil(task) ?? now));
     }
     return opensAt;
   }

@@ -51,7 +51,7 @@ export interface Start {
    * @param isDue whether it found a due job; the next claim then starts where that read started
    * @param upTo if it found none: no job is due up to this instant
    */
-  looked(isDue: boolean, upTo: number): void;
+  scanned(isDue: boolean, upTo: number): void;
   /** Called with the claimed jobs. @param upTo no other job is due up to this instant */
   claimed(jobs: readonly Pick<Job, 'queue' | 'priority' | 'dueAt' | 'id'>[], upTo?: number): void;
 }
@@ -132,7 +132,7 @@ export class Lines {
       after: lines.map(({ after }) => after),
       values: [served.tasks, queues, priorities, lines.map(({ dueAt }) => dueAt)],
       unread: [served.tasks, queues, priorities, lines.map(({ clearTo }) => clearTo)],
-      looked: (isDue, upTo) => {
+      scanned: (isDue, upTo) => {
         for (const [i, line] of lines.entries()) {
           if (!isDue)
             line.clearTo = Math.max(line.clearTo, lowest(line, { dueAt: upTo, after: '' }, before[i] as number)?.dueAt ?? beginning);

@@ -22,7 +22,7 @@ const unfinished = "state IN ('waiting', 'queued', 'running')";
 export function schedulesSql(schema: string) {
   const columns = `SELECT name, revision, next_at AS "nextAt", occurrence_at AS "occurrenceAt", last_at AS "lastAt", held_at AS "heldAt", runs, "row"
     FROM ${schema}.schedules s`;
-  const mine = '(NOT computed OR name = ANY ($1::text[]))';
+  const own = '(NOT computed OR name = ANY ($1::text[]))';
   const free = `NOT EXISTS (SELECT 1 FROM ${schema}.jobs j WHERE j.schedule = s.name AND j.${unfinished})`;
   const values = '($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)';
   const insert = `INSERT INTO ${schema}.schedules (name, source, revision, paused, computed, next_at, occurrence_at, last_at, held_at, runs, "row") VALUES ${values}`;
@@ -36,12 +36,12 @@ export function schedulesSql(schema: string) {
     drop: `DELETE FROM ${schema}.schedules WHERE name = $1 RETURNING name`,
     list: `${columns} WHERE ($1::text[] IS NULL OR name = ANY ($1::text[])) AND ($2::text IS NULL OR source = $2::text) ORDER BY name`,
     pause: `UPDATE ${schema}.schedules SET paused = true WHERE name = ANY ($1::text[])`,
-    due: `${columns} WHERE next_at IS NOT NULL AND NOT paused AND next_at <= $2 AND ${mine} ORDER BY next_at, name LIMIT $3`,
+    due: `${columns} WHERE next_at IS NOT NULL AND NOT paused AND next_at <= $2 AND ${own} ORDER BY next_at, name LIMIT $3`,
     /** Usually nothing is due, and this is the only query. */
-    look: `SELECT EXISTS (SELECT 1 FROM ${schema}.schedules WHERE held_at IS NOT NULL AND NOT paused) AS holding,
-      EXISTS (SELECT 1 FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at <= $2 AND ${mine}) AS "isDue",
-      (SELECT next_at FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at > $2 AND ${mine} ORDER BY next_at LIMIT 1) AS at`,
-    released: `${columns} WHERE held_at IS NOT NULL AND NOT paused AND ${mine} AND (next_at IS NULL OR next_at > $2) AND ${free} ORDER BY name LIMIT $3`,
+    check: `SELECT EXISTS (SELECT 1 FROM ${schema}.schedules WHERE held_at IS NOT NULL AND NOT paused) AS holding,
+      EXISTS (SELECT 1 FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at <= $2 AND ${own}) AS "isDue",
+      (SELECT next_at FROM ${schema}.schedules WHERE next_at IS NOT NULL AND NOT paused AND next_at > $2 AND ${own} ORDER BY next_at LIMIT 1) AS at`,
+    released: `${columns} WHERE held_at IS NOT NULL AND NOT paused AND ${own} AND (next_at IS NULL OR next_at > $2) AND ${free} ORDER BY name LIMIT $3`,
     open: `SELECT open.* FROM unnest($1::text[]) asked(name) CROSS JOIN LATERAL (
       SELECT ${jobColumns} FROM ${schema}.jobs WHERE schedule = asked.name AND ${unfinished} ORDER BY id LIMIT ${maxOpen}) open`,
   };
@@ -62,15 +62,15 @@ export class Schedules {
     const json = JSON.stringify(row);
     const values = [name, source, revision, paused, computed, nextAt, occurrenceAt, lastAt, heldAt, runs, json];
     if (expect !== null) {
-      const [there] = await this.#session.rows<Columns>(this.#sql.lock, [name]);
-      if (!there || there.revision !== expect || !scheduleOf(there)) return false;
+      const [existing] = await this.#session.rows<Columns>(this.#sql.lock, [name]);
+      if (!existing || existing.revision !== expect || !scheduleOf(existing)) return false;
       return (await this.#session.rows(this.#sql.replace, [...values, expect])).length > 0;
     }
     if ((await this.#session.rows(this.#sql.insert, values)).length > 0) return true;
-    const [there] = await this.#session.rows<Columns>(this.#sql.lock, [name]);
+    const [existing] = await this.#session.rows<Columns>(this.#sql.lock, [name]);
     // A row that cannot be read is treated as missing and is created again.
-    if (!there || scheduleOf(there)) return false;
-    return (await this.#session.rows(this.#sql.replace, [...values, there.revision])).length > 0;
+    if (!existing || scheduleOf(existing)) return false;
+    return (await this.#session.rows(this.#sql.replace, [...values, existing.revision])).length > 0;
   }
 
   async drop(name: string): Promise<boolean> {
@@ -88,8 +88,8 @@ export class Schedules {
     holding: boolean;
   }> {
     const rows = <Row>(sql: string, values?: readonly Value[]) => this.#session.rows<Row>(sql, values);
-    const [look] = await rows<{ holding: boolean; isDue: boolean; at: number | null }>(this.#sql.look, [computes, now]);
-    const { holding = false, isDue = false, at = null } = look ?? {};
+    const [check] = await rows<{ holding: boolean; isDue: boolean; at: number | null }>(this.#sql.check, [computes, now]);
+    const { holding = false, isDue = false, at = null } = check ?? {};
     const found = holding ? await rows<Columns>(this.#sql.released, [computes, now, limit]) : [];
     if (isDue && found.length < limit) found.push(...(await rows<Columns>(this.#sql.due, [computes, now, limit - found.length])));
     const readable = found.flatMap((columns) => scheduleOf(columns) ?? []);

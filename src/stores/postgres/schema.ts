@@ -585,8 +585,8 @@ const checksum = (sql: string) => createHash('sha256').update(sql).digest('hex')
 export async function migrate(session: Session, schema: string, lock: readonly [number, number]): Promise<void> {
   await session.run(`SELECT pg_advisory_xact_lock(${lock[0]}, ${lock[1]})`);
   // CREATE SCHEMA IF NOT EXISTS requires a privilege on the database even if the schema exists.
-  const [there] = await session.rows<{ found: string | null }>('SELECT to_regnamespace($1)::text AS found', [schema]);
-  if (there?.found == null) await session.run(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
+  const [existing] = await session.rows<{ found: string | null }>('SELECT to_regnamespace($1)::text AS found', [schema]);
+  if (existing?.found == null) await session.run(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
   await session.run(`CREATE TABLE IF NOT EXISTS ${schema}.migrations (version integer PRIMARY KEY, checksum text NOT NULL)`);
   for (let version = (await applied(session, schema)) + 1; version <= migrations.length; version++) {
     const sql = migrations[version - 1] as string;

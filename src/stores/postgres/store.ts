@@ -103,7 +103,7 @@ export class PostgresStore implements Store {
       sql: this.#sql,
       limitsLock: lockOf(`${place.schema} limits`),
       isAlone: alone,
-      isTold: () => alone || this.#wakeups?.isAlive === true,
+      isNotified: () => alone || this.#wakeups?.isAlive === true,
       hint: (jobs, isForOthers) => this.#hint(jobs, isForOthers),
       notify: (hint) => this.#notify(hint),
     });
@@ -271,7 +271,7 @@ export class PostgresStore implements Store {
       row,
       forgetBefore,
     ]);
-    if (changesVersions(before && workerOf(before.row), worker)) this.#hear({ workers: true }, []);
+    if (changesVersions(before && workerOf(before.row), worker)) this.#notifyAll({ workers: true }, []);
     await this.#read((reads) => reads.sumFinished());
   }
 
@@ -284,12 +284,12 @@ export class PostgresStore implements Store {
     await this.#query(this.#sql.saveQueue, [clean(name), paused]);
     // Claims have skipped the jobs of a paused queue.
     this.#claims.forgetLines();
-    if (!paused) this.#hear({}, undefined);
+    if (!paused) this.#notifyAll({}, undefined);
   }
 
   async saveSchedule(row: ScheduleRow, { expect }: { expect: number | null }): Promise<boolean> {
     const saved = await this.#connection.transact((session) => new Schedules(session, this.#sql.schedules).save(row, expect));
-    if (saved && row.nextAt !== null) this.#hear({ scheduleAt: row.nextAt }, []);
+    if (saved && row.nextAt !== null) this.#notifyAll({ scheduleAt: row.nextAt }, []);
     return saved;
   }
 
@@ -372,19 +372,19 @@ export class PostgresStore implements Store {
   }
 
   /** Runs in the caller's transaction, which may still roll back. Other processes are notified when it commits. */
-  #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, told: Told, isOneStatement: boolean): Promise<T> {
+  #joined<T>(transaction: unknown, fn: (work: Work) => Promise<T>, announcement: Announcement, isOneStatement: boolean): Promise<T> {
     const session = guestSession(transaction);
     if (!this.#migrated) throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
-    return inTurn(transaction as Transaction, () => this.#join(session, fn, told, isOneStatement));
+    return inTurn(transaction as Transaction, () => this.#join(session, fn, announcement, isOneStatement));
   }
 
-  async #join<T>(session: Session, fn: (work: Work) => Promise<T>, told: Told, isOneStatement: boolean): Promise<T> {
-    const { hint, jobs, isSingle = false } = told;
+  async #join<T>(session: Session, fn: (work: Work) => Promise<T>, announcement: Announcement, isOneStatement: boolean): Promise<T> {
+    const { hint, jobs, isSingle = false } = announcement;
     try {
       const work = new Work(session, this.#sql.work);
       // A refused call must leave nothing behind, whatever the caller does next.
       const value = await (isOneStatement ? fn(work) : inSavepoint(session, () => fn(work), isSingle));
-      if (this.#wakeups) await session.rows(this.#wakeups.sqlToTell(hint, jobs));
+      if (this.#wakeups) await session.rows(this.#wakeups.announceSql(hint, jobs));
       else if (this.#isAlone) await this.#watch(session);
       return value;
     } catch (error) {
@@ -401,7 +401,7 @@ export class PostgresStore implements Store {
 
   async #ended(xid: string): Promise<void> {
     for (let checks = 0; checks < maxChecks && !this.#connection.isClosed; checks++) {
-      await pause(checks === 0 ? 0 : lookEveryMs);
+      await pause(checks === 0 ? 0 : checkEveryMs);
       const [row] = await this.#query<{ status: string | null }>('SELECT pg_xact_status($1::text::xid8) AS status', [xid]).catch(() => []);
       if (row?.status !== 'in progress') break;
     }
@@ -421,7 +421,7 @@ export class PostgresStore implements Store {
     this.#claims.changed(jobs);
     for (const hint of hintsOf(jobs)) {
       this.#notify(hint);
-      if (hint.finished ? this.#claims.hasLimits : isForOthers) this.#wakeups?.tell(hint, jobs);
+      if (hint.finished ? this.#claims.hasLimits : isForOthers) this.#wakeups?.announce(hint, jobs);
     }
   }
 
@@ -435,9 +435,9 @@ export class PostgresStore implements Store {
   }
 
   /** Notifies listeners in this process and in others. */
-  #hear(hint: Hint, jobs: readonly Job[] | undefined): void {
+  #notifyAll(hint: Hint, jobs: readonly Job[] | undefined): void {
     this.#notify(hint);
-    this.#wakeups?.tell(hint, jobs);
+    this.#wakeups?.announce(hint, jobs);
   }
 
   #notify(hint: Hint): void {
@@ -446,7 +446,7 @@ export class PostgresStore implements Store {
 }
 
 /** How often, and at most how many times, a store without other processes checks whether a transaction of the application has ended. */
-const lookEveryMs = 5;
+const checkEveryMs = 5;
 const maxChecks = 100;
 
 function pause(ms: number): Promise<void> {
@@ -461,7 +461,7 @@ interface Renewed {
 }
 
 /** What to announce to others when a transaction of the application commits. */
-interface Told {
+interface Announcement {
   readonly hint: Hint;
   readonly jobs?: readonly Job[];
   /** True if the call inserts one job and does nothing else. */

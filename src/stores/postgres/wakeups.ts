@@ -12,17 +12,17 @@ import { quoteText } from './session.ts';
 
 /** If more lines are affected, none are listed: a payload is limited to 8,000 bytes. */
 const maxLines = 16;
-const askEveryMs = 8_000;
+const probeEveryMs = 8_000;
 const answerWithinMs = 5_000;
 /** Delay before a failed notification is sent again, and the maximum number of failures. */
-const tellAgainMs = 1_000;
+const resendAfterMs = 1_000;
 const maxFailures = 10;
 const firstRetryMs = 100;
 const longestRetryMs = 3_000;
 
 export class Wakeups {
   readonly #connection: Connection;
-  readonly #hear: (hint: Hint, lines: readonly Line[] | undefined) => void;
+  readonly #onHint: (hint: Hint, lines: readonly Line[] | undefined) => void;
   readonly #origin = randomUUID();
   readonly #ownChannel = `escapement_${this.#origin.replaceAll('-', '')}`;
   readonly channel: string;
@@ -33,12 +33,12 @@ export class Wakeups {
   #pending: Hint | undefined;
   /** The jobs to announce; undefined: any job may be affected. */
   #jobs: readonly Line[] | undefined = [];
-  #telling = false;
+  #sending = false;
 
-  /** @param hear called with hints of other processes and the lines of jobs that became due; undefined: any line */
-  constructor(connection: Connection, hear: (hint: Hint, lines: readonly Line[] | undefined) => void) {
+  /** @param onHint called with hints of other processes and the lines of jobs that became due; undefined: any line */
+  constructor(connection: Connection, onHint: (hint: Hint, lines: readonly Line[] | undefined) => void) {
     this.#connection = connection;
-    this.#hear = hear;
+    this.#onHint = onHint;
     this.channel = `escapement_${createHash('sha256').update(connection.place.schema).digest('hex').slice(0, 20)}`;
   }
 
@@ -50,20 +50,20 @@ export class Wakeups {
   /**
    * The statement that announces a hint when the transaction commits. It sends nothing while the server's notification queue is half full.
    */
-  sqlToTell(hint: Hint, jobs: readonly Line[] | undefined): string {
+  announceSql(hint: Hint, jobs: readonly Line[] | undefined): string {
     const payload = quoteText(JSON.stringify({ ...hint, lines: jobs && linesOf(jobs) }));
     return `SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('${this.channel}', ${payload})::text END AS sent`;
   }
 
   /** Announces a hint to other processes soon. @param jobs the jobs that it is about; undefined: any job may be affected */
-  tell(hint: Hint, jobs: readonly Line[] | undefined): void {
+  announce(hint: Hint, jobs: readonly Line[] | undefined): void {
     this.#jobs = this.#jobs && jobs && [...this.#jobs, ...jobs];
     this.#pending = this.#pending ? merged(this.#pending, hint) : hint;
-    if (!this.#telling) void this.#tellAll();
+    if (!this.#sending) void this.#sendPending();
   }
 
-  async #tellAll(): Promise<void> {
-    this.#telling = true;
+  async #sendPending(): Promise<void> {
+    this.#sending = true;
     for (let failures = 0; this.#pending && !this.#connection.isClosed; ) {
       const payload = JSON.stringify({ ...this.#pending, lines: this.#jobs && linesOf(this.#jobs), origin: this.#origin });
       this.#pending = undefined;
@@ -78,10 +78,10 @@ export class Wakeups {
         // Announce that anything may have changed; this covers the failed hint and those added since.
         this.#pending = {};
         this.#jobs = undefined;
-        await pause(tellAgainMs);
+        await pause(resendAfterMs);
       }
     }
-    this.#telling = false;
+    this.#sending = false;
   }
 
   start(): void {
@@ -113,15 +113,15 @@ export class Wakeups {
     this.#cut = ended.resolve;
     client.on('error', () => ended.resolve());
     client.on('end', () => ended.resolve());
-    let heard: () => void = () => {};
+    let onEcho: () => void = () => {};
     client.on('notification', ({ channel, payload }) => {
-      if (channel === this.#ownChannel) heard();
-      else this.#heard(payload ?? '');
+      if (channel === this.#ownChannel) onEcho();
+      else this.#receive(payload ?? '');
     });
     /** Resolves when the connection receives a message that was sent on another connection. */
-    const hears = async () => {
+    const probe = async () => {
       const answer = new Promise<void>((resolve) => {
-        heard = resolve;
+        onEcho = resolve;
       });
       await this.#connection.query("SELECT pg_notify($1, '')::text AS sent", [this.#ownChannel]);
       await answer;
@@ -132,26 +132,26 @@ export class Wakeups {
       timer.cancel();
     };
     let isOver = false;
-    const ask = () => {
+    const probeLater = () => {
       if (isOver) return;
-      timer = systemClock.after(askEveryMs, () => {
-        within(hears()).then(ask, () => ended.resolve());
+      timer = systemClock.after(probeEveryMs, () => {
+        within(probe()).then(probeLater, () => ended.resolve());
       });
     };
     try {
       await within(client.connect().then(() => client.query({ text: `LISTEN ${this.channel}; LISTEN ${this.#ownChannel}` })));
-      let isHeard = false;
+      let isReceiving = false;
       await within(
-        hears().then(() => {
-          isHeard = true;
+        probe().then(() => {
+          isReceiving = true;
         }),
       );
-      if (this.#listening && isHeard) {
+      if (this.#listening && isReceiving) {
         hasListened = true;
         this.#isAlive = true;
         // Earlier announcements may have been missed.
-        this.#hear({}, undefined);
-        ask();
+        this.#onHint({}, undefined);
+        probeLater();
         await ended.promise;
       }
     } catch {
@@ -165,7 +165,7 @@ export class Wakeups {
     return hasListened;
   }
 
-  #heard(payload: string): void {
+  #receive(payload: string): void {
     let received: Hint & { readonly origin?: string; readonly lines?: readonly (readonly [string, number])[] };
     try {
       received = JSON.parse(payload) as Hint;
@@ -174,7 +174,7 @@ export class Wakeups {
     }
     const { origin, lines, ...hint } = received;
     if (origin === this.#origin) return;
-    this.#hear(
+    this.#onHint(
       hint,
       lines?.map(([queue, priority]) => ({ queue, priority })),
     );

@@ -125,8 +125,8 @@ export class Work {
   /** Checks the edges before inserting anything, and adds them for the jobs that did not exist yet. */
   async #withEdges(jobs: readonly Job[], now: number, once: boolean, edges: readonly Edge[]): Promise<{ answer: Taken | undefined }> {
     const ids = jobs.map(({ id }) => id);
-    const there = once ? await this.#lock(ids) : new Map<string, Entry>();
-    const fresh = jobs.filter(({ id }) => !there.has(id));
+    const locked = once ? await this.#lock(ids) : new Map<string, Entry>();
+    const fresh = jobs.filter(({ id }) => !locked.has(id));
     await this.edges.check(edgesOf(fresh, edges), new Set(fresh.map(({ id }) => id)));
     const answer = await this.#insertJobs(jobs, now, once);
     // Another transaction may have inserted some of them in the meantime, with their edges.
@@ -224,8 +224,8 @@ export class Work {
     const replaced = new Map<string, Entry>();
     const taken = jobs.map((job, i): JobRecord | null => {
       if (!refused.has(i)) return null;
-      const there = existing.get(job.id);
-      if (there) return { ...there, job: replaced.get(there.job.id)?.job ?? there.job };
+      const same = existing.get(job.id);
+      if (same) return { ...same, job: replaced.get(same.job.id)?.job ?? same.job };
       const { entry, attempts } = holders.get(keyOf(job) ?? '') as Holder;
       const standing = replaced.get(entry.job.id)?.job ?? entry.job;
       if (job.unique?.onConflict === 'reject') throw new DuplicateJobError(...duplicateOf(job, standing));
@@ -372,14 +372,14 @@ export class Work {
   /** The earlier attempts that settlements refer to, by job and claim. */
   async #earlierAttempts(settlements: readonly Settlement[], entries: ReadonlyMap<string, Entry>): Promise<Map<string, Attempt>> {
     const found = new Map<string, Attempt>();
-    const asked = new Set<string>();
+    const earlier = new Set<string>();
     for (const { id, claim } of settlements) {
       const entry = entries.get(id);
       if (entry?.attempt) found.set(`${id} ${entry.attempt.claim}`, entry.attempt);
-      if (entry && entry.job.claim !== claim) asked.add(id);
+      if (entry && entry.job.claim !== claim) earlier.add(id);
     }
-    if (asked.size === 0) return found;
-    for (const row of await this.#session.rows<AttemptRow>(this.#sql.attempts, [texts([...asked])]))
+    if (earlier.size === 0) return found;
+    for (const row of await this.#session.rows<AttemptRow>(this.#sql.attempts, [texts([...earlier])]))
       found.set(`${row.job} ${row.claim}`, attemptOf(row));
     return found;
   }

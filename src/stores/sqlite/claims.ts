@@ -272,37 +272,38 @@ export class Claims {
   }
 
   /** The earliest due time of a job that the caller may claim; `now` if one is ready. */
-  nextDueAt(asked: Served, now: number): number | null {
-    if (asked.tasks.length === 0 || asked.queues?.length === 0) return null;
+  nextDueAt(requested: Served, now: number): number | null {
+    if (requested.tasks.length === 0 || requested.queues?.length === 0) return null;
     const hasBlocked = this.hasBlocked();
-    if (!asked.limits && !hasBlocked) return this.#nextDueAt(asked, now);
-    const gate = this.gate(asked, now);
-    if (hasBlocked) for (const name of this.#blockedGates(asked.tasks)) if (gate.freeAt(name) > 0) return now;
-    const open = this.open(asked, gate);
+    if (!requested.limits && !hasBlocked) return this.#nextDueAt(requested, now);
+    const gate = this.gate(requested, now);
+    if (hasBlocked) for (const name of this.#blockedGates(requested.tasks)) if (gate.freeAt(name) > 0) return now;
+    const open = this.open(requested, gate);
     const openAt = this.#nextDueAt(open, now);
     if (openAt === now) return now;
     // What is closed matters where it has jobs that are due when it opens, and for those that will be due.
     const at = Math.min(
       openAt ?? Number.POSITIVE_INFINITY,
-      this.#opensAt(asked, open, gate, now),
-      this.#nextScheduled(asked, now, true) ?? Number.POSITIVE_INFINITY,
+      this.#opensAt(requested, open, gate, now),
+      this.#nextScheduled(requested, now, true) ?? Number.POSITIVE_INFINITY,
     );
     return at === Number.POSITIVE_INFINITY ? null : at;
   }
 
   /** When the first of the closed queues and tasks that have a job which is due opens by itself. */
-  #opensAt(asked: Served, open: Served, gate: Gate, now: number): number {
+  #opensAt(requested: Served, open: Served, gate: Gate, now: number): number {
     let opensAt = Number.POSITIVE_INFINITY;
-    const look = (served: Served, at: number) => {
+    const check = (served: Served, at: number) => {
       if (at < opensAt && this.#nextDueAt(served, now) === now) opensAt = at;
     };
-    const closedTasks = asked.tasks.filter((task) => !open.tasks.includes(task));
-    for (const task of closedTasks) look({ ...open, tasks: this.#part([task]) }, gate.taskClosedUntil(task) ?? now);
-    for (const queue of Object.keys(asked.limits?.queues ?? {})) {
+    const closedTasks = requested.tasks.filter((task) => !open.tasks.includes(task));
+    for (const task of closedTasks) check({ ...open, tasks: this.#part([task]) }, gate.taskClosedUntil(task) ?? now);
+    for (const queue of Object.keys(requested.limits?.queues ?? {})) {
       const at = gate.queueClosedUntil(queue);
-      if (at === null || !isServed(asked, queue)) continue;
-      look({ tasks: open.tasks, queues: [queue] }, at);
-      for (const task of closedTasks) look({ tasks: this.#part([task]), queues: [queue] }, Math.max(at, gate.taskClosedUntil(task) ?? now));
+      if (at === null || !isServed(requested, queue)) continue;
+      check({ tasks: open.tasks, queues: [queue] }, at);
+      for (const task of closedTasks)
+        check({ tasks: this.#part([task]), queues: [queue] }, Math.max(at, gate.taskClosedUntil(task) ?? now));
     }
     return opensAt;
   }

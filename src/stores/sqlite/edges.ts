@@ -3,7 +3,7 @@ import type { Database, Statement } from 'better-sqlite3';
 import { isFinished } from '../../core/job.ts';
 import { undoableStep } from '../../core/steps.ts';
 import type { Job } from '../../core/types.ts';
-import { type Edge, type Edges, edgeConflict, follow, obstaclesOf, type Parts, walkNow } from '../../core/workflow.ts';
+import { type Edge, type Edges, edgeConflict, follow, obstaclesOf, type Parts, walkSync } from '../../core/workflow.ts';
 import { jobOf } from '../sql/rows.ts';
 import { type SqliteRow, selectJob } from './rows.ts';
 
@@ -67,12 +67,12 @@ export class WorkflowEdges {
 
   /** Law 8. Returns the changed rows. */
   follow(changed: readonly Job[], now: number, change: Change): readonly Job[] {
-    return walkNow(follow(changed, now, this.#partsFor(change)));
+    return walkSync(follow(changed, now, this.#partsFor(change)));
   }
 
   /** The jobs that keep ended jobs from being queued again, by the id of the ended job. */
   obstaclesOf(jobs: readonly Job[]): ReadonlyMap<string, Job> {
-    return walkNow(obstaclesOf(jobs, this.#partsFor()));
+    return walkSync(obstaclesOf(jobs, this.#partsFor()));
   }
 
   #partsFor(change?: Change): Parts {

@@ -126,8 +126,8 @@ export class Ready {
     const inserted = known ? jobs.filter(({ id }) => !known.has(id)) : jobs;
     this.edges.add(edgesOf(inserted, edges), inserted);
     return jobs.map((job) => {
-      const [there = null] = once ? this.reads.get([job.id]) : [];
-      const standing = there ?? this.#standIn(job, now);
+      const [existing = null] = once ? this.reads.get([job.id]) : [];
+      const standing = existing ?? this.#standIn(job, now);
       if (standing) return standing;
       this.#insert([job], now);
       this.#keepBlobs(blobs.filter((blob) => blob.job === job.id));
@@ -377,8 +377,8 @@ export class Ready {
     return settlements.map((settlement) => {
       const row = rows.get(settlement.id);
       if (!row) return null;
-      const its = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
-      const { answer: job, attempt, isPruned } = planSettlement(jobOf(row), its, settlement, this.#hasSignal);
+      const current = row.claim === settlement.claim ? lastAttemptOf(row) : this.#earlier(row.id, settlement.claim);
+      const { answer: job, attempt, isPruned } = planSettlement(jobOf(row), current, settlement, this.#hasSignal);
       if (!job || !attempt) return job;
       if (isPruned) this.#delete(row);
       else this.#settleOne(row, job, settlement, now);

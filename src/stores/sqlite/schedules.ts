@@ -20,7 +20,7 @@ const maxOpen = 1_000;
 const columns = `SELECT name, revision, next_at AS nextAt, occurrence_at AS occurrenceAt, last_at AS lastAt, held_at AS heldAt, runs, row
   FROM escapement_schedules s`;
 const unfinished = "state IN ('waiting', 'scheduled', 'ready', 'running')";
-const mine = '(computed = 0 OR name IN (SELECT value FROM json_each(?)))';
+const own = '(computed = 0 OR name IN (SELECT value FROM json_each(?)))';
 const free = `NOT EXISTS (SELECT 1 FROM escapement_jobs WHERE schedule = s.name AND ${unfinished})`;
 
 export class Schedules {
@@ -52,14 +52,14 @@ export class Schedules {
     this.#named = db.prepare(`${columns} WHERE name IN (SELECT value FROM json_each(?)) ORDER BY name`);
     this.#from = db.prepare(`${columns} WHERE source = ? ORDER BY name`);
     this.#due = db.prepare(
-      `${columns} WHERE next_at IS NOT NULL AND paused = 0 AND next_at <= ? AND ${mine} ORDER BY next_at, name LIMIT +?`,
+      `${columns} WHERE next_at IS NOT NULL AND paused = 0 AND next_at <= ? AND ${own} ORDER BY next_at, name LIMIT +?`,
     );
     this.#holding = db.prepare('SELECT 1 AS found FROM escapement_schedules WHERE held_at IS NOT NULL AND paused = 0 LIMIT 1');
     this.#released = db.prepare(
-      `${columns} WHERE held_at IS NOT NULL AND paused = 0 AND ${mine} AND (next_at IS NULL OR next_at > ?) AND ${free} ORDER BY name LIMIT +?`,
+      `${columns} WHERE held_at IS NOT NULL AND paused = 0 AND ${own} AND (next_at IS NULL OR next_at > ?) AND ${free} ORDER BY name LIMIT +?`,
     );
     this.#nextAt = db.prepare(
-      `SELECT next_at AS at FROM escapement_schedules WHERE next_at IS NOT NULL AND paused = 0 AND next_at > ? AND ${mine} ORDER BY next_at LIMIT 1`,
+      `SELECT next_at AS at FROM escapement_schedules WHERE next_at IS NOT NULL AND paused = 0 AND next_at > ? AND ${own} ORDER BY next_at LIMIT 1`,
     );
     this.#open = db.prepare(`${selectJob} WHERE schedule = (SELECT ?) AND ${unfinished} ORDER BY id LIMIT +?`);
     this.#taken = db.prepare('SELECT 1 AS found FROM escapement_jobs WHERE schedule = ? AND scheduled_at = ?');

@@ -331,11 +331,11 @@ export class SqliteStore implements Store {
     const known = this.#guests.get(db);
     if (known) return known;
     const { path } = this.#connection;
-    const theirs = pathOf(db);
-    if (path !== theirs || (path === '' && this.#connection.lent !== db)) {
+    const databasePath = pathOf(db);
+    if (path !== databasePath || (path === '' && this.#connection.lent !== db)) {
       const named = (name: string) => name || ':memory:';
       throw new InputError(
-        `transaction: the database is ${named(theirs)}, the store is ${named(path)}; both must be the same ${path === '' ? 'database' : 'file'}`,
+        `transaction: the database is ${named(databasePath)}, the store is ${named(path)}; both must be the same ${path === '' ? 'database' : 'file'}`,
       );
     }
     const guest = this.#connection.lent === db && path === '' ? own : new Ready(withNumbers(db), this.#horizon);

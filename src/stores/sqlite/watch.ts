@@ -18,7 +18,7 @@ export function watch(file: string, db: Database, changed: () => void): () => vo
   let seen = version.get()?.data_version;
   let timer: Timer | undefined;
 
-  const look = (step: number) => {
+  const check = (step: number) => {
     timer = undefined;
     if (!db.open) return;
     const found = db.inTransaction ? seen : version.get()?.data_version;
@@ -28,7 +28,7 @@ export function watch(file: string, db: Database, changed: () => void): () => vo
     }
     // In either case another commit may follow.
     const later = lookAfterMs[step + 1];
-    if (later !== undefined) timer = systemClock.at(systemClock.now() + later, () => look(step + 1));
+    if (later !== undefined) timer = systemClock.at(systemClock.now() + later, () => check(step + 1));
   };
   try {
     const watcher = watchFolder(dirname(path), { persistent: false }, (event, name) => {
@@ -36,7 +36,7 @@ export function watch(file: string, db: Database, changed: () => void): () => vo
       if (event === 'rename' && (name === wal || name === basename(path))) changed();
       if (name !== null && name !== wal) return;
       timer?.cancel();
-      look(0);
+      check(0);
     });
     // If watching fails, polling remains.
     watcher.on('error', () => watcher.close());
