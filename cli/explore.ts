@@ -21,7 +21,7 @@ export interface ExploreCommand {
 
 const showEveryMs = 200;
 /** The interval of progress lines if stderr is not a terminal. */
-const tellEveryMs = 10_000;
+const reportEveryMs = 10_000;
 
 interface Position {
   /** The number of seeds, including the completed fraction of the current one. */
@@ -71,7 +71,7 @@ export async function exploreModule(
   const period = exactDuration(plan.to - plan.from);
   const show = (virtualNow: number) => {
     const now = io.realNow();
-    if (now - shownAt < (io.stderr.isTTY ? showEveryMs : tellEveryMs)) return;
+    if (now - shownAt < (io.stderr.isTTY ? showEveryMs : reportEveryMs)) return;
     shownAt = now;
     const part = Math.min(1, (virtualNow - plan.from) / (plan.to - plan.from));
     const text = progressText({ played, part, seeds, realMs: now - startedAt }, period);

@@ -58,6 +58,6 @@ export async function unknownTasks(
 
 /** The tasks of the workers of this queue; undefined if the queue has no workers, which is reported separately. */
 function knownIn(queue: string, live: readonly WorkerInfo[]): ReadonlySet<string> | undefined {
-  const its = live.filter((worker) => serves(worker, queue));
-  return its.length === 0 ? undefined : new Set(its.flatMap(({ tasks }) => tasks));
+  const serving = live.filter((worker) => serves(worker, queue));
+  return serving.length === 0 ? undefined : new Set(serving.flatMap(({ tasks }) => tasks));
 }

@@ -63,7 +63,7 @@ export type Report = { readonly kind: 'ready' } | { readonly kind: 'ending'; rea
 
 export interface Child {
   readonly pid: number | undefined;
-  tell(order: Order): void;
+  send(order: Order): void;
   kill(): void;
   onReport(fn: (report: Report) => void): void;
   onExit(fn: (code: number | null, signal: string | null) => void): void;
@@ -72,7 +72,7 @@ export interface Child {
 export interface Parent {
   /** The URL of `--postgres`. It may contain a password, and all users of a machine can read the arguments of its processes. */
   readonly postgres: string | undefined;
-  tell(report: Report): void;
+  send(report: Report): void;
   onOrder(fn: (order: Order) => void): void;
   /** The supervisor has exited unexpectedly. */
   onGone(fn: () => void): void;

@@ -103,7 +103,7 @@ class PeriodOver extends Error {
 
 /** The largest step of virtual time before the real event loop gets a turn. Results do not depend on it. */
 const stepMs = 600_000;
-const breathAfterMs = 40;
+const yieldAfterMs = 40;
 /** The longest delay of a timer: with a longer one, timers fire immediately. */
 const longestDelayMs = 2_147_483_647;
 
@@ -119,14 +119,14 @@ export class Stage {
   readonly #to: number;
   readonly #outside: Outside;
   readonly #over = new PeriodOver('the simulated period is over');
-  #lastBreath: number;
+  #lastYieldAt: number;
   interrupted = false;
 
   constructor(sim: Simulation, to: number, outside: Outside) {
     this.#sim = sim;
     this.#to = to;
     this.#outside = outside;
-    this.#lastBreath = outside.realNow();
+    this.#lastYieldAt = outside.realNow();
   }
 
   interrupt(): void {
@@ -155,8 +155,8 @@ export class Stage {
     };
     return new Proxy(this.#sim, {
       get: (sim, key) => {
-        const mine = Reflect.get(own, key);
-        if (mine !== undefined) return mine;
+        const override = Reflect.get(own, key);
+        if (override !== undefined) return override;
         const value: unknown = Reflect.get(sim, key, sim);
         return typeof value === 'function' ? value.bind(sim) : value;
       },
@@ -219,8 +219,8 @@ export class Stage {
 
   async #yieldToEventLoop(): Promise<void> {
     const realNow = this.#outside.realNow();
-    if (realNow - this.#lastBreath >= breathAfterMs) {
-      this.#lastBreath = realNow;
+    if (realNow - this.#lastYieldAt >= yieldAfterMs) {
+      this.#lastYieldAt = realNow;
       this.#outside.at(this.#now);
       await this.#outside.yieldToEventLoop();
     }

@@ -12,11 +12,11 @@ const postgresVariable = 'ESCAPEMENT_SUPERVISED_POSTGRES';
 
 /** Returns a function that is true for a new request and false for its duplicates. @param now milliseconds of a monotonic clock */
 export function requests(now: () => number): () => boolean {
-  let askedAt = Number.NEGATIVE_INFINITY;
+  let requestedAt = Number.NEGATIVE_INFINITY;
   return () => {
     const at = now();
-    if (at - askedAt < echoMs) return false;
-    askedAt = at;
+    if (at - requestedAt < echoMs) return false;
+    requestedAt = at;
     return true;
   };
 }
@@ -41,13 +41,13 @@ export class Ending {
   on(signal: Signal, fn: (signal: Signal) => void): () => void {
     const listeners = this.#listeners.get(signal) ?? new Set();
     this.#listeners.set(signal, listeners.add(fn));
-    if (listeners.size === 1) process.on(signal, this.#heard);
+    if (listeners.size === 1) process.on(signal, this.#onSignal);
     return () => {
-      if (listeners.delete(fn) && listeners.size === 0) process.off(signal, this.#heard);
+      if (listeners.delete(fn) && listeners.size === 0) process.off(signal, this.#onSignal);
     };
   }
 
-  readonly #heard = (signal: NodeJS.Signals): void => {
+  readonly #onSignal = (signal: NodeJS.Signals): void => {
     if (!this.#isRequest()) return;
     for (const listener of [...(this.#listeners.get(signal as Signal) ?? [])]) listener(signal as Signal);
   };
@@ -97,7 +97,7 @@ function childOf(child: ChildProcess): Child {
   child.on('error', () => {});
   return {
     pid: child.pid,
-    tell: (order) => {
+    send: (order) => {
       if (child.connected) child.send(order, () => {});
     },
     kill: () => child.kill('SIGKILL'),
@@ -112,7 +112,7 @@ function parentOf(): Parent {
   delete process.env[postgresVariable];
   return {
     postgres,
-    tell: (report) => {
+    send: (report) => {
       if (process.connected) process.send?.(report, undefined, undefined, () => {});
     },
     onOrder: (fn) => process.on('message', (message) => fn(message as Order)),

@@ -73,8 +73,8 @@ export async function comingOf({ tasks, io }: Pick<Operation, 'tasks' | 'io'>, s
   const now = io.now();
   let instants = await tasks.schedules.next(name, count);
   if (paused && instants[0] && instants[0].getTime() <= now) {
-    const asked = await tasks.schedules.next(name, maxOccurrences);
-    instants = asked.filter((at) => at.getTime() > now).slice(0, count);
+    const occurrences = await tasks.schedules.next(name, maxOccurrences);
+    instants = occurrences.filter((at) => at.getTime() > now).slice(0, count);
   }
   return instants.map((instant) => {
     const at = instant.getTime();

@@ -54,10 +54,10 @@ const io: Io = {
   now: Date.now,
   realNow,
   onInterrupt(fn) {
-    let asked = false;
+    let isInterrupted = false;
     const listener = () => {
-      if (asked) ending.leave(exitCodes.interrupted);
-      asked = true;
+      if (isInterrupted) ending.leave(exitCodes.interrupted);
+      isInterrupted = true;
       fn();
       // A task that never yields, or a play that waits for something else, would not react to Ctrl-C.
       realTimeout(() => ending.leave(exitCodes.interrupted), 2_000).unref();

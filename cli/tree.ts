@@ -21,7 +21,7 @@ export async function treeOf(tasks: Tasks, job: TaskResult, limit = maxJobs): Pr
   const { jobs: operations } = tasks.backend(job.backend);
   const found = new Map<string, TaskResult>([[job.id, job]]);
   const workflows = new Set<string>();
-  const asked = new Set<string>();
+  const expanded = new Set<string>();
   let isCut = false;
   const add = async (selection: { workflow: string } | { enqueuedBy: string }) => {
     const { items, cursor } = await operations.list({ ...selection, limit });
@@ -43,8 +43,8 @@ export async function treeOf(tasks: Tasks, job: TaskResult, limit = maxJobs): Pr
       workflows.add(one.workflow);
       await add({ workflow: one.workflow });
     }
-    if (!asked.has(one.id)) {
-      asked.add(one.id);
+    if (!expanded.has(one.id)) {
+      expanded.add(one.id);
       await add({ enqueuedBy: one.id });
     }
   }

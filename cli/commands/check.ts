@@ -32,7 +32,7 @@ export function addCheck(program: Command, io: Io, done: (code: ExitCode) => voi
     .action(async (module: string, options: { json?: boolean }) => {
       done(
         await operate(module, { ...options, anyBackend: true }, io, async (operation) => {
-          const findings = await look(operation);
+          const findings = await collectFindings(operation);
           const ok = findings.every(({ outcome }) => outcome !== 'wrong');
           operation.print(
             () => ({ ok, findings }),
@@ -44,7 +44,7 @@ export function addCheck(program: Command, io: Io, done: (code: ExitCode) => voi
     });
 }
 
-async function look(operation: Operation): Promise<Finding[]> {
+async function collectFindings(operation: Operation): Promise<Finding[]> {
   const { tasks } = operation;
   const stores = await backends(operation);
   // If a store does not open, the other checks cannot run.

@@ -83,14 +83,14 @@ async function firstPart({ store }: Operation, workflow: string): Promise<TaskRe
   return items[0];
 }
 
-/** @param asked the id as the user typed it */
-async function printTree({ tasks, print, paint }: Operation, job: TaskResult, asked: string): Promise<ExitCode> {
+/** @param givenId the id as the user typed it */
+async function printTree({ tasks, print, paint }: Operation, job: TaskResult, givenId: string): Promise<ExitCode> {
   const tree = await treeOf(tasks, job);
   print(
     () => ({ jobs: tree.jobs.map((one) => ({ ...jobRow(one), ...placeOf(one) })), isCut: tree.isCut }),
     () => [
       ...treeLinesOf(tree).map(({ lead, text, id, status }) => {
-        const shown = id === asked ? paint('bold', text) : text;
+        const shown = id === givenId ? paint('bold', text) : text;
         return `${paint('dim', lead)}${shown}${status === null ? '' : `  ${status}`}${id === null ? '' : `  ${paint('dim', id)}`}`;
       }),
       ...(tree.isCut ? [paint('dim', `… more than ${tree.jobs.length} jobs`)] : []),

@@ -114,9 +114,9 @@ async function simulateCommand(module: string, options: Options, io: Io): Promis
     // Imported here, so that a worker does not load the simulator.
     const { play } = await import('../play.ts');
     const application = await loadApplication(module, io);
-    const nothing = withoutTasks(application);
+    const warning = withoutTasks(application);
     // `play` may define some.
-    if (nothing !== undefined && !application.simulation.play) io.stderr.write(`escapement: ${nothing}\n`);
+    if (warning !== undefined && !application.simulation.play) io.stderr.write(`escapement: ${warning}\n`);
     const plan = planOf(application, options);
     if (options.store !== undefined && isSearch(options))
       throw new CommandError('--store does not work with a search, which runs in memory');

@@ -63,9 +63,9 @@ export class Dashboard {
   readonly #pace = new Pace();
   #drawing: NodeJS.Timeout | undefined;
   /** True if a key caused the pending frame. */
-  #asked = false;
-  #lookedAt = Number.NEGATIVE_INFINITY;
-  #lookedFor = '';
+  #byKey = false;
+  #readAt = Number.NEGATIVE_INFINITY;
+  #lastRequest = '';
   #seqSeen = -1;
   #ended = false;
   #wake = () => {};
@@ -121,12 +121,12 @@ export class Dashboard {
     this.#apply((state) => reduce(state, action));
   }
 
-  tell(kind: 'done' | 'error', text: string): void {
-    this.dispatch({ type: 'told', kind, text: clean(text) });
+  notify(kind: 'done' | 'error', text: string): void {
+    this.dispatch({ type: 'notified', kind, text: clean(text) });
   }
 
   /** Shows the progress of a long operation. Returns false if the user wants to stop it. */
-  goesOn(text: string): boolean {
+  showProgress(text: string): boolean {
     this.dispatch({ type: 'busy', text });
     return !this.#interrupted && !this.#ended;
   }
@@ -149,12 +149,12 @@ export class Dashboard {
     this.#session = session;
     this.#source = new Source(tasks, { now: () => this.#now(), feed, hasEvents, shared, store, cwd });
     this.dispatch({ type: 'began' });
-    this.#lookSoon();
+    this.#readSoon();
   }
 
   /** Marks the displayed data as outdated. */
-  #lookSoon(): void {
-    this.#lookedAt = Number.NEGATIVE_INFINITY;
+  #readSoon(): void {
+    this.#readAt = Number.NEGATIVE_INFINITY;
     this.#wake();
   }
 
@@ -175,14 +175,14 @@ export class Dashboard {
     try {
       if (run && !run.still) {
         await run.slice();
-        if (run.still) this.#lookSoon();
+        if (run.still) this.#readSoon();
       }
     } catch (error) {
       run?.order({ kind: 'pause' });
-      this.#lookSoon();
-      this.tell('error', `virtual time has stopped: ${messageOf(error)}`);
+      this.#readSoon();
+      this.notify('error', `virtual time has stopped: ${messageOf(error)}`);
     }
-    if (this.#isLookDue()) await this.#look();
+    if (this.#isReadDue()) await this.#read();
     else if (Math.floor(this.#now() / 1_000) !== Math.floor(this.#state.now / 1_000) || run) this.#tick();
     await this.#rest(run !== undefined && !run.still ? 12 : this.#state.view === 'events' ? busyMs : ownPaceMs);
   }
@@ -197,40 +197,40 @@ export class Dashboard {
       this.#draw();
   }
 
-  #isLookDue(): boolean {
+  #isReadDue(): boolean {
     if (!this.#source) return false;
-    const past = this.#options.realNow() - this.#lookedAt;
-    if (JSON.stringify(requestOf(this.#state)) !== this.#lookedFor) return true;
+    const past = this.#options.realNow() - this.#readAt;
+    if (JSON.stringify(requestOf(this.#state)) !== this.#lastRequest) return true;
     return past >= (this.#options.feed.seq === this.#seqSeen ? quietMs : busyMs);
   }
 
-  async #look(): Promise<void> {
+  async #read(): Promise<void> {
     const source = this.#source as Source;
     const request = requestOf(this.#state);
-    this.#lookedFor = JSON.stringify(request);
-    this.#lookedAt = this.#options.realNow();
+    this.#lastRequest = JSON.stringify(request);
+    this.#readAt = this.#options.realNow();
     this.#seqSeen = this.#options.feed.seq;
     try {
       this.#session?.requirePresent?.();
       const data = await source.read(request);
       // The user has moved to another view in the meantime.
-      if (JSON.stringify(requestOf(this.#state)) === this.#lookedFor)
+      if (JSON.stringify(requestOf(this.#state)) === this.#lastRequest)
         this.dispatch({ type: 'read', now: this.#now(), data, ...this.#clock() });
     } catch (error) {
       this.dispatch({ type: 'unread', text: messageOf(error) });
     }
     // Do not query a slow store continuously.
-    const took = this.#options.realNow() - this.#lookedAt;
-    if (took > 10) this.#lookedAt += took * 60;
+    const took = this.#options.realNow() - this.#readAt;
+    if (took > 10) this.#readAt += took * 60;
   }
 
-  #apply(change: (state: State) => State, asked = false): void {
+  #apply(change: (state: State) => State, byKey = false): void {
     const changed = change(this.#state);
     if (changed === this.#state) return;
     const { effects } = changed;
     this.#state = reduce(changed, { type: 'taken' });
     for (const effect of effects) this.#perform(effect);
-    this.#draw(asked);
+    this.#draw(byKey);
     this.#wake();
   }
 
@@ -247,7 +247,7 @@ export class Dashboard {
         break;
       case 'clock':
         this.#session?.run?.order(effect.order);
-        if (this.#session?.run?.still) this.#lookSoon();
+        if (this.#session?.run?.still) this.#readSoon();
         this.#tick();
         break;
       case 'write':
@@ -260,7 +260,7 @@ export class Dashboard {
         this.#interrupted = false;
         this.dispatch({ type: 'busy', text: 'reloading the module' });
         void this.onRewind(effect.at)
-          .catch((error: unknown) => this.tell('error', `cannot rewind: ${messageOf(error)}`))
+          .catch((error: unknown) => this.notify('error', `cannot rewind: ${messageOf(error)}`))
           .then(() => this.dispatch({ type: 'busy', text: null }));
         break;
       case 'saveMail':
@@ -286,16 +286,16 @@ export class Dashboard {
       this.dispatch({ type: 'counted', write, count: await countMatching(this.#session.store ?? this.#session.tasks, write) });
     } catch (error) {
       this.dispatch({ type: 'no' });
-      this.tell('error', messageOf(error));
+      this.notify('error', messageOf(error));
     }
   }
 
   async #saveMail(job: string): Promise<void> {
     try {
       const mail = await (this.#session && mailOf(this.#session.tasks).outbox?.get(job));
-      if (mail) this.tell('done', `written to ${saveHtml(job.slice(-6), mail)}`);
+      if (mail) this.notify('done', `written to ${saveHtml(job.slice(-6), mail)}`);
     } catch (error) {
-      this.tell('error', messageOf(error));
+      this.notify('error', messageOf(error));
     }
   }
 
@@ -314,22 +314,22 @@ export class Dashboard {
       session.requirePresent?.();
       const done = await (session.run ? session.run.act(write, perform) : perform(write));
       const waits = session.run?.still === true && startsWork(write);
-      this.tell('done', waits ? `${done}; time is paused, space resumes it` : done);
+      this.notify('done', waits ? `${done}; time is paused, space resumes it` : done);
     } catch (error) {
-      this.tell('error', messageOf(error));
+      this.notify('error', messageOf(error));
     }
-    this.#lookSoon();
+    this.#readSoon();
   }
 
-  /** Schedules a frame within the frame rate. @param asked true if a key was pressed: draw immediately if the limit allows it */
-  #draw(asked = false): void {
+  /** Schedules a frame within the frame rate. @param byKey true if a key was pressed: draw immediately if the limit allows it */
+  #draw(byKey = false): void {
     if (this.#ended) return;
     if (this.#drawing) {
-      if (!asked || this.#asked) return;
+      if (!byKey || this.#byKey) return;
       clearTimeout(this.#drawing);
     }
-    this.#asked = asked;
-    const wait = this.#pace.waitMs(this.#options.realNow(), asked);
+    this.#byKey = byKey;
+    const wait = this.#pace.waitMs(this.#options.realNow(), byKey);
     // Before the read, which may be slow.
     if (wait <= 0) this.#drawNow();
     else this.#drawing = setTimeout(() => this.#drawNow(), wait);
@@ -337,8 +337,8 @@ export class Dashboard {
 
   #drawNow(): void {
     this.#drawing = undefined;
-    this.#pace.drawn(this.#options.realNow(), this.#asked);
-    this.#asked = false;
+    this.#pace.drawn(this.#options.realNow(), this.#byKey);
+    this.#byKey = false;
     if (this.#terminal.draw(this.#frame()) || this.#ended) return;
     this.#drawing = setTimeout(() => this.#drawNow(), ownPaceMs);
   }

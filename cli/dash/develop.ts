@@ -43,21 +43,21 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
   const { dashboard, restoreConsole } = await openDashboard({ label, write: true, zone, theme, feed, alone: false }, () => now(), io);
   const backend = await backendFor(options, io);
   const modules = new Modules({ backend: options.virtual ? undefined : backend, memory });
-  const tell = (text: string) => (dashboard ? dashboard.tell('error', text) : io.stderr.write(`escapement: ${clean(text)}\n`));
+  const notify = (text: string) => (dashboard ? dashboard.notify('error', text) : io.stderr.write(`escapement: ${clean(text)}\n`));
   try {
     const first = await loadApplication(options.module, io);
-    const tellIfEmpty = (application: Application) => {
-      const nothing = withoutTasks(application);
-      if (nothing !== undefined) tell(nothing);
+    const warnIfEmpty = (application: Application) => {
+      const warning = withoutTasks(application);
+      if (warning !== undefined) notify(warning);
     };
-    tellIfEmpty(first);
+    warnIfEmpty(first);
     // Without a dashboard no key can start time, so it runs from the start.
     const sessions = new DevSessions(
       { ...options, paused: dashboard !== undefined && !options.play },
       io,
       feed,
       backend ?? memory(),
-      (error) => tell(`play(sim): ${messageOf(error)}`),
+      (error) => notify(`play(sim): ${messageOf(error)}`),
     );
     let running = await sessions.begin(first, undefined);
     now = () => running.run?.now ?? io.now();
@@ -65,7 +65,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
       failCurrentAttempt(fault);
       // Also as an event, which stays readable after later notices.
       feed.print(now(), `uncaught: ${messageOf(fault)}`);
-      tell(`uncaught: ${messageOf(fault)}`);
+      notify(`uncaught: ${messageOf(fault)}`);
     });
     io.process.onForeignExit((code) => {
       // Restore the terminal first; otherwise this message could not be read.
@@ -108,27 +108,27 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
         return running;
       });
       dashboard.dispatch({ type: 'loaded' });
-      tellIfEmpty(application);
-    }, tell);
+      warnIfEmpty(application);
+    }, notify);
     dashboard.onRewind = async (at) => {
       const application = await reload();
-      if (!application) return dashboard.tell('error', 'cannot rewind: the current module cannot be loaded');
+      if (!application) return dashboard.notify('error', 'cannot rewind: the current module cannot be loaded');
       // Nothing is lost up to here.
-      if (!dashboard.goesOn('rewinding')) return dashboard.tell('done', 'rewind cancelled');
+      if (!dashboard.showProgress('rewinding')) return dashboard.notify('done', 'rewind cancelled');
       const { run } = running;
       const from = run?.clock.startedAt ?? at;
-      const there = instantText(at, zone);
+      const target = instantText(at, zone);
       let rewound: Rewound | undefined;
       await dashboard.exchange(async () => {
         await running.stop(0);
         rewound = await sessions.rewind(application, at, run?.clock.speed ?? 60, (here) => {
           const part = Math.floor((100 * (here - from)) / Math.max(1, at - from));
-          return dashboard.goesOn(`${part} %  ${instantText(here, zone)} of ${there}`);
+          return dashboard.showProgress(`${part} %  ${instantText(here, zone)} of ${target}`);
         });
         running = rewound.running;
         return running;
       });
-      if (rewound) dashboard.tell('done', rewoundText(rewound, at, zone));
+      if (rewound) dashboard.notify('done', rewoundText(rewound, at, zone));
     };
     const changed = () => {
       // The version being loaded is outdated, and its loading may never finish.
@@ -206,25 +206,25 @@ const dayMs = 86_400_000;
 
 /** Prints events as lines until a signal or, in virtual time, until the end of the module's period. */
 async function runPlain(running: Running, options: DevelopOptions, io: Io, feed: Feed, zone: string): Promise<ExitCode> {
-  let asked = false;
-  let tellEnd = () => {};
+  let isStopping = false;
+  let resolveEnd = () => {};
   const end = () => {
-    asked = true;
-    tellEnd();
+    isStopping = true;
+    resolveEnd();
   };
   io.process.onSignal(end);
   io.process.onOutputClosed(end);
   let printed = 0;
   const print = () => {
-    const news = feed.events.filter(({ seq }) => seq > printed).toReversed();
-    printed = news.at(-1)?.seq ?? printed;
-    io.stdout.write(news.map((event) => `${eventLine(event, zone)}\n`).join(''));
+    const newEvents = feed.events.filter(({ seq }) => seq > printed).toReversed();
+    printed = newEvents.at(-1)?.seq ?? printed;
+    io.stdout.write(newEvents.map((event) => `${eventLine(event, zone)}\n`).join(''));
   };
   const { run } = running;
   if (run) {
     const until = run.now + (options.speed === undefined ? (parseDuration(running.period ?? '1d') ?? dayMs) : Number.POSITIVE_INFINITY);
     if (options.speed === undefined) run.order({ kind: 'until', at: until });
-    while (!asked && run.now < until && !run.still) {
+    while (!isStopping && run.now < until && !run.still) {
       await run.slice();
       print();
       await new Promise<void>((done) => setImmediate(done));
@@ -232,8 +232,8 @@ async function runPlain(running: Running, options: DevelopOptions, io: Io, feed:
   } else {
     const off = running.tasks.on('*', print);
     await new Promise<void>((done) => {
-      tellEnd = done;
-      if (asked) done();
+      resolveEnd = done;
+      if (isStopping) done();
     });
     off();
   }

@@ -301,7 +301,7 @@ export function press(state: State, key: string): State {
   if (state.busy !== null && binding.only) return state;
   const { action } = binding;
   if (binding.only === 'write' && !state.write)
-    return reduce(state, { type: 'told', kind: 'error', text: 'read-only; start with --write to make changes' });
+    return reduce(state, { type: 'notified', kind: 'error', text: 'read-only; start with --write to make changes' });
   // Any key closes the help and then has its usual effect.
   const open = state.help && !stays.has(action.type) ? { ...state, help: false } : state;
   return reduce(action.type === 'back' ? open : quieter(open), action);

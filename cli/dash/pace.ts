@@ -12,21 +12,21 @@ const atOnce = 5;
 export class Pace {
   /** The times of the latest frames, oldest first. */
   readonly #drawnAt: number[] = [];
-  readonly #askedAt: number[] = [];
+  readonly #byKeyAt: number[] = [];
 
-  /** The wait before the next frame, in milliseconds. @param asked true if a key was pressed */
-  waitMs(now: number, asked: boolean): number {
-    const eldest = this.#drawnAt.length < framesASecond ? Number.NEGATIVE_INFINITY : (this.#drawnAt[0] ?? 0) + 1_000;
-    const free = asked && (this.#askedAt.length < atOnce || (this.#askedAt[0] ?? 0) + 1_000 <= now);
+  /** The wait before the next frame, in milliseconds. @param byKey true if a key was pressed */
+  waitMs(now: number, byKey: boolean): number {
+    const oldest = this.#drawnAt.length < framesASecond ? Number.NEGATIVE_INFINITY : (this.#drawnAt[0] ?? 0) + 1_000;
+    const free = byKey && (this.#byKeyAt.length < atOnce || (this.#byKeyAt[0] ?? 0) + 1_000 <= now);
     const paced = free ? Number.NEGATIVE_INFINITY : (this.#drawnAt.at(-1) ?? Number.NEGATIVE_INFINITY) + paceMs;
-    return Math.max(0, eldest - now, paced - now);
+    return Math.max(0, oldest - now, paced - now);
   }
 
-  drawn(now: number, asked: boolean): void {
+  drawn(now: number, byKey: boolean): void {
     this.#drawnAt.push(now);
     if (this.#drawnAt.length > framesASecond) this.#drawnAt.shift();
-    if (!asked) return;
-    this.#askedAt.push(now);
-    if (this.#askedAt.length > atOnce) this.#askedAt.shift();
+    if (!byKey) return;
+    this.#byKeyAt.push(now);
+    if (this.#byKeyAt.length > atOnce) this.#byKeyAt.shift();
   }
 }

@@ -49,7 +49,7 @@ export class Play {
       over();
       this.#course.failed(error);
     });
-    await this.#goOn();
+    await this.#letRun();
   }
 
   /** The latest instant at which `play` resumes; undefined if it is not waiting. */
@@ -70,7 +70,7 @@ export class Play {
     if (!this.#hasCome(waiting)) return false;
     this.#waiting = undefined;
     waiting.resolve();
-    await this.#goOn();
+    await this.#letRun();
     return true;
   }
 
@@ -80,7 +80,7 @@ export class Play {
     return until === 'idle' ? this.#course.isIdle() : this.#course.events() > (events ?? 0);
   }
 
-  async #goOn(): Promise<void> {
+  async #letRun(): Promise<void> {
     for (let turn = 0; turn < maxTurns && !this.#waiting && !this.#over; turn++) await this.#course.yieldToEventLoop();
   }
 
@@ -110,8 +110,8 @@ export class Play {
     };
     return new Proxy(this.#sim, {
       get: (sim, key) => {
-        const mine: unknown = Reflect.get(own, key);
-        if (mine !== undefined) return mine;
+        const override: unknown = Reflect.get(own, key);
+        if (override !== undefined) return override;
         const value: unknown = Reflect.get(sim, key, sim);
         return typeof value === 'function' ? value.bind(sim) : value;
       },

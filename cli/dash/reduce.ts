@@ -32,7 +32,7 @@ export type Action =
   | { readonly type: 'read'; readonly now: number; readonly data: Partial<Data>; readonly clock?: VirtualClock }
   | { readonly type: 'ticked'; readonly now: number; readonly clock?: VirtualClock }
   | { readonly type: 'resized'; readonly columns: number; readonly rows: number }
-  | { readonly type: 'told'; readonly kind: 'done' | 'error'; readonly text: string }
+  | { readonly type: 'notified'; readonly kind: 'done' | 'error'; readonly text: string }
   | { readonly type: 'unread'; readonly text: string }
   /** The application was replaced or its time was reset: nothing of it has been read yet. */
   | { readonly type: 'began' }
@@ -74,7 +74,7 @@ export function reduce(state: State, action: Action): State {
     case 'resized':
       // The page size depends on the height of the screen, so the starts of earlier pages are no longer valid.
       return { ...state, columns: action.columns, rows: action.rows, pages: state.rows === action.rows ? state.pages : [null] };
-    case 'told':
+    case 'notified':
       return { ...state, notice: { kind: action.kind, text: action.text, keys: 3 } };
     case 'unread':
       if (state.unread?.text === action.text) return state;
@@ -286,12 +286,12 @@ function edit(state: State, key: string): State {
   }
   const next = editKey(prompt, key);
   if (next === prompt) return state;
-  const asked: State = { ...state, prompt: next };
+  const prompted: State = { ...state, prompt: next };
   if (next.kind === 'input' && next.task !== null && next.text !== prompt.text)
-    return ask(asked, { kind: 'check', task: next.task, input: next.text });
+    return ask(prompted, { kind: 'check', task: next.task, input: next.text });
   // The filter of events is applied while typing.
-  if (next.kind === 'filter') return state.view === 'events' ? { ...asked, eventText: next.text } : asked;
-  return asked;
+  if (next.kind === 'filter') return state.view === 'events' ? { ...prompted, eventText: next.text } : prompted;
+  return prompted;
 }
 
 function entered(state: State): State {
@@ -306,8 +306,8 @@ function entered(state: State): State {
       const exact =
         state.data.tasks.find((name) => name === prompt.text) ?? onlyOne(state.data.tasks.filter((name) => name.includes(prompt.text)));
       if (!exact) return wrong(state.data.tasks.length === 0 ? 'no tasks are known' : 'no task matches, or several do: keep typing');
-      const asked: State = { ...state, prompt: { ...newPrompt('input', ''), task: exact } };
-      return ask(asked, { kind: 'check', task: exact, input: '' });
+      const prompted: State = { ...state, prompt: { ...newPrompt('input', ''), task: exact } };
+      return ask(prompted, { kind: 'check', task: exact, input: '' });
     }
     case 'input':
       if (prompt.verdict && !prompt.verdict.ok) return state;
@@ -358,9 +358,9 @@ function wanted(state: State, verb: Verb): State {
   return allowed(state, writeOf(state, verb), nothingFor[verb] ?? noJob, verb);
 }
 
-/** @param nothing the message if there is nothing to change */
-function allowed(state: State, write: Write | undefined, nothing: string, verb?: Verb): State {
-  if (write === undefined) return { ...state, notice: { kind: 'error', text: nothing, keys: 2 } };
+/** @param emptyText the message if there is nothing to change */
+function allowed(state: State, write: Write | undefined, emptyText: string, verb?: Verb): State {
+  if (write === undefined) return { ...state, notice: { kind: 'error', text: emptyText, keys: 2 } };
   if (!state.write) return { ...state, notice: { kind: 'error', text: 'read-only; start with --write to make changes', keys: 3 } };
   if (verb === 'prioritize') return { ...state, prompt: newPrompt('priority', '', write), notice: null };
   return confirmed(state, write);
@@ -372,8 +372,8 @@ function confirmed(state: State, write: Write): State {
   const done: State = { ...state, selected: new Set(), all: false };
   if (question === null) return ask(done, { kind: 'write', write });
   const counting = write.kind === 'jobs' && !isIds(write.which);
-  const asked: State = { ...done, confirm: { question, write, counting } };
-  return counting ? ask(asked, { kind: 'count', write }) : asked;
+  const prompted: State = { ...done, confirm: { question, write, counting } };
+  return counting ? ask(prompted, { kind: 'count', write }) : prompted;
 }
 
 function counted(state: State, write: Write, count: Count): State {

@@ -109,9 +109,9 @@ export class DevSessions {
 
   /**
    * Restarts virtual time and replays the actions recorded up to an instant. Later actions are discarded.
-   * @param goesOn called repeatedly on the way; the replay stops if it returns false
+   * @param shouldContinue called repeatedly on the way; the replay stops if it returns false
    */
-  async rewind(application: Application, at: number, speed: number, goesOn: (now: number) => boolean): Promise<Rewound> {
+  async rewind(application: Application, at: number, speed: number, shouldContinue: (now: number) => boolean): Promise<Rewound> {
     const before = this.#recorded;
     const reloaded = this.#reloaded;
     const actions = before.filter((action) => action.at <= at);
@@ -123,7 +123,7 @@ export class DevSessions {
     const running = await this.#virtual(application, resumed);
     const { run } = running;
     const perform = (write: Write) => carryOut(application.tasks, write);
-    await run?.replay(actions, at, perform, () => goesOn(run.now));
+    await run?.replay(actions, at, perform, () => shouldContinue(run.now));
     return { running, again: this.#recorded.length, dropped: before.length - this.#recorded.length, reloaded };
   }
 

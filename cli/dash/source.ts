@@ -171,17 +171,17 @@ export class Source {
   /** The first matching jobs. The cursor leads to further matches, or to jobs that were not searched. */
   async #search(selection: JobSelection, text: string, wanted: number, after: string | null, maxJobs: number) {
     const found: TaskResult[] = [];
-    let looked = 0;
+    let examined = 0;
     let cursor = after ?? undefined;
     do {
       const page = await this.#store.jobs.list({ ...selection, limit: 1_000, ...given({ after: cursor }) });
-      looked += page.items.length;
+      examined += page.items.length;
       for (const job of page.items) if (holdsText(job, text)) found.push(job);
       cursor = page.cursor;
-    } while (cursor !== undefined && found.length <= wanted && looked < maxJobs);
+    } while (cursor !== undefined && found.length <= wanted && examined < maxJobs);
     const items = found.slice(0, wanted).map(this.#item);
     if (found.length > wanted) return { items, cursor: items.at(-1)?.id ?? null, note: null };
-    return { items, cursor: cursor ?? null, note: cursor === undefined ? null : `${plural(looked, 'job')} searched` };
+    return { items, cursor: cursor ?? null, note: cursor === undefined ? null : `${plural(examined, 'job')} searched` };
   }
 
   async job({ jobId }: Request): Promise<Partial<Data>> {
@@ -295,14 +295,14 @@ export class Source {
     const stats = (await this.#store.queues.list()).sort((a, b) => (a.name < b.name ? -1 : 1));
     return stats.map(({ name, paused, counts, oldestReadyAt }): QueueItem => {
       if (!hasEvents) this.#count(name, counts.successful + counts.failed + counts.cancelled);
-      const its = live.filter((worker) => serves(worker, name));
+      const serving = live.filter((worker) => serves(worker, name));
       const queueLimit = limits.find(({ queue }) => queue === name)?.concurrency ?? Number.POSITIVE_INFINITY;
       const slots =
-        its.length === 0
+        serving.length === 0
           ? null
           : Math.min(
               queueLimit,
-              its.reduce((sum, { concurrency }) => sum + concurrency, 0),
+              serving.reduce((sum, { concurrency }) => sum + concurrency, 0),
             );
       const [minutes, perMinute] = [feed.minutes(name, now()).slice(-minutesKept), feed.perMinute(name, now())];
       return { name: clean(name), paused, counts, slots, oldestReadyAt, minutes, perMinute };

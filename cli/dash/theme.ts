@@ -111,9 +111,9 @@ export const marks: Readonly<Record<Status | 'paused' | 'snoozed', Mark>> = {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The requested theme, or the richest one that the terminal supports. `NO_COLOR` overrides both. */
-export function themeFor(env: Environment, asked?: Theme['name']): Theme {
+export function themeFor(env: Environment, chosen?: Theme['name']): Theme {
   if (env.NO_COLOR) return themes.plain;
-  if (asked) return themes[asked];
+  if (chosen) return themes[chosen];
   if (env.TERM === 'dumb' || env.TERM === 'vt100') return themes.plain;
   if (!isRich(env)) return themes.sixteen;
   // `COLORFGBG` is `foreground;background` in the 16-colour palette; 7 and 15 are white.

@@ -146,16 +146,16 @@ export class VirtualRun {
 
   /**
    * Replays recorded actions, each at its instant, and then advances to the final instant: at full speed, in slices.
-   * @param goesOn called between slices; the replay stops if it returns false
+   * @param shouldContinue called between slices; the replay stops if it returns false
    */
   async replay(
     actions: readonly Recorded[],
     to: number,
     perform: (write: Write) => Promise<unknown>,
-    goesOn: () => boolean,
+    shouldContinue: () => boolean,
   ): Promise<void> {
     const drive = async (at: number) => {
-      while (this.now < at && goesOn()) {
+      while (this.now < at && shouldContinue()) {
         await this.#driveTo(at, this.#outside.realNow() + sliceMs);
         await this.#outside.yieldToEventLoop();
       }

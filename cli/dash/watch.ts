@@ -65,7 +65,7 @@ export async function watchSystem(options: WatchOptions, io: Io): Promise<ExitCo
         return exitCodes.ok;
       }
       endBySignal(dashboard, io);
-      io.process.onFault((fault) => dashboard.tell('error', fault instanceof Error ? fault.message : String(fault)));
+      io.process.onFault((fault) => dashboard.notify('error', fault instanceof Error ? fault.message : String(fault)));
       await dashboard.exchange(async () => session);
       await dashboard.start();
       return exitCodes.ok;

@@ -130,12 +130,12 @@ export async function countMatching(store: StoreOperations, write: Write): Promi
     return { jobs: queues.reduce((sum, { counts }) => sum + statuses.reduce((own, status) => own + counts[status], 0), 0), more: false };
   }
   if (statuses.length === 0) return { jobs: 0, more: false };
-  const found = { jobs: 0, looked: 0 };
+  const found = { jobs: 0, examined: 0 };
   for await (const page of pages(store, { ...selectionOf(filter), status: statuses }, maxCounted)) {
-    found.looked += page.length;
+    found.examined += page.length;
     found.jobs += page.filter((job) => holdsText(job, text)).length;
   }
-  return { jobs: found.jobs, more: found.looked >= maxCounted };
+  return { jobs: found.jobs, more: found.examined >= maxCounted };
 }
 
 /** Text is searched here, page by page; the public API handles the rest of the filter. */

@@ -17,13 +17,13 @@ export interface Ending {
 const codes: Record<Signal, ExitCode> = { SIGHUP: exitCodes.hungUp, SIGINT: exitCodes.interrupted, SIGTERM: exitCodes.terminated };
 
 export class Ends {
-  readonly asked: Promise<Ending>;
+  readonly requested: Promise<Ending>;
   #resolve!: (ending: Ending) => void;
   #ending: Ending | undefined;
   #faulty = false;
 
   constructor() {
-    this.asked = new Promise((resolve) => {
+    this.requested = new Promise((resolve) => {
       this.#resolve = resolve;
     });
   }
@@ -38,7 +38,7 @@ export class Ends {
     return this.#faulty ? exitCodes.refused : (this.#ending?.code ?? exitCodes.ok);
   }
 
-  ask(why: Ending['why'], code: ExitCode = exitCodes.ok): void {
+  request(why: Ending['why'], code: ExitCode = exitCodes.ok): void {
     if (this.#ending) return;
     this.#ending = { why, code };
     this.#resolve(this.#ending);
@@ -52,27 +52,27 @@ export class Ends {
       if (signalled) return ownProcess.leave(codes[signal]);
       signalled = true;
       log.write('info', { signal }, `${signal}: stopping; another signal, at least 1 s later, ends the process immediately`);
-      this.ask('asked');
+      this.request('asked');
     });
     parent?.onOrder((order) => {
       if (order === 'leave') ownProcess.leave(exitCodes.terminated);
-      else this.ask('asked');
+      else this.request('asked');
     });
     parent?.onGone(() => {
       log.write('warn', {}, 'the supervisor has exited: stopping');
-      this.ask('asked');
+      this.request('asked');
     });
-    ownProcess.onOutputClosed(() => this.ask('output closed'));
+    ownProcess.onOutputClosed(() => this.request('output closed'));
     ownProcess.onForeignExit((code) => {
       const culprit = currentAttempt(code);
       // If the module's own signal handler ends a process that was asked to end, it ended as requested.
-      const asked = this.#ending !== undefined && !culprit;
+      const isRequested = this.#ending !== undefined && !culprit;
       log.write(
-        asked ? 'warn' : 'error',
+        isRequested ? 'warn' : 'error',
         { code, ...culprit },
         `${foreignExit(code, culprit)}; its jobs are recovered when their leases expire`,
       );
-      return asked ? code : code || exitCodes.refused;
+      return isRequested ? code : code || exitCodes.refused;
     });
     ownProcess.onFault((fault, kind) => {
       this.#faulty = true;
@@ -84,7 +84,7 @@ export class Ends {
         { error: recordedText(fault), ...(culprit ? { task: culprit.task, job: culprit.id, attempt: culprit.attempt } : {}) },
         `${what}: ${recordedText(fault).message}; the worker stops when its running attempts have finished`,
       );
-      this.ask('fault', exitCodes.refused);
+      this.request('fault', exitCodes.refused);
     });
   }
 }

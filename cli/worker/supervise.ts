@@ -77,7 +77,7 @@ export function supervise({ id, processes, argv, postgres, log, patienceMs }: Pl
         settle();
       });
       // Asked to end before the next worker was forked.
-      if (ends.ending) child.tell('stop');
+      if (ends.ending) child.send('stop');
     };
 
     const ended = (
@@ -93,9 +93,9 @@ export function supervise({ id, processes, argv, postgres, log, patienceMs }: Pl
         }
       } else if (code === exitCodes.usage && !opened) {
         worst = exitCodes.usage;
-        ends.ask('fault', exitCodes.usage);
+        ends.request('fault', exitCodes.usage);
       } else if (code === 0 && why === 'drained') log.write('debug', fields, `${place.id} is drained`);
-      else if (code === 0 && why === 'output closed') ends.ask('output closed');
+      else if (code === 0 && why === 'output closed') ends.request('output closed');
       else {
         const tooBig = why === 'max memory' && livedMs < shortLifeMs;
         if (tooBig)
@@ -118,7 +118,7 @@ export function supervise({ id, processes, argv, postgres, log, patienceMs }: Pl
 
     const leave = (code: number) => {
       leaving = code;
-      for (const { child } of places) child?.tell('leave');
+      for (const { child } of places) child?.send('leave');
       settle();
       setTimeout(() => {
         for (const { child } of places) child?.kill();
@@ -127,12 +127,12 @@ export function supervise({ id, processes, argv, postgres, log, patienceMs }: Pl
     };
 
     ends.listen({ ...ownProcess, leave }, log, undefined);
-    ends.asked.then(
+    ends.requested.then(
       () => {
         for (const place of places) {
           clearTimeout(place.timer);
           place.timer = undefined;
-          place.child?.tell('stop');
+          place.child?.send('stop');
         }
         settle();
         // A process in an endless loop does not react to signals or messages.

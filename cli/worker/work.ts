@@ -44,7 +44,7 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
   captureLogger(log.write);
 
   // Loading a module may be slow or never finish. A request to stop does not wait for it.
-  const stopped = ends.asked.then(() => undefined);
+  const stopped = ends.requested.then(() => undefined);
   const application = await Promise.race([loadApplication(module, io), stopped]);
   if (!application) return ends.code;
   const { tasks, label } = application;
@@ -66,18 +66,18 @@ export async function work(module: string, options: WorkOptions, io: Io): Promis
       { event: 'workerStarted', pid: process.pid, concurrency },
       `working ${servedText(options)} of ${label} on ${plural(tasks.names.length, 'task')}`,
     );
-    const nothing = withoutTasks(application);
-    if (nothing !== undefined) log.write('warn', {}, nothing);
-    parent?.tell({ kind: 'ready' });
+    const warning = withoutTasks(application);
+    if (warning !== undefined) log.write('warn', {}, warning);
+    parent?.send({ kind: 'ready' });
     const watches = [
       ...(options.maxMemory === undefined ? [] : [stopAtMemory(options.maxMemory, io, ends, log)]),
       ...(options.drain ? [stopWhenDrained(tasks, options, ends, log)] : []),
     ];
-    await ends.asked;
+    await ends.requested;
     for (const end of watches) end();
   }
-  const { why } = await ends.asked;
-  parent?.tell({ kind: 'ending', why });
+  const { why } = await ends.requested;
+  parent?.send({ kind: 'ending', why });
   await stop(worker, tasks, options, log);
   return ends.code;
 }
@@ -128,11 +128,11 @@ function stopAfterJobs(tasks: Tasks, max: number, ends: Ends, log: Log): void {
     attempts += 1;
     if (attempts !== max) return;
     log.write('info', { attempts }, `${plural(attempts, 'attempt')} started, --max-jobs reached: stopping`);
-    ends.ask('max jobs');
+    ends.request('max jobs');
   });
 }
 
-const lookAtMemoryEveryMs = 1_000;
+const checkMemoryEveryMs = 1_000;
 
 function stopAtMemory(max: number, io: Io, ends: Ends, log: Log): () => void {
   const timer = setInterval(() => {
@@ -140,21 +140,21 @@ function stopAtMemory(max: number, io: Io, ends: Ends, log: Log): () => void {
     if (memory <= max) return;
     const mb = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MB`;
     log.write('warn', { memory }, `using ${mb(memory)} of memory, --max-memory is ${mb(max)}: stopping`);
-    ends.ask('max memory');
-  }, lookAtMemoryEveryMs);
+    ends.request('max memory');
+  }, checkMemoryEveryMs);
   return () => clearInterval(timer);
 }
 
-const lookAtQueuesEveryMs = 250;
+const checkQueuesEveryMs = 250;
 
 /** Waits until nothing is ready or running in the served queues. Jobs of unknown tasks and jobs in paused queues do not count. */
 function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Log): () => void {
   let ended = false;
   let timer: NodeJS.Timeout;
   const again = () => {
-    timer = setTimeout(() => void look(), lookAtQueuesEveryMs);
+    timer = setTimeout(() => void check(), checkQueuesEveryMs);
   };
-  const look = async () => {
+  const check = async () => {
     try {
       const left = await leftBehind(tasks, options);
       if (ended) return;
@@ -166,7 +166,7 @@ function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Lo
             `${plural(left, 'ready job')} left behind: ${left === 1 ? 'its task is' : 'their tasks are'} not defined here`,
           );
         log.write('info', {}, 'drained: nothing is ready or running');
-        ends.ask('drained');
+        ends.request('drained');
         return;
       }
     } catch {

@@ -35,7 +35,7 @@ import { unsupportedInTask } from './unsupported.ts';
 /** How often running jobs are checked for cancellation and their notes are saved. */
 const beatMs = 2_000;
 /** How often to look for new queues, if the worker serves all queues. */
-const lookEveryMs = 5_000;
+const checkEveryMs = 5_000;
 /** How soon another worker finds the jobs of a dead worker once their locks have ended. */
 const stalledIntervalMs = 5_000;
 /** A job whose task this worker does not know is left to others, and checked again after this delay. */
@@ -183,7 +183,7 @@ export class BullWorker implements OwnWorker {
       await this.#store.connection.note(name);
       this.#serve(name);
     }
-    return queues ? Number.POSITIVE_INFINITY : this.#host.clock.now() + lookEveryMs;
+    return queues ? Number.POSITIVE_INFINITY : this.#host.clock.now() + checkEveryMs;
   }
 
   #serve(name: string): void {

@@ -99,9 +99,9 @@ export function createJanitor(host: Host, store: Store): Janitor {
     }
     const { overdueAt, pruneAt: ownAt } = next;
     const nextPruneAt = Math.min(finite.length > 0 && now < pruneUntil ? pruneAt : Number.POSITIVE_INFINITY, pruneOwnAt(ownAt));
-    const lookAgainAt = now + Math.max(overdueEveryMs, store.pollMs);
+    const checkAgainAt = now + Math.max(overdueEveryMs, store.pollMs);
     const overdueInMs = Math.max(1, patientMs, isHereOverdue ? askAgainMs : 0);
-    return Math.min(nextPruneAt, lookAgainAt, overdueAt === null ? Number.POSITIVE_INFINITY : Math.max(overdueAt, now + overdueInMs));
+    return Math.min(nextPruneAt, checkAgainAt, overdueAt === null ? Number.POSITIVE_INFINITY : Math.max(overdueAt, now + overdueInMs));
   };
 
   return {

@@ -17,7 +17,7 @@ const missedHeartbeats = 3;
 /** Workers without a heartbeat for this long are removed. */
 export const forgetAfterMs = 86_400_000;
 /** How often to check for undeclared schedules, in stores shared between processes. */
-export const lookEveryMs = 30_000;
+export const checkEveryMs = 30_000;
 
 function heartbeatMs({ pollMs }: Pick<Store, 'pollMs'>): number {
   return pollMs === Number.POSITIVE_INFINITY ? registerPrivatelyEveryMs : Math.max(registerEveryMs, pollMs);
@@ -64,7 +64,7 @@ export function createRegistry(
       const live = (): Promise<readonly WorkerRow[]> => liveWorkers(store, aliveAfter(store, now));
       if (code.length > 0) await synchronise(store, code, live, now);
       if (isPrivate || now >= Math.min(lookAt, again)) {
-        lookAt = now + lookEveryMs;
+        lookAt = now + checkEveryMs;
         const found = await findUndeclared(host, store, hashes, live, now);
         foreign = found.foreign;
         again = found.pauseAt;

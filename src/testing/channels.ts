@@ -401,8 +401,8 @@ class Local {
     if (this.#ports.size === 0) return;
     for (const { accepted, kind, handle } of channels.values()) {
       if (!accepted || kind !== 'socket') continue;
-      const [here, there] = [addressOf(handle, 'getsockname'), addressOf(handle, 'getpeername')];
-      if (here.port !== undefined) this.#ends.set(`${here.port}:${there.port}`, handle);
+      const [localEnd, remoteEnd] = [addressOf(handle, 'getsockname'), addressOf(handle, 'getpeername')];
+      if (localEnd.port !== undefined) this.#ends.set(`${localEnd.port}:${remoteEnd.port}`, handle);
     }
   }
 
@@ -425,10 +425,10 @@ class Local {
       return isWhole ? 'quiet' : 'busy';
     }
     if (this.#ports.size === 0) return undefined;
-    const [here, there] = [addressOf(handle, 'getsockname'), addressOf(handle, 'getpeername')];
-    if (there.port === undefined || !this.#ports.has(there.port)) return undefined;
-    if (!/^(127\.|::1$|::ffff:127\.)/.test(there.address ?? '') && there.address !== here.address) return undefined;
-    const end = this.#ends.get(`${there.port}:${here.port}`);
+    const [localEnd, remoteEnd] = [addressOf(handle, 'getsockname'), addressOf(handle, 'getpeername')];
+    if (remoteEnd.port === undefined || !this.#ports.has(remoteEnd.port)) return undefined;
+    if (!/^(127\.|::1$|::ffff:127\.)/.test(remoteEnd.address ?? '') && remoteEnd.address !== localEnd.address) return undefined;
+    const end = this.#ends.get(`${remoteEnd.port}:${localEnd.port}`);
     // Not accepted yet, or already closed.
     if (!end) return handle.bytesRead === 0 && (handle.bytesWritten ?? 0) === 0 ? 'busy' : 'quiet';
     return isOnItsWay(handle, end) || isOnItsWay(end, handle) ? 'busy' : 'quiet';

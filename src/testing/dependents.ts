@@ -9,7 +9,7 @@ import { isOver, type Model } from './model.ts';
 interface Around {
   readonly model: Model;
   label(id: string): string;
-  say(job: Job, what: string): void;
+  report(job: Job, what: string): void;
 }
 
 type Ended = 'well' | 'badly' | undefined;
@@ -46,7 +46,7 @@ export class Dependents {
    * @param isAtOnce false: other calls may have taken effect in the meantime
    */
   changed(rows: readonly Job[], ended: readonly string[], isAtOnce: boolean): void {
-    const { model, label, say } = this.#around;
+    const { model, label, report } = this.#around;
     for (const row of rows) if (isOver(model.get(row.id)) && !isOver(row)) model.replaced(row);
     for (const row of rows) {
       const before = model.get(row.id);
@@ -54,12 +54,13 @@ export class Dependents {
       const bad = this.#bad(before);
       const open = (this.#parents.get(row.id) ?? []).find((id) => !this.#isDone(before, id));
       if (row.status === 'queued' && before.status === 'waiting') {
-        if (open !== undefined) say(row, `I8: it was released, but ${label(open)} has not succeeded`);
+        if (open !== undefined) report(row, `I8: it was released, but ${label(open)} has not succeeded`);
         else this.#checkInput(row, before);
       } else if (row.status === 'cancelled') {
         if (bad === undefined && !this.#isEndedByWorkflow(before))
-          say(row, 'I8: it was cancelled, but no job that it waits for has failed');
-      } else if (row.status === 'waiting' && open === undefined) say(row, 'I8: it waits again, but all jobs that it waits for have ended');
+          report(row, 'I8: it was cancelled, but no job that it waits for has failed');
+      } else if (row.status === 'waiting' && open === undefined)
+        report(row, 'I8: it waits again, but all jobs that it waits for have ended');
       model.replaced(row);
     }
     if (!isAtOnce) return;
@@ -67,9 +68,9 @@ export class Dependents {
       const job = model.get(id);
       if (job?.status !== 'waiting') continue;
       const bad = this.#bad(job);
-      if (bad !== undefined) say(job, `I8: ${label(bad)} has failed, but it still waits`);
+      if (bad !== undefined) report(job, `I8: ${label(bad)} has failed, but it still waits`);
       else if ((this.#parents.get(id) ?? []).every((parent) => this.#isDone(job, parent)))
-        say(job, 'I8: the last job that it waits for has ended, but it was not released in the same call');
+        report(job, 'I8: the last job that it waits for has ended, but it was not released in the same call');
     }
   }
 
@@ -80,7 +81,7 @@ export class Dependents {
     });
     const fill = row.part?.fill;
     const wanted = fill === 'all' ? `[${values.join(',')}]` : fill === 'first' ? values[0] : fill === 'none' ? before.input : undefined;
-    if (wanted !== undefined && row.input !== wanted) this.#around.say(row, `I8: its input is ${row.input}, not ${wanted}`);
+    if (wanted !== undefined && row.input !== wanted) this.#around.report(row, `I8: its input is ${row.input}, not ${wanted}`);
   }
 
   /** A parent whose end cancels the job. */

@@ -83,7 +83,7 @@ export interface World {
   later(process: Process, ms: number, fn: () => void): void;
   note(process: Process, text: string): void;
   /** Something went wrong with this process. */
-  trouble(process: Process): void;
+  markTroubled(process: Process): void;
 }
 
 /** The drawn faults of one run. */
@@ -120,7 +120,7 @@ export class DrawnFaults {
   call(name: StoreCall, process: Process, perform: () => unknown): unknown {
     if (this.healed) return perform();
     if ((this.#cut.get(process) ?? 0) > this.#world.now()) {
-      this.#world.trouble(process);
+      this.#world.markTroubled(process);
       throw unreachable(name);
     }
     const pick = this.#world.choices.rare(`${process.place}.${name}`, this.#weightsAt(name));
@@ -131,7 +131,7 @@ export class DrawnFaults {
     if (this.#rates[family] === undefined || !applies(name, kind)) return this.#kept(name, process, perform());
     const { code, text } = named(name, kind);
     this.#happened(code, process, text);
-    return this.#befall(kind, name, process, perform);
+    return this.#inject(kind, name, process, perform);
   }
 
   #weightsAt(name: StoreCall): readonly number[] {
@@ -144,7 +144,7 @@ export class DrawnFaults {
     return weights;
   }
 
-  #befall(kind: CallFault, name: StoreCall, process: Process, perform: () => unknown): unknown {
+  #inject(kind: CallFault, name: StoreCall, process: Process, perform: () => unknown): unknown {
     const world = this.#world;
     switch (kind) {
       case 'crash before':
@@ -263,7 +263,7 @@ export class DrawnFaults {
   #happened(code: string, process: Process, text: string): void {
     const decision = this.#world.choices.decisions.at(-1);
     if (decision) this.fired.set(code, [...(this.fired.get(code) ?? []), decision]);
-    this.#world.trouble(process);
+    this.#world.markTroubled(process);
     this.#world.note(process, `${code} ${text}`);
   }
 }

@@ -154,8 +154,8 @@ export function storeFor(store: Store, faults: Faults, caller: Caller): Store {
       faults.check(call);
       if (!process) return perform();
       if (call === 'dueSchedules' && faults.schedulingStopped) return nothingDue;
-      const asked = () => (faults.awaitsCrash ? around(call, a, perform, faults, caller, process) : perform());
-      const answer = faults.drawn ? faults.drawn.call(call, process, asked) : asked();
+      const invoke = () => (faults.awaitsCrash ? around(call, a, perform, faults, caller, process) : perform());
+      const answer = faults.drawn ? faults.drawn.call(call, process, invoke) : invoke();
       return answer instanceof Promise ? answer.then((value) => (process.dead ? never() : value)) : answer;
     };
     // The caller's own transaction waits for nothing.

@@ -9,7 +9,7 @@ import { answerWithinMs } from '../engine/heartbeat.ts';
 import type { Process } from './owners.ts';
 
 /** What this file needs from the simulation. */
-export interface Sight {
+export interface HandlersDeps {
   now(): number;
   /** The stored row. */
   job(id: string): Job | undefined;
@@ -42,12 +42,12 @@ const slackMs = 1_000;
 export const troubleLastsMs = 75_000;
 
 export class Handlers {
-  readonly #sight: Sight;
+  readonly #deps: HandlersDeps;
   readonly #running = new Set<Handler>();
   readonly #returned = new Map<string, Returned>();
 
-  constructor(sight: Sight) {
-    this.#sight = sight;
+  constructor(deps: HandlersDeps) {
+    this.#deps = deps;
   }
 
   /** Wraps a task's function so that its start and end are seen. */
@@ -92,29 +92,29 @@ export class Handlers {
   countOn(process: Process, home: unknown): number {
     let count = 0;
     for (const handler of this.#running)
-      if (handler.process === process && isAtWork(handler) && this.#sight.home(handler.id) === home) count += 1;
+      if (handler.process === process && isAtWork(handler) && this.#deps.home(handler.id) === home) count += 1;
     return count;
   }
 
   /** Finds attempts that should have ended by now. */
   check(): void {
-    const now = this.#sight.now();
+    const now = this.#deps.now();
     for (const handler of this.#running) {
       const { timeoutMs, startedAt, process, id } = handler;
       if (timeoutMs === null || !isAtWork(handler) || process.pausedUntil > startedAt) continue;
       if (now > startedAt + timeoutMs + slackMs)
-        this.#sight.problem(id, `L1: its attempt has been running for ${now - startedAt} ms, with a timeout of ${timeoutMs} ms`);
+        this.#deps.problem(id, `L1: its attempt has been running for ${now - startedAt} ms, with a timeout of ${timeoutMs} ms`);
     }
   }
 
   #begin(definition: Definition, process: Process, input: unknown, context: TaskContext): Handler {
-    const { now, job: rowOf, troubledAt, concurrency, problem } = this.#sight;
+    const { now, job: rowOf, troubledAt, concurrency, problem } = this.#deps;
     const { id, attempt } = context;
     const row = rowOf(id);
     const holds = row?.status === 'running' && row.worker === process.name && row.attempt === attempt;
     const recently = (worker: string) => now() - troubledAt(worker) < troubleLastsMs;
     // Jobs claimed by a call that was in progress must be returned to the queue.
-    if (this.#sight.stops(process.name)) problem(id, `I7: it starts on ${process.name}, which is stopping`);
+    if (this.#deps.stops(process.name)) problem(id, `I7: it starts on ${process.name}, which is stopping`);
     if (!holds && !recently(process.name)) problem(id, `I3: attempt ${attempt} starts on ${process.name}, which does not hold the job`);
     // A schema may transform the input.
     if (row && !definition.schema && (input === undefined ? null : JSON.stringify(input)) !== row.input)
@@ -129,7 +129,7 @@ export class Handlers {
     const timeoutMs = row?.overrides?.timeoutMs ?? definition.timeoutMs;
     const handler: Handler = { process, id, claim: holds ? row.claim : -1, startedAt: now(), timeoutMs, context };
     this.#running.add(handler);
-    const count = this.countOn(process, this.#sight.home(id));
+    const count = this.countOn(process, this.#deps.home(id));
     if (count > concurrency) problem(id, `I8: it starts on ${process.name}, which runs ${count} jobs at once, more than ${concurrency}`);
     return handler;
   }

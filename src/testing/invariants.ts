@@ -51,7 +51,7 @@ const onItsWayMs = 60_000;
 const maxCallsASecond = 1;
 /** Once faults have stopped, due work is done within this time. */
 const promptMs = 60_000;
-const lookEveryMs = 10_000;
+const checkEveryMs = 10_000;
 /** Answers may be lost on their way, several in a row. */
 const maxReminders = 6;
 
@@ -87,7 +87,7 @@ export class InvariantChecker {
   readonly #deleted = new Set<string>();
   #isAtOnce = false;
   #healedAt = Number.POSITIVE_INFINITY;
-  #lookedAt = 0;
+  #checkedAt = 0;
 
   constructor(around: Surroundings) {
     this.#around = around;
@@ -96,9 +96,9 @@ export class InvariantChecker {
       openOf: (name) => this.#model.open.filter(({ schedule }) => schedule === name).length,
       problem: (text) => this.#problem(text),
     });
-    const say = (job: Job, what: string) => this.#say(job, what);
-    this.#dependents = new Dependents({ model: this.#model, label: around.label, say });
-    this.#remembered = new Remembered({ model: this.#model, say });
+    const report = (job: Job, what: string) => this.#report(job, what);
+    this.#dependents = new Dependents({ model: this.#model, label: around.label, report });
+    this.#remembered = new Remembered({ model: this.#model, report });
     this.handlers = new Handlers({
       now: around.now,
       job: (id) => this.#model.get(id),
@@ -188,7 +188,7 @@ export class InvariantChecker {
         // If a store answers later, other calls may take effect between its work and its answer.
         this.#isAtOnce = isAtOnce;
         see(settledAnswer, a, b);
-        this.#look();
+        this.#checkOverdue();
         return settledAnswer;
       };
       return answer instanceof Promise ? answer.then(seen) : seen(answer);
@@ -202,32 +202,32 @@ export class InvariantChecker {
   async final(stores: Iterable<Store>, now: number, startsOf: (id: string) => number): Promise<void> {
     // After a violation, later checks prove nothing.
     if (this.problems.length > 0) return;
-    this.#lookedAt = 0;
-    this.#look();
+    this.#checkedAt = 0;
+    this.#checkOverdue();
     const rows = new Map<string, JobRecord>();
     for (const store of stores) for (const record of await this.#rows(store, now)) rows.set(record.job.id, record);
     let gone = 0;
     for (const job of this.#model.jobs) {
       const starts = startsOf(job.id);
-      if (starts > job.claim) this.#say(job, `I6: it was started ${starts} times but claimed ${job.claim} times`);
-      if (job.status === 'successful' && starts === 0) this.#say(job, 'I6: it succeeded without being started');
+      if (starts > job.claim) this.#report(job, `I6: it was started ${starts} times but claimed ${job.claim} times`);
+      if (job.status === 'successful' && starts === 0) this.#report(job, 'I6: it succeeded without being started');
       const row = rows.get(job.id);
       if (!row && this.#deleted.has(job.id)) continue;
       if (!row && isOver(job) && gone < this.#pruned) gone += 1;
-      else if (!row) this.#say(job, 'I1: it was acknowledged but does not exist');
+      else if (!row) this.#report(job, 'I1: it was acknowledged but does not exist');
       else {
         const isDeferred = this.#limits?.tasks[job.task]?.rateByKey && row.job.dueAt > job.dueAt;
         const [key] = differing(row.job, isDeferred ? { ...job, dueAt: row.job.dueAt } : job);
-        if (key) this.#say(job, `E1: the store has ${show(row.job[key])} as its ${key}, but its answers gave ${show(job[key])}`);
+        if (key) this.#report(job, `E1: the store has ${show(row.job[key])} as its ${key}, but its answers gave ${show(job[key])}`);
         const [has, answered] = [history(row.attempts), history(this.#model.attemptsOf(job.id))];
-        if (has !== answered) this.#say(job, `I16: the store has the attempts ${has}, but its answers gave ${answered}`);
+        if (has !== answered) this.#report(job, `I16: the store has the attempts ${has}, but its answers gave ${answered}`);
       }
       // Jobs that schedules keep creating, and the jobs these enqueue, may still be on their way.
       const onItsWay = this.#firings.any && (job.status === 'running' ? (job.leaseUntil ?? 0) > now : job.dueAt > now - onItsWayMs);
       // A part of a workflow waits for jobs that are checked themselves.
       const due = job.status !== 'waiting' && (job.dueAt <= now || job.startedAt !== null);
       if (!isOver(job) && !onItsWay && !this.#paused.has(job.queue) && this.#around.definition(job.task) && due)
-        this.#say(job, `L1: it never finished and is ${visibleStatus(job, now)}`);
+        this.#report(job, `L1: it never finished and is ${visibleStatus(job, now)}`);
     }
     for (const id of rows.keys()) if (!this.#model.get(id)) this.#problem(`I1: job ${id} is in the store but was never enqueued`);
   }
@@ -262,10 +262,10 @@ export class InvariantChecker {
   }
 
   /** Checks from time to time what should have happened by now: L1 and L2, as early as possible. */
-  #look(): void {
+  #checkOverdue(): void {
     const now = this.#around.now();
-    if (now < this.#lookedAt + lookEveryMs) return;
-    this.#lookedAt = now;
+    if (now < this.#checkedAt + checkEveryMs) return;
+    this.#checkedAt = now;
     this.handlers.check();
     if (now < this.#healedAt + promptMs) return;
     const late = now - promptMs;
@@ -274,16 +274,17 @@ export class InvariantChecker {
     for (const job of this.#model.open) {
       const { id, claim, dueAt, leaseUntil, expiresAt } = job;
       if (job.status === 'running') {
-        if ((leaseUntil ?? 0) < late) this.#say(job, `L2: its lease expired ${now - (leaseUntil ?? 0)} ms ago, but no worker has found it`);
+        if ((leaseUntil ?? 0) < late)
+          this.#report(job, `L2: its lease expired ${now - (leaseUntil ?? 0)} ms ago, but no worker has found it`);
         const key = `${id} ${claim}`;
         const since = this.handlers.runs(id, claim) ? undefined : (this.#unattended.get(key) ?? now);
         if (since === undefined) this.#unattended.delete(key);
         else this.#unattended.set(key, since);
-        if (since !== undefined && since < late) this.#say(job, `L2: ${job.worker} holds it but does not run it`);
+        if (since !== undefined && since < late) this.#report(job, `L2: ${job.worker} holds it but does not run it`);
       } else if (job.status === 'waiting') continue;
       else if (job.awaits !== null && dueAt > now && this.#remembered.has(job.awaits))
-        this.#say(job, `I18: it waits for the signal ${job.awaits}, which was sent but is missing`);
-      else if (isTooLate(job, late)) this.#say(job, `L1: it expired ${now - (expiresAt ?? 0)} ms ago, but no worker has found it`);
+        this.#report(job, `I18: it waits for the signal ${job.awaits}, which was sent but is missing`);
+      else if (isTooLate(job, late)) this.#report(job, `L1: it expired ${now - (expiresAt ?? 0)} ms ago, but no worker has found it`);
       else if (
         dueAt < late &&
         this.#limitsOf(job).length === 0 &&
@@ -292,7 +293,7 @@ export class InvariantChecker {
         this.#around.definition(job.task) &&
         !isTooLate(job, now)
       )
-        this.#say(job, `L1: it has been due for ${now - dueAt} ms, but ${freeFor(id)?.name} is idle`);
+        this.#report(job, `L1: it has been due for ${now - dueAt} ms, but ${freeFor(id)?.name} is idle`);
     }
     for (const { name, nextAt } of this.#firings.lateFor(late))
       this.#problem(`L1: schedule ${name} has been due for ${now - (nextAt ?? now)} ms, but no worker fires it`);
@@ -308,7 +309,7 @@ export class InvariantChecker {
   /** A job that was reported as enqueued and that the store does not have. */
   lost(id: string): void {
     const job = this.#model.get(id);
-    if (!this.#lost.has(id) && job && !isOver(job)) this.#say(job, 'I1: it was acknowledged but does not exist');
+    if (!this.#lost.has(id) && job && !isOver(job)) this.#report(job, 'I1: it was acknowledged but does not exist');
     this.#lost.add(id);
   }
 
@@ -316,9 +317,9 @@ export class InvariantChecker {
     for (const job of jobs) {
       if (this.#seenEarly.delete(job.id)) continue;
       this.#coming.delete(job.id);
-      if (this.#model.get(job.id)) this.#say(job, 'I1: it was inserted twice');
+      if (this.#model.get(job.id)) this.#report(job, 'I1: it was inserted twice');
       const holder = this.#isAtOnce ? this.#holderOf(job) : undefined;
-      if (holder) this.#say(job, `I13: it was inserted, but ${this.#around.label(holder.id)} holds its unique key`);
+      if (holder) this.#report(job, `I13: it was inserted, but ${this.#around.label(holder.id)} holds its unique key`);
       this.#model.inserted(job);
       this.#homes.set(job.id, home);
       this.#firings.occurrence(job);
@@ -330,11 +331,11 @@ export class InvariantChecker {
     const before = this.#model.get(standing.id);
     if (!before) return;
     if (before.unique?.key !== job.unique?.key)
-      this.#say(job, `I13: ${this.#around.label(standing.id)} took its place but has another key`);
+      this.#report(job, `I13: ${this.#around.label(standing.id)} took its place but has another key`);
     if (job.unique?.onConflict !== 'replace' || before.status !== 'queued') return;
     const { input, priority, dueAt, runAfter, expiresAt } = standing;
     const isReplaced = input === job.input && priority === job.priority && dueAt <= Math.max(job.dueAt, job.enqueuedAt);
-    if (!isReplaced) this.#say(standing, 'I13: it was replaced, but does not have the enqueued values');
+    if (!isReplaced) this.#report(standing, 'I13: it was replaced, but does not have the enqueued values');
     this.#model.replaced({ ...before, input, priority, dueAt, runAfter, expiresAt });
   }
 
@@ -364,10 +365,10 @@ export class InvariantChecker {
       ({ task, concurrencyKey }) => task === job.task && (!ofTask?.concurrencyByKey || concurrencyKey === job.concurrencyKey),
     );
     const taskLimit = ofTask?.concurrency ?? Number.POSITIVE_INFINITY;
-    if (same.length > taskLimit) this.#say(job, `I9: ${same.length} jobs of its task and key run, and the limit is ${taskLimit}`);
+    if (same.length > taskLimit) this.#report(job, `I9: ${same.length} jobs of its task and key run, and the limit is ${taskLimit}`);
     const queueLimit = limits.queues[job.queue]?.concurrency ?? Number.POSITIVE_INFINITY;
     const ofQueue = running.filter(({ queue }) => queue === job.queue).length;
-    if (ofQueue > queueLimit) this.#say(job, `I9: ${ofQueue} jobs of queue ${job.queue} run, and the limit is ${queueLimit}`);
+    if (ofQueue > queueLimit) this.#report(job, `I9: ${ofQueue} jobs of queue ${job.queue} run, and the limit is ${queueLimit}`);
   }
 
   #claim(jobs: readonly Job[], options: ClaimOptions & At, home: Store): void {
@@ -384,18 +385,18 @@ export class InvariantChecker {
       // A claim has deferred a job that exceeds the rate of its key.
       if (before && job.dueAt > before.dueAt && limits?.tasks[job.task]?.rateByKey) before = { ...before, dueAt: job.dueAt };
       if (!before) {
-        this.#say(job, 'I1: it was claimed but never enqueued');
+        this.#report(job, 'I1: it was claimed but never enqueued');
         continue;
       }
-      if (before.status !== 'queued') this.#say(job, `I3: claimed by ${worker} while it was ${before.status}`);
-      if (before.dueAt > now) this.#say(job, 'I7: claimed before it was due');
-      if (isTooLate(before, now)) this.#say(job, 'I7: claimed after it had expired');
-      if (this.#paused.has(job.queue)) this.#say(job, 'I7: claimed in a paused queue');
-      if (job.claim !== before.claim + 1) this.#say(job, `I3: its claim number went from ${before.claim} to ${job.claim}`);
-      if (job.attempt !== before.attempt + 1) this.#say(job, `I5: its attempt number went from ${before.attempt} to ${job.attempt}`);
-      if (job.attempt > job.maxAttempts) this.#say(job, `I5: attempt ${job.attempt} of a maximum of ${job.maxAttempts}`);
+      if (before.status !== 'queued') this.#report(job, `I3: claimed by ${worker} while it was ${before.status}`);
+      if (before.dueAt > now) this.#report(job, 'I7: claimed before it was due');
+      if (isTooLate(before, now)) this.#report(job, 'I7: claimed after it had expired');
+      if (this.#paused.has(job.queue)) this.#report(job, 'I7: claimed in a paused queue');
+      if (job.claim !== before.claim + 1) this.#report(job, `I3: its claim number went from ${before.claim} to ${job.claim}`);
+      if (job.attempt !== before.attempt + 1) this.#report(job, `I5: its attempt number went from ${before.attempt} to ${job.attempt}`);
+      if (job.attempt > job.maxAttempts) this.#report(job, `I5: attempt ${job.attempt} of a maximum of ${job.maxAttempts}`);
       const [key] = differing(job, this.#model.claimed(before, worker, now, leaseUntil));
-      if (key) this.#say(job, `E1: it was claimed with a different ${key}, ${show(job[key])}`);
+      if (key) this.#report(job, `E1: it was claimed with a different ${key}, ${show(job[key])}`);
       if (limits && this.#isAtOnce) this.#checkLimits(job, limits);
     }
   }
@@ -411,7 +412,7 @@ export class InvariantChecker {
       .slice(0, limit);
     const at = could.findIndex(({ id }, i) => id !== jobs[i]?.id);
     const passed = could[at];
-    if (passed) this.#say(passed, `law 4: it was passed over${jobs[at] ? ` for ${this.#around.label((jobs[at] as Job).id)}` : ''}`);
+    if (passed) this.#report(passed, `law 4: it was passed over${jobs[at] ? ` for ${this.#around.label((jobs[at] as Job).id)}` : ''}`);
   }
 
   #renew(answers: readonly RenewAnswer[], held: readonly Held[], leaseUntil: number): void {
@@ -421,23 +422,23 @@ export class InvariantChecker {
       const holds = job?.status === 'running' && job.claim === lease.claim;
       if (!job || !answer) return;
       if (!holds) {
-        if (answer.kind !== 'lost') this.#say(job, `I4: claim ${lease.claim} was renewed but no longer holds it`);
-        this.#tell(job, lease.claim, 'I4: its worker was told that the lease is lost but continues');
+        if (answer.kind !== 'lost') this.#report(job, `I4: claim ${lease.claim} was renewed but no longer holds it`);
+        this.#remind(job, lease.claim, 'I4: its worker was told that the lease is lost but continues');
         return;
       }
       const wanted = job.cancelRequested === null ? 'held' : 'cancelled';
-      if (answer.kind !== wanted) this.#say(job, `I14: a renewal returned ${answer.kind} instead of ${wanted}`);
-      if (answer.kind === 'cancelled') this.#tell(job, lease.claim, 'I14: its worker was told to cancel it but continues');
+      if (answer.kind !== wanted) this.#report(job, `I14: a renewal returned ${answer.kind} instead of ${wanted}`);
+      if (answer.kind === 'cancelled') this.#remind(job, lease.claim, 'I14: its worker was told to cancel it but continues');
       if (answer.kind !== 'lost') this.#model.renewed(job, leaseUntil, lease);
     });
   }
 
   /** A worker that ignores repeated cancel requests is broken. */
-  #tell(job: Job, claim: number, what: string): void {
+  #remind(job: Job, claim: number, what: string): void {
     const key = `${job.id} ${claim}`;
     const times = (this.#notified.get(key) ?? 0) + 1;
     this.#notified.set(key, times);
-    if (times > maxReminders && this.handlers.atWork(job.id, claim)) this.#say(job, what);
+    if (times > maxReminders && this.handlers.atWork(job.id, claim)) this.#report(job, what);
   }
 
   #settle(settlement: Settlement, answer: Job | null): void {
@@ -451,16 +452,16 @@ export class InvariantChecker {
     const again = before?.settledAt === settlement.settledAt && before.outcome === settlement.outcome;
     if (!holds) {
       if (again && answer === null && !this.#deleted.has(job.id))
-        this.#say(job, `I4: the outcome of claim ${settlement.claim} was accepted, but stale when repeated`);
+        this.#report(job, `I4: the outcome of claim ${settlement.claim} was accepted, but stale when repeated`);
       if (answer === null || again) return;
       if (job.status === 'running' && job.claim === settlement.claim)
-        this.#say(job, `I3: treated as an orphan ${(job.leaseUntil ?? 0) - settlement.settledAt} ms before its lease expired`);
-      else this.#say(job, `I4: the outcome of claim ${settlement.claim} was accepted, which no longer holds it`);
+        this.#report(job, `I3: treated as an orphan ${(job.leaseUntil ?? 0) - settlement.settledAt} ms before its lease expired`);
+      else this.#report(job, `I4: the outcome of claim ${settlement.claim} was accepted, which no longer holds it`);
       return;
     }
     if (settlement.confirm) return;
     if (answer === null) {
-      this.#say(job, `I4: the outcome of claim ${settlement.claim} was refused, which holds it`);
+      this.#report(job, `I4: the outcome of claim ${settlement.claim} was refused, which holds it`);
       return;
     }
     this.#decided(job, settlement);
@@ -470,9 +471,9 @@ export class InvariantChecker {
       after = { ...after, dueAt: answer.dueAt };
       this.#model.replaced(after);
     }
-    if (answer.status !== after.status) this.#say(job, `I14: its settlement returned ${answer.status} instead of ${after.status}`);
+    if (answer.status !== after.status) this.#report(job, `I14: its settlement returned ${answer.status} instead of ${after.status}`);
     const [field] = differing(answer, after);
-    if (field) this.#say(job, `E1: its settlement returned a different ${field}, ${show(answer[field])}`);
+    if (field) this.#report(job, `E1: its settlement returned a different ${field}, ${show(answer[field])}`);
     this.#settled.set(key, settlement);
   }
 
@@ -482,30 +483,31 @@ export class InvariantChecker {
     this.#returned(job, settlement);
     const isUndone = this.#remembered.isUndone(job.id);
     const given = outcome === 'snoozed' || outcome === 'released' ? 1 : 0;
-    if (attempt !== job.attempt - given) this.#say(job, `I5: ${outcome}, but its attempt number went from ${job.attempt} to ${attempt}`);
+    if (attempt !== job.attempt - given) this.#report(job, `I5: ${outcome}, but its attempt number went from ${job.attempt} to ${attempt}`);
     const kept = outcome === 'lost' ? job.losses + 1 : outcome === 'released' ? job.losses : 0;
-    if (losses !== kept) this.#say(job, `I5: ${outcome}, but its losses went from ${job.losses} to ${losses}`);
+    if (losses !== kept) this.#report(job, `I5: ${outcome}, but its losses went from ${job.losses} to ${losses}`);
     if (outcome === 'lost') {
       if (status === 'queued' && dueAt !== settledAt)
-        this.#say(job, `I11: its lease was lost, but it is due ${dueAt - settledAt} ms later`);
+        this.#report(job, `I11: its lease was lost, but it is due ${dueAt - settledAt} ms later`);
       if (status === 'queued' && !isUndone && (losses >= maxLosses || attempt >= job.maxAttempts))
-        this.#say(job, `I5: lost ${losses} times at attempt ${attempt} of ${job.maxAttempts}, but continues`);
+        this.#report(job, `I5: lost ${losses} times at attempt ${attempt} of ${job.maxAttempts}, but continues`);
       const worker = job.worker ?? '';
       // It may be found late by workers that had trouble themselves.
       const since = (job.leaseUntil ?? 0) - this.#around.troubledAt(worker);
       if (since > troubleLastsMs)
-        this.#say(job, `L2: ${worker} lost its lease, although nothing has gone wrong with it for ${Math.round(since / 1_000)} s`);
+        this.#report(job, `L2: ${worker} lost its lease, although nothing has gone wrong with it for ${Math.round(since / 1_000)} s`);
     }
     if (outcome === 'failed' && status === 'failed' && reason !== 'permanent' && attempt < job.maxAttempts && !isUndone)
-      this.#say(job, `I5: failed for good at attempt ${attempt} of ${job.maxAttempts}`);
+      this.#report(job, `I5: failed for good at attempt ${attempt} of ${job.maxAttempts}`);
     if (outcome !== 'failed' || status !== 'queued') return;
-    if (error?.name === 'PermanentError') this.#say(job, 'I5: its error is permanent, but it is retried');
-    if (attempt >= job.maxAttempts) this.#say(job, `I5: it is retried after attempt ${attempt} of ${job.maxAttempts}`);
+    if (error?.name === 'PermanentError') this.#report(job, 'I5: its error is permanent, but it is retried');
+    if (attempt >= job.maxAttempts) this.#report(job, `I5: it is retried after attempt ${attempt} of ${job.maxAttempts}`);
     const backoff = job.overrides?.backoff ?? this.#around.definition(job.task)?.backoff;
     if (!backoff || backoff.kind === 'own') return;
     const [min, max] = [backoffMs(backoff, job.attempt, 0, undefined), backoffMs(backoff, job.attempt, 1, undefined)];
     const delay = dueAt - settledAt;
-    if (delay < min || delay > max) this.#say(job, `I11: attempt ${job.attempt} is retried after ${delay} ms instead of ${min} to ${max}`);
+    if (delay < min || delay > max)
+      this.#report(job, `I11: attempt ${job.attempt} is retried after ${delay} ms instead of ${min} to ${max}`);
   }
 
   /** Checks that the task's return value decides the job's outcome. */
@@ -514,12 +516,12 @@ export class InvariantChecker {
     if (!result) return;
     if (outcome === 'successful' && 'value' in result) {
       const text = result.value === undefined ? null : JSON.stringify(result.value);
-      if (text !== returnValue) this.#say(job, `I15: its task returned ${text}, but ${returnValue} is stored`);
+      if (text !== returnValue) this.#report(job, `I15: its task returned ${text}, but ${returnValue} is stored`);
     }
     if (outcome === 'snoozed' && 'snoozedMs' in result && dueAt - settledAt !== result.snoozedMs)
-      this.#say(job, `I11: snoozed for ${result.snoozedMs} ms, but it is due ${dueAt - settledAt} ms later`);
+      this.#report(job, `I11: snoozed for ${result.snoozedMs} ms, but it is due ${dueAt - settledAt} ms later`);
     if (outcome === 'cancelled' && 'cancelled' in result && reason !== result.cancelled)
-      this.#say(job, `I15: its task cancelled it with reason ${result.cancelled}, but ${reason} is stored`);
+      this.#report(job, `I15: its task cancelled it with reason ${result.cancelled}, but ${reason} is stored`);
   }
 
   #overdue(jobs: readonly Job[], now: number): void {
@@ -528,7 +530,7 @@ export class InvariantChecker {
       if (!job) continue;
       const orphan = job.status === 'running' && (job.leaseUntil ?? 0) <= now;
       if (!orphan && !(job.status === 'queued' && isTooLate(job, now)))
-        this.#say(job, `law 7: reported as overdue, but it is ${job.status}`);
+        this.#report(job, `law 7: reported as overdue, but it is ${job.status}`);
     }
   }
 
@@ -540,9 +542,9 @@ export class InvariantChecker {
       // Another job holds its unique key or undoes its workflow, so it is left unchanged.
       if (isAsExpected && rows[i] && rows[i]?.id !== amendment.id) return;
       if (isAsExpected !== (rows[i] !== null))
-        this.#say(job, `I2: an amendment was ${rows[i] === null ? 'wrongly refused' : 'wrongly accepted'}`);
+        this.#report(job, `I2: an amendment was ${rows[i] === null ? 'wrongly refused' : 'wrongly accepted'}`);
       if (rows[i] && isOver(job) && amendment.set?.status !== undefined && amendment.set.status !== 'queued')
-        this.#say(job, `I12: it was ${job.status} and becomes ${amendment.set.status}`);
+        this.#report(job, `I12: it was ${job.status} and becomes ${amendment.set.status}`);
       if (!isAsExpected || !rows[i]) return;
       if (isOver(job) && amendment.set?.status === 'queued') this.#remembered.runAgain(job);
       if (amendment.set === null) {
@@ -564,7 +566,7 @@ export class InvariantChecker {
     this.#dependents.changed(dependents, ended, this.#isAtOnce);
   }
 
-  #say(job: Job, what: string): void {
+  #report(job: Job, what: string): void {
     this.#problem(`${this.#around.label(job.id)}: ${what}`);
   }
 

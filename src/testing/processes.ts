@@ -37,7 +37,7 @@ export interface Ground {
   /** Throws if the simulation can no longer be used. */
   use(): void;
   /** Called when a process died. The last changes that it made to a store may not have been reported. */
-  untold(): void;
+  mayHaveUnreported(): void;
 }
 
 const none: readonly never[] = [];
@@ -68,7 +68,7 @@ export class Processes {
   readonly #ground: Ground;
   readonly #places: Place[] = [];
   /** When something last went wrong with each worker's process. */
-  readonly #troubles = new Map<string, number>();
+  readonly #troubledUntil = new Map<string, number>();
   /** The wrapper of task functions for the invariant checker, if there is one. */
   handlers: Handlers | undefined;
 
@@ -84,7 +84,7 @@ export class Processes {
         choices,
         now: clock.now,
         crash: (process) => this.#crash(this.#placeOf(process), true),
-        trouble: (process) => this.#trouble(process, 0),
+        markTroubled: (process) => this.#markTroubled(process, 0),
         pause: (process, ms) => this.#stop(process, ms),
         lag: (process, ms) => clock.lag(process, ms),
         // Not a wait of the calling attempt.
@@ -151,12 +151,12 @@ export class Processes {
 
   /** When something last went wrong with a worker's process, including its start. */
   troubledAt(worker: string): number {
-    return this.#troubles.get(worker) ?? Number.POSITIVE_INFINITY;
+    return this.#troubledUntil.get(worker) ?? Number.POSITIVE_INFINITY;
   }
 
   /** A fault of a store may affect every process. */
   troubled(): void {
-    for (const { process } of this.#places) this.#trouble(process, 0);
+    for (const { process } of this.#places) this.#markTroubled(process, 0);
   }
 
   crash(worker: string): void {
@@ -196,7 +196,7 @@ export class Processes {
         if (!Number.isSafeInteger(ms)) throw new SimulationError(`skew() takes whole milliseconds, positive or negative; got ${ms}`);
         place.skewMs = ms;
         place.process.skewMs = ms;
-        this.#trouble(place.process, 0);
+        this.#markTroubled(place.process, 0);
         this.#note(place.process, `its clock is off by ${ms} ms`);
       },
       pauseFor: (duration) => {
@@ -230,7 +230,7 @@ export class Processes {
     place.stopped = false;
     const process = new Process(id);
     place.process = process;
-    this.#trouble(process, 0);
+    this.#markTroubled(process, 0);
     const { clock, settings, stores, faults, between } = this.#ground;
     const { drawn } = faults;
     process.skewMs = drawn ? drawn.skewOf(process) : place.skewMs;
@@ -285,21 +285,21 @@ export class Processes {
     if (process.dead) return;
     const { clock } = this.#ground;
     clock.kill(process);
-    this.#trouble(process, 0);
+    this.#markTroubled(process, 0);
     this.#note(process, 'crashed');
-    this.#ground.untold();
+    this.#ground.mayHaveUnreported();
     if (!restart || place.retired) return;
     // The calling code may be in the process that dies, so the restart must not belong to it.
     scope.exit(() => clock.arm(clock.now() + restartAfterMs, () => this.#start(place.index, place.version), undefined));
   }
 
   #stop(process: Process, ms: number): void {
-    this.#trouble(process, ms);
+    this.#markTroubled(process, ms);
     process.pausedUntil = Math.max(process.pausedUntil, this.#ground.clock.now() + ms);
   }
 
-  #trouble(process: Process, ms: number): void {
-    this.#troubles.set(process.name, Math.max(this.#troubles.get(process.name) ?? 0, this.#ground.clock.now() + ms));
+  #markTroubled(process: Process, ms: number): void {
+    this.#troubledUntil.set(process.name, Math.max(this.#troubledUntil.get(process.name) ?? 0, this.#ground.clock.now() + ms));
   }
 
   #note(process: Process, text: string): void {

@@ -8,7 +8,7 @@ import type { Model } from './model.ts';
 
 interface Around {
   readonly model: Model;
-  say(job: Job, what: string): void;
+  report(job: Job, what: string): void;
 }
 
 export class Remembered {
@@ -26,16 +26,16 @@ export class Remembered {
     for (const step of steps) {
       // Two workers may find out at the same time that the job has failed. The same row is sent again if the answer was lost.
       if (step.kind === 'step' && step.name !== failedStep && kept.has(step.name) && kept.get(step.name) !== step)
-        this.#say(id, `I17: its step ${step.name} ran again after it was stored`);
+        this.#report(id, `I17: its step ${step.name} ran again after it was stored`);
       kept.set(step.name, step);
     }
   }
 
   read(ids: readonly string[], answers: readonly (readonly Step[])[], isAtOnce: boolean): void {
     for (const [i, id] of ids.entries()) {
-      const there = new Set(answers[i]?.map(({ name }) => name));
+      const names = new Set(answers[i]?.map(({ name }) => name));
       for (const name of this.#steps.get(id)?.keys() ?? [])
-        if (isAtOnce && !there.has(name)) this.#say(id, `I17: its step ${name} was stored but is missing`);
+        if (isAtOnce && !names.has(name)) this.#report(id, `I17: its step ${name} was stored but is missing`);
     }
   }
 
@@ -47,10 +47,10 @@ export class Remembered {
     if (answer === false) return;
     const count = this.#signals.get(name) ?? 0;
     if (answer === null) {
-      if (isAtOnce && count > 0) this.#say(id, `I18: the signal ${name} was sent but is missing`);
+      if (isAtOnce && count > 0) this.#report(id, `I18: the signal ${name} was sent but is missing`);
       return;
     }
-    if (isAtOnce && count === 0) this.#say(id, `I18: it was given the signal ${name}, which was not sent or has been taken`);
+    if (isAtOnce && count === 0) this.#report(id, `I18: it was given the signal ${name}, which was not sent or has been taken`);
     this.#signals.set(name, Math.max(0, count - 1));
     this.#steps.set(id, (this.#steps.get(id) ?? new Map<string, Step>()).set(step.name, { ...step, value: null }));
   }
@@ -76,8 +76,8 @@ export class Remembered {
     this.#steps.delete(id);
   }
 
-  #say(id: string, what: string): void {
+  #report(id: string, what: string): void {
     const job = this.#around.model.get(id);
-    if (job) this.#around.say(job, what);
+    if (job) this.#around.report(job, what);
   }
 }

@@ -38,8 +38,8 @@ import { VirtualClock } from './virtual-clock.ts';
 import { type TestTimer, virtualGlobals } from './virtual-globals.ts';
 
 /** How often a test that drives nothing is checked, and after how many checks its wait is refused: before Vitest's timeout of 5 s. */
-const lookAtTimersMs = 250;
-const looksAtTimers = 8;
+const timerCheckMs = 250;
+const maxTimerChecks = 8;
 
 export class Simulated implements Simulation {
   readonly tasks: Tasks;
@@ -109,7 +109,7 @@ export class Simulated implements Simulation {
       stores: this.#stores,
       between,
       use: () => this.#use(),
-      untold: () => this.#idler.untold(),
+      mayHaveUnreported: () => this.#idler.mayHaveUnreported(),
     });
     if (watched) {
       this.#checker = new InvariantChecker({
@@ -442,7 +442,7 @@ export class Simulated implements Simulation {
     this.#processes.kill();
     this.#whenEnded();
     for (const store of this.#stores.values()) await store.close();
-    if (driving !== undefined && !this.#isMisuseTold) throw this.#notAwaited(driving);
+    if (driving !== undefined && !this.#isMisuseReported) throw this.#notAwaited(driving);
     const leaks = await leaksAmong(suspects);
     if (leaks.length === 0) return;
     const lines = leaks.map(({ scope: { id, attempt }, at }) => `${this.record.label(id)} attempt ${attempt}: a timer set at ${at}`);
@@ -493,7 +493,7 @@ export class Simulated implements Simulation {
         `sim.${call}() was called inside a task; only the test can advance time. In a task, wait with ctx.sleep().`,
       );
     if (this.#driving) {
-      this.#isMisuseTold = true;
+      this.#isMisuseReported = true;
       throw new SimulationError(
         `sim.${call}() was called before sim.${this.#driving}() had finished; write: await sim.${this.#driving}(…)`,
       );
@@ -512,7 +512,7 @@ export class Simulated implements Simulation {
   }
   #drives = 0;
   /** The test was already told that it does not await a call; the end must not repeat it and hide the first message. */
-  #isMisuseTold = false;
+  #isMisuseReported = false;
 
   #notAwaited(call: string): SimulationError {
     return new SimulationError(`sim.${call}() was not awaited: the simulation ended before it had finished. Write: await sim.${call}(…)`);
@@ -530,7 +530,7 @@ export class Simulated implements Simulation {
     if (this.#testTimers.size > 1) return;
     let quiet = 0;
     let drives = this.#drives;
-    const look = () => {
+    const check = () => {
       for (const one of this.#testTimers) if (!one.timer.isPending) this.#testTimers.delete(one);
       if (this.#ended || this.#testTimers.size === 0) {
         this.#testTimers.clear();
@@ -539,10 +539,10 @@ export class Simulated implements Simulation {
       // Counts checks instead of time, because checks come later on a slow machine.
       quiet = this.#driving !== undefined || drives !== this.#drives || this.#clock.isBusy ? 0 : quiet + 1;
       drives = this.#drives;
-      if (quiet < looksAtTimers) realSetTimeout(look, lookAtTimersMs).unref();
+      if (quiet < maxTimerChecks) realSetTimeout(check, timerCheckMs).unref();
       else this.#refuseTestTimers();
     };
-    realSetTimeout(look, lookAtTimersMs).unref();
+    realSetTimeout(check, timerCheckMs).unref();
   };
   readonly #testTimers = new Set<TestTimer>();
 
@@ -610,7 +610,7 @@ export class Simulated implements Simulation {
       },
       beforeWait: () => {
         if (this.#driving) {
-          this.#isMisuseTold = true;
+          this.#isMisuseReported = true;
           throw new SimulationError(
             `result.wait() was called before sim.${this.#driving}() had finished; write: await sim.${this.#driving}(…)`,
           );

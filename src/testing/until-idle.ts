@@ -12,9 +12,9 @@ import type { VirtualClock } from './virtual-clock.ts';
 /** After this many instants without an event, check whether there will ever be one. */
 const quietSteps = 100;
 /** After this many instants without an event, ask the store whether unfinished jobs have ended without being reported. */
-const quietLooks = 10;
+const quietInstants = 10;
 /** After a crash, do the same after this many instants, twice. */
-const untoldLooks = 50;
+const instantsAfterCrash = 50;
 
 export class Idler {
   readonly #clock: VirtualClock;
@@ -25,9 +25,9 @@ export class Idler {
   readonly #processes: Processes;
   readonly #checker: InvariantChecker | undefined;
   /** How many more times to ask the stores for unreported changes. */
-  #untold = 0;
+  #checksLeft = 0;
   /** A process has died; only then can a job have ended without being reported. */
-  #mayBeUntold = false;
+  #mayHaveUnreported = false;
 
   constructor(of: {
     clock: VirtualClock;
@@ -48,9 +48,9 @@ export class Idler {
   }
 
   /** Called when a process died. The last changes that it made to a store may not have been reported. */
-  untold(): void {
-    this.#untold = 2;
-    this.#mayBeUntold = true;
+  mayHaveUnreported(): void {
+    this.#checksLeft = 2;
+    this.#mayHaveUnreported = true;
   }
 
   /**
@@ -71,8 +71,10 @@ export class Idler {
           `after ${exact(this.#clock.now() - until + maxMs)} of virtual time and ${instants - 1} instants with events, jobs are still unfinished:\n  ${this.#leftOver()}`,
         );
       }
-      const asks = (this.#mayBeUntold && quiet % quietLooks === quietLooks - 1) || (this.#untold > 0 && instants % untoldLooks === 0);
-      if (asks && (await this.#catchUp())) continue;
+      const isCheckDue =
+        (this.#mayHaveUnreported && quiet % quietInstants === quietInstants - 1) ||
+        (this.#checksLeft > 0 && instants % instantsAfterCrash === 0);
+      if (isCheckDue && (await this.#catchUp())) continue;
       const { nextAt } = this.#clock;
       if (quiet > 0 && quiet % quietSteps === 0 && this.#clock.isStalled) throw this.#clock.stalled();
       if (nextAt === undefined || (quiet > 0 && quiet % quietSteps === 0 && this.#isDeadlock())) {
@@ -87,7 +89,7 @@ export class Idler {
 
   /** Looks for changes that a process made to the store just before it died. True if there were any. */
   async #catchUp(): Promise<boolean> {
-    this.#untold = Math.max(0, this.#untold - 1);
+    this.#checksLeft = Math.max(0, this.#checksLeft - 1);
     const { stores } = this.#settings;
     const storeOf = ({ id }: Job) => this.#stores.get(stores.get(this.#record.aliases.get(id) ?? 'default') as StoreSource) as Store;
     let corrected = false;

@@ -130,19 +130,20 @@ function explain(
   found: readonly Candidate[],
   times: number | undefined,
 ): string {
-  const asked = input !== undefined || conditions.length > 0;
-  const such = asked ? `a job of ${taskName} like this` : `a job of ${taskName}`;
-  const wanted = asked ? `\n\n${describe(state, input, conditions)}` : '';
+  const hasDetails = input !== undefined || conditions.length > 0;
+  const subject = hasDetails ? `a job of ${taskName} like this` : `a job of ${taskName}`;
+  const wanted = hasDetails ? `\n\n${describe(state, input, conditions)}` : '';
   if (state.isNot) {
-    const expected = times === undefined ? `not to have enqueued ${such}` : `to have enqueued ${such} any number of times except ${times}`;
+    const expected =
+      times === undefined ? `not to have enqueued ${subject}` : `to have enqueued ${subject} any number of times except ${times}`;
     return `Expected ${enqueuer} ${expected}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}`;
   }
   if (times !== undefined && found.length > 0) {
     const rest = candidates.filter((candidate) => !found.includes(candidate));
     const others = rest.length === 0 ? '' : `\n\nThese are different:\n\n${list(state, rest)}`;
-    return `Expected ${enqueuer} to have enqueued ${such} ${count(times, 'time')}; it has ${count(found.length, 'time')}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}${others}`;
+    return `Expected ${enqueuer} to have enqueued ${subject} ${count(times, 'time')}; it has ${count(found.length, 'time')}.${wanted}\n\nIt has enqueued:\n\n${list(state, found)}${others}`;
   }
-  const head = `Expected ${enqueuer} to have enqueued ${such}${times === undefined ? '' : ` ${count(times, 'time')}`}.${wanted}`;
+  const head = `Expected ${enqueuer} to have enqueued ${subject}${times === undefined ? '' : ` ${count(times, 'time')}`}.${wanted}`;
   if (candidates.length === 0) return `${head}\n\nIt has enqueued no job of ${taskName}.`;
   return `${head}\n\n${nearest(state, input, candidates)}`;
 }

@@ -94,15 +94,15 @@ function explain(
   found: readonly Candidate[],
   times: number | undefined,
 ): string {
-  const such = conditions.length > 0 ? 'an email like this' : 'a mail';
+  const subject = conditions.length > 0 ? 'an email like this' : 'a mail';
   const wanted = conditions.map(({ field, expected }) => `\n  ${field}: ${state.utils.EXPECTED_COLOR(expected)}`).join('');
-  const asked = wanted === '' ? '' : `\n${wanted}`;
+  const details = wanted === '' ? '' : `\n${wanted}`;
   if (state.isNot) {
-    const often = times === undefined ? `not to have sent ${such}` : `to have sent ${such} any number of times except ${times}`;
-    return `Expected the simulation ${often}.${asked}\n\nIt has sent:\n\n${list(state, sim, found)}`;
+    const often = times === undefined ? `not to have sent ${subject}` : `to have sent ${subject} any number of times except ${times}`;
+    return `Expected the simulation ${often}.${details}\n\nIt has sent:\n\n${list(state, sim, found)}`;
   }
   const often = times === undefined ? '' : ` ${count(times, 'time')}`;
-  const head = `Expected the simulation to have sent ${such}${often}.${asked}`;
+  const head = `Expected the simulation to have sent ${subject}${often}.${details}`;
   if (candidates.length === 0) return `${head}\n\nIt has sent no mail.${unsent(sim)}`;
   if (found.length > 0) return `${head}\n\nIt has ${count(found.length, 'time')}:\n\n${list(state, sim, found)}`;
   const [first] = candidates as [Candidate, ...Candidate[]];

@@ -69,7 +69,7 @@ test('the cursor stays on its job when jobs are inserted before it', () => {
 
 test('a read error stays visible until a read succeeds', () => {
   const unread = reduce(sample(), { type: 'unread', text: 'the file jobs.db was deleted' });
-  const later = ['2', 'j', 'j', 'j', 'j', '1'].reduce(press, reduce(unread, { type: 'told', kind: 'done', text: 'paused queue mail' }));
+  const later = ['2', 'j', 'j', 'j', 'j', '1'].reduce(press, reduce(unread, { type: 'notified', kind: 'done', text: 'paused queue mail' }));
   const lines = (state: State) => screen(state).map(({ spans }) => spans.map(({ text }) => text).join(''));
   expect(lines(later).join('\n')).toMatch(/✗ no data since 01:12:40: the file jobs\.db was deleted/);
   expect(reduce(later, { type: 'unread', text: 'the file jobs.db was deleted' })).toBe(later);

@@ -79,20 +79,20 @@ export function banner(state: State, wide: number, high: number): readonly Line[
   if (confirm?.counting) return [filled(line(span(` ${confirm.question}`, 'warn'), span('   n', 'key'), span(' no')), wide)];
   if (confirm)
     return [filled(line(span(` ${confirm.question} `, 'warn'), span(' y', 'key'), span(' yes   '), span('n', 'key'), span(' no')), wide)];
-  if (notice?.kind === 'done') return toldLines(marks.successful, 'text', clean(notice.text), wide, maxLines);
-  if (notice) return toldLines(marks.failed, 'bad', clean(notice.text), wide, maxLines);
+  if (notice?.kind === 'done') return noticeLines(marks.successful, 'text', clean(notice.text), wide, maxLines);
+  if (notice) return noticeLines(marks.failed, 'bad', clean(notice.text), wide, maxLines);
   if (unread) {
     const text = `no data since ${clockTime(unread.since, zone)}: ${clean(unread.text)}`;
-    return toldLines(marks.failed, 'bad', text, wide, maxLines);
+    return noticeLines(marks.failed, 'bad', text, wide, maxLines);
   }
   if (!fault) return [];
-  const lines = toldLines(marks.failed, 'bad', clean(fault.join(' ')), wide, maxLines);
+  const lines = noticeLines(marks.failed, 'bad', clean(fault.join(' ')), wide, maxLines);
   return maxLines === 1
     ? lines
     : [filled(line(span('   the module cannot be loaded; the previous version keeps running', 'dim')), wide), ...lines];
 }
 
-function toldLines({ glyph, role: glyphRole }: Mark, role: Role, text: string, wide: number, maxLines: number): readonly Line[] {
+function noticeLines({ glyph, role: glyphRole }: Mark, role: Role, text: string, wide: number, maxLines: number): readonly Line[] {
   return wrapped(text, Math.max(1, wide - 4), maxLines).map((one, i) =>
     filled(line(span(i === 0 ? ` ${glyph} ` : '   ', glyphRole), span(one, role)), wide),
   );
@@ -123,10 +123,10 @@ export function promptLines(state: State, wide: number): readonly Line[] {
     span(under === undefined ? '' : chars.slice(prompt.at).join('')),
   ];
   const { verdict } = prompt;
-  const told = verdict
+  const below = verdict
     ? span(` ${verdict.ok ? '✓' : '✗'} ${clean(verdict.text)}`, verdict.ok ? 'good' : 'bad')
     : span(` ${hintOf(state)}`, 'dim');
-  return [filled(line(told), wide), filled(line(question, ...typed), wide)];
+  return [filled(line(below), wide), filled(line(question, ...typed), wide)];
 }
 
 function hintOf({ prompt, data }: State): string {

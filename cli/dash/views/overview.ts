@@ -143,11 +143,11 @@ function failureLine(job: Failure, when: string, taskWide: number, { now, zone }
     span(padEnd(shorten(job.task, taskWide, 'middle'), taskWide)),
     span('  '),
   ];
-  const goesOn = job.status === 'retrying' && wide >= 60 ? ` → ${dayTime(job.dueAt, now, zone)} ` : '';
+  const retryText = job.status === 'retrying' && wide >= 60 ? ` → ${dayTime(job.dueAt, now, zone)} ` : '';
   const times = job.times === 1 ? '' : ` ×${count(job.times)}`;
-  const room = Math.max(1, wide - widthOf(left) - times.length - goesOn.length);
+  const room = Math.max(1, wide - widthOf(left) - times.length - retryText.length);
   const error = job.error ?? job.reason ?? '';
   // Drop the error's class on narrow screens.
   const text = wide >= 60 ? error : error.replace(/^\w*Error: /, '');
-  return filled({ spans: [...left, span(shorten(text, room), 'calm'), span(times, 'strong'), span(goesOn, 'warn')] }, wide);
+  return filled({ spans: [...left, span(shorten(text, room), 'calm'), span(times, 'strong'), span(retryText, 'warn')] }, wide);
 }

@@ -39,7 +39,7 @@ interface Waiting {
 }
 
 /** The length of the write-ahead log is checked after this number of commits. */
-const lookEveryCommits = 500;
+const checkEveryCommits = 500;
 /** Sixteen times SQLite's default limit. */
 const largeLogBytes = 67_108_864;
 
@@ -57,7 +57,7 @@ export class Connection {
   /** In call order; no write overtakes another. */
   #waiting: Waiting[] = [];
   #refusals = 0;
-  #untilLook = lookEveryCommits;
+  #commitsUntilCheck = checkEveryCommits;
   #warned = false;
   /** Set once the database is in WAL mode and migrated; undefined in memory. */
   #files: Files | undefined;
@@ -183,7 +183,7 @@ export class Connection {
     if (this.#files?.logChange())
       throw this.#replaced('the write-ahead log was deleted during a commit, which other connections may never see; repeat the operation');
     // The transaction is committed: from here on nothing may look like a failure, or the work would be repeated.
-    if (--this.#untilLook <= 0) this.#lookAtLog();
+    if (--this.#commitsUntilCheck <= 0) this.#checkLog();
     return value;
   }
 
@@ -191,8 +191,8 @@ export class Connection {
    * A reader that holds a snapshot keeps the write-ahead log from being reset, so it grows without bound. Our own reads end immediately, so
    * the reader is elsewhere. It cannot be ended from here, but a warning can be logged.
    */
-  #lookAtLog(): void {
-    this.#untilLook = lookEveryCommits;
+  #checkLog(): void {
+    this.#commitsUntilCheck = checkEveryCommits;
     if (this.isPrivate) return;
     let state: { log: number; checkpointed: number } | undefined;
     try {

@@ -8,7 +8,7 @@ import type { Database } from 'better-sqlite3';
 import { systemClock, type Timer } from '../../ports/clock.ts';
 
 /** The log is written, then flushed, and only then is the commit visible. After an event, it is checked after each of these delays. */
-const lookAfterMs = [0, 1, 1, 2, 4, 8, 16, 32, 64] as const;
+const checkAfterMs = [0, 1, 1, 2, 4, 8, 16, 32, 64] as const;
 
 /** Calls `changed` after another connection's commit. Returns a function that stops watching. */
 export function watch(file: string, db: Database, changed: () => void): () => void {
@@ -27,7 +27,7 @@ export function watch(file: string, db: Database, changed: () => void): () => vo
       changed();
     }
     // In either case another commit may follow.
-    const later = lookAfterMs[step + 1];
+    const later = checkAfterMs[step + 1];
     if (later !== undefined) timer = systemClock.at(systemClock.now() + later, () => check(step + 1));
   };
   try {

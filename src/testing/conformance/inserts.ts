@@ -37,11 +37,11 @@ const inserts = cases(11, {
     const first = job({ id: 'order:1/a' });
     await insert(store, first, job({ id: 'order:2', dueAt: t0 + 5 }));
     await claim(store, t0);
-    const there = await store.get([first.id]);
+    const stored = await store.get([first.id]);
     const other = job({ id: 'order:3' });
     const answer = await store.insert([{ ...first, input: '"other"', queue: 'slow' }, other], { now: t0, once: true });
-    assert.deepEqual(answer, [there[0], null]);
-    assert.deepEqual(await store.get([first.id, other.id]), [there[0], { job: other, attempts: [] }]);
+    assert.deepEqual(answer, [stored[0], null]);
+    assert.deepEqual(await store.get([first.id, other.id]), [stored[0], { job: other, attempts: [] }]);
     assert.deepEqual(await store.insert([job()], { now: t0, once: true }), [null]);
   },
   'once: of fifty concurrent inserts, one succeeds': async (store, job) => {
@@ -278,8 +278,8 @@ function moved(value: unknown, byMs: number): unknown {
 function playedAt(otherAt: number): ConformanceCase['run'] {
   return async (open) => {
     const here = await withStore(open, (store) => play(store, t0));
-    const there = await withStore(open, (store) => play(store, otherAt));
-    assert.deepEqual(moved(there, t0 - otherAt), here);
+    const stored = await withStore(open, (store) => play(store, otherAt));
+    assert.deepEqual(moved(stored, t0 - otherAt), here);
   };
 }
 

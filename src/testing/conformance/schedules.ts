@@ -95,8 +95,8 @@ const occurrences = cases(6, {
     await settle(store, done(row as Job, t0));
     assert.deepEqual(await store.advanceSchedules([advance([of(t0)], { revision: 3 })], { now: t0 }), [[]]);
     assert.equal(await store.prune({ status: 'successful', finishedBefore: t0 + 1, limit: 10 }), 1);
-    const anew = of(t0);
-    assert.deepEqual(await store.advanceSchedules([advance([anew], { revision: 4 })], { now: t0 }), [[anew]]);
+    const recreated = of(t0);
+    assert.deepEqual(await store.advanceSchedules([advance([recreated], { revision: 4 })], { now: t0 }), [[recreated]]);
   },
   'an advance whose job already exists is refused as a conflict, and changes neither the schedule nor the job': async (store, job) => {
     await save(store, {});

@@ -85,15 +85,15 @@ const nextDue = cases('nextDueAt', {
         return ready ? jobAt !== null && jobAt <= now : jobAt;
       };
       const sees = (instant: number) => ready || instant;
-      const nothing = ready ? false : null;
+      const none = ready ? false : null;
       assert.equal(await at({}), sees(t0 + 3));
       assert.equal(await at({ excludeQueues: ['a'] }), sees(t0 + 4));
       assert.equal(await at({ queues: ['c', 'paused'] }), sees(t0 + 5));
       assert.equal(await at({ queues: ['b', 'c'], excludeQueues: ['b'] }), sees(t0 + 5));
-      assert.equal(await at({ queues: ['paused'] }), nothing);
-      assert.equal(await at({ queues: [] }), nothing);
-      assert.equal(await at({ tasks: ['report'] }), nothing);
-      assert.equal(await at({ tasks: [] }), nothing);
+      assert.equal(await at({ queues: ['paused'] }), none);
+      assert.equal(await at({ queues: [] }), none);
+      assert.equal(await at({ tasks: ['report'] }), none);
+      assert.equal(await at({ tasks: [] }), none);
       assert.equal(await at({ tasks: ['unknown'], excludeQueues: [] }), sees(t0 + 2));
     }
   },
