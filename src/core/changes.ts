@@ -1,5 +1,5 @@
 /**
- * What follows from a change to jobs, outside the store that made it: the events to emit, the answer to a repeated settlement, and the
+ * The consequences of a change to jobs, outside the store that made it: the events to emit, the answer to a repeated settlement, and the
  * hints that wake workers. Pure; shared by stores, workers and the janitor.
  */
 import type { Event } from './events.ts';
@@ -38,12 +38,12 @@ export function endingEvents({ job, settlement, worker, attempt }: Ending): read
 
 /**
  * The events of jobs that changed because others of their workflow did.
- * @param isAgain true if these run again; otherwise they have ended
+ * @param isAgain true if those other jobs run again; otherwise they have ended
  */
 export function dependentEvents(dependents: readonly Job[], at: number, isAgain = false): readonly Event[] {
   return dependents.flatMap((job): Event[] => {
     if (job.status === 'cancelled') return [{ type: 'cancelled', at, job, worker: null, attempt: job.attempt }];
-    // Its worker tells how a running job ends.
+    // The worker of a running job reports its end.
     if (job.status === 'running') return [];
     return [{ type: isAgain ? 'requeued' : 'unblocked', at, job }];
   });
@@ -60,13 +60,13 @@ function repeated(job: Job, attempt: Attempt | undefined, settlement: Settlement
   return settled({ ...job, claim: settlement.claim, cancelRequested: wasCancelled ? job.reason : null }, settlement);
 }
 
-/** What a settlement makes of a row. */
+/** How a settlement changes a row. */
 export interface SettlementPlan {
   /** The answer to the caller. */
   readonly answer: Job | null;
-  /** The attempt as it ended; undefined: nothing changes. */
+  /** The ended attempt; undefined: nothing changes. */
   readonly attempt: Attempt | undefined;
-  /** Whether the row is deleted, with all that is kept under its id. */
+  /** Whether the row is deleted, with everything stored under its id. */
   readonly isPruned: boolean;
 }
 
@@ -74,7 +74,7 @@ export interface SettlementPlan {
  * Law 2.
  * @param job the current row, which the caller has locked
  * @param attempt the job's attempt under the settlement's claim
- * @param hasSignal whether a signal with this name waits to be taken
+ * @param hasSignal whether a signal with this name is pending
  */
 export function planSettlement(
   job: Job,
@@ -86,39 +86,39 @@ export function planSettlement(
     return { answer: repeated(job, attempt, settlement), attempt: undefined, isPruned: false };
   if (settlement.confirm) return { answer: null, attempt: undefined, isPruned: false };
   const after = settled(job, settlement);
-  // The signal came while the job still ran.
+  // The signal arrived while the job was running.
   const isSignalled = after.awaits !== null && hasSignal(after.awaits);
   const answer = isSignalled ? (signalled(after, after.awaits as string, settlement.settledAt) ?? after) : after;
   const isPruned = settlement.prune === true && isFinished(answer) && answer.workflow === null;
   return { answer, attempt: ended(attempt, settlement), isPruned };
 }
 
-/** What the caller knows of a row that is amended. */
+/** What the caller knows about a row to amend. */
 export interface AmendedRow {
   readonly job: Job;
-  /** Whether the job waits for a place in its gate. */
+  /** Whether the job waits for room in its gate. */
   readonly isBlocked: boolean;
-  /** Whether the job is part of a workflow, and parents of it are not done. */
+  /** Whether the job is part of a workflow and has unfinished parents. */
   readonly isWaiting: boolean;
-  /** The job of its workflow that keeps it from running again. */
+  /** The job of its workflow that prevents it from running again. */
   readonly obstacle: Job | undefined;
 }
 
 /** How an amendment changes a row. */
 export interface AmendmentChange {
-  /** The row after the change; undefined: it is deleted. */
+  /** The row after the change; undefined if it is deleted. */
   readonly job: Job | undefined;
-  /** Whether more has changed than attempts change. */
+  /** Whether fields that attempts do not change have changed. */
   readonly isEdited: boolean;
-  /** The unique key that the row needs and did not hold. If another job holds it, that job is the answer, and nothing changes. */
+  /** The unique key that the row needs and does not hold yet. If another job holds it, that job is the answer, and nothing changes. */
   readonly wantedKey: string | null;
   /** Whether another job of its gate takes its place. */
   readonly leavesPlace: boolean;
-  /** What the other jobs of its workflow follow; undefined: they do not change. */
+  /** The change that other jobs of its workflow follow; undefined: they do not change. */
   readonly followed: Job | undefined;
 }
 
-/** What an amendment makes of a row. */
+/** The effect of an amendment on a row. */
 export interface AmendmentPlan {
   /** The answer to the caller. */
   readonly answer: Job | null;
@@ -137,7 +137,7 @@ export function planAmendment(
   if (!after) return { answer: null, change: undefined };
   const job = asPart(after, isWaiting);
   if (obstacle && isRevived(before, job)) return { answer: obstacle, change: undefined };
-  // For others, a job that is deleted has ended.
+  // To the other jobs, a deleted job has ended.
   const left = set ? job : { ...job, status: 'cancelled' as const };
   const change: AmendmentChange = {
     job: set ? job : undefined,

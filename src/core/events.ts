@@ -191,7 +191,7 @@ export class Emitter {
   #call(listener: Listener, event: Event, attempt: unknown): void {
     try {
       const returned: unknown = listener(event, attempt);
-      // Nobody awaits the promise of an async listener.
+      // The promise of an async listener is not awaited.
       if (isThenable(returned)) ignoreRejection(returned, this.#failed);
     } catch (error) {
       this.#failed(error);

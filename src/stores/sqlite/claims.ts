@@ -32,12 +32,12 @@ interface Due extends Place {
 
 /** Maximum number of jobs that a claim marks as ready, which takes a few milliseconds. */
 const stageAtOnce = 1_000;
-/** How many gates a sweep looks at, and how many jobs of one it makes ready. */
+/** How many gates a sweep checks, and how many jobs of one gate it unblocks. */
 const gatesAtOnce = 32;
 const maxUnblocked = 1_000;
-/** How many keys of a task share: a few milliseconds of looking. */
+/** How many keys of a task share its limit: finding them takes a few milliseconds. */
 const maxKeys = 1_000;
-/** More than the number of combinations of tasks and queues in use at a time. */
+/** Larger than the number of task and queue combinations in use at a time. */
 const maxStatements = 100;
 
 /** The distinct priorities of scheduled jobs, highest first; takes one index step per priority. */
@@ -71,7 +71,7 @@ interface Candidates {
   readonly ofOne: Statement<[string, number, number, number], ReadyRow>;
   readonly ofSeveral: Statement<[string, number, number, number, number], SqliteRow>;
   readonly queues: Statement<[string, number, number, number, number], { queue: string }>;
-  /** Of one queue and priority, due before an instant. */
+  /** The jobs of one queue and priority that are due before an instant. */
   readonly aged: Statement<[string, number, number, number, number], SqliteRow>;
 }
 
@@ -159,13 +159,13 @@ export class Claims {
     return last ? rows.filter((row) => !comesBefore(last, row)) : rows;
   }
 
-  /** The gate of a caller's limits, at this instant. */
+  /** The gate for a caller with these limits, at this instant. */
   gate(served: Served, now: number, slots = 1): Gate {
     const keys = (task: string) => this.#dueKeys(served, task, now);
     return new Gate(served.limits ?? noLimits, this.#running.all(), now, (name) => this.#rate.get(name)?.arrivalAt, { slots, keys });
   }
 
-  /** The keys of a task of which the caller may claim jobs that are due. */
+  /** The keys of a task for which there are due jobs in the caller's queues. */
   *#dueKeys(served: Served, task: string, now: number): Iterable<string> {
     const paused = new Set(this.#paused.all().map(({ name }) => name));
     let [queue, key] = ['', ''];
@@ -177,7 +177,7 @@ export class Claims {
     }
   }
 
-  /** The jobs of queues with aging that have been due for long, the oldest first. Call it in a write transaction. */
+  /** The jobs in queues with aging that have been due for at least the aging time, oldest first. Call it in a write transaction. */
   aged(served: Served, now: number, limit: number): SqliteRow[] {
     const aging = agingOf(served.limits ?? noLimits).filter(([queue]) => isServed(served, queue));
     if (aging.length === 0 || served.tasks.length === 0) return [];
@@ -191,7 +191,7 @@ export class Claims {
     });
   }
 
-  /** What is left of what a caller serves without the queues and tasks that a gate has closed. */
+  /** The tasks and queues that a caller serves, without those that a gate has closed. */
   open({ tasks, queues, excludeQueues = [], limits }: Served, gate: Gate): Served {
     const openTasks = tasks.filter((task) => !limits?.tasks[task] || gate.taskClosedUntil(task) === null);
     const closedQueues = Object.keys(limits?.queues ?? {}).filter((queue) => gate.queueClosedUntil(queue) !== null);
@@ -202,7 +202,7 @@ export class Claims {
     };
   }
 
-  /** The same array for the same tasks: statements are kept by it. */
+  /** Returns the same array for the same tasks: statements are cached by array. */
   #part(tasks: readonly string[]): readonly string[] {
     const key = tasks.join(' ');
     let part = this.#parts.get(key);
@@ -214,19 +214,19 @@ export class Claims {
     return part;
   }
 
-  /** Makes the best blocked job of a gate ready again, or several. */
+  /** Unblocks the first blocked jobs of a gate, in claim order. */
   unblock(gate: string, count = 1): number {
     return this.#unblock.run(gate, Math.min(count, maxUnblocked)).changes;
   }
 
-  /** True where a job is blocked: most stores have none. */
+  /** True if any job is blocked. In most stores, none is. */
   hasBlocked(): boolean {
     return this.#anyBlocked.get() !== undefined;
   }
 
   /**
-   * Unblocks where there is room, for a caller that found nothing else to claim. It looks at some gates each time, and goes round. Says whether it found
-   * a job.
+   * Unblocks jobs whose gates have room, for a caller that found nothing else to claim. Each sweep checks a limited number of gates and
+   * continues where the previous one stopped. Returns true if it unblocked a job.
    */
   sweep({ tasks }: Served, gate: Gate): boolean {
     let count = 0;
@@ -257,7 +257,7 @@ export class Claims {
     }
   }
 
-  /** Takes ready jobs out of what is claimed, until their gates have room. */
+  /** Excludes ready jobs from claims until their gates have room. */
   block(rows: readonly SqliteRow[]): void {
     for (const row of rows) this.#block.run(gateOf(row), row.n);
   }
@@ -266,7 +266,7 @@ export class Claims {
     for (const [name, arrivalAt] of changed) this.#saveRate.run(name, arrivalAt);
   }
 
-  /** What is past says nothing of the rates to come. */
+  /** Rates in the past do not affect later ones. */
   forgetRates(before: number): void {
     this.#forgetRates.run(before);
   }
@@ -281,7 +281,7 @@ export class Claims {
     const open = this.open(requested, gate);
     const openAt = this.#nextDueAt(open, now);
     if (openAt === now) return now;
-    // What is closed matters where it has jobs that are due when it opens, and for those that will be due.
+    // Closed queues and tasks matter if they have due jobs when they open, or jobs that become due later.
     const at = Math.min(
       openAt ?? Number.POSITIVE_INFINITY,
       this.#opensAt(requested, open, gate, now),
@@ -290,7 +290,7 @@ export class Claims {
     return at === Number.POSITIVE_INFINITY ? null : at;
   }
 
-  /** When the first of the closed queues and tasks that have a job which is due opens by itself. */
+  /** The earliest time at which a closed queue or task with a due job opens without outside action. */
   #opensAt(requested: Served, open: Served, gate: Gate, now: number): number {
     let opensAt = Number.POSITIVE_INFINITY;
     const check = (served: Served, at: number) => {
@@ -315,10 +315,10 @@ export class Claims {
     return next === null ? null : Math.max(next, now);
   }
 
-  /** @param isLater only what is not due yet */
+  /** @param isLater consider only jobs that are not due yet */
   #nextScheduled(served: Served, now: number, isLater = false): number | null {
     const at = this.#anyScheduled.get() ? (this.#nextDueOf('scheduled', served, isLater).get(now, now)?.at ?? null) : null;
-    // Workers whose clocks are ahead may have marked it as ready.
+    // A worker whose clock is ahead may have marked the job as ready.
     const ready = now < this.#horizon.readyUntil ? (this.#nextDueOf('ready', served, isLater).get(now, now)?.at ?? null) : null;
     return at === null || ready === null ? (at ?? ready) : Math.min(at, ready);
   }
@@ -364,7 +364,7 @@ export class Claims {
   }
 
   #servedQueues(served: Served): string[] {
-    // Mostly there are none, and a recursive query takes five times as long to say so.
+    // Usually there are none, and a recursive query takes five times as long to find that out.
     if (!this.#anyReady.get()) return [];
     return this.#readyQueues
       .all()

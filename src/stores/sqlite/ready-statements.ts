@@ -20,7 +20,7 @@ interface PruneValues {
   readonly limit: number;
 }
 
-/** Selects finished jobs of a status whose instant `at` is before another, using an index that starts with these columns. */
+/** Selects finished jobs with a status and with `at` before a given instant, using an index that starts with these columns. */
 const finishedJobs = (at: string, order: string) => `
   SELECT n, id, queue, claim, finished_at, ${['input', 'return_value', 'metadata', 'last_error'].map((column) => `coalesce(octet_length(${column}), 0)`).join(' + ')}
     + CASE WHEN claim > 1 THEN (SELECT coalesce(sum(octet_length(error)), 0) FROM escapement_attempts WHERE job = j.id) ELSE 0 END
@@ -48,7 +48,7 @@ export interface ReadyStatements {
   readonly settle: Statement<Values>;
   /** The most common outcome, which changes few columns. */
   readonly succeed: Statement<[Success]>;
-  /** The same of several jobs whose rows are known. */
+  /** The same for several jobs whose rows are known. */
   readonly succeedAll: Statement<Values>;
   readonly pruneAll: Statement<Values>;
   readonly holder: Statement<[string], SqliteRow>;

@@ -26,18 +26,18 @@ import type { SqliteRow } from './rows.ts';
 import { Schedules } from './schedules.ts';
 import { preparedLate } from './statements.ts';
 
-/** How many candidates a claim reads at a time, once it has met one that may not start. */
+/** How many candidates a claim reads at a time after it has found one that may not start. */
 const candidatesAtOnce = 50;
 const noBlobs: readonly JobBlob[] = [];
 
-/** What `insert` stores beside the jobs. */
+/** What `insert` stores besides the jobs. */
 export interface InsertOptions {
   readonly once?: boolean | undefined;
   readonly blobs?: readonly JobBlob[] | undefined;
   readonly edges?: readonly Edge[] | undefined;
 }
 
-/** Jobs that end well and have the same written into their rows, or are all deleted. */
+/** Jobs that succeed and whose rows are updated with the same values, or that are all deleted. */
 interface SuccessGroup {
   readonly job: Job;
   readonly progress: string | null;
@@ -46,7 +46,7 @@ interface SuccessGroup {
   readonly ids: string[];
 }
 
-/** How many were deleted, and whether more remain because of their size. */
+/** The number of deleted jobs, and whether more remain because of their size. */
 export interface Pruned {
   readonly count: number;
   readonly more: boolean;
@@ -135,7 +135,7 @@ export class Ready {
     });
   }
 
-  /** The record that stands in a job's place, because it holds its unique key; replaced if the job asks for that. */
+  /** The record of the job that already holds a job's unique key; it is replaced if the new job says so. */
   #standIn(job: Job, now: number): JobRecord | null {
     const holder = this.#holderOf(heldKey(job), now);
     if (!holder) return null;
@@ -146,7 +146,7 @@ export class Ready {
     return this.reads.get([holder.id])[0] ?? null;
   }
 
-  /** The job that keeps others from a unique key. One whose window is over gives the key up. */
+  /** The job that holds a unique key. A job whose window is over releases it. */
   #holderOf(key: string | null, now: number): SqliteRow | undefined {
     const row = key === null ? undefined : this.statements.holder.get(key);
     if (!row || isStanding(jobOf(row), now)) return row;
@@ -157,7 +157,7 @@ export class Ready {
   /** The unique key that a row holds after a change. */
   #keyAfter(row: SqliteRow, job: Job, now: number): string | null {
     const key = row.unique === null ? null : heldKey(job);
-    // Not by the row, which may have lost its key since it was read: its window was over when another job asked for it.
+    // Not taken from the row, which may have lost its key since it was read: another job may have requested the key after its window.
     const holder = this.#holderOf(key, now);
     return holder === undefined || holder.n === row.n ? key : null;
   }
@@ -189,7 +189,7 @@ export class Ready {
     return ids.map((id) => steps.get(id) ?? []);
   }
 
-  /** The jobs that it makes due. */
+  /** Returns the jobs that become due. */
   sendSignal({ name, data, sentAt }: Signal, now: number): Job[] {
     this.statements.sendSignal.run(name, data, sentAt);
     return this.statements.awaiting.all(name).flatMap((row) => {
@@ -218,14 +218,14 @@ export class Ready {
     return true;
   }
 
-  /** @param quarantined receives the jobs that cannot be read: they fail here with a reason, so that the jobs after them run */
+  /** @param quarantined receives the jobs that cannot be read; they fail with a reason, so that later jobs can run */
   claim(options: ClaimOptions & { now: number }, quarantined: Job[]): readonly Job[] {
     if (options.limit <= 0) return [];
     if (options.limits || this.claims.hasBlocked()) return this.#claimWithin(options, options.limits ?? noLimits, quarantined);
     return this.#claim(options, this.claims.take(options, options.now, options.limit), quarantined);
   }
 
-  /** Claims what the limits admit. What they do not is blocked or due later, so that the next ones are looked at. */
+  /** Claims the jobs that the limits allow. Other jobs are blocked or become due later, so that the next ones are considered. */
   #claimWithin(options: ClaimOptions & { now: number }, limits: Limits, quarantined: Job[]): readonly Job[] {
     const { now, limit } = options;
     const gate = this.claims.gate({ ...options, limits }, now, limit);
@@ -234,7 +234,7 @@ export class Ready {
     for (let passedOver = 0; jobs.length < limit && passedOver < maxPassedOver; ) {
       const served = this.claims.open(options, gate);
       const batchLimit = limit - jobs.length + (passedOver > 0 ? candidatesAtOnce : 0);
-      // Those that have been due for long come first.
+      // Jobs that have been due for a long time come first.
       const aged = this.claims.aged({ ...served, limits }, now, batchLimit);
       const rows = aged.length > 0 ? aged : served.tasks.length === 0 ? [] : this.claims.take(served, now, batchLimit);
       const admitted: SqliteRow[] = [];
@@ -295,13 +295,13 @@ export class Ready {
     return row.cancelRequested === null ? { kind: 'held' } : { kind: 'cancelled', reason: row.cancelRequested };
   }
 
-  /** What an attempt has written down, beside its outcome. */
+  /** What an attempt has recorded besides its outcome. */
   #keep(id: string, { log, metadata }: { log?: readonly string[] | undefined; metadata?: Job['metadata'] | undefined }): void {
     if (metadata) this.statements.setMetadata.run(textOf(metadata), id);
     if (log) this.statements.keepBlob.run(id, logBlob, appended(this.statements.blob.get(id, logBlob)?.bytes, log));
   }
 
-  /** Law 8. Returns the rows that it changed. */
+  /** Law 8. Returns the changed rows. */
   follow(changed: readonly Job[], now: number): readonly Job[] {
     if (changed.length === 0) return changed;
     return this.edges.follow(changed, now, (row, after) => {
@@ -321,10 +321,10 @@ export class Ready {
     return settlements.map(({ id }) => plain.get(id) ?? (answers[i++] as Job | null));
   }
 
-  /** Settles those that end well and whose rows are known. Undefined: none, or one of the rows is another by now; nothing was changed. */
+  /** Settles jobs that succeed and whose rows are known. Returns undefined, with nothing changed, if there are none or if a row has changed. */
   #succeed(settlements: readonly Settlement[], changed: Job[]): Map<string, Job> | undefined {
     const done = new Map<string, Job>();
-    /** What is written is the same for many. */
+    /** Many jobs are updated with the same values. */
     const groups = new Map<string, SuccessGroup>();
     for (const settlement of settlements) {
       const known = this.#running.plain(settlement);
@@ -340,7 +340,7 @@ export class Ready {
       done.set(job.id, job);
     }
     if (done.size === 0) return undefined;
-    // Several settlements of one job each see the row that the previous one left.
+    // If several settlements are for one job, each must see the row that the previous one left.
     if (new Set(settlements.map(({ id }) => id)).size < settlements.length) return undefined;
     const failed = this.inSavepoint(() => {
       for (const group of groups.values()) {
@@ -358,7 +358,7 @@ export class Ready {
     return done;
   }
 
-  /** Returns the number of rows. */
+  /** Returns the number of changed rows. */
   #succeedAll({ job: { finishedAt, returnValue, claim, queue }, progress, keys }: SuccessGroup): number {
     return this.statements.succeedAll.run(finishedAt, returnValue, progress, finishedAt, JSON.stringify(keys), claim, queue).changes;
   }
@@ -458,7 +458,7 @@ export class Ready {
     for (const { name, kind, value, attempt, at } of steps) this.statements.saveStep.run(id, name, kind, value, attempt, at);
   }
 
-  /** @param isEdited whether what is written at insert alone has changed too */
+  /** @param isEdited whether columns that are otherwise written only at insert have changed */
   #update(row: SqliteRow, job: Job, now: number, isEdited: boolean): void {
     const state = stateOf(job, now);
     this.#madeReady(job, now);
@@ -473,7 +473,7 @@ export class Ready {
     if (this.claims.hasBlocked()) this.claims.unblock(gate);
   }
 
-  /** Deletes no more at a time than takes a few milliseconds: many rows, or a few large ones. */
+  /** Deletes as many rows as a few milliseconds allow: many small ones, or a few large ones. */
   prune({ status, finishedBefore, limit, own }: PruneOptions): Pruned {
     const finished = this.statements.finished[own ?? 'both'].all({ status, before: finishedBefore, limit });
     let bytes = 0;
@@ -496,7 +496,7 @@ export class Ready {
     return { count, more: count < finished.length };
   }
 
-  /** Returns the jobs that it inserted; null if another scheduler was faster. */
+  /** Returns the inserted jobs; null if another scheduler was faster. */
   advance(advance: Advance, now: number): readonly Job[] | null {
     if (!this.schedules.advance(advance)) return null;
     return advance.jobs.filter((job) => {
@@ -516,7 +516,7 @@ export class Ready {
     if (!attempt) return;
     const { worker, startedAt, endedAt, outcome } = attempt;
     this.statements.keepAttempt.run(row.id, attempt.claim, attempt.attempt, worker, startedAt, endedAt, outcome, row.lastError);
-    // The attempt that starts now reaches the limit.
+    // The attempt that is starting reaches the limit.
     if (attempt.claim >= maxAttemptsKept) this.statements.dropAttempts.run(row.id, attempt.claim + 1 - maxAttemptsKept);
   }
 
@@ -533,5 +533,5 @@ export class Ready {
   }
 }
 
-/** A row is no longer as it was when it was claimed. */
+/** Thrown if a row has changed since it was claimed. */
 const moved = new Error('moved');

@@ -14,7 +14,7 @@ const as = (columns: [string, string][]) => columns.map(([field, column]) => `${
 
 export const selectJob = `SELECT n, blocked_by AS blockedBy, ${as(selected)} FROM escapement_jobs`;
 
-/** What most rows of ready jobs hold. */
+/** The columns that are set in most rows of ready jobs. */
 const plain = [
   'id',
   'task',
@@ -32,14 +32,14 @@ const plain = [
 type Plain = (typeof plain)[number];
 const isPlain = ([field]: [string, string]) => plain.some((name) => name === field);
 const more = selected.filter((pair) => !isPlain(pair));
-/** The columns that most rows of ready jobs hold, and whether a row holds others: converting all of them takes longer than finding the rows. */
+/** The columns that are set in most rows of ready jobs, and whether a row has others: converting all columns takes longer than finding the rows. */
 export const selectReady = `SELECT n, ${as(selected.filter(isPlain))},
   coalesce(blocked_by, ${more.map(([, column]) => column).join(', ')}) IS NOT NULL AS "more" FROM escapement_jobs`;
 export interface ReadyRow extends Pick<SqliteRow, 'n' | Plain> {
   readonly more: 0 | 1;
 }
 
-/** A ready job's row whose other columns are null. They are in its prototype, because copying forty fields takes ten times as long. */
+/** The row of a ready job whose other columns are null. They are in the prototype, because copying forty fields takes ten times as long. */
 class PlainRow {
   readonly n: SqliteRow['n'];
   readonly id: SqliteRow['id'];
@@ -79,7 +79,7 @@ export function plainRow(row: ReadyRow): SqliteRow {
 
 export const insertJob = `INSERT INTO escapement_jobs (${inserted.map(([, column]) => column).join(', ')}) VALUES (${inserted.map(() => '?').join(', ')})`;
 
-/** The insert of a job of which little is given, as of most: the other columns are null. */
+/** The insert of a job that sets only what most jobs set; the other columns are null. */
 export const insertPlainJob = `INSERT INTO escapement_jobs (id, task, queue, input, enqueued_at, state, priority, due_at, attempt, max_attempts, claim, losses)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 0, 0)`;
 
