@@ -65,7 +65,7 @@ export async function exploreModule(
   const stop = new AbortController();
   let shownAt = startedAt;
   let played = 0;
-  let unasked = false;
+  let expectSkipped = false;
   const off = io.onInterrupt(() => stop.abort());
   const folder = failures === undefined ? undefined : resolve(io.cwd, failures);
   const period = exactDuration(plan.to - plan.from);
@@ -118,7 +118,7 @@ export async function exploreModule(
         if (error instanceof CommandError) stuck = error;
         if (!stage.cut(error)) throw error;
         if (shortened && simulation.expect) {
-          unasked = true;
+          expectSkipped = true;
           await stage.finish();
           return;
         }
@@ -144,7 +144,7 @@ export async function exploreModule(
     `no failures found: ${plural(found?.seeds ?? 0, 'seed')} of ${period} in ${exactDuration(Math.round(io.realNow() - startedAt))}`,
     fired.length === 0 ? 'no faults occurred' : `faults: ${fired.map(([code, times]) => `${code} ${count(times)}`).join(', ')}`,
     ...(idle.length > 0 ? [`no observable effect: ${idle.join(', ')}`] : []),
-    ...(unasked ? [`expect was not checked: play was cut off after ${period}; give --for, as in simulation.for`] : []),
+    ...(expectSkipped ? [`expect was not checked: play was cut off after ${period}; give --for, as in simulation.for`] : []),
   ];
   io.stdout.write(`${lines.join('\n')}\n`);
   return stop.signal.aborted ? exitCodes.interrupted : exitCodes.ok;

@@ -252,9 +252,9 @@ function reasons(kind: 'retried' | 'failed' | 'cancelled', groups: readonly Grou
   const when = whenStyle(report);
   const taskWidth = Math.max(...shown.map(({ task }) => Math.min(task.length, longestTaskName)));
   const countWidth = Math.max(3, ...shown.map((group) => count(group.count).length));
-  const whatWidth = lineWidth - 2 - countWidth - 2 - taskWidth - 2 - 2 - when.width;
+  const reasonWidth = lineWidth - 2 - countWidth - 2 - taskWidth - 2 - 2 - when.width;
   const lines = shown.map((group) => {
-    const what = padEnd(shorten(clean(group.what), whatWidth), whatWidth);
+    const what = padEnd(shorten(clean(group.what), reasonWidth), reasonWidth);
     const task = padEnd(shorten(group.task, longestTaskName, 'middle'), taskWidth);
     return `  ${padStart(count(group.count), countWidth)}  ${task}  ${what}  ${paint('dim', when.text(group))}`;
   });

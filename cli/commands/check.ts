@@ -63,10 +63,10 @@ async function collectFindings(operation: Operation): Promise<Finding[]> {
 }
 
 /** How many of the latest jobs are checked for recorded steps that their code no longer has. */
-const jobsAsked = 200;
+const maxJobsChecked = 200;
 
 async function unusedSteps({ tasks }: Operation): Promise<Finding[]> {
-  const { items } = await tasks.jobs.list({ order: 'changed', status: 'successful', limit: jobsAsked });
+  const { items } = await tasks.jobs.list({ order: 'changed', status: 'successful', limit: maxJobsChecked });
   const found = new Map<string, { jobs: number; steps: string }>();
   for (const job of items) {
     for (const { message } of await job.logs()) {

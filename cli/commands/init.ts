@@ -143,11 +143,11 @@ class Init {
   /** Adds missing entries to package.json. @returns whether `npm test` runs the test */
   #extend(
     manifest: Manifest,
-    isThere: boolean,
+    exists: boolean,
     { isNew, testCommand, module }: { isNew: boolean; testCommand: string; module: string },
   ): boolean {
     const added: string[] = [];
-    const whole: Record<string, unknown> = isThere ? { ...manifest } : { name: packageName(this.#cwd), private: true };
+    const whole: Record<string, unknown> = exists ? { ...manifest } : { name: packageName(this.#cwd), private: true };
     if (isNew) {
       whole.type = 'module';
       added.push('type');
@@ -162,15 +162,15 @@ class Init {
       added.push(`scripts.${name}`);
     }
     whole.scripts = scripts;
-    if (!isThere) {
+    if (!exists) {
       // The test imports the package.
       whole.dependencies = { escapement: `^${version}` };
       added.push('dependencies');
     }
     if (added.length > 0) {
-      const indent = isThere ? (/^[ \t]+(?=")/m.exec(readFileSync(this.#path('package.json'), 'utf8'))?.[0] ?? '  ') : '  ';
+      const indent = exists ? (/^[ \t]+(?=")/m.exec(readFileSync(this.#path('package.json'), 'utf8'))?.[0] ?? '  ') : '  ';
       writeFileSync(this.#path('package.json'), `${JSON.stringify(whole, null, indent)}\n`);
-      this.#done.push([isThere ? 'changed' : 'wrote', `package.json: ${listed(added, 'and')}`]);
+      this.#done.push([exists ? 'changed' : 'wrote', `package.json: ${listed(added, 'and')}`]);
     }
     return scripts.test === testCommand;
   }

@@ -133,7 +133,7 @@ export async function develop(options: DevelopOptions, io: Io): Promise<ExitCode
     const changed = () => {
       // The version being loaded is outdated, and its loading may never finish.
       superseded();
-      reloads.ask();
+      reloads.request();
     };
     const watchAgain = () => modules.watch(resolve(io.cwd, options.module), changed, soonAfter());
     watchAgain();
@@ -155,11 +155,11 @@ function instantText(at: number, zone: string): string {
   return `${date} ${time}`;
 }
 
-function rewoundText({ running: { run }, again, dropped, reloaded }: Rewound, at: number, zone: string): string {
+function rewoundText({ running: { run }, replayed, dropped, reloaded }: Rewound, at: number, zone: string): string {
   const now = run?.now ?? at;
   return [
     now < at ? `stopped at ${instantText(now, zone)}` : `back at ${instantText(at, zone)}`,
-    ...(again > 0 ? [`${plural(again, 'action')} replayed`] : []),
+    ...(replayed > 0 ? [`${plural(replayed, 'action')} replayed`] : []),
     ...(dropped > 0 ? [`${plural(dropped, 'later action')} discarded`] : []),
     ...(reloaded ? ['reloaded since then: this is the result of the current code'] : []),
   ].join('; ');
@@ -170,25 +170,25 @@ class Reloads {
   readonly #reload: () => Promise<void>;
   readonly #failed: (text: string) => void;
   #busy = false;
-  #again = false;
+  #reloadAgain = false;
 
   constructor(reload: () => Promise<void>, failed: (text: string) => void) {
     this.#reload = reload;
     this.#failed = failed;
   }
 
-  ask(): void {
+  request(): void {
     if (this.#busy) {
-      this.#again = true;
+      this.#reloadAgain = true;
       return;
     }
     this.#busy = true;
-    this.#again = false;
+    this.#reloadAgain = false;
     void this.#reload()
       .catch((error: unknown) => this.#failed(`the new version cannot start: ${messageOf(error)}`))
       .then(() => {
         this.#busy = false;
-        if (this.#again) this.ask();
+        if (this.#reloadAgain) this.request();
       });
   }
 }

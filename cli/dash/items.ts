@@ -62,7 +62,7 @@ export function jobDetail(job: TaskResult, { log, waitsMs, steps, tree, cwd }: A
     fault: last ? cleanLines(`${last.name}: ${last.message}`) : [],
     input: jsonLines(() => job.input),
     returned: job.status === 'successful' ? jsonLines(() => job.returnValue ?? null) : null,
-    tries: job.history.map((one) => attemptOf(one, cwd)),
+    history: job.history.map((one) => attemptOf(one, cwd)),
     log,
   };
 }

@@ -39,9 +39,9 @@ export class Modules {
       resolve: (specifier, context, next) => {
         const found = next(specifier, context);
         if (context.parentURL?.startsWith(scheme)) return found;
-        if (specifier === 'escapement' && isUsers(context.parentURL))
+        if (specifier === 'escapement' && isUserCode(context.parentURL))
           return { url: `${scheme}${found.url}`, format: 'module', shortCircuit: true };
-        if (!isUsers(found.url) || context.conditions.includes('require')) return found;
+        if (!isUserCode(found.url) || context.conditions.includes('require')) return found;
         const url = new URL(found.url);
         this.#files.add(fileURLToPath(url));
         url.searchParams.set('escapement', String(this.#version));
@@ -129,7 +129,7 @@ export function keptSource(source: StoreSource): StoreSource {
   };
 }
 
-function isUsers(url: string | undefined): boolean {
+function isUserCode(url: string | undefined): boolean {
   return url?.startsWith('file:') === true && !url.includes('/node_modules/') && !isOwn(url);
 }
 

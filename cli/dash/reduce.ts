@@ -123,13 +123,13 @@ export function reduce(state: State, action: Action): State {
     case 'edit':
       return edit(state, action.key);
     case 'clock':
-      return ask(state, { kind: 'clock', order: action.order });
+      return withEffect(state, { kind: 'clock', order: action.order });
     case 'playPause':
-      return ask(state, { kind: 'clock', order: { kind: state.clock?.playing ? 'pause' : 'play' } });
+      return withEffect(state, { kind: 'clock', order: { kind: state.clock?.playing ? 'pause' : 'play' } });
     case 'speed': {
       const here = state.clock?.speed ?? 1;
       const speed = (action.by === 1 ? speeds.find((one) => one > here) : speeds.findLast((one) => one < here)) ?? here;
-      return ask(state, { kind: 'clock', order: { kind: 'speed', speed } });
+      return withEffect(state, { kind: 'clock', order: { kind: 'speed', speed } });
     }
     case 'retry':
     case 'cancel':
@@ -146,18 +146,18 @@ export function reduce(state: State, action: Action): State {
     }
     case 'saveMail': {
       const mail = selectedMail(state);
-      return mail ? ask(state, { kind: 'saveMail', job: mail.job }) : state;
+      return mail ? withEffect(state, { kind: 'saveMail', job: mail.job }) : state;
     }
     case 'yes':
       return state.confirm && !state.confirm.counting
-        ? ask({ ...state, confirm: null }, { kind: 'write', write: state.confirm.write })
+        ? withEffect({ ...state, confirm: null }, { kind: 'write', write: state.confirm.write })
         : state;
     case 'counted':
       return counted(state, action.write, action.count);
     case 'no':
       return { ...state, confirm: null };
     default:
-      return ask(state, { kind: action.type });
+      return withEffect(state, { kind: action.type });
   }
 }
 
@@ -167,7 +167,7 @@ export function tabOf({ view, back: from }: Pick<State, 'view' | 'back'>): TabNa
   return view === 'job' ? (from.at(-1) ?? 'jobs') : view;
 }
 
-function ask(state: State, effect: Effect): State {
+function withEffect(state: State, effect: Effect): State {
   return { ...state, effects: [...state.effects, effect] };
 }
 
@@ -288,7 +288,7 @@ function edit(state: State, key: string): State {
   if (next === prompt) return state;
   const prompted: State = { ...state, prompt: next };
   if (next.kind === 'input' && next.task !== null && next.text !== prompt.text)
-    return ask(prompted, { kind: 'check', task: next.task, input: next.text });
+    return withEffect(prompted, { kind: 'check', task: next.task, input: next.text });
   // The filter of events is applied while typing.
   if (next.kind === 'filter') return state.view === 'events' ? { ...prompted, eventText: next.text } : prompted;
   return prompted;
@@ -307,11 +307,11 @@ function entered(state: State): State {
         state.data.tasks.find((name) => name === prompt.text) ?? onlyOne(state.data.tasks.filter((name) => name.includes(prompt.text)));
       if (!exact) return wrong(state.data.tasks.length === 0 ? 'no tasks are known' : 'no task matches, or several do: keep typing');
       const prompted: State = { ...state, prompt: { ...newPrompt('input', ''), task: exact } };
-      return ask(prompted, { kind: 'check', task: exact, input: '' });
+      return withEffect(prompted, { kind: 'check', task: exact, input: '' });
     }
     case 'input':
       if (prompt.verdict && !prompt.verdict.ok) return state;
-      return ask(done, { kind: 'write', write: { kind: 'enqueue', task: prompt.task ?? '', input: prompt.text } });
+      return withEffect(done, { kind: 'write', write: { kind: 'enqueue', task: prompt.task ?? '', input: prompt.text } });
     case 'priority': {
       const priority = Number(prompt.text.trim());
       const fits = /^[+-]?\d+$/.test(prompt.text.trim()) && Math.abs(priority) <= 100;
@@ -321,10 +321,10 @@ function entered(state: State): State {
     case 'goto': {
       const text = prompt.text.trim();
       const ms = parseDuration(text.replace(/^\+/, ''));
-      if (ms !== undefined) return ask(done, { kind: 'clock', order: { kind: 'skip', ms } });
+      if (ms !== undefined) return withEffect(done, { kind: 'clock', order: { kind: 'skip', ms } });
       const at = instantNear(text, state, 'after');
       if (at === undefined) return wrong(`${instants}, or +90m`);
-      return at < state.now ? wrong('that is in the past; R rewinds') : ask(done, { kind: 'clock', order: { kind: 'until', at } });
+      return at < state.now ? wrong('that is in the past; R rewinds') : withEffect(done, { kind: 'clock', order: { kind: 'until', at } });
     }
     case 'rewind': {
       const text = prompt.text.trim();
@@ -334,7 +334,7 @@ function entered(state: State): State {
       if (at === undefined) return wrong(`${instants}, or 1h for an hour ago`);
       if (at > state.now) return wrong('that is in the future; g skips there');
       if (at < startedAt) return wrong(`time began at ${new Date(startedAt).toISOString()}`);
-      return ask({ ...done, selected: new Set(), all: false, pages: [null] }, { kind: 'rewind', at });
+      return withEffect({ ...done, selected: new Set(), all: false, pages: [null] }, { kind: 'rewind', at });
     }
   }
 }
@@ -370,10 +370,10 @@ function allowed(state: State, write: Write | undefined, emptyText: string, verb
 function confirmed(state: State, write: Write): State {
   const question = describe(write, (id) => knownJob(state, id));
   const done: State = { ...state, selected: new Set(), all: false };
-  if (question === null) return ask(done, { kind: 'write', write });
+  if (question === null) return withEffect(done, { kind: 'write', write });
   const counting = write.kind === 'jobs' && !isIds(write.which);
   const prompted: State = { ...done, confirm: { question, write, counting } };
-  return counting ? ask(prompted, { kind: 'count', write }) : prompted;
+  return counting ? withEffect(prompted, { kind: 'count', write }) : prompted;
 }
 
 function counted(state: State, write: Write, count: Count): State {

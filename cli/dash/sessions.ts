@@ -59,7 +59,7 @@ export async function backendFor({ backend, virtual, file }: DevelopOptions, io:
 export interface Rewound {
   readonly running: Running;
   /** The number of user actions that were replayed, and the number that were discarded. */
-  readonly again: number;
+  readonly replayed: number;
   readonly dropped: number;
   /** True if another version of the module produced the original run. */
   readonly reloaded: boolean;
@@ -124,7 +124,7 @@ export class DevSessions {
     const { run } = running;
     const perform = (write: Write) => carryOut(application.tasks, write);
     await run?.replay(actions, at, perform, () => shouldContinue(run.now));
-    return { running, again: this.#recorded.length, dropped: before.length - this.#recorded.length, reloaded };
+    return { running, replayed: this.#recorded.length, dropped: before.length - this.#recorded.length, reloaded };
   }
 
   async #real({ tasks }: Application): Promise<Running> {
@@ -134,8 +134,8 @@ export class DevSessions {
     this.#starts += 1;
     const { workers = 1, concurrency = 10 } = this.#options;
     const names = Array.from({ length: workers }, (_, i) => `dev-${process.pid}-${this.#starts}${workers > 1 ? `.${i}` : ''}`);
-    const crew: TaskWorker[] = names.map((id) => tasks.worker({ id, concurrency }));
-    for (const worker of crew) await worker.start();
+    const taskWorkers: TaskWorker[] = names.map((id) => tasks.worker({ id, concurrency }));
+    for (const worker of taskWorkers) await worker.start();
     const shared = tasks.backends.find(({ alias }) => alias === 'default')?.supports.shared ?? false;
     return {
       tasks,
@@ -144,7 +144,7 @@ export class DevSessions {
       shared,
       period: undefined,
       async stop(ms = graceMs) {
-        await Promise.all(crew.map((worker) => worker.stop({ timeout: ms })));
+        await Promise.all(taskWorkers.map((worker) => worker.stop({ timeout: ms })));
         off();
         await tasks.close();
       },

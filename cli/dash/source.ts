@@ -124,7 +124,7 @@ export class Source {
       this.#list(has, { status: 'scheduled', limit: 50 }),
     ]);
     const lastAt = (job: JobItem) => job.finishedAt ?? job.lastAttemptedAt ?? 0;
-    const failures = alike([...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a))).slice(0, 30);
+    const failures = groupFailures([...failed, ...retrying].sort((a, b) => lastAt(b) - lastAt(a))).slice(0, 30);
     const full = (await this.#store.limits())
       .filter(({ key, running, concurrency }) => key !== null && concurrency !== null && running >= concurrency)
       .map(({ task, key, running, concurrency }) => clean(`${task} ${key} ${running}/${concurrency}`));
@@ -351,7 +351,7 @@ const orders: Readonly<Record<Sort, (a: JobItem, b: JobItem) => number>> = {
 };
 
 /** Groups equal failures of a task, each with its latest job. */
-function alike(jobs: readonly JobItem[]): Failure[] {
+function groupFailures(jobs: readonly JobItem[]): Failure[] {
   const found = new Map<string, Failure>();
   for (const job of jobs) {
     const key = JSON.stringify([job.task, job.error ?? job.reason]);

@@ -71,7 +71,7 @@ export interface JobDetail extends JobItem {
   /** As indented JSON. */
   readonly input: readonly string[];
   readonly returned: readonly string[] | null;
-  readonly tries: readonly Attempt[];
+  readonly history: readonly Attempt[];
   readonly log: readonly { readonly at: number; readonly level: string; readonly text: string }[];
   /** Its unique key, the signal it waits for, and its part in a workflow, as texts by title. */
   readonly facts: readonly (readonly [title: string, text: string])[];

@@ -163,12 +163,12 @@ export class VirtualRun {
     };
     for (const { at, moved, write } of actions) {
       if (!(await drive(at))) return;
-      if (moved) await this.#onTo(at);
+      if (moved) await this.#advanceTo(at);
       // An action that was refused then is refused again.
       await this.act(write, perform).catch(() => {});
     }
     // Including the work that the last action caused at this instant.
-    if (await drive(to)) await this.#onTo(to);
+    if (await drive(to)) await this.#advanceTo(to);
     this.#reanchor();
   }
 
@@ -213,11 +213,11 @@ export class VirtualRun {
     if (real - this.#slicedAt > longMs) this.#reanchor();
     this.#slicedAt = real;
     const until = real + sliceMs;
-    if (this.#goal) await this.#towards(this.#goal, until);
+    if (this.#goal) await this.#advanceTowards(this.#goal, until);
     else if (this.#playing) await this.#pace(until);
   }
 
-  async #towards(goal: Goal, until: number): Promise<void> {
+  async #advanceTowards(goal: Goal, until: number): Promise<void> {
     if (goal.kind === 'at') {
       await this.#driveTo(goal.at, until);
       if (this.now >= goal.at) this.#reached(goal);
@@ -226,7 +226,7 @@ export class VirtualRun {
     const { feed } = this.#outside;
     do {
       const before = feed.seq;
-      const moved = await this.#onTo(this.now + dayMs, true);
+      const moved = await this.#advanceTo(this.now + dayMs, true);
       if (!moved || this.now - goal.since > quietMs) return this.#reached(goal);
       if (feed.seq === before) continue;
       if (goal.kind === 'event') return this.#reached(goal);
@@ -263,7 +263,7 @@ export class VirtualRun {
   }
 
   async #driveTo(target: number, until: number): Promise<void> {
-    do await this.#onTo(Math.max(this.now, Math.min(target, this.now + stepMs)));
+    do await this.#advanceTo(Math.max(this.now, Math.min(target, this.now + stepMs)));
     while (this.now < target && this.#outside.realNow() < until && !this.#ended);
   }
 
@@ -271,7 +271,7 @@ export class VirtualRun {
    * Advances to an instant, but not past one that `play` waits for, and completes the work there. Returns false if nothing will ever happen.
    * @param byEvent do not advance past the next event either
    */
-  async #onTo(target: number, byEvent = false): Promise<boolean> {
+  async #advanceTo(target: number, byEvent = false): Promise<boolean> {
     this.#moved = true;
     const { now } = this;
     const events = this.#events;
@@ -280,8 +280,8 @@ export class VirtualRun {
     const { waitsUntil = Number.POSITIVE_INFINITY } = this.#play;
     const awaited = waitsUntil <= target;
     const next = awaited ? Math.max(now, waitsUntil) : target;
-    const looks = byEvent || this.#play.waitsForEvents;
-    const found = looks && (await this.sim.next({ max: next - now })) !== undefined;
+    const stopsAtEvents = byEvent || this.#play.waitsForEvents;
+    const found = stopsAtEvents && (await this.sim.next({ max: next - now })) !== undefined;
     if (!found && (!byEvent || awaited)) await this.sim.advanceTo(next);
     await this.#settle();
     return this.now > now || this.#events > events;

@@ -89,7 +89,7 @@ async function warnOfTwin(tasks: Tasks, id: string, io: Io, log: Log): Promise<v
   const twin = (await tasks.workers.list()).find((other) => other.id === id);
   if (!twin || twin.state === 'stopped' || io.now() - twin.heartbeatAt.getTime() > freshMs) return;
   // It may be the predecessor of this worker, killed a moment ago. In a container it has the same process id.
-  if (twin.host === hostname() && (twin.pid === process.pid || !isThere(twin.pid))) return;
+  if (twin.host === hostname() && (twin.pid === process.pid || !isRunning(twin.pid))) return;
   log.write(
     'warn',
     { pid: twin.pid },
@@ -97,7 +97,7 @@ async function warnOfTwin(tasks: Tasks, id: string, io: Io, log: Log): Promise<v
   );
 }
 
-function isThere(pid: number): boolean {
+function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
@@ -151,7 +151,7 @@ const checkQueuesEveryMs = 250;
 function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Log): () => void {
   let ended = false;
   let timer: NodeJS.Timeout;
-  const again = () => {
+  const checkLater = () => {
     timer = setTimeout(() => void check(), checkQueuesEveryMs);
   };
   const check = async () => {
@@ -172,9 +172,9 @@ function stopWhenDrained(tasks: Tasks, options: WorkOptions, ends: Ends, log: Lo
     } catch {
       // The worker itself reports that the store is failing.
     }
-    if (!ended) again();
+    if (!ended) checkLater();
   };
-  again();
+  checkLater();
   return () => {
     ended = true;
     clearTimeout(timer);

@@ -196,8 +196,8 @@ export class BullStore implements Store {
     if (places.length === 0) return [];
     const found = await Promise.all(
       names.map(async (queue) => {
-        const those = await this.connection.queue(queue).getRanges([...places], 0, last);
-        return [...new Set(those)].map((foreign) => ({ queue, id: ownId(foreign), foreign }));
+        const page = await this.connection.queue(queue).getRanges([...places], 0, last);
+        return [...new Set(page)].map((foreign) => ({ queue, id: ownId(foreign), foreign }));
       }),
     );
     return found.flat();
@@ -219,7 +219,7 @@ export class BullStore implements Store {
     if (set === null) return (await queue.remove(foreign)) === 1 ? job : null;
     if (set.status === 'cancelled' || set.cancelRequested)
       await this.#cancel(queue, before, set.reason ?? set.cancelRequested ?? 'cancelled');
-    else if (set.status === 'queued') await this.#again(queue, before, set);
+    else if (set.status === 'queued') await this.#requeue(queue, before, set);
     else if (set.priority !== undefined && Object.keys(set).length === 1)
       await (await queue.getJob(foreign))?.changePriority({ priority: foreignPriority(set.priority) });
     else
@@ -243,7 +243,7 @@ export class BullStore implements Store {
     this.hint({ finished: true, cancelled: true });
   }
 
-  async #again(queue: Queue, { begun, foreign }: Found, set: NonNullable<Amendment['set']>): Promise<void> {
+  async #requeue(queue: Queue, { begun, foreign }: Found, set: NonNullable<Amendment['set']>): Promise<void> {
     const found = await queue.getJob(foreign);
     if (!found) return;
     const { input, escapement } = dataOf(found.data);
@@ -281,11 +281,11 @@ export class BullStore implements Store {
       Promise.all(
         (await this.connection.names()).map(async (name) => {
           const queue = this.connection.queue(name);
-          const apart = this.connection.client.runCommand('escapementCount', [queue.toKey(''), maxCounted]) as Promise<number[]>;
+          const statusCounts = this.connection.client.runCommand('escapementCount', [queue.toKey(''), maxCounted]) as Promise<number[]>;
           const [counts, paused, [retrying = 0, cancelled = 0]] = await Promise.all([
             queue.getJobCounts(...everywhere),
             queue.isPaused(),
-            apart,
+            statusCounts,
           ]);
           const sum = (...types: readonly JobType[]) => types.reduce((total, type) => total + (counts[type] ?? 0), 0);
           return {

@@ -131,14 +131,14 @@ const elsewhere: readonly (readonly [pattern: RegExp, instead: string])[] = [
 function checkFields(expression: string, faults: ConfigFault[]): void {
   const fields = fieldsOf(expression);
   const instead = elsewhere.find(([pattern]) => pattern.test(expression.trim()))?.[1];
-  const isNickname = fields[0]?.startsWith('@') === true;
+  const isMacro = fields[0]?.startsWith('@') === true;
   let got = show(expression);
-  if (isNickname ? fields.length > 1 || !nicknames.includes((fields[0] as string).toLowerCase()) : instead !== undefined) {
-    const expected = isNickname ? `one of ${nicknames.join(', ')}` : forms;
+  if (isMacro ? fields.length > 1 || !nicknames.includes((fields[0] as string).toLowerCase()) : instead !== undefined) {
+    const expected = isMacro ? `one of ${nicknames.join(', ')}` : forms;
     faults.push({ path: 'cron', expected: instead === undefined ? expected : `${expected}; ${instead}`, got });
     return;
   }
-  if (isNickname) return;
+  if (isMacro) return;
   if (fields.length !== 5 && fields.length !== 6) {
     got += ` with ${fields.length} field${fields.length === 1 ? '' : 's'}`;
     const years = fields.length === 7 ? '; a seventh field, for years, can only be *: use `startAt` and `endAt`' : '';

@@ -223,7 +223,7 @@ function countOf(addresses: number): string {
   return `${addresses} ${addresses === 1 ? 'recipient' : 'recipients'}`;
 }
 
-const keepTries = 4;
+const maxSaveAttempts = 4;
 
 /** Saves the record, with retries while the store fails briefly. */
 async function keep(ctx: Context, record: MailRecord): Promise<void> {
@@ -233,7 +233,7 @@ async function keep(ctx: Context, record: MailRecord): Promise<void> {
       return;
     } catch (error) {
       const isTransient = (error as { transient?: unknown }).transient === true;
-      if (!isTransient || tries === keepTries) throw error;
+      if (!isTransient || tries === maxSaveAttempts) throw error;
       await ctx.sleep(500);
     }
   }

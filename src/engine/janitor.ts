@@ -31,7 +31,7 @@ const clockStepMs = 10_000;
 /** After the clock was set, workers get this much longer than usual to renew their leases. */
 const answerMs = 5_000;
 /** If a lease held in this process has ended, how soon to check whether the heartbeat has renewed it. */
-const askAgainMs = 1_000;
+const recheckMs = 1_000;
 
 export interface Janitor {
   readonly step: Step;
@@ -100,7 +100,7 @@ export function createJanitor(host: Host, store: Store): Janitor {
     const { overdueAt, pruneAt: ownAt } = next;
     const nextPruneAt = Math.min(finite.length > 0 && now < pruneUntil ? pruneAt : Number.POSITIVE_INFINITY, pruneOwnAt(ownAt));
     const checkAgainAt = now + Math.max(overdueEveryMs, store.pollMs);
-    const overdueInMs = Math.max(1, patientMs, isHereOverdue ? askAgainMs : 0);
+    const overdueInMs = Math.max(1, patientMs, isHereOverdue ? recheckMs : 0);
     return Math.min(nextPruneAt, checkAgainAt, overdueAt === null ? Number.POSITIVE_INFINITY : Math.max(overdueAt, now + overdueInMs));
   };
 

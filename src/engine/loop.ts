@@ -24,7 +24,7 @@ export class Loop {
   #state: 'stopped' | 'idle' | 'queued' | 'running' = 'stopped';
   #timer: Timer | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
-  #again = false;
+  #runAgain = false;
   #failures = 0;
   #whenStopped: (() => void)[] = [];
 
@@ -53,7 +53,7 @@ export class Loop {
   /** Runs the step soon, or once more if it is running. */
   wake(): void {
     if (this.#state === 'idle') this.#queue();
-    else if (this.#state === 'running') this.#again = true;
+    else if (this.#state === 'running') this.#runAgain = true;
   }
 
   /** Runs the step no later than this instant. */
@@ -77,7 +77,7 @@ export class Loop {
   async stop(): Promise<void> {
     const running = this.#state === 'running';
     this.#state = 'stopped';
-    this.#again = false;
+    this.#runAgain = false;
     this.#disarm();
     if (running) await new Promise<void>((resolve) => this.#whenStopped.push(resolve));
   }
@@ -113,7 +113,7 @@ export class Loop {
       nextAt = this.#clock.now() + Math.min(longestRetryMs, firstRetryMs * 2 ** Math.min(this.#failures, 10));
       this.#failures += 1;
       // Wake-ups during the step wait for the retry too, so that a failing store is not flooded with calls.
-      this.#again = false;
+      this.#runAgain = false;
     }
     // `stop` may have been called while the step ran.
     if ((this.#state as string) === 'stopped') {
@@ -121,8 +121,8 @@ export class Loop {
       return;
     }
     this.#state = 'idle';
-    if (this.#again || nextAt <= this.#clock.now()) {
-      this.#again = false;
+    if (this.#runAgain || nextAt <= this.#clock.now()) {
+      this.#runAgain = false;
       this.#queue();
     } else this.#arm(Math.min(nextAt, this.#timerAt));
   };

@@ -41,12 +41,12 @@ export async function retryJob(host: Host, store: JobsAndReads, id: string): Pro
   const own = await ownAttempts(store, [id]);
   const wanted: Change = (job, now) => {
     if (job.status === 'running') throw new InputError(`job ${id} is running; cancel it first, or wait until it finishes`);
-    if (isHeldUp(job))
+    if (isUpstreamCancelled(job))
       throw new InputError(
         `job ${id} was cancelled because a job that it waits for failed or was cancelled; retry that job, or the workflow`,
       );
     if (job.status === 'successful') throw new InputError(`job ${id} was successful; enqueue a new job to repeat the work`);
-    return again(job, now, own);
+    return requeued(job, now, own);
   };
   const [record] = await store.get([id]);
   if (record?.job.part?.undoes) await refuseLateUndo(store, record.job);
@@ -161,7 +161,9 @@ export function retryJobs(host: Host, store: JobsAndReads, filter: JobFilter, he
   const forJobs = async (ids: readonly string[]): Promise<Change> => {
     const own = await ownAttempts(store, ids);
     return (job, now) =>
-      (job.status === 'failed' || job.status === 'cancelled') && !isHeldUp(job) && !isCompensating(job) ? again(job, now, own) : undefined;
+      (job.status === 'failed' || job.status === 'cancelled') && !isUpstreamCancelled(job) && !isCompensating(job)
+        ? requeued(job, now, own)
+        : undefined;
   };
   return changeAll(host, store, filter, { forJobs }, 'events', heldBy);
 }
@@ -187,16 +189,16 @@ function obstacleTo(id: string, { status, workflow, task }: Job): InputError {
 /** @throws InputError if the job that was undone may have run again since */
 async function refuseLateUndo(store: JobsAndReads, { id, enqueuedBy, workflow, part }: Job): Promise<void> {
   const [compensation, undone] = await store.get([enqueuedBy ?? '', part?.undoes?.job ?? '']);
-  const isThere = undone?.job.status === 'successful' && undone.job.attempt === part?.undoes?.attempt;
+  const isPresent = undone?.job.status === 'successful' && undone.job.attempt === part?.undoes?.attempt;
   const isCurrent = compensation?.job.status === 'successful' && id === undoingId(part?.undoes?.job ?? '', roundOf(compensation.job));
-  if (!isThere || !isCurrent)
+  if (!isPresent || !isCurrent)
     throw new InputError(
       `job ${id} cannot run again: workflow ${workflow} has since been retried, or the part that the job undoes was deleted`,
     );
 }
 
 /** True for a job that was cancelled because a job that it waits for failed. It is revived when that job runs again. */
-function isHeldUp({ status, workflow, reason }: Job): boolean {
+function isUpstreamCancelled({ status, workflow, reason }: Job): boolean {
   return workflow !== null && status === 'cancelled' && reason === upstreamFailed;
 }
 
@@ -222,7 +224,7 @@ async function ownAttempts(store: JobsAndReads, ids: readonly string[]): Promise
   );
 }
 
-function again(job: Job, now: number, own: ReadonlyMap<string, number>): NonNullable<Amendment['set']> {
+function requeued(job: Job, now: number, own: ReadonlyMap<string, number>): NonNullable<Amendment['set']> {
   const set = { status: 'queued', dueAt: now, expiresAt: null, losses: 0, reason: null, finishedAt: null } as const;
   return { ...set, maxAttempts: Math.max(own.get(job.id) ?? job.maxAttempts, job.attempt + 1) };
 }

@@ -46,8 +46,8 @@ export function createRegistry(
 ): Registry {
   let code: readonly CodeSchedule[] = [];
   let hashes: WorkerRow['schedules'] = {};
-  let lookAt = Number.NEGATIVE_INFINITY;
-  let again = Number.POSITIVE_INFINITY;
+  let checkAt = Number.NEGATIVE_INFINITY;
+  let pauseAt = Number.POSITIVE_INFINITY;
   let foreign = false;
 
   const step = async () => {
@@ -63,15 +63,15 @@ export function createRegistry(
     if (row.state === 'running') {
       const live = (): Promise<readonly WorkerRow[]> => liveWorkers(store, aliveAfter(store, now));
       if (code.length > 0) await synchronise(store, code, live, now);
-      if (isPrivate || now >= Math.min(lookAt, again)) {
-        lookAt = now + checkEveryMs;
+      if (isPrivate || now >= Math.min(checkAt, pauseAt)) {
+        checkAt = now + checkEveryMs;
         const found = await findUndeclared(host, store, hashes, live, now);
         foreign = found.foreign;
-        again = found.pauseAt;
+        pauseAt = found.pauseAt;
       }
     }
     // In a store that is not shared and has no schedules, only changes are saved.
-    return Math.min(again, isPrivate && code.length === 0 && !foreign ? Number.POSITIVE_INFINITY : now + everyMs);
+    return Math.min(pauseAt, isPrivate && code.length === 0 && !foreign ? Number.POSITIVE_INFINITY : now + everyMs);
   };
   return { step };
 }

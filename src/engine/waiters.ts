@@ -33,7 +33,7 @@ export class Waiters {
   /** How often a hint reported that jobs finished. */
   #hints = 0;
   #checking = false;
-  #again = false;
+  #checkAgain = false;
   #poll: Timer | undefined;
   #notice: Timer | undefined;
   readonly #noticed = new Set<string>();
@@ -68,14 +68,14 @@ export class Waiters {
       done(null, closed());
       return () => {};
     }
-    const those = this.#waiting.get(id) ?? new Set<Done>();
-    this.#waiting.set(id, those.add(done));
+    const callbacks = this.#waiting.get(id) ?? new Set<Done>();
+    this.#waiting.set(id, callbacks.add(done));
     if (hints !== this.#hints) this.#checkSoon();
     outside(() => this.#armPoll());
     if (!scope.getStore()) outside(() => this.#armNotice());
     return () => {
-      those.delete(done);
-      if (those.size === 0 && this.#waiting.get(id) === those) this.#waiting.delete(id);
+      callbacks.delete(done);
+      if (callbacks.size === 0 && this.#waiting.get(id) === callbacks) this.#waiting.delete(id);
       this.#restIfIdle();
     };
   }
@@ -118,7 +118,7 @@ export class Waiters {
   #checkSoon(): void {
     if (this.#waiting.size === 0) return;
     if (this.#checking) {
-      this.#again = true;
+      this.#checkAgain = true;
       return;
     }
     this.#checking = true;
@@ -126,7 +126,7 @@ export class Waiters {
   }
 
   async #check(): Promise<void> {
-    this.#again = false;
+    this.#checkAgain = false;
     try {
       const ids = [...this.#waiting.keys()];
       const records = await this.#records(ids);
@@ -139,14 +139,14 @@ export class Waiters {
       if (!(error instanceof StoreError && error.transient)) for (const id of [...this.#waiting.keys()]) this.#settle(id, null, error);
     }
     this.#checking = false;
-    if (this.#again) this.#checkSoon();
+    if (this.#checkAgain) this.#checkSoon();
     this.#restIfIdle();
   }
 
   #settle(id: string, record: JobRecord | null, error?: unknown): void {
-    const those = this.#waiting.get(id);
+    const callbacks = this.#waiting.get(id);
     this.#waiting.delete(id);
-    for (const done of those ?? []) done(record, error);
+    for (const done of callbacks ?? []) done(record, error);
   }
 
   /** If every change sends a hint, polling is not needed. */

@@ -172,7 +172,7 @@ class InsideRun {
     }
   }
 
-  #ask(method: Method, values: readonly unknown[], fn?: Call['fn']): Promise<never> {
+  #request(method: Method, values: readonly unknown[], fn?: Call['fn']): Promise<never> {
     this.#made += 1;
     const call = this.#made;
     const answer = new Promise<never>((resolve, reject) => {
@@ -238,7 +238,7 @@ class InsideRun {
         },
       },
       now: () => new Date(systemClock.now()),
-      sleep: (duration: Duration) => this.#ask('sleep', [durationMs(duration, 'ctx.sleep()')]),
+      sleep: (duration: Duration) => this.#request('sleep', [durationMs(duration, 'ctx.sleep()')]),
       progress: (fraction, message) =>
         post({ kind: 'progress', fraction: Number(fraction), message: message === undefined ? undefined : String(message) }),
       complete: () => {
@@ -246,18 +246,18 @@ class InsideRun {
           `ctx.complete() of ${job.task}: a transaction cannot be used from the ${home()?.in} of an isolated task; return the value, or define the task without isolate`,
         );
       },
-      blob: (name) => this.#ask('blob', [name]),
-      saveBlob: (name, bytes) => this.#ask('saveBlob', [name, bytes]),
+      blob: (name) => this.#request('blob', [name]),
+      saveBlob: (name, bytes) => this.#request('saveBlob', [name, bytes]),
       step: <T>(name: string, fn: (step: StepContext) => T, options?: StepOptions<Awaited<T>>): Promise<Awaited<T>> => {
         if (options?.compensate)
           throw new InputError(
             `ctx.step(${show(name)}) of ${job.task}: compensate cannot be used from the ${home()?.in} of an isolated task; define the task without isolate`,
           );
-        return this.#ask('step', [name, options], fn);
+        return this.#request('step', [name, options], fn);
       },
       waitFor: async <Schema extends StandardSchemaV1 | undefined = undefined>(name: string, options: WaitOptions<Schema> = {}) => {
         const { schema, ...rest } = options;
-        const data: unknown = await this.#ask('waitFor', [name, rest]);
+        const data: unknown = await this.#request('waitFor', [name, rest]);
         return (data !== null && schema ? await parseInput(schema, data, `the data of signal ${name}`) : data) as never;
       },
       external: (_label, fn) => fn(),

@@ -99,7 +99,7 @@ class Run {
   readonly #attempt: RunningAttempt;
   readonly #context: TaskContext;
   /** The tries of steps that are in progress inside, by the call of the step. */
-  readonly #tries = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  readonly #pendingCalls = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #settle!: { resolve(value: unknown): void; reject(error: unknown): void };
   #killed: Timer | undefined;
 
@@ -138,7 +138,7 @@ class Run {
         void this.#answer(message.call, message.method, message.values);
         break;
       case 'tried': {
-        const found = this.#tries.get(message.call);
+        const found = this.#pendingCalls.get(message.call);
         if (message.error) found?.reject(made(message.error));
         else found?.resolve(message.value);
         break;
@@ -192,7 +192,7 @@ class Run {
     } catch (error) {
       this.#channel.post({ kind: 'answer', call, error: crossing(error) });
     } finally {
-      this.#tries.delete(call);
+      this.#pendingCalls.delete(call);
     }
   }
 
@@ -215,7 +215,7 @@ class Run {
 
   #try(call: number, { id, attempt, signal }: { id: string; attempt: number; signal: AbortSignal }): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      this.#tries.set(call, { resolve, reject });
+      this.#pendingCalls.set(call, { resolve, reject });
       signal.addEventListener('abort', () => {
         const { name, message } = signal.reason as Error;
         this.#channel.post({ kind: 'abortTry', call, name, message });

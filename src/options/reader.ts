@@ -24,10 +24,10 @@ export const missing = Symbol('missing');
 /** Reads options, collects faults, and throws them together. */
 export class OptionReader {
   readonly faults: ConfigFault[] = [];
-  readonly #what: string;
+  readonly #subject: string;
 
   constructor(what: string) {
-    this.#what = what;
+    this.#subject = what;
   }
 
   fault(path: string, expected: string, got: unknown, didYouMean?: string): undefined {
@@ -36,7 +36,7 @@ export class OptionReader {
   }
 
   done(): void {
-    if (this.faults.length > 0) throw new ConfigError(this.#what, this.faults);
+    if (this.faults.length > 0) throw new ConfigError(this.#subject, this.faults);
   }
 
   /** Reads the value as an object with known keys only. */

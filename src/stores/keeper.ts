@@ -27,7 +27,7 @@ function closeAtExit(): void {
 /** The location of a helper thread's module, and of the jobs. */
 export interface KeeperThread<Place> {
   /** The URL of a module in the same folder as the thread's. A CommonJS bundle has none. */
-  readonly beside: string;
+  readonly baseUrl: string;
   /** @throws Error if the location cannot be passed to a thread; the worker then continues without one */
   readonly place: () => Place;
 }
@@ -100,10 +100,10 @@ export class ThreadKeeper<Place> implements Keeper {
       );
     };
     try {
-      const { beside, place } = this.#thread;
-      const name = beside.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js';
+      const { baseUrl, place } = this.#thread;
+      const name = baseUrl.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js';
       const data: KeeperData<Place> = { place: place(), worker, leaseMs, limitMs, patienceMs: this.#patienceMs, state: this.#state };
-      const thread = new Worker(new URL(name, beside), { workerData: data, execArgv: [] });
+      const thread = new Worker(new URL(name, baseUrl), { workerData: data, execArgv: [] });
       thread.unref();
       thread.on('error', failed);
       if (started.size === 0) process.on('exit', closeAtExit);

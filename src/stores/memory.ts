@@ -88,7 +88,7 @@ export class MemoryStore implements Store {
     }
     const standing = isUnique ? new Map<Job, JobRecord>() : undefined;
     for (const job of jobs) {
-      const other = standing && this.#standIn(job, options.now);
+      const other = standing && this.#existing(job, options.now);
       if (other) {
         standing.set(job, other);
         continue;
@@ -464,7 +464,7 @@ export class MemoryStore implements Store {
   }
 
   /** The existing record returned in place of a job because it holds its unique key; replaced if the job requests it. */
-  #standIn(job: Job, now: number): JobRecord | undefined {
+  #existing(job: Job, now: number): JobRecord | undefined {
     const holder = this.#holderOf(heldKey(job), now);
     if (!holder) return undefined;
     const set = job.unique?.onConflict === 'replace' ? replacement(holder.job, job) : undefined;

@@ -361,7 +361,7 @@ export class Channels {
     if (channel.kind === 'pipe' && channel.path === undefined) return false;
     const way = local().wayOf(this.#byHandle.get(rawOf(handle)) ?? channel);
     if (way !== undefined) return way === 'busy';
-    if (local().isSessions(owner)) return false;
+    if (local().belongsToSession(owner)) return false;
     if (symbolOf(owner, 'no ref')) return true;
     const { bytesRead = 0, bytesWritten = 0 } = handle;
     return bytesRead === 0 || bytesWritten > channel.writtenAtArrival;
@@ -406,7 +406,7 @@ class Local {
     }
   }
 
-  isSessions(socket: object): boolean {
+  belongsToSession(socket: object): boolean {
     return this.#sessions.has(socket);
   }
 
@@ -431,7 +431,7 @@ class Local {
     const end = this.#ends.get(`${remoteEnd.port}:${localEnd.port}`);
     // Not accepted yet, or already closed.
     if (!end) return handle.bytesRead === 0 && (handle.bytesWritten ?? 0) === 0 ? 'busy' : 'quiet';
-    return isOnItsWay(handle, end) || isOnItsWay(end, handle) ? 'busy' : 'quiet';
+    return isInTransit(handle, end) || isInTransit(end, handle) ? 'busy' : 'quiet';
   }
 }
 
@@ -442,7 +442,7 @@ function hasAllArrived(from: readonly Handle[], to: readonly Handle[]): boolean 
   return written <= read || to.some(({ reading }) => reading === false);
 }
 
-function isOnItsWay(from: Handle, to: Handle): boolean {
+function isInTransit(from: Handle, to: Handle): boolean {
   return to.reading !== false && (from.bytesWritten ?? 0) > (to.bytesRead ?? 0);
 }
 

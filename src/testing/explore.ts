@@ -204,7 +204,7 @@ export async function search(tasks: Tasks, options: ExploreOptions, scenario: Sc
           run.seed,
           run.decisions.filter((other) => other !== decision),
         );
-        if (fateOf(without) !== fateOf(run)) mattered.add(code);
+        if (outcomesHash(without) !== outcomesHash(run)) mattered.add(code);
       }
       await options.onProgress?.({ played: played + 1, seeds });
     }
@@ -376,11 +376,11 @@ function hashOf({ lines, problems }: Run): string {
 }
 
 /** The outcomes of the jobs, regardless of time and place. A fault that does not change them did not matter. */
-function fateOf({ lines, problems }: Run): string {
-  const fates = lines
+function outcomesHash({ lines, problems }: Run): string {
+  const outcomes = lines
     .filter((line) => /#\d/.test(line) && !/ {2}note {2}/.test(line))
     .map((line) => line.replace(/^\S+(?: [\d.]+\w+)* {2,}(?:w[\d.]+)? +/, ''));
-  return textHash([...fates.sort(), ...problems].join('\n'));
+  return textHash([...outcomes.sort(), ...problems].join('\n'));
 }
 
 /** @throws ExplorationError if a seed did not produce the same run twice, with the first decision that differs and where it was made */
@@ -452,7 +452,7 @@ export function askedReplay(): ReturnType<typeof decodeRun> {
   const text = process.env.ESCAPEMENT_REPLAY;
   if (text === undefined || text === '') return undefined;
   const decoded = decodeRun(text);
-  if (!decoded) throw asks('ESCAPEMENT_REPLAY', 'the value printed with a failure', text);
+  if (!decoded) throw invalidVariable('ESCAPEMENT_REPLAY', 'the value printed with a failure', text);
   return decoded;
 }
 
@@ -460,11 +460,11 @@ function askedSeed(): number | undefined {
   const text = process.env.ESCAPEMENT_SEED;
   if (text === undefined || text === '') return undefined;
   const seed = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(seed)) throw asks('ESCAPEMENT_SEED', 'a whole number', text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(seed)) throw invalidVariable('ESCAPEMENT_SEED', 'a whole number', text);
   return seed;
 }
 
-function asks(path: string, expected: string, got: string): ConfigError {
+function invalidVariable(path: string, expected: string, got: string): ConfigError {
   return new ConfigError('Invalid options for explore()', [{ path, expected, got: show(got) }]);
 }
 

@@ -86,10 +86,10 @@ export function refuseOtherFakes(when: 'already' | 'since'): void {
   if (date === registry.Date && (timeout === registry.timers.virtual.setTimeout || timeout === registry.timers.captured.setTimeout)) return;
   if (!isFakeDate(date) && !isFakeTimer(timeout)) return;
   const turned = when === 'already' ? 'fake timers are already enabled' : 'fake timers were enabled during a simulation';
-  throw new SimulationError(`${turned} ${whose}; a simulation has its own virtual clock. ${instead}`);
+  throw new SimulationError(`${turned} ${otherFakes}; a simulation has its own virtual clock. ${instead}`);
 }
 
-const whose = '(vi.useFakeTimers(), vi.setSystemTime(), mock.timers or @sinonjs/fake-timers)';
+const otherFakes = '(vi.useFakeTimers(), vi.setSystemTime(), mock.timers or @sinonjs/fake-timers)';
 const instead =
   'Disable them first, for example with vi.useRealTimers() or mock.timers.reset(), or pass globals: false to leave the globals unchanged.';
 
@@ -205,7 +205,7 @@ function installDate(current: () => VirtualGlobals | undefined): DateConstructor
     configurable: true,
     get() {
       if (current())
-        throw new SimulationError(`fake timers ${whose} cannot be enabled during a simulation, which has its own virtual clock.`);
+        throw new SimulationError(`fake timers ${otherFakes} cannot be enabled during a simulation, which has its own virtual clock.`);
       return undefined;
     },
     // Its own dates are classes that extend this one.

@@ -119,7 +119,7 @@ export class InvariantChecker {
           const standing = taken?.[i];
           if (!standing) continue;
           this.#coming.delete(job.id);
-          if (standing.job.id !== job.id) this.#stoodIn(job, standing.job);
+          if (standing.job.id !== job.id) this.#returnedExisting(job, standing.job);
         }
         this.#insert(taken ? jobs.filter((_, i) => !taken[i]) : jobs, store);
       },
@@ -327,7 +327,7 @@ export class InvariantChecker {
   }
 
   /** A job was not inserted because another one holds its unique key. */
-  #stoodIn(job: Job, standing: Job): void {
+  #returnedExisting(job: Job, standing: Job): void {
     const before = this.#model.get(standing.id);
     if (!before) return;
     if (before.unique?.key !== job.unique?.key)

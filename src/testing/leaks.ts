@@ -8,7 +8,7 @@ import { runInNewContext } from 'node:vm';
 import type { Scope } from '../ports/clock.ts';
 import { realSetImmediate } from '../ports/real.ts';
 import type { Entry } from './entry.ts';
-import { isUsers, where } from './sites.ts';
+import { isUserCode, where } from './sites.ts';
 
 export interface Leak {
   readonly scope: Scope;
@@ -25,7 +25,7 @@ export interface Suspect extends Leak {
 export function suspectsAmong(left: readonly Entry[]): Suspect[] {
   // Stacks are not kept, because their frames hold references to what was called.
   return left
-    .filter(({ site }) => isUsers(site))
+    .filter(({ site }) => isUserCode(site))
     .map(({ owner, site, handle }) => ({
       scope: (owner as { readonly scope: Scope }).scope,
       at: where(site),

@@ -3,7 +3,7 @@ import { scope as currentScope } from '../engine/scope.ts';
 import type { Scope } from '../ports/clock.ts';
 import { Crowd } from './crowd.ts';
 import { realWork } from './real-work.ts';
-import { isUsers } from './sites.ts';
+import { isUserCode } from './sites.ts';
 
 /** A simulated process. It can be paused or killed as a whole. */
 export class Process {
@@ -85,7 +85,7 @@ export class Owners {
     owner.left = true;
     owner.returned = returned;
     this.#forget(scope, owner);
-    const own = realWork.of(scope).filter(({ type, site }) => type !== 'Immediate' && isUsers(site));
+    const own = realWork.of(scope).filter(({ type, site }) => type !== 'Immediate' && isUserCode(site));
     return own.length > 0 ? realWork.kinds(own) : undefined;
   }
 

@@ -26,7 +26,7 @@ export interface Version {
 }
 
 /** What the processes need from the simulation. */
-export interface Ground {
+export interface ProcessesDeps {
   readonly clock: VirtualClock;
   readonly record: SimulationRecord;
   readonly settings: Settings;
@@ -65,20 +65,20 @@ class Place {
 }
 
 export class Processes {
-  readonly #ground: Ground;
+  readonly #deps: ProcessesDeps;
   readonly #places: Place[] = [];
   /** When something last went wrong with each worker's process. */
   readonly #troubledUntil = new Map<string, number>();
   /** The wrapper of task functions for the invariant checker, if there is one. */
   handlers: Handlers | undefined;
 
-  constructor(ground: Ground) {
-    this.#ground = ground;
+  constructor(deps: ProcessesDeps) {
+    this.#deps = deps;
   }
 
   /** Draws faults from here on. */
   draw(choices: Choices, rates: FaultRates): DrawnFaults {
-    const { clock } = this.#ground;
+    const { clock } = this.#deps;
     const drawn = new DrawnFaults(
       {
         choices,
@@ -132,11 +132,11 @@ export class Processes {
 
   /** The store as seen by task code and the test. */
   clientOf(store: Store): Store {
-    return storeFor(store, this.#ground.faults, { ...this.#caller(this.here), turn: () => this.#ground.clock.turn() });
+    return storeFor(store, this.#deps.faults, { ...this.#caller(this.here), turn: () => this.#deps.clock.turn() });
   }
 
   get alive(): readonly Process[] {
-    const now = this.#ground.clock.now();
+    const now = this.#deps.clock.now();
     const isAwake = ({ process, stopped, retired }: Place) => !process.dead && !stopped && !retired && process.pausedUntil < now;
     return this.#places.filter(isAwake).map(({ process }) => process);
   }
@@ -165,13 +165,13 @@ export class Processes {
   }
 
   kill(): void {
-    for (const { process } of this.#places) this.#ground.clock.kill(process);
+    for (const { process } of this.#places) this.#deps.clock.kill(process);
   }
 
   /** The reason why nothing is being run, if there is one. */
   get idleBecause(): string | undefined {
     if (this.#places.every(({ process }) => process.dead)) return 'no worker is alive';
-    const { concurrency } = this.#ground.settings;
+    const { concurrency } = this.#deps.settings;
     const busy = (worker: Worker) => worker.attempts.size >= concurrency;
     if (this.#places.every(({ process, workers }) => process.dead || workers.every(busy)))
       return `every worker is busy (concurrency ${concurrency}), with attempts that may be waiting for the job`;
@@ -185,7 +185,7 @@ export class Processes {
       throw new SimulationError(
         `worker ${index} does not exist; this simulation has ${this.#places.length} (simulate(tasks, { workers }))`,
       );
-    const { use } = this.#ground;
+    const { use } = this.#deps;
     return {
       crash: (options) => {
         use();
@@ -231,7 +231,7 @@ export class Processes {
     const process = new Process(id);
     place.process = process;
     this.#markTroubled(process, 0);
-    const { clock, settings, stores, faults, between } = this.#ground;
+    const { clock, settings, stores, faults, between } = this.#deps;
     const { drawn } = faults;
     process.skewMs = drawn ? drawn.skewOf(process) : place.skewMs;
     const { app } = version;
@@ -267,7 +267,7 @@ export class Processes {
     return {
       process,
       crash: (dying) => this.#crash(this.#placeOf(dying), true),
-      taskOf: (job) => this.#ground.record.job(job)?.task,
+      taskOf: (job) => this.#deps.record.job(job)?.task,
     };
   }
 
@@ -283,11 +283,11 @@ export class Processes {
   #crash(place: Place, restart: boolean): void {
     const { process } = place;
     if (process.dead) return;
-    const { clock } = this.#ground;
+    const { clock } = this.#deps;
     clock.kill(process);
     this.#markTroubled(process, 0);
     this.#note(process, 'crashed');
-    this.#ground.mayHaveUnreported();
+    this.#deps.mayHaveUnreported();
     if (!restart || place.retired) return;
     // The calling code may be in the process that dies, so the restart must not belong to it.
     scope.exit(() => clock.arm(clock.now() + restartAfterMs, () => this.#start(place.index, place.version), undefined));
@@ -295,15 +295,15 @@ export class Processes {
 
   #stop(process: Process, ms: number): void {
     this.#markTroubled(process, ms);
-    process.pausedUntil = Math.max(process.pausedUntil, this.#ground.clock.now() + ms);
+    process.pausedUntil = Math.max(process.pausedUntil, this.#deps.clock.now() + ms);
   }
 
   #markTroubled(process: Process, ms: number): void {
-    this.#troubledUntil.set(process.name, Math.max(this.#troubledUntil.get(process.name) ?? 0, this.#ground.clock.now() + ms));
+    this.#troubledUntil.set(process.name, Math.max(this.#troubledUntil.get(process.name) ?? 0, this.#deps.clock.now() + ms));
   }
 
   #note(process: Process, text: string): void {
-    this.#ground.record.add({ type: 'note', at: this.#ground.clock.now(), worker: process.name, text });
+    this.#deps.record.add({ type: 'note', at: this.#deps.clock.now(), worker: process.name, text });
   }
 }
 
@@ -317,8 +317,8 @@ function seenBy(
   const get = (name: string) => {
     const definition = definitions.get(name);
     if (!definition) return undefined;
-    const befallen = drawn ? { ...definition, run: drawn.handler(definition, () => process) } : definition;
-    return handlers ? { ...befallen, run: handlers.watched(befallen, process) } : befallen;
+    const faulty = drawn ? { ...definition, run: drawn.handler(definition, () => process) } : definition;
+    return handlers ? { ...faulty, run: handlers.watched(faulty, process) } : faulty;
   };
   return new Proxy(definitions, { get: (target, key) => (key === 'get' ? get : bound(target, key)) });
 }

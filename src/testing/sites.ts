@@ -50,7 +50,7 @@ function pathOf(place: string): string {
 const isNodes = ({ path }: Frame) => path.startsWith('node:');
 const isOurs = ({ path }: Frame) => path.startsWith(own);
 /** Node.js has dependencies too: undici, which implements fetch. */
-const isLibrarys = ({ path }: Frame) => /[\\/]node_modules[\\/]/.test(path) || path.startsWith('node:internal/deps/');
+const isLibrary = ({ path }: Frame) => /[\\/]node_modules[\\/]/.test(path) || path.startsWith('node:internal/deps/');
 /** The timer functions that user code calls. */
 const isStandIn = ({ path }: Frame) => /[\\/]testing[\\/](virtual-)?(globals|timers-promises)\.[jt]s$/.test(path) && path.startsWith(own);
 
@@ -60,7 +60,7 @@ const isStandIn = ({ path }: Frame) => /[\\/]testing[\\/](virtual-)?(globals|tim
  */
 export function where(site: Error | undefined): string {
   const frames = framesOf(site).filter((frame) => !isNodes(frame) && !isOurs(frame));
-  const frame = frames.find((one) => !isLibrarys(one)) ?? frames[0];
+  const frame = frames.find((one) => !isLibrary(one)) ?? frames[0];
   if (!frame) return 'an unknown place';
   const short = relative(process.cwd(), frame.path);
   const at = `${short === '' || short.startsWith('..') ? frame.path : short}:${frame.place}`;
@@ -68,22 +68,22 @@ export function where(site: Error | undefined): string {
 }
 
 /** True if the user's own code set a timer, as opposed to a dependency or Node.js. */
-export function isUsers(site: Error | undefined): boolean {
+export function isUserCode(site: Error | undefined): boolean {
   if (!site) return false;
   const known = users.get(site);
   if (known !== undefined) return known;
-  const answer = isUsersStack(site);
+  const answer = isUserStack(site);
   users.set(site, answer);
   return answer;
 }
 
 const users = new WeakMap<Error, boolean>();
 
-function isUsersStack(site: Error): boolean {
+function isUserStack(site: Error): boolean {
   const frames = framesOf(site);
   const last = frames.findLastIndex((frame, i) => isStandIn(frame) && frames.slice(0, i).every((one) => isOurs(one) || isNodes(one)));
-  const caller = last >= 0 ? frames[last + 1] : frames.find((frame) => !isOurs(frame) && (!isNodes(frame) || isLibrarys(frame)));
-  return caller !== undefined && !isNodes(caller) && !isLibrarys(caller);
+  const caller = last >= 0 ? frames[last + 1] : frames.find((frame) => !isOurs(frame) && (!isNodes(frame) || isLibrary(frame)));
+  return caller !== undefined && !isNodes(caller) && !isLibrary(caller);
 }
 
 /** True unless Node.js itself set a real timer, for example for a socket. */

@@ -121,12 +121,12 @@ export class Idler {
 
   #leftOver(): string {
     const jobs = this.#record.unfinished;
-    const lines = jobs.slice(0, 10).map((job) => `${this.#record.label(job.id)} is ${job.status}${this.#why(job)}`);
+    const lines = jobs.slice(0, 10).map((job) => `${this.#record.label(job.id)} is ${job.status}${this.#reasonFor(job)}`);
     if (jobs.length > 10) lines.push(`and ${jobs.length - 10} more`);
     return lines.join('\n  ');
   }
 
-  #why(job: Job): string {
+  #reasonFor(job: Job): string {
     if (job.status === 'running') return `: attempt ${job.attempt} on ${job.worker} has not ended`;
     if (job.dueAt > this.#clock.now()) return `, due in ${exact(job.dueAt - this.#clock.now())}`;
     const because = this.#processes.idleBecause;

@@ -22,7 +22,7 @@ import { type Callback, Entry } from './entry.ts';
 import { Gate } from './gate.ts';
 import { Owner, Owners, type Process } from './owners.ts';
 import { realWork } from './real-work.ts';
-import { framesOfTimers, isUsers, siteOf, where } from './sites.ts';
+import { framesOfTimers, isUserCode, siteOf, where } from './sites.ts';
 
 const tick = () => new Promise<void>((resolve) => process.nextTick(resolve));
 /** Waits until real work makes progress, or a few milliseconds have passed. */
@@ -59,7 +59,7 @@ export interface VirtualClockOptions {
  * instant, because its presence may depend on what happened before the simulation.
  */
 function isHousekeeping({ handle, owner, background, site }: Entry): boolean {
-  return handle !== undefined && (background || !owner || owner.left || !isUsers(site));
+  return handle !== undefined && (background || !owner || owner.left || !isUserCode(site));
 }
 
 function isInFlightAndEnds(entry: Entry): boolean {

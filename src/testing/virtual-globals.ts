@@ -9,7 +9,7 @@ import { RealDate, realClearTimeout, realSetTimeout } from '../ports/real.ts';
 import { type AnyFunction, type VirtualGlobals, virtualTimer } from './globals.ts';
 import { realWork } from './real-work.ts';
 import { refuse } from './refuse.ts';
-import { framesOfTimers, isUsers, siteOf } from './sites.ts';
+import { framesOfTimers, isUserCode, siteOf } from './sites.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 const longestDelayMs = 2_147_483_647;
@@ -195,7 +195,7 @@ class VirtualTimeout {
   outlive(): void {
     const [home, timer] = [this.#home, this.#timer];
     this.#cancel();
-    if (!home || !timer || (!this.#isKept && isUsers(this.#site))) return;
+    if (!home || !timer || (!this.#isKept && isUserCode(this.#site))) return;
     this.#home = undefined;
     this.#armReal(Math.max(1, timer.at - home.clock.now()));
   }

@@ -84,8 +84,8 @@ function isResult(value: unknown): value is TaskResult {
 }
 
 function has(value: unknown, ...methods: string[]): boolean {
-  const isThing = (typeof value === 'object' && value !== null) || typeof value === 'function';
-  return isThing && methods.every((name) => typeof (value as unknown as Record<string, unknown>)[name] === 'function');
+  const isObject = (typeof value === 'object' && value !== null) || typeof value === 'function';
+  return isObject && methods.every((name) => typeof (value as unknown as Record<string, unknown>)[name] === 'function');
 }
 
 function misuse(state: MatcherState, matcher: string, expected: string, got: unknown): TypeError {

@@ -35,7 +35,7 @@ function full(columns: number, rows: number, text: string): State {
     worker: text,
     progress: text,
   });
-  const tries = [{ attempt: 1, worker: text, startedAt: now - 9_000, endedAt: now, outcome: 'failed', error: text, frames: [text] }];
+  const history = [{ attempt: 1, worker: text, startedAt: now - 9_000, endedAt: now, outcome: 'failed', error: text, frames: [text] }];
   return {
     ...state,
     label: text,
@@ -54,7 +54,7 @@ function full(columns: number, rows: number, text: string): State {
         fault: [text],
         input: [text],
         returned: [text],
-        tries,
+        history,
         log: [{ at: now, level: text, text }],
         facts: [[text, text]],
         steps: [{ at: now, name: text, text }],
@@ -180,7 +180,7 @@ describe('a job', () => {
     fault: long,
     input,
     returned: null,
-    tries: [
+    history: [
       { attempt: 1, worker: 'w0', startedAt: yesterday, endedAt: yesterday + 5, outcome: 'failed', error: long.join(' '), frames: [] },
     ],
     log: [{ at: yesterday, level: 'info', text: 'hello' }],

@@ -166,12 +166,12 @@ describe('reads', () => {
     const { id } = await tasks.get('mail.send').enqueue({ to: 'x' });
     await sim.advance('15s');
     const job = await readJob(id);
-    expect(job?.tries.map(({ attempt, outcome }) => [attempt, outcome])).toEqual([
+    expect(job?.history.map(({ attempt, outcome }) => [attempt, outcome])).toEqual([
       [1, 'failed'],
       [2, 'failed'],
     ]);
     expect(job?.waits).toEqual([60_000]);
-    expect(job?.tries.at(-1)?.frames[0]).toMatch(/^at .*test\/dash\/source\.test\.ts/);
+    expect(job?.history.at(-1)?.frames[0]).toMatch(/^at .*test\/dash\/source\.test\.ts/);
     const other = await tasks.get('logs').enqueue(null);
     await sim.drain();
     const running = await readJob(other.id);
@@ -193,12 +193,12 @@ describe('reads', () => {
     });
     const { job } = await outside.read(asked({ view: 'job', jobId: id }));
     if (!job || job === 'gone') return expect.unreachable();
-    expect(job.tries.map(({ attempt, worker, outcome }) => [attempt, worker, outcome])).toEqual([
+    expect(job.history.map(({ attempt, worker, outcome }) => [attempt, worker, outcome])).toEqual([
       [1, 'w0', 'failed'],
       [2, 'w0', 'failed'],
     ]);
-    expect((job.tries[1]?.startedAt ?? 0) - (job.tries[0]?.endedAt ?? 0)).toBe(10_000);
-    for (const { error, frames } of job.tries) {
+    expect((job.history[1]?.startedAt ?? 0) - (job.history[0]?.endedAt ?? 0)).toBe(10_000);
+    for (const { error, frames } of job.history) {
       expect(error).toMatch(/^Error: .*evil/);
       expect(frames[0]).toMatch(/^at .*test\/dash\/source\.test\.ts/);
     }

@@ -38,7 +38,7 @@ async function running() {
   };
   const keeper = (options: Partial<KeeperOptions> = {}) =>
     new ThreadKeeper(
-      { beside: store, place: () => keeperPlace({ ...place, connectionString, schema }) },
+      { baseUrl: store, place: () => keeperPlace({ ...place, connectionString, schema }) },
       { worker: 'w1', leaseMs: 60_000, limitMs: 60_000, blocked() {}, ...options },
       300,
     );

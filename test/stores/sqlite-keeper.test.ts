@@ -29,7 +29,7 @@ async function running(name: string) {
 
 const store = new URL('../../src/stores/sqlite/store.ts', import.meta.url).href;
 function keeperOf(file: string, options: KeeperOptions, patienceMs: number) {
-  return new ThreadKeeper({ beside: store, place: () => file }, options, patienceMs);
+  return new ThreadKeeper({ baseUrl: store, place: () => file }, options, patienceMs);
 }
 
 /** Blocks this thread until the condition holds; returns false after half a minute. */

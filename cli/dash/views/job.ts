@@ -77,8 +77,8 @@ export function bodyLines(detail: JobDetail, state: State, wide: number): Line[]
   lines.push(...block('input', detail.input, stacks, wide, jsonSpans));
   if (detail.returned) lines.push(...block('returned', detail.returned, stacks, wide, jsonSpans));
   lines.push(rule(wide));
-  if (detail.tries.length === 0) lines.push(line(span('   no attempt yet', 'dim')));
-  for (const one of shownTries(detail, stacks)) lines.push(...tryLines(one, state, wide));
+  if (detail.history.length === 0) lines.push(line(span('   no attempt yet', 'dim')));
+  for (const one of shownAttempts(detail, stacks)) lines.push(...attemptLines(one, state, wide));
   lines.push(...nextLines(detail, state, wide));
   if (detail.steps.length > 0) lines.push(rule(wide), ...stepLines(detail, state, wide));
   if (detail.log.length > 0) {
@@ -132,9 +132,9 @@ function treeLines({ tree }: JobDetail, open: boolean, wide: number): Line[] {
 }
 
 /** The attempts whose stacks are expanded. */
-function shownTries({ tries }: JobDetail, stacks: boolean): readonly Attempt[] {
-  const last = tries.findLastIndex(({ error }) => error !== null);
-  return stacks ? tries : tries.map((one, i) => (i === last || one.frames.length === 0 ? one : { ...one, frames: [] }));
+function shownAttempts({ history }: JobDetail, stacks: boolean): readonly Attempt[] {
+  const last = history.findLastIndex(({ error }) => error !== null);
+  return stacks ? history : history.map((one, i) => (i === last || one.frames.length === 0 ? one : { ...one, frames: [] }));
 }
 
 const titleWide = 10;
@@ -175,7 +175,7 @@ const outcomeMarks: Readonly<Record<string, { readonly glyph: string; readonly r
   released: { glyph: '↩', role: 'calm' },
 };
 
-function tryLines(one: Attempt, { now, zone, stacks }: State, wide: number): Line[] {
+function attemptLines(one: Attempt, { now, zone, stacks }: State, wide: number): Line[] {
   const { attempt, worker, startedAt, endedAt, outcome, error, frames } = one;
   const { glyph, role } = outcomeMarks[outcome] ?? { glyph: '·', role: 'dim' };
   const took = shortDuration((endedAt ?? now) - startedAt);

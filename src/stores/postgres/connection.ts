@@ -63,7 +63,7 @@ export interface Place {
 
 /** Time limits for statements of a worker's rounds and for upkeep statements. A connection that exceeds its limit is closed. */
 export const hotMs = 10_000;
-export const upkeepMs = 30_000;
+export const maintenanceMs = 30_000;
 const connectMs = 10_000;
 /** A timer that fires later than this was delayed by a blocked event loop. Calls get this much extra time after that. */
 const blockedFromMs = 500;

@@ -88,14 +88,14 @@ export class Enqueues {
     try {
       await this.#write(group.flatMap(({ jobs }) => jobs));
     } catch (error) {
-      if (group.length > 1 && isOfOne(error)) await this.#apart(group);
+      if (group.length > 1 && isCallersError(error)) await this.#insertEach(group);
       else for (const { reject } of group) reject(error);
       return;
     }
     for (const { resolve } of group) resolve();
   }
 
-  async #apart(group: readonly Pending[]): Promise<void> {
+  async #insertEach(group: readonly Pending[]): Promise<void> {
     for (const { jobs, resolve, reject } of group) await this.#write(jobs).then(resolve, reject);
   }
 
@@ -127,6 +127,6 @@ export class Enqueues {
 }
 
 /** True for errors caused by one enqueue of a group. Other errors affect the whole group. */
-function isOfOne(error: unknown): boolean {
+function isCallersError(error: unknown): boolean {
   return !isEscapementError(error) || (error instanceof StoreError && (error.kind === 'conflict' || error.kind === 'invalid'));
 }

@@ -6,31 +6,31 @@ import { show } from '../../core/duration.ts';
 import { DuplicateJobError, InputError } from '../../core/errors.ts';
 import type { Session, Value } from './session.ts';
 
-type Ask = (text: string, values: readonly Value[]) => Promise<readonly unknown[]>;
+type RunQuery = (text: string, values: readonly Value[]) => Promise<readonly unknown[]>;
 
 interface Answer {
   readonly answer: string;
 }
 
 class GuestSession implements Session {
-  readonly #ask: Ask;
+  readonly #runQuery: RunQuery;
 
-  constructor(ask: Ask) {
-    this.#ask = ask;
+  constructor(runQuery: RunQuery) {
+    this.#runQuery = runQuery;
   }
 
   async rows<Row>(sql: string, values: readonly Value[] = []): Promise<Row[]> {
     const text = `WITH answer AS (${sql}) SELECT coalesce(json_agg(answer), '[]'::json)::text AS answer FROM answer`;
-    const [row] = (await this.#ask(text, values)) as readonly Answer[];
+    const [row] = (await this.#runQuery(text, values)) as readonly Answer[];
     return JSON.parse(row?.answer ?? '[]') as Row[];
   }
 
   async run(sql: string, values: readonly Value[] = []): Promise<void> {
-    await this.#ask(sql, values);
+    await this.#runQuery(sql, values);
   }
 
   async script(sql: string): Promise<void> {
-    await this.#ask(sql, []);
+    await this.#runQuery(sql, []);
   }
 }
 

@@ -34,7 +34,7 @@ import { noKeeper, ThreadKeeper } from '../keeper.ts';
 import { workerOf } from '../sql/rows.ts';
 import { chunks, sizeOf } from './chunks.ts';
 import { Claims, claimsSql } from './claims.ts';
-import { type Connection, hotMs, upkeepMs } from './connection.ts';
+import { type Connection, hotMs, maintenanceMs } from './connection.ts';
 import { Enqueues, enqueuesSql } from './enqueues.ts';
 import { guestSession, inSavepoint, inTurn, type Transaction } from './guest.ts';
 import { keeperPlace } from './keeper-place.ts';
@@ -127,7 +127,7 @@ export class PostgresStore implements Store {
     await this.#connection.open();
     if (this.#migrated) return;
     const isDone = await this.#connection.read((session) => isMigrated(session, this.#schema));
-    if (!isDone) await this.#connection.transact((session) => migrate(session, this.#schema, this.#migrationsLock), upkeepMs);
+    if (!isDone) await this.#connection.transact((session) => migrate(session, this.#schema, this.#migrationsLock), maintenanceMs);
     this.#migrated = true;
   }
 
@@ -259,7 +259,7 @@ export class PostgresStore implements Store {
   }
 
   prune(options: PruneOptions): Promise<number> {
-    return this.#read((reads) => reads.prune(options), upkeepMs);
+    return this.#read((reads) => reads.prune(options), maintenanceMs);
   }
 
   async saveWorker(worker: WorkerRow, { forgetBefore }: { forgetBefore: number }): Promise<void> {
@@ -327,7 +327,7 @@ export class PostgresStore implements Store {
     filter: JobFilter,
     options: { now: number; limit: number; cursor?: string | undefined; order?: JobOrder | undefined },
   ): Promise<{ items: readonly JobRecord[]; cursor: string | null }> {
-    return this.#read((reads) => reads.list(filter, options), upkeepMs);
+    return this.#read((reads) => reads.list(filter, options), maintenanceMs);
   }
 
   async getBlobs(ids: readonly string[], name: string): Promise<readonly (Uint8Array | null)[]> {
@@ -337,13 +337,13 @@ export class PostgresStore implements Store {
   }
 
   stats({ now }: { now: number }): Promise<readonly QueueStats[]> {
-    return this.#read((reads) => reads.stats(now), upkeepMs);
+    return this.#read((reads) => reads.stats(now), maintenanceMs);
   }
 
   keeper(options: KeeperOptions): Keeper {
     if (this.#isAlone) return noKeeper;
     const { place } = this.#connection;
-    return new ThreadKeeper({ beside: import.meta.url, place: () => keeperPlace(place) }, options);
+    return new ThreadKeeper({ baseUrl: import.meta.url, place: () => keeperPlace(place) }, options);
   }
 
   listen(notify: (hint: Hint) => void): () => void {

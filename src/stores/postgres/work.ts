@@ -191,7 +191,7 @@ export class Work {
       const again = new Set(wanted);
       refused.push(...left.filter((i) => !again.has(i)));
     }
-    return this.#standIns(jobs, new Set(refused), existing, holders);
+    return this.#existing(jobs, new Set(refused), existing, holders);
   }
 
   /** Finds the jobs whose ids exist already. */
@@ -215,7 +215,7 @@ export class Work {
    * The existing records returned in place of jobs because they have the same ids or hold their unique keys; replaced if the jobs ask for
    * it.
    */
-  async #standIns(
+  async #existing(
     jobs: readonly Job[],
     refused: ReadonlySet<number>,
     existing: ReadonlyMap<string, JobRecord>,

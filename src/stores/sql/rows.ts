@@ -32,12 +32,12 @@ export interface JobRow extends Omit<Job, 'status' | 'worker' | 'progress' | 'ta
 }
 
 /** The columns of a row that are not fields of the job. */
-export interface Beside {
+export interface ExtraColumns {
   readonly state: JobRow['state'];
   readonly uniqueKey: string | null;
 }
 /** A column and its value for a job. */
-type Column = readonly [name: string, of: (job: Job, beside: Beside) => string | number | null];
+type Column = readonly [name: string, of: (job: Job, extra: ExtraColumns) => string | number | null];
 const jsonOf = (value: object | null) => (value === null ? null : JSON.stringify(value));
 
 /** By field: the columns written on insert. Only an edit changes some of them. */
@@ -104,22 +104,22 @@ const insertedValues = Object.values<Column>(insertedColumns);
 const changingValues = Object.values<Column>(changingColumns);
 
 /** The values of `fixed` and `changing` for an insert, in order. */
-export function insertValues(job: Job, beside: Beside): unknown[] {
-  return insertedValues.map(([, of]) => of(job, beside));
+export function insertValues(job: Job, extra: ExtraColumns): unknown[] {
+  return insertedValues.map(([, of]) => of(job, extra));
 }
 
 /** The values of `changing`, in order. */
-export function changes(job: Job, beside: Beside): unknown[] {
-  return changingValues.map(([, of]) => of(job, beside));
+export function changes(job: Job, extra: ExtraColumns): unknown[] {
+  return changingValues.map(([, of]) => of(job, extra));
 }
 
 /** The same values, keyed by column. */
-export function insertedRow(job: Job, beside: Beside): Record<string, unknown> {
-  return Object.fromEntries(insertedValues.map(([name, of]) => [name, of(job, beside)]));
+export function insertedRow(job: Job, extra: ExtraColumns): Record<string, unknown> {
+  return Object.fromEntries(insertedValues.map(([name, of]) => [name, of(job, extra)]));
 }
 
-export function changedRow(job: Job, beside: Beside): Record<string, unknown> {
-  return Object.fromEntries(changingValues.map(([name, of]) => [name, of(job, beside)]));
+export function changedRow(job: Job, extra: ExtraColumns): Record<string, unknown> {
+  return Object.fromEntries(changingValues.map(([name, of]) => [name, of(job, extra)]));
 }
 
 /**

@@ -27,7 +27,7 @@ const oldestSqlite = [3, 51, 3] as const;
 /** SQLite itself does not wait for locks, because that would block the event loop. A write is first retried on the next turns of the event loop … */
 const busyTurns = 40;
 /** … and then after pauses, up to this many refusals, about ten seconds. */
-const busyTries = 2_000;
+const maxRefusals = 2_000;
 const longestPauseMs = 10;
 
 /** A write that is waiting for the lock. */
@@ -256,7 +256,7 @@ export class Connection {
   }
 
   #giveUp(error: unknown): void {
-    const isLate = ({ since }: Waiting) => this.#refusals - since >= busyTries;
+    const isLate = ({ since }: Waiting) => this.#refusals - since >= maxRefusals;
     for (const { reject } of this.#waiting.filter(isLate)) reject(error);
     this.#waiting = this.#waiting.filter((one) => !isLate(one));
   }

@@ -69,11 +69,11 @@ export class Enqueues {
   }
 
   #failed(group: readonly Pending[], error: unknown): void {
-    if (group.length === 1 || !isOfOne(error)) for (const { reject } of group) reject(error);
-    else void this.#apart(group);
+    if (group.length === 1 || !isCallersError(error)) for (const { reject } of group) reject(error);
+    else void this.#insertEach(group);
   }
 
-  async #apart(group: readonly Pending[]): Promise<void> {
+  async #insertEach(group: readonly Pending[]): Promise<void> {
     try {
       const ends = await this.#options.write((ready) =>
         group.map((pending) => {
@@ -103,6 +103,6 @@ export class Enqueues {
 }
 
 /** True for errors caused by one enqueue of a group. Other errors affect the whole group. */
-function isOfOne(error: unknown): boolean {
+function isCallersError(error: unknown): boolean {
   return !(error instanceof StoreError) || error.kind === 'conflict' || error.kind === 'invalid';
 }

@@ -127,7 +127,7 @@ export class Ready {
     this.edges.add(edgesOf(inserted, edges), inserted);
     return jobs.map((job) => {
       const [existing = null] = once ? this.reads.get([job.id]) : [];
-      const standing = existing ?? this.#standIn(job, now);
+      const standing = existing ?? this.#existing(job, now);
       if (standing) return standing;
       this.#insert([job], now);
       this.#keepBlobs(blobs.filter((blob) => blob.job === job.id));
@@ -136,7 +136,7 @@ export class Ready {
   }
 
   /** The record of the job that already holds a job's unique key; it is replaced if the new job says so. */
-  #standIn(job: Job, now: number): JobRecord | null {
+  #existing(job: Job, now: number): JobRecord | null {
     const holder = this.#holderOf(heldKey(job), now);
     if (!holder) return null;
     const standing = jobOf(holder);

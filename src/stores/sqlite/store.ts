@@ -309,7 +309,7 @@ export class SqliteStore implements Store {
 
   keeper(options: KeeperOptions): Keeper {
     const { isPrivate, path } = this.#connection;
-    return isPrivate ? noKeeper : new ThreadKeeper({ beside: import.meta.url, place: () => path }, options);
+    return isPrivate ? noKeeper : new ThreadKeeper({ baseUrl: import.meta.url, place: () => path }, options);
   }
 
   readonly #guests = new WeakMap<object, Ready>();

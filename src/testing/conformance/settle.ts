@@ -71,10 +71,10 @@ const fence = cases(2, {
     await insert(store, job());
     const zombie = await claimOne(store, t0, { worker: 'w1' });
     await settle(store, lost(zombie, t0 + leaseMs));
-    const heir = await claimOne(store, t0 + leaseMs, { worker: 'w2' });
+    const successor = await claimOne(store, t0 + leaseMs, { worker: 'w2' });
     assert.deepEqual(await leavesAsIs(store, [zombie.id], () => settle(store, done(zombie, t0 + leaseMs + 1))), ['stale']);
-    assert.deepEqual(await settle(store, done(heir, t0 + leaseMs + 2, '"heir"')), ['settled']);
-    assert.equal((await rowOf(store, heir.id)).returnValue, '"heir"');
+    assert.deepEqual(await settle(store, done(successor, t0 + leaseMs + 2, '"heir"')), ['settled']);
+    assert.equal((await rowOf(store, successor.id)).returnValue, '"heir"');
   },
   'if two janitors settle an orphan as lost, the later one is stale': async (store, job) => {
     await insert(store, job());
@@ -333,10 +333,10 @@ const prunes = cases('settle', {
     assert.ok(a && b);
     await store.renew([a], { now: t0 + 1, leaseUntil: t0 + 2 * leaseMs });
     await settle(store, lost(b, t0 + leaseMs));
-    const heir = await claimOne(store, t0 + leaseMs);
+    const successor = await claimOne(store, t0 + leaseMs);
     const outcomes = [a, b].map((row) => ({ ...done(row, t0 + leaseMs + 1), prune: true as const }));
     assert.deepEqual(await settle(store, ...outcomes), ['settled', 'stale']);
-    assert.deepEqual([(await store.get([a.id]))[0], (await rowOf(store, b.id)).claim], [null, heir.claim]);
+    assert.deepEqual([(await store.get([a.id]))[0], (await rowOf(store, b.id)).claim], [null, successor.claim]);
     assert.deepEqual(await settle(store, ...outcomes), ['stale', 'stale']);
   },
   'a settlement that does not finish the job deletes nothing': async (store, job) => {
