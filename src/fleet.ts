@@ -15,7 +15,7 @@ const everyMs = 1_000;
 const overlapMs = 5_000;
 /** How long emitted events are remembered. */
 const knownMs = 60_000;
-const fewest = 50;
+const firstLimit = 50;
 const maxRead = 12_800;
 
 export class Fleet {
@@ -109,7 +109,7 @@ class Watch {
   async #changed(now: number): Promise<readonly JobRecord[]> {
     const store = await this.#backend.open();
     const since = this.#caughtUpTo - overlapMs;
-    for (let limit = fewest; ; limit *= 4) {
+    for (let limit = firstLimit; ; limit *= 4) {
       const { items } = await store.list({}, { now, limit, order: 'changed' });
       const oldest = items.at(-1);
       if (items.length < limit || !oldest || changedAt(oldest) < since) return items;

@@ -146,8 +146,12 @@ export async function limitsInUse(app: App, alias = 'default'): Promise<LimitUse
     for (const { job } of found.items) running.push(job);
     cursor = found.cursor ?? undefined;
   } while (cursor !== undefined);
-  const use = (of: Pick<LimitUse, 'queue' | 'task' | 'key'>, { concurrency, rate, rateByKey }: Limit, jobs: readonly Job[]): LimitUse => ({
-    ...of,
+  const use = (
+    entry: Pick<LimitUse, 'queue' | 'task' | 'key'>,
+    { concurrency, rate, rateByKey }: Limit,
+    jobs: readonly Job[],
+  ): LimitUse => ({
+    ...entry,
     running: jobs.length,
     concurrency: concurrency ?? null,
     rate: rate ? { limit: rate.limit, perMs: rate.perMs, byKey: rateByKey ?? false } : null,
@@ -168,8 +172,8 @@ export async function limitsInUse(app: App, alias = 'default'): Promise<LimitUse
   return uses;
 }
 
-function sorted<T>(of: Readonly<Record<string, T>> | Partial<Record<string, T>>): [string, T][] {
-  return (Object.entries(of) as [string, T][]).sort(([a], [b]) => (a < b ? -1 : 1));
+function sorted<T>(entries: Readonly<Record<string, T>> | Partial<Record<string, T>>): [string, T][] {
+  return (Object.entries(entries) as [string, T][]).sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /** Operations on queues: `tasks.queues`. */

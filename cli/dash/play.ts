@@ -67,14 +67,14 @@ export class Play {
     const waiting = this.#waiting;
     if (!waiting) return false;
     waiting.events ??= this.#course.events();
-    if (!this.#hasCome(waiting)) return false;
+    if (!this.#isReached(waiting)) return false;
     this.#waiting = undefined;
     waiting.resolve();
     await this.#letRun();
     return true;
   }
 
-  #hasCome({ until, at, events }: Waiting): boolean {
+  #isReached({ until, at, events }: Waiting): boolean {
     if (this.#sim.now.getTime() >= at) return true;
     if (until === 'time') return false;
     return until === 'idle' ? this.#course.isIdle() : this.#course.events() > (events ?? 0);

@@ -63,7 +63,7 @@ export class Terminal {
       this.#shown = [];
       this.#listener.resized(this.columns, this.rows);
     };
-    const onExit = () => this.#giveBackNow();
+    const onExit = () => this.#restoreNow();
     const onStop = () => {
       this.#giveBack();
       process.kill(process.pid, 'SIGSTOP');
@@ -136,7 +136,7 @@ export class Terminal {
   }
 
   /** Restores the terminal synchronously, because asynchronous writes are lost while the process exits. */
-  #giveBackNow(): void {
+  #restoreNow(): void {
     if (!this.#inside) return;
     this.#inside = false;
     try {

@@ -5,7 +5,7 @@ const secretKey =
 const secretText = /^(?:bearer|basic)\s+\S+/i;
 /** `postgres://user:password@host`. */
 const secretInUrl = /(\b[a-z][a-z0-9+.-]*:\/\/[^\s:/@]*:)[^\s/@]+@/gi;
-const deepest = 8;
+const maxDepth = 8;
 const longestText = 2_000;
 
 export const redacted = '[redacted]';
@@ -18,7 +18,7 @@ export function redact(value: unknown, depth = 0): unknown {
   }
   if (typeof value === 'bigint') return String(value);
   if (typeof value !== 'object' || value === null) return value;
-  if (depth >= deepest) return '[deeper]';
+  if (depth >= maxDepth) return '[deeper]';
   if (Array.isArray(value)) return value.map((item) => redact(item, depth + 1));
   if (value instanceof Error) return { name: value.name, message: redact(value.message, depth + 1) };
   if (value instanceof Date) return value;

@@ -26,14 +26,14 @@ export interface Ending {
 /** The events of an ended attempt, in order. */
 export function endingEvents({ job, settlement, worker, attempt }: Ending): readonly Event[] {
   const { outcome, error, dueAt } = settlement;
-  const of = { at: settlement.settledAt, job, worker, attempt };
-  const orphaned: readonly Event[] = outcome === 'lost' && error ? [{ ...of, type: 'orphaned', error }] : [];
-  if (job.status === 'cancelled') return [...orphaned, { ...of, type: 'cancelled' }];
-  if (job.status === 'failed') return [...orphaned, { ...of, type: 'failed', error }];
+  const common = { at: settlement.settledAt, job, worker, attempt };
+  const orphaned: readonly Event[] = outcome === 'lost' && error ? [{ ...common, type: 'orphaned', error }] : [];
+  if (job.status === 'cancelled') return [...orphaned, { ...common, type: 'cancelled' }];
+  if (job.status === 'failed') return [...orphaned, { ...common, type: 'failed', error }];
   if (outcome === 'lost') return orphaned;
-  if (outcome === 'snoozed') return [{ ...of, type: 'snoozed', dueAt }];
-  if (outcome === 'failed') return error ? [{ ...of, type: 'retrying', error, dueAt }] : [];
-  return [{ ...of, type: outcome }];
+  if (outcome === 'snoozed') return [{ ...common, type: 'snoozed', dueAt }];
+  if (outcome === 'failed') return error ? [{ ...common, type: 'retrying', error, dueAt }] : [];
+  return [{ ...common, type: outcome }];
 }
 
 /**

@@ -51,7 +51,7 @@ export class ConfigError extends EscapementError {
 }
 
 /** Number of stack frames searched for the caller of this package. */
-const deepestCall = 20;
+const maxCallDepth = 20;
 
 /**
  * Makes an error point at the caller: its stack starts where this package was called, because the frames inside the package are of no use.
@@ -61,7 +61,7 @@ function pointAtCaller(error: EscapementError, ...properties: string[]): void {
   const limit = Error.stackTraceLimit;
   // The caller may be deeper in the stack than the default limit.
   if (limit >= 1) {
-    Error.stackTraceLimit = limit + deepestCall;
+    Error.stackTraceLimit = limit + maxCallDepth;
     Error.captureStackTrace(error);
     Error.stackTraceLimit = limit;
   }

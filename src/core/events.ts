@@ -32,17 +32,17 @@ import type { RecordedError } from './failure.ts';
 import { frozen } from './json.ts';
 import type { Job, Progress } from './types.ts';
 
-interface OfJob {
+interface JobEvent {
   /** Epoch milliseconds. */
   readonly at: number;
   /** The job's row after the event. */
   readonly job: Job;
 }
-interface OfAttempt extends OfJob {
+interface AttemptEvent extends JobEvent {
   readonly worker: string;
   readonly attempt: number;
 }
-interface OfWorker {
+interface WorkerEvent {
   readonly at: number;
   readonly worker: string;
 }
@@ -52,25 +52,25 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 /** The payload of each event, by its name. */
 export interface EventMap {
-  enqueued: OfJob;
-  started: OfAttempt;
-  progressed: OfAttempt & { readonly progress: Progress };
-  logged: OfAttempt & { readonly level: LogLevel; readonly message: string; readonly fields: Readonly<Record<string, unknown>> | null };
-  stepped: OfAttempt & { readonly step: string; readonly kind: 'step' | 'sleep' | 'signal' };
-  successful: OfAttempt;
-  retrying: OfAttempt & { readonly error: RecordedError; readonly dueAt: number };
-  snoozed: OfAttempt & { readonly dueAt: number };
-  failed: OfJob & { readonly worker: string | null; readonly attempt: number; readonly error: RecordedError | null };
-  cancelled: OfJob & { readonly worker: string | null; readonly attempt: number };
-  orphaned: OfAttempt & { readonly error: RecordedError };
-  released: OfAttempt;
-  discarded: OfAttempt & { readonly outcome: string };
-  requeued: OfJob;
-  unblocked: OfJob;
-  prioritized: OfJob;
-  edited: OfJob;
-  deleted: OfJob;
-  scheduled: OfJob;
+  enqueued: JobEvent;
+  started: AttemptEvent;
+  progressed: AttemptEvent & { readonly progress: Progress };
+  logged: AttemptEvent & { readonly level: LogLevel; readonly message: string; readonly fields: Readonly<Record<string, unknown>> | null };
+  stepped: AttemptEvent & { readonly step: string; readonly kind: 'step' | 'sleep' | 'signal' };
+  successful: AttemptEvent;
+  retrying: AttemptEvent & { readonly error: RecordedError; readonly dueAt: number };
+  snoozed: AttemptEvent & { readonly dueAt: number };
+  failed: JobEvent & { readonly worker: string | null; readonly attempt: number; readonly error: RecordedError | null };
+  cancelled: JobEvent & { readonly worker: string | null; readonly attempt: number };
+  orphaned: AttemptEvent & { readonly error: RecordedError };
+  released: AttemptEvent;
+  discarded: AttemptEvent & { readonly outcome: string };
+  requeued: JobEvent;
+  unblocked: JobEvent;
+  prioritized: JobEvent;
+  edited: JobEvent;
+  deleted: JobEvent;
+  scheduled: JobEvent;
   skipped: {
     readonly at: number;
     readonly schedule: string;
@@ -80,11 +80,11 @@ export interface EventMap {
     readonly count: number;
     readonly error: RecordedError | null;
   };
-  workerStarted: OfWorker;
-  workerStopping: OfWorker;
-  workerStopped: OfWorker;
-  storeFailing: OfWorker & { readonly error: RecordedError };
-  storeRecovered: OfWorker;
+  workerStarted: WorkerEvent;
+  workerStopping: WorkerEvent;
+  workerStopped: WorkerEvent;
+  storeFailing: WorkerEvent & { readonly error: RecordedError };
+  storeRecovered: WorkerEvent;
 }
 export type EventName = keyof EventMap;
 

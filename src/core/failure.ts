@@ -45,7 +45,7 @@ const maxMembers = 10;
 const maxErrors = 3 * maxMembers;
 const maxProperties = 30;
 /** Deeper causes are dropped. */
-const deepest = 5;
+const maxDepth = 5;
 const noMessage = '(no message)';
 /** Names of properties that must not be copied into a store. */
 const secret = /pass(?:word|wd|phrase)|^pwd$|^auth$|bearer|secret|token|(?:api|access|private)[-_]?key|authori[sz]ation|cookie|credential/i;
@@ -81,7 +81,7 @@ function detailsOf(thrown: unknown, messageBytes: number, within: readonly unkno
 }
 
 function follows(error: unknown, path: readonly unknown[], left: { readonly bytes: number }): boolean {
-  return error !== undefined && error !== null && left.bytes > 0 && path.length <= deepest && !path.includes(error);
+  return error !== undefined && error !== null && left.bytes > 0 && path.length <= maxDepth && !path.includes(error);
 }
 
 /** @param described counts the errors that are described by other errors; the result is empty if there are too many */
@@ -90,7 +90,7 @@ function messageOf(thrown: unknown, within: readonly unknown[], described: { err
   if (text.trim() !== '') return text;
   described.errors += 1;
   if (described.errors > maxErrors) return '';
-  if (within.length >= deepest || within.includes(thrown)) return noMessage;
+  if (within.length >= maxDepth || within.includes(thrown)) return noMessage;
   const path = [...within, thrown];
   const members = membersOf(thrown).map(({ error }) => cut(messageOf(error, path, described), maxPartBytes));
   const texts = new Set(members.filter((text) => text !== ''));

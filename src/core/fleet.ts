@@ -41,22 +41,22 @@ const lostLease = { name: 'LeaseLostError', message: 'the lease ended without an
 function endOf(job: Job, attempt: Attempt, next: Attempt | undefined): Event | undefined {
   const { worker, endedAt: at, outcome, error } = attempt;
   if (at === null || outcome === null) return undefined;
-  const of = { at, job, worker, attempt: attempt.attempt };
+  const common = { at, job, worker, attempt: attempt.attempt };
   const dueAt = next ? next.startedAt : job.dueAt;
   switch (outcome) {
     case 'successful':
-      return { type: 'successful', ...of };
+      return { type: 'successful', ...common };
     case 'failed':
-      if (!next && job.status === 'failed') return { type: 'failed', ...of, error };
-      return { type: 'retrying', ...of, error: error ?? lostLease, dueAt };
+      if (!next && job.status === 'failed') return { type: 'failed', ...common, error };
+      return { type: 'retrying', ...common, error: error ?? lostLease, dueAt };
     case 'snoozed':
-      return { type: 'snoozed', ...of, dueAt };
+      return { type: 'snoozed', ...common, dueAt };
     case 'cancelled':
-      return { type: 'cancelled', ...of };
+      return { type: 'cancelled', ...common };
     case 'lost':
-      return { type: 'orphaned', ...of, error: error ?? lostLease };
+      return { type: 'orphaned', ...common, error: error ?? lostLease };
     case 'released':
-      return { type: 'released', ...of };
+      return { type: 'released', ...common };
   }
 }
 
@@ -65,6 +65,6 @@ function endWithoutAttempt(job: Job, last: Attempt | undefined): Event | undefin
   const { status, finishedAt: at, attempt } = job;
   if (at === null || (status !== 'cancelled' && status !== 'failed')) return undefined;
   if (last?.outcome === status) return undefined;
-  const of = { at, job, worker: null, attempt };
-  return status === 'cancelled' ? { type: 'cancelled', ...of } : { type: 'failed', ...of, error: last?.error ?? null };
+  const common = { at, job, worker: null, attempt };
+  return status === 'cancelled' ? { type: 'cancelled', ...common } : { type: 'failed', ...common, error: last?.error ?? null };
 }

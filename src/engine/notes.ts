@@ -20,7 +20,7 @@ export interface Unsaved {
 }
 
 /** The attempt. */
-interface Of extends Scope {
+interface NotesContext extends Scope {
   readonly host: Host;
   readonly job: Job;
   readonly worker: string;
@@ -39,7 +39,7 @@ const warned = new WeakSet<Definition>();
 export class Notes {
   #progress: Progress | null = null;
   #savedProgress: Progress | null = null;
-  readonly #of: Of;
+  readonly #of: NotesContext;
   readonly #changed: () => void;
   /** Lines that are not saved yet, and the total number of lines logged. */
   #lines: string[] | undefined;
@@ -49,8 +49,8 @@ export class Notes {
   #savedMetadata: Readonly<Record<string, unknown>> | undefined;
 
   /** @param changed called when something needs to be saved soon */
-  constructor(of: Of, changed: () => void) {
-    this.#of = of;
+  constructor(context: NotesContext, changed: () => void) {
+    this.#of = context;
     this.#changed = changed;
   }
 

@@ -205,9 +205,9 @@ function report(host: Host, { row, firing, failures }: Plan, made: readonly Job[
     }
   }
   if (firing.skipped.length === 0 && failures.length === 0) return;
-  const of = { type: 'skipped', at: now, schedule: row.name, task: row.task } as const;
+  const common = { type: 'skipped', at: now, schedule: row.name, task: row.task } as const;
   for (const { reason, count } of firing.skipped) {
-    events.emit({ ...of, reason, count, error: null });
+    events.emit({ ...common, reason, count, error: null });
     if (reason !== 'missed') continue;
     const many = count >= maxCounted ? `${maxCounted} occurrences or more` : count === 1 ? '1 occurrence' : `${count} occurrences`;
     logger.warn(
@@ -217,7 +217,7 @@ function report(host: Host, { row, firing, failures }: Plan, made: readonly Job[
   }
   for (const thrown of failures) {
     const error = recordError(thrown);
-    events.emit({ ...of, reason: 'failed', count: 1, error });
+    events.emit({ ...common, reason: 'failed', count: 1, error });
     logger.error(
       duplicatesEvent({ schedule: row.name, error: `${error.name}: ${error.message}` }),
       'computing the input of an occurrence failed; it creates no job',

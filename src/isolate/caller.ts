@@ -4,7 +4,7 @@
 const ownFolder = /^file:\/\/(.*\/)(?:isolate\/caller\.[jt]s|escapement-core\.js)$/.exec(import.meta.url ?? '')?.[1];
 
 /** How many stack frames of this package may be above the application's. */
-const deepest = 30;
+const maxDepth = 30;
 
 /** The file of the function that called this package, as a `file:` URL; undefined if it is not in a file. */
 export function callingModule(): string | undefined {
@@ -24,7 +24,7 @@ function callSites(): readonly NodeJS.CallSite[] {
   try {
     // The textual stack may name the source files of a bundle, which cannot be loaded.
     Error.prepareStackTrace = (_, sites) => sites;
-    Error.stackTraceLimit = deepest;
+    Error.stackTraceLimit = maxDepth;
     const sites: unknown = new Error().stack;
     return Array.isArray(sites) ? sites : [];
   } finally {

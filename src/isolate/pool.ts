@@ -95,7 +95,7 @@ class Place {
 /** One run of a task's function. */
 class Run {
   readonly #channel: Channel;
-  readonly #where: Pick<Place, 'in' | 'module'>;
+  readonly #place: Pick<Place, 'in' | 'module'>;
   readonly #attempt: RunningAttempt;
   readonly #context: TaskContext;
   /** The tries of steps that are in progress inside, by the call of the step. */
@@ -105,7 +105,7 @@ class Run {
 
   constructor(channel: Channel, where: Pick<Place, 'in' | 'module'>, attempt: RunningAttempt, context: TaskContext) {
     this.#channel = channel;
-    this.#where = where;
+    this.#place = where;
     this.#attempt = attempt;
     this.#context = context;
   }
@@ -165,7 +165,7 @@ class Run {
   #ended(ended: Ended): void {
     if (ended.kind === 'failed') this.#settle.reject(made(ended.error));
     else if (ended.kind === 'undefined') {
-      const example = `isolate: { in: '${this.#where.in}', module: import.meta.url }`;
+      const example = `isolate: { in: '${this.#place.in}', module: import.meta.url }`;
       this.#settle.reject(
         this.#refused(
           `does not define it when it is loaded. Define it at the top level of that module, or name the module that does: ${example}`,
@@ -176,7 +176,7 @@ class Run {
   }
 
   #refused(why: string): Error {
-    const { in: where, module } = this.#where;
+    const { in: where, module } = this.#place;
     return new Error(`${this.#attempt.job.task} cannot run in a ${where}: ${module} ${why}`);
   }
 

@@ -396,7 +396,7 @@ export class MemoryStore implements Store {
 
   stats(options: { now: number }): readonly QueueStats[] {
     const byQueue = new Map<string, { counts: Record<Status, number>; oldestReadyAt: number | null }>();
-    const of = (queue: string) => {
+    const countsOf = (queue: string) => {
       let found = byQueue.get(queue);
       if (!found) {
         found = {
@@ -407,9 +407,9 @@ export class MemoryStore implements Store {
       }
       return found;
     };
-    for (const queue of this.#queues.keys()) of(queue);
+    for (const queue of this.#queues.keys()) countsOf(queue);
     for (const { job } of this.#nodes.values()) {
-      const stats = of(job.queue);
+      const stats = countsOf(job.queue);
       const status = visibleStatus(job, options.now);
       stats.counts[status] += 1;
       if (status === 'ready' && (stats.oldestReadyAt === null || job.dueAt < stats.oldestReadyAt)) stats.oldestReadyAt = job.dueAt;

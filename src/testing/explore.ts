@@ -408,17 +408,17 @@ async function failure(
 ): Promise<ExplorationError> {
   const again = await play(run.seed, run.decisions);
   if (hashOf(again) !== hashOf(run)) same(run, again);
-  const few = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
+  const fewerWorkers = Array.from({ length: workers - 1 }, (_, i) => ({ point: workersPoint, n: 0, pick: workers - 1 - i }));
   const budget = { runs: maxRunsSpent };
   // A caller that has requested the end wants to see the results so far.
   const isAborted = () => signal?.aborted === true;
-  let smallest = await shrink(again, few, families, (plan) => play(run.seed, plan), budget, isAborted);
+  let smallest = await shrink(again, fewerWorkers, families, (plan) => play(run.seed, plan), budget, isAborted);
   // Another seed may fail in the same way with fewer decisions.
   for (let i = 1; i <= maxAlternatives && smallest.decisions.length > simpleEnough && budget.runs > 0 && !isAborted(); i++) {
     const other = await play(run.seed + i);
     budget.runs -= costOf(other);
     if (other.problems.length === 0 || kindOf(other) !== kindOf(run)) continue;
-    const shrunk = await shrink(other, few, families, (plan) => play(other.seed, plan), budget, isAborted);
+    const shrunk = await shrink(other, fewerWorkers, families, (plan) => play(other.seed, plan), budget, isAborted);
     if (shrunk.decisions.length < smallest.decisions.length) smallest = shrunk;
   }
   const { decisions, problems, lines } = smallest;

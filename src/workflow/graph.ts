@@ -62,8 +62,8 @@ class Compiler {
    * @param after parts that it only waits for
    */
   add(piece: Piece, before: Source | undefined, after: readonly OpenNode[]): Source {
-    if (piece instanceof SignatureOf) return this.#one(piece.handle, piece.input, piece.options, before, after);
-    if (typeof piece === 'function') return this.#one(piece as unknown as TaskHandle<unknown, unknown>, undefined, {}, before, after);
+    if (piece instanceof SignatureOf) return this.#addNode(piece.handle, piece.input, piece.options, before, after);
+    if (typeof piece === 'function') return this.#addNode(piece as unknown as TaskHandle<unknown, unknown>, undefined, {}, before, after);
     const { shape } = piece as Flow;
     if (shape.kind === 'graph') return this.#graph(shape.build, before, after);
     if (shape.kind === 'group') return shape.parts.map((part) => this.add(part, before, after));
@@ -77,7 +77,7 @@ class Compiler {
     return source as Source;
   }
 
-  #one(
+  #addNode(
     handle: TaskHandle<unknown, unknown>,
     input: unknown,
     options: PartOptions<unknown>,

@@ -14,7 +14,7 @@ test('docs/events.md matches the catalogue and payloads in src/core/events.ts', 
   const named = rows.slice(2).flatMap((row) => (row.split('|')[1] ?? '').split(',').map((name) => name.trim()));
   expect([...named].sort()).toEqual([...eventNames].sort());
   const payloads = /\/\*\* The payload of each event[\s\S]*?\n}\n/.exec(source)?.[0].split('\n').slice(1).join('\n').trim();
-  const shared = /interface OfJob \{[\s\S]*?(?=\/\*\* The severity)/.exec(source)?.[0].trim();
+  const shared = /interface JobEvent \{[\s\S]*?(?=\/\*\* The severity)/.exec(source)?.[0].trim();
   const text = `# Events
 
 \`tasks.on(name, listener)\` calls a listener for one kind of event of this process, and \`tasks.on('*', listener)\` for every kind. It returns a function that removes

@@ -122,8 +122,8 @@ async function occurrencesOf(schedule: ScheduleInfo, { from, to, limit }: Option
       const firstAt = one.kind === 'every' ? new Date(one.anchorAt) : startAt;
       if (firstAt && endAt && firstAt > endAt) continue;
       await rehearsal.schedules.save(name, { task, ...optionsOf(one), ...(firstAt && { startAt: firstAt }), ...(endAt && { endAt }) });
-      const stretch = { from: new Date(from), limit, ...given({ to: to === undefined ? undefined : new Date(to) }) };
-      for (const { scheduledAt } of await rehearsal.schedules.backfill(name, stretch)) if (scheduledAt) found.push(scheduledAt.getTime());
+      const period = { from: new Date(from), limit, ...given({ to: to === undefined ? undefined : new Date(to) }) };
+      for (const { scheduledAt } of await rehearsal.schedules.backfill(name, period)) if (scheduledAt) found.push(scheduledAt.getTime());
     }
   } catch (error) {
     if (!isEscapementError(error) || error.code !== 'ESCAPEMENT_INPUT') throw error;

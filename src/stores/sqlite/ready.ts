@@ -169,7 +169,7 @@ export class Ready {
       if (plain) this.statements.insertPlain.run(...plain);
       else this.statements.insert.run(...insertValues(job, { state, uniqueKey: heldKey(job) }));
       this.counts.add(job.queue, state, 1);
-      this.#madeReady(job, now);
+      this.#readied(job, now);
     }
   }
 
@@ -395,7 +395,7 @@ export class Ready {
     const { n, attempt, dueAt, unique } = row;
     const { outcome, settledAt, error } = settlement;
     const state = stateOf(job, now);
-    this.#madeReady(job, now);
+    this.#readied(job, now);
     if (outcome === 'successful' && job.attempt === attempt && job.dueAt === dueAt && unique === null) {
       const progress = job.progress && JSON.stringify(job.progress);
       this.statements.succeed.run({ n, at: settledAt, value: job.returnValue, progress, pruneAt: pruneAt(job) });
@@ -461,7 +461,7 @@ export class Ready {
   /** @param isEdited whether columns that are otherwise written only at insert have changed */
   #update(row: SqliteRow, job: Job, now: number, isEdited: boolean): void {
     const state = stateOf(job, now);
-    this.#madeReady(job, now);
+    this.#readied(job, now);
     if (row.finishedAt !== null && job.finishedAt === null) this.#runStepsAgain(row);
     this.statements.update.run(...changes(job, { state, uniqueKey: this.#keyAfter(row, job, now) }), row.n);
     if (isEdited) this.statements.edit.run(job.queue, job.input, job.runAfter, row.n);
@@ -506,7 +506,7 @@ export class Ready {
     });
   }
 
-  #madeReady({ status, dueAt }: Job, now: number): void {
+  #readied({ status, dueAt }: Job, now: number): void {
     if (status === 'queued' && dueAt <= now && dueAt > this.#horizon.readyUntil) this.#horizon.readyUntil = dueAt;
   }
 
