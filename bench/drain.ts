@@ -28,13 +28,13 @@ type Told = { readonly ready: true } | { readonly done: number } | { readonly cp
 
 /** Runs in a separate process: waits for `go`, and works until it is stopped. */
 async function work(url: string, schema: string, side: Side): Promise<void> {
-  let [done, isTold] = [0, true];
+  let [done, isNotified] = [0, true];
   const ended = () => {
     done += 1;
-    if (!isTold) return;
-    isTold = false;
+    if (!isNotified) return;
+    isNotified = false;
     setImmediate(() => {
-      isTold = true;
+      isNotified = true;
       process.send?.({ done } satisfies Told);
     });
   };

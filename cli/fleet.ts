@@ -7,7 +7,7 @@ const silentAfterMs = 30_000;
 /** The time that a job is ready before its task is reported as unknown: a deployment may be in progress. */
 const unknownAfterMs = 60_000;
 /** The number of ready jobs to examine. */
-const lookedAt = 5_000;
+const maxRead = 5_000;
 
 export function isLive(worker: WorkerInfo, now: number): boolean {
   return worker.state !== 'stopped' && now - worker.heartbeatAt.getTime() < silentAfterMs;
@@ -45,7 +45,7 @@ export async function unknownTasks(
   const found = new Map<string, UnknownTask>();
   if (live.length === 0 || !queues.some(({ counts }) => counts.ready > 0)) return [];
   const known = new Map(queues.map(({ name }) => [name, knownIn(name, live)]));
-  for await (const page of pages(store, { status: 'ready' }, lookedAt)) {
+  for await (const page of pages(store, { status: 'ready' }, maxRead)) {
     for (const { task, queue, dueAt } of page) {
       if (now - dueAt.getTime() < unknownAfterMs || (known.get(queue)?.has(task) ?? true)) continue;
       const before = found.get(task);

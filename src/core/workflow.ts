@@ -227,8 +227,8 @@ type Walk<T> = Generator<unknown, T, never>;
  * @param changed the rows for which `affectsOthers` is true; a deleted job is passed as cancelled
  */
 export function* follow(changed: readonly Job[], now: number, parts: Parts): Walk<readonly Job[]> {
-  const again = changed.filter((job) => !isFinished(job));
-  const dependents: Job[] = again.length > 0 ? [...(yield* runAgain(again, now, parts))] : [];
+  const requeued = changed.filter((job) => !isFinished(job));
+  const dependents: Job[] = requeued.length > 0 ? [...(yield* runAgain(requeued, now, parts))] : [];
   for (let level = changed.filter(isFinished); level.length > 0; ) {
     const ofLevel = new Map(level.map((job) => [job.id, job]));
     const edges: Answer<'children'> = yield parts.children([...ofLevel.keys()]);
@@ -276,7 +276,7 @@ function endedWhole(jobs: readonly Job[]): ReadonlySet<string> {
  * the workflow waits once more.
  */
 function* runAgain(changed: readonly Job[], now: number, parts: Parts): Walk<readonly Job[]> {
-  const again = new Set(changed.map(({ id }) => id));
+  const requeued = new Set(changed.map(({ id }) => id));
   const met = new Map<string, Job>();
   const open: { parent: string; child: string; value: null }[] = [];
   for (let level = changed; level.length > 0; ) {
@@ -295,16 +295,16 @@ function* runAgain(changed: readonly Job[], now: number, parts: Parts): Walk<rea
     }
     const { done }: Undoing = yield* undoing([...compensations.values()], parts);
     for (const job of done) next.set(job.id, job);
-    level = [...next.values()].filter(({ id }) => !again.has(id));
+    level = [...next.values()].filter(({ id }) => !requeued.has(id));
     for (const job of level) {
-      again.add(job.id);
+      requeued.add(job.id);
       met.set(job.id, job);
     }
   }
   if (open.length > 0) yield parts.give(open);
   const waiting: Answer<'waiting'> = met.size === 0 ? new Set<string>() : yield parts.waiting([...met.keys()]);
   const changes = [...met.values()].flatMap((before) => {
-    const after = restarted(before, again.has(before.id), waiting.has(before.id), now);
+    const after = restarted(before, requeued.has(before.id), waiting.has(before.id), now);
     return after ? [{ before, after }] : [];
   });
   if (changes.length > 0) yield parts.change(changes);

@@ -60,7 +60,7 @@ export function createScheduler(host: Host, store: DutyStore, schedules: () => r
       const answer = returned instanceof Promise ? await returned : returned;
       holding = answer.holding;
       let nextAt = answer.nextAt ?? Number.POSITIVE_INFINITY;
-      let again = false;
+      let checkAgain = false;
       let advanced = 0;
       for (let from = 0; from < answer.due.length; ) {
         if (from > 0) await yieldToEventLoop();
@@ -68,7 +68,7 @@ export function createScheduler(host: Host, store: DutyStore, schedules: () => r
         let jobs = 0;
         for (; from < answer.due.length && jobs < jobsAtOnce && plans.length < schedulesAtOnce; from++) {
           const plan = await planned(answer.due[from] as DueSchedule, now);
-          if (plan === 'again') again = true;
+          if (plan === 'again') checkAgain = true;
           else if (plan) plans.push(plan);
           if (plan && plan !== 'again') jobs += plan.advance.jobs.length;
         }
@@ -82,10 +82,10 @@ export function createScheduler(host: Host, store: DutyStore, schedules: () => r
           nextAt = Math.min(nextAt, times.nextAt ?? nextAt);
           holding ||= times.heldAt !== null;
         }
-        again ||= plans.some(({ isFree }) => isFree);
+        checkAgain ||= plans.some(({ isFree }) => isFree);
       }
       const isMoreDue = answer.due.length === batch && advanced > 0;
-      if (!again && !isMoreDue) return Math.min(nextAt, now + store.pollMs);
+      if (!checkAgain && !isMoreDue) return Math.min(nextAt, now + store.pollMs);
       await yieldToEventLoop();
     }
   };

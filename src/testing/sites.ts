@@ -52,7 +52,8 @@ const isOurs = ({ path }: Frame) => path.startsWith(own);
 /** Node.js has dependencies too: undici, which implements fetch. */
 const isLibrary = ({ path }: Frame) => /[\\/]node_modules[\\/]/.test(path) || path.startsWith('node:internal/deps/');
 /** The timer functions that user code calls. */
-const isStandIn = ({ path }: Frame) => /[\\/]testing[\\/](virtual-)?(globals|timers-promises)\.[jt]s$/.test(path) && path.startsWith(own);
+const isReplacement = ({ path }: Frame) =>
+  /[\\/]testing[\\/](virtual-)?(globals|timers-promises)\.[jt]s$/.test(path) && path.startsWith(own);
 
 /**
  * The first frame of a stack that belongs to the user: not to Node.js, this package or a dependency. The path is relative to the working
@@ -81,7 +82,7 @@ const users = new WeakMap<Error, boolean>();
 
 function isUserStack(site: Error): boolean {
   const frames = framesOf(site);
-  const last = frames.findLastIndex((frame, i) => isStandIn(frame) && frames.slice(0, i).every((one) => isOurs(one) || isNodes(one)));
+  const last = frames.findLastIndex((frame, i) => isReplacement(frame) && frames.slice(0, i).every((one) => isOurs(one) || isNodes(one)));
   const caller = last >= 0 ? frames[last + 1] : frames.find((frame) => !isOurs(frame) && (!isNodes(frame) || isLibrary(frame)));
   return caller !== undefined && !isNodes(caller) && !isLibrary(caller);
 }

@@ -20,8 +20,8 @@ const emptyCounts: Record<Status, number> = {
   cancelled: 0,
 };
 
-/** Deltas of the finished counts are summed when there are more than `fewSummed`, at most `maxSummed` at a time. */
-const fewSummed = 200;
+/** Deltas of the finished counts are summed when there are more than `minSummed`, at most `maxSummed` at a time. */
+const minSummed = 200;
 const maxSummed = 20_000;
 
 const finishedStates = ['successful', 'failed', 'cancelled'] as const;
@@ -75,7 +75,7 @@ export function readsSql(schema: string) {
         DELETE FROM ${schema}.finished WHERE ctid IN (SELECT ctid FROM changes) RETURNING queue, state, count
       ) INSERT INTO ${schema}.finished (queue, state, count) SELECT queue, state, sum(count)::bigint FROM gone GROUP BY 1, 2 HAVING sum(count) <> 0`,
     /** Whether there are enough deltas to sum. */
-    isManyFinished: `SELECT count(*) > ${fewSummed} AS "isMany" FROM (SELECT 1 FROM ${schema}.finished LIMIT ${fewSummed} + 1) f`,
+    isManyFinished: `SELECT count(*) > ${minSummed} AS "isMany" FROM (SELECT 1 FROM ${schema}.finished LIMIT ${minSummed} + 1) f`,
     queues: `SELECT name, paused FROM ${schema}.queues`,
     prune: {
       left: prune('finished_at', 'prune_at IS NULL'),

@@ -446,9 +446,9 @@ export class Work {
     const dirty = new Set<string>();
     const edited = new Set<string>();
     const gone: string[] = [];
-    const again = amendments.flatMap(({ id, set }) => (set?.status === 'queued' ? (entries.get(id)?.job ?? []) : []));
+    const requeued = amendments.flatMap(({ id, set }) => (set?.status === 'queued' ? (entries.get(id)?.job ?? []) : []));
     const obstacles = await this.edges.obstaclesOf(
-      again.filter((job) => job.workflow !== null && isFinished(job)),
+      requeued.filter((job) => job.workflow !== null && isFinished(job)),
       now,
     );
     const waiting = await this.edges.waiting([...entries.values()].flatMap(({ job }) => (job.workflow === null ? [] : [job.id])));

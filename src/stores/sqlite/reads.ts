@@ -71,7 +71,7 @@ export class Reads {
   readonly #workers: Statement<[], { row: string }>;
   readonly #counts: Statement<[], { queue: string; state: Counted; count: number }>;
   readonly #due: Statement<[number], Misplaced>;
-  readonly #undue: Statement<[number, number], Misplaced>;
+  readonly #notDue: Statement<[number, number], Misplaced>;
   readonly #queues: Statement<[], { name: string; paused: number }>;
   readonly #priorities: Statement<[string], { priority: number }>;
   readonly #oldest: Statement<[string, number], { at: number | null }>;
@@ -107,9 +107,9 @@ export class Reads {
       `${scheduledPriorities} SELECT ${grouped} step CROSS JOIN escapement_jobs j INDEXED BY escapement_scheduled
        WHERE j.state = 'scheduled' AND j.priority = step.priority AND j.due_at <= ? GROUP BY 1, 2`,
     );
-    const undue = (blocked: string) =>
+    const notDue = (blocked: string) =>
       `SELECT ${grouped} escapement_jobs j WHERE j.state = 'ready' AND j.blocked_by ${blocked} AND j.due_at > ? GROUP BY 1, 2`;
-    this.#undue = db.prepare(`${undue('IS NULL')} UNION ALL ${undue('IS NOT NULL')}`);
+    this.#notDue = db.prepare(`${notDue('IS NULL')} UNION ALL ${notDue('IS NOT NULL')}`);
     this.#queues = db.prepare('SELECT name, paused FROM escapement_queues');
     this.#priorities = db.prepare(readyPriorities);
     this.#oldestBlocked = db.prepare('SELECT min(due_at) AS at FROM escapement_jobs WHERE blocked_by IS NOT NULL AND queue = (SELECT ?)');
@@ -219,7 +219,7 @@ export class Reads {
       found.dueAt = Math.min(found.dueAt, at);
     }
     if (now < this.#horizon.readyUntil) {
-      for (const { queue, retried, count } of this.#undue.all(now, now)) {
+      for (const { queue, retried, count } of this.#notDue.all(now, now)) {
         const { counts } = of(queue);
         counts.ready -= count;
         counts[countedAs('scheduled', retried)] += count;

@@ -410,9 +410,9 @@ export class Ready {
   amend(amendments: readonly Amendment[], now: number): Amended {
     this.#running.forget(amendments);
     const parts: Job[] = [];
-    const again = this.reads.rows(amendments.flatMap(({ id, set }) => (set?.status === 'queued' ? [id] : [])));
+    const requeued = this.reads.rows(amendments.flatMap(({ id, set }) => (set?.status === 'queued' ? [id] : [])));
     const obstacles = this.edges.obstaclesOf(
-      again.filter(({ workflow, finishedAt }) => workflow !== null && finishedAt !== null).map((row) => jobOf(row)),
+      requeued.filter(({ workflow, finishedAt }) => workflow !== null && finishedAt !== null).map((row) => jobOf(row)),
     );
     const answers = amendments.map((amendment) => this.#amendOne(amendment, now, obstacles, parts));
     return { amended: answers, dependents: this.follow(parts, now) };

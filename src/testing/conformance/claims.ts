@@ -241,8 +241,8 @@ const onlyClaimable = cases(3, {
     assert.deepEqual(idsOf(await claim(store, t0 + 100, { worker: 'w2' })), [late.id]);
   },
   'a job that is not due for a clock that is behind does not hide a due one of lower priority': async (store, job) => {
-    const [due, undue] = [job(), job({ dueAt: t0 + 100, priority: 50 })];
-    await insert(store, due, undue);
+    const [due, notDue] = [job(), job({ dueAt: t0 + 100, priority: 50 })];
+    await insert(store, due, notDue);
     assert.deepEqual(await claim(store, t0 + 200, { limit: 0 }), []);
     await store.nextDueAt({ now: t0 + 200, tasks: ['mail'] });
     assert.deepEqual(idsOf(await claim(store, t0 + 1)), [due.id]);
