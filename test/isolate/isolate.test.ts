@@ -180,7 +180,7 @@ test('errors say what to do', async () => {
     /^ctx\.complete\(\) of completes: a transaction cannot be used from the thread .* return the value/,
   );
   expect(await messageOf(heavy.enqueues)).toMatch(
-    /^an isolated task cannot use the backend memory\(\), .* use sqlite\(\), or return the input and enqueue the job elsewhere$/,
+    /^an isolated task cannot use the backend memory\(\), .* use sqlite\(\) or postgres\(\), or return the input and enqueue the job elsewhere$/,
   );
   expect(await messageOf(heavy.hidden())).toMatch(
     /^hidden cannot run in a thread: file:.*heavy\.ts does not define it .* isolate: \{ in: 'thread', module: import\.meta\.url \}$/,

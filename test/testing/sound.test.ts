@@ -183,7 +183,7 @@ describe('explorations report as an error', () => {
     let files = 0;
     const one = sqlite({ file: join(folder, 'one.db') });
     expect(await found(explore(tasks, { seeds: 2, store: one }, scenario))).toMatch(
-      /already has jobs[\s\S]*a function that makes a new store/,
+      /already has jobs[\s\S]*a function that creates a new store/,
     );
     const many = () => sqlite({ file: join(folder, `${++files}.db`) });
     expect(await found(explore(tasks, { seeds: 5, store: many }, scenario))).toBe(nothing);
