@@ -95,7 +95,7 @@ export const leases = cases(7, {
   'the lease of a job that never existed is lost': async (store) => {
     assert.deepEqual(await store.renew([{ id: idOf(1), claim: 1 }], { now: t0, leaseUntil: end }), [{ kind: 'lost' }]);
   },
-  'a holder is told about a requested cancellation, and still holds the job': async (store, job) => {
+  'a renewal reports a requested cancellation, and the holder keeps the job': async (store, job) => {
     await insert(store, job());
     const row = await claimOne(store, t0);
     await amend(store, row, { cancelRequested: 'ada said so' });

@@ -23,7 +23,7 @@ const keysOf = (jobs: readonly Job[]) => {
   for (const { concurrencyKey } of jobs) counts[concurrencyKey ?? ''] = (counts[concurrencyKey ?? ''] ?? 0) + 1;
   return counts;
 };
-/** Claims like a worker that is told to look again, until nothing is due. */
+/** Claims repeatedly, like a worker whenever `nextDueAt` reports a due job, until nothing is due. */
 async function claimAll(store: Store, slots: number, limits: Limits, now = t0): Promise<Job[]> {
   const jobs: Job[] = [];
   for (let i = 0; i < 50 && jobs.length < slots; i++) {
