@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -49,6 +49,29 @@ test('a helper thread renews leases while the event loop is blocked', async () =
   const keeper = keeperOf(file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
   keeper.begun();
   expect(blockUntil(() => leaseUntil() > before)).toBe(true);
+  keeper.close();
+  db.close();
+});
+
+// An open connection would keep a deleted log in use.
+test.skipIf(process.platform !== 'linux')('the helper thread closes its connection when the event loop turns again', async () => {
+  const { file, db, leaseUntil, lease } = await running('turning');
+  lease(60_000);
+  const linkOf = (fd: string) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return '';
+    }
+  };
+  const connections = () => readdirSync('/proc/self/fd').filter((fd) => linkOf(fd) === `${file}-wal`).length;
+  const before = leaseUntil();
+  const keeper = keeperOf(file, { worker: 'w1', leaseMs: 120_000, limitMs: 60_000, blocked() {} }, 50);
+  keeper.begun();
+  expect(blockUntil(() => leaseUntil() > before)).toBe(true);
+  expect(connections()).toBe(2);
+  keeper.rest();
+  await expect.poll(connections, { timeout: 30_000 }).toBe(1);
   keeper.close();
   db.close();
 });

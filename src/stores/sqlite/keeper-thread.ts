@@ -13,7 +13,10 @@ function renewing({ place: file, worker, leaseMs }: KeeperData<string>): Renewin
       db ??= new Sqlite(file, { fileMustExist: true, timeout: busyMs });
       renew(db, worker, systemClock.now() + leaseMs);
     },
-    rest() {},
+    rest() {
+      db?.close();
+      db = undefined;
+    },
     close: () => db?.close(),
   };
 }
