@@ -414,16 +414,17 @@ test('a full disk fails the enqueue with its code, stores nothing, and is recove
 
 /** The number of commits that `fn` causes. */
 const commitsOf = async (fn: () => Promise<unknown>) => {
-  const { exec } = Database.prototype;
+  const statements = Object.getPrototypeOf(db.prepare('SELECT 1')) as Database.Statement;
+  const { run } = statements;
   let commits = 0;
-  Database.prototype.exec = function (this: Database.Database, sql: string) {
-    if (sql === 'COMMIT') commits += 1;
-    return exec.call(this, sql);
+  statements.run = function (this: Database.Statement, ...values: unknown[]) {
+    if (this.source === 'COMMIT') commits += 1;
+    return run.apply(this, values);
   };
   try {
     await fn();
   } finally {
-    Database.prototype.exec = exec;
+    statements.run = run;
   }
   return commits;
 };

@@ -4,7 +4,7 @@
  */
 import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import Sqlite, { type Database } from 'better-sqlite3';
+import Sqlite, { type Database, type Statement } from 'better-sqlite3';
 import { StoreError } from '../../core/errors.ts';
 import { systemClock } from '../../ports/clock.ts';
 import type { Awaitable } from '../../ports/store.ts';
@@ -46,6 +46,8 @@ const largeLogBytes = 67_108_864;
 export class Connection {
   readonly #place: Place;
   #db: Database;
+  #begin: Statement | undefined;
+  #commit: Statement | undefined;
   /** The path of the file with links resolved; empty in memory. */
   readonly path: string;
   /** No other connection can see these rows. */
@@ -141,6 +143,8 @@ export class Connection {
     }
     try {
       this.#db = open(this.#place, true);
+      this.#begin = undefined;
+      this.#commit = undefined;
       configure(this.#db, this.#place);
       // Opens the log.
       this.#db.prepare('SELECT count(*) FROM sqlite_master').get();
@@ -169,11 +173,13 @@ export class Connection {
 
   #transact<T>(fn: () => T): T {
     const { db } = this;
-    db.exec('BEGIN IMMEDIATE');
+    this.#begin ??= db.prepare('BEGIN IMMEDIATE');
+    this.#commit ??= db.prepare('COMMIT');
+    this.#begin.run();
     let value: T;
     try {
       value = fn();
-      db.exec('COMMIT');
+      this.#commit.run();
     } catch (error) {
       // On a full disk or an I/O error, SQLite has already rolled back.
       if (db.inTransaction) db.exec('ROLLBACK');
