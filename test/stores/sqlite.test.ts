@@ -12,6 +12,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Claims } from '../../src/stores/sqlite/claims.ts';
 import { Ready } from '../../src/stores/sqlite/ready.ts';
 import { migrate, migrations } from '../../src/stores/sqlite/schema.ts';
+import { Watch } from '../../src/stores/sqlite/watch.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 let file: string;
@@ -773,6 +774,28 @@ test('a pruning transaction deletes fewer rows if they are large', async () => {
   };
   expect(await prunes(900, 100)).toBe(1);
   expect(await prunes(200, 100_000)).toBeGreaterThanOrEqual(5);
+});
+
+test('the commits of another connection are noticed while this one commits continuously, and afterwards', async () => {
+  await tasks.open();
+  const own = new Database(file);
+  let noticed = Promise.withResolvers<void>();
+  const watch = new Watch(file, own, () => noticed.resolve());
+  let isBusy = true;
+  const commitContinuously = () => {
+    for (let i = 0; i < 100; i++) watch.committed();
+    if (isBusy) setImmediate(commitContinuously);
+  };
+  commitContinuously();
+  const insert = db.prepare('INSERT INTO escapement_queues VALUES (?, 0)');
+  for (const name of ['busy', 'still busy', 'quiet', 'still quiet']) {
+    isBusy = name.includes('busy');
+    noticed = Promise.withResolvers();
+    insert.run(name);
+    await noticed.promise;
+  }
+  watch.close();
+  own.close();
 });
 
 describe('a reader that blocks checkpoints of the write-ahead log', () => {

@@ -38,7 +38,7 @@ import { type Connection, pathOf, withNumbers } from './connection.ts';
 import { Enqueues } from './enqueues.ts';
 import { type Pruned, Ready } from './ready.ts';
 import type { Schedules } from './schedules.ts';
-import { watch } from './watch.ts';
+import { Watch } from './watch.ts';
 
 export class SqliteStore implements Store {
   readonly name = 'sqlite';
@@ -49,7 +49,7 @@ export class SqliteStore implements Store {
   #ready: Ready | undefined;
   readonly #horizon: Horizon = { readyUntil: Number.NEGATIVE_INFINITY };
   #listeners: ((hint: Hint) => void)[] = [];
-  #unwatch: (() => void) | undefined;
+  #watch: Watch | undefined;
   readonly #enqueues: Enqueues;
 
   constructor(connection: Connection, file: string) {
@@ -69,13 +69,17 @@ export class SqliteStore implements Store {
   #reopened(): void {
     this.#horizon.readyUntil = Number.NEGATIVE_INFINITY;
     this.#ready = new Ready(this.#connection.db, this.#horizon);
-    if (!this.#unwatch) return;
-    this.#unwatch();
-    this.#unwatch = this.#watch();
+    if (this.#watch) this.#startWatch();
   }
 
-  #watch(): () => void {
-    return watch(this.#connection.path, this.#connection.db, () => this.#notify({}));
+  #startWatch(): void {
+    this.#stopWatch();
+    this.#watch = new Watch(this.#connection.path, this.#connection.db, () => this.#notify({}));
+  }
+
+  #stopWatch(): void {
+    this.#watch?.close();
+    this.#watch = undefined;
   }
 
   migrate(): Awaitable<void> {
@@ -88,8 +92,7 @@ export class SqliteStore implements Store {
   }
 
   close(): void {
-    this.#unwatch?.();
-    this.#unwatch = undefined;
+    this.#stopWatch();
     this.#enqueues.flush();
     this.#connection.close();
   }
@@ -298,12 +301,10 @@ export class SqliteStore implements Store {
 
   listen(notify: (hint: Hint) => void): () => void {
     this.#listeners = [...this.#listeners, notify];
-    if (!this.#connection.isPrivate) this.#unwatch ??= this.#watch();
+    if (!this.#connection.isPrivate && !this.#watch) this.#startWatch();
     return () => {
       this.#listeners = this.#listeners.filter((other) => other !== notify);
-      if (this.#listeners.length > 0) return;
-      this.#unwatch?.();
-      this.#unwatch = undefined;
+      if (this.#listeners.length === 0) this.#stopWatch();
     };
   }
 
@@ -393,14 +394,12 @@ export class SqliteStore implements Store {
     this.#prepared();
     // The connection may have reopened the file.
     const written = this.#connection.write(() => this.#prepared().counted(() => fn(this.#prepared())));
-    if (written instanceof Promise) {
-      return written.then((value) => {
-        after?.(value);
-        return value;
-      });
-    }
-    after?.(written);
-    return written;
+    const committed = (value: T) => {
+      this.#watch?.committed();
+      after?.(value);
+      return value;
+    };
+    return written instanceof Promise ? written.then(committed) : committed(written);
   }
 
   #hint(jobs: readonly Job[]): void {
