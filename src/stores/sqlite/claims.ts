@@ -11,7 +11,7 @@ import { agingOf, Gate, gateOf, noLimits, type RunningCount, taskOfGate } from '
 import { comesBefore } from '../../core/job.ts';
 import type { ClaimOptions } from '../../ports/store.ts';
 import type { Counts } from './counts.ts';
-import { plainRow, type ReadyRow, type SqliteRow, selectJob, selectReady } from './rows.ts';
+import { hasMore, plainRows, type ReadyRow, type SqliteRow, selectJob, selectReady } from './rows.ts';
 
 /** Selects the jobs that a caller may claim. */
 export type Served = Pick<ClaimOptions, 'tasks' | 'queues' | 'excludeQueues' | 'limits'>;
@@ -352,15 +352,16 @@ export class Claims {
     if (queues.length > limit) queues = statements.queues.all(JSON.stringify(queues), now, now, 1, limit).map(({ queue }) => queue);
     const [only] = queues;
     if (only === undefined) return [];
-    if (queues.length === 1) return this.#whole(statements.ofOne.all(only, now, now, limit));
+    if (queues.length === 1) return this.#whole(statements.ofOne.all(only, now, now, limit), only);
     return statements.ofSeveral.all(JSON.stringify(queues), now, now, limit, limit);
   }
 
-  #whole(rows: readonly ReadyRow[]): SqliteRow[] {
-    const keys = rows.flatMap(({ n, more }) => (more ? n : []));
-    if (keys.length === 0) return rows.map(plainRow);
+  #whole(rows: readonly ReadyRow[], queue: string): SqliteRow[] {
+    const plain = plainRows(rows, queue);
+    const keys = rows.filter(hasMore).map(([n]) => n);
+    if (keys.length === 0) return plain;
     const found = new Map(this.#rows.all(JSON.stringify(keys)).map((row) => [row.n, row]));
-    return rows.map((row) => found.get(row.n) ?? plainRow(row));
+    return plain.map((row) => found.get(row.n) ?? row);
   }
 
   #servedQueues(served: Served): string[] {
@@ -379,7 +380,7 @@ export class Claims {
       const bestOf = (what: string, which: string) =>
         `SELECT ${what} FROM json_each(?) q CROSS JOIN escapement_jobs j WHERE j.n ${which} ${best} ORDER BY j.priority DESC, j.due_at, j.id LIMIT +?`;
       statements = {
-        ofOne: this.#db.prepare(Claims.sql(tasks)),
+        ofOne: this.#db.prepare<[string, number, number, number], ReadyRow>(Claims.sql(tasks)).raw(),
         ofSeveral: this.#db.prepare(`${selectJob} WHERE n IN (${bestOf('j.n', 'IN')}) ORDER BY priority DESC, due_at, id`),
         queues: this.#db.prepare(bestOf('j.queue', '=')),
         aged: this.#db.prepare(

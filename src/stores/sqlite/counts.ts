@@ -8,8 +8,10 @@ export type Counted = SqliteRow['state'] | 'retrying';
 
 export class Counts {
   readonly #changes = new Map<string, Map<Counted, number>>();
+  /** The queue of the last change, and its changes: consecutive changes are usually to the same queue. */
+  #queue: string | undefined;
+  #states = new Map<Counted, number>();
   readonly #save: Statement<[string, string, number]>;
-
   readonly #forgetEmpty: Statement<[]>;
 
   constructor(db: Database) {
@@ -20,19 +22,19 @@ export class Counts {
   }
 
   add(queue: string, state: Counted, change: number): void {
-    let states = this.#changes.get(queue);
-    if (!states) {
-      states = new Map();
-      this.#changes.set(queue, states);
+    if (queue !== this.#queue) {
+      this.#queue = queue;
+      this.#states = this.#changes.get(queue) ?? new Map();
+      this.#changes.set(queue, this.#states);
     }
-    states.set(state, (states.get(state) ?? 0) + change);
+    this.#states.set(state, (this.#states.get(state) ?? 0) + change);
   }
 
   /** Writes the collected changes. Call it in the transaction. */
   save(): void {
     for (const [queue, states] of this.#changes)
       for (const [state, change] of states) if (change !== 0) this.#save.run(queue, state, change);
-    this.#changes.clear();
+    this.forget();
   }
 
   /** Deletes counts that have become zero, in the transaction, because an application may use any number of queue names. */
@@ -41,9 +43,10 @@ export class Counts {
     this.#forgetEmpty.run();
   }
 
-  /** Discards the collected changes, because the transaction did not commit. */
+  /** Discards the collected changes, because they have been written or the transaction did not commit. */
   forget(): void {
     this.#changes.clear();
+    this.#queue = undefined;
   }
 }
 

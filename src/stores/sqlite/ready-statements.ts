@@ -37,11 +37,38 @@ interface Success {
   readonly pruneAt: number | null;
 }
 
+/**
+ * A statement on the rows with given keys. Jobs that were enqueued together have consecutive keys, and a range of keys needs neither
+ * parsing nor looking up.
+ */
+class KeyedStatement {
+  readonly #range: Statement<Values>;
+  readonly #list: Statement<Values>;
+
+  /** @param sql ends where the condition on the keys follows */
+  constructor(db: Database, sql: string) {
+    this.#range = db.prepare(`${sql} n BETWEEN ? AND ?`);
+    this.#list = db.prepare(`${sql} n IN (SELECT value FROM json_each(?))`);
+  }
+
+  /** Returns the number of changed rows. */
+  run(keys: readonly number[], ...values: Values): number {
+    const first = keys[0] as number;
+    const isRange = keys.every((key, i) => key === first + i);
+    const { changes } = isRange
+      ? this.#range.run(...values, first, first + keys.length - 1)
+      : this.#list.run(...values, JSON.stringify(keys));
+    return changes;
+  }
+}
+
 export interface ReadyStatements {
   readonly lock: Statement<[]>;
+  readonly savepoint: Statement<[]>;
+  readonly release: Statement<[]>;
   readonly insert: Statement<Values>;
   readonly insertPlain: Statement<Values>;
-  readonly claim: Statement<Values>;
+  readonly claim: KeyedStatement;
   readonly renew: Statement<Values, { cancelRequested: string | null }>;
   readonly update: Statement<Values>;
   readonly edit: Statement<[string, string | null, number | null, number]>;
@@ -49,8 +76,8 @@ export interface ReadyStatements {
   /** The most common outcome, which changes few columns. */
   readonly succeed: Statement<[Success]>;
   /** The same for several jobs whose rows are known. */
-  readonly succeedAll: Statement<Values>;
-  readonly pruneAll: Statement<Values>;
+  readonly succeedAll: KeyedStatement;
+  readonly pruneAll: KeyedStatement;
   readonly holder: Statement<[string], SqliteRow>;
   readonly releaseKeys: Statement<[string]>;
   readonly keepAttempt: Statement<Values>;
@@ -80,12 +107,15 @@ export interface ReadyStatements {
 export function readyStatements(db: Database): ReadyStatements {
   return {
     lock: db.prepare('DELETE FROM escapement_migrations WHERE version IS NULL'),
+    savepoint: db.prepare('SAVEPOINT escapement_part'),
+    release: db.prepare('RELEASE escapement_part'),
     insert: db.prepare(insertJob),
     insertPlain: db.prepare(insertPlainJob),
-    claim: db.prepare(
+    claim: new KeyedStatement(
+      db,
       `UPDATE escapement_jobs SET state = 'running', attempt = attempt + 1, claim = claim + 1, last_worker = ?, lease_until = ?,
        started_at = coalesce(started_at, ?), last_attempted_at = ?, last_attempt = attempt + 1,
-       last_ended_at = NULL, last_outcome = NULL, last_error = NULL WHERE n IN (SELECT value FROM json_each(?))`,
+       last_ended_at = NULL, last_outcome = NULL, last_error = NULL WHERE`,
     ),
     renew: db.prepare(
       `UPDATE escapement_jobs SET lease_until = ?, progress = coalesce(?, progress) WHERE id = ? AND claim = ? AND state = 'running'
@@ -99,14 +129,13 @@ export function readyStatements(db: Database): ReadyStatements {
        return_value = :value, reason = NULL, progress = :progress, prune_at = :pruneAt, last_ended_at = :at, last_outcome = 'successful',
        last_error = NULL WHERE n = :n`,
     ),
-    succeedAll: db.prepare(
+    succeedAll: new KeyedStatement(
+      db,
       `UPDATE escapement_jobs SET state = 'successful', lease_until = NULL, losses = 0, finished_at = ?, cancel_requested = NULL,
        return_value = ?, reason = NULL, progress = coalesce(?, progress), last_ended_at = ?, last_outcome = 'successful', last_error = NULL
-       WHERE n IN (SELECT value FROM json_each(?)) AND state = 'running' AND claim = ? AND queue = ?`,
+       WHERE state = 'running' AND claim = ? AND queue = ? AND`,
     ),
-    pruneAll: db.prepare(
-      `DELETE FROM escapement_jobs WHERE n IN (SELECT value FROM json_each(?)) AND state = 'running' AND claim = ? AND queue = ?`,
-    ),
+    pruneAll: new KeyedStatement(db, `DELETE FROM escapement_jobs WHERE state = 'running' AND claim = ? AND queue = ? AND`),
     holder: db.prepare(`${selectJob} WHERE unique_key = ?`),
     releaseKeys: db.prepare('UPDATE escapement_jobs SET unique_key = NULL WHERE n IN (SELECT value FROM json_each(?))'),
     keepAttempt: db.prepare('INSERT OR REPLACE INTO escapement_attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)'),

@@ -101,10 +101,10 @@ export class Ready {
 
   /** Runs `fn` in a savepoint, so that it can fail without affecting the rest of the transaction. Returns the error, if any. */
   inSavepoint(fn: () => void): { readonly error: unknown } | undefined {
-    this.#db.exec('SAVEPOINT escapement_part');
+    this.statements.savepoint.run();
     try {
       this.counted(fn);
-      this.#db.exec('RELEASE escapement_part');
+      this.statements.release.run();
       return undefined;
     } catch (error) {
       // On a full disk or an I/O error, SQLite has rolled back the whole transaction.
@@ -265,9 +265,9 @@ export class Ready {
   #claim(options: ClaimOptions & { now: number }, rows: readonly SqliteRow[], quarantined: Job[]): readonly Job[] {
     if (rows.length === 0) return [];
     for (const row of rows) if (row.claim > 0) this.#keepAttempt(row);
-    const keys = JSON.stringify(rows.map(({ n }) => n));
     const { worker, leaseUntil, now } = options;
-    this.statements.claim.run(worker, leaseUntil, now, now, keys);
+    const keys = rows.map(({ n }) => n);
+    this.statements.claim.run(keys, worker, leaseUntil, now, now);
     const released: number[] = [];
     const jobs: Job[] = [];
     const failures: Settlement[] = [];
@@ -313,35 +313,41 @@ export class Ready {
   /** @param changed receives the rows of the settlements that were applied */
   settle(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
     const plain = this.#succeed(settlements, changed);
-    const others = plain ? settlements.filter(({ id }) => !plain.has(id)) : settlements;
+    const others = plain ? settlements.filter((_, i) => plain[i] === undefined) : settlements;
     const answers = others.length === 0 ? [] : this.#settleEach(others, now, changed);
     this.#running.forget(settlements);
     if (!plain) return answers;
     let i = 0;
-    return settlements.map(({ id }) => plain.get(id) ?? (answers[i++] as Job | null));
+    return plain.map((job) => job ?? (answers[i++] as Job | null));
   }
 
-  /** Settles jobs that succeed and whose rows are known. Returns undefined, with nothing changed, if there are none or if a row has changed. */
-  #succeed(settlements: readonly Settlement[], changed: Job[]): Map<string, Job> | undefined {
-    const done = new Map<string, Job>();
+  /**
+   * Settles jobs that succeed and whose rows are known; the answer has no job for other settlements. Returns undefined, with nothing changed,
+   * if there are none or if a row has changed.
+   */
+  #succeed(settlements: readonly Settlement[], changed: Job[]): (Job | undefined)[] | undefined {
     /** Many jobs are updated with the same values. */
     const groups = new Map<string, SuccessGroup>();
-    for (const settlement of settlements) {
+    let group: SuccessGroup | undefined;
+    const done = settlements.map((settlement) => {
       const known = this.#running.plain(settlement);
-      if (!known) continue;
+      if (!known) return undefined;
       const job = settled(known.job, settlement);
       const progress = settlement.progress && JSON.stringify(settlement.progress);
       const isPruned = settlement.prune === true;
-      const key = isPruned ? `${job.claim} ${job.queue}` : `${job.finishedAt} ${job.claim} ${job.queue} ${progress} ${job.returnValue}`;
-      const group = groups.get(key) ?? { job, progress, isPruned, keys: [], ids: [] };
-      groups.set(key, group);
+      if (!group || !belongsTo(group, job, progress, isPruned)) {
+        const key = isPruned ? `${job.claim} ${job.queue}` : `${job.finishedAt} ${job.claim} ${job.queue} ${progress} ${job.returnValue}`;
+        group = groups.get(key) ?? { job, progress, isPruned, keys: [], ids: [] };
+        groups.set(key, group);
+      }
       group.keys.push(known.place);
       group.ids.push(job.id);
-      done.set(job.id, job);
-    }
-    if (done.size === 0) return undefined;
-    // If several settlements are for one job, each must see the row that the previous one left.
-    if (new Set(settlements.map(({ id }) => id)).size < settlements.length) return undefined;
+      return job;
+    });
+    const jobs = done.filter((job) => job !== undefined);
+    if (jobs.length === 0) return undefined;
+    // If several settlements are for one job, each must see the row that the previous one left. The updates find out if all are plain.
+    if (jobs.length < settlements.length && new Set(settlements.map(({ id }) => id)).size < settlements.length) return undefined;
     const failed = this.inSavepoint(() => {
       for (const group of groups.values()) {
         const { keys, isPruned } = group;
@@ -353,20 +359,20 @@ export class Ready {
     });
     if (failed && failed.error !== moved) throw failed.error;
     if (failed) return undefined;
-    if (this.claims.hasBlocked()) for (const job of done.values()) this.claims.unblock(gateOf(job));
-    changed.push(...done.values());
+    if (this.claims.hasBlocked()) for (const job of jobs) this.claims.unblock(gateOf(job));
+    changed.push(...jobs);
     return done;
   }
 
   /** Returns the number of changed rows. */
   #succeedAll({ job: { finishedAt, returnValue, claim, queue }, progress, keys }: SuccessGroup): number {
-    return this.statements.succeedAll.run(finishedAt, returnValue, progress, finishedAt, JSON.stringify(keys), claim, queue).changes;
+    return this.statements.succeedAll.run(keys, finishedAt, returnValue, progress, finishedAt, claim, queue);
   }
 
   #pruneAll({ job: { claim, queue }, keys, ids }: SuccessGroup): number {
     this.#pruneParts(JSON.stringify(ids));
     if (claim > 1) for (const id of ids) this.statements.pruneAttempts.run(id);
-    return this.statements.pruneAll.run(JSON.stringify(keys), claim, queue).changes;
+    return this.statements.pruneAll.run(keys, claim, queue);
   }
 
   #settleEach(settlements: readonly Settlement[], now: number, changed: Job[]): (Job | null)[] {
@@ -531,6 +537,17 @@ export class Ready {
     this.counts.add(before.queue, countedAs(before.state, before.attempt), -1);
     this.counts.add(queue, countedAs(state, attempt), 1);
   }
+}
+
+function belongsTo(
+  group: SuccessGroup,
+  { claim, queue, finishedAt, returnValue }: Job,
+  progress: string | null,
+  isPruned: boolean,
+): boolean {
+  const { job } = group;
+  if (group.isPruned !== isPruned || job.claim !== claim || job.queue !== queue) return false;
+  return isPruned || (job.finishedAt === finishedAt && group.progress === progress && job.returnValue === returnValue);
 }
 
 /** Thrown if a row has changed since it was claimed. */

@@ -7,6 +7,7 @@ import type { Database, Statement } from 'better-sqlite3';
 class Prepared implements Pick<Statement<unknown[], unknown>, 'source' | 'run' | 'get' | 'all'> {
   readonly source: string;
   readonly #db: Database;
+  #isRaw = false;
   #statement: Statement<unknown[], unknown> | undefined;
 
   constructor(db: Database, source: string) {
@@ -15,8 +16,17 @@ class Prepared implements Pick<Statement<unknown[], unknown>, 'source' | 'run' |
   }
 
   get #ready(): Statement<unknown[], unknown> {
-    this.#statement ??= this.#db.prepare<unknown[], unknown>(this.source);
+    if (!this.#statement) {
+      const statement = this.#db.prepare<unknown[], unknown>(this.source);
+      this.#statement = this.#isRaw ? statement.raw() : statement;
+    }
     return this.#statement;
+  }
+
+  /** Returns rows as arrays. */
+  raw(): this {
+    this.#isRaw = true;
+    return this;
   }
 
   run(...values: unknown[]) {
