@@ -80,7 +80,9 @@ export class Claims {
   readonly #counts: Counts;
   readonly #horizon: Horizon;
   readonly #perTasks = new WeakMap<readonly string[], Candidates>();
-  readonly #anyReady: Statement<[], unknown>;
+  /** The first and the last queue with ready jobs, by name; null if none has any. */
+  readonly #readyRange: Statement<[], { first: string | null; last: string | null }>;
+  readonly #isPaused: Statement<[string], unknown>;
   readonly #anyScheduled: Statement<[], unknown>;
   readonly #readyQueues: Statement<[], { queue: string }>;
   readonly #duePriorities: Statement<[number], { priority: number }>;
@@ -127,9 +129,12 @@ export class Claims {
     );
     this.#paused = db.prepare('SELECT name FROM escapement_queues WHERE paused = 1');
     this.#priorities = db.prepare(readyPriorities);
-    const first = (index: string, which: string) => db.prepare(`SELECT 1 FROM escapement_jobs INDEXED BY ${index} WHERE ${which} LIMIT 1`);
-    this.#anyReady = first('escapement_ready', "state = 'ready' AND blocked_by IS NULL");
-    this.#anyScheduled = first('escapement_scheduled', "state = 'scheduled'");
+    const ready = "FROM escapement_jobs INDEXED BY escapement_ready WHERE state = 'ready' AND blocked_by IS NULL";
+    this.#readyRange = db.prepare(
+      `SELECT (SELECT queue ${ready} ORDER BY queue LIMIT 1) AS first, (SELECT queue ${ready} ORDER BY queue DESC LIMIT 1) AS last`,
+    );
+    this.#isPaused = db.prepare('SELECT 1 FROM escapement_queues WHERE name = (SELECT ?) AND paused = 1');
+    this.#anyScheduled = db.prepare("SELECT 1 FROM escapement_jobs INDEXED BY escapement_scheduled WHERE state = 'scheduled' LIMIT 1");
     // One index step for each queue that has a ready job.
     this.#readyQueues = db.prepare(
       `WITH RECURSIVE step (queue) AS (
@@ -365,12 +370,11 @@ export class Claims {
   }
 
   #servedQueues(served: Served): string[] {
-    // Usually there are none, and a recursive query takes five times as long to find that out.
-    if (!this.#anyReady.get()) return [];
-    return this.#readyQueues
-      .all()
-      .map(({ queue }) => queue)
-      .filter((name) => isServed(served, name));
+    const { first = null, last } = this.#readyRange.get() ?? {};
+    if (first === null) return [];
+    // Usually there is one, and a recursive query takes three times as long to find that out.
+    const queues = first === last ? (this.#isPaused.get(first) ? [] : [first]) : this.#readyQueues.all().map(({ queue }) => queue);
+    return queues.filter((name) => isServed(served, name));
   }
 
   #statements(tasks: readonly string[]): Candidates {

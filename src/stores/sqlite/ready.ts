@@ -350,15 +350,15 @@ export class Ready {
     if (jobs.length < settlements.length && new Set(settlements.map(({ id }) => id)).size < settlements.length) return undefined;
     const failed = this.inSavepoint(() => {
       for (const group of groups.values()) {
-        const { keys, isPruned } = group;
-        const { queue } = group.job;
-        if ((isPruned ? this.#pruneAll(group) : this.#succeedAll(group)) < keys.length) throw moved;
-        this.counts.add(queue, 'running', -keys.length);
-        if (!isPruned) this.counts.add(queue, 'successful', keys.length);
+        if ((group.isPruned ? this.#pruneAll(group) : this.#succeedAll(group)) < group.keys.length) throw moved;
       }
     });
     if (failed && failed.error !== moved) throw failed.error;
     if (failed) return undefined;
+    for (const { job, keys, isPruned } of groups.values()) {
+      this.counts.add(job.queue, 'running', -keys.length);
+      if (!isPruned) this.counts.add(job.queue, 'successful', keys.length);
+    }
     if (this.claims.hasBlocked()) for (const job of jobs) this.claims.unblock(gateOf(job));
     changed.push(...jobs);
     return done;
