@@ -15,6 +15,7 @@ import { ConfigError } from '../core/errors.ts';
 import { settled } from '../core/job.ts';
 import { decode } from '../core/json.ts';
 import { maxLines } from '../core/log.ts';
+import { TurnoverMap } from '../core/turnover.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import { compensateTask } from '../core/workflow.ts';
 import { type AttemptRunner, RunningAttempt } from '../engine/attempt.ts';
@@ -80,7 +81,7 @@ export class BullWorker implements OwnWorker {
   readonly #slots: Slots;
   readonly #served = new Map<string, BullMQWorker>();
   /** By the jobs' keys in Redis, because other programs may use an id in several queues. */
-  readonly #running = new Map<string, Running>();
+  readonly #running = new TurnoverMap<string, Running>();
   readonly #ending = new WeakMap<BullJob, Ending>();
   readonly #beat: Loop;
   readonly #serveLoop: Loop;

@@ -4,6 +4,7 @@
  */
 import { StoreError } from '../core/errors.ts';
 import { isFinished } from '../core/job.ts';
+import { TurnoverMap } from '../core/turnover.ts';
 import type { Job, JobRecord } from '../core/types.ts';
 import { outside, type Timer, yieldToEventLoop } from '../ports/clock.ts';
 import type { Store } from '../ports/store.ts';
@@ -27,7 +28,7 @@ const noticeAfterMs = 5_000;
 export class Waiters {
   readonly #host: Host;
   readonly #store: Store;
-  readonly #waiting = new Map<string, Set<Done>>();
+  readonly #waiting = new TurnoverMap<string, Set<Done>>();
   /** Reads requested at the same moment; they share one call of the store. */
   #reading: Reading | undefined;
   /** How often a hint reported that jobs finished. */

@@ -12,6 +12,7 @@ import { ConfigError } from '../core/errors.ts';
 import type { Event } from '../core/events.ts';
 import { isGoneAtOnce, settled } from '../core/job.ts';
 import type { CodeSchedule } from '../core/schedule.ts';
+import { TurnoverMap } from '../core/turnover.ts';
 import type { Job, Settlement } from '../core/types.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { ClaimOptions, Hint, Keeper, NextDue, Settled, Store } from '../ports/store.ts';
@@ -64,7 +65,7 @@ export class Worker {
   readonly #host: Host;
   readonly #store: Store;
   readonly #settings: WorkerSettings;
-  readonly #running = new Map<string, RunningAttempt>();
+  readonly #running = new TurnoverMap<string, RunningAttempt>();
   /**
    * Attempts that have ended and are not currently being sent to the store. Their jobs stay leased, and are renewed, until they are
    * settled.

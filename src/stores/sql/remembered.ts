@@ -1,4 +1,5 @@
 /** Jobs that a SQL store has claimed and whose rows it knows. The most common outcome is written without reading them again. */
+import { TurnoverMap } from '../../core/turnover.ts';
 import type { Job, Settlement } from '../../core/types.ts';
 
 /** The maximum number of jobs remembered. The rows of others are read again. */
@@ -11,7 +12,7 @@ interface Known<Place> {
 }
 
 export class Remembered<Place> {
-  readonly #known = new Map<string, Known<Place>>();
+  readonly #known = new TurnoverMap<string, Known<Place>>();
 
   /** Remembers a job as it was claimed. */
   add(job: Job, place: Place): void {
