@@ -202,9 +202,9 @@ export class Connection {
     if (this.isPrivate) return;
     let state: { log: number; checkpointed: number } | undefined;
     try {
-      [state] = this.db.pragma('wal_checkpoint(PASSIVE)') as { log: number; checkpointed: number }[];
+      [state] = this.db.pragma('wal_checkpoint(NOOP)') as { log: number; checkpointed: number }[];
     } catch {
-      // Another connection is running a checkpoint.
+      // The transaction is committed, whatever the state of the log.
       return;
     }
     if (!state) return;
