@@ -1,13 +1,14 @@
 /**
- * PostgreSQL: how fast processes drain 20,000 no-op jobs, compared with graphile-worker (local queue and batching) and pg-boss (batches, in
- * bursts) on the same server, and BullMQ on Redis, run alternately: `npm install --no-save graphile-worker@0.18 pg-boss@12`, then `node
- * bench/drain.ts [PROCESSES] [ROUNDS] [CONCURRENCY …]`. Each concurrency runs twice: with finished jobs kept, and with finished jobs
- * deleted, as graphile-worker does. Prints jobs per second, the ratio to graphile-worker, and CPU time of Node.js and the server per job.
- * Queues that are not installed are skipped. Needs a server: `ESCAPEMENT_TEST_POSTGRES=postgres://…`; otherwise one from npm is started,
- * with fsync.
+ * PostgreSQL: how fast processes drain no-op jobs, compared with graphile-worker (local queue and batching) and pg-boss (batches, in bursts)
+ * on the same server, and BullMQ on Redis, run alternately: `npm install --no-save graphile-worker@0.18 pg-boss@12`, then `node
+ * bench/drain.ts [PROCESSES] [ROUNDS] [CONCURRENCY …] [--jobs N]`, by default 20,000 jobs. Each concurrency runs twice: with finished jobs
+ * kept, and with finished jobs deleted, as graphile-worker does. Prints jobs per second, the ratio to graphile-worker, and CPU time of
+ * Node.js and the server per job. Queues that are not installed are skipped. Needs a server: `ESCAPEMENT_TEST_POSTGRES=postgres://…`;
+ * otherwise one from npm is started, with fsync.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter } from 'node:events';
+import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { createTasks } from '../dist/src/index.js';
 import { postgres } from '../dist/src/stores/postgres/index.js';
@@ -15,7 +16,12 @@ import { startPostgres } from '../test/setup/postgres.ts';
 import { redisServer, startRedis } from '../test/setup/redis.ts';
 import { serverCpu } from './server-cpu.ts';
 
-const jobs = 20_000;
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { jobs: { type: 'string', default: '20000' }, work: { type: 'boolean' } },
+});
+/** A multiple of a thousand. */
+const jobs = Number(options.jobs);
 const silent = { debug() {}, info() {}, warn() {}, error: (fields: object, message: string) => console.error(message, fields) };
 /** The queue under test: another queue, or Escapement with a number of slots, followed by `!` if finished jobs are deleted. */
 type Side = string;
@@ -226,6 +232,5 @@ async function main([processes = 1, rounds = 3, ...concurrencies]: number[]): Pr
   await started?.stop();
 }
 
-const [flag, url = '', schema = '', side = ''] = process.argv.slice(2);
-if (flag === '--work') await work(url, schema, side);
-else await main(process.argv.slice(2).map(Number));
+if (options.work) await work(...(positionals as [url: string, schema: string, side: Side]));
+else await main(positionals.map(Number));

@@ -1,6 +1,6 @@
-/** The helper thread of `../keeper.ts`, on a connection to the file. */
+/** The helper thread of `../keeper.ts`. It opens the file only while the worker's thread is blocked. */
 import { isMainThread, workerData } from 'node:worker_threads';
-import Sqlite, { type Database } from 'better-sqlite3';
+import type { Database } from 'better-sqlite3';
 import { systemClock } from '../../ports/clock.ts';
 import { type KeeperData, keep, type Renewing } from '../keeping.ts';
 
@@ -9,7 +9,8 @@ const busyMs = 5_000;
 function renewing({ place: file, worker, leaseMs }: KeeperData<string>): Renewing {
   let db: Database | undefined;
   return {
-    renew() {
+    async renew() {
+      const { default: Sqlite } = await import('better-sqlite3');
       db ??= new Sqlite(file, { fileMustExist: true, timeout: busyMs });
       renew(db, worker, systemClock.now() + leaseMs);
     },
