@@ -41,6 +41,7 @@ async function fill(): Promise<void> {
     WHERE state = 'ready' AND substr(id, -2) <> '7f';
     DELETE FROM escapement_counts;
     INSERT INTO escapement_counts SELECT queue, state, count(*) FROM escapement_jobs GROUP BY 1, 2;
+    INSERT INTO escapement_counts SELECT '', 'counted', max(n) FROM escapement_jobs;
     ANALYZE;`);
   db.close();
 }

@@ -149,7 +149,11 @@ async function besideMillions(): Promise<void> {
       insert.run(`01800000-0000-7000-8000-${String(2 * i).padStart(12, '0')}`, 'successful', 1, 1, 1, Date.now());
       insert.run(`01800000-0000-7000-8000-${String(2 * i + 1).padStart(12, '0')}`, 'scheduled', future + i, 0, 0, null);
     }
-    db.prepare("INSERT INTO escapement_counts VALUES ('default', 'successful', ?), ('default', 'scheduled', ?)").run(rows, rows);
+    db.prepare("INSERT INTO escapement_counts VALUES ('default', 'successful', ?), ('default', 'scheduled', ?), ('', 'counted', ?)").run(
+      rows,
+      rows,
+      2 * rows,
+    );
   }).immediate();
   db.close();
   await app.tasks.close();

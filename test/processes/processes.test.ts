@@ -9,6 +9,7 @@ import Database from 'better-sqlite3';
 import { createTasks, type Tasks } from 'escapement';
 import { sqlite } from 'escapement/sqlite';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { selectCounts } from '../../src/stores/sqlite/counts.ts';
 import { migrations } from '../../src/stores/sqlite/schema.ts';
 
 const app = fileURLToPath(new URL('./fixtures/app.ts', import.meta.url));
@@ -94,7 +95,7 @@ test('killed workers lose no job, and few jobs run twice', async () => {
   });
   expect(db.pragma('integrity_check', { simple: true })).toBe('ok');
   const counted = db.prepare('SELECT state, count(*) AS count FROM escapement_jobs GROUP BY state').all();
-  expect(db.prepare('SELECT state, count FROM escapement_counts WHERE count <> 0 ORDER BY state').all()).toEqual(counted);
+  expect(db.prepare(`SELECT state, sum(count) AS count FROM (${selectCounts}) GROUP BY state ORDER BY state`).all()).toEqual(counted);
   db.close();
 });
 
@@ -157,6 +158,8 @@ function oldFile(version: number): void {
      INSERT INTO escapement_queues VALUES ('default', NULL);
      INSERT INTO escapement_counts VALUES ('default', 'scheduled', 1)`,
   );
+  // The latest migration, which notes that the job is counted, has run already.
+  if (version === migrations.length) db.exec("INSERT INTO escapement_counts VALUES ('', 'counted', 1)");
   db.close();
 }
 

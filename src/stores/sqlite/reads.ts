@@ -5,7 +5,7 @@ import type { Attempt, Job, JobRecord, Status, WorkerRow } from '../../core/type
 import type { JobFilter, JobOrder, NextDue, QueueStats } from '../../ports/store.ts';
 import { type AttemptRow, attemptOf, jobOf, recordOf, workerOf } from '../sql/rows.ts';
 import { type Horizon, quote, readyPriorities, scheduledPriorities } from './claims.ts';
-import { type Counted, countedAs } from './counts.ts';
+import { type Counted, countedAs, selectCounts } from './counts.ts';
 import { type SqliteRow, selectJob } from './rows.ts';
 import { ownId, timedId } from './schema.ts';
 
@@ -101,7 +101,7 @@ export class Reads {
       `SELECT min(at) AS at FROM (${finishedStates.map((state) => `SELECT ${firstEnd(state)} AS at`).join(' UNION ALL ')})`,
     );
     this.#workers = db.prepare('SELECT row FROM escapement_workers ORDER BY started_at, id');
-    this.#counts = db.prepare('SELECT queue, state, count FROM escapement_counts WHERE count <> 0');
+    this.#counts = db.prepare(selectCounts);
     const grouped = 'j.queue, j.attempt > 0 AS retried, count(*) AS count, min(j.due_at) AS at FROM';
     this.#due = db.prepare(
       `${scheduledPriorities} SELECT ${grouped} step CROSS JOIN escapement_jobs j INDEXED BY escapement_scheduled
@@ -209,7 +209,7 @@ export class Reads {
       return found;
     };
     for (const { name, paused } of this.#queues.all()) Object.assign(of(name), { paused: paused === 1, row: true });
-    for (const { queue, state, count } of this.#counts.all()) of(queue).counts[state] = count;
+    for (const { queue, state, count } of this.#counts.all()) of(queue).counts[state] += count;
     // Jobs that no claim has marked as ready yet, or that a claim with a fast clock has marked too early, are counted by their state at
     // this instant.
     for (const { queue, retried, count, at } of this.#due.all(now)) {

@@ -79,9 +79,13 @@ export class Ready {
     this.statements = readyStatements(db);
   }
 
-  /** Runs `fn` and writes its changes to the counts; discards them if it throws. */
-  counted<T>(fn: () => T): T {
+  /**
+   * Runs `fn` and writes its changes to the counts; discards them if it throws.
+   * @param isInsert whether `fn` only inserts jobs, or the transaction has counted all others
+   */
+  counted<T>(fn: () => T, isInsert = false): T {
     try {
+      if (!isInsert) this.counts.countNew();
       const value = fn();
       this.counts.save();
       return value;
@@ -103,7 +107,7 @@ export class Ready {
   inSavepoint(fn: () => void): { readonly error: unknown } | undefined {
     this.statements.savepoint.run();
     try {
-      this.counted(fn);
+      this.counted(fn, true);
       this.statements.release.run();
       return undefined;
     } catch (error) {
@@ -122,6 +126,8 @@ export class Ready {
       this.#keepBlobs(blobs);
       return undefined;
     }
+    // A unique job can change others.
+    this.counts.countNew();
     const known = once && edges ? new Set(this.reads.rows(jobs.map(({ id }) => id)).map(({ id }) => id)) : undefined;
     const inserted = known ? jobs.filter(({ id }) => !known.has(id)) : jobs;
     this.edges.add(edgesOf(inserted, edges), inserted);
@@ -163,14 +169,15 @@ export class Ready {
   }
 
   #insert(jobs: readonly Job[], now: number): void {
-    for (const job of jobs) {
+    this.counts.inserting(jobs, (job) => {
       const state = stateOf(job, now);
       const plain = plainValues(job, state);
-      if (plain) this.statements.insertPlain.run(...plain);
-      else this.statements.insert.run(...insertValues(job, { state, uniqueKey: heldKey(job) }));
-      this.counts.add(job.queue, state, 1);
+      const { lastInsertRowid } = plain
+        ? this.statements.insertPlain.run(...plain)
+        : this.statements.insert.run(...insertValues(job, { state, uniqueKey: heldKey(job) }));
       this.#readied(job, now);
-    }
+      return { state, n: Number(lastInsertRowid) };
+    });
   }
 
   #keepBlobs(blobs: readonly JobBlob[]): void {
@@ -370,6 +377,7 @@ export class Ready {
   }
 
   #pruneAll({ job: { claim, queue }, keys, ids }: SuccessGroup): number {
+    this.counts.deleting();
     this.#pruneParts(JSON.stringify(ids));
     if (claim > 1) for (const id of ids) this.statements.pruneAttempts.run(id);
     return this.statements.pruneAll.run(keys, claim, queue);
@@ -443,6 +451,7 @@ export class Ready {
   }
 
   #delete(row: SqliteRow): void {
+    this.counts.deleting();
     this.counts.add(row.queue, countedAs(row.state, row.attempt), -1);
     if (row.claim > 1) this.statements.pruneAttempts.run(row.id);
     const ids = JSON.stringify([row.id]);
@@ -486,6 +495,7 @@ export class Ready {
     let count = 0;
     while (count < finished.length && bytes < maxPrunedBytes) bytes += (finished[count++] as Prunable).bytes;
     const pruned = finished.slice(0, count);
+    this.counts.deleting();
     for (const { id, queue, claim } of pruned) {
       this.counts.add(queue, status, -1);
       if (claim > 1) this.statements.pruneAttempts.run(id);

@@ -5,8 +5,7 @@
  * A queued job is `scheduled` until the `now` of a claim has passed its due time, then `ready`. Each state has its own index, because
  * future jobs in the index of ready jobs make claims eight times slower. Callers do not see this staging. The latest attempt is stored in
  * the job's own row and moves to `escapement_attempts` when the job is claimed again, so a job that succeeds at once writes no other row.
- * `escapement_counts` holds the number of jobs per queue and state and is changed in the same transactions, so that a million rows never
- * have to be counted.
+ * `escapement_counts` holds the number of jobs per queue and state, so that a million rows never have to be counted: `counts.ts`.
  */
 import { createHash } from 'node:crypto';
 import type { Database } from 'better-sqlite3';
@@ -244,6 +243,10 @@ export const migrations: readonly string[] = [
   CREATE INDEX escapement_open_edges ON escapement_edges (child) WHERE value IS NULL;
   CREATE INDEX escapement_keys ON escapement_jobs (task, queue, concurrency_key, due_at)
     WHERE concurrency_key IS NOT NULL AND state IN ('ready', 'scheduled');
+  `,
+  // The key of the last counted job: single enqueues do not write the counts.
+  `
+  INSERT INTO escapement_counts SELECT '', 'counted', max(n) FROM escapement_jobs HAVING max(n) IS NOT NULL;
   `,
 ];
 

@@ -56,7 +56,7 @@ export class SqliteStore implements Store {
     this.#connection = connection;
     this.#file = file;
     this.#enqueues = new Enqueues({
-      write: (fn, after) => this.#write(fn, after),
+      write: (fn, after) => this.#write(fn, after, true),
       inserted: (jobs) => this.#hint(jobs),
       error: (error) => connection.error(error),
       // An in-memory database is used in tests, where time stands still during real work.
@@ -100,7 +100,7 @@ export class SqliteStore implements Store {
   insert(jobs: readonly Job[], { now, transaction, ...more }: Parameters<Store['insert']>[1]): Awaitable<Taken | undefined> {
     if (transaction === undefined) return this.#enqueues.add(jobs, now, more);
     const guest = this.#guest(transaction);
-    return this.#joined(guest, () => guest.insert(jobs, now, more));
+    return this.#joined(guest, () => guest.counted(() => guest.insert(jobs, now, more), true));
   }
 
   claim(options: ClaimOptions & { now: number }): Awaitable<readonly Job[]> {
@@ -156,7 +156,7 @@ export class SqliteStore implements Store {
   sendSignal(signal: Signal, { now, transaction }: { now: number; transaction?: unknown }): Awaitable<void> {
     if (transaction !== undefined) {
       const guest = this.#guest(transaction);
-      this.#joined(guest, () => void guest.sendSignal(signal, now));
+      this.#joined(guest, () => void guest.counted(() => guest.sendSignal(signal, now)));
       return;
     }
     const sent = this.#write(
@@ -359,11 +359,12 @@ export class SqliteStore implements Store {
 
   #settleInto(transaction: unknown, settlements: readonly Settlement[], now: number): Settled {
     const guest = this.#guest(transaction);
-    return this.#joined(guest, () => {
+    const settle = () => {
       const changed: Job[] = [];
       const settled = guest.settle(settlements, now, changed);
       return { settled, dependents: guest.follow(changed.filter(isEndedPart), now), claimed: [] };
-    });
+    };
+    return this.#joined(guest, () => guest.counted(settle));
   }
 
   /** Runs in the caller's transaction, which may still roll back. If it commits, the watcher notices; an extra hint is harmless. */
@@ -371,11 +372,9 @@ export class SqliteStore implements Store {
     try {
       guest.lock();
       const value = fn();
-      guest.counts.save();
       this.#notify({});
       return value;
     } catch (error) {
-      guest.counts.forget();
       throw this.#connection.error(error);
     }
   }
@@ -390,10 +389,10 @@ export class SqliteStore implements Store {
     return this.#connection.read(() => fn(this.#prepared()));
   }
 
-  #write<T>(fn: (ready: Ready) => T, after?: (value: T) => void): Awaitable<T> {
+  #write<T>(fn: (ready: Ready) => T, after?: (value: T) => void, isInsert = false): Awaitable<T> {
     this.#prepared();
     // The connection may have reopened the file.
-    const written = this.#connection.write(() => this.#prepared().counted(() => fn(this.#prepared())));
+    const written = this.#connection.write(() => this.#prepared().counted(() => fn(this.#prepared()), isInsert));
     const committed = (value: T) => {
       this.#watch?.committed();
       after?.(value);
