@@ -57,7 +57,7 @@ export type { QueueStats, Store, StoreSource } from './ports/store.ts';
 export type { AttemptFailure, AttemptInfo, LogEntry, ResultProgress, StepInfo } from './result.ts';
 export { TaskResult } from './result.ts';
 export type { ScheduleInfo, Schedules } from './schedules.ts';
-export { memory } from './stores/memory.ts';
+export { memory } from './stores/memory/index.ts';
 export type { EnqueueOptions, PortableTask, SyncTransaction, Task } from './task.ts';
 export type { BackendOperations, CreateTasksOptions, SignalOptions, Tasks } from './tasks.ts';
 export { createTasks, task } from './tasks.ts';

@@ -7,7 +7,7 @@ import { everyCrash, explore, simulate } from 'escapement/testing';
 import 'escapement/vitest';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { MemoryStore } from '../src/stores/memory.ts';
+import { MemoryStore } from '../src/stores/memory/store.ts';
 import { emptyPostgres } from './stores/postgres-server.ts';
 
 const stores = [

@@ -2,7 +2,7 @@
 
 import type { Host } from '../engine/host.ts';
 import type { Backend, BackendSupports } from '../ports/backend.ts';
-import { memory } from '../stores/memory.ts';
+import { memory } from '../stores/memory/index.ts';
 import { EngineBackend } from './engine.ts';
 
 /** A backend without workers: `immediate()` or `dummy()`. */

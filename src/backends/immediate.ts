@@ -9,7 +9,7 @@ import type { Host } from '../engine/host.ts';
 import { createJanitor } from '../engine/janitor.ts';
 import { logFailure } from '../engine/verdict.ts';
 import type { Backend, Enqueued, EnqueueTo } from '../ports/backend.ts';
-import { MemoryStore } from '../stores/memory.ts';
+import { MemoryStore } from '../stores/memory/store.ts';
 import type { BackendSource } from './dummy.ts';
 import { enqueued } from './engine.ts';
 

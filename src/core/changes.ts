@@ -1,6 +1,6 @@
 /**
- * The consequences of a change to jobs, outside the store that made it: the events to emit, the answer to a repeated settlement, and the
- * hints that wake workers. Pure; shared by stores, workers and the janitor.
+ * Changes to jobs: how a settlement or an amendment changes a row (`planSettlement`, `planAmendment`; every store calls them), the events of
+ * ended attempts, and the hints that wake workers. Pure; shared by stores, workers and the janitor.
  */
 import type { Event } from './events.ts';
 import { takesPlace } from './gate.ts';

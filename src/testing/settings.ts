@@ -6,7 +6,7 @@ import { OptionReader } from '../options/reader.ts';
 import { readRetention } from '../options/retention.ts';
 import type { RetentionOptions } from '../options/types.ts';
 import type { StoreSource } from '../ports/store.ts';
-import { memory } from '../stores/memory.ts';
+import { memory } from '../stores/memory/index.ts';
 
 /** The options of `simulate`. */
 export interface SimulationOptions {

@@ -3,7 +3,7 @@ import { sqlite } from 'escapement/sqlite';
 import { simulate } from 'escapement/testing';
 import { afterEach, expect, test } from 'vitest';
 import type { StoreSource } from '../../src/ports/store.ts';
-import { MemoryStore } from '../../src/stores/memory.ts';
+import { MemoryStore } from '../../src/stores/memory/store.ts';
 import { aroundStore } from '../../src/testing/around-store.ts';
 import { currentSimulation } from '../../src/testing/simulation.ts';
 

@@ -3,7 +3,7 @@ import { createTasks, InputError, memory, type StoreSource, snooze, type Tasks }
 import { clockChanges, dailyRuns, localTime, minutelyRuns, runsOverClockChanges, simulate } from 'escapement/testing';
 import 'escapement/vitest';
 import { afterEach, describe, expect, test } from 'vitest';
-import { MemoryStore } from '../../src/stores/memory.ts';
+import { MemoryStore } from '../../src/stores/memory/store.ts';
 import { currentSimulation } from '../../src/testing/simulation.ts';
 import { stores } from '../stores/stores.ts';
 

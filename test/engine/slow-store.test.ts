@@ -4,7 +4,7 @@ import { type Simulation, simulate } from 'escapement/testing';
 import { expect, test } from 'vitest';
 import type { Job } from '../../src/core/types.ts';
 import type { StoreSource } from '../../src/ports/store.ts';
-import { MemoryStore } from '../../src/stores/memory.ts';
+import { MemoryStore } from '../../src/stores/memory/store.ts';
 import { aroundStore } from '../../src/testing/around-store.ts';
 import { playRun, readExploration } from '../../src/testing/explore.ts';
 import { stores } from '../stores/stores.ts';

@@ -3,7 +3,7 @@ import { expect, test, vi } from 'vitest';
 import { newJob } from '../../src/core/job.ts';
 import type { Host } from '../../src/engine/host.ts';
 import { Waiters } from '../../src/engine/waiters.ts';
-import { MemoryStore } from '../../src/stores/memory.ts';
+import { MemoryStore } from '../../src/stores/memory/store.ts';
 import { Choices } from '../../src/testing/choices.ts';
 import { VirtualClock } from '../../src/testing/virtual-clock.ts';
 

@@ -1,7 +1,7 @@
 import { cancel, createTasks, type Event, memory, PermanentError, type Store, snooze, type TaskResult } from 'escapement';
 import { simulate } from 'escapement/testing';
 import { afterEach, describe, expect, test } from 'vitest';
-import { MemoryStore } from '../../src/stores/memory.ts';
+import { MemoryStore } from '../../src/stores/memory/store.ts';
 import { currentSimulation } from '../../src/testing/simulation.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };

@@ -9,7 +9,7 @@ import type { Job } from '../../src/core/types.ts';
 import type { Uniqueness } from '../../src/core/unique.ts';
 import type { Edge, Fill, Part } from '../../src/core/workflow.ts';
 import type { Store } from '../../src/ports/store.ts';
-import { MemoryStore } from '../../src/stores/memory.ts';
+import { MemoryStore } from '../../src/stores/memory/store.ts';
 import { prng } from '../../src/testing/choices.ts';
 import { schedule } from '../../src/testing/conformance/kit.ts';
 import { stores } from './stores.ts';

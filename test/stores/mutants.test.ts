@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { visibleStatus } from '../../src/core/job.ts';
 import type { Amendment, Job, QueueRow, Settlement } from '../../src/core/types.ts';
 import type { Advance, ClaimOptions, Held, Hint, JobFilter, Store } from '../../src/ports/store.ts';
-import { MemoryStore } from '../../src/stores/memory.ts';
+import { MemoryStore } from '../../src/stores/memory/store.ts';
 import { conformanceCases } from '../../src/testing/conformance.ts';
 
 type At = { now: number };

@@ -11,9 +11,9 @@ import { Kysely, SqliteDialect } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Claims } from '../../src/stores/sqlite/claims.ts';
 import { selectCounts } from '../../src/stores/sqlite/counts.ts';
-import { Ready } from '../../src/stores/sqlite/ready.ts';
 import { migrate, migrations } from '../../src/stores/sqlite/schema.ts';
 import { Watch } from '../../src/stores/sqlite/watch.ts';
+import { Work } from '../../src/stores/sqlite/work.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 let file: string;
@@ -648,7 +648,7 @@ test('pruning uses an index, however many jobs have a longer retention', async (
     for (let i = 0; i < 2_000; i++) insert.run(`kept-${i}`, i, 1e15);
     for (let i = 0; i < 2_000; i++) insert.run(`plain-${i}`, i, null);
   }).immediate();
-  const { finished } = new Ready(db, { readyUntil: 0 }).statements;
+  const { finished } = new Work(db, { readyUntil: 0 }).statements;
   const values = { status: 'failed', before: 100, limit: 10 };
   for (let analysed = 0; analysed < 2; analysed++) {
     const plan = (sql: string) =>

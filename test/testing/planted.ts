@@ -7,7 +7,7 @@ import { endedAsCancelled } from '../../src/core/changes.ts';
 import { settled } from '../../src/core/job.ts';
 import type { Job, Settlement } from '../../src/core/types.ts';
 import type { Advance, ClaimOptions } from '../../src/ports/store.ts';
-import { MemoryStore } from '../../src/stores/memory.ts';
+import { MemoryStore } from '../../src/stores/memory/store.ts';
 
 type At = { readonly now: number };
 

@@ -1,5 +1,5 @@
 /**
- * Claiming, and the queries that look for ready and scheduled jobs.
+ * Which jobs a claim takes, and in which order, and the queries that look for ready and scheduled jobs. `work.ts` marks them as running.
  *
  * A claim first marks due jobs as ready, in claim order (law 4). It marks a limited number at a time, because a hundred thousand jobs due
  * at the same instant would hold the lock for a second. If some are left over, only jobs that come before all of those may be claimed; the

@@ -6,7 +6,7 @@ import { StoreError } from '../../core/errors.ts';
 import type { Job } from '../../core/types.ts';
 import { systemClock } from '../../ports/clock.ts';
 import type { Awaitable, Taken } from '../../ports/store.ts';
-import type { InsertOptions, Ready } from './ready.ts';
+import type { InsertOptions, Work } from './work.ts';
 
 /** An enqueue that is waiting for its group. */
 interface Pending {
@@ -19,7 +19,7 @@ interface Pending {
 
 interface Options {
   /** Runs `fn` in a write transaction, and `after` once it is committed. */
-  write<T>(fn: (ready: Ready) => T, after?: (value: T) => void): Awaitable<T>;
+  write<T>(fn: (work: Work) => T, after?: (value: T) => void): Awaitable<T>;
   inserted(jobs: readonly Job[]): void;
   /** Converts an error to an error of the engine. */
   error(error: unknown): unknown;
@@ -59,7 +59,7 @@ export class Enqueues {
     const group = this.#pending;
     if (group.length === 0) return;
     this.#pending = [];
-    const insert = (ready: Ready) => group.map(({ jobs, now, more }) => ready.insert(jobs, now, more));
+    const insert = (work: Work) => group.map(({ jobs, now, more }) => work.insert(jobs, now, more));
     try {
       const done = this.#options.write(insert, (taken) => this.#acknowledge(group, taken));
       if (done instanceof Promise) done.catch((error) => this.#failed(group, error));
@@ -75,11 +75,11 @@ export class Enqueues {
 
   async #insertEach(group: readonly Pending[]): Promise<void> {
     try {
-      const ends = await this.#options.write((ready) =>
+      const ends = await this.#options.write((work) =>
         group.map((pending) => {
           let taken: Taken | undefined;
-          const fault = ready.inSavepoint(() => {
-            taken = ready.insert(pending.jobs, pending.now, pending.more);
+          const fault = work.inSavepoint(() => {
+            taken = work.insert(pending.jobs, pending.now, pending.more);
           });
           return { pending, fault, taken };
         }),

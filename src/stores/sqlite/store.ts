@@ -36,9 +36,9 @@ import { workerOf } from '../sql/rows.ts';
 import type { Horizon, Served } from './claims.ts';
 import { type Connection, pathOf, withNumbers } from './connection.ts';
 import { Enqueues } from './enqueues.ts';
-import { type Pruned, Ready } from './ready.ts';
 import type { Schedules } from './schedules.ts';
 import { Watch } from './watch.ts';
+import { type Pruned, Work } from './work.ts';
 
 export class SqliteStore implements Store {
   readonly name = 'sqlite';
@@ -46,7 +46,7 @@ export class SqliteStore implements Store {
   readonly pollMs: number;
   readonly #connection: Connection;
   readonly #file: string;
-  #ready: Ready | undefined;
+  #work: Work | undefined;
   readonly #horizon: Horizon = { readyUntil: Number.NEGATIVE_INFINITY };
   #listeners: ((hint: Hint) => void)[] = [];
   #watch: Watch | undefined;
@@ -68,7 +68,7 @@ export class SqliteStore implements Store {
 
   #reopened(): void {
     this.#horizon.readyUntil = Number.NEGATIVE_INFINITY;
-    this.#ready = new Ready(this.#connection.db, this.#horizon);
+    this.#work = new Work(this.#connection.db, this.#horizon);
     if (this.#watch) this.#startWatch();
   }
 
@@ -83,10 +83,10 @@ export class SqliteStore implements Store {
   }
 
   migrate(): Awaitable<void> {
-    if (this.#ready) return;
+    if (this.#work) return;
     const done = this.#connection.prepare(this.#file);
     const prepared = () => {
-      this.#ready = new Ready(this.#connection.db, this.#horizon);
+      this.#work = new Work(this.#connection.db, this.#horizon);
     };
     return done instanceof Promise ? done.then(prepared) : prepared();
   }
@@ -106,9 +106,9 @@ export class SqliteStore implements Store {
   claim(options: ClaimOptions & { now: number }): Awaitable<readonly Job[]> {
     const quarantined: Job[] = [];
     return this.#write(
-      (ready) => {
+      (work) => {
         quarantined.length = 0;
-        return ready.claim(options, quarantined);
+        return work.claim(options, quarantined);
       },
       (jobs) => {
         if (jobs.length > 0) this.#hintLeased(options);
@@ -118,7 +118,7 @@ export class SqliteStore implements Store {
   }
 
   renew(held: readonly Held[], options: { now: number; leaseUntil: number }): Awaitable<readonly RenewAnswer[]> {
-    return this.#write((ready) => held.map((lease) => ready.renew(lease, options.leaseUntil)));
+    return this.#write((work) => held.map((lease) => work.renew(lease, options.leaseUntil)));
   }
 
   settle(
@@ -130,12 +130,12 @@ export class SqliteStore implements Store {
     const changed: Job[] = [];
     const quarantined: Job[] = [];
     return this.#write(
-      (ready) => {
+      (work) => {
         changed.length = 0;
         quarantined.length = 0;
-        const settled = ready.settle(settlements, now, changed);
-        const dependents = ready.follow(changed.filter(isEndedPart), now);
-        return { settled, dependents, claimed: claim ? ready.claim({ ...claim, now }, quarantined) : [] };
+        const settled = work.settle(settlements, now, changed);
+        const dependents = work.follow(changed.filter(isEndedPart), now);
+        return { settled, dependents, claimed: claim ? work.claim({ ...claim, now }, quarantined) : [] };
       },
       ({ claimed: taken, dependents }) => {
         this.#hint(dependents.length > 0 ? [...changed, ...dependents] : changed);
@@ -146,11 +146,11 @@ export class SqliteStore implements Store {
   }
 
   saveSteps(held: Pick<Held, 'id' | 'claim'>, steps: readonly Step[]): Awaitable<boolean> {
-    return this.#write((ready) => ready.saveSteps(held, steps));
+    return this.#write((work) => work.saveSteps(held, steps));
   }
 
   getSteps(ids: readonly string[]): Awaitable<readonly (readonly Step[])[]> {
-    return this.#read((ready) => ready.getSteps(ids));
+    return this.#read((work) => work.getSteps(ids));
   }
 
   sendSignal(signal: Signal, { now, transaction }: { now: number; transaction?: unknown }): Awaitable<void> {
@@ -160,31 +160,31 @@ export class SqliteStore implements Store {
       return;
     }
     const sent = this.#write(
-      (ready) => ready.sendSignal(signal, now),
+      (work) => work.sendSignal(signal, now),
       (jobs) => this.#hint(jobs),
     );
     return sent instanceof Promise ? sent.then(() => {}) : undefined;
   }
 
   takeSignal(held: Pick<Held, 'id' | 'claim'>, wanted: WantedSignal): Awaitable<Signal | null | false> {
-    return this.#write((ready) => ready.takeSignal(held, wanted));
+    return this.#write((work) => work.takeSignal(held, wanted));
   }
 
   saveBlobs(held: Pick<Held, 'id' | 'claim'>, blobs: readonly Omit<JobBlob, 'job'>[]): Awaitable<boolean> {
-    return this.#write((ready) => ready.saveBlobs(held, blobs));
+    return this.#write((work) => work.saveBlobs(held, blobs));
   }
 
   overdue(options: { now: number; limit: number }): Awaitable<readonly Job[]> {
-    return this.#read((ready) => ready.reads.overdue(options.now, options.limit));
+    return this.#read((work) => work.reads.overdue(options.now, options.limit));
   }
 
   nextDueAt(options: Served & { now: number }): Awaitable<NextDue> {
-    return this.#read((ready) => ({ jobAt: ready.claims.nextDueAt(options, options.now), ...ready.reads.nextDue() }));
+    return this.#read((work) => ({ jobAt: work.claims.nextDueAt(options, options.now), ...work.reads.nextDue() }));
   }
 
   amend(amendments: readonly Amendment[], options: { now: number }): Awaitable<Amended> {
     return this.#write(
-      (ready) => ready.amend(amendments, options.now),
+      (work) => work.amend(amendments, options.now),
       ({ amended: jobs, dependents }) => {
         this.#hint([...jobs.filter((job, i): job is Job => job !== null && amendments[i]?.set !== null), ...dependents]);
         if (amendments.some(({ set }, i) => set === null && jobs[i])) this.#notify({ finished: true });
@@ -198,7 +198,7 @@ export class SqliteStore implements Store {
 
   /** Uses as many transactions as the sizes of the rows require. */
   prune(options: PruneOptions): Awaitable<number> {
-    const part = this.#write((ready) => ready.prune(options));
+    const part = this.#write((work) => work.prune(options));
     const rest = ({ count, more }: Pruned) => (more && count < options.limit ? this.#pruneRest(options, count) : count);
     return part instanceof Promise ? part.then(rest) : rest(part);
   }
@@ -206,7 +206,7 @@ export class SqliteStore implements Store {
   async #pruneRest(options: PruneOptions, first: number): Promise<number> {
     for (let count = first; ; ) {
       await yieldToEventLoop();
-      const part = await this.#write((ready) => ready.prune({ ...options, limit: options.limit - count }));
+      const part = await this.#write((work) => work.prune({ ...options, limit: options.limit - count }));
       count += part.count;
       if (!part.more || count === options.limit) return count;
     }
@@ -228,7 +228,7 @@ export class SqliteStore implements Store {
   }
 
   listWorkers(): Awaitable<readonly WorkerRow[]> {
-    return this.#read((ready) => ready.reads.workers());
+    return this.#read((work) => work.reads.workers());
   }
 
   saveQueue(queue: QueueRow): Awaitable<void> {
@@ -271,7 +271,7 @@ export class SqliteStore implements Store {
 
   advanceSchedules(advances: readonly Advance[], options: { now: number }): Awaitable<readonly (readonly Job[] | null)[]> {
     return this.#write(
-      (ready) => advances.map((advance) => ready.advance(advance, options.now)),
+      (work) => advances.map((advance) => work.advance(advance, options.now)),
       (made) => {
         this.#hint(made.flatMap((jobs) => jobs ?? []));
         if (this.#listeners.length < 2) return;
@@ -281,14 +281,14 @@ export class SqliteStore implements Store {
   }
 
   get(ids: readonly string[]): Awaitable<readonly (JobRecord | null)[]> {
-    return this.#read((ready) => ready.reads.get(ids));
+    return this.#read((work) => work.reads.get(ids));
   }
 
   list(
     filter: JobFilter,
     options: { now: number; limit: number; cursor?: string | undefined; order?: JobOrder | undefined },
   ): Awaitable<{ items: readonly JobRecord[]; cursor: string | null }> {
-    return this.#read((ready) => ready.reads.list(filter, options));
+    return this.#read((work) => work.reads.list(filter, options));
   }
 
   getBlobs(ids: readonly string[], name: string): Awaitable<readonly (Uint8Array | null)[]> {
@@ -296,7 +296,7 @@ export class SqliteStore implements Store {
   }
 
   stats(options: { now: number }): Awaitable<readonly QueueStats[]> {
-    return this.#read((ready) => ready.reads.stats(options.now));
+    return this.#read((work) => work.reads.stats(options.now));
   }
 
   listen(notify: (hint: Hint) => void): () => void {
@@ -313,11 +313,11 @@ export class SqliteStore implements Store {
     return isPrivate ? noKeeper : new ThreadKeeper({ baseUrl: import.meta.url, place: () => path }, options);
   }
 
-  readonly #guests = new WeakMap<object, Ready>();
+  readonly #guests = new WeakMap<object, Work>();
   #warned = false;
 
   /** The statements on the application's own handle. They run in its transaction. */
-  #guest(transaction: unknown): Ready {
+  #guest(transaction: unknown): Work {
     const db = transaction as Database;
     if (typeof db?.prepare !== 'function' || typeof db.inTransaction !== 'boolean') {
       throw new InputError(
@@ -339,7 +339,7 @@ export class SqliteStore implements Store {
         `transaction: the database is ${named(databasePath)}, the store is ${named(path)}; both must be the same ${path === '' ? 'database' : 'file'}`,
       );
     }
-    const guest = this.#connection.lent === db && path === '' ? own : new Ready(withNumbers(db), this.#horizon);
+    const guest = this.#connection.lent === db && path === '' ? own : new Work(withNumbers(db), this.#horizon);
     if (path !== '') this.#checkDurable(db);
     this.#guests.set(db, guest);
     return guest;
@@ -368,7 +368,7 @@ export class SqliteStore implements Store {
   }
 
   /** Runs in the caller's transaction, which may still roll back. If it commits, the watcher notices; an extra hint is harmless. */
-  #joined<T>(guest: Ready, fn: () => T): T {
+  #joined<T>(guest: Work, fn: () => T): T {
     try {
       guest.lock();
       const value = fn();
@@ -379,17 +379,17 @@ export class SqliteStore implements Store {
     }
   }
 
-  #prepared(): Ready {
-    if (this.#ready) return this.#ready;
+  #prepared(): Work {
+    if (this.#work) return this.#work;
     throw new StoreError('the store is not open; call and await tasks.open() first', { kind: 'closed' });
   }
 
-  #read<T>(fn: (ready: Ready) => T): Awaitable<T> {
+  #read<T>(fn: (work: Work) => T): Awaitable<T> {
     this.#prepared();
     return this.#connection.read(() => fn(this.#prepared()));
   }
 
-  #write<T>(fn: (ready: Ready) => T, after?: (value: T) => void, isInsert = false): Awaitable<T> {
+  #write<T>(fn: (work: Work) => T, after?: (value: T) => void, isInsert = false): Awaitable<T> {
     this.#prepared();
     // The connection may have reopened the file.
     const written = this.#connection.write(() => this.#prepared().counted(() => fn(this.#prepared()), isInsert));

@@ -20,11 +20,11 @@ import { attemptOf, changes, insertValues, jobOf, lastAttemptOf, plainValues, te
 import { Claims, type Horizon } from './claims.ts';
 import { Counts, countedAs, stateOf } from './counts.ts';
 import { WorkflowEdges } from './edges.ts';
+import { preparedLate } from './late-statements.ts';
 import { Reads } from './reads.ts';
-import { type Prunable, type ReadyStatements, readyStatements } from './ready-statements.ts';
 import type { SqliteRow } from './rows.ts';
 import { Schedules } from './schedules.ts';
-import { preparedLate } from './statements.ts';
+import { type Prunable, type WorkStatements, workStatements } from './work-statements.ts';
 
 /** How many candidates a claim reads at a time after it has found one that may not start. */
 const candidatesAtOnce = 50;
@@ -56,13 +56,13 @@ export interface Pruned {
 const maxPrunedBytes = 4_000_000;
 
 /** The statements on one handle and the operations that use them. Everything runs inside a transaction that the caller has started. */
-export class Ready {
+export class Work {
   readonly counts: Counts;
   readonly claims: Claims;
   readonly reads: Reads;
   readonly schedules: Schedules;
   readonly edges: WorkflowEdges;
-  readonly statements: ReadyStatements;
+  readonly statements: WorkStatements;
   readonly #db: Database;
   readonly #horizon: Horizon;
   readonly #running = new Remembered<number>();
@@ -76,7 +76,7 @@ export class Ready {
     this.reads = new Reads(db, horizon);
     this.schedules = new Schedules(db);
     this.edges = new WorkflowEdges(db);
-    this.statements = readyStatements(db);
+    this.statements = workStatements(db);
   }
 
   /**

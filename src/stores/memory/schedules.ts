@@ -2,9 +2,9 @@
  * The memory store's schedules, ordered by next fire time. Each entry keeps its unfinished jobs and the occurrences that already have a
  * job.
  */
-import { Heap } from '../core/heap.ts';
-import type { Job, ScheduleRow } from '../core/types.ts';
-import type { DueSchedule, Store } from '../ports/store.ts';
+import { Heap } from '../../core/heap.ts';
+import type { Job, ScheduleRow } from '../../core/types.ts';
+import type { DueSchedule, Store } from '../../ports/store.ts';
 
 interface Entry {
   row: ScheduleRow;

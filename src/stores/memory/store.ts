@@ -2,16 +2,25 @@
  * The in-memory store. Its indexes keep the cost of a claim independent of the number of finished and future jobs. It obeys the same laws
  * as the durable stores and is the oracle that they are compared with.
  */
-import { hintsOf, planAmendment, planSettlement } from '../core/changes.ts';
-import { DuplicateJobError, StoreError } from '../core/errors.ts';
-import { agingOf, Gate, gateOf, maxPassedOver, noLimits, takesPlace } from '../core/gate.ts';
-import { changedAt, claimed, comesBefore, isFinished, maxAttemptsKept, signalled, visibleStatus, withoutOldStacks } from '../core/job.ts';
-import { appended, logBlob } from '../core/log.ts';
-import { changesVersions } from '../core/schedule.ts';
-import { signalValue, stepsRunAgain, undoableStep } from '../core/steps.ts';
-import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../core/types.ts';
-import { duplicateOf, heldKey, isStanding, replacement } from '../core/unique.ts';
-import { type Edge, type Edges, edgeConflict, edgesOf, follow, isRevived, obstaclesOf, type Parts, walkSync } from '../core/workflow.ts';
+import { hintsOf, planAmendment, planSettlement } from '../../core/changes.ts';
+import { DuplicateJobError, StoreError } from '../../core/errors.ts';
+import { agingOf, Gate, gateOf, maxPassedOver, noLimits, takesPlace } from '../../core/gate.ts';
+import {
+  changedAt,
+  claimed,
+  comesBefore,
+  isFinished,
+  maxAttemptsKept,
+  signalled,
+  visibleStatus,
+  withoutOldStacks,
+} from '../../core/job.ts';
+import { appended, logBlob } from '../../core/log.ts';
+import { changesVersions } from '../../core/schedule.ts';
+import { signalValue, stepsRunAgain, undoableStep } from '../../core/steps.ts';
+import type { Amendment, Job, JobRecord, QueueRow, ScheduleRow, Settlement, Signal, Status, Step, WorkerRow } from '../../core/types.ts';
+import { duplicateOf, heldKey, isStanding, replacement } from '../../core/unique.ts';
+import { type Edge, type Edges, edgeConflict, edgesOf, follow, isRevived, obstaclesOf, type Parts, walkSync } from '../../core/workflow.ts';
 import type {
   Advance,
   Amended,
@@ -28,10 +37,8 @@ import type {
   RenewAnswer,
   Settled,
   Store,
-  StoreSource,
   WantedSignal,
-} from '../ports/store.ts';
-
+} from '../../ports/store.ts';
 import { MemoryEdges } from './edges.ts';
 import { Indexes, type Line, type Node, overdueAt, type Served } from './indexes.ts';
 import { MemorySchedules } from './schedules.ts';
@@ -642,12 +649,4 @@ function refuseTransaction(transaction: unknown): void {
     'the memory store cannot join a transaction; to test code that enqueues jobs in a transaction, use simulate(tasks, { store: sqlite({ database: db }) })',
     { kind: 'unsupported' },
   );
-}
-
-/**
- * Keeps jobs in memory; the engine is the same as in production. All jobs are lost when the process ends.
- * @example createTasks({ backend: memory() })
- */
-export function memory(): StoreSource {
-  return { kind: 'store', name: 'memory', shared: false, open: () => new MemoryStore() };
 }

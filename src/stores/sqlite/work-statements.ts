@@ -1,4 +1,4 @@
-/** The statements of `ready.ts` on one handle. */
+/** The statements of `work.ts` on one handle. */
 import type { Database, Statement } from 'better-sqlite3';
 import type { Signal, Step } from '../../core/types.ts';
 import type { AttemptRow } from '../sql/rows.ts';
@@ -62,7 +62,7 @@ class KeyedStatement {
   }
 }
 
-export interface ReadyStatements {
+export interface WorkStatements {
   readonly lock: Statement<[]>;
   readonly savepoint: Statement<[]>;
   readonly release: Statement<[]>;
@@ -104,7 +104,7 @@ export interface ReadyStatements {
   readonly forgetWorkers: Statement<[number]>;
 }
 
-export function readyStatements(db: Database): ReadyStatements {
+export function workStatements(db: Database): WorkStatements {
   return {
     lock: db.prepare('DELETE FROM escapement_migrations WHERE version IS NULL'),
     savepoint: db.prepare('SAVEPOINT escapement_part'),

@@ -5,12 +5,12 @@
  * ready jobs of its line. There is one line (a heap) per queue and task, so a paused queue or an unknown task hides only its own jobs. A
  * caller whose clock is behind moves jobs that are not yet due back. Callers do not see this staging.
  */
-import { gateOf, type RunningCount, taskOfGate } from '../core/gate.ts';
-import { Heap } from '../core/heap.ts';
-import { comesBefore, isExpired, pruneAt } from '../core/job.ts';
-import type { Attempt, Job } from '../core/types.ts';
-import type { ClaimOptions, PruneOptions } from '../ports/store.ts';
-import { ReadyRow } from './ready.ts';
+import { gateOf, type RunningCount, taskOfGate } from '../../core/gate.ts';
+import { Heap } from '../../core/heap.ts';
+import { comesBefore, isExpired, pruneAt } from '../../core/job.ts';
+import type { Attempt, Job } from '../../core/types.ts';
+import type { ClaimOptions, PruneOptions } from '../../ports/store.ts';
+import { ReadyLine } from './ready-line.ts';
 
 /** A row with its attempts and its positions in the indexes. */
 export interface Node {
@@ -34,7 +34,7 @@ export interface Node {
 export interface Line {
   readonly queue: string;
   readonly task: string;
-  readonly ready: ReadyRow<Node>;
+  readonly ready: ReadyLine<Node>;
 }
 
 /** Selects the jobs that a caller may claim. */
@@ -259,7 +259,7 @@ export class Indexes {
     const key = `${queue} ${task}`;
     let line = this.#lines.get(key);
     if (!line) {
-      line = { queue, task, ready: new ReadyRow<Node>((a, b) => comesBefore(a.job, b.job)) };
+      line = { queue, task, ready: new ReadyLine<Node>((a, b) => comesBefore(a.job, b.job)) };
       this.#lines.set(key, line);
       this.#served = new WeakMap();
     }

@@ -1,5 +1,5 @@
 /** The memory store's workflow edges, indexed from both ends. */
-import type { Edge, Edges } from '../core/workflow.ts';
+import type { Edge, Edges } from '../../core/workflow.ts';
 
 interface Kept extends Edge {
   /** The parent's value, once the parent has ended in a way that lets the child proceed. */

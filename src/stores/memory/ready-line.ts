@@ -2,7 +2,7 @@
  * The ready jobs of one line, in claim order. Most jobs arrive in the order in which they leave. These are kept in an array that is read
  * from the front; the others are kept in a heap. The next job is the better of the two fronts.
  */
-import { Heap } from '../core/heap.ts';
+import { Heap } from '../../core/heap.ts';
 
 /** The position of an item: in the array at `rowAt`, in the heap at `heapAt`, or in neither (both -1). */
 export interface Placed {
@@ -12,7 +12,7 @@ export interface Placed {
 
 const compactFrom = 1_024;
 
-export class ReadyRow<Item extends Placed> {
+export class ReadyLine<Item extends Placed> {
   readonly #before: (a: Item, b: Item) => boolean;
   readonly #heap: Heap<'heapAt', Item>;
   #row: (Item | undefined)[] = [];
