@@ -279,7 +279,10 @@ async function play(store: Store, seed: number, steps: number): Promise<string[]
   return lines;
 }
 
-const seeds = Array.from({ length: process.env.ESCAPEMENT_SOAK ? 500 : process.env.ESCAPEMENT_LONG ? 40 : 4 }, (_, i) => i + 1);
+/** A history that once differed: a call inserted a unique job and replaced it with its next one. */
+const kept = [37];
+const count = process.env.ESCAPEMENT_SOAK ? 500 : process.env.ESCAPEMENT_LONG ? 40 : 4;
+const seeds = [...new Set([...Array.from({ length: count }, (_, i) => i + 1), ...kept])];
 
 for (const source of stores.filter(({ label }) => label !== 'memory')) {
   test.each(seeds)(`${source.label}: history %d has the same results as in memory`, async (seed) => {

@@ -50,10 +50,10 @@ test('jobs are counted once, by whichever process, also if keys of deleted jobs 
         else if (what === 'at once') await Promise.all(inputs.map((n) => job.enqueue(n)));
         else if (what === 'later') await job.using({ runAfter: '1h', queue: 'later' }).enqueue(1);
         else if (what === 'unique') {
-          // In one transaction if the process does not wait for each; a replaced job is due at another time.
-          const enqueue = (n: number) => unique.using({ runAfter: n % 2 ? '1h' : '0s' }).enqueue(n);
-          if (commits) await Promise.all(inputs.slice(0, 8).map(enqueue));
-          else for (const n of inputs.slice(0, 8)) await enqueue(n);
+          // A replaced job is due at another time.
+          const dueLater = (n: number) => unique.using({ runAfter: n % 2 ? '1h' : '0s' });
+          if (commits) await Promise.all(inputs.slice(0, 8).map((n) => dueLater(n).enqueue(n)));
+          else for (const n of inputs.slice(0, 8)) await dueLater(n).enqueueMany([n, n + 1, n + 3]);
         } else if (what === 'transaction') {
           own.exec('BEGIN IMMEDIATE');
           await job.enqueue(1, { transaction: own });

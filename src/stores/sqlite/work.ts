@@ -126,13 +126,13 @@ export class Work {
       this.#keepBlobs(blobs);
       return undefined;
     }
-    // A unique job can change others.
-    this.counts.countNew();
     const known = once && edges ? new Set(this.reads.rows(jobs.map(({ id }) => id)).map(({ id }) => id)) : undefined;
     const inserted = known ? jobs.filter(({ id }) => !known.has(id)) : jobs;
     this.edges.add(edgesOf(inserted, edges), inserted);
     return jobs.map((job) => {
       const [existing = null] = once ? this.reads.get([job.id]) : [];
+      // A unique job can change another, which may be one of those just inserted.
+      if (job.unique) this.counts.countNew();
       const standing = existing ?? this.#existing(job, now);
       if (standing) return standing;
       this.#insert([job], now);
