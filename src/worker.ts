@@ -12,6 +12,7 @@ import { home } from './isolate/messages.ts';
 import { nearest } from './options/names.ts';
 import { OptionReader } from './options/reader.ts';
 import type { Backend } from './ports/backend.ts';
+import { createWorkerId } from './ports/random.ts';
 import { resultOf } from './result.ts';
 import { beyond, isLimited } from './support.ts';
 
@@ -51,7 +52,7 @@ export interface WorkerOptions {
   logger?: Logger;
   /**
    * A name for logs; must be unique for each start of a process.
-   * @default a UUID
+   * @default 13 characters, from the time and at random
    */
   id?: string;
 }
@@ -91,7 +92,7 @@ export function createWorker(app: App, options: WorkerOptions): TaskWorker {
   };
   const host = app.binding.host;
   const settings: WorkerSettings = {
-    id: given.id === undefined ? host.newId(host.clock.now()) : read.name(given.id, 'id'),
+    id: given.id === undefined ? createWorkerId(host.random, host.clock.now()) : read.name(given.id, 'id'),
     concurrency: read.integer(given.concurrency, 'concurrency', 1, 10_000) ?? 10,
     queues: queueNames(weights ? [...weights.keys()] : given.queues, 'queues'),
     weights,
