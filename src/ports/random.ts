@@ -52,7 +52,7 @@ export function createIds(random: Random): (now: number) => string {
 
 /**
  * Makes the id of a worker: eight characters for the millisecond, so that ids sort by time, and five random ones. Ids are short because the
- * row of each job repeats that of its last worker: with UUIDs, a SQLite worker would be a tenth slower.
+ * row of each job repeats that of its last worker: with UUIDs, a SQLite worker would be a twentieth slower.
  */
 export function createWorkerId(random: Random, now: number): string {
   const bytes = new Uint8Array(5);

@@ -799,6 +799,32 @@ test('the commits of another connection are noticed while this one commits conti
   own.close();
 });
 
+test('a watch that is closed when it notices a commit notices no further ones', async () => {
+  await tasks.open();
+  const own = new Database(file);
+  let count = 0;
+  const closed: Watch = new Watch(file, own, () => {
+    count += 1;
+    closed.close();
+  });
+  for (let i = 0; i < 100; i++) closed.committed();
+  let noticed = Promise.withResolvers<void>();
+  const other = new Database(file);
+  const watch = new Watch(file, other, () => noticed.resolve());
+  const insert = db.prepare('INSERT INTO escapement_queues VALUES (?, 0)');
+  for (let i = 0; i < 50 || count === 0; i++) {
+    noticed = Promise.withResolvers();
+    insert.run(`queue ${i}`);
+    await noticed.promise;
+    // Timers do not fire while each event leads to the next.
+    await new Promise(setImmediate);
+  }
+  expect(count).toBe(1);
+  watch.close();
+  own.close();
+  other.close();
+});
+
 describe('a reader that blocks checkpoints of the write-ahead log', () => {
   /** The warnings emitted while this many megabytes are written beside such a reader. */
   const warningsOf = async (path: string, megabytes: number) => {

@@ -25,7 +25,9 @@ export class Watch {
   #seen: number | undefined;
   #watcher: FSWatcher | undefined;
   #timer: Timer | undefined;
+  /** Our own commits since they were last counted. */
   #commits = 0;
+  #isClosed = false;
   /** When the last `busyCommits` of our own commits had been made. */
   #countedAt = Number.NEGATIVE_INFINITY;
 
@@ -51,11 +53,16 @@ export class Watch {
     this.#commits = 0;
     this.#countedAt = now;
     if (!isBusy) return;
-    this.close();
+    this.#stop();
     this.#checkWhileBusy(0);
   }
 
   close(): void {
+    this.#isClosed = true;
+    this.#stop();
+  }
+
+  #stop(): void {
     this.#timer?.cancel();
     this.#watcher?.close();
     this.#watcher = undefined;
@@ -82,27 +89,31 @@ export class Watch {
     this.#check();
     // Whether or not another connection has committed, it may do so soon.
     const later = checkAfterMs[step + 1];
-    if (later !== undefined && this.#db.open)
-      this.#timer = systemClock.at(systemClock.now() + later, () => this.#checkAfterEvent(step + 1));
+    if (later !== undefined && this.#isOpen) this.#timer = systemClock.at(systemClock.now() + later, () => this.#checkAfterEvent(step + 1));
   }
 
   /** @param quietMs how long there has been no commit of our own */
   #checkWhileBusy(quietMs: number): void {
     const commits = this.#commits;
     this.#timer = whileAlive(busyCheckMs, () => {
-      if (!this.#db.open) return;
+      if (!this.#isOpen) return;
       if (quietMs >= busyMs) {
         this.#start();
         this.#checkAfterEvent(0);
       } else {
         this.#check();
-        this.#checkWhileBusy(this.#commits === commits ? quietMs + busyCheckMs : 0);
+        // Noticing a commit may have closed it.
+        if (this.#isOpen) this.#checkWhileBusy(this.#commits === commits ? quietMs + busyCheckMs : 0);
       }
     });
   }
 
+  get #isOpen(): boolean {
+    return !this.#isClosed && this.#db.open;
+  }
+
   #check(): void {
-    if (!this.#db.open || this.#db.inTransaction) return;
+    if (!this.#isOpen || this.#db.inTransaction) return;
     const found = this.#version.get()?.data_version;
     if (found === this.#seen) return;
     this.#seen = found;
